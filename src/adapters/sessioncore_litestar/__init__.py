@@ -1,0 +1,1 @@
+"""sessioncore for litestar."""

@@ -1,0 +1,1 @@
+"""Server-side web sessions for Python's async frameworks."""

@@ -1,0 +1,9 @@
+"""Where records live: the contract, and the embedded storages.
+
+`sessioncore.storage.redis`, `.postgres` and `.keyvalue` are imported by name, so
+that nobody pays for a driver that is not used.
+"""
+
+from sessioncore.storage._protocol import Storage, Stored
+
+__all__ = ["Storage", "Stored"]
