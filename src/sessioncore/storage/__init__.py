@@ -5,5 +5,6 @@ that nobody pays for a driver that is not used.
 """
 
 from sessioncore.storage._protocol import Storage, Stored
+from sessioncore.storage.memory import MemoryStorage
 
-__all__ = ["Storage", "Stored"]
+__all__ = ["MemoryStorage", "Storage", "Stored"]

@@ -1,0 +1,53 @@
+"""Which keys end when, without sorting them: buckets of keys that fall due together.
+
+The width of a bucket grows with the time to live (about a sixteenth of it, one second
+at least), so there are some dozens of buckets at any number of keys. A key whose end
+moves on stays where it is and is put into a later bucket when its own falls due: a
+renewal costs nothing here, and leaves nothing behind.
+"""
+
+import heapq
+import math
+
+from msgspec import Struct
+
+__all__ = ["Bucket", "Buckets"]
+
+
+class Bucket(Struct, eq=False):
+    """Keys that are to be looked at when the time `due` has come."""
+
+    due: int
+    keys: set[str]
+
+
+class Buckets:
+    """All buckets, the next due in front."""
+
+    def __init__(self) -> None:
+        self._by_due: dict[int, Bucket] = {}
+        # Each `due` of the dict is here exactly once: empty buckets stay until they come to the front.
+        self._queue: list[int] = []
+        self.next_due: float = math.inf
+
+    def fit(self, ends: float, ttl: float) -> Bucket:
+        """The bucket for a key that ends at `ends`, `ttl` seconds from now."""
+        step = 1 << max(0, int(ttl).bit_length() - 5)
+        due = (int(ends) // step + 1) * step
+        bucket = self._by_due.get(due)
+        if bucket is None:
+            bucket = self._by_due[due] = Bucket(due, set())
+            heapq.heappush(self._queue, due)
+            self.next_due = self._queue[0]
+        return bucket
+
+    def first(self) -> Bucket | None:
+        """The bucket with keys that falls due next, or None if there are no keys."""
+        queue = self._queue
+        while queue:
+            bucket = self._by_due[queue[0]]
+            if bucket.keys:
+                return bucket
+            del self._by_due[heapq.heappop(queue)]
+            self.next_due = queue[0] if queue else math.inf
+        return None

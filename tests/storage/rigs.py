@@ -1,0 +1,42 @@
+"""One rig for each embedded storage; other storages have theirs in their own test files."""
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import TypeAlias
+
+from sessioncore.storage import MemoryStorage, Storage
+from sessioncore.testing import ManualClock, Rig
+
+RigMaker: TypeAlias = Callable[[Path], AbstractAsyncContextManager[Rig]]
+
+
+def manual_rig(storage: Storage, clock: ManualClock) -> Rig:
+    """A rig for a storage whose only clock is `clock`."""
+
+    async def advance(seconds: float) -> None:
+        clock.advance(seconds)
+
+    async def remaining(key: str) -> float | None:
+        stored = await storage.load(key)
+        return None if stored is None else stored.ttl
+
+    return Rig(storage, 0.05, advance, remaining)
+
+
+@asynccontextmanager
+async def memory_rig(_: Path) -> AsyncGenerator[Rig, None]:
+    clock = ManualClock()
+    yield manual_rig(MemoryStorage(clock=clock), clock)
+
+
+@asynccontextmanager
+async def bounded_memory_rig(_: Path) -> AsyncGenerator[Rig, None]:
+    clock = ManualClock()
+    yield manual_rig(MemoryStorage(max_sessions=1000, clock=clock), clock)
+
+
+RIGS: dict[str, RigMaker] = {
+    "memory": memory_rig,
+    "memory-bounded": bounded_memory_rig,
+}
