@@ -1,0 +1,186 @@
+"""What the PostgreSQL storage asks of asyncpg: a pool, rows, and errors put into our words.
+
+asyncpg ships no types of its own, so the few calls in use are described here.
+No SQL of the storage and no session is known here.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, Protocol, TypeAlias, cast
+
+import asyncpg  # type: ignore[import-untyped]  # asyncpg ships no py.typed # pyright: ignore[reportMissingTypeStubs]
+
+from sessioncore._errors import ConfigError, StorageError, StorageUnavailable
+
+__all__ = ["UNIQUE_VIOLATION", "Database", "Pool", "Rows", "sqlstate"]
+
+Rows: TypeAlias = Sequence[Mapping[str, Any]]
+
+UNIQUE_VIOLATION = "23505"
+
+# The server rolled the statement back and says so: it did nothing, and may be sent again.
+_SAFE_TO_REPEAT = frozenset({"40001", "40P01"})  # serialization_failure, deadlock_detected
+_TRIES = 100
+
+# SQLSTATEs, or their first letters, by which a server says that it cannot serve now. 25006: the primary that
+# we knew has become a standby. 40 and 55: a rollback or a lock that did not come in time.
+_UNAVAILABLE = ("08", "25006", "28", "3D000", "40", "53", "55P03", "57", "58")
+
+# Seconds for a connection to come to rest when it is given back, for instance after a cancelled statement.
+# One that does not is closed, and costs its place in the pool no longer than this.
+_GIVE_BACK = 2.0
+
+
+class Pool(Protocol):
+    """The part of `asyncpg.Pool` in use."""
+
+    def acquire(self) -> Awaitable[Any]:
+        """Lend a connection."""
+        ...
+
+    async def release(self, connection: Any, *, timeout: float | None = None) -> None:  # noqa: ASYNC109 - asyncpg's own name
+        """Take a connection back."""
+        ...
+
+    async def close(self) -> None:
+        """Close all connections once they are given back."""
+        ...
+
+    def terminate(self) -> None:
+        """Close all connections at once."""
+        ...
+
+
+class Database:
+    """One pool, given or made from a DSN, with a bound on the time of each statement in seconds."""
+
+    def __init__(
+        self,
+        pool_or_dsn: Pool | str,
+        *,
+        prepared_statements: bool,
+        max_connections: int,
+        timeout: float,
+    ) -> None:
+        self._source = pool_or_dsn
+        self._max_connections = max_connections
+        self._fetch = _fetch if prepared_statements else _fetch_in_transaction
+        self._cache_size = 100 if prepared_statements else 0
+        self._timeout = timeout
+        self._pool: Pool | None = None
+
+    async def connect(self) -> None:
+        """Make the pool, or take the given one; again: no effect.
+
+        Raises:
+            ConfigError: the DSN cannot be understood, or no asyncio runs here.
+            StorageUnavailable: the server does not answer.
+        """
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            raise ConfigError(
+                "PostgresStorage needs asyncio, as asyncpg does; on trio take SQLiteStorage or MemoryStorage"
+            ) from None
+        if self._pool is None:
+            self._pool = await self._make(self._source) if isinstance(self._source, str) else self._source
+
+    async def _make(self, dsn: str) -> Pool:
+        try:
+            async with asyncio.timeout(self._timeout):
+                pool = await _create_pool(
+                    dsn,
+                    min_size=1,
+                    max_size=self._max_connections,
+                    statement_cache_size=self._cache_size,
+                    reset=_leave_as_it_is,
+                )
+        except ValueError:
+            # asyncpg quotes the DSN in its message, and the password stands in there.
+            raise ConfigError(
+                "the PostgreSQL DSN cannot be understood; expected postgresql://user:password@host:port/database"
+            ) from None
+        except _FAILURES as exc:
+            raise _translated(exc) from exc
+        return cast("Pool", pool)
+
+    async def aclose(self) -> None:
+        """Close the pool if it was made here; a given one stays open."""
+        pool, self._pool = self._pool, None
+        if pool is None or not isinstance(self._source, str):
+            return
+        try:
+            async with asyncio.timeout(self._timeout):
+                await pool.close()
+        except TimeoutError:
+            pool.terminate()
+
+    async def run(self, sql: str, *args: object) -> Rows:
+        """Run one statement and return its rows.
+
+        Raises:
+            StorageUnavailable: no answer in time, or none at all.
+            StorageError: the server refused.
+        """
+        for _ in range(_TRIES):
+            try:
+                return await self._run_once(sql, args)
+            except _FAILURES as exc:
+                if sqlstate(exc) not in _SAFE_TO_REPEAT:
+                    raise _translated(exc) from exc
+        raise StorageUnavailable("PostgreSQL rolled the statement back too often; too many writers on one row")
+
+    async def _run_once(self, sql: str, args: tuple[object, ...]) -> Rows:
+        if self._pool is None:
+            raise StorageUnavailable("this PostgreSQL storage was closed meanwhile")
+        pool = self._pool
+        async with asyncio.timeout(self._timeout):
+            connection = await pool.acquire()
+            try:
+                return await self._fetch(connection, sql, args)
+            finally:
+                # The outcome is known already, success or error; trouble here must not replace it. asyncpg
+                # shields this, waits for a cancelled statement to end, and closes the connection otherwise.
+                with suppress(*_FAILURES):
+                    await pool.release(connection, timeout=_GIVE_BACK)
+
+
+def sqlstate(error: BaseException | None) -> str | None:
+    """Return the SQLSTATE that the server gave to an error, if it comes from there."""
+    return cast("str | None", getattr(error, "sqlstate", None))
+
+
+async def _fetch(connection: Any, sql: str, args: tuple[object, ...]) -> Rows:
+    if not args and ";" in sql:
+        await connection.execute(sql)
+        return ()
+    return cast("Rows", await connection.fetch(sql, *args))
+
+
+async def _fetch_in_transaction(connection: Any, sql: str, args: tuple[object, ...]) -> Rows:
+    # asyncpg parses and binds in two exchanges. A pooler in transaction mode may send them to different server
+    # connections, where the unnamed statement is somebody else's: only a transaction keeps them together.
+    async with connection.transaction():
+        if not args and ";" in sql:
+            await connection.execute(sql)
+            return ()
+        statement = await connection.prepare(sql, name="")
+        return cast("Rows", await statement.fetch(*args))
+
+
+async def _leave_as_it_is(connection: object) -> None:
+    """Replace asyncpg's RESET: no statement here changes a connection, and it would double the round trips."""
+
+
+_create_pool: Callable[..., Awaitable[Any]] = getattr(asyncpg, "create_pool")  # noqa: B009 - see the module's text
+_FAILURES: tuple[type[Exception], ...] = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
+
+
+def _translated(exc: Exception) -> StorageError:
+    # The server's own text may quote keys; only the kind of error is repeated.
+    state = sqlstate(exc)
+    kind = type(exc).__name__
+    if state is None or state.startswith(_UNAVAILABLE):
+        return StorageUnavailable(f"PostgreSQL does not serve at the moment ({kind})")
+    return StorageError(f"PostgreSQL refused the statement ({kind}, SQLSTATE {state})")

@@ -1,0 +1,210 @@
+"""The SQL of the PostgreSQL storage: its table, and one statement per storage call.
+
+Keys and owners are `bytea`, not `text`: any string fits whatever the encoding
+of the database (NUL included), and bytes compare bytewise, so a prefix is a
+range of the primary key. Time is the database's clock alone. Nothing here
+talks to a server.
+"""
+
+import re
+from hashlib import sha256
+
+from msgspec import Struct, convert
+
+from sessioncore._errors import ConfigError
+
+__all__ = [
+    "Statements",
+    "key_bytes",
+    "key_text",
+    "locked_schema_sql",
+    "owner_bytes",
+    "prefix_range",
+    "quoted",
+    "schema_sql",
+    "statements",
+]
+
+# An index is named after its table, and PostgreSQL cuts names at 63 bytes without a word.
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,49}")
+
+# A B-tree entry ends at 2704 bytes; an owner beyond this stands in the table as its digest.
+_OWNER_MAX = 1024
+_DIGEST_MARK = b"\x00sha256:"
+
+
+def key_bytes(text: str) -> bytes:
+    """Return `text` as it stands in the table."""
+    return text.encode("utf-8", "surrogatepass")
+
+
+def key_text(raw: bytes) -> str:
+    """Return what `key_bytes` was given."""
+    return raw.decode("utf-8", "surrogatepass")
+
+
+def owner_bytes(owner: str | None) -> bytes | None:
+    """Return `owner` as it stands in the table: itself, or its digest if it is too long for an index."""
+    if owner is None:
+        return None
+    raw = key_bytes(owner)
+    # An owner that looks like a digest is digested too, so that nobody can pose as a long one.
+    if len(raw) > _OWNER_MAX or raw.startswith(_DIGEST_MARK):
+        return _DIGEST_MARK + sha256(raw).hexdigest().encode()
+    return raw
+
+
+def prefix_range(prefix: str) -> tuple[bytes, bytes]:
+    """Return the bounds, low inclusive and high exclusive, of all keys that begin with `prefix`."""
+    low = key_bytes(prefix)
+    # 0xFF occurs in no encoded key: it lies above all of them, and every last byte can be counted up.
+    return low, low[:-1] + bytes([low[-1] + 1]) if low else b"\xff"
+
+
+def quoted(table: str) -> str:
+    """Return the table's name, with its schema if it has one, quoted for SQL.
+
+    Raises:
+        ConfigError: the name is not a plain identifier.
+    """
+    parts = table.split(".")
+    if len(parts) > 2 or not all(_NAME.fullmatch(part) for part in parts):
+        raise ConfigError(
+            "table must be `name` or `schema.name`, each of up to 50 letters, digits and underscores, "
+            f"not beginning with a digit; got {table!r}"
+        )
+    return ".".join(f'"{part}"' for part in parts)
+
+
+def schema_sql(table: str = "sessioncore_sessions") -> str:
+    """Return the SQL that creates `table` and its indexes where they do not exist yet.
+
+    Raises:
+        ConfigError: the name is not a plain identifier.
+    """
+    name = quoted(table)
+    short = table.rpartition(".")[2]
+    return f"""\
+CREATE TABLE IF NOT EXISTS {name} (
+    key bytea PRIMARY KEY,
+    owner bytea,
+    version bigint NOT NULL,
+    expires_at timestamptz NOT NULL,
+    data bytea NOT NULL
+);
+CREATE INDEX IF NOT EXISTS "{short}_owner" ON {name} (owner) WHERE owner IS NOT NULL;
+CREATE INDEX IF NOT EXISTS "{short}_expires_at" ON {name} (expires_at);
+"""
+
+
+# Any number that other programs are unlikely to lock will do: these are the letters "sessions".
+_SCHEMA_LOCK = int.from_bytes(b"sessions")
+
+
+def locked_schema_sql(table: str) -> str:
+    """Return `schema_sql` for several processes that start at once.
+
+    IF NOT EXISTS does not make two sessions wait for each other; one of them would fail
+    on the system catalogue.
+    """
+    return f"SELECT pg_advisory_xact_lock({_SCHEMA_LOCK});\n{schema_sql(table)}"
+
+
+class Statements(Struct, frozen=True):
+    """The statements for one table, each complete in itself: one storage call, one statement."""
+
+    load: str
+    renew: str
+    create: str
+    replace: str
+    move: str
+    touch: str
+    delete_one: str
+    delete_many: str
+    clear_batch: str
+    clear_rest: str
+    owned_keys: str
+    purge_batch: str
+    bury: str
+    check: str
+    exists: str
+
+
+def statements(table: str) -> Statements:
+    """Build the statements for `table`, which must be quoted already."""
+    return convert({name: sql.replace("%table%", table) for name, sql in _TEMPLATES.items()}, Statements)
+
+
+# Compare and set in one UPDATE that hits the live row whatever its version. In READ COMMITTED an UPDATE
+# waits for a concurrent writer and then judges the row that this writer left. So the answer is always about
+# the newest row: with a condition on the version and a SELECT beside it, the SELECT would still see the
+# statement's snapshot, and could call a stale record the current one, or a moved one a living one.
+_COMPARE_AND_SET = """
+UPDATE %table% SET %key%
+    data = CASE WHEN version = $5 THEN $2::bytea ELSE data END,
+    expires_at = CASE WHEN version = $5 THEN now() + $3::float8 * interval '1 s' ELSE expires_at END,
+    owner = CASE WHEN version = $5 THEN $4::bytea ELSE owner END,
+    version = CASE WHEN version = $5 THEN $6::bigint ELSE version END
+WHERE key = $1 AND expires_at > now()
+RETURNING version, CASE WHEN version <> $6 THEN data END AS data,
+    extract(epoch FROM expires_at - now())::float8 AS ttl
+"""
+
+_TEMPLATES = {
+    "load": """
+SELECT data, version, extract(epoch FROM expires_at - now())::float8 AS ttl
+FROM %table% WHERE key = $1 AND expires_at > now()
+""",
+    "renew": """
+UPDATE %table% SET expires_at = now() + $2::float8 * interval '1 s'
+WHERE key = $1 AND expires_at > now()
+RETURNING data, version, extract(epoch FROM expires_at - now())::float8 AS ttl
+""",
+    # A dead row that nobody has purged yet is no obstacle; DO UPDATE judges the newest row, under its lock.
+    "create": """
+INSERT INTO %table% AS old (key, data, expires_at, owner, version)
+VALUES ($1, $2, now() + $3::float8 * interval '1 s', $4, $5)
+ON CONFLICT (key) DO UPDATE SET
+    data = excluded.data, expires_at = excluded.expires_at, owner = excluded.owner, version = excluded.version
+WHERE old.expires_at <= now()
+RETURNING version
+""",
+    "replace": _COMPARE_AND_SET.replace("%key%", ""),
+    "move": _COMPARE_AND_SET.replace("%key%", "key = CASE WHEN version = $5 THEN $7::bytea ELSE key END,"),
+    "touch": """
+UPDATE %table% SET expires_at = now() + $2::float8 * interval '1 s'
+WHERE key = $1 AND expires_at > now() RETURNING version
+""",
+    "delete_one": """
+WITH gone AS (DELETE FROM %table% WHERE key = $1 RETURNING expires_at > now() AS live)
+SELECT count(*) AS ended, count(*) FILTER (WHERE live) AS live FROM gone
+""",
+    # Locked in the order of the keys: two such calls never wait for each other in a circle.
+    "delete_many": """
+WITH doomed AS (SELECT key FROM %table% WHERE key = ANY($1::bytea[]) ORDER BY key FOR UPDATE),
+gone AS (DELETE FROM %table% AS t USING doomed WHERE t.key = doomed.key RETURNING t.expires_at > now() AS live)
+SELECT count(*) AS ended, count(*) FILTER (WHERE live) AS live FROM gone
+""",
+    "clear_batch": """
+WITH gone AS (DELETE FROM %table% WHERE key = ANY(ARRAY(
+    SELECT key FROM %table% WHERE key >= $1 AND key < $2 ORDER BY key LIMIT $3 FOR UPDATE
+)) RETURNING expires_at > now() AS live)
+SELECT count(*) AS ended, count(*) FILTER (WHERE live) AS live FROM gone
+""",
+    # One DELETE over the whole range follows a record that is being moved within it; batches could miss it.
+    "clear_rest": """
+WITH gone AS (DELETE FROM %table% WHERE key >= $1 AND key < $2 RETURNING expires_at > now() AS live)
+SELECT count(*) AS ended, count(*) FILTER (WHERE live) AS live FROM gone
+""",
+    "owned_keys": "SELECT key FROM %table% WHERE owner = $1 AND expires_at > now()",
+    # ARRAY(...) is run exactly once; an IN with LIMIT may be planned to run again for each row.
+    "purge_batch": """
+WITH gone AS (DELETE FROM %table% WHERE key = ANY(ARRAY(
+    SELECT key FROM %table% WHERE expires_at <= now() ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED
+)) RETURNING key)
+SELECT count(*) AS ended FROM gone
+""",
+    "bury": "DELETE FROM %table% WHERE key = $1 AND expires_at <= now() RETURNING key",
+    "check": "SELECT 1",
+    "exists": "SELECT 1 WHERE to_regclass('%table%') IS NOT NULL",
+}

@@ -1,0 +1,169 @@
+"""A real PostgreSQL server, and a real pgbouncer, each in a folder of its own for one test run.
+
+PostgreSQL refuses to run as root: under uid 0 everything is run as the system user
+`postgres`. Nothing is installed; what is missing is named.
+"""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+_AS_POSTGRES = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
+
+
+def free_port() -> int:
+    """Return a TCP port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _binaries() -> Path:
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[4]))
+    if found:
+        return found[-1].parent
+    if which := shutil.which("initdb"):
+        return Path(which).resolve().parent
+    raise RuntimeError("no PostgreSQL server here; on Debian: apt-get install postgresql")
+
+
+def _unprivileged() -> list[str]:
+    return _AS_POSTGRES if os.geteuid() == 0 else []
+
+
+def _own(folder: Path) -> None:
+    if os.geteuid() == 0:
+        shutil.chown(folder, "postgres", "postgres")
+
+
+class PostgresServer:
+    """One server on a free port of 127.0.0.1; it may be killed and started again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.port = free_port()
+        self.data = folder / "data"
+        self.log = folder / "log"
+        self._bin = _binaries()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._folder = folder
+        _own(folder)
+        subprocess.run(
+            [*_unprivileged(), self._bin / "initdb", "-D", self.data, "-U", "tester", "-A", "trust", "-E", "UTF8",
+             "--locale=C", "--no-sync"],
+            check=True, stdout=subprocess.DEVNULL, cwd=folder,
+        )  # fmt: skip
+
+    def dsn(self, database: str = "postgres") -> str:
+        """Return the address of a database."""
+        return f"postgresql://tester@127.0.0.1:{self.port}/{database}"
+
+    def start(self, **settings: str) -> None:
+        """Start the server and wait until it takes connections."""
+        options = {
+            "listen_addresses": "127.0.0.1",
+            "port": str(self.port),
+            "unix_socket_directories": str(self._folder),
+            "max_connections": "200",
+            "shared_buffers": "128MB",
+            **settings,
+        }
+        arguments = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [*_unprivileged(), self._bin / "postgres", "-D", self.data, *arguments],
+                stdout=log, stderr=log, cwd=self._folder,
+            )  # fmt: skip
+        deadline = time.monotonic() + 30
+        ready = [str(self._bin / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port), "-U", "tester"]
+        while subprocess.run(ready, check=False).returncode != 0:
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"PostgreSQL did not start:\n{self.log.read_text()}")
+            time.sleep(0.02)
+
+    @property
+    def pid(self) -> int:
+        """The process id of the server."""
+        assert self._process is not None
+        return self._process.pid
+
+    def kill(self) -> None:
+        """End the server as kill -9 does, its backends too."""
+        assert self._process is not None
+        children = subprocess.run(["pgrep", "-P", str(self.pid)], capture_output=True, text=True, check=False)
+        self._process.kill()
+        for child in children.stdout.split():
+            with suppress(ProcessLookupError):
+                os.kill(int(child), signal.SIGKILL)
+        self._process.wait()
+        # A server that was killed leaves its lock file; its pid may be ours to reuse.
+        (self.data / "postmaster.pid").unlink(missing_ok=True)
+
+    def stop(self) -> None:
+        """Shut the server down without waiting for clients."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(signal.SIGINT)
+            try:
+                self._process.wait(15)
+            except subprocess.TimeoutExpired:
+                self.kill()
+
+
+@contextmanager
+def postgres_server(**settings: str) -> Generator[PostgresServer]:
+    """Run a server for a while."""
+    with tempfile.TemporaryDirectory(prefix="sessioncore-pg-", ignore_cleanup_errors=True) as folder:
+        server = PostgresServer(Path(folder))
+        try:
+            server.start(**settings)
+            yield server
+        finally:
+            server.stop()
+
+
+@contextmanager
+def pgbouncer(server: PostgresServer, *, pool_size: int = 2) -> Generator[str]:
+    """Run a pgbouncer in transaction mode before `server`, and yield the DSN that leads through it."""
+    program = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    if program is None:
+        raise RuntimeError("no pgbouncer here; on Debian: apt-get install pgbouncer")
+    port = free_port()
+    with tempfile.TemporaryDirectory(prefix="sessioncore-bouncer-") as name:
+        folder = Path(name)
+        _own(folder)
+        (folder / "users.txt").write_text('"tester" ""\n')
+        (folder / "bouncer.ini").write_text(
+            f"[databases]\n* = host=127.0.0.1 port={server.port}\n[pgbouncer]\nlisten_addr = 127.0.0.1\n"
+            f"listen_port = {port}\nunix_socket_dir =\nauth_type = trust\nauth_file = {folder}/users.txt\n"
+            f"pool_mode = transaction\ndefault_pool_size = {pool_size}\nmax_client_conn = 200\n"
+        )
+        for file in folder.iterdir():
+            _own(file)
+        with (folder / "log").open("wb") as log:
+            process = subprocess.Popen(
+                [*_unprivileged(), program, folder / "bouncer.ini"], stdout=log, stderr=log, cwd=folder
+            )
+        try:
+            _wait_for_port(port, process, folder / "log")
+            yield f"postgresql://tester@127.0.0.1:{port}/postgres"
+        finally:
+            process.terminate()
+            process.wait(10)
+
+
+def _wait_for_port(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return
+        except OSError:
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"pgbouncer did not start:\n{log.read_text()}") from None
+            time.sleep(0.02)

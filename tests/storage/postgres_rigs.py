@@ -1,0 +1,74 @@
+"""What the tests of the PostgreSQL storage share: one server for all, a fresh table for each."""
+
+import secrets
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import asyncpg  # type: ignore[import-untyped]  # asyncpg ships no py.typed # pyright: ignore[reportMissingTypeStubs]
+import pytest
+from tests.postgres_server import PostgresServer, pgbouncer, postgres_server
+
+from sessioncore.storage._postgres_sql import key_bytes, quoted
+from sessioncore.storage.postgres import PostgresStorage
+from sessioncore.testing import Rig
+
+# Untyped, so that the strict checkers leave a library alone that has no types to offer.
+driver: Any = asyncpg
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Generator[PostgresServer]:
+    """The server of this test run."""
+    with postgres_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def bouncer(postgres: PostgresServer) -> Generator[str]:
+    """The DSN of a pgbouncer in transaction mode before it, with two server connections."""
+    with pgbouncer(postgres) as dsn:
+        yield dsn
+
+
+def new_table() -> str:
+    return f"sessions_{secrets.token_hex(6)}"
+
+
+@asynccontextmanager
+async def connection(dsn: str) -> AsyncGenerator[Any, None]:
+    """A plain connection, to look behind the storage's back."""
+    opened = await driver.connect(dsn, statement_cache_size=0)
+    try:
+        yield opened
+    finally:
+        await opened.close()
+
+
+@asynccontextmanager
+async def opened(dsn: str, **options: Any) -> AsyncGenerator[PostgresStorage, None]:
+    """A storage on a fresh table."""
+    storage = PostgresStorage(dsn, **{"table": new_table(), **options})
+    await storage.open()
+    try:
+        yield storage
+    finally:
+        await storage.aclose()
+
+
+@asynccontextmanager
+async def postgres_rig(server: PostgresServer, dsn: str, **options: Any) -> AsyncGenerator[Rig, None]:
+    """A rig whose clock is the server's; `remaining` asks the table itself."""
+    table = new_table()
+    async with opened(dsn, table=table, **options) as storage, connection(server.dsn()) as plain:
+        sql = (
+            f"SELECT extract(epoch FROM expires_at - now())::float8 FROM {quoted(table)}"
+            " WHERE key = $1 AND expires_at > now()"
+        )
+
+        async def remaining(key: str) -> float | None:
+            seconds: float | None = await plain.fetchval(sql, key_bytes(key))
+            return seconds
+
+        yield Rig(storage, 0.05, anyio.sleep, remaining)

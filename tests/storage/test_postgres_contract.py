@@ -1,0 +1,46 @@
+"""PostgreSQL keeps the whole storage contract: by pool, by DSN, and through a pgbouncer in transaction mode."""
+
+import pytest
+from tests.postgres_server import PostgresServer
+from tests.storage.postgres_rigs import bouncer, driver, postgres, postgres_rig
+
+from sessioncore.testing import STORAGE_CHECKS, Check
+
+__all__ = ["bouncer", "postgres"]
+
+pytestmark = [pytest.mark.anyio, pytest.mark.postgres]
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """asyncpg knows asyncio only."""
+    return "asyncio"
+
+
+def name_of(check: Check) -> str:
+    return str(getattr(check, "__name__", check))
+
+
+@pytest.mark.parametrize("check", STORAGE_CHECKS, ids=name_of)
+async def test_the_contract_holds(postgres: PostgresServer, check: Check) -> None:
+    async with postgres_rig(postgres, postgres.dsn()) as rig:
+        await check(rig)
+
+
+@pytest.mark.parametrize("check", STORAGE_CHECKS, ids=name_of)
+async def test_the_contract_holds_through_pgbouncer(postgres: PostgresServer, bouncer: str, check: Check) -> None:
+    async with postgres_rig(postgres, bouncer, prepared_statements=False) as rig:
+        await check(rig)
+
+
+@pytest.mark.parametrize("isolation", ["repeatable read", "serializable"])
+@pytest.mark.parametrize("check", STORAGE_CHECKS[-10:], ids=name_of)
+async def test_the_contract_holds_where_the_database_isolates_more_than_it_must(
+    postgres: PostgresServer, isolation: str, check: Check
+) -> None:
+    settings = {"default_transaction_isolation": isolation}
+    async with (
+        driver.create_pool(postgres.dsn(), min_size=1, max_size=8, server_settings=settings) as pool,
+        postgres_rig(postgres, pool) as rig,
+    ):
+        await check(rig)
