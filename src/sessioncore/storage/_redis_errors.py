@@ -1,0 +1,63 @@
+"""What Redis says when it says no, and what that means to a session store.
+
+An error reply travels as a value, a `Refusal`, up to the place that knows what the
+command was for. Only its code and its own words are kept: the part in which some
+servers quote the command's arguments back never enters an exception.
+"""
+
+import re
+
+from sessioncore._errors import StorageError, StorageUnavailable
+
+__all__ = ["Lost", "Refusal", "Stalled", "refused"]
+
+# Redis 6.2 wraps what a command inside a script said: "ERR Error running script (...): ... -OOM command ...".
+_INSIDE = re.compile(r"\b(OOM|READONLY|WRONGTYPE|MISCONF|NOREPLICAS|NOPERM|MASTERDOWN|CLUSTERDOWN|LOADING)\b")
+_QUOTED = re.compile(r"[`'\"].*", re.DOTALL)
+
+_UNAVAILABLE = {
+    "BUSY": "a script blocks the server; it takes no commands until that ends",
+    "CLUSTERDOWN": "the cluster does not serve all slots at the moment",
+    "LOADING": "the server is still loading its data",
+    "MASTERDOWN": "this replica has lost its master",
+    "MISCONF": "the server cannot persist and refuses writes; look at its log and its disk",
+    "NOAUTH": "the server wants a password; put it into the URL or the client",
+    "NOREPLICAS": "too few replicas are connected for the server to accept writes",
+    "OOM": "the server is out of memory (maxmemory), so nothing was stored",
+    "READONLY": "this server is a replica; connect to the master, or through Sentinel",
+    "TRYAGAIN": "the cluster is moving this slot",
+    "UNKILLABLE": "a script blocks the server; it takes no commands until that ends",
+    "WRONGPASS": "the server does not know this user and password",
+}
+_WRONG = {
+    "CROSSSLOT": "the server is a cluster; use redis.asyncio.RedisCluster or a redis+cluster:// URL",
+    "MOVED": "the server is a cluster; use redis.asyncio.RedisCluster or a redis+cluster:// URL",
+    "NOPERM": "the ACL user lacks a right; it needs string, sorted-set and scripting commands on <key_prefix>*",
+    "WRONGTYPE": "a key of this store holds something else; delete it, or choose a key_prefix that nothing else uses",
+}
+
+
+class Refusal(Exception):
+    """An error reply; `code` is the word it begins with."""
+
+    def __init__(self, text: str) -> None:
+        found = _INSIDE.search(text) if text.startswith("ERR ") else None
+        self.code = found[1] if found else text.split(" ", 1)[0]
+        self.text = text
+        super().__init__(_QUOTED.sub("...", text)[:200] if self.code == "ERR" else self.code)
+
+
+class Lost(Exception):
+    """The connection ended before the reply came: a command may or may not have been carried out."""
+
+
+class Stalled(Lost):
+    """The connection was given up because nothing came for too long."""
+
+
+def refused(refusal: Refusal) -> StorageError:
+    """Return the error that tells what a refusal means and what to do."""
+    if hint := _UNAVAILABLE.get(refusal.code):
+        return StorageUnavailable(f"Redis refused ({refusal.code}): {hint}")
+    hint = _WRONG.get(refusal.code, "see the cause of this error for its words")
+    return StorageError(f"Redis refused ({refusal.code}): {hint}")

@@ -1,0 +1,71 @@
+"""URLs into redis-py clients, for configuration by environment variables."""
+
+from typing import Any, cast
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from redis.asyncio import Redis, RedisCluster, Sentinel
+from redis.exceptions import RedisError
+
+from sessioncore._errors import ConfigError
+
+__all__ = ["client_from"]
+
+_SENTINEL_PORT = 26379
+
+
+def client_from(url: str, options: dict[str, Any]) -> Any:
+    """Return the client that `url` describes.
+
+    Raises:
+        ConfigError: the URL or an option cannot work.
+    """
+    redis, cluster = cast("Any", Redis), cast("Any", RedisCluster)  # their annotations stop at **kwargs
+    scheme = url.partition("://")[0]
+    try:
+        if scheme in {"redis", "rediss", "unix"}:
+            return redis.from_url(url, **options)
+        if scheme in {"redis+cluster", "rediss+cluster"}:
+            return cluster.from_url(url.replace("+cluster", "", 1), **options)
+        if scheme in {"redis+sentinel", "rediss+sentinel"}:
+            return _through_sentinel(url, options)
+    except (ValueError, TypeError, RedisError):
+        # Their words may quote parts of the URL, and so the password.
+        raise ConfigError(_HINT) from None
+    raise ConfigError(_HINT)
+
+
+_HINT = (
+    "not a Redis URL or option: write redis://user:password@host:6379/0 (rediss:// for TLS), unix:///path?db=0, "
+    "redis+cluster://host:port or redis+sentinel://host:port,host:port/service/0; "
+    "percent-encode special letters in the password; options are those of the redis-py client"
+)
+
+
+def _through_sentinel(url: str, options: dict[str, Any]) -> Any:
+    parts = urlsplit(url)
+    login, _, places = parts.netloc.rpartition("@")
+    user, _, password = login.partition(":")
+    service, _, db = parts.path.strip("/").partition("/")
+    if not service or not places:
+        raise ValueError("no service or no sentinel")
+    wanted: dict[str, Any] = {"db": int(db or 0)}
+    if login:
+        wanted |= {"username": unquote(user) or None, "password": unquote(password) or None}
+    if parts.scheme.startswith("rediss"):
+        wanted["ssl"] = True
+    asked = {name: values[-1] for name, values in parse_qs(parts.query, strict_parsing=bool(parts.query)).items()}
+    sentinel_kwargs = {
+        name.removeprefix("sentinel_"): asked.pop(name)
+        for name in ("sentinel_username", "sentinel_password")
+        if name in asked
+    }
+    if asked:
+        raise ValueError("unknown parameter")
+    sentinel_class: Any = Sentinel
+    sentinel = sentinel_class([_place(place) for place in places.split(",")], sentinel_kwargs=sentinel_kwargs or None)
+    return sentinel.master_for(service, **wanted, **options)
+
+
+def _place(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":") if ":" in text else (text, "", "")
+    return host.strip("[]"), int(port or _SENTINEL_PORT)

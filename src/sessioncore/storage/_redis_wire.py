@@ -1,0 +1,178 @@
+"""Commands in, replies out: how a storage reaches one server, whatever the client.
+
+`LinkWire` takes connections from redis-py and lays a `Link` over them. `ClientWire`
+is for clients whose connections are not redis-py's own (a fake, a wrapper): it calls
+their commands one by one. Both return error replies as `Refusal` values.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol, TypeAlias, cast
+
+import hiredis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    ClusterDownError,
+    MasterDownError,
+    NoPermissionError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
+from redis.exceptions import (
+    ConnectionError as RedisConnectionError,
+)
+from redis.exceptions import (
+    TimeoutError as RedisTimeoutError,
+)
+
+from sessioncore.storage._redis_errors import Lost, Refusal
+from sessioncore.storage._redis_link import Link, Opened
+
+__all__ = ["ClientWire", "Command", "LinkWire", "Reply", "Wire", "opener"]
+
+Command: TypeAlias = tuple[bytes | int, ...]
+Reply: TypeAlias = Any
+"""bytes, int, None, a list of these, or a Refusal."""
+
+_pack = cast("Callable[[Command], bytes]", hiredis.pack_command)  # pyright: ignore[reportUnknownMemberType] -- its stub is wrong
+
+
+class Wire(Protocol):
+    """The way to the server that holds a key."""
+
+    async def read(self, key: bytes, *commands: Command) -> list[Reply]:
+        """Send commands that change nothing; after a lost connection they may be sent once more."""
+        ...
+
+    async def write(self, key: bytes, *commands: Command) -> list[Reply]:
+        """Send commands exactly once; if their replies are lost, `Lost` says so."""
+        ...
+
+    async def servers(self) -> "Sequence[Wire]":
+        """Return a wire to each server that holds keys."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close what the wire itself opened."""
+        ...
+
+
+class LinkWire:
+    """One link to one server."""
+
+    def __init__(self, make_connection: Callable[[], Any], patience: float) -> None:
+        self._link = Link(opener(make_connection), patience)
+
+    async def read(self, key: bytes, *commands: Command) -> list[Reply]:
+        """Send commands that change nothing."""
+        if len(commands) == 1:
+            return [await self._link.ask_again(_pack(commands[0]), 1)]
+        payload = b"".join([_pack(command) for command in commands])
+        return cast("list[Reply]", await self._link.ask_again(payload, len(commands)))
+
+    async def write(self, key: bytes, *commands: Command) -> list[Reply]:
+        """Send commands exactly once."""
+        if len(commands) == 1:
+            return [await self._link.ask(_pack(commands[0]), 1)]
+        payload = b"".join([_pack(command) for command in commands])
+        return cast("list[Reply]", await self._link.ask(payload, len(commands)))
+
+    async def servers(self) -> Sequence[Wire]:
+        """Return this one."""
+        return [self]
+
+    async def aclose(self) -> None:
+        """Let what is in flight end, and close the connection."""
+        await self._link.aclose()
+
+
+class ClientWire:
+    """The client's own commands, one round trip each.
+
+    Such a client may repeat a write whose reply was lost, by its own settings.
+    """
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    async def read(self, key: bytes, *commands: Command) -> list[Reply]:
+        """Send commands that change nothing."""
+        return await self.write(key, *commands)
+
+    async def write(self, key: bytes, *commands: Command) -> list[Reply]:
+        """Send commands in order."""
+        return [await self._one(command) for command in commands]
+
+    async def servers(self) -> Sequence[Wire]:
+        """Return this one."""
+        return [self]
+
+    async def aclose(self) -> None:
+        """Leave the client to its owner."""
+
+    async def _one(self, command: Command) -> Reply:
+        name = cast("bytes", command[0]).decode()
+        try:
+            return await self._client.execute_command(name, *command[1:])
+        except (AuthenticationError, BusyLoadingError, ResponseError, ClusterDownError, MasterDownError) as exc:
+            return Refusal(_words_of(exc))
+        except (RedisConnectionError, RedisTimeoutError, OSError) as exc:
+            raise Lost("the client lost its connection") from exc
+
+
+_CODES: tuple[tuple[type[RedisError], str], ...] = (
+    # redis-py cuts the code off the errors it has classes for.
+    (NoScriptError, "NOSCRIPT"),
+    (ReadOnlyError, "READONLY"),
+    (BusyLoadingError, "LOADING"),
+    (OutOfMemoryError, "OOM"),
+    (NoPermissionError, "NOPERM"),
+    (MasterDownError, "MASTERDOWN"),
+    (ClusterDownError, "CLUSTERDOWN"),
+    (AuthenticationError, "NOAUTH"),
+)
+
+
+def _words_of(exc: Exception) -> str:
+    for kind, code in _CODES:
+        if isinstance(exc, kind):
+            return code
+    return str(exc)
+
+
+def opener(make_connection: Callable[[], Any]) -> Callable[[Callable[[], asyncio.Protocol]], Awaitable[Opened]]:
+    """Return a function that opens a connection and gives its socket to a protocol."""
+
+    async def opened(protocol: Callable[[], asyncio.Protocol]) -> Opened:
+        connection = make_connection()
+        # One attempt: how often to try again, and when, is the link's to decide.
+        connection.retry = Retry(NoBackoff(), 0)
+        try:
+            await connection.connect()
+            return _take_over(connection, protocol())
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+
+    return opened
+
+
+def _take_over(connection: Any, protocol: asyncio.Protocol) -> Opened:
+    """Take the socket out of a redis-py connection whose handshake is done.
+
+    The one place that reaches into redis-py: its connection has no public way to hand
+    over the transport. What it did until here (TLS, HELLO, AUTH, SELECT) holds.
+    """
+    reader, writer = connection._reader, connection._writer  # noqa: SLF001 - see above
+    if reader.at_eof() or reader._buffer:  # noqa: SLF001 - see above; bytes that nobody asked for yet
+        raise RedisConnectionError("the connection is not clean after its handshake")
+    transport = writer.transport
+    transport.set_protocol(protocol)
+    connection._reader = connection._writer = None  # noqa: SLF001 - it must not close what is ours now
+    return transport, writer
