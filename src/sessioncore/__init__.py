@@ -1,1 +1,83 @@
-"""Server-side web sessions for Python's async frameworks."""
+"""Server-side web sessions for Python's async frameworks: safe, exact and fast."""
+
+from sessioncore._audit import Finding, audit
+from sessioncore._config import SessionConfig
+from sessioncore._errors import (
+    CodecError,
+    ConfigError,
+    CorruptRecord,
+    LifecycleError,
+    OwnerLimitReached,
+    ResponseStarted,
+    SessionError,
+    SessionGone,
+    SessionNotFound,
+    SessionNotLoaded,
+    SessionReleased,
+    SessionTooLarge,
+    StorageError,
+    StorageUnavailable,
+    UnregisteredType,
+)
+from sessioncore._events import EventKind, SessionEvent
+from sessioncore._exchange import Exchange
+from sessioncore._extractors import (
+    Extractor,
+    RequestView,
+    Source,
+    chain,
+    from_auth_header,
+    from_cookie,
+    from_form,
+    from_header,
+    from_lookup,
+    from_param,
+    from_query,
+)
+from sessioncore._info import SessionInfo
+from sessioncore._keys import SessionKey
+from sessioncore._session import Session
+from sessioncore._store import SessionStore
+from sessioncore.storage import MemoryStorage, Storage, Stored
+
+__all__ = [
+    "CodecError",
+    "ConfigError",
+    "CorruptRecord",
+    "EventKind",
+    "Exchange",
+    "Extractor",
+    "Finding",
+    "LifecycleError",
+    "MemoryStorage",
+    "OwnerLimitReached",
+    "RequestView",
+    "ResponseStarted",
+    "Session",
+    "SessionConfig",
+    "SessionError",
+    "SessionEvent",
+    "SessionGone",
+    "SessionInfo",
+    "SessionKey",
+    "SessionNotFound",
+    "SessionNotLoaded",
+    "SessionReleased",
+    "SessionStore",
+    "SessionTooLarge",
+    "Source",
+    "Storage",
+    "StorageError",
+    "StorageUnavailable",
+    "Stored",
+    "UnregisteredType",
+    "audit",
+    "chain",
+    "from_auth_header",
+    "from_cookie",
+    "from_form",
+    "from_header",
+    "from_lookup",
+    "from_param",
+    "from_query",
+]

@@ -1,1 +1,5 @@
-"""sessioncore for asgi."""
+"""sessioncore for ASGI: Starlette, FastAPI, Quart and every other application that speaks it."""
+
+from sessioncore_asgi._middleware import SessionMiddleware, get_session
+
+__all__ = ["SessionMiddleware", "get_session"]

@@ -1,0 +1,50 @@
+"""Opens the storage before the application starts, and closes it after it has stopped."""
+
+from sessioncore import SessionStore
+from sessioncore_asgi._types import ASGIApp, Message, Receive, Scope, Send
+
+__all__ = ["run_lifespan"]
+
+
+async def run_lifespan(app: ASGIApp, store: SessionStore, scope: Scope, receive: Receive, send: Send) -> None:
+    """Run the application's lifespan around the storage's own; stand in for applications that have none."""
+    started = False
+
+    async def open_first() -> Message:
+        nonlocal started
+        message = await receive()
+        if message["type"] == "lifespan.startup":
+            started = True
+            await _open(store, send)
+        return message
+
+    async def close_last(message: Message) -> None:
+        if message["type"] in {"lifespan.shutdown.complete", "lifespan.shutdown.failed", "lifespan.startup.failed"}:
+            await store.aclose()
+        await send(message)
+
+    try:
+        await app(scope, open_first, close_last)
+    except Exception:
+        if started:
+            raise
+    if not started:  # the application knows no lifespan: it raised, or returned at once
+        await _own_lifespan(store, receive, send)
+
+
+async def _own_lifespan(store: SessionStore, receive: Receive, send: Send) -> None:
+    await receive()
+    await _open(store, send)
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    await store.aclose()
+    await send({"type": "lifespan.shutdown.complete"})
+
+
+async def _open(store: SessionStore, send: Send) -> None:
+    try:
+        await store.storage.open()
+    except Exception as exc:
+        # Servers take a bare exception for "no lifespan here" and go on; this they obey.
+        await send({"type": "lifespan.startup.failed", "message": f"the session storage did not open: {exc}"})
+        raise

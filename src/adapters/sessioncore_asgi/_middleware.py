@@ -1,0 +1,147 @@
+"""The middleware: brings an exchange to each request and its headers to each response.
+
+It reads the scope, asks the exchange, writes the messages. What is stored, which
+cookie is sent and what an error becomes is decided in the core.
+"""
+
+from sessioncore import Exchange, Session, SessionError, SessionNotLoaded, SessionStore
+from sessioncore_asgi._lifespan import run_lifespan
+from sessioncore_asgi._types import ASGIApp, Connection, Message, Receive, Scope, Send
+from sessioncore_asgi._view import AsgiView
+
+__all__ = ["SessionMiddleware", "get_session"]
+
+
+class SessionMiddleware:
+    """ASGI middleware: `app = SessionMiddleware(app, store)`, or `add_middleware(SessionMiddleware, store=store)`.
+
+    With `lazy`, nothing is loaded until `await get_session(request)`. A second store
+    needs a `scope_key` of its own. Opens and closes the storage with the lifespan.
+    """
+
+    __slots__ = ("_app", "_exchange_key", "_lazy", "_scope_key", "_store")
+
+    def __init__(self, app: ASGIApp, store: SessionStore, *, scope_key: str = "session", lazy: bool = False) -> None:
+        self._app = app
+        self._store = store
+        self._scope_key = scope_key
+        self._exchange_key = exchange_key(scope_key)
+        self._lazy = lazy
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        kind = scope["type"]
+        if kind == "lifespan":
+            await run_lifespan(self._app, self._store, scope, receive, send)
+            return
+        outer: Exchange | None = scope.get(self._exchange_key)
+        if kind not in {"http", "websocket"} or (outer is not None and outer.session.store is self._store):
+            await self._app(scope, receive, send)  # mounted twice: one session, one cookie
+            return
+        view = AsgiView(scope, receive)
+        exchange = self._store.exchange(view)
+        if not self._lazy:
+            await exchange.load()
+        scope[self._scope_key] = exchange.session
+        scope[self._exchange_key] = exchange
+        await _Responder(exchange, send).serve(
+            self._app, scope, view.receive if self._lazy or view.consumed else receive
+        )
+
+
+class _Responder:
+    """Stands between the application and the server for one connection."""
+
+    __slots__ = ("_accepted", "_disconnected", "_exchange", "_receive", "_replaced", "_send")
+
+    def __init__(self, exchange: Exchange, send: Send) -> None:
+        self._exchange = exchange
+        self._send = send
+        self._replaced = False  # our answer was sent instead of the application's
+
+    async def serve(self, app: ASGIApp, scope: Scope, receive: Receive) -> None:
+        exchange = self._exchange
+        websocket = scope["type"] == "websocket"
+        if websocket:
+            self._receive, receive = receive, self.receive
+            self._disconnected = False
+        failed = True
+        try:
+            await app(scope, receive, self.send)
+            failed = False
+        except SessionError as error:
+            if self._replaced:
+                return
+            if exchange.late or websocket:
+                raise
+            await self._answer(error)
+        except Exception:
+            # A client that leaves ends a WebSocket; applications notice by the exception.
+            failed = not (websocket and self._disconnected)
+            if not self._replaced:
+                raise
+        finally:
+            await exchange.finish(failed=failed)
+
+    async def send(self, message: Message) -> None:
+        """Pass a message on; commit before the one that carries the headers."""
+        if self._replaced:
+            return
+        exchange = self._exchange
+        if not exchange.late:
+            kind = message["type"]
+            if kind in {"http.response.start", "websocket.http.response.start"}:
+                if message["status"] >= 200:  # 1xx are interim: RFC 9110, section 15.2
+                    message = await self._start(message, message["status"])
+            elif kind == "websocket.accept":
+                message = await self._start(message, 101)
+            elif kind == "websocket.close":
+                await exchange.deny()
+        await self._send(message)
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "websocket.disconnect":
+            self._disconnected = True
+        return message
+
+    async def _start(self, message: Message, status: int) -> Message:
+        exchange = self._exchange
+        try:
+            added = await exchange.commit(status)
+        except SessionError as error:
+            if message["type"] == "http.response.start":
+                await self._answer(error)
+            raise  # also into the application: what it meant to do after the response must not happen
+        if added or exchange.touched:
+            return {**message, "headers": exchange.revise(message.get("headers", ()), added)}
+        return message
+
+    async def _answer(self, error: SessionError) -> None:
+        answer = self._exchange.answer(error)
+        headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers]
+        self._replaced = True
+        await self._send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        await self._send({"type": "http.response.body", "body": answer.body})
+
+
+async def get_session(request: Connection | Scope, *, scope_key: str = "session") -> Session:
+    """Return the session of a request, WebSocket or scope; loads it if that has not happened yet.
+
+    Raises:
+        SessionNotLoaded: no middleware for this `scope_key`, or the request is skipped.
+        StorageUnavailable: it could not be loaded.
+    """
+    scope: Scope = getattr(request, "scope", request)
+    exchange: Exchange | None = scope.get(exchange_key(scope_key))
+    if exchange is None:
+        raise SessionNotLoaded(
+            f"no SessionMiddleware with scope_key={scope_key!r} is around this application; "
+            "add one: app.add_middleware(SessionMiddleware, store=store)"
+        )
+    return await exchange.obtain()
+
+
+def exchange_key(scope_key: str) -> str:
+    """Where the exchange stands in the scope."""
+    return f"sessioncore.{scope_key}"

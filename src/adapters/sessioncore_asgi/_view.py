@@ -1,0 +1,88 @@
+"""An ASGI request as the core sees it: raw bytes where bytes matter."""
+
+from collections import deque
+from collections.abc import Sequence
+from urllib.parse import parse_qsl
+
+from sessioncore.forms import MAX_FORM, form_field, is_form
+from sessioncore_asgi._types import Message, Receive, Scope
+
+__all__ = ["AsgiView"]
+
+
+class AsgiView:
+    """Shows a scope; reads the body only for `form`, and gives it back to the application."""
+
+    __slots__ = ("_body", "_receive", "_replay", "_scope")
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        self._scope = scope
+        self._receive = receive
+        self._body: bytes | None = None
+        self._replay: deque[Message] | None = None
+
+    @property
+    def method(self) -> str:
+        """The request method."""
+        return str(self._scope.get("method", "GET"))
+
+    @property
+    def path(self) -> str:
+        """The decoded path."""
+        return str(self._scope["path"])
+
+    @property
+    def scheme(self) -> str:
+        """The scheme that the server saw."""
+        return str(self._scope.get("scheme", "http"))
+
+    def cookie_headers(self) -> Sequence[bytes]:
+        """Every Cookie header."""
+        return [value for name, value in self._scope["headers"] if name == b"cookie"]
+
+    def header(self, name: str) -> Sequence[str]:
+        """The values of a header; ASGI names are lower case."""
+        wanted = name.lower().encode("latin-1")
+        return [value.decode("latin-1") for key, value in self._scope["headers"] if key == wanted]
+
+    def query(self, name: str) -> str | None:
+        """The first query parameter of that name."""
+        pairs = parse_qsl(self._scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True)
+        return next((value for key, value in pairs if key == name), None)
+
+    def path_param(self, name: str) -> str | None:
+        """A parameter of the matched route, where routing came first."""
+        value = self._scope.get("path_params", {}).get(name)
+        return None if value is None else str(value)
+
+    async def form(self, name: str) -> str | None:
+        """A field of the body, which the application can still read."""
+        content_type = next(iter(self.header("content-type")), "")
+        if self._scope["type"] != "http" or not is_form(content_type):
+            return None
+        if self._body is None:
+            self._body = await self._read()
+        return form_field(content_type, self._body, name)
+
+    @property
+    def consumed(self) -> bool:
+        """Whether the application must use `receive` of this view."""
+        return self._replay is not None
+
+    async def receive(self) -> Message:
+        """What was read for `form` comes once more, then the rest."""
+        if self._replay:
+            return self._replay.popleft()
+        return await self._receive()
+
+    async def _read(self) -> bytes:
+        """Read until the body ends or is larger than any form that could hold an ID."""
+        self._replay = deque()
+        body = b""
+        while len(body) <= MAX_FORM:
+            message = await self._receive()
+            self._replay.append(message)
+            body += message.get("body", b"")
+            if not message.get("more_body", False):
+                break
+        return body

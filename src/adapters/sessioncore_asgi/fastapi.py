@@ -1,0 +1,28 @@
+"""For FastAPI: a parameter annotated `session: SessionDep`.
+
+`SessionDep` is of the middleware with the default `scope_key`; for another store
+write `Annotated[Session, Depends(session_dependency("admin"))]`.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated, TypeAlias
+
+from fastapi import Depends
+from fastapi.requests import HTTPConnection
+
+from sessioncore import Session
+from sessioncore_asgi import get_session
+
+__all__ = ["SessionDep", "session_dependency"]
+
+
+def session_dependency(scope_key: str = "session") -> Callable[[HTTPConnection], Awaitable[Session]]:
+    """Return the dependency that gives the session under `scope_key`."""
+
+    async def session(connection: HTTPConnection) -> Session:
+        return await get_session(connection, scope_key=scope_key)
+
+    return session
+
+
+SessionDep: TypeAlias = Annotated[Session, Depends(session_dependency())]

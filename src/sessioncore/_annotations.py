@@ -1,0 +1,91 @@
+"""Does a decoded value fit the annotation of a typed key?
+
+Values come back with their exact types, so this only compares; it converts
+nothing and returns no copy, which keeps in-place changes visible.
+"""
+
+import types
+import typing
+from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
+from typing import Any
+
+import msgspec
+
+__all__ = ["fits"]
+
+
+def fits(value: Any, annotation: Any) -> bool:
+    """Tell whether `value` is what `annotation` says; forms that are not known here fit anything."""
+    if annotation is Any or annotation is object:
+        return True
+    if annotation is None:
+        return value is None
+    origin = typing.get_origin(annotation)
+    if origin is None:
+        return _fits_plain(value, annotation)
+    arguments = typing.get_args(annotation)
+    form = _FORMS.get(origin)
+    if form is not None:
+        return form(value, arguments)
+    if not isinstance(origin, type):
+        return True
+    if not isinstance(value, origin):
+        return False
+    if isinstance(value, tuple):
+        return _fits_tuple(value, arguments)
+    if isinstance(value, Mapping):
+        key, item = arguments
+        return all(fits(k, key) and fits(v, item) for k, v in value.items())
+    if isinstance(value, (list, AbstractSet)):
+        return all(fits(item, arguments[0]) for item in typing.cast("list[Any]", value))
+    return True  # a generic class of the user's: its parameters leave no trace at run time
+
+
+def _fits_plain(value: Any, annotation: Any) -> bool:
+    if isinstance(annotation, typing.NewType):
+        return fits(value, annotation.__supertype__)
+    if typing.is_typeddict(annotation):
+        return isinstance(value, dict)
+    if not isinstance(annotation, type):
+        return True  # a TypeVar, a forward reference
+    if annotation is float:
+        return type(value) in {float, int}  # PEP 484: int is acceptable for float
+    if annotation is int:
+        return type(value) is int  # and bool is not acceptable for int
+    return isinstance(value, annotation)
+
+
+def _fits_union(value: Any, arguments: tuple[Any, ...]) -> bool:
+    return any(fits(value, argument) for argument in arguments)
+
+
+def _fits_literal(value: Any, arguments: tuple[Any, ...]) -> bool:
+    return any(type(value) is type(argument) and value == argument for argument in arguments)
+
+
+def _fits_annotated(value: Any, arguments: tuple[Any, ...]) -> bool:
+    base, *notes = arguments
+    if not fits(value, base):
+        return False
+    for note in notes:
+        if isinstance(note, msgspec.Meta):
+            try:
+                msgspec.convert(value, typing.Annotated[base, note])
+            except msgspec.ValidationError:
+                return False
+    return True
+
+
+def _fits_tuple(value: tuple[Any, ...], arguments: tuple[Any, ...]) -> bool:
+    if len(arguments) == 2 and arguments[1] is ...:
+        return all(fits(item, arguments[0]) for item in value)
+    return len(value) == len(arguments) and all(map(fits, value, arguments))
+
+
+_FORMS: dict[Any, Callable[[Any, tuple[Any, ...]], bool]] = {
+    typing.Union: _fits_union,
+    types.UnionType: _fits_union,
+    typing.Literal: _fits_literal,
+    typing.Annotated: _fits_annotated,
+}

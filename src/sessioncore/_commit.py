@@ -1,0 +1,229 @@
+"""Brings a draft into the storage: carries out what `_plan` decides.
+
+One compare-and-set per commit. When others wrote meanwhile, this request's own
+changes are applied to the current record and tried again, for as long as
+`storage_timeout` allows; when the record is gone, the changes are dropped.
+"""
+
+from collections.abc import Coroutine
+from typing import Any, Final, TypeVar
+
+import anyio
+
+from sessioncore._calls import StorageCalls
+from sessioncore._codec import Codec
+from sessioncore._config import SessionConfig
+from sessioncore._draft import Delta, Draft, apply, time_left
+from sessioncore._errors import CorruptRecord, SessionGone, StorageError, StorageUnavailable
+from sessioncore._events import EventKind, Events
+from sessioncore._ids import handle_of
+from sessioncore._owners import Owners
+from sessioncore._plan import Step, decide
+from sessioncore._record import Record, open_record, seal_record
+from sessioncore._states import State
+from sessioncore.storage import Stored
+
+__all__ = ["Committer"]
+
+T = TypeVar("T")
+TRIES_FOR_AN_ID: Final = 8  # one collision of 256-bit IDs will never be seen; eight mean a broken generator
+
+
+class Committer:
+    """Carries out commits for one store."""
+
+    __slots__ = ("_calls", "_codec", "_config", "_events", "_owners")
+
+    def __init__(
+        self, config: SessionConfig, codec: Codec, calls: StorageCalls, events: Events, owners: Owners
+    ) -> None:
+        self._config = config
+        self._codec = codec
+        self._calls = calls
+        self._events = events
+        self._owners = owners
+
+    async def commit(self, draft: Draft, *, explicit: bool) -> None:
+        """Store what the draft changes.
+
+        Raises:
+            SessionGone: the record is gone, and the caller asked explicitly.
+            CodecError: a value cannot be encoded; nothing was written.
+            OwnerLimitReached: the owner may have no further session; nothing was written.
+            StorageUnavailable: the outcome is unknown.
+        """
+        delta = draft.delta()
+        if delta is None and not (draft.state is State.LIVE and draft.renew):
+            if explicit and draft.state is State.GONE:
+                raise _gone()
+            return
+        changed = delta is not None and (delta.changes if draft.state is State.LIVE else delta.writes)
+        rotated = delta is not None and delta.wishes.rotate
+        renewal_due = draft.state is State.LIVE and draft.renew
+        step = decide(draft.state, changed=changed, rotated=rotated, renewal_due=renewal_due)
+        if step is Step.TOUCH:
+            await self._touch(draft)
+        elif step is not Step.NOTHING and delta is not None:
+            await self._store(draft, delta, step)
+        if explicit and draft.state is State.GONE:
+            raise _gone()
+
+    async def create(self, draft: Draft) -> None:
+        """Store a fresh draft, also an empty one."""
+        await self._store(draft, draft.delta() or Delta({}, [], {}, {}), Step.CREATE)
+
+    async def _store(self, draft: Draft, delta: Delta, step: Step) -> None:
+        await self._owners.admit(draft, delta)
+        before = draft.record, draft.stored_id
+        if step is Step.CREATE:
+            await self._create(draft, delta)
+        else:
+            await self._write(draft, delta, step)
+        if draft.state is State.LIVE and await self._owners.excess(draft, delta):
+            error = self._owners.refused(draft)
+            await self._undo(draft, *before)
+            raise error
+
+    async def end(self, draft: Draft) -> None:
+        """Delete the record behind the draft, if there is one; then clear the draft."""
+        if draft.state is State.LIVE:
+            key, handle, owner = draft.key, draft.handle, draft.record.owner if draft.record else None
+            await self._calls.run("delete", self._config.storage.delete(key))
+            draft.end()
+            self._events.send(EventKind.DESTROYED, handle, owner)
+        else:
+            draft.end()
+
+    async def _touch(self, draft: Draft) -> None:
+        """Renew the idle clock. Nothing that the handler stored depends on it, so a failure is told, not raised."""
+        record = draft.record
+        assert record is not None
+        now = self._config.clock()
+        ttl = time_left(self._config, record.created_at, draft.idle, now)
+        if ttl <= 0:
+            return
+        try:
+            alive = await self._calls.run("touch", self._config.storage.touch(draft.key, ttl))
+        except StorageError:
+            return  # it was told as an event already
+        if alive:
+            draft.ttl, draft.loaded_at, draft.renewed, draft.renew = ttl, now, True, False
+            self._events.send(EventKind.RENEWED, draft.handle, record.owner)
+        else:
+            self._lose(draft)
+
+    async def _create(self, draft: Draft, delta: Delta) -> None:
+        now = self._config.clock()
+        record = apply(delta, None, self._codec, now, again=False)
+        ttl = time_left(self._config, now, record.idle or self._config.idle_seconds, now)
+        data = seal_record(record, self._config.max_size)
+        for _ in range(TRIES_FOR_AN_ID):
+            key = self._config.key_prefix + handle_of(draft.new_id or draft.mint_id())
+            version = await self._calls.run(
+                "create", self._config.storage.create(key, data, ttl, owner=self._owner_key(record))
+            )
+            if version is not None:
+                draft.settle(record, delta, version, ttl, now, merged=False)
+                self._events.send(EventKind.CREATED, draft.handle, record.owner)
+                return
+            draft.new_id = None  # taken: never touch what is there, it may be a stranger's
+        raise StorageError("id_generator returned taken IDs eight times in a row; it must be random")
+
+    async def _write(self, draft: Draft, delta: Delta, step: Step) -> None:
+        """Replace or move, again and again until it is stored, gone, or time is up."""
+        config = self._config
+        base, version = draft.record, draft.version
+        deadline = 0.0
+        tries = 0
+        collisions = 0
+        while True:
+            assert base is not None
+            now = config.clock()
+            record = apply(delta, base, self._codec, now, again=tries > 0)
+            ttl = time_left(config, record.created_at, record.idle or config.idle_seconds, now)
+            if ttl <= 0:
+                self._events.send(EventKind.EXPIRED, draft.handle, base.owner)
+                draft.lost()
+                return
+            data = seal_record(record, config.max_size)
+            try:
+                answer = await self._calls.run(step.value, self._send(draft, record, data, ttl, version, step))
+            except StorageUnavailable:
+                raise
+            except StorageError:
+                collisions += 1  # for a move this may mean that the new key is taken
+                if step is not Step.MOVE or collisions >= TRIES_FOR_AN_ID:
+                    raise
+                draft.mint_id()
+                continue
+            if answer is None:
+                self._lose(draft)
+                return
+            if isinstance(answer, int):
+                break
+            tries += 1
+            deadline = deadline or anyio.current_time() + config.timeout_seconds
+            if anyio.current_time() >= deadline:
+                raise StorageUnavailable("others kept writing this session until storage_timeout; try again")
+            base, version = self._reopen(draft, answer), answer.version
+        if tries:
+            self._events.send(EventKind.CONFLICT, draft.handle, record.owner, str(tries))
+        old = draft.handle
+        draft.settle(record, delta, answer, ttl, now, merged=tries > 0)
+        draft.renewed = True
+        if step is Step.MOVE:
+            self._events.send(EventKind.REGENERATED, draft.handle, record.owner, f"was {old}")
+
+    async def _undo(self, draft: Draft, record: Record | None, session_id: str | None) -> None:
+        """Take back a login that lost the race for the last place: the session is again what it was."""
+        config = self._config
+        if record is None or session_id is None:
+            await self._calls.run("delete", config.storage.delete(draft.key))
+            draft.end()
+            return
+        now = config.clock()
+        ttl = max(time_left(config, record.created_at, record.idle or config.idle_seconds, now), 0.001)
+        data, owner = seal_record(record, config.max_size), self._owner_key(record)
+        old_key, version = config.key_prefix + handle_of(session_id), draft.version
+        storage = config.storage
+        if old_key == draft.key:
+            answer = await self._calls.run("replace", storage.replace(old_key, data, ttl, version=version, owner=owner))
+        else:
+            answer = await self._calls.run(
+                "move", storage.move(draft.key, old_key, data, ttl, version=version, owner=owner)
+            )
+        if not isinstance(answer, int):
+            draft.lost()
+            return
+        draft.load(session_id, record, answer, ttl, now)
+        draft.discard()
+        draft.announce = False
+
+    def _send(
+        self, draft: Draft, record: Record, data: bytes, ttl: float, version: int, step: Step
+    ) -> Coroutine[Any, Any, int | Stored | None]:
+        storage, owner = self._config.storage, self._owner_key(record)
+        if step is Step.REPLACE:
+            return storage.replace(draft.key, data, ttl, version=version, owner=owner)
+        new_key = self._config.key_prefix + handle_of(draft.id)
+        return storage.move(draft.key, new_key, data, ttl, version=version, owner=owner)
+
+    def _reopen(self, draft: Draft, stored: Stored) -> Record:
+        try:
+            return open_record(stored.data, self._config.max_size)
+        except CorruptRecord as exc:  # a newer version of the program wrote it meanwhile: leave it alone
+            self._events.send(EventKind.CORRUPT, draft.handle, None, str(exc))
+            raise StorageError(
+                "the session was rewritten in a form that cannot be read here; nothing was stored"
+            ) from exc
+
+    def _lose(self, draft: Draft) -> None:
+        self._events.send(EventKind.GONE, draft.handle, draft.record.owner if draft.record else None)
+        draft.lost()
+
+    def _owner_key(self, record: Record) -> str | None:
+        return None if record.owner is None else self._config.key_prefix + record.owner
+
+
+def _gone() -> SessionGone:
+    return SessionGone("the session was ended meanwhile, and nothing was stored; reset() or destroy() starts a new one")

@@ -1,0 +1,181 @@
+"""The configuration of a store: every default in sight, every value checked once.
+
+The defaults are for production. For plain http on a developer's machine there is
+`SessionConfig.development()`; no default is ever loosened by what a request says.
+"""
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Literal
+
+from sessioncore._cookies import check_cookie
+from sessioncore._errors import ConfigError, SessionError
+from sessioncore._events import SessionEvent
+from sessioncore._extractors import Extractor, RequestView, Source, from_cookie, places
+from sessioncore._ids import is_id, new_id
+from sessioncore.storage import MemoryStorage, Storage
+
+__all__ = ["SessionConfig", "mint"]
+
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionConfig:
+    """How sessions are found, kept, sent and ended.
+
+    Raises:
+        ConfigError: a value cannot work; the text says how to mend it.
+    """
+
+    storage: Storage = field(default_factory=MemoryStorage)
+    extractor: Extractor = field(default_factory=from_cookie)
+    id_generator: Callable[[], str] = new_id
+    idle_timeout: timedelta = timedelta(minutes=30)  # ASVS 7.3.1
+    absolute_timeout: timedelta | None = timedelta(hours=24)  # ASVS 7.3.2, NIST 800-63B-4 AAL2
+    touch_interval: timedelta = None  # type: ignore[assignment]  # filled in: min(60 s, idle_timeout / 10)
+    cookie_secure: bool = True
+    cookie_http_only: bool = True
+    cookie_same_site: Literal["lax", "strict", "none"] = "lax"
+    cookie_path: str = "/"
+    cookie_domain: str | None = None
+    cookie_session_only: bool = False
+    cookie_partitioned: bool = False
+    key_prefix: str = "session:"
+    max_size: int = 65536  # bytes of one encoded record
+    storage_timeout: timedelta = timedelta(seconds=5)
+    max_sessions_per_owner: int | None = None
+    on_owner_limit: Literal["evict_oldest", "refuse"] = "evict_oldest"
+    skip: Callable[[RequestView], bool] | None = None
+    on_error: Callable[[RequestView, SessionError], tuple[int, str | bytes] | None] | None = None
+    on_event: Callable[[SessionEvent], None] | None = None
+    save_on_server_error: bool = False
+    clock: Callable[[], float] = time.time  # seconds since the epoch; judges the absolute deadline
+
+    # Derived once, in seconds, for the path that every request takes.
+    idle_seconds: float = field(init=False, repr=False)
+    absolute_seconds: float | None = field(init=False, repr=False)
+    touch_seconds: float = field(init=False, repr=False)
+    timeout_seconds: float = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Check every field, then derive the seconds."""
+        _check_times(self)
+        if self.touch_interval is None:  # pyright: ignore[reportUnnecessaryComparison]  # the default, see above
+            object.__setattr__(self, "touch_interval", min(timedelta(seconds=60), self.idle_timeout / 10))
+        _check_touch(self.touch_interval, self.idle_timeout)
+        _check_choices(self)
+        _check_flags_and_calls(self)
+        _check_places(self)
+        derived = {
+            "idle_seconds": self.idle_timeout.total_seconds(),
+            "absolute_seconds": None if self.absolute_timeout is None else self.absolute_timeout.total_seconds(),
+            "touch_seconds": self.touch_interval.total_seconds(),
+            "timeout_seconds": self.storage_timeout.total_seconds(),
+        }
+        for name, seconds in derived.items():
+            object.__setattr__(self, name, seconds)
+
+    @classmethod
+    def development(cls, **changes: Any) -> "SessionConfig":
+        """Return a configuration for plain http: cookie `session_id`, not Secure. Never deploy it."""
+        return cls(**{"extractor": from_cookie("session_id"), "cookie_secure": False, **changes})
+
+
+def mint(config: SessionConfig) -> str:
+    """Return a new ID from the configured generator.
+
+    Raises:
+        ConfigError: the generator returned something that is no ID.
+    """
+    text: object = config.id_generator()
+    if not isinstance(text, str) or not is_id(text):
+        raise ConfigError(
+            "id_generator must return 22 to 256 characters of A-Z a-z 0-9 _ - with at least 128 random bits, "
+            "such as secrets.token_urlsafe(32)"
+        )
+    return text
+
+
+def _check_times(config: SessionConfig) -> None:
+    zero = timedelta()
+    for name in ("idle_timeout", "storage_timeout"):
+        value: object = getattr(config, name)
+        if not isinstance(value, timedelta) or value <= zero:
+            raise ConfigError(f"{name} must be a timedelta above zero, such as timedelta(minutes=30)")
+    if config.idle_timeout > timedelta(days=36500) or config.storage_timeout > timedelta(days=1):
+        raise ConfigError("idle_timeout may be at most 100 years, storage_timeout at most a day")
+    absolute: object = config.absolute_timeout
+    if absolute is None:
+        return
+    if not isinstance(absolute, timedelta) or absolute < config.idle_timeout:
+        raise ConfigError("absolute_timeout must be a timedelta of at least idle_timeout, or None for no limit")
+    if absolute > timedelta(days=36500):
+        raise ConfigError("absolute_timeout may be at most 100 years; None means no limit")
+
+
+def _check_touch(interval: object, idle: timedelta) -> None:
+    if not isinstance(interval, timedelta) or not timedelta() <= interval < idle:
+        raise ConfigError("touch_interval must be a timedelta from zero up to, but not including, idle_timeout")
+
+
+def _check_choices(config: SessionConfig) -> None:
+    if config.on_owner_limit not in {"evict_oldest", "refuse"}:
+        raise ConfigError(f"on_owner_limit must be 'evict_oldest' or 'refuse', not {config.on_owner_limit!r}")
+    _check_count("max_size", config.max_size)
+    if config.max_sessions_per_owner is not None:
+        _check_count("max_sessions_per_owner", config.max_sessions_per_owner)
+    prefix: object = config.key_prefix
+    if not isinstance(prefix, str) or not prefix or not prefix.isprintable() or len(prefix) > 128:
+        raise ConfigError(
+            "key_prefix must be 1 to 128 printable characters; without one, reset() could not tell "
+            "sessions from anything else in the storage"
+        )
+
+
+def _check_count(name: str, value: object) -> None:
+    if type(value) is not int or value < 1:
+        raise ConfigError(f"{name} must be a whole number of at least 1")
+
+
+def _check_flags_and_calls(config: SessionConfig) -> None:
+    flags = (
+        "cookie_secure",
+        "cookie_http_only",
+        "cookie_session_only",
+        "cookie_partitioned",
+        "save_on_server_error",
+    )
+    for name in flags:
+        if type(getattr(config, name)) is not bool:
+            raise ConfigError(f"{name} must be True or False")
+    for name in ("id_generator", "clock", "skip", "on_error", "on_event"):
+        value: object = getattr(config, name)
+        if not callable(value) and (value is not None or name in {"id_generator", "clock"}):
+            raise ConfigError(f"{name} must be callable")
+    storage: object = config.storage
+    missing = [f for f in ("load", "create", "replace", "move", "touch", "delete", "clear") if not hasattr(storage, f)]
+    if missing or isinstance(storage, type):
+        raise ConfigError("storage must be an object with the methods of sessioncore.Storage, such as MemoryStorage()")
+
+
+def _check_places(config: SessionConfig) -> None:
+    extractor: object = config.extractor
+    if not isinstance(extractor, Extractor):
+        raise ConfigError("extractor must be an Extractor, such as from_cookie('__Host-session_id')")
+    for place in places(extractor):
+        if place.source is Source.COOKIE:
+            check_cookie(
+                place.key,
+                path=config.cookie_path,
+                domain=config.cookie_domain,
+                secure=config.cookie_secure,
+                http_only=config.cookie_http_only,
+                same_site=config.cookie_same_site,
+                partitioned=config.cookie_partitioned,
+            )
+        elif place.source is Source.HEADER and not _HEADER_NAME.fullmatch(place.key):
+            raise ConfigError(f"{place.key!r} cannot be a header name")

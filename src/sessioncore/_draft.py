@@ -1,0 +1,410 @@
+"""One session in one request: what was loaded, what the request wants changed. No I/O.
+
+`Session` is the face of a draft; `_commit` brings it into the storage. A draft
+decodes a value when it is first read and keeps the bytes beside it, so that a
+change in place shows up as a difference, and keeps a journal of its own changes,
+so that they can be applied again to a record that others changed meanwhile.
+"""
+
+import logging
+from collections.abc import Callable
+from typing import Any, Final
+
+from msgspec import UNSET, Raw, Struct, UnsetType, field
+
+from sessioncore._codec import IMMUTABLE, Codec
+from sessioncore._config import SessionConfig, mint
+from sessioncore._errors import LifecycleError, ResponseStarted, SessionError
+from sessioncore._ids import handle_of
+from sessioncore._record import Record
+from sessioncore._states import TRANSITIONS, State, Verb
+
+__all__ = ["Delta", "Draft", "Wishes", "apply", "time_left"]
+
+SET: Final = "set"
+DROP: Final = "drop"
+NOTHING: Final = Raw(b"\x80")  # an empty dict
+
+_logger = logging.getLogger("sessioncore")
+
+
+class Update(Struct):
+    """mutate(): functions to apply, in order, to whatever value is current."""
+
+    functions: list[Callable[[Any], Any]]
+    default: Raw | None  # encoded, since a function may change it in place
+
+
+class Wishes(Struct):
+    """Changes to the session itself, not to its values."""
+
+    rotate: bool = False
+    login: bool = False
+    cleared: bool = False  # another owner's data goes first
+    owner: str | UnsetType = UNSET
+    details: Raw = NOTHING
+    idle: float | None | UnsetType = UNSET
+
+
+class Delta(Struct, frozen=True):
+    """What a request changes, encoded and ready to be applied to a record."""
+
+    puts: dict[str, Raw]
+    drops: list[str]
+    updates: dict[str, Update]
+    results: dict[str, Raw]  # of the updates, on the values that this request saw
+    wishes: Wishes = field(default_factory=Wishes)
+
+    @property
+    def writes(self) -> bool:
+        """Whether there is something that deserves a record of its own."""
+        return bool(self.puts or self.results or self.wishes.owner is not UNSET)
+
+    @property
+    def changes(self) -> bool:
+        """Whether an existing record needs to be written."""
+        return self.writes or bool(self.drops) or self.wishes.cleared or self.wishes.idle is not UNSET
+
+
+class Draft:
+    """The working state behind a `Session`; every attribute is for this package only."""
+
+    __slots__ = (
+        "accessed", "announce", "blocked", "codec", "config", "defaults", "items", "loaded_at", "new_id", "open",
+        "ops", "read", "record", "renew", "renewed", "started", "state", "stored_id", "ttl", "version", "wishes",
+    )  # fmt: skip
+
+    def __init__(self, config: SessionConfig, codec: Codec) -> None:
+        self.config = config
+        self.codec = codec
+        self.state = State.FRESH
+        self.items: dict[str, Any] = {}  # Raw until first read
+        self.read: dict[str, Raw] | None = None  # the bytes of what was read or stored
+        self.ops: dict[str, str | Update] | None = None  # the journal
+        self.defaults: dict[str, tuple[Any, Raw]] | None = None  # handed out by typed keys, not stored yet
+        self.wishes: Wishes | None = None
+        self.record: Record | None = None
+        self.stored_id: str | None = None  # of the record behind
+        self.new_id: str | None = None  # to be, after a rotation or for the next record
+        self.accessed = False
+        self.open = False  # checked once, so that reads need not check again
+        self.started = False  # the response has left: no ID can reach the client any more
+        self.renewed = False  # the idle clock was set anew, so a cookie that follows it must be sent again
+        self.announce = False  # a stored ID that the client does not know yet
+        self.blocked: Callable[[], SessionError] | None = None
+
+    def load(self, session_id: str, record: Record, version: int, ttl: float, now: float) -> None:
+        """Take a stored record as the base."""
+        self.state = State.LIVE
+        self.stored_id = session_id
+        self.items = record.data.copy()
+        self.record = record
+        self.version = version
+        self.ttl = ttl
+        self.loaded_at = now
+        self.renew = False
+
+    # -- identity and clocks
+
+    @property
+    def id(self) -> str:
+        """The ID in force: of the record behind, or the one that the next write will get."""
+        return self.new_id or self.stored_id or self.mint_id()
+
+    @property
+    def handle(self) -> str:
+        """The public name: of the stored record if there is one."""
+        stored = self.stored_id if self.state is State.LIVE else None
+        return handle_of(stored or self.id)
+
+    def mint_id(self) -> str:
+        """Choose the ID of the next record."""
+        self.new_id = mint(self.config)
+        return self.new_id
+
+    @property
+    def key(self) -> str:
+        """The storage key of the record behind."""
+        return self.config.key_prefix + self.handle
+
+    @property
+    def owner(self) -> str | None:
+        """The owner, as this request sees it."""
+        if self.wishes is not None and self.wishes.owner is not UNSET:
+            return self.wishes.owner
+        return self.record.owner if self.record is not None else None
+
+    @property
+    def details(self) -> Raw:
+        """The owner's details, encoded."""
+        if self.wishes is not None and self.wishes.owner is not UNSET:
+            return self.wishes.details
+        return self.record.details if self.record is not None else NOTHING
+
+    @property
+    def idle(self) -> float:
+        """The idle timeout in force, in seconds."""
+        wish = self.wishes.idle if self.wishes is not None else UNSET
+        own = wish if wish is not UNSET else (self.record.idle if self.record is not None else None)
+        return self.config.idle_seconds if own is None else own
+
+    def expires_at(self) -> float:
+        """When the session ends if it is not used again, in seconds since the epoch."""
+        record = self.record
+        fresh_idle = self.wishes is not None and self.wishes.idle is not UNSET
+        if record is None:
+            now = self.config.clock()
+            return now + time_left(self.config, now, self.idle, now)
+        if self.renew or fresh_idle:
+            return self.loaded_at + time_left(self.config, record.created_at, self.idle, self.loaded_at)
+        return self.loaded_at + min(self.ttl, time_left(self.config, record.created_at, self.ttl, self.loaded_at))
+
+    # -- guards
+
+    def enter(self) -> None:
+        """Check once that the session may be used, and note that it was."""
+        if self.blocked is not None:
+            raise self.blocked()
+        self.accessed = self.open = True
+
+    def begin(self) -> dict[str, str | Update]:
+        """Return the journal for a write; called again after each commit."""
+        if not self.open:
+            self.enter()
+        self._advance(Verb.WRITE)
+        if self.state is not State.LIVE:
+            if self.started:
+                raise ResponseStarted(
+                    "the response has started, so the client can no longer learn the ID of a new session; "
+                    "write to the session before the first byte"
+                )
+            if self.state is State.ENDED and self.new_id is None:
+                self.mint_id()
+        if self.ops is None:
+            self.ops = {}
+        return self.ops
+
+    def wish(self) -> Wishes:
+        """Return the pending changes to the session itself; a write like any other."""
+        self.begin()
+        if self.wishes is None:
+            self.wishes = Wishes()
+        return self.wishes
+
+    def rotate(self) -> Wishes:
+        """Ask for a new ID."""
+        self.refuse_after_start()
+        wishes = self.wish()
+        self._advance(Verb.ROTATE)
+        wishes.rotate = True
+        self.mint_id()
+        return wishes
+
+    def refuse_after_start(self) -> None:
+        """Raise if a new ID could no longer reach the client."""
+        if not self.open:
+            self.enter()
+        if self.started:
+            raise ResponseStarted(
+                "the response has started, so the client can no longer learn a new ID; "
+                "call regenerate, login or reset before the first byte"
+            )
+
+    def _advance(self, verb: Verb) -> None:
+        after = TRANSITIONS.get((self.state, verb))
+        if after is None:
+            raise LifecycleError(f"{verb.name.lower()} is not possible for a session that is {self.state.name.lower()}")
+        self.state = after
+
+    # -- values
+
+    def decode(self, name: str, raw: Raw) -> Any:
+        """Decode a value on its first read, and keep its bytes for comparison."""
+        value = self.codec.decode(name, raw)
+        if self.read is None:
+            self.read = {}
+        self.read[name] = raw
+        self.items[name] = value
+        return value
+
+    def update(self, name: str, function: Callable[[Any], Any], default: Any) -> Any:
+        """Apply `function` to a value now, and remember it for a conflict; KeyError if there is neither value nor default."""
+        ops = self.begin()
+        encoded = None if default is UNSET else self.codec.encode(name, default)
+        before = ops.get(name)
+        if before is None and self.read is not None and name in self.read and self.changed_in_place(name) is not None:
+            before = SET  # the function saw a change of this request; applied alone it would lose it
+        if name in self.items:
+            value = self.items[name]
+            if type(value) is Raw:
+                value = self.decode(name, value)
+        elif encoded is not None:
+            value = self.codec.decode(name, encoded)
+        else:
+            raise KeyError(name)
+        value = self.items[name] = function(value)
+        if isinstance(before, Update):
+            before.functions.append(function)
+        else:
+            ops[name] = Update([function], encoded) if before is None else SET
+        return value
+
+    def drop_values(self) -> None:
+        """Forget every value, also those of this request: they are another owner's."""
+        self.items, self.ops = {}, {}
+        self.read = self.defaults = None
+
+    def changed_in_place(self, name: str) -> Raw | None:
+        """Return the new encoding of a value that was read and then changed in place; None if it was not."""
+        value = self.items[name]
+        if type(value) in IMMUTABLE:
+            return None
+        assert self.read is not None
+        raw = self.read[name]
+        encoded = self.codec.encode(name, value)
+        if encoded == raw:
+            return None
+        # A class that gained a field encodes old data differently: that is no change by this request.
+        return None if encoded == self.codec.encode(name, self.codec.decode(name, raw)) else encoded
+
+    def adopt_defaults(self) -> None:
+        """Take over the defaults of typed keys that were changed in place."""
+        handed, self.defaults = self.defaults, None
+        for name, (value, raw) in (handed or {}).items():
+            if name not in self.items and self.codec.encode(name, value) != raw:
+                self.begin()[name] = SET
+                self.items[name] = value
+            elif name not in self.items:
+                self.defaults = {**(self.defaults or {}), name: (value, raw)}
+
+    # -- the commit's side
+
+    def delta(self) -> Delta | None:
+        """Return what this request changes, or None; everything is encoded here, before any write.
+
+        Raises:
+            CodecError: a value cannot be encoded; the text names its key.
+        """
+        if self.defaults is not None:
+            self.adopt_defaults()
+        if self.ops is None and self.read is None:
+            return None
+        puts: dict[str, Raw] = {}
+        drops: list[str] = []
+        updates: dict[str, Update] = {}
+        results: dict[str, Raw] = {}
+        base = self.record.data if self.record is not None else {}
+        ops = self.ops or {}
+        for name, op in ops.items():
+            if op is DROP:
+                if name in base:
+                    drops.append(name)
+                continue
+            encoded = self.codec.encode(name, self.items[name])
+            if encoded == base.get(name) and not (self.wishes and self.wishes.cleared):
+                continue  # set to what it was
+            if isinstance(op, Update):
+                updates[name], results[name] = op, encoded
+            else:
+                puts[name] = encoded
+        for name in self.read or ():
+            if name not in ops and name in self.items and (encoded := self.changed_in_place(name)) is not None:
+                puts[name] = encoded
+        delta = Delta(puts, drops, updates, results, self.wishes or Wishes())
+        return delta if delta.changes or delta.wishes.rotate else None
+
+    def settle(
+        self, record: Record, delta: Delta | None, version: int, ttl: float, now: float, *, merged: bool
+    ) -> None:
+        """Take the record that was just stored as the new base."""
+        self._advance(Verb.STORED)
+        if self.new_id is not None:
+            self.stored_id, self.new_id, self.announce = self.new_id, None, True
+        read = self.read or {}
+        puts: dict[str, Raw] = delta.puts if delta is not None else {}
+        if merged:  # others' values replace what was read; values that we set stay the objects they are
+            self.items = {
+                name: self.items[name] if name in puts or read.get(name) == raw else raw
+                for name, raw in record.data.items()
+            }
+        self.read = {name: record.data[name] for name, value in self.items.items() if type(value) is not Raw}
+        self.ops = self.wishes = None
+        self.record, self.version, self.ttl, self.loaded_at = record, version, ttl, now
+        self.renew = False
+
+    def lost(self) -> None:
+        """The record is gone: drop the changes, and store nothing more."""
+        self._advance(Verb.LOST)
+        self._clear()
+        self.new_id = None
+
+    def end(self) -> None:
+        """The record was ended by this request; what is written from now on belongs to a new one."""
+        self._advance(Verb.END)
+        self._clear()
+        self.new_id = None
+        self.announce = False
+
+    def discard(self) -> None:
+        """Forget what is not committed; the stored session stays as it was."""
+        if self.state is State.LIVE and self.record is not None:
+            self.items = self.record.data.copy()
+            self.new_id = None
+        else:
+            self.items = {}
+        self.read = self.ops = self.wishes = self.defaults = None
+
+    def release(self, reason: Callable[[], SessionError]) -> None:
+        """End the use of this draft: every later use raises."""
+        self._advance(Verb.RELEASE)
+        self._clear()
+        self.blocked = reason
+        self.open = False
+
+    def _clear(self) -> None:
+        self.items = {}
+        self.read = self.ops = self.wishes = self.record = self.defaults = None
+
+
+def time_left(config: SessionConfig, created_at: float, idle: float, now: float) -> float:
+    """Seconds until the session ends unless it is used: the idle timeout, cut at the absolute deadline."""
+    if config.absolute_seconds is None:
+        return idle
+    return min(idle, created_at + config.absolute_seconds - now)
+
+
+def apply(delta: Delta, record: Record | None, codec: Codec, now: float, *, again: bool) -> Record:
+    """Return the record that results from `delta` on top of `record`; pure but for the functions of mutate().
+
+    `again`: `record` is not the one that the request saw, so the updates are computed anew.
+    """
+    wishes = delta.wishes
+    owner = record.owner if record is not None else None
+    details = record.details if record is not None else NOTHING
+    idle = record.idle if record is not None else None
+    created_at = record.created_at if record is not None else now
+    data = record.data.copy() if record is not None else {}
+    if wishes.cleared or (wishes.login and owner is not None and owner != wishes.owner):
+        data, idle = {}, None
+    for name in delta.drops:
+        data.pop(name, None)
+    data.update(delta.puts)
+    data.update(_updated(delta, data, codec) if again else delta.results)
+    if wishes.owner is not UNSET:
+        owner, details = wishes.owner, wishes.details
+    if wishes.idle is not UNSET:
+        idle = wishes.idle
+    return Record(now if wishes.login else created_at, now, idle, owner, details, data)
+
+
+def _updated(delta: Delta, data: dict[str, Raw], codec: Codec) -> dict[str, Raw]:
+    results: dict[str, Raw] = {}
+    for name, update in delta.updates.items():
+        raw = data.get(name, update.default)
+        if raw is None:
+            continue  # deleted by the other request: as if that had come after this update
+        value = codec.decode(name, raw)
+        for function in update.functions:
+            value = function(value)
+        results[name] = codec.encode(name, value)
+    return results

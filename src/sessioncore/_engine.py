@@ -1,0 +1,91 @@
+"""The working parts of one store, put together: what its exchanges and its background work share.
+
+Loading stands here: from an ID to a draft, in one call to the storage.
+"""
+
+from sessioncore._calls import StorageCalls
+from sessioncore._codec import Codec
+from sessioncore._commit import Committer
+from sessioncore._config import SessionConfig
+from sessioncore._cookies import CookieWriter
+from sessioncore._draft import Draft, time_left
+from sessioncore._errors import CorruptRecord
+from sessioncore._events import EventKind, Events
+from sessioncore._extractors import Source, places, vary_names
+from sessioncore._ids import handle_of
+from sessioncore._owners import Owners
+from sessioncore._record import open_record
+
+__all__ = ["Engine"]
+
+
+class Engine:
+    """Everything that does not change from request to request; built once for each store."""
+
+    __slots__ = (
+        "calls", "codec", "committer", "config", "cookies", "events", "headers", "owners", "places", "vary",
+        "warned_of_http",
+    )  # fmt: skip
+
+    def __init__(self, config: SessionConfig) -> None:
+        self.config = config
+        self.codec = Codec()
+        self.events = Events(config.on_event, config.clock)
+        self.calls = StorageCalls(config.timeout_seconds, self.events)
+        self.owners = Owners(config, self.calls, self.events)
+        self.committer = Committer(config, self.codec, self.calls, self.events, self.owners)
+        self.places = tuple(places(config.extractor))
+        self.vary = tuple(dict.fromkeys(name for place in self.places for name in vary_names(place)))
+        sinks = {source: dict.fromkeys(p.key for p in self.places if p.source is source) for source in Source}
+        self.cookies = tuple(_cookie_writer(config, name) for name in sinks[Source.COOKIE])
+        self.headers = tuple(sinks[Source.HEADER])
+        self.warned_of_http = False
+
+    async def load(self, draft: Draft, session_id: str, *, renew: bool) -> bool:
+        """Fill `draft` from the storage; False if no live session has this ID.
+
+        `renew`: this is a visitor's request, so the idle clock counts from now.
+
+        Raises:
+            StorageUnavailable: whether there is one is unknown.
+        """
+        config = self.config
+        handle = handle_of(session_id)
+        # Only a touch_interval of zero renews with each load; else the commit does it, once it is due.
+        extend = config.idle_seconds if renew and config.touch_seconds == 0.0 else None
+        load = config.storage.load(config.key_prefix + handle, renew=extend)
+        stored = await self.calls.run("load", load, shield=False)
+        if stored is None:
+            self.events.send(EventKind.UNKNOWN, handle)
+            return False
+        try:
+            record = open_record(stored.data, config.max_size)
+        except CorruptRecord as exc:
+            self.events.send(EventKind.CORRUPT, handle, None, str(exc))
+            return False  # left in place, for inspection, until it expires
+        now = config.clock()
+        # The ttl that the idle timeout would give now; at or below zero the absolute deadline has passed.
+        full = time_left(config, record.created_at, record.idle or config.idle_seconds, now)
+        if full <= 0.0:
+            self.events.send(EventKind.EXPIRED, handle, record.owner, "the absolute deadline has passed")
+            return False
+        draft.load(session_id, record, stored.version, stored.ttl, now)
+        if renew:
+            slack = config.touch_seconds or full * 0.05
+            # Too little is left: the clock is stale. Too much: the configured timeout was shortened since.
+            draft.renew = abs(full - stored.ttl) >= slack
+            draft.renewed = extend is not None
+        return True
+
+
+def _cookie_writer(config: SessionConfig, name: str) -> CookieWriter:
+    return CookieWriter.build(
+        name,
+        path=config.cookie_path,
+        domain=config.cookie_domain,
+        secure=config.cookie_secure,
+        http_only=config.cookie_http_only,
+        same_site=config.cookie_same_site,
+        partitioned=config.cookie_partitioned,
+        session_only=config.cookie_session_only,
+    )

@@ -1,0 +1,303 @@
+"""One request: find the ID, load, let the handler work, commit, say what to answer.
+
+An adapter drives an exchange in four calls and decides nothing itself: `load()`
+before or during the handler, `commit(status)` once before the first byte,
+`revise()` for the headers that the response already has, `finish()` at its end.
+"""
+
+import logging
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import anyio
+from msgspec import Struct
+
+from sessioncore._cookies import AmbiguousID
+from sessioncore._draft import Draft
+from sessioncore._engine import Engine
+from sessioncore._errors import (
+    OwnerLimitReached,
+    SessionError,
+    SessionNotLoaded,
+    StorageError,
+    StorageUnavailable,
+)
+from sessioncore._events import EventKind
+from sessioncore._extractors import RequestView, Source
+from sessioncore._headers import Pairs, revise
+from sessioncore._ids import is_id
+from sessioncore._session import Keeper, Session
+from sessioncore._states import State
+
+__all__ = ["Answer", "Exchange"]
+
+_logger = logging.getLogger("sessioncore")
+_LOCAL: Final = ("localhost", "127.0.0.1", "[::1]")
+
+
+class Answer(Struct, frozen=True):
+    """The response to a request that failed for want of its session."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    body: bytes
+
+
+class Exchange:
+    """Drives the session of one request; made by `store.exchange(view)`."""
+
+    __slots__ = (
+        "_closed", "_draft", "_engine", "_failed", "_loaded", "_place", "_presented", "_view", "_waiting", "session",
+    )  # fmt: skip
+
+    def __init__(self, engine: Engine, keeper: Keeper, view: RequestView) -> None:
+        self._engine = engine
+        self._view = view
+        self._draft = draft = Draft(engine.config, engine.codec)
+        draft.blocked = _not_loaded
+        self.session = Session(draft, keeper)
+        self._loaded = False
+        self._waiting: list[anyio.Event] | None = None
+        self._closed = False  # committed: the headers are decided
+        self._failed = False
+        self._presented = False  # the client has an ID in a place that we write to
+        self._place: Source | None = None  # where the live ID came from
+
+    # -- before the handler
+
+    async def load(self) -> None:
+        """Find the ID and load its session, once; a storage failure is raised on first use of the session."""
+        if self._loaded:
+            return
+        if self._waiting is not None:  # another task of this request is at it
+            done = anyio.Event()
+            self._waiting.append(done)
+            await done.wait()
+            return
+        self._waiting = []
+        try:
+            skip = self._engine.config.skip
+            if skip is not None and skip(self._view):
+                self._draft.blocked = _skipped
+            else:
+                self._draft.blocked = await self._find()
+            self._loaded = True
+        finally:
+            for done in self._waiting:
+                done.set()
+            self._waiting = None
+
+    async def _find(self) -> Callable[[], SessionError] | None:
+        """Try the places in order until an ID resolves; return what bars the use of the session, if anything."""
+        for place in self._engine.places:
+            try:
+                text = place.extract(self._view)
+                if text is not None and not isinstance(text, str):
+                    text = await text
+                if text is not None and await self._try(place.source, text):
+                    return None
+            except AmbiguousID:
+                # With two IDs in one place one of them was planted; none is used, not even another place's.
+                self._engine.events.send(EventKind.AMBIGUOUS, detail=f"two different values in {place.key}")
+                return None
+            except StorageError as exc:
+                return _Unavailable(exc)
+        return None
+
+    async def _try(self, source: Source, text: str) -> bool:
+        """Load the session with this ID; False lets the next place speak."""
+        if source is not Source.OTHER:
+            self._presented = True
+        if not is_id(text):
+            self._engine.events.send(EventKind.MALFORMED, detail=f"{len(text)} characters")
+            return False
+        if not await self._engine.load(self._draft, text, renew=True):
+            return False
+        self._place = source
+        return True
+
+    async def obtain(self) -> Session:
+        """Return the session, loaded.
+
+        Raises:
+            SessionNotLoaded: this request is skipped.
+            SessionReleased: it is over.
+            StorageUnavailable: the session could not be loaded.
+        """
+        await self.load()
+        if self._draft.blocked is not None:
+            raise self._draft.blocked()
+        return self.session
+
+    # -- the response
+
+    async def commit(self, status: int) -> list[tuple[str, str]]:
+        """Store what changed and return the headers to append; called once, before the first byte.
+
+        A status of 500 or more drops what is not committed yet, unless `save_on_server_error`.
+
+        Raises:
+            SessionError: nothing may be sent as if it had been stored; send `answer(error)` instead.
+        """
+        if self._closed:
+            return []
+        self._closed = True
+        draft = self._draft
+        if not self._loaded or draft.state is State.RELEASED or draft.blocked is not None:
+            draft.started = True
+            return []
+        if status >= 500 and not self._engine.config.save_on_server_error:
+            draft.discard()
+        try:
+            if (
+                draft.ops is not None
+                or draft.read is not None
+                or draft.defaults is not None
+                or (draft.state is State.LIVE and draft.renew)
+            ):
+                await self._engine.committer.commit(draft, explicit=False)
+        except BaseException:
+            self._failed = True
+            draft.discard()
+            raise
+        finally:
+            draft.started = True
+        return self._announce()
+
+    async def deny(self) -> None:
+        """Commit where no header can be sent, as when a WebSocket is refused: what needs one is dropped."""
+        draft = self._draft
+        if draft.state is not State.LIVE or (draft.wishes is not None and draft.wishes.rotate):
+            draft.discard()
+        await self.commit(403)
+
+    def _announce(self) -> list[tuple[str, str]]:
+        """The Set-Cookie and ID headers that this response owes the client."""
+        draft, engine = self._draft, self._engine
+        if draft.state is State.LIVE:
+            follows_idle = draft.renewed and self._place is Source.COOKIE and engine.config.absolute_seconds is None
+            if not draft.announce and not (follows_idle and not engine.config.cookie_session_only):
+                return []
+            headers = [("set-cookie", cookie.set(draft.id, self._cookie_seconds())) for cookie in engine.cookies]
+            if draft.announce:
+                headers += [(name.lower(), draft.id) for name in engine.headers]
+            self._warn_of_http(headers)
+            draft.announce = draft.renewed = False
+            return headers
+        if draft.state is State.ENDED and self._presented and self._place is not Source.OTHER:
+            return [("set-cookie", cookie.clear()) for cookie in engine.cookies] + [
+                (name.lower(), "") for name in engine.headers
+            ]
+        return []
+
+    def _cookie_seconds(self) -> float:
+        """Seconds to the absolute deadline, so that reads need no new cookie; without one, the idle timeout."""
+        draft, config = self._draft, self._engine.config
+        if config.absolute_seconds is None or draft.record is None:
+            return draft.idle
+        return draft.record.created_at + config.absolute_seconds - config.clock()
+
+    def revise(self, headers: Pairs, added: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
+        """Return the response's headers with `added`, with `Vary` and `Cache-Control` as the session demands."""
+        vary = self._engine.vary if self._draft.accessed else ()
+        names = {cookie.name for cookie in self._engine.cookies}
+        return revise(headers, added, vary, names)
+
+    @property
+    def touched(self) -> bool:
+        """Whether the response has to change at all; False lets an adapter pass it on as it is."""
+        return self._draft.accessed
+
+    @property
+    def late(self) -> bool:
+        """Whether the response has started."""
+        return self._draft.started
+
+    # -- after the handler
+
+    async def finish(self, *, failed: bool = False) -> None:
+        """Store late changes, of streams and background tasks, and release the session.
+
+        `failed`: the handler ended with an exception, or without a response.
+
+        Raises:
+            SessionError: a late change could not be stored; the response has gone.
+        """
+        draft = self._draft
+        if draft.state is State.RELEASED:
+            return
+        keep = self._closed and not self._failed and (not failed or self._engine.config.save_on_server_error)
+        try:
+            if (
+                keep
+                and self._loaded
+                and draft.state is State.LIVE
+                and (draft.ops is not None or draft.read is not None or draft.defaults is not None)
+            ):
+                await self._engine.committer.commit(draft, explicit=False)
+        finally:
+            self.session.release()
+
+    def answer(self, error: SessionError) -> Answer:
+        """Return the response to send instead of the handler's: generic text, and no cookie that was not stored."""
+        self._closed = self._failed = True
+        status, body = 500, b"Internal Server Error"
+        if isinstance(error, StorageUnavailable):
+            status, body = 503, b"Service Unavailable"
+        elif isinstance(error, OwnerLimitReached):
+            status, body = 409, b"Conflict"
+        on_error = self._engine.config.on_error
+        given = on_error(self._view, error) if on_error is not None else None
+        if given is not None:
+            status, text = given
+            body = text.encode() if isinstance(text, str) else text
+        if status >= 500:
+            _logger.error("a request was answered with %d: %s", status, error, exc_info=error)
+        if self._draft.state is not State.RELEASED:
+            self._draft.discard()
+        headers = [
+            ("content-type", "text/plain; charset=utf-8"),
+            ("content-length", str(len(body))),
+            ("cache-control", "no-store"),
+            *self._announce(),  # of what was stored or ended before the error
+        ]
+        return Answer(status, headers, body)
+
+    def _warn_of_http(self, headers: list[tuple[str, str]]) -> None:
+        """Say once why a login seems to have no effect: browsers drop Secure cookies that come over http."""
+        engine = self._engine
+        if engine.warned_of_http or not engine.config.cookie_secure or not engine.cookies or not headers:
+            return
+        if self._view.scheme not in {"http", "ws"}:
+            return
+        host = next(iter(self._view.header("host")), "")
+        if host.lower().rpartition(":")[0] in _LOCAL or host.lower() in _LOCAL:
+            return
+        engine.warned_of_http = True
+        _logger.warning(
+            "a Secure session cookie was sent over plain http, and browsers will drop it. Serve the application "
+            "over TLS (a proxy must pass the scheme on to the server), or use SessionConfig.development() "
+            "on your own machine."
+        )
+
+
+class _Unavailable:
+    """Raises what `load` met, anew on each use: a kept exception would gather tracebacks."""
+
+    __slots__ = ("_cause",)
+
+    def __init__(self, cause: StorageError) -> None:
+        self._cause = cause
+
+    def __call__(self) -> SessionError:
+        error = type(self._cause)(str(self._cause))
+        error.__cause__ = self._cause.__cause__
+        return error
+
+
+def _not_loaded() -> SessionError:
+    return SessionNotLoaded("the session is not loaded yet; use `await get_session(request)` first")
+
+
+def _skipped() -> SessionError:
+    return SessionNotLoaded("this request was skipped by SessionConfig.skip and has no session")

@@ -1,0 +1,74 @@
+"""What a session does to the headers that a response already has.
+
+A response that depends on the session says so (`Vary`), and one that carries its
+cookie is never stored by a shared cache: the cookie would be handed to strangers.
+"""
+
+import logging
+from collections.abc import Collection, Iterable, Sequence
+from typing import TypeAlias
+
+__all__ = ["Pairs", "revise"]
+
+Pairs: TypeAlias = Iterable[tuple[bytes, bytes]]
+
+_logger = logging.getLogger("sessioncore")
+_UNSHARED = frozenset({b"private", b"no-store"})
+
+
+def revise(
+    headers: Pairs, added: Iterable[tuple[str, str]], vary: Sequence[str], cookies: Collection[str]
+) -> list[tuple[bytes, bytes]]:
+    """Return new headers: `headers` in their order, then `added`; Vary merged, caching forbidden where a cookie is set.
+
+    `cookies` are the names that only the core may set; the application's own are dropped with a warning.
+    """
+    result = [(bytes(name), bytes(value)) for name, value in headers]
+    extra = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in added]
+    if extra:
+        if any(name == b"set-cookie" for name, _ in extra):
+            result = _without_cookies(result, cookies)
+        result = _unshared(result)
+        replaced = {name for name, _ in extra if name != b"set-cookie"}
+        result = [(name, value) for name, value in result if name.lower() not in replaced]
+    if vary:
+        result = _vary(result, vary)
+    return result + extra
+
+
+def _vary(headers: list[tuple[bytes, bytes]], names: Sequence[str]) -> list[tuple[bytes, bytes]]:
+    present = [value for name, value in headers if name.lower() == b"vary"]
+    known = {part.strip().lower() for value in present for part in value.split(b",")}
+    missing = [name.encode("ascii") for name in names if name.lower().encode("ascii") not in known]
+    if b"*" in known or not missing:
+        return headers
+    merged = b", ".join([*present, *missing])
+    result: list[tuple[bytes, bytes]] = []
+    for name, value in headers:
+        if name.lower() != b"vary":
+            result.append((name, value))
+        elif merged:  # in the place of the first one; the others are part of it
+            result.append((name, merged))
+            merged = b""
+    return result if not merged else [*result, (b"vary", merged)]
+
+
+def _unshared(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """RFC 9111: Set-Cookie alone does not keep a shared cache from storing a response."""
+    given = b",".join(value for name, value in headers if name.lower() == b"cache-control")
+    if _UNSHARED.isdisjoint(part.strip().lower() for part in given.split(b",")):
+        headers = [(name, value) for name, value in headers if name.lower() != b"cache-control"]
+        headers.append((b"cache-control", b"no-store"))
+    return headers
+
+
+def _without_cookies(headers: list[tuple[bytes, bytes]], names: Collection[str]) -> list[tuple[bytes, bytes]]:
+    """RFC 6265bis, section 4.1.1: one response must not set one cookie twice."""
+    kept: list[tuple[bytes, bytes]] = []
+    for name, value in headers:
+        cookie = value.partition(b"=")[0].strip() if name.lower() == b"set-cookie" else b""
+        if cookie and cookie.decode("latin-1") in names:
+            _logger.warning("the application set the session's own cookie; that header was dropped")
+        else:
+            kept.append((name, value))
+    return kept

@@ -1,0 +1,40 @@
+"""Session IDs: made here, checked here, hashed here.
+
+The raw ID exists in the client and in request memory; the storage and the logs
+know its hash only, the *handle*. A stolen database holds nothing that opens a
+session.
+"""
+
+import secrets
+from hashlib import sha256
+
+__all__ = ["handle_of", "is_handle", "is_id", "new_id"]
+
+MIN_LENGTH, MAX_LENGTH = 22, 256  # 22 characters of base64url hold the 128 bits of ASVS 7.2.3
+_ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"
+_HEX = b"0123456789abcdef"
+
+
+def new_id() -> str:
+    """Return a new ID: 32 bytes of the system's CSPRNG as 43 characters of base64url (ASVS 7.2.3)."""
+    return secrets.token_urlsafe(32)
+
+
+def is_id(text: str) -> bool:
+    """Tell whether `text` has the form of an ID: 22 to 256 characters of `A-Za-z0-9_-`."""
+    return (
+        MIN_LENGTH <= len(text) <= MAX_LENGTH and text.isascii() and not text.encode("ascii").translate(None, _ALPHABET)
+    )
+
+
+def handle_of(session_id: str) -> str:
+    """Return the public name of the session with this ID: the hex SHA-256 of the ID, 64 characters.
+
+    An ID has at least 128 random bits, so a plain fast hash cannot be reversed by guessing.
+    """
+    return sha256(session_id.encode("ascii")).hexdigest()
+
+
+def is_handle(text: str) -> bool:
+    """Tell whether `text` has the form of a handle; checked before it becomes part of a key."""
+    return len(text) == 64 and text.isascii() and not text.encode("ascii").translate(None, _HEX)

@@ -1,0 +1,53 @@
+"""Typed keys: a name and a type that belong together, written down once."""
+
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+from msgspec import UNSET
+
+from sessioncore._errors import ConfigError
+
+__all__ = ["SessionKey"]
+
+T = TypeVar("T")
+
+
+class SessionKey(Generic[T]):
+    """A session key that knows the type of its value: `CART = SessionKey("cart", list[Item], default_factory=list)`.
+
+    Reading through it gives a value of that type, for the type checker and at run
+    time. A missing key gives the default; one from `default_factory` is stored once
+    it is changed, also in place. Using a key teaches the store the types it names.
+
+    Raises:
+        ConfigError: no name, or both kinds of default.
+    """
+
+    __slots__ = ("default", "default_factory", "name", "type")
+
+    def __init__(
+        self,
+        name: str,
+        type: type[T] | Any,
+        *,
+        default: T | Any = UNSET,
+        default_factory: Callable[[], T] | None = None,
+    ) -> None:
+        if type_of(name) is not str or not name:
+            raise ConfigError("a SessionKey needs a name")
+        if default is not UNSET and default_factory is not None:
+            raise ConfigError(f"SessionKey {name!r}: give default= or default_factory=, not both")
+        if isinstance(default, (list, dict, set)):
+            raise ConfigError(f"SessionKey {name!r}: a default that can change is shared by all; use default_factory=")
+        self.name = name
+        self.type: Any = type
+        self.default: Any = default
+        self.default_factory = default_factory
+
+    def __repr__(self) -> str:
+        return f"SessionKey({self.name!r}, {self.type!r})"
+
+
+def type_of(value: object) -> type:
+    """`type` is shadowed by the parameter that users write."""
+    return type(value)

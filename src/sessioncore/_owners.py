@@ -1,0 +1,165 @@
+"""Whose sessions are whose: listing, revoking, and the limit of sessions per owner.
+
+The storage's index says which keys to look at; the records say the truth. So a
+lagging index can neither list nor revoke a stranger's session.
+"""
+
+import anyio
+from msgspec import UNSET, Struct
+
+from sessioncore._calls import StorageCalls
+from sessioncore._config import SessionConfig
+from sessioncore._draft import Delta, Draft, time_left
+from sessioncore._errors import CorruptRecord, OwnerLimitReached, SessionError
+from sessioncore._events import EventKind, Events
+from sessioncore._ids import is_handle
+from sessioncore._record import Record, open_record
+from sessioncore._states import State
+from sessioncore.storage import Stored
+
+__all__ = ["Owned", "Owners"]
+
+AT_ONCE = 64  # loads in flight: enough to share round trips, few enough to stay polite
+
+
+class Owned(Struct, frozen=True):
+    """One live session of an owner."""
+
+    handle: str
+    record: Record
+    last_seen: float
+    expires: float
+
+    @property
+    def age_rank(self) -> tuple[float, str]:
+        """Older sessions first; the handle breaks ties, so that every process ranks alike."""
+        return (self.record.created_at, self.handle)
+
+
+class Owners:
+    """The owners of one store's sessions."""
+
+    __slots__ = ("_calls", "_config", "_events")
+
+    def __init__(self, config: SessionConfig, calls: StorageCalls, events: Events) -> None:
+        self._config = config
+        self._calls = calls
+        self._events = events
+
+    async def sessions(self, owner: str) -> list[Owned]:
+        """Return the owner's live sessions, oldest first."""
+        prefix = self._config.key_prefix
+        keys = await self._calls.run("owned_keys", self._config.storage.owned_keys(prefix + owner))
+        handles = [key.removeprefix(prefix) for key in keys]
+        found = [owned for owned in await self._load_all(handles) if owned.record.owner == owner]
+        return sorted(found, key=lambda owned: owned.age_rank)
+
+    async def revoke(self, handle: str, owner: str | None) -> bool:
+        """End one session; with `owner`, only if it is theirs."""
+        if not is_handle(handle):
+            return False
+        if owner is not None:
+            owned = await self._load(handle)
+            if owned is None or owned.record.owner != owner:
+                return False
+        ended = await self._calls.run("delete", self._config.storage.delete(self._config.key_prefix + handle))
+        if ended:
+            self._events.send(EventKind.REVOKED, handle, owner)
+        return bool(ended)
+
+    async def revoke_all(self, owner: str, keep: str | None) -> int:
+        """End the owner's sessions but `keep`; look again until none is left that began before this call.
+
+        A request in flight may move a session to a new ID between the listing and the
+        deletion. The index moves with it, so the next look finds it under its new name.
+        """
+        started = self._config.clock()
+        ended = 0
+        while True:
+            owned = [o for o in await self.sessions(owner) if o.handle != keep and o.record.created_at <= started]
+            if not owned:
+                return ended
+            for one in owned:
+                ended += await self.revoke(one.handle, None)
+
+    async def admit(self, draft: Draft, delta: Delta) -> None:
+        """Refuse a login over the limit before anything is written.
+
+        Raises:
+            OwnerLimitReached: `on_owner_limit` is "refuse", and the owner has all that are allowed.
+        """
+        limit, owner = self._config.max_sessions_per_owner, delta.wishes.owner
+        if limit is None or self._config.on_owner_limit != "refuse" or owner is UNSET:
+            return
+        own = draft.handle if draft.state is State.LIVE else None
+        others = [owned for owned in await self.sessions(owner) if owned.handle != own]
+        if len(others) >= limit:
+            raise self._refused(draft.handle, owner)
+
+    async def excess(self, draft: Draft, delta: Delta) -> bool:
+        """After a login: end what is over the limit; True if this very session is refused.
+
+        Parallel logins all pass `admit`; each then ranks what it sees by age. The ranking
+        is the same everywhere, so exactly the allowed number is left when the last is done.
+        """
+        limit, owner = self._config.max_sessions_per_owner, delta.wishes.owner
+        if limit is None or owner is UNSET:
+            return False
+        ranked = await self.sessions(owner)
+        evict = self._config.on_owner_limit == "evict_oldest"
+        surplus = ranked[:-limit] if evict else ranked[limit:]
+        if not evict and draft.handle in {owned.handle for owned in surplus}:
+            return True
+        for owned in surplus:
+            if await self._calls.run("delete", self._config.storage.delete(self._config.key_prefix + owned.handle)):
+                self._events.send(EventKind.OWNER_LIMIT, owned.handle, owner, "the oldest session was ended")
+        return False
+
+    def _refused(self, handle: str, owner: str) -> OwnerLimitReached:
+        self._events.send(EventKind.OWNER_LIMIT, handle, owner, "a login was refused")
+        return OwnerLimitReached("this owner has all the sessions allowed; end one first, see max_sessions_per_owner")
+
+    def refused(self, draft: Draft) -> OwnerLimitReached:
+        """Tell of a login that lost a race for the last place, and return its error."""
+        return self._refused(draft.handle, draft.owner or "")
+
+    async def _load_all(self, handles: list[str]) -> list[Owned]:
+        """Load many sessions, some at a time, so that a storage that shares round trips can do so."""
+        found: list[Owned] = []
+        failed: list[SessionError] = []
+
+        async def load(handle: str) -> None:
+            try:
+                owned = await self._load(handle)
+            except SessionError as exc:
+                failed.append(exc)
+            else:
+                if owned is not None:
+                    found.append(owned)
+
+        for start in range(0, len(handles), AT_ONCE):
+            async with anyio.create_task_group() as group:
+                for handle in handles[start : start + AT_ONCE]:
+                    group.start_soon(load, handle)
+            if failed:
+                raise failed[0]
+        return found
+
+    async def _load(self, handle: str) -> Owned | None:
+        key = self._config.key_prefix + handle
+        stored: Stored | None = await self._calls.run("load", self._config.storage.load(key))
+        if stored is None:
+            return None
+        try:
+            record = open_record(stored.data, self._config.max_size)
+        except CorruptRecord as exc:
+            self._events.send(EventKind.CORRUPT, handle, None, str(exc))
+            return None
+        now = self._config.clock()
+        left = time_left(self._config, record.created_at, stored.ttl, now)
+        if left <= 0:
+            return None
+        idle = record.idle or self._config.idle_seconds
+        # A ttl that was cut at the absolute deadline says little about the last use; a write always does.
+        last_seen = min(now, max(record.written_at, now - (idle - stored.ttl)))
+        return Owned(handle, record, last_seen, now + left)
