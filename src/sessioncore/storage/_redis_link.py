@@ -38,7 +38,7 @@ class _Pipe(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._companion: object = None
         self._reader = Reader(replyError=Refusal, notEnoughData=_PENDING)
-        self._flight: deque[tuple[asyncio.Future[Any], int, list[Any]]] = deque()
+        self._flight: deque[tuple[asyncio.Future[list[Any]], int, list[Any]]] = deque()
         self._outbox: list[bytes] = []
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._choked = False
@@ -49,12 +49,12 @@ class _Pipe(asyncio.Protocol):
         # The companion is redis-py's StreamWriter: it would close the transport when collected.
         self._transport, self._companion = opened
 
-    def under_way(self) -> "list[asyncio.Future[Any]]":
+    def under_way(self) -> "list[asyncio.Future[list[Any]]]":
         return [future for future, _, _ in self._flight if not future.done()]
 
-    def send(self, payload: bytes, replies: int) -> "asyncio.Future[Any]":
-        """Send packed commands; the future bears the reply, or the list of them if there are several."""
-        future: asyncio.Future[Any] = self._loop.create_future()
+    def send(self, payload: bytes, replies: int) -> "asyncio.Future[list[Any]]":
+        """Send packed commands; the future bears their replies."""
+        future: asyncio.Future[list[Any]] = self._loop.create_future()
         if self._transport is None:
             future.set_exception(Lost("the connection is closed"))
             return future
@@ -108,14 +108,11 @@ class _Pipe(asyncio.Protocol):
             if kind is Refusal and cast("Refusal", reply).code == "READONLY":
                 demoted = True
             future, replies, got = flight[0]
-            if replies > 1:
-                got.append(reply)
-                if len(got) < replies:
-                    continue
-                reply = got
-            flight.popleft()
-            if not future.done():  # a cancelled caller drops its reply and nothing else
-                future.set_result(reply)
+            got.append(reply)
+            if len(got) == replies:
+                flight.popleft()
+                if not future.done():  # a cancelled caller drops its reply and nothing else
+                    future.set_result(got)
         return demoted
 
     def _make_room(self) -> None:
@@ -184,25 +181,28 @@ class Link:
         self._not_before = 0.0
         self._closed = False
 
-    async def ask(self, payload: bytes, replies: int) -> Any:
-        """Send packed commands, and return the reply, or the list of replies.
+    async def ask(self, payload: bytes, replies: int) -> list[Any]:
+        """Send packed commands, and return their replies.
 
         Raises:
-            Lost: the connection could not be had, or ended before the reply.
+            Lost: the connection could not be had, or ended before the replies came.
         """
         pipe = self._pipe
         if pipe is None or pipe.full:
             pipe = await self._usable()
         return await pipe.send(payload, replies)
 
-    async def ask_again(self, payload: bytes, replies: int) -> Any:
+    async def ask_again(self, payload: bytes, replies: int) -> list[Any]:
         """Do what `ask` does, and once more if the connection breaks: for commands that change nothing.
 
         Raises:
-            Lost: the connection could not be had, or ended before the reply, twice.
+            Lost: the connection could not be had, or ended before the replies came, twice.
         """
+        pipe = self._pipe
+        if pipe is None or pipe.full:
+            pipe = await self._usable()
         try:
-            return await self.ask(payload, replies)
+            return await pipe.send(payload, replies)
         except Stalled:
             raise  # the caller has waited long enough
         except Lost:

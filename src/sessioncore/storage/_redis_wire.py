@@ -46,11 +46,11 @@ _pack = cast("Callable[[Command], bytes]", hiredis.pack_command)  # pyright: ign
 class Wire(Protocol):
     """The way to the server that holds a key."""
 
-    async def read(self, key: bytes, *commands: Command) -> list[Reply]:
+    def read(self, key: bytes, *commands: Command) -> Awaitable[list[Reply]]:
         """Send commands that change nothing; after a lost connection they may be sent once more."""
         ...
 
-    async def write(self, key: bytes, *commands: Command) -> list[Reply]:
+    def write(self, key: bytes, *commands: Command) -> Awaitable[list[Reply]]:
         """Send commands exactly once; if their replies are lost, `Lost` says so."""
         ...
 
@@ -69,19 +69,13 @@ class LinkWire:
     def __init__(self, make_connection: Callable[[], Any], patience: float) -> None:
         self._link = Link(opener(make_connection), patience)
 
-    async def read(self, key: bytes, *commands: Command) -> list[Reply]:
+    def read(self, key: bytes, *commands: Command) -> Awaitable[list[Reply]]:
         """Send commands that change nothing."""
-        if len(commands) == 1:
-            return [await self._link.ask_again(_pack(commands[0]), 1)]
-        payload = b"".join([_pack(command) for command in commands])
-        return cast("list[Reply]", await self._link.ask_again(payload, len(commands)))
+        return self._link.ask_again(b"".join(map(_pack, commands)), len(commands))
 
-    async def write(self, key: bytes, *commands: Command) -> list[Reply]:
+    def write(self, key: bytes, *commands: Command) -> Awaitable[list[Reply]]:
         """Send commands exactly once."""
-        if len(commands) == 1:
-            return [await self._link.ask(_pack(commands[0]), 1)]
-        payload = b"".join([_pack(command) for command in commands])
-        return cast("list[Reply]", await self._link.ask(payload, len(commands)))
+        return self._link.ask(b"".join(map(_pack, commands)), len(commands))
 
     async def servers(self) -> Sequence[Wire]:
         """Return this one."""
