@@ -1,7 +1,5 @@
 """The contract of ending: delete and clear end what they name, and nothing else."""
 
-# ruff: noqa: S101  (assertions are what a check is made of)
-
 from sessioncore.testing._rig import LONG, Check, Rig, holds, put, wait_out
 
 

@@ -1,7 +1,5 @@
 """The contract of the owner index: it mirrors the live records, neither more nor less."""
 
-# ruff: noqa: S101  (assertions are what a check is made of)
-
 import hashlib
 
 from sessioncore.testing._rig import LONG, Check, Rig, put, version, wait_out

@@ -1,7 +1,5 @@
 """The contract among many: parallel callers and cancelled ones see only before or after."""
 
-# ruff: noqa: S101  (assertions are what a check is made of)
-
 from collections.abc import Awaitable, Callable
 from functools import partial
 
@@ -26,9 +24,7 @@ async def _together(calls: list[Callable[[], Awaitable[int | Stored | None]]]) -
 
 
 async def of_parallel_creates_one_wins(rig: Rig) -> None:
-    results = await _together(
-        [partial(rig.storage.create, "a", b"%d" % n, LONG, owner=f"u{n}") for n in range(MANY)]
-    )
+    results = await _together([partial(rig.storage.create, "a", b"%d" % n, LONG, owner=f"u{n}") for n in range(MANY)])
     winners = [result for result in results if result is not None]
     assert len(winners) == 1
     stored = record(await rig.storage.load("a"))
@@ -44,10 +40,7 @@ async def _owners_of_a(rig: Rig) -> list[str]:
 async def of_parallel_replaces_one_wins(rig: Rig) -> None:
     first = await put(rig, "a", b"first")
     results = await _together(
-        [
-            partial(rig.storage.replace, "a", b"%d" % n, LONG, version=first, owner=f"u{n}")
-            for n in range(MANY)
-        ]
+        [partial(rig.storage.replace, "a", b"%d" % n, LONG, version=first, owner=f"u{n}") for n in range(MANY)]
     )
     winners = [result for result in results if isinstance(result, int)]
     losers = [result for result in results if isinstance(result, Stored)]
@@ -61,10 +54,7 @@ async def of_parallel_replaces_one_wins(rig: Rig) -> None:
 async def of_parallel_moves_one_wins(rig: Rig) -> None:
     first = await put(rig, "a", b"first", owner="u")
     results = await _together(
-        [
-            partial(rig.storage.move, "a", f"b{n}", b"%d" % n, LONG, version=first, owner="u")
-            for n in range(MANY)
-        ]
+        [partial(rig.storage.move, "a", f"b{n}", b"%d" % n, LONG, version=first, owner="u") for n in range(MANY)]
     )
     assert len([result for result in results if isinstance(result, int)]) == 1
     assert len([result for result in results if result is None]) == MANY - 1
@@ -80,9 +70,7 @@ async def of_parallel_moves_onto_one_key_one_wins(rig: Rig) -> None:
 
     async def move(n: int) -> None:
         try:
-            winners.append(
-                version(await rig.storage.move(f"a{n}", "b", b"%d" % n, LONG, version=versions[n]))
-            )
+            winners.append(version(await rig.storage.move(f"a{n}", "b", b"%d" % n, LONG, version=versions[n])))
         except Exception:  # noqa: BLE001 -- what a refusal must be is another check's business
             assert await holds(rig, f"a{n}", b"%d" % n, versions[n])
 

@@ -1,7 +1,5 @@
 """The contract of keeping: what went in comes out, under the very key it went in with."""
 
-# ruff: noqa: S101  (assertions are what a check is made of)
-
 import hashlib
 
 from sessioncore.testing._rig import LONG, Check, Rig, holds, put, record, version

@@ -4,8 +4,6 @@ A rig hides the clock: one storage takes a number that is advanced, another one 
 server whose clock can only be waited for.
 """
 
-# ruff: noqa: S101  (assertions are what a check is made of)
-
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 

@@ -1,7 +1,5 @@
 """The contract of time: every record ends when its ttl says, and nothing revives it."""
 
-# ruff: noqa: S101  (assertions are what a check is made of)
-
 from sessioncore.testing._rig import LONG, Check, Rig, about, holds, put, record, version, wait_out
 
 DAY = 86400.0

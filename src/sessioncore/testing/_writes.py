@@ -1,7 +1,5 @@
 """The contract of writing: create, replace and move, and versions that never come back."""
 
-# ruff: noqa: S101  (assertions are what a check is made of)
-
 from sessioncore._errors import StorageError
 from sessioncore.testing._rig import LONG, Check, Rig, about, holds, put, record, version, wait_out
 
