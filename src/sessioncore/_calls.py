@@ -65,7 +65,8 @@ class _Bounded(Generic[T]):
             raise
         except Exception as exc:
             raise _unavailable(exc) from exc
-        with anyio.CancelScope(deadline=anyio.current_time() + self._seconds, shield=self._shield):
+        deadline = anyio.current_time() + self._seconds
+        with anyio.CancelScope(deadline=deadline, shield=self._shield):  # noqa: ASYNC100 - it waits in the yields below
             return (yield from self._rest(waiting))
         # The scope swallowed a cancellation, and only its own deadline cancels it.
         raise StorageUnavailable(f"the storage did not answer within {self._seconds:g} s; see storage_timeout")

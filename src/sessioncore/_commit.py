@@ -5,10 +5,10 @@ changes are applied to the current record and tried again, for as long as
 `storage_timeout` allows; when the record is gone, the changes are dropped.
 """
 
-from collections.abc import Coroutine
-from typing import Any, Final, TypeVar
+from typing import Final
 
 import anyio
+from msgspec import Struct
 
 from sessioncore._calls import StorageCalls
 from sessioncore._codec import Codec
@@ -25,8 +25,16 @@ from sessioncore.storage import Stored
 
 __all__ = ["Committer"]
 
-T = TypeVar("T")
 TRIES_FOR_AN_ID: Final = 8  # one collision of 256-bit IDs will never be seen; eight mean a broken generator
+
+
+class Write(Struct, frozen=True):
+    """A record on its way into the storage, and the version that it may replace."""
+
+    record: Record
+    data: bytes
+    ttl: float
+    version: int
 
 
 class Committer:
@@ -117,11 +125,10 @@ class Committer:
         record = apply(delta, None, self._codec, now, again=False)
         ttl = time_left(self._config, now, record.idle or self._config.idle_seconds, now)
         data = seal_record(record, self._config.max_size)
+        owner = None if record.owner is None else self._config.key_prefix + record.owner
         for _ in range(TRIES_FOR_AN_ID):
             key = self._config.key_prefix + handle_of(draft.new_id or draft.mint_id())
-            version = await self._calls.run(
-                "create", self._config.storage.create(key, data, ttl, owner=self._owner_key(record))
-            )
+            version = await self._calls.run("create", self._config.storage.create(key, data, ttl, owner=owner))
             if version is not None:
                 draft.settle(record, delta, version, ttl, now, merged=False)
                 self._events.send(EventKind.CREATED, draft.handle, record.owner)
@@ -133,26 +140,26 @@ class Committer:
         """Replace or move, again and again until it is stored, gone, or time is up."""
         config = self._config
         base, version = draft.record, draft.version
-        deadline = 0.0
-        tries = 0
-        collisions = 0
+        conflicts = collisions = 0
+        give_up_at = anyio.current_time() + config.timeout_seconds
         while True:
             assert base is not None
             now = config.clock()
-            record = apply(delta, base, self._codec, now, again=tries > 0)
+            record = apply(delta, base, self._codec, now, again=conflicts > 0)
             ttl = time_left(config, record.created_at, record.idle or config.idle_seconds, now)
             if ttl <= 0:
-                self._events.send(EventKind.EXPIRED, draft.handle, base.owner)
+                self._events.send(EventKind.EXPIRED, draft.handle, base.owner, "the absolute deadline has passed")
                 draft.lost()
                 return
-            data = seal_record(record, config.max_size)
             try:
-                answer = await self._calls.run(step.value, self._send(draft, record, data, ttl, version, step))
+                answer = await self._send(
+                    draft, Write(record, seal_record(record, config.max_size), ttl, version), step
+                )
             except StorageUnavailable:
                 raise
             except StorageError:
-                collisions += 1  # for a move this may mean that the new key is taken
-                if step is not Step.MOVE or collisions >= TRIES_FOR_AN_ID:
+                collisions += 1  # of a move: perhaps the new key is taken; never touch what is there
+                if step is not Step.MOVE or collisions == TRIES_FOR_AN_ID:
                     raise
                 draft.mint_id()
                 continue
@@ -161,18 +168,27 @@ class Committer:
                 return
             if isinstance(answer, int):
                 break
-            tries += 1
-            deadline = deadline or anyio.current_time() + config.timeout_seconds
-            if anyio.current_time() >= deadline:
+            conflicts += 1
+            if anyio.current_time() >= give_up_at:
                 raise StorageUnavailable("others kept writing this session until storage_timeout; try again")
             base, version = self._reopen(draft, answer), answer.version
-        if tries:
-            self._events.send(EventKind.CONFLICT, draft.handle, record.owner, str(tries))
+        if conflicts:
+            self._events.send(EventKind.CONFLICT, draft.handle, record.owner, str(conflicts))
         old = draft.handle
-        draft.settle(record, delta, answer, ttl, now, merged=tries > 0)
+        draft.settle(record, delta, answer, ttl, now, merged=conflicts > 0)
         draft.renewed = True
         if step is Step.MOVE:
             self._events.send(EventKind.REGENERATED, draft.handle, record.owner, f"was {old}")
+
+    async def _send(self, draft: Draft, write: Write, step: Step) -> int | Stored | None:
+        owner = None if write.record.owner is None else self._config.key_prefix + write.record.owner
+        storage, version = self._config.storage, write.version
+        if step is Step.REPLACE:
+            call = storage.replace(draft.key, write.data, write.ttl, version=version, owner=owner)
+        else:
+            new_key = self._config.key_prefix + handle_of(draft.id)
+            call = storage.move(draft.key, new_key, write.data, write.ttl, version=version, owner=owner)
+        return await self._calls.run(step.value, call)
 
     async def _undo(self, draft: Draft, record: Record | None, session_id: str | None) -> None:
         """Take back a login that lost the race for the last place: the session is again what it was."""
@@ -183,30 +199,16 @@ class Committer:
             return
         now = config.clock()
         ttl = max(time_left(config, record.created_at, record.idle or config.idle_seconds, now), 0.001)
-        data, owner = seal_record(record, config.max_size), self._owner_key(record)
-        old_key, version = config.key_prefix + handle_of(session_id), draft.version
-        storage = config.storage
-        if old_key == draft.key:
-            answer = await self._calls.run("replace", storage.replace(old_key, data, ttl, version=version, owner=owner))
-        else:
-            answer = await self._calls.run(
-                "move", storage.move(draft.key, old_key, data, ttl, version=version, owner=owner)
-            )
+        write = Write(record, seal_record(record, config.max_size), ttl, draft.version)
+        step = Step.REPLACE if draft.stored_id == session_id else Step.MOVE
+        draft.new_id = None if step is Step.REPLACE else session_id
+        answer = await self._send(draft, write, step)
         if not isinstance(answer, int):
             draft.lost()
             return
         draft.load(session_id, record, answer, ttl, now)
         draft.discard()
         draft.announce = False
-
-    def _send(
-        self, draft: Draft, record: Record, data: bytes, ttl: float, version: int, step: Step
-    ) -> Coroutine[Any, Any, int | Stored | None]:
-        storage, owner = self._config.storage, self._owner_key(record)
-        if step is Step.REPLACE:
-            return storage.replace(draft.key, data, ttl, version=version, owner=owner)
-        new_key = self._config.key_prefix + handle_of(draft.id)
-        return storage.move(draft.key, new_key, data, ttl, version=version, owner=owner)
 
     def _reopen(self, draft: Draft, stored: Stored) -> Record:
         try:
@@ -220,9 +222,6 @@ class Committer:
     def _lose(self, draft: Draft) -> None:
         self._events.send(EventKind.GONE, draft.handle, draft.record.owner if draft.record else None)
         draft.lost()
-
-    def _owner_key(self, record: Record) -> str | None:
-        return None if record.owner is None else self._config.key_prefix + record.owner
 
 
 def _gone() -> SessionGone:

@@ -228,7 +228,11 @@ class Draft:
         return value
 
     def update(self, name: str, function: Callable[[Any], Any], default: Any) -> Any:
-        """Apply `function` to a value now, and remember it for a conflict; KeyError if there is neither value nor default."""
+        """Apply `function` to a value now, and remember it for a conflict.
+
+        Raises:
+            KeyError: there is neither a value nor a default.
+        """
         ops = self.begin()
         encoded = None if default is UNSET else self.codec.encode(name, default)
         before = ops.get(name)
@@ -277,6 +281,12 @@ class Draft:
             elif name not in self.items:
                 self.defaults = {**(self.defaults or {}), name: (value, raw)}
 
+    def forget_default(self, name: str) -> None:
+        """Before mutate(): a default that was handed out and changed counts, one that was not is of no use."""
+        if self.defaults is not None:
+            self.adopt_defaults()
+            self.defaults = {other: kept for other, kept in (self.defaults or {}).items() if other != name} or None
+
     # -- the commit's side
 
     def delta(self) -> Delta | None:
@@ -308,8 +318,9 @@ class Draft:
             else:
                 puts[name] = encoded
         for name in self.read or ():
-            if name not in ops and name in self.items and (encoded := self.changed_in_place(name)) is not None:
-                puts[name] = encoded
+            changed = None if name in ops or name not in self.items else self.changed_in_place(name)
+            if changed is not None:
+                puts[name] = changed
         delta = Delta(puts, drops, updates, results, self.wishes or Wishes())
         return delta if delta.changes or delta.wishes.rotate else None
 

@@ -158,13 +158,13 @@ class Session(MutableMapping[str, Any]):
     def get(self, key: str) -> Any: ...
     @overload
     def get(self, key: str, default: Any) -> Any: ...
-    def get(self, key: Any, default: Any = None) -> Any:
+    def get(self, key: "str | SessionKey[Any]", default: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]  # wider: typed keys
         """Return the value under `key`, or `default`."""
         draft = self._draft
         if not draft.open:
             draft.enter()
         if type(key) is str and draft.defaults is None:
-            value = draft.items.get(key, UNSET)
+            value: Any = draft.items.get(key, UNSET)
             if type(value) is Raw:
                 return self._decode(key, value)
             return default if value is UNSET else value
@@ -215,13 +215,10 @@ class Session(MutableMapping[str, Any]):
         if not self._draft.open:
             self._draft.enter()
         if isinstance(key, SessionKey):
-            self._keeper_learns(key)
+            self._learn(key)
             if default is UNSET:
                 default = key.default_factory() if key.default_factory is not None else key.default
-            if self._draft.defaults is not None:
-                self._draft.adopt_defaults()
-                if self._draft.defaults is not None:
-                    self._draft.defaults.pop(key.name, None)
+            self._draft.forget_default(key.name)
         name = key if type(key) is str else self._name(key)
         value = self._draft.items.get(name)
         if type(value) is Raw:
@@ -311,8 +308,7 @@ class Session(MutableMapping[str, Any]):
         Raises:
             ConfigError: not above zero.
         """
-        given: object = timeout
-        if given is not None and not (isinstance(given, timedelta) and timedelta() < given <= timedelta(days=36500)):
+        if timeout is not None and not is_duration(timeout):
             raise ConfigError("set_idle_timeout() takes a timedelta above zero, at most 100 years, or None")
         self._draft.wish().idle = None if timeout is None else timeout.total_seconds()
 
@@ -424,15 +420,15 @@ class Session(MutableMapping[str, Any]):
             draft.adopt_defaults()
         return draft.items
 
-    def _name(self, key: object) -> str:
+    def _name(self, key: "str | SessionKey[Any]") -> str:
         if isinstance(key, SessionKey):
-            self._keeper_learns(key)
+            self._learn(key)
             return key.name
-        if isinstance(key, str):
+        if isinstance(key, str):  # pyright: ignore[reportUnnecessaryIsInstance]  # not every caller is type-checked
             return str.__str__(key)  # a StrEnum member, say: keys are stored as plain text
         raise TypeError(f"session keys are str or SessionKey, not {type(key).__name__}")
 
-    def _keeper_learns(self, key: SessionKey[Any]) -> None:
+    def _learn(self, key: SessionKey[Any]) -> None:
         self._draft.codec.registry.learn(key.type)
 
     def _decode(self, name: str, raw: Raw) -> Any:
@@ -442,10 +438,10 @@ class Session(MutableMapping[str, Any]):
             self._keeper.report_corrupt(self._draft, exc)
             raise
 
-    def _typed(self, key: Any) -> Any:
+    def _typed(self, key: "str | SessionKey[Any]") -> Any:
         if not isinstance(key, SessionKey):
             return self[self._name(key)]
-        self._keeper_learns(key)
+        self._learn(key)
         name: str = key.name
         try:
             value = self[name]
@@ -478,6 +474,11 @@ def _released() -> SessionReleased:
     return SessionReleased(
         "this session was released with its request; in background work, open it anew with store.open(session.id)"
     )
+
+
+def is_duration(value: object) -> bool:
+    """Tell whether `value` is a timedelta above zero, at most 100 years."""
+    return isinstance(value, timedelta) and timedelta() < value <= timedelta(days=36500)
 
 
 def _check_owner(owner: object) -> None:

@@ -4,7 +4,7 @@ It owns the configuration, the registered types and the way to the storage. The
 exchange of a request and background work both begin here.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from types import TracebackType
@@ -36,8 +36,7 @@ class SessionStore:
     __slots__ = ("_engine",)
 
     def __init__(self, config: SessionConfig | None = None) -> None:
-        given: object = config
-        if given is not None and not isinstance(given, SessionConfig):
+        if config is not None and not isinstance(config, SessionConfig):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ConfigError("SessionStore takes a SessionConfig, such as SessionStore(SessionConfig(storage=...))")
         self._engine = Engine(SessionConfig() if config is None else config)
 
@@ -69,13 +68,15 @@ class SessionStore:
     @overload
     def register_type(
         self,
+        cls: None = None,
+        /,
         *,
         name: str | None = None,
         aliases: Iterable[str] = (),
         encode: Callable[[Any], Any] | None = None,
         decode: Callable[[Any], Any] | None = None,
     ) -> Callable[[C], C]: ...
-    def register_type(self, cls: Any = None, /, **options: Any) -> Any:
+    def register_type(self, cls: type | None = None, /, **options: Any) -> Any:
         """Let sessions hold instances of `cls`; returns it, so that it works as a decorator.
 
         `name` is what records say (default `module.qualname`: give one before you move
@@ -85,13 +86,14 @@ class SessionStore:
         Raises:
             ConfigError: the name or class already means something else, or its shape is unknown.
         """
-        if cls is None:
-            return lambda decorated: self.register_type(decorated, **options)
-        given: object = cls
-        if not isinstance(given, type):
-            raise ConfigError("register_type() takes a class, not an instance")
-        self._engine.codec.registry.register(cls, **options)
-        return cls
+
+        def register(given: C) -> C:
+            if not isinstance(given, type):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise ConfigError("register_type() takes a class, not an instance")
+            self._engine.codec.registry.register(given, **options)
+            return given
+
+        return register if cls is None else register(cls)
 
     # -- sessions
 
@@ -122,7 +124,7 @@ class SessionStore:
         return Session(draft, self)
 
     @asynccontextmanager
-    async def open(self, sid: str) -> AsyncIterator[Session]:
+    async def open(self, sid: str) -> AsyncGenerator[Session]:
         """Work with the session of this ID: saved on clean exit, released always.
 
         Raises:

@@ -4,6 +4,8 @@ It reads the scope, asks the exchange, writes the messages. What is stored, whic
 cookie is sent and what an error becomes is decided in the core.
 """
 
+from collections.abc import MutableMapping
+
 from sessioncore import Exchange, Session, SessionError, SessionNotLoaded, SessionStore
 from sessioncore_asgi._lifespan import run_lifespan
 from sessioncore_asgi._types import ASGIApp, Connection, Message, Receive, Scope, Send
@@ -132,7 +134,7 @@ async def get_session(request: Connection | Scope, *, scope_key: str = "session"
         SessionNotLoaded: no middleware for this `scope_key`, or the request is skipped.
         StorageUnavailable: it could not be loaded.
     """
-    scope: Scope = getattr(request, "scope", request)
+    scope = request if isinstance(request, MutableMapping) else request.scope
     exchange: Exchange | None = scope.get(exchange_key(scope_key))
     if exchange is None:
         raise SessionNotLoaded(
