@@ -1,11 +1,12 @@
 """One rig for each embedded storage; other storages have theirs in their own test files."""
 
+import sqlite3
 from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from pathlib import Path
 from typing import TypeAlias
 
-from sessioncore.storage import MemoryStorage, Storage
+from sessioncore.storage import MemoryStorage, SQLiteStorage, Storage
 from sessioncore.testing import ManualClock, Rig
 
 RigMaker: TypeAlias = Callable[[Path], AbstractAsyncContextManager[Rig]]
@@ -36,7 +37,25 @@ async def bounded_memory_rig(_: Path) -> AsyncGenerator[Rig, None]:
     yield manual_rig(MemoryStorage(max_sessions=1000, clock=clock), clock)
 
 
+@asynccontextmanager
+async def sqlite_rig(folder: Path) -> AsyncGenerator[Rig, None]:
+    path, clock = folder / "sessions.db", ManualClock()
+    storage = SQLiteStorage(path, clock=clock)
+
+    async def advance(seconds: float) -> None:
+        clock.advance(seconds)
+
+    async def remaining(key: str) -> float | None:
+        with closing(sqlite3.connect(path)) as connection:
+            row = connection.execute("SELECT ends FROM records WHERE key = ?", (key,)).fetchone()
+        return None if row is None or row[0] <= clock() else row[0] - clock()
+
+    yield Rig(storage, 0.05, advance, remaining)
+    await storage.aclose()
+
+
 RIGS: dict[str, RigMaker] = {
     "memory": memory_rig,
     "memory-bounded": bounded_memory_rig,
+    "sqlite": sqlite_rig,
 }

@@ -6,5 +6,6 @@ that nobody pays for a driver that is not used.
 
 from sessioncore.storage._protocol import Storage, Stored
 from sessioncore.storage.memory import MemoryStorage
+from sessioncore.storage.sqlite import SQLiteStorage
 
-__all__ = ["MemoryStorage", "Storage", "Stored"]
+__all__ = ["MemoryStorage", "SQLiteStorage", "Storage", "Stored"]

@@ -1,0 +1,103 @@
+"""Opening a SQLite file: whose it is, which schema it has, and how it is to be used.
+
+Everything here blocks, and so runs in a worker thread.
+"""
+
+import os
+import sqlite3
+import time
+from pathlib import Path
+
+from sessioncore._errors import StorageError
+
+__all__ = ["connect", "prepare"]
+
+_APPLICATION_ID = 0x73657373  # "sess": tells our file from any other SQLite file
+_SCHEMA = 1
+
+# `version` is random, so it needs no counter that every write would have to queue for. `ends` is
+# wall-clock time: the only clock that several processes, and the same one after a restart, share.
+_CREATE = (
+    """CREATE TABLE records (
+        key TEXT NOT NULL PRIMARY KEY,
+        data BLOB NOT NULL,
+        version INTEGER NOT NULL,
+        ends REAL NOT NULL,
+        owner TEXT
+    )""",
+    "CREATE INDEX records_by_end ON records (ends)",
+    "CREATE INDEX records_by_owner ON records (owner) WHERE owner IS NOT NULL",
+    f"PRAGMA application_id = {_APPLICATION_ID}",
+    f"PRAGMA user_version = {_SCHEMA}",
+)
+
+
+def connect(path: str, busy_timeout: float) -> sqlite3.Connection:
+    """A connection that starts no transaction by itself; any thread may use it, one at a time."""
+    connection = sqlite3.connect(path, timeout=busy_timeout, isolation_level=None, check_same_thread=False)
+    # In WAL mode NORMAL survives kill -9, but a power cut takes the last commits with it: among them
+    # perhaps a logout that was already confirmed. FULL waits for the disk once per commit, and as
+    # commits of concurrent requests go together that is once for all of them.
+    connection.execute("PRAGMA synchronous = FULL")
+    return connection
+
+
+def prepare(path: str, busy_timeout: float) -> None:
+    """Make sure that there is a file of our schema at `path`; one that is not ours is left as it is.
+
+    Raises:
+        StorageError: the file is of a newer schema, or is another program's.
+    """
+    _create_private(path)
+    deadline = time.monotonic() + busy_timeout
+    while True:
+        connection = connect(path, busy_timeout)
+        try:
+            if not _is_ready(connection, path):
+                _create(connection, path)
+            return
+        except sqlite3.OperationalError as exc:
+            # Changing the journal mode does not wait for other processes that open the file just now.
+            if exc.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+        finally:
+            connection.close()
+        time.sleep(0.01)
+
+
+def _create_private(path: str) -> None:
+    # SQLite would create it by the umask; its -wal and -shm files take over the mode of the main file.
+    if not Path(path).exists():
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+
+
+def _is_ready(connection: sqlite3.Connection, path: str) -> bool:
+    application = _number(connection, "PRAGMA application_id")
+    schema = _number(connection, "PRAGMA user_version")
+    if application == _APPLICATION_ID and schema == _SCHEMA:
+        return True
+    if application == _APPLICATION_ID and schema > _SCHEMA:
+        raise StorageError(
+            f"the file {path} has schema {schema}, this release of sessioncore knows {_SCHEMA}: "
+            "upgrade sessioncore, or give it another file"
+        )
+    if application or schema or _number(connection, "SELECT count(*) FROM sqlite_master"):
+        raise StorageError(f"the file {path} belongs to another program: give SQLiteStorage a file of its own")
+    return False
+
+
+def _create(connection: sqlite3.Connection, path: str) -> None:
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        if not _is_ready(connection, path):  # another process may have been faster
+            for statement in _CREATE:
+                connection.execute(statement)
+        connection.execute("COMMIT")
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+
+
+def _number(connection: sqlite3.Connection, statement: str) -> int:
+    return int(connection.execute(statement).fetchone()[0])
