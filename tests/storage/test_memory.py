@@ -1,0 +1,141 @@
+"""What is peculiar to memory: what it costs, what leaves first, and that nothing piles up."""
+
+import os
+import tracemalloc
+
+import pytest
+
+from sessioncore import ConfigError
+from sessioncore.storage import MemoryStorage
+from sessioncore.testing import ManualClock
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_expired_records_leave_as_new_ones_come() -> None:
+    clock = ManualClock()
+    storage = MemoryStorage(clock=clock)
+    for number in range(20_000):
+        await storage.create(f"k{number}", b"", 60)
+        clock.advance(0.1)
+    assert len(storage) < 1000, "600 are alive at any time"
+
+
+async def test_a_load_removes_what_it_finds_expired() -> None:
+    clock = ManualClock()
+    storage = MemoryStorage(clock=clock)
+    await storage.create("a", b"", 60, owner="u")
+    clock.advance(60)
+    assert await storage.load("a") is None
+    assert len(storage) == 0
+
+
+@pytest.mark.parametrize("ttl", [0.05, 1, 7, 60, 1800, 86400, 30 * 86400, 400 * 86400])
+async def test_purging_finds_all_that_ended_a_sixteenth_ago(ttl: float) -> None:
+    clock = ManualClock()
+    storage = MemoryStorage(clock=clock)
+    for number in range(2500):
+        await storage.create(f"k{number}", b"", ttl)
+    clock.advance(ttl + max(1, ttl / 16))
+    assert await storage.purge_expired() == 2500
+    assert len(storage) == 0
+    assert await storage.purge_expired() == 0
+
+
+async def test_purging_spares_what_was_renewed() -> None:
+    clock = ManualClock()
+    storage = MemoryStorage(clock=clock)
+    for number in range(2500):
+        await storage.create(f"k{number}", b"", 60)
+    for number in range(0, 2500, 2):
+        await storage.touch(f"k{number}", 600)
+    clock.advance(70)
+    assert await storage.purge_expired() == 1250
+    clock.advance(600)
+    assert await storage.purge_expired() == 1250
+
+
+async def test_a_new_record_pushes_out_the_one_nearest_its_end() -> None:
+    storage = MemoryStorage(max_sessions=3, clock=ManualClock())
+    await storage.create("middle", b"", 600, owner="u")
+    await storage.create("short", b"", 60, owner="u")
+    await storage.create("long", b"", 6000, owner="u")
+    assert await storage.create("new", b"", 1000, owner="u") is not None
+    assert await storage.load("short") is None
+    assert sorted(await storage.owned_keys("u")) == ["long", "middle", "new"]
+
+
+async def test_a_renewed_record_is_not_pushed_out() -> None:
+    clock = ManualClock()
+    storage = MemoryStorage(max_sessions=3, clock=clock)
+    for key in ("a", "b", "c"):
+        await storage.create(key, b"", 1800)
+    clock.advance(900)
+    await storage.touch("a", 1800)
+    assert await storage.load("c", renew=1800) is not None
+    await storage.create("new", b"", 1800)
+    assert await storage.load("b") is None
+    assert await storage.load("a") is not None
+    assert await storage.load("c") is not None
+
+
+async def test_a_bounded_storage_keeps_its_bound_under_a_flood() -> None:
+    clock = ManualClock()
+    storage = MemoryStorage(max_sessions=100, clock=clock)
+    for number in range(20_000):
+        assert await storage.create(f"k{number}", b"", 1800) is not None
+        assert len(storage) <= 100
+        clock.advance(0.01)
+    assert await storage.load("k19999") is not None
+    assert await storage.move("k19999", "moved", b"", 1800, version=20_000) is not None
+
+
+@pytest.mark.parametrize("limit", [0, -1])
+def test_a_bound_below_one_is_refused(limit: int) -> None:
+    with pytest.raises(ConfigError, match="max_sessions"):
+        MemoryStorage(limit)
+
+
+async def test_nothing_piles_up_however_a_record_is_renewed_or_replaced() -> None:
+    clock = ManualClock()
+    storage = MemoryStorage(clock=clock)
+    await storage.create("a", b"", 1800, owner="u")
+
+    async def work(turns: int) -> None:
+        for turn in range(turns):
+            await storage.touch("a", 60.0 if turn % 2 else 1800.0 + turn % 5000)
+            await storage.create("b", b"", 600.0, owner=f"u{turn}")
+            await storage.delete("b")
+            clock.advance(0.5)
+
+    await work(2000)
+    tracemalloc.start()
+    try:
+        await work(20_000)
+        grown, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert grown < 50_000
+
+
+@pytest.mark.parametrize(("owned", "most"), [(False, 1.6), (True, 1.6)])
+async def test_a_record_of_a_kibibyte_costs_little_more_than_its_bytes(owned: bool, most: float) -> None:
+    storage = MemoryStorage()
+    tracemalloc.start()
+    try:
+        for number in range(5000):
+            owner = f"session:user-{number}" if owned else None
+            await storage.create("session:" + os.urandom(32).hex(), os.urandom(1024), 1800.0 + number % 60, owner=owner)
+        size, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert size / 5000 / 1024 < most
+
+
+async def test_its_repr_shows_no_key() -> None:
+    storage = MemoryStorage(10)
+    await storage.create("secret", b"", 1800)
+    assert repr(storage) == "<MemoryStorage records=1 max_sessions=10>"
+    await storage.open()
+    await storage.check()
+    await storage.aclose()

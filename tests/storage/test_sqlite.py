@@ -1,0 +1,326 @@
+"""What is peculiar to SQLite: the file, the other processes, the sudden end."""
+
+# ruff: noqa: ASYNC240 -- a test may wait for its own small files
+
+import os
+import resource
+import sqlite3
+import stat
+import subprocess
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, closing
+from datetime import timedelta
+from pathlib import Path
+
+import anyio
+import pytest
+
+from sessioncore import ConfigError, StorageError, StorageUnavailable
+from sessioncore.storage import SQLiteStorage
+from sessioncore.testing import ManualClock
+
+pytestmark = pytest.mark.anyio
+
+WORKER = str(Path(__file__).with_name("sqlite_worker.py"))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "sessions.db"
+
+
+@asynccontextmanager
+async def opened(path: Path, clock: ManualClock | None = None) -> AsyncGenerator[SQLiteStorage, None]:
+    storage = SQLiteStorage(path) if clock is None else SQLiteStorage(path, clock=clock)
+    await storage.open()
+    try:
+        yield storage
+    finally:
+        await storage.aclose()
+
+
+def worker(*arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen([sys.executable, WORKER, *arguments], stdout=subprocess.PIPE, text=True)
+
+
+async def test_records_outlive_the_process_object(path: Path) -> None:
+    async with opened(path) as storage:
+        version = await storage.create("a", b"data", 1000, owner="u")
+    async with opened(path) as storage:
+        stored = await storage.load("a")
+        assert stored is not None
+        assert (stored.data, stored.version) == (b"data", version)
+        assert await storage.owned_keys("u") == ["a"]
+
+
+async def test_the_first_call_opens_the_file_also_when_many_come_at_once(path: Path) -> None:
+    storage = SQLiteStorage(path)
+    async with anyio.create_task_group() as tasks:
+        for number in range(20):
+            tasks.start_soon(storage.create, f"k{number}", b"", 1000)
+            tasks.start_soon(storage.load, f"k{number}")
+    assert await storage.clear("k") == 20
+    await storage.aclose()
+    assert await storage.load("k1") is None, "a call after aclose opens it again"
+    await storage.aclose()
+
+
+async def test_two_processes_lose_no_update(path: Path) -> None:
+    async with opened(path) as storage:
+        await storage.create("counter", b"0", 1000)
+        workers = [worker("increment", str(path), "20") for _ in range(2)]
+        for process in workers:
+            with process:
+                assert await anyio.to_thread.run_sync(process.wait) == 0
+        stored = await storage.load("counter")
+        assert stored is not None
+        assert stored.data == b"400"
+
+
+async def test_many_processes_may_create_the_file_at_once(path: Path) -> None:
+    workers = [worker("increment", str(path), "0") for _ in range(2)]
+    storages = [SQLiteStorage(path) for _ in range(8)]
+    async with anyio.create_task_group() as tasks:
+        for number, storage in enumerate(storages):
+            tasks.start_soon(storage.create, f"k{number}", b"", 1000)
+    for process in workers:
+        with process:
+            assert await anyio.to_thread.run_sync(process.wait) == 0
+    assert await storages[0].clear("k") == 8
+    for storage in storages:
+        await storage.aclose()
+
+
+async def test_acknowledged_writes_survive_a_kill(path: Path) -> None:
+    process = worker("write", str(path))
+    with process:
+        assert process.stdout is not None
+        acknowledged = [process.stdout.readline() for _ in range(200)]
+        process.kill()
+        acknowledged += process.stdout.readlines()
+    keys = [line.strip() for line in acknowledged if line.endswith("\n")]
+    async with opened(path) as storage:
+        for key in keys:
+            stored = await storage.load(key)
+            assert stored is not None, key
+            assert stored.data == key.encode() * 200
+        # What was written, but not acknowledged any more, is whole as well: at most one trip of ten tasks.
+        owned = await storage.owned_keys("u")
+        assert len(keys) <= len(owned) <= len(keys) + 20
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+async def test_the_file_is_readable_for_its_user_only(path: Path) -> None:
+    before = os.umask(0)
+    try:
+        async with opened(path) as storage:
+            await storage.create("a", b"data", 1000)
+            files = list(path.parent.glob("sessions.db*"))
+            assert len(files) == 3, "the database, its log and their shared memory"
+            assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
+    finally:
+        os.umask(before)
+
+
+async def test_a_file_that_is_no_database_is_reported_and_left_alone(path: Path) -> None:
+    path.write_bytes(b"no database at all " * 100)
+    storage = SQLiteStorage(path)
+    with pytest.raises(StorageUnavailable, match="not a database") as caught:
+        await storage.load("a")
+    assert isinstance(caught.value.__cause__, sqlite3.DatabaseError)
+    assert path.read_bytes() == b"no database at all " * 100
+
+
+async def test_damaged_pages_are_reported(path: Path) -> None:
+    async with opened(path) as storage:
+        for number in range(100):
+            await storage.create(f"k{number}", b"x" * 2000, 1000)
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xa5" * (path.stat().st_size - 4096))
+    async with opened(path) as storage:
+        with pytest.raises(StorageUnavailable, match="malformed"):
+            await storage.load("k50")
+        with pytest.raises(StorageUnavailable, match="malformed"):
+            await storage.create("new", b"", 1000)
+
+
+async def test_a_folder_that_is_missing_is_reported(tmp_path: Path) -> None:
+    storage = SQLiteStorage(tmp_path / "missing" / "sessions.db")
+    with pytest.raises(StorageUnavailable, match="folder") as caught:
+        await storage.open()
+    assert isinstance(caught.value.__cause__, FileNotFoundError)
+    (tmp_path / "missing").mkdir()
+    await storage.open()
+    await storage.aclose()
+
+
+async def test_a_file_that_cannot_be_written_is_reported_and_still_read(path: Path) -> None:
+    # Stands for a read-only folder and a full disk in one: root may write in any folder.
+    async with opened(path) as storage:
+        await storage.create("a", b"data", 1000)
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
+        try:
+            with pytest.raises(StorageUnavailable) as caught:
+                await storage.create("b", b"x" * 100_000, 1000)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert isinstance(caught.value.__cause__, sqlite3.OperationalError)
+        assert await storage.load("a") is not None
+        assert await storage.load("b") is None
+        assert await storage.create("b", b"x" * 100_000, 1000) is not None, "it heals by itself"
+
+
+async def test_a_folder_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
+    if os.geteuid() == 0:
+        folder = Path("/proc/sys/kernel")  # not even root can create a file there
+    else:
+        folder = tmp_path / "sealed"
+        folder.mkdir(mode=0o500)
+    storage = SQLiteStorage(folder / "sessions.db")
+    with pytest.raises(StorageUnavailable, match="folder"):
+        await storage.create("a", b"", 1000)
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        pytest.param("PRAGMA application_id=1936028531; PRAGMA user_version=2", id="newer-schema"),
+        pytest.param("PRAGMA user_version=7", id="another-version"),
+        pytest.param("CREATE TABLE records (k)", id="another-program"),
+    ],
+)
+async def test_a_file_of_another_schema_is_refused_untouched(path: Path, statements: str) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(statements)
+    before = path.read_bytes()
+    storage = SQLiteStorage(path)
+    for _ in range(2):
+        with pytest.raises(StorageError) as caught:
+            await storage.load("a")
+        assert not isinstance(caught.value, StorageUnavailable)
+        assert "give" in str(caught.value)
+    assert path.read_bytes() == before
+    assert list(path.parent.glob("sessions.db-*")) == []
+
+
+async def test_a_busy_file_is_reported_in_time(path: Path) -> None:
+    storage = SQLiteStorage(path, busy_timeout=timedelta(milliseconds=50))
+    await storage.create("a", b"data", 1000)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with anyio.fail_after(3), pytest.raises(StorageUnavailable, match="locked"):
+            await storage.touch("a", 1000)
+        assert await storage.load("a") is not None, "readers do not wait for writers"
+        await storage.check()
+        other.execute("ROLLBACK")
+    assert await storage.touch("a", 1000) is True
+    await storage.aclose()
+
+
+async def test_one_bad_call_does_not_spoil_those_that_travel_along(path: Path) -> None:
+    async with opened(path) as storage:
+        made: list[int | None] = []
+
+        async def good(number: int) -> None:
+            made.append(await storage.create(f"k{number}", b"", 1000))
+
+        async def bad() -> None:
+            with pytest.raises(StorageError):
+                await storage.create("bad", b"", 1000, owner="\ud800")
+
+        async with anyio.create_task_group() as tasks:
+            for number in range(30):
+                tasks.start_soon(good, number)
+                if number % 5 == 0:
+                    tasks.start_soon(bad)
+        assert len(made) == 30
+        assert None not in made
+        assert await storage.clear("k") == 30
+        assert await storage.load("bad") is None
+
+
+async def test_cancellation_storms_break_nothing(path: Path) -> None:
+    async with opened(path) as storage:
+        done: set[int] = set()
+
+        async def create(number: int) -> None:
+            if await storage.create(f"k{number}", b"%d" % number, 1000) is not None:
+                done.add(number)
+
+        for start in range(0, 1000, 50):
+            with anyio.move_on_after(start % 7 * 0.0005):
+                async with anyio.create_task_group() as tasks:
+                    for number in range(start, start + 50):
+                        tasks.start_soon(create, number)
+        for number in range(1000):
+            stored = await storage.load(f"k{number}")
+            assert stored is not None or number not in done
+            assert stored is None or stored.data == b"%d" % number
+        await storage.check()
+        assert await storage.create("after", b"", 1000) is not None
+
+
+async def test_a_call_cancelled_while_it_waits_is_never_made(path: Path) -> None:
+    async with opened(path) as storage:
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            async with anyio.create_task_group() as tasks:
+                other.execute("BEGIN IMMEDIATE")
+                tasks.start_soon(storage.create, "first", b"", 1000)
+                await anyio.wait_all_tasks_blocked()
+                with anyio.move_on_after(0.01) as scope:
+                    await storage.create("second", b"", 1000)
+                assert scope.cancelled_caught
+                other.execute("ROLLBACK")
+        assert await storage.create("third", b"", 1000) is not None
+        assert await storage.load("first") is not None
+        assert await storage.load("second") is None
+
+
+async def test_what_expired_is_purged_in_batches(path: Path) -> None:
+    clock = ManualClock()
+    async with opened(path, clock) as storage:
+        async with anyio.create_task_group() as tasks:
+            for number in range(10_000):
+                tasks.start_soon(storage.create, f"k{number}", b"", 10 if number % 10 else 1000)
+        clock.advance(11)
+        assert await storage.purge_expired() == 9000
+        assert await storage.purge_expired() == 0
+        assert await storage.clear("k") == 1000
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT count(*) FROM records").fetchone() == (0,)
+
+
+async def test_a_clock_set_back_revives_nothing_that_was_deleted(path: Path) -> None:
+    clock = ManualClock()
+    async with opened(path, clock) as storage:
+        await storage.create("a", b"", 10)
+        clock.advance(20)
+        assert await storage.delete("a") == 0
+        clock.advance(-20)
+        assert await storage.load("a") is None
+
+
+async def test_the_end_of_a_prefix_is_found_beside_the_surrogates(path: Path) -> None:
+    async with opened(path) as storage:
+        for prefix in ("a\ud7ff", "\U0010ffff", "b\U0010ffff"):
+            await storage.create(prefix, b"", 1000)
+            await storage.create(prefix + "\U0010ffff", b"", 1000)
+            await storage.create("c\ue000", b"", 1000)
+            assert await storage.clear(prefix) == 2
+        assert await storage.load("c\ue000") is not None
+        assert await storage.clear("") == 1
+
+
+@pytest.mark.parametrize("nowhere", ["", ":memory:", "file:x?mode=memory"])
+def test_a_path_that_names_no_file_is_refused(nowhere: str) -> None:
+    with pytest.raises(ConfigError, match="MemoryStorage"):
+        SQLiteStorage(nowhere)
+
+
+def test_a_negative_timeout_is_refused(path: Path) -> None:
+    with pytest.raises(ConfigError, match="busy_timeout"):
+        SQLiteStorage(path, busy_timeout=timedelta(seconds=-1))
