@@ -1,15 +1,15 @@
-"""The storage contract on a real server: through redis-py's plain client, and over a fallback client."""
+"""The storage contract on real servers: one, a cluster of three, and over a client that is not redis-py's."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
-import anyio
 import pytest
-from redis.asyncio import Redis
-from tests.redis_server import Server, one_server
+from redis.asyncio import Redis, RedisCluster
+from tests.redis_server import Server, cluster, one_server
+from tests.storage.redis_rig import client_of, rig_of
 
 from sessioncore.storage.redis import RedisStorage
-from sessioncore.testing import STORAGE_CHECKS, Check, Rig
+from sessioncore.testing import STORAGE_CHECKS, Check
 
 pytestmark = [pytest.mark.anyio, pytest.mark.redis]
 
@@ -20,21 +20,9 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
+def server() -> Generator[Server]:
     with one_server() as server:
         yield server
-
-
-def client_of(server: Server, kind: Any = Redis) -> Any:
-    return kind(port=server.port)
-
-
-def rig_of(storage: RedisStorage, client: Any) -> Rig:
-    async def remaining(key: str) -> float | None:
-        left: int = await client.pttl(key)
-        return None if left == -2 else left / 1000
-
-    return Rig(storage, 0.05, anyio.sleep, remaining)
 
 
 def name_of(check: Check) -> str:
@@ -43,8 +31,27 @@ def name_of(check: Check) -> str:
 
 @pytest.mark.parametrize("check", STORAGE_CHECKS, ids=name_of)
 async def test_the_contract_holds_on_one_server(check: Check, server: Server) -> None:
-    async with client_of(server) as client:
+    async with client_of(server.port) as client:
         await client.flushall()
+        storage = RedisStorage(client)
+        await storage.open()
+        try:
+            await check(rig_of(storage, client))
+        finally:
+            await storage.aclose()
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Generator[list[Server]]:
+    with cluster() as nodes:
+        yield nodes
+
+
+@pytest.mark.parametrize("check", STORAGE_CHECKS, ids=name_of)
+async def test_the_contract_holds_on_a_cluster(check: Check, nodes: list[Server]) -> None:
+    for node in nodes:
+        node.do("FLUSHALL")
+    async with client_of(nodes[0].port, RedisCluster) as client:
         storage = RedisStorage(client)
         await storage.open()
         try:
@@ -63,7 +70,7 @@ class Wrapped(Redis):
 
 @pytest.mark.parametrize("check", STORAGE_CHECKS, ids=name_of)
 async def test_the_contract_holds_over_a_client_of_somebody_else(check: Check, server: Server) -> None:
-    async with client_of(server, Wrapped) as client:
+    async with client_of(server.port, Wrapped) as client:
         await client.flushall()
         storage = RedisStorage(client)
         await storage.open()

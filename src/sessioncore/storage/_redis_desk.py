@@ -9,13 +9,15 @@ import asyncio
 import inspect
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 from msgspec import Struct
 from redis.asyncio import Redis, RedisCluster
 
 from sessioncore._errors import ConfigError
 from sessioncore.storage._redis_books import Book, Confirm, OneServer, lost
+from sessioncore.storage._redis_cluster import Cluster
+from sessioncore.storage._redis_cluster_wire import ClusterWire
 from sessioncore.storage._redis_errors import Lost
 from sessioncore.storage._redis_wire import ClientWire, LinkWire, Wire
 
@@ -106,11 +108,15 @@ class Desks:
         confirm = None
         if self._replicas:
             confirm = Confirm(self._wire(self._patience + self._wait), self._replicas, round(self._wait * 1000))
-        return Desk(loop, wire, OneServer(wire, confirm), confirm)
+        split = isinstance(self._client, RedisCluster)
+        book: Book = Cluster(wire, confirm, self._patience) if split else OneServer(wire, confirm)
+        return Desk(loop, wire, book, confirm)
 
     def _wire(self, patience: float) -> Wire:
         if not _is_linkable(self._client):
             return ClientWire(self._client)
+        if isinstance(self._client, RedisCluster):
+            return ClusterWire(self._client, patience)
         make: Callable[[], Any] = self._client.connection_pool.make_connection
         return LinkWire(make, patience)
 
@@ -139,10 +145,9 @@ def _patience_of(client: Any) -> float:
 def _is_linkable(client: object) -> bool:
     """True if the client is redis-py's own, down to its connections; others may mean something by theirs."""
     if isinstance(client, RedisCluster):
-        return False
+        return True
     plain: Any = Redis
-    its_own: Any = type(client)
-    if not isinstance(client, Redis) or its_own.execute_command is not plain.execute_command:
+    if not isinstance(client, Redis) or cast("Any", type(client)).execute_command is not plain.execute_command:
         return False
-    made_by: type[Any] = client.connection_pool.connection_class
+    made_by: type[Any] = cast("Any", client).connection_pool.connection_class
     return made_by.__module__.startswith("redis.")

@@ -1,0 +1,92 @@
+"""A TCP proxy between a client and a server, which counts and which can do harm."""
+
+import asyncio
+import socket
+import struct
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+
+class Proxy:
+    """Counts packets from the client; swallows, cuts or resets on demand."""
+
+    def __init__(self, target: int) -> None:
+        self.port = 0
+        self.trips = 0
+        self.connections = 0
+        self.open_now = 0
+        self.most_open = 0
+        self.swallow = False
+        self.cut_after: int | None = None
+        self._target = target
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        self.open_now += 1
+        self.most_open = max(self.most_open, self.open_now)
+        there, back = await asyncio.open_connection("127.0.0.1", self._target)
+        try:
+            done, rest = await asyncio.wait(
+                [
+                    asyncio.create_task(self._requests(reader, back)),
+                    asyncio.create_task(self._replies(there, writer)),
+                ],
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            for task in rest:
+                task.cancel()
+            await asyncio.wait([*done, *rest])
+        finally:
+            self.open_now -= 1
+            writer.close()
+            back.close()
+
+    async def _requests(self, reader: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
+        while data := await _some(reader):
+            self.trips += 1
+            if not self.swallow:
+                back.write(data)
+
+    async def _replies(self, there: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await _some(there):
+            if self.swallow:
+                continue
+            if self.cut_after is not None:
+                writer.write(data[: self.cut_after])
+                await writer.drain()
+                self.cut_after = None
+                # With a linger of zero the close is a reset.
+                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                return
+            writer.write(data)
+
+
+async def _some(reader: asyncio.StreamReader) -> bytes:
+    try:
+        return await reader.read(1 << 20)
+    except ConnectionError:
+        return b""
+
+
+@asynccontextmanager
+async def proxy_to(port: int) -> AsyncGenerator[Proxy]:
+    proxy = Proxy(port)
+    tasks: set[asyncio.Task[None]] = set()
+
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.get_running_loop().create_task(proxy.serve(reader, writer))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0, limit=1 << 20)
+    proxy.port = int(server.sockets[0].getsockname()[1])
+    try:
+        yield proxy
+    finally:
+        server.close()
+        for task in list(tasks):
+            task.cancel()
+        if tasks:
+            await asyncio.wait(list(tasks))
+        await server.wait_closed()

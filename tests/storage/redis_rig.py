@@ -1,0 +1,53 @@
+"""What the tests of RedisStorage share."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+import anyio
+from redis.asyncio import Redis
+
+from sessioncore.storage import Stored
+from sessioncore.storage.redis import RedisStorage
+from sessioncore.testing import Rig
+
+SECOND = timedelta(seconds=1)
+
+
+def rig_of(storage: RedisStorage, client: Any) -> Rig:
+    """A rig on a real server: its time passes by itself."""
+
+    async def remaining(key: str) -> float | None:
+        left: int = await client.pttl(key)
+        return None if left == -2 else left / 1000
+
+    return Rig(storage, 0.05, anyio.sleep, remaining)
+
+
+def client_of(port: int, kind: Any = Redis, **options: Any) -> Any:
+    """A client whose types are of no interest here."""
+    return kind(host="127.0.0.1", port=port, **options)
+
+
+@asynccontextmanager
+async def storage_at(port: int, **options: Any) -> AsyncGenerator[RedisStorage]:
+    """A storage with a client of its own, closed at the end."""
+    storage = RedisStorage.from_url(f"redis://127.0.0.1:{port}/0", **options)
+    try:
+        yield storage
+    finally:
+        await storage.aclose()
+
+
+async def made(storage: RedisStorage, key: str, data: bytes = b"data", ttl: float = 1000, **more: Any) -> int:
+    """Create a record that must be new."""
+    version = await storage.create(key, data, ttl, **more)
+    assert version is not None
+    return version
+
+
+def version_of(result: int | Stored | None) -> int:
+    """The version out of a write that must have worked."""
+    assert isinstance(result, int)
+    return result

@@ -1,0 +1,149 @@
+"""What goes over the wire: how many round trips, on how many connections, and which commands."""
+
+import asyncio
+import threading
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+from tests.redis_proxy import Proxy, proxy_to
+from tests.redis_server import Server, one_server
+from tests.storage.redis_rig import client_of, made, storage_at, version_of
+
+from sessioncore.storage import Stored
+from sessioncore.storage.redis import RedisStorage
+
+pytestmark = [pytest.mark.anyio, pytest.mark.redis]
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+def server() -> Generator[Server]:
+    with one_server() as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def emptied(server: Server) -> None:
+    server.do("FLUSHALL")
+
+
+class Counted:
+    """How many packets a block of calls took."""
+
+    def __init__(self, proxy: Proxy) -> None:
+        self._proxy = proxy
+        self._before = proxy.trips
+
+    def __call__(self) -> int:
+        before, self._before = self._before, self._proxy.trips
+        return self._before - before
+
+
+async def test_each_call_is_one_round_trip(server: Server) -> None:
+    async with proxy_to(server.port) as proxy, storage_at(proxy.port) as storage:
+        await walk(storage)  # connects, and teaches the server our scripts
+        trips = Counted(proxy)
+        await storage.load("missing")
+        assert trips() == 1
+        at = await made(storage, "k", b"x" * 1024, owner="u")
+        assert trips() == 1
+        assert isinstance(await storage.load("k"), Stored)
+        assert trips() == 1
+        assert isinstance(await storage.load("k", renew=500), Stored)
+        assert trips() == 1
+        at = version_of(await storage.replace("k", b"y" * 1024, 1000, version=at, owner="w"))
+        assert trips() == 1
+        assert isinstance(await storage.replace("k", b"z", 1000, version=at + 1), Stored)
+        assert trips() == 1
+        version_of(await storage.move("k", "new", b"y", 1000, version=at, owner="w"))
+        assert trips() == 1
+        assert await storage.touch("new", 1000)
+        assert trips() == 1
+        assert await storage.owned_keys("w") == ["new"]
+        assert trips() == 1
+        assert await storage.delete("new", "k") == 1
+        assert trips() == 1
+        assert proxy.connections == 1
+
+
+async def walk(storage: RedisStorage) -> None:
+    """Call everything once."""
+    at = await made(storage, "walk:a", owner="walk:u")
+    await storage.load("walk:a", renew=10)
+    at = version_of(await storage.replace("walk:a", b"", 10, version=at, owner="walk:u"))
+    version_of(await storage.move("walk:a", "walk:b", b"", 10, version=at, owner="walk:w"))
+    await storage.touch("walk:b", 10)
+    await storage.owned_keys("walk:w")
+    await storage.clear("walk:")
+    await storage.purge_expired()
+    await storage.check()
+
+
+async def test_sixty_four_loads_share_a_few_round_trips(server: Server) -> None:
+    async with proxy_to(server.port) as proxy, storage_at(proxy.port) as storage:
+        for number in range(64):
+            await made(storage, f"k{number}", b"%d" % number)
+        trips = Counted(proxy)
+        loaded = await asyncio.gather(*(storage.load(f"k{number}") for number in range(64)))
+        assert trips() <= 8
+        assert [stored and stored.data for stored in loaded] == [b"%d" % number for number in range(64)]
+
+
+async def test_five_hundred_callers_wait_their_turn_on_one_connection(server: Server) -> None:
+    async with proxy_to(server.port) as proxy, storage_at(proxy.port) as storage:
+        # From cold: the connection itself is opened under the rush.
+        loaded = await asyncio.gather(*(storage.load(f"k{number}") for number in range(500)))
+        assert loaded == [None] * 500
+        made_ = await asyncio.gather(*(storage.create(f"k{number}", b"x" * 5000, 10) for number in range(5000)))
+        assert None not in made_
+        assert proxy.most_open == 1
+
+
+async def test_neither_keys_nor_flush_nor_a_scan_beyond_the_prefix_is_sent(server: Server) -> None:
+    said: list[str] = []
+    listening = threading.Event()
+
+    def listen() -> None:
+        import redis  # noqa: PLC0415 - the blocking client, in its own thread
+
+        client: Any = redis.Redis(port=server.port)
+        with client, client.monitor() as monitor:
+            listening.set()
+            for command in monitor.listen():
+                said.append(str(command["command"]))
+                if "ECHO over" in said[-1]:
+                    return
+
+    ear = threading.Thread(target=listen)
+    ear.start()
+    listening.wait(5)
+    async with storage_at(server.port) as storage:
+        await walk(storage)
+    server.do("ECHO", "over")
+    ear.join(5)
+    words = {line.split(" ", 1)[0].upper() for line in said}
+    assert {"EVALSHA", "SET", "SCAN"} <= words
+    assert not words & {"KEYS", "FLUSHDB", "FLUSHALL"}
+    scans = [line for line in said if line.startswith("SCAN ")]
+    assert all("MATCH walk:*" in line or "MATCH *:sessioncore-index" in line for line in scans)
+
+
+async def test_clearing_and_purging_go_in_bounded_batches(server: Server) -> None:
+    async with proxy_to(server.port) as proxy, storage_at(proxy.port) as storage, client_of(server.port) as raw:
+        await asyncio.gather(*(storage.create(f"app:{number}", b"", 100) for number in range(3000)))
+        await raw.set("app:hash", "a foreign value", ex=100)
+        await raw.hset("app:other", "field", "a foreign key of another type")
+        trips = Counted(proxy)
+        assert await storage.clear("app:") == 3000
+        assert trips() >= 6
+        assert await raw.get("app:hash") == b"a foreign value"
+        assert await raw.exists("app:other")
+        # Entries of records that have ended, as an eviction leaves them.
+        await raw.zadd("app:u:sessioncore-index", {f"app:{number}": 1 + number for number in range(1200)})
+        assert await storage.purge_expired() == 1200
+        assert not await raw.exists("app:u:sessioncore-index")
