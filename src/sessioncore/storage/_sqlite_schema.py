@@ -38,7 +38,11 @@ def connect(path: str, busy_timeout: float) -> sqlite3.Connection:
     # In WAL mode NORMAL survives kill -9, but a power cut takes the last commits with it: among them
     # perhaps a logout that was already confirmed. FULL waits for the disk once per commit, and as
     # commits of concurrent requests go together that is once for all of them.
-    connection.execute("PRAGMA synchronous = FULL")
+    try:
+        connection.execute("PRAGMA synchronous = FULL")
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
@@ -58,7 +62,7 @@ def prepare(path: str, busy_timeout: float) -> None:
             return
         except sqlite3.OperationalError as exc:
             # Changing the journal mode does not wait for other processes that open the file just now.
-            if exc.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+            if exc.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                 raise
         finally:
             connection.close()

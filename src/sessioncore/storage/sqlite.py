@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from random import SystemRandom
 from typing import TypeVar
 
@@ -255,8 +256,13 @@ class SQLiteStorage:
             if self._lanes is None:
                 schema.prepare(self._path, self._busy_timeout)
                 reader = schema.connect(self._path, self._busy_timeout)
-                writer = schema.connect(self._path, self._busy_timeout)
-                self._lanes = _Lanes(lane.Lane(reader, lane.read), lane.Lane(writer, lane.write))
+                try:
+                    writer = schema.connect(self._path, busy_timeout=0)  # `write` does the waiting
+                except BaseException:
+                    reader.close()
+                    raise
+                write = partial(lane.write, self._busy_timeout)
+                self._lanes = _Lanes(lane.Lane(reader, lane.read), lane.Lane(writer, write))
             return self._lanes
 
 
