@@ -36,6 +36,10 @@ def new_table() -> str:
     return f"sessions_{secrets.token_hex(6)}"
 
 
+def table_of(storage: PostgresStorage) -> str:
+    return storage._table  # pyright: ignore[reportPrivateUsage] -- to look behind its back
+
+
 @asynccontextmanager
 async def connection(dsn: str) -> AsyncGenerator[Any, None]:
     """A plain connection, to look behind the storage's back."""
@@ -47,9 +51,9 @@ async def connection(dsn: str) -> AsyncGenerator[Any, None]:
 
 
 @asynccontextmanager
-async def opened(dsn: str, **options: Any) -> AsyncGenerator[PostgresStorage, None]:
+async def opened(dsn: Any, **options: Any) -> AsyncGenerator[PostgresStorage, None]:
     """A storage on a fresh table."""
-    storage = PostgresStorage(dsn, **{"table": new_table(), **options})
+    storage = PostgresStorage(dsn, table=options.pop("table", None) or new_table(), **options)
     await storage.open()
     try:
         yield storage
@@ -58,7 +62,7 @@ async def opened(dsn: str, **options: Any) -> AsyncGenerator[PostgresStorage, No
 
 
 @asynccontextmanager
-async def postgres_rig(server: PostgresServer, dsn: str, **options: Any) -> AsyncGenerator[Rig, None]:
+async def postgres_rig(server: PostgresServer, dsn: Any, **options: Any) -> AsyncGenerator[Rig, None]:
     """A rig whose clock is the server's; `remaining` asks the table itself."""
     table = new_table()
     async with opened(dsn, table=table, **options) as storage, connection(server.dsn()) as plain:

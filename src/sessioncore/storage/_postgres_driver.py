@@ -13,19 +13,27 @@ import asyncpg  # type: ignore[import-untyped]  # asyncpg ships no py.typed # py
 
 from sessioncore._errors import ConfigError, StorageError, StorageUnavailable
 
-__all__ = ["UNIQUE_VIOLATION", "Database", "Pool", "Rows", "sqlstate"]
+__all__ = ["UNIQUE_VIOLATION", "Database", "Pool", "Rows", "require_asyncio", "sqlstate"]
 
 Rows: TypeAlias = Sequence[Mapping[str, Any]]
 
 UNIQUE_VIOLATION = "23505"
 
 # The server rolled the statement back and says so: it did nothing, and may be sent again.
-_SAFE_TO_REPEAT = frozenset({"40001", "40P01"})  # serialization_failure, deadlock_detected
+_ROLLED_BACK = frozenset({"40001", "40P01"})  # serialization_failure, deadlock_detected
 _TRIES = 100
 
 # SQLSTATEs, or their first letters, by which a server says that it cannot serve now. 25006: the primary that
 # we knew has become a standby. 40 and 55: a rollback or a lock that did not come in time.
 _UNAVAILABLE = ("08", "25006", "28", "3D000", "40", "53", "55P03", "57", "58")
+
+_HINTS = {
+    "42501": "the role needs SELECT, INSERT, UPDATE and DELETE on the table; to make it, CREATE on the schema too",
+    "42P01": "the table is missing; run the SQL of PostgresStorage.schema_sql(), or pass create_table=True",
+    "26000": "a pooler hands out the server connections; pass prepared_statements=False",
+    "42P05": "a pooler hands out the server connections; pass prepared_statements=False",
+    "54000": "a key is longer than an index entry may be, some 2700 bytes",
+}
 
 # Seconds for a connection to come to rest when it is given back, for instance after a cancelled statement.
 # One that does not is closed, and costs its place in the pool no longer than this.
@@ -74,15 +82,9 @@ class Database:
         """Make the pool, or take the given one; again: no effect.
 
         Raises:
-            ConfigError: the DSN cannot be understood, or no asyncio runs here.
+            ConfigError: the DSN cannot be understood.
             StorageUnavailable: the server does not answer.
         """
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            raise ConfigError(
-                "PostgresStorage needs asyncio, as asyncpg does; on trio take SQLiteStorage or MemoryStorage"
-            ) from None
         if self._pool is None:
             self._pool = await self._make(self._source) if isinstance(self._source, str) else self._source
 
@@ -127,9 +129,9 @@ class Database:
             try:
                 return await self._run_once(sql, args)
             except _FAILURES as exc:
-                if sqlstate(exc) not in _SAFE_TO_REPEAT:
+                if sqlstate(exc) not in _ROLLED_BACK and not _never_sent(exc):
                     raise _translated(exc) from exc
-        raise StorageUnavailable("PostgreSQL rolled the statement back too often; too many writers on one row")
+        raise StorageUnavailable("PostgreSQL rolled the statement back again and again; too many writers on a row")
 
     async def _run_once(self, sql: str, args: tuple[object, ...]) -> Rows:
         if self._pool is None:
@@ -139,11 +141,28 @@ class Database:
             connection = await pool.acquire()
             try:
                 return await self._fetch(connection, sql, args)
+            except asyncpg.InternalClientError:
+                connection.terminate()  # its state is unknown, so nobody else shall have it
+                raise
             finally:
                 # The outcome is known already, success or error; trouble here must not replace it. asyncpg
                 # shields this, waits for a cancelled statement to end, and closes the connection otherwise.
                 with suppress(*_FAILURES):
                     await pool.release(connection, timeout=_GIVE_BACK)
+
+
+def require_asyncio() -> None:
+    """Return if asyncio runs here.
+
+    Raises:
+        ConfigError: it does not; asyncpg knows no other event loop.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        raise ConfigError(
+            "PostgresStorage needs asyncio, as asyncpg does; on trio take SQLiteStorage or MemoryStorage"
+        ) from None
 
 
 def sqlstate(error: BaseException | None) -> str | None:
@@ -174,7 +193,22 @@ async def _leave_as_it_is(connection: object) -> None:
 
 
 _create_pool: Callable[..., Awaitable[Any]] = getattr(asyncpg, "create_pool")  # noqa: B009 - see the module's text
-_FAILURES: tuple[type[Exception], ...] = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
+_FAILURES: tuple[type[Exception], ...] = (
+    OSError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    # Raised where a connection breaks between two exchanges.
+    asyncpg.InternalClientError,
+)
+
+
+def _never_sent(exc: Exception) -> bool:
+    # A connection that broke while it was idle is noticed by the next call, before a byte is written: asyncpg
+    # says so in these words. Another connection may serve. Should the words change, the call just fails.
+    text = str(exc)
+    return isinstance(exc, asyncpg.InternalClientError | asyncpg.InterfaceError) and (
+        text.startswith("cannot switch to state") or text.endswith("connection is closed")
+    )
 
 
 def _translated(exc: Exception) -> StorageError:
@@ -183,4 +217,5 @@ def _translated(exc: Exception) -> StorageError:
     kind = type(exc).__name__
     if state is None or state.startswith(_UNAVAILABLE):
         return StorageUnavailable(f"PostgreSQL does not serve at the moment ({kind})")
-    return StorageError(f"PostgreSQL refused the statement ({kind}, SQLSTATE {state})")
+    hint = _HINTS.get(state, "the cause of this error says why")
+    return StorageError(f"PostgreSQL refused ({kind}, SQLSTATE {state}): {hint}")

@@ -11,7 +11,7 @@ from secrets import randbits
 from anyio import Lock
 
 from sessioncore._errors import ConfigError, StorageError, StorageUnavailable
-from sessioncore.storage._postgres_driver import UNIQUE_VIOLATION, Database, Pool, Rows, sqlstate
+from sessioncore.storage._postgres_driver import UNIQUE_VIOLATION, Database, Pool, Rows, require_asyncio, sqlstate
 from sessioncore.storage._postgres_sql import (
     key_bytes,
     key_text,
@@ -189,6 +189,7 @@ class PostgresStorage:
         await self._database.aclose()
 
     async def _get_ready(self) -> None:
+        require_asyncio()
         async with self._opening:
             if self._ready:
                 return

@@ -1,0 +1,266 @@
+"""What is peculiar to PostgreSQL: one statement per call, its table, its rights, its index use."""
+
+import asyncio
+import hashlib
+import logging
+from typing import Any
+
+import pytest
+import trio
+from tests.postgres_server import PostgresServer
+from tests.storage.postgres_rigs import connection, driver, new_table, opened, postgres, table_of
+from tests.storage.tcp_proxy import tcp_proxy
+
+from sessioncore._errors import ConfigError, StorageError, StorageUnavailable
+from sessioncore.storage import Stored
+from sessioncore.storage._postgres_sql import statements
+from sessioncore.storage.postgres import PostgresStorage
+
+__all__ = ["postgres"]
+
+pytestmark = [pytest.mark.anyio, pytest.mark.postgres]
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """asyncpg knows asyncio only."""
+    return "asyncio"
+
+
+async def test_each_call_is_one_statement_and_one_round_trip(postgres: PostgresServer) -> None:
+    async with (
+        tcp_proxy(postgres.port) as proxy,
+        opened(f"postgresql://tester@127.0.0.1:{proxy.port}/postgres", max_connections=1) as storage,
+    ):
+
+        async def every_call() -> list[int]:
+            trips: list[int] = []
+
+            async def count(call: Any) -> Any:
+                before = proxy.round_trips
+                result = await call
+                trips.append(proxy.round_trips - before)
+                return result
+
+            at = await count(storage.create("a", b"1", 100, owner="u"))
+            await count(storage.load("a"))
+            await count(storage.load("a", renew=100))
+            at = await count(storage.replace("a", b"2", 100, version=at, owner="u"))
+            assert isinstance(await count(storage.replace("a", b"3", 100, version=at - 1)), Stored)
+            await count(storage.move("a", "b", b"4", 100, version=at, owner="u"))
+            await count(storage.touch("b", 100))
+            assert await count(storage.owned_keys("u")) == ["b"]
+            await count(storage.delete("b", "c"))
+            await count(storage.delete("b"))
+            await count(storage.check())
+            return trips
+
+        await every_call()  # prepares the statements
+        assert await every_call() == [1] * 11
+
+
+async def test_strange_text_is_kept_apart_whatever_the_encoding(postgres: PostgresServer) -> None:
+    async with connection(postgres.dsn()) as plain:
+        await plain.execute("CREATE DATABASE latin ENCODING 'LATIN1' TEMPLATE template0")
+    odd = ["\x00", "a\x00", "a\x00b", "\ud800", "\U0001f36a", "\\x61", "a", "\x00sha256:", "ß" * 1000, "ß" * 999]
+    async with opened(postgres.dsn("latin")) as storage:
+        for text in odd:
+            assert await storage.create(text, text.encode("utf-8", "surrogatepass"), 100, owner=text) is not None
+        for text in odd:
+            assert await storage.owned_keys(text) == [text]
+            assert await storage.clear(text + "\x01") == 0
+        assert await storage.clear("") == len(odd)
+
+
+async def test_an_owner_cannot_pose_as_the_digest_of_a_long_one(postgres: PostgresServer) -> None:
+    async with opened(postgres.dsn()) as storage:
+        victim = "v" * 5000
+        await storage.create("theirs", b"", 100, owner=victim)
+        async with connection(postgres.dsn()) as plain:
+            sql = f"SELECT owner FROM {table_of(storage)}"
+            digest = bytes(await plain.fetchval(sql)).decode()
+        await storage.create("mine", b"", 100, owner=digest)
+        assert await storage.owned_keys(digest) == ["mine"]
+        assert await storage.owned_keys(victim) == ["theirs"]
+
+
+async def test_a_key_too_long_for_the_index_is_refused_with_a_hint(postgres: PostgresServer) -> None:
+    async with opened(postgres.dsn()) as storage:
+        long = hashlib.shake_256(b"long").hexdigest(5120)
+        assert await storage.load(long) is None
+        with pytest.raises(StorageError, match="longer than an index entry"):
+            await storage.create(long, b"secret-data", 100)
+
+
+async def test_errors_and_logs_name_no_key_owner_or_data(
+    postgres: PostgresServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    async with opened(postgres.dsn()) as storage:
+        at = await storage.create("secret-key", b"secret-data", 100, owner="secret-owner")
+        await storage.create("secret-taken", b"secret-data", 100)
+        assert at is not None
+        with pytest.raises(StorageError) as caught:
+            await storage.move("secret-key", "secret-taken", b"secret-data", 100, version=at)
+        async with connection(postgres.dsn()) as plain:
+            await plain.execute(f"DROP TABLE {table_of(storage)}")
+        with pytest.raises(StorageError, match=r"schema_sql\(\)") as missing:
+            await storage.replace("secret-key", b"secret-data", 100, version=at, owner="secret-owner")
+    assert "secret" not in f"{caught.value} {missing.value} {missing.value.__cause__} {storage!r} {caplog.text}"
+
+
+async def test_the_table_is_made_once_however_many_start_together(postgres: PostgresServer) -> None:
+    table = new_table()
+    storages = [PostgresStorage(postgres.dsn(), table=table, max_connections=1) for _ in range(16)]
+    await asyncio.gather(*(storage.open() for storage in storages))
+    await asyncio.gather(*(storage.open() for storage in storages))
+    assert await storages[0].create("a", b"x", 100) is not None
+    assert await storages[-1].load("a") is not None
+    for storage in storages:
+        await storage.aclose()
+        await storage.aclose()
+
+
+async def test_the_first_calls_open_a_storage_that_nobody_opened(postgres: PostgresServer) -> None:
+    storage = PostgresStorage(postgres.dsn(), table=new_table())
+    results = await asyncio.gather(*(storage.create(f"{n}", b"x", 100) for n in range(20)))
+    assert None not in results
+    await storage.aclose()
+    with pytest.raises(StorageUnavailable, match=r"call open\(\)"):
+        await storage.load("1")
+    await storage.open()
+    assert await storage.load("1") is not None
+    await storage.aclose()
+
+
+async def test_a_given_pool_stays_open_and_an_own_one_is_closed(postgres: PostgresServer) -> None:
+    async with driver.create_pool(postgres.dsn(), min_size=1, max_size=2) as pool:
+        async with opened(pool) as storage:
+            await storage.create("a", b"x", 100)
+        assert await pool.fetchval("SELECT 1") == 1
+        sql = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'own'"
+        async with opened(f"{postgres.dsn()}?application_name=own") as storage:
+            assert await pool.fetchval(sql) == 1
+        while await pool.fetchval(sql):  # noqa: ASYNC110 - the server has no event for it
+            await asyncio.sleep(0.01)
+
+
+async def test_a_migration_may_make_the_table_and_the_role_need_not(postgres: PostgresServer) -> None:
+    table = new_table()
+    async with connection(postgres.dsn()) as plain:
+        await plain.execute("CREATE ROLE modest LOGIN")
+    dsn = f"postgresql://modest@127.0.0.1:{postgres.port}/postgres"
+    refused = PostgresStorage(dsn, table=table)
+    with pytest.raises(StorageError, match="CREATE on the schema"):
+        await refused.open()
+    await refused.aclose()
+    async with connection(postgres.dsn()) as plain:
+        await plain.execute(PostgresStorage.schema_sql(table))
+        await plain.execute(PostgresStorage.schema_sql(table))
+        await plain.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO modest")
+    for create_table in (True, False):
+        async with opened(dsn, table=table, create_table=create_table) as storage:
+            assert await storage.create(f"a{create_table}", b"x", 100) is not None
+            assert await storage.clear("a") == 1
+
+
+async def test_a_table_may_stand_in_a_schema(postgres: PostgresServer) -> None:
+    async with connection(postgres.dsn()) as plain:
+        await plain.execute('CREATE SCHEMA IF NOT EXISTS "Web"')
+    async with opened(postgres.dsn(), table="Web.Sessions") as storage:
+        await storage.create("a", b"x", 100, owner="u")
+        assert await storage.owned_keys("u") == ["a"]
+
+
+@pytest.mark.parametrize("table", ["", "a;b", "a.b.c", 'a"b', "1a", "a b", "x" * 51, ".a", "a.", "é"])
+def test_a_table_name_that_is_no_identifier_is_refused(table: str) -> None:
+    with pytest.raises(ConfigError, match=r"schema\.name"):
+        PostgresStorage("postgresql://localhost", table=table)
+    with pytest.raises(ConfigError):
+        PostgresStorage.schema_sql(table)
+
+
+def test_numbers_must_be_above_zero() -> None:
+    with pytest.raises(ConfigError):
+        PostgresStorage("postgresql://localhost", timeout=0)
+    with pytest.raises(ConfigError):
+        PostgresStorage("postgresql://localhost", max_connections=0)
+
+
+@pytest.mark.parametrize(
+    "dsn", ["mysql://u:hunter2@h/d", "postgresql://u:hunter2@h:port/d", "u:hunter2", "postgresql://u:hunter2@[::1/d"]
+)
+async def test_a_dsn_that_cannot_be_read_is_refused_without_its_password(dsn: str) -> None:
+    storage = PostgresStorage(dsn)
+    with pytest.raises(ConfigError) as caught:
+        await storage.open()
+    shown: BaseException | None = caught.value
+    assert "hunter2" not in f"{shown} {storage!r}"
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
+
+
+async def test_a_record_locked_by_others_is_passed_over_by_purge(postgres: PostgresServer) -> None:
+    async with opened(postgres.dsn()) as storage, connection(postgres.dsn()) as plain:
+        for n in range(10):
+            await storage.create(f"{n}", b"x", 0.001)
+        await asyncio.sleep(0.01)
+        table = table_of(storage)
+        async with plain.transaction():
+            await plain.execute(f"SELECT 1 FROM {table} WHERE key = '3' FOR UPDATE")
+            assert await storage.purge_expired() == 9
+        assert await storage.purge_expired() == 1
+
+
+async def test_purge_and_clear_work_in_batches_and_say_how_far_they_are(
+    postgres: PostgresServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "sessioncore.storage.postgres")
+    async with opened(postgres.dsn()) as storage, connection(postgres.dsn()) as plain:
+        fill = (
+            f"INSERT INTO {table_of(storage)} SELECT ('a:' || n)::bytea, 'u', n, now() + $1::interval, 'x'"
+            " FROM generate_series(1, 2500) AS n"
+        )
+        await plain.execute(fill.replace("$1", "'-1 s'"))
+        assert await storage.purge_expired() == 2500
+        assert [record.args for record in caplog.records] == [(1000,), (2000,), (2500,)]
+        caplog.clear()
+        await plain.execute(fill.replace("$1", "'1 h'"))
+        await storage.create("b", b"x", 100)
+        assert await storage.clear("a:") == 2500
+        assert [record.args for record in caplog.records] == [(1000,), (2000,), (2500,), (2500,)][: len(caplog.records)]
+        assert len(caplog.records) >= 3
+        assert await storage.load("b") is not None
+
+
+async def test_the_planner_uses_the_indexes(postgres: PostgresServer) -> None:
+    async with opened(postgres.dsn()) as storage, connection(postgres.dsn()) as plain:
+        table = table_of(storage)
+        await plain.execute(
+            f"INSERT INTO {table} SELECT ('a:' || n)::bytea, ('u' || n / 5)::bytea, n,"
+            f" now() + interval '1 h' * (n % 100), 'x' FROM generate_series(1, 20000) AS n; ANALYZE {table}"
+        )
+        sql = statements(table)
+        for name, values in {
+            "load": "'a:1'",
+            "renew": "'a:1', 100",
+            "replace": "'a:1', 'x', 100, NULL, 1, 2",
+            "move": "'a:1', 'x', 100, NULL, 1, 2, 'b:1'",
+            "touch": "'a:1', 100",
+            "delete_one": "'a:1'",
+            "delete_many": "ARRAY['a:1', 'a:2']::bytea[]",
+            "owned_keys": "'u7'",
+            "purge_batch": "10",
+            "clear_batch": "'a:1', 'a:2', 10",
+        }.items():
+            await plain.execute(f"PREPARE {name} AS {getattr(sql, name)}; SET plan_cache_mode = force_generic_plan")
+            plan = "\n".join(row[0] for row in await plain.fetch(f"EXPLAIN EXECUTE {name}({values})"))
+            assert "Index" in plan, (name, plan)
+            assert f"Seq Scan on {table}" not in plan, (name, plan)
+
+
+async def test_trio_is_refused_with_a_way_out() -> None:
+    storage = PostgresStorage("postgresql://127.0.0.1:1/x")
+    for call in (storage.open, storage.check):
+        with pytest.raises(ConfigError, match="SQLiteStorage"):
+            await asyncio.to_thread(trio.run, call)

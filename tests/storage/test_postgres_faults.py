@@ -1,0 +1,276 @@
+"""PostgreSQL in trouble: only StorageUnavailable comes out, nothing is half done, service resumes."""
+
+import asyncio
+import random
+import time
+from collections.abc import Generator
+
+import asyncpg  # type: ignore[import-untyped]  # asyncpg ships no py.typed # pyright: ignore[reportMissingTypeStubs]
+import pytest
+from tests.postgres_server import PostgresServer, pgbouncer, postgres_server
+from tests.storage.postgres_rigs import connection, driver, opened, postgres, table_of
+from tests.storage.tcp_proxy import tcp_proxy
+
+from sessioncore._errors import StorageError, StorageUnavailable
+from sessioncore.storage import Stored
+from sessioncore.storage.postgres import PostgresStorage
+
+__all__ = ["postgres"]
+
+pytestmark = [pytest.mark.anyio, pytest.mark.postgres]
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """asyncpg knows asyncio only."""
+    return "asyncio"
+
+
+@pytest.fixture
+def own_server() -> Generator[PostgresServer]:
+    """A server that this test may kill."""
+    with postgres_server() as server:
+        yield server
+
+
+class Load:
+    """Eight users, each of whom counts up a record of its own and remembers what was acknowledged."""
+
+    def __init__(self, storage: PostgresStorage) -> None:
+        self.storage = storage
+        self.failures: list[StorageUnavailable] = []
+        self.acknowledged = [0] * 8
+        self.ended = False
+
+    async def user(self, number: int) -> None:
+        key = f"{number}"
+        while not self.ended:
+            try:
+                current = await self.storage.load(key)
+                if current is None:
+                    await self.storage.create(key, b"0", 1000, owner="u")
+                    continue
+                count = int(current.data)
+                assert count >= self.acknowledged[number], "an acknowledged write was lost"
+                data = b"%d" % (count + 1)
+                result = await self.storage.replace(key, data, 1000, version=current.version, owner="u")
+                assert isinstance(result, int), "nobody else writes this record"
+                self.acknowledged[number] = count + 1
+            except StorageUnavailable as exc:
+                self.failures.append(exc)
+                await asyncio.sleep(0.01)
+
+    async def progress(self, limit: float = 10) -> float:
+        """Wait until every user has written twice more; return the seconds that took."""
+        start, before = time.monotonic(), list(self.acknowledged)
+        while any(now < then + 2 for now, then in zip(self.acknowledged, before, strict=True)):
+            assert time.monotonic() - start < limit, "the service did not resume"
+            await asyncio.sleep(0.005)
+        return time.monotonic() - start
+
+
+async def test_a_killed_server_loses_nothing_acknowledged_and_service_resumes(
+    own_server: PostgresServer,
+) -> None:
+    async with opened(own_server.dsn()) as storage, asyncio.TaskGroup() as tasks:
+        load = Load(storage)
+        for number in range(8):
+            tasks.create_task(load.user(number))
+        for _ in range(2):
+            await load.progress()
+            await asyncio.to_thread(own_server.kill)
+            failures = len(load.failures)
+            while len(load.failures) < failures + 8:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            await asyncio.to_thread(own_server.start)
+            assert await load.progress() < 2
+        load.ended = True
+    assert all(failure.__cause__ is not None for failure in load.failures)
+
+
+async def test_terminated_connections_are_replaced(postgres: PostgresServer) -> None:
+    victims = "FROM pg_stat_activity WHERE application_name = 'victim'"
+    terminate, count = f"SELECT pg_terminate_backend(pid) {victims}", f"SELECT count(*) {victims}"
+    async with opened(f"{postgres.dsn()}?application_name=victim") as storage, connection(postgres.dsn()) as plain:
+        async with asyncio.TaskGroup() as tasks:
+            load = Load(storage)
+            for number in range(8):
+                tasks.create_task(load.user(number))
+            for _ in range(5):
+                await load.progress()
+                await plain.execute(terminate)
+                assert await load.progress() < 2
+            load.ended = True
+        # An idle connection that was terminated is not even noticed by the next call.
+        while await plain.fetchval(count):
+            await plain.execute(terminate)
+            await asyncio.sleep(0.01)
+        assert await storage.load("0") is not None
+
+
+async def test_a_row_locked_for_too_long_is_unavailable_and_unchanged(postgres: PostgresServer) -> None:
+    async with opened(postgres.dsn(), timeout=0.2, max_connections=2) as storage, connection(postgres.dsn()) as plain:
+        at = await storage.create("a", b"before", 100)
+        assert at is not None
+        async with plain.transaction():
+            await plain.execute(f"SELECT 1 FROM {table_of(storage)} WHERE key = 'a' FOR UPDATE")
+            for _ in range(4):
+                with pytest.raises(StorageUnavailable):
+                    await storage.replace("a", b"after", 100, version=at)
+            stored = await storage.load("a")
+            assert stored is not None
+            assert stored.data == b"before"
+        assert isinstance(await storage.replace("a", b"after", 100, version=at), int)
+
+
+@pytest.mark.parametrize("setting", ["statement_timeout", "lock_timeout"])
+async def test_a_timeout_of_the_server_is_unavailable(postgres: PostgresServer, setting: str) -> None:
+    async with (
+        driver.create_pool(postgres.dsn(), min_size=1, server_settings={setting: "50"}) as pool,
+        opened(pool) as storage,
+        connection(postgres.dsn()) as plain,
+        plain.transaction(),
+    ):
+        await storage.create("a", b"x", 100)
+        await plain.execute(f"SELECT 1 FROM {table_of(storage)} WHERE key = 'a' FOR UPDATE")
+        with pytest.raises(StorageUnavailable):
+            await storage.touch("a", 100)
+
+
+async def test_a_standby_that_only_reads_is_unavailable_for_writes(postgres: PostgresServer) -> None:
+    async with opened(postgres.dsn()) as writer:
+        await writer.create("a", b"x", 100)
+        settings = {"default_transaction_read_only": "on"}
+        async with (
+            driver.create_pool(postgres.dsn(), min_size=1, server_settings=settings) as pool,
+            opened(pool, table=table_of(writer)) as storage,
+        ):
+            assert await storage.load("a") is not None
+            with pytest.raises(StorageUnavailable):
+                await storage.touch("a", 100)
+
+
+async def test_a_black_hole_ends_in_time_and_costs_no_connection_for_good(postgres: PostgresServer) -> None:
+    async with (
+        tcp_proxy(postgres.port) as proxy,
+        opened(f"postgresql://tester@127.0.0.1:{proxy.port}/postgres", timeout=0.3, max_connections=4) as storage,
+    ):
+        await storage.create("a", b"x", 100)
+        proxy.go_silent()
+        start = time.monotonic()
+        results = await asyncio.gather(*(storage.load("a") for _ in range(12)), return_exceptions=True)
+        assert {type(result) for result in results} == {StorageUnavailable}
+        assert time.monotonic() - start < 5
+        proxy.speak_again()
+        results = await asyncio.gather(*(storage.load("a") for _ in range(12)))
+        assert None not in results
+
+
+async def test_connections_broken_off_under_load_are_replaced(postgres: PostgresServer) -> None:
+    async with (
+        tcp_proxy(postgres.port) as proxy,
+        opened(f"postgresql://tester@127.0.0.1:{proxy.port}/postgres", timeout=2) as storage,
+        asyncio.TaskGroup() as tasks,
+    ):
+        load = Load(storage)
+        for number in range(8):
+            tasks.create_task(load.user(number))
+        for _ in range(5):
+            await load.progress()
+            proxy.reset()
+            assert await load.progress() < 2
+        load.ended = True
+
+
+async def test_no_server_at_all_is_unavailable_and_may_come_later(own_server: PostgresServer) -> None:
+    own_server.kill()
+    storage = PostgresStorage(own_server.dsn(), timeout=5)
+    for call in (storage.open, storage.check):
+        with pytest.raises(StorageUnavailable) as caught:
+            await call()
+        assert isinstance(caught.value.__cause__, OSError)
+    own_server.start()
+    await storage.check()
+    await storage.aclose()
+
+
+async def test_a_wrong_password_or_database_is_unavailable_and_not_quoted(postgres: PostgresServer) -> None:
+    storage = PostgresStorage(f"postgresql://tester:hunter2@127.0.0.1:{postgres.port}/nowhere")
+    with pytest.raises(StorageUnavailable) as caught:
+        await storage.check()
+    assert isinstance(caught.value.__cause__, asyncpg.InvalidCatalogNameError)
+    assert "hunter2" not in f"{caught.value} {caught.value.__cause__}"
+
+
+async def test_cancelled_calls_mix_up_nothing_and_leak_no_connection(postgres: PostgresServer) -> None:
+    """Two thousand calls of fifty users, each cancelled at a random moment: nobody sees another's data."""
+    dsn = f"{postgres.dsn()}?application_name=cancelled"
+    async with (
+        # Connected beforehand: asyncpg logs an error of its own when it is cancelled while it connects.
+        driver.create_pool(dsn, min_size=8, max_size=8) as pool,
+        opened(pool) as storage,
+        connection(postgres.dsn()) as plain,
+    ):
+        for user in range(50):
+            await storage.create(f"{user}", b"%d:0" % user, 1000, owner=f"{user}")
+        dice = random.Random(4)
+
+        async def one_call(user: int, moment: float) -> None:
+            try:
+                async with asyncio.timeout(moment):
+                    stored = await storage.load(f"{user}", renew=dice.choice([None, 1000.0]))
+                    assert stored is not None
+                    assert stored.data.startswith(b"%d:" % user)
+                    data = b"%d:%d" % (user, dice.randrange(1000))
+                    result = await storage.replace(f"{user}", data, 1000, version=stored.version, owner=f"{user}")
+                    assert isinstance(result, int) or (
+                        isinstance(result, Stored) and result.data.startswith(b"%d:" % user)
+                    )
+            except TimeoutError:
+                pass
+
+        for _ in range(40):
+            async with asyncio.TaskGroup() as tasks:
+                for _ in range(50):
+                    tasks.create_task(one_call(dice.randrange(50), dice.random() * 0.03))
+        count = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'cancelled'"
+        assert await plain.fetchval(count) <= 8
+        for user in range(50):
+            stored = await storage.load(f"{user}")
+            assert stored is not None
+            assert stored.data.startswith(b"%d:" % user)
+            assert await storage.owned_keys(f"{user}") == [f"{user}"]
+
+
+async def test_five_hundred_calls_at_once_wait_for_a_connection(postgres: PostgresServer) -> None:
+    async with opened(postgres.dsn(), max_connections=4) as storage:
+        await storage.create("a", b"x", 100)
+        assert None not in await asyncio.gather(*(storage.load("a") for _ in range(500)))
+
+
+async def test_a_pooler_that_swaps_connections_mixes_up_nothing(postgres: PostgresServer) -> None:
+    with pgbouncer(postgres, pool_size=1) as dsn:
+        async with (
+            opened(dsn, prepared_statements=False, max_connections=8) as one,
+            opened(dsn, prepared_statements=False, max_connections=8) as other,
+            asyncio.TaskGroup() as tasks,
+        ):
+            loads = [Load(one), Load(other)]
+            for load in loads:
+                for number in range(8):
+                    tasks.create_task(load.user(number))
+            for load in loads:
+                for _ in range(5):
+                    await load.progress()
+            for load in loads:
+                load.ended = True
+    assert not any(load.failures for load in loads)
+
+
+async def test_a_pooler_met_with_prepared_statements_is_an_error_with_a_hint(postgres: PostgresServer) -> None:
+    with pgbouncer(postgres, pool_size=4) as dsn:
+        storage = PostgresStorage(dsn, max_connections=12)
+        with pytest.raises(StorageError, match="prepared_statements=False"):
+            for _ in range(100):
+                await asyncio.gather(*(storage.load("a") for _ in range(24)))
+        await storage.aclose()

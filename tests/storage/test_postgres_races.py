@@ -1,0 +1,165 @@
+"""PostgreSQL under contention: what is answered about a record is true, from one process and from two."""
+
+import asyncio
+import os
+import random
+import sys
+from pathlib import Path
+
+import pytest
+from tests.postgres_server import PostgresServer
+from tests.storage.postgres_rigs import connection, new_table, opened, postgres, table_of
+
+from sessioncore._errors import StorageError
+from sessioncore.storage import Stored
+from sessioncore.storage.postgres import _new_version  # pyright: ignore[reportPrivateUsage]
+
+__all__ = ["postgres"]
+
+pytestmark = [pytest.mark.anyio, pytest.mark.postgres]
+
+WORKER = Path(__file__).with_name("postgres_worker.py")
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """asyncpg knows asyncio only."""
+    return "asyncio"
+
+
+async def in_another_process(job: str, dsn: str, table: str) -> None:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, str(WORKER), job, dsn, table, env=environment,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    out, err = await process.communicate()
+    assert out == b"done\n", err.decode()
+
+
+async def test_of_fifty_increments_from_two_processes_fifty_are_kept(postgres: PostgresServer) -> None:
+    table = new_table()
+    async with opened(postgres.dsn(), table=table) as storage:
+        await storage.create("counter", b"0", 100)
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(2):
+                tasks.create_task(in_another_process("increment", postgres.dsn(), table))
+        stored = await storage.load("counter")
+        assert stored is not None
+        assert stored.data == b"50"
+
+
+async def test_no_writer_of_another_process_brings_a_deleted_record_back(postgres: PostgresServer) -> None:
+    table = new_table()
+    async with opened(postgres.dsn(), table=table) as storage, connection(postgres.dsn()) as plain:
+        await asyncio.gather(*(storage.create(f"race:{n}", b"x", 100, owner="u") for n in range(1000)))
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(in_another_process("write_until_gone", postgres.dsn(), table))
+            tasks.create_task(in_another_process("end", postgres.dsn(), table))
+        assert await plain.fetchval(f"SELECT count(*) FROM {table}") == 0
+        assert await storage.owned_keys("u") == []
+
+
+async def test_a_conflict_always_shows_a_newer_record_and_never_a_gone_one(postgres: PostgresServer) -> None:
+    """Sixteen writers on one living record: an answer of None, or of a version seen before, would be a lie."""
+    async with opened(postgres.dsn(), max_connections=16) as storage:
+        first = await storage.create("a", b"0", 100)
+        order: dict[int, int] = {}
+
+        async def write(number: int) -> None:
+            at, tries, seen = first, 0, {first}
+            for turn in range(30):
+                while True:
+                    assert at is not None
+                    tries += 1
+                    result = await storage.replace("a", b"%d:%d" % (number, turn), 100, version=at)
+                    assert result is not None, "the record was there all the time"
+                    now = result.version if isinstance(result, Stored) else result
+                    assert now not in seen, "a version that was known to be outdated"
+                    seen.add(now)
+                    at = now
+                    if isinstance(result, int):
+                        break
+            order[number] = tries
+
+        await asyncio.gather(*(write(number) for number in range(16)))
+        assert sum(order.values()) > 16 * 30, "without one conflict this proves nothing"
+
+
+async def test_every_record_is_in_one_place_while_it_is_moved_about(postgres: PostgresServer) -> None:
+    """Movers pass eight records over eight more keys than that; whoever is refused has changed nothing."""
+    async with opened(postgres.dsn(), max_connections=16) as storage, connection(postgres.dsn()) as plain:
+        for number in range(8):
+            await storage.create(f"{number}", b"%d" % number, 100, owner=f"u{number}")
+        refused = 0
+
+        async def move_about(seed: int) -> None:
+            nonlocal refused
+            dice = random.Random(seed)
+            for _ in range(100):
+                key, new_key = (f"{number}" for number in dice.sample(range(16), 2))
+                stored = await storage.load(key)
+                if stored is None:
+                    continue
+                owner = f"u{stored.data.decode()}"
+                try:
+                    await storage.move(key, new_key, stored.data, 100, version=stored.version, owner=owner)
+                except StorageError:
+                    refused += 1
+
+        await asyncio.gather(*(move_about(seed) for seed in range(12)))
+        rows = await plain.fetch(f"SELECT data, owner FROM {table_of(storage)} ORDER BY data")
+        assert [bytes(row["data"]) for row in rows] == [b"%d" % number for number in range(8)]
+        assert [bytes(row["owner"]) for row in rows] == [b"u%d" % number for number in range(8)]
+        assert refused
+
+
+async def test_clear_also_ends_what_is_moved_meanwhile(postgres: PostgresServer) -> None:
+    async with opened(postgres.dsn(), max_connections=16) as storage, connection(postgres.dsn()) as plain:
+        fill = f"INSERT INTO {table_of(storage)} SELECT ('a:' || n)::bytea, NULL, n, now() + '1 h', 'x'"
+        await plain.execute(f"{fill} FROM generate_series(1, 5000) AS n")
+
+        under_way = asyncio.Event()
+
+        async def move_until_gone(seed: int) -> int:
+            dice, key, moves = random.Random(seed), f"a:{seed}", 0
+            at: int | Stored | None = await storage.create(key, b"x", 100)
+            while isinstance(at, int):
+                new_key = f"a:{dice.random()}-{seed}"
+                at = await storage.move(key, new_key, b"x", 100, version=at)
+                key, moves = new_key, moves + 1
+                under_way.set()
+            assert at is None
+            return moves
+
+        movers = [asyncio.create_task(move_until_gone(-seed)) for seed in range(1, 13)]
+        await under_way.wait()
+        assert await storage.clear("a:") == 5012
+        assert sum(await asyncio.gather(*movers)) > 12
+        assert await plain.fetchval(f"SELECT count(*) FROM {table_of(storage)}") == 0
+
+
+async def test_many_deletes_of_the_same_keys_in_any_order_do_not_block_each_other(
+    postgres: PostgresServer,
+) -> None:
+    async with opened(postgres.dsn(), max_connections=16) as storage:
+        keys = [f"{number}" for number in range(300)]
+        for _ in range(5):
+            await asyncio.gather(*(storage.create(key, b"x", 100) for key in keys))
+            orders = [random.sample(keys, len(keys)) for _ in range(8)]
+            assert sum(await asyncio.gather(*(storage.delete(*order) for order in orders))) == len(keys)
+
+
+async def test_an_expired_record_is_taken_over_by_one_creator_only(postgres: PostgresServer) -> None:
+    async with opened(postgres.dsn(), max_connections=16) as storage:
+        for number in range(20):
+            await storage.create(f"{number}", b"old", 0.0001)
+            creators = (storage.create(f"{number}", b"%d" % n, 100) for n in range(12))
+            results = await asyncio.gather(*creators)
+            assert len([result for result in results if result is not None]) == 1
+
+
+def test_versions_are_drawn_from_a_wide_range() -> None:
+    drawn = {_new_version() for _ in range(10_000)}
+    assert len(drawn) == 10_000
+    assert 0 <= min(drawn) < max(drawn) < 2**62
