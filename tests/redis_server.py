@@ -57,7 +57,11 @@ class Server:
         self.folder = folder
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
-        self.start()
+        try:
+            self.start()
+        except TimeoutError:
+            self.kill()
+            raise
 
     @property
     def url(self) -> str:
@@ -73,7 +77,17 @@ class Server:
         command += ["--logfile", str(self.folder / f"{self.port}.log"), *self._options]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         if wait:
-            until(lambda: self.do("PING"))
+            until(self._answers)
+
+    def _answers(self) -> bool:
+        with socket.create_connection(("127.0.0.1", self.port), 5) as plain:
+            plain.sendall(b"PING\r\n")
+            return plain.recv(7) in {b"+PONG\r\n", b"-NOAUTH"}
+
+    def start_with(self, *options: str) -> None:
+        """Start with further options, and do not wait until it answers."""
+        self._options += options
+        self.start(wait=False)
 
     def _head(self) -> list[str]:
         return ["--port", str(self.port)]
@@ -133,7 +147,7 @@ def pair(*options: str) -> Generator[tuple[Server, Server]]:
         stack.callback(master.kill)
         replica = Server(folder / "r", *fast, "--replicaof", f"127.0.0.1 {master.port}", *options)
         stack.callback(replica.kill)
-        until(lambda: master.do("INFO", "replication")["slave0"]["state"] == "online")
+        until(lambda: master.do("SET", "_", "_", "PX", 1) and master.do("WAIT", 1, 100) == 1)
         yield master, replica
 
 

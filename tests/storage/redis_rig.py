@@ -1,5 +1,7 @@
 """What the tests of RedisStorage share."""
 
+import asyncio
+import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -8,6 +10,7 @@ from typing import Any
 import anyio
 from redis.asyncio import Redis
 
+from sessioncore._errors import StorageUnavailable
 from sessioncore.storage import Stored
 from sessioncore.storage.redis import RedisStorage
 from sessioncore.testing import Rig
@@ -51,3 +54,14 @@ def version_of(result: int | Stored | None) -> int:
     """The version out of a write that must have worked."""
     assert isinstance(result, int)
     return result
+
+
+async def resumed(storage: RedisStorage, seconds: float = 2.0) -> None:
+    """Wait until the storage answers again; no error but StorageUnavailable may come before."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            return await storage.check()
+        except StorageUnavailable:
+            assert time.monotonic() < end, "the service did not resume in time"
+            await asyncio.sleep(0.01)

@@ -1,0 +1,201 @@
+"""What happens when the connection, the server or the machine fails: real servers, real faults."""
+
+import asyncio
+import signal
+import time
+from collections.abc import Generator
+from datetime import timedelta
+
+import pytest
+from tests.redis_proxy import proxy_to
+from tests.redis_server import Server, one_server, pair, until
+from tests.storage.redis_rig import SECOND, client_of, made, resumed, storage_at
+
+from sessioncore._errors import StorageUnavailable
+from sessioncore.storage import Stored
+from sessioncore.storage.redis import RedisStorage
+
+pytestmark = [pytest.mark.anyio, pytest.mark.redis]
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+def server() -> Generator[Server]:
+    with one_server() as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def emptied(server: Server) -> None:
+    server.do("FLUSHALL")
+
+
+async def test_kill_9_and_restart_under_load_loses_nothing_that_was_acknowledged() -> None:
+    with one_server("--appendonly", "yes", "--appendfsync", "always") as server:
+        async with storage_at(server.port) as storage:
+            acknowledged: dict[str, int] = {}
+            stopping = False
+
+            async def write(number: int) -> None:
+                turn = 0
+                while not stopping:
+                    key, turn = f"{number}:{turn}", turn + 1
+                    try:
+                        version = await storage.create(key, key.encode(), 1000, owner=f"u{number}")
+                        assert version is not None
+                        acknowledged[key] = version
+                        await storage.load(key)
+                    except StorageUnavailable:
+                        await asyncio.sleep(0.01)
+
+            writers = [asyncio.create_task(write(number)) for number in range(20)]
+            for _ in range(3):
+                await asyncio.sleep(0.2)  # load, not a condition
+                server.kill()
+                await asyncio.to_thread(server.start)
+                await resumed(storage)
+            stopping = True
+            await asyncio.gather(*writers)
+            assert len(acknowledged) > 300
+            for key, version in acknowledged.items():
+                stored = await storage.load(key)
+                assert stored is not None
+                assert (stored.data, stored.version) == (key.encode(), version)
+
+
+async def test_a_paused_server_delays_and_does_not_fail(server: Server) -> None:
+    async with storage_at(server.port) as storage:
+        at = await made(storage, "k")
+        server.do("CLIENT", "PAUSE", 300)
+        start = time.monotonic()
+        stored, _, new = await asyncio.gather(
+            storage.load("k"), storage.touch("k", 50), storage.replace("k", b"new", 50, version=at)
+        )
+        assert time.monotonic() - start > 0.2
+        assert stored is not None
+        assert isinstance(new, int)
+
+
+async def test_a_black_hole_is_noticed_in_bounded_time_and_left(server: Server) -> None:
+    async with (
+        proxy_to(server.port) as proxy,
+        storage_at(proxy.port, timeout=timedelta(seconds=0.3)) as storage,
+    ):
+        at = await made(storage, "k")
+        proxy.swallow = True
+        start = time.monotonic()
+        results = await asyncio.gather(
+            *(storage.load("k") for _ in range(10)),
+            storage.replace("k", b"new", 100, version=at),
+            return_exceptions=True,
+        )
+        assert time.monotonic() - start < 1
+        assert {type(result) for result in results} == {StorageUnavailable}
+        proxy.swallow = False
+        await resumed(storage)
+        assert await storage.load("k") is not None
+        assert proxy.open_now == 1
+
+
+async def test_a_reset_in_mid_reply_fails_writes_and_repeats_reads(server: Server) -> None:
+    async with proxy_to(server.port) as proxy, storage_at(proxy.port) as storage:
+        at = await made(storage, "k", b"x" * 3000)
+        proxy.cut_after = 1000
+        loads = await asyncio.gather(*(storage.load("k") for _ in range(20)))
+        assert all(stored is not None and stored.data == b"x" * 3000 for stored in loads)
+        assert proxy.connections == 2
+        proxy.cut_after = 1
+        with pytest.raises(StorageUnavailable) as caught:
+            await storage.replace("k", b"new", 1000, version=at)
+        assert caught.value.__cause__ is not None
+        # Its outcome was unknown to us; the server had carried it out, and once only.
+        stored = await storage.load("k")
+        assert stored is not None
+        assert stored.data == b"new"
+
+
+async def test_a_write_whose_reply_was_lost_is_not_sent_again(server: Server) -> None:
+    async with proxy_to(server.port) as proxy, storage_at(proxy.port) as storage:
+        await made(storage, "other", owner="u")
+        before = calls_of(server)
+        proxy.cut_after = 0
+        with pytest.raises(StorageUnavailable):
+            await storage.create("k", b"data", 100)
+        await storage.check()
+        proxy.cut_after = 0
+        with pytest.raises(StorageUnavailable):
+            await storage.create("k2", b"data", 100, owner="u")
+        assert calls_of(server) == before + 2
+        assert await storage.load("k") is not None
+
+
+def calls_of(server: Server) -> int:
+    stats = server.do("INFO", "commandstats")
+    # A SET inside a script counts as a SET.
+    return int(stats["cmdstat_set"]["calls"])
+
+
+async def test_a_server_that_is_away_fails_fast_and_then_serves() -> None:
+    with one_server() as server:
+        async with storage_at(server.port) as storage:
+            server.kill()
+            start = time.monotonic()
+            for _ in range(50):
+                with pytest.raises(StorageUnavailable):
+                    await storage.load("k")
+            assert time.monotonic() - start < 1
+            await asyncio.to_thread(server.start)
+            await resumed(storage)
+
+
+async def test_a_deletion_waits_for_the_replicas_that_were_asked_for() -> None:
+    with pair() as (master, replica):
+        one = {"wait_replicas": 1, "wait_timeout": timedelta(seconds=0.2)}
+        async with storage_at(master.port, **one) as storage, storage_at(master.port) as plain:
+            await made(storage, "a", owner="u")
+            await made(storage, "b", owner="u")
+            assert await storage.delete("a") == 1
+            assert replica.do("EXISTS", "a") == 0
+            replica.signal(signal.SIGSTOP)
+            try:
+                with pytest.raises(StorageUnavailable, match="0 of 1 replicas"):
+                    await storage.delete("b")
+                # Done on the master all the same; and others are not held up by the wait.
+                assert await plain.load("b") is None
+                assert await storage.load("b") is None
+            finally:
+                replica.signal(signal.SIGCONT)
+            # Deleting again asks again: it finds nothing, and answers for the one before.
+            assert await storage.delete("b") == 0
+            until(lambda: replica.do("EXISTS", "b") == 0)
+
+
+async def test_the_patience_follows_the_client(server: Server) -> None:
+    async with proxy_to(server.port) as proxy:
+        client = client_of(proxy.port, socket_timeout=0.2)
+        storage = RedisStorage(client)
+        await storage.open()
+        proxy.swallow = True
+        with pytest.raises(StorageUnavailable, match="has not answered"):
+            async with asyncio.timeout(SECOND.total_seconds()):
+                await storage.load("k")
+        await storage.aclose()
+        await client.aclose()
+
+
+async def test_a_stored_record_survives_what_the_client_was_told(server: Server) -> None:
+    # A cancelled write is carried out or not, but never half.
+    async with storage_at(server.port) as storage:
+        at = await made(storage, "k", b"before", owner="u")
+        task = asyncio.create_task(storage.replace("k", b"after", 100, version=at, owner="w"))
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+        stored = await storage.load("k")
+        assert isinstance(stored, Stored)
+        owner = "w" if stored.data == b"after" else "u"
+        assert await storage.owned_keys(owner) == ["k"]

@@ -1,0 +1,165 @@
+"""What a server may say no to, and what the caller then learns: real servers, each in the state in question."""
+
+import asyncio
+import time
+import traceback
+from collections.abc import Generator
+
+import pytest
+from tests.redis_server import Server, one_server
+from tests.storage.redis_rig import client_of, made, resumed, storage_at, version_of
+
+from sessioncore._errors import StorageError, StorageUnavailable
+from sessioncore.storage.redis import RedisStorage
+
+pytestmark = [pytest.mark.anyio, pytest.mark.redis]
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+def server() -> Generator[Server]:
+    with one_server() as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def emptied(server: Server) -> None:
+    server.do("FLUSHALL")
+
+
+async def test_a_flushed_script_cache_is_no_event(server: Server) -> None:
+    async with storage_at(server.port) as storage:
+        at = await made(storage, "k", b"0", owner="u")
+        for turn in range(20):
+            server.do("SCRIPT", "FLUSH")
+            results = await asyncio.gather(
+                storage.replace("k", b"%d" % turn, 1000, version=at, owner="u"),
+                *(storage.load("k", renew=1000) for _ in range(5)),
+                storage.touch("k", 1000),
+                storage.owned_keys("u"),
+            )
+            assert isinstance(results[0], int)
+            at = results[0]
+
+
+async def test_out_of_memory_is_unavailable_and_changes_nothing() -> None:
+    with one_server("--maxmemory-policy", "noeviction") as server:
+        async with storage_at(server.port) as storage:
+            at = await made(storage, "k", b"before", owner="u")
+            await made(storage, "k2")
+            server.do("CONFIG", "SET", "maxmemory", 1)
+            for call in (
+                storage.create("new", b"data", 10),
+                storage.create("new", b"data", 10, owner="u"),
+                storage.replace("k", b"after", 10, version=at, owner="w"),
+                storage.move("k", "new", b"after", 10, version=at, owner="w"),
+            ):
+                with pytest.raises(StorageUnavailable, match="OOM"):
+                    await call
+            stored = await storage.load("k")
+            assert stored is not None
+            assert (stored.data, stored.version) == (b"before", at)
+            assert await storage.load("new") is None
+            assert await storage.owned_keys("u") == ["k"]
+            assert await storage.owned_keys("w") == []
+            # What ends or prolongs sessions needs no memory.
+            assert await storage.touch("k", 500)
+            assert await storage.delete("k", "k2") == 2
+
+
+async def test_a_replica_refuses_writes_as_unavailable(server: Server) -> None:
+    async with storage_at(server.port) as storage:
+        at = await made(storage, "k", b"before")
+        await made(storage, "k2", owner="u")
+        server.do("REPLICAOF", "127.0.0.1", "1")
+        server.do("CONFIG", "SET", "replica-serve-stale-data", "yes")
+        try:
+            for call in (
+                storage.create("new", b"data", 10),
+                storage.replace("k", b"after", 10, version=at),
+                storage.touch("k2", 10),
+                storage.delete("k2"),
+            ):
+                with pytest.raises(StorageUnavailable, match="READONLY"):
+                    await call
+        finally:
+            server.do("REPLICAOF", "NO", "ONE")
+        await resumed(storage)
+        version_of(await storage.replace("k", b"after", 10, version=at))
+
+
+async def test_a_server_that_is_loading_is_unavailable_and_then_serves() -> None:
+    with one_server() as server:
+        fill = "for i = 1, 1500 do redis.call('SET', 'fill:' .. i, string.rep('x', 100)) end"
+        server.do("EVAL", fill, 0)
+        server.do("SAVE")
+        slow = ("--key-load-delay", "300", "--loading-process-events-interval-bytes", "1024")
+        server.kill()
+        server.start_with(*slow)
+        async with storage_at(server.port) as storage:
+            refusals: list[str] = []
+            end = time.monotonic() + 10
+            while time.monotonic() < end:
+                try:
+                    await storage.load("k")
+                    break
+                except StorageUnavailable as exc:
+                    refusals.append(str(exc))
+                    await asyncio.sleep(0.01)
+            assert any("LOADING" in text for text in refusals)
+            await made(storage, "k")
+
+
+async def test_another_type_at_our_key_is_an_error_that_says_what_to_do(server: Server) -> None:
+    async with storage_at(server.port) as storage, client_of(server.port) as raw:
+        await raw.hset("session:secret", "field", "value")
+        for call in (
+            storage.load("session:secret"),
+            storage.load("session:secret", renew=5),
+            storage.replace("session:secret", b"", 5, version=1),
+            storage.touch("session:secret", 5),
+            storage.delete("session:secret"),
+        ):
+            with pytest.raises(StorageError, match="holds something else") as caught:
+                await call
+            assert not isinstance(caught.value, StorageUnavailable)
+            assert "secret" not in f"{caught.value!r} {caught.value.__cause__!r}"
+        assert await raw.hget("session:secret", "field") == b"value"
+        assert await raw.ttl("session:secret") == -1
+
+
+async def test_a_value_of_somebody_else_is_neither_read_nor_changed(server: Server) -> None:
+    async with storage_at(server.port) as storage, client_of(server.port) as raw:
+        for value in (b"", b"x", b"S\x01short", b"a text of some length that is not ours"):
+            await raw.set("k", value)
+            if value:
+                with pytest.raises(StorageError, match="did not write"):
+                    await storage.load("k")
+                with pytest.raises(StorageError, match="did not write"):
+                    await storage.replace("k", b"", 5, version=0)
+            assert await storage.touch("k", 5) is False
+            assert await storage.delete("k") == 0
+            assert await storage.create("k", b"", 5) is None
+            assert await raw.get("k") == value
+            assert await raw.ttl("k") == -1
+
+
+async def test_a_missing_password_is_unavailable_and_never_shown() -> None:
+    with one_server("--requirepass", "the-password") as server:
+        storage = RedisStorage(client_of(server.port))
+        with pytest.raises(StorageUnavailable) as caught:
+            await storage.load("k")
+        assert caught.value.__cause__ is not None
+        wrong = RedisStorage(client_of(server.port, password="a-wrong-one"))
+        with pytest.raises(StorageUnavailable) as caught:
+            await wrong.load("k")
+        chain = "".join(traceback.format_exception(caught.value))
+        assert "a-wrong-one" not in chain
+        right = RedisStorage(client_of(server.port, password="the-password"))
+        assert await right.load("k") is None
+        for each in (storage, wrong, right):
+            await each.aclose()
