@@ -5,8 +5,9 @@ entered only once a call really waits: a call that never suspends cannot be slow
 and has no point at which it could be cancelled.
 """
 
+import types
 from collections.abc import Coroutine, Generator
-from typing import Any, Generic, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import anyio
 
@@ -27,71 +28,55 @@ class StorageCalls:
         self._seconds = seconds
         self._events = events
 
-    async def run(self, operation: str, call: Coroutine[Any, Any, T], *, shield: bool = True) -> T:
+    @types.coroutine  # a bare generator: an `async def` could not run a call up to its first suspension
+    def run(self, operation: str, call: Coroutine[Any, Any, T], *, shield: bool = True) -> Generator[Any, Any, T]:
         """Await `call` for at most `storage_timeout`; with `shield`, a cancelled request waits until it is done.
 
         Raises:
             StorageError: the storage refused, or did not answer in time (StorageUnavailable).
         """
         try:
-            return await _Bounded(call, self._seconds, shield=shield)
-        except StorageError as exc:
-            cause = exc.__cause__ or exc
-            self._events.send(EventKind.STORAGE_ERROR, detail=f"{operation}: {type(cause).__name__}")
-            raise
-
-
-class _Bounded(Generic[T]):
-    """Awaits `call` for at most `seconds`; with `shield`, cancellation waits until it is done.
-
-    Raises:
-        StorageUnavailable: no answer in time, or an error that the storage did not translate.
-    """
-
-    __slots__ = ("_call", "_seconds", "_shield")
-
-    def __init__(self, call: Coroutine[Any, Any, T], seconds: float, *, shield: bool) -> None:
-        self._call = call.__await__()
-        self._seconds = seconds
-        self._shield = shield
-
-    def __await__(self) -> Generator[Any, Any, T]:
-        """Run to the first suspension; only from there on, under a deadline."""
-        try:
-            waiting = next(self._call)
+            waiting = call.send(None)
         except StopIteration as done:
-            return done.value  # type: ignore[no-any-return]
-        except SessionError:
-            raise
-        except Exception as exc:
-            raise _unavailable(exc) from exc
+            return done.value  # type: ignore[no-any-return]  # the hot path: it never waited
+        except Exception as exc:  # noqa: BLE001 - it is translated and raised
+            self._fail(operation, exc)
         deadline = anyio.current_time() + self._seconds
-        with anyio.CancelScope(deadline=deadline, shield=self._shield):  # noqa: ASYNC100 - it waits in the yields below
-            return (yield from self._rest(waiting))
-        # The scope swallowed a cancellation, and only its own deadline cancels it.
-        raise StorageUnavailable(f"the storage did not answer within {self._seconds:g} s; see storage_timeout")
-
-    def _rest(self, waiting: Any) -> Generator[Any, Any, T]:
-        """Drive the call as `await` would: pass out what it waits for, pass in what comes back."""
-        call = self._call
         try:
-            while True:
-                try:
-                    answer = yield waiting
-                except GeneratorExit:
-                    call.close()
-                    raise
-                except BaseException as exc:  # noqa: BLE001 - it belongs to the call, cancellation too
-                    waiting = call.throw(exc)
-                else:
-                    waiting = call.send(answer)
-        except StopIteration as done:
-            return done.value  # type: ignore[no-any-return]
-        except SessionError:
-            raise
-        except Exception as exc:
-            raise _unavailable(exc) from exc
+            with anyio.CancelScope(deadline=deadline, shield=shield):  # noqa: ASYNC100 - it waits in `_rest`
+                return (yield from _rest(call, waiting))
+        except Exception as exc:  # noqa: BLE001 - it is translated and raised
+            self._fail(operation, exc)
+        # The scope swallowed a cancellation, and only its own deadline cancels it.
+        self._fail(operation, TimeoutError(f"no answer within {self._seconds:g} s; see storage_timeout"))
+
+    def _fail(self, operation: str, exc: Exception) -> NoReturn:
+        """Tell of a failure and raise it; what the storage did not translate is a failure of the storage all the same.
+
+        Raises:
+            StorageError: always, but for errors of the core itself.
+        """
+        if isinstance(exc, SessionError) and not isinstance(exc, StorageError):
+            raise exc
+        cause = exc.__cause__ or exc if isinstance(exc, StorageError) else exc
+        self._events.send(EventKind.STORAGE_ERROR, detail=f"{operation}: {type(cause).__name__}")
+        if isinstance(exc, StorageError):
+            raise exc
+        raise StorageUnavailable(f"the storage failed during {operation} ({type(exc).__name__})") from exc
 
 
-def _unavailable(exc: Exception) -> StorageUnavailable:
-    return StorageUnavailable(f"the storage failed ({type(exc).__name__}); see the cause")
+def _rest(call: Coroutine[Any, Any, T], waiting: Any) -> Generator[Any, Any, T]:
+    """Drive a call as `await` would: pass out what it waits for, pass in what comes back."""
+    try:
+        while True:
+            try:
+                answer = yield waiting
+            except GeneratorExit:
+                call.close()
+                raise
+            except BaseException as exc:  # noqa: BLE001 - it belongs to the call, cancellation too
+                waiting = call.throw(exc)
+            else:
+                waiting = call.send(answer)
+    except StopIteration as done:
+        return done.value  # type: ignore[no-any-return]

@@ -13,14 +13,14 @@ from msgspec import Struct
 from sessioncore._calls import StorageCalls
 from sessioncore._codec import Codec
 from sessioncore._config import SessionConfig
-from sessioncore._draft import Delta, Draft, apply, time_left
+from sessioncore._draft import NO_WISHES, Delta, Draft, apply, time_left
 from sessioncore._errors import CorruptRecord, SessionGone, StorageError, StorageUnavailable
 from sessioncore._events import EventKind, Events
 from sessioncore._ids import handle_of
 from sessioncore._owners import Owners
 from sessioncore._plan import Step, decide
 from sessioncore._record import Record, open_record, seal_record
-from sessioncore._states import State
+from sessioncore._states import GONE, LIVE
 from sessioncore.storage import Stored
 
 __all__ = ["Committer"]
@@ -61,24 +61,24 @@ class Committer:
             StorageUnavailable: the outcome is unknown.
         """
         delta = draft.delta()
-        if delta is None and not (draft.state is State.LIVE and draft.renew):
-            if explicit and draft.state is State.GONE:
+        if delta is None and not (draft.state is LIVE and draft.renew):
+            if explicit and draft.state is GONE:
                 raise _gone()
             return
-        changed = delta is not None and (delta.changes if draft.state is State.LIVE else delta.writes)
+        changed = delta is not None and (delta.changes if draft.state is LIVE else delta.writes)
         rotated = delta is not None and delta.wishes.rotate
-        renewal_due = draft.state is State.LIVE and draft.renew
+        renewal_due = draft.state is LIVE and draft.renew
         step = decide(draft.state, changed=changed, rotated=rotated, renewal_due=renewal_due)
         if step is Step.TOUCH:
             await self._touch(draft)
         elif step is not Step.NOTHING and delta is not None:
             await self._store(draft, delta, step)
-        if explicit and draft.state is State.GONE:
+        if explicit and draft.state is GONE:
             raise _gone()
 
     async def create(self, draft: Draft) -> None:
         """Store a fresh draft, also an empty one."""
-        await self._store(draft, draft.delta() or Delta({}, [], {}, {}), Step.CREATE)
+        await self._store(draft, draft.delta() or Delta({}, [], {}, {}, NO_WISHES), Step.CREATE)
 
     async def _store(self, draft: Draft, delta: Delta, step: Step) -> None:
         await self._owners.admit(draft, delta)
@@ -87,14 +87,14 @@ class Committer:
             await self._create(draft, delta)
         else:
             await self._write(draft, delta, step)
-        if draft.state is State.LIVE and await self._owners.excess(draft, delta):
+        if draft.state is LIVE and await self._owners.excess(draft, delta):
             error = self._owners.refused(draft)
             await self._undo(draft, *before)
             raise error
 
     async def end(self, draft: Draft) -> None:
         """Delete the record behind the draft, if there is one; then clear the draft."""
-        if draft.state is State.LIVE:
+        if draft.state is LIVE:
             key, handle, owner = draft.key, draft.handle, draft.record.owner if draft.record else None
             await self._calls.run("delete", self._config.storage.delete(key))
             draft.end()
@@ -141,7 +141,7 @@ class Committer:
         config = self._config
         base, version = draft.record, draft.version
         conflicts = collisions = 0
-        give_up_at = anyio.current_time() + config.timeout_seconds
+        give_up_at = 0.0  # counts from the first conflict: looking at the clock costs more than storing in memory
         while True:
             assert base is not None
             now = config.clock()
@@ -169,6 +169,7 @@ class Committer:
             if isinstance(answer, int):
                 break
             conflicts += 1
+            give_up_at = give_up_at or anyio.current_time() + config.timeout_seconds
             if anyio.current_time() >= give_up_at:
                 raise StorageUnavailable("others kept writing this session until storage_timeout; try again")
             base, version = self._reopen(draft, answer), answer.version
@@ -206,7 +207,7 @@ class Committer:
         if not isinstance(answer, int):
             draft.lost()
             return
-        draft.load(session_id, record, answer, ttl, now)
+        draft.load(session_id, handle_of(session_id), record, Stored(write.data, answer, ttl), now)
         draft.discard()
         draft.announce = False
 

@@ -6,7 +6,6 @@ change in place shows up as a difference, and keeps a journal of its own changes
 so that they can be applied again to a record that others changed meanwhile.
 """
 
-import logging
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -17,15 +16,14 @@ from sessioncore._config import SessionConfig, mint
 from sessioncore._errors import LifecycleError, ResponseStarted, SessionError
 from sessioncore._ids import handle_of
 from sessioncore._record import Record
-from sessioncore._states import TRANSITIONS, State, Verb
+from sessioncore._states import ENDED, FRESH, LIVE, RELEASED, TRANSITIONS, State, Verb
+from sessioncore.storage import Stored
 
-__all__ = ["Delta", "Draft", "Wishes", "apply", "time_left"]
+__all__ = ["NO_WISHES", "Delta", "Draft", "Wishes", "apply", "time_left"]
 
 SET: Final = "set"
 DROP: Final = "drop"
 NOTHING: Final = Raw(b"\x80")  # an empty dict
-
-_logger = logging.getLogger("sessioncore")
 
 
 class Update(Struct):
@@ -46,6 +44,9 @@ class Wishes(Struct):
     idle: float | None | UnsetType = UNSET
 
 
+NO_WISHES: Final = Wishes()  # never changed
+
+
 class Delta(Struct, frozen=True):
     """What a request changes, encoded and ready to be applied to a record."""
 
@@ -53,7 +54,7 @@ class Delta(Struct, frozen=True):
     drops: list[str]
     updates: dict[str, Update]
     results: dict[str, Raw]  # of the updates, on the values that this request saw
-    wishes: Wishes = field(default_factory=Wishes)
+    wishes: Wishes
 
     @property
     def writes(self) -> bool:
@@ -66,43 +67,45 @@ class Delta(Struct, frozen=True):
         return self.writes or bool(self.drops) or self.wishes.cleared or self.wishes.idle is not UNSET
 
 
-class Draft:
-    """The working state behind a `Session`; every attribute is for this package only."""
+class Draft(Struct, eq=False):
+    """The working state behind a `Session`, for this package only; a Struct, since one is made per request."""
 
-    __slots__ = (
-        "accessed", "announce", "blocked", "codec", "config", "defaults", "items", "loaded_at", "new_id", "open",
-        "ops", "read", "record", "renew", "renewed", "started", "state", "stored_id", "ttl", "version", "wishes",
-    )  # fmt: skip
+    config: SessionConfig
+    codec: Codec
+    items: dict[str, Any] = field(default_factory=dict[str, Any])  # Raw until first read
+    read: dict[str, Raw] | None = None  # of values that can change in place, the bytes that they were
+    ops: dict[str, str | Update] | None = None  # the journal
+    defaults: dict[str, tuple[Any, Raw]] | None = None  # handed out by typed keys, not stored yet
+    wishes: Wishes | None = None
+    blocked: Callable[[], SessionError] | None = None
+    accessed: bool = False
+    open: bool = False  # checked once, so that reads need not check again
+    started: bool = False  # the response has left: no ID can reach the client any more
+    state: State = FRESH
+    record: Record | None = None
+    version: int = 0
+    ttl: float = 0.0
+    loaded_at: float = 0.0
+    renew: bool = False  # the idle clock is stale
+    renewed: bool = False  # the idle clock was set anew, so a cookie that follows it must be sent again
+    announce: bool = False  # a stored ID that the client does not know yet
+    stored_id: str | None = None  # of the record behind
+    stored_handle: str | None = None
+    new_id: str | None = None  # to be, after a rotation or for the next record
 
-    def __init__(self, config: SessionConfig, codec: Codec) -> None:
-        self.config = config
-        self.codec = codec
-        self.state = State.FRESH
-        self.items: dict[str, Any] = {}  # Raw until first read
-        self.read: dict[str, Raw] | None = None  # the bytes of what was read or stored
-        self.ops: dict[str, str | Update] | None = None  # the journal
-        self.defaults: dict[str, tuple[Any, Raw]] | None = None  # handed out by typed keys, not stored yet
-        self.wishes: Wishes | None = None
-        self.record: Record | None = None
-        self.stored_id: str | None = None  # of the record behind
-        self.new_id: str | None = None  # to be, after a rotation or for the next record
-        self.accessed = False
-        self.open = False  # checked once, so that reads need not check again
-        self.started = False  # the response has left: no ID can reach the client any more
-        self.renewed = False  # the idle clock was set anew, so a cookie that follows it must be sent again
-        self.announce = False  # a stored ID that the client does not know yet
-        self.blocked: Callable[[], SessionError] | None = None
+    def __repr__(self) -> str:
+        return "<Draft>"  # the fields hold the ID and the values
 
-    def load(self, session_id: str, record: Record, version: int, ttl: float, now: float) -> None:
+    def load(self, session_id: str, handle: str, record: Record, stored: Stored, now: float) -> None:
         """Take a stored record as the base."""
-        self.state = State.LIVE
+        self.state = LIVE
         self.stored_id = session_id
+        self.stored_handle = handle
         self.items = record.data.copy()
         self.record = record
-        self.version = version
-        self.ttl = ttl
+        self.version = stored.version
+        self.ttl = stored.ttl
         self.loaded_at = now
-        self.renew = False
 
     # -- identity and clocks
 
@@ -114,8 +117,11 @@ class Draft:
     @property
     def handle(self) -> str:
         """The public name: of the stored record if there is one."""
-        stored = self.stored_id if self.state is State.LIVE else None
-        return handle_of(stored or self.id)
+        if self.state is not LIVE or self.stored_id is None:
+            return handle_of(self.id)
+        if self.stored_handle is None:
+            self.stored_handle = handle_of(self.stored_id)
+        return self.stored_handle
 
     def mint_id(self) -> str:
         """Choose the ID of the next record."""
@@ -172,13 +178,13 @@ class Draft:
         if not self.open:
             self.enter()
         self._advance(Verb.WRITE)
-        if self.state is not State.LIVE:
+        if self.state is not LIVE:
             if self.started:
                 raise ResponseStarted(
                     "the response has started, so the client can no longer learn the ID of a new session; "
                     "write to the session before the first byte"
                 )
-            if self.state is State.ENDED and self.new_id is None:
+            if self.state is ENDED and self.new_id is None:
                 self.mint_id()
         if self.ops is None:
             self.ops = {}
@@ -219,13 +225,17 @@ class Draft:
     # -- values
 
     def decode(self, name: str, raw: Raw) -> Any:
-        """Decode a value on its first read, and keep its bytes for comparison."""
-        value = self.codec.decode(name, raw)
+        """Decode a value on its first read."""
+        value = self.items[name] = self.codec.decode(name, raw)
+        if type(value) not in IMMUTABLE:
+            self.watch(name, raw)
+        return value
+
+    def watch(self, name: str, raw: Raw) -> None:
+        """Keep the bytes of a value that can change in place, for comparison at the commit."""
         if self.read is None:
             self.read = {}
         self.read[name] = raw
-        self.items[name] = value
-        return value
 
     def update(self, name: str, function: Callable[[Any], Any], default: Any) -> Any:
         """Apply `function` to a value now, and remember it for a conflict.
@@ -261,8 +271,6 @@ class Draft:
     def changed_in_place(self, name: str) -> Raw | None:
         """Return the new encoding of a value that was read and then changed in place; None if it was not."""
         value = self.items[name]
-        if type(value) in IMMUTABLE:
-            return None
         assert self.read is not None
         raw = self.read[name]
         encoded = self.codec.encode(name, value)
@@ -321,24 +329,26 @@ class Draft:
             changed = None if name in ops or name not in self.items else self.changed_in_place(name)
             if changed is not None:
                 puts[name] = changed
-        delta = Delta(puts, drops, updates, results, self.wishes or Wishes())
+        delta = Delta(puts, drops, updates, results, self.wishes or NO_WISHES)
         return delta if delta.changes or delta.wishes.rotate else None
 
-    def settle(
-        self, record: Record, delta: Delta | None, version: int, ttl: float, now: float, *, merged: bool
-    ) -> None:
+    def settle(self, record: Record, delta: Delta, version: int, ttl: float, now: float, *, merged: bool) -> None:
         """Take the record that was just stored as the new base."""
         self._advance(Verb.STORED)
         if self.new_id is not None:
-            self.stored_id, self.new_id, self.announce = self.new_id, None, True
-        read = self.read or {}
-        puts: dict[str, Raw] = delta.puts if delta is not None else {}
+            self.stored_id, self.new_id, self.announce, self.stored_handle = self.new_id, None, True, None
+        own = {**delta.puts, **delta.results}
         if merged:  # others' values replace what was read; values that we set stay the objects they are
-            self.items = {
-                name: self.items[name] if name in puts or read.get(name) == raw else raw
+            read, self.read = self.read or {}, None
+            own = {
+                name: raw
                 for name, raw in record.data.items()
+                if name in delta.puts or (name in self.items and read.get(name) == raw)
             }
-        self.read = {name: record.data[name] for name, value in self.items.items() if type(value) is not Raw}
+            self.items = {name: self.items[name] if name in own else raw for name, raw in record.data.items()}
+        for name in own:
+            if type(self.items[name]) not in IMMUTABLE:
+                self.watch(name, record.data[name])
         self.ops = self.wishes = None
         self.record, self.version, self.ttl, self.loaded_at = record, version, ttl, now
         self.renew = False
@@ -358,7 +368,7 @@ class Draft:
 
     def discard(self) -> None:
         """Forget what is not committed; the stored session stays as it was."""
-        if self.state is State.LIVE and self.record is not None:
+        if self.state is LIVE and self.record is not None:
             self.items = self.record.data.copy()
             self.new_id = None
         else:
@@ -367,10 +377,10 @@ class Draft:
 
     def release(self, reason: Callable[[], SessionError]) -> None:
         """End the use of this draft: every later use raises."""
-        self._advance(Verb.RELEASE)
-        self._clear()
+        self.state = RELEASED
         self.blocked = reason
         self.open = False
+        self.ops = self.read = self.defaults = None  # the next write asks, and is refused
 
     def _clear(self) -> None:
         self.items = {}

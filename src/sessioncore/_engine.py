@@ -23,7 +23,7 @@ class Engine:
     """Everything that does not change from request to request; built once for each store."""
 
     __slots__ = (
-        "calls", "codec", "committer", "config", "cookies", "events", "headers", "owners", "places", "vary",
+        "at_once", "calls", "codec", "committer", "config", "cookies", "events", "headers", "owners", "places", "vary",
         "warned_of_http",
     )  # fmt: skip
 
@@ -40,6 +40,8 @@ class Engine:
         self.cookies = tuple(_cookie_writer(config, name) for name in sinks[Source.COOKIE])
         self.headers = tuple(sinks[Source.HEADER])
         self.warned_of_http = False
+        # Places that answer at once: built in, and not in the body. Then a request without an ID needs no await.
+        self.at_once = config.skip is None and all(place.vary for place in self.places)
 
     async def load(self, draft: Draft, session_id: str, *, renew: bool) -> bool:
         """Fill `draft` from the storage; False if no live session has this ID.
@@ -69,12 +71,14 @@ class Engine:
         if full <= 0.0:
             self.events.send(EventKind.EXPIRED, handle, record.owner, "the absolute deadline has passed")
             return False
-        draft.load(session_id, record, stored.version, stored.ttl, now)
+        draft.load(session_id, handle, record, stored, now)
         if renew:
             slack = config.touch_seconds or full * 0.05
             # Too little is left: the clock is stale. Too much: the configured timeout was shortened since.
-            draft.renew = abs(full - stored.ttl) >= slack
-            draft.renewed = extend is not None
+            if abs(full - stored.ttl) >= slack:
+                draft.renew = True
+            if extend is not None:
+                draft.renewed = True
         return True
 
 

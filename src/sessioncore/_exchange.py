@@ -6,7 +6,7 @@ before or during the handler, `commit(status)` once before the first byte,
 """
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
 import anyio
@@ -23,13 +23,13 @@ from sessioncore._errors import (
     StorageUnavailable,
 )
 from sessioncore._events import EventKind
-from sessioncore._extractors import RequestView, Source
+from sessioncore._extractors import Extractor, RequestView, Source
 from sessioncore._headers import Pairs, revise
 from sessioncore._ids import is_id
-from sessioncore._session import Keeper, Session
-from sessioncore._states import State
+from sessioncore._session import Session
+from sessioncore._states import ENDED, LIVE, RELEASED
 
-__all__ = ["Answer", "Exchange"]
+__all__ = ["Answer", "Exchange", "not_loaded"]
 
 _logger = logging.getLogger("sessioncore")
 _LOCAL: Final = ("localhost", "127.0.0.1", "[::1]")
@@ -43,31 +43,49 @@ class Answer(Struct, frozen=True):
     body: bytes
 
 
-class Exchange:
+class Exchange(Struct, eq=False):
     """Drives the session of one request; made by `store.exchange(view)`."""
 
-    __slots__ = (
-        "_closed", "_draft", "_engine", "_failed", "_loaded", "_place", "_presented", "_view", "_waiting", "session",
-    )  # fmt: skip
+    session: Session
+    _engine: Engine
+    _draft: Draft
+    _view: RequestView | None
+    _found: tuple[Extractor, str | Awaitable[str | None]] | None = None  # by `settled`
+    _place: Source | None = None  # where the live ID came from
+    _waiting: list[anyio.Event] | None = None
+    _presented: bool = False  # the client has an ID in a place that we write to
+    _loaded: bool = False
+    _closed: bool = False  # committed: the headers are decided
+    _failed: bool = False
 
-    def __init__(self, engine: Engine, keeper: Keeper, view: RequestView) -> None:
-        self._engine = engine
-        self._view = view
-        self._draft = draft = Draft(engine.config, engine.codec)
-        draft.blocked = _not_loaded
-        self.session = Session(draft, keeper)
-        self._loaded = False
-        self._waiting: list[anyio.Event] | None = None
-        self._closed = False  # committed: the headers are decided
-        self._failed = False
-        self._presented = False  # the client has an ID in a place that we write to
-        self._place: Source | None = None  # where the live ID came from
+    def __repr__(self) -> str:
+        return f"<Exchange of {self.session!r}>"
 
     # -- before the handler
 
+    def settled(self) -> bool:
+        """Look for an ID without waiting: True if there is none, so that `load` has nothing to do.
+
+        Most requests of strangers end here, and a coroutine for each would cost more than the look.
+        """
+        view = self._view
+        if self._loaded or view is None or not self._engine.at_once:
+            return self._loaded
+        for place in self._engine.places:
+            try:
+                text = place.extract(view)
+            except AmbiguousID:
+                return False
+            if text is not None:
+                self._found = (place, text)
+                return False
+        self._draft.blocked = None
+        self._loaded = True
+        return True
+
     async def load(self) -> None:
         """Find the ID and load its session, once; a storage failure is raised on first use of the session."""
-        if self._loaded:
+        if self._loaded or self._view is None:
             return
         if self._waiting is not None:  # another task of this request is at it
             done = anyio.Event()
@@ -80,18 +98,22 @@ class Exchange:
             if skip is not None and skip(self._view):
                 self._draft.blocked = _skipped
             else:
-                self._draft.blocked = await self._find()
+                self._draft.blocked = await self._find(self._view)
             self._loaded = True
         finally:
             for done in self._waiting:
                 done.set()
             self._waiting = None
 
-    async def _find(self) -> Callable[[], SessionError] | None:
+    async def _find(self, view: RequestView) -> Callable[[], SessionError] | None:
         """Try the places in order until an ID resolves; return what bars the use of the session, if anything."""
+        found = self._found
         for place in self._engine.places:
+            if found is not None and place is not found[0]:
+                continue  # `settled` has looked there
             try:
-                text = place.extract(self._view)
+                text = place.extract(view) if found is None else found[1]
+                found = None
                 if text is not None and not isinstance(text, str):
                     text = await text
                 if text is not None and await self._try(place.source, text):
@@ -131,6 +153,14 @@ class Exchange:
 
     # -- the response
 
+    def untouched(self) -> bool:
+        """Note that the response starts; True if the session has no part in it, and `commit` no work."""
+        draft = self._draft
+        if draft.accessed or draft.renew or draft.renewed or self._failed:
+            return False
+        self._closed = draft.started = True
+        return True
+
     async def commit(self, status: int) -> list[tuple[str, str]]:
         """Store what changed and return the headers to append; called once, before the first byte.
 
@@ -143,17 +173,17 @@ class Exchange:
             return []
         self._closed = True
         draft = self._draft
-        if not self._loaded or draft.state is State.RELEASED or draft.blocked is not None:
+        if draft.blocked is not None:  # not loaded, skipped, unavailable or released
             draft.started = True
             return []
-        if status >= 500 and not self._engine.config.save_on_server_error:
+        if not self._keeps(failed=status >= 500):
             draft.discard()
         try:
             if (
                 draft.ops is not None
                 or draft.read is not None
                 or draft.defaults is not None
-                or (draft.state is State.LIVE and draft.renew)
+                or (draft.state is LIVE and draft.renew)
             ):
                 await self._engine.committer.commit(draft, explicit=False)
         except BaseException:
@@ -167,14 +197,14 @@ class Exchange:
     async def deny(self) -> None:
         """Commit where no header can be sent, as when a WebSocket is refused: what needs one is dropped."""
         draft = self._draft
-        if draft.state is not State.LIVE or (draft.wishes is not None and draft.wishes.rotate):
+        if draft.state is not LIVE or (draft.wishes is not None and draft.wishes.rotate):
             draft.discard()
         await self.commit(403)
 
     def _announce(self) -> list[tuple[str, str]]:
         """The Set-Cookie and ID headers that this response owes the client."""
         draft, engine = self._draft, self._engine
-        if draft.state is State.LIVE:
+        if draft.state is LIVE:
             follows_idle = draft.renewed and self._place is Source.COOKIE and engine.config.absolute_seconds is None
             if not draft.announce and not (follows_idle and not engine.config.cookie_session_only):
                 return []
@@ -184,7 +214,7 @@ class Exchange:
             self._warn_of_http(headers)
             draft.announce = draft.renewed = False
             return headers
-        if draft.state is State.ENDED and self._presented and self._place is not Source.OTHER:
+        if draft.state is ENDED and self._presented and self._place is not Source.OTHER:
             return [("set-cookie", cookie.clear()) for cookie in engine.cookies] + [
                 (name.lower(), "") for name in engine.headers
             ]
@@ -224,19 +254,17 @@ class Exchange:
             SessionError: a late change could not be stored; the response has gone.
         """
         draft = self._draft
-        if draft.state is State.RELEASED:
-            return
-        keep = self._closed and not self._failed and (not failed or self._engine.config.save_on_server_error)
+        self._view = None  # it leads back here by way of the framework's own objects: let nothing cyclic remain
         try:
-            if (
-                keep
-                and self._loaded
-                and draft.state is State.LIVE
-                and (draft.ops is not None or draft.read is not None or draft.defaults is not None)
-            ):
+            late = draft.ops is not None or draft.read is not None or draft.defaults is not None
+            if late and draft.state is LIVE and self._closed and not self._failed and self._keeps(failed=failed):
                 await self._engine.committer.commit(draft, explicit=False)
         finally:
             self.session.release()
+
+    def _keeps(self, *, failed: bool) -> bool:
+        """Whether what is not committed yet is to be stored."""
+        return not failed or self._engine.config.save_on_server_error
 
     def answer(self, error: SessionError) -> Answer:
         """Return the response to send instead of the handler's: generic text, and no cookie that was not stored."""
@@ -247,13 +275,13 @@ class Exchange:
         elif isinstance(error, OwnerLimitReached):
             status, body = 409, b"Conflict"
         on_error = self._engine.config.on_error
-        given = on_error(self._view, error) if on_error is not None else None
+        given = on_error(self._view, error) if on_error is not None and self._view is not None else None
         if given is not None:
             status, text = given
             body = text.encode() if isinstance(text, str) else text
         if status >= 500:
             _logger.error("a request was answered with %d: %s", status, error, exc_info=error)
-        if self._draft.state is not State.RELEASED:
+        if self._draft.state is not RELEASED:
             self._draft.discard()
         headers = [
             ("content-type", "text/plain; charset=utf-8"),
@@ -268,7 +296,7 @@ class Exchange:
         engine = self._engine
         if engine.warned_of_http or not engine.config.cookie_secure or not engine.cookies or not headers:
             return
-        if self._view.scheme not in {"http", "ws"}:
+        if self._view is None or self._view.scheme not in {"http", "ws"}:
             return
         host = next(iter(self._view.header("host")), "")
         if host.lower().rpartition(":")[0] in _LOCAL or host.lower() in _LOCAL:
@@ -295,7 +323,7 @@ class _Unavailable:
         return error
 
 
-def _not_loaded() -> SessionError:
+def not_loaded() -> SessionError:
     return SessionNotLoaded("the session is not loaded yet; use `await get_session(request)` first")
 
 

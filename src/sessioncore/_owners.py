@@ -14,7 +14,7 @@ from sessioncore._errors import CorruptRecord, OwnerLimitReached, SessionError
 from sessioncore._events import EventKind, Events
 from sessioncore._ids import is_handle
 from sessioncore._record import Record, open_record
-from sessioncore._states import State
+from sessioncore._states import LIVE
 from sessioncore.storage import Stored
 
 __all__ = ["Owned", "Owners"]
@@ -91,7 +91,7 @@ class Owners:
         limit, owner = self._config.max_sessions_per_owner, delta.wishes.owner
         if limit is None or self._config.on_owner_limit != "refuse" or owner is UNSET:
             return
-        own = draft.handle if draft.state is State.LIVE else None
+        own = draft.handle if draft.state is LIVE else None
         others = [owned for owned in await self.sessions(owner) if owned.handle != own]
         if len(others) >= limit:
             raise self._refused(draft.handle, owner)

@@ -16,7 +16,7 @@ from sessioncore._draft import DROP, SET, Draft
 from sessioncore._errors import ConfigError, CorruptRecord, SessionReleased
 from sessioncore._info import SessionInfo
 from sessioncore._keys import SessionKey
-from sessioncore._states import State
+from sessioncore._states import LIVE
 
 __all__ = ["Keeper", "Session"]
 
@@ -147,8 +147,8 @@ class Session(MutableMapping[str, Any]):
         draft = self._draft
         if draft.blocked is not None:
             return "<Session: not usable here>"
-        name = draft.handle if draft.state is State.LIVE else None
-        return f"<Session handle={name} fresh={draft.state is not State.LIVE} keys={len(draft.items)}>"
+        name = draft.handle if draft.state is LIVE else None
+        return f"<Session handle={name} fresh={draft.state is not LIVE} keys={len(draft.items)}>"
 
     @overload
     def get(self, key: SessionKey[T]) -> T | None: ...
@@ -243,7 +243,7 @@ class Session(MutableMapping[str, Any]):
     def fresh(self) -> bool:
         """Whether nothing is stored yet."""
         self._use()
-        return self._draft.state is not State.LIVE
+        return self._draft.state is not LIVE
 
     @property
     def empty(self) -> bool:

@@ -7,17 +7,21 @@ verb does to storage is decided in `_plan`, not here.
 
 from enum import IntEnum
 
-__all__ = ["TRANSITIONS", "State", "Verb"]
+__all__ = ["ENDED", "FRESH", "GONE", "LIVE", "RELEASED", "TRANSITIONS", "State", "Verb"]
 
 
 class State(IntEnum):
-    """Where a session stands. (IntEnum: members hash and compare at the speed of ints.)"""
+    """Where a session stands; an IntEnum, since its members hash and compare as fast as ints."""
 
     FRESH = 0  # nothing is stored; the first write will create a record
     LIVE = 1  # a record is stored, and this request has read it
     ENDED = 2  # this request ended the record; a later write creates another
     GONE = 3  # somebody else ended the record; what this request changed is dropped
     RELEASED = 4  # given back; any use raises
+
+
+# Looking a member up on its class costs more than most of what requests do with it.
+FRESH, LIVE, ENDED, GONE, RELEASED = State
 
 
 class Verb(IntEnum):

@@ -15,7 +15,7 @@ from sessioncore._draft import Draft
 from sessioncore._engine import Engine
 from sessioncore._errors import ConfigError, CorruptRecord, SessionError, SessionNotFound
 from sessioncore._events import EventKind
-from sessioncore._exchange import Exchange
+from sessioncore._exchange import Exchange, not_loaded
 from sessioncore._extractors import RequestView
 from sessioncore._ids import handle_of, is_handle, is_id
 from sessioncore._info import SessionInfo
@@ -99,7 +99,8 @@ class SessionStore:
 
     def exchange(self, request: RequestView) -> Exchange:
         """Return the exchange that drives the session of one request; for adapters."""
-        return Exchange(self._engine, self, request)
+        draft = Draft(self._engine.config, self._engine.codec, blocked=not_loaded)
+        return Exchange(Session(draft, self), self._engine, draft, request)
 
     async def get(self, request: RequestView) -> Session:
         """Return the session of a request, fresh if it has none; `save()` and `release()` are the caller's.

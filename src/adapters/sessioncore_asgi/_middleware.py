@@ -6,6 +6,8 @@ cookie is sent and what an error becomes is decided in the core.
 
 from collections.abc import MutableMapping
 
+from msgspec import Struct
+
 from sessioncore import Exchange, Session, SessionError, SessionNotLoaded, SessionStore
 from sessioncore_asgi._lifespan import run_lifespan
 from sessioncore_asgi._types import ASGIApp, Connection, Message, Receive, Scope, Send
@@ -42,48 +44,56 @@ class SessionMiddleware:
             return
         view = AsgiView(scope, receive)
         exchange = self._store.exchange(view)
-        if not self._lazy:
+        if not self._lazy and not exchange.settled():
             await exchange.load()
         scope[self._scope_key] = exchange.session
         scope[self._exchange_key] = exchange
-        await _Responder(exchange, send).serve(
-            self._app, scope, view.receive if self._lazy or view.consumed else receive
-        )
+        if self._lazy or view.consumed:
+            receive = view.receive
+        responder = _Responder(exchange, send, receive)
+        if kind == "websocket":
+            await responder.serve_websocket(self._app, scope)
+        else:
+            await responder.serve(self._app, scope)
 
 
-class _Responder:
+class _Responder(Struct, eq=False):
     """Stands between the application and the server for one connection."""
 
-    __slots__ = ("_accepted", "_disconnected", "_exchange", "_receive", "_replaced", "_send")
+    _exchange: Exchange
+    _send: Send
+    _receive: Receive
+    _replaced: bool = False  # our answer was sent instead of the application's
+    _disconnected: bool = False
 
-    def __init__(self, exchange: Exchange, send: Send) -> None:
-        self._exchange = exchange
-        self._send = send
-        self._replaced = False  # our answer was sent instead of the application's
-
-    async def serve(self, app: ASGIApp, scope: Scope, receive: Receive) -> None:
-        exchange = self._exchange
-        websocket = scope["type"] == "websocket"
-        if websocket:
-            self._receive, receive = receive, self.receive
-            self._disconnected = False
+    async def serve(self, app: ASGIApp, scope: Scope) -> None:
         failed = True
         try:
-            await app(scope, receive, self.send)
+            await app(scope, self._receive, self.send)
             failed = False
         except SessionError as error:
-            if self._replaced:
-                return
-            if exchange.late or websocket:
-                raise
-            await self._answer(error)
+            if not self._replaced:
+                if self._exchange.late:
+                    raise
+                await self._answer(error)
         except Exception:
-            # A client that leaves ends a WebSocket; applications notice by the exception.
-            failed = not (websocket and self._disconnected)
             if not self._replaced:
                 raise
         finally:
-            await exchange.finish(failed=failed)
+            await self._exchange.finish(failed=failed)
+
+    async def serve_websocket(self, app: ASGIApp, scope: Scope) -> None:
+        failed = True
+        try:
+            await app(scope, self.receive, self.send)
+            failed = False
+        except Exception:
+            failed = (
+                not self._disconnected
+            )  # a client that leaves ends a WebSocket; applications learn it by an exception
+            raise
+        finally:
+            await self._exchange.finish(failed=failed)
 
     async def send(self, message: Message) -> None:
         """Pass a message on; commit before the one that carries the headers."""
@@ -92,8 +102,8 @@ class _Responder:
         exchange = self._exchange
         if not exchange.late:
             kind = message["type"]
-            if kind in {"http.response.start", "websocket.http.response.start"}:
-                if message["status"] >= 200:  # 1xx are interim: RFC 9110, section 15.2
+            if kind == "http.response.start" or kind == "websocket.http.response.start":  # noqa: PLR1714 - each request
+                if message["status"] >= 200 and not exchange.untouched():  # 1xx are interim: RFC 9110, section 15.2
                     message = await self._start(message, message["status"])
             elif kind == "websocket.accept":
                 message = await self._start(message, 101)

@@ -4,22 +4,21 @@ from collections import deque
 from collections.abc import Sequence
 from urllib.parse import parse_qsl
 
+from msgspec import Struct
+
 from sessioncore.forms import MAX_FORM, form_field, is_form
 from sessioncore_asgi._types import Message, Receive, Scope
 
 __all__ = ["AsgiView"]
 
 
-class AsgiView:
+class AsgiView(Struct, eq=False):
     """Shows a scope; reads the body only for `form`, and gives it back to the application."""
 
-    __slots__ = ("_body", "_receive", "_replay", "_scope")
-
-    def __init__(self, scope: Scope, receive: Receive) -> None:
-        self._scope = scope
-        self._receive = receive
-        self._body: bytes | None = None
-        self._replay: deque[Message] | None = None
+    _scope: Scope
+    _receive: Receive
+    _body: bytes | None = None
+    _replay: deque[Message] | None = None
 
     @property
     def method(self) -> str:
