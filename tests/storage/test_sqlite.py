@@ -1,4 +1,4 @@
-"""What is peculiar to SQLite: the file, the other processes, the sudden end."""
+"""What is peculiar to SQLite: the file, and what may be wrong with it."""
 
 # ruff: noqa: ASYNC240 -- a test may wait for its own small files
 
@@ -6,8 +6,6 @@ import os
 import resource
 import sqlite3
 import stat
-import subprocess
-import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, closing
 from datetime import timedelta
@@ -21,8 +19,6 @@ from sessioncore.storage import SQLiteStorage
 from sessioncore.testing import ManualClock
 
 pytestmark = pytest.mark.anyio
-
-WORKER = str(Path(__file__).with_name("sqlite_worker.py"))
 
 
 @pytest.fixture
@@ -38,10 +34,6 @@ async def opened(path: Path, clock: ManualClock | None = None) -> AsyncGenerator
         yield storage
     finally:
         await storage.aclose()
-
-
-def worker(*arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen([sys.executable, WORKER, *arguments], stdout=subprocess.PIPE, text=True)
 
 
 async def test_records_outlive_the_process_object(path: Path) -> None:
@@ -64,52 +56,6 @@ async def test_the_first_call_opens_the_file_also_when_many_come_at_once(path: P
     await storage.aclose()
     assert await storage.load("k1") is None, "a call after aclose opens it again"
     await storage.aclose()
-
-
-async def test_two_processes_lose_no_update(path: Path) -> None:
-    async with opened(path) as storage:
-        await storage.create("counter", b"0", 1000)
-        workers = [worker("increment", str(path), "20") for _ in range(2)]
-        for process in workers:
-            with process:
-                assert await anyio.to_thread.run_sync(process.wait) == 0
-        stored = await storage.load("counter")
-        assert stored is not None
-        assert stored.data == b"400"
-
-
-async def test_many_processes_may_create_the_file_at_once(path: Path) -> None:
-    workers = [worker("increment", str(path), "0") for _ in range(2)]
-    storages = [SQLiteStorage(path) for _ in range(8)]
-    async with anyio.create_task_group() as tasks:
-        for number, storage in enumerate(storages):
-            tasks.start_soon(storage.create, f"k{number}", b"", 1000)
-    for process in workers:
-        with process:
-            assert await anyio.to_thread.run_sync(process.wait) == 0
-    assert await storages[0].clear("k") == 8
-    for storage in storages:
-        await storage.aclose()
-
-
-async def test_acknowledged_writes_survive_a_kill(path: Path) -> None:
-    process = worker("write", str(path))
-    with process:
-        assert process.stdout is not None
-        acknowledged = [process.stdout.readline() for _ in range(200)]
-        process.kill()
-        acknowledged += process.stdout.readlines()
-    keys = [line.strip() for line in acknowledged if line.endswith("\n")]
-    async with opened(path) as storage:
-        for key in keys:
-            stored = await storage.load(key)
-            assert stored is not None, key
-            assert stored.data == key.encode() * 200
-        # What was written, but not acknowledged any more, is whole as well: at most one trip of ten tasks.
-        owned = await storage.owned_keys("u")
-        assert len(keys) <= len(owned) <= len(keys) + 20
-    with closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
 async def test_the_file_is_readable_for_its_user_only(path: Path) -> None:

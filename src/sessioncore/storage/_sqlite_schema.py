@@ -46,8 +46,8 @@ def connect(path: str, busy_timeout: float) -> sqlite3.Connection:
     return connection
 
 
-def prepare(path: str, busy_timeout: float) -> None:
-    """Make sure that there is a file of our schema at `path`; one that is not ours is left as it is.
+def prepare(path: str, busy_timeout: float) -> sqlite3.Connection:
+    """A connection to a file of our schema, made where there is none; one that is not ours is left as it is.
 
     Raises:
         StorageError: the file is of a newer schema, or is another program's.
@@ -55,18 +55,27 @@ def prepare(path: str, busy_timeout: float) -> None:
     _create_private(path)
     deadline = time.monotonic() + busy_timeout
     while True:
-        connection = connect(path, busy_timeout)
         try:
-            if not _is_ready(connection, path):
-                _create(connection, path)
-            return
+            return _prepared(path, busy_timeout)
         except sqlite3.OperationalError as exc:
-            # Changing the journal mode does not wait for other processes that open the file just now.
+            # Some locks fail at once instead of waiting: those around a change of the journal mode,
+            # and around the last connection of another process that closes.
             if exc.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                 raise
-        finally:
-            connection.close()
         time.sleep(0.01)
+
+
+def _prepared(path: str, busy_timeout: float) -> sqlite3.Connection:
+    connection = connect(path, busy_timeout)
+    try:
+        ready = _is_ready(connection, path)
+        connection.execute("PRAGMA journal_mode = WAL")  # also for one that came back from a backup without
+        if not ready:
+            _create(connection, path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def _create_private(path: str) -> None:
@@ -76,8 +85,22 @@ def _create_private(path: str) -> None:
 
 
 def _is_ready(connection: sqlite3.Connection, path: str) -> bool:
-    application = _number(connection, "PRAGMA application_id")
-    schema = _number(connection, "PRAGMA user_version")
+    connection.execute("BEGIN")  # one view of all marks: another process may be setting them
+    try:
+        return _is_ours(*_marks(connection), path)
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+
+
+def _marks(connection: sqlite3.Connection) -> tuple[int, int, int]:
+    asked = ("PRAGMA application_id", "PRAGMA user_version", "SELECT count(*) FROM sqlite_master")
+    application, schema, tables = (int(connection.execute(each).fetchone()[0]) for each in asked)
+    return application, schema, tables
+
+
+def _is_ours(application: int, schema: int, tables: int, path: str) -> bool:
+    """True for a file of our schema, False for an empty one."""
     if application == _APPLICATION_ID and schema == _SCHEMA:
         return True
     if application == _APPLICATION_ID and schema > _SCHEMA:
@@ -85,23 +108,18 @@ def _is_ready(connection: sqlite3.Connection, path: str) -> bool:
             f"the file {path} has schema {schema}, this release of sessioncore knows {_SCHEMA}: "
             "upgrade sessioncore, or give it another file"
         )
-    if application or schema or _number(connection, "SELECT count(*) FROM sqlite_master"):
+    if application or schema or tables:
         raise StorageError(f"the file {path} belongs to another program: give SQLiteStorage a file of its own")
     return False
 
 
 def _create(connection: sqlite3.Connection, path: str) -> None:
-    connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("BEGIN IMMEDIATE")
     try:
-        if not _is_ready(connection, path):  # another process may have been faster
+        if not _is_ours(*_marks(connection), path):  # another process may have been faster
             for statement in _CREATE:
                 connection.execute(statement)
         connection.execute("COMMIT")
     finally:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
-
-
-def _number(connection: sqlite3.Connection, statement: str) -> int:
-    return int(connection.execute(statement).fetchone()[0])

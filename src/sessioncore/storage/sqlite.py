@@ -254,12 +254,12 @@ class SQLiteStorage:
     def _open_blocking(self) -> _Lanes:
         with self._opening:  # the first calls may come in parallel
             if self._lanes is None:
-                schema.prepare(self._path, self._busy_timeout)
-                reader = schema.connect(self._path, self._busy_timeout)
+                writer = schema.prepare(self._path, self._busy_timeout)
                 try:
-                    writer = schema.connect(self._path, busy_timeout=0)  # `write` does the waiting
+                    reader = schema.connect(self._path, self._busy_timeout)
+                    writer.execute("PRAGMA busy_timeout = 0")  # from here on `write` does the waiting
                 except BaseException:
-                    reader.close()
+                    writer.close()
                     raise
                 write = partial(lane.write, self._busy_timeout)
                 self._lanes = _Lanes(lane.Lane(reader, lane.read), lane.Lane(writer, write))
