@@ -169,8 +169,9 @@ def watched_pair() -> Generator[tuple[Server, Server, list[Server]]]:
 
 
 def _sees(sentinel: Server) -> tuple[int, int]:
-    state = sentinel.do("SENTINEL", "MASTER", "main")
-    return int(state["num-other-sentinels"]), int(state["num-slaves"])
+    flat: list[bytes] = sentinel.do("SENTINEL", "MASTER", "main")
+    state = dict(zip(flat[::2], flat[1::2], strict=True))
+    return int(state[b"num-other-sentinels"]), int(state[b"num-slaves"])
 
 
 @contextmanager

@@ -90,7 +90,8 @@ class Desks:
             if desk.loop is here:
                 await desk.aclose()
             elif desk.loop.is_running():
-                asyncio.run_coroutine_threadsafe(desk.aclose(), desk.loop)
+                there = asyncio.run_coroutine_threadsafe(desk.aclose(), desk.loop)
+                await asyncio.wait([asyncio.wrap_future(there)], timeout=self._patience)
 
     def _change(self, loop: asyncio.AbstractEventLoop) -> Desk:
         if self._closed:
@@ -139,7 +140,10 @@ def _check(client: Any, timeout: timedelta | None, wait_replicas: int, wait_time
 
 def _patience_of(client: Any) -> float:
     kwargs = client.connection_kwargs if isinstance(client, RedisCluster) else client.connection_pool.connection_kwargs
-    return float(kwargs.get("socket_timeout") or _PATIENCE)
+    patience: Any = kwargs.get("socket_timeout") or _PATIENCE
+    if not isinstance(patience, (int, float)) or patience <= 0:
+        raise ConfigError("the client's socket_timeout must be a number of seconds above zero, or None")
+    return float(patience)
 
 
 def _is_linkable(client: object) -> bool:

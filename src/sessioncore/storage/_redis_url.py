@@ -8,7 +8,7 @@ from redis.exceptions import RedisError
 
 from sessioncore._errors import ConfigError
 
-__all__ = ["client_from"]
+__all__ = ["client_from", "close"]
 
 _SENTINEL_PORT = 26379
 
@@ -23,15 +23,23 @@ def client_from(url: str, options: dict[str, Any]) -> Any:
     scheme = url.partition("://")[0]
     try:
         if scheme in {"redis", "rediss", "unix"}:
-            return redis.from_url(url, **options)
+            return _tried(redis.from_url(url, **options))
         if scheme in {"redis+cluster", "rediss+cluster"}:
             return cluster.from_url(url.replace("+cluster", "", 1), **options)
         if scheme in {"redis+sentinel", "rediss+sentinel"}:
-            return _through_sentinel(url, options)
+            return _tried(_through_sentinel(url, options))
     except (ValueError, TypeError, RedisError):
         # Their words may quote parts of the URL, and so the password.
         raise ConfigError(_HINT) from None
     raise ConfigError(_HINT)
+
+
+async def close(client: Any) -> None:
+    """Close a client that `client_from` made, and the sentinels that it asks."""
+    await client.aclose()
+    manager = getattr(getattr(client, "connection_pool", None), "sentinel_manager", None)
+    for sentinel in manager.sentinels if manager is not None else ():
+        await sentinel.aclose()
 
 
 _HINT = (
@@ -39,6 +47,12 @@ _HINT = (
     "redis+cluster://host:port or redis+sentinel://host:port,host:port/service/0; "
     "percent-encode special letters in the password; options are those of the redis-py client"
 )
+
+
+def _tried(client: Any) -> Any:
+    # redis-py looks at most options only when it makes a connection; that opens no socket yet.
+    client.connection_pool.make_connection()
+    return client
 
 
 def _through_sentinel(url: str, options: dict[str, Any]) -> Any:

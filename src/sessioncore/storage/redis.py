@@ -18,7 +18,7 @@ from sessioncore.storage._redis_desk import Desk, Desks
 from sessioncore.storage._redis_errors import Lost
 from sessioncore.storage._redis_format import INDEX_SUFFIX, glob_of
 from sessioncore.storage._redis_scripts import PRUNE
-from sessioncore.storage._redis_url import client_from
+from sessioncore.storage._redis_url import client_from, close
 from sessioncore.storage._redis_wire import Wire
 
 __all__ = ["RedisStorage"]
@@ -202,7 +202,7 @@ class RedisStorage:
         """Let what is in flight end, and close the connection; the client too, if it is our own."""
         await self._desks.aclose()
         if self._owns_client:
-            await self._client.aclose()
+            await close(self._client)
 
     async def _servers(self, desk: Desk) -> Sequence[Wire]:
         try:

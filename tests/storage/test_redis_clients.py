@@ -1,0 +1,285 @@
+"""Which clients, URLs, loops and servers' settings a RedisStorage takes, and what it says to the others."""
+
+import asyncio
+import gc
+import threading
+import traceback
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+import redis as blocking
+import trustme
+import uvloop
+from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
+from tests.redis_proxy import proxy_to
+from tests.redis_server import Server, free_port, one_server
+from tests.storage.redis_rig import client_of, made, storage_at, version_of
+
+from sessioncore._errors import ConfigError, StorageError, StorageUnavailable
+from sessioncore.storage import Storage
+from sessioncore.storage.redis import RedisStorage
+
+pytestmark = [pytest.mark.anyio, pytest.mark.redis]
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+def server() -> Generator[Server]:
+    with one_server() as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def emptied(server: Server) -> None:
+    server.do("FLUSHALL")
+
+
+async def walk(storage: Storage) -> None:
+    """One life of a record."""
+    at = await storage.create("session:a", b"1", 100, owner="session:u")
+    assert at is not None
+    assert await storage.load("session:a", renew=50) is not None
+    at = version_of(await storage.replace("session:a", b"2", 100, version=at, owner="session:u"))
+    version_of(await storage.move("session:a", "session:b", b"3", 100, version=at, owner="session:u"))
+    assert await storage.touch("session:b", 100)
+    assert await storage.owned_keys("session:u") == ["session:b"]
+    assert await storage.delete("session:b") == 1
+    assert await storage.clear("session:") == 0
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+async def test_both_protocol_versions_serve(server: Server, protocol: int) -> None:
+    client = client_of(server.port, protocol=protocol, db=3, client_name="tests")
+    storage = RedisStorage(client)
+    await walk(storage)
+    await made(storage, "k")
+    assert [info["name"] for info in await client.client_list() if info["db"] == "3"].count("tests") >= 1
+    await storage.aclose()
+    assert await client.exists("k")  # the client is the caller's, and open
+    await client.aclose()
+
+
+async def test_the_callers_pool_is_not_used_up(server: Server) -> None:
+    pool = BlockingConnectionPool(host="127.0.0.1", port=server.port, max_connections=1, timeout=1)
+    client: Any = Redis(connection_pool=pool)
+    storage = RedisStorage(client)
+    await asyncio.gather(walk(storage), *(client.get("x") for _ in range(20)))
+    await storage.aclose()
+    await client.aclose()
+    await pool.aclose()
+
+
+async def test_a_unix_socket_serves(tmp_path: Path) -> None:
+    path = tmp_path / "redis.sock"
+    with one_server("--unixsocket", str(path)):
+        storage = RedisStorage.from_url(f"unix://{path}?db=1")
+        await walk(storage)
+        await storage.aclose()
+
+
+@asynccontextmanager
+async def with_tls(folder: Path) -> AsyncGenerator[tuple[RedisStorage, int]]:
+    authority = trustme.CA()
+    certificate = authority.issue_cert("127.0.0.1")
+    certificate.private_key_and_cert_chain_pem.write_to_path(folder / "server.pem")
+    authority.cert_pem.write_to_path(folder / "ca.pem")
+    port = free_port()
+    options = ("--tls-port", str(port), "--tls-cert-file", "server.pem", "--tls-key-file", "server.pem")
+    with one_server(*(str(folder / o) if o == "server.pem" else o for o in options), "--tls-auth-clients", "no"):
+        storage = RedisStorage.from_url(f"rediss://127.0.0.1:{port}", ssl_ca_certs=str(folder / "ca.pem"))
+        try:
+            yield storage, port
+        finally:
+            await storage.aclose()
+
+
+async def test_tls_serves_and_carries_large_records(tmp_path: Path) -> None:
+    async with with_tls(tmp_path) as (storage, _):
+        await walk(storage)
+        await made(storage, "large", b"x" * 300_000)
+        loaded = await asyncio.gather(*(storage.load("large") for _ in range(20)))
+        assert all(stored is not None and len(stored.data) == 300_000 for stored in loaded)
+
+
+async def test_an_untrusted_certificate_is_unavailable(tmp_path: Path) -> None:
+    async with with_tls(tmp_path) as (trusted, port):
+        await trusted.check()
+        async with Closing(RedisStorage.from_url(f"rediss://127.0.0.1:{port}")) as storage:
+            with pytest.raises(StorageUnavailable) as caught:
+                await storage.check()
+            assert "CERTIFICATE_VERIFY_FAILED" in "".join(traceback.format_exception(caught.value))
+
+
+class Closing:
+    def __init__(self, storage: RedisStorage) -> None:
+        self._storage = storage
+
+    async def __aenter__(self) -> RedisStorage:
+        return self._storage
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._storage.aclose()
+
+
+async def test_a_user_confined_to_the_prefix_is_enough(server: Server) -> None:
+    server.do("ACL", "SETUSER", "web", "on", ">word", "~session:*", "+@all", "-@dangerous", "-@admin")
+    async with Closing(RedisStorage.from_url(f"redis://web:word@127.0.0.1:{server.port}/0")) as storage:
+        await walk(storage)
+        with pytest.raises(StorageError, match="ACL") as caught:
+            await storage.create("other:a", b"", 10)
+        assert not isinstance(caught.value, StorageUnavailable)
+
+
+@pytest.mark.parametrize("kind", [Redis, RedisCluster])
+async def test_a_decoding_client_is_refused(kind: Any) -> None:
+    client = client_of(1, kind, decode_responses=True)
+    with pytest.raises(ConfigError, match="decode_responses"):
+        RedisStorage(client)
+
+
+def test_a_blocking_client_is_refused() -> None:
+    client: Any = blocking.Redis()
+    with pytest.raises(ConfigError, match="asyncio"):
+        RedisStorage(client)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"timeout": timedelta(0)}, {"wait_replicas": -1}, {"wait_timeout": timedelta(0), "wait_replicas": 1}],
+    ids=str,
+)
+def test_a_setting_that_cannot_work_is_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError):
+        RedisStorage.from_url("redis://127.0.0.1", **options)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "127.0.0.1:6379",
+        "http://user:the-password@127.0.0.1",
+        "redis://user:the-password@127.0.0.1:port/0",
+        "redis://user:the-pass/word@127.0.0.1:6379/0",
+        "redis+sentinel://user:the-password@127.0.0.1:26379",
+        "redis+sentinel://user:the-password@127.0.0.1:x/main/0",
+        "redis+sentinel://user:the-password@127.0.0.1/main/zero",
+        "redis+sentinel://user:the-password@127.0.0.1/main/0?what=1",
+        "redis+cluster://user:the-password@127.0.0.1:port",
+    ],
+)
+def test_a_bad_url_is_refused_without_showing_the_password(url: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        RedisStorage.from_url(url)
+    assert "the-pass" not in f"{caught.value!r}{caught.value.__cause__!r}"
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+
+def test_a_bad_option_is_refused() -> None:
+    with pytest.raises(ConfigError):
+        RedisStorage.from_url("redis+sentinel://127.0.0.1/main", protocol=2, socket_timeout="soon", no_such_option=1)
+
+
+def test_under_trio_it_says_what_to_use_instead(server: Server) -> None:
+    storage = RedisStorage.from_url(server.url)
+
+    async def main() -> None:
+        with pytest.raises(ConfigError, match="MemoryStorage"):
+            await storage.load("k")
+
+    anyio.run(main, backend="trio")
+
+
+async def test_a_second_loop_has_a_connection_of_its_own(server: Server) -> None:
+    async with storage_at(server.port) as storage:
+        await made(storage, "k")
+
+        used, over = threading.Event(), asyncio.Event()
+
+        async def elsewhere(loops: list[asyncio.AbstractEventLoop]) -> None:
+            loops.append(asyncio.get_running_loop())
+            assert await storage.load("k") is not None
+            used.set()
+            await over.wait()
+
+        loops: list[asyncio.AbstractEventLoop] = []
+        thread = threading.Thread(target=asyncio.run, args=(elsewhere(loops),))
+        thread.start()
+        await asyncio.to_thread(used.wait, 5)
+        assert await storage.load("k") is not None
+        await storage.aclose()  # closes both: what the other loop holds is closed over there
+        loops[0].call_soon_threadsafe(over.set)
+        await asyncio.to_thread(thread.join, 5)
+    gc.collect()
+
+
+def test_loops_one_after_another_are_served(server: Server) -> None:
+    storage = RedisStorage.from_url(server.url)
+
+    async def once() -> None:
+        await storage.open()
+        await walk(storage)
+        await storage.aclose()
+
+    for _ in range(3):
+        asyncio.run(once())
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(once())
+    gc.collect()  # filterwarnings turns whatever was left open into an error
+
+
+async def test_closing_lets_what_is_in_flight_end_and_refuses_the_rest(server: Server) -> None:
+    storage = RedisStorage.from_url(server.url)
+    writes = [asyncio.create_task(storage.create(f"k{n}", b"x" * 1000, 100)) for n in range(200)]
+    await asyncio.sleep(0)
+    await storage.check()
+    await storage.aclose()
+    await storage.aclose()
+    assert None not in await asyncio.gather(*writes)
+    with pytest.raises(StorageUnavailable, match=r"open\(\)"):
+        await storage.load("k1")
+    await storage.open()
+    assert await storage.load("k1") is not None
+    await storage.aclose()
+    gc.collect()
+
+
+async def test_closing_while_connecting_leaves_nothing_behind(server: Server) -> None:
+    async with proxy_to(server.port) as proxy:
+        proxy.swallow = True
+        storage = RedisStorage.from_url(f"redis://127.0.0.1:{proxy.port}")
+        task = asyncio.create_task(storage.load("k"))
+        await asyncio.sleep(0.05)
+        await storage.aclose()
+        with pytest.raises(StorageUnavailable):
+            await task
+    gc.collect()
+
+
+async def test_keys_and_owners_of_any_text_come_back(server: Server) -> None:
+    async with storage_at(server.port) as storage:
+        for text in ("é日本\U0001f36a", "a b\r\nc\x00", "\ud800 alone", "x" * 5000):
+            await made(storage, text, text.encode("utf-8", "surrogatepass"), owner=text)
+            assert await storage.owned_keys(text) == [text]
+            stored = await storage.load(text)
+            assert stored is not None
+            assert stored.data.decode("utf-8", "surrogatepass") == text
+
+
+async def test_more_sessions_of_one_owner_than_fit_in_a_batch_are_listed_and_healed(server: Server) -> None:
+    async with storage_at(server.port) as storage:
+        keys = [f"k{n}" for n in range(1234)]
+        await asyncio.gather(*(storage.create(key, b"", 100, owner="u") for key in keys))
+        server.do("DEL", *keys[:100])  # as an eviction does: the index is not told
+        assert sorted(await storage.owned_keys("u")) == sorted(keys[100:])
+        assert server.do("ZCARD", "u:sessioncore-index") == 1134
+        assert await storage.delete(*keys) == 1134
+        assert server.do("EXISTS", "u:sessioncore-index") == 0

@@ -1,0 +1,217 @@
+"""Sentinel and cluster: the contract with a failover in the middle, moving slots, and what a crash leaves."""
+
+import asyncio
+import signal
+import time
+from collections.abc import Generator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from redis.asyncio import RedisCluster, Sentinel
+from redis.crc import key_slot
+from tests.redis_server import Server, cluster, until, watched_pair
+from tests.storage.redis_rig import client_of, made, rig_of, version_of
+
+from sessioncore._errors import StorageUnavailable
+from sessioncore.storage import Stored
+from sessioncore.storage.redis import RedisStorage
+from sessioncore.testing import STORAGE_CHECKS
+
+pytestmark = [pytest.mark.anyio, pytest.mark.redis]
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Generator[list[Server]]:
+    with cluster() as nodes:
+        yield nodes
+
+
+def keys_on(node: int) -> Generator[str]:
+    """Keys whose slot belongs to that node."""
+    number = 0
+    while True:
+        key = f"key:{number}"
+        if (0, 5461, 10923)[node] <= key_slot(key.encode()) < (5461, 10923, 16384)[node]:
+            yield key
+        number += 1
+
+
+async def test_the_contract_holds_through_sentinel_with_a_failover_in_the_middle() -> None:
+    with watched_pair() as (master, replica, sentinels):
+        places = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in sentinels)
+        async with of_url(f"redis+sentinel://{places}/main/0") as storage:
+            raw = client_of(master.port)
+            half = len(STORAGE_CHECKS) // 2
+            for number, check in enumerate(STORAGE_CHECKS):
+                if number == half:
+                    await storage.open()
+                    await made(storage, "kept", b"kept", 1000)
+                    assert master.do("WAIT", 1, 1000) == 1
+                    await raw.aclose()
+                    master.kill()
+                    await writes_again(storage)
+                    raw = client_of(replica.port)
+                    stored = await storage.load("kept")
+                    assert stored is not None
+                    assert stored.data == b"kept"
+                await raw.flushall()
+                await storage.open()  # some checks close it
+                await check(rig_of(storage, raw))
+            await raw.aclose()
+
+
+def of_url(url: str, **options: Any) -> Any:
+    return Closing(RedisStorage.from_url(url, **options))
+
+
+class Closing:
+    def __init__(self, storage: RedisStorage) -> None:
+        self._storage = storage
+
+    async def __aenter__(self) -> RedisStorage:
+        return self._storage
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._storage.aclose()
+
+
+async def writes_again(storage: RedisStorage, key: str = "probe", seconds: float = 15.0) -> None:
+    """Wait for the failover: only StorageUnavailable may come until then."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            await storage.create(key, b"", 10)
+            return
+        except StorageUnavailable:
+            assert time.monotonic() < end, "no failover in time"
+            await asyncio.sleep(0.02)
+
+
+async def test_a_master_that_was_demoted_is_left_for_the_new_one() -> None:
+    with watched_pair() as (master, replica, sentinels):
+        sentinel_class: Any = Sentinel
+        sentinel = sentinel_class([("127.0.0.1", each.port) for each in sentinels])
+        client = sentinel.master_for("main")
+        storage = RedisStorage(client)
+        await made(storage, "before")
+        sentinels[0].do("SENTINEL", "FAILOVER", "main")
+        await asyncio.to_thread(until, lambda: replica.do("ROLE")[0] == b"master", 20)
+        # What the old master still takes until it is told is lost with it: nothing of ours can know.
+        master.do("REPLICAOF", "127.0.0.1", replica.port)  # as a sentinel does some seconds later
+        # The old master is alive and on our connection: it says READONLY once, then we are elsewhere.
+        await writes_again(storage)
+        assert replica.do("EXISTS", "probe") == 1
+        assert master.port != replica.port
+        await storage.aclose()
+        await client.aclose()
+        for each in sentinel.sentinels:
+            await each.aclose()
+
+
+async def test_a_slot_that_moves_is_followed_under_load(nodes: list[Server]) -> None:
+    async with client_of(nodes[0].port, RedisCluster) as client:
+        storage = RedisStorage(client)
+        key = next(keys_on(0))
+        slot = key_slot(key.encode())
+        at = await made(storage, key, b"0", owner="u")
+        ids = [node.do("CLUSTER", "MYID").decode() for node in nodes]
+        done = False
+
+        async def count() -> int:
+            version, turns = at, 0
+            while not done:
+                stored = await storage.load(key, renew=100)
+                assert stored is not None
+                assert stored.data == b"%d" % turns
+                turns += 1
+                version = version_of(await storage.replace(key, b"%d" % turns, 100, version=version, owner="u"))
+            return turns
+
+        task = asyncio.create_task(count())
+        for source, target in ((0, 1), (1, 2), (2, 0)):
+            nodes[target].do("CLUSTER", "SETSLOT", slot, "IMPORTING", ids[source])
+            nodes[source].do("CLUSTER", "SETSLOT", slot, "MIGRATING", ids[target])
+            await asyncio.sleep(0.05)  # some rounds while the key is still at its source
+            nodes[source].do("MIGRATE", "127.0.0.1", nodes[target].port, key, 0, 1000)
+            await asyncio.sleep(0.05)  # some rounds by ASK
+            for node in (nodes[target], nodes[source], *nodes):
+                node.do("CLUSTER", "SETSLOT", slot, "NODE", ids[target])
+        done = True
+        assert await task > 20
+        await storage.aclose()
+
+
+async def test_a_move_that_cannot_end_the_old_record_leaves_it_and_a_short_lived_new_one(
+    nodes: list[Server],
+) -> None:
+    old, new = next(keys_on(0)), next(keys_on(1))
+    async with client_of(nodes[1].port, RedisCluster, socket_timeout=0.3) as client:
+        storage = RedisStorage(client)
+        await storage.delete(old, new)
+        at = await made(storage, old, b"before")
+        nodes[0].signal(signal.SIGSTOP)
+        try:
+            with pytest.raises(StorageUnavailable):
+                await storage.move(old, new, b"after", 1000, version=at)
+        finally:
+            nodes[0].signal(signal.SIGCONT)
+        assert 0 < nodes[1].do("PTTL", new) <= 60_000
+        await storage.aclose()
+
+
+async def test_on_a_cluster_a_cancelled_move_is_whole(nodes: list[Server]) -> None:
+    async with client_of(nodes[0].port, RedisCluster) as client:
+        storage = RedisStorage(client)
+        olds, news = keys_on(0), keys_on(2)
+        for turn in range(60):
+            old, new = f"{next(olds)}:o", f"{next(news)}:n"
+            await storage.delete(old, new)
+            at = await made(storage, old, b"before", owner="u")
+            task = asyncio.create_task(storage.move(old, new, b"after", 1000, version=at, owner="u"))
+            for _ in range(turn % 12):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait([task])
+            left = [key for key in (old, new) if await storage.load(key) is not None]
+            assert len(left) == 1
+            assert sorted(await storage.owned_keys("u")) == left
+            stored = await storage.load(left[0])
+            assert isinstance(stored, Stored)
+            assert stored.ttl > 900
+            await storage.delete(*left)
+        await storage.aclose()
+
+
+async def test_on_a_cluster_a_deletion_waits_for_replicas_too(nodes: list[Server]) -> None:
+    async with client_of(nodes[0].port, RedisCluster) as client:
+        # These nodes have no replica: a deletion is done, and says that nobody confirmed it.
+        storage = RedisStorage(client, wait_replicas=1, wait_timeout=timedelta(milliseconds=20))
+        keys = [next(keys_on(node)) for node in range(3)]
+        await storage.create(keys[0], b"", 100)
+        with pytest.raises(StorageUnavailable, match="0 of 1"):
+            await storage.delete(*keys)
+        assert await storage.load(keys[0]) is None
+        await storage.aclose()
+
+
+async def test_a_cluster_node_that_is_away_costs_its_slots_only(nodes: list[Server]) -> None:
+    with cluster() as own:
+        for node in own:
+            node.do("CONFIG", "SET", "cluster-require-full-coverage", "no")
+        async with client_of(own[0].port, RedisCluster, require_full_coverage=False) as client:
+            storage = RedisStorage(client)
+            here, there = next(keys_on(0)), next(keys_on(2))
+            await made(storage, here)
+            own[2].kill()
+            with pytest.raises(StorageUnavailable):
+                await storage.create(there, b"", 100)
+            assert await storage.load(here) is not None
+            await asyncio.to_thread(own[2].start)
+            await writes_again(storage, there)
+            await storage.aclose()
