@@ -1,0 +1,260 @@
+"""Any py-key-value store: what it can keep of the contract, and what it says that it cannot."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Generator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import pytest
+from key_value.aio.errors import ValueTooLargeError
+from key_value.aio.stores.memory import MemoryStore
+from key_value.aio.stores.redis import RedisStore
+from tests.redis_server import Server, one_server
+from tests.storage.rigs import manual_rig
+
+from sessioncore._errors import StorageError, StorageUnavailable
+from sessioncore.storage import Storage
+from sessioncore.storage._keyvalue_record import KeyLocks, key_of, name_of
+from sessioncore.storage.keyvalue import KeyValueStorage, KeyValueStore
+from sessioncore.testing import STORAGE_CHECKS, Check, ManualClock, Rig
+
+pytestmark = pytest.mark.anyio
+
+
+class Plain:
+    """A store of the smallest kind: a dictionary that lists nothing, and may be told to fail."""
+
+    def __init__(self) -> None:
+        self.values: dict[tuple[str | None, str], dict[str, Any]] = {}
+        self.failing: dict[str, Exception] = {}
+
+    async def get(self, key: str, *, collection: str | None = None) -> dict[str, Any] | None:
+        await self._pause("get")
+        return self.values.get((collection, key))
+
+    async def put(
+        self, key: str, value: Mapping[str, Any], *, collection: str | None = None, ttl: float | None = None
+    ) -> None:
+        await self._pause("put")
+        assert ttl is not None
+        assert ttl > 0
+        self.values[collection, key] = dict(value)
+
+    async def delete(self, key: str, *, collection: str | None = None) -> bool:
+        await self._pause("delete")
+        return self.values.pop((collection, key), None) is not None
+
+    async def _pause(self, name: str) -> None:
+        await anyio.lowlevel.checkpoint()
+        if name in self.failing:
+            raise self.failing[name]
+
+
+@pytest.fixture(scope="module")
+def redis() -> Generator[Server]:
+    with one_server() as server:
+        yield server
+
+
+@asynccontextmanager
+async def redis_rig(server: Server) -> AsyncGenerator[Rig, None]:
+    async with RedisStore(url=f"redis://127.0.0.1:{server.port}") as store:
+        await store.destroy()
+        storage = KeyValueStorage(store)
+        await storage.open()
+
+        async def remaining(key: str) -> float | None:
+            value = await store.get(name_of(key), collection="sessioncore")
+            stored = await storage.load(key)
+            assert value is None or stored is None or value["version"] == str(stored.version)
+            return None if stored is None else stored.ttl
+
+        yield Rig(storage, 0.05, anyio.sleep, remaining)
+
+
+def name_of_check(check: Check) -> str:
+    return str(getattr(check, "__name__", check))
+
+
+# A store that lists nothing refuses `clear`.
+WITHOUT_CLEAR = [check for check in STORAGE_CHECKS if not {"clear", "prefix"} & set(name_of_check(check).split("_"))]
+
+
+@pytest.mark.parametrize("check", STORAGE_CHECKS, ids=name_of_check)
+async def test_in_one_process_the_whole_contract_holds_on_its_memory_store(check: Check) -> None:
+    clock = ManualClock()
+    storage = KeyValueStorage(MemoryStore(), clock=clock)
+    await storage.open()
+    await check(manual_rig(storage, clock))
+
+
+@pytest.mark.parametrize("check", WITHOUT_CLEAR, ids=name_of_check)
+async def test_a_store_that_pauses_in_each_call_and_lists_nothing_keeps_the_rest(check: Check) -> None:
+    clock = ManualClock()
+    await check(manual_rig(KeyValueStorage(Plain(), clock=clock), clock))
+
+
+@pytest.mark.redis
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("check", STORAGE_CHECKS, ids=name_of_check)
+async def test_in_one_process_the_whole_contract_holds_on_a_real_server(redis: Server, check: Check) -> None:
+    async with redis_rig(redis) as rig:
+        await check(rig)
+
+
+def test_it_declares_that_it_cannot_compare_and_set() -> None:
+    assert KeyValueStorage.compare_and_set is False
+    storage: Storage = KeyValueStorage(MemoryStore())
+    assert getattr(storage, "compare_and_set", True) is False
+
+
+async def test_a_store_that_cannot_list_its_keys_refuses_to_clear() -> None:
+    storage = KeyValueStorage(Plain())
+    await storage.create("a", b"x", 100)
+    with pytest.raises(StorageError, match="cannot list"):
+        await storage.clear("a")
+    assert await storage.load("a") is not None
+    assert await storage.purge_expired() == 0
+
+
+async def test_purge_drops_what_the_store_would_keep_longer() -> None:
+    clock = ManualClock()
+    storage = KeyValueStorage(MemoryStore(), clock=clock)
+    await storage.create("dead", b"x", 100)
+    await storage.create("live", b"x", 300)
+    clock.advance(200)
+    assert await storage.purge_expired() == 1
+    assert await storage.purge_expired() == 0
+    assert await storage.load("live") is not None
+
+
+@pytest.mark.parametrize("failing", ["get", "put", "delete"])
+async def test_any_error_of_the_store_is_unavailable_with_its_cause(failing: str) -> None:
+    store = Plain()
+    storage = KeyValueStorage(store)
+    at = await storage.create("secret-key", b"secret-data", 100, owner="secret-owner")
+    assert at is not None
+    store.failing[failing] = LookupError("secret-key")
+    with pytest.raises(StorageUnavailable) as caught:
+        await storage.move("secret-key", "secret-new", b"secret-data", 100, version=at, owner="secret-owner")
+    assert isinstance(caught.value.__cause__, LookupError)
+    assert "secret" not in str(caught.value)
+
+
+async def test_a_value_that_the_store_finds_too_large_is_refused() -> None:
+    store = Plain()
+    store.failing["put"] = ValueTooLargeError(2, 1)
+    with pytest.raises(StorageError, match="ValueTooLargeError") as caught:
+        await KeyValueStorage(store).create("a", b"x", 100)
+    assert not isinstance(caught.value, StorageUnavailable)
+
+
+@pytest.mark.parametrize("survives", range(11))
+async def test_a_move_that_breaks_off_anywhere_leaves_one_of_the_two_records(survives: int) -> None:
+    class Dies(Plain):
+        calls = -100
+
+        async def _pause(self, name: str) -> None:
+            self.calls += 1
+            if self.calls > survives:
+                raise OSError
+            await super()._pause(name)
+
+    store = Dies()
+    storage = KeyValueStorage(store)
+    at = await storage.create("old", b"x", 100, owner="u")
+    assert at is not None
+    store.calls = 0
+    with pytest.raises(StorageUnavailable):
+        await storage.move("old", "new", b"y", 100, version=at, owner="u")
+    store.calls = -100
+    (alive,) = [key for key in ("old", "new") if await storage.load(key) is not None]
+    assert await storage.owned_keys("u") == [alive]
+    assert await storage.touch(alive, 100)
+    assert await storage.delete("old", "new") == 1
+
+
+async def test_an_index_heals_itself() -> None:
+    store = Plain()
+    storage, second = KeyValueStorage(store), KeyValueStorage(store)
+    await storage.create("a", b"x", 100, owner="u")
+    at = await second.create("b", b"x", 100, owner="u")
+    assert at is not None
+    lost = next(name for name in store.values if name[0] == "sessioncore-owners")
+    store.values[lost]["keys"] = ["a", "never-was"]
+    assert await storage.owned_keys("u") == ["a"]
+    assert store.values[lost]["keys"] == ["a"]
+    assert await second.touch("b", 100)
+    assert sorted(await storage.owned_keys("u")) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    "foreign", [{}, {"data": 7}, {"data": "?", "version": "x"}, {"data": "eA==", "version": None, "expires_at": "0"}]
+)
+async def test_something_foreign_at_our_key_is_shown_as_an_empty_record(foreign: dict[str, Any]) -> None:
+    store = Plain()
+    storage = KeyValueStorage(store)
+    store.values["sessioncore", "a"] = foreign
+    stored = await storage.load("a")
+    assert stored is not None
+    assert (stored.data, stored.version) == (b"", 0)
+    assert stored.ttl > 0
+    assert await storage.create("a", b"x", 100) is None
+    assert await storage.delete("a") == 1
+
+
+async def test_a_store_gets_nothing_but_text_in_plain_ascii() -> None:
+    store = Plain()
+    storage = KeyValueStorage(store)
+    for odd in ("\x00", "a b/c", "\U0001f36a", "\ud800", "%", "a:b"):
+        at = await storage.create(odd, bytes(range(256)), 100, owner=odd)
+        assert at is not None
+        assert await storage.owned_keys(odd) == [odd]
+        assert key_of(name_of(odd)) == odd
+    for (_, name), value in store.values.items():
+        assert name.isascii()
+        assert name.isprintable()
+        assert {type(part) for part in value.values()} <= {str, list}
+        assert all("".join(part).isascii() for part in value.values())
+
+
+async def test_locks_are_dropped_when_nobody_holds_or_awaits_them() -> None:
+    locks = KeyLocks()
+    order: list[str] = []
+
+    async def take(name: str, *keys: str) -> None:
+        async with locks.held(*keys):
+            order.append(name)
+            await anyio.lowlevel.checkpoint()
+            order.append(name)
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(5):
+            tasks.start_soon(take, f"{number}", *(("a", "b") if number % 2 else ("b", "a")))
+    assert order[::2] == order[1::2]
+    with anyio.move_on_after(0):
+        await take("cancelled", "a")
+    assert not locks._entries  # pyright: ignore[reportPrivateUsage]
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_native_cancellation_in_a_move_leaves_one_record() -> None:
+    storage = KeyValueStorage(Plain())
+    key, at = "k", await storage.create("k", b"x", 100, owner="u")
+    for turn in range(60):
+        assert at is not None
+        task = asyncio.create_task(storage.move(key, f"k{turn}", b"x", 100, version=at, owner="u"))
+        for _ in range(turn):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+        (key,) = await storage.owned_keys("u")
+        stored = await storage.load(key)
+        assert stored is not None
+        at = stored.version
+
+
+def test_every_store_of_the_library_fits_the_protocol() -> None:
+    stores: list[KeyValueStore] = [MemoryStore(), Plain()]
+    assert len(stores) == 2
