@@ -151,12 +151,8 @@ BROKEN: dict[type[MemoryStorage], str] = {
 }
 
 
-@pytest.mark.parametrize(
-    ("broken", "caught_by"), BROKEN.items(), ids=lambda value: getattr(value, "__name__", value)
-)
-async def test_the_contract_catches_a_storage_that(
-    broken: Callable[..., MemoryStorage], caught_by: str
-) -> None:
+@pytest.mark.parametrize(("broken", "caught_by"), BROKEN.items(), ids=lambda value: getattr(value, "__name__", value))
+async def test_the_contract_catches_a_storage_that(broken: Callable[..., MemoryStorage], caught_by: str) -> None:
     check = next(check for check in STORAGE_CHECKS if name_of(check) == caught_by)
     clock = ManualClock()
     with pytest.raises((AssertionError, BaseExceptionGroup)):

@@ -44,6 +44,7 @@ class MemoryStorage:
 
     # No method but `purge_expired` awaits anything, so each runs from start to end with no other
     # task in between: that is the atomicity which the contract asks for, and no lock is needed.
+    never_suspends = True  # the core need not bound such calls in time
 
     def __init__(self, max_sessions: int | None = None, *, clock: Callable[[], float] = time.time) -> None:
         if max_sessions is not None and max_sessions < 1:
@@ -121,9 +122,7 @@ class MemoryStorage:
         if entry.version != version:
             return Stored(entry.data, entry.version, entry.ends - now)
         if self._live(new_key, now) is not None:
-            raise StorageError(
-                "cannot move a record onto a key that is taken: choose a new key and try again"
-            )
+            raise StorageError("cannot move a record onto a key that is taken: choose a new key and try again")
         self._drop(key, entry)
         return self._insert(new_key, data, now, ttl, owner)
 
