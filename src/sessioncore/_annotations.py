@@ -4,6 +4,7 @@ Values come back with their exact types, so this only compares; it converts
 nothing and returns no copy, which keeps in-place changes visible.
 """
 
+import functools
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -15,7 +16,7 @@ import msgspec
 __all__ = ["fits"]
 
 
-def fits(value: Any, annotation: Any) -> bool:
+def fits(value: object, annotation: Any) -> bool:
     """Tell whether `value` is what `annotation` says; forms that are not known here fit anything."""
     if annotation is Any or annotation is object:
         return True
@@ -30,23 +31,33 @@ def fits(value: Any, annotation: Any) -> bool:
         return form(value, arguments)
     if not isinstance(origin, type):
         return True
-    if not isinstance(value, origin):
-        return False
-    if isinstance(value, tuple):
+    return isinstance(value, origin) and _fits_parts(value, origin, arguments)
+
+
+def _fits_parts(value: Any, origin: Any, arguments: tuple[Any, ...]) -> bool:
+    """Compare what a container holds; the parameters of a generic class of the user's leave no trace in its values."""
+    if origin is tuple:
         return _fits_tuple(value, arguments)
-    if isinstance(value, Mapping):
+    parts: Any = value
+    if isinstance(value, Mapping) and len(arguments) == 2:
         key, item = arguments
-        return all(fits(k, key) and fits(v, item) for k, v in value.items())
-    if isinstance(value, (list, AbstractSet)):
-        return all(fits(item, arguments[0]) for item in typing.cast("list[Any]", value))
-    return True  # a generic class of the user's: its parameters leave no trace at run time
+        return all(fits(k, key) and fits(v, item) for k, v in parts.items())
+    if isinstance(value, (list, tuple, AbstractSet)) and len(arguments) == 1:
+        return all(fits(part, arguments[0]) for part in parts)
+    return True
 
 
-def _fits_plain(value: Any, annotation: Any) -> bool:
+def _fits_tuple(value: tuple[Any, ...], arguments: tuple[Any, ...]) -> bool:
+    if len(arguments) == 2 and arguments[1] is ...:
+        return all(fits(item, arguments[0]) for item in value)
+    return len(value) == len(arguments) and all(map(fits, value, arguments))
+
+
+def _fits_plain(value: object, annotation: Any) -> bool:
     if isinstance(annotation, typing.NewType):
         return fits(value, annotation.__supertype__)
     if typing.is_typeddict(annotation):
-        return isinstance(value, dict)
+        return _fits_typed_dict(value, annotation)
     if not isinstance(annotation, type):
         return True  # a TypeVar, a forward reference
     if annotation is float:
@@ -56,15 +67,32 @@ def _fits_plain(value: Any, annotation: Any) -> bool:
     return isinstance(value, annotation)
 
 
-def _fits_union(value: Any, arguments: tuple[Any, ...]) -> bool:
+def _fits_typed_dict(value: Any, annotation: Any) -> bool:
+    entries, fields = value, _typed_dict_fields(annotation)
+    if not isinstance(value, dict):
+        return False
+    if not annotation.__required_keys__ <= entries.keys() <= fields.keys():
+        return False
+    return all(fits(item, fields[name]) for name, item in entries.items())
+
+
+@functools.cache
+def _typed_dict_fields(annotation: Any) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(annotation)
+    except Exception:  # noqa: BLE001 - a name that cannot be resolved here; the keys can be compared still
+        return dict.fromkeys(annotation.__annotations__, Any)
+
+
+def _fits_union(value: object, arguments: tuple[Any, ...]) -> bool:
     return any(fits(value, argument) for argument in arguments)
 
 
-def _fits_literal(value: Any, arguments: tuple[Any, ...]) -> bool:
+def _fits_literal(value: object, arguments: tuple[Any, ...]) -> bool:
     return any(type(value) is type(argument) and value == argument for argument in arguments)
 
 
-def _fits_annotated(value: Any, arguments: tuple[Any, ...]) -> bool:
+def _fits_annotated(value: object, arguments: tuple[Any, ...]) -> bool:
     base, *notes = arguments
     if not fits(value, base):
         return False
@@ -77,13 +105,7 @@ def _fits_annotated(value: Any, arguments: tuple[Any, ...]) -> bool:
     return True
 
 
-def _fits_tuple(value: tuple[Any, ...], arguments: tuple[Any, ...]) -> bool:
-    if len(arguments) == 2 and arguments[1] is ...:
-        return all(fits(item, arguments[0]) for item in value)
-    return len(value) == len(arguments) and all(map(fits, value, arguments))
-
-
-_FORMS: dict[Any, Callable[[Any, tuple[Any, ...]], bool]] = {
+_FORMS: dict[Any, Callable[[object, tuple[Any, ...]], bool]] = {
     typing.Union: _fits_union,
     types.UnionType: _fits_union,
     typing.Literal: _fits_literal,

@@ -34,113 +34,58 @@ def _cookie(config: SessionConfig) -> list[Finding]:
         return []
     found: list[Finding] = []
     if not config.cookie_secure:
-        found.append(
-            Finding(
-                "ASVS 3.3.1",
-                "high",
-                "the cookie is sent over plain http",
-                "serve TLS and set cookie_secure=True",
-            )
-        )
+        text, mend = "the cookie is sent over plain http", "serve TLS and set cookie_secure=True"
+        found.append(Finding("ASVS 3.3.1", "high", text, mend))
     if not config.cookie_http_only:
         found.append(Finding("ASVS 3.3.4", "high", "scripts can read the cookie", "set cookie_http_only=True"))
     if config.cookie_same_site == "none":
-        found.append(
-            Finding(
-                "ASVS 3.3.2",
-                "medium",
-                "other sites' requests carry the cookie",
-                "use 'lax' or 'strict', or defend every state-changing route against CSRF",
-            )
-        )
+        text = "other sites' requests carry the cookie"
+        mend = "use 'lax' or 'strict', or defend every state-changing route against CSRF"
+        found.append(Finding("ASVS 3.3.2", "medium", text, mend))
     for name in names:
-        if name.startswith("__Host-"):
-            continue
-        found.append(
-            Finding(
-                "ASVS 3.3.3",
-                "low" if config.cookie_domain is None else "medium",
-                f"sibling hosts can plant the cookie {name!r}",
-                "name it __Host-..., with cookie_path='/' and no cookie_domain",
-            )
-        )
+        if not name.startswith("__Host-"):
+            text = f"sibling hosts can plant the cookie {name!r}"
+            mend = "name it __Host-..., with cookie_path='/' and no cookie_domain"
+            found.append(Finding("ASVS 3.3.3", "low" if config.cookie_domain is None else "medium", text, mend))
     return found
 
 
 def _timeouts(config: SessionConfig) -> list[Finding]:
     found: list[Finding] = []
     if config.absolute_timeout is None:
-        found.append(
-            Finding(
-                "ASVS 7.3.2",
-                "high",
-                "a session that is used never ends",
-                "set absolute_timeout, such as 24 hours",
-            )
-        )
+        text, mend = "a session that is used never ends", "set absolute_timeout, such as 24 hours"
+        found.append(Finding("ASVS 7.3.2", "high", text, mend))
     elif config.absolute_timeout > timedelta(days=30):
-        found.append(
-            Finding(
-                "ASVS 7.3.2",
-                "medium",
-                "the absolute timeout is longer than 30 days (NIST SP 800-63B-4, AAL1)",
-                "shorten absolute_timeout, or document why not (ASVS 7.1.1)",
-            )
-        )
+        text = "the absolute timeout is longer than 30 days (NIST SP 800-63B-4, AAL1)"
+        mend = "shorten absolute_timeout, or document why not (ASVS 7.1.1)"
+        found.append(Finding("ASVS 7.3.2", "medium", text, mend))
     if config.idle_timeout > timedelta(hours=1):
-        found.append(
-            Finding(
-                "ASVS 7.3.1",
-                "low",
-                "the idle timeout is longer than an hour (NIST SP 800-63B-4, AAL2)",
-                "shorten idle_timeout and give trusted devices set_idle_timeout()",
-            )
-        )
+        text = "the idle timeout is longer than an hour (NIST SP 800-63B-4, AAL2)"
+        mend = "shorten idle_timeout and give trusted devices set_idle_timeout()"
+        found.append(Finding("ASVS 7.3.1", "low", text, mend))
     return found
 
 
 def _tokens(config: SessionConfig) -> list[Finding]:
     found: list[Finding] = []
     if config.id_generator is not new_id:
-        found.append(
-            Finding(
-                "ASVS 7.2.3",
-                "medium",
-                "IDs come from a generator of your own",
-                "make sure of 128 random bits from the secrets module, or leave id_generator out",
-            )
-        )
-    for place in places(config.extractor):
-        if place.source is Source.OTHER and not place.vary:
-            found.append(
-                Finding(
-                    "ASVS 14.2.1",
-                    "high",
-                    f"an ID is accepted from a URL or form field ({place.key!r})",
-                    "use a cookie or a header: what stands in a URL ends up in logs and histories",
-                )
-            )
-    return found
+        text = "IDs come from a generator of your own"
+        mend = "make sure of 128 random bits from the secrets module, or leave id_generator out"
+        found.append(Finding("ASVS 7.2.3", "medium", text, mend))
+    mend = "use a cookie or a header: what stands in a URL ends up in logs and histories"
+    exposed = [place.key for place in places(config.extractor) if place.source is Source.OTHER and not place.vary]
+    return found + [
+        Finding("ASVS 14.2.1", "high", f"an ID is accepted from a URL or form field ({key!r})", mend) for key in exposed
+    ]
 
 
 def _operations(config: SessionConfig) -> list[Finding]:
     found: list[Finding] = []
     if config.max_sessions_per_owner is None:
-        found.append(
-            Finding(
-                "ASVS 7.1.2",
-                "info",
-                "an owner may have any number of sessions",
-                "set max_sessions_per_owner, or document that there is no limit",
-            )
-        )
+        text = "an owner may have any number of sessions"
+        mend = "set max_sessions_per_owner, or document that there is no limit"
+        found.append(Finding("ASVS 7.1.2", "info", text, mend))
     if config.on_event is None:
-        found.append(
-            Finding(
-                "ASVS 16.3.3",
-                "info",
-                "nobody hears of unknown, ambiguous and malformed IDs",
-                "pass on_event= and log the events",
-            )
-        )
+        text = "nobody hears of unknown, ambiguous and malformed IDs"
+        found.append(Finding("ASVS 16.3.3", "info", text, "pass on_event= and log the events"))
     return found

@@ -7,25 +7,27 @@ import by name: a stranger's bytes can at worst be refused.
 """
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from types import NoneType
 from typing import Any, TypeVar
 from uuid import UUID
 
-import msgspec
-from msgspec.msgpack import Ext
+from msgspec import UNSET, Raw, UnsetType
+from msgspec.msgpack import Decoder, Encoder, Ext
 
 from sessioncore._errors import CodecError, CorruptRecord, UnregisteredType
-from sessioncore._registry import Registry
+from sessioncore._registry import MAX_NAME, Registry
 
 __all__ = ["IMMUTABLE", "Codec"]
 
-MAX_DEPTH = 128  # well inside the interpreter's own recursion limit, also when decoding under a deep stack
+# Encoding and decoding take at most 4 frames for each level: half of the interpreter's
+# default recursion limit is left to the handler that reads.
+MAX_DEPTH = 128
 
 _TUPLE, _SET, _FROZENSET, _DICT, _INT, _STR, _COMPLEX = range(1, 8)
-_DATETIME, _DATE, _TIME, _TIMEDELTA, _UUID, _DECIMAL = range(8, 14)
+_DATETIME, _DATE, _TIME, _TIMEDELTA, _UUID, _DECIMAL, _UNSET = range(8, 15)
 _REGISTERED = 32
 
 # What msgspec writes natively and gives back as it was. Integers and text are here for speed:
@@ -35,12 +37,14 @@ _PLAIN_CAREFUL = frozenset({NoneType, bool, float, bytes})
 _TEXT = frozenset({str})
 
 # Values of these types cannot change in place, so what was read needs no second look at the commit.
-IMMUTABLE = frozenset({NoneType, bool, int, float, str, bytes, complex, datetime, date, time, timedelta, UUID, Decimal})
+IMMUTABLE = _PLAIN | {complex, datetime, date, time, timedelta, UUID, Decimal, UnsetType}
 _BUILTIN = IMMUTABLE | {list, dict, tuple, set, frozenset, object}
 
-Moment = TypeVar("Moment", datetime, time)
+_Moment = TypeVar("_Moment", datetime, time)
 
-_pack = msgspec.msgpack.Encoder().encode
+_pack = Encoder().encode
+_FLOATS = struct.Struct(">dd")
+_SPAN = struct.Struct(">iii")
 
 
 class Codec:
@@ -52,18 +56,9 @@ class Codec:
         self.registry = Registry(_BUILTIN)
         self._fast = _Lowering(self.registry, _PLAIN)
         self._careful = _Lowering(self.registry, _PLAIN_CAREFUL)
-        raisers = _raisers(self)
-        unknown = CorruptRecord("a value of a kind that this version does not know")
+        self._decode = _decoder(self.registry)
 
-        def ext_hook(code: int, data: memoryview) -> Any:
-            raiser = raisers.get(code)
-            if raiser is None:
-                raise unknown.with_traceback(None)
-            return raiser(data)
-
-        self._decode = msgspec.msgpack.Decoder(ext_hook=ext_hook).decode
-
-    def encode(self, key: str, value: object) -> msgspec.Raw:
+    def encode(self, key: str, value: object) -> Raw:
         """Return the bytes of the value under `key`; the key is for the error's text only.
 
         Raises:
@@ -72,17 +67,19 @@ class Codec:
         """
         try:
             try:
-                return msgspec.Raw(_pack(self._fast.lower(value, 0)))
+                return Raw(_pack(self._fast.lower(value, 0)))
             except (OverflowError, UnicodeEncodeError):
-                return msgspec.Raw(_pack(self._careful.lower(value, 0)))
+                return Raw(_pack(self._careful.lower(value, 0)))
         except UnregisteredType as exc:
             raise UnregisteredType(f"session key {key!r}: {exc}") from None
         except CodecError as exc:
             raise CodecError(f"session key {key!r}: {exc}") from exc.__cause__
         except RecursionError:
             raise CodecError(f"session key {key!r}: nested too deep, or cyclic") from None
+        except Exception as exc:  # such as a tzinfo of the user's that raises
+            raise CodecError(f"session key {key!r} cannot be encoded ({type(exc).__name__})") from exc
 
-    def decode(self, key: str, raw: msgspec.Raw) -> Any:
+    def decode(self, key: str, raw: Raw) -> Any:
         """Return the value that `raw` holds.
 
         Raises:
@@ -97,10 +94,6 @@ class Codec:
             # No cause is attached: its text may quote the value.
             raise CorruptRecord(f"session key {key!r} cannot be read ({type(exc).__name__})") from None
 
-    def nested(self, data: memoryview | msgspec.Raw) -> Any:
-        """Decode the inside of an extension; errors pass as they are."""
-        return self._decode(data)
-
 
 class _Lowering:
     """Turns a value into what msgspec writes without losing its type.
@@ -114,23 +107,15 @@ class _Lowering:
         self._registry = registry
         self._plain = plain
         self._table: dict[type, Callable[[Any, int], Any]] = {
+            **_LEAVES,
             list: self._list,
             dict: self._dict,
             tuple: lambda v, d: Ext(_TUPLE, _pack(self._list(v, d))),
             set: lambda v, d: Ext(_SET, self._members(v, d)),
             frozenset: lambda v, d: Ext(_FROZENSET, self._members(v, d)),
-            int: lambda v, _: v if -(1 << 63) <= v < 1 << 64 else Ext(_INT, _int_bytes(v)),
-            str: lambda v, _: v if v.isascii() else _text(v),
-            complex: lambda v, _: Ext(_COMPLEX, struct.pack(">dd", v.real, v.imag)),
-            datetime: lambda v, _: Ext(_DATETIME, _moment(v)),
-            date: lambda v, _: Ext(_DATE, v.isoformat().encode()),
-            time: lambda v, _: Ext(_TIME, _moment(v)),
-            timedelta: lambda v, _: Ext(_TIMEDELTA, _pack([v.days, v.seconds, v.microseconds])),
-            UUID: lambda v, _: Ext(_UUID, v.bytes),
-            Decimal: lambda v, _: Ext(_DECIMAL, str(v).encode()),
         }
 
-    def lower(self, value: Any, depth: int) -> Any:
+    def lower(self, value: object, depth: int) -> Any:
         kind = type(value)
         if kind in self._plain:
             return value
@@ -152,12 +137,12 @@ class _Lowering:
         _check_depth(depth)
         return Ext(_DICT, _pack([[self.lower(k, depth + 1), self.lower(v, depth + 1)] for k, v in value.items()]))
 
-    def _members(self, value: "set[Any] | frozenset[Any]", depth: int) -> bytes:
+    def _members(self, value: Iterable[Any], depth: int) -> bytes:
         """Sorted by their bytes: the order of a set changes from process to process, its encoding must not."""
         _check_depth(depth)
-        return _pack([msgspec.Raw(part) for part in sorted(_pack(self.lower(item, depth + 1)) for item in value)])
+        return _pack([Raw(part) for part in sorted([_pack(self.lower(item, depth + 1)) for item in value])])
 
-    def _registered(self, value: Any, depth: int) -> Ext:
+    def _registered(self, value: object, depth: int) -> Ext:
         cls = type(value)
         entry = self._registry.by_class.get(cls)
         if entry is None:
@@ -172,49 +157,16 @@ class _Lowering:
         return Ext(_REGISTERED, _pack([entry.name, self.lower(parts, depth + 1)]))
 
 
-def _raisers(codec: Codec) -> dict[int, Callable[[memoryview], Any]]:
-    """How each extension becomes a value again."""
-    nested, registry = codec.nested, codec.registry
-
-    def registered(data: memoryview) -> Any:
-        name, parts = nested(data)
-        entry = registry.by_name.get(name)
-        if entry is None:
-            raise UnregisteredType(f"the type {name!r} is not registered in this process; call store.register_type()")
-        return entry.decode(parts)
-
-    return {
-        _TUPLE: lambda data: tuple(nested(data)),
-        _SET: lambda data: set(nested(data)),
-        _FROZENSET: lambda data: frozenset(nested(data)),
-        _DICT: lambda data: {key: value for key, value in nested(data)},  # noqa: C416 - each must be a pair
-        _INT: lambda data: int.from_bytes(data, "big", signed=True),
-        _STR: lambda data: bytes(data).decode("utf-8", "surrogatepass"),
-        _COMPLEX: lambda data: complex(*struct.unpack(">dd", data)),
-        _DATETIME: lambda data: _unfold(datetime.fromisoformat, data),
-        _DATE: lambda data: date.fromisoformat(bytes(data).decode()),
-        _TIME: lambda data: _unfold(time.fromisoformat, data),
-        _TIMEDELTA: lambda data: timedelta(*nested(data)),
-        _UUID: lambda data: UUID(bytes=bytes(data)),
-        _DECIMAL: lambda data: Decimal(bytes(data).decode()),
-        _REGISTERED: registered,
-    }
-
-
 def _check_depth(depth: int) -> None:
     if depth >= MAX_DEPTH:
         raise CodecError(f"nested deeper than {MAX_DEPTH}, or cyclic")
 
 
-def _int_bytes(value: int) -> bytes:
-    return value.to_bytes(value.bit_length() // 8 + 1, "big", signed=True)
-
-
 def _is_utf8(text: str) -> bool:
-    return text.isascii() or type(_text(text)) is str
+    return text.isascii() or type(_text(text, 0)) is str
 
 
-def _text(text: str) -> "str | Ext":
+def _text(text: str, _: int) -> "str | Ext":
     """Text with lone surrogates is legal in Python and illegal in UTF-8."""
     try:
         text.encode()
@@ -223,11 +175,78 @@ def _text(text: str) -> "str | Ext":
     return text
 
 
+def _int(value: int, _: int) -> "int | Ext":
+    if -(1 << 63) <= value < 1 << 64:
+        return value
+    return Ext(_INT, value.to_bytes(value.bit_length() // 8 + 1, "big", signed=True))
+
+
 def _moment(value: "datetime | time") -> bytes:
     """ISO text, and the fold that it cannot express: which of two equal wall-clock times it was."""
+    if value.tzinfo is not None and value.utcoffset() is None:
+        raise CodecError(
+            f"a {type(value).__name__} whose zone has no offset by itself; store it without tzinfo, or as a datetime"
+        )
     return value.isoformat().encode() + (b"*" if value.fold else b"")
 
 
-def _unfold(parse: Callable[[str], Moment], data: memoryview) -> Moment:
-    text = bytes(data).decode()
+def _unfold(parse: Callable[[str], _Moment], data: memoryview) -> _Moment:
+    text = bytes(data).decode("ascii")
     return parse(text[:-1]).replace(fold=1) if text.endswith("*") else parse(text)
+
+
+_LEAVES: dict[type, Callable[[Any, int], Any]] = {
+    int: _int,
+    str: _text,
+    complex: lambda v, _: Ext(_COMPLEX, _FLOATS.pack(v.real, v.imag)),
+    datetime: lambda v, _: Ext(_DATETIME, _moment(v)),
+    date: lambda v, _: Ext(_DATE, v.isoformat().encode()),
+    time: lambda v, _: Ext(_TIME, _moment(v)),
+    timedelta: lambda v, _: Ext(_TIMEDELTA, _SPAN.pack(v.days, v.seconds, v.microseconds)),
+    UUID: lambda v, _: Ext(_UUID, v.bytes),
+    Decimal: lambda v, _: Ext(_DECIMAL, str(v).encode()),
+    UnsetType: lambda _v, _: Ext(_UNSET, b""),
+}
+
+_RAISED: dict[int, Callable[[memoryview], Any]] = {
+    _INT: lambda data: int.from_bytes(data, "big", signed=True),
+    _STR: lambda data: bytes(data).decode("utf-8", "surrogatepass"),
+    _COMPLEX: lambda data: complex(*_FLOATS.unpack(data)),
+    _DATETIME: lambda data: _unfold(datetime.fromisoformat, data),
+    _DATE: lambda data: date.fromisoformat(bytes(data).decode("ascii")),
+    _TIME: lambda data: _unfold(time.fromisoformat, data),
+    _TIMEDELTA: lambda data: timedelta(*_SPAN.unpack(data)),
+    _UUID: lambda data: UUID(bytes=bytes(data)),
+    _DECIMAL: lambda data: Decimal(bytes(data).decode("ascii")),
+    _UNSET: lambda _: UNSET,
+}
+
+_SEQUENCES: dict[int, Callable[[list[Any]], Any]] = {_TUPLE: tuple, _SET: set, _FROZENSET: frozenset}
+
+
+def _decoder(registry: Registry) -> Callable[[Raw], Any]:
+    """Return the function from bytes to a value; one Python frame for each level of nesting."""
+    by_name = registry.by_name
+
+    def ext_hook(code: int, data: memoryview) -> Any:
+        if code == _REGISTERED:
+            name, parts = named(data)
+            entry = by_name.get(name)
+            if entry is not None:
+                return entry.decode(parts)
+            if len(name) > MAX_NAME or not name.isprintable():
+                raise CorruptRecord("a type's name is damaged")
+            raise UnregisteredType(f"the type {name!r} is not registered in this process; call store.register_type()")
+        if (sequence := _SEQUENCES.get(code)) is not None:
+            return sequence(items(data))
+        if code == _DICT:
+            return dict(pairs(data))
+        leaf = _RAISED.get(code)
+        if leaf is None:
+            raise CorruptRecord("a value of a kind that this version does not know")
+        return leaf(data)
+
+    items = Decoder(list[Any], ext_hook=ext_hook).decode
+    pairs = Decoder(list[tuple[Any, Any]], ext_hook=ext_hook).decode
+    named = Decoder(tuple[str, Any], ext_hook=ext_hook).decode
+    return Decoder(ext_hook=ext_hook).decode

@@ -4,14 +4,13 @@ The defaults are for production. For plain http on a developer's machine there i
 `SessionConfig.development()`; no default is ever loosened by what a request says.
 """
 
-import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Literal
 
-from sessioncore._cookies import check_cookie
+from sessioncore._cookies import check_cookie, is_token
 from sessioncore._errors import ConfigError, SessionError
 from sessioncore._events import SessionEvent
 from sessioncore._extractors import Extractor, RequestView, Source, from_cookie, places
@@ -20,7 +19,9 @@ from sessioncore.storage import MemoryStorage, Storage
 
 __all__ = ["SessionConfig", "mint"]
 
-_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_LONGEST = timedelta(days=36500)
+_FLAGS = ("cookie_secure", "cookie_http_only", "cookie_session_only", "cookie_partitioned", "save_on_server_error")
+_STORAGE_METHODS = tuple(name for name in vars(Storage) if not name.startswith("_"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +69,9 @@ class SessionConfig:
             object.__setattr__(self, "touch_interval", min(timedelta(seconds=60), self.idle_timeout / 10))
         _check_touch(self.touch_interval, self.idle_timeout)
         _check_choices(self)
-        _check_flags_and_calls(self)
+        _check_flags(self)
+        _check_calls(self)
+        _check_storage(self.storage)
         _check_places(self)
         derived = {
             "idle_seconds": self.idle_timeout.total_seconds(),
@@ -82,7 +85,8 @@ class SessionConfig:
     @classmethod
     def development(cls, **changes: Any) -> "SessionConfig":
         """Return a configuration for plain http: cookie `session_id`, not Secure. Never deploy it."""
-        return cls(**{"extractor": from_cookie("session_id"), "cookie_secure": False, **changes})
+        settings: dict[str, Any] = {"extractor": from_cookie("session_id"), "cookie_secure": False, **changes}
+        return cls(**settings)
 
 
 def mint(config: SessionConfig) -> str:
@@ -91,8 +95,8 @@ def mint(config: SessionConfig) -> str:
     Raises:
         ConfigError: the generator returned something that is no ID.
     """
-    text: object = config.id_generator()
-    if not isinstance(text, str) or not is_id(text):
+    text = config.id_generator()
+    if not isinstance(text, str) or not is_id(text):  # pyright: ignore[reportUnnecessaryIsInstance]  # a user's function
         raise ConfigError(
             "id_generator must return 22 to 256 characters of A-Z a-z 0-9 _ - with at least 128 random bits, "
             "such as secrets.token_urlsafe(32)"
@@ -101,20 +105,17 @@ def mint(config: SessionConfig) -> str:
 
 
 def _check_times(config: SessionConfig) -> None:
-    zero = timedelta()
-    for name in ("idle_timeout", "storage_timeout"):
-        value: object = getattr(config, name)
-        if not isinstance(value, timedelta) or value <= zero:
-            raise ConfigError(f"{name} must be a timedelta above zero, such as timedelta(minutes=30)")
-    if config.idle_timeout > timedelta(days=36500) or config.storage_timeout > timedelta(days=1):
-        raise ConfigError("idle_timeout may be at most 100 years, storage_timeout at most a day")
-    absolute: object = config.absolute_timeout
-    if absolute is None:
-        return
-    if not isinstance(absolute, timedelta) or absolute < config.idle_timeout:
-        raise ConfigError("absolute_timeout must be a timedelta of at least idle_timeout, or None for no limit")
-    if absolute > timedelta(days=36500):
-        raise ConfigError("absolute_timeout may be at most 100 years; None means no limit")
+    _check_duration("idle_timeout", config.idle_timeout, timedelta(minutes=30))
+    _check_duration("storage_timeout", config.storage_timeout, timedelta(seconds=5))
+    if config.absolute_timeout is not None:
+        _check_duration("absolute_timeout", config.absolute_timeout, timedelta(hours=24))
+        if config.absolute_timeout < config.idle_timeout:
+            raise ConfigError("absolute_timeout must be at least idle_timeout; None means no limit")
+
+
+def _check_duration(name: str, value: object, example: timedelta) -> None:
+    if not isinstance(value, timedelta) or not timedelta() < value <= _LONGEST:
+        raise ConfigError(f"{name} must be a timedelta above zero, at most 100 years, such as {example!r}")
 
 
 def _check_touch(interval: object, idle: timedelta) -> None:
@@ -123,13 +124,16 @@ def _check_touch(interval: object, idle: timedelta) -> None:
 
 
 def _check_choices(config: SessionConfig) -> None:
-    if config.on_owner_limit not in {"evict_oldest", "refuse"}:
+    if config.on_owner_limit not in ("evict_oldest", "refuse"):
         raise ConfigError(f"on_owner_limit must be 'evict_oldest' or 'refuse', not {config.on_owner_limit!r}")
     _check_count("max_size", config.max_size)
     if config.max_sessions_per_owner is not None:
         _check_count("max_sessions_per_owner", config.max_sessions_per_owner)
-    prefix: object = config.key_prefix
-    if not isinstance(prefix, str) or not prefix or not prefix.isprintable() or len(prefix) > 128:
+    _check_prefix(config.key_prefix)
+
+
+def _check_prefix(prefix: object) -> None:
+    if not isinstance(prefix, str) or not prefix.isprintable() or not 0 < len(prefix) <= 128:
         raise ConfigError(
             "key_prefix must be 1 to 128 printable characters; without one, reset() could not tell "
             "sessions from anything else in the storage"
@@ -141,32 +145,28 @@ def _check_count(name: str, value: object) -> None:
         raise ConfigError(f"{name} must be a whole number of at least 1")
 
 
-def _check_flags_and_calls(config: SessionConfig) -> None:
-    flags = (
-        "cookie_secure",
-        "cookie_http_only",
-        "cookie_session_only",
-        "cookie_partitioned",
-        "save_on_server_error",
-    )
-    for name in flags:
+def _check_flags(config: SessionConfig) -> None:
+    for name in _FLAGS:
         if type(getattr(config, name)) is not bool:
             raise ConfigError(f"{name} must be True or False")
-    for name in ("id_generator", "clock", "skip", "on_error", "on_event"):
-        value: object = getattr(config, name)
-        if not callable(value) and (value is not None or name in {"id_generator", "clock"}):
-            raise ConfigError(f"{name} must be callable")
-    storage: object = config.storage
-    missing = [f for f in ("load", "create", "replace", "move", "touch", "delete", "clear") if not hasattr(storage, f)]
-    if missing or isinstance(storage, type):
+
+
+def _check_calls(config: SessionConfig) -> None:
+    for name in ("id_generator", "clock"):
+        if not callable(getattr(config, name)):
+            raise ConfigError(f"{name} must be callable; leave it out for the default")
+    for name in ("skip", "on_error", "on_event"):
+        if not callable(getattr(config, name) or callable):
+            raise ConfigError(f"{name} must be callable, or None")
+
+
+def _check_storage(storage: object) -> None:
+    if isinstance(storage, type) or not all(callable(getattr(storage, name, None)) for name in _STORAGE_METHODS):
         raise ConfigError("storage must be an object with the methods of sessioncore.Storage, such as MemoryStorage()")
 
 
 def _check_places(config: SessionConfig) -> None:
-    extractor: object = config.extractor
-    if not isinstance(extractor, Extractor):
-        raise ConfigError("extractor must be an Extractor, such as from_cookie('__Host-session_id')")
-    for place in places(extractor):
+    for place in _checked_places(config.extractor):
         if place.source is Source.COOKIE:
             check_cookie(
                 place.key,
@@ -177,5 +177,16 @@ def _check_places(config: SessionConfig) -> None:
                 same_site=config.cookie_same_site,
                 partitioned=config.cookie_partitioned,
             )
-        elif place.source is Source.HEADER and not _HEADER_NAME.fullmatch(place.key):
-            raise ConfigError(f"{place.key!r} cannot be a header name")
+        elif place.source is Source.HEADER and not is_token(place.key):
+            raise ConfigError(f"{place.key!r} cannot be a header name: use letters, digits and '-'")
+
+
+def _checked_places(extractor: object) -> list[Extractor]:
+    if not isinstance(extractor, Extractor):
+        raise ConfigError("extractor must be an Extractor, such as from_cookie('__Host-session_id')")
+    found = list(places(extractor))
+    for place in found:
+        source: object = place.source
+        if not callable(place.extract) or source not in (*Source,) or not all(map(is_token, place.vary)):
+            raise ConfigError("an Extractor needs a function, a Source, and in vary the names of request headers")
+    return found

@@ -8,6 +8,7 @@ write the Set-Cookie line.
 
 import re
 from collections.abc import Sequence
+from typing import TypeGuard
 
 from msgspec import Struct
 
@@ -18,7 +19,7 @@ __all__ = ["AmbiguousID", "CookieWriter", "check_cookie", "cookie_pair", "is_tok
 MAX_AGE_CAP = 400 * 24 * 3600  # seconds; browsers cut longer ones (RFC 6265bis, section 5.5)
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110, section 5.6.2
 _PATH = re.compile(r"/[!-+\--:<-~]*")  # av-octets less comma and space: nothing that could end the attribute
-_DOMAIN = re.compile(r"\.?[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
+_DOMAIN = re.compile(r"\.?(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?\.)*[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?")
 
 
 class AmbiguousID(Exception):
@@ -40,6 +41,8 @@ def read_cookie(headers: Sequence[bytes], name: bytes) -> str | None:
         if name not in header:  # most visitors carry other cookies only
             continue
         for pair in header.split(b";"):
+            if name not in pair:
+                continue
             key, equals, value = pair.partition(b"=")
             if equals and key.strip(b" \t") == name:
                 value = value.strip(b" \t")
@@ -49,9 +52,9 @@ def read_cookie(headers: Sequence[bytes], name: bytes) -> str | None:
     return None if found is None else found.decode("latin-1")
 
 
-def is_token(text: str) -> bool:
+def is_token(text: object) -> TypeGuard[str]:
     """Tell whether `text` can be a cookie or header name (a token of RFC 9110)."""
-    return _TOKEN.fullmatch(text) is not None
+    return isinstance(text, str) and _TOKEN.fullmatch(text) is not None
 
 
 def cookie_pair(name: str, session_id: str) -> str:
@@ -107,11 +110,11 @@ class CookieWriter(Struct, frozen=True):
 def check_cookie(
     name: str,
     *,
-    path: str,
-    domain: str | None,
+    path: object,
+    domain: object,
     secure: bool,
     http_only: bool,
-    same_site: str,
+    same_site: object,
     partitioned: bool,
 ) -> None:
     """Refuse what a browser would drop or an attacker could use.
@@ -123,13 +126,13 @@ def check_cookie(
     """
     if not is_token(name) or len(name) > 256:
         raise ConfigError(f"{name!r} cannot be a cookie name: use up to 256 letters, digits, '-' and '_'")
-    if not _PATH.fullmatch(path) or len(path) > 1024:
+    if not isinstance(path, str) or not _PATH.fullmatch(path) or len(path) > 1024:
         raise ConfigError(
             "cookie_path must begin with '/' and hold no space, comma, ';', control or non-ASCII character"
         )
-    if domain is not None and (not _DOMAIN.fullmatch(domain) or len(domain) > 253):
+    if domain is not None and (not isinstance(domain, str) or not _DOMAIN.fullmatch(domain) or len(domain) > 253):
         raise ConfigError("cookie_domain must be a plain host name such as 'example.com', or None")
-    if same_site not in {"lax", "strict", "none"}:
+    if same_site not in ("lax", "strict", "none"):
         raise ConfigError(f"cookie_same_site must be 'lax', 'strict' or 'none', not {same_site!r}")
     _check_promises(name.lower(), path, domain, secure=secure, http_only=http_only)
     if same_site == "none" and not secure:
@@ -138,7 +141,7 @@ def check_cookie(
         raise ConfigError("cookie_partitioned=True needs cookie_secure=True: browsers drop the cookie otherwise")
 
 
-def _check_promises(lowered: str, path: str, domain: str | None, *, secure: bool, http_only: bool) -> None:
+def _check_promises(lowered: str, path: object, domain: object, *, secure: bool, http_only: bool) -> None:
     """Hold a cookie to its name's prefix; browsers compare the prefix case-insensitively, so do we."""
     if lowered.startswith(("__host-", "__secure-", "__http-")) and not secure:
         raise ConfigError(

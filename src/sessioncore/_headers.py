@@ -19,20 +19,19 @@ _UNSHARED = frozenset({b"private", b"no-store"})
 def revise(
     headers: Pairs, added: Iterable[tuple[str, str]], vary: Sequence[str], cookies: Collection[str]
 ) -> list[tuple[bytes, bytes]]:
-    """Return new headers: `headers` in their order, then `added`; Vary merged, caching forbidden where a cookie is set.
+    """Return new headers: `headers` in their order, then `added`; Vary merged, caching forbidden where an ID is sent.
 
     `cookies` are the names that only the core may set; the application's own are dropped with a warning.
     """
     result = [(bytes(name), bytes(value)) for name, value in headers]
+    names = [name.lower() for name, _ in result]
+    if b"set-cookie" in names:
+        result = _without_cookies(result, cookies)
     extra = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in added]
     if extra:
-        if any(name == b"set-cookie" for name, _ in extra):
-            result = _without_cookies(result, cookies)
-        result = _unshared(result)
-        replaced = {name for name, _ in extra if name != b"set-cookie"}
-        result = [(name, value) for name, value in result if name.lower() not in replaced]
+        result = _unshared(result, {name for name, _ in extra if name != b"set-cookie"})
     if vary:
-        result = _vary(result, vary)
+        result = _vary(result, vary) if b"vary" in names else [*result, (b"vary", ", ".join(vary).encode("ascii"))]
     return result + extra
 
 
@@ -42,7 +41,7 @@ def _vary(headers: list[tuple[bytes, bytes]], names: Sequence[str]) -> list[tupl
     missing = [name.encode("ascii") for name in names if name.lower().encode("ascii") not in known]
     if b"*" in known or not missing:
         return headers
-    merged = b", ".join([*present, *missing])
+    merged = b", ".join([*filter(None, present), *missing])
     result: list[tuple[bytes, bytes]] = []
     for name, value in headers:
         if name.lower() != b"vary":
@@ -50,24 +49,33 @@ def _vary(headers: list[tuple[bytes, bytes]], names: Sequence[str]) -> list[tupl
         elif merged:  # in the place of the first one; the others are part of it
             result.append((name, merged))
             merged = b""
-    return result if not merged else [*result, (b"vary", merged)]
+    return result
 
 
-def _unshared(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """RFC 9111: Set-Cookie alone does not keep a shared cache from storing a response."""
-    given = b",".join(value for name, value in headers if name.lower() == b"cache-control")
-    if _UNSHARED.isdisjoint(part.strip().lower() for part in given.split(b",")):
-        headers = [(name, value) for name, value in headers if name.lower() != b"cache-control"]
-        headers.append((b"cache-control", b"no-store"))
-    return headers
+def _unshared(headers: list[tuple[bytes, bytes]], replaced: Collection[bytes]) -> list[tuple[bytes, bytes]]:
+    """RFC 9111: Set-Cookie alone does not keep a shared cache from storing a response.
+
+    Nor does Cache-Control where a cache was given a field of its own (RFC 9213).
+    """
+    kept: list[tuple[bytes, bytes]] = []
+    given: list[tuple[bytes, bytes]] = []
+    for name, value in headers:
+        lowered = name.lower()
+        if lowered == b"cache-control":
+            given.append((name, value))
+        elif lowered not in replaced and not lowered.endswith(b"-cache-control") and lowered != b"surrogate-control":
+            kept.append((name, value))
+    directives = b",".join(value for _, value in given).split(b",")
+    if _UNSHARED.isdisjoint(part.strip().lower() for part in directives):
+        given = [(b"cache-control", b"no-store")]
+    return kept + given
 
 
 def _without_cookies(headers: list[tuple[bytes, bytes]], names: Collection[str]) -> list[tuple[bytes, bytes]]:
-    """RFC 6265bis, section 4.1.1: one response must not set one cookie twice."""
+    """RFC 6265bis, section 4.1.1: one response must not set one cookie twice; and only the core sets this one."""
     kept: list[tuple[bytes, bytes]] = []
     for name, value in headers:
-        cookie = value.partition(b"=")[0].strip() if name.lower() == b"set-cookie" else b""
-        if cookie and cookie.decode("latin-1") in names:
+        if name.lower() == b"set-cookie" and value.partition(b"=")[0].strip().decode("latin-1") in names:
             _logger.warning("the application set the session's own cookie; that header was dropped")
         else:
             kept.append((name, value))

@@ -8,7 +8,7 @@ session.
 import secrets
 from hashlib import sha256
 
-__all__ = ["handle_of", "is_handle", "is_id", "new_id"]
+__all__ = ["consists_of", "handle_of", "is_handle", "is_id", "new_id"]
 
 MIN_LENGTH, MAX_LENGTH = 22, 256  # 22 characters of base64url hold the 128 bits of ASVS 7.2.3
 _ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"
@@ -22,9 +22,7 @@ def new_id() -> str:
 
 def is_id(text: str) -> bool:
     """Tell whether `text` has the form of an ID: 22 to 256 characters of `A-Za-z0-9_-`."""
-    return (
-        MIN_LENGTH <= len(text) <= MAX_LENGTH and text.isascii() and not text.encode("ascii").translate(None, _ALPHABET)
-    )
+    return MIN_LENGTH <= len(text) <= MAX_LENGTH and consists_of(text, _ALPHABET)
 
 
 def handle_of(session_id: str) -> str:
@@ -37,4 +35,9 @@ def handle_of(session_id: str) -> str:
 
 def is_handle(text: str) -> bool:
     """Tell whether `text` has the form of a handle; checked before it becomes part of a key."""
-    return len(text) == 64 and text.isascii() and not text.encode("ascii").translate(None, _HEX)
+    return len(text) == 64 and consists_of(text, _HEX)
+
+
+def consists_of(text: str, alphabet: bytes) -> bool:
+    """Tell whether `text` is ASCII and every character of it stands in `alphabet`."""
+    return text.isascii() and not text.encode("ascii").translate(None, alphabet)

@@ -1,5 +1,6 @@
 """Typed keys: a name and a type that belong together, written down once."""
 
+import builtins
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
@@ -28,26 +29,22 @@ class SessionKey(Generic[T]):
     def __init__(
         self,
         name: str,
-        type: type[T] | Any,
+        annotation: builtins.type[T] | Any,
+        /,
         *,
         default: T | Any = UNSET,
         default_factory: Callable[[], T] | None = None,
     ) -> None:
-        if type_of(name) is not str or not name:
+        if not isinstance(name, str) or not name:  # pyright: ignore[reportUnnecessaryIsInstance]  # not every caller is type-checked
             raise ConfigError("a SessionKey needs a name")
         if default is not UNSET and default_factory is not None:
             raise ConfigError(f"SessionKey {name!r}: give default= or default_factory=, not both")
         if isinstance(default, (list, dict, set)):
             raise ConfigError(f"SessionKey {name!r}: a default that can change is shared by all; use default_factory=")
         self.name = name
-        self.type: Any = type
+        self.type: Any = annotation
         self.default: Any = default
         self.default_factory = default_factory
 
     def __repr__(self) -> str:
         return f"SessionKey({self.name!r}, {self.type!r})"
-
-
-def type_of(value: object) -> type:
-    """`type` is shadowed by the parameter that users write."""
-    return type(value)

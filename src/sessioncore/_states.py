@@ -1,6 +1,6 @@
 """The life of a session within one request, as a table.
 
-Five states, seven verbs. A pair that is not listed cannot happen or is refused;
+Five states, six verbs. A pair that is not listed cannot happen or is refused;
 `docs/lifecycle.md` shows this same table, and a test compares the two. What a
 verb does to storage is decided in `_plan`, not here.
 """

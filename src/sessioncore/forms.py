@@ -1,17 +1,21 @@
 """Reads one field of a request body, for adapters: `from_form` needs no more.
 
 The frameworks' own form parsers consume the body, each in its way, so an adapter
-reads the bytes, asks here, and lets the handler read the same bytes again.
+reads the bytes, asks here, and lets the handler read the same bytes again. What
+cannot be parsed holds no field: an ID is read here, nothing is validated.
 """
 
-from email.parser import BytesParser
-from email.policy import HTTP
+import re
 from urllib.parse import parse_qsl
 
 __all__ = ["MAX_FORM", "form_field", "is_form"]
 
 MAX_FORM = 1 << 20  # bytes; an ID stands in small forms, uploads are not searched for it
 _MAX_FIELDS = 1000
+_MAX_HEAD = 4096  # bytes of one part's header lines
+
+# `; name=value` or `; name="value"`, RFC 9110, section 5.6.6. Quoted text is passed over as a whole.
+_PARAMETER = re.compile(r';[ \t]*([!#$%&\'*+.^_`|~\w-]+)=(?:"((?:[^"\\]|\\.)*)"|([^;"\s]*))', re.ASCII)
 
 
 def is_form(content_type: str) -> bool:
@@ -21,14 +25,11 @@ def is_form(content_type: str) -> bool:
 
 
 def form_field(content_type: str, body: bytes, name: str) -> str | None:
-    """Return the first text field `name` of an urlencoded or multipart body of at most `MAX_FORM` bytes, or None.
-
-    What cannot be parsed holds no field: an ID is read here, nothing is validated.
-    """
+    """Return the first text field `name` of an urlencoded or multipart body of at most `MAX_FORM` bytes, or None."""
     if len(body) > MAX_FORM or not is_form(content_type):
         return None
     if content_type.lower().lstrip().startswith("multipart/"):
-        return _multipart(content_type, body, name)
+        return _multipart(_parameters(content_type).get("boundary", ""), body, name)
     try:
         pairs = parse_qsl(body.decode("utf-8"), keep_blank_values=True, max_num_fields=_MAX_FIELDS)
     except ValueError:  # not UTF-8, or too many fields
@@ -36,10 +37,33 @@ def form_field(content_type: str, body: bytes, name: str) -> str | None:
     return next((value for key, value in pairs if key == name), None)
 
 
-def _multipart(content_type: str, body: bytes, name: str) -> str | None:
-    head = b"Content-Type: " + content_type.encode("latin-1", "replace") + b"\r\n\r\n"
-    for part in BytesParser(policy=HTTP).parsebytes(head + body).iter_parts():
-        if part.get_param("name", header="content-disposition") == name and part.get_filename() is None:
-            payload = part.get_payload(decode=True)
-            return payload.decode("utf-8", "replace") if isinstance(payload, bytes) else None
+def _multipart(boundary: str, body: bytes, name: str) -> str | None:
+    """RFC 7578: parts between delimiter lines, none nested, none encoded."""
+    if not 0 < len(boundary) <= 70 or not boundary.isascii():
+        return None
+    delimiter = b"\r\n--" + boundary.encode("ascii")
+    for part in (b"\r\n" + body).split(delimiter, _MAX_FIELDS)[1:_MAX_FIELDS]:
+        if part.startswith(b"--"):  # the last delimiter; what follows is no part
+            return None
+        head, blank, payload = part.partition(b"\r\n\r\n")
+        if blank and len(head) <= _MAX_HEAD and _names(head, name):
+            return payload.decode("utf-8", "replace")
     return None
+
+
+def _names(head: bytes, name: str) -> bool:
+    """Tell whether these header lines are those of the text field `name`; a file is none."""
+    for line in head.decode("utf-8", "replace").split("\r\n"):
+        field, _, value = line.partition(":")
+        if field.lower() == "content-disposition":
+            given = _parameters(value)
+            return given.get("name") == name and "filename" not in given and "filename*" not in given
+    return False
+
+
+def _parameters(value: str) -> dict[str, str]:
+    """Return the parameters of a header value; of a repeated name, the first."""
+    found: dict[str, str] = {}
+    for match in _PARAMETER.finditer(value):
+        found.setdefault(match[1].lower(), match[3] if match[2] is None else match[2])
+    return found

@@ -1,0 +1,199 @@
+"""How classes of the common kinds are taken apart into plain parts and put together again.
+
+What a value held goes back as it was: no converter or validator sees values a second
+time that went through it before. attrs and pydantic are not dependencies; their
+classes are known by what they carry.
+"""
+
+import contextlib
+import dataclasses
+import enum
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+import msgspec
+
+from sessioncore._errors import ConfigError
+
+__all__ = ["Accessors", "accessors", "has_shape"]
+
+Accessors: TypeAlias = tuple[Callable[[Any], Any], Callable[[Any], Any]]
+Default: TypeAlias = Callable[[Any], Any] | None  # from the instance; None: the field may stay unset
+
+_ABSENT = object()
+
+
+def has_shape(cls: Any) -> bool:
+    """Tell whether `cls` is of a kind that this module takes apart by itself."""
+    if cls in {msgspec.Struct, enum.Enum, enum.Flag, enum.IntEnum, enum.IntFlag, enum.StrEnum}:
+        return False
+    return (
+        issubclass(cls, (msgspec.Struct, enum.Enum))
+        or dataclasses.is_dataclass(cls)
+        or hasattr(cls, "__attrs_attrs__")
+        or hasattr(cls, "__pydantic_fields_set__")
+        or hasattr(cls, "_field_defaults")
+    )
+
+
+def accessors(cls: Any) -> Accessors:
+    """Return the pair of functions that takes an instance apart and builds it again.
+
+    Raises:
+        ConfigError: it takes more than the fields to build one.
+    """
+    if not has_shape(cls):
+        raise ConfigError(
+            f"{cls.__qualname__} is no Struct, dataclass, attrs class, NamedTuple, Enum or pydantic model: "
+            "pass encode= and decode="
+        )
+    if issubclass(cls, enum.Flag):
+        return _flag_bits, cls
+    if issubclass(cls, enum.Enum):
+        return _member_name, cls.__getitem__
+    if issubclass(cls, msgspec.Struct):
+        return _struct(cls)
+    if hasattr(cls, "__pydantic_fields_set__"):
+        return _model(cls)
+    if hasattr(cls, "__attrs_attrs__"):
+        return _record(cls, _attrs_defaults(cls), "__attrs_post_init__")
+    if dataclasses.is_dataclass(cls):
+        return _record(cls, _dataclass_defaults(cls), "__post_init__")
+    return _named_tuple(cls)
+
+
+def _flag_bits(member: Any) -> int:
+    return int(member.value)
+
+
+def _member_name(member: Any) -> str:
+    return str(member.name)
+
+
+def _required(_: object) -> Any:
+    raise TypeError("a field without a default is missing")
+
+
+def _constant(value: Any) -> Default:
+    return lambda _: value
+
+
+def _made(factory: Callable[[], Any]) -> Default:
+    return lambda _: factory()
+
+
+def _read(names: "Mapping[str, Any] | tuple[str, ...]") -> Callable[[Any], dict[str, Any]]:
+    return lambda value: {name: part for name in names if (part := getattr(value, name, _ABSENT)) is not _ABSENT}
+
+
+def _struct(cls: Any) -> Accessors:
+    names: tuple[str, ...] = cls.__struct_fields__
+    put = msgspec.structs.force_setattr
+
+    def build(parts: dict[str, Any]) -> Any:
+        known = {name: parts[name] for name in names if name in parts}
+        value = cls(**known)
+        if hasattr(value, "__post_init__"):  # it may have changed fields that are as they should be
+            for name, part in known.items():
+                put(value, name, part)
+        return value
+
+    return _read(names), build
+
+
+def _named_tuple(cls: Any) -> Accessors:
+    names: tuple[str, ...] = cls._fields
+    defaults: dict[str, Any] = cls._field_defaults
+
+    def build(parts: dict[str, Any]) -> Any:
+        return cls._make([parts[name] if name in parts else defaults[name] for name in names])
+
+    return _read(names), build
+
+
+def _record(cls: Any, defaults: Mapping[str, Default], hook: str) -> Accessors:
+    """A dataclass or attrs class, built without its constructor, whose converters may not take converted values."""
+    foreign = [base.__name__ for base in cls.__mro__[:-1] if base.__module__ == "builtins"]
+    if foreign:
+        raise ConfigError(f"{cls.__qualname__} inherits from {foreign[0]}: pass encode= and decode=")
+    finish = getattr(cls, hook, None)
+    if finish is not None and len(inspect.signature(finish).parameters) > 1:
+        raise ConfigError(f"{cls.__qualname__} has an InitVar, which no instance keeps: pass encode= and decode=")
+
+    def build(parts: dict[str, Any]) -> Any:
+        value = cls.__new__(cls)
+        for name, default in defaults.items():
+            if name in parts:
+                object.__setattr__(value, name, parts[name])
+            elif default is not None:
+                object.__setattr__(value, name, default(value))
+        if finish is not None:
+            # For attributes that are no fields. It may refuse finished fields, or finish them again.
+            with contextlib.suppress(Exception):
+                finish(value)
+            for name in defaults:
+                if name in parts:
+                    object.__setattr__(value, name, parts[name])
+        return value
+
+    return _read(defaults), build
+
+
+def _dataclass_defaults(cls: Any) -> dict[str, Default]:
+    found: dict[str, Default] = {}
+    for field in dataclasses.fields(cls):
+        if field.default is not dataclasses.MISSING:
+            found[field.name] = _constant(field.default)
+        elif field.default_factory is not dataclasses.MISSING:
+            found[field.name] = _made(field.default_factory)
+        else:
+            found[field.name] = _required if field.init else None
+    return found
+
+
+def _attrs_defaults(cls: Any) -> dict[str, Default]:
+    import attr  # noqa: PLC0415 - loaded already, since `cls` is its work; never a dependency
+
+    found: dict[str, Default] = {}
+    for field in cls.__attrs_attrs__:
+        if field.default is attr.NOTHING:
+            found[field.name] = _required if field.init else None
+        elif isinstance(field.default, attr.Factory):  # type: ignore[arg-type]  # a class, declared as a function
+            make = field.default
+            found[field.name] = make.factory if make.takes_self else _made(make.factory)
+        else:
+            found[field.name] = _constant(field.default)
+    return found
+
+
+def _model(cls: Any) -> Accessors:
+    """A pydantic model, by its state as `copy` and equality know it: fields, which were set, extra and private ones."""
+
+    def take(value: Any) -> list[Any]:
+        fields = {name: value.__dict__[name] for name in cls.model_fields if name in value.__dict__}
+        unset = [name for name in fields if name not in value.__pydantic_fields_set__]
+        return [fields, unset, value.__pydantic_extra__, value.__pydantic_private__]
+
+    def build(parts: list[Any]) -> Any:
+        stored, unset, extra, private = parts
+        fields: dict[str, Any] = {}
+        for name, field in cls.model_fields.items():
+            if name in stored:
+                fields[name] = stored[name]
+            elif field.is_required():
+                _required(field)
+            else:
+                fields[name] = field.get_default(call_default_factory=True, validated_data=fields)
+        value = cls.__new__(cls)
+        value.__setstate__(
+            {
+                "__dict__": fields,
+                "__pydantic_fields_set__": {name for name in stored if name in fields and name not in unset},
+                "__pydantic_extra__": extra,
+                "__pydantic_private__": private,
+            }
+        )
+        return value
+
+    return take, build
