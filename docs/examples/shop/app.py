@@ -1,0 +1,240 @@
+"""The shop: its store of sessions, and one function for each thing a visitor can do.
+
+Look for `session.` to see all that the library is asked to do here.
+"""
+
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from functools import wraps
+from pathlib import Path
+
+import anyio
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from sessioncore import RequestView, Session, SessionConfig, SessionEvent, SessionStore, SQLiteStorage
+from sessioncore_asgi import SessionMiddleware, get_session
+
+from .auth import CSRF, USERS, device_of, find_user, form_is_ours, new_token
+from .pages import HERE, Note, leave_note, page, redirect
+from .shop import CART, CATALOGUE, Cart, Line, Product
+
+__all__ = ["build"]
+
+REMEMBERED = timedelta(days=14)
+Form = dict[str, str]
+Handler = Callable[[Request], Awaitable[Response]]
+FormHandler = Callable[[Request, Session, Form], Awaitable[Response]]
+
+
+def build(database: Path) -> Starlette:
+    """Return the application; its sessions live in the file `database`."""
+    events: deque[SessionEvent] = deque(maxlen=200)
+    config = SessionConfig.development(  # plain http; on the web: SessionConfig(...), which insists on https
+        storage=SQLiteStorage(database),
+        idle_timeout=timedelta(minutes=30),
+        absolute_timeout=timedelta(days=30),
+        skip=_is_static,
+        on_event=events.appendleft,
+    )
+    store = SessionStore(config)
+    for kind in (Cart, Line, Note):  # named, so that the classes may move to another module
+        store.register_type(kind, name=kind.__name__)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncGenerator[None]:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_sweep, store)
+            yield
+            tasks.cancel_scope.cancel()
+
+    app = Starlette(
+        routes=ROUTES,
+        middleware=[Middleware(SessionMiddleware, store=store)],
+        exception_handlers={404: missing},
+        lifespan=lifespan,
+    )
+    app.state.events = events
+    return app
+
+
+def _is_static(request: RequestView) -> bool:
+    """Style sheets need no session, so they get none, and cost no look into the database."""
+    return request.path.startswith("/static/")
+
+
+async def _sweep(store: SessionStore) -> None:
+    """Remove what has expired; nobody can load it any more, but it takes up room."""
+    while True:
+        await store.purge_expired()
+        await anyio.sleep(3600)
+
+
+def form(handler: FormHandler) -> Handler:
+    """Give a handler the session and the form's fields, once it is sure that the form is ours."""
+
+    @wraps(handler)
+    async def guarded(request: Request) -> Response:
+        session = await get_session(request)
+        fields = {name: value for name, value in (await request.form()).items() if isinstance(value, str)}
+        if not form_is_ours(request, session, fields):
+            return await page(request, "message.html", 403, title="That page is out of date", text=STALE)
+        return await handler(request, session, fields)
+
+    return guarded
+
+
+STALE = "It was from before you signed in or out, or not from this shop. Nothing was changed: open it again and retry."
+
+
+# -- the shop floor: no account needed
+
+
+async def catalogue(request: Request) -> Response:
+    """Show what there is. Nothing is stored for visitors who only look."""
+    return await page(request, "catalogue.html", products=CATALOGUE.values())
+
+
+async def show_cart(request: Request) -> Response:
+    """Show the cart."""
+    return await page(request, "cart.html", products=CATALOGUE)
+
+
+@form
+async def add(_: Request, session: Session, fields: Form) -> Response:
+    """Put one piece into the cart; for a stranger, this is where a session begins."""
+    product = _product(fields)
+    if session.fresh:
+        session[CSRF] = new_token()
+    session.mutate(CART, lambda cart: cart.change(product, +1))
+    leave_note(session, f"{product.name} is in your cart.")
+    return redirect(f"/#{product.sku}")
+
+
+@form
+async def change(_: Request, session: Session, fields: Form) -> Response:
+    """One more or one fewer: a step, not a number, so that two tabs add up."""
+    product, step = _product(fields), +1 if fields.get("step") == "more" else -1
+    session.mutate(CART, lambda cart: cart.change(product, step))
+    return redirect("/cart")
+
+
+@form
+async def remove(_: Request, session: Session, fields: Form) -> Response:
+    """Take a product out of the cart."""
+    product = _product(fields)
+    session.mutate(CART, lambda cart: cart.without(product))
+    return redirect("/cart")
+
+
+def _product(fields: Form) -> Product:
+    product = CATALOGUE.get(fields.get("sku", ""))
+    if product is None:
+        raise HTTPException(404)
+    return product
+
+
+# -- signing in and out
+
+
+async def show_login(request: Request) -> Response:
+    """Ask who is there."""
+    return await page(request, "login.html", users=USERS.values())
+
+
+@form
+async def login(request: Request, session: Session, fields: Form) -> Response:
+    """Sign in: the cart stays, the ID changes, and whoever knew the old one has nothing."""
+    user = find_user(fields.get("name", ""), fields.get("password", ""))
+    if user is None:
+        return await page(request, "login.html", 401, users=USERS.values(), wrong=True)
+    before = None if session.fresh else session.handle
+    remember = "remember" in fields
+    await session.login(user.id, device=device_of(request.headers.get("user-agent", "")), remembered=remember)
+    session[CSRF] = new_token()
+    session.set_idle_timeout(REMEMBERED if remember else None)
+    leave_note(session, f"Welcome, {user.name}.", moved_from=before)
+    return redirect("/cart" if session[CART].lines else "/devices")
+
+
+@form
+async def logout(_: Request, session: Session, __: Form) -> Response:
+    """Sign out: when this returns, the session is gone for every process and every copy of the cookie."""
+    await session.destroy()
+    return redirect("/goodbye")
+
+
+async def goodbye(request: Request) -> Response:
+    """Confirm it, without starting a new session only to say so."""
+    return await page(request, "message.html", title="You are signed out", text="Your session has ended. See you soon.")
+
+
+# -- the user's devices
+
+
+async def devices(request: Request) -> Response:
+    """List the sessions of the user, by their handles: those name a session and open nothing."""
+    session = await get_session(request)
+    if session.owner is None:
+        return redirect("/login")
+    return await page(request, "devices.html", sessions=await session.store.sessions_of(session.owner))
+
+
+@form
+async def sign_out_one(_: Request, session: Session, fields: Form) -> Response:
+    """End one session, if it is the user's own."""
+    if session.owner is None:
+        return redirect("/login")
+    if await session.store.revoke(fields.get("handle", ""), owner=session.owner):
+        leave_note(session, "That device is signed out.")
+    return redirect("/devices")
+
+
+@form
+async def sign_out_others(_: Request, session: Session, __: Form) -> Response:
+    """End all sessions of the user but this one."""
+    if session.owner is None:
+        return redirect("/login")
+    count = await session.store.revoke_all(session.owner, keep=session)
+    leave_note(session, f"Other devices signed out: {count}.")
+    return redirect("/devices")
+
+
+# -- behind the counter
+
+
+async def events(request: Request) -> Response:
+    """Show what the library reports. A real shop sends this to its logs, and shows it to no visitor."""
+    return await page(request, "events.html", events=list(request.app.state.events))
+
+
+async def missing(request: Request, _: Exception) -> Response:
+    """Answer for addresses that lead nowhere."""
+    if request.url.path.startswith("/static/"):
+        return PlainTextResponse("Not found", 404)  # skipped, see `build`: there is no session to make a page with
+    return await page(request, "message.html", 404, title="Nothing here", text="This shelf is empty.")
+
+
+ROUTES = [
+    Route("/", catalogue),
+    Route("/cart", show_cart),
+    Route("/cart/add", add, methods=["POST"]),
+    Route("/cart/change", change, methods=["POST"]),
+    Route("/cart/remove", remove, methods=["POST"]),
+    Route("/login", show_login),
+    Route("/login", login, methods=["POST"]),
+    Route("/logout", logout, methods=["POST"]),
+    Route("/goodbye", goodbye),
+    Route("/devices", devices),
+    Route("/devices/sign-out", sign_out_one, methods=["POST"]),
+    Route("/devices/sign-out-others", sign_out_others, methods=["POST"]),
+    Route("/events", events),
+    Mount("/static", StaticFiles(directory=HERE / "static")),
+]

@@ -1,0 +1,101 @@
+"""Turns values into pages, and keeps the notes that the next page shows."""
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+from msgspec import Struct
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.templating import Jinja2Templates
+
+from sessioncore import Session, SessionKey
+from sessioncore_asgi import get_session
+
+from .auth import CSRF, USERS
+from .shop import CART
+
+__all__ = ["HERE", "Note", "leave_note", "page", "redirect"]
+
+HERE = Path(__file__).parent
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; "
+    "base-uri 'none'; frame-ancestors 'none'",
+    "Cache-Control": "no-store",  # so that the Back button shows nothing after signing out
+    "Referrer-Policy": "same-origin",
+}
+
+
+class Note(Struct, frozen=True):
+    """A message for the next page."""
+
+    text: str
+    moved_from: str | None = None  # the session's former handle, if it has just changed
+
+
+NOTES: SessionKey[list[Note]] = SessionKey("notes", list[Note], default_factory=list)
+
+
+def leave_note(session: Session, text: str, moved_from: str | None = None) -> None:
+    """Let the visitor's next page say something."""
+    session.mutate(NOTES, lambda notes: [*notes, Note(text, moved_from)])
+
+
+def take_notes(session: Session) -> list[Note]:
+    """Return the notes and remove them; one that another tab leaves meanwhile stays."""
+    notes = session[NOTES]
+    if notes:
+        session.mutate(NOTES, lambda now: [note for note in now if note not in notes])
+    return notes
+
+
+async def page(request: Request, template: str, status: int = 200, **context: Any) -> Response:
+    """Render a page with what all pages show: cart, user, notes and the state of the session."""
+    session = await get_session(request)
+    context |= {
+        "session": session,
+        "cart": session[CART],
+        "csrf_field": Markup('<input type="hidden" name="csrf" value="{}">').format(session[CSRF]),
+        "user": USERS.get(session.owner or ""),
+        "notes": take_notes(session),
+    }
+    return _templates.TemplateResponse(request, template, context, status_code=status, headers=HEADERS)
+
+
+def redirect(path: str) -> Response:
+    """Go on to another page, with GET, after a form."""
+    return RedirectResponse(path, 303)
+
+
+def _money(amount: Decimal) -> str:
+    return f"€\u2009{amount:.2f}"
+
+
+def _short(handle: str) -> str:
+    return f"{handle[:10]}…"
+
+
+def _ago(moment: datetime) -> str:
+    seconds = (datetime.now(UTC) - moment).total_seconds()
+    if seconds < 60:
+        return "just now"
+    return f"{_span(seconds)} ago"
+
+
+def _ahead(moment: datetime) -> str:
+    return f"in {_span((moment - datetime.now(UTC)).total_seconds())}"
+
+
+def _span(seconds: float) -> str:
+    for name, size in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        count = round(seconds / size)
+        if count:
+            return f"{count} {name}{'s' if count > 1 else ''}"
+    return "less than a minute"
+
+
+_templates = Jinja2Templates(HERE / "templates")
+_templates.env.filters |= {"money": _money, "short": _short, "ago": _ago, "ahead": _ahead}
+_templates.env.trim_blocks = _templates.env.lstrip_blocks = True
