@@ -38,7 +38,7 @@ from sessioncore._info import SessionInfo
 from sessioncore._keys import SessionKey
 from sessioncore._session import Session
 from sessioncore._store import SessionStore
-from sessioncore.storage import MemoryStorage, Storage, Stored
+from sessioncore.storage import MemoryStorage, SQLiteStorage, Storage, Stored
 
 __all__ = [
     "CodecError",
@@ -53,6 +53,7 @@ __all__ = [
     "OwnerLimitReached",
     "RequestView",
     "ResponseStarted",
+    "SQLiteStorage",
     "Session",
     "SessionConfig",
     "SessionError",

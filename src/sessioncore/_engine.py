@@ -31,7 +31,7 @@ class Engine:
         self.config = config
         self.codec = Codec()
         self.events = Events(config.on_event, config.clock)
-        self.calls = StorageCalls(config.timeout_seconds, self.events)
+        self.calls = StorageCalls(config.storage, config.timeout_seconds, self.events)
         self.owners = Owners(config, self.calls, self.events)
         self.committer = Committer(config, self.codec, self.calls, self.events, self.owners)
         self.places = tuple(places(config.extractor))

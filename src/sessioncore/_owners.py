@@ -4,6 +4,9 @@ The storage's index says which keys to look at; the records say the truth. So a
 lagging index can neither list nor revoke a stranger's session.
 """
 
+from collections.abc import Iterable, Iterator
+from itertools import islice
+
 import anyio
 from msgspec import UNSET, Struct
 
@@ -48,18 +51,17 @@ class Owners:
 
     async def sessions(self, owner: str) -> list[Owned]:
         """Return the owner's live sessions, oldest first."""
-        prefix = self._config.key_prefix
-        keys = await self._calls.run("owned_keys", self._config.storage.owned_keys(prefix + owner))
-        handles = [key.removeprefix(prefix) for key in keys]
-        found = [owned for owned in await self._load_all(handles) if owned.record.owner == owner]
-        return sorted(found, key=lambda owned: owned.age_rank)
+        found = await self._look(owner)
+        now = self._config.clock()
+        theirs = [one for one in found.values() if one is not None and one.record.owner == owner and one.expires > now]
+        return sorted(theirs, key=lambda owned: owned.age_rank)
 
     async def revoke(self, handle: str, owner: str | None) -> bool:
         """End one session; with `owner`, only if it is theirs."""
         if not is_handle(handle):
             return False
         if owner is not None:
-            owned = await self._load(handle)
+            owned = (await self._load_all([handle])).get(handle)
             if owned is None or owned.record.owner != owner:
                 return False
         ended = await self._calls.run("delete", self._config.storage.delete(self._config.key_prefix + handle))
@@ -72,15 +74,20 @@ class Owners:
 
         A request in flight may move a session to a new ID between the listing and the
         deletion. The index moves with it, so the next look finds it under its new name.
+        A record that cannot be read here, say of a newer version, ends too: the index vouches for it.
         """
         started = self._config.clock()
         ended = 0
         while True:
-            owned = [o for o in await self.sessions(owner) if o.handle != keep and o.record.created_at <= started]
-            if not owned:
+            doomed = [
+                handle
+                for handle, one in (await self._look(owner)).items()
+                if handle != keep and (one is None or (one.record.owner == owner and one.record.created_at <= started))
+            ]
+            if not doomed:
                 return ended
-            for one in owned:
-                ended += await self.revoke(one.handle, None)
+            for handle in doomed:
+                ended += await self.revoke(handle, None)
 
     async def admit(self, draft: Draft, delta: Delta) -> None:
         """Refuse a login over the limit before anything is written.
@@ -123,33 +130,44 @@ class Owners:
         """Tell of a login that lost a race for the last place, and return its error."""
         return self._refused(draft.handle, draft.owner or "")
 
-    async def _load_all(self, handles: list[str]) -> list[Owned]:
+    async def _look(self, owner: str) -> dict[str, Owned | None]:
+        """Load what the index lists, by handle; None for what cannot be read.
+
+        A session that moves between the listing and its load is under neither key then;
+        so look again, until all that is listed is there, or is missing for the second time.
+        """
+        prefix, missing = self._config.key_prefix, set[str]()
+        while True:
+            keys = await self._calls.run("owned_keys", self._config.storage.owned_keys(prefix + owner))
+            handles = {key.removeprefix(prefix) for key in keys}
+            found = await self._load_all(handles)
+            if handles - found.keys() <= missing:
+                return found
+            missing = handles - found.keys()
+
+    async def _load_all(self, handles: Iterable[str]) -> dict[str, Owned | None]:
         """Load many sessions, some at a time, so that a storage that shares round trips can do so."""
-        found: list[Owned] = []
+        found: dict[str, Owned | None] = {}
         failed: list[SessionError] = []
 
         async def load(handle: str) -> None:
             try:
-                owned = await self._load(handle)
-            except SessionError as exc:
+                stored = await self._calls.run("load", self._config.storage.load(self._config.key_prefix + handle))
+            except SessionError as exc:  # raised below: a task group would wrap it
                 failed.append(exc)
             else:
-                if owned is not None:
-                    found.append(owned)
+                if stored is not None:
+                    found[handle] = self._owned(handle, stored)
 
-        for start in range(0, len(handles), AT_ONCE):
+        for some in batched(handles, AT_ONCE):
             async with anyio.create_task_group() as group:
-                for handle in handles[start : start + AT_ONCE]:
+                for handle in some:
                     group.start_soon(load, handle)
             if failed:
                 raise failed[0]
         return found
 
-    async def _load(self, handle: str) -> Owned | None:
-        key = self._config.key_prefix + handle
-        stored: Stored | None = await self._calls.run("load", self._config.storage.load(key))
-        if stored is None:
-            return None
+    def _owned(self, handle: str, stored: Stored) -> Owned | None:
         try:
             record = open_record(stored.data, self._config.max_size)
         except CorruptRecord as exc:
@@ -157,9 +175,14 @@ class Owners:
             return None
         now = self._config.clock()
         left = time_left(self._config, record.created_at, stored.ttl, now)
-        if left <= 0:
-            return None
         idle = record.idle or self._config.idle_seconds
         # A ttl that was cut at the absolute deadline says little about the last use; a write always does.
         last_seen = min(now, max(record.written_at, now - (idle - stored.ttl)))
         return Owned(handle, record, last_seen, now + left)
+
+
+def batched(items: Iterable[str], size: int) -> Iterator[list[str]]:
+    """Yield the items in lists of at most `size`."""
+    rest = iter(items)
+    while some := list(islice(rest, size)):
+        yield some

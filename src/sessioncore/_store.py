@@ -162,8 +162,11 @@ class SessionStore:
         return bool(ended)
 
     async def reset(self) -> int:
-        """End every session under this store's `key_prefix`, and touch nothing else; return how many."""
-        return await self._engine.calls.run("clear", self.storage.clear(self.config.key_prefix))
+        """End every session under this store's `key_prefix`, and touch nothing else; return how many.
+
+        Like `purge_expired` it works in batches and takes its time: `storage_timeout` does not apply.
+        """
+        return await self._engine.calls.run_long("clear", self.storage.clear(self.config.key_prefix))
 
     # -- owners
 
@@ -200,7 +203,7 @@ class SessionStore:
 
     async def purge_expired(self) -> int:
         """Remove expired records from storages that do not do so themselves; return how many."""
-        return await self._engine.calls.run("purge_expired", self.storage.purge_expired())
+        return await self._engine.calls.run_long("purge_expired", self.storage.purge_expired())
 
     async def check(self) -> None:
         """Return if the storage answers; StorageUnavailable if not."""

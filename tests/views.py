@@ -1,0 +1,67 @@
+"""A request as small as it gets: a real RequestView that needs no framework."""
+
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from sessioncore import Exchange, SessionStore
+
+__all__ = ["PlainView", "Visitor"]
+
+
+class PlainView(Struct):
+    """Shows what it was given."""
+
+    cookies: list[bytes] = []
+    headers: list[tuple[str, str]] = []
+    queries: dict[str, str] = {}
+    params: dict[str, str] = {}
+    fields: dict[str, str] = {}
+    method: str = "GET"
+    path: str = "/"
+    scheme: str = "https"
+
+    def cookie_headers(self) -> Sequence[bytes]:
+        return self.cookies
+
+    def header(self, name: str) -> Sequence[str]:
+        return [value for key, value in self.headers if key.lower() == name.lower()]
+
+    def query(self, name: str) -> str | None:
+        return self.queries.get(name)
+
+    def path_param(self, name: str) -> str | None:
+        return self.params.get(name)
+
+    async def form(self, name: str) -> str | None:
+        return self.fields.get(name)
+
+
+class Visitor:
+    """A client with a cookie jar of one cookie; keeps what the last response said."""
+
+    def __init__(self, store: SessionStore, name: str = "__Host-session_id") -> None:
+        self.store = store
+        self.name = name
+        self.sid: str | None = None
+        self.headers: list[tuple[str, str]] = []
+
+    async def arrive(self, sid: str | None = None) -> Exchange:
+        """Begin a request that carries this visitor's cookie."""
+        sid = sid or self.sid
+        view = PlainView([f"{self.name}={sid}".encode()] if sid else [])
+        exchange = self.store.exchange(view)
+        await exchange.load()
+        return exchange
+
+    async def leave(self, exchange: Exchange, status: int = 200) -> list[tuple[str, str]]:
+        """End a request, and obey its Set-Cookie."""
+        try:
+            self.headers = await exchange.commit(status)
+        finally:
+            await exchange.finish()
+        for name, value in self.headers:
+            if name == "set-cookie":
+                given = value.split(";")[0].removeprefix(f"{self.name}=")
+                self.sid = given or None
+        return self.headers
