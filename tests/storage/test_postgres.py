@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import logging
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -182,7 +183,7 @@ def test_a_table_name_that_is_no_identifier_is_refused(table: str) -> None:
 
 def test_numbers_must_be_above_zero() -> None:
     with pytest.raises(ConfigError):
-        PostgresStorage("postgresql://localhost", timeout=0)
+        PostgresStorage("postgresql://localhost", timeout=timedelta())
     with pytest.raises(ConfigError):
         PostgresStorage("postgresql://localhost", max_connections=0)
 

@@ -4,6 +4,7 @@ import asyncio
 import random
 import time
 from collections.abc import Generator
+from datetime import timedelta
 
 import asyncpg  # type: ignore[import-untyped]  # asyncpg ships no py.typed # pyright: ignore[reportMissingTypeStubs]
 import pytest
@@ -109,7 +110,10 @@ async def test_terminated_connections_are_replaced(postgres: PostgresServer) -> 
 
 
 async def test_a_row_locked_for_too_long_is_unavailable_and_unchanged(postgres: PostgresServer) -> None:
-    async with opened(postgres.dsn(), timeout=0.2, max_connections=2) as storage, connection(postgres.dsn()) as plain:
+    async with (
+        opened(postgres.dsn(), timeout=timedelta(seconds=0.2), max_connections=2) as storage,
+        connection(postgres.dsn()) as plain,
+    ):
         at = await storage.create("a", b"before", 100)
         assert at is not None
         async with plain.transaction():
@@ -153,7 +157,9 @@ async def test_a_standby_that_only_reads_is_unavailable_for_writes(postgres: Pos
 async def test_a_black_hole_ends_in_time_and_costs_no_connection_for_good(postgres: PostgresServer) -> None:
     async with (
         tcp_proxy(postgres.port) as proxy,
-        opened(f"postgresql://tester@127.0.0.1:{proxy.port}/postgres", timeout=0.3, max_connections=4) as storage,
+        opened(
+            f"postgresql://tester@127.0.0.1:{proxy.port}/postgres", timeout=timedelta(seconds=0.3), max_connections=4
+        ) as storage,
     ):
         await storage.create("a", b"x", 100)
         proxy.go_silent()
@@ -169,7 +175,7 @@ async def test_a_black_hole_ends_in_time_and_costs_no_connection_for_good(postgr
 async def test_connections_broken_off_under_load_are_replaced(postgres: PostgresServer) -> None:
     async with (
         tcp_proxy(postgres.port) as proxy,
-        opened(f"postgresql://tester@127.0.0.1:{proxy.port}/postgres", timeout=2) as storage,
+        opened(f"postgresql://tester@127.0.0.1:{proxy.port}/postgres", timeout=timedelta(seconds=2)) as storage,
         asyncio.TaskGroup() as tasks,
     ):
         load = Load(storage)
@@ -184,7 +190,7 @@ async def test_connections_broken_off_under_load_are_replaced(postgres: Postgres
 
 async def test_no_server_at_all_is_unavailable_and_may_come_later(own_server: PostgresServer) -> None:
     own_server.kill()
-    storage = PostgresStorage(own_server.dsn(), timeout=5)
+    storage = PostgresStorage(own_server.dsn(), timeout=timedelta(seconds=5))
     for call in (storage.open, storage.check):
         with pytest.raises(StorageUnavailable) as caught:
             await call()

@@ -6,6 +6,7 @@ version, who came first. The table is made on demand, or by a migration that run
 """
 
 import logging
+from datetime import timedelta
 from secrets import randbits
 
 from anyio import Lock
@@ -43,7 +44,7 @@ class PostgresStorage:
             prepared statements apart (pgbouncer before 1.21). Each call then is a small
             transaction, at the price of three more round trips.
         max_connections: size of the own pool; a given pool keeps its own.
-        timeout: seconds that a call may take, waiting for a free connection included.
+        timeout: how long a call may take, waiting for a free connection included.
 
     Raises:
         ConfigError: `table` is not a plain identifier, or a number is not above zero.
@@ -57,9 +58,9 @@ class PostgresStorage:
         create_table: bool = True,
         prepared_statements: bool = True,
         max_connections: int = 10,
-        timeout: float = 10.0,
+        timeout: timedelta = timedelta(seconds=10),
     ) -> None:
-        if not (timeout > 0 and max_connections > 0):
+        if timeout <= timedelta() or max_connections < 1:
             raise ConfigError("timeout and max_connections must be above zero")
         self._table = table
         self._sql = statements(quoted(table))
@@ -70,8 +71,11 @@ class PostgresStorage:
             pool_or_dsn,
             prepared_statements=prepared_statements,
             max_connections=max_connections,
-            timeout=timeout,
+            timeout=timeout.total_seconds(),
         )
+
+    def __repr__(self) -> str:
+        return f"<PostgresStorage {self._table}>"
 
     @staticmethod
     def schema_sql(table: str = "sessioncore_sessions") -> str:

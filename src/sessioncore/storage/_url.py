@@ -1,0 +1,113 @@
+"""From a URL to a storage, for configuration by the environment.
+
+Drivers are imported only when their URL is met. A URL may hold a password, so no
+error here repeats any of it but the scheme.
+"""
+
+import re
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from sessioncore._errors import ConfigError
+from sessioncore.storage._protocol import Storage
+from sessioncore.storage.memory import MemoryStorage
+from sessioncore.storage.sqlite import SQLiteStorage
+
+__all__ = ["storage_from_url"]
+
+_BEGINNING = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[^\[\]:/@]*)(:\d+)?")
+
+
+def storage_from_url(url: str, **options: Any) -> Storage:
+    """Return the storage that `url` names; further options go to it as keywords.
+
+    | URL | storage |
+    |---|---|
+    | `memory://` | MemoryStorage |
+    | `sqlite:///relative.db`, `sqlite:////absolute.db` | SQLiteStorage |
+    | `redis://`, `rediss://`, `unix://` | RedisStorage |
+    | `redis+sentinel://host:port,host:port/service/db` | RedisStorage, through Sentinel |
+    | `redis+cluster://host:port` | RedisStorage, on a cluster |
+    | `postgresql://`, `postgres://` | PostgresStorage |
+
+    Raises:
+        ConfigError: the URL cannot work, or its driver is not installed. The URL is not shown.
+    """
+    url = url.strip()
+    found = _BEGINNING.match(url)
+    if found is None:
+        raise ConfigError(f"a storage URL begins with one of {', '.join(f'{name}://' for name in _MAKERS)}")
+    scheme = found[1].lower()
+    if scheme not in _MAKERS:
+        known = ", ".join(_MAKERS)
+        raise ConfigError(f"no storage is known for the URL scheme {scheme!r}; known are {known}")
+    return _MAKERS[scheme](f"{scheme}{url[len(scheme) :]}", options)
+
+
+def _memory(url: str, options: dict[str, Any]) -> Storage:
+    if url != "memory://":
+        raise ConfigError("memory:// takes nothing behind the slashes")
+    return MemoryStorage(**options)
+
+
+def _sqlite(url: str, options: dict[str, Any]) -> Storage:
+    # Taken apart by hand: a path may hold what would end a path in a URL. A percent sign is written %25.
+    host, slash, path = url.removeprefix("sqlite://").partition("/")
+    if host or not slash or not path:
+        raise ConfigError(
+            "a SQLite URL is sqlite:///relative/path or sqlite:////absolute/path, with three or four slashes"
+        )
+    return SQLiteStorage(unquote(path), **options)
+
+
+def _redis(url: str, options: dict[str, Any]) -> Storage:
+    with _driver_of("redis"):
+        from sessioncore.storage.redis import RedisStorage  # noqa: PLC0415 - only now is a driver needed
+    return RedisStorage.from_url(url, **options)
+
+
+def _postgres(url: str, options: dict[str, Any]) -> Storage:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise ConfigError(_POSTGRES_FORM) from None  # its text quotes the URL
+    hosts = parts.netloc.rpartition("@")[2].split(",")
+    if parts.fragment or "/" in parts.path[1:] or not all(_HOST.fullmatch(host) for host in hosts):
+        raise ConfigError(_POSTGRES_FORM)
+    with _driver_of("postgres"):
+        from sessioncore.storage.postgres import PostgresStorage  # noqa: PLC0415 - only now is a driver needed
+    return PostgresStorage(url, **options)
+
+
+_POSTGRES_FORM = (
+    "a PostgreSQL URL is postgresql://user:password@host:port/database;"
+    " in the password, each of : / ? # @ % must be percent-encoded"
+)
+
+
+@contextmanager
+def _driver_of(extra: str) -> Generator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as exc:
+        if (exc.name or "").startswith("sessioncore"):
+            raise
+        raise ConfigError(f"the driver for this URL is missing; pip install 'sessioncore[{extra}]'") from exc
+
+
+_MAKERS: dict[str, Callable[[str, dict[str, Any]], Storage]] = {
+    "memory": _memory,
+    "sqlite": _sqlite,
+    "redis": _redis,
+    "rediss": _redis,
+    "unix": _redis,
+    "redis+sentinel": _redis,
+    "rediss+sentinel": _redis,
+    "redis+cluster": _redis,
+    "rediss+cluster": _redis,
+    "postgresql": _postgres,
+    "postgres": _postgres,
+}

@@ -1,0 +1,134 @@
+"""A URL names a storage; a bad one is explained, and never shown."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sessioncore._errors import ConfigError
+from sessioncore.storage import MemoryStorage, SQLiteStorage
+from sessioncore.storage._url import storage_from_url
+from sessioncore.storage.postgres import PostgresStorage
+from sessioncore.storage.redis import RedisStorage
+
+
+def test_memory() -> None:
+    assert isinstance(storage_from_url("memory://"), MemoryStorage)
+    assert isinstance(storage_from_url("  memory://\n", max_sessions=5), MemoryStorage)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("name", ["sessions.db", "a b#c?d.db", "50%25.db"])
+async def test_sqlite_with_a_relative_and_an_absolute_path(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / name.replace("%25", "%")
+    for url in (f"sqlite:///{name}", f"sqlite:///{tmp_path}/{name}"):
+        storage = storage_from_url(url)
+        assert isinstance(storage, SQLiteStorage)
+        await storage.open()
+        await storage.create(url, b"x", 100)
+        await storage.aclose()
+        assert file.exists()
+        file.unlink()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://",
+        "redis://127.0.0.1:6379/1",
+        "REDIS://user:p%40ss@127.0.0.1",
+        "rediss://127.0.0.1",
+        "unix:///run/redis.sock?db=1",
+        "redis+sentinel://127.0.0.1:26379,127.0.0.1:26380/mymaster",
+        "redis+sentinel://user:pass@127.0.0.1/mymaster/2",
+        "redis+cluster://127.0.0.1:7000",
+    ],
+)
+def test_redis_in_all_its_forms(url: str) -> None:
+    assert isinstance(storage_from_url(url), RedisStorage)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://",
+        "postgres://127.0.0.1",
+        "postgresql://user:p%40ss%3A%2F@127.0.0.1:5432/db?sslmode=require",
+        "PostgreSQL://user@[::1]:5432/db",
+        "postgresql://user@one:5432,two:5433/db",
+        "postgresql:///db?host=/run/postgresql",
+    ],
+)
+def test_postgres_in_all_its_forms(url: str) -> None:
+    assert isinstance(storage_from_url(url), PostgresStorage)
+
+
+def test_options_go_to_the_storage() -> None:
+    storage = storage_from_url("postgresql://127.0.0.1/db", table="web.sessions", create_table=False)
+    assert repr(storage) == "<PostgresStorage web.sessions>"
+    with pytest.raises(ConfigError, match=r"schema\.name"):
+        storage_from_url("postgresql://127.0.0.1/db", table="no table")
+
+
+@pytest.mark.parametrize(
+    ("url", "hint"),
+    [
+        ("", "begins with one of memory://, sqlite://, redis://"),
+        ("hunter2", "begins with one of"),
+        ("hunter2:x@host", "begins with one of"),
+        ("redis:hunter2@host", "begins with one of"),
+        ("://hunter2", "begins with one of"),
+        ("mysql://root:hunter2@host/db", "'mysql'; known are memory, sqlite, redis"),
+        ("postgresql+asyncpg://root:hunter2@host/db", "'postgresql.asyncpg'; known are .*postgresql"),
+        ("memory://hunter2", "nothing behind"),
+        ("sqlite://", "three or four slashes"),
+        ("sqlite:///", "three or four slashes"),
+        ("sqlite://hunter2", "three or four slashes"),
+        ("sqlite://hunter2/file", "three or four slashes"),
+        ("sqlite:///:memory:", "MemoryStorage"),
+        ("redis://u:hunter2@host:port", "redis://user:password@host"),
+        ("redis://u:hunter2@host/0?hunter2=1&socket_timeout=x", "redis://user:password@host"),
+        ("redis+sentinel://u:hunter2@host:1", "service"),
+        ("redis+cluster://u:hunter2@host:port", r"redis\+cluster://host:port"),
+        ("postgresql://u:hunter2@host:port/db", "percent-encoded"),
+        ("postgresql://u:hunter2#x@host/db", "percent-encoded"),
+        ("postgresql://u:hunter2/x@host/db", "percent-encoded"),
+        ("postgresql://u:hunter2@[::1/db", "percent-encoded"),
+        ("postgresql://u:hunter2@ho:st:1/db", "percent-encoded"),
+    ],
+)
+def test_a_bad_url_is_explained_and_not_shown(url: str, hint: str) -> None:
+    with pytest.raises(ConfigError, match=hint) as caught:
+        storage_from_url(url)
+    error: BaseException | None = caught.value
+    while error is not None:
+        assert "hunter2" not in str(error)
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "driver", "extra"), [("redis", "redis", "redis"), ("postgres", "asyncpg", "postgres")]
+)
+def test_a_missing_driver_is_named_by_its_extra(scheme: str, driver: str, extra: str) -> None:
+    program = (
+        f"import sys; sys.modules[{driver!r}] = None; sys.path[:] = {sys.path!r}\n"
+        "from sessioncore.storage._url import storage_from_url\n"
+        f"storage_from_url('memory://')\ntry: storage_from_url('{scheme}://u:hunter2@host')\n"
+        "except Exception as exc: print(type(exc).__name__, exc)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == f"ConfigError the driver for this URL is missing; pip install 'sessioncore[{extra}]'\n"
+
+
+def test_no_driver_is_imported_before_its_url_is_met() -> None:
+    program = (
+        f"import sys; sys.path[:] = {sys.path!r}\nfrom sessioncore.storage._url import storage_from_url\n"
+        "storage_from_url('memory://'); storage_from_url('sqlite:///x')\n"
+        "print({'redis', 'asyncpg', 'key_value'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
