@@ -209,7 +209,7 @@ class Committer:
             return
         draft.load(session_id, handle_of(session_id), record, Stored(write.data, answer, ttl), now)
         draft.discard()
-        draft.announce = False
+        draft.announce = draft.renewed = False
 
     def _reopen(self, draft: Draft, stored: Stored) -> Record:
         try:

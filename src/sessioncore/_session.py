@@ -481,6 +481,14 @@ def is_duration(value: object) -> bool:
     return isinstance(value, timedelta) and timedelta() < value <= timedelta(days=36500)
 
 
+def is_storable(text: str) -> bool:
+    """Tell whether every database can hold this text: valid Unicode without NUL."""
+    try:
+        return b"\0" not in text.encode()
+    except UnicodeEncodeError:
+        return False
+
+
 def _check_owner(owner: object) -> None:
-    if type(owner) is not str or not 0 < len(owner) <= MAX_OWNER:
-        raise ConfigError(f"an owner is a str of 1 to {MAX_OWNER} characters, such as str(user.id)")
+    if type(owner) is not str or not 0 < len(owner) <= MAX_OWNER or not is_storable(owner):
+        raise ConfigError(f"an owner is a str of 1 to {MAX_OWNER} Unicode characters without NUL, such as str(user.id)")
