@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 from tests.redis_proxy import proxy_to
-from tests.redis_server import Server, one_server, pair, until
+from tests.redis_server import Server, one_server, pair
 from tests.storage.redis_rig import SECOND, client_of, made, resumed, storage_at
 
 from sessioncore._errors import StorageUnavailable
@@ -154,11 +154,15 @@ async def test_a_server_that_is_away_fails_fast_and_then_serves() -> None:
 
 async def test_a_deletion_waits_for_the_replicas_that_were_asked_for() -> None:
     with pair() as (master, replica):
-        one = {"wait_replicas": 1, "wait_timeout": timedelta(seconds=0.2)}
-        async with storage_at(master.port, **one) as storage, storage_at(master.port) as plain:
+        quick = {"wait_replicas": 1, "wait_timeout": timedelta(seconds=0.1)}
+        async with (
+            storage_at(master.port, wait_replicas=1, wait_timeout=timedelta(seconds=5)) as patient,
+            storage_at(master.port, **quick) as storage,
+            storage_at(master.port) as plain,
+        ):
             await made(storage, "a", owner="u")
             await made(storage, "b", owner="u")
-            assert await storage.delete("a") == 1
+            assert await patient.delete("a") == 1
             assert replica.do("EXISTS", "a") == 0
             replica.signal(signal.SIGSTOP)
             try:
@@ -170,8 +174,8 @@ async def test_a_deletion_waits_for_the_replicas_that_were_asked_for() -> None:
             finally:
                 replica.signal(signal.SIGCONT)
             # Deleting again asks again: it finds nothing, and answers for the one before.
-            assert await storage.delete("b") == 0
-            until(lambda: replica.do("EXISTS", "b") == 0)
+            assert await patient.delete("b") == 0
+            assert replica.do("EXISTS", "b") == 0
 
 
 async def test_the_patience_follows_the_client(server: Server) -> None:

@@ -4,7 +4,8 @@ A "book" keeps records and, for each owner, an index of them. Here both change i
 same atomic step; `_redis_cluster` keeps the same book where they lie on two servers.
 """
 
-from typing import Protocol
+from collections.abc import Awaitable, Callable
+from typing import Protocol, TypeAlias
 
 from msgspec import Struct
 
@@ -19,7 +20,8 @@ __all__ = ["AT_ONCE", "Book", "Confirm", "OneServer", "Written", "answer_of", "l
 
 AT_ONCE = 500  # keys in one command: some milliseconds of the server's time at most
 
-Written = int | Stored | None
+Written: TypeAlias = int | Stored | None
+Send: TypeAlias = Callable[..., Awaitable[list[Reply]]]
 
 
 class Book(Protocol):
@@ -72,15 +74,15 @@ def answer_of(reply: Reply) -> Reply:
     return reply
 
 
-async def run(wire: Wire, script: Script, keys: tuple[bytes, ...], *args: bytes | int) -> Reply:
-    """Run a script where its first key lives.
+async def run(send: Send, script: Script, keys: tuple[bytes, ...], *args: bytes | int) -> Reply:
+    """Run a script where its first key lives; `send` is a wire's `write`, or `read` where twice is as good as once.
 
     NOSCRIPT means that nothing was carried out, so sending the text is no repetition.
     """
     try:
-        [reply] = await wire.write(keys[0], script.by_sha(keys, args))
+        [reply] = await send(keys[0], script.by_sha(keys, args))
         if isinstance(reply, Refusal) and reply.code == "NOSCRIPT":
-            [reply] = await wire.write(keys[0], script.by_text(keys, args))
+            [reply] = await send(keys[0], script.by_text(keys, args))
     except Lost as exc:
         raise lost(exc) from exc
     return answer_of(reply)
@@ -150,7 +152,7 @@ class OneServer:
         version = fresh_version()
         value, lasts = pack(version, owner, data), millis(ttl)
         if owner is not None:
-            made = await run(self._wire, ON_ONE_SERVER.create, (key,), value, lasts)
+            made = await run(self._wire.write, ON_ONE_SERVER.create, (key,), value, lasts)
             return version if made else None
         try:
             [reply] = await self._wire.write(key, (b"SET", key, value, b"NX", b"PX", lasts))
@@ -162,7 +164,7 @@ class OneServer:
         """Write if the record still has this version."""
         new = fresh_version()
         value = pack(new, owner, data)
-        reply = await run(self._wire, ON_ONE_SERVER.replace, (key,), value, millis(ttl), head_of(version))
+        reply = await run(self._wire.write, ON_ONE_SERVER.replace, (key,), value, millis(ttl), head_of(version))
         return outcome_of(reply, new)
 
     async def move(
@@ -171,17 +173,17 @@ class OneServer:
         """Write under a new key and end the old one, in one step."""
         new = fresh_version()
         value = pack(new, owner, data)
-        reply = await run(self._wire, ON_ONE_SERVER.move, (key, new_key), value, millis(ttl), head_of(version))
+        reply = await run(self._wire.write, ON_ONE_SERVER.move, (key, new_key), value, millis(ttl), head_of(version))
         return outcome_of(reply, new)
 
     async def renew(self, key: bytes, ttl: float) -> bytes | None:
         """Return the value, and set its ttl and that of the index."""
-        value: bytes | None = await run(self._wire, ON_ONE_SERVER.renew, (key,), millis(ttl))
+        value: bytes | None = await run(self._wire.read, ON_ONE_SERVER.renew, (key,), millis(ttl))
         return value
 
     async def touch(self, key: bytes, ttl: float) -> bool:
         """Set the ttl, and that of the index."""
-        return await run(self._wire, ON_ONE_SERVER.touch, (key,), millis(ttl)) is not None
+        return await run(self._wire.read, ON_ONE_SERVER.touch, (key,), millis(ttl)) is not None
 
     async def delete(self, keys: list[bytes]) -> int:
         """End records, a bounded number in each step."""
@@ -191,18 +193,18 @@ class OneServer:
             if self._confirm is not None:
                 ended += len(await self._confirm.end(ON_ONE_SERVER.delete, some))
             else:
-                ended += len(await run(self._wire, ON_ONE_SERVER.delete, some))
+                ended += len(await run(self._wire.write, ON_ONE_SERVER.delete, some))
         return ended
 
     async def owned(self, owner: bytes) -> list[bytes]:
         """Return the live keys, and drop the dead ones from the index."""
         index = index_of(owner)
-        verified, members = await run(self._wire, OWNED, (index,), owner, AT_ONCE)
+        verified, members = await run(self._wire.read, OWNED, (index,), owner, AT_ONCE)
         if verified:
             return list(members)
         live: list[bytes] = []
         for start in range(0, len(members), AT_ONCE):
-            live += await run(self._wire, VERIFY, (index, *members[start : start + AT_ONCE]), owner)
+            live += await run(self._wire.read, VERIFY, (index, *members[start : start + AT_ONCE]), owner)
         return live
 
     async def aclose(self) -> None:

@@ -53,14 +53,14 @@ class Cluster:
 
     async def renew(self, key: bytes, ttl: float) -> bytes | None:
         """Return the value and set its ttl; then that of the index, if it has an owner."""
-        value: bytes | None = await run(self._wire, ON_A_CLUSTER.renew, (key,), millis(ttl))
+        value: bytes | None = await run(self._wire.read, ON_A_CLUSTER.renew, (key,), millis(ttl))
         if value is not None and (owner := unpack(value)[1]) is not None:
             await self._enlist(owner, key, ttl)
         return value
 
     async def touch(self, key: bytes, ttl: float) -> bool:
         """Set the ttl; then that of the index, if it has an owner."""
-        tagged: bytes | None = await run(self._wire, ON_A_CLUSTER.touch, (key,), millis(ttl))
+        tagged: bytes | None = await run(self._wire.read, ON_A_CLUSTER.touch, (key,), millis(ttl))
         if tagged:
             await self._enlist(tagged[1:], key, ttl)
         return tagged is not None
@@ -118,7 +118,7 @@ class Cluster:
         # First the index: a record that names an owner who cannot find it would outlive his logout.
         await self._enlist(owner, key, ttl)
         value = pack(new, owner, data)
-        reply = await run(self._wire, ON_A_CLUSTER.replace, (key,), value, millis(ttl), head_of(version))
+        reply = await run(self._wire.write, ON_A_CLUSTER.replace, (key,), value, millis(ttl), head_of(version))
         await self._delist_former(reply, key, owner)
         return outcome_of(reply, new)
 
@@ -128,7 +128,7 @@ class Cluster:
         new = fresh_version()
         await self._enlist(owner, new_key, ttl)
         value = pack(new, owner, data)
-        reply = await run(self._wire, ON_A_CLUSTER.move, (key, new_key), value, millis(ttl), head_of(version))
+        reply = await run(self._wire.write, ON_A_CLUSTER.move, (key, new_key), value, millis(ttl), head_of(version))
         await self._delist_former(reply, key, None)
         return outcome_of(reply, new)
 
@@ -140,12 +140,12 @@ class Cluster:
         if not await self._set_new(new_key, pack(new, owner, data), min(ttl, _UNSETTLED)):
             raise StorageError("the new key is taken; nothing was changed: move to a key that was never used")
         # The turning point: only whoever finds the version still there may go on.
-        reply = await run(self._wire, ON_A_CLUSTER.retire, (key,), head_of(version))
+        reply = await run(self._wire.write, ON_A_CLUSTER.retire, (key,), head_of(version))
         outcome = outcome_of(reply, new)
         if outcome is None or isinstance(outcome, Stored):
-            await run(self._wire, ON_A_CLUSTER.retire, (new_key,), head_of(new))
+            await run(self._wire.write, ON_A_CLUSTER.retire, (new_key,), head_of(new))
             return outcome
-        settled = await run(self._wire, ON_A_CLUSTER.touch, (new_key,), millis(ttl))
+        settled = await run(self._wire.read, ON_A_CLUSTER.touch, (new_key,), millis(ttl))
         await self._delist_former(reply, key, None)
         # Not settled: the new record was found by its owner's index and ended meanwhile.
         return None if settled is None else outcome
@@ -159,7 +159,7 @@ class Cluster:
     async def _end(self, key: bytes) -> list[bytes]:
         if self._confirm is not None:
             return await self._confirm.end(ON_A_CLUSTER.delete, (key,))
-        owners: list[bytes] = await run(self._wire, ON_A_CLUSTER.delete, (key,))
+        owners: list[bytes] = await run(self._wire.write, ON_A_CLUSTER.delete, (key,))
         return owners
 
     async def _are_of(self, owner: bytes, keys: list[bytes]) -> list[bool]:
@@ -183,7 +183,7 @@ class Cluster:
 
     async def _enlist(self, owner: bytes | None, key: bytes, ttl: float) -> None:
         if owner is not None:
-            await run(self._wire, ENLIST, (index_of(owner),), key, millis(ttl))
+            await run(self._wire.read, ENLIST, (index_of(owner),), key, millis(ttl))
 
     async def _delist_former(self, reply: Reply, key: bytes, owner: bytes | None) -> None:
         if reply is not None and reply[0] == 1 and reply[1] and (former := reply[1][1:]) != owner:

@@ -43,7 +43,8 @@ class ClusterWire:
 
     async def servers(self) -> Sequence[Wire]:
         """Return the links of all masters."""
-        await self._look(again=False)
+        if not self._known:
+            await self._look()
         return [self._wire_to(node) for node in self._client.get_primaries()]
 
     async def aclose(self) -> None:
@@ -55,7 +56,8 @@ class ClusterWire:
         await asyncio.gather(*(wire.aclose() for wire in wires))
 
     async def _follow(self, key: bytes, commands: tuple[Command, ...], how: str) -> list[Reply]:
-        await self._look(again=False)
+        if not self._known:
+            await self._look()
         wire = self._wire_of(key)
         for _ in range(_HOPS):
             try:
@@ -68,7 +70,7 @@ class ClusterWire:
                 return replies
             if moved.code == "ASK":
                 return await self._ask(key, commands, moved, how)
-            await self._look(again=True)
+            await self._look()
             wire = self._wire_at(moved)
         raise Lost("the cluster sent us from node to node")
 
@@ -104,10 +106,8 @@ class ClusterWire:
             wire = self._wires[node.name] = LinkWire(lambda: node.connection_class(**kwargs), self._patience)
         return wire
 
-    async def _look(self, *, again: bool) -> None:
-        """Get the map if there is none, or anew; all who wait share one look."""
-        if self._known and not again:
-            return
+    async def _look(self) -> None:
+        """Get the map anew; all who wait share one look."""
         if self._looking is None:
             if self._looked and self._loop.time() - self._looked < _REST and self._client.get_primaries():
                 return

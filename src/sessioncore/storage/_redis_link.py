@@ -9,7 +9,7 @@ a session, or what a command means.
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 from hiredis import ProtocolError, PushNotification, Reader
 
@@ -23,6 +23,7 @@ Opened: TypeAlias = tuple[asyncio.Transport, object]
 _PENDING = object()  # hiredis' own word for "not yet" is False, which RESP3 uses as a value
 _ROOM = 2000  # requests in flight; the next ones wait for a place instead of failing
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.5  # seconds between two attempts to connect
+_ACCIDENTS = 3  # connections in a row that may end at once before the next has to wait
 
 
 class _Pipe(asyncio.Protocol):
@@ -73,6 +74,10 @@ class _Pipe(asyncio.Protocol):
         self.full = self._choked or len(self._flight) >= _ROOM
         return future
 
+    def age(self) -> float:
+        """Return the seconds since it was opened."""
+        return self._loop.time() - self._born
+
     async def room(self) -> None:
         """Wait until there is a place, or until the connection has ended."""
         turn = self._loop.create_future()
@@ -93,19 +98,19 @@ class _Pipe(asyncio.Protocol):
         except (ProtocolError, IndexError) as exc:  # IndexError: a reply that nobody asked for
             self.end(Lost(f"the server broke the protocol ({type(exc).__name__})"))
             return
-        if demoted and self._heard - self._born > _LONGEST_PAUSE:
+        if demoted and self.age() > _LONGEST_PAUSE:
             # After a failover the old master is a replica: only a new connection finds the new master.
             self.end(Lost("the server has become a replica"))
         elif self.full:
             self._make_room()
 
     def _hand_out(self) -> bool:
-        flight, gets, demoted = self._flight, self._reader.gets, False
+        flight, demoted = self._flight, False
+        gets: Callable[[], Any] = self._reader.gets
         while (reply := gets()) is not _PENDING:
-            kind: type[Any] = type(cast("object", reply))
-            if kind is PushNotification:
+            if isinstance(reply, PushNotification):
                 continue
-            if kind is Refusal and cast("Refusal", reply).code == "READONLY":
+            if isinstance(reply, Refusal) and reply.code == "READONLY":
                 demoted = True
             future, replies, got = flight[0]
             got.append(reply)
@@ -179,6 +184,7 @@ class Link:
         self._failure: Exception | None = None
         self._pause = 0.0
         self._not_before = 0.0
+        self._early_ends = 0
         self._closed = False
 
     async def ask(self, payload: bytes, replies: int) -> list[Any]:
@@ -255,14 +261,23 @@ class Link:
                 opened = await self._connect(lambda: pipe)
         except Exception as exc:  # noqa: BLE001 - a credential provider may raise anything; the callers get it
             self._failure = exc
-            self._pause = min(max(self._pause * 2, _FIRST_PAUSE), _LONGEST_PAUSE)
-            self._not_before = self._loop.time() + self._pause
+            self._rest()
         else:
             pipe.start(opened)
-            self._pipe, self._failure, self._pause = pipe, None, 0.0
+            self._pipe, self._failure = pipe, None
+            if not self._early_ends:
+                self._pause = 0.0
         finally:
             self._dialling = None
 
     def _forget(self, pipe: _Pipe) -> None:
         if self._pipe is pipe:
             self._pipe = None
+            # Some early ends may be accidents; a server that goes on hanging up is left alone for a while.
+            self._early_ends = self._early_ends + 1 if pipe.age() < _LONGEST_PAUSE else 0
+            if self._early_ends > _ACCIDENTS:
+                self._rest()
+
+    def _rest(self) -> None:
+        self._pause = min(max(self._pause * 2, _FIRST_PAUSE), _LONGEST_PAUSE)
+        self._not_before = self._loop.time() + self._pause

@@ -28,7 +28,10 @@ _SECOND = timedelta(seconds=1)
 
 
 def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass")
 
 
 def _text(raw: bytes) -> str:
@@ -171,7 +174,7 @@ class RedisStorage:
         for server in await self._servers(desk):
             async for batch in _scan(server, b"*" + INDEX_SUFFIX, b"zset"):
                 for index in batch:
-                    while (some := await run(server, PRUNE, (index,), AT_ONCE)) > 0:
+                    while (some := await run(server.read, PRUNE, (index,), AT_ONCE)) > 0:
                         dropped += some
                         _LOG.debug("dropped %d index entries so far", dropped)
         return dropped
