@@ -12,6 +12,7 @@ import httpx
 __all__ = ["Browser", "Disappointment", "Page", "Server"]
 
 ROOT = Path(__file__).parents[3]  # where `python -m docs.examples.shop` works
+COMMAND = (sys.executable, "-m", "docs.examples.shop")
 PATIENCE = 30.0  # seconds
 
 
@@ -23,7 +24,7 @@ class Server:
     """The shop as a process of its own, on a free port; `with` stops it whatever happens."""
 
     def __init__(self, database: Path) -> None:
-        self._command = [sys.executable, "-m", "docs.examples.shop", "--port", "0", "--database", str(database)]
+        self._command = [*COMMAND, "--port", "0", "--database", str(database)]
         self._process: subprocess.Popen[str] | None = None
         self.url = ""
 
@@ -116,7 +117,7 @@ class Page:
     @property
     def devices(self) -> dict[str, str]:
         """What is written about each device, by handle, on the devices page."""
-        found = re.findall(r'<li class="card device[^"]*" id="([^"]+)">(.*?)</li>', self.text, re.DOTALL)
+        found = re.findall(r'<li class="card device[^"]*" id="([^"]+)">(.*?)</div>', self.text, re.DOTALL)
         return {handle: " ".join(re.sub(r"<[^>]+>", " ", text).split()) for handle, text in found}
 
     def _find(self, pattern: str) -> str:

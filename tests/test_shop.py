@@ -1,0 +1,184 @@
+"""The example shop: the visit that `make demo-check` makes, and what that visit leaves out."""
+
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from decimal import Decimal
+from pathlib import Path
+
+import httpx
+import pytest
+from docs.examples.shop import browser, check
+from docs.examples.shop.auth import device_of
+from docs.examples.shop.browser import Browser, Server
+from docs.examples.shop.shop import CATALOGUE, Cart
+
+ROOT = Path(__file__).parents[1]
+IMPOSTOR = """
+import http.server, threading
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Set-Cookie", "visitor=1")
+        self.end_headers()
+    def log_message(self, *_):
+        pass
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+print("open: http://127.0.0.1:%d" % server.server_port, flush=True)
+server.serve_forever()
+"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with Server(tmp_path_factory.mktemp("shop") / "shop.sqlite3") as running:
+        yield running
+
+
+@pytest.fixture
+async def visitor(server: Server) -> AsyncIterator[Browser]:
+    async with Browser(server, "Mozilla/5.0 (X11; Linux x86_64) Firefox/140.0") as fresh:
+        yield fresh
+
+
+async def sign_in(visitor: Browser, name: str = "grace", password: str = "nanoseconds") -> browser.Page:
+    token = (await visitor.open("/login")).token
+    return await visitor.send("/login", token=token, name=name, password=password)
+
+
+# -- the check
+
+
+def test_the_check_finds_everything_as_promised() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "docs.examples.shop", "--check"],
+        check=False,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    topics = [line[:12].strip() for line in done.stdout.splitlines()]
+    assert topics[0] == "started"
+    assert topics[-1] == "stopped"
+    assert {"parallel", "kill -9", "old cookie", "forged", "devices", "at rest", "log out"} <= set(topics)
+    assert done.stderr == ""
+
+
+def test_the_check_says_what_disappointed_it_and_fails(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(browser, "COMMAND", (sys.executable, "-c", IMPOSTOR))
+    assert check.main() == 1
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == "DISAPPOINTED looking at / should set no cookie"
+
+
+def test_the_check_says_so_when_no_server_starts(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(browser, "COMMAND", (sys.executable, "-c", "print('closed today')"))
+    assert check.main() == 1
+    assert "the server did not start; it said 'closed today\\n'" in capsys.readouterr().out
+
+
+# -- forms
+
+
+@pytest.mark.anyio
+async def test_two_tabs_that_a_stranger_opened_both_fill_the_cart(visitor: Browser) -> None:
+    first, second = await visitor.open("/"), await visitor.open("/")
+    await visitor.send("/cart/add", token=first.token, sku="cup")
+    await visitor.send("/cart/add", token=second.token, sku="tray")
+    assert (await visitor.open("/cart")).cart == {"cup": 1, "tray": 1}
+
+
+@pytest.mark.anyio
+async def test_a_page_from_before_the_login_cannot_act_after_it(visitor: Browser) -> None:
+    strangers = await visitor.open("/")
+    anonymous = await visitor.send("/cart/add", token=strangers.token, sku="cup")
+    await sign_in(visitor)
+    for old in (strangers, anonymous):
+        refused = await visitor.send("/cart/add", token=old.token, sku="cup")
+        assert refused.status == 403
+    assert (await visitor.open("/cart")).cart == {"cup": 1}
+
+
+@pytest.mark.anyio
+async def test_a_refused_form_starts_no_session(visitor: Browser) -> None:
+    refused = await visitor.send("/cart/add", token="", sku="cup", site="cross-site")
+    assert refused.status == 403
+    assert not visitor.cookie
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("origin", "status"), [("http://evil.example", 403), ("null", 403), (None, 303)], ids=["other", "null", "none"]
+)
+async def test_a_browser_that_sends_only_an_origin_is_judged_by_it(
+    server: Server, origin: str | None, status: int
+) -> None:
+    headers = {} if origin is None else {"origin": origin}
+    async with httpx.AsyncClient(base_url=server.url, headers=headers) as client:
+        assert (await client.post("/cart/add", data={"sku": "cup"})).status_code == status
+
+
+@pytest.mark.anyio
+async def test_what_the_shop_does_not_have_is_a_page_that_says_so(visitor: Browser) -> None:
+    assert (await visitor.send("/cart/add", token="", sku="samovar")).status == 404
+    assert (await visitor.open("/static/nothing.css")).status == 404
+    assert "This shelf is empty" in (await visitor.open("/nowhere")).text
+
+
+# -- signing in
+
+
+@pytest.mark.anyio
+async def test_signing_in_as_somebody_else_leaves_the_cart_to_its_owner(visitor: Browser) -> None:
+    await sign_in(visitor)
+    await visitor.send("/cart/add", token=(await visitor.open("/")).token, sku="bowl")
+    page = await sign_in(visitor, "radia", "spanning-tree")
+    assert "Welcome, Radia" in page.note
+    assert (await visitor.open("/cart")).cart == {}
+
+
+@pytest.mark.anyio
+async def test_the_devices_page_and_its_forms_are_for_people_who_signed_in(visitor: Browser) -> None:
+    for path in ("/devices/sign-out", "/devices/sign-out-others"):
+        assert (await visitor.send(path, token="", handle="x")).path == "/login"
+    assert (await visitor.open("/devices")).path == "/login"
+
+
+@pytest.mark.anyio
+async def test_pages_forbid_scripts_and_storage_by_caches(visitor: Browser) -> None:
+    headers = (await visitor.open("/")).response.headers
+    assert headers["cache-control"] == "no-store"
+    assert "default-src 'none'" in headers["content-security-policy"]
+
+
+# -- values
+
+
+def test_a_cart_counts_steps_and_drops_empty_lines() -> None:
+    cup = CATALOGUE["cup"]
+    cart = Cart().change(cup, +1).change(cup, +1)
+    assert (cart.count, cart.total) == (2, Decimal("37.00"))
+    assert cart.change(cup, -1).change(cup, -1) == Cart()
+    assert Cart().change(cup, -1) == Cart()
+    assert cart.change(cup, +500).count == 99
+
+
+@pytest.mark.parametrize(
+    ("user_agent", "device"),
+    [
+        (check.LAPTOP, "Firefox on Linux"),
+        (check.PHONE, "Safari on iPhone"),
+        (check.OFFICE, "Edge on Windows"),
+        ("Mozilla/5.0 (Linux; Android 15) Chrome/138.0 Mobile Safari/537.36", "Chrome on Android"),
+        ("curl/8.14", "A browser on an unknown system"),
+        ("", "A browser on an unknown system"),
+    ],
+)
+def test_a_device_is_named_as_its_owner_would(user_agent: str, device: str) -> None:
+    assert device_of(user_agent) == device
