@@ -51,7 +51,7 @@ def accessors(cls: Any) -> Accessors:
     if issubclass(cls, enum.Flag):
         return _flag_bits, cls
     if issubclass(cls, enum.Enum):
-        return _member_name, cls.__getitem__
+        return _member_name, lambda name: cls[name]
     if issubclass(cls, msgspec.Struct):
         return _struct(cls)
     if hasattr(cls, "__pydantic_fields_set__"):
@@ -172,8 +172,9 @@ def _model(cls: Any) -> Accessors:
 
     def take(value: Any) -> list[Any]:
         fields = {name: value.__dict__[name] for name in cls.model_fields if name in value.__dict__}
-        unset = [name for name in fields if name not in value.__pydantic_fields_set__]
-        return [fields, unset, value.__pydantic_extra__, value.__pydantic_private__]
+        extra: dict[str, Any] | None = value.__pydantic_extra__
+        unset = [name for name in (*fields, *(extra or ())) if name not in value.__pydantic_fields_set__]
+        return [fields, unset, extra, value.__pydantic_private__]
 
     def build(parts: list[Any]) -> Any:
         stored, unset, extra, private = parts
@@ -189,7 +190,7 @@ def _model(cls: Any) -> Accessors:
         value.__setstate__(
             {
                 "__dict__": fields,
-                "__pydantic_fields_set__": {name for name in stored if name in fields and name not in unset},
+                "__pydantic_fields_set__": ({*stored} & {*fields} | {*(extra or ())}) - {*unset},
                 "__pydantic_extra__": extra,
                 "__pydantic_private__": private,
             }

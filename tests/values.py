@@ -1,0 +1,142 @@
+"""Every kind of value that a session can hold: how to make some, and how to tell two apart exactly."""
+
+import dataclasses
+import enum
+import struct
+from collections.abc import Callable, Iterable
+from datetime import datetime, time, timedelta, timezone
+from decimal import Decimal
+from typing import Any
+
+import attrs
+import msgspec
+import pydantic
+from hypothesis import strategies as st
+from tests import models
+
+__all__ = ["hashables", "portrait", "values"]
+
+
+def portrait(value: Any) -> str:
+    """Return a text that is the same for two values if they are equal and all parts are of the same types."""
+    return _describe(value, type(value))
+
+
+def _describe(value: Any, cls: Any) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}({_inside(value, cls)})"
+
+
+def _inside(value: Any, cls: Any) -> str:
+    if isinstance(value, enum.Enum):
+        return f"{value.name} {value.value!r}"
+    for kinds, write in _WRITERS:
+        if isinstance(value, kinds):
+            return write(value)
+    if dataclasses.is_dataclass(cls):
+        return _fields(value, [field.name for field in dataclasses.fields(cls)])
+    if attrs.has(cls):
+        return _fields(value, [field.name for field in attrs.fields(cls)])
+    return _fields(value, value.__dict__) if isinstance(value, models.Money) else repr(value)
+
+
+def _fields(value: Any, names: Iterable[str]) -> str:
+    return ", ".join(f"{name}={portrait(getattr(value, name, ...))}" for name in names)
+
+
+def _members(value: Any) -> str:
+    return ", ".join(sorted(map(portrait, value)))
+
+
+def _model(value: Any) -> str:
+    return f"{_fields(value, value.__dict__)} {sorted(value.model_fields_set)} {portrait(value.__pydantic_extra__)}"
+
+
+_WRITERS: tuple[tuple[Any, Callable[[Any], str]], ...] = (
+    (float, lambda v: struct.pack(">d", v).hex()),
+    (complex, lambda v: struct.pack(">dd", v.real, v.imag).hex()),
+    (datetime, lambda v: f"{v.isoformat()} {v.fold} {v.utcoffset()}"),
+    (time, lambda v: f"{v.isoformat()} {v.fold} {v.utcoffset()}"),
+    (Decimal, lambda v: repr(v.as_tuple())),
+    ((list, tuple), lambda v: ", ".join(map(portrait, v))),
+    ((set, frozenset), _members),
+    (dict, lambda v: ", ".join(f"{portrait(k)}: {portrait(x)}" for k, x in v.items())),
+    (msgspec.Struct, lambda v: _fields(v, v.__struct_fields__)),
+    (pydantic.BaseModel, _model),
+    ((bool, int, str, bytes, timedelta), repr),
+)
+
+_offsets = st.timedeltas(min_value=timedelta(hours=-23, minutes=-59), max_value=timedelta(hours=23, minutes=59))
+_zones = st.none() | _offsets.map(timezone)
+_folds = st.sampled_from([0, 1])
+_texts = st.text(alphabet=st.characters(exclude_categories=()), max_size=12)  # lone surrogates too
+
+
+def _placed(moment: Any, zone: timezone | None, fold: int) -> Any:
+    return moment.replace(tzinfo=zone, fold=fold)
+
+
+_enums: st.SearchStrategy[Any] = st.sampled_from(
+    [models.Colour.RED, models.Colour.GREEN, models.Level.HIGH, models.Mode.FAST, models.Right(3), models.Bit(6)]
+)
+
+leaves: st.SearchStrategy[Any] = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.integers(min_value=-(1 << 200), max_value=1 << 200),
+    st.floats(),
+    _texts,
+    st.binary(max_size=12),
+    st.complex_numbers(),
+    st.builds(_placed, st.datetimes(), _zones, _folds),
+    st.dates(),
+    st.builds(_placed, st.times(), _zones, _folds),
+    st.timedeltas(),
+    st.uuids(),
+    st.decimals(allow_nan=False),
+    st.sampled_from([Decimal("-0"), Decimal("1E+9999"), Decimal("-Infinity"), Decimal("NaN12"), Decimal("1.10")]),
+    st.just(msgspec.UNSET),
+    _enums,
+)
+
+
+def _hashable_layers(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.one_of(
+        st.lists(inner, max_size=3).map(tuple),
+        st.frozensets(inner, max_size=3),
+        st.builds(models.Frozen, inner),
+        st.builds(models.Point, inner, inner),
+        st.builds(models.Pair, inner, inner),
+        st.builds(models.Money, st.integers(), _texts),
+    )
+
+
+hashables: st.SearchStrategy[Any] = st.recursive(leaves, _hashable_layers, max_leaves=4)
+
+
+def _open_account(part: Any) -> models.Account:
+    return models.Account.model_validate({"name": "a", "more": part})
+
+
+def _layers(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.one_of(
+        st.lists(inner, max_size=3),
+        st.lists(inner, max_size=3).map(tuple),
+        st.sets(hashables, max_size=3),
+        st.dictionaries(_texts, inner, max_size=3),
+        st.dictionaries(hashables, inner, max_size=3),
+        st.builds(models.Item, st.text(max_size=3), st.integers(), inner),
+        st.builds(models.Renamed, unit_price=st.decimals(allow_nan=False)),
+        st.builds(models.Normalised, st.text(max_size=3)),
+        st.builds(models.Box[Any], inner),
+        st.builds(models.Line),
+        st.builds(models.Parsed, st.text(max_size=4)),
+        st.builds(models.HandMade, st.integers()),
+        st.builds(models.Tags, st.text(max_size=4)),
+        st.builds(models.Badge, rank=st.integers(), extra=inner),
+        st.builds(models.Account, name=st.text(max_size=3), anything=inner),
+        st.builds(_open_account, inner),
+    )
+
+
+values: st.SearchStrategy[Any] = st.recursive(leaves | st.just(Decimal("-sNaN7")), _layers, max_leaves=8)
