@@ -1,0 +1,73 @@
+"""A process that works on sessions: `python session_worker.py JOB URL NAME`, IDs on standard input.
+
+It says `ready`, begins when a line arrives, and says `done`.
+"""
+
+import asyncio
+import random
+import sys
+
+from sessioncore import SessionConfig, SessionGone, SessionNotFound, SessionStore
+from sessioncore.storage._url import storage_from_url
+
+
+async def write(store: SessionStore, ids: list[str], name: str) -> None:
+    """Set 25 keys of one session, each in a request of its own, all at once."""
+
+    async def request(number: int) -> None:
+        async with store.open(ids[0]) as session:
+            session[f"{name}-{number}"] = number
+
+    await asyncio.gather(*(request(number) for number in range(25)))
+
+
+async def mutate(store: SessionStore, ids: list[str], _: str) -> None:
+    """Add one to a counter, 25 times at once."""
+
+    async def request() -> None:
+        async with store.open(ids[0]) as session:
+            session.mutate("count", lambda count: count + 1, default=0)
+
+    await asyncio.gather(*(request() for _ in range(25)))
+
+
+async def use(store: SessionStore, ids: list[str], _: str) -> None:
+    """Be the requests in flight: write to each session for as long as it is there."""
+    limit = asyncio.Semaphore(20)
+
+    async def requests(sid: str) -> None:
+        for turn in range(1000):
+            async with limit:
+                try:
+                    async with store.open(sid) as session:
+                        session["turn"] = turn
+                except SessionNotFound:
+                    return
+                except SessionGone:
+                    continue
+
+    await asyncio.gather(*(requests(sid) for sid in ids))
+
+
+async def log_out(store: SessionStore, ids: list[str], _: str) -> None:
+    """End each session once, in any order, and look whether it stays ended."""
+    for sid in random.sample(ids, len(ids)):
+        assert await store.delete(sid) is True
+        try:
+            (await store.get_by_id(sid)).release()
+        except SessionNotFound:
+            continue
+        raise AssertionError("an ended session was found")
+
+
+async def main(job: str, url: str, name: str) -> None:
+    ids = sys.stdin.readline().split()
+    async with SessionStore(SessionConfig(storage=storage_from_url(url))) as store:
+        print("ready", flush=True)
+        sys.stdin.readline()
+        await {"write": write, "mutate": mutate, "use": use, "log_out": log_out}[job](store, ids, name)
+    print("done", flush=True)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))

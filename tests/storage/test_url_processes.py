@@ -1,0 +1,132 @@
+"""Two processes on one database, by URL: nothing is lost, and what is ended stays ended."""
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from tests.postgres_server import PostgresServer
+from tests.redis_server import one_server
+from tests.storage.postgres_rigs import connection, postgres
+
+from sessioncore import SessionConfig, SessionNotFound, SessionStore
+from sessioncore.storage._url import storage_from_url
+
+__all__ = ["postgres"]
+
+pytestmark = [pytest.mark.anyio, pytest.mark.redis, pytest.mark.postgres]
+
+WORKER = Path(__file__).with_name("session_worker.py")
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """The processes are driven by asyncio."""
+    return "asyncio"
+
+
+@pytest.fixture(params=["sqlite", "redis", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/sessions.db"
+    if request.param == "redis":
+        server = request.getfixturevalue("redis_server")
+        return f"redis://127.0.0.1:{server.port}/0"
+    server = request.getfixturevalue("postgres")
+    return str(server.dsn())
+
+
+@pytest.fixture(scope="module")
+def redis_server() -> object:
+    with one_server() as server:
+        yield server
+
+
+async def worker(job: str, url: str, name: str, ids: list[str]) -> asyncio.subprocess.Process:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, str(WORKER), job, url, name, env=environment, limit=2**20,
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(f"{' '.join(ids)}\n".encode())
+    await process.stdin.drain()
+    if await process.stdout.readline() != b"ready\n":
+        _, error = await process.communicate()
+        raise AssertionError(error.decode())
+    return process
+
+
+async def run_together(url: str, ids: list[str], *jobs: str) -> None:
+    processes = [await worker(job, url, f"process-{number}", ids) for number, job in enumerate(jobs)]
+    answers = await asyncio.gather(*(process.communicate(b"\n") for process in processes))
+    for out, error in answers:
+        assert out == b"done\n", error.decode()
+
+
+@asynccontextmanager
+async def store_at(url: str) -> AsyncGenerator[SessionStore, None]:
+    async with SessionStore(SessionConfig(storage=storage_from_url(url))) as store:
+        await store.reset()
+        yield store
+
+
+async def test_fifty_of_fifty_parallel_writes_are_kept(url: str) -> None:
+    async with store_at(url) as store:
+        session = await store.create({"first": 1})
+        await run_together(url, [session.id], "write", "write")
+        kept = await store.get_by_id(session.id)
+        assert set(kept) == {"first"} | {f"process-{name}-{number}" for name in range(2) for number in range(25)}
+
+
+async def test_fifty_of_fifty_increments_are_kept(url: str) -> None:
+    async with store_at(url) as store:
+        session = await store.create({"count": 0})
+        await run_together(url, [session.id], "mutate", "mutate")
+        assert (await store.get_by_id(session.id))["count"] == 50
+
+
+@pytest.mark.slow
+async def test_of_a_thousand_logouts_under_fire_none_is_undone(url: str) -> None:
+    async with store_at(url) as store:
+        ids: list[str] = []
+        for _ in range(1000):
+            ids.append((await store.create({"first": 1}, owner="u")).id)
+        await run_together(url, ids, "use", "log_out")
+        assert await store.sessions_of("u") == []
+        for sid in ids:
+            with pytest.raises(SessionNotFound):
+                await store.get_by_id(sid)
+        assert await store.reset() == 0
+
+
+async def test_postgres_and_its_log_never_see_a_raw_id(postgres: PostgresServer) -> None:
+    async with connection(postgres.dsn()) as plain:
+        await plain.execute("ALTER SYSTEM SET log_statement = 'all'")
+        await plain.execute("SELECT pg_reload_conf()")
+        try:
+            async with store_at(postgres.dsn()) as store:
+                session = await store.create({"k": "v"}, owner="u")
+                sid = session.id
+                async with store.open(sid) as again:
+                    again["k"] = "w"
+                    await again.login("u")
+                    ids = [sid, again.id]
+                rows = await plain.fetch(
+                    "SELECT encode(key, 'escape') || encode(data, 'escape') FROM sessioncore_sessions"
+                )
+                logged = postgres.log.read_text()
+                assert "sessioncore_sessions" in logged
+                assert session.handle.encode().hex() in logged, "the log is read too early, or is none"
+                for raw in ids:
+                    assert raw not in logged
+                    assert raw.encode().hex() not in logged
+                    assert not any(raw in row[0] for row in rows)
+                await store.delete(again.id)
+        finally:
+            await plain.execute("ALTER SYSTEM RESET log_statement")
+            await plain.execute("SELECT pg_reload_conf()")
