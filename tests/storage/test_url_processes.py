@@ -126,7 +126,7 @@ async def test_postgres_and_its_log_never_see_a_raw_id(postgres: PostgresServer)
                     assert raw not in logged
                     assert raw.encode().hex() not in logged
                     assert not any(raw in row[0] for row in rows)
-                await store.delete(again.id)
+                assert await store.delete(ids[-1])
         finally:
             await plain.execute("ALTER SYSTEM RESET log_statement")
             await plain.execute("SELECT pg_reload_conf()")
