@@ -149,7 +149,8 @@ _KEEP = """
 local function keep_live(index, owner, members)
   local live = {}
   for _, key in ipairs(members) do
-    local value = redis.call('TYPE', key).ok == 'string' and redis.call('GETRANGE', key, 0, 13 + #owner) or ''
+    local value = redis.pcall('GETRANGE', key, 0, 13 + #owner)
+    if type(value) == 'table' then value = '' end -- another type at this key
     if string.sub(value, 1, 2) == 'S\\001' and #value == 14 + #owner
         and struct.unpack('>I4', value, 11) == #owner + 1 and string.sub(value, 15) == owner then
       live[#live + 1] = key
