@@ -171,9 +171,6 @@ def sqlstate(error: BaseException | None) -> str | None:
 
 
 async def _fetch(connection: Any, sql: str, args: tuple[object, ...]) -> Rows:
-    if not args and ";" in sql:
-        await connection.execute(sql)
-        return ()
     return cast("Rows", await connection.fetch(sql, *args))
 
 
@@ -181,9 +178,6 @@ async def _fetch_in_transaction(connection: Any, sql: str, args: tuple[object, .
     # asyncpg parses and binds in two exchanges. A pooler in transaction mode may send them to different server
     # connections, where the unnamed statement is somebody else's: only a transaction keeps them together.
     async with connection.transaction():
-        if not args and ";" in sql:
-            await connection.execute(sql)
-            return ()
         statement = await connection.prepare(sql, name="")
         return cast("Rows", await statement.fetch(*args))
 

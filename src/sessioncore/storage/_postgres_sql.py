@@ -102,12 +102,12 @@ _SCHEMA_LOCK = int.from_bytes(b"sessions")
 
 
 def locked_schema_sql(table: str) -> str:
-    """Return `schema_sql` for several processes that start at once.
+    """Return `schema_sql` as one statement, for several processes that start at once.
 
     IF NOT EXISTS does not make two sessions wait for each other; one of them would fail
     on the system catalogue.
     """
-    return f"SELECT pg_advisory_xact_lock({_SCHEMA_LOCK});\n{schema_sql(table)}"
+    return f"DO $$ BEGIN PERFORM pg_advisory_xact_lock({_SCHEMA_LOCK});\n{schema_sql(table)}END $$"
 
 
 class Statements(Struct, frozen=True):
