@@ -1,0 +1,138 @@
+"""One site per test: an application of each framework, on a real server, with a storage to look into."""
+
+import importlib
+import importlib.util
+import ssl
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any, Final, Protocol
+
+import pytest
+import trustme
+from msgspec import Struct
+from tests.adapters.browser import Address, Browser, Reply, ask, compose
+from tests.adapters.servers import SERVERS, Server, serve
+from tests.stores import SpyStorage
+
+from sessioncore import SessionConfig, SessionEvent, SessionNotFound, SessionStore
+
+# A module of this name offers `make_app(store, *others)`; one that is not there yet has no scenarios.
+ADAPTERS: Final = [name for name in SERVERS if importlib.util.find_spec(f"tests.adapters.apps_{name}")]
+
+Tls = tuple[ssl.SSLContext, ssl.SSLContext]
+
+
+class Site(Struct):
+    """An application that is being served."""
+
+    adapter: str
+    store: SessionStore
+    storage: SpyStorage
+    server: Server
+    events: list[SessionEvent]
+
+    @property
+    def address(self) -> Address:
+        return self.server.address
+
+    def browser(self, *headers: tuple[str, str]) -> Browser:
+        return Browser(self.address, headers)
+
+    def cookie(self, browser: Browser) -> str | None:
+        """The ID that a browser holds."""
+        return browser.cookies.get(self.store.config.extractor.key)
+
+    def raw(
+        self, path: str, *headers: tuple[bytes | str, bytes | str], method: str = "GET", body: bytes = b""
+    ) -> Reply:
+        """Send headers as they are, byte by byte."""
+        return ask(self.address, compose(method, path, headers, body))
+
+    def calls(self) -> list[str]:
+        """The storage calls since this was asked last."""
+        calls, self.storage.calls[:] = [call for call in self.storage.calls if call != "open"], []
+        return calls
+
+    def kinds(self) -> list[str]:
+        """The kinds of the events since this was asked last."""
+        kinds, self.events[:] = [event.kind.value for event in self.events], []
+        return kinds
+
+    def count(self) -> int:
+        """How many records are stored."""
+        return len(self.storage.inner)
+
+    def make(self, data: dict[str, Any], owner: str | None = None) -> str:
+        """Store a session, as another process would, and return its ID."""
+
+        async def create() -> str:
+            session = await self.store.create(data, owner=owner)
+            sid = session.id
+            session.release()
+            return sid
+
+        sid = self.server.run(create)
+        self.calls()
+        self.kinds()
+        return sid
+
+    def data(self, sid: str) -> dict[str, Any] | None:
+        """What is stored under an ID, or None; not counted among the calls."""
+
+        async def look() -> dict[str, Any] | None:
+            try:
+                async with self.store.open(sid) as session:
+                    return dict(session)
+            except SessionNotFound:
+                return None
+
+        before = list(self.storage.calls)
+        found = self.server.run(look)
+        self.storage.calls[:] = before
+        return found
+
+
+class OpenSite(Protocol):
+    """Serves the scenario application; `settings` are SessionConfig's, `plain` is its development() over http."""
+
+    def __call__(self, *others: tuple[str, SessionStore | None], plain: bool = False, **settings: Any) -> Site: ...
+
+
+@pytest.fixture(scope="session")
+def tls() -> Tls:
+    """A certificate for localhost, and a client that trusts it."""
+    authority = trustme.CA()
+    server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
+    authority.issue_cert("localhost").configure_cert(server)  # pyright: ignore[reportUnknownMemberType]  # pyOpenSSL's type
+    authority.configure_trust(client)  # pyright: ignore[reportUnknownMemberType]  # pyOpenSSL's type
+    return server, client
+
+
+@pytest.fixture(params=ADAPTERS)
+def adapter(request: pytest.FixtureRequest) -> str:
+    """The name of one framework."""
+    return str(request.param)
+
+
+@pytest.fixture
+def open_site(adapter: str, tls: Tls) -> Iterator[OpenSite]:
+    """Serve the scenario application with a configuration; every site is stopped at the end."""
+    with ExitStack() as stack:
+
+        def open_(*others: tuple[str, SessionStore | None], plain: bool = False, **settings: Any) -> Site:
+            storage = settings.pop("storage", None) or SpyStorage()
+            events: list[SessionEvent] = []
+            make = SessionConfig.development if plain else SessionConfig
+            store = SessionStore(make(storage=storage, on_event=events.append, **settings))
+            more = [(key, store if other is None else other) for key, other in others]  # None: the same once more
+            app = importlib.import_module(f"tests.adapters.apps_{adapter}").make_app(store, *more)
+            server = stack.enter_context(serve(SERVERS[adapter], app, None if plain else tls))
+            return Site(adapter, store, storage, server, events)
+
+        yield open_
+
+
+@pytest.fixture
+def site(open_site: OpenSite) -> Site:
+    """The application with the defaults for production, over TLS."""
+    return open_site()

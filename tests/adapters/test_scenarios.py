@@ -1,0 +1,155 @@
+"""The table of scenarios on every adapter, over TLS, by a browser that obeys cookie rules."""
+
+import re
+from typing import Final
+
+import pytest
+from tests.adapters.browser import Browser, Reply
+from tests.adapters.conftest import OpenSite, Site
+from tests.adapters.scenarios import ANY, SCENARIOS, Scenario, Step
+
+from sessioncore import RequestView, SessionConfig, SessionStore, from_cookie
+
+_SET: Final = re.compile(
+    r"__Host-session_id=[A-Za-z0-9_-]{43}; Max-Age=(86400|86399); Path=/; HttpOnly; Secure; SameSite=Lax"
+)
+_CLEAR: Final = (
+    "__Host-session_id=; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT; Path=/; HttpOnly; Secure; SameSite=Lax"
+)
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name.replace(" ", "-"))
+def test_every_adapter_behaves_alike(site: Site, scenario: Scenario) -> None:
+    browser = site.browser()
+    for number, step in enumerate(scenario.steps):
+        before = site.cookie(browser)
+        site.calls()
+        reply = browser.request(step.method, step.path)
+        _check(step, reply, f"step {number}, {step.path}")
+        _check_cookie(step, reply, before, site.cookie(browser))
+        if step.calls is not None:
+            assert site.calls() == list(step.calls)
+        if step.stored is not None:
+            assert site.count() == step.stored
+
+
+def _check(step: Step, reply: Reply, where: str) -> None:
+    assert reply.status == step.status, where
+    if step.body is not None:
+        assert reply.text == step.body, where
+    if step.vary != ANY:
+        assert reply.one("vary") == step.vary, where
+    if step.cache != ANY:
+        changes = step.cookie in {"set", "cleared"}
+        assert reply.one("cache-control") == (step.cache or ("no-store" if changes else None)), where
+    if step.cookie in {"set", "cleared"}:
+        assert reply.one("cdn-cache-control") is None, where
+
+
+def _check_cookie(step: Step, reply: Reply, before: str | None, after: str | None) -> None:
+    lines = [line for line in reply.set_cookies if line.startswith("__Host-session_id=")]
+    assert [line for line in reply.set_cookies if line not in lines] == list(step.others)
+    match step.cookie:
+        case "kept":
+            assert not lines
+            assert after == before
+        case "set":
+            assert len(lines) == 1
+            assert _SET.fullmatch(lines[0])
+            assert after is not None
+            assert after != before
+        case "cleared":
+            assert lines == [_CLEAR]
+            assert after is None
+        case "any":
+            pass
+
+
+def test_the_old_id_is_dead_when_the_response_has_come(site: Site) -> None:
+    for path in ("/login", "/regenerate", "/logout", "/destroy", "/redirect-login", "/destroy?v=1"):
+        browser = site.browser()
+        browser.get("/counter")
+        old = site.cookie(browser)
+        browser.get(path)
+        replay = site.raw("/read", ("Cookie", f"__Host-session_id={old}"))
+        assert (replay.text, replay.set_cookies) == ("{}", [])
+
+
+def test_an_id_that_comes_back_is_sent_in_no_header_and_no_body(site: Site) -> None:
+    browser = site.browser()
+    browser.get("/counter")
+    sid = site.cookie(browser)
+    assert sid is not None
+    for path in ("/read", "/counter", "/who", "/peek", "/stream", "/file", "/boom", "/nowhere"):
+        reply = browser.get(path)
+        assert sid not in reply.body.decode("latin-1")
+        assert all(sid not in value for _, value in reply.headers)
+
+
+def test_plain_http_needs_the_development_settings(open_site: OpenSite) -> None:
+    site = open_site(plain=True)
+    browser = site.browser()
+    first = browser.get("/counter")
+    assert first.set_cookies[0].startswith("session_id=")
+    assert "Secure" not in first.set_cookies[0]
+    assert browser.get("/counter").text == "2"
+
+
+def test_a_secure_cookie_over_plain_http_is_dropped_by_the_browser(open_site: OpenSite) -> None:
+    site = open_site(plain=True, cookie_secure=True)
+    browser = site.browser()
+    browser.get("/counter")
+    assert site.cookie(browser) is None
+    assert browser.get("/counter").text == "1"
+
+
+def test_forwarded_headers_do_not_change_the_cookie(site: Site) -> None:
+    reply = site.raw("/counter", ("X-Forwarded-Proto", "http"), ("Forwarded", "proto=http"))
+    assert _SET.fullmatch(reply.set_cookies[0])
+
+
+def test_a_cookie_for_the_browser_session_goes_when_it_is_closed(open_site: OpenSite) -> None:
+    site = open_site(cookie_session_only=True)
+    browser = site.browser()
+    assert "Max-Age" not in browser.get("/counter").set_cookies[0]
+    browser.close()
+    assert browser.get("/read").text == "{}"
+
+
+def test_an_evicted_cookie_is_a_new_visitor(site: Site) -> None:
+    first: Browser = site.browser()
+    first.get("/counter")
+    assert site.browser().get("/counter").text == "1"
+    assert site.count() == 2
+
+
+def test_two_stores_stand_side_by_side(open_site: OpenSite) -> None:
+    second = SessionStore(SessionConfig(extractor=from_cookie("__Host-other")))
+    site = open_site(("second", second))
+    browser = site.browser()
+    assert browser.get("/both").text == "1 10"
+    assert browser.get("/both").text == "2 20"
+    assert set(browser.cookies) == {"__Host-session_id", "__Host-other"}
+    assert browser.get("/logout").text == "bye"
+    assert set(browser.cookies) == {"__Host-other"}
+    assert browser.get("/both").text == "1 30"
+
+
+def test_mounted_twice_is_one_session_and_one_cookie(open_site: OpenSite) -> None:
+    site = open_site(("session", None))
+    browser = site.browser()
+    reply = browser.get("/counter")
+    assert len(reply.set_cookies) == 1
+    assert reply.one("vary") == "Cookie"
+    assert browser.get("/counter").text == "2"
+    assert site.calls() == ["create", "load", "replace"]
+
+
+def test_a_skipped_request_has_no_session(open_site: OpenSite) -> None:
+    def skip(view: RequestView) -> bool:
+        return view.path == "/counter"
+
+    site = open_site(skip=skip)
+    assert site.raw("/counter").status == 500
+    assert site.raw("/peek").status == 200
+    assert site.raw("/mutate").text == "1"
