@@ -78,6 +78,21 @@ async def test_ten_thousand_cancelled_requests_mix_nobody_up(server: Server) -> 
         assert proxy.connections == 1
 
 
+async def test_whoever_waits_for_a_place_gets_one_though_others_give_up(server: Server) -> None:
+    dice = random.Random(7)
+    async with storage_at(server.port) as storage:
+        await made(storage, "k", b"x" * 2000)
+        for _ in range(3):
+            tasks = [asyncio.create_task(storage.load("k")) for _ in range(9000)]
+            for task in dice.sample(tasks, 6000):
+                asyncio.get_running_loop().call_later(dice.random() * 0.1, task.cancel)
+            async with asyncio.timeout(20):
+                await asyncio.wait(tasks)
+            loaded = [task.result() for task in tasks if not task.cancelled()]
+            assert len(loaded) >= 3000
+            assert all(stored is not None for stored in loaded)
+
+
 WRITER = """
 import asyncio, sys
 from sessioncore.storage.redis import RedisStorage

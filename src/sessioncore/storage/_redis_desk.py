@@ -14,11 +14,10 @@ from typing import Any, cast
 from msgspec import Struct
 from redis.asyncio import Redis, RedisCluster
 
-from sessioncore._errors import ConfigError
-from sessioncore.storage._redis_books import Book, Confirm, OneServer, lost
+from sessioncore._errors import ConfigError, StorageUnavailable
+from sessioncore.storage._redis_books import Book, Confirm, OneServer
 from sessioncore.storage._redis_cluster import Cluster
 from sessioncore.storage._redis_cluster_wire import ClusterWire
-from sessioncore.storage._redis_errors import Lost
 from sessioncore.storage._redis_wire import ClientWire, LinkWire, Wire
 
 __all__ = ["Desk", "Desks"]
@@ -95,8 +94,7 @@ class Desks:
 
     def _change(self, loop: asyncio.AbstractEventLoop) -> Desk:
         if self._closed:
-            closed = Lost("the storage was closed, open() opens it again")
-            raise lost(closed) from closed
+            raise StorageUnavailable("this RedisStorage is closed: open() opens it again")
         if self._desk is not None and not self._desk.loop.is_closed():
             self._others[self._desk.loop] = self._desk
         self._others = {at: desk for at, desk in self._others.items() if not at.is_closed()}

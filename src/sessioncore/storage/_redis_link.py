@@ -101,7 +101,7 @@ class _Pipe(asyncio.Protocol):
         if demoted and self.age() > _LONGEST_PAUSE:
             # After a failover the old master is a replica: only a new connection finds the new master.
             self.end(Lost("the server has become a replica"))
-        elif self.full:
+        elif self.full or self._waiting:
             self._make_room()
 
     def _hand_out(self) -> bool:
@@ -128,6 +128,9 @@ class _Pipe(asyncio.Protocol):
             if not turn.done():
                 turn.set_result(None)
                 places -= 1
+        if self._waiting and not self.full:
+            # Whoever was called may have been cancelled meanwhile: then the next one is.
+            self._loop.call_soon(self._make_room)
 
     def _look(self) -> None:
         # One timer for the whole connection, however many commands are in flight.

@@ -46,6 +46,9 @@ class RedisStorage:
     cluster). `timeout` bounds the wait for a silent server and for a new connection;
     left out, it is the client's `socket_timeout`, or 5 seconds.
 
+    Let the server run with `maxmemory-policy noeviction` or `volatile-ttl`: an eviction ends
+    a session early, and one of an index hides sessions from their owner until their next use.
+
     With `wait_replicas`, a deletion returns only when that many replicas have it too
     (WAIT, for up to `wait_timeout`), and raises `StorageUnavailable` if fewer do: it is
     then done on the master, and deleting again asks again. That narrows the window in
