@@ -1,0 +1,66 @@
+"""Where sessions live during a run: memory, a file, and servers of our own in temp folders on free ports."""
+
+import tempfile
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.postgres_server import postgres_server
+from tests.redis_server import one_server
+
+__all__ = ["Place", "Places", "open_places"]
+
+NAMES = ("memory", "cookie", "sqlite", "redis", "postgres")
+
+
+@dataclass
+class Place:
+    """One storage for one application; `closers` are awaited when the application stops."""
+
+    name: str
+    url: str = ""
+    folder: Path = Path()
+    closers: list[Callable[[], Awaitable[Any]]] = field(default_factory=list)
+
+    def redis(self) -> Any:
+        """Return a client of redis-py with its defaults, for contenders that want one."""
+        from redis.asyncio import Redis
+
+        client: Any = Redis.from_url(self.url)
+        self.closers.append(client.aclose)
+        return client
+
+
+@dataclass
+class Places:
+    """The servers of a run."""
+
+    redis_port: int
+    dsn: str
+    folder: Path
+    made: int = 0
+
+    def place(self, name: str, url: str = "") -> Place:
+        """Return a place of this kind; each SQLite place is a file of its own."""
+        self.made += 1
+        if name == "redis":
+            url = url or f"redis://127.0.0.1:{self.redis_port}/0"
+        elif name == "postgres":
+            url = url or self.dsn
+        elif name == "sqlite":
+            url = url or str(self.folder / f"sessions-{self.made}.db")
+        return Place(name, url, self.folder)
+
+
+@contextmanager
+def open_places(*, postgres: bool = True) -> Generator[Places]:
+    """Start the servers, and stop them."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
+        redis = stack.enter_context(one_server())
+        dsn = ""
+        if postgres:
+            dsn = stack.enter_context(postgres_server(fsync="on")).dsn() + "?sslmode=disable"
+        yield Places(redis.port, dsn, folder)
