@@ -1,0 +1,124 @@
+"""The small translations: heads of records, patterns, and what Redis' words mean."""
+
+import fnmatch
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from tests.redis_server import one_server, until
+from tests.storage.redis_rig import client_of, made
+
+from sessioncore._errors import StorageError, StorageUnavailable
+from sessioncore.storage import _redis_format as fmt
+from sessioncore.storage._redis_errors import Refusal, refused
+from sessioncore.storage.redis import RedisStorage
+
+# What 6.2 and 7 say of the same thing.
+OOM = [
+    "OOM command not allowed when used memory > 'maxmemory'.",
+    "ERR Error running script (call to f_ab12): @user_script:3: @user_script: 3: -OOM command not allowed when used",
+    "OOM command not allowed when used memory > 'maxmemory'. script: ab12, on @user_script:31.",
+]
+TYPE = [
+    "WRONGTYPE Operation against a key holding the wrong kind of value",
+    "ERR Error running script (call to f_ab12): @user_script:2: WRONGTYPE Operation against a key",
+]
+
+
+@pytest.mark.parametrize("words", OOM)
+def test_out_of_memory_is_known_in_every_version_of_its_words(words: str) -> None:
+    error = refused(Refusal(words))
+    assert isinstance(error, StorageUnavailable)
+    assert "OOM" in str(error)
+
+
+@pytest.mark.parametrize("words", TYPE)
+def test_a_wrong_type_is_known_in_every_version_of_its_words(words: str) -> None:
+    error = refused(Refusal(words))
+    assert type(error) is StorageError
+    assert "WRONGTYPE" in str(error)
+
+
+@pytest.mark.parametrize(
+    "code", ["LOADING", "READONLY", "CLUSTERDOWN", "MASTERDOWN", "NOAUTH", "TRYAGAIN", "MISCONF", "BUSY", "NOREPLICAS"]
+)
+def test_what_may_pass_by_itself_or_by_an_operator_is_unavailable(code: str) -> None:
+    assert isinstance(refused(Refusal(f"{code} whatever it says")), StorageUnavailable)
+
+
+def test_the_arguments_that_a_server_quotes_back_are_not_passed_on() -> None:
+    words = "ERR unknown command `NOSUCH`, with args beginning with: `session:secret` `data` "
+    refusal = Refusal(words)
+    assert "secret" not in f"{refusal} {refusal!r} {refused(refusal)!r}"
+
+
+@given(st.integers(0, 2**63 - 1), st.none() | st.binary(max_size=50), st.binary(max_size=200))
+def test_a_record_comes_back_from_its_value(version: int, owner: bytes | None, data: bytes) -> None:
+    value = fmt.pack(version, owner, data)
+    assert fmt.unpack(value) == (version, owner, data)
+    assert value[2:10] == fmt.head_of(version)
+
+
+@given(st.text(alphabet="ab*?[]^-\\{}:", max_size=8), st.text(alphabet="ab*?[]^-\\{}:", max_size=10))
+def test_a_pattern_matches_the_prefix_letter_by_letter(prefix: str, key: str) -> None:
+    pattern = fmt.glob_of(prefix.encode()).decode()
+    assert pattern.endswith("*")
+    # Redis' glob with every special letter escaped is that text itself.
+    plain = re.sub(r"\\(.)", r"\1", pattern[:-1])
+    assert plain == prefix
+    assert key.startswith(prefix) == fnmatch.fnmatchcase(key, _for_fnmatch(prefix) + "*")
+
+
+def _for_fnmatch(text: str) -> str:
+    return re.sub(r"([*?\[])", r"[\1]", text)
+
+
+@given(st.floats(min_value=1e-9, max_value=1e18))
+def test_a_ttl_becomes_whole_milliseconds_and_never_none(ttl: float) -> None:
+    millis = fmt.millis(ttl)
+    assert 1 <= millis <= 1 << 48
+    assert millis >= ttl * 1000 or millis == 1 << 48
+
+
+class Wrapped(Redis):
+    """Somebody's own client, with a command of its own."""
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        inner: Any = super()
+        return await inner.execute_command(*args, **options)
+
+
+@pytest.mark.anyio
+@pytest.mark.redis
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=False)
+async def test_a_client_of_somebody_else_tells_the_same(anyio_backend: str) -> None:
+    assert anyio_backend == "asyncio"
+    with one_server() as server:
+        client = client_of(server.port, Wrapped, retry=Retry(NoBackoff(), 0))
+        storage = RedisStorage(client)
+        at = await made(storage, "k", owner="u")
+        await client.hset("hash", "field", "value")
+        with pytest.raises(StorageError, match="WRONGTYPE"):
+            await storage.load("hash")
+        server.do("CONFIG", "SET", "maxmemory", 1)
+        with pytest.raises(StorageUnavailable, match="OOM"):
+            await storage.replace("k", b"", 10, version=at, owner="u")
+        server.do("CONFIG", "SET", "maxmemory", 0)
+        server.do("SCRIPT", "FLUSH")
+        assert isinstance(await storage.replace("k", b"", 10, version=at, owner="u"), int)
+        server.do("REPLICAOF", "127.0.0.1", "1")
+        with pytest.raises(StorageUnavailable, match="READONLY"):
+            await storage.create("new", b"", 10)
+        server.kill()
+        with pytest.raises(StorageUnavailable):
+            await storage.load("k")
+        server.start()
+        until(lambda: server.do("PING"))
+        assert await storage.load("k") is None
+        await storage.aclose()
+        await client.aclose()
