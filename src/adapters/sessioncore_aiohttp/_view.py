@@ -1,0 +1,77 @@
+"""An aiohttp request as the core sees it: raw bytes where bytes matter."""
+
+import warnings
+from collections.abc import Sequence
+
+from aiohttp import web
+from msgspec import Struct
+
+from sessioncore.forms import MAX_FORM, form_field, is_form
+
+__all__ = ["AiohttpView"]
+
+
+class AiohttpView(Struct, eq=False):
+    """Shows a request; reads the body only for `form`, and gives it back to the handler."""
+
+    _request: web.Request
+    _body: bytes | None = None
+
+    @property
+    def method(self) -> str:
+        """The request method."""
+        return self._request.method
+
+    @property
+    def path(self) -> str:
+        """The decoded path."""
+        return self._request.path
+
+    @property
+    def scheme(self) -> str:
+        """The scheme of the connection: aiohttp trusts no forwarded header here."""
+        return self._request.scheme
+
+    def cookie_headers(self) -> Sequence[bytes]:
+        """Every Cookie header."""
+        return [value for name, value in self._request.raw_headers if name.lower() == b"cookie"]
+
+    def header(self, name: str) -> Sequence[str]:
+        """The values of a header."""
+        wanted = name.lower().encode("latin-1")
+        return [value.decode("latin-1") for key, value in self._request.raw_headers if key.lower() == wanted]
+
+    def query(self, name: str) -> str | None:
+        """The first query parameter of that name."""
+        return self._request.query.get(name)
+
+    def path_param(self, name: str) -> str | None:
+        """A parameter of the matched route."""
+        return self._request.match_info.get(name)
+
+    async def form(self, name: str) -> str | None:
+        """A field of the body, which the handler can still read, in any way."""
+        content_type = self._request.headers.get("Content-Type", "")
+        if not is_form(content_type):
+            return None
+        if self._body is None:
+            self._body = await self._read()
+        return form_field(content_type, self._body, name)
+
+    async def _read(self) -> bytes:
+        """Read until the body ends or is larger than any form that could hold an ID; then put it back."""
+        content = self._request.content
+        if content.at_eof():  # there is none, or the handler has read it: `read` keeps what it returned
+            return await self._request.read()
+        parts: list[bytes] = []
+        size = 0
+        while size <= MAX_FORM and (part := await content.readany()):
+            parts.append(part)
+            size += len(part)
+        body = b"".join(parts)
+        with warnings.catch_warnings():
+            # Deprecated for years and without a substitute: `read()` keeps the body for `post()` and `text()`,
+            # but not for `multipart()`, and an upload larger than a form must still reach its handler.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            content.unread_data(body)
+        return body
