@@ -1,0 +1,259 @@
+"""The session cookie: found only where a browser put it, written exactly as it must be, refused where it is unsafe."""
+
+import time
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sessioncore import ConfigError
+from sessioncore._cookies import AmbiguousID, CookieWriter, check_cookie, cookie_pair, is_token, read_cookie
+
+NAME = b"__Host-sid"
+T = "T" * 43
+GOOD = b"__Host-sid=" + T.encode()
+
+
+def read(*headers: bytes) -> str | None:
+    return read_cookie(headers, NAME)
+
+
+# -- reading
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        (GOOD,), (b"a=1; " + GOOD,), (GOOD + b"; b=2",), (b"a=1;" + GOOD + b";b=2",), (b"  \t" + GOOD + b" \t ",),
+        (b"__Host-sid = " + T.encode(),), (b"__Host-sid\t=\t" + T.encode(),), (b";;; " + GOOD + b";;",),
+        (b"a=1", b"b=2; " + GOOD), (b"a=1", GOOD, b"c=3"), (GOOD, GOOD), (GOOD + b"; " + GOOD,),
+        (b'j={"a":"b"}; ' + GOOD,), (b'q="unfinished; ' + GOOD,), (b"u=\xff\xfe; " + GOOD,), (b"c=\x01\x7f; " + GOOD,),
+        (b"__Host-sid; " + GOOD,), (b"x__Host-sid=other; " + GOOD,), (b"__Host-sidx=other; " + GOOD,),
+        (b"a=__Host-sid; " + GOOD,), (b"a=" + b"\\" * 9000 + b"; " + GOOD,),
+    ],
+)  # fmt: skip
+def test_the_cookie_is_found_among_others_in_any_header(headers: tuple[bytes, ...]) -> None:
+    assert read(*headers) == T
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"", b";", b"a=1", b"__host-sid=T", b"__HOST-SID=T", b"__Host-SID=T",
+        b"\xe2\x80\x80__Host-sid=T", b"\xc2\x85__Host-sid=T", b"\xc2\xa0__Host-sid=T", b"\xe3\x80\x80__Host-sid=T",
+        b"\x85__Host-sid=T", b"\xa0__Host-sid=T", b"__Host-sid\x85=T", b"__Host-sid\xa0=T", b"__Host-sid\xe2\x80\x80=T",
+        b"a=1 __Host-sid=T", b"a=1, __Host-sid=T", b"a=1\t__Host-sid=T", b"a=1\x0b__Host-sid=T", b"a=1\x1c__Host-sid=T",
+        b"\x0b__Host-sid=T", b"\x0c__Host-sid=T", b"\r__Host-sid=T", b"\n__Host-sid=T", b"\x00__Host-sid=T",
+        b"$Version=1,__Host-sid=T", b'"__Host-sid"=T', b"__Host%2Dsid=T", b"%5F_Host-sid=T",
+        b"=__Host-sid=T", b"__Host-sid", b"=", b"==", b"=__Host-sid",
+    ],
+)  # fmt: skip
+def test_a_name_that_only_resembles_the_cookie_is_ignored(header: bytes) -> None:
+    assert read(header) is None
+
+
+@pytest.mark.parametrize(
+    ("header", "value"),
+    [
+        (b'__Host-sid="T"', '"T"'),
+        (b"__Host-sid=\\101", "\\101"),
+        (b"__Host-sid=%41", "%41"),
+        (b"__Host-sid=a=b", "a=b"),
+        (b"__Host-sid=", ""),
+        (b"__Host-sid=\xc3\xa9", "Ã©"),
+        (b"__Host-sid=T, a=1", "T, a=1"),
+        (b"__Host-sid=T\x00", "T\x00"),
+        (b'$Version=1; __Host-sid="T"; $Path=/', '"T"'),
+    ],
+)
+def test_a_value_is_taken_as_it_is_and_never_decoded(header: bytes, value: str) -> None:
+    assert read(header) == value
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        (GOOD + b"; __Host-sid=other",), (b"__Host-sid=other; " + GOOD,), (GOOD, b"__Host-sid=other"),
+        (GOOD + b"; __Host-sid=",), (b'__Host-sid="; ' + GOOD,),
+        (GOOD, b"a=1", b"b=2; __Host-sid=" + T.lower().encode()),
+    ],
+)  # fmt: skip
+def test_two_different_values_are_ambiguous_also_when_one_is_malformed(headers: tuple[bytes, ...]) -> None:
+    with pytest.raises(AmbiguousID):
+        read(*headers)
+
+
+def reference(headers: list[bytes], name: bytes) -> list[bytes]:
+    """Every value of the cookie by the steps of RFC 6265bis, section 5.6.3, one octet at a time."""
+    found: list[bytes] = []
+    for header in headers:
+        rest = header
+        while rest:
+            end = next((i for i, octet in enumerate(rest) if octet == 0x3B), len(rest))
+            pair, rest = rest[:end], rest[end + 1 :]
+            sign = next((i for i, octet in enumerate(pair) if octet == 0x3D), None)
+            if sign is None:
+                continue
+            key, value = pair[:sign], pair[sign + 1 :]
+            while key and key[0] in (0x20, 0x09):
+                key = key[1:]
+            while key and key[-1] in (0x20, 0x09):
+                key = key[:-1]
+            while value and value[0] in (0x20, 0x09):
+                value = value[1:]
+            while value and value[-1] in (0x20, 0x09):
+                value = value[:-1]
+            if key == name:
+                found.append(value)
+    return found
+
+
+_pieces = st.sampled_from(
+    [b"sid", b"SID", b"=", b";", b" ", b"\t", b"T", b"U", b'"', b",", b"\\", b"\x0b", b"\x85", b"%3D", b"\x00", b"$"]
+)
+_headers = st.lists(st.lists(_pieces, max_size=14).map(b"".join) | st.binary(max_size=20), max_size=3)
+
+
+@given(_headers)
+@settings(max_examples=3000, deadline=None)
+def test_the_parser_agrees_with_a_literal_reading_of_the_rfc(headers: list[bytes]) -> None:
+    expected = reference(headers, b"sid")
+    if len(set(expected)) > 1:
+        with pytest.raises(AmbiguousID):
+            read_cookie(headers, b"sid")
+    else:
+        assert read_cookie(headers, b"sid") == (expected[0].decode("latin-1") if expected else None)
+
+
+@pytest.mark.parametrize(
+    "unit", [b"a=1; ", b"\\", b'"', b";", b"__Host-sid; ", b"=", b" ", b"__Host-sid=T; "], ids=str
+)  # fmt: skip
+def test_ten_times_the_header_takes_about_ten_times_the_time(unit: bytes) -> None:
+    def best(header: bytes) -> float:
+        times: list[float] = []
+        for _ in range(7):
+            begin = time.perf_counter()
+            read_cookie([header], NAME)
+            times.append(time.perf_counter() - begin)
+        return min(times)
+
+    small, large = unit * (20_000 // len(unit)), unit * (200_000 // len(unit))
+    assert best(large) < 30 * max(best(small), 1e-5)
+
+
+# -- writing
+
+
+def writer(name: str = "__Host-sid", **changes: Any) -> CookieWriter:
+    settings_: dict[str, Any] = {
+        "path": "/", "domain": None, "secure": True, "http_only": True, "same_site": "lax", "partitioned": False,
+        "session_only": False,
+    }  # fmt: skip
+    return CookieWriter.build(name, **{**settings_, **changes})
+
+
+def test_the_default_cookie_is_written_exactly_so() -> None:
+    assert writer().set(T, 86400.0) == f"__Host-sid={T}; Max-Age=86400; Path=/; HttpOnly; Secure; SameSite=Lax"
+
+
+def test_a_cookie_with_every_attribute_is_written_exactly_so() -> None:
+    full = writer("sid", path="/app", domain="example.com", same_site="none", partitioned=True)
+    attributes = "Path=/app; Domain=example.com; HttpOnly; Secure; SameSite=None; Partitioned"
+    assert full.set(T, 60) == f"sid={T}; Max-Age=60; {attributes}"
+    assert full.clear() == f"sid=; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT; {attributes}"
+
+
+def test_a_bare_cookie_is_written_exactly_so() -> None:
+    bare = writer("sid", secure=False, http_only=False, same_site="strict", session_only=True)
+    assert bare.set(T, 60) == f"sid={T}; Path=/; SameSite=Strict"
+    assert bare.clear() == "sid=; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT; Path=/; SameSite=Strict"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "max_age"),
+    [
+        (0.4, 0), (0.6, 1), (59.5, 60), (59.49, 59), (-5.0, 0), (86399.7, 86400),
+        (400 * 86400.0, 34560000), (400 * 86400 + 1.0, 34560000), (1e12, 34560000),
+    ],
+)  # fmt: skip
+def test_max_age_is_whole_seconds_rounded_and_within_400_days(seconds: float, max_age: int) -> None:
+    assert f"; Max-Age={max_age};" in writer().set(T, seconds)
+
+
+def test_a_clear_repeats_every_attribute_of_the_set() -> None:
+    for changes in ({}, {"domain": "example.com"}, {"path": "/x"}, {"partitioned": True}, {"secure": False}):
+        made = writer("sid", **changes)
+        assert made.set(T, 9).split("; ")[2:] == made.clear().split("; ")[3:]
+
+
+def test_what_a_client_sends_back_is_read_again() -> None:
+    assert read(cookie_pair("__Host-sid", T).encode()) == T
+
+
+# -- refusing
+
+
+def check(name: Any = "sid", **changes: Any) -> None:
+    settings_: dict[str, Any] = {
+        "path": "/", "domain": None, "secure": True, "http_only": True, "same_site": "lax", "partitioned": False,
+    }  # fmt: skip
+    check_cookie(name, **{**settings_, **changes})
+
+
+@pytest.mark.parametrize("char", ["\r", "\n", ";", ",", "\x00", " ", "\t", "é", "\u2000", "\x7f", "\ud800"])
+@pytest.mark.parametrize("field", ["name", "path", "domain"])
+def test_a_character_that_could_end_the_attribute_is_refused(field: str, char: str) -> None:
+    for text in (f"/a{char}b" if field == "path" else f"a{char}b", f"/a{char}" if field == "path" else f"a{char}"):
+        with pytest.raises(ConfigError):
+            check(**{field: text})
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"name": ""}, {"name": None}, {"name": 5}, {"name": b"sid"}, {"name": "x" * 257}, {"name": "a=b"},
+        {"name": '"a"'}, {"path": ""}, {"path": "app"}, {"path": None}, {"path": "/" + "a" * 1024},
+        {"domain": ""}, {"domain": "."}, {"domain": "-a.example"}, {"domain": "a..b"}, {"domain": "a-.b"},
+        {"domain": 7},
+        {"domain": "https://example.com"}, {"domain": "example.com:8000"}, {"domain": "a" * 254}, {"domain": "a.b."},
+        {"same_site": "Lax"}, {"same_site": None}, {"same_site": []}, {"same_site": True},
+        {"same_site": "none", "secure": False}, {"partitioned": True, "secure": False},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_bad_cookie_setting_is_refused(bad: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError):
+        check(**bad)
+
+
+@pytest.mark.parametrize("prefix", ["__Host-", "__HOST-", "__host-", "__hOsT-"])
+@pytest.mark.parametrize("change", [{"secure": False}, {"path": "/x"}, {"domain": "example.com"}], ids=str)
+def test_a_host_prefix_is_held_to_its_promise_in_any_case(prefix: str, change: dict[str, Any]) -> None:
+    check(prefix + "sid")
+    with pytest.raises(ConfigError, match="__Host-"):
+        check(prefix + "sid", **change)
+
+
+@pytest.mark.parametrize("name", ["__Secure-sid", "__SECURE-sid", "__Http-sid"])
+def test_a_secure_prefix_needs_secure(name: str) -> None:
+    check(name, path="/x", domain="example.com")
+    with pytest.raises(ConfigError, match="cookie_secure=True"):
+        check(name, secure=False)
+
+
+@pytest.mark.parametrize("name", ["__Http-sid", "__Host-Http-sid", "__host-http-sid"])
+def test_an_http_prefix_needs_http_only(name: str) -> None:
+    check(name)
+    with pytest.raises(ConfigError, match="cookie_http_only=True"):
+        check(name, http_only=False)
+
+
+@pytest.mark.parametrize("domain", ["example.com", ".example.com", "localhost", "a-b.example.co.uk", "127.0.0.1"])
+def test_plain_host_names_pass(domain: str) -> None:
+    check(domain=domain)
+
+
+def test_a_token_is_ascii_without_separators() -> None:
+    assert is_token("!#$%&'*+.^_`|~-09azAZ")
+    assert not any(is_token(text) for text in ["", "a b", "a\n", "é", "a/b", "a:b", None, b"a", 5])

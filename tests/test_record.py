@@ -1,0 +1,198 @@
+"""The envelope: opened in one go, sealed under a limit, and closed to anything that is not a record."""
+
+import time
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec import Raw
+
+from sessioncore import CodecError, CorruptRecord, SessionTooLarge
+from sessioncore._codec import Codec
+from sessioncore._record import FORMAT, Record, open_record, seal_record
+
+LIMIT = 65536
+CODEC = Codec()
+
+
+def make(**changes: Any) -> Record:
+    fields: dict[str, Any] = {
+        "created_at": 1e9,
+        "written_at": 1e9 + 5,
+        "idle": None,
+        "owner": "session:ada",
+        "details": CODEC.encode("details", {"ip": "::1"}),
+        "data": {"cart": CODEC.encode("cart", [1, (2, 3)]), "n": CODEC.encode("n", 1 << 70)},
+    }
+    return Record(**{**fields, **changes})
+
+
+def pack(*parts: Any) -> bytes:
+    return msgspec.msgpack.encode(parts)
+
+
+SEALED = seal_record(make(), LIMIT)
+
+
+def test_a_record_comes_back_as_it_was_with_its_values_still_encoded() -> None:
+    record = open_record(SEALED, LIMIT)
+    assert (record.created_at, record.written_at, record.idle, record.owner) == (1e9, 1e9 + 5, None, "session:ada")
+    assert type(record.data["cart"]) is Raw
+    assert CODEC.decode("cart", record.data["cart"]) == [1, (2, 3)]
+    assert seal_record(record, LIMIT) == SEALED
+
+
+def test_keys_that_nobody_knows_how_to_read_are_written_back_as_they_were() -> None:
+    strange = Raw(msgspec.msgpack.encode(msgspec.msgpack.Ext(99, b"from a newer version")))
+    record = open_record(seal_record(make(data={"new": strange}), LIMIT), LIMIT)
+    assert open_record(seal_record(record, LIMIT), LIMIT).data == {"new": strange}
+
+
+@given(
+    st.dictionaries(st.text(), st.binary(max_size=40), max_size=5),
+    st.none() | st.floats(min_value=1e-3, max_value=1e9),
+    st.none() | st.text(),
+)
+@settings(deadline=None)
+def test_any_record_comes_back(data: dict[str, bytes], idle: float | None, owner: str | None) -> None:
+    encoded = {name: CODEC.encode(name, value) for name, value in data.items()}
+    sealed = seal_record(make(data=encoded, idle=idle, owner=owner), LIMIT)
+    record = open_record(sealed, LIMIT)
+    assert (record.data, record.idle, record.owner) == (encoded, idle, owner)
+    assert seal_record(record, LIMIT) == sealed
+
+
+def test_a_record_over_the_limit_is_refused_before_any_write_and_says_the_sizes() -> None:
+    size = len(SEALED)
+    assert seal_record(make(), size) == SEALED
+    with pytest.raises(SessionTooLarge, match=f"{size} bytes, max_size is {size - 1}"):
+        seal_record(make(), size - 1)
+
+
+def test_a_record_over_the_limit_is_refused_before_it_is_decoded() -> None:
+    with pytest.raises(CorruptRecord, match="larger than max_size"):
+        open_record(b"\x00" * 101, 100)
+
+
+@pytest.mark.parametrize("changes", [{"data": {"\ud800": Raw(b"\x01")}}, {"owner": "\udfff"}])
+def test_a_lone_surrogate_in_a_key_or_owner_is_a_codec_error(changes: dict[str, Any]) -> None:
+    with pytest.raises(CodecError, match="valid Unicode"):
+        seal_record(make(**changes), LIMIT)
+
+
+# -- damage
+
+
+def test_every_truncation_of_a_record_is_corrupt() -> None:
+    for length in range(len(SEALED)):
+        with pytest.raises(CorruptRecord):
+            open_record(SEALED[:length], LIMIT)
+
+
+def test_every_flipped_bit_gives_a_record_or_corrupt_record_and_nothing_else() -> None:
+    for place in range(len(SEALED) * 8):
+        damaged = bytearray(SEALED)
+        damaged[place // 8] ^= 1 << (place % 8)
+        open_and_read(bytes(damaged))
+
+
+@given(st.binary(max_size=200))
+@settings(max_examples=1500, deadline=None)
+def test_random_bytes_give_a_record_or_corrupt_record_and_nothing_else(data: bytes) -> None:
+    open_and_read(data)
+
+
+@given(st.lists(st.tuples(st.integers(0, len(SEALED) - 1), st.integers(0, 255)), max_size=6))
+@settings(max_examples=1500, deadline=None)
+def test_overwritten_bytes_give_a_record_or_corrupt_record_and_nothing_else(changes: list[tuple[int, int]]) -> None:
+    damaged = bytearray(SEALED)
+    for place, byte in changes:
+        damaged[place] = byte
+    open_and_read(bytes(damaged))
+
+
+def open_and_read(data: bytes) -> None:
+    """Open a record and read all of it; a CodecError is the only way out."""
+    try:
+        record = open_record(data, LIMIT)
+    except CorruptRecord:
+        return
+    for name, raw in [*record.data.items(), ("details", record.details)]:
+        try:
+            CODEC.decode(name, raw)
+        except CodecError:
+            continue
+
+
+HUGE = {"array32": b"\xdd", "map32": b"\xdf", "bin32": b"\xc6", "str32": b"\xdb", "ext32": b"\xc9"}
+UP_TO_DATA = b"\x97\x01" + b"\xca\0\0\0\0" * 2 + b"\xc0\xc0\x80"
+ATTACKS: dict[str, bytes] = {
+    "empty": b"",
+    "nil": b"\xc0",
+    "never-used-byte": b"\xc1",
+    "empty-array": b"\x90",
+    "json": b'{"user": 1}',
+    "text": b"not a record at all",
+    "trailing-byte": SEALED + b"\x00",
+    "twice": SEALED * 2,
+    "extension": msgspec.msgpack.encode(msgspec.msgpack.Ext(5, SEALED)),
+    "map-instead-of-array": msgspec.msgpack.encode({"created_at": 1.0, "data": {}}),
+    "too-few-fields": pack(FORMAT, 1.0, 1.0),
+    "too-many-fields": pack(FORMAT, 1.0, 1.0, None, None, {}, {}, 1),
+    "wrong-types": pack(FORMAT, "now", 1.0, None, None, {}, {}),
+    "data-not-a-map": pack(FORMAT, 1.0, 1.0, None, None, {}, []),
+    "int-keys": pack(FORMAT, 1.0, 1.0, None, None, {}, {1: 2}),
+    "array-keys": b"\x97\x01" + b"\xcb" + bytes(8) + b"\xcb" + bytes(8) + b"\xc0\xc0\x80\x81\x90\x01",
+    "text-tag": pack("1", 1.0, 1.0, None, None, {}, {}),
+    "negative-tag": pack(-1, 1.0, 1.0, None, None, {}, {}),
+    "invalid-utf8-key": SEALED.replace(b"\xa4cart", b"\xa4c\xffrt"),
+    "invalid-utf8-owner": SEALED.replace(b"ada", b"a\xffa"),
+    "100000-arrays": b"\x91" * 60_000,
+    "deep-value": SEALED[:-20] + b"\x91" * 60_000,
+    "deep-in-data": UP_TO_DATA + b"\x81\xa1a" + b"\x91" * 60_000,
+    **{f"{name}-of-2^32-1": head + b"\xff" * 4 for name, head in HUGE.items()},
+    **{f"{name}-of-2^32-1-in-data": UP_TO_DATA + head + b"\xff" * 4 for name, head in HUGE.items()},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("data", ATTACKS.values(), ids=ATTACKS.keys())
+def test_what_is_no_record_is_corrupt_within_a_moment(data: bytes) -> None:
+    begin = time.perf_counter()
+    with pytest.raises(CorruptRecord):
+        open_record(data, LIMIT * 2)
+    assert time.perf_counter() - begin < 0.1
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        {"created_at": float("nan")}, {"created_at": -1.0}, {"created_at": float("inf")}, {"written_at": 1e300},
+        {"idle": 0.0}, {"idle": -5.0}, {"idle": float("inf")}, {"idle": float("nan")}, {"written_at": float("nan")},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_times_that_would_make_a_session_immortal_are_corrupt(times: dict[str, float]) -> None:
+    with pytest.raises(CorruptRecord, match="out of range"):
+        open_record(seal_record(make(**times), LIMIT), LIMIT)
+
+
+@pytest.mark.parametrize("version", [FORMAT + 1, 100, 1 << 40])
+def test_a_record_of_a_newer_format_says_so(version: int) -> None:
+    with pytest.raises(CorruptRecord, match=f"format {version}, written by a newer version"):
+        open_record(pack(version, "anything", {"may": ["follow"]}), LIMIT)
+
+
+def test_a_repeated_key_has_its_last_value() -> None:
+    twice = pack(FORMAT, 1.0, 1.0, None, None, {}, {"a": 1})[:-4] + b"\x82\xa1a\x01\xa1a\x02"
+    assert open_record(twice, LIMIT).data == {"a": Raw(b"\x02")}
+
+
+def test_no_error_of_a_record_quotes_what_it_holds() -> None:
+    canary = "CaNaRyVaLuE"
+    for data in (pack(FORMAT, canary, canary), pack(canary), seal_record(make(owner=canary), LIMIT)[:-1]):
+        with pytest.raises(CorruptRecord) as caught:
+            open_record(data, LIMIT)
+        assert canary not in str(caught.value)
+        assert caught.value.__suppress_context__
