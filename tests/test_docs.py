@@ -1,0 +1,255 @@
+"""Every Python block of README.md and docs/ runs, and the tables of the reference pages are complete.
+
+The blocks of one page share a namespace and run in order, in an empty folder. Two HTML comments are
+understood: `<!-- test: ... -->` holds code that checks what the text says about the block before it, and
+`<!-- not run: reason -->` on the line before a block leaves it out. Such code finds in its namespace the
+clients `browser(app)` for ASGI applications and `aiohttp_browser(app)`.
+"""
+
+import ast
+import dataclasses
+import inspect
+import re
+import sys
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import aiohttp
+import anyio
+import httpx
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from msgspec import Struct
+from tests.postgres_server import postgres_server
+from tests.redis_server import Server, one_server
+
+import sessioncore
+from sessioncore import EventKind, SessionConfig, audit
+from sessioncore._states import TRANSITIONS
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+EXAMPLES = DOCS / "examples"
+PAGES = [ROOT / "README.md", *(page for page in sorted(DOCS.rglob("*.md")) if EXAMPLES not in page.parents)]
+MAY_BE_LEFT_OUT = 4  # blocks in all pages together; each needs a reason
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """The pages show aiohttp, asyncpg and redis-py, which know asyncio only."""
+    return "asyncio"
+
+
+class Block(Struct, frozen=True):
+    """Code of a page, and the number of its first line there."""
+
+    line: int
+    code: str
+    reason: str | None = None  # why it does not run
+
+
+_BLOCK = re.compile(
+    r"^(?:<!-- not run: (?P<reason>[^\n]*?) -->\n+)?```python[^\n]*\n(?P<shown>.*?)^```$"
+    r"|^<!-- test:\n(?P<hidden>.*?)^-->$",
+    re.DOTALL | re.MULTILINE,
+)
+
+
+def blocks(page: Path) -> list[Block]:
+    text = page.read_text("utf-8")
+    found: list[Block] = []
+    for match in _BLOCK.finditer(text):
+        group = "hidden" if match["hidden"] is not None else "shown"
+        found.append(Block(text.count("\n", 0, match.start(group)) + 1, match[group], match["reason"]))
+    return found
+
+
+def name_of(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+def page_params() -> Generator[Any]:
+    for page in PAGES:
+        text = page.read_text("utf-8")
+        marks: list[pytest.MarkDecorator] = []
+        if "REDIS_URL" in text:
+            marks.append(pytest.mark.redis)
+        if "POSTGRES_DSN" in text:
+            marks.append(pytest.mark.postgres)
+        yield pytest.param(page, id=name_of(page), marks=marks)
+
+
+@pytest.fixture(scope="module")
+def redis() -> Generator[Server]:
+    with one_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def postgres_dsn() -> Generator[str]:
+    with postgres_server() as server:
+        yield server.dsn()
+
+
+@asynccontextmanager
+async def running(app: Any) -> AsyncGenerator[None]:
+    """Run an ASGI application's lifespan, as a server does."""
+    to_app, in_app = anyio.create_memory_object_stream[dict[str, Any]](2)
+    to_us, here = anyio.create_memory_object_stream[dict[str, Any]](2)
+    async with to_app, in_app, to_us, here, anyio.create_task_group() as tasks:
+        scope = {"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}
+        tasks.start_soon(app, scope, in_app.receive, to_us.send)
+        await to_app.send({"type": "lifespan.startup"})
+        assert (await here.receive())["type"] == "lifespan.startup.complete"
+        yield
+        await to_app.send({"type": "lifespan.shutdown"})
+        assert (await here.receive())["type"] == "lifespan.shutdown.complete"
+
+
+@asynccontextmanager
+async def browser(app: Any, **options: Any) -> AsyncGenerator[httpx.AsyncClient]:
+    """A client with a cookie jar, on https; another one of the same running application is `Client(app)`."""
+    async with running(app), httpx.AsyncClient(**_where(app, options)) as client:
+        yield client
+
+
+def Client(app: Any, **options: Any) -> httpx.AsyncClient:
+    return httpx.AsyncClient(**_where(app, options))
+
+
+def _where(app: Any, options: dict[str, Any]) -> dict[str, Any]:
+    return {"transport": httpx.ASGITransport(app), "base_url": "https://shop.example", **options}
+
+
+@asynccontextmanager
+async def aiohttp_browser(app: web.Application) -> AsyncGenerator[aiohttp.ClientSession]:
+    """A client with a cookie jar for an aiohttp application, on plain http."""
+    async with TestServer(app) as server:
+        jar = aiohttp.CookieJar(unsafe=True)
+        async with aiohttp.ClientSession(base_url=server.make_url("/"), cookie_jar=jar) as client:
+            yield client
+
+
+def give_servers(page: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set the variables that a page reads its addresses from."""
+    text = page.read_text("utf-8")
+    if "REDIS_URL" in text:
+        server: Server = request.getfixturevalue("redis")
+        server.do("FLUSHALL")
+        monkeypatch.setenv("REDIS_URL", server.url)
+    if "POSTGRES_DSN" in text:
+        monkeypatch.setenv("POSTGRES_DSN", request.getfixturevalue("postgres_dsn"))
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("page", [*page_params()])
+async def test_every_block_of_the_page_runs(
+    page: Path, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    give_servers(page, request, monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    module = ModuleType("page_" + re.sub(r"\W", "_", name_of(page)))
+    vars(module).update(browser=browser, Client=Client, aiohttp_browser=aiohttp_browser)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    for block in blocks(page):
+        if block.reason is None:
+            # Blank lines before it give the block the line numbers that it has on the page.
+            source = "\n" * (block.line - 1) + block.code
+            code = compile(source, str(page), "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+            result = eval(code, vars(module))  # code of our own pages
+            if inspect.iscoroutine(result):
+                await result
+
+
+def test_few_blocks_are_left_out_and_each_says_why() -> None:
+    reasons = [block.reason for page in PAGES for block in blocks(page) if block.reason is not None]
+    assert len(reasons) <= MAY_BE_LEFT_OUT
+    assert all(len(reason.split()) > 2 for reason in reasons)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_no_python_of_the_page_escapes_the_extractor(page: Path) -> None:
+    text = page.read_text("utf-8")
+    assert len(re.findall(r"^\s*```python", text, re.MULTILINE)) == sum(
+        text.splitlines()[block.line - 2].startswith("```python") for block in blocks(page)
+    )
+    assert text.count("<!-- test:") == sum(
+        text.splitlines()[block.line - 2].startswith("<!-- test:") for block in blocks(page)
+    )
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    text = re.sub(r"^```.*?^```$", "", page.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        path, _, anchor = target.partition("#")
+        if "://" in target:
+            continue
+        file = (page.parent / path).resolve() if path else page
+        assert file.exists(), f"{name_of(page)} links to {target}"
+        if anchor:
+            assert anchor in anchors(file), f"{name_of(page)} links to {target}"
+
+
+def anchors(page: Path) -> set[str]:
+    """The headings of a page as mkdocs and GitHub both name them, which holds for plain words."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+def rows(page: str, heading: str) -> list[list[str]]:
+    """The cells of the first table below a heading, without its head."""
+    section = (DOCS / page).read_text("utf-8").split(f"\n{heading}\n", 1)[1]
+    table: list[list[str]] = []
+    for line in section.splitlines():
+        if line.startswith("|"):
+            table.append([cell.strip().strip("`") for cell in line.strip("|").split(" | ")])
+        elif table:
+            break
+    return table[2:]
+
+
+def test_the_lifecycle_page_has_the_table_of_the_code() -> None:
+    listed = {(state, verb): after for state, verb, after in rows("lifecycle.md", "## States and verbs")}
+    assert listed == {
+        (state.name.lower(), verb.name.lower()): after.name.lower() for (state, verb), after in TRANSITIONS.items()
+    }
+
+
+def test_the_lifecycle_page_lists_every_event() -> None:
+    assert [row[0] for row in rows("lifecycle.md", "## Events")] == [kind.value for kind in EventKind]
+
+
+def test_the_configuration_page_lists_every_field() -> None:
+    fields = [field.name for field in dataclasses.fields(SessionConfig) if field.init]
+    assert [row[0] for row in rows("configuration.md", "## Fields")] == fields
+
+
+def test_the_errors_page_lists_every_error() -> None:
+    errors = {
+        name for name, item in vars(sessioncore).items() if isinstance(item, type) and issubclass(item, Exception)
+    }
+    assert {row[0] for row in rows("errors.md", "## What to do")} == errors
+
+
+def test_the_api_page_names_everything_public() -> None:
+    text = (DOCS / "api.md").read_text("utf-8")
+    assert [name for name in sessioncore.__all__ if f"`{name}" not in text] == []
+
+
+def test_the_security_page_has_what_audit_finds() -> None:
+    listed = {row[0] for row in rows("security.md", "## What `audit` looks at")}
+    worst = SessionConfig(
+        extractor=sessioncore.chain(sessioncore.from_cookie("sid"), sessioncore.from_query("sid")),
+        id_generator=lambda: "x" * 22,
+        idle_timeout=sessioncore.SessionConfig().absolute_timeout,  # type: ignore[arg-type]  # 24 h
+        absolute_timeout=None,
+        cookie_http_only=False,
+        cookie_same_site="none",
+    )
+    found = {finding.id for config in (worst, SessionConfig.development()) for finding in audit(config)}
+    assert listed == found
