@@ -7,7 +7,7 @@ import anyio
 
 from sessioncore._errors import SessionError, StorageError, StorageUnavailable
 from sessioncore._events import EventKind, Events
-from sessioncore.storage import Storage
+from sessioncore.storage import MemoryStorage, Storage
 
 __all__ = ["StorageCalls"]
 
@@ -17,12 +17,13 @@ T = TypeVar("T")
 class StorageCalls:
     """Makes the calls of one store, and tells of those that failed."""
 
-    __slots__ = ("_events", "_immediate", "_seconds")
+    __slots__ = ("_events", "_seconds", "immediate")
 
     def __init__(self, storage: Storage, seconds: float, events: Events) -> None:
         # A cancel scope costs more than a whole load from memory, and what never suspends needs none:
         # it cannot be slow without blocking the loop, and has no point at which it could be cancelled.
-        self._immediate = bool(getattr(storage, "never_suspends", False))
+        # Its calls are then awaited as they are. A subclass may do what it likes, so it is not meant here.
+        self.immediate = type(storage) is MemoryStorage
         self._seconds = seconds
         self._events = events
 
@@ -33,8 +34,6 @@ class StorageCalls:
             StorageError: the storage refused, or did not answer in time (StorageUnavailable).
         """
         try:
-            if self._immediate:
-                return await call
             with anyio.CancelScope(deadline=anyio.current_time() + self._seconds, shield=shield):
                 return await call
             # The scope swallowed a cancellation, and only its own deadline cancels it.

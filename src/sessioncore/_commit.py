@@ -8,7 +8,7 @@ changes are applied to the current record and tried again, for as long as
 from typing import Final
 
 import anyio
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from sessioncore._calls import StorageCalls
 from sessioncore._codec import Codec
@@ -18,7 +18,7 @@ from sessioncore._errors import CorruptRecord, SessionGone, StorageError, Storag
 from sessioncore._events import EventKind, Events
 from sessioncore._ids import handle_of
 from sessioncore._owners import Owners
-from sessioncore._plan import Step, decide
+from sessioncore._plan import CREATE, MOVE, NOTHING, REPLACE, TOUCH, Step, decide
 from sessioncore._record import Record, open_record, seal_record
 from sessioncore._states import GONE, LIVE
 from sessioncore.storage import Stored
@@ -61,33 +61,33 @@ class Committer:
             StorageUnavailable: the outcome is unknown.
         """
         delta = draft.delta()
-        if delta is None and not (draft.state is LIVE and draft.renew):
-            if explicit and draft.state is GONE:
-                raise _gone()
-            return
-        changed = delta is not None and (delta.changes if draft.state is LIVE else delta.writes)
-        rotated = delta is not None and delta.wishes.rotate
-        renewal_due = draft.state is LIVE and draft.renew
-        step = decide(draft.state, changed=changed, rotated=rotated, renewal_due=renewal_due)
-        if step is Step.TOUCH:
+        state = draft.state
+        if delta is None:
+            step = decide(state, changed=False, rotated=False, renewal_due=draft.renew)
+        else:
+            changed = delta.changes if state is LIVE else delta.writes
+            step = decide(state, changed=changed, rotated=delta.wishes.rotate, renewal_due=draft.renew)
+        if step is TOUCH:
             await self._touch(draft)
-        elif step is not Step.NOTHING and delta is not None:
+        elif delta is not None and step is not NOTHING:
             await self._store(draft, delta, step)
         if explicit and draft.state is GONE:
             raise _gone()
 
     async def create(self, draft: Draft) -> None:
         """Store a fresh draft, also an empty one."""
-        await self._store(draft, draft.delta() or Delta({}, [], {}, {}, NO_WISHES), Step.CREATE)
+        await self._store(draft, draft.delta() or Delta({}, [], {}, {}, NO_WISHES), CREATE)
 
     async def _store(self, draft: Draft, delta: Delta, step: Step) -> None:
-        await self._owners.admit(draft, delta)
+        limited = self._config.max_sessions_per_owner is not None and delta.wishes.owner is not UNSET
+        if limited:
+            await self._owners.admit(draft, delta)
         before = draft.record, draft.stored_id
-        if step is Step.CREATE:
+        if step is CREATE:
             await self._create(draft, delta)
         else:
             await self._write(draft, delta, step)
-        if draft.state is LIVE and await self._owners.excess(draft, delta):
+        if limited and draft.state is LIVE and await self._owners.excess(draft, delta):
             error = self._owners.refused(draft)
             await self._undo(draft, *before)
             raise error
@@ -121,17 +121,19 @@ class Committer:
             self._lose(draft)
 
     async def _create(self, draft: Draft, delta: Delta) -> None:
-        now = self._config.clock()
+        config = self._config
+        now = config.clock()
         record = apply(delta, None, self._codec, now, again=False)
-        ttl = time_left(self._config, now, record.idle or self._config.idle_seconds, now)
-        data = seal_record(record, self._config.max_size)
-        owner = None if record.owner is None else self._config.key_prefix + record.owner
+        ttl = time_left(config, now, record.idle or config.idle_seconds, now)
+        data = seal_record(record, config.max_size)
+        owner = None if record.owner is None else config.key_prefix + record.owner
         for _ in range(TRIES_FOR_AN_ID):
-            key = self._config.key_prefix + handle_of(draft.new_id or draft.mint_id())
-            version = await self._calls.run("create", self._config.storage.create(key, data, ttl, owner=owner))
+            handle = handle_of(draft.new_id or draft.mint_id())
+            call = config.storage.create(config.key_prefix + handle, data, ttl, owner=owner)
+            version = await (call if self._calls.immediate else self._calls.run("create", call))
             if version is not None:
-                draft.settle(record, delta, version, ttl, now, merged=False)
-                self._events.send(EventKind.CREATED, draft.handle, record.owner)
+                draft.settle(handle, record, delta, version, ttl, now, merged=False)
+                self._events.send(EventKind.CREATED, handle, record.owner)
                 return
             draft.new_id = None  # taken: never touch what is there, it may be a stranger's
         raise StorageError("id_generator returned taken IDs eight times in a row; it must be random")
@@ -159,7 +161,7 @@ class Committer:
                 raise
             except StorageError:
                 collisions += 1  # of a move: perhaps the new key is taken; never touch what is there
-                if step is not Step.MOVE or collisions == TRIES_FOR_AN_ID:
+                if step is not MOVE or collisions == TRIES_FOR_AN_ID:
                     raise
                 draft.mint_id()
                 continue
@@ -176,20 +178,21 @@ class Committer:
         if conflicts:
             self._events.send(EventKind.CONFLICT, draft.handle, record.owner, str(conflicts))
         old = draft.handle
-        draft.settle(record, delta, answer, ttl, now, merged=conflicts > 0)
+        handle = old if step is REPLACE else handle_of(draft.id)
+        draft.settle(handle, record, delta, answer, ttl, now, merged=conflicts > 0)
         draft.renewed = True
-        if step is Step.MOVE:
-            self._events.send(EventKind.REGENERATED, draft.handle, record.owner, f"was {old}")
+        if step is MOVE:
+            self._events.send(EventKind.REGENERATED, handle, record.owner, f"was {old}")
 
     async def _send(self, draft: Draft, write: Write, step: Step) -> int | Stored | None:
         owner = None if write.record.owner is None else self._config.key_prefix + write.record.owner
         storage, version = self._config.storage, write.version
-        if step is Step.REPLACE:
+        if step is REPLACE:
             call = storage.replace(draft.key, write.data, write.ttl, version=version, owner=owner)
         else:
             new_key = self._config.key_prefix + handle_of(draft.id)
             call = storage.move(draft.key, new_key, write.data, write.ttl, version=version, owner=owner)
-        return await self._calls.run(step.value, call)
+        return await (call if self._calls.immediate else self._calls.run(step.value, call))
 
     async def _undo(self, draft: Draft, record: Record | None, session_id: str | None) -> None:
         """Take back a login that lost the race for the last place: the session is again what it was."""
@@ -201,8 +204,8 @@ class Committer:
         now = config.clock()
         ttl = max(time_left(config, record.created_at, record.idle or config.idle_seconds, now), 0.001)
         write = Write(record, seal_record(record, config.max_size), ttl, draft.version)
-        step = Step.REPLACE if draft.stored_id == session_id else Step.MOVE
-        draft.new_id = None if step is Step.REPLACE else session_id
+        step = REPLACE if draft.stored_id == session_id else MOVE
+        draft.new_id = None if step is REPLACE else session_id
         answer = await self._send(draft, write, step)
         if not isinstance(answer, int):
             draft.lost()

@@ -6,7 +6,7 @@ change in place shows up as a difference, and keeps a journal of its own changes
 so that they can be applied again to a record that others changed meanwhile.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from msgspec import UNSET, Raw, Struct, UnsetType, field
@@ -72,7 +72,7 @@ class Draft(Struct, eq=False):
 
     config: SessionConfig
     codec: Codec
-    items: dict[str, Any] = field(default_factory=dict[str, Any])  # Raw until first read
+    items: dict[str, Any] = field(default_factory=dict)  # pyright: ignore[reportUnknownVariableType]  # Raw until read
     read: dict[str, Raw] | None = None  # of values that can change in place, the bytes that they were
     ops: dict[str, str | Update] | None = None  # the journal
     defaults: dict[str, tuple[Any, Raw]] | None = None  # handed out by typed keys, not stored yet
@@ -117,11 +117,9 @@ class Draft(Struct, eq=False):
     @property
     def handle(self) -> str:
         """The public name: of the stored record if there is one."""
-        if self.state is not LIVE or self.stored_id is None:
-            return handle_of(self.id)
-        if self.stored_handle is None:
-            self.stored_handle = handle_of(self.stored_id)
-        return self.stored_handle
+        if self.state is LIVE and self.stored_handle is not None:
+            return self.stored_handle
+        return handle_of(self.id)
 
     def mint_id(self) -> str:
         """Choose the ID of the next record."""
@@ -311,33 +309,41 @@ class Draft(Struct, eq=False):
         drops: list[str] = []
         updates: dict[str, Update] = {}
         results: dict[str, Raw] = {}
-        base = self.record.data if self.record is not None else {}
-        ops = self.ops or {}
+        wishes = self.wishes or NO_WISHES
+        base = self.record.data if self.record is not None and not wishes.cleared else {}
+        encode, ops = self.codec.encode, self.ops or {}
         for name, op in ops.items():
             if op is DROP:
                 if name in base:
                     drops.append(name)
                 continue
-            encoded = self.codec.encode(name, self.items[name])
-            if encoded == base.get(name) and not (self.wishes and self.wishes.cleared):
+            encoded = encode(name, self.items[name])
+            if name in base and encoded == base[name]:
                 continue  # set to what it was
-            if isinstance(op, Update):
-                updates[name], results[name] = op, encoded
-            else:
+            if op is SET:
                 puts[name] = encoded
-        for name in self.read or ():
-            changed = None if name in ops or name not in self.items else self.changed_in_place(name)
-            if changed is not None:
-                puts[name] = changed
-        delta = Delta(puts, drops, updates, results, self.wishes or NO_WISHES)
-        return delta if delta.changes or delta.wishes.rotate else None
+            else:
+                assert isinstance(op, Update)
+                updates[name], results[name] = op, encoded
+        if self.read is not None:
+            for name in self.read:
+                changed = None if name in ops or name not in self.items else self.changed_in_place(name)
+                if changed is not None:
+                    puts[name] = changed
+        if not (puts or drops or results) and wishes is NO_WISHES:
+            return None
+        return Delta(puts, drops, updates, results, wishes)
 
-    def settle(self, record: Record, delta: Delta, version: int, ttl: float, now: float, *, merged: bool) -> None:
+    def settle(
+        self, handle: str, record: Record, delta: Delta, version: int, ttl: float, now: float, *, merged: bool
+    ) -> None:
         """Take the record that was just stored as the new base."""
         self._advance(Verb.STORED)
         if self.new_id is not None:
-            self.stored_id, self.new_id, self.announce, self.stored_handle = self.new_id, None, True, None
-        own = {**delta.puts, **delta.results}
+            self.stored_id, self.new_id, self.announce = self.new_id, None, True
+        own: Iterable[str] = delta.puts
+        if delta.results:
+            own = {**delta.puts, **delta.results}
         if merged:  # others' values replace what was read; values that we set stay the objects they are
             read, self.read = self.read or {}, None
             own = {
@@ -350,6 +356,7 @@ class Draft(Struct, eq=False):
             if type(self.items[name]) not in IMMUTABLE:
                 self.watch(name, record.data[name])
         self.ops = self.wishes = None
+        self.stored_handle = handle
         self.record, self.version, self.ttl, self.loaded_at = record, version, ttl, now
         self.renew = False
 

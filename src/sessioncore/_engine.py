@@ -23,8 +23,8 @@ class Engine:
     """Everything that does not change from request to request; built once for each store."""
 
     __slots__ = (
-        "at_once", "calls", "codec", "committer", "config", "cookies", "events", "headers", "owners", "places", "vary",
-        "warned_of_http",
+        "at_once", "calls", "codec", "committer", "config", "cookie_names", "cookies", "events", "headers", "owners",
+        "places", "vary", "warned_of_http",
     )  # fmt: skip
 
     def __init__(self, config: SessionConfig) -> None:
@@ -38,6 +38,7 @@ class Engine:
         self.vary = tuple(dict.fromkeys(name for place in self.places for name in vary_names(place)))
         sinks = {source: dict.fromkeys(p.key for p in self.places if p.source is source) for source in Source}
         self.cookies = tuple(_cookie_writer(config, name) for name in sinks[Source.COOKIE])
+        self.cookie_names = frozenset(cookie.name for cookie in self.cookies)
         self.headers = tuple(sinks[Source.HEADER])
         self.warned_of_http = False
         # Places that answer at once: built in, and not in the body. Then a request without an ID needs no await.
@@ -56,7 +57,7 @@ class Engine:
         # Only a touch_interval of zero renews with each load; else the commit does it, once it is due.
         extend = config.idle_seconds if renew and config.touch_seconds == 0.0 else None
         load = config.storage.load(config.key_prefix + handle, renew=extend)
-        stored = await self.calls.run("load", load, shield=False)
+        stored = await (load if self.calls.immediate else self.calls.run("load", load, shield=False))
         if stored is None:
             self.events.send(EventKind.UNKNOWN, handle)
             return False
@@ -72,13 +73,11 @@ class Engine:
             self.events.send(EventKind.EXPIRED, handle, record.owner, "the absolute deadline has passed")
             return False
         draft.load(session_id, handle, record, stored, now)
-        if renew:
-            slack = config.touch_seconds or full * 0.05
-            # Too little is left: the clock is stale. Too much: the configured timeout was shortened since.
-            if abs(full - stored.ttl) >= slack:
-                draft.renew = True
-            if extend is not None:
-                draft.renewed = True
+        # Too little is left: the clock is stale. Too much: the configured timeout was shortened since.
+        if renew and abs(full - stored.ttl) >= (config.touch_seconds or full * 0.05):
+            draft.renew = True
+        if extend is not None:
+            draft.renewed = True
         return True
 
 

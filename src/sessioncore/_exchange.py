@@ -23,10 +23,10 @@ from sessioncore._errors import (
     StorageUnavailable,
 )
 from sessioncore._events import EventKind
-from sessioncore._extractors import Extractor, RequestView, Source
+from sessioncore._extractors import COOKIE, OTHER, Extractor, RequestView, Source
 from sessioncore._headers import Pairs, revise
 from sessioncore._ids import is_id
-from sessioncore._session import Session
+from sessioncore._session import Session, released
 from sessioncore._states import ENDED, LIVE, RELEASED
 
 __all__ = ["Answer", "Exchange", "not_loaded"]
@@ -107,8 +107,8 @@ class Exchange(Struct, eq=False):
 
     async def _find(self, view: RequestView) -> Callable[[], SessionError] | None:
         """Try the places in order until an ID resolves; return what bars the use of the session, if anything."""
-        found = self._found
-        for place in self._engine.places:
+        engine, found = self._engine, self._found
+        for place in engine.places:
             if found is not None and place is not found[0]:
                 continue  # `settled` has looked there
             try:
@@ -116,27 +116,22 @@ class Exchange(Struct, eq=False):
                 found = None
                 if text is not None and not isinstance(text, str):
                     text = await text
-                if text is not None and await self._try(place.source, text):
+                if text is None:
+                    continue
+                if place.source is not OTHER:
+                    self._presented = True
+                if not is_id(text):
+                    engine.events.send(EventKind.MALFORMED, detail=f"{len(text)} characters")
+                elif await engine.load(self._draft, text, renew=True):
+                    self._place = place.source
                     return None
             except AmbiguousID:
                 # With two IDs in one place one of them was planted; none is used, not even another place's.
-                self._engine.events.send(EventKind.AMBIGUOUS, detail=f"two different values in {place.key}")
+                engine.events.send(EventKind.AMBIGUOUS, detail=f"two different values in {place.key}")
                 return None
             except StorageError as exc:
                 return _Unavailable(exc)
         return None
-
-    async def _try(self, source: Source, text: str) -> bool:
-        """Load the session with this ID; False lets the next place speak."""
-        if source is not Source.OTHER:
-            self._presented = True
-        if not is_id(text):
-            self._engine.events.send(EventKind.MALFORMED, detail=f"{len(text)} characters")
-            return False
-        if not await self._engine.load(self._draft, text, renew=True):
-            return False
-        self._place = source
-        return True
 
     async def obtain(self) -> Session:
         """Return the session, loaded.
@@ -153,13 +148,20 @@ class Exchange(Struct, eq=False):
 
     # -- the response
 
-    def untouched(self) -> bool:
-        """Note that the response starts; True if the session has no part in it, and `commit` no work."""
+    def at_rest(self) -> bool:
+        """Note that the response starts; True if there is nothing to store or to send, and `commit` no work."""
         draft = self._draft
-        if draft.accessed or draft.renew or draft.renewed or self._failed:
-            return False
-        self._closed = draft.started = True
-        return True
+        if (
+            draft.ops is None
+            and draft.read is None
+            and draft.defaults is None
+            and not (draft.renew or draft.renewed or draft.announce)
+            and draft.state is not ENDED
+            and not self._closed
+        ):
+            self._closed = draft.started = True
+            return True
+        return False
 
     async def commit(self, status: int) -> list[tuple[str, str]]:
         """Store what changed and return the headers to append; called once, before the first byte.
@@ -173,26 +175,20 @@ class Exchange(Struct, eq=False):
             return []
         self._closed = True
         draft = self._draft
-        if draft.blocked is not None:  # not loaded, skipped, unavailable or released
-            draft.started = True
-            return []
-        if not self._keeps(failed=status >= 500):
-            draft.discard()
-        try:
-            if (
-                draft.ops is not None
-                or draft.read is not None
-                or draft.defaults is not None
-                or (draft.state is LIVE and draft.renew)
-            ):
+        if draft.blocked is None:
+            if status >= 500 and not self._keeps(failed=True):
+                draft.discard()
+            try:
                 await self._engine.committer.commit(draft, explicit=False)
-        except BaseException:
-            self._failed = True
-            draft.discard()
-            raise
-        finally:
-            draft.started = True
-        return self._announce()
+            except BaseException:
+                self._failed = True
+                draft.discard()
+                raise
+            finally:
+                draft.started = True
+            return self._announce()
+        draft.started = True  # not loaded, skipped, unavailable or released
+        return []
 
     async def deny(self) -> None:
         """Commit where no header can be sent, as when a WebSocket is refused: what needs one is dropped."""
@@ -205,7 +201,7 @@ class Exchange(Struct, eq=False):
         """The Set-Cookie and ID headers that this response owes the client."""
         draft, engine = self._draft, self._engine
         if draft.state is LIVE:
-            follows_idle = draft.renewed and self._place is Source.COOKIE and engine.config.absolute_seconds is None
+            follows_idle = draft.renewed and self._place is COOKIE and engine.config.absolute_seconds is None
             if not draft.announce and not (follows_idle and not engine.config.cookie_session_only):
                 return []
             headers = [("set-cookie", cookie.set(draft.id, self._cookie_seconds())) for cookie in engine.cookies]
@@ -214,7 +210,7 @@ class Exchange(Struct, eq=False):
             self._warn_of_http(headers)
             draft.announce = draft.renewed = False
             return headers
-        if draft.state is ENDED and self._presented and self._place is not Source.OTHER:
+        if draft.state is ENDED and self._presented and self._place is not OTHER:
             return [("set-cookie", cookie.clear()) for cookie in engine.cookies] + [
                 (name.lower(), "") for name in engine.headers
             ]
@@ -230,8 +226,7 @@ class Exchange(Struct, eq=False):
     def revise(self, headers: Pairs, added: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
         """Return the response's headers with `added`, with `Vary` and `Cache-Control` as the session demands."""
         vary = self._engine.vary if self._draft.accessed else ()
-        names = {cookie.name for cookie in self._engine.cookies}
-        return revise(headers, added, vary, names)
+        return revise(headers, added, vary, self._engine.cookie_names)
 
     @property
     def touched(self) -> bool:
@@ -254,13 +249,21 @@ class Exchange(Struct, eq=False):
             SessionError: a late change could not be stored; the response has gone.
         """
         draft = self._draft
-        self._view = None  # it leads back here by way of the framework's own objects: let nothing cyclic remain
         try:
-            late = draft.ops is not None or draft.read is not None or draft.defaults is not None
-            if late and draft.state is LIVE and self._closed and not self._failed and self._keeps(failed=failed):
+            if not self.over() and self._closed and not self._failed and self._keeps(failed=failed):
                 await self._engine.committer.commit(draft, explicit=False)
         finally:
-            self.session.release()
+            self._view = None
+            draft.release(released)
+
+    def over(self) -> bool:
+        """Release the session if nothing was changed late, so that `finish` has no work; False if it has."""
+        draft = self._draft
+        if draft.state is LIVE and (draft.ops is not None or draft.read is not None or draft.defaults is not None):
+            return False
+        self._view = None  # it leads back here by way of the framework's own objects: let nothing cyclic remain
+        draft.release(released)
+        return True
 
     def _keeps(self, *, failed: bool) -> bool:
         """Whether what is not committed yet is to be stored."""

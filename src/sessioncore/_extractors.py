@@ -83,6 +83,9 @@ class Source(Enum):
     OTHER = "other"  # not at all: what stands in a URL or a form ends up in logs and histories
 
 
+COOKIE, HEADER, OTHER = Source
+
+
 class Extractor(Struct, frozen=True):
     """One place in a request and the way to read it.
 

@@ -13,6 +13,19 @@ __all__ = ["Pairs", "revise"]
 Pairs: TypeAlias = Iterable[tuple[bytes, bytes]]
 
 _logger = logging.getLogger("sessioncore")
+# Headers that a session has nothing to do with. Most responses have no others, and need no second look.
+_HARMLESS = frozenset(
+    {
+        b"content-type",
+        b"content-length",
+        b"content-encoding",
+        b"date",
+        b"etag",
+        b"last-modified",
+        b"location",
+        b"server",
+    }
+)
 _UNSHARED = frozenset({b"private", b"no-store"})
 
 
@@ -23,8 +36,24 @@ def revise(
 
     `cookies` are the names that only the core may set; the application's own are dropped with a warning.
     """
+    result = list(headers)
+    names = {name for name, _ in result}
+    if _HARMLESS.issuperset(names):
+        extra = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in added]
+        if names.isdisjoint(name for name, _ in extra):
+            if extra:
+                result.append((b"cache-control", b"no-store"))
+            if vary:
+                result.append((b"vary", ", ".join(vary).encode("ascii")))
+            return result + extra
+    return _revise_with_care(result, added, vary, cookies)
+
+
+def _revise_with_care(
+    headers: list[tuple[bytes, bytes]], added: Iterable[tuple[str, str]], vary: Sequence[str], cookies: Collection[str]
+) -> list[tuple[bytes, bytes]]:
     result = [(bytes(name), bytes(value)) for name, value in headers]
-    names = [name.lower() for name, _ in result]
+    names = {name.lower() for name, _ in result}
     if b"set-cookie" in names:
         result = _without_cookies(result, cookies)
     extra = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in added]

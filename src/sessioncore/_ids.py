@@ -22,7 +22,7 @@ def new_id() -> str:
 
 def is_id(text: str) -> bool:
     """Tell whether `text` has the form of an ID: 22 to 256 characters of `A-Za-z0-9_-`."""
-    return MIN_LENGTH <= len(text) <= MAX_LENGTH and consists_of(text, _ALPHABET)
+    return 22 <= len(text) <= 256 and text.isascii() and not text.encode("ascii").translate(None, _ALPHABET)
 
 
 def handle_of(session_id: str) -> str:

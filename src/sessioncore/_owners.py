@@ -116,6 +116,7 @@ class Owners:
         if limit is None or owner is UNSET:
             return False
         evict = self._config.on_owner_limit == "evict_oldest"
+        surplus: list[Owned] = []
         for pause in (*PATIENCE, None):
             ranked = await self.sessions(owner)
             surplus = ranked[:-limit] if evict else ranked[limit:]

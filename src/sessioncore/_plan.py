@@ -6,9 +6,9 @@ without a loop, a storage or a clock. `_commit` carries the step out.
 
 from enum import Enum
 
-from sessioncore._states import State
+from sessioncore._states import ENDED, FRESH, LIVE, State
 
-__all__ = ["Step", "decide"]
+__all__ = ["CREATE", "MOVE", "NOTHING", "REPLACE", "TOUCH", "Step", "decide"]
 
 
 class Step(Enum):
@@ -21,6 +21,9 @@ class Step(Enum):
     MOVE = "move"  # replace under a new ID
 
 
+NOTHING, TOUCH, CREATE, REPLACE, MOVE = Step
+
+
 def decide(state: State, *, changed: bool, rotated: bool, renewal_due: bool) -> Step:
     """Choose the step for a session in `state`.
 
@@ -28,12 +31,12 @@ def decide(state: State, *, changed: bool, rotated: bool, renewal_due: bool) -> 
     `rotated`: regenerate or login asked for a new ID.
     `renewal_due`: the idle clock is staler than `touch_interval` allows.
     """
-    if state in {State.FRESH, State.ENDED}:
-        return Step.CREATE if changed else Step.NOTHING
-    if state is not State.LIVE:
-        return Step.NOTHING  # GONE: nothing brings it back; RELEASED: changes were dropped
+    if state is FRESH or state is ENDED:
+        return CREATE if changed else NOTHING
+    if state is not LIVE:
+        return NOTHING  # GONE: nothing brings it back; RELEASED: changes were dropped
     if rotated:
-        return Step.MOVE
+        return MOVE
     if changed:
-        return Step.REPLACE
-    return Step.TOUCH if renewal_due else Step.NOTHING
+        return REPLACE
+    return TOUCH if renewal_due else NOTHING

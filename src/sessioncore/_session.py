@@ -18,7 +18,7 @@ from sessioncore._info import SessionInfo
 from sessioncore._keys import SessionKey
 from sessioncore._states import LIVE
 
-__all__ = ["Keeper", "Session"]
+__all__ = ["Keeper", "Session", "released"]
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -388,7 +388,7 @@ class Session(MutableMapping[str, Any]):
 
     def release(self) -> None:
         """Give the session back: unsaved changes are dropped, later use raises SessionReleased."""
-        self._draft.release(_released)
+        self._draft.release(released)
 
     def mark_accessed(self) -> None:
         """Count as used, for frameworks that say so themselves."""
@@ -470,7 +470,7 @@ class Session(MutableMapping[str, Any]):
         return draft.defaults[key.name][0]
 
 
-def _released() -> SessionReleased:
+def released() -> SessionReleased:
     return SessionReleased(
         "this session was released with its request; in background work, open it anew with store.open(session.id)"
     )

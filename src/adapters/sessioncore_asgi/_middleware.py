@@ -4,7 +4,7 @@ It reads the scope, asks the exchange, writes the messages. What is stored, whic
 cookie is sent and what an error becomes is decided in the core.
 """
 
-from collections.abc import MutableMapping
+from collections.abc import Awaitable, MutableMapping, Sequence
 
 from msgspec import Struct
 
@@ -53,8 +53,22 @@ class SessionMiddleware:
         responder = _Responder(exchange, send, receive)
         if kind == "websocket":
             await responder.serve_websocket(self._app, scope)
-        else:
-            await responder.serve(self._app, scope)
+            return
+        failed = True
+        try:
+            await self._app(scope, receive, responder.send)
+            failed = False
+        except SessionError as error:
+            if not responder.replaced:
+                if exchange.late:
+                    raise
+                await responder.answer(error)
+        except Exception:
+            if not responder.replaced:
+                raise
+        finally:
+            if not exchange.over():
+                await exchange.finish(failed=failed)
 
 
 class _Responder(Struct, eq=False):
@@ -63,24 +77,9 @@ class _Responder(Struct, eq=False):
     _exchange: Exchange
     _send: Send
     _receive: Receive
-    _replaced: bool = False  # our answer was sent instead of the application's
+    _started: bool = False
+    replaced: bool = False  # our answer was sent instead of the application's
     _disconnected: bool = False
-
-    async def serve(self, app: ASGIApp, scope: Scope) -> None:
-        failed = True
-        try:
-            await app(scope, self._receive, self.send)
-            failed = False
-        except SessionError as error:
-            if not self._replaced:
-                if self._exchange.late:
-                    raise
-                await self._answer(error)
-        except Exception:
-            if not self._replaced:
-                raise
-        finally:
-            await self._exchange.finish(failed=failed)
 
     async def serve_websocket(self, app: ASGIApp, scope: Scope) -> None:
         failed = True
@@ -88,28 +87,51 @@ class _Responder(Struct, eq=False):
             await app(scope, self.receive, self.send)
             failed = False
         except Exception:
-            failed = (
-                not self._disconnected
-            )  # a client that leaves ends a WebSocket; applications learn it by an exception
+            failed = not self._disconnected  # applications learn by an exception that the client has left
             raise
         finally:
             await self._exchange.finish(failed=failed)
 
-    async def send(self, message: Message) -> None:
-        """Pass a message on; commit before the one that carries the headers."""
-        if self._replaced:
-            return
-        exchange = self._exchange
-        if not exchange.late:
-            kind = message["type"]
-            if kind == "http.response.start" or kind == "websocket.http.response.start":  # noqa: PLR1714 - each request
-                if message["status"] >= 200 and not exchange.untouched():  # 1xx are interim: RFC 9110, section 15.2
-                    message = await self._start(message, message["status"])
-            elif kind == "websocket.accept":
-                message = await self._start(message, 101)
-            elif kind == "websocket.close":
-                await exchange.deny()
+    def send(self, message: Message) -> Awaitable[None]:
+        """Pass a message on; commit before the one that carries the headers.
+
+        A plain function: where nothing has to be awaited first, the server's own awaitable will do.
+        """
+        if self._started:
+            return _nothing() if self.replaced else self._send(message)
+        kind = message["type"]
+        if kind == "http.response.start" or kind == "websocket.http.response.start":  # noqa: PLR1714 - each request
+            if message["status"] < 200:  # interim: RFC 9110, section 15.2
+                return self._send(message)
+            self._started = True
+            if not self._exchange.at_rest():
+                return self._commit(message, message["status"])
+            return self._send(self._revised(message, ()))
+        if kind == "websocket.accept":
+            return self._commit(message, 101)
+        if kind == "websocket.close":
+            return self._deny(message)
+        return self._send(message)
+
+    async def _commit(self, message: Message, status: int) -> None:
+        self._started = True
+        try:
+            added = await self._exchange.commit(status)
+        except SessionError as error:
+            if message["type"] == "http.response.start":
+                await self.answer(error)
+            raise  # also into the application: what it meant to do after the response must not happen
+        await self._send(self._revised(message, added))
+
+    async def _deny(self, message: Message) -> None:
+        await self._exchange.deny()
         await self._send(message)
+
+    def _revised(self, message: Message, added: Sequence[tuple[str, str]]) -> Message:
+        exchange = self._exchange
+        if not added and not exchange.touched:
+            return message
+        return {**message, "headers": exchange.revise(message.get("headers", ()), added)}
 
     async def receive(self) -> Message:
         message = await self._receive()
@@ -117,22 +139,10 @@ class _Responder(Struct, eq=False):
             self._disconnected = True
         return message
 
-    async def _start(self, message: Message, status: int) -> Message:
-        exchange = self._exchange
-        try:
-            added = await exchange.commit(status)
-        except SessionError as error:
-            if message["type"] == "http.response.start":
-                await self._answer(error)
-            raise  # also into the application: what it meant to do after the response must not happen
-        if added or exchange.touched:
-            return {**message, "headers": exchange.revise(message.get("headers", ()), added)}
-        return message
-
-    async def _answer(self, error: SessionError) -> None:
+    async def answer(self, error: SessionError) -> None:
         answer = self._exchange.answer(error)
         headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers]
-        self._replaced = True
+        self._started = self.replaced = True
         await self._send({"type": "http.response.start", "status": answer.status, "headers": headers})
         await self._send({"type": "http.response.body", "body": answer.body})
 
@@ -152,6 +162,10 @@ async def get_session(request: Connection | Scope, *, scope_key: str = "session"
             "add one: app.add_middleware(SessionMiddleware, store=store)"
         )
     return await exchange.obtain()
+
+
+async def _nothing() -> None:
+    """Stand for what the application sends after our answer."""
 
 
 def exchange_key(scope_key: str) -> str:

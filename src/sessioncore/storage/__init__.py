@@ -5,7 +5,8 @@ that nobody pays for a driver that is not used.
 """
 
 from sessioncore.storage._protocol import Storage, Stored
+from sessioncore.storage._url import storage_from_url
 from sessioncore.storage.memory import MemoryStorage
 from sessioncore.storage.sqlite import SQLiteStorage
 
-__all__ = ["MemoryStorage", "SQLiteStorage", "Storage", "Stored"]
+__all__ = ["MemoryStorage", "SQLiteStorage", "Storage", "Stored", "storage_from_url"]

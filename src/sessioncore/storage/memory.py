@@ -44,7 +44,6 @@ class MemoryStorage:
 
     # No method but `purge_expired` awaits anything, so each runs from start to end with no other
     # task in between: that is the atomicity which the contract asks for, and no lock is needed.
-    never_suspends = True  # the core need not bound such calls in time
 
     def __init__(self, max_sessions: int | None = None, *, clock: Callable[[], float] = time.time) -> None:
         if max_sessions is not None and max_sessions < 1:
