@@ -1,0 +1,128 @@
+"""One field out of a form body: found where it stands, and no body can do harm."""
+
+import time
+
+import httpx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sessioncore.forms import MAX_FORM, form_field, is_form
+
+URLENCODED = "application/x-www-form-urlencoded"
+MULTIPART = "multipart/form-data; boundary=XX"
+
+
+def part(disposition: str, payload: str, more: str = "") -> str:
+    return f"--XX\r\nContent-Disposition: {disposition}\r\n{more}\r\n{payload}\r\n"
+
+
+def multipart(*parts: str, end: str = "--XX--\r\n") -> bytes:
+    return ("".join(parts) + end).encode()
+
+
+SID = part('form-data; name="sid"', "T")
+
+
+@pytest.mark.parametrize(
+    ("content_type", "expected"),
+    [
+        (URLENCODED, True), (f"{URLENCODED.upper()} ; charset=utf-8", True), (MULTIPART, True), ("", False),
+        ("application/json", False), ("text/plain", False), ("multipart/mixed; boundary=x", False),
+    ],
+)  # fmt: skip
+def test_only_the_two_form_types_are_forms(content_type: str, expected: bool) -> None:
+    assert is_form(content_type) == expected
+    assert expected or form_field(content_type, b"sid=T", "sid") is None
+
+
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        (b"sid=T", "T"), (b"a=1&sid=T&b=2", "T"), (b"sid=T&sid=U", "T"), (b"s%69d=%54", "T"), (b"sid=a+b", "a b"),
+        (b"sid=", ""), (b"sid", ""), (b"", None), (b"a=sid", None), (b"SID=T", None), (b"sid;a=1", None),
+        (b"a=1;sid=T", None), (b"sid=%FF", "\ufffd"), (b"sid=\xff", None), (b"a&" * 2000 + b"sid=T", None),
+    ],
+)  # fmt: skip
+def test_a_field_of_an_urlencoded_body(body: bytes, found: str | None) -> None:
+    assert form_field(URLENCODED, body, "sid") == found
+
+
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        (multipart(SID), "T"),
+        (multipart(part('form-data; name="a"', "1"), SID), "T"),
+        (multipart(SID, part('form-data; name="sid"', "U")), "T"),
+        (multipart(part("form-data; name=sid", "T")), "T"),
+        (multipart(part('form-data; NAME="sid"', "T")), "T"),
+        (multipart(part('form-data; name="sid"', "T", "Content-Type: text/plain\r\n")), "T"),
+        (multipart(part('form-data; name="sid"', "")), ""),
+        (multipart(part('form-data; name="sid"', "a\r\n\r\nb")), "a\r\n\r\nb"),
+        (b"preamble\r\n" + multipart(SID), "T"),
+        (multipart(SID, end=""), "T\r\n"),
+        (multipart(part('form-data; name="sid"; filename="x.txt"', "T")), None),
+        (multipart(part("form-data; name=\"sid\"; filename*=UTF-8''x", "T")), None),
+        (multipart(part('form-data; name="other"; x="; name=sid"', "T")), None),
+        (multipart(part('form-data; filename="; name=sid"', "T")), None),
+        (multipart(part('form-data; name="a\\"; name=sid"', "T")), None),
+        (multipart(part('form-data; name="SID"', "T")), None),
+        (multipart(part("form-data", "T")), None),
+        (b"--XX--\r\n" + multipart(SID), None),
+        (b"--XX\r\nContent-Type: text/plain\r\n\r\nT\r\n--XX--", None),
+        (b'--XX\r\nContent-Disposition: form-data; name="sid"\r\n--XX--', None),
+        (b"", None),
+        (multipart(part('form-data; name="sid"', "T", "x: " + "y" * 5000 + "\r\n")), None),
+    ],
+)
+def test_a_field_of_a_multipart_body(body: bytes, found: str | None) -> None:
+    assert form_field(MULTIPART, body, "sid") == found
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "multipart/form-data", "multipart/form-data; boundary=", 'multipart/form-data; boundary=""',
+        "multipart/form-data; boundary=" + "X" * 71, "multipart/form-data; boundary=é",
+        "multipart/form-data; boundary=YY",
+    ],
+)  # fmt: skip
+def test_without_a_usable_boundary_there_is_no_field(content_type: str) -> None:
+    assert form_field(content_type, multipart(SID), "sid") is None
+
+
+@pytest.mark.parametrize("boundary", ["XX", '"XX"', "XX; charset=utf-8"])
+def test_a_boundary_may_be_quoted_or_followed(boundary: str) -> None:
+    assert form_field(f'multipart/form-data; a="; boundary=ZZ"; boundary={boundary}', multipart(SID), "sid") == "T"
+
+
+def test_what_a_real_client_sends_is_read() -> None:
+    request = httpx.Request("POST", "http://localhost", data={"a": "1", "sid": "T-é"}, files={"f": ("sid", b"x")})
+    assert form_field(request.headers["content-type"], request.read(), "sid") == "T-é"
+    request = httpx.Request("POST", "http://localhost", data={"a": "1", "sid": "T-é"})
+    assert form_field(request.headers["content-type"], request.read(), "sid") == "T-é"
+
+
+def test_a_body_over_the_limit_is_not_searched() -> None:
+    fits = b"sid=" + b"T" * (MAX_FORM - 4)
+    assert form_field(URLENCODED, fits, "sid") is not None
+    assert form_field(URLENCODED, fits + b"T", "sid") is None
+
+
+@given(st.sampled_from([URLENCODED, MULTIPART, "multipart/form-data; boundary=\xff"]) | st.text(), st.binary())
+@settings(max_examples=500, deadline=None)
+def test_no_body_raises(content_type: str, body: bytes) -> None:
+    form_field(content_type, body, "sid")
+    form_field(MULTIPART, b"--XX\r\nContent-Disposition: " + body + b"\r\n\r\nT\r\n--XX--", "sid")
+
+
+@pytest.mark.parametrize(
+    "unit", [b"--XX\r\n", b"\r\n", b"\r\n--X", b"a=1&", b"%", b';a="', b"; ", b"--XX\r\n\r\n", b"Content-Disposition: "]
+)
+@pytest.mark.parametrize("content_type", [URLENCODED, MULTIPART])
+def test_the_largest_body_is_searched_in_a_moment(content_type: str, unit: bytes) -> None:
+    body = (unit * (MAX_FORM // len(unit)))[:MAX_FORM]
+    begin = time.perf_counter()
+    form_field(content_type, body, "sid")
+    form_field(content_type, b"--XX\r\nContent-Disposition: x" + body[:4000] + b"\r\n\r\nT", "sid")
+    assert time.perf_counter() - begin < 1.0

@@ -1,0 +1,131 @@
+"""What becomes of a response's headers: Vary merged, caches forbidden where an ID is sent, nothing else touched."""
+
+import logging
+from typing import Any
+
+import pytest
+
+from sessioncore._headers import revise
+
+SET = ("set-cookie", "sid=new; Path=/")
+PLAIN = [(b"content-type", b"text/html"), (b"x-app", b"1")]
+
+
+def run(headers: Any, *added: tuple[str, str], vary: tuple[str, ...] = ("Cookie",)) -> list[tuple[bytes, bytes]]:
+    return revise(headers, added, vary, {"sid"})
+
+
+def values(headers: list[tuple[bytes, bytes]], name: bytes) -> list[bytes]:
+    return [value for key, value in headers if key.lower() == name]
+
+
+@pytest.mark.parametrize(
+    ("present", "names", "expected"),
+    [
+        ([], ("Cookie",), [b"Cookie"]),
+        ([], ("Cookie", "X-Sid"), [b"Cookie, X-Sid"]),
+        ([b"Accept"], ("Cookie",), [b"Accept, Cookie"]),
+        ([b"accept-encoding, COOKIE"], ("Cookie",), [b"accept-encoding, COOKIE"]),
+        ([b"Accept", b"Origin"], ("Cookie",), [b"Accept, Origin, Cookie"]),
+        ([b"Accept", b"cookie"], ("Cookie",), [b"Accept", b"cookie"]),
+        ([b"*"], ("Cookie",), [b"*"]),
+        ([b"Accept, *"], ("Cookie",), [b"Accept, *"]),
+        ([b""], ("Cookie",), [b"Cookie"]),
+        ([b"Cookie"], ("Cookie", "X-Sid"), [b"Cookie, X-Sid"]),
+        ([b"Cookies"], ("Cookie",), [b"Cookies, Cookie"]),
+        ([b"Accept"], (), [b"Accept"]),
+    ],
+)
+@pytest.mark.parametrize("name", [b"vary", b"Vary", b"VARY"])
+def test_vary_is_merged_without_case_and_without_duplicates(
+    name: bytes, present: list[bytes], names: tuple[str, ...], expected: list[bytes]
+) -> None:
+    result = run([*PLAIN, *((name, value) for value in present)], vary=names)
+    assert values(result, b"vary") == expected
+    assert result[: len(PLAIN)] == PLAIN
+
+
+def test_a_merged_vary_stands_where_the_first_one_stood() -> None:
+    result = run([(b"vary", b"Accept"), (b"a", b"1"), (b"vary", b"Origin"), (b"b", b"2")])
+    assert result == [(b"vary", b"Accept, Origin, Cookie"), (b"a", b"1"), (b"b", b"2")]
+
+
+@pytest.mark.parametrize(
+    ("present", "expected"),
+    [
+        ([], [b"no-store"]),
+        ([b"public, max-age=600"], [b"no-store"]),
+        ([b"max-age=600", b"s-maxage=60"], [b"no-store"]),
+        ([b"private, max-age=600"], [b"private, max-age=600"]),
+        ([b"PRIVATE"], [b"PRIVATE"]),
+        ([b"no-store"], [b"no-store"]),
+        ([b"max-age=1", b" No-Store "], [b"max-age=1", b" No-Store "]),
+        ([b'private="set-cookie"'], [b"no-store"]),
+        ([b"no-cache"], [b"no-store"]),
+        ([b"privateer"], [b"no-store"]),
+        ([b""], [b"no-store"]),
+    ],
+)
+@pytest.mark.parametrize("name", [b"cache-control", b"Cache-Control"])
+@pytest.mark.parametrize("added", [SET, ("x-sid", "new")])
+def test_a_response_that_sends_an_id_is_never_storable_by_a_shared_cache(
+    name: bytes, present: list[bytes], expected: list[bytes], added: tuple[str, str]
+) -> None:
+    result = run([*PLAIN, *((name, value) for value in present)], added)
+    assert values(result, b"cache-control") == expected
+
+
+@pytest.mark.parametrize("name", [b"CDN-Cache-Control", b"cloudflare-cdn-cache-control", b"Surrogate-Control"])
+def test_headers_that_overrule_cache_control_for_some_caches_go_where_an_id_is_sent(name: bytes) -> None:
+    headers = [(b"cache-control", b"private"), (name, b"max-age=600")]
+    assert values(run(headers, SET), name.lower()) == []
+    assert values(run(headers), name.lower()) == [b"max-age=600"]
+
+
+def test_a_response_that_sends_no_id_keeps_its_cache_control() -> None:
+    assert values(run([(b"cache-control", b"public, max-age=600")]), b"cache-control") == [b"public, max-age=600"]
+
+
+@pytest.mark.parametrize("own", [b"sid=evil; Path=/", b"sid=", b" sid =x", b"sid"])
+@pytest.mark.parametrize("added", [(), (SET,)])
+def test_the_applications_own_session_cookie_is_dropped_with_a_warning(
+    own: bytes, added: tuple[tuple[str, str], ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    others = [(b"set-cookie", b"theme=dark"), (b"set-cookie", b"sidebar=1"), (b"Set-Cookie", b"SID=2")]
+    with caplog.at_level(logging.WARNING, "sessioncore"):
+        result = run([others[0], (b"Set-Cookie", own), *others[1:]], *added)
+    assert [pair for pair in result if pair[0].lower() == b"set-cookie"] == [
+        *others, *((name.encode(), value.encode()) for name, value in added),
+    ]  # fmt: skip
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "evil" not in caplog.text
+
+
+def test_other_cookies_keep_their_order_and_are_not_folded() -> None:
+    cookies = [(b"set-cookie", b"b=2"), (b"x", b"1"), (b"set-cookie", b"a=1"), (b"set-cookie", b"b=3")]
+    result = run(cookies, SET)
+    assert result[: len(cookies)] == cookies
+    assert result[-1] == (b"set-cookie", b"sid=new; Path=/")
+
+
+def test_an_id_header_replaces_the_applications_header_of_that_name() -> None:
+    result = run([(b"X-Sid", b"forged"), (b"x-other", b"1")], ("x-sid", "new"))
+    assert values(result, b"x-sid") == [b"new"]
+    assert values(result, b"x-other") == [b"1"]
+
+
+@pytest.mark.parametrize("shape", [list, tuple, iter, lambda pairs: (pair for pair in pairs)], ids=range(4))
+def test_any_iterable_of_pairs_will_do_and_is_not_changed(shape: Any) -> None:
+    given = [(b"vary", b"Accept"), (b"cache-control", b"public")]
+    expected = [(b"vary", b"Accept, Cookie"), (b"cache-control", b"no-store"), (b"set-cookie", b"sid=new; Path=/")]
+    assert run(shape(given), SET) == expected
+    assert given == [(b"vary", b"Accept"), (b"cache-control", b"public")]
+
+
+def test_lists_as_pairs_come_out_usable() -> None:
+    assert [tuple(pair) for pair in run([[b"vary", b"Accept"]])] == [(b"vary", b"Accept, Cookie")]
+
+
+def test_nothing_to_say_changes_nothing() -> None:
+    headers = [*PLAIN, (b"cache-control", b"public"), (b"Vary", b"Accept"), (b"set-cookie", b"theme=dark")]
+    assert run(headers, vary=()) == headers
