@@ -11,8 +11,7 @@ import asyncio
 
 from benchmarks.contenders import floor, sessioncore_asgi, starlette_cookie, starsessions_
 from benchmarks.cpu import compare
-from benchmarks.drivers import Driver, drive
-from benchmarks.families import bare
+from benchmarks.drivers import bare_driver, drive
 from benchmarks.places import Place
 
 WORK = ("untouched", "first", "read", "update")
@@ -21,7 +20,7 @@ WORK = ("untouched", "first", "read", "update")
 async def run(rounds: int) -> None:
     contenders = [sessioncore_asgi, starsessions_, starlette_cookie, floor]
     memory = [drive(c, Place("memory" if "memory" in c.STORAGES else "cookie")) for c in contenders]
-    none = Driver("bare", "asgi", bare("asgi", Place("memory")), Place("memory"))
+    none = bare_driver("asgi")
     for driver in (none, *memory):
         await driver.__aenter__()
     names = [driver.label for driver in memory]

@@ -9,10 +9,11 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.families import App
+from aiohttp import web
+from benchmarks.families import bare
 from benchmarks.places import Place
 
-__all__ = ["Driver", "Reply", "drive"]
+__all__ = ["Driver", "Reply", "bare_driver", "drive"]
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -54,7 +55,7 @@ def cookie_line(cookie: bytes) -> bytes:
 class AsgiDriver:
     """Calls an ASGI application."""
 
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: Any) -> None:
         self._app = app
         self._to_app: asyncio.Queue[Any] = asyncio.Queue()
         self._lifespan: asyncio.Task[None] | None = None
@@ -127,13 +128,11 @@ async def _to_nobody(message: Any) -> None:
 class AiohttpDriver:
     """Feeds aiohttp's server protocol and collects what it writes."""
 
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: Any) -> None:
         self._app = app
         self._wire: _Wire | None = None
 
     async def start(self) -> None:
-        from aiohttp import web
-
         self._runner = web.AppRunner(self._app, access_log=None, keepalive_timeout=3600)
         await self._runner.setup()
         assert self._runner.server is not None
@@ -200,7 +199,7 @@ class _Wire(asyncio.Transport):
                 self._waiter.set_result(self._data)
             return
         head, found, body = self._data.partition(b"\r\n\r\n")
-        size = next((l[16:] for l in head.lower().split(b"\r\n") if l.startswith(b"content-length: ")), b"0")
+        size = next((line[16:] for line in head.lower().split(b"\r\n") if line.startswith(b"content-length: ")), b"0")
         if found and len(body) >= int(size):
             self._waiter.set_result(self._data)
 
@@ -237,7 +236,7 @@ class _Wire(asyncio.Transport):
 class Driver:
     """One application of one contender in one place, started, with whoever visits it."""
 
-    def __init__(self, label: str, family: str, app: App, place: Place) -> None:
+    def __init__(self, label: str, family: str, app: Any, place: Place) -> None:
         self.label = label
         self.family = family
         self.place = place
@@ -265,3 +264,8 @@ class Driver:
 def drive(contender: Any, place: Place) -> Driver:
     """Return a driver for a contender's application."""
     return Driver(contender.NAME, contender.FAMILY, contender.build(place), place)
+
+
+def bare_driver(family: str) -> Driver:
+    """Return a driver for the application without sessions."""
+    return Driver("bare", family, bare(family), Place("none"))

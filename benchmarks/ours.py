@@ -6,6 +6,8 @@ from benchmarks.places import Place
 from benchmarks.workloads import next_owner
 
 from sessioncore import MemoryStorage, Session, SessionConfig, SessionStore, SQLiteStorage
+from sessioncore.storage.postgres import PostgresStorage
+from sessioncore.storage.redis import RedisStorage
 
 
 def store_in(place: Place) -> SessionStore:
@@ -19,11 +21,7 @@ def _storage(place: Place) -> Any:
     if place.name == "sqlite":
         return SQLiteStorage(place.url)
     if place.name == "redis":
-        from sessioncore.storage.redis import RedisStorage
-
         return RedisStorage.from_url(place.url)
-    from sessioncore.storage.postgres import PostgresStorage
-
     return PostgresStorage(place.url)
 
 

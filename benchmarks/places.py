@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from redis import Redis as SyncRedis
+from redis.asyncio import Redis
 from tests.postgres_server import postgres_server
 from tests.redis_server import one_server
 
@@ -26,8 +28,6 @@ class Place:
 
     def redis(self) -> Any:
         """Return a client of redis-py with its defaults, for contenders that want one."""
-        from redis.asyncio import Redis
-
         client: Any = Redis.from_url(self.url)
         self.closers.append(client.aclose)
         return client
@@ -52,6 +52,15 @@ class Places:
         elif name == "sqlite":
             url = url or str(self.folder / f"sessions-{self.made}.db")
         return Place(name, url, self.folder)
+
+    def flush_redis(self) -> None:
+        """Empty the server, which is this run's own."""
+        with SyncRedis(port=self.redis_port) as client:
+            client.flushall()
+
+    def redis_size(self) -> int:
+        with SyncRedis(port=self.redis_port) as client:
+            return int(client.dbsize())  # type: ignore[arg-type]
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from typing import Any
 from aiohttp_session import get_session, new_session, setup
 from aiohttp_session.cookie_storage import EncryptedCookieStorage
 from aiohttp_session.redis_storage import RedisStorage
-from benchmarks.families import aiohttp_app
+from benchmarks.families.aiohttp import app as aiohttp_app
 from benchmarks.places import Place
 from benchmarks.workloads import handlers, next_owner
 

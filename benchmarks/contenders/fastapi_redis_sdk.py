@@ -6,7 +6,7 @@ it is not part of the `bench` extra: `pip install fastapi-redis-sdk`.
 
 from typing import Any
 
-from benchmarks.families import fastapi_app
+from benchmarks.families.fastapi import app as fastapi_app
 from benchmarks.places import Place
 from benchmarks.workloads import handlers, next_owner
 from redis_fastapi import FastAPIRedis

@@ -8,7 +8,7 @@ import secrets
 from typing import Any
 
 import msgspec
-from benchmarks.families import raw_app
+from benchmarks.families.asgi import app as raw_app
 from benchmarks.places import Place
 from benchmarks.workloads import LARGE, SMALL, handlers
 

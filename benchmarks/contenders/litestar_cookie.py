@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from benchmarks.families import litestar_app
+from benchmarks.families.litestar import app as litestar_app
 from benchmarks.places import Place
 from benchmarks.workloads import handlers, next_owner
 from litestar.middleware.session.client_side import CookieBackendConfig

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from benchmarks.families import aiohttp_app
+from benchmarks.families.aiohttp import app as aiohttp_app
 from benchmarks.ours import login, logout, store_in
 from benchmarks.places import Place
 from benchmarks.workloads import handlers

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from benchmarks.families import raw_app
+from benchmarks.families.asgi import app as raw_app
 from benchmarks.ours import login, logout, store_in
 from benchmarks.places import Place
 from benchmarks.workloads import handlers

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from benchmarks.families import starlette_app
+from benchmarks.families.starlette import app as starlette_app
 from benchmarks.ours import login, logout, store_in
 from benchmarks.places import Place
 from benchmarks.workloads import handlers
