@@ -156,7 +156,8 @@ def _check_calls(config: SessionConfig) -> None:
         if not callable(getattr(config, name)):
             raise ConfigError(f"{name} must be callable; leave it out for the default")
     for name in ("skip", "on_error", "on_event"):
-        if not callable(getattr(config, name) or callable):
+        value: object = getattr(config, name)
+        if value is not None and not callable(value):
             raise ConfigError(f"{name} must be callable, or None")
 
 

@@ -1,0 +1,186 @@
+"""Does a value fit the annotation of a typed key: compared, never converted."""
+
+import enum
+import typing
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from datetime import date, datetime
+from typing import Annotated, Any, Literal, NewType, NotRequired, TypedDict, TypeVar
+
+import msgspec
+import pytest
+from tests.models import Box, Colour, Item, Level, Mode, Pair, Point
+
+from sessioncore import ConfigError, SessionKey
+from sessioncore._annotations import fits
+
+T = TypeVar("T")
+UserID = NewType("UserID", int)
+Positive = Annotated[int, msgspec.Meta(gt=0), "a note of somebody else's"]
+
+
+class Cart(TypedDict):
+    items: list[Item]
+    note: NotRequired[str | None]
+
+
+Unresolved = TypedDict("Unresolved", {"a": "NoSuchName"})  # type: ignore[name-defined]  # noqa: F821, UP013  # pyright: ignore[reportUndefinedVariable]  # that is the point
+
+
+class Named(enum.Enum):
+    A = 1
+
+
+# As older code writes them.
+LIST, DICT, OPTIONAL = (getattr(typing, name) for name in ("List", "Dict", "Optional"))
+
+FITS: list[tuple[Any, Any]] = [
+    (1, int),
+    (1, float),
+    (1.5, float),
+    (True, bool),
+    ("a", str),
+    (None, None),
+    (None, type(None)),
+    (1, Any),
+    ("x", object),
+    (Mode.FAST, str),
+    (datetime(2026, 1, 1), date),
+    ([], list),
+    ([1], list[int]),
+    ([1, "a"], list[int | str]),
+    ((), tuple),
+    ((), tuple[()]),
+    ((1, "a"), tuple[int, str]),
+    ((1, 2, 3), tuple[int, ...]),
+    ((), tuple[int, ...]),
+    ({1}, set[int]),
+    (frozenset("a"), frozenset[str]),
+    ({"a": [1]}, dict[str, list[int]]),
+    ({}, dict[str, int]),
+    ({"a": 1}, Mapping[str, int]),
+    ([1], Sequence[int]),
+    ((1, 2), Sequence[int]),
+    ((1, 2), Collection[int]),
+    ((1,), Iterable[int]),
+    ("ab", Sequence[str]),
+    ([1], LIST[int]),
+    ([1], LIST),
+    ({"a": 1}, DICT),
+    ({"a": 1}, DICT[str, int]),
+    (None, OPTIONAL[int]),
+    (1, int | None),
+    ("a", Literal["a", 1]),
+    (1, Literal["a", 1]),
+    (Colour.RED, Literal[Colour.RED]),
+    (3, Positive),
+    (7, UserID),
+    (Item("a"), Item),
+    ([Item("a")], list[Item]),
+    (Box(1), Box[int]),
+    (Box("a"), Box[int]),
+    ((1, 2), tuple),
+    (Pair(1, 2), Pair),
+    (Pair(1, 2), tuple),
+    (Colour.RED, Colour),
+    (Level.LOW, Level),
+    ({"items": [Item("a")]}, Cart),
+    ({"items": [], "note": None}, Cart),
+    ({"a": 5}, Unresolved),
+    (1, T),
+    ([1], list[T]),
+    (1, "Forward"),
+    (Colour.RED, enum.Enum),
+    (Point(1), Point | None),
+    ([1, 2], Annotated[list[int], msgspec.Meta(max_length=2)]),
+    (int, type[int]),
+]
+
+MISFITS: list[tuple[Any, Any]] = [
+    (True, int),
+    (1.0, int),
+    ("1", int),
+    (True, float),
+    (1, bool),
+    (b"a", str),
+    (None, int),
+    (0, None),
+    (Level.LOW, int),
+    (["a"], list[int]),
+    ([True], list[int]),
+    ((1,), list[int]),
+    ([1], tuple[int, ...]),
+    ((1, 2), tuple[int]),
+    ((), tuple[int]),
+    ((1,), tuple[()]),
+    ((1, "a"), tuple[str, int]),
+    ({"a"}, set[int]),
+    ({1}, frozenset[int]),
+    ({1: 1}, dict[str, int]),
+    ({"a": "b"}, dict[str, int]),
+    ({"a": "b"}, Mapping[str, int]),
+    (("a",), Sequence[int]),
+    ("a", int | None),
+    ("b", Literal["a"]),
+    (True, Literal[1]),
+    (1, Literal[True]),
+    (Colour.GREEN, Literal[Colour.RED]),
+    (0, Positive),
+    ("a", Positive),
+    ("7", UserID),
+    (True, UserID),
+    (Item("a"), Point),
+    ([Point(1)], list[Item]),
+    (Colour.RED, Named),
+    ({}, Cart),
+    ({"items": [1]}, Cart),
+    ({"items": [], "note": 5}, Cart),
+    ({"items": [], "more": 1}, Cart),
+    ([], Cart),
+    ({}, Unresolved),
+    ([1, 2, 3], Annotated[list[int], msgspec.Meta(max_length=2)]),
+    (date(2026, 1, 1), datetime),
+    ((1, 2), Pair),
+]
+
+
+@pytest.mark.parametrize(("value", "annotation"), FITS, ids=str)
+def test_a_value_of_the_annotated_type_fits(value: Any, annotation: Any) -> None:
+    assert fits(value, annotation)
+
+
+@pytest.mark.parametrize(("value", "annotation"), MISFITS, ids=str)
+def test_a_value_of_another_type_does_not_fit_and_is_not_converted(value: Any, annotation: Any) -> None:
+    assert not fits(value, annotation)
+
+
+# -- keys
+
+
+def test_a_key_knows_its_name_and_type() -> None:
+    key = SessionKey("cart", list[Item], default_factory=list)
+    assert (key.name, key.type) == ("cart", list[Item])
+    assert repr(key) == "SessionKey('cart', list[tests.models.Item])"
+
+
+def test_a_key_with_two_defaults_or_no_name_is_refused() -> None:
+    with pytest.raises(ConfigError, match="not both"):
+        SessionKey("n", int, default=0, default_factory=int)
+    for name in ("", None, 5):
+        bad: Any = name
+        with pytest.raises(ConfigError, match="needs a name"):
+            SessionKey(bad, int)
+
+
+@pytest.mark.parametrize("default", [[], {}, set[int]()])
+def test_a_default_that_all_sessions_would_share_is_refused(default: Any) -> None:
+    with pytest.raises(ConfigError, match="default_factory="):
+        SessionKey("cart", Any, default=default)
+
+
+def test_a_default_may_be_none() -> None:
+    assert SessionKey("n", int | None, default=None).default is None
+
+
+def test_a_default_factory_is_kept_as_it_is() -> None:
+    make: Callable[[], list[int]] = list
+    assert SessionKey("n", list[int], default_factory=make).default_factory is make

@@ -1,0 +1,55 @@
+"""The audit: silent for the defaults, and one finding for each way to fall short of ASVS 5."""
+
+import re
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from sessioncore import SessionConfig, audit, chain, from_auth_header, from_cookie, from_header, from_query
+
+DAY = timedelta(days=1)
+QUIET: dict[str, Any] = {"max_sessions_per_owner": 5, "on_event": print}
+
+
+def test_the_defaults_give_nothing_above_info() -> None:
+    assert {finding.severity for finding in audit(SessionConfig())} == {"info"}
+    assert audit(SessionConfig(**QUIET)) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ({"cookie_secure": False, "extractor": from_cookie("sid")}, [("ASVS 3.3.1", "high"), ("ASVS 3.3.3", "low")]),
+        ({"cookie_http_only": False}, [("ASVS 3.3.4", "high")]),
+        ({"cookie_same_site": "none"}, [("ASVS 3.3.2", "medium")]),
+        ({"extractor": from_cookie("sid")}, [("ASVS 3.3.3", "low")]),
+        ({"extractor": from_cookie("sid"), "cookie_domain": "example.com"}, [("ASVS 3.3.3", "medium")]),
+        ({"absolute_timeout": None}, [("ASVS 7.3.2", "high")]),
+        ({"absolute_timeout": DAY * 30}, []),
+        ({"absolute_timeout": DAY * 31}, [("ASVS 7.3.2", "medium")]),
+        ({"idle_timeout": timedelta(hours=1)}, []),
+        ({"idle_timeout": timedelta(hours=2)}, [("ASVS 7.3.1", "low")]),
+        ({"id_generator": lambda: "a" * 22}, [("ASVS 7.2.3", "medium")]),
+        ({"extractor": from_query("sid")}, [("ASVS 14.2.1", "high")]),
+        ({"extractor": chain(from_cookie(), from_query("a"), from_query("b"))}, [("ASVS 14.2.1", "high")] * 2),
+        ({"extractor": from_auth_header()}, []),
+        ({"extractor": from_header("X-Sid"), "cookie_secure": False, "cookie_http_only": False}, []),
+        ({"max_sessions_per_owner": None}, [("ASVS 7.1.2", "info")]),
+        ({"on_event": None}, [("ASVS 16.3.3", "info")]),
+    ],
+    ids=str,
+)
+def test_each_weak_setting_is_one_finding(changes: dict[str, Any], found: list[tuple[str, str]]) -> None:
+    findings = audit(SessionConfig(**{**QUIET, **changes}))
+    assert [(finding.id, finding.severity) for finding in findings] == found
+    assert all(finding.text and finding.mend for finding in findings)
+
+
+def test_findings_come_most_severe_first_and_name_their_requirement() -> None:
+    findings = audit(SessionConfig.development(absolute_timeout=None, idle_timeout=DAY, cookie_http_only=False))
+    order = ["high", "medium", "low", "info"]
+    ranks = [order.index(finding.severity) for finding in findings]
+    assert ranks == sorted(ranks)
+    assert len(findings) == 7
+    assert all(re.fullmatch(r"ASVS \d+\.\d+\.\d+", finding.id) for finding in findings)

@@ -1,0 +1,204 @@
+"""The configuration: every default as documented, every bad value refused with a word on how to mend it."""
+
+import dataclasses
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from sessioncore import (
+    ConfigError,
+    Extractor,
+    MemoryStorage,
+    SessionConfig,
+    Source,
+    Storage,
+    chain,
+    from_auth_header,
+    from_cookie,
+    from_header,
+)
+from sessioncore._config import mint
+from sessioncore._ids import is_id
+
+MINUTE = timedelta(minutes=1)
+
+
+def test_the_defaults_are_those_of_production() -> None:
+    config = SessionConfig()
+    shown = {field.name: getattr(config, field.name) for field in dataclasses.fields(config) if field.repr}
+    for name in ("storage", "extractor", "id_generator", "clock"):
+        del shown[name]
+    assert shown == {
+        "idle_timeout": timedelta(minutes=30),
+        "absolute_timeout": timedelta(hours=24),
+        "touch_interval": timedelta(seconds=60),
+        "cookie_secure": True,
+        "cookie_http_only": True,
+        "cookie_same_site": "lax",
+        "cookie_path": "/",
+        "cookie_domain": None,
+        "cookie_session_only": False,
+        "cookie_partitioned": False,
+        "key_prefix": "session:",
+        "max_size": 65536,
+        "storage_timeout": timedelta(seconds=5),
+        "max_sessions_per_owner": None,
+        "on_owner_limit": "evict_oldest",
+        "skip": None,
+        "on_error": None,
+        "on_event": None,
+        "save_on_server_error": False,
+    }
+    assert (config.extractor.source, config.extractor.key) == (Source.COOKIE, "__Host-session_id")
+    assert isinstance(config.storage, MemoryStorage)
+    assert config.clock is time.time
+
+
+def test_development_is_the_same_for_plain_http() -> None:
+    config, production = SessionConfig.development(max_size=100), SessionConfig(max_size=100)
+    assert (config.extractor.key, config.cookie_secure, config.max_size) == ("session_id", False, 100)
+    for field in dataclasses.fields(config):
+        if field.name not in {"extractor", "cookie_secure", "storage"}:
+            assert getattr(config, field.name) == getattr(production, field.name)
+    assert SessionConfig.development(extractor=from_header("X-Sid")).extractor.key == "X-Sid"
+
+
+def test_a_config_cannot_be_changed_and_takes_keywords_only() -> None:
+    config = SessionConfig()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.max_size = 5  # type: ignore[misc]  # that is what the test is about
+    with pytest.raises(TypeError):
+        SessionConfig(MemoryStorage())  # type: ignore[misc]  # pyright: ignore[reportCallIssue]  # as above
+    with pytest.raises(TypeError, match="idle_timeuot"):
+        SessionConfig.development(idle_timeuot=MINUTE)
+
+
+def test_a_config_can_be_derived_from_another() -> None:
+    derived = dataclasses.replace(SessionConfig(), idle_timeout=timedelta(hours=2))
+    assert derived.idle_seconds == 7200.0
+
+
+@pytest.mark.parametrize(
+    ("idle", "interval"),
+    [(timedelta(minutes=30), MINUTE), (timedelta(minutes=5), timedelta(seconds=30)), (timedelta(days=9), MINUTE)],
+)
+def test_the_touch_interval_is_a_tenth_of_the_idle_timeout_and_at_most_a_minute(
+    idle: timedelta, interval: timedelta
+) -> None:
+    assert SessionConfig(idle_timeout=idle, absolute_timeout=None).touch_interval == interval
+
+
+def test_the_seconds_are_derived_once() -> None:
+    config = SessionConfig(idle_timeout=MINUTE, touch_interval=timedelta(), storage_timeout=timedelta(seconds=1.5))
+    assert (config.idle_seconds, config.absolute_seconds, config.touch_seconds) == (60.0, 86400.0, 0.0)
+    assert config.timeout_seconds == 1.5
+    assert SessionConfig(absolute_timeout=None).absolute_seconds is None
+
+
+NOT_DURATIONS: list[Any] = [None, 30, 1.5, "30m", timedelta(), timedelta(seconds=-1), timedelta.max, timedelta.min]
+NOT_COUNTS: list[Any] = [0, -1, 1.5, "1", True]
+NOT_FLAGS: list[Any] = [None, 0, 1, "yes"]
+NOT_CALLABLE: list[Any] = [5, "f", []]
+
+BAD: list[tuple[str, Any, str]] = [
+    *(("idle_timeout", value, "timedelta") for value in NOT_DURATIONS),
+    *(("storage_timeout", value, "timedelta") for value in NOT_DURATIONS),
+    *(("absolute_timeout", value, "absolute_timeout must be") for value in [*NOT_DURATIONS[1:], timedelta(minutes=29)]),
+    *(
+        ("touch_interval", value, "touch_interval must be")
+        for value in [0, 1.5, "1m", timedelta(seconds=-1), timedelta(minutes=30), timedelta.max]
+    ),
+    *((name, value, f"{name} must be") for name in ("max_size", "max_sessions_per_owner") for value in NOT_COUNTS),
+    ("max_size", None, "max_size must be"),
+    *(
+        (name, value, f"{name} must be True or False")
+        for name in ("cookie_secure", "cookie_http_only", "cookie_session_only", "cookie_partitioned")
+        for value in NOT_FLAGS
+    ),
+    *(("save_on_server_error", value, "save_on_server_error must be") for value in NOT_FLAGS),
+    *(
+        (name, value, f"{name} must be callable")
+        for name in ("skip", "on_error", "on_event", "id_generator", "clock")
+        for value in NOT_CALLABLE
+    ),
+    ("id_generator", None, "id_generator must be callable"),
+    ("clock", None, "clock must be callable"),
+    *(("on_owner_limit", value, "'evict_oldest' or 'refuse'") for value in ["", "REFUSE", None, [], 5]),
+    *(("key_prefix", value, "key_prefix must be") for value in ["", "a\n", "\x00", "\ud800", "x" * 129, None, b"s:"]),
+    *(("storage", value, "MemoryStorage") for value in [None, "redis://", {}, MemoryStorage, object()]),
+    *(("extractor", value, "from_cookie") for value in [None, "cookie:sid", from_cookie, Extractor, []]),
+    ("extractor", Extractor("sid", Source.COOKIE, "sid"), "an Extractor needs"),  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # wrong on purpose
+    ("extractor", Extractor(lambda _: None, "cookie", "sid"), "an Extractor needs"),  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # wrong on purpose
+    ("extractor", Extractor(lambda _: None, Source.OTHER, "x", vary=("a\r\nb",)), "an Extractor needs"),
+    ("extractor", Extractor(lambda _: None, Source.HEADER, "X Sid"), "header name"),
+    ("extractor", Extractor(lambda _: None, Source.HEADER, 5), "header name"),  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # wrong on purpose
+    ("extractor", Extractor(lambda _: None, Source.COOKIE, "a;b"), "cookie name"),
+    ("extractor", chain(from_auth_header(), Extractor(lambda _: None, Source.COOKIE, "")), "cookie name"),
+    ("cookie_same_site", "Lax", "'lax', 'strict' or 'none'"),
+    ("cookie_path", "shop", "cookie_path must begin"),
+    ("cookie_path", None, "cookie_path must begin"),
+    ("cookie_path", "/x", "__Host-"),
+    ("cookie_domain", "a b", "cookie_domain must be"),
+    ("cookie_domain", "example.com", "__Host-"),
+    ("cookie_secure", False, r"SessionConfig.development\(\)"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("field", "value", "advice"), BAD, ids=lambda part: str(part)[:40])
+def test_a_bad_value_is_refused_and_the_error_says_how_to_mend_it(field: str, value: Any, advice: str) -> None:
+    settings: dict[str, Any] = {field: value}
+    with pytest.raises(ConfigError, match=advice):
+        SessionConfig(**settings)
+
+
+@pytest.mark.parametrize("changes", [{"cookie_same_site": "none"}, {"cookie_partitioned": True}])
+def test_what_browsers_drop_without_secure_needs_secure(changes: dict[str, Any]) -> None:
+    SessionConfig(**changes)
+    with pytest.raises(ConfigError, match="cookie_secure=True"):
+        SessionConfig.development(**changes)
+
+
+@pytest.mark.parametrize("method", [name for name in vars(Storage) if not name.startswith("_")])
+def test_a_storage_that_lacks_one_method_is_refused(method: str) -> None:
+    lacking = type("Lacking", (MemoryStorage,), {method: None})()
+    with pytest.raises(ConfigError, match=r"sessioncore\.Storage"):
+        SessionConfig(storage=lacking)
+
+
+def test_every_field_has_bad_values_in_this_file() -> None:
+    fields = {field.name for field in dataclasses.fields(SessionConfig) if field.repr}
+    assert fields == {field for field, _, _ in BAD}
+
+
+# -- IDs of one's own
+
+
+@pytest.mark.parametrize("made", ["a" * 22, "A-_9" * 64, "0" * 43])
+def test_a_generator_may_make_22_to_256_characters_of_the_alphabet(made: str) -> None:
+    assert mint(SessionConfig(id_generator=lambda: made)) == made
+
+
+@pytest.mark.parametrize("made", ["", "a" * 21, "a" * 257, "a" * 42 + "=", "é" * 43, "a b" * 20, None, 555, b"a" * 43])
+def test_what_a_generator_makes_is_checked_and_not_quoted(made: Any) -> None:
+    config = SessionConfig(id_generator=lambda: made)
+    with pytest.raises(ConfigError, match="22 to 256 characters") as caught:
+        mint(config)
+    assert not made or repr(made) not in str(caught.value)
+
+
+def test_the_default_generator_makes_ids() -> None:
+    config = SessionConfig()
+    assert is_id(mint(config))
+    assert mint(config) != mint(config)
+
+
+def test_a_generator_that_raises_is_not_hidden() -> None:
+    def fail() -> str:
+        raise OSError("no randomness")
+
+    maker: Callable[[], str] = fail
+    with pytest.raises(OSError, match="no randomness"):
+        mint(SessionConfig(id_generator=maker))
