@@ -114,20 +114,32 @@ def adapter(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+def start(
+    stack: ExitStack,
+    adapter: str,
+    tls: Tls,
+    *others: tuple[str, SessionStore | None],
+    plain: bool = False,
+    **settings: Any,
+) -> Site:
+    """Serve the scenario application of an adapter until `stack` is closed."""
+    storage = settings.pop("storage", None) or SpyStorage()
+    events: list[SessionEvent] = []
+    make = SessionConfig.development if plain else SessionConfig
+    store = SessionStore(make(storage=storage, on_event=events.append, **settings))
+    more = [(key, store if other is None else other) for key, other in others]  # None: the same once more
+    app = importlib.import_module(f"tests.adapters.apps_{adapter}").make_app(store, *more)
+    server = stack.enter_context(serve(SERVERS[adapter], app, None if plain else tls))
+    return Site(adapter, store, storage, server, events)
+
+
 @pytest.fixture
 def open_site(adapter: str, tls: Tls) -> Iterator[OpenSite]:
     """Serve the scenario application with a configuration; every site is stopped at the end."""
     with ExitStack() as stack:
 
         def open_(*others: tuple[str, SessionStore | None], plain: bool = False, **settings: Any) -> Site:
-            storage = settings.pop("storage", None) or SpyStorage()
-            events: list[SessionEvent] = []
-            make = SessionConfig.development if plain else SessionConfig
-            store = SessionStore(make(storage=storage, on_event=events.append, **settings))
-            more = [(key, store if other is None else other) for key, other in others]  # None: the same once more
-            app = importlib.import_module(f"tests.adapters.apps_{adapter}").make_app(store, *more)
-            server = stack.enter_context(serve(SERVERS[adapter], app, None if plain else tls))
-            return Site(adapter, store, storage, server, events)
+            return start(stack, adapter, tls, *others, plain=plain, **settings)
 
         yield open_
 
