@@ -229,6 +229,22 @@ def test_the_configuration_page_lists_every_field() -> None:
     assert [row[0] for row in rows("configuration.md", "## Fields")] == fields
 
 
+def test_the_configuration_page_has_the_defaults_of_the_code() -> None:
+    config = SessionConfig()
+    for name, _, default, _ in rows("configuration.md", "## Fields"):
+        value = getattr(config, name)
+        if value is None or isinstance(value, (bool, int, str)):
+            shown = default.removesuffix(" bytes").strip('"')
+            assert shown == str(value), name
+
+
+def test_the_first_pages_make_the_same_promises() -> None:
+    pages = [(ROOT / "README.md").read_text("utf-8"), (DOCS / "index.md").read_text("utf-8")]
+    promises = [re.findall(r"^\| P\d \| .+$", text, re.MULTILINE) for text in pages]
+    assert promises[0] == promises[1]
+    assert len(promises[0]) == 7
+
+
 def test_the_errors_page_lists_every_error() -> None:
     errors = {
         name for name, item in vars(sessioncore).items() if isinstance(item, type) and issubclass(item, Exception)
