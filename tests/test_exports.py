@@ -1,0 +1,93 @@
+"""The public names: exactly those that are meant, each there, each explained."""
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import sessioncore
+
+PUBLIC: dict[str, str] = {
+    "sessioncore": """
+        SessionStore SessionConfig Session SessionKey SessionInfo SessionEvent EventKind Extractor Source RequestView
+        Exchange from_cookie from_header from_auth_header from_query from_form from_param chain from_lookup
+        MemoryStorage SQLiteStorage Storage Stored audit Finding SessionError ConfigError StorageError
+        StorageUnavailable CodecError UnregisteredType CorruptRecord SessionTooLarge LifecycleError SessionGone
+        SessionReleased SessionNotLoaded ResponseStarted SessionNotFound OwnerLimitReached
+    """,
+    "sessioncore.forms": "MAX_FORM form_field is_form",
+    "sessioncore.storage.redis": "RedisStorage",
+    "sessioncore.storage.postgres": "PostgresStorage",
+    "sessioncore.storage.keyvalue": "KeyValueStorage",
+    "sessioncore_asgi": "SessionMiddleware get_session",
+    "sessioncore_asgi.fastapi": "SessionDep",
+    "sessioncore_aiohttp": "setup session_middleware get_session",
+    "sessioncore_litestar": "SessionPlugin SessionBackendConfig get_session",
+}
+
+
+@pytest.mark.parametrize("module", PUBLIC)
+def test_the_promised_names_are_there_and_listed(module: str) -> None:
+    loaded = importlib.import_module(module)
+    promised = set(PUBLIC[module].split())
+    assert promised <= set(loaded.__all__)
+    assert all(hasattr(loaded, name) for name in loaded.__all__)
+
+
+def test_the_front_page_lists_exactly_the_promised_names() -> None:
+    assert set(sessioncore.__all__) == set(PUBLIC["sessioncore"].split())
+
+
+def modules() -> list[str]:
+    found = [module.name for module in pkgutil.walk_packages(sessioncore.__path__, "sessioncore.")]
+    adapters = [path for path in Path("src/adapters").iterdir() if path.name.startswith("sessioncore_")]
+    for folder in adapters:
+        found += [folder.name] + [
+            f"{folder.name}.{path.stem}" for path in folder.glob("[a-z_]*.py") if path.stem[:2] != "__"
+        ]
+    return ["sessioncore", *found]
+
+
+@pytest.mark.parametrize("module", modules())
+def test_each_module_says_what_it_is_for_and_its_all_is_sorted_unique_and_real(module: str) -> None:
+    loaded = importlib.import_module(module)
+    assert loaded.__doc__
+    names: list[str] = list(getattr(loaded, "__all__", ()))
+    assert len(names) == len(set(names))
+    assert names == sorted(names, key=_as_ruff_sorts)
+    assert all(hasattr(loaded, name) for name in names)
+
+
+def _as_ruff_sorts(name: str) -> tuple[int, str]:
+    """Constants, then classes, then the rest: the order that the linter keeps."""
+    return (0 if name.isupper() else 1 if name[:1].isupper() else 2, name)
+
+
+def members(owner: Any) -> Iterator[tuple[str, Any]]:
+    for name, member in vars(owner).items():
+        if not name.startswith("_") and (inspect.isroutine(member) or isinstance(member, (property, classmethod))):
+            yield name, member
+
+
+@pytest.mark.parametrize("module", PUBLIC)
+def test_every_public_name_and_method_is_explained(module: str) -> None:
+    loaded = importlib.import_module(module)
+    silent: list[str] = []
+    for name in PUBLIC[module].split():
+        thing = getattr(loaded, name)
+        if not (inspect.isclass(thing) or inspect.isroutine(thing)):
+            continue
+        if not thing.__doc__:
+            silent.append(name)
+        if inspect.isclass(thing):
+            silent += [f"{name}.{part}" for part, member in members(thing) if not inspect.getdoc(member)]
+    assert silent == []
+
+
+def test_a_struct_that_is_public_has_a_docstring_of_its_own() -> None:
+    for name in ("Extractor", "Finding", "SessionEvent", "SessionInfo", "Stored"):
+        assert "Struct" not in (getattr(sessioncore, name).__doc__ or "Struct")
