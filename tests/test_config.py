@@ -71,7 +71,7 @@ def test_a_config_cannot_be_changed_and_takes_keywords_only() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         config.max_size = 5  # type: ignore[misc]  # that is what the test is about
     with pytest.raises(TypeError):
-        SessionConfig(MemoryStorage())  # type: ignore[misc]  # pyright: ignore[reportCallIssue]  # as above
+        SessionConfig(MemoryStorage())  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]  # as above
     with pytest.raises(TypeError, match="idle_timeuot"):
         SessionConfig.development(idle_timeuot=MINUTE)
 
@@ -102,6 +102,9 @@ NOT_DURATIONS: list[Any] = [None, 30, 1.5, "30m", timedelta(), timedelta(seconds
 NOT_COUNTS: list[Any] = [0, -1, 1.5, "1", True]
 NOT_FLAGS: list[Any] = [None, 0, 1, "yes"]
 NOT_CALLABLE: list[Any] = [5, "f", []]
+NOT_CHOICES: list[Any] = ["", "REFUSE", None, [], 5]
+NOT_STORAGES: list[Any] = [None, "redis://", {}, MemoryStorage, object()]
+NOT_EXTRACTORS: list[Any] = [None, "cookie:sid", from_cookie, Extractor, []]
 
 BAD: list[tuple[str, Any, str]] = [
     *(("idle_timeout", value, "timedelta") for value in NOT_DURATIONS),
@@ -126,10 +129,10 @@ BAD: list[tuple[str, Any, str]] = [
     ),
     ("id_generator", None, "id_generator must be callable"),
     ("clock", None, "clock must be callable"),
-    *(("on_owner_limit", value, "'evict_oldest' or 'refuse'") for value in ["", "REFUSE", None, [], 5]),
+    *(("on_owner_limit", value, "'evict_oldest' or 'refuse'") for value in NOT_CHOICES),
     *(("key_prefix", value, "key_prefix must be") for value in ["", "a\n", "\x00", "\ud800", "x" * 129, None, b"s:"]),
-    *(("storage", value, "MemoryStorage") for value in [None, "redis://", {}, MemoryStorage, object()]),
-    *(("extractor", value, "from_cookie") for value in [None, "cookie:sid", from_cookie, Extractor, []]),
+    *(("storage", value, "MemoryStorage") for value in NOT_STORAGES),
+    *(("extractor", value, "from_cookie") for value in NOT_EXTRACTORS),
     ("extractor", Extractor("sid", Source.COOKIE, "sid"), "an Extractor needs"),  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # wrong on purpose
     ("extractor", Extractor(lambda _: None, "cookie", "sid"), "an Extractor needs"),  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # wrong on purpose
     ("extractor", Extractor(lambda _: None, Source.OTHER, "x", vary=("a\r\nb",)), "an Extractor needs"),

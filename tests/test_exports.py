@@ -68,7 +68,8 @@ def _as_ruff_sorts(name: str) -> tuple[int, str]:
 
 
 def members(owner: Any) -> Iterator[tuple[str, Any]]:
-    for name, member in vars(owner).items():
+    for name in dir(owner):
+        member = inspect.getattr_static(owner, name)
         if not name.startswith("_") and (inspect.isroutine(member) or isinstance(member, (property, classmethod))):
             yield name, member
 

@@ -302,7 +302,9 @@ async def test_an_id_from_a_url_or_form_is_ignored_by_default_and_read_only_when
     for extractor, expected in ((from_cookie("sid"), False), (chain(from_cookie("sid"), makers[source]("sid")), True)):
         site = Site(extractor)
         session = await site.store.create({"a": 1})
-        found, headers = await site.visit(PlainView(**{shown: {"sid": session.id}}))
+        view = PlainView()
+        setattr(view, shown, {"sid": session.id})
+        found, headers = await site.visit(view)
         assert found == expected
         assert headers == []
 

@@ -1,6 +1,7 @@
 """What becomes of a response's headers: Vary merged, caches forbidden where an ID is sent, nothing else touched."""
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -114,7 +115,15 @@ def test_an_id_header_replaces_the_applications_header_of_that_name() -> None:
     assert values(result, b"x-other") == [b"1"]
 
 
-@pytest.mark.parametrize("shape", [list, tuple, iter, lambda pairs: (pair for pair in pairs)], ids=range(4))
+SHAPES: dict[str, Callable[[list[tuple[bytes, bytes]]], Any]] = {
+    "list": list,
+    "tuple": tuple,
+    "iterator": iter,
+    "generator": lambda pairs: (pair for pair in pairs),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
 def test_any_iterable_of_pairs_will_do_and_is_not_changed(shape: Any) -> None:
     given = [(b"vary", b"Accept"), (b"cache-control", b"public")]
     expected = [(b"vary", b"Accept, Cookie"), (b"cache-control", b"no-store"), (b"set-cookie", b"sid=new; Path=/")]
