@@ -83,6 +83,16 @@ def test_the_check_says_so_when_no_server_starts(
     assert "the server did not start; it said 'closed today\\n'" in capsys.readouterr().out
 
 
+def test_a_port_that_is_taken_is_said_plainly(server: Server) -> None:
+    port = server.url.rpartition(":")[2]
+    done = subprocess.run(
+        [*browser.COMMAND, "--port", port], check=False, cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("The shop cannot open: ")
+    assert "Traceback" not in done.stderr
+
+
 # -- forms
 
 
@@ -148,6 +158,19 @@ async def test_the_devices_page_and_its_forms_are_for_people_who_signed_in(visit
     for path in ("/devices/sign-out", "/devices/sign-out-others"):
         assert (await visitor.send(path, token="", handle="x")).path == "/login"
     assert (await visitor.open("/devices")).path == "/login"
+
+
+@pytest.mark.anyio
+async def test_signing_out_without_a_session_is_no_error(visitor: Browser) -> None:
+    assert (await visitor.send("/logout", token="")).path == "/goodbye"
+
+
+@pytest.mark.anyio
+async def test_ending_this_very_session_signs_out(visitor: Browser) -> None:
+    await sign_in(visitor)
+    page = await visitor.open("/devices")
+    assert (await visitor.send("/devices/sign-out", token=page.token, handle=page.handle)).path == "/login"
+    assert (await visitor.open("/devices")).handle == ""
 
 
 @pytest.mark.anyio

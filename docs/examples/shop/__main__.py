@@ -23,19 +23,22 @@ def main() -> int:
     options = parser.parse_args()
     if options.check:
         return check.main()
-    serve(options.port, options.database)
-    return 0
+    try:
+        return serve(options.port, options.database)
+    except OSError as exc:
+        parser.exit(1, f"The shop cannot open: {exc}. Try another --port or --database.\n")
 
 
-def serve(port: int | None, database: Path) -> None:
-    """Serve until interrupted."""
+def serve(port: int | None, database: Path) -> int:
+    """Serve until interrupted; returns the exit status."""
     database.parent.mkdir(parents=True, exist_ok=True)
     listener = listen(port)
     url = "http://{}:{}".format(*listener.getsockname())
-    print(f"The shop is open: {url}\nSessions live in {database}. Ctrl+C closes the shop.", flush=True)
+    print(f"The shop opens at {url}\nSessions live in {database}. Ctrl+C closes the shop.", flush=True)
     server = uvicorn.Server(uvicorn.Config(build(database), log_level="warning"))
     with contextlib.suppress(KeyboardInterrupt):
         server.run(sockets=[listener])
+    return 0 if server.started else 1
 
 
 def listen(port: int | None) -> socket.socket:

@@ -5,7 +5,7 @@ Look for `session.` to see all that the library is asked to do here.
 
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from functools import wraps
 from pathlib import Path
@@ -19,7 +19,15 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from sessioncore import RequestView, Session, SessionConfig, SessionEvent, SessionStore, SQLiteStorage
+from sessioncore import (
+    RequestView,
+    Session,
+    SessionConfig,
+    SessionEvent,
+    SessionStore,
+    SQLiteStorage,
+    StorageUnavailable,
+)
 from sessioncore_asgi import SessionMiddleware, get_session
 
 from .auth import CSRF, USERS, device_of, find_user, form_is_ours, new_token
@@ -29,6 +37,8 @@ from .shop import CART, CATALOGUE, Cart, Line, Product
 __all__ = ["build"]
 
 REMEMBERED = timedelta(days=14)
+STALE = "It was from before you signed in or out, or not from this shop. Nothing was changed: open it again and retry."
+
 Form = dict[str, str]
 Handler = Callable[[Request], Awaitable[Response]]
 FormHandler = Callable[[Request, Session, Form], Awaitable[Response]]
@@ -73,7 +83,8 @@ def _is_static(request: RequestView) -> bool:
 async def _sweep(store: SessionStore) -> None:
     """Remove what has expired; nobody can load it any more, but it takes up room."""
     while True:
-        await store.purge_expired()
+        with suppress(StorageUnavailable):  # busy, say: the next hour will do
+            await store.purge_expired()
         await anyio.sleep(3600)
 
 
@@ -89,9 +100,6 @@ def form(handler: FormHandler) -> Handler:
         return await handler(request, session, fields)
 
     return guarded
-
-
-STALE = "It was from before you signed in or out, or not from this shop. Nothing was changed: open it again and retry."
 
 
 # -- the shop floor: no account needed

@@ -94,6 +94,12 @@ class Page:
         return self.response.url.path
 
     @property
+    def set_cookie(self) -> str:
+        """The Set-Cookie header of the last response that had one, here or on the way here; or nothing."""
+        responses = (self.response, *reversed(self.response.history))
+        return next((r.headers["set-cookie"] for r in responses if "set-cookie" in r.headers), "")
+
+    @property
     def token(self) -> str:
         """What the forms on this page carry."""
         return self._find(r'name="csrf" value="([^"]*)"')

@@ -71,7 +71,7 @@ async def look_around(laptop: Browser) -> None:
     for path in ("/", "/cart", "/login", "/events", "/static/style.css"):
         page = await laptop.open(path)
         expect(page.status == 200, f"{path} should open, but answered {page.status}")
-        expect("set-cookie" not in page.response.headers, f"looking at {path} should set no cookie")
+        expect(not page.set_cookie, f"looking at {path} should set no cookie")
     expect((await laptop.open("/devices")).path == "/login", "the devices page should ask strangers to sign in")
     say("look", "five pages opened; no cookie, nothing stored")
 
@@ -81,7 +81,9 @@ async def fill_the_cart(laptop: Browser) -> None:
     page = await laptop.open("/")
     page = await laptop.send("/cart/add", token=page.token, sku="teapot")
     expect("Round teapot" in page.note, "adding the teapot should be confirmed")
-    say("cart", f"“{page.note}” session {page.handle[:10]}…, an anonymous one")
+    attributes = page.set_cookie.partition("; ")[2]
+    expect("HttpOnly" in attributes and "SameSite=Lax" in attributes, f"the cookie has only {attributes}")
+    say("cart", f"“{page.note}” Session {page.handle[:10]}…, an anonymous one; its cookie: {attributes}")
     await laptop.send("/cart/add", token=page.token, sku="bowl")
     for step in ("more", "more", "fewer"):
         page = await laptop.send("/cart/change", token=page.token, sku="bowl", step=step)
