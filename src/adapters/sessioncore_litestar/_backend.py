@@ -1,0 +1,104 @@
+"""What SessionAuth, FlashPlugin and TestClient of Litestar ask for: a backend and its configuration.
+
+The backend reads and writes through an exchange, as a request does, so that also
+these doors never adopt an ID and write only what changed.
+"""
+
+from typing import Any, cast
+
+from litestar.datastructures import MutableScopeHeaders
+from litestar.middleware.base import DefineMiddleware
+from litestar.middleware.session.base import BaseBackendConfig, BaseSessionBackend
+from litestar.types import Message
+
+from sessioncore import Exchange, Extractor, Session, SessionStore, Source
+from sessioncore_asgi._middleware import exchange_key
+from sessioncore_asgi._view import AsgiView
+from sessioncore_litestar._connection import AnyConnection, settle
+from sessioncore_litestar._middleware import SessionMiddleware
+
+__all__ = ["SessionBackend", "SessionBackendConfig"]
+
+
+class SessionBackend(BaseSessionBackend["SessionBackendConfig"]):
+    """Sessions of a store, in the shape of Litestar's backends."""
+
+    def __deepcopy__(self, memo: object) -> "SessionBackend":
+        return self  # Litestar copies middleware below the application; there is one store
+
+    def get_session_id(self, connection: AnyConnection) -> str | None:
+        """Return the session's ID; None where no session is loaded, whatever the client sent."""
+        session: object = cast("dict[str, Any]", connection.scope).get("session")
+        return session.id if isinstance(session, Session) else None
+
+    async def load_from_connection(self, connection: AnyConnection) -> dict[str, Any]:
+        """Return a copy of the session's data."""
+        exchange = self._exchange(connection)
+        try:
+            return dict(await exchange.obtain())
+        finally:
+            await exchange.finish()
+
+    async def store_in_message(self, scope_session: object, message: Message, connection: AnyConnection) -> None:
+        """Replace the session's data, or end it for None and Empty; the message gets the headers."""
+        exchange = self._exchange(connection)
+        headers = MutableScopeHeaders.from_message(message).headers
+        try:
+            scope = cast("Any", {"session": scope_session, exchange_key("session"): exchange})
+            await settle(scope, "session")
+            added = await exchange.commit(int(cast("Any", message)["status"]))
+            headers[:] = exchange.revise(headers, added)
+        finally:
+            await exchange.finish()
+
+    def _exchange(self, connection: AnyConnection) -> Exchange:
+        scope: dict[str, Any] = {**connection.scope}
+        if not scope["headers"]:  # of TestClient, which has its cookies in Litestar's own place
+            pairs = [f"{name}={value}".encode() for name, value in connection.cookies.items()]
+            scope["headers"] = [(b"cookie", b"; ".join(pairs))]
+        return self.config.store.exchange(AsgiView(scope, cast("Any", connection.receive)))
+
+
+class SessionBackendConfig(BaseBackendConfig[SessionBackend]):
+    """The store's settings under Litestar's names; for `SessionAuth`, `TestClient` and single layers.
+
+    `exclude` is a pattern, or several, of paths; `exclude_opt_key` the key in a route's
+    `opt` that leaves that route without a session. `key` is the cookie's name.
+    """
+
+    _backend_class = SessionBackend
+
+    def __init__(
+        self,
+        store: SessionStore,
+        *,
+        exclude: str | list[str] | None = None,
+        exclude_opt_key: str = "skip_session",
+    ) -> None:
+        config = store.config
+        self.store = store
+        self.exclude = exclude
+        self.exclude_opt_key = exclude_opt_key
+        self.key = _name(config.extractor)
+        self.max_age = round((config.absolute_timeout or config.idle_timeout).total_seconds())
+        self.path = config.cookie_path
+        self.domain = config.cookie_domain
+        self.secure = config.cookie_secure
+        self.httponly = config.cookie_http_only
+        self.samesite = config.cookie_same_site
+
+    def __deepcopy__(self, memo: object) -> "SessionBackendConfig":
+        return self
+
+    @property
+    def middleware(self) -> DefineMiddleware:
+        """The middleware, for a single layer; SessionPlugin installs it for the application."""
+        return DefineMiddleware(SessionMiddleware, backend=SessionBackend(self))
+
+
+def _name(extractor: Extractor) -> str:
+    """The name of the first cookie that may hold an ID; failing that, of the first place."""
+    flat = [extractor]
+    while any(place.parts for place in flat):
+        flat = [part for place in flat for part in (place.parts or (place,))]
+    return next((place.key for place in flat if place.source is Source.COOKIE), flat[0].key)

@@ -1,0 +1,93 @@
+"""The command `litestar sessions`: look after the sessions from a terminal.
+
+It speaks of handles, never of IDs: what is typed here stays in a shell's history.
+"""
+
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import TypeVar
+
+import anyio
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from sessioncore import MemoryStorage, SessionError, SessionStore
+
+__all__ = ["commands"]
+
+T = TypeVar("T")
+
+
+def commands(name: str, store: SessionStore) -> click.Group:
+    """Return the group of commands for one store."""
+
+    @click.group(name=name)
+    def group() -> None:
+        """Look after the sessions of this application."""
+
+    @group.command()
+    @click.argument("owner")
+    def count(owner: str) -> None:
+        """Tell how many live sessions OWNER has."""
+        Console().print(len(_run(store, lambda: store.sessions_of(owner))))
+
+    @group.command(name="list")
+    @click.argument("owner")
+    def list_(owner: str) -> None:
+        """List the live sessions of OWNER, newest first."""
+        table = Table("handle", "since", "last seen", "until", "details", title=escape(f"sessions of {owner}"))
+        for info in _run(store, lambda: store.sessions_of(owner)):
+            details = escape(", ".join(f"{key}={value!r}" for key, value in info.details.items()))
+            table.add_row(
+                info.handle, _minute(info.created_at), _minute(info.last_seen_at), _minute(info.expires_at), details
+            )
+        Console().print(table)
+
+    @group.command()
+    @click.argument("handle")
+    @click.option("--owner", help="Only if the session is theirs.")
+    def revoke(handle: str, owner: str | None) -> None:
+        """End the session with this HANDLE."""
+        if not _run(store, lambda: store.revoke(handle, owner=owner)):
+            raise click.ClickException("there is no such session; `list OWNER` shows the handles")
+        click.echo("The session was ended.")
+
+    @group.command()
+    def purge() -> None:
+        """Remove expired records from storages that do not do so themselves."""
+        columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
+        with Progress(*columns) as progress:
+            task = progress.add_task("removing expired records", total=None)
+            removed = _run(store, store.purge_expired)
+            progress.update(task, total=1, completed=1)
+        click.echo(f"Expired records removed: {removed}")
+
+    @group.command()
+    @click.confirmation_option(prompt="End every session of this application?")
+    def clear() -> None:
+        """End every session, everywhere."""
+        click.echo(f"Sessions ended: {_run(store, store.reset)}")
+
+    return group
+
+
+def _run(store: SessionStore, work: Callable[[], Awaitable[T]]) -> T:
+    """Open the storage, do the work, close it."""
+    if isinstance(store.storage, MemoryStorage):
+        raise click.ClickException("these sessions live in the server's memory, which this process cannot see")
+
+    async def main() -> T:
+        async with store:
+            return await work()
+
+    try:
+        return anyio.run(main)
+    except SessionError as exc:
+        raise click.ClickException(str(exc)) from exc
+
+
+def _minute(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%d %H:%M UTC")

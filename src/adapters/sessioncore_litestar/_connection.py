@@ -1,0 +1,100 @@
+"""From a Litestar connection to its session, also after `set_session` and `clear_session`.
+
+These two put a plain value into the scope, in the place of the session. What they
+mean is done here: replace the data, or end the session.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, TypeAlias, cast
+
+from litestar import Request, WebSocket
+from litestar.connection import ASGIConnection
+from litestar.connection.base import AuthT, StateT, UserT
+from litestar.types import Empty, Scope
+from msgspec import Struct, structs
+
+from sessioncore import ConfigError, Exchange, Session, SessionNotLoaded
+from sessioncore_asgi._middleware import exchange_key
+
+__all__ = ["AnyConnection", "SessionRequest", "SessionWebSocket", "get_session", "settle"]
+
+AnyConnection: TypeAlias = ASGIConnection[Any, Any, Any, Any]
+
+
+async def get_session(connection: AnyConnection | Scope, *, scope_key: str = "session") -> Session:
+    """Return the session of a request, WebSocket or scope; loads it if that has not happened yet.
+
+    Raises:
+        SessionNotLoaded: no SessionPlugin with this `scope_key`, or it excludes or skips this request.
+        StorageUnavailable: it could not be loaded, or not be ended after `clear_session()`.
+    """
+    return await settle(connection.scope if isinstance(connection, ASGIConnection) else connection, scope_key)
+
+
+async def settle(scope: Scope, scope_key: str) -> Session:
+    """Do what `set_session` or `clear_session` asked for, if they were called, and return the session."""
+    named = cast("dict[str, Any]", scope)
+    exchange = _exchange(named, scope_key)
+    if exchange is None:
+        raise SessionNotLoaded(
+            f"this request has no session {scope_key!r}: give Litestar plugins=[SessionPlugin(store)], "
+            "and look whether this route is excluded"
+        )
+    session = await exchange.obtain()
+    given: object = named.get(scope_key)
+    if given is session:
+        return session
+    named[scope_key] = session
+    if given is None or given is Empty:
+        await session.destroy()
+    else:
+        data = _data(given)
+        session.clear()
+        session.update(data)
+    return session
+
+
+def _data(given: object) -> dict[str, Any]:
+    """The keys and values of what `set_session` takes; values stay as they are."""
+    if isinstance(given, Mapping):
+        data: dict[Any, Any] = {**given}
+    elif isinstance(given, Struct):
+        data = structs.asdict(given)
+    elif dataclasses.is_dataclass(given):
+        data = {field.name: getattr(given, field.name) for field in dataclasses.fields(given)}
+    elif hasattr(given, "__attrs_attrs__"):
+        data = {field.name: getattr(given, field.name) for field in cast("Any", given).__attrs_attrs__}
+    elif hasattr(type(given), "model_fields"):  # pydantic
+        data = {name: getattr(given, name) for name in cast("Any", type(given)).model_fields}
+    else:
+        raise ConfigError(f"set_session() takes a mapping, Struct, dataclass or model, not {type(given).__name__}")
+    if not all(isinstance(name, str) for name in data):
+        raise ConfigError("set_session() takes str keys only")
+    return data
+
+
+def _exchange(scope: dict[str, Any], scope_key: str) -> Exchange | None:
+    return scope.get(exchange_key(scope_key))
+
+
+class SessionRequest(Request[UserT, AuthT, StateT]):
+    """Litestar's Request, but for `get_session_id`."""
+
+    def get_session_id(self) -> str | None:
+        """Return the ID in force; None without a session, and after `clear_session()`."""
+        return _id(cast("Any", self.scope))
+
+
+class SessionWebSocket(WebSocket[UserT, AuthT, StateT]):
+    """Litestar's WebSocket, but for `get_session_id`."""
+
+    def get_session_id(self) -> str | None:
+        """Return the ID in force; None without a session, and after `clear_session()`."""
+        return _id(cast("Any", self.scope))
+
+
+def _id(scope: dict[str, Any]) -> str | None:
+    # Only when asked: the ID of a session that is not stored yet has to be made first.
+    exchange = _exchange(scope, "session")
+    return None if exchange is None or scope.get("session") is Empty else exchange.session.id

@@ -1,0 +1,106 @@
+"""The ASGI middleware inside Litestar's routing.
+
+Routing has taken place, so `exclude`, `opt` and path parameters work as for every
+Litestar middleware; a 404 or 405 never comes here. Litestar turns exceptions into
+responses further inside; what that hides from the ASGI middleware is told to it here.
+"""
+
+from typing import Any, NoReturn, cast
+
+from litestar.connection import Request
+from litestar.exceptions import LitestarException
+from litestar.middleware.session.base import BaseSessionBackend
+from litestar.middleware.session.base import SessionMiddleware as LitestarSessionMiddleware
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
+from litestar.utils.scope.state import ScopeState
+from msgspec import Struct
+
+import sessioncore_asgi
+from sessioncore import Session, SessionError, SessionStore
+from sessioncore_litestar._connection import settle
+
+__all__ = ["SessionMiddleware"]
+
+_STARTS = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
+
+
+class SessionMiddleware(LitestarSessionMiddleware[BaseSessionBackend[Any]]):
+    """A subclass of Litestar's own because FlashPlugin and SessionAuth look for that; nothing of it runs."""
+
+    def __init__(
+        self, app: ASGIApp, backend: BaseSessionBackend[Any], scope_key: str = "session", lazy: bool = False
+    ) -> None:
+        super().__init__(app, backend)
+        store: SessionStore = backend.config.store
+        self._scope_key = scope_key
+        self._around = cast(
+            "ASGIApp",
+            sessioncore_asgi.SessionMiddleware(cast("Any", self._inside), store, scope_key=scope_key, lazy=lazy),
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection that is not excluded."""
+        # A dict of this request; the application's own handler for these errors comes first.
+        cast("Any", ScopeState.from_scope(scope).exception_handlers).setdefault(SessionError, _pass_on)
+        try:
+            await self._around(scope, receive, send)
+        except _ServerError as error:
+            await send(error.close)
+
+    async def _inside(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if getattr(scope["route_handler"], "is_mount", False):
+            # A foreign application may have a session middleware of its own, which takes scope["session"].
+            await self.app(scope, receive, send)
+            return
+        watch = _Watch(scope, self._scope_key, send)
+        try:
+            await self.app(scope, receive, watch.send)
+            await watch.settle()
+        except LitestarException as exc:
+            cause = exc.__cause__
+            while isinstance(cause, LitestarException):
+                cause = cause.__cause__
+            if isinstance(cause, SessionError):  # "Exception caught after response started", says Litestar
+                raise cause  # noqa: B904 - it has its own cause
+            raise
+        if watch.close is not None:
+            raise _ServerError(watch.close)
+
+
+class _Watch(Struct, eq=False):
+    """Sees what the application sends, before the ASGI middleware does."""
+
+    _scope: Scope
+    _scope_key: str
+    _send: Send
+    close: Message | None = None
+
+    async def send(self, message: Message) -> None:
+        kind = message["type"]
+        if kind in _STARTS:
+            await self.settle()
+        elif kind == "websocket.close":
+            await self.settle()
+            if 4500 <= cast("Any", message).get("code", 1000) < 4600:  # Litestar's 500, see WebSocketException
+                self.close = message  # sent when the session has been told that this is a failure
+                return
+        await self._send(message)
+
+    async def settle(self) -> None:
+        """Before the headers, and at the end of a stream or WebSocket."""
+        scope = cast("dict[str, Any]", self._scope)
+        if type(scope.get(self._scope_key)) is not Session:
+            await settle(self._scope, self._scope_key)
+
+
+class _ServerError(Exception):
+    """A WebSocket handler failed, and Litestar has turned that into a close code."""
+
+    def __init__(self, close: Message) -> None:
+        super().__init__()
+        self.close = close
+
+
+def _pass_on(_: Request[Any, Any, Any], error: Exception) -> NoReturn:
+    """Let the ASGI middleware answer, which does so alike in every framework."""
+    raise error

@@ -1,0 +1,61 @@
+"""SessionPlugin: brings sessions into a Litestar application."""
+
+from click import Group
+from litestar.config.app import AppConfig
+from litestar.di import Provide
+from litestar.middleware.base import DefineMiddleware
+from litestar.plugins import CLIPlugin, InitPlugin
+from litestar.types import Scope
+
+from sessioncore import Session, SessionStore
+from sessioncore_litestar._backend import SessionBackend, SessionBackendConfig
+from sessioncore_litestar._connection import SessionRequest, SessionWebSocket, get_session
+from sessioncore_litestar._middleware import SessionMiddleware
+
+__all__ = ["SessionPlugin"]
+
+
+class SessionPlugin(InitPlugin, CLIPlugin):
+    """Gives every route `request.session` and, by dependency injection, `session: Session`.
+
+    `exclude` and `exclude_opt_key` are those of Litestar's middlewares. With `lazy`,
+    nothing is loaded until a route asks for the parameter or awaits `get_session`. A
+    second store needs a `scope_key` of its own, which is its parameter's name too. Opens
+    and closes the storage with the lifespan, and adds the command `litestar sessions`.
+    """
+
+    def __init__(
+        self,
+        store: SessionStore,
+        *,
+        exclude: str | list[str] | None = None,
+        exclude_opt_key: str = "skip_session",
+        scope_key: str = "session",
+        lazy: bool = False,
+    ) -> None:
+        self.config = SessionBackendConfig(store, exclude=exclude, exclude_opt_key=exclude_opt_key)
+        self._scope_key = scope_key
+        self._lazy = lazy
+
+    def on_app_init(self, app_config: AppConfig) -> AppConfig:
+        """Install the middleware, the parameter, the lifespan and the request classes."""
+        scope_key = self._scope_key
+
+        async def provide(scope: Scope) -> Session:
+            return await get_session(scope, scope_key=scope_key)
+
+        backend = SessionBackend(self.config)
+        middleware = DefineMiddleware(SessionMiddleware, backend=backend, scope_key=scope_key, lazy=self._lazy)
+        app_config.middleware.insert(0, middleware)  # around SessionAuth, which puts itself first too
+        app_config.dependencies[scope_key] = Provide(provide)
+        app_config.signature_namespace.setdefault("Session", Session)
+        app_config.lifespan = [self.config.store, *app_config.lifespan]
+        app_config.request_class = app_config.request_class or SessionRequest
+        app_config.websocket_class = app_config.websocket_class or SessionWebSocket
+        return app_config
+
+    def on_cli_init(self, cli: Group) -> None:
+        """Add `litestar sessions`; for another `scope_key`, that name in the plural."""
+        from sessioncore_litestar._cli import commands  # noqa: PLC0415 - a server needs no terminal
+
+        cli.add_command(commands(f"{self._scope_key.replace('_', '-')}s", self.config.store))

@@ -1,0 +1,92 @@
+"""The scenario application in Litestar."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from litestar import Litestar, Request, Response, WebSocket, route, websocket
+from litestar.exceptions import HTTPException, WebSocketDisconnect
+from litestar.handlers import HTTPRouteHandler
+from litestar.response import File, Stream
+from litestar.response.base import ASGIResponse
+from tests.adapters.handlers import PAGES, Asked, Said, talk
+
+from sessioncore import Session, SessionStore
+from sessioncore_litestar import SessionPlugin, get_session
+
+__all__ = ["make_app"]
+
+AnyRequest = Request[Any, Any, Any]
+AnySocket = WebSocket[Any, Any, Any]
+Page = Callable[[Asked], Awaitable[Said]]
+
+
+class _Asked:
+    def __init__(self, connection: AnyRequest | AnySocket) -> None:
+        self._connection = connection
+
+    async def session(self, scope_key: str = "session") -> Session:
+        return await get_session(self._connection, scope_key=scope_key)
+
+    def query(self, name: str) -> str | None:
+        return self._connection.query_params.get(name)
+
+    async def body(self) -> bytes:
+        assert isinstance(self._connection, Request)
+        return await self._connection.body()
+
+    async def field(self, name: str) -> str | None:
+        assert isinstance(self._connection, Request)
+        value = (await self._connection.form()).get(name)
+        return value if isinstance(value, str) else None
+
+
+class _Plain(Response[bytes]):
+    """Litestar's headers are a dict; an application's two Set-Cookie lines do not fit into one."""
+
+    def __init__(self, said: Said) -> None:
+        super().__init__(said.body, status_code=said.status, media_type="text/plain")
+        self._lines = said.headers
+
+    def to_asgi_response(self, *args: Any, **options: Any) -> ASGIResponse:
+        response = super().to_asgi_response(*args, **options)
+        for name, value in self._lines:
+            response.headers.add(name, value)
+        return response
+
+
+def _respond(said: Said) -> Response[Any]:
+    if said.raised:
+        raise HTTPException(status_code=said.status, detail="as you asked", headers=dict(said.headers))
+    if said.file is not None:
+        return File(said.file)
+    if said.chunks is not None:
+        return Stream(said.chunks, status_code=said.status)
+    return _Plain(said)
+
+
+def _handler(name: str, page: Page) -> HTTPRouteHandler:
+    paths = [f"/{name}", "/share/{id:str}"] if name == "share" else [f"/{name}"]
+
+    @route(paths, http_method=["GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS"], status_code=200)
+    async def handle(request: AnyRequest) -> Response[Any]:
+        return _respond(await page(_Asked(request)))
+
+    return handle
+
+
+@websocket("/ws")
+async def _talk(socket: AnySocket) -> None:
+    async def receive() -> str | None:
+        try:
+            return await socket.receive_text()
+        except WebSocketDisconnect:
+            return None
+
+    await talk(_Asked(socket), socket.accept, socket.close, receive, socket.send_text)
+
+
+def make_app(store: SessionStore, *others: tuple[str, SessionStore]) -> Any:
+    """Return the application with `store`, and with others under their `scope_key`."""
+    more = [SessionPlugin(other, scope_key=scope_key) for scope_key, other in others]
+    handlers = [_handler(name, page) for name, page in PAGES.items()]
+    return Litestar([*handlers, _talk], plugins=[SessionPlugin(store), *more], openapi_config=None)
