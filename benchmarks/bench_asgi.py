@@ -27,7 +27,7 @@ async def run(rounds: int) -> None:
     print(f"{'us CPU over bare':<20}" + "".join(f"{name:>30}" for name in names))
     for workload in WORK:
         found = await compare(memory, none, workload, rounds=rounds, seconds=0.02)
-        ours = found[names[0]].median
+        ours = found[memory[0]].median
         cells = [f"{figure} ({ours / figure.median:.2f})" for figure in found.values()]
         print(f"{workload:<20}" + "".join(f"{cell:>30}" for cell in cells))
     print("in parentheses: sessioncore's cost as a part of this one's")

@@ -32,7 +32,7 @@ class Figure:
 
 async def compare(
     drivers: list[Driver], bare: Driver, workload: str, *, rounds: int, seconds: float, width: int = 1
-) -> dict[str, Figure]:
+) -> dict[Driver, Figure]:
     """Measure each driver at `workload`; `seconds` of CPU is about what each spends in one round.
 
     `width`: how many requests are under way at a time.
@@ -47,7 +47,7 @@ async def compare(
         for driver in everyone[turn:] + everyone[:turn]:
             spent[driver].append(await _cost(driver, workload, counts[driver], width))
     gc.unfreeze()
-    return {driver.label: _over(spent[driver], spent[bare]) for driver in drivers}
+    return {driver: _over(spent[driver], spent[bare]) for driver in drivers}
 
 
 def _over(own: list[float], bare: list[float]) -> Figure:

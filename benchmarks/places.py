@@ -7,14 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks.newer_redis import newer_redis
 from redis import Redis as SyncRedis
 from redis.asyncio import Redis
 from tests.postgres_server import postgres_server
 from tests.redis_server import one_server
 
 __all__ = ["Place", "Places", "open_places"]
-
-NAMES = ("memory", "cookie", "sqlite", "redis", "postgres")
 
 
 @dataclass
@@ -40,6 +39,7 @@ class Places:
     redis_port: int
     dsn: str
     folder: Path
+    newer_port: int = 0  # of what speaks for Redis 8; 0: nothing does
     made: int = 0
 
     def place(self, name: str, url: str = "") -> Place:
@@ -47,11 +47,21 @@ class Places:
         self.made += 1
         if name == "redis":
             url = url or f"redis://127.0.0.1:{self.redis_port}/0"
+        elif name == "redis-8":
+            url = url or f"redis://127.0.0.1:{self.newer_port}/0"
         elif name == "postgres":
             url = url or self.dsn
         elif name == "sqlite":
             url = url or str(self.folder / f"sessions-{self.made}.db")
         return Place(name, url, self.folder)
+
+    @property
+    def postgres_port(self) -> int:
+        return int(self.dsn.rpartition(":")[2].partition("/")[0])
+
+    def offers(self, name: str) -> bool:
+        """Whether this kind of place is to be had here."""
+        return (name != "redis-8" or self.newer_port > 0) and (name != "postgres" or bool(self.dsn))
 
     def flush_redis(self) -> None:
         """Empty the server, which is this run's own."""
@@ -72,4 +82,4 @@ def open_places(*, postgres: bool = True) -> Generator[Places]:
         dsn = ""
         if postgres:
             dsn = stack.enter_context(postgres_server(fsync="on")).dsn() + "?sslmode=disable"
-        yield Places(redis.port, dsn, folder)
+        yield Places(redis.port, dsn, folder, stack.enter_context(newer_redis()))

@@ -140,12 +140,12 @@ def handlers(
 
 
 def bare_handlers() -> dict[str, Handler]:
-    """The same paths, without any session."""
+    """The same paths in the same order, for routers that try one after the other, without any session."""
 
     async def nothing(request: Request) -> None:
         """Do nothing."""
 
-    return dict.fromkeys([*SYNC, "untouched", "slow-set", "has", "login", "logout"], nothing)
+    return dict.fromkeys(handlers(session_of=dict), nothing)
 
 
 def _handler(

@@ -1,0 +1,110 @@
+"""Plots of a run, as PNG and SVG: transparent, in colours that read on white and on black."""
+
+from pathlib import Path
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+
+from benchmarks.results import Results
+from benchmarks.scaling import ENCODED
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+__all__ = ["draw"]
+
+INK = "#7d8590"  # 4 : 1 on white, and on GitHub's dark
+OURS, OTHERS, FLOOR = "#3b82f6", "#9a8f86", "#2fa36b"
+LINES = {"sessioncore": OURS, "starsessions": "#e8833a", "Litestar server-side": "#a371f7"}
+MARKS = {"memory": "o", "sqlite": "s", "redis": "^", "postgres": "D"}
+
+
+def draw(results: Results, folder: Path) -> list[Path]:
+    """Write every plot that has figures; return their files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with mpl.rc_context(
+        {
+            "font.size": 10, "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": INK, "xtick.color": INK,
+            "ytick.color": INK, "axes.spines.top": False, "axes.spines.right": False, "svg.fonttype": "none",
+            "svg.hashsalt": "sessioncore", "legend.frameon": False,
+        }
+    ):  # fmt: skip
+        made: list[Path] = []
+        if results.cpu:
+            made += _save(_overhead(results), folder / "bench-overhead")
+        if results.http:
+            made += _save(_http(results), folder / "bench-http")
+        if results.scaling:
+            made += _save(_scaling(results), folder / "bench-scaling")
+        return made
+
+
+def _save(figure: Figure, path: Path) -> list[Path]:
+    files = [path.with_suffix(".png"), path.with_suffix(".svg")]
+    for file in files:
+        dateless = {"Date": None} if file.suffix == ".svg" else None  # the same figures give the same file
+        figure.savefig(file, transparent=True, dpi=160, bbox_inches="tight", metadata=dateless)
+    plt.close(figure)
+    return files
+
+
+def _colour(name: str) -> str:
+    return OURS if name.startswith("sessioncore") else FLOOR if "floor" in name else OTHERS
+
+
+def _overhead(results: Results) -> Figure:
+    shown = [("read", "read 1 of 10 keys"), ("update", "read and write"), ("first", "first write")]
+    figure, axes = plt.subplots(1, len(shown), figsize=(13, 5.5), layout="constrained", sharey=True)
+    who = [one for one in results.cpu["read"] if one[1] in {"memory", "cookie", "redis"}]
+    who.sort(key=lambda one: results.cpu["read"][one].median, reverse=True)
+    for axis, (workload, title) in zip(axes, shown, strict=True):
+        values = [results.cpu[workload][one].median for one in who]
+        bars = axis.barh([f"{name}, {storage}" for name, storage in who], values, color=[_colour(n) for n, _ in who])
+        axis.bar_label(bars, labels=[f" {value:.3g}" for value in values], color=INK, fontsize=9)
+        axis.set_xscale("log")
+        axis.set_title(title, color=INK)
+        axis.set_xlabel("microseconds of CPU over bare (log)")
+        axis.margins(x=0.15)
+        axis.tick_params(axis="y", length=0)
+    return figure
+
+
+def _http(results: Results) -> Figure:
+    cases = list(reversed(results.http))
+    names = [f"{server}: {name.strip('_').replace('_', ' ')}, {storage}" for server, name, storage in cases]
+    colours = [FLOOR if "floor" in c[1] or "bare" in c[1] else _colour(c[1]) for c in cases]
+    figure, (rate, tail) = plt.subplots(1, 2, figsize=(13, 0.34 * len(cases) + 1.4), layout="constrained", sharey=True)
+    for axis, field, title in ((rate, "per_second", "requests per second"), (tail, "p99", "p99, milliseconds")):
+        values = [results.http[case].median(field) for case in cases]
+        bars = axis.barh(names, values, color=colours)
+        labels = [f" {value:,.0f}" if value > 100 else f" {value:.1f}" for value in values]
+        axis.bar_label(bars, labels=labels, color=INK, fontsize=9)
+        axis.set_title(title, color=INK)
+        axis.margins(x=0.12)
+        axis.tick_params(axis="y", length=0)
+    return figure
+
+
+def _scaling(results: Results) -> Figure:
+    figure, (memory, cost) = plt.subplots(1, 2, figsize=(13, 4.5), layout="constrained")
+    for (name, storage), counts in results.scaling.items():
+        colour = LINES.get(name, OTHERS)
+        if storage == "memory":
+            many = {count: found for count, found in counts.items() if count >= 10_000}
+            memory.plot(list(many), [f["bytes"] / ENCODED for f in many.values()], marker="o", color=colour, label=name)
+        label, style = f"{name}, {storage}", {"marker": MARKS[storage], "color": colour}
+        cost.plot(list(counts), [found["read"] for found in counts.values()], label=label, **style)  # type: ignore[arg-type]
+    _dress(memory, "memory per session, in encoded bytes of its data", (0, None))
+    memory.axhline(1, color=INK, linewidth=0.8, linestyle=":")
+    _dress(cost, "read of one key, microseconds of CPU over bare", (0, None))
+    cost.set_yscale("log")
+    return figure
+
+
+def _dress(axis: Axes, title: str, limits: tuple[float | None, float | None]) -> None:
+    axis.set_xscale("log")
+    axis.set_xlabel("sessions")
+    axis.set_title(title, color=INK)
+    axis.set_ylim(*limits)
+    axis.legend(labelcolor=INK, fontsize=9)
