@@ -18,7 +18,8 @@ __all__ = ["render"]
 
 PACKAGES = (
     "sessioncore", "starlette", "starsessions", "aiohttp", "aiohttp-session", "litestar",
-    "fastapi-redis-sdk", "fastapi", "redis", "hiredis", "asyncpg", "msgspec", "anyio", "uvicorn", "uvloop", "httptools", "granian",
+    "fastapi-redis-sdk", "fastapi", "redis", "hiredis", "asyncpg", "msgspec", "anyio", "uvicorn",
+    "uvloop", "httptools", "granian",
 )  # fmt: skip
 
 
