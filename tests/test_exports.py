@@ -68,8 +68,8 @@ def _as_ruff_sorts(name: str) -> tuple[int, str]:
 
 
 def members(owner: Any) -> Iterator[tuple[str, Any]]:
-    for name in dir(owner):
-        member = inspect.getattr_static(owner, name)
+    own: dict[str, Any] = owner.__dict__
+    for name, member in own.items():
         if not name.startswith("_") and (inspect.isroutine(member) or isinstance(member, (property, classmethod))):
             yield name, member
 

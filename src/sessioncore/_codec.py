@@ -135,7 +135,7 @@ class _Lowering:
             _check_depth(depth)
             return {key: self.lower(item, depth + 1) for key, item in value.items()}
         _check_depth(depth)
-        return Ext(_DICT, _pack([[self.lower(k, depth + 1), self.lower(v, depth + 1)] for k, v in value.items()]))
+        return Ext(_DICT, _pack([self.lower(part, depth + 1) for pair in value.items() for part in pair]))
 
     def _members(self, value: Iterable[Any], depth: int) -> bytes:
         """Sorted by their bytes: the order of a set changes from process to process, its encoding must not."""
@@ -240,13 +240,13 @@ def _decoder(registry: Registry) -> Callable[[Raw], Any]:
         if (sequence := _SEQUENCES.get(code)) is not None:
             return sequence(items(data))
         if code == _DICT:
-            return dict(pairs(data))
+            flat = items(data)
+            return dict(zip(flat[::2], flat[1::2], strict=True))
         leaf = _RAISED.get(code)
         if leaf is None:
             raise CorruptRecord("a value of a kind that this version does not know")
         return leaf(data)
 
     items = Decoder(list[Any], ext_hook=ext_hook).decode
-    pairs = Decoder(list[tuple[Any, Any]], ext_hook=ext_hook).decode
     named = Decoder(tuple[str, Any], ext_hook=ext_hook).decode
     return Decoder(ext_hook=ext_hook).decode

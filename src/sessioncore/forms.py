@@ -6,13 +6,14 @@ cannot be parsed holds no field: an ID is read here, nothing is validated.
 """
 
 import re
-from urllib.parse import parse_qsl
+from urllib.parse import unquote_plus
 
 __all__ = ["MAX_FORM", "form_field", "is_form"]
 
 MAX_FORM = 1 << 20  # bytes; an ID stands in small forms, uploads are not searched for it
 _MAX_FIELDS = 1000
 _MAX_HEAD = 4096  # bytes of one part's header lines
+_MAX_VALUE = 4096  # bytes as sent; what is longer is no ID
 
 # `; name=value` or `; name="value"`, RFC 9110, section 5.6.6. Quoted text is passed over as a whole.
 _PARAMETER = re.compile(r';[ \t]*([!#$%&\'*+.^_`|~\w-]+)=(?:"((?:[^"\\]|\\.)*)"|([^;"\s]*))', re.ASCII)
@@ -25,16 +26,24 @@ def is_form(content_type: str) -> bool:
 
 
 def form_field(content_type: str, body: bytes, name: str) -> str | None:
-    """Return the first text field `name` of an urlencoded or multipart body of at most `MAX_FORM` bytes, or None."""
+    """Return the first text field `name` of an urlencoded or multipart body of at most `MAX_FORM` bytes, or None.
+
+    A field of more than 4096 bytes counts as none, and so does what follows the 1000th field.
+    """
     if len(body) > MAX_FORM or not is_form(content_type):
         return None
     if content_type.lower().lstrip().startswith("multipart/"):
         return _multipart(_parameters(content_type).get("boundary", ""), body, name)
-    try:
-        pairs = parse_qsl(body.decode("utf-8"), keep_blank_values=True, max_num_fields=_MAX_FIELDS)
-    except ValueError:  # not UTF-8, or too many fields
-        return None
-    return next((value for key, value in pairs if key == name), None)
+    return _urlencoded(body, name)
+
+
+def _urlencoded(body: bytes, name: str) -> str | None:
+    longest = 12 * len(name)  # four octets of UTF-8, each as %XX; longer names are not worth decoding
+    for pair in body.split(b"&", _MAX_FIELDS)[:_MAX_FIELDS]:
+        key, _, value = pair.partition(b"=")
+        if len(key) <= longest and unquote_plus(key.decode("latin-1"), errors="replace") == name:
+            return unquote_plus(value.decode("latin-1")) if len(value) <= _MAX_VALUE else None
+    return None
 
 
 def _multipart(boundary: str, body: bytes, name: str) -> str | None:
@@ -47,7 +56,7 @@ def _multipart(boundary: str, body: bytes, name: str) -> str | None:
             return None
         head, blank, payload = part.partition(b"\r\n\r\n")
         if blank and len(head) <= _MAX_HEAD and _names(head, name):
-            return payload.decode("utf-8", "replace")
+            return payload.decode("utf-8", "replace") if len(payload) <= _MAX_VALUE else None
     return None
 
 
