@@ -4,7 +4,7 @@ import enum
 import typing
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import date, datetime
-from typing import Annotated, Any, Literal, NewType, NotRequired, TypedDict, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, NewType, NotRequired, TypedDict, TypeVar
 
 import msgspec
 import pytest
@@ -34,6 +34,7 @@ class Named(enum.Enum):
 LIST, DICT, OPTIONAL = (getattr(typing, name) for name in ("List", "Dict", "Optional"))
 
 FITS: list[tuple[Any, Any]] = [
+    (1, ClassVar[int]),
     (1, int), (1, float), (1.5, float), (True, bool), ("a", str), (None, None), (None, type(None)), (1, Any),
     ("x", object), (Mode.FAST, str), (datetime(2026, 1, 1), date), ([], list), ([1], list[int]),
     ([1, "a"], list[int | str]), ((), tuple), ((), tuple[()]), ((1, "a"), tuple[int, str]),

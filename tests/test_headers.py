@@ -5,8 +5,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from sessioncore._headers import revise
+from sessioncore._headers import _revise_with_care, revise  # pyright: ignore[reportPrivateUsage]  # compared below
 
 SET = ("set-cookie", "sid=new; Path=/")
 PLAIN = [(b"content-type", b"text/html"), (b"x-app", b"1")]
@@ -138,3 +140,36 @@ def test_lists_as_pairs_come_out_usable() -> None:
 def test_nothing_to_say_changes_nothing() -> None:
     headers = [*PLAIN, (b"cache-control", b"public"), (b"Vary", b"Accept"), (b"set-cookie", b"theme=dark")]
     assert run(headers, vary=()) == headers
+
+
+_names = st.sampled_from(
+    [
+        b"content-type",
+        b"Content-Type",
+        b"date",
+        b"etag",
+        b"vary",
+        b"Vary",
+        b"cache-control",
+        b"set-cookie",
+        b"x-sid",
+        b"X-a",
+    ]
+)
+_headers = st.lists(st.tuples(_names, st.sampled_from([b"a", b"sid=1", b"public", b"Cookie", b"*", b""])), max_size=5)
+_added = st.lists(st.sampled_from([SET, ("x-sid", "new"), ("date", "new")]), max_size=2, unique=True)
+
+
+@given(_headers, _added, st.sampled_from([(), ("Cookie",), ("Cookie", "X-Sid")]))
+def test_the_quick_way_for_plain_responses_gives_what_the_careful_way_gives(
+    headers: list[tuple[bytes, bytes]], added: list[tuple[str, str]], vary: tuple[str, ...]
+) -> None:
+    assert revise(headers, added, vary, {"sid"}) == _revise_with_care(headers, added, vary, {"sid"})
+
+
+@pytest.mark.parametrize("added", [(), (SET,), (("date", "forged"),)])
+def test_a_plain_response_gets_only_what_it_needs(added: tuple[tuple[str, str], ...]) -> None:
+    headers = [(b"content-type", b"text/html"), (b"content-length", b"2")]
+    own = [(b"cache-control", b"no-store")] if added else []
+    sent = [(name.encode(), value.encode()) for name, value in added]
+    assert run(headers, *added) == [*headers, *own, (b"vary", b"Cookie"), *sent]

@@ -8,6 +8,7 @@ write the Set-Cookie line.
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TypeGuard
 
 from msgspec import Struct
@@ -41,8 +42,6 @@ def read_cookie(headers: Sequence[bytes], name: bytes) -> str | None:
         if name not in header:  # most visitors carry other cookies only
             continue
         for pair in header.split(b";"):
-            if name not in pair:
-                continue
             key, equals, value = pair.partition(b"=")
             if equals and key.strip(b" \t") == name:
                 value = value.strip(b" \t")
@@ -99,12 +98,16 @@ class CookieWriter(Struct, frozen=True):
         """Return the line that gives the client this ID for so many seconds (rounded, at most 400 days)."""
         if self.session_only:
             return f"{self.name}={session_id}; {self.attributes}"
-        max_age = min(max(round(seconds), 0), MAX_AGE_CAP)
-        return f"{self.name}={session_id}; Max-Age={max_age}; {self.attributes}"
+        return f"{self.name}={session_id}{_tail(round(seconds), self.attributes)}"
 
     def clear(self) -> str:
         """Return the line that makes the client forget the cookie (Expires is for what ignores Max-Age)."""
         return f"{self.name}=; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT; {self.attributes}"
+
+
+@lru_cache(maxsize=512)  # new sessions all get the same one
+def _tail(seconds: int, attributes: str) -> str:
+    return f"; Max-Age={min(max(seconds, 0), MAX_AGE_CAP)}; {attributes}"
 
 
 def check_cookie(
