@@ -8,7 +8,7 @@ import by name: a stranger's bytes can at worst be refused.
 
 import struct
 from collections.abc import Callable, Iterable
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from types import NoneType
 from typing import Any, TypeVar
@@ -45,6 +45,7 @@ _Moment = TypeVar("_Moment", datetime, time)
 _pack = Encoder().encode
 _FLOATS = struct.Struct(">dd")
 _SPAN = struct.Struct(">iii")
+_MICROSECOND = timedelta(microseconds=1)
 
 
 class Codec:
@@ -182,17 +183,23 @@ def _int(value: int, _: int) -> "int | Ext":
 
 
 def _moment(value: "datetime | time") -> bytes:
-    """ISO text, and the fold that it cannot express: which of two equal wall-clock times it was."""
-    if value.tzinfo is not None and value.utcoffset() is None:
+    """ISO text of the wall clock; a star for the second of two equal times; the offset in microseconds.
+
+    The offset stands apart because `fromisoformat` reads one of less than a second as UTC.
+    """
+    offset = value.utcoffset()
+    if offset is None and value.tzinfo is not None:
         raise CodecError(
             f"a {type(value).__name__} whose zone has no offset by itself; store it without tzinfo, or as a datetime"
         )
-    return value.isoformat().encode() + (b"*" if value.fold else b"")
+    zone = "" if offset is None else f"@{offset // _MICROSECOND}"
+    return f"{value.replace(tzinfo=None).isoformat()}{'*' * value.fold}{zone}".encode()
 
 
-def _unfold(parse: Callable[[str], _Moment], data: memoryview) -> _Moment:
-    text = bytes(data).decode("ascii")
-    return parse(text[:-1]).replace(fold=1) if text.endswith("*") else parse(text)
+def _raise_moment(parse: Callable[[str], _Moment], data: memoryview) -> _Moment:
+    text, at, offset = bytes(data).decode("ascii").partition("@")
+    zone = timezone(timedelta(microseconds=int(offset))) if at else None
+    return parse(text.removesuffix("*")).replace(tzinfo=zone, fold=int(text.endswith("*")))
 
 
 _LEAVES: dict[type, Callable[[Any, int], Any]] = {
@@ -212,9 +219,9 @@ _RAISED: dict[int, Callable[[memoryview], Any]] = {
     _INT: lambda data: int.from_bytes(data, "big", signed=True),
     _STR: lambda data: bytes(data).decode("utf-8", "surrogatepass"),
     _COMPLEX: lambda data: complex(*_FLOATS.unpack(data)),
-    _DATETIME: lambda data: _unfold(datetime.fromisoformat, data),
+    _DATETIME: lambda data: _raise_moment(datetime.fromisoformat, data),
     _DATE: lambda data: date.fromisoformat(bytes(data).decode("ascii")),
-    _TIME: lambda data: _unfold(time.fromisoformat, data),
+    _TIME: lambda data: _raise_moment(time.fromisoformat, data),
     _TIMEDELTA: lambda data: timedelta(*_SPAN.unpack(data)),
     _UUID: lambda data: UUID(bytes=bytes(data)),
     _DECIMAL: lambda data: Decimal(bytes(data).decode("ascii")),

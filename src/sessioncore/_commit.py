@@ -8,12 +8,12 @@ changes are applied to the current record and tried again, for as long as
 from typing import Final
 
 import anyio
-from msgspec import UNSET, Struct
+from msgspec import UNSET
 
 from sessioncore._calls import StorageCalls
 from sessioncore._codec import Codec
 from sessioncore._config import SessionConfig
-from sessioncore._draft import NO_WISHES, Delta, Draft, apply, time_left
+from sessioncore._draft import NO_WISHES, Delta, Draft, Write, apply, time_left
 from sessioncore._errors import CorruptRecord, SessionGone, StorageError, StorageUnavailable
 from sessioncore._events import EventKind, Events
 from sessioncore._ids import handle_of
@@ -26,15 +26,6 @@ from sessioncore.storage import Stored
 __all__ = ["Committer"]
 
 TRIES_FOR_AN_ID: Final = 8  # one collision of 256-bit IDs will never be seen; eight mean a broken generator
-
-
-class Write(Struct, frozen=True):
-    """A record on its way into the storage, and the version that it may replace."""
-
-    record: Record
-    data: bytes
-    ttl: float
-    version: int
 
 
 class Committer:
@@ -132,7 +123,7 @@ class Committer:
             call = config.storage.create(config.key_prefix + handle, data, ttl, owner=owner)
             version = await (call if self._calls.immediate else self._calls.run("create", call))
             if version is not None:
-                draft.settle(handle, record, delta, version, ttl, now, merged=False)
+                draft.settle(handle, delta, Write(record, data, ttl, version), merged=False)
                 self._events.send(EventKind.CREATED, handle, record.owner)
                 return
             draft.new_id = None  # taken: never touch what is there, it may be a stranger's
@@ -179,7 +170,7 @@ class Committer:
             self._events.send(EventKind.CONFLICT, draft.handle, record.owner, str(conflicts))
         old = draft.handle
         handle = old if step is REPLACE else handle_of(draft.id)
-        draft.settle(handle, record, delta, answer, ttl, now, merged=conflicts > 0)
+        draft.settle(handle, delta, Write(record, b"", ttl, answer), merged=conflicts > 0)
         draft.renewed = True
         if step is MOVE:
             self._events.send(EventKind.REGENERATED, handle, record.owner, f"was {old}")

@@ -13,13 +13,13 @@ from msgspec import UNSET, Raw, Struct, UnsetType, field
 
 from sessioncore._codec import IMMUTABLE, Codec
 from sessioncore._config import SessionConfig, mint
-from sessioncore._errors import LifecycleError, ResponseStarted, SessionError
+from sessioncore._errors import ConfigError, LifecycleError, ResponseStarted, SessionError
 from sessioncore._ids import handle_of
 from sessioncore._record import Record
 from sessioncore._states import ENDED, FRESH, LIVE, RELEASED, TRANSITIONS, State, Verb
 from sessioncore.storage import Stored
 
-__all__ = ["NO_WISHES", "Delta", "Draft", "Wishes", "apply", "time_left"]
+__all__ = ["NO_WISHES", "Delta", "Draft", "Wishes", "Write", "apply", "time_left"]
 
 SET: Final = "set"
 DROP: Final = "drop"
@@ -55,6 +55,7 @@ class Delta(Struct, frozen=True):
     updates: dict[str, Update]
     results: dict[str, Raw]  # of the updates, on the values that this request saw
     wishes: Wishes
+    order: list[str] | None = None  # of all keys, where it does not follow from the above
 
     @property
     def writes(self) -> bool:
@@ -67,6 +68,15 @@ class Delta(Struct, frozen=True):
         return self.writes or bool(self.drops) or self.wishes.cleared or self.wishes.idle is not UNSET
 
 
+class Write(Struct, frozen=True):
+    """A record on its way into the storage, with the version that it may replace, or that it has got."""
+
+    record: Record
+    data: bytes
+    ttl: float
+    version: int = 0
+
+
 class Draft(Struct, eq=False):
     """The working state behind a `Session`, for this package only; a Struct, since one is made per request."""
 
@@ -76,6 +86,7 @@ class Draft(Struct, eq=False):
     read: dict[str, Raw] | None = None  # of values that can change in place, the bytes that they were
     ops: dict[str, str | Update] | None = None  # the journal
     defaults: dict[str, tuple[Any, Raw]] | None = None  # handed out by typed keys, not stored yet
+    shuffled: bool = False  # the journal alone no longer tells in which order the keys were set
     wishes: Wishes | None = None
     blocked: Callable[[], SessionError] | None = None
     accessed: bool = False
@@ -254,7 +265,12 @@ class Draft(Struct, eq=False):
             value = self.codec.decode(name, encoded)
         else:
             raise KeyError(name)
-        value = self.items[name] = function(value)
+        value = function(value)
+        if type(value) is Raw:  # it would pass for a value that was stored already
+            raise ConfigError("msgspec.Raw cannot be stored; let the function return the value that it holds")
+        if name not in self.items:
+            self.shuffled = True
+        self.items[name] = value
         if isinstance(before, Update):
             before.functions.append(function)
         else:
@@ -318,8 +334,8 @@ class Draft(Struct, eq=False):
                     drops.append(name)
                 continue
             encoded = encode(name, self.items[name])
-            if name in base and encoded == base[name]:
-                continue  # set to what it was
+            if name in base and encoded == base[name] and not self.shuffled:
+                continue  # set to what it was, where it was
             if op is SET:
                 puts[name] = encoded
             else:
@@ -332,13 +348,12 @@ class Draft(Struct, eq=False):
                     puts[name] = changed
         if not (puts or drops or results) and wishes is NO_WISHES:
             return None
-        return Delta(puts, drops, updates, results, wishes)
+        return Delta(puts, drops, updates, results, wishes, list(self.items) if self.shuffled else None)
 
-    def settle(
-        self, handle: str, record: Record, delta: Delta, version: int, ttl: float, now: float, *, merged: bool
-    ) -> None:
+    def settle(self, handle: str, delta: Delta, stored: Write, *, merged: bool) -> None:
         """Take the record that was just stored as the new base."""
         self._advance(Verb.STORED)
+        record = stored.record
         if self.new_id is not None:
             self.stored_id, self.new_id, self.announce = self.new_id, None, True
         own: Iterable[str] = delta.puts
@@ -356,8 +371,9 @@ class Draft(Struct, eq=False):
             if type(self.items[name]) not in IMMUTABLE:
                 self.watch(name, record.data[name])
         self.ops = self.wishes = None
-        self.stored_handle = handle
-        self.record, self.version, self.ttl, self.loaded_at = record, version, ttl, now
+        self.shuffled = False
+        self.stored_handle, self.record, self.version = handle, record, stored.version
+        self.ttl, self.loaded_at = stored.ttl, record.written_at
         self.renew = False
 
     def lost(self) -> None:
@@ -381,6 +397,7 @@ class Draft(Struct, eq=False):
         else:
             self.items = {}
         self.read = self.ops = self.wishes = self.defaults = None
+        self.shuffled = False
 
     def release(self, reason: Callable[[], SessionError]) -> None:
         """End the use of this draft: every later use raises."""
@@ -418,6 +435,8 @@ def apply(delta: Delta, record: Record | None, codec: Codec, now: float, *, agai
         data.pop(name, None)
     data.update(delta.puts)
     data.update(_updated(delta, data, codec) if again else delta.results)
+    if delta.order is not None and not again:
+        data = {name: data[name] for name in (*delta.order, *data) if name in data}
     if wishes.owner is not UNSET:
         owner, details = wishes.owner, wishes.details
     if wishes.idle is not UNSET:

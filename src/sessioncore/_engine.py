@@ -23,8 +23,20 @@ class Engine:
     """Everything that does not change from request to request; built once for each store."""
 
     __slots__ = (
-        "at_once", "calls", "codec", "committer", "config", "cookie_names", "cookies", "events", "headers", "owners",
-        "places", "vary", "warned_of_http",
+        "at_once",
+        "calls",
+        "codec",
+        "committer",
+        "config",
+        "cookie_names",
+        "cookies",
+        "events",
+        "headers",
+        "only_cookies",
+        "owners",
+        "places",
+        "vary",
+        "warned_of_http",
     )  # fmt: skip
 
     def __init__(self, config: SessionConfig) -> None:

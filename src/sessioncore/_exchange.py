@@ -68,10 +68,10 @@ class Exchange(Struct, eq=False):
 
         Most requests of strangers end here, and a coroutine for each would cost more than the look.
         """
-        view = self._view
-        if self._loaded or view is None or not self._engine.at_once:
+        view, engine = self._view, self._engine
+        if self._loaded or view is None or not engine.at_once:
             return self._loaded
-        for place in self._engine.places:
+        for place in engine.places:
             try:
                 text = place.extract(view)
             except AmbiguousID:
@@ -147,6 +147,14 @@ class Exchange(Struct, eq=False):
         return self.session
 
     # -- the response
+
+    def untouched(self) -> bool:
+        """Note that the response starts; True if the session has no part in it: it can go out as it is."""
+        draft = self._draft
+        if draft.accessed or draft.renew or draft.renewed or self._closed:
+            return False
+        self._closed = draft.started = True
+        return True
 
     def at_rest(self) -> bool:
         """Note that the response starts; True if there is nothing to store or to send, and `commit` no work."""
@@ -259,10 +267,11 @@ class Exchange(Struct, eq=False):
     def over(self) -> bool:
         """Release the session if nothing was changed late, so that `finish` has no work; False if it has."""
         draft = self._draft
-        if draft.state is LIVE and (draft.ops is not None or draft.read is not None or draft.defaults is not None):
+        late = draft.ops is not None or draft.read is not None or draft.defaults is not None
+        if late and draft.state is LIVE:
             return False
         self._view = None  # it leads back here by way of the framework's own objects: let nothing cyclic remain
-        draft.release(released)
+        draft.state, draft.blocked, draft.open, draft.ops = RELEASED, released, False, None
         return True
 
     def _keeps(self, *, failed: bool) -> bool:

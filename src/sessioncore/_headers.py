@@ -39,13 +39,13 @@ def revise(
     result = list(headers)
     names = {name for name, _ in result}
     if _HARMLESS.issuperset(names):
-        extra = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in added]
-        if names.isdisjoint(name for name, _ in extra):
+        extra = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in added] if added else []
+        if not extra or names.isdisjoint(name for name, _ in extra):
             if extra:
                 result.append((b"cache-control", b"no-store"))
             if vary:
                 result.append((b"vary", ", ".join(vary).encode("ascii")))
-            return result + extra
+            return result + extra if extra else result
     return _revise_with_care(result, added, vary, cookies)
 
 

@@ -2,7 +2,7 @@
 
 import builtins
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, overload
 
 from msgspec import UNSET
 
@@ -26,14 +26,22 @@ class SessionKey(Generic[T]):
 
     __slots__ = ("default", "default_factory", "name", "type")
 
+    @overload
     def __init__(
         self,
         name: str,
-        annotation: builtins.type[T] | Any,
+        annotation: builtins.type[T],
         /,
         *,
-        default: T | Any = UNSET,
+        default: T = ...,
         default_factory: Callable[[], T] | None = None,
+    ) -> None: ...
+    @overload  # what is no class, such as `int | None`: write SessionKey[int | None](...) for the type checker
+    def __init__(
+        self, name: str, annotation: Any, /, *, default: T = ..., default_factory: Callable[[], T] | None = None
+    ) -> None: ...
+    def __init__(
+        self, name: str, annotation: Any, /, *, default: Any = UNSET, default_factory: Callable[[], T] | None = None
     ) -> None:
         if not isinstance(name, str) or not name:  # pyright: ignore[reportUnnecessaryIsInstance]  # not every caller is type-checked
             raise ConfigError("a SessionKey needs a name")

@@ -122,13 +122,14 @@ class Session(MutableMapping[str, Any]):
         if not draft.open:
             draft.enter()
         if draft.defaults is not None:
-            draft.defaults.pop(name, None)
+            draft.adopt_defaults()
         if name not in draft.items:
             raise KeyError(name)
         if ops is None:
             ops = draft.begin()
         del draft.items[name]
         ops[name] = DROP
+        draft.shuffled = True
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._visible())
@@ -187,6 +188,22 @@ class Session(MutableMapping[str, Any]):
         """Remove `key`; a missing one is no error."""
         if key in self:
             del self[key]
+
+    def pop(self, key: Any, default: Any = UNSET) -> Any:
+        """Remove `key` and return its value; if it is missing, `default`, and the key's own default counts for none."""
+        if key not in self:
+            if default is UNSET:
+                raise KeyError(key)
+            return default
+        value = self[key]
+        del self[key]
+        return value
+
+    def setdefault(self, key: Any, default: Any = None) -> Any:
+        """Return the value under `key`; if it is missing, store `default` first."""
+        if key not in self:
+            self[key] = default
+        return self[key]
 
     def popitem(self) -> tuple[str, Any]:
         """Remove and return the newest key and its value, as dict does."""

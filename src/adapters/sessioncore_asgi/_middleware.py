@@ -104,9 +104,12 @@ class _Responder(Struct, eq=False):
             if message["status"] < 200:  # interim: RFC 9110, section 15.2
                 return self._send(message)
             self._started = True
-            if not self._exchange.at_rest():
-                return self._commit(message, message["status"])
-            return self._send(self._revised(message, ()))
+            exchange = self._exchange
+            if exchange.untouched():
+                return self._send(message)
+            if exchange.at_rest():
+                return self._send(self._revised(message, ()))
+            return self._commit(message, message["status"])
         if kind == "websocket.accept":
             return self._commit(message, 101)
         if kind == "websocket.close":

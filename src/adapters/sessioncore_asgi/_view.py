@@ -37,7 +37,11 @@ class AsgiView(Struct, eq=False):
 
     def cookie_headers(self) -> Sequence[bytes]:
         """Every Cookie header."""
-        return [value for name, value in self._scope["headers"] if name == b"cookie"]
+        found: list[bytes] = []
+        for name, value in self._scope["headers"]:  # a comprehension would cost a call more
+            if name == b"cookie":
+                found.append(value)
+        return found
 
     def header(self, name: str) -> Sequence[str]:
         """The values of a header; ASGI names are lower case."""
