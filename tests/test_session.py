@@ -1,0 +1,734 @@
+"""The session as a mapping, its typed keys, and what it tells about itself."""
+
+import copy
+import enum
+import json
+import pickle
+from collections.abc import Callable, Coroutine, MutableMapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+import msgspec
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from tests.models import Item
+from tests.stores import SpyStorage
+from tests.views import PlainView, Visitor
+
+from sessioncore import (
+    ConfigError,
+    CorruptRecord,
+    EventKind,
+    LifecycleError,
+    Session,
+    SessionConfig,
+    SessionError,
+    SessionEvent,
+    SessionKey,
+    SessionNotLoaded,
+    SessionReleased,
+    SessionStore,
+    UnregisteredType,
+)
+from sessioncore.testing import ManualClock
+
+pytestmark = pytest.mark.anyio
+
+T = TypeVar("T")
+
+
+def run_through(work: Coroutine[Any, Any, T]) -> T:
+    """Run what never waits, as nothing does on a MemoryStorage, without an event loop."""
+    try:
+        work.send(None)
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
+    raise AssertionError("something waited")
+
+
+_KEYS = st.sampled_from(["a", "b", "c", "ä", "", "cart", "a b"])
+_LEAVES = st.none() | st.booleans() | st.integers() | st.text(max_size=4) | st.binary(max_size=4)
+_VALUES = _LEAVES | st.lists(_LEAVES, max_size=3) | st.dictionaries(_KEYS, _LEAVES, max_size=3) | st.sets(st.integers())
+
+
+class SessionAgainstDict(RuleBasedStateMachine):
+    """A session does what a dict does, whenever it is saved or loaded anew in between."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.store = SessionStore()
+        self.visitor = Visitor(self.store)
+        self.model: dict[str, Any] = {}
+
+    @initialize()
+    def arrive(self) -> None:
+        self.exchange = run_through(self.visitor.arrive())
+        self.session = self.exchange.session
+
+    @rule()
+    def next_request(self) -> None:
+        run_through(self.visitor.leave(self.exchange))
+        self.arrive()
+
+    @rule()
+    def save(self) -> None:
+        run_through(self.session.save())
+
+    @rule()
+    def regenerate(self) -> None:
+        run_through(self.session.regenerate())
+
+    @rule()
+    def fail(self) -> None:
+        """A server error loses what was not saved, and nothing else."""
+        run_through(self.session.save())
+        self.session["lost"] = 1
+        run_through(self.visitor.leave(self.exchange, 500))
+        self.arrive()
+
+    @rule(key=_KEYS, value=_VALUES)
+    def put(self, key: str, value: Any) -> None:
+        self.session[key] = value
+        self.model[key] = copy.deepcopy(value)
+
+    def alike(self, work: Callable[[MutableMapping[str, Any]], Any]) -> None:
+        """Do the same to both; they answer or raise alike."""
+        outcomes: list[Any] = []
+        for mapping in (self.session, self.model):
+            try:
+                outcomes.append(work(mapping))
+            except KeyError:
+                outcomes.append(KeyError)
+        assert outcomes[0] == outcomes[1]
+
+    @rule(key=_KEYS)
+    def read(self, key: str) -> None:
+        self.alike(lambda mapping: mapping[key])
+        self.alike(lambda mapping: mapping.get(key))
+        self.alike(lambda mapping: mapping.get(key, 5))
+        self.alike(lambda mapping: key in mapping)
+
+    @rule(key=_KEYS)
+    def remove(self, key: str) -> None:
+        self.alike(lambda mapping: mapping.__delitem__(key))
+
+    @rule(key=_KEYS, default=_LEAVES)
+    def pop(self, key: str, default: Any) -> None:
+        self.alike(lambda mapping: mapping.pop(key, default))
+        self.alike(lambda mapping: mapping.pop(key))
+
+    @rule()
+    def popitem(self) -> None:
+        self.alike(lambda mapping: mapping.popitem())
+
+    @rule(key=_KEYS, value=_VALUES)
+    def setdefault(self, key: str, value: Any) -> None:
+        self.alike(lambda mapping: mapping.setdefault(key, copy.deepcopy(value)))
+
+    @rule(more=st.dictionaries(_KEYS, _VALUES, max_size=3))
+    def update(self, more: dict[str, Any]) -> None:
+        self.alike(lambda mapping: mapping.update(copy.deepcopy(more)))
+
+    @rule(more=st.dictionaries(_KEYS, _VALUES, max_size=3))
+    def merge(self, more: dict[str, Any]) -> None:
+        self.session |= copy.deepcopy(more)
+        self.model |= copy.deepcopy(more)
+
+    @rule()
+    def clear(self) -> None:
+        self.alike(lambda mapping: mapping.clear())
+
+    @rule(key=_KEYS, number=st.integers())
+    def mutate(self, key: str, number: int) -> None:
+        self.model[key] = [self.model.get(key, 0), number]
+        assert self.session.mutate(key, lambda value: [value, number], 0) == self.model[key]
+
+    @rule(number=st.integers())
+    @precondition(lambda self: any(isinstance(value, (list, dict, set)) for value in self.model.values()))
+    def change_in_place(self, number: int) -> None:
+        name = next(name for name, value in self.model.items() if isinstance(value, (list, dict, set)))
+        value: Any
+        for value in (self.session[name], self.model[name]):
+            if isinstance(value, list):
+                value.append(number)  # pyright: ignore[reportUnknownMemberType]  # narrowed from Any
+            elif isinstance(value, dict):
+                value[str(number)] = [number]
+            else:
+                value.add(number)
+
+    @invariant()
+    def they_are_equal(self) -> None:
+        if not hasattr(self, "session"):
+            return
+        assert list(self.session) == list(self.model)
+        assert len(self.session) == len(self.model)
+        assert self.session.empty is (not self.model)
+
+    def teardown(self) -> None:
+        assert dict(self.session) == self.model
+        assert self.session == self.model
+        self.next_request()
+        assert dict(self.session) == self.model
+        assert list(self.session) == list(self.model)
+
+
+TestSessionAgainstDict = SessionAgainstDict.TestCase
+TestSessionAgainstDict.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+
+
+class House:
+    """A store with its events, and one visitor."""
+
+    def __init__(self, **config: Any) -> None:
+        self.events: list[SessionEvent] = []
+        self.storage = SpyStorage(config.get("clock"))
+        self.store = SessionStore(SessionConfig(storage=self.storage, on_event=self.events.append, **config))
+        self.visitor = Visitor(self.store)
+
+    async def session(self) -> Session:
+        """The session of a request that does not end."""
+        return (await self.visitor.arrive()).session
+
+    async def after(self, session: Session) -> Session:
+        """Save, and come back."""
+        await session.save()
+        self.visitor.sid = session.id
+        return await self.session()
+
+
+# -- keys
+
+
+class Name(enum.StrEnum):
+    CART = "cart"
+
+
+async def test_members_of_a_str_enum_are_keys_like_the_text_that_they_are() -> None:
+    house = House()
+    session = await house.session()
+    session[Name.CART] = [1]
+    assert session["cart"] == session[Name.CART] == session.get(Name.CART) == [1]
+    assert Name.CART in session
+    session = await house.after(session)
+    assert [type(name) for name in session] == [str]
+    session.mutate(Name.CART, lambda cart: [*cart, 2])
+    assert session.pop(Name.CART) == [1, 2]
+    assert "cart" not in session
+
+
+@pytest.mark.parametrize("key", [1, None, b"a", ("a",), 1.5])
+async def test_keys_that_are_no_text_are_refused(key: Any) -> None:
+    session = await House().session()
+    with pytest.raises(TypeError, match=f"str or SessionKey, not {type(key).__name__}"):
+        session[key] = 1
+    with pytest.raises(TypeError, match="session keys are str"):
+        session[key]
+    with pytest.raises(TypeError, match="session keys are str"):
+        session.mutate(key, lambda value: value, 1)
+    with pytest.raises(TypeError, match="session keys are str"):
+        del session[key]
+    assert key not in session
+    assert session.get(key, "none") == "none"
+    assert session.empty
+
+
+async def test_bytes_that_would_pass_for_a_stored_value_are_refused() -> None:
+    house = House()
+    session = await house.session()
+    with pytest.raises(ConfigError, match=r"msgspec\.Raw"):
+        session["a"] = msgspec.Raw(b"\xc1")
+    with pytest.raises(ConfigError, match=r"msgspec\.Raw"):
+        session.mutate("a", lambda _: msgspec.Raw(b"\xc1"), 1)
+    session["b"] = [msgspec.Raw(b"\xc1")]
+    with pytest.raises(UnregisteredType, match="'b'"):
+        await session.save()
+    assert house.storage.calls == []
+
+
+async def test_delete_of_a_missing_key_is_no_error_and_clear_reaches_what_cannot_be_read() -> None:
+    house = House()
+    house.store.register_type(Item)
+    session = await house.session()
+    session.set("item", Item("tea"))
+    session.set("n", 1)
+    await session.save()
+    older = SessionStore(house.store.config)
+    held = await older.get_by_id(session.id)
+    held.delete("nothing")
+    assert not held.modified
+    assert held.get("nothing") is None
+    with pytest.raises(UnregisteredType):
+        held["item"]
+    held.clear()
+    await held.save()
+    assert dict(await house.store.get_by_id(session.id)) == {}
+
+
+async def test_popitem_takes_the_newest_key_and_an_empty_session_has_none() -> None:
+    house = House()
+    session = await house.session()
+    session.update(a=1, b=2, c=3)
+    del session["a"]
+    session["a"] = 1
+    session = await house.after(session)
+    assert session.popitem() == ("a", 1)
+    assert session.popitem() == ("c", 3)
+    session = await house.after(session)
+    assert session.popitem() == ("b", 2)
+    with pytest.raises(KeyError, match="empty"):
+        session.popitem()
+
+
+async def test_a_key_deleted_and_set_again_is_kept_when_others_write_meanwhile() -> None:
+    house = House()
+    session = await house.session()
+    session |= {"a": 1, "b": 2}
+    session = await house.after(session)
+    session["a"] = session.pop("a")
+    async with house.store.open(session.id) as other:
+        other["c"] = 3
+    await session.save()
+    assert dict(session) == dict(await house.store.get_by_id(session.id)) == {"a": 1, "b": 2, "c": 3}
+
+
+async def test_update_takes_pairs_and_keywords() -> None:
+    session = await House().session()
+    session.update([("a", 1)], b=2)
+    session |= {"c": 3}
+    assert dict(session) == {"a": 1, "b": 2, "c": 3}
+    assert sorted(session.items()) == [("a", 1), ("b", 2), ("c", 3)]
+    assert list(session.values()) == [1, 2, 3]
+
+
+# -- typed keys
+
+CART: SessionKey[list[Item]] = SessionKey("cart", list[Item], default_factory=list[Item])
+COUNT: SessionKey[int] = SessionKey("count", int, default=0)
+NAME: SessionKey[str] = SessionKey("name", str)
+
+
+async def test_a_typed_key_gives_its_default_and_stores_nothing() -> None:
+    house = House()
+    session = await house.session()
+    assert session[COUNT] == 0
+    assert session[CART] == []
+    assert session[CART] is session[CART]
+    with pytest.raises(KeyError, match="name"):
+        session[NAME]
+    assert session.get(NAME) is None
+    assert session.get(NAME, "nobody") == "nobody"
+    assert session.get(COUNT) == 0
+    assert session.get(COUNT, 7) == 7
+    assert CART not in session  # type: ignore[comparison-overlap]  # mypy looks at __iter__
+    assert not session.modified
+    await session.save()
+    assert house.storage.calls == []
+
+
+async def test_a_default_that_is_changed_in_place_is_stored() -> None:
+    house = House()
+    session = await house.session()
+    session[CART].append(Item("tea"))
+    assert session.modified
+    assert CART in session  # type: ignore[comparison-overlap]  # mypy looks at __iter__
+    assert session["cart"] == [Item("tea")]
+    session = await house.after(session)
+    assert session[CART] == [Item("tea")]
+    session[CART].append(Item("milk"))
+    session = await house.after(session)
+    assert session[CART] == [Item("tea"), Item("milk")]
+
+
+async def test_a_default_that_is_changed_after_others_were_looked_at_is_stored() -> None:
+    house = House()
+    session = await house.session()
+    cart = session[CART]
+    assert list(session) == []
+    cart.append(Item("tea"))
+    assert list(session) == ["cart"]
+    assert dict(await house.after(session)) == {"cart": [Item("tea")]}
+
+
+_REMOVALS: list[Callable[[Session], Any]] = [
+    lambda session: session.__delitem__(CART),
+    lambda session: session.__delitem__("cart"),
+    lambda session: session.delete(CART),
+    lambda session: session.pop(CART),
+    lambda session: session.clear(),
+    lambda session: session.popitem(),
+]
+
+
+@pytest.mark.parametrize("remove", _REMOVALS)
+async def test_a_changed_default_can_be_removed_again(remove: Callable[[Session], Any]) -> None:
+    house = House()
+    session = await house.session()
+    session[CART].append(Item("tea"))
+    remove(session)
+    assert CART not in session  # type: ignore[comparison-overlap]  # mypy looks at __iter__
+    await session.save()
+    assert house.storage.calls == []
+
+
+async def test_pop_and_setdefault_take_a_typed_default_for_no_value() -> None:
+    house = House()
+    session = await house.session()
+    assert session.pop(CART, None) is None
+    assert session.pop(COUNT, 9) == 9
+    with pytest.raises(KeyError):
+        session.pop(COUNT)
+    assert session.setdefault(COUNT, 5) == 5
+    assert session.setdefault(COUNT, 6) == 5
+    assert session.pop(COUNT) == 5
+    session[CART].append(Item("tea"))
+    assert session.setdefault(CART, []) == [Item("tea")]
+
+
+async def test_typed_keys_write_change_and_delete() -> None:
+    house = House()
+    session = await house.session()
+    session[COUNT] = 1
+    session.set(NAME, "ada")
+    session = await house.after(session)
+    assert (session[COUNT], session[NAME]) == (1, "ada")
+    session[COUNT] += 1
+    assert session.mutate(COUNT, lambda n: n * 10) == 20
+    del session[NAME]
+    session.delete(NAME)
+    assert dict(await house.after(session)) == {"count": 20}
+
+
+async def test_mutate_begins_with_the_default_of_a_typed_key() -> None:
+    house = House()
+    session = await house.session()
+    assert session.mutate(COUNT, lambda n: n + 1) == 1
+    assert session.mutate(CART, lambda cart: [*cart, Item("tea")]) == [Item("tea")]
+    with pytest.raises(KeyError):
+        session.mutate(NAME, lambda name: name)
+    with pytest.raises(KeyError):
+        session.mutate("other", lambda value: value)
+    assert session.mutate(NAME, lambda name: name + "!", "ada") == "ada!"
+    assert dict(await house.after(session)) == {"count": 1, "cart": [Item("tea")], "name": "ada!"}
+
+
+async def test_mutate_sees_a_default_that_was_changed_in_place() -> None:
+    house = House()
+    session = await house.session()
+    session[CART].append(Item("tea"))
+    session.mutate(CART, lambda cart: [*cart, Item("milk")])
+    unchanged = SessionKey("log", list[int], default_factory=list[int])
+    handed = session[unchanged]
+    session.mutate(unchanged, lambda log: [*log, 1])
+    handed.append(99)  # not the session's any more
+    assert dict(await house.after(session)) == {"cart": [Item("tea"), Item("milk")], "log": [1]}
+
+
+async def test_mutate_that_raises_changes_nothing() -> None:
+    house = House()
+    session = await house.session()
+    session["n"] = 1
+    session = await house.after(session)
+    with pytest.raises(ZeroDivisionError):
+        session.mutate("n", lambda n: n // 0)
+    assert not session.modified
+    assert session["n"] == 1
+
+
+async def test_a_value_of_another_type_is_corrupt_for_its_typed_key_and_readable_by_name() -> None:
+    house = House()
+    session = await house.session()
+    session["count"] = "canary"
+    session["ok"] = True
+    session = await house.after(session)
+    for _ in range(2):
+        with pytest.raises(CorruptRecord, match=r"'count' holds a str.*delete the key"):
+            session[COUNT]
+    with pytest.raises(CorruptRecord):
+        session.get(COUNT)
+    assert session["count"] == "canary"
+    told = [event for event in house.events if event.kind is EventKind.CORRUPT]
+    assert told
+    assert told[0].handle == session.handle
+    assert "canary" not in repr(told)
+    session.delete(COUNT)
+    assert session[COUNT] == 0
+
+
+async def test_damage_inside_one_value_leaves_the_others_usable() -> None:
+    house = House()
+    session = await house.session()
+    session["bad"], session["good"] = datetime(2030, 1, 1, tzinfo=UTC), [1]
+    session = await house.after(session)
+    key = f"{house.store.config.key_prefix}{session.handle}"
+    stored = await house.storage.inner.load(key)
+    assert stored is not None
+    damaged = stored.data.replace(b"2030-01-01", b"2030-99-01")
+    assert damaged != stored.data
+    await house.storage.inner.replace(key, damaged, 60, version=stored.version)
+    session = await house.session()
+    reads: list[Callable[[Session], Any]] = [
+        lambda session: session["bad"],
+        lambda session: session.get("bad"),
+        lambda session: session.mutate("bad", lambda value: value),
+    ]
+    for read in reads:
+        with pytest.raises(CorruptRecord, match="'bad'"):
+            read(session)
+    assert [event.kind for event in house.events if event.kind is EventKind.CORRUPT] == [EventKind.CORRUPT] * 3
+    session["good"].append(2)
+    session = await house.after(session)
+    assert session["good"] == [1, 2]
+    del session["bad"]
+    assert dict(await house.after(session)) == {"good": [1, 2]}
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: SessionKey("", int),
+        lambda: SessionKey(5, int),  # type: ignore[call-overload]
+        lambda: SessionKey("a", int, default=1, default_factory=int),
+        lambda: SessionKey("a", list[int], default=[]),
+        lambda: SessionKey("a", dict[str, int], default={}),
+    ],
+)
+def test_a_typed_key_that_cannot_work_is_refused(make: Callable[[], Any]) -> None:
+    with pytest.raises(ConfigError, match="SessionKey"):
+        make()
+
+
+def test_a_typed_key_shows_its_name_and_type() -> None:
+    assert repr(COUNT) == "SessionKey('count', <class 'int'>)"
+
+
+# -- what it tells
+
+
+async def test_a_fresh_session_tells_what_it_would_be() -> None:
+    clock = ManualClock()
+    house = House(clock=clock)
+    session = await house.session()
+    assert session.fresh
+    assert session.empty
+    assert not session.modified
+    assert (session.owner, session.details) == (None, {})
+    assert session.idle_timeout == timedelta(minutes=30)
+    assert session.created_at == datetime.fromtimestamp(clock(), UTC)
+    assert session.expires_at - session.created_at == timedelta(minutes=30)
+    sid = session.id
+    assert session.id == sid
+    session["n"] = 1
+    await session.save()
+    assert session.id == sid
+    assert not session.fresh
+    assert session.store is house.store
+    assert len(session.handle) == 64
+    assert sid not in session.handle
+
+
+async def test_times_are_aware_and_do_not_move_with_reading() -> None:
+    clock = ManualClock()
+    house = House(clock=clock)
+    session = await house.session()
+    session["n"] = 1
+    session = await house.after(session)
+    created = session.created_at
+    assert created.tzinfo is UTC
+    clock.advance(30)
+    session = await house.session()
+    assert session.created_at == created
+    assert session.expires_at.tzinfo is UTC
+
+
+async def test_accessed_is_what_the_handler_did_and_asking_does_not_count() -> None:
+    house = House()
+    exchange = await house.visitor.arrive()
+    assert not exchange.session.accessed
+    repr(exchange.session)
+    assert not exchange.touched
+    exchange.session.mark_accessed()
+    assert exchange.session.accessed
+    assert exchange.touched
+
+
+async def test_modified_tells_of_every_kind_of_change_until_it_is_saved() -> None:
+    changes: list[Callable[[Session], Any]] = [
+        lambda session: session.set("n", 2),
+        lambda session: session.delete("n"),
+        lambda session: session["items"].append(1),
+        lambda session: session.mutate("n", lambda n: n + 1),
+        lambda session: session.bind_owner("ada"),
+        lambda session: session.set_idle_timeout(timedelta(hours=1)),
+    ]
+    for change in changes:
+        house = House()
+        session = await house.session()
+        session.update(n=1, items=[0])
+        session = await house.after(session)
+        assert session["items"] == [0]
+        assert not session.modified
+        change(session)
+        assert session.modified
+        await session.save()
+        assert not session.modified
+
+
+async def test_repr_shows_the_handle_and_never_the_id_or_a_value() -> None:
+    house = House()
+    session = await house.session()
+    assert repr(session) == "<Session handle=None fresh=True keys=0>"
+    session["n"] = "canary"
+    session = await house.after(session)
+    assert repr(session) == f"<Session handle={session.handle} fresh=False keys=1>"
+    await session.destroy()
+    assert repr(session) == "<Session handle=None fresh=True keys=0>"
+    session.release()
+    assert repr(session) == "<Session: not usable here>"
+
+
+async def test_a_session_is_not_copied_pickled_or_made_json() -> None:
+    house = House()
+    session = await house.session()
+    session["n"] = 1
+    copies: list[Callable[[Any], Any]] = [copy.copy, copy.deepcopy]
+    for copying in copies:
+        with pytest.raises(TypeError, match=r"dict\(session\)"):
+            copying(session)
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        with pytest.raises(TypeError, match=r"dict\(session\)"):
+            pickle.dumps(session, protocol)
+    with pytest.raises(TypeError):
+        json.dumps(session)
+    with pytest.raises(TypeError):
+        msgspec.json.encode(session)
+    with pytest.raises(TypeError):
+        hash(session)
+    assert json.dumps(dict(session)) == '{"n": 1}'
+
+
+async def test_a_session_that_is_not_loaded_says_how_to_load_it() -> None:
+    house = House()
+    exchange = house.store.exchange(PlainView())
+    session = exchange.session
+    uses: list[Callable[[], Any]] = [
+        lambda: session["n"],
+        lambda: session.get("n"),
+        lambda: session.set("n", 1),
+        lambda: session.delete("n"),
+        lambda: session.__delitem__("n"),
+        lambda: session.mutate("n", lambda n: n, 1),
+        lambda: session.id,
+        lambda: session.handle,
+        lambda: session.fresh,
+        lambda: session.empty,
+        lambda: session.modified,
+        lambda: session.owner,
+        lambda: session.details,
+        lambda: session.created_at,
+        lambda: session.expires_at,
+        lambda: session.idle_timeout,
+        lambda: session.set_idle_timeout(None),
+        lambda: session.bind_owner("ada"),
+        lambda: bool(session),
+        lambda: "n" in session,
+        session.mark_accessed,
+    ]
+    for use in uses:
+        with pytest.raises(SessionNotLoaded, match="await get_session"):
+            use()
+    for verb in (session.regenerate, session.reset, session.destroy, session.save, lambda: session.login("ada")):
+        with pytest.raises(SessionNotLoaded):
+            await verb()
+    assert not session.accessed
+    assert repr(session) == "<Session: not usable here>"
+
+
+async def test_errors_of_the_lifecycle_are_of_one_family() -> None:
+    session = await House().session()
+    session.release()
+    with pytest.raises(LifecycleError) as caught:
+        session.get("n")
+    assert isinstance(caught.value, (SessionReleased, SessionError, RuntimeError))
+    assert "store.open" in str(caught.value)
+
+
+# -- owner and idle timeout
+
+
+async def test_bind_owner_keeps_the_id_and_details_are_a_copy() -> None:
+    house = House()
+    session = await house.session()
+    session.bind_owner("ada", device="laptop", seen=[1])
+    assert (session.owner, session.details) == ("ada", {"device": "laptop", "seen": [1]})
+    session.details["seen"].append(2)
+    sid = session.id
+    session = await house.after(session)
+    assert session.id == sid
+    assert (session.owner, session.details) == ("ada", {"device": "laptop", "seen": [1]})
+    session.bind_owner("bob")
+    assert (session.owner, session.details) == ("bob", {})
+    session = await house.after(session)
+    assert [info.handle for info in await house.store.sessions_of("bob")] == [session.handle]
+    assert await house.store.sessions_of("ada") == []
+
+
+@pytest.mark.parametrize("owner", ["", 5, None, "a\0b", "\ud800", "o" * 1025, Name.CART])
+async def test_an_owner_that_a_storage_could_not_hold_is_refused(owner: Any) -> None:
+    session = await House().session()
+    with pytest.raises(ConfigError, match="1 to 1024"):
+        session.bind_owner(owner)
+    with pytest.raises(ConfigError, match="1 to 1024"):
+        await session.login(owner)
+    assert not session.modified
+
+
+async def test_a_detail_that_cannot_be_stored_is_refused_at_once() -> None:
+    session = await House().session()
+    for bind in (session.bind_owner, session.login):
+        with pytest.raises(UnregisteredType, match="details"):
+            waits = bind("ada", socket=object())
+            if waits is not None:
+                await waits
+    assert session.owner is None
+    assert not session.modified
+
+
+async def test_an_own_idle_timeout_is_kept_in_the_record() -> None:
+    clock = ManualClock()
+    house = House(clock=clock)
+    session = await house.session()
+    session["n"] = 1
+    session.set_idle_timeout(timedelta(hours=2))
+    assert session.idle_timeout == timedelta(hours=2)
+    session = await house.after(session)
+    assert session.idle_timeout == timedelta(hours=2)
+    assert session.expires_at - session.created_at == pytest.approx(timedelta(hours=2), abs=timedelta(seconds=1))
+    session.set_idle_timeout(None)
+    assert session.idle_timeout == timedelta(minutes=30)
+    session = await house.after(session)
+    assert session.idle_timeout == timedelta(minutes=30)
+    assert session.expires_at - session.created_at == pytest.approx(timedelta(minutes=30), abs=timedelta(seconds=1))
+
+
+async def test_an_own_idle_timeout_is_cut_at_the_absolute_deadline() -> None:
+    clock = ManualClock()
+    house = House(clock=clock)
+    session = await house.session()
+    session["n"] = 1
+    session.set_idle_timeout(timedelta(days=30))
+    assert session.expires_at - session.created_at == timedelta(hours=24)
+    session = await house.after(session)
+    assert session.idle_timeout == timedelta(days=30)
+    assert session.expires_at - session.created_at == timedelta(hours=24)
+    assert (await house.storage.inner.load("session:" + session.handle)).ttl == pytest.approx(86400, abs=2)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("idle", [timedelta(), timedelta(seconds=-1), timedelta.max, 60, "1h", True])
+async def test_an_idle_timeout_that_is_no_time_is_refused(idle: Any) -> None:
+    session = await House().session()
+    with pytest.raises(ConfigError, match="set_idle_timeout"):
+        session.set_idle_timeout(idle)
+    assert not session.modified
