@@ -4,7 +4,7 @@ import enum
 import typing
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import date, datetime
-from typing import Annotated, Any, ClassVar, Literal, NewType, NotRequired, TypedDict, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, NewType, NotRequired, TypedDict, TypeVar, assert_type
 
 import msgspec
 import pytest
@@ -80,6 +80,13 @@ def test_a_key_knows_its_name_and_type() -> None:
     key: SessionKey[list[Item]] = SessionKey("cart", list[Item], default_factory=list)
     assert (key.name, key.type) == ("cart", list[Item])
     assert repr(key) == "SessionKey('cart', list[tests.models.Item])"
+
+
+def test_a_type_checker_knows_the_type_behind_a_key() -> None:
+    assert_type(SessionKey("cart", list[Item], default_factory=list), SessionKey[list[Item]])
+    assert_type(SessionKey("n", int, default=0), SessionKey[int])
+    assert_type(SessionKey("name", str), SessionKey[str])
+    assert_type(SessionKey[int | None]("n", int | None, default=None), SessionKey[int | None])
 
 
 def test_a_key_with_two_defaults_or_no_name_is_refused() -> None:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time as clock
 from collections.abc import Callable
-from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,9 @@ EDGES: list[Any] = [
     ((),), [[]], {"": {}}, {(): []}, {None: 1}, {1: "a", "1": "b"}, {"\ud800": 1 << 64}, {"a\udc80": ["\udc80"]},
     {1.5: (1, [2])}, {b"k": "v"}, {frozenset([1]): {(1, 2)}}, [1 << 70, "\udc00", {"x": -(1 << 70)}],
     datetime.min, datetime.max, datetime(1, 1, 1, tzinfo=UTC), datetime(2026, 10, 25, 2, 30, fold=1),
+    datetime(2000, 1, 1, tzinfo=timezone(timedelta(microseconds=1))),
+    time(1, tzinfo=timezone(-timedelta(microseconds=7))),
+    datetime(2000, 1, 1, 1, fold=1, tzinfo=timezone(timedelta(hours=23, minutes=59, seconds=59, microseconds=999999))),
     date.min, date.max, time.min, time.max, time(1, 2, tzinfo=UTC), timedelta.min, timedelta.max, timedelta(-1, 1, 1),
     UUID(int=0), Decimal("sNaN123"), Decimal("-NaN"), Decimal("0E-19"), Decimal("1.000"), Decimal("-0.0"),
     msgspec.UNSET, {"open": msgspec.UNSET}, {True: 1}, [True, 1, 1.0],
@@ -382,7 +385,7 @@ def test_bytes_that_no_encoder_wrote_are_corrupt_within_a_moment(data: bytes) ->
     begin = clock.perf_counter()
     with pytest.raises(CorruptRecord):
         CODEC.decode("k", msgspec.Raw(data))
-    assert clock.perf_counter() - begin < 0.1
+    assert clock.perf_counter() - begin < 0.5
 
 
 def test_an_unknown_extension_is_refused_each_time_with_a_traceback_of_its_own() -> None:

@@ -135,4 +135,4 @@ def test_the_largest_body_is_searched_in_a_moment(content_type: str, unit: bytes
     begin = time.perf_counter()
     form_field(content_type, body, "sid")
     form_field(content_type, b"--XX\r\nContent-Disposition: x" + body[:4000] + b"\r\n\r\nT", "sid")
-    assert time.perf_counter() - begin < 0.3
+    assert time.perf_counter() - begin < 1.0

@@ -162,7 +162,7 @@ def test_what_is_no_record_is_corrupt_within_a_moment(data: bytes) -> None:
     begin = time.perf_counter()
     with pytest.raises(CorruptRecord):
         open_record(data, LIMIT * 2)
-    assert time.perf_counter() - begin < 0.1
+    assert time.perf_counter() - begin < 0.5
 
 
 @pytest.mark.parametrize(
