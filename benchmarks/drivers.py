@@ -89,7 +89,7 @@ class AsgiDriver:
             "http_version": "1.1",
             "server": ("127.0.0.1", 8000),
             "client": ("127.0.0.1", 50000),
-            "scheme": "http",
+            "scheme": "https",  # what the Secure cookies of all contenders are made for
             "method": "GET",
             "root_path": "",
             "path": path,
