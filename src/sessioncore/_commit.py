@@ -5,6 +5,7 @@ changes are applied to the current record and tried again, for as long as
 `storage_timeout` allows; when the record is gone, the changes are dropped.
 """
 
+from collections.abc import Awaitable
 from typing import Final
 
 import anyio
@@ -61,24 +62,28 @@ class Committer:
         if step is TOUCH:
             await self._touch(draft)
         elif delta is not None and step is not NOTHING:
-            await self._store(draft, delta, step)
+            if self._config.max_sessions_per_owner is not None and delta.wishes.owner is not UNSET:
+                await self._store_within_limit(draft, delta, step)
+            elif step is CREATE:
+                await self._create(draft, delta)
+            else:
+                await self._write(draft, delta, step)
         if explicit and draft.state is GONE:
             raise _gone()
 
     async def create(self, draft: Draft) -> None:
         """Store a fresh draft, also an empty one."""
-        await self._store(draft, draft.delta() or Delta({}, [], {}, {}, NO_WISHES), CREATE)
+        delta = draft.delta() or Delta({}, [], {}, {}, NO_WISHES)
+        await self._store_within_limit(draft, delta, CREATE)
 
-    async def _store(self, draft: Draft, delta: Delta, step: Step) -> None:
-        limited = self._config.max_sessions_per_owner is not None and delta.wishes.owner is not UNSET
-        if limited:
-            await self._owners.admit(draft, delta)
+    async def _store_within_limit(self, draft: Draft, delta: Delta, step: Step) -> None:
+        await self._owners.admit(draft, delta)
         before = draft.record, draft.stored_id
         if step is CREATE:
             await self._create(draft, delta)
         else:
             await self._write(draft, delta, step)
-        if limited and draft.state is LIVE and await self._owners.excess(draft, delta):
+        if draft.state is LIVE and await self._owners.excess(draft, delta):
             error = self._owners.refused(draft)
             await self._undo(draft, *before)
             raise error
@@ -145,9 +150,8 @@ class Committer:
                 draft.lost()
                 return
             try:
-                answer = await self._send(
-                    draft, Write(record, seal_record(record, config.max_size), ttl, version), step
-                )
+                write = Write(record, seal_record(record, config.max_size), ttl, version)
+                answer = await self._send(draft, write, step)
             except StorageUnavailable:
                 raise
             except StorageError:
@@ -175,7 +179,7 @@ class Committer:
         if step is MOVE:
             self._events.send(EventKind.REGENERATED, handle, record.owner, f"was {old}")
 
-    async def _send(self, draft: Draft, write: Write, step: Step) -> int | Stored | None:
+    def _send(self, draft: Draft, write: Write, step: Step) -> Awaitable[int | Stored | None]:
         owner = None if write.record.owner is None else self._config.key_prefix + write.record.owner
         storage, version = self._config.storage, write.version
         if step is REPLACE:
@@ -183,7 +187,7 @@ class Committer:
         else:
             new_key = self._config.key_prefix + handle_of(draft.id)
             call = storage.move(draft.key, new_key, write.data, write.ttl, version=version, owner=owner)
-        return await (call if self._calls.immediate else self._calls.run(step.value, call))
+        return call if self._calls.immediate else self._calls.run(step.value, call)
 
     async def _undo(self, draft: Draft, record: Record | None, session_id: str | None) -> None:
         """Take back a login that lost the race for the last place: the session is again what it was."""

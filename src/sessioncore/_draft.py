@@ -352,7 +352,8 @@ class Draft(Struct, eq=False):
 
     def settle(self, handle: str, delta: Delta, stored: Write, *, merged: bool) -> None:
         """Take the record that was just stored as the new base."""
-        self._advance(Verb.STORED)
+        if self.state is not LIVE:
+            self._advance(Verb.STORED)
         record = stored.record
         if self.new_id is not None:
             self.stored_id, self.new_id, self.announce = self.new_id, None, True
