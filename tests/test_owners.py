@@ -312,3 +312,13 @@ async def test_a_listing_that_fails_is_an_error() -> None:
         await store.sessions_of("ada")
     with pytest.raises(StorageUnavailable):
         await store.revoke_all("ada")
+
+
+async def test_a_store_whose_prefix_begins_with_ours_is_left_alone(storage: Storage) -> None:
+    outer = SessionStore(SessionConfig(storage=storage, key_prefix="a:"))
+    inner = SessionStore(SessionConfig(storage=storage, key_prefix="a:b:"))
+    session = await inner.create({}, owner="x")
+    await storage.create("a:b:" + "0" * 64, b"unreadable", 60, owner="a:b:x")
+    assert await outer.sessions_of("b:x") == []
+    assert await outer.revoke_all("b:x") == 0
+    assert (await inner.get_by_id(session.id)).owner == "x"

@@ -19,7 +19,7 @@ from sessioncore._record import Record
 from sessioncore._states import ENDED, FRESH, LIVE, RELEASED, TRANSITIONS, State, Verb
 from sessioncore.storage import Stored
 
-__all__ = ["NO_WISHES", "Delta", "Draft", "Wishes", "Write", "apply", "time_left"]
+__all__ = ["NO_WISHES", "Delta", "Draft", "Recalled", "Wishes", "Write", "apply", "time_left"]
 
 SET: Final = "set"
 DROP: Final = "drop"
@@ -77,6 +77,22 @@ class Write(Struct, frozen=True):
     version: int = 0
 
 
+class Recalled:
+    """Raises an error anew on each call: one that is kept and raised again would gather tracebacks."""
+
+    __slots__ = ("_cause", "_kind", "_text")
+
+    def __init__(self, error: SessionError) -> None:
+        self._kind = type(error)
+        self._text = str(error)
+        self._cause = error.__cause__
+
+    def __call__(self) -> SessionError:
+        error = self._kind(self._text)
+        error.__cause__ = self._cause
+        return error
+
+
 class Draft(Struct, eq=False):
     """The working state behind a `Session`, for this package only; a Struct, since one is made per request."""
 
@@ -89,6 +105,7 @@ class Draft(Struct, eq=False):
     shuffled: bool = False  # the journal alone no longer tells in which order the keys were set
     wishes: Wishes | None = None
     blocked: Callable[[], SessionError] | None = None
+    failure: Callable[[], SessionError] | None = None  # what a verb met; frameworks turn it into a 500 of their own
     accessed: bool = False
     open: bool = False  # checked once, so that reads need not check again
     started: bool = False  # the response has left: no ID can reach the client any more
@@ -179,6 +196,7 @@ class Draft(Struct, eq=False):
     def enter(self) -> None:
         """Check once that the session may be used, and note that it was."""
         if self.blocked is not None:
+            self.failure = self.blocked
             raise self.blocked()
         self.accessed = self.open = True
 

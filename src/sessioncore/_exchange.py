@@ -13,7 +13,7 @@ import anyio
 from msgspec import Struct
 
 from sessioncore._cookies import AmbiguousID
-from sessioncore._draft import Draft
+from sessioncore._draft import Draft, Recalled
 from sessioncore._engine import Engine
 from sessioncore._errors import (
     OwnerLimitReached,
@@ -130,7 +130,7 @@ class Exchange(Struct, eq=False):
                 engine.events.send(EventKind.AMBIGUOUS, detail=f"two different values in {place.key}")
                 return None
             except StorageError as exc:
-                return _Unavailable(exc)
+                return Recalled(exc)
         return None
 
     async def obtain(self) -> Session:
@@ -151,7 +151,7 @@ class Exchange(Struct, eq=False):
     def untouched(self) -> bool:
         """Note that the response starts; True if the session has no part in it: it can go out as it is."""
         draft = self._draft
-        if draft.accessed or draft.renew or draft.renewed or self._closed:
+        if draft.accessed or draft.renew or draft.renewed or draft.failure is not None or self._closed:
             return False
         self._closed = draft.started = True
         return True
@@ -165,6 +165,7 @@ class Exchange(Struct, eq=False):
             and draft.defaults is None
             and not (draft.renew or draft.renewed or draft.announce)
             and draft.state is not ENDED
+            and draft.failure is None
             and not self._closed
         ):
             self._closed = draft.started = True
@@ -183,6 +184,10 @@ class Exchange(Struct, eq=False):
             return []
         self._closed = True
         draft = self._draft
+        if draft.failure is not None and status == 500:
+            # A framework's catch-all made this 500 of an error of ours; the client is to have our answer to it.
+            self._failed = True
+            raise draft.failure()
         if draft.blocked is None:
             if status >= 500 and not self._keeps(failed=True):
                 draft.discard()
@@ -319,20 +324,6 @@ class Exchange(Struct, eq=False):
             "over TLS (a proxy must pass the scheme on to the server), or use SessionConfig.development() "
             "on your own machine."
         )
-
-
-class _Unavailable:
-    """Raises what `load` met, anew on each use: a kept exception would gather tracebacks."""
-
-    __slots__ = ("_cause",)
-
-    def __init__(self, cause: StorageError) -> None:
-        self._cause = cause
-
-    def __call__(self) -> SessionError:
-        error = type(self._cause)(str(self._cause))
-        error.__cause__ = self._cause.__cause__
-        return error
 
 
 def not_loaded() -> SessionError:

@@ -149,7 +149,8 @@ class Owners:
         prefix, missing = self._config.key_prefix, set[str]()
         while True:
             keys = await self._calls.run("owned_keys", self._config.storage.owned_keys(prefix + owner))
-            handles = {key.removeprefix(prefix) for key in keys}
+            # Another store's prefix may begin with ours, and its owners then with our owners.
+            handles = {handle for key in keys if is_handle(handle := key.removeprefix(prefix))}
             found = await self._load_all(handles)
             if handles - found.keys() <= missing:
                 return found

@@ -11,9 +11,9 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 
 from sessioncore._config import SessionConfig
-from sessioncore._draft import Draft
+from sessioncore._draft import Draft, Recalled
 from sessioncore._engine import Engine
-from sessioncore._errors import ConfigError, CorruptRecord, SessionError, SessionNotFound
+from sessioncore._errors import ConfigError, CorruptRecord, SessionError, SessionNotFound, StorageError
 from sessioncore._events import EventKind
 from sessioncore._exchange import Exchange, not_loaded
 from sessioncore._extractors import RequestView
@@ -228,11 +228,19 @@ class SessionStore:
 
     async def commit(self, draft: Draft, *, explicit: bool) -> None:
         """Bring a draft into the storage; sessions call this from `save()`."""
-        await self._engine.committer.commit(draft, explicit=explicit)
+        try:
+            await self._engine.committer.commit(draft, explicit=explicit)
+        except StorageError as exc:
+            draft.failure = Recalled(exc)
+            raise
 
     async def end(self, draft: Draft) -> None:
         """End the record behind a draft; sessions call this from `reset()` and `destroy()`."""
-        await self._engine.committer.end(draft)
+        try:
+            await self._engine.committer.end(draft)
+        except StorageError as exc:
+            draft.failure = Recalled(exc)
+            raise
 
     def report_corrupt(self, draft: Draft, error: CorruptRecord | SessionError) -> None:
         """Send the `corrupt` event; sessions call this when a value cannot be read."""

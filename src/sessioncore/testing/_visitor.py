@@ -1,0 +1,52 @@
+"""A visitor for tests of applications: a stored session, and what its client sends."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from msgspec import Struct
+
+from sessioncore._errors import ConfigError
+from sessioncore._extractors import Source, places
+from sessioncore._store import SessionStore
+
+__all__ = ["SignedIn", "sign_in"]
+
+
+class SignedIn(Struct, frozen=True):
+    """A stored session as its client knows it.
+
+    `cookies` and `headers` are for a test client: `client.cookies.update(visitor.cookies)`
+    or `client.get("/", headers=visitor.headers)`.
+    """
+
+    session_id: str
+    handle: str
+    cookies: dict[str, str]
+    headers: dict[str, str]
+
+    def __repr__(self) -> str:
+        return f"<SignedIn handle={self.handle}>"
+
+
+async def sign_in(
+    store: SessionStore, owner: str | None = None, data: Mapping[str, Any] | None = None, **details: Any
+) -> SignedIn:
+    """Store a session, of `owner` if one is given, and return what a client of it sends.
+
+    Nothing is loosened for it: a Secure cookie still needs a test client that speaks
+    https, such as `httpx.AsyncClient(base_url="https://testserver", ...)`.
+
+    Raises:
+        ConfigError: the store's extractor has neither a cookie nor a header.
+    """
+    session = await store.create(data or {}, owner=owner, **details)
+    found = list(places(store.config.extractor))
+    cookies = {place.key: session.id for place in found if place.source is Source.COOKIE}
+    headers = {place.key: session.id for place in found if place.source is Source.HEADER}
+    if not cookies and not headers:
+        raise ConfigError("sign_in() needs a store that reads IDs from a cookie or a header")
+    if cookies:
+        headers["cookie"] = "; ".join(f"{name}={value}" for name, value in cookies.items())
+    visitor = SignedIn(session.id, session.handle, cookies, headers)
+    session.release()
+    return visitor

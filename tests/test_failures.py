@@ -1,0 +1,139 @@
+"""A storage failure is an error for the client, whoever catches it on the way (P7); attack list H."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+from tests.stores import SpyStorage
+
+from sessioncore import OwnerLimitReached, SessionConfig, SessionStore, StorageUnavailable
+from sessioncore_asgi import SessionMiddleware
+
+pytestmark = pytest.mark.anyio
+
+
+async def write(request: Request) -> Response:
+    request.session["n"] = 1
+    return PlainTextResponse("written")
+
+
+async def read(request: Request) -> Response:
+    return PlainTextResponse(str(request.session.get("n")))
+
+
+async def logout(request: Request) -> Response:
+    await request.session.destroy()  # type: ignore[attr-defined]
+    return PlainTextResponse("bye")
+
+
+async def save(request: Request) -> Response:
+    request.session["n"] = 2
+    await request.session.save()  # type: ignore[attr-defined]
+    return PlainTextResponse("saved")
+
+
+async def login(request: Request) -> Response:
+    await request.session.login("ada")  # type: ignore[attr-defined]
+    return PlainTextResponse("hello")
+
+
+async def plain(request: Request) -> Response:
+    return PlainTextResponse("plain")
+
+
+async def careful(request: Request) -> Response:
+    try:
+        return PlainTextResponse(str(request.session.get("n")))
+    except StorageUnavailable:
+        return PlainTextResponse("please come back", status_code=503)
+
+
+HANDLERS: list[Callable[[Request], Awaitable[Response]]] = [write, read, logout, save, login, plain, careful]
+
+
+def inside(store: SessionStore) -> Any:
+    app = Starlette(routes=[Route(f"/{handler.__name__}", handler) for handler in HANDLERS])
+    app.add_middleware(SessionMiddleware, store=store)
+    return app
+
+
+def around(store: SessionStore) -> Any:
+    """Starlette's outermost middleware turns every exception into a 500 of its own before ours sees it."""
+    return SessionMiddleware(Starlette(routes=[Route(f"/{handler.__name__}", handler) for handler in HANDLERS]), store)
+
+
+@pytest.fixture(params=[inside, around])
+def install(request: pytest.FixtureRequest) -> Callable[[SessionStore], Any]:
+    chosen: Callable[[SessionStore], Any] = request.param
+    return chosen
+
+
+@pytest.mark.parametrize(
+    ("broken", "path", "status"),
+    [
+        ("load", "/read", 503),
+        ("load", "/write", 503),
+        ("load", "/logout", 503),
+        ("load", "/plain", 200),
+        ("load", "/careful", 503),
+        ("replace", "/write", 503),
+        ("replace", "/save", 503),
+        ("delete", "/logout", 503),
+        ("move", "/login", 503),
+        ("replace", "/read", 200),
+    ],
+)
+async def test_a_failure_is_a_503_where_the_session_was_needed(
+    install: Callable[[SessionStore], Any], broken: str, path: str, status: int
+) -> None:
+    storage = SpyStorage()
+    store = SessionStore(SessionConfig(storage=storage))
+    session = await store.create({"n": 0})
+    cookie = {"cookie": f"__Host-session_id={session.id}"}
+    transport = httpx.ASGITransport(install(store), raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="https://shop.example") as client:
+        storage.down.add(broken)
+        response = await client.get(path, headers=cookie)
+        assert response.status_code == status
+        assert "set-cookie" not in response.headers
+        if status == 503 and path != "/careful":
+            assert response.text == "Service Unavailable"
+            assert response.headers["cache-control"] == "no-store"
+        if path == "/careful":
+            assert response.text == "please come back"
+        storage.down.clear()
+        assert (await client.get("/read", headers=cookie)).text == "0"
+
+
+async def test_a_refused_login_is_a_409(install: Callable[[SessionStore], Any]) -> None:
+    store = SessionStore(SessionConfig(storage=SpyStorage(), max_sessions_per_owner=1, on_owner_limit="refuse"))
+    await store.create({}, owner="ada")
+    transport = httpx.ASGITransport(install(store), raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="https://shop.example") as client:
+        response = await client.get("/login")
+    assert (response.status_code, response.text) == (409, "Conflict")
+    assert "set-cookie" not in response.headers
+
+
+async def test_on_error_answers_instead(install: Callable[[SessionStore], Any]) -> None:
+    seen: list[type[Exception]] = []
+
+    def on_error(view: Any, error: Exception) -> tuple[int, str] | None:
+        seen.append(type(error))
+        return (599, "our own words") if view.path == "/write" else None
+
+    storage = SpyStorage()
+    store = SessionStore(SessionConfig(storage=storage, on_error=on_error))
+    storage.down.add("create")
+    transport = httpx.ASGITransport(install(store), raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="https://shop.example") as client:
+        response = await client.get("/write")
+        assert (response.status_code, response.text) == (599, "our own words")
+        assert (await client.get("/login")).status_code == 503
+    assert seen == [StorageUnavailable, StorageUnavailable]
+    assert OwnerLimitReached not in seen
