@@ -106,6 +106,7 @@ class Draft(Struct, eq=False):
     wishes: Wishes | None = None
     blocked: Callable[[], SessionError] | None = None
     failure: Callable[[], SessionError] | None = None  # what a verb met; frameworks turn it into a 500 of their own
+    busy: bool = False  # the response has to look here: it was used, or its idle clock is to be renewed
     accessed: bool = False
     open: bool = False  # checked once, so that reads need not check again
     started: bool = False  # the response has left: no ID can reach the client any more
@@ -195,6 +196,7 @@ class Draft(Struct, eq=False):
 
     def enter(self) -> None:
         """Check once that the session may be used, and note that it was."""
+        self.busy = True
         if self.blocked is not None:
             self.failure = self.blocked
             raise self.blocked()
@@ -204,8 +206,8 @@ class Draft(Struct, eq=False):
         """Return the journal for a write; called again after each commit."""
         if not self.open:
             self.enter()
-        self._advance(Verb.WRITE)
         if self.state is not LIVE:
+            self._advance(Verb.WRITE)
             if self.started:
                 raise ResponseStarted(
                     "the response has started, so the client can no longer learn the ID of a new session; "

@@ -23,20 +23,8 @@ class Engine:
     """Everything that does not change from request to request; built once for each store."""
 
     __slots__ = (
-        "at_once",
-        "calls",
-        "codec",
-        "committer",
-        "config",
-        "cookie_names",
-        "cookies",
-        "events",
-        "headers",
-        "only_cookies",
-        "owners",
-        "places",
-        "vary",
-        "warned_of_http",
+        "at_once", "calls", "codec", "committer", "config", "cookie_names", "cookies", "events", "headers", "owners",
+        "places", "sole_cookie", "vary", "warned_of_http",
     )  # fmt: skip
 
     def __init__(self, config: SessionConfig) -> None:
@@ -54,6 +42,9 @@ class Engine:
         self.headers = tuple(sinks[Source.HEADER])
         self.warned_of_http = False
         # Places that answer at once: built in, and not in the body. Then a request without an ID needs no await.
+        # The usual configuration: one cookie, read by the built-in extractor.
+        usual = len(self.places) == 1 and self.places[0].vary == ("Cookie",)
+        self.sole_cookie = self.places[0].key.encode("ascii") if usual else None
         self.at_once = config.skip is None and all(place.vary for place in self.places)
 
     async def load(self, draft: Draft, session_id: str, *, renew: bool) -> bool:
@@ -87,9 +78,9 @@ class Engine:
         draft.load(session_id, handle, record, stored, now)
         # Too little is left: the clock is stale. Too much: the configured timeout was shortened since.
         if renew and abs(full - stored.ttl) >= (config.touch_seconds or full * 0.05):
-            draft.renew = True
+            draft.renew = draft.busy = True
         if extend is not None:
-            draft.renewed = True
+            draft.renewed = draft.busy = True
         return True
 
 

@@ -12,7 +12,7 @@ from typing import Final
 import anyio
 from msgspec import Struct
 
-from sessioncore._cookies import AmbiguousID
+from sessioncore._cookies import AmbiguousID, read_cookie
 from sessioncore._draft import Draft, Recalled
 from sessioncore._engine import Engine
 from sessioncore._errors import (
@@ -71,17 +71,26 @@ class Exchange(Struct, eq=False):
         view, engine = self._view, self._engine
         if self._loaded or view is None or not engine.at_once:
             return self._loaded
-        for place in engine.places:
-            try:
-                text = place.extract(view)
-            except AmbiguousID:
-                return False
-            if text is not None:
-                self._found = (place, text)
-                return False
+        try:
+            if engine.sole_cookie is None:
+                self._found = self._look(view)
+            elif headers := view.cookie_headers():
+                text = read_cookie(headers, engine.sole_cookie)
+                self._found = None if text is None else (engine.places[0], text)
+        except AmbiguousID:
+            return False
+        if self._found is not None:
+            return False
         self._draft.blocked = None
         self._loaded = True
         return True
+
+    def _look(self, view: RequestView) -> tuple[Extractor, str | Awaitable[str | None]] | None:
+        for place in self._engine.places:
+            text = place.extract(view)
+            if text is not None:
+                return (place, text)
+        return None
 
     async def load(self) -> None:
         """Find the ID and load its session, once; a storage failure is raised on first use of the session."""
@@ -151,7 +160,7 @@ class Exchange(Struct, eq=False):
     def untouched(self) -> bool:
         """Note that the response starts; True if the session has no part in it: it can go out as it is."""
         draft = self._draft
-        if draft.accessed or draft.renew or draft.renewed or draft.failure is not None or self._closed:
+        if draft.busy or self._closed:
             return False
         self._closed = draft.started = True
         return True
@@ -263,7 +272,12 @@ class Exchange(Struct, eq=False):
         """
         draft = self._draft
         try:
-            if not self.over() and self._closed and not self._failed and self._keeps(failed=failed):
+            if self.over():
+                return
+            if not self._closed:  # no response came by here; at most a server's own 500 went past
+                if failed and self._keeps(failed=True):
+                    await self.deny()
+            elif not self._failed and self._keeps(failed=failed):
                 await self._engine.committer.commit(draft, explicit=False)
         finally:
             self._view = None
@@ -272,11 +286,13 @@ class Exchange(Struct, eq=False):
     def over(self) -> bool:
         """Release the session if nothing was changed late, so that `finish` has no work; False if it has."""
         draft = self._draft
-        late = draft.ops is not None or draft.read is not None or draft.defaults is not None
-        if late and draft.state is LIVE:
-            return False
+        if draft.busy:
+            late = draft.ops is not None or draft.read is not None or draft.defaults is not None
+            if late and draft.state is LIVE:
+                return False
+            draft.state, draft.open, draft.ops = RELEASED, False, None
+        draft.blocked = released
         self._view = None  # it leads back here by way of the framework's own objects: let nothing cyclic remain
-        draft.state, draft.blocked, draft.open, draft.ops = RELEASED, released, False, None
         return True
 
     def _keeps(self, *, failed: bool) -> bool:

@@ -99,8 +99,9 @@ class SessionStore:
 
     def exchange(self, request: RequestView) -> Exchange:
         """Return the exchange that drives the session of one request; for adapters."""
-        draft = Draft(self._engine.config, self._engine.codec, blocked=not_loaded)
-        return Exchange(Session(draft, self), self._engine, draft, request)
+        engine = self._engine
+        draft = Draft(engine.config, engine.codec, blocked=not_loaded)
+        return Exchange(Session(draft, self), engine, draft, request)
 
     async def get(self, request: RequestView) -> Session:
         """Return the session of a request, fresh if it has none; `save()` and `release()` are the caller's.

@@ -44,12 +44,14 @@ class SessionMiddleware:
             return
         view = AsgiView(scope, receive)
         exchange = self._store.exchange(view)
-        if not self._lazy and not exchange.settled():
+        if self._lazy:
+            receive = view.receive
+        elif not exchange.settled():
             await exchange.load()
+            if view.consumed:
+                receive = view.receive
         scope[self._scope_key] = exchange.session
         scope[self._exchange_key] = exchange
-        if self._lazy or view.consumed:
-            receive = view.receive
         responder = _Responder(exchange, send, receive)
         if kind == "websocket":
             await responder.serve_websocket(self._app, scope)
@@ -58,13 +60,8 @@ class SessionMiddleware:
         try:
             await self._app(scope, receive, responder.send)
             failed = False
-        except SessionError as error:
-            if not responder.replaced:
-                if exchange.late:
-                    raise
-                await responder.answer(error)
-        except Exception:
-            if not responder.replaced:
+        except Exception as error:
+            if not await responder.answered(error):
                 raise
         finally:
             if not exchange.over():
@@ -115,6 +112,15 @@ class _Responder(Struct, eq=False):
         if kind == "websocket.close":
             return self._deny(message)
         return self._send(message)
+
+    async def answered(self, error: Exception) -> bool:
+        """Answer an error of the core that came out of the application; False if it has to go on its way."""
+        if self.replaced:
+            return True
+        if not isinstance(error, SessionError) or self._started:
+            return False
+        await self.answer(error)
+        return True
 
     async def _commit(self, message: Message, status: int) -> None:
         self._started = True
