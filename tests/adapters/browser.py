@@ -10,13 +10,13 @@ import socket
 import ssl
 import time
 import urllib.request
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from http.cookiejar import Cookie, CookieJar, DefaultCookiePolicy
 from typing import Final
 
 from msgspec import Struct
 
-__all__ = ["PATIENCE", "Address", "Browser", "Reply", "ask", "chunked", "compose", "exchange"]
+__all__ = ["PATIENCE", "Address", "Browser", "Reply", "ask", "chunked", "compose", "exchange", "until"]
 
 PATIENCE: Final = 10.0  # seconds until a server that does not answer fails the test
 
@@ -176,6 +176,13 @@ class Browser:
     def close(self) -> None:
         """Drop what a browser drops when it is closed: cookies without Max-Age and Expires."""
         self._jar.clear_session_cookies()
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait until `condition` holds; what follows fails the test if it never does."""
+    give_up_at = time.monotonic() + PATIENCE
+    while not condition() and time.monotonic() < give_up_at:
+        time.sleep(0.002)
 
 
 def _bytes(text: bytes | str) -> bytes:

@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 import pytest
 import trustme
 from msgspec import Struct
-from tests.adapters.browser import Address, Browser, Reply, ask, compose
+from tests.adapters.browser import Address, Browser, Reply, ask, compose, until
 from tests.adapters.servers import SERVERS, Server, serve
 from tests.stores import SpyStorage
 
@@ -48,9 +48,14 @@ class Site(Struct):
         """Send headers as they are, byte by byte."""
         return ask(self.address, compose(method, path, headers, body))
 
-    def calls(self) -> list[str]:
-        """The storage calls since this was asked last."""
-        calls, self.storage.calls[:] = [call for call in self.storage.calls if call != "open"], []
+    def calls(self, number: int = 0) -> list[str]:
+        """The storage calls since this was asked last; waits for that many: some come after the response."""
+
+        def made() -> list[str]:
+            return [call for call in self.storage.calls if call not in {"open", "aclose"}]
+
+        until(lambda: len(made()) >= number)
+        calls, self.storage.calls[:] = made(), []
         return calls
 
     def kinds(self) -> list[str]:
@@ -130,6 +135,7 @@ def start(
     more = [(key, store if other is None else other) for key, other in others]  # None: the same once more
     app = importlib.import_module(f"tests.adapters.apps_{adapter}").make_app(store, *more)
     server = stack.enter_context(serve(SERVERS[adapter], app, None if plain else tls))
+    stack.callback(storage.down.clear)  # before the server stops
     return Site(adapter, store, storage, server, events)
 
 

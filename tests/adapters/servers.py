@@ -54,7 +54,7 @@ async def serve_asgi(app: Any, sock: socket.socket, tls: ssl.SSLContext | None, 
     def certified(config: uvicorn.Config, default: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
         return tls or default()
 
-    config = uvicorn.Config(app, lifespan="on", log_config=None, ws="websockets-sansio", timeout_graceful_shutdown=2)
+    config = uvicorn.Config(app, lifespan="on", log_config=None, ws="wsproto", timeout_graceful_shutdown=2)
     config.ssl_context_factory = certified if tls else None
     await _Uvicorn(config, over).serve(sockets=[sock])
 

@@ -1,0 +1,267 @@
+"""Storages that are down, slow or fail on one operation, and clients that leave, on every adapter."""
+
+import contextlib
+import random
+import secrets
+import socket
+import struct
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import anyio
+import pytest
+from tests.adapters.browser import Reply, compose, until
+from tests.adapters.conftest import OpenSite, Site
+from tests.stores import SpyStorage
+
+from sessioncore import RequestView, SessionError, chain, from_cookie, from_form
+
+
+def _unavailable(reply: Reply) -> None:
+    assert (reply.status, reply.text) == (503, "Service Unavailable")
+    assert reply.one("content-type") == "text/plain; charset=utf-8"
+    assert reply.one("cache-control") == "no-store"
+    assert reply.set_cookies == []
+    assert reply.one("location") is None
+
+
+def _with(sid: str) -> tuple[str, str]:
+    return "Cookie", f"__Host-session_id={sid}"
+
+
+@pytest.mark.parametrize(
+    "path", ["/read", "/counter", "/login", "/redirect-login", "/logout", "/destroy", "/regenerate", "/stream", "/file"]
+)
+def test_a_storage_that_is_down_is_no_anonymous_visitor(site: Site, path: str) -> None:
+    sid = site.make({"n": 1})
+    site.storage.down.add("all")
+    _unavailable(site.raw(path, _with(sid)))
+    site.storage.down.clear()
+    assert site.data(sid) == {"n": 1}
+    assert site.raw("/read", _with(sid)).text == '{"n":1}'
+
+
+def test_a_page_that_needs_no_session_needs_no_storage(site: Site) -> None:
+    sid = site.make({"n": 1})
+    site.storage.down.add("all")
+    for path in ("/peek", "/status?how=none", "/vary?how=none"):
+        reply = site.raw(path, _with(sid))
+        assert (reply.status, reply.set_cookies) == (200, [])
+    assert site.raw("/read").text == "{}"  # nobody's session needs no storage either
+
+
+@pytest.mark.parametrize(
+    ("path", "operation"),
+    [
+        ("/counter", "replace"),
+        ("/login", "move"),
+        ("/redirect-login", "move"),
+        ("/status?code=404&raised=1", "replace"),
+        ("/regenerate", "move"),
+        ("/logout", "delete"),
+        ("/destroy", "delete"),
+        ("/file", "replace"),
+        ("/stream", "replace"),
+    ],
+)
+def test_a_change_that_cannot_be_stored_is_no_success(site: Site, path: str, operation: str) -> None:
+    sid = site.make({"n": 1})
+    site.storage.down.add(operation)
+    _unavailable(site.raw(path, _with(sid)))
+    site.storage.down.clear()
+    assert site.data(sid) == {"n": 1}
+    assert site.count() == 1
+
+
+@pytest.mark.parametrize("path", ["/counter", "/login", "/redirect-login", "/stream", "/file", "/status?code=204"])
+def test_a_session_that_was_not_stored_has_no_cookie(site: Site, path: str) -> None:
+    site.storage.down.add("create")
+    _unavailable(site.raw(path))
+    assert site.count() == 0
+    site.storage.down.clear()
+    assert site.raw("/counter").status == 200  # the server is well
+
+
+def test_head_gets_the_error_without_its_body(site: Site) -> None:
+    site.storage.down.add("create")
+    for path in ("/counter", "/stream", "/file"):
+        reply = site.raw(path, method="HEAD")
+        assert (reply.status, reply.body, reply.set_cookies) == (503, b"", [])
+
+
+def test_a_session_that_was_ended_before_the_error_is_told(site: Site) -> None:
+    sid = site.make({"n": 1})
+    site.storage.down.add("create")
+    reply = site.raw("/destroy?v=new", _with(sid))
+    assert reply.status == 503
+    assert [line.partition(";")[0] for line in reply.set_cookies] == ["__Host-session_id="]
+    assert site.count() == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "operation"),
+    [("/read", "load"), ("/counter", "load"), ("/counter", "replace"), ("/login", "move"), ("/logout", "delete")],
+)
+def test_a_storage_that_hangs_is_given_up(open_site: OpenSite, path: str, operation: str) -> None:
+    site = open_site(storage_timeout=timedelta(seconds=0.2))
+    sid = site.make({"n": 1})
+    site.storage.before[operation] = lambda: anyio.sleep(60)
+    began = time.monotonic()
+    _unavailable(site.raw(path, _with(sid)))
+    assert time.monotonic() - began < 5
+    assert site.data(sid) == {"n": 1}
+
+
+def test_a_storage_that_hangs_does_not_hold_up_others(open_site: OpenSite) -> None:
+    site = open_site(storage_timeout=timedelta(seconds=1))
+    slow, quick = site.make({"n": 1}), site.make({"n": 2})
+    site.storage.before["load"] = lambda: anyio.sleep(60)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(site.raw, "/read", _with(slow))
+        until(lambda: "load" not in site.storage.before)
+        assert site.raw("/read", _with(quick)).text == '{"n":2}'
+        assert not waiting.done()
+        _unavailable(waiting.result())
+
+
+def test_a_renewal_that_fails_fails_no_request(open_site: OpenSite) -> None:
+    clock = _Clock()
+    site = open_site(clock=clock, storage=SpyStorage(clock))
+    sid = site.make({"n": 1})
+    clock.now += 300
+    site.storage.down.add("touch")
+    assert site.raw("/read", _with(sid)).text == '{"n":1}'
+    assert site.calls(2) == ["load", "touch"]
+
+
+def test_a_late_change_that_fails_leaves_the_server_well(site: Site) -> None:
+    site.storage.down.add("replace")
+    reply = site.raw("/stream")
+    assert reply.status == 200
+    assert len(reply.set_cookies) == 1
+    assert site.calls(2) == ["create", "replace"]
+    site.storage.down.clear()
+    sid = reply.set_cookies[0].partition("=")[2].partition(";")[0]
+    assert site.raw("/read", _with(sid)).text == '{"before":true}'
+
+
+def test_a_stream_that_fails_drops_what_it_wrote(site: Site) -> None:
+    sid = site.make({"n": 1})
+    with pytest.raises(Exception, match=r"(?i)incomplete|reset|eof|read"):
+        site.raw("/late-boom", _with(sid))
+    assert site.raw("/read", _with(sid)).text == '{"n":1}'
+
+
+def test_the_limit_of_an_owner_is_a_conflict(open_site: OpenSite) -> None:
+    site = open_site(max_sessions_per_owner=1, on_owner_limit="refuse")
+    browser = site.browser()
+    assert browser.get("/login?owner=ada").status == 200
+    for path in ("/login?owner=ada", "/redirect-login?owner=ada"):
+        reply = site.raw(path)
+        assert (reply.status, reply.text, reply.set_cookies) == (409, "Conflict", [])
+    assert browser.get("/who").text.startswith('{"owner":"ada"')
+    assert site.count() == 1
+
+
+def test_the_application_can_word_the_error(open_site: OpenSite) -> None:
+    def on_error(_: RequestView, error: SessionError) -> tuple[int, str]:
+        return 418, f"tea time: {type(error).__name__}"
+
+    site = open_site(on_error=on_error)
+    site.storage.down.add("create")
+    for path in ("/counter", "/stream", "/file", "/redirect-login"):
+        reply = site.raw(path)
+        assert (reply.status, reply.text) == (418, "tea time: StorageUnavailable")
+        assert reply.set_cookies == []
+
+
+def test_two_hundred_requests_at_once_are_all_served(site: Site) -> None:
+    sids = [site.make({"user": number}) for number in range(20)]
+
+    def visit(number: int) -> bool:
+        who = number % 20
+        site.raw(f"/set?k=key{number}&v=x", _with(sids[who]))
+        return f'"user":{who},' in site.raw("/read", _with(sids[who])).text
+
+    with ThreadPoolExecutor(20) as pool:
+        assert all(pool.map(visit, range(200)))
+    for who, sid in enumerate(sids):  # nothing that parallel requests wrote was lost
+        data = site.data(sid)
+        assert data is not None
+        assert set(data) == {"user", *(f"key{number}" for number in range(who, 200, 20))}
+
+
+def test_parallel_updates_are_all_counted(site: Site) -> None:
+    sid = site.make({"n": 0})
+
+    def visit(_: int) -> Reply:
+        return site.raw("/mutate", _with(sid))
+
+    with ThreadPoolExecutor(16) as pool:
+        replies = list(pool.map(visit, range(100)))
+    assert {reply.status for reply in replies} == {200}
+    assert site.data(sid) == {"n": 100}
+
+
+@pytest.mark.parametrize(("path", "visits"), [("/slow", 15), ("/slow?regenerate=1", 1)])
+def test_clients_that_leave_at_any_moment_leave_nothing_half_done(open_site: OpenSite, path: str, visits: int) -> None:
+    """Each cuts the connection at a random moment, half of them hard; the record is from before or after."""
+    issued: list[str] = []
+
+    def issue() -> str:
+        issued.append(secrets.token_urlsafe(32))
+        return issued[-1]
+
+    site = open_site(id_generator=issue)
+    users = 300 // visits
+    sids = [site.make({"user": number, "a": 0, "b": 0}) for number in range(users)]
+    chance = random.Random(20261123)
+
+    def visit(number: int) -> None:
+        request = compose("GET", path, [_with(sids[number % users])])
+        _leave(site, request[: chance.choice([len(request)] * 4 + [len(request) // 2])], chance)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(visit, range(300)))
+    # Requests of clients that have gone may still be running: stop looking when nothing changes any more.
+    until(lambda: site.calls() == [] and site.raw("/slow").status == 200 and site.calls() == ["create"])
+    records = [record for sid in issued if (record := site.data(sid)) is not None and "user" in record]
+    assert sorted(record["user"] for record in records) == list(range(users))  # each once: none lost, none doubled
+    assert all(record["a"] == record["b"] for record in records)
+    assert any(record["a"] > 0 for record in records)
+
+
+def test_uploads_that_stop_halfway_leave_nothing(open_site: OpenSite) -> None:
+    site = open_site(extractor=chain(from_cookie(), from_form("sid")))
+    chance = random.Random(1)
+    head = [("Content-Type", "application/x-www-form-urlencoded")]
+    for body in (b"sid=" + b"x" * 200_000, b"a=" + b"x" * 3_000_000):
+        request = compose("POST", "/form", head, body)
+        for _ in range(20):
+            _leave(site, request[: chance.randrange(len(request))], chance)
+    assert site.raw("/counter").text == "1"
+    assert site.count() == 1
+
+
+def _leave(site: Site, request: bytes, chance: random.Random) -> None:
+    """Send this much, wait a moment, and go: by FIN, or by RST."""
+    try:
+        sock = site.address.connect()
+    except OSError:
+        return
+    with sock:
+        if chance.random() < 0.5:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        sock.sendall(request)
+        sock.settimeout(chance.uniform(0.0001, 0.006))
+        with contextlib.suppress(OSError):  # time is up, or the server was quicker to close
+            sock.recv(10)
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self.now = time.time()
+
+    def __call__(self) -> float:
+        return self.now
