@@ -100,6 +100,7 @@ class Exchange(Struct, eq=False):
             done = anyio.Event()
             self._waiting.append(done)
             await done.wait()
+            await self.load()  # that task may have been cancelled before it was through
             return
         self._waiting = []
         try:
@@ -117,6 +118,7 @@ class Exchange(Struct, eq=False):
     async def _find(self, view: RequestView) -> Callable[[], SessionError] | None:
         """Try the places in order until an ID resolves; return what bars the use of the session, if anything."""
         engine, found = self._engine, self._found
+        self._found = None
         for place in engine.places:
             if found is not None and place is not found[0]:
                 continue  # `settled` has looked there
@@ -152,7 +154,7 @@ class Exchange(Struct, eq=False):
         """
         await self.load()
         if self._draft.blocked is not None:
-            raise self._draft.blocked()
+            self._draft.enter()  # raises, and remembers the failure for frameworks that hide it
         return self.session
 
     # -- the response
