@@ -101,10 +101,9 @@ class Run:
                     names = {driver: who for who, driver in drivers.items()}
                     figures = {names[driver]: found[driver] for driver in able}
                     self.results.cpu.setdefault(workload, {}).update(figures)
-                if family == "asgi":
-                    crowd = {who: driver for who, driver in drivers.items() if who[1] == "redis"}
-                    found = await compare(list(crowd.values()), bare, "read", width=32, **amount)
-                    self.results.crowded = {who: found[driver] for who, driver in crowd.items()}
+                crowd = {who: driver for who, driver in drivers.items() if who[1] == "redis"}
+                found = await compare(list(crowd.values()), bare, "read", width=32, **amount)
+                self.results.crowded.update({who: found[driver] for who, driver in crowd.items()})
                 self.places.flush_redis()
 
     async def wire(self) -> None:
