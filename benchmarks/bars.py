@@ -9,6 +9,8 @@ from benchmarks.scaling import ENCODED
 __all__ = ["BARS", "Bar"]
 
 OURS: Who = ("sessioncore", "memory")
+OURS_IN_REDIS: Who = ("sessioncore", "redis")
+STARSESSIONS: Who = ("starsessions", "redis")
 FLOOR: Who = ("hand-written floor", "memory")
 PEERS = ("starsessions", "Litestar server-side")  # that can hold 100 KiB in memory
 STARLETTE: Who = ("Starlette SessionMiddleware", "cookie")
@@ -84,8 +86,14 @@ BARS = (
         0.45,
         _cpu("read", ("sessioncore (aiohttp)", "redis"), ("aiohttp-session", "redis")),
     ),
+    Bar(
+        "aiohttp, Redis, read, 32 at a time: of aiohttp-session",
+        0.45,
+        _cpu("crowded", ("sessioncore (aiohttp)", "redis"), ("aiohttp-session", "redis")),
+    ),
     Bar("aiohttp, Redis, read: round trips", 1.0, _aiohttp_trips),
-    Bar("ASGI, Redis, read: of starsessions", 0.25, _cpu("read", ("sessioncore", "redis"), ("starsessions", "redis"))),
+    Bar("ASGI, Redis, read: of starsessions", 0.25, _cpu("read", OURS_IN_REDIS, STARSESSIONS)),
+    Bar("ASGI, Redis, read, 32 at a time: of starsessions", 0.25, _cpu("crowded", OURS_IN_REDIS, STARSESSIONS)),
     Bar("HTTP, memory, read: bare's server CPU as a part of ours", 0.65, _http(HTTP_MEMORY), least=True),
     Bar("HTTP, Redis, read: bare's server CPU as a part of ours", 0.45, _http(HTTP_REDIS), least=True),
     Bar("HTTP, memory, read: p99 in bare's", 2.0, lambda results: results.http_ratio("p99", HTTP_MEMORY, BARE)),

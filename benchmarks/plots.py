@@ -54,18 +54,24 @@ def _colour(name: str) -> str:
 
 
 def _overhead(results: Results) -> Figure:
+    """Dots, with the quartiles as lines: on a log scale a bar's length would mean nothing."""
     shown = [("read", "read 1 of 10 keys"), ("update", "read and write"), ("first", "first write")]
     figure, axes = plt.subplots(1, len(shown), figsize=(13, 5.5), layout="constrained", sharey=True)
     who = [one for one in results.cpu["read"] if one[1] in {"memory", "cookie", "redis"}]
     who.sort(key=lambda one: results.cpu["read"][one].median, reverse=True)
+    names = [f"{name}, {storage}" for name, storage in who]
     for axis, (workload, title) in zip(axes, shown, strict=True):
-        values = [results.cpu[workload][one].median for one in who]
-        bars = axis.barh([f"{name}, {storage}" for name, storage in who], values, color=[_colour(n) for n, _ in who])
-        axis.bar_label(bars, labels=[f" {value:.3g}" for value in values], color=INK, fontsize=9)
+        for row, (name, storage) in enumerate(who):
+            cost = results.cpu[workload][name, storage]
+            axis.hlines(row, cost.low, cost.high, color=_colour(name), linewidth=2)
+            axis.plot(cost.median, row, "o", color=_colour(name), markersize=7)
+            axis.annotate(f"{cost.median:.3g}", (cost.median, row), (8, -3), textcoords="offset points", fontsize=8)
+        axis.set_yticks(range(len(who)), names)
         axis.set_xscale("log")
         axis.set_title(title, color=INK)
         axis.set_xlabel("microseconds of CPU over bare (log)")
-        axis.margins(x=0.15)
+        axis.margins(x=0.2)
+        axis.grid(axis="y", color=INK, alpha=0.25, linewidth=0.6)
         axis.tick_params(axis="y", length=0)
     return figure
 
@@ -95,16 +101,17 @@ def _scaling(results: Results) -> Figure:
             memory.plot(list(many), [f["bytes"] / ENCODED for f in many.values()], marker="o", color=colour, label=name)
         label, style = f"{name}, {storage}", {"marker": MARKS[storage], "color": colour}
         cost.plot(list(counts), [found["read"] for found in counts.values()], label=label, **style)  # type: ignore[arg-type]
-    _dress(memory, "memory per session, in encoded bytes of its data", (0, None))
+    _dress(memory, "memory per session, in encoded bytes of its data")
+    memory.set_ylim(0, 2)
     memory.axhline(1, color=INK, linewidth=0.8, linestyle=":")
-    _dress(cost, "read of one key, microseconds of CPU over bare", (0, None))
+    _dress(cost, "read of one key, microseconds of CPU over bare")
     cost.set_yscale("log")
+    cost.set_ylim(1, 1000)
     return figure
 
 
-def _dress(axis: Axes, title: str, limits: tuple[float | None, float | None]) -> None:
+def _dress(axis: Axes, title: str) -> None:
     axis.set_xscale("log")
     axis.set_xlabel("sessions")
     axis.set_title(title, color=INK)
-    axis.set_ylim(*limits)
     axis.legend(labelcolor=INK, fontsize=9)
