@@ -6,7 +6,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from tests.installs import INSTALLS, call, install
 from tests.stores import SpyStorage
 
-from sessioncore import SessionConfig, SessionStore, StorageUnavailable
+from sessioncore import SessionConfig, SessionStore, StorageUnavailable, from_form
 from sessioncore_asgi import get_session
 
 pytestmark = pytest.mark.anyio
@@ -73,3 +73,22 @@ async def test_on_error_writes_the_answer_or_leaves_it(
     reply = await call(install(how, store, _read), "/a/b", sid=sid)
     assert (reply.status, reply.text) == (status, text)
     assert seen == [("/a/b", StorageUnavailable)]
+
+
+@pytest.mark.parametrize("first", ["session", "body"])
+@pytest.mark.parametrize("lazy", [False, True])
+async def test_an_id_in_a_form_is_found_before_and_after_the_handler_reads_the_body(
+    how: str, storage: SpyStorage, lazy: bool, first: str
+) -> None:
+    store = _store(storage, extractor=from_form("sid"))
+    sid = await _stored(store, n=1)
+
+    async def page(request: Request) -> Response:
+        body = await request.body() if first == "body" else b""
+        session = await get_session(request)
+        return PlainTextResponse(f"{session.get('n')} {(body or await request.body()).decode()}")
+
+    headers = [("content-type", "application/x-www-form-urlencoded")]
+    pieces = [b"a=1&sid=", sid[:20].encode(), sid[20:].encode()]
+    reply = await call(install(how, store, page, lazy=lazy), method="POST", headers=headers, body=pieces)
+    assert reply.text == f"1 a=1&sid={sid}"

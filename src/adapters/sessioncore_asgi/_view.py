@@ -19,6 +19,8 @@ class AsgiView(Struct, eq=False):
     _receive: Receive
     _body: bytes | None = None
     _replay: deque[Message] | None = None
+    _seen: bytearray | None = None  # of the body, up to what `form` looks at
+    _ended: bool = False
 
     @property
     def method(self) -> str:
@@ -60,7 +62,7 @@ class AsgiView(Struct, eq=False):
 
     async def form(self, name: str) -> str | None:
         """A field of the body, which the application can still read."""
-        content_type = next(iter(self.header("content-type")), "")
+        content_type = self._content_type()
         if self._scope["type"] != "http" or not is_form(content_type):
             return None
         if self._body is None:
@@ -76,16 +78,26 @@ class AsgiView(Struct, eq=False):
         """What was read for `form` comes once more, then the rest."""
         if self._replay:
             return self._replay.popleft()
-        return await self._receive()
+        message = await self._receive()
+        if self._body is None and message["type"] == "http.request" and is_form(self._content_type()):
+            self._note(message)  # where the session is loaded later, `form` comes after the application
+        return message
 
     async def _read(self) -> bytes:
         """Read until the body ends or is larger than any form that could hold an ID."""
         self._replay = deque()
-        body = b""
-        while len(body) <= MAX_FORM:
+        while not self._ended and len(self._seen or b"") <= MAX_FORM:
             message = await self._receive()
             self._replay.append(message)
-            body += message.get("body", b"")
-            if not message.get("more_body", False):
-                break
-        return body
+            self._note(message)
+        return bytes(self._seen or b"")
+
+    def _note(self, message: Message) -> None:
+        if self._seen is None:
+            self._seen = bytearray()
+        if len(self._seen) <= MAX_FORM:
+            self._seen += message.get("body", b"")
+        self._ended = not message.get("more_body", False)
+
+    def _content_type(self) -> str:
+        return next(iter(self.header("content-type")), "")
