@@ -566,3 +566,15 @@ async def test_a_view_with_the_handle_or_the_key_as_id_finds_nothing() -> None:
         await exchange.load()
         assert exchange.session.fresh
         await exchange.finish()
+
+
+async def test_a_key_that_was_removed_and_saved_can_be_mutated_anew() -> None:
+    session = await SessionStore().create({})
+    session.mutate("items", lambda items: [*items, 1], default=[])
+    await session.save()
+    del session["items"]
+    await session.save()
+    assert not session.modified
+    assert session.mutate("items", lambda items: [*items, 2], default=[]) == [2]
+    await session.save()
+    assert dict(await SessionStore(session.store.config).get_by_id(session.id)) == {"items": [2]}

@@ -13,7 +13,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType, field
 
 from sessioncore._codec import IMMUTABLE, Codec
 from sessioncore._config import SessionConfig, mint
-from sessioncore._errors import ConfigError, LifecycleError, ResponseStarted, SessionError
+from sessioncore._errors import CodecError, ConfigError, LifecycleError, ResponseStarted, SessionError
 from sessioncore._ids import handle_of
 from sessioncore._record import Record
 from sessioncore._states import ENDED, FRESH, LIVE, RELEASED, TRANSITIONS, State, Verb
@@ -285,7 +285,12 @@ class Draft(Struct, eq=False):
             value = self.codec.decode(name, encoded)
         else:
             raise KeyError(name)
-        value = function(value)
+        try:
+            value = function(value)
+        except BaseException:
+            if before is None and self.read is not None and name in self.read:
+                self._take_back(name)
+            raise
         if type(value) is Raw:  # it would pass for a value that was stored already
             raise ConfigError("msgspec.Raw cannot be stored; let the function return the value that it holds")
         if name not in self.items:
@@ -296,6 +301,16 @@ class Draft(Struct, eq=False):
         else:
             ops[name] = Update([function], encoded) if before is None else SET
         return value
+
+    def _take_back(self, name: str) -> None:
+        """After a function that failed: if it left the value half changed, be again what was read."""
+        assert self.read is not None
+        try:
+            changed = self.changed_in_place(name) is not None
+        except CodecError:
+            changed = True
+        if changed:  # else the handler may hold the object, and its later changes count
+            self.items[name] = self.codec.decode(name, self.read[name])
 
     def drop_values(self) -> None:
         """Forget every value, also those of this request: they are another owner's."""
@@ -391,6 +406,9 @@ class Draft(Struct, eq=False):
         for name in own:
             if type(self.items[name]) not in IMMUTABLE:
                 self.watch(name, record.data[name])
+        if self.read is not None:
+            for name in delta.drops:
+                self.read.pop(name, None)
         self.ops = self.wishes = None
         self.shuffled = False
         self.stored_handle, self.record, self.version = handle, record, stored.version
@@ -407,7 +425,7 @@ class Draft(Struct, eq=False):
         """The record was ended by this request; what is written from now on belongs to a new one."""
         self._advance(Verb.END)
         self._clear()
-        self.new_id = None
+        self.stored_id, self.new_id = self.new_id or self.stored_id, None  # it shows until something is written
         self.announce = False
 
     def discard(self) -> None:

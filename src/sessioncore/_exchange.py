@@ -262,6 +262,11 @@ class Exchange(Struct, eq=False):
         """Whether the response has started."""
         return self._draft.started
 
+    @property
+    def failure(self) -> SessionError | None:
+        """What a verb of the session met, where the application may have hidden it behind an error of its own."""
+        return None if self._draft.failure is None else self._draft.failure()
+
     # -- after the handler
 
     async def finish(self, *, failed: bool = False) -> None:

@@ -202,12 +202,7 @@ def test_a_refused_handshake_keeps_what_needs_no_cookie(site: Site) -> None:
 
 
 @pytest.mark.parametrize(("operation", "with_cookie"), [("all", True), ("create", False), ("replace", True)])
-def test_a_storage_that_is_down_refuses_the_handshake(
-    site: Site, operation: str, with_cookie: bool, request: pytest.FixtureRequest
-) -> None:
-    if site.adapter != "aiohttp":
-        reason = "ASGI: the extension websocket.http.response is not used yet for the core's errors"
-        request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
+def test_a_storage_that_is_down_refuses_the_handshake(site: Site, operation: str, with_cookie: bool) -> None:
     sid = site.make({"n": 1}) if with_cookie else None
     site.storage.down.add(operation)
     with pytest.raises(InvalidStatus) as caught, _talk(site, sid, query="how=write"):

@@ -77,15 +77,19 @@ class _Responder(Struct, eq=False):
     _started: bool = False
     replaced: bool = False  # our answer was sent instead of the application's
     _disconnected: bool = False
+    _denial: str | None = None  # how a handshake is answered, if the server can
 
     async def serve_websocket(self, app: ASGIApp, scope: Scope) -> None:
+        if "websocket.http.response" in (scope.get("extensions") or {}):
+            self._denial = "websocket.http.response"
         failed = True
         try:
             await app(scope, self.receive, self.send)
             failed = False
-        except Exception:
+        except Exception as error:
             failed = not self._disconnected  # applications learn by an exception that the client has left
-            raise
+            if self._denial is None or not await self.answered(error, self._denial):
+                raise
         finally:
             await self._exchange.finish(failed=failed)
 
@@ -113,13 +117,14 @@ class _Responder(Struct, eq=False):
             return self._deny(message)
         return self._send(message)
 
-    async def answered(self, error: Exception) -> bool:
+    async def answered(self, error: Exception, form: str = "http.response") -> bool:
         """Answer an error of the core that came out of the application; False if it has to go on its way."""
         if self.replaced:
             return True
-        if not isinstance(error, SessionError) or self._started:
+        ours = error if isinstance(error, SessionError) else self._exchange.failure
+        if ours is None or self._started:
             return False
-        await self.answer(error)
+        await self.answer(ours, form)
         return True
 
     async def _commit(self, message: Message, status: int) -> None:
@@ -127,8 +132,9 @@ class _Responder(Struct, eq=False):
         try:
             added = await self._exchange.commit(status)
         except SessionError as error:
-            if message["type"] == "http.response.start":
-                await self.answer(error)
+            form = self._denial if message["type"].startswith("websocket.") else "http.response"
+            if form is not None:
+                await self.answer(error, form)
             raise  # also into the application: what it meant to do after the response must not happen
         await self._send(self._revised(message, added))
 
@@ -148,12 +154,12 @@ class _Responder(Struct, eq=False):
             self._disconnected = True
         return message
 
-    async def answer(self, error: SessionError) -> None:
+    async def answer(self, error: SessionError, form: str) -> None:
         answer = self._exchange.answer(error)
         headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers]
         self._started = self.replaced = True
-        await self._send({"type": "http.response.start", "status": answer.status, "headers": headers})
-        await self._send({"type": "http.response.body", "body": answer.body})
+        await self._send({"type": f"{form}.start", "status": answer.status, "headers": headers})
+        await self._send({"type": f"{form}.body", "body": answer.body})
 
 
 async def get_session(request: Connection | Scope, *, scope_key: str = "session") -> Session:
