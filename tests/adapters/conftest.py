@@ -3,15 +3,16 @@
 import importlib
 import importlib.util
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any, Final, Protocol
 
 import pytest
 import trustme
+from aiohttp import web
 from msgspec import Struct
 from tests.adapters.browser import Address, Browser, Reply, ask, compose, until
-from tests.adapters.servers import SERVERS, Server, serve
+from tests.adapters.servers import SERVERS, Server, serve, serve_aiohttp
 from tests.stores import SpyStorage
 
 from sessioncore import SessionConfig, SessionEvent, SessionNotFound, SessionStore
@@ -154,3 +155,28 @@ def open_site(adapter: str, tls: Tls) -> Iterator[OpenSite]:
 def site(open_site: OpenSite) -> Site:
     """The application with the defaults for production, over TLS."""
     return open_site()
+
+
+# -- for an adapter's own tests
+
+
+@pytest.fixture
+def storage() -> SpyStorage:
+    """A storage to look into."""
+    return SpyStorage()
+
+
+@pytest.fixture
+def store(storage: SpyStorage) -> SessionStore:
+    """A store with the defaults for production."""
+    return SessionStore(SessionConfig(storage=storage))
+
+
+Visit = Callable[[web.Application], Browser]
+
+
+@pytest.fixture
+def visit(tls: Tls) -> Iterator[Visit]:
+    """Serve an aiohttp application of the test's own, over TLS, and return a browser for it."""
+    with ExitStack() as stack:
+        yield lambda app: Browser(stack.enter_context(serve(serve_aiohttp, app, tls)).address)

@@ -1,14 +1,15 @@
 """The table of scenarios on every adapter, over TLS, by a browser that obeys cookie rules."""
 
+import gc
 import re
 from typing import Final
 
 import pytest
-from tests.adapters.browser import Browser, Reply
+from tests.adapters.browser import Browser, Reply, until
 from tests.adapters.conftest import OpenSite, Site
 from tests.adapters.scenarios import ANY, SCENARIOS, Scenario, Step
 
-from sessioncore import RequestView, SessionConfig, SessionStore, from_cookie
+from sessioncore import RequestView, Session, SessionConfig, SessionStore, from_cookie
 
 _SET: Final = re.compile(
     r"__Host-session_id=[A-Za-z0-9_-]{43}; Max-Age=(86400|86399); Path=/; HttpOnly; Secure; SameSite=Lax"
@@ -153,3 +154,24 @@ def test_a_skipped_request_has_no_session(open_site: OpenSite) -> None:
     assert site.raw("/counter").status == 500
     assert site.raw("/peek").status == 200
     assert site.raw("/mutate").text == "1"
+
+
+def test_requests_leave_nothing_for_the_garbage_collector(site: Site) -> None:
+    browser = site.browser()
+    browser.get("/counter")
+    gc.collect()
+    gc.disable()
+    try:
+        # No exceptions here: a traceback holds the frames that hold the exception, in every framework.
+        for path in ("/counter", "/read", "/peek", "/stream", "/file", "/login", "/regenerate", "/logout"):
+            for _ in range(20):
+                browser.get(path)
+        site.calls()
+        until(lambda: _sessions() <= 1)
+        assert _sessions() <= 1
+    finally:
+        gc.enable()
+
+
+def _sessions() -> int:
+    return sum(type(thing) is Session for thing in gc.get_objects())

@@ -9,10 +9,11 @@ sent and what an error becomes is decided in the core.
 
 import http.client
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from typing import Final
 
 from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
 from msgspec import Struct
 from multidict import CIMultiDict
 
@@ -30,6 +31,9 @@ class _Turn(Struct, eq=False):
     exchange: Exchange
     added: list[tuple[str, str]] | None = None  # committed: what the response has to say
     over: bool = False  # the response that goes out is not ours to change, or has been changed
+
+    def __repr__(self) -> str:
+        return "<Turn>"  # the headers hold the ID
 
 
 _Turns = dict[tuple[str, SessionStore], _Turn]
@@ -49,9 +53,7 @@ class _Sessions:
         self._signalled = signalled  # `prepare` below is called for every response
         self._warned = False
 
-    async def __call__(
-        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-    ) -> web.StreamResponse:
+    async def __call__(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Serve one request."""
         turns = request.get(_TURNS)
         if turns is None:
@@ -194,9 +196,7 @@ def setup(app: web.Application, store: SessionStore, *, scope_key: str = "sessio
     app.on_response_prepare.append(sessions.prepare)
 
 
-def session_middleware(
-    store: SessionStore, *, scope_key: str = "session"
-) -> Callable[[web.Request, Callable[[web.Request], Awaitable[web.StreamResponse]]], Awaitable[web.StreamResponse]]:
+def session_middleware(store: SessionStore, *, scope_key: str = "session") -> Middleware:
     """Return the middleware alone: for handlers that return or raise their response. Prefer `setup`.
 
     Opening and closing the storage is yours, and a response that a handler prepares

@@ -1,0 +1,185 @@
+"""Setting sessions up in aiohttp: the middleware alone, the storage's life, handlers that are cancelled."""
+
+import asyncio
+import itertools
+import logging
+import socket
+import ssl
+import threading
+
+import pytest
+from aiohttp import web
+from tests.adapters.browser import PATIENCE, Browser, ask, compose, until
+from tests.adapters.conftest import Tls, Visit
+from tests.adapters.servers import serve, serve_aiohttp
+from tests.stores import SpyStorage
+
+from sessioncore import ConfigError, SessionNotLoaded, SessionStore
+from sessioncore_aiohttp import get_session, session_middleware, setup
+
+
+async def count(request: web.Request) -> web.Response:
+    session = await get_session(request)
+    session["n"] = session.get("n", 0) + 1
+    return web.Response(text=str(session["n"]))
+
+
+def test_the_middleware_alone_serves_responses_that_are_returned_or_raised(store: SessionStore, visit: Visit) -> None:
+    async def redirect(request: web.Request) -> web.Response:
+        await (await get_session(request)).login("ada")
+        raise web.HTTPFound("/count")
+
+    async def meddle(request: web.Request) -> web.Response:
+        response = await count(request)
+        response.set_cookie("__Host-session_id", "mine", secure=True)
+        response.set_cookie("theme", "dark")
+        return response
+
+    app = web.Application(middlewares=[session_middleware(store)])
+    app.router.add_get("/count", count)
+    app.router.add_get("/redirect", redirect)
+    app.router.add_get("/meddle", meddle)
+    browser = visit(app)
+    assert len(browser.get("/count").set_cookies) == 1
+    moved = browser.get("/redirect")
+    assert (moved.status, len(moved.set_cookies), moved.one("vary")) == (302, 1, "Cookie")
+    assert browser.get("/meddle").text == "2"
+    assert browser.get("/count").text == "3"
+    assert browser.cookies["theme"] == "dark"
+
+
+def test_the_middleware_alone_tells_of_errors(store: SessionStore, storage: SpyStorage, visit: Visit) -> None:
+    app = web.Application(middlewares=[session_middleware(store)])
+    app.router.add_get("/count", count)
+    browser = visit(app)
+    storage.down.add("create")
+    reply = browser.get("/count")
+    assert (reply.status, reply.text, reply.set_cookies) == (503, "Service Unavailable", [])
+
+
+def test_the_middleware_alone_stores_no_session_that_the_client_cannot_learn(
+    store: SessionStore, storage: SpyStorage, visit: Visit, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def stream(request: web.Request) -> web.StreamResponse:
+        await count(request)
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b"x")
+        return response
+
+    app = web.Application(middlewares=[session_middleware(store)])
+    app.router.add_get("/count", count)
+    app.router.add_get("/stream", stream)
+    browser = visit(app)
+    with caplog.at_level(logging.WARNING, "sessioncore"):
+        for _ in range(2):
+            assert browser.get("/stream").set_cookies == []
+        until(lambda: bool(caplog.records))
+    assert len(storage.inner) == 0
+    (warning,) = [record.message for record in caplog.records if record.name == "sessioncore"]  # once
+    assert "use setup(app, store)" in warning
+    browser.get("/count")
+    browser.get("/stream")
+    until(lambda: storage.calls[-1] == "replace")
+    assert browser.get("/count").text == "3"  # what needs no cookie is stored
+
+
+def test_get_session_says_what_is_missing(visit: Visit) -> None:
+    said: list[str] = []
+
+    async def lost(request: web.Request) -> web.Response:
+        for scope_key in ("session", "admin"):
+            try:
+                await get_session(request, scope_key=scope_key)
+            except SessionNotLoaded as exc:
+                said.append(str(exc))
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_get("/", lost)
+    visit(app).get("/")
+    assert [("setup(app, store)" in text, "admin" in text) for text in said] == [(True, False), (True, True)]
+
+
+def test_a_second_store_needs_a_name(store: SessionStore) -> None:
+    app = web.Application()
+    setup(app, store)
+    with pytest.raises(ConfigError, match="scope_key='session'"):
+        setup(app, SessionStore())
+    setup(app, SessionStore(), scope_key="admin")
+
+
+def test_the_storage_opens_and_closes_with_the_application(store: SessionStore, storage: SpyStorage, tls: Tls) -> None:
+    app = web.Application()
+    setup(app, store)
+    app.router.add_get("/count", count)
+    with serve(serve_aiohttp, app, tls) as server:
+        assert Browser(server.address).get("/count").text == "1"
+    assert storage.calls == ["open", "create", "aclose"]
+
+
+def test_a_storage_that_cannot_open_keeps_the_application_from_starting(
+    store: SessionStore, storage: SpyStorage
+) -> None:
+    storage.down.add("open")
+    app = web.Application()
+    setup(app, store)
+    with pytest.raises(AssertionError, match="StorageUnavailable"), serve(serve_aiohttp, app):
+        pass
+
+
+def test_handlers_that_are_cancelled_with_their_client_leave_nothing_half_done(
+    store: SessionStore, storage: SpyStorage, tls: Tls
+) -> None:
+    """With handler_cancellation, a client that leaves cancels its handler wherever it waits."""
+    reached = threading.Event()
+
+    async def hang() -> None:
+        reached.set()
+        await asyncio.sleep(0.02)
+
+    async def slow(request: web.Request) -> web.Response:
+        session = await get_session(request)
+        session["a"] = session["b"] = session["a"] + 1
+        await session.login("ada")
+        return web.Response()
+
+    app = web.Application()
+    setup(app, store)
+    app.router.add_get("/", slow)
+
+    async def run(app: web.Application, sock: socket.socket, tls: ssl.SSLContext | None, over: asyncio.Event) -> None:
+        runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=2)
+        await runner.setup()
+        await web.SockSite(runner, sock, ssl_context=tls).start()
+        await over.wait()
+        await runner.cleanup()
+
+    async def make() -> str:
+        return (await store.create({"a": 1, "b": 1})).id
+
+    with serve(run, app, tls) as server:
+        for number, (operation, when) in enumerate(
+            itertools.product(("load", "move"), (storage.before, storage.after))
+        ):
+            sid = server.run(make)
+            when[operation] = hang
+            reached.clear()
+            with server.address.connect() as sock:
+                sock.sendall(compose("GET", "/", [("Cookie", f"__Host-session_id={sid}")]))
+                reached.wait(PATIENCE)
+            _calm(server)
+            assert len(storage.inner) == number + 1  # neither lost nor doubled
+        assert (
+            ask(server.address, compose("GET", "/", [("Cookie", f"__Host-session_id={server.run(make)}")])).status
+            == 200
+        )
+
+
+def _calm(server: Server) -> None:
+    """Wait until no request is running."""
+
+    async def tasks() -> int:
+        return len(asyncio.all_tasks())
+
+    until(lambda: server.run(tasks) <= 2)
