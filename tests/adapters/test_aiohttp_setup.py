@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 from tests.adapters.browser import PATIENCE, Browser, ask, compose, until
 from tests.adapters.conftest import Tls, Visit
-from tests.adapters.servers import serve, serve_aiohttp
+from tests.adapters.servers import Server, serve, serve_aiohttp
 from tests.stores import SpyStorage
 
 from sessioncore import ConfigError, SessionNotLoaded, SessionStore
