@@ -834,3 +834,52 @@ async def test_a_generator_that_gives_no_id_is_a_configuration_error_and_nothing
     assert "id_generator" in str(reply.error)
     assert site.storage.calls == []
     assert len(str(bad)) < 6 or str(bad) not in str(reply.error)
+
+
+async def test_save_on_server_error_keeps_what_needs_no_header_where_no_response_came() -> None:
+    for keeps in (True, False):
+        site = Site(save_on_server_error=keeps)
+        sid = await site.make()
+        exchange = site.store.exchange(cookie(sid))
+        await exchange.load()
+        exchange.session["n"] = 9
+        await exchange.finish(failed=True)
+        assert (await site.store.get_by_id(sid))["n"] == (9 if keeps else 1)
+        stranger = exchange_of(site)
+        await stranger.load()
+        stranger.session["n"] = 1
+        await stranger.finish(failed=True)
+        assert len(site.storage.inner) == 1
+
+
+async def test_an_answer_after_the_session_was_released_tells_the_client_nothing_new() -> None:
+    site = Site()
+    sid = await site.make()
+    exchange = site.store.exchange(cookie(sid))
+    await exchange.load()
+    exchange.session.release()
+    with pytest.raises(SessionReleased) as caught:
+        exchange.session["n"] = 2
+    answer = exchange.answer(caught.value)
+    assert (answer.status, "set-cookie" in dict(answer.headers)) == (500, False)
+    await exchange.finish(failed=True)
+    assert (await site.store.get_by_id(sid))["n"] == 1
+
+
+async def test_a_refused_login_whose_session_is_ended_meanwhile_leaves_nothing() -> None:
+    site = Site(max_sessions_per_owner=1, on_owner_limit="refuse", absolute_timeout=None)
+    older = SessionStore(SessionConfig(storage=site.storage.inner, clock=lambda: 1.0, absolute_timeout=None))
+    sid = await site.make()
+
+    async def somebody_was_first() -> None:
+        await older.create(owner="ada")
+        site.storage.before["move"] = everything_ends
+
+    async def everything_ends() -> None:
+        await older.reset()
+
+    site.storage.before["move"] = somebody_was_first
+    reply = await site.visit(cookie(sid), login)
+    assert isinstance(reply.error, OwnerLimitReached)
+    assert reply.all("set-cookie") == []
+    assert len(site.storage.inner) == 0

@@ -437,6 +437,54 @@ async def test_mutate_that_raises_changes_nothing() -> None:
     assert session["n"] == 1
 
 
+async def test_mutate_that_raises_halfway_takes_back_what_it_did_and_nothing_else() -> None:
+    def fail(items: list[Any]) -> list[Any]:
+        items.append("half")
+        raise ZeroDivisionError
+
+    def spoil(items: list[Any]) -> list[Any]:
+        items.append(object())
+        raise ZeroDivisionError
+
+    house = House()
+    session = await house.session()
+    session.update(items=[1], own=[2])
+    session = await house.after(session)
+    held = session["own"]
+    for function in (fail, spoil):
+        with pytest.raises(ZeroDivisionError):
+            session.mutate("items", function)
+        assert session["items"] == [1]
+    with pytest.raises(ZeroDivisionError):
+        session.mutate("own", lambda own: own[0] // 0)
+    assert not session.modified
+    held.append(3)  # the handler's own object still counts
+    session["n"] = 1
+    assert dict(await house.after(session)) == {"items": [1], "own": [2, 3], "n": 1}
+
+
+async def test_mutate_after_a_plain_write_or_a_change_in_place_adds_to_it() -> None:
+    house = House()
+    session = await house.session()
+    session.update(items=[1], n=1)
+    session = await house.after(session)
+    session["items"].append(2)
+    assert session.mutate("items", lambda items: [*items, 3]) == [1, 2, 3]
+    session["n"] = 5
+    assert session.mutate("n", lambda n: n * 2) == 10
+    assert session.mutate("n", lambda n: n + 1) == 11
+    assert dict(await house.after(session)) == {"items": [1, 2, 3], "n": 11}
+
+
+async def test_nothing_inside_a_session_shows_its_id_in_a_traceback() -> None:
+    house = House()
+    session = await house.session()
+    session["n"] = "canary"
+    session = await house.after(session)
+    inside: list[Any] = [session._draft, session._keeper]  # pyright: ignore[reportPrivateUsage]  # as a traceback shows them
+    assert not any(text in repr(inside) for text in (session.id, "canary"))
+
+
 async def test_a_value_of_another_type_is_corrupt_for_its_typed_key_and_readable_by_name() -> None:
     house = House()
     session = await house.session()

@@ -582,3 +582,16 @@ async def test_text_that_no_database_holds_is_kept_in_values_and_refused_in_keys
     assert (await house.store.get_by_id(session.id))["n"] == "\ud800\0"
     with pytest.raises(CodecError, match="surrogate"):
         await house.store.create({"\ud800": 1})
+
+
+async def test_a_storage_that_finds_itself_misconfigured_says_so() -> None:
+    house = House()
+    sid = await _stored(house)
+
+    async def complain() -> None:
+        raise ConfigError("this storage needs another setting")
+
+    house.storage.before["load"] = complain
+    with pytest.raises(ConfigError, match="another setting"):
+        await house.store.get_by_id(sid)
+    assert house.events == []

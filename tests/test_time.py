@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.stores import SpyStorage
-from tests.views import Visitor
+from tests.views import PlainView, Visitor
 
 from sessioncore import (
     MemoryStorage,
@@ -518,3 +518,25 @@ async def test_memory_storage_and_config_take_a_clock_each() -> None:
     clock.advance(1801)
     with pytest.raises(SessionNotFound):
         await store.get_by_id(session.id)
+
+
+async def test_a_stale_session_that_meets_its_deadline_during_the_request_is_not_renewed() -> None:
+    clock = ManualClock()
+    house = House(clock, SpyStorage(lambda: 0.0), absolute_timeout=timedelta(hours=1))
+    visitor = await house.begin()
+    clock.advance(3000)
+    exchange = await visitor.arrive()
+    clock.advance(600)
+    assert await visitor.leave(exchange) == []
+    assert house.storage.calls == ["load"]
+
+
+async def test_the_store_pattern_renews_for_a_caller_who_only_reads() -> None:
+    house = House()
+    visitor = await house.begin()
+    for _ in range(3):
+        house.clock.advance(1700)
+        session = await house.store.get(PlainView([f"__Host-session_id={visitor.sid}".encode()]))
+        assert session["n"] == 1
+        session.release()
+    assert house.kinds() == ["renewed"] * 3
