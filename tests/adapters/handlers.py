@@ -181,6 +181,19 @@ async def _use(asked: Asked) -> None:
         session["x"] = object()
 
 
+async def hidden(asked: Asked) -> Said:
+    """A storage failure that the application hides behind an error of its own, or `?how=answer`: behind a 500."""
+    try:
+        session = await asked.session()
+        session["n"] = session.get("n", 0) + 1
+        await session.save()
+    except SessionError as exc:
+        if asked.query("how") == "answer":
+            return Said(b"something went wrong", 500)
+        raise Boom("something went wrong") from exc
+    return Said(b"ok")
+
+
 _HEADERS: Mapping[str, list[tuple[str, str]]] = {
     "public": [("Cache-Control", "public, max-age=60")],
     "private": [("Cache-Control", "private, max-age=60")],
@@ -298,7 +311,7 @@ PAGES: Mapping[str, Callable[[Asked], Awaitable[Said]]] = {
     "id": identify, "access": access, "login": login, "redirect-login": redirect_login, "logout": logout,
     "destroy": destroy, "regenerate": regenerate, "boom": boom, "status": status, "vary": vary, "stream": stream,
     "late-first-write": late_first_write, "late-destroy": late_destroy, "late-boom": late_boom, "file": file,
-    "form": form, "upload": upload, "both": both, "slow": slow, "share": read,
+    "hidden": hidden, "form": form, "upload": upload, "both": both, "slow": slow, "share": read,
 }  # fmt: skip
 
 

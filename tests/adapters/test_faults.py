@@ -42,6 +42,14 @@ def test_a_storage_that_is_down_is_no_anonymous_visitor(site: Site, path: str) -
     assert site.raw("/read", _with(sid)).text == '{"n":1}'
 
 
+@pytest.mark.parametrize("path", ["/hidden", "/hidden?how=answer"])
+@pytest.mark.parametrize("operation", ["all", "load", "replace"])
+def test_a_failure_that_the_application_hides_behind_a_500_is_told(site: Site, path: str, operation: str) -> None:
+    sid = site.make({"n": 1})
+    site.storage.down.add(operation)
+    _unavailable(site.raw(path, _with(sid)))
+
+
 def test_a_page_that_needs_no_session_needs_no_storage(site: Site) -> None:
     sid = site.make({"n": 1})
     site.storage.down.add("all")

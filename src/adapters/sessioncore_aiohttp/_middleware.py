@@ -74,13 +74,15 @@ class _Sessions:
             if instead is None:
                 raise
             return instead
-        except SessionError as error:
-            if turn.over or request.writer.output_size > 0:
+        except Exception as error:
+            ours = error if isinstance(error, SessionError) else exchange.failure
+            if ours is None or turn.over or request.writer.output_size > 0:
                 raise
-            return _answer(turn, error)
+            return _answer(turn, ours)
         finally:
-            # A client that leaves a stream or a WebSocket ends it; handlers learn that by an exception.
-            await exchange.finish(failed=failed and not _has_left(request))
+            if not exchange.over():
+                # A client that leaves a stream or a WebSocket ends it; handlers learn that by an exception.
+                await exchange.finish(failed=failed and not _has_left(request))
             turn.over = turn.over or turn.added is None
 
     async def _close(self, turn: _Turn, response: web.StreamResponse) -> web.Response | None:
