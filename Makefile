@@ -24,7 +24,6 @@ servers:
 test: .venv/ready servers     ## run every test, with coverage
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest $(ARGS)
-	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
 check: .venv/ready     ## lint, format, types, import arrows
