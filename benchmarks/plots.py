@@ -78,7 +78,9 @@ def _overhead(results: Results) -> Figure:
 
 def _http(results: Results) -> Figure:
     cases = list(reversed(results.http))
-    names = [f"{server}: {name.strip('_').replace('_', ' ')}, {storage}" for server, name, storage in cases]
+    names = [
+        f"{server}: {name.strip('_').replace('_', ' ').partition(':')[0]}, {storage}" for server, name, storage in cases
+    ]
     colours = [FLOOR if "floor" in c[1] or "bare" in c[1] else _colour(c[1]) for c in cases]
     figure, (rate, tail) = plt.subplots(1, 2, figsize=(13, 0.34 * len(cases) + 1.4), layout="constrained", sharey=True)
     for axis, field, title in ((rate, "per_second", "requests per second"), (tail, "p99", "p99, milliseconds")):

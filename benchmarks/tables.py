@@ -45,7 +45,7 @@ def _number(value: float) -> str:
 def _machine() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     model = next((line.partition(":")[2].strip() for line in lines if "model name" in line), platform.processor())
-    servers = [_first_line("redis-server", "--version"), _first_line("psql", "--version").replace("psql ", "")]
+    servers = [_first_line("redis-server", "--version"), _first_line("psql", "--version").removeprefix("psql ")]
     versions = ", ".join(f"{name} {version}" for name in PACKAGES if (version := _version(name)))
     return (
         f"Machine: {model}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the end of the run; "
@@ -59,7 +59,7 @@ def _first_line(*command: str) -> str:
         text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):
         return ""
-    return text.splitlines()[0].partition(" sha=")[0].partition(" (")[0]
+    return text.splitlines()[0].partition(" sha=")[0].partition(" (Debian")[0]
 
 
 def _version(name: str) -> str:
