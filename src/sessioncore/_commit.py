@@ -52,28 +52,37 @@ class Committer:
             OwnerLimitReached: the owner may have no further session; nothing was written.
             StorageUnavailable: the outcome is unknown.
         """
-        delta = draft.delta()
-        state = draft.state
-        if delta is None:
-            step = decide(state, changed=False, rotated=False, renewal_due=draft.renew)
-        else:
-            changed = delta.changes if state is LIVE else delta.writes
-            step = decide(state, changed=changed, rotated=delta.wishes.rotate, renewal_due=draft.renew)
-        if step is TOUCH:
-            await self._touch(draft)
-        elif delta is not None and step is not NOTHING:
-            if self._config.max_sessions_per_owner is not None and delta.wishes.owner is not UNSET:
-                await self._store_within_limit(draft, delta, step)
-            elif step is CREATE:
-                await self._create(draft, delta)
+        if draft.saving is not None:
+            await _turn(draft)
+        waiting: list[anyio.Event] = []
+        draft.saving = waiting
+        try:
+            delta = draft.delta()
+            state = draft.state
+            if delta is None:
+                step = decide(state, changed=False, rotated=False, renewal_due=draft.renew)
             else:
-                await self._write(draft, delta, step)
+                changed = delta.changes if state is LIVE else delta.writes
+                step = decide(state, changed=changed, rotated=delta.wishes.rotate, renewal_due=draft.renew)
+            if step is TOUCH:
+                await self._touch(draft)
+            elif delta is not None and step is not NOTHING:
+                draft.take()
+                if self._config.max_sessions_per_owner is not None and delta.wishes.owner is not UNSET:
+                    await self._store_within_limit(draft, delta, step)
+                elif step is CREATE:
+                    await self._create(draft, delta)
+                else:
+                    await self._write(draft, delta, step)
+        finally:
+            _done(draft, waiting)
         if explicit and draft.state is GONE:
             raise _gone()
 
     async def create(self, draft: Draft) -> None:
         """Store a fresh draft, also an empty one."""
         delta = draft.delta() or Delta({}, [], {}, {}, NO_WISHES)
+        draft.take()
         await self._store_within_limit(draft, delta, CREATE)
 
     async def _store_within_limit(self, draft: Draft, delta: Delta, step: Step) -> None:
@@ -90,13 +99,20 @@ class Committer:
 
     async def end(self, draft: Draft) -> None:
         """Delete the record behind the draft, if there is one; then clear the draft."""
-        if draft.state is LIVE:
-            key, handle, owner = draft.key, draft.handle, draft.record.owner if draft.record else None
-            await self._calls.run("delete", self._config.storage.delete(key))
-            draft.end()
-            self._events.send(EventKind.DESTROYED, handle, owner)
-        else:
-            draft.end()
+        if draft.saving is not None:
+            await _turn(draft)
+        waiting: list[anyio.Event] = []
+        draft.saving = waiting
+        try:
+            if draft.state is LIVE:
+                key, handle, owner = draft.key, draft.handle, draft.record.owner if draft.record else None
+                await self._calls.run("delete", self._config.storage.delete(key))
+                draft.end()
+                self._events.send(EventKind.DESTROYED, handle, owner)
+            else:
+                draft.end()
+        finally:
+            _done(draft, waiting)
 
     async def _touch(self, draft: Draft) -> None:
         """Renew the idle clock. Nothing that the handler stored depends on it, so a failure is told, not raised."""
@@ -124,11 +140,12 @@ class Committer:
         data = seal_record(record, config.max_size)
         owner = None if record.owner is None else config.key_prefix + record.owner
         for _ in range(TRIES_FOR_AN_ID):
-            handle = handle_of(draft.new_id or draft.mint_id())
+            session_id = draft.new_id or draft.mint_id()
+            handle = handle_of(session_id)
             call = config.storage.create(config.key_prefix + handle, data, ttl, owner=owner)
             version = await (call if self._calls.immediate else self._calls.run("create", call))
             if version is not None:
-                draft.settle(handle, delta, Write(record, data, ttl, version), merged=False)
+                draft.settle(session_id, handle, delta, Write(record, data, ttl, version), merged=False)
                 self._events.send(EventKind.CREATED, handle, record.owner)
                 return
             draft.new_id = None  # taken: never touch what is there, it may be a stranger's
@@ -139,6 +156,7 @@ class Committer:
         config = self._config
         base, version = draft.record, draft.version
         conflicts = collisions = 0
+        new_id = draft.id if step is MOVE else None
         give_up_at = 0.0  # counts from the first conflict: looking at the clock costs more than storing in memory
         while True:
             assert base is not None
@@ -151,14 +169,14 @@ class Committer:
                 return
             try:
                 write = Write(record, seal_record(record, config.max_size), ttl, version)
-                answer = await self._send(draft, write, step)
+                answer = await self._send(draft, write, new_id)
             except StorageUnavailable:
                 raise
             except StorageError:
                 collisions += 1  # of a move: perhaps the new key is taken; never touch what is there
                 if step is not MOVE or collisions == TRIES_FOR_AN_ID:
                     raise
-                draft.mint_id()
+                new_id = draft.mint_id()
                 continue
             if answer is None:
                 self._lose(draft)
@@ -173,19 +191,21 @@ class Committer:
         if conflicts:
             self._events.send(EventKind.CONFLICT, draft.handle, record.owner, str(conflicts))
         old = draft.handle
-        handle = old if step is REPLACE else handle_of(draft.id)
-        draft.settle(handle, delta, Write(record, b"", ttl, answer), merged=conflicts > 0)
+        handle = old if new_id is None else handle_of(new_id)
+        draft.settle(new_id, handle, delta, Write(record, b"", ttl, answer), merged=conflicts > 0)
         draft.renewed = True
         if step is MOVE:
             self._events.send(EventKind.REGENERATED, handle, record.owner, f"was {old}")
 
-    def _send(self, draft: Draft, write: Write, step: Step) -> Awaitable[int | Stored | None]:
+    def _send(self, draft: Draft, write: Write, new_id: str | None) -> Awaitable[int | Stored | None]:
         owner = None if write.record.owner is None else self._config.key_prefix + write.record.owner
         storage, version = self._config.storage, write.version
-        if step is REPLACE:
+        if new_id is None:
+            step = REPLACE
             call = storage.replace(draft.key, write.data, write.ttl, version=version, owner=owner)
         else:
-            new_key = self._config.key_prefix + handle_of(draft.id)
+            step = MOVE
+            new_key = self._config.key_prefix + handle_of(new_id)
             call = storage.move(draft.key, new_key, write.data, write.ttl, version=version, owner=owner)
         return call if self._calls.immediate else self._calls.run(step.value, call)
 
@@ -199,9 +219,7 @@ class Committer:
         now = config.clock()
         ttl = max(time_left(config, record.created_at, record.idle or config.idle_seconds, now), 0.001)
         write = Write(record, seal_record(record, config.max_size), ttl, draft.version)
-        step = REPLACE if draft.stored_id == session_id else MOVE
-        draft.new_id = None if step is REPLACE else session_id
-        answer = await self._send(draft, write, step)
+        answer = await self._send(draft, write, None if draft.stored_id == session_id else session_id)
         if not isinstance(answer, int):
             draft.lost()
             return
@@ -221,6 +239,22 @@ class Committer:
     def _lose(self, draft: Draft) -> None:
         self._events.send(EventKind.GONE, draft.handle, draft.record.owner if draft.record else None)
         draft.lost()
+
+
+async def _turn(draft: Draft) -> None:
+    """Wait until no other task of the request is storing or ending this session."""
+    while draft.saving is not None:
+        done = anyio.Event()
+        draft.saving.append(done)
+        await done.wait()
+
+
+def _done(draft: Draft, waiting: list[anyio.Event]) -> None:
+    if draft.taken is not None:
+        draft.give_back()
+    draft.saving = None
+    for event in waiting:
+        event.set()
 
 
 def _gone() -> SessionGone:

@@ -104,6 +104,8 @@ class Draft(Struct, eq=False):
     defaults: dict[str, tuple[Any, Raw]] | None = None  # handed out by typed keys, not stored yet
     shuffled: bool = False  # the journal alone no longer tells in which order the keys were set
     wishes: Wishes | None = None
+    taken: "tuple[dict[str, str | Update] | None, Wishes | None, bool] | None" = None  # on its way into the storage
+    saving: list[Any] | None = None  # a commit is under way, and these events wait for its end
     blocked: Callable[[], SessionError] | None = None
     failure: Callable[[], SessionError] | None = None  # what a verb met; frameworks turn it into a 500 of their own
     busy: bool = False  # the response has to look here: it was used, or its idle clock is to be renewed
@@ -385,13 +387,50 @@ class Draft(Struct, eq=False):
             return None
         return Delta(puts, drops, updates, results, wishes, list(self.items) if self.shuffled else None)
 
-    def settle(self, handle: str, delta: Delta, stored: Write, *, merged: bool) -> None:
-        """Take the record that was just stored as the new base."""
+    def take(self) -> None:
+        """Set aside what is being stored: what other tasks change meanwhile is for the next commit."""
+        self.taken = self.ops, self.wishes, self.shuffled
+        self.ops = self.wishes = None
+        self.shuffled = False
+
+    def give_back(self) -> None:
+        """After a commit that failed: what was set aside is pending again, below what came later."""
+        assert self.taken is not None
+        (ops, wishes, shuffled), self.taken = self.taken, None
+        if self.state is RELEASED:
+            return
+        merged = ops or {}
+        for name, op in (self.ops or {}).items():
+            before = merged.get(name)
+            if isinstance(op, Update) and isinstance(before, Update):
+                before.functions.extend(op.functions)
+            else:
+                merged[name] = SET if isinstance(op, Update) and before is not None else op
+        self.ops = merged or None
+        self.shuffled = self.shuffled or shuffled
+        later, self.wishes = self.wishes, wishes
+        if wishes is None or later is None:
+            self.wishes = wishes or later
+            return
+        wishes.rotate, wishes.login = wishes.rotate or later.rotate, wishes.login or later.login
+        wishes.cleared = wishes.cleared or later.cleared
+        if later.owner is not UNSET:
+            wishes.owner, wishes.details = later.owner, later.details
+        if later.idle is not UNSET:
+            wishes.idle = later.idle
+
+    def settle(self, session_id: str | None, handle: str, delta: Delta, stored: Write, *, merged: bool) -> None:
+        """Take the record that was just stored as the new base; `session_id` if it is a new one."""
+        self.taken = None
+        if self.state is RELEASED:
+            return
         if self.state is not LIVE:
             self._advance(Verb.STORED)
         record = stored.record
-        if self.new_id is not None:
-            self.stored_id, self.new_id, self.announce = self.new_id, None, True
+        if session_id is not None:
+            self.stored_id, self.announce = session_id, True
+            if self.new_id == session_id:  # else it is of a rotation that came meanwhile
+                self.new_id = None
         own: Iterable[str] = delta.puts
         if delta.results:
             own = {**delta.puts, **delta.results}
@@ -402,21 +441,45 @@ class Draft(Struct, eq=False):
                 for name, raw in record.data.items()
                 if name in delta.puts or (name in self.items and read.get(name) == raw)
             }
-            self.items = {name: self.items[name] if name in own else raw for name, raw in record.data.items()}
+            self._merge(record, own)
         for name in own:
-            if type(self.items[name]) not in IMMUTABLE:
+            if name in self.items and type(self.items[name]) not in IMMUTABLE:
                 self.watch(name, record.data[name])
         if self.read is not None:
             for name in delta.drops:
                 self.read.pop(name, None)
-        self.ops = self.wishes = None
-        self.shuffled = False
         self.stored_handle, self.record, self.version = handle, record, stored.version
         self.ttl, self.loaded_at = stored.ttl, record.written_at
         self.renew = False
 
+    def _merge(self, record: Record, own: Iterable[str]) -> None:
+        """Take over what others stored; not where this request's value is the one stored, or newer still."""
+        later = self.ops or {}
+        items = {
+            name: self.items[name] if name in own and name not in later else raw
+            for name, raw in record.data.items()
+            if later.get(name) is not DROP
+        }
+        self.items, mine = items, self.items
+        for name, op in list(later.items()):
+            if not isinstance(op, Update):
+                if op is SET:
+                    items[name] = mine[name]
+                continue
+            raw = record.data.get(name, op.default)
+            if raw is None:  # deleted by the other request: as if that had come after this update
+                del later[name]
+                continue
+            value = self.codec.decode(name, raw)
+            for function in op.functions:
+                value = function(value)
+            items[name] = value
+
     def lost(self) -> None:
         """The record is gone: drop the changes, and store nothing more."""
+        if self.state is RELEASED:
+            self.taken = None
+            return
         self._advance(Verb.LOST)
         self._clear()
         self.new_id = None
@@ -435,7 +498,7 @@ class Draft(Struct, eq=False):
             self.new_id = None
         else:
             self.items = {}
-        self.read = self.ops = self.wishes = self.defaults = None
+        self.read = self.ops = self.wishes = self.defaults = self.taken = None
         self.shuffled = False
 
     def release(self, reason: Callable[[], SessionError]) -> None:
@@ -447,7 +510,7 @@ class Draft(Struct, eq=False):
 
     def _clear(self) -> None:
         self.items = {}
-        self.read = self.ops = self.wishes = self.record = self.defaults = None
+        self.read = self.ops = self.wishes = self.record = self.defaults = self.taken = None
 
 
 def time_left(config: SessionConfig, created_at: float, idle: float, now: float) -> float:

@@ -177,6 +177,7 @@ class Exchange(Struct, eq=False):
             and not (draft.renew or draft.renewed or draft.announce)
             and draft.state is not ENDED
             and draft.failure is None
+            and draft.saving is None
             and not self._closed
         ):
             self._closed = draft.started = True
@@ -295,7 +296,7 @@ class Exchange(Struct, eq=False):
         draft = self._draft
         if draft.busy:
             late = draft.ops is not None or draft.read is not None or draft.defaults is not None
-            if late and draft.state is LIVE:
+            if (late or draft.saving is not None) and draft.state is LIVE:
                 return False
             draft.state, draft.open, draft.ops = RELEASED, False, None
         draft.blocked = released
