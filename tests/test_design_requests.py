@@ -1,12 +1,29 @@
 """One request as a user sees it, in every way to install the middleware: stated once, true in all of them."""
 
+import contextlib
+
 import pytest
+from anyio.lowlevel import checkpoint
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from tests.installs import INSTALLS, call, install
 from tests.stores import SpyStorage
 
-from sessioncore import SessionConfig, SessionStore, StorageUnavailable, from_form
+from sessioncore import (
+    Extractor,
+    RequestView,
+    SessionConfig,
+    SessionError,
+    SessionStore,
+    Source,
+    StorageUnavailable,
+    chain,
+    from_cookie,
+    from_form,
+    from_header,
+    from_param,
+    from_query,
+)
 from sessioncore_asgi import get_session
 
 pytestmark = pytest.mark.anyio
@@ -92,3 +109,128 @@ async def test_an_id_in_a_form_is_found_before_and_after_the_handler_reads_the_b
     pieces = [b"a=1&sid=", sid[:20].encode(), sid[20:].encode()]
     reply = await call(install(how, store, page, lazy=lazy), method="POST", headers=headers, body=pieces)
     assert reply.text == f"1 a=1&sid={sid}"
+
+
+async def _refused_login(request: Request) -> Response:
+    session = await get_session(request)
+    await session.login("ada")
+    if "save" in request.query_params:
+        await session.save()
+    return PlainTextResponse("welcome")
+
+
+@pytest.mark.parametrize("query", ["", "save"])
+async def test_a_login_over_the_limit_is_answered_409_with_no_cookie(how: str, storage: SpyStorage, query: str) -> None:
+    store = _store(storage, max_sessions_per_owner=1, on_owner_limit="refuse")
+    await store.create({}, owner="ada")
+    reply = await call(install(how, store, _refused_login), query=query)
+    assert (reply.status, reply.text, reply.cookies) == (409, "Conflict", {})
+    assert len(await store.sessions_of("ada")) == 1
+
+
+@pytest.mark.parametrize("skipped", [False, True])
+async def test_an_error_of_the_application_reaches_the_server_also_after_one_of_ours_was_caught(
+    how: str, storage: SpyStorage, skipped: bool
+) -> None:
+    def skip(view: RequestView) -> bool:
+        return skipped
+
+    store = _store(storage, skip=skip)
+    sid = await _stored(store, n=1)
+    storage.down.add("load")
+
+    async def page(request: Request) -> Response:
+        with contextlib.suppress(SessionError):
+            (await get_session(request)).get("n")
+        raise ZeroDivisionError
+
+    reply = await call(install(how, store, page), sid=sid)
+    assert isinstance(reply.error, ZeroDivisionError)
+    assert reply.status == (500 if skipped else 503)
+
+
+async def test_an_error_of_ours_that_was_caught_is_the_handlers_own_affair(how: str, storage: SpyStorage) -> None:
+    store = _store(storage)
+    sid = await _stored(store, n=1)
+    storage.down.add("load")
+
+    async def page(request: Request) -> Response:
+        try:
+            return PlainTextResponse(str((await get_session(request)).get("n")))
+        except StorageUnavailable:
+            return PlainTextResponse("degraded")
+
+    reply = await call(install(how, store, page), sid=sid)
+    assert (reply.status, reply.text, reply.error) == (200, "degraded", None)
+
+
+async def test_an_id_from_a_url_is_used_and_not_promoted(how: str, storage: SpyStorage) -> None:
+    store = _store(
+        storage,
+        extractor=chain(
+            from_cookie("sid"), chain(from_header("X-Sid"), from_query("q")), from_param("id", path="/share/{id}")
+        ),
+    )
+    sid = await _stored(store, n=1)
+
+    async def page(request: Request) -> Response:
+        session = await get_session(request)
+        if request.query_params.get("do") == "write":
+            session["n"] += 1
+        elif request.query_params.get("do") == "login":
+            await session.login("ada")
+        elif request.query_params.get("do") == "destroy":
+            await session.destroy()
+        return PlainTextResponse(str(session.get("n")))
+
+    app = install(how, store, page)
+    stale = [("cookie", f"sid={'A' * 43}")]
+    for path, query in [("/", f"q={sid}"), (f"/share/{sid}", ""), ("/", f"q={sid}&do=write")]:
+        reply = await call(app, path, query=query, headers=stale)
+        assert reply.text == ("2" if "write" in query else "1")
+        assert (reply.cookies, reply.all("x-sid")) == ({}, [])
+        assert reply.all("vary") == ["Cookie, X-Sid"]
+    reply = await call(app, query=f"q={sid}&do=login", headers=stale)
+    (minted,) = reply.all("x-sid")
+    assert minted != sid
+    assert reply.cookies == {"sid": minted}
+    assert (await call(app, query=f"q={minted}&do=destroy", headers=stale)).cookies == {}
+    assert len(storage.inner) == 0
+
+
+async def test_every_place_of_a_chain_is_tried_until_an_id_is_alive(how: str, storage: SpyStorage) -> None:
+    store = _store(storage, extractor=chain(from_cookie("a"), from_cookie("b"), from_header("X-Sid")))
+    sid = await _stored(store, n=1)
+    storage.calls.clear()
+    headers = [("cookie", f"a={'A' * 43}; b=malformed"), ("x-sid", sid)]
+    reply = await call(install(how, store, _read), headers=headers)
+    assert (reply.text, reply.cookies, reply.all("x-sid")) == ('{"n":1}', {}, [])
+    assert storage.calls == ["load", "load"]
+
+
+@pytest.mark.parametrize("waits", [False, True])
+async def test_an_extractor_of_ones_own_reads_and_the_core_answers_in_its_place(
+    how: str, storage: SpyStorage, waits: bool
+) -> None:
+    def at_once(view: RequestView) -> str | None:
+        return next((value.removeprefix("sid:") for value in view.header("Authorization")), None)
+
+    async def later(view: RequestView) -> str | None:
+        await checkpoint()
+        return at_once(view)
+
+    store = _store(storage, extractor=Extractor(later if waits else at_once, Source.HEADER, "Authorization"))
+    sid = await _stored(store, n=1)
+
+    async def page(request: Request) -> Response:
+        session = await get_session(request)
+        await session.regenerate()
+        return PlainTextResponse(str(session["n"]))
+
+    reply = await call(install(how, store, page), headers=[("authorization", f"sid:{sid}")])
+    assert reply.text == "1"
+    assert reply.all("vary") == ["Authorization"]
+    (minted,) = reply.all("authorization")
+    assert minted != sid
+    async with store.open(minted) as session:
+        assert session["n"] == 1

@@ -270,6 +270,16 @@ class Exchange(Struct, eq=False):
 
     # -- after the handler
 
+    async def save_late(self) -> None:
+        """Store late changes while the handler still runs, as before a WebSocket is closed.
+
+        Raises:
+            SessionError: they could not be stored.
+        """
+        draft = self._draft
+        if self._closed and not self._failed and draft.busy and draft.blocked is None:
+            await self._engine.committer.commit(draft, explicit=False)
+
     async def finish(self, *, failed: bool = False) -> None:
         """Store late changes, of streams and background tasks, and release the session.
 

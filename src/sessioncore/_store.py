@@ -13,7 +13,14 @@ from typing import Any, Self, TypeVar, overload
 from sessioncore._config import SessionConfig
 from sessioncore._draft import Draft, Recalled
 from sessioncore._engine import Engine
-from sessioncore._errors import ConfigError, CorruptRecord, SessionError, SessionNotFound, StorageError
+from sessioncore._errors import (
+    ConfigError,
+    CorruptRecord,
+    OwnerLimitReached,
+    SessionError,
+    SessionNotFound,
+    StorageError,
+)
 from sessioncore._events import EventKind
 from sessioncore._exchange import Exchange, not_loaded
 from sessioncore._extractors import RequestView
@@ -231,7 +238,7 @@ class SessionStore:
         """Bring a draft into the storage; sessions call this from `save()`."""
         try:
             await self._engine.committer.commit(draft, explicit=explicit)
-        except StorageError as exc:
+        except (StorageError, OwnerLimitReached) as exc:
             draft.failure = Recalled(exc)
             raise
 

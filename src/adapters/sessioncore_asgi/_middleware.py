@@ -84,7 +84,7 @@ class _Responder(Struct, eq=False):
             self._denial = "websocket.http.response"
         failed = True
         try:
-            await app(scope, self.receive, self.send)
+            await app(scope, self.receive, self.send_websocket)
             failed = False
         except Exception as error:
             failed = not self._disconnected  # applications learn by an exception that the client has left
@@ -117,15 +117,23 @@ class _Responder(Struct, eq=False):
             return self._deny(message)
         return self._send(message)
 
+    async def send_websocket(self, message: Message) -> None:
+        """Pass a message on; who sees the connection closed shall find in the storage what was changed."""
+        # 1011 is the application's own word for a failure: RFC 6455, section 7.4.1.
+        if message["type"] == "websocket.close" and self._started and message.get("code", 1000) != 1011:
+            await self._exchange.save_late()
+        await self.send(message)
+
     async def answered(self, error: Exception, form: str = "http.response") -> bool:
-        """Answer an error of the core that came out of the application; False if it has to go on its way."""
+        """Answer for an error of the core; False if `error` has to go on its way, to the server's log."""
+        known = _is_ours(error)
         if self.replaced:
-            return True
+            return known
         ours = error if isinstance(error, SessionError) else self._exchange.failure
         if ours is None or self._started:
             return False
         await self.answer(ours, form)
-        return True
+        return known
 
     async def _commit(self, message: Message, status: int) -> None:
         self._started = True
@@ -135,6 +143,8 @@ class _Responder(Struct, eq=False):
             form = self._denial if message["type"].startswith("websocket.") else "http.response"
             if form is not None:
                 await self.answer(error, form)
+                if status >= 500:  # it has failed already, and goes on to raise what made it fail
+                    return
             raise  # also into the application: what it meant to do after the response must not happen
         await self._send(self._revised(message, added))
 
@@ -177,6 +187,13 @@ async def get_session(request: Connection | Scope, *, scope_key: str = "session"
             "add one: app.add_middleware(SessionMiddleware, store=store)"
         )
     return await exchange.obtain()
+
+
+def _is_ours(error: BaseException | None) -> bool:
+    """Tell whether an application raised an error of the core, or one made of it."""
+    while error is not None and not isinstance(error, SessionError):
+        error = error.__cause__
+    return error is not None
 
 
 async def _nothing() -> None:
