@@ -1,6 +1,7 @@
 """One session in several tasks of one request (AT-51): what one changes while another saves is not lost."""
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import timedelta
 
 import anyio
@@ -264,3 +265,24 @@ async def test_a_session_released_during_a_save_is_stored_and_stays_released() -
         assert len(storage.inner) == 1
         with pytest.raises(SessionReleased):
             session.get("n")
+
+
+@pytest.mark.parametrize("outcome", ["gone", "failed"])
+async def test_a_session_released_during_a_save_that_stores_nothing_stays_released(outcome: str) -> None:
+    storage = SpyStorage()
+    store = SessionStore(SessionConfig(storage=storage))
+    held = await store.get_by_id((await store.create({"n": 1})).id)
+    held["n"] = 2
+
+    async def release() -> None:
+        held.release()
+        if outcome == "failed":
+            raise StorageUnavailable("not now")
+        await store.reset()
+
+    storage.before["replace"] = release
+    with suppress(StorageUnavailable):
+        await held.save()
+    with pytest.raises(SessionReleased):
+        held.get("n")
+    assert len(storage.inner) == (1 if outcome == "failed" else 0)
