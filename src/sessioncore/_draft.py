@@ -16,7 +16,7 @@ from sessioncore._config import SessionConfig, mint
 from sessioncore._errors import CodecError, ConfigError, LifecycleError, ResponseStarted, SessionError
 from sessioncore._ids import handle_of
 from sessioncore._record import Record
-from sessioncore._states import ENDED, FRESH, LIVE, RELEASED, TRANSITIONS, State, Verb
+from sessioncore._states import AFTER, ENDED, FRESH, LIVE, RELEASED, State, Verb
 from sessioncore.storage import Stored
 
 __all__ = ["NO_WISHES", "Delta", "Draft", "Recalled", "Wishes", "Write", "apply", "time_left"]
@@ -47,7 +47,7 @@ class Wishes(Struct):
 NO_WISHES: Final = Wishes()  # never changed
 
 
-class Delta(Struct, frozen=True):
+class Delta(Struct, frozen=True, gc=False):
     """What a request changes, encoded and ready to be applied to a record."""
 
     puts: dict[str, Raw]
@@ -68,7 +68,7 @@ class Delta(Struct, frozen=True):
         return self.writes or bool(self.drops) or self.wishes.cleared or self.wishes.idle is not UNSET
 
 
-class Write(Struct, frozen=True):
+class Write(Struct, frozen=True, gc=False):
     """A record on its way into the storage, with the version that it may replace, or that it has got."""
 
     record: Record
@@ -248,7 +248,7 @@ class Draft(Struct, eq=False):
             )
 
     def _advance(self, verb: Verb) -> None:
-        after = TRANSITIONS.get((self.state, verb))
+        after = AFTER[self.state][verb]
         if after is None:
             raise LifecycleError(f"{verb.name.lower()} is not possible for a session that is {self.state.name.lower()}")
         self.state = after

@@ -6,6 +6,7 @@ cookie is never stored by a shared cache: the cookie would be handed to stranger
 
 import logging
 from collections.abc import Collection, Iterable, Sequence
+from functools import lru_cache
 from typing import TypeAlias
 
 __all__ = ["Pairs", "revise"]
@@ -37,16 +38,24 @@ def revise(
     `cookies` are the names that only the core may set; the application's own are dropped with a warning.
     """
     result = list(headers)
-    names = {name for name, _ in result}
-    if _HARMLESS.issuperset(names):
-        extra = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in added] if added else []
-        if not extra or names.isdisjoint(name for name, _ in extra):
-            if extra:
-                result.append((b"cache-control", b"no-store"))
-            if vary:
-                result.append((b"vary", ", ".join(vary).encode("ascii")))
-            return result + extra if extra else result
-    return _revise_with_care(result, added, vary, cookies)
+    for name, _ in result:
+        if name not in _HARMLESS:
+            return _revise_with_care(result, added, vary, cookies)
+    extra: list[tuple[bytes, bytes]] = []
+    if added:
+        extra = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in added]
+        if any(name in _HARMLESS for name, _ in extra):  # an ID in a header that the application may use, too
+            return _revise_with_care(result, added, vary, cookies)
+        result.append((b"cache-control", b"no-store"))
+    if vary:
+        result.append(_vary_pair(tuple(vary)))
+    result += extra
+    return result
+
+
+@lru_cache(maxsize=64)
+def _vary_pair(names: tuple[str, ...]) -> tuple[bytes, bytes]:
+    return b"vary", ", ".join(names).encode("ascii")
 
 
 def _revise_with_care(

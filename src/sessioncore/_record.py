@@ -19,7 +19,7 @@ FORMAT = 1
 _YEAR_9999 = 253402300799.0  # the last second that a datetime can name
 
 
-class Record(Struct, array_like=True, tag=FORMAT, forbid_unknown_fields=True, frozen=True):
+class Record(Struct, array_like=True, tag=FORMAT, forbid_unknown_fields=True, frozen=True, gc=False):
     """One session at rest. Times are seconds since the epoch.
 
     The idle clock is not here: it is the storage's ttl, so that renewing it rewrites nothing.

@@ -7,11 +7,11 @@ verb does to storage is decided in `_plan`, not here.
 
 from enum import IntEnum
 
-__all__ = ["ENDED", "FRESH", "GONE", "LIVE", "RELEASED", "TRANSITIONS", "State", "Verb"]
+__all__ = ["AFTER", "ENDED", "FRESH", "GONE", "LIVE", "RELEASED", "TRANSITIONS", "State", "Verb"]
 
 
 class State(IntEnum):
-    """Where a session stands; an IntEnum, since its members hash and compare as fast as ints."""
+    """Where a session stands; an IntEnum, since its members are the rows of `AFTER`."""
 
     FRESH = 0  # nothing is stored; the first write will create a record
     LIVE = 1  # a record is stored, and this request has read it
@@ -60,3 +60,6 @@ TRANSITIONS: dict[tuple[State, Verb], State] = {
     (State.GONE, Verb.RELEASE): State.RELEASED,
     (State.RELEASED, Verb.RELEASE): State.RELEASED,
 }
+
+# The same by position: hashing the members of an Enum runs Python code, twice for each look-up.
+AFTER = tuple(tuple(TRANSITIONS.get((state, verb)) for verb in Verb) for state in State)

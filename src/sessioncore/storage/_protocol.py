@@ -12,7 +12,7 @@ from msgspec import Struct
 __all__ = ["Storage", "Stored"]
 
 
-class Stored(Struct, frozen=True):
+class Stored(Struct, frozen=True, gc=False):
     """A record as the storage holds it: its bytes, its version and its seconds left."""
 
     data: bytes
