@@ -1,12 +1,16 @@
 """One request as a user sees it, in every way to install the middleware: stated once, true in all of them."""
 
 import contextlib
+from collections.abc import AsyncGenerator
+from typing import Any
 
 import pytest
 from anyio.lowlevel import checkpoint
+from fastapi import BackgroundTasks, Depends, FastAPI
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
-from tests.installs import INSTALLS, call, install
+from starlette.websockets import WebSocket
+from tests.installs import INSTALLS, NAME, call, install
 from tests.stores import SpyStorage
 
 from sessioncore import (
@@ -24,7 +28,8 @@ from sessioncore import (
     from_param,
     from_query,
 )
-from sessioncore_asgi import get_session
+from sessioncore_asgi import SessionMiddleware, get_session
+from sessioncore_asgi.fastapi import SessionDep
 
 pytestmark = pytest.mark.anyio
 
@@ -234,3 +239,125 @@ async def test_an_extractor_of_ones_own_reads_and_the_core_answers_in_its_place(
     assert minted != sid
     async with store.open(minted) as session:
         assert session["n"] == 1
+
+
+@pytest.mark.parametrize("saves", [False, True])
+@pytest.mark.parametrize("raises", [False, True])
+@pytest.mark.parametrize("verb", ["write", "regenerate", "login", "destroy", "reset"])
+async def test_a_server_error_keeps_what_was_ended_and_the_rest_only_if_configured(
+    how: str, storage: SpyStorage, verb: str, raises: bool, saves: bool
+) -> None:
+    store = _store(storage, save_on_server_error=saves)
+    sid = await _stored(store, n=1)
+
+    async def page(request: Request) -> Response:
+        session = await get_session(request)
+        if verb == "write":
+            session["n"] = 2
+        elif verb == "login":
+            await session.login("ada")
+        else:
+            await {"regenerate": session.regenerate, "destroy": session.destroy, "reset": session.reset}[verb]()
+        if raises:
+            raise ZeroDivisionError
+        return PlainTextResponse("sorry", 502)
+
+    reply = await call(install(how, store, page), sid=sid)
+    assert isinstance(reply.error, ZeroDivisionError) is raises
+    now = await call(install(how, store, _read), sid=sid)
+    if verb in {"destroy", "reset"}:
+        assert now.text == "{}"
+        assert len(storage.inner) == 0
+    elif not saves:
+        assert (now.text, reply.cookies) == ('{"n":1}', {})
+        assert await store.sessions_of("ada") == []
+    elif verb == "write":
+        assert now.text == '{"n":2}'
+    elif not raises:
+        assert now.text == "{}"
+        assert (await call(install(how, store, _read), sid=reply.cookies[NAME])).text == '{"n":1}'
+
+
+@pytest.mark.parametrize(("code", "kept"), [(1000, True), (1008, True), (1011, False)])
+async def test_what_a_websocket_changed_is_stored_before_it_is_closed(
+    storage: SpyStorage, code: int, kept: bool
+) -> None:
+    store = _store(storage)
+    sid = await _stored(store, n=1)
+    seen: list[object] = []
+
+    async def talk(scope: Any, receive: Any, send: Any) -> None:
+        socket = WebSocket(scope, receive, send)
+        session = await get_session(socket)
+        await socket.accept()
+        session["n"] = 2
+        await socket.close(code)
+
+    async def receive() -> Any:
+        return {"type": "websocket.connect"}
+
+    async def send(message: Any) -> None:
+        if message["type"] == "websocket.close":
+            async with store.open(sid) as session:
+                seen.append(session["n"])
+
+    cookie = (b"cookie", f"{NAME}={sid}".encode())
+    scope = {"type": "websocket", "scheme": "wss", "path": "/", "query_string": b"", "headers": [cookie]}
+    await SessionMiddleware(talk, store)(scope, receive, send)
+    assert seen == [2 if kept else 1]
+
+
+async def test_a_websocket_whose_changes_cannot_be_stored_is_not_closed_as_if_they_were(storage: SpyStorage) -> None:
+    store = _store(storage)
+    sid = await _stored(store, n=1)
+    storage.down.add("replace")
+    sent: list[str] = []
+
+    async def talk(scope: Any, receive: Any, send: Any) -> None:
+        socket = WebSocket(scope, receive, send)
+        await socket.accept()
+        (await get_session(socket))["n"] = 2
+        await socket.close()
+
+    async def receive() -> Any:
+        return {"type": "websocket.connect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message["type"])
+
+    cookie = (b"cookie", f"{NAME}={sid}".encode())
+    scope = {"type": "websocket", "scheme": "wss", "path": "/", "query_string": b"", "headers": [cookie]}
+    with pytest.raises(StorageUnavailable):
+        await SessionMiddleware(talk, store)(scope, receive, send)
+    assert sent == ["websocket.accept"]
+
+
+@pytest.mark.parametrize("around", [False, True])
+@pytest.mark.parametrize("lazy", [False, True])
+async def test_a_session_in_fastapi_lives_through_dependencies_and_background_tasks(
+    storage: SpyStorage, around: bool, lazy: bool
+) -> None:
+    store = _store(storage)
+    app = FastAPI()
+
+    async def trail(session: SessionDep) -> AsyncGenerator[None]:
+        session["trail"] = ["before"]
+        yield
+        session["trail"].append("after")
+
+    @app.get("/", dependencies=[Depends(trail)])
+    def page(session: SessionDep, tasks: BackgroundTasks) -> str:
+        tasks.add_task(session.set, "late", True)
+        session["n"] = 1
+        return "done"
+
+    assert page.__name__ == "page"
+    assert "parameters" not in app.openapi()["paths"]["/"]["get"]
+    served: Any = app
+    if around:
+        served = SessionMiddleware(app, store, lazy=lazy)
+    else:
+        app.add_middleware(SessionMiddleware, store=store, lazy=lazy)
+    reply = await call(served)
+    async with store.open(reply.cookies[NAME]) as session:
+        assert dict(session) == {"trail": ["before", "after"], "n": 1, "late": True}
