@@ -134,3 +134,19 @@ async def test_state_of_the_lifespan_passes_through() -> None:
     await SessionMiddleware(app, site.store)(scope, wire.receive, wire.send)
     assert seen[0] is scope
     assert scope == {"type": "lifespan", "state": {"a": 1}}
+
+
+@pytest.mark.parametrize("how", ["raises", "returns"])
+async def test_an_application_that_breaks_off_leaves_no_storage_open(how: str) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        if how == "raises":
+            raise RuntimeError("cannot start")
+
+    site = Site()
+    if how == "raises":
+        with pytest.raises(RuntimeError, match="cannot start"):
+            await site.run(app)
+    else:
+        await site.run(app)
+    assert site.happened == ["open", "aclose"]

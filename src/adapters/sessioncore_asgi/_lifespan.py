@@ -8,7 +8,7 @@ __all__ = ["run_lifespan"]
 
 async def run_lifespan(app: ASGIApp, store: SessionStore, scope: Scope, receive: Receive, send: Send) -> None:
     """Run the application's lifespan around the storage's own; stand in for applications that have none."""
-    started = False
+    started = closed = False
 
     async def open_first() -> Message:
         nonlocal started
@@ -19,7 +19,9 @@ async def run_lifespan(app: ASGIApp, store: SessionStore, scope: Scope, receive:
         return message
 
     async def close_last(message: Message) -> None:
+        nonlocal closed
         if message["type"] in {"lifespan.shutdown.complete", "lifespan.shutdown.failed", "lifespan.startup.failed"}:
+            closed = True
             await store.aclose()
         await send(message)
 
@@ -28,6 +30,9 @@ async def run_lifespan(app: ASGIApp, store: SessionStore, scope: Scope, receive:
     except Exception:
         if started:
             raise
+    finally:
+        if started and not closed:  # the application broke off without a word
+            await store.aclose()
     if not started:  # the application knows no lifespan: it raised, or returned at once
         await _own_lifespan(store, receive, send)
 

@@ -87,7 +87,8 @@ class _Responder(Struct, eq=False):
             await app(scope, self.receive, self.send_websocket)
             failed = False
         except Exception as error:
-            failed = not self._disconnected  # applications learn by an exception that the client has left
+            # Applications learn by an exception that the client has left; a server's send raises OSError then.
+            failed = not (self._disconnected or isinstance(error, OSError))
             if self._denial is None or not await self.answered(error, self._denial):
                 raise
         finally:
