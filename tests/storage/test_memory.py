@@ -139,3 +139,8 @@ async def test_its_repr_shows_no_key() -> None:
     await storage.open()
     await storage.check()
     await storage.aclose()
+
+
+def test_an_empty_storage_is_still_a_storage() -> None:
+    assert MemoryStorage()
+    assert len(MemoryStorage()) == 0

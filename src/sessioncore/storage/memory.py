@@ -60,6 +60,10 @@ class MemoryStorage:
         """How many records take room, those that have ended but are not removed yet included."""
         return len(self._entries)
 
+    def __bool__(self) -> bool:
+        """An empty storage is a storage, too: `storage or another` must not take the other."""
+        return True
+
     def __repr__(self) -> str:
         return f"<MemoryStorage records={len(self._entries)} max_sessions={self._limit}>"
 
