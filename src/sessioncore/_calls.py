@@ -1,7 +1,7 @@
 """One call to the storage: bounded in time, its failures of one kind."""
 
-from collections.abc import Coroutine
-from typing import Any, NoReturn, TypeVar
+from collections.abc import Awaitable, Coroutine
+from typing import Any, Final, NoReturn, TypeVar
 
 import anyio
 
@@ -13,19 +13,30 @@ __all__ = ["StorageCalls"]
 
 T = TypeVar("T")
 
+# By their code: a function that was put in the place of one of them, say by a test, is none of these.
+_AT_ONCE: Final = tuple(
+    method.__code__ for method in (MemoryStorage.load, MemoryStorage.replace, MemoryStorage.create, MemoryStorage.move)
+)
+
 
 class StorageCalls:
     """Makes the calls of one store, and tells of those that failed."""
 
-    __slots__ = ("_events", "_seconds", "immediate")
+    __slots__ = ("_events", "_immediate", "_seconds")
 
     def __init__(self, storage: Storage, seconds: float, events: Events) -> None:
         # A cancel scope costs more than a whole load from memory, and what never suspends needs none:
         # it cannot be slow without blocking the loop, and has no point at which it could be cancelled.
         # Its calls are then awaited as they are. A subclass may do what it likes, so it is not meant here.
-        self.immediate = type(storage) is MemoryStorage
+        self._immediate = type(storage) is MemoryStorage
         self._seconds = seconds
         self._events = events
+
+    def quick(self, operation: str, call: Coroutine[Any, Any, T], *, shield: bool = True) -> Awaitable[T]:
+        """Return `call` itself where it answers at once, else what bounds it; of either, await the result."""
+        if self._immediate and getattr(call, "cr_code", None) in _AT_ONCE:
+            return call
+        return self.run(operation, call, shield=shield)
 
     async def run(self, operation: str, call: Coroutine[Any, Any, T], *, shield: bool = True) -> T:
         """Await `call` for at most `storage_timeout`; with `shield`, a cancelled request waits until it is done.

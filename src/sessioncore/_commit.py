@@ -143,7 +143,7 @@ class Committer:
             session_id = draft.new_id or draft.mint_id()
             handle = handle_of(session_id)
             call = config.storage.create(config.key_prefix + handle, data, ttl, owner=owner)
-            version = await (call if self._calls.immediate else self._calls.run("create", call))
+            version = await self._calls.quick("create", call)
             if version is not None:
                 draft.settle(session_id, handle, delta, Write(record, data, ttl, version), merged=False)
                 self._events.send(EventKind.CREATED, handle, record.owner)
@@ -207,7 +207,7 @@ class Committer:
             step = MOVE
             new_key = self._config.key_prefix + handle_of(new_id)
             call = storage.move(draft.key, new_key, write.data, write.ttl, version=version, owner=owner)
-        return call if self._calls.immediate else self._calls.run(step.value, call)
+        return self._calls.quick(step.value, call)
 
     async def _undo(self, draft: Draft, record: Record | None, session_id: str | None) -> None:
         """Take back a login that lost the race for the last place: the session is again what it was."""

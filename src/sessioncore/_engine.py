@@ -60,7 +60,7 @@ class Engine:
         # Only a touch_interval of zero renews with each load; else the commit does it, once it is due.
         extend = config.idle_seconds if renew and config.touch_seconds == 0.0 else None
         load = config.storage.load(config.key_prefix + handle, renew=extend)
-        stored = await (load if self.calls.immediate else self.calls.run("load", load, shield=False))
+        stored = await self.calls.quick("load", load, shield=False)
         if stored is None:
             self.events.send(EventKind.UNKNOWN, handle)
             return False
@@ -77,10 +77,15 @@ class Engine:
             return False
         draft.load(session_id, handle, record, stored, now)
         # Too little is left: the clock is stale. Too much: the configured timeout was shortened since.
-        if renew and abs(full - stored.ttl) >= (config.touch_seconds or full * 0.05):
+        stale = config.touch_seconds or full * 0.05
+        if record.idle is not None:  # one shorter than the interval would run out under its user's hands
+            stale = min(stale, record.idle * 0.1)
+        if renew and abs(full - stored.ttl) >= stale:
             draft.renew = draft.busy = True
         if extend is not None:
             draft.renewed = draft.busy = True
+            if record.idle is not None:  # the load set the configured one, and a commit may never come
+                await self.committer.commit(draft, explicit=False)
         return True
 
 

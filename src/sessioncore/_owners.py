@@ -4,6 +4,7 @@ The storage's index says which keys to look at; the records say the truth. So a
 lagging index can neither list nor revoke a stranger's session.
 """
 
+import math
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
@@ -67,6 +68,9 @@ class Owners:
             owned = (await self._load_all([handle])).get(handle)
             if owned is None or owned.record.owner != owner:
                 return False
+        return await self._end(handle, owner)
+
+    async def _end(self, handle: str, owner: str | None) -> bool:
         ended = await self._calls.run("delete", self._config.storage.delete(self._config.key_prefix + handle))
         if ended:
             self._events.send(EventKind.REVOKED, handle, owner)
@@ -79,18 +83,18 @@ class Owners:
         deletion. The index moves with it, so the next look finds it under its new name.
         A record that cannot be read here, say of a newer version, ends too: the index vouches for it.
         """
-        started = self._config.clock()
-        ended = 0
+        started, newest, ended = self._config.clock(), math.inf, 0
         while True:
             doomed = [
                 handle
                 for handle, one in (await self._look(owner)).items()
-                if handle != keep and (one is None or (one.record.owner == owner and one.record.created_at <= started))
+                if handle != keep and (one is None or (one.record.owner == owner and one.record.created_at <= newest))
             ]
             if not doomed:
                 return ended
             for handle in doomed:
-                ended += await self.revoke(handle, None)
+                ended += await self._end(handle, owner)
+            newest = started  # all of the first listing ends, whatever its server's clock said; later logins stay
 
     async def admit(self, draft: Draft, delta: Delta) -> None:
         """Refuse a login over the limit before anything is written.

@@ -116,10 +116,12 @@ class SessionStore:
         Raises:
             SessionNotLoaded: `skip` says that this request has none.
         """
-        exchange = self.exchange(request)
-        await exchange.load()
-        exchange.session.mark_accessed()
-        return exchange.session
+        draft = Draft(self._engine.config, self._engine.codec, blocked=not_loaded)
+        session = await Exchange(Session(draft, self), self._engine, draft, request).obtain()
+        session.mark_accessed()
+        if draft.renew:  # a caller who only reads need not save
+            await self._engine.committer.commit(draft, explicit=False)
+        return session
 
     async def get_by_id(self, sid: str) -> Session:
         """Return the live session with this ID; `save()` and `release()` are the caller's.
