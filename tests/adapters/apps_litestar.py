@@ -48,7 +48,8 @@ class _Plain(Response[bytes]):
         self._lines = said.headers
 
     def to_asgi_response(self, *args: Any, **options: Any) -> ASGIResponse:
-        response = super().to_asgi_response(*args, **options)
+        render: Any = super().to_asgi_response  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]  # theirs
+        response: ASGIResponse = render(*args, **options)
         for name, value in self._lines:
             response.headers.add(name, value)
         return response

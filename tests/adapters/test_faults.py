@@ -24,6 +24,7 @@ def _unavailable(reply: Reply) -> None:
     assert reply.one("cache-control") == "no-store"
     assert reply.set_cookies == []
     assert reply.one("location") is None
+    assert reply.one("vary") is None  # of the page that was not sent
 
 
 def _with(sid: str) -> tuple[str, str]:
