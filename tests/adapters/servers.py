@@ -104,7 +104,7 @@ def serve(run: Serve, app: Any, tls: tuple[ssl.SSLContext, ssl.SSLContext] | Non
             sock.close()
             began.set()
 
-    thread = threading.Thread(target=work, name="server")
+    thread = threading.Thread(target=work, name="server", daemon=True)  # one that hangs fails its test, no more
     thread.start()
     began.wait(PATIENCE)
     loop, over = running[0]

@@ -1,5 +1,7 @@
 """Responses that aiohttp handlers prepare themselves: the session is stored in `prepare`, or the client hears of it."""
 
+import asyncio
+
 import pytest
 from aiohttp import web
 from tests.adapters.browser import Browser, until
@@ -130,6 +132,7 @@ def test_what_a_stream_wrote_is_stored_when_its_client_leaves(
         while True:
             session["n"] = session["n"] + 1
             await response.write(b"x" * 100_000)
+            await asyncio.sleep(0)  # a write that need not wait lets nobody else run
 
     app = web.Application()
     setup(app, store)
