@@ -12,9 +12,10 @@ import anyio
 from msgspec import UNSET
 
 from sessioncore._calls import StorageCalls
+from sessioncore._changes import NO_WISHES, Delta, Write, apply, time_left
 from sessioncore._codec import Codec
 from sessioncore._config import SessionConfig
-from sessioncore._draft import NO_WISHES, Delta, Draft, Write, apply, time_left
+from sessioncore._draft import Draft
 from sessioncore._errors import CorruptRecord, SessionGone, StorageError, StorageUnavailable
 from sessioncore._events import EventKind, Events
 from sessioncore._ids import handle_of

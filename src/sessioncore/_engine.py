@@ -4,11 +4,12 @@ Loading stands here: from an ID to a draft, in one call to the storage.
 """
 
 from sessioncore._calls import StorageCalls
+from sessioncore._changes import time_left
 from sessioncore._codec import Codec
 from sessioncore._commit import Committer
 from sessioncore._config import SessionConfig
 from sessioncore._cookies import CookieWriter
-from sessioncore._draft import Draft, time_left
+from sessioncore._draft import Draft
 from sessioncore._errors import CorruptRecord
 from sessioncore._events import EventKind, Events
 from sessioncore._extractors import Source, places, vary_names

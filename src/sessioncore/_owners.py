@@ -12,8 +12,9 @@ import anyio
 from msgspec import UNSET, Struct
 
 from sessioncore._calls import StorageCalls
+from sessioncore._changes import Delta, time_left
 from sessioncore._config import SessionConfig
-from sessioncore._draft import Delta, Draft, time_left
+from sessioncore._draft import Draft
 from sessioncore._errors import CorruptRecord, OwnerLimitReached, SessionError
 from sessioncore._events import EventKind, Events
 from sessioncore._ids import is_handle

@@ -11,8 +11,9 @@ from typing import Any, Protocol, TypeVar, overload
 from msgspec import UNSET, Raw
 
 from sessioncore._annotations import fits
+from sessioncore._changes import DROP, SET
 from sessioncore._config import SessionConfig
-from sessioncore._draft import DROP, SET, Draft
+from sessioncore._draft import Draft
 from sessioncore._errors import ConfigError, CorruptRecord, SessionReleased
 from sessioncore._info import SessionInfo
 from sessioncore._keys import SessionKey
