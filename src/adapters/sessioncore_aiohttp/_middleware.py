@@ -145,7 +145,6 @@ def _revise(turn: _Turn, headers: CIMultiDict[str]) -> None:
 
 def _answer(turn: _Turn, error: SessionError) -> web.Response:
     """Build the response to send instead of the handler's."""
-    turn.over = True
     answer = turn.exchange.answer(error)
     return web.Response(status=answer.status, headers=CIMultiDict(answer.headers), body=answer.body)
 
