@@ -50,7 +50,8 @@ async def settle(scope: Scope, scope_key: str) -> Session:
         await session.destroy()
     else:
         data = _data(given)
-        session.clear()
+        for name in session.keys() - data.keys():
+            del session[name]
         session.update(data)
     return session
 

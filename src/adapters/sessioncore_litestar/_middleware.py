@@ -5,6 +5,7 @@ Litestar middleware; a 404 or 405 never comes here. Litestar turns exceptions in
 responses further inside; what that hides from the ASGI middleware is told to it here.
 """
 
+import sys
 from typing import Any, NoReturn, cast
 
 from litestar.connection import Request
@@ -41,7 +42,8 @@ class SessionMiddleware(LitestarSessionMiddleware[BaseSessionBackend[Any]]):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection that is not excluded."""
         # A dict of this request; the application's own handler for these errors comes first.
-        cast("Any", ScopeState.from_scope(scope).exception_handlers).setdefault(SessionError, _pass_on)
+        state = cast("Any", ScopeState.from_scope(scope))
+        state.exception_handlers.setdefault(SessionError, _pass_on)
         try:
             await self._around(scope, receive, send)
         except _ServerError as error:
@@ -64,7 +66,7 @@ class SessionMiddleware(LitestarSessionMiddleware[BaseSessionBackend[Any]]):
                 raise cause  # noqa: B904 - it has its own cause
             raise
         if watch.close is not None:
-            raise _ServerError(watch.close)
+            raise watch.error or _ServerError(watch.close)
 
 
 class _Watch(Struct, eq=False):
@@ -74,6 +76,7 @@ class _Watch(Struct, eq=False):
     _scope_key: str
     _send: Send
     close: Message | None = None
+    error: SessionError | None = None  # what made Litestar close
 
     async def send(self, message: Message) -> None:
         kind = message["type"]
@@ -83,6 +86,8 @@ class _Watch(Struct, eq=False):
             await self.settle()
             if 4500 <= cast("Any", message).get("code", 1000) < 4600:  # Litestar's 500, see WebSocketException
                 self.close = message  # sent when the session has been told that this is a failure
+                met = sys.exception()
+                self.error = met if isinstance(met, SessionError) else None
                 return
         await self._send(message)
 

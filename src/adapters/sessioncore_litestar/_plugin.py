@@ -1,6 +1,11 @@
 """SessionPlugin: brings sessions into a Litestar application."""
 
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
 from click import Group
+from litestar import Litestar
 from litestar.config.app import AppConfig
 from litestar.di import Provide
 from litestar.middleware.base import DefineMiddleware
@@ -49,10 +54,18 @@ class SessionPlugin(InitPlugin, CLIPlugin):
         app_config.middleware.insert(0, middleware)  # around SessionAuth, which puts itself first too
         app_config.dependencies[scope_key] = Provide(provide)
         app_config.signature_namespace.setdefault("Session", Session)
-        app_config.lifespan = [self.config.store, *app_config.lifespan]
-        app_config.request_class = app_config.request_class or SessionRequest
-        app_config.websocket_class = app_config.websocket_class or SessionWebSocket
+        untyped = cast("Any", app_config)
+        # Litestar leaves every lifespan before it calls on_shutdown, and there the storage may still be needed.
+        untyped.lifespan = [self._open, *untyped.lifespan]
+        untyped.on_shutdown = [*untyped.on_shutdown, self.config.store.aclose]
+        untyped.request_class = untyped.request_class or SessionRequest
+        untyped.websocket_class = untyped.websocket_class or SessionWebSocket
         return app_config
+
+    @asynccontextmanager
+    async def _open(self, _: Litestar) -> AsyncGenerator[None]:
+        await self.config.store.storage.open()
+        yield
 
     def on_cli_init(self, cli: Group) -> None:
         """Add `litestar sessions`; for another `scope_key`, that name in the plural."""
