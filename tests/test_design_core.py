@@ -63,7 +63,7 @@ class Site:
         )
 
     def store(self, **config: Any) -> SessionStore:
-        given = {"storage": self.storage, "clock": self.clock, "on_event": self.events.append, **config}
+        given: dict[str, Any] = {"storage": self.storage, "clock": self.clock, "on_event": self.events.append, **config}
         return SessionStore(SessionConfig(**given))
 
     def told(self, kind: EventKind) -> list[SessionEvent]:
