@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import msgspec
 import pytest
 
 from sessioncore import (
+    ConfigError,
+    CorruptRecord,
     EventKind,
     MemoryStorage,
     Session,
@@ -19,6 +22,7 @@ from sessioncore import (
     SessionStore,
     SQLiteStorage,
     StorageUnavailable,
+    UnregisteredType,
 )
 from sessioncore.testing import ManualClock
 
@@ -342,3 +346,133 @@ async def test_all_others_can_be_signed_out_before_the_response_that_changes_the
         sid = cookie.partition("=")[2].partition(";")[0]
         [info] = await store.sessions_of("ada")
         assert info.handle == (await store.get_by_id(sid)).handle
+
+
+async def test_each_kind_of_event_is_told_once_by_what_causes_it(site: Site) -> None:
+    async with site.store(touch_interval=timedelta(seconds=1)) as store:
+        late = site.store(clock=lambda: site.clock() + 86401)
+        session = await store.create({"n": 1}, owner="ada")
+        sid, moved = session.id, list[str]()
+
+        async def regenerate(session: Session) -> None:
+            await session.regenerate()
+            moved.append(session.id)
+
+        async def destroy(session: Session) -> None:
+            await session.destroy()
+
+        async def lose(session: Session) -> None:
+            await store.revoke(session.handle)
+            session["n"] = 2
+
+        site.clock.advance(2)
+        await visit(store, sid, read_all)
+        await visit(store, sid, regenerate)
+        await visit(store, sid, read_all)
+        await visit(store, "short", read_all)
+        await visit(store, f"{'a' * 43}; __Host-session_id={'b' * 43}", read_all)
+        await visit(store, moved[0], destroy)
+        await visit(store, (await store.create({"n": 1})).id, lose)
+        await visit(late, (await store.create({"n": 1})).id, read_all)
+    assert [event.kind.value for event in site.events] == [
+        "created", "renewed", "regenerated", "unknown", "malformed", "ambiguous",
+        "destroyed", "created", "revoked", "gone", "created", "expired",
+    ]  # fmt: skip
+    told = "".join(map(repr, site.events))
+    assert sid not in told
+    assert moved[0] not in told
+
+
+# -- values, from process to process
+
+
+class Wide(msgspec.Struct):
+    name: str
+    level: int = 7
+
+
+class Narrow(msgspec.Struct):
+    name: str
+
+
+async def test_processes_of_three_ages_share_a_session_during_a_deploy(site: Site) -> None:
+    async with site.store() as new:
+        middle, old = site.store(), site.store()
+        new.register_type(Wide, name="user")
+        middle.register_type(Narrow, name="user")
+        sid = (await new.create({"user": Wide("ada", 9), "n": 1})).id
+        for store in (old, middle):
+            session = await store.get_by_id(sid)
+            session.mutate("n", lambda n: n + 1)
+            if store is old:
+                with pytest.raises(UnregisteredType, match="'user'"):
+                    session["user"]
+            else:
+                assert session["user"] == Narrow("ada")
+            await session.save()
+        session = await new.get_by_id(sid)
+        assert dict(session) == {"user": Wide("ada", 9), "n": 3}
+        session = await middle.get_by_id(sid)
+        session["user"].name = "bob"
+        await session.save()
+        session = await new.get_by_id(sid)
+        assert session["user"] == Wide("bob")
+        assert not session.modified
+
+
+async def test_one_damaged_value_leaves_its_neighbours_and_can_be_replaced(site: Site) -> None:
+    async with site.store() as store:
+        made = await store.create({"good": 1, "bad": datetime(2020, 1, 1, tzinfo=UTC)})
+        key = f"session:{made.handle}"
+        found = await site.storage.load(key)
+        assert found is not None
+        damaged = found.data.replace(b"2020-01-01", b"2020-99-01")
+        assert damaged != found.data
+        await site.storage.replace(key, damaged, 1800, version=found.version)
+        session = await store.get_by_id(made.id)
+        session["good"] += 1
+        with pytest.raises(CorruptRecord, match="'bad'"):
+            session["bad"]
+        assert [event.handle for event in site.told(EventKind.CORRUPT)] == [made.handle]
+        await session.save()
+        session = await store.get_by_id(made.id)
+        assert list(session) == ["good", "bad"]
+        session["bad"] = "whole"
+        await session.save()
+        assert dict(await store.get_by_id(made.id)) == {"good": 2, "bad": "whole"}
+
+
+async def test_stores_of_neighbouring_prefixes_share_a_storage_and_nothing_else(site: Site) -> None:
+    stores = [site.store(key_prefix=prefix) for prefix in ("a:", "ab:", "A:", "a")]
+    async with stores[0]:
+        made = [await store.create({"n": 1}, owner="ada") for store in stores]
+        for store, session in zip(stores, made, strict=True):
+            assert [info.handle for info in await store.sessions_of("ada")] == [session.handle]
+            for other in made:
+                assert (await store.delete(other.id) if other is not session else True) is (other is session)
+        assert await stores[1].reset() == 1
+        assert await stores[0].revoke_all("ada") == 1
+        for store, session in ((stores[2], made[2]), (stores[3], made[3])):
+            assert dict(await store.get_by_id(session.id)) == {"n": 1}
+
+
+async def test_details_keep_their_types(site: Site) -> None:
+    details = {"at": datetime(2020, 1, 1, tzinfo=UTC), "where": (48.1, 11.6), "user": Narrow("x")}
+    async with site.store() as store:
+        store.register_type(Narrow)
+        session = await store.create()
+        session.bind_owner("ada", **details)
+        await session.save()
+        [info] = await store.sessions_of("ada")
+        assert info.details == details
+        assert type(info.details["where"]) is tuple
+        session.bind_owner("bob")
+        await session.save()
+        assert await store.sessions_of("ada") == []
+        assert [info.details for info in await store.sessions_of("bob")] == [{}]
+
+
+@pytest.mark.parametrize("limit", [0, -1, 1.5, True, "10"])
+def test_a_limit_of_the_memory_storage_is_a_whole_number(limit: Any) -> None:
+    with pytest.raises(ConfigError, match="max_sessions"):
+        MemoryStorage(max_sessions=limit)

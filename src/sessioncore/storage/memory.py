@@ -39,15 +39,17 @@ class MemoryStorage:
     seconds. One storage belongs to one event loop: share nothing between threads.
 
     Raises:
-        ConfigError: `max_sessions` is below 1.
+        ConfigError: `max_sessions` is no whole number, or below 1.
     """
 
     # No method but `purge_expired` awaits anything, so each runs from start to end with no other
     # task in between: that is the atomicity which the contract asks for, and no lock is needed.
 
     def __init__(self, max_sessions: int | None = None, *, clock: Callable[[], float] = time.time) -> None:
-        if max_sessions is not None and max_sessions < 1:
-            raise ConfigError(f"max_sessions must be 1 or more, or None for no limit; it is {max_sessions}")
+        if max_sessions is not None and (type(max_sessions) is not int or max_sessions < 1):
+            raise ConfigError(
+                f"max_sessions must be a whole number above zero, or None for no limit, not {max_sessions!r}"
+            )
         self._limit = max_sessions
         self._clock = clock
         self._entries: dict[str, _Entry] = {}
