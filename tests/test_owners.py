@@ -213,7 +213,7 @@ async def test_of_parallel_logins_exactly_the_allowed_number_survives(
         assert [await alive(visitor) for visitor in carts] == [True] * 12  # a refused visitor keeps the cart
 
 
-async def test_a_login_that_loses_the_race_gets_its_anonymous_session_back() -> None:
+async def test_a_login_that_loses_the_race_gets_its_anonymous_session_back_under_another_id() -> None:
     storage = SpyStorage()
     config: dict[str, Any] = {"absolute_timeout": None, "max_sessions_per_owner": 1, "on_owner_limit": "refuse"}
     store = SessionStore(SessionConfig(storage=storage, **config))
@@ -222,20 +222,26 @@ async def test_a_login_that_loses_the_race_gets_its_anonymous_session_back() -> 
     exchange = await visitor.arrive()
     exchange.session["cart"] = 1
     await visitor.leave(exchange)
+    before = visitor.sid
+
+    async def logout_in_another_tab() -> None:
+        assert await store.delete(before or "") is False  # the login has moved the record already
 
     async def another_login_wins() -> None:
         await older.create({}, owner="ada")
+        storage.after["owned_keys"] = logout_in_another_tab
 
     storage.before["move"] = another_login_wins
     exchange = await visitor.arrive()
     await exchange.session.login("ada")
-    with pytest.raises(OwnerLimitReached) as caught:
-        await exchange.commit(200)
-    assert "set-cookie" not in dict(exchange.answer(caught.value).headers)
-    await exchange.finish(failed=True)
+    with pytest.raises(OwnerLimitReached):
+        await visitor.leave(exchange)
+    assert visitor.sid not in {before, None}
     exchange = await visitor.arrive()
     assert (dict(exchange.session), exchange.session.owner) == ({"cart": 1}, None)
     assert len(await store.sessions_of("ada")) == 1
+    exchange = await visitor.arrive(before)
+    assert exchange.session.fresh  # what was ended stays ended
 
 
 async def test_a_fresh_login_that_loses_the_race_leaves_nothing() -> None:

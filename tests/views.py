@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from sessioncore import Exchange, SessionStore
+from sessioncore import Exchange, SessionError, SessionStore
 
 __all__ = ["PlainView", "Visitor"]
 
@@ -58,10 +58,12 @@ class Visitor:
         """End a request, and obey its Set-Cookie."""
         try:
             self.headers = await exchange.commit(status)
+        except SessionError as error:
+            self.headers = exchange.answer(error).headers
+            raise
         finally:
             await exchange.finish()
-        for name, value in self.headers:
-            if name == "set-cookie":
-                given = value.split(";")[0].removeprefix(f"{self.name}=")
-                self.sid = given or None
+            for name, value in self.headers:
+                if name == "set-cookie":
+                    self.sid = value.split(";")[0].removeprefix(f"{self.name}=") or None
         return self.headers

@@ -211,7 +211,11 @@ class Committer:
         return self._calls.quick(step.value, call)
 
     async def _undo(self, draft: Draft, record: Record | None, session_id: str | None) -> None:
-        """Take back a login that lost the race for the last place: the session is again what it was."""
+        """Take back a login that lost the race for the last place: the session is again what it was.
+
+        Not under its old ID, though: that is dead since the login moved the record, and somebody may
+        have ended it meanwhile (P2). The client learns another one with its 409.
+        """
         config = self._config
         if record is None or session_id is None:
             await self._calls.run("delete", config.storage.delete(draft.key))
@@ -220,13 +224,15 @@ class Committer:
         now = config.clock()
         ttl = max(time_left(config, record.created_at, record.idle or config.idle_seconds, now), 0.001)
         write = Write(record, seal_record(record, config.max_size), ttl, draft.version)
-        answer = await self._send(draft, write, None if draft.stored_id == session_id else session_id)
+        new_id = None if draft.stored_id == session_id else draft.mint_id()
+        answer = await self._send(draft, write, new_id)
         if not isinstance(answer, int):
             draft.lost()
             return
-        draft.load(session_id, handle_of(session_id), record, Stored(write.data, answer, ttl), now)
+        kept = new_id or session_id
+        draft.load(kept, handle_of(kept), record, Stored(write.data, answer, ttl), now)
         draft.discard()
-        draft.announce = draft.renewed = False
+        draft.announce, draft.renewed = new_id is not None, False
 
     def _reopen(self, draft: Draft, stored: Stored) -> Record:
         try:

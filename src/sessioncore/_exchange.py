@@ -254,6 +254,11 @@ class Exchange(Struct, eq=False):
         return revise(headers, added, vary, self._engine.cookie_names)
 
     @property
+    def vary(self) -> str:
+        """The Vary header of a response that used the session and has none yet."""
+        return ", ".join(self._engine.vary)
+
+    @property
     def touched(self) -> bool:
         """Whether the response has to change at all; False lets an adapter pass it on as it is."""
         return self._draft.accessed

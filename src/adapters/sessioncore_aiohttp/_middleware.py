@@ -137,6 +137,9 @@ def _revise(turn: _Turn, headers: CIMultiDict[str]) -> None:
     """Give a response the headers of the session."""
     if not turn.added and not turn.exchange.touched:
         return
+    if not turn.added and "Vary" not in headers and "Set-Cookie" not in headers:
+        headers["Vary"] = turn.exchange.vary  # no need to turn all headers into bytes and back
+        return
     pairs = [(name.encode(), value.encode("utf-8", "surrogateescape")) for name, value in headers.items()]
     revised = turn.exchange.revise(pairs, turn.added or ())
     headers.clear()
