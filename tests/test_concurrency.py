@@ -197,7 +197,7 @@ async def test_a_conflict_merges_by_key_and_tells_the_number_of_tries() -> None:
     one.session["list"].append(3)  # and goes on noticing changes in place
     await first.leave(one)
     assert dict(await store.get_by_id(session.id)) == {"a": 2, "b": 2, "list": [1, 2, 3], "new": 3}
-    assert [event.detail for event in events if event.kind.value == "conflict"] == ["1"]
+    assert [event.detail for event in events if event.kind.value == "conflict"] == ["2"]
 
 
 async def test_a_mutation_is_applied_to_the_value_of_the_others() -> None:

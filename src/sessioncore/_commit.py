@@ -190,7 +190,7 @@ class Committer:
                 raise StorageUnavailable("others kept writing this session until storage_timeout; try again")
             base, version = self._reopen(draft, answer), answer.version
         if conflicts:
-            self._events.send(EventKind.CONFLICT, draft.handle, record.owner, str(conflicts))
+            self._events.send(EventKind.CONFLICT, draft.handle, record.owner, str(conflicts + 1))
         old = draft.handle
         handle = old if new_id is None else handle_of(new_id)
         draft.settle(new_id, handle, delta, Write(record, b"", ttl, answer), merged=conflicts > 0)
