@@ -328,3 +328,16 @@ async def test_a_store_whose_prefix_begins_with_ours_is_left_alone(storage: Stor
     assert await outer.sessions_of("b:x") == []
     assert await outer.revoke_all("b:x") == 0
     assert (await inner.get_by_id(session.id)).owner == "x"
+
+
+async def test_details_that_cannot_be_read_here_do_not_hide_a_session(storage: Storage) -> None:
+    class Device:
+        pass
+
+    events: list[SessionEvent] = []
+    newer = SessionStore(SessionConfig(storage=storage))
+    newer.register_type(Device, name="device", encode=lambda device: None, decode=lambda value: Device())
+    older = SessionStore(SessionConfig(storage=storage, on_event=events.append))
+    session = await newer.create({}, owner="ada", device=Device())
+    assert [(info.handle, info.details) for info in await older.sessions_of("ada")] == [(session.handle, {})]
+    assert [event.kind.value for event in events] == ["corrupt"]

@@ -14,6 +14,7 @@ from sessioncore._config import SessionConfig
 from sessioncore._draft import Draft, Recalled
 from sessioncore._engine import Engine
 from sessioncore._errors import (
+    CodecError,
     ConfigError,
     CorruptRecord,
     OwnerLimitReached,
@@ -26,6 +27,7 @@ from sessioncore._exchange import Exchange, not_loaded
 from sessioncore._extractors import RequestView
 from sessioncore._ids import handle_of, is_handle, is_id
 from sessioncore._info import SessionInfo
+from sessioncore._owners import Owned
 from sessioncore._session import Session
 from sessioncore.storage import Storage
 
@@ -186,17 +188,25 @@ class SessionStore:
         `last_seen_at` is exact to `touch_interval`; where the idle timeout reaches beyond
         the absolute deadline it is the time of the last write.
         """
-        decode = self._engine.codec.decode
         return [
             SessionInfo(
                 owned.handle,
                 datetime.fromtimestamp(owned.record.created_at, UTC),
                 datetime.fromtimestamp(owned.last_seen, UTC),
                 datetime.fromtimestamp(owned.expires, UTC),
-                decode("details", owned.record.details),
+                self._details_of(owned),
             )
             for owned in reversed(await self._engine.owners.sessions(owner))
         ]
+
+    def _details_of(self, owned: Owned) -> dict[str, Any]:
+        """Details that cannot be read here must not hide the session from its owner."""
+        try:
+            details: dict[str, Any] = self._engine.codec.decode("details", owned.record.details)
+        except CodecError as exc:
+            self._engine.events.send(EventKind.CORRUPT, owned.handle, owned.record.owner, str(exc))
+            return {}
+        return details
 
     async def revoke(self, handle: str, *, owner: str | None = None) -> bool:
         """End the session with this handle; with `owner`, only if it is theirs. False if nothing was ended."""
