@@ -38,7 +38,10 @@ def commands(name: str, store: SessionStore) -> click.Group:
     @click.argument("owner")
     def list_(owner: str) -> None:
         """List the live sessions of OWNER, newest first."""
-        table = Table("handle", "since", "last seen", "until", "details", title=escape(f"sessions of {owner}"))
+        table = Table(title=escape(f"sessions of {owner}"))
+        table.add_column("handle", no_wrap=True, min_width=43)  # to be copied whole, also in a narrow terminal
+        for head in ("since", "last seen", "until", "details"):
+            table.add_column(head)
         for info in _run(store, lambda: store.sessions_of(owner)):
             details = escape(", ".join(f"{key}={value!r}" for key, value in info.details.items()))
             table.add_row(
