@@ -39,7 +39,7 @@ def commands(name: str, store: SessionStore) -> click.Group:
     def list_(owner: str) -> None:
         """List the live sessions of OWNER, newest first."""
         table = Table(title=escape(f"sessions of {owner}"))
-        table.add_column("handle", no_wrap=True, min_width=43)  # to be copied whole, also in a narrow terminal
+        table.add_column("handle", no_wrap=True, min_width=64)  # to be copied whole, also in a narrow terminal
         for head in ("since", "last seen", "until", "details"):
             table.add_column(head)
         for info in _run(store, lambda: store.sessions_of(owner)):

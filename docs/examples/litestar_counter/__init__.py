@@ -1,0 +1,1 @@
+"""A counter, a login and a list of devices, in Litestar."""
