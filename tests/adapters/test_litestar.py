@@ -646,6 +646,8 @@ def test_a_mounted_application_shares_the_session(visit: Open) -> None:
 def test_a_mounted_application_with_sessions_of_its_own_leaves_ours_alone(visit: Open, storage: SpyStorage) -> None:
     async def count(request: StarletteRequest) -> JSONResponse:
         request.session["own"] = request.session.get("own", 0) + 1
+        scope: Any = request.scope
+        assert (await get_session(scope))["n"] == 1
         return JSONResponse(request.session["own"])
 
     sessions = Middleware(StarletteSessions, secret_key="a secret")

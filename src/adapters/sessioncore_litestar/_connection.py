@@ -17,7 +17,7 @@ from msgspec import Struct, structs
 from sessioncore import ConfigError, Exchange, Session, SessionNotLoaded
 from sessioncore_asgi._middleware import exchange_key
 
-__all__ = ["AnyConnection", "SessionRequest", "SessionWebSocket", "get_session", "settle"]
+__all__ = ["AnyConnection", "SessionRequest", "SessionWebSocket", "get_session", "is_mount", "settle"]
 
 AnyConnection: TypeAlias = ASGIConnection[Any, Any, Any, Any]
 
@@ -43,7 +43,7 @@ async def settle(scope: Scope, scope_key: str) -> Session:
         )
     session = await exchange.obtain()
     given: object = named.get(scope_key)
-    if given is session:
+    if given is session or is_mount(scope):
         return session
     named[scope_key] = session
     if given is None or given is Empty:
@@ -54,6 +54,11 @@ async def settle(scope: Scope, scope_key: str) -> Session:
             del session[name]
         session.update(data)
     return session
+
+
+def is_mount(scope: Scope) -> bool:
+    """Tell whether a foreign application is served; its own session middleware may take scope["session"]."""
+    return getattr(cast("dict[str, Any]", scope).get("route_handler"), "is_mount", False)
 
 
 def _data(given: object) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from msgspec import Struct
 
 import sessioncore_asgi
 from sessioncore import Session, SessionError, SessionStore
-from sessioncore_litestar._connection import settle
+from sessioncore_litestar._connection import is_mount, settle
 
 __all__ = ["SessionMiddleware"]
 
@@ -50,8 +50,7 @@ class SessionMiddleware(LitestarSessionMiddleware[BaseSessionBackend[Any]]):
             await send(error.close)
 
     async def _inside(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if getattr(scope["route_handler"], "is_mount", False):
-            # A foreign application may have a session middleware of its own, which takes scope["session"].
+        if is_mount(scope):
             await self.app(scope, receive, send)
             return
         watch = _Watch(scope, self._scope_key, send)
