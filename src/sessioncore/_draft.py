@@ -138,7 +138,7 @@ class Draft(Struct, eq=False):
             return now + time_left(self.config, now, self.idle, now)
         if self.renew or fresh_idle:
             return self.loaded_at + time_left(self.config, record.created_at, self.idle, self.loaded_at)
-        return self.loaded_at + min(self.ttl, time_left(self.config, record.created_at, self.ttl, self.loaded_at))
+        return self.loaded_at + time_left(self.config, record.created_at, self.ttl, self.loaded_at)
 
     # -- guards
 

@@ -313,8 +313,8 @@ class Exchange(Struct, eq=False):
             late = draft.ops is not None or draft.read is not None or draft.defaults is not None
             if (late or draft.saving is not None) and draft.state is LIVE:
                 return False
-            draft.state, draft.open, draft.ops = RELEASED, False, None
-        draft.blocked = released
+            draft.release(released)
+        draft.blocked = released  # all that a session which was never used needs
         self._view = None  # it leads back here by way of the framework's own objects: let nothing cyclic remain
         return True
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from sessioncore._cookies import cookie_pair
 from sessioncore._errors import ConfigError
 from sessioncore._extractors import Source, places
 from sessioncore._store import SessionStore
@@ -46,7 +47,7 @@ async def sign_in(
     if not cookies and not headers:
         raise ConfigError("sign_in() needs a store that reads IDs from a cookie or a header")
     if cookies:
-        headers["cookie"] = "; ".join(f"{name}={value}" for name, value in cookies.items())
+        headers["cookie"] = "; ".join(cookie_pair(name, value) for name, value in cookies.items())
     visitor = SignedIn(session.id, session.handle, cookies, headers)
     session.release()
     return visitor
