@@ -1,12 +1,13 @@
-"""The Litestar example in docs/examples, visited as people's browsers would."""
+"""The small examples in docs/examples, visited as people's browsers would: the same in both frameworks."""
 
 import re
 from collections.abc import Iterator
 
 import pytest
-from docs.examples.litestar_counter.app import build
+from docs.examples.aiohttp_counter.app import build as build_aiohttp
+from docs.examples.litestar_counter.app import build as build_litestar
 from tests.adapters.browser import Browser, Reply
-from tests.adapters.servers import Server, serve, serve_asgi
+from tests.adapters.servers import Server, serve, serve_aiohttp, serve_asgi
 from tests.stores import SpyStorage
 
 from sessioncore import SessionConfig, SessionStore
@@ -17,9 +18,14 @@ def storage() -> SpyStorage:
     return SpyStorage()
 
 
-@pytest.fixture
-def example(storage: SpyStorage) -> Iterator[Server]:
-    with serve(serve_asgi, build(SessionStore(SessionConfig.development(storage=storage)))) as server:
+@pytest.fixture(params=["aiohttp", "litestar"])
+def example(storage: SpyStorage, request: pytest.FixtureRequest) -> Iterator[Server]:
+    store = SessionStore(SessionConfig.development(storage=storage))
+    if request.param == "aiohttp":
+        running = serve(serve_aiohttp, build_aiohttp(store))
+    else:
+        running = serve(serve_asgi, build_litestar(store))
+    with running as server:
         yield server
 
 
