@@ -4,31 +4,18 @@ Every call costs the same at ten records and at ten million. What ends is remove
 little by little as new records come in, never by a walk over all of them.
 """
 
-import itertools
 import time
 from collections.abc import Callable
 
 from anyio.lowlevel import checkpoint
-from msgspec import Struct
 
-from sessioncore._errors import ConfigError, StorageError
-from sessioncore.storage._buckets import Bucket, Buckets
+from sessioncore._errors import ConfigError
 from sessioncore.storage._protocol import Stored
+from sessioncore.storage._table import Table
 
 __all__ = ["MemoryStorage"]
 
-_SWEEP = 32  # keys looked at per write while a bucket is due: more than a write can add
 _BATCH = 1000  # keys looked at by `purge_expired` before others get their turn
-
-
-class _Entry(Struct, eq=False, gc=False):
-    """One record. It holds no reference back to itself, so the garbage collector need not know it."""
-
-    data: bytes
-    version: int
-    ends: float
-    bucket: Bucket
-    owner: str | None
 
 
 class MemoryStorage:
@@ -42,75 +29,38 @@ class MemoryStorage:
         ConfigError: `max_sessions` is no whole number, or below 1.
     """
 
-    # No method but `purge_expired` awaits anything, so each runs from start to end with no other
-    # task in between: that is the atomicity which the contract asks for, and no lock is needed.
-
     def __init__(self, max_sessions: int | None = None, *, clock: Callable[[], float] = time.time) -> None:
         if max_sessions is not None and (type(max_sessions) is not int or max_sessions < 1):
             raise ConfigError(
                 f"max_sessions must be a whole number above zero, or None for no limit, not {max_sessions!r}"
             )
         self._limit = max_sessions
-        self._clock = clock
-        self._entries: dict[str, _Entry] = {}
-        self._buckets = Buckets()
-        # Most owners have one session, and a set for one key takes more room than the rest of its entry.
-        self._owned: dict[str, str | set[str]] = {}
-        self._versions = itertools.count(1)  # of the storage, not of a key: so no key bears one twice
+        self._table = Table(max_sessions, clock)
 
     def __len__(self) -> int:
         """How many records take room, those that have ended but are not removed yet included."""
-        return len(self._entries)
+        return len(self._table)
 
     def __bool__(self) -> bool:
         """An empty storage is a storage, too: `storage or another` must not take the other."""
         return True
 
     def __repr__(self) -> str:
-        return f"<MemoryStorage records={len(self._entries)} max_sessions={self._limit}>"
+        return f"<MemoryStorage records={len(self._table)} max_sessions={self._limit}>"
 
     async def load(self, key: str, *, renew: float | None = None) -> Stored | None:
         """Return the live record at `key`, or None; with `renew`, set its ttl first."""
-        entry = self._entries.get(key)
-        if entry is None:
-            return None
-        now = self._clock()
-        left = entry.ends - now
-        if left <= 0:
-            self._drop(key, entry)
-            return None
-        if renew is not None:
-            self._set_end(key, entry, now, renew)
-            left = renew
-        return Stored(entry.data, entry.version, left)
+        return self._table.load(key, renew)
 
     async def create(self, key: str, data: bytes, ttl: float, *, owner: str | None = None) -> int | None:
         """Store a new record and return its version, or None if the key is taken."""
-        now = self._now()
-        if self._live(key, now) is not None:
-            return None
-        if self._limit is not None and len(self._entries) >= self._limit:
-            self._push_out(now)
-        return self._insert(key, data, now, ttl, owner)
+        return self._table.create(key, data, ttl, owner)
 
     async def replace(
         self, key: str, data: bytes, ttl: float, *, version: int, owner: str | None = None
     ) -> int | Stored | None:
         """Write if the record still has `version`; else return it as it is, or None if it is gone."""
-        now = self._now()
-        entry = self._live(key, now)
-        if entry is None:
-            return None
-        if entry.version != version:
-            return Stored(entry.data, entry.version, entry.ends - now)
-        entry.data = data
-        entry.version = version = next(self._versions)
-        if entry.owner != owner:
-            self._disown(key, entry.owner)
-            entry.owner = owner
-            self._own(key, owner)
-        self._set_end(key, entry, now, ttl)
-        return version
+        return self._table.replace(key, data, ttl, version, owner)
 
     async def move(
         self, key: str, new_key: str, data: bytes, ttl: float, *, version: int, owner: str | None = None
@@ -120,49 +70,23 @@ class MemoryStorage:
         Raises:
             StorageError: `new_key` is taken; nothing is changed.
         """
-        now = self._now()
-        entry = self._live(key, now)
-        if entry is None:
-            return None
-        if entry.version != version:
-            return Stored(entry.data, entry.version, entry.ends - now)
-        if self._live(new_key, now) is not None:
-            raise StorageError("cannot move a record onto a key that is taken: choose a new key and try again")
-        self._drop(key, entry)
-        return self._insert(new_key, data, now, ttl, owner)
+        return self._table.move(key, new_key, data, ttl, version=version, owner=owner)
 
     async def touch(self, key: str, ttl: float) -> bool:
         """Set the ttl of a live record; False if there is none."""
-        now = self._now()
-        entry = self._live(key, now)
-        if entry is None:
-            return False
-        self._set_end(key, entry, now, ttl)
-        return True
+        return self._table.touch(key, ttl)
 
     async def delete(self, *keys: str) -> int:
         """End these records; return how many were live."""
-        now = self._clock()
-        ended = 0
-        for key in keys:
-            entry = self._live(key, now)
-            if entry is not None:
-                self._drop(key, entry)
-                ended += 1
-        return ended
+        return self._table.delete(keys)
 
     async def clear(self, prefix: str) -> int:
         """End every record whose key begins with `prefix`; return how many. Looks at every key."""
-        return await self.delete(*[key for key in self._entries if key.startswith(prefix)])
+        return await self.delete(*self._table.keys(prefix))
 
     async def owned_keys(self, owner: str) -> list[str]:
         """Return the keys of the owner's live records."""
-        owned = self._owned.get(owner)
-        if owned is None:
-            return []
-        now = self._clock()
-        keys = [owned] if isinstance(owned, str) else owned
-        return [key for key in keys if self._entries[key].ends > now]
+        return self._table.owned_keys(owner)
 
     async def purge_expired(self) -> int:
         """Remove what has expired; other tasks run between batches. Returns how many were removed.
@@ -170,13 +94,13 @@ class MemoryStorage:
         A record is certain to be found when a sixteenth of its ttl (one second at least)
         has passed since its end.
         """
-        before = len(self._entries)
+        before = len(self._table)
         removed = 0
-        while self._sweep(self._clock(), _BATCH):
-            removed += before - len(self._entries)
+        while self._table.sweep(_BATCH):
+            removed += before - len(self._table)
             await checkpoint()
-            before = len(self._entries)
-        return removed + before - len(self._entries)
+            before = len(self._table)
+        return removed + before - len(self._table)
 
     async def open(self) -> None:
         """Do nothing: there is nothing to get ready."""
@@ -186,91 +110,3 @@ class MemoryStorage:
 
     async def aclose(self) -> None:
         """Do nothing: the records stay as long as this object."""
-
-    def _now(self) -> float:
-        now = self._clock()
-        if now >= self._buckets.next_due:
-            self._sweep(now, _SWEEP)
-        return now
-
-    def _live(self, key: str, now: float) -> _Entry | None:
-        entry = self._entries.get(key)
-        if entry is None or entry.ends > now:
-            return entry
-        self._drop(key, entry)
-        return None
-
-    def _insert(self, key: str, data: bytes, now: float, ttl: float, owner: str | None) -> int:
-        ends = now + ttl
-        bucket = self._buckets.fit(ends, ttl)
-        bucket.keys.add(key)
-        version = next(self._versions)
-        self._entries[key] = _Entry(data, version, ends, bucket, owner)
-        self._own(key, owner)
-        return version
-
-    def _drop(self, key: str, entry: _Entry) -> None:
-        del self._entries[key]
-        entry.bucket.keys.discard(key)
-        self._disown(key, entry.owner)
-
-    def _set_end(self, key: str, entry: _Entry, now: float, ttl: float) -> None:
-        ends = now + ttl
-        if ends < entry.ends:  # a later end waits until the bucket falls due; an earlier one cannot
-            self._rebucket(key, entry, ends, ttl)
-        entry.ends = ends
-
-    def _rebucket(self, key: str, entry: _Entry, ends: float, ttl: float) -> None:
-        bucket = self._buckets.fit(ends, ttl)
-        entry.bucket.keys.discard(key)
-        bucket.keys.add(key)
-        entry.bucket = bucket
-
-    def _sweep(self, now: float, most: int) -> bool:
-        """Look at up to `most` keys whose bucket is due; True if there may be more."""
-        for _ in range(most):
-            bucket = self._buckets.first()
-            if bucket is None or bucket.due > now:
-                return False
-            self._take(bucket, now)
-        return True
-
-    def _take(self, bucket: Bucket, now: float) -> bool:
-        """Take one key out of the bucket: into a later one if its end has moved on, else away for good."""
-        key = bucket.keys.pop()
-        entry = self._entries[key]
-        if entry.ends > now:
-            later = self._buckets.fit(entry.ends, entry.ends - now)
-            if later.due > bucket.due:
-                self._rebucket(key, entry, entry.ends, entry.ends - now)
-                return False
-        self._drop(key, entry)
-        return True
-
-    def _push_out(self, now: float) -> None:
-        # A key that goes to a later bucket here was renewed since it was put into this one, so
-        # the loop is paid for by those renewals.
-        while (bucket := self._buckets.first()) is not None:
-            if self._take(bucket, now):
-                return
-
-    def _own(self, key: str, owner: str | None) -> None:
-        if owner is None:
-            return
-        owned = self._owned.get(owner)
-        if owned is None:
-            self._owned[owner] = key
-        elif isinstance(owned, str):
-            self._owned[owner] = {owned, key}
-        else:
-            owned.add(key)
-
-    def _disown(self, key: str, owner: str | None) -> None:
-        if owner is None:
-            return
-        owned = self._owned[owner]
-        if isinstance(owned, set):
-            owned.discard(key)
-            if owned:
-                return
-        del self._owned[owner]
