@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 
 class Proxy:
-    """Counts packets from the client; swallows, cuts or resets on demand."""
+    """Counts packets from the client; swallows, drips, cuts or drops on demand."""
 
     def __init__(self, target: int) -> None:
         self.port = 0
@@ -17,14 +17,21 @@ class Proxy:
         self.open_now = 0
         self.most_open = 0
         self.swallow = False
+        self.drip = 0.0  # seconds between two bits of a reply
         self.cut_after: int | None = None
         self._target = target
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._open: set[asyncio.StreamWriter] = set()
+
+    def drop(self) -> None:
+        """Close the connections that there are."""
+        for writer in self._open:
+            writer.close()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         self.open_now += 1
         self.most_open = max(self.most_open, self.open_now)
+        self._open.add(writer)
         there, back = await asyncio.open_connection("127.0.0.1", self._target)
         try:
             done, rest = await asyncio.wait(
@@ -39,6 +46,7 @@ class Proxy:
             await asyncio.wait([*done, *rest])
         finally:
             self.open_now -= 1
+            self._open.discard(writer)
             writer.close()
             back.close()
 
@@ -59,6 +67,10 @@ class Proxy:
                 # With a linger of zero the close is a reset.
                 writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 return
+            while self.drip and data:
+                writer.write(data[:10])
+                data = data[10:]
+                await asyncio.sleep(self.drip)
             writer.write(data)
 
 

@@ -17,25 +17,30 @@ T = TypeVar("T")
 _AT_ONCE: Final = tuple(
     method.__code__ for method in (MemoryStorage.load, MemoryStorage.replace, MemoryStorage.create, MemoryStorage.move)
 )
+_NO_CODE: Final = object()
 
 
 class StorageCalls:
     """Makes the calls of one store, and tells of those that failed."""
 
-    __slots__ = ("_events", "_immediate", "_seconds")
+    __slots__ = ("_bounded_load", "_events", "_immediate", "_seconds")
 
     def __init__(self, storage: Storage, seconds: float, events: Events) -> None:
         # A cancel scope costs more than a whole load from memory, and what never suspends needs none:
         # it cannot be slow without blocking the loop, and has no point at which it could be cancelled.
         # Its calls are then awaited as they are. A subclass may do what it likes, so it is not meant here.
         self._immediate = type(storage) is MemoryStorage
+        self._bounded_load = _bounded_load(storage, seconds)
         self._seconds = seconds
         self._events = events
 
     def quick(self, operation: str, call: Coroutine[Any, Any, T], *, shield: bool = True) -> Awaitable[T]:
         """Return `call` itself where it answers at once, else what bounds it; of either, await the result."""
-        if self._immediate and getattr(call, "cr_code", None) in _AT_ONCE:
+        code = getattr(call, "cr_code", None)
+        if self._immediate and code in _AT_ONCE:
             return call
+        if code is self._bounded_load:
+            return self.run_long(operation, call)
         return self.run(operation, call, shield=shield)
 
     async def run(self, operation: str, call: Coroutine[Any, Any, T], *, shield: bool = True) -> T:
@@ -76,3 +81,12 @@ class StorageCalls:
         if isinstance(exc, StorageError):
             raise exc
         raise StorageUnavailable(f"the storage failed during {operation} ({type(exc).__name__})") from exc
+
+
+def _bounded_load(storage: Storage, seconds: float) -> object:
+    """Return the code of a `load` that bounds itself (see `BoundsLoads`), else what is no code."""
+    # Of its class: what a wrapper passes on by __getattr__ promises nothing for the wrapper's own load.
+    bound = getattr(type(storage), "bound_loads", None)
+    if bound is None or not bound(storage, seconds):
+        return _NO_CODE
+    return type(storage).load.__code__

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
-__all__ = ["Storage", "Stored"]
+__all__ = ["BoundsLoads", "Storage", "Stored"]
 
 
 class Stored(Struct, frozen=True, gc=False):
@@ -101,4 +101,21 @@ class Storage(Protocol):
 
     async def aclose(self) -> None:
         """Release what `open` took. Called again, it has no effect."""
+        ...
+
+
+class BoundsLoads(Protocol):
+    """What a storage may offer beyond `Storage`: to see to the time limit of its loads itself.
+
+    A store sets a timer for each call to its storage. One that can do so for less, such
+    as by one timer for all calls on a connection, has this method; the store then awaits
+    its loads as they are. Writes keep their timer, and with it their shield.
+    """
+
+    def bound_loads(self, seconds: float) -> bool:
+        """From now on let `load` end within `seconds`, with StorageUnavailable if there is no answer.
+
+        Called by each store that is built on this storage; the smallest number holds for
+        all. False: it cannot promise that, and nothing has changed.
+        """
         ...

@@ -41,6 +41,10 @@ class ClusterWire:
         """Send commands exactly once to the master of `key`."""
         return await self._follow(key, commands, "write")
 
+    async def look(self, key: bytes, limit: float) -> list[Reply]:
+        """Read the value and its milliseconds left from the master of `key`."""
+        return await self._follow(key, ((b"GET", key), (b"PTTL", key)), "read")
+
     async def servers(self) -> Sequence[Wire]:
         """Return the links of all masters."""
         if not self._known:

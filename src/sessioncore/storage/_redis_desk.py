@@ -53,6 +53,7 @@ class Desks:
         self._desk: Desk | None = None
         self._others: dict[asyncio.AbstractEventLoop, Desk] = {}
         self._closed = False
+        self.linked = _is_linkable(client) and not isinstance(client, RedisCluster)  # to one server, by a link of ours
         if wait_replicas and not _is_linkable(client):
             raise ConfigError("wait_replicas needs redis-py's own connections; this client brings others")
 

@@ -32,7 +32,8 @@ from redis.exceptions import (
 )
 
 from sessioncore.storage._redis_errors import Lost, Refusal
-from sessioncore.storage._redis_link import Link, Opened
+from sessioncore.storage._redis_link import Link
+from sessioncore.storage._redis_pipe import Opened
 
 __all__ = ["ClientWire", "Command", "LinkWire", "Reply", "Wire", "opener"]
 
@@ -52,6 +53,10 @@ class Wire(Protocol):
 
     def write(self, key: bytes, *commands: Command) -> Awaitable[list[Reply]]:
         """Send commands exactly once; if their replies are lost, `Lost` says so."""
+        ...
+
+    def look(self, key: bytes, limit: float) -> Awaitable[list[Reply]]:
+        """Read the value of `key` and its milliseconds left; a `LinkWire` takes at most `limit` seconds."""
         ...
 
     async def servers(self) -> "Sequence[Wire]":
@@ -76,6 +81,12 @@ class LinkWire:
     def write(self, key: bytes, *commands: Command) -> Awaitable[list[Reply]]:
         """Send commands exactly once."""
         return self._link.ask(b"".join(map(_pack, commands)), len(commands))
+
+    def look(self, key: bytes, limit: float) -> Awaitable[list[Reply]]:
+        """Send GET and PTTL, packed by hand: nearly every request sends these, and nothing else."""
+        size = len(key)
+        packed = b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n*2\r\n$4\r\nPTTL\r\n$%d\r\n%b\r\n" % (size, key, size, key)
+        return self._link.ask_again(packed, 2, limit)
 
     async def servers(self) -> Sequence[Wire]:
         """Return this one."""
@@ -102,6 +113,10 @@ class ClientWire:
     async def write(self, key: bytes, *commands: Command) -> list[Reply]:
         """Send commands in order."""
         return [await self._one(command) for command in commands]
+
+    async def look(self, key: bytes, limit: float) -> list[Reply]:
+        """Read the value and its milliseconds left."""
+        return await self.write(key, (b"GET", key), (b"PTTL", key))
 
     async def servers(self) -> Sequence[Wire]:
         """Return this one."""

@@ -1,0 +1,228 @@
+"""No load takes longer than `storage_timeout`, though none has a timer of its own: real servers that do not answer."""
+
+import asyncio
+import signal
+import socket
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+import anyio
+import pytest
+from tests.redis_proxy import Proxy, proxy_to
+from tests.redis_server import Server, one_server
+from tests.storage.redis_rig import SECOND, made, storage_at
+
+from sessioncore import EventKind, SessionConfig, SessionEvent, SessionStore, StorageUnavailable
+from sessioncore.storage import Storage, Stored
+from sessioncore.storage.redis import RedisStorage
+
+pytestmark = [pytest.mark.anyio, pytest.mark.redis]
+
+LIMIT = timedelta(seconds=0.3)
+SOON = 0.3  # seconds that the event loop may be late on a busy machine
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+def server() -> Generator[Server]:
+    with one_server() as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def emptied(server: Server) -> None:
+    server.do("FLUSHALL")
+
+
+def store_on(storage: Storage, limit: timedelta = LIMIT, **settings: Any) -> SessionStore:
+    return SessionStore(SessionConfig(storage=storage, storage_timeout=limit, **settings))
+
+
+async def expect_in_time(call: Callable[[], Awaitable[object]], limit: timedelta = LIMIT) -> None:
+    """The call fails after `limit`: the connection itself would have more patience."""
+    start = time.monotonic()
+    with pytest.raises(StorageUnavailable):
+        await call()
+    assert limit.total_seconds() * 0.9 < time.monotonic() - start < limit.total_seconds() + SOON
+
+
+@asynccontextmanager
+async def through_proxy(
+    server: Server, limit: timedelta = LIMIT, **settings: Any
+) -> AsyncGenerator[tuple[SessionStore, Proxy, str]]:
+    """A store on a proxy, its connection open, and the ID of a session."""
+    async with proxy_to(server.port) as proxy, storage_at(proxy.port) as storage:
+        store = store_on(storage, limit, **settings)
+        yield store, proxy, (await store.create({"n": 1})).id
+
+
+async def test_a_paused_server_holds_no_load_beyond_the_limit(server: Server) -> None:
+    async with through_proxy(server) as (store, proxy, sid):
+        server.do("CLIENT", "PAUSE", 800)
+        await asyncio.gather(*(expect_in_time(lambda: store.get_by_id(sid)) for _ in range(20)))
+        assert (await retried(store, sid))["n"] == 1
+        assert proxy.connections == 1  # it was slow, not away: nobody else loses his request
+
+
+async def retried(store: SessionStore, sid: str) -> Any:
+    end = time.monotonic() + 5
+    while True:
+        try:
+            return await store.get_by_id(sid)
+        except StorageUnavailable:
+            assert time.monotonic() < end
+
+
+async def test_a_stopped_server_holds_no_load_beyond_the_limit(server: Server) -> None:
+    async with through_proxy(server) as (store, proxy, sid):
+        server.signal(signal.SIGSTOP)
+        try:
+            await expect_in_time(lambda: store.get_by_id(sid))
+        finally:
+            server.signal(signal.SIGCONT)
+        assert (await retried(store, sid))["n"] == 1
+        assert proxy.connections == 1
+
+
+async def test_requests_one_after_another_are_each_held_for_the_limit_only(server: Server) -> None:
+    async with through_proxy(server) as (store, proxy, sid):
+        proxy.swallow = True
+
+        async def later(pause: float) -> None:
+            await asyncio.sleep(pause)  # spread over time, so that one timer must serve different ends
+            await expect_in_time(lambda: store.get_by_id(sid))
+
+        await asyncio.gather(*(later(0.04 * number) for number in range(10)))
+
+
+async def test_who_waits_for_room_waits_no_longer_than_the_rest(server: Server) -> None:
+    async with through_proxy(server) as (store, proxy, sid):
+        proxy.swallow = True
+        start = time.monotonic()
+        outcomes = await asyncio.gather(*(store.get_by_id(sid) for _ in range(4100)), return_exceptions=True)
+        assert {type(outcome) for outcome in outcomes} == {StorageUnavailable}
+        assert time.monotonic() - start < LIMIT.total_seconds() + 2  # four thousand failures take their time, too
+
+
+async def test_a_trickle_of_replies_lets_nobody_wait_beyond_the_limit(server: Server) -> None:
+    async with through_proxy(server) as (store, proxy, sid):
+        storage = store.storage
+        assert await storage.create("large", b"x" * 2000, 1000) is not None
+        proxy.drip = 0.05
+        patient = asyncio.create_task(storage.owned_keys("nobody"))  # not a load: it has the connection's patience
+        await expect_in_time(lambda: storage.load("large"))
+        await expect_in_time(lambda: store.get_by_id(sid))
+        proxy.drip = 0.0
+        assert await patient == []
+        # The replies that came too late went to nobody.
+        stored = await storage.load("large")
+        assert isinstance(stored, Stored)
+        assert stored.data == b"x" * 2000
+        assert (await store.get_by_id(sid))["n"] == 1
+        assert proxy.connections == 1
+
+
+async def test_a_handshake_without_an_answer_takes_no_longer(server: Server) -> None:
+    async with proxy_to(server.port) as proxy, storage_at(proxy.port) as storage:
+        proxy.swallow = True
+        store = store_on(storage)
+        await asyncio.gather(*(expect_in_time(lambda: store.get_by_id("x" * 43)) for _ in range(3)))
+        assert proxy.connections == 1
+
+
+async def test_an_address_that_swallows_packets_takes_no_longer() -> None:
+    async with AsyncExitStack() as stack:
+        deaf = stack.enter_context(socket.socket())
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen(0)
+        for _ in range(4):  # the queue is full: from here on the kernel drops whoever knocks
+            knocking = stack.enter_context(socket.socket())
+            knocking.setblocking(False)
+            knocking.connect_ex(deaf.getsockname())
+        storage = await stack.enter_async_context(storage_at(int(deaf.getsockname()[1])))
+        store = store_on(storage)
+        await expect_in_time(lambda: store.get_by_id("x" * 43))
+
+
+async def test_a_second_attempt_has_only_the_time_that_is_left(server: Server) -> None:
+    async with through_proxy(server) as (store, proxy, sid):
+        load = asyncio.create_task(expect_in_time(lambda: store.get_by_id(sid)))
+        proxy.swallow = True
+        await asyncio.sleep(0.2)  # two thirds of its time
+        proxy.drop()  # the repeated load finds a proxy that takes it and says nothing
+        await load
+        assert proxy.connections == 2
+
+
+async def test_a_load_that_renews_is_held_for_the_limit_only(server: Server) -> None:
+    async with through_proxy(server, touch_interval=timedelta(0)) as (store, proxy, sid):
+        storage = store.storage
+        key = "session:" + (await store.get_by_id(sid)).handle
+        assert await storage.load(key, renew=100) is not None
+        proxy.swallow = True
+        await expect_in_time(lambda: storage.load(key, renew=100))
+
+
+async def test_of_two_stores_on_one_storage_the_shorter_limit_holds(server: Server) -> None:
+    async with through_proxy(server, timedelta(seconds=2)) as (store, proxy, sid):
+        proxy.swallow = True
+        early = asyncio.create_task(expect_in_time(lambda: store.get_by_id(sid), timedelta(seconds=2)))
+        await asyncio.sleep(0)
+        store_on(store.storage)
+        await expect_in_time(lambda: store.get_by_id(sid))
+        await early
+
+
+async def test_a_failure_is_told_as_an_event(server: Server) -> None:
+    told: list[SessionEvent] = []
+    async with through_proxy(server, on_event=told.append) as (store, proxy, sid):
+        proxy.swallow = True
+        await expect_in_time(lambda: store.get_by_id(sid))
+        assert [event.detail for event in told if event.kind is EventKind.STORAGE_ERROR] == ["load: Stalled"]
+
+
+async def test_a_cancelled_load_costs_no_connection_and_its_reply_reaches_nobody(server: Server) -> None:
+    async with through_proxy(server) as (store, proxy, sid):
+        other = (await store.create({"n": 2})).id
+        for _ in range(10):
+            with anyio.move_on_after(0) as scope:
+                await store.get_by_id(sid)
+            assert scope.cancelled_caught
+            task = asyncio.create_task(store.get_by_id(sid))
+            await asyncio.sleep(0)
+            task.cancel()
+            assert (await store.get_by_id(other))["n"] == 2
+            assert task.cancelled()
+        assert proxy.connections == 1
+
+
+class Slow(RedisStorage):
+    """A subclass whose loads are its own: only the store can bound them."""
+
+    async def load(self, key: str, *, renew: float | None = None) -> Stored | None:
+        await anyio.sleep(30)
+        return await super().load(key, renew=renew)
+
+
+async def test_a_load_that_is_not_ours_is_bounded_by_the_store(server: Server, monkeypatch: Any) -> None:
+    slow = Slow.from_url(server.url)
+    await expect_in_time(lambda: store_on(slow).get_by_id("x" * 43))
+    async with storage_at(server.port) as storage:
+        store = store_on(storage)
+        monkeypatch.setattr(storage, "load", slow.load)
+        await expect_in_time(lambda: store.get_by_id("x" * 43))
+    await slow.aclose()
+
+
+async def test_without_a_store_a_load_has_the_patience_of_its_connection(server: Server) -> None:
+    async with proxy_to(server.port) as proxy, storage_at(proxy.port, timeout=SECOND) as storage:
+        await made(storage, "k")
+        proxy.swallow = True
+        await expect_in_time(lambda: storage.load("k"), SECOND)
