@@ -1,13 +1,14 @@
 """One call to the storage: bounded in time, its failures of one kind."""
 
 from collections.abc import Awaitable, Coroutine
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Any, Final, NoReturn, TypeVar, cast
 
 import anyio
 
 from sessioncore._errors import SessionError, StorageError, StorageUnavailable
 from sessioncore._events import EventKind, Events
 from sessioncore.storage import MemoryStorage, Storage
+from sessioncore.storage._protocol import BoundsCalls
 
 __all__ = ["StorageCalls"]
 
@@ -17,20 +18,20 @@ T = TypeVar("T")
 _AT_ONCE: Final = tuple(
     method.__code__ for method in (MemoryStorage.load, MemoryStorage.replace, MemoryStorage.create, MemoryStorage.move)
 )
-_NO_CODE: Final = object()
+_MEANT: Final = ("load", "create", "replace", "move")
 
 
 class StorageCalls:
     """Makes the calls of one store, and tells of those that failed."""
 
-    __slots__ = ("_bounded_load", "_events", "_immediate", "_seconds")
+    __slots__ = ("_bounded", "_events", "_immediate", "_seconds")
 
     def __init__(self, storage: Storage, seconds: float, events: Events) -> None:
         # A cancel scope costs more than a whole load from memory, and what never suspends needs none:
         # it cannot be slow without blocking the loop, and has no point at which it could be cancelled.
         # Its calls are then awaited as they are. A subclass may do what it likes, so it is not meant here.
         self._immediate = type(storage) is MemoryStorage
-        self._bounded_load = _bounded_load(storage, seconds)
+        self._bounded = _bounded(storage, seconds)
         self._seconds = seconds
         self._events = events
 
@@ -39,8 +40,8 @@ class StorageCalls:
         code = getattr(call, "cr_code", None)
         if self._immediate and code in _AT_ONCE:
             return call
-        if code is self._bounded_load:
-            return self.run_long(operation, call)
+        if code in self._bounded:
+            return self._run_shielded(operation, call) if shield else self.run_long(operation, call)
         return self.run(operation, call, shield=shield)
 
     async def run(self, operation: str, call: Coroutine[Any, Any, T], *, shield: bool = True) -> T:
@@ -54,6 +55,15 @@ class StorageCalls:
                 return await call
             # The scope swallowed a cancellation, and only its own deadline cancels it.
             raise TimeoutError(f"no answer within {self._seconds:g} s; see storage_timeout")
+        except Exception as exc:  # noqa: BLE001 - it is translated and raised
+            self._fail(operation, exc)
+
+    async def _run_shielded(self, operation: str, call: Coroutine[Any, Any, T]) -> T:
+        """Do what `run` does for a call that bounds itself: a deadline costs more than the rest of the scope."""
+        try:
+            with anyio.CancelScope(shield=True):
+                return await call
+            raise AssertionError("nobody cancels this scope")
         except Exception as exc:  # noqa: BLE001 - it is translated and raised
             self._fail(operation, exc)
 
@@ -83,10 +93,10 @@ class StorageCalls:
         raise StorageUnavailable(f"the storage failed during {operation} ({type(exc).__name__})") from exc
 
 
-def _bounded_load(storage: Storage, seconds: float) -> object:
-    """Return the code of a `load` that bounds itself (see `BoundsLoads`), else what is no code."""
-    # Of its class: what a wrapper passes on by __getattr__ promises nothing for the wrapper's own load.
-    bound = getattr(type(storage), "bound_loads", None)
-    if bound is None or not bound(storage, seconds):
-        return _NO_CODE
-    return type(storage).load.__code__
+def _bounded(storage: Storage, seconds: float) -> frozenset[object]:
+    """Return the code of the calls that bound themselves (see `BoundsCalls`), if the storage takes that upon itself."""
+    # Asked of the classes: what a wrapper passes on by __getattr__ promises nothing for the wrapper's own calls.
+    kind = next((kind for kind in type(storage).__mro__ if "bound_calls" in vars(kind)), None)
+    if kind is None or not cast("BoundsCalls", storage).bound_calls(seconds):
+        return frozenset()
+    return frozenset(getattr(vars(kind).get(name), "__code__", None) for name in _MEANT) - {None}

@@ -1,4 +1,4 @@
-"""No load takes longer than `storage_timeout`, though none has a timer of its own: real servers that do not answer."""
+"""No call takes longer than `storage_timeout`, though few have a timer: real servers that do not answer."""
 
 import asyncio
 import signal
@@ -127,6 +127,41 @@ async def test_a_trickle_of_replies_lets_nobody_wait_beyond_the_limit(server: Se
         assert stored.data == b"x" * 2000
         assert (await store.get_by_id(sid))["n"] == 1
         assert proxy.connections == 1
+
+
+async def test_writes_are_held_for_the_limit_only(server: Server) -> None:
+    async with through_proxy(server) as (store, proxy, sid):
+        changed, moved = await store.get_by_id(sid), await store.get_by_id(sid)
+        changed["n"] = 2
+        await moved.regenerate()
+        proxy.swallow = True
+        await asyncio.gather(
+            expect_in_time(lambda: store.create({"n": 1})),
+            expect_in_time(lambda: store.create({"n": 1}, owner="ada")),
+            expect_in_time(changed.save),
+            expect_in_time(moved.save),
+        )
+
+
+async def test_a_script_that_the_server_forgot_gets_no_second_limit() -> None:
+    with one_server() as fresh:
+        async with through_proxy(fresh) as (store, proxy, sid):
+            session = await store.get_by_id(sid)
+            session["n"] = 2
+            proxy.drip = 0.055  # that Redis does not know it takes five bits, and the answer two more
+            await expect_in_time(session.save)
+
+
+async def test_a_cancelled_write_is_waited_for_and_then_known(server: Server) -> None:
+    async with through_proxy(server, timedelta(seconds=5)) as (store, _, sid):
+        session = await store.get_by_id(sid)
+        session["n"] = 2
+        server.do("CLIENT", "PAUSE", 300, "WRITE")
+        with anyio.move_on_after(0.05) as scope:
+            await session.save()
+        assert scope.cancel_called
+        assert not session.modified
+        assert (await store.get_by_id(sid))["n"] == 2
 
 
 async def test_a_handshake_without_an_answer_takes_no_longer(server: Server) -> None:

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
-__all__ = ["BoundsLoads", "Storage", "Stored"]
+__all__ = ["BoundsCalls", "Storage", "Stored"]
 
 
 class Stored(Struct, frozen=True, gc=False):
@@ -104,18 +104,19 @@ class Storage(Protocol):
         ...
 
 
-class BoundsLoads(Protocol):
-    """What a storage may offer beyond `Storage`: to see to the time limit of its loads itself.
+class BoundsCalls(Protocol):
+    """What a storage may offer beyond `Storage`: to see to the time limit of its calls itself.
 
     A store sets a timer for each call to its storage. One that can do so for less, such
-    as by one timer for all calls on a connection, has this method; the store then awaits
-    its loads as they are. Writes keep their timer, and with it their shield.
+    as by one timer for all calls on a connection, has this method. It speaks for `load`,
+    `create`, `replace` and `move` of the same class; a subclass with another one of these
+    has the store's timer for it.
     """
 
-    def bound_loads(self, seconds: float) -> bool:
-        """From now on let `load` end within `seconds`, with StorageUnavailable if there is no answer.
+    def bound_calls(self, seconds: float) -> bool:
+        """From now on let each call end within `seconds`, with StorageUnavailable if there is no answer.
 
-        Called by each store that is built on this storage; the smallest number holds for
+        Called by every store that is built on this storage; the smallest number holds for
         all. False: it cannot promise that, and nothing has changed.
         """
         ...

@@ -5,6 +5,8 @@ same atomic step; `_redis_cluster` keeps the same book where they lie on two ser
 """
 
 from collections.abc import Awaitable, Callable
+from math import inf
+from time import monotonic
 from typing import Protocol, TypeAlias
 
 from msgspec import Struct
@@ -16,12 +18,34 @@ from sessioncore.storage._redis_format import fresh_version, head_of, index_of, 
 from sessioncore.storage._redis_scripts import ON_ONE_SERVER, OWNED, VERIFY, Script
 from sessioncore.storage._redis_wire import Command, Reply, Wire
 
-__all__ = ["AT_ONCE", "Book", "Confirm", "OneServer", "Written", "answer_of", "lost", "outcome_of", "run", "stored_of"]
+__all__ = [
+    "AT_ONCE",
+    "Book",
+    "Confirm",
+    "Limit",
+    "OneServer",
+    "Written",
+    "answer_of",
+    "lost",
+    "outcome_of",
+    "run",
+    "stored_of",
+]
 
 AT_ONCE = 500  # keys in one command: some milliseconds of the server's time at most
 
 Written: TypeAlias = int | Stored | None
 Send: TypeAlias = Callable[..., Awaitable[list[Reply]]]
+
+
+class Limit(Struct):
+    """How long a load, a create, a replace or a move may take, as the stores of a storage have asked for."""
+
+    seconds: float = inf
+
+    def due(self) -> float:
+        """Return when what begins now has taken too long, by the monotonic clock."""
+        return monotonic() + self.seconds
 
 
 class Book(Protocol):
@@ -74,15 +98,15 @@ def answer_of(reply: Reply) -> Reply:
     return reply
 
 
-async def run(send: Send, script: Script, keys: tuple[bytes, ...], *args: bytes | int) -> Reply:
+async def run(send: Send, script: Script, keys: tuple[bytes, ...], *args: bytes | int, due: float = inf) -> Reply:
     """Run a script where its first key lives; `send` is a wire's `write`, or `read` where twice is as good as once.
 
     NOSCRIPT means that nothing was carried out, so sending the text is no repetition.
     """
     try:
-        [reply] = await send(keys[0], script.by_sha(keys, args))
+        [reply] = await send(keys[0], script.by_sha(keys, args), due=due)
         if isinstance(reply, Refusal) and reply.code == "NOSCRIPT":
-            [reply] = await send(keys[0], script.by_text(keys, args))
+            [reply] = await send(keys[0], script.by_text(keys, args), due=due)
     except Lost as exc:
         raise lost(exc) from exc
     return answer_of(reply)
@@ -143,42 +167,45 @@ class Confirm(Struct, frozen=True):
 class OneServer:
     """The book on a single server, or a master and its replicas."""
 
-    def __init__(self, wire: Wire, confirm: Confirm | None) -> None:
+    def __init__(self, wire: Wire, confirm: Confirm | None, limit: Limit) -> None:
         self._wire = wire
         self._confirm = confirm
+        self._limit = limit
 
     async def create(self, key: bytes, data: bytes, ttl: float, owner: bytes | None) -> int | None:
         """Store a new record: `SET NX PX`, in a script where there is an index to keep."""
-        version = fresh_version()
+        version, due = fresh_version(), self._limit.due()
         value, lasts = pack(version, owner, data), millis(ttl)
         if owner is not None:
-            made = await run(self._wire.write, ON_ONE_SERVER.create, (key,), value, lasts)
+            made = await run(self._wire.write, ON_ONE_SERVER.create, (key,), value, lasts, due=due)
             return version if made else None
         try:
-            [reply] = await self._wire.write(key, (b"SET", key, value, b"NX", b"PX", lasts))
+            [reply] = await self._wire.write(key, (b"SET", key, value, b"NX", b"PX", lasts), due=due)
         except Lost as exc:
             raise lost(exc) from exc
         return version if answer_of(reply) is not None else None
 
     async def replace(self, key: bytes, data: bytes, ttl: float, version: int, owner: bytes | None) -> Written:
         """Write if the record still has this version."""
-        new = fresh_version()
-        value = pack(new, owner, data)
-        reply = await run(self._wire.write, ON_ONE_SERVER.replace, (key,), value, millis(ttl), head_of(version))
+        new, due = fresh_version(), self._limit.due()
+        args = pack(new, owner, data), millis(ttl), head_of(version)
+        reply = await run(self._wire.write, ON_ONE_SERVER.replace, (key,), *args, due=due)
         return outcome_of(reply, new)
 
     async def move(
         self, key: bytes, new_key: bytes, data: bytes, ttl: float, *, version: int, owner: bytes | None
     ) -> Written:
         """Write under a new key and end the old one, in one step."""
-        new = fresh_version()
-        value = pack(new, owner, data)
-        reply = await run(self._wire.write, ON_ONE_SERVER.move, (key, new_key), value, millis(ttl), head_of(version))
+        new, due = fresh_version(), self._limit.due()
+        args = pack(new, owner, data), millis(ttl), head_of(version)
+        reply = await run(self._wire.write, ON_ONE_SERVER.move, (key, new_key), *args, due=due)
         return outcome_of(reply, new)
 
     async def renew(self, key: bytes, ttl: float) -> bytes | None:
         """Return the value, and set its ttl and that of the index."""
-        value: bytes | None = await run(self._wire.read, ON_ONE_SERVER.renew, (key,), millis(ttl))
+        value: bytes | None = await run(
+            self._wire.read, ON_ONE_SERVER.renew, (key,), millis(ttl), due=self._limit.due()
+        )
         return value
 
     async def touch(self, key: bytes, ttl: float) -> bool:

@@ -7,12 +7,14 @@ whatever was lost on the way is not repeated here, as it would be by redis-py.
 
 import asyncio
 from collections.abc import Sequence
+from math import inf
 from typing import Any, cast
 
 from redis.crc import key_slot
 from redis.exceptions import RedisError
 
 from sessioncore.storage._redis_errors import Lost, Refusal
+from sessioncore.storage._redis_link import before
 from sessioncore.storage._redis_wire import Command, LinkWire, Reply, Wire
 
 __all__ = ["ClusterWire"]
@@ -33,17 +35,17 @@ class ClusterWire:
         self._looking: asyncio.Task[Exception | None] | None = None
         self._looked = 0.0
 
-    async def read(self, key: bytes, *commands: Command) -> list[Reply]:
+    async def read(self, key: bytes, *commands: Command, due: float = inf) -> list[Reply]:
         """Send commands that change nothing to the master of `key`."""
-        return await self._follow(key, commands, "read")
+        return await before(due, self._follow(key, commands, "read"))
 
-    async def write(self, key: bytes, *commands: Command) -> list[Reply]:
+    async def write(self, key: bytes, *commands: Command, due: float = inf) -> list[Reply]:
         """Send commands exactly once to the master of `key`."""
-        return await self._follow(key, commands, "write")
+        return await before(due, self._follow(key, commands, "write"))
 
-    async def look(self, key: bytes, limit: float) -> list[Reply]:
+    async def look(self, key: bytes, due: float) -> list[Reply]:
         """Read the value and its milliseconds left from the master of `key`."""
-        return await self._follow(key, ((b"GET", key), (b"PTTL", key)), "read")
+        return await before(due, self._follow(key, ((b"GET", key), (b"PTTL", key)), "read"))
 
     async def servers(self) -> Sequence[Wire]:
         """Return the links of all masters."""

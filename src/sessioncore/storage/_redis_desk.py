@@ -15,7 +15,7 @@ from msgspec import Struct
 from redis.asyncio import Redis, RedisCluster
 
 from sessioncore._errors import ConfigError, StorageUnavailable
-from sessioncore.storage._redis_books import Book, Confirm, OneServer
+from sessioncore.storage._redis_books import Book, Confirm, Limit, OneServer
 from sessioncore.storage._redis_cluster import Cluster
 from sessioncore.storage._redis_cluster_wire import ClusterWire
 from sessioncore.storage._redis_wire import ClientWire, LinkWire, Wire
@@ -53,6 +53,7 @@ class Desks:
         self._desk: Desk | None = None
         self._others: dict[asyncio.AbstractEventLoop, Desk] = {}
         self._closed = False
+        self.limit = Limit()
         self.linked = _is_linkable(client) and not isinstance(client, RedisCluster)  # to one server, by a link of ours
         if wait_replicas and not _is_linkable(client):
             raise ConfigError("wait_replicas needs redis-py's own connections; this client brings others")
@@ -109,7 +110,7 @@ class Desks:
         if self._replicas:
             confirm = Confirm(self._wire(self._patience + self._wait), self._replicas, round(self._wait * 1000))
         split = isinstance(self._client, RedisCluster)
-        book: Book = Cluster(wire, confirm, self._patience) if split else OneServer(wire, confirm)
+        book: Book = Cluster(wire, confirm, self._patience) if split else OneServer(wire, confirm, self.limit)
         return Desk(loop, wire, book, confirm)
 
     def _wire(self, patience: float) -> Wire:

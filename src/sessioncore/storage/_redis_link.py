@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from sessioncore.storage._redis_errors import Lost, Stalled
 from sessioncore.storage._redis_pipe import LATE, YOUNG, Opened, Pipe
 
-__all__ = ["Link", "within"]
+__all__ = ["Link", "before"]
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.5  # seconds between two attempts to connect
 _ACCIDENTS = 3  # connections in a row that may end at once before the next has to wait
@@ -37,35 +37,35 @@ class Link:
         self._early_ends = 0
         self._closed = False
 
-    async def ask(self, payload: bytes, replies: int) -> list[Any]:
-        """Send packed commands, and return their replies.
+    async def ask(self, payload: bytes, replies: int, due: float = inf) -> list[Any]:
+        """Send packed commands, and return their replies before they are `due` by the monotonic clock.
+
+        Where the connection stands, which is nearly always, its own timer sees to that: a
+        timer for each request would cost as much as all the rest.
 
         Raises:
-            Lost: the connection could not be had, or ended before the replies came.
+            Lost: the connection could not be had, or ended before the replies came; `Stalled` if time is up.
         """
         pipe = self._pipe
         if pipe is None or pipe.full:
-            pipe = await self._usable()
-        return await pipe.send(payload, replies, inf)
+            pipe = await before(due, self._usable())
+        return await pipe.send(payload, replies, due)
 
-    async def ask_again(self, payload: bytes, replies: int, limit: float = inf) -> list[Any]:
+    async def ask_again(self, payload: bytes, replies: int, due: float = inf) -> list[Any]:
         """Do what `ask` does, and once more if the connection breaks: for commands that change nothing.
 
-        All of it takes at most `limit` seconds. Where the connection stands, which is nearly
-        always, its own timer sees to that; one for each request would cost more than the rest.
-
         Raises:
-            Lost: the connection could not be had, or ended before the replies came, twice; or time is up (Stalled).
+            Lost: the connection could not be had, or ended before the replies came, twice; `Stalled` if time is up.
         """
-        pipe, due = self._pipe, monotonic() + limit
+        pipe = self._pipe
         if pipe is None or pipe.full:
-            pipe = await within(due - monotonic(), self._usable())
+            pipe = await before(due, self._usable())
         try:
             return await pipe.send(payload, replies, due)
         except Stalled:
             raise  # the caller has waited long enough
         except Lost:
-            return await within(due - monotonic(), self.ask(payload, replies))
+            return await self.ask(payload, replies, due)
 
     async def aclose(self) -> None:
         """Wait for what is in flight, within bounds, and close."""
@@ -136,16 +136,16 @@ class Link:
         self._not_before = self._loop.time() + self._pause
 
 
-async def within(seconds: float, call: Coroutine[Any, Any, _T]) -> _T:
-    """Await `call` for so many seconds, or without end.
+async def before(due: float, call: Coroutine[Any, Any, _T]) -> _T:
+    """Await `call` until it is `due` by the monotonic clock.
 
     Raises:
-        Stalled: they are over.
+        Stalled: time is up.
     """
-    if seconds == inf:
+    if due == inf:
         return await call
     try:
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(due - monotonic()):
             return await call
     except TimeoutError as exc:
         raise Stalled(LATE) from exc

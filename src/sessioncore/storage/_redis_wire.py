@@ -7,6 +7,7 @@ their commands one by one. Both return error replies as `Refusal` values.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from math import inf
 from typing import Any, Protocol, TypeAlias, cast
 
 import hiredis
@@ -32,7 +33,7 @@ from redis.exceptions import (
 )
 
 from sessioncore.storage._redis_errors import Lost, Refusal
-from sessioncore.storage._redis_link import Link
+from sessioncore.storage._redis_link import Link, before
 from sessioncore.storage._redis_pipe import Opened
 
 __all__ = ["ClientWire", "Command", "LinkWire", "Reply", "Wire", "opener"]
@@ -45,18 +46,21 @@ _pack = cast("Callable[[Command], bytes]", hiredis.pack_command)  # pyright: ign
 
 
 class Wire(Protocol):
-    """The way to the server that holds a key."""
+    """The way to the server that holds a key.
 
-    def read(self, key: bytes, *commands: Command) -> Awaitable[list[Reply]]:
+    `due`: when by the monotonic clock a packet has waited long enough, which is `Lost`, too.
+    """
+
+    def read(self, key: bytes, *commands: Command, due: float = inf) -> Awaitable[list[Reply]]:
         """Send commands that change nothing; after a lost connection they may be sent once more."""
         ...
 
-    def write(self, key: bytes, *commands: Command) -> Awaitable[list[Reply]]:
+    def write(self, key: bytes, *commands: Command, due: float = inf) -> Awaitable[list[Reply]]:
         """Send commands exactly once; if their replies are lost, `Lost` says so."""
         ...
 
-    def look(self, key: bytes, limit: float) -> Awaitable[list[Reply]]:
-        """Read the value of `key` and its milliseconds left; a `LinkWire` takes at most `limit` seconds."""
+    def look(self, key: bytes, due: float) -> Awaitable[list[Reply]]:
+        """Read the value of `key` and its milliseconds left."""
         ...
 
     async def servers(self) -> "Sequence[Wire]":
@@ -74,19 +78,19 @@ class LinkWire:
     def __init__(self, make_connection: Callable[[], Any], patience: float) -> None:
         self._link = Link(opener(make_connection), patience)
 
-    def read(self, key: bytes, *commands: Command) -> Awaitable[list[Reply]]:
+    def read(self, key: bytes, *commands: Command, due: float = inf) -> Awaitable[list[Reply]]:
         """Send commands that change nothing."""
-        return self._link.ask_again(b"".join(map(_pack, commands)), len(commands))
+        return self._link.ask_again(b"".join(map(_pack, commands)), len(commands), due)
 
-    def write(self, key: bytes, *commands: Command) -> Awaitable[list[Reply]]:
+    def write(self, key: bytes, *commands: Command, due: float = inf) -> Awaitable[list[Reply]]:
         """Send commands exactly once."""
-        return self._link.ask(b"".join(map(_pack, commands)), len(commands))
+        return self._link.ask(b"".join(map(_pack, commands)), len(commands), due)
 
-    def look(self, key: bytes, limit: float) -> Awaitable[list[Reply]]:
+    def look(self, key: bytes, due: float) -> Awaitable[list[Reply]]:
         """Send GET and PTTL, packed by hand: nearly every request sends these, and nothing else."""
         size = len(key)
         packed = b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n*2\r\n$4\r\nPTTL\r\n$%d\r\n%b\r\n" % (size, key, size, key)
-        return self._link.ask_again(packed, 2, limit)
+        return self._link.ask_again(packed, 2, due)
 
     async def servers(self) -> Sequence[Wire]:
         """Return this one."""
@@ -106,17 +110,17 @@ class ClientWire:
     def __init__(self, client: Any) -> None:
         self._client = client
 
-    async def read(self, key: bytes, *commands: Command) -> list[Reply]:
+    async def read(self, key: bytes, *commands: Command, due: float = inf) -> list[Reply]:
         """Send commands that change nothing."""
-        return await self.write(key, *commands)
+        return await before(due, self._each(commands))
 
-    async def write(self, key: bytes, *commands: Command) -> list[Reply]:
+    async def write(self, key: bytes, *commands: Command, due: float = inf) -> list[Reply]:
         """Send commands in order."""
-        return [await self._one(command) for command in commands]
+        return await before(due, self._each(commands))
 
-    async def look(self, key: bytes, limit: float) -> list[Reply]:
+    async def look(self, key: bytes, due: float) -> list[Reply]:
         """Read the value and its milliseconds left."""
-        return await self.write(key, (b"GET", key), (b"PTTL", key))
+        return await before(due, self._each(((b"GET", key), (b"PTTL", key))))
 
     async def servers(self) -> Sequence[Wire]:
         """Return this one."""
@@ -124,6 +128,9 @@ class ClientWire:
 
     async def aclose(self) -> None:
         """Leave the client to its owner."""
+
+    async def _each(self, commands: tuple[Command, ...]) -> list[Reply]:
+        return [await self._one(command) for command in commands]
 
     async def _one(self, command: Command) -> Reply:
         name = cast("bytes", command[0]).decode()

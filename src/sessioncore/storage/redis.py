@@ -8,7 +8,6 @@ from its first moment; for each owner there is a sorted set, `<owner>:sessioncor
 import logging
 from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
-from math import inf
 from typing import Any, Self
 
 from redis.asyncio import Redis, RedisCluster
@@ -18,7 +17,6 @@ from sessioncore.storage._redis_books import AT_ONCE, answer_of, lost, run, stor
 from sessioncore.storage._redis_desk import Desk, Desks
 from sessioncore.storage._redis_errors import Lost
 from sessioncore.storage._redis_format import INDEX_SUFFIX, glob_of
-from sessioncore.storage._redis_link import within
 from sessioncore.storage._redis_scripts import PRUNE
 from sessioncore.storage._redis_url import client_from, close
 from sessioncore.storage._redis_wire import Wire
@@ -79,7 +77,6 @@ class RedisStorage:
         self._client: Any = client
         self._owns_client = False
         self._desks = Desks(client, timeout, wait_replicas, wait_timeout)
-        self._limit = inf  # seconds for a load; see bound_loads
 
     @classmethod
     def from_url(
@@ -105,15 +102,16 @@ class RedisStorage:
         storage._owns_client = True
         return storage
 
-    def bound_loads(self, seconds: float) -> bool:
-        """Let no load take longer, so that no caller needs a timer of its own; see `BoundsLoads`.
+    def bound_calls(self, seconds: float) -> bool:
+        """Let no load, create, replace or move take longer; see `BoundsCalls`.
 
-        False for a cluster, where a load may take several trips, for clients with their
-        own connections, and for a subclass with its own `load`.
+        False for a cluster, where a call may take several trips, and for clients with
+        connections of their own.
         """
-        if not self._desks.linked or type(self).load is not RedisStorage.load:
+        if not self._desks.linked:
             return False
-        self._limit = min(self._limit, seconds)
+        limit = self._desks.limit
+        limit.seconds = min(limit.seconds, seconds)
         return True
 
     async def load(self, key: str, *, renew: float | None = None) -> Stored | None:
@@ -125,11 +123,11 @@ class RedisStorage:
         data's in any case, and that is what the next write is judged by.
         """
         name, desk = _bytes(key), self._desks.here()
+        if renew is not None:
+            value = await desk.book.renew(name, renew)
+            return None if value is None else stored_of(value, max(1, round(renew * 1000)))
         try:
-            if renew is not None:
-                value = await within(self._limit, desk.book.renew(name, renew))
-                return None if value is None else stored_of(value, max(1, round(renew * 1000)))
-            value, left = await desk.wire.look(name, self._limit)
+            value, left = await desk.wire.look(name, self._desks.limit.due())
         except Lost as exc:
             raise lost(exc) from exc
         if value is None or left == -2:

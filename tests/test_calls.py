@@ -1,0 +1,121 @@
+"""Which calls to a storage get a timer from the store, and which see to it themselves."""
+
+from datetime import timedelta
+from math import inf
+from typing import Any
+
+import anyio
+import pytest
+from tests.stores import SpyStorage
+
+from sessioncore import SessionConfig, SessionStore, StorageUnavailable, Stored
+
+pytestmark = pytest.mark.anyio
+
+LIMIT = timedelta(seconds=0.05)
+
+
+class Bounded(SpyStorage):
+    """Says that it bounds its calls, and notes the deadline that it is called with."""
+
+    willing = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[float] = []
+        self.seen: dict[str, float] = {}
+
+    def bound_calls(self, seconds: float) -> bool:
+        self.asked.append(seconds)
+        return self.willing
+
+    async def load(self, key: str, *, renew: float | None = None) -> Stored | None:
+        self.seen["load"] = anyio.current_effective_deadline()
+        return await super().load(key, renew=renew)
+
+    async def create(self, key: str, data: bytes, ttl: float, *, owner: str | None = None) -> int | None:
+        self.seen["create"] = anyio.current_effective_deadline()
+        return await super().create(key, data, ttl, owner=owner)
+
+    async def delete(self, *keys: str) -> int:
+        self.seen["delete"] = anyio.current_effective_deadline()
+        return await super().delete(*keys)
+
+
+class Unwilling(Bounded):
+    willing = False
+
+
+class OwnLoad(Bounded):
+    """Inherits the promise, but not the load that it was given for."""
+
+    async def load(self, key: str, *, renew: float | None = None) -> Stored | None:
+        await anyio.sleep(30)
+        return await super().load(key, renew=renew)
+
+
+class Wrapper:
+    """Passes on what it does not know, and so the promise of another."""
+
+    def __init__(self, inner: Bounded) -> None:
+        self._inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    async def load(self, key: str, *, renew: float | None = None) -> Stored | None:
+        await anyio.sleep(30)
+        return await self._inner.load(key, renew=renew)
+
+
+def store_on(storage: Any) -> SessionStore:
+    return SessionStore(SessionConfig(storage=storage, storage_timeout=LIMIT))
+
+
+async def visit(store: SessionStore) -> None:
+    """Create a session, load it, and end it."""
+    sid = (await store.create({"n": 1})).id
+    assert (await store.get_by_id(sid))["n"] == 1
+    assert await store.delete(sid)
+
+
+async def test_a_storage_that_bounds_itself_is_told_the_limit_and_gets_no_timer() -> None:
+    storage = Bounded()
+    await visit(store_on(storage))
+    assert storage.asked == [0.05]
+    assert storage.seen["load"] == storage.seen["create"] == inf
+    assert storage.seen["delete"] < inf  # of this it did not speak
+
+
+async def test_a_storage_that_declines_gets_a_timer_for_each_call() -> None:
+    storage = Unwilling()
+    await visit(store_on(storage))
+    assert storage.asked == [0.05]
+    assert max(storage.seen.values()) < inf
+
+
+async def test_an_inherited_promise_holds_for_inherited_calls_only() -> None:
+    storage = OwnLoad()
+    store = store_on(storage)
+    sid = (await store.create({"n": 1})).id
+    assert storage.seen["create"] == inf
+    with pytest.raises(StorageUnavailable):
+        await store.get_by_id(sid)
+
+
+async def test_a_wrapper_does_not_pass_on_a_promise() -> None:
+    storage = Bounded()
+    store = store_on(Wrapper(storage))
+    assert storage.asked == []
+    sid = (await store.create({"n": 1})).id
+    with pytest.raises(StorageUnavailable):
+        await store.get_by_id(sid)
+
+
+async def test_a_method_put_in_the_place_of_a_bounded_one_gets_a_timer(monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = Bounded()
+    store = store_on(storage)
+    sid = (await store.create({"n": 1})).id
+    monkeypatch.setattr(storage, "load", Wrapper(storage).load)
+    with pytest.raises(StorageUnavailable):
+        await store.get_by_id(sid)
