@@ -59,7 +59,7 @@ class StorageCalls:
             self._fail(operation, exc)
 
     async def _run_shielded(self, operation: str, call: Coroutine[Any, Any, T]) -> T:
-        """Do what `run` does for a call that bounds itself: a deadline costs more than the rest of the scope."""
+        """Do what `run` does for a call that bounds itself: its timer is half of what the scope would cost."""
         try:
             with anyio.CancelScope(shield=True):
                 return await call
@@ -68,7 +68,7 @@ class StorageCalls:
             self._fail(operation, exc)
 
     async def run_long(self, operation: str, call: Coroutine[Any, Any, T]) -> T:
-        """Await maintenance, whose time depends on how much there is to do.
+        """Await what the store sets no limit: maintenance, which takes its time, and loads that bound themselves.
 
         Raises:
             StorageError: the storage refused or failed.

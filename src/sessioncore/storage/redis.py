@@ -44,7 +44,9 @@ class RedisStorage:
     The client stays the caller's: it is not closed, and its pool is not used up; one
     more connection per event loop is opened with its settings (one per master of a
     cluster). `timeout` bounds the wait for a silent server and for a new connection;
-    left out, it is the client's `socket_timeout`, or 5 seconds.
+    left out, it is the client's `socket_timeout`, or 5 seconds. A call of a store ends
+    within its `storage_timeout` in any case; of several stores on one storage, the
+    shortest holds for all.
 
     Let the server run with `maxmemory-policy noeviction` or `volatile-ttl`: an eviction ends
     a session early, and one of an index hides sessions from their owner until their next use.
