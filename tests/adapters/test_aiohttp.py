@@ -4,8 +4,10 @@ import gzip
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import pytest
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
+from tests.adapters.browser import ask, compose
 from tests.adapters.conftest import Visit
 from tests.stores import SpyStorage
 
@@ -228,3 +230,100 @@ def test_a_form_that_the_handler_read_first_is_still_found(visit: Visit) -> None
     browser = visit(app)
     sid = browser.get("/make").text
     assert browser.post("/", f"sid={sid}&name=ada".encode()).text == '["ada", 7]'
+
+
+def test_a_middleware_around_a_sub_application_keeps_its_own_session(store: SessionStore, visit: Visit) -> None:
+    @web.middleware
+    async def after(request: web.Request, handler: Handler) -> web.StreamResponse:
+        response = await handler(request)
+        session = await get_session(request)  # the sub-application's is released by now
+        session["after"] = session.get("after", 0) + 1
+        response.headers["X-After"] = str(session["after"])
+        return response
+
+    app, inner = web.Application(), web.Application()
+    setup(app, store)
+    app.middlewares.append(after)
+    setup(inner, SessionStore(SessionConfig.development()))
+    inner.router.add_get("/count", count)
+    app.add_subapp("/inner", inner)
+    browser = visit(app)
+    replies = [browser.get("/inner/count") for _ in range(2)]
+    assert [(reply.text, reply.one("x-after")) for reply in replies] == [("1", "1"), ("2", "2")]
+    assert set(browser.cookies) == {"__Host-session_id", "session_id"}
+
+
+@pytest.mark.parametrize("shape", ["returned", "raised", "prepared"])
+def test_a_clone_that_a_middleware_hands_on_has_its_cookie(store: SessionStore, visit: Visit, shape: str) -> None:
+    """As middlewares for proxies do: the server itself prepares the response with the request that it knows."""
+
+    @web.middleware
+    async def proxied(request: web.Request, handler: Handler) -> web.StreamResponse:
+        return await handler(request.clone(scheme="https", remote="192.0.2.1"))
+
+    async def handle(request: web.Request) -> web.Response:
+        response = await count(request)
+        if shape == "raised":
+            raise web.HTTPNotFound(text=response.text)
+        if shape == "prepared":
+            await response.prepare(request)
+        return response
+
+    app = web.Application(middlewares=[proxied])
+    setup(app, store)
+    app.router.add_get("/", handle)
+    browser = visit(app)
+    first = browser.get("/")
+    assert (len(first.set_cookies), first.one("vary")) == (1, "Cookie")
+    assert browser.get("/").text == "2"
+
+
+def test_strangers_to_a_clone_get_no_headers(store: SessionStore, visit: Visit) -> None:
+    @web.middleware
+    async def proxied(request: web.Request, handler: Handler) -> web.StreamResponse:
+        return await handler(request.clone(scheme="https"))
+
+    async def plain(_: web.Request) -> web.Response:
+        return web.Response(text="plain")
+
+    app = web.Application(middlewares=[proxied])
+    setup(app, store)
+    app.router.add_get("/", plain)
+    reply = visit(app).get("/")
+    assert (reply.text, reply.one("vary"), reply.set_cookies) == ("plain", None, [])
+
+
+def test_a_cookie_in_any_spelling_of_the_header_is_found(store: SessionStore, visit: Visit) -> None:
+    app = app_with(store)
+    browser = visit(app)
+    browser.get("/count")
+    cookie = browser.cookie_header().encode()
+    for number, name in enumerate(("cookie", "COOKIE", "Cookie")):
+        reply = ask(browser.address, compose("GET", "/count", [(name, b"a=\xe9\xff; " + cookie)]))
+        assert reply.text == str(number + 2)
+
+
+def test_an_id_that_stands_in_no_header_makes_no_vary(visit: Visit) -> None:
+    async def look(request: web.Request) -> web.Response:
+        return web.Response(text=str((await get_session(request)).get("n")))
+
+    app = web.Application()
+    setup(app, SessionStore(SessionConfig(extractor=from_form("sid"))))
+    app.router.add_get("/", look)
+    reply = visit(app).get("/")
+    assert (reply.text, reply.one("vary")) == ("None", None)
+
+
+def test_the_headers_of_the_application_keep_their_spelling(store: SessionStore, visit: Visit) -> None:
+    async def page(request: web.Request) -> web.Response:
+        response = await count(request)
+        response.headers.update({"X-Own": "\xe9", "Vary": "Accept", "Cache-Control": "max-age=60"})
+        return response
+
+    app = web.Application()
+    setup(app, store)
+    app.router.add_get("/", page)
+    browser = visit(app)
+    assert len(browser.get("/").set_cookies) == 1
+    names = [name for name, _ in browser.get("/").headers]
+    assert {"X-Own", "Vary", "Cache-Control", "Content-Length"} <= set(names)

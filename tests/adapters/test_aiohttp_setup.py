@@ -14,7 +14,7 @@ from tests.adapters.conftest import Tls, Visit
 from tests.adapters.servers import Server, serve, serve_aiohttp
 from tests.stores import SpyStorage
 
-from sessioncore import ConfigError, SessionNotLoaded, SessionStore
+from sessioncore import ConfigError, ResponseStarted, SessionNotLoaded, SessionReleased, SessionStore
 from sessioncore_aiohttp import get_session, session_middleware, setup
 
 
@@ -107,6 +107,73 @@ def test_a_second_store_needs_a_name(store: SessionStore) -> None:
     with pytest.raises(ConfigError, match="scope_key='session'"):
         setup(app, SessionStore())
     setup(app, SessionStore(), scope_key="admin")
+
+
+def test_one_store_has_one_name(store: SessionStore) -> None:
+    app = web.Application()
+    setup(app, store)
+    with pytest.raises(ConfigError, match=r"scope_key='admin'.*a SessionStore with a cookie and key_prefix of its own"):
+        setup(app, store, scope_key="admin")
+    assert (len(app.middlewares), len(app.on_response_prepare)) == (1, 1)
+
+
+def test_one_store_has_one_name_in_sub_applications_too(store: SessionStore, storage: SpyStorage, visit: Visit) -> None:
+    app, inner = web.Application(), web.Application()
+    setup(app, store)
+    setup(inner, store, scope_key="admin")
+    inner.router.add_get("/count", count)
+    app.router.add_get("/count", count)
+    app.add_subapp("/inner", inner)
+    browser = visit(app)
+    reply = browser.get("/inner/count")
+    assert (reply.status, reply.set_cookies, len(storage.inner)) == (500, [], 0)
+    assert browser.get("/count").text == "1"
+
+
+def test_a_session_that_is_first_asked_for_after_the_handler_is_released(store: SessionStore, visit: Visit) -> None:
+    kept: list[web.Request] = []
+    met: list[type[Exception]] = []
+
+    async def keep(request: web.Request) -> web.Response:
+        kept.append(request)
+        return web.Response(text="kept")
+
+    async def later(_: web.Request) -> web.Response:
+        try:
+            (await get_session(kept[0]))["n"] = 1
+        except SessionReleased as exc:
+            met.append(type(exc))
+        return web.Response()
+
+    app = web.Application()
+    setup(app, store)
+    app.router.add_get("/keep", keep)
+    app.router.add_get("/later", later)
+    browser = visit(app)
+    browser.get("/keep")
+    browser.get("/later")
+    assert met == [SessionReleased]
+
+
+def test_a_stream_that_asks_for_its_session_late_can_start_none(store: SessionStore, visit: Visit) -> None:
+    met: list[type[Exception]] = []
+
+    async def stream(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        session = await get_session(request)
+        try:
+            session["n"] = 1
+        except ResponseStarted as exc:
+            met.append(type(exc))
+        await response.write(b"x")
+        return response
+
+    app = web.Application()
+    setup(app, store)
+    app.router.add_get("/", stream)
+    reply = visit(app).get("/")
+    assert (reply.body, reply.set_cookies, met) == (b"x", [], [ResponseStarted])
 
 
 def test_the_storage_opens_and_closes_with_the_application(store: SessionStore, storage: SpyStorage, tls: Tls) -> None:

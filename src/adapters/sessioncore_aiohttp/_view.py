@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Sequence
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from msgspec import Struct
 
 from sessioncore.forms import MAX_FORM, form_field, is_form
@@ -34,12 +34,15 @@ class AiohttpView(Struct, eq=False):
 
     def cookie_headers(self) -> Sequence[bytes]:
         """Every Cookie header."""
-        return [value for name, value in self._request.raw_headers if name.lower() == b"cookie"]
+        return self._raw(hdrs.COOKIE)
 
     def header(self, name: str) -> Sequence[str]:
         """The values of a header."""
-        wanted = name.lower().encode("latin-1")
-        return [value.decode("latin-1") for key, value in self._request.raw_headers if key.lower() == wanted]
+        return [value.decode("latin-1") for value in self._raw(name)]
+
+    def _raw(self, name: str) -> list[bytes]:
+        """Undo aiohttp's decoding: the bytes that came over the wire."""
+        return [value.encode("utf-8", "surrogateescape") for value in self._request.headers.getall(name, ())]
 
     def query(self, name: str) -> str | None:
         """The first query parameter of that name."""
