@@ -11,7 +11,7 @@ from tests.adapters.browser import ask, compose
 from tests.adapters.conftest import Visit
 from tests.stores import SpyStorage
 
-from sessioncore import SessionConfig, SessionReleased, SessionStore, from_form
+from sessioncore import SessionConfig, SessionReleased, SessionStore, from_form, from_header
 from sessioncore_aiohttp import get_session, setup
 
 
@@ -253,16 +253,21 @@ def test_a_middleware_around_a_sub_application_keeps_its_own_session(store: Sess
     assert set(browser.cookies) == {"__Host-session_id", "session_id"}
 
 
-@pytest.mark.parametrize("shape", ["returned", "raised", "prepared"])
-def test_a_clone_that_a_middleware_hands_on_has_its_cookie(store: SessionStore, visit: Visit, shape: str) -> None:
+@pytest.mark.parametrize("shape", ["returned", "raised", "prepared", "file"])
+def test_a_clone_that_a_middleware_hands_on_has_its_cookie(
+    store: SessionStore, visit: Visit, tmp_path: Path, shape: str
+) -> None:
     """As middlewares for proxies do: the server itself prepares the response with the request that it knows."""
 
     @web.middleware
     async def proxied(request: web.Request, handler: Handler) -> web.StreamResponse:
         return await handler(request.clone(scheme="https", remote="192.0.2.1"))
 
-    async def handle(request: web.Request) -> web.Response:
+    async def handle(request: web.Request) -> web.StreamResponse:
         response = await count(request)
+        if shape == "file":
+            (tmp_path / "page.txt").write_text(response.text or "")
+            return web.FileResponse(tmp_path / "page.txt")
         if shape == "raised":
             raise web.HTTPNotFound(text=response.text)
         if shape == "prepared":
@@ -276,6 +281,38 @@ def test_a_clone_that_a_middleware_hands_on_has_its_cookie(store: SessionStore, 
     first = browser.get("/")
     assert (len(first.set_cookies), first.one("vary")) == (1, "Cookie")
     assert browser.get("/").text == "2"
+
+
+@pytest.mark.filterwarnings("ignore:returning HTTPException:DeprecationWarning")  # aiohttp 3 still serves them
+def test_an_http_exception_that_is_returned_is_a_response(store: SessionStore, visit: Visit) -> None:
+    async def missing(request: web.Request) -> web.StreamResponse:
+        response = await count(request)
+        return web.HTTPNotFound(text=response.text)
+
+    app = web.Application()
+    setup(app, store)
+    app.router.add_get("/", missing)
+    browser = visit(app)
+    first = browser.get("/")
+    assert (first.status, len(first.set_cookies), first.one("vary")) == (404, 1, "Cookie")
+    assert browser.get("/").text == "2"
+
+
+def test_only_the_store_that_was_asked_for_its_session_answers(store: SessionStore, visit: Visit) -> None:
+    other = SessionStore(SessionConfig.development(extractor=from_header("X-Admin"), key_prefix="admin:"))
+
+    async def admin(request: web.Request) -> web.Response:
+        session = await get_session(request, scope_key="admin")
+        session["n"] = 1
+        return web.Response()
+
+    app = app_with(store)
+    setup(app, other, scope_key="admin")
+    app.router.add_get("/admin", admin)
+    browser = visit(app)
+    first, second = browser.get("/count"), browser.get("/admin")
+    assert (len(first.set_cookies), first.one("vary"), first.one("x-admin")) == (1, "Cookie", None)
+    assert (second.set_cookies, second.one("vary"), len(second.one("x-admin") or "")) == ([], "X-Admin", 43)
 
 
 def test_strangers_to_a_clone_get_no_headers(store: SessionStore, visit: Visit) -> None:
