@@ -13,7 +13,7 @@ from sessioncore_aiohttp._view import AiohttpView
 __all__ = ["Turn", "answer", "cut_in"]
 
 
-class Turn(Struct, eq=False, gc=False):
+class Turn(Struct, eq=False):
     """What the middleware, the signal and `get_session` share; it knows no request, so that nothing cyclic remains."""
 
     store: SessionStore

@@ -11,7 +11,7 @@ from sessioncore.forms import MAX_FORM, form_field, is_form
 __all__ = ["AiohttpView"]
 
 
-class AiohttpView(Struct, eq=False, gc=False):
+class AiohttpView(Struct, eq=False):
     """Shows a request; reads the body only for `form`, and gives it back to the handler."""
 
     _request: web.Request
