@@ -95,8 +95,8 @@ class Site:
         try:
             if handler is not None:
                 await handler(exchange.session)
-            added: list[tuple[str, str]] = []
-            if not (self.quick and exchange.at_rest()):
+            added = exchange.commit_now(status) if self.quick else None
+            if added is None:
                 added = await exchange.commit(status)
             headers = [(name.decode(), value.decode()) for name, value in exchange.revise([], added)]
             assert exchange.touched or not headers
@@ -637,7 +637,7 @@ async def test_a_second_commit_does_nothing() -> None:
     assert len(await exchange.commit(200)) == 1
     assert exchange.late
     assert await exchange.commit(200) == []
-    assert not exchange.at_rest()
+    assert exchange.commit_now(200) is None
     await exchange.finish()
     await exchange.finish()
     assert site.storage.calls == ["create"]
@@ -688,7 +688,7 @@ async def test_after_the_response_a_live_session_takes_writes_and_no_new_id() ->
     exchange = site.store.exchange(cookie(sid))
     assert not exchange.settled()
     await exchange.load()
-    assert exchange.at_rest()
+    assert exchange.commit_now(200) == []
     for verb in (login, regenerate, reset):
         with pytest.raises(ResponseStarted):
             await verb(exchange.session)

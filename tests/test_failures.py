@@ -1,5 +1,6 @@
 """A storage failure is an error for the client, whoever catches it on the way (P7); attack list H."""
 
+import gc
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -10,9 +11,11 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from tests.stores import SpyStorage
+from tests.views import PlainView
 
-from sessioncore import OwnerLimitReached, SessionConfig, SessionStore, StorageUnavailable
+from sessioncore import Exchange, OwnerLimitReached, Session, SessionConfig, SessionStore, StorageUnavailable
 from sessioncore_asgi import SessionMiddleware
+from sessioncore_asgi._types import Message, Receive, Scope, Send
 
 pytestmark = pytest.mark.anyio
 
@@ -137,3 +140,42 @@ async def test_on_error_answers_instead(install: Callable[[SessionStore], Any]) 
         assert (await client.get("/login")).status_code == 503
     assert seen == [StorageUnavailable, StorageUnavailable]
     assert OwnerLimitReached not in seen
+
+
+@pytest.mark.anyio
+async def test_failures_leave_nothing_that_the_garbage_collector_cannot_take() -> None:
+    # An error holds the frames that it went through, and these the session: cycles that nobody but the
+    # collector cuts. It cannot, if a link of one is a Struct that was taken from it by gc=False.
+    storage = SpyStorage()
+    store = SessionStore(SessionConfig(storage=storage))
+
+    async def fail() -> None:
+        try:
+            raise OSError("the disk is full")
+        except OSError as exc:
+            raise StorageUnavailable("written by halves") from exc
+
+    async def use(session: Session) -> None:
+        session.mutate("n", lambda value: value + len(session), default=0)  # the change holds the session
+        storage.before["create"] = fail
+        with pytest.raises(StorageUnavailable):
+            await session.save()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await use(scope["session"])
+        raise ValueError("of the application")
+
+    async def receive() -> Message:
+        raise AssertionError
+
+    async def send(_: Message) -> None:
+        pass
+
+    gc.collect()
+    before = sum(type(thing) in {Session, Exchange} for thing in gc.get_objects())
+    for _ in range(5):
+        with pytest.raises(ValueError, match="of the application"):
+            await SessionMiddleware(app, store)({"type": "http", "path": "/", "headers": []}, receive, send)
+        await use(await store.get(PlainView()))  # and nobody releases it
+    gc.collect()
+    assert sum(type(thing) in {Session, Exchange} for thing in gc.get_objects()) == before

@@ -301,7 +301,7 @@ async def test_an_untouched_request_without_an_id_makes_no_storage_call() -> Non
     house = House()
     for _ in range(100):
         exchange = await house.visitor().arrive()
-        assert exchange.at_rest()
+        assert exchange.commit_now(200) == []
         assert await exchange.commit(200) == []
         await exchange.finish()
     reader = house.visitor()

@@ -155,7 +155,7 @@ async def test_a_response_waits_for_the_save_of_another_task() -> None:
         await may_answer.wait()
 
     async def respond() -> None:
-        assert not exchange.at_rest()
+        assert exchange.commit_now(200) is None
         await visitor.leave(exchange)
 
     storage.before["create"] = wait

@@ -41,7 +41,7 @@ class Wishes(Struct):
 NO_WISHES: Final = Wishes()  # never changed
 
 
-class Delta(Struct, frozen=True, gc=False):
+class Delta(Struct, frozen=True):
     """What a request changes, encoded and ready to be applied to a record."""
 
     puts: dict[str, Raw]

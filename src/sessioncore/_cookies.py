@@ -43,9 +43,8 @@ def read_cookie(headers: Sequence[bytes], name: bytes) -> str | None:
         if times == 0:  # most visitors carry other cookies only
             continue
         if times == 1 and len(headers) == 1:  # and browsers write `a=1; b=2`: then there is no need to split
-            start = header.find(name)
-            before, rest = header[:start], header[start + len(name) :]
-            if (not before or before.endswith(b"; ")) and rest.startswith(b"="):
+            before, _, rest = header.partition(name)
+            if (not before or before[-2:] == b"; ") and rest[:1] == b"=":
                 return rest[1:].partition(b";")[0].strip(b" \t").decode("latin-1")
         for pair in header.split(b";"):
             key, equals, value = pair.partition(b"=")

@@ -142,6 +142,13 @@ class Draft(Struct, eq=False):
 
     # -- guards
 
+    @property
+    def pending(self) -> bool:
+        """Whether a commit might have something to do; False is certain."""
+        return not (
+            self.ops is None and self.read is None and self.defaults is None and self.saving is None and not self.renew
+        )
+
     def enter(self) -> None:
         """Check once that the session may be used, and note that it was."""
         self.busy = True
@@ -451,6 +458,7 @@ class Draft(Struct, eq=False):
         """End the use of this draft: every later use raises."""
         self.state = RELEASED
         self.blocked = reason
+        self.failure = None  # its cause leads back here by the frames of its traceback
         self.open = False
         self.ops = self.read = self.defaults = None  # the next write asks, and is refused
 

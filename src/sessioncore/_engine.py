@@ -16,6 +16,9 @@ from sessioncore._extractors import Source, places, vary_names
 from sessioncore._ids import handle_of
 from sessioncore._owners import Owners
 from sessioncore._record import open_record
+from sessioncore._shortcut import Shortcut
+from sessioncore.storage import Stored
+from sessioncore.storage.memory import LOAD, table_behind
 
 __all__ = ["Engine"]
 
@@ -24,8 +27,8 @@ class Engine:
     """Everything that does not change from request to request; built once for each store."""
 
     __slots__ = (
-        "at_once", "calls", "codec", "committer", "config", "cookie_names", "cookies", "events", "headers", "owners",
-        "places", "sole_cookie", "vary", "warned_of_http",
+        "_extend", "at_once", "calls", "codec", "committer", "config", "cookie_names", "cookies", "events", "headers",
+        "owners", "places", "shortcut", "sole_cookie", "table", "vary", "warns_of_http",
     )  # fmt: skip
 
     def __init__(self, config: SessionConfig) -> None:
@@ -40,8 +43,12 @@ class Engine:
         sinks = {source: dict.fromkeys(p.key for p in self.places if p.source is source) for source in Source}
         self.cookies = tuple(_cookie_writer(config, name) for name in sinks[Source.COOKIE])
         self.cookie_names = frozenset(cookie.name for cookie in self.cookies)
-        self.headers = tuple(sinks[Source.HEADER])
-        self.warned_of_http = False
+        self.headers = tuple(name.lower() for name in sinks[Source.HEADER])
+        self.warns_of_http = config.cookie_secure and bool(self.cookies)  # until it has
+        self.table = table_behind(config.storage)
+        self.shortcut = None if self.table is None else Shortcut(config, self.table, self.codec, self.events)
+        # Only a touch_interval of zero renews with each load; else the commit does it, once it is due.
+        self._extend = config.idle_seconds if config.touch_seconds == 0.0 else None
         # Places that answer at once: built in, and not in the body. Then a request without an ID needs no await.
         # The usual configuration: one cookie, read by the built-in extractor.
         usual = len(self.places) == 1 and self.places[0].vary == ("Cookie",)
@@ -58,10 +65,29 @@ class Engine:
         """
         config = self.config
         handle = handle_of(session_id)
-        # Only a touch_interval of zero renews with each load; else the commit does it, once it is due.
-        extend = config.idle_seconds if renew and config.touch_seconds == 0.0 else None
+        extend = self._extend if renew else None
         load = config.storage.load(config.key_prefix + handle, renew=extend)
         stored = await self.calls.quick("load", load, shield=False)
+        if not self._open(draft, session_id, handle, stored, renew=renew):
+            return False
+        if extend is not None:
+            draft.renewed = draft.busy = True
+            if draft.record is not None and draft.record.idle is not None:
+                # The load set the configured one, and a commit may never come.
+                await self.committer.commit(draft, explicit=False)
+        return True
+
+    def load_now(self, draft: Draft, session_id: str) -> bool | None:
+        """Do what `load` does for a visitor's request, where the storage never suspends; None: it has to be awaited."""
+        config, table = self.config, self.table
+        if table is None or self._extend is not None or getattr(config.storage.load, "__func__", None) is not LOAD:
+            return None
+        handle = handle_of(session_id)
+        return self._open(draft, session_id, handle, table.load(config.key_prefix + handle, None), renew=True)
+
+    def _open(self, draft: Draft, session_id: str, handle: str, stored: Stored | None, *, renew: bool) -> bool:
+        """Fill `draft` from what the storage holds; False if that is no live session."""
+        config = self.config
         if stored is None:
             self.events.send(EventKind.UNKNOWN, handle)
             return False
@@ -83,10 +109,6 @@ class Engine:
             stale = min(stale, record.idle * 0.1)
         if renew and abs(full - stored.ttl) >= stale:
             draft.renew = draft.busy = True
-        if extend is not None:
-            draft.renewed = draft.busy = True
-            if record.idle is not None:  # the load set the configured one, and a commit may never come
-                await self.committer.commit(draft, explicit=False)
         return True
 
 

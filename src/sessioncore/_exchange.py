@@ -64,9 +64,10 @@ class Exchange(Struct, eq=False):
     # -- before the handler
 
     def settled(self) -> bool:
-        """Look for an ID without waiting: True if there is none, so that `load` has nothing to do.
+        """Do what `load` does if that needs no waiting: True if the session can be used.
 
-        Most requests of strangers end here, and a coroutine for each would cost more than the look.
+        Most requests of strangers end here, and those of visitors whose sessions are in
+        memory: a coroutine for each would cost as much as the work.
         """
         view, engine = self._view, self._engine
         if self._loaded or view is None or not engine.at_once:
@@ -76,13 +77,28 @@ class Exchange(Struct, eq=False):
                 self._found = self._look(view)
             elif headers := view.cookie_headers():
                 text = read_cookie(headers, engine.sole_cookie)
-                self._found = None if text is None else (engine.places[0], text)
+                if text is not None:
+                    self._found = engine.places[0], text
         except AmbiguousID:
             return False
-        if self._found is not None:
+        if self._found is not None and not self._resolved(*self._found):
             return False
         self._draft.blocked = None
         self._loaded = True
+        return True
+
+    def _resolved(self, place: Extractor, text: str | Awaitable[str | None]) -> bool:
+        """Load the session of the only ID there can be, if that needs no waiting; False: nothing was done."""
+        engine = self._engine
+        if engine.table is None or len(engine.places) > 1 or not isinstance(text, str) or not is_id(text):
+            return False
+        live = engine.load_now(self._draft, text)
+        if live is None:
+            return False
+        self._found = None
+        self._presented = place.source is not OTHER
+        if live:
+            self._place = place.source
         return True
 
     def _look(self, view: RequestView) -> tuple[Extractor, str | Awaitable[str | None]] | None:
@@ -167,22 +183,17 @@ class Exchange(Struct, eq=False):
         self._closed = draft.started = True
         return True
 
-    def at_rest(self) -> bool:
-        """Note that the response starts; True if there is nothing to store or to send, and `commit` no work."""
+    def commit_now(self, status: int) -> list[tuple[str, str]] | None:
+        """Do what `commit` does if that needs no waiting; None: nothing was done, and `commit` has to be awaited."""
         draft = self._draft
-        if (
-            draft.ops is None
-            and draft.read is None
-            and draft.defaults is None
-            and not (draft.renew or draft.renewed or draft.announce)
-            and draft.state is not ENDED
-            and draft.failure is None
-            and draft.saving is None
-            and not self._closed
-        ):
-            self._closed = draft.started = True
-            return True
-        return False
+        if self._closed or draft.failure is not None or draft.blocked is not None:
+            return None
+        if draft.pending:
+            shortcut = self._engine.shortcut
+            if shortcut is None or status >= 500 or not shortcut.commit(draft):
+                return None
+        self._closed = draft.started = True
+        return self._announce() if draft.announce or draft.renewed or draft.state is ENDED else []
 
     async def commit(self, status: int) -> list[tuple[str, str]]:
         """Store what changed and return the headers to append; called once, before the first byte.
@@ -229,16 +240,17 @@ class Exchange(Struct, eq=False):
             follows_idle = draft.renewed and self._place is COOKIE and engine.config.absolute_seconds is None
             if not draft.announce and not (follows_idle and not engine.config.cookie_session_only):
                 return []
-            headers = [("set-cookie", cookie.set(draft.id, self._cookie_seconds())) for cookie in engine.cookies]
-            if draft.announce:
-                headers += [(name.lower(), draft.id) for name in engine.headers]
-            self._warn_of_http(headers)
+            seconds = self._cookie_seconds()
+            headers = [("set-cookie", cookie.set(draft.id, seconds)) for cookie in engine.cookies]
+            if draft.announce and engine.headers:
+                headers += [(name, draft.id) for name in engine.headers]
+            if engine.warns_of_http:
+                self._warn_of_http()
             draft.announce = draft.renewed = False
             return headers
         if draft.state is ENDED and self._presented and self._place is not OTHER:
-            return [("set-cookie", cookie.clear()) for cookie in engine.cookies] + [
-                (name.lower(), "") for name in engine.headers
-            ]
+            ended = [("set-cookie", cookie.clear()) for cookie in engine.cookies]
+            return ended + [(name, "") for name in engine.headers]
         return []
 
     def _cookie_seconds(self) -> float:
@@ -347,17 +359,14 @@ class Exchange(Struct, eq=False):
         ]
         return Answer(status, headers, body)
 
-    def _warn_of_http(self, headers: list[tuple[str, str]]) -> None:
+    def _warn_of_http(self) -> None:
         """Say once why a login seems to have no effect: browsers drop Secure cookies that come over http."""
-        engine = self._engine
-        if engine.warned_of_http or not engine.config.cookie_secure or not engine.cookies or not headers:
-            return
         if self._view is None or self._view.scheme not in {"http", "ws"}:
             return
         host = next(iter(self._view.header("host")), "")
         if host.lower().rpartition(":")[0] in _LOCAL or host.lower() in _LOCAL:
             return
-        engine.warned_of_http = True
+        self._engine.warns_of_http = False
         _logger.warning(
             "a Secure session cookie was sent over plain http, and browsers will drop it. Serve the application "
             "over TLS (a proxy must pass the scheme on to the server), or use SessionConfig.development() "

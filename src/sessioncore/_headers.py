@@ -43,9 +43,11 @@ def revise(
             return _revise_with_care(result, added, vary, cookies)
     extra: list[tuple[bytes, bytes]] = []
     if added:
-        extra = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in added]
-        if any(name in _HARMLESS for name, _ in extra):  # an ID in a header that the application may use, too
-            return _revise_with_care(result, added, vary, cookies)
+        for key, value in added:
+            pair = key.encode("latin-1"), value.encode("latin-1")
+            if pair[0] in _HARMLESS:  # an ID in a header that the application may use, too
+                return _revise_with_care(result, added, vary, cookies)
+            extra.append(pair)
         result.append((b"cache-control", b"no-store"))
     if vary:
         result.append(_vary_pair(tuple(vary)))

@@ -6,18 +6,20 @@ session.
 """
 
 import secrets
+from binascii import b2a_base64
 from hashlib import sha256
 
 __all__ = ["consists_of", "handle_of", "is_handle", "is_id", "new_id"]
 
 MIN_LENGTH, MAX_LENGTH = 22, 256  # 22 characters of base64url hold the 128 bits of ASVS 7.2.3
 _ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"
+_TO_URL = bytes.maketrans(b"+/", b"-_")
 _HEX = b"0123456789abcdef"
 
 
 def new_id() -> str:
     """Return a new ID: 32 bytes of the system's CSPRNG as 43 characters of base64url (ASVS 7.2.3)."""
-    return secrets.token_urlsafe(32)
+    return b2a_base64(secrets.token_bytes(32), newline=False).translate(_TO_URL, b"=").decode("ascii")
 
 
 def is_id(text: str) -> bool:

@@ -88,11 +88,16 @@ class CreatesByReplace(MemoryStorage):
 
 
 class ForgetsToUnbind(MemoryStorage):
-    def _disown(self, key: str, owner: str | None) -> None:
-        pass
+    named: dict[str, str]
 
-    async def owned_keys(self, owner: str) -> list[str]:
-        return [key for key in self._owned.get(owner, ()) if key in self._entries]
+    async def create(self, key: str, data: bytes, ttl: float, *, owner: str | None = None) -> int | None:
+        self.named = {key: owner} if owner else {}
+        return await super().create(key, data, ttl, owner=owner)
+
+    async def replace(
+        self, key: str, data: bytes, ttl: float, *, version: int, owner: str | None = None
+    ) -> int | Stored | None:
+        return await super().replace(key, data, ttl, version=version, owner=owner or self.named.get(key))
 
 
 class ClearsTheNeighbours(MemoryStorage):
@@ -110,14 +115,18 @@ class CopiesInsteadOfMoving(MemoryStorage):
 
 class PurgesTheLiving(MemoryStorage):
     async def purge_expired(self) -> int:
-        return await self.delete(*list(self._entries))
+        return await self.clear("")
 
 
 class StartsVersionsAnew(MemoryStorage):
+    def __init__(self, *, clock: Callable[[], float]) -> None:
+        super().__init__(clock=clock)
+        self.clock = clock
+
     async def delete(self, *keys: str) -> int:
         ended = await super().delete(*keys)
-        if not self._entries:
-            self._versions = type(self._versions)(1)
+        if not len(self):
+            MemoryStorage.__init__(self, clock=self.clock)
         return ended
 
 

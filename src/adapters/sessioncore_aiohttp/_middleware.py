@@ -98,7 +98,9 @@ class _Sessions:
             await exchange.deny()
             return response
         try:
-            turn.added = await exchange.commit(response.status)
+            turn.added = exchange.commit_now(response.status)
+            if turn.added is None:
+                turn.added = await exchange.commit(response.status)
         except SessionError as error:
             return answer(exchange, error)
         if self._signalled:

@@ -109,9 +109,10 @@ class _Responder(Struct, eq=False):
             exchange = self._exchange
             if exchange.untouched():
                 return self._send(message)
-            if exchange.at_rest():
-                return self._send(self._revised(message, ()))
-            return self._commit(message, message["status"])
+            added = exchange.commit_now(message["status"])
+            if added is None:
+                return self._commit(message, message["status"])
+            return self._send(self._revised(message, added))
         if kind == "websocket.accept":
             return self._commit(message, 101)
         if kind == "websocket.close":

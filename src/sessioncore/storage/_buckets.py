@@ -28,11 +28,14 @@ class Buckets:
         self._by_due: dict[int, Bucket] = {}
         # Each `due` of the dict is here exactly once: empty buckets stay until they come to the front.
         self._queue: list[int] = []
+        self._ttl, self._step = 0.0, 1
         self.next_due: float = math.inf
 
     def fit(self, ends: float, ttl: float) -> Bucket:
         """The bucket for a key that ends at `ends`, `ttl` seconds from now."""
-        step = 1 << max(0, int(ttl).bit_length() - 5)
+        if ttl != self._ttl:  # nearly all sessions have the same
+            self._ttl, self._step = ttl, 1 << max(0, int(ttl).bit_length() - 5)
+        step = self._step
         due = (int(ends) // step + 1) * step
         bucket = self._by_due.get(due)
         if bucket is None:

@@ -65,7 +65,7 @@ class Table:
     def create(self, key: str, data: bytes, ttl: float, owner: str | None) -> int | None:
         """Store a new record and return its version, or None if the key is taken."""
         now = self._now()
-        if self._live(key, now) is not None:
+        if key in self._entries and self._live(key, now) is not None:
             return None
         if self._limit is not None and len(self._entries) >= self._limit:
             self._push_out(now)
@@ -84,7 +84,8 @@ class Table:
         if entry.owner != owner:
             self._disown(key, entry.owner)
             entry.owner = owner
-            self._own(key, owner)
+            if owner is not None:
+                self._own(key, owner)
         self._set_end(key, entry, now, ttl)
         return version
 
@@ -163,7 +164,8 @@ class Table:
         bucket.keys.add(key)
         version = next(self._versions)
         self._entries[key] = _Entry(data, version, ends, bucket, owner)
-        self._own(key, owner)
+        if owner is not None:
+            self._own(key, owner)
         return version
 
     def _drop(self, key: str, entry: _Entry) -> None:
@@ -210,9 +212,7 @@ class Table:
             if self._take(bucket, now):
                 return
 
-    def _own(self, key: str, owner: str | None) -> None:
-        if owner is None:
-            return
+    def _own(self, key: str, owner: str) -> None:
         owned = self._owned.get(owner)
         if owned is None:
             self._owned[owner] = key
