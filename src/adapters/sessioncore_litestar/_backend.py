@@ -12,9 +12,8 @@ from litestar.middleware.session.base import BaseBackendConfig, BaseSessionBacke
 from litestar.types import Message
 
 from sessioncore import Exchange, Extractor, Session, SessionStore, Source
-from sessioncore_asgi._middleware import exchange_key
-from sessioncore_asgi._view import AsgiView
-from sessioncore_litestar._connection import AnyConnection, settle
+from sessioncore_asgi._shared import AsgiView
+from sessioncore_litestar._connection import AnyConnection, put
 from sessioncore_litestar._middleware import SessionMiddleware
 
 __all__ = ["SessionBackend", "SessionBackendConfig"]
@@ -44,8 +43,7 @@ class SessionBackend(BaseSessionBackend["SessionBackendConfig"]):
         exchange = self._exchange(connection)
         headers = MutableScopeHeaders.from_message(message).headers
         try:
-            scope = cast("Any", {"session": scope_session, exchange_key("session"): exchange})
-            await settle(scope, "session")
+            await put(await exchange.obtain(), scope_session)
             added = await exchange.commit(int(cast("Any", message)["status"]))
             headers[:] = exchange.revise(headers, added)
         finally:

@@ -14,10 +14,10 @@ from litestar.connection.base import AuthT, StateT, UserT
 from litestar.types import Empty, Scope
 from msgspec import Struct, structs
 
-from sessioncore import ConfigError, Exchange, Session, SessionNotLoaded
-from sessioncore_asgi._middleware import exchange_key
+from sessioncore import ConfigError, Session, SessionNotLoaded
+from sessioncore_asgi._shared import exchange_of
 
-__all__ = ["AnyConnection", "SessionRequest", "SessionWebSocket", "get_session", "is_mount", "settle"]
+__all__ = ["AnyConnection", "SessionRequest", "SessionWebSocket", "get_session", "is_mount", "put", "settle"]
 
 AnyConnection: TypeAlias = ASGIConnection[Any, Any, Any, Any]
 
@@ -35,7 +35,7 @@ async def get_session(connection: AnyConnection | Scope, *, scope_key: str = "se
 async def settle(scope: Scope, scope_key: str) -> Session:
     """Do what `set_session` or `clear_session` asked for, if they were called, and return the session."""
     named = cast("dict[str, Any]", scope)
-    exchange = _exchange(named, scope_key)
+    exchange = exchange_of(named, scope_key)
     if exchange is None:
         raise SessionNotLoaded(
             f"this request has no session {scope_key!r}: give Litestar plugins=[SessionPlugin(store)], "
@@ -46,6 +46,12 @@ async def settle(scope: Scope, scope_key: str) -> Session:
     if given is session or is_mount(scope):
         return session
     named[scope_key] = session
+    await put(session, given)
+    return session
+
+
+async def put(session: Session, given: object) -> None:
+    """Replace the data by what `set_session` was given, or end the session for None and Empty."""
     if given is None or given is Empty:
         await session.destroy()
     else:
@@ -53,7 +59,6 @@ async def settle(scope: Scope, scope_key: str) -> Session:
         for name in session.keys() - data.keys():
             del session[name]
         session.update(data)
-    return session
 
 
 def is_mount(scope: Scope) -> bool:
@@ -80,10 +85,6 @@ def _data(given: object) -> dict[str, Any]:
     return data
 
 
-def _exchange(scope: dict[str, Any], scope_key: str) -> Exchange | None:
-    return scope.get(exchange_key(scope_key))
-
-
 class SessionRequest(Request[UserT, AuthT, StateT]):
     """Litestar's Request, but for `get_session_id`."""
 
@@ -102,5 +103,5 @@ class SessionWebSocket(WebSocket[UserT, AuthT, StateT]):
 
 def _id(scope: dict[str, Any]) -> str | None:
     # Only when asked: the ID of a session that is not stored yet has to be made first.
-    exchange = _exchange(scope, "session")
+    exchange = exchange_of(scope, "session")
     return None if exchange is None or scope.get("session") is Empty else exchange.session.id

@@ -1,0 +1,50 @@
+"""Where the exchanges of a request stand in its scope, and the view of it.
+
+Shared with sessioncore_litestar, which is built on this adapter and imports nothing
+else that is private here. No part of the public API: names may change at any time.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from sessioncore import ConfigError, Exchange, SessionStore
+from sessioncore_asgi._types import Scope
+from sessioncore_asgi._view import AsgiView
+
+__all__ = ["EXCHANGES", "AsgiView", "check_name", "exchange_of", "has_store"]
+
+EXCHANGES: Final = (
+    "sessioncore"  # in the scope: Mapping[scope_key, Exchange]; never changed, for scopes are copied flat
+)
+
+
+def exchange_of(scope: Scope, scope_key: str) -> Exchange | None:
+    """Return the exchange under `scope_key`; it is there also when the application put another session in its place."""
+    exchanges: Mapping[str, Exchange] = scope.get(EXCHANGES, {})
+    return exchanges.get(scope_key)
+
+
+def has_store(exchanges: Mapping[str, Exchange], store: SessionStore, scope_key: str) -> bool:
+    """Tell whether one of these is of `store` already.
+
+    Raises:
+        ConfigError: it is, under another name.
+    """
+    for known, exchange in exchanges.items():
+        if exchange.session.store is store:
+            check_name(known, scope_key)
+            return True
+    return False
+
+
+def check_name(known: str, scope_key: str) -> None:
+    """Refuse a second name for one store.
+
+    Raises:
+        ConfigError: the two differ.
+    """
+    if known != scope_key:
+        raise ConfigError(
+            f"one store has both scope_key={known!r} and scope_key={scope_key!r}, and would send one cookie for two "
+            "sessions; use one scope_key, or give the second a SessionStore with a cookie and key_prefix of its own"
+        )
