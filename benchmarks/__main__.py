@@ -8,10 +8,11 @@ one under two; a machine that has nothing else to do gives narrower quartiles.
 
 import argparse
 import asyncio
+import itertools
 import sys
 import time
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -21,7 +22,7 @@ from benchmarks.cpu import compare
 from benchmarks.drivers import bare_driver, drive
 from benchmarks.imports import import_times
 from benchmarks.over_http import CASES, QUICK_CASES, measure_http
-from benchmarks.places import Places, open_places
+from benchmarks.places import Places, one_cpu, open_places
 from benchmarks.plots import draw
 from benchmarks.promises import check_promises
 from benchmarks.results import Results
@@ -65,9 +66,10 @@ QUICK = Effort(9, 0.005, QUICK_CASES, 1, 1, 3, [
 class Run:
     """One run: each section fills its part of `results`."""
 
-    def __init__(self, effort: Effort, places: Places) -> None:
+    places: Places  # while sections run
+
+    def __init__(self, effort: Effort) -> None:
         self.effort = effort
-        self.places = places
         self.contenders, left_out = everybody()
         self.results = Results(left_out=left_out)
 
@@ -129,9 +131,10 @@ class Run:
 
 
 SECTIONS: dict[str, Callable[[Run], object]] = {
-    "cpu": Run.cpu, "wire": Run.wire, "promises": Run.promises, "http": Run.http, "scaling": Run.scaling,
-    "imports": Run.imports,
+    "cpu": Run.cpu, "scaling": Run.scaling,
+    "wire": Run.wire, "promises": Run.promises, "http": Run.http, "imports": Run.imports,
 }  # fmt: skip
+PINNED = ("cpu", "scaling")  # a load generator and what it loads would only be in each other's way on one CPU
 
 
 def main() -> None:
@@ -142,12 +145,14 @@ def main() -> None:
     options.add_argument("--docs", action="store_true", help="put tables and plots into docs/ as well")
     chosen = options.parse_args()
     begin = time.monotonic()
-    with open_places() as places:
-        run = Run(QUICK if chosen.quick else FULL, places)
-        for name in chosen.only or SECTIONS:
-            start = time.monotonic()
-            asyncio.run(SECTIONS[name](run))  # type: ignore[arg-type]
-            print(f"{name}: {time.monotonic() - start:.0f} s", file=sys.stderr)
+    run = Run(QUICK if chosen.quick else FULL)
+    wanted = [name for name in SECTIONS if name in (chosen.only or SECTIONS)]
+    for pinned, names in itertools.groupby(wanted, PINNED.__contains__):
+        with one_cpu() if pinned else nullcontext(), open_places() as run.places:
+            for name in names:
+                start = time.monotonic()
+                asyncio.run(SECTIONS[name](run))  # type: ignore[arg-type]
+                print(f"{name}: {time.monotonic() - start:.0f} s", file=sys.stderr)
     text = render(run.results)
     print(text)
     chosen.out.mkdir(parents=True, exist_ok=True)

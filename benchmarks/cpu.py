@@ -57,6 +57,8 @@ def _over(own: list[float], bare: list[float]) -> Figure:
 
 async def _calibrate(driver: Driver, workload: str, seconds: float, width: int) -> int:
     """Warm up; return how many requests take about `seconds`."""
+    # Not counted: the first requests open connections and prepare scripts, and would pass for slow ones.
+    await _cost(driver, workload, max(width, 50), width)
     count = width
     while True:
         cost = await _cost(driver, workload, count, width)

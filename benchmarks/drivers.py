@@ -197,6 +197,8 @@ class _Wire(asyncio.Transport):
         if not self._whole:
             if self._data.endswith(b"ok"):
                 self._waiter.set_result(self._data)
+            elif not self._data.startswith(b"HTTP/1.1 200"):
+                self._waiter.set_exception(RuntimeError(f"not what was asked for: {self._data[:200]!r}"))
             return
         head, found, body = self._data.partition(b"\r\n\r\n")
         size = next((line[16:] for line in head.lower().split(b"\r\n") if line.startswith(b"content-length: ")), b"0")
