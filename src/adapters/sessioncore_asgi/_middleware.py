@@ -4,12 +4,12 @@ What is stored, which cookie is sent and what an error becomes is decided in the
 core. `_view` shows it the request, `_responder` writes what it says to the response.
 """
 
-from collections.abc import Mapping, MutableMapping
+from collections.abc import MutableMapping
 
 from sessioncore import Exchange, Session, SessionNotLoaded, SessionStore
 from sessioncore_asgi._lifespan import run_lifespan
 from sessioncore_asgi._responder import Responder
-from sessioncore_asgi._shared import EXCHANGES, exchange_of, has_store
+from sessioncore_asgi._shared import EXCHANGES, Exchanges, exchange_of, has_store
 from sessioncore_asgi._types import ASGIApp, Connection, Receive, Scope, Send
 from sessioncore_asgi._view import AsgiView
 
@@ -34,11 +34,14 @@ class SessionMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
         kind = scope["type"]
-        if kind == "lifespan":
-            await run_lifespan(self._app, self._store, scope, receive, send)
+        if kind != "http" and kind != "websocket":  # noqa: PLR1714 - each request
+            if kind == "lifespan":
+                await run_lifespan(self._app, self._store, scope, receive, send)
+            else:
+                await self._app(scope, receive, send)
             return
-        outer: Mapping[str, Exchange] | None = scope.get(EXCHANGES)
-        if kind not in {"http", "websocket"} or (outer and has_store(outer, self._store, self._scope_key)):
+        outer: Exchanges = scope.get(EXCHANGES)
+        if outer is not None and has_store(outer, self._store, self._scope_key):
             await self._app(scope, receive, send)  # mounted twice: one session, one cookie
             return
         view = AsgiView(scope, receive)
@@ -50,7 +53,7 @@ class SessionMiddleware:
             if view.consumed:
                 receive = view.receive
         scope[self._scope_key] = exchange.session
-        scope[EXCHANGES] = {self._scope_key: exchange} if outer is None else {**outer, self._scope_key: exchange}
+        scope[EXCHANGES] = (self._scope_key, exchange, outer)
         if kind == "websocket":
             await self._serve_websocket(exchange, scope, receive, send)
             return

@@ -4,35 +4,38 @@ Shared with sessioncore_litestar, which is built on this adapter and imports not
 else that is private here. No part of the public API: names may change at any time.
 """
 
-from collections.abc import Mapping
-from typing import Final
+from typing import Final, TypeAlias
 
 from sessioncore import ConfigError, Exchange, SessionStore
 from sessioncore_asgi._types import Scope
 from sessioncore_asgi._view import AsgiView
 
-__all__ = ["EXCHANGES", "AsgiView", "check_name", "exchange_of", "has_store"]
+__all__ = ["EXCHANGES", "AsgiView", "Exchanges", "check_name", "exchange_of", "has_store"]
 
-EXCHANGES: Final = (
-    "sessioncore"  # in the scope: Mapping[scope_key, Exchange]; never changed, for scopes are copied flat
-)
+EXCHANGES: Final = "sessioncore"  # in the scope, beside the session: an application may put another thing in its place
+Exchanges: TypeAlias = "tuple[str, Exchange, Exchanges] | None"  # scope_key, the innermost, those around it
 
 
 def exchange_of(scope: Scope, scope_key: str) -> Exchange | None:
-    """Return the exchange under `scope_key`; it is there also when the application put another session in its place."""
-    exchanges: Mapping[str, Exchange] = scope.get(EXCHANGES, {})
-    return exchanges.get(scope_key)
+    """Return the exchange under `scope_key`."""
+    rest: Exchanges = scope.get(EXCHANGES)
+    while rest is not None:
+        name, exchange, rest = rest
+        if name == scope_key:
+            return exchange
+    return None
 
 
-def has_store(exchanges: Mapping[str, Exchange], store: SessionStore, scope_key: str) -> bool:
-    """Tell whether one of these is of `store` already.
+def has_store(rest: Exchanges, store: SessionStore, scope_key: str) -> bool:
+    """Tell whether one of these exchanges is of `store` already.
 
     Raises:
         ConfigError: it is, under another name.
     """
-    for known, exchange in exchanges.items():
+    while rest is not None:
+        name, exchange, rest = rest
         if exchange.session.store is store:
-            check_name(known, scope_key)
+            check_name(name, scope_key)
             return True
     return False
 
