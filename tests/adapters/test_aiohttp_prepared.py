@@ -4,12 +4,13 @@ import asyncio
 
 import pytest
 from aiohttp import web
+from aiohttp.typedefs import Handler
 from tests.adapters.browser import Browser, until
 from tests.adapters.conftest import Visit
 from tests.stores import SpyStorage
 
-from sessioncore import SessionStore
-from sessioncore_aiohttp import get_session, setup
+from sessioncore import SessionStore, StorageUnavailable
+from sessioncore_aiohttp import get_session, session_middleware, setup
 
 
 async def count(request: web.Request) -> web.Response:
@@ -158,3 +159,69 @@ def test_the_500_of_the_server_says_nothing_of_the_session(store: SessionStore, 
     app.router.add_get("/", fail)
     reply = visit(app).get("/")
     assert (reply.status, reply.one("vary"), reply.set_cookies) == (500, None, [])
+
+
+async def renew(request: web.Request) -> web.Response:
+    session = await get_session(request)
+    session["n"] = session.get("n", 0) + 1
+    await session.regenerate()
+    await session.save()
+    session["lost"] = True
+    raise ValueError
+
+
+@pytest.mark.parametrize("alone", [False, True], ids=["setup", "middleware alone"])
+def test_an_id_that_was_stored_is_told_with_the_500(
+    store: SessionStore, storage: SpyStorage, visit: Visit, alone: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = web.Application(middlewares=[session_middleware(store)] if alone else [])
+    if not alone:
+        setup(app, store)
+    app.router.add_get("/renew", renew)
+    app.router.add_get("/count", count)
+    browser = visit(app)
+    for _ in range(2):
+        reply = browser.get("/renew")
+        assert (reply.status, len(reply.set_cookies), reply.one("cache-control")) == (500, 1, "no-store")
+    assert browser.get("/count").text == "3"
+    assert len(storage.inner) == 1
+    until(lambda: len([record for record in caplog.records if record.exc_info]) == 2)  # the server's log has it
+
+
+def test_an_id_that_was_stored_is_told_whatever_stands_around(store: SessionStore, visit: Visit) -> None:
+    @web.middleware
+    async def page(request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except ValueError:
+            return web.Response(status=500, text="sorry")
+
+    app = web.Application(middlewares=[page])
+    setup(app, store)
+    app.router.add_get("/renew", renew)
+    app.router.add_get("/count", count)
+    browser = visit(app)
+    reply = browser.get("/renew")
+    assert (reply.status, reply.text, len(reply.set_cookies)) == (500, "sorry", 1)
+    assert browser.get("/count").text == "2"
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_an_error_of_the_store_that_the_handler_hides_is_told(
+    store: SessionStore, storage: SpyStorage, visit: Visit, hidden: bool
+) -> None:
+    async def revoke(request: web.Request) -> web.Response:
+        try:
+            await store.revoke_all("ada")
+        except StorageUnavailable as error:
+            if hidden:
+                raise RuntimeError from error
+            raise
+        return web.Response()
+
+    app = web.Application()
+    setup(app, store)
+    app.router.add_get("/", revoke)
+    browser = visit(app)
+    storage.down.add("owned_keys")
+    assert browser.get("/").status == 503

@@ -55,10 +55,9 @@ class _Sessions:
                 raise
             return response
         except Exception as error:
-            ours = error if isinstance(error, SessionError) else turn.failure
-            if ours is None or turn.sealed or request.writer.output_size > 0:
+            if (instead := await self._answer_for(error, turn, request)) is None:
                 raise
-            return answer(turn.begin(request), ours)
+            return instead
         finally:
             turn.over = True
             if turn.exchange is not None and not turn.exchange.over():
@@ -112,6 +111,24 @@ class _Sessions:
         response.cookies.clear()
         turn.revise(exchange, response.headers)
         return response
+
+    async def _answer_for(self, error: Exception, turn: Turn, request: web.Request) -> web.Response | None:
+        """Answer for what the handler raised; None if `error` has to go on its way, to aiohttp's own 500."""
+        if turn.sealed or request.writer.output_size > 0:
+            return None
+        if (ours := turn.behind(error)) is not None:
+            return answer(turn.begin(request), ours)
+        exchange = turn.exchange
+        if exchange is None or not exchange.owes:
+            return None
+        if not self._signalled:  # nothing can be said later, and without the new ID the client is left with a dead one
+            _logger.error("a handler failed after it had stored a session", exc_info=error)
+            return answer(exchange, None)
+        try:
+            turn.added = await exchange.commit(500)  # `prepare` puts it into the 500 that aiohttp makes
+        except SessionError as met:
+            return answer(exchange, met)
+        return None
 
     async def prepare(self, request: web.Request, response: web.StreamResponse) -> None:
         """Write the headers; for `on_response_prepare`."""

@@ -7,7 +7,7 @@ from aiohttp import hdrs, web
 from msgspec import Struct
 from multidict import CIMultiDict
 
-from sessioncore import Exchange, SessionError, SessionStore
+from sessioncore import Exchange, OwnerLimitReached, SessionError, SessionStore, StorageError
 from sessioncore_aiohttp._view import AiohttpView
 
 __all__ = ["Turn", "answer", "cut_in"]
@@ -34,10 +34,14 @@ class Turn(Struct, eq=False):
                 self.exchange.over()
         return self.exchange
 
-    @property
-    def failure(self) -> SessionError | None:
-        """What a verb of the session met, where the handler may have hidden it behind an error of its own."""
-        return None if self.exchange is None else self.exchange.failure
+    def behind(self, error: Exception) -> SessionError | None:
+        """Return what to answer for: an error of the core, or what the storage refused and the handler has hidden."""
+        if isinstance(error, SessionError):
+            return error
+        cause = error.__cause__
+        while cause is not None and not isinstance(cause, (StorageError, OwnerLimitReached)):
+            cause = cause.__cause__
+        return cause if cause is not None or self.exchange is None else self.exchange.failure
 
     def revise(self, exchange: Exchange, headers: CIMultiDict[str]) -> None:
         """Give a response the headers of the session."""
@@ -61,9 +65,9 @@ class Turn(Struct, eq=False):
             headers.add(spelling.get(text, text), value.decode("utf-8", "surrogateescape"))
 
 
-def answer(exchange: Exchange, error: SessionError) -> web.Response:
-    """Build the response to send instead of the handler's."""
-    given = exchange.answer(error)
+def answer(exchange: Exchange, error: SessionError | None) -> web.Response:
+    """Build the response to send instead of the handler's; None: to an error that is not ours."""
+    given = exchange.farewell() if error is None else exchange.answer(error)
     return web.Response(status=given.status, headers=CIMultiDict(given.headers), body=given.body)
 
 
