@@ -108,7 +108,7 @@ def test_a_storage_that_does_not_answer_is_told_in_a_sentence(tmp_path: Path) ->
 def test_each_store_has_a_command_of_its_own() -> None:
     root = click.Group()
     store = SessionStore()
-    app = Litestar([], plugins=[SessionPlugin(store), SessionPlugin(store, scope_key="admin_session")])
+    app = Litestar([], plugins=[SessionPlugin(store), SessionPlugin(SessionStore(), scope_key="admin_session")])
     for plugin in app.plugins.cli:
         plugin.on_cli_init(root)
     assert set(root.commands) == {"sessions", "admin-sessions"}

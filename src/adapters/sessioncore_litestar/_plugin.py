@@ -12,7 +12,8 @@ from litestar.middleware.base import DefineMiddleware
 from litestar.plugins import CLIPlugin, InitPlugin
 from litestar.types import Scope
 
-from sessioncore import Session, SessionStore
+from sessioncore import ConfigError, Session, SessionStore
+from sessioncore_asgi._shared import check_name
 from sessioncore_litestar._backend import SessionBackend, SessionBackendConfig
 from sessioncore_litestar._connection import SessionRequest, SessionWebSocket, get_session
 from sessioncore_litestar._middleware import SessionMiddleware
@@ -43,8 +44,15 @@ class SessionPlugin(InitPlugin, CLIPlugin):
         self._lazy = lazy
 
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
-        """Install the middleware, the parameter, the lifespan and the request classes."""
+        """Install the middleware, the parameter, the lifespan and the request classes.
+
+        Raises:
+            ConfigError: another plugin has this store, or this `scope_key`.
+        """
         scope_key = self._scope_key
+        for other in app_config.plugins:
+            if isinstance(other, SessionPlugin):
+                self._check_beside(other)
 
         async def provide(scope: Scope) -> Session:
             return await get_session(scope, scope_key=scope_key)
@@ -61,6 +69,13 @@ class SessionPlugin(InitPlugin, CLIPlugin):
         untyped.request_class = untyped.request_class or SessionRequest
         untyped.websocket_class = untyped.websocket_class or SessionWebSocket
         return app_config
+
+    def _check_beside(self, other: "SessionPlugin") -> None:
+        name = other._scope_key  # noqa: SLF001 - one of ours
+        if other.config.store is self.config.store:
+            check_name(self._scope_key, name)
+        elif self._scope_key == name:
+            raise ConfigError(f"this application has a store for scope_key={name!r} already; name the second one")
 
     @asynccontextmanager
     async def _open(self, _: Litestar) -> AsyncGenerator[None]:
