@@ -173,8 +173,9 @@ def test_a_websocket_of_a_server_that_knows_no_denial_is_closed_with_an_error(vi
     client.post("/write")
     cookie = {"Cookie": f"{COOKIE}={client.cookies[COOKIE]}"}
     storage.down.add("load")
-    with pytest.raises((WebSocketDisconnect, StorageUnavailable)), client.websocket_connect("/ws", headers=cookie):
+    with pytest.raises(WebSocketDisconnect) as caught, client.websocket_connect("/ws", headers=cookie):
         pass
+    assert caught.value.code == 4500
 
 
 # -- an ID that was stored, and a handler that fails
