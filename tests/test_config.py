@@ -205,3 +205,11 @@ def test_a_generator_that_raises_is_not_hidden() -> None:
     maker: Callable[[], str] = fail
     with pytest.raises(OSError, match="no randomness"):
         mint(SessionConfig(id_generator=maker))
+
+
+def test_a_changed_copy_derives_the_touch_interval_anew_unless_it_was_given() -> None:
+    config = SessionConfig()
+    assert dataclasses.replace(config, idle_timeout=timedelta(seconds=50)).touch_interval == timedelta(seconds=5)
+    assert dataclasses.replace(config, idle_timeout=timedelta(hours=2)).touch_interval == timedelta(seconds=60)
+    given = dataclasses.replace(config, touch_interval=timedelta(seconds=20))
+    assert dataclasses.replace(given, idle_timeout=timedelta(hours=2)).touch_interval == timedelta(seconds=20)

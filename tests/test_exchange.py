@@ -4,6 +4,7 @@ import itertools
 import logging
 import re
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import Any
 
 import anyio
@@ -883,3 +884,94 @@ async def test_a_refused_login_whose_session_is_ended_meanwhile_leaves_nothing()
     assert isinstance(reply.error, OwnerLimitReached)
     assert reply.all("set-cookie") == []
     assert len(site.storage.inner) == 0
+
+
+@pytest.mark.parametrize(
+    "given", [ZeroDivisionError(), 503, (503,), (503, None), (503, 5.5), ("503", "x"), (99, "x"), (600, "x")]
+)
+async def test_a_mistake_in_on_error_does_not_cost_the_client_its_answer(
+    given: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    def on_error(_view: RequestView, _error: SessionError) -> Any:
+        if isinstance(given, Exception):
+            raise given
+        return given
+
+    site = Site(on_error=on_error)
+    site.storage.down.add("load")
+    answers: list[tuple[int, bytes]] = []
+    exchange = site.store.exchange(cookie("a" * 43))
+    await exchange.load()
+    try:
+        exchange.session.get("n")
+    except SessionError as error:
+        answer = exchange.answer(error)
+        answers.append((answer.status, answer.body))
+    await exchange.finish()
+    assert answers == [(503, b"Service Unavailable")]
+    assert "on_error must return None or (status, body" in caplog.text
+
+
+@pytest.mark.parametrize("given", [b"a" * 43, 5, ["a" * 43]])
+async def test_an_extractor_that_returns_no_text_is_told_so(given: Any) -> None:
+    def now(_: RequestView) -> Any:
+        return given
+
+    async def late(_: RequestView) -> Any:
+        return given
+
+    extractors = Extractor(now, Source.OTHER, "mine"), Extractor(late, Source.OTHER, "mine")
+    for extractor in extractors:
+        site = Site(extractor)
+        exchange = site.store.exchange(PlainView())
+        assert not exchange.settled()
+        with pytest.raises(
+            ConfigError, match=f"the extractor of 'mine' must return str or None, not {type(given).__name__}"
+        ):
+            await exchange.load()
+        await exchange.finish()
+
+
+async def test_a_second_look_during_a_load_starts_nothing() -> None:
+    site = Site(chain(from_cookie("session_id"), from_query("s")))
+    sid = await site.make()
+    exchange = site.store.exchange(cookie(sid))
+    seen: list[bool] = []
+
+    async def look() -> None:
+        seen.append(exchange.settled())
+
+    site.storage.before["load"] = look
+    await exchange.load()
+    assert seen == [False]
+    assert exchange.session["n"] == 1
+    await exchange.finish()
+
+
+async def test_endless_conflicts_leave_the_loop_to_others() -> None:
+    site = Site(storage_timeout=timedelta(seconds=0.2))
+    sid = await site.make()
+    exchange = site.store.exchange(cookie(sid))
+    await exchange.load()
+    exchange.session["n"] = 2
+    turns = 0
+
+    async def write_first() -> None:
+        site.storage.before["replace"] = write_first
+        stored = await site.storage.inner.load(f"session:{exchange.session.handle}")
+        assert stored is not None
+        await site.storage.inner.replace(f"session:{exchange.session.handle}", stored.data, 60, version=stored.version)
+
+    async def count() -> None:
+        nonlocal turns
+        while not exchange.late:
+            turns += 1
+            await anyio.lowlevel.checkpoint()
+
+    site.storage.before["replace"] = write_first
+    async with anyio.create_task_group() as group:
+        group.start_soon(count)
+        with pytest.raises(StorageUnavailable, match="others kept writing"):
+            await exchange.commit(200)
+    assert turns > 10
+    await exchange.finish()

@@ -13,6 +13,7 @@ from sessioncore import (
     SessionConfig,
     SessionEvent,
     SessionGone,
+    SessionKey,
     SessionReleased,
     SessionStore,
     StorageUnavailable,
@@ -578,3 +579,92 @@ async def test_a_key_that_was_removed_and_saved_can_be_mutated_anew() -> None:
     assert session.mutate("items", lambda items: [*items, 2], default=[]) == [2]
     await session.save()
     assert dict(await SessionStore(session.store.config).get_by_id(session.id)) == {"items": [2]}
+
+
+@pytest.mark.parametrize("rotate", [False, True])
+async def test_what_was_saved_before_the_release_reaches_the_client(rotate: bool) -> None:
+    house = House()
+    visitor = await begin(house, n=1) if rotate else house.visitor()
+    old = visitor.sid
+    exchange = await visitor.arrive()
+    exchange.session["n"] = 2
+    if rotate:
+        await exchange.session.regenerate()
+    await exchange.session.save()
+    exchange.session.release()
+    await visitor.leave(exchange)
+    assert visitor.sid not in {None, old}
+    exchange = await visitor.arrive()
+    assert exchange.session["n"] == 2
+
+
+async def test_a_logout_before_the_release_clears_the_cookie() -> None:
+    house = House()
+    visitor = await begin(house)
+    exchange = await visitor.arrive()
+    await exchange.session.destroy()
+    exchange.session.release()
+    [(name, line)] = await visitor.leave(exchange)
+    assert name == "set-cookie"
+    assert "Max-Age=0" in line
+
+
+async def test_a_rotation_that_was_not_saved_before_the_release_is_dropped_with_its_id() -> None:
+    house = House()
+    visitor = await begin(house, n=1)
+    old = visitor.sid
+    exchange = await visitor.arrive()
+    exchange.session["n"] = 2
+    await exchange.session.save()
+    await exchange.session.regenerate()
+    exchange.session.release()
+    assert await visitor.leave(exchange) == []
+    assert visitor.sid == old
+    assert await house.alive(old)
+
+
+async def test_an_id_that_was_saved_and_not_announced_is_owed_until_the_response_tells_it() -> None:
+    house = House()
+    visitor = await begin(house)
+    exchange = await visitor.arrive()
+    assert not exchange.owes
+    await exchange.session.regenerate()
+    assert not exchange.owes
+    await exchange.session.save()
+    assert exchange.owes
+    exchange.session["late"] = 1
+    answer = exchange.farewell()
+    assert not exchange.owes
+    assert (answer.status, answer.body) == (500, b"Internal Server Error")
+    visitor.sid = dict(answer.headers)["set-cookie"].split(";")[0].partition("=")[2]
+    await exchange.finish(failed=True)
+    exchange = await visitor.arrive()
+    assert dict(exchange.session) == {"cart": ["tea"]}
+
+
+async def test_a_default_that_is_changed_in_a_stream_is_not_lost_in_silence() -> None:
+    house = House()
+    cart = SessionKey("cart", list[str], default_factory=list)
+    exchange = await house.visitor().arrive()
+    assert exchange.session[cart] == []
+    assert await exchange.commit(200) == []
+    exchange.session[cart].append("tea")
+    assert not exchange.over()
+    with pytest.raises(ResponseStarted):
+        await exchange.finish()
+    exchange = await house.visitor().arrive()
+    assert exchange.session[cart] == []  # only looked at: nothing to say
+    assert await exchange.commit(200) == []
+    await exchange.finish()
+    assert house.storage.calls == []
+
+
+@pytest.mark.parametrize("view", ["keys", "values", "items"])
+async def test_asking_for_a_view_of_the_session_is_use(view: str) -> None:
+    exchange = await House().visitor().arrive()
+    shown = getattr(exchange.session, view)()
+    assert exchange.session.accessed
+    assert list(shown) == []
+    await exchange.finish()
+    with pytest.raises(SessionReleased):
+        getattr(exchange.session, view)()

@@ -9,8 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from sessioncore import CodecError, CorruptRecord, SessionTooLarge
+from sessioncore import CodecError, CorruptRecord, SessionTooLarge, Stored
+from sessioncore._changes import Attempt, Delta, Wishes, Write
 from sessioncore._codec import Codec
+from sessioncore._plan import Step
 from sessioncore._record import FORMAT, Record, open_record, seal_record
 
 LIMIT = 65536
@@ -196,3 +198,16 @@ def test_no_error_of_a_record_quotes_what_it_holds() -> None:
             open_record(data, LIMIT)
         assert canary not in str(caught.value)
         assert caught.value.__suppress_context__
+
+
+def test_no_repr_shows_a_value_or_an_id() -> None:
+    secret, sid = "s3cret", "i" * 43
+    raw = msgspec.Raw(msgspec.msgpack.encode(secret))
+    record = Record(0.0, 0.0, None, secret, raw, {secret: raw})
+    delta = Delta({secret: raw}, [secret], {}, {}, Wishes(owner=secret, details=raw))
+    write = Write(record, secret.encode(), 1.0, 1)
+    attempt = Attempt(Step.MOVE, delta, write, sid, merged=False)
+    for thing in (record, delta, delta.wishes, write, attempt, Stored(secret.encode(), 1, 1.0)):
+        assert secret not in repr(thing)
+        assert sid not in repr(thing)
+        assert repr(thing).startswith("<")

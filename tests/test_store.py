@@ -31,6 +31,7 @@ from sessioncore import (
     StorageUnavailable,
     UnregisteredType,
 )
+from sessioncore.testing import ManualClock
 
 pytestmark = pytest.mark.anyio
 
@@ -595,3 +596,54 @@ async def test_a_storage_that_finds_itself_misconfigured_says_so() -> None:
     with pytest.raises(ConfigError, match="another setting"):
         await house.store.get_by_id(sid)
     assert house.events == []
+
+
+@pytest.mark.parametrize("wrong", [None, 5, b"a" * 43, ["a" * 43]])
+async def test_what_is_no_text_names_no_session(wrong: Any) -> None:
+    store = SessionStore()
+    with pytest.raises(SessionNotFound):
+        await store.get_by_id(wrong)
+    assert not await store.delete(wrong)
+    assert not await store.revoke(wrong)
+    with pytest.raises(ConfigError, match="an owner is a str"):
+        await store.sessions_of(wrong)
+    with pytest.raises(ConfigError, match="an owner is a str"):
+        await store.revoke_all(wrong)
+
+
+@pytest.mark.parametrize("operation", ["load", "create", "replace", "move", "touch", "delete", "owned_keys", "check"])
+async def test_a_storage_method_that_raises_before_it_is_awaited_has_failed_like_any_other(
+    operation: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ConnectionError("refused")
+
+    clock = ManualClock()
+    events: list[SessionEvent] = []
+    store = SessionStore(SessionConfig(storage=MemoryStorage(clock=clock), clock=clock, on_event=events.append))
+    sid = (await store.create({"n": 1}, owner="ada")).id
+    session = await store.get_by_id(sid)
+    clock.advance(100)
+    monkeypatch.setattr(store.storage, operation, broken)
+    doings: dict[str, Callable[[], Awaitable[object]]] = {
+        "load": lambda: store.get_by_id(sid),
+        "create": lambda: store.create({"n": 2}),
+        "replace": lambda: store.open(sid).__aenter__(),
+        "delete": lambda: store.delete(sid),
+        "owned_keys": lambda: store.sessions_of("ada"),
+        "check": store.check,
+        "touch": session.save,
+    }
+    if operation in {"replace", "move"}:
+        session["n"] = 2
+        if operation == "move":
+            await session.regenerate()
+        doings[operation] = session.save
+    if operation == "touch":
+        await session.save()  # told, not raised: nothing that was stored depends on it
+    else:
+        with pytest.raises(StorageUnavailable):
+            await doings[operation]()
+    assert [(event.kind.value, event.detail) for event in events][-1:] == [
+        ("storage_error", f"{operation}: ConnectionError")
+    ]

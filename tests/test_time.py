@@ -540,3 +540,51 @@ async def test_the_store_pattern_renews_for_a_caller_who_only_reads() -> None:
         assert session["n"] == 1
         session.release()
     assert house.kinds() == ["renewed"] * 3
+
+
+# -- save() is use
+
+
+@pytest.mark.parametrize("value", [1, 2])
+async def test_a_save_resets_the_idle_timer_whether_or_not_it_changes_anything(value: int) -> None:
+    house = House()
+    visitor = await house.begin()
+    session = await house.store.get_by_id(visitor.sid or "")
+    for _ in range(5):
+        house.clock.advance(1200)
+        session["n"] = value
+        await session.save()
+        assert await house.ttl(session) == 1800
+    house.clock.advance(1200)
+    async with house.store.open(visitor.sid or ""):
+        pass
+    assert await house.ttl(session) == 1800
+
+
+async def test_saves_within_touch_interval_cost_no_call() -> None:
+    house = House()
+    visitor = await house.begin()
+    session = await house.store.get_by_id(visitor.sid or "")
+    house.clock.advance(59)
+    await session.save()
+    assert house.storage.calls == ["load"]
+    house.clock.advance(2)
+    await session.save()
+    await session.save()
+    assert house.storage.calls == ["load", "touch"]
+
+
+async def test_a_session_that_was_released_early_is_renewed_all_the_same() -> None:
+    house = House(absolute_timeout=None)
+    visitor = await house.begin()
+    house.clock.advance(1000)
+    exchange = await visitor.arrive()
+    session = exchange.session
+    assert session["n"] == 1
+    handle = session.handle
+    session.release()
+    assert max_age(await visitor.leave(exchange)) == 1800
+    stored = await house.storage.inner.load(f"session:{handle}")
+    assert stored is not None
+    assert stored.ttl == 1800
+    assert house.kinds() == ["renewed"]

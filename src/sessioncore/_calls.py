@@ -1,6 +1,7 @@
-"""One call to the storage: bounded in time, its failures of one kind."""
+"""One call to the storage: bounded in time, its failures of one kind; and rows of calls that are not cut in two."""
 
-from collections.abc import Awaitable, Coroutine
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, NoReturn, TypeVar, cast
 
 import anyio
@@ -9,6 +10,7 @@ from sessioncore._errors import SessionError, StorageError, StorageUnavailable
 from sessioncore._events import EventKind, Events
 from sessioncore.storage import MemoryStorage, Storage
 from sessioncore.storage._protocol import BoundsCalls
+from sessioncore.storage.memory import answers_at_once
 
 __all__ = ["StorageCalls"]
 
@@ -24,7 +26,7 @@ _MEANT: Final = ("load", "create", "replace", "move")
 class StorageCalls:
     """Makes the calls of one store, and tells of those that failed."""
 
-    __slots__ = ("_bounded", "_events", "_immediate", "_seconds")
+    __slots__ = ("_bounded", "_events", "_immediate", "_seconds", "_storage")
 
     def __init__(self, storage: Storage, seconds: float, events: Events) -> None:
         # A cancel scope costs more than a whole load from memory, and what never suspends needs none:
@@ -33,50 +35,41 @@ class StorageCalls:
         self._immediate = type(storage) is MemoryStorage
         self._bounded = _bounded(storage, seconds)
         self._seconds = seconds
+        self._storage = storage
         self._events = events
 
-    def quick(self, operation: str, call: Coroutine[Any, Any, T], *, shield: bool = True) -> Awaitable[T]:
-        """Return `call` itself where it answers at once, else what bounds it; of either, await the result."""
-        code = getattr(call, "cr_code", None)
-        if self._immediate and code in _AT_ONCE:
-            return call
-        if code in self._bounded:
-            return self._run_shielded(operation, call) if shield else self.run_long(operation, call)
-        return self.run(operation, call, shield=shield)
-
-    async def run(self, operation: str, call: Coroutine[Any, Any, T], *, shield: bool = True) -> T:
-        """Await `call` for at most `storage_timeout`; with `shield`, a cancelled request waits until it is done.
+    async def run(self, operation: str, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Await `call()` for at most `storage_timeout`.
 
         Raises:
             StorageError: the storage refused, or did not answer in time (StorageUnavailable).
         """
         try:
-            with anyio.CancelScope(deadline=anyio.current_time() + self._seconds, shield=shield):
-                return await call
+            coroutine = call()
+            code = getattr(coroutine, "cr_code", None)
+            if code in self._bounded or (self._immediate and code in _AT_ONCE):
+                return await coroutine
+            with anyio.CancelScope(deadline=anyio.current_time() + self._seconds):
+                return await coroutine
             # The scope swallowed a cancellation, and only its own deadline cancels it.
             raise TimeoutError(f"no answer within {self._seconds:g} s; see storage_timeout")
         except Exception as exc:  # noqa: BLE001 - it is translated and raised
             self._fail(operation, exc)
 
-    async def _run_shielded(self, operation: str, call: Coroutine[Any, Any, T]) -> T:
-        """Do what `run` does for a call that bounds itself: its timer is half of what the scope would cost."""
-        try:
-            with anyio.CancelScope(shield=True):
-                return await call
-            raise AssertionError("nobody cancels this scope")
-        except Exception as exc:  # noqa: BLE001 - it is translated and raised
-            self._fail(operation, exc)
-
-    async def run_long(self, operation: str, call: Coroutine[Any, Any, T]) -> T:
-        """Await what the store sets no limit: maintenance, which takes its time, and loads that bound themselves.
+    async def run_long(self, operation: str, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Await maintenance, whose time depends on how much there is to do.
 
         Raises:
             StorageError: the storage refused or failed.
         """
         try:
-            return await call
+            return await call()
         except Exception as exc:  # noqa: BLE001 - it is translated and raised
             self._fail(operation, exc)
+
+    def whole(self, work: Coroutine[Any, Any, T]) -> Awaitable[T]:
+        """Return what awaits `work` to its end, cancelled or not; `work` itself where nothing in it ever waits."""
+        return work if answers_at_once(self._storage) else _to_the_end(work)
 
     def _fail(self, operation: str, exc: Exception) -> NoReturn:
         """Tell of a failure and raise it; what the storage did not translate is a failure of the storage all the same.
@@ -91,6 +84,37 @@ class StorageCalls:
         if isinstance(exc, StorageError):
             raise exc
         raise StorageUnavailable(f"the storage failed during {operation} ({type(exc).__name__})") from exc
+
+
+async def _to_the_end(work: Coroutine[Any, Any, T]) -> T:
+    """Await `work` to its end, also when the caller is cancelled meanwhile: that is raised afterwards.
+
+    What changes the storage is either done or not begun (DESIGN: a request that is cut off leaves the
+    state before or after), and the session in the handler's hands knows which. `work` bounds itself.
+    """
+    try:
+        task = asyncio.get_running_loop().create_task(work)
+    except RuntimeError:  # trio: scopes are all that cancels
+        with anyio.CancelScope(shield=True):
+            return await work
+        raise AssertionError("nobody cancels this scope") from None
+    # asyncio: Task.cancel() knows no shields (asyncio.timeout, a server that stops its handlers), and what it
+    # cancels is whatever the task waits for. So the work has a task of its own, and this one waits for a bell.
+    bell: asyncio.Future[None] = task.get_loop().create_future()
+    task.add_done_callback(lambda _: None if bell.done() else bell.set_result(None))
+    try:
+        await bell
+    except asyncio.CancelledError:
+        with anyio.CancelScope(shield=True):  # else anyio cancels us anew on every turn of the loop
+            while not task.done():
+                try:
+                    await asyncio.wait([task])
+                except asyncio.CancelledError:
+                    continue
+        if not task.cancelled():
+            task.exception()  # seen: the caller's own end comes first
+        raise
+    return task.result()
 
 
 def _bounded(storage: Storage, seconds: float) -> frozenset[object]:

@@ -11,9 +11,13 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from sessioncore._codec import Codec
 from sessioncore._config import SessionConfig
+from sessioncore._plan import Step
 from sessioncore._record import Record
 
-__all__ = ["DROP", "NOTHING", "NO_WISHES", "SET", "Delta", "Update", "Wishes", "Write", "apply", "time_left"]
+__all__ = [
+    "DROP", "NOTHING", "NO_CHANGES", "NO_WISHES", "SET", "Attempt", "Delta", "Update", "Wishes", "Write", "apply",
+    "is_stale", "time_left",
+]  # fmt: skip
 
 SET: Final = "set"
 DROP: Final = "drop"
@@ -37,6 +41,9 @@ class Wishes(Struct):
     details: Raw = NOTHING
     idle: float | None | UnsetType = UNSET
 
+    def __repr__(self) -> str:
+        return f"<Wishes rotate={self.rotate} login={self.login}>"
+
 
 NO_WISHES: Final = Wishes()  # never changed
 
@@ -51,6 +58,9 @@ class Delta(Struct, frozen=True):
     wishes: Wishes
     order: list[str] | None = None  # of all keys, where it does not follow from the above
 
+    def __repr__(self) -> str:
+        return f"<Delta puts={len(self.puts)} drops={len(self.drops)} updates={len(self.updates)}>"
+
     @property
     def writes(self) -> bool:
         """Whether there is something that deserves a record of its own."""
@@ -62,6 +72,9 @@ class Delta(Struct, frozen=True):
         return self.writes or bool(self.drops) or self.wishes.cleared or self.wishes.idle is not UNSET
 
 
+NO_CHANGES: Final = Delta({}, [], {}, {}, NO_WISHES)  # never changed
+
+
 class Write(Struct, frozen=True, gc=False):
     """A record on its way into the storage, with the version that it may replace, or that it has got."""
 
@@ -69,6 +82,33 @@ class Write(Struct, frozen=True, gc=False):
     data: bytes
     ttl: float
     version: int = 0
+
+    def __repr__(self) -> str:
+        return f"<Write bytes={len(self.data)} version={self.version}>"
+
+
+class Attempt(Struct, frozen=True):
+    """A write as it is sent; if its reply is lost, all that is needed to find out what became of it."""
+
+    step: Step
+    delta: Delta
+    write: Write
+    new_id: str | None  # under which it would be, if it is not that of the record behind
+    merged: bool
+
+    def __repr__(self) -> str:
+        return f"<Attempt to {self.step.value}>"  # the fields hold an ID
+
+
+def is_stale(config: SessionConfig, idle: float | None, full: float, left: float) -> bool:
+    """Tell whether the idle clock is to be renewed: `left` seconds are left, renewed now it would have `full`.
+
+    Too little is left: the clock is stale. Too much: the configured timeout was shortened since.
+    """
+    stale = config.touch_seconds or full * 0.05
+    if idle is not None:  # one shorter than the interval would run out under its user's hands
+        stale = min(stale, idle * 0.1)
+    return abs(full - left) >= stale
 
 
 def time_left(config: SessionConfig, created_at: float, idle: float, now: float) -> float:

@@ -5,14 +5,14 @@ changes are applied to the current record and tried again, for as long as
 `storage_timeout` allows; when the record is gone, the changes are dropped.
 """
 
-from collections.abc import Awaitable
-from typing import Final
+from collections.abc import Coroutine
+from typing import Any, Final
 
 import anyio
 from msgspec import UNSET
 
 from sessioncore._calls import StorageCalls
-from sessioncore._changes import NO_WISHES, Delta, Write, apply, time_left
+from sessioncore._changes import NO_CHANGES, Attempt, Delta, Write, apply, is_stale, time_left
 from sessioncore._codec import Codec
 from sessioncore._config import SessionConfig
 from sessioncore._draft import Draft
@@ -51,30 +51,28 @@ class Committer:
             SessionGone: the record is gone, and the caller asked explicitly.
             CodecError: a value cannot be encoded; nothing was written.
             OwnerLimitReached: the owner may have no further session; nothing was written.
-            StorageUnavailable: the outcome is unknown.
+            StorageUnavailable: the outcome is unknown; the next commit begins by finding it out.
         """
         if draft.saving is not None:
             await _turn(draft)
         waiting: list[anyio.Event] = []
         draft.saving = waiting
         try:
+            if draft.doubt is not None:
+                await self._calls.whole(self._clear_up(draft, draft.doubt))
             delta = draft.delta()
             state = draft.state
+            due = draft.renew or (explicit and self._is_stale(draft))
             if delta is None:
-                step = decide(state, changed=False, rotated=False, renewal_due=draft.renew)
+                step = decide(state, changed=False, rotated=False, renewal_due=due)
             else:
                 changed = delta.changes if state is LIVE else delta.writes
-                step = decide(state, changed=changed, rotated=delta.wishes.rotate, renewal_due=draft.renew)
+                step = decide(state, changed=changed, rotated=delta.wishes.rotate, renewal_due=due)
             if step is TOUCH:
                 await self._touch(draft)
             elif delta is not None and step is not NOTHING:
                 draft.take()
-                if self._config.max_sessions_per_owner is not None and delta.wishes.owner is not UNSET:
-                    await self._store_within_limit(draft, delta, step)
-                elif step is CREATE:
-                    await self._create(draft, delta)
-                else:
-                    await self._write(draft, delta, step)
+                await self._calls.whole(self._store(draft, delta, step))
         finally:
             _done(draft, waiting)
         if explicit and draft.state is GONE:
@@ -82,21 +80,14 @@ class Committer:
 
     async def create(self, draft: Draft) -> None:
         """Store a fresh draft, also an empty one."""
-        delta = draft.delta() or Delta({}, [], {}, {}, NO_WISHES)
+        delta = draft.delta() or NO_CHANGES
         draft.take()
-        await self._store_within_limit(draft, delta, CREATE)
+        await self._calls.whole(self._store(draft, delta, CREATE))
 
-    async def _store_within_limit(self, draft: Draft, delta: Delta, step: Step) -> None:
-        await self._owners.admit(draft, delta)
-        before = draft.record, draft.stored_id
-        if step is CREATE:
-            await self._create(draft, delta)
-        else:
-            await self._write(draft, delta, step)
-        if draft.state is LIVE and await self._owners.excess(draft, delta):
-            error = self._owners.refused(draft)
-            await self._undo(draft, *before)
-            raise error
+    async def renew(self, draft: Draft) -> None:
+        """Renew the idle clock, if that is due, of a session that the handler has released."""
+        if draft.renew and draft.left is LIVE:
+            await self._touch(draft)
 
     async def end(self, draft: Draft) -> None:
         """Delete the record behind the draft, if there is one; then clear the draft."""
@@ -105,15 +96,29 @@ class Committer:
         waiting: list[anyio.Event] = []
         draft.saving = waiting
         try:
-            if draft.state is LIVE:
-                key, handle, owner = draft.key, draft.handle, draft.record.owner if draft.record else None
-                await self._calls.run("delete", self._config.storage.delete(key))
-                draft.end()
-                self._events.send(EventKind.DESTROYED, handle, owner)
-            else:
-                draft.end()
+            await self._calls.whole(self._end(draft))
         finally:
             _done(draft, waiting)
+
+    async def _end(self, draft: Draft) -> None:
+        handle, owner = draft.handle, draft.record.owner if draft.record else None
+        keys = [draft.key] if draft.state is LIVE else []
+        if draft.doubt is not None and draft.doubt.new_id is not None:  # it may be there already
+            keys.append(self._config.key_prefix + handle_of(draft.doubt.new_id))
+        if keys:
+            await self._calls.run("delete", lambda: self._config.storage.delete(*keys))
+        live = draft.state is LIVE
+        draft.end()
+        if live:
+            self._events.send(EventKind.DESTROYED, handle, owner)
+
+    def _is_stale(self, draft: Draft) -> bool:
+        record = draft.record
+        if record is None or draft.state is not LIVE:
+            return False
+        now = self._config.clock()
+        full = time_left(self._config, record.created_at, draft.idle, now)
+        return is_stale(self._config, record.idle, full, draft.ttl - (now - draft.loaded_at))
 
     async def _touch(self, draft: Draft) -> None:
         """Renew the idle clock. Nothing that the handler stored depends on it, so a failure is told, not raised."""
@@ -124,7 +129,7 @@ class Committer:
         if ttl <= 0:
             return
         try:
-            alive = await self._calls.run("touch", self._config.storage.touch(draft.key, ttl))
+            alive = await self._calls.run("touch", lambda: self._config.storage.touch(draft.key, ttl))
         except StorageError:
             return  # it was told as an event already
         if alive:
@@ -133,44 +138,47 @@ class Committer:
         else:
             self._lose(draft)
 
+    async def _store(self, draft: Draft, delta: Delta, step: Step) -> None:
+        limited = self._config.max_sessions_per_owner is not None and delta.wishes.owner is not UNSET
+        if limited:
+            await self._owners.admit(draft, delta)
+        before = draft.record, draft.stored_id
+        if step is CREATE:
+            await self._create(draft, delta)
+        else:
+            await self._write(draft, delta, step)
+        if limited and draft.state is LIVE and await self._owners.excess(draft, delta):
+            error = self._owners.refused(draft)
+            await self._undo(draft, *before)
+            raise error
+
     async def _create(self, draft: Draft, delta: Delta) -> None:
-        config = self._config
-        now = config.clock()
-        record = apply(delta, None, self._codec, now, again=False)
-        ttl = time_left(config, now, record.idle or config.idle_seconds, now)
-        data = seal_record(record, config.max_size)
-        owner = None if record.owner is None else config.key_prefix + record.owner
+        write = self._write_of(delta, None, 0, again=False)
         for _ in range(TRIES_FOR_AN_ID):
-            session_id = draft.new_id or draft.mint_id()
-            handle = handle_of(session_id)
-            call = config.storage.create(config.key_prefix + handle, data, ttl, owner=owner)
-            version = await self._calls.quick("create", call)
-            if version is not None:
-                draft.settle(session_id, handle, delta, Write(record, data, ttl, version), merged=False)
-                self._events.send(EventKind.CREATED, handle, record.owner)
+            attempt = Attempt(CREATE, delta, write, draft.new_id or draft.mint_id(), merged=False)
+            version = await self._send(draft, attempt)
+            if isinstance(version, int):
+                self._settle(draft, attempt, version)
                 return
             draft.new_id = None  # taken: never touch what is there, it may be a stranger's
         raise StorageError("id_generator returned taken IDs eight times in a row; it must be random")
 
     async def _write(self, draft: Draft, delta: Delta, step: Step) -> None:
         """Replace or move, again and again until it is stored, gone, or time is up."""
-        config = self._config
         base, version = draft.record, draft.version
         conflicts = collisions = 0
         new_id = draft.id if step is MOVE else None
         give_up_at = 0.0  # counts from the first conflict: looking at the clock costs more than storing in memory
         while True:
             assert base is not None
-            now = config.clock()
-            record = apply(delta, base, self._codec, now, again=conflicts > 0)
-            ttl = time_left(config, record.created_at, record.idle or config.idle_seconds, now)
-            if ttl <= 0:
+            write = self._write_of(delta, base, version, again=conflicts > 0)
+            if write.ttl <= 0:
                 self._events.send(EventKind.EXPIRED, draft.handle, base.owner, "the absolute deadline has passed")
                 draft.lost()
                 return
+            attempt = Attempt(step, delta, write, new_id, merged=conflicts > 0)
             try:
-                write = Write(record, seal_record(record, config.max_size), ttl, version)
-                answer = await self._send(draft, write, new_id)
+                answer = await self._send(draft, attempt)
             except StorageUnavailable:
                 raise
             except StorageError:
@@ -185,30 +193,71 @@ class Committer:
             if isinstance(answer, int):
                 break
             conflicts += 1
-            give_up_at = give_up_at or anyio.current_time() + config.timeout_seconds
+            give_up_at = give_up_at or anyio.current_time() + self._config.timeout_seconds
             if anyio.current_time() >= give_up_at:
                 raise StorageUnavailable("others kept writing this session until storage_timeout; try again")
+            if conflicts > 1:  # a storage that answers at once would not let the others finish
+                await anyio.lowlevel.checkpoint()
             base, version = self._reopen(draft, answer), answer.version
         if conflicts:
-            self._events.send(EventKind.CONFLICT, draft.handle, record.owner, str(conflicts + 1))
-        old = draft.handle
-        handle = old if new_id is None else handle_of(new_id)
-        draft.settle(new_id, handle, delta, Write(record, b"", ttl, answer), merged=conflicts > 0)
-        draft.renewed = True
-        if step is MOVE:
-            self._events.send(EventKind.REGENERATED, handle, record.owner, f"was {old}")
+            self._events.send(EventKind.CONFLICT, draft.handle, write.record.owner, str(conflicts + 1))
+        self._settle(draft, attempt, answer)
 
-    def _send(self, draft: Draft, write: Write, new_id: str | None) -> Awaitable[int | Stored | None]:
-        owner = None if write.record.owner is None else self._config.key_prefix + write.record.owner
-        storage, version = self._config.storage, write.version
-        if new_id is None:
-            step = REPLACE
-            call = storage.replace(draft.key, write.data, write.ttl, version=version, owner=owner)
+    def _write_of(self, delta: Delta, base: Record | None, version: int, *, again: bool) -> Write:
+        """Return what `delta` makes of a record, sealed; where its ttl is not above zero it must not be sent."""
+        config = self._config
+        now = config.clock()
+        record = apply(delta, base, self._codec, now, again=again)
+        ttl = time_left(config, record.created_at, record.idle or config.idle_seconds, now)
+        return Write(record, seal_record(record, config.max_size), ttl, version)
+
+    async def _send(self, draft: Draft, attempt: Attempt) -> int | Stored | None:
+        """Send a write; if nobody knows whether it arrived, leave it in doubt."""
+        storage, write, prefix = self._config.storage, attempt.write, self._config.key_prefix
+        owner = None if write.record.owner is None else prefix + write.record.owner
+        data, ttl, version = write.data, write.ttl, write.version
+        new_key = "" if attempt.new_id is None else prefix + handle_of(attempt.new_id)
+
+        def call() -> Coroutine[Any, Any, int | Stored | None]:
+            if attempt.step is CREATE:
+                return storage.create(new_key, data, ttl, owner=owner)
+            if attempt.step is MOVE:
+                return storage.move(draft.key, new_key, data, ttl, version=version, owner=owner)
+            return storage.replace(draft.key, data, ttl, version=version, owner=owner)
+
+        try:
+            return await self._calls.run(attempt.step.value, call)
+        except StorageUnavailable:
+            if draft.taken is not None:
+                draft.doubt = attempt
+            raise
+
+    async def _clear_up(self, draft: Draft, doubt: Attempt) -> None:
+        """Find out what became of a write whose reply was lost: it must be neither lost nor done twice.
+
+        Its bytes tell: they hold the time of writing, so another request's are not the same.
+        """
+        key = draft.key if doubt.new_id is None else self._config.key_prefix + handle_of(doubt.new_id)
+        stored = await self._calls.run("load", lambda: self._config.storage.load(key))
+        if stored is not None and stored.data == doubt.write.data:
+            self._settle(draft, doubt, stored.version)
+        elif stored is None or (doubt.new_id is None and stored.version == doubt.write.version):
+            draft.give_back()  # it did not arrive, or there is nothing any more: the next step tells
         else:
-            step = MOVE
-            new_key = self._config.key_prefix + handle_of(new_id)
-            call = storage.move(draft.key, new_key, write.data, write.ttl, version=version, owner=owner)
-        return self._calls.quick(step.value, call)
+            raise StorageUnavailable("others wrote this session, perhaps on top of a write whose reply was lost")
+
+    def _settle(self, draft: Draft, done: Attempt, version: int) -> None:
+        """Take what was stored as the new base, and tell of it."""
+        write, old = done.write, draft.handle
+        handle = old if done.new_id is None else handle_of(done.new_id)
+        settled = Write(write.record, b"", write.ttl, version)
+        draft.settle(done.new_id, handle, done.delta, settled, merged=done.merged)
+        if done.step is CREATE:
+            self._events.send(EventKind.CREATED, handle, write.record.owner)
+            return
+        draft.renewed = True
+        if done.step is MOVE:
+            self._events.send(EventKind.REGENERATED, handle, write.record.owner, f"was {old}")
 
     async def _undo(self, draft: Draft, record: Record | None, session_id: str | None) -> None:
         """Take back a login that lost the race for the last place: the session is again what it was.
@@ -218,14 +267,16 @@ class Committer:
         """
         config = self._config
         if record is None or session_id is None:
-            await self._calls.run("delete", config.storage.delete(draft.key))
+            key = draft.key
+            await self._calls.run("delete", lambda: config.storage.delete(key))
             draft.end()
             return
         now = config.clock()
         ttl = max(time_left(config, record.created_at, record.idle or config.idle_seconds, now), 0.001)
         write = Write(record, seal_record(record, config.max_size), ttl, draft.version)
         new_id = None if draft.stored_id == session_id else draft.mint_id()
-        answer = await self._send(draft, write, new_id)
+        step = REPLACE if new_id is None else MOVE
+        answer = await self._send(draft, Attempt(step, NO_CHANGES, write, new_id, merged=False))
         if not isinstance(answer, int):
             draft.lost()
             return
@@ -257,7 +308,7 @@ async def _turn(draft: Draft) -> None:
 
 
 def _done(draft: Draft, waiting: list[anyio.Event]) -> None:
-    if draft.taken is not None:
+    if draft.taken is not None and draft.doubt is None:
         draft.give_back()
     draft.saving = None
     for event in waiting:

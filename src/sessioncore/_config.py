@@ -24,6 +24,10 @@ _FLAGS = ("cookie_secure", "cookie_http_only", "cookie_session_only", "cookie_pa
 _STORAGE_METHODS = tuple(name for name in vars(Storage) if not name.startswith("_"))
 
 
+class _Derived(timedelta):
+    """A touch_interval that nobody gave, so that `dataclasses.replace(config, idle_timeout=...)` derives it anew."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class SessionConfig:
     """How sessions are found, kept, sent and ended.
@@ -65,8 +69,10 @@ class SessionConfig:
     def __post_init__(self) -> None:
         """Check every field, then derive the seconds."""
         _check_times(self)
-        if self.touch_interval is None:  # pyright: ignore[reportUnnecessaryComparison]  # the default, see above
-            object.__setattr__(self, "touch_interval", min(timedelta(seconds=60), self.idle_timeout / 10))
+        if self.touch_interval is None or type(self.touch_interval) is _Derived:  # pyright: ignore[reportUnnecessaryComparison]  # the default, see above
+            object.__setattr__(
+                self, "touch_interval", _Derived(seconds=min(60, self.idle_timeout.total_seconds() / 10))
+            )
         _check_touch(self.touch_interval, self.idle_timeout)
         _check_choices(self)
         _check_flags(self)

@@ -6,12 +6,12 @@ change in place shows up as a difference, and keeps a journal of its own changes
 so that they can be applied again to a record that others changed meanwhile.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from msgspec import UNSET, Raw, Struct, field
 
-from sessioncore._changes import DROP, NO_WISHES, NOTHING, SET, Delta, Update, Wishes, Write, time_left
+from sessioncore._changes import DROP, NO_WISHES, NOTHING, SET, Attempt, Delta, Update, Wishes, Write, time_left
 from sessioncore._codec import IMMUTABLE, Codec
 from sessioncore._config import SessionConfig, mint
 from sessioncore._errors import CodecError, ConfigError, LifecycleError, ResponseStarted, SessionError
@@ -51,6 +51,7 @@ class Draft(Struct, eq=False):
     shuffled: bool = False  # the journal alone no longer tells in which order the keys were set
     wishes: Wishes | None = None
     taken: "tuple[dict[str, str | Update] | None, Wishes | None, bool] | None" = None  # on its way into the storage
+    doubt: Attempt | None = None  # what `taken` was sent with, if nobody knows whether it arrived
     saving: list[Any] | None = None  # a commit is under way, and these events wait for its end
     blocked: Callable[[], SessionError] | None = None
     failure: Callable[[], SessionError] | None = None  # what a verb met; frameworks turn it into a 500 of their own
@@ -59,6 +60,7 @@ class Draft(Struct, eq=False):
     open: bool = False  # checked once, so that reads need not check again
     started: bool = False  # the response has left: no ID can reach the client any more
     state: State = FRESH
+    left: State = FRESH  # once it is released, what it was: the response has to tell of that still
     record: Record | None = None
     version: int = 0
     ttl: float = 0.0
@@ -111,28 +113,33 @@ class Draft(Struct, eq=False):
     @property
     def owner(self) -> str | None:
         """The owner, as this request sees it."""
-        if self.wishes is not None and self.wishes.owner is not UNSET:
-            return self.wishes.owner
+        for wishes in self._asked():
+            if wishes.owner is not UNSET:
+                return wishes.owner
         return self.record.owner if self.record is not None else None
 
     @property
     def details(self) -> Raw:
         """The owner's details, encoded."""
-        if self.wishes is not None and self.wishes.owner is not UNSET:
-            return self.wishes.details
+        for wishes in self._asked():
+            if wishes.owner is not UNSET:
+                return wishes.details
         return self.record.details if self.record is not None else NOTHING
 
     @property
     def idle(self) -> float:
         """The idle timeout in force, in seconds."""
-        wish = self.wishes.idle if self.wishes is not None else UNSET
-        own = wish if wish is not UNSET else (self.record.idle if self.record is not None else None)
+        own = self.record.idle if self.record is not None else None
+        for wishes in self._asked():
+            if wishes.idle is not UNSET:
+                own = wishes.idle
+                break
         return self.config.idle_seconds if own is None else own
 
     def expires_at(self) -> float:
         """When the session ends if it is not used again, in seconds since the epoch."""
         record = self.record
-        fresh_idle = self.wishes is not None and self.wishes.idle is not UNSET
+        fresh_idle = any(wishes.idle is not UNSET for wishes in self._asked())
         if record is None:
             now = self.config.clock()
             return now + time_left(self.config, now, self.idle, now)
@@ -140,13 +147,25 @@ class Draft(Struct, eq=False):
             return self.loaded_at + time_left(self.config, record.created_at, self.idle, self.loaded_at)
         return self.loaded_at + time_left(self.config, record.created_at, self.ttl, self.loaded_at)
 
+    def _asked(self) -> Iterator[Wishes]:
+        """The wishes that are not stored yet, newest first."""
+        if self.wishes is not None:
+            yield self.wishes
+        if self.taken is not None and self.taken[1] is not None:
+            yield self.taken[1]
+
     # -- guards
 
     @property
     def pending(self) -> bool:
         """Whether a commit might have something to do; False is certain."""
         return not (
-            self.ops is None and self.read is None and self.defaults is None and self.saving is None and not self.renew
+            self.ops is None
+            and self.read is None
+            and self.defaults is None
+            and self.saving is None
+            and self.doubt is None
+            and not self.renew
         )
 
     def enter(self) -> None:
@@ -349,7 +368,7 @@ class Draft(Struct, eq=False):
     def give_back(self) -> None:
         """After a commit that failed: what was set aside is pending again, below what came later."""
         assert self.taken is not None
-        (ops, wishes, shuffled), self.taken = self.taken, None
+        (ops, wishes, shuffled), self.taken, self.doubt = self.taken, None, None
         if self.state is RELEASED:
             return
         merged = ops or {}
@@ -374,7 +393,7 @@ class Draft(Struct, eq=False):
 
     def settle(self, session_id: str | None, handle: str, delta: Delta, stored: Write, *, merged: bool) -> None:
         """Take the record that was just stored as the new base; `session_id` if it is a new one."""
-        self.taken = None
+        self.taken = self.doubt = None
         if self.state is RELEASED:
             return
         if self.state is not LIVE:
@@ -431,7 +450,7 @@ class Draft(Struct, eq=False):
     def lost(self) -> None:
         """The record is gone: drop the changes, and store nothing more."""
         if self.state is RELEASED:
-            self.taken = None
+            self.taken = self.doubt = None
             return
         self._advance(Verb.LOST)
         self._clear()
@@ -451,17 +470,20 @@ class Draft(Struct, eq=False):
             self.new_id = None
         else:
             self.items = {}
-        self.read = self.ops = self.wishes = self.defaults = self.taken = None
+        self.read = self.ops = self.wishes = self.defaults = self.taken = self.doubt = None
         self.shuffled = False
 
     def release(self, reason: Callable[[], SessionError]) -> None:
-        """End the use of this draft: every later use raises."""
+        """End the use of this draft: every later use raises; what was not stored is dropped."""
+        if self.state is not RELEASED:
+            self.left = self.state
+            if self.state is LIVE:
+                self.new_id = None
         self.state = RELEASED
         self.blocked = reason
-        self.failure = None  # its cause leads back here by the frames of its traceback
         self.open = False
         self.ops = self.read = self.defaults = None  # the next write asks, and is refused
 
     def _clear(self) -> None:
         self.items = {}
-        self.read = self.ops = self.wishes = self.record = self.defaults = self.taken = None
+        self.read = self.ops = self.wishes = self.record = self.defaults = self.taken = self.doubt = None

@@ -4,7 +4,7 @@ Loading stands here: from an ID to a draft, in one call to the storage.
 """
 
 from sessioncore._calls import StorageCalls
-from sessioncore._changes import time_left
+from sessioncore._changes import is_stale, time_left
 from sessioncore._codec import Codec
 from sessioncore._commit import Committer
 from sessioncore._config import SessionConfig
@@ -66,8 +66,8 @@ class Engine:
         config = self.config
         handle = handle_of(session_id)
         extend = self._extend if renew else None
-        load = config.storage.load(config.key_prefix + handle, renew=extend)
-        stored = await self.calls.quick("load", load, shield=False)
+        key = config.key_prefix + handle
+        stored = await self.calls.run("load", lambda: config.storage.load(key, renew=extend))
         if not self._open(draft, session_id, handle, stored, renew=renew):
             return False
         if extend is not None:
@@ -103,11 +103,7 @@ class Engine:
             self.events.send(EventKind.EXPIRED, handle, record.owner, "the absolute deadline has passed")
             return False
         draft.load(session_id, handle, record, stored, now)
-        # Too little is left: the clock is stale. Too much: the configured timeout was shortened since.
-        stale = config.touch_seconds or full * 0.05
-        if record.idle is not None:  # one shorter than the interval would run out under its user's hands
-            stale = min(stale, record.idle * 0.1)
-        if renew and abs(full - stored.ttl) >= stale:
+        if renew and is_stale(config, record.idle, full, stored.ttl):
             draft.renew = draft.busy = True
         return True
 

@@ -7,21 +7,17 @@ before or during the handler, `commit(status)` once before the first byte,
 
 import logging
 from collections.abc import Awaitable, Callable, Iterable
+from inspect import isawaitable
 from typing import Final
 
 import anyio
 from msgspec import Struct
 
+from sessioncore._answers import Answer, answer_to, goes_astray
 from sessioncore._cookies import AmbiguousID, read_cookie
 from sessioncore._draft import Draft, Recalled
 from sessioncore._engine import Engine
-from sessioncore._errors import (
-    OwnerLimitReached,
-    SessionError,
-    SessionNotLoaded,
-    StorageError,
-    StorageUnavailable,
-)
+from sessioncore._errors import ConfigError, SessionError, SessionNotLoaded, StorageError
 from sessioncore._events import EventKind
 from sessioncore._extractors import COOKIE, OTHER, Extractor, RequestView, Source
 from sessioncore._headers import Pairs, revise
@@ -32,15 +28,10 @@ from sessioncore._states import ENDED, LIVE, RELEASED
 __all__ = ["Answer", "Exchange", "not_loaded"]
 
 _logger = logging.getLogger("sessioncore")
-_LOCAL: Final = ("localhost", "127.0.0.1", "[::1]")
-
-
-class Answer(Struct, frozen=True):
-    """The response to a request that failed for want of its session."""
-
-    status: int
-    headers: list[tuple[str, str]]
-    body: bytes
+_ASTRAY: Final = (
+    "a Secure session cookie was sent over plain http, and browsers will drop it. Serve the application over TLS "
+    "(a proxy must pass the scheme on to the server), or use SessionConfig.development() on your own machine."
+)
 
 
 class Exchange(Struct, eq=False):
@@ -70,7 +61,7 @@ class Exchange(Struct, eq=False):
         memory: a coroutine for each would cost as much as the work.
         """
         view, engine = self._view, self._engine
-        if self._loaded or view is None or not engine.at_once:
+        if self._loaded or view is None or not engine.at_once or self._waiting is not None:
             return self._loaded
         try:
             if engine.sole_cookie is None:
@@ -142,7 +133,7 @@ class Exchange(Struct, eq=False):
                 text = place.extract(view) if found is None else found[1]
                 found = None
                 if text is not None and not isinstance(text, str):
-                    text = await text
+                    text = await _text(place, text)
                 if text is None:
                     continue
                 if place.source is not OTHER:
@@ -222,9 +213,10 @@ class Exchange(Struct, eq=False):
                 raise
             finally:
                 draft.started = True
-            return self._announce()
-        draft.started = True  # not loaded, skipped, unavailable or released
-        return []
+        elif draft.state is RELEASED:
+            await self._engine.committer.renew(draft)
+        draft.started = True
+        return self._announce()
 
     async def deny(self) -> None:
         """Commit where no header can be sent, as when a WebSocket is refused: what needs one is dropped."""
@@ -236,7 +228,8 @@ class Exchange(Struct, eq=False):
     def _announce(self) -> list[tuple[str, str]]:
         """The Set-Cookie and ID headers that this response owes the client."""
         draft, engine = self._draft, self._engine
-        if draft.state is LIVE:
+        state = draft.left if draft.state is RELEASED else draft.state
+        if state is LIVE:
             follows_idle = draft.renewed and self._place is COOKIE and engine.config.absolute_seconds is None
             if not draft.announce and not (follows_idle and not engine.config.cookie_session_only):
                 return []
@@ -244,11 +237,12 @@ class Exchange(Struct, eq=False):
             headers = [("set-cookie", cookie.set(draft.id, seconds)) for cookie in engine.cookies]
             if draft.announce and engine.headers:
                 headers += [(name, draft.id) for name in engine.headers]
-            if engine.warns_of_http:
-                self._warn_of_http()
+            if engine.warns_of_http and self._view is not None and goes_astray(self._view):
+                engine.warns_of_http = False
+                _logger.warning(_ASTRAY)
             draft.announce = draft.renewed = False
             return headers
-        if draft.state is ENDED and self._presented and self._place is not OTHER:
+        if state is ENDED and self._presented and self._place is not OTHER:
             ended = [("set-cookie", cookie.clear()) for cookie in engine.cookies]
             return ended + [(name, "") for name in engine.headers]
         return []
@@ -316,16 +310,20 @@ class Exchange(Struct, eq=False):
                 await self._engine.committer.commit(draft, explicit=False)
         finally:
             self._view = None
+            draft.failure = None  # its cause leads back here by the frames of its traceback
             draft.release(released)
 
     def over(self) -> bool:
         """Release the session if nothing was changed late, so that `finish` has no work; False if it has."""
         draft = self._draft
         if draft.busy:
-            late = draft.ops is not None or draft.read is not None or draft.defaults is not None
-            if (late or draft.saving is not None) and draft.state is LIVE:
+            late = draft.ops is not None or draft.read is not None or draft.saving is not None
+            if (late or draft.doubt is not None) and draft.state is LIVE:
+                return False
+            if draft.defaults is not None and draft.state is not RELEASED:
                 return False
             draft.release(released)
+        draft.failure = None
         draft.blocked = released  # all that a session which was never used needs
         self._view = None  # it leads back here by way of the framework's own objects: let nothing cyclic remain
         return True
@@ -337,20 +335,24 @@ class Exchange(Struct, eq=False):
     def answer(self, error: SessionError) -> Answer:
         """Return the response to send instead of the handler's: generic text, and no cookie that was not stored."""
         self._closed = self._failed = True
-        status, body = 500, b"Internal Server Error"
-        if isinstance(error, StorageUnavailable):
-            status, body = 503, b"Service Unavailable"
-        elif isinstance(error, OwnerLimitReached):
-            status, body = 409, b"Conflict"
-        on_error = self._engine.config.on_error
-        given = on_error(self._view, error) if on_error is not None and self._view is not None else None
-        if given is not None:
-            status, text = given
-            body = text.encode() if isinstance(text, str) else text
-        if status >= 500:
-            _logger.error("a request was answered with %d: %s", status, error, exc_info=error)
+        status, body = answer_to(error, self._view, self._engine.config)
         if self._draft.state is not RELEASED:
             self._draft.discard()
+        return self._answer(status, body)
+
+    @property
+    def owes(self) -> bool:
+        """Whether the client has yet to learn an ID that is stored already: without it, it is left with a dead one."""
+        return self._draft.announce and not self._closed
+
+    def farewell(self) -> Answer:
+        """Return the response for an error that is none of ours, so that the client learns what it is owed."""
+        self._closed = self._failed = True
+        if self._draft.state is not RELEASED:
+            self._draft.discard()
+        return self._answer(500, b"Internal Server Error")
+
+    def _answer(self, status: int, body: bytes) -> Answer:
         headers = [
             ("content-type", "text/plain; charset=utf-8"),
             ("content-length", str(len(body))),
@@ -359,19 +361,13 @@ class Exchange(Struct, eq=False):
         ]
         return Answer(status, headers, body)
 
-    def _warn_of_http(self) -> None:
-        """Say once why a login seems to have no effect: browsers drop Secure cookies that come over http."""
-        if self._view is None or self._view.scheme not in {"http", "ws"}:
-            return
-        host = next(iter(self._view.header("host")), "")
-        if host.lower().rpartition(":")[0] in _LOCAL or host.lower() in _LOCAL:
-            return
-        self._engine.warns_of_http = False
-        _logger.warning(
-            "a Secure session cookie was sent over plain http, and browsers will drop it. Serve the application "
-            "over TLS (a proxy must pass the scheme on to the server), or use SessionConfig.development() "
-            "on your own machine."
-        )
+
+async def _text(place: Extractor, found: object) -> str | None:
+    """Await what an extractor of the user's own returned; it may have promised more than it keeps."""
+    text = await found if isawaitable(found) else found
+    if text is None or isinstance(text, str):
+        return text
+    raise ConfigError(f"the extractor of {place.key!r} must return str or None, not {type(text).__name__}")
 
 
 def not_loaded() -> SessionError:

@@ -8,6 +8,7 @@ session.
 import secrets
 from binascii import b2a_base64
 from hashlib import sha256
+from typing import TypeGuard
 
 __all__ = ["consists_of", "handle_of", "is_handle", "is_id", "new_id"]
 
@@ -35,9 +36,9 @@ def handle_of(session_id: str) -> str:
     return sha256(session_id.encode("ascii")).hexdigest()
 
 
-def is_handle(text: str) -> bool:
+def is_handle(text: object) -> TypeGuard[str]:
     """Tell whether `text` has the form of a handle; checked before it becomes part of a key."""
-    return len(text) == 64 and consists_of(text, _HEX)
+    return isinstance(text, str) and len(text) == 64 and consists_of(text, _HEX)
 
 
 def consists_of(text: str, alphabet: bytes) -> bool:

@@ -69,13 +69,17 @@ class Owners:
             owned = (await self._load_all([handle])).get(handle)
             if owned is None or owned.record.owner != owner:
                 return False
-        return await self._end(handle, owner)
+        return await self._calls.whole(self._end(handle, owner))
 
     async def _end(self, handle: str, owner: str | None) -> bool:
-        ended = await self._calls.run("delete", self._config.storage.delete(self._config.key_prefix + handle))
+        ended = await self._delete(handle)
         if ended:
             self._events.send(EventKind.REVOKED, handle, owner)
         return bool(ended)
+
+    async def _delete(self, handle: str) -> int:
+        key = self._config.key_prefix + handle
+        return await self._calls.run("delete", lambda: self._config.storage.delete(key))
 
     async def revoke_all(self, owner: str, keep: str | None) -> int:
         """End the owner's sessions but `keep`; look again until none is left that began before this call.
@@ -94,7 +98,7 @@ class Owners:
             if not doomed:
                 return ended
             for handle in doomed:
-                ended += await self._end(handle, owner)
+                ended += await self._calls.whole(self._end(handle, owner))
             newest = started  # all of the first listing ends, whatever its server's clock said; later logins stay
 
     async def admit(self, draft: Draft, delta: Delta) -> None:
@@ -133,7 +137,7 @@ class Owners:
             # were before; ending them here would cost their visitors the cart.
             await anyio.sleep(pause)
         for owned in surplus:
-            if await self._calls.run("delete", self._config.storage.delete(self._config.key_prefix + owned.handle)):
+            if await self._delete(owned.handle):
                 self._events.send(EventKind.OWNER_LIMIT, owned.handle, owner, "a session over the limit was ended")
         return False
 
@@ -153,7 +157,7 @@ class Owners:
         """
         prefix, missing = self._config.key_prefix, set[str]()
         while True:
-            keys = await self._calls.run("owned_keys", self._config.storage.owned_keys(prefix + owner))
+            keys = await self._calls.run("owned_keys", lambda: self._config.storage.owned_keys(prefix + owner))
             # Another store's prefix may begin with ours, and its owners then with our owners.
             handles = {handle for key in keys if is_handle(handle := key.removeprefix(prefix))}
             found = await self._load_all(handles)
@@ -168,7 +172,8 @@ class Owners:
 
         async def load(handle: str) -> None:
             try:
-                stored = await self._calls.run("load", self._config.storage.load(self._config.key_prefix + handle))
+                key = self._config.key_prefix + handle
+                stored = await self._calls.run("load", lambda: self._config.storage.load(key))
             except SessionError as exc:  # raised below: a task group would wrap it
                 failed.append(exc)
             else:

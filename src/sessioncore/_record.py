@@ -32,6 +32,9 @@ class Record(Struct, array_like=True, tag=FORMAT, forbid_unknown_fields=True, fr
     details: Raw  # an encoded dict
     data: dict[str, Raw]
 
+    def __repr__(self) -> str:
+        return f"<Record keys={len(self.data)}>"  # it turns up in tracebacks, and the rest is the visitor's
+
 
 _decode = msgspec.msgpack.Decoder(Record).decode
 _decode_version = msgspec.msgpack.Decoder(list[Raw]).decode

@@ -4,7 +4,7 @@ A session reads and writes its draft; what needs the storage it asks of its stor
 through `Keeper`. It knows no request and no response.
 """
 
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, MutableMapping, ValuesView
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol, TypeVar, overload
 
@@ -19,7 +19,7 @@ from sessioncore._info import SessionInfo
 from sessioncore._keys import SessionKey
 from sessioncore._states import LIVE
 
-__all__ = ["Keeper", "Session", "released"]
+__all__ = ["Keeper", "Session", "check_owner", "released"]
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -140,6 +140,21 @@ class Session(MutableMapping[str, Any]):
 
     def __contains__(self, key: object) -> bool:
         return (key.name if isinstance(key, SessionKey) else key) in self._visible()
+
+    def keys(self) -> KeysView[str]:
+        """The keys, as dict shows them; asking counts as use."""
+        self._use()
+        return super().keys()
+
+    def values(self) -> ValuesView[Any]:
+        """The values, as dict shows them; asking counts as use."""
+        self._use()
+        return super().values()
+
+    def items(self) -> ItemsView[str, Any]:
+        """The pairs, as dict shows them; asking counts as use."""
+        self._use()
+        return super().items()
 
     def __ior__(self, other: "Mapping[str, Any]") -> "Session":
         self.update(other)
@@ -274,7 +289,7 @@ class Session(MutableMapping[str, Any]):
         draft = self._use()
         if draft.defaults is not None:
             draft.adopt_defaults()
-        if draft.ops or draft.wishes is not None:
+        if draft.ops or draft.wishes is not None or draft.doubt is not None:
             return True
         return any(draft.changed_in_place(name) is not None for name in draft.read or ())
 
@@ -339,7 +354,7 @@ class Session(MutableMapping[str, Any]):
             ConfigError: `owner` is not a str of 1 to 1024 characters.
             UnregisteredType: a detail cannot be stored.
         """
-        _check_owner(owner)
+        check_owner(owner)
         encoded = self._draft.codec.encode("details", details)
         wishes = self._draft.wish()
         wishes.owner, wishes.details = owner, encoded
@@ -354,7 +369,7 @@ class Session(MutableMapping[str, Any]):
             ConfigError: `owner` is not a str of 1 to 1024 characters.
             ResponseStarted: the client can no longer learn the new ID.
         """
-        _check_owner(owner)
+        check_owner(owner)
         draft = self._draft
         encoded = draft.codec.encode("details", details)
         draft.refuse_after_start()
@@ -507,6 +522,7 @@ def is_storable(text: str) -> bool:
         return False
 
 
-def _check_owner(owner: object) -> None:
+def check_owner(owner: object) -> None:
+    """Refuse what cannot be an owner, such as the number of an account."""
     if type(owner) is not str or not 0 < len(owner) <= MAX_OWNER or not is_storable(owner):
         raise ConfigError(f"an owner is a str of 1 to {MAX_OWNER} Unicode characters without NUL, such as str(user.id)")

@@ -28,7 +28,7 @@ from sessioncore._extractors import RequestView
 from sessioncore._ids import handle_of, is_handle, is_id
 from sessioncore._info import SessionInfo
 from sessioncore._owners import Owned
-from sessioncore._session import Session
+from sessioncore._session import Session, check_owner
 from sessioncore.storage import Storage
 
 __all__ = ["SessionStore"]
@@ -132,7 +132,7 @@ class SessionStore:
             SessionNotFound: there is none.
         """
         draft = Draft(self._engine.config, self._engine.codec)
-        if not is_id(sid) or not await self._engine.load(draft, sid, renew=False):
+        if not _is_known_form(sid) or not await self._engine.load(draft, sid, renew=False):
             raise SessionNotFound("no live session has this ID; it may have ended or expired")
         return Session(draft, self)
 
@@ -165,10 +165,11 @@ class SessionStore:
 
     async def delete(self, sid: str) -> bool:
         """End the session with this ID; False if there was none."""
-        if not is_id(sid):
+        if not _is_known_form(sid):
             return False
         handle = handle_of(sid)
-        ended = await self._engine.calls.run("delete", self.storage.delete(self.config.key_prefix + handle))
+        key = self.config.key_prefix + handle
+        ended = await self._engine.calls.whole(self._engine.calls.run("delete", lambda: self.storage.delete(key)))
         if ended:
             self._engine.events.send(EventKind.DESTROYED, handle)
         return bool(ended)
@@ -178,7 +179,7 @@ class SessionStore:
 
         Like `purge_expired` it works in batches and takes its time: `storage_timeout` does not apply.
         """
-        return await self._engine.calls.run_long("clear", self.storage.clear(self.config.key_prefix))
+        return await self._engine.calls.run_long("clear", lambda: self.storage.clear(self.config.key_prefix))
 
     # -- owners
 
@@ -188,6 +189,7 @@ class SessionStore:
         `last_seen_at` is exact to `touch_interval`; where the idle timeout reaches beyond
         the absolute deadline it is the time of the last write.
         """
+        check_owner(owner)
         return [
             SessionInfo(
                 owned.handle,
@@ -214,6 +216,7 @@ class SessionStore:
 
     async def revoke_all(self, owner: str, *, keep: "Session | str | None" = None) -> int:
         """End the owner's sessions, but for `keep` (a Session or a handle); return how many."""
+        check_owner(owner)
         kept = keep.handle if isinstance(keep, Session) else keep
         if kept is not None and not is_handle(kept):
             raise ConfigError("keep= takes a Session or a handle")
@@ -223,11 +226,11 @@ class SessionStore:
 
     async def purge_expired(self) -> int:
         """Remove expired records from storages that do not do so themselves; return how many."""
-        return await self._engine.calls.run_long("purge_expired", self.storage.purge_expired())
+        return await self._engine.calls.run_long("purge_expired", self.storage.purge_expired)
 
     async def check(self) -> None:
         """Return if the storage answers; StorageUnavailable if not."""
-        await self._engine.calls.run("check", self.storage.check())
+        await self._engine.calls.run("check", self.storage.check)
 
     async def __aenter__(self) -> Self:
         """Open the storage."""
@@ -265,3 +268,8 @@ class SessionStore:
     def report_corrupt(self, draft: Draft, error: CorruptRecord | SessionError) -> None:
         """Send the `corrupt` event; sessions call this when a value cannot be read."""
         self._engine.events.send(EventKind.CORRUPT, draft.handle, draft.owner, str(error))
+
+
+def _is_known_form(sid: object) -> bool:
+    """Tell whether this can be an ID; what `cookies.get()` returns without a cookie names no session either."""
+    return isinstance(sid, str) and is_id(sid)

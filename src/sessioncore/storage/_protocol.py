@@ -19,6 +19,9 @@ class Stored(Struct, frozen=True, gc=False):
     version: int
     ttl: float
 
+    def __repr__(self) -> str:
+        return f"<Stored bytes={len(self.data)} version={self.version} ttl={self.ttl:.1f}>"  # the data are the values
+
 
 class Storage(Protocol):
     """Where records live.

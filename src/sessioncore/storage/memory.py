@@ -120,6 +120,19 @@ CREATE: Final = MemoryStorage.create
 REPLACE: Final = MemoryStorage.replace
 
 
+_METHODS: Final = {name: method for name, method in vars(MemoryStorage).items() if callable(method)}
+_ATTRIBUTES: Final = vars(MemoryStorage()).keys()
+
+
+def answers_at_once(storage: Storage) -> bool:
+    """Tell whether no call to it ever waits: a MemoryStorage, with all its methods as they are written here."""
+    return (
+        type(storage) is MemoryStorage
+        and vars(storage).keys() == _ATTRIBUTES
+        and all(vars(MemoryStorage)[name] is method for name, method in _METHODS.items())
+    )
+
+
 def table_behind(storage: Storage) -> Table | None:
     """Return the table of a MemoryStorage; None for any other, also a subclass, which may do what it likes."""
     return storage._table if type(storage) is MemoryStorage else None  # noqa: SLF001 - of the class above
