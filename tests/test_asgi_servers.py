@@ -111,6 +111,14 @@ HANDLERS: list[Callable[[Request], Awaitable[Response]]] = [
 ]  # fmt: skip
 
 
+async def renew(scope: Any) -> None:
+    """Fail with no framework around that would answer."""
+    session = await get_session(scope)
+    await session.regenerate()
+    await session.save()
+    raise ZeroDivisionError
+
+
 async def _uvicorn(app: Any, sock: socket.socket, started: anyio.Event, over: anyio.Event) -> None:
     class Server(uvicorn.Server):
         async def main_loop(self) -> None:
@@ -149,8 +157,12 @@ class Site:
 async def serving(anyio_backend: str) -> AsyncGenerator[Site]:
     storage = SpyStorage()
     store = SessionStore(SessionConfig.development(storage=storage))
-    routes = [Route(f"/{handler.__name__}", handler) for handler in HANDLERS]
-    app = SessionMiddleware(Starlette(routes=routes), store)
+    pages = Starlette(routes=[Route(f"/{handler.__name__}", handler) for handler in HANDLERS])
+
+    async def serve_pages(scope: Any, receive: Any, send: Any) -> None:
+        await (renew(scope) if scope.get("path") == "/renew" else pages(scope, receive, send))
+
+    app = SessionMiddleware(serve_pages, store)
     sock = socket.create_server(("127.0.0.1", 0))
     started, over = anyio.Event(), anyio.Event()
     serve = _uvicorn if anyio_backend == "asyncio" else _hypercorn
@@ -226,6 +238,18 @@ async def test_an_application_that_fails_changes_nothing(site: Site) -> None:
         await client.get("/count")
         assert (await client.get("/boom")).status_code == 500
         assert (await client.get("/show")).text == "[('n', 1)]"
+
+
+async def test_an_id_that_was_stored_before_the_failure_reaches_the_client(site: Site) -> None:
+    async with site.client() as client:
+        await client.get("/count")
+        for _ in range(2):
+            before = client.cookies["session_id"]
+            response = await client.get("/renew")
+            assert (response.status_code, response.text) == (500, "Internal Server Error")
+            assert client.cookies["session_id"] != before
+        assert (await client.get("/count")).text == "2"
+        assert len(site.storage.inner) == 1
 
 
 async def test_a_storage_that_is_down_is_503_and_the_cookie_stays(site: Site) -> None:
