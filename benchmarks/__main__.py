@@ -141,6 +141,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--quick", action="store_true", help="two minutes: fewer rounds, servers and sessions")
     options.add_argument("--only", choices=SECTIONS, action="append", help="one section; may be repeated")
+    options.add_argument("--any-cpu", action="store_true", help="leave CPU times to where the scheduler puts servers")
     options.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "out", help="where tables and plots go")
     options.add_argument("--docs", action="store_true", help="put tables and plots into docs/ as well")
     chosen = options.parse_args()
@@ -148,7 +149,7 @@ def main() -> None:
     run = Run(QUICK if chosen.quick else FULL)
     wanted = [name for name in SECTIONS if name in (chosen.only or SECTIONS)]
     for pinned, names in itertools.groupby(wanted, PINNED.__contains__):
-        with one_cpu() if pinned else nullcontext(), open_places() as run.places:
+        with one_cpu() if pinned and not chosen.any_cpu else nullcontext(), open_places() as run.places:
             for name in names:
                 start = time.monotonic()
                 asyncio.run(SECTIONS[name](run))  # type: ignore[arg-type]
