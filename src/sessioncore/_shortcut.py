@@ -62,7 +62,7 @@ class Shortcut:
         draft.ops = None
         draft.shuffled = False
         draft.settle(None, handle, delta, Write(record, b"", ttl, version), merged=False)
-        draft.renewed = True
+        draft.renewed = config.absolute_seconds is None  # else the cookie does not follow the idle clock
         return True
 
     def _create(self, draft: Draft, delta: Delta) -> bool:
