@@ -13,7 +13,7 @@ from sessioncore import Session, SessionConfig, SessionEvent, SessionStore, Stor
 pytestmark = pytest.mark.anyio
 
 
-async def lose() -> None:
+async def lose(*_: object, **__: object) -> None:
     raise StorageUnavailable("the reply was lost")
 
 
@@ -177,3 +177,20 @@ async def test_a_late_save_that_failed_is_made_good_at_the_end() -> None:
     assert not exchange.over()
     await exchange.finish()
     assert await house.data() == {"n": 2}
+
+
+async def test_the_short_way_through_memory_leaves_a_doubt_to_the_long_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = SessionStore()
+    visitor = Visitor(store)
+    exchange = await visitor.arrive()
+    exchange.session["n"] = 1
+    await visitor.leave(exchange)
+    exchange = await visitor.arrive()
+    exchange.session["n"] = 2
+    with monkeypatch.context() as patch:
+        patch.setattr(store.storage, "replace", lose)
+        with pytest.raises(StorageUnavailable):
+            await exchange.session.save()
+    assert exchange.commit_now(200) is None
+    await visitor.leave(exchange)
+    assert dict(await store.get_by_id(visitor.sid or "")) == {"n": 2}

@@ -33,7 +33,7 @@ class Shortcut:
 
     def commit(self, draft: Draft) -> bool:
         """Store what the draft changes, if that is plain; False: nothing was done, the draft is as it was."""
-        if draft.wishes is not None or draft.saving is not None:
+        if draft.wishes is not None or draft.saving is not None or draft.doubt is not None:
             return False
         state = draft.state
         if state is not LIVE and state is not FRESH:
