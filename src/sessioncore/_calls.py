@@ -1,6 +1,5 @@
-"""One call to the storage: bounded in time, its failures of one kind; and rows of calls that are not cut in two."""
+"""One call to the storage: bounded in time, its failures of one kind."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, NoReturn, TypeVar, cast
 
@@ -8,6 +7,7 @@ import anyio
 
 from sessioncore._errors import SessionError, StorageError, StorageUnavailable
 from sessioncore._events import EventKind, Events
+from sessioncore._unbroken import to_the_end
 from sessioncore.storage import MemoryStorage, Storage
 from sessioncore.storage._protocol import BoundsCalls
 from sessioncore.storage.memory import answers_at_once
@@ -69,7 +69,7 @@ class StorageCalls:
 
     def whole(self, work: Coroutine[Any, Any, T]) -> Awaitable[T]:
         """Return what awaits `work` to its end, cancelled or not; `work` itself where nothing in it ever waits."""
-        return work if answers_at_once(self._storage) else _to_the_end(work)
+        return work if answers_at_once(self._storage) else to_the_end(work)
 
     def _fail(self, operation: str, exc: Exception) -> NoReturn:
         """Tell of a failure and raise it; what the storage did not translate is a failure of the storage all the same.
@@ -84,37 +84,6 @@ class StorageCalls:
         if isinstance(exc, StorageError):
             raise exc
         raise StorageUnavailable(f"the storage failed during {operation} ({type(exc).__name__})") from exc
-
-
-async def _to_the_end(work: Coroutine[Any, Any, T]) -> T:
-    """Await `work` to its end, also when the caller is cancelled meanwhile: that is raised afterwards.
-
-    What changes the storage is either done or not begun (DESIGN: a request that is cut off leaves the
-    state before or after), and the session in the handler's hands knows which. `work` bounds itself.
-    """
-    try:
-        task = asyncio.get_running_loop().create_task(work)
-    except RuntimeError:  # trio: scopes are all that cancels
-        with anyio.CancelScope(shield=True):
-            return await work
-        raise AssertionError("nobody cancels this scope") from None
-    # asyncio: Task.cancel() knows no shields (asyncio.timeout, a server that stops its handlers), and what it
-    # cancels is whatever the task waits for. So the work has a task of its own, and this one waits for a bell.
-    bell: asyncio.Future[None] = task.get_loop().create_future()
-    task.add_done_callback(lambda _: None if bell.done() else bell.set_result(None))
-    try:
-        await bell
-    except asyncio.CancelledError:
-        with anyio.CancelScope(shield=True):  # else anyio cancels us anew on every turn of the loop
-            while not task.done():
-                try:
-                    await asyncio.wait([task])
-                except asyncio.CancelledError:
-                    continue
-        if not task.cancelled():
-            task.exception()  # seen: the caller's own end comes first
-        raise
-    return task.result()
 
 
 def _bounded(storage: Storage, seconds: float) -> frozenset[object]:

@@ -65,14 +65,15 @@ class Exchange(Struct, eq=False):
             return self._loaded
         try:
             if engine.sole_cookie is None:
-                self._found = self._look(view)
-            elif headers := view.cookie_headers():
-                text = read_cookie(headers, engine.sole_cookie)
-                if text is not None:
-                    self._found = engine.places[0], text
+                found = self._look(view)
+            elif (headers := view.cookie_headers()) and (text := read_cookie(headers, engine.sole_cookie)) is not None:
+                found = engine.places[0], text
+            else:
+                found = None
         except AmbiguousID:
             return False
-        if self._found is not None and not self._resolved(*self._found):
+        if found is not None and (engine.table is None or not self._resolved(*found)):
+            self._found = found
             return False
         self._draft.blocked = None
         self._loaded = True
@@ -81,12 +82,11 @@ class Exchange(Struct, eq=False):
     def _resolved(self, place: Extractor, text: str | Awaitable[str | None]) -> bool:
         """Load the session of the only ID there can be, if that needs no waiting; False: nothing was done."""
         engine = self._engine
-        if engine.table is None or len(engine.places) > 1 or not isinstance(text, str) or not is_id(text):
+        if len(engine.places) > 1 or not isinstance(text, str) or not is_id(text):
             return False
         live = engine.load_now(self._draft, text)
         if live is None:
             return False
-        self._found = None
         self._presented = place.source is not OTHER
         if live:
             self._place = place.source
