@@ -14,18 +14,19 @@ T = TypeVar("T")
 async def to_the_end(work: Coroutine[Any, Any, T]) -> T:
     """Await `work` to its end, also when the caller is cancelled meanwhile: that is raised afterwards.
 
-    What changes the storage is either done or not begun (DESIGN: a request that is cut off leaves the
-    state before or after), and the session in the handler's hands knows which. `work` bounds itself.
+    So what changes the storage is either done or not begun, and the session in the handler's hands
+    knows which. `work` has to bound itself.
     """
     try:
-        task = asyncio.get_running_loop().create_task(work)
+        loop = asyncio.get_running_loop()
     except RuntimeError:  # trio: scopes are all that cancels
         with anyio.CancelScope(shield=True):
             return await work
         raise AssertionError("nobody cancels this scope") from None
     # asyncio: Task.cancel() knows no shields (asyncio.timeout, a server that stops its handlers), and what it
     # cancels is whatever the task waits for. So the work has a task of its own, and this one waits for a bell.
-    bell: asyncio.Future[None] = task.get_loop().create_future()
+    task = loop.create_task(work)
+    bell: asyncio.Future[None] = loop.create_future()
     task.add_done_callback(lambda _: None if bell.done() else bell.set_result(None))
     try:
         await bell
