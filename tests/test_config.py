@@ -123,12 +123,12 @@ BAD: list[tuple[str, Any, str]] = [
     ),
     *(("save_on_server_error", value, "save_on_server_error must be") for value in NOT_FLAGS),
     *(
-        (name, value, f"{name} must be callable")
+        (name, value, f"{name} must be a function")
         for name in ("skip", "on_error", "on_event", "id_generator", "clock")
         for value in NOT_CALLABLE
     ),
-    ("id_generator", None, "id_generator must be callable"),
-    ("clock", None, "clock must be callable"),
+    ("id_generator", None, "id_generator must be a function"),
+    ("clock", None, "clock must be a function"),
     *(("on_owner_limit", value, "'evict_oldest' or 'refuse'") for value in NOT_CHOICES),
     *(("key_prefix", value, "key_prefix must be") for value in ["", "a\n", "\x00", "\ud800", "x" * 129, None, b"s:"]),
     *(("storage", value, "MemoryStorage") for value in NOT_STORAGES),
@@ -213,3 +213,18 @@ def test_a_changed_copy_derives_the_touch_interval_anew_unless_it_was_given() ->
     assert dataclasses.replace(config, idle_timeout=timedelta(hours=2)).touch_interval == timedelta(seconds=60)
     given = dataclasses.replace(config, touch_interval=timedelta(seconds=20))
     assert dataclasses.replace(given, idle_timeout=timedelta(hours=2)).touch_interval == timedelta(seconds=20)
+
+
+@pytest.mark.parametrize("name", ["skip", "on_error", "on_event", "id_generator", "clock"])
+def test_an_async_function_that_nobody_would_await_is_refused(name: str) -> None:
+    async def later(*_: object) -> None:
+        raise AssertionError
+
+    class Later:
+        async def __call__(self, *_: object) -> None:
+            raise AssertionError
+
+    functions: list[Any] = [later, Later()]
+    for function in functions:
+        with pytest.raises(ConfigError, match=f"{name} must be a function, and not an async one"):
+            SessionConfig(**{name: function})

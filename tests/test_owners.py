@@ -341,3 +341,34 @@ async def test_details_that_cannot_be_read_here_do_not_hide_a_session(storage: S
     session = await newer.create({}, owner="ada", device=Device())
     assert [(info.handle, info.details) for info in await older.sessions_of("ada")] == [(session.handle, {})]
     assert [event.kind.value for event in events] == ["corrupt"]
+
+
+async def test_a_login_whose_write_comes_late_takes_no_place_that_was_given_already() -> None:
+    storage = SpyStorage()
+    config: dict[str, Any] = {"absolute_timeout": None, "max_sessions_per_owner": 1, "on_owner_limit": "refuse"}
+    slow = SessionStore(SessionConfig(storage=storage, storage_timeout=timedelta(seconds=0.2), **config))
+    quick = SessionStore(SessionConfig(storage=storage.inner, **config))
+    accepted: list[Visitor] = []
+
+    async def another_login() -> None:
+        await anyio.sleep(0.01)  # it is younger
+        accepted.append(await login(quick, "ada", device="phone"))
+
+    storage.before["create"] = another_login  # the older one has chosen its time, and is not stored yet
+    with pytest.raises(OwnerLimitReached):
+        await login(slow, "ada")
+    assert [one.details for one in await slow.sessions_of("ada")] == [{"device": "phone"}]
+    assert await alive(accepted[0])
+
+
+async def test_a_logout_that_finds_nothing_does_not_claim_to_have_ended_it() -> None:
+    events: list[SessionEvent] = []
+    store = SessionStore(SessionConfig(on_event=events.append))
+    visitor = await login(store, "ada")
+    first, second = await visitor.arrive(), await visitor.arrive()
+    await second.session.regenerate()
+    await second.commit(200)
+    await first.session.destroy()
+    assert [event.kind.value for event in events][-2:] == ["regenerated", "gone"]
+    for exchange in (first, second):
+        await exchange.finish()

@@ -105,12 +105,10 @@ class Committer:
         keys = [draft.key] if draft.state is LIVE else []
         if draft.doubt is not None and draft.doubt.new_id is not None:  # it may be there already
             keys.append(self._config.key_prefix + handle_of(draft.doubt.new_id))
-        if keys:
-            await self._calls.run("delete", lambda: self._config.storage.delete(*keys))
-        live = draft.state is LIVE
+        ended = await self._calls.run("delete", lambda: self._config.storage.delete(*keys)) if keys else 0
+        if draft.state is LIVE:  # if nothing was there, another request has ended it, or moved it
+            self._events.send(EventKind.DESTROYED if ended else EventKind.GONE, handle, owner)
         draft.end()
-        if live:
-            self._events.send(EventKind.DESTROYED, handle, owner)
 
     def _is_stale(self, draft: Draft) -> bool:
         record = draft.record

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from inspect import iscoroutinefunction
 from typing import Any, Literal
 
 from sessioncore._cookies import check_cookie, is_token
@@ -161,12 +162,16 @@ def _check_flags(config: SessionConfig) -> None:
 
 def _check_calls(config: SessionConfig) -> None:
     for name in ("id_generator", "clock"):
-        if not callable(getattr(config, name)):
-            raise ConfigError(f"{name} must be callable; leave it out for the default")
+        if not _is_plain(getattr(config, name)):
+            raise ConfigError(f"{name} must be a function, and not an async one; leave it out for the default")
     for name in ("skip", "on_error", "on_event"):
         value: object = getattr(config, name)
-        if value is not None and not callable(value):
-            raise ConfigError(f"{name} must be callable, or None")
+        if value is not None and not _is_plain(value):
+            raise ConfigError(f"{name} must be a function, and not an async one (nobody would await it), or None")
+
+
+def _is_plain(function: object) -> bool:
+    return callable(function) and not iscoroutinefunction(function) and not iscoroutinefunction(type(function).__call__)
 
 
 def _check_storage(storage: object) -> None:

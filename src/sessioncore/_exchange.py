@@ -281,8 +281,16 @@ class Exchange(Struct, eq=False):
 
     # -- after the handler
 
+    @property
+    def unsaved(self) -> bool:
+        """Whether a session that the client has may have been changed since the commit."""
+        draft = self._draft
+        if draft.state is not LIVE or not self._closed or self._failed:
+            return False
+        return draft.ops is not None or draft.read is not None or draft.saving is not None or draft.doubt is not None
+
     async def save_late(self) -> None:
-        """Store late changes while the handler still runs, as before a WebSocket is closed.
+        """Store late changes while the handler still runs: before a WebSocket is closed, or the end of a stream sent.
 
         Raises:
             SessionError: they could not be stored.
@@ -317,8 +325,9 @@ class Exchange(Struct, eq=False):
         """Release the session if nothing was changed late, so that `finish` has no work; False if it has."""
         draft = self._draft
         if draft.busy:
-            late = draft.ops is not None or draft.read is not None or draft.saving is not None
-            if (late or draft.doubt is not None) and draft.state is LIVE:
+            if draft.state is LIVE and (
+                draft.ops is not None or draft.read is not None or draft.saving is not None or draft.doubt is not None
+            ):
                 return False
             if draft.defaults is not None and draft.state is not RELEASED:
                 return False

@@ -27,7 +27,7 @@ __all__ = ["Owned", "Owners"]
 AT_ONCE = 64  # loads in flight: enough to share round trips, few enough to stay polite
 
 
-PATIENCE = (0.01, 0.02, 0.05, 0.1)  # seconds between looks at logins that are stepping back
+PATIENCE = 0.01, 0.2  # seconds, first and longest, between looks at logins that are stepping back
 
 
 class Owned(Struct, frozen=True):
@@ -116,7 +116,7 @@ class Owners:
             raise self._refused(draft.handle, owner)
 
     async def excess(self, draft: Draft, delta: Delta) -> bool:
-        """After a login: end what is over the limit; True if this very session is refused.
+        """After a login: see to what is over the limit; True if this very session is refused.
 
         Parallel logins all pass `admit`; each then ranks what it sees by age. The ranking
         is the same everywhere, so exactly the allowed number is left when the last is done.
@@ -124,22 +124,30 @@ class Owners:
         limit, owner = self._config.max_sessions_per_owner, delta.wishes.owner
         if limit is None or owner is UNSET:
             return False
-        evict = self._config.on_owner_limit == "evict_oldest"
-        surplus: list[Owned] = []
-        for pause in (*PATIENCE, None):
-            ranked = await self.sessions(owner)
-            surplus = ranked[:-limit] if evict else ranked[limit:]
-            if not evict and draft.handle in {owned.handle for owned in surplus}:
-                return True
-            if evict or not surplus or pause is None:
-                break
-            # Younger logins that were refused step back by themselves, into the sessions that they
-            # were before; ending them here would cost their visitors the cart.
-            await anyio.sleep(pause)
-        for owned in surplus:
+        if self._config.on_owner_limit == "refuse":
+            return await self._steps_back(draft.handle, owner, limit)
+        for owned in (await self.sessions(owner))[:-limit]:
             if await self._delete(owned.handle):
                 self._events.send(EventKind.OWNER_LIMIT, owned.handle, owner, "a session over the limit was ended")
         return False
+
+    async def _steps_back(self, handle: str, owner: str, limit: int) -> bool:
+        """Tell whether a login that is stored already has to be taken back: the oldest stay.
+
+        Younger ones over the limit step back by themselves, as soon as they see this one; it waits for
+        that. One that does not was through before this one came to be seen: its client has been told that
+        it is logged in, so this one steps back, though it is older.
+        """
+        pause, longest = PATIENCE
+        give_up_at = anyio.current_time() + self._config.timeout_seconds
+        while True:
+            surplus = (await self.sessions(owner))[limit:]
+            if handle in {owned.handle for owned in surplus}:
+                return True
+            if not surplus or anyio.current_time() >= give_up_at:
+                return bool(surplus)
+            await anyio.sleep(pause)
+            pause = min(pause * 2, longest)
 
     def _refused(self, handle: str, owner: str) -> OwnerLimitReached:
         self._events.send(EventKind.OWNER_LIMIT, handle, owner, "a login was refused")
