@@ -148,7 +148,8 @@ class _Lowering:
         entry = self._registry.by_class.get(cls)
         if entry is None:
             raise UnregisteredType(
-                f"{cls.__module__}.{cls.__qualname__} is not registered; call store.register_type({cls.__name__})"
+                f"{cls.__module__}.{cls.__qualname__} is not registered; call store.register_type({cls.__name__}), "
+                "with encode= and decode= if it is not a dataclass, Struct, Enum or the like"
             )
         _check_depth(depth)
         try:

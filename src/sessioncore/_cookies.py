@@ -154,7 +154,7 @@ def _check_promises(lowered: str, path: object, domain: object, *, secure: bool,
     if lowered.startswith(("__host-", "__secure-", "__http-")) and not secure:
         raise ConfigError(
             "a cookie named __Host-, __Secure- or __Http- needs cookie_secure=True; for plain http on your own "
-            "machine use SessionConfig.development()"
+            "machine use SessionConfig.development() with its own cookie name, or with one that has no such prefix"
         )
     if lowered.startswith("__host-") and (path != "/" or domain is not None):
         raise ConfigError("a cookie named __Host- needs cookie_path='/' and no cookie_domain")
