@@ -32,7 +32,12 @@ class Responder(Struct, eq=False):
         A plain function: where nothing has to be awaited first, the server's own awaitable will do.
         """
         if self._started:
-            return _nothing() if self._replaced else self._send(message)
+            if self._replaced:
+                return _nothing()
+            # Asked of each message: a session that had no part in the start can be changed in the stream.
+            if self._exchange.unsaved and _is_last(message):
+                return self._end(message)
+            return self._send(message)
         kind = message["type"]
         if kind == "http.response.start" or kind == "websocket.http.response.start":  # noqa: PLR1714 - each request
             status = message["status"]
@@ -81,6 +86,11 @@ class Responder(Struct, eq=False):
             raise  # also into the application: what it meant to do after the response must not happen
         await self._send(self._revised(message, added))
 
+    async def _end(self, message: Message) -> None:
+        """Who has read the response to its end shall find in the storage what was changed."""
+        await self._exchange.save_late()  # if it fails the end is never sent: the client sees that the response broke
+        await self._send(message)
+
     def _revised(self, message: Message, added: Sequence[tuple[str, str]]) -> Message:
         exchange = self._exchange
         if not added and not exchange.touched:
@@ -114,6 +124,10 @@ class Responder(Struct, eq=False):
     async def _deny(self, message: Message) -> None:
         await self._exchange.deny()
         await self._send(message)
+
+
+def _is_last(message: Message) -> bool:
+    return message["type"] == "http.response.body" and not message.get("more_body", False)
 
 
 def _behind(error: BaseException | None, kind: type[E] | tuple[type[E], ...]) -> E | None:

@@ -79,7 +79,7 @@ class _Watch(Struct, eq=False):
 
     async def send(self, message: Message) -> None:
         kind = message["type"]
-        if kind in _STARTS:
+        if kind in _STARTS or (kind == "http.response.body" and not cast("Any", message).get("more_body", False)):
             await self.settle()
         elif kind == "websocket.close":
             await self.settle()
