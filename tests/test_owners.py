@@ -372,3 +372,31 @@ async def test_a_logout_that_finds_nothing_does_not_claim_to_have_ended_it() -> 
     assert [event.kind.value for event in events][-2:] == ["regenerated", "gone"]
     for exchange in (first, second):
         await exchange.finish()
+
+
+async def test_of_several_late_logins_the_youngest_steps_back_and_the_others_find_room() -> None:
+    memory = MemoryStorage()
+    config: dict[str, Any] = {"max_sessions_per_owner": 2, "on_owner_limit": "refuse"}
+    quick = SessionStore(SessionConfig(storage=memory, **config))
+    may_write = anyio.Event()
+    outcomes: dict[str, str] = {}
+
+    async def late(name: str) -> None:
+        storage = SpyStorage()
+        storage.inner = memory
+        storage.before["create"] = may_write.wait
+        store = SessionStore(SessionConfig(storage=storage, storage_timeout=timedelta(seconds=1), **config))
+        try:
+            await login(store, "ada", name=name)
+            outcomes[name] = "in"
+        except OwnerLimitReached:
+            outcomes[name] = "refused"
+
+    async with anyio.create_task_group() as group:
+        for name in ("oldest", "older"):
+            group.start_soon(late, name)
+            await anyio.sleep(0.01)
+        await login(quick, "ada", name="young")  # in, before the others come to be seen
+        may_write.set()
+    assert outcomes == {"oldest": "in", "older": "refused"}
+    assert [one.details["name"] for one in await quick.sessions_of("ada")] == ["young", "oldest"]

@@ -136,16 +136,18 @@ class Owners:
 
         Younger ones over the limit step back by themselves, as soon as they see this one; it waits for
         that. One that does not was through before this one came to be seen: its client has been told that
-        it is logged in, so this one steps back, though it is older.
+        it is logged in, so this one steps back, though it is older. Of several such, the youngest loses
+        patience first, and the others find room.
         """
         pause, longest = PATIENCE
-        give_up_at = anyio.current_time() + self._config.timeout_seconds
+        began = anyio.current_time()
         while True:
-            surplus = (await self.sessions(owner))[limit:]
-            if handle in {owned.handle for owned in surplus}:
-                return True
-            if not surplus or anyio.current_time() >= give_up_at:
-                return bool(surplus)
+            ranked = [owned.handle for owned in await self.sessions(owner)]
+            if handle not in ranked[:limit]:
+                return handle in ranked
+            patience = self._config.timeout_seconds * (1 - ranked.index(handle) / limit / 2)
+            if len(ranked) <= limit or anyio.current_time() >= began + patience:
+                return len(ranked) > limit
             await anyio.sleep(pause)
             pause = min(pause * 2, longest)
 
