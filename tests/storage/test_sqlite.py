@@ -14,8 +14,8 @@ from pathlib import Path
 import anyio
 import pytest
 
-from sessioncore import ConfigError, StorageError, StorageUnavailable
-from sessioncore.storage import SQLiteStorage
+from sessioncore import ConfigError, SessionConfig, SessionNotFound, SessionStore, StorageError, StorageUnavailable
+from sessioncore.storage import SQLiteStorage, Stored
 from sessioncore.testing import ManualClock
 
 pytestmark = pytest.mark.anyio
@@ -91,6 +91,42 @@ async def test_damaged_pages_are_reported(path: Path) -> None:
             await storage.load("k50")
         with pytest.raises(StorageUnavailable, match="malformed"):
             await storage.create("new", b"", 1000)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "data = 'text'",
+        "data = CAST(x'ff' AS TEXT)",
+        "data = 7",
+        "data = 1.5",
+        "ends = 'later'",
+        "ends = x'00'",
+        "version = 'one'",
+        "version = x'00'",
+    ],
+)
+async def test_a_row_that_others_wrote_is_a_corrupt_record_and_stays(path: Path, damage: str) -> None:
+    events: list[str] = []
+    store = SessionStore(SessionConfig(storage=SQLiteStorage(path), on_event=lambda event: events.append(event.kind)))
+    async with store, opened(path) as storage:
+        sid = (await store.create({"n": 1})).id
+        with closing(sqlite3.connect(path)) as other:
+            other.execute(f"UPDATE records SET {damage}")
+            other.commit()
+            row = other.execute("SELECT key, hex(data), hex(version), hex(ends) FROM records").fetchone()
+            stored = await storage.load(row[0])
+            assert stored is not None
+            assert stored.data == b""
+            assert isinstance(await storage.replace(row[0], b"", 1000, version=1), Stored)
+            assert isinstance(await storage.move(row[0], "new", b"", 1000, version=1), Stored)
+            with pytest.raises(SessionNotFound):
+                await store.get_by_id(sid)
+            assert other.execute("SELECT key, hex(data), hex(version), hex(ends) FROM records").fetchall() == [row]
+            renewed = await storage.load(row[0], renew=1000)
+            assert renewed is not None
+            assert renewed.data == b"" or damage.startswith("ends"), "its clock is set anew"
+    assert events.count("corrupt") == 1
 
 
 async def test_a_folder_that_is_missing_is_reported(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ whoever finds the lane free takes along all that is waiting: one trip, one commi
 """
 
 import sqlite3
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,6 +14,7 @@ from typing import Any, Generic, Protocol, TypeVar, cast
 from anyio import CancelScope, CapacityLimiter, Lock, to_thread
 
 from sessioncore._errors import StorageError, StorageUnavailable
+from sessioncore._unbroken import to_the_end
 
 __all__ = ["Lane", "read", "translated", "write"]
 
@@ -53,6 +55,8 @@ class Lane:
         self._trip = trip
         self._waiting: list[_Job[Any]] = []
         self._lock = Lock(fast_acquire=True)
+        # The lock above is let go when an event loop cancels all its tasks, while the thread works on.
+        self._in_use = threading.Lock()
         # Of its own: the default limiter may be used up by sync handlers that wait for their session.
         self._limiter = CapacityLimiter(1)
 
@@ -77,8 +81,7 @@ class Lane:
     async def aclose(self) -> None:
         """Close the connection when the trip under way is over."""
         with CancelScope(shield=True):
-            async with self._lock:
-                await to_thread.run_sync(self._connection.close, limiter=self._limiter)
+            await to_the_end(self._close())
 
     async def _travel(self) -> None:
         wanted = [job for job in self._waiting if job.wanted]
@@ -86,11 +89,23 @@ class Lane:
         try:
             # Others travel along: the one who drives must not leave them half-way.
             with CancelScope(shield=True):
-                await to_thread.run_sync(self._trip, self._connection, jobs, limiter=self._limiter)
+                await to_the_end(to_thread.run_sync(self._go, jobs, limiter=self._limiter))
         finally:
             for job in jobs:
                 if not job.done:
-                    job.fail(StorageUnavailable("no worker thread was to be had for SQLite: try again"))
+                    job.fail(StorageUnavailable("SQLite got no worker thread, or the event loop is ending: try again"))
+
+    async def _close(self) -> None:
+        async with self._lock:
+            await to_thread.run_sync(self._close_blocking, limiter=self._limiter)
+
+    def _go(self, jobs: list[_Job[Any]]) -> None:
+        with self._in_use:
+            self._trip(self._connection, jobs)
+
+    def _close_blocking(self) -> None:
+        with self._in_use:
+            self._connection.close()
 
 
 def read(connection: sqlite3.Connection, jobs: list[_Job[Any]]) -> None:

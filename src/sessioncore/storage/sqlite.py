@@ -7,18 +7,18 @@ memory beside a WAL file works on one machine only.
 
 import os
 import sqlite3
-import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
 from random import SystemRandom
-from typing import TypeVar
+from typing import TypeVar, cast
 
-from anyio import CapacityLimiter, to_thread
+from anyio import CancelScope, CapacityLimiter, Lock, to_thread
 from msgspec import Struct
 
 from sessioncore._errors import ConfigError, StorageError
+from sessioncore._unbroken import to_the_end
 from sessioncore.storage import _sqlite_lane as lane
 from sessioncore.storage import _sqlite_schema as schema
 from sessioncore.storage._protocol import Stored
@@ -29,8 +29,12 @@ T = TypeVar("T")
 _BATCH = 500  # rows ended in one transaction: other writers get in between
 _new_version = SystemRandom().getrandbits  # from the system: forked processes must not draw alike
 
-_LOAD = "SELECT data, version, ends FROM records WHERE key = ? AND ends > ?"
-_RENEW = "UPDATE records SET ends = ? WHERE key = ? AND ends > ? RETURNING data, version"
+# SQLite keeps in any column what others put there. Such a row is a record without a byte: nobody can read it,
+# and it stays.
+_LOAD = """SELECT iif(typeof(data) = 'blob' AND typeof(version) = 'integer' AND typeof(ends) = 'real', data, x''),
+    CAST(version AS INTEGER), CAST(ends AS REAL) FROM records WHERE key = ? AND ends > ?"""
+_RENEW = """UPDATE records SET ends = ? WHERE key = ? AND ends > ?
+    RETURNING iif(typeof(data) = 'blob' AND typeof(version) = 'integer', data, x''), CAST(version AS INTEGER)"""
 _CREATE = """INSERT INTO records (key, data, version, ends, owner) VALUES (?, ?, ?, ?, ?)
     ON CONFLICT (key) DO UPDATE
     SET data = excluded.data, version = excluded.version, ends = excluded.ends, owner = excluded.owner
@@ -73,7 +77,8 @@ class SQLiteStorage:
         clock: Callable[[], float] = time.time,
         busy_timeout: timedelta = timedelta(seconds=4),
     ) -> None:
-        self._path = os.fspath(path)
+        given: object = os.fspath(path) if isinstance(cast("object", path), str | os.PathLike) else None
+        self._path = given if isinstance(given, str) else ""  # None is an environment variable that is not set
         if not self._path or self._path.startswith((":memory:", "file:")):
             raise ConfigError("SQLiteStorage needs the path of a file; to keep records in memory take MemoryStorage")
         if busy_timeout < timedelta():
@@ -81,7 +86,7 @@ class SQLiteStorage:
         self._clock = clock
         self._busy_timeout = busy_timeout.total_seconds()
         self._lanes: _Lanes | None = None
-        self._opening = threading.Lock()
+        self._opening: Lock | None = None
 
     def __repr__(self) -> str:
         return f"<SQLiteStorage {self._path}>"
@@ -214,12 +219,8 @@ class SQLiteStorage:
 
     async def aclose(self) -> None:
         """Close the file when the calls under way are over. A later call opens it again."""
-        lanes, self._lanes = self._lanes, None
-        if lanes is not None:
-            try:
-                await lanes.reader.aclose()
-            finally:
-                await lanes.writer.aclose()
+        with CancelScope(shield=True):
+            await to_the_end(self._close())
 
     def _current(self, connection: sqlite3.Connection, key: str) -> Stored | None:
         now = self._clock()
@@ -232,38 +233,57 @@ class SQLiteStorage:
         return Stored(rows[0][0], rows[0][1], ttl) if rows else None
 
     async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        lanes = self._lanes or await self._open()
+        while (lanes := self._lanes) is None:
+            await self._open()
         try:
             return await lanes.reader.call(work)
         except (sqlite3.Error, UnicodeEncodeError) as exc:
             raise lane.translated(exc, self._path) from exc
 
     async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        lanes = self._lanes or await self._open()
+        while (lanes := self._lanes) is None:
+            await self._open()
         try:
             return await lanes.writer.call(work)
         except (sqlite3.Error, UnicodeEncodeError) as exc:
             raise lane.translated(exc, self._path) from exc
 
-    async def _open(self) -> _Lanes:
+    async def _open(self) -> None:
+        if self._opening is None:  # made by whoever opens: it belongs to an event loop
+            self._opening = Lock()
         try:
-            return await to_thread.run_sync(self._open_blocking, limiter=CapacityLimiter(1))
+            await to_the_end(self._open_once(self._opening))
         except (sqlite3.Error, OSError) as exc:
             raise lane.translated(exc, self._path) from exc
 
-    def _open_blocking(self) -> _Lanes:
-        with self._opening:  # the first calls may come in parallel
+    async def _open_once(self, opening: Lock) -> None:
+        async with opening:  # the first calls may come in parallel
             if self._lanes is None:
-                writer = schema.prepare(self._path, self._busy_timeout)
-                try:
-                    reader = schema.connect(self._path, self._busy_timeout)
-                    writer.execute("PRAGMA busy_timeout = 0")  # from here on `write` does the waiting
-                except BaseException:
-                    writer.close()
-                    raise
-                write = partial(lane.write, self._busy_timeout)
-                self._lanes = _Lanes(lane.Lane(reader, lane.read), lane.Lane(writer, write))
-            return self._lanes
+                self._lanes = await to_thread.run_sync(self._open_blocking, limiter=CapacityLimiter(1))
+
+    def _open_blocking(self) -> _Lanes:
+        writer = schema.prepare(self._path, self._busy_timeout)
+        try:
+            reader = schema.connect(self._path, self._busy_timeout)
+            writer.execute("PRAGMA busy_timeout = 0")  # from here on `write` does the waiting
+        except BaseException:
+            writer.close()
+            raise
+        write = partial(lane.write, self._busy_timeout)
+        return _Lanes(lane.Lane(reader, lane.read), lane.Lane(writer, write))
+
+    async def _close(self) -> None:
+        if (opening := self._opening) is None:
+            return
+        async with opening:  # what a call is about to open must not stay behind
+            lanes, self._lanes = self._lanes, None
+            if not opening.statistics().tasks_waiting:
+                self._opening = None
+        if lanes is not None:
+            try:
+                await lanes.reader.aclose()
+            finally:
+                await lanes.writer.aclose()
 
 
 def _after(prefix: str) -> str | None:

@@ -1,0 +1,319 @@
+"""Callers of SQLite that leave in the middle: what they take with them is their own call and nothing else.
+
+A thread cannot be stopped, and asyncio's own Task.cancel() knows no shields. So each of
+these holds a thread in the middle of its work, by the clock, and lets somebody go.
+"""
+
+import asyncio
+import threading
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from aiohttp import ClientSession, DummyCookieJar, web
+
+from sessioncore import SessionConfig, SessionStore
+from sessioncore.storage import SQLiteStorage
+from sessioncore_aiohttp import get_session, setup
+
+pytestmark = pytest.mark.anyio
+Task = asyncio.Task[Any]
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+class HeldClock:
+    """Tells the time; between `hold` and `go` whoever asks has to wait, and no two may ask at once."""
+
+    def __init__(self) -> None:
+        self._inside = threading.Lock()
+        self._gate = threading.Event()
+        self._asked = threading.Semaphore(0)
+        self._holding = False
+        self.overlaps = 0
+
+    def __call__(self) -> float:
+        if not self._inside.acquire(blocking=False):
+            self.overlaps += 1
+            return time.time()
+        try:
+            if self._holding:
+                gate = self._gate
+                self._asked.release()
+                assert gate.wait(20), "nobody let it go"
+            return time.time()
+        finally:
+            self._inside.release()
+
+    def hold(self) -> None:
+        self._gate = threading.Event()
+        self._holding = True
+
+    async def reached(self) -> None:
+        assert await anyio.to_thread.run_sync(self._asked.acquire, True, 20), "nobody asked"
+
+    def go_on_to_the_next(self) -> None:
+        gate, self._gate = self._gate, threading.Event()
+        gate.set()
+
+    def go(self) -> None:
+        self._holding = False
+        self._gate.set()
+
+
+@pytest.fixture
+def clock() -> HeldClock:
+    return HeldClock()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "sessions.db"
+
+
+@asynccontextmanager
+async def opened(path: Path, clock: HeldClock) -> AsyncGenerator[SQLiteStorage, None]:
+    storage = SQLiteStorage(path, clock=clock)
+    await storage.create("k", b"data", 1000)
+    try:
+        yield storage
+    finally:
+        clock.go()
+        await storage.aclose()
+
+
+def load(storage: SQLiteStorage, _: int) -> Coroutine[Any, Any, Any]:
+    return storage.load("k")
+
+
+def renew(storage: SQLiteStorage, _: int) -> Coroutine[Any, Any, Any]:
+    return storage.load("k", renew=1000)
+
+
+def create(storage: SQLiteStorage, number: int) -> Coroutine[Any, Any, Any]:
+    return storage.create(f"n{number}", b"", 1000)
+
+
+Call = Callable[[SQLiteStorage, int], Coroutine[Any, Any, Any]]
+CALLS = pytest.mark.parametrize("call", [load, renew, create])
+
+
+async def turns(number: int = 5) -> None:
+    for _ in range(number):
+        await asyncio.sleep(0)
+
+
+async def on_the_way(clock: HeldClock, storage: SQLiteStorage, call: Call) -> list[Task]:
+    """Nine tasks in one trip, the first of which drives; it is held in the thread."""
+    clock.hold()
+    before = asyncio.create_task(call(storage, -1))
+    await clock.reached()
+    tasks = [asyncio.create_task(call(storage, number)) for number in range(9)]
+    await turns()
+    clock.go_on_to_the_next()
+    await clock.reached()
+    assert await before is not None
+    return tasks
+
+
+@CALLS
+async def test_a_driver_that_is_cancelled_takes_the_others_to_the_end(path: Path, clock: HeldClock, call: Call) -> None:
+    async with opened(path, clock) as storage:
+        driver, *others = await on_the_way(clock, storage, call)
+        for _ in range(3):  # as impatient servers do
+            driver.cancel()
+            await turns()
+        assert not any(other.done() for other in others)
+        clock.go()
+        await asyncio.wait([driver, *others])
+        assert driver.cancelled()
+        assert None not in [other.result() for other in others]
+    assert clock.overlaps == 0
+
+
+@CALLS
+async def test_who_comes_after_a_cancelled_driver_waits_for_the_thread(
+    path: Path, clock: HeldClock, call: Call
+) -> None:
+    async with opened(path, clock) as storage:
+        tasks = await on_the_way(clock, storage, call)
+        for task in tasks:
+            task.cancel()
+        later = asyncio.create_task(call(storage, 100))
+        await anyio.sleep(0.05)  # time in which a second thread would have gone in
+        clock.go()
+        assert await later is not None
+    assert clock.overlaps == 0
+
+
+@CALLS
+async def test_who_is_cancelled_while_waiting_leaves_at_once_and_undone(
+    path: Path, clock: HeldClock, call: Call
+) -> None:
+    async with opened(path, clock) as storage:
+        clock.hold()
+        driver = asyncio.create_task(call(storage, 1))
+        await clock.reached()
+        waiting = asyncio.create_task(call(storage, 2))
+        await turns()
+        waiting.cancel()
+        with anyio.fail_after(5):
+            await asyncio.wait([waiting])
+        assert waiting.cancelled()
+        assert not driver.done()
+        clock.go()
+        assert await driver is not None
+        assert await storage.load("n2") is None
+
+
+@CALLS
+async def test_closing_waits_for_the_thread_of_callers_that_were_cancelled(
+    path: Path, clock: HeldClock, call: Call
+) -> None:
+    async with opened(path, clock) as storage:
+        for task in await on_the_way(clock, storage, call):
+            task.cancel()
+        closing = asyncio.create_task(storage.aclose())
+        await anyio.sleep(0.05)
+        assert not closing.done()
+        clock.go()
+        await closing
+        assert not list(path.parent.glob("sessions.db-*")), "no connection is left"
+        assert await storage.load("k") is not None
+    assert clock.overlaps == 0
+
+
+async def test_closing_that_is_cancelled_closes_all_the_same(path: Path, clock: HeldClock) -> None:
+    async with opened(path, clock) as storage:
+        clock.hold()
+        under_way = asyncio.create_task(storage.load("k"))
+        await clock.reached()
+        closing = asyncio.create_task(storage.aclose())
+        await turns()
+        closing.cancel()
+        await turns()
+        clock.go()
+        await asyncio.wait([closing])
+        assert closing.cancelled()
+        assert await under_way is not None, "what was asked before is answered"
+        assert not list(path.parent.glob("sessions.db-*"))
+
+
+@pytest.mark.parametrize("delay", range(10))
+@pytest.mark.parametrize("cancelled", [True, False])
+async def test_closing_finds_what_is_being_opened(path: Path, delay: int, cancelled: bool) -> None:
+    storage = SQLiteStorage(path)
+    opening = asyncio.create_task(storage.open())
+    await turns(delay)
+    if cancelled:
+        opening.cancel()
+    closing = asyncio.create_task(storage.aclose())
+    await asyncio.wait([opening, closing])
+    if delay:
+        assert opening.cancelled() is cancelled
+        assert not list(path.parent.glob("sessions.db-*"))
+    await storage.aclose()
+
+
+async def test_a_call_that_opens_while_another_task_closes_is_answered(path: Path) -> None:
+    for _ in range(20):
+        storage = SQLiteStorage(path)
+        async with anyio.create_task_group() as tasks:
+            for number in range(4):
+                tasks.start_soon(storage.create, f"k{number}", b"", 1000)
+                tasks.start_soon(storage.load, f"k{number}")
+                tasks.start_soon(storage.aclose)
+        await storage.aclose()
+        assert not list(path.parent.glob("sessions.db-*"))
+
+
+@CALLS
+def test_a_loop_that_cancels_all_its_tasks_and_closes_lets_no_two_threads_in(path: Path, call: Call) -> None:
+    clock = HeldClock()
+
+    async def main() -> None:
+        async with opened(path, clock) as storage:
+            await on_the_way(clock, storage, call)
+            rest = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in rest:
+                task.cancel()
+            await asyncio.wait(rest)
+            closing = asyncio.create_task(storage.aclose())
+            later = asyncio.create_task(call(SQLiteStorage(path), 50))
+            await anyio.sleep(0.05)
+            assert not closing.done()
+            clock.go()
+            await closing
+            assert await later is not None
+
+    asyncio.run(main())
+    assert clock.overlaps == 0
+
+
+def test_a_loop_may_end_with_calls_under_way(path: Path) -> None:
+    def slow() -> float:
+        time.sleep(0.002)
+        return time.time()
+
+    async def main() -> set[Task]:
+        storage = SQLiteStorage(path, clock=slow)
+        await storage.create("k", b"x" * 50_000, 1000)
+        left = {asyncio.create_task(storage.load("k", renew=number % 2 * 1000 or None)) for number in range(8)}
+        await turns(3)
+        return left
+
+    for _ in range(10):
+        assert all(task.cancelled() for task in asyncio.run(main()))
+
+
+async def test_clients_that_leave_an_aiohttp_server_fail_nobody_else(path: Path) -> None:
+    store = SessionStore(SessionConfig.development(storage=SQLiteStorage(path)))
+
+    async def show(request: web.Request) -> web.Response:
+        session = await get_session(request)
+        return web.Response(text=str(session.get("n")))
+
+    app = web.Application()
+    setup(app, store)
+    app.router.add_get("/", show)
+    runner = web.AppRunner(app, handler_cancellation=True, access_log=None)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        port = runner.addresses[0][1]
+        ids = [(await store.create({"n": number})).id for number in range(20)]
+        seen: Counter[tuple[int, bool]] = Counter()
+        staying = set(range(10, 20))
+
+        async def stay(client: ClientSession, number: int) -> None:
+            for _ in range(50):
+                headers = {"Cookie": f"session_id={ids[number]}"}
+                async with client.get(f"http://127.0.0.1:{port}/", headers=headers) as reply:
+                    seen[reply.status, await reply.text() == str(number)] += 1
+            staying.discard(number)
+
+        async def leave(number: int) -> None:
+            request = f"GET / HTTP/1.1\r\nHost: x\r\nCookie: session_id={ids[number]}\r\n\r\n".encode()
+            turn = 0
+            while staying:
+                turn += 1
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.write(request)
+                await anyio.sleep(turn % 9 * 0.0005)
+                writer.transport.abort()
+
+        async with ClientSession(cookie_jar=DummyCookieJar()) as client:
+            leaving = asyncio.gather(*[leave(number) for number in range(10)])
+            await asyncio.gather(*[stay(client, number) for number in range(10, 20)])
+            await leaving
+    finally:
+        await runner.cleanup()
+    assert seen == {(200, True): 500}
