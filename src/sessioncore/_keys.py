@@ -54,5 +54,15 @@ class SessionKey(Generic[T]):
         self.default: Any = default
         self.default_factory = default_factory
 
+    # Two keys of one name and type mean the same, and type checkers let `KEY in session` pass.
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, SessionKey):
+            return NotImplemented
+        return bool(self.name == other.name and self.type == other.type)
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
     def __repr__(self) -> str:
         return f"SessionKey({self.name!r}, {self.type!r})"
