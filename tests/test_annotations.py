@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, NewType, NotRequired, Type
 
 import msgspec
 import pytest
-from tests.models import Box, Colour, Item, Level, Mode, Pair, Point
+from tests.models import Box, Colour, Item, Level, Line, Mode, Pair, Point
 
 from sessioncore import ConfigError, SessionKey
 from sessioncore._annotations import fits
@@ -87,6 +87,12 @@ def test_a_type_checker_knows_the_type_behind_a_key() -> None:
     assert_type(SessionKey("n", int, default=0), SessionKey[int])
     assert_type(SessionKey("name", str), SessionKey[str])
     assert_type(SessionKey[int | None]("n", int | None, default=None), SessionKey[int | None])
+
+
+@pytest.mark.parametrize("default", [[], {}, set[int](), bytearray(), ([],), Item("tea"), Line()])
+def test_a_default_that_can_change_is_refused(default: object) -> None:
+    with pytest.raises(ConfigError, match="shared by all"):
+        SessionKey("n", type(default), default=default)
 
 
 def test_a_key_with_two_defaults_or_no_name_is_refused() -> None:

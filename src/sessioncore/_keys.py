@@ -47,7 +47,7 @@ class SessionKey(Generic[T]):
             raise ConfigError("a SessionKey needs a name")
         if default is not UNSET and default_factory is not None:
             raise ConfigError(f"SessionKey {name!r}: give default= or default_factory=, not both")
-        if isinstance(default, (list, dict, set)):
+        if not _is_hashable(default):
             raise ConfigError(f"SessionKey {name!r}: a default that can change is shared by all; use default_factory=")
         self.name = name
         self.type: Any = annotation
@@ -66,3 +66,12 @@ class SessionKey(Generic[T]):
 
     def __repr__(self) -> str:
         return f"SessionKey({self.name!r}, {self.type!r})"
+
+
+def _is_hashable(value: object) -> bool:
+    """Tell whether this can be hashed, as a rule because it cannot change."""
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
