@@ -10,10 +10,10 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from anyio import CancelScope
 from redis.crc import key_slot
 
 from sessioncore._errors import StorageError
+from sessioncore._unbroken import to_the_end
 from sessioncore.storage._protocol import Stored
 from sessioncore.storage._redis_books import AT_ONCE, Confirm, Written, answer_of, lost, outcome_of, run
 from sessioncore.storage._redis_errors import Lost, Refusal
@@ -103,9 +103,8 @@ class Cluster:
             return await asyncio.shield(task)
         finally:
             if not task.done():
-                # Whoever is cancelled leaves before or after, not in between.
-                with CancelScope(shield=True):
-                    await asyncio.wait([task], timeout=self._patience)
+                # Whoever is cancelled leaves before or after, not in between; also if cancelled again.
+                await to_the_end(asyncio.wait([task], timeout=self._patience))
 
     async def _create(self, key: bytes, data: bytes, ttl: float, owner: bytes | None) -> int | None:
         version = fresh_version()
