@@ -283,6 +283,29 @@ def test_a_clone_that_a_middleware_hands_on_has_its_cookie(
     assert browser.get("/").text == "2"
 
 
+def test_a_handler_that_fails_behind_a_clone_has_its_cookie_in_the_500(store: SessionStore, visit: Visit) -> None:
+    @web.middleware
+    async def proxied(request: web.Request, handler: Handler) -> web.StreamResponse:
+        return await handler(request.clone(scheme="https"))
+
+    async def fail(request: web.Request) -> web.Response:
+        session = await get_session(request)
+        session["n"] = 7
+        await session.regenerate()
+        await session.save()
+        raise ZeroDivisionError
+
+    app = web.Application(middlewares=[proxied])
+    setup(app, store)
+    app.router.add_get("/fail", fail)
+    app.router.add_get("/count", count)
+    browser = visit(app)
+    for _ in range(2):  # a new session, and one that has moved
+        failed = browser.get("/fail")
+        assert (failed.status, len(failed.set_cookies), failed.one("vary")) == (500, 1, "Cookie")
+    assert browser.get("/count").text == "8"
+
+
 @pytest.mark.filterwarnings("ignore:returning HTTPException:DeprecationWarning")  # aiohttp 3 still serves them
 def test_an_http_exception_that_is_returned_is_a_response(store: SessionStore, visit: Visit) -> None:
     async def missing(request: web.Request) -> web.StreamResponse:

@@ -6,6 +6,7 @@ import logging
 import socket
 import ssl
 import threading
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -14,7 +15,16 @@ from tests.adapters.conftest import Tls, Visit
 from tests.adapters.servers import Server, serve, serve_aiohttp
 from tests.stores import SpyStorage
 
-from sessioncore import ConfigError, ResponseStarted, SessionNotLoaded, SessionReleased, SessionStore
+from sessioncore import (
+    ConfigError,
+    MemoryStorage,
+    RequestView,
+    ResponseStarted,
+    SessionConfig,
+    SessionNotLoaded,
+    SessionReleased,
+    SessionStore,
+)
 from sessioncore_aiohttp import get_session, session_middleware, setup
 
 
@@ -99,6 +109,28 @@ def test_get_session_says_what_is_missing(visit: Visit) -> None:
     app.router.add_get("/", lost)
     visit(app).get("/")
     assert [("setup(app, store)" in text, "admin" in text) for text in said] == [(True, False), (True, True)]
+
+
+@pytest.mark.parametrize("wrong", [SessionConfig(), MemoryStorage(), None])
+def test_what_is_no_store_is_refused_with_what_to_pass(wrong: Any) -> None:
+    with pytest.raises(ConfigError, match=rf"setup takes .*{type(wrong).__name__}; pass SessionStore\("):
+        setup(web.Application(), wrong)
+    with pytest.raises(ConfigError, match=rf"session_middleware takes .*{type(wrong).__name__}; pass SessionStore\("):
+        session_middleware(wrong)
+
+
+def test_a_repr_shows_no_path_and_no_headers(visit: Visit) -> None:
+    seen: list[str] = []
+
+    def remember(view: RequestView) -> bool:
+        seen.append(repr(view))
+        return False
+
+    app = web.Application()
+    setup(app, SessionStore(SessionConfig.development(skip=remember)))
+    app.router.add_get("/count", count)
+    visit(app).get("/count")
+    assert seen == ["<AiohttpView>"]
 
 
 def test_a_second_store_needs_a_name(store: SessionStore) -> None:

@@ -57,7 +57,9 @@ def test_sessions_are_counted_listed_and_revoked(path: Path) -> None:
     assert _type(path, "count", "eve").output.strip() == "0"
     listed = _type(path, "list", "ada").output
     assert handle in listed
-    assert handle in _type(path, "list", "ada", columns=80).output
+    narrow = _type(path, "list", "ada", columns=80).output
+    assert f"\n{handle}\n  20" in narrow
+    assert narrow.index("UTC  device='laptop'") < narrow.index("phone")
     assert "\x1b" not in listed
     assert "[red]" in listed
     assert listed.index("laptop") < listed.index("phone")
@@ -123,12 +125,15 @@ def test_litestars_own_command_finds_it(tmp_path: Path, path: Path) -> None:
         f"app = Litestar(plugins=[SessionPlugin(SessionStore(SessionConfig(storage=SQLiteStorage({str(path)!r}))))])\n"
     )
     places = [str(tmp_path), str(ROOT / "src"), str(ROOT / "src" / "adapters")]
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(places), "COLUMNS": "200", "NO_COLOR": "1"}
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(places), "NO_COLOR": "1"}
+    env.pop("COLUMNS", None)
 
     def run(*words: str) -> str:
         command = [sys.executable, "-m", "litestar", "--app", "shop:app", "sessions", *words]
         return subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
 
     assert "purge" in run("--help")
-    assert re.search(rf"{handle}.*laptop", run("list", "ada"))
+    listed = run("list", "ada")  # into a pipe
+    assert re.search(rf"^{handle}  20[0-9-]+ [0-9:]+ UTC  .*laptop", listed, re.MULTILINE)
+    assert len(listed.splitlines()) == 3
     assert "The session was ended." in run("revoke", handle)

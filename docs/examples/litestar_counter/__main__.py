@@ -5,4 +5,4 @@ import uvicorn
 from .app import build
 
 if __name__ == "__main__":
-    uvicorn.run(build(), host="localhost", port=8080)
+    uvicorn.run(build(), host="localhost", port=8081)

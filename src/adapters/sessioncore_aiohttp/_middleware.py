@@ -8,10 +8,12 @@ sent and what an error becomes is decided in the core.
 """
 
 import logging
+import weakref
 from collections.abc import AsyncIterator
 from typing import Final
 
 from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
 from aiohttp.typedefs import Handler, Middleware
 
 from sessioncore import ConfigError, Exchange, Session, SessionError, SessionNotLoaded, SessionStore
@@ -22,6 +24,8 @@ __all__ = ["get_session", "session_middleware", "setup"]
 _logger = logging.getLogger("sessioncore")
 _TURNS: Final = web.RequestKey[list[Turn]]("turns")  # outermost first
 _LEFT: Final = web.ResponseKey[list[Turn]]("turns")
+# By what a clone of a request shares with it: for the 500 that aiohttp makes with the request that it knows.
+_OWED: Final = weakref.WeakKeyDictionary[AbstractStreamWriter, list[Turn]]()
 _STORES: Final = web.AppKey[dict[str, SessionStore]]("stores")
 
 
@@ -128,12 +132,14 @@ class _Sessions:
             turn.added = await exchange.commit(500)  # `prepare` puts it into the 500 that aiohttp makes
         except SessionError as met:
             return answer(exchange, met)
+        _OWED[request.writer] = request[_TURNS]
         return None
 
     async def prepare(self, request: web.Request, response: web.StreamResponse) -> None:
         """Write the headers; for `on_response_prepare`."""
         # A middleware around ours that has handed on a clone of its request keeps one that has no turns.
-        for turn in _turns_of(request) or response.get(_LEFT, ()):
+        turns = _turns_of(request) or response.get(_LEFT) or _OWED.get(request.writer)
+        for turn in turns or ():
             if turn.store is self._store and not turn.sealed:
                 turn.sealed = True
                 exchange = turn.begin(request)
@@ -161,14 +167,22 @@ def _check_name(known: str, scope_key: str) -> None:
         )
 
 
+def _check_store(store: object, taker: str) -> None:
+    if not isinstance(store, SessionStore):
+        raise ConfigError(
+            f"{taker} takes a SessionStore, not {type(store).__name__}; pass SessionStore(SessionConfig(storage=...))"
+        )
+
+
 def setup(app: web.Application, store: SessionStore, *, scope_key: str = "session") -> None:
     """Give `app` and its sub-applications sessions, and open and close the storage with it.
 
     A second store needs a `scope_key` of its own.
 
     Raises:
-        ConfigError: `scope_key` is taken by another store, or `store` has another `scope_key`.
+        ConfigError: `scope_key` is taken by another store, or `store` has another `scope_key`, or is no SessionStore.
     """
+    _check_store(store, "setup")
     stores = app.setdefault(_STORES, {})
     for name, known in stores.items():
         if known is store:
@@ -193,7 +207,11 @@ def session_middleware(store: SessionStore, *, scope_key: str = "session") -> Mi
 
     Opening and closing the storage is yours, and a response that a handler prepares
     itself (streams, WebSockets) cannot carry a new session's cookie.
+
+    Raises:
+        ConfigError: `store` is no SessionStore.
     """
+    _check_store(store, "session_middleware")
     return _Sessions(store, scope_key, signalled=False)
 
 

@@ -17,6 +17,9 @@ class AiohttpView(Struct, eq=False):
     _request: web.Request
     _body: bytes | None = None
 
+    def __repr__(self) -> str:
+        return "<AiohttpView>"  # the request's path may hold the ID
+
     @property
     def method(self) -> str:
         """The request method."""

@@ -9,7 +9,7 @@ from collections.abc import MutableMapping
 from sessioncore import Exchange, Session, SessionNotLoaded, SessionStore
 from sessioncore_asgi._lifespan import run_lifespan
 from sessioncore_asgi._responder import Responder
-from sessioncore_asgi._shared import EXCHANGES, Exchanges, exchange_of, has_store
+from sessioncore_asgi._shared import EXCHANGES, Exchanges, check_store, exchange_of, has_store
 from sessioncore_asgi._types import ASGIApp, Connection, Receive, Scope, Send
 from sessioncore_asgi._view import AsgiView
 
@@ -26,6 +26,7 @@ class SessionMiddleware:
     __slots__ = ("_app", "_lazy", "_scope_key", "_store")
 
     def __init__(self, app: ASGIApp, store: SessionStore, *, scope_key: str = "session", lazy: bool = False) -> None:
+        check_store(store, "SessionMiddleware")
         self._app = app
         self._store = store
         self._scope_key = scope_key

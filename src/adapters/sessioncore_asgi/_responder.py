@@ -26,6 +26,9 @@ class Responder(Struct, eq=False):
     _replaced: bool = False  # our answer was sent instead of the application's
     left: bool = False  # by the client of a WebSocket
 
+    def __repr__(self) -> str:
+        return "<Responder>"  # what it sends to may show a scope, and the scope the ID
+
     def send(self, message: Message) -> Awaitable[None]:
         """Pass a message on; commit before the one that carries the headers.
 

@@ -10,7 +10,7 @@ from sessioncore import ConfigError, Exchange, SessionStore
 from sessioncore_asgi._types import Scope
 from sessioncore_asgi._view import AsgiView
 
-__all__ = ["EXCHANGES", "AsgiView", "Exchanges", "check_name", "exchange_of", "has_store"]
+__all__ = ["EXCHANGES", "AsgiView", "Exchanges", "check_name", "check_store", "exchange_of", "has_store"]
 
 EXCHANGES: Final = "sessioncore"  # in the scope, beside the session: an application may put another thing in its place
 Exchanges: TypeAlias = "tuple[str, Exchange, Exchanges] | None"  # scope_key, the innermost, those around it
@@ -38,6 +38,18 @@ def has_store(rest: Exchanges, store: SessionStore, scope_key: str) -> bool:
             check_name(name, scope_key)
             return True
     return False
+
+
+def check_store(store: object, owner: str) -> None:
+    """Refuse what is no store, before a request fails by it.
+
+    Raises:
+        ConfigError: it is a configuration, a storage or something else.
+    """
+    if not isinstance(store, SessionStore):
+        raise ConfigError(
+            f"{owner} takes a SessionStore, not {type(store).__name__}; pass SessionStore(SessionConfig(storage=...))"
+        )
 
 
 def check_name(known: str, scope_key: str) -> None:

@@ -22,6 +22,9 @@ class AsgiView(Struct, eq=False):
     _seen: bytearray | None = None  # of the body, up to what `form` looks at
     _ended: bool = False
 
+    def __repr__(self) -> str:
+        return "<AsgiView>"  # the scope holds the ID
+
     @property
     def method(self) -> str:
         """The request method."""

@@ -7,8 +7,15 @@ write `Annotated[Session, Depends(session_dependency("admin"))]`.
 from collections.abc import Awaitable, Callable
 from typing import Annotated, TypeAlias
 
-from fastapi import Depends
-from fastapi.requests import HTTPConnection
+try:
+    from fastapi import Depends
+    from fastapi.requests import HTTPConnection
+except ModuleNotFoundError as exc:
+    if exc.name != "fastapi":
+        raise
+    raise ModuleNotFoundError(
+        "sessioncore_asgi.fastapi needs FastAPI: pip install 'sessioncore[fastapi]'", name=exc.name
+    ) from exc
 
 from sessioncore import Session
 from sessioncore_asgi import get_session

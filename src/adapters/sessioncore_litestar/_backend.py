@@ -11,8 +11,8 @@ from litestar.middleware.base import DefineMiddleware
 from litestar.middleware.session.base import BaseBackendConfig, BaseSessionBackend
 from litestar.types import Message
 
-from sessioncore import Exchange, Extractor, Session, SessionStore, Source
-from sessioncore_asgi._shared import AsgiView
+from sessioncore import ConfigError, Exchange, Extractor, Session, SessionStore, Source
+from sessioncore_asgi._shared import AsgiView, check_store
 from sessioncore_litestar._connection import AnyConnection, put
 from sessioncore_litestar._middleware import SessionMiddleware
 
@@ -62,6 +62,9 @@ class SessionBackendConfig(BaseBackendConfig[SessionBackend]):
 
     `exclude` is a pattern, or several, of paths; `exclude_opt_key` the key in a route's
     `opt` that leaves that route without a session. `key` is the cookie's name.
+
+    Raises:
+        ConfigError: `store` is no SessionStore, or a pattern is empty.
     """
 
     _backend_class = SessionBackend
@@ -73,9 +76,12 @@ class SessionBackendConfig(BaseBackendConfig[SessionBackend]):
         exclude: str | list[str] | None = None,
         exclude_opt_key: str = "skip_session",
     ) -> None:
+        check_store(store, type(self).__name__)
+        if "" in ([exclude] if isinstance(exclude, str) else exclude or ()):
+            raise ConfigError('exclude="" is a pattern that leaves out every path; use None to leave out nothing')
         config = store.config
         self.store = store
-        self.exclude = exclude
+        self.exclude = exclude or None  # no patterns at all are one that fits every path, to Litestar
         self.exclude_opt_key = exclude_opt_key
         self.key = _name(config.extractor)
         self.max_age = round((config.absolute_timeout or config.idle_timeout).total_seconds())

@@ -3,22 +3,22 @@
 It speaks of handles, never of IDs: what is typed here stays in a shell's history.
 """
 
+import shutil
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import anyio
 import click
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from sessioncore import MemoryStorage, SessionError, SessionStore
 
 __all__ = ["commands"]
 
 T = TypeVar("T")
+WIDE: Final = 150  # columns, for a handle, three times and some details
 
 
 def commands(name: str, store: SessionStore) -> click.Group:
@@ -38,16 +38,13 @@ def commands(name: str, store: SessionStore) -> click.Group:
     @click.argument("owner")
     def list_(owner: str) -> None:
         """List the live sessions of OWNER, newest first."""
-        table = Table(title=escape(f"sessions of {owner}"))
-        table.add_column("handle", no_wrap=True, min_width=64)  # to be copied whole, also in a narrow terminal
-        for head in ("since", "last seen", "until", "details"):
-            table.add_column(head)
+        # Handles are to be copied whole: in a narrow terminal the rest has a line of its own, in a pipe it has not.
+        gap = "  " if shutil.get_terminal_size((WIDE, 1)).columns >= WIDE else "\n  "
+        click.echo(f"{'handle':64}{gap}{'since':20}  {'last seen':20}  {'until':20}  details")
         for info in _run(store, lambda: store.sessions_of(owner)):
-            details = escape(", ".join(f"{key}={value!r}" for key, value in info.details.items()))
-            table.add_row(
-                info.handle, _minute(info.created_at), _minute(info.last_seen_at), _minute(info.expires_at), details
-            )
-        Console().print(table)
+            times = "  ".join(map(_minute, (info.created_at, info.last_seen_at, info.expires_at)))
+            details = ", ".join(f"{key}={value!r}" for key, value in info.details.items())
+            click.echo(f"{info.handle}{gap}{times}  {details}".rstrip())
 
     @group.command()
     @click.argument("handle")

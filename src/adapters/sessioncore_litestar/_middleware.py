@@ -77,6 +77,9 @@ class _Watch(Struct, eq=False):
     close: Message | None = None
     error: SessionError | None = None  # what made Litestar close
 
+    def __repr__(self) -> str:
+        return "<_Watch>"  # the scope holds the ID
+
     async def send(self, message: Message) -> None:
         kind = message["type"]
         if kind in _STARTS or (kind == "http.response.body" and not cast("Any", message).get("more_body", False)):

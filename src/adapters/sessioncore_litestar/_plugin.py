@@ -13,7 +13,7 @@ from litestar.plugins import CLIPlugin, InitPlugin
 from litestar.types import Scope
 
 from sessioncore import ConfigError, Session, SessionStore
-from sessioncore_asgi._shared import check_name
+from sessioncore_asgi._shared import check_name, check_store
 from sessioncore_litestar._backend import SessionBackend, SessionBackendConfig
 from sessioncore_litestar._connection import SessionRequest, SessionWebSocket, get_session
 from sessioncore_litestar._middleware import SessionMiddleware
@@ -28,6 +28,9 @@ class SessionPlugin(InitPlugin, CLIPlugin):
     nothing is loaded until a route asks for the parameter or awaits `get_session`. A
     second store needs a `scope_key` of its own, which is its parameter's name too. Opens
     and closes the storage with the lifespan, and adds the command `litestar sessions`.
+
+    Raises:
+        ConfigError: `store` is no SessionStore, or a pattern of `exclude` is empty.
     """
 
     def __init__(
@@ -39,20 +42,31 @@ class SessionPlugin(InitPlugin, CLIPlugin):
         scope_key: str = "session",
         lazy: bool = False,
     ) -> None:
+        check_store(store, "SessionPlugin")
         self.config = SessionBackendConfig(store, exclude=exclude, exclude_opt_key=exclude_opt_key)
         self._scope_key = scope_key
         self._lazy = lazy
+        self._provided: object = None
 
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
         """Install the middleware, the parameter, the lifespan and the request classes.
 
         Raises:
-            ConfigError: another plugin has this store, or this `scope_key`.
+            ConfigError: another plugin has this store, or this `scope_key`, or the application has a dependency
+                of that name.
         """
         scope_key = self._scope_key
+        given = app_config.dependencies.get(scope_key)
         for other in app_config.plugins:
             if isinstance(other, SessionPlugin):
                 self._check_beside(other)
+                if given is other._provided:  # noqa: SLF001 - one of ours
+                    given = None
+        if given is not None:
+            raise ConfigError(
+                f"this application has a dependency {scope_key!r} of its own, which is the plugin's parameter; "
+                "rename one: SessionPlugin(store, scope_key=...) names the plugin's"
+            )
 
         async def provide(scope: Scope) -> Session:
             return await get_session(scope, scope_key=scope_key)
@@ -60,7 +74,7 @@ class SessionPlugin(InitPlugin, CLIPlugin):
         backend = SessionBackend(self.config)
         middleware = DefineMiddleware(SessionMiddleware, backend=backend, scope_key=scope_key, lazy=self._lazy)
         app_config.middleware.insert(0, middleware)  # around SessionAuth, which puts itself first too
-        app_config.dependencies[scope_key] = Provide(provide)
+        app_config.dependencies[scope_key] = self._provided = Provide(provide)
         app_config.signature_namespace.setdefault("Session", Session)
         untyped = cast("Any", app_config)
         # Litestar leaves every lifespan before it calls on_shutdown, and there the storage may still be needed.

@@ -1,0 +1,140 @@
+"""Litestar: what the plugin refuses to be given, and when the end of a stream is sent."""
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+from litestar import Litestar, get
+from litestar.config.app import AppConfig
+from litestar.di import NamedDependency, Provide
+from litestar.middleware import ASGIMiddleware
+from litestar.plugins import InitPlugin
+from litestar.response import Stream
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
+from tests.adapters.litestar_kit import AnyRequest, Open, clients, put, read, write
+from tests.stores import SpyStorage
+
+from sessioncore import ConfigError, MemoryStorage, SessionConfig, SessionStore
+from sessioncore_litestar import SessionBackendConfig, SessionPlugin
+
+
+@pytest.fixture
+def storage() -> SpyStorage:
+    return SpyStorage()
+
+
+@pytest.fixture
+def store(storage: SpyStorage) -> SessionStore:
+    return SessionStore(SessionConfig(storage=storage))
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def visit(request: pytest.FixtureRequest, store: SessionStore) -> Iterator[Open]:
+    with clients(store, request.param) as open_:
+        yield open_
+
+
+@pytest.mark.parametrize("wrong", [SessionConfig(), MemoryStorage(), None])
+@pytest.mark.parametrize("taker", [SessionPlugin, SessionBackendConfig])
+def test_what_is_no_store_is_refused_with_what_to_pass(taker: Any, wrong: object) -> None:
+    with pytest.raises(ConfigError, match=rf"{taker.__name__} takes .*{type(wrong).__name__}; pass SessionStore\("):
+        taker(wrong)
+
+
+@pytest.mark.parametrize("exclude", ["", ["^/static/", ""]])
+def test_a_pattern_that_leaves_out_everything_is_refused(store: SessionStore, exclude: Any) -> None:
+    with pytest.raises(ConfigError, match="every path"):
+        SessionPlugin(store, exclude=exclude)
+
+
+def test_no_patterns_leave_out_nothing(visit: Open, store: SessionStore) -> None:
+    client = visit(write, read, plugin=SessionPlugin(store, exclude=[]))
+    client.post("/write")
+    assert client.get("/read").json() == {"n": 1}
+
+
+# -- a dependency of the same name
+
+
+class Database:
+    pass
+
+
+async def database() -> Database:
+    return Database()
+
+
+@get("/name", dependencies={"session": Provide(database)})
+async def name(session: NamedDependency[Database]) -> str:
+    return type(session).__name__
+
+
+@pytest.mark.parametrize("scope_key", ["session", "admin_session"])
+def test_an_applications_dependency_of_that_name_is_refused(store: SessionStore, scope_key: str) -> None:
+    given = {scope_key: Provide(database)}
+    with pytest.raises(ConfigError, match=rf"'{scope_key}' of its own.*rename one"):
+        Litestar([], plugins=[SessionPlugin(store, scope_key=scope_key)], dependencies=given)
+
+
+def test_a_routes_own_dependency_of_that_name_comes_first(visit: Open) -> None:
+    assert visit(name).get("/name").text == "Database"
+
+
+def test_one_plugin_serves_several_applications(store: SessionStore) -> None:
+    plugin = SessionPlugin(store)
+    for _ in range(2):
+        Litestar([], plugins=[plugin, plugin])
+
+
+# -- streams
+
+
+class Outside(InitPlugin, ASGIMiddleware):
+    """Stands around the sessions, and notes what the storage was last asked when the end of a body is sent."""
+
+    def __init__(self, storage: SpyStorage) -> None:
+        self.storage = storage
+        self.ends: list[str] = []
+
+    def on_app_init(self, app_config: AppConfig) -> AppConfig:
+        app_config.middleware.insert(0, self)
+        return app_config
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
+        async def look(message: Message) -> None:
+            if message["type"] == "http.response.body" and not message["more_body"]:
+                self.ends.append(self.storage.calls[-1])
+            await send(message)
+
+        await next_app(scope, receive, look)
+
+
+@get("/changed")
+async def changed(request: AnyRequest) -> Stream:
+    async def parts() -> AsyncIterator[bytes]:
+        yield b"x"
+        request.session["late"] = 1
+
+    return Stream(parts())
+
+
+@get("/replaced")
+async def replaced(request: AnyRequest) -> Stream:
+    async def parts() -> AsyncIterator[bytes]:
+        yield b"x"
+        put(request, {"late": 2})
+
+    return Stream(parts())
+
+
+def test_the_end_of_a_stream_is_sent_when_its_changes_are_stored(
+    visit: Open, store: SessionStore, storage: SpyStorage
+) -> None:
+    outside = Outside(storage)
+    client = visit(write, read, changed, replaced, plugins=[SessionPlugin(store), outside])
+    client.post("/write")
+    assert client.get("/changed").text == "x"
+    assert client.get("/read").json() == {"n": 1, "late": 1}
+    assert client.get("/replaced").text == "x"
+    assert client.get("/read").json() == {"late": 2}
+    assert outside.ends == ["create", "replace", "load", "replace", "load"]
