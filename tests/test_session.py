@@ -646,3 +646,27 @@ async def test_a_typed_key_can_be_asked_for_and_equals_another_of_its_name_and_t
     assert SessionKey("count", float) != COUNT
     assert COUNT != "count"
     assert len({COUNT, SessionKey("count", int)}) == 1
+
+
+async def test_mutate_that_raises_halfway_takes_back_what_it_did_to_a_value_of_this_request() -> None:
+    session = await House().session()
+    session["items"] = mine = ["set"]
+
+    def spoil(items: list[str]) -> list[str]:
+        items.append("half")
+        raise ValueError("of the function")
+
+    def refuse(_: list[str]) -> list[str]:
+        raise ValueError("of the function")
+
+    with pytest.raises(ValueError, match="of the function"):
+        session.mutate("items", refuse)
+    assert session["items"] is mine
+    session.mutate("items", lambda items: [*items, "more"])
+    with pytest.raises(ValueError, match="of the function"):
+        session.mutate("items", spoil)
+    assert session["items"] == ["set", "more"]
+    session["wrong"] = {"key": object()}
+    with pytest.raises(ValueError, match="of the function"):
+        session.mutate("wrong", refuse)
+    assert list(session["wrong"]) == ["key"]

@@ -259,11 +259,13 @@ class Draft(Struct, eq=False):
             value = self.codec.decode(name, encoded)
         else:
             raise KeyError(name)
+        kept = None if type(value) in IMMUTABLE or name not in self.items else self._bytes_now(name, before)
         try:
             value = function(value)
         except BaseException:
-            if before is None and self.read is not None and name in self.read:
-                self._take_back(name)
+            if kept is not None and self._bytes_now(name, SET) != kept:
+                # It left the value half changed. (Else the handler may hold the object, and its later changes count.)
+                self.items[name] = self.codec.decode(name, kept)
             raise
         if type(value) is Raw:  # it would pass for a value that was stored already
             raise ConfigError("msgspec.Raw cannot be stored; let the function return the value that it holds")
@@ -276,15 +278,14 @@ class Draft(Struct, eq=False):
             ops[name] = Update([function], encoded) if before is None else SET
         return value
 
-    def _take_back(self, name: str) -> None:
-        """After a function that failed: if it left the value half changed, be again what was read."""
-        assert self.read is not None
+    def _bytes_now(self, name: str, before: "str | Update | None") -> Raw | None:
+        """Encode a value as it is; None if it cannot be, which the commit will tell."""
+        if before is None and self.read is not None and name in self.read:
+            return self.read[name]  # not changed since
         try:
-            changed = self.changed_in_place(name) is not None
+            return self.codec.encode(name, self.items[name])
         except CodecError:
-            changed = True
-        if changed:  # else the handler may hold the object, and its later changes count
-            self.items[name] = self.codec.decode(name, self.read[name])
+            return None
 
     def drop_values(self) -> None:
         """Forget every value, also those of this request: they are another owner's."""
