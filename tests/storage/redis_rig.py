@@ -18,6 +18,14 @@ from sessioncore.testing import Rig
 SECOND = timedelta(seconds=1)
 
 
+class Own(Redis):
+    """Somebody's own client, with a command of its own."""
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        inner: Any = super()
+        return await inner.execute_command(*args, **options)
+
+
 def rig_of(storage: RedisStorage, client: Any) -> Rig:
     """A rig on a real server: its time passes by itself."""
 

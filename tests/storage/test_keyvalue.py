@@ -7,15 +7,15 @@ from typing import Any
 
 import anyio
 import pytest
-from key_value.aio.errors import ValueTooLargeError
+from key_value.aio.errors import DeserializationError, ValueTooLargeError
 from key_value.aio.stores.memory import MemoryStore
 from key_value.aio.stores.redis import RedisStore
 from tests.redis_server import Server, one_server
 from tests.storage.rigs import manual_rig
 
-from sessioncore._errors import StorageError, StorageUnavailable
-from sessioncore.storage import Storage
-from sessioncore.storage._keyvalue_record import KeyLocks, key_of, name_of
+from sessioncore._errors import ConfigError, StorageError, StorageUnavailable
+from sessioncore.storage import Storage, Stored
+from sessioncore.storage._keyvalue_record import KeyLocks, Record, key_of, name_of
 from sessioncore.storage.keyvalue import KeyValueStorage, KeyValueStore
 from sessioncore.testing import STORAGE_CHECKS, Check, ManualClock, Rig
 
@@ -190,9 +190,22 @@ async def test_an_index_heals_itself() -> None:
 
 
 @pytest.mark.parametrize(
-    "foreign", [{}, {"data": 7}, {"data": "?", "version": "x"}, {"data": "eA==", "version": None, "expires_at": "0"}]
+    "foreign",
+    [
+        {},
+        {"data": 7},
+        {"data": "?", "version": "x"},
+        {"data": "eA==", "version": None, "expires_at": "0"},
+        {**Record(b"x", 1, 0.0, None).pack(), "expires_at": "inf"},
+        {**Record(b"x", 1, 0.0, None).pack(), "expires_at": "nan"},
+        {**Record(b"x", 1, 0.0, None).pack(), "expires_at": 10**400},
+        ["a list"],
+        "a text",
+        7,
+    ],
+    ids=lambda foreign: repr(foreign)[:40],
 )
-async def test_something_foreign_at_our_key_is_shown_as_an_empty_record(foreign: dict[str, Any]) -> None:
+async def test_something_foreign_at_our_key_is_shown_as_an_empty_record(foreign: Any) -> None:
     store = Plain()
     storage = KeyValueStorage(store)
     store.values["sessioncore", "a"] = foreign
@@ -200,8 +213,48 @@ async def test_something_foreign_at_our_key_is_shown_as_an_empty_record(foreign:
     assert stored is not None
     assert (stored.data, stored.version) == (b"", 0)
     assert stored.ttl > 0
+    assert await storage.load("a", renew=100) is not None
+    assert await storage.touch("a", 100) is False
+    at = await storage.create("b", b"x", 100)
+    assert at is not None
+    for call in (
+        storage.replace("a", b"new", 100, version=0),
+        storage.move("a", "c", b"new", 100, version=0),
+    ):
+        assert isinstance(conflict := await call, Stored)
+        assert (conflict.data, conflict.version) == (b"", 0)
+    with pytest.raises(StorageError, match="taken"):
+        await storage.move("b", "a", b"new", 100, version=at)
     assert await storage.create("a", b"x", 100) is None
+    assert store.values["sessioncore", "a"] is foreign
     assert await storage.delete("a") == 1
+
+
+async def test_what_the_store_cannot_deserialize_is_shown_as_an_empty_record() -> None:
+    store = Plain()
+    storage = KeyValueStorage(store)
+    at = await storage.create("a", b"x", 100)
+    assert at is not None
+    before = dict(store.values)
+    store.failing["get"] = DeserializationError()
+    for stored in (
+        await storage.load("a"),
+        await storage.load("a", renew=100),
+        await storage.replace("a", b"new", 100, version=at),
+    ):
+        assert isinstance(stored, Stored)
+        assert (stored.data, stored.version) == (b"", 0)
+    assert await storage.create("a", b"new", 100) is None
+    assert await storage.touch("a", 100) is False
+    assert store.values == before
+    assert await storage.delete("a") == 1
+
+
+@pytest.mark.parametrize("store", [None, {}, 5, "redis://hunter2@host", MemoryStore], ids=repr)
+def test_what_is_no_store_is_refused_at_once(store: Any) -> None:
+    with pytest.raises(ConfigError, match="py-key-value") as caught:
+        KeyValueStorage(store)
+    assert "hunter2" not in str(caught.value)
 
 
 async def test_a_store_gets_nothing_but_text_in_plain_ascii() -> None:

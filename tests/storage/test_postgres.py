@@ -173,6 +173,44 @@ async def test_a_table_may_stand_in_a_schema(postgres: PostgresServer) -> None:
         assert await storage.owned_keys("u") == ["a"]
 
 
+@pytest.mark.parametrize("source", [None, 5, b"postgresql://u:hunter2@h", object(), ""], ids=repr)
+def test_what_is_neither_a_dsn_nor_a_pool_is_refused_at_once(source: Any) -> None:
+    with pytest.raises(ConfigError, match=r"postgresql://.*asyncpg\.Pool") as caught:
+        PostgresStorage(source)
+    assert "hunter2" not in str(caught.value)
+
+
+async def test_foreign_bytes_are_handed_over_as_they_are(postgres: PostgresServer) -> None:
+    async with opened(postgres.dsn()) as storage, connection(postgres.dsn()) as plain:
+        at = await storage.create("a", b"x", 100)
+        for foreign in (b"", b"garbage", bytes(range(256))):
+            await plain.execute(f"UPDATE {table_of(storage)} SET data = $1", foreign)
+            for stored in (await storage.load("a"), await storage.load("a", renew=100)):
+                assert stored is not None
+                assert (stored.data, stored.version) == (foreign, at)
+
+
+async def test_a_row_without_an_end_is_no_session_for_ever(postgres: PostgresServer) -> None:
+    async with opened(postgres.dsn()) as storage, connection(postgres.dsn()) as plain:
+        at = await storage.create("a", b"x", 100)
+        assert at is not None
+        await plain.execute(f"UPDATE {table_of(storage)} SET expires_at = 'infinity'")
+        for stored in (
+            await storage.load("a"),
+            await storage.load("a", renew=100),
+            await storage.replace("a", b"new", 100, version=0),
+            await storage.move("a", "b", b"new", 100, version=0),
+        ):
+            assert isinstance(stored, Stored)
+            assert (stored.data, stored.version) == (b"", 0)
+            assert 0 < stored.ttl <= 1
+        assert await storage.touch("a", 100) is False
+        assert await storage.create("a", b"new", 100) is None
+        row = await plain.fetchrow(f"SELECT data, version, isfinite(expires_at) FROM {table_of(storage)}")
+        assert tuple(row) == (b"x", at, False)
+        assert await storage.delete("a") == 1
+
+
 @pytest.mark.parametrize("table", ["", "a;b", "a.b.c", 'a"b', "1a", "a b", "x" * 51, ".a", "a.", "é"])
 def test_a_table_name_that_is_no_identifier_is_refused(table: str) -> None:
     with pytest.raises(ConfigError, match=r"schema\.name"):

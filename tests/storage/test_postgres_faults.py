@@ -205,12 +205,32 @@ async def test_no_server_at_all_is_unavailable_and_may_come_later(own_server: Po
     await storage.aclose()
 
 
-async def test_a_wrong_password_or_database_is_unavailable_and_not_quoted(postgres: PostgresServer) -> None:
+async def test_a_wrong_database_is_called_that_and_the_password_is_not_quoted(postgres: PostgresServer) -> None:
     storage = PostgresStorage(f"postgresql://tester:hunter2@127.0.0.1:{postgres.port}/nowhere")
-    with pytest.raises(StorageUnavailable) as caught:
+    with pytest.raises(StorageUnavailable, match="database of the URL") as caught:
         await storage.check()
     assert isinstance(caught.value.__cause__, asyncpg.InvalidCatalogNameError)
     assert "hunter2" not in f"{caught.value} {caught.value.__cause__}"
+
+
+@pytest.mark.parametrize("method", ["scram-sha-256", "md5", "password"])
+async def test_a_wrong_or_missing_password_is_called_that_and_not_quoted(
+    own_server: PostgresServer, method: str
+) -> None:
+    async with connection(own_server.dsn()) as plain:
+        await plain.execute("CREATE ROLE web LOGIN PASSWORD 'right'")
+    own_server.stop()
+    (own_server.data / "pg_hba.conf").write_text(f"host all web 127.0.0.1/32 {method}\n")
+    own_server.start()
+    at = f"@127.0.0.1:{own_server.port}/postgres"
+    for login in ("web:hunter2", "web", "nobody:hunter2", "tester:hunter2"):
+        storage = PostgresStorage(f"postgresql://{login}{at}")
+        with pytest.raises(StorageUnavailable, match=r"user and password.*URL") as caught:
+            await storage.check()
+        assert "hunter2" not in f"{caught.value} {caught.value.__cause__}"
+    storage = PostgresStorage(f"postgresql://web:right{at}", create_table=False)
+    await storage.check()
+    await storage.aclose()
 
 
 async def test_cancelled_calls_mix_up_nothing_and_leak_no_connection(postgres: PostgresServer) -> None:

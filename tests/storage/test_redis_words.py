@@ -2,16 +2,14 @@
 
 import fnmatch
 import re
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from tests.redis_server import one_server, until
-from tests.storage.redis_rig import client_of, made
+from tests.storage.redis_rig import Own, client_of, made
 
 from sessioncore._errors import StorageError, StorageUnavailable
 from sessioncore.storage import _redis_format as fmt
@@ -23,6 +21,14 @@ OOM = [
     "OOM command not allowed when used memory > 'maxmemory'.",
     "ERR Error running script (call to f_ab12): @user_script:3: @user_script: 3: -OOM command not allowed when used",
     "OOM command not allowed when used memory > 'maxmemory'. script: ab12, on @user_script:31.",
+]
+DENIED = [
+    "NOPERM this user has no permissions to access the 'session:secret' key",
+    "ERR The user executing the script can't run this command or subcommand script: ab12, on @user_script:1.",
+    "ERR The user executing the script can't access at least one of the keys mentioned in the command arguments",
+    "ERR ACL failure in script: User web has no permissions to run the 'zadd' command script: ab12, on @user_script:1.",
+    "ERR ACL failure in script: User web has no permissions to access the 'session:secret' key script: ab12",
+    "ERR Error running script (call to f_ab12): @user_script:2: -NOPERM The user executing the script can't run this",
 ]
 TYPE = [
     "WRONGTYPE Operation against a key holding the wrong kind of value",
@@ -37,10 +43,23 @@ def test_out_of_memory_is_known_in_every_version_of_its_words(words: str) -> Non
     assert "OOM" in str(error)
 
 
+@pytest.mark.parametrize("words", DENIED)
+def test_a_missing_right_is_known_in_every_version_of_its_words(words: str) -> None:
+    error = refused(Refusal(words))
+    assert type(error) is StorageError
+    assert "ACL LOG" in str(error)
+    assert "secret" not in f"{error}{error.__cause__}"
+
+
+def test_a_command_that_the_user_may_not_run_is_named() -> None:
+    assert "zadd" in str(refused(Refusal("NOPERM this user has no permissions to run the 'zadd' command")))
+
+
 @pytest.mark.parametrize("words", TYPE)
 def test_a_wrong_type_is_known_in_every_version_of_its_words(words: str) -> None:
     error = refused(Refusal(words))
-    assert type(error) is StorageError
+    assert isinstance(error, StorageError)
+    assert not isinstance(error, StorageUnavailable)
     assert "WRONGTYPE" in str(error)
 
 
@@ -85,26 +104,18 @@ def test_a_ttl_becomes_whole_milliseconds_and_never_none(ttl: float) -> None:
     assert millis >= ttl * 1000 or millis == 1 << 48
 
 
-class Wrapped(Redis):
-    """Somebody's own client, with a command of its own."""
-
-    async def execute_command(self, *args: Any, **options: Any) -> Any:
-        inner: Any = super()
-        return await inner.execute_command(*args, **options)
-
-
 @pytest.mark.anyio
 @pytest.mark.redis
 @pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=False)
 async def test_a_client_of_somebody_else_tells_the_same(anyio_backend: str) -> None:
     assert anyio_backend == "asyncio"
     with one_server() as server:
-        client = client_of(server.port, Wrapped, retry=Retry(NoBackoff(), 0))
+        client = client_of(server.port, Own, retry=Retry(NoBackoff(), 0))
         storage = RedisStorage(client)
         at = await made(storage, "k", owner="u")
         await client.hset("hash", "field", "value")
         with pytest.raises(StorageError, match="WRONGTYPE"):
-            await storage.load("hash")
+            await storage.touch("hash", 5)
         server.do("CONFIG", "SET", "maxmemory", 1)
         with pytest.raises(StorageUnavailable, match="OOM"):
             await storage.replace("k", b"", 10, version=at, owner="u")

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -108,6 +109,55 @@ def test_a_bad_url_is_explained_and_not_shown(url: str, hint: str) -> None:
     while error is not None:
         assert "hunter2" not in str(error)
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+
+@pytest.mark.parametrize("url", [None, 5, b"redis://hunter2@host", Path("redis://x")], ids=repr)
+def test_what_is_no_text_is_no_url(url: Any) -> None:
+    for make in (storage_from_url, RedisStorage.from_url, PostgresStorage):
+        with pytest.raises(ConfigError, match=r"(?i)redis://|postgresql://") as caught:
+            make(url)
+        assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("path", [None, 5, b"sessions.db", ""], ids=repr)
+def test_what_is_no_path_is_no_sqlite_file(path: Any) -> None:
+    with pytest.raises(ConfigError, match="path of a file"):
+        SQLiteStorage(path)
+
+
+@pytest.mark.parametrize(
+    ("module", "driver", "extra"),
+    [
+        ("redis", "redis", "redis"),
+        ("redis", "hiredis", "redis"),
+        ("postgres", "asyncpg", "postgres"),
+    ],
+)
+def test_a_storage_without_its_driver_says_what_to_install(module: str, driver: str, extra: str) -> None:
+    program = (
+        f"import sys; sys.path[:] = {sys.path!r}\n"
+        "class Away:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name.partition('.')[0] == {driver!r}:\n"
+        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
+        "sys.meta_path.insert(0, Away())\n"
+        f"try: import sessioncore.storage.{module}\n"
+        "except ModuleNotFoundError as exc: print(exc.name, type(exc.__cause__).__name__, exc, sep='|')"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    name, cause, words = done.stdout.strip().split("|")
+    assert name.partition(".")[0] == driver
+    assert cause == "ModuleNotFoundError"
+    assert f"pip install 'sessioncore[{extra}]'" in words
+
+
+def test_the_keyvalue_storage_needs_no_driver() -> None:
+    program = (
+        f"import sys; sys.modules['key_value'] = None; sys.path[:] = {sys.path!r}\n"
+        "from sessioncore.storage.keyvalue import KeyValueStorage; print(KeyValueStorage.__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "KeyValueStorage\n"
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from base64 import b64decode, b64encode
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from hashlib import sha256
+from math import isfinite
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -47,6 +48,11 @@ class Record(Struct, frozen=True):
     owner: str | None
     behind: str | None = None
     moved_to: str | None = None
+    foreign: bool = False  # something else is there: it is shown, and never written over
+
+    def has(self, version: int) -> bool:
+        """Tell whether a write that found this version may go on."""
+        return self.version == version and not self.foreign
 
     def stored(self, now: float) -> Stored:
         """Return what the caller of the storage sees."""
@@ -67,7 +73,7 @@ class Record(Struct, frozen=True):
     def unpack(cls, value: Mapping[str, Any], now: float) -> "Record":
         """Read what `pack` made; anything else becomes an empty record, which no session can be read from."""
         try:
-            return cls(
+            record = cls(
                 b64decode(value["data"], validate=True),
                 int(value["version"]),
                 float(value["expires_at"]),
@@ -75,8 +81,12 @@ class Record(Struct, frozen=True):
                 str(value["behind"]) or None,
                 str(value["moved_to"]) or None,
             )
-        except (KeyError, TypeError, ValueError):
-            return cls(b"", 0, now + 1.0, None)
+        except (KeyError, TypeError, ValueError, OverflowError):
+            pass
+        else:
+            if isfinite(record.expires_at):  # what never ends is no record of ours
+                return record
+        return cls(b"", 0, now + 1.0, None, foreign=True)
 
 
 class Index(Struct, frozen=True):
@@ -93,9 +103,10 @@ class Index(Struct, frozen=True):
     def unpack(cls, value: Mapping[str, Any] | None) -> "Index":
         """Read what `pack` made; anything else becomes an empty index."""
         try:
-            return cls(tuple(map(str, value["keys"])), float(value["expires_at"])) if value else cls()
-        except (KeyError, TypeError, ValueError):
+            index = cls(tuple(map(str, value["keys"])), float(value["expires_at"])) if value else cls()
+        except (KeyError, TypeError, ValueError, OverflowError):
             return cls()
+        return index if isfinite(index.expires_at) else cls()
 
 
 class _Entry:

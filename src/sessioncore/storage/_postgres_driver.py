@@ -7,7 +7,7 @@ No SQL of the storage and no session is known here.
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Protocol, TypeAlias, cast
+from typing import Any, Protocol, TypeAlias, cast, runtime_checkable
 
 import asyncpg  # type: ignore[import-untyped]  # asyncpg ships no py.typed # pyright: ignore[reportMissingTypeStubs]
 
@@ -35,11 +35,18 @@ _HINTS = {
     "54000": "a key is longer than an index entry may be, some 2700 bytes",
 }
 
+# By the first two letters: why a server lets nobody in.
+_LOGIN_HINTS = {
+    "28": "it does not let us in with this user and password; check them in the URL, and the server's pg_hba.conf",
+    "3D": "there is no such database; check the database of the URL",
+}
+
 # Seconds for a connection to come to rest when it is given back, for instance after a cancelled statement.
 # One that does not is closed, and costs its place in the pool no longer than this.
 _GIVE_BACK = 2.0
 
 
+@runtime_checkable
 class Pool(Protocol):
     """The part of `asyncpg.Pool` in use."""
 
@@ -60,6 +67,13 @@ class Pool(Protocol):
         ...
 
 
+def _source_of(given: object) -> Pool | str:
+    # None and an empty text are environment variables that are not set.
+    if (isinstance(given, str) and given.strip()) or (isinstance(given, Pool) and not isinstance(given, type)):
+        return given
+    raise ConfigError("PostgresStorage takes postgresql://user:password@host:port/database, or an asyncpg.Pool")
+
+
 class Database:
     """One pool, given or made from a DSN, with a bound on the time of each statement in seconds."""
 
@@ -71,7 +85,7 @@ class Database:
         max_connections: int,
         timeout: float,
     ) -> None:
-        self._source = pool_or_dsn
+        self._source = _source_of(pool_or_dsn)
         self._max_connections = max_connections
         self._fetch = _fetch if prepared_statements else _fetch_in_transaction
         self._cache_size = 100 if prepared_statements else 0
@@ -210,6 +224,8 @@ def _translated(exc: Exception) -> StorageError:
     state = sqlstate(exc)
     kind = type(exc).__name__
     if state is None or state.startswith(_UNAVAILABLE):
+        if hint := _LOGIN_HINTS.get((state or "")[:2]):
+            return StorageUnavailable(f"PostgreSQL refused ({kind}, SQLSTATE {state}): {hint}")
         return StorageUnavailable(f"PostgreSQL does not serve at the moment ({kind})")
     hint = _HINTS.get(state, "the cause of this error says why")
     return StorageError(f"PostgreSQL refused ({kind}, SQLSTATE {state}): {hint}")

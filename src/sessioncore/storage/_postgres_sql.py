@@ -132,8 +132,13 @@ class Statements(Struct, frozen=True):
 
 def statements(table: str) -> Statements:
     """Build the statements for `table`, which must be quoted already."""
-    return convert({name: sql.replace("%table%", table) for name, sql in _TEMPLATES.items()}, Statements)
+    return convert(
+        {name: sql.replace("%ttl%", _TTL).replace("%table%", table) for name, sql in _TEMPLATES.items()}, Statements
+    )
 
+
+# Seconds left. No record of ours ends at infinity, and from that the server could not even subtract.
+_TTL = "CASE WHEN isfinite(expires_at) THEN extract(epoch FROM expires_at - now())::float8 END"
 
 # Compare and set in one UPDATE that hits the live row whatever its version. In READ COMMITTED an UPDATE
 # waits for a concurrent writer and then judges the row that this writer left. So the answer is always about
@@ -146,19 +151,19 @@ UPDATE %table% SET %key%
     owner = CASE WHEN version = $5 THEN $4::bytea ELSE owner END,
     version = CASE WHEN version = $5 THEN $6::bigint ELSE version END
 WHERE key = $1 AND expires_at > now()
-RETURNING version, CASE WHEN version <> $6 THEN data END AS data,
-    extract(epoch FROM expires_at - now())::float8 AS ttl
+RETURNING version, CASE WHEN version <> $6 THEN data END AS data, %ttl% AS ttl
 """
 
 _TEMPLATES = {
     "load": """
-SELECT data, version, extract(epoch FROM expires_at - now())::float8 AS ttl
+SELECT data, version, %ttl% AS ttl
 FROM %table% WHERE key = $1 AND expires_at > now()
 """,
     "renew": """
-UPDATE %table% SET expires_at = now() + $2::float8 * interval '1 s'
+UPDATE %table% SET expires_at =
+    CASE WHEN isfinite(expires_at) THEN now() + $2::float8 * interval '1 s' ELSE expires_at END
 WHERE key = $1 AND expires_at > now()
-RETURNING data, version, extract(epoch FROM expires_at - now())::float8 AS ttl
+RETURNING data, version, %ttl% AS ttl
 """,
     # A dead row that nobody has purged yet is no obstacle; DO UPDATE judges the newest row, under its lock.
     "create": """
@@ -173,7 +178,7 @@ RETURNING version
     "move": _COMPARE_AND_SET.replace("%key%", "key = CASE WHEN version = $5 THEN $7::bytea ELSE key END,"),
     "touch": """
 UPDATE %table% SET expires_at = now() + $2::float8 * interval '1 s'
-WHERE key = $1 AND expires_at > now() RETURNING version
+WHERE key = $1 AND expires_at > now() AND isfinite(expires_at) RETURNING version
 """,
     "delete_one": """
 WITH gone AS (DELETE FROM %table% WHERE key = $1 RETURNING expires_at > now() AS live)

@@ -4,19 +4,21 @@ A "book" keeps records and, for each owner, an index of them. Here both change i
 same atomic step; `_redis_cluster` keeps the same book where they lie on two servers.
 """
 
-from collections.abc import Awaitable, Callable
+import logging
+from collections.abc import Awaitable, Callable, Iterator
 from math import inf
 from time import monotonic
 from typing import Protocol, TypeAlias
 
 from msgspec import Struct
+from redis.exceptions import AuthenticationError, NoPermissionError
 
 from sessioncore._errors import StorageError, StorageUnavailable
 from sessioncore.storage._protocol import Stored
-from sessioncore.storage._redis_errors import Lost, Refusal, refused
+from sessioncore.storage._redis_errors import Lost, Refusal, Unreadable, refused
 from sessioncore.storage._redis_format import fresh_version, head_of, index_of, millis, pack, unpack
 from sessioncore.storage._redis_scripts import ON_ONE_SERVER, OWNED, VERIFY, Script
-from sessioncore.storage._redis_wire import Command, Reply, Wire
+from sessioncore.storage._redis_wire import Command, Reply, Wire, refusal_of
 
 __all__ = [
     "AT_ONCE",
@@ -31,6 +33,9 @@ __all__ = [
     "run",
     "stored_of",
 ]
+
+_LOG = logging.getLogger("sessioncore.storage.redis")
+_UNREADABLE_TTL = 1.0  # seconds: soon the storage is to be asked again
 
 AT_ONCE = 500  # keys in one command: some milliseconds of the server's time at most
 
@@ -87,8 +92,17 @@ class Book(Protocol):
 
 
 def lost(exc: Lost) -> StorageUnavailable:
-    """Return the error for a reply that never came."""
+    """Return the error for a reply that never came, and for a login that was refused."""
+    for cause in _causes(exc):
+        if isinstance(cause, AuthenticationError | NoPermissionError):
+            return StorageUnavailable(str(refused(refusal_of(cause))))
     return StorageUnavailable(f"Redis did not answer: {exc}; look at the server, its address and the network")
+
+
+def _causes(exc: BaseException | None) -> Iterator[BaseException]:
+    while exc is not None:
+        yield exc
+        exc = exc.__cause__ or exc.__context__
 
 
 def answer_of(reply: Reply) -> Reply:
@@ -112,11 +126,19 @@ async def run(send: Send, script: Script, keys: tuple[bytes, ...], *args: bytes 
     return answer_of(reply)
 
 
-def stored_of(value: bytes, left: int) -> Stored:
-    """Return the record in a value that has `left` milliseconds to live."""
-    version, _, data = unpack(value)
-    if left < 0:
-        raise StorageError("a record in Redis has no time to live: something else wrote it; delete that key")
+def stored_of(value: Reply, left: int) -> Stored:
+    """Return the record in a value that has `left` milliseconds to live.
+
+    What cannot be read becomes a record without data: no session can be opened from it,
+    and no write finds its version. So does a value that would live for ever.
+    """
+    try:
+        version, _, data = unpack(answer_of(value))
+        if left < 0:
+            raise Unreadable("a record in Redis has no time to live: something else wrote it; delete that key")
+    except Unreadable as exc:
+        _LOG.debug("%s", exc)
+        return Stored(data=b"", version=0, ttl=_UNREADABLE_TTL)
     return Stored(data=data, version=version, ttl=left / 1000)
 
 

@@ -130,12 +130,16 @@ def _check(client: Any, timeout: timedelta | None, wait_replicas: int, wait_time
             "RedisStorage needs bytes: build the client without decode_responses=True "
             "(a second client for the rest of the application may keep it)"
         )
-    if timeout is not None and timeout <= timedelta(0):
-        raise ConfigError("timeout must be above zero")
-    if wait_replicas < 0:
+    if timeout is not None and not _is_above(timeout, timedelta(0)):
+        raise ConfigError("timeout must be a timedelta above zero, or None")
+    if type(wait_replicas) is not int or wait_replicas < 0:
         raise ConfigError("wait_replicas is a number of replicas, 0 for none")
-    if wait_timeout < timedelta(milliseconds=1):
-        raise ConfigError("wait_timeout must be a millisecond or more")
+    if not _is_above(wait_timeout, timedelta(microseconds=999)):
+        raise ConfigError("wait_timeout must be a timedelta of a millisecond or more")
+
+
+def _is_above(value: object, bound: timedelta) -> bool:
+    return isinstance(value, timedelta) and value > bound
 
 
 def _patience_of(client: Any) -> float:

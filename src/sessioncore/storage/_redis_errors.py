@@ -9,11 +9,15 @@ import re
 
 from sessioncore._errors import StorageError, StorageUnavailable
 
-__all__ = ["Lost", "Refusal", "Stalled", "refused"]
+__all__ = ["Lost", "Refusal", "Stalled", "Unreadable", "refused"]
 
 # Redis 6.2 wraps what a command inside a script said: "ERR Error running script (...): ... -OOM command ...".
 _INSIDE = re.compile(r"\b(OOM|READONLY|WRONGTYPE|MISCONF|NOREPLICAS|NOPERM|MASTERDOWN|CLUSTERDOWN|LOADING)\b")
+# A right that a command inside a script lacks has no code of its own: so say it 6.2 and 7.0, and 7.2.
+_DENIED_INSIDE = re.compile(r"The user executing the script can't|ACL failure in script")
 _QUOTED = re.compile(r"[`'\"].*", re.DOTALL)
+
+_COMMAND = re.compile(r"run the '([a-z|]{1,40})' command")
 
 _UNAVAILABLE = {
     "BUSY": "a script blocks the server; it takes no commands until that ends",
@@ -21,18 +25,18 @@ _UNAVAILABLE = {
     "LOADING": "the server is still loading its data",
     "MASTERDOWN": "this replica has lost its master",
     "MISCONF": "the server cannot persist and refuses writes; look at its log and its disk",
-    "NOAUTH": "the server wants a password; put it into the URL or the client",
+    "NOAUTH": "the server wants a password; check the user and the password in the URL or the client",
     "NOREPLICAS": "too few replicas are connected for the server to accept writes",
     "OOM": "the server is out of memory (maxmemory), so nothing was stored",
     "READONLY": "this server is a replica; connect to the master, or through Sentinel",
     "TRYAGAIN": "the cluster is moving this slot",
     "UNKILLABLE": "a script blocks the server; it takes no commands until that ends",
-    "WRONGPASS": "the server does not know this user and password",
+    "WRONGPASS": "it does not know this user and password; check them in the URL or the client",
 }
 _WRONG = {
     "CROSSSLOT": "the server is a cluster; use redis.asyncio.RedisCluster or a redis+cluster:// URL",
     "MOVED": "the server is a cluster; use redis.asyncio.RedisCluster or a redis+cluster:// URL",
-    "NOPERM": "the ACL user lacks a right; it needs string, sorted-set and scripting commands on <key_prefix>*",
+    "NOPERM": "the ACL user lacks a right; ACL LOG on the server shows which, docs/storage.md lists what is needed",
     "WRONGTYPE": "a key of this store holds something else; delete it, or choose a key_prefix that nothing else uses",
 }
 
@@ -41,14 +45,26 @@ class Refusal(Exception):
     """An error reply; `code` is the word it begins with."""
 
     def __init__(self, text: str) -> None:
-        found = _INSIDE.search(text) if text.startswith("ERR ") else None
-        self.code = found[1] if found else text.split(" ", 1)[0]
+        self.code = _code_of(text)
         self.text = text
         super().__init__(_QUOTED.sub("...", text)[:200] if self.code == "ERR" else self.code)
 
 
+def _code_of(text: str) -> str:
+    if text.startswith("ERR "):
+        if found := _INSIDE.search(text):
+            return found[1]
+        if _DENIED_INSIDE.search(text):
+            return "NOPERM"
+    return text.split(" ", 1)[0]
+
+
 class Lost(Exception):
     """The connection ended before the reply came: a command may or may not have been carried out."""
+
+
+class Unreadable(StorageError):
+    """What is at a key was not written by this storage."""
 
 
 class Stalled(Lost):
@@ -60,4 +76,7 @@ def refused(refusal: Refusal) -> StorageError:
     if hint := _UNAVAILABLE.get(refusal.code):
         return StorageUnavailable(f"Redis refused ({refusal.code}): {hint}")
     hint = _WRONG.get(refusal.code, "see the cause of this error for its words")
-    return StorageError(f"Redis refused ({refusal.code}): {hint}")
+    if refusal.code == "NOPERM" and (command := _COMMAND.search(refusal.text)):
+        hint = f"{hint}; this time it was {command[1]}"
+    kind = Unreadable if refusal.code == "WRONGTYPE" else StorageError
+    return kind(f"Redis refused ({refusal.code}): {hint}")

@@ -19,6 +19,8 @@ def client_from(url: str, options: dict[str, Any]) -> Any:
     Raises:
         ConfigError: the URL or an option cannot work.
     """
+    if type(cast("object", url)) is not str:
+        raise ConfigError(_HINT)
     redis, cluster = cast("Any", Redis), cast("Any", RedisCluster)  # their annotations stop at **kwargs
     scheme = url.partition("://")[0]
     try:

@@ -36,7 +36,7 @@ from sessioncore.storage._redis_errors import Lost, Refusal
 from sessioncore.storage._redis_link import Link, before
 from sessioncore.storage._redis_pipe import Opened
 
-__all__ = ["ClientWire", "Command", "LinkWire", "Reply", "Wire", "opener"]
+__all__ = ["ClientWire", "Command", "LinkWire", "Reply", "Wire", "opener", "refusal_of"]
 
 Command: TypeAlias = tuple[bytes | int, ...]
 Reply: TypeAlias = Any
@@ -137,7 +137,7 @@ class ClientWire:
         try:
             return await self._client.execute_command(name, *command[1:])
         except (AuthenticationError, BusyLoadingError, ResponseError, ClusterDownError, MasterDownError) as exc:
-            return Refusal(_words_of(exc))
+            return refusal_of(exc)
         except (RedisConnectionError, RedisTimeoutError, OSError) as exc:
             raise Lost("the client lost its connection") from exc
 
@@ -151,15 +151,21 @@ _CODES: tuple[tuple[type[RedisError], str], ...] = (
     (NoPermissionError, "NOPERM"),
     (MasterDownError, "MASTERDOWN"),
     (ClusterDownError, "CLUSTERDOWN"),
-    (AuthenticationError, "NOAUTH"),
+    (AuthenticationError, "WRONGPASS"),
 )
 
 
-def _words_of(exc: Exception) -> str:
-    for kind, code in _CODES:
+def refusal_of(exc: Exception) -> Refusal:
+    """Return the error reply that an exception of redis-py was."""
+    text = str(exc)
+    for kind, word in _CODES:
         if isinstance(exc, kind):
-            return code
-    return str(exc)
+            code = word
+            # It asks in two ways for the password that was not given, and has one class for both.
+            if code == "WRONGPASS" and text.startswith(("Authentication required", "HELLO must be called")):
+                code = "NOAUTH"
+            return Refusal(f"{code} {text}")
+    return Refusal(text)
 
 
 def opener(make_connection: Callable[[], Any]) -> Callable[[Callable[[], asyncio.Protocol]], Awaitable[Opened]]:

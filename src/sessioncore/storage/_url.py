@@ -7,7 +7,7 @@ error here repeats any of it but the scheme.
 import re
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
 from sessioncore._errors import ConfigError
@@ -36,7 +36,7 @@ def storage_from_url(url: str, **options: Any) -> Storage:
     Raises:
         ConfigError: the URL cannot work, or its driver is not installed. The URL is not shown.
     """
-    url = url.strip()
+    url = url.strip() if isinstance(cast("object", url), str) else ""
     found = _BEGINNING.match(url)
     if found is None:
         raise ConfigError(f"a storage URL begins with one of {', '.join(f'{name}://' for name in _MAKERS)}")

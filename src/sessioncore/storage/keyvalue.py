@@ -22,7 +22,7 @@ from typing import Any, ClassVar, TypeVar
 
 from msgspec import structs
 
-from sessioncore._errors import StorageError, StorageUnavailable
+from sessioncore._errors import ConfigError, StorageError, StorageUnavailable
 from sessioncore.storage._keyvalue_protocol import Culls, KeyValueStore, Lists
 from sessioncore.storage._keyvalue_record import Index, KeyLocks, Record, key_of, name_of, owner_name
 from sessioncore.storage._protocol import Stored
@@ -35,6 +35,7 @@ _T = TypeVar("_T")
 _LISTING = 10_000
 
 # By name, for the store need not come from py-key-value itself.
+_CALLS = ("get", "put", "delete")
 _REFUSALS = frozenset({"InvalidKeyError", "InvalidTTLError", "SerializationError", "ValueTooLargeError"})
 
 
@@ -45,6 +46,9 @@ class KeyValueStorage:
         store: any `AsyncKeyValue`, wrapped or not.
         collection: the name of the collection; owners stand in a second one, `<collection>-owners`.
         clock: seconds since the epoch; all processes that share the store must agree on it.
+
+    Raises:
+        ConfigError: `store` is no such store.
     """
 
     compare_and_set: ClassVar[bool] = False
@@ -57,6 +61,8 @@ class KeyValueStorage:
         collection: str = "sessioncore",
         clock: Callable[[], float] = time.time,
     ) -> None:
+        if isinstance(store, type) or not all(callable(getattr(store, name, None)) for name in _CALLS):
+            raise ConfigError("KeyValueStorage takes a store of py-key-value, such as MemoryStore()")
         self._store = store
         self._collection = collection
         self._owners = f"{collection}-owners"
@@ -86,7 +92,7 @@ class KeyValueStorage:
         """Write if the record still has `version`; otherwise return the current record, or None."""
         async with self._locks.held(key):
             old = await self._read(key)
-            if old is None or old.version != version:
+            if old is None or not old.has(version):
                 return None if old is None else old.stored(self._clock())
             new = self._new(data, ttl, owner)
             await self._write(key, new)
@@ -104,7 +110,7 @@ class KeyValueStorage:
         """
         async with self._locks.held(key, new_key):
             old = await self._read(key)
-            if old is None or old.version != version:
+            if old is None or not old.has(version):
                 return None if old is None else old.stored(self._clock())
             if await self._read(new_key) is not None:
                 raise StorageError("the new key is taken; nothing was changed")
@@ -121,7 +127,8 @@ class KeyValueStorage:
     async def touch(self, key: str, ttl: float) -> bool:
         """Set the ttl of a live record, in seconds; False if there is none."""
         async with self._locks.held(key):
-            return await self._renewed(key, ttl) is not None
+            record = await self._renewed(key, ttl)
+            return record is not None and not record.foreign
 
     async def delete(self, *keys: str) -> int:
         """End these records and return how many were live."""
@@ -200,10 +207,18 @@ class KeyValueStorage:
         return Record(data, randbits(62), self._clock() + ttl, owner_name(owner))
 
     async def _stands(self, name: str) -> Record | None:
-        value = await self._ask(self._store.get(name, collection=self._collection))
+        value = await self._ask(self._got(name, self._collection))
         now = self._clock()
         record = None if value is None else Record.unpack(value, now)
         return None if record is None or record.expires_at <= now else record
+
+    async def _got(self, name: str, collection: str) -> dict[str, Any] | None:
+        try:
+            return await self._store.get(name, collection=collection)
+        except Exception as exc:
+            if type(exc).__name__ != "DeserializationError":
+                raise
+            return {}  # something is there, and no record
 
     async def _read(self, key: str) -> Record | None:
         record = await self._stands(name_of(key))
@@ -222,7 +237,7 @@ class KeyValueStorage:
 
     async def _renewed(self, key: str, ttl: float) -> Record | None:
         record = await self._read(key)
-        if record is not None:
+        if record is not None and not record.foreign:
             record = structs.replace(record, expires_at=self._clock() + ttl, behind=None)
             await self._write(key, record)
         return record
@@ -231,7 +246,7 @@ class KeyValueStorage:
         return await self._ask(self._store.delete(name_of(key), collection=self._collection))
 
     async def _index(self, owner: str | None) -> Index:
-        return Index.unpack(await self._ask(self._store.get(owner or "-", collection=self._owners)))
+        return Index.unpack(await self._ask(self._got(owner or "-", self._owners)))
 
     async def _list(self, owner: str | None, key: str, expires_at: float) -> None:
         if owner is None:

@@ -8,11 +8,12 @@ version, who came first. The table is made on demand, or by a migration that run
 import logging
 from datetime import timedelta
 from secrets import randbits
+from typing import cast
 
 from anyio import Lock
 
 from sessioncore._errors import ConfigError, StorageError, StorageUnavailable
-from sessioncore.storage._postgres_driver import UNIQUE_VIOLATION, Database, Pool, Rows, require_asyncio, sqlstate
+from sessioncore.storage._extras import needs_extra
 from sessioncore.storage._postgres_sql import (
     key_bytes,
     key_text,
@@ -25,11 +26,15 @@ from sessioncore.storage._postgres_sql import (
 )
 from sessioncore.storage._protocol import Stored
 
+with needs_extra("postgres"):
+    from sessioncore.storage._postgres_driver import UNIQUE_VIOLATION, Database, Pool, Rows, require_asyncio, sqlstate
+
 __all__ = ["PostgresStorage"]
 
 _log = logging.getLogger(__name__)
 
 _BATCH = 1000
+_UNREADABLE_TTL = 1.0  # seconds: soon the storage is to be asked again
 
 
 class PostgresStorage:
@@ -47,7 +52,8 @@ class PostgresStorage:
         timeout: how long a call may take, waiting for a free connection included.
 
     Raises:
-        ConfigError: `table` is not a plain identifier, or a number is not above zero.
+        ConfigError: there is neither a DSN nor a pool, `table` is not a plain identifier, or
+            a number is not above zero.
     """
 
     def __init__(
@@ -60,8 +66,10 @@ class PostgresStorage:
         max_connections: int = 10,
         timeout: timedelta = timedelta(seconds=10),
     ) -> None:
-        if timeout <= timedelta() or max_connections < 1:
-            raise ConfigError("timeout and max_connections must be above zero")
+        if not isinstance(cast("object", timeout), timedelta) or timeout <= timedelta():
+            raise ConfigError("timeout must be a timedelta above zero")
+        if type(cast("object", max_connections)) is not int or max_connections < 1:
+            raise ConfigError("max_connections must be a whole number of at least 1")
         self._table = table
         self._sql = statements(quoted(table))
         self._create_table = create_table
@@ -221,4 +229,9 @@ def _outcome(rows: Rows, new: int) -> int | Stored | None:
 
 
 def _stored(rows: Rows) -> Stored | None:
-    return Stored(rows[0]["data"], rows[0]["version"], rows[0]["ttl"]) if rows else None
+    if not rows:
+        return None
+    row = rows[0]
+    if row["ttl"] is None:  # it would live for ever: something else wrote it, and no session comes of it
+        return Stored(b"", 0, _UNREADABLE_TTL)
+    return Stored(row["data"], row["version"], row["ttl"])

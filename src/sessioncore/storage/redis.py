@@ -10,16 +10,19 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 from typing import Any, Self
 
-from redis.asyncio import Redis, RedisCluster
-
+from sessioncore.storage._extras import needs_extra
 from sessioncore.storage._protocol import Stored
-from sessioncore.storage._redis_books import AT_ONCE, answer_of, lost, run, stored_of
-from sessioncore.storage._redis_desk import Desk, Desks
-from sessioncore.storage._redis_errors import Lost
+from sessioncore.storage._redis_errors import Lost, Unreadable
 from sessioncore.storage._redis_format import INDEX_SUFFIX, glob_of
 from sessioncore.storage._redis_scripts import PRUNE
-from sessioncore.storage._redis_url import client_from, close
-from sessioncore.storage._redis_wire import Wire
+
+with needs_extra("redis"):
+    from redis.asyncio import Redis, RedisCluster
+
+    from sessioncore.storage._redis_books import AT_ONCE, answer_of, lost, run, stored_of
+    from sessioncore.storage._redis_desk import Desk, Desks
+    from sessioncore.storage._redis_url import client_from, close
+    from sessioncore.storage._redis_wire import Wire
 
 __all__ = ["RedisStorage"]
 
@@ -123,18 +126,24 @@ class RedisStorage:
         a third of what a script does. Something may come between them; then the ttl is a
         newer record's, or the record ended meanwhile and None is true. The version is the
         data's in any case, and that is what the next write is judged by.
+
+        What is at `key` and cannot be read comes as a record without data, of version 0.
         """
-        name, desk = _bytes(key), self._desks.here()
+        name, desk, due = _bytes(key), self._desks.here(), self._desks.limit.due()
         if renew is not None:
-            value = await desk.book.renew(name, renew)
-            return None if value is None else stored_of(value, max(1, round(renew * 1000)))
+            try:
+                value = await desk.book.renew(name, renew)
+            except Unreadable:
+                pass  # the record, or merely its owner's index: a plain look tells them apart
+            else:
+                return None if value is None else stored_of(value, max(1, round(renew * 1000)))
         try:
-            value, left = await desk.wire.look(name, self._desks.limit.due())
+            value, left = await desk.wire.look(name, due)
         except Lost as exc:
             raise lost(exc) from exc
         if value is None or left == -2:
             return None
-        return stored_of(answer_of(value), answer_of(left))
+        return stored_of(value, answer_of(left))
 
     async def create(self, key: str, data: bytes, ttl: float, *, owner: str | None = None) -> int | None:
         """Store a new record and return its version, or None if the key is taken."""

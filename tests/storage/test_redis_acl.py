@@ -1,0 +1,148 @@
+"""The least that an ACL must grant: the line in the documentation is what the tests run with."""
+
+import asyncio
+import re
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis import RedisCluster
+from tests.redis_server import Server, cluster, one_server, pair
+from tests.storage.redis_rig import made
+
+from sessioncore._errors import StorageError, StorageUnavailable
+from sessioncore.storage.redis import RedisStorage
+
+pytestmark = [pytest.mark.anyio, pytest.mark.redis]
+
+
+def rules() -> list[str]:
+    """The rules of the user in docs/storage.md, as a server takes them."""
+    page = Path("docs/storage.md").read_text(encoding="utf-8")
+    found = re.search(r"ACL SETUSER web (.*?)\n```", page, re.DOTALL)
+    assert found is not None
+    return found[1].replace("\\\n", " ").split()
+
+
+COMMANDS = sorted(rule.removeprefix("+") for rule in rules() if rule.startswith("+"))
+NOT_ON_ONE_SERVER = {"wait"}
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+def server() -> Generator[Server]:
+    with one_server() as server:
+        yield server
+
+
+@asynccontextmanager
+async def as_user(server: Server, *more: str, db: int = 0, **options: Any) -> AsyncGenerator[RedisStorage]:
+    server.do("FLUSHALL")
+    server.do("SCRIPT", "FLUSH")
+    server.do("ACL", "SETUSER", "web", "reset", *rules(), *more, ">word")
+    storage = RedisStorage.from_url(f"redis://web:word@127.0.0.1:{server.port}/{db}", **options)
+    try:
+        yield storage
+    finally:
+        await storage.aclose()
+
+
+def log_of(server: Server) -> list[dict[bytes, Any]]:
+    return [dict(zip(entry[::2], entry[1::2], strict=True)) for entry in server.do("ACL", "LOG")]
+
+
+async def every_call(storage: RedisStorage, do: Callable[..., Any]) -> None:
+    """Every call of the protocol, on every way through it that sends other commands."""
+    owner = "session:owner:ada"
+    await storage.open()
+    await storage.check()
+    plain = await made(storage, "session:plain")
+    owned = await made(storage, "session:owned", owner=owner)
+    for key in ("session:plain", "session:owned", "session:none"):
+        await storage.load(key)
+        await storage.load(key, renew=100)
+        await storage.touch(key, 100)
+    plain_now = await storage.replace("session:plain", b"2", 100, version=plain, owner=owner)
+    owned_now = await storage.replace("session:owned", b"2", 100, version=owned)
+    assert isinstance(plain_now, int)
+    assert isinstance(owned_now, int)
+    await storage.replace("session:plain", b"3", 100, version=1)
+    assert isinstance(await storage.move("session:plain", "session:moved", b"3", 100, version=plain_now), int)
+    await storage.move("session:owned", "session:again", b"3", 100, version=1)
+    assert isinstance(await storage.move("session:owned", "session:again", b"3", 100, version=owned_now), int)
+    assert await storage.delete("session:moved") == 1
+    last = await asyncio.gather(*(storage.create(f"session:{n}", b"", 100, owner=owner) for n in range(501)))
+    assert None not in last
+    do("UNLINK", "session:7")
+    assert len(await storage.owned_keys(owner)) == 500  # more than fit into one script: they are looked up apart
+    assert len(await storage.owned_keys(owner)) == 500
+    do("ZADD", f"{owner}:sessioncore-index", 1, "session:dead")
+    assert await storage.purge_expired() == 1
+    assert await storage.clear("session:") == 501
+
+
+async def test_the_documented_rules_are_enough_for_every_call(server: Server) -> None:
+    async with as_user(server) as storage:
+        await every_call(storage, server.do)
+
+
+async def test_they_are_enough_where_replicas_confirm() -> None:
+    with pair() as (master, _):
+        async with as_user(master, wait_replicas=1) as storage:
+            await every_call(storage, master.do)
+
+
+async def test_a_numbered_database_needs_select_too(server: Server) -> None:
+    async with as_user(server, db=1) as storage:
+        with pytest.raises(StorageError, match="ACL user lacks a right"):
+            await storage.check()
+    async with as_user(server, "+select", db=1) as storage:
+        await storage.check()
+
+
+async def test_a_cluster_needs_its_map_too() -> None:
+    with cluster() as nodes:
+        for node in nodes:
+            node.do("ACL", "SETUSER", "web", "reset", *rules(), "+cluster|slots", "+command", "+asking", ">word")
+        client: Any = RedisCluster(host="127.0.0.1", port=nodes[0].port)
+        storage = RedisStorage.from_url(f"redis+cluster://web:word@127.0.0.1:{nodes[0].port}")
+        await every_call(storage, client.execute_command)
+        await storage.aclose()
+        client.close()
+
+
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name not in NOT_ON_ONE_SERVER])
+async def test_with_one_command_fewer_it_says_where_to_find_which(server: Server, command: str) -> None:
+    async with as_user(server, f"-{command}") as storage:
+        server.do("ACL", "LOG", "RESET")
+        with pytest.raises(StorageError, match="ACL user lacks a right; ACL LOG"):
+            await every_call(storage, server.do)
+        assert command.encode() in [entry[b"object"] for entry in log_of(server)]
+
+
+async def test_without_wait_no_deletion_is_called_confirmed(server: Server) -> None:
+    async with as_user(server, "-wait", wait_replicas=1) as storage:
+        await made(storage, "session:a")
+        with pytest.raises(StorageError, match=r"ACL user lacks a right.* wait\b"):
+            await storage.delete("session:a")
+
+
+async def test_keys_outside_the_prefix_are_refused(server: Server) -> None:
+    async with as_user(server) as storage:
+        with pytest.raises(StorageError, match="ACL") as caught:
+            await storage.create("other:a", b"", 10)
+        assert not isinstance(caught.value, StorageUnavailable)
+        with pytest.raises(StorageError, match="ACL"):
+            await storage.create("session:a", b"", 10, owner="other:ada")
+
+
+async def test_a_user_that_may_not_log_in_is_told_to_check_it(server: Server) -> None:
+    async with as_user(server, "off") as storage:
+        with pytest.raises(StorageUnavailable, match=r"user and password.*URL"):
+            await storage.load("session:a")

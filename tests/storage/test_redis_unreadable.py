@@ -1,0 +1,161 @@
+"""What stands at our key and is no record of ours: no session comes of it, nothing is overwritten, and it is told."""
+
+from collections.abc import Generator
+from contextlib import suppress
+
+import pytest
+from redis.asyncio import RedisCluster
+from tests.redis_server import Server, cluster, one_server
+from tests.storage.redis_rig import Own, client_of, made, storage_at
+
+from sessioncore import EventKind, SessionConfig, SessionEvent, SessionNotFound, SessionStore
+from sessioncore._errors import StorageError
+from sessioncore.storage import Stored
+from sessioncore.storage.redis import RedisStorage
+
+pytestmark = [pytest.mark.anyio, pytest.mark.redis]
+
+GARBAGE = (b"x", b"S\x01short", b"S\x02" + bytes(40), b"a text of some length that is not ours")
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+def server() -> Generator[Server]:
+    with one_server() as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def emptied(server: Server) -> None:
+    server.do("FLUSHALL")
+
+
+def is_unreadable(stored: object) -> bool:
+    assert isinstance(stored, Stored)
+    assert 0 < stored.ttl <= 1
+    return (stored.data, stored.version) == (b"", 0)
+
+
+@pytest.mark.parametrize("renew", [None, 500.0])
+async def test_a_foreign_value_is_loaded_as_nothing_that_opens_and_stays(server: Server, renew: float | None) -> None:
+    async with storage_at(server.port) as storage:
+        for value in (b"", *GARBAGE):
+            for life in ((), ("EX", 700)):
+                server.do("SET", "k", value, *life)
+                assert is_unreadable(await storage.load("k", renew=renew))
+                assert is_unreadable(await storage.load("k", renew=renew))
+                assert server.do("GET", "k") == value
+                assert (server.do("TTL", "k") > 0) is bool(life)
+
+
+@pytest.mark.parametrize("renew", [None, 500.0])
+async def test_another_type_is_loaded_as_nothing_that_opens_and_stays(server: Server, renew: float | None) -> None:
+    server.do("RPUSH", "k", "an", "item")
+    async with storage_at(server.port) as storage:
+        assert is_unreadable(await storage.load("k", renew=renew))
+        assert server.do("LRANGE", "k", 0, -1) == [b"an", b"item"]
+        assert server.do("TTL", "k") == -1
+
+
+async def test_a_record_without_an_end_is_no_session_for_ever(server: Server) -> None:
+    async with storage_at(server.port) as storage:
+        at = await made(storage, "k", b"data")
+        server.do("PERSIST", "k")
+        before = server.do("GET", "k")
+        assert is_unreadable(await storage.load("k"))
+        for version in (0, at + 1):
+            assert is_unreadable(await storage.replace("k", b"new", 10, version=version))
+            assert is_unreadable(await storage.move("k", "k2", b"new", 10, version=version))
+        assert await storage.create("k", b"new", 10) is None
+        assert (server.do("GET", "k"), server.do("TTL", "k")) == (before, -1)
+        assert await storage.load("k2") is None
+        assert await storage.delete("k") == 1
+
+
+async def test_a_load_that_renews_gives_a_record_its_end_again(server: Server) -> None:
+    async with storage_at(server.port) as storage:
+        at = await made(storage, "k", b"data")
+        server.do("PERSIST", "k")
+        stored = await storage.load("k", renew=500)
+        assert stored is not None
+        assert (stored.data, stored.version, stored.ttl) == (b"data", at, 500)
+        assert 0 < server.do("TTL", "k") <= 500
+
+
+async def test_no_write_changes_what_cannot_be_read(server: Server) -> None:
+    async with storage_at(server.port) as storage:
+        for value in (b"", *GARBAGE):
+            server.do("SET", "k", value)
+            # The version that a load gave is no key to it.
+            for call in (
+                storage.replace("k", b"new", 10, version=0),
+                storage.move("k", "k2", b"new", 10, version=0),
+            ):
+                with suppress(StorageError):
+                    result = await call
+                    assert is_unreadable(result) if value else result is None
+            at = await made(storage, "k3")
+            with pytest.raises(StorageError, match="taken"):
+                await storage.move("k3", "k", b"new", 10, version=at)
+            assert await storage.create("k", b"new", 10) is None
+            assert await storage.touch("k", 10) is False
+            assert await storage.delete("k", "k3") == 1
+            assert (server.do("GET", "k"), server.do("TTL", "k")) == (value, -1)
+
+
+async def test_an_index_of_another_type_ends_no_session(server: Server) -> None:
+    async with storage_at(server.port) as storage:
+        at = await made(storage, "k", b"data", owner="u")
+        server.do("SET", "u:sessioncore-index", "foreign")
+        stored = await storage.load("k", renew=500)
+        assert stored is not None
+        assert (stored.data, stored.version) == (b"data", at)
+
+
+async def test_a_client_of_somebody_else_does_the_same(server: Server) -> None:
+    client = client_of(server.port, Own)
+    storage = RedisStorage(client)
+    server.do("RPUSH", "k", "item")
+    assert is_unreadable(await storage.load("k"))
+    assert is_unreadable(await storage.load("k", renew=500))
+    await storage.aclose()
+    await client.aclose()
+
+
+async def test_a_cluster_does_the_same() -> None:
+    with cluster() as nodes:
+        storage = RedisStorage.from_url(f"redis+cluster://127.0.0.1:{nodes[0].port}")
+        client = client_of(nodes[0].port, RedisCluster)
+        await client.set("garbage", b"x")
+        await client.rpush("list", "item")
+        await made(storage, "record")
+        await client.persist("record")
+        for key in ("garbage", "list"):
+            for renew in (None, 500):
+                assert is_unreadable(await storage.load(key, renew=renew))
+            assert await client.ttl(key) == -1
+        assert is_unreadable(await storage.load("record"))
+        await storage.aclose()
+        await client.aclose()
+
+
+async def test_a_store_tells_corrupt_and_gives_no_session(server: Server) -> None:
+    events: list[SessionEvent] = []
+    storage = RedisStorage.from_url(server.url)
+    config = SessionConfig(storage=storage, on_event=events.append)
+    async with SessionStore(config) as store:
+        session = await store.create({"a": 1})
+        assert session.id is not None
+        [key] = server.do("KEYS", "session:*")
+        for spoil in (("PERSIST", key), ("SET", key, "garbage"), ("DEL", key), ("LPUSH", key, "x")):
+            server.do(*spoil)
+            events.clear()
+            with pytest.raises(SessionNotFound):
+                await store.get_by_id(session.id)
+            kinds = [event.kind for event in events]
+            assert kinds == [EventKind.UNKNOWN if spoil[0] == "DEL" else EventKind.CORRUPT], spoil
+        assert server.do("TYPE", key) == b"list"
