@@ -63,7 +63,6 @@ async def _stream(request: web.Request, said: Said) -> web.StreamResponse:
     await response.prepare(request)
     async for chunk in said.chunks:
         await response.write(chunk)
-    await response.write_eof()
     return response
 
 

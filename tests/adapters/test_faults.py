@@ -1,6 +1,7 @@
 """Storages that are down, slow or fail on one operation, and clients that leave, on every adapter."""
 
 import contextlib
+import http.client
 import random
 import secrets
 import socket
@@ -144,15 +145,28 @@ def test_a_renewal_that_fails_fails_no_request(open_site: OpenSite) -> None:
     assert site.calls(2) == ["load", "touch"]
 
 
-def test_a_late_change_that_fails_leaves_the_server_well(site: Site) -> None:
+def test_a_late_change_that_fails_breaks_the_stream_and_leaves_the_server_well(site: Site) -> None:
+    sid = site.make({"n": 1})
     site.storage.down.add("replace")
-    reply = site.raw("/stream")
-    assert reply.status == 200
-    assert len(reply.set_cookies) == 1
-    assert site.calls(2) == ["create", "replace"]
+    with pytest.raises(http.client.IncompleteRead):
+        site.raw("/late-first-write", _with(sid))
+    assert site.calls(2) == ["load", "replace"]
     site.storage.down.clear()
-    sid = reply.set_cookies[0].partition("=")[2].partition(";")[0]
-    assert site.raw("/read", _with(sid)).text == '{"before":true}'
+    assert site.raw("/read", _with(sid)).text == '{"n":1}'
+
+
+def test_who_has_read_a_stream_to_its_end_finds_its_changes(site: Site) -> None:
+    sid = site.make({"n": 1})
+    stored: list[object] = []
+
+    async def slowly() -> None:
+        await anyio.sleep(0.1)
+        stored.append(True)
+
+    site.storage.before["replace"] = slowly
+    assert site.raw("/late-first-write", _with(sid)).text == "started: written refused refused "
+    assert stored
+    assert site.data(sid) == {"n": 1, "late": True}
 
 
 def test_a_stream_that_fails_drops_what_it_wrote(site: Site) -> None:
