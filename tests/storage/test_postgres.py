@@ -224,6 +224,11 @@ def test_numbers_must_be_above_zero() -> None:
         PostgresStorage("postgresql://localhost", timeout=timedelta())
     with pytest.raises(ConfigError):
         PostgresStorage("postgresql://localhost", max_connections=0)
+    wrong: Any = 5.0
+    with pytest.raises(ConfigError, match="timedelta"):
+        PostgresStorage("postgresql://localhost", timeout=wrong)
+    with pytest.raises(ConfigError, match="whole number"):
+        PostgresStorage("postgresql://localhost", max_connections=wrong)
 
 
 @pytest.mark.parametrize(

@@ -142,6 +142,14 @@ async def test_keys_outside_the_prefix_are_refused(server: Server) -> None:
             await storage.create("session:a", b"", 10, owner="other:ada")
 
 
+async def test_indexes_of_other_prefixes_are_left_to_their_owners(server: Server) -> None:
+    async with as_user(server) as storage:
+        for prefix in ("a", "session", "z"):
+            server.do("ZADD", f"{prefix}:owner:ada:sessioncore-index", 1, "dead")
+        assert await storage.purge_expired() == 1
+        assert server.do("EXISTS", "a:owner:ada:sessioncore-index", "z:owner:ada:sessioncore-index") == 2
+
+
 async def test_a_user_that_may_not_log_in_is_told_to_check_it(server: Server) -> None:
     async with as_user(server, "off") as storage:
         with pytest.raises(StorageUnavailable, match=r"user and password.*URL"):

@@ -146,15 +146,22 @@ async def test_a_decoding_client_is_refused(kind: Any) -> None:
         RedisStorage(client)
 
 
-def test_a_blocking_client_is_refused() -> None:
-    client: Any = blocking.Redis()
+@pytest.mark.parametrize("client", [None, 5, "redis://hunter2@host", Redis, blocking.Redis()], ids=repr)
+def test_what_is_no_client_is_refused(client: Any) -> None:
     with pytest.raises(ConfigError, match="asyncio"):
         RedisStorage(client)
 
 
 @pytest.mark.parametrize(
     "options",
-    [{"timeout": timedelta(0)}, {"wait_replicas": -1}, {"wait_timeout": timedelta(0), "wait_replicas": 1}],
+    [
+        {"timeout": timedelta(0)},
+        {"timeout": 5},
+        {"wait_replicas": -1},
+        {"wait_replicas": "1"},
+        {"wait_timeout": timedelta(0), "wait_replicas": 1},
+        {"wait_timeout": 1.5},
+    ],
     ids=str,
 )
 def test_a_setting_that_cannot_work_is_refused(options: dict[str, Any]) -> None:

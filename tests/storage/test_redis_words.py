@@ -13,7 +13,7 @@ from tests.storage.redis_rig import Own, client_of, made
 
 from sessioncore._errors import StorageError, StorageUnavailable
 from sessioncore.storage import _redis_format as fmt
-from sessioncore.storage._redis_errors import Refusal, refused
+from sessioncore.storage._redis_errors import Forbidden, Refusal, refused
 from sessioncore.storage.redis import RedisStorage
 
 # What 6.2 and 7 say of the same thing.
@@ -23,6 +23,9 @@ OOM = [
     "OOM command not allowed when used memory > 'maxmemory'. script: ab12, on @user_script:31.",
 ]
 DENIED = [
+    "NOPERM this user has no permissions to access one of the keys used as arguments",
+    "NOPERM No permissions to access a key",
+    "NOPERM this user has no permissions to run the 'zadd' command",
     "NOPERM this user has no permissions to access the 'session:secret' key",
     "ERR The user executing the script can't run this command or subcommand script: ab12, on @user_script:1.",
     "ERR The user executing the script can't access at least one of the keys mentioned in the command arguments",
@@ -46,7 +49,9 @@ def test_out_of_memory_is_known_in_every_version_of_its_words(words: str) -> Non
 @pytest.mark.parametrize("words", DENIED)
 def test_a_missing_right_is_known_in_every_version_of_its_words(words: str) -> None:
     error = refused(Refusal(words))
-    assert type(error) is StorageError
+    assert isinstance(error, StorageError)
+    assert not isinstance(error, StorageUnavailable)
+    assert isinstance(error, Forbidden) is ("key" in words)
     assert "ACL LOG" in str(error)
     assert "secret" not in f"{error}{error.__cause__}"
 

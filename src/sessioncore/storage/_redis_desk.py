@@ -123,7 +123,11 @@ class Desks:
 
 
 def _check(client: Any, timeout: timedelta | None, wait_replicas: int, wait_timeout: timedelta) -> None:
-    if not hasattr(client, "get_encoder") or not inspect.iscoroutinefunction(client.execute_command):
+    if (
+        isinstance(client, type)
+        or not hasattr(client, "get_encoder")
+        or not inspect.iscoroutinefunction(client.execute_command)
+    ):
         raise ConfigError("RedisStorage takes a client of redis.asyncio (Redis, master_for(...), RedisCluster)")
     if client.get_encoder().decode_responses:
         raise ConfigError(

@@ -9,7 +9,7 @@ import re
 
 from sessioncore._errors import StorageError, StorageUnavailable
 
-__all__ = ["Lost", "Refusal", "Stalled", "Unreadable", "refused"]
+__all__ = ["Forbidden", "Lost", "Refusal", "Stalled", "Unreadable", "refused"]
 
 # Redis 6.2 wraps what a command inside a script said: "ERR Error running script (...): ... -OOM command ...".
 _INSIDE = re.compile(r"\b(OOM|READONLY|WRONGTYPE|MISCONF|NOREPLICAS|NOPERM|MASTERDOWN|CLUSTERDOWN|LOADING)\b")
@@ -18,6 +18,8 @@ _DENIED_INSIDE = re.compile(r"The user executing the script can't|ACL failure in
 _QUOTED = re.compile(r"[`'\"].*", re.DOTALL)
 
 _COMMAND = re.compile(r"run the '([a-z|]{1,40})' command")
+
+_KEYS = re.compile(r"access .*\bkeys?\b")
 
 _UNAVAILABLE = {
     "BUSY": "a script blocks the server; it takes no commands until that ends",
@@ -67,6 +69,10 @@ class Unreadable(StorageError):
     """What is at a key was not written by this storage."""
 
 
+class Forbidden(StorageError):
+    """A key that the ACL user may not touch, whatever the command."""
+
+
 class Stalled(Lost):
     """The connection was given up because nothing came for too long."""
 
@@ -78,5 +84,9 @@ def refused(refusal: Refusal) -> StorageError:
     hint = _WRONG.get(refusal.code, "see the cause of this error for its words")
     if refusal.code == "NOPERM" and (command := _COMMAND.search(refusal.text)):
         hint = f"{hint}; this time it was {command[1]}"
-    kind = Unreadable if refusal.code == "WRONGTYPE" else StorageError
+    kind = StorageError
+    if refusal.code == "WRONGTYPE":
+        kind = Unreadable
+    elif refusal.code == "NOPERM" and _KEYS.search(refusal.text):
+        kind = Forbidden
     return kind(f"Redis refused ({refusal.code}): {hint}")

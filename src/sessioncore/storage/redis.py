@@ -7,12 +7,13 @@ from its first moment; for each owner there is a sorted set, `<owner>:sessioncor
 
 import logging
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any, Self
 
 from sessioncore.storage._extras import needs_extra
 from sessioncore.storage._protocol import Stored
-from sessioncore.storage._redis_errors import Lost, Unreadable
+from sessioncore.storage._redis_errors import Forbidden, Lost, Unreadable
 from sessioncore.storage._redis_format import INDEX_SUFFIX, glob_of
 from sessioncore.storage._redis_scripts import PRUNE
 
@@ -200,9 +201,11 @@ class RedisStorage:
         for server in await self._servers(desk):
             async for batch in _scan(server, b"*" + INDEX_SUFFIX, b"zset"):
                 for index in batch:
-                    while (some := await run(server.read, PRUNE, (index,), AT_ONCE)) > 0:
-                        dropped += some
-                        _LOG.debug("dropped %d index entries so far", dropped)
+                    # SCAN shows what an ACL forbids, too: the index of a store with another prefix.
+                    with suppress(Forbidden):
+                        while (some := await run(server.read, PRUNE, (index,), AT_ONCE)) > 0:
+                            dropped += some
+                            _LOG.debug("dropped %d index entries so far", dropped)
         return dropped
 
     async def open(self) -> None:
