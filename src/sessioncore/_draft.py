@@ -156,18 +156,6 @@ class Draft(Struct, eq=False):
 
     # -- guards
 
-    @property
-    def pending(self) -> bool:
-        """Whether a commit might have something to do; False is certain."""
-        return not (
-            self.ops is None
-            and self.read is None
-            and self.defaults is None
-            and self.saving is None
-            and self.doubt is None
-            and not self.renew
-        )
-
     def enter(self) -> None:
         """Check once that the session may be used, and note that it was."""
         self.busy = True

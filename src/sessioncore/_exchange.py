@@ -41,8 +41,8 @@ class Exchange(Struct, eq=False):
     _engine: Engine
     _draft: Draft
     _view: RequestView | None
+    place: Source | None = None  # where the ID of a live session came from; None for strangers
     _found: tuple[Extractor, str | Awaitable[str | None]] | None = None  # by `settled`
-    _place: Source | None = None  # where the live ID came from
     _waiting: list[anyio.Event] | None = None
     _presented: bool = False  # the client has an ID in a place that we write to
     _loaded: bool = False
@@ -89,7 +89,7 @@ class Exchange(Struct, eq=False):
             return False
         self._presented = place.source is not OTHER
         if live:
-            self._place = place.source
+            self.place = place.source
         return True
 
     def _look(self, view: RequestView) -> tuple[Extractor, str | Awaitable[str | None]] | None:
@@ -141,7 +141,7 @@ class Exchange(Struct, eq=False):
                 if not is_id(text):
                     engine.events.send(EventKind.MALFORMED, detail=f"{len(text)} characters")
                 elif await engine.load(self._draft, text, renew=True):
-                    self._place = place.source
+                    self.place = place.source
                     return None
             except AmbiguousID:
                 # With two IDs in one place one of them was planted; none is used, not even another place's.
@@ -179,7 +179,14 @@ class Exchange(Struct, eq=False):
         draft = self._draft
         if self._closed or draft.failure is not None or draft.blocked is not None:
             return None
-        if draft.pending:
+        if (
+            draft.ops is not None
+            or draft.read is not None
+            or draft.defaults is not None
+            or draft.saving is not None
+            or draft.doubt is not None
+            or draft.renew
+        ):
             shortcut = self._engine.shortcut
             if shortcut is None or status >= 500 or not shortcut.commit(draft):
                 return None
@@ -230,7 +237,7 @@ class Exchange(Struct, eq=False):
         draft, engine = self._draft, self._engine
         state = draft.left if draft.state is RELEASED else draft.state
         if state is LIVE:
-            follows_idle = draft.renewed and self._place is COOKIE and engine.config.absolute_seconds is None
+            follows_idle = draft.renewed and self.place is COOKIE and engine.config.absolute_seconds is None
             if not draft.announce and not (follows_idle and not engine.config.cookie_session_only):
                 return []
             seconds = self._cookie_seconds()
@@ -242,7 +249,7 @@ class Exchange(Struct, eq=False):
                 _logger.warning(_ASTRAY)
             draft.announce = draft.renewed = False
             return headers
-        if state is ENDED and self._presented and self._place is not OTHER:
+        if state is ENDED and self._presented and self.place is not OTHER:
             ended = [("set-cookie", cookie.clear()) for cookie in engine.cookies]
             return ended + [(name, "") for name in engine.headers]
         return []

@@ -23,6 +23,7 @@ class Responder(Struct, eq=False):
     _receive: Receive
     _form: str | None = "http.response"  # of an answer of ours; None: this server refuses a handshake without one
     _started: bool = False
+    _calm: bool = False  # a stranger's response began without a session, so none can come up any more
     _replaced: bool = False  # our answer was sent instead of the application's
     left: bool = False  # by the client of a WebSocket
 
@@ -35,9 +36,11 @@ class Responder(Struct, eq=False):
         A plain function: where nothing has to be awaited first, the server's own awaitable will do.
         """
         if self._started:
+            if self._calm:
+                return self._send(message)
             if self._replaced:
                 return _nothing()
-            # Asked of each message: a session that had no part in the start can be changed in the stream.
+            # Asked of each message: a stored session that had no part in the start can be changed in the stream.
             if self._exchange.unsaved and _is_last(message):
                 return self._end(message)
             return self._send(message)
@@ -51,6 +54,7 @@ class Responder(Struct, eq=False):
                 return self._answer(error)  # a framework's catch-all stands inside, and is about to hide it
             exchange = self._exchange
             if exchange.untouched():
+                self._calm = exchange.place is None
                 return self._send(message)
             added = exchange.commit_now(status)
             if added is None:

@@ -125,6 +125,7 @@ local value = redis.call('GET', KEYS[1])
 if not value then return false end
 local head = head_of(KEYS[1])
 if not head then return value end
+if redis.call('PTTL', KEYS[1]) < 0 then return '' end -- somebody took its end away: not to be trusted, nor mended
 redis.call('PEXPIRE', KEYS[1], ARGV[1])
 enlist(owner_in(head, KEYS[1]), KEYS[1], ARGV[1])
 return value
@@ -150,7 +151,10 @@ local function keep_live(index, owner, members)
   local live = {}
   for _, key in ipairs(members) do
     local value = redis.pcall('GETRANGE', key, 0, 13 + #owner)
-    if type(value) == 'table' then value = '' end -- another type at this key
+    if type(value) == 'table' then -- an error: another type at this key is none of ours
+      if string.sub(value.err, 1, 9) ~= 'WRONGTYPE' then error(value.err) end
+      value = ''
+    end
     if string.sub(value, 1, 2) == 'S\\001' and #value == 14 + #owner
         and struct.unpack('>I4', value, 11) == #owner + 1 and string.sub(value, 15) == owner then
       live[#live + 1] = key
