@@ -63,16 +63,15 @@ class Exchange(Struct, eq=False):
         view, engine = self._view, self._engine
         if self._loaded or view is None or not engine.at_once or self._waiting is not None:
             return self._loaded
+        found: tuple[Extractor, str | Awaitable[str | None]] | None = None
         try:
             if engine.sole_cookie is None:
                 found = self._look(view)
             elif (headers := view.cookie_headers()) and (text := read_cookie(headers, engine.sole_cookie)) is not None:
                 found = engine.places[0], text
-            else:
-                found = None
         except AmbiguousID:
             return False
-        if found is not None and (engine.table is None or not self._resolved(*found)):
+        if found is not None and not self._resolved(*found):
             self._found = found
             return False
         self._draft.blocked = None
@@ -82,7 +81,7 @@ class Exchange(Struct, eq=False):
     def _resolved(self, place: Extractor, text: str | Awaitable[str | None]) -> bool:
         """Load the session of the only ID there can be, if that needs no waiting; False: nothing was done."""
         engine = self._engine
-        if len(engine.places) > 1 or not isinstance(text, str) or not is_id(text):
+        if engine.table is None or len(engine.places) > 1 or not isinstance(text, str) or not is_id(text):
             return False
         live = engine.load_now(self._draft, text)
         if live is None:
@@ -332,15 +331,18 @@ class Exchange(Struct, eq=False):
         """Release the session if nothing was changed late, so that `finish` has no work; False if it has."""
         draft = self._draft
         if draft.busy:
-            if draft.state is LIVE and (
-                draft.ops is not None or draft.read is not None or draft.saving is not None or draft.doubt is not None
+            if (
+                draft.ops is not None
+                or draft.read is not None
+                or draft.defaults is not None
+                or draft.saving is not None
+                or draft.doubt is not None
             ):
-                return False
-            if draft.defaults is not None and draft.state is not RELEASED:
-                return False
-            draft.release(released)
-        draft.failure = None
-        draft.blocked = released  # all that a session which was never used needs
+                if draft.state is LIVE or (draft.defaults is not None and draft.state is not RELEASED):
+                    return False
+                draft.release(released)
+            draft.state, draft.open = RELEASED, False  # all of `release` that the others need: nothing is left to drop
+        draft.blocked, draft.failure = released, None
         self._view = None  # it leads back here by way of the framework's own objects: let nothing cyclic remain
         return True
 
