@@ -49,7 +49,7 @@ class Effort:
     scaling: list[tuple[str, str, tuple[int, ...]]]
 
 
-FULL = Effort(21, 0.02, CASES, 3, 2, 7, [
+FULL = Effort(31, 0.02, CASES, 8, 1, 7, [
     ("sessioncore_asgi", "memory", (1_000, 10_000, 100_000, 1_000_000)),
     ("starsessions_", "memory", (1_000, 10_000, 100_000, 1_000_000)),
     ("litestar_server", "memory", (1_000, 10_000, 100_000)),

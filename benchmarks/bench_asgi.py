@@ -27,8 +27,8 @@ async def run(rounds: int) -> None:
     print(f"{'us CPU over bare':<20}" + "".join(f"{name:>30}" for name in names))
     for workload in WORK:
         found = await compare(memory, none, workload, rounds=rounds, seconds=0.02)
-        ours = found[memory[0]].median
-        cells = [f"{figure} ({ours / figure.median:.2f})" for figure in found.values()]
+        ours = found[memory[0]]
+        cells = [f"{figure} ({ours.of(figure):.2f})" for figure in found.values()]
         print(f"{workload:<20}" + "".join(f"{cell:>30}" for cell in cells))
     print("in parentheses: sessioncore's cost as a part of this one's")
     for driver in (none, *memory):

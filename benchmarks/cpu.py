@@ -24,6 +24,14 @@ class Figure:
     median: float
     low: float  # quartiles
     high: float
+    rounds: list[float]
+
+    def of(self, other: "Figure") -> float:
+        """This cost as a part of another's of the same rounds: the median over the rounds.
+
+        When a neighbour slows the machine down for a while, it slows down both.
+        """
+        return statistics.median(own / theirs for own, theirs in zip(self.rounds, other.rounds, strict=True))
 
     def __str__(self) -> str:
         digits = 2 if abs(self.median) < 10 else 1
@@ -51,8 +59,9 @@ async def compare(
 
 
 def _over(own: list[float], bare: list[float]) -> Figure:
-    low, median, high = statistics.quantiles([a - b for a, b in zip(own, bare, strict=True)], n=4)
-    return Figure(median * 1e6, low * 1e6, high * 1e6)
+    rounds = [(a - b) * 1e6 for a, b in zip(own, bare, strict=True)]
+    low, median, high = statistics.quantiles(rounds, n=4)
+    return Figure(median, low, high, rounds)
 
 
 async def _calibrate(driver: Driver, workload: str, seconds: float, width: int) -> int:

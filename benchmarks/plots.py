@@ -84,7 +84,7 @@ def _http(results: Results) -> Figure:
     colours = [FLOOR if "floor" in c[1] or "bare" in c[1] else _colour(c[1]) for c in cases]
     figure, (rate, tail) = plt.subplots(1, 2, figsize=(13, 0.34 * len(cases) + 1.4), layout="constrained", sharey=True)
     for axis, field, title in ((rate, "per_second", "requests per second"), (tail, "p99", "p99, milliseconds")):
-        values = [results.http[case].median(field) for case in cases]
+        values = [results.http[case].figure(field) for case in cases]
         bars = axis.barh(names, values, color=colours)
         labels = [f" {value:,.0f}" if value > 100 else f" {value:.1f}" for value in values]
         axis.bar_label(bars, labels=labels, color=INK, fontsize=9)

@@ -22,7 +22,7 @@ async def ratios(rounds: int = 15, seconds: float = 0.004) -> dict[str, float]:
     async with bare_driver("asgi") as none, ours, least:
         for workload in WORK:
             figures = await compare([ours, least], none, workload, rounds=rounds, seconds=seconds)
-            found[workload] = figures[ours].median / figures[least].median
+            found[workload] = figures[ours].of(figures[least])
     return found
 
 

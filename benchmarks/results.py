@@ -30,10 +30,10 @@ class Results:
         figures = self.crowded if workload == "crowded" else self.cpu.get(workload, {})
         if ours not in figures or theirs not in figures:
             return None
-        return figures[ours].median / figures[theirs].median
+        return figures[ours].of(figures[theirs])
 
     def http_ratio(self, name: str, case: tuple[str, str, str], base: tuple[str, str, str]) -> float | None:
         """One case's figure as a part of another's."""
         if case not in self.http or base not in self.http:
             return None
-        return self.http[case].median(name) / self.http[base].median(name)
+        return self.http[case].figure(name) / self.http[base].figure(name)

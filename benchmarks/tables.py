@@ -16,6 +16,13 @@ from benchmarks.workloads import WORKLOADS
 
 __all__ = ["render"]
 
+# ours: those that are measured in the same rounds
+PEERS = {
+    "sessioncore": ("hand-written floor", "Starlette SessionMiddleware", "starsessions"),
+    "sessioncore (aiohttp)": ("aiohttp-session",),
+    "sessioncore (Litestar)": ("Litestar cookie", "Litestar server-side"),
+}
+
 PACKAGES = (
     "sessioncore", "starlette", "starsessions", "aiohttp", "aiohttp-session", "litestar",
     "fastapi-redis-sdk", "fastapi", "redis", "hiredis", "asyncpg", "msgspec", "anyio", "uvicorn",
@@ -25,7 +32,15 @@ PACKAGES = (
 
 def render(results: Results) -> str:
     """Return every table that has figures."""
-    parts = [_machine(), _bars(results), _cpu(results), _crowded(results), _traffic(results), _promises(results)]
+    parts = [
+        _machine(),
+        _bars(results),
+        _cpu(results),
+        _crowded(results),
+        _shares(results),
+        _traffic(results),
+        _promises(results),
+    ]
     parts += [_http(results), _scaling(results), _imports(results), _left_out(results)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -99,6 +114,22 @@ def _crowded(results: Results) -> str:
     return title + _table(["library", "median", "quartiles"], rows) if rows else ""
 
 
+def _shares(results: Results) -> str:
+    names = [*WORKLOADS, "crowded"]
+    rows: list[list[str]] = []
+    for ours, peers in PEERS.items():
+        for peer, storage in dict.fromkeys(who for figures in results.cpu.values() for who in figures):
+            if peer in peers:
+                own = (ours, "memory" if storage == "cookie" else storage)
+                found = [results.ratio(name, own, (peer, storage)) for name in names]
+                cells = ["" if ratio is None else f"{ratio:.2f}" for ratio in found]
+                rows.append([f"{ours}, {own[1]}, of {peer}, {storage}", *cells])
+    title = (
+        "### sessioncore's cost as a part of theirs\n\nThe median over the rounds of the ratio within each round.\n\n"
+    )
+    return title + _table(["", *WORKLOADS.values(), "read, 32 at a time"], rows) if rows else ""
+
+
 def _traffic(results: Results) -> str:
     if not results.traffic:
         return ""
@@ -142,9 +173,9 @@ def _http(results: Results) -> str:
     rows: list[list[str]] = []
     for case, load in results.http.items():
         base = next(results.http[c] for c in results.http if c[0] == case[0] and c[1].startswith("bare"))
-        part = base.median("cpu") / load.median("cpu")
-        cells = [f"{load.median('per_second'):,.0f}", _number(load.median("cpu")), f"{part:.2f}"]
-        cells += [_number(load.median("p50")), _number(load.median("p99"))]
+        part = base.figure("cpu") / load.figure("cpu")
+        cells = [f"{load.figure('per_second'):,.0f}", _number(load.figure("cpu")), f"{part:.2f}"]
+        cells += [_number(load.figure("p50")), _number(load.figure("p99"))]
         rows.append([case[0], case[1].strip("_"), case[2], *cells])
     head = [
         "server",
@@ -156,7 +187,8 @@ def _http(results: Results) -> str:
         "p50, ms",
         "p99, ms",
     ]
-    title = "### Over HTTP: reads, 32 connections of wrk, one server process\n\nMedians over the rounds.\n\n"
+    title = "### Over HTTP: reads, 32 connections of wrk, one server process\n\n"
+    title += "Medians over the rounds; of the CPU the least, since neighbours can only add to it.\n\n"
     return title + _table(head, rows) if rows else ""
 
 
