@@ -121,6 +121,7 @@ REPLACE: Final = MemoryStorage.replace
 
 
 _METHODS: Final = {name: method for name, method in vars(MemoryStorage).items() if callable(method)}
+_FUNCTIONS: Final = tuple(_METHODS.values())
 _ATTRIBUTES: Final = vars(MemoryStorage()).keys()
 
 
@@ -129,7 +130,7 @@ def answers_at_once(storage: Storage) -> bool:
     return (
         type(storage) is MemoryStorage
         and vars(storage).keys() == _ATTRIBUTES
-        and all(vars(MemoryStorage)[name] is method for name, method in _METHODS.items())
+        and tuple(map(vars(MemoryStorage).get, _METHODS)) == _FUNCTIONS
     )
 
 
