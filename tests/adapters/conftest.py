@@ -12,6 +12,7 @@ import trustme
 from aiohttp import web
 from msgspec import Struct
 from tests.adapters.browser import Address, Browser, Reply, ask, compose, until
+from tests.adapters.litestar_kit import Open, clients
 from tests.adapters.servers import SERVERS, Server, serve, serve_aiohttp
 from tests.stores import SpyStorage
 
@@ -180,3 +181,10 @@ def visit(tls: Tls) -> Iterator[Visit]:
     """Serve an aiohttp application of the test's own, over TLS, and return a browser for it."""
     with ExitStack() as stack:
         yield lambda app: Browser(stack.enter_context(serve(serve_aiohttp, app, tls)).address)
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def enter(request: pytest.FixtureRequest, store: SessionStore) -> Iterator[Open]:
+    """Open Litestar applications of the test's own in its test client, which needs no server."""
+    with clients(store, request.param) as open_:
+        yield open_

@@ -1,6 +1,5 @@
 """What Litestar offers on the request, and by dependency injection."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +11,7 @@ from litestar.params import FromQuery
 from litestar.types import Empty
 from msgspec import Struct
 from pydantic import BaseModel
-from tests.adapters.litestar_kit import COOKIE, AnyRequest, Open, SessionDep, clients, put, read, write
+from tests.adapters.litestar_kit import COOKIE, AnyRequest, Open, SessionDep, put, read, write
 from tests.stores import SpyStorage
 
 from sessioncore import (
@@ -22,23 +21,6 @@ from sessioncore import (
     from_cookie,
 )
 from sessioncore_litestar import SessionPlugin, get_session
-
-
-@pytest.fixture
-def storage() -> SpyStorage:
-    return SpyStorage()
-
-
-@pytest.fixture
-def store(storage: SpyStorage) -> SessionStore:
-    return SessionStore(SessionConfig(storage=storage))
-
-
-@pytest.fixture(params=["asyncio", "trio"])
-def visit(request: pytest.FixtureRequest, store: SessionStore) -> Iterator[Open]:
-    with clients(store, request.param) as open_:
-        yield open_
-
 
 # -- the request's own methods
 
@@ -76,12 +58,12 @@ class AsModel(BaseModel):
     ],
     ids=["dict", "Struct", "dataclass", "attrs", "pydantic"],
 )
-def test_set_session_replaces_the_data(visit: Open, storage: SpyStorage, given: Any, tags: object) -> None:
+def test_set_session_replaces_the_data(enter: Open, storage: SpyStorage, given: Any, tags: object) -> None:
     @post("/replace")
     async def replace(request: AnyRequest) -> None:
         put(request, given)
 
-    client = visit(write, read, replace)
+    client = enter(write, read, replace)
     client.post("/write")
     before = client.cookies[COOKIE]
     assert client.post("/replace").headers.get("set-cookie") is None
@@ -90,31 +72,31 @@ def test_set_session_replaces_the_data(visit: Open, storage: SpyStorage, given: 
     assert storage.calls == ["open", "create", "load", "replace", "load"]
 
 
-def test_set_session_begins_a_session(visit: Open, storage: SpyStorage) -> None:
+def test_set_session_begins_a_session(enter: Open, storage: SpyStorage) -> None:
     @post("/begin")
     async def begin(request: AnyRequest) -> str | None:
         put(request, {"n": 41})
         request.session["n"] += 1
         return request.get_session_id()
 
-    client = visit(begin, read)
+    client = enter(begin, read)
     assert client.post("/begin").text == client.cookies[COOKIE]
     assert client.get("/read").json() == {"n": 42}
 
 
-def test_set_session_with_nothing_new_writes_nothing(visit: Open, storage: SpyStorage) -> None:
+def test_set_session_with_nothing_new_writes_nothing(enter: Open, storage: SpyStorage) -> None:
     @post("/same")
     async def same(request: AnyRequest) -> None:
         put(request, dict(request.session))
 
-    client = visit(write, same)
+    client = enter(write, same)
     client.post("/write")
     assert "set-cookie" not in client.post("/same").headers
     assert storage.calls == ["open", "create", "load"]
 
 
 @pytest.mark.parametrize("value", ["clear", None, Empty], ids=["clear_session", "None", "Empty"])
-def test_clear_session_ends_the_session(visit: Open, storage: SpyStorage, value: Any) -> None:
+def test_clear_session_ends_the_session(enter: Open, storage: SpyStorage, value: Any) -> None:
     @post("/clear")
     async def clear(request: AnyRequest) -> str | None:
         if value == "clear":
@@ -123,7 +105,7 @@ def test_clear_session_ends_the_session(visit: Open, storage: SpyStorage, value:
             put(request, value)
         return request.get_session_id() if value is not None else None
 
-    client = visit(write, clear, read)
+    client = enter(write, clear, read)
     client.post("/write")
     reply = client.post("/clear")
     assert "Max-Age=0" in reply.headers["set-cookie"]
@@ -133,16 +115,16 @@ def test_clear_session_ends_the_session(visit: Open, storage: SpyStorage, value:
     assert client.get("/read").json() == {}
 
 
-def test_clear_session_of_a_stranger_does_nothing(visit: Open, storage: SpyStorage) -> None:
+def test_clear_session_of_a_stranger_does_nothing(enter: Open, storage: SpyStorage) -> None:
     @post("/clear")
     async def clear(request: AnyRequest) -> None:
         request.clear_session()
 
-    assert "set-cookie" not in visit(clear).post("/clear").headers
+    assert "set-cookie" not in enter(clear).post("/clear").headers
     assert storage.calls == ["open"]
 
 
-def test_clear_session_holds_when_the_handler_fails_afterwards(visit: Open, storage: SpyStorage) -> None:
+def test_clear_session_holds_when_the_handler_fails_afterwards(enter: Open, storage: SpyStorage) -> None:
     @post("/clear")
     async def clear(request: AnyRequest) -> None:
         request.clear_session()
@@ -153,7 +135,7 @@ def test_clear_session_holds_when_the_handler_fails_afterwards(visit: Open, stor
         put(request, {"lost": True})
         raise RuntimeError
 
-    client = visit(write, clear, replace, read)
+    client = enter(write, clear, replace, read)
     client.post("/write")
     assert client.post("/replace").status_code == 500
     assert client.get("/read").json() == {"n": 1}
@@ -161,12 +143,12 @@ def test_clear_session_holds_when_the_handler_fails_afterwards(visit: Open, stor
     assert len(storage.inner) == 0
 
 
-def test_clear_session_that_fails_is_an_error(visit: Open, storage: SpyStorage) -> None:
+def test_clear_session_that_fails_is_an_error(enter: Open, storage: SpyStorage) -> None:
     @post("/clear")
     async def clear(request: AnyRequest) -> None:
         request.clear_session()
 
-    client = visit(write, clear, read)
+    client = enter(write, clear, read)
     client.post("/write")
     storage.down.add("delete")
     reply = client.post("/clear")
@@ -177,19 +159,19 @@ def test_clear_session_that_fails_is_an_error(visit: Open, storage: SpyStorage) 
 
 
 @pytest.mark.parametrize("value", [42, "text", ["list"], {1: 2}], ids=repr)
-def test_set_session_refuses_what_has_no_keys(visit: Open, storage: SpyStorage, value: Any) -> None:
+def test_set_session_refuses_what_has_no_keys(enter: Open, storage: SpyStorage, value: Any) -> None:
     @post("/replace")
     async def replace(request: AnyRequest) -> None:
         put(request, value)
 
-    client = visit(write, replace, read)
+    client = enter(write, replace, read)
     client.post("/write")
     reply = client.post("/replace")
     assert (reply.status_code, reply.text) == (500, "Internal Server Error")
     assert client.get("/read").json() == {"n": 1}
 
 
-def test_get_session_acts_on_what_set_session_was_given(visit: Open) -> None:
+def test_get_session_acts_on_what_set_session_was_given(enter: Open) -> None:
     @post("/replace")
     async def replace(request: AnyRequest) -> None:
         put(request, {"a": 1})
@@ -198,12 +180,12 @@ def test_get_session_acts_on_what_set_session_was_given(visit: Open) -> None:
         await session.save()
         assert request.session is session
 
-    client = visit(replace, read)
+    client = enter(replace, read)
     client.post("/replace")
     assert client.get("/read").json() == {"a": 1, "b": 2}
 
 
-def test_the_id_is_told_when_asked_for_and_else_nothing_is_touched(visit: Open, storage: SpyStorage) -> None:
+def test_the_id_is_told_when_asked_for_and_else_nothing_is_touched(enter: Open, storage: SpyStorage) -> None:
     @get("/id")
     async def tell(request: AnyRequest) -> str:
         return request.get_session_id() or "none"
@@ -216,7 +198,7 @@ def test_the_id_is_told_when_asked_for_and_else_nothing_is_touched(visit: Open, 
     @get("/quiet")
     async def quiet() -> None: ...
 
-    client = visit(tell, renew, quiet, write)
+    client = enter(tell, renew, quiet, write)
     assert len(client.get("/id").text) == 43
     assert storage.calls == ["open"]
     client.post("/write")
@@ -228,7 +210,7 @@ def test_the_id_is_told_when_asked_for_and_else_nothing_is_touched(visit: Open, 
 # -- by dependency injection
 
 
-def test_the_session_is_a_parameter(visit: Open) -> None:
+def test_the_session_is_a_parameter(enter: Open) -> None:
     @post("/count")
     async def count(session: SessionDep) -> int:
         return int(session.mutate("n", lambda n: n + 1, 0))
@@ -243,21 +225,21 @@ def test_the_session_is_a_parameter(visit: Open) -> None:
         session["n"] += 1
         return int(session["n"])
 
-    client = visit(count, sync, thread)
+    client = enter(count, sync, thread)
     assert [client.post(path).json() for path in ("/count", "/sync", "/thread")] == [1, 2, 3]
 
 
 @pytest.mark.filterwarnings("ignore:.*Inferred dependency")
-def test_the_session_is_a_parameter_by_its_name_alone(visit: Open) -> None:
+def test_the_session_is_a_parameter_by_its_name_alone(enter: Open) -> None:
     @post("/count")
     async def count(session: Session) -> int:
         return int(session.mutate("n", lambda n: n + 1, 0))
 
-    client = visit(count)
+    client = enter(count)
     assert [client.post("/count").json() for _ in range(2)] == [1, 2]
 
 
-def test_a_dependency_may_depend_on_the_session(visit: Open) -> None:
+def test_a_dependency_may_depend_on_the_session(enter: Open) -> None:
     async def user(session: SessionDep) -> str:
         return session.owner or "nobody"
 
@@ -269,25 +251,25 @@ def test_a_dependency_may_depend_on_the_session(visit: Open) -> None:
     async def login(session: SessionDep) -> None:
         await session.login("ada")
 
-    client = visit(whoami, login)
+    client = enter(whoami, login)
     assert client.get("/whoami").text == "nobody"
     client.post("/login")
     assert client.get("/whoami").text == "ada"
 
 
-def test_openapi_does_not_list_the_session(visit: Open) -> None:
+def test_openapi_does_not_list_the_session(enter: Open) -> None:
     @get("/count")
     async def count(session: SessionDep, page: FromQuery[int] = 1) -> int:
         return page
 
-    client: Any = visit(count)
+    client: Any = enter(count)
     schema = client.app.openapi_schema.to_schema()
     operation = schema["paths"]["/count"]["get"]
     assert [parameter["name"] for parameter in operation["parameters"]] == ["page"]
     assert "Session" not in str(schema.get("components"))
 
 
-def test_lazy_loads_for_those_who_ask(visit: Open, store: SessionStore, storage: SpyStorage) -> None:
+def test_lazy_loads_for_those_who_ask(enter: Open, store: SessionStore, storage: SpyStorage) -> None:
     @get("/quiet")
     async def quiet() -> None: ...
 
@@ -303,7 +285,7 @@ def test_lazy_loads_for_those_who_ask(visit: Open, store: SessionStore, storage:
     async def takes(request: AnyRequest) -> dict[str, Any]:
         return dict(request.session)
 
-    client = visit(quiet, asks, awaits, takes, plugin=SessionPlugin(store, lazy=True))
+    client = enter(quiet, asks, awaits, takes, plugin=SessionPlugin(store, lazy=True))
     made = client.blocking_portal.call(store.create, {"n": 1})
     client.cookies.set(COOKIE, made.id)
     storage.calls.clear()
@@ -314,7 +296,7 @@ def test_lazy_loads_for_those_who_ask(visit: Open, store: SessionStore, storage:
     assert client.get("/takes").status_code == 500
 
 
-def test_two_stores_have_two_parameters(visit: Open, store: SessionStore) -> None:
+def test_two_stores_have_two_parameters(enter: Open, store: SessionStore) -> None:
     admin = SessionStore(SessionConfig(extractor=from_cookie("__Host-admin")))
 
     @post("/both")
@@ -325,7 +307,7 @@ def test_two_stores_have_two_parameters(visit: Open, store: SessionStore) -> Non
     async def show(session: SessionDep, admin_session: SessionDep) -> list[int]:
         return [session["n"], admin_session["n"]]
 
-    client = visit(both, show, plugins=[SessionPlugin(store), SessionPlugin(admin, scope_key="admin_session")])
+    client = enter(both, show, plugins=[SessionPlugin(store), SessionPlugin(admin, scope_key="admin_session")])
     client.post("/both")
     assert set(client.cookies) == {COOKIE, "__Host-admin"}
     assert client.get("/both").json() == [1, 2]

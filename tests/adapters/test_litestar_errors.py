@@ -1,6 +1,5 @@
 """Litestar: storage that is down on every kind of handler, an ID that a failing handler stored, a store given twice."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,31 +11,14 @@ from litestar.handlers import BaseRouteHandler
 from litestar.middleware import ASGIMiddleware
 from litestar.types import ASGIApp, Receive, Scope, Send
 from tests.adapters.browser import PATIENCE
-from tests.adapters.litestar_kit import COOKIE, AnyRequest, AnySocket, Open, SessionDep, clients, read, write
+from tests.adapters.litestar_kit import COOKIE, AnyRequest, AnySocket, Open, SessionDep, read, write
 from tests.adapters.servers import serve, serve_asgi
 from tests.stores import SpyStorage
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from sessioncore import ConfigError, SessionConfig, SessionStore, StorageUnavailable
+from sessioncore import ConfigError, SessionStore, StorageUnavailable
 from sessioncore_litestar import SessionBackendConfig, SessionPlugin, get_session
-
-
-@pytest.fixture
-def storage() -> SpyStorage:
-    return SpyStorage()
-
-
-@pytest.fixture
-def store(storage: SpyStorage) -> SessionStore:
-    return SessionStore(SessionConfig(storage=storage))
-
-
-@pytest.fixture(params=["asyncio", "trio"])
-def visit(request: pytest.FixtureRequest, store: SessionStore) -> Iterator[Open]:
-    with clients(store, request.param) as open_:
-        yield open_
-
 
 # -- a storage that is down
 
@@ -135,9 +117,9 @@ HANDLERS: list[Any] = [
 @pytest.mark.parametrize("debug", [False, True])
 @pytest.mark.parametrize("handler", HANDLERS, ids=lambda handler: next(iter(handler.paths))[1:])
 def test_a_storage_that_is_down_is_503_on_every_kind_of_handler(
-    visit: Open, storage: SpyStorage, handler: Any, debug: bool
+    enter: Open, storage: SpyStorage, handler: Any, debug: bool
 ) -> None:
-    client = visit(handler, write, exception_handlers={Teapot: pour}, debug=debug)
+    client = enter(handler, write, exception_handlers={Teapot: pour}, debug=debug)
     client.post("/write")
     storage.down.update({"load", "owned_keys"})
     reply = client.post(next(iter(handler.paths)))
@@ -164,12 +146,12 @@ def test_a_websocket_is_refused_with_503_before_it_is_accepted(
     assert (response.status_code, response.body) == (503, b"Service Unavailable")
 
 
-def test_a_websocket_of_a_server_that_knows_no_denial_is_closed_with_an_error(visit: Open, storage: SpyStorage) -> None:
+def test_a_websocket_of_a_server_that_knows_no_denial_is_closed_with_an_error(enter: Open, storage: SpyStorage) -> None:
     @websocket("/ws")
     async def talk(socket: AnySocket, session: SessionDep) -> None:
         session.get("n")
 
-    client = visit(talk, write)
+    client = enter(talk, write)
     client.post("/write")
     cookie = {"Cookie": f"{COOKIE}={client.cookies[COOKIE]}"}
     storage.down.add("load")
@@ -181,7 +163,7 @@ def test_a_websocket_of_a_server_that_knows_no_denial_is_closed_with_an_error(vi
 # -- an ID that was stored, and a handler that fails
 
 
-def test_an_id_that_was_stored_is_told_with_the_500(visit: Open, storage: SpyStorage) -> None:
+def test_an_id_that_was_stored_is_told_with_the_500(enter: Open, storage: SpyStorage) -> None:
     @post("/renew")
     async def renew(session: SessionDep) -> None:
         await session.regenerate()
@@ -189,7 +171,7 @@ def test_an_id_that_was_stored_is_told_with_the_500(visit: Open, storage: SpySto
         session["lost"] = True
         raise ValueError
 
-    client = visit(renew, write, read)
+    client = enter(renew, write, read)
     client.post("/write")
     old = client.cookies[COOKIE]
     assert client.post("/renew").status_code == 500
@@ -211,15 +193,15 @@ def test_two_stores_have_two_names(store: SessionStore) -> None:
         Litestar([], plugins=[SessionPlugin(store), SessionPlugin(SessionStore())])
 
 
-def test_one_store_has_one_name_in_the_layers_too(visit: Open, store: SessionStore, storage: SpyStorage) -> None:
+def test_one_store_has_one_name_in_the_layers_too(enter: Open, store: SessionStore, storage: SpyStorage) -> None:
     @get("/inner", middleware=[SessionBackendConfig(store).middleware])
     async def inner(request: AnyRequest) -> None:
         (await get_session(request))["n"] = 1
 
-    reply = visit(inner, plugin=SessionPlugin(store, scope_key="admin")).get("/inner")
+    reply = enter(inner, plugin=SessionPlugin(store, scope_key="admin")).get("/inner")
     assert (reply.status_code, "set-cookie" in reply.headers, len(storage.inner)) == (500, False, 0)
 
 
-def test_the_same_plugin_twice_is_one_session(visit: Open, store: SessionStore) -> None:
-    client = visit(write, plugins=[SessionPlugin(store), SessionPlugin(store)])
+def test_the_same_plugin_twice_is_one_session(enter: Open, store: SessionStore) -> None:
+    client = enter(write, plugins=[SessionPlugin(store), SessionPlugin(store)])
     assert len(client.post("/write").headers.get_list("set-cookie")) == 1

@@ -1,6 +1,6 @@
 """Litestar: what the plugin refuses to be given, and when the end of a stream is sent."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -11,27 +11,11 @@ from litestar.middleware import ASGIMiddleware
 from litestar.plugins import InitPlugin
 from litestar.response import Stream
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
-from tests.adapters.litestar_kit import AnyRequest, Open, clients, put, read, write
+from tests.adapters.litestar_kit import AnyRequest, Open, put, read, write
 from tests.stores import SpyStorage
 
 from sessioncore import ConfigError, MemoryStorage, SessionConfig, SessionStore
 from sessioncore_litestar import SessionBackendConfig, SessionPlugin
-
-
-@pytest.fixture
-def storage() -> SpyStorage:
-    return SpyStorage()
-
-
-@pytest.fixture
-def store(storage: SpyStorage) -> SessionStore:
-    return SessionStore(SessionConfig(storage=storage))
-
-
-@pytest.fixture(params=["asyncio", "trio"])
-def visit(request: pytest.FixtureRequest, store: SessionStore) -> Iterator[Open]:
-    with clients(store, request.param) as open_:
-        yield open_
 
 
 @pytest.mark.parametrize("wrong", [SessionConfig(), MemoryStorage(), None])
@@ -47,8 +31,8 @@ def test_a_pattern_that_leaves_out_everything_is_refused(store: SessionStore, ex
         SessionPlugin(store, exclude=exclude)
 
 
-def test_no_patterns_leave_out_nothing(visit: Open, store: SessionStore) -> None:
-    client = visit(write, read, plugin=SessionPlugin(store, exclude=[]))
+def test_no_patterns_leave_out_nothing(enter: Open, store: SessionStore) -> None:
+    client = enter(write, read, plugin=SessionPlugin(store, exclude=[]))
     client.post("/write")
     assert client.get("/read").json() == {"n": 1}
 
@@ -76,8 +60,8 @@ def test_an_applications_dependency_of_that_name_is_refused(store: SessionStore,
         Litestar([], plugins=[SessionPlugin(store, scope_key=scope_key)], dependencies=given)
 
 
-def test_a_routes_own_dependency_of_that_name_comes_first(visit: Open) -> None:
-    assert visit(name).get("/name").text == "Database"
+def test_a_routes_own_dependency_of_that_name_comes_first(enter: Open) -> None:
+    assert enter(name).get("/name").text == "Database"
 
 
 def test_one_plugin_serves_several_applications(store: SessionStore) -> None:
@@ -128,10 +112,10 @@ async def replaced(request: AnyRequest) -> Stream:
 
 
 def test_the_end_of_a_stream_is_sent_when_its_changes_are_stored(
-    visit: Open, store: SessionStore, storage: SpyStorage
+    enter: Open, store: SessionStore, storage: SpyStorage
 ) -> None:
     outside = Outside(storage)
-    client = visit(write, read, changed, replaced, plugins=[SessionPlugin(store), outside])
+    client = enter(write, read, changed, replaced, plugins=[SessionPlugin(store), outside])
     client.post("/write")
     assert client.get("/changed").text == "x"
     assert client.get("/read").json() == {"n": 1, "late": 1}

@@ -1,7 +1,6 @@
 """WebSockets, mounted applications and the life of an application in Litestar."""
 
 import gc
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,7 +14,7 @@ from starlette.requests import Request as StarletteRequest
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 from tests.adapters.browser import PATIENCE
-from tests.adapters.litestar_kit import COOKIE, AnySocket, Open, SessionDep, clients, put, read, write
+from tests.adapters.litestar_kit import COOKIE, AnySocket, Open, SessionDep, put, read, write
 from tests.adapters.servers import serve, serve_asgi
 from tests.stores import SpyStorage
 from websockets.exceptions import InvalidStatus
@@ -27,23 +26,6 @@ from sessioncore import (
     SessionStore,
 )
 from sessioncore_litestar import SessionPlugin, get_session
-
-
-@pytest.fixture
-def storage() -> SpyStorage:
-    return SpyStorage()
-
-
-@pytest.fixture
-def store(storage: SpyStorage) -> SessionStore:
-    return SessionStore(SessionConfig(storage=storage))
-
-
-@pytest.fixture(params=["asyncio", "trio"])
-def visit(request: pytest.FixtureRequest, store: SessionStore) -> Iterator[Open]:
-    with clients(store, request.param) as open_:
-        yield open_
-
 
 # -- WebSockets
 
@@ -72,8 +54,8 @@ async def talk(socket: AnySocket, session: SessionDep) -> None:
 @pytest.mark.parametrize(
     ("word", "left"), [("stay", {"n": 2}), ("replace", {"replaced": True}), ("clear", {}), ("fail", {"n": 2})]
 )
-def test_a_websocket_ends_as_a_request_does(visit: Open, word: str, left: object) -> None:
-    client = visit(talk, write, read)
+def test_a_websocket_ends_as_a_request_does(enter: Open, word: str, left: object) -> None:
+    client = enter(talk, write, read)
     client.post("/write")
     with client.websocket_connect("/ws", headers=_cookie(client)) as socket:
         socket.send_text(word)
@@ -84,13 +66,13 @@ def test_a_websocket_ends_as_a_request_does(visit: Open, word: str, left: object
     assert client.get("/read").json() == left
 
 
-def test_a_failure_before_the_handshake_stores_nothing(visit: Open, storage: SpyStorage) -> None:
+def test_a_failure_before_the_handshake_stores_nothing(enter: Open, storage: SpyStorage) -> None:
     @websocket("/broken")
     async def broken(socket: AnySocket, session: SessionDep) -> None:
         session["lost"] = True
         raise RuntimeError
 
-    client = visit(broken, write, read)
+    client = enter(broken, write, read)
     client.post("/write")
     with pytest.raises(WebSocketDisconnect) as caught, client.websocket_connect("/broken", headers=_cookie(client)):
         pass
@@ -113,19 +95,19 @@ def test_an_error_of_ours_before_the_handshake_is_answered_as_elsewhere(store: S
 # -- mounted applications
 
 
-def test_a_mounted_application_shares_the_session(visit: Open) -> None:
+def test_a_mounted_application_shares_the_session(enter: Open) -> None:
     async def count(request: StarletteRequest) -> JSONResponse:
         request.session["n"] += 1
         return JSONResponse(request.session["n"])
 
     mounted = asgi("/mounted", is_mount=True, copy_scope=True)(Starlette(routes=[Route("/count/", count)]))
-    client = visit(mounted, write, read)
+    client = enter(mounted, write, read)
     client.post("/write")
     assert client.get("/mounted/count").json() == 2
     assert client.get("/read").json() == {"n": 2}
 
 
-def test_a_mounted_application_with_sessions_of_its_own_leaves_ours_alone(visit: Open, storage: SpyStorage) -> None:
+def test_a_mounted_application_with_sessions_of_its_own_leaves_ours_alone(enter: Open, storage: SpyStorage) -> None:
     async def count(request: StarletteRequest) -> JSONResponse:
         request.session["own"] = request.session.get("own", 0) + 1
         scope: Any = request.scope
@@ -135,7 +117,7 @@ def test_a_mounted_application_with_sessions_of_its_own_leaves_ours_alone(visit:
     sessions = Middleware(StarletteSessions, secret_key="a secret")
     admin = Starlette(routes=[Route("/count/", count)], middleware=[sessions])
     mounted = asgi("/admin", is_mount=True, copy_scope=False)(admin)
-    client = visit(mounted, write, read)
+    client = enter(mounted, write, read)
     client.post("/write")
     before = client.cookies[COOKIE]
     assert [client.get("/admin/count").json() for _ in range(2)] == [1, 2]
@@ -143,7 +125,7 @@ def test_a_mounted_application_with_sessions_of_its_own_leaves_ours_alone(visit:
     assert client.get("/read").json() == {"n": 1}
 
 
-def test_a_mounted_application_that_never_asks_costs_nothing(visit: Open, storage: SpyStorage) -> None:
+def test_a_mounted_application_that_never_asks_costs_nothing(enter: Open, storage: SpyStorage) -> None:
     async def count(request: StarletteRequest) -> JSONResponse:
         return JSONResponse(request.session.get("own", 0))
 
@@ -151,7 +133,7 @@ def test_a_mounted_application_that_never_asks_costs_nothing(visit: Open, storag
     admin = Starlette(routes=[Route("/count/", count)], middleware=[sessions])
     mounted = asgi("/admin", is_mount=True, copy_scope=False)(admin)
     store = SessionStore(SessionConfig(storage=storage))
-    client = visit(mounted, write, plugin=SessionPlugin(store, lazy=True))
+    client = enter(mounted, write, plugin=SessionPlugin(store, lazy=True))
     client.cookies.set(COOKIE, client.blocking_portal.call(store.create).id)
     storage.calls.clear()
     assert client.get("/admin/count").json() == 0
@@ -161,7 +143,7 @@ def test_a_mounted_application_that_never_asks_costs_nothing(visit: Open, storag
 # -- lifespan and garbage
 
 
-def test_the_storage_lives_as_long_as_the_application(visit: Open, store: SessionStore, storage: SpyStorage) -> None:
+def test_the_storage_lives_as_long_as_the_application(enter: Open, store: SessionStore, storage: SpyStorage) -> None:
     seen: list[list[str]] = []
 
     def look() -> None:
