@@ -8,7 +8,7 @@ import anyio
 from sessioncore._errors import SessionError, StorageError, StorageUnavailable
 from sessioncore._events import EventKind, Events
 from sessioncore._unbroken import to_the_end
-from sessioncore.storage import MemoryStorage, Storage
+from sessioncore.storage import Storage
 from sessioncore.storage._protocol import BoundsCalls
 from sessioncore.storage.memory import answers_at_once
 
@@ -16,23 +16,16 @@ __all__ = ["StorageCalls"]
 
 T = TypeVar("T")
 
-# By their code: a function that was put in the place of one of them, say by a test, is none of these.
-_AT_ONCE: Final = tuple(
-    method.__code__ for method in (MemoryStorage.load, MemoryStorage.replace, MemoryStorage.create, MemoryStorage.move)
-)
 _MEANT: Final = ("load", "create", "replace", "move")
 
 
 class StorageCalls:
     """Makes the calls of one store, and tells of those that failed."""
 
-    __slots__ = ("_bounded", "_events", "_immediate", "_seconds", "_storage")
+    __slots__ = ("_bounded", "_events", "_seconds", "_storage")
 
     def __init__(self, storage: Storage, seconds: float, events: Events) -> None:
-        # A cancel scope costs more than a whole load from memory, and what never suspends needs none:
-        # it cannot be slow without blocking the loop, and has no point at which it could be cancelled.
-        # Its calls are then awaited as they are. A subclass may do what it likes, so it is not meant here.
-        self._immediate = type(storage) is MemoryStorage
+        # A cancel scope costs more than a whole load from memory: what bounds itself is awaited as it is.
         self._bounded = _bounded(storage, seconds)
         self._seconds = seconds
         self._storage = storage
@@ -46,8 +39,7 @@ class StorageCalls:
         """
         try:
             coroutine = call()
-            code = getattr(coroutine, "cr_code", None)
-            if code in self._bounded or (self._immediate and code in _AT_ONCE):
+            if getattr(coroutine, "cr_code", None) in self._bounded:
                 return await coroutine
             with anyio.CancelScope(deadline=anyio.current_time() + self._seconds):
                 return await coroutine
@@ -92,4 +84,5 @@ def _bounded(storage: Storage, seconds: float) -> frozenset[object]:
     kind = next((kind for kind in type(storage).__mro__ if "bound_calls" in vars(kind)), None)
     if kind is None or not cast("BoundsCalls", storage).bound_calls(seconds):
         return frozenset()
+    # By their code: a function that was put in the place of one of them, say by a test, is none of these.
     return frozenset(getattr(vars(kind).get(name), "__code__", None) for name in _MEANT) - {None}
