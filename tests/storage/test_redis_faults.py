@@ -54,13 +54,15 @@ async def test_kill_9_and_restart_under_load_loses_nothing_that_was_acknowledged
 
             writers = [asyncio.create_task(write(number)) for number in range(20)]
             for _ in range(3):
-                await asyncio.sleep(0.2)  # load, not a condition
+                enough = len(acknowledged) + 100
+                while len(acknowledged) < enough:
+                    await asyncio.sleep(0.01)
                 server.kill()
                 await asyncio.to_thread(server.start)
                 await resumed(storage)
             stopping = True
             await asyncio.gather(*writers)
-            assert len(acknowledged) > 300
+            assert len(acknowledged) >= 300
             for key, version in acknowledged.items():
                 stored = await storage.load(key)
                 assert stored is not None
@@ -93,7 +95,7 @@ async def test_a_black_hole_is_noticed_in_bounded_time_and_left(server: Server) 
             storage.replace("k", b"new", 100, version=at),
             return_exceptions=True,
         )
-        assert time.monotonic() - start < 1
+        assert time.monotonic() - start < 2
         assert {type(result) for result in results} == {StorageUnavailable}
         proxy.swallow = False
         await resumed(storage)
@@ -147,7 +149,7 @@ async def test_a_server_that_is_away_fails_fast_and_then_serves() -> None:
             for _ in range(50):
                 with pytest.raises(StorageUnavailable):
                     await storage.load("k")
-            assert time.monotonic() - start < 1
+            assert time.monotonic() - start < 2  # fifty times the limit of a call would be far more
             await asyncio.to_thread(server.start)
             await resumed(storage)
 
