@@ -106,6 +106,35 @@ async def test_what_is_changed_while_the_response_starts_is_stored_at_its_end() 
     assert dict(await store.get_by_id(visitor.sid or "")) == {"n": 1, "late": 1}
 
 
+async def login(session: Session) -> None:
+    await session.login("ada")
+
+
+@pytest.mark.parametrize("operation", ["create", "replace", "move"])
+@pytest.mark.parametrize("rotate", [regenerate, login])
+async def test_an_id_that_is_changed_while_the_response_starts_is_stored_and_told(
+    operation: str, rotate: Callable[[Session], Awaitable[None]]
+) -> None:
+    storage = SpyStorage()
+    store = SessionStore(SessionConfig(storage=storage))
+    visitor = Visitor(store)
+    if operation != "create":
+        exchange = await visitor.arrive()
+        exchange.session["n"] = 0
+        await visitor.leave(exchange)
+    exchange = await visitor.arrive()
+    exchange.session["n"] = 1
+    if operation == "move":
+        await exchange.session.regenerate()
+    storage.before[operation] = lambda: rotate(exchange.session)
+    headers = await exchange.commit(200)
+    told = headers[0][1].partition(";")[0].removeprefix("__Host-session_id=")
+    assert dict(await store.get_by_id(told)) == {"n": 1}  # when the client sees the response, not at its end
+    await exchange.finish()
+    assert (await store.get_by_id(told)).owner == ("ada" if rotate is login else None)
+    assert len(storage.inner) == 1
+
+
 async def test_two_tasks_that_save_a_new_session_store_one() -> None:
     storage = SpyStorage()
     store = SessionStore(SessionConfig(storage=storage))

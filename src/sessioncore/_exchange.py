@@ -213,6 +213,9 @@ class Exchange(Struct, eq=False):
                 draft.discard()
             try:
                 await self._engine.committer.commit(draft, explicit=False)
+                while draft.state is LIVE and draft.wishes is not None and draft.wishes.rotate:
+                    # Another task asked meanwhile: this response can still tell the new ID, and no later one can.
+                    await self._engine.committer.commit(draft, explicit=False)
             except BaseException:
                 self._failed = True
                 draft.discard()
