@@ -13,7 +13,7 @@ import pytest
 from tests import models
 from tests.values import portrait
 
-from sessioncore import ConfigError, CorruptRecord, UnregisteredType
+from sessioncore import CodecError, ConfigError, CorruptRecord, UnregisteredType
 from sessioncore._codec import Codec
 
 T = TypeVar("T")
@@ -70,6 +70,103 @@ class NewModel(pydantic.BaseModel):
     kept: int
     gained: list[int] = pydantic.Field(default_factory=lambda: [7])
     plain: str = "p"
+
+
+@dataclasses.dataclass
+class LoggedData:
+    """Like the two after it: its hook adds to what it is given, at each depth where a hook can."""
+
+    log: list[Any]
+    marks: dict[str, set[int]] = dataclasses.field(default_factory=dict[str, set[int]])
+
+    def __post_init__(self) -> None:
+        self.log.append("made")
+        self.marks.setdefault("seen", set()).add(len(self.log))
+        self.last = self.log
+
+
+@attrs.frozen
+class LoggedAttrs:
+    log: tuple[list[Any], ...]
+
+    def __attrs_post_init__(self) -> None:
+        self.log[0].append("made")
+
+
+class LoggedStruct(msgspec.Struct, frozen=True):
+    log: dict[str, list[str]]
+
+    def __post_init__(self) -> None:
+        self.log["a"].append("made")
+
+
+class ParsedStruct(msgspec.Struct, frozen=True):
+    """Its `__post_init__` does not take what it has made before."""
+
+    parts: Any
+
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "parts", self.parts.split(","))
+
+
+class Halved(NamedTuple):
+    size: int
+
+
+class Doubled(Halved):
+    @property
+    def size(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return 2 * self[0]
+
+
+@attrs.frozen(cache_hash=True)
+class Hashed:
+    size: int
+
+
+@attrs.define(cache_hash=True, unsafe_hash=True, slots=False)
+class HashedWithDict:
+    size: int
+
+
+class Spoken(enum.Enum):
+    YES = 1
+
+    @property
+    def name(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return "yes"
+
+
+class Marked(enum.Flag):
+    A = 1
+    B = 2
+
+    @property
+    def value(self) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return "a mark"
+
+
+class Open(enum.Enum):
+    KNOWN = 1
+
+    @classmethod
+    def _missing_(cls, value: Any) -> Any:
+        member = object.__new__(cls)
+        member._name_, member._value_ = f"NUMBER_{value}", value
+        return member
+
+
+class PrivateModel(pydantic.BaseModel):
+    kept: int
+    _seen: list[int] = pydantic.PrivateAttr(default_factory=list[int])
+    _plain: str = "p"
+    _unset: int = pydantic.PrivateAttr()
+
+
+class OpenModel(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="allow")
+
+    kept: int
 
 
 def encode(value: Any) -> Any:
@@ -258,6 +355,60 @@ def test_attributes_that_are_no_fields_are_built_again_by_the_class() -> None:
 def test_a_converter_does_not_see_a_value_twice() -> None:
     assert through(with_types(models.Tags), models.Tags("a,b")).names == ["a", "b"]
     assert through(with_types(models.Account, models.Address), models.Account(name="ada")).name == "ada!"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        LoggedData([[1]], {"seen": {7}}), LoggedAttrs(([],)), LoggedStruct({"a": []}), ParsedStruct("a,b"),
+        Doubled(1), {Hashed(1): {Hashed(2)}}, {HashedWithDict(1)}, Spoken.YES, Marked.A | Marked.B,
+    ],
+    ids=lambda value: type(value).__name__,
+)  # fmt: skip
+def test_what_a_class_does_when_it_is_built_or_read_is_not_done_to_a_stored_value(value: Any) -> None:
+    codec = with_types(
+        LoggedData, LoggedAttrs, LoggedStruct, ParsedStruct, Doubled, Hashed, HashedWithDict, Spoken, Marked
+    )
+    encoded = codec.encode("k", value)
+    for _ in range(2):
+        again = codec.decode("k", encoded)
+        assert again == value
+        assert portrait(again) == portrait(value)
+        assert codec.encode("k", again) == encoded
+
+
+def test_what_a_hook_keeps_of_a_field_stays_the_fields_own_object() -> None:
+    again = through(with_types(LoggedData), LoggedData([]))
+    assert again.last is again.log
+
+
+def test_a_member_that_could_not_be_found_again_is_refused_before_it_is_stored() -> None:
+    codec = with_types(Open)
+    assert through(codec, Open.KNOWN) is Open.KNOWN
+    with pytest.raises(CodecError, match=r"'k': encode of .*Open failed"):
+        codec.encode("k", Open(5))
+
+
+def test_a_model_that_gained_private_attributes_has_them_and_one_that_lost_them_has_none() -> None:
+    before, after = Codec(), Codec()
+    before.registry.register(OldModel, name="thing")
+    after.registry.register(PrivateModel, name="thing")
+    gained = after.decode("k", before.encode("k", OldModel(kept=1)))
+    assert gained == PrivateModel(kept=1)
+    assert gained._plain == "p"
+    with pytest.raises(AttributeError):
+        print(gained._unset)
+    assert before.decode("k", after.encode("k", PrivateModel(kept=1))) == OldModel(kept=1)
+
+
+def test_a_model_that_became_open_takes_extra_attributes() -> None:
+    before, after = Codec(), Codec()
+    before.registry.register(OldModel, name="thing")
+    after.registry.register(OpenModel, name="thing")
+    opened = after.decode("k", before.encode("k", OldModel(kept=1)))
+    assert opened == OpenModel(kept=1)
+    opened.more = 2
+    assert opened.model_extra == {"more": 2}
 
 
 def test_private_attributes_of_a_model_are_kept_because_equality_knows_them() -> None:

@@ -6,10 +6,11 @@ classes are known by what they carry.
 """
 
 import contextlib
+import copy
 import dataclasses
 import enum
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias
 
 import msgspec
@@ -22,6 +23,8 @@ Accessors: TypeAlias = tuple[Callable[[Any], Any], Callable[[Any], Any]]
 Default: TypeAlias = Callable[[Any], Any] | None  # from the instance; None: the field may stay unset
 
 _ABSENT = object()
+_CHANGING = (dict, list, set)
+_CACHED_HASH = "_attrs_cached_hash"  # what attrs' constructor prepares where cache_hash=True
 
 
 def has_shape(cls: Any) -> bool:
@@ -64,11 +67,14 @@ def accessors(cls: Any) -> Accessors:
 
 
 def _flag_bits(member: Any) -> int:
-    return int(member.value)
+    return int(member._value_)  # not `value`, nor `name` below: those a class may overrule
 
 
 def _member_name(member: Any) -> str:
-    return str(member.name)
+    name: str = member._name_
+    if member.__class__.__members__.get(name) is not member:
+        raise ValueError("a member that _missing_ made cannot be found again by its name")
+    return name
 
 
 def _required(_: object) -> Any:
@@ -87,29 +93,72 @@ def _read(names: "Mapping[str, Any] | tuple[str, ...]") -> Callable[[Any], dict[
     return lambda value: {name: part for name in names if (part := getattr(value, name, _ABSENT)) is not _ABSENT}
 
 
+def _contents(parts: Iterable[Any]) -> list[tuple[Any, Any]]:
+    """Return each container in `parts` that a hook could change in place, with a copy of what it holds."""
+    found: list[tuple[Any, Any]] = []
+    queue = [*parts]
+    while queue:
+        part = queue.pop()
+        if type(part) in _CHANGING:
+            found.append((part, copy.copy(part)))
+        if type(part) is dict:
+            queue += part.values()
+        elif type(part) is list or type(part) is tuple:
+            queue += part
+    return found
+
+
+def _give_back(contents: list[tuple[Any, Any]]) -> None:
+    for part, before in contents:
+        if type(part) is list:
+            part[:] = before
+        else:
+            part.clear()
+            part.update(before)
+
+
 def _struct(cls: Any) -> Accessors:
     names: tuple[str, ...] = cls.__struct_fields__
     put = msgspec.structs.force_setattr
+    hooked = hasattr(cls, "__post_init__")
 
     def build(parts: dict[str, Any]) -> Any:
         known = {name: parts[name] for name in names if name in parts}
-        value = cls(**known)
-        if hasattr(value, "__post_init__"):  # it may have changed fields that are as they should be
-            for name, part in known.items():
-                put(value, name, part)
+        if not hooked:
+            return cls(**known)
+        contents = _contents(known.values())
+        try:
+            value = cls(**known)
+        except Exception as exc:
+            value = _unfinished(cls, exc)
+            if value is None:
+                raise
+        _give_back(contents)  # the hook may have changed fields that are as they should be
+        for name, part in known.items():
+            put(value, name, part)
         return value
 
     return _read(names), build
+
+
+def _unfinished(cls: Any, error: Exception) -> Any:
+    """Return the instance that its `__post_init__` refused: it was finished before. msgspec makes none without that."""
+    hook = error.__traceback__ and error.__traceback__.tb_next
+    value = hook and next(iter(hook.tb_frame.f_locals.values()), None)
+    return value if type(value) is cls else None
 
 
 def _named_tuple(cls: Any) -> Accessors:
     names: tuple[str, ...] = cls._fields
     defaults: dict[str, Any] = cls._field_defaults
 
+    def take(value: Any) -> dict[str, Any]:
+        return dict(zip(names, value, strict=True))  # not by attribute: a property may stand before a field
+
     def build(parts: dict[str, Any]) -> Any:
         return cls._make([parts[name] if name in parts else defaults[name] for name in names])
 
-    return _read(names), build
+    return take, build
 
 
 def _record(cls: Any, defaults: Mapping[str, Default], hook: str) -> Accessors:
@@ -120,6 +169,7 @@ def _record(cls: Any, defaults: Mapping[str, Default], hook: str) -> Accessors:
     finish = getattr(cls, hook, None)
     if finish is not None and len(inspect.signature(finish).parameters) > 1:
         raise ConfigError(f"{cls.__qualname__} has an InitVar, which no instance keeps: pass encode= and decode=")
+    caches_hash = _CACHED_HASH in getattr(getattr(cls.__hash__, "__code__", None), "co_names", ())
 
     def build(parts: dict[str, Any]) -> Any:
         value = cls.__new__(cls)
@@ -128,10 +178,14 @@ def _record(cls: Any, defaults: Mapping[str, Default], hook: str) -> Accessors:
                 object.__setattr__(value, name, parts[name])
             elif default is not None:
                 object.__setattr__(value, name, default(value))
+        if caches_hash:
+            object.__setattr__(value, _CACHED_HASH, None)
         if finish is not None:
             # For attributes that are no fields. It may refuse finished fields, or finish them again.
+            contents = _contents(parts.values())
             with contextlib.suppress(Exception):
                 finish(value)
+            _give_back(contents)
             for name in defaults:
                 if name in parts:
                     object.__setattr__(value, name, parts[name])
@@ -191,10 +245,27 @@ def _model(cls: Any) -> Accessors:
             {
                 "__dict__": fields,
                 "__pydantic_fields_set__": ({*stored} & {*fields} | {*(extra or ())}) - {*unset},
-                "__pydantic_extra__": extra,
-                "__pydantic_private__": private,
+                "__pydantic_extra__": {} if extra is None and cls.model_config.get("extra") == "allow" else extra,
+                "__pydantic_private__": _private(cls, fields, private),
             }
         )
         return value
 
     return take, build
+
+
+def _private(cls: Any, fields: dict[str, Any], stored: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Private attributes as they were, without those that the class has lost, and with new ones as it makes them."""
+    from pydantic_core import PydanticUndefined  # noqa: PLC0415 - loaded already, like attr above
+
+    found: dict[str, Any] = {}
+    for name, attribute in cls.__private_attributes__.items():
+        make = attribute.default_factory
+        if name in (stored or {}):
+            found[name] = (stored or {})[name]
+        elif make is not None:
+            takes_data = getattr(attribute, "default_factory_takes_validated_data", False)
+            found[name] = make({**fields, **found}) if takes_data else make()
+        elif (default := attribute.get_default()) is not PydanticUndefined:
+            found[name] = default
+    return found if cls.__private_attributes__ else None
