@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, NewType, NotRequired, Type
 
 import msgspec
 import pytest
-from tests.models import Box, Colour, Item, Level, Line, Mode, Pair, Point
+from tests.models import Account, Box, Colour, Item, Level, Line, Mode, Pair, Point
 
 from sessioncore import ConfigError, SessionKey
 from sessioncore._annotations import fits
@@ -48,6 +48,9 @@ FITS: list[tuple[Any, Any]] = [
     ({"items": [Item("a")]}, Cart), ({"items": [], "note": None}, Cart), ({"a": 5}, Unresolved), (1, T),
     ([1], list[T]), (1, "Forward"), (Colour.RED, enum.Enum), (Point(1), Point | None),
     ([1, 2], Annotated[list[int], msgspec.Meta(max_length=2)]), (int, type[int]),
+    ({Colour.RED}, Annotated[set[Colour], msgspec.Meta(min_length=1)]),
+    ({Colour.RED: Account(name="a")}, Annotated[dict[Colour, Account] | None, msgspec.Meta(max_length=1)]),
+    ((Colour.RED, 1), Annotated[tuple[Colour, int], "a note"]),
 ]  # fmt: skip
 
 MISFITS: list[tuple[Any, Any]] = [
@@ -60,6 +63,8 @@ MISFITS: list[tuple[Any, Any]] = [
     (Item("a"), Point), ([Point(1)], list[Item]), (Colour.RED, Named), ({}, Cart), ({"items": [1]}, Cart),
     ({"items": [], "note": 5}, Cart), ({"items": [], "more": 1}, Cart), ([], Cart), ({}, Unresolved),
     ([1, 2, 3], Annotated[list[int], msgspec.Meta(max_length=2)]), (date(2026, 1, 1), datetime), ((1, 2), Pair),
+    ({Colour.RED, Colour.GREEN}, Annotated[set[Colour], msgspec.Meta(max_length=1)]),
+    ({1}, Annotated[set[Colour], msgspec.Meta(min_length=1)]),
 ]  # fmt: skip
 
 

@@ -403,6 +403,20 @@ def test_a_typed_key_that_cannot_work_is_refused(make: Callable[[], Any]) -> Non
         make()
 
 
+async def test_a_value_that_says_it_is_not_set_is_a_value() -> None:
+    house = House()
+    session = await house.session()
+    session["nick"] = msgspec.UNSET
+    for _ in range(2):
+        assert dict(session) == {"nick": msgspec.UNSET}
+        assert session["nick"] is session.get("nick", "nobody") is msgspec.UNSET
+        assert session.setdefault("nick", "nobody") is msgspec.UNSET
+        session = await house.after(session)
+    assert session.pop("nick") is msgspec.UNSET
+    assert session.pop("nick", msgspec.UNSET) is msgspec.UNSET
+    assert len(session) == 0
+
+
 def test_a_typed_key_shows_its_name_and_type() -> None:
     assert repr(COUNT) == "SessionKey('count', <class 'int'>)"
 

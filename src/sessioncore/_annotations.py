@@ -96,6 +96,8 @@ def _fits_annotated(value: object, arguments: tuple[Any, ...]) -> bool:
     base, *notes = arguments
     if not fits(value, base):
         return False
+    # What a container holds was compared just now, and msgspec would not take every kind of it: enum members, models.
+    base = type(value) if type(value) in _CONTAINERS else base
     for note in notes:
         if isinstance(note, msgspec.Meta):
             try:
@@ -105,6 +107,7 @@ def _fits_annotated(value: object, arguments: tuple[Any, ...]) -> bool:
     return True
 
 
+_CONTAINERS = frozenset({list, dict, tuple, set, frozenset})
 _FORMS: dict[Any, Callable[[object, tuple[Any, ...]], bool]] = {
     typing.Union: _fits_union,
     types.UnionType: _fits_union,

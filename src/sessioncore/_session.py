@@ -24,6 +24,7 @@ __all__ = ["Keeper", "Session", "check_owner", "released"]
 T = TypeVar("T")
 D = TypeVar("D")
 MAX_OWNER = 1024  # characters; an owner is an account's ID, not a document
+_MISSING: Any = object()  # not UNSET: an optional field of a Struct may hold that, and it may be stored
 
 
 class Keeper(Protocol):
@@ -91,10 +92,10 @@ class Session(MutableMapping[str, Any]):
             draft.enter()
         if type(key) is not str:
             return self._typed(key)
-        value = draft.items.get(key, UNSET)
+        value = draft.items.get(key, _MISSING)
         if type(value) is Raw:
             return self._decode(key, value)
-        if value is UNSET:
+        if value is _MISSING:
             if draft.defaults is None:
                 raise KeyError(key)
             draft.adopt_defaults()
@@ -181,10 +182,10 @@ class Session(MutableMapping[str, Any]):
         if not draft.open:
             draft.enter()
         if type(key) is str and draft.defaults is None:
-            value: Any = draft.items.get(key, UNSET)
+            value: Any = draft.items.get(key, _MISSING)
             if type(value) is Raw:
                 return self._decode(key, value)
-            return default if value is UNSET else value
+            return default if value is _MISSING else value
         if key not in self and (not isinstance(key, SessionKey) or default is not None):
             return default
         try:
@@ -205,10 +206,10 @@ class Session(MutableMapping[str, Any]):
         if key in self:
             del self[key]
 
-    def pop(self, key: Any, default: Any = UNSET) -> Any:
+    def pop(self, key: Any, default: Any = _MISSING) -> Any:
         """Remove `key` and return its value; if it is missing, `default`, and the key's own default counts for none."""
         if key not in self:
-            if default is UNSET:
+            if default is _MISSING:
                 raise KeyError(key)
             return default
         value = self[key]
