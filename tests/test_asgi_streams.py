@@ -38,7 +38,7 @@ class Site:
     async def serve(self, scope: Any, receive: Any, send: Send) -> None:
         await self.handler(await get_session(scope), send)
 
-    async def visit(self, sid: str, *, lazy: bool = False) -> Wire:
+    async def visit(self, sid: str, *, lazy: bool = False, app: Any = None) -> Wire:
         wire = Wire([{"type": "http.request"}])
 
         async def send(message: Message) -> None:
@@ -46,7 +46,7 @@ class Site:
                 self.seen.append(dict(await self.store.get_by_id(sid)))
             await wire.send(message)
 
-        await SessionMiddleware(self.serve, self.store, lazy=lazy)(http_scope(sid=sid), wire.receive, send)
+        await SessionMiddleware(app or self.serve, self.store, lazy=lazy)(http_scope(sid=sid), wire.receive, send)
         return wire
 
     async def make(self, **data: Any) -> str:
@@ -68,6 +68,22 @@ async def test_late_changes_are_stored_before_the_end_of_the_body_is_sent(lazy: 
     await site.visit(await site.make(), lazy=lazy)
     assert site.seen == [{"late": 2}]
     assert site.storage.calls.count("replace") == 1
+
+
+async def test_a_session_that_a_stream_loads_is_stored_before_its_end_too() -> None:
+    async def handler(session: Session, send: Send) -> None:
+        session["late"] = 1
+        await send(LAST)
+
+    site = Site(handler)
+
+    async def serve(scope: Any, receive: Any, send: Send) -> None:
+        await send(START)
+        await send(MORE)
+        await site.serve(scope, receive, send)
+
+    await site.visit(await site.make(), lazy=True, app=serve)
+    assert site.seen == [{"late": 1}]
 
 
 async def test_a_change_between_the_start_and_the_only_body_is_stored_before_it_too() -> None:

@@ -293,6 +293,12 @@ async def both(asked: Asked) -> Said:
     return Said(f"{first['n']} {second['n']}".encode())
 
 
+async def regenerate_both(asked: Asked) -> Said:
+    for session in (await asked.session(), await asked.session("second")):
+        await session.regenerate()
+    return Said(b"changed")
+
+
 async def slow(asked: Asked) -> Said:
     """Several await points, before and after a write: a client may leave at each of them."""
     session = await asked.session()
@@ -311,7 +317,8 @@ PAGES: Mapping[str, Callable[[Asked], Awaitable[Said]]] = {
     "id": identify, "access": access, "login": login, "redirect-login": redirect_login, "logout": logout,
     "destroy": destroy, "regenerate": regenerate, "boom": boom, "status": status, "vary": vary, "stream": stream,
     "late-first-write": late_first_write, "late-destroy": late_destroy, "late-boom": late_boom, "file": file,
-    "hidden": hidden, "form": form, "upload": upload, "both": both, "slow": slow, "share": read,
+    "hidden": hidden, "form": form, "upload": upload, "both": both, "regenerate-both": regenerate_both, "slow": slow,
+    "share": read,
 }  # fmt: skip
 
 

@@ -8,6 +8,7 @@ import pytest
 from tests.adapters.browser import Browser, Reply, until
 from tests.adapters.conftest import OpenSite, Site
 from tests.adapters.scenarios import ANY, SCENARIOS, Scenario, Step
+from tests.stores import SpyStorage
 
 from sessioncore import RequestView, Session, SessionConfig, SessionStore, from_cookie
 
@@ -134,6 +135,20 @@ def test_two_stores_stand_side_by_side(open_site: OpenSite) -> None:
     assert browser.get("/logout").text == "bye"
     assert set(browser.cookies) == {"__Host-other"}
     assert browser.get("/both").text == "1 30"
+
+
+def test_what_one_store_has_done_is_told_also_when_the_other_fails(open_site: OpenSite) -> None:
+    storage = SpyStorage()
+    second = SessionStore(SessionConfig(storage=storage, extractor=from_cookie("__Host-other")))
+    site = open_site(("second", second))
+    browser = site.browser()
+    assert browser.get("/both").text == "1 10"
+    for failing in (site.storage, storage):
+        failing.down.add("move")
+        assert browser.get("/regenerate-both").status == 503
+        failing.down.clear()
+    assert browser.get("/both").text == "2 20"  # neither is left with an ID that is dead
+    assert (site.count(), len(storage.inner)) == (1, 1)
 
 
 def test_mounted_twice_is_one_session_and_one_cookie(open_site: OpenSite) -> None:

@@ -54,11 +54,12 @@ class SessionMiddleware:
             if view.consumed:
                 receive = view.receive
         scope[self._scope_key] = exchange.session
-        scope[EXCHANGES] = (self._scope_key, exchange, outer)
+        told: list[tuple[str, str]] = [] if outer is None else outer[2]
+        scope[EXCHANGES] = (self._scope_key, exchange, told, outer)
         if kind == "websocket":
-            await self._serve_websocket(exchange, scope, receive, send)
+            await self._serve_websocket(exchange, told, scope, receive, send)
             return
-        responder = Responder(exchange, send, receive)
+        responder = Responder(exchange, send, receive, told, _lazy=self._lazy)
         failed = True
         try:
             await self._app(scope, receive, responder.send)
@@ -70,9 +71,12 @@ class SessionMiddleware:
             if not exchange.over():
                 await exchange.finish(failed=failed)
 
-    async def _serve_websocket(self, exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _serve_websocket(
+        self, exchange: Exchange, told: list[tuple[str, str]], scope: Scope, receive: Receive, send: Send
+    ) -> None:
         denial = "websocket.http.response"
-        responder = Responder(exchange, send, receive, denial if denial in (scope.get("extensions") or {}) else None)
+        form = denial if denial in (scope.get("extensions") or {}) else None
+        responder = Responder(exchange, send, receive, told, form)
         failed = True
         try:
             await self._app(scope, responder.receive, responder.send_websocket)

@@ -21,7 +21,9 @@ class Responder(Struct, eq=False):
     _exchange: Exchange
     _send: Send
     _receive: Receive
+    _told: list[tuple[str, str]]  # what the stores of this request have to tell the client, innermost first
     _form: str | None = "http.response"  # of an answer of ours; None: this server refuses a handshake without one
+    _lazy: bool = False  # the session may be loaded when the response is on its way
     _started: bool = False
     _calm: bool = False  # a stranger's response began without a session, so none can come up any more
     _replaced: bool = False  # our answer was sent instead of the application's
@@ -54,7 +56,7 @@ class Responder(Struct, eq=False):
                 return self._answer(error)  # a framework's catch-all stands inside, and is about to hide it
             exchange = self._exchange
             if exchange.untouched():
-                self._calm = exchange.place is None
+                self._calm = exchange.place is None and not self._lazy
                 return self._send(message)
             added = exchange.commit_now(status)
             if added is None:
@@ -100,14 +102,18 @@ class Responder(Struct, eq=False):
 
     def _revised(self, message: Message, added: Sequence[tuple[str, str]]) -> Message:
         exchange = self._exchange
+        self._told += added
         if not added and not exchange.touched:
             return message
         return {**message, "headers": exchange.revise(message.get("headers", ()), added)}
 
     async def _answer(self, error: SessionError | None) -> None:
-        """Send the core's response: to an error of its own, or a last one that tells what is owed."""
+        """Send the core's response: to an error of its own, or a last one that tells what is owed.
+
+        In the stead of one that tells of other stores' sessions, it does so too: those are stored, the old IDs dead.
+        """
         answer = self._exchange.farewell() if error is None else self._exchange.answer(error)
-        headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers]
+        headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in (*answer.headers, *self._told)]
         self._started = self._replaced = True
         await self._send({"type": f"{self._form}.start", "status": answer.status, "headers": headers})
         await self._send({"type": f"{self._form}.body", "body": answer.body})

@@ -13,14 +13,15 @@ from sessioncore_asgi._view import AsgiView
 __all__ = ["EXCHANGES", "AsgiView", "Exchanges", "check_name", "check_store", "exchange_of", "has_store"]
 
 EXCHANGES: Final = "sessioncore"  # in the scope, beside the session: an application may put another thing in its place
-Exchanges: TypeAlias = "tuple[str, Exchange, Exchanges] | None"  # scope_key, the innermost, those around it
+# scope_key, the innermost, what all of them have to tell the client, those around it
+Exchanges: TypeAlias = "tuple[str, Exchange, list[tuple[str, str]], Exchanges] | None"
 
 
 def exchange_of(scope: Scope, scope_key: str) -> Exchange | None:
     """Return the exchange under `scope_key`."""
     rest: Exchanges = scope.get(EXCHANGES)
     while rest is not None:
-        name, exchange, rest = rest
+        name, exchange, _, rest = rest
         if name == scope_key:
             return exchange
     return None
@@ -33,7 +34,7 @@ def has_store(rest: Exchanges, store: SessionStore, scope_key: str) -> bool:
         ConfigError: it is, under another name.
     """
     while rest is not None:
-        name, exchange, rest = rest
+        name, exchange, _, rest = rest
         if exchange.session.store is store:
             check_name(name, scope_key)
             return True
