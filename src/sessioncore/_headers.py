@@ -5,6 +5,7 @@ cookie is never stored by a shared cache: the cookie would be handed to stranger
 """
 
 import logging
+import re
 from collections.abc import Collection, Iterable, Sequence
 from functools import lru_cache
 from typing import TypeAlias
@@ -28,6 +29,7 @@ _HARMLESS = frozenset(
     }
 )
 _UNSHARED = frozenset({b"private", b"no-store"})
+_QUOTED = re.compile(rb'"(?:[^"\\]|\\.)*"?')
 
 
 def revise(
@@ -105,7 +107,8 @@ def _unshared(headers: list[tuple[bytes, bytes]], replaced: Collection[bytes]) -
             given.append((name, value))
         elif lowered not in replaced and not lowered.endswith(b"-cache-control") and lowered != b"surrogate-control":
             kept.append((name, value))
-    directives = b",".join(value for _, value in given).split(b",")
+    # Not within quotes: a word in there is an argument of something else.
+    directives = _QUOTED.sub(b'""', b",".join(value for _, value in given)).split(b",")
     if _UNSHARED.isdisjoint(part.strip().lower() for part in directives):
         given = [(b"cache-control", b"no-store")]
     return kept + given
