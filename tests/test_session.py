@@ -4,6 +4,7 @@ import copy
 import enum
 import json
 import pickle
+import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -338,6 +339,43 @@ async def test_nothing_inside_a_session_shows_its_id_in_a_traceback() -> None:
     session = await house.after(session)
     inside: list[Any] = [session._draft, session._keeper]  # pyright: ignore[reportPrivateUsage]  # as a traceback shows them
     assert not any(text in repr(inside) for text in (session.id, "canary"))
+
+
+@pytest.mark.parametrize("operation", ["load", "create", "replace", "move", "owned_keys", "delete"])
+@pytest.mark.parametrize("limit", [None, 1])
+async def test_a_storage_that_fails_leaves_no_id_among_the_variables_of_its_traceback(
+    operation: str, limit: int | None
+) -> None:
+    """Error trackers and `pytest -l` write those down, frame by frame."""
+    house = House(max_sessions_per_owner=limit)
+    house.visitor.sid = (await house.store.create({"n": 1})).id
+    fresh, live = await house.store.get(PlainView()), await house.session()
+    known = {house.visitor.sid, fresh.id, live.id}
+    house.storage.down.add(operation)
+    shown: list[str] = []
+    for session, use in (
+        (fresh, "save"),
+        (live, "save"),
+        (live, "login"),
+        (live, "destroy"),
+        (await house.session(), ""),
+    ):
+        try:
+            session["n"] = 2
+            if use == "login":
+                await session.login("ada")
+                known.add(session.id)
+            await (session.destroy() if use == "destroy" else session.save())
+        except SessionError as exc:
+            error: BaseException | None = exc
+            while error is not None:
+                ours = [
+                    frame for frame, _ in traceback.walk_tb(error.__traceback__) if "/src/" in frame.f_code.co_filename
+                ]
+                shown += [repr(value) for frame in ours for value in frame.f_locals.values()]
+                error = error.__cause__
+    assert shown or (operation == "owned_keys" and limit is None)
+    assert not [text for text in shown if any(sid in text for sid in known)]
 
 
 async def test_a_value_of_another_type_is_corrupt_for_its_typed_key_and_readable_by_name() -> None:

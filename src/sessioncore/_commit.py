@@ -9,7 +9,7 @@ from collections.abc import Coroutine
 from typing import Any, Final
 
 import anyio
-from msgspec import UNSET
+from msgspec import UNSET, Struct
 
 from sessioncore._calls import StorageCalls
 from sessioncore._changes import NO_CHANGES, Attempt, Delta, Write, apply, is_stale, time_left
@@ -28,6 +28,15 @@ from sessioncore.storage import Stored
 __all__ = ["Committer"]
 
 TRIES_FOR_AN_ID: Final = 8  # one collision of 256-bit IDs will never be seen; eight mean a broken generator
+
+
+class _Hidden(Struct, frozen=True, gc=False):
+    """An ID, or none, for variables that stand in the traceback of a storage that fails; tools write those down."""
+
+    text: str | None
+
+    def __repr__(self) -> str:
+        return "<hidden>"
 
 
 class Committer:
@@ -140,7 +149,7 @@ class Committer:
         limited = self._config.max_sessions_per_owner is not None and delta.wishes.owner is not UNSET
         if limited:
             await self._owners.admit(draft, delta)
-        before = draft.record, draft.stored_id
+        before = draft.record, _Hidden(draft.stored_id)
         if step is CREATE:
             await self._create(draft, delta)
         else:
@@ -165,7 +174,7 @@ class Committer:
         """Replace or move, again and again until it is stored, gone, or time is up."""
         base, version = draft.record, draft.version
         conflicts = collisions = 0
-        new_id = draft.id if step is MOVE else None
+        new_id = _Hidden(draft.id if step is MOVE else None)
         give_up_at = 0.0  # counts from the first conflict: looking at the clock costs more than storing in memory
         while True:
             assert base is not None
@@ -174,7 +183,7 @@ class Committer:
                 self._events.send(EventKind.EXPIRED, draft.handle, base.owner, "the absolute deadline has passed")
                 draft.lost()
                 return
-            attempt = Attempt(step, delta, write, new_id, merged=conflicts > 0)
+            attempt = Attempt(step, delta, write, new_id.text, merged=conflicts > 0)
             try:
                 answer = await self._send(draft, attempt)
             except StorageUnavailable:
@@ -183,7 +192,7 @@ class Committer:
                 collisions += 1  # of a move: perhaps the new key is taken; never touch what is there
                 if step is not MOVE or collisions == TRIES_FOR_AN_ID:
                     raise
-                new_id = draft.mint_id()
+                new_id = _Hidden(draft.mint_id())
                 continue
             if answer is None:
                 self._lose(draft)
@@ -257,14 +266,14 @@ class Committer:
         if done.step is MOVE:
             self._events.send(EventKind.REGENERATED, handle, write.record.owner, f"was {old}")
 
-    async def _undo(self, draft: Draft, record: Record | None, session_id: str | None) -> None:
+    async def _undo(self, draft: Draft, record: Record | None, was: "_Hidden") -> None:
         """Take back a login that lost the race for the last place: the session is again what it was.
 
         Not under its old ID, though: that is dead since the login moved the record, and somebody may
         have ended it meanwhile (P2). The client learns another one with its 409.
         """
         config = self._config
-        if record is None or session_id is None:
+        if record is None or was.text is None:
             key = draft.key
             await self._calls.run("delete", lambda: config.storage.delete(key))
             draft.end()
@@ -272,16 +281,16 @@ class Committer:
         now = config.clock()
         ttl = max(time_left(config, record.created_at, record.idle or config.idle_seconds, now), 0.001)
         write = Write(record, seal_record(record, config.max_size), ttl, draft.version)
-        new_id = None if draft.stored_id == session_id else draft.mint_id()
-        step = REPLACE if new_id is None else MOVE
-        answer = await self._send(draft, Attempt(step, NO_CHANGES, write, new_id, merged=False))
+        new_id = _Hidden(None if draft.stored_id == was.text else draft.mint_id())
+        step = REPLACE if new_id.text is None else MOVE
+        answer = await self._send(draft, Attempt(step, NO_CHANGES, write, new_id.text, merged=False))
         if not isinstance(answer, int):
             draft.lost()
             return
-        kept = new_id or session_id
+        kept = new_id.text or was.text
         draft.load(kept, handle_of(kept), record, Stored(write.data, answer, ttl), now)
         draft.discard()
-        draft.announce, draft.renewed = new_id is not None, False
+        draft.announce, draft.renewed = new_id.text is not None, False
 
     def _reopen(self, draft: Draft, stored: Stored) -> Record:
         try:
