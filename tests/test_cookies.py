@@ -64,6 +64,8 @@ def test_a_name_that_only_resembles_the_cookie_is_ignored(header: bytes) -> None
         (b"__Host-sid=\xc3\xa9", "Ã©"),
         (b"__Host-sid=T, a=1", "T, a=1"),
         (b"__Host-sid=T\x00", "T\x00"),
+        (b"__Host-sid=T\x0b; a=1", "T\x0b"),  # bytes.strip() would take it away
+        (b"a=1;__Host-sid=\x0cT", "\x0cT"),
         (b'$Version=1; __Host-sid="T"; $Path=/', '"T"'),
     ],
 )

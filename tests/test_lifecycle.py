@@ -277,6 +277,37 @@ async def test_what_was_saved_explicitly_survives_a_server_error_and_the_client_
     assert dict(exchange.session) == {"order": 7}
 
 
+@pytest.mark.parametrize("release", [False, True])
+async def test_after_a_saved_login_the_client_is_told_what_is_stored_and_not_what_was_to_be(release: bool) -> None:
+    house = House()
+    visitor = await begin(house, n=1)
+    exchange = await visitor.arrive()
+    await exchange.session.login("ada")
+    await exchange.session.save()
+    await exchange.session.regenerate()
+    if release:
+        exchange.session.release()
+    await visitor.leave(exchange, 200 if release else 500)
+    exchange = await visitor.arrive()
+    assert (dict(exchange.session), exchange.session.owner) == ({"n": 1}, "ada")
+
+
+async def test_logins_back_and_forth_in_one_request_leave_nothing_of_anybody() -> None:
+    house = House()
+    visitor = await begin(house)
+    exchange = await visitor.arrive()
+    await exchange.session.login("ada")
+    exchange.session["secret"] = "ada's"
+    await visitor.leave(exchange)
+    exchange = await visitor.arrive()
+    for owner in ("bob", "ada", "ada"):
+        await exchange.session.login(owner)
+    assert dict(exchange.session) == {}
+    await visitor.leave(exchange)
+    exchange = await visitor.arrive()
+    assert (dict(exchange.session), exchange.session.owner) == ({}, "ada")
+
+
 async def test_save_on_server_error_keeps_everything() -> None:
     house = House(save_on_server_error=True)
     visitor = await begin(house, n=1)

@@ -296,6 +296,29 @@ async def test_a_session_released_during_a_save_is_stored_and_stays_released() -
             session.get("n")
 
 
+@pytest.mark.parametrize("operation", ["create", "move"])
+async def test_the_id_of_a_session_released_during_a_save_reaches_the_client(operation: str) -> None:
+    storage = SpyStorage()
+    visitor = Visitor(SessionStore(SessionConfig(storage=storage)))
+    if operation == "move":
+        exchange = await visitor.arrive()
+        exchange.session["n"] = 0
+        await visitor.leave(exchange)
+    exchange = await visitor.arrive()
+    session = exchange.session
+    session["n"] = 1
+    await session.regenerate()
+
+    async def release() -> None:
+        session.release()
+
+    storage.before[operation] = release
+    await session.save()
+    await visitor.leave(exchange)
+    exchange = await visitor.arrive()
+    assert dict(exchange.session) == {"n": 1}
+
+
 @pytest.mark.parametrize("outcome", ["gone", "failed"])
 async def test_a_session_released_during_a_save_that_stores_nothing_stays_released(outcome: str) -> None:
     storage = SpyStorage()

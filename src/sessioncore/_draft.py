@@ -383,11 +383,14 @@ class Draft(Struct, eq=False):
     def settle(self, session_id: str | None, handle: str, delta: Delta, stored: Write, *, merged: bool) -> None:
         """Take the record that was just stored as the new base; `session_id` if it is a new one."""
         self.taken = self.doubt = None
+        record = stored.record
         if self.state is RELEASED:
+            if session_id is not None:  # of use to nobody any more, but the client has to learn where it is
+                self.left, self.stored_id, self.announce, self.record = LIVE, session_id, True, record
+                self.new_id = None
             return
         if self.state is not LIVE:
             self._advance(Verb.STORED)
-        record = stored.record
         if session_id is not None:
             self.stored_id, self.announce = session_id, True
             if self.new_id == session_id:  # else it is of a rotation that came meanwhile
