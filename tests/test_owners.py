@@ -261,6 +261,38 @@ async def test_a_fresh_login_that_loses_the_race_leaves_nothing() -> None:
     assert len(storage.inner) == 1
 
 
+async def test_a_binding_that_loses_the_race_is_taken_back_also_where_others_write_meanwhile() -> None:
+    storage = SpyStorage()
+    config: dict[str, Any] = {"absolute_timeout": None, "max_sessions_per_owner": 1, "on_owner_limit": "refuse"}
+    store = SessionStore(SessionConfig(storage=storage, **config))
+    older = SessionStore(SessionConfig(storage=storage.inner, clock=lambda: 1_000_000.0, absolute_timeout=None))
+    session = await store.create({"cart": 1, "note": "old", "theirs": 0, "dropped": 1})
+
+    async def another_login_wins() -> None:
+        await older.create({}, owner="ada")
+        storage.after["replace"] = before_it_is_taken_back
+
+    async def before_it_is_taken_back() -> None:
+        storage.before["replace"] = another_request_writes
+
+    async def another_request_writes() -> None:
+        async with store.open(session.id) as other:
+            assert other.owner == "ada"
+            other.update(theirs=1, more=1)
+            del other["cart"]
+
+    storage.before["replace"] = another_login_wins
+    session.update(note="new", mine=1)
+    del session["dropped"]
+    session.bind_owner("ada")
+    with pytest.raises(OwnerLimitReached):
+        await session.save()
+    found = await store.get_by_id(session.id)
+    assert dict(found) == dict(session) == {"note": "old", "theirs": 1, "dropped": 1, "more": 1}
+    assert (found.owner, session.owner) == (None, None)
+    assert len(await store.sessions_of("ada")) == 1
+
+
 async def test_bind_owner_keeps_the_id_and_counts_for_the_limit() -> None:
     storage = SpyStorage()
     config: dict[str, Any] = {"absolute_timeout": None, "max_sessions_per_owner": 1, "on_owner_limit": "refuse"}

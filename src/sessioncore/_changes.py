@@ -16,7 +16,7 @@ from sessioncore._record import Record
 
 __all__ = [
     "DROP", "NOTHING", "NO_CHANGES", "NO_WISHES", "SET", "Attempt", "Delta", "Update", "Wishes", "Write", "apply",
-    "is_stale", "time_left",
+    "is_stale", "rebase", "time_left",
 ]  # fmt: skip
 
 SET: Final = "set"
@@ -155,3 +155,17 @@ def _updated(delta: Delta, data: dict[str, Raw], codec: Codec) -> dict[str, Raw]
             value = function(value)
         results[name] = codec.encode(name, value)
     return results
+
+
+def rebase(record: Record, seen: Record, there: Record) -> Record:
+    """Return `record` with what others have made of `seen` since then; `there` is what they have stored."""
+    data = {name: raw for name, raw in record.data.items() if name in there.data or name not in seen.data}
+    data |= {name: raw for name, raw in there.data.items() if raw != seen.data.get(name)}
+    return Record(
+        record.created_at if there.created_at == seen.created_at else there.created_at,
+        there.written_at,
+        record.idle if there.idle == seen.idle else there.idle,
+        record.owner if there.owner == seen.owner else there.owner,
+        record.details if there.details == seen.details else there.details,
+        data,
+    )

@@ -12,7 +12,7 @@ import anyio
 from msgspec import UNSET, Struct
 
 from sessioncore._calls import StorageCalls
-from sessioncore._changes import NO_CHANGES, Attempt, Delta, Write, apply, is_stale, time_left
+from sessioncore._changes import NO_CHANGES, Attempt, Delta, Write, apply, is_stale, rebase, time_left
 from sessioncore._codec import Codec
 from sessioncore._config import SessionConfig
 from sessioncore._draft import Draft
@@ -278,13 +278,22 @@ class Committer:
             await self._calls.run("delete", lambda: config.storage.delete(key))
             draft.end()
             return
-        now = config.clock()
-        ttl = max(time_left(config, record.created_at, record.idle or config.idle_seconds, now), 0.001)
-        write = Write(record, seal_record(record, config.max_size), ttl, draft.version)
         new_id = _Hidden(None if draft.stored_id == was.text else draft.mint_id())
         step = REPLACE if new_id.text is None else MOVE
-        answer = await self._send(draft, Attempt(step, NO_CHANGES, write, new_id.text, merged=False))
-        if not isinstance(answer, int):
+        seen, version, give_up_at = draft.record, draft.version, anyio.current_time() + config.timeout_seconds
+        assert seen is not None
+        while True:
+            now = config.clock()
+            ttl = max(time_left(config, record.created_at, record.idle or config.idle_seconds, now), 0.001)
+            write = Write(record, seal_record(record, config.max_size), ttl, version)
+            answer = await self._send(draft, Attempt(step, NO_CHANGES, write, new_id.text, merged=False))
+            if not isinstance(answer, Stored):
+                break
+            if anyio.current_time() >= give_up_at:
+                raise StorageUnavailable("others kept writing this session until storage_timeout; try again")
+            there, version = self._reopen(draft, answer), answer.version
+            record, seen = rebase(record, seen, there), there
+        if answer is None:
             draft.lost()
             return
         kept = new_id.text or was.text
