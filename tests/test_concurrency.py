@@ -23,6 +23,7 @@ from sessioncore import (
     StorageError,
     StorageUnavailable,
 )
+from sessioncore.testing import ManualClock
 
 pytestmark = pytest.mark.anyio
 
@@ -130,7 +131,8 @@ async def test_random_logout_races_resurrect_nothing(store: SessionStore) -> Non
         assert await store.reset() == 0
 
 
-async def test_revoke_all_finds_a_session_that_moves_while_it_looks() -> None:
+@pytest.mark.parametrize("moment", ["listed", "loaded", "about to be deleted"])
+async def test_revoke_all_finds_a_session_that_moves_while_it_looks(moment: str) -> None:
     storage = SpyStorage()
     store = SessionStore(SessionConfig(storage=storage))
     session = await store.create({"n": 1}, owner="ada")
@@ -141,9 +143,31 @@ async def test_revoke_all_finds_a_session_that_moves_while_it_looks() -> None:
         await exchange.session.regenerate()
         await visitor.leave(exchange)
 
-    storage.after["owned_keys"] = move  # listed under the old key, deleted under none
+    match moment:  # listed under the old key, deleted under none
+        case "listed":
+            storage.after["owned_keys"] = move
+        case "loaded":
+            storage.after["load"] = move
+        case _:
+            storage.before["delete"] = move
     assert await store.revoke_all("ada") == 1
     assert len(storage.inner) == 0
+
+
+async def test_revoke_all_leaves_a_login_that_comes_after_it_has_begun() -> None:
+    clock = ManualClock()
+    storage = SpyStorage(clock)
+    store = SessionStore(SessionConfig(storage=storage, clock=clock))
+    old = await store.create({}, owner="ada")
+
+    async def log_in_anew() -> None:
+        clock.advance(1)
+        await store.create({"new": True}, owner="ada")
+
+    storage.before["delete"] = log_in_anew
+    assert await store.revoke_all("ada") == 1
+    [left] = await store.sessions_of("ada")
+    assert left.handle != old.handle
 
 
 async def test_twenty_parallel_rotations_leave_one_session(store: SessionStore) -> None:
