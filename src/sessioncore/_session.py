@@ -171,6 +171,8 @@ class Session(MutableMapping[str, Any]):
     @overload
     def get(self, key: SessionKey[T]) -> T | None: ...
     @overload
+    def get(self, key: SessionKey[T], default: T) -> T: ...
+    @overload
     def get(self, key: SessionKey[T], default: D) -> T | D: ...
     @overload
     def get(self, key: str) -> Any: ...
@@ -206,7 +208,15 @@ class Session(MutableMapping[str, Any]):
         if key in self:
             del self[key]
 
-    def pop(self, key: Any, default: Any = _MISSING) -> Any:
+    @overload
+    def pop(self, key: SessionKey[T]) -> T: ...
+    @overload
+    def pop(self, key: SessionKey[T], default: T) -> T: ...
+    @overload
+    def pop(self, key: SessionKey[T], default: D) -> T | D: ...
+    @overload
+    def pop(self, key: str, default: Any = ...) -> Any: ...
+    def pop(self, key: Any, default: Any = _MISSING) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]  # wider: typed keys
         """Remove `key` and return its value; if it is missing, `default`, and the key's own default counts for none."""
         if key not in self:
             if default is _MISSING:
@@ -216,7 +226,11 @@ class Session(MutableMapping[str, Any]):
         del self[key]
         return value
 
-    def setdefault(self, key: Any, default: Any = None) -> Any:
+    @overload
+    def setdefault(self, key: SessionKey[T], default: T) -> T: ...
+    @overload
+    def setdefault(self, key: str, default: Any = None) -> Any: ...
+    def setdefault(self, key: Any, default: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]  # wider: typed keys
         """Return the value under `key`; if it is missing, store `default` first."""
         if key not in self:
             self[key] = default
@@ -237,6 +251,10 @@ class Session(MutableMapping[str, Any]):
         for name in list(self._visible()):
             del self[name]
 
+    @overload
+    def mutate(self, key: SessionKey[T], fn: Callable[[T], T], default: T = ...) -> T: ...
+    @overload
+    def mutate(self, key: str, fn: Callable[[Any], Any], default: Any = ...) -> Any: ...
     def mutate(self, key: "str | SessionKey[Any]", fn: Callable[[Any], Any], default: Any = UNSET) -> Any:
         """Replace the value under `key` by `fn(value)` and return it; no parallel update is lost.
 
