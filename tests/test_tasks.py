@@ -274,6 +274,44 @@ async def test_an_update_of_what_others_deleted_during_one_save_yields_to_the_de
     assert dict(await store.get_by_id(held.id)) == dict(held) == {}
 
 
+@pytest.mark.parametrize("outcome", ["stored", "failed", "unknown", "conflict"])
+async def test_what_one_task_saves_for_one_owner_is_not_the_next_ones_that_another_task_logs_in(outcome: str) -> None:
+    storage = SpyStorage()
+    store = SessionStore(SessionConfig(storage=storage))
+    visitor = Visitor(store)
+    exchange = await visitor.arrive()
+    await exchange.session.login("ada")
+    exchange.session["n"] = 1
+    await visitor.leave(exchange)
+    exchange = await visitor.arrive()
+    session = exchange.session
+
+    async def fail() -> None:
+        raise StorageUnavailable("not now")
+
+    async def meanwhile() -> None:
+        if outcome == "conflict":
+            async with store.open(visitor.sid or "") as other:
+                other["m"] = 1
+        await session.login("bob")
+        session["bobs"] = 1
+        session.mutate("n", lambda n: n + 1, default=0)
+        if outcome == "failed":
+            await fail()
+
+    storage.before["replace"] = meanwhile
+    if outcome == "unknown":
+        storage.after["replace"] = fail
+    session["secret"] = "ada's"
+    session.mutate("n", lambda n: n + 1)
+    with suppress(StorageUnavailable):
+        await session.save()
+    assert dict(session) == {"bobs": 1, "n": 1}
+    await visitor.leave(exchange)
+    found = await store.get_by_id(visitor.sid or "")
+    assert (dict(found), found.owner) == ({"bobs": 1, "n": 1}, "bob")
+
+
 async def test_a_session_released_during_a_save_is_stored_and_stays_released() -> None:
     for operation in ("create", "replace"):
         storage = SpyStorage()

@@ -360,7 +360,7 @@ class Draft(Struct, eq=False):
         (ops, wishes, shuffled), self.taken, self.doubt = self.taken, None, None
         if self.state is RELEASED:
             return
-        merged = ops or {}
+        merged = {} if self._cleared else ops or {}
         for name, op in (self.ops or {}).items():
             before = merged.get(name)
             if isinstance(op, Update) and isinstance(before, Update):
@@ -379,6 +379,11 @@ class Draft(Struct, eq=False):
             wishes.owner, wishes.details = later.owner, later.details
         if later.idle is not UNSET:
             wishes.idle = later.idle
+
+    @property
+    def _cleared(self) -> bool:
+        """Whether another owner has logged in since `take`: what was taken is not theirs."""
+        return self.wishes is not None and self.wishes.cleared
 
     def settle(self, session_id: str | None, handle: str, delta: Delta, stored: Write, *, merged: bool) -> None:
         """Take the record that was just stored as the new base; `session_id` if it is a new one."""
@@ -418,10 +423,10 @@ class Draft(Struct, eq=False):
 
     def _merge(self, record: Record, own: Iterable[str]) -> None:
         """Take over what others stored; not where this request's value is the one stored, or newer still."""
-        later = self.ops or {}
+        later, data = self.ops or {}, {} if self._cleared else record.data
         items = {
             name: self.items[name] if name in own and name not in later else raw
-            for name, raw in record.data.items()
+            for name, raw in data.items()
             if later.get(name) is not DROP
         }
         self.items, mine = items, self.items
@@ -430,7 +435,7 @@ class Draft(Struct, eq=False):
                 if op is SET:
                     items[name] = mine[name]
                 continue
-            raw = record.data.get(name, op.default)
+            raw = data.get(name, op.default)
             if raw is None:  # deleted by the other request: as if that had come after this update
                 del later[name]
                 continue
