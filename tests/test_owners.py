@@ -44,6 +44,10 @@ async def login(store: SessionStore, owner: str, sid: str | None = None, **detai
     return visitor
 
 
+async def handles(store: SessionStore, owner: str) -> list[str]:
+    return [info.handle for info in await store.sessions_of(owner)]
+
+
 async def alive(visitor: Visitor) -> bool:
     exchange = await visitor.arrive()
     found = not exchange.session.fresh
@@ -351,6 +355,45 @@ async def test_a_listing_that_fails_is_an_error() -> None:
         await store.sessions_of("ada")
     with pytest.raises(StorageUnavailable):
         await store.revoke_all("ada")
+
+
+class LaggingStorage(SpyStorage):
+    """Its index still names sessions that have another owner by now."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.behind: list[str] = []
+
+    async def owned_keys(self, owner: str) -> list[str]:
+        return sorted({*await super().owned_keys(owner), *self.behind})
+
+
+async def test_an_index_that_lags_behind_neither_lists_nor_ends_a_strangers_session() -> None:
+    storage = LaggingStorage()
+    store = SessionStore(SessionConfig(storage=storage, max_sessions_per_owner=1))
+    bobs, nobodys = await login(store, "bob"), await store.create({})
+    storage.behind = [f"session:{handle}" for handle in (*await handles(store, "bob"), nobodys.handle)]
+    adas = await login(store, "ada")  # over the limit, if strangers counted
+    assert len(await store.sessions_of("ada")) == 1
+    assert await store.revoke_all("ada") == 1
+    assert [await alive(visitor) for visitor in (adas, bobs)] == [False, True]
+    assert dict(await store.get_by_id(nobodys.id)) == {}
+
+
+async def test_a_login_that_comes_while_all_others_are_signed_out_stays() -> None:
+    clock = ManualClock()
+    storage = SpyStorage(clock)
+    store = SessionStore(SessionConfig(storage=storage, clock=clock))
+    before = await login(store, "ada")
+    after: list[Visitor] = []
+
+    async def log_in() -> None:
+        clock.advance(1)
+        after.append(await login(store, "ada"))
+
+    storage.before["delete"] = log_in
+    assert await store.revoke_all("ada") == 1
+    assert [await alive(visitor) for visitor in (before, *after)] == [False, True]
 
 
 async def test_a_store_whose_prefix_begins_with_ours_is_left_alone(storage: Storage) -> None:

@@ -245,8 +245,10 @@ async def test_the_record_decides_where_a_storage_keeps_too_long() -> None:
     clock = ManualClock()
     house = House(clock, SpyStorage(lambda: 0.0), absolute_timeout=timedelta(hours=1))
     visitor = await house.begin()
+    await house.store.create({}, owner="ada")
     clock.advance(HOUR - E)
     assert await look(visitor)
+    assert len(await house.store.sessions_of("ada")) == 1
     clock.advance(E)
     assert not await look(visitor)
     assert house.kinds()[-1] == "expired"
