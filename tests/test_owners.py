@@ -380,22 +380,6 @@ async def test_an_index_that_lags_behind_neither_lists_nor_ends_a_strangers_sess
     assert dict(await store.get_by_id(nobodys.id)) == {}
 
 
-async def test_a_login_that_comes_while_all_others_are_signed_out_stays() -> None:
-    clock = ManualClock()
-    storage = SpyStorage(clock)
-    store = SessionStore(SessionConfig(storage=storage, clock=clock))
-    before = await login(store, "ada")
-    after: list[Visitor] = []
-
-    async def log_in() -> None:
-        clock.advance(1)
-        after.append(await login(store, "ada"))
-
-    storage.before["delete"] = log_in
-    assert await store.revoke_all("ada") == 1
-    assert [await alive(visitor) for visitor in (before, *after)] == [False, True]
-
-
 async def test_a_store_whose_prefix_begins_with_ours_is_left_alone(storage: Storage) -> None:
     outer = SessionStore(SessionConfig(storage=storage, key_prefix="a:"))
     inner = SessionStore(SessionConfig(storage=storage, key_prefix="a:b:"))
