@@ -1,8 +1,13 @@
 """What every test runs under: the event loops, and asserts that explain themselves."""
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 pytest.register_assert_rewrite("sessioncore.testing")
+
+# A machine that is busy with other things is no defect of an example.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 @pytest.fixture(params=["asyncio", "trio"])

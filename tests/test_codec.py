@@ -50,7 +50,7 @@ def raw(value: object) -> msgspec.Raw:
 
 
 @given(values)
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=1500)
 def test_any_value_comes_back_equal_of_the_same_types_and_encodes_to_the_same_bytes(value: Any) -> None:
     encoded = CODEC.encode("k", value)
     again = CODEC.decode("k", encoded)
@@ -194,10 +194,10 @@ def cycles() -> dict[str, Any]:
 
 @pytest.mark.parametrize(("name", "value"), cycles().items(), ids=cycles().keys())
 def test_a_cyclic_value_is_a_codec_error_at_once(name: str, value: Any) -> None:
-    begin = clock.perf_counter()
+    begin = clock.thread_time()
     with pytest.raises(CodecError, match=r"'k'.*cyclic"):
         CODEC.encode("k", value)
-    assert clock.perf_counter() - begin < 0.5
+    assert clock.thread_time() - begin < 0.5
 
 
 WRAPS: dict[str, Callable[[Any], Any]] = {
@@ -351,19 +351,19 @@ def test_every_flipped_bit_of_a_value_gives_a_value_or_a_codec_error(sample: Any
 
 
 @given(st.binary(max_size=60))
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=1500)
 def test_random_bytes_give_a_value_or_a_codec_error(data: bytes) -> None:
     decode_or_refuse(data)
 
 
 @given(st.integers(-128, 127), st.binary(max_size=30))
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=1500)
 def test_any_extension_gives_a_value_or_a_codec_error(code: int, data: bytes) -> None:
     decode_or_refuse(msgspec.msgpack.encode(Ext(code, data)))
 
 
 @given(st.sampled_from([1, 2, 3, 4, 32]), values)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_an_extension_around_the_wrong_kind_of_value_gives_a_value_or_a_codec_error(code: int, value: Any) -> None:
     decode_or_refuse(msgspec.msgpack.encode(Ext(code, CODEC.encode("k", value))))
 
@@ -382,10 +382,10 @@ def test_an_extension_around_the_wrong_kind_of_value_gives_a_value_or_a_codec_er
     ],
 )  # fmt: skip
 def test_bytes_that_no_encoder_wrote_are_corrupt_within_a_moment(data: bytes) -> None:
-    begin = clock.perf_counter()
+    begin = clock.thread_time()
     with pytest.raises(CorruptRecord):
         CODEC.decode("k", msgspec.Raw(data))
-    assert clock.perf_counter() - begin < 0.5
+    assert clock.thread_time() - begin < 0.5
 
 
 def test_an_unknown_extension_is_refused_each_time_with_a_traceback_of_its_own() -> None:

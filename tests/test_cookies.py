@@ -118,7 +118,7 @@ _headers = st.lists(st.lists(_pieces, max_size=14).map(b"".join) | st.binary(max
 
 
 @given(_headers)
-@settings(max_examples=3000, deadline=None)
+@settings(max_examples=3000)
 def test_the_parser_agrees_with_a_literal_reading_of_the_rfc(headers: list[bytes]) -> None:
     expected = reference(headers, b"sid")
     if len(set(expected)) > 1:
@@ -135,9 +135,9 @@ def test_ten_times_the_header_takes_about_ten_times_the_time(unit: bytes) -> Non
     def best(header: bytes) -> float:
         times: list[float] = []
         for _ in range(7):
-            begin = time.perf_counter()
+            begin = time.thread_time()  # others' work on a busy machine does not count
             read_cookie([header], NAME)
-            times.append(time.perf_counter() - begin)
+            times.append(time.thread_time() - begin)
         return min(times)
 
     small, large = unit * (20_000 // len(unit)), unit * (200_000 // len(unit))

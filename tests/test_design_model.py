@@ -263,7 +263,7 @@ def play(steps: list[tuple[int, str, str]], make: type[Any], backend: str) -> No
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(STEPS)
 def test_requests_in_any_order_of_verbs_agree_with_the_model_in_memory(
     backend: str, steps: list[tuple[int, str, str]]
@@ -272,7 +272,7 @@ def test_requests_in_any_order_of_verbs_agree_with_the_model_in_memory(
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(STEPS)
 def test_requests_in_any_order_of_verbs_agree_with_the_model_on_disk(
     backend: str, steps: list[tuple[int, str, str]]

@@ -120,7 +120,7 @@ def test_a_name_in_any_script_is_found() -> None:
 
 
 @given(st.sampled_from([URLENCODED, MULTIPART, "multipart/form-data; boundary=\xff"]) | st.text(), st.binary())
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_no_body_raises(content_type: str, body: bytes) -> None:
     form_field(content_type, body, "sid")
     form_field(MULTIPART, b"--XX\r\nContent-Disposition: " + body + b"\r\n\r\nT\r\n--XX--", "sid")
@@ -132,7 +132,7 @@ def test_no_body_raises(content_type: str, body: bytes) -> None:
 @pytest.mark.parametrize("content_type", [URLENCODED, MULTIPART])
 def test_the_largest_body_is_searched_in_a_moment(content_type: str, unit: bytes) -> None:
     body = (unit * (MAX_FORM // len(unit)))[:MAX_FORM]
-    begin = time.perf_counter()
+    begin = time.thread_time()
     form_field(content_type, body, "sid")
     form_field(content_type, b"--XX\r\nContent-Disposition: x" + body[:4000] + b"\r\n\r\nT", "sid")
-    assert time.perf_counter() - begin < 1.0
+    assert time.thread_time() - begin < 1.0

@@ -57,7 +57,6 @@ def test_keys_that_nobody_knows_how_to_read_are_written_back_as_they_were() -> N
     st.none() | st.floats(min_value=1e-3, max_value=1e9),
     st.none() | st.text(),
 )
-@settings(deadline=None)
 def test_any_record_comes_back(data: dict[str, bytes], idle: float | None, owner: str | None) -> None:
     encoded = {name: CODEC.encode(name, value) for name, value in data.items()}
     sealed = seal_record(make(data=encoded, idle=idle, owner=owner), LIMIT)
@@ -101,13 +100,13 @@ def test_every_flipped_bit_gives_a_record_or_corrupt_record_and_nothing_else() -
 
 
 @given(st.binary(max_size=200))
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=1500)
 def test_random_bytes_give_a_record_or_corrupt_record_and_nothing_else(data: bytes) -> None:
     open_and_read(data)
 
 
 @given(st.lists(st.tuples(st.integers(0, len(SEALED) - 1), st.integers(0, 255)), max_size=6))
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=1500)
 def test_overwritten_bytes_give_a_record_or_corrupt_record_and_nothing_else(changes: list[tuple[int, int]]) -> None:
     damaged = bytearray(SEALED)
     for place, byte in changes:
@@ -161,10 +160,10 @@ ATTACKS: dict[str, bytes] = {
 
 @pytest.mark.parametrize("data", ATTACKS.values(), ids=ATTACKS.keys())
 def test_what_is_no_record_is_corrupt_within_a_moment(data: bytes) -> None:
-    begin = time.perf_counter()
+    begin = time.thread_time()
     with pytest.raises(CorruptRecord):
         open_record(data, LIMIT * 2)
-    assert time.perf_counter() - begin < 0.5
+    assert time.thread_time() - begin < 0.5
 
 
 @pytest.mark.parametrize(

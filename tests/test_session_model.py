@@ -151,4 +151,4 @@ class SessionAgainstDict(RuleBasedStateMachine):
 
 
 TestSessionAgainstDict = SessionAgainstDict.TestCase
-TestSessionAgainstDict.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestSessionAgainstDict.settings = settings(max_examples=60, stateful_step_count=30)

@@ -312,6 +312,28 @@ async def test_what_one_task_saves_for_one_owner_is_not_the_next_ones_that_anoth
     assert (dict(found), found.owner) == ({"bobs": 1, "n": 1}, "bob")
 
 
+async def test_a_server_error_during_another_tasks_save_is_no_error_of_that_save() -> None:
+    storage = SpyStorage()
+    store = SessionStore(SessionConfig(storage=storage))
+    visitor = Visitor(store)
+    exchange = await visitor.arrive()
+    exchange.session["n"] = 1
+    await visitor.leave(exchange)
+    exchange = await visitor.arrive()
+    exchange.session["k"] = 1
+
+    async def meanwhile() -> None:
+        async with store.open(visitor.sid or "") as other:
+            other["m"] = 1
+        group.start_soon(visitor.leave, exchange, 500)
+        await anyio.wait_all_tasks_blocked()
+
+    storage.before["replace"] = meanwhile
+    async with anyio.create_task_group() as group:
+        await exchange.session.save()
+    assert dict(await store.get_by_id(visitor.sid or "")) == {"n": 1, "m": 1, "k": 1}
+
+
 async def test_a_session_released_during_a_save_is_stored_and_stays_released() -> None:
     for operation in ("create", "replace"):
         storage = SpyStorage()

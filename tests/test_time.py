@@ -93,7 +93,7 @@ async def test_use_keeps_a_session_alive() -> None:
         assert await look(visitor)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.floats(0, 60), max_size=30), st.floats(0.01, 3600))
 def test_after_its_last_use_a_session_ends_within_touch_interval_of_its_idle_timeout(
     pauses: list[float], away: float

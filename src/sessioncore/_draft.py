@@ -408,7 +408,7 @@ class Draft(Struct, eq=False):
             own = {
                 name: raw
                 for name, raw in record.data.items()
-                if name in delta.puts or (name in self.items and read.get(name) == raw)
+                if name in self.items and (name in delta.puts or read.get(name) == raw)
             }
             self._merge(record, own)
         for name in own:
