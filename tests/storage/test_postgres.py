@@ -1,6 +1,7 @@
 """What is peculiar to PostgreSQL: one statement per call, its table, its rights, its index use."""
 
 import asyncio
+import gc
 import hashlib
 import logging
 from datetime import timedelta
@@ -144,6 +145,45 @@ async def test_a_given_pool_stays_open_and_an_own_one_is_closed(postgres: Postgr
             assert await pool.fetchval(sql) == 1
         while await pool.fetchval(sql):  # noqa: ASYNC110 - the server has no event for it
             await asyncio.sleep(0.01)
+
+
+async def test_a_pool_that_nobody_awaited_is_called_that(postgres: PostgresServer) -> None:
+    storage = PostgresStorage(driver.create_pool(postgres.dsn(), min_size=1, max_size=1))
+    with pytest.raises(StorageUnavailable, match=r"await asyncpg\.create_pool"):
+        await storage.open()
+
+
+@pytest.mark.parametrize("given", [False, True], ids=["dsn", "pool"])
+async def test_another_loop_is_refused_and_the_first_one_goes_on(postgres: PostgresServer, given: bool) -> None:
+    async with (
+        driver.create_pool(postgres.dsn(), min_size=1, max_size=1) as pool,
+        opened(pool if given else postgres.dsn()) as storage,
+    ):
+        await storage.create("a", b"x", 100)
+        for call in (storage.delete("a"), storage.check(), storage.aclose()):  # as a sync handler does
+            with pytest.raises(StorageError, match=r"anyio\.from_thread\.run") as caught:
+                await asyncio.to_thread(asyncio.run, call)
+            assert not isinstance(caught.value, StorageUnavailable)
+        assert [await storage.create(key, b"x", 100) is None for key in "abc"] == [True, False, False]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of connections that are left open
+def test_loops_one_after_another_are_served_by_a_storage_that_is_closed_in_each(postgres: PostgresServer) -> None:
+    storage = PostgresStorage(postgres.dsn(), table=new_table())
+
+    async def use() -> bool:
+        await storage.open()
+        taken = await storage.create("a", b"x", 100) is None
+        await storage.aclose()
+        return taken
+
+    assert [asyncio.run(use()) for _ in range(2)] == [False, True]
+    asyncio.run(storage.open())  # and left open
+    with pytest.raises(StorageError, match="async with store"):
+        asyncio.run(storage.check())
+    asyncio.run(storage.aclose())
+    gc.collect()
+    assert asyncio.run(use())
 
 
 async def test_a_migration_may_make_the_table_and_the_role_need_not(postgres: PostgresServer) -> None:

@@ -41,6 +41,11 @@ _LOGIN_HINTS = {
     "3D": "there is no such database; check the database of the URL",
 }
 
+_OTHER_LOOP = (
+    "this PostgresStorage was opened in another event loop, whose connections serve no other: close it there first "
+    "(async with store), and in a handler that runs in a thread write anyio.from_thread.run instead of asyncio.run"
+)
+
 # Seconds for a connection to come to rest when it is given back, for instance after a cancelled statement.
 # One that does not is closed, and costs its place in the pool no longer than this.
 _GIVE_BACK = 2.0
@@ -91,6 +96,7 @@ class Database:
         self._cache_size = 100 if prepared_statements else 0
         self._timeout = timeout
         self._pool: Pool | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def connect(self) -> None:
         """Make the pool, or take the given one; again: no effect.
@@ -101,6 +107,7 @@ class Database:
         """
         if self._pool is None:
             self._pool = await self._make(self._source) if isinstance(self._source, str) else self._source
+            self._loop = asyncio.get_running_loop()
 
     async def _make(self, dsn: str) -> Pool:
         try:
@@ -121,11 +128,24 @@ class Database:
             raise _translated(exc) from exc
         return cast("Pool", pool)
 
+    def leave(self) -> None:
+        """Return if the pool may be closed from here.
+
+        Raises:
+            StorageError: it is in use in another event loop.
+        """
+        if self._is_elsewhere() and self._loop is not None and not self._loop.is_closed():
+            raise StorageError(_OTHER_LOOP)
+
+    def _is_elsewhere(self) -> bool:
+        return self._loop is not None and self._loop is not asyncio.get_running_loop()
+
     async def aclose(self) -> None:
         """Close the pool if it was made here; a given one stays open."""
-        pool, self._pool = self._pool, None
-        if pool is None or not isinstance(self._source, str):
-            return
+        pool, elsewhere = self._pool, self._is_elsewhere()
+        self._pool = self._loop = None
+        if pool is None or elsewhere or not isinstance(self._source, str):
+            return  # connections that were left open have ended with their loop
         try:
             async with asyncio.timeout(self._timeout):
                 await pool.close()
@@ -139,6 +159,8 @@ class Database:
             StorageUnavailable: no answer in time, or none at all.
             StorageError: the server refused.
         """
+        if self._is_elsewhere():
+            raise StorageError(_OTHER_LOOP)  # asyncpg would notice half way, and its connection be in a state unknown
         for _ in range(_TRIES):
             try:
                 return await self._run_once(sql, args)
@@ -224,6 +246,10 @@ def _translated(exc: Exception) -> StorageError:
     state = sqlstate(exc)
     kind = type(exc).__name__
     if state is None or state.startswith(_UNAVAILABLE):
+        if isinstance(exc, asyncpg.InterfaceError) and str(exc).startswith("pool is not initialized"):
+            return StorageUnavailable(
+                "the pool is not open: write `await asyncpg.create_pool(...)`, in the running loop"
+            )
         if hint := _LOGIN_HINTS.get((state or "")[:2]):
             return StorageUnavailable(f"PostgreSQL refused ({kind}, SQLSTATE {state}): {hint}")
         return StorageUnavailable(f"PostgreSQL does not serve at the moment ({kind})")

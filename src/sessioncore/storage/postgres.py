@@ -196,7 +196,12 @@ class PostgresStorage:
         await self._run(self._sql.check)
 
     async def aclose(self) -> None:
-        """Close the pool if it was made here; a given pool stays open."""
+        """Close the pool if it was made here; a given pool stays open.
+
+        Raises:
+            StorageError: another event loop has opened it, and still runs.
+        """
+        self._database.leave()
         self._closed, self._ready = True, False
         await self._database.aclose()
 
