@@ -146,7 +146,9 @@ async def test_a_decoding_client_is_refused(kind: Any) -> None:
         RedisStorage(client)
 
 
-@pytest.mark.parametrize("client", [None, 5, "redis://hunter2@host", Redis, blocking.Redis()], ids=repr)
+@pytest.mark.parametrize(
+    "client", [None, 5, "redis://hunter2@host", Redis, blocking.Redis(), BlockingConnectionPool()], ids=repr
+)
 def test_what_is_no_client_is_refused(client: Any) -> None:
     with pytest.raises(ConfigError, match="asyncio"):
         RedisStorage(client)

@@ -132,6 +132,15 @@ async def test_another_type_at_our_key_is_an_error_that_says_what_to_do(server: 
         assert await raw.ttl("session:secret") == -1
 
 
+async def test_a_database_that_the_server_does_not_have_is_called_that(server: Server) -> None:
+    storage = RedisStorage.from_url(f"redis://127.0.0.1:{server.port}/99")
+    for _ in range(2):  # while it rests after the first attempt, too
+        with pytest.raises(StorageUnavailable, match=r"DB index is out of range.*URL") as caught:
+            await storage.check()
+        assert "network" not in str(caught.value)
+    await storage.aclose()
+
+
 @pytest.mark.parametrize("kind", [Redis, Own])
 async def test_a_missing_or_wrong_password_is_called_that_and_never_shown(kind: Any) -> None:
     with one_server("--requirepass", "the-password") as server:

@@ -11,7 +11,7 @@ from time import monotonic
 from typing import Protocol, TypeAlias
 
 from msgspec import Struct
-from redis.exceptions import AuthenticationError, NoPermissionError
+from redis.exceptions import AuthenticationError, NoPermissionError, ResponseError
 
 from sessioncore._errors import StorageError, StorageUnavailable
 from sessioncore.storage._protocol import Stored
@@ -96,6 +96,9 @@ def lost(exc: Lost) -> StorageUnavailable:
     for cause in _causes(exc):
         if isinstance(cause, AuthenticationError | NoPermissionError):
             return StorageUnavailable(str(refused(refusal_of(cause))))
+        if isinstance(cause, ResponseError):  # of the handshake, which selects the database
+            said = Refusal(f"ERR {cause}")
+            return StorageUnavailable(f"Redis refused the connection ({said}); check the URL or the client")
     return StorageUnavailable(f"Redis did not answer: {exc}; look at the server, its address and the network")
 
 

@@ -126,7 +126,7 @@ def _check(client: Any, timeout: timedelta | None, wait_replicas: int, wait_time
     if (
         isinstance(client, type)
         or not hasattr(client, "get_encoder")
-        or not inspect.iscoroutinefunction(client.execute_command)
+        or not inspect.iscoroutinefunction(getattr(client, "execute_command", None))  # a pool has none
     ):
         raise ConfigError("RedisStorage takes a client of redis.asyncio (Redis, master_for(...), RedisCluster)")
     if client.get_encoder().decode_responses:
