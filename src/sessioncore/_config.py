@@ -119,7 +119,10 @@ def _check_times(config: SessionConfig) -> None:
     if config.absolute_timeout is not None:
         _check_duration("absolute_timeout", config.absolute_timeout, timedelta(hours=24))
         if config.absolute_timeout < config.idle_timeout:
-            raise ConfigError("absolute_timeout must be at least idle_timeout; None means no limit")
+            raise ConfigError(
+                f"absolute_timeout must be at least idle_timeout, and is {config.absolute_timeout} (the default is one "
+                "day); give a longer one, or None for no limit"
+            )
 
 
 def _check_duration(name: str, value: object, example: timedelta) -> None:

@@ -82,7 +82,7 @@ class SessionMiddleware:
             await self._app(scope, responder.receive, responder.send_websocket)
             failed = False
         except Exception as error:
-            failed = not (responder.left or isinstance(error, OSError))  # how a server tells that the client has left
+            failed = not responder.left
             if not await responder.answered(error):
                 raise
         finally:
@@ -100,6 +100,7 @@ async def get_session(request: Connection | Scope, *, scope_key: str = "session"
     if exchange is None:
         raise SessionNotLoaded(
             f"no SessionMiddleware with scope_key={scope_key!r} is around this application; "
-            "add one: app.add_middleware(SessionMiddleware, store=store)"
+            "add one: app.add_middleware(SessionMiddleware, store=store), and add it last: a middleware "
+            "that was added later stands outside and finds no session"
         )
     return await exchange.obtain()
