@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -89,6 +90,34 @@ async def test_a_save_that_failed_is_made_good_by_the_next_one_exactly_once(
     assert len(house.storage.inner) == 1
     told = {"replace": [], "move": ["regenerated"], "create": ["destroyed", "created"]}[operation]
     assert [kind for kind in house.kinds() if kind != "storage_error"] == told
+
+
+@pytest.mark.parametrize("arrived", [True, False])
+@pytest.mark.parametrize("verb", ["login", "regenerate", "bind_owner", "set_idle_timeout"])
+async def test_a_verb_alone_whose_save_failed_is_made_good_as_well(verb: str, arrived: bool) -> None:
+    house = House()
+    await house.begin()
+    before = house.visitor.sid
+    exchange = await house.visitor.arrive()
+    session = exchange.session
+    match verb:
+        case "login":
+            await session.login("ada")
+        case "regenerate":
+            await session.regenerate()
+        case "bind_owner":
+            session.bind_owner("ada")
+        case _:
+            session.set_idle_timeout(timedelta(hours=3))
+    house.break_off("move" if verb in {"login", "regenerate"} else "replace", arrived=arrived)
+    with pytest.raises(StorageUnavailable):
+        await session.save()
+    await house.visitor.leave(exchange)
+    assert (house.visitor.sid != before) == (verb in {"login", "regenerate"})
+    found = await house.store.get_by_id(house.visitor.sid or "")
+    assert dict(found) == {"n": 1}
+    assert found.owner == ("ada" if verb in {"login", "bind_owner"} else None)
+    assert found.idle_timeout == timedelta(hours=3 if verb == "set_idle_timeout" else 0.5)
 
 
 @pytest.mark.parametrize(("change", "operation"), CHANGES[:3])

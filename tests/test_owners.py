@@ -249,6 +249,22 @@ async def test_a_login_that_loses_the_race_gets_its_anonymous_session_back_under
     assert exchange.session.fresh  # what was ended stays ended
 
 
+async def test_a_refused_login_is_tried_again_when_the_handler_has_made_room(storage: Storage) -> None:
+    store = SessionStore(SessionConfig(storage=storage, max_sessions_per_owner=1, on_owner_limit="refuse"))
+    await store.create({}, owner="ada")
+    visitor = Visitor(store)
+    exchange = await visitor.arrive()
+    exchange.session["cart"] = 1
+    await visitor.leave(exchange)
+    exchange = await visitor.arrive()
+    await exchange.session.login("ada")
+    with pytest.raises(OwnerLimitReached):
+        await exchange.session.save()
+    assert await store.revoke_all("ada") == 1
+    await visitor.leave(exchange)
+    assert (await store.get_by_id(visitor.sid or "")).owner == "ada"
+
+
 async def test_a_fresh_login_that_loses_the_race_leaves_nothing() -> None:
     storage = SpyStorage()
     config: dict[str, Any] = {"absolute_timeout": None, "max_sessions_per_owner": 1, "on_owner_limit": "refuse"}

@@ -317,7 +317,7 @@ class Draft(Struct, eq=False):
         """
         if self.defaults is not None:
             self.adopt_defaults()
-        if self.ops is None and self.read is None:
+        if self.ops is None and self.read is None and self.wishes is None:
             return None
         puts: dict[str, Raw] = {}
         drops: list[str] = []
@@ -370,6 +370,8 @@ class Draft(Struct, eq=False):
         self.ops = merged or None
         self.shuffled = self.shuffled or shuffled
         later, self.wishes = self.wishes, wishes
+        if self.ops is None and (wishes is not None or later is not None):
+            self.ops = {}  # what a commit asks first: a login alone has to be stored, too
         if wishes is None or later is None:
             self.wishes = wishes or later
             return
