@@ -16,6 +16,7 @@ import uvicorn
 from aiohttp import web
 from msgspec import Struct
 from tests.adapters.browser import PATIENCE, Address
+from wsproto.connection import ConnectionState
 
 __all__ = ["SERVERS", "Serve", "Server", "Stop", "serve"]
 
@@ -46,6 +47,11 @@ class _Uvicorn(uvicorn.Server):
     async def main_loop(self) -> None:
         await self.on_tick(0)
         await self._over.wait()
+        for connection in self.server_state.connections:
+            websocket: Any = getattr(connection, "conn", None)
+            if getattr(websocket, "state", None) is ConnectionState.CLOSED:
+                # Its client has said goodbye and is not gone yet. uvicorn would say it again, which wsproto refuses.
+                vars(connection)["close_sent"] = True
 
 
 async def serve_asgi(app: Any, sock: socket.socket, tls: ssl.SSLContext | None, over: Stop) -> None:
