@@ -163,6 +163,32 @@ async def test_a_client_that_leaves_loses_no_change_and_a_bug_does() -> None:
         assert await site.data(sid) == {"n": left}
 
 
+async def test_a_client_that_left_shows_when_sending_and_an_error_of_the_files_is_a_bug() -> None:
+    class Disconnect(Exception):
+        """What Starlette makes of the server's OSError."""
+
+    async def push(session: Session, receive: Receive, send: Send) -> None:
+        await send(ACCEPT)
+        session["n"] = 2
+        try:
+            await send({"type": "websocket.send", "text": "hello"})
+        except OSError:
+            raise Disconnect from None
+
+    async def stumble(session: Session, receive: Receive, send: Send) -> None:
+        await send(ACCEPT)
+        session["n"] = 2
+        raise FileNotFoundError("no such template")
+
+    for handler, error, left in ((push, Disconnect, 2), (stumble, FileNotFoundError, 1)):
+        site = Site(handler)
+        sid = await site.make(n=1)
+        wire = Wire([], breaks_at=1)
+        with pytest.raises(error):
+            await site.app(socket_scope(sid=sid), wire.receive, wire.send)
+        assert await site.data(sid) == {"n": left}
+
+
 async def test_a_refused_handshake_stores_what_needs_no_header_and_nothing_else() -> None:
     async def handler(session: Session, receive: Receive, send: Send) -> None:
         session["tries"] = session.get("tries", 0) + 1

@@ -132,7 +132,11 @@ class Responder(Struct, eq=False):
         # 1011 is the application's own word for a failure: RFC 6455, section 7.4.1.
         if message["type"] == "websocket.close" and self._started and message.get("code", 1000) != 1011:
             await self._exchange.save_late()
-        await self.send(message)
+        try:
+            await self.send(message)
+        except OSError:  # how a server tells that the client has left; frameworks make errors of their own of it
+            self.left = True
+            raise
 
     async def _deny(self, message: Message) -> None:
         await self._exchange.deny()
