@@ -240,14 +240,14 @@ def test_a_loop_that_cancels_all_its_tasks_and_closes_lets_no_two_threads_in(pat
     clock = HeldClock()
 
     async def main() -> None:
-        async with opened(path, clock) as storage:
+        async with opened(path, clock) as storage, opened(path, HeldClock()) as another:
             await on_the_way(clock, storage, call)
             rest = asyncio.all_tasks() - {asyncio.current_task()}
             for task in rest:
                 task.cancel()
             await asyncio.wait(rest)
             closing = asyncio.create_task(storage.aclose())
-            later = asyncio.create_task(call(SQLiteStorage(path), 50))
+            later = asyncio.create_task(call(another, 50))
             await anyio.sleep(0.05)
             assert not closing.done()
             clock.go()
@@ -263,15 +263,16 @@ def test_a_loop_may_end_with_calls_under_way(path: Path) -> None:
         time.sleep(0.002)
         return time.time()
 
-    async def main() -> set[Task]:
-        storage = SQLiteStorage(path, clock=slow)
+    async def main(storage: SQLiteStorage) -> set[Task]:
         await storage.create("k", b"x" * 50_000, 1000)
         left = {asyncio.create_task(storage.load("k", renew=number % 2 * 1000 or None)) for number in range(8)}
         await turns(3)
         return left
 
     for _ in range(10):
-        assert all(task.cancelled() for task in asyncio.run(main()))
+        storage = SQLiteStorage(path, clock=slow)
+        assert all(task.cancelled() for task in asyncio.run(main(storage)))
+        asyncio.run(storage.aclose())
 
 
 async def test_clients_that_leave_an_aiohttp_server_fail_nobody_else(path: Path) -> None:
