@@ -603,7 +603,7 @@ async def test_lazy_loads_when_asked_and_refuses_to_be_used_before() -> None:
 
 
 async def test_without_a_middleware_the_error_says_how_to_add_one() -> None:
-    with pytest.raises(SessionNotLoaded, match=r"add_middleware\(SessionMiddleware"):
+    with pytest.raises(SessionNotLoaded, match=r"add_middleware\(SessionMiddleware.*add it last"):
         await get_session(http_scope())
     with pytest.raises(SessionNotLoaded, match="scope_key='admin'"):
         await get_session(Request(http_scope()), scope_key="admin")

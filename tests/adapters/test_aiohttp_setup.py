@@ -109,6 +109,7 @@ def test_get_session_says_what_is_missing(visit: Visit) -> None:
     app.router.add_get("/", lost)
     visit(app).get("/")
     assert [("setup(app, store)" in text, "admin" in text) for text in said] == [(True, False), (True, True)]
+    assert all("before the middlewares that use the session" in text for text in said)
 
 
 @pytest.mark.parametrize("wrong", [SessionConfig(), MemoryStorage(), None])

@@ -229,7 +229,10 @@ async def get_session(request: web.Request, *, scope_key: str = "session") -> Se
             if not turn.over:  # else it is that of a sub-application, which has answered
                 break
     if found is None:
-        raise SessionNotLoaded(f"no store with scope_key={scope_key!r} serves this request; add one: setup(app, store)")
+        raise SessionNotLoaded(
+            f"no store with scope_key={scope_key!r} serves this request; add one: setup(app, store), before the "
+            "middlewares that use the session are appended"
+        )
     exchange = found.exchange
     if exchange is None:
         exchange = found.begin(request)
