@@ -13,7 +13,7 @@ from tests.stores import SpyStorage
 from sessioncore import RequestView, Session, SessionConfig, SessionStore, from_cookie
 
 _SET: Final = re.compile(
-    r"__Host-session_id=[A-Za-z0-9_-]{43}; Max-Age=(86400|86399); Path=/; HttpOnly; Secure; SameSite=Lax"
+    r"__Host-session_id=[A-Za-z0-9_-]{43}; Max-Age=(86400|863[0-9]{2}); Path=/; HttpOnly; Secure; SameSite=Lax"
 )
 _CLEAR: Final = (
     "__Host-session_id=; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT; Path=/; HttpOnly; Secure; SameSite=Lax"
