@@ -90,12 +90,15 @@ def test_the_answer_to_a_failed_commit_is_the_only_response(
     assert body == (b"" if method == "HEAD" else b"Service Unavailable")
 
 
+@pytest.mark.parametrize("alone", [False, True])
 def test_an_error_after_the_headers_have_left_ends_the_response(
-    store: SessionStore, storage: SpyStorage, visit: Visit
+    alone: bool, store: SessionStore, storage: SpyStorage, visit: Visit
 ) -> None:
     async def stream(request: web.Request) -> web.StreamResponse:
         session = await get_session(request)
         session["n"] = 1
+        if alone:  # else the signal does it
+            await session.save()
         response = web.StreamResponse()
         await response.prepare(request)
         await response.write(b"abc")
@@ -103,8 +106,9 @@ def test_an_error_after_the_headers_have_left_ends_the_response(
         await session.save()
         return response
 
-    app = web.Application()
-    setup(app, store)
+    app = web.Application(middlewares=[session_middleware(store)] if alone else [])
+    if not alone:
+        setup(app, store)
     app.router.add_get("/", stream)
     browser = visit(app)
     storage.down.add("replace")
