@@ -184,11 +184,15 @@ def test_nothing_of_a_planted_cookie_comes_back(site: Site) -> None:
 @pytest.mark.parametrize("junk", [b"a=1; ", b'"\\"; ', b";", b"=", b"__Host-session_i=; "], ids=repr)
 def test_many_cookies_take_no_long_time(place: Place, junk: bytes) -> None:
     site, sid = place
-    for size in (7_000, 60_000):  # aiohttp refuses what is longer than 8190 bytes
+    for size in (7_000, 60_000):
         began = time.monotonic()
-        reply = site.raw("/read", *_headers([junk * (size // len(junk)) + b"; {N}={T}"], sid))
+        try:
+            reply = site.raw("/read", *_headers([junk * (size // len(junk)) + b"; {N}={T}"], sid))
+        except OSError:  # aiohttp refuses what is longer than 8190 bytes, and may close before all of it was sent
+            assert size > 8190
+        else:
+            assert reply.text == '{"n":7}' or reply.status in {400, 431}
         assert time.monotonic() - began < 1
-        assert reply.text == '{"n":7}' or reply.status in {400, 431}
 
 
 def test_an_unknown_id_is_never_adopted(site: Site) -> None:
