@@ -334,6 +334,58 @@ async def test_a_server_error_during_another_tasks_save_is_no_error_of_that_save
     assert dict(await store.get_by_id(visitor.sid or "")) == {"n": 1, "m": 1, "k": 1}
 
 
+async def test_a_server_error_waits_for_what_another_task_is_saving() -> None:
+    storage = SpyStorage()
+    store = SessionStore(SessionConfig(storage=storage))
+    visitor = Visitor(store)
+    exchange = await visitor.arrive()
+    await exchange.session.login("ada")
+    exchange.session["n"] = 1
+    await visitor.leave(exchange)
+    exchange = await visitor.arrive()
+    await exchange.session.login("bob")
+    headers: list[tuple[str, str]] = []
+
+    async def respond() -> None:
+        headers.extend(await exchange.commit(500))
+
+    async def meanwhile() -> None:
+        group.start_soon(respond)
+        await anyio.wait_all_tasks_blocked()
+
+    storage.before["move"] = meanwhile
+    async with anyio.create_task_group() as group:
+        await exchange.session.save()
+    assert (dict(exchange.session), exchange.session.owner) == ({}, "bob")
+    assert headers[0][1].startswith(f"__Host-session_id={exchange.session.id};")
+    await exchange.finish()
+
+
+@pytest.mark.parametrize("turns", range(1, 9))
+@pytest.mark.parametrize("saved", [True, False])
+async def test_a_release_at_any_turn_of_a_rotation_leaves_the_client_no_dead_id(saved: bool, turns: int) -> None:
+    storage = SpyStorage()
+    store = SessionStore(SessionConfig(storage=storage))
+    visitor = Visitor(store)
+    exchange = await visitor.arrive()
+    exchange.session["n"] = 1
+    await visitor.leave(exchange)
+    exchange = await visitor.arrive()
+    await exchange.session.regenerate()
+    if saved:
+        await exchange.session.save()
+        await exchange.session.regenerate()
+    storage.before["move"] = storage.after["move"] = anyio.lowlevel.checkpoint
+    async with anyio.create_task_group() as group:
+        if not saved:
+            group.start_soon(exchange.session.save)
+        group.start_soon(visitor.leave, exchange)
+        for _ in range(turns):
+            await anyio.lowlevel.checkpoint()
+        exchange.session.release()
+    assert dict(await store.get_by_id(visitor.sid or "")) == {"n": 1}
+
+
 async def test_a_session_released_during_a_save_is_stored_and_stays_released() -> None:
     for operation in ("create", "replace"):
         storage = SpyStorage()

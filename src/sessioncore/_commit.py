@@ -81,7 +81,8 @@ class Committer:
                 await self._touch(draft)
             elif delta is not None and step is not NOTHING:
                 draft.take()
-                await self._calls.whole(self._store(draft, delta, step))
+                new_id = _Hidden(draft.id if step is MOVE else None)  # now: a release would make it the old one again
+                await self._calls.whole(self._store(draft, delta, step, new_id))
         finally:
             _done(draft, waiting)
         if explicit and draft.state is GONE:
@@ -91,10 +92,18 @@ class Committer:
         """Store a fresh draft, also an empty one."""
         delta = draft.delta() or NO_CHANGES
         draft.take()
-        await self._calls.whole(self._store(draft, delta, CREATE))
+        await self._calls.whole(self._store(draft, delta, CREATE, _Hidden(None)))
+
+    async def discard(self, draft: Draft) -> None:
+        """Forget what is not stored, once another task of the request knows what became of its own save."""
+        if draft.saving is not None:
+            await _turn(draft)
+        draft.discard()
 
     async def renew(self, draft: Draft) -> None:
         """Renew the idle clock, if that is due, of a session that the handler has released."""
+        if draft.saving is not None:  # what another task is storing has to be told
+            await _turn(draft)
         if draft.renew and draft.left is LIVE:
             await self._touch(draft)
 
@@ -145,7 +154,7 @@ class Committer:
         else:
             self._lose(draft)
 
-    async def _store(self, draft: Draft, delta: Delta, step: Step) -> None:
+    async def _store(self, draft: Draft, delta: Delta, step: Step, new_id: "_Hidden") -> None:
         limited = self._config.max_sessions_per_owner is not None and delta.wishes.owner is not UNSET
         if limited:
             await self._owners.admit(draft, delta)
@@ -153,7 +162,7 @@ class Committer:
         if step is CREATE:
             await self._create(draft, delta)
         else:
-            await self._write(draft, delta, step)
+            await self._write(draft, delta, step, new_id)
         if limited and draft.state is LIVE and await self._owners.excess(draft, delta):
             error = self._owners.refused(draft)
             await self._undo(draft, *before)
@@ -170,11 +179,10 @@ class Committer:
             draft.new_id = None  # taken: never touch what is there, it may be a stranger's
         raise StorageError("id_generator returned taken IDs eight times in a row; it must be random")
 
-    async def _write(self, draft: Draft, delta: Delta, step: Step) -> None:
+    async def _write(self, draft: Draft, delta: Delta, step: Step, new_id: "_Hidden") -> None:
         """Replace or move, again and again until it is stored, gone, or time is up."""
         base, version = draft.record, draft.version
         conflicts = collisions = 0
-        new_id = _Hidden(draft.id if step is MOVE else None)
         give_up_at = 0.0  # counts from the first conflict: looking at the clock costs more than storing in memory
         while True:
             assert base is not None

@@ -96,7 +96,8 @@ class Draft(Struct, eq=False):
     @property
     def handle(self) -> str:
         """The public name: of the stored record if there is one."""
-        if self.state is LIVE and self.stored_handle is not None:
+        state = self.left if self.state is RELEASED else self.state  # a commit may still be on its way
+        if state is LIVE and self.stored_handle is not None:
             return self.stored_handle
         return handle_of(self.id)
 
@@ -449,7 +450,7 @@ class Draft(Struct, eq=False):
     def lost(self) -> None:
         """The record is gone: drop the changes, and store nothing more."""
         if self.state is RELEASED:
-            self.taken = self.doubt = None
+            self.taken = self.doubt = self.new_id = None
             return
         self._advance(Verb.LOST)
         self._clear()

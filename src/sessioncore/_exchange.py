@@ -209,9 +209,9 @@ class Exchange(Struct, eq=False):
             self._failed = True
             raise draft.failure()
         if draft.blocked is None:
-            if status >= 500 and not self._keeps(failed=True):
-                draft.discard()
             try:
+                if status >= 500 and not self._keeps(failed=True):
+                    await self._engine.committer.discard(draft)
                 await self._engine.committer.commit(draft, explicit=False)
                 while draft.state is LIVE and draft.wishes is not None and draft.wishes.rotate:
                     # Another task asked meanwhile: this response can still tell the new ID, and no later one can.
