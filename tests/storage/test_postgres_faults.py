@@ -302,6 +302,6 @@ async def test_a_pooler_met_with_prepared_statements_is_an_error_with_a_hint(pos
     with pgbouncer(postgres, pool_size=4) as dsn:
         storage = PostgresStorage(dsn, max_connections=12)
         with pytest.raises(StorageError, match="prepared_statements=False"):
-            for _ in range(100):
+            for _ in range(2000):  # until one connection meets a server that has not prepared its statement
                 await asyncio.gather(*(storage.load("a") for _ in range(24)))
         await storage.aclose()
