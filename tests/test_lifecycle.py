@@ -277,17 +277,25 @@ async def test_what_was_saved_explicitly_survives_a_server_error_and_the_client_
     assert dict(exchange.session) == {"order": 7}
 
 
-@pytest.mark.parametrize("release", [False, True])
-async def test_after_a_saved_login_the_client_is_told_what_is_stored_and_not_what_was_to_be(release: bool) -> None:
+@pytest.mark.parametrize("end", ["server error", "release", "answer", "farewell"])
+async def test_after_a_saved_login_the_client_is_told_what_is_stored_and_not_what_was_to_be(end: str) -> None:
     house = House()
     visitor = await begin(house, n=1)
     exchange = await visitor.arrive()
     await exchange.session.login("ada")
     await exchange.session.save()
     await exchange.session.regenerate()
-    if release:
-        exchange.session.release()
-    await visitor.leave(exchange, 200 if release else 500)
+    match end:
+        case "answer" | "farewell":
+            said = exchange.farewell() if end == "farewell" else exchange.answer(SessionGone("as the handler met it"))
+            [told] = [value for name, value in said.headers if name == "set-cookie"]
+            visitor.sid = told.partition(";")[0].partition("=")[2]
+            exchange.session["late"] = 1  # after a failure nothing more is stored
+            await exchange.finish()
+        case _:
+            if end == "release":
+                exchange.session.release()
+            await visitor.leave(exchange, 200 if end == "release" else 500)
     exchange = await visitor.arrive()
     assert (dict(exchange.session), exchange.session.owner) == ({"n": 1}, "ada")
 
