@@ -401,6 +401,20 @@ def test_a_model_that_gained_private_attributes_has_them_and_one_that_lost_them_
     assert before.decode("k", after.encode("k", PrivateModel(kept=1))) == OldModel(kept=1)
 
 
+def test_a_gained_field_may_be_made_from_the_others() -> None:
+    class Doubled(pydantic.BaseModel):
+        kept: int
+        double: int = pydantic.Field(default_factory=lambda data: data["kept"] * 2)
+        _half: float = pydantic.PrivateAttr(default_factory=lambda data: data["kept"] / 2)
+
+    before, after = Codec(), Codec()
+    before.registry.register(OldModel, name="thing")
+    after.registry.register(Doubled, name="thing")
+    gained = after.decode("k", before.encode("k", OldModel(kept=3)))
+    assert (gained.double, gained._half) == (6, 1.5)
+    assert gained.model_fields_set == {"kept"}
+
+
 def test_a_model_that_became_open_takes_extra_attributes() -> None:
     before, after = Codec(), Codec()
     before.registry.register(OldModel, name="thing")

@@ -239,7 +239,10 @@ def _model(cls: Any) -> Accessors:
             elif field.is_required():
                 _required(field)
             else:
-                fields[name] = field.get_default(call_default_factory=True, validated_data=fields)
+                # pydantic before 2.10 knows no factory that takes the data, and no such argument.
+                takes_data = getattr(field, "default_factory_takes_validated_data", False)
+                given = {"validated_data": fields} if takes_data else {}
+                fields[name] = field.get_default(call_default_factory=True, **given)
         value = cls.__new__(cls)
         value.__setstate__(
             {
