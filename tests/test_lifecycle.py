@@ -533,6 +533,7 @@ async def test_gone_is_an_error_for_save_and_none_for_the_response() -> None:
     await other.finish()
     with pytest.raises(SessionGone):
         await slow.session.save()
+    assert (dict(slow.session), slow.session.fresh) == ({}, True)  # nothing of it is shown on, either
     slow.session["n"] = 3
     with pytest.raises(SessionGone):
         await slow.session.save()
