@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, NewType, NotRequired, Type
 import msgspec
 import pytest
 from tests.models import Account, Box, Colour, Item, Level, Line, Mode, Pair, Point
+from tests.values import in_order
 
 from sessioncore import ConfigError, Session, SessionKey
 from sessioncore._annotations import fits
@@ -73,7 +74,7 @@ def test_a_value_of_the_annotated_type_fits(value: Any, annotation: Any) -> None
     assert fits(value, annotation)
 
 
-@pytest.mark.parametrize(("value", "annotation"), MISFITS, ids=str)
+@pytest.mark.parametrize(("value", "annotation"), MISFITS, ids=in_order)
 def test_a_value_of_another_type_does_not_fit_and_is_not_converted(value: Any, annotation: Any) -> None:
     assert not fits(value, annotation)
 

@@ -17,6 +17,11 @@ def test_the_defaults_give_nothing_above_info() -> None:
     assert audit(SessionConfig(**QUIET)) == []
 
 
+def _named(part: Any) -> str:
+    names: list[str] = [*part] if isinstance(part, dict) else [name for name, _ in part]
+    return " ".join(names) or "nothing"
+
+
 @pytest.mark.parametrize(
     ("changes", "found"),
     [
@@ -38,7 +43,7 @@ def test_the_defaults_give_nothing_above_info() -> None:
         ({"max_sessions_per_owner": None}, [("ASVS 7.1.2", "info")]),
         ({"on_event": None}, [("ASVS 16.3.3", "info")]),
     ],
-    ids=str,
+    ids=_named,
 )
 def test_each_weak_setting_is_one_finding(changes: dict[str, Any], found: list[tuple[str, str]]) -> None:
     findings = audit(SessionConfig(**{**QUIET, **changes}))

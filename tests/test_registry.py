@@ -11,7 +11,7 @@ import msgspec
 import pydantic
 import pytest
 from tests import models
-from tests.values import portrait
+from tests.values import in_order, portrait
 
 from sessioncore import CodecError, ConfigError, CorruptRecord, UnregisteredType
 from sessioncore._codec import Codec
@@ -527,7 +527,7 @@ class Garage(TypedDict):
         ("models.Item", set[type]()),
         (msgspec.Struct, set[type]()),
     ],
-    ids=str,
+    ids=in_order,
 )
 def test_an_annotation_teaches_the_classes_that_it_names(annotation: Any, taught: set[type]) -> None:
     registry = Codec().registry

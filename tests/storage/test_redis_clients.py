@@ -147,7 +147,9 @@ async def test_a_decoding_client_is_refused(kind: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "client", [None, 5, "redis://hunter2@host", Redis, blocking.Redis(), BlockingConnectionPool()], ids=repr
+    "client",
+    [None, 5, "redis://hunter2@host", Redis, blocking.Redis(), BlockingConnectionPool()],
+    ids=["None", "5", "url", "class", "blocking", "pool"],
 )
 def test_what_is_no_client_is_refused(client: Any) -> None:
     with pytest.raises(ConfigError, match="asyncio"):
