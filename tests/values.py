@@ -144,5 +144,7 @@ values: st.SearchStrategy[Any] = st.recursive(leaves | st.just(Decimal("-sNaN7")
 
 def in_order(value: Any) -> str:
     """The name of a case: a set shows its members in the same order in each run."""
-    parts: set[Any] | None = value if isinstance(value, set) else None
-    return str(value) if parts is None else " ".join(sorted(map(str, parts)))
+    if type(value) is not set:
+        return str(value)
+    parts: set[Any] = value
+    return " ".join(sorted(map(str, parts)))
