@@ -6,7 +6,7 @@ import struct
 from collections.abc import Callable, Iterable
 from datetime import datetime, time, timedelta, timezone
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import msgspec
@@ -142,9 +142,6 @@ def _layers(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 values: st.SearchStrategy[Any] = st.recursive(leaves | st.just(Decimal("-sNaN7")), _layers, max_leaves=8)
 
 
-def in_order(value: Any) -> str:
+def in_order(value: object) -> str:
     """The name of a case: a set shows its members in the same order in each run."""
-    if type(value) is not set:
-        return str(value)
-    parts: set[Any] = value
-    return " ".join(sorted(map(str, parts)))
+    return " ".join(sorted(map(str, cast("set[object]", value)))) if isinstance(value, set) else str(value)

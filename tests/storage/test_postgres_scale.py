@@ -79,10 +79,10 @@ async def test_the_time_of_a_call_does_not_grow_with_the_number_of_sessions(post
                 best["few"] = min(best["few"], await seconds_per_call(call, FEW))
                 best["many"] = min(best["many"], await seconds_per_call(large, MANY))
                 ratio = best["many"] / best["few"]
-                if turn >= 14 and ratio < 1.5:
+                if turn >= 14 and ratio < 2:
                     break
             print(f"{name}: {best['few'] * 1e6:.0f} us at {FEW}, {best['many'] * 1e6:.0f} us at {MANY}: {ratio:.2f}")
-            assert ratio < 1.5, name
+            assert ratio < 2, name  # to walk over all of them takes hundreds of times as long
 
 
 async def test_purge_and_clear_of_many_sessions_go_on_in_short_steps(
