@@ -1,12 +1,13 @@
 """The storage contract on real servers: one, a cluster of three, and over a client that is not redis-py's."""
 
+import asyncio
 from collections.abc import Generator
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis, RedisCluster
 from tests.redis_server import Server, cluster, one_server
-from tests.storage.redis_rig import client_of, rig_of
+from tests.storage.redis_rig import client_of, made, rig_of
 
 from sessioncore.storage.redis import RedisStorage
 from sessioncore.testing import STORAGE_CHECKS, Check
@@ -58,6 +59,19 @@ async def test_the_contract_holds_on_a_cluster(check: Check, nodes: list[Server]
             await check(rig_of(storage, client))
         finally:
             await storage.aclose()
+
+
+async def test_a_move_between_nodes_takes_longer_than_the_ttl_and_is_done(nodes: list[Server]) -> None:
+    async with client_of(nodes[0].port, RedisCluster) as client:
+        storage = RedisStorage(client)
+
+        async def move(number: int) -> object:
+            version = await made(storage, f"old-{number}")
+            return await storage.move(f"old-{number}", f"new-{number}", b"", 0.001, version=version)
+
+        moved = await asyncio.gather(*[move(number) for number in range(300)])  # many, so that each takes its time
+        assert {type(version) for version in moved} == {int}
+        await storage.aclose()
 
 
 class Wrapped(Redis):

@@ -136,7 +136,8 @@ class Cluster:
     ) -> Written:
         new = fresh_version()
         await self._enlist(owner, new_key, ttl)
-        if not await self._set_new(new_key, pack(new, owner, data), min(ttl, _UNSETTLED)):
+        unsettled = max(min(ttl, _UNSETTLED), self._patience)  # it shall not end before it is settled, which sets `ttl`
+        if not await self._set_new(new_key, pack(new, owner, data), unsettled):
             raise StorageError("the new key is taken; nothing was changed: move to a key that was never used")
         # The turning point: only whoever finds the version still there may go on.
         reply = await run(self._wire.write, ON_A_CLUSTER.retire, (key,), head_of(version))
