@@ -22,9 +22,7 @@ servers:
 	@./scripts/servers
 
 test: .venv/ready servers     ## run every test, with coverage
-	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest $(ARGS)
-	$(BIN)/coverage report
+	$(BIN)/pytest --numprocesses auto --dist loadfile --cov $(ARGS)
 
 check: .venv/ready     ## lint, format, types, import arrows
 	$(BIN)/ruff check .

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from tests.redis_server import Server, one_server
 from tests.storage.redis_rig import Own, client_of, made, resumed, storage_at, version_of
 
@@ -143,13 +145,14 @@ async def test_a_database_that_the_server_does_not_have_is_called_that(server: S
 
 @pytest.mark.parametrize("kind", [Redis, Own])
 async def test_a_missing_or_wrong_password_is_called_that_and_never_shown(kind: Any) -> None:
+    impatient = Retry(NoBackoff(), 0)  # redis-py itself would try for ten seconds
     with one_server("--requirepass", "the-password") as server:
-        storage = RedisStorage(client_of(server.port, kind))
+        storage = RedisStorage(client_of(server.port, kind, retry=impatient))
         with pytest.raises(StorageUnavailable, match=r"wants a password.*URL") as caught:
             await storage.load("k")
         assert caught.value.__cause__ is not None
         assert "network" not in str(caught.value)
-        wrong = RedisStorage(client_of(server.port, kind, password="a-wrong-one"))
+        wrong = RedisStorage(client_of(server.port, kind, password="a-wrong-one", retry=impatient))
         for _ in range(2):  # while it rests after the first attempt, too
             with pytest.raises(StorageUnavailable, match=r"user and password.*URL") as caught:
                 await wrong.load("k")
