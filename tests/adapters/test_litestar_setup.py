@@ -8,14 +8,16 @@ from litestar import Litestar, get
 from litestar.config.app import AppConfig
 from litestar.di import NamedDependency, Provide
 from litestar.middleware import ASGIMiddleware
+from litestar.middleware.session.server_side import ServerSideSessionConfig
 from litestar.plugins import InitPlugin
 from litestar.response import Stream
+from litestar.testing import TestClient
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from tests.adapters.litestar_kit import AnyRequest, Open, put, read, write
 from tests.stores import SpyStorage
 
 from sessioncore import ConfigError, MemoryStorage, SessionConfig, SessionStore
-from sessioncore_litestar import SessionBackendConfig, SessionPlugin
+from sessioncore_litestar import SessionBackendConfig, SessionPlugin, get_session
 
 
 @pytest.mark.parametrize("wrong", [SessionConfig(), MemoryStorage(), None])
@@ -35,6 +37,26 @@ def test_no_patterns_leave_out_nothing(enter: Open, store: SessionStore) -> None
     client = enter(write, read, plugin=SessionPlugin(store, exclude=[]))
     client.post("/write")
     assert client.get("/read").json() == {"n": 1}
+
+
+# -- Litestar's own sessions
+
+
+def test_beside_litestars_own_sessions_the_plugin_needs_another_name(store: SessionStore) -> None:
+    @get("/both")
+    async def both(request: AnyRequest) -> dict[str, Any]:
+        ours = await get_session(request, scope_key="account")
+        request.session["n"] = request.session.get("n", 0) + 1
+        ours["n"] = ours.get("n", 10) + 1
+        return {"theirs": request.session["n"], "ours": ours["n"]}
+
+    theirs = ServerSideSessionConfig(secure=True).middleware
+    with pytest.raises(ConfigError, match="take that out of middleware="):
+        Litestar([both], plugins=[SessionPlugin(store)], middleware=[theirs])
+    app = Litestar([both], plugins=[SessionPlugin(store, scope_key="account")], middleware=[theirs])
+    with TestClient(app, base_url="https://testserver.local") as client:
+        assert client.get("/both").json() == {"theirs": 1, "ours": 11}
+        assert client.get("/both").json() == {"theirs": 2, "ours": 12}
 
 
 # -- a dependency of the same name

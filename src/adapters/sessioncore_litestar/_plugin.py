@@ -9,6 +9,7 @@ from litestar import Litestar
 from litestar.config.app import AppConfig
 from litestar.di import Provide
 from litestar.middleware.base import DefineMiddleware
+from litestar.middleware.session.base import SessionMiddleware as LitestarSessionMiddleware
 from litestar.plugins import CLIPlugin, InitPlugin
 from litestar.types import Scope
 
@@ -53,9 +54,14 @@ class SessionPlugin(InitPlugin, CLIPlugin):
 
         Raises:
             ConfigError: another plugin has this store, or this `scope_key`, or the application has a dependency
-                of that name.
+                of that name, or Litestar's own sessions.
         """
         scope_key = self._scope_key
+        if scope_key == "session" and any(_is_litestars(entry) for entry in app_config.middleware):
+            raise ConfigError(
+                "this application has Litestar's own session middleware, too, and both claim request.session; take "
+                "that out of middleware=, or name ours: SessionPlugin(store, scope_key=...)"
+            )
         given = app_config.dependencies.get(scope_key)
         for other in app_config.plugins:
             if isinstance(other, SessionPlugin):
@@ -101,3 +107,8 @@ class SessionPlugin(InitPlugin, CLIPlugin):
         from sessioncore_litestar._cli import commands  # noqa: PLC0415 - a server needs no terminal
 
         cli.add_command(commands(f"{self._scope_key.replace('_', '-')}s", self.config.store))
+
+
+def _is_litestars(entry: object) -> bool:
+    middleware = entry.middleware if isinstance(entry, DefineMiddleware) else entry
+    return middleware is LitestarSessionMiddleware
