@@ -163,3 +163,10 @@ async def test_a_missing_or_wrong_password_is_called_that_and_never_shown(kind: 
         assert await right.load("k") is None
         for each in (storage, wrong, right):
             await each.aclose()
+
+
+async def test_an_address_where_nobody_answers_is_told_with_the_systems_own_reason() -> None:
+    storage = RedisStorage.from_url("redis://127.0.0.1:1/0")
+    with pytest.raises(StorageUnavailable, match=r"no connection could be opened \(.*Connect call failed"):
+        await storage.check()
+    await storage.aclose()

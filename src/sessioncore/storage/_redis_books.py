@@ -93,13 +93,16 @@ class Book(Protocol):
 
 def lost(exc: Lost) -> StorageUnavailable:
     """Return the error for a reply that never came, and for a login that was refused."""
+    reason = str(exc)
     for cause in _causes(exc):
         if isinstance(cause, AuthenticationError | NoPermissionError):
             return StorageUnavailable(str(refused(refusal_of(cause))))
         if isinstance(cause, ResponseError):  # of the handshake, which selects the database
             said = Refusal(f"ERR {cause}")
             return StorageUnavailable(f"Redis refused the connection ({said}); check the URL or the client")
-    return StorageUnavailable(f"Redis did not answer: {exc}; look at the server, its address and the network")
+        if isinstance(cause, OSError):
+            reason = f"{exc} ({str(cause) or type(cause).__name__})"
+    return StorageUnavailable(f"Redis did not answer: {reason}; look at the server, its address and the network")
 
 
 def _causes(exc: BaseException | None) -> Iterator[BaseException]:
