@@ -81,7 +81,9 @@ def test_a_response_that_sends_an_id_is_never_storable_by_a_shared_cache(
     assert values(result, b"cache-control") == expected
 
 
-@pytest.mark.parametrize("name", [b"CDN-Cache-Control", b"cloudflare-cdn-cache-control", b"Surrogate-Control"])
+@pytest.mark.parametrize(
+    "name", [b"CDN-Cache-Control", b"cloudflare-cdn-cache-control", b"Surrogate-Control", b"X-Accel-Expires"]
+)
 def test_headers_that_overrule_cache_control_for_some_caches_go_where_an_id_is_sent(name: bytes) -> None:
     headers = [(b"cache-control", b"private"), (name, b"max-age=600")]
     assert values(run(headers, SET), name.lower()) == []

@@ -162,6 +162,25 @@ async def test_evict_oldest_leaves_the_newest(storage: Storage) -> None:
     assert [event.kind.value for event in events].count("owner_limit") == 2
 
 
+async def test_an_old_session_that_is_bound_is_not_the_one_to_end() -> None:
+    clock = ManualClock()
+    store = SessionStore(SessionConfig(storage=MemoryStorage(clock=clock), clock=clock, max_sessions_per_owner=2))
+    cart = Visitor(store)
+    exchange = await cart.arrive()
+    exchange.session["items"] = 3
+    await cart.leave(exchange)
+    logins: list[Visitor] = []
+    for _ in range(2):
+        clock.advance(1)
+        logins.append(await login(store, "ada"))
+    clock.advance(1)
+    exchange = await cart.arrive()
+    exchange.session.bind_owner("ada")
+    await cart.leave(exchange)
+    assert dict(await store.get_by_id(cart.sid or "")) == {"items": 3}
+    assert [await alive(visitor) for visitor in logins] == [False, True]
+
+
 async def test_refuse_answers_409_and_leaves_everything_as_it_was(storage: Storage) -> None:
     store = SessionStore(SessionConfig(storage=storage, max_sessions_per_owner=1, on_owner_limit="refuse"))
     laptop = await login(store, "ada")

@@ -29,6 +29,7 @@ _HARMLESS = frozenset(
     }
 )
 _UNSHARED = frozenset({b"private", b"no-store"})
+_CACHES_OWN = frozenset({b"surrogate-control", b"x-accel-expires"})  # of CDNs, and of nginx
 _QUOTED = re.compile(rb'"(?:[^"\\]|\\.)*"?')
 
 
@@ -105,7 +106,7 @@ def _unshared(headers: list[tuple[bytes, bytes]], replaced: Collection[bytes]) -
         lowered = name.lower()
         if lowered == b"cache-control":
             given.append((name, value))
-        elif lowered not in replaced and not lowered.endswith(b"-cache-control") and lowered != b"surrogate-control":
+        elif lowered not in replaced and lowered not in _CACHES_OWN and not lowered.endswith(b"-cache-control"):
             kept.append((name, value))
     # Not within quotes: a word in there is an argument of something else.
     directives = _QUOTED.sub(b'""', b",".join(value for _, value in given)).split(b",")

@@ -126,7 +126,12 @@ class Owners:
             return False
         if self._config.on_owner_limit == "refuse":
             return await self._steps_back(draft.handle, owner, limit)
-        for owned in (await self.sessions(owner))[:-limit]:
+        sessions = await self.sessions(owner)
+        spare = len(sessions) - limit
+        if draft.record is not None and draft.record.created_at < draft.record.written_at:
+            # Bound long after it began: not as the oldest may it end, for its visitor is the one who logs in.
+            sessions = [owned for owned in sessions if owned.handle != draft.handle]
+        for owned in sessions[: max(spare, 0)]:
             if await self._delete(owned.handle):
                 self._events.send(EventKind.OWNER_LIMIT, owned.handle, owner, "a session over the limit was ended")
         return False
