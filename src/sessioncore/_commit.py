@@ -154,7 +154,7 @@ class Committer:
         else:
             self._lose(draft)
 
-    async def _store(self, draft: Draft, delta: Delta, step: Step, new_id: "_Hidden") -> None:
+    async def _store(self, draft: Draft, delta: Delta, step: Step, new_id: _Hidden) -> None:
         limited = self._config.max_sessions_per_owner is not None and delta.wishes.owner is not UNSET
         if limited:
             await self._owners.admit(draft, delta)
@@ -179,7 +179,7 @@ class Committer:
             draft.new_id = None  # taken: never touch what is there, it may be a stranger's
         raise StorageError("id_generator returned taken IDs eight times in a row; it must be random")
 
-    async def _write(self, draft: Draft, delta: Delta, step: Step, new_id: "_Hidden") -> None:
+    async def _write(self, draft: Draft, delta: Delta, step: Step, new_id: _Hidden) -> None:
         """Replace or move, again and again until it is stored, gone, or time is up."""
         base, version = draft.record, draft.version
         conflicts = collisions = 0
@@ -274,7 +274,7 @@ class Committer:
         if done.step is MOVE:
             self._events.send(EventKind.REGENERATED, handle, write.record.owner, f"was {old}")
 
-    async def _undo(self, draft: Draft, record: Record | None, was: "_Hidden") -> None:
+    async def _undo(self, draft: Draft, record: Record | None, was: _Hidden) -> None:
         """Take back a login that lost the race for the last place: the session is again what it was.
 
         Not under its old ID, though: that is dead since the login moved the record, and somebody may

@@ -59,7 +59,7 @@ class SessionMiddleware:
         if kind == "websocket":
             await self._serve_websocket(exchange, told, scope, receive, send)
             return
-        responder = Responder(exchange, send, receive, told, _lazy=self._lazy)
+        responder = Responder(exchange, send, receive, told, self._lazy)
         failed = True
         try:
             await self._app(scope, receive, responder.send)
@@ -76,7 +76,7 @@ class SessionMiddleware:
     ) -> None:
         denial = "websocket.http.response"
         form = denial if denial in (scope.get("extensions") or {}) else None
-        responder = Responder(exchange, send, receive, told, form)
+        responder = Responder(exchange, send, receive, told, self._lazy, form)
         failed = True
         try:
             await self._app(scope, responder.receive, responder.send_websocket)

@@ -22,8 +22,8 @@ class Responder(Struct, eq=False):
     _send: Send
     _receive: Receive
     _told: list[tuple[str, str]]  # what the stores of this request have to tell the client, innermost first
+    _lazy: bool  # the session may be loaded when the response is on its way
     _form: str | None = "http.response"  # of an answer of ours; None: this server refuses a handshake without one
-    _lazy: bool = False  # the session may be loaded when the response is on its way
     _started: bool = False
     _calm: bool = False  # a stranger's response began without a session, so none can come up any more
     _replaced: bool = False  # our answer was sent instead of the application's
@@ -102,8 +102,9 @@ class Responder(Struct, eq=False):
 
     def _revised(self, message: Message, added: Sequence[tuple[str, str]]) -> Message:
         exchange = self._exchange
-        self._told += added
-        if not added and not exchange.touched:
+        if added:
+            self._told += added
+        elif not exchange.touched:
             return message
         return {**message, "headers": exchange.revise(message.get("headers", ()), added)}
 
