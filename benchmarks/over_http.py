@@ -61,9 +61,8 @@ class Load:
     p99: list[float] = field(default_factory=list)
 
     def figure(self, name: str) -> float:
-        """The median over the rounds; of CPU the least, since a neighbour can only add to it."""
-        found: list[float] = getattr(self, name)
-        return min(found) if name == "cpu" else statistics.median(found)
+        """The median over the rounds."""
+        return statistics.median(getattr(self, name))
 
 
 def measure_http(places: Places, cases: list[tuple[str, str, str]], rounds: int, seconds: float) -> dict[Any, Load]:

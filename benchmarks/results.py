@@ -1,5 +1,6 @@
 """The figures of one run, and the questions that tables, plots and bars ask of them."""
 
+import statistics
 from dataclasses import dataclass, field
 
 from benchmarks.cpu import Figure
@@ -33,7 +34,8 @@ class Results:
         return figures[ours].of(figures[theirs])
 
     def http_ratio(self, name: str, case: tuple[str, str, str], base: tuple[str, str, str]) -> float | None:
-        """One case's figure as a part of another's."""
+        """One case's figure as a part of another's: the median over the rounds of the ratio within each."""
         if case not in self.http or base not in self.http:
             return None
-        return self.http[case].figure(name) / self.http[base].figure(name)
+        pairs = zip(getattr(self.http[case], name), getattr(self.http[base], name), strict=True)
+        return statistics.median(ours / theirs for ours, theirs in pairs)

@@ -172,8 +172,8 @@ def _promises(results: Results) -> str:
 def _http(results: Results) -> str:
     rows: list[list[str]] = []
     for case, load in results.http.items():
-        base = next(results.http[c] for c in results.http if c[0] == case[0] and c[1].startswith("bare"))
-        part = base.figure("cpu") / load.figure("cpu")
+        bare = next(other for other in results.http if other[0] == case[0] and other[1].startswith("bare"))
+        part = 1 / (results.http_ratio("cpu", case, bare) or 1)
         cells = [f"{load.figure('per_second'):,.0f}", _number(load.figure("cpu")), f"{part:.2f}"]
         cells += [_number(load.figure("p50")), _number(load.figure("p99"))]
         rows.append([case[0], case[1].strip("_"), case[2], *cells])

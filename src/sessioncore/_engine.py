@@ -27,8 +27,8 @@ class Engine:
     """Everything that does not change from request to request; built once for each store."""
 
     __slots__ = (
-        "_extend", "at_once", "calls", "codec", "committer", "config", "cookie_names", "cookies", "events", "headers",
-        "owners", "places", "shortcut", "sole_cookie", "table", "vary", "warns_of_http",
+        "_extend", "_table", "at_hand", "at_once", "calls", "codec", "committer", "config", "cookie_names", "cookies",
+        "events", "headers", "owners", "places", "shortcut", "sole_cookie", "vary", "warns_of_http",
     )  # fmt: skip
 
     def __init__(self, config: SessionConfig) -> None:
@@ -45,15 +45,17 @@ class Engine:
         self.cookie_names = frozenset(cookie.name for cookie in self.cookies)
         self.headers = tuple(name.lower() for name in sinks[Source.HEADER])
         self.warns_of_http = config.cookie_secure and bool(self.cookies)  # until it has
-        self.table = table_behind(config.storage)
-        self.shortcut = None if self.table is None else Shortcut(config, self.table, self.codec, self.events)
+        self._table = table_behind(config.storage)
+        self.shortcut = None if self._table is None else Shortcut(config, self._table, self.codec, self.events)
         # Only a touch_interval of zero renews with each load; else the commit does it, once it is due.
         self._extend = config.idle_seconds if config.touch_seconds == 0.0 else None
         # Places that answer at once: built in, and not in the body. Then a request without an ID needs no await.
+        self.at_once = config.skip is None and all(place.vary for place in self.places)
         # The usual configuration: one cookie, read by the built-in extractor.
         usual = len(self.places) == 1 and self.places[0].vary == ("Cookie",)
         self.sole_cookie = self.places[0].key.encode("ascii") if usual else None
-        self.at_once = config.skip is None and all(place.vary for place in self.places)
+        # Records that are there at once, too, under the only ID that there can be: no await at all.
+        self.at_hand = self._table is not None and self._extend is None and len(self.places) == 1
 
     async def load(self, draft: Draft, session_id: str, *, renew: bool) -> bool:
         """Fill `draft` from the storage; False if no live session has this ID.
@@ -79,8 +81,8 @@ class Engine:
 
     def load_now(self, draft: Draft, session_id: str) -> bool | None:
         """Do what `load` does for a visitor's request, where the storage never suspends; None: it has to be awaited."""
-        config, table = self.config, self.table
-        if table is None or self._extend is not None or getattr(config.storage.load, "__func__", None) is not LOAD:
+        config, table = self.config, self._table
+        if table is None or getattr(config.storage.load, "__func__", None) is not LOAD:
             return None
         handle = handle_of(session_id)
         return self._open(draft, session_id, handle, table.load(config.key_prefix + handle, None), renew=True)

@@ -71,24 +71,19 @@ class Exchange(Struct, eq=False):
                 found = engine.places[0], text
         except AmbiguousID:
             return False
-        if found is not None and not self._resolved(*found):
-            self._found = found
-            return False
+        if found is not None:
+            place, given = found
+            live = None
+            if engine.at_hand and isinstance(given, str) and is_id(given):
+                live = engine.load_now(self._draft, given)
+            if live is None:
+                self._found = found
+                return False
+            self._presented = place.source is not OTHER
+            if live:
+                self.place = place.source
         self._draft.blocked = None
         self._loaded = True
-        return True
-
-    def _resolved(self, place: Extractor, text: str | Awaitable[str | None]) -> bool:
-        """Load the session of the only ID there can be, if that needs no waiting; False: nothing was done."""
-        engine = self._engine
-        if engine.table is None or len(engine.places) > 1 or not isinstance(text, str) or not is_id(text):
-            return False
-        live = engine.load_now(self._draft, text)
-        if live is None:
-            return False
-        self._presented = place.source is not OTHER
-        if live:
-            self.place = place.source
         return True
 
     def _look(self, view: RequestView) -> tuple[Extractor, str | Awaitable[str | None]] | None:
@@ -294,9 +289,9 @@ class Exchange(Struct, eq=False):
     def unsaved(self) -> bool:
         """Whether a session that the client has may have been changed since the commit."""
         draft = self._draft
-        if draft.state is not LIVE or not self._closed or self._failed:
+        if draft.ops is None and draft.read is None and draft.saving is None and draft.doubt is None:
             return False
-        return draft.ops is not None or draft.read is not None or draft.saving is not None or draft.doubt is not None
+        return draft.state is LIVE and self._closed and not self._failed
 
     async def save_late(self) -> None:
         """Store late changes while the handler still runs: before a WebSocket is closed, or the end of a stream sent.

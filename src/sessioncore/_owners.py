@@ -129,7 +129,8 @@ class Owners:
         sessions = await self.sessions(owner)
         spare = len(sessions) - limit
         if draft.record is not None and draft.record.created_at < draft.record.written_at:
-            # Bound long after it began: not as the oldest may it end, for its visitor is the one who logs in.
+            # Bound long after it began: it must not end as the oldest, its visitor is the one who logs in. A login at
+            # the same moment may still end it for its age, and be ended by it: too few are left then, never too many.
             sessions = [owned for owned in sessions if owned.handle != draft.handle]
         for owned in sessions[: max(spare, 0)]:
             if await self._delete(owned.handle):
