@@ -188,7 +188,7 @@ def _http(results: Results) -> str:
         "p99, ms",
     ]
     title = "### Over HTTP: reads, 32 connections of wrk, one server process\n\n"
-    title += "Medians over the rounds; of the CPU the least, since neighbours can only add to it.\n\n"
+    title += "Medians over the rounds.\n\n"
     return title + _table(head, rows) if rows else ""
 
 
