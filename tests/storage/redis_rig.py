@@ -64,7 +64,7 @@ def version_of(result: int | Stored | None) -> int:
     return result
 
 
-async def resumed(storage: RedisStorage, seconds: float = 2.0) -> None:
+async def resumed(storage: RedisStorage, seconds: float = 5.0) -> None:
     """Wait until the storage answers again; no error but StorageUnavailable may come before."""
     end = time.monotonic() + seconds
     while True:

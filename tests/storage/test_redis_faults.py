@@ -85,7 +85,7 @@ async def test_a_paused_server_delays_and_does_not_fail(server: Server) -> None:
 async def test_a_black_hole_is_noticed_in_bounded_time_and_left(server: Server) -> None:
     async with (
         proxy_to(server.port) as proxy,
-        storage_at(proxy.port, timeout=timedelta(seconds=0.3)) as storage,
+        storage_at(proxy.port, timeout=timedelta(seconds=0.8)) as storage,
     ):
         at = await made(storage, "k")
         proxy.swallow = True
