@@ -96,14 +96,12 @@ class Committer:
 
     async def discard(self, draft: Draft) -> None:
         """Forget what is not stored, once another task of the request knows what became of its own save."""
-        if draft.saving is not None:
-            await _turn(draft)
+        await _turn(draft)
         draft.discard()
 
     async def renew(self, draft: Draft) -> None:
         """Renew the idle clock, if that is due, of a session that the handler has released."""
-        if draft.saving is not None:  # what another task is storing has to be told
-            await _turn(draft)
+        await _turn(draft)  # what another task is storing has to be told
         if draft.renew and draft.left is LIVE:
             await self._touch(draft)
 
@@ -209,8 +207,7 @@ class Committer:
                 break
             conflicts += 1
             give_up_at = give_up_at or anyio.current_time() + self._config.timeout_seconds
-            if anyio.current_time() >= give_up_at:
-                raise StorageUnavailable("others kept writing this session until storage_timeout; try again")
+            _expect_time(give_up_at)
             if conflicts > 1:  # a storage that answers at once would not let the others finish
                 await anyio.lowlevel.checkpoint()
             base, version = self._reopen(draft, answer), answer.version
@@ -297,8 +294,7 @@ class Committer:
             answer = await self._send(draft, Attempt(step, NO_CHANGES, write, new_id.text, merged=False))
             if not isinstance(answer, Stored):
                 break
-            if anyio.current_time() >= give_up_at:
-                raise StorageUnavailable("others kept writing this session until storage_timeout; try again")
+            _expect_time(give_up_at)
             there, version = self._reopen(draft, answer), answer.version
             record, seen = rebase(record, seen, there), there
         if answer is None:
@@ -337,6 +333,11 @@ def _done(draft: Draft, waiting: list[anyio.Event]) -> None:
     draft.saving = None
     for event in waiting:
         event.set()
+
+
+def _expect_time(give_up_at: float) -> None:
+    if anyio.current_time() >= give_up_at:
+        raise StorageUnavailable("others kept writing this session until storage_timeout; try again")
 
 
 def _gone() -> SessionGone:
