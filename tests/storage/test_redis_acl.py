@@ -2,14 +2,14 @@
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from redis import RedisCluster
-from tests.redis_server import Server, cluster, one_server, pair
+from tests.redis_server import Server, cluster, pair
 from tests.storage.redis_rig import made
 
 from sessioncore._errors import StorageError, StorageUnavailable
@@ -33,12 +33,6 @@ NOT_ON_ONE_SERVER = {"wait"}
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
-
-
-@pytest.fixture(scope="module")
-def server() -> Generator[Server]:
-    with one_server() as server:
-        yield server
 
 
 @asynccontextmanager

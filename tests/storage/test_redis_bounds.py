@@ -4,7 +4,7 @@ import asyncio
 import signal
 import socket
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from typing import Any
@@ -19,7 +19,7 @@ from sessioncore import EventKind, SessionConfig, SessionEvent, SessionStore, St
 from sessioncore.storage import Storage, Stored
 from sessioncore.storage.redis import RedisStorage
 
-pytestmark = [pytest.mark.anyio, pytest.mark.redis]
+pytestmark = [pytest.mark.anyio, pytest.mark.redis, pytest.mark.usefixtures("emptied")]
 
 LIMIT = timedelta(seconds=0.8)
 SOON = 0.8  # seconds that the event loop may be late on a busy machine
@@ -28,17 +28,6 @@ SOON = 0.8  # seconds that the event loop may be late on a busy machine
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
-
-
-@pytest.fixture(scope="module")
-def server() -> Generator[Server]:
-    with one_server() as server:
-        yield server
-
-
-@pytest.fixture(autouse=True)
-def emptied(server: Server) -> None:
-    server.do("FLUSHALL")
 
 
 def store_on(storage: Storage, limit: timedelta = LIMIT, **settings: Any) -> SessionStore:

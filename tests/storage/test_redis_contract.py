@@ -1,12 +1,11 @@
 """The storage contract on real servers: one, a cluster of three, and over a client that is not redis-py's."""
 
 import asyncio
-from collections.abc import Generator
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis, RedisCluster
-from tests.redis_server import Server, cluster, one_server
+from tests.redis_server import Server
 from tests.storage.redis_rig import client_of, made, rig_of
 
 from sessioncore.storage.redis import RedisStorage
@@ -18,12 +17,6 @@ pytestmark = [pytest.mark.anyio, pytest.mark.redis]
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
-
-
-@pytest.fixture(scope="module")
-def server() -> Generator[Server]:
-    with one_server() as server:
-        yield server
 
 
 def name_of(check: Check) -> str:
@@ -40,12 +33,6 @@ async def test_the_contract_holds_on_one_server(check: Check, server: Server) ->
             await check(rig_of(storage, client))
         finally:
             await storage.aclose()
-
-
-@pytest.fixture(scope="module")
-def nodes() -> Generator[list[Server]]:
-    with cluster() as nodes:
-        yield nodes
 
 
 @pytest.mark.parametrize("check", STORAGE_CHECKS, ids=name_of)

@@ -26,12 +26,6 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-@pytest.fixture(scope="module")
-def nodes() -> Generator[list[Server]]:
-    with cluster() as nodes:
-        yield nodes
-
-
 def keys_on(node: int) -> Generator[str]:
     """Keys whose slot belongs to that node."""
     number = 0

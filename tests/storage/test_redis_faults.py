@@ -3,7 +3,6 @@
 import asyncio
 import signal
 import time
-from collections.abc import Generator
 from datetime import timedelta
 
 import pytest
@@ -15,23 +14,12 @@ from sessioncore._errors import StorageUnavailable
 from sessioncore.storage import Stored
 from sessioncore.storage.redis import RedisStorage
 
-pytestmark = [pytest.mark.anyio, pytest.mark.redis]
+pytestmark = [pytest.mark.anyio, pytest.mark.redis, pytest.mark.usefixtures("emptied")]
 
 
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
-
-
-@pytest.fixture(scope="module")
-def server() -> Generator[Server]:
-    with one_server() as server:
-        yield server
-
-
-@pytest.fixture(autouse=True)
-def emptied(server: Server) -> None:
-    server.do("FLUSHALL")
 
 
 async def test_kill_9_and_restart_under_load_loses_nothing_that_was_acknowledged() -> None:

@@ -4,42 +4,25 @@ import asyncio
 import json
 import random
 import sys
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 from redis.asyncio import RedisCluster
 from tests.redis_proxy import proxy_to
-from tests.redis_server import Server, cluster, one_server
+from tests.redis_server import Server
 from tests.storage.redis_rig import client_of, made, storage_at, version_of
 
 from sessioncore.storage import Stored
 from sessioncore.storage.redis import RedisStorage
 
-pytestmark = [pytest.mark.anyio, pytest.mark.redis]
+pytestmark = [pytest.mark.anyio, pytest.mark.redis, pytest.mark.usefixtures("emptied")]
 
 
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
-
-
-@pytest.fixture(scope="module")
-def server() -> Generator[Server]:
-    with one_server() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def nodes() -> Generator[list[Server]]:
-    with cluster() as nodes:
-        yield nodes
-
-
-@pytest.fixture(autouse=True)
-def emptied(server: Server) -> None:
-    server.do("FLUSHALL")
 
 
 async def test_ten_thousand_cancelled_requests_mix_nobody_up(server: Server) -> None:

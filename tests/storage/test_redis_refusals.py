@@ -3,7 +3,6 @@
 import asyncio
 import time
 import traceback
-from collections.abc import Generator
 from typing import Any
 
 import pytest
@@ -16,23 +15,12 @@ from tests.storage.redis_rig import Own, client_of, made, resumed, storage_at, v
 from sessioncore._errors import StorageError, StorageUnavailable
 from sessioncore.storage.redis import RedisStorage
 
-pytestmark = [pytest.mark.anyio, pytest.mark.redis]
+pytestmark = [pytest.mark.anyio, pytest.mark.redis, pytest.mark.usefixtures("emptied")]
 
 
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
-
-
-@pytest.fixture(scope="module")
-def server() -> Generator[Server]:
-    with one_server() as server:
-        yield server
-
-
-@pytest.fixture(autouse=True)
-def emptied(server: Server) -> None:
-    server.do("FLUSHALL")
 
 
 async def test_a_flushed_script_cache_is_no_event(server: Server) -> None:

@@ -2,34 +2,22 @@
 
 import asyncio
 import threading
-from collections.abc import Generator
 from typing import Any
 
 import pytest
 from tests.redis_proxy import Proxy, proxy_to
-from tests.redis_server import Server, one_server
+from tests.redis_server import Server
 from tests.storage.redis_rig import client_of, made, storage_at, version_of
 
 from sessioncore.storage import Stored
 from sessioncore.storage.redis import RedisStorage
 
-pytestmark = [pytest.mark.anyio, pytest.mark.redis]
+pytestmark = [pytest.mark.anyio, pytest.mark.redis, pytest.mark.usefixtures("emptied")]
 
 
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
-
-
-@pytest.fixture(scope="module")
-def server() -> Generator[Server]:
-    with one_server() as server:
-        yield server
-
-
-@pytest.fixture(autouse=True)
-def emptied(server: Server) -> None:
-    server.do("FLUSHALL")
 
 
 class Counted:

@@ -1,11 +1,10 @@
 """What stands at our key and is no record of ours: no session comes of it, nothing is overwritten, and it is told."""
 
-from collections.abc import Generator
 from contextlib import suppress
 
 import pytest
 from redis.asyncio import RedisCluster
-from tests.redis_server import Server, cluster, one_server
+from tests.redis_server import Server, cluster
 from tests.storage.redis_rig import Own, client_of, made, storage_at
 
 from sessioncore import EventKind, SessionConfig, SessionEvent, SessionNotFound, SessionStore
@@ -13,7 +12,7 @@ from sessioncore._errors import StorageError
 from sessioncore.storage import Stored
 from sessioncore.storage.redis import RedisStorage
 
-pytestmark = [pytest.mark.anyio, pytest.mark.redis]
+pytestmark = [pytest.mark.anyio, pytest.mark.redis, pytest.mark.usefixtures("emptied")]
 
 GARBAGE = (b"x", b"S\x01short", b"S\x02" + bytes(40), b"a text of some length that is not ours")
 
@@ -21,17 +20,6 @@ GARBAGE = (b"x", b"S\x01short", b"S\x02" + bytes(40), b"a text of some length th
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
-
-
-@pytest.fixture(scope="module")
-def server() -> Generator[Server]:
-    with one_server() as server:
-        yield server
-
-
-@pytest.fixture(autouse=True)
-def emptied(server: Server) -> None:
-    server.do("FLUSHALL")
 
 
 def is_unreadable(stored: object) -> bool:
