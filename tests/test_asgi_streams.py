@@ -13,7 +13,7 @@ from starlette.routing import Route
 from tests.asgi import Message, Wire, ask, http_scope
 from tests.stores import SpyStorage
 
-from sessioncore import Session, SessionConfig, SessionStore, StorageUnavailable, UnregisteredType
+from sessioncore import Session, SessionConfig, SessionKey, SessionStore, StorageUnavailable, UnregisteredType
 from sessioncore_asgi import SessionMiddleware, get_session
 
 pytestmark = pytest.mark.anyio
@@ -67,6 +67,20 @@ async def test_late_changes_are_stored_before_the_end_of_the_body_is_sent(lazy: 
     site = Site(handler)
     await site.visit(await site.make(), lazy=lazy)
     assert site.seen == [{"late": 2}]
+    assert site.storage.calls.count("replace") == 1
+
+
+async def test_a_default_that_a_stream_changes_is_stored_before_the_end_of_the_body_too() -> None:
+    cart = SessionKey("cart", list[int], default_factory=list)
+
+    async def handler(session: Session, send: Send) -> None:
+        await send(START)
+        session[cart].append(1)
+        await send(LAST)
+
+    site = Site(handler)
+    await site.visit(await site.make(user="ada"))
+    assert site.seen == [{"user": "ada", "cart": [1]}]
     assert site.storage.calls.count("replace") == 1
 
 

@@ -289,7 +289,13 @@ class Exchange(Struct, eq=False):
     def unsaved(self) -> bool:
         """Whether a session that the client has may have been changed since the commit."""
         draft = self._draft
-        if draft.ops is None and draft.read is None and draft.saving is None and draft.doubt is None:
+        if (
+            draft.ops is None
+            and draft.read is None
+            and draft.defaults is None
+            and draft.saving is None
+            and draft.doubt is None
+        ):
             return False
         return draft.state is LIVE and self._closed and not self._failed
 
