@@ -9,7 +9,7 @@ import attrs
 import msgspec
 import pydantic
 
-from sessioncore._registry import Registry
+from sessioncore.codec._registry import Registry
 
 T = TypeVar("T")
 

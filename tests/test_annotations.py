@@ -12,7 +12,7 @@ from tests.models import Account, Box, Colour, Item, Level, Line, Mode, Pair, Po
 from tests.values import in_order
 
 from sessioncore import ConfigError, Session, SessionKey
-from sessioncore._annotations import fits
+from sessioncore.session._annotations import fits
 
 T: Any = TypeVar("T")  # type: ignore[misc]  # used as a value here
 UserID = NewType("UserID", int)

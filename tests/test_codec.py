@@ -24,7 +24,7 @@ from tests import models
 from tests.values import portrait, values
 
 from sessioncore import CodecError, CorruptRecord, UnregisteredType
-from sessioncore._codec import IMMUTABLE, MAX_DEPTH, Codec
+from sessioncore.codec._codec import IMMUTABLE, MAX_DEPTH, Codec
 
 CANARY = "CaNaRyVaLuE"
 
@@ -95,7 +95,7 @@ def test_a_time_whose_zone_has_no_offset_is_refused_rather_than_stripped() -> No
 
 def test_the_encoding_of_a_set_is_the_same_in_every_process() -> None:
     script = (
-        "from sessioncore._codec import Codec\n"
+        "from sessioncore.codec._codec import Codec\n"
         "value = {'names': {f'n{i}' for i in range(40)}, 'deep': frozenset({frozenset({'a', 'b', 1}), ('x', 2.5)})}\n"
         "print(bytes(Codec().encode('k', value)).hex())"
     )

@@ -21,7 +21,7 @@ from sessioncore import (
     from_header,
 )
 from sessioncore._config import mint
-from sessioncore._ids import is_id
+from sessioncore.http._ids import is_id
 
 MINUTE = timedelta(minutes=1)
 

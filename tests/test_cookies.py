@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sessioncore import ConfigError
-from sessioncore._cookies import AmbiguousID, CookieWriter, check_cookie, cookie_pair, is_token, read_cookie
+from sessioncore.http._cookies import AmbiguousID, CookieWriter, check_cookie, cookie_pair, is_token, read_cookie
 
 NAME = b"__Host-sid"
 T = "T" * 43

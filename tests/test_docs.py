@@ -29,7 +29,7 @@ from tests.redis_server import Server, one_server
 
 import sessioncore
 from sessioncore import EventKind, SessionConfig, audit
-from sessioncore._states import TRANSITIONS
+from sessioncore.session._states import TRANSITIONS
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

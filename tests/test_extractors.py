@@ -25,8 +25,8 @@ from sessioncore import (
     from_param,
     from_query,
 )
-from sessioncore._cookies import AmbiguousID
-from sessioncore._extractors import places, vary_names
+from sessioncore.http._cookies import AmbiguousID
+from sessioncore.http._extractors import places, vary_names
 
 T = "T" * 43
 U = "U" * 43

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sessioncore._headers import _revise_with_care, revise  # pyright: ignore[reportPrivateUsage]  # compared below
+from sessioncore.http._response_headers import _revise_with_care, revise  # pyright: ignore[reportPrivateUsage]  # compared below
 
 SET = ("set-cookie", "sid=new; Path=/")
 PLAIN = [(b"content-type", b"text/html"), (b"x-app", b"1")]

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sessioncore._ids import consists_of, handle_of, is_handle, is_id, new_id
+from sessioncore.http._ids import consists_of, handle_of, is_handle, is_id, new_id
 
 ALPHABET = string.ascii_letters + string.digits + "-_"
 
@@ -37,7 +37,8 @@ def test_a_new_id_comes_from_the_systems_randomness_and_its_failure_is_not_cover
 
 def test_a_forked_child_makes_other_ids() -> None:
     script = (
-        "import os; from sessioncore._ids import new_id; new_id(); os.fork(); os.write(1, new_id().encode() + b' ')"
+        "import os; from sessioncore.http._ids import new_id; new_id(); os.fork(); "
+        "os.write(1, new_id().encode() + b' ')"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path("src").resolve())}
     run = subprocess.run([sys.executable, "-c", script], env=environment, check=True, capture_output=True, text=True)

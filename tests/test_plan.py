@@ -4,8 +4,8 @@ from itertools import product
 
 import pytest
 
-from sessioncore._plan import Step, decide
-from sessioncore._states import State
+from sessioncore.session._plan import Step, decide
+from sessioncore.session._states import State
 
 FACTS = list(product([False, True], repeat=3))
 

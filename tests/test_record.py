@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from sessioncore import CodecError, CorruptRecord, SessionTooLarge, Stored
-from sessioncore._changes import Attempt, Delta, Wishes, Write
-from sessioncore._codec import Codec
-from sessioncore._plan import Step
-from sessioncore._record import FORMAT, Record, open_record, seal_record
+from sessioncore.codec._codec import Codec
+from sessioncore.codec._record import FORMAT, Record, open_record, seal_record
+from sessioncore.session._changes import Attempt, Delta, Wishes, Write
+from sessioncore.session._plan import Step
 
 LIMIT = 65536
 CODEC = Codec()

@@ -14,7 +14,7 @@ from tests import models
 from tests.values import in_order, portrait
 
 from sessioncore import CodecError, ConfigError, CorruptRecord, UnregisteredType
-from sessioncore._codec import Codec
+from sessioncore.codec._codec import Codec
 
 T = TypeVar("T")
 Sku = NewType("Sku", tuple[models.Item, int])

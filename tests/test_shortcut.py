@@ -25,7 +25,7 @@ from sessioncore import (
     SessionStore,
     StorageUnavailable,
 )
-from sessioncore.storage.memory import table_behind
+from sessioncore.storage.memory._storage import table_behind
 from sessioncore.testing import ManualClock
 
 Step = tuple[str, int, str]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sessioncore._states import TRANSITIONS, State, Verb
+from sessioncore.session._states import TRANSITIONS, State, Verb
 
 PAIRS = [(state, verb) for state in State for verb in Verb]
 # Read as: from this state, these verbs lead there; what is missing cannot happen or is refused.

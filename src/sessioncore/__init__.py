@@ -19,9 +19,10 @@ from sessioncore._errors import (
     StorageUnavailable,
     UnregisteredType,
 )
-from sessioncore._events import EventKind, SessionEvent
+from sessioncore._events import EventKind, SessionEvent, SessionInfo
 from sessioncore._exchange import Exchange
-from sessioncore._extractors import (
+from sessioncore._store import SessionStore
+from sessioncore.http._extractors import (
     Extractor,
     RequestView,
     Source,
@@ -34,10 +35,8 @@ from sessioncore._extractors import (
     from_param,
     from_query,
 )
-from sessioncore._info import SessionInfo
-from sessioncore._keys import SessionKey
-from sessioncore._session import Session
-from sessioncore._store import SessionStore
+from sessioncore.session._keys import SessionKey
+from sessioncore.session._session import Session
 from sessioncore.storage import MemoryStorage, SQLiteStorage, Storage, Stored
 
 __all__ = [

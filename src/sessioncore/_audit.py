@@ -6,8 +6,8 @@ from typing import Literal
 from msgspec import Struct
 
 from sessioncore._config import SessionConfig
-from sessioncore._extractors import Source, places
-from sessioncore._ids import new_id
+from sessioncore.http._extractors import Source, places
+from sessioncore.http._ids import new_id
 
 __all__ = ["Finding", "audit"]
 

@@ -11,12 +11,13 @@ from datetime import timedelta
 from inspect import iscoroutinefunction
 from typing import Any, Literal
 
-from sessioncore._cookies import check_cookie, is_token
 from sessioncore._errors import ConfigError, SessionError
 from sessioncore._events import SessionEvent
-from sessioncore._extractors import Extractor, RequestView, Source, from_cookie, places
-from sessioncore._ids import is_id, new_id
-from sessioncore.storage import MemoryStorage, Storage
+from sessioncore._storage_protocol import Storage
+from sessioncore.http._cookies import check_cookie, is_token
+from sessioncore.http._extractors import Extractor, RequestView, Source, from_cookie, places
+from sessioncore.http._ids import is_id, new_id
+from sessioncore.storage.memory import MemoryStorage
 
 __all__ = ["SessionConfig", "mint"]
 

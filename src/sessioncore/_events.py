@@ -7,10 +7,11 @@ import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
 from enum import Enum
+from typing import Any
 
 from msgspec import Struct
 
-__all__ = ["EventKind", "Events", "SessionEvent"]
+__all__ = ["EventKind", "Events", "SessionEvent", "SessionInfo"]
 
 _logger = logging.getLogger("sessioncore")
 
@@ -42,6 +43,16 @@ class SessionEvent(Struct, frozen=True):
     owner: str | None
     detail: str
     at: datetime
+
+
+class SessionInfo(Struct, frozen=True):
+    """One of an owner's sessions, as `sessions_of` lists it. Times are aware UTC datetimes."""
+
+    handle: str
+    created_at: datetime
+    last_seen_at: datetime
+    expires_at: datetime
+    details: dict[str, Any]
 
 
 class Events:

@@ -13,17 +13,17 @@ from typing import Final
 import anyio
 from msgspec import Struct
 
-from sessioncore._answers import Answer, answer_to, goes_astray
-from sessioncore._cookies import AmbiguousID, read_cookie
-from sessioncore._draft import Draft, Recalled
-from sessioncore._engine import Engine
+from sessioncore._error_responses import Answer, answer_to, goes_astray
 from sessioncore._errors import ConfigError, SessionError, SessionNotLoaded, StorageError
 from sessioncore._events import EventKind
-from sessioncore._extractors import COOKIE, OTHER, Extractor, RequestView, Source
-from sessioncore._headers import Pairs, revise
-from sessioncore._ids import is_id
-from sessioncore._session import Session, released
-from sessioncore._states import ENDED, LIVE, RELEASED
+from sessioncore.http._cookies import AmbiguousID, read_cookie
+from sessioncore.http._extractors import COOKIE, OTHER, Extractor, RequestView, Source
+from sessioncore.http._ids import is_id
+from sessioncore.http._response_headers import Pairs, revise
+from sessioncore.persistence._engine import Engine
+from sessioncore.session._draft import Draft, Recalled
+from sessioncore.session._session import Session, released
+from sessioncore.session._states import ENDED, LIVE, RELEASED
 
 __all__ = ["Answer", "Exchange", "not_loaded"]
 

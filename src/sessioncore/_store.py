@@ -11,8 +11,6 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 
 from sessioncore._config import SessionConfig
-from sessioncore._draft import Draft, Recalled
-from sessioncore._engine import Engine
 from sessioncore._errors import (
     CodecError,
     ConfigError,
@@ -22,14 +20,15 @@ from sessioncore._errors import (
     SessionNotFound,
     StorageError,
 )
-from sessioncore._events import EventKind
+from sessioncore._events import EventKind, SessionInfo
 from sessioncore._exchange import Exchange, not_loaded
-from sessioncore._extractors import RequestView
-from sessioncore._ids import handle_of, is_handle, is_id
-from sessioncore._info import SessionInfo
-from sessioncore._owners import Owned
-from sessioncore._session import Session, check_owner
-from sessioncore.storage import Storage
+from sessioncore._storage_protocol import Storage
+from sessioncore.http._extractors import RequestView
+from sessioncore.http._ids import handle_of, is_handle, is_id
+from sessioncore.persistence._engine import Engine
+from sessioncore.persistence._owners import Owned
+from sessioncore.session._draft import Draft, Recalled
+from sessioncore.session._session import Session, check_owner
 
 __all__ = ["SessionStore"]
 

@@ -10,8 +10,8 @@ import asyncpg  # type: ignore[import-untyped]  # asyncpg ships no py.typed # py
 import pytest
 from tests.postgres_server import PostgresServer, pgbouncer, postgres_server
 
-from sessioncore.storage._postgres_sql import key_bytes, quoted
 from sessioncore.storage.postgres import PostgresStorage
+from sessioncore.storage.postgres._sql import key_bytes, quoted
 from sessioncore.testing import Rig
 
 # Untyped, so that the strict checkers leave a library alone that has no types to offer.

@@ -15,8 +15,8 @@ from tests.storage.rigs import manual_rig
 
 from sessioncore._errors import ConfigError, StorageError, StorageUnavailable
 from sessioncore.storage import Storage, Stored
-from sessioncore.storage._keyvalue_record import KeyLocks, Record, key_of, name_of
 from sessioncore.storage.keyvalue import KeyValueStorage, KeyValueStore
+from sessioncore.storage.keyvalue._record import KeyLocks, Record, key_of, name_of
 from sessioncore.testing import STORAGE_CHECKS, Check, ManualClock, Rig
 
 pytestmark = pytest.mark.anyio

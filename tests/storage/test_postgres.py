@@ -15,8 +15,8 @@ from tests.storage.tcp_proxy import tcp_proxy
 
 from sessioncore._errors import ConfigError, StorageError, StorageUnavailable
 from sessioncore.storage import Stored
-from sessioncore.storage._postgres_sql import statements
 from sessioncore.storage.postgres import PostgresStorage
+from sessioncore.storage.postgres._sql import statements
 
 __all__ = ["postgres"]
 

@@ -12,7 +12,7 @@ from tests.storage.postgres_rigs import connection, new_table, opened, postgres,
 
 from sessioncore._errors import StorageError
 from sessioncore.storage import Stored
-from sessioncore.storage.postgres import _new_version  # pyright: ignore[reportPrivateUsage]
+from sessioncore.storage.postgres._storage import _new_version  # pyright: ignore[reportPrivateUsage]
 
 __all__ = ["postgres"]
 

@@ -12,9 +12,9 @@ from tests.redis_server import one_server, until
 from tests.storage.redis_rig import Own, client_of, made
 
 from sessioncore._errors import StorageError, StorageUnavailable
-from sessioncore.storage import _redis_format as fmt
-from sessioncore.storage._redis_errors import Forbidden, Refusal, refused
 from sessioncore.storage.redis import RedisStorage
+from sessioncore.storage.redis import _format as fmt
+from sessioncore.storage.redis._errors import Forbidden, Refusal, refused
 
 # What 6.2 and 7 say of the same thing.
 OOM = [

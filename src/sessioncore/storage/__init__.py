@@ -4,9 +4,9 @@
 that nobody pays for a driver that is not used.
 """
 
-from sessioncore.storage._protocol import Storage, Stored
+from sessioncore._storage_protocol import Storage, Stored
 from sessioncore.storage._url import storage_from_url
-from sessioncore.storage.memory import MemoryStorage
-from sessioncore.storage.sqlite import SQLiteStorage
+from sessioncore.storage.memory._storage import MemoryStorage
+from sessioncore.storage.sqlite._storage import SQLiteStorage
 
 __all__ = ["MemoryStorage", "SQLiteStorage", "Storage", "Stored", "storage_from_url"]

@@ -11,9 +11,9 @@ from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
 from sessioncore._errors import ConfigError
-from sessioncore.storage._protocol import Storage
-from sessioncore.storage.memory import MemoryStorage
-from sessioncore.storage.sqlite import SQLiteStorage
+from sessioncore._storage_protocol import Storage
+from sessioncore.storage.memory._storage import MemoryStorage
+from sessioncore.storage.sqlite._storage import SQLiteStorage
 
 __all__ = ["storage_from_url"]
 
@@ -65,7 +65,7 @@ def _sqlite(url: str, options: dict[str, Any]) -> Storage:
 
 def _redis(url: str, options: dict[str, Any]) -> Storage:
     with _driver_of("redis"):
-        from sessioncore.storage.redis import RedisStorage  # noqa: PLC0415 - only now is a driver needed
+        from sessioncore.storage.redis._storage import RedisStorage  # noqa: PLC0415 - only now is a driver needed
     return RedisStorage.from_url(url, **options)
 
 
@@ -78,7 +78,7 @@ def _postgres(url: str, options: dict[str, Any]) -> Storage:
     if parts.fragment or "/" in parts.path[1:] or not all(_HOST.fullmatch(host) for host in hosts):
         raise ConfigError(_POSTGRES_FORM)
     with _driver_of("postgres"):
-        from sessioncore.storage.postgres import PostgresStorage  # noqa: PLC0415 - only now is a driver needed
+        from sessioncore.storage.postgres._storage import PostgresStorage  # noqa: PLC0415 - only now is a driver needed
     return PostgresStorage(url, **options)
 
 

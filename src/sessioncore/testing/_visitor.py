@@ -5,10 +5,10 @@ from typing import Any
 
 from msgspec import Struct
 
-from sessioncore._cookies import cookie_pair
 from sessioncore._errors import ConfigError
-from sessioncore._extractors import Source, places
 from sessioncore._store import SessionStore
+from sessioncore.http._cookies import cookie_pair
+from sessioncore.http._extractors import Source, places
 
 __all__ = ["SignedIn", "sign_in"]
 

@@ -1,0 +1,1 @@
+"""What a value and a record are in bytes, and back, with their types."""

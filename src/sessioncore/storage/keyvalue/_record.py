@@ -1,0 +1,142 @@
+"""How a record stands in a plain key-value store, and the locks that keep callers of one process apart.
+
+Such a store takes small dictionaries under text keys and knows no versions. So each
+record carries its own version, end and owner, in text alone: numbers and bytes do not
+survive every backend. Nothing here talks to a store.
+"""
+
+from base64 import b64decode, b64encode
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from hashlib import sha256
+from math import isfinite
+from typing import Any
+from urllib.parse import quote, unquote
+
+from anyio import Lock
+from msgspec import Struct
+
+from sessioncore._storage_protocol import Stored
+
+__all__ = ["Index", "KeyLocks", "Record", "key_of", "name_of", "owner_name"]
+
+
+def name_of(key: str) -> str:
+    """Return the name of a key in the store: printable ASCII, reversible."""
+    return quote(key, safe=":", errors="surrogatepass")
+
+
+def key_of(name: str) -> str:
+    """Return the key that `name_of` was given."""
+    return unquote(name, errors="surrogatepass")
+
+
+def owner_name(owner: str | None) -> str | None:
+    """Return the name of an owner in the store: a digest, since an owner may be any text of any length."""
+    return None if owner is None else sha256(owner.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+class Record(Struct, frozen=True):
+    """A record with all that the store does not know; `expires_at` in seconds since the epoch.
+
+    `behind` names the record that this one is to replace; it counts only once that one's `moved_to` names it.
+    """
+
+    data: bytes
+    version: int
+    expires_at: float
+    owner: str | None
+    behind: str | None = None
+    moved_to: str | None = None
+    foreign: bool = False  # something else is there: it is shown, and never written over
+
+    def has(self, version: int) -> bool:
+        """Tell whether a write that found this version may go on."""
+        return self.version == version and not self.foreign
+
+    def stored(self, now: float) -> Stored:
+        """Return what the caller of the storage sees."""
+        return Stored(self.data, self.version, self.expires_at - now)
+
+    def pack(self) -> dict[str, Any]:
+        """Return the dictionary for the store."""
+        return {
+            "data": b64encode(self.data).decode(),
+            "version": str(self.version),
+            "expires_at": repr(self.expires_at),
+            "owner": self.owner or "",
+            "behind": self.behind or "",
+            "moved_to": self.moved_to or "",
+        }
+
+    @classmethod
+    def unpack(cls, value: Mapping[str, Any], now: float) -> "Record":
+        """Read what `pack` made; anything else becomes an empty record, which no session can be read from."""
+        try:
+            record = cls(
+                b64decode(value["data"], validate=True),
+                int(value["version"]),
+                float(value["expires_at"]),
+                str(value["owner"]) or None,
+                str(value["behind"]) or None,
+                str(value["moved_to"]) or None,
+            )
+        except (KeyError, TypeError, ValueError, OverflowError):
+            pass
+        else:
+            if isfinite(record.expires_at):  # what never ends is no record of ours
+                return record
+        return cls(b"", 0, now + 1.0, None, foreign=True)
+
+
+class Index(Struct, frozen=True):
+    """The names of the keys that one owner may have; some of them may be gone."""
+
+    names: tuple[str, ...] = ()
+    expires_at: float = 0.0
+
+    def pack(self) -> dict[str, Any]:
+        """Return the dictionary for the store."""
+        return {"keys": list(self.names), "expires_at": repr(self.expires_at)}
+
+    @classmethod
+    def unpack(cls, value: Mapping[str, Any] | None) -> "Index":
+        """Read what `pack` made; anything else becomes an empty index."""
+        try:
+            index = cls(tuple(map(str, value["keys"])), float(value["expires_at"])) if value else cls()
+        except (KeyError, TypeError, ValueError, OverflowError):
+            return cls()
+        return index if isfinite(index.expires_at) else cls()
+
+
+class _Entry:
+    def __init__(self) -> None:
+        self.lock = Lock()
+        self.users = 0
+
+
+class KeyLocks:
+    """A lock for each name that is in use at the moment, and none for all others."""
+
+    def __init__(self) -> None:
+        self._entries: dict[str, _Entry] = {}
+
+    @asynccontextmanager
+    async def held(self, *names: str) -> AsyncGenerator[None, None]:
+        """Hold the locks of these names, taken in one order by everybody, so that no two wait in a circle."""
+        async with AsyncExitStack() as stack:
+            for name in sorted(set(names)):
+                await stack.enter_async_context(self._one(name))
+            yield
+
+    @asynccontextmanager
+    async def _one(self, name: str) -> AsyncGenerator[None, None]:
+        entry = self._entries.setdefault(name, _Entry())
+        entry.users += 1
+        try:
+            async with entry.lock:
+                yield
+        finally:
+            entry.users -= 1
+            if not entry.users:
+                del self._entries[name]

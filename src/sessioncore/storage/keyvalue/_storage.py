@@ -1,0 +1,296 @@
+"""Sessions in any store of py-key-value: DynamoDB, MongoDB, S3, Memcached and the rest, as well as they can.
+
+A plain key-value store cannot compare and set. Within one process locks make up for
+that; between processes the promises below are weaker, and `compare_and_set` says so.
+
+| promise | one process | several processes |
+|---|---|---|
+| durable when the client sees the response | as the store | as the store |
+| parallel writes on one session are all kept | yes | the last one may win |
+| an ended session stays ended | yes | a write under way at that moment may bring it back |
+| a regenerated ID replaces the old one, also in a crash | yes | yes |
+| all sessions of an owner are listed | yes | a listing may miss one until its next write or renewal |
+| `reset()` of the store ends all sessions | if the store can list its keys | the same |
+"""
+
+import logging
+import math
+import time
+from collections.abc import Awaitable, Callable
+from secrets import randbits
+from typing import Any, ClassVar, TypeVar
+
+from msgspec import structs
+
+from sessioncore._errors import ConfigError, StorageError, StorageUnavailable
+from sessioncore._storage_protocol import Stored
+from sessioncore.storage.keyvalue._protocol import Culls, KeyValueStore, Lists
+from sessioncore.storage.keyvalue._record import Index, KeyLocks, Record, key_of, name_of, owner_name
+
+__all__ = ["KeyValueStorage", "KeyValueStore"]
+
+_log = logging.getLogger("sessioncore.storage.keyvalue")
+_T = TypeVar("_T")
+
+_LISTING = 10_000
+
+# By name, for the store need not come from py-key-value itself.
+_CALLS = ("get", "put", "delete")
+_REFUSALS = frozenset({"InvalidKeyError", "InvalidTTLError", "SerializationError", "ValueTooLargeError"})
+
+
+class KeyValueStorage:
+    """Keep records in a py-key-value store, which stays yours to open and to close.
+
+    Args:
+        store: any `AsyncKeyValue`, wrapped or not.
+        collection: the name of the collection; owners stand in a second one, `<collection>-owners`.
+        clock: seconds since the epoch; all processes that share the store must agree on it.
+
+    Raises:
+        ConfigError: `store` is no such store.
+    """
+
+    compare_and_set: ClassVar[bool] = False
+    """False: what is written at the same moment by two processes is not told apart."""
+
+    def __init__(
+        self,
+        store: KeyValueStore,
+        *,
+        collection: str = "sessioncore",
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        if isinstance(store, type) or not all(callable(getattr(store, name, None)) for name in _CALLS):
+            raise ConfigError("KeyValueStorage takes a store of py-key-value, such as MemoryStore()")
+        self._store = store
+        self._collection = collection
+        self._owners = f"{collection}-owners"
+        self._clock = clock
+        self._locks = KeyLocks()
+        self._owner_locks = KeyLocks()
+
+    async def load(self, key: str, *, renew: float | None = None) -> Stored | None:
+        """Return the live record at `key`, or None; with `renew`, set its ttl to that many seconds."""
+        if renew is None:
+            record = await self._read(key)
+        else:
+            async with self._locks.held(key):
+                record = await self._renewed(key, renew)
+        return None if record is None else record.stored(self._clock())
+
+    async def create(self, key: str, data: bytes, ttl: float, *, owner: str | None = None) -> int | None:
+        """Store a new record for `ttl` seconds and return its version, or None if the key is taken."""
+        async with self._locks.held(key):
+            if await self._read(key) is not None:
+                return None
+            return await self._write(key, self._new(data, ttl, owner))
+
+    async def replace(
+        self, key: str, data: bytes, ttl: float, *, version: int, owner: str | None = None
+    ) -> int | Stored | None:
+        """Write if the record still has `version`; otherwise return the current record, or None."""
+        async with self._locks.held(key):
+            old = await self._read(key)
+            if old is None or not old.has(version):
+                return None if old is None else old.stored(self._clock())
+            new = self._new(data, ttl, owner)
+            await self._write(key, new)
+            if old.owner != new.owner:
+                await self._unlist(old.owner, key)
+            return new.version
+
+    async def move(
+        self, key: str, new_key: str, data: bytes, ttl: float, *, version: int, owner: str | None = None
+    ) -> int | Stored | None:
+        """Do what `replace` does, and give the record a new key; one of the two keys is alive at any moment.
+
+        Raises:
+            StorageError: `new_key` is taken; nothing is changed.
+        """
+        async with self._locks.held(key, new_key):
+            old = await self._read(key)
+            if old is None or not old.has(version):
+                return None if old is None else old.stored(self._clock())
+            if await self._read(new_key) is not None:
+                raise StorageError("the new key is taken; nothing was changed")
+            new = self._new(data, ttl, owner)
+            # The new record counts only once the old one says so: that one write decides. Whatever ends this
+            # call early, a crash too, leaves exactly one of the two, and a logout ends that one.
+            await self._write(new_key, structs.replace(new, behind=name_of(key)))
+            await self._write(key, structs.replace(new, data=b"", owner=None, moved_to=name_of(new_key)))
+            await self._write(new_key, new)
+            await self._drop(key)
+            await self._unlist(old.owner, key)
+            return new.version
+
+    async def touch(self, key: str, ttl: float) -> bool:
+        """Set the ttl of a live record, in seconds; False if there is none."""
+        async with self._locks.held(key):
+            record = await self._renewed(key, ttl)
+            return record is not None and not record.foreign
+
+    async def delete(self, *keys: str) -> int:
+        """End these records and return how many were live."""
+        live = 0
+        for key in keys:
+            async with self._locks.held(key):
+                record = await self._read(key)
+                await self._drop(key)
+                if record is not None:
+                    await self._unlist(record.owner, key)
+                    live += 1
+        return live
+
+    async def clear(self, prefix: str) -> int:
+        """End every record whose key begins with `prefix`, and return how many.
+
+        Raises:
+            StorageError: this store cannot list its keys, or not all of them.
+        """
+        ended = 0
+        while True:
+            names = await self._names()
+            keys = [key for key in map(key_of, names) if key.startswith(prefix)]
+            ended += await self.delete(*keys)
+            _log.debug("clear: %d sessions ended so far", ended)
+            if len(names) < _LISTING:
+                return ended
+            if not keys:
+                raise StorageError("the store does not list all of its keys; use a collection of its own")
+
+    async def owned_keys(self, owner: str) -> list[str]:
+        """Return the keys of live records whose last create, replace or move named `owner`."""
+        name = owner_name(owner)
+        found: list[str] = []
+        for key in map(key_of, (await self._index(name)).names):
+            record = await self._read(key)
+            if record is not None and record.owner == name:
+                found.append(key)
+            else:
+                await self._heal(name, key)
+        return found
+
+    async def purge_expired(self) -> int:
+        """Remove expired records of a store that can list its keys; others have to do it themselves."""
+        purged = 0
+        if isinstance(self._store, Lists):
+            for key in map(key_of, await self._names()):
+                async with self._locks.held(key):
+                    if await self._read(key) is None:
+                        purged += await self._ask(self._store.delete(name_of(key), collection=self._collection))
+        if isinstance(self._store, Culls):
+            await self._ask(self._store.cull())
+        return purged
+
+    async def open(self) -> None:
+        """Ask both collections for something, so that the store makes them.
+
+        Raises:
+            StorageUnavailable: it does not answer.
+        """
+        await self.check()
+        await self._index("-")
+
+    async def check(self) -> None:
+        """Return if the store answers.
+
+        Raises:
+            StorageUnavailable: it does not.
+        """
+        await self._ask(self._store.get("-", collection=self._collection))
+
+    async def aclose(self) -> None:
+        """Do nothing: the store was given, and stays open."""
+
+    def _new(self, data: bytes, ttl: float, owner: str | None) -> Record:
+        return Record(data, randbits(62), self._clock() + ttl, owner_name(owner))
+
+    async def _stands(self, name: str) -> Record | None:
+        value = await self._ask(self._got(name, self._collection))
+        now = self._clock()
+        record = None if value is None else Record.unpack(value, now)
+        return None if record is None or record.expires_at <= now else record
+
+    async def _got(self, name: str, collection: str) -> dict[str, Any] | None:
+        try:
+            return await self._store.get(name, collection=collection)
+        except Exception as exc:
+            if type(exc).__name__ != "DeserializationError":
+                raise
+            return {}  # something is there, and no record
+
+    async def _read(self, key: str) -> Record | None:
+        record = await self._stands(name_of(key))
+        if record is None or record.moved_to is not None:
+            return None
+        if record.behind is not None:
+            old = await self._stands(record.behind)
+            return record if old is not None and old.moved_to == name_of(key) else None
+        return record
+
+    async def _write(self, key: str, record: Record) -> int:
+        # Listed first: a name too many in an index is harmless, a session that no listing shows is not.
+        await self._list(record.owner, key, record.expires_at)
+        await self._put(name_of(key), record.pack(), self._collection, record.expires_at)
+        return record.version
+
+    async def _renewed(self, key: str, ttl: float) -> Record | None:
+        record = await self._read(key)
+        if record is not None and not record.foreign:
+            record = structs.replace(record, expires_at=self._clock() + ttl, behind=None)
+            await self._write(key, record)
+        return record
+
+    async def _drop(self, key: str) -> bool:
+        return await self._ask(self._store.delete(name_of(key), collection=self._collection))
+
+    async def _index(self, owner: str | None) -> Index:
+        return Index.unpack(await self._ask(self._got(owner or "-", self._owners)))
+
+    async def _list(self, owner: str | None, key: str, expires_at: float) -> None:
+        if owner is None:
+            return
+        async with self._owner_locks.held(owner):
+            index = await self._index(owner)
+            if (name := name_of(key)) not in index.names or index.expires_at < expires_at:
+                names = tuple(dict.fromkeys((*index.names, name)))
+                expires_at = max(expires_at, index.expires_at)
+                await self._put(owner, Index(names, expires_at).pack(), self._owners, expires_at)
+
+    async def _unlist(self, owner: str | None, key: str) -> None:
+        if owner is None:
+            return
+        async with self._owner_locks.held(owner):
+            index = await self._index(owner)
+            names = tuple(name for name in index.names if name != name_of(key))
+            if not names:
+                await self._ask(self._store.delete(owner, collection=self._owners))
+            elif names != index.names:
+                await self._put(owner, Index(names, index.expires_at).pack(), self._owners, index.expires_at)
+
+    async def _heal(self, owner: str | None, key: str) -> None:
+        # Under the key's lock: whoever is just creating the record has listed it already.
+        async with self._locks.held(key):
+            record = await self._read(key)
+            if record is None or record.owner != owner:
+                await self._unlist(owner, key)
+
+    async def _put(self, name: str, value: dict[str, Any], collection: str, expires_at: float) -> None:
+        # Some stores count whole seconds, downwards. The record knows its own end; the store only tidies up.
+        ttl = math.ceil(max(expires_at - self._clock(), 0.0)) + 1
+        await self._ask(self._store.put(name, value, collection=collection, ttl=ttl))
+
+    async def _names(self) -> list[str]:
+        if not isinstance(self._store, Lists):
+            raise StorageError("this key-value store cannot list its keys; give it a collection to drop instead")
+        return await self._ask(self._store.keys(self._collection, limit=_LISTING))
+
+    async def _ask(self, call: Awaitable[_T]) -> _T:
+        try:
+            return await call
+        except Exception as exc:  # every driver behind py-key-value has errors of its own
+            kind = type(exc).__name__
+            if kind in _REFUSALS:
+                raise StorageError(f"the key-value store refused ({kind}); its limits are in its manual") from exc
+            raise StorageUnavailable(f"the key-value store does not serve at the moment ({kind})") from exc

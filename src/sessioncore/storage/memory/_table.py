@@ -1,0 +1,232 @@
+"""The records of a MemoryStorage, as a table of this process: every call runs from start to end at once.
+
+Nothing here awaits anything, so no other task can come in between: that is the
+atomicity which the storage contract asks for, and no lock is needed. It is also why
+the core may call a table without a coroutine around each call.
+"""
+
+import itertools
+from collections.abc import Callable, Iterable
+
+from msgspec import Struct
+
+from sessioncore._errors import StorageError
+from sessioncore._storage_protocol import Stored
+from sessioncore.storage.memory._expiry import Bucket, Buckets
+
+__all__ = ["Table"]
+
+_SWEEP = 32  # keys looked at per write while a bucket is due: more than a write can add
+
+
+class _Entry(Struct, eq=False, gc=False):
+    """One record. It holds no reference back to itself, so the garbage collector need not know it."""
+
+    data: bytes
+    version: int
+    ends: float
+    bucket: Bucket
+    owner: str | None
+
+
+class Table:
+    """Records by key, their ends, and the keys of each owner; see `Storage` for what the calls promise."""
+
+    __slots__ = ("_buckets", "_clock", "_entries", "_limit", "_owned", "_versions")
+
+    def __init__(self, limit: int | None, clock: Callable[[], float]) -> None:
+        self._limit = limit
+        self._clock = clock
+        self._entries: dict[str, _Entry] = {}
+        self._buckets = Buckets()
+        # Most owners have one session, and a set for one key takes more room than the rest of its entry.
+        self._owned: dict[str, str | set[str]] = {}
+        self._versions = itertools.count(1)  # of the storage, not of a key: so no key bears one twice
+
+    def __len__(self) -> int:
+        """How many records take room, those that have ended but are not removed yet included."""
+        return len(self._entries)
+
+    def load(self, key: str, renew: float | None) -> Stored | None:
+        """Return the live record at `key`, or None; with `renew`, set its ttl first."""
+        entry = self._entries.get(key)
+        if entry is None:
+            return None
+        now = self._clock()
+        left = entry.ends - now
+        if left <= 0:
+            self._drop(key, entry)
+            return None
+        if renew is not None:
+            self._set_end(key, entry, now, renew)
+            left = renew
+        return Stored(entry.data, entry.version, left)
+
+    def create(self, key: str, data: bytes, ttl: float, owner: str | None) -> int | None:
+        """Store a new record and return its version, or None if the key is taken."""
+        now = self._now()
+        if key in self._entries and self._live(key, now) is not None:
+            return None
+        if self._limit is not None and len(self._entries) >= self._limit:
+            self._push_out(now)
+        return self._insert(key, data, now, ttl, owner)
+
+    def replace(self, key: str, data: bytes, ttl: float, version: int, owner: str | None) -> int | Stored | None:
+        """Write if the record still has `version`; else return it as it is, or None if it is gone."""
+        now = self._now()
+        entry = self._live(key, now)
+        if entry is None:
+            return None
+        if entry.version != version:
+            return Stored(entry.data, entry.version, entry.ends - now)
+        entry.data = data
+        entry.version = version = next(self._versions)
+        if entry.owner != owner:
+            self._disown(key, entry.owner)
+            entry.owner = owner
+            if owner is not None:
+                self._own(key, owner)
+        self._set_end(key, entry, now, ttl)
+        return version
+
+    def move(
+        self, key: str, new_key: str, data: bytes, ttl: float, *, version: int, owner: str | None
+    ) -> int | Stored | None:
+        """Do what `replace` does, and give the record a new key in the same step.
+
+        Raises:
+            StorageError: `new_key` is taken; nothing is changed.
+        """
+        now = self._now()
+        entry = self._live(key, now)
+        if entry is None:
+            return None
+        if entry.version != version:
+            return Stored(entry.data, entry.version, entry.ends - now)
+        if self._live(new_key, now) is not None:
+            raise StorageError("cannot move a record onto a key that is taken: choose a new key and try again")
+        self._drop(key, entry)
+        return self._insert(new_key, data, now, ttl, owner)
+
+    def touch(self, key: str, ttl: float) -> bool:
+        """Set the ttl of a live record; False if there is none."""
+        now = self._now()
+        entry = self._live(key, now)
+        if entry is None:
+            return False
+        self._set_end(key, entry, now, ttl)
+        return True
+
+    def delete(self, keys: Iterable[str]) -> int:
+        """End these records; return how many were live."""
+        now = self._clock()
+        ended = 0
+        for key in keys:
+            entry = self._live(key, now)
+            if entry is not None:
+                self._drop(key, entry)
+                ended += 1
+        return ended
+
+    def owned_keys(self, owner: str) -> list[str]:
+        """Return the keys of the owner's live records."""
+        owned = self._owned.get(owner)
+        if owned is None:
+            return []
+        now = self._clock()
+        keys = [owned] if isinstance(owned, str) else owned
+        return [key for key in keys if self._entries[key].ends > now]
+
+    def keys(self, prefix: str) -> list[str]:
+        """Return the keys that begin with `prefix`; looks at every key."""
+        return [key for key in self._entries if key.startswith(prefix)]
+
+    def sweep(self, most: int) -> bool:
+        """Look at up to `most` keys that may have ended, and drop those that have; True if there may be more."""
+        return self._sweep(self._clock(), most)
+
+    def _now(self) -> float:
+        now = self._clock()
+        if now >= self._buckets.next_due:
+            self._sweep(now, _SWEEP)
+        return now
+
+    def _live(self, key: str, now: float) -> _Entry | None:
+        entry = self._entries.get(key)
+        if entry is None or entry.ends > now:
+            return entry
+        self._drop(key, entry)
+        return None
+
+    def _insert(self, key: str, data: bytes, now: float, ttl: float, owner: str | None) -> int:
+        ends = now + ttl
+        bucket = self._buckets.fit(ends, ttl)
+        bucket.keys.add(key)
+        version = next(self._versions)
+        self._entries[key] = _Entry(data, version, ends, bucket, owner)
+        if owner is not None:
+            self._own(key, owner)
+        return version
+
+    def _drop(self, key: str, entry: _Entry) -> None:
+        del self._entries[key]
+        entry.bucket.keys.discard(key)
+        self._disown(key, entry.owner)
+
+    def _set_end(self, key: str, entry: _Entry, now: float, ttl: float) -> None:
+        ends = now + ttl
+        if ends < entry.ends:  # a later end waits until the bucket falls due; an earlier one cannot
+            self._rebucket(key, entry, ends, ttl)
+        entry.ends = ends
+
+    def _rebucket(self, key: str, entry: _Entry, ends: float, ttl: float) -> None:
+        bucket = self._buckets.fit(ends, ttl)
+        entry.bucket.keys.discard(key)
+        bucket.keys.add(key)
+        entry.bucket = bucket
+
+    def _sweep(self, now: float, most: int) -> bool:
+        for _ in range(most):
+            bucket = self._buckets.first()
+            if bucket is None or bucket.due > now:
+                return False
+            self._take(bucket, now)
+        return True
+
+    def _take(self, bucket: Bucket, now: float) -> bool:
+        """Take one key out of the bucket: into a later one if its end has moved on, else away for good."""
+        key = bucket.keys.pop()
+        entry = self._entries[key]
+        if entry.ends > now:
+            later = self._buckets.fit(entry.ends, entry.ends - now)
+            if later.due > bucket.due:
+                self._rebucket(key, entry, entry.ends, entry.ends - now)
+                return False
+        self._drop(key, entry)
+        return True
+
+    def _push_out(self, now: float) -> None:
+        # A key that goes to a later bucket here was renewed since it was put into this one, so
+        # the loop is paid for by those renewals.
+        while (bucket := self._buckets.first()) is not None:
+            if self._take(bucket, now):
+                return
+
+    def _own(self, key: str, owner: str) -> None:
+        owned = self._owned.get(owner)
+        if owned is None:
+            self._owned[owner] = key
+        elif isinstance(owned, str):
+            self._owned[owner] = {owned, key}
+        else:
+            owned.add(key)
+
+    def _disown(self, key: str, owner: str | None) -> None:
+        if owner is None:
+            return
+        owned = self._owned[owner]
+        if isinstance(owned, set):
+            owned.discard(key)
+            if owned:
+                return
+        del self._owned[owner]

@@ -1,0 +1,242 @@
+"""Sessions in PostgreSQL, through asyncpg: each storage call is one statement.
+
+The database decides all that two processes could disagree on: the time, the
+version, who came first. The table is made on demand, or by a migration that runs
+`schema_sql()`. It holds what the store hands over: hashed keys, never a raw ID.
+"""
+
+import logging
+from datetime import timedelta
+from secrets import randbits
+from typing import cast
+
+from anyio import Lock
+
+from sessioncore._errors import ConfigError, StorageError, StorageUnavailable
+from sessioncore._storage_protocol import Stored
+from sessioncore.storage._extras import needs_extra
+from sessioncore.storage.postgres._sql import (
+    key_bytes,
+    key_text,
+    locked_schema_sql,
+    owner_bytes,
+    prefix_range,
+    quoted,
+    schema_sql,
+    statements,
+)
+
+with needs_extra("postgres"):
+    from sessioncore.storage.postgres._driver import UNIQUE_VIOLATION, Database, Pool, Rows, require_asyncio, sqlstate
+
+__all__ = ["PostgresStorage"]
+
+_log = logging.getLogger("sessioncore.storage.postgres")
+
+_BATCH = 1000
+_UNREADABLE_TTL = 1.0  # seconds: soon the storage is to be asked again
+
+
+class PostgresStorage:
+    """Keep records in one table of a PostgreSQL database (11 or newer).
+
+    Args:
+        pool_or_dsn: an `asyncpg.Pool`, which stays yours to close; or a DSN, for which
+            `open` makes a pool of its own and `aclose` closes it.
+        table: `name` or `schema.name`.
+        create_table: make the table in `open` if it is missing; False if a migration does.
+        prepared_statements: False behind a pooler in transaction mode that does not keep
+            prepared statements apart (pgbouncer before 1.21). Each call then is a small
+            transaction, at the price of three more round trips.
+        max_connections: size of the own pool; a given pool keeps its own.
+        timeout: how long a call may take, waiting for a free connection included.
+
+    Raises:
+        ConfigError: there is neither a DSN nor a pool, `table` is not a plain identifier, or
+            a number is not above zero.
+    """
+
+    def __init__(
+        self,
+        pool_or_dsn: Pool | str,
+        *,
+        table: str = "sessioncore_sessions",
+        create_table: bool = True,
+        prepared_statements: bool = True,
+        max_connections: int = 10,
+        timeout: timedelta = timedelta(seconds=10),
+    ) -> None:
+        if not isinstance(cast("object", timeout), timedelta) or timeout <= timedelta():
+            raise ConfigError("timeout must be a timedelta above zero")
+        if type(cast("object", max_connections)) is not int or max_connections < 1:
+            raise ConfigError("max_connections must be a whole number of at least 1")
+        self._table = table
+        self._sql = statements(quoted(table))
+        self._create_table = create_table
+        self._closed = self._ready = False
+        self._opening = Lock()
+        self._database = Database(
+            pool_or_dsn,
+            prepared_statements=prepared_statements,
+            max_connections=max_connections,
+            timeout=timeout.total_seconds(),
+        )
+
+    def __repr__(self) -> str:
+        return f"<PostgresStorage {self._table}>"
+
+    @staticmethod
+    def schema_sql(table: str = "sessioncore_sessions") -> str:
+        """Return the SQL that makes `table` and its indexes, for a migration tool.
+
+        Raises:
+            ConfigError: `table` is not a plain identifier.
+        """
+        return schema_sql(table)
+
+    async def load(self, key: str, *, renew: float | None = None) -> Stored | None:
+        """Return the live record at `key`, or None; with `renew`, set its ttl to that many seconds."""
+        if renew is None:
+            return _stored(await self._run(self._sql.load, key_bytes(key)))
+        return _stored(await self._run(self._sql.renew, key_bytes(key), float(renew)))
+
+    async def create(self, key: str, data: bytes, ttl: float, *, owner: str | None = None) -> int | None:
+        """Store a new record for `ttl` seconds and return its version, or None if the key is taken."""
+        new = _new_version()
+        rows = await self._run(self._sql.create, key_bytes(key), data, float(ttl), owner_bytes(owner), new)
+        return new if rows else None
+
+    async def replace(
+        self, key: str, data: bytes, ttl: float, *, version: int, owner: str | None = None
+    ) -> int | Stored | None:
+        """Write if the record still has `version`; otherwise return the current record, or None."""
+        new = _new_version()
+        args = (key_bytes(key), data, float(ttl), owner_bytes(owner), version, new)
+        return _outcome(await self._run(self._sql.replace, *args), new)
+
+    async def move(
+        self, key: str, new_key: str, data: bytes, ttl: float, *, version: int, owner: str | None = None
+    ) -> int | Stored | None:
+        """Do what `replace` does, and rename the record in the same statement.
+
+        Raises:
+            StorageError: `new_key` is taken; nothing is changed.
+        """
+        if new_key == key:
+            raise StorageError("a record cannot be moved onto its own key; use replace")
+        new, target = _new_version(), key_bytes(new_key)
+        args = (key_bytes(key), data, float(ttl), owner_bytes(owner), version, new, target)
+        try:
+            return _outcome(await self._run(self._sql.move, *args), new)
+        except StorageError as exc:
+            if sqlstate(exc.__cause__) != UNIQUE_VIOLATION:
+                raise
+            # What stands in the way may be dead, and merely not purged yet.
+            if not await self._run(self._sql.bury, target):
+                raise StorageError("the new key is taken; nothing was changed") from exc
+        return _outcome(await self._run(self._sql.move, *args), new)
+
+    async def touch(self, key: str, ttl: float) -> bool:
+        """Set the ttl of a live record, in seconds; False if there is none."""
+        return bool(await self._run(self._sql.touch, key_bytes(key), float(ttl)))
+
+    async def delete(self, *keys: str) -> int:
+        """End these records and return how many were live."""
+        if not keys:
+            return 0
+        if len(keys) == 1:
+            rows = await self._run(self._sql.delete_one, key_bytes(keys[0]))
+        else:
+            rows = await self._run(self._sql.delete_many, [key_bytes(key) for key in keys])
+        return int(rows[0]["live"])
+
+    async def clear(self, prefix: str) -> int:
+        """End every record whose key begins with `prefix`, in batches; return how many were live."""
+        low, high = prefix_range(prefix)
+        live, ended = 0, _BATCH
+        # A batch falls a little short of its size where records are moved meanwhile: that is not the end.
+        while ended >= _BATCH // 2:
+            (row,) = await self._run(self._sql.clear_batch, low, high, _BATCH)
+            live, ended = live + int(row["live"]), int(row["ended"])
+            _log.debug("clear: %d sessions ended so far", live)
+        (row,) = await self._run(self._sql.clear_rest, low, high)
+        return live + int(row["live"])
+
+    async def owned_keys(self, owner: str) -> list[str]:
+        """Return the keys of live records whose last create, replace or move named `owner`."""
+        return [key_text(row["key"]) for row in await self._run(self._sql.owned_keys, owner_bytes(owner))]
+
+    async def purge_expired(self) -> int:
+        """Remove expired records, in batches that pass over rows in use; return how many."""
+        purged, ended = 0, _BATCH
+        while ended == _BATCH:
+            (row,) = await self._run(self._sql.purge_batch, _BATCH)
+            ended = int(row["ended"])
+            purged += ended
+            _log.debug("purge: %d expired sessions removed so far", purged)
+        return purged
+
+    async def open(self) -> None:
+        """Connect, and make the table if it is missing; again: no effect.
+
+        Raises:
+            ConfigError: the DSN cannot be understood, or this is not asyncio.
+            StorageUnavailable: the server does not answer.
+            StorageError: the server does not let us make the table.
+        """
+        self._closed = False
+        await self._get_ready()
+
+    async def check(self) -> None:
+        """Return if the server answers.
+
+        Raises:
+            StorageUnavailable: it does not.
+        """
+        await self._run(self._sql.check)
+
+    async def aclose(self) -> None:
+        """Close the pool if it was made here; a given pool stays open.
+
+        Raises:
+            StorageError: another event loop has opened it, and still runs.
+        """
+        self._database.leave()
+        self._closed, self._ready = True, False
+        await self._database.aclose()
+
+    async def _get_ready(self) -> None:
+        require_asyncio()
+        async with self._opening:
+            if self._ready:
+                return
+            await self._database.connect()
+            # A role that may only read and write rows could not even say IF NOT EXISTS: so look first.
+            if self._create_table and not await self._database.run(self._sql.exists):
+                await self._database.run(locked_schema_sql(self._table))
+            self._ready = True
+
+    async def _run(self, sql: str, *args: object) -> Rows:
+        if not self._ready:
+            if self._closed:
+                raise StorageUnavailable("this PostgreSQL storage is closed; call open() to use it again")
+            await self._get_ready()
+        return await self._database.run(sql, *args)
+
+
+def _new_version() -> int:
+    # Random rather than from a sequence: that may fall back after a failover or a restore.
+    return randbits(62)
+
+
+def _outcome(rows: Rows, new: int) -> int | Stored | None:
+    return new if rows and rows[0]["version"] == new else _stored(rows)
+
+
+def _stored(rows: Rows) -> Stored | None:
+    if not rows:
+        return None
+    row = rows[0]
+    if row["ttl"] is None:  # it would live for ever: something else wrote it, and no session comes of it
+        return Stored(b"", 0, _UNREADABLE_TTL)
+    return Stored(row["data"], row["version"], row["ttl"])

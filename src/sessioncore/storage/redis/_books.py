@@ -1,0 +1,266 @@
+"""The storage's verbs on one server: each is one script or one native command.
+
+A "book" keeps records and, for each owner, an index of them. Here both change in the
+same atomic step; `_redis_cluster` keeps the same book where they lie on two servers.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Iterator
+from math import inf
+from time import monotonic
+from typing import Protocol, TypeAlias
+
+from msgspec import Struct
+from redis.exceptions import AuthenticationError, NoPermissionError, ResponseError
+
+from sessioncore._errors import StorageError, StorageUnavailable
+from sessioncore._storage_protocol import Stored
+from sessioncore.storage.redis._errors import Lost, Refusal, Unreadable, refused
+from sessioncore.storage.redis._format import fresh_version, head_of, index_of, millis, pack, unpack
+from sessioncore.storage.redis._scripts import ON_ONE_SERVER, OWNED, VERIFY, Script
+from sessioncore.storage.redis._wire import Command, Reply, Wire, refusal_of
+
+__all__ = [
+    "AT_ONCE",
+    "Book",
+    "Confirm",
+    "Limit",
+    "OneServer",
+    "Written",
+    "answer_of",
+    "lost",
+    "outcome_of",
+    "run",
+    "stored_of",
+]
+
+_LOG = logging.getLogger("sessioncore.storage.redis")
+_UNREADABLE_TTL = 1.0  # seconds: soon the storage is to be asked again
+
+AT_ONCE = 500  # keys in one command: some milliseconds of the server's time at most
+
+Written: TypeAlias = int | Stored | None
+Send: TypeAlias = Callable[..., Awaitable[list[Reply]]]
+
+
+class Limit(Struct):
+    """How long a load, a create, a replace or a move may take, as the stores of a storage have asked for."""
+
+    seconds: float = inf
+
+    def due(self) -> float:
+        """Return when what begins now has taken too long, by the monotonic clock."""
+        return monotonic() + self.seconds
+
+
+class Book(Protocol):
+    """The verbs that change a record or depend on who owns it."""
+
+    async def create(self, key: bytes, data: bytes, ttl: float, owner: bytes | None) -> int | None:
+        """Store a new record."""
+        ...
+
+    async def replace(self, key: bytes, data: bytes, ttl: float, version: int, owner: bytes | None) -> Written:
+        """Write if the record still has this version."""
+        ...
+
+    async def move(
+        self, key: bytes, new_key: bytes, data: bytes, ttl: float, *, version: int, owner: bytes | None
+    ) -> Written:
+        """Write under a new key and end the old one."""
+        ...
+
+    async def renew(self, key: bytes, ttl: float) -> bytes | None:
+        """Return the value, and set its ttl."""
+        ...
+
+    async def touch(self, key: bytes, ttl: float) -> bool:
+        """Set the ttl."""
+        ...
+
+    async def delete(self, keys: list[bytes]) -> int:
+        """End records."""
+        ...
+
+    async def owned(self, owner: bytes) -> list[bytes]:
+        """Return the live keys of an owner."""
+        ...
+
+    async def aclose(self) -> None:
+        """Wait for what was begun to come to its end."""
+        ...
+
+
+def lost(exc: Lost) -> StorageUnavailable:
+    """Return the error for a reply that never came, and for a login that was refused."""
+    reason = str(exc)
+    for cause in _causes(exc):
+        if isinstance(cause, AuthenticationError | NoPermissionError):
+            return StorageUnavailable(str(refused(refusal_of(cause))))
+        if isinstance(cause, ResponseError):  # of the handshake, which selects the database
+            said = Refusal(f"ERR {cause}")
+            return StorageUnavailable(f"Redis refused the connection ({said}); check the URL or the client")
+        if isinstance(cause, OSError):
+            reason = f"{exc} ({str(cause) or type(cause).__name__})"
+    return StorageUnavailable(f"Redis did not answer: {reason}; look at the server, its address and the network")
+
+
+def _causes(exc: BaseException | None) -> Iterator[BaseException]:
+    while exc is not None:
+        yield exc
+        exc = exc.__cause__ or exc.__context__
+
+
+def answer_of(reply: Reply) -> Reply:
+    """Return a reply, or raise what an error reply means."""
+    if isinstance(reply, Refusal):
+        raise refused(reply) from reply
+    return reply
+
+
+async def run(send: Send, script: Script, keys: tuple[bytes, ...], *args: bytes | int, due: float = inf) -> Reply:
+    """Run a script where its first key lives; `send` is a wire's `write`, or `read` where twice is as good as once.
+
+    NOSCRIPT means that nothing was carried out, so sending the text is no repetition.
+    """
+    try:
+        [reply] = await send(keys[0], script.by_sha(keys, args), due=due)
+        if isinstance(reply, Refusal) and reply.code == "NOSCRIPT":
+            [reply] = await send(keys[0], script.by_text(keys, args), due=due)
+    except Lost as exc:
+        raise lost(exc) from exc
+    return answer_of(reply)
+
+
+def stored_of(value: Reply, left: int) -> Stored:
+    """Return the record in a value that has `left` milliseconds to live.
+
+    What cannot be read becomes a record without data: no session can be opened from it,
+    and no write finds its version. So does a value that would live for ever.
+    """
+    try:
+        version, _, data = unpack(answer_of(value))
+        if left < 0:
+            raise Unreadable("a record in Redis has no time to live: something else wrote it; delete that key")
+    except Unreadable as exc:
+        _LOG.debug("%s", exc)
+        return Stored(data=b"", version=0, ttl=_UNREADABLE_TTL)
+    return Stored(data=data, version=version, ttl=left / 1000)
+
+
+def outcome_of(reply: Reply, version: int) -> Written:
+    """Return what a conditional write came to."""
+    if reply is None:
+        return None
+    match reply[0]:
+        case 1:
+            return version
+        case 0:
+            return stored_of(reply[1], reply[2])
+        case _:
+            raise StorageError("the new key is taken; nothing was changed: move to a key that was never used")
+
+
+class Confirm(Struct, frozen=True):
+    """How many replicas must confirm a deletion, within how many milliseconds, and the wire to ask on.
+
+    WAIT speaks of the connection it comes by and blocks it, so that wire is not the common one.
+    """
+
+    wire: Wire
+    replicas: int
+    millis: int
+
+    async def end(self, script: Script, keys: tuple[bytes, ...]) -> list[bytes]:
+        """Run a deleting script and wait for the replicas, in one packet on one connection.
+
+        Raises:
+            StorageUnavailable: too few of them answered.
+        """
+        # By its text: were NOSCRIPT the answer, the connection might be another one by the second try.
+        wait: Command = (b"WAIT", self.replicas, self.millis)
+        try:
+            owners, confirmed = await self.wire.write(keys[0], script.by_text(keys, ()), wait)
+        except Lost as exc:
+            raise lost(exc) from exc
+        answer_of(owners)
+        if answer_of(confirmed) < self.replicas:
+            raise StorageUnavailable(
+                f"the deletion is done, but only {confirmed} of {self.replicas} replicas have confirmed it: "
+                "a failover now may undo it; delete again to ask again"
+            )
+        return list(owners)
+
+
+class OneServer:
+    """The book on a single server, or a master and its replicas."""
+
+    def __init__(self, wire: Wire, confirm: Confirm | None, limit: Limit) -> None:
+        self._wire = wire
+        self._confirm = confirm
+        self._limit = limit
+
+    async def create(self, key: bytes, data: bytes, ttl: float, owner: bytes | None) -> int | None:
+        """Store a new record: `SET NX PX`, in a script where there is an index to keep."""
+        version, due = fresh_version(), self._limit.due()
+        value, lasts = pack(version, owner, data), millis(ttl)
+        if owner is not None:
+            made = await run(self._wire.write, ON_ONE_SERVER.create, (key,), value, lasts, due=due)
+            return version if made else None
+        try:
+            [reply] = await self._wire.write(key, (b"SET", key, value, b"NX", b"PX", lasts), due=due)
+        except Lost as exc:
+            raise lost(exc) from exc
+        return version if answer_of(reply) is not None else None
+
+    async def replace(self, key: bytes, data: bytes, ttl: float, version: int, owner: bytes | None) -> Written:
+        """Write if the record still has this version."""
+        new, due = fresh_version(), self._limit.due()
+        args = pack(new, owner, data), millis(ttl), head_of(version)
+        reply = await run(self._wire.write, ON_ONE_SERVER.replace, (key,), *args, due=due)
+        return outcome_of(reply, new)
+
+    async def move(
+        self, key: bytes, new_key: bytes, data: bytes, ttl: float, *, version: int, owner: bytes | None
+    ) -> Written:
+        """Write under a new key and end the old one, in one step."""
+        new, due = fresh_version(), self._limit.due()
+        args = pack(new, owner, data), millis(ttl), head_of(version)
+        reply = await run(self._wire.write, ON_ONE_SERVER.move, (key, new_key), *args, due=due)
+        return outcome_of(reply, new)
+
+    async def renew(self, key: bytes, ttl: float) -> bytes | None:
+        """Return the value, and set its ttl and that of the index."""
+        value: bytes | None = await run(
+            self._wire.read, ON_ONE_SERVER.renew, (key,), millis(ttl), due=self._limit.due()
+        )
+        return value
+
+    async def touch(self, key: bytes, ttl: float) -> bool:
+        """Set the ttl, and that of the index."""
+        return await run(self._wire.read, ON_ONE_SERVER.touch, (key,), millis(ttl)) is not None
+
+    async def delete(self, keys: list[bytes]) -> int:
+        """End records, a bounded number in each step."""
+        ended = 0
+        for start in range(0, len(keys), AT_ONCE):
+            some = tuple(keys[start : start + AT_ONCE])
+            if self._confirm is not None:
+                ended += len(await self._confirm.end(ON_ONE_SERVER.delete, some))
+            else:
+                ended += len(await run(self._wire.write, ON_ONE_SERVER.delete, some))
+        return ended
+
+    async def owned(self, owner: bytes) -> list[bytes]:
+        """Return the live keys, and drop the dead ones from the index."""
+        index = index_of(owner)
+        verified, members = await run(self._wire.read, OWNED, (index,), owner, AT_ONCE)
+        if verified:
+            return list(members)
+        live: list[bytes] = []
+        for start in range(0, len(members), AT_ONCE):
+            live += await run(self._wire.read, VERIFY, (index, *members[start : start + AT_ONCE]), owner)
+        return live
+
+    async def aclose(self) -> None:
+        """Nothing is under way when no request is."""

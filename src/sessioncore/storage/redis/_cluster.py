@@ -1,0 +1,209 @@
+"""The storage's verbs on a cluster, where a record, its index and a new key lie apart.
+
+Each record still changes by one script. What belongs together across servers is
+ordered so that every stop in between is harmless: the index is written before the
+record and so never misses one; a new key is written, with a minute to live, before
+the old one ends. Once begun, such a sequence runs to its end, whoever gave up waiting.
+"""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from redis.crc import key_slot
+
+from sessioncore._errors import StorageError
+from sessioncore._shield import to_the_end
+from sessioncore._storage_protocol import Stored
+from sessioncore.storage.redis._books import AT_ONCE, Confirm, Written, answer_of, lost, outcome_of, run
+from sessioncore.storage.redis._errors import Lost, Refusal
+from sessioncore.storage.redis._format import MARK, fresh_version, head_of, index_of, millis, pack, unpack
+from sessioncore.storage.redis._scripts import ENLIST, ON_A_CLUSTER
+from sessioncore.storage.redis._wire import Command, Reply, Wire
+
+__all__ = ["Cluster"]
+
+_T = TypeVar("_T")
+_UNSETTLED = 60.0  # seconds that a new key lives until its move is done
+
+
+class Cluster:
+    """The book on a cluster."""
+
+    def __init__(self, wire: Wire, confirm: Confirm | None, patience: float) -> None:
+        self._wire = wire
+        self._confirm = confirm
+        self._patience = patience
+        self._running: set[asyncio.Task[Any]] = set()
+
+    async def create(self, key: bytes, data: bytes, ttl: float, owner: bytes | None) -> int | None:
+        """Store a new record."""
+        return await self._to_its_end(self._create(key, data, ttl, owner))
+
+    async def replace(self, key: bytes, data: bytes, ttl: float, version: int, owner: bytes | None) -> Written:
+        """Write if the record still has this version."""
+        return await self._to_its_end(self._replace(key, data, ttl, version, owner))
+
+    async def move(
+        self, key: bytes, new_key: bytes, data: bytes, ttl: float, *, version: int, owner: bytes | None
+    ) -> Written:
+        """Write under a new key and end the old one."""
+        steps = self._move_within if key_slot(key) == key_slot(new_key) else self._move_across
+        return await self._to_its_end(steps(key, new_key, data, ttl, version=version, owner=owner))
+
+    async def renew(self, key: bytes, ttl: float) -> bytes | None:
+        """Return the value and set its ttl; then that of the index, if it has an owner."""
+        value: bytes | None = await run(self._wire.read, ON_A_CLUSTER.renew, (key,), millis(ttl))
+        if value is not None and (owner := unpack(value)[1]) is not None:
+            await self._enlist(owner, key, ttl)
+        return value
+
+    async def touch(self, key: bytes, ttl: float) -> bool:
+        """Set the ttl; then that of the index, if it has an owner."""
+        tagged: bytes | None = await run(self._wire.read, ON_A_CLUSTER.touch, (key,), millis(ttl))
+        if tagged:
+            await self._enlist(tagged[1:], key, ttl)
+        return tagged is not None
+
+    async def delete(self, keys: list[bytes]) -> int:
+        """End records, a bounded number at a time."""
+        ended = 0
+        for start in range(0, len(keys), AT_ONCE):
+            ended += await self._to_its_end(self._delete(keys[start : start + AT_ONCE]))
+        return ended
+
+    async def owned(self, owner: bytes) -> list[bytes]:
+        """Return the live keys of an owner.
+
+        Those not found are looked up once more: a move that is under way writes the new key
+        before it ends the old one, so of two looks one finds either.
+        """
+        index = index_of(owner)
+        members: list[bytes] = answer_of(await self._read_one(index, (b"ZRANGE", index, 0, -1)))
+        live: list[bytes] = []
+        for _ in range(2):
+            missing: list[bytes] = []
+            for start in range(0, len(members), AT_ONCE):
+                some = members[start : start + AT_ONCE]
+                for member, is_theirs in zip(some, await self._are_of(owner, some), strict=True):
+                    (live if is_theirs else missing).append(member)
+            members = missing
+        return live
+
+    async def aclose(self) -> None:
+        """Wait for what was begun to come to its end."""
+        if self._running:
+            await asyncio.wait(set(self._running), timeout=self._patience)
+
+    async def _to_its_end(self, steps: Coroutine[Any, Any, _T]) -> _T:
+        task = asyncio.get_running_loop().create_task(steps)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        try:
+            return await asyncio.shield(task)
+        finally:
+            if not task.done():
+                # Whoever is cancelled leaves before or after, not in between; also if cancelled again.
+                await to_the_end(asyncio.wait([task], timeout=self._patience))
+
+    async def _create(self, key: bytes, data: bytes, ttl: float, owner: bytes | None) -> int | None:
+        version = fresh_version()
+        await self._enlist(owner, key, ttl)
+        made = await self._set_new(key, pack(version, owner, data), ttl)
+        return version if made else None
+
+    async def _replace(self, key: bytes, data: bytes, ttl: float, version: int, owner: bytes | None) -> Written:
+        new = fresh_version()
+        # First the index: a record that names an owner who cannot find it would outlive his logout.
+        await self._enlist(owner, key, ttl)
+        value = pack(new, owner, data)
+        reply = await run(self._wire.write, ON_A_CLUSTER.replace, (key,), value, millis(ttl), head_of(version))
+        await self._delist_former(reply, key, owner)
+        return outcome_of(reply, new)
+
+    async def _move_within(
+        self, key: bytes, new_key: bytes, data: bytes, ttl: float, *, version: int, owner: bytes | None
+    ) -> Written:
+        new = fresh_version()
+        await self._enlist(owner, new_key, ttl)
+        value = pack(new, owner, data)
+        reply = await run(self._wire.write, ON_A_CLUSTER.move, (key, new_key), value, millis(ttl), head_of(version))
+        await self._delist_former(reply, key, None)
+        return outcome_of(reply, new)
+
+    async def _move_across(
+        self, key: bytes, new_key: bytes, data: bytes, ttl: float, *, version: int, owner: bytes | None
+    ) -> Written:
+        new = fresh_version()
+        await self._enlist(owner, new_key, ttl)
+        unsettled = max(min(ttl, _UNSETTLED), self._patience)  # it shall not end before it is settled, which sets `ttl`
+        if not await self._set_new(new_key, pack(new, owner, data), unsettled):
+            raise StorageError("the new key is taken; nothing was changed: move to a key that was never used")
+        # The turning point: only whoever finds the version still there may go on.
+        reply = await run(self._wire.write, ON_A_CLUSTER.retire, (key,), head_of(version))
+        outcome = outcome_of(reply, new)
+        if outcome is None or isinstance(outcome, Stored):
+            await run(self._wire.write, ON_A_CLUSTER.retire, (new_key,), head_of(new))
+            return outcome
+        settled = await run(self._wire.read, ON_A_CLUSTER.touch, (new_key,), millis(ttl))
+        await self._delist_former(reply, key, None)
+        # Not settled: the new record was found by its owner's index and ended meanwhile.
+        return None if settled is None else outcome
+
+    async def _delete(self, keys: list[bytes]) -> int:
+        lists = await _all([self._end(key) for key in keys])
+        found = [(key, owners[0]) for key, owners in zip(keys, lists, strict=True) if owners]
+        await _all([self._delist(tagged[1:], key) for key, tagged in found if tagged])
+        return len(found)
+
+    async def _end(self, key: bytes) -> list[bytes]:
+        if self._confirm is not None:
+            return await self._confirm.end(ON_A_CLUSTER.delete, (key,))
+        owners: list[bytes] = await run(self._wire.write, ON_A_CLUSTER.delete, (key,))
+        return owners
+
+    async def _are_of(self, owner: bytes, keys: list[bytes]) -> list[bool]:
+        heads = await _all([self._read_one(key, (b"GETRANGE", key, 0, 13 + len(owner))) for key in keys])
+        expected = pack(0, owner, b"")
+        return [not isinstance(head, Refusal) and head[:2] == MARK and head[10:] == expected[10:] for head in heads]
+
+    async def _set_new(self, key: bytes, value: bytes, ttl: float) -> bool:
+        try:
+            [reply] = await self._wire.write(key, (b"SET", key, value, b"NX", b"PX", millis(ttl)))
+        except Lost as exc:
+            raise lost(exc) from exc
+        return answer_of(reply) is not None
+
+    async def _read_one(self, key: bytes, command: Command) -> Reply:
+        try:
+            [reply] = await self._wire.read(key, command)
+        except Lost as exc:
+            raise lost(exc) from exc
+        return reply
+
+    async def _enlist(self, owner: bytes | None, key: bytes, ttl: float) -> None:
+        if owner is not None:
+            await run(self._wire.read, ENLIST, (index_of(owner),), key, millis(ttl))
+
+    async def _delist_former(self, reply: Reply, key: bytes, owner: bytes | None) -> None:
+        if reply is not None and reply[0] == 1 and reply[1] and (former := reply[1][1:]) != owner:
+            await self._delist(former, key)
+
+    async def _delist(self, owner: bytes, key: bytes) -> None:
+        index = index_of(owner)
+        try:
+            [reply] = await self._wire.write(index, (b"ZREM", index, key))
+        except Lost as exc:
+            raise lost(exc) from exc
+        answer_of(reply)
+
+
+async def _all(steps: list[Coroutine[Any, Any, _T]]) -> list[_T]:
+    """Run all to their end, then raise the first error."""
+    results = await asyncio.gather(*steps, return_exceptions=True)
+    done: list[_T] = []
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+        done.append(result)
+    return done

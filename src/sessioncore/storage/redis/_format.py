@@ -1,0 +1,73 @@
+"""How a record lies in Redis, and the small translations on the way there.
+
+A record is one string value: a head of fourteen bytes (mark, version, length of
+the owner), the owner, the data. One value instead of a hash makes the load two
+plain commands, and keeps the record's own word on who owns it: the index of an
+owner may lag, the record is the truth. The Lua scripts read the same head.
+"""
+
+import os
+import re
+from math import ceil
+from struct import Struct as Layout
+
+from sessioncore.storage.redis._errors import Unreadable
+
+__all__ = ["INDEX_SUFFIX", "fresh_version", "glob_of", "head_of", "index_of", "millis", "pack", "unpack"]
+
+MARK = b"S\x01"
+INDEX_SUFFIX = b":sessioncore-index"
+
+_HEAD = Layout(">2sQI")  # mark, version, 0 or 1 + length of the owner
+_GLOB = re.compile(rb"([\\*?\[\]^-])")
+_MAX_MILLIS = 1 << 48  # some 8 900 years: exact in Lua's doubles, far below where Redis overflows
+
+
+def fresh_version() -> int:
+    """Return 63 random bits: no counter to keep alive, and nothing repeats when a key is created anew."""
+    return int.from_bytes(os.urandom(8), "big") >> 1
+
+
+def millis(ttl: float) -> int:
+    """Return `ttl` in whole milliseconds, at least one."""
+    return max(1, ceil(min(ttl * 1000, _MAX_MILLIS)))
+
+
+def index_of(owner: bytes) -> bytes:
+    """Return the key of the owner's index; it begins with the key_prefix, so that ACL patterns hold."""
+    return owner + INDEX_SUFFIX
+
+
+def pack(version: int, owner: bytes | None, data: bytes) -> bytes:
+    """Return the value that Redis stores."""
+    if owner is None:
+        return _HEAD.pack(MARK, version, 0) + data
+    return _HEAD.pack(MARK, version, len(owner) + 1) + owner + data
+
+
+def unpack(value: bytes) -> tuple[int, bytes | None, bytes]:
+    """Return version, owner and data of a stored value.
+
+    Raises:
+        Unreadable: the value was not written by this storage.
+    """
+    if value[:2] != MARK or len(value) < _HEAD.size:
+        raise Unreadable(
+            "a key of this store holds a value that sessioncore did not write: "
+            "delete that key, or choose a key_prefix that nothing else uses"
+        )
+    _, version, sized = _HEAD.unpack_from(value)
+    if not sized:
+        return version, None, value[14:]
+    end = 13 + sized
+    return version, value[14:end], value[end:]
+
+
+def head_of(version: int) -> bytes:
+    """Return the version as the head bears it, for a script to compare."""
+    return version.to_bytes(8, "big", signed=False)
+
+
+def glob_of(prefix: bytes) -> bytes:
+    """Return the SCAN pattern that matches what begins with `prefix`, letter by letter."""
+    return _GLOB.sub(rb"\\\1", prefix) + b"*"

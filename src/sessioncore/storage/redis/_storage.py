@@ -1,0 +1,262 @@
+"""Sessions in Redis or Valkey: one server, Sentinel, or a cluster.
+
+All requests of an event loop share one connection, and their commands share round
+trips. A record is one string value under the key it was given, with a time to live
+from its first moment; for each owner there is a sorted set, `<owner>:sessioncore-index`.
+"""
+
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any, Self
+
+from sessioncore._storage_protocol import Stored
+from sessioncore.storage._extras import needs_extra
+from sessioncore.storage.redis._errors import Forbidden, Lost, Unreadable
+from sessioncore.storage.redis._format import INDEX_SUFFIX, glob_of
+from sessioncore.storage.redis._scripts import PRUNE
+
+with needs_extra("redis"):
+    from redis.asyncio import Redis, RedisCluster
+
+    from sessioncore.storage.redis._books import AT_ONCE, answer_of, lost, run, stored_of
+    from sessioncore.storage.redis._desk import Desk, Desks
+    from sessioncore.storage.redis._url import client_from, close
+    from sessioncore.storage.redis._wire import Wire
+
+__all__ = ["RedisStorage"]
+
+_LOG = logging.getLogger("sessioncore.storage.redis")
+_SECOND = timedelta(seconds=1)
+
+
+def _bytes(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass")
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "surrogatepass")
+
+
+class RedisStorage:
+    """A `Storage` over redis-py's asyncio clients: `Redis`, a Sentinel master, `RedisCluster`.
+
+    The client stays the caller's: it is not closed, and its pool is not used up; one
+    more connection per event loop is opened with its settings (one per master of a
+    cluster). `timeout` bounds the wait for a silent server and for a new connection;
+    left out, it is the client's `socket_timeout`, or 5 seconds. A call of a store ends
+    within its `storage_timeout` in any case; of several stores on one storage, the
+    shortest holds for all.
+
+    Let the server run with `maxmemory-policy noeviction` or `volatile-ttl`: an eviction ends
+    a session early, and one of an index hides sessions from their owner until their next use.
+
+    With `wait_replicas`, a deletion returns only when that many replicas have it too
+    (WAIT, for up to `wait_timeout`), and raises `StorageUnavailable` if fewer do: it is
+    then done on the master, and deleting again asks again. That narrows the window in
+    which a failover brings back what was logged out; it does not close it, because
+    Sentinel may still promote a replica that had not answered. Only with as many
+    replicas as there are is nothing left to promote that lacks it.
+
+    On a cluster a record and its owner's index, or the two keys of a move, lie on
+    different servers. A move then writes the new record, with a minute to live, ends
+    the old one if it still has its version, and lengthens the new one's life: the old
+    key is dead when it returns, and no step brings it back. A process that dies in
+    between leaves the old session, or a new record whose ID nobody was told.
+
+    Raises:
+        ConfigError: the client decodes replies, or an argument cannot work.
+    """
+
+    def __init__(
+        self,
+        client: Redis | RedisCluster,
+        *,
+        timeout: timedelta | None = None,
+        wait_replicas: int = 0,
+        wait_timeout: timedelta = _SECOND,
+    ) -> None:
+        self._client: Any = client
+        self._owns_client = False
+        self._desks = Desks(client, timeout, wait_replicas, wait_timeout)
+
+    @classmethod
+    def from_url(
+        cls,
+        url: str,
+        *,
+        timeout: timedelta | None = None,
+        wait_replicas: int = 0,
+        wait_timeout: timedelta = _SECOND,
+        **options: Any,
+    ) -> Self:
+        """Return a storage with a client of its own, which it closes.
+
+        `redis://`, `rediss://` and `unix://` as redis-py reads them; `redis+cluster://`;
+        `redis+sentinel://host:port,host:port/service/db`; with TLS, `rediss+...`. Other
+        options go to the client.
+
+        Raises:
+            ConfigError: the URL or an option cannot work; the password is not shown.
+        """
+        client = client_from(url, options)
+        storage = cls(client, timeout=timeout, wait_replicas=wait_replicas, wait_timeout=wait_timeout)
+        storage._owns_client = True
+        return storage
+
+    def bound_calls(self, seconds: float) -> bool:
+        """Let no load, create, replace or move take longer; see `BoundsCalls`.
+
+        False for a cluster, where a call may take several trips, and for clients with
+        connections of their own.
+        """
+        if not self._desks.linked:
+            return False
+        limit = self._desks.limit
+        limit.seconds = min(limit.seconds, seconds)
+        return True
+
+    async def load(self, key: str, *, renew: float | None = None) -> Stored | None:
+        """Return the live record at `key`, or None; with `renew`, set its ttl in the same trip.
+
+        Without `renew` these are two plain commands in one packet, which cost the server
+        a third of what a script does. Something may come between them; then the ttl is a
+        newer record's, or the record ended meanwhile and None is true. The version is the
+        data's in any case, and that is what the next write is judged by.
+
+        What is at `key` and cannot be read comes as a record without data, of version 0.
+        """
+        name, desk, due = _bytes(key), self._desks.here(), self._desks.limit.due()
+        if renew is not None:
+            try:
+                value = await desk.book.renew(name, renew)
+            except Unreadable:
+                pass  # the record, or merely its owner's index: a plain look tells them apart
+            else:
+                return None if value is None else stored_of(value, max(1, round(renew * 1000)))
+        try:
+            value, left = await desk.wire.look(name, due)
+        except Lost as exc:
+            raise lost(exc) from exc
+        if value is None or left == -2:
+            return None
+        return stored_of(value, answer_of(left))
+
+    async def create(self, key: str, data: bytes, ttl: float, *, owner: str | None = None) -> int | None:
+        """Store a new record and return its version, or None if the key is taken."""
+        return await self._desks.here().book.create(_bytes(key), data, ttl, _owner(owner))
+
+    async def replace(
+        self, key: str, data: bytes, ttl: float, *, version: int, owner: str | None = None
+    ) -> int | Stored | None:
+        """Write if the record still has `version`; see `Storage.replace`."""
+        return await self._desks.here().book.replace(_bytes(key), data, ttl, version, _owner(owner))
+
+    async def move(
+        self, key: str, new_key: str, data: bytes, ttl: float, *, version: int, owner: str | None = None
+    ) -> int | Stored | None:
+        """Write under a new key and end the old one; see `Storage.move`.
+
+        Raises:
+            StorageError: `new_key` is taken; nothing is changed.
+        """
+        book = self._desks.here().book
+        return await book.move(_bytes(key), _bytes(new_key), data, ttl, version=version, owner=_owner(owner))
+
+    async def touch(self, key: str, ttl: float) -> bool:
+        """Set the ttl of a live record; False if there is none."""
+        return await self._desks.here().book.touch(_bytes(key), ttl)
+
+    async def delete(self, *keys: str) -> int:
+        """End these records; return how many were live.
+
+        Raises:
+            StorageUnavailable: also when fewer than `wait_replicas` replicas confirmed it.
+        """
+        return await self._desks.here().book.delete([_bytes(key) for key in dict.fromkeys(keys)])
+
+    async def clear(self, prefix: str) -> int:
+        """End every record whose key begins with `prefix`; return how many.
+
+        By SCAN, in batches of some hundred keys: other requests are served in between.
+        """
+        desk, begins, ended = self._desks.here(), _bytes(prefix), 0
+        for server in await self._servers(desk):
+            async for batch in _scan(server, glob_of(begins), b"string"):
+                ended += await desk.book.delete([key for key in batch if key.startswith(begins)])
+                _LOG.debug("cleared %d records so far", ended)
+        return ended
+
+    async def owned_keys(self, owner: str) -> list[str]:
+        """Return the keys of live records that name `owner`."""
+        return [_text(key) for key in await self._desks.here().book.owned(_bytes(owner))]
+
+    async def purge_expired(self) -> int:
+        """Drop what expired records left in the indexes; the records Redis drops by itself."""
+        desk, dropped = self._desks.here(), 0
+        for server in await self._servers(desk):
+            async for batch in _scan(server, b"*" + INDEX_SUFFIX, b"zset"):
+                for index in batch:
+                    # SCAN shows what an ACL forbids, too: the index of a store with another prefix.
+                    with suppress(Forbidden):
+                        while (some := await run(server.read, PRUNE, (index,), AT_ONCE)) > 0:
+                            dropped += some
+                            _LOG.debug("dropped %d index entries so far", dropped)
+        return dropped
+
+    async def open(self) -> None:
+        """Connect.
+
+        Raises:
+            StorageUnavailable: the server cannot be reached.
+        """
+        self._desks.reopen()
+        await self.check()
+
+    async def check(self) -> None:
+        """Return if every server answers a PING.
+
+        Raises:
+            StorageUnavailable: one does not.
+        """
+        for server in await self._servers(self._desks.here()):
+            try:
+                [reply] = await server.read(b"", (b"PING",))
+            except Lost as exc:
+                raise lost(exc) from exc
+            answer_of(reply)
+
+    async def aclose(self) -> None:
+        """Let what is in flight end, and close the connection; the client too, if it is our own."""
+        await self._desks.aclose()
+        if self._owns_client:
+            await close(self._client)
+
+    async def _servers(self, desk: Desk) -> Sequence[Wire]:
+        try:
+            return await desk.wire.servers()
+        except Lost as exc:
+            raise lost(exc) from exc
+
+
+def _owner(owner: str | None) -> bytes | None:
+    return None if owner is None else _bytes(owner)
+
+
+async def _scan(server: Wire, pattern: bytes, kind: bytes) -> AsyncIterator[list[bytes]]:
+    cursor: bytes | int = b"0"
+    while True:
+        command = (b"SCAN", cursor, b"MATCH", pattern, b"COUNT", AT_ONCE, b"TYPE", kind)
+        try:
+            [reply] = await server.read(b"", command)
+        except Lost as exc:
+            raise lost(exc) from exc
+        cursor, batch = answer_of(reply)
+        if batch:
+            yield batch
+        if int(cursor) == 0:
+            return

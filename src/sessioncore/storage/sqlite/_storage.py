@@ -1,0 +1,298 @@
+"""Records in a SQLite file: durable, without a server, shared by the processes of one machine.
+
+The standard library does the work, in worker threads: one connection reads, another one
+writes, and readers do not wait for writers. Not for network file systems: the shared
+memory beside a WAL file works on one machine only.
+"""
+
+import os
+import sqlite3
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from functools import partial
+from random import SystemRandom
+from typing import TypeVar, cast
+
+from anyio import CancelScope, CapacityLimiter, Lock, to_thread
+from msgspec import Struct
+
+from sessioncore._errors import ConfigError, StorageError
+from sessioncore._shield import to_the_end
+from sessioncore._storage_protocol import Stored
+from sessioncore.storage.sqlite import _batching as lane
+from sessioncore.storage.sqlite import _schema as schema
+
+__all__ = ["SQLiteStorage"]
+
+T = TypeVar("T")
+_BATCH = 500  # rows ended in one transaction: other writers get in between
+_new_version = SystemRandom().getrandbits  # from the system: forked processes must not draw alike
+
+# SQLite keeps in any column what others put there. Such a row is a record without a byte: nobody can read it,
+# and it stays.
+_LOAD = """SELECT iif(typeof(data) = 'blob' AND typeof(version) = 'integer' AND typeof(ends) = 'real', data, x''),
+    CAST(version AS INTEGER), CAST(ends AS REAL) FROM records WHERE key = ? AND ends > ?"""
+_RENEW = """UPDATE records SET ends = ? WHERE key = ? AND ends > ?
+    RETURNING iif(typeof(data) = 'blob' AND typeof(version) = 'integer', data, x''), CAST(version AS INTEGER)"""
+_CREATE = """INSERT INTO records (key, data, version, ends, owner) VALUES (?, ?, ?, ?, ?)
+    ON CONFLICT (key) DO UPDATE
+    SET data = excluded.data, version = excluded.version, ends = excluded.ends, owner = excluded.owner
+    WHERE records.ends <= ?"""
+_REPLACE = """UPDATE records SET data = ?, version = ?, ends = ?, owner = ?
+    WHERE key = ? AND version = ? AND ends > ?"""
+_MOVE = "UPDATE OR IGNORE records SET key = ?, data = ?, version = ?, ends = ?, owner = ? WHERE key = ?"
+_MAKE_ROOM = "DELETE FROM records WHERE key = ? AND ends <= ?"
+_TOUCH = "UPDATE records SET ends = ? WHERE key = ? AND ends > ?"
+# What has expired goes, too: were the clock set back, it would be alive again.
+_DELETE = "DELETE FROM records WHERE key = ? RETURNING ends > ?"
+_CLEAR = """DELETE FROM records WHERE rowid IN
+    (SELECT rowid FROM records WHERE key >= ? AND (? IS NULL OR key < ?) LIMIT ?) RETURNING ends > ?"""
+_OWNED = "SELECT key FROM records WHERE owner = ? AND ends > ?"
+_PURGE = "DELETE FROM records WHERE rowid IN (SELECT rowid FROM records WHERE ends <= ? LIMIT ?)"
+_CHECK = "SELECT 1 FROM records LIMIT 1"
+
+
+class _Lanes(Struct):
+    reader: lane.Lane
+    writer: lane.Lane
+
+
+class SQLiteStorage:
+    """Records in the SQLite file `path`, which is created for this user alone if it is not there.
+
+    It opens itself on the first call. A write that has returned has reached the disk.
+    Several processes may share the file; open it after a fork, not before. `busy_timeout`
+    bounds the wait for another process's write: keep it below the `storage_timeout` of the
+    configuration. `clock` returns wall-clock seconds.
+
+    Raises:
+        ConfigError: `path` names no file (`:memory:`), or `busy_timeout` is negative.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        clock: Callable[[], float] = time.time,
+        busy_timeout: timedelta = timedelta(seconds=4),
+    ) -> None:
+        given: object = os.fspath(path) if isinstance(cast("object", path), str | os.PathLike) else None
+        self._path = given if isinstance(given, str) else ""  # None is an environment variable that is not set
+        if not self._path or self._path.startswith((":memory:", "file:")):
+            raise ConfigError("SQLiteStorage needs the path of a file; to keep records in memory take MemoryStorage")
+        if busy_timeout < timedelta():
+            raise ConfigError("busy_timeout must not be negative")
+        self._clock = clock
+        self._busy_timeout = busy_timeout.total_seconds()
+        self._lanes: _Lanes | None = None
+        self._opening: Lock | None = None
+
+    def __repr__(self) -> str:
+        return f"<SQLiteStorage {self._path}>"
+
+    async def load(self, key: str, *, renew: float | None = None) -> Stored | None:
+        """Return the live record at `key`, or None; with `renew`, set its ttl first."""
+        if renew is not None:
+            return await self._write(lambda connection: self._renew(connection, key, renew))
+        return await self._read(lambda connection: self._current(connection, key))
+
+    async def create(self, key: str, data: bytes, ttl: float, *, owner: str | None = None) -> int | None:
+        """Store a new record and return its version, or None if the key is taken."""
+
+        def work(connection: sqlite3.Connection) -> int | None:
+            now, version = self._clock(), _new_version(63)
+            made = connection.execute(_CREATE, (key, data, version, now + ttl, owner, now)).rowcount
+            return version if made else None
+
+        return await self._write(work)
+
+    async def replace(
+        self, key: str, data: bytes, ttl: float, *, version: int, owner: str | None = None
+    ) -> int | Stored | None:
+        """Write if the record still has `version`; else return it as it is, or None if it is gone."""
+
+        def work(connection: sqlite3.Connection) -> int | Stored | None:
+            now, new = self._clock(), _new_version(63)
+            values = (data, new, now + ttl, owner, key, version, now)
+            return new if connection.execute(_REPLACE, values).rowcount else self._current(connection, key)
+
+        return await self._write(work)
+
+    async def move(
+        self, key: str, new_key: str, data: bytes, ttl: float, *, version: int, owner: str | None = None
+    ) -> int | Stored | None:
+        """Do what `replace` does, and give the record a new key in the same transaction.
+
+        Raises:
+            StorageError: `new_key` is taken; nothing is changed.
+        """
+
+        def work(connection: sqlite3.Connection) -> int | Stored | StorageError | None:
+            current = self._current(connection, key)
+            if current is None or current.version != version:
+                return current
+            now, new = self._clock(), _new_version(63)
+            connection.execute(_MAKE_ROOM, (new_key, now))
+            values = (new_key, data, new, now + ttl, owner, key)
+            if new_key == key or not connection.execute(_MOVE, values).rowcount:
+                # Returned, not raised: others share the transaction.
+                return StorageError("cannot move a record onto a key that is taken: choose a new key and try again")
+            return new
+
+        result = await self._write(work)
+        if isinstance(result, StorageError):
+            raise result
+        return result
+
+    async def touch(self, key: str, ttl: float) -> bool:
+        """Set the ttl of a live record; False if there is none."""
+
+        def work(connection: sqlite3.Connection) -> bool:
+            now = self._clock()
+            return connection.execute(_TOUCH, (now + ttl, key, now)).rowcount > 0
+
+        return await self._write(work)
+
+    async def delete(self, *keys: str) -> int:
+        """End these records in one transaction; return how many were live."""
+
+        def work(connection: sqlite3.Connection) -> int:
+            now = self._clock()
+            return sum(live for key in keys for (live,) in connection.execute(_DELETE, (key, now)).fetchall())
+
+        return await self._write(work) if keys else 0
+
+    async def clear(self, prefix: str) -> int:
+        """End every record whose key begins with `prefix`, in bounded batches; return how many were live."""
+        end = _after(prefix)
+
+        def work(connection: sqlite3.Connection) -> list[tuple[int]]:
+            return connection.execute(_CLEAR, (prefix, end, end, _BATCH, self._clock())).fetchall()
+
+        ended = 0
+        while True:
+            rows = await self._write(work)
+            ended += sum(live for (live,) in rows)
+            # A short batch has seen the whole range in one transaction: nothing that was moved
+            # about between the batches has escaped.
+            if len(rows) < _BATCH:
+                return ended
+
+    async def owned_keys(self, owner: str) -> list[str]:
+        """Return the keys of the owner's live records."""
+
+        def work(connection: sqlite3.Connection) -> list[str]:
+            return [key for (key,) in connection.execute(_OWNED, (owner, self._clock()))]
+
+        return await self._read(work)
+
+    async def purge_expired(self) -> int:
+        """Remove what has expired, in bounded batches; return how many."""
+
+        def work(connection: sqlite3.Connection) -> int:
+            return connection.execute(_PURGE, (self._clock(), _BATCH)).rowcount
+
+        removed = 0
+        while True:
+            batch = await self._write(work)
+            removed += batch
+            if batch < _BATCH:
+                return removed
+
+    async def open(self) -> None:
+        """Open the file, and create it and its tables where needed.
+
+        Raises:
+            StorageError: the file is of a newer schema, or is another program's; it is left as it is.
+            StorageUnavailable: it cannot be opened.
+        """
+        await self._open()
+
+    async def check(self) -> None:
+        """Return if the file can be read.
+
+        Raises:
+            StorageUnavailable: it cannot.
+        """
+        await self._read(lambda connection: connection.execute(_CHECK).fetchall())
+
+    async def aclose(self) -> None:
+        """Close the file when the calls under way are over. A later call opens it again."""
+        with CancelScope(shield=True):
+            await to_the_end(self._close())
+
+    def _current(self, connection: sqlite3.Connection, key: str) -> Stored | None:
+        now = self._clock()
+        row = connection.execute(_LOAD, (key, now)).fetchone()
+        return None if row is None else Stored(row[0], row[1], row[2] - now)
+
+    def _renew(self, connection: sqlite3.Connection, key: str, ttl: float) -> Stored | None:
+        now = self._clock()
+        rows = connection.execute(_RENEW, (now + ttl, key, now)).fetchall()
+        return Stored(rows[0][0], rows[0][1], ttl) if rows else None
+
+    async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        while (lanes := self._lanes) is None:
+            await self._open()
+        try:
+            return await lanes.reader.call(work)
+        except (sqlite3.Error, UnicodeEncodeError) as exc:
+            raise lane.translated(exc, self._path) from exc
+
+    async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        while (lanes := self._lanes) is None:
+            await self._open()
+        try:
+            return await lanes.writer.call(work)
+        except (sqlite3.Error, UnicodeEncodeError) as exc:
+            raise lane.translated(exc, self._path) from exc
+
+    async def _open(self) -> None:
+        if self._opening is None:  # made by whoever opens: it belongs to an event loop
+            self._opening = Lock()
+        try:
+            await to_the_end(self._open_once(self._opening))
+        except (sqlite3.Error, OSError) as exc:
+            raise lane.translated(exc, self._path) from exc
+
+    async def _open_once(self, opening: Lock) -> None:
+        async with opening:  # the first calls may come in parallel
+            if self._lanes is None:
+                self._lanes = await to_thread.run_sync(self._open_blocking, limiter=CapacityLimiter(1))
+
+    def _open_blocking(self) -> _Lanes:
+        writer = schema.prepare(self._path, self._busy_timeout)
+        try:
+            reader = schema.connect(self._path, self._busy_timeout)
+            writer.execute("PRAGMA busy_timeout = 0")  # from here on `write` does the waiting
+        except BaseException:
+            writer.close()
+            raise
+        write = partial(lane.write, self._busy_timeout)
+        return _Lanes(lane.Lane(reader, lane.read), lane.Lane(writer, write))
+
+    async def _close(self) -> None:
+        if (opening := self._opening) is None:
+            return
+        async with opening:  # what a call is about to open must not stay behind
+            lanes, self._lanes = self._lanes, None
+            if not opening.statistics().tasks_waiting:
+                self._opening = None
+        if lanes is not None:
+            try:
+                await lanes.reader.aclose()
+            finally:
+                await lanes.writer.aclose()
+
+
+def _after(prefix: str) -> str | None:
+    """The first text behind all that begin with `prefix`, None if there is none.
+
+    SQLite compares text by its UTF-8 bytes, and those stand in the order of the code points.
+    """
+    for position in range(len(prefix) - 1, -1, -1):
+        point = ord(prefix[position]) + 1
+        if point <= 0x10FFFF:
+            return prefix[:position] + chr(0xE000 if point == 0xD800 else point)  # no surrogates in UTF-8
+    return None
