@@ -396,10 +396,30 @@ async def test_a_generator_that_always_collides_ends_in_an_error() -> None:
     first = await store.create({"secret": 1})
     with pytest.raises(StorageError, match="id_generator"):
         await store.create({"n": 1})
-    with pytest.raises(StorageError):
+    with pytest.raises(StorageError, match="id_generator"):
         await first.regenerate()
         await first.save()
     assert dict(await store.get_by_id("a" * 43)) == {"secret": 1}
+
+
+async def test_a_move_that_is_refused_is_no_collision_and_no_logout() -> None:
+    storage = SpyStorage()
+    store = SessionStore(SessionConfig(storage=storage))
+    sid = (await store.create({"n": 1})).id
+    visitor = Visitor(store)
+    exchange = await visitor.arrive(sid)
+
+    async def refuse() -> None:
+        raise StorageError("a right is missing")
+
+    storage.before["move"] = refuse
+    await exchange.session.login("ada")
+    with pytest.raises(StorageError, match="a right is missing"):
+        await exchange.commit(200)
+    await exchange.finish(failed=True)
+    assert storage.calls.count("move") == 1
+    assert sid is not None
+    assert dict(await store.get_by_id(sid)) == {"n": 1}
 
 
 async def test_one_session_used_by_several_tasks_of_a_request_keeps_every_change(store: SessionStore) -> None:

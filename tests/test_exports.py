@@ -20,6 +20,7 @@ PUBLIC: dict[str, str] = {
         SessionReleased SessionNotLoaded ResponseStarted SessionNotFound OwnerLimitReached
     """,
     "sessioncore.forms": "MAX_FORM form_field is_form",
+    "sessioncore.storage": "KeyTaken MemoryStorage SQLiteStorage Storage Stored storage_from_url",
     "sessioncore.storage.redis": "RedisStorage",
     "sessioncore.storage.postgres": "PostgresStorage",
     "sessioncore.storage.keyvalue": "KeyValueStorage",

@@ -3,7 +3,8 @@
 SessionError
 ├── ConfigError (ValueError)          a setting or an argument cannot work
 ├── StorageError                      the storage answered, and said no
-│   └── StorageUnavailable            the storage did not answer in time, or at all
+│   ├── StorageUnavailable            the storage did not answer in time, or at all
+│   └── KeyTaken                      a record was to move to a key that is taken
 ├── CodecError (ValueError)           a value cannot be turned into bytes or back
 │   ├── UnregisteredType (TypeError)  its type is unknown here
 │   ├── CorruptRecord                 the stored bytes are damaged
@@ -24,6 +25,7 @@ __all__ = [
     "CodecError",
     "ConfigError",
     "CorruptRecord",
+    "KeyTaken",
     "LifecycleError",
     "OwnerLimitReached",
     "ResponseStarted",
@@ -56,6 +58,15 @@ class StorageUnavailable(StorageError):
 
     The outcome of a write is then unknown: it is as it was before, or as it
     should be after, never between.
+    """
+
+
+class KeyTaken(StorageError):
+    """Raised by a storage whose `move` finds the new key taken: nothing was changed, and another key will do.
+
+    It has a type of its own because the core answers it with another ID, while any other
+    refusal of a move fails the request. No application ever sees it, so it is exported
+    from `sessioncore.storage`, for those who write one.
     """
 
 

@@ -66,7 +66,7 @@ class Storage(Protocol):
         Afterwards the old key is gone, or nothing has changed.
 
         Raises:
-            StorageError: `new_key` is taken; nothing is changed.
+            KeyTaken: `new_key` is taken; nothing is changed. Any other error means that the move failed.
         """
         ...
 

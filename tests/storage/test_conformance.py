@@ -8,8 +8,8 @@ import pytest
 from anyio.lowlevel import checkpoint
 from tests.storage.rigs import RIGS, manual_rig
 
-from sessioncore import testing
-from sessioncore.storage import MemoryStorage, Stored
+from sessioncore import StorageError, testing
+from sessioncore.storage import KeyTaken, MemoryStorage, Stored
 from sessioncore.testing import (  # pyright: ignore[reportPrivateUsage] -- the kit itself is under test
     BEST_EFFORT_CHECKS,
     STORAGE_CHECKS,
@@ -113,6 +113,16 @@ class CopiesInsteadOfMoving(MemoryStorage):
         return await self.create(new_key, data, ttl, owner=owner) if isinstance(result, int) else result
 
 
+class NamesNoCollision(MemoryStorage):
+    async def move(
+        self, key: str, new_key: str, data: bytes, ttl: float, *, version: int, owner: str | None = None
+    ) -> int | Stored | None:
+        try:
+            return await super().move(key, new_key, data, ttl, version=version, owner=owner)
+        except KeyTaken as exc:
+            raise StorageError("something went wrong") from exc
+
+
 class PurgesTheLiving(MemoryStorage):
     async def purge_expired(self) -> int:
         return await self.clear("")
@@ -154,6 +164,7 @@ BROKEN: dict[type[MemoryStorage], str] = {
     ForgetsToUnbind: "no_owner_named_means_no_owner_any_more",
     ClearsTheNeighbours: "clear_spares_the_neighbours",
     CopiesInsteadOfMoving: "move_gives_the_record_a_new_key",
+    NamesNoCollision: "a_move_onto_a_taken_key_is_refused",
     PurgesTheLiving: "purging_spares_the_living",
     StartsVersionsAnew: "an_old_version_never_matches_a_new_record",
     LooksAndThenLeaps: "of_parallel_replaces_one_wins",
@@ -164,5 +175,5 @@ BROKEN: dict[type[MemoryStorage], str] = {
 async def test_the_contract_catches_a_storage_that(broken: Callable[..., MemoryStorage], caught_by: str) -> None:
     check = next(check for check in STORAGE_CHECKS if name_of(check) == caught_by)
     clock = ManualClock()
-    with pytest.raises((AssertionError, BaseExceptionGroup)):
+    with pytest.raises((AssertionError, StorageError, BaseExceptionGroup)):
         await check(manual_rig(broken(clock=clock), clock))

@@ -8,8 +8,7 @@ import pytest
 from msgspec import Struct
 from tests.storage.rigs import RIGS
 
-from sessioncore import StorageError
-from sessioncore.storage import Storage, Stored
+from sessioncore.storage import KeyTaken, Storage, Stored
 from sessioncore.testing import Rig
 
 pytestmark = pytest.mark.anyio
@@ -91,7 +90,7 @@ class Model:
                 return
             self.same(row, await call)
         elif self.live(new_key) is not None:
-            with pytest.raises(StorageError):
+            with pytest.raises(KeyTaken):
                 await call
         else:
             result = await call

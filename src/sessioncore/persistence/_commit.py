@@ -12,7 +12,7 @@ import anyio
 from msgspec import UNSET, Struct
 
 from sessioncore._config import SessionConfig
-from sessioncore._errors import CorruptRecord, SessionGone, StorageError, StorageUnavailable
+from sessioncore._errors import CorruptRecord, KeyTaken, SessionGone, StorageError, StorageUnavailable
 from sessioncore._events import EventKind, Events
 from sessioncore._storage_protocol import Stored
 from sessioncore.codec._codec import Codec
@@ -175,7 +175,7 @@ class Committer:
                 self._settle(draft, attempt, version)
                 return
             draft.new_id = None  # taken: never touch what is there, it may be a stranger's
-        raise StorageError("id_generator returned taken IDs eight times in a row; it must be random")
+        raise _always_taken()
 
     async def _write(self, draft: Draft, delta: Delta, step: Step, new_id: _Hidden) -> None:
         """Replace or move, again and again until it is stored, gone, or time is up."""
@@ -192,12 +192,12 @@ class Committer:
             attempt = Attempt(step, delta, write, new_id.text, merged=conflicts > 0)
             try:
                 answer = await self._send(draft, attempt)
-            except StorageUnavailable:
-                raise
-            except StorageError:
-                collisions += 1  # of a move: perhaps the new key is taken; never touch what is there
-                if step is not MOVE or collisions == TRIES_FOR_AN_ID:
+            except KeyTaken as exc:  # never touch what is there, it may be a stranger's
+                if step is not MOVE:
                     raise
+                collisions += 1
+                if collisions == TRIES_FOR_AN_ID:
+                    raise _always_taken() from exc
                 new_id = _Hidden(draft.mint_id())
                 continue
             if answer is None:
@@ -338,6 +338,10 @@ def _done(draft: Draft, waiting: list[anyio.Event]) -> None:
 def _expect_time(give_up_at: float) -> None:
     if anyio.current_time() >= give_up_at:
         raise StorageUnavailable("others kept writing this session until storage_timeout; try again")
+
+
+def _always_taken() -> StorageError:
+    return StorageError("id_generator returned taken IDs eight times in a row; it must be random")
 
 
 def _gone() -> SessionGone:

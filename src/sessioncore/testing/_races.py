@@ -5,8 +5,7 @@ from functools import partial
 
 import anyio
 
-from sessioncore._errors import StorageError
-from sessioncore.storage import Stored
+from sessioncore.storage import KeyTaken, Stored
 from sessioncore.testing._rig import LONG, Check, Rig, holds, put, record, version, wait_out
 
 MANY = 20
@@ -72,7 +71,7 @@ async def of_parallel_moves_onto_one_key_one_wins(rig: Rig) -> None:
     async def move(n: int) -> None:
         try:
             winners.append(version(await rig.storage.move(f"a{n}", "b", b"%d" % n, LONG, version=versions[n])))
-        except StorageError:
+        except KeyTaken:
             assert await holds(rig, f"a{n}", b"%d" % n, versions[n])
 
     async with anyio.create_task_group() as tasks:

@@ -1,6 +1,6 @@
 """The contract of writing: create, replace and move, and versions that never come back."""
 
-from sessioncore._errors import StorageError
+from sessioncore.storage import KeyTaken
 from sessioncore.testing._rig import LONG, Check, Rig, about, holds, put, record, version, wait_out
 
 
@@ -159,7 +159,7 @@ async def odd_keys_may_be_replaced_and_moved(rig: Rig) -> None:
 async def _is_refused(rig: Rig, key: str, new_key: str, at: int) -> bool:
     try:
         await rig.storage.move(key, new_key, b"moved", LONG, version=at)
-    except StorageError:
+    except KeyTaken:
         return True
     return False
 

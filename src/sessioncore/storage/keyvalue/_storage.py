@@ -22,7 +22,7 @@ from typing import Any, ClassVar, TypeVar
 
 from msgspec import structs
 
-from sessioncore._errors import ConfigError, StorageError, StorageUnavailable
+from sessioncore._errors import ConfigError, KeyTaken, StorageError, StorageUnavailable
 from sessioncore._storage_protocol import Stored
 from sessioncore.storage.keyvalue._protocol import Culls, KeyValueStore, Lists
 from sessioncore.storage.keyvalue._record import Index, KeyLocks, Record, key_of, name_of, owner_name
@@ -106,14 +106,14 @@ class KeyValueStorage:
         """Do what `replace` does, and give the record a new key; one of the two keys is alive at any moment.
 
         Raises:
-            StorageError: `new_key` is taken; nothing is changed.
+            KeyTaken: `new_key` is taken; nothing is changed.
         """
         async with self._locks.held(key, new_key):
             old = await self._read(key)
             if old is None or not old.has(version):
                 return None if old is None else old.stored(self._clock())
             if await self._read(new_key) is not None:
-                raise StorageError("the new key is taken; nothing was changed")
+                raise KeyTaken("the new key is taken; nothing was changed")
             new = self._new(data, ttl, owner)
             # The new record counts only once the old one says so: that one write decides. Whatever ends this
             # call early, a crash too, leaves exactly one of the two, and a logout ends that one.

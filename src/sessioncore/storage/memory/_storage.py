@@ -73,7 +73,7 @@ class MemoryStorage:
         """Do what `replace` does, and give the record a new key in the same step.
 
         Raises:
-            StorageError: `new_key` is taken; nothing is changed.
+            KeyTaken: `new_key` is taken; nothing is changed.
         """
         return self._table.move(key, new_key, data, ttl, version=version, owner=owner)
 

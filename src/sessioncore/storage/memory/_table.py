@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 
 from msgspec import Struct
 
-from sessioncore._errors import StorageError
+from sessioncore._errors import KeyTaken
 from sessioncore._storage_protocol import Stored
 from sessioncore.storage.memory._expiry import Bucket, Buckets
 
@@ -95,7 +95,7 @@ class Table:
         """Do what `replace` does, and give the record a new key in the same step.
 
         Raises:
-            StorageError: `new_key` is taken; nothing is changed.
+            KeyTaken: `new_key` is taken; nothing is changed.
         """
         now = self._now()
         entry = self._live(key, now)
@@ -104,7 +104,7 @@ class Table:
         if entry.version != version:
             return Stored(entry.data, entry.version, entry.ends - now)
         if self._live(new_key, now) is not None:
-            raise StorageError("cannot move a record onto a key that is taken: choose a new key and try again")
+            raise KeyTaken("cannot move a record onto a key that is taken: choose a new key and try again")
         self._drop(key, entry)
         return self._insert(new_key, data, now, ttl, owner)
 

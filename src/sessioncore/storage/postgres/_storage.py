@@ -12,7 +12,7 @@ from typing import cast
 
 from anyio import Lock
 
-from sessioncore._errors import ConfigError, StorageError, StorageUnavailable
+from sessioncore._errors import ConfigError, KeyTaken, StorageError, StorageUnavailable
 from sessioncore._storage_protocol import Stored
 from sessioncore.storage._extras import needs_extra
 from sessioncore.storage.postgres._sql import (
@@ -120,10 +120,10 @@ class PostgresStorage:
         """Do what `replace` does, and rename the record in the same statement.
 
         Raises:
-            StorageError: `new_key` is taken; nothing is changed.
+            KeyTaken: `new_key` is taken; nothing is changed.
         """
         if new_key == key:
-            raise StorageError("a record cannot be moved onto its own key; use replace")
+            raise KeyTaken("a record cannot be moved onto its own key; use replace")
         new, target = _new_version(), key_bytes(new_key)
         args = (key_bytes(key), data, float(ttl), owner_bytes(owner), version, new, target)
         try:
@@ -133,7 +133,7 @@ class PostgresStorage:
                 raise
             # What stands in the way may be dead, and merely not purged yet.
             if not await self._run(self._sql.bury, target):
-                raise StorageError("the new key is taken; nothing was changed") from exc
+                raise KeyTaken("the new key is taken; nothing was changed") from exc
         return _outcome(await self._run(self._sql.move, *args), new)
 
     async def touch(self, key: str, ttl: float) -> bool:

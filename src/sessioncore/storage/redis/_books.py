@@ -13,7 +13,7 @@ from typing import Protocol, TypeAlias
 from msgspec import Struct
 from redis.exceptions import AuthenticationError, NoPermissionError, ResponseError
 
-from sessioncore._errors import StorageError, StorageUnavailable
+from sessioncore._errors import KeyTaken, StorageUnavailable
 from sessioncore._storage_protocol import Stored
 from sessioncore.storage.redis._errors import Lost, Refusal, Unreadable, refused
 from sessioncore.storage.redis._format import fresh_version, head_of, index_of, millis, pack, unpack
@@ -158,7 +158,7 @@ def outcome_of(reply: Reply, version: int) -> Written:
         case 0:
             return stored_of(reply[1], reply[2])
         case _:
-            raise StorageError("the new key is taken; nothing was changed: move to a key that was never used")
+            raise KeyTaken("the new key is taken; nothing was changed: move to a key that was never used")
 
 
 class Confirm(Struct, frozen=True):

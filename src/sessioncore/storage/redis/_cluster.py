@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from redis.crc import key_slot
 
-from sessioncore._errors import StorageError
+from sessioncore._errors import KeyTaken
 from sessioncore._shield import to_the_end
 from sessioncore._storage_protocol import Stored
 from sessioncore.storage.redis._books import AT_ONCE, Confirm, Written, answer_of, lost, outcome_of, run
@@ -138,7 +138,7 @@ class Cluster:
         await self._enlist(owner, new_key, ttl)
         unsettled = max(min(ttl, _UNSETTLED), self._patience)  # it shall not end before it is settled, which sets `ttl`
         if not await self._set_new(new_key, pack(new, owner, data), unsettled):
-            raise StorageError("the new key is taken; nothing was changed: move to a key that was never used")
+            raise KeyTaken("the new key is taken; nothing was changed: move to a key that was never used")
         # The turning point: only whoever finds the version still there may go on.
         reply = await run(self._wire.write, ON_A_CLUSTER.retire, (key,), head_of(version))
         outcome = outcome_of(reply, new)

@@ -162,7 +162,7 @@ class RedisStorage:
         """Write under a new key and end the old one; see `Storage.move`.
 
         Raises:
-            StorageError: `new_key` is taken; nothing is changed.
+            KeyTaken: `new_key` is taken; nothing is changed.
         """
         book = self._desks.here().book
         return await book.move(_bytes(key), _bytes(new_key), data, ttl, version=version, owner=_owner(owner))

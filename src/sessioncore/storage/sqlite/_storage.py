@@ -17,7 +17,7 @@ from typing import TypeVar, cast
 from anyio import CancelScope, CapacityLimiter, Lock, to_thread
 from msgspec import Struct
 
-from sessioncore._errors import ConfigError, StorageError
+from sessioncore._errors import ConfigError, KeyTaken
 from sessioncore._shield import to_the_end
 from sessioncore._storage_protocol import Stored
 from sessioncore.storage.sqlite import _batching as lane
@@ -125,10 +125,10 @@ class SQLiteStorage:
         """Do what `replace` does, and give the record a new key in the same transaction.
 
         Raises:
-            StorageError: `new_key` is taken; nothing is changed.
+            KeyTaken: `new_key` is taken; nothing is changed.
         """
 
-        def work(connection: sqlite3.Connection) -> int | Stored | StorageError | None:
+        def work(connection: sqlite3.Connection) -> int | Stored | KeyTaken | None:
             current = self._current(connection, key)
             if current is None or current.version != version:
                 return current
@@ -137,11 +137,11 @@ class SQLiteStorage:
             values = (new_key, data, new, now + ttl, owner, key)
             if new_key == key or not connection.execute(_MOVE, values).rowcount:
                 # Returned, not raised: others share the transaction.
-                return StorageError("cannot move a record onto a key that is taken: choose a new key and try again")
+                return KeyTaken("cannot move a record onto a key that is taken: choose a new key and try again")
             return new
 
         result = await self._write(work)
-        if isinstance(result, StorageError):
+        if isinstance(result, KeyTaken):
             raise result
         return result
 
