@@ -20,6 +20,7 @@ from sessioncore.storage.redis._errors import Forbidden, Refusal, refused
 OOM = [
     "OOM command not allowed when used memory > 'maxmemory'.",
     "ERR Error running script (call to f_ab12): @user_script:3: @user_script: 3: -OOM command not allowed when used",
+    "@user_script: 31: -OOM command not allowed when used memory > 'maxmemory'.",
     "OOM command not allowed when used memory > 'maxmemory'. script: ab12, on @user_script:31.",
 ]
 DENIED = [
@@ -32,6 +33,10 @@ DENIED = [
     "ERR ACL failure in script: User web has no permissions to run the 'zadd' command script: ab12, on @user_script:1.",
     "ERR ACL failure in script: User web has no permissions to access the 'session:secret' key script: ab12",
     "ERR Error running script (call to f_ab12): @user_script:2: -NOPERM The user executing the script can't run this",
+    "@user_script: 31: The user executing the script can't run this command or subcommand",
+    "The user executing the script can't run this command or subcommand",
+    "NOPERM User web has no permissions to access the 'owner:secret's:sessioncore-index' key",
+    "NOPERM User web has no permissions to access the owner:a secret:sessioncore-index key, it seems",
 ]
 TYPE = [
     "WRONGTYPE Operation against a key holding the wrong kind of value",
@@ -54,10 +59,36 @@ def test_a_missing_right_is_known_in_every_version_of_its_words(words: str) -> N
     assert isinstance(error, Forbidden) is ("key" in words)
     assert "ACL LOG" in str(error)
     assert "secret" not in f"{error}{error.__cause__}"
+    assert "secret" not in f"{Refusal(words)!r} {vars(Refusal(words))}"
 
 
 def test_a_command_that_the_user_may_not_run_is_named() -> None:
-    assert "zadd" in str(refused(Refusal("NOPERM this user has no permissions to run the 'zadd' command")))
+    refusal = Refusal("NOPERM this user has no permissions to run the 'zadd' command")
+    assert "zadd" in str(refused(refusal))
+    assert str(refusal) == "NOPERM this user has no permissions to run the zadd command"
+
+
+@pytest.mark.parametrize(
+    ("words", "kept"),
+    [
+        ("ERR The user can't do that, and isn't told why", "ERR The user can't do that, and isn't told why"),
+        (
+            "WRONGTYPE Operation against a key holding the wrong kind",
+            "WRONGTYPE Operation against a key holding the wrong kind",
+        ),
+        (
+            "NOPERM no permissions to access the 'session:it's me' key script: ab1",
+            "NOPERM no permissions to access the ... key script: ab1",
+        ),
+        (
+            "ERR unknown command 'EVALSHA', with args beginning with: 'ab1' '1' 'session:me' ",
+            "ERR unknown command EVALSHA, with args beginning with: ... ",
+        ),
+        ("ERR a quote 'that does not end", "ERR a quote ..."),
+    ],
+)
+def test_a_servers_own_words_are_kept_and_what_it_quotes_is_not(words: str, kept: str) -> None:
+    assert str(Refusal(words)) == kept
 
 
 @pytest.mark.parametrize("words", TYPE)
