@@ -123,8 +123,9 @@ async def test_with_one_command_fewer_it_says_where_to_find_which(server: Server
 async def test_without_wait_no_deletion_is_called_confirmed(server: Server) -> None:
     async with as_user(server, "-wait", wait_replicas=1) as storage:
         await made(storage, "session:a")
-        with pytest.raises(StorageError, match=r"ACL user lacks a right.* wait\b"):
+        with pytest.raises(StorageUnavailable, match=r"deletion is done, but not confirmed.*ACL user .* wait\b"):
             await storage.delete("session:a")
+        assert server.do("EXISTS", "session:a") == 0
 
 
 async def test_keys_outside_the_prefix_are_refused(server: Server) -> None:

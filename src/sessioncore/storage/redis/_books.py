@@ -184,7 +184,9 @@ class Confirm(Struct, frozen=True):
         except Lost as exc:
             raise lost(exc) from exc
         answer_of(owners)
-        if answer_of(confirmed) < self.replicas:
+        if isinstance(confirmed, Refusal):
+            raise StorageUnavailable(f"the deletion is done, but not confirmed: {refused(confirmed)}") from confirmed
+        if confirmed < self.replicas:
             raise StorageUnavailable(
                 f"the deletion is done, but only {confirmed} of {self.replicas} replicas have confirmed it: "
                 "a failover now may undo it; delete again to ask again"
@@ -205,7 +207,7 @@ class OneServer:
         version, due = fresh_version(), self._limit.due()
         value, lasts = pack(version, owner, data), millis(ttl)
         if owner is not None:
-            made = await run(self._wire.write, ON_ONE_SERVER.create, (key,), value, lasts, due=due)
+            made = await run(self._wire.write, ON_ONE_SERVER.create, (key, index_of(owner)), value, lasts, due=due)
             return version if made else None
         try:
             [reply] = await self._wire.write(key, (b"SET", key, value, b"NX", b"PX", lasts), due=due)
@@ -217,7 +219,7 @@ class OneServer:
         """Write if the record still has this version."""
         new, due = fresh_version(), self._limit.due()
         args = pack(new, owner, data), millis(ttl), head_of(version)
-        reply = await run(self._wire.write, ON_ONE_SERVER.replace, (key,), *args, due=due)
+        reply = await run(self._wire.write, ON_ONE_SERVER.replace, (key, *_index(owner)), *args, due=due)
         return outcome_of(reply, new)
 
     async def move(
@@ -226,22 +228,20 @@ class OneServer:
         """Write under a new key and end the old one, in one step."""
         new, due = fresh_version(), self._limit.due()
         args = pack(new, owner, data), millis(ttl), head_of(version)
-        reply = await run(self._wire.write, ON_ONE_SERVER.move, (key, new_key), *args, due=due)
+        reply = await run(self._wire.write, ON_ONE_SERVER.move, (key, new_key, *_index(owner)), *args, due=due)
         return outcome_of(reply, new)
 
     async def renew(self, key: bytes, ttl: float) -> bytes | None:
         """Return the value, and set its ttl and that of the index."""
-        value: bytes | None = await run(
-            self._wire.read, ON_ONE_SERVER.renew, (key,), millis(ttl), due=self._limit.due()
-        )
-        return value
+        found = await run(self._wire.read, ON_ONE_SERVER.renew, (key,), millis(ttl), due=self._limit.due())
+        return None if found is None else found[0]
 
     async def touch(self, key: bytes, ttl: float) -> bool:
         """Set the ttl, and that of the index."""
         return await run(self._wire.read, ON_ONE_SERVER.touch, (key,), millis(ttl)) is not None
 
     async def delete(self, keys: list[bytes]) -> int:
-        """End records, a bounded number in each step."""
+        """End records, a bounded number in each step; one that fails leaves what those before it have ended."""
         ended = 0
         for start in range(0, len(keys), AT_ONCE):
             some = tuple(keys[start : start + AT_ONCE])
@@ -264,3 +264,8 @@ class OneServer:
 
     async def aclose(self) -> None:
         """Nothing is under way when no request is."""
+
+
+def _index(owner: bytes | None) -> tuple[bytes, ...]:
+    """Return the index of `owner` as what a script declares, nothing if there is none."""
+    return () if owner is None else (index_of(owner),)

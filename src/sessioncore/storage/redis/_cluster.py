@@ -4,15 +4,20 @@ Each record still changes by one script. What belongs together across servers is
 ordered so that every stop in between is harmless: the index is written before the
 record and so never misses one; a new key is written, with a minute to live, before
 the old one ends. Once begun, such a sequence runs to its end, whoever gave up waiting.
+
+What a server refuses in between is taken back where one call can do that. What may be
+left is an entry in an index that resolves to nothing, or stays there longer than it
+had to; and when several records end at once, some may have ended.
 """
 
 import asyncio
+import logging
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from redis.crc import key_slot
 
-from sessioncore._errors import KeyTaken
+from sessioncore._errors import KeyTaken, StorageError, StorageUnavailable
 from sessioncore._shield import to_the_end
 from sessioncore._storage_protocol import Stored
 from sessioncore.storage.redis._books import AT_ONCE, Confirm, Written, answer_of, lost, outcome_of, run
@@ -23,6 +28,7 @@ from sessioncore.storage.redis._wire import Command, Reply, Wire
 
 __all__ = ["Cluster"]
 
+_LOG = logging.getLogger("sessioncore.storage.redis")
 _T = TypeVar("_T")
 _UNSETTLED = 60.0  # seconds that a new key lives until its move is done
 
@@ -53,20 +59,23 @@ class Cluster:
 
     async def renew(self, key: bytes, ttl: float) -> bytes | None:
         """Return the value and set its ttl; then that of the index, if it has an owner."""
-        value: bytes | None = await run(self._wire.read, ON_A_CLUSTER.renew, (key,), millis(ttl))
-        if value is not None and (owner := unpack(value)[1]) is not None:
-            await self._enlist(owner, key, ttl)
+        found = await run(self._wire.read, ON_A_CLUSTER.renew, (key,), millis(ttl))
+        if found is None:
+            return None
+        value: bytes = found[0]
+        await self._follow(unpack(value)[1], key, ttl, found[1])
         return value
 
     async def touch(self, key: bytes, ttl: float) -> bool:
         """Set the ttl; then that of the index, if it has an owner."""
-        tagged: bytes | None = await run(self._wire.read, ON_A_CLUSTER.touch, (key,), millis(ttl))
-        if tagged:
-            await self._enlist(tagged[1:], key, ttl)
-        return tagged is not None
+        found = await run(self._wire.read, ON_A_CLUSTER.touch, (key,), millis(ttl))
+        if found is None:
+            return False
+        await self._follow(found[0][1:] if found[0] else None, key, ttl, found[1])
+        return True
 
     async def delete(self, keys: list[bytes]) -> int:
-        """End records, a bounded number at a time."""
+        """End records, a bounded number at a time; of several, some may have ended when one cannot."""
         ended = 0
         for start in range(0, len(keys), AT_ONCE):
             ended += await self._to_its_end(self._delete(keys[start : start + AT_ONCE]))
@@ -134,21 +143,43 @@ class Cluster:
     async def _move_across(
         self, key: bytes, new_key: bytes, data: bytes, ttl: float, *, version: int, owner: bytes | None
     ) -> Written:
+        """Move between two servers.
+
+        A refusal before the old record has ended leaves an index entry without a record,
+        and nothing else. A reply that is lost may leave both records, the new one for a
+        minute: nobody was told its ID.
+        """
         new = fresh_version()
+        value = pack(new, owner, data)
         await self._enlist(owner, new_key, ttl)
         unsettled = max(min(ttl, _UNSETTLED), self._patience)  # it shall not end before it is settled, which sets `ttl`
-        if not await self._set_new(new_key, pack(new, owner, data), unsettled):
+        if not await self._set_new(new_key, value, unsettled):
             raise KeyTaken("the new key is taken; nothing was changed: move to a key that was never used")
         # The turning point: only whoever finds the version still there may go on.
-        reply = await run(self._wire.write, ON_A_CLUSTER.retire, (key,), head_of(version))
+        try:
+            reply = await run(self._wire.write, ON_A_CLUSTER.retire, (key,), head_of(version))
+        except StorageUnavailable:
+            raise
+        except StorageError:
+            await self._set_there(new_key, b"", 0.0)  # not UNLINK: that may be what was refused
+            raise
         outcome = outcome_of(reply, new)
         if outcome is None or isinstance(outcome, Stored):
             await run(self._wire.write, ON_A_CLUSTER.retire, (new_key,), head_of(new))
             return outcome
-        settled = await run(self._wire.read, ON_A_CLUSTER.touch, (new_key,), millis(ttl))
+        settled = await self._settle(new_key, value, ttl)
         await self._delist_former(reply, key, None)
         # Not settled: the new record was found by its owner's index and ended meanwhile.
-        return None if settled is None else outcome
+        return outcome if settled else None
+
+    async def _settle(self, key: bytes, value: bytes, ttl: float) -> bool:
+        try:
+            return await run(self._wire.read, ON_A_CLUSTER.touch, (key,), millis(ttl)) is not None
+        except StorageUnavailable:
+            raise
+        except StorageError:
+            # The old record is gone, so this one must stay: what made it can prolong it, too.
+            return await self._set_there(key, value, ttl)
 
     async def _delete(self, keys: list[bytes]) -> int:
         lists = await _all([self._end(key) for key in keys])
@@ -174,6 +205,13 @@ class Cluster:
             raise lost(exc) from exc
         return answer_of(reply) is not None
 
+    async def _set_there(self, key: bytes, value: bytes, ttl: float) -> bool:
+        try:
+            [reply] = await self._wire.write(key, (b"SET", key, value, b"XX", b"PX", millis(ttl)))
+        except Lost as exc:
+            raise lost(exc) from exc
+        return answer_of(reply) is not None
+
     async def _read_one(self, key: bytes, command: Command) -> Reply:
         try:
             [reply] = await self._wire.read(key, command)
@@ -185,17 +223,30 @@ class Cluster:
         if owner is not None:
             await run(self._wire.read, ENLIST, (index_of(owner),), key, millis(ttl))
 
+    async def _follow(self, owner: bytes | None, key: bytes, ttl: float, left: int) -> None:
+        """Let the index follow a record that lives longer now; if it cannot, the record must not, either."""
+        try:
+            await self._enlist(owner, key, ttl)
+        except StorageUnavailable:
+            raise
+        except StorageError:
+            await run(self._wire.read, ON_A_CLUSTER.touch, (key,), max(left, 1))
+            raise
+
     async def _delist_former(self, reply: Reply, key: bytes, owner: bytes | None) -> None:
         if reply is not None and reply[0] == 1 and reply[1] and (former := reply[1][1:]) != owner:
             await self._delist(former, key)
 
     async def _delist(self, owner: bytes, key: bytes) -> None:
+        # The record has ended, or names another owner: an entry that stays resolves to nothing.
         index = index_of(owner)
         try:
             [reply] = await self._wire.write(index, (b"ZREM", index, key))
         except Lost as exc:
-            raise lost(exc) from exc
-        answer_of(reply)
+            _LOG.debug("an index entry could not be removed: %s", exc)
+            return
+        if isinstance(reply, Refusal):
+            _LOG.debug("an index entry could not be removed: %s", reply)
 
 
 async def _all(steps: list[Coroutine[Any, Any, _T]]) -> list[_T]:

@@ -1,11 +1,19 @@
-"""The Lua scripts: each changes a record and its owner's index in one atomic step.
+"""The Lua scripts: each changes a record and its owner's index in one atomic step, or nothing.
 
-The bodies are shared by both kinds of server. On one server `enlist` and `delist`
-keep the index right inside the script; on a cluster an index lies in a slot of
-its own, so there they do nothing and the caller makes a second trip with what the
-script returns. Every body writes the record before anything else: Redis refuses
-for want of memory or as a read-only replica only at a script's first write, so a
-refused script has changed nothing.
+What a script can fail for comes before its first write: types, versions, the clock,
+keys that are taken. A right that is missing shows only when it is needed, so what
+comes after the first write is tried with `pcall`, and on an error the script takes
+back what it wrote. It does so by commands that have just worked: ZREM is missing or
+SET is, hardly both. The index is written first and the record after it, so that no
+step leaves a record that its owner cannot find; where a record grows nothing, as in
+touch, its new end comes first, since a full server must let sessions be prolonged.
+
+A full, a read-only or a lonely server refuses at a script's first write if that can
+grow memory: ZADD and SET can, and so are the first ones wherever something is stored.
+
+The bodies are shared by both kinds of server. On one server they find the index of
+a stored record by its name, under the same prefix but undeclared; on a cluster it
+lies in a slot of its own, so there they leave it to the caller, who gets the owner.
 """
 
 from hashlib import sha1
@@ -16,152 +24,195 @@ from sessioncore.storage.redis._format import INDEX_SUFFIX
 
 __all__ = ["ENLIST", "ON_A_CLUSTER", "ON_ONE_SERVER", "OWNED", "PRUNE", "VERIFY", "Script", "Scripts"]
 
+# Most heads and their owners fit into the first 256 bytes, so that one look is enough.
 _HEAD = """
-local function owner_in(head, key)
-  local sized = struct.unpack('>I4', head, 11)
+local function start_of(key) return redis.call('GETRANGE', key, 0, 255) end
+local function is_ours(start) return string.sub(start, 1, 2) == 'S\\001' and #start >= 14 end
+local function owner_in(start, key)
+  local sized = struct.unpack('>I4', start, 11)
   if sized == 0 then return '' end
-  return 'o' .. redis.call('GETRANGE', key, 14, 12 + sized)
-end
-local function head_of(key)
-  local head = redis.call('GETRANGE', key, 0, 13)
-  if string.sub(head, 1, 2) ~= 'S\\001' or #head < 14 then return nil end
-  return head
+  if #start < 13 + sized then start = redis.call('GETRANGE', key, 0, 12 + sized) end
+  return 'o' .. string.sub(start, 15, 13 + sized)
 end
 """
 
-# The score is the expiry plus some seconds of grace: entries are dropped by the clock of the index,
-# records by the clock of theirs, and on a cluster these are two machines.
+# `entry_for` looks and `enlist` writes; both return nil where there is no index to keep. The score is the
+# expiry plus some seconds of grace: entries are dropped by the clock of the index, records by the clock of
+# theirs, and on a cluster these are two machines. `was`: the milliseconds that the record had, where they are
+# not to be had any more when the entry is withdrawn; -1 leaves the score as it is.
 _ENLIST = """
-local function enlist_in(index, member, ttl)
+local function whole(number) return string.format('%.0f', number) end
+local function failed(reply) return type(reply) == 'table' and reply.err ~= nil end
+local function entry_for(index, member, ttl, was)
+  if not index then return nil end
   local time = redis.call('TIME')
   local now = time[1] * 1000 + math.floor(time[2] / 1000)
-  local stays = ttl + 10000
-  redis.call('ZADD', index, string.format('%.0f', now + stays), member)
-  redis.call('ZREMRANGEBYSCORE', index, '-inf', string.format('%.0f', now))
-  if redis.call('PTTL', index) < stays then
-    redis.call('PEXPIRE', index, string.format('%.0f', stays))
+  local left = redis.call('PTTL', index)
+  return {index = index, member = member, now = now, stays = ttl + 10000, left = left, was = was}
+end
+local function withdraw(entry)
+  if not entry then return end
+  if entry.added == 1 then
+    redis.pcall('ZREM', entry.index, entry.member)
+  else
+    local had = entry.was or redis.pcall('PTTL', entry.member)
+    if type(had) == 'number' and had >= 0 then
+      redis.pcall('ZADD', entry.index, whole(entry.now + had + 10000), entry.member)
+    end
   end
+  if entry.prolonged and entry.left >= 0 then redis.pcall('PEXPIRE', entry.index, entry.left) end
+end
+local function enlist(entry)
+  if not entry then return nil end
+  local reply = redis.pcall('ZADD', entry.index, whole(entry.now + entry.stays), entry.member)
+  if failed(reply) then return reply end
+  entry.added = reply
+  if entry.left ~= -1 and entry.left < entry.stays then -- an index without an end keeps what others want of it
+    reply = redis.pcall('PEXPIRE', entry.index, whole(entry.stays))
+    entry.prolonged = not failed(reply)
+  end
+  if not failed(reply) then reply = redis.pcall('ZREMRANGEBYSCORE', entry.index, '-inf', whole(entry.now)) end
+  if not failed(reply) then return nil end
+  withdraw(entry)
+  return reply
 end
 """
 
 _ONE_SERVER = f"""
-local SUFFIX = '{INDEX_SUFFIX.decode()}'
-local function enlist(owner, member, ttl)
-  if owner ~= '' then enlist_in(string.sub(owner, 2) .. SUFFIX, member, tonumber(ttl)) end
-end
-local function delist(owner, member)
-  if owner ~= '' then redis.call('ZREM', string.sub(owner, 2) .. SUFFIX, member) end
-end
+local function index_of(owner) return owner ~= '' and string.sub(owner, 2) .. '{INDEX_SUFFIX.decode()}' or nil end
 """
 
 _CLUSTER = """
-local function enlist(owner, member, ttl) end
-local function delist(owner, member) end
+local function index_of(owner) return nil end
 """
 
-# KEYS record; ARGV value, ttl. Reply: 1 stored, 0 taken.
+# KEYS record, index; ARGV value, ttl. Reply: 1 stored, 0 taken.
 _CREATE = """
-if not redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return 0 end
-enlist(owner_in(string.sub(ARGV[1], 1, 14), KEYS[1]), KEYS[1], ARGV[2])
+if redis.call('PTTL', KEYS[1]) ~= -2 then return 0 end
+local entry = entry_for(KEYS[2], KEYS[1], ARGV[2])
+local refused = enlist(entry)
+if refused then return refused end
+local reply = redis.pcall('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+if failed(reply) then withdraw(entry) return reply end
 return 1
 """
 
-# KEYS record; ARGV value, ttl, version. Reply: nil gone, {0, value, pttl} conflict, {1, old owner} done.
-_REPLACE = """
-local head = redis.call('GETRANGE', KEYS[1], 0, 13)
-if head == '' then return false end
-if string.sub(head, 3, 10) ~= ARGV[3] or string.sub(head, 1, 2) ~= 'S\\001' then
+_AS_IT_IS = """
+local start = start_of(KEYS[1])
+if start == '' then return false end
+if string.sub(start, 3, 10) ~= ARGV[#ARGV] or not is_ours(start) then
   return {0, redis.call('GET', KEYS[1]), redis.call('PTTL', KEYS[1])}
 end
-local was = owner_in(head, KEYS[1])
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-local is = owner_in(string.sub(ARGV[1], 1, 14), KEYS[1])
-if was ~= is then delist(was, KEYS[1]) end
-enlist(is, KEYS[1], ARGV[2])
+local was = owner_in(start, KEYS[1])
+"""
+
+# A former owner's index may keep its entry: the record names another owner, or is gone.
+# KEYS record, index; ARGV value, ttl, version. Reply: nil gone, {0, value, pttl} conflict, {1, old owner} done.
+_REPLACE = """
+local entry = entry_for(KEYS[2], KEYS[1], ARGV[2])
+local refused = enlist(entry)
+if refused then return refused end
+local reply = redis.pcall('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+if failed(reply) then withdraw(entry) return reply end
+local former = index_of(was)
+if former and former ~= KEYS[2] then redis.pcall('ZREM', former, KEYS[1]) end
 return {1, was}
 """
 
-# KEYS old, new; ARGV value, ttl, version. Reply: as above, or {2} where the new key is taken.
+# A new record is taken back by a SET whose end has passed: SET has just worked, where UNLINK is what failed.
+# KEYS old, new, index; ARGV value, ttl, version. Reply: as above, or {2} where the new key is taken.
 _MOVE = """
-local head = redis.call('GETRANGE', KEYS[1], 0, 13)
-if head == '' then return false end
-if string.sub(head, 3, 10) ~= ARGV[3] or string.sub(head, 1, 2) ~= 'S\\001' then
-  return {0, redis.call('GET', KEYS[1]), redis.call('PTTL', KEYS[1])}
+if redis.call('PTTL', KEYS[2]) ~= -2 then return {2} end
+local entry = entry_for(KEYS[3], KEYS[2], ARGV[2])
+local refused = enlist(entry)
+if refused then return refused end
+local reply = redis.pcall('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])
+if not failed(reply) then
+  reply = redis.pcall('UNLINK', KEYS[1])
+  if failed(reply) then redis.pcall('SET', KEYS[2], '', 'PXAT', 1) end
 end
-local was = owner_in(head, KEYS[1])
-if not redis.call('SET', KEYS[2], ARGV[1], 'NX', 'PX', ARGV[2]) then return {2} end
-redis.call('UNLINK', KEYS[1])
-delist(was, KEYS[1])
-enlist(owner_in(string.sub(ARGV[1], 1, 14), KEYS[2]), KEYS[2], ARGV[2])
+if failed(reply) then withdraw(entry) return reply end
+local former = index_of(was)
+if former then redis.pcall('ZREM', former, KEYS[1]) end
 return {1, was}
 """
 
 # KEYS old; ARGV version. Reply: as for replace. The second half of a move between two slots.
 _RETIRE = """
-local head = redis.call('GETRANGE', KEYS[1], 0, 13)
-if head == '' then return false end
-if string.sub(head, 3, 10) ~= ARGV[1] or string.sub(head, 1, 2) ~= 'S\\001' then
-  return {0, redis.call('GET', KEYS[1]), redis.call('PTTL', KEYS[1])}
-end
-local was = owner_in(head, KEYS[1])
 redis.call('UNLINK', KEYS[1])
-delist(was, KEYS[1])
 return {1, was}
 """
 
-# KEYS record; ARGV ttl. Reply: nil gone, else the owner, '' for none.
-_TOUCH = """
-local head = head_of(KEYS[1])
-if not head then return false end
-redis.call('PEXPIRE', KEYS[1], ARGV[1])
-local owner = owner_in(head, KEYS[1])
-enlist(owner, KEYS[1], ARGV[1])
-return owner
+# A record without an end was robbed of it: not to be trusted, nor mended.
+_PROLONG = """
+local function prolong(owner, left)
+  local entry = entry_for(index_of(owner), KEYS[1], ARGV[1], left)
+  redis.call('PEXPIRE', KEYS[1], ARGV[1])
+  local refused = enlist(entry)
+  if refused then redis.pcall('PEXPIRE', KEYS[1], left) end
+  return refused
+end
 """
 
-# KEYS record; ARGV ttl. Reply: nil gone, else the value.
+# KEYS record; ARGV ttl. Reply: nil gone, else the owner, '' for none, and the milliseconds that were left.
+_TOUCH = """
+local start = start_of(KEYS[1])
+if not is_ours(start) then return false end
+local left = redis.call('PTTL', KEYS[1])
+if left < 0 then return false end
+local owner = owner_in(start, KEYS[1])
+return prolong(owner, left) or {owner, left}
+"""
+
+# KEYS record; ARGV ttl. Reply: nil gone, else the value, '' if it has no end, and the milliseconds that were left.
 _RENEW = """
 local value = redis.call('GET', KEYS[1])
 if not value then return false end
-local head = head_of(KEYS[1])
-if not head then return value end
-if redis.call('PTTL', KEYS[1]) < 0 then return '' end -- somebody took its end away: not to be trusted, nor mended
-redis.call('PEXPIRE', KEYS[1], ARGV[1])
-enlist(owner_in(head, KEYS[1]), KEYS[1], ARGV[1])
-return value
+if not is_ours(value) then return {value, 0} end
+local left = redis.call('PTTL', KEYS[1])
+if left < 0 then return {'', 0} end
+return prolong(owner_in(value, KEYS[1]), left) or {value, left}
 """
 
+# All are looked at before the first ends. No index keeps a record alive: its entry may stay, and resolves to nothing.
 # KEYS records. Reply: the owners of those that were live, '' for none.
 _DELETE = """
-local owners = {}
+local live, owners, entries = {}, {}, {}
 for _, key in ipairs(KEYS) do
-  local head = head_of(key)
-  if head then
-    local owner = owner_in(head, key)
-    redis.call('UNLINK', key)
-    delist(owner, key)
-    owners[#owners + 1] = owner
+  local start = start_of(key)
+  if is_ours(start) then
+    local owner = owner_in(start, key)
+    live[#live + 1], owners[#owners + 1] = key, owner
+    local index = index_of(owner)
+    if index then
+      local members = entries[index] or {}
+      members[#members + 1], entries[index] = key, members
+    end
   end
 end
+if #live > 0 then redis.call('UNLINK', unpack(live)) end
+for index, members in pairs(entries) do redis.pcall('ZREM', index, unpack(members)) end
 return owners
 """
 
+# What is dead is dropped if that is allowed: who asks for the living, perhaps to end them, gets them in any case.
 _KEEP = """
 local function keep_live(index, owner, members)
-  local live = {}
+  local live, dead = {}, {}
   for _, key in ipairs(members) do
     local value = redis.pcall('GETRANGE', key, 0, 13 + #owner)
     if type(value) == 'table' then -- an error: another type at this key is none of ours
-      if string.sub(value.err, 1, 9) ~= 'WRONGTYPE' then error(value.err) end
+      if string.sub(value.err, 1, 9) ~= 'WRONGTYPE' then return value end
       value = ''
     end
     if string.sub(value, 1, 2) == 'S\\001' and #value == 14 + #owner
         and struct.unpack('>I4', value, 11) == #owner + 1 and string.sub(value, 15) == owner then
       live[#live + 1] = key
     else
-      redis.call('ZREM', index, key)
+      dead[#dead + 1] = key
     end
   end
+  if #dead > 0 then redis.pcall('ZREM', index, unpack(dead)) end
   return live
 end
 """
@@ -170,7 +221,9 @@ end
 _OWNED = """
 local members = redis.call('ZRANGE', KEYS[1], 0, -1)
 if #members > tonumber(ARGV[2]) then return {0, members} end
-return {1, keep_live(KEYS[1], ARGV[1], members)}
+local live = keep_live(KEYS[1], ARGV[1], members)
+if live.err then return live end
+return {1, live}
 """
 
 # KEYS index, members; ARGV owner. Reply: the live ones.
@@ -185,7 +238,7 @@ _PRUNE = """
 local time = redis.call('TIME')
 local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
 local dead = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[1])
-for _, member in ipairs(dead) do redis.call('ZREM', KEYS[1], member) end
+if #dead > 0 then redis.call('ZREM', KEYS[1], unpack(dead)) end
 return #dead
 """
 
@@ -223,22 +276,22 @@ def _script(*parts: str) -> Script:
 
 
 def _scripts_for(index: str) -> Scripts:
-    """Return the record scripts over one way of keeping the index."""
+    """Return the record scripts over one way to the index of a stored record."""
     library = _HEAD + _ENLIST + index
     return Scripts(
-        create=_script(library, _CREATE),
-        replace=_script(library, _REPLACE),
-        move=_script(library, _MOVE),
-        retire=_script(library, _RETIRE),
-        touch=_script(library, _TOUCH),
-        renew=_script(library, _RENEW),
-        delete=_script(library, _DELETE),
+        create=_script(_ENLIST, _CREATE),
+        replace=_script(library, _AS_IT_IS, _REPLACE),
+        move=_script(library, _AS_IT_IS, _MOVE),
+        retire=_script(_HEAD, _AS_IT_IS, _RETIRE),
+        touch=_script(library, _PROLONG, _TOUCH),
+        renew=_script(library, _PROLONG, _RENEW),
+        delete=_script(_HEAD, index, _DELETE),
     )
 
 
 ON_ONE_SERVER = _scripts_for(_ONE_SERVER)
 ON_A_CLUSTER = _scripts_for(_CLUSTER)
-ENLIST = _script(_ENLIST, "enlist_in(KEYS[1], ARGV[1], tonumber(ARGV[2]))\nreturn 1\n")
+ENLIST = _script(_ENLIST, "return enlist(entry_for(KEYS[1], ARGV[1], ARGV[2], -1)) or 1\n")
 OWNED = _script(_KEEP, _OWNED)
 VERIFY = _script(_KEEP, _VERIFY)
 PRUNE = _script(_PRUNE)

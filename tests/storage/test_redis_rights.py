@@ -1,0 +1,302 @@
+"""All or nothing: without any one right, or with an index of any other type, a call works or changes nothing."""
+
+import asyncio
+import re
+import time
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any, TypeAlias, cast
+
+import pytest
+from msgspec import structs
+from redis import Redis
+from tests.redis_server import Server
+from tests.storage.redis_rig import client_of, made
+from tests.storage.test_redis_acl import COMMANDS, rules
+from tests.views import Visitor
+
+from sessioncore import Exchange, SessionConfig, SessionNotFound, SessionStore
+from sessioncore._errors import StorageError
+from sessioncore.storage import Stored
+from sessioncore.storage.redis import RedisStorage
+from sessioncore.storage.redis import _scripts as scripts
+from sessioncore.storage.redis._errors import Unreadable
+from sessioncore.storage.redis._format import unpack
+
+pytestmark = [pytest.mark.anyio, pytest.mark.redis]
+
+SCRIPTS = [
+    *structs.astuple(scripts.ON_ONE_SERVER),
+    *structs.astuple(scripts.ON_A_CLUSTER),
+    *(scripts.ENLIST, scripts.OWNED, scripts.VERIFY, scripts.PRUNE),
+]
+IN_SCRIPTS = {name.decode() for each in SCRIPTS for name in re.findall(rb"call\('([A-Z]+)'", each.text)}
+OUTSIDE = {"GET", "PTTL", "SET", "SCAN", "EVAL", "EVALSHA", "PING", "WAIT"}  # what the storage sends by itself
+RIGHTS = sorted(name.lower() for name in IN_SCRIPTS | OUTSIDE - {"WAIT", "PING"})
+ENDING = {"evalsha", "getrange", "unlink"}  # the rights without which nothing can be ended
+
+ADA, BOB = "session:owner:ada", "session:owner:bob"
+INDEX = f"{ADA}:sessioncore-index"
+OTHER_TYPES: dict[str, tuple[str, ...]] = {
+    "string": ("SET", INDEX, "x"),
+    "list": ("RPUSH", INDEX, "x"),
+    "hash": ("HSET", INDEX, "x", "y"),
+    "set": ("SADD", INDEX, "x"),
+    "stream": ("XADD", INDEX, "1-1", "x", "y"),
+}
+
+Versions: TypeAlias = dict[str, int]
+Call: TypeAlias = Callable[[RedisStorage, Versions], Coroutine[Any, Any, Any]]
+World: TypeAlias = dict[bytes, tuple[Any, int]]
+
+
+def replace(key: str, owner: str | None) -> Call:
+    return lambda storage, at: storage.replace(f"session:{key}", b"new", 900, version=at[key], owner=owner)
+
+
+def move(key: str, owner: str | None) -> Call:
+    return lambda storage, at: storage.move(f"session:{key}", "session:to", b"new", 900, version=at[key], owner=owner)
+
+
+CALLS: dict[str, Call] = {
+    "create": lambda storage, _: storage.create("session:new", b"new", 900),
+    "create owned": lambda storage, _: storage.create("session:new", b"new", 900, owner=ADA),
+    "create owned anew": lambda storage, _: storage.create("session:new", b"new", 900, owner="session:owner:eve"),
+    "create briefly": lambda storage, _: storage.create("session:new", b"new", 5, owner=ADA),
+    **{
+        f"{name} {key} for {owner and owner[14:]}": call(key, owner)
+        for name, call in (("replace", replace), ("move", move))
+        for key in ("plain", "ada", "bob")
+        for owner in (None, ADA, BOB)
+    },
+    "touch": lambda storage, _: storage.touch("session:ada", 900),
+    "touch plain": lambda storage, _: storage.touch("session:plain", 900),
+    "touch briefly": lambda storage, _: storage.touch("session:ada", 5),
+    "renew": lambda storage, _: storage.load("session:ada", renew=900),
+    "load": lambda storage, _: storage.load("session:ada"),
+    "delete": lambda storage, _: storage.delete("session:ada"),
+    "delete all": lambda storage, _: storage.delete("session:ada", "session:bob", "session:plain"),
+    "owned_keys": lambda storage, _: storage.owned_keys(ADA),
+}
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+class House:
+    """One server with records, seen by its administrator, and a storage whose user may lack something."""
+
+    def __init__(self, server: Server, storage: RedisStorage, every: RedisStorage) -> None:
+        self.do = server.do
+        self.admin: Any = Redis(port=server.port, protocol=2)
+        self.storage = storage
+        self.every = every
+        self.at: Versions = {}
+
+    async def furnish(self) -> None:
+        self.admin.flushall()
+        self.at = {
+            "plain": await made(self.every, "session:plain", ttl=500),
+            "ada": await made(self.every, "session:ada", ttl=500, owner=ADA),
+            "bob": await made(self.every, "session:bob", ttl=500, owner=BOB),
+        }
+        self.admin.zadd(INDEX, {"session:dead": time.time() * 1000 + 600_000})
+
+    def world(self) -> World:
+        """All there is, by key: what stands there and its milliseconds left."""
+        with self.admin.pipeline(transaction=False) as pipe:
+            keys = sorted(self.admin.keys("*"))
+            for key in keys:
+                pipe.type(key).pttl(key).dump(key)
+            found: list[Any] = pipe.execute()
+        world: World = {}
+        for number, key in enumerate(keys):
+            kind, left, dumped = found[number * 3 : number * 3 + 3]
+            world[key] = (dict(self.admin.zrange(key, 0, -1, withscores=True)) if kind == b"zset" else dumped, left)
+        return world
+
+    def meaning(self) -> dict[bytes, tuple[bytes | None, bytes]]:
+        """The records with owner and data; each must be in its owner's index, if that is one, and not outlive it."""
+        said: dict[bytes, tuple[bytes | None, bytes]] = {}
+        for key in self.admin.keys("*"):
+            if key.endswith(b":sessioncore-index"):
+                continue
+            _, owner, data = unpack(self.admin.get(key))
+            said[key] = (owner, data)
+            index = b"%b:sessioncore-index" % owner if owner else b""
+            if owner and self.admin.type(index) == b"zset":
+                left = self.admin.pttl(key)
+                assert self.admin.zscore(index, key) >= time.time() * 1000 + left
+                assert self.admin.pttl(index) >= left
+        return said
+
+
+@asynccontextmanager
+async def house(server: Server) -> AsyncGenerator[House]:
+    server.do("ACL", "SETUSER", "web", "reset", *rules(), ">word")
+    server.do("SCRIPT", "FLUSH")
+    storage = RedisStorage.from_url(f"redis://web:word@127.0.0.1:{server.port}/0")
+    client = client_of(server.port)
+    every = RedisStorage(client)
+    house = House(server, storage, every)
+    try:
+        yield house
+    finally:
+        await storage.aclose()
+        await every.aclose()
+        await client.aclose()
+        house.admin.close()
+
+
+def assert_unchanged(before: World, after: World) -> None:
+    assert before.keys() == after.keys()
+    for key, (value, left) in before.items():
+        there, now = after[key]
+        assert abs(left - now) < 2000
+        # Milliseconds pass, also between a call and what it takes back.
+        assert there == (pytest.approx(cast("Any", value), abs=2000) if isinstance(value, dict) else value)
+
+
+async def assert_all_or_nothing(house: House, call: Call, spoil: Callable[[], object]) -> bool:
+    """Carry out a call with and without what is missing; True if it failed for that."""
+    await house.furnish()
+    expected = await call(house.every, house.at)
+    meant = house.meaning()
+    await house.furnish()
+    spoil()
+    before = house.world()
+    [result] = await asyncio.gather(call(house.storage, house.at), return_exceptions=True)
+    if isinstance(result, BaseException):
+        assert type(result) in {StorageError, Unreadable}
+        assert "ada" not in f"{result} {result.__cause__!r}"
+        assert_unchanged(before, house.world())
+        return True
+    assert house.meaning() == meant
+    if isinstance(expected, Stored):
+        assert isinstance(result, Stored)
+        assert result.data == expected.data
+    elif type(expected) is int and expected > len(house.at):
+        assert type(result) is int  # a version
+    else:
+        assert result == expected
+    return False
+
+
+def test_the_documented_rights_are_those_that_the_storage_needs() -> None:
+    assert {name.lower() for name in IN_SCRIPTS | OUTSIDE} == set(COMMANDS)
+
+
+@pytest.mark.parametrize("right", RIGHTS)
+async def test_a_call_without_a_right_works_or_changes_nothing(server: Server, right: str) -> None:
+    async with house(server) as here:
+
+        def spoil() -> None:
+            here.admin.execute_command("ACL", "SETUSER", "web", f"-{right}")
+
+        failed = {name for name, call in CALLS.items() if await assert_all_or_nothing(here, call, spoil)}
+        # What the right is for is refused; where only an entry without a record would stay, nothing is.
+        assert bool(failed) is (right not in {"zrem", "zrangebyscore", "scan", "eval"})
+        assert bool(failed & {"delete", "delete all"}) is (right in ENDING)
+
+
+@pytest.mark.parametrize("kind", OTHER_TYPES)
+async def test_a_call_with_an_index_of_another_type_works_or_changes_nothing(server: Server, kind: str) -> None:
+    async with house(server) as here:
+
+        def spoil() -> None:
+            here.admin.delete(INDEX)
+            here.admin.execute_command(*OTHER_TYPES[kind])
+
+        failed = {name for name, call in CALLS.items() if await assert_all_or_nothing(here, call, spoil)}
+        assert failed == {
+            *("create owned", "create briefly", "touch", "touch briefly", "owned_keys"),
+            *(f"{name} {key} for ada" for name in ("replace", "move") for key in ("plain", "ada", "bob")),
+        }
+
+
+# -- through a store
+
+
+@asynccontextmanager
+async def visit(house: House, spoil: Callable[[], object]) -> AsyncGenerator[tuple[Exchange, SessionStore, str]]:
+    """A request with a stored session, which loads it before something is missing; and a store that lacks nothing."""
+    house.admin.flushall()
+    truth = SessionStore(SessionConfig(storage=house.every))
+    sid = (await truth.create({"cart": ["tea"]}, owner="bob")).id
+    assert sid is not None
+    await house.every.delete("session:none")  # the server knows the script
+    exchange = await Visitor(SessionStore(SessionConfig(storage=house.storage))).arrive(sid)
+    spoil()
+    yield exchange, truth, sid
+
+
+async def assert_a_login_is_stored_or_fails(house: House, spoil: Callable[[], object]) -> None:
+    async with visit(house, spoil) as (exchange, truth, sid):
+        await exchange.session.login("ada")
+        try:
+            await exchange.commit(200)
+        except StorageError:
+            await exchange.finish(failed=True)
+            kept = await truth.get_by_id(sid)
+            assert (dict(kept), kept.owner) == ({"cart": ["tea"]}, "bob")
+            assert len(await truth.sessions_of("bob")) == 1
+            return
+        new = exchange.session.id
+        await exchange.finish(failed=False)
+        assert new not in {None, sid}
+        assert (await truth.get_by_id(str(new))).owner == "ada"
+        assert len(await truth.sessions_of("ada")) == 1
+        assert await truth.sessions_of("bob") == []
+        with pytest.raises(SessionNotFound):
+            await truth.get_by_id(sid)
+
+
+async def assert_a_logout_ends_or_fails(house: House, spoil: Callable[[], object]) -> bool:
+    async with visit(house, spoil) as (exchange, truth, sid):
+        failed = False
+        try:
+            await exchange.session.destroy()
+            await exchange.commit(200)
+        except StorageError:
+            failed = True
+        await exchange.finish(failed=failed)
+        if failed:
+            assert dict(await truth.get_by_id(sid)) == {"cart": ["tea"]}
+        else:
+            with pytest.raises(SessionNotFound):
+                await truth.get_by_id(sid)
+        return failed
+
+
+@pytest.mark.parametrize("right", RIGHTS)
+async def test_without_a_right_a_login_is_stored_or_fails_and_a_logout_ends_or_fails(
+    server: Server, right: str
+) -> None:
+    async with house(server) as here:
+
+        def spoil() -> None:
+            here.admin.execute_command("ACL", "SETUSER", "web", f"-{right}")
+
+        await assert_a_login_is_stored_or_fails(here, spoil)
+        here.admin.execute_command("ACL", "SETUSER", "web", f"+{right}")
+        assert await assert_a_logout_ends_or_fails(here, spoil) is (right in ENDING)
+
+
+@pytest.mark.parametrize("kind", OTHER_TYPES)
+async def test_with_an_index_of_another_type_a_login_fails_and_a_logout_ends(server: Server, kind: str) -> None:
+    async with house(server) as here:
+
+        def spoil() -> None:
+            for index in ("session:ada:sessioncore-index", "session:bob:sessioncore-index"):
+                here.admin.delete(index)
+                here.admin.execute_command(*(index if word == INDEX else word for word in OTHER_TYPES[kind]))
+
+        async with visit(here, spoil) as (exchange, truth, sid):
+            await exchange.session.login("ada")
+            with pytest.raises(StorageError, match="holds something else"):
+                await exchange.commit(200)
+            await exchange.finish(failed=True)
+            assert (await truth.get_by_id(sid)).owner == "bob"
+        assert not await assert_a_logout_ends_or_fails(here, spoil)
