@@ -161,7 +161,7 @@ class Cluster:
         except StorageUnavailable:
             raise
         except StorageError:
-            await self._set_there(new_key, b"", 0.0)  # not UNLINK: that may be what was refused
+            await self._set_there(new_key, b"", b"PXAT", 1)  # gone at once; UNLINK may be what was refused
             raise
         outcome = outcome_of(reply, new)
         if outcome is None or isinstance(outcome, Stored):
@@ -179,7 +179,7 @@ class Cluster:
             raise
         except StorageError:
             # The old record is gone, so this one must stay: what made it can prolong it, too.
-            return await self._set_there(key, value, ttl)
+            return await self._set_there(key, value, b"PX", millis(ttl))
 
     async def _delete(self, keys: list[bytes]) -> int:
         lists = await _all([self._end(key) for key in keys])
@@ -205,9 +205,9 @@ class Cluster:
             raise lost(exc) from exc
         return answer_of(reply) is not None
 
-    async def _set_there(self, key: bytes, value: bytes, ttl: float) -> bool:
+    async def _set_there(self, key: bytes, value: bytes, *end: bytes | int) -> bool:
         try:
-            [reply] = await self._wire.write(key, (b"SET", key, value, b"XX", b"PX", millis(ttl)))
+            [reply] = await self._wire.write(key, (b"SET", key, value, b"XX", *end))
         except Lost as exc:
             raise lost(exc) from exc
         return answer_of(reply) is not None

@@ -36,44 +36,41 @@ local function owner_in(start, key)
 end
 """
 
-# `entry_for` looks and `enlist` writes; both return nil where there is no index to keep. The score is the
-# expiry plus some seconds of grace: entries are dropped by the clock of the index, records by the clock of
-# theirs, and on a cluster these are two machines. `was`: the milliseconds that the record had, where they are
-# not to be had any more when the entry is withdrawn; -1 leaves the score as it is.
+# `look` reads, `enlist` writes and `withdraw` takes that back; they do nothing where there is no index. The score
+# is the expiry plus some seconds of grace: entries are dropped by the clock of the index, records by the clock of
+# theirs, and on a cluster these are two machines. `had`: the milliseconds that the record had, where they are not
+# to be had any more when the entry is withdrawn; -1 leaves the score as it is.
 _ENLIST = """
+local now, stays, left, added, prolonged
 local function whole(number) return string.format('%.0f', number) end
-local function failed(reply) return type(reply) == 'table' and reply.err ~= nil end
-local function entry_for(index, member, ttl, was)
-  if not index then return nil end
+local function look(index, ttl)
+  if not index then return end
   local time = redis.call('TIME')
-  local now = time[1] * 1000 + math.floor(time[2] / 1000)
-  local left = redis.call('PTTL', index)
-  return {index = index, member = member, now = now, stays = ttl + 10000, left = left, was = was}
+  now = time[1] * 1000 + math.floor(time[2] / 1000)
+  stays, left = ttl + 10000, redis.call('PTTL', index)
 end
-local function withdraw(entry)
-  if not entry then return end
-  if entry.added == 1 then
-    redis.pcall('ZREM', entry.index, entry.member)
+local function withdraw(index, member, had)
+  if not index then return end
+  if added == 1 then
+    redis.pcall('ZREM', index, member)
   else
-    local had = entry.was or redis.pcall('PTTL', entry.member)
-    if type(had) == 'number' and had >= 0 then
-      redis.pcall('ZADD', entry.index, whole(entry.now + had + 10000), entry.member)
-    end
+    had = had or redis.pcall('PTTL', member)
+    if type(had) == 'number' and had >= 0 then redis.pcall('ZADD', index, whole(now + had + 10000), member) end
   end
-  if entry.prolonged and entry.left >= 0 then redis.pcall('PEXPIRE', entry.index, entry.left) end
+  if prolonged and left >= 0 then redis.pcall('PEXPIRE', index, left) end
 end
-local function enlist(entry)
-  if not entry then return nil end
-  local reply = redis.pcall('ZADD', entry.index, whole(entry.now + entry.stays), entry.member)
-  if failed(reply) then return reply end
-  entry.added = reply
-  if entry.left ~= -1 and entry.left < entry.stays then -- an index without an end keeps what others want of it
-    reply = redis.pcall('PEXPIRE', entry.index, whole(entry.stays))
-    entry.prolonged = not failed(reply)
+local function enlist(index, member, had)
+  if not index then return nil end
+  added = redis.pcall('ZADD', index, whole(now + stays), member)
+  if type(added) == 'table' then return added end
+  local reply
+  if left ~= -1 and left < stays then -- an index without an end keeps what others want of it
+    reply = redis.pcall('PEXPIRE', index, whole(stays))
+    prolonged = type(reply) ~= 'table'
   end
-  if not failed(reply) then reply = redis.pcall('ZREMRANGEBYSCORE', entry.index, '-inf', whole(entry.now)) end
-  if not failed(reply) then return nil end
-  withdraw(entry)
+  if type(reply) ~= 'table' then reply = redis.pcall('ZREMRANGEBYSCORE', index, '-inf', whole(now)) end
+  if type(reply) ~= 'table' then return nil end
+  withdraw(index, member, had)
   return reply
 end
 """
@@ -89,11 +86,11 @@ local function index_of(owner) return nil end
 # KEYS record, index; ARGV value, ttl. Reply: 1 stored, 0 taken.
 _CREATE = """
 if redis.call('PTTL', KEYS[1]) ~= -2 then return 0 end
-local entry = entry_for(KEYS[2], KEYS[1], ARGV[2])
-local refused = enlist(entry)
+look(KEYS[2], ARGV[2])
+local refused = enlist(KEYS[2], KEYS[1])
 if refused then return refused end
 local reply = redis.pcall('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-if failed(reply) then withdraw(entry) return reply end
+if reply.err then withdraw(KEYS[2], KEYS[1]) return reply end
 return 1
 """
 
@@ -109,11 +106,11 @@ local was = owner_in(start, KEYS[1])
 # A former owner's index may keep its entry: the record names another owner, or is gone.
 # KEYS record, index; ARGV value, ttl, version. Reply: nil gone, {0, value, pttl} conflict, {1, old owner} done.
 _REPLACE = """
-local entry = entry_for(KEYS[2], KEYS[1], ARGV[2])
-local refused = enlist(entry)
+look(KEYS[2], ARGV[2])
+local refused = enlist(KEYS[2], KEYS[1])
 if refused then return refused end
 local reply = redis.pcall('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-if failed(reply) then withdraw(entry) return reply end
+if reply.err then withdraw(KEYS[2], KEYS[1]) return reply end
 local former = index_of(was)
 if former and former ~= KEYS[2] then redis.pcall('ZREM', former, KEYS[1]) end
 return {1, was}
@@ -123,15 +120,17 @@ return {1, was}
 # KEYS old, new, index; ARGV value, ttl, version. Reply: as above, or {2} where the new key is taken.
 _MOVE = """
 if redis.call('PTTL', KEYS[2]) ~= -2 then return {2} end
-local entry = entry_for(KEYS[3], KEYS[2], ARGV[2])
-local refused = enlist(entry)
+look(KEYS[3], ARGV[2])
+local refused = enlist(KEYS[3], KEYS[2])
 if refused then return refused end
 local reply = redis.pcall('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])
-if not failed(reply) then
-  reply = redis.pcall('UNLINK', KEYS[1])
-  if failed(reply) then redis.pcall('SET', KEYS[2], '', 'PXAT', 1) end
+if reply.err then withdraw(KEYS[3], KEYS[2]) return reply end
+reply = redis.pcall('UNLINK', KEYS[1])
+if type(reply) == 'table' then
+  redis.pcall('SET', KEYS[2], '', 'PXAT', 1)
+  withdraw(KEYS[3], KEYS[2])
+  return reply
 end
-if failed(reply) then withdraw(entry) return reply end
 local former = index_of(was)
 if former then redis.pcall('ZREM', former, KEYS[1]) end
 return {1, was}
@@ -145,11 +144,12 @@ return {1, was}
 
 # A record without an end was robbed of it: not to be trusted, nor mended.
 _PROLONG = """
-local function prolong(owner, left)
-  local entry = entry_for(index_of(owner), KEYS[1], ARGV[1], left)
+local function prolong(owner, had)
+  local index = index_of(owner)
+  look(index, ARGV[1])
   redis.call('PEXPIRE', KEYS[1], ARGV[1])
-  local refused = enlist(entry)
-  if refused then redis.pcall('PEXPIRE', KEYS[1], left) end
+  local refused = enlist(index, KEYS[1], had)
+  if refused then redis.pcall('PEXPIRE', KEYS[1], had) end
   return refused
 end
 """
@@ -158,10 +158,10 @@ end
 _TOUCH = """
 local start = start_of(KEYS[1])
 if not is_ours(start) then return false end
-local left = redis.call('PTTL', KEYS[1])
-if left < 0 then return false end
+local had = redis.call('PTTL', KEYS[1])
+if had < 0 then return false end
 local owner = owner_in(start, KEYS[1])
-return prolong(owner, left) or {owner, left}
+return prolong(owner, had) or {owner, had}
 """
 
 # KEYS record; ARGV ttl. Reply: nil gone, else the value, '' if it has no end, and the milliseconds that were left.
@@ -169,9 +169,9 @@ _RENEW = """
 local value = redis.call('GET', KEYS[1])
 if not value then return false end
 if not is_ours(value) then return {value, 0} end
-local left = redis.call('PTTL', KEYS[1])
-if left < 0 then return {'', 0} end
-return prolong(owner_in(value, KEYS[1]), left) or {value, left}
+local had = redis.call('PTTL', KEYS[1])
+if had < 0 then return {'', 0} end
+return prolong(owner_in(value, KEYS[1]), had) or {value, had}
 """
 
 # All are looked at before the first ends. No index keeps a record alive: its entry may stay, and resolves to nothing.
@@ -291,7 +291,7 @@ def _scripts_for(index: str) -> Scripts:
 
 ON_ONE_SERVER = _scripts_for(_ONE_SERVER)
 ON_A_CLUSTER = _scripts_for(_CLUSTER)
-ENLIST = _script(_ENLIST, "return enlist(entry_for(KEYS[1], ARGV[1], ARGV[2], -1)) or 1\n")
+ENLIST = _script(_ENLIST, "look(KEYS[1], ARGV[2])\nreturn enlist(KEYS[1], ARGV[1], -1) or 1\n")
 OWNED = _script(_KEEP, _OWNED)
 VERIFY = _script(_KEEP, _VERIFY)
 PRUNE = _script(_PRUNE)

@@ -66,7 +66,8 @@ class RedisStorage:
     different servers. A move then writes the new record, with a minute to live, ends
     the old one if it still has its version, and lengthens the new one's life: the old
     key is dead when it returns, and no step brings it back. A process that dies in
-    between leaves the old session, or a new record whose ID nobody was told.
+    between leaves the old session, or a new record whose ID nobody was told. What a
+    server refuses there is taken back; at most an index entry stays that names no record.
 
     Raises:
         ConfigError: the client decodes replies, or an argument cannot work.

@@ -1,0 +1,120 @@
+"""What a cluster makes of a missing right, or of another type at an index's key: it takes back what one call can."""
+
+from collections.abc import AsyncGenerator, Generator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from redis import RedisCluster
+from redis.crc import key_slot
+from tests.redis_server import Server
+from tests.storage.redis_rig import made
+from tests.storage.test_redis_acl import rules
+
+from sessioncore._errors import StorageError
+from sessioncore.storage.redis import RedisStorage
+
+pytestmark = [pytest.mark.anyio, pytest.mark.redis]
+
+ADA = "session:owner:ada"
+INDEX = f"{ADA}:sessioncore-index"
+OLD, NEW = "session:old", "session:new"
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def admin(nodes: list[Server]) -> Generator[Any]:
+    for node in nodes:
+        node.do("FLUSHALL")
+        node.do("ACL", "SETUSER", "web", "reset", *rules(), "+cluster|slots", "+command", "+asking", ">word")
+    client: Any = RedisCluster(host="127.0.0.1", port=nodes[0].port)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+async def storage(nodes: list[Server], admin: Any) -> AsyncGenerator[RedisStorage]:
+    assert admin is not None
+    storage = RedisStorage.from_url(f"redis+cluster://web:word@127.0.0.1:{nodes[0].port}")
+    yield storage
+    await storage.aclose()
+
+
+@contextmanager
+def without(nodes: list[Server], right: str) -> Generator[None]:
+    for node in nodes:
+        node.do("ACL", "SETUSER", "web", f"-{right}")
+    yield
+    for node in nodes:
+        node.do("ACL", "SETUSER", "web", f"+{right}")
+
+
+async def test_a_record_ends_though_its_index_cannot_be_written(
+    nodes: list[Server], admin: Any, storage: RedisStorage
+) -> None:
+    await made(storage, OLD, owner=ADA)
+    with without(nodes, "zrem"):
+        assert await storage.delete(OLD) == 1
+    assert await storage.owned_keys(ADA) == []
+    await made(storage, OLD, owner=ADA)
+    admin.delete(INDEX)
+    admin.rpush(INDEX, "x")
+    assert await storage.delete(OLD) == 1
+    assert not admin.exists(OLD)
+
+
+@pytest.mark.parametrize("spoiled", ["zadd", "time", "zremrangebyscore", "type"])
+async def test_a_record_is_not_prolonged_or_changed_where_its_index_cannot_be(
+    nodes: list[Server], admin: Any, storage: RedisStorage, spoiled: str
+) -> None:
+    at = await made(storage, OLD, ttl=500, owner=ADA)
+    before = admin.get(OLD)
+    if spoiled == "type":
+        admin.delete(INDEX)
+        admin.set(INDEX, "x")
+    with without(nodes, "select" if spoiled == "type" else spoiled):
+        for call in (
+            storage.touch(OLD, 900),
+            storage.replace(OLD, b"new", 900, version=at, owner=ADA),
+            storage.move(OLD, NEW, b"new", 900, version=at, owner=ADA),
+            storage.create("session:another", b"new", 900, owner=ADA),
+        ):
+            with pytest.raises(StorageError):
+                await call
+        if spoiled == "type":
+            assert await storage.load(OLD, renew=900) is not None
+        else:
+            with pytest.raises(StorageError):
+                await storage.load(OLD, renew=900)
+    assert admin.get(OLD) == before
+    assert 490_000 < admin.pttl(OLD) <= 500_000
+    assert not admin.exists(NEW)
+    assert not admin.exists("session:another")
+    assert spoiled == "type" or await storage.owned_keys(ADA) == [OLD]
+
+
+async def test_a_move_that_cannot_end_the_old_record_leaves_no_new_one(
+    nodes: list[Server], admin: Any, storage: RedisStorage
+) -> None:
+    assert key_slot(OLD.encode()) != key_slot(NEW.encode())
+    at = await made(storage, OLD, ttl=500, owner=ADA)
+    before = admin.get(OLD)
+    with without(nodes, "unlink"), pytest.raises(StorageError, match="lacks a right"):
+        await storage.move(OLD, NEW, b"new", 900, version=at, owner=ADA)
+    assert admin.get(OLD) == before
+    assert not admin.exists(NEW)
+    assert await storage.owned_keys(ADA) == [OLD]
+
+
+async def test_a_move_whose_old_record_has_ended_is_settled_whatever_is_refused(
+    nodes: list[Server], admin: Any, storage: RedisStorage
+) -> None:
+    at = await made(storage, OLD, ttl=500)
+    with without(nodes, "pexpire"):
+        assert isinstance(await storage.move(OLD, NEW, b"new", 900, version=at), int)
+    assert not admin.exists(OLD)
+    assert 890_000 < admin.pttl(NEW) <= 900_000
