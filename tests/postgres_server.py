@@ -128,8 +128,8 @@ def postgres_server(**settings: str) -> Generator[PostgresServer]:
 
 
 @contextmanager
-def pgbouncer(server: PostgresServer, *, pool_size: int = 2) -> Generator[str]:
-    """Run a pgbouncer in transaction mode before `server`, and yield the DSN that leads through it."""
+def pgbouncer(server: PostgresServer, *, mode: str = "transaction", pool_size: int = 2) -> Generator[str]:
+    """Run a pgbouncer before `server`, and yield the DSN that leads through it."""
     program = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
     if program is None:
         raise RuntimeError("no pgbouncer here; on Debian: apt-get install pgbouncer")
@@ -141,7 +141,7 @@ def pgbouncer(server: PostgresServer, *, pool_size: int = 2) -> Generator[str]:
         (folder / "bouncer.ini").write_text(
             f"[databases]\n* = host=127.0.0.1 port={server.port}\n[pgbouncer]\nlisten_addr = 127.0.0.1\n"
             f"listen_port = {port}\nunix_socket_dir =\nauth_type = trust\nauth_file = {folder}/users.txt\n"
-            f"pool_mode = transaction\ndefault_pool_size = {pool_size}\nmax_client_conn = 200\n"
+            f"pool_mode = {mode}\ndefault_pool_size = {pool_size}\nmax_client_conn = 200\n"
         )
         for file in folder.iterdir():
             _own(file)

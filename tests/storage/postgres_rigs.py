@@ -1,8 +1,12 @@
 """What the tests of the PostgreSQL storage share: one server for all, a fresh table for each."""
 
+import asyncio
+import os
 import secrets
+import sys
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -76,3 +80,15 @@ async def postgres_rig(server: PostgresServer, dsn: Any, **options: Any) -> Asyn
             return seconds
 
         yield Rig(storage, 0.05, anyio.sleep, remaining)
+
+
+async def in_another_process(worker: str, *arguments: str) -> str:
+    """Run a worker that stands beside this file, and return what it says."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, str(Path(__file__).with_name(worker)), *arguments,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    out, err = await process.communicate()
+    assert process.returncode == 0, err.decode()
+    return out.decode()

@@ -29,10 +29,11 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-async def test_each_call_is_one_statement_and_one_round_trip(postgres: PostgresServer) -> None:
+@pytest.mark.parametrize("options", [{}, {"prepared_statements": False}], ids=["default", "unprepared"])
+async def test_each_call_is_one_statement_and_one_round_trip(postgres: PostgresServer, options: dict[str, Any]) -> None:
     async with (
         tcp_proxy(postgres.port) as proxy,
-        opened(f"postgresql://tester@127.0.0.1:{proxy.port}/postgres", max_connections=1) as storage,
+        opened(f"postgresql://tester@127.0.0.1:{proxy.port}/postgres", max_connections=1, **options) as storage,
     ):
 
         async def every_call() -> list[int]:
@@ -57,7 +58,7 @@ async def test_each_call_is_one_statement_and_one_round_trip(postgres: PostgresS
             await count(storage.check())
             return trips
 
-        await every_call()  # prepares the statements
+        await every_call()  # asks what the statements take and return, and prepares them
         assert await every_call() == [1] * 11
 
 

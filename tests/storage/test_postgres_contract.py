@@ -27,9 +27,12 @@ async def test_the_contract_holds(postgres: PostgresServer, check: Check) -> Non
         await check(rig)
 
 
+@pytest.mark.parametrize("prepared_statements", [True, False], ids=["default", "unprepared"])
 @pytest.mark.parametrize("check", STORAGE_CHECKS, ids=name_of)
-async def test_the_contract_holds_through_pgbouncer(postgres: PostgresServer, bouncer: str, check: Check) -> None:
-    async with postgres_rig(postgres, bouncer, prepared_statements=False) as rig:
+async def test_the_contract_holds_through_pgbouncer(
+    postgres: PostgresServer, bouncer: str, check: Check, prepared_statements: bool
+) -> None:
+    async with postgres_rig(postgres, bouncer, prepared_statements=prepared_statements) as rig:
         await check(rig)
 
 

@@ -12,7 +12,7 @@ from tests.postgres_server import PostgresServer, pgbouncer, postgres_server
 from tests.storage.postgres_rigs import connection, driver, opened, postgres, table_of
 from tests.storage.tcp_proxy import tcp_proxy
 
-from sessioncore._errors import StorageError, StorageUnavailable
+from sessioncore._errors import StorageUnavailable
 from sessioncore.storage import Stored
 from sessioncore.storage.postgres import PostgresStorage
 
@@ -280,11 +280,14 @@ async def test_five_hundred_calls_at_once_wait_for_a_connection(postgres: Postgr
         assert None not in await asyncio.gather(*(storage.load("a") for _ in range(500)))
 
 
-async def test_a_pooler_that_swaps_connections_mixes_up_nothing(postgres: PostgresServer) -> None:
+@pytest.mark.parametrize("prepared_statements", [True, False], ids=["default", "unprepared"])
+async def test_a_pooler_that_swaps_connections_mixes_up_nothing(
+    postgres: PostgresServer, prepared_statements: bool
+) -> None:
     with pgbouncer(postgres, pool_size=1) as dsn:
         async with (
-            opened(dsn, prepared_statements=False, max_connections=8) as one,
-            opened(dsn, prepared_statements=False, max_connections=8) as other,
+            opened(dsn, prepared_statements=prepared_statements, max_connections=8) as one,
+            opened(dsn, prepared_statements=prepared_statements, max_connections=8) as other,
             asyncio.TaskGroup() as tasks,
         ):
             loads = [Load(one), Load(other)]
@@ -297,12 +300,3 @@ async def test_a_pooler_that_swaps_connections_mixes_up_nothing(postgres: Postgr
             for load in loads:
                 load.ended = True
     assert not any(load.failures for load in loads)
-
-
-async def test_a_pooler_met_with_prepared_statements_is_an_error_with_a_hint(postgres: PostgresServer) -> None:
-    with pgbouncer(postgres, pool_size=4) as dsn:
-        storage = PostgresStorage(dsn, max_connections=12)
-        with pytest.raises(StorageError, match="prepared_statements=False"):
-            for _ in range(2000):  # until one connection meets a server that has not prepared its statement
-                await asyncio.gather(*(storage.load("a") for _ in range(24)))
-        await storage.aclose()

@@ -1,14 +1,11 @@
 """PostgreSQL under contention: what is answered about a record is true, from one process and from two."""
 
 import asyncio
-import os
 import random
-import sys
-from pathlib import Path
 
 import pytest
 from tests.postgres_server import PostgresServer
-from tests.storage.postgres_rigs import connection, new_table, opened, postgres, table_of
+from tests.storage.postgres_rigs import connection, in_another_process, new_table, opened, postgres, table_of
 
 from sessioncore._errors import StorageError
 from sessioncore.storage import Stored
@@ -18,8 +15,6 @@ __all__ = ["postgres"]
 
 pytestmark = [pytest.mark.anyio, pytest.mark.postgres]
 
-WORKER = Path(__file__).with_name("postgres_worker.py")
-
 
 @pytest.fixture
 def anyio_backend() -> str:
@@ -27,14 +22,8 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-async def in_another_process(job: str, dsn: str, table: str) -> None:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, str(WORKER), job, dsn, table, env=environment,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    out, err = await process.communicate()
-    assert out == b"done\n", err.decode()
+async def work(job: str, dsn: str, table: str) -> None:
+    assert await in_another_process("postgres_worker.py", job, dsn, table) == "done\n"
 
 
 async def test_of_fifty_increments_from_two_processes_fifty_are_kept(postgres: PostgresServer) -> None:
@@ -43,7 +32,7 @@ async def test_of_fifty_increments_from_two_processes_fifty_are_kept(postgres: P
         await storage.create("counter", b"0", 100)
         async with asyncio.TaskGroup() as tasks:
             for _ in range(2):
-                tasks.create_task(in_another_process("increment", postgres.dsn(), table))
+                tasks.create_task(work("increment", postgres.dsn(), table))
         stored = await storage.load("counter")
         assert stored is not None
         assert stored.data == b"50"
@@ -54,8 +43,8 @@ async def test_no_writer_of_another_process_brings_a_deleted_record_back(postgre
     async with opened(postgres.dsn(), table=table) as storage, connection(postgres.dsn()) as plain:
         await asyncio.gather(*(storage.create(f"race:{n}", b"x", 100, owner="u") for n in range(1000)))
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(in_another_process("write_until_gone", postgres.dsn(), table))
-            tasks.create_task(in_another_process("end", postgres.dsn(), table))
+            tasks.create_task(work("write_until_gone", postgres.dsn(), table))
+            tasks.create_task(work("end", postgres.dsn(), table))
         assert await plain.fetchval(f"SELECT count(*) FROM {table}") == 0
         assert await storage.owned_keys("u") == []
 

@@ -5,17 +5,19 @@ No SQL of the storage and no session is known here.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import logging
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any, Protocol, TypeAlias, cast, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import asyncpg  # type: ignore[import-untyped]  # asyncpg ships no py.typed # pyright: ignore[reportMissingTypeStubs]
 
 from sessioncore._errors import ConfigError, StorageError, StorageUnavailable
+from sessioncore.storage.postgres._statements import PreparedStatements, Rows, is_about_the_name
 
 __all__ = ["UNIQUE_VIOLATION", "Database", "Pool", "Rows", "require_asyncio", "sqlstate"]
 
-Rows: TypeAlias = Sequence[Mapping[str, Any]]
+_log = logging.getLogger("sessioncore.storage.postgres")
 
 UNIQUE_VIOLATION = "23505"
 
@@ -30,8 +32,6 @@ _UNAVAILABLE = ("08", "25006", "28", "3D000", "40", "53", "55P03", "57", "58")
 _HINTS = {
     "42501": "the role needs SELECT, INSERT, UPDATE and DELETE on the table; to make it, CREATE on the schema too",
     "42P01": "the table is missing; run the SQL of PostgresStorage.schema_sql(), or pass create_table=True",
-    "26000": "a pooler hands out the server connections; pass prepared_statements=False",
-    "42P05": "a pooler hands out the server connections; pass prepared_statements=False",
     "54000": "a key is longer than an index entry may be, some 2700 bytes",
 }
 
@@ -92,8 +92,7 @@ class Database:
     ) -> None:
         self._source = _source_of(pool_or_dsn)
         self._max_connections = max_connections
-        self._fetch = _fetch if prepared_statements else _fetch_in_transaction
-        self._cache_size = 100 if prepared_statements else 0
+        self._statements = PreparedStatements(named=prepared_statements)
         self._timeout = timeout
         self._pool: Pool | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -116,7 +115,7 @@ class Database:
                     dsn,
                     min_size=1,
                     max_size=self._max_connections,
-                    statement_cache_size=self._cache_size,
+                    statement_cache_size=0,  # asyncpg's own names mean something else in every process
                     reset=_leave_as_it_is,
                 )
         except ValueError:
@@ -165,9 +164,19 @@ class Database:
             try:
                 return await self._run_once(sql, args)
             except _FAILURES as exc:
-                if sqlstate(exc) not in _ROLLED_BACK and not _never_sent(exc):
+                if is_about_the_name(exc):
+                    self._do_without_names()
+                elif sqlstate(exc) not in _ROLLED_BACK and not _never_sent(exc):
                     raise _translated(exc) from exc
         raise StorageUnavailable("PostgreSQL rolled the statement back again and again; too many writers on a row")
+
+    def _do_without_names(self) -> None:
+        # A pooler hands out server connections, or a column has another type now. Names would go on to miss.
+        if self._statements.named:
+            self._statements = PreparedStatements(named=False)
+            _log.info(
+                "statements that were prepared are not there any more: a pooler? from now on each is sent in full"
+            )
 
     async def _run_once(self, sql: str, args: tuple[object, ...]) -> Rows:
         if self._pool is None:
@@ -176,7 +185,7 @@ class Database:
         async with asyncio.timeout(self._timeout):
             connection = await pool.acquire()
             try:
-                return await self._fetch(connection, sql, args)
+                return await self._statements.fetch(connection, sql, args)
             except asyncpg.InternalClientError:
                 connection.terminate()  # its state is unknown, so nobody else shall have it
                 raise
@@ -204,18 +213,6 @@ def require_asyncio() -> None:
 def sqlstate(error: BaseException | None) -> str | None:
     """Return the SQLSTATE that the server gave to an error, if it comes from there."""
     return cast("str | None", getattr(error, "sqlstate", None))
-
-
-async def _fetch(connection: Any, sql: str, args: tuple[object, ...]) -> Rows:
-    return cast("Rows", await connection.fetch(sql, *args))
-
-
-async def _fetch_in_transaction(connection: Any, sql: str, args: tuple[object, ...]) -> Rows:
-    # asyncpg parses and binds in two exchanges. A pooler in transaction mode may send them to different server
-    # connections, where the unnamed statement is somebody else's: only a transaction keeps them together.
-    async with connection.transaction():
-        statement = await connection.prepare(sql, name="")
-        return cast("Rows", await statement.fetch(*args))
 
 
 async def _leave_as_it_is(connection: object) -> None:

@@ -45,9 +45,9 @@ class PostgresStorage:
             `open` makes a pool of its own and `aclose` closes it.
         table: `name` or `schema.name`.
         create_table: make the table in `open` if it is missing; False if a migration does.
-        prepared_statements: False behind a pooler in transaction mode that does not keep
-            prepared statements apart (pgbouncer before 1.21). Each call then is a small
-            transaction, at the price of three more round trips.
+        prepared_statements: False sends the text of a statement along with each call, and leaves
+            none prepared on the server. That is for poolers, but optional: behind one that
+            does not keep prepared statements apart, True comes to the same with the first miss.
         max_connections: size of the own pool; a given pool keeps its own.
         timeout: how long a call may take, waiting for a free connection included.
 

@@ -1,0 +1,130 @@
+"""PostgreSQL behind a pooler: whichever server connection a call meets, its own statement runs, or none."""
+
+import asyncio
+import logging
+from typing import Any
+
+import pytest
+from tests.postgres_server import PostgresServer, pgbouncer
+from tests.storage.postgres_rigs import (
+    connection,
+    driver,
+    in_another_process,
+    new_table,
+    opened,
+    postgres,
+    table_of,
+)
+
+from sessioncore.storage import Stored
+from sessioncore.storage.postgres import PostgresStorage
+
+__all__ = ["postgres"]
+
+pytestmark = [pytest.mark.anyio, pytest.mark.postgres]
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """asyncpg knows asyncio only."""
+    return "asyncio"
+
+
+@pytest.mark.parametrize(("mode", "pool_size"), [("transaction", 2), ("session", 40)])
+async def test_two_processes_behind_a_pooler_run_each_its_own_statements(
+    postgres: PostgresServer, mode: str, pool_size: int
+) -> None:
+    table = new_table()
+    with pgbouncer(postgres, mode=mode, pool_size=pool_size) as dsn:
+        async with opened(postgres.dsn(), table=table), connection(postgres.dsn()) as plain:
+            answers = await asyncio.gather(
+                *(in_another_process("pooler_worker.py", "mix", order, dsn, table) for order in ("one", "two"))
+            )
+            lines = sorted("".join(answers).split("\n"))
+            left = f"SELECT convert_from(key, 'UTF8') || '=' || convert_from(data, 'UTF8') FROM {table}"
+            rows = await plain.fetch(left)
+    assert [line for line in lines if line.startswith("wrong")] == []
+    assert [line for line in lines if line] == sorted(row[0] for row in rows)
+    assert len(rows) == 16
+
+
+async def test_a_statement_has_the_same_name_in_every_process(postgres: PostgresServer) -> None:
+    async with opened(postgres.dsn()) as storage:
+        forwards, backwards = [
+            await in_another_process("pooler_worker.py", "name", order, postgres.dsn(), table_of(storage))
+            for order in ("forwards", "backwards")
+        ]
+    assert sorted(forwards.splitlines()) == sorted(backwards.splitlines())
+    assert len(forwards.splitlines()) >= 6
+
+
+async def test_a_statement_that_another_process_has_prepared_is_no_obstacle(
+    postgres: PostgresServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "sessioncore.storage.postgres")
+    table = new_table()
+    with pgbouncer(postgres, pool_size=1) as dsn:
+        async with opened(dsn, table=table) as one, opened(dsn, table=table) as other:
+            assert await one.create("a", b"x", 100, owner="u") is not None
+            assert await one.load("a") is not None
+            for _ in range(2):
+                assert await other.create("a", b"y", 100) is None
+                stored = await other.load("a")
+                assert stored is not None
+                assert stored.data == b"x"
+                assert await other.owned_keys("u") == ["a"]
+    assert ["pooler" in record.message for record in caplog.records] == [True]
+
+
+async def test_a_connection_that_has_forgotten_its_statements_serves_on(postgres: PostgresServer) -> None:
+    async def forget(connection: Any) -> None:
+        await connection.execute("DISCARD ALL")
+
+    async with (
+        driver.create_pool(postgres.dsn(), min_size=1, max_size=1, reset=forget) as pool,
+        opened(pool) as storage,
+    ):
+        at = await storage.create("a", b"x", 100)
+        for _ in range(3):
+            assert at is not None
+            replaced = await storage.replace("a", b"x", 100, version=at)
+            assert isinstance(replaced, int)
+            at = replaced
+        assert await storage.delete("a", "b") == 1
+
+
+async def test_a_column_of_a_new_type_is_read_by_connections_that_knew_the_old_one(postgres: PostgresServer) -> None:
+    async with opened(postgres.dsn(), max_connections=1) as storage, connection(postgres.dsn()) as plain:
+        await storage.create("a", b"x", 100)
+        assert await storage.load("a") is not None
+        await plain.execute(f"CREATE DOMAIN {table_of(storage)}_blob AS bytea")
+        await plain.execute(f"ALTER TABLE {table_of(storage)} ALTER data TYPE {table_of(storage)}_blob")
+        stored = await storage.load("a")
+        assert stored is not None
+        assert stored.data == b"x"
+
+
+async def test_a_given_pool_that_numbers_its_statements_is_none_of_ours(postgres: PostgresServer) -> None:
+    """asyncpg's own cache is on in it, as it is by default; two such pools stand for two processes."""
+    table = new_table()
+    with pgbouncer(postgres, pool_size=2) as dsn:
+        async with (
+            driver.create_pool(dsn, min_size=4, max_size=4) as one,
+            driver.create_pool(dsn, min_size=4, max_size=4) as other,
+            opened(one, table=table) as first,
+            opened(other, table=table) as second,
+        ):
+            await asyncio.gather(
+                *(use(first, f"1-{n}", 20) for n in range(4)), *(use(second, f"2-{n}", 20) for n in range(4))
+            )
+
+
+async def use(storage: PostgresStorage, key: str, turns: int) -> None:
+    for turn in range(turns):
+        at = await storage.create(key, b"x", 100, owner=key)
+        assert at is not None
+        moved = await storage.move(key, f"{key}:{turn}", b"y", 100, version=at, owner=key)
+        assert isinstance(moved, int)
+        assert await storage.load(f"{key}:{turn}", renew=100.0) == Stored(b"y", moved, 100.0)
+        assert await storage.owned_keys(key) == [f"{key}:{turn}"]
+        assert await storage.delete(f"{key}:{turn}", key) == 1
