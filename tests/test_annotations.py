@@ -12,7 +12,7 @@ from tests.models import Account, Box, Colour, Item, Level, Line, Mode, Pair, Po
 from tests.values import in_order
 
 from sessioncore import ConfigError, Session, SessionKey
-from sessioncore.session._annotations import fits
+from sessioncore.session._annotations import matches
 
 T: Any = TypeVar("T")  # type: ignore[misc]  # used as a value here
 UserID = NewType("UserID", int)
@@ -71,12 +71,12 @@ MISFITS: list[tuple[Any, Any]] = [
 
 @pytest.mark.parametrize(("value", "annotation"), FITS, ids=str)
 def test_a_value_of_the_annotated_type_fits(value: Any, annotation: Any) -> None:
-    assert fits(value, annotation)
+    assert matches(value, annotation)
 
 
 @pytest.mark.parametrize(("value", "annotation"), MISFITS, ids=in_order)
 def test_a_value_of_another_type_does_not_fit_and_is_not_converted(value: Any, annotation: Any) -> None:
-    assert not fits(value, annotation)
+    assert not matches(value, annotation)
 
 
 # -- keys

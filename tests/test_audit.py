@@ -48,7 +48,7 @@ def _named(part: Any) -> str:
 def test_each_weak_setting_is_one_finding(changes: dict[str, Any], found: list[tuple[str, str]]) -> None:
     findings = audit(SessionConfig(**{**QUIET, **changes}))
     assert [(finding.id, finding.severity) for finding in findings] == found
-    assert all(finding.text and finding.mend for finding in findings)
+    assert all(finding.text and finding.fix for finding in findings)
 
 
 def test_findings_come_most_severe_first_and_name_their_requirement() -> None:

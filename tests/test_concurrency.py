@@ -279,6 +279,28 @@ async def test_a_change_in_place_before_a_mutation_is_not_lost_in_a_conflict() -
     assert dict(await store.get_by_id(session.id)) == {"items": ["a", "b", "c"], "other": 1}
 
 
+async def test_a_list_that_was_stored_as_something_else_is_not_written_again(store: SessionStore) -> None:
+    """It would take away what others have stored under that key since."""
+    session = await store.create({"n": [1], "m": 1})
+    assert session["n"] == [1]
+    session["n"] = 2
+    await session.save()
+    async with store.open(session.id) as other:
+        other["n"] = 3
+    session["m"] = 2
+    await session.save()
+    assert dict(await store.get_by_id(session.id)) == dict(session) == {"n": 3, "m": 2}
+
+
+async def test_a_list_that_takes_the_place_of_an_equal_one_may_be_changed_later(store: SessionStore) -> None:
+    session = await store.get_by_id((await store.create({"items": [1]})).id)
+    session["items"] = [1]
+    await session.save()
+    session["items"].append(2)
+    await session.save()
+    assert (await store.get_by_id(session.id))["items"] == [1, 2]
+
+
 async def test_a_default_for_mutate_is_never_shared_between_tries() -> None:
     storage = SpyStorage()
     store = SessionStore(SessionConfig(storage=storage))

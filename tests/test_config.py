@@ -20,8 +20,9 @@ from sessioncore import (
     from_cookie,
     from_header,
 )
-from sessioncore._config import mint
+from sessioncore._config import generate_id
 from sessioncore.http._ids import is_id
+from sessioncore.session._deadlines import Lifetimes
 
 MINUTE = timedelta(minutes=1)
 
@@ -78,7 +79,7 @@ def test_a_config_cannot_be_changed_and_takes_keywords_only() -> None:
 
 def test_a_config_can_be_derived_from_another() -> None:
     derived = dataclasses.replace(SessionConfig(), idle_timeout=timedelta(hours=2))
-    assert derived.idle_seconds == 7200.0
+    assert Lifetimes.of(derived).idle == 7200.0
 
 
 @pytest.mark.parametrize(
@@ -91,11 +92,10 @@ def test_the_touch_interval_is_a_tenth_of_the_idle_timeout_and_at_most_a_minute(
     assert SessionConfig(idle_timeout=idle, absolute_timeout=None).touch_interval == interval
 
 
-def test_the_seconds_are_derived_once() -> None:
-    config = SessionConfig(idle_timeout=MINUTE, touch_interval=timedelta(), storage_timeout=timedelta(seconds=1.5))
-    assert (config.idle_seconds, config.absolute_seconds, config.touch_seconds) == (60.0, 86400.0, 0.0)
-    assert config.timeout_seconds == 1.5
-    assert SessionConfig(absolute_timeout=None).absolute_seconds is None
+def test_the_timeouts_are_kept_in_seconds() -> None:
+    config = SessionConfig(idle_timeout=MINUTE, touch_interval=timedelta())
+    assert Lifetimes.of(config) == Lifetimes(60.0, 86400.0, 0.0)
+    assert Lifetimes.of(SessionConfig(absolute_timeout=None)).absolute is None
 
 
 NOT_DURATIONS: list[Any] = [None, 30, 1.5, "30m", timedelta(), timedelta(seconds=-1), timedelta.max, timedelta.min]
@@ -185,21 +185,21 @@ def test_every_field_has_bad_values_in_this_file() -> None:
 
 @pytest.mark.parametrize("made", ["a" * 22, "A-_9" * 64, "0" * 43])
 def test_a_generator_may_make_22_to_256_characters_of_the_alphabet(made: str) -> None:
-    assert mint(SessionConfig(id_generator=lambda: made)) == made
+    assert generate_id(SessionConfig(id_generator=lambda: made)) == made
 
 
 @pytest.mark.parametrize("made", ["", "a" * 21, "a" * 257, "a" * 42 + "=", "é" * 43, "a b" * 20, None, 555, b"a" * 43])
 def test_what_a_generator_makes_is_checked_and_not_quoted(made: Any) -> None:
     config = SessionConfig(id_generator=lambda: made)
     with pytest.raises(ConfigError, match="22 to 256 characters") as caught:
-        mint(config)
+        generate_id(config)
     assert not made or repr(made) not in str(caught.value)
 
 
 def test_the_default_generator_makes_ids() -> None:
     config = SessionConfig()
-    assert is_id(mint(config))
-    assert mint(config) != mint(config)
+    assert is_id(generate_id(config))
+    assert generate_id(config) != generate_id(config)
 
 
 def test_a_generator_that_raises_is_not_hidden() -> None:
@@ -208,7 +208,7 @@ def test_a_generator_that_raises_is_not_hidden() -> None:
 
     maker: Callable[[], str] = fail
     with pytest.raises(OSError, match="no randomness"):
-        mint(SessionConfig(id_generator=maker))
+        generate_id(SessionConfig(id_generator=maker))
 
 
 def test_a_changed_copy_derives_the_touch_interval_anew_unless_it_was_given() -> None:

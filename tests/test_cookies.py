@@ -8,7 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sessioncore import ConfigError
-from sessioncore.http._cookies import AmbiguousID, CookieWriter, check_cookie, cookie_pair, is_token, read_cookie
+from sessioncore.http._cookies import (
+    AmbiguousID,
+    CookieSettings,
+    CookieWriter,
+    check_cookie,
+    cookie_pair,
+    is_token,
+    read_cookie,
+)
 
 NAME = b"__Host-sid"
 T = "T" * 43
@@ -152,7 +160,7 @@ def writer(name: str = "__Host-sid", **changes: Any) -> CookieWriter:
         "path": "/", "domain": None, "secure": True, "http_only": True, "same_site": "lax", "partitioned": False,
         "session_only": False,
     }  # fmt: skip
-    return CookieWriter.build(name, **{**settings_, **changes})
+    return CookieWriter.build(name, CookieSettings(**{**settings_, **changes}))
 
 
 def test_the_default_cookie_is_written_exactly_so() -> None:
@@ -199,8 +207,9 @@ def test_what_a_client_sends_back_is_read_again() -> None:
 def check(name: Any = "sid", **changes: Any) -> None:
     settings_: dict[str, Any] = {
         "path": "/", "domain": None, "secure": True, "http_only": True, "same_site": "lax", "partitioned": False,
+        "session_only": False,
     }  # fmt: skip
-    check_cookie(name, **{**settings_, **changes})
+    check_cookie(name, CookieSettings(**{**settings_, **changes}))
 
 
 @pytest.mark.parametrize("char", ["\r", "\n", ";", ",", "\x00", " ", "\t", "é", "\u2000", "\x7f", "\ud800"])

@@ -1,4 +1,4 @@
-"""One request driven by hand: where IDs are found, what is answered, and that quick looks change nothing."""
+"""One request driven by hand: where IDs are found, what is answered, and when what is stored."""
 
 import itertools
 import logging
@@ -10,8 +10,8 @@ from typing import Any
 import anyio
 import pytest
 from msgspec import Struct
-from tests.stores import SpyStorage
-from tests.views import PlainView
+from tests.stores import AlternatingStorage, SpyStorage, SuspendingStorage
+from tests.views import PlainView, obtain, response_to
 
 from sessioncore import (
     ConfigError,
@@ -47,10 +47,17 @@ pytestmark = pytest.mark.anyio
 Handler = Callable[[Session], Awaitable[None]]
 
 
-@pytest.fixture(params=[True, False], ids=["quick-looks", "no-quick-looks"])
-def quick(request: pytest.FixtureRequest) -> bool:
-    """Whether the adapter takes the quick looks or awaits every step."""
-    return bool(request.param)
+STORAGES: dict[str, type[SpyStorage]] = {
+    "always-waits": SuspendingStorage,
+    "answers-now-and-then": AlternatingStorage,
+}
+
+
+@pytest.fixture(params=list(STORAGES.values()), ids=list(STORAGES))
+def kind(request: pytest.FixtureRequest) -> type[SpyStorage]:
+    """The storage: one that lets every call wait, or one that answers some at once."""
+    chosen: type[SpyStorage] = request.param
+    return chosen
 
 
 class Reply(Struct):
@@ -67,11 +74,12 @@ class Reply(Struct):
 class Site:
     """A store with its events, served by the smallest of adapters."""
 
-    def __init__(self, extractor: Extractor | None = None, *, quick: bool = True, **config: Any) -> None:
+    def __init__(
+        self, extractor: Extractor | None = None, *, kind: type[SpyStorage] = SuspendingStorage, **config: Any
+    ) -> None:
         self.events: list[SessionEvent] = []
         self.clock = ManualClock()
-        self.storage = SpyStorage(self.clock)
-        self.quick = quick
+        self.storage = kind(self.clock)
         if extractor is not None:
             config |= {"extractor": extractor}
         numbers = itertools.count(1)
@@ -91,22 +99,18 @@ class Site:
 
     async def visit(self, view: PlainView, handler: Handler | None = None, status: int = 200) -> Reply:
         exchange = self.store.exchange(view)
-        if not (self.quick and exchange.settled()):
-            await exchange.load()
+        await exchange.load()
         try:
             if handler is not None:
                 await handler(exchange.session)
-            added = exchange.commit_now(status) if self.quick else None
-            if added is None:
-                added = await exchange.commit(status)
+            added = await exchange.commit(status)
             headers = [(name.decode(), value.decode()) for name, value in exchange.revise([], added)]
-            assert exchange.touched or not headers
+            assert exchange.session.accessed or not headers
         except SessionError as error:
-            answer = exchange.answer(error)
+            answer = response_to(exchange, error)
             return Reply(answer.headers, error=error)
         finally:
-            if not (self.quick and exchange.over()):
-                await exchange.finish()
+            await exchange.finish()
         return Reply(headers, next((value for name, value in headers if name == "vary"), None))
 
 
@@ -169,11 +173,13 @@ PLACES: list[Callable[[], Extractor]] = [
 ]
 
 
-async def _outcome(quick: bool, make: Callable[[], Extractor], handler: Handler | None, kind: str, status: int) -> Any:
+async def _outcome(
+    kind: type[SpyStorage], make: Callable[[], Extractor], handler: Handler | None, which: str, status: int
+) -> Any:
     """Everything that can be seen of one request."""
-    site = Site(make(), quick=quick, cookie_secure=True)
+    site = Site(make(), kind=kind, cookie_secure=True)
     sid = await site.make(n=1, items=[0])
-    given = {"live": sid, "unknown": "u" * 43, "malformed": "x", "none": None}[kind]
+    given = {"live": sid, "unknown": "u" * 43, "malformed": "x", "none": None}[which]
     view = PlainView(scheme="https")
     if given is not None:
         view.cookies = [f"{name}={given}".encode() for name in ("session_id", "__Host-session_id")]
@@ -193,17 +199,17 @@ async def _outcome(quick: bool, make: Callable[[], Extractor], handler: Handler 
 
 @pytest.mark.parametrize("handler", HANDLERS, ids=lambda handler: getattr(handler, "__name__", "untouched"))
 @pytest.mark.parametrize("status", [200, 500])
-async def test_an_adapter_that_ignores_the_quick_looks_behaves_the_same(handler: Handler | None, status: int) -> None:
-    for make, kind in itertools.product(PLACES, ["live", "unknown", "malformed", "none"]):
-        with_looks = await _outcome(True, make, handler, kind, status)
-        assert await _outcome(False, make, handler, kind, status) == with_looks
+async def test_it_makes_no_difference_when_a_storage_answers(handler: Handler | None, status: int) -> None:
+    for make, which in itertools.product(PLACES, ["live", "unknown", "malformed", "none"]):
+        waited = await _outcome(SuspendingStorage, make, handler, which, status)
+        assert await _outcome(AlternatingStorage, make, handler, which, status) == waited
 
 
 # -- where IDs are found, and where new ones go
 
 
-async def test_a_stale_cookie_does_not_hide_a_valid_header(quick: bool) -> None:
-    site = Site(chain(from_cookie("session_id"), from_header("X-Sid")), quick=quick)
+async def test_a_stale_cookie_does_not_hide_a_valid_header(kind: type[SpyStorage]) -> None:
+    site = Site(chain(from_cookie("session_id"), from_header("X-Sid")), kind=kind)
     sid = await site.make(n=7)
     seen: list[int] = []
 
@@ -218,8 +224,8 @@ async def test_a_stale_cookie_does_not_hide_a_valid_header(quick: bool) -> None:
     assert site.kinds() == ["unknown", "malformed", "malformed"]
 
 
-async def test_the_first_live_id_wins_and_data_is_never_merged(quick: bool) -> None:
-    site = Site(chain(from_cookie("session_id"), from_header("X-Sid")), quick=quick)
+async def test_the_first_live_id_wins_and_data_is_never_merged(kind: type[SpyStorage]) -> None:
+    site = Site(chain(from_cookie("session_id"), from_header("X-Sid")), kind=kind)
     first, second = await site.make(a=1), await site.make(b=2)
     seen: list[dict[str, int]] = []
 
@@ -243,9 +249,9 @@ FLAT = chain(
 
 @pytest.mark.parametrize("extractor", [NESTED, FLAT], ids=["nested", "flat"])
 async def test_a_new_id_goes_to_every_cookie_and_header_of_a_chain_and_nowhere_else(
-    extractor: Extractor, quick: bool
+    extractor: Extractor, kind: type[SpyStorage]
 ) -> None:
-    site = Site(extractor, quick=quick)
+    site = Site(extractor, kind=kind)
     reply = await site.visit(PlainView(), write)
     assert [name for name, _ in reply.headers if name not in {"vary", "cache-control"}] == [
         "set-cookie",
@@ -273,9 +279,9 @@ READ_ONLY: list[tuple[Extractor, Callable[[str], PlainView]]] = [
 
 @pytest.mark.parametrize(("place", "view"), READ_ONLY)
 async def test_an_id_from_a_read_only_place_is_never_promoted_but_a_minted_one_is(
-    place: Extractor, view: Callable[[str], PlainView], quick: bool
+    place: Extractor, view: Callable[[str], PlainView], kind: type[SpyStorage]
 ) -> None:
-    site = Site(chain(place, from_cookie("session_id")), quick=quick)
+    site = Site(chain(place, from_cookie("session_id")), kind=kind)
     sid = await site.make(n=1)
     for handler in (read, write, in_place, save):
         reply = await site.visit(view(sid), handler)
@@ -293,9 +299,9 @@ async def test_an_id_from_a_read_only_place_is_never_promoted_but_a_minted_one_i
 
 @pytest.mark.parametrize(("place", "view"), READ_ONLY)
 async def test_a_read_only_place_alone_sends_nothing_ever(
-    place: Extractor, view: Callable[[str], PlainView], quick: bool
+    place: Extractor, view: Callable[[str], PlainView], kind: type[SpyStorage]
 ) -> None:
-    site = Site(place, quick=quick)
+    site = Site(place, kind=kind)
     sid = await site.make()
     for handler in (read, write, login):
         reply = await site.visit(view(sid), handler)
@@ -303,8 +309,10 @@ async def test_a_read_only_place_alone_sends_nothing_ever(
     assert site.kinds()[0] == "regenerated"
 
 
-async def test_without_a_deadline_only_cookies_that_brought_the_id_are_sent_again(quick: bool) -> None:
-    site = Site(chain(from_cookie("session_id"), from_query("sid")), quick=quick, absolute_timeout=None)
+async def test_without_a_deadline_only_cookies_that_brought_the_id_are_sent_again(
+    kind: type[SpyStorage],
+) -> None:
+    site = Site(chain(from_cookie("session_id"), from_query("sid")), kind=kind, absolute_timeout=None)
     sid = await site.make()
     site.clock.advance(120)
     reply = await site.visit(PlainView(queries={"sid": sid}), read)
@@ -314,8 +322,8 @@ async def test_without_a_deadline_only_cookies_that_brought_the_id_are_sent_agai
     assert sid_of(reply.all("set-cookie")[0]) == sid
 
 
-async def test_from_param_reads_a_path_where_the_adapter_runs_before_routing(quick: bool) -> None:
-    site = Site(from_param("id", path="/share/{id}/of/{user}"), quick=quick)
+async def test_from_param_reads_a_path_where_the_adapter_runs_before_routing(kind: type[SpyStorage]) -> None:
+    site = Site(from_param("id", path="/share/{id}/of/{user}"), kind=kind)
     sid = await site.make()
     seen: list[bool] = []
 
@@ -327,8 +335,8 @@ async def test_from_param_reads_a_path_where_the_adapter_runs_before_routing(qui
     assert seen == [False, True, True, True]
 
 
-async def test_from_auth_header_takes_one_token_of_its_scheme(quick: bool) -> None:
-    site = Site(from_auth_header(), quick=quick)
+async def test_from_auth_header_takes_one_token_of_its_scheme(kind: type[SpyStorage]) -> None:
+    site = Site(from_auth_header(), kind=kind)
     sid = await site.make()
     seen: list[bool] = []
 
@@ -341,8 +349,8 @@ async def test_from_auth_header_takes_one_token_of_its_scheme(quick: bool) -> No
     assert seen == [True, True, False, False, False, False]
 
 
-async def test_from_lookup_works_like_the_places_that_it_names(quick: bool) -> None:
-    site = Site(from_lookup("cookie:sid,header:X-Sid,query:sid,form:sid,param:sid"), quick=quick)
+async def test_from_lookup_works_like_the_places_that_it_names(kind: type[SpyStorage]) -> None:
+    site = Site(from_lookup("cookie:sid,header:X-Sid,query:sid,form:sid,param:sid"), kind=kind)
     reply = await site.visit(PlainView(), write)
     sid = reply.all("x-sid")[0]
     views = [
@@ -359,9 +367,9 @@ async def test_from_lookup_works_like_the_places_that_it_names(quick: bool) -> N
 
 @pytest.mark.parametrize("second", ["short", "", "u" * 43])
 async def test_two_different_values_of_the_cookie_are_no_session_and_none_is_overwritten_by_a_read(
-    second: str, quick: bool
+    second: str, kind: type[SpyStorage]
 ) -> None:
-    site = Site(chain(from_cookie("session_id"), from_header("X-Sid")), quick=quick)
+    site = Site(chain(from_cookie("session_id"), from_header("X-Sid")), kind=kind)
     sid = await site.make()
     for cookies in ([f"session_id={sid}; session_id={second}"], [f"session_id={second}", f"session_id={sid}"]):
         view = PlainView([one.encode() for one in cookies], [("X-Sid", sid)])
@@ -375,13 +383,13 @@ async def test_two_different_values_of_the_cookie_are_no_session_and_none_is_ove
     assert (await site.store.get_by_id(sid))["n"] == 2
 
 
-async def test_a_custom_extractor_may_wait_and_may_be_anywhere_in_a_chain(quick: bool) -> None:
+async def test_a_custom_extractor_may_wait_and_may_be_anywhere_in_a_chain(kind: type[SpyStorage]) -> None:
     async def extract(view: RequestView) -> str | None:
         await anyio.lowlevel.checkpoint()
         return view.query("sid")
 
     own = Extractor(extract, Source.HEADER, "X-Own", vary=("X-Own",))
-    site = Site(chain(own, from_cookie("session_id")), quick=quick)
+    site = Site(chain(own, from_cookie("session_id")), kind=kind)
     sid = await site.make()
     await site.visit(PlainView(queries={"sid": sid}), write)
     reply = await site.visit(cookie(sid), write)
@@ -391,11 +399,11 @@ async def test_a_custom_extractor_may_wait_and_may_be_anywhere_in_a_chain(quick:
     assert reply.all("x-own") == [sid_of(reply.all("set-cookie")[0])]
 
 
-async def test_an_error_of_a_custom_extractor_is_the_applications(quick: bool) -> None:
+async def test_an_error_of_a_custom_extractor_is_the_applications(kind: type[SpyStorage]) -> None:
     def extract(view: RequestView) -> str | None:
         raise ZeroDivisionError
 
-    site = Site(Extractor(extract, Source.OTHER, "own"), quick=quick)
+    site = Site(Extractor(extract, Source.OTHER, "own"), kind=kind)
     with pytest.raises(ZeroDivisionError):
         await site.visit(PlainView(), read)
 
@@ -411,9 +419,9 @@ async def test_an_error_of_a_custom_extractor_is_the_applications(quick: bool) -
     ],
 )
 async def test_vary_names_what_was_read_once_the_session_is_used(
-    extractor: Extractor, vary: str | None, quick: bool
+    extractor: Extractor, vary: str | None, kind: type[SpyStorage]
 ) -> None:
-    site = Site(extractor, quick=quick)
+    site = Site(extractor, kind=kind)
     assert (await site.visit(PlainView())).vary is None
     assert (await site.visit(PlainView(), read)).vary == vary
     assert (await site.visit(PlainView(), write)).vary == vary
@@ -422,8 +430,8 @@ async def test_vary_names_what_was_read_once_the_session_is_used(
 # -- headers
 
 
-async def test_a_header_extractor_writes_and_clears_its_header(quick: bool) -> None:
-    site = Site(from_header("X-Session-Token"), quick=quick)
+async def test_a_header_extractor_writes_and_clears_its_header(kind: type[SpyStorage]) -> None:
+    site = Site(from_header("X-Session-Token"), kind=kind)
     reply = await site.visit(PlainView(), write)
     sid = reply.all("x-session-token")[0]
     assert reply.headers == [("cache-control", "no-store"), ("vary", "X-Session-Token"), ("x-session-token", sid)]
@@ -436,8 +444,8 @@ async def test_a_header_extractor_writes_and_clears_its_header(quick: bool) -> N
     ]
 
 
-async def test_two_ids_in_one_header_are_none(quick: bool) -> None:
-    site = Site(from_header("X-Sid"), quick=quick)
+async def test_two_ids_in_one_header_are_none(kind: type[SpyStorage]) -> None:
+    site = Site(from_header("X-Sid"), kind=kind)
     sid = await site.make()
     await site.visit(PlainView(headers=[("X-Sid", sid), ("X-Sid", "u" * 43)]), read)
     assert site.kinds() == ["ambiguous"]
@@ -446,14 +454,14 @@ async def test_two_ids_in_one_header_are_none(quick: bool) -> None:
 # -- skip
 
 
-async def test_a_skipped_request_has_no_session_and_costs_nothing(quick: bool) -> None:
+async def test_a_skipped_request_has_no_session_and_costs_nothing(kind: type[SpyStorage]) -> None:
     asked: list[str] = []
 
     def skip(view: RequestView) -> bool:
         asked.append(view.path)
         return view.path == "/health"
 
-    site = Site(quick=quick, skip=skip)
+    site = Site(kind=kind, skip=skip)
     sid = await site.make()
     view = PlainView([f"session_id={sid}".encode()], path="/health")
     assert (await site.visit(view)).headers == []
@@ -466,30 +474,29 @@ async def test_a_skipped_request_has_no_session_and_costs_nothing(quick: bool) -
     assert set(asked) == {"/health", "/"}
 
 
-async def test_obtain_returns_the_session_or_says_why_there_is_none(quick: bool) -> None:
-    site = Site(quick=quick, skip=lambda view: view.path == "/health")  # pyright: ignore[reportUnknownLambdaType, reportUnknownMemberType]
+async def test_obtain_returns_the_session_or_says_why_there_is_none(kind: type[SpyStorage]) -> None:
+    site = Site(kind=kind, skip=lambda view: view.path == "/health")  # pyright: ignore[reportUnknownLambdaType, reportUnknownMemberType]
     sid = await site.make(n=3)
     exchange = site.store.exchange(cookie(sid))
-    assert (await exchange.obtain())["n"] == 3
-    assert await exchange.obtain() is exchange.session
+    assert (await obtain(exchange))["n"] == 3
+    assert await obtain(exchange) is exchange.session
     await exchange.finish()
-    with pytest.raises(SessionReleased):
-        await exchange.obtain()
+    assert (await obtain(exchange))["n"] == 3  # released, and read still
     with pytest.raises(SessionNotLoaded):
-        await site.store.exchange(PlainView(path="/health")).obtain()
+        await obtain(site.store.exchange(PlainView(path="/health")))
     site.storage.down.add("load")
     exchange = site.store.exchange(cookie(sid))
     for _ in range(2):
         with pytest.raises(StorageUnavailable):
-            await exchange.obtain()
+            await obtain(exchange)
     assert site.storage.calls.count("load") == 2  # one for each exchange
 
 
 # -- several tasks
 
 
-async def test_several_tasks_of_a_request_load_once_and_get_one_session(quick: bool) -> None:
-    site = Site(quick=quick)
+async def test_several_tasks_of_a_request_load_once_and_get_one_session(kind: type[SpyStorage]) -> None:
+    site = Site(kind=kind)
     sid = await site.make(n=0)
 
     async def slow() -> None:
@@ -500,7 +507,7 @@ async def test_several_tasks_of_a_request_load_once_and_get_one_session(quick: b
     sessions: list[Session] = []
 
     async def task() -> None:
-        session = await exchange.obtain()
+        session = await obtain(exchange)
         session["n"] += 1
         sessions.append(session)
 
@@ -522,7 +529,7 @@ async def test_a_task_that_waits_for_the_load_takes_over_when_the_first_is_cance
     seen: list[int] = []
 
     async def second() -> None:
-        seen.append((await exchange.obtain())["n"])
+        seen.append((await obtain(exchange))["n"])
 
     async with anyio.create_task_group() as group:
         with anyio.move_on_after(0.02):
@@ -547,7 +554,7 @@ async def test_an_outage_is_503_too_many_sessions_409_and_the_rest_500() -> None
     ]:
         exchange = site.store.exchange(PlainView())
         await exchange.load()
-        answer = exchange.answer(error)
+        answer = response_to(exchange, error)
         assert answer.status == status
         assert b"secret" not in answer.body
         assert dict(answer.headers) == {
@@ -573,7 +580,7 @@ async def test_on_error_may_choose_the_answer(given: Any, status: int, body: byt
     exchange = site.store.exchange(PlainView(path="/buy"))
     await exchange.load()
     error = StorageUnavailable("down")
-    answer = exchange.answer(error)
+    answer = response_to(exchange, error)
     assert (answer.status, answer.body) == (status, body)
     assert ("content-length", str(len(body))) in answer.headers
     assert asked == [("/buy", error)]
@@ -585,7 +592,7 @@ async def test_server_errors_are_logged_with_their_text_and_refusals_are_not(cap
     for error in (StorageUnavailable("why it failed"), OwnerLimitReached("too many")):
         exchange = site.store.exchange(PlainView())
         await exchange.load()
-        exchange.answer(error)
+        response_to(exchange, error)
         await exchange.finish(failed=True)
     logged = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert [record.getMessage() for record in logged] == ["a request was answered with 503: why it failed"]
@@ -601,13 +608,13 @@ async def test_an_answer_tells_the_client_what_was_stored_or_ended_before_the_er
     exchange.session["x"] = object()
     with pytest.raises(SessionError) as caught:
         await exchange.commit(200)
-    answer = exchange.answer(caught.value)
+    answer = response_to(exchange, caught.value)
     assert [sid_of(value) for name, value in answer.headers if name == "set-cookie"] == [sid]
     await exchange.finish(failed=True)
     exchange = site.store.exchange(cookie(sid))
     await exchange.load()
     await exchange.session.destroy()
-    answer = exchange.answer(StorageUnavailable("later"))
+    answer = response_to(exchange, StorageUnavailable("later"))
     assert [sid_of(value) for name, value in answer.headers if name == "set-cookie"] == [""]
     await exchange.finish(failed=True)
 
@@ -621,7 +628,7 @@ async def test_a_failed_move_leaves_the_old_session_and_sends_nothing() -> None:
     site.storage.down.add("move")
     with pytest.raises(StorageUnavailable) as caught:
         await exchange.commit(200)
-    assert not [name for name, _ in exchange.answer(caught.value).headers if name == "set-cookie"]
+    assert not [name for name, _ in response_to(exchange, caught.value).headers if name == "set-cookie"]
     await exchange.finish(failed=True)
     assert (await site.store.get_by_id(sid)).owner is None
 
@@ -633,12 +640,10 @@ async def test_a_second_commit_does_nothing() -> None:
     site = Site()
     exchange = site.store.exchange(PlainView())
     await exchange.load()
-    assert not exchange.late
     exchange.session["n"] = 1
     assert len(await exchange.commit(200)) == 1
-    assert exchange.late
     assert await exchange.commit(200) == []
-    assert exchange.commit_now(200) is None
+    assert await exchange.commit(None) == []
     await exchange.finish()
     await exchange.finish()
     assert site.storage.calls == ["create"]
@@ -679,22 +684,21 @@ async def test_a_late_change_that_cannot_be_stored_is_an_error_and_the_session_i
     exchange.session["x"] = object()
     with pytest.raises(SessionError, match="'x'"):
         await exchange.finish()
+    assert exchange.session.get("n") == 1
     with pytest.raises(SessionReleased):
-        exchange.session.get("n")
+        exchange.session["n"] = 2
 
 
 async def test_after_the_response_a_live_session_takes_writes_and_no_new_id() -> None:
     site = Site()
     sid = await site.make()
     exchange = site.store.exchange(cookie(sid))
-    assert not exchange.settled()
     await exchange.load()
-    assert exchange.commit_now(200) == []
+    assert await exchange.commit(200) == []
     for verb in (login, regenerate, reset):
         with pytest.raises(ResponseStarted):
             await verb(exchange.session)
     exchange.session["late"] = 1
-    assert not exchange.over()
     await exchange.finish()
     assert dict(await site.store.get_by_id(sid)) == {"n": 1, "late": 1}
 
@@ -711,22 +715,21 @@ async def test_an_exchange_shows_no_id() -> None:
     assert sid not in repr(exchange)
     assert "<Exchange of <Session" in repr(exchange)
     await exchange.finish()
-    assert "not usable" in repr(exchange)
+    assert sid not in repr(exchange)
 
 
-async def test_an_exchange_that_is_over_is_not_loaded_again() -> None:
+async def test_an_exchange_that_is_over_is_not_loaded() -> None:
     site = Site()
-    exchange = exchange_of(site)
-    assert exchange.settled()
-    assert exchange.settled()
-    assert exchange.over()
-    assert exchange.settled()
+    sid = await site.make()
+    exchange = site.store.exchange(cookie(sid))
+    await exchange.finish()
     await exchange.load()
     with pytest.raises(SessionReleased):
         exchange.session.get("n")
+    assert site.storage.calls == []
 
 
-# -- deny: a WebSocket that is refused
+# -- a response that cannot carry headers: a WebSocket that is refused
 
 
 async def test_denying_keeps_changes_of_a_session_that_the_client_has() -> None:
@@ -735,7 +738,7 @@ async def test_denying_keeps_changes_of_a_session_that_the_client_has() -> None:
     exchange = site.store.exchange(cookie(sid))
     await exchange.load()
     exchange.session["n"] = 2
-    await exchange.deny()
+    await exchange.commit(None)
     await exchange.finish()
     assert (await site.store.get_by_id(sid))["n"] == 2
 
@@ -748,7 +751,7 @@ async def test_denying_drops_what_needs_a_header(verb: Handler) -> None:
     await exchange.load()
     exchange.session["n"] = 2
     await verb(exchange.session)
-    await exchange.deny()
+    await exchange.commit(None)
     await exchange.finish()
     held = await site.store.get_by_id(sid)
     assert (held["n"], held.owner) == (1, None)
@@ -760,7 +763,7 @@ async def test_denying_a_stranger_stores_nothing_and_a_logout_holds() -> None:
     exchange = exchange_of(site)
     await exchange.load()
     exchange.session["n"] = 1
-    await exchange.deny()
+    await exchange.commit(None)
     await exchange.finish()
     assert site.storage.calls == []
     sid = await site.make()
@@ -768,7 +771,7 @@ async def test_denying_a_stranger_stores_nothing_and_a_logout_holds() -> None:
     await exchange.load()
     await exchange.session.destroy()
     exchange.session["n"] = 2
-    await exchange.deny()
+    await exchange.commit(None)
     await exchange.finish()
     assert len(site.storage.inner) == 0
 
@@ -780,8 +783,10 @@ def warnings_in(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
 
 
-async def test_a_secure_cookie_over_plain_http_is_warned_of_once(caplog: pytest.LogCaptureFixture, quick: bool) -> None:
-    site = Site(quick=quick, cookie_secure=True)
+async def test_a_secure_cookie_over_plain_http_is_warned_of_once(
+    caplog: pytest.LogCaptureFixture, kind: type[SpyStorage]
+) -> None:
+    site = Site(kind=kind, cookie_secure=True)
     for host in ("localhost", "localhost:8000", "LOCALHOST:80", "127.0.0.1:8000", "[::1]:8000", "[::1]"):
         await site.visit(PlainView(headers=[("host", host)], scheme="http"), write)
     await site.visit(PlainView(headers=[("host", "shop.example")], scheme="https"), write)
@@ -794,9 +799,9 @@ async def test_a_secure_cookie_over_plain_http_is_warned_of_once(caplog: pytest.
 
 
 async def test_forwarded_headers_neither_excuse_nor_cause_the_warning(
-    caplog: pytest.LogCaptureFixture, quick: bool
+    caplog: pytest.LogCaptureFixture, kind: type[SpyStorage]
 ) -> None:
-    site = Site(quick=quick, cookie_secure=True)
+    site = Site(kind=kind, cookie_secure=True)
     forwarded = [("host", "shop.example"), ("X-Forwarded-Proto", "https"), ("Forwarded", "proto=https")]
     await site.visit(PlainView(headers=forwarded, scheme="http"), write)
     assert len(warnings_in(caplog)) == 1
@@ -804,22 +809,22 @@ async def test_forwarded_headers_neither_excuse_nor_cause_the_warning(
 
 @pytest.mark.parametrize("headers", [[], [("host", "localhost.evil.example")], [("host", "10.0.0.1:80")]])
 async def test_other_hosts_are_warned_of(
-    headers: list[tuple[str, str]], caplog: pytest.LogCaptureFixture, quick: bool
+    headers: list[tuple[str, str]], caplog: pytest.LogCaptureFixture, kind: type[SpyStorage]
 ) -> None:
-    site = Site(quick=quick, cookie_secure=True)
+    site = Site(kind=kind, cookie_secure=True)
     await site.visit(PlainView(headers=headers, scheme="http"), write)
     assert len(warnings_in(caplog)) == 1
 
 
 async def test_without_a_secure_cookie_in_the_response_nothing_is_warned_of(
-    caplog: pytest.LogCaptureFixture, quick: bool
+    caplog: pytest.LogCaptureFixture, kind: type[SpyStorage]
 ) -> None:
     plain = [("host", "shop.example")]
-    await Site(quick=quick).visit(PlainView(headers=plain, scheme="http"), write)
-    await Site(from_header("X-Sid"), quick=quick, cookie_secure=True).visit(
+    await Site(kind=kind).visit(PlainView(headers=plain, scheme="http"), write)
+    await Site(from_header("X-Sid"), kind=kind, cookie_secure=True).visit(
         PlainView(headers=plain, scheme="http"), write
     )
-    site = Site(quick=quick, cookie_secure=True)
+    site = Site(kind=kind, cookie_secure=True)
     await site.visit(PlainView(headers=plain, scheme="http"), read)
     assert warnings_in(caplog) == []
 
@@ -861,7 +866,7 @@ async def test_an_answer_after_the_session_was_released_tells_the_client_nothing
     exchange.session.release()
     with pytest.raises(SessionReleased) as caught:
         exchange.session["n"] = 2
-    answer = exchange.answer(caught.value)
+    answer = response_to(exchange, caught.value)
     assert (answer.status, "set-cookie" in dict(answer.headers)) == (500, False)
     await exchange.finish(failed=True)
     assert (await site.store.get_by_id(sid))["n"] == 1
@@ -905,7 +910,7 @@ async def test_a_mistake_in_on_error_does_not_cost_the_client_its_answer(
     try:
         exchange.session.get("n")
     except SessionError as error:
-        answer = exchange.answer(error)
+        answer = response_to(exchange, error)
         answers.append((answer.status, answer.body))
     await exchange.finish()
     assert answers == [(503, b"Service Unavailable")]
@@ -924,28 +929,11 @@ async def test_an_extractor_that_returns_no_text_is_told_so(given: Any) -> None:
     for extractor in extractors:
         site = Site(extractor)
         exchange = site.store.exchange(PlainView())
-        assert not exchange.settled()
         with pytest.raises(
             ConfigError, match=f"the extractor of 'mine' must return str or None, not {type(given).__name__}"
         ):
             await exchange.load()
         await exchange.finish()
-
-
-async def test_a_second_look_during_a_load_starts_nothing() -> None:
-    site = Site(chain(from_cookie("session_id"), from_query("s")))
-    sid = await site.make()
-    exchange = site.store.exchange(cookie(sid))
-    seen: list[bool] = []
-
-    async def look() -> None:
-        seen.append(exchange.settled())
-
-    site.storage.before["load"] = look
-    await exchange.load()
-    assert seen == [False]
-    assert exchange.session["n"] == 1
-    await exchange.finish()
 
 
 async def test_endless_conflicts_leave_the_loop_to_others() -> None:
@@ -954,7 +942,7 @@ async def test_endless_conflicts_leave_the_loop_to_others() -> None:
     exchange = site.store.exchange(cookie(sid))
     await exchange.load()
     exchange.session["n"] = 2
-    turns = 0
+    turns, over = 0, False
 
     async def write_first() -> None:
         site.storage.before["replace"] = write_first
@@ -964,7 +952,7 @@ async def test_endless_conflicts_leave_the_loop_to_others() -> None:
 
     async def count() -> None:
         nonlocal turns
-        while not exchange.late:
+        while not over:
             turns += 1
             await anyio.lowlevel.checkpoint()
 
@@ -973,5 +961,6 @@ async def test_endless_conflicts_leave_the_loop_to_others() -> None:
         group.start_soon(count)
         with pytest.raises(StorageUnavailable, match="others kept writing"):
             await exchange.commit(200)
+        over = True
     assert turns > 10
     await exchange.finish()

@@ -15,12 +15,17 @@ PUBLIC: dict[str, str] = {
     "sessioncore": """
         SessionStore SessionConfig Session SessionKey SessionInfo SessionEvent EventKind Extractor Source RequestView
         Exchange from_cookie from_header from_auth_header from_query from_form from_param chain from_lookup
-        MemoryStorage SQLiteStorage Storage Stored audit Finding SessionError ConfigError StorageError
-        StorageUnavailable CodecError UnregisteredType CorruptRecord SessionTooLarge LifecycleError SessionGone
+        MemoryStorage SQLiteStorage Storage Stored Unreadable Done storage_from_url audit Finding SessionError
+        ConfigError StorageError StorageUnavailable
+        CodecError UnregisteredType CorruptRecord SessionTooLarge LifecycleError SessionGone
         SessionReleased SessionNotLoaded ResponseStarted SessionNotFound OwnerLimitReached
     """,
     "sessioncore.forms": "MAX_FORM form_field is_form",
-    "sessioncore.storage": "KeyTaken MemoryStorage SQLiteStorage Storage Stored storage_from_url",
+    "sessioncore.integration": "ErrorResponse check_beside check_scope_key check_store",
+    "sessioncore.storage": """
+        AnswersNow BoundsCalls Call Clears Create Delete KeyTaken LATER Later Load MemoryStorage Move Opens Purges
+        Replace Reply SQLiteStorage Storage Stored Touch Unreadable Written storage_from_url
+    """,
     "sessioncore.storage.redis": "RedisStorage",
     "sessioncore.storage.postgres": "PostgresStorage",
     "sessioncore.storage.keyvalue": "KeyValueStorage",

@@ -1,19 +1,22 @@
 """Attack list B: fixation, login, logout, and what each verb leaves behind."""
 
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
 from tests.stores import SpyStorage
-from tests.views import PlainView, Visitor
+from tests.views import PlainView, Visitor, response_to
 
 from sessioncore import (
     EventKind,
     LifecycleError,
+    RequestView,
     ResponseStarted,
     SessionConfig,
     SessionEvent,
     SessionGone,
     SessionKey,
+    SessionNotLoaded,
     SessionReleased,
     SessionStore,
     StorageUnavailable,
@@ -287,7 +290,8 @@ async def test_after_a_saved_login_the_client_is_told_what_is_stored_and_not_wha
     await exchange.session.regenerate()
     match end:
         case "answer" | "farewell":
-            said = exchange.farewell() if end == "farewell" else exchange.answer(SessionGone("as the handler met it"))
+            met = RuntimeError() if end == "farewell" else SessionGone("as the handler met it")
+            said = response_to(exchange, met)
             [told] = [value for name, value in said.headers if name == "set-cookie"]
             visitor.sid = told.partition(";")[0].partition("=")[2]
             exchange.session["late"] = 1  # after a failure nothing more is stored
@@ -341,7 +345,6 @@ async def test_an_untouched_request_without_an_id_makes_no_storage_call() -> Non
     house = House()
     for _ in range(100):
         exchange = await house.visitor().arrive()
-        assert exchange.commit_now(200) == []
         assert await exchange.commit(200) == []
         await exchange.finish()
     reader = house.visitor()
@@ -435,7 +438,7 @@ async def test_a_failed_commit_sends_no_cookie() -> None:
     house.storage.down.add("create")
     with pytest.raises(StorageUnavailable) as caught:
         await exchange.commit(200)
-    answer = exchange.answer(caught.value)
+    answer = response_to(exchange, caught.value)
     assert answer.status == 503
     assert answer.body == b"Service Unavailable"
     assert "set-cookie" not in dict(answer.headers)
@@ -502,7 +505,7 @@ async def test_a_session_created_by_this_response_may_be_written_late() -> None:
     assert exchange.session["n"] == 2
 
 
-async def test_a_released_session_refuses_every_use() -> None:
+async def test_a_released_session_shows_what_is_stored_and_takes_no_change() -> None:
     house = House()
     visitor = await begin(house)
     exchange = await visitor.arrive()
@@ -510,17 +513,64 @@ async def test_a_released_session_refuses_every_use() -> None:
     session["n"] = 1
     session.release()
     session.release()
-    for use in (lambda: session["n"], lambda: list(session), lambda: session.owner, lambda: session.id):
+    assert (dict(session), session.id, session.fresh) == ({"cart": ["tea"]}, visitor.sid, False)
+    assert (session.owner, session.details, session.modified, session.accessed) == (None, {}, False, True)
+    assert session.handle in repr(session)
+    changes: list[Callable[[], object]] = [
+        lambda: session.update(n=2),
+        lambda: session.pop("cart"),
+        lambda: session.mutate("n", lambda n: n, default=1),
+        lambda: session.bind_owner("ada"),
+        lambda: session.set_idle_timeout(None),
+    ]
+    for change in changes:
         with pytest.raises(SessionReleased):
-            use()
-    with pytest.raises(SessionReleased):
-        session["n"] = 2
-    with pytest.raises(SessionReleased):
-        await session.save()
+            change()
+    for verb in (session.save, session.regenerate, session.reset, session.destroy, lambda: session.login("ada")):
+        with pytest.raises(SessionReleased):
+            await verb()
     assert await visitor.leave(exchange) == []
     exchange = await visitor.arrive()
-    assert "n" not in exchange.session
-    assert "not usable" in repr(session)
+    assert dict(exchange.session) == dict(session) == {"cart": ["tea"]}
+
+
+async def test_what_changes_inside_a_value_of_a_released_session_is_stored_nowhere() -> None:
+    house = House()
+    visitor = await begin(house)
+    notes = SessionKey("notes", list[str], default_factory=list)
+    exchange = await visitor.arrive()
+    session = exchange.session
+    session.release()
+    session["cart"].append("milk")
+    session[notes].append("first")
+    assert list(session) == ["cart"]
+    house.storage.calls.clear()
+    assert await visitor.leave(exchange) == []
+    session[notes].append("second")
+    assert not session.get("other")
+    assert house.storage.calls == []
+    exchange = await visitor.arrive()
+    assert dict(exchange.session) == {"cart": ["tea"]}
+
+
+async def test_a_session_that_could_not_be_used_goes_on_saying_so_after_its_request() -> None:
+    def skip(view: RequestView) -> bool:
+        return view.path == "/health"
+
+    house = House(skip=skip)
+    visitor = await begin(house)
+    cookies = [f"__Host-session_id={visitor.sid}".encode()]
+    house.storage.down.add("load")
+    for view, error in ((PlainView(cookies), StorageUnavailable), (PlainView(path="/health"), SessionNotLoaded)):
+        exchange = house.store.exchange(view)
+        await exchange.load()
+        await exchange.commit(200)
+        await exchange.finish()
+        exchange.session.release()
+        with pytest.raises(error):
+            exchange.session.get("cart")
+        with pytest.raises(error):
+            exchange.session["cart"] = []
 
 
 async def test_gone_is_an_error_for_save_and_none_for_the_response() -> None:
@@ -667,14 +717,12 @@ async def test_an_id_that_was_saved_and_not_announced_is_owed_until_the_response
     house = House()
     visitor = await begin(house)
     exchange = await visitor.arrive()
-    assert not exchange.owes
+    assert exchange.error_response(RuntimeError()) is None
     await exchange.session.regenerate()
-    assert not exchange.owes
+    assert exchange.error_response(RuntimeError()) is None
     await exchange.session.save()
-    assert exchange.owes
     exchange.session["late"] = 1
-    answer = exchange.farewell()
-    assert not exchange.owes
+    answer = response_to(exchange, RuntimeError())
     assert (answer.status, answer.body) == (500, b"Internal Server Error")
     visitor.sid = dict(answer.headers)["set-cookie"].split(";")[0].partition("=")[2]
     await exchange.finish(failed=True)
@@ -689,7 +737,6 @@ async def test_a_default_that_is_changed_in_a_stream_is_not_lost_in_silence() ->
     assert exchange.session[cart] == []
     assert await exchange.commit(200) == []
     exchange.session[cart].append("tea")
-    assert not exchange.over()
     with pytest.raises(ResponseStarted):
         await exchange.finish()
     exchange = await house.visitor().arrive()
@@ -706,5 +753,4 @@ async def test_asking_for_a_view_of_the_session_is_use(view: str) -> None:
     assert exchange.session.accessed
     assert list(shown) == []
     await exchange.finish()
-    with pytest.raises(SessionReleased):
-        getattr(exchange.session, view)()
+    assert list(getattr(exchange.session, view)()) == []

@@ -10,7 +10,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 from tests.stores import SpyStorage
-from tests.views import Visitor
+from tests.views import Visitor, response_to
 
 from sessioncore import (
     ConfigError,
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture(params=["memory", "sqlite"])
 async def storage(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Storage]:
-    made: Storage = MemoryStorage() if request.param == "memory" else SQLiteStorage(tmp_path / "sessions.sqlite3")
+    made = MemoryStorage() if request.param == "memory" else SQLiteStorage(tmp_path / "sessions.sqlite3")
     await made.open()
     yield made
     await made.aclose()
@@ -192,7 +192,7 @@ async def test_refuse_answers_409_and_leaves_everything_as_it_was(storage: Stora
     await exchange.session.login("ada")
     with pytest.raises(OwnerLimitReached) as caught:
         await exchange.commit(200)
-    assert exchange.answer(caught.value).status == 409
+    assert response_to(exchange, caught.value).status == 409
     await exchange.finish(failed=True)
     exchange = await phone.arrive()
     assert dict(exchange.session) == {"cart": ["tea"]}

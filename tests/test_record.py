@@ -12,8 +12,12 @@ from msgspec import Raw
 from sessioncore import CodecError, CorruptRecord, SessionTooLarge, Stored
 from sessioncore.codec._codec import Codec
 from sessioncore.codec._record import FORMAT, Record, open_record, seal_record
-from sessioncore.session._changes import Attempt, Delta, Wishes, Write
-from sessioncore.session._plan import Step
+from sessioncore.session._attempt import Attempt
+from sessioncore.session._delta import Delta
+from sessioncore.session._lifecycle import Action
+from sessioncore.session._loaded import Loaded
+from sessioncore.session._pending import SET, Metadata, Pending
+from sessioncore.storage import Create, Move, Replace
 
 LIMIT = 65536
 CODEC = Codec()
@@ -203,10 +207,15 @@ def test_no_repr_shows_a_value_or_an_id() -> None:
     secret, sid = "s3cret", "i" * 43
     raw = msgspec.Raw(msgspec.msgpack.encode(secret))
     record = Record(0.0, 0.0, None, secret, raw, {secret: raw})
-    delta = Delta({secret: raw}, [secret], {}, {}, Wishes(owner=secret, details=raw))
-    write = Write(record, secret.encode(), 1.0, 1)
-    attempt = Attempt(Step.MOVE, delta, write, sid, merged=False)
-    for thing in (record, delta, delta.wishes, write, attempt, Stored(secret.encode(), 1, 1.0)):
+    delta = Delta({secret: raw}, [secret], {}, {}, Metadata(owner=secret, details=raw))
+    create = Create(sid, secret.encode(), 1.0, secret)
+    replace = Replace(sid, secret.encode(), 1.0, 1, secret)
+    move = Move(sid, sid, secret.encode(), 1.0, 1, secret)
+    pending = Pending({secret: SET})
+    attempt = Attempt(Action.MOVE, move, record, delta, pending, sid, sid, merged=False)
+    loaded = Loaded(sid, sid, record, 1, 1.0, 1.0)
+    stored = Stored(secret.encode(), 1, 1.0)
+    for thing in (record, delta, delta.metadata, create, replace, move, pending, attempt, loaded, stored):
         assert secret not in repr(thing)
         assert sid not in repr(thing)
         assert repr(thing).startswith("<")

@@ -532,7 +532,7 @@ class Garage(TypedDict):
 def test_an_annotation_teaches_the_classes_that_it_names(annotation: Any, taught: set[type]) -> None:
     registry = Codec().registry
     for _ in range(2):
-        registry.learn(annotation)
+        registry.register_annotation(annotation)
     assert set(registry.by_class) == taught
 
 
@@ -544,7 +544,7 @@ def test_a_registered_class_teaches_the_classes_of_its_fields() -> None:
 
 def test_what_an_annotation_taught_gives_way_to_the_users_word_and_old_bytes_stay_readable() -> None:
     codec = Codec()
-    codec.registry.learn(models.Item)
+    codec.registry.register_annotation(models.Item)
     before = codec.encode("k", models.Item("a"))
     codec.registry.register(models.Item, name="item", encode=lambda v: v.sku, decode=models.Item)
     assert b"tests.models" not in bytes(codec.encode("k", models.Item("a")))
@@ -554,7 +554,7 @@ def test_what_an_annotation_taught_gives_way_to_the_users_word_and_old_bytes_sta
 def test_a_name_that_the_user_gave_to_another_class_is_not_taken_by_an_annotation() -> None:
     codec = Codec()
     codec.registry.register(models.Point, name="tests.models.Item")
-    codec.registry.learn(models.Item)
+    codec.registry.register_annotation(models.Item)
     with pytest.raises(UnregisteredType):
         codec.encode("k", models.Item("a"))
 
@@ -562,12 +562,12 @@ def test_a_name_that_the_user_gave_to_another_class_is_not_taken_by_an_annotatio
 def test_annotations_that_cannot_be_resolved_teach_nothing_and_break_nothing() -> None:
     vague: Any = dataclasses.make_dataclass("Vague", [("part", "NoSuchName")])
     codec = Codec()
-    codec.registry.learn(vague)
+    codec.registry.register_annotation(vague)
     assert through(codec, vague(1)) == vague(1)
 
 
 def test_a_class_that_needs_a_word_from_the_user_is_not_learned() -> None:
     codec = Codec()
-    codec.registry.learn(list[Secretive])
+    codec.registry.register_annotation(list[Secretive])
     with pytest.raises(UnregisteredType):
         codec.encode("k", Secretive("a", 1))

@@ -9,7 +9,7 @@ import pytest
 from tests.stores import SpyStorage
 from tests.views import PlainView, Visitor
 
-from sessioncore import Session, SessionConfig, SessionReleased, SessionStore, StorageUnavailable
+from sessioncore import Session, SessionConfig, SessionGone, SessionReleased, SessionStore, StorageUnavailable
 
 pytestmark = pytest.mark.anyio
 
@@ -184,7 +184,6 @@ async def test_a_response_waits_for_the_save_of_another_task() -> None:
         await may_answer.wait()
 
     async def respond() -> None:
-        assert exchange.commit_now(200) is None
         await visitor.leave(exchange)
 
     storage.before["create"] = wait
@@ -193,6 +192,7 @@ async def test_a_response_waits_for_the_save_of_another_task() -> None:
         await asked.wait()
         group.start_soon(respond)
         await anyio.wait_all_tasks_blocked()
+        assert visitor.headers == []
         may_answer.set()
     assert dict(await store.get_by_id(visitor.sid or "")) == {"n": 1}
 
@@ -409,8 +409,9 @@ async def test_a_session_released_during_a_save_is_stored_and_stays_released() -
         storage.before[operation] = release
         await session.save()
         assert len(storage.inner) == 1
+        assert dict(session) == {"n": 1 if operation == "create" else 2}
         with pytest.raises(SessionReleased):
-            session.get("n")
+            session["n"] = 3
 
 
 @pytest.mark.parametrize("operation", ["create", "move"])
@@ -450,8 +451,9 @@ async def test_a_session_released_during_a_save_that_stores_nothing_stays_releas
         await store.reset()
 
     storage.before["replace"] = release
-    with suppress(StorageUnavailable):
+    with pytest.raises(StorageUnavailable if outcome == "failed" else SessionGone):
         await held.save()
+    assert dict(held) == ({"n": 1} if outcome == "failed" else {})
     with pytest.raises(SessionReleased):
-        held.get("n")
+        held["n"] = 3
     assert len(storage.inner) == (1 if outcome == "failed" else 0)

@@ -1,5 +1,10 @@
-"""The helper that users' own tests begin with."""
+"""The helpers of users' own tests: a visitor who is signed in, and a storage that fails when it is told to."""
 
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Any
+
+import anyio
 import httpx
 import pytest
 from starlette.applications import Starlette
@@ -7,8 +12,20 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from sessioncore import ConfigError, SessionConfig, SessionStore, chain, from_cookie, from_header, from_query
-from sessioncore.testing import sign_in
+from sessioncore import (
+    ConfigError,
+    EventKind,
+    MemoryStorage,
+    SessionConfig,
+    SessionEvent,
+    SessionStore,
+    StorageUnavailable,
+    chain,
+    from_cookie,
+    from_header,
+    from_query,
+)
+from sessioncore.testing import STORAGE_CHECKS, Check, FailingStorage, Fault, ManualClock, Rig, sign_in
 from sessioncore_asgi import SessionMiddleware, get_session
 
 pytestmark = pytest.mark.anyio
@@ -38,3 +55,144 @@ async def test_a_signed_in_visitor_is_known_by_cookie_and_by_header() -> None:
 async def test_a_store_that_no_client_can_reach_is_refused() -> None:
     with pytest.raises(ConfigError):
         await sign_in(SessionStore(SessionConfig(extractor=from_query("sid"))))
+
+
+# -- a storage that fails when it is told to
+
+CALLS: dict[str, Callable[[FailingStorage], Awaitable[object]]] = {
+    "load": lambda storage: storage.load("a"),
+    "create": lambda storage: storage.create("b", b"data", 60),
+    "replace": lambda storage: storage.replace("a", b"data", 60, version=0),
+    "move": lambda storage: storage.move("a", "b", b"data", 60, version=0),
+    "touch": lambda storage: storage.touch("a", 60),
+    "delete": lambda storage: storage.delete("a"),
+    "clear": lambda storage: storage.clear("a"),
+    "owned_keys": lambda storage: storage.owned_keys("ada"),
+    "purge_expired": lambda storage: storage.purge_expired(),
+    "open": lambda storage: storage.open(),
+    "check": lambda storage: storage.check(),
+    "aclose": lambda storage: storage.aclose(),
+}
+
+
+async def is_down(storage: FailingStorage, call: str) -> bool:
+    try:
+        await CALLS[call](storage)
+    except StorageUnavailable:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("check", STORAGE_CHECKS)
+async def test_a_failing_storage_that_was_told_nothing_is_a_storage_like_any_other(check: Check) -> None:
+    clock = ManualClock()
+    memory = MemoryStorage(clock=clock)
+
+    async def advance(seconds: float) -> None:
+        clock.advance(seconds)
+
+    async def remaining(key: str) -> float | None:
+        stored = await memory.load(key)
+        return None if stored is None else stored.ttl
+
+    await check(Rig(FailingStorage(memory), tick=0.05, advance=advance, remaining=remaining))
+
+
+@pytest.mark.parametrize("call", CALLS)
+async def test_a_call_that_is_to_fail_does_nothing_and_the_others_go_on(call: str) -> None:
+    memory = MemoryStorage()
+    storage = FailingStorage(memory)
+    await storage.create("a", b"data", 60)
+    storage.fail(call)
+    assert await is_down(storage, call)
+    assert len(memory) == 1
+    assert [other for other in CALLS if other != call and await is_down(storage, other)] == []
+    storage.restore()
+    assert not await is_down(storage, call)
+
+
+async def test_an_outage_is_told_without_names_and_leaves_closing_alone() -> None:
+    storage = FailingStorage(MemoryStorage())
+    with storage.fail():
+        assert [call for call in CALLS if not await is_down(storage, call)] == ["aclose"]
+    assert [call for call in CALLS if await is_down(storage, call)] == []
+    assert storage.calls == [*CALLS, *CALLS]
+
+
+async def test_a_fault_lasts_as_many_times_as_was_said_and_has_the_error_that_was_given() -> None:
+    storage = FailingStorage(MemoryStorage())
+    fault = storage.fail("load", "touch", error=OSError("no route"), times=2)
+    assert not fault.entered.is_set()
+    for call in ("load", "touch"):
+        with pytest.raises(OSError, match="no route"):
+            await CALLS[call](storage)
+    assert fault.entered.is_set()
+    assert not await is_down(storage, "load")
+
+
+async def test_faults_of_one_call_come_in_the_order_in_which_they_were_told() -> None:
+    memory = MemoryStorage()
+    storage = FailingStorage(memory)
+    storage.fail("create", times=1)
+    storage.lose_reply("create", times=1)
+    for records in (0, 1):
+        assert await is_down(storage, "create")
+        assert len(memory) == records
+    assert await storage.create("b", b"data", 60) is None
+
+
+async def test_a_call_whose_reply_is_lost_was_carried_out() -> None:
+    events: list[SessionEvent] = []
+    storage = FailingStorage(MemoryStorage())
+    store = SessionStore(SessionConfig(storage=storage, on_event=events.append))
+    session = await store.create({"n": 1})
+    session["n"] = 2
+    with storage.lose_reply("replace"), pytest.raises(StorageUnavailable):
+        await session.save()
+    assert (await store.get_by_id(session.id))["n"] == 2
+    assert [event.detail for event in events] == ["", "replace: StorageUnavailable"]
+    assert events[-1].kind is EventKind.STORAGE_ERROR
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_a_held_call_goes_on_when_it_is_released(late: bool) -> None:
+    memory = MemoryStorage()
+    storage = FailingStorage(memory)
+    results: list[Any] = []
+
+    async def create(key: str) -> None:
+        results.append(await storage.create(key, b"data", 60))
+
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as tasks:
+            held = (storage.hold_reply if late else storage.hold)("create", times=1)
+            tasks.start_soon(create, "a")
+            await held.entered.wait()
+            assert (len(memory), results) == (int(late), [])
+            await create("b")
+            assert len(results) == 1
+            held.release()
+    assert len(results) == len(memory) == 2
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_a_held_call_ends_with_storage_timeout_and_restore_lets_the_others_go(late: bool) -> None:
+    storage = FailingStorage(MemoryStorage())
+    store = SessionStore(SessionConfig(storage=storage, storage_timeout=timedelta(seconds=0.02)))
+    sid = (await store.create({"n": 1})).id
+    hold: Callable[..., Fault] = storage.hold_reply if late else storage.hold
+    hold("load")
+    with anyio.fail_after(5), pytest.raises(StorageUnavailable):
+        await store.get_by_id(sid)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(storage.load, "a")
+        await anyio.wait_all_tasks_blocked()
+        storage.restore()
+    assert (await store.get_by_id(sid))["n"] == 1
+
+
+def test_a_fault_of_a_call_that_there_is_not_is_refused() -> None:
+    storage = FailingStorage(MemoryStorage())
+    with pytest.raises(ConfigError, match="laod"):
+        storage.fail("load", "laod")
+    assert repr(storage) == "<FailingStorage <MemoryStorage records=0 max_sessions=None>>"

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from sessioncore import Exchange, SessionError, SessionStore
+from sessioncore import Exchange, Session, SessionError, SessionStore
+from sessioncore._exchange import ErrorResponse
 
-__all__ = ["PlainView", "Visitor"]
+__all__ = ["PlainView", "Visitor", "obtain", "response_to"]
 
 
 class PlainView(Struct):
@@ -37,6 +38,19 @@ class PlainView(Struct):
         return self.fields.get(name)
 
 
+async def obtain(exchange: Exchange) -> Session:
+    """Load the session as `get_session` of an adapter does."""
+    await exchange.load(required=True)
+    return exchange.session
+
+
+def response_to(exchange: Exchange, error: BaseException) -> ErrorResponse:
+    """The response to an error that must have one."""
+    response = exchange.error_response(error)
+    assert response is not None
+    return response
+
+
 class Visitor:
     """A client with a cookie jar of one cookie; keeps what the last response said."""
 
@@ -59,7 +73,7 @@ class Visitor:
         try:
             self.headers = await exchange.commit(status)
         except SessionError as error:
-            self.headers = exchange.answer(error).headers
+            self.headers = response_to(exchange, error).headers
             raise
         finally:
             await exchange.finish()

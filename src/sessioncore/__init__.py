@@ -35,14 +35,16 @@ from sessioncore.http._extractors import (
     from_param,
     from_query,
 )
+from sessioncore.persistence._drive import Done
 from sessioncore.session._keys import SessionKey
 from sessioncore.session._session import Session
-from sessioncore.storage import MemoryStorage, SQLiteStorage, Storage, Stored
+from sessioncore.storage import MemoryStorage, SQLiteStorage, Storage, Stored, Unreadable, storage_from_url
 
 __all__ = [
     "CodecError",
     "ConfigError",
     "CorruptRecord",
+    "Done",
     "EventKind",
     "Exchange",
     "Extractor",
@@ -70,6 +72,7 @@ __all__ = [
     "StorageError",
     "StorageUnavailable",
     "Stored",
+    "Unreadable",
     "UnregisteredType",
     "audit",
     "chain",
@@ -80,4 +83,5 @@ __all__ = [
     "from_lookup",
     "from_param",
     "from_query",
+    "storage_from_url",
 ]

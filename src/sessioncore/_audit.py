@@ -13,12 +13,12 @@ __all__ = ["Finding", "audit"]
 
 
 class Finding(Struct, frozen=True):
-    """One point at which a configuration falls short: `id` names the requirement, `mend` the way out."""
+    """One point at which a configuration falls short: `id` names the requirement, `fix` the way out."""
 
     id: str
     severity: Literal["info", "low", "medium", "high"]
     text: str
-    mend: str
+    fix: str
 
 
 def audit(config: SessionConfig) -> list[Finding]:
@@ -34,35 +34,35 @@ def _cookie(config: SessionConfig) -> list[Finding]:
         return []
     found: list[Finding] = []
     if not config.cookie_secure:
-        text, mend = "the cookie is sent over plain http", "serve TLS and set cookie_secure=True"
-        found.append(Finding("ASVS 3.3.1", "high", text, mend))
+        text, fix = "the cookie is sent over plain http", "serve TLS and set cookie_secure=True"
+        found.append(Finding("ASVS 3.3.1", "high", text, fix))
     if not config.cookie_http_only:
         found.append(Finding("ASVS 3.3.4", "high", "scripts can read the cookie", "set cookie_http_only=True"))
     if config.cookie_same_site == "none":
         text = "other sites' requests carry the cookie"
-        mend = "use 'lax' or 'strict', or defend every state-changing route against CSRF"
-        found.append(Finding("ASVS 3.3.2", "medium", text, mend))
+        fix = "use 'lax' or 'strict', or defend every state-changing route against CSRF"
+        found.append(Finding("ASVS 3.3.2", "medium", text, fix))
     for name in names:
         if not name.startswith("__Host-"):
             text = f"sibling hosts can plant the cookie {name!r}"
-            mend = "name it __Host-..., with cookie_path='/' and no cookie_domain"
-            found.append(Finding("ASVS 3.3.3", "low" if config.cookie_domain is None else "medium", text, mend))
+            fix = "name it __Host-..., with cookie_path='/' and no cookie_domain"
+            found.append(Finding("ASVS 3.3.3", "low" if config.cookie_domain is None else "medium", text, fix))
     return found
 
 
 def _timeouts(config: SessionConfig) -> list[Finding]:
     found: list[Finding] = []
     if config.absolute_timeout is None:
-        text, mend = "a session that is used never ends", "set absolute_timeout, such as 24 hours"
-        found.append(Finding("ASVS 7.3.2", "high", text, mend))
+        text, fix = "a session that is used never ends", "set absolute_timeout, such as 24 hours"
+        found.append(Finding("ASVS 7.3.2", "high", text, fix))
     elif config.absolute_timeout > timedelta(days=30):
         text = "the absolute timeout is longer than 30 days (NIST SP 800-63B-4, AAL1)"
-        mend = "shorten absolute_timeout, or document why not (ASVS 7.1.1)"
-        found.append(Finding("ASVS 7.3.2", "medium", text, mend))
+        fix = "shorten absolute_timeout, or document why not (ASVS 7.1.1)"
+        found.append(Finding("ASVS 7.3.2", "medium", text, fix))
     if config.idle_timeout > timedelta(hours=1):
         text = "the idle timeout is longer than an hour (NIST SP 800-63B-4, AAL2)"
-        mend = "shorten idle_timeout and give trusted devices set_idle_timeout()"
-        found.append(Finding("ASVS 7.3.1", "low", text, mend))
+        fix = "shorten idle_timeout and give trusted devices set_idle_timeout()"
+        found.append(Finding("ASVS 7.3.1", "low", text, fix))
     return found
 
 
@@ -70,12 +70,12 @@ def _tokens(config: SessionConfig) -> list[Finding]:
     found: list[Finding] = []
     if config.id_generator is not new_id:
         text = "IDs come from a generator of your own"
-        mend = "make sure of 128 random bits from the secrets module, or leave id_generator out"
-        found.append(Finding("ASVS 7.2.3", "medium", text, mend))
-    mend = "use a cookie or a header: what stands in a URL ends up in logs and histories"
+        fix = "make sure of 128 random bits from the secrets module, or leave id_generator out"
+        found.append(Finding("ASVS 7.2.3", "medium", text, fix))
+    fix = "use a cookie or a header: what stands in a URL ends up in logs and histories"
     exposed = [place.key for place in places(config.extractor) if place.source is Source.OTHER and not place.vary]
     return found + [
-        Finding("ASVS 14.2.1", "high", f"an ID is accepted from a URL or form field ({key!r})", mend) for key in exposed
+        Finding("ASVS 14.2.1", "high", f"an ID is accepted from a URL or form field ({key!r})", fix) for key in exposed
     ]
 
 
@@ -83,8 +83,8 @@ def _operations(config: SessionConfig) -> list[Finding]:
     found: list[Finding] = []
     if config.max_sessions_per_owner is None:
         text = "an owner may have any number of sessions"
-        mend = "set max_sessions_per_owner, or document that there is no limit"
-        found.append(Finding("ASVS 7.1.2", "info", text, mend))
+        fix = "set max_sessions_per_owner, or document that there is no limit"
+        found.append(Finding("ASVS 7.1.2", "info", text, fix))
     if config.on_event is None:
         text = "nobody hears of unknown, ambiguous and malformed IDs"
         found.append(Finding("ASVS 16.3.3", "info", text, "pass on_event= and log the events"))

@@ -14,12 +14,12 @@ from typing import Any, Literal
 from sessioncore._errors import ConfigError, SessionError
 from sessioncore._events import SessionEvent
 from sessioncore._storage_protocol import Storage
-from sessioncore.http._cookies import check_cookie, is_token
+from sessioncore.http._cookies import CookieSettings, check_cookie, is_token
 from sessioncore.http._extractors import Extractor, RequestView, Source, from_cookie, places
 from sessioncore.http._ids import is_id, new_id
 from sessioncore.storage.memory import MemoryStorage
 
-__all__ = ["SessionConfig", "mint"]
+__all__ = ["SessionConfig", "cookie_settings", "generate_id"]
 
 _LONGEST = timedelta(days=36500)
 _FLAGS = ("cookie_secure", "cookie_http_only", "cookie_session_only", "cookie_partitioned", "save_on_server_error")
@@ -62,14 +62,8 @@ class SessionConfig:
     save_on_server_error: bool = False
     clock: Callable[[], float] = time.time  # seconds since the epoch; judges the absolute deadline
 
-    # Derived once, in seconds, for the path that every request takes.
-    idle_seconds: float = field(init=False, repr=False)
-    absolute_seconds: float | None = field(init=False, repr=False)
-    touch_seconds: float = field(init=False, repr=False)
-    timeout_seconds: float = field(init=False, repr=False)
-
     def __post_init__(self) -> None:
-        """Check every field, then derive the seconds."""
+        """Check every field."""
         _check_times(self)
         if self.touch_interval is None or type(self.touch_interval) is _Derived:  # pyright: ignore[reportUnnecessaryComparison]  # the default, see above
             object.__setattr__(
@@ -81,14 +75,6 @@ class SessionConfig:
         _check_calls(self)
         _check_storage(self.storage)
         _check_places(self)
-        derived = {
-            "idle_seconds": self.idle_timeout.total_seconds(),
-            "absolute_seconds": None if self.absolute_timeout is None else self.absolute_timeout.total_seconds(),
-            "touch_seconds": self.touch_interval.total_seconds(),
-            "timeout_seconds": self.storage_timeout.total_seconds(),
-        }
-        for name, seconds in derived.items():
-            object.__setattr__(self, name, seconds)
 
     @classmethod
     def development(cls, **changes: Any) -> "SessionConfig":
@@ -97,7 +83,20 @@ class SessionConfig:
         return cls(**settings)
 
 
-def mint(config: SessionConfig) -> str:
+def cookie_settings(config: SessionConfig) -> CookieSettings:
+    """Return what is said of the cookie, as one value."""
+    return CookieSettings(
+        path=config.cookie_path,
+        domain=config.cookie_domain,
+        secure=config.cookie_secure,
+        http_only=config.cookie_http_only,
+        same_site=config.cookie_same_site,
+        partitioned=config.cookie_partitioned,
+        session_only=config.cookie_session_only,
+    )
+
+
+def generate_id(config: SessionConfig) -> str:
     """Return a new ID from the configured generator.
 
     Raises:
@@ -186,15 +185,7 @@ def _check_storage(storage: object) -> None:
 def _check_places(config: SessionConfig) -> None:
     for place in _checked_places(config.extractor):
         if place.source is Source.COOKIE:
-            check_cookie(
-                place.key,
-                path=config.cookie_path,
-                domain=config.cookie_domain,
-                secure=config.cookie_secure,
-                http_only=config.cookie_http_only,
-                same_site=config.cookie_same_site,
-                partitioned=config.cookie_partitioned,
-            )
+            check_cookie(place.key, cookie_settings(config))
         elif place.source is Source.HEADER and not is_token(place.key):
             raise ConfigError(f"{place.key!r} cannot be a header name: use letters, digits and '-'")
 

@@ -1,4 +1,8 @@
-"""What is said when a request fails for want of its session: to the client in general terms, to the log in detail."""
+"""What becomes of an error: whose it is, and what the client is told.
+
+The client hears in general terms, the log in detail. An adapter asks here, by way of
+`Exchange.error_response`, and decides nothing itself.
+"""
 
 import logging
 import operator
@@ -8,21 +12,40 @@ from typing import Final
 from msgspec import Struct
 
 from sessioncore._config import SessionConfig
-from sessioncore._errors import OwnerLimitReached, SessionError, StorageUnavailable
+from sessioncore._errors import OwnerLimitReached, SessionError, StorageError, StorageUnavailable
 from sessioncore.http._extractors import RequestView
 
-__all__ = ["Answer", "answer_to", "goes_astray"]
+__all__ = ["ErrorResponse", "answer_to", "is_ours", "refusal_behind"]
 
 _logger = logging.getLogger("sessioncore")
-_LOCAL: Final = ("localhost", "127.0.0.1", "[::1]")
+_REFUSALS: Final = (StorageError, OwnerLimitReached)  # no bug of the application, so its 500 would say the wrong thing
 
 
-class Answer(Struct, frozen=True):
-    """The response to send instead of the handler's."""
+class ErrorResponse(Struct, frozen=True):
+    """The response to send instead of the handler's.
+
+    `handled`: the error is one of sessioncore's and goes no further. Otherwise raise it
+    again once the response is sent, so that the server logs it.
+    """
 
     status: int
     headers: list[tuple[str, str]]
     body: bytes
+    handled: bool = True
+
+
+def refusal_behind(error: BaseException | None) -> SessionError | None:
+    """Return the refusal of the storage, or of an owner's limit, that an application met and made its own error of."""
+    while error is not None and not isinstance(error, _REFUSALS):
+        error = error.__cause__
+    return error
+
+
+def is_ours(error: BaseException | None) -> bool:
+    """Tell whether an error of sessioncore is the cause of `error`."""
+    while error is not None and not isinstance(error, SessionError):
+        error = error.__cause__
+    return error is not None
 
 
 def answer_to(error: SessionError, view: RequestView | None, config: SessionConfig) -> tuple[int, bytes]:
@@ -54,11 +77,3 @@ def _given(error: SessionError, view: RequestView | None, config: SessionConfig)
         _logger.exception("on_error must return None or (status, body as str or bytes); the default answer is sent")
         return None
     return operator.index(status), body
-
-
-def goes_astray(view: RequestView) -> bool:
-    """Tell whether a browser will drop a Secure cookie here: over plain http, and not on the developer's machine."""
-    if view.scheme not in {"http", "ws"}:
-        return False
-    host = next(iter(view.header("host")), "").lower()
-    return host.rpartition(":")[0] not in _LOCAL and host not in _LOCAL

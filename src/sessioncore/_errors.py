@@ -3,8 +3,8 @@
 SessionError
 ├── ConfigError (ValueError)          a setting or an argument cannot work
 ├── StorageError                      the storage answered, and said no
-│   ├── StorageUnavailable            the storage did not answer in time, or at all
-│   └── KeyTaken                      a record was to move to a key that is taken
+│   ├── KeyTaken                      a record cannot be moved: its new key is in use
+│   └── StorageUnavailable            the storage did not answer in time, or at all
 ├── CodecError (ValueError)           a value cannot be turned into bytes or back
 │   ├── UnregisteredType (TypeError)  its type is unknown here
 │   ├── CorruptRecord                 the stored bytes are damaged
@@ -95,7 +95,7 @@ class SessionGone(LifecycleError):
 
 
 class SessionReleased(LifecycleError):
-    """Raised on any use of a session after `release()` or the end of its request."""
+    """Raised when a session is changed after `release()` or the end of its request; it can still be read."""
 
 
 class SessionNotLoaded(LifecycleError):

@@ -1,4 +1,4 @@
-"""Work that is not cut in two, whatever happens to the task that waits for it."""
+"""Work of several steps that is not cut in two, whatever happens to the task that waits for it."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -6,16 +6,15 @@ from typing import Any, TypeVar
 
 import anyio
 
-__all__ = ["to_the_end"]
+__all__ = ["run_shielded"]
 
 T = TypeVar("T")
 
 
-async def to_the_end(work: Coroutine[Any, Any, T]) -> T:
+async def run_shielded(work: Coroutine[Any, Any, T]) -> T:
     """Await `work` to its end, also when the caller is cancelled meanwhile: that is raised afterwards.
 
-    So what changes the storage is either done or not begun, and the session in the handler's hands
-    knows which. `work` has to bound itself.
+    So work of several steps is either done or not begun. `work` has to bound itself.
     """
     try:
         loop = asyncio.get_running_loop()
@@ -23,13 +22,13 @@ async def to_the_end(work: Coroutine[Any, Any, T]) -> T:
         with anyio.CancelScope(shield=True):
             return await work
         raise AssertionError("nobody cancels this scope") from None
-    # asyncio: Task.cancel() knows no shields (asyncio.timeout, a server that stops its handlers), and what it
-    # cancels is whatever the task waits for. So the work has a task of its own, and this one waits for a bell.
+    # Task.cancel() ignores anyio's shields (asyncio.timeout and servers that stop their handlers call it) and
+    # cancels whatever the task awaits. So run the work in a task of its own and await a future.
     task = loop.create_task(work)
-    bell: asyncio.Future[None] = loop.create_future()
-    task.add_done_callback(lambda _: None if bell.done() else bell.set_result(None))
+    finished: asyncio.Future[None] = loop.create_future()
+    task.add_done_callback(lambda _: None if finished.done() else finished.set_result(None))
     try:
-        await bell
+        await finished
     except asyncio.CancelledError:
         with anyio.CancelScope(shield=True):  # else anyio cancels us anew on every turn of the loop
             while not task.done():
@@ -38,6 +37,6 @@ async def to_the_end(work: Coroutine[Any, Any, T]) -> T:
                 except asyncio.CancelledError:
                     continue
         if not task.cancelled():
-            task.exception()  # seen: the caller's own end comes first
+            task.exception()  # mark it as retrieved: the caller's own end comes first
         raise
     return task.result()

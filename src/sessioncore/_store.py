@@ -8,27 +8,23 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, Self, TypeVar, overload
+from typing import Any, Self, TypeVar, cast, overload
 
 from sessioncore._config import SessionConfig
-from sessioncore._errors import (
-    CodecError,
-    ConfigError,
-    CorruptRecord,
-    OwnerLimitReached,
-    SessionError,
-    SessionNotFound,
-    StorageError,
-)
+from sessioncore._errors import CodecError, ConfigError, SessionNotFound
 from sessioncore._events import EventKind, SessionInfo
-from sessioncore._exchange import Exchange, not_loaded
-from sessioncore._storage_protocol import Storage
+from sessioncore._exchange import Exchange
+from sessioncore._storage_calls import Delete
+from sessioncore._storage_protocol import Clears, Opens, Purges, Storage, capabilities_of
 from sessioncore.http._extractors import RequestView
 from sessioncore.http._ids import handle_of, is_handle, is_id
-from sessioncore.persistence._engine import Engine
 from sessioncore.persistence._owners import Owned
-from sessioncore.session._draft import Draft, Recalled
+from sessioncore.persistence._persistence import StorePersistence
+from sessioncore.persistence._store_context import StoreContext
 from sessioncore.session._session import Session, check_owner
+from sessioncore.session._state import SessionState
+from sessioncore.session._unusable import not_loaded
+from sessioncore.session._values import Values
 
 __all__ = ["SessionStore"]
 
@@ -41,22 +37,23 @@ class SessionStore:
     Every method that reaches the storage may raise StorageUnavailable.
     """
 
-    __slots__ = ("_engine",)
+    __slots__ = ("_capabilities", "_persistence")
 
     def __init__(self, config: SessionConfig | None = None) -> None:
         if config is not None and not isinstance(config, SessionConfig):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ConfigError("SessionStore takes a SessionConfig, such as SessionStore(SessionConfig(storage=...))")
-        self._engine = Engine(SessionConfig() if config is None else config)
+        self._persistence = StorePersistence(StoreContext(SessionConfig() if config is None else config))
+        self._capabilities = capabilities_of(self.storage)
 
     @property
     def config(self) -> SessionConfig:
         """The configuration; frozen."""
-        return self._engine.config
+        return self._persistence.config
 
     @property
     def storage(self) -> Storage:
         """Where the records live."""
-        return self._engine.config.storage
+        return self._persistence.config.storage
 
     # -- types
 
@@ -98,7 +95,7 @@ class SessionStore:
         def register(given: C) -> C:
             if not isinstance(given, type):  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise ConfigError("register_type() takes a class, not an instance")
-            self._engine.codec.registry.register(given, **options)
+            self._persistence.context.codec.registry.register(given, **options)
             return given
 
         return register if cls is None else register(cls)
@@ -107,9 +104,9 @@ class SessionStore:
 
     def exchange(self, request: RequestView) -> Exchange:
         """Return the exchange that drives the session of one request; for adapters."""
-        engine = self._engine
-        draft = Draft(engine.config, engine.codec, blocked=not_loaded)
-        return Exchange(Session(draft, self), engine, draft, request)
+        persistence = self._persistence
+        state = SessionState(Values(persistence.context.codec, {}), unusable=not_loaded)
+        return Exchange(Session(state, persistence, self), persistence, state, request)
 
     async def get(self, request: RequestView) -> Session:
         """Return the session of a request, fresh if it has none; `save()` and `release()` are the caller's.
@@ -117,11 +114,12 @@ class SessionStore:
         Raises:
             SessionNotLoaded: `skip` says that this request has none.
         """
-        draft = Draft(self._engine.config, self._engine.codec, blocked=not_loaded)
-        session = await Exchange(Session(draft, self), self._engine, draft, request).obtain()
+        state = SessionState(Values(self._persistence.context.codec, {}), unusable=not_loaded)
+        session = Session(state, self._persistence, self)
+        await Exchange(session, self._persistence, state, request).load(required=True)
         session.mark_accessed()
-        if draft.renew:  # a caller who only reads need not save
-            await self._engine.committer.commit(draft, explicit=False)
+        if state.loaded is not None and state.loaded.renewal_due:  # a caller who only reads need not save
+            await self._persistence.commit(state)
         return session
 
     async def get_by_id(self, sid: str) -> Session:
@@ -130,10 +128,10 @@ class SessionStore:
         Raises:
             SessionNotFound: there is none.
         """
-        draft = Draft(self._engine.config, self._engine.codec)
-        if not _is_known_form(sid) or not await self._engine.load(draft, sid, renew=False):
+        state = SessionState(Values(self._persistence.context.codec, {}))
+        if not _is_known_form(sid) or not await self._persistence.load_by_id(state, sid):
             raise SessionNotFound("no live session has this ID; it may have ended or expired")
-        return Session(draft, self)
+        return Session(state, self._persistence, self)
 
     @asynccontextmanager
     async def open(self, sid: str) -> AsyncGenerator[Session]:
@@ -154,12 +152,12 @@ class SessionStore:
         self, data: Mapping[str, Any] | None = None, *, owner: str | None = None, **details: Any
     ) -> Session:
         """Store a new session at once, also an empty one; for background work and tests."""
-        draft = Draft(self._engine.config, self._engine.codec)
-        session = Session(draft, self)
+        state = SessionState(Values(self._persistence.context.codec, {}))
+        session = Session(state, self._persistence, self)
         session.update(data or {})
         if owner is not None:
             session.bind_owner(owner, **details)
-        await self._engine.committer.create(draft)
+        await self._persistence.create(state)
         return session
 
     async def delete(self, sid: str) -> bool:
@@ -167,10 +165,9 @@ class SessionStore:
         if not _is_known_form(sid):
             return False
         handle = handle_of(sid)
-        key = self.config.key_prefix + handle
-        ended = await self._engine.calls.whole(self._engine.calls.run("delete", lambda: self.storage.delete(key)))
+        ended = await self._persistence.driver.ask(Delete((self.config.key_prefix + handle,)))
         if ended:
-            self._engine.events.send(EventKind.DESTROYED, handle)
+            self._persistence.context.events.send(EventKind.DESTROYED, handle)
         return bool(ended)
 
     async def reset(self) -> int:
@@ -178,7 +175,10 @@ class SessionStore:
 
         Like `purge_expired` it works in batches and takes its time: `storage_timeout` does not apply.
         """
-        return await self._engine.calls.run_long("clear", lambda: self.storage.clear(self.config.key_prefix))
+        if Clears not in self._capabilities:
+            raise ConfigError(f"{type(self.storage).__name__} cannot find the records of a prefix, which reset() needs")
+        storage = cast("Clears", self.storage)
+        return await self._persistence.driver.unbounded("clear", lambda: storage.clear(self.config.key_prefix))
 
     # -- owners
 
@@ -197,21 +197,21 @@ class SessionStore:
                 datetime.fromtimestamp(owned.expires, UTC),
                 self._details_of(owned),
             )
-            for owned in reversed(await self._engine.owners.sessions(owner))
+            for owned in reversed(await self._persistence.owners.sessions(owner))
         ]
 
     def _details_of(self, owned: Owned) -> dict[str, Any]:
         """Details that cannot be read here must not hide the session from its owner."""
         try:
-            details: dict[str, Any] = self._engine.codec.decode("details", owned.record.details)
+            details: dict[str, Any] = self._persistence.context.codec.decode("details", owned.record.details)
         except CodecError as exc:
-            self._engine.events.send(EventKind.CORRUPT, owned.handle, owned.record.owner, str(exc))
+            self._persistence.context.events.send(EventKind.CORRUPT, owned.handle, owned.record.owner, str(exc))
             return {}
         return details
 
     async def revoke(self, handle: str, *, owner: str | None = None) -> bool:
         """End the session with this handle; with `owner`, only if it is theirs. False if nothing was ended."""
-        return await self._engine.owners.revoke(handle, owner)
+        return await self._persistence.owners.revoke(handle, owner)
 
     async def revoke_all(self, owner: str, *, keep: "Session | str | None" = None) -> int:
         """End the owner's sessions, but for `keep` (a Session or a handle); return how many."""
@@ -219,21 +219,39 @@ class SessionStore:
         kept = keep.handle if isinstance(keep, Session) else keep
         if kept is not None and not is_handle(kept):
             raise ConfigError("keep= takes a Session or a handle")
-        return await self._engine.owners.revoke_all(owner, kept)
+        return await self._persistence.owners.revoke_all(owner, kept)
 
     # -- upkeep
 
     async def purge_expired(self) -> int:
         """Remove expired records from storages that do not do so themselves; return how many."""
-        return await self._engine.calls.run_long("purge_expired", self.storage.purge_expired)
+        if Purges not in self._capabilities:
+            return 0
+        storage = cast("Purges", self.storage)
+        return await self._persistence.driver.unbounded("purge_expired", storage.purge_expired)
 
     async def check(self) -> None:
         """Return if the storage answers; StorageUnavailable if not."""
-        await self._engine.calls.run("check", self.storage.check)
+        if Opens in self._capabilities:
+            await self._persistence.driver.bounded("check", cast("Opens", self.storage).check)
+
+    async def start(self) -> None:
+        """Open the storage; adapters do this before the first request.
+
+        Raises:
+            StorageError: it cannot be opened.
+        """
+        if Opens in self._capabilities:
+            await cast("Opens", self.storage).open()
+
+    async def aclose(self) -> None:
+        """Close the storage."""
+        if Opens in self._capabilities:
+            await cast("Opens", self.storage).aclose()
 
     async def __aenter__(self) -> Self:
-        """Open the storage."""
-        await self.storage.open()
+        """Start the store."""
+        await self.start()
         return self
 
     async def __aexit__(
@@ -241,32 +259,6 @@ class SessionStore:
     ) -> None:
         """Close the storage."""
         await self.aclose()
-
-    async def aclose(self) -> None:
-        """Close the storage."""
-        await self.storage.aclose()
-
-    # -- for the sessions of this store (see Keeper)
-
-    async def commit(self, draft: Draft, *, explicit: bool) -> None:
-        """Bring a draft into the storage; sessions call this from `save()`."""
-        try:
-            await self._engine.committer.commit(draft, explicit=explicit)
-        except (StorageError, OwnerLimitReached) as exc:
-            draft.failure = Recalled(exc)
-            raise
-
-    async def end(self, draft: Draft) -> None:
-        """End the record behind a draft; sessions call this from `reset()` and `destroy()`."""
-        try:
-            await self._engine.committer.end(draft)
-        except StorageError as exc:
-            draft.failure = Recalled(exc)
-            raise
-
-    def report_corrupt(self, draft: Draft, error: CorruptRecord | SessionError) -> None:
-        """Send the `corrupt` event; sessions call this when a value cannot be read."""
-        self._engine.events.send(EventKind.CORRUPT, draft.handle, draft.owner, str(error))
 
 
 def _is_known_form(sid: object) -> bool:

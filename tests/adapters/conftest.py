@@ -142,11 +142,18 @@ def start(
 
 
 @pytest.fixture
-def open_site(adapter: str, tls: Tls) -> Iterator[OpenSite]:
+def storage_kind() -> type[SpyStorage]:
+    """What a site stores in; a test file that runs over several storages overrides this fixture."""
+    return SpyStorage
+
+
+@pytest.fixture
+def open_site(adapter: str, storage_kind: type[SpyStorage], tls: Tls) -> Iterator[OpenSite]:
     """Serve the scenario application with a configuration; every site is stopped at the end."""
     with ExitStack() as stack:
 
         def open_(*others: tuple[str, SessionStore | None], plain: bool = False, **settings: Any) -> Site:
+            settings.setdefault("storage", storage_kind())
             return start(stack, adapter, tls, *others, plain=plain, **settings)
 
         yield open_

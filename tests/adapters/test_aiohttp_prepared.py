@@ -9,7 +9,7 @@ from tests.adapters.browser import Browser, until
 from tests.adapters.conftest import Visit
 from tests.stores import SpyStorage
 
-from sessioncore import SessionStore, StorageUnavailable
+from sessioncore import SessionConfig, SessionStore, StorageUnavailable, from_cookie
 from sessioncore_aiohttp import get_session, session_middleware, setup
 
 
@@ -229,3 +229,31 @@ def test_an_error_of_the_store_that_the_handler_hides_is_told(
     browser = visit(app)
     storage.down.add("owned_keys")
     assert browser.get("/").status == 503
+
+
+def test_a_response_in_place_of_one_that_is_prepared_tells_of_the_other_store(
+    store: SessionStore, storage: SpyStorage, visit: Visit
+) -> None:
+    other = SessionStore(SessionConfig(extractor=from_cookie("__Host-other"), key_prefix="other:"))
+
+    async def stream(request: web.Request) -> web.StreamResponse:
+        for scope_key in ("other", "session"):
+            session = await get_session(request, scope_key=scope_key)
+            session["n"] = session.get("n", 0) + 1
+        response = web.StreamResponse()
+        await response.prepare(request)
+        return response
+
+    async def look(request: web.Request) -> web.Response:
+        return web.json_response(dict(await get_session(request, scope_key="other")))
+
+    app = web.Application()
+    setup(app, other, scope_key="other")
+    setup(app, store)
+    app.router.add_get("/", stream)
+    app.router.add_get("/look", look)
+    browser = visit(app)
+    storage.down.add("create")
+    assert browser.get("/").status == 503
+    assert browser.get("/look").text == '{"n": 1}'
+    assert set(browser.cookies) == {"__Host-other"}

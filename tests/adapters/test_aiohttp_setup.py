@@ -26,6 +26,7 @@ from sessioncore import (
     SessionStore,
 )
 from sessioncore_aiohttp import get_session, session_middleware, setup
+from sessioncore_aiohttp._middleware import _CONTEXTS  # pyright: ignore[reportPrivateUsage]  # what may not grow
 
 
 async def count(request: web.Request) -> web.Response:
@@ -92,6 +93,41 @@ def test_the_middleware_alone_stores_no_session_that_the_client_cannot_learn(
     browser.get("/stream")
     until(lambda: storage.calls[-1] == "replace")
     assert browser.get("/count").text == "3"  # what needs no cookie is stored
+
+
+@pytest.mark.parametrize("prepared", [False, True])
+def test_the_middleware_around_setup_is_one_session_and_one_cookie(
+    store: SessionStore, visit: Visit, prepared: bool
+) -> None:
+    async def page(request: web.Request) -> web.Response:
+        response = await count(request)
+        if prepared:
+            await response.prepare(request)
+        return response
+
+    app = web.Application(middlewares=[session_middleware(store)])
+    setup(app, store)
+    app.router.add_get("/", page)
+    browser = visit(app)
+    first = browser.get("/")
+    assert (len(first.set_cookies), first.all("vary"), first.all("cache-control")) == (1, ["Cookie"], ["no-store"])
+    assert browser.get("/").text == "2"
+
+
+def test_a_request_that_ends_leaves_no_context_behind(store: SessionStore, visit: Visit) -> None:
+    async def plain(_: web.Request) -> web.Response:
+        return web.Response()
+
+    app = web.Application()
+    setup(app, store)
+    app.router.add_get("/plain", plain)
+    app.router.add_get("/count", count)
+    browser = visit(app)
+    before = len(_CONTEXTS)  # a connection holds its last request
+    for _ in range(20):
+        browser.get("/plain")
+        browser.get("/count")
+    until(lambda: len(_CONTEXTS) <= before + 2)
 
 
 def test_get_session_says_what_is_missing(visit: Visit) -> None:

@@ -1,4 +1,7 @@
-"""The table of scenarios on every adapter, over TLS, by a browser that obeys cookie rules."""
+"""The table of scenarios on every adapter, over TLS, by a browser that obeys cookie rules.
+
+The storage answers at once, never, or only now and then: no adapter may tell the difference.
+"""
 
 import gc
 import re
@@ -8,7 +11,7 @@ import pytest
 from tests.adapters.browser import Browser, Reply, until
 from tests.adapters.conftest import OpenSite, Site
 from tests.adapters.scenarios import ANY, SCENARIOS, Scenario, Step
-from tests.stores import SpyStorage
+from tests.stores import AlternatingStorage, PromptStorage, SpyStorage, SuspendingStorage
 
 from sessioncore import RequestView, Session, SessionConfig, SessionStore, from_cookie
 
@@ -18,6 +21,14 @@ _SET: Final = re.compile(
 _CLEAR: Final = (
     "__Host-session_id=; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT; Path=/; HttpOnly; Secure; SameSite=Lax"
 )
+
+
+@pytest.fixture(
+    params=[PromptStorage, SuspendingStorage, AlternatingStorage], ids=["memory", "suspending", "alternating"]
+)
+def storage_kind(request: pytest.FixtureRequest) -> type[SpyStorage]:
+    kind: type[SpyStorage] = request.param
+    return kind
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name.replace(" ", "-"))

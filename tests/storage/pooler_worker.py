@@ -11,6 +11,7 @@ from typing import Any
 
 import asyncpg  # type: ignore[import-untyped]  # asyncpg ships no py.typed # pyright: ignore[reportMissingTypeStubs]
 
+from sessioncore import Stored
 from sessioncore.storage.postgres import PostgresStorage
 
 driver: Any = asyncpg
@@ -58,7 +59,8 @@ class Visitor:
 
     async def _load(self, renew: float | None) -> None:
         stored = await self.storage.load(self.key, renew=renew)
-        self._judge("load", stored and (stored.data, stored.version), (self.data, self.at))
+        found = (stored.data, stored.version) if isinstance(stored, Stored) else None
+        self._judge("load", found, (self.data, self.at))
 
     async def list(self) -> None:
         self._judge("owned_keys", await self.storage.owned_keys(self.owner), [self.key])

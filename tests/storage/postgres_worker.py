@@ -14,7 +14,7 @@ async def increment(storage: PostgresStorage) -> None:
     async def once() -> None:
         current = await storage.load("counter")
         while True:
-            assert current is not None
+            assert isinstance(current, Stored)
             data = b"%d" % (int(current.data) + 1)
             result = await storage.replace("counter", data, 100, version=current.version)
             if isinstance(result, int):
@@ -29,10 +29,10 @@ async def write_until_gone(storage: PostgresStorage) -> None:
 
     async def keep_on(key: str) -> None:
         current = await storage.load(key, renew=100)
-        at = current.version if current else 0
+        at = current.version if isinstance(current, Stored) else 0
         while True:
             result = await storage.replace(key, b"written", 100, version=at, owner="u")
-            if result is None:
+            if not isinstance(result, int | Stored):
                 break
             at = result.version if isinstance(result, Stored) else result
             await storage.touch(key, 100)

@@ -11,7 +11,7 @@ import anyio
 from redis.asyncio import Redis
 
 from sessioncore._errors import StorageUnavailable
-from sessioncore.storage import Stored
+from sessioncore.storage import Written
 from sessioncore.storage.redis import RedisStorage
 from sessioncore.testing import Rig
 
@@ -58,7 +58,7 @@ async def made(storage: RedisStorage, key: str, data: bytes = b"data", ttl: floa
     return version
 
 
-def version_of(result: int | Stored | None) -> int:
+def version_of(result: Written) -> int:
     """The version out of a write that must have worked."""
     assert isinstance(result, int)
     return result

@@ -6,13 +6,14 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from pathlib import Path
 from typing import TypeAlias
 
-from sessioncore.storage import MemoryStorage, SQLiteStorage, Storage
+from sessioncore.storage import MemoryStorage, SQLiteStorage, Stored
 from sessioncore.testing import ManualClock, Rig
+from sessioncore.testing._rig import CheckedStorage
 
 RigMaker: TypeAlias = Callable[[Path], AbstractAsyncContextManager[Rig]]
 
 
-def manual_rig(storage: Storage, clock: ManualClock) -> Rig:
+def manual_rig(storage: CheckedStorage, clock: ManualClock) -> Rig:
     """A rig for a storage whose only clock is `clock`."""
 
     async def advance(seconds: float) -> None:
@@ -20,7 +21,7 @@ def manual_rig(storage: Storage, clock: ManualClock) -> Rig:
 
     async def remaining(key: str) -> float | None:
         stored = await storage.load(key)
-        return None if stored is None else stored.ttl
+        return stored.ttl if isinstance(stored, Stored) else None
 
     return Rig(storage, 0.05, advance, remaining)
 

@@ -4,6 +4,7 @@ import sys
 
 import anyio
 
+from sessioncore import Unreadable
 from sessioncore.storage import SQLiteStorage, Stored
 
 
@@ -15,7 +16,7 @@ async def increment(path: str, times: int) -> None:
         for _ in range(times):
             current = await storage.load("counter")
             while True:
-                assert current is not None
+                assert isinstance(current, Stored)
                 data = b"%d" % (int(current.data) + 1)
                 result = await storage.replace("counter", data, 1000, version=current.version)
                 if isinstance(result, int):
@@ -35,7 +36,7 @@ async def write(path: str) -> None:
     async def loop(name: int) -> None:
         for number in range(1_000_000):
             key = f"{name}-{number}"
-            result: int | Stored | None = await storage.create(key, key.encode() * 200, 1000, owner="u")
+            result: int | Stored | Unreadable | None = await storage.create(key, key.encode() * 200, 1000, owner="u")
             assert result is not None
             sys.stdout.write(key + "\n")
             sys.stdout.flush()

@@ -8,7 +8,7 @@ import pytest
 from msgspec import Struct
 from tests.storage.rigs import RIGS
 
-from sessioncore.storage import KeyTaken, Storage, Stored
+from sessioncore.storage import KeyTaken, Stored
 from sessioncore.testing import Rig
 
 pytestmark = pytest.mark.anyio
@@ -28,8 +28,8 @@ class Row(Struct):
 class Model:
     """The contract, written down as plainly as it goes; versions are learnt from the storage."""
 
-    def __init__(self, storage: Storage, rng: random.Random) -> None:
-        self.storage, self.rng = storage, rng
+    def __init__(self, rig: Rig, rng: random.Random) -> None:
+        self.storage, self.rng = rig.storage, rng
         self.now = 0.0
         self.rows: dict[str, Row] = {}
         self.seen: set[int] = set()
@@ -138,7 +138,7 @@ class Model:
 
 async def live_through(rig: Rig, seed: int, steps: int) -> None:
     rng = random.Random(seed)
-    model = Model(rig.storage, rng)
+    model = Model(rig, rng)
     verbs: list[Any] = [model.create, model.replace, model.move, model.touch, model.renew, model.delete]
     verbs += [model.create, model.replace, model.move, model.clear, model.purge]
     for _ in range(steps):

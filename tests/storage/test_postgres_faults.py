@@ -48,7 +48,7 @@ class Load:
         while not self.ended:
             try:
                 current = await self.storage.load(key)
-                if current is None:
+                if not isinstance(current, Stored):
                     await self.storage.create(key, b"0", 1000, owner="u")
                     continue
                 count = int(current.data)
@@ -128,7 +128,7 @@ async def test_a_row_locked_for_too_long_is_unavailable_and_unchanged(postgres: 
                 with pytest.raises(StorageUnavailable):
                     await storage.replace("a", b"after", 100, version=at)
             stored = await storage.load("a")
-            assert stored is not None
+            assert isinstance(stored, Stored)
             assert stored.data == b"before"
         assert isinstance(await storage.replace("a", b"after", 100, version=at), int)
 
@@ -251,7 +251,7 @@ async def test_cancelled_calls_mix_up_nothing_and_leak_no_connection(postgres: P
             try:
                 async with asyncio.timeout(moment):
                     stored = await storage.load(f"{user}", renew=dice.choice([None, 1000.0]))
-                    assert stored is not None
+                    assert isinstance(stored, Stored)
                     assert stored.data.startswith(b"%d:" % user)
                     data = b"%d:%d" % (user, dice.randrange(1000))
                     result = await storage.replace(f"{user}", data, 1000, version=stored.version, owner=f"{user}")
@@ -269,7 +269,7 @@ async def test_cancelled_calls_mix_up_nothing_and_leak_no_connection(postgres: P
         assert await plain.fetchval(count) <= 8
         for user in range(50):
             stored = await storage.load(f"{user}")
-            assert stored is not None
+            assert isinstance(stored, Stored)
             assert stored.data.startswith(b"%d:" % user)
             assert await storage.owned_keys(f"{user}") == [f"{user}"]
 

@@ -70,7 +70,7 @@ async def test_a_statement_that_another_process_has_prepared_is_no_obstacle(
             for _ in range(2):
                 assert await other.create("a", b"y", 100) is None
                 stored = await other.load("a")
-                assert stored is not None
+                assert isinstance(stored, Stored)
                 assert stored.data == b"x"
                 assert await other.owned_keys("u") == ["a"]
     assert ["pooler" in record.message for record in caplog.records] == [True]
@@ -100,7 +100,7 @@ async def test_a_column_of_a_new_type_is_read_by_connections_that_knew_the_old_o
         await plain.execute(f"CREATE DOMAIN {table_of(storage)}_blob AS bytea")
         await plain.execute(f"ALTER TABLE {table_of(storage)} ALTER data TYPE {table_of(storage)}_blob")
         stored = await storage.load("a")
-        assert stored is not None
+        assert isinstance(stored, Stored)
         assert stored.data == b"x"
 
 

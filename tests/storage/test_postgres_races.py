@@ -7,6 +7,7 @@ import pytest
 from tests.postgres_server import PostgresServer
 from tests.storage.postgres_rigs import connection, in_another_process, new_table, opened, postgres, table_of
 
+from sessioncore import Unreadable
 from sessioncore._errors import StorageError
 from sessioncore.storage import Stored
 from sessioncore.storage.postgres._storage import _new_version  # pyright: ignore[reportPrivateUsage]
@@ -34,7 +35,7 @@ async def test_of_fifty_increments_from_two_processes_fifty_are_kept(postgres: P
             for _ in range(2):
                 tasks.create_task(work("increment", postgres.dsn(), table))
         stored = await storage.load("counter")
-        assert stored is not None
+        assert isinstance(stored, Stored)
         assert stored.data == b"50"
 
 
@@ -62,7 +63,7 @@ async def test_a_conflict_always_shows_a_newer_record_and_never_a_gone_one(postg
                     assert at is not None
                     tries += 1
                     result = await storage.replace("a", b"%d:%d" % (number, turn), 100, version=at)
-                    assert result is not None, "the record was there all the time"
+                    assert isinstance(result, int | Stored), "the record was there all the time"
                     now = result.version if isinstance(result, Stored) else result
                     assert now not in seen, "a version that was known to be outdated"
                     seen.add(now)
@@ -88,7 +89,7 @@ async def test_every_record_is_in_one_place_while_it_is_moved_about(postgres: Po
             for _ in range(100):
                 key, new_key = (f"{number}" for number in dice.sample(range(16), 2))
                 stored = await storage.load(key)
-                if stored is None:
+                if not isinstance(stored, Stored):
                     continue
                 owner = f"u{stored.data.decode()}"
                 try:
@@ -112,7 +113,7 @@ async def test_clear_also_ends_what_is_moved_meanwhile(postgres: PostgresServer)
 
         async def move_until_gone(seed: int) -> int:
             dice, key, moves = random.Random(seed), f"a:{seed}", 0
-            at: int | Stored | None = await storage.create(key, b"x", 100)
+            at: int | Stored | Unreadable | None = await storage.create(key, b"x", 100)
             while isinstance(at, int):
                 new_key = f"a:{dice.random()}-{seed}"
                 at = await storage.move(key, new_key, b"x", 100, version=at)

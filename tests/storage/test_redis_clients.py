@@ -20,8 +20,8 @@ from tests.redis_proxy import proxy_to
 from tests.redis_server import Server, free_port, one_server
 from tests.storage.redis_rig import client_of, made, storage_at, version_of
 
+from sessioncore import Stored
 from sessioncore._errors import ConfigError, StorageError, StorageUnavailable
-from sessioncore.storage import Storage
 from sessioncore.storage.redis import RedisStorage
 
 pytestmark = [pytest.mark.anyio, pytest.mark.redis, pytest.mark.usefixtures("emptied")]
@@ -32,7 +32,7 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-async def walk(storage: Storage) -> None:
+async def walk(storage: RedisStorage) -> None:
     """One life of a record."""
     at = await storage.create("session:a", b"1", 100, owner="session:u")
     assert at is not None
@@ -96,7 +96,7 @@ async def test_tls_serves_and_carries_large_records(tmp_path: Path) -> None:
         await walk(storage)
         await made(storage, "large", b"x" * 300_000)
         loaded = await asyncio.gather(*(storage.load("large") for _ in range(20)))
-        assert all(stored is not None and len(stored.data) == 300_000 for stored in loaded)
+        assert all(isinstance(stored, Stored) and len(stored.data) == 300_000 for stored in loaded)
 
 
 async def test_an_untrusted_certificate_is_unavailable(tmp_path: Path) -> None:
@@ -270,7 +270,7 @@ async def test_keys_and_owners_of_any_text_come_back(server: Server) -> None:
             await made(storage, text, text.encode("utf-8", "surrogatepass"), owner=text)
             assert await storage.owned_keys(text) == [text]
             stored = await storage.load(text)
-            assert stored is not None
+            assert isinstance(stored, Stored)
             assert stored.data.decode("utf-8", "surrogatepass") == text
 
 

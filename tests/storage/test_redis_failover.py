@@ -121,7 +121,7 @@ async def test_a_slot_that_moves_is_followed_under_load(nodes: list[Server]) -> 
             version, turns = at, 0
             while not done:
                 stored = await storage.load(key, renew=100)
-                assert stored is not None
+                assert isinstance(stored, Stored)
                 assert stored.data == b"%d" % turns
                 turns += 1
                 version = version_of(await storage.replace(key, b"%d" % turns, 100, version=version, owner="u"))

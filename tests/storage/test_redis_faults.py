@@ -53,7 +53,7 @@ async def test_kill_9_and_restart_under_load_loses_nothing_that_was_acknowledged
             assert len(acknowledged) >= 300
             for key, version in acknowledged.items():
                 stored = await storage.load(key)
-                assert stored is not None
+                assert isinstance(stored, Stored)
                 assert (stored.data, stored.version) == (key.encode(), version)
 
 
@@ -96,7 +96,7 @@ async def test_a_reset_in_mid_reply_fails_writes_and_repeats_reads(server: Serve
         at = await made(storage, "k", b"x" * 3000)
         proxy.cut_after = 1000
         loads = await asyncio.gather(*(storage.load("k") for _ in range(20)))
-        assert all(stored is not None and stored.data == b"x" * 3000 for stored in loads)
+        assert all(isinstance(stored, Stored) and stored.data == b"x" * 3000 for stored in loads)
         assert proxy.connections == 2
         proxy.cut_after = 1
         with pytest.raises(StorageUnavailable) as caught:
@@ -104,7 +104,7 @@ async def test_a_reset_in_mid_reply_fails_writes_and_repeats_reads(server: Serve
         assert caught.value.__cause__ is not None
         # Its outcome was unknown to us; the server had carried it out, and once only.
         stored = await storage.load("k")
-        assert stored is not None
+        assert isinstance(stored, Stored)
         assert stored.data == b"new"
 
 

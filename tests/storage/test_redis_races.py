@@ -14,6 +14,7 @@ from tests.redis_proxy import proxy_to
 from tests.redis_server import Server
 from tests.storage.redis_rig import client_of, made, storage_at, version_of
 
+from sessioncore import Unreadable
 from sessioncore.storage import Stored
 from sessioncore.storage.redis import RedisStorage
 
@@ -36,7 +37,7 @@ async def test_ten_thousand_cancelled_requests_mix_nobody_up(server: Server) -> 
         async def request(user: int) -> None:
             nonlocal answered
             stored = await storage.load(f"k{user}", renew=1000 if dice.random() < 0.2 else None)
-            assert stored is not None
+            assert isinstance(stored, Stored)
             name, count = json.loads(stored.data)
             assert name == user
             if dice.random() < 0.3:
@@ -115,7 +116,7 @@ async def test_two_processes_lose_no_increment(server: Server) -> None:
         ]
         assert [await writer.wait() for writer in writers] == [0, 0]
         stored = await storage.load("counter")
-        assert stored is not None
+        assert isinstance(stored, Stored)
         assert stored.data == b"100"
 
 
@@ -196,7 +197,14 @@ class Model:
         self.judge(result, key, new, data, owner, stale=stale)
 
     def judge(
-        self, result: int | Stored | None, key: str, new: str, data: bytes, owner: str | None, *, stale: bool
+        self,
+        result: int | Stored | Unreadable | None,
+        key: str,
+        new: str,
+        data: bytes,
+        owner: str | None,
+        *,
+        stale: bool,
     ) -> None:
         if key not in self.records:
             assert result is None
@@ -214,7 +222,9 @@ class Model:
     async def load(self) -> None:
         key = self.dice.choice([self.key(), *self.records])
         stored = await self.storage.load(key, renew=self.dice.choice([None, 900.0]))
-        assert (stored and (stored.data, stored.version)) == (self.records[key][:2] if key in self.records else None)
+        assert ((stored.data, stored.version) if isinstance(stored, Stored) else None) == (
+            self.records[key][:2] if key in self.records else None
+        )
 
     async def delete(self) -> None:
         keys = {self.key(), self.dice.choice([self.key(), *self.records])}

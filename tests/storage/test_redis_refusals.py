@@ -12,6 +12,7 @@ from redis.backoff import NoBackoff
 from tests.redis_server import Server, one_server
 from tests.storage.redis_rig import Own, client_of, made, resumed, storage_at, version_of
 
+from sessioncore import Stored
 from sessioncore._errors import StorageError, StorageUnavailable
 from sessioncore.storage.redis import RedisStorage
 
@@ -53,7 +54,7 @@ async def test_out_of_memory_is_unavailable_and_changes_nothing() -> None:
                 with pytest.raises(StorageUnavailable, match="OOM"):
                     await call
             stored = await storage.load("k")
-            assert stored is not None
+            assert isinstance(stored, Stored)
             assert (stored.data, stored.version) == (b"before", at)
             assert await storage.load("new") is None
             assert await storage.owned_keys("u") == ["k"]

@@ -20,7 +20,7 @@ from sessioncore._errors import StorageError
 from sessioncore.storage import Stored
 from sessioncore.storage.redis import RedisStorage
 from sessioncore.storage.redis import _scripts as scripts
-from sessioncore.storage.redis._errors import Unreadable
+from sessioncore.storage.redis._errors import ForeignValue
 from sessioncore.storage.redis._format import unpack
 
 pytestmark = [pytest.mark.anyio, pytest.mark.redis]
@@ -169,7 +169,7 @@ async def assert_all_or_nothing(house: House, call: Call, spoil: Callable[[], ob
     before = house.world()
     [result] = await asyncio.gather(call(house.storage, house.at), return_exceptions=True)
     if isinstance(result, BaseException):
-        assert type(result) in {StorageError, Unreadable}
+        assert type(result) in {StorageError, ForeignValue}
         assert "ada" not in f"{result} {result.__cause__!r}"
         assert_unchanged(before, house.world())
         return True

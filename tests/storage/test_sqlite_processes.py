@@ -10,6 +10,7 @@ from pathlib import Path
 import anyio
 import pytest
 
+from sessioncore import Stored
 from sessioncore.storage import SQLiteStorage
 
 pytestmark = pytest.mark.anyio
@@ -43,7 +44,7 @@ async def test_two_processes_lose_no_update(path: Path) -> None:
             with process:
                 assert await anyio.to_thread.run_sync(process.wait) == 0
         stored = await storage.load("counter")
-        assert stored is not None
+        assert isinstance(stored, Stored)
         assert stored.data == b"400"
 
 
@@ -72,7 +73,7 @@ async def test_acknowledged_writes_survive_a_kill(path: Path) -> None:
     async with closing_at_the_end(path) as storage:
         for key in keys:
             stored = await storage.load(key)
-            assert stored is not None, key
+            assert isinstance(stored, Stored), key
             assert stored.data == key.encode() * 200
         # What was written, but not acknowledged any more, is whole as well: at most one trip of ten tasks.
         owned = await storage.owned_keys("u")

@@ -48,7 +48,7 @@ async def _own_lifespan(store: SessionStore, receive: Receive, send: Send) -> No
 
 async def _open(store: SessionStore, send: Send) -> None:
     try:
-        await store.storage.open()
+        await store.start()
     except Exception as exc:
         # Servers take a bare exception for "no lifespan here" and go on; this they obey.
         await send({"type": "lifespan.startup.failed", "message": f"the session storage did not open: {exc}"})

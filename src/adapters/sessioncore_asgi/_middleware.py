@@ -6,10 +6,11 @@ core. `_view` shows it the request, `_responder` writes what it says to the resp
 
 from collections.abc import MutableMapping
 
-from sessioncore import Exchange, Session, SessionNotLoaded, SessionStore
+from sessioncore import Done, Exchange, Session, SessionNotLoaded, SessionStore
+from sessioncore.integration import check_store
 from sessioncore_asgi._lifespan import run_lifespan
 from sessioncore_asgi._responder import Responder
-from sessioncore_asgi._shared import EXCHANGES, Exchanges, check_store, exchange_of, has_store
+from sessioncore_asgi._shared import EXCHANGES, Exchanges, exchange_of, has_store
 from sessioncore_asgi._types import ASGIApp, Connection, Receive, Scope, Send
 from sessioncore_asgi._view import AsgiView
 
@@ -49,8 +50,8 @@ class SessionMiddleware:
         exchange = self._store.exchange(view)
         if self._lazy:
             receive = view.receive
-        elif not exchange.settled():
-            await exchange.load()
+        elif not isinstance(loading := exchange.load(), Done):
+            await loading
             if view.consumed:
                 receive = view.receive
         scope[self._scope_key] = exchange.session
@@ -59,7 +60,7 @@ class SessionMiddleware:
         if kind == "websocket":
             await self._serve_websocket(exchange, told, scope, receive, send)
             return
-        responder = Responder(exchange, send, receive, told, self._lazy)
+        responder = Responder(exchange, send, receive, told)
         failed = True
         try:
             await self._app(scope, receive, responder.send)
@@ -68,15 +69,15 @@ class SessionMiddleware:
             if not await responder.answered(error):
                 raise
         finally:
-            if not exchange.over():
-                await exchange.finish(failed=failed)
+            if not isinstance(finishing := exchange.finish(failed=failed), Done):
+                await finishing
 
     async def _serve_websocket(
         self, exchange: Exchange, told: list[tuple[str, str]], scope: Scope, receive: Receive, send: Send
     ) -> None:
         denial = "websocket.http.response"
         form = denial if denial in (scope.get("extensions") or {}) else None
-        responder = Responder(exchange, send, receive, told, self._lazy, form)
+        responder = Responder(exchange, send, receive, told, form)
         failed = True
         try:
             await self._app(scope, responder.receive, responder.send_websocket)
@@ -103,4 +104,5 @@ async def get_session(request: Connection | Scope, *, scope_key: str = "session"
             "add one: app.add_middleware(SessionMiddleware, store=store), and add it last: a middleware "
             "that was added later stands outside and finds no session"
         )
-    return await exchange.obtain()
+    await exchange.load(required=True)
+    return exchange.session

@@ -6,11 +6,12 @@ else that is private here. No part of the public API: names may change at any ti
 
 from typing import Final, TypeAlias
 
-from sessioncore import ConfigError, Exchange, SessionStore
+from sessioncore import Exchange, SessionStore
+from sessioncore.integration import check_scope_key
 from sessioncore_asgi._types import Scope
 from sessioncore_asgi._view import AsgiView
 
-__all__ = ["EXCHANGES", "AsgiView", "Exchanges", "check_name", "check_store", "exchange_of", "has_store"]
+__all__ = ["EXCHANGES", "AsgiView", "Exchanges", "exchange_of", "has_store"]
 
 EXCHANGES: Final = "sessioncore"  # in the scope, beside the session: an application may put another thing in its place
 # scope_key, the innermost, what all of them have to tell the client, those around it
@@ -35,32 +36,6 @@ def has_store(rest: Exchanges, store: SessionStore, scope_key: str) -> bool:
     """
     while rest is not None:
         name, exchange, _, rest = rest
-        if exchange.session.store is store:
-            check_name(name, scope_key)
+        if check_scope_key(exchange.session.store, name, store, scope_key):
             return True
     return False
-
-
-def check_store(store: object, owner: str) -> None:
-    """Refuse what is no store, before a request fails by it.
-
-    Raises:
-        ConfigError: it is a configuration, a storage or something else.
-    """
-    if not isinstance(store, SessionStore):
-        raise ConfigError(
-            f"{owner} takes a SessionStore, not {type(store).__name__}; pass SessionStore(SessionConfig(storage=...))"
-        )
-
-
-def check_name(known: str, scope_key: str) -> None:
-    """Refuse a second name for one store.
-
-    Raises:
-        ConfigError: the two differ.
-    """
-    if known != scope_key:
-        raise ConfigError(
-            f"one store has both scope_key={known!r} and scope_key={scope_key!r}, and would send one cookie for two "
-            "sessions; use one scope_key, or give the second a SessionStore with a cookie and key_prefix of its own"
-        )

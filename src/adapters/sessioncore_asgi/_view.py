@@ -42,11 +42,14 @@ class AsgiView(Struct, eq=False):
 
     def cookie_headers(self) -> Sequence[bytes]:
         """Every Cookie header."""
-        found: list[bytes] = []
-        for name, value in self._scope["headers"]:  # a comprehension would cost a call more
-            if name == b"cookie":
-                found.append(value)
-        return found
+        headers = self._scope["headers"]
+        by_name = dict(headers)  # a loop over all of them would cost twice as much
+        value = by_name.get(b"cookie")
+        if value is None:
+            return ()
+        if len(by_name) == len(headers):
+            return (value,)
+        return [value for name, value in headers if name == b"cookie"]
 
     def header(self, name: str) -> Sequence[str]:
         """The values of a header; ASGI names are lower case."""

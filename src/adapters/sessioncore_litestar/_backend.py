@@ -12,8 +12,9 @@ from litestar.middleware.session.base import BaseBackendConfig, BaseSessionBacke
 from litestar.types import Message
 
 from sessioncore import ConfigError, Exchange, Extractor, Session, SessionStore, Source
-from sessioncore_asgi._shared import AsgiView, check_store
-from sessioncore_litestar._connection import AnyConnection, put
+from sessioncore.integration import check_store
+from sessioncore_asgi._shared import AsgiView
+from sessioncore_litestar._connection import AnyConnection, replace_data
 from sessioncore_litestar._middleware import SessionMiddleware
 
 __all__ = ["SessionBackend", "SessionBackendConfig"]
@@ -34,7 +35,8 @@ class SessionBackend(BaseSessionBackend["SessionBackendConfig"]):
         """Return a copy of the session's data."""
         exchange = self._exchange(connection)
         try:
-            return dict(await exchange.obtain())
+            await exchange.load(required=True)
+            return dict(exchange.session)
         finally:
             await exchange.finish()
 
@@ -43,7 +45,8 @@ class SessionBackend(BaseSessionBackend["SessionBackendConfig"]):
         exchange = self._exchange(connection)
         headers = MutableScopeHeaders.from_message(message).headers
         try:
-            await put(await exchange.obtain(), scope_session)
+            await exchange.load(required=True)
+            await replace_data(exchange.session, scope_session)
             added = await exchange.commit(int(cast("Any", message)["status"]))
             headers[:] = exchange.revise(headers, added)
         finally:

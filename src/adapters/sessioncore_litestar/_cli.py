@@ -13,7 +13,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from sessioncore import MemoryStorage, SessionError, SessionStore
+from sessioncore import MemoryStorage, SessionError, SessionInfo, SessionStore
 
 __all__ = ["commands"]
 
@@ -42,9 +42,7 @@ def commands(name: str, store: SessionStore) -> click.Group:
         gap = "  " if shutil.get_terminal_size((WIDE, 1)).columns >= WIDE else "\n  "
         click.echo(f"{'handle':64}{gap}{'since':20}  {'last seen':20}  {'until':20}  details")
         for info in _run(store, lambda: store.sessions_of(owner)):
-            times = "  ".join(map(_minute, (info.created_at, info.last_seen_at, info.expires_at)))
-            details = ", ".join(f"{key}={value!r}" for key, value in info.details.items())
-            click.echo(f"{info.handle}{gap}{times}  {details}".rstrip())
+            click.echo(_line(info, gap))
 
     @group.command()
     @click.argument("handle")
@@ -58,8 +56,7 @@ def commands(name: str, store: SessionStore) -> click.Group:
     @group.command()
     def purge() -> None:
         """Remove expired records from storages that do not do so themselves."""
-        columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
-        with Progress(*columns) as progress:
+        with Progress(SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()) as progress:
             task = progress.add_task("removing expired records", total=None)
             removed = _run(store, store.purge_expired)
             progress.update(task, total=1, completed=1)
@@ -87,6 +84,12 @@ def _run(store: SessionStore, work: Callable[[], Awaitable[T]]) -> T:
         return anyio.run(main)
     except SessionError as exc:
         raise click.ClickException(str(exc)) from exc
+
+
+def _line(info: SessionInfo, gap: str) -> str:
+    times = "  ".join(map(_minute, (info.created_at, info.last_seen_at, info.expires_at)))
+    details = ", ".join(f"{key}={value!r}" for key, value in info.details.items())
+    return f"{info.handle}{gap}{times}  {details}".rstrip()
 
 
 def _minute(moment: datetime) -> str:

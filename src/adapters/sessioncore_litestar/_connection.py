@@ -17,7 +17,10 @@ from msgspec import Struct, structs
 from sessioncore import ConfigError, Session, SessionNotLoaded
 from sessioncore_asgi._shared import exchange_of
 
-__all__ = ["AnyConnection", "SessionRequest", "SessionWebSocket", "get_session", "is_mount", "put", "settle"]
+__all__ = [
+    "AnyConnection", "SessionRequest", "SessionWebSocket", "apply_assignment", "get_session", "is_mount",
+    "replace_data",
+]  # fmt: skip
 
 AnyConnection: TypeAlias = ASGIConnection[Any, Any, Any, Any]
 
@@ -29,10 +32,10 @@ async def get_session(connection: AnyConnection | Scope, *, scope_key: str = "se
         SessionNotLoaded: no SessionPlugin with this `scope_key`, or it excludes or skips this request.
         StorageUnavailable: it could not be loaded, or not be ended after `clear_session()`.
     """
-    return await settle(connection.scope if isinstance(connection, ASGIConnection) else connection, scope_key)
+    return await apply_assignment(connection.scope if isinstance(connection, ASGIConnection) else connection, scope_key)
 
 
-async def settle(scope: Scope, scope_key: str) -> Session:
+async def apply_assignment(scope: Scope, scope_key: str) -> Session:
     """Do what `set_session` or `clear_session` asked for, if they were called, and return the session."""
     named = cast("dict[str, Any]", scope)
     exchange = exchange_of(named, scope_key)
@@ -41,16 +44,17 @@ async def settle(scope: Scope, scope_key: str) -> Session:
             f"this request has no session {scope_key!r}: give Litestar plugins=[SessionPlugin(store)], "
             "and look whether this route is excluded"
         )
-    session = await exchange.obtain()
+    await exchange.load(required=True)
+    session = exchange.session
     given: object = named.get(scope_key)
     if given is session or is_mount(scope):
         return session
     named[scope_key] = session
-    await put(session, given)
+    await replace_data(session, given)
     return session
 
 
-async def put(session: Session, given: object) -> None:
+async def replace_data(session: Session, given: object) -> None:
     """Replace the data by what `set_session` was given, or end the session for None and Empty."""
     if given is None or given is Empty:
         await session.destroy()

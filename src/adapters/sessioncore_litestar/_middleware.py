@@ -18,7 +18,7 @@ from msgspec import Struct
 
 import sessioncore_asgi
 from sessioncore import Session, SessionError, SessionStore
-from sessioncore_litestar._connection import is_mount, settle
+from sessioncore_litestar._connection import apply_assignment, is_mount
 
 __all__ = ["SessionMiddleware"]
 
@@ -53,51 +53,44 @@ class SessionMiddleware(LitestarSessionMiddleware[BaseSessionBackend[Any]]):
         if is_mount(scope):
             await self.app(scope, receive, send)
             return
-        watch = _Watch(scope, self._scope_key, send)
+        watcher = _Watcher(scope, self._scope_key, send)
         try:
-            await self.app(scope, receive, watch.send)
-            await watch.settle()
+            await self.app(scope, receive, watcher.send)
+            await watcher.apply_assignment()
         except LitestarException as exc:
-            cause = exc.__cause__
-            while isinstance(cause, LitestarException):
-                cause = cause.__cause__
-            if isinstance(cause, SessionError):  # "Exception caught after response started", says Litestar
-                raise cause  # noqa: B904 - it has its own cause
-            raise
-        if watch.close is not None:
-            raise watch.error or _ServerError(watch.close)
+            raise _unwrapped(exc)  # noqa: B904 - it has its own cause
+        if watcher.failure is not None:
+            raise watcher.failure
 
 
-class _Watch(Struct, eq=False):
+class _Watcher(Struct, eq=False):
     """Sees what the application sends, before the ASGI middleware does."""
 
     _scope: Scope
     _scope_key: str
     _send: Send
-    close: Message | None = None
-    error: SessionError | None = None  # what made Litestar close
+    failure: Exception | None = None  # of a WebSocket handler; Litestar made a close code of it
 
     def __repr__(self) -> str:
-        return "<_Watch>"  # the scope holds the ID
+        return "<_Watcher>"  # the scope holds the ID
 
     async def send(self, message: Message) -> None:
         kind = message["type"]
         if kind in _STARTS or (kind == "http.response.body" and not cast("Any", message).get("more_body", False)):
-            await self.settle()
+            await self.apply_assignment()
         elif kind == "websocket.close":
-            await self.settle()
+            await self.apply_assignment()
             if 4500 <= cast("Any", message).get("code", 1000) < 4600:  # Litestar's 500, see WebSocketException
-                self.close = message  # sent when the session has been told that this is a failure
                 met = sys.exception()
-                self.error = met if isinstance(met, SessionError) else None
+                self.failure = met if isinstance(met, SessionError) else _ServerError(message)
                 return
         await self._send(message)
 
-    async def settle(self) -> None:
+    async def apply_assignment(self) -> None:
         """Before the headers, and at the end of a stream or WebSocket."""
         scope = cast("dict[str, Any]", self._scope)
         if type(scope.get(self._scope_key)) is not Session:
-            await settle(self._scope, self._scope_key)
+            await apply_assignment(self._scope, self._scope_key)
 
 
 class _ServerError(Exception):
@@ -105,7 +98,14 @@ class _ServerError(Exception):
 
     def __init__(self, close: Message) -> None:
         super().__init__()
-        self.close = close
+        self.close = close  # sent when the session has been told that this is a failure
+
+
+def _unwrapped(error: BaseException) -> BaseException:
+    """Return what Litestar has hidden behind its "Exception caught after response started"."""
+    while isinstance(error, LitestarException) and error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 def _pass_on(_: Request[Any, Any, Any], error: Exception) -> NoReturn:

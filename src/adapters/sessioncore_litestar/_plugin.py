@@ -14,7 +14,7 @@ from litestar.plugins import CLIPlugin, InitPlugin
 from litestar.types import Scope
 
 from sessioncore import ConfigError, Session, SessionStore
-from sessioncore_asgi._shared import check_name, check_store
+from sessioncore.integration import check_beside, check_store
 from sessioncore_litestar._backend import SessionBackend, SessionBackendConfig
 from sessioncore_litestar._connection import SessionRequest, SessionWebSocket, get_session
 from sessioncore_litestar._middleware import SessionMiddleware
@@ -65,7 +65,7 @@ class SessionPlugin(InitPlugin, CLIPlugin):
         given = app_config.dependencies.get(scope_key)
         for other in app_config.plugins:
             if isinstance(other, SessionPlugin):
-                self._check_beside(other)
+                check_beside(other.config.store, other._scope_key, self.config.store, scope_key)  # noqa: SLF001
                 if given is other._provided:  # noqa: SLF001 - one of ours
                     given = None
         if given is not None:
@@ -90,16 +90,9 @@ class SessionPlugin(InitPlugin, CLIPlugin):
         untyped.websocket_class = untyped.websocket_class or SessionWebSocket
         return app_config
 
-    def _check_beside(self, other: "SessionPlugin") -> None:
-        name = other._scope_key  # noqa: SLF001 - one of ours
-        if other.config.store is self.config.store:
-            check_name(self._scope_key, name)
-        elif self._scope_key == name:
-            raise ConfigError(f"this application has a store for scope_key={name!r} already; name the second one")
-
     @asynccontextmanager
     async def _open(self, _: Litestar) -> AsyncGenerator[None]:
-        await self.config.store.storage.open()
+        await self.config.store.start()
         yield
 
     def on_cli_init(self, cli: Group) -> None:

@@ -17,9 +17,9 @@ import msgspec
 
 from sessioncore._errors import ConfigError
 
-__all__ = ["Accessors", "accessors", "has_shape"]
+__all__ = ["FieldAccess", "field_access", "has_shape"]
 
-Accessors: TypeAlias = tuple[Callable[[Any], Any], Callable[[Any], Any]]
+FieldAccess: TypeAlias = tuple[Callable[[Any], Any], Callable[[Any], Any]]
 Default: TypeAlias = Callable[[Any], Any] | None  # from the instance; None: the field may stay unset
 
 _ABSENT = object()
@@ -40,7 +40,7 @@ def has_shape(cls: Any) -> bool:
     )
 
 
-def accessors(cls: Any) -> Accessors:
+def field_access(cls: Any) -> FieldAccess:
     """Return the pair of functions that takes an instance apart and builds it again.
 
     Raises:
@@ -117,7 +117,7 @@ def _give_back(contents: list[tuple[Any, Any]]) -> None:
             part.update(before)
 
 
-def _struct(cls: Any) -> Accessors:
+def _struct(cls: Any) -> FieldAccess:
     names: tuple[str, ...] = cls.__struct_fields__
     put = msgspec.structs.force_setattr
     hooked = hasattr(cls, "__post_init__")
@@ -148,7 +148,7 @@ def _unfinished(cls: Any, error: Exception) -> Any:
     return value if type(value) is cls else None
 
 
-def _named_tuple(cls: Any) -> Accessors:
+def _named_tuple(cls: Any) -> FieldAccess:
     names: tuple[str, ...] = cls._fields
     defaults: dict[str, Any] = cls._field_defaults
 
@@ -161,7 +161,7 @@ def _named_tuple(cls: Any) -> Accessors:
     return take, build
 
 
-def _record(cls: Any, defaults: Mapping[str, Default], hook: str) -> Accessors:
+def _record(cls: Any, defaults: Mapping[str, Default], hook: str) -> FieldAccess:
     """A dataclass or attrs class, built without its constructor, whose converters may not take converted values."""
     foreign = [base.__name__ for base in cls.__mro__[:-1] if base.__module__ == "builtins"]
     if foreign:
@@ -221,7 +221,7 @@ def _attrs_defaults(cls: Any) -> dict[str, Default]:
     return found
 
 
-def _model(cls: Any) -> Accessors:
+def _model(cls: Any) -> FieldAccess:
     """A pydantic model, by its state as `copy` and equality know it: fields, which were set, extra and private ones."""
 
     def take(value: Any) -> list[Any]:

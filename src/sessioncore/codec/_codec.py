@@ -55,8 +55,8 @@ class Codec:
 
     def __init__(self) -> None:
         self.registry = Registry(_BUILTIN)
-        self._fast = _Lowering(self.registry, _PLAIN)
-        self._careful = _Lowering(self.registry, _PLAIN_CAREFUL)
+        self._fast = _Encoder(self.registry, _PLAIN)
+        self._careful = _Encoder(self.registry, _PLAIN_CAREFUL)
         self._decode = _decoder(self.registry)
 
     def encode(self, key: str, value: object) -> Raw:
@@ -68,9 +68,9 @@ class Codec:
         """
         try:
             try:
-                return Raw(_pack(self._fast.lower(value, 0)))
+                return Raw(_pack(self._fast.to_wire(value, 0)))
             except (OverflowError, UnicodeEncodeError):
-                return Raw(_pack(self._careful.lower(value, 0)))
+                return Raw(_pack(self._careful.to_wire(value, 0)))
         except UnregisteredType as exc:
             raise UnregisteredType(f"session key {key!r}: {exc}") from None
         except CodecError as exc:
@@ -96,7 +96,7 @@ class Codec:
             raise CorruptRecord(f"session key {key!r} cannot be read ({type(exc).__name__})") from None
 
 
-class _Lowering:
+class _Encoder:
     """Turns a value into what msgspec writes without losing its type.
 
     Types are compared exactly: a subclass would come back as its base.
@@ -116,7 +116,7 @@ class _Lowering:
             frozenset: lambda v, d: Ext(_FROZENSET, self._members(v, d)),
         }
 
-    def lower(self, value: object, depth: int) -> Any:
+    def to_wire(self, value: object, depth: int) -> Any:
         kind = type(value)
         if kind in self._plain:
             return value
@@ -127,21 +127,21 @@ class _Lowering:
         if self._plain.issuperset(map(type, value)):
             return value
         _check_depth(depth)
-        return [self.lower(item, depth + 1) for item in value]
+        return [self.to_wire(item, depth + 1) for item in value]
 
     def _dict(self, value: dict[Any, Any], depth: int) -> Any:
         if _TEXT.issuperset(map(type, value)) and (self._plain is _PLAIN or all(map(_is_utf8, value))):
             if self._plain.issuperset(map(type, value.values())):
                 return value
             _check_depth(depth)
-            return {key: self.lower(item, depth + 1) for key, item in value.items()}
+            return {key: self.to_wire(item, depth + 1) for key, item in value.items()}
         _check_depth(depth)
-        return Ext(_DICT, _pack([self.lower(part, depth + 1) for pair in value.items() for part in pair]))
+        return Ext(_DICT, _pack([self.to_wire(part, depth + 1) for pair in value.items() for part in pair]))
 
     def _members(self, value: Iterable[Any], depth: int) -> bytes:
         """Sorted by their bytes: the order of a set changes from process to process, its encoding must not."""
         _check_depth(depth)
-        return _pack([Raw(part) for part in sorted([_pack(self.lower(item, depth + 1)) for item in value])])
+        return _pack([Raw(part) for part in sorted([_pack(self.to_wire(item, depth + 1)) for item in value])])
 
     def _registered(self, value: object, depth: int) -> Ext:
         cls = type(value)
@@ -156,7 +156,7 @@ class _Lowering:
             parts = entry.encode(value)
         except Exception as exc:
             raise CodecError(f"encode of {entry.name} failed ({type(exc).__name__})") from exc
-        return Ext(_REGISTERED, _pack([entry.name, self.lower(parts, depth + 1)]))
+        return Ext(_REGISTERED, _pack([entry.name, self.to_wire(parts, depth + 1)]))
 
 
 def _check_depth(depth: int) -> None:
@@ -183,7 +183,7 @@ def _int(value: int, _: int) -> "int | Ext":
     return Ext(_INT, value.to_bytes(value.bit_length() // 8 + 1, "big", signed=True))
 
 
-def _moment(value: "datetime | time") -> bytes:
+def _format_datetime(value: "datetime | time") -> bytes:
     """ISO text of the wall clock; a star for the second of two equal times; the offset in microseconds.
 
     The offset stands apart because `fromisoformat` reads one of less than a second as UTC.
@@ -197,7 +197,7 @@ def _moment(value: "datetime | time") -> bytes:
     return f"{value.replace(tzinfo=None).isoformat()}{'*' * value.fold}{zone}".encode()
 
 
-def _raise_moment(parse: Callable[[str], _Moment], data: memoryview) -> _Moment:
+def _parse_datetime(parse: Callable[[str], _Moment], data: memoryview) -> _Moment:
     text, at, offset = bytes(data).decode("ascii").partition("@")
     zone = timezone(timedelta(microseconds=int(offset))) if at else None
     return parse(text.removesuffix("*")).replace(tzinfo=zone, fold=int(text.endswith("*")))
@@ -207,22 +207,22 @@ _LEAVES: dict[type, Callable[[Any, int], Any]] = {
     int: _int,
     str: _text,
     complex: lambda v, _: Ext(_COMPLEX, _FLOATS.pack(v.real, v.imag)),
-    datetime: lambda v, _: Ext(_DATETIME, _moment(v)),
+    datetime: lambda v, _: Ext(_DATETIME, _format_datetime(v)),
     date: lambda v, _: Ext(_DATE, v.isoformat().encode()),
-    time: lambda v, _: Ext(_TIME, _moment(v)),
+    time: lambda v, _: Ext(_TIME, _format_datetime(v)),
     timedelta: lambda v, _: Ext(_TIMEDELTA, _SPAN.pack(v.days, v.seconds, v.microseconds)),
     UUID: lambda v, _: Ext(_UUID, v.bytes),
     Decimal: lambda v, _: Ext(_DECIMAL, str(v).encode()),
     UnsetType: lambda _v, _: Ext(_UNSET, b""),
 }
 
-_RAISED: dict[int, Callable[[memoryview], Any]] = {
+_DECODERS: dict[int, Callable[[memoryview], Any]] = {
     _INT: lambda data: int.from_bytes(data, "big", signed=True),
     _STR: lambda data: bytes(data).decode("utf-8", "surrogatepass"),
     _COMPLEX: lambda data: complex(*_FLOATS.unpack(data)),
-    _DATETIME: lambda data: _raise_moment(datetime.fromisoformat, data),
+    _DATETIME: lambda data: _parse_datetime(datetime.fromisoformat, data),
     _DATE: lambda data: date.fromisoformat(bytes(data).decode("ascii")),
-    _TIME: lambda data: _raise_moment(time.fromisoformat, data),
+    _TIME: lambda data: _parse_datetime(time.fromisoformat, data),
     _TIMEDELTA: lambda data: timedelta(*_SPAN.unpack(data)),
     _UUID: lambda data: UUID(bytes=bytes(data)),
     _DECIMAL: lambda data: Decimal(bytes(data).decode("ascii")),
@@ -250,7 +250,7 @@ def _decoder(registry: Registry) -> Callable[[Raw], Any]:
         if code == _DICT:
             flat = items(data)
             return dict(zip(flat[::2], flat[1::2], strict=True))
-        leaf = _RAISED.get(code)
+        leaf = _DECODERS.get(code)
         if leaf is None:
             raise CorruptRecord("a value of a kind that this version does not know")
         return leaf(data)

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import msgspec
 
 from sessioncore._errors import ConfigError
-from sessioncore.codec._classes import accessors, has_shape
+from sessioncore.codec._classes import field_access, has_shape
 
 __all__ = ["MAX_NAME", "Entry", "Registry"]
 
@@ -72,7 +72,7 @@ class Registry:
         if entry.origin == "shape":
             self._learn_fields(cls)
 
-    def learn(self, annotation: Any) -> None:
+    def register_annotation(self, annotation: Any) -> None:
         """Add the classes that an annotation names, where they are plain records or enums."""
         try:
             if annotation in self._learned:
@@ -81,16 +81,16 @@ class Registry:
         except TypeError:  # unhashable, such as Annotated[int, []]: nothing to remember it by
             pass
         for part in typing.get_args(annotation):
-            self.learn(part)
+            self.register_annotation(part)
         cls = typing.get_origin(annotation) or annotation
         if isinstance(cls, enum.Enum):  # an argument of Literal
-            self.learn(type(cls))
+            self.register_annotation(type(cls))
         elif typing.is_typeddict(cls):
             self._learn_fields(cls)
         elif isinstance(cls, type):
             self._learn_class(cls)
         elif (target := getattr(cls, "__supertype__", None) or getattr(cls, "__value__", None)) is not None:
-            self.learn(target)  # a NewType, or a `type` statement
+            self.register_annotation(target)  # a NewType, or a `type` statement
 
     def _learn_class(self, cls: type) -> None:
         name = _default_name(cls)
@@ -98,7 +98,7 @@ class Registry:
         if cls in self._builtin or cls in self.by_class or name in self.by_name or not has_shape(cls):
             return
         try:
-            encode, decode = accessors(cls)
+            encode, decode = field_access(cls)
         except ConfigError:  # it needs a word from the user, and says so when it is used
             return
         self.by_class[cls] = self.by_name[name] = Entry(name, cls, encode, decode, "annotation")
@@ -110,7 +110,7 @@ class Registry:
         except Exception:  # noqa: BLE001 - annotations are the user's, and may fail in any way; fields then need a word
             return
         for hint in hints.values():
-            self.learn(hint)
+            self.register_annotation(hint)
 
     def _checked(self, entry: Entry) -> Entry:
         """Return the entry to use: the one that is there already, if both mean the same."""
@@ -144,7 +144,7 @@ def _make_entry(
     cls: type, name: str, encode: Callable[[Any], Any] | None, decode: Callable[[Any], Any] | None
 ) -> Entry:
     if encode is None and decode is None:
-        return Entry(name, cls, *accessors(cls), origin="shape")
+        return Entry(name, cls, *field_access(cls), origin="shape")
     if not callable(encode) or not callable(decode):
         raise ConfigError(f"give both encode= and decode= for {cls.__qualname__}, or neither")
     return Entry(name, cls, encode, decode, origin="given")

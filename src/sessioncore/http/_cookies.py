@@ -9,13 +9,13 @@ write the Set-Cookie line.
 import re
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import TypeGuard
+from typing import TypeGuard, cast
 
 from msgspec import Struct
 
 from sessioncore._errors import ConfigError
 
-__all__ = ["AmbiguousID", "CookieWriter", "check_cookie", "cookie_pair", "is_token", "read_cookie"]
+__all__ = ["AmbiguousID", "CookieSettings", "CookieWriter", "check_cookie", "cookie_pair", "is_token", "read_cookie"]
 
 MAX_AGE_CAP = 400 * 24 * 3600  # seconds; browsers cut longer ones (RFC 6265bis, section 5.5)
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110, section 5.6.2
@@ -66,6 +66,18 @@ def cookie_pair(name: str, session_id: str) -> str:
     return f"{name}={session_id}"
 
 
+class CookieSettings(Struct, frozen=True):
+    """What the configuration says of every session cookie."""
+
+    path: str
+    domain: str | None
+    secure: bool
+    http_only: bool
+    same_site: str
+    partitioned: bool
+    session_only: bool
+
+
 class CookieWriter(Struct, frozen=True):
     """Writes the Set-Cookie lines of one cookie; the fields were checked by `check_cookie`."""
 
@@ -74,30 +86,19 @@ class CookieWriter(Struct, frozen=True):
     session_only: bool
 
     @classmethod
-    def build(
-        cls,
-        name: str,
-        *,
-        path: str,
-        domain: str | None,
-        secure: bool,
-        http_only: bool,
-        same_site: str,
-        partitioned: bool,
-        session_only: bool,
-    ) -> "CookieWriter":
+    def build(cls, name: str, settings: CookieSettings) -> "CookieWriter":
         """Join the attributes once; a deletion must repeat each of them, or the browser keeps the cookie."""
-        attributes = [f"Path={path}"]
-        if domain is not None:
-            attributes.append(f"Domain={domain}")
-        if http_only:
+        attributes = [f"Path={settings.path}"]
+        if settings.domain is not None:
+            attributes.append(f"Domain={settings.domain}")
+        if settings.http_only:
             attributes.append("HttpOnly")
-        if secure:
+        if settings.secure:
             attributes.append("Secure")
-        attributes.append(f"SameSite={same_site.capitalize()}")
-        if partitioned:
+        attributes.append(f"SameSite={settings.same_site.capitalize()}")
+        if settings.partitioned:
             attributes.append("Partitioned")
-        return cls(name, "; ".join(attributes), session_only)
+        return cls(name, "; ".join(attributes), settings.session_only)
 
     def set(self, session_id: str, seconds: float) -> str:
         """Return the line that gives the client this ID for so many seconds (rounded, at most 400 days)."""
@@ -115,16 +116,7 @@ def _tail(seconds: int, attributes: str) -> str:
     return f"; Max-Age={min(max(seconds, 0), MAX_AGE_CAP)}; {attributes}"
 
 
-def check_cookie(
-    name: str,
-    *,
-    path: object,
-    domain: object,
-    secure: bool,
-    http_only: bool,
-    same_site: object,
-    partitioned: bool,
-) -> None:
+def check_cookie(name: str, settings: CookieSettings) -> None:
     """Refuse what a browser would drop or an attacker could use.
 
     Raises:
@@ -134,29 +126,30 @@ def check_cookie(
     """
     if not is_token(name) or len(name) > 256:
         raise ConfigError(f"{name!r} cannot be a cookie name: use up to 256 letters, digits, '-' and '_'")
+    path, domain = cast("tuple[object, object]", (settings.path, settings.domain))  # not every caller is type-checked
     if not isinstance(path, str) or not _PATH.fullmatch(path) or len(path) > 1024:
         raise ConfigError(
             "cookie_path must begin with '/' and hold no space, comma, ';', control or non-ASCII character"
         )
     if domain is not None and (not isinstance(domain, str) or not _DOMAIN.fullmatch(domain) or len(domain) > 253):
         raise ConfigError("cookie_domain must be a plain host name such as 'example.com', or None")
-    if same_site not in ("lax", "strict", "none"):
-        raise ConfigError(f"cookie_same_site must be 'lax', 'strict' or 'none', not {same_site!r}")
-    _check_promises(name.lower(), path, domain, secure=secure, http_only=http_only)
-    if same_site == "none" and not secure:
+    if settings.same_site not in ("lax", "strict", "none"):
+        raise ConfigError(f"cookie_same_site must be 'lax', 'strict' or 'none', not {settings.same_site!r}")
+    _check_prefix(name.lower(), settings)
+    if settings.same_site == "none" and not settings.secure:
         raise ConfigError("cookie_same_site='none' needs cookie_secure=True: browsers drop the cookie otherwise")
-    if partitioned and not secure:
+    if settings.partitioned and not settings.secure:
         raise ConfigError("cookie_partitioned=True needs cookie_secure=True: browsers drop the cookie otherwise")
 
 
-def _check_promises(lowered: str, path: object, domain: object, *, secure: bool, http_only: bool) -> None:
+def _check_prefix(lowered: str, settings: CookieSettings) -> None:
     """Hold a cookie to its name's prefix; browsers compare the prefix case-insensitively, so do we."""
-    if lowered.startswith(("__host-", "__secure-", "__http-")) and not secure:
+    if lowered.startswith(("__host-", "__secure-", "__http-")) and not settings.secure:
         raise ConfigError(
             "a cookie named __Host-, __Secure- or __Http- needs cookie_secure=True; for plain http on your own "
             "machine use SessionConfig.development() with its own cookie name, or with one that has no such prefix"
         )
-    if lowered.startswith("__host-") and (path != "/" or domain is not None):
+    if lowered.startswith("__host-") and (settings.path != "/" or settings.domain is not None):
         raise ConfigError("a cookie named __Host- needs cookie_path='/' and no cookie_domain")
-    if lowered.startswith(("__http-", "__host-http-")) and not http_only:
+    if lowered.startswith(("__http-", "__host-http-")) and not settings.http_only:
         raise ConfigError("a cookie named __Http- or __Host-Http- needs cookie_http_only=True")

@@ -110,7 +110,12 @@ def from_cookie(key: str = "__Host-session_id") -> Extractor:
     if not is_token(key):
         raise ConfigError(f"{key!r} cannot be a cookie name: use letters, digits, '-' and '_'")
     name = key.encode("ascii")
-    return Extractor(lambda request: read_cookie(request.cookie_headers(), name), Source.COOKIE, key, vary=("Cookie",))
+
+    def extract(request: RequestView) -> str | None:
+        headers = request.cookie_headers()
+        return read_cookie(headers, name) if headers else None
+
+    return Extractor(extract, Source.COOKIE, key, vary=("Cookie",))
 
 
 def from_header(key: str) -> Extractor:

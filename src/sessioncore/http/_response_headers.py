@@ -15,9 +15,11 @@ __all__ = ["Pairs", "revise"]
 Pairs: TypeAlias = Iterable[tuple[bytes, bytes]]
 
 _logger = logging.getLogger("sessioncore")
-# Headers that a session has nothing to do with. Most responses have no others, and need no second look.
+# Headers that a session has nothing to do with, as frameworks spell them. Most responses have no others, and need no
+# second look.
 _HARMLESS = frozenset(
-    {
+    spelling
+    for name in (
         b"content-type",
         b"content-length",
         b"content-encoding",
@@ -26,7 +28,8 @@ _HARMLESS = frozenset(
         b"last-modified",
         b"location",
         b"server",
-    }
+    )
+    for spelling in (name, name.title())
 )
 _UNSHARED = frozenset({b"private", b"no-store"})
 _CACHES_OWN = frozenset({b"surrogate-control", b"x-accel-expires"})  # of CDNs, and of nginx

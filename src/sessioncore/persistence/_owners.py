@@ -7,27 +7,27 @@ lagging index can neither list nor revoke a stranger's session.
 import math
 from collections.abc import Iterable, Iterator
 from itertools import islice
+from typing import cast
 
 import anyio
-from msgspec import UNSET, Struct
+from msgspec import Struct
 
-from sessioncore._config import SessionConfig
 from sessioncore._errors import CorruptRecord, OwnerLimitReached, SessionError
-from sessioncore._events import EventKind, Events
-from sessioncore._storage_protocol import Stored
+from sessioncore._events import EventKind
+from sessioncore._storage_calls import Delete, Load, Stored, Unreadable
 from sessioncore.codec._record import Record, open_record
 from sessioncore.http._ids import is_handle
-from sessioncore.persistence._calls import StorageCalls
-from sessioncore.session._changes import Delta, time_left
-from sessioncore.session._draft import Draft
-from sessioncore.session._states import LIVE
+from sessioncore.persistence._drive import Driver
+from sessioncore.persistence._load_steps import FOREIGN
+from sessioncore.persistence._store_context import StoreContext
+from sessioncore.session._loaded import Loaded
+from sessioncore.session._state import SessionState
 
 __all__ = ["Owned", "Owners"]
 
 AT_ONCE = 64  # loads in flight: enough to share round trips, few enough to stay polite
 
-
-PATIENCE = 0.01, 0.2  # seconds, first and longest, between looks at logins that are stepping back
+FIRST_POLL, LONGEST_POLL = 0.01, 0.2  # seconds between looks at logins that withdraw
 
 
 class Owned(Struct, frozen=True):
@@ -47,12 +47,13 @@ class Owned(Struct, frozen=True):
 class Owners:
     """The owners of one store's sessions."""
 
-    __slots__ = ("_calls", "_config", "_events")
+    __slots__ = ("_config", "_context", "_driver", "_events")
 
-    def __init__(self, config: SessionConfig, calls: StorageCalls, events: Events) -> None:
-        self._config = config
-        self._calls = calls
-        self._events = events
+    def __init__(self, context: StoreContext, driver: Driver) -> None:
+        self._config = context.config
+        self._context = context
+        self._driver = driver
+        self._events = context.events
 
     async def sessions(self, owner: str) -> list[Owned]:
         """Return the owner's live sessions, oldest first."""
@@ -69,7 +70,7 @@ class Owners:
             owned = (await self._load_all([handle])).get(handle)
             if owned is None or owned.record.owner != owner:
                 return False
-        return await self._calls.whole(self._end(handle, owner))
+        return await self._end(handle, owner)
 
     async def _end(self, handle: str, owner: str | None) -> bool:
         ended = await self._delete(handle)
@@ -78,8 +79,7 @@ class Owners:
         return bool(ended)
 
     async def _delete(self, handle: str) -> int:
-        key = self._config.key_prefix + handle
-        return await self._calls.run("delete", lambda: self._config.storage.delete(key))
+        return cast("int", await self._driver.ask(Delete((self._config.key_prefix + handle,))))
 
     async def revoke_all(self, owner: str, keep: str | None) -> int:
         """End the owner's sessions but `keep`; look again until none is left that began before this call.
@@ -98,72 +98,67 @@ class Owners:
             if not doomed:
                 return ended
             for handle in doomed:
-                ended += await self._calls.whole(self._end(handle, owner))
+                ended += await self._end(handle, owner)
             newest = started  # all of the first listing ends, whatever its server's clock said; later logins stay
 
-    async def admit(self, draft: Draft, delta: Delta) -> None:
+    async def check_limit(self, state: SessionState, owner: str) -> None:
         """Refuse a login over the limit before anything is written.
 
         Raises:
             OwnerLimitReached: `on_owner_limit` is "refuse", and the owner has all that are allowed.
         """
-        limit, owner = self._config.max_sessions_per_owner, delta.wishes.owner
-        if limit is None or self._config.on_owner_limit != "refuse" or owner is UNSET:
+        limit = self._config.max_sessions_per_owner
+        if limit is None or self._config.on_owner_limit != "refuse":
             return
-        own = draft.handle if draft.state is LIVE else None
+        own = None if state.loaded is None else state.loaded.handle
         others = [owned for owned in await self.sessions(owner) if owned.handle != own]
         if len(others) >= limit:
-            raise self._refused(draft.handle, owner)
+            raise self.refusal(state.handle, owner)
 
-    async def excess(self, draft: Draft, delta: Delta) -> bool:
-        """After a login: see to what is over the limit; True if this very session is refused.
+    async def enforce_limit(self, login: Loaded, owner: str) -> bool:
+        """After a login: end what is over the limit; True if this very session is refused.
 
-        Parallel logins all pass `admit`; each then ranks what it sees by age. The ranking
+        Parallel logins all pass `check_limit`; each then ranks what it sees by age. The ranking
         is the same everywhere, so exactly the allowed number is left when the last is done.
         """
-        limit, owner = self._config.max_sessions_per_owner, delta.wishes.owner
-        if limit is None or owner is UNSET:
+        limit = self._config.max_sessions_per_owner
+        if limit is None:
             return False
         if self._config.on_owner_limit == "refuse":
-            return await self._steps_back(draft.handle, owner, limit)
+            return await self._withdraws(login.handle, owner, limit)
         sessions = await self.sessions(owner)
-        spare = len(sessions) - limit
-        if draft.record is not None and draft.record.created_at < draft.record.written_at:
+        excess = len(sessions) - limit
+        if login.record.created_at < login.record.written_at:
             # Bound long after it began: it must not end as the oldest, its visitor is the one who logs in. A login at
             # the same moment may still end it for its age, and be ended by it: too few are left then, never too many.
-            sessions = [owned for owned in sessions if owned.handle != draft.handle]
-        for owned in sessions[: max(spare, 0)]:
+            sessions = [owned for owned in sessions if owned.handle != login.handle]
+        for owned in sessions[: max(excess, 0)]:
             if await self._delete(owned.handle):
                 self._events.send(EventKind.OWNER_LIMIT, owned.handle, owner, "a session over the limit was ended")
         return False
 
-    async def _steps_back(self, handle: str, owner: str, limit: int) -> bool:
+    async def _withdraws(self, handle: str, owner: str, limit: int) -> bool:
         """Tell whether a login that is stored already has to be taken back: the oldest stay.
 
-        Younger ones over the limit step back by themselves, as soon as they see this one; it waits for
-        that. One that does not was through before this one came to be seen: its client has been told that
-        it is logged in, so this one steps back, though it is older. Of several such, the youngest loses
-        patience first, and the others find room.
+        Newer logins over the limit withdraw when they see this one. If one does not, it had already
+        been confirmed to its client, so this login withdraws instead. The newest has the shortest wait.
         """
-        pause, longest = PATIENCE
+        pause = FIRST_POLL
         began = anyio.current_time()
         while True:
             ranked = [owned.handle for owned in await self.sessions(owner)]
             if handle not in ranked[:limit]:
                 return handle in ranked
-            patience = self._config.timeout_seconds * (1 - ranked.index(handle) / limit / 2)
-            if len(ranked) <= limit or anyio.current_time() >= began + patience:
+            wait = self._config.storage_timeout.total_seconds() * (1 - ranked.index(handle) / limit / 2)
+            if len(ranked) <= limit or anyio.current_time() >= began + wait:
                 return len(ranked) > limit
             await anyio.sleep(pause)
-            pause = min(pause * 2, longest)
+            pause = min(pause * 2, LONGEST_POLL)
 
-    def _refused(self, handle: str, owner: str) -> OwnerLimitReached:
+    def refusal(self, handle: str | None, owner: str) -> OwnerLimitReached:
+        """Send the event of a login that was refused, and return its error."""
         self._events.send(EventKind.OWNER_LIMIT, handle, owner, "a login was refused")
         return OwnerLimitReached("this owner has all the sessions allowed; end one first, see max_sessions_per_owner")
-
-    def refused(self, draft: Draft) -> OwnerLimitReached:
-        """Tell of a login that lost a race for the last place, and return its error."""
-        return self._refused(draft.handle, draft.owner or "")
 
     async def _look(self, owner: str) -> dict[str, Owned | None]:
         """Load what the index lists, by handle; None for what cannot be read.
@@ -173,7 +168,7 @@ class Owners:
         """
         prefix, missing = self._config.key_prefix, set[str]()
         while True:
-            keys = await self._calls.run("owned_keys", lambda: self._config.storage.owned_keys(prefix + owner))
+            keys = await self._driver.bounded("owned_keys", lambda: self._config.storage.owned_keys(prefix + owner))
             # Another store's prefix may begin with ours, and its owners then with our owners.
             handles = {handle for key in keys if is_handle(handle := key.removeprefix(prefix))}
             found = await self._load_all(handles)
@@ -189,11 +184,11 @@ class Owners:
         async def load(handle: str) -> None:
             try:
                 key = self._config.key_prefix + handle
-                stored = await self._calls.run("load", lambda: self._config.storage.load(key))
+                stored = await self._driver.ask(Load(key))
             except SessionError as exc:  # raised below: a task group would wrap it
                 failed.append(exc)
             else:
-                if stored is not None:
+                if isinstance(stored, (Stored, Unreadable)):
                     found[handle] = self._owned(handle, stored)
 
         for some in batched(handles, AT_ONCE):
@@ -204,15 +199,18 @@ class Owners:
                 raise failed[0]
         return found
 
-    def _owned(self, handle: str, stored: Stored) -> Owned | None:
+    def _owned(self, handle: str, stored: Stored | Unreadable) -> Owned | None:
+        if isinstance(stored, Unreadable):
+            self._events.send(EventKind.CORRUPT, handle, None, FOREIGN)
+            return None
         try:
             record = open_record(stored.data, self._config.max_size)
         except CorruptRecord as exc:
             self._events.send(EventKind.CORRUPT, handle, None, str(exc))
             return None
         now = self._config.clock()
-        left = time_left(self._config, record.created_at, stored.ttl, now)
-        idle = record.idle or self._config.idle_seconds
+        left = self._context.lifetimes.left(record.created_at, stored.ttl, now)
+        idle = self._context.lifetimes.idle if record.idle is None else record.idle
         # A ttl that was cut at the absolute deadline says little about the last use; a write always does.
         last_seen = min(now, max(record.written_at, now - (idle - stored.ttl)))
         return Owned(handle, record, last_seen, now + left)

@@ -13,10 +13,10 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["fits"]
+__all__ = ["matches"]
 
 
-def fits(value: object, annotation: Any) -> bool:
+def matches(value: object, annotation: Any) -> bool:
     """Tell whether `value` is what `annotation` says; forms that are not known here fit anything."""
     if annotation is Any or annotation is object:
         return True
@@ -41,21 +41,21 @@ def _fits_parts(value: Any, origin: Any, arguments: tuple[Any, ...]) -> bool:
     parts: Any = value
     if isinstance(value, Mapping) and len(arguments) == 2:
         key, item = arguments
-        return all(fits(k, key) and fits(v, item) for k, v in parts.items())
+        return all(matches(k, key) and matches(v, item) for k, v in parts.items())
     if isinstance(value, (list, tuple, AbstractSet)) and len(arguments) == 1:
-        return all(fits(part, arguments[0]) for part in parts)
+        return all(matches(part, arguments[0]) for part in parts)
     return True
 
 
 def _fits_tuple(value: tuple[Any, ...], arguments: tuple[Any, ...]) -> bool:
     if len(arguments) == 2 and arguments[1] is ...:
-        return all(fits(item, arguments[0]) for item in value)
-    return len(value) == len(arguments) and all(map(fits, value, arguments))
+        return all(matches(item, arguments[0]) for item in value)
+    return len(value) == len(arguments) and all(map(matches, value, arguments))
 
 
 def _fits_plain(value: object, annotation: Any) -> bool:
     if isinstance(annotation, typing.NewType):
-        return fits(value, annotation.__supertype__)
+        return matches(value, annotation.__supertype__)
     if typing.is_typeddict(annotation):
         return _fits_typed_dict(value, annotation)
     if not isinstance(annotation, type):
@@ -73,7 +73,7 @@ def _fits_typed_dict(value: Any, annotation: Any) -> bool:
         return False
     if not annotation.__required_keys__ <= entries.keys() <= fields.keys():
         return False
-    return all(fits(item, fields[name]) for name, item in entries.items())
+    return all(matches(item, fields[name]) for name, item in entries.items())
 
 
 @functools.cache
@@ -85,7 +85,7 @@ def _typed_dict_fields(annotation: Any) -> dict[str, Any]:
 
 
 def _fits_union(value: object, arguments: tuple[Any, ...]) -> bool:
-    return any(fits(value, argument) for argument in arguments)
+    return any(matches(value, argument) for argument in arguments)
 
 
 def _fits_literal(value: object, arguments: tuple[Any, ...]) -> bool:
@@ -94,7 +94,7 @@ def _fits_literal(value: object, arguments: tuple[Any, ...]) -> bool:
 
 def _fits_annotated(value: object, arguments: tuple[Any, ...]) -> bool:
     base, *notes = arguments
-    if not fits(value, base):
+    if not matches(value, base):
         return False
     # What a container holds was compared just now, and msgspec would not take every kind of it: enum members, models.
     base = type(value) if type(value) in _CONTAINERS else base

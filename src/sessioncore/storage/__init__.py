@@ -1,13 +1,53 @@
 """Where records live: the contract, and the embedded storages.
 
+To write a storage of your own, begin with `Storage`, the seven calls that every storage
+has. What yours can do beyond them, such as closing connections (`Opens`) or finding the
+records of a prefix (`Clears`), it names in an attribute `capabilities` of its class. Then
+run `sessioncore.testing.STORAGE_CHECKS` over it.
+
 `sessioncore.storage.redis`, `.postgres` and `.keyvalue` are imported by name, so
 that nobody pays for a driver that is not used.
 """
 
 from sessioncore._errors import KeyTaken
-from sessioncore._storage_protocol import Storage, Stored
+from sessioncore._storage_calls import LATER, Call, Create, Delete, Later, Load, Move, Replace, Reply, Touch
+from sessioncore._storage_protocol import (
+    AnswersNow,
+    BoundsCalls,
+    Clears,
+    Opens,
+    Purges,
+    Storage,
+    Stored,
+    Unreadable,
+    Written,
+)
 from sessioncore.storage._url import storage_from_url
-from sessioncore.storage.memory._storage import MemoryStorage
-from sessioncore.storage.sqlite._storage import SQLiteStorage
+from sessioncore.storage.memory import MemoryStorage
+from sessioncore.storage.sqlite import SQLiteStorage
 
-__all__ = ["KeyTaken", "MemoryStorage", "SQLiteStorage", "Storage", "Stored", "storage_from_url"]
+__all__ = [
+    "LATER",
+    "AnswersNow",
+    "BoundsCalls",
+    "Call",
+    "Clears",
+    "Create",
+    "Delete",
+    "KeyTaken",
+    "Later",
+    "Load",
+    "MemoryStorage",
+    "Move",
+    "Opens",
+    "Purges",
+    "Replace",
+    "Reply",
+    "SQLiteStorage",
+    "Storage",
+    "Stored",
+    "Touch",
+    "Unreadable",
+    "Written",
+    "storage_from_url",
+]

@@ -5,16 +5,16 @@ from functools import partial
 
 import anyio
 
-from sessioncore.storage import KeyTaken, Stored
+from sessioncore.storage import KeyTaken, Stored, Written
 from sessioncore.testing._rig import LONG, Check, Rig, holds, put, record, version, wait_out
 
 MANY = 20
 
 
-async def _together(calls: list[Callable[[], Awaitable[int | Stored | None]]]) -> list[int | Stored | None]:
-    results: list[int | Stored | None] = []
+async def _together(calls: list[Callable[[], Awaitable[Written]]]) -> list[Written]:
+    results: list[Written] = []
 
-    async def note(call: Callable[[], Awaitable[int | Stored | None]]) -> None:
+    async def note(call: Callable[[], Awaitable[Written]]) -> None:
         results.append(await call())
 
     async with anyio.create_task_group() as tasks:
@@ -129,7 +129,7 @@ async def after_delete_returned_no_writer_brings_it_back(rig: Rig) -> None:
 
 async def _write_until_gone(rig: Rig, key: str, at: int) -> None:
     while (result := await rig.storage.replace(key, b"more", LONG, version=at, owner="u")) is not None:
-        at = result if isinstance(result, int) else result.version
+        at = result if isinstance(result, int) else record(result).version
 
 
 async def a_renewal_never_undoes_a_write_or_a_delete(rig: Rig) -> None:

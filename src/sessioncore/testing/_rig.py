@@ -5,13 +5,17 @@ server whose clock can only be waited for.
 """
 
 from collections.abc import Awaitable, Callable
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from msgspec import Struct
 
-from sessioncore.storage import Storage, Stored
+from sessioncore.storage import Clears, Opens, Purges, Storage, Stored, Written
 
 LONG = 1000.0  # seconds; far beyond the life of any check
+
+
+class CheckedStorage(Storage, Opens, Clears, Purges, Protocol):
+    """A storage with every capability that the checks look at."""
 
 
 class Rig(Struct, frozen=True):
@@ -23,7 +27,7 @@ class Rig(Struct, frozen=True):
     it reads them by another way than `load`.
     """
 
-    storage: Storage
+    storage: CheckedStorage
     tick: float
     advance: Callable[[float], Awaitable[None]]
     remaining: Callable[[str], Awaitable[float | None]]
@@ -47,13 +51,13 @@ class ManualClock:
         self._now += seconds
 
 
-def version(result: int | Stored | None) -> int:
+def version(result: Written) -> int:
     """The version out of a write that must have worked."""
     assert type(result) is int, f"a write that should work returned {type(result).__name__}"
     return result
 
 
-def record(result: int | Stored | None) -> Stored:
+def record(result: Written) -> Stored:
     """The record out of a call that must have found one."""
     assert isinstance(result, Stored), f"a record was expected, not {type(result).__name__}"
     assert type(result.data) is bytes

@@ -16,7 +16,7 @@ from urllib.parse import quote, unquote
 from anyio import Lock
 from msgspec import Struct
 
-from sessioncore._storage_protocol import Stored
+from sessioncore._storage_protocol import Stored, Unreadable
 
 __all__ = ["Index", "KeyLocks", "Record", "key_of", "name_of", "owner_name"]
 
@@ -54,9 +54,9 @@ class Record(Struct, frozen=True):
         """Tell whether a write that found this version may go on."""
         return self.version == version and not self.foreign
 
-    def stored(self, now: float) -> Stored:
+    def stored(self, now: float) -> Stored | Unreadable:
         """Return what the caller of the storage sees."""
-        return Stored(self.data, self.version, self.expires_at - now)
+        return Unreadable() if self.foreign else Stored(self.data, self.version, self.expires_at - now)
 
     def pack(self) -> dict[str, Any]:
         """Return the dictionary for the store."""

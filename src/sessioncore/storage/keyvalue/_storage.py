@@ -23,7 +23,7 @@ from typing import Any, ClassVar, TypeVar
 from msgspec import structs
 
 from sessioncore._errors import ConfigError, KeyTaken, StorageError, StorageUnavailable
-from sessioncore._storage_protocol import Stored
+from sessioncore._storage_protocol import Clears, Opens, Purges, Stored, Unreadable, Written
 from sessioncore.storage.keyvalue._protocol import Culls, KeyValueStore, Lists
 from sessioncore.storage.keyvalue._record import Index, KeyLocks, Record, key_of, name_of, owner_name
 
@@ -54,6 +54,8 @@ class KeyValueStorage:
     compare_and_set: ClassVar[bool] = False
     """False: what is written at the same moment by two processes is not told apart."""
 
+    capabilities = frozenset({Clears, Opens, Purges})
+
     def __init__(
         self,
         store: KeyValueStore,
@@ -70,7 +72,7 @@ class KeyValueStorage:
         self._locks = KeyLocks()
         self._owner_locks = KeyLocks()
 
-    async def load(self, key: str, *, renew: float | None = None) -> Stored | None:
+    async def load(self, key: str, *, renew: float | None = None) -> Stored | Unreadable | None:
         """Return the live record at `key`, or None; with `renew`, set its ttl to that many seconds."""
         if renew is None:
             record = await self._read(key)
@@ -86,9 +88,7 @@ class KeyValueStorage:
                 return None
             return await self._write(key, self._new(data, ttl, owner))
 
-    async def replace(
-        self, key: str, data: bytes, ttl: float, *, version: int, owner: str | None = None
-    ) -> int | Stored | None:
+    async def replace(self, key: str, data: bytes, ttl: float, *, version: int, owner: str | None = None) -> Written:
         """Write if the record still has `version`; otherwise return the current record, or None."""
         async with self._locks.held(key):
             old = await self._read(key)
@@ -102,7 +102,7 @@ class KeyValueStorage:
 
     async def move(
         self, key: str, new_key: str, data: bytes, ttl: float, *, version: int, owner: str | None = None
-    ) -> int | Stored | None:
+    ) -> Written:
         """Do what `replace` does, and give the record a new key; one of the two keys is alive at any moment.
 
         Raises:

@@ -6,12 +6,12 @@ little by little as new records come in, never by a walk over all of them.
 
 import time
 from collections.abc import Callable
-from typing import Final
 
 from anyio.lowlevel import checkpoint
 
 from sessioncore._errors import ConfigError
-from sessioncore._storage_protocol import Storage, Stored
+from sessioncore._storage_calls import Call, Reply, Stored
+from sessioncore._storage_protocol import AnswersNow, BoundsCalls, Clears, Opens, Purges
 from sessioncore.storage.memory._table import Table
 
 __all__ = ["MemoryStorage"]
@@ -29,6 +29,8 @@ class MemoryStorage:
     Raises:
         ConfigError: `max_sessions` is no whole number, or below 1.
     """
+
+    capabilities = frozenset({AnswersNow, BoundsCalls, Clears, Opens, Purges})
 
     def __init__(self, max_sessions: int | None = None, *, clock: Callable[[], float] = time.time) -> None:
         if max_sessions is not None and (type(max_sessions) is not int or max_sessions < 1):
@@ -53,19 +55,28 @@ class MemoryStorage:
         """Return True: no call ever waits, so none can be late."""
         return True
 
+    def answer_now(self, call: Call) -> Reply:
+        """Answer any call at once.
+
+        Raises:
+            KeyTaken: of a move, as `move` does.
+        """
+        reply: Reply = call.on(self._table)
+        return reply
+
     async def load(self, key: str, *, renew: float | None = None) -> Stored | None:
         """Return the live record at `key`, or None; with `renew`, set its ttl first."""
-        return self._table.load(key, renew)
+        return self._table.load(key, renew=renew)
 
     async def create(self, key: str, data: bytes, ttl: float, *, owner: str | None = None) -> int | None:
         """Store a new record and return its version, or None if the key is taken."""
-        return self._table.create(key, data, ttl, owner)
+        return self._table.create(key, data, ttl, owner=owner)
 
     async def replace(
         self, key: str, data: bytes, ttl: float, *, version: int, owner: str | None = None
     ) -> int | Stored | None:
         """Write if the record still has `version`; else return it as it is, or None if it is gone."""
-        return self._table.replace(key, data, ttl, version, owner)
+        return self._table.replace(key, data, ttl, version=version, owner=owner)
 
     async def move(
         self, key: str, new_key: str, data: bytes, ttl: float, *, version: int, owner: str | None = None
@@ -83,7 +94,7 @@ class MemoryStorage:
 
     async def delete(self, *keys: str) -> int:
         """End these records; return how many were live."""
-        return self._table.delete(keys)
+        return self._table.delete(*keys)
 
     async def clear(self, prefix: str) -> int:
         """End every record whose key begins with `prefix`; return how many. Looks at every key."""
@@ -115,29 +126,3 @@ class MemoryStorage:
 
     async def aclose(self) -> None:
         """Do nothing: the records stay as long as this object."""
-
-
-# The methods as they are written here, for those who may take the short way to the table: whoever
-# put something else in their place, such as a test that makes a load fail, wants that to be called.
-LOAD: Final = MemoryStorage.load
-CREATE: Final = MemoryStorage.create
-REPLACE: Final = MemoryStorage.replace
-
-
-_METHODS: Final = {name: method for name, method in vars(MemoryStorage).items() if callable(method)}
-_FUNCTIONS: Final = tuple(_METHODS.values())
-_ATTRIBUTES: Final = vars(MemoryStorage()).keys()
-
-
-def answers_at_once(storage: Storage) -> bool:
-    """Tell whether no call to it ever waits: a MemoryStorage, with all its methods as they are written here."""
-    return (
-        type(storage) is MemoryStorage
-        and vars(storage).keys() == _ATTRIBUTES
-        and tuple(map(vars(MemoryStorage).get, _METHODS)) == _FUNCTIONS
-    )
-
-
-def table_behind(storage: Storage) -> Table | None:
-    """Return the table of a MemoryStorage; None for any other, also a subclass, which may do what it likes."""
-    return storage._table if type(storage) is MemoryStorage else None  # noqa: SLF001 - of the class above

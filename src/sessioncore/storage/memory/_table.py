@@ -6,7 +6,7 @@ the core may call a table without a coroutine around each call.
 """
 
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from msgspec import Struct
 
@@ -47,7 +47,7 @@ class Table:
         """How many records take room, those that have ended but are not removed yet included."""
         return len(self._entries)
 
-    def load(self, key: str, renew: float | None) -> Stored | None:
+    def load(self, key: str, *, renew: float | None) -> Stored | None:
         """Return the live record at `key`, or None; with `renew`, set its ttl first."""
         entry = self._entries.get(key)
         if entry is None:
@@ -62,7 +62,7 @@ class Table:
             left = renew
         return Stored(entry.data, entry.version, left)
 
-    def create(self, key: str, data: bytes, ttl: float, owner: str | None) -> int | None:
+    def create(self, key: str, data: bytes, ttl: float, *, owner: str | None) -> int | None:
         """Store a new record and return its version, or None if the key is taken."""
         now = self._now()
         if key in self._entries and self._live(key, now) is not None:
@@ -71,7 +71,7 @@ class Table:
             self._push_out(now)
         return self._insert(key, data, now, ttl, owner)
 
-    def replace(self, key: str, data: bytes, ttl: float, version: int, owner: str | None) -> int | Stored | None:
+    def replace(self, key: str, data: bytes, ttl: float, *, version: int, owner: str | None) -> int | Stored | None:
         """Write if the record still has `version`; else return it as it is, or None if it is gone."""
         now = self._now()
         entry = self._live(key, now)
@@ -117,7 +117,7 @@ class Table:
         self._set_end(key, entry, now, ttl)
         return True
 
-    def delete(self, keys: Iterable[str]) -> int:
+    def delete(self, *keys: str) -> int:
         """End these records; return how many were live."""
         now = self._clock()
         ended = 0

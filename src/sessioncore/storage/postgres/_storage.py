@@ -13,7 +13,7 @@ from typing import cast
 from anyio import Lock
 
 from sessioncore._errors import ConfigError, KeyTaken, StorageError, StorageUnavailable
-from sessioncore._storage_protocol import Stored
+from sessioncore._storage_protocol import Clears, Opens, Purges, Stored, Unreadable, Written
 from sessioncore.storage._extras import needs_extra
 from sessioncore.storage.postgres._sql import (
     key_bytes,
@@ -34,7 +34,6 @@ __all__ = ["PostgresStorage"]
 _log = logging.getLogger("sessioncore.storage.postgres")
 
 _BATCH = 1000
-_UNREADABLE_TTL = 1.0  # seconds: soon the storage is to be asked again
 
 
 class PostgresStorage:
@@ -55,6 +54,8 @@ class PostgresStorage:
         ConfigError: there is neither a DSN nor a pool, `table` is not a plain identifier, or
             a number is not above zero.
     """
+
+    capabilities = frozenset({Clears, Opens, Purges})
 
     def __init__(
         self,
@@ -94,7 +95,7 @@ class PostgresStorage:
         """
         return schema_sql(table)
 
-    async def load(self, key: str, *, renew: float | None = None) -> Stored | None:
+    async def load(self, key: str, *, renew: float | None = None) -> Stored | Unreadable | None:
         """Return the live record at `key`, or None; with `renew`, set its ttl to that many seconds."""
         if renew is None:
             return _stored(await self._run(self._sql.load, key_bytes(key)))
@@ -106,9 +107,7 @@ class PostgresStorage:
         rows = await self._run(self._sql.create, key_bytes(key), data, float(ttl), owner_bytes(owner), new)
         return new if rows else None
 
-    async def replace(
-        self, key: str, data: bytes, ttl: float, *, version: int, owner: str | None = None
-    ) -> int | Stored | None:
+    async def replace(self, key: str, data: bytes, ttl: float, *, version: int, owner: str | None = None) -> Written:
         """Write if the record still has `version`; otherwise return the current record, or None."""
         new = _new_version()
         args = (key_bytes(key), data, float(ttl), owner_bytes(owner), version, new)
@@ -116,7 +115,7 @@ class PostgresStorage:
 
     async def move(
         self, key: str, new_key: str, data: bytes, ttl: float, *, version: int, owner: str | None = None
-    ) -> int | Stored | None:
+    ) -> Written:
         """Do what `replace` does, and rename the record in the same statement.
 
         Raises:
@@ -229,14 +228,14 @@ def _new_version() -> int:
     return randbits(62)
 
 
-def _outcome(rows: Rows, new: int) -> int | Stored | None:
+def _outcome(rows: Rows, new: int) -> Written:
     return new if rows and rows[0]["version"] == new else _stored(rows)
 
 
-def _stored(rows: Rows) -> Stored | None:
+def _stored(rows: Rows) -> Stored | Unreadable | None:
     if not rows:
         return None
     row = rows[0]
     if row["ttl"] is None:  # it would live for ever: something else wrote it, and no session comes of it
-        return Stored(b"", 0, _UNREADABLE_TTL)
+        return Unreadable()
     return Stored(row["data"], row["version"], row["ttl"])

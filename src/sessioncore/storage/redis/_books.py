@@ -14,8 +14,8 @@ from msgspec import Struct
 from redis.exceptions import AuthenticationError, NoPermissionError, ResponseError
 
 from sessioncore._errors import KeyTaken, StorageUnavailable
-from sessioncore._storage_protocol import Stored
-from sessioncore.storage.redis._errors import Lost, Refusal, Unreadable, refused
+from sessioncore._storage_protocol import Stored, Unreadable, Written
+from sessioncore.storage.redis._errors import ForeignValue, Lost, Refusal, refused
 from sessioncore.storage.redis._format import fresh_version, head_of, index_of, millis, pack, unpack
 from sessioncore.storage.redis._scripts import ON_ONE_SERVER, OWNED, VERIFY, Script
 from sessioncore.storage.redis._wire import Command, Reply, Wire, refusal_of
@@ -35,11 +35,9 @@ __all__ = [
 ]
 
 _LOG = logging.getLogger("sessioncore.storage.redis")
-_UNREADABLE_TTL = 1.0  # seconds: soon the storage is to be asked again
 
 AT_ONCE = 500  # keys in one command: some milliseconds of the server's time at most
 
-Written: TypeAlias = int | Stored | None
 Send: TypeAlias = Callable[..., Awaitable[list[Reply]]]
 
 
@@ -132,19 +130,18 @@ async def run(send: Send, script: Script, keys: tuple[bytes, ...], *args: bytes 
     return answer_of(reply)
 
 
-def stored_of(value: Reply, left: int) -> Stored:
+def stored_of(value: Reply, left: int) -> Stored | Unreadable:
     """Return the record in a value that has `left` milliseconds to live.
 
-    What cannot be read becomes a record without data: no session can be opened from it,
-    and no write finds its version. So does a value that would live for ever.
+    A value that would live for ever was not written by this storage either.
     """
     try:
         version, _, data = unpack(answer_of(value))
         if left < 0:
-            raise Unreadable("a record in Redis has no time to live: something else wrote it; delete that key")
-    except Unreadable as exc:
+            raise ForeignValue("a record in Redis has no time to live: something else wrote it; delete that key")
+    except ForeignValue as exc:
         _LOG.debug("%s", exc)
-        return Stored(data=b"", version=0, ttl=_UNREADABLE_TTL)
+        return Unreadable()
     return Stored(data=data, version=version, ttl=left / 1000)
 
 

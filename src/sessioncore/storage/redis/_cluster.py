@@ -18,8 +18,8 @@ from typing import Any, TypeVar
 from redis.crc import key_slot
 
 from sessioncore._errors import KeyTaken, StorageError, StorageUnavailable
-from sessioncore._shield import to_the_end
-from sessioncore._storage_protocol import Stored
+from sessioncore._shield import run_shielded
+from sessioncore._storage_protocol import Stored, Unreadable
 from sessioncore.storage.redis._books import AT_ONCE, Confirm, Written, answer_of, lost, outcome_of, run
 from sessioncore.storage.redis._errors import Lost, Refusal
 from sessioncore.storage.redis._format import MARK, fresh_version, head_of, index_of, millis, pack, unpack
@@ -113,7 +113,7 @@ class Cluster:
         finally:
             if not task.done():
                 # Whoever is cancelled leaves before or after, not in between; also if cancelled again.
-                await to_the_end(asyncio.wait([task], timeout=self._patience))
+                await run_shielded(asyncio.wait([task], timeout=self._patience))
 
     async def _create(self, key: bytes, data: bytes, ttl: float, owner: bytes | None) -> int | None:
         version = fresh_version()
@@ -164,7 +164,7 @@ class Cluster:
             await self._set_there(new_key, b"", b"PXAT", 1)  # gone at once; UNLINK may be what was refused
             raise
         outcome = outcome_of(reply, new)
-        if outcome is None or isinstance(outcome, Stored):
+        if outcome is None or isinstance(outcome, Stored | Unreadable):
             await run(self._wire.write, ON_A_CLUSTER.retire, (new_key,), head_of(new))
             return outcome
         settled = await self._settle(new_key, value, ttl)

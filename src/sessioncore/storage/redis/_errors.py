@@ -9,7 +9,7 @@ import re
 
 from sessioncore._errors import StorageError, StorageUnavailable
 
-__all__ = ["Forbidden", "Lost", "Refusal", "Stalled", "Unreadable", "refused"]
+__all__ = ["Forbidden", "ForeignValue", "Lost", "Refusal", "Stalled", "refused"]
 
 # Redis 6.2 wraps what a command inside a script said: "ERR Error running script (...): ... -OOM command ...".
 _INSIDE = re.compile(r"\b(OOM|READONLY|WRONGTYPE|MISCONF|NOREPLICAS|NOPERM|MASTERDOWN|CLUSTERDOWN|LOADING)\b")
@@ -72,7 +72,7 @@ class Lost(Exception):
     """The connection ended before the reply came: a command may or may not have been carried out."""
 
 
-class Unreadable(StorageError):
+class ForeignValue(StorageError):
     """What is at a key was not written by this storage."""
 
 
@@ -93,7 +93,7 @@ def refused(refusal: Refusal) -> StorageError:
         hint = f"{hint}; this time it was {command[1]}"
     kind = StorageError
     if refusal.code == "WRONGTYPE":
-        kind = Unreadable
+        kind = ForeignValue
     elif refusal.code == "NOPERM" and refusal.about_a_key:
         kind = Forbidden
     return kind(f"Redis refused ({refusal.code}): {hint}")

@@ -11,7 +11,7 @@ import re
 from math import ceil
 from struct import Struct as Layout
 
-from sessioncore.storage.redis._errors import Unreadable
+from sessioncore.storage.redis._errors import ForeignValue
 
 __all__ = ["INDEX_SUFFIX", "fresh_version", "glob_of", "head_of", "index_of", "millis", "pack", "unpack"]
 
@@ -49,10 +49,10 @@ def unpack(value: bytes) -> tuple[int, bytes | None, bytes]:
     """Return version, owner and data of a stored value.
 
     Raises:
-        Unreadable: the value was not written by this storage.
+        ForeignValue: the value was not written by this storage.
     """
     if value[:2] != MARK or len(value) < _HEAD.size:
-        raise Unreadable(
+        raise ForeignValue(
             "a key of this store holds a value that sessioncore did not write: "
             "delete that key, or choose a key_prefix that nothing else uses"
         )

@@ -11,9 +11,9 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import Any, Self
 
-from sessioncore._storage_protocol import Stored
+from sessioncore._storage_protocol import BoundsCalls, Clears, Opens, Purges, Stored, Unreadable, Written
 from sessioncore.storage._extras import needs_extra
-from sessioncore.storage.redis._errors import Forbidden, Lost, Unreadable
+from sessioncore.storage.redis._errors import Forbidden, ForeignValue, Lost
 from sessioncore.storage.redis._format import INDEX_SUFFIX, glob_of
 from sessioncore.storage.redis._scripts import PRUNE
 
@@ -73,6 +73,8 @@ class RedisStorage:
         ConfigError: the client decodes replies, or an argument cannot work.
     """
 
+    capabilities = frozenset({BoundsCalls, Clears, Opens, Purges})
+
     def __init__(
         self,
         client: Redis | RedisCluster,
@@ -121,7 +123,7 @@ class RedisStorage:
         limit.seconds = min(limit.seconds, seconds)
         return True
 
-    async def load(self, key: str, *, renew: float | None = None) -> Stored | None:
+    async def load(self, key: str, *, renew: float | None = None) -> Stored | Unreadable | None:
         """Return the live record at `key`, or None; with `renew`, set its ttl in the same trip.
 
         Without `renew` these are two plain commands in one packet, which cost the server
@@ -129,13 +131,13 @@ class RedisStorage:
         newer record's, or the record ended meanwhile and None is true. The version is the
         data's in any case, and that is what the next write is judged by.
 
-        What is at `key` and cannot be read comes as a record without data, of version 0.
+        What is at `key` and was not written by this storage comes as `Unreadable`.
         """
         name, desk, due = _bytes(key), self._desks.here(), self._desks.limit.due()
         if renew is not None:
             try:
                 value = await desk.book.renew(name, renew)
-            except Unreadable:
+            except ForeignValue:
                 pass  # the record, or merely its owner's index: a plain look tells them apart
             else:
                 return None if value is None else stored_of(value, max(1, round(renew * 1000)))
@@ -151,15 +153,13 @@ class RedisStorage:
         """Store a new record and return its version, or None if the key is taken."""
         return await self._desks.here().book.create(_bytes(key), data, ttl, _owner(owner))
 
-    async def replace(
-        self, key: str, data: bytes, ttl: float, *, version: int, owner: str | None = None
-    ) -> int | Stored | None:
+    async def replace(self, key: str, data: bytes, ttl: float, *, version: int, owner: str | None = None) -> Written:
         """Write if the record still has `version`; see `Storage.replace`."""
         return await self._desks.here().book.replace(_bytes(key), data, ttl, version, _owner(owner))
 
     async def move(
         self, key: str, new_key: str, data: bytes, ttl: float, *, version: int, owner: str | None = None
-    ) -> int | Stored | None:
+    ) -> Written:
         """Write under a new key and end the old one; see `Storage.move`.
 
         Raises:

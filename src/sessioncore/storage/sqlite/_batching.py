@@ -14,7 +14,7 @@ from typing import Any, Generic, Protocol, TypeVar, cast
 from anyio import CancelScope, CapacityLimiter, Lock, to_thread
 
 from sessioncore._errors import StorageError, StorageUnavailable
-from sessioncore._shield import to_the_end
+from sessioncore._shield import run_shielded
 
 __all__ = ["Lane", "read", "translated", "write"]
 
@@ -81,7 +81,7 @@ class Lane:
     async def aclose(self) -> None:
         """Close the connection when the trip under way is over."""
         with CancelScope(shield=True):
-            await to_the_end(self._close())
+            await run_shielded(self._close())
 
     async def _travel(self) -> None:
         wanted = [job for job in self._waiting if job.wanted]
@@ -89,7 +89,7 @@ class Lane:
         try:
             # Others travel along: the one who drives must not leave them half-way.
             with CancelScope(shield=True):
-                await to_the_end(to_thread.run_sync(self._go, jobs, limiter=self._limiter))
+                await run_shielded(to_thread.run_sync(self._go, jobs, limiter=self._limiter))
         finally:
             for job in jobs:
                 if not job.done:

@@ -1,8 +1,7 @@
 """Records in a SQLite file: durable, without a server, shared by the processes of one machine.
 
-The standard library does the work, in worker threads: one connection reads, another one
-writes, and readers do not wait for writers. Not for network file systems: the shared
-memory beside a WAL file works on one machine only.
+The standard library does the work in worker threads: one connection reads, another writes,
+and readers do not wait. Not for network file systems: WAL's shared memory needs one machine.
 """
 
 import os
@@ -18,8 +17,8 @@ from anyio import CancelScope, CapacityLimiter, Lock, to_thread
 from msgspec import Struct
 
 from sessioncore._errors import ConfigError, KeyTaken
-from sessioncore._shield import to_the_end
-from sessioncore._storage_protocol import Stored
+from sessioncore._shield import run_shielded
+from sessioncore._storage_protocol import Clears, Opens, Purges, Stored, Unreadable, Written
 from sessioncore.storage.sqlite import _batching as lane
 from sessioncore.storage.sqlite import _schema as schema
 
@@ -29,12 +28,11 @@ T = TypeVar("T")
 _BATCH = 500  # rows ended in one transaction: other writers get in between
 _new_version = SystemRandom().getrandbits  # from the system: forked processes must not draw alike
 
-# SQLite keeps in any column what others put there. Such a row is a record without a byte: nobody can read it,
-# and it stays.
-_LOAD = """SELECT iif(typeof(data) = 'blob' AND typeof(version) = 'integer' AND typeof(ends) = 'real', data, x''),
+# SQLite keeps in any column what others put there; such a row shows no data.
+_LOAD = """SELECT iif(typeof(data) = 'blob' AND typeof(version) = 'integer' AND typeof(ends) = 'real', data, NULL),
     CAST(version AS INTEGER), CAST(ends AS REAL) FROM records WHERE key = ? AND ends > ?"""
 _RENEW = """UPDATE records SET ends = ? WHERE key = ? AND ends > ?
-    RETURNING iif(typeof(data) = 'blob' AND typeof(version) = 'integer', data, x''), CAST(version AS INTEGER)"""
+    RETURNING iif(typeof(data) = 'blob' AND typeof(version) = 'integer', data, NULL), CAST(version AS INTEGER)"""
 _CREATE = """INSERT INTO records (key, data, version, ends, owner) VALUES (?, ?, ?, ?, ?)
     ON CONFLICT (key) DO UPDATE
     SET data = excluded.data, version = excluded.version, ends = excluded.ends, owner = excluded.owner
@@ -70,6 +68,8 @@ class SQLiteStorage:
         ConfigError: `path` names no file (`:memory:`), or `busy_timeout` is negative.
     """
 
+    capabilities = frozenset({Clears, Opens, Purges})
+
     def __init__(
         self,
         path: str | os.PathLike[str],
@@ -91,7 +91,7 @@ class SQLiteStorage:
     def __repr__(self) -> str:
         return f"<SQLiteStorage {self._path}>"
 
-    async def load(self, key: str, *, renew: float | None = None) -> Stored | None:
+    async def load(self, key: str, *, renew: float | None = None) -> Stored | Unreadable | None:
         """Return the live record at `key`, or None; with `renew`, set its ttl first."""
         if renew is not None:
             return await self._write(lambda connection: self._renew(connection, key, renew))
@@ -107,12 +107,10 @@ class SQLiteStorage:
 
         return await self._write(work)
 
-    async def replace(
-        self, key: str, data: bytes, ttl: float, *, version: int, owner: str | None = None
-    ) -> int | Stored | None:
+    async def replace(self, key: str, data: bytes, ttl: float, *, version: int, owner: str | None = None) -> Written:
         """Write if the record still has `version`; else return it as it is, or None if it is gone."""
 
-        def work(connection: sqlite3.Connection) -> int | Stored | None:
+        def work(connection: sqlite3.Connection) -> Written:
             now, new = self._clock(), _new_version(63)
             values = (data, new, now + ttl, owner, key, version, now)
             return new if connection.execute(_REPLACE, values).rowcount else self._current(connection, key)
@@ -121,16 +119,16 @@ class SQLiteStorage:
 
     async def move(
         self, key: str, new_key: str, data: bytes, ttl: float, *, version: int, owner: str | None = None
-    ) -> int | Stored | None:
+    ) -> Written:
         """Do what `replace` does, and give the record a new key in the same transaction.
 
         Raises:
             KeyTaken: `new_key` is taken; nothing is changed.
         """
 
-        def work(connection: sqlite3.Connection) -> int | Stored | KeyTaken | None:
+        def work(connection: sqlite3.Connection) -> Written | KeyTaken:
             current = self._current(connection, key)
-            if current is None or current.version != version:
+            if not isinstance(current, Stored) or current.version != version:
                 return current
             now, new = self._clock(), _new_version(63)
             connection.execute(_MAKE_ROOM, (new_key, now))
@@ -220,17 +218,17 @@ class SQLiteStorage:
     async def aclose(self) -> None:
         """Close the file when the calls under way are over. A later call opens it again."""
         with CancelScope(shield=True):
-            await to_the_end(self._close())
+            await run_shielded(self._close())
 
-    def _current(self, connection: sqlite3.Connection, key: str) -> Stored | None:
+    def _current(self, connection: sqlite3.Connection, key: str) -> Stored | Unreadable | None:
         now = self._clock()
         row = connection.execute(_LOAD, (key, now)).fetchone()
-        return None if row is None else Stored(row[0], row[1], row[2] - now)
+        return None if row is None else _stored(row[0], row[1], row[2] - now)
 
-    def _renew(self, connection: sqlite3.Connection, key: str, ttl: float) -> Stored | None:
+    def _renew(self, connection: sqlite3.Connection, key: str, ttl: float) -> Stored | Unreadable | None:
         now = self._clock()
         rows = connection.execute(_RENEW, (now + ttl, key, now)).fetchall()
-        return Stored(rows[0][0], rows[0][1], ttl) if rows else None
+        return _stored(rows[0][0], rows[0][1], ttl) if rows else None
 
     async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         while (lanes := self._lanes) is None:
@@ -252,7 +250,7 @@ class SQLiteStorage:
         if self._opening is None:  # made by whoever opens: it belongs to an event loop
             self._opening = Lock()
         try:
-            await to_the_end(self._open_once(self._opening))
+            await run_shielded(self._open_once(self._opening))
         except (sqlite3.Error, OSError) as exc:
             raise lane.translated(exc, self._path) from exc
 
@@ -296,3 +294,7 @@ def _after(prefix: str) -> str | None:
         if point <= 0x10FFFF:
             return prefix[:position] + chr(0xE000 if point == 0xD800 else point)  # no surrogates in UTF-8
     return None
+
+
+def _stored(data: bytes | None, version: int, ttl: float) -> Stored | Unreadable:
+    return Unreadable() if data is None else Stored(data, version, ttl)

@@ -1,0 +1,142 @@
+"""The calls of the storage contract as values, and what they are answered with.
+
+The core decides what to ask and what an answer means without waiting for either; the
+driver in `persistence` carries the calls out. `on` is the only place that knows which
+method a call is.
+"""
+
+from enum import Enum
+from typing import Any, ClassVar, Final, TypeAlias
+
+from msgspec import Struct
+
+__all__ = [
+    "LATER", "Call", "Create", "Delete", "Later", "Load", "Move", "Replace", "Reply", "Stored", "Touch", "Unreadable",
+]  # fmt: skip
+
+
+class Stored(Struct, frozen=True, gc=False):
+    """A record as the storage holds it: its bytes, its version and its seconds left."""
+
+    data: bytes
+    version: int
+    ttl: float
+
+    def __repr__(self) -> str:
+        return f"<Stored bytes={len(self.data)} version={self.version} ttl={self.ttl:.1f}>"  # the data are the values
+
+
+class Unreadable(Struct, frozen=True, gc=False):
+    """The answer where something is at the key that this storage did not write; it is never overwritten."""
+
+
+class Load(Struct, frozen=True, gc=False):
+    """`Storage.load` as a value."""
+
+    key: str
+    renew: float | None = None
+    operation: ClassVar[str] = "load"
+
+    def __repr__(self) -> str:
+        return "<Load>"
+
+    def on(self, target: Any) -> Any:
+        """Make this call on `target`: a Storage returns a coroutine, what answers at once returns the reply."""
+        return target.load(self.key, renew=self.renew)
+
+
+class Create(Struct, frozen=True, gc=False):
+    """`Storage.create` as a value."""
+
+    key: str
+    data: bytes
+    ttl: float
+    owner: str | None
+    operation: ClassVar[str] = "create"
+
+    def __repr__(self) -> str:
+        return "<Create>"  # the data are the values
+
+    def on(self, target: Any) -> Any:
+        """Make this call on `target`."""
+        return target.create(self.key, self.data, self.ttl, owner=self.owner)
+
+
+class Replace(Struct, frozen=True, gc=False):
+    """`Storage.replace` as a value."""
+
+    key: str
+    data: bytes
+    ttl: float
+    version: int
+    owner: str | None
+    operation: ClassVar[str] = "replace"
+
+    def __repr__(self) -> str:
+        return "<Replace>"
+
+    def on(self, target: Any) -> Any:
+        """Make this call on `target`."""
+        return target.replace(self.key, self.data, self.ttl, version=self.version, owner=self.owner)
+
+
+class Move(Struct, frozen=True, gc=False):
+    """`Storage.move` as a value."""
+
+    key: str
+    new_key: str
+    data: bytes
+    ttl: float
+    version: int
+    owner: str | None
+    operation: ClassVar[str] = "move"
+
+    def __repr__(self) -> str:
+        return "<Move>"
+
+    def on(self, target: Any) -> Any:
+        """Make this call on `target`."""
+        return target.move(self.key, self.new_key, self.data, self.ttl, version=self.version, owner=self.owner)
+
+
+class Touch(Struct, frozen=True, gc=False):
+    """`Storage.touch` as a value."""
+
+    key: str
+    ttl: float
+    operation: ClassVar[str] = "touch"
+
+    def __repr__(self) -> str:
+        return "<Touch>"
+
+    def on(self, target: Any) -> Any:
+        """Make this call on `target`."""
+        return target.touch(self.key, self.ttl)
+
+
+class Delete(Struct, frozen=True, gc=False):
+    """`Storage.delete` as a value."""
+
+    keys: tuple[str, ...]
+    operation: ClassVar[str] = "delete"
+
+    def __repr__(self) -> str:
+        return "<Delete>"
+
+    def on(self, target: Any) -> Any:
+        """Make this call on `target`."""
+        return target.delete(*self.keys)
+
+
+Call: TypeAlias = Load | Create | Replace | Move | Touch | Delete
+Reply: TypeAlias = Stored | Unreadable | int | bool | None
+
+
+class Later(Enum):
+    """The type of LATER."""
+
+    LATER = "later"
+
+
+LATER: Final = Later.LATER
+"""What `answer_now` returns where the call has to be awaited."""

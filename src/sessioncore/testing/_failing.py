@@ -1,0 +1,167 @@
+"""A storage for tests that fails, waits or loses its replies when a test tells it to."""
+
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+import anyio
+
+from sessioncore._errors import ConfigError, StorageUnavailable
+from sessioncore.storage import Clears, Opens, Purges, Stored, Unreadable, Written
+from sessioncore.testing._rig import CheckedStorage
+
+__all__ = ["FailingStorage", "Fault"]
+
+T = TypeVar("T")
+
+Failure = Callable[[], Exception]
+
+_DOWN: Final = frozenset(
+    ("load", "create", "replace", "move", "touch", "delete", "clear", "owned_keys", "purge_expired", "open", "check")
+)
+_CALLS: Final = _DOWN | {"aclose"}  # what cannot be reached can be closed all the same
+
+
+class Fault:
+    """What a `FailingStorage` does to its calls, until `release()` or the end of a `with` statement on this object.
+
+    `entered` is an `anyio.Event`, set when the first call has met the fault.
+    """
+
+    def __init__(self, calls: frozenset[str], times: int | None, *, late: bool, failure: Failure | None) -> None:
+        self.entered = anyio.Event()
+        self.late: Final = late
+        self._calls = calls
+        self._left = times
+        self._failure = failure
+        self._released = anyio.Event()
+
+    def __enter__(self) -> "Fault":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def release(self) -> None:
+        """Let all calls pass from now on; those that are held go on."""
+        self._left = 0
+        self._released.set()
+
+    def takes(self, call: str) -> bool:
+        """Tell whether this call is to meet it, and count it if so."""
+        if call not in self._calls or self._left == 0:
+            return False
+        if self._left is not None:
+            self._left -= 1
+        return True
+
+    async def strike(self) -> None:
+        """Raise the error, or wait for `release()` if there is none to raise."""
+        self.entered.set()
+        if self._failure is not None:
+            raise self._failure()
+        await self._released.wait()
+
+
+class FailingStorage:
+    """A storage in front of another one, that passes calls on until a test tells it to break some of them.
+
+    `fail`, `lose_reply`, `hold` and `hold_reply` take the names of calls (with none: every
+    call but `aclose`) and how many `times` to break them (None: until they are released).
+    Each returns its `Fault`. Of several that would take a call, the first told does.
+    `calls` lists the names of all calls made, in their order.
+
+    Hold and release calls in the event loop that makes them.
+    """
+
+    capabilities = frozenset({Clears, Opens, Purges})  # nothing about the calls: the store bounds them itself
+
+    def __init__(self, storage: CheckedStorage) -> None:
+        self.calls: list[str] = []
+        self._storage = storage
+        self._faults: list[Fault] = []
+
+    def __repr__(self) -> str:
+        return f"<FailingStorage {self._storage!r}>"
+
+    def fail(self, *calls: str, error: Exception | None = None, times: int | None = None) -> Fault:
+        """Raise `error` (by default StorageUnavailable) from these calls, which do nothing."""
+        return self._break(calls, times, late=False, failure=lambda: error or StorageUnavailable("failed by a test"))
+
+    def lose_reply(self, *calls: str, error: Exception | None = None, times: int | None = None) -> Fault:
+        """Carry these calls out, and raise `error` (by default StorageUnavailable) all the same."""
+        return self._break(calls, times, late=True, failure=lambda: error or StorageUnavailable("reply lost by a test"))
+
+    def hold(self, *calls: str, times: int | None = None) -> Fault:
+        """Let these calls wait until they are released; then they are carried out."""
+        return self._break(calls, times, late=False, failure=None)
+
+    def hold_reply(self, *calls: str, times: int | None = None) -> Fault:
+        """Carry these calls out, and let them wait until they are released before they return."""
+        return self._break(calls, times, late=True, failure=None)
+
+    def restore(self) -> None:
+        """Release every fault: the storage works again."""
+        for fault in self._faults:
+            fault.release()
+        self._faults.clear()
+
+    def _break(self, calls: tuple[str, ...], times: int | None, *, late: bool, failure: Failure | None) -> Fault:
+        if unknown := {*calls} - _CALLS:
+            raise ConfigError(f"a storage has no call {', '.join(sorted(unknown))}; they are those of Storage")
+        fault = Fault(frozenset(calls) or _DOWN, times, late=late, failure=failure)
+        self._faults.append(fault)
+        return fault
+
+    async def _through(self, name: str, call: Callable[[], Awaitable[T]]) -> T:
+        self.calls.append(name)
+        fault = next((fault for fault in self._faults if fault.takes(name)), None)
+        if fault is not None and not fault.late:
+            await fault.strike()
+        result = await call()
+        if fault is not None and fault.late:
+            await fault.strike()
+        return result
+
+    # The calls of Storage.
+
+    async def load(self, key: str, *, renew: float | None = None) -> Stored | Unreadable | None:
+        return await self._through("load", lambda: self._storage.load(key, renew=renew))
+
+    async def create(self, key: str, data: bytes, ttl: float, *, owner: str | None = None) -> int | None:
+        return await self._through("create", lambda: self._storage.create(key, data, ttl, owner=owner))
+
+    async def replace(self, key: str, data: bytes, ttl: float, *, version: int, owner: str | None = None) -> Written:
+        return await self._through(
+            "replace", lambda: self._storage.replace(key, data, ttl, version=version, owner=owner)
+        )
+
+    async def move(
+        self, key: str, new_key: str, data: bytes, ttl: float, *, version: int, owner: str | None = None
+    ) -> Written:
+        return await self._through(
+            "move", lambda: self._storage.move(key, new_key, data, ttl, version=version, owner=owner)
+        )
+
+    async def touch(self, key: str, ttl: float) -> bool:
+        return await self._through("touch", lambda: self._storage.touch(key, ttl))
+
+    async def delete(self, *keys: str) -> int:
+        return await self._through("delete", lambda: self._storage.delete(*keys))
+
+    async def clear(self, prefix: str) -> int:
+        return await self._through("clear", lambda: self._storage.clear(prefix))
+
+    async def owned_keys(self, owner: str) -> list[str]:
+        return await self._through("owned_keys", lambda: self._storage.owned_keys(owner))
+
+    async def purge_expired(self) -> int:
+        return await self._through("purge_expired", self._storage.purge_expired)
+
+    async def open(self) -> None:
+        await self._through("open", self._storage.open)
+
+    async def check(self) -> None:
+        await self._through("check", self._storage.check)
+
+    async def aclose(self) -> None:
+        await self._through("aclose", self._storage.aclose)
