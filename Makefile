@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo demo-check test test-core check format bench docs build clean
+.PHONY: help demo demo-check test test-full check format bench docs build clean
 
 help:           ## list the commands
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -24,6 +24,9 @@ servers:
 test: .venv/ready servers     ## run every test, with coverage
 	$(BIN)/pytest --numprocesses auto --dist loadfile --cov $(ARGS)
 
+test-full: .venv/ready servers     ## run every test at its full numbers: some hours
+	SESSIONCORE_TEST_FULL=1 $(BIN)/pytest --numprocesses auto --dist loadfile --timeout 7200 $(ARGS)
+
 check: .venv/ready     ## lint, format, types, import arrows
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -35,7 +38,7 @@ format: .venv/ready     ## put the code in shape
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: .venv/ready     ## measure beside the peers; `make bench ARGS=--quick` for two minutes
+bench: .venv/ready     ## measure beside the peers; `make bench ARGS=--quick` for two minutes; instructions: `python -m benchmarks.instructions`
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
 	$(BIN)/python -m benchmarks $(ARGS)
 

@@ -1,0 +1,179 @@
+"""Storages that each break one promise of the contract: whoever explores with one of them has to notice."""
+
+from typing import ClassVar, cast
+
+from sessioncore import Storage, Stored, Unreadable
+from sessioncore.storage import Clears, Written
+
+__all__ = [
+    "STORAGE_FAULTS", "CreateOverwrites", "DeleteDoesNothing", "DeleteForgetsTheIndex", "Faulty", "LoadIsStale",
+    "MoveForgetsTheOwner", "MoveIgnoresTheVersion", "MoveLeavesTheOldRecord", "ReplaceCreates",
+    "ReplaceIgnoresTheVersion", "TouchRevives",
+]  # fmt: skip
+
+
+class Faulty:
+    """A storage as it should be; what derives from it breaks one thing."""
+
+    capabilities: ClassVar[frozenset[type]] = frozenset()
+    needs_taken_ids: ClassVar[bool] = False  # it shows only where an ID is generated twice
+
+    def __init__(self, inner: Storage) -> None:
+        self.inner = inner
+
+    async def load(self, key: str, *, renew: float | None = None) -> Stored | Unreadable | None:
+        return await self.inner.load(key, renew=renew)
+
+    async def create(self, key: str, data: bytes, ttl: float, *, owner: str | None = None) -> int | None:
+        return await self.inner.create(key, data, ttl, owner=owner)
+
+    async def replace(self, key: str, data: bytes, ttl: float, *, version: int, owner: str | None = None) -> Written:
+        return await self.inner.replace(key, data, ttl, version=version, owner=owner)
+
+    async def move(
+        self, key: str, new_key: str, data: bytes, ttl: float, *, version: int, owner: str | None = None
+    ) -> Written:
+        return await self.inner.move(key, new_key, data, ttl, version=version, owner=owner)
+
+    async def touch(self, key: str, ttl: float) -> bool:
+        return await self.inner.touch(key, ttl)
+
+    async def delete(self, *keys: str) -> int:
+        return await self.inner.delete(*keys)
+
+    async def clear(self, prefix: str) -> int:
+        return await cast("Clears", self.inner).clear(prefix)
+
+    async def owned_keys(self, owner: str) -> list[str]:
+        return await self.inner.owned_keys(owner)
+
+
+class ReplaceIgnoresTheVersion(Faulty):
+    """The last one to write wins: updates are lost."""
+
+    async def replace(self, key: str, data: bytes, ttl: float, *, version: int, owner: str | None = None) -> Written:
+        there = await self.inner.load(key)
+        return await self.inner.replace(
+            key, data, ttl, version=there.version if isinstance(there, Stored) else version, owner=owner
+        )
+
+
+class MoveIgnoresTheVersion(Faulty):
+    """What others wrote since the load is lost when the ID changes."""
+
+    async def move(
+        self, key: str, new_key: str, data: bytes, ttl: float, *, version: int, owner: str | None = None
+    ) -> Written:
+        there = await self.inner.load(key)
+        version = there.version if isinstance(there, Stored) else version
+        return await self.inner.move(key, new_key, data, ttl, version=version, owner=owner)
+
+
+class MoveLeavesTheOldRecord(Faulty):
+    """The old ID goes on being valid after a login: session fixation."""
+
+    async def move(
+        self, key: str, new_key: str, data: bytes, ttl: float, *, version: int, owner: str | None = None
+    ) -> Written:
+        there = await self.inner.load(key)
+        answer = await self.inner.move(key, new_key, data, ttl, version=version, owner=owner)
+        if isinstance(answer, int) and isinstance(there, Stored):
+            await self.inner.create(key, there.data, there.ttl)
+        return answer
+
+
+class MoveForgetsTheOwner(Faulty):
+    """Nobody finds the session in the owner's list any more."""
+
+    async def move(
+        self, key: str, new_key: str, data: bytes, ttl: float, *, version: int, owner: str | None = None
+    ) -> Written:
+        return await self.inner.move(key, new_key, data, ttl, version=version)
+
+
+class DeleteDoesNothing(Faulty):
+    """It says that it has ended the session, and has not."""
+
+    async def delete(self, *keys: str) -> int:
+        return len([key for key in keys if await self.inner.load(key) is not None])
+
+
+class DeleteForgetsTheIndex(Faulty):
+    """The owner's list names sessions that have ended."""
+
+    def __init__(self, inner: Storage) -> None:
+        super().__init__(inner)
+        self.listed: dict[str, str] = {}
+
+    async def move(
+        self, key: str, new_key: str, data: bytes, ttl: float, *, version: int, owner: str | None = None
+    ) -> Written:
+        if owner is not None:
+            self.listed[new_key] = owner
+        return await self.inner.move(key, new_key, data, ttl, version=version, owner=owner)
+
+    async def create(self, key: str, data: bytes, ttl: float, *, owner: str | None = None) -> int | None:
+        if owner is not None:
+            self.listed[key] = owner
+        return await self.inner.create(key, data, ttl, owner=owner)
+
+    async def owned_keys(self, owner: str) -> list[str]:
+        moved = set(await self.inner.owned_keys(owner))
+        return sorted(moved | {key for key, whose in self.listed.items() if whose == owner})
+
+
+class CreateOverwrites(Faulty):
+    """A taken key is no obstacle: a stranger's session is replaced by a new one."""
+
+    needs_taken_ids = True
+
+    async def create(self, key: str, data: bytes, ttl: float, *, owner: str | None = None) -> int | None:
+        await self.inner.delete(key)
+        return await self.inner.create(key, data, ttl, owner=owner)
+
+
+class _Remembering(Faulty):
+    """Knows what was stored last under each key, ended or not."""
+
+    def __init__(self, inner: Storage) -> None:
+        super().__init__(inner)
+        self.last: dict[str, bytes] = {}
+
+    async def load(self, key: str, *, renew: float | None = None) -> Stored | Unreadable | None:
+        found = await self.inner.load(key, renew=renew)
+        if isinstance(found, Stored):
+            self.last[key] = found.data
+        return found
+
+
+class TouchRevives(_Remembering):
+    """A request that renews the idle clock brings back what was ended meanwhile."""
+
+    async def touch(self, key: str, ttl: float) -> bool:
+        if await self.inner.touch(key, ttl):
+            return True
+        return key in self.last and await self.inner.create(key, self.last[key], ttl) is not None
+
+
+class LoadIsStale(_Remembering):
+    """A cache in front of the storage does not hear of ends."""
+
+    async def load(self, key: str, *, renew: float | None = None) -> Stored | Unreadable | None:
+        found = await super().load(key, renew=renew)
+        if found is None and key in self.last:
+            return Stored(self.last[key], 1, 1000.0)
+        return found
+
+
+class ReplaceCreates(Faulty):
+    """A session that was ended comes back with the next write of a request in flight."""
+
+    async def replace(self, key: str, data: bytes, ttl: float, *, version: int, owner: str | None = None) -> Written:
+        answer = await self.inner.replace(key, data, ttl, version=version, owner=owner)
+        return await self.inner.create(key, data, ttl, owner=owner) if answer is None else answer
+
+
+STORAGE_FAULTS: tuple[type[Faulty], ...] = (
+    ReplaceIgnoresTheVersion, MoveIgnoresTheVersion, MoveLeavesTheOldRecord, MoveForgetsTheOwner, DeleteDoesNothing,
+    DeleteForgetsTheIndex, CreateOverwrites, TouchRevives, LoadIsStale, ReplaceCreates,
+)  # fmt: skip

@@ -1,0 +1,99 @@
+"""An asyncio event loop that is moved by hand: nothing runs, and no time passes, unless the test says so."""
+
+import asyncio
+import heapq
+from asyncio import events
+from collections import deque
+from collections.abc import Callable, Coroutine
+from contextvars import Context
+from typing import Any, TypeVar, TypeVarTuple, Unpack
+
+__all__ = ["HandLoop"]
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+_RUNAWAY = 100_000  # turns without a pause; a request takes some dozens
+
+
+class HandLoop(asyncio.BaseEventLoop):
+    """Real tasks, futures, cancel scopes and timers, but neither sockets nor a clock.
+
+    `settle` runs what is ready until nothing is: the proof that every task waits for
+    something that only the test can give. So a schedule is the same each time it is played.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._turns: deque[asyncio.Handle] = deque()
+        self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
+        self._numbers = 0
+        self._now = 0.0
+        self.errors: list[str] = []
+
+    def __del__(self) -> None:
+        """Nothing has to be closed, and nobody has to be warned that it was not."""
+
+    def time(self) -> float:
+        return self._now
+
+    def call_soon(
+        self, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
+    ) -> asyncio.Handle:
+        handle = asyncio.Handle(callback, args, self, context)
+        self._turns.append(handle)
+        return handle
+
+    def call_at(
+        self, when: float, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        handle = asyncio.TimerHandle(when, callback, args, self, context)
+        self._numbers += 1
+        heapq.heappush(self._timers, (when, self._numbers, handle))
+        return handle
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        self.errors.append(f"{context.get('message')}: {context.get('exception')!r}")
+
+    def settle(self) -> None:
+        """Run until nothing is ready."""
+        turns = self._turns
+        outer = events._get_running_loop()  # pyright: ignore[reportPrivateUsage]  # meant for those who write a loop
+        events._set_running_loop(self)  # pyright: ignore[reportPrivateUsage]
+        try:
+            for _ in range(_RUNAWAY):
+                if not turns:
+                    return
+                handle = turns.popleft()
+                if not handle.cancelled():
+                    handle._run()  # pyright: ignore[reportPrivateUsage]
+        finally:
+            events._set_running_loop(outer)  # pyright: ignore[reportPrivateUsage]
+        raise AssertionError("a task keeps running without ever waiting for the storage or a timer")
+
+    def pass_time(self) -> bool:
+        """Go to the next timer and let it ring; False if there is none."""
+        while self._timers:
+            when, _, handle = heapq.heappop(self._timers)
+            if not handle.cancelled():
+                self._now = max(self._now, when)
+                self._turns.append(handle)
+                self.settle()
+                return True
+        return False
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run what waits for nothing but itself."""
+        task = self.create_task(work)
+        self.settle()
+        if not task.done():
+            task.cancel()
+            self.settle()
+            raise AssertionError("this waits for something that nobody gives")
+        return task.result()
+
+    def forget(self) -> None:
+        """Begin anew: nothing waits, no time has passed."""
+        assert not self._turns
+        self._timers.clear()
+        self._now = 0.0

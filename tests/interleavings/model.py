@@ -1,0 +1,269 @@
+"""What requests that share a session may see and leave behind, on a page: each action as if it happened in one moment.
+
+A commit, a load, a destroy or a revoke takes some time in truth; the model lets each happen at one
+moment between its begin and its end. `explains` tells whether there is any such order that gives
+everything that was seen: then nothing was lost, nothing came back, and nobody was told a lie.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from msgspec import Struct
+
+__all__ = ["Action", "Kept", "World", "explains"]
+
+State = Literal["fresh", "live", "ended", "gone", "stale"]
+Snapshot = dict[str, tuple[dict[str, Any], str | None]]
+
+
+class Action(Struct):
+    """What somebody did, from moment to moment, and what came of it."""
+
+    actor: str
+    request: str
+    verb: str
+    start: int
+    end: int = 0
+    value: Any = None  # what it was told
+    result: Any = None  # what it answered
+
+    def __repr__(self) -> str:
+        told = "" if self.value is None else f"({self.value})"
+        return f"{self.actor}:{self.verb}{told}@{self.start}-{self.end}={self.result}"
+
+
+@dataclass
+class Kept:
+    """A session as it should stand in the storage."""
+
+    data: dict[str, Any]
+    owner: str | None = None
+    loose: bool = False  # which of its data are kept is left open
+
+
+@dataclass
+class Request:
+    """What one request sees, and what it has yet to store."""
+
+    cookie: str | None
+    state: State = "fresh"
+    sid: str | None = None
+    owner: str | None = None
+    view: dict[str, Any] = field(default_factory=dict[str, Any])
+    sets: dict[str, Any] = field(default_factory=dict[str, Any])
+    adds: dict[str, int] = field(default_factory=dict[str, int])
+    login: bool = False
+    rotate: bool = False
+    cleared: bool = False
+    unsure: bool = False  # it does not know yet what became of a write, so it may see less than there is
+    started: bool = False  # the response has left
+    untold: bool = False  # it has an ID that the client has to learn
+
+    def copy(self) -> "Request":
+        return replace(self, view=dict(self.view), sets=dict(self.sets), adds=dict(self.adds))
+
+    def settle(self) -> None:
+        """What was pending is stored, or dropped."""
+        self.sets, self.adds, self.unsure = {}, {}, False
+        self.login = self.rotate = self.cleared = False
+
+    def forget(self, state: State) -> None:
+        self.state, self.view, self.owner, self.untold = state, {}, None, False
+        self.settle()
+
+    @property
+    def writes(self) -> bool:
+        return bool(self.sets or self.adds or self.login)
+
+
+@dataclass
+class World:
+    """All sessions, and all requests; `follows`: an end reaches a session that was moved a moment ago."""
+
+    follows: bool
+    live: dict[str, Kept]
+    requests: dict[str, Request]
+    handles: dict[str, str]  # of public names, the ID that each stands for
+    moved: dict[str, str] = field(default_factory=dict[str, str])
+    dead: set[str] = field(default_factory=set[str])
+    named: bool = True  # the commits tell which IDs are new; else they are called as one likes
+
+    def copy(self) -> "World":
+        live = {sid: replace(kept, data=dict(kept.data)) for sid, kept in self.live.items()}
+        requests = {name: request.copy() for name, request in self.requests.items()}
+        return World(self.follows, live, requests, self.handles, dict(self.moved), set(self.dead), self.named)
+
+    def end(self, sid: str | None) -> bool:
+        """End a session, wherever it is now; tell whether there was one."""
+        while self.follows and sid in self.moved:
+            sid = self.moved.pop(sid)
+        if sid is None or self.live.pop(sid, None) is None:
+            return False
+        self.dead.add(sid)
+        return True
+
+    def end_own(self, request: Request) -> None:
+        if request.state in ("live", "stale"):
+            self.end(request.sid)
+
+    def happens(self, action: Action) -> bool:
+        """Let it happen now; False if it would have come out otherwise than it did."""
+        request = self.requests[action.request]
+        if action.result == "too late" or self.is_late(request, action.verb):
+            return action.result == "too late" and self.is_late(request, action.verb)
+        match action.verb:
+            case "load":
+                self.load(request)
+            case "read":
+                seen = (request.view, request.state != "live", request.owner)
+                return request.unsure or bool(action.result == seen)
+            case "set":
+                for key in action.value:
+                    request.view[key] = request.sets[key] = action.value[key]
+            case "mutate":
+                request.view["count"] = request.view.get("count", 0) + 1
+                request.adds["count"] = request.adds.get("count", 0) + 1
+                return request.unsure or bool(action.result == request.view["count"])
+            case "regenerate":
+                request.rotate = True
+            case "login":
+                if request.owner not in (None, action.value):
+                    request.view = {}
+                    request.settle()
+                    request.cleared = True
+                request.owner, request.login, request.rotate = action.value, True, True
+            case "destroy":
+                self.end_own(request)
+                request.forget("ended")
+            case "destroy, in the storage":
+                self.end_own(request)
+            case "destroy, in the request":
+                request.forget("ended")
+            case "revoke":
+                return self.end(self.handles[action.value]) is action.result
+            case "expire":
+                self.dead |= self.live.keys()
+                self.live.clear()
+                self.moved.clear()
+            case "save" | "finish" | "commit" if action.result[0] == "unavailable":
+                if action.result[1]:  # it arrived, though its reply did not
+                    stored = self.store(request, gone=False)
+                    request.unsure = True
+                    return stored
+                if action.verb != "save":
+                    request.settle()
+            case "save" | "finish":
+                _, gone = action.result
+                return self.store(request, gone=gone)
+            case _:
+                assert action.verb == "commit"
+                told, gone = action.result
+                return self.store(request, told, gone=gone) and self.answers(request, told)
+        return True
+
+    def answers(self, request: Request, told: str | None) -> bool:
+        """Let the response leave; tell whether it says of the ID what it has to say."""
+        request.started, owed, request.untold = True, request.untold, False
+        if owed:
+            return bool(told) and (not self.named or told == request.sid)
+        return told == ("" if request.state == "ended" and request.cookie else None)
+
+    def is_late(self, request: Request, verb: str) -> bool:
+        """Whether a verb would need a new ID that the client can no longer learn."""
+        if not request.started:
+            return False
+        return verb in ("regenerate", "login") or (verb in ("set", "mutate") and request.state in ("fresh", "ended"))
+
+    def load(self, request: Request) -> None:
+        kept = self.live.get(request.cookie or "")
+        request.sid = request.cookie
+        if kept is not None:
+            request.state, request.view, request.owner = "live", dict(kept.data), kept.owner
+        elif request.cookie in self.moved:
+            request.state = "stale"
+
+    def store(self, request: Request, told: str | None = None, *, gone: bool) -> bool:
+        """Store what is pending; `told` is the ID that the client got.
+
+        `gone`: it was reported that there was no session any more, and only then may something be dropped.
+        """
+        state = request.state
+        if state in ("fresh", "ended"):
+            return not request.writes or (not gone and self.create(request, told))
+        if state == "live" and (kept := self.live.get(request.sid or "")) is not None:
+            return not gone and self.change(request, kept, told)
+        changes = request.writes or request.rotate
+        if state == "gone" or (state == "live" and not changes):
+            request.settle()  # if it is gone, that was reported already
+            return True
+        if request.sid in self.moved and request.login:  # it is the client who logs in: a session of his own (4.9)
+            return self.create(request, told, loose=True)
+        request.forget("gone")
+        return gone or not changes
+
+    def is_new(self, sid: str) -> bool:
+        return sid not in self.live and sid not in self.dead and sid not in self.moved
+
+    def create(self, request: Request, told: str | None, *, loose: bool = False) -> bool:
+        sid = told if self.named else f"new {len(self.live) + len(self.dead)}"
+        if not sid or not self.is_new(sid):
+            return False
+        kept = self.live[sid] = Kept({}, loose=loose)
+        self.apply(request, kept)
+        request.state, request.sid, request.untold = "live", sid, True
+        return True
+
+    def change(self, request: Request, kept: Kept, told: str | None) -> bool:
+        rotate, old = request.rotate, request.sid
+        self.apply(request, kept)
+        if not rotate:
+            return True
+        sid = told if self.named else f"new {len(self.live) + len(self.dead)}"
+        if not sid or not self.is_new(sid) or old is None:
+            return False
+        del self.live[old]
+        self.dead.add(old)
+        if self.follows:
+            self.moved[old] = sid
+        self.live[sid] = kept
+        request.sid, request.untold = sid, True
+        return True
+
+    def apply(self, request: Request, kept: Kept) -> None:
+        if request.cleared or (request.login and kept.owner not in (None, request.owner)):
+            kept.data.clear()
+        kept.data.update(request.sets)
+        for key, number in request.adds.items():
+            kept.data[key] = kept.data.get(key, 0) + number
+        if request.login:
+            kept.owner = request.owner
+        request.view, request.owner = dict(kept.data), kept.owner
+        request.settle()
+
+    def looks_like(self, found: Snapshot) -> bool:
+        if not self.named:
+            kept_now = [(kept.data, kept.owner) for kept in self.live.values()]
+            return len(kept_now) == len(found) and all(one in kept_now for one in found.values())
+        return self.live.keys() == found.keys() and all(
+            kept.owner == found[sid][1] and (kept.loose or kept.data == found[sid][0])
+            for sid, kept in self.live.items()
+        )
+
+
+def explains(world: World, actions: list[Action], found: Snapshot) -> bool:
+    """Tell whether the actions can have happened one by one, and left what was found; uses `world` up."""
+    if not actions:
+        return world.looks_like(found)
+    first = min(action.end for action in actions)
+    begun: set[str] = set()
+    next_ones: list[Action] = []
+    for action in sorted(actions, key=lambda action: action.end):
+        # One that began after another one's end happened after it; of one actor, they happened in their order.
+        if action.start <= first and action.actor not in begun:
+            begun.add(action.actor)
+            next_ones.append(action)
+    for action in next_ones:
+        then = world if action is next_ones[-1] else world.copy()
+        if then.happens(action) and explains(then, [other for other in actions if other is not action], found):
+            return True
+    return False

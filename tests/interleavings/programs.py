@@ -1,0 +1,273 @@
+"""Requests as little programs: load, some verbs, commit, finish; and the scenario in which two of them meet."""
+
+from collections.abc import Callable, Coroutine, Generator
+from contextlib import contextmanager
+from datetime import timedelta
+from itertools import product
+from typing import Any
+
+from tests.interleavings.full import window
+from tests.interleavings.hand_loop import HandLoop
+from tests.interleavings.model import Action, Kept, Request, World, explains
+from tests.interleavings.stepping import ACTOR, SteppingStorage, Steps
+from tests.views import PlainView
+
+from sessioncore import (
+    EventKind,
+    Exchange,
+    ResponseStarted,
+    Session,
+    SessionConfig,
+    SessionEvent,
+    SessionGone,
+    SessionNotFound,
+    SessionStore,
+    Storage,
+)
+from sessioncore.testing import ManualClock
+
+__all__ = ["VERBS", "Meeting", "Program", "Site", "cookie_of", "programs"]
+
+Program = tuple[str, ...]
+
+VERBS = ("read", "set", "mutate", "regenerate", "login", "destroy", "revoke", "expire")
+
+_IDLE = timedelta(minutes=30)
+_START = 1_800_000_000.0
+
+
+def programs(*lengths: int) -> list[Program]:
+    """Every program of these lengths."""
+    return [program for length in lengths for program in product(VERBS, repeat=length)]
+
+
+def cookie_of(headers: list[tuple[str, str]]) -> str | None:
+    """The ID that the client is told, "" if its cookie is cleared, None if nothing is said."""
+    cookies = [value for name, value in headers if name == "set-cookie"]
+    assert len(cookies) <= 1, "two cookies of one name"
+    if not cookies:
+        return None
+    return "" if "Max-Age=0" in cookies[0] else cookies[0].partition("=")[2].partition(";")[0]
+
+
+def unchanged(storage: Storage) -> Storage:
+    return storage
+
+
+class TickingClock(ManualClock):
+    """A clock that nobody reads twice at the same time, as long as `tick` is above zero."""
+
+    def __init__(self, tick: float) -> None:
+        super().__init__(_START)
+        self.tick = tick
+
+    def __call__(self) -> float:
+        self.advance(self.tick)
+        return super().__call__()
+
+
+class Site:
+    """One store on a stepping storage, and everything that was done with it."""
+
+    def __init__(
+        self,
+        *,
+        replies: bool = False,
+        follows: bool = False,
+        taken: bool = False,
+        tick: float = 1e-6,
+        make: Callable[[Storage], Storage] = unchanged,
+        **settings: Any,
+    ) -> None:
+        self.taken = taken  # the generator offers a stranger's ID before each new one
+        self.loop = HandLoop()
+        self.steps = Steps(self.loop, replies=replies)
+        self.clock = TickingClock(tick)
+        self.storage = SteppingStorage(self.steps, self.clock, make)
+        self.store = SessionStore(
+            SessionConfig(
+                storage=self.storage,
+                clock=self.clock,
+                idle_timeout=_IDLE,
+                id_generator=self.new_id,
+                on_event=self.hear,
+                **window(follows=follows),
+                **settings,
+            )
+        )
+        self.gone: set[str] = set()  # whose commits reported that there was no session any more
+        self.offers = 0
+        self.actions: list[Action] = []
+        self.issued: list[str] = []
+
+    def empty(self) -> None:
+        """Begin anew."""
+        self.clock.advance(_START - self.clock())
+        self.storage.empty()
+        self.actions, self.issued = [], []
+        self.gone.clear()
+        self.steps.now = 0
+        self.offers = 0
+
+    def hear(self, event: SessionEvent) -> None:
+        if event.kind is EventKind.GONE:
+            self.gone.add(ACTOR.get())
+
+    def new_id(self) -> str:
+        self.offers += 1
+        if self.taken and self.offers > 1 and self.offers % 2 == 0:
+            return self.issued[0]
+        self.issued.append(f"session-number-{len(self.issued):08d}")
+        return self.issued[-1]
+
+    def found(self) -> dict[str, tuple[dict[str, Any], str | None]]:
+        """What is there now, of all IDs that were ever issued; and nothing else is there."""
+        found: dict[str, tuple[dict[str, Any], str | None]] = {}
+        owned: dict[str, set[str]] = {"ada": set(), "bob": set()}
+
+        async def look() -> None:
+            for sid in self.issued:
+                try:
+                    session = await self.store.get_by_id(sid)
+                except SessionNotFound:
+                    continue
+                found[sid] = (dict(session), session.owner)
+                if session.owner is not None:
+                    owned[session.owner].add(f"session:{session.handle}")
+            for owner, keys in owned.items():
+                listed = await self.storage.inner.owned_keys(f"session:{owner}")
+                assert sorted(listed) == sorted(keys), f"the index lists {len(listed)} sessions of {owner}"
+            try:
+                await self.store.get_by_id("an-id-that-nobody-was-given")
+            except SessionNotFound:
+                pass
+            else:
+                raise AssertionError("an ID that was not issued is valid (P1)")
+            assert await self.store.reset() == len(found), "there is a session under an ID that was never issued"
+
+        self.loop.run(look())
+        return found
+
+    # -- what an actor does
+
+    @contextmanager
+    def action(self, actor: str, request: str, verb: str, value: Any = None) -> Generator[Action]:
+        action = Action(actor, request, verb, self.steps.tick(), value=value)
+        yield action
+        action.end = self.steps.tick()
+        self.actions.append(action)
+
+    async def act(self, actor: str, request: str, exchange: Exchange, verb: str, owner: str, handle: str) -> None:
+        """One verb of a program."""
+        session = exchange.session
+        number = len(self.actions)
+        match verb:
+            case "save":
+                await self.save(actor, request, session)
+            case "read":
+                with self.action(actor, request, verb) as action:
+                    action.result = (dict(session), session.fresh, session.owner)
+            case "set":
+                values = {f"of {actor}": f"{actor}{number}", "last": f"{actor}{number}"}
+                with self.action(actor, request, verb, values) as action, too_late(action):
+                    session.update(values)
+            case "mutate":
+                with self.action(actor, request, verb) as action, too_late(action):
+                    action.result = session.mutate("count", lambda count: count + 1, 0)
+            case "regenerate":
+                with self.action(actor, request, verb) as action, too_late(action):
+                    await session.regenerate()
+            case "login":
+                with self.action(actor, request, verb, owner) as action, too_late(action):
+                    await session.login(owner)
+            case "destroy":
+                with self.action(actor, request, verb):
+                    await session.destroy()
+            case "revoke":
+                with self.action(actor, request, verb, handle) as action:
+                    action.result = await self.store.revoke(handle)
+            case _:
+                assert verb == "expire"
+                await self.steps.pause()
+                with self.action(actor, request, verb):
+                    self.clock.advance(_IDLE.total_seconds() + 1)
+
+    async def commit(self, actor: str, request: str, exchange: Exchange) -> None:
+        with self.action(actor, request, "commit") as action:
+            self.gone.discard(actor)
+            told = cookie_of(await exchange.commit(200))
+            action.result = told, actor in self.gone
+
+    async def save(self, actor: str, request: str, session: Session) -> None:
+        with self.action(actor, request, "save") as action:
+            self.gone.discard(actor)
+            try:
+                await session.save()
+            except SessionGone:
+                action.result = None, True
+            else:
+                action.result = None, actor in self.gone
+
+
+@contextmanager
+def too_late(action: Action) -> Generator[None]:
+    """Note it where the core refuses what could no longer reach the client."""
+    try:
+        yield
+    except ResponseStarted:
+        action.result = "too late"
+
+
+class Meeting:
+    """Two requests of one browser, with one cookie: each of them a program, owner by owner."""
+
+    def __init__(
+        self, site: Site, one: Program, two: Program, *, owner: str | None = None, follows: bool = False
+    ) -> None:
+        self.site = site
+        self.steps = site.steps
+        self.programs = {"A": one, "B": two}
+        self.owner = owner
+        self.follows = follows
+        self.sid = self.handle = ""
+
+    def __repr__(self) -> str:
+        return " and ".join(f"{name}: {' '.join(program)}" for name, program in self.programs.items())
+
+    async def _stored(self) -> None:
+        if self.site.taken:
+            await self.site.store.create({"of a stranger": 1})
+        session = await self.site.store.create({"count": 0, "last": ""}, owner=self.owner)
+        self.sid, self.handle = session.id, session.handle
+
+    def begin(self) -> dict[str, Coroutine[Any, Any, None]]:
+        site = self.site
+        site.empty()
+        site.loop.run(self._stored())
+        site.clock.advance(120)  # so that the renewal of the idle clock is due, too
+        return {name: self._request(name, program) for name, program in self.programs.items()}
+
+    async def _request(self, name: str, program: Program) -> None:
+        site = self.site
+        exchange = site.store.exchange(PlainView([f"__Host-session_id={self.sid}".encode()]))
+        with site.action(name, name, "load"):
+            await exchange.load()
+        owner = "ada" if name == "A" else "bob"
+        for verb in program:
+            await site.act(name, name, exchange, verb, owner, self.handle)
+        await site.commit(name, name, exchange)
+        await exchange.finish()
+
+    def check(self) -> None:
+        site = self.site
+        found = site.found()
+        live = {self.sid: Kept({"count": 0, "last": ""}, self.owner)}
+        if site.taken:
+            live[site.issued[0]] = Kept({"of a stranger": 1})
+        world = World(
+            self.follows,
+            live,
+            {name: Request(self.sid) for name in self.programs},
+            {self.handle: self.sid},
+        )
+        assert explains(world, site.actions, found), f"no order of {site.actions} leaves {found}"

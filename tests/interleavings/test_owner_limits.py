@@ -1,0 +1,136 @@
+"""One session per owner: devices that log in, log out and are revoked at the same time, in every interleaving.
+
+A login is several storage calls here (write, list, look, end), so it is no single moment and the model
+of the other tests does not hold. What has to hold is said in `check`. There are too many orders of so many calls;
+played are all those in which somebody is interrupted once (twice, with SESSIONCORE_TEST_FULL=1), and drawn ones.
+"""
+
+from collections.abc import Coroutine
+from itertools import combinations_with_replacement
+from typing import Any, Literal
+
+import pytest
+from tests.interleavings.explore import draw, explore
+from tests.interleavings.faults import DeleteDoesNothing, Faulty, MoveForgetsTheOwner, MoveLeavesTheOldRecord
+from tests.interleavings.full import FULL
+from tests.interleavings.programs import Program, Site, cookie_of
+from tests.views import PlainView
+
+from sessioncore import OwnerLimitReached
+
+pytestmark = pytest.mark.timeout(900)  # a busy machine is no defect; see full.py for how much is played
+
+Mode = Literal["evict_oldest", "refuse"]
+
+SWITCHES = 2 if FULL else 1
+DRAWN = 100 if FULL else 3
+PARTS = 3
+PROGRAMS: list[Program] = [
+    ("login",), ("set", "login"), ("login", "set"), ("destroy",), ("destroy", "login"), ("regenerate",), ("set",),
+    ("revoke",), ("login", "revoke"),
+]  # fmt: skip
+PAIRS = [(one, two) for one, two in combinations_with_replacement(PROGRAMS, 2) if "login" in one + two]
+
+
+class Devices:
+    """Two devices of ada: each with an anonymous session, or both with the one that is hers already."""
+
+    def __init__(self, site: Site, one: Program, two: Program, *, mode: Mode, known: bool, shared: bool) -> None:
+        self.site = site
+        self.steps = site.steps
+        self.programs = {"A": one, "B": two}
+        self.mode = mode
+        self.known = known  # ada has a session on a third device
+        self.shared = shared  # both requests come from one browser
+
+    def __repr__(self) -> str:
+        programs = " and ".join(f"{name}: {' '.join(program)}" for name, program in self.programs.items())
+        return f"{self.mode}{', known' * self.known}{', shared' * self.shared}, {programs}"
+
+    async def _arrive(self) -> None:
+        store = self.site.store
+        self.sids, self.third = dict[str, str](), ""
+        self.outcomes: dict[str, str] = {}
+        self.handle = "0" * 64
+        if self.known:
+            session = await store.create({}, owner="ada")
+            self.third, self.handle = session.id, session.handle
+        self.site.clock.advance(120)
+        for name in self.programs:
+            if self.shared and self.sids:
+                self.sids[name] = self.sids["A"]
+            else:
+                self.sids[name] = (await store.create({"device": name})).id
+
+    def begin(self) -> dict[str, Coroutine[Any, Any, None]]:
+        self.site.empty()
+        self.site.loop.run(self._arrive())
+        return {name: self._request(name, program) for name, program in self.programs.items()}
+
+    async def _request(self, name: str, program: Program) -> None:
+        site = self.site
+        exchange = site.store.exchange(PlainView([f"__Host-session_id={self.sids[name]}".encode()]))
+        await exchange.load()
+        for verb in program:
+            await site.act(name, name, exchange, verb, "ada", self.handle)
+        site.gone.discard(name)
+        try:
+            told = cookie_of(await exchange.commit(200))
+        except OwnerLimitReached:
+            self.outcomes[name] = "refused"
+        else:
+            self.outcomes[name] = "gone" if name in site.gone else told or ""
+        await exchange.finish(failed=self.outcomes[name] == "refused")
+
+    def check(self) -> None:
+        found = self.site.found()
+        hers = [sid for sid, (_, owner) in found.items() if owner == "ada"]
+        assert len(hers) <= 1, f"{len(hers)} sessions of one owner"
+        logins = [name for name, program in self.programs.items() if "login" in program]
+        confirmed = [self.outcomes[name] for name in logins if self.outcomes[name] not in ("refused", "gone")]
+        revoked = any("revoke" in program for program in self.programs.values())
+        told = f"{self.outcomes} leaves {found}"
+        if self.mode == "refuse":
+            self.refuses(hers, confirmed, revoked=revoked, told=told)
+        elif confirmed:
+            assert hers, f"too few are left: {told}"
+        for name, outcome in self.outcomes.items():
+            program = self.programs[name]
+            if outcome == "refused":
+                assert self.mode == "refuse" or self.shared, told
+            elif outcome not in ("", "gone") and outcome not in found:
+                assert self.mode == "evict_oldest" or self.shared, f"{name} was told a dead ID: {told}"
+            if "destroy" in program or "login" in program or "regenerate" in program:
+                assert self.sids[name] not in found or outcome == "refused", f"the old ID of {name} is valid: {told}"
+        lost = [name for name in self.sids if self.outcomes[name] == "refused" and "destroy" not in self.programs[name]]
+        if lost and not self.shared:
+            left = [data for data, _ in found.values() if data.get("device") in lost]
+            assert len(left) == len(lost), f"a login that was refused took its session with it: {told}"
+
+    def refuses(self, hers: list[str], confirmed: list[str], *, revoked: bool, told: str) -> None:
+        assert not confirmed or confirmed == hers or self.shared, f"a login was confirmed in vain: {told}"
+        if self.known and not revoked:
+            assert hers == [self.third], f"the place was taken: {told}"
+        elif not self.known and not self.shared:
+            assert len(confirmed) == 1, f"nobody got the place that was free: {told}"
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+@pytest.mark.parametrize("shared", [False, True], ids=["two devices", "one browser"])
+@pytest.mark.parametrize("known", [False, True], ids=["place is free", "place is taken"])
+@pytest.mark.parametrize("mode", ["evict_oldest", "refuse"])
+def test_exactly_the_allowed_number_of_sessions_is_left_in_every_order(
+    mode: Mode, known: bool, shared: bool, part: int
+) -> None:
+    site = Site(max_sessions_per_owner=1, on_owner_limit=mode)
+    for one, two in PAIRS[part::PARTS]:
+        devices = Devices(site, one, two, mode=mode, known=known, shared=shared)
+        explore(devices, mirrored=one == two, switches=SWITCHES)
+        draw(devices, repr(devices), DRAWN)
+
+
+@pytest.mark.parametrize("fault", [DeleteDoesNothing, MoveForgetsTheOwner, MoveLeavesTheOldRecord])
+def test_a_storage_by_whose_fault_there_are_too_many_is_found_out(fault: type[Faulty]) -> None:
+    site = Site(max_sessions_per_owner=1, on_owner_limit="evict_oldest", make=fault)
+    with pytest.raises(AssertionError, match="schedule"):
+        explore(Devices(site, ("login",), ("login",), mode="evict_oldest", known=True, shared=False), switches=1)

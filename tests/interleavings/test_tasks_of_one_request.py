@@ -1,0 +1,133 @@
+"""Two tasks of one request that use the same session, and a device elsewhere that may end it, in every interleaving.
+
+Each verb is a switch point here, for the tasks share the session's state in memory; and so is each reply.
+`make test` plays every twelfth pair; with SESSIONCORE_TEST_FULL=1 all of them.
+"""
+
+from collections.abc import Coroutine
+from itertools import combinations_with_replacement, product
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+from tests.interleavings.explore import explore
+from tests.interleavings.full import FULL
+from tests.interleavings.model import Action, Kept, Request, World, explains
+from tests.interleavings.programs import Program, Site
+from tests.views import PlainView
+
+pytestmark = pytest.mark.timeout(900)  # a busy machine is no defect; see full.py for how much is played
+
+VERBS = ("set", "mutate", "regenerate", "login", "destroy", "save")
+PROGRAMS: list[Program] = [program for length in (1, 2) for program in product(VERBS, repeat=length)]
+PAIRS = list(combinations_with_replacement(PROGRAMS, 2))
+PARTS = 6
+
+
+class OneRequest:
+    """One exchange in two tasks; the one that is through last sends the response, unless one `commit`s by itself."""
+
+    def __init__(self, site: Site, one: Program, two: Program, *, fresh: bool = False, revoked: bool = False) -> None:
+        self.site = site
+        self.steps = site.steps
+        self.programs = {"A": one, "B": two}
+        self.fresh = fresh
+        self.revoked = revoked
+        self.commits = "commit" in one + two
+        self.sid = self.handle = ""
+
+    def __repr__(self) -> str:
+        tasks = " and ".join(f"{name}: {' '.join(program)}" for name, program in self.programs.items())
+        return f"{'fresh' if self.fresh else 'live'}, {tasks}{' and C: revoke' if self.revoked else ''}"
+
+    async def _arrive(self) -> None:
+        store, cookies = self.site.store, list[bytes]()
+        if not self.fresh:
+            session = await store.create({"count": 0, "last": ""})
+            self.sid, self.handle = session.id, session.handle
+            cookies = [f"__Host-session_id={self.sid}".encode()]
+        self.exchange = store.exchange(PlainView(cookies))
+        with self.site.action("A", "R", "load"):
+            await self.exchange.load()
+
+    def begin(self) -> dict[str, Coroutine[Any, Any, None]]:
+        self.site.empty()
+        self.site.loop.run(self._arrive())
+        self.busy = len(self.programs)
+        actors: dict[str, Coroutine[Any, Any, None]] = {}
+        for name, program in self.programs.items():
+            actors[name] = self._task(name, program)
+        if self.revoked:
+            actors["C"] = self._device()
+        return actors
+
+    async def _task(self, name: str, program: Program) -> None:
+        site = self.site
+        for verb in program:
+            await site.steps.pause()
+            if verb == "commit":
+                await site.commit(name, "R", self.exchange)
+            else:
+                await site.act(name, "R", self.exchange, verb, "ada", self.handle)
+        self.busy -= 1
+        if not self.busy:
+            if not self.commits:
+                await site.commit(name, "R", self.exchange)
+            with site.action(name, "R", "finish") as action:
+                site.gone.discard(name)
+                await self.exchange.finish()
+                action.result = None, name in site.gone
+
+    async def _device(self) -> None:
+        await self.site.act("C", "R", self.exchange, "revoke", "", self.handle)
+
+    def check(self) -> None:
+        site = self.site
+        found = site.found()
+        told = [action.result[0] for action in site.actions if action.verb == "commit"]
+        if told[0]:
+            destroyed = any(action.verb == "destroy" for action in site.actions) or self.revoked
+            assert told[0] in found or destroyed, "the client was told an ID that is dead"
+        live = {} if self.fresh else {self.sid: Kept({"count": 0, "last": ""})}
+        request = Request(None if self.fresh else self.sid)
+        world = World(False, live, {"R": request}, {self.handle: self.sid}, named=False)
+        # What another task writes while destroy() waits for the storage's reply is dropped, too: two moments.
+        actions: list[Action] = []
+        for action in site.actions:
+            if action.verb == "destroy":
+                actions += [replace(action, verb=f"destroy, in the {where}") for where in ("storage", "request")]
+            else:
+                actions.append(action)
+        assert explains(world, actions, found), f"no order of {site.actions} leaves {found}"
+
+
+def play(pairs: list[tuple[Program, Program]], *, fresh: bool = False, revoked: bool = False) -> None:
+    site = Site(replies=True)
+    for one, two in pairs:
+        explore(OneRequest(site, one, two, fresh=fresh, revoked=revoked), mirrored=one == two)
+
+
+@pytest.mark.parametrize("fresh", [False, True], ids=["of a session that is stored", "of a fresh session"])
+@pytest.mark.parametrize("part", range(PARTS))
+def test_two_tasks_of_one_request_agree_with_the_model(part: int, fresh: bool) -> None:
+    play(PAIRS[part::PARTS][:: 1 if FULL else 12], fresh=fresh)
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_two_tasks_agree_with_the_model_while_another_device_revokes_their_session(part: int) -> None:
+    some = [(one, two) for one, two in PAIRS if len(one + two) < 4]
+    play(some[part::PARTS][:: 1 if FULL else 12], revoked=True)
+
+
+@pytest.mark.parametrize("fresh", [False, True], ids=["of a session that is stored", "of a fresh session"])
+@pytest.mark.parametrize("part", range(PARTS))
+def test_a_task_that_goes_on_while_the_response_starts_agrees_with_the_model(part: int, fresh: bool) -> None:
+    pairs: list[tuple[Program, Program]] = [(("commit",), program) for program in PROGRAMS]
+    pairs += [((verb, "commit"), program) for verb in VERBS for program in PROGRAMS]
+    play(pairs[part::PARTS][:: 1 if FULL else 4], fresh=fresh)
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_a_first_write_is_refused_after_the_response_has_started_also_behind_a_regenerate(fresh: bool) -> None:
+    meeting = OneRequest(Site(replies=True), ("regenerate", "commit"), ("destroy", "set"), fresh=fresh)
+    explore(meeting)

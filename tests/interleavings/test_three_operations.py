@@ -1,0 +1,58 @@
+"""Two requests with three operations each, and sessions that are somebody's already, drawn by seed.
+
+131,328 pairs. `make test` draws a hundred pairs and ten schedules of each; with SESSIONCORE_TEST_FULL=1 every
+pair is played, in three schedules that are drawn, and some hundred pairs in all of their schedules.
+"""
+
+import random
+from itertools import combinations_with_replacement
+
+import pytest
+from tests.interleavings.explore import draw, explore
+from tests.interleavings.full import FOLLOWS, FULL
+from tests.interleavings.programs import Meeting, Program, Site, programs
+
+pytestmark = pytest.mark.timeout(900)  # a busy machine is no defect; see full.py for how much is played
+
+PROGRAMS = programs(3)
+PARTS = 32
+
+
+def some_pairs(seed: str, number: int) -> list[tuple[Program, Program]]:
+    lots = random.Random(seed)
+    return [(lots.choice(PROGRAMS), lots.choice(PROGRAMS)) for _ in range(number)]
+
+
+@pytest.mark.parametrize("owner", [None, "ada"])
+@pytest.mark.parametrize("follows", FOLLOWS)
+def test_three_operations_in_drawn_orders_agree_with_the_model(follows: bool, owner: str | None) -> None:
+    site = Site(replies=True, follows=follows)
+    for one, two in some_pairs(f"drawn, {owner}", 100):
+        draw(Meeting(site, one, two, owner=owner, follows=follows), (one, two), 10)
+
+
+@pytest.mark.parametrize("owner", [None, "ada"])
+@pytest.mark.parametrize("follows", FOLLOWS)
+def test_three_operations_in_every_order_of_their_calls_agree_with_the_model(follows: bool, owner: str | None) -> None:
+    site = Site(follows=follows)
+    for one, two in some_pairs(f"all, {owner}", 300 if FULL else 30):
+        explore(Meeting(site, one, two, owner=owner, follows=follows))
+
+
+@pytest.mark.parametrize("follows", FOLLOWS)
+def test_two_operations_on_a_session_that_is_somebodys_agree_with_the_model(follows: bool) -> None:
+    """Who logs in as somebody else drops what the first one left behind, whoever writes meanwhile."""
+    short = programs(1, 2)
+    pairs = [(one, two) for one in short for two in short if "login" in one + two]
+    site = Site(follows=follows)
+    for one, two in pairs if FULL else pairs[::20]:
+        explore(Meeting(site, one, two, owner="ada", follows=follows))
+
+
+@pytest.mark.skipif(not FULL, reason="some minutes; set SESSIONCORE_TEST_FULL=1")
+@pytest.mark.parametrize("part", range(PARTS))
+@pytest.mark.parametrize("follows", FOLLOWS)
+def test_every_pair_of_three_operations_agrees_with_the_model(follows: bool, part: int) -> None:
+    site = Site(replies=True, follows=follows)
+    for one, two in list(combinations_with_replacement(PROGRAMS, 2))[part::PARTS]:
+        draw(Meeting(site, one, two, follows=follows), (one, two), 3)
