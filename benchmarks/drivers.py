@@ -12,10 +12,9 @@ from typing import Any
 from aiohttp import web
 from benchmarks.families import bare
 from benchmarks.places import Place
+from benchmarks.scopes import REQUEST_HEADERS, Headers, cookie_line, http_scope, kept_cookies
 
 __all__ = ["Driver", "Reply", "bare_driver", "drive"]
-
-Headers = list[tuple[bytes, bytes]]
 
 
 @dataclass
@@ -29,27 +28,11 @@ class Reply:
     @property
     def cookie(self) -> bytes:
         """The Cookie header that a browser would send back."""
-        lines = [value for name, value in self.headers if name.lower() == b"set-cookie"]
-        pairs = [line.partition(b";")[0] for line in lines if b"01 Jan 1970" not in line and b"Max-Age=0" not in line]
-        return b"; ".join(pairs)
+        return kept_cookies(self.headers)
 
     @property
     def header_bytes(self) -> int:
         return sum(len(name) + len(value) + 4 for name, value in self.headers)
-
-
-REQUEST_HEADERS: Headers = [
-    (b"host", b"127.0.0.1:8000"),
-    (b"user-agent", b"Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"),
-    (b"accept", b"text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"),
-    (b"accept-language", b"en-GB,en;q=0.7"),
-    (b"accept-encoding", b"gzip, deflate, br"),
-]
-
-
-def cookie_line(cookie: bytes) -> bytes:
-    """A session's cookie between those of others, as most sites have them."""
-    return b"lang=en; " + cookie + b"; theme=dark"
 
 
 class AsgiDriver:
@@ -79,26 +62,6 @@ class AsgiDriver:
             await self._to_app.put({"type": "lifespan.shutdown"})
             await self._lifespan
 
-    def scope(self, path: str, cookie: bytes) -> dict[str, Any]:
-        headers = list(REQUEST_HEADERS)
-        if cookie:
-            headers.append((b"cookie", cookie))
-        return {
-            "type": "http",
-            "asgi": {"version": "3.0", "spec_version": "2.3"},
-            "http_version": "1.1",
-            "server": ("127.0.0.1", 8000),
-            "client": ("127.0.0.1", 50000),
-            "scheme": "https",  # what the Secure cookies of all contenders are made for
-            "method": "GET",
-            "root_path": "",
-            "path": path,
-            "raw_path": path.encode(),
-            "query_string": b"",
-            "headers": headers,
-            "state": {},
-        }
-
     async def request(self, path: str, cookie: bytes = b"") -> Reply:
         reply = Reply()
 
@@ -108,13 +71,13 @@ class AsgiDriver:
             else:
                 reply.body += message.get("body", b"")
 
-        await self._app(self.scope(path, cookie), _no_body, send)
+        await self._app(http_scope(path, cookie), _no_body, send)
         return reply
 
     async def burst(self, path: str, cookies: list[bytes]) -> None:
-        app, scope = self._app, self.scope
+        app = self._app
         for cookie in cookies:
-            await app(scope(path, cookie), _no_body, _to_nobody)
+            await app(http_scope(path, cookie), _no_body, _to_nobody)
 
 
 async def _no_body() -> dict[str, Any]:

@@ -1,8 +1,7 @@
-"""A guard against gross slowdowns: sessioncore's cost per request as a multiple of a hand-written floor's.
+"""A guard against slowdowns: what a request costs, as a part of what it costs with Starlette's signed cookie.
 
-Both are measured in one process, in turn, so the ratio says the same on a fast
-machine and on a busy one. The limits are twice what is normal: this finds the
-accidental walk over all sessions, not a percent. `make bench` measures in earnest.
+Both are counted in instructions in one run of callgrind, so the ratio says the same on a fast machine and on a busy
+one. `python -m benchmarks.instructions --against CHECKOUT` tells what a change costs.
 """
 
 import json
@@ -11,30 +10,26 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
-TRIES = 4
+TOLERANCE = 1.03  # another interpreter, another Starlette, and what lies where in memory
 
-# Twice the normal ratio to: split the cookie, look up, decode or encode, no checks (benchmarks/contenders/floor.py).
-LIMITS = {"untouched": 5.0, "first": 9.1, "read": 4.4, "update": 5.5}
+# Of the signed cookie's instructions over the bare application: what is the case today. To be lowered, not raised.
+LIMITS = {"untouched": 1.03, "first": 1.06, "read": 0.37, "update": 0.32}
 
 
-def measured() -> dict[str, float]:
-    """The ratios, from a process of its own: in this one coverage may be counting lines."""
+@pytest.mark.slow
+@pytest.mark.timeout(300)  # under valgrind on a busy machine; half a minute on a quiet one
+def test_no_request_costs_more_instructions_than_it_did() -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.ratios"],
-        cwd=ROOT, env=environment, capture_output=True, text=True, check=True, timeout=60,
+        [sys.executable, "-m", "benchmarks.instructions", "--json", "--workloads", *LIMITS],
+        cwd=ROOT, env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    found: dict[str, float] = json.loads(done.stdout)
-    return found
-
-
-def test_no_request_costs_more_than_twice_what_it_should() -> None:
-    best = measured()
-    for _ in range(TRIES - 1):
-        if all(best[name] <= limit for name, limit in LIMITS.items()):
-            break
-        again = measured()
-        best = {name: min(ratio, again[name]) for name, ratio in best.items()}
-    too_slow = {name: f"{best[name]:.1f} times the floor" for name in LIMITS if best[name] > LIMITS[name]}
-    assert not too_slow, "profile before raising a limit: python -m benchmarks.bench_asgi"
+    if "not run:" in done.stderr:
+        pytest.skip(done.stderr.strip())
+    assert done.returncode == 0, done.stderr
+    found = {workload: counted["of_cookie"] for workload, counted in json.loads(done.stdout).items()}
+    too_slow = {workload: found[workload] for workload, limit in LIMITS.items() if found[workload] > limit * TOLERANCE}
+    assert not too_slow, f"of Starlette's signed cookie; the limits are {LIMITS}"

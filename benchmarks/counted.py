@@ -1,0 +1,194 @@
+"""The process whose instructions `benchmarks.instructions` counts; of no use without valgrind around it.
+
+Nothing but requests happens inside a `functools.reduce` of ours, and callgrind collects only there and writes a
+dump at its end. In memory a request is driven by hand, with no event loop in the count. What may have to wait, a
+login or whatever goes to Redis, runs in a burst on a loop, and so does the bare application that it is held against.
+"""
+
+import argparse
+import asyncio
+import gc
+import json
+import sys
+from collections import defaultdict
+from collections.abc import Awaitable, Callable
+from functools import partial, reduce
+from pathlib import Path
+from typing import Any
+
+from benchmarks.families.starlette import app as starlette_app
+from benchmarks.scopes import cookie_line, http_scope, kept_cookies
+from benchmarks.workloads import Handler, handlers, next_owner
+from starlette.middleware import Middleware
+from starlette.middleware.sessions import SessionMiddleware as SignedCookie
+
+import sessioncore
+from sessioncore import MemoryStorage, SessionConfig, SessionStore
+from sessioncore_asgi import SessionMiddleware
+
+MAY_WAIT = {"login", "regenerate", "redis"}
+WARM_UP = 100  # requests until the interpreter has specialized its code and every cache is filled
+
+App = Callable[[Any, Any, Any], Any]
+
+
+def paths(login: Handler | None = None, regenerate: Handler | None = None) -> dict[str, Handler]:
+    """What an application with sessions does; the same paths in the same order in each."""
+
+    async def nothing(request: Any) -> None:
+        """Do nothing."""
+
+    table = handlers(session_of=lambda request: request.session, login=login)
+    return {**table, "regenerate": regenerate or nothing}
+
+
+def bare() -> App:
+    async def nothing(request: Any) -> None:
+        """Do nothing."""
+
+    app: App = starlette_app(dict.fromkeys(paths(), nothing))
+    return app
+
+
+def signed_cookie() -> App:
+    app: App = starlette_app(paths(), [Middleware(SignedCookie, secret_key="a secret of some length", https_only=True)])
+    return app
+
+
+def ours(storage: Any) -> App:
+    async def login(request: Any) -> None:
+        await request.session.login(next_owner())
+
+    async def regenerate(request: Any) -> None:
+        await request.session.regenerate()
+
+    store = SessionStore(SessionConfig(storage=storage))
+    app: App = starlette_app(paths(login, regenerate), [Middleware(SessionMiddleware, store=store)])
+    return app
+
+
+async def no_body() -> dict[str, Any]:
+    return {"type": "http.request", "body": b"", "more_body": False}
+
+
+async def to_nobody(message: Any) -> None:
+    pass
+
+
+async def answer(app: App, scope: Any) -> bytes:
+    """Serve one request that must succeed; return the Cookie header that its visitor would send from now on."""
+    found: list[bytes] = []
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            assert message["status"] == 200, message
+            found.append(kept_cookies(message["headers"]))
+
+    await app(scope, no_body, send)
+    return found[0]
+
+
+async def visitor(app: App) -> bytes:
+    """The Cookie header of a new visitor with a full session; of anybody where there are no sessions."""
+    return cookie_line(await answer(app, http_scope("/fill")) or b"sid=none")
+
+
+async def scopes(app: App, workload: str, count: int) -> list[Any]:
+    """Requests of strangers, of one known visitor again and again, or each of a new one; to be popped until None."""
+    if workload in {"untouched", "first"}:
+        cookies = [b""] * count
+    elif workload in {"login", "regenerate"}:
+        cookies = [await visitor(app) for _ in range(count)]
+    else:
+        cookies = [await visitor(app)] * count
+    return [None, *(http_scope(f"/{workload}", cookie) for cookie in cookies)]
+
+
+def by_hand(app: App, _: None, scope: Any) -> None:
+    """Serve one request that never has to wait."""
+    try:
+        app(scope, no_body, to_nobody).send(None)
+    except StopIteration:
+        return
+    raise RuntimeError("this request waits for something: it cannot be driven by hand")
+
+
+async def burst(app: App, requests: list[Any]) -> None:
+    for scope in iter(requests.pop, None):
+        await app(scope, no_body, to_nobody)
+
+
+def on_loop(loop: asyncio.AbstractEventLoop, _: None, work: Awaitable[None]) -> None:
+    loop.run_until_complete(work)
+
+
+class Counter:
+    """Runs requests where callgrind counts them, and tells which dump tells how many instructions they took."""
+
+    def __init__(self, folder: Path, requests: int, loop: asyncio.AbstractEventLoop) -> None:
+        self._folder = folder
+        self._requests = requests
+        self._loop = loop
+        self.dumps: defaultdict[str, dict[str, str]] = defaultdict(dict)
+
+    def count(self, workload: str, side: str, app: App, path: str) -> None:
+        """Serve requests for this path until all is warm, and then those that count."""
+        [_, scope] = self._loop.run_until_complete(scopes(app, path, 1))
+        self._loop.run_until_complete(answer(app, scope))  # what is counted afterwards nobody looks at
+        self._serve(app, path, WARM_UP, waits=workload in MAY_WAIT)
+        self.dumps[workload][side] = self._serve(app, path, self._requests, waits=workload in MAY_WAIT)
+
+    def _serve(self, app: App, path: str, number: int, *, waits: bool) -> str:
+        requests = self._loop.run_until_complete(scopes(app, path, number))
+        gc.collect()
+        gc.freeze()
+        gc.disable()
+        before = self._written()
+        if waits:
+            reduce(partial(on_loop, self._loop), [burst(app, requests)], None)
+        else:  # a scope dies with its request, and the session with its scope
+            reduce(partial(by_hand, app), iter(requests.pop, None), None)
+        gc.enable()
+        gc.unfreeze()
+        dumps = self._written() - before
+        if not dumps:
+            sys.exit("not run: callgrind does not see functools.reduce; is this Python stripped of its symbols?")
+        [dump] = dumps  # if there are more, a request calls reduce as well, and was counted in part
+        return dump
+
+    def _written(self) -> set[str]:
+        return {path.name for path in self._folder.iterdir() if path.suffix[1:].isdecimal()}
+
+
+def count_redis(counter: Counter, url: str, loop: asyncio.AbstractEventLoop) -> None:
+    from sessioncore.storage.redis import RedisStorage  # noqa: PLC0415 - takes seconds under valgrind
+
+    storage = RedisStorage.from_url(url)
+    counter.count("redis", "ours", ours(storage), "update")
+    counter.count("redis", "bare", bare(), "update")
+    loop.run_until_complete(storage.aclose())
+
+
+def main() -> None:
+    options = argparse.ArgumentParser()
+    options.add_argument("folder", type=Path)
+    options.add_argument("workloads", nargs="+")
+    options.add_argument("--requests", type=int, required=True)
+    options.add_argument("--redis", default="", metavar="URL")
+    chosen = options.parse_args()
+    loop = asyncio.new_event_loop()
+    counter = Counter(chosen.folder, chosen.requests, loop)
+    for workload in chosen.workloads:
+        if workload == "redis":
+            count_redis(counter, chosen.redis, loop)
+            continue
+        counter.count(workload, "ours", ours(MemoryStorage()), workload)
+        counter.count(workload, "bare", bare(), workload)
+        if workload not in MAY_WAIT:
+            counter.count(workload, "cookie", signed_cookie(), workload)
+    loop.close()
+    print(json.dumps({"sessioncore": sessioncore.__file__, "dumps": counter.dumps}))
+
+
+if __name__ == "__main__":
+    main()
