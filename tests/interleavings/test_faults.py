@@ -50,7 +50,7 @@ def test_without_a_fault_nothing_is_found() -> None:
 def sent_again(self: CommitSteps, _: Stored) -> Step | None:
     """Forget the doubt: make the write again without a look at what is there."""
     self.state.roll_back()
-    return self._begin()
+    return self._begin()  # pyright: ignore[reportPrivateUsage]
 
 
 def as_first_seen(self: Delta, *_: object) -> dict[str, Raw]:
