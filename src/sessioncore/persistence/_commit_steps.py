@@ -251,7 +251,8 @@ class CommitSteps(Struct, eq=False):
     def _renewed(self) -> None:
         loaded, now = self.state.loaded, self.context.config.clock()
         if loaded is not None:
-            self.state.take_renewed(self._ttl(loaded.record, now), now)
+            ttl = self.context.lifetimes.left(loaded.record.created_at, loaded.record.idle, now)
+            self.state.take_renewed(ttl, now)
             self._tell(EventKind.RENEWED, loaded.handle, loaded.record.owner)
 
     def _foreign(self, why: str) -> Step | None:
@@ -272,9 +273,6 @@ class CommitSteps(Struct, eq=False):
             self.error = SessionGone(
                 "the session was ended meanwhile, and nothing was stored; reset() or destroy() starts a new one"
             )
-
-    def _ttl(self, record: Record, now: float) -> float:
-        return self.context.lifetimes.left(record.created_at, record.idle, now)
 
     def _is_stale(self, loaded: Loaded) -> bool:
         now, record = self.context.config.clock(), loaded.record
