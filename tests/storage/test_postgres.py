@@ -232,7 +232,7 @@ async def test_foreign_bytes_are_handed_over_as_they_are(postgres: PostgresServe
                 assert (stored.data, stored.version) == (foreign, at)
 
 
-async def test_a_row_without_an_end_is_no_session_for_ever(postgres: PostgresServer) -> None:
+async def test_a_row_without_an_end_is_unreadable_and_stays(postgres: PostgresServer) -> None:
     async with opened(postgres.dsn()) as storage, connection(postgres.dsn()) as plain:
         at = await storage.create("a", b"x", 100)
         assert at is not None
@@ -241,7 +241,9 @@ async def test_a_row_without_an_end_is_no_session_for_ever(postgres: PostgresSer
             await storage.load("a"),
             await storage.load("a", renew=100),
             await storage.replace("a", b"new", 100, version=0),
+            await storage.replace("a", b"new", 100, version=at),
             await storage.move("a", "b", b"new", 100, version=0),
+            await storage.move("a", "b", b"new", 100, version=at),
         ):
             assert stored == Unreadable()
         assert await storage.touch("a", 100) is False

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+from tests.views import Visitor
 
 from sessioncore import (
     ConfigError,
@@ -110,29 +111,53 @@ async def test_damaged_pages_are_reported(path: Path) -> None:
         "data = 7",
         "data = 1.5",
         "ends = 'later'",
+        "ends = 9e999",
         "ends = x'00'",
         "version = 'one'",
         "version = x'00'",
     ],
 )
-async def test_a_row_that_others_wrote_is_a_corrupt_record_and_stays(path: Path, damage: str) -> None:
+async def test_a_row_that_others_wrote_is_unreadable_and_stays(path: Path, damage: str) -> None:
     events: list[str] = []
     store = SessionStore(SessionConfig(storage=SQLiteStorage(path), on_event=lambda event: events.append(event.kind)))
     async with store, opened(path) as storage:
         sid = (await store.create({"n": 1})).id
         with closing(sqlite3.connect(path)) as other:
+            (version,) = other.execute("SELECT version FROM records").fetchone()
             other.execute(f"UPDATE records SET {damage}")
             other.commit()
             row = other.execute("SELECT key, hex(data), hex(version), hex(ends) FROM records").fetchone()
-            stored = await storage.load(row[0])
-            assert stored == Unreadable()
-            assert await storage.replace(row[0], b"", 1000, version=1) == Unreadable()
-            assert await storage.move(row[0], "new", b"", 1000, version=1) == Unreadable()
+            key = row[0]
+            for renew in (None, 1000.0):
+                assert await storage.load(key, renew=renew) == Unreadable()
+            for at in (1, version):
+                assert await storage.replace(key, b"", 1000, version=at) == Unreadable()
+                assert await storage.move(key, "new", b"", 1000, version=at) == Unreadable()
+            assert await storage.touch(key, 1000) is False
+            assert await storage.create(key, b"", 1000) is None
             with pytest.raises(SessionNotFound):
                 await store.get_by_id(sid)
             assert other.execute("SELECT key, hex(data), hex(version), hex(ends) FROM records").fetchall() == [row]
-            renewed = await storage.load(row[0], renew=1000)
-            assert renewed == Unreadable() or damage.startswith("ends"), "its clock is set anew"
+    assert events.count("corrupt") == 1
+
+
+@pytest.mark.parametrize("rotates", [False, True])
+async def test_a_row_that_others_wrote_during_a_request_is_not_overwritten(path: Path, rotates: bool) -> None:
+    events: list[str] = []
+    store = SessionStore(SessionConfig(storage=SQLiteStorage(path), on_event=lambda event: events.append(event.kind)))
+    async with store:
+        sid = (await store.create({"n": 1})).id
+        exchange = await Visitor(store).arrive(sid)
+        exchange.session["n"] = 2
+        if rotates:
+            await exchange.session.regenerate()
+        with closing(sqlite3.connect(path)) as other:
+            other.execute("UPDATE records SET data = 'text'")
+            other.commit()
+            with pytest.raises(StorageError, match="nothing was stored"):
+                await exchange.commit(200)
+            await exchange.finish(failed=True)
+            assert other.execute("SELECT data FROM records").fetchall() == [("text",)]
     assert events.count("corrupt") == 1
 
 

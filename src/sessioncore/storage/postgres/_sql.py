@@ -140,19 +140,21 @@ def statements(table: str) -> Statements:
 # Seconds left. No record of ours ends at infinity, and from that the server could not even subtract.
 _TTL = "CASE WHEN isfinite(expires_at) THEN extract(epoch FROM expires_at - now())::float8 END"
 
+_MAY_WRITE = "version = $5 AND isfinite(expires_at)"
+
 # Compare and set in one UPDATE that hits the live row whatever its version. In READ COMMITTED an UPDATE
 # waits for a concurrent writer and then judges the row that this writer left. So the answer is always about
 # the newest row: with a condition on the version and a SELECT beside it, the SELECT would still see the
 # statement's snapshot, and could call a stale record the current one, or a moved one a living one.
 _COMPARE_AND_SET = """
 UPDATE %table% SET %key%
-    data = CASE WHEN version = $5 THEN $2::bytea ELSE data END,
-    expires_at = CASE WHEN version = $5 THEN now() + $3::float8 * interval '1 s' ELSE expires_at END,
-    owner = CASE WHEN version = $5 THEN $4::bytea ELSE owner END,
-    version = CASE WHEN version = $5 THEN $6::bigint ELSE version END
+    data = CASE WHEN %may_write% THEN $2::bytea ELSE data END,
+    expires_at = CASE WHEN %may_write% THEN now() + $3::float8 * interval '1 s' ELSE expires_at END,
+    owner = CASE WHEN %may_write% THEN $4::bytea ELSE owner END,
+    version = CASE WHEN %may_write% THEN $6::bigint ELSE version END
 WHERE key = $1 AND expires_at > now()
 RETURNING version, CASE WHEN version <> $6 THEN data END AS data, %ttl% AS ttl
-"""
+""".replace("%may_write%", _MAY_WRITE)
 
 _TEMPLATES = {
     "load": """
@@ -175,7 +177,7 @@ WHERE old.expires_at <= now()
 RETURNING version
 """,
     "replace": _COMPARE_AND_SET.replace("%key%", ""),
-    "move": _COMPARE_AND_SET.replace("%key%", "key = CASE WHEN version = $5 THEN $7::bytea ELSE key END,"),
+    "move": _COMPARE_AND_SET.replace("%key%", f"key = CASE WHEN {_MAY_WRITE} THEN $7::bytea ELSE key END,"),
     "touch": """
 UPDATE %table% SET expires_at = now() + $2::float8 * interval '1 s'
 WHERE key = $1 AND expires_at > now() AND isfinite(expires_at) RETURNING version

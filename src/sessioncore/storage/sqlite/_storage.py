@@ -28,20 +28,21 @@ T = TypeVar("T")
 _BATCH = 500  # rows ended in one transaction: other writers get in between
 _new_version = SystemRandom().getrandbits  # from the system: forked processes must not draw alike
 
-# SQLite keeps in any column what others put there; such a row shows no data.
-_LOAD = """SELECT iif(typeof(data) = 'blob' AND typeof(version) = 'integer' AND typeof(ends) = 'real', data, NULL),
-    CAST(version AS INTEGER), CAST(ends AS REAL) FROM records WHERE key = ? AND ends > ?"""
-_RENEW = """UPDATE records SET ends = ? WHERE key = ? AND ends > ?
-    RETURNING iif(typeof(data) = 'blob' AND typeof(version) = 'integer', data, NULL), CAST(version AS INTEGER)"""
+# SQLite lets other programs store any type in any column, and an infinite end: such a row is Unreadable and stays.
+_OURS = "typeof(data) = 'blob' AND typeof(version) = 'integer' AND typeof(ends) = 'real' AND ends < 9e999"
+# NULL instead of values that are not ours: fetching text that is not UTF-8 would fail.
+_LOAD = """SELECT iif(%ours%, data, NULL), iif(%ours%, version, NULL), iif(%ours%, ends, NULL)
+    FROM records WHERE key = ? AND ends > ?""".replace("%ours%", _OURS)
+_TOUCH = "UPDATE records SET ends = ? WHERE key = ? AND ends > ? AND %ours%".replace("%ours%", _OURS)
+_RENEW = f"{_TOUCH} RETURNING data, version"
 _CREATE = """INSERT INTO records (key, data, version, ends, owner) VALUES (?, ?, ?, ?, ?)
     ON CONFLICT (key) DO UPDATE
     SET data = excluded.data, version = excluded.version, ends = excluded.ends, owner = excluded.owner
     WHERE records.ends <= ?"""
 _REPLACE = """UPDATE records SET data = ?, version = ?, ends = ?, owner = ?
-    WHERE key = ? AND version = ? AND ends > ?"""
+    WHERE key = ? AND version = ? AND ends > ? AND %ours%""".replace("%ours%", _OURS)
 _MOVE = "UPDATE OR IGNORE records SET key = ?, data = ?, version = ?, ends = ?, owner = ? WHERE key = ?"
 _MAKE_ROOM = "DELETE FROM records WHERE key = ? AND ends <= ?"
-_TOUCH = "UPDATE records SET ends = ? WHERE key = ? AND ends > ?"
 # What has expired goes, too: were the clock set back, it would be alive again.
 _DELETE = "DELETE FROM records WHERE key = ? RETURNING ends > ?"
 _CLEAR = """DELETE FROM records WHERE rowid IN
@@ -223,12 +224,15 @@ class SQLiteStorage:
     def _current(self, connection: sqlite3.Connection, key: str) -> Stored | Unreadable | None:
         now = self._clock()
         row = connection.execute(_LOAD, (key, now)).fetchone()
-        return None if row is None else _stored(row[0], row[1], row[2] - now)
+        if row is None:
+            return None
+        data, version, ends = row
+        return Unreadable() if data is None else Stored(data, version, ends - now)
 
     def _renew(self, connection: sqlite3.Connection, key: str, ttl: float) -> Stored | Unreadable | None:
         now = self._clock()
         rows = connection.execute(_RENEW, (now + ttl, key, now)).fetchall()
-        return _stored(rows[0][0], rows[0][1], ttl) if rows else None
+        return Stored(rows[0][0], rows[0][1], ttl) if rows else self._current(connection, key)
 
     async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         while (lanes := self._lanes) is None:
@@ -294,7 +298,3 @@ def _after(prefix: str) -> str | None:
         if point <= 0x10FFFF:
             return prefix[:position] + chr(0xE000 if point == 0xD800 else point)  # no surrogates in UTF-8
     return None
-
-
-def _stored(data: bytes | None, version: int, ttl: float) -> Stored | Unreadable:
-    return Unreadable() if data is None else Stored(data, version, ttl)
