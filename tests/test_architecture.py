@@ -145,7 +145,8 @@ def test_adapters_use_public_names_of_the_core_only() -> None:
 def test_nothing_turns_bytes_or_text_into_code(path: Path) -> None:
     roots = {name.partition(".")[0] for name in imports(path)}
     assert roots.isdisjoint({"pickle", "cPickle", "_pickle", "marshal", "shelve", "dill", "importlib", "runpy", "code"})
-    assert roots.isdisjoint({"typing_extensions", "unittest"})
+    assert "typing_extensions" not in roots
+    assert "unittest" not in roots or path.parent.name == "testing"  # its SkipTest is what test runners understand
     called = {
         node.func.id for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)

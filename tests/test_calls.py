@@ -9,8 +9,7 @@ import pytest
 from tests.stores import SpyStorage
 
 from sessioncore import ConfigError, MemoryStorage, SessionConfig, SessionStore, StorageUnavailable, Stored
-from sessioncore._storage_protocol import capabilities_of
-from sessioncore.storage import AnswersNow, BoundsCalls, Clears, Opens, Purges
+from sessioncore.storage import AnswersNow, BoundsCalls, Clears, Opens, Purges, capabilities_of
 
 pytestmark = pytest.mark.anyio
 

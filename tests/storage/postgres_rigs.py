@@ -79,7 +79,10 @@ async def postgres_rig(server: PostgresServer, dsn: Any, **options: Any) -> Asyn
             seconds: float | None = await plain.fetchval(sql, key_bytes(key))
             return seconds
 
-        yield Rig(storage, 0.05, anyio.sleep, remaining)
+        async def make_unreadable(key: str) -> None:
+            await plain.execute(f"UPDATE {quoted(table)} SET expires_at = 'infinity' WHERE key = $1", key_bytes(key))
+
+        yield Rig(storage, 0.05, anyio.sleep, remaining, make_unreadable)
 
 
 async def in_another_process(worker: str, *arguments: str) -> str:

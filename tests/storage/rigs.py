@@ -6,14 +6,13 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from pathlib import Path
 from typing import TypeAlias
 
-from sessioncore.storage import MemoryStorage, SQLiteStorage, Stored
+from sessioncore.storage import MemoryStorage, SQLiteStorage, Storage, Stored
 from sessioncore.testing import ManualClock, Rig
-from sessioncore.testing._rig import CheckedStorage
 
 RigMaker: TypeAlias = Callable[[Path], AbstractAsyncContextManager[Rig]]
 
 
-def manual_rig(storage: CheckedStorage, clock: ManualClock) -> Rig:
+def manual_rig(storage: Storage, clock: ManualClock) -> Rig:
     """A rig for a storage whose only clock is `clock`."""
 
     async def advance(seconds: float) -> None:
@@ -51,7 +50,11 @@ async def sqlite_rig(folder: Path) -> AsyncGenerator[Rig, None]:
             row = connection.execute("SELECT ends FROM records WHERE key = ?", (key,)).fetchone()
         return None if row is None or row[0] <= clock() else row[0] - clock()
 
-    yield Rig(storage, 0.05, advance, remaining)
+    async def make_unreadable(key: str) -> None:
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute("UPDATE records SET data = 'text' WHERE key = ?", (key,))
+
+    yield Rig(storage, 0.05, advance, remaining, make_unreadable)
     await storage.aclose()
 
 

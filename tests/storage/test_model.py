@@ -2,13 +2,13 @@
 
 import random
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from msgspec import Struct
 from tests.storage.rigs import RIGS
 
-from sessioncore.storage import KeyTaken, Stored
+from sessioncore.storage import Clears, KeyTaken, Purges, Stored
 from sessioncore.testing import Rig
 
 pytestmark = pytest.mark.anyio
@@ -120,12 +120,12 @@ class Model:
     async def clear(self) -> None:
         prefix = self.rng.choice(["x:", "a*", "ab"])
         keys = [key for key in KEYS if key.startswith(prefix)]
-        assert await self.storage.clear(prefix) == sum(self.live(key) is not None for key in keys)
+        assert await cast("Clears", self.storage).clear(prefix) == sum(self.live(key) is not None for key in keys)
         for key in keys:
             self.rows.pop(key, None)
 
     async def purge(self) -> None:
-        await self.storage.purge_expired()
+        await cast("Purges", self.storage).purge_expired()
 
     async def compare(self) -> None:
         for key in KEYS:

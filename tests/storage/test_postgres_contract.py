@@ -17,18 +17,14 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-def name_of(check: Check) -> str:
-    return str(getattr(check, "__name__", check))
-
-
-@pytest.mark.parametrize("check", STORAGE_CHECKS, ids=name_of)
+@pytest.mark.parametrize("check", STORAGE_CHECKS)
 async def test_the_contract_holds(postgres: PostgresServer, check: Check) -> None:
     async with postgres_rig(postgres, postgres.dsn()) as rig:
         await check(rig)
 
 
 @pytest.mark.parametrize("prepared_statements", [True, False], ids=["default", "unprepared"])
-@pytest.mark.parametrize("check", STORAGE_CHECKS, ids=name_of)
+@pytest.mark.parametrize("check", STORAGE_CHECKS)
 async def test_the_contract_holds_through_pgbouncer(
     postgres: PostgresServer, bouncer: str, check: Check, prepared_statements: bool
 ) -> None:
@@ -37,7 +33,7 @@ async def test_the_contract_holds_through_pgbouncer(
 
 
 @pytest.mark.parametrize("isolation", ["repeatable read", "serializable"])
-@pytest.mark.parametrize("check", STORAGE_CHECKS[-10:], ids=name_of)
+@pytest.mark.parametrize("check", STORAGE_CHECKS[-10:])
 async def test_the_contract_holds_where_the_database_isolates_more_than_it_must(
     postgres: PostgresServer, isolation: str, check: Check
 ) -> None:

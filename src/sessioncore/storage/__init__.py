@@ -21,6 +21,7 @@ from sessioncore._storage_protocol import (
     Stored,
     Unreadable,
     Written,
+    capabilities_of,
 )
 from sessioncore.storage._url import storage_from_url
 from sessioncore.storage.memory import MemoryStorage
@@ -49,5 +50,6 @@ __all__ = [
     "Touch",
     "Unreadable",
     "Written",
+    "capabilities_of",
     "storage_from_url",
 ]

@@ -1,6 +1,6 @@
-"""The contract of ending: delete and clear end what they name, and nothing else."""
+"""The contract of ending: delete ends what it names, and nothing else."""
 
-from sessioncore.testing._rig import LONG, Check, Rig, holds, put, wait_out
+from sessioncore.testing._rig import Rig, checks, put, wait_out
 
 
 async def deleting_returns_how_many_were_live(rig: Rig) -> None:
@@ -35,85 +35,9 @@ async def many_keys_are_deleted_in_one_call(rig: Rig) -> None:
     assert await rig.storage.owned_keys("u") == []
 
 
-async def clear_ends_what_begins_with_the_prefix(rig: Rig) -> None:
-    for number in range(50):
-        await put(rig, f"app:{number}")
-    assert await rig.storage.clear("app:") == 50
-    for number in range(50):
-        assert await rig.storage.load(f"app:{number}") is None
-    assert await rig.storage.clear("app:") == 0
-
-
-async def clear_spares_the_neighbours(rig: Rig) -> None:
-    ended = ("app:1", "app:", "app::", "app:\U0010ffff", "app:app:")
-    spared = ("app", "app2:1", "ap:1", "ap", "apq:1", "APP:1", " app:1", "xapp:1", "app;", "app9", "x:app:1")
-    for key in (*ended, *spared):
-        await put(rig, key, key.encode())
-    assert await rig.storage.clear("app:") == len(ended)
-    for key in ended:
-        assert await rig.storage.load(key) is None, key
-    for key in spared:
-        assert await rig.storage.load(key) is not None, key
-
-
-async def a_prefix_is_text_and_no_pattern(rig: Rig) -> None:
-    bystanders = ("ab:1", "axb:1", "b:1", "x")
-    for key in bystanders:
-        await put(rig, key)
-    for prefix in (
-        "a*b:",
-        "a?b:",
-        "[ab]:",
-        "{ab}:",
-        "a\\:",
-        "%",
-        "_b:",
-        "a%",
-        "*",
-        "a'b",
-        "[^a]",
-        "é",
-        "\U0001f36a:",
-    ):
-        await put(rig, f"{prefix}1")
-        await put(rig, f"{prefix}2")
-        assert await rig.storage.clear(prefix) == 2, prefix
-        assert await rig.storage.load(f"{prefix}1") is None, prefix
-    for key in bystanders:
-        assert await rig.storage.load(key) is not None, key
-
-
-async def clear_drops_owner_entries_and_only_its_own(rig: Rig) -> None:
-    await put(rig, "app:1", owner="app:u")
-    await put(rig, "app:2", owner="app:u")
-    kept = await put(rig, "app2:1", b"data", owner="app2:u")
-    shared = await put(rig, "other:1", b"data", owner="app:u")
-    assert await rig.storage.clear("app:") == 2
-    assert await rig.storage.owned_keys("app:u") == ["other:1"]
-    assert await rig.storage.owned_keys("app2:u") == ["app2:1"]
-    assert await holds(rig, "app2:1", b"data", kept)
-    assert await holds(rig, "other:1", b"data", shared)
-    await put(rig, "app:1")
-    assert await rig.storage.owned_keys("app:u") == ["other:1"], "a cleared key made anew has no owner"
-
-
-async def a_key_may_be_made_anew_after_clear(rig: Rig) -> None:
-    old = await put(rig, "app:1", b"old")
-    await rig.storage.clear("app:")
-    assert await rig.storage.replace("app:1", b"late", LONG, version=old) is None
-    assert await rig.storage.touch("app:1", LONG) is False
-    new = await put(rig, "app:1", b"new")
-    assert await holds(rig, "app:1", b"new", new)
-
-
-CHECKS: tuple[Check, ...] = (
+CHECKS = checks(
     deleting_returns_how_many_were_live,
     deleting_again_or_nothing_is_no_error,
     a_key_named_twice_is_deleted_once,
     many_keys_are_deleted_in_one_call,
-    clear_ends_what_begins_with_the_prefix,
-    clear_spares_the_neighbours,
-    a_prefix_is_text_and_no_pattern,
-    clear_drops_owner_entries_and_only_its_own,
-    a_key_may_be_made_anew_after_clear,
 )

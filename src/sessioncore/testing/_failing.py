@@ -1,13 +1,12 @@
 """A storage for tests that fails, waits or loses its replies when a test tells it to."""
 
 from collections.abc import Awaitable, Callable
-from typing import Final, TypeVar
+from typing import ClassVar, Final, Self, TypeVar, cast
 
 import anyio
 
 from sessioncore._errors import ConfigError, StorageUnavailable
-from sessioncore.storage import Clears, Opens, Purges, Stored, Unreadable, Written
-from sessioncore.testing._rig import CheckedStorage
+from sessioncore.storage import Clears, Opens, Purges, Storage, Stored, Unreadable, Written, capabilities_of
 
 __all__ = ["FailingStorage", "Fault"]
 
@@ -73,9 +72,18 @@ class FailingStorage:
     Hold and release calls in the event loop that makes them.
     """
 
-    capabilities = frozenset({Clears, Opens, Purges})  # nothing about the calls: the store bounds them itself
+    capabilities: ClassVar[frozenset[type]] = frozenset()
 
-    def __init__(self, storage: CheckedStorage) -> None:
+    def __new__(cls, storage: Storage) -> Self:
+        """Make a subclass that declares what `storage` can do: capabilities are looked up on the class.
+
+        AnswersNow and BoundsCalls are left out: a call that is to fail or wait has to be awaited and timed.
+        """
+        kept = capabilities_of(storage) & {Clears, Opens, Purges}
+        kind = cast("type[Self]", type(cls.__name__, (cls,), {"capabilities": kept}))
+        return super().__new__(kind)
+
+    def __init__(self, storage: Storage) -> None:
         self.calls: list[str] = []
         self._storage = storage
         self._faults: list[Fault] = []
@@ -122,8 +130,6 @@ class FailingStorage:
             await fault.strike()
         return result
 
-    # The calls of Storage.
-
     async def load(self, key: str, *, renew: float | None = None) -> Stored | Unreadable | None:
         return await self._through("load", lambda: self._storage.load(key, renew=renew))
 
@@ -148,20 +154,22 @@ class FailingStorage:
     async def delete(self, *keys: str) -> int:
         return await self._through("delete", lambda: self._storage.delete(*keys))
 
-    async def clear(self, prefix: str) -> int:
-        return await self._through("clear", lambda: self._storage.clear(prefix))
-
     async def owned_keys(self, owner: str) -> list[str]:
         return await self._through("owned_keys", lambda: self._storage.owned_keys(owner))
 
+    # The calls of capabilities, of which the storage behind may lack some.
+
+    async def clear(self, prefix: str) -> int:
+        return await self._through("clear", lambda: cast("Clears", self._storage).clear(prefix))
+
     async def purge_expired(self) -> int:
-        return await self._through("purge_expired", self._storage.purge_expired)
+        return await self._through("purge_expired", lambda: cast("Purges", self._storage).purge_expired())
 
     async def open(self) -> None:
-        await self._through("open", self._storage.open)
+        await self._through("open", lambda: cast("Opens", self._storage).open())
 
     async def check(self) -> None:
-        await self._through("check", self._storage.check)
+        await self._through("check", lambda: cast("Opens", self._storage).check())
 
     async def aclose(self) -> None:
-        await self._through("aclose", self._storage.aclose)
+        await self._through("aclose", lambda: cast("Opens", self._storage).aclose())

@@ -2,7 +2,7 @@
 
 import hashlib
 
-from sessioncore.testing._rig import LONG, Check, Rig, put, version, wait_out
+from sessioncore.testing._rig import LONG, Rig, checks, purge, put, version, wait_out
 
 ODD_OWNERS = (
     "a", "a:b", "a:", ":a", "ab", "A", "*", "a*", "?", "[a]", "{a}", "\\", "%", "_", "'", " ", "a ", "\n",
@@ -87,7 +87,7 @@ async def an_expired_key_is_not_listed(rig: Rig) -> None:
     await wait_out(rig)
     assert await rig.storage.owned_keys("u") == ["long"]
     assert await rig.storage.owned_keys("w") == []
-    await rig.storage.purge_expired()
+    await purge(rig)
     assert await rig.storage.owned_keys("u") == ["long"]
 
 
@@ -97,7 +97,7 @@ async def a_lengthened_record_stays_listed(rig: Rig) -> None:
     await put(rig, "b", ttl=rig.tick * 20, owner="u")
     await rig.storage.load("b", renew=LONG)
     await rig.advance(rig.tick * 21)
-    await rig.storage.purge_expired()
+    await purge(rig)
     assert await _owned(rig, "u") == ["a", "b"]
 
 
@@ -110,7 +110,7 @@ async def a_key_made_anew_has_its_new_owner_only(rig: Rig) -> None:
     version(await rig.storage.move("moved", "elsewhere", b"data", LONG, version=at))
     await wait_out(rig)
     await put(rig, "expired")
-    await rig.storage.purge_expired()
+    await purge(rig)
     for key in ("deleted", "purged", "moved"):
         await put(rig, key, owner="w")
     assert await rig.storage.owned_keys("u") == []
@@ -149,7 +149,7 @@ async def an_owner_may_have_many_keys(rig: Rig) -> None:
     assert set(keys) == {f"key-{number}" for number in range(300)}
 
 
-CHECKS: tuple[Check, ...] = (
+CHECKS = checks(
     an_unknown_owner_has_no_keys,
     create_replace_and_move_name_the_owner,
     an_owner_named_again_is_listed_once,

@@ -2,7 +2,7 @@
 
 import hashlib
 
-from sessioncore.testing._rig import LONG, Check, Rig, holds, put, record, version
+from sessioncore.testing._rig import LONG, Rig, checks, holds, put, record, version
 
 ODD_KEYS = (
     "k", "kk", "kkk", "k:", "k:k", "K", "\u212a", " k", "k ", "k k", "*", "k*", "?", "[k]", "[^k]", "\\",
@@ -70,19 +70,7 @@ async def loading_changes_nothing(rig: Rig) -> None:
     version(await rig.storage.replace("a", b"new", LONG, version=created))
 
 
-async def opening_checking_and_closing_may_be_repeated(rig: Rig) -> None:
-    await rig.storage.open()
-    await rig.storage.open()
-    await put(rig, "a")
-    await rig.storage.check()
-    await rig.storage.check()
-    await rig.storage.open()
-    assert await rig.storage.load("a") is not None, "opening again has no effect"
-    await rig.storage.aclose()
-    await rig.storage.aclose()
-
-
-CHECKS: tuple[Check, ...] = (
+CHECKS = checks(
     a_missing_key_loads_nothing,
     what_was_created_is_loaded,
     data_comes_back_byte_for_byte,
@@ -90,5 +78,4 @@ CHECKS: tuple[Check, ...] = (
     odd_keys_are_kept_apart,
     deleting_one_odd_key_spares_the_others,
     loading_changes_nothing,
-    opening_checking_and_closing_may_be_repeated,
 )

@@ -1,39 +1,91 @@
-"""What a storage check stands on, and the little words that the checks share.
+"""What a storage check works on, and the helpers that the checks share.
 
-A rig hides the clock: one storage takes a number that is advanced, another one a
-server whose clock can only be waited for.
+A rig hides the clock: one storage takes a clock that is moved by hand, another one
+talks to a server, whose clock can only be waited for.
 """
 
 from collections.abc import Awaitable, Callable
-from typing import Protocol, TypeAlias
+from contextlib import AbstractAsyncContextManager
+from typing import cast
+from unittest import SkipTest
 
 from msgspec import Struct
 
-from sessioncore.storage import Clears, Opens, Purges, Storage, Stored, Written
+from sessioncore.storage import (
+    AnswersNow,
+    BoundsCalls,
+    Clears,
+    Opens,
+    Purges,
+    Storage,
+    Stored,
+    Written,
+    capabilities_of,
+)
 
 LONG = 1000.0  # seconds; far beyond the life of any check
-
-
-class CheckedStorage(Storage, Opens, Clears, Purges, Protocol):
-    """A storage with every capability that the checks look at."""
 
 
 class Rig(Struct, frozen=True):
     """One empty, opened storage, and the way to let its time pass.
 
     `tick` is the smallest ttl in seconds that the checks may use: 0.05 suits a real
-    clock. `advance` lets that many seconds pass. `remaining` is the storage's own view
-    of the seconds that a key has left, None if there is no such record: where it can,
-    it reads them by another way than `load`.
+    clock. `advance` lets that many seconds pass. `remaining` returns the seconds that a
+    key has left, or None if there is no such record: where it can, it asks another way
+    than `load`.
+
+    Two more are for storages that something else can write to, or that wait for a server:
+    `make_unreadable` puts something at a key that the storage did not write, and while
+    the context manager `silence()` is entered, the server answers nothing.
     """
 
-    storage: CheckedStorage
+    storage: Storage
     tick: float
     advance: Callable[[float], Awaitable[None]]
     remaining: Callable[[str], Awaitable[float | None]]
+    make_unreadable: Callable[[str], Awaitable[None]] | None = None
+    silence: Callable[[], AbstractAsyncContextManager[None]] | None = None
 
 
-Check: TypeAlias = Callable[[Rig], Awaitable[None]]
+class NotApplicable(SkipTest):
+    """A check was run on a storage without the capability, or on a rig without the means, that it needs.
+
+    It is neither passed nor failed; pytest and unittest report it as skipped.
+    """
+
+
+class Check:
+    """One promise of the contract: `await check(rig)` returns if the storage keeps it, and raises if not.
+
+    `needs` names the capabilities that the promise is about; for a storage that does not
+    declare them, the check raises `NotApplicable`.
+    """
+
+    def __init__(self, function: Callable[[Rig], Awaitable[None]], needs: frozenset[type] = frozenset()) -> None:
+        self.__name__ = function.__name__  # the promise in words: test runners report the check under this name
+        self.needs = needs
+        self._function = function
+
+    def __repr__(self) -> str:
+        return f"<Check {self.__name__}>"
+
+    async def __call__(self, rig: Rig) -> None:
+        """Run the check on a rig of its own.
+
+        Raises:
+            AssertionError: the storage breaks the promise.
+            NotApplicable: the storage does not make it.
+        """
+        if missing := self.needs - capabilities_of(rig.storage):
+            names = ", ".join(sorted(capability.__name__ for capability in missing))
+            raise NotApplicable(f"{type(rig.storage).__name__} does not declare {names} in its capabilities")
+        await self._function(rig)
+
+
+def checks(*functions: Callable[[Rig], Awaitable[None]], needs: type | None = None) -> tuple[Check, ...]:
+    """Make these functions checks, which need this capability."""
+    needed: frozenset[type] = frozenset() if needs is None else frozenset({needs})
+    return tuple(Check(function, needed) for function in functions)
 
 
 class ManualClock:
@@ -81,6 +133,40 @@ async def holds(rig: Rig, key: str, data: bytes, at: int) -> bool:
     return stored.data == data and stored.version == at
 
 
+async def purge(rig: Rig) -> None:
+    """Remove what has expired, if this storage does so when asked: it must make no difference."""
+    if Purges in capabilities_of(rig.storage):
+        await purges(rig).purge_expired()
+
+
 async def wait_out(rig: Rig) -> None:
     """Let a ttl of one tick pass for certain."""
     await rig.advance(rig.tick * 2)
+
+
+# The storage of a check that needs the capability: `Check` has seen to it that it is declared.
+
+
+def opens(rig: Rig) -> Opens:
+    """The storage as one that opens."""
+    return cast("Opens", rig.storage)
+
+
+def clears(rig: Rig) -> Clears:
+    """The storage as one that clears."""
+    return cast("Clears", rig.storage)
+
+
+def purges(rig: Rig) -> Purges:
+    """The storage as one that purges."""
+    return cast("Purges", rig.storage)
+
+
+def answers(rig: Rig) -> AnswersNow:
+    """The storage as one that answers at once."""
+    return cast("AnswersNow", rig.storage)
+
+
+def bounds(rig: Rig) -> BoundsCalls:
+    """The storage as one that bounds its calls."""
+    return cast("BoundsCalls", rig.storage)

@@ -1,6 +1,6 @@
 """The contract of time: every record ends when its ttl says, and nothing revives it."""
 
-from sessioncore.testing._rig import LONG, Check, Rig, about, holds, put, record, version, wait_out
+from sessioncore.testing._rig import LONG, Rig, about, checks, holds, purge, put, record, version, wait_out
 
 DAY = 86400.0
 
@@ -93,7 +93,7 @@ async def a_lengthened_record_outlives_its_first_end(rig: Rig) -> None:
     assert await rig.storage.touch("touched", LONG) is True
     assert await rig.storage.load("renewed", renew=LONG) is not None
     await rig.advance(rig.tick * 21)
-    await rig.storage.purge_expired()
+    await purge(rig)
     assert await holds(rig, "touched", b"data", touched)
     assert await holds(rig, "renewed", b"data", renewed)
 
@@ -140,21 +140,7 @@ async def plain_loading_leaves_the_ttl_alone(rig: Rig) -> None:
     assert about(await rig.remaining("a"), 200)
 
 
-async def purging_spares_the_living(rig: Rig) -> None:
-    kept = await put(rig, "kept", b"data")
-    for number in range(5):
-        await put(rig, f"dead-{number}", ttl=rig.tick)
-    reborn = await put(rig, "reborn", ttl=rig.tick)
-    await wait_out(rig)
-    reborn = await put(rig, "reborn", b"again")
-    assert 0 <= await rig.storage.purge_expired() <= 6
-    assert 0 <= await rig.storage.purge_expired() <= 6
-    assert await holds(rig, "kept", b"data", kept)
-    assert await holds(rig, "reborn", b"again", reborn)
-    assert await rig.storage.load("dead-0") is None
-
-
-CHECKS: tuple[Check, ...] = (
+CHECKS = checks(
     a_ttl_is_kept_exactly,
     a_ttl_is_not_rounded_to_seconds,
     a_tiny_ttl_is_neither_an_error_nor_endless,
@@ -169,5 +155,4 @@ CHECKS: tuple[Check, ...] = (
     loading_with_renew_sets_the_ttl_and_only_that,
     loading_with_renew_revives_nothing,
     plain_loading_leaves_the_ttl_alone,
-    purging_spares_the_living,
 )

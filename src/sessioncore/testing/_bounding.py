@@ -1,0 +1,51 @@
+"""The contract of `BoundsCalls`: a call that gets no answer ends in time, with StorageUnavailable."""
+
+from collections.abc import Awaitable, Callable
+
+import anyio
+
+from sessioncore._errors import StorageUnavailable
+from sessioncore.storage import BoundsCalls
+from sessioncore.testing._rig import LONG, NotApplicable, Rig, bounds, checks, holds, put, version
+
+SECONDS = 0.2
+IN_TIME = 2.0  # seconds: far beyond SECONDS, for slow machines, and far below any patience of a driver's own
+
+
+async def bounded_calls_work_as_before(rig: Rig) -> None:
+    assert type(bounds(rig).bound_calls(60)) is bool
+    assert type(bounds(rig).bound_calls(30)) is bool
+    first = await put(rig, "a", b"first")
+    second = version(await rig.storage.replace("a", b"second", LONG, version=first))
+    third = version(await rig.storage.move("a", "b", b"third", LONG, version=second))
+    assert await holds(rig, "b", b"third", third)
+
+
+async def a_call_without_an_answer_ends_in_time(rig: Rig) -> None:
+    if rig.silence is None:
+        raise NotApplicable("this rig has no `silence`, in which the server behind the storage answers nothing")
+    if not bounds(rig).bound_calls(SECONDS):
+        raise NotApplicable("this storage cannot bound its calls: bound_calls() returned False")
+    bounds(rig).bound_calls(60)  # of several bounds the smallest holds
+    at = await put(rig, "a")
+    calls: dict[str, Callable[[], Awaitable[object]]] = {
+        "load": lambda: rig.storage.load("a"),
+        "create": lambda: rig.storage.create("b", b"data", LONG),
+        "replace": lambda: rig.storage.replace("a", b"new", LONG, version=at),
+        "move": lambda: rig.storage.move("a", "c", b"new", LONG, version=at),
+    }
+    for name, call in calls.items():
+        async with rig.silence():
+            assert await _ends_unavailable(call), name
+
+
+async def _ends_unavailable(call: Callable[[], Awaitable[object]]) -> bool:
+    with anyio.move_on_after(IN_TIME):
+        try:
+            await call()
+        except StorageUnavailable:
+            return True
+    return False
+
+
+CHECKS = checks(bounded_calls_work_as_before, a_call_without_an_answer_ends_in_time, needs=BoundsCalls)

@@ -1,0 +1,46 @@
+"""The contract of `Purges`: a purge removes what has expired, and nobody can tell that it ran."""
+
+from functools import partial
+
+import anyio
+
+from sessioncore.storage import Purges
+from sessioncore.testing._rig import Rig, checks, holds, purges, put, record, wait_out
+
+MANY = 20
+
+
+async def purging_spares_the_living(rig: Rig) -> None:
+    kept = await put(rig, "kept", b"data")
+    for number in range(5):
+        await put(rig, f"dead-{number}", ttl=rig.tick)
+    reborn = await put(rig, "reborn", ttl=rig.tick)
+    await wait_out(rig)
+    reborn = await put(rig, "reborn", b"again")
+    assert 0 <= await purges(rig).purge_expired() <= 6
+    assert 0 <= await purges(rig).purge_expired() <= 6
+    assert await holds(rig, "kept", b"data", kept)
+    assert await holds(rig, "reborn", b"again", reborn)
+    assert await rig.storage.load("dead-0") is None
+
+
+async def a_purge_spares_what_is_made_anew_meanwhile(rig: Rig) -> None:
+    for turn in range(3):
+        keys = [f"{turn}-{number}" for number in range(MANY)]
+        for key in keys:
+            await put(rig, key, ttl=rig.tick, owner="old")
+        await wait_out(rig)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(purges(rig).purge_expired)
+            for key in keys:
+                tasks.start_soon(partial(put, rig, key, b"new", owner=f"new{turn}"))
+            tasks.start_soon(purges(rig).purge_expired)
+        for key in keys:
+            assert record(await rig.storage.load(key)).data == b"new"
+        assert await rig.storage.owned_keys("old") == []
+        assert len(await rig.storage.owned_keys(f"new{turn}")) == MANY
+
+
+CHECKS = checks(purging_spares_the_living, needs=Purges)
+
+RACES = checks(a_purge_spares_what_is_made_anew_meanwhile, needs=Purges)

@@ -1,0 +1,42 @@
+"""The contract of `Unreadable`: what the storage did not write is reported, kept, and removed on request only."""
+
+from sessioncore.storage import KeyTaken, Unreadable
+from sessioncore.testing._rig import LONG, NotApplicable, Rig, checks, holds, put
+
+
+async def _make_unreadable(rig: Rig, key: str) -> None:
+    if rig.make_unreadable is None:
+        raise NotApplicable("this rig has no `make_unreadable`: nothing else can write to the storage")
+    await rig.make_unreadable(key)
+
+
+async def what_is_unreadable_is_never_overwritten(rig: Rig) -> None:
+    at, other = await put(rig, "a"), await put(rig, "b", b"other")
+    await _make_unreadable(rig, "a")
+    for renew in (None, LONG):
+        assert await rig.storage.load("a", renew=renew) == Unreadable()
+    for known in (0, at):
+        assert await rig.storage.replace("a", b"new", LONG, version=known) == Unreadable()
+        assert await rig.storage.move("a", "c", b"new", LONG, version=known) == Unreadable()
+    assert await rig.storage.touch("a", LONG) is False
+    assert await rig.storage.create("a", b"new", LONG) is None
+    try:
+        await rig.storage.move("b", "a", b"new", LONG, version=other)
+    except KeyTaken:
+        assert await holds(rig, "b", b"other", other)
+    else:
+        raise AssertionError("a move onto what cannot be read must raise KeyTaken")
+    assert await rig.storage.load("a") == Unreadable()
+    assert await rig.storage.load("c") is None
+
+
+async def what_is_unreadable_may_be_deleted(rig: Rig) -> None:
+    await put(rig, "a")
+    await _make_unreadable(rig, "a")
+    await rig.storage.delete("a")
+    assert await rig.storage.load("a") is None
+    new = await put(rig, "a", b"new")
+    assert await holds(rig, "a", b"new", new)
+
+
+CHECKS = checks(what_is_unreadable_is_never_overwritten, what_is_unreadable_may_be_deleted)
