@@ -1,16 +1,16 @@
-"""What is asked of a key-value store: the calls that every store of py-key-value has, and two that some have.
+"""The calls to a key-value store: three that every store of py-key-value has, and two that some have.
 
-Described here, so that the storage needs no import of py-key-value.
+Declared here, so that the storage need not import py-key-value.
 """
 
 from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
-__all__ = ["Culls", "KeyValueStore", "Lists"]
+__all__ = ["KeyValueStore", "SupportsCull", "SupportsKeys"]
 
 
 class KeyValueStore(Protocol):
-    """What is asked of a store; every `AsyncKeyValue` of py-key-value has it."""
+    """A key-value store, such as every `AsyncKeyValue` of py-key-value."""
 
     async def get(self, key: str, *, collection: str | None = None) -> dict[str, Any] | None:
         """Return the value of a key, or None."""
@@ -28,18 +28,18 @@ class KeyValueStore(Protocol):
 
 
 @runtime_checkable
-class Lists(Protocol):
+class SupportsKeys(Protocol):
     """A store that can list its keys."""
 
     async def keys(self, collection: str | None = None, *, limit: int | None = None) -> list[str]:
-        """Return the names of the keys, up to a limit that is the store's own business."""
+        """Return the names of the keys, up to `limit`, or up to a limit of the store's own."""
         ...
 
 
 @runtime_checkable
-class Culls(Protocol):
-    """A store that can be told to drop what has expired."""
+class SupportsCull(Protocol):
+    """A store that removes expired values on request."""
 
     async def cull(self) -> None:
-        """Drop what has expired."""
+        """Remove what has expired."""
         ...

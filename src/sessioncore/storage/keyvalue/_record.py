@@ -1,8 +1,8 @@
-"""How a record stands in a plain key-value store, and the locks that keep callers of one process apart.
+"""The form of a record in a plain key-value store, and locks between the callers of one process.
 
-Such a store takes small dictionaries under text keys and knows no versions. So each
-record carries its own version, end and owner, in text alone: numbers and bytes do not
-survive every backend. Nothing here talks to a store.
+Such a store keeps small dictionaries under text keys and knows no versions. So each
+record holds its own version, end and owner, all as text: not every backend keeps numbers
+and bytes. Nothing here talks to a store.
 """
 
 from base64 import b64decode, b64encode
@@ -32,31 +32,32 @@ def key_of(name: str) -> str:
 
 
 def owner_name(owner: str | None) -> str | None:
-    """Return the name of an owner in the store: a digest, since an owner may be any text of any length."""
+    """Return the name of an owner in the store: a digest, since an owner may be text of any length."""
     return None if owner is None else sha256(owner.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 class Record(Struct, frozen=True):
-    """A record with all that the store does not know; `expires_at` in seconds since the epoch.
+    """A record with what the store does not keep for us; `expires_at` is in seconds since the epoch.
 
-    `behind` names the record that this one is to replace; it counts only once that one's `moved_to` names it.
+    A move is under way while `replaces` names the record under the old key: this record
+    counts only if `moved_to` of that one names this key.
     """
 
     data: bytes
     version: int
     expires_at: float
     owner: str | None
-    behind: str | None = None
+    replaces: str | None = None
     moved_to: str | None = None
-    foreign: bool = False  # something else is there: it is shown, and never written over
+    not_ours: bool = False  # something else is at the key: it is Unreadable, and never overwritten
 
     def has(self, version: int) -> bool:
-        """Tell whether a write that found this version may go on."""
-        return self.version == version and not self.foreign
+        """Return whether a write that expects this version may overwrite it."""
+        return self.version == version and not self.not_ours
 
     def stored(self, now: float) -> Stored | Unreadable:
         """Return what the caller of the storage sees."""
-        return Unreadable() if self.foreign else Stored(self.data, self.version, self.expires_at - now)
+        return Unreadable() if self.not_ours else Stored(self.data, self.version, self.expires_at - now)
 
     def pack(self) -> dict[str, Any]:
         """Return the dictionary for the store."""
@@ -65,13 +66,13 @@ class Record(Struct, frozen=True):
             "version": str(self.version),
             "expires_at": repr(self.expires_at),
             "owner": self.owner or "",
-            "behind": self.behind or "",
+            "behind": self.replaces or "",  # its name in records that exist already
             "moved_to": self.moved_to or "",
         }
 
     @classmethod
     def unpack(cls, value: Mapping[str, Any], now: float) -> "Record":
-        """Read what `pack` made; anything else becomes an empty record, which no session can be read from."""
+        """Read what `pack` made; anything else becomes a record that is not ours."""
         try:
             record = cls(
                 b64decode(value["data"], validate=True),
@@ -84,9 +85,9 @@ class Record(Struct, frozen=True):
         except (KeyError, TypeError, ValueError, OverflowError):
             pass
         else:
-            if isfinite(record.expires_at):  # what never ends is no record of ours
+            if isfinite(record.expires_at):  # every record of ours has an end
                 return record
-        return cls(b"", 0, now + 1.0, None, foreign=True)
+        return cls(b"", 0, now + 1.0, None, not_ours=True)
 
 
 class Index(Struct, frozen=True):
@@ -116,14 +117,14 @@ class _Entry:
 
 
 class KeyLocks:
-    """A lock for each name that is in use at the moment, and none for all others."""
+    """One lock per name, kept only while a caller holds it or waits for it."""
 
     def __init__(self) -> None:
         self._entries: dict[str, _Entry] = {}
 
     @asynccontextmanager
     async def held(self, *names: str) -> AsyncGenerator[None, None]:
-        """Hold the locks of these names, taken in one order by everybody, so that no two wait in a circle."""
+        """Hold the locks of these names; every caller takes them in the same order, so there is no deadlock."""
         async with AsyncExitStack() as stack:
             for name in sorted(set(names)):
                 await stack.enter_async_context(self._one(name))

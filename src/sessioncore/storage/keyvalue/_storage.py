@@ -1,7 +1,7 @@
-"""Sessions in any store of py-key-value: DynamoDB, MongoDB, S3, Memcached and the rest, as well as they can.
+"""Records in any store of py-key-value: DynamoDB, MongoDB, S3, Memcached and others, as well as each can.
 
-A plain key-value store cannot compare and set. Within one process locks make up for
-that; between processes the promises below are weaker, and `compare_and_set` says so.
+A plain key-value store cannot compare and set. Within one process, locks make up for
+that; between processes the promises below are weaker, and `compare_and_set` is False.
 
 | promise | one process | several processes |
 |---|---|---|
@@ -24,7 +24,7 @@ from msgspec import structs
 
 from sessioncore._errors import ConfigError, KeyTaken, StorageError, StorageUnavailable
 from sessioncore._storage_protocol import Clears, Opens, Purges, Stored, Unreadable, Written
-from sessioncore.storage.keyvalue._protocol import Culls, KeyValueStore, Lists
+from sessioncore.storage.keyvalue._protocol import KeyValueStore, SupportsCull, SupportsKeys
 from sessioncore.storage.keyvalue._record import Index, KeyLocks, Record, key_of, name_of, owner_name
 
 __all__ = ["KeyValueStorage", "KeyValueStore"]
@@ -34,7 +34,7 @@ _T = TypeVar("_T")
 
 _LISTING = 10_000
 
-# By name, for the store need not come from py-key-value itself.
+# Errors are known by name: the store need not come from py-key-value itself.
 _CALLS = ("get", "put", "delete")
 _REFUSALS = frozenset({"InvalidKeyError", "InvalidTTLError", "SerializationError", "ValueTooLargeError"})
 
@@ -44,15 +44,15 @@ class KeyValueStorage:
 
     Args:
         store: any `AsyncKeyValue`, wrapped or not.
-        collection: the name of the collection; owners stand in a second one, `<collection>-owners`.
+        collection: the name of the collection; a second one, `<collection>-owners`, is the index of owners.
         clock: seconds since the epoch; all processes that share the store must agree on it.
 
     Raises:
-        ConfigError: `store` is no such store.
+        ConfigError: `store` is not such a store.
     """
 
     compare_and_set: ClassVar[bool] = False
-    """False: what is written at the same moment by two processes is not told apart."""
+    """False: of two processes that write at the same time, the last one wins, and neither learns of it."""
 
     capabilities = frozenset({Clears, Opens, Purges})
 
@@ -115,9 +115,9 @@ class KeyValueStorage:
             if await self._read(new_key) is not None:
                 raise KeyTaken("the new key is taken; nothing was changed")
             new = self._new(data, ttl, owner)
-            # The new record counts only once the old one says so: that one write decides. Whatever ends this
-            # call early, a crash too, leaves exactly one of the two, and a logout ends that one.
-            await self._write(new_key, structs.replace(new, behind=name_of(key)))
+            # The new record counts only once `moved_to` of the old one names it: the move happens in that one
+            # write. If the call ends early, by a crash for example, exactly one of the two records is live.
+            await self._write(new_key, structs.replace(new, replaces=name_of(key)))
             await self._write(key, structs.replace(new, data=b"", owner=None, moved_to=name_of(new_key)))
             await self._write(new_key, new)
             await self._drop(key)
@@ -128,7 +128,7 @@ class KeyValueStorage:
         """Set the ttl of a live record, in seconds; False if there is none."""
         async with self._locks.held(key):
             record = await self._renewed(key, ttl)
-            return record is not None and not record.foreign
+            return record is not None and not record.not_ours
 
     async def delete(self, *keys: str) -> int:
         """End these records and return how many were live."""
@@ -168,23 +168,23 @@ class KeyValueStorage:
             if record is not None and record.owner == name:
                 found.append(key)
             else:
-                await self._heal(name, key)
+                await self._repair_index(name, key)
         return found
 
     async def purge_expired(self) -> int:
-        """Remove expired records of a store that can list its keys; others have to do it themselves."""
+        """Remove expired records if the store can list its keys; other stores have to do it by themselves."""
         purged = 0
-        if isinstance(self._store, Lists):
+        if isinstance(self._store, SupportsKeys):
             for key in map(key_of, await self._names()):
                 async with self._locks.held(key):
                     if await self._read(key) is None:
-                        purged += await self._ask(self._store.delete(name_of(key), collection=self._collection))
-        if isinstance(self._store, Culls):
-            await self._ask(self._store.cull())
+                        purged += await self._call(self._store.delete(name_of(key), collection=self._collection))
+        if isinstance(self._store, SupportsCull):
+            await self._call(self._store.cull())
         return purged
 
     async def open(self) -> None:
-        """Ask both collections for something, so that the store makes them.
+        """Read from both collections, so that the store creates them.
 
         Raises:
             StorageUnavailable: it does not answer.
@@ -198,7 +198,7 @@ class KeyValueStorage:
         Raises:
             StorageUnavailable: it does not.
         """
-        await self._ask(self._store.get("-", collection=self._collection))
+        await self._call(self._store.get("-", collection=self._collection))
 
     async def aclose(self) -> None:
         """Do nothing: the store was given, and stays open."""
@@ -206,47 +206,47 @@ class KeyValueStorage:
     def _new(self, data: bytes, ttl: float, owner: str | None) -> Record:
         return Record(data, randbits(62), self._clock() + ttl, owner_name(owner))
 
-    async def _stands(self, name: str) -> Record | None:
-        value = await self._ask(self._got(name, self._collection))
+    async def _find(self, name: str) -> Record | None:
+        value = await self._call(self._get(name, self._collection))
         now = self._clock()
         record = None if value is None else Record.unpack(value, now)
         return None if record is None or record.expires_at <= now else record
 
-    async def _got(self, name: str, collection: str) -> dict[str, Any] | None:
+    async def _get(self, name: str, collection: str) -> dict[str, Any] | None:
         try:
             return await self._store.get(name, collection=collection)
         except Exception as exc:
             if type(exc).__name__ != "DeserializationError":
                 raise
-            return {}  # something is there, and no record
+            return {}  # something is there, but it is not a record
 
     async def _read(self, key: str) -> Record | None:
-        record = await self._stands(name_of(key))
+        record = await self._find(name_of(key))
         if record is None or record.moved_to is not None:
             return None
-        if record.behind is not None:
-            old = await self._stands(record.behind)
+        if record.replaces is not None:
+            old = await self._find(record.replaces)
             return record if old is not None and old.moved_to == name_of(key) else None
         return record
 
     async def _write(self, key: str, record: Record) -> int:
-        # Listed first: a name too many in an index is harmless, a session that no listing shows is not.
+        # Index first: an index entry without a record is harmless, a session that no listing shows is not.
         await self._list(record.owner, key, record.expires_at)
         await self._put(name_of(key), record.pack(), self._collection, record.expires_at)
         return record.version
 
     async def _renewed(self, key: str, ttl: float) -> Record | None:
         record = await self._read(key)
-        if record is not None and not record.foreign:
-            record = structs.replace(record, expires_at=self._clock() + ttl, behind=None)
+        if record is not None and not record.not_ours:
+            record = structs.replace(record, expires_at=self._clock() + ttl, replaces=None)
             await self._write(key, record)
         return record
 
     async def _drop(self, key: str) -> bool:
-        return await self._ask(self._store.delete(name_of(key), collection=self._collection))
+        return await self._call(self._store.delete(name_of(key), collection=self._collection))
 
     async def _index(self, owner: str | None) -> Index:
-        return Index.unpack(await self._ask(self._got(owner or "-", self._owners)))
+        return Index.unpack(await self._call(self._get(owner or "-", self._owners)))
 
     async def _list(self, owner: str | None, key: str, expires_at: float) -> None:
         if owner is None:
@@ -265,32 +265,32 @@ class KeyValueStorage:
             index = await self._index(owner)
             names = tuple(name for name in index.names if name != name_of(key))
             if not names:
-                await self._ask(self._store.delete(owner, collection=self._owners))
+                await self._call(self._store.delete(owner, collection=self._owners))
             elif names != index.names:
                 await self._put(owner, Index(names, index.expires_at).pack(), self._owners, index.expires_at)
 
-    async def _heal(self, owner: str | None, key: str) -> None:
-        # Under the key's lock: whoever is just creating the record has listed it already.
+    async def _repair_index(self, owner: str | None, key: str) -> None:
+        # Under the key's lock: a task that is creating the record has added the entry already.
         async with self._locks.held(key):
             record = await self._read(key)
             if record is None or record.owner != owner:
                 await self._unlist(owner, key)
 
     async def _put(self, name: str, value: dict[str, Any], collection: str, expires_at: float) -> None:
-        # Some stores count whole seconds, downwards. The record knows its own end; the store only tidies up.
+        # Some stores round down to whole seconds. The record holds its exact end; the store's ttl only frees room.
         ttl = math.ceil(max(expires_at - self._clock(), 0.0)) + 1
-        await self._ask(self._store.put(name, value, collection=collection, ttl=ttl))
+        await self._call(self._store.put(name, value, collection=collection, ttl=ttl))
 
     async def _names(self) -> list[str]:
-        if not isinstance(self._store, Lists):
+        if not isinstance(self._store, SupportsKeys):
             raise StorageError("this key-value store cannot list its keys; give it a collection to drop instead")
-        return await self._ask(self._store.keys(self._collection, limit=_LISTING))
+        return await self._call(self._store.keys(self._collection, limit=_LISTING))
 
-    async def _ask(self, call: Awaitable[_T]) -> _T:
+    async def _call(self, call: Awaitable[_T]) -> _T:
         try:
             return await call
-        except Exception as exc:  # every driver behind py-key-value has errors of its own
+        except Exception as exc:  # each driver that py-key-value uses has its own errors
             kind = type(exc).__name__
             if kind in _REFUSALS:
                 raise StorageError(f"the key-value store refused ({kind}); its limits are in its manual") from exc
-            raise StorageUnavailable(f"the key-value store does not serve at the moment ({kind})") from exc
+            raise StorageUnavailable(f"the key-value store does not answer ({kind})") from exc

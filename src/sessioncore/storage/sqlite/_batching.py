@@ -1,7 +1,7 @@
-"""A lane: one SQLite connection, and the calls of many tasks that go over it together.
+"""Batches: the calls of many tasks share one SQLite connection, one trip to a worker thread and one commit.
 
-A trip to a worker thread and a wait for the disk cost far more than a statement. So
-whoever finds the lane free takes along all that is waiting: one trip, one commit.
+Waking a thread and waiting for the disk cost far more than a statement. So the task that
+finds the connection free runs all calls that are waiting, not only its own.
 """
 
 import sqlite3
@@ -16,19 +16,19 @@ from anyio import CancelScope, CapacityLimiter, Lock, to_thread
 from sessioncore._errors import StorageError, StorageUnavailable
 from sessioncore._shield import run_shielded
 
-__all__ = ["Lane", "read", "translated", "write"]
+__all__ = ["BatchExecutor", "as_storage_error", "run_reads", "run_writes"]
 
 T = TypeVar("T")
-_MOST = 256  # calls in one trip: what those behind have to wait for stays bounded
+_MAX_BATCH = 256  # calls in one batch: bounds the wait of the calls in the next one
 
 
-class _Job(Generic[T]):
-    """One call on its way: what to do, and how it ended."""
+class _Call(Generic[T]):
+    """One call: the function to run, and its result or error."""
 
-    __slots__ = ("done", "error", "result", "wanted", "work")
+    __slots__ = ("done", "error", "function", "result", "wanted")
 
-    def __init__(self, work: Callable[[sqlite3.Connection], T]) -> None:
-        self.work = work
+    def __init__(self, function: Callable[[sqlite3.Connection], T]) -> None:
+        self.function = function
         self.wanted = True
         self.done = False
         self.result: T | None = None
@@ -43,112 +43,112 @@ class _Job(Generic[T]):
         self.done = True
 
 
-class _Trip(Protocol):
-    def __call__(self, connection: sqlite3.Connection, jobs: list[_Job[Any]], /) -> None: ...
+class _Run(Protocol):
+    def __call__(self, connection: sqlite3.Connection, batch: list[_Call[Any]], /) -> None: ...
 
 
-class Lane:
-    """Carries calls to `connection`, in the order in which they came, as many per trip as are waiting."""
+class BatchExecutor:
+    """Runs calls on `connection` in the order in which they came, with `run` for as many at a time as are waiting."""
 
-    def __init__(self, connection: sqlite3.Connection, trip: _Trip) -> None:
+    def __init__(self, connection: sqlite3.Connection, run: _Run) -> None:
         self._connection = connection
-        self._trip = trip
-        self._waiting: list[_Job[Any]] = []
+        self._run = run
+        self._waiting: list[_Call[Any]] = []
         self._lock = Lock(fast_acquire=True)
-        # The lock above is let go when an event loop cancels all its tasks, while the thread works on.
+        # An event loop that cancels all its tasks releases the lock above while the thread still works.
         self._in_use = threading.Lock()
-        # Of its own: the default limiter may be used up by sync handlers that wait for their session.
+        # Not the default limiter: sync handlers that wait for their session may have used it up.
         self._limiter = CapacityLimiter(1)
 
-    async def call(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Have `work` done with the connection and return what it returned.
+    async def call(self, function: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `function` with the connection in a worker thread and return its result.
 
-        A call cancelled while it waits is not made. One that is under way is made to its
-        end, as a thread cannot be stopped, and its caller is let go.
+        A call that is cancelled while it waits is not run. One that is running is run to
+        its end, since a thread cannot be stopped; its caller does not wait for it.
         """
-        job = _Job(work)
-        self._waiting.append(job)
+        call = _Call(function)
+        self._waiting.append(call)
         try:
             async with self._lock:
-                while not job.done:
-                    await self._travel()
+                while not call.done:
+                    await self._run_batch()
         finally:
-            job.wanted = False
-        if job.error is not None:
-            raise job.error
-        return cast("T", job.result)
+            call.wanted = False
+        if call.error is not None:
+            raise call.error
+        return cast("T", call.result)
 
     async def aclose(self) -> None:
-        """Close the connection when the trip under way is over."""
+        """Close the connection when the running batch is done."""
         with CancelScope(shield=True):
             await run_shielded(self._close())
 
-    async def _travel(self) -> None:
-        wanted = [job for job in self._waiting if job.wanted]
-        jobs, self._waiting = wanted[:_MOST], wanted[_MOST:]
+    async def _run_batch(self) -> None:
+        wanted = [call for call in self._waiting if call.wanted]
+        batch, self._waiting = wanted[:_MAX_BATCH], wanted[_MAX_BATCH:]
         try:
-            # Others travel along: the one who drives must not leave them half-way.
+            # The batch holds other callers' work, so one caller's cancellation must not abort it.
             with CancelScope(shield=True):
-                await run_shielded(to_thread.run_sync(self._go, jobs, limiter=self._limiter))
+                await run_shielded(to_thread.run_sync(self._run_in_thread, batch, limiter=self._limiter))
         finally:
-            for job in jobs:
-                if not job.done:
-                    job.fail(StorageUnavailable("SQLite got no worker thread, or the event loop is ending: try again"))
+            for call in batch:
+                if not call.done:
+                    call.fail(StorageUnavailable("SQLite got no worker thread, or the event loop is ending: try again"))
 
     async def _close(self) -> None:
         async with self._lock:
-            await to_thread.run_sync(self._close_blocking, limiter=self._limiter)
+            await to_thread.run_sync(self._close_in_thread, limiter=self._limiter)
 
-    def _go(self, jobs: list[_Job[Any]]) -> None:
+    def _run_in_thread(self, batch: list[_Call[Any]]) -> None:
         with self._in_use:
-            self._trip(self._connection, jobs)
+            self._run(self._connection, batch)
 
-    def _close_blocking(self) -> None:
+    def _close_in_thread(self) -> None:
         with self._in_use:
             self._connection.close()
 
 
-def read(connection: sqlite3.Connection, jobs: list[_Job[Any]]) -> None:
-    """Do each job by itself."""
-    for job in jobs:
+def run_reads(connection: sqlite3.Connection, batch: list[_Call[Any]]) -> None:
+    """Run each call by itself."""
+    for call in batch:
         try:
-            job.finish(job.work(connection))
+            call.finish(call.function(connection))
         except Exception as exc:  # noqa: BLE001 -- it is raised again, in the task that waits for it
-            job.fail(exc)
+            call.fail(exc)
 
 
-def write(patience: float, connection: sqlite3.Connection, jobs: list[_Job[Any]]) -> None:
-    """Do all jobs in one transaction; if one of them fails, each in its own.
+def run_writes(busy_timeout: float, connection: sqlite3.Connection, batch: list[_Call[Any]]) -> None:
+    """Run all calls in one transaction; if one of them fails, run each in a transaction of its own.
 
-    `patience` bounds, in seconds, the wait for the writer of another process.
+    `busy_timeout` bounds, in seconds, the wait for a write of another process.
     """
     _roll_back(connection)
     try:
-        _begin(connection, patience)
+        _begin(connection, busy_timeout)
         try:
-            results = [job.work(connection) for job in jobs]
+            results = [call.function(connection) for call in batch]
         except Exception:
-            if len(jobs) == 1:
+            if len(batch) == 1:
                 raise
             connection.execute("ROLLBACK")
-            for job in jobs:
-                write(patience, connection, [job])
+            for call in batch:
+                run_writes(busy_timeout, connection, [call])
             return
         connection.execute("COMMIT")
     except Exception as exc:  # noqa: BLE001 -- it is raised again, in the tasks that wait for it
-        for job in jobs:
-            if not job.done:
-                job.fail(exc)
+        for call in batch:
+            if not call.done:
+                call.fail(exc)
         _roll_back(connection)
     else:
-        for job, result in zip(jobs, results, strict=True):
-            job.finish(result)
+        for call, result in zip(batch, results, strict=True):
+            call.finish(result)
 
 
-def _begin(connection: sqlite3.Connection, patience: float) -> None:
-    # SQLite's own wait sleeps up to 100 ms between two looks, and a busy process overtakes one that
-    # sleeps: of two that wrote without a pause, one waited 700 ms. A look per millisecond is fair enough.
-    deadline = time.monotonic() + patience
+def _begin(connection: sqlite3.Connection, busy_timeout: float) -> None:
+    # SQLite's own busy handler sleeps up to 100 ms between two tries, and a busy process overtakes one that
+    # sleeps: of two processes that wrote without a pause, one waited 700 ms. One try per millisecond is fair.
+    deadline = time.monotonic() + busy_timeout
     while True:
         try:
             connection.execute("BEGIN IMMEDIATE")
@@ -160,14 +160,14 @@ def _begin(connection: sqlite3.Connection, patience: float) -> None:
 
 
 def _roll_back(connection: sqlite3.Connection) -> None:
-    # If even this fails, the jobs bear the first error already, and the next trip tries it again.
+    # If this fails as well, the calls have the first error already, and the next batch tries it again.
     with suppress(sqlite3.Error):
         if connection.in_transaction:
             connection.execute("ROLLBACK")
 
 
-def translated(exc: Exception, path: str) -> Exception:
-    """The error that callers are promised, for one that SQLite or Python raised."""
+def as_storage_error(exc: Exception, path: str) -> Exception:
+    """Return the error that the contract promises for one that SQLite or Python raised."""
     if isinstance(exc, sqlite3.Error | OSError):
         # Neither kind of message contains bound values.
         reason = exc.strerror if isinstance(exc, OSError) else str(exc)

@@ -1,4 +1,4 @@
-"""Opening a SQLite file: whose it is, which schema it has, and how it is to be used.
+"""Opening a SQLite file: check that it is ours, check or create its schema, set how it is used.
 
 Everything here blocks, and so runs in a worker thread.
 """
@@ -12,11 +12,11 @@ from sessioncore._errors import StorageError
 
 __all__ = ["connect", "prepare"]
 
-_APPLICATION_ID = 0x73657373  # "sess": tells our file from any other SQLite file
+_APPLICATION_ID = 0x73657373  # "sess": tells our file from other SQLite files
 _SCHEMA = 1
 
-# `version` is random, so it needs no counter that every write would have to queue for. `ends` is
-# wall-clock time: the only clock that several processes, and the same one after a restart, share.
+# `version` is random: a counter would be one more row that every write has to lock. `ends` is
+# wall-clock time: the only clock that several processes share, and that goes on after a restart.
 _CREATE = (
     """CREATE TABLE records (
         key TEXT NOT NULL PRIMARY KEY,
@@ -33,11 +33,10 @@ _CREATE = (
 
 
 def connect(path: str, busy_timeout: float) -> sqlite3.Connection:
-    """A connection that starts no transaction by itself; any thread may use it, one at a time."""
+    """Return a connection that starts no transaction by itself; any thread may use it, one at a time."""
     connection = sqlite3.connect(path, timeout=busy_timeout, isolation_level=None, check_same_thread=False)
-    # In WAL mode NORMAL survives kill -9, but a power cut takes the last commits with it: among them
-    # perhaps a logout that was already confirmed. FULL waits for the disk once per commit, and as
-    # commits of concurrent requests go together that is once for all of them.
+    # In WAL mode NORMAL survives kill -9, but a power cut loses the last commits, perhaps a logout that
+    # was already confirmed. FULL waits for the disk once per commit, and concurrent requests share commits.
     try:
         connection.execute("PRAGMA synchronous = FULL")
     except BaseException:
@@ -47,7 +46,7 @@ def connect(path: str, busy_timeout: float) -> sqlite3.Connection:
 
 
 def prepare(path: str, busy_timeout: float) -> sqlite3.Connection:
-    """A connection to a file of our schema, made where there is none; one that is not ours is left as it is.
+    """Return a connection to a file of our schema, created if it is missing; other files are not changed.
 
     Raises:
         StorageError: the file is of a newer schema, or is another program's.
@@ -58,8 +57,8 @@ def prepare(path: str, busy_timeout: float) -> sqlite3.Connection:
         try:
             return _prepared(path, busy_timeout)
         except sqlite3.OperationalError as exc:
-            # Some locks fail at once instead of waiting: those around a change of the journal mode,
-            # and around the last connection of another process that closes.
+            # Some locks fail at once instead of waiting: for a change of the journal mode, and while the last
+            # connection of another process closes.
             if exc.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                 raise
         time.sleep(0.01)
@@ -69,7 +68,7 @@ def _prepared(path: str, busy_timeout: float) -> sqlite3.Connection:
     connection = connect(path, busy_timeout)
     try:
         ready = _is_ready(connection, path)
-        connection.execute("PRAGMA journal_mode = WAL")  # also for one that came back from a backup without
+        connection.execute("PRAGMA journal_mode = WAL")  # every time: a file restored from a backup may lack it
         if not ready:
             _create(connection, path)
     except BaseException:
@@ -79,13 +78,13 @@ def _prepared(path: str, busy_timeout: float) -> sqlite3.Connection:
 
 
 def _create_private(path: str) -> None:
-    # SQLite would create it by the umask; its -wal and -shm files take over the mode of the main file.
+    # SQLite would follow the umask; its -wal and -shm files get the mode of the main file.
     if not Path(path).exists():
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
 
 
 def _is_ready(connection: sqlite3.Connection, path: str) -> bool:
-    connection.execute("BEGIN")  # one view of all marks: another process may be setting them
+    connection.execute("BEGIN")  # one consistent view: another process may be writing these marks
     try:
         return _is_ours(*_marks(connection), path)
     finally:
@@ -100,7 +99,7 @@ def _marks(connection: sqlite3.Connection) -> tuple[int, int, int]:
 
 
 def _is_ours(application: int, schema: int, tables: int, path: str) -> bool:
-    """True for a file of our schema, False for an empty one."""
+    """Return True for a file of our schema, False for an empty one; raise StorageError for any other."""
     if application == _APPLICATION_ID and schema == _SCHEMA:
         return True
     if application == _APPLICATION_ID and schema > _SCHEMA:
@@ -116,7 +115,7 @@ def _is_ours(application: int, schema: int, tables: int, path: str) -> bool:
 def _create(connection: sqlite3.Connection, path: str) -> None:
     connection.execute("BEGIN IMMEDIATE")
     try:
-        if not _is_ours(*_marks(connection), path):  # another process may have been faster
+        if not _is_ours(*_marks(connection), path):  # unless another process has created it meanwhile
             for statement in _CREATE:
                 connection.execute(statement)
         connection.execute("COMMIT")

@@ -1,6 +1,6 @@
 """Records in a SQLite file: durable, without a server, shared by the processes of one machine.
 
-The standard library does the work in worker threads: one connection reads, another writes,
+The standard library's driver runs in worker threads: one connection reads, another one writes,
 and readers do not wait. Not for network file systems: WAL's shared memory needs one machine.
 """
 
@@ -19,13 +19,13 @@ from msgspec import Struct
 from sessioncore._errors import ConfigError, KeyTaken
 from sessioncore._shield import run_shielded
 from sessioncore._storage_protocol import Clears, Opens, Purges, Stored, Unreadable, Written
-from sessioncore.storage.sqlite import _batching as lane
 from sessioncore.storage.sqlite import _schema as schema
+from sessioncore.storage.sqlite._batching import BatchExecutor, as_storage_error, run_reads, run_writes
 
 __all__ = ["SQLiteStorage"]
 
 T = TypeVar("T")
-_BATCH = 500  # rows ended in one transaction: other writers get in between
+_BATCH = 500  # rows removed in one transaction: between two of them other writers get their turn
 _new_version = SystemRandom().getrandbits  # from the system: forked processes must not draw alike
 
 # SQLite lets other programs store any type in any column, and an infinite end: such a row is Unreadable and stays.
@@ -43,7 +43,7 @@ _REPLACE = """UPDATE records SET data = ?, version = ?, ends = ?, owner = ?
     WHERE key = ? AND version = ? AND ends > ? AND %ours%""".replace("%ours%", _OURS)
 _MOVE = "UPDATE OR IGNORE records SET key = ?, data = ?, version = ?, ends = ?, owner = ? WHERE key = ?"
 _MAKE_ROOM = "DELETE FROM records WHERE key = ? AND ends <= ?"
-# What has expired goes, too: were the clock set back, it would be alive again.
+# Expired rows are removed as well: if the clock were set back, they would be live again.
 _DELETE = "DELETE FROM records WHERE key = ? RETURNING ends > ?"
 _CLEAR = """DELETE FROM records WHERE rowid IN
     (SELECT rowid FROM records WHERE key >= ? AND (? IS NULL OR key < ?) LIMIT ?) RETURNING ends > ?"""
@@ -52,18 +52,18 @@ _PURGE = "DELETE FROM records WHERE rowid IN (SELECT rowid FROM records WHERE en
 _CHECK = "SELECT 1 FROM records LIMIT 1"
 
 
-class _Lanes(Struct):
-    reader: lane.Lane
-    writer: lane.Lane
+class _Executors(Struct):
+    reader: BatchExecutor
+    writer: BatchExecutor
 
 
 class SQLiteStorage:
     """Records in the SQLite file `path`, which is created for this user alone if it is not there.
 
-    It opens itself on the first call. A write that has returned has reached the disk.
+    The first call opens the file. A write that has returned has reached the disk.
     Several processes may share the file; open it after a fork, not before. `busy_timeout`
-    bounds the wait for another process's write: keep it below the `storage_timeout` of the
-    configuration. `clock` returns wall-clock seconds.
+    bounds the wait for a write of another process: keep it below the `storage_timeout` of
+    the configuration. `clock` returns wall-clock seconds.
 
     Raises:
         ConfigError: `path` names no file (`:memory:`), or `busy_timeout` is negative.
@@ -79,14 +79,14 @@ class SQLiteStorage:
         busy_timeout: timedelta = timedelta(seconds=4),
     ) -> None:
         given: object = os.fspath(path) if isinstance(cast("object", path), str | os.PathLike) else None
-        self._path = given if isinstance(given, str) else ""  # None is an environment variable that is not set
+        self._path = given if isinstance(given, str) else ""  # None comes from an environment variable that is not set
         if not self._path or self._path.startswith((":memory:", "file:")):
-            raise ConfigError("SQLiteStorage needs the path of a file; to keep records in memory take MemoryStorage")
+            raise ConfigError("SQLiteStorage needs the path of a file; use MemoryStorage to keep records in memory")
         if busy_timeout < timedelta():
             raise ConfigError("busy_timeout must not be negative")
         self._clock = clock
         self._busy_timeout = busy_timeout.total_seconds()
-        self._lanes: _Lanes | None = None
+        self._executors: _Executors | None = None
         self._opening: Lock | None = None
 
     def __repr__(self) -> str:
@@ -135,7 +135,7 @@ class SQLiteStorage:
             connection.execute(_MAKE_ROOM, (new_key, now))
             values = (new_key, data, new, now + ttl, owner, key)
             if new_key == key or not connection.execute(_MOVE, values).rowcount:
-                # Returned, not raised: others share the transaction.
+                # Returned, not raised: an exception would roll back the other calls of the transaction.
                 return KeyTaken("cannot move a record onto a key that is taken: choose a new key and try again")
             return new
 
@@ -173,8 +173,8 @@ class SQLiteStorage:
         while True:
             rows = await self._write(work)
             ended += sum(live for (live,) in rows)
-            # A short batch has seen the whole range in one transaction: nothing that was moved
-            # about between the batches has escaped.
+            # A short batch has seen the whole range in one transaction: no record that was moved
+            # between two batches was missed.
             if len(rows) < _BATCH:
                 return ended
 
@@ -217,7 +217,7 @@ class SQLiteStorage:
         await self._read(lambda connection: connection.execute(_CHECK).fetchall())
 
     async def aclose(self) -> None:
-        """Close the file when the calls under way are over. A later call opens it again."""
+        """Close the file when the running calls are done. A later call opens it again."""
         with CancelScope(shield=True):
             await run_shielded(self._close())
 
@@ -235,63 +235,63 @@ class SQLiteStorage:
         return Stored(rows[0][0], rows[0][1], ttl) if rows else self._current(connection, key)
 
     async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        while (lanes := self._lanes) is None:
+        while (executors := self._executors) is None:
             await self._open()
         try:
-            return await lanes.reader.call(work)
+            return await executors.reader.call(work)
         except (sqlite3.Error, UnicodeEncodeError) as exc:
-            raise lane.translated(exc, self._path) from exc
+            raise as_storage_error(exc, self._path) from exc
 
     async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        while (lanes := self._lanes) is None:
+        while (executors := self._executors) is None:
             await self._open()
         try:
-            return await lanes.writer.call(work)
+            return await executors.writer.call(work)
         except (sqlite3.Error, UnicodeEncodeError) as exc:
-            raise lane.translated(exc, self._path) from exc
+            raise as_storage_error(exc, self._path) from exc
 
     async def _open(self) -> None:
-        if self._opening is None:  # made by whoever opens: it belongs to an event loop
+        if self._opening is None:  # made here, not in __init__: a lock belongs to one event loop
             self._opening = Lock()
         try:
             await run_shielded(self._open_once(self._opening))
         except (sqlite3.Error, OSError) as exc:
-            raise lane.translated(exc, self._path) from exc
+            raise as_storage_error(exc, self._path) from exc
 
     async def _open_once(self, opening: Lock) -> None:
         async with opening:  # the first calls may come in parallel
-            if self._lanes is None:
-                self._lanes = await to_thread.run_sync(self._open_blocking, limiter=CapacityLimiter(1))
+            if self._executors is None:
+                self._executors = await to_thread.run_sync(self._open_blocking, limiter=CapacityLimiter(1))
 
-    def _open_blocking(self) -> _Lanes:
+    def _open_blocking(self) -> _Executors:
         writer = schema.prepare(self._path, self._busy_timeout)
         try:
             reader = schema.connect(self._path, self._busy_timeout)
-            writer.execute("PRAGMA busy_timeout = 0")  # from here on `write` does the waiting
+            writer.execute("PRAGMA busy_timeout = 0")  # from here on `run_writes` waits for other processes
         except BaseException:
             writer.close()
             raise
-        write = partial(lane.write, self._busy_timeout)
-        return _Lanes(lane.Lane(reader, lane.read), lane.Lane(writer, write))
+        write = partial(run_writes, self._busy_timeout)
+        return _Executors(BatchExecutor(reader, run_reads), BatchExecutor(writer, write))
 
     async def _close(self) -> None:
         if (opening := self._opening) is None:
             return
-        async with opening:  # what a call is about to open must not stay behind
-            lanes, self._lanes = self._lanes, None
+        async with opening:  # a call that is opening the file must not leave it open
+            executors, self._executors = self._executors, None
             if not opening.statistics().tasks_waiting:
                 self._opening = None
-        if lanes is not None:
+        if executors is not None:
             try:
-                await lanes.reader.aclose()
+                await executors.reader.aclose()
             finally:
-                await lanes.writer.aclose()
+                await executors.writer.aclose()
 
 
 def _after(prefix: str) -> str | None:
-    """The first text behind all that begin with `prefix`, None if there is none.
+    """Return the first text that sorts after all texts that begin with `prefix`, or None if there is none.
 
-    SQLite compares text by its UTF-8 bytes, and those stand in the order of the code points.
+    SQLite compares text by its UTF-8 bytes, which sort as the code points do.
     """
     for position in range(len(prefix) - 1, -1, -1):
         point = ord(prefix[position]) + 1
