@@ -5,8 +5,8 @@ has. What yours can do beyond them, such as closing connections (`Opens`) or fin
 records of a prefix (`Clears`), it names in an attribute `capabilities` of its class. Then
 run `sessioncore.testing.STORAGE_CHECKS` over it.
 
-`sessioncore.storage.redis`, `.postgres` and `.keyvalue` are imported by name, so
-that nobody pays for a driver that is not used.
+`sessioncore.storage.redis`, `.postgres` and `.keyvalue` are imported by name, so that
+drivers that are not used are not loaded.
 """
 
 from sessioncore._errors import KeyTaken

@@ -1,7 +1,6 @@
-"""What to install for a storage whose driver is not here.
+"""The error for a storage whose driver is not installed.
 
-The drivers are extras of the package, so a missing one is no fault of the
-program: the error names the extra, in the words of pip.
+Drivers are extras of the package, so the error names the extra, as pip takes it.
 """
 
 from collections.abc import Generator
@@ -12,10 +11,10 @@ __all__ = ["needs_extra"]
 
 @contextmanager
 def needs_extra(extra: str) -> Generator[None]:
-    """Import drivers in this block; one that is missing is told with the extra that brings it.
+    """Import drivers in this block; the error for a missing one names the extra that installs it.
 
     Raises:
-        ModuleNotFoundError: with the name of what is missing.
+        ModuleNotFoundError: a driver is missing.
     """
     try:
         yield

@@ -1,7 +1,7 @@
-"""From a URL to a storage, for configuration by the environment.
+"""A storage from a URL, for configuration by environment variables.
 
-Drivers are imported only when their URL is met. A URL may hold a password, so no
-error here repeats any of it but the scheme.
+A driver is imported only for a URL that needs it. A URL may hold a password, so errors
+repeat only its scheme.
 """
 
 import re
@@ -22,7 +22,7 @@ _HOST = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[^\[\]:/@]*)(:\d+)?")
 
 
 def storage_from_url(url: str, **options: Any) -> Storage:
-    """Return the storage that `url` names; further options go to it as keywords.
+    """Return the storage that `url` names; options are passed to it as keywords.
 
     | URL | storage |
     |---|---|
@@ -43,18 +43,18 @@ def storage_from_url(url: str, **options: Any) -> Storage:
     scheme = found[1].lower()
     if scheme not in _MAKERS:
         known = ", ".join(_MAKERS)
-        raise ConfigError(f"no storage is known for the URL scheme {scheme!r}; known are {known}")
+        raise ConfigError(f"there is no storage for the URL scheme {scheme!r}; known are {known}")
     return _MAKERS[scheme](f"{scheme}{url[len(scheme) :]}", options)
 
 
 def _memory(url: str, options: dict[str, Any]) -> Storage:
     if url != "memory://":
-        raise ConfigError("memory:// takes nothing behind the slashes")
+        raise ConfigError("memory:// takes nothing after the slashes")
     return MemoryStorage(**options)
 
 
 def _sqlite(url: str, options: dict[str, Any]) -> Storage:
-    # Taken apart by hand: a path may hold what would end a path in a URL. A percent sign is written %25.
+    # Split by hand: a path may contain characters that end a path in a URL. A percent sign is written %25.
     host, slash, path = url.removeprefix("sqlite://").partition("/")
     if host or not slash or not path:
         raise ConfigError(
@@ -65,7 +65,7 @@ def _sqlite(url: str, options: dict[str, Any]) -> Storage:
 
 def _redis(url: str, options: dict[str, Any]) -> Storage:
     with _driver_of("redis"):
-        from sessioncore.storage.redis._storage import RedisStorage  # noqa: PLC0415 - only now is a driver needed
+        from sessioncore.storage.redis._storage import RedisStorage  # noqa: PLC0415 - imports the driver
     return RedisStorage.from_url(url, **options)
 
 
@@ -73,12 +73,12 @@ def _postgres(url: str, options: dict[str, Any]) -> Storage:
     try:
         parts = urlsplit(url)
     except ValueError:
-        raise ConfigError(_POSTGRES_FORM) from None  # its text quotes the URL
+        raise ConfigError(_POSTGRES_FORM) from None  # its message quotes the URL
     hosts = parts.netloc.rpartition("@")[2].split(",")
     if parts.fragment or "/" in parts.path[1:] or not all(_HOST.fullmatch(host) for host in hosts):
         raise ConfigError(_POSTGRES_FORM)
     with _driver_of("postgres"):
-        from sessioncore.storage.postgres._storage import PostgresStorage  # noqa: PLC0415 - only now is a driver needed
+        from sessioncore.storage.postgres._storage import PostgresStorage  # noqa: PLC0415 - imports the driver
     return PostgresStorage(url, **options)
 
 

@@ -1,6 +1,6 @@
 """Tools for tests: the storage contract as running code, and a clock that is moved by hand.
 
-`STORAGE_CHECKS` is the page `sessioncore.storage.Storage` as small async functions.
+`STORAGE_CHECKS` is the contract `sessioncore.storage.Storage` as small async functions.
 Each takes a `Rig` with an empty storage of its own, asserts, and returns; they need no
 test framework (but not `python -O`, which drops assertions). A check of a capability
 that the storage does not declare raises `NotApplicable`, which pytest and unittest
@@ -55,7 +55,7 @@ BEST_EFFORT_CHECKS: tuple[Check, ...] = (
     *_answering.CHECKS,
     *_bounding.CHECKS,
 )
-"""What holds without compare-and-set, too: all that one caller alone can see."""
+"""The checks that hold without compare-and-set as well: all that a single caller can see."""
 
 STORAGE_CHECKS: tuple[Check, ...] = (*BEST_EFFORT_CHECKS, *_races.CHECKS, *_purging.RACES)
-"""The whole contract: the above, and what holds among parallel callers and under cancellation."""
+"""The whole contract: also what holds for parallel and for cancelled callers."""

@@ -1,4 +1,4 @@
-"""The contract of `AnswersNow`: what is answered at once is done, and what is answered LATER is not even begun."""
+"""The contract of `AnswersNow`: a call that is answered at once is done, one that is answered LATER has not begun."""
 
 from typing import Any
 
@@ -65,7 +65,7 @@ async def a_move_onto_a_taken_key_is_refused_at_once_too(rig: Rig) -> None:
 
 
 async def later_means_that_nothing_was_done(rig: Rig) -> None:
-    for turn in range(5):  # a storage may answer at once now, and later the next time
+    for turn in range(5):  # a storage may answer at once this time and LATER the next time
         if answers(rig).answer_now(Create(f"new{turn}", b"data", LONG, None)) is LATER:
             assert await rig.storage.load(f"new{turn}") is None
         for number in range(5):

@@ -9,7 +9,7 @@ from sessioncore.storage import BoundsCalls
 from sessioncore.testing._rig import LONG, NotApplicable, Rig, bounds, checks, holds, put, version
 
 SECONDS = 0.2
-IN_TIME = 2.0  # seconds: far beyond SECONDS, for slow machines, and far below any patience of a driver's own
+IN_TIME = 2.0  # seconds: well above SECONDS, for slow machines, and well below the usual timeouts of drivers
 
 
 async def bounded_calls_work_as_before(rig: Rig) -> None:
@@ -26,7 +26,7 @@ async def a_call_without_an_answer_ends_in_time(rig: Rig) -> None:
         raise NotApplicable("this rig has no `silence`, in which the server behind the storage answers nothing")
     if not bounds(rig).bound_calls(SECONDS):
         raise NotApplicable("this storage cannot bound its calls: bound_calls() returned False")
-    bounds(rig).bound_calls(60)  # of several bounds the smallest holds
+    bounds(rig).bound_calls(60)  # the smallest bound holds
     at = await put(rig, "a")
     calls: dict[str, Callable[[], Awaitable[object]]] = {
         "load": lambda: rig.storage.load("a"),

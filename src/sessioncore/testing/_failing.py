@@ -17,13 +17,13 @@ Failure = Callable[[], Exception]
 _DOWN: Final = frozenset(
     ("load", "create", "replace", "move", "touch", "delete", "clear", "owned_keys", "purge_expired", "open", "check")
 )
-_CALLS: Final = _DOWN | {"aclose"}  # what cannot be reached can be closed all the same
+_CALLS: Final = _DOWN | {"aclose"}  # a storage that is down can still be closed
 
 
 class Fault:
     """What a `FailingStorage` does to its calls, until `release()` or the end of a `with` statement on this object.
 
-    `entered` is an `anyio.Event`, set when the first call has met the fault.
+    `entered` is an `anyio.Event`, set when the fault has hit its first call.
     """
 
     def __init__(self, calls: frozenset[str], times: int | None, *, late: bool, failure: Failure | None) -> None:
@@ -41,12 +41,12 @@ class Fault:
         self.release()
 
     def release(self) -> None:
-        """Let all calls pass from now on; those that are held go on."""
+        """Let all calls pass from now on, and those that are held continue."""
         self._left = 0
         self._released.set()
 
     def takes(self, call: str) -> bool:
-        """Tell whether this call is to meet it, and count it if so."""
+        """Return whether the fault hits this call, and count it if so."""
         if call not in self._calls or self._left == 0:
             return False
         if self._left is not None:
@@ -62,14 +62,14 @@ class Fault:
 
 
 class FailingStorage:
-    """A storage in front of another one, that passes calls on until a test tells it to break some of them.
+    """A storage that passes every call on to another one, until a test tells it to break some of them.
 
     `fail`, `lose_reply`, `hold` and `hold_reply` take the names of calls (with none: every
     call but `aclose`) and how many `times` to break them (None: until they are released).
-    Each returns its `Fault`. Of several that would take a call, the first told does.
-    `calls` lists the names of all calls made, in their order.
+    Each returns its `Fault`. If several faults are for the same call, the oldest one hits it.
+    `calls` lists the names of all calls, in the order in which they were made.
 
-    Hold and release calls in the event loop that makes them.
+    Hold and release calls in the event loop in which they are made.
     """
 
     capabilities: ClassVar[frozenset[type]] = frozenset()
@@ -96,26 +96,26 @@ class FailingStorage:
         return self._break(calls, times, late=False, failure=lambda: error or StorageUnavailable("failed by a test"))
 
     def lose_reply(self, *calls: str, error: Exception | None = None, times: int | None = None) -> Fault:
-        """Carry these calls out, and raise `error` (by default StorageUnavailable) all the same."""
+        """Carry these calls out, but raise `error` (by default StorageUnavailable) instead of returning."""
         return self._break(calls, times, late=True, failure=lambda: error or StorageUnavailable("reply lost by a test"))
 
     def hold(self, *calls: str, times: int | None = None) -> Fault:
-        """Let these calls wait until they are released; then they are carried out."""
+        """Let these calls wait until they are released, and then carry them out."""
         return self._break(calls, times, late=False, failure=None)
 
     def hold_reply(self, *calls: str, times: int | None = None) -> Fault:
-        """Carry these calls out, and let them wait until they are released before they return."""
+        """Carry these calls out, but let them return only when they are released."""
         return self._break(calls, times, late=True, failure=None)
 
     def restore(self) -> None:
-        """Release every fault: the storage works again."""
+        """Release every fault: everything works again."""
         for fault in self._faults:
             fault.release()
         self._faults.clear()
 
     def _break(self, calls: tuple[str, ...], times: int | None, *, late: bool, failure: Failure | None) -> Fault:
         if unknown := {*calls} - _CALLS:
-            raise ConfigError(f"a storage has no call {', '.join(sorted(unknown))}; they are those of Storage")
+            raise ConfigError(f"a storage has no call {', '.join(sorted(unknown))}; see Storage and its capabilities")
         fault = Fault(frozenset(calls) or _DOWN, times, late=late, failure=failure)
         self._faults.append(fault)
         return fault
@@ -157,7 +157,7 @@ class FailingStorage:
     async def owned_keys(self, owner: str) -> list[str]:
         return await self._through("owned_keys", lambda: self._storage.owned_keys(owner))
 
-    # The calls of capabilities, of which the storage behind may lack some.
+    # The calls of capabilities: the wrapped storage may lack some, and then this class does not declare them.
 
     async def clear(self, prefix: str) -> int:
         return await self._through("clear", lambda: cast("Clears", self._storage).clear(prefix))

@@ -1,4 +1,4 @@
-"""The contract of the owner index: it mirrors the live records, neither more nor less."""
+"""The contract of the owner index: it lists exactly the live records of an owner."""
 
 import hashlib
 

@@ -1,4 +1,4 @@
-"""The contract of `Purges`: a purge removes what has expired, and nobody can tell that it ran."""
+"""The contract of `Purges`: a purge removes expired records, and makes no other difference."""
 
 from functools import partial
 

@@ -1,4 +1,4 @@
-"""The contract among many: parallel callers and cancelled ones see only before or after."""
+"""The contract of parallel and cancelled callers: a call has happened or it has not, and nothing between."""
 
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -124,7 +124,7 @@ async def after_delete_returned_no_writer_brings_it_back(rig: Rig) -> None:
             for _ in range(5):
                 tasks.start_soon(_write_until_gone, rig, key, created, under_way)
             await under_way.wait()
-            for _ in range(number):  # each time the delete comes at another moment of the writers
+            for _ in range(number):  # each round deletes at another moment of the writers
                 await checkpoint()
             await rig.storage.delete(key)
             assert await rig.storage.load(key) is None
@@ -136,7 +136,7 @@ async def _write_until_gone(rig: Rig, key: str, at: int, under_way: anyio.Event)
     while (result := await rig.storage.replace(key, b"more", LONG, version=at, owner="u")) is not None:
         at = result if isinstance(result, int) else record(result).version
         under_way.set()
-        await checkpoint()  # a storage that never waits would keep all others from running
+        await checkpoint()  # a storage that never waits would not let other tasks run
 
 
 async def a_renewal_never_undoes_a_write_or_a_delete(rig: Rig) -> None:
@@ -147,7 +147,7 @@ async def a_renewal_never_undoes_a_write_or_a_delete(rig: Rig) -> None:
             for _ in range(5):
                 tasks.start_soon(rig.storage.touch, key, LONG)
                 tasks.start_soon(_renew, rig, key)
-            await checkpoint()  # so that they have begun
+            await checkpoint()  # let them begin
             at = version(await rig.storage.replace(key, b"second", LONG, version=at))
         assert await holds(rig, key, b"second", at)
         async with anyio.create_task_group() as tasks:
@@ -181,7 +181,8 @@ async def a_cancelled_move_leaves_before_or_after(rig: Rig) -> None:
         new_key, new_data = f"a{turn}", b"%d" % turn
         with anyio.move_on_after(turn % 8 * 0.0003):
             await rig.storage.move(key, new_key, new_data, LONG, version=at, owner="u")
-        # A server may still be at it: this write comes first, and then the move conflicts, or too late.
+        # A server may still be running the move: either this write comes first, and the move is a conflict,
+        # or the move does, and this write finds no record.
         settled = await rig.storage.replace(key, data, LONG, version=at, owner="u")
         if settled is None:
             assert await rig.storage.load(key) is None

@@ -1,4 +1,4 @@
-"""The contract of keeping: what went in comes out, under the very key it went in with."""
+"""The contract of reading: a record comes back as it was stored, under its own key only."""
 
 import hashlib
 

@@ -1,7 +1,7 @@
 """What a storage check works on, and the helpers that the checks share.
 
 A rig hides the clock: one storage takes a clock that is moved by hand, another one
-talks to a server, whose clock can only be waited for.
+talks to a server, on whose clock a check can only wait.
 """
 
 from collections.abc import Awaitable, Callable
@@ -34,9 +34,9 @@ class Rig(Struct, frozen=True):
     key has left, or None if there is no such record: where it can, it asks another way
     than `load`.
 
-    Two more are for storages that something else can write to, or that wait for a server:
-    `make_unreadable` puts something at a key that the storage did not write, and while
-    the context manager `silence()` is entered, the server answers nothing.
+    Two more are for storages to which other programs can write, or which talk to a server:
+    `make_unreadable` puts something at a key that the storage did not write, and within
+    the async context manager `silence()` the server answers nothing.
     """
 
     storage: Storage
@@ -89,7 +89,7 @@ def checks(*functions: Callable[[Rig], Awaitable[None]], needs: type | None = No
 
 
 class ManualClock:
-    """A clock that stands still until it is told to move; call it for the time in seconds."""
+    """A clock that moves only by `advance`; calling it returns the time in seconds."""
 
     def __init__(self, now: float = 1_800_000_000.0) -> None:
         self._now = now
@@ -99,18 +99,18 @@ class ManualClock:
         return self._now
 
     def advance(self, seconds: float) -> None:
-        """Let `seconds` pass; a negative number sets the clock back."""
+        """Move the clock by `seconds`; a negative number sets it back."""
         self._now += seconds
 
 
 def version(result: Written) -> int:
-    """The version out of a write that must have worked."""
+    """Return the version from a write that must succeed."""
     assert type(result) is int, f"a write that should work returned {type(result).__name__}"
     return result
 
 
 def record(result: Written) -> Stored:
-    """The record out of a call that must have found one."""
+    """Return the record from a call that must find one."""
     assert isinstance(result, Stored), f"a record was expected, not {type(result).__name__}"
     assert type(result.data) is bytes
     assert type(result.version) is int
@@ -118,7 +118,7 @@ def record(result: Written) -> Stored:
 
 
 def about(seconds: float | None, wanted: float) -> bool:
-    """True if that is a ttl of `wanted` from which no more than a slow machine was lost."""
+    """Return whether this is a ttl of `wanted`, less the time that a slow machine has needed."""
     return seconds is not None and wanted - 10 < seconds <= wanted + 0.01
 
 
@@ -128,23 +128,23 @@ async def put(rig: Rig, key: str, data: bytes = b"data", ttl: float = LONG, owne
 
 
 async def holds(rig: Rig, key: str, data: bytes, at: int) -> bool:
-    """True if `key` bears exactly this data at this version."""
+    """Return whether `key` holds exactly this data at this version."""
     stored = record(await rig.storage.load(key))
     return stored.data == data and stored.version == at
 
 
 async def purge(rig: Rig) -> None:
-    """Remove what has expired, if this storage does so when asked: it must make no difference."""
+    """Purge, if this storage can: it must make no difference to a check."""
     if Purges in capabilities_of(rig.storage):
         await purges(rig).purge_expired()
 
 
 async def wait_out(rig: Rig) -> None:
-    """Let a ttl of one tick pass for certain."""
+    """Let enough time pass for a ttl of one tick to end."""
     await rig.advance(rig.tick * 2)
 
 
-# The storage of a check that needs the capability: `Check` has seen to it that it is declared.
+# The storage in a check that needs a capability; `Check` has made sure that it is declared.
 
 
 def opens(rig: Rig) -> Opens:

@@ -1,4 +1,4 @@
-"""The contract of time: every record ends when its ttl says, and nothing revives it."""
+"""The contract of time: every record ends with its ttl, and nothing revives it."""
 
 from sessioncore.testing._rig import LONG, Rig, about, checks, holds, purge, put, record, version, wait_out
 
@@ -6,7 +6,7 @@ DAY = 86400.0
 
 
 async def a_ttl_is_kept_exactly(rig: Rig) -> None:
-    # The days of a timedelta are lost by its `.seconds`; 2**31 ms and 2**31 s overflow elsewhere.
+    # `.seconds` of a timedelta drops its days; 2**31 ms and 2**31 s overflow in some drivers.
     for key, ttl in {"month": 30 * DAY, "quarter": 90 * DAY, "century": 36525 * DAY}.items():
         await put(rig, key, ttl=ttl)
         assert about(record(await rig.storage.load(key)).ttl, ttl), key

@@ -1,4 +1,4 @@
-"""A visitor for tests of applications: a stored session, and what its client sends."""
+"""A signed-in visitor for tests of applications: a stored session, and the cookie and headers of its client."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -32,9 +32,9 @@ class SignedIn(Struct, frozen=True):
 async def sign_in(
     store: SessionStore, owner: str | None = None, data: Mapping[str, Any] | None = None, **details: Any
 ) -> SignedIn:
-    """Store a session, of `owner` if one is given, and return what a client of it sends.
+    """Store a session, with `owner` if one is given, and return what its client sends.
 
-    Nothing is loosened for it: a Secure cookie still needs a test client that speaks
+    No security setting is relaxed: a Secure cookie still needs a test client that uses
     https, such as `httpx.AsyncClient(base_url="https://testserver", ...)`.
 
     Raises:

@@ -1,9 +1,8 @@
-"""Which keys end when, without sorting them: buckets of keys that fall due together.
+"""When keys expire, without sorting them: buckets of keys that are due together.
 
-The width of a bucket grows with the time to live (about a sixteenth of it, one second
-at least), so there are some dozens of buckets at any number of keys. A key whose end
-moves on stays where it is and is put into a later bucket when its own falls due: a
-renewal costs nothing here, and leaves nothing behind.
+A bucket spans about a sixteenth of the time to live, and one second at least, so there
+are some dozens of buckets at any number of keys. A key whose end is postponed stays in
+its bucket, and moves to a later one when that bucket is due: so a renewal costs nothing.
 """
 
 import heapq
@@ -15,24 +14,24 @@ __all__ = ["Bucket", "Buckets"]
 
 
 class Bucket(Struct, eq=False):
-    """Keys that are to be looked at when the time `due` has come."""
+    """Keys that are to be looked at from the time `due` on."""
 
     due: int
     keys: set[str]
 
 
 class Buckets:
-    """All buckets, the next due in front."""
+    """All buckets, in the order in which they are due."""
 
     def __init__(self) -> None:
         self._by_due: dict[int, Bucket] = {}
-        # Each `due` of the dict is here exactly once: empty buckets stay until they come to the front.
+        # A heap of the dict's keys; empty buckets stay until they are at the front.
         self._queue: list[int] = []
         self._ttl, self._step = 0.0, 1
         self.next_due: float = math.inf
 
     def fit(self, ends: float, ttl: float) -> Bucket:
-        """The bucket for a key that ends at `ends`, `ttl` seconds from now."""
+        """Return the bucket for a key that ends at `ends`, `ttl` seconds from now."""
         if ttl != self._ttl:  # nearly all sessions have the same
             self._ttl, self._step = ttl, 1 << max(0, int(ttl).bit_length() - 5)
         step = self._step
@@ -45,7 +44,7 @@ class Buckets:
         return bucket
 
     def first(self) -> Bucket | None:
-        """The bucket with keys that falls due next, or None if there are no keys."""
+        """Return the next bucket with keys, or None if there are no keys."""
         queue = self._queue
         while queue:
             bucket = self._by_due[queue[0]]

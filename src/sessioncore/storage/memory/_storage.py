@@ -1,7 +1,7 @@
 """Records in this process: for tests, for development, and for a service of one process.
 
-Every call costs the same at ten records and at ten million. What ends is removed
-little by little as new records come in, never by a walk over all of them.
+A call costs the same at ten records and at ten million. Expired records are removed
+a few at a time as new ones are written, never by iterating over all records.
 """
 
 import time
@@ -16,18 +16,18 @@ from sessioncore.storage.memory._table import Table
 
 __all__ = ["MemoryStorage"]
 
-_BATCH = 1000  # keys looked at by `purge_expired` before others get their turn
+_BATCH = 1000  # keys that `purge_expired` looks at before other tasks get their turn
 
 
 class MemoryStorage:
     """Records in a dict, lost when the process ends; on asyncio and on trio.
 
-    With `max_sessions`, a new record beyond that number pushes out the one nearest its
-    end (to a sixteenth of its time to live); a create is never refused. `clock` returns
-    seconds. One storage belongs to one event loop: share nothing between threads.
+    With `max_sessions`, a new record beyond that number evicts the one that is nearest to
+    its end (to a sixteenth of its time to live); a create is never refused. `clock` returns
+    seconds. A storage belongs to one event loop and must not be shared between threads.
 
     Raises:
-        ConfigError: `max_sessions` is no whole number, or below 1.
+        ConfigError: `max_sessions` is not a whole number of at least 1.
     """
 
     capabilities = frozenset({AnswersNow, BoundsCalls, Clears, Opens, Purges})
@@ -41,18 +41,18 @@ class MemoryStorage:
         self._table = Table(max_sessions, clock)
 
     def __len__(self) -> int:
-        """How many records take room, those that have ended but are not removed yet included."""
+        """Return the number of records in memory, including expired ones that are not removed yet."""
         return len(self._table)
 
     def __bool__(self) -> bool:
-        """An empty storage is a storage, too: `storage or another` must not take the other."""
+        """Return True, also without records: `storage or another` must not choose the other."""
         return True
 
     def __repr__(self) -> str:
         return f"<MemoryStorage records={len(self._table)} max_sessions={self._limit}>"
 
     def bound_calls(self, seconds: float) -> bool:
-        """Return True: no call ever waits, so none can be late."""
+        """Return True: no call ever waits, so every call is in time."""
         return True
 
     def answer_now(self, call: Call) -> Reply:
@@ -75,7 +75,7 @@ class MemoryStorage:
     async def replace(
         self, key: str, data: bytes, ttl: float, *, version: int, owner: str | None = None
     ) -> int | Stored | None:
-        """Write if the record still has `version`; else return it as it is, or None if it is gone."""
+        """Write if the record still has `version`; otherwise return the current record, or None."""
         return self._table.replace(key, data, ttl, version=version, owner=owner)
 
     async def move(
@@ -97,7 +97,7 @@ class MemoryStorage:
         return self._table.delete(*keys)
 
     async def clear(self, prefix: str) -> int:
-        """End every record whose key begins with `prefix`; return how many. Looks at every key."""
+        """End every record whose key begins with `prefix`; return how many. Iterates over all keys."""
         return await self.delete(*self._table.keys(prefix))
 
     async def owned_keys(self, owner: str) -> list[str]:
@@ -105,10 +105,10 @@ class MemoryStorage:
         return self._table.owned_keys(owner)
 
     async def purge_expired(self) -> int:
-        """Remove what has expired; other tasks run between batches. Returns how many were removed.
+        """Remove expired records, and return how many; other tasks run between batches.
 
-        A record is certain to be found when a sixteenth of its ttl (one second at least)
-        has passed since its end.
+        A record may be overlooked until a sixteenth of its ttl, or one second, has passed
+        since its end.
         """
         before = len(self._table)
         removed = 0
@@ -119,10 +119,10 @@ class MemoryStorage:
         return removed + before - len(self._table)
 
     async def open(self) -> None:
-        """Do nothing: there is nothing to get ready."""
+        """Do nothing: there is nothing to open."""
 
     async def check(self) -> None:
-        """Do nothing: memory always answers."""
+        """Do nothing: memory is always available."""
 
     async def aclose(self) -> None:
-        """Do nothing: the records stay as long as this object."""
+        """Do nothing: the records live as long as this object."""

@@ -1,8 +1,8 @@
-"""The records of a MemoryStorage, as a table of this process: every call runs from start to end at once.
+"""The records of a MemoryStorage: every call runs from start to end at once.
 
-Nothing here awaits anything, so no other task can come in between: that is the
-atomicity which the storage contract asks for, and no lock is needed. It is also why
-the core may call a table without a coroutine around each call.
+Nothing here awaits, so no other task can run in the middle of a call. That is the
+atomicity that the storage contract demands, without a lock, and it lets the core call
+the table without a coroutine (see `AnswersNow`).
 """
 
 import itertools
@@ -16,11 +16,11 @@ from sessioncore.storage.memory._expiry import Bucket, Buckets
 
 __all__ = ["Table"]
 
-_SWEEP = 32  # keys looked at per write while a bucket is due: more than a write can add
+_SWEEP = 32  # keys looked at per write while a bucket is due: more than a write adds
 
 
 class _Entry(Struct, eq=False, gc=False):
-    """One record. It holds no reference back to itself, so the garbage collector need not know it."""
+    """One record. It is part of no reference cycle, so the garbage collector need not track it."""
 
     data: bytes
     version: int
@@ -30,7 +30,7 @@ class _Entry(Struct, eq=False, gc=False):
 
 
 class Table:
-    """Records by key, their ends, and the keys of each owner; see `Storage` for what the calls promise."""
+    """Records by key, when they expire, and the keys of each owner. `Storage` says what the calls promise."""
 
     __slots__ = ("_buckets", "_clock", "_entries", "_limit", "_owned", "_versions")
 
@@ -39,12 +39,12 @@ class Table:
         self._clock = clock
         self._entries: dict[str, _Entry] = {}
         self._buckets = Buckets()
-        # Most owners have one session, and a set for one key takes more room than the rest of its entry.
+        # Most owners have one session, and a set for one key takes more memory than the rest of its entry.
         self._owned: dict[str, str | set[str]] = {}
-        self._versions = itertools.count(1)  # of the storage, not of a key: so no key bears one twice
+        self._versions = itertools.count(1)  # one counter for all keys, so that no version is used twice
 
     def __len__(self) -> int:
-        """How many records take room, those that have ended but are not removed yet included."""
+        """Return the number of records in memory, including expired ones that are not removed yet."""
         return len(self._entries)
 
     def load(self, key: str, *, renew: float | None) -> Stored | None:
@@ -68,11 +68,11 @@ class Table:
         if key in self._entries and self._live(key, now) is not None:
             return None
         if self._limit is not None and len(self._entries) >= self._limit:
-            self._push_out(now)
+            self._evict(now)
         return self._insert(key, data, now, ttl, owner)
 
     def replace(self, key: str, data: bytes, ttl: float, *, version: int, owner: str | None) -> int | Stored | None:
-        """Write if the record still has `version`; else return it as it is, or None if it is gone."""
+        """Write if the record still has `version`; otherwise return the current record, or None."""
         now = self._now()
         entry = self._live(key, now)
         if entry is None:
@@ -138,11 +138,11 @@ class Table:
         return [key for key in keys if self._entries[key].ends > now]
 
     def keys(self, prefix: str) -> list[str]:
-        """Return the keys that begin with `prefix`; looks at every key."""
+        """Return the keys that begin with `prefix`; iterates over all keys."""
         return [key for key in self._entries if key.startswith(prefix)]
 
     def sweep(self, most: int) -> bool:
-        """Look at up to `most` keys that may have ended, and drop those that have; True if there may be more."""
+        """Look at up to `most` keys that are due, and drop those that have expired; True if there may be more."""
         return self._sweep(self._clock(), most)
 
     def _now(self) -> float:
@@ -175,7 +175,7 @@ class Table:
 
     def _set_end(self, key: str, entry: _Entry, now: float, ttl: float) -> None:
         ends = now + ttl
-        if ends < entry.ends:  # a later end waits until the bucket falls due; an earlier one cannot
+        if ends < entry.ends:  # for a later end it can wait until the bucket is due
             self._rebucket(key, entry, ends, ttl)
         entry.ends = ends
 
@@ -194,7 +194,7 @@ class Table:
         return True
 
     def _take(self, bucket: Bucket, now: float) -> bool:
-        """Take one key out of the bucket: into a later one if its end has moved on, else away for good."""
+        """Take a key out of the bucket: move it to a later one if it was renewed, else drop it and return True."""
         key = bucket.keys.pop()
         entry = self._entries[key]
         if entry.ends > now:
@@ -205,9 +205,9 @@ class Table:
         self._drop(key, entry)
         return True
 
-    def _push_out(self, now: float) -> None:
-        # A key that goes to a later bucket here was renewed since it was put into this one, so
-        # the loop is paid for by those renewals.
+    def _evict(self, now: float) -> None:
+        # A key that moves to a later bucket here was renewed since it was put into this one, so the loop
+        # runs at most once for each renewal.
         while (bucket := self._buckets.first()) is not None:
             if self._take(bucket, now):
                 return

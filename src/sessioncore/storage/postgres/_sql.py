@@ -2,8 +2,8 @@
 
 Keys and owners are `bytea`, not `text`: any string fits whatever the encoding
 of the database (NUL included), and bytes compare bytewise, so a prefix is a
-range of the primary key. Time is the database's clock alone. Nothing here
-talks to a server.
+range of the primary key. Only the database's clock is used. Nothing here talks
+to a server.
 """
 
 import re
@@ -25,16 +25,16 @@ __all__ = [
     "statements",
 ]
 
-# An index is named after its table, and PostgreSQL cuts names at 63 bytes without a word.
+# An index is named after its table, and PostgreSQL silently cuts names at 63 bytes.
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,49}")
 
-# A B-tree entry ends at 2704 bytes; an owner beyond this stands in the table as its digest.
+# A B-tree entry has 2704 bytes at most; a longer owner than this is stored as its digest.
 _OWNER_MAX = 1024
 _DIGEST_MARK = b"\x00sha256:"
 
 
 def key_bytes(text: str) -> bytes:
-    """Return `text` as it stands in the table."""
+    """Return `text` as it is stored in the table."""
     return text.encode("utf-8", "surrogatepass")
 
 
@@ -44,11 +44,11 @@ def key_text(raw: bytes) -> str:
 
 
 def owner_bytes(owner: str | None) -> bytes | None:
-    """Return `owner` as it stands in the table: itself, or its digest if it is too long for an index."""
+    """Return `owner` as it is stored: as it is, or as its digest if it is too long for an index."""
     if owner is None:
         return None
     raw = key_bytes(owner)
-    # An owner that looks like a digest is digested too, so that nobody can pose as a long one.
+    # An owner that looks like a digest is digested too, so that it cannot pass for a long owner.
     if len(raw) > _OWNER_MAX or raw.startswith(_DIGEST_MARK):
         return _DIGEST_MARK + sha256(raw).hexdigest().encode()
     return raw
@@ -57,7 +57,7 @@ def owner_bytes(owner: str | None) -> bytes | None:
 def prefix_range(prefix: str) -> tuple[bytes, bytes]:
     """Return the bounds, low inclusive and high exclusive, of all keys that begin with `prefix`."""
     low = key_bytes(prefix)
-    # 0xFF occurs in no encoded key: it lies above all of them, and every last byte can be counted up.
+    # No encoded key contains 0xFF: it sorts after all keys, and every last byte can be increased by one.
     return low, low[:-1] + bytes([low[-1] + 1]) if low else b"\xff"
 
 
@@ -97,15 +97,15 @@ CREATE INDEX IF NOT EXISTS "{short}_expires_at" ON {name} (expires_at);
 """
 
 
-# Any number that other programs are unlikely to lock will do: these are the letters "sessions".
+# Any number that other programs are unlikely to lock: the letters "sessions".
 _SCHEMA_LOCK = int.from_bytes(b"sessions")
 
 
 def locked_schema_sql(table: str) -> str:
     """Return `schema_sql` as one statement, for several processes that start at once.
 
-    IF NOT EXISTS does not make two sessions wait for each other; one of them would fail
-    on the system catalogue.
+    IF NOT EXISTS does not make two connections wait for each other: one of them would fail
+    with a duplicate in the system catalogue.
     """
     return f"DO $$ BEGIN PERFORM pg_advisory_xact_lock({_SCHEMA_LOCK});\n{schema_sql(table)}END $$"
 
@@ -125,7 +125,7 @@ class Statements(Struct, frozen=True):
     clear_rest: str
     owned_keys: str
     purge_batch: str
-    bury: str
+    delete_expired: str
     check: str
     exists: str
 
@@ -137,15 +137,15 @@ def statements(table: str) -> Statements:
     )
 
 
-# Seconds left. No record of ours ends at infinity, and from that the server could not even subtract.
+# Seconds left; NULL for a row that ends at infinity, which is not ours (and the server cannot subtract from it).
 _TTL = "CASE WHEN isfinite(expires_at) THEN extract(epoch FROM expires_at - now())::float8 END"
 
 _MAY_WRITE = "version = $5 AND isfinite(expires_at)"
 
-# Compare and set in one UPDATE that hits the live row whatever its version. In READ COMMITTED an UPDATE
-# waits for a concurrent writer and then judges the row that this writer left. So the answer is always about
-# the newest row: with a condition on the version and a SELECT beside it, the SELECT would still see the
-# statement's snapshot, and could call a stale record the current one, or a moved one a living one.
+# Compare and set in one UPDATE that matches the live row whatever its version. In READ COMMITTED an UPDATE
+# waits for a concurrent writer and then evaluates the row that this writer left, so the answer is always about
+# the newest row. With a condition on the version and a SELECT beside it, the SELECT would see the statement's
+# snapshot: it could return an outdated record as the current one, or one that was moved as live.
 _COMPARE_AND_SET = """
 UPDATE %table% SET %key%
     data = CASE WHEN %may_write% THEN $2::bytea ELSE data END,
@@ -167,7 +167,7 @@ UPDATE %table% SET expires_at =
 WHERE key = $1 AND expires_at > now()
 RETURNING data, version, %ttl% AS ttl
 """,
-    # A dead row that nobody has purged yet is no obstacle; DO UPDATE judges the newest row, under its lock.
+    # An expired row that was not purged yet is overwritten; DO UPDATE evaluates the newest row, under its lock.
     "create": """
 INSERT INTO %table% AS old (key, data, expires_at, owner, version)
 VALUES ($1, $2, now() + $3::float8 * interval '1 s', $4, $5)
@@ -186,10 +186,10 @@ WHERE key = $1 AND expires_at > now() AND isfinite(expires_at) RETURNING version
 WITH gone AS (DELETE FROM %table% WHERE key = $1 RETURNING expires_at > now() AS live)
 SELECT count(*) AS ended, count(*) FILTER (WHERE live) AS live FROM gone
 """,
-    # Locked in the order of the keys: two such calls never wait for each other in a circle.
+    # Rows are locked in the order of their keys, so two such calls cannot deadlock.
     "delete_many": """
-WITH doomed AS (SELECT key FROM %table% WHERE key = ANY($1::bytea[]) ORDER BY key FOR UPDATE),
-gone AS (DELETE FROM %table% AS t USING doomed WHERE t.key = doomed.key RETURNING t.expires_at > now() AS live)
+WITH found AS (SELECT key FROM %table% WHERE key = ANY($1::bytea[]) ORDER BY key FOR UPDATE),
+gone AS (DELETE FROM %table% AS t USING found WHERE t.key = found.key RETURNING t.expires_at > now() AS live)
 SELECT count(*) AS ended, count(*) FILTER (WHERE live) AS live FROM gone
 """,
     "clear_batch": """
@@ -198,20 +198,20 @@ WITH gone AS (DELETE FROM %table% WHERE key = ANY(ARRAY(
 )) RETURNING expires_at > now() AS live)
 SELECT count(*) AS ended, count(*) FILTER (WHERE live) AS live FROM gone
 """,
-    # One DELETE over the whole range follows a record that is being moved within it; batches could miss it.
+    # One DELETE over the whole range also ends a record that is being moved within it; batches could miss it.
     "clear_rest": """
 WITH gone AS (DELETE FROM %table% WHERE key >= $1 AND key < $2 RETURNING expires_at > now() AS live)
 SELECT count(*) AS ended, count(*) FILTER (WHERE live) AS live FROM gone
 """,
     "owned_keys": "SELECT key FROM %table% WHERE owner = $1 AND expires_at > now()",
-    # ARRAY(...) is run exactly once; an IN with LIMIT may be planned to run again for each row.
+    # ARRAY(...) is evaluated exactly once; an IN with LIMIT may be planned to run again for each row.
     "purge_batch": """
 WITH gone AS (DELETE FROM %table% WHERE key = ANY(ARRAY(
     SELECT key FROM %table% WHERE expires_at <= now() ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED
 )) RETURNING key)
 SELECT count(*) AS ended FROM gone
 """,
-    "bury": "DELETE FROM %table% WHERE key = $1 AND expires_at <= now() RETURNING key",
+    "delete_expired": "DELETE FROM %table% WHERE key = $1 AND expires_at <= now() RETURNING key",
     "check": "SELECT 1",
     "exists": "SELECT 1 WHERE to_regclass('%table%') IS NOT NULL",
 }

@@ -1,8 +1,8 @@
-"""How a statement reaches PostgreSQL: under a name that means the same in every process, or with its text.
+"""Prepared statements whose names mean the same in every process, and statements that are sent with their text.
 
-Behind a pooler a process meets server connections that other processes have used. asyncpg numbers the names
-of its statements, so there the same name may be any statement, and a load may run somebody's DELETE. Here a
-name is the hash of the SQL. No session and no pool is known here.
+Behind a pooler, processes share server connections. asyncpg numbers its statements, so another process may have
+prepared other SQL under the same name, and a load might run its DELETE. Here the name is the hash of the SQL.
+This module knows neither sessions nor the pool.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,31 +18,31 @@ __all__ = ["PreparedStatements", "Rows", "is_about_the_name"]
 
 Rows: TypeAlias = Sequence[Mapping[str, Any]]
 
-# invalid_sql_statement_name: the server knows no such statement; duplicate_prepared_statement: it has it already.
+# invalid_sql_statement_name: no such statement; duplicate_prepared_statement: the name is in use already.
 _NAME_STATES = frozenset({"26000", "42P05"})
 
 
 def is_about_the_name(error: BaseException) -> bool:
-    """Return whether the server found no usable statement under a name, and so has executed nothing."""
+    """Return whether the server refused because of the name of a statement, and so has executed nothing."""
     return getattr(error, "sqlstate", None) in _NAME_STATES or isinstance(error, asyncpg.InvalidCachedStatementError)
 
 
 class PreparedStatements:
-    """What each connection of a pool has prepared so far.
+    """The statements that each connection of a pool has prepared so far.
 
     Args:
         named: keep statements on the server, under the hash of their SQL. Otherwise each call sends the
-            text along, in the same exchange as the values: no pooler comes between these.
+            text along, in the same exchange as the values: a pooler cannot separate them.
     """
 
     def __init__(self, *, named: bool) -> None:
         self.named = named
-        # Not `asyncpg.PreparedStatement`, which ends when its connection goes back to the pool, and holds it.
+        # Not `asyncpg.PreparedStatement`: it is invalid once its connection is released, and keeps it alive.
         self._states: WeakKeyDictionary[Any, dict[str, Any]] = WeakKeyDictionary()
 
     async def fetch(self, connection: Any, sql: str, args: tuple[object, ...]) -> Rows:
-        """Run `sql` on a connection of the pool: one round trip, except for the first time there."""
-        # A pool lends the same connection in another wrapping each time.
+        """Run `sql` on a connection of the pool: one round trip, except for the first run on that connection."""
+        # The pool wraps the same connection in a new object each time.
         raw = getattr(connection, "_con", connection)
         states = self._states.get(raw)
         if states is None:
@@ -64,18 +64,18 @@ async def _prepare_named(raw: Any, sql: str) -> Any:
 
 
 async def _describe(raw: Any, sql: str) -> Any:
-    # To learn about a type, asyncpg may send statements and settings of its own. In a transaction these reach one
-    # server connection, and none is left behind with a setting that its next user did not ask for.
+    # To look up a type, asyncpg may send statements and settings of its own. A transaction keeps them on one
+    # server connection, and ends the settings, so that they do not reach the next user of that connection.
     async with raw.transaction():
         state = _kept(await raw.prepare(sql, name=""))
-    # asyncpg then sends the text before the values, in one exchange, whenever it is told to run this.
+    # From now on asyncpg sends the text before the values, in one exchange, whenever the statement is run.
     state.mark_unprepared()
     return state
 
 
 def _kept(statement: Any) -> Any:
-    # One reference more than asyncpg counts: without any it would close the statement on the server.
-    state = statement._state  # noqa: SLF001 - what asyncpg shows of it ends when the connection is given back
+    # A reference of our own: without any, asyncpg would close the statement on the server.
+    state = statement._state  # noqa: SLF001 - the public object is invalid once the connection is released
     state.attach()
     return state
 

@@ -1,8 +1,8 @@
 """Sessions in PostgreSQL, through asyncpg: each storage call is one statement.
 
-The database decides all that two processes could disagree on: the time, the
-version, who came first. The table is made on demand, or by a migration that runs
-`schema_sql()`. It holds what the store hands over: hashed keys, never a raw ID.
+The database decides everything that two processes could disagree on: the time, the
+version, and which write came first. The table is created on demand, or by a migration
+that runs `schema_sql()`. Its keys are hashes; it never holds a raw ID.
 """
 
 import logging
@@ -43,12 +43,12 @@ class PostgresStorage:
         pool_or_dsn: an `asyncpg.Pool`, which stays yours to close; or a DSN, for which
             `open` makes a pool of its own and `aclose` closes it.
         table: `name` or `schema.name`.
-        create_table: make the table in `open` if it is missing; False if a migration does.
-        prepared_statements: False sends the text of a statement along with each call, and leaves
-            none prepared on the server. That is for poolers, but optional: behind one that
-            does not keep prepared statements apart, True comes to the same with the first miss.
-        max_connections: size of the own pool; a given pool keeps its own.
-        timeout: how long a call may take, waiting for a free connection included.
+        create_table: create the table in `open` if it is missing; False if a migration does.
+        prepared_statements: False sends the text of a statement along with each call, and prepares
+            none on the server. That is for poolers, but optional: behind one that does not
+            support prepared statements, True changes to the same after the first failure.
+        max_connections: size of the pool that is made for a DSN; a given pool keeps its own size.
+        timeout: how long a call may take, including the wait for a free connection.
 
     Raises:
         ConfigError: there is neither a DSN nor a pool, `table` is not a plain identifier, or
@@ -88,7 +88,7 @@ class PostgresStorage:
 
     @staticmethod
     def schema_sql(table: str = "sessioncore_sessions") -> str:
-        """Return the SQL that makes `table` and its indexes, for a migration tool.
+        """Return the SQL that creates `table` and its indexes, for a migration tool.
 
         Raises:
             ConfigError: `table` is not a plain identifier.
@@ -130,8 +130,8 @@ class PostgresStorage:
         except StorageError as exc:
             if sqlstate(exc.__cause__) != UNIQUE_VIOLATION:
                 raise
-            # What stands in the way may be dead, and merely not purged yet.
-            if not await self._run(self._sql.bury, target):
+            # The record at the new key may have expired, and merely not be purged yet.
+            if not await self._run(self._sql.delete_expired, target):
                 raise KeyTaken("the new key is taken; nothing was changed") from exc
         return _outcome(await self._run(self._sql.move, *args), new)
 
@@ -153,7 +153,7 @@ class PostgresStorage:
         """End every record whose key begins with `prefix`, in batches; return how many were live."""
         low, high = prefix_range(prefix)
         live, ended = 0, _BATCH
-        # A batch falls a little short of its size where records are moved meanwhile: that is not the end.
+        # A batch is a little short if records were moved while it ran: that is not the end yet.
         while ended >= _BATCH // 2:
             (row,) = await self._run(self._sql.clear_batch, low, high, _BATCH)
             live, ended = live + int(row["live"]), int(row["ended"])
@@ -166,7 +166,7 @@ class PostgresStorage:
         return [key_text(row["key"]) for row in await self._run(self._sql.owned_keys, owner_bytes(owner))]
 
     async def purge_expired(self) -> int:
-        """Remove expired records, in batches that pass over rows in use; return how many."""
+        """Remove expired records, in batches that skip locked rows; return how many."""
         purged, ended = 0, _BATCH
         while ended == _BATCH:
             (row,) = await self._run(self._sql.purge_batch, _BATCH)
@@ -176,12 +176,12 @@ class PostgresStorage:
         return purged
 
     async def open(self) -> None:
-        """Connect, and make the table if it is missing; again: no effect.
+        """Connect, and create the table if it is missing. Called again, it has no effect.
 
         Raises:
             ConfigError: the DSN cannot be understood, or this is not asyncio.
             StorageUnavailable: the server does not answer.
-            StorageError: the server does not let us make the table.
+            StorageError: the role may not create the table.
         """
         self._closed = False
         await self._get_ready()
@@ -195,12 +195,12 @@ class PostgresStorage:
         await self._run(self._sql.check)
 
     async def aclose(self) -> None:
-        """Close the pool if it was made here; a given pool stays open.
+        """Close the pool if it was made for a DSN; a given pool stays open.
 
         Raises:
-            StorageError: another event loop has opened it, and still runs.
+            StorageError: it was opened in another event loop, which still runs.
         """
-        self._database.leave()
+        self._database.check_loop()
         self._closed, self._ready = True, False
         await self._database.aclose()
 
@@ -210,7 +210,7 @@ class PostgresStorage:
             if self._ready:
                 return
             await self._database.connect()
-            # A role that may only read and write rows could not even say IF NOT EXISTS: so look first.
+            # Look first: CREATE TABLE IF NOT EXISTS fails for a role that may only read and write rows.
             if self._create_table and not await self._database.run(self._sql.exists):
                 await self._database.run(locked_schema_sql(self._table))
             self._ready = True
@@ -224,7 +224,7 @@ class PostgresStorage:
 
 
 def _new_version() -> int:
-    # Random rather than from a sequence: that may fall back after a failover or a restore.
+    # Random, not from a sequence: a sequence may go back after a failover or a restore.
     return randbits(62)
 
 
@@ -236,6 +236,6 @@ def _stored(rows: Rows) -> Stored | Unreadable | None:
     if not rows:
         return None
     row = rows[0]
-    if row["ttl"] is None:  # it would live for ever: something else wrote it, and no session comes of it
+    if row["ttl"] is None:  # it never ends, so this storage did not write it
         return Unreadable()
     return Stored(row["data"], row["version"], row["ttl"])
