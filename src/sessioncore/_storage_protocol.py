@@ -17,7 +17,7 @@ __all__ = [
 
 
 Written: TypeAlias = int | Stored | Unreadable | None
-"""What a conditional write came to: the new version, the record that is there instead, or nothing is there."""
+"""The result of a conditional write: the new version, what is at the key instead, or None if nothing is."""
 
 
 class Storage(Protocol):
@@ -29,8 +29,12 @@ class Storage(Protocol):
     Absence is not an error. Cancellation is never caught. A `ttl` is in seconds and above
     zero; no record is ever without one.
 
-    A version is an integer that a key never bears twice, also not after the key was
-    deleted and created anew: that is what makes `replace` safe.
+    A version is an integer that a key never has twice, not even after the key was
+    deleted and created again: that is what makes `replace` safe.
+
+    Something that the storage did not write, or a record that lost its end, is never
+    overwritten: `load`, `replace` and `move` answer `Unreadable()`, `touch` answers False,
+    and to `create` and as the target of a `move` the key is taken. `delete` removes it.
 
     A class may name what it can do beyond this page in an attribute `capabilities`, a
     frozenset of the protocols below (`Opens`, `Clears`, `Purges`, `AnswersNow`,
@@ -52,7 +56,7 @@ class Storage(Protocol):
     async def replace(self, key: str, data: bytes, ttl: float, *, version: int, owner: str | None = None) -> Written:
         """Write if the record still has `version`: compare and set, in one atomic step.
 
-        Returns the new version; or the current record if somebody else wrote
+        Returns the new version; or the current record if another caller wrote
         meanwhile (nothing is changed); or None if there is no record any more
         (nothing is created). `owner=None` means: no owner from now on.
         """
