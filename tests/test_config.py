@@ -20,7 +20,7 @@ from sessioncore import (
     from_cookie,
     from_header,
 )
-from sessioncore._config import generate_id
+from sessioncore._config import id_generator
 from sessioncore.http._ids import is_id
 from sessioncore.session._deadlines import Lifetimes
 
@@ -185,21 +185,21 @@ def test_every_field_has_bad_values_in_this_file() -> None:
 
 @pytest.mark.parametrize("made", ["a" * 22, "A-_9" * 64, "0" * 43])
 def test_a_generator_may_make_22_to_256_characters_of_the_alphabet(made: str) -> None:
-    assert generate_id(SessionConfig(id_generator=lambda: made)) == made
+    assert id_generator(SessionConfig(id_generator=lambda: made))() == made
 
 
 @pytest.mark.parametrize("made", ["", "a" * 21, "a" * 257, "a" * 42 + "=", "é" * 43, "a b" * 20, None, 555, b"a" * 43])
 def test_what_a_generator_makes_is_checked_and_not_quoted(made: Any) -> None:
     config = SessionConfig(id_generator=lambda: made)
     with pytest.raises(ConfigError, match="22 to 256 characters") as caught:
-        generate_id(config)
+        id_generator(config)()
     assert not made or repr(made) not in str(caught.value)
 
 
 def test_the_default_generator_makes_ids() -> None:
-    config = SessionConfig()
-    assert is_id(generate_id(config))
-    assert generate_id(config) != generate_id(config)
+    generate = id_generator(SessionConfig())
+    assert is_id(generate())
+    assert generate() != generate()
 
 
 def test_a_generator_that_raises_is_not_hidden() -> None:
@@ -208,7 +208,7 @@ def test_a_generator_that_raises_is_not_hidden() -> None:
 
     maker: Callable[[], str] = fail
     with pytest.raises(OSError, match="no randomness"):
-        generate_id(SessionConfig(id_generator=maker))
+        id_generator(SessionConfig(id_generator=maker))()
 
 
 def test_a_changed_copy_derives_the_touch_interval_anew_unless_it_was_given() -> None:

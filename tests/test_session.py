@@ -534,10 +534,11 @@ async def test_modified_tells_of_every_kind_of_change_until_it_is_saved() -> Non
 async def test_repr_shows_the_handle_and_never_the_id_or_a_value() -> None:
     house = House()
     session = await house.session()
-    assert repr(session) == "<Session handle=None fresh=True keys=0>"
+    assert repr(session) == "<Session: not used yet>"
     session["n"] = "canary"
     session = await house.after(session)
-    assert repr(session) == f"<Session handle={session.handle} fresh=False keys=1>"
+    handle = session.handle
+    assert repr(session) == f"<Session handle={handle} fresh=False keys=1>"
     await session.destroy()
     assert repr(session) == "<Session handle=None fresh=True keys=0>"
     session.release()
@@ -598,7 +599,7 @@ async def test_a_session_that_is_not_loaded_says_how_to_load_it() -> None:
         with pytest.raises(SessionNotLoaded):
             await verb()
     assert not session.accessed
-    assert repr(session) == "<Session: not usable here>"
+    assert repr(session) == "<Session: not used yet>"
 
 
 async def test_errors_of_the_lifecycle_are_of_one_family() -> None:

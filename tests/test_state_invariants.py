@@ -32,6 +32,7 @@ from sessioncore import (
 )
 from sessioncore.codec._codec import IMMUTABLE
 from sessioncore.codec._record import open_record
+from sessioncore.session._changes import changes_of
 from sessioncore.session._lifecycle import Phase
 from sessioncore.session._state import SessionState
 from sessioncore.storage import Load
@@ -46,7 +47,7 @@ def check(state: SessionState, storage: MemoryStorage, prefix: str) -> None:
     assert state.former_id is None or state.phase in {Phase.ENDED, Phase.GONE}
     if in_flight is not None and in_flight.pending is not None:
         assert pending is not in_flight.pending
-    assert state.dirty or state.delta() is None
+    assert state.dirty() or changes_of(state) is None
     check_values(state)
     if loaded is not None:
         there = storage.answer_now(Load(prefix + loaded.handle))
@@ -91,7 +92,9 @@ class House:
         self.exchange = self.store.exchange(PlainView([f"__Host-session_id={made.id}".encode()]))
         await self.exchange.load()
         self.session: Session = self.exchange.session
-        self.state: SessionState = self.session._state  # pyright: ignore[reportPrivateUsage]
+        state = self.exchange._state  # pyright: ignore[reportPrivateUsage]
+        assert state is not None
+        self.state: SessionState = state
 
     def check(self) -> None:
         """Look at the state; the first failure is raised at the end, when all tasks are through."""

@@ -19,7 +19,7 @@ from sessioncore.http._extractors import Extractor, RequestView, Source, from_co
 from sessioncore.http._ids import is_id, new_id
 from sessioncore.storage.memory import MemoryStorage
 
-__all__ = ["SessionConfig", "cookie_settings", "generate_id"]
+__all__ = ["SessionConfig", "cookie_settings", "id_generator"]
 
 _LONGEST = timedelta(days=36500)
 _FLAGS = ("cookie_secure", "cookie_http_only", "cookie_session_only", "cookie_partitioned", "save_on_server_error")
@@ -96,21 +96,25 @@ def cookie_settings(config: SessionConfig) -> CookieSettings:
     )
 
 
-def generate_id(config: SessionConfig) -> str:
-    """Return a new ID from the configured generator.
+def id_generator(config: SessionConfig) -> Callable[[], str]:
+    """Return the configured generator of IDs; what a user's own returns is checked each time.
 
     Raises:
-        ConfigError: the generator returned something that is no ID.
+        ConfigError: (the generator that is returned) it returned something that is no ID.
     """
     if config.id_generator is new_id:
-        return new_id()  # ours needs no check
-    text = config.id_generator()
-    if not isinstance(text, str) or not is_id(text):  # pyright: ignore[reportUnnecessaryIsInstance]  # a user's function
-        raise ConfigError(
-            "id_generator must return 22 to 256 characters of A-Z a-z 0-9 _ - with at least 128 random bits, "
-            "such as secrets.token_urlsafe(32)"
-        )
-    return text
+        return new_id  # ours needs no check
+
+    def generate() -> str:
+        text = config.id_generator()
+        if not isinstance(text, str) or not is_id(text):  # pyright: ignore[reportUnnecessaryIsInstance]  # a user's function
+            raise ConfigError(
+                "id_generator must return 22 to 256 characters of A-Z a-z 0-9 _ - with at least 128 random bits, "
+                "such as secrets.token_urlsafe(32)"
+            )
+        return text
+
+    return generate
 
 
 def _check_times(config: SessionConfig) -> None:

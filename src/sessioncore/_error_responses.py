@@ -15,7 +15,7 @@ from sessioncore._config import SessionConfig
 from sessioncore._errors import OwnerLimitReached, SessionError, StorageError, StorageUnavailable
 from sessioncore.http._extractors import RequestView
 
-__all__ = ["ErrorResponse", "answer_to", "is_ours", "refusal_behind"]
+__all__ = ["ErrorResponse", "answer_to", "is_ours", "refusal_behind", "text_response"]
 
 _logger = logging.getLogger("sessioncore")
 _REFUSALS: Final = (StorageError, OwnerLimitReached)  # no bug of the application, so its 500 would say the wrong thing
@@ -77,3 +77,13 @@ def _given(error: SessionError, view: RequestView | None, config: SessionConfig)
         _logger.exception("on_error must return None or (status, body as str or bytes); the default answer is sent")
         return None
     return operator.index(status), body
+
+
+def text_response(status: int, body: bytes, owed: list[tuple[str, str]], *, handled: bool) -> ErrorResponse:
+    """Return a response of plain text that no cache keeps, with the session's own headers."""
+    headers = [
+        ("content-type", "text/plain; charset=utf-8"),
+        ("content-length", str(len(body))),
+        ("cache-control", "no-store"),
+    ]
+    return ErrorResponse(status, headers + owed, body, handled)

@@ -58,10 +58,11 @@ class SessionInfo(Struct, frozen=True):
 class Events:
     """Sends events to the listener of one store, if there is one."""
 
-    __slots__ = ("_clock", "_listener")
+    __slots__ = ("_clock", "_listener", "heard")
 
     def __init__(self, listener: Callable[[SessionEvent], None] | None, clock: Callable[[], float]) -> None:
         self._listener = listener
+        self.heard = listener is not None  # False: nothing need be told
         self._clock = clock
 
     def send(self, kind: EventKind, handle: str | None = None, owner: str | None = None, detail: str = "") -> None:

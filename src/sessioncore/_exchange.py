@@ -1,9 +1,7 @@
 """One request: load the session, let the handler work, commit, say what the response owes.
 
-An adapter drives an exchange and decides nothing itself: `load()` before or during the
-handler, `commit(status)` once before the first byte, `revise()` for the headers that the
-response already has, `save_late()` before its last byte, `finish()` at the end, and
-`error_response()` for what the handler raised.
+An adapter drives an exchange and decides nothing itself; docs/adapters/custom.md says which
+call comes when.
 """
 
 import sys
@@ -14,17 +12,20 @@ import anyio
 from msgspec import Struct
 from msgspec.structs import replace
 
-from sessioncore._error_responses import ErrorResponse, answer_to, is_ours, refusal_behind
+from sessioncore._error_responses import ErrorResponse, answer_to, is_ours, refusal_behind, text_response
 from sessioncore._errors import SessionError
-from sessioncore.http._extractors import COOKIE, OTHER, RequestView
+from sessioncore.http._extractors import COOKIE, RequestView
 from sessioncore.http._response_headers import Pairs, revise
 from sessioncore.persistence._drive import DONE, Done
 from sessioncore.persistence._load_steps import LoadSteps, next_found
-from sessioncore.persistence._persistence import StorePersistence, wait_for_turn
+from sessioncore.persistence._persistence import StorePersistence
 from sessioncore.session._lifecycle import ENDED, FRESH
-from sessioncore.session._session import Session, failure_of, forget_failure, require_usable
+from sessioncore.session._mapping import bind_request
+from sessioncore.session._openers import barred
+from sessioncore.session._session import Session, failure_of, note_failure
 from sessioncore.session._state import SessionState
-from sessioncore.session._unusable import skipped
+from sessioncore.session._unusable import ErrorFactory, after_release, not_loaded, skipped
+from sessioncore.session._values import Values
 
 __all__ = ["ErrorResponse", "Exchange"]
 
@@ -43,12 +44,12 @@ class Exchange(Struct, eq=False):
 
     session: Session
     _persistence: StorePersistence
-    _state: SessionState
     _view: RequestView | None  # None once the request is over
+    _state: SessionState | None = None  # None: nothing was found, and the session was not used
+    _unusable: ErrorFactory | None = not_loaded  # what a use of the session raises; None: it can be used
     _lookup: LoadSteps | None = None  # None: nothing in the request may be an ID
-    _client_id: str | None = None  # the ID that the client has for the session; None: it has none
+    _sent_id: str | None = None  # that the response has for the client; None: it has none
     _loading: list[Callable[[], object]] | None = None  # woken when the load under way ends; None: none is under way
-    _loaded: bool = False
     _committed: bool = False  # the headers are decided
     _failed: bool = False  # nothing that comes later is stored
     _response: ErrorResponse | None = None  # sent instead of the handler's; None: the handler's goes out
@@ -66,41 +67,42 @@ class Exchange(Struct, eq=False):
             StorageUnavailable: `required`, and the session could not be loaded.
         """
         view = self._view
-        if not self._loaded and view is not None:
+        if self._unusable is not_loaded and view is not None:
             if self._loading is not None:
                 return self._load_after_another(required=required)
-            context, state = self._persistence.context, self._state
+            context = self._persistence.context
             if context.skip is not None and context.skip(view):
-                state.allow_use(skipped)
+                self._unusable = skipped
             elif (found := next_found(context.extractors, view, 0)) is None:
-                state.allow_use(None)
+                self._unusable = None
             else:
-                self._lookup = lookup = LoadSteps(context, state, view, *found)
-                result = self._persistence.driver.drive(lookup, lookup.start())
+                number, text = found
+                lookup = LoadSteps(context, view, number)
+                result = self._persistence.driver.drive(lookup, lookup.start(text))
                 if result is not DONE:
-                    return self._load_rest(result, required=required)
-                loaded = state.loaded
-                if loaded is not None:
-                    self._client_id = loaded.session_id
-            self._loaded = True
+                    return self._load_rest(lookup, result, required=required)
+                self._take(lookup)
         if required:
-            require_usable(self.session)
+            self._open_state()
         return DONE
 
-    async def _load_rest(self, work: Awaitable[None], *, required: bool) -> None:
+    async def _load_rest(self, lookup: LoadSteps, work: Awaitable[None], *, required: bool) -> None:
         self._loading = []
         try:
             await work
-            loaded = self._state.loaded
-            if loaded is not None:
-                self._client_id = loaded.session_id
-            self._loaded = True
+            if self._view is not None:  # else the request ended meanwhile
+                self._take(lookup)
         finally:
             loading, self._loading = self._loading, None
             for wake in loading:
                 wake()
         if required:
-            require_usable(self.session)
+            self._open_state()
+
+    def _take(self, lookup: LoadSteps) -> None:
+        self._lookup, self._unusable, self._state = lookup, lookup.unusable, lookup.state
+        if self._committed and self._state is not None:
+            self._state.start_response()
 
     async def _load_after_another(self, *, required: bool) -> None:
         """Wait for another task's load; it may have been cancelled before it was through."""
@@ -109,6 +111,19 @@ class Exchange(Struct, eq=False):
         self._loading.append(ended.set)
         await ended.wait()
         await self.load(required=required)
+
+    def _open_state(self) -> SessionState:
+        """Return the state of the session, for its first use; a released one can still be read.
+
+        Raises:
+            SessionError: what bars its use.
+        """
+        if self._unusable is not None:
+            note_failure(self.session, self._unusable)
+            raise self._unusable()
+        if self._state is None:
+            self._state = SessionState(Values(self._persistence.codec, {}), response_started=self._committed)
+        return self._state
 
     # -- the response
 
@@ -126,75 +141,66 @@ class Exchange(Struct, eq=False):
             return _NO_HEADERS
         self._committed = True
         state = self._state
-        if status == 500 and (hidden := failure_of(self.session) or refusal_behind(sys.exception())) is not None:
+        if status == 500 and (hidden := self._hidden(sys.exception())) is not None:
             self._failed = True  # a framework turned our error into this 500; send our error response instead
             raise hidden
+        if state is None:
+            return _NO_HEADERS
         loaded = state.loaded
-        if (not self.session.accessed or not state.dirty) and (loaded is None or not loaded.renewal_due):
+        if (not self.session.accessed or not state.dirty()) and (loaded is None or not loaded.renewal_due):
             state.start_response()
-            return _NO_HEADERS if loaded is None and state.phase is FRESH else self._headers()
+            unchanged = state.phase is FRESH if loaded is None else not loaded.renewed  # since it was looked for
+            return _NO_HEADERS if unchanged else self._headers(state)
         try:
-            if status is None and (loaded is None or _is_rotating(state)):
+            if status is None and (loaded is None or state.rotating):
                 state.discard()
-            elif status is not None and status >= 500 and not self._persistence.config.save_on_server_error:
-                if state.waiters is not None:
-                    return self._commit_rest(self._drop_after_turn())
-                state.discard()
-            result = self._persistence.commit(state)
+            drop = status is not None and status >= 500 and not self._persistence.config.save_on_server_error
+            result = self._persistence.commit(state, drop=drop)
         except BaseException:
-            self._fail()
+            self._fail(state)
             raise
         if result is not DONE:
-            return self._commit_rest(result)
+            return self._commit_rest(state, result)
         state.start_response()
-        return self._headers()
+        return self._headers(state)
 
-    async def _commit_rest(self, work: Awaitable[None]) -> Headers:
-        state = self._state
+    async def _commit_rest(self, state: SessionState, work: Awaitable[None]) -> Headers:
         try:
             await work
-            while state.loaded is not None and _is_rotating(state):
+            while state.loaded is not None and state.rotating:
                 # Another task rotated the ID during the commit; this is the last response that can send it.
                 await self._persistence.commit(state)
         except BaseException:
-            self._fail()
+            self._fail(state)
             raise
         state.start_response()
-        return self._headers().value
+        return self._headers(state).value
 
-    async def _drop_after_turn(self) -> None:
-        """Drop what is not stored, once another task of the request knows what became of its own commit."""
-        await wait_for_turn(self._state)
-        self._state.discard()
-        await self._persistence.commit(self._state)
-
-    def _fail(self) -> None:
+    def _fail(self, state: SessionState) -> None:
         self._failed = True
-        self._state.discard()
-        self._state.start_response()
+        state.discard()
+        state.start_response()
 
-    def _headers(self) -> Done[Headers]:
+    def _headers(self, state: SessionState, *, new_id_only: bool = False) -> Done[Headers]:
         """The Set-Cookie and ID headers that this response owes the client."""
-        state, lookup, context = self._state, self._lookup, self._persistence.context
+        lookup, context = self._lookup, self._persistence.context
         loaded = state.loaded
         if loaded is None:
-            if state.phase is ENDED and lookup is not None and lookup.presented and lookup.source is not OTHER:
-                cleared = [("set-cookie", cookie.clear()) for cookie in context.cookies]
-                return Done(cleared + [(name, "") for name in context.headers])
-            return _NO_HEADERS
-        unsent = loaded.session_id != self._client_id
+            if new_id_only or state.phase is not ENDED or lookup is None or not lookup.presented:
+                return _NO_HEADERS
+            return Done(context.clearing_headers())
+        known = self._sent_id
+        if known is None and lookup is not None:
+            known = lookup.session_id
+        unsent = loaded.session_id != known
         if not unsent:
-            follows_idle = loaded.renewed and context.cookie_follows_idle
+            follows_idle = loaded.renewed and context.cookie_follows_idle and not new_id_only
             if not follows_idle or lookup is None or lookup.source is not COOKIE:
                 return _NO_HEADERS
-        self._client_id = loaded.session_id
-        seconds = context.cookie_seconds(loaded.record)
-        headers = [("set-cookie", cookie.set(loaded.session_id, seconds)) for cookie in context.cookies]
-        if unsent and context.headers:
-            headers += [(name, loaded.session_id) for name in context.headers]
+        self._sent_id = loaded.session_id
         if self._view is not None:
             context.plain_http.check(self._view)
-        return Done(headers)
+        return Done(context.id_headers(loaded, new=unsent))
 
     def revise(self, headers: Pairs, added: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
         """Return the response's headers with `added`, with `Vary` and `Cache-Control` as the session demands."""
@@ -212,7 +218,7 @@ class Exchange(Struct, eq=False):
             SessionError: they could not be stored.
         """
         state = self._state
-        if state.loaded is None or not state.dirty or not self._committed or self._failed:
+        if state is None or state.loaded is None or not state.dirty() or not self._committed or self._failed:
             return DONE
         return self._persistence.commit(state)
 
@@ -224,36 +230,42 @@ class Exchange(Struct, eq=False):
         Raises:
             SessionError: a late change could not be stored; the response has gone.
         """
-        keeps = not failed or self._persistence.config.save_on_server_error
-        if self.session.accessed and keeps and self._state.dirty:
+        state, session = self._state, self.session
+        drop = state is not None and session.accessed and state.dirty()
+        if drop and state is not None and not self._failed:
             work: Done[object] | Awaitable[object] = DONE
             try:
-                if self._committed and not self._failed:
-                    work = self._persistence.commit(self._state)
-                elif failed and not self._committed:  # no response passed through this exchange
+                if failed and not self._persistence.config.save_on_server_error:
+                    pass  # what is not stored is dropped
+                elif self._committed:
+                    work = self._persistence.commit(state)
+                elif failed:  # no response passed through this exchange
                     work = self.commit(None)
             except BaseException:
-                self._release()
+                self._failed = True
+                self.finish()
                 raise
             if not isinstance(work, Done):
                 return self._finish_rest(work)
-        self._release()
+            drop = state.dirty()
+        # Release the session, and break the cycles: through the request, an error's traceback, and the session.
+        self._view = None
+        if state is not None:
+            state.release(drop=drop)
+        if self._unusable is not None:
+            self._unusable = after_release(self._unusable)
+        if session._failure is not None:  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # see note_failure
+            note_failure(session, None)
+        if not session.accessed:
+            bind_request(session, None if self._unusable is None else barred(self._unusable), state)
         return DONE
 
     async def _finish_rest(self, work: Awaitable[object]) -> None:
         try:
             await work
         finally:
-            self._release()
-
-    def _release(self) -> None:
-        self._view = None  # break the cycle through the framework's request
-        session, state, lookup = self.session, self._state, self._lookup
-        if lookup is not None and lookup.view is not None:
-            lookup.abandon()
-        state.release(drop=session.accessed and state.dirty)
-        if session._failure is not None:  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # see forget_failure
-            forget_failure(session)
+            self._failed = True  # nothing is tried a second time
+            await self.finish()
 
     # -- errors
 
@@ -265,25 +277,22 @@ class Exchange(Struct, eq=False):
         """
         if self._response is not None:  # the same error again, out of the application, or one that it caused
             return replace(self._response, handled=is_ours(error))
-        ours = error if isinstance(error, SessionError) else refusal_behind(error) or failure_of(self.session)
-        if ours is None:
-            loaded = self._state.loaded
-            if self._committed or loaded is None or loaded.session_id == self._client_id:
-                return None
+        state, owed = self._state, _NO_HEADERS
+        ours = error if isinstance(error, SessionError) else self._hidden(error)
+        if state is not None and (ours is not None or not self._committed):
+            owed = self._headers(state, new_id_only=ours is None)  # of what was stored or ended before the error
+        if ours is not None:
+            status, body = answer_to(ours, self._view, self._persistence.config)
+        elif owed.value:
             status, body = 500, b"Internal Server Error"
         else:
-            status, body = answer_to(ours, self._view, self._persistence.config)
+            return None
         self._committed = self._failed = True
-        self._state.discard()
-        headers = [
-            ("content-type", "text/plain; charset=utf-8"),
-            ("content-length", str(len(body))),
-            ("cache-control", "no-store"),
-            *self._headers().value,  # of what was stored or ended before the error
-        ]
-        self._response = ErrorResponse(status, headers, body, is_ours(error))
+        if state is not None:
+            state.discard()
+        self._response = text_response(status, body, owed.value, handled=is_ours(error))
         return self._response
 
-
-def _is_rotating(state: SessionState) -> bool:
-    return state.pending is not None and state.pending.metadata.rotate
+    def _hidden(self, error: BaseException | None) -> SessionError | None:
+        """Return the error of ours behind one of the application's."""
+        return refusal_behind(error) or failure_of(self.session)

@@ -21,9 +21,9 @@ from sessioncore.http._ids import handle_of, is_handle, is_id
 from sessioncore.persistence._owners import Owned
 from sessioncore.persistence._persistence import StorePersistence
 from sessioncore.persistence._store_context import StoreContext
-from sessioncore.session._session import Session, check_owner
+from sessioncore.session._mapping import bind_request
+from sessioncore.session._session import Session, check_owner, opened
 from sessioncore.session._state import SessionState
-from sessioncore.session._unusable import not_loaded
 from sessioncore.session._values import Values
 
 __all__ = ["SessionStore"]
@@ -95,7 +95,7 @@ class SessionStore:
         def register(given: C) -> C:
             if not isinstance(given, type):  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise ConfigError("register_type() takes a class, not an instance")
-            self._persistence.context.codec.registry.register(given, **options)
+            self._persistence.codec.registry.register(given, **options)
             return given
 
         return register if cls is None else register(cls)
@@ -104,9 +104,10 @@ class SessionStore:
 
     def exchange(self, request: RequestView) -> Exchange:
         """Return the exchange that drives the session of one request; for adapters."""
-        persistence = self._persistence
-        state = SessionState(Values(persistence.context.codec, {}), unusable=not_loaded)
-        return Exchange(Session(state, persistence, self), persistence, state, request)
+        session = Session(self._persistence, self, None)
+        exchange = Exchange(session, self._persistence, request)
+        bind_request(session, exchange._open_state)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # no name of its API
+        return exchange
 
     async def get(self, request: RequestView) -> Session:
         """Return the session of a request, fresh if it has none; `save()` and `release()` are the caller's.
@@ -114,13 +115,12 @@ class SessionStore:
         Raises:
             SessionNotLoaded: `skip` says that this request has none.
         """
-        state = SessionState(Values(self._persistence.context.codec, {}), unusable=not_loaded)
-        session = Session(state, self._persistence, self)
-        await Exchange(session, self._persistence, state, request).load(required=True)
-        session.mark_accessed()
+        exchange = self.exchange(request)
+        await exchange.load(required=True)
+        state = opened(exchange.session)
         if state.loaded is not None and state.loaded.renewal_due:  # a caller who only reads need not save
             await self._persistence.commit(state)
-        return session
+        return exchange.session
 
     async def get_by_id(self, sid: str) -> Session:
         """Return the live session with this ID; `save()` and `release()` are the caller's.
@@ -128,10 +128,10 @@ class SessionStore:
         Raises:
             SessionNotFound: there is none.
         """
-        state = SessionState(Values(self._persistence.context.codec, {}))
-        if not _is_known_form(sid) or not await self._persistence.load_by_id(state, sid):
+        state = await self._persistence.load_by_id(sid) if _is_known_form(sid) else None
+        if state is None:
             raise SessionNotFound("no live session has this ID; it may have ended or expired")
-        return Session(state, self._persistence, self)
+        return Session(self._persistence, self, state)
 
     @asynccontextmanager
     async def open(self, sid: str) -> AsyncGenerator[Session]:
@@ -152,12 +152,12 @@ class SessionStore:
         self, data: Mapping[str, Any] | None = None, *, owner: str | None = None, **details: Any
     ) -> Session:
         """Store a new session at once, also an empty one; for background work and tests."""
-        state = SessionState(Values(self._persistence.context.codec, {}))
-        session = Session(state, self._persistence, self)
+        state = SessionState(Values(self._persistence.codec, {}))
+        session = Session(self._persistence, self, state)
         session.update(data or {})
         if owner is not None:
             session.bind_owner(owner, **details)
-        await self._persistence.create(state)
+        await self._persistence.commit(state, create=True)
         return session
 
     async def delete(self, sid: str) -> bool:
@@ -203,7 +203,7 @@ class SessionStore:
     def _details_of(self, owned: Owned) -> dict[str, Any]:
         """Details that cannot be read here must not hide the session from its owner."""
         try:
-            details: dict[str, Any] = self._persistence.context.codec.decode("details", owned.record.details)
+            details: dict[str, Any] = self._persistence.codec.decode("details", owned.record.details)
         except CodecError as exc:
             self._persistence.context.events.send(EventKind.CORRUPT, owned.handle, owned.record.owner, str(exc))
             return {}

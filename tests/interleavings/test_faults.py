@@ -50,12 +50,12 @@ def test_without_a_fault_nothing_is_found() -> None:
 def sent_again(self: CommitSteps, _: Stored) -> Step | None:
     """Forget the doubt: make the write again without a look at what is there."""
     self.state.roll_back()
-    return self._begin()  # pyright: ignore[reportPrivateUsage]
+    return self.start()
 
 
-def as_first_seen(self: Delta, *_: object) -> dict[str, Raw]:
+def as_first_seen(self: Delta, data: dict[str, Raw], *_: object) -> None:
     """Do not compute mutations anew on what others have stored."""
-    return self.results
+    data.update(self.puts)
 
 
 async def not_enforced(*_: object) -> bool:
@@ -83,7 +83,7 @@ def devices() -> Iterator[Scenario]:
 
 CORE_FAULTS: dict[str, tuple[type, str, object, Callable[[], Iterable[Scenario]]]] = {
     "a doubt is forgotten": (CommitSteps, "_found", sent_again, doubtful),
-    "a mutation is not computed anew": (Delta, "_updated", as_first_seen, meetings),
+    "a mutation is not computed anew": (Delta, "_put_anew", as_first_seen, meetings),
     "an owner's limit is not enforced": (Owners, "enforce_limit", not_enforced, devices),
 }
 

@@ -83,7 +83,8 @@ class Responder(Struct, eq=False):
         await self._send(message)
 
     def _revised(self, message: Message, added: Sequence[tuple[str, str]]) -> Message:
-        self._told += added
+        if added:
+            self._told.extend(added)
         return {**message, "headers": self._exchange.revise(message.get("headers", ()), added)}
 
     async def answered(self, error: Exception) -> bool:

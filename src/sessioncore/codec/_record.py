@@ -6,10 +6,10 @@ decodes one key, and keys that nobody touched are written back as the bytes they
 were, also by a process that does not know their types.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Meta, Raw, Struct
 
 from sessioncore._errors import CodecError, CorruptRecord, SessionTooLarge
 
@@ -19,15 +19,20 @@ FORMAT = 1
 _YEAR_9999 = 253402300799.0  # the last second that a datetime can name
 
 
+# A damaged clock must not make a session immortal, nor a datetime overflow.
+Seconds = Annotated[float, Meta(ge=0.0, le=_YEAR_9999)]
+Span = Annotated[float, Meta(gt=0.0, le=_YEAR_9999)]
+
+
 class Record(Struct, array_like=True, tag=FORMAT, forbid_unknown_fields=True, frozen=True, gc=False):
     """One session at rest. Times are seconds since the epoch.
 
     The idle clock is not here: it is the storage's ttl, so that renewing it rewrites nothing.
     """
 
-    created_at: float
-    written_at: float
-    idle: float | None  # set_idle_timeout, in seconds
+    created_at: Seconds
+    written_at: Seconds
+    idle: Span | None  # set_idle_timeout, in seconds
     owner: str | None
     details: Raw  # an encoded dict
     data: dict[str, Raw]
@@ -50,16 +55,9 @@ def open_record(data: bytes, max_size: int) -> Record:
     if len(data) > max_size:
         raise CorruptRecord("the record is larger than max_size")
     try:
-        record = _decode(data)
+        return _decode(data)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as exc:
         raise CorruptRecord(_what_is_wrong(data, exc)) from None
-    idle = record.idle
-    # A damaged clock must not make a session immortal, nor a datetime overflow.
-    if not (0.0 <= record.created_at <= _YEAR_9999 and 0.0 <= record.written_at <= _YEAR_9999) or not (
-        idle is None or 0.0 < idle <= _YEAR_9999
-    ):
-        raise CorruptRecord("the record's times are out of range")
-    return record
 
 
 def seal_record(record: Record, max_size: int) -> bytes:

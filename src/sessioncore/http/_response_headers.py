@@ -44,9 +44,8 @@ def revise(
     `cookies` are the names that only the core may set; the application's own are dropped with a warning.
     """
     result = list(headers)
-    for name, _ in result:
-        if name not in _HARMLESS:
-            return _revise_with_care(result, added, vary, cookies)
+    if not _HARMLESS.issuperset(dict(result)):
+        return _revise_with_care(result, added, vary, cookies)
     extra: list[tuple[bytes, bytes]] = []
     if added:
         for key, value in added:

@@ -15,7 +15,6 @@ from typing import Final, assert_never, cast
 
 from msgspec import Struct
 
-from sessioncore._config import generate_id
 from sessioncore._errors import CorruptRecord, SessionError, SessionGone, StorageError, StorageUnavailable
 from sessioncore._events import EventKind
 from sessioncore._storage_calls import Create, Load, Move, Replace, Stored, Touch
@@ -26,6 +25,7 @@ from sessioncore.persistence._load_steps import FOREIGN
 from sessioncore.persistence._store_context import StoreContext
 from sessioncore.persistence._verdicts import Verdict, verdict_of
 from sessioncore.session._attempt import Attempt
+from sessioncore.session._changes import changes_of
 from sessioncore.session._delta import NO_CHANGES, Delta
 from sessioncore.session._lifecycle import CREATE, GONE, MOVE, NOTHING, REPLACE, TOUCH, Action, decide
 from sessioncore.session._loaded import Loaded
@@ -37,6 +37,7 @@ __all__ = ["CommitSteps"]
 
 TRIES_FOR_AN_ID: Final = 8  # one collision of 256-bit IDs will never be seen; eight mean a broken generator
 FIND = Action.FIND
+STORED = Verdict.STORED
 
 
 class CommitSteps(Struct, eq=False):
@@ -63,101 +64,88 @@ class CommitSteps(Struct, eq=False):
 
     def start(self) -> Step | None:
         """Return the call that a commit needs; first look for an earlier write whose reply was lost."""
-        unresolved = self.state.in_flight
-        if unresolved is None:
-            return self._begin()
-        self.action = FIND
-        return Load(self.context.config.key_prefix + unresolved.handle)
+        state, context = self.state, self.context
+        if state.in_flight is not None:
+            self.action = FIND
+            return Load(context.config.key_prefix + state.in_flight.handle)
+        delta, loaded = changes_of(state), state.loaded
+        if delta is None and state.pending is not None:
+            state.forget_unchanged()
+        changed = delta is not None and delta.has_changes(stored=loaded is not None)
+        rotated = delta is not None and delta.metadata.rotate
+        due = loaded is not None and (loaded.renewal_due or (self.explicit and self._is_stale(loaded)))
+        action = decide(state.phase, changed=changed, rotated=rotated, renewal_due=due)
+        if action is TOUCH and loaded is not None:
+            ttl = context.lifetimes.left(loaded.record.created_at, loaded.record.idle, context.config.clock())
+            if ttl > 0:
+                self.action = TOUCH
+                return Touch(context.config.key_prefix + loaded.handle, ttl)
+        elif action is not NOTHING and delta is not None:
+            self.action, self.rewrite = action, delta
+            return self._send(delta, state.pending)
+        if state.phase is GONE:
+            self._gone()
+        return None
 
     def start_create(self) -> Step | None:
         """Store a fresh session, also an empty one."""
-        delta = self.state.delta() or NO_CHANGES
-        return self._write(CREATE, delta, delta)
+        self.action, self.rewrite = CREATE, changes_of(self.state) or NO_CHANGES
+        return self._send(self.rewrite, self.state.pending)
 
     def start_rewrite(self, action: Action, rewrite: Rewrite) -> Step | None:
         """Store what `rewrite` makes of the record; what this request has pending is left alone."""
-        return self._write(action, rewrite, NO_CHANGES)
+        self.action, self.rewrite = action, rewrite
+        return self._send(NO_CHANGES, None)
 
     def answered(self, answer: Answer) -> Step | None:
         """Take the reply to the call under way."""
         verdict = verdict_of(self.action, answer)
         try:
-            if verdict is Verdict.STORED:
+            if verdict is STORED:
                 return self._stored(cast("int", answer))
             return self._take(verdict, answer)
         except BaseException:  # a value or a function of the user's failed; what was sent before has changed nothing
             self.state.roll_back()
             raise
 
-    def _begin(self) -> Step | None:
-        state, context = self.state, self.context
-        delta, loaded = state.delta(), state.loaded
-        due = loaded is not None and (loaded.renewal_due or (self.explicit and self._is_stale(loaded)))
-        if delta is None:
-            if state.pending is not None:
-                state.forget_unchanged()
-            action = decide(state.phase, changed=False, rotated=False, renewal_due=due)
-        else:
-            changed = delta.has_changes(stored=loaded is not None)
-            action = decide(state.phase, changed=changed, rotated=delta.metadata.rotate, renewal_due=due)
-            if action is not TOUCH and action is not NOTHING:
-                return self._write(action, delta, delta)
-        if action is TOUCH and loaded is not None:
-            ttl = context.lifetimes.left(loaded.record.created_at, loaded.record.idle, context.config.clock())
-            if ttl > 0:
-                self.action = TOUCH
-                return Touch(context.config.key_prefix + loaded.handle, ttl)
-        if state.phase is GONE:
-            self._gone()
-        return None
-
-    def _write(self, action: Action, rewrite: Rewrite, delta: Delta) -> Step | None:
-        """Begin to write: choose the ID, and set aside what is being stored."""
-        state, loaded = self.state, self.state.loaded
-        self.action, self.rewrite = action, rewrite
-        new_id = None if action is REPLACE else state.next_id or state.choose_id(generate_id(self.context.config))
-        record, version = (None, 0) if loaded is None else (loaded.record, loaded.version)
-        attempt = self._attempt(record, version, new_id, delta, None if self.undo else state.pending)
-        if attempt is None:
-            return None
-        state.begin_commit(attempt)
-        return attempt.call
-
-    def _again(self, sent: Attempt, record: Record | None, version: int, new_id: str | None) -> Step | None:
-        """Write once more: on top of another record, or under another ID."""
-        attempt = self._attempt(record, version, new_id, sent.delta, sent.pending)
-        if attempt is None:
-            return None
-        self.state.try_again(attempt)
-        return attempt.call
-
-    def _attempt(
-        self, base: Record | None, version: int, new_id: str | None, delta: Delta, pending: Pending | None
-    ) -> Attempt | None:
-        """Return the write of the record that results on top of `base`; None: it is past its absolute deadline."""
-        config, state, rewrite = self.context.config, self.state, self.rewrite
+    def _send(
+        self, delta: Delta, pending: Pending | None, new_id: str | None = None, theirs: tuple[Record, int] | None = None
+    ) -> Step | None:
+        """Write what results on top of the record that was loaded, or of `theirs`; not past its absolute deadline."""
+        context, state, rewrite, action = self.context, self.state, self.rewrite, self.action
+        config, loaded, version = context.config, state.loaded, 0
         assert rewrite is not None
-        now, merged = config.clock(), self.tries > 1
-        record = rewrite.on(base, now, self.context.codec if merged else None)
-        ttl = self.context.lifetimes.left(record.created_at, record.idle, now)
+        if new_id is None and action is not REPLACE:
+            new_id = state.next_id or state.choose_id(context.new_id())
+        base = None
+        if theirs is not None:
+            base, version = theirs
+        elif loaded is not None:
+            base, version = loaded.record, loaded.version
+        now, merged = config.clock(), theirs is not None
+        record = rewrite.on(base, now, context.codec if merged else None)
+        ttl = context.lifetimes.left(record.created_at, record.idle, now)
         if ttl <= 0.0:
             if not self.undo:
                 self._expire()
                 return None
             ttl = 0.001
-        data, prefix = seal_record(record, config.max_size), config.key_prefix
-        owner = None if record.owner is None else prefix + record.owner
-        old = None if state.loaded is None else state.loaded.handle
-        handle = old if new_id is None else handle_of(new_id)
-        assert handle is not None
+        data, prefix, owner = seal_record(record, config.max_size), config.key_prefix, record.owner
+        if owner is not None:
+            owner = prefix + owner
         call: Create | Replace | Move
-        if self.action is REPLACE:
+        if new_id is None:
+            assert loaded is not None
+            handle = loaded.handle
             call = Replace(prefix + handle, data, ttl, version, owner)
-        elif self.action is MOVE:
-            call = Move(f"{prefix}{old}", prefix + handle, data, ttl, version, owner)
         else:
-            call = Create(prefix + handle, data, ttl, owner)
-        return Attempt(self.action, call, record, delta, pending, new_id, handle, merged)
+            handle = handle_of(new_id)
+            if loaded is None:
+                call = Create(prefix + handle, data, ttl, owner)
+            else:
+                call = Move(prefix + loaded.handle, prefix + handle, data, ttl, version, owner)
+        state.send(Attempt(action, call, record, delta, pending, new_id, handle, merged))
+        return call
 
     def _take(self, verdict: Verdict, answer: Answer) -> Step | None:  # noqa: C901, PLR0912 - a case for each verdict
         state = self.state
@@ -172,7 +160,7 @@ class CommitSteps(Struct, eq=False):
                 return self._found(cast("Stored", answer))
             case Verdict.MISSING:
                 state.roll_back()
-                return self._begin()
+                return self.start()
             case Verdict.FOREIGN:
                 return self._foreign(FOREIGN)
             case Verdict.GONE:
@@ -197,8 +185,8 @@ class CommitSteps(Struct, eq=False):
 
     def _stored(self, version: int) -> Step | None:
         state = self.state
-        sent, was = state.sent(), state.loaded
-        state.apply_committed(sent, version)
+        was = state.loaded
+        sent = state.apply_committed(version)
         if self.undo:
             return None
         owner, action = sent.record.owner, sent.action
@@ -222,7 +210,7 @@ class CommitSteps(Struct, eq=False):
         except CorruptRecord as exc:  # a newer version of the program wrote it meanwhile: leave it alone
             return self._foreign(str(exc))
         self.tries += 1
-        return self._again(sent, record, there.version, sent.new_id)
+        return self._send(sent.delta, sent.pending, sent.new_id, (record, there.version))
 
     def _taken(self) -> Step | None:
         sent = self.state.sent()
@@ -231,10 +219,8 @@ class CommitSteps(Struct, eq=False):
             self.state.roll_back()
             self.error = StorageError("id_generator returned taken IDs eight times in a row; it must be random")
             return None
-        new_id = self.state.choose_id(generate_id(self.context.config))
-        loaded = self.state.loaded
-        record, version = (None, 0) if loaded is None else (loaded.record, loaded.version)
-        return self._again(sent, record, version, new_id)
+        new_id = self.state.choose_id(self.context.new_id())
+        return self._send(sent.delta, sent.pending, new_id)
 
     def _found(self, there: Stored) -> Step | None:
         """Compare what is there with the write whose reply was lost."""
@@ -246,7 +232,7 @@ class CommitSteps(Struct, eq=False):
         else:
             self.error = _overtaken()
             return None
-        return self._begin()
+        return self.start()
 
     def _renewed(self) -> None:
         loaded, now = self.state.loaded, self.context.config.clock()
@@ -275,15 +261,17 @@ class CommitSteps(Struct, eq=False):
             )
 
     def _is_stale(self, loaded: Loaded) -> bool:
-        now, record = self.context.config.clock(), loaded.record
-        _, stale = self.context.lifetimes.judge(record.created_at, record.idle, now, loaded.ttl - (now - loaded.at))
-        return stale
+        now, record, lifetimes = self.context.config.clock(), loaded.record, self.context.lifetimes
+        full = lifetimes.left(record.created_at, record.idle, now)
+        return lifetimes.is_stale(full, record.idle, loaded.ttl - (now - loaded.at))
 
     def _who(self) -> tuple[str | None, str | None]:
         loaded = self.state.loaded
         return (None, None) if loaded is None else (loaded.handle, loaded.record.owner)
 
     def _tell(self, kind: EventKind, handle: str | None, owner: str | None, detail: str = "") -> None:
+        if not self.context.events.heard:
+            return
         if self.events is None:
             self.events = []
         self.events.append((kind, handle, owner, detail))

@@ -29,7 +29,7 @@ from sessioncore._storage_calls import Load, Stored, Touch, Unreadable
 from sessioncore.codec._record import open_record
 from sessioncore.http._cookies import AmbiguousID
 from sessioncore.http._extractors import OTHER, Extractor, RequestView, Source
-from sessioncore.http._ids import handle_of, is_id
+from sessioncore.http._ids import ID, handle_of
 from sessioncore.persistence._drive import Answer, AwaitText, Step, Telling
 from sessioncore.persistence._store_context import StoreContext
 from sessioncore.session._loaded import Loaded
@@ -58,10 +58,12 @@ def opened(
     except CorruptRecord as exc:
         return EventKind.CORRUPT, handle, None, str(exc)  # left in place, for inspection, until it expires
     now = context.config.clock()
-    full, stale = context.lifetimes.judge(record.created_at, record.idle, now, answer.ttl)
+    lifetimes, idle, ttl = context.lifetimes, record.idle, answer.ttl
+    full = lifetimes.left(record.created_at, idle, now)
     if full <= 0.0:
         return EventKind.EXPIRED, handle, record.owner, "the absolute deadline has passed"
-    return Loaded(session_id, handle, record, answer.version, answer.ttl, now, visit and stale, renewed)
+    due = visit and lifetimes.is_stale(full, idle, ttl)
+    return Loaded(session_id, handle, record, answer.version, ttl, now, due, renewed)
 
 
 def next_found(extractors: Sequence[Extractor], view: RequestView, number: int) -> tuple[int, object] | None:
@@ -88,24 +90,23 @@ class LoadSteps(Struct, eq=False):
     """
 
     context: StoreContext
-    state: SessionState
     view: RequestView | None  # None once the search, or the request, is over: it leads back here
     number: int  # of the place that is being looked into
-    found: object  # there: a text, something to await, or the error that the place met
     source: Source | None = None  # where the ID of the live session came from; None: there is none
-    presented: bool = False  # the client has an ID in a place that we write to
+    presented: bool = False  # the client has an ID, and hears of the session's end
     session_id: str = ""  # whose session is being loaded
     handle: str = ""
     live: Loaded | None = None  # its idle clock is being set to the session's own timeout
+    state: SessionState | None = None  # of the session that was found; None: there is none
+    unusable: ErrorFactory | None = None  # what its use raises, at the end; None: it can be used
     events: list[Telling] | None = None  # None: nothing to tell
     error: None = None  # what cannot be loaded is an error of the session's use
 
     def __repr__(self) -> str:
         return "<LoadSteps>"  # the fields hold an ID
 
-    def start(self) -> Step | None:
-        """Judge what was found in this place."""
-        found = self.found
+    def start(self, found: object) -> Step | None:
+        """Judge what was found in the place: a text, something to await, or the error that it met."""
         if not isinstance(found, str):
             if isinstance(found, (AmbiguousID, StorageError)):
                 return self._failed(found)
@@ -116,7 +117,7 @@ class LoadSteps(Struct, eq=False):
         context = self.context
         if context.extractors[self.number].source is not OTHER:
             self.presented = True
-        if not is_id(found):
+        if ID.fullmatch(found) is None:
             self._tell(EventKind.MALFORMED, None, f"{len(found)} characters")
             return self._look_on()
         self.session_id = found
@@ -125,27 +126,31 @@ class LoadSteps(Struct, eq=False):
 
     def answered(self, answer: Answer) -> Step | None:
         """Take a text of an extractor, or a reply of the storage."""
-        if self.live is not None:
-            return self._renewed(self.live, answer)
-        if isinstance(answer, (AmbiguousID, StorageError)):
+        context, found = self.context, self.live
+        if found is not None:
+            found = self._touched(found, answer)
+        elif isinstance(answer, (AmbiguousID, StorageError)):
             return self._failed(answer)
-        if not self.session_id:
-            self.found = answer
-            return self._look_on() if answer is None else self.start()
-        context = self.context
-        renewed = context.renew is not None
-        found = opened(context, self.session_id, self.handle, answer, visit=True, renewed=renewed)
-        if not isinstance(found, Loaded):
-            self._add(found)
+        elif not self.session_id:
+            return self._look_on() if answer is None else self.start(answer)
+        else:
+            renewed = context.renew is not None
+            told = opened(context, self.session_id, self.handle, answer, visit=True, renewed=renewed)
+            if not isinstance(told, Loaded):
+                self._add(told)
+            elif renewed and told.renewal_due:  # the load has set the configured timeout; this session has its own
+                self.live = told
+                return Touch(context.config.key_prefix + told.handle, self._own_ttl(told))
+            else:
+                found = told
+        if found is None:
             return self._look_on()
-        if renewed and found.renewal_due:  # the load has set the configured timeout, and this session has its own
-            self.live = found
-            return Touch(context.config.key_prefix + found.handle, self._own_ttl(found))
-        return self._take(found)
-
-    def abandon(self) -> None:
-        """The request is over: what was not looked for by now never will be."""
+        self.source = source = context.extractors[self.number].source
+        if source is OTHER:
+            self.presented = False  # it is the session of another place, to which we do not write
         self.view = None
+        self.state = SessionState.of(found, context.codec)
+        return None
 
     def _look_on(self) -> Step | None:
         """Go on to the next place."""
@@ -155,8 +160,8 @@ class LoadSteps(Struct, eq=False):
             found = next_found(self.context.extractors, self.view, self.number + 1)
         if found is None:
             return self._end(None)
-        self.number, self.found = found
-        return self.start()
+        self.number, text = found
+        return self.start(text)
 
     def _failed(self, error: AmbiguousID | StorageError) -> Step | None:
         if isinstance(error, StorageError):
@@ -166,29 +171,24 @@ class LoadSteps(Struct, eq=False):
         self._tell(EventKind.AMBIGUOUS, None, f"two different values in {key}")
         return self._end(None)
 
-    def _renewed(self, found: Loaded, answer: Answer) -> Step | None:
+    def _touched(self, found: Loaded, answer: Answer) -> Loaded | None:
+        """Return the session whose idle clock was to be set to its own timeout; None: it ended meanwhile."""
         self.live = None
         if answer is False:
             self._tell(EventKind.UNKNOWN, found.handle)
-            return self._look_on()
+            return None
         if answer is True:
             self._add((EventKind.RENEWED, found.handle, found.record.owner, ""))
-            found = replace(found, ttl=self._own_ttl(found), renewal_due=False)
-        return self._take(found)
+            return replace(found, ttl=self._own_ttl(found), renewal_due=False)
+        return found
 
     def _own_ttl(self, found: Loaded) -> float:
         return self.context.lifetimes.left(found.record.created_at, found.record.idle, found.at)
 
-    def _take(self, found: Loaded) -> Step | None:
-        self.source = self.context.extractors[self.number].source
-        self.view = self.found = None
-        self.state.take_loaded(found)
-        return None
-
     def _end(self, unusable: ErrorFactory | None) -> Step | None:
-        self.view = self.found = None
+        self.view = None
         self.session_id = ""
-        self.state.allow_use(unusable)
+        self.unusable = unusable
         return None
 
     def _tell(self, kind: EventKind, handle: str | None, detail: str = "") -> None:

@@ -35,17 +35,22 @@ async def wait_for_turn(state: SessionState) -> None:
 class StorePersistence:
     """Loads, stores and ends the sessions of one store; what sessions ask of it is `session._persistence`."""
 
-    __slots__ = ("config", "context", "driver", "lifetimes", "owners")
+    __slots__ = ("codec", "config", "context", "driver", "lifetimes", "owners")
 
     def __init__(self, context: StoreContext) -> None:
         self.context = context
         self.config = context.config
+        self.codec = context.codec
         self.lifetimes = context.lifetimes
         self.driver = Driver(context.config, context.events)
         self.owners = Owners(context, self.driver)
 
-    async def load_by_id(self, state: SessionState, session_id: str) -> bool:
-        """Load the session of an ID; False if there is none.
+    def new_id(self) -> str:
+        """Return a new ID, of the configured generator."""
+        return self.context.new_id()
+
+    async def load_by_id(self, session_id: str) -> SessionState | None:
+        """Load the session of an ID; None if there is none.
 
         Raises:
             StorageUnavailable: whether there is one is unknown.
@@ -55,12 +60,13 @@ class StorePersistence:
         found = opened(self.context, session_id, handle, answer, visit=False)
         if not isinstance(found, Loaded):
             self.context.events.send(*found)
-            return False
-        state.take_loaded(found)
-        return True
+            return None
+        return SessionState.of(found, self.codec)
 
-    def commit(self, state: SessionState, *, explicit: bool = False) -> Done[None] | Awaitable[None]:
-        """Store what the session changes.
+    def commit(
+        self, state: SessionState, *, explicit: bool = False, create: bool = False, drop: bool = False
+    ) -> Done[None] | Awaitable[None]:
+        """Store what the session changes; with `create`, also a fresh session that is empty; `drop` the changes first.
 
         A commit that is cut off, or whose reply is lost, is resolved by the next one.
 
@@ -71,24 +77,19 @@ class StorePersistence:
             StorageUnavailable: the outcome is unknown; the next commit begins by finding it out.
         """
         if state.waiters is not None:
-            return self._commit_in_turn(state, explicit=explicit)
+            return self._commit_in_turn(state, explicit=explicit, drop=drop)
+        if drop:
+            state.discard()
         steps = CommitSteps(self.context, state, explicit)
-        return self._run(state, steps, steps.start())
-
-    async def _commit_in_turn(self, state: SessionState, *, explicit: bool) -> None:
-        await wait_for_turn(state)
-        await self.commit(state, explicit=explicit)
-
-    async def create(self, state: SessionState) -> None:
-        """Store a fresh session, also an empty one."""
-        steps = CommitSteps(self.context, state)
-        await self._run(state, steps, steps.start_create())
-
-    def _run(self, state: SessionState, steps: CommitSteps, step: Step | None) -> Done[None] | Awaitable[None]:
+        step = steps.start_create() if create else steps.start()
         if step is not None and self.config.max_sessions_per_owner is not None:
             return self._alone(state, run_shielded(self._limited(state, steps, step)))
         result = self.driver.drive(steps, step)
         return result if result is DONE else self._alone(state, result)
+
+    async def _commit_in_turn(self, state: SessionState, *, explicit: bool, drop: bool) -> None:
+        await wait_for_turn(state)  # another task of the request learns what became of its own commit
+        await self.commit(state, explicit=explicit, drop=drop)
 
     async def _alone(self, state: SessionState, work: Awaitable[None]) -> None:
         """Await `work` while other tasks of the request wait with theirs."""

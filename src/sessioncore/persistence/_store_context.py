@@ -1,13 +1,13 @@
 """What does not change from request to request: computed once for each store."""
 
-from sessioncore._config import SessionConfig, cookie_settings
+from sessioncore._config import SessionConfig, cookie_settings, id_generator
 from sessioncore._events import Events
 from sessioncore.codec._codec import Codec
-from sessioncore.codec._record import Record
 from sessioncore.http._cookies import CookieWriter
 from sessioncore.http._extractors import Source, places, vary_names
 from sessioncore.http._plain_http import PlainHttpWarning
 from sessioncore.session._deadlines import Lifetimes
+from sessioncore.session._loaded import Loaded
 
 __all__ = ["StoreContext"]
 
@@ -17,7 +17,7 @@ class StoreContext:
 
     __slots__ = (
         "codec", "config", "cookie_follows_idle", "cookie_names", "cookies", "events", "extractors", "headers",
-        "lifetimes", "plain_http", "renew", "skip", "vary",
+        "lifetimes", "new_id", "plain_http", "renew", "skip", "vary",
     )  # fmt: skip
 
     def __init__(self, config: SessionConfig) -> None:
@@ -25,6 +25,7 @@ class StoreContext:
         self.codec = Codec()
         self.events = Events(config.on_event, config.clock)
         self.skip = config.skip
+        self.new_id = id_generator(config)
         self.lifetimes = lifetimes = Lifetimes.of(config)
         # Only a touch_interval of zero renews the idle clock with each load; else the commit does it, once it is due.
         self.renew = lifetimes.idle if lifetimes.touch == 0.0 else None
@@ -39,9 +40,24 @@ class StoreContext:
         # Without an absolute deadline the cookie is sent again whenever the idle clock is renewed.
         self.cookie_follows_idle = config.absolute_timeout is None and not config.cookie_session_only
 
-    def cookie_seconds(self, record: Record) -> float:
-        """Seconds to the absolute deadline, so that reads need no new cookie; without one, the idle timeout."""
-        lifetimes = self.lifetimes
-        if lifetimes.absolute is None:
-            return lifetimes.idle if record.idle is None else record.idle
-        return record.created_at + lifetimes.absolute - self.config.clock()
+    def id_headers(self, loaded: Loaded, *, new: bool) -> list[tuple[str, str]]:
+        """Return the headers that tell the client its ID; with `new`, also where that is not a cookie.
+
+        The cookie lasts to the absolute deadline, so that reads need no new one; without a
+        deadline, for the idle timeout.
+        """
+        lifetimes, record = self.lifetimes, loaded.record
+        if lifetimes.absolute is not None:
+            seconds = record.created_at + lifetimes.absolute - self.config.clock()
+        else:
+            seconds = lifetimes.idle if record.idle is None else record.idle
+        headers: list[tuple[str, str]] = []
+        for cookie in self.cookies:
+            headers.append(("set-cookie", cookie.set(loaded.session_id, seconds)))  # noqa: PERF401 - a frame more
+        if new and self.headers:
+            headers += [(name, loaded.session_id) for name in self.headers]
+        return headers
+
+    def clearing_headers(self) -> list[tuple[str, str]]:
+        """Return the headers that make the client forget its ID."""
+        return [("set-cookie", cookie.clear()) for cookie in self.cookies] + [(name, "") for name in self.headers]

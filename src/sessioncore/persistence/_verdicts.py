@@ -69,6 +69,9 @@ VERDICTS: Final[dict[Action, dict[type, Verdict]]] = {
     },
 }  # fmt: skip
 
+# By position: hashing the members of an Enum runs Python code.
+_BY_ACTION: Final = tuple(VERDICTS.get(action, {}) for action in Action)
+
 
 def verdict_of(action: Action, answer: Answer) -> Verdict:
     """Return what `answer` means to a commit whose call is `action`.
@@ -76,12 +79,12 @@ def verdict_of(action: Action, answer: Answer) -> Verdict:
     Raises:
         StorageError: the storage contract knows no such answer.
     """
-    if action is TOUCH and isinstance(answer, bool):
-        return Verdict.RENEWED if answer else Verdict.GONE
-    verdicts = VERDICTS[action]
+    verdicts = _BY_ACTION[action]
     verdict = verdicts.get(type(answer))
     if verdict is not None:
         return verdict
+    if action is TOUCH and isinstance(answer, bool):
+        return Verdict.RENEWED if answer else Verdict.GONE
     for kind in (KeyTaken, StorageUnavailable, StorageError):  # storages have subclasses of their own
         if isinstance(answer, kind):
             return verdicts[kind]

@@ -30,20 +30,18 @@ class Lifetimes(Struct, frozen=True):
         `idle` is the session's own timeout, None for the configured one. At or below zero:
         the absolute deadline has passed.
         """
-        return self.judge(created_at, idle, now, 0.0)[0]
+        full, absolute = self.idle if idle is None else idle, self.absolute
+        if absolute is not None and (until := created_at + absolute - now) < full:
+            return until
+        return full
 
-    def judge(self, created_at: float, idle: float | None, now: float, ttl: float) -> tuple[float, bool]:
-        """Return what `left` does, and whether the idle clock, of which `ttl` is left, is to be renewed.
+    def is_stale(self, full: float, idle: float | None, ttl: float) -> bool:
+        """Tell whether the idle clock is to be renewed: `ttl` is left of it, and `full` is what `left` gives now.
 
         Too little is left: the clock is stale. Too much: the configured timeout was shortened
         since.
         """
-        full, limit = self.idle if idle is None else idle, self.touch
-        absolute = self.absolute
-        if absolute is not None and (until := created_at + absolute - now) < full:
-            full = until
-        if limit == 0.0:
-            limit = full * 0.05
+        limit = self.touch or full * 0.05
         if idle is not None and idle * 0.1 < limit:  # one shorter than the interval would run out between two renewals
             limit = idle * 0.1
-        return full, not -limit < full - ttl < limit
+        return not -limit < full - ttl < limit

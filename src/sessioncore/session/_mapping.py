@@ -9,15 +9,17 @@ from sessioncore._errors import ConfigError, CorruptRecord
 from sessioncore.session._annotations import matches
 from sessioncore.session._keys import SessionKey
 from sessioncore.session._mutate import mutate
-from sessioncore.session._pending import DROP, SET, Pending
+from sessioncore.session._openers import Opener
+from sessioncore.session._pending import DROP, SET
 from sessioncore.session._persistence import Persistence
 from sessioncore.session._state import SessionState
 from sessioncore.session._unusable import ErrorFactory, released
+from sessioncore.session._values import Values
 
 if TYPE_CHECKING:  # a session knows its store, and the store makes sessions
     from sessioncore._store import SessionStore
 
-__all__ = ["SessionMapping"]
+__all__ = ["SessionMapping", "bind_request"]
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -30,28 +32,28 @@ class SessionMapping(MutableMapping[str, Any]):
     `accessed`: whether the session was used in this request; asking does not count.
     """
 
-    __slots__ = ("_failure", "_persistence", "_state", "_store", "accessed")
+    __slots__ = ("_failure", "_open", "_persistence", "_state", "_store", "accessed")
 
-    def __init__(self, state: SessionState, persistence: Persistence, store: "SessionStore") -> None:
-        self._state = state
+    def __init__(self, persistence: Persistence, store: "SessionStore", state: SessionState | None) -> None:
         self._persistence = persistence
         self._store = store
-        self.accessed = False
+        self._state = state  # None: it was not used yet
+        self._open: Opener | None = None  # None: it is open, or the request is over
         self._failure: ErrorFactory | None = None  # makes the error that a use or a verb met; None: none did
+        self.accessed = state is not None
 
     @overload
     def __getitem__(self, key: SessionKey[T]) -> T: ...
     @overload
     def __getitem__(self, key: str) -> Any: ...
     def __getitem__(self, key: "str | SessionKey[Any]") -> Any:
-        if not self.accessed:
-            self._use()
+        state = self._state or self._opened()
         if type(key) is not str:
             return self._typed(key)
-        values = self._state.values
+        values = state.values
         value = values.items.get(key, _MISSING)
         if type(value) is Raw:
-            return self._decode(key, value)
+            return self._decode(state, key, value)
         if value is _MISSING:
             if values.issued_defaults is None:
                 raise KeyError(key)
@@ -64,10 +66,8 @@ class SessionMapping(MutableMapping[str, Any]):
     def __setitem__(self, key: str, value: Any) -> None: ...
     def __setitem__(self, key: "str | SessionKey[Any]", value: Any) -> None:
         name = key if type(key) is str else self._name(key)
-        state = self._state
-        pending = state.pending
-        if pending is None:
-            pending = self._begin_write()
+        state = self._state or self._opened()
+        pending = state.pending or state.begin_write()
         if type(value) is Raw:  # it would pass for a value that was stored already
             raise ConfigError("msgspec.Raw cannot be stored; store the value that it holds")
         state.values.items[name] = value
@@ -78,7 +78,7 @@ class SessionMapping(MutableMapping[str, Any]):
         items = self._visible()
         if name not in items:
             raise KeyError(name)
-        pending = self._begin_write()
+        pending = self._use().begin_write()
         del items[name]
         pending.changes[name] = DROP
         pending.change_order()
@@ -113,8 +113,8 @@ class SessionMapping(MutableMapping[str, Any]):
 
     def __repr__(self) -> str:
         state = self._state
-        if state.unusable is not None and state.unusable is not released:
-            return "<Session: not usable here>"
+        if state is None:
+            return "<Session: not used yet>"
         loaded = state.loaded
         name = None if loaded is None else loaded.handle
         return f"<Session handle={name} fresh={loaded is None} keys={len(state.values.items)}>"
@@ -131,13 +131,12 @@ class SessionMapping(MutableMapping[str, Any]):
     def get(self, key: str, default: Any) -> Any: ...
     def get(self, key: "str | SessionKey[Any]", default: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]  # wider: typed keys
         """Return the value under `key`, or `default`."""
-        if not self.accessed:
-            self._use()
-        values = self._state.values
+        state = self._state or self._opened()
+        values = state.values
         if type(key) is str and values.issued_defaults is None:
             value: Any = values.items.get(key, _MISSING)
             if type(value) is Raw:
-                return self._decode(key, value)
+                return self._decode(state, key, value)
             return default if value is _MISSING else value
         if key not in self and (not isinstance(key, SessionKey) or default is not None):
             return default
@@ -215,36 +214,32 @@ class SessionMapping(MutableMapping[str, Any]):
         Raises:
             KeyError: the key is missing and there is no `default`.
         """
+        state = self._use()
         items = self._visible()
         if isinstance(key, SessionKey):
             self._learn(key)
             if default is UNSET:
                 default = key.default_factory() if key.default_factory is not None else key.default
-            self._state.values.drop_default(key.name)
+            state.values.drop_default(key.name)
         name = key if type(key) is str else self._name(key)
         value = items.get(name)
         if type(value) is Raw:
-            self._decode(name, value)
-        return mutate(self._state, name, fn, default)
+            self._decode(state, name, value)
+        return mutate(state, name, fn, default)
 
     def _use(self) -> SessionState:
-        """Note the first use."""
-        if not self.accessed:
-            self._check_usable()
-            self.accessed = True
-        return self._state
+        """Return the state, which the first use opens."""
+        return self._state or self._opened()
 
-    def _check_usable(self) -> None:
-        """Raise what bars the use; a session that is released can still be read."""
-        unusable = self._state.unusable
-        if unusable is not None and unusable is not released:
-            self._failure = unusable
-            raise unusable()
-
-    def _begin_write(self) -> Pending:
-        if not self.accessed:
-            self._use()
-        return self._state.begin_write()
+    def _opened(self) -> SessionState:
+        """Open the state, for the first use."""
+        if self._open is None:  # the request is over, and never used it
+            state = SessionState(Values(self._persistence.codec, {}), unusable=released)
+        else:
+            state = self._open()
+        self.accessed = True
+        self._state, self._open = state, None
+        return state
 
     def _note_failure(self, failure: ErrorFactory | None) -> None:
         self._failure = failure
@@ -265,13 +260,13 @@ class SessionMapping(MutableMapping[str, Any]):
         raise TypeError(f"session keys are str or SessionKey, not {type(key).__name__}")
 
     def _learn(self, key: SessionKey[Any]) -> None:
-        self._state.values.codec.registry.register_annotation(key.type)
+        self._persistence.codec.registry.register_annotation(key.type)
 
-    def _decode(self, name: str, raw: Raw) -> Any:
+    def _decode(self, state: SessionState, name: str, raw: Raw) -> Any:
         try:
-            return self._state.values.decode(name, raw)
+            return state.values.decode(name, raw)
         except CorruptRecord as exc:
-            self._persistence.report_corrupt(self._state, exc)
+            self._persistence.report_corrupt(state, exc)
             raise
 
     def _typed(self, key: "str | SessionKey[Any]") -> Any:
@@ -287,7 +282,7 @@ class SessionMapping(MutableMapping[str, Any]):
                 f"session key {name!r} holds a {type(value).__name__}, which does not fit {key!r}; "
                 "delete the key, or read it by its name"
             )
-            self._persistence.report_corrupt(self._state, error)
+            self._persistence.report_corrupt(self._use(), error)
             raise error
         return value
 
@@ -296,4 +291,10 @@ class SessionMapping(MutableMapping[str, Any]):
             return key.default
         if key.default_factory is None:
             raise KeyError(key.name)
-        return self._state.values.issue_default(key.name, key.default_factory)
+        return self._use().values.issue_default(key.name, key.default_factory)
+
+
+def bind_request(session: SessionMapping, opener: Opener | None, state: SessionState | None = None) -> None:
+    """Let `opener` open the session at its first use; None: the request is over, and `state` is what it leaves."""
+    session._open = opener  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # for the exchange alone
+    session._state = state  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]

@@ -56,11 +56,8 @@ def take_merged(values: Values, pending: Pending | None, attempt: Attempt) -> di
     entries whose values are still this request's own.
     """
     data, mine, snapshots = attempt.record.data, values.items, values.snapshots or {}
-    own = {
-        name: raw
-        for name, raw in data.items()
-        if name in mine and (name in attempt.delta.puts or snapshots.get(name) == raw)
-    }
+    puts = attempt.delta.puts.keys() - (attempt.delta.updates or {}).keys()
+    own = {name: raw for name, raw in data.items() if name in mine and (name in puts or snapshots.get(name) == raw)}
     later = {} if pending is None else pending.changes
     if pending is not None and pending.metadata.cleared:
         data = {}  # another owner has logged in since: what was stored is not theirs

@@ -7,7 +7,7 @@ becomes of the session itself (`Metadata`).
 from collections.abc import Callable
 from typing import Any, Final
 
-from msgspec import UNSET, Raw, Struct, UnsetType, field
+from msgspec import UNSET, Raw, Struct, UnsetType
 from msgspec.structs import replace
 
 __all__ = ["DROP", "EMPTY_DICT", "NOTHING_PENDING", "SET", "UNCHANGED", "Change", "Metadata", "Pending", "Update"]
@@ -70,7 +70,7 @@ class Pending(Struct):
     the record and the journal.
     """
 
-    changes: dict[str, Change] = field(default_factory=dict[str, Change])
+    changes: dict[str, Change] = {}
     order_changed: bool = False
     metadata: Metadata = UNCHANGED
 

@@ -5,6 +5,7 @@ from typing import Protocol
 
 from sessioncore._config import SessionConfig
 from sessioncore._errors import SessionError
+from sessioncore.codec._codec import Codec
 from sessioncore.session._deadlines import Lifetimes
 from sessioncore.session._state import SessionState
 
@@ -22,6 +23,15 @@ class Persistence(Protocol):
     @property
     def lifetimes(self) -> Lifetimes:
         """The store's timeouts."""
+        ...
+
+    @property
+    def codec(self) -> Codec:
+        """The store's codec."""
+        ...
+
+    def new_id(self) -> str:
+        """Return a new ID."""
         ...
 
     def commit(self, state: SessionState, *, explicit: bool) -> Awaitable[None]:

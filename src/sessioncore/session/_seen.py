@@ -1,7 +1,5 @@
 """What a session is as its request sees it: changes that are not stored yet count, the newest first."""
 
-from collections.abc import Iterator
-
 from msgspec import UNSET, Raw
 
 from sessioncore.session._pending import EMPTY_DICT, Metadata
@@ -10,16 +8,18 @@ from sessioncore.session._state import SessionState
 __all__ = ["details_of", "idle_changed", "idle_of", "owner_of"]
 
 
-def _metadata(state: SessionState) -> Iterator[Metadata]:
+def _unstored(state: SessionState) -> list[Metadata]:
+    found: list[Metadata] = []
     if state.pending is not None:
-        yield state.pending.metadata
+        found.append(state.pending.metadata)
     if state.in_flight is not None and state.in_flight.pending is not None:
-        yield state.in_flight.pending.metadata
+        found.append(state.in_flight.pending.metadata)
+    return found
 
 
 def owner_of(state: SessionState) -> str | None:
     """Return the owner; None if there is none."""
-    for metadata in _metadata(state):
+    for metadata in _unstored(state):
         if metadata.owner is not UNSET:
             return metadata.owner
     return None if state.loaded is None else state.loaded.record.owner
@@ -27,7 +27,7 @@ def owner_of(state: SessionState) -> str | None:
 
 def details_of(state: SessionState) -> Raw:
     """Return the owner's details, encoded."""
-    for metadata in _metadata(state):
+    for metadata in _unstored(state):
         if metadata.owner is not UNSET:
             return metadata.details
     return EMPTY_DICT if state.loaded is None else state.loaded.record.details
@@ -35,7 +35,7 @@ def details_of(state: SessionState) -> Raw:
 
 def idle_of(state: SessionState) -> float | None:
     """Return the session's own idle timeout, in seconds; None: the configured one."""
-    for metadata in _metadata(state):
+    for metadata in _unstored(state):
         if metadata.idle is not UNSET:
             return metadata.idle
     return None if state.loaded is None else state.loaded.record.idle
@@ -43,4 +43,4 @@ def idle_of(state: SessionState) -> float | None:
 
 def idle_changed(state: SessionState) -> bool:
     """Tell whether the idle timeout was set and is not stored yet."""
-    return any(metadata.idle is not UNSET for metadata in _metadata(state))
+    return any(metadata.idle is not UNSET for metadata in _unstored(state))

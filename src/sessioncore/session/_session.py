@@ -7,19 +7,20 @@ knows no request and no response.
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from sessioncore._config import generate_id
 from sessioncore._errors import ConfigError, OwnerLimitReached, SessionError, StorageError
 from sessioncore.http._ids import handle_of
 from sessioncore.session._lifecycle import LIVE
-from sessioncore.session._mapping import SessionMapping
-from sessioncore.session._pending import UNCHANGED
+from sessioncore.session._mapping import SessionMapping, bind_request
+from sessioncore.session._openers import released_after
+from sessioncore.session._pending import EMPTY_DICT, UNCHANGED
 from sessioncore.session._seen import details_of, idle_changed, idle_of, owner_of
-from sessioncore.session._unusable import again
+from sessioncore.session._state import SessionState
+from sessioncore.session._unusable import ErrorFactory, again
 
 if TYPE_CHECKING:  # a session knows its store, and the store makes sessions
     from sessioncore._store import SessionStore
 
-__all__ = ["Session", "check_owner", "failure_of", "forget_failure", "require_usable"]
+__all__ = ["Session", "check_owner", "failure_of", "note_failure", "opened"]
 
 MAX_OWNER = 1024  # characters; an owner is an account's ID, not a document
 
@@ -44,7 +45,7 @@ class Session(SessionMapping):
     def id(self) -> str:
         """The ID in force; of a fresh session the one that it will get if it is stored. Keep it secret."""
         state = self._use()
-        return state.known_id or state.choose_id(generate_id(self._persistence.config))
+        return state.known_id or state.choose_id(self._persistence.new_id())
 
     @property
     def handle(self) -> str:
@@ -128,7 +129,7 @@ class Session(SessionMapping):
         """
         if timeout is not None and not is_duration(timeout):
             raise ConfigError("set_idle_timeout() takes a timedelta above zero, at most 100 years, or None")
-        self._begin_write().change_metadata(idle=None if timeout is None else timeout.total_seconds())
+        self._use().begin_write().change_metadata(idle=None if timeout is None else timeout.total_seconds())
 
     # -- its life
 
@@ -140,8 +141,8 @@ class Session(SessionMapping):
             UnregisteredType: a detail cannot be stored.
         """
         check_owner(owner)
-        encoded = self._state.values.codec.encode("details", details)
-        self._begin_write().change_metadata(owner=owner, details=encoded)
+        encoded = self._persistence.codec.encode("details", details) if details else EMPTY_DICT
+        self._use().begin_write().change_metadata(owner=owner, details=encoded)
 
     async def login(self, owner: str, **details: Any) -> None:
         """Change the ID, bind the owner, start both clocks anew; another owner's data is dropped first.
@@ -155,10 +156,10 @@ class Session(SessionMapping):
         """
         check_owner(owner)
         state = self._use()
-        encoded = state.values.codec.encode("details", details)
+        encoded = self._persistence.codec.encode("details", details) if details else EMPTY_DICT
         others = (known := owner_of(state)) is not None and known != owner
         cleared = {"cleared": True} if others else {}
-        new_id = generate_id(self._persistence.config)
+        new_id = self._persistence.new_id()
         state.rotate(new_id, login=True, owner=owner, details=encoded, **cleared)
         if others:
             state.drop_values()
@@ -169,7 +170,7 @@ class Session(SessionMapping):
         Raises:
             ResponseStarted: the client can no longer learn the new ID.
         """
-        self._use().rotate(generate_id(self._persistence.config))
+        self._use().rotate(self._persistence.new_id())
 
     async def reset(self) -> None:
         """End the session now, everywhere, and start an empty one under a new ID.
@@ -180,8 +181,8 @@ class Session(SessionMapping):
         """
         state = self._use()
         state.refuse_after_start()
-        await self._end()
-        state.choose_id(generate_id(self._persistence.config))
+        await self._end(state)
+        state.choose_id(self._persistence.new_id())
 
     async def destroy(self) -> None:
         """End the session now, everywhere, and clear its data; something written later gets a new ID.
@@ -189,8 +190,9 @@ class Session(SessionMapping):
         Raises:
             StorageUnavailable: whether it was ended is unknown; nothing else changed.
         """
-        self._use().refuse_unusable()
-        await self._end()
+        state = self._use()
+        state.refuse_unusable()
+        await self._end(state)
 
     async def save(self) -> None:
         """Store the changes now.
@@ -200,20 +202,25 @@ class Session(SessionMapping):
             CodecError: a value cannot be stored; the text names its key.
             StorageUnavailable: whether it was stored is unknown.
         """
-        self._use().refuse_unusable()
+        state = self._use()
+        state.refuse_unusable()
         try:
-            await self._persistence.commit(self._state, explicit=True)
+            await self._persistence.commit(state, explicit=True)
         except (StorageError, OwnerLimitReached) as exc:
             self._note_failure(again(exc))
             raise
 
     def release(self) -> None:
         """Give the session back: unsaved changes are dropped, later changes raise SessionReleased."""
-        self._state.release(drop=self._state.dirty)
+        if self._state is not None:
+            self._state.release(drop=self._state.dirty())
+        elif self._open is not None:
+            bind_request(self, released_after(self._open))
 
     def mark_accessed(self) -> None:
         """Count as used, for frameworks that say so themselves."""
-        self._use()
+        if self._state is None:
+            self._opened()
 
     # -- refused
 
@@ -228,12 +235,17 @@ class Session(SessionMapping):
 
     # -- inside
 
-    async def _end(self) -> None:
+    async def _end(self, state: SessionState) -> None:
         try:
-            await self._persistence.end(self._state)
+            await self._persistence.end(state)
         except StorageError as exc:
             self._note_failure(again(exc))
             raise
+
+
+def opened(session: Session) -> SessionState:
+    """Return the state of a session, as its first use does."""
+    return session._use()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # for the store alone
 
 
 def failure_of(session: Session) -> SessionError | None:
@@ -242,14 +254,9 @@ def failure_of(session: Session) -> SessionError | None:
     return None if failure is None else failure()
 
 
-def forget_failure(session: Session) -> None:
-    """Forget it: the error's cause leads back to the session by the frames of its traceback."""
-    session._note_failure(None)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # for the exchange alone
-
-
-def require_usable(session: Session) -> None:
-    """Raise what bars the use of a session, as its first use would, without being one."""
-    session._check_usable()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # for the exchange alone
+def note_failure(session: Session, failure: ErrorFactory | None) -> None:
+    """Keep what a use of the session met; None: forget it, its cause leads back here by the frames of its traceback."""
+    session._note_failure(failure)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # for the exchange alone
 
 
 def is_duration(value: object) -> bool:
@@ -260,9 +267,10 @@ def is_duration(value: object) -> bool:
 def is_valid_text(text: str) -> bool:
     """Tell whether every database can hold this text: valid Unicode without NUL."""
     try:
-        return b"\0" not in text.encode()
+        text.encode()
     except UnicodeEncodeError:
         return False
+    return "\0" not in text
 
 
 def check_owner(owner: object) -> None:

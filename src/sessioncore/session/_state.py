@@ -10,14 +10,14 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from sessioncore._errors import LifecycleError, ResponseStarted
+from sessioncore.codec._codec import Codec
 from sessioncore.http._ids import handle_of
 from sessioncore.session._attempt import Attempt
-from sessioncore.session._delta import Delta, delta_of
 from sessioncore.session._lifecycle import AFTER, ENDED, FRESH, LIVE, Phase, Verb
 from sessioncore.session._loaded import Loaded
 from sessioncore.session._merge import take_merged
-from sessioncore.session._pending import NOTHING_PENDING, SET, Pending
-from sessioncore.session._unusable import ErrorFactory, after_release, not_loaded, released
+from sessioncore.session._pending import SET, Pending
+from sessioncore.session._unusable import ErrorFactory, released
 from sessioncore.session._values import Values
 
 __all__ = ["SessionState"]
@@ -38,7 +38,7 @@ class SessionState(Struct, eq=False):
     in_flight: Attempt | None = None  # sent, and its reply is not here; None: every write was answered
     waiters: list[Callable[[], object]] | None = None  # woken when the commit under way ends; None: none is under way
     phase: Phase = FRESH
-    unusable: ErrorFactory | None = None  # what a use raises (`released`: a write); None: it can be used
+    unusable: ErrorFactory | None = None  # what a write raises; None: it can be written to
     former_id: str | None = None  # still shown, though nothing is stored under it any more
     next_id: str | None = None  # of the next record, or after the next rotation; None: not chosen yet
     response_started: bool = False  # no ID can reach the client any more
@@ -46,7 +46,6 @@ class SessionState(Struct, eq=False):
     def __repr__(self) -> str:
         return f"<SessionState {self.phase.name.lower()}>"  # the fields hold the ID and the values
 
-    @property
     def dirty(self) -> bool:
         """Whether a commit has something to look at: changes, or a write whose reply is not here."""
         values = self.values
@@ -57,6 +56,16 @@ class SessionState(Struct, eq=False):
             or self.in_flight is not None
             or self.waiters is not None
         )
+
+    @classmethod
+    def of(cls, loaded: Loaded, codec: Codec) -> "SessionState":
+        """Return the state of a stored session; values stay encoded until they are read."""
+        return cls(Values(codec, loaded.record.data.copy()), loaded, phase=LIVE)
+
+    @property
+    def rotating(self) -> bool:
+        """Whether a new ID was asked for that is not stored yet."""
+        return self.pending is not None and self.pending.metadata.rotate
 
     # -- identity
 
@@ -89,9 +98,9 @@ class SessionState(Struct, eq=False):
             SessionReleased: the request is over.
             ResponseStarted: the client could no longer learn the ID of a new session.
         """
-        self.refuse_unusable()
-        if self.phase is not LIVE:
-            self._advance(Verb.WRITE)
+        if self.unusable is not None:
+            raise self.unusable()
+        if self.phase is not LIVE:  # a write changes no phase: see TRANSITIONS
             if self.response_started:
                 raise ResponseStarted(
                     "the response has started, so the client can no longer learn the ID of a new session; "
@@ -107,7 +116,6 @@ class SessionState(Struct, eq=False):
         """Ask for a new ID, and for other changes to the session itself."""
         self.refuse_after_start()
         pending = self.begin_write()
-        self._advance(Verb.ROTATE)
         pending.change_metadata(rotate=True, **changes)
         self.next_id = new_id
 
@@ -118,7 +126,8 @@ class SessionState(Struct, eq=False):
 
     def refuse_after_start(self) -> None:
         """Raise if a new ID could no longer reach the client."""
-        self.refuse_unusable()
+        if self.unusable is not None:
+            raise self.unusable()
         if self.response_started:
             raise ResponseStarted(
                 "the response has started, so the client can no longer learn a new ID; "
@@ -141,35 +150,16 @@ class SessionState(Struct, eq=False):
 
     # -- a commit
 
-    def delta(self) -> Delta | None:
-        """Return what this request changes, or None; everything is encoded here, before any write.
-
-        What changed inside a value after the release counts for nothing.
-
-        Raises:
-            CodecError: a value cannot be encoded; the text names its key.
-        """
-        if self.unusable is not None:
-            return None
-        if self.values.issued_defaults is not None:
-            self.adopt_defaults()
-        if self.pending is None and self.values.snapshots is None:
-            return None
-        return delta_of(self.values, self.pending or NOTHING_PENDING, self.loaded)
-
-    def begin_commit(self, attempt: Attempt) -> None:
+    def send(self, attempt: Attempt) -> None:
         """Set aside what is being stored: what other tasks change meanwhile is for the next commit."""
         self.in_flight = attempt
-        self.pending = None
+        if attempt.pending is self.pending:  # else it was set aside for an earlier attempt of the same commit
+            self.pending = None
 
     def sent(self) -> Attempt:
         """Return the write under way."""
         assert self.in_flight is not None, "a write was answered that was never sent"
         return self.in_flight
-
-    def try_again(self, attempt: Attempt) -> None:
-        """Replace a write that was answered and changed nothing by another one of the same commit."""
-        self.in_flight = attempt
 
     def roll_back(self) -> None:
         """After a commit that stored nothing: what was set aside is pending again, below what came later."""
@@ -181,40 +171,31 @@ class SessionState(Struct, eq=False):
         """Drop a journal that came to nothing."""
         self.pending = None
 
-    def apply_committed(self, attempt: Attempt, version: int) -> None:
-        """Take the record that was just stored as what is loaded."""
-        self.in_flight = None
+    def apply_committed(self, version: int) -> Attempt:
+        """Take the record that was just stored as what is loaded; returns the write that stored it."""
+        attempt, self.in_flight = self.in_flight, None
+        assert attempt is not None, "a write was answered that was never sent"
         if self.phase is not LIVE:
             self._advance(Verb.STORED)
+            self.former_id = None
         session_id, record = attempt.new_id, attempt.record
         if session_id is None:
             assert self.loaded is not None
             session_id = self.loaded.session_id
         elif self.next_id == session_id:  # else it is of a rotation that came meanwhile
             self.next_id = None
-        self.former_id = None
         self.loaded = Loaded(
             session_id, attempt.handle, record, version, attempt.call.ttl, record.written_at, renewed=True
         )
         if self.unusable is not None:
             self.values.replace_all(record.data.copy())
-            return
-        delta, stored = attempt.delta, attempt.delta.puts
-        if delta.results:
-            stored = {**stored, **delta.results}
-        if attempt.merged:
-            stored = take_merged(self.values, self.pending, attempt)
+            return attempt
+        delta = attempt.delta
+        stored = take_merged(self.values, self.pending, attempt) if attempt.merged else delta.puts
         self.values.take_stored(record.data, stored, delta.drops)
+        return attempt
 
     # -- what the storage says
-
-    def take_loaded(self, loaded: Loaded) -> None:
-        """Take a stored record; values stay encoded until they are read."""
-        self.phase = LIVE
-        self.loaded = loaded
-        if self.unusable is not_loaded:
-            self.unusable = None
-        self.values.items.update(loaded.record.data)
 
     def take_renewed(self, ttl: float, now: float) -> None:
         """The idle clock was set anew."""
@@ -239,15 +220,10 @@ class SessionState(Struct, eq=False):
 
     # -- the request's side
 
-    def allow_use(self, unusable: ErrorFactory | None) -> None:
-        """The session was looked for; `unusable` is what bars its use, if anything. One that was released stays so."""
-        if self.unusable is not_loaded:
-            self.unusable = unusable
-
     def start_response(self) -> None:
         """From now on no ID can reach the client, so nothing that needs a new one can be stored any more."""
         self.response_started = True
-        if self.phase is FRESH or self.phase is ENDED:
+        if self.pending is not None and (self.phase is FRESH or self.phase is ENDED):
             self.pending = None
 
     def discard(self) -> None:
@@ -267,7 +243,7 @@ class SessionState(Struct, eq=False):
             self.values.replace_all({} if loaded is None else loaded.record.data.copy())
         if loaded is not None:
             self.next_id = None
-        self.unusable = released if self.unusable is None else after_release(self.unusable)
+        self.unusable = released
 
     # -- one commit at a time
 

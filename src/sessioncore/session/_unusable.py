@@ -34,10 +34,8 @@ def never_loaded() -> SessionReleased:
     )
 
 
-def after_release(unusable: ErrorFactory | None) -> ErrorFactory:
-    """Return what a use raises after the release, without a cause: its traceback leads back to the session."""
-    if unusable is None:
-        return released
+def after_release(unusable: ErrorFactory) -> ErrorFactory:
+    """Return what a use raises after the request, without a cause: its traceback leads back to the session."""
     if unusable is not_loaded:
         return never_loaded
     if unusable is released or unusable is never_loaded or unusable is skipped:

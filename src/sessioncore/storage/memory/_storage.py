@@ -6,11 +6,12 @@ a few at a time as new ones are written, never by iterating over all records.
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 from anyio.lowlevel import checkpoint
 
 from sessioncore._errors import ConfigError
-from sessioncore._storage_calls import Call, Reply, Stored
+from sessioncore._storage_calls import Call, Create, Delete, Load, Move, Replace, Reply, Stored, Touch
 from sessioncore._storage_protocol import AnswersNow, BoundsCalls, Clears, Opens, Purges
 from sessioncore.storage.memory._table import Table
 
@@ -38,7 +39,15 @@ class MemoryStorage:
                 f"max_sessions must be a whole number above zero, or None for no limit, not {max_sessions!r}"
             )
         self._limit = max_sessions
-        self._table = Table(max_sessions, clock)
+        self._table = table = Table(max_sessions, clock)
+        self._answers: dict[type, Callable[[Any], Reply]] = {
+            Load: table.load,
+            Create: table.create,
+            Replace: table.replace,
+            Move: table.move,
+            Touch: table.touch,
+            Delete: table.delete,
+        }
 
     def __len__(self) -> int:
         """Return the number of records in memory, including expired ones that are not removed yet."""
@@ -61,22 +70,21 @@ class MemoryStorage:
         Raises:
             KeyTaken: of a move, as `move` does.
         """
-        reply: Reply = call.on(self._table)
-        return reply
+        return self._answers[type(call)](call)
 
     async def load(self, key: str, *, renew: float | None = None) -> Stored | None:
         """Return the live record at `key`, or None; with `renew`, set its ttl first."""
-        return self._table.load(key, renew=renew)
+        return self._table.load(Load(key, renew))
 
     async def create(self, key: str, data: bytes, ttl: float, *, owner: str | None = None) -> int | None:
         """Store a new record and return its version, or None if the key is taken."""
-        return self._table.create(key, data, ttl, owner=owner)
+        return self._table.create(Create(key, data, ttl, owner))
 
     async def replace(
         self, key: str, data: bytes, ttl: float, *, version: int, owner: str | None = None
     ) -> int | Stored | None:
         """Write if the record still has `version`; otherwise return the current record, or None."""
-        return self._table.replace(key, data, ttl, version=version, owner=owner)
+        return self._table.replace(Replace(key, data, ttl, version, owner))
 
     async def move(
         self, key: str, new_key: str, data: bytes, ttl: float, *, version: int, owner: str | None = None
@@ -86,15 +94,15 @@ class MemoryStorage:
         Raises:
             KeyTaken: `new_key` is taken; nothing is changed.
         """
-        return self._table.move(key, new_key, data, ttl, version=version, owner=owner)
+        return self._table.move(Move(key, new_key, data, ttl, version, owner))
 
     async def touch(self, key: str, ttl: float) -> bool:
         """Set the ttl of a live record; False if there is none."""
-        return self._table.touch(key, ttl)
+        return self._table.touch(Touch(key, ttl))
 
     async def delete(self, *keys: str) -> int:
         """End these records; return how many were live."""
-        return self._table.delete(*keys)
+        return self._table.delete(Delete(keys))
 
     async def clear(self, prefix: str) -> int:
         """End every record whose key begins with `prefix`; return how many. Iterates over all keys."""

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from sessioncore._errors import KeyTaken
-from sessioncore._storage_protocol import Stored
+from sessioncore._storage_calls import Create, Delete, Load, Move, Replace, Stored, Touch
 from sessioncore.storage.memory._expiry import Bucket, Buckets
 
 __all__ = ["Table"]
@@ -47,8 +47,9 @@ class Table:
         """Return the number of records in memory, including expired ones that are not removed yet."""
         return len(self._entries)
 
-    def load(self, key: str, *, renew: float | None) -> Stored | None:
-        """Return the live record at `key`, or None; with `renew`, set its ttl first."""
+    def load(self, call: Load) -> Stored | None:
+        """Return the live record, or None; with `renew`, set its ttl first."""
+        key = call.key
         entry = self._entries.get(key)
         if entry is None:
             return None
@@ -57,71 +58,70 @@ class Table:
         if left <= 0:
             self._drop(key, entry)
             return None
+        renew = call.renew
         if renew is not None:
             self._set_end(key, entry, now, renew)
             left = renew
         return Stored(entry.data, entry.version, left)
 
-    def create(self, key: str, data: bytes, ttl: float, *, owner: str | None) -> int | None:
+    def create(self, call: Create) -> int | None:
         """Store a new record and return its version, or None if the key is taken."""
-        now = self._now()
+        now, key = self._now(), call.key
         if key in self._entries and self._live(key, now) is not None:
             return None
         if self._limit is not None and len(self._entries) >= self._limit:
             self._evict(now)
-        return self._insert(key, data, now, ttl, owner)
+        return self._insert(key, call.data, now, call.ttl, call.owner)
 
-    def replace(self, key: str, data: bytes, ttl: float, *, version: int, owner: str | None) -> int | Stored | None:
-        """Write if the record still has `version`; otherwise return the current record, or None."""
-        now = self._now()
+    def replace(self, call: Replace) -> int | Stored | None:
+        """Write if the record still has its version; otherwise return the current record, or None."""
+        now, key, owner = self._clock(), call.key, call.owner
         entry = self._live(key, now)
         if entry is None:
             return None
-        if entry.version != version:
+        if entry.version != call.version:
             return Stored(entry.data, entry.version, entry.ends - now)
-        entry.data = data
+        entry.data = call.data
         entry.version = version = next(self._versions)
         if entry.owner != owner:
             self._disown(key, entry.owner)
             entry.owner = owner
             if owner is not None:
                 self._own(key, owner)
-        self._set_end(key, entry, now, ttl)
+        self._set_end(key, entry, now, call.ttl)
         return version
 
-    def move(
-        self, key: str, new_key: str, data: bytes, ttl: float, *, version: int, owner: str | None
-    ) -> int | Stored | None:
+    def move(self, call: Move) -> int | Stored | None:
         """Do what `replace` does, and give the record a new key in the same step.
 
         Raises:
             KeyTaken: `new_key` is taken; nothing is changed.
         """
-        now = self._now()
+        now, key = self._now(), call.key
         entry = self._live(key, now)
         if entry is None:
             return None
-        if entry.version != version:
+        if entry.version != call.version:
             return Stored(entry.data, entry.version, entry.ends - now)
-        if self._live(new_key, now) is not None:
+        if self._live(call.new_key, now) is not None:
             raise KeyTaken("cannot move a record onto a key that is taken: choose a new key and try again")
         self._drop(key, entry)
-        return self._insert(new_key, data, now, ttl, owner)
+        return self._insert(call.new_key, call.data, now, call.ttl, call.owner)
 
-    def touch(self, key: str, ttl: float) -> bool:
+    def touch(self, call: Touch) -> bool:
         """Set the ttl of a live record; False if there is none."""
-        now = self._now()
-        entry = self._live(key, now)
+        now = self._clock()
+        entry = self._live(call.key, now)
         if entry is None:
             return False
-        self._set_end(key, entry, now, ttl)
+        self._set_end(call.key, entry, now, call.ttl)
         return True
 
-    def delete(self, *keys: str) -> int:
+    def delete(self, call: Delete) -> int:
         """End these records; return how many were live."""
         now = self._clock()
         ended = 0
-        for key in keys:
+        for key in call.keys:
             entry = self._live(key, now)
             if entry is not None:
                 self._drop(key, entry)

@@ -1,0 +1,59 @@
+"""What a request changes: found by comparing, once for each commit, and encoded before any write."""
+
+from msgspec import Raw
+
+from sessioncore.codec._codec import IMMUTABLE
+from sessioncore.session._delta import Delta
+from sessioncore.session._pending import DROP, NOTHING_PENDING, UNCHANGED, Update
+from sessioncore.session._state import SessionState
+
+__all__ = ["changes_of"]
+
+
+def changes_of(state: SessionState) -> Delta | None:  # noqa: C901, PLR0912 - one walk over the journal
+    """Return what makes the session differ from what is loaded; None if nothing does.
+
+    What changed inside a value after the release counts for nothing.
+
+    Raises:
+        CodecError: a value cannot be encoded; the text names its key.
+    """
+    values = state.values
+    if state.unusable is not None:
+        return None
+    if values.issued_defaults is not None:
+        state.adopt_defaults()
+    pending, snapshots = state.pending, values.snapshots
+    if pending is None:
+        if snapshots is None:
+            return None
+        pending = NOTHING_PENDING
+    puts: dict[str, Raw] = {}
+    drops: list[str] = []
+    updates: dict[str, Update] | None = None
+    metadata, changes, items = pending.metadata, pending.changes, values.items
+    loaded, encode = state.loaded, values.codec.encode
+    base = {} if loaded is None or metadata.cleared else loaded.record.data
+    for name, change in changes.items():
+        if change is DROP:
+            if name in base:
+                drops.append(name)
+            continue
+        encoded = encode(name, items[name])
+        if name in base and encoded == base[name] and not pending.order_changed:
+            if type(items[name]) not in IMMUTABLE:  # it may be another object, and change in place from now on
+                values.keep_snapshot(name, encoded)
+            continue  # set to what it was, where it was
+        puts[name] = encoded
+        if isinstance(change, Update):
+            if updates is None:
+                updates = {}
+            updates[name] = change
+    if snapshots is not None:
+        for name in snapshots:
+            changed = None if name in changes or name not in items else values.changed_in_place(name)
+            if changed is not None:
+                puts[name] = changed
+    if not (puts or drops) and metadata is UNCHANGED:
+        return None
+    return Delta(puts, drops, metadata, updates, list(items) if pending.order_changed else None)
