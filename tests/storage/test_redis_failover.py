@@ -4,6 +4,7 @@ import asyncio
 import signal
 import time
 from collections.abc import Generator
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -16,7 +17,7 @@ from tests.storage.redis_rig import client_of, made, rig_of, version_of
 from sessioncore._errors import StorageUnavailable
 from sessioncore.storage import Stored
 from sessioncore.storage.redis import RedisStorage
-from sessioncore.testing import STORAGE_CHECKS
+from sessioncore.testing import STORAGE_CHECKS, NotApplicable
 
 pytestmark = [pytest.mark.anyio, pytest.mark.redis]
 
@@ -56,7 +57,8 @@ async def test_the_contract_holds_through_sentinel_with_a_failover_in_the_middle
                     assert stored.data == b"kept"
                 await raw.flushall()
                 await storage.open()  # some checks close it
-                await check(rig_of(storage, raw))
+                with suppress(NotApplicable):
+                    await check(rig_of(storage, raw))
             await raw.aclose()
 
 
