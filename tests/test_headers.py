@@ -15,7 +15,7 @@ PLAIN = [(b"content-type", b"text/html"), (b"x-app", b"1")]
 
 
 def run(headers: Any, *added: tuple[str, str], vary: tuple[str, ...] = ("Cookie",)) -> list[tuple[bytes, bytes]]:
-    return revise(headers, added, vary, {"sid"})
+    return revise(headers, added, ", ".join(vary).encode(), {"sid"})
 
 
 def values(headers: list[tuple[bytes, bytes]], name: bytes) -> list[bytes]:
@@ -165,9 +165,9 @@ _headers = st.lists(st.tuples(_names, st.sampled_from([b"a", b"sid=1", b"public"
 _added = st.lists(st.sampled_from([SET, ("x-sid", "new"), ("date", "new")]), max_size=2, unique=True)
 
 
-@given(_headers, _added, st.sampled_from([(), ("Cookie",), ("Cookie", "X-Sid")]))
+@given(_headers, _added, st.sampled_from([b"", b"Cookie", b"Cookie, X-Sid"]))
 def test_the_quick_way_for_plain_responses_gives_what_the_careful_way_gives(
-    headers: list[tuple[bytes, bytes]], added: list[tuple[str, str]], vary: tuple[str, ...]
+    headers: list[tuple[bytes, bytes]], added: list[tuple[str, str]], vary: bytes
 ) -> None:
     assert revise(headers, added, vary, {"sid"}) == _revise_with_care(headers, added, vary, {"sid"})
 

@@ -207,7 +207,7 @@ class Exchange(Struct, eq=False):
         context = self._persistence.context
         if self.session.accessed:
             return revise(headers, added, context.vary, context.cookie_names)
-        return revise(headers, added, (), context.cookie_names) if added else list(headers)
+        return revise(headers, added, b"", context.cookie_names) if added else list(headers)
 
     # -- after the handler
 

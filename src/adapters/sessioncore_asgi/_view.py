@@ -42,14 +42,11 @@ class AsgiView(Struct, eq=False):
 
     def cookie_headers(self) -> Sequence[bytes]:
         """Every Cookie header."""
-        headers = self._scope["headers"]
-        by_name = dict(headers)  # a loop over all of them would cost twice as much
-        value = by_name.get(b"cookie")
-        if value is None:
-            return ()
-        if len(by_name) == len(headers):
-            return (value,)
-        return [value for name, value in headers if name == b"cookie"]
+        found: tuple[bytes, ...] = ()
+        for name, value in self._scope["headers"]:
+            if name == b"cookie":
+                found = (*found, value)
+        return found
 
     def header(self, name: str) -> Sequence[str]:
         """The values of a header; ASGI names are lower case."""

@@ -39,11 +39,13 @@ def read_cookie(headers: Sequence[bytes], name: bytes) -> str | None:
     """
     if len(headers) == 1:  # browsers send one header, `a=1; b=2`: then there is no need to split it
         before, equals, rest = headers[0].partition(name + b"=")
-        if before.find(name) < 0 and rest.find(name) < 0:  # `in` costs bytes an exception inside
+        value, _, after = rest.partition(b";")
+        # partition() is the cheapest of the searches in bytes.
+        if not before.partition(name)[1] and not after.partition(name)[1]:
             if not equals:
                 return None
             if not before or before[-2:] == b"; ":
-                return rest.partition(b";")[0].strip(b" \t").decode("latin-1")
+                return value.strip(b" \t").decode("latin-1")
     found: bytes | None = None
     for header in headers:
         for pair in header.split(b";"):

@@ -6,8 +6,7 @@ cookie is never stored by a shared cache: the cookie would be handed to stranger
 
 import logging
 import re
-from collections.abc import Collection, Iterable, Sequence
-from functools import lru_cache
+from collections.abc import Collection, Iterable
 from typing import TypeAlias
 
 __all__ = ["Pairs", "revise"]
@@ -37,15 +36,17 @@ _QUOTED = re.compile(rb'"(?:[^"\\]|\\.)*"?')
 
 
 def revise(
-    headers: Pairs, added: Iterable[tuple[str, str]], vary: Sequence[str], cookies: Collection[str]
+    headers: Pairs, added: Iterable[tuple[str, str]], vary: bytes, cookies: Collection[str]
 ) -> list[tuple[bytes, bytes]]:
     """Return new headers: `headers` in their order, then `added`; Vary merged, caching forbidden where an ID is sent.
 
-    `cookies` are the names that only the core may set; the application's own are dropped with a warning.
+    `vary` are the names for Vary, empty if there are none. `cookies` are the names that only
+    the core may set; the application's own are dropped with a warning.
     """
     result = list(headers)
-    if not _HARMLESS.issuperset(dict(result)):
-        return _revise_with_care(result, added, vary, cookies)
+    for name, _ in result:
+        if name not in _HARMLESS:
+            return _revise_with_care(result, added, vary, cookies)
     extra: list[tuple[bytes, bytes]] = []
     if added:
         for key, value in added:
@@ -55,18 +56,13 @@ def revise(
             extra.append(pair)
         result.append((b"cache-control", b"no-store"))
     if vary:
-        result.append(_vary_pair(tuple(vary)))
+        result.append((b"vary", vary))
     result += extra
     return result
 
 
-@lru_cache(maxsize=64)
-def _vary_pair(names: tuple[str, ...]) -> tuple[bytes, bytes]:
-    return b"vary", ", ".join(names).encode("ascii")
-
-
 def _revise_with_care(
-    headers: list[tuple[bytes, bytes]], added: Iterable[tuple[str, str]], vary: Sequence[str], cookies: Collection[str]
+    headers: list[tuple[bytes, bytes]], added: Iterable[tuple[str, str]], vary: bytes, cookies: Collection[str]
 ) -> list[tuple[bytes, bytes]]:
     result = [(bytes(name), bytes(value)) for name, value in headers]
     names = {name.lower() for name, _ in result}
@@ -76,14 +72,14 @@ def _revise_with_care(
     if extra:
         result = _unshared(result, {name for name, _ in extra if name != b"set-cookie"})
     if vary:
-        result = _vary(result, vary) if b"vary" in names else [*result, (b"vary", ", ".join(vary).encode("ascii"))]
+        result = _vary(result, vary) if b"vary" in names else [*result, (b"vary", vary)]
     return result + extra
 
 
-def _vary(headers: list[tuple[bytes, bytes]], names: Sequence[str]) -> list[tuple[bytes, bytes]]:
+def _vary(headers: list[tuple[bytes, bytes]], names: bytes) -> list[tuple[bytes, bytes]]:
     present = [value for name, value in headers if name.lower() == b"vary"]
     known = {part.strip().lower() for value in present for part in value.split(b",")}
-    missing = [name.encode("ascii") for name in names if name.lower().encode("ascii") not in known]
+    missing = [name for name in names.split(b", ") if name.lower() not in known]
     if b"*" in known or not missing:
         return headers
     merged = b", ".join([*filter(None, present), *missing])

@@ -30,7 +30,7 @@ class StoreContext:
         # Only a touch_interval of zero renews the idle clock with each load; else the commit does it, once it is due.
         self.renew = lifetimes.idle if lifetimes.touch == 0.0 else None
         self.extractors = tuple(places(config.extractor))
-        self.vary = tuple(dict.fromkeys(name for place in self.extractors for name in vary_names(place)))
+        self.vary = ", ".join(dict.fromkeys(name for place in self.extractors for name in vary_names(place))).encode()
         settings = cookie_settings(config)
         sinks = {source: dict.fromkeys(p.key for p in self.extractors if p.source is source) for source in Source}
         self.cookies = tuple(CookieWriter.build(name, settings) for name in sinks[Source.COOKIE])
