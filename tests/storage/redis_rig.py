@@ -33,7 +33,13 @@ def rig_of(storage: RedisStorage, client: Any) -> Rig:
         left: int = await client.pttl(key)
         return None if left == -2 else left / 1000
 
-    return Rig(storage, 0.05, anyio.sleep, remaining)
+    async def make_unreadable(key: str) -> None:
+        """Take the end away from what is at `key`, or put a list there."""
+        if not await client.persist(key):
+            await client.delete(key)
+            await client.rpush(key, "an item")
+
+    return Rig(storage, 0.05, anyio.sleep, remaining, make_unreadable)
 
 
 def client_of(port: int, kind: Any = Redis, **options: Any) -> Any:

@@ -14,6 +14,7 @@ from tests.storage.redis_rig import Own, client_of, made, resumed, storage_at, v
 
 from sessioncore import Stored
 from sessioncore._errors import StorageError, StorageUnavailable
+from sessioncore.storage import Unreadable
 from sessioncore.storage.redis import RedisStorage
 
 pytestmark = [pytest.mark.anyio, pytest.mark.redis, pytest.mark.usefixtures("emptied")]
@@ -110,8 +111,8 @@ async def test_a_server_that_is_loading_is_unavailable_and_then_serves() -> None
 async def test_another_type_at_our_key_is_an_error_that_says_what_to_do(server: Server) -> None:
     async with storage_at(server.port) as storage, client_of(server.port) as raw:
         await raw.hset("session:secret", "field", "value")
+        assert await storage.replace("session:secret", b"", 5, version=1) == Unreadable()
         for call in (
-            storage.replace("session:secret", b"", 5, version=1),
             storage.touch("session:secret", 5),
             storage.delete("session:secret"),
         ):

@@ -26,7 +26,6 @@ __all__ = [
     "Confirm",
     "Limit",
     "OneServer",
-    "Written",
     "answer_of",
     "lost",
     "outcome_of",

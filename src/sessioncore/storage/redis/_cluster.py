@@ -19,8 +19,8 @@ from redis.crc import key_slot
 
 from sessioncore._errors import KeyTaken, StorageError, StorageUnavailable
 from sessioncore._shield import run_shielded
-from sessioncore._storage_protocol import Stored, Unreadable
-from sessioncore.storage.redis._books import AT_ONCE, Confirm, Written, answer_of, lost, outcome_of, run
+from sessioncore._storage_protocol import Written
+from sessioncore.storage.redis._books import AT_ONCE, Confirm, answer_of, lost, outcome_of, run
 from sessioncore.storage.redis._errors import Lost, Refusal
 from sessioncore.storage.redis._format import MARK, fresh_version, head_of, index_of, millis, pack, unpack
 from sessioncore.storage.redis._scripts import ENLIST, ON_A_CLUSTER
@@ -164,7 +164,7 @@ class Cluster:
             await self._set_there(new_key, b"", b"PXAT", 1)  # gone at once; UNLINK may be what was refused
             raise
         outcome = outcome_of(reply, new)
-        if outcome is None or isinstance(outcome, Stored | Unreadable):
+        if not isinstance(outcome, int):
             await run(self._wire.write, ON_A_CLUSTER.retire, (new_key,), head_of(new))
             return outcome
         settled = await self._settle(new_key, value, ttl)

@@ -94,11 +94,18 @@ if reply.err then withdraw(KEYS[2], KEYS[1]) return reply end
 return 1
 """
 
+# What has no end, and what is of another type, is none of ours: -1 says so of both.
 _AS_IT_IS = """
-local start = start_of(KEYS[1])
-if start == '' then return false end
+local ends = redis.call('PTTL', KEYS[1])
+if ends == -2 then return false end
+if ends == -1 then return {0, '', -1} end
+local start = redis.pcall('GETRANGE', KEYS[1], 0, 255)
+if type(start) == 'table' then
+  if string.sub(start.err, 1, 9) ~= 'WRONGTYPE' then return start end
+  return {0, '', -1}
+end
 if string.sub(start, 3, 10) ~= ARGV[#ARGV] or not is_ours(start) then
-  return {0, redis.call('GET', KEYS[1]), redis.call('PTTL', KEYS[1])}
+  return {0, redis.call('GET', KEYS[1]), ends}
 end
 local was = owner_in(start, KEYS[1])
 """
