@@ -32,6 +32,7 @@ check: .venv/ready     ## lint, format, types, import arrows
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pyright
+	$(BIN)/python scripts/verify_types.py
 	$(BIN)/lint-imports
 
 format: .venv/ready     ## put the code in shape

@@ -10,12 +10,12 @@ from typing import Annotated, TypeAlias
 try:
     from fastapi import Depends
     from fastapi.requests import HTTPConnection
-except ModuleNotFoundError as exc:
-    if exc.name != "fastapi":
+except ModuleNotFoundError as _exc:
+    if _exc.name != "fastapi":
         raise
     raise ModuleNotFoundError(
-        "sessioncore_asgi.fastapi needs FastAPI: pip install 'sessioncore[fastapi]'", name=exc.name
-    ) from exc
+        "sessioncore_asgi.fastapi needs FastAPI: pip install 'sessioncore[fastapi]'", name=_exc.name
+    ) from _exc
 
 from sessioncore import Session
 from sessioncore_asgi import get_session

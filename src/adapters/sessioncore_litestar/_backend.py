@@ -4,7 +4,7 @@ The backend reads and writes through an exchange, as a request does, so that als
 these doors never adopt an ID and write only what changed.
 """
 
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from litestar.datastructures import MutableScopeHeaders
 from litestar.middleware.base import DefineMiddleware
@@ -84,15 +84,16 @@ class SessionBackendConfig(BaseBackendConfig[SessionBackend]):
             raise ConfigError('exclude="" is a pattern that leaves out every path; use None to leave out nothing')
         config = store.config
         self.store = store
-        self.exclude = exclude or None  # no patterns at all are one that fits every path, to Litestar
+        # No patterns at all are one that fits every path, to Litestar.
+        self.exclude: str | list[str] | None = exclude or None
         self.exclude_opt_key = exclude_opt_key
-        self.key = _name(config.extractor)
-        self.max_age = round((config.absolute_timeout or config.idle_timeout).total_seconds())
-        self.path = config.cookie_path
-        self.domain = config.cookie_domain
-        self.secure = config.cookie_secure
-        self.httponly = config.cookie_http_only
-        self.samesite = config.cookie_same_site
+        self.key: str = _name(config.extractor)
+        self.max_age: int = round((config.absolute_timeout or config.idle_timeout).total_seconds())
+        self.path: str = config.cookie_path
+        self.domain: str | None = config.cookie_domain
+        self.secure: bool = config.cookie_secure
+        self.httponly: bool = config.cookie_http_only
+        self.samesite: Literal["lax", "strict", "none"] = config.cookie_same_site
 
     def __deepcopy__(self, memo: object) -> "SessionBackendConfig":
         return self

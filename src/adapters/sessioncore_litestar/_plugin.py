@@ -44,7 +44,9 @@ class SessionPlugin(InitPlugin, CLIPlugin):
         lazy: bool = False,
     ) -> None:
         check_store(store, "SessionPlugin")
-        self.config = SessionBackendConfig(store, exclude=exclude, exclude_opt_key=exclude_opt_key)
+        self.config: SessionBackendConfig = SessionBackendConfig(
+            store, exclude=exclude, exclude_opt_key=exclude_opt_key
+        )
         self._scope_key = scope_key
         self._lazy = lazy
         self._provided: object = None

@@ -54,7 +54,7 @@ class Codec:
     __slots__ = ("_careful", "_decode", "_fast", "registry")
 
     def __init__(self) -> None:
-        self.registry = Registry(_BUILTIN)
+        self.registry: Registry = Registry(_BUILTIN)
         self._fast = _Encoder(self.registry, _PLAIN)
         self._careful = _Encoder(self.registry, _PLAIN_CAREFUL)
         self._decode = _decoder(self.registry)

@@ -49,10 +49,10 @@ class SessionKey(Generic[T]):
             raise ConfigError(f"SessionKey {name!r}: give default= or default_factory=, not both")
         if not _is_hashable(default):
             raise ConfigError(f"SessionKey {name!r}: a default that can change is shared by all; use default_factory=")
-        self.name = name
+        self.name: str = name
         self.type: Any = annotation
         self.default: Any = default
-        self.default_factory = default_factory
+        self.default_factory: Callable[[], T] | None = default_factory
 
     # Two keys of one name and type mean the same, and type checkers let `KEY in session` pass.
 

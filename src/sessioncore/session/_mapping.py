@@ -40,7 +40,7 @@ class SessionMapping(MutableMapping[str, Any]):
         self._state = state  # None: it was not used yet
         self._open: Opener | None = None  # None: it is open, or the request is over
         self._failure: ErrorFactory | None = None  # makes the error that a use or a verb met; None: none did
-        self.accessed = state is not None
+        self.accessed: bool = state is not None
 
     @overload
     def __getitem__(self, key: SessionKey[T]) -> T: ...

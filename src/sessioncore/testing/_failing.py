@@ -27,7 +27,7 @@ class Fault:
     """
 
     def __init__(self, calls: frozenset[str], times: int | None, *, late: bool, failure: Failure | None) -> None:
-        self.entered = anyio.Event()
+        self.entered: anyio.Event = anyio.Event()
         self.late: Final = late
         self._calls = calls
         self._left = times

@@ -62,7 +62,7 @@ class Check:
     """
 
     def __init__(self, function: Callable[[Rig], Awaitable[None]], needs: frozenset[type] = frozenset()) -> None:
-        self.__name__ = function.__name__  # the promise in words: test runners report the check under this name
+        self.__name__: str = function.__name__  # the promise in words: test runners report the check under this name
         self.needs = needs
         self._function = function
 

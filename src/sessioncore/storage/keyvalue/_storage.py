@@ -54,7 +54,7 @@ class KeyValueStorage:
     compare_and_set: ClassVar[bool] = False
     """False: of two processes that write at the same time, the last one wins, and neither learns of it."""
 
-    capabilities = frozenset({Clears, Opens, Purges})
+    capabilities: ClassVar[frozenset[type]] = frozenset({Clears, Opens, Purges})
 
     def __init__(
         self,

@@ -6,7 +6,7 @@ a few at a time as new ones are written, never by iterating over all records.
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from anyio.lowlevel import checkpoint
 
@@ -31,7 +31,7 @@ class MemoryStorage:
         ConfigError: `max_sessions` is not a whole number of at least 1.
     """
 
-    capabilities = frozenset({AnswersNow, BoundsCalls, Clears, Opens, Purges})
+    capabilities: ClassVar[frozenset[type]] = frozenset({AnswersNow, BoundsCalls, Clears, Opens, Purges})
 
     def __init__(self, max_sessions: int | None = None, *, clock: Callable[[], float] = time.time) -> None:
         if max_sessions is not None and (type(max_sessions) is not int or max_sessions < 1):

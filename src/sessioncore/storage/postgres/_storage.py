@@ -8,7 +8,7 @@ that runs `schema_sql()`. Its keys are hashes; it never holds a raw ID.
 import logging
 from datetime import timedelta
 from secrets import randbits
-from typing import cast
+from typing import ClassVar, cast
 
 from anyio import Lock
 
@@ -55,7 +55,7 @@ class PostgresStorage:
             a number is not above zero.
     """
 
-    capabilities = frozenset({Clears, Opens, Purges})
+    capabilities: ClassVar[frozenset[type]] = frozenset({Clears, Opens, Purges})
 
     def __init__(
         self,

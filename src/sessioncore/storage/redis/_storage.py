@@ -9,7 +9,7 @@ import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from datetime import timedelta
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from sessioncore._storage_protocol import BoundsCalls, Clears, Opens, Purges, Stored, Unreadable, Written
 from sessioncore.storage._extras import needs_extra
@@ -73,7 +73,7 @@ class RedisStorage:
         ConfigError: the client decodes replies, or an argument cannot work.
     """
 
-    capabilities = frozenset({BoundsCalls, Clears, Opens, Purges})
+    capabilities: ClassVar[frozenset[type]] = frozenset({BoundsCalls, Clears, Opens, Purges})
 
     def __init__(
         self,

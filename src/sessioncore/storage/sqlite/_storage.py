@@ -11,7 +11,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
 from random import SystemRandom
-from typing import TypeVar, cast
+from typing import ClassVar, TypeVar, cast
 
 from anyio import CancelScope, CapacityLimiter, Lock, to_thread
 from msgspec import Struct
@@ -69,7 +69,7 @@ class SQLiteStorage:
         ConfigError: `path` names no file (`:memory:`), or `busy_timeout` is negative.
     """
 
-    capabilities = frozenset({Clears, Opens, Purges})
+    capabilities: ClassVar[frozenset[type]] = frozenset({Clears, Opens, Purges})
 
     def __init__(
         self,
