@@ -168,7 +168,9 @@ def test_the_wheel_holds_the_four_packages_and_nothing_else(tmp_path: Path) -> N
     build = [sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", str(tmp_path)]
     run = subprocess.run(build, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stdout + run.stderr
-    names = zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist()
+    [wheel] = tmp_path.glob("*.whl")
+    assert wheel.name.startswith(f"sessioncore-{sessioncore.__version__}-")
+    names = zipfile.ZipFile(wheel).namelist()
     packages = {"sessioncore", "sessioncore_asgi", "sessioncore_aiohttp", "sessioncore_litestar"}
     assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == packages
     assert {f"{package}/py.typed" for package in packages} <= set(names)

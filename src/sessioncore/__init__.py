@@ -40,6 +40,8 @@ from sessioncore.session._keys import SessionKey
 from sessioncore.session._session import Session
 from sessioncore.storage import MemoryStorage, SQLiteStorage, Storage, Stored, Unreadable, storage_from_url
 
+__version__ = "0.1.0"  # pyproject.toml reads it here
+
 __all__ = [
     "CodecError",
     "ConfigError",
@@ -74,6 +76,7 @@ __all__ = [
     "Stored",
     "Unreadable",
     "UnregisteredType",
+    "__version__",
     "audit",
     "chain",
     "from_auth_header",
