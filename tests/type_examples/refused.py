@@ -1,0 +1,20 @@
+"""What a type checker refuses; an ignored line that is no error any more is itself an error, in both checkers."""
+
+# pyright: reportUnnecessaryTypeIgnoreComment=true
+
+from sessioncore import SessionConfig, SessionKey, SessionStore
+
+VISITS = SessionKey("visits", int, default=0)
+
+
+async def main(store: SessionStore) -> None:
+    session = await store.create()
+    session[VISITS] = "seven"  # type: ignore[misc]
+    session.set(VISITS, None)  # type: ignore[misc]
+    name: str = session[VISITS]  # type: ignore[assignment]
+    session.mutate(VISITS, str.upper)  # type: ignore[arg-type]
+    await session.login(7)  # type: ignore[arg-type]
+    session.handle = name  # type: ignore[misc]
+    SessionConfig(cookie_same_site="Lax")  # type: ignore[arg-type]
+    SessionConfig(lifetime=30)  # type: ignore[call-arg]
+    SessionStore(storage=None)  # type: ignore[call-arg]

@@ -1,0 +1,49 @@
+"""Typed keys: a name and a type, written down once, and known to the type checker wherever they are used."""
+
+from typing import Any, assert_type
+
+import anyio
+from msgspec import Struct
+
+from sessioncore import SessionKey, SessionStore
+
+
+class Item(Struct):
+    name: str
+    price: int
+
+
+CART = SessionKey("cart", list[Item], default_factory=list[Item])
+VISITS = SessionKey("visits", int, default=0)
+NICKNAME = SessionKey[str | None]("nickname", str | None, default=None)  # a union is no class: name it in brackets
+assert_type(CART, SessionKey[list[Item]])
+assert_type(NICKNAME, SessionKey[str | None])
+
+
+async def main() -> None:
+    session = await SessionStore().create()
+    assert_type(session[CART], list[Item])
+    assert_type(session[VISITS], int)
+    assert_type(session[NICKNAME], str | None)
+
+    session[CART].append(Item("tea", 4))
+    assert_type(session["cart"], Any)
+    session[VISITS] = 1
+    session.set(NICKNAME, "ada")
+    assert_type(session.get(VISITS), int | None)
+    assert_type(session.get(VISITS, 7), int)
+    assert_type(session.get(VISITS, "none yet"), int | str)
+    assert_type(session.setdefault(VISITS, 1), int)
+    assert_type(session.mutate(VISITS, lambda count: count + 1), int)
+    assert_type(session.pop(NICKNAME), str | None)
+    assert_type(session.pop(VISITS, None), int | None)
+
+    assert CART in session
+    assert dict(session) == {"cart": [Item("tea", 4)]}
+    session.delete(CART)
+    session |= {"plain": "a key without a type"}
+    assert_type(session.popitem(), tuple[str, Any])
+
+
+if __name__ == "__main__":
+    anyio.run(main)
