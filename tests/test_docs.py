@@ -34,7 +34,8 @@ from sessioncore.session._lifecycle import TRANSITIONS
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 EXAMPLES = DOCS / "examples"
-PAGES = [ROOT / "README.md", *(page for page in sorted(DOCS.rglob("*.md")) if EXAMPLES not in page.parents)]
+ROOT_PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")]
+PAGES = [*ROOT_PAGES, *(page for page in sorted(DOCS.rglob("*.md")) if EXAMPLES not in page.parents)]
 MAY_BE_LEFT_OUT = 4  # blocks in all pages together; each needs a reason
 
 
