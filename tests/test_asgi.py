@@ -355,7 +355,7 @@ async def test_a_commit_that_fails_replaces_the_answer_and_the_rest_is_dropped()
             raise
 
     site = Site(handler)
-    site.storage.down.add("create")
+    site.storage.fail("create")
     wire = await ask(site.app)
     assert (wire.status, wire.body) == (503, b"Service Unavailable")
     assert wire.all("x-secret") == wire.all("set-cookie") == []
@@ -401,7 +401,7 @@ async def test_a_storage_that_is_down_is_503_where_the_session_is_used_and_200_w
 
     site = Site()
     sid = await site.make()
-    site.storage.down.add("load")
+    site.storage.fail("load")
     app = starlette(site.store, used, unused)
     if kind == "plain":
         app = SessionMiddleware(Starlette(routes=[Route("/used", used), Route("/unused", unused)]), site.store)
@@ -430,7 +430,7 @@ async def test_an_applications_own_handler_for_our_errors_has_the_last_word() ->
 
     site = Site()
     sid = await site.make()
-    site.storage.down.add("load")
+    site.storage.fail("load")
     wire = await ask(starlette(site.store, page, exception_handlers={StorageUnavailable: unavailable}), "/page", sid)
     assert (wire.status, wire.body, wire.all("retry-after")) == (503, b"please wait", ["5"])
 
@@ -572,7 +572,7 @@ async def test_a_framework_middleware_around_or_inside_changes_nothing(outermost
 @pytest.mark.parametrize("outermost", ["ours", "theirs"])
 async def test_an_error_is_answered_with_a_framework_middleware_around_or_inside(outermost: str) -> None:
     site = Site()
-    site.storage.down.add("create")
+    site.storage.fail("create")
     wire = await ask(_wrapped(site.store, outermost), "/page")
     assert (wire.status, wire.sid) == (503, None)
 

@@ -130,7 +130,7 @@ HANDLERS: list[Callable[[Request], Any]] = [revoke, wrapped, used_first, sync, l
 async def test_an_error_of_the_store_has_its_status_wherever_the_middleware_stands(
     store: SessionStore, storage: SpyStorage, place: str, handler: Any
 ) -> None:
-    storage.down.add("all")
+    storage.fail()
     pages: list[dict[Any, Any]] = [{}, {500: oops}]
     for page in pages:
         app = wrap(Starlette(routes=[Route("/", handler)], exception_handlers=page), store, place)
@@ -153,7 +153,7 @@ async def test_fastapi_tells_it_too(store: SessionStore, storage: SpyStorage, pl
     async def index(session: SessionDep) -> int:
         return len(await session.store.sessions_of("ada"))
 
-    storage.down.add("all")
+    storage.fail()
     assert (await ask_in_spite(wrap(api, store, place))).status == 503
 
 
@@ -170,7 +170,7 @@ async def test_every_other_500_is_the_applications(store: SessionStore, storage:
             await (await get_session(request)).store.revoke_all("ada")
         return PlainTextResponse("mine", 500)
 
-    storage.down.add("all")
+    storage.fail()
     app = wrap(Starlette(routes=[Route(f"/{f.__name__}", f) for f in (fail, refuse, recover)]), store, place)
     assert (await ask_in_spite(app, "/fail")).body == b"Internal Server Error"
     assert [(await ask(app, path)).body for path in ("/refuse", "/recover")] == [b"mine", b"mine"]
@@ -183,7 +183,7 @@ async def test_the_applications_handler_for_our_errors_has_the_last_word(
     async def gone(request: Request, error: Exception) -> Response:
         return PlainTextResponse("come back later", 507)
 
-    storage.down.add("all")
+    storage.fail()
     app = wrap(Starlette(routes=[Route("/", revoke)], exception_handlers={SessionError: gone}), store, place)
     assert (await ask(app)).status == 507
 

@@ -81,7 +81,7 @@ async def test_an_application_that_takes_the_lifespan_for_a_request_is_as_good_a
 
 async def test_a_storage_that_does_not_open_stops_the_start_with_its_reason() -> None:
     site = Site()
-    site.storage.down.add("open")
+    site.storage.fail("open")
     for app in (site.full, None):
 
         async def without(scope: Any, receive: Any, send: Any) -> None:
@@ -91,7 +91,7 @@ async def test_a_storage_that_does_not_open_stops_the_start_with_its_reason() ->
         with pytest.raises(StorageUnavailable):
             await SessionMiddleware(app or without, site.store)({"type": "lifespan"}, wire.receive, wire.send)
         assert [message["type"] for message in wire.sent] == ["lifespan.startup.failed"]
-        assert "did not open: the storage is switched off" in wire.sent[0]["message"]
+        assert "did not open: failed by a test" in wire.sent[0]["message"]
     assert "app starts" not in site.happened
 
 

@@ -256,11 +256,11 @@ async def test_a_storage_that_is_down_is_503_and_the_cookie_stays(site: Site) ->
     async with site.client() as client:
         await client.get("/count")
         kept = client.cookies["session_id"]
-        site.storage.down.add("load")
+        site.storage.fail("load")
         response = await client.get("/count")
         assert (response.status_code, response.text) == (503, "Service Unavailable")
         assert (await client.get("/peek")).status_code == 200
-        site.storage.down.clear()
+        site.storage.restore()
         assert client.cookies["session_id"] == kept
         assert (await client.get("/count")).text == "2"
 

@@ -241,7 +241,7 @@ async def test_a_storage_that_is_down_is_an_error_on_use_and_none_without() -> N
 
     site = Site(handler)
     sid = await site.make(n=1)
-    site.storage.down.add("load")
+    site.storage.fail("load")
     wire = Wire([CONNECT])
     with pytest.raises(StorageUnavailable):
         await site.app(socket_scope(sid=sid), wire.receive, wire.send)

@@ -152,7 +152,7 @@ async def test_the_end_is_not_sent_if_the_late_changes_cannot_be_stored() -> Non
 
     site = Site(handler)
     sid = await site.make()
-    site.storage.down.add("replace")
+    site.storage.fail("replace")
     wire = Wire([{"type": "http.request"}])
     with pytest.raises(StorageUnavailable):
         await SessionMiddleware(site.serve, site.store)(http_scope(sid=sid), wire.receive, wire.send)

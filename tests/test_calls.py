@@ -8,7 +8,7 @@ import anyio
 import pytest
 from tests.stores import SpyStorage
 
-from sessioncore import ConfigError, MemoryStorage, SessionConfig, SessionStore, StorageUnavailable, Stored
+from sessioncore import ConfigError, MemoryStorage, SessionConfig, SessionStore, StorageUnavailable, Stored, Unreadable
 from sessioncore.storage import AnswersNow, BoundsCalls, Clears, Opens, Purges, capabilities_of
 
 pytestmark = pytest.mark.anyio
@@ -31,7 +31,7 @@ class Bounded(SpyStorage):
         self.asked.append(seconds)
         return self.willing
 
-    async def load(self, key: str, *, renew: float | None = None) -> Stored | None:
+    async def load(self, key: str, *, renew: float | None = None) -> Stored | Unreadable | None:
         self.seen["load"] = anyio.current_effective_deadline()
         return await super().load(key, renew=renew)
 
@@ -51,7 +51,7 @@ class Unwilling(Bounded):
 class OwnLoad(Bounded):
     """Inherits the promise, but not the load that it was given for."""
 
-    async def load(self, key: str, *, renew: float | None = None) -> Stored | None:
+    async def load(self, key: str, *, renew: float | None = None) -> Stored | Unreadable | None:
         await anyio.sleep(30)
         return await super().load(key, renew=renew)
 
@@ -65,7 +65,7 @@ class Wrapper:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
 
-    async def load(self, key: str, *, renew: float | None = None) -> Stored | None:
+    async def load(self, key: str, *, renew: float | None = None) -> Stored | Unreadable | None:
         await anyio.sleep(30)
         return await self._inner.load(key, renew=renew)
 

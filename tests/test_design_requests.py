@@ -67,12 +67,12 @@ async def test_a_storage_that_is_down_fails_the_use_of_the_session_only(
 ) -> None:
     store = _store(storage)
     sid = await _stored(store, n=1)
-    storage.down.add("load")
+    storage.fail("load")
     reply = await call(install(how, store, _peek, lazy=lazy), sid=sid)
     assert (reply.status, reply.text, reply.cookies) == (200, "peek", {})
     reply = await call(install(how, store, _read, lazy=lazy), sid=sid)
     assert (reply.status, reply.text, reply.cookies) == (503, "Service Unavailable", {})
-    storage.down.clear()
+    storage.restore()
     assert (await call(install(how, store, _read, lazy=lazy), sid=sid)).text == '{"n":1}'
 
 
@@ -91,7 +91,7 @@ async def test_on_error_writes_the_answer_or_leaves_it(
 
     store = _store(storage, on_error=on_error)
     sid = await _stored(store, n=1)
-    storage.down.add("load")
+    storage.fail("load")
     reply = await call(install(how, store, _read), "/a/b", sid=sid)
     assert (reply.status, reply.text) == (status, text)
     assert seen == [("/a/b", StorageUnavailable)]
@@ -142,7 +142,7 @@ async def test_an_error_of_the_application_reaches_the_server_also_after_one_of_
 
     store = _store(storage, skip=skip)
     sid = await _stored(store, n=1)
-    storage.down.add("load")
+    storage.fail("load")
 
     async def page(request: Request) -> Response:
         with contextlib.suppress(SessionError):
@@ -157,7 +157,7 @@ async def test_an_error_of_the_application_reaches_the_server_also_after_one_of_
 async def test_an_error_of_ours_that_was_caught_is_the_handlers_own_affair(how: str, storage: SpyStorage) -> None:
     store = _store(storage)
     sid = await _stored(store, n=1)
-    storage.down.add("load")
+    storage.fail("load")
 
     async def page(request: Request) -> Response:
         try:
@@ -310,7 +310,7 @@ async def test_what_a_websocket_changed_is_stored_before_it_is_closed(
 async def test_a_websocket_whose_changes_cannot_be_stored_is_not_closed_as_if_they_were(storage: SpyStorage) -> None:
     store = _store(storage)
     sid = await _stored(store, n=1)
-    storage.down.add("replace")
+    storage.fail("replace")
     sent: list[str] = []
 
     async def talk(scope: Any, receive: Any, send: Any) -> None:

@@ -10,7 +10,6 @@ from tests.stores import PromptStorage, SpyStorage
 from tests.views import Visitor
 
 from sessioncore import Done, Session, SessionConfig, SessionEvent, SessionStore, StorageUnavailable
-from sessioncore.storage import Call, Later, Replace, Reply
 
 pytestmark = pytest.mark.anyio
 
@@ -131,7 +130,7 @@ async def test_while_nobody_knows_the_client_sees_an_error(change: Change, opera
     house.break_off(operation, arrived=True)
     with pytest.raises(StorageUnavailable):
         await exchange.session.save()
-    house.storage.down.add("load")
+    house.storage.fail("load")
     with pytest.raises(StorageUnavailable):
         await house.visitor.leave(exchange)
     assert [value for name, value in house.visitor.headers if name == "set-cookie"] == []
@@ -208,23 +207,9 @@ async def test_a_late_save_that_failed_is_made_good_at_the_end() -> None:
     assert await house.data() == {"n": 2}
 
 
-class Losing(PromptStorage):
-    """Answers every call at once; the reply of the next write is lost, after it has arrived or before."""
-
-    lost: str = ""
-
-    def answer_now(self, call: Call) -> Reply | Later:
-        if isinstance(call, Replace) and self.lost:
-            lost, self.lost = self.lost, ""
-            if lost == "arrived":
-                self.inner.answer_now(call)
-            raise StorageUnavailable("lost")
-        return self.inner.answer_now(call)
-
-
 @pytest.mark.parametrize("lost", ["arrived", "never sent"])
 async def test_a_doubt_is_resolved_by_answers_that_come_at_once_too(lost: str) -> None:
-    storage = Losing()
+    storage = PromptStorage()
     store = SessionStore(SessionConfig(storage=storage))
     visitor = Visitor(store)
     exchange = await visitor.arrive()
@@ -232,7 +217,7 @@ async def test_a_doubt_is_resolved_by_answers_that_come_at_once_too(lost: str) -
     await visitor.leave(exchange)
     exchange = await visitor.arrive()
     await mutate(exchange.session)
-    storage.lost = lost
+    (storage.lose_reply if lost == "arrived" else storage.fail)("replace", times=1)
     with pytest.raises(StorageUnavailable):
         await exchange.session.save()
     assert isinstance(exchange.commit(200), Done)

@@ -484,7 +484,7 @@ async def test_obtain_returns_the_session_or_says_why_there_is_none(kind: type[S
     assert (await obtain(exchange))["n"] == 3  # released, and read still
     with pytest.raises(SessionNotLoaded):
         await obtain(site.store.exchange(PlainView(path="/health")))
-    site.storage.down.add("load")
+    site.storage.fail("load")
     exchange = site.store.exchange(cookie(sid))
     for _ in range(2):
         with pytest.raises(StorageUnavailable):
@@ -625,7 +625,7 @@ async def test_a_failed_move_leaves_the_old_session_and_sends_nothing() -> None:
     exchange = site.store.exchange(cookie(sid))
     await exchange.load()
     await exchange.session.login("ada")
-    site.storage.down.add("move")
+    site.storage.fail("move")
     with pytest.raises(StorageUnavailable) as caught:
         await exchange.commit(200)
     assert not [name for name, _ in response_to(exchange, caught.value).headers if name == "set-cookie"]
@@ -903,7 +903,7 @@ async def test_a_mistake_in_on_error_does_not_cost_the_client_its_answer(
         return given
 
     site = Site(on_error=on_error)
-    site.storage.down.add("load")
+    site.storage.fail("load")
     answers: list[tuple[int, bytes]] = []
     exchange = site.store.exchange(cookie("a" * 43))
     await exchange.load()

@@ -101,7 +101,7 @@ async def test_a_failure_is_a_503_where_the_session_was_needed(
     cookie = {"cookie": f"__Host-session_id={session.id}"}
     transport = httpx.ASGITransport(install(store), raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="https://shop.example") as client:
-        storage.down.add(broken)
+        storage.fail(broken)
         response = await client.get(path, headers=cookie)
         assert response.status_code == status
         assert "set-cookie" not in response.headers
@@ -110,7 +110,7 @@ async def test_a_failure_is_a_503_where_the_session_was_needed(
             assert response.headers["cache-control"] == "no-store"
         if path == "/careful":
             assert response.text == "please come back"
-        storage.down.clear()
+        storage.restore()
         assert (await client.get("/read", headers=cookie)).text == "0"
 
 
@@ -133,7 +133,7 @@ async def test_on_error_answers_instead(install: Callable[[SessionStore], Any]) 
 
     storage = SpyStorage()
     store = SessionStore(SessionConfig(storage=storage, on_error=on_error))
-    storage.down.add("create")
+    storage.fail("create")
     transport = httpx.ASGITransport(install(store), raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="https://shop.example") as client:
         response = await client.get("/write")

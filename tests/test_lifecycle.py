@@ -416,7 +416,7 @@ async def test_a_value_that_cannot_be_stored_fails_before_any_write_and_names_it
 async def test_a_storage_failure_is_an_error_on_first_use_and_never_an_anonymous_visitor() -> None:
     house = House()
     visitor = await begin(house)
-    house.storage.down.add("load")
+    house.storage.fail("load")
     exchange = await visitor.arrive()
     for use in (lambda: exchange.session["n"], lambda: len(exchange.session), lambda: exchange.session.id):
         with pytest.raises(StorageUnavailable):
@@ -426,7 +426,7 @@ async def test_a_storage_failure_is_an_error_on_first_use_and_never_an_anonymous
     with pytest.raises(StorageUnavailable):
         await exchange.session.destroy()
     assert await visitor.leave(exchange) == []  # the route that did not need it answers as usual
-    house.storage.down.clear()
+    house.storage.restore()
     assert await house.alive(visitor.sid)
 
 
@@ -435,7 +435,7 @@ async def test_a_failed_commit_sends_no_cookie() -> None:
     visitor = house.visitor()
     exchange = await visitor.arrive()
     exchange.session["n"] = 1
-    house.storage.down.add("create")
+    house.storage.fail("create")
     with pytest.raises(StorageUnavailable) as caught:
         await exchange.commit(200)
     answer = response_to(exchange, caught.value)
@@ -449,11 +449,11 @@ async def test_a_failed_logout_is_an_error_and_changes_nothing() -> None:
     house = House()
     visitor = await begin(house, n=1)
     exchange = await visitor.arrive()
-    house.storage.down.add("delete")
+    house.storage.fail("delete")
     with pytest.raises(StorageUnavailable):
         await exchange.session.destroy()
     assert dict(exchange.session) == {"n": 1}
-    house.storage.down.clear()
+    house.storage.restore()
     assert await visitor.leave(exchange) == []
 
 
@@ -560,7 +560,7 @@ async def test_a_session_that_could_not_be_used_goes_on_saying_so_after_its_requ
     house = House(skip=skip)
     visitor = await begin(house)
     cookies = [f"__Host-session_id={visitor.sid}".encode()]
-    house.storage.down.add("load")
+    house.storage.fail("load")
     for view, error in ((PlainView(cookies), StorageUnavailable), (PlainView(path="/health"), SessionNotLoaded)):
         exchange = house.store.exchange(view)
         await exchange.load()

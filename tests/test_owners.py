@@ -23,7 +23,7 @@ from sessioncore import (
     Storage,
     StorageUnavailable,
 )
-from sessioncore.testing import ManualClock
+from sessioncore.testing import FailingStorage, ManualClock
 
 pytestmark = pytest.mark.anyio
 
@@ -385,7 +385,7 @@ async def test_a_listing_that_fails_is_an_error() -> None:
     storage = SpyStorage()
     store = SessionStore(SessionConfig(storage=storage))
     await login(store, "ada")
-    storage.down.add("load")
+    storage.fail("load")
     with pytest.raises(StorageUnavailable):
         await store.sessions_of("ada")
     with pytest.raises(StorageUnavailable):
@@ -473,22 +473,15 @@ async def test_of_several_late_logins_one_steps_back_and_the_other_finds_room() 
     memory = MemoryStorage()
     config: dict[str, Any] = {"max_sessions_per_owner": 2, "on_owner_limit": "refuse"}
     quick = SessionStore(SessionConfig(storage=memory, **config))
-    may_write = anyio.Event()
     outcomes: dict[str, str] = {}
 
     began = time.time()
-    waiting = {"oldest": anyio.Event(), "older": anyio.Event()}
+    storages = {"oldest": FailingStorage(memory), "older": FailingStorage(memory)}
+    held = [storage.hold("create") for storage in storages.values()]
 
     async def late(name: str, seconds: float) -> None:
-        async def wait() -> None:
-            waiting[name].set()
-            await may_write.wait()
-
-        storage = SpyStorage()
-        storage.inner = memory
-        storage.before["create"] = wait
         limits: dict[str, Any] = {"storage_timeout": timedelta(seconds=2), "clock": lambda: began - seconds}
-        store = SessionStore(SessionConfig(storage=storage, **config, **limits))
+        store = SessionStore(SessionConfig(storage=storages[name], **config, **limits))
         try:
             await login(store, "ada", name=name)
             outcomes[name] = "in"
@@ -498,10 +491,11 @@ async def test_of_several_late_logins_one_steps_back_and_the_other_finds_room() 
     async with anyio.create_task_group() as group:
         group.start_soon(late, "oldest", 2)
         group.start_soon(late, "older", 1)
-        for event in waiting.values():
-            await event.wait()
+        for create in held:
+            await create.entered.wait()
         await login(quick, "ada", name="young")  # in, before the others come to be seen
-        may_write.set()
+        for create in held:
+            create.release()
     assert sorted(outcomes.values()) == ["in", "refused"]  # which of them, that depends on who was seen first
     left = {one.details["name"] for one in await quick.sessions_of("ada")}
     assert left == {"young", *(name for name, outcome in outcomes.items() if outcome == "in")}

@@ -351,7 +351,7 @@ async def test_a_storage_that_fails_leaves_no_id_among_the_variables_of_its_trac
     house.visitor.sid = (await house.store.create({"n": 1})).id
     fresh, live = await house.store.get(PlainView()), await house.session()
     known = {house.visitor.sid, fresh.id, live.id}
-    house.storage.down.add(operation)
+    house.storage.fail(operation)
     shown: list[str] = []
     for session, use in (
         (fresh, "save"),

@@ -10,7 +10,7 @@ import anyio
 import msgspec
 import pytest
 from tests.models import Colour, Item, Money, Point
-from tests.stores import SpyStorage
+from tests.stores import PromptStorage, SpyStorage
 from tests.views import PlainView, Visitor, response_to
 
 from sessioncore import (
@@ -31,7 +31,6 @@ from sessioncore import (
     StorageUnavailable,
     UnregisteredType,
 )
-from sessioncore.storage import AnswersNow, Call, Later, Reply
 from sessioncore.testing import ManualClock
 
 pytestmark = pytest.mark.anyio
@@ -347,7 +346,7 @@ async def _stored(house: House) -> str:
 
 
 async def _unharmed(house: House, sid: str) -> None:
-    house.storage.down.clear()
+    house.storage.restore()
     held = await house.store.get_by_id(sid)
     assert (dict(held), held.owner) == ({"n": 1}, "ada")
     assert len(house.storage.inner) == 1
@@ -359,8 +358,8 @@ async def test_a_storage_that_is_down_is_an_error_at_every_call(
 ) -> None:
     house = House()
     sid = await _stored(house)
-    house.storage.down.add(operation)
-    with pytest.raises(StorageUnavailable, match="switched off"):
+    house.storage.fail(operation)
+    with pytest.raises(StorageUnavailable, match="failed by a test"):
         await call(house.store, sid)
     assert house.told(EventKind.STORAGE_ERROR)[0] == f"{operation}: StorageUnavailable"
     await _unharmed(house, sid)
@@ -598,35 +597,10 @@ async def test_what_is_no_text_names_no_session(wrong: Any) -> None:
         await store.revoke_all(wrong)
 
 
-class Broken(SpyStorage):
-    """Has one method that raises what its driver raised, before it is awaited."""
-
-    broken = ""
-
-    def __getattribute__(self, name: str) -> Any:
-        if name == object.__getattribute__(self, "broken"):
-            return self.refuse
-        return object.__getattribute__(self, name)
-
-    def refuse(self, *_: object, **__: object) -> NoReturn:
-        raise ConnectionError("refused")
-
-
-class BrokenAtOnce(Broken):
-    """The same, of a storage that answers at once."""
-
-    capabilities = Broken.capabilities | {AnswersNow}
-
-    def answer_now(self, call: Call) -> Reply | Later:
-        if call.operation == self.broken:
-            self.refuse()
-        return self.inner.answer_now(call)
-
-
 @pytest.mark.parametrize("operation", ["load", "create", "replace", "move", "touch", "delete", "owned_keys", "check"])
-@pytest.mark.parametrize("kind", [Broken, BrokenAtOnce])
+@pytest.mark.parametrize("kind", [SpyStorage, PromptStorage])
 async def test_a_storage_that_raises_its_drivers_error_has_failed_like_any_other(
-    kind: type[Broken], operation: str
+    kind: type[SpyStorage], operation: str
 ) -> None:
     clock = ManualClock()
     events: list[SessionEvent] = []
@@ -635,7 +609,7 @@ async def test_a_storage_that_raises_its_drivers_error_has_failed_like_any_other
     sid = (await store.create({"n": 1}, owner="ada")).id
     session = await store.get_by_id(sid)
     clock.advance(100)
-    storage.broken = operation
+    storage.fail(operation, error=ConnectionError("refused"))
     doings: dict[str, Callable[[], Awaitable[object]]] = {
         "load": lambda: store.get_by_id(sid),
         "create": lambda: store.create({"n": 2}),
@@ -656,3 +630,15 @@ async def test_a_storage_that_raises_its_drivers_error_has_failed_like_any_other
     assert [(event.kind.value, event.detail) for event in events][-1:] == [
         ("storage_error", f"{operation}: ConnectionError")
     ]
+
+
+class RaisesBeforeItIsAwaited(MemoryStorage):
+    def load(self, key: str, *, renew: float | None = None) -> NoReturn:
+        raise ConnectionError("refused")
+
+
+async def test_a_method_that_raises_before_it_is_awaited_has_failed_too() -> None:
+    store = SessionStore(SessionConfig(storage=RaisesBeforeItIsAwaited()))
+    with pytest.raises(StorageUnavailable) as caught:
+        await store.get_by_id("a" * 43)
+    assert isinstance(caught.value.__cause__, ConnectionError)

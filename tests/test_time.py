@@ -170,11 +170,11 @@ async def test_a_touch_that_fails_is_told_and_the_request_goes_on() -> None:
     house = House()
     visitor = await house.begin()
     house.clock.advance(120)
-    house.storage.down.add("touch")
+    house.storage.fail("touch")
     assert await look(visitor)
     assert house.kinds() == ["storage_error"]
     assert house.events[0].detail.startswith("touch: ")
-    house.storage.down.clear()
+    house.storage.restore()
     assert await look(visitor)
     assert house.kinds() == ["storage_error", "renewed"]
 

@@ -137,7 +137,7 @@ def start(
     more = [(key, store if other is None else other) for key, other in others]  # None: the same once more
     app = importlib.import_module(f"tests.adapters.apps_{adapter}").make_app(store, *more)
     server = stack.enter_context(serve(SERVERS[adapter], app, None if plain else tls))
-    stack.callback(storage.down.clear)  # before the server stops
+    stack.callback(storage.restore)  # before the server stops
     return Site(adapter, store, storage, server, events)
 
 

@@ -60,13 +60,13 @@ def test_a_commit_that_fails_while_a_response_is_prepared_is_a_clean_503(
     app.router.add_get("/", stream)
     app.router.add_get("/count", count)
     browser = visit(app)
-    storage.down.add("create")
+    storage.fail("create")
     reply = browser.get("/")
     assert (reply.status, reply.body) == (503, b"Service Unavailable")
     assert {name.lower() for name, _ in reply.headers} == {
         "connection", "content-type", "content-length", "cache-control"
     }  # fmt: skip
-    storage.down.clear()
+    storage.restore()
     assert browser.get("/count").text == "1"
 
 
@@ -84,7 +84,7 @@ def test_the_answer_to_a_failed_commit_is_the_only_response(
     setup(app, store)
     app.router.add_route("*", "/", stream)
     browser = visit(app)
-    storage.down.add("create")
+    storage.fail("create")
     head, _, body = _everything(browser, f"{method} / HTTP/1.1\r\nHost: localhost\r\n\r\n").partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 503 ")
     assert body == (b"" if method == "HEAD" else b"Service Unavailable")
@@ -111,7 +111,7 @@ def test_an_error_after_the_headers_have_left_ends_the_response(
         setup(app, store)
     app.router.add_get("/", stream)
     browser = visit(app)
-    storage.down.add("replace")
+    storage.fail("replace")
     received = _everything(browser, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
     assert received.startswith(b"HTTP/1.1 200 ")
     assert received.endswith(b"3\r\nabc\r\n")  # cut off, and nothing behind it
@@ -227,7 +227,7 @@ def test_an_error_of_the_store_that_the_handler_hides_is_told(
     setup(app, store)
     app.router.add_get("/", revoke)
     browser = visit(app)
-    storage.down.add("owned_keys")
+    storage.fail("owned_keys")
     assert browser.get("/").status == 503
 
 
@@ -253,7 +253,7 @@ def test_a_response_in_place_of_one_that_is_prepared_tells_of_the_other_store(
     app.router.add_get("/", stream)
     app.router.add_get("/look", look)
     browser = visit(app)
-    storage.down.add("create")
+    storage.fail("create")
     assert browser.get("/").status == 503
     assert browser.get("/look").text == '{"n": 1}'
     assert set(browser.cookies) == {"__Host-other"}

@@ -63,7 +63,7 @@ def test_the_middleware_alone_tells_of_errors(store: SessionStore, storage: SpyS
     app = web.Application(middlewares=[session_middleware(store)])
     app.router.add_get("/count", count)
     browser = visit(app)
-    storage.down.add("create")
+    storage.fail("create")
     reply = browser.get("/count")
     assert (reply.status, reply.text, reply.set_cookies) == (503, "Service Unavailable", [])
 
@@ -257,7 +257,7 @@ def test_the_storage_opens_and_closes_with_the_application(store: SessionStore, 
 def test_a_storage_that_cannot_open_keeps_the_application_from_starting(
     store: SessionStore, storage: SpyStorage
 ) -> None:
-    storage.down.add("open")
+    storage.fail("open")
     app = web.Application()
     setup(app, store)
     with pytest.raises(AssertionError, match="StorageUnavailable"), serve(serve_aiohttp, app):

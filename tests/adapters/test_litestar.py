@@ -150,11 +150,11 @@ def test_clear_session_that_fails_is_an_error(enter: Open, storage: SpyStorage) 
 
     client = enter(write, clear, read)
     client.post("/write")
-    storage.down.add("delete")
+    storage.fail("delete")
     reply = client.post("/clear")
     assert (reply.status_code, reply.text) == (503, "Service Unavailable")
     assert "set-cookie" not in reply.headers
-    storage.down.clear()
+    storage.restore()
     assert client.get("/read").json() == {"n": 1}
 
 

@@ -168,13 +168,13 @@ def test_session_auth_writes_only_what_changes(members: TestClient[Litestar], st
 def test_session_auth_is_no_login_page_when_storage_is_down(members: TestClient[Litestar], storage: SpyStorage) -> None:
     members.post("/login")
     before = dict(members.cookies)
-    storage.down.add("load")
+    storage.fail("load")
     reply = members.get("/me")
     assert (reply.status_code, reply.text) == (503, "Service Unavailable")
     assert "set-cookie" not in reply.headers
     assert dict(members.cookies) == before
     assert members.get("/public").status_code == 200
-    storage.down.clear()
+    storage.restore()
     assert members.get("/me").status_code == 200
 
 

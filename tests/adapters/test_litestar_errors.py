@@ -121,7 +121,7 @@ def test_a_storage_that_is_down_is_503_on_every_kind_of_handler(
 ) -> None:
     client = enter(handler, write, exception_handlers={Teapot: pour}, debug=debug)
     client.post("/write")
-    storage.down.update({"load", "owned_keys"})
+    storage.fail("load", "owned_keys")
     reply = client.post(next(iter(handler.paths)))
     assert (reply.status_code, reply.text) == (503, "Service Unavailable")
     assert reply.headers["content-type"] == "text/plain; charset=utf-8"
@@ -138,7 +138,7 @@ def test_a_websocket_is_refused_with_503_before_it_is_accepted(
         await session.store.revoke_all("ada")
 
     app = Litestar([talk], plugins=[SessionPlugin(store)])
-    storage.down.add(operation)
+    storage.fail(operation)
     headers = {"Cookie": f"{COOKIE}={'a' * 43}"}
     with serve(serve_asgi, app) as server, pytest.raises(InvalidStatus) as caught:
         connect(f"ws://localhost:{server.address.port}/ws", open_timeout=PATIENCE, additional_headers=headers)
@@ -154,7 +154,7 @@ def test_a_websocket_of_a_server_that_knows_no_denial_is_closed_with_an_error(en
     client = enter(talk, write)
     client.post("/write")
     cookie = {"Cookie": f"{COOKIE}={client.cookies[COOKIE]}"}
-    storage.down.add("load")
+    storage.fail("load")
     with pytest.raises(WebSocketDisconnect) as caught, client.websocket_connect("/ws", headers=cookie):
         pass
     assert caught.value.code == 4500

@@ -195,9 +195,9 @@ def test_a_handler_for_every_exception_does_not_hide_that_storage_is_down(enter:
 
     client = enter(write, read, exception_handlers={Exception: oops, 500: oops})
     client.post("/write")
-    storage.down.add("all")
+    storage.fail()
     reply = client.get("/read")
-    storage.down.clear()
+    storage.restore()
     assert (reply.status_code, reply.text) == (503, "Service Unavailable")
 
 

@@ -156,7 +156,7 @@ def test_the_storage_lives_as_long_as_the_application(enter: Open, store: Sessio
 
 
 def test_a_storage_that_does_not_open_stops_the_application(store: SessionStore, storage: SpyStorage) -> None:
-    storage.down.add("open")
+    storage.fail("open")
     with pytest.raises(ExceptionGroup), TestClient(Litestar([], plugins=[SessionPlugin(store)])):
         raise AssertionError("it started")
 

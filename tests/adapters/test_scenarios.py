@@ -155,9 +155,9 @@ def test_what_one_store_has_done_is_told_also_when_the_other_fails(open_site: Op
     browser = site.browser()
     assert browser.get("/both").text == "1 10"
     for failing in (site.storage, storage):
-        failing.down.add("move")
+        failing.fail("move")
         assert browser.get("/regenerate-both").status == 503
-        failing.down.clear()
+        failing.restore()
     assert browser.get("/both").text == "2 20"  # neither is left with an ID that is dead
     assert (site.count(), len(storage.inner)) == (1, 1)
 

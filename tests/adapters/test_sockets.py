@@ -201,14 +201,14 @@ def test_a_refused_handshake_keeps_what_needs_no_cookie(site: Site) -> None:
     assert site.data(sid) == {"n": 2}
 
 
-@pytest.mark.parametrize(("operation", "with_cookie"), [("all", True), ("create", False), ("replace", True)])
-def test_a_storage_that_is_down_refuses_the_handshake(site: Site, operation: str, with_cookie: bool) -> None:
+@pytest.mark.parametrize(("calls", "with_cookie"), [((), True), (("create",), False), (("replace",), True)])
+def test_a_storage_that_is_down_refuses_the_handshake(site: Site, calls: tuple[str, ...], with_cookie: bool) -> None:
     sid = site.make({"n": 1}) if with_cookie else None
-    site.storage.down.add(operation)
+    site.storage.fail(*calls)
     with pytest.raises(InvalidStatus) as caught, _talk(site, sid, query="how=write"):
         pass
     response = caught.value.response
     assert (response.status_code, response.body) == (503, b"Service Unavailable")
     assert response.headers.get_all("Set-Cookie") == []
-    site.storage.down.clear()
+    site.storage.restore()
     assert site.raw("/peek").status == 200
