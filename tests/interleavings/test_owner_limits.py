@@ -94,6 +94,8 @@ class Devices:
             self.refuses(hers, confirmed, revoked=revoked, told=told)
         elif confirmed:
             assert hers, f"too few are left: {told}"
+        elif self.known and not revoked:
+            assert hers == [self.third], f"a session was ended for a login that came to nothing: {told}"
         for name, outcome in self.outcomes.items():
             program = self.programs[name]
             if outcome == "refused":

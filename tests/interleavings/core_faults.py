@@ -1,0 +1,149 @@
+"""Faults of the core itself, each planted in a few lines: whoever explores with one of them has to notice it."""
+
+# They are planted into the inside of the machines:
+# pyright: reportPrivateUsage=false
+
+from collections.abc import Callable
+from types import NoneType
+
+import pytest
+from msgspec import Raw
+
+from sessioncore import StorageUnavailable, Stored
+from sessioncore.persistence import _commit_steps
+from sessioncore.persistence._commit_steps import CommitSteps
+from sessioncore.persistence._drive import Answer, Step
+from sessioncore.persistence._load_steps import LoadSteps
+from sessioncore.persistence._owners import Owners
+from sessioncore.persistence._verdicts import VERDICTS, Verdict, verdict_of
+from sessioncore.session import _state
+from sessioncore.session._attempt import Attempt
+from sessioncore.session._delta import NO_CHANGES, Delta
+from sessioncore.session._lifecycle import CREATE, GONE, MOVE, REPLACE, TOUCH, Action, Phase, decide
+from sessioncore.session._pending import Pending
+from sessioncore.session._state import SessionState
+from sessioncore.session._values import Values
+
+__all__ = ["CORE_FAULTS", "Plant"]
+
+Plant = Callable[[pytest.MonkeyPatch], None]
+
+answered, look_on, mark_ended = CommitSteps.answered, LoadSteps._look_on, SessionState.mark_ended
+
+
+def means(action: Action, answer: type, verdict: Verdict) -> Plant:
+    """An answer of the storage is taken for something else."""
+    return lambda patch: patch.setitem(VERDICTS[action], answer, verdict)
+
+
+def instead(where: object, name: str, fault: object) -> Plant:
+    """The fault stands in the place of a function of the core."""
+    return lambda patch: patch.setattr(where, name, fault)
+
+
+def written_over(self: CommitSteps, there: Stored) -> Step | None:
+    """Write the record that this request has read on top of others'."""
+    sent, loaded = self.state.sent(), self.state.loaded
+    assert loaded is not None
+    return self._again(sent, loaded.record, there.version, sent.new_id)
+
+
+def as_first_seen(self: Delta, *_: object) -> dict[str, Raw]:
+    """Do not compute mutations anew on what others have stored."""
+    return self.results
+
+
+def own_values(values: Values, pending: Pending | None, attempt: Attempt) -> dict[str, Raw]:
+    """Go on showing what this request has read, though others' values are stored."""
+    return attempt.delta.puts
+
+
+def sent_again(self: CommitSteps, _: Stored) -> Step | None:
+    """Make a write whose reply was lost again, without a look at what is there."""
+    self.state.roll_back()
+    return self._begin()
+
+
+def brings_back(action: Action) -> Plant:
+    """Store under a new ID what somebody ended before this call could reach it."""
+
+    def brought_back(self: CommitSteps, answer: Answer) -> Step | None:
+        if self.action is not action or verdict_of(action, answer) is not Verdict.GONE:
+            return answered(self, answer)
+        self.state.roll_back()
+        delta = self.state.delta() or NO_CHANGES
+        return self._write(CREATE, delta, delta)
+
+    return instead(CommitSteps, "answered", brought_back)
+
+
+def kept_to_itself(self: CommitSteps, answer: Answer) -> Step | None:
+    """Do not tell that changes were dropped since the session is gone."""
+    step = answered(self, answer)
+    if self.state.phase is GONE:
+        self.events = None
+    return step
+
+
+def copied(phase: Phase, **what: bool) -> Action:
+    """Create a record under the new ID, and leave the old one where it is."""
+    action = decide(phase, **what)
+    return CREATE if action is MOVE else action
+
+
+def adopted(self: LoadSteps) -> Step | None:
+    """Give the next session the ID that the client came with, though nothing is stored under it."""
+    if self.session_id:
+        self.state.choose_id(self.session_id)
+    return look_on(self)
+
+
+def used_again(self: SessionState) -> None:
+    """Give what is written after a destroy the ID that was destroyed."""
+    mark_ended(self)
+    self.next_id = self.former_id
+
+
+def still_pending(self: SessionState) -> None:
+    """Store after a destroy what was written before."""
+    pending, items = self.pending, dict(self.values.items)
+    mark_ended(self)
+    if pending is not None:
+        self.pending, self.values.items = pending, items
+
+
+def nobody_waits(self: SessionState) -> None:
+    """Let the tasks of a request commit at the same time."""
+
+
+async def not_enforced(*_: object) -> bool:
+    """Let every login pass that is stored already."""
+    return False
+
+
+async def enforced_beforehand(self: Owners, state: SessionState, owner: str) -> None:
+    """End the owner's other session before it is known whether the login can be stored."""
+    for owned in await self.sessions(owner):
+        if owned.handle != state.handle:
+            await self._delete(owned.handle)
+
+
+CORE_FAULTS: dict[str, tuple[Plant, str]] = {
+    "a conflict is taken for success": (means(REPLACE, Stored, Verdict.STORED), "meetings"),
+    "what others wrote is written over": (instead(CommitSteps, "_conflict", written_over), "meetings"),
+    "a mutation is not computed anew": (instead(Delta, "_updated", as_first_seen), "meetings"),
+    "what others wrote is not shown": (instead(_state, "take_merged", own_values), "merges"),
+    "a doubt is forgotten": (instead(CommitSteps, "_found", sent_again), "doubts"),
+    "a lost reply is taken for a refusal": (means(REPLACE, StorageUnavailable, Verdict.REFUSED), "doubts"),
+    "a renewal brings back what was ended": (brings_back(TOUCH), "meetings"),
+    "a write brings back what was ended": (brings_back(REPLACE), "meetings"),
+    "dropped changes are not told": (instead(CommitSteps, "answered", kept_to_itself), "meetings"),
+    "a login leaves the old ID valid": (instead(_commit_steps, "decide", copied), "meetings"),
+    "an ID that is taken is given out": (means(CREATE, NoneType, Verdict.STORED), "strangers"),
+    "an unknown ID is adopted": (instead(LoadSteps, "_look_on", adopted), "meetings"),
+    "an ID is used again after its destroy": (instead(SessionState, "mark_ended", used_again), "meetings"),
+    "a destroy leaves what is pending": (instead(SessionState, "mark_ended", still_pending), "meetings"),
+    "two tasks commit at the same time": (instead(SessionState, "begin_turn", nobody_waits), "tasks"),
+    "an owner's limit is not enforced": (instead(Owners, "enforce_limit", not_enforced), "refusals"),
+    "an owner's limit is enforced in vain": (instead(Owners, "check_limit", enforced_beforehand), "evictions"),
+}  # fmt: skip
