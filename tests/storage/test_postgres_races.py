@@ -2,6 +2,8 @@
 
 import asyncio
 import random
+from itertools import pairwise
+from typing import Any
 
 import pytest
 from tests.postgres_server import PostgresServer
@@ -109,7 +111,8 @@ async def test_clear_also_ends_what_is_moved_meanwhile(postgres: PostgresServer)
         fill = f"INSERT INTO {table_of(storage)} SELECT ('a:' || n)::bytea, NULL, n, now() + '1 h', 'x'"
         await plain.execute(f"{fill} FROM generate_series(1, 5000) AS n")
 
-        under_way = asyncio.Event()
+        seeds = range(-12, 0)
+        under_way = {seed: asyncio.Event() for seed in seeds}
 
         async def move_until_gone(seed: int) -> int:
             dice, key, moves = random.Random(seed), f"a:{seed}", 0
@@ -118,14 +121,58 @@ async def test_clear_also_ends_what_is_moved_meanwhile(postgres: PostgresServer)
                 new_key = f"a:{dice.random()}-{seed}"
                 at = await storage.move(key, new_key, b"x", 100, version=at)
                 key, moves = new_key, moves + 1
-                under_way.set()
+                under_way[seed].set()
             assert at is None
             return moves
 
-        movers = [asyncio.create_task(move_until_gone(-seed)) for seed in range(1, 13)]
-        await under_way.wait()
+        movers = [asyncio.create_task(move_until_gone(seed)) for seed in seeds]
+        for event in under_way.values():  # what is created after the clear is not for it to end
+            await event.wait()
         assert await storage.clear("a:") == 5012
         assert sum(await asyncio.gather(*movers)) > 12
+        assert await plain.fetchval(f"SELECT count(*) FROM {table_of(storage)}") == 0
+
+
+async def is_waited_for(locker: Any, by: asyncio.Task[int], plain: Any) -> None:
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE $1 = ANY(pg_blocking_pids(pid))"
+    while not await plain.fetchval(waiting, locker.get_server_pid()):
+        assert not by.done()
+
+
+@pytest.mark.parametrize("off", ["seqscan", "indexscan"])
+async def test_clear_ends_what_is_moved_behind_its_scan(postgres: PostgresServer, off: str) -> None:
+    """It waits at a locked row, in a batch and in its last statement, while a later row is moved before that one."""
+    async with (
+        opened(f"{postgres.dsn()}?enable_{off}=off&enable_bitmapscan=off") as storage,
+        connection(postgres.dsn()) as first,
+        connection(postgres.dsn()) as last,
+        connection(postgres.dsn()) as plain,
+    ):
+
+        async def create(key: str) -> int:
+            version = await storage.create(key, b"x", 100)
+            assert version is not None
+            return version
+
+        async def move(at: int, *keys: str) -> None:
+            for key, new_key in pairwise(keys):
+                moved = await storage.move(key, new_key, b"x", 100, version=at)
+                assert isinstance(moved, int)
+                at = moved
+
+        lock = f"BEGIN; SELECT FROM {table_of(storage)} WHERE key = '%s' FOR UPDATE"
+        _, _, eight = await create("a:1"), await create("a:2"), await create("a:8")
+        await first.execute(lock % "a:1")
+        clearing = asyncio.create_task(storage.clear("a:"))
+        await is_waited_for(first, clearing, plain)
+        await move(eight, "a:8", "a:0", "a:00")
+        _, nine = await create("a:3"), await create("a:9")  # too late for the batch
+        await last.execute(lock % "a:3")
+        await first.execute("ROLLBACK")
+        await is_waited_for(last, clearing, plain)
+        await move(nine, "a:9", "a:01", "a:011")
+        await last.execute("ROLLBACK")
+        assert await clearing == 5
         assert await plain.fetchval(f"SELECT count(*) FROM {table_of(storage)}") == 0
 
 
