@@ -1,0 +1,248 @@
+"""Sessions that the first format's code has stored are read, changed, moved and revoked; see first_format/make.py.
+
+The records are loaded as they were, and the servers' clocks count from now; the store's clock, which judges the
+times within records, stands where it stood when they were written.
+"""
+
+import json
+import sqlite3
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis, RedisCluster
+from tests.postgres_server import PostgresServer
+from tests.redis_server import Server
+from tests.storage.first_format.sessions import LONG, SESSIONS, START, Vanished, register, sid_of
+from tests.storage.postgres_rigs import connection, new_table, postgres
+from tests.storage.redis_rig import client_of
+from tests.values import portrait
+from tests.views import Visitor
+
+from sessioncore import SessionConfig, SessionNotFound, SessionStore, SQLiteStorage, Storage, UnregisteredType
+from sessioncore.http._ids import handle_of
+from sessioncore.storage.postgres import PostgresStorage
+from sessioncore.storage.redis import RedisStorage
+from sessioncore.testing import ManualClock
+
+__all__ = ["postgres"]
+
+pytestmark = pytest.mark.anyio
+
+DUMPS = Path(__file__).parent / "first_format"
+QUICK = SESSIONS["quick"].owner or ""
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """asyncpg knows asyncio only."""
+    return "asyncio"
+
+
+@asynccontextmanager
+async def in_sqlite(folder: Path, clock: ManualClock) -> AsyncGenerator[Storage, None]:
+    path = folder / "sessions.db"
+    with closing(sqlite3.connect(path)) as file:
+        file.executescript((DUMPS / "sqlite.sql").read_text(encoding="utf-8"))
+    storage = SQLiteStorage(path, clock=clock)
+    yield storage
+    await storage.aclose()
+
+
+@asynccontextmanager
+async def in_postgres(server: PostgresServer) -> AsyncGenerator[Storage, None]:
+    table = new_table()
+    async with connection(server.dsn()) as plain:
+        await plain.execute((DUMPS / "postgres.sql").read_text(encoding="utf-8").replace("{table}", table))
+    storage = PostgresStorage(server.dsn(), table=table)
+    yield storage
+    await storage.aclose()
+
+
+@asynccontextmanager
+async def in_redis(servers: list[Server], kind: type) -> AsyncGenerator[Storage, None]:
+    """On a cluster the records of that time are the same, each on the node of its key."""
+    for server in servers:
+        server.do("FLUSHALL")
+    dump = json.loads((DUMPS / "redis.json").read_text(encoding="utf-8"))
+    async with client_of(servers[0].port, kind) as client:
+        for record in dump["records"]:
+            await client.set(record["key"], bytes.fromhex(record["value"]), ex=record["seconds"])
+        for index in dump["indexes"]:
+            ends = {member: (time.time() + seconds) * 1000 for member, seconds in index["members"].items()}
+            await client.zadd(index["key"], ends)
+            await client.expire(index["key"], index["seconds"])
+        storage = RedisStorage(client)
+        yield storage
+        await storage.aclose()
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock(START)
+
+
+KINDS = [
+    "sqlite",
+    pytest.param("postgres", marks=pytest.mark.postgres),
+    pytest.param("redis", marks=pytest.mark.redis),
+    pytest.param("redis-cluster", marks=pytest.mark.redis),
+]
+
+
+@pytest.fixture(params=KINDS)
+async def storage(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) -> AsyncGenerator[Storage, None]:
+    kinds: dict[str, Callable[[], AbstractAsyncContextManager[Storage]]] = {
+        "sqlite": lambda: in_sqlite(tmp_path, clock),
+        "postgres": lambda: in_postgres(request.getfixturevalue("postgres")),
+        "redis": lambda: in_redis([request.getfixturevalue("server")], Redis),
+        "redis-cluster": lambda: in_redis(request.getfixturevalue("nodes"), RedisCluster),
+    }
+    async with kinds[request.param]() as storage:
+        yield storage
+
+
+@pytest.fixture
+def store(storage: Storage, clock: ManualClock) -> SessionStore:
+    return register(bare(storage, clock))
+
+
+def bare(storage: Storage, clock: ManualClock) -> SessionStore:
+    """A store that knows none of the visitors' classes."""
+    return SessionStore(SessionConfig(storage=storage, clock=clock))
+
+
+async def devices(store: SessionStore, owner: str = "ada") -> set[str]:
+    return {info.details["device"] for info in await store.sessions_of(owner)}
+
+
+async def expect(store: SessionStore, sid: str, name: str, **changed: Any) -> None:
+    """Compare a session with what was stored, the types of all values included."""
+    session, stored = await store.get_by_id(sid), SESSIONS[name]
+    data = {key: session[key] for key in session if key != "vanished"}
+    assert portrait(data) == portrait({**stored.data, **changed})
+    assert (session.owner, portrait(session.details)) == (stored.owner, portrait(stored.details))
+
+
+async def expect_none(store: SessionStore, *names: str) -> None:
+    for name in names:
+        with pytest.raises(SessionNotFound):
+            await store.get_by_id(sid_of(name))
+
+
+@pytest.mark.parametrize("name", SESSIONS)
+async def test_it_is_read(store: SessionStore, name: str) -> None:
+    await expect(store, sid_of(name), name)
+
+
+@pytest.mark.parametrize("name", SESSIONS)
+async def test_it_is_changed_also_where_the_classes_of_its_values_are_not_known(
+    storage: Storage, store: SessionStore, clock: ManualClock, name: str
+) -> None:
+    session = await bare(storage, clock).get_by_id(sid_of(name))
+    session["n"] += 1
+    await session.save()
+    await expect(store, sid_of(name), name, n=2)
+    session = await store.get_by_id(sid_of(name))
+    session.mutate("n", lambda n: n + 1)
+    await session.save()
+    await expect(store, sid_of(name), name, n=3)
+
+
+async def test_a_value_whose_class_is_gone_outlives_every_change(store: SessionStore) -> None:
+    session = await store.get_by_id(sid_of("laptop"))
+    with pytest.raises(UnregisteredType, match=r"first\.Vanished"):
+        session["vanished"]
+    session["n"] = 2
+    await session.regenerate()
+    await session.save()
+    store.register_type(Vanished, name="first.Vanished")
+    assert (await store.get_by_id(session.id))["vanished"] == Vanished("class")
+
+
+async def test_what_two_requests_change_at_the_same_time_is_kept(store: SessionStore) -> None:
+    one, two = [await store.get_by_id(sid_of("anonymous")) for _ in range(2)]
+    for session, key in ((one, "one"), (two, "two")):
+        session[key] = 1
+        session.mutate("n", lambda n: n + 1)
+        await session.save()
+    await expect(store, sid_of("anonymous"), "anonymous", one=1, n=3, two=1)
+
+
+@pytest.mark.parametrize("name", SESSIONS)
+async def test_it_is_moved(store: SessionStore, name: str) -> None:
+    session = await store.get_by_id(sid_of(name))
+    await session.regenerate()
+    await session.save()
+    await expect(store, session.id, name)
+    await expect_none(store, name)
+    if session.owner is not None:
+        assert session.handle in {info.handle for info in await store.sessions_of(session.owner)}
+
+
+async def test_its_visitor_logs_in_and_out(store: SessionStore) -> None:
+    visitor = Visitor(store)
+    exchange = await visitor.arrive(sid_of("anonymous"))
+    await exchange.session.login("bob", device="tablet")
+    await visitor.leave(exchange)
+    await expect_none(store, "anonymous")
+    assert await devices(store, "bob") == {"tablet"}
+    exchange = await visitor.arrive()
+    assert exchange.session["cart"] == ["book", "pen"]
+    await exchange.session.destroy()
+    await visitor.leave(exchange)
+    assert visitor.sid is None
+    assert await store.sessions_of("bob") == []
+
+
+async def test_a_login_counts_the_sessions_that_there_are(storage: Storage, clock: ManualClock) -> None:
+    store = SessionStore(SessionConfig(storage=storage, clock=clock, max_sessions_per_owner=3))
+    await store.create({}, owner="ada", device="watch")
+    assert await devices(store) == {"phone", "laptop", "watch"}  # the oldest has gone
+    await expect_none(store, "old")
+
+
+async def test_the_sessions_of_an_owner_are_listed(store: SessionStore) -> None:
+    assert await devices(store) == {"phone", "laptop", "desktop"}
+    [quick], [long] = await store.sessions_of(QUICK), await store.sessions_of(LONG)
+    assert (quick.handle, long.handle) == (handle_of(sid_of("quick")), handle_of(sid_of("long")))
+    assert long.created_at.timestamp() == long.last_seen_at.timestamp() == pytest.approx(START, abs=5)
+
+
+async def test_its_deadlines_hold(store: SessionStore, clock: ManualClock) -> None:
+    left = {info.handle: info.expires_at.timestamp() - START for info in await store.sessions_of("ada")}
+    [quick] = await store.sessions_of(QUICK)
+    assert left[handle_of(sid_of("laptop"))] == pytest.approx(1800, abs=10)
+    assert left[handle_of(sid_of("old"))] == pytest.approx(60, abs=10)
+    assert quick.expires_at.timestamp() - START == pytest.approx(300, abs=10)
+    clock.advance(61)
+    await expect_none(store, "old")
+    await expect(store, sid_of("quick"), "quick")
+
+
+async def test_it_is_revoked(store: SessionStore) -> None:
+    handle = handle_of(sid_of("phone"))
+    assert not await store.revoke(handle, owner="eve")
+    assert await store.revoke(handle, owner="ada")
+    await expect_none(store, "phone")
+    assert await devices(store) == {"laptop", "desktop"}
+
+
+async def test_all_of_an_owner_are_revoked_but_the_one_in_use(store: SessionStore) -> None:
+    laptop = await store.get_by_id(sid_of("laptop"))
+    assert await store.revoke_all("ada", keep=laptop) == 2
+    await expect_none(store, "phone", "old")
+    assert await store.revoke_all("ada") == 1
+    assert await store.revoke_all(QUICK) == await store.revoke_all(LONG) == 1
+    await expect_none(store, "laptop", "quick", "long")
+    await expect(store, sid_of("anonymous"), "anonymous")
+
+
+async def test_all_are_ended(store: SessionStore) -> None:
+    assert await store.delete(sid_of("anonymous"))
+    assert await store.reset() == len(SESSIONS) - 1
+    await expect_none(store, *SESSIONS)
+    assert await store.sessions_of("ada") == []
