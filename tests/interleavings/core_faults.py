@@ -132,7 +132,7 @@ CORE_FAULTS: dict[str, tuple[Plant, str]] = {
     "a conflict is taken for success": (means(REPLACE, Stored, Verdict.STORED), "meetings"),
     "what others wrote is written over": (instead(CommitSteps, "_conflict", written_over), "meetings"),
     "a mutation is not computed anew": (instead(Delta, "_updated", as_first_seen), "meetings"),
-    "what others wrote is not shown": (instead(_state, "take_merged", own_values), "merges"),
+    "what others wrote is not shown": (instead(_state, "take_merged", own_values), "doubts"),
     "a doubt is forgotten": (instead(CommitSteps, "_found", sent_again), "doubts"),
     "a lost reply is taken for a refusal": (means(REPLACE, StorageUnavailable, Verdict.REFUSED), "doubts"),
     "a renewal brings back what was ended": (brings_back(TOUCH), "meetings"),

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from itertools import combinations_with_replacement, islice
+from itertools import combinations_with_replacement, product
 
 import pytest
 from tests.interleavings.core_faults import CORE_FAULTS
@@ -13,16 +13,19 @@ from tests.interleavings.test_lost_replies import OTHERS, PROGRAMS, Doubtful, Lo
 from tests.interleavings.test_owner_limits import PAIRS as LOGINS
 from tests.interleavings.test_owner_limits import Devices
 from tests.interleavings.test_tasks_of_one_request import PAIRS as OF_ONE_REQUEST
-from tests.interleavings.test_tasks_of_one_request import OneRequest
+from tests.interleavings.test_tasks_of_one_request import PARTS, OneRequest
 
 PAIRS = list(combinations_with_replacement(programs(1, 2), 2))
 
 
 def found_by(scenarios: Iterable[Scenario]) -> str:
-    """Return what the first schedule says that contradicts the model; "" if none does. A crash does not count."""
+    """Return what the first schedule says that contradicts the model or an assertion of the core; "" if none does.
+
+    Any other error does not count: it may be the planted fault itself that crashed.
+    """
     for scenario in scenarios:
         try:
-            explore(scenario)
+            explore(scenario, switches=1 if isinstance(scenario, Devices) else None)
         except AssertionError as error:
             if isinstance(error.__cause__, AssertionError):
                 return str(error)
@@ -41,34 +44,32 @@ def test_without_a_fault_nothing_is_found() -> None:
     assert not found_by(Meeting(site, one, two) for one, two in PAIRS[::40])
 
 
-# -- faults of the core itself
+# -- faults of the core itself: they are searched for in what `make test` plays with the core as it is
 
 
 def meetings() -> Iterator[Scenario]:
     site = Site()
-    yield from (Meeting(site, one, two) for one, two in PAIRS)
-
-
-def merges() -> Iterator[Scenario]:
-    site = Site()
-    yield from (Meeting(site, (verb, "save", "read"), ("set",)) for verb in ("set", "mutate"))
+    yield from (Meeting(site, one, two) for one, two in PAIRS[::3])
 
 
 def strangers() -> Iterator[Scenario]:
     site = Site(taken=True)
-    yield from (Meeting(site, one, two) for one, two in PAIRS if "expire" not in one + two)
+    pairs = [(one, two) for one, two in PAIRS if "expire" not in one + two]
+    yield from (Meeting(site, one, two) for one, two in pairs[::20])
 
 
 def tasks() -> Iterator[Scenario]:
     site = Site(replies=True)
-    yield from (OneRequest(site, one, two) for one, two in OF_ONE_REQUEST)
+    for part in range(PARTS):
+        yield from (OneRequest(site, one, two) for one, two in OF_ONE_REQUEST[part::PARTS][::12])
 
 
 def doubts() -> Iterator[Scenario]:
-    for number in (1, 2):
+    for number in (1, 2, 3):
         plan = Plan(number, arrives=True)
         site = Site(make=partial(LosesOne, plan=plan))
-        yield from (Doubtful(site, plan, one, two, fresh=False) for one in PROGRAMS for two in OTHERS)
+        pairs = product(PROGRAMS, OTHERS[number::3])
+        yield from (Doubtful(site, plan, one, two, fresh=False) for one, two in pairs)
 
 
 def refusals() -> Iterator[Scenario]:
@@ -82,13 +83,8 @@ def evictions() -> Iterator[Scenario]:
 
 
 SEARCHES: dict[str, Callable[[], Iterable[Scenario]]] = {
-    search.__name__: search for search in (meetings, merges, strangers, tasks, doubts, refusals, evictions)
+    search.__name__: search for search in (meetings, strangers, tasks, doubts, refusals, evictions)
 }
-
-
-@pytest.mark.parametrize("search", SEARCHES.values())
-def test_without_a_fault_the_same_search_finds_nothing(search: Callable[[], Iterable[Scenario]]) -> None:
-    assert not found_by(islice(search(), 0, None, 40))
 
 
 @pytest.mark.parametrize("name", CORE_FAULTS)
