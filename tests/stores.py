@@ -1,12 +1,12 @@
 """Storages that tests step into: real ones, with something in front of them."""
 
 from collections.abc import Awaitable, Callable
-from typing import TypeVar, cast
+from typing import ClassVar, TypeVar, cast
 
 from anyio.lowlevel import checkpoint
 
 from sessioncore import MemoryStorage
-from sessioncore.storage import LATER, AnswersNow, Call, Later, Reply
+from sessioncore.storage import LATER, AnswersNow, Call, Clears, Later, Opens, Purges, Reply
 from sessioncore.testing import FailingStorage, Fault
 
 __all__ = ["AlternatingStorage", "PromptStorage", "SpyStorage", "SuspendingStorage"]
@@ -20,6 +20,8 @@ class SpyStorage(FailingStorage):
 
     `done` lists the calls that returned.
     """
+
+    capabilities: ClassVar[frozenset[type]] = frozenset({Clears, Opens, Purges})
 
     def __init__(self, clock: Callable[[], float] | None = None) -> None:
         self.inner = MemoryStorage(clock=clock) if clock is not None else MemoryStorage()

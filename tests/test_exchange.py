@@ -540,11 +540,6 @@ async def test_a_task_that_waits_for_the_load_takes_over_when_the_first_is_cance
     await exchange.finish()
 
 
-# Known deviation: a load marks itself as under way when it is first awaited, so a second call made before that
-# begins another one. `await exchange.load()` in one expression, as the adapters have it, cannot meet this.
-
-
-@pytest.mark.xfail(strict=True, raises=ExceptionGroup, reason="the load that ends last finds no list of waiters")
 async def test_two_loads_that_are_made_before_either_is_awaited_look_once() -> None:
     site = Site()
     exchange = site.store.exchange(cookie(await site.make(n=0)))
@@ -558,7 +553,6 @@ async def test_two_loads_that_are_made_before_either_is_awaited_look_once() -> N
     assert site.storage.calls == ["load"]
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="P3: the second record is laid over what was written")
 async def test_a_load_that_is_awaited_late_overwrites_nothing() -> None:
     site = Site()
     sid = await site.make(n=0)

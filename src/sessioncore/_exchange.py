@@ -1,12 +1,11 @@
-"""One request: load the session, let the handler work, commit, say what the response owes.
+"""One request: load the session, let the handler work, commit, and say which headers the response needs.
 
-An adapter drives an exchange and decides nothing itself; docs/adapters/custom.md says which
-call comes when.
+An adapter drives an exchange and decides nothing itself: see docs/adapters/custom.md.
 """
 
 import sys
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Final
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from typing import Any, Final
 
 import anyio
 from msgspec import Struct
@@ -79,14 +78,18 @@ class Exchange(Struct, eq=False):
                 number, text = found
                 lookup = LoadSteps(context, view, number)
                 result = self._persistence.driver.drive(lookup, lookup.start(text))
-                if result is not DONE:
+                if not isinstance(result, Done):
                     return self._load_rest(lookup, result, required=required)
                 self._take(lookup)
         if required:
             self._open_state()
         return DONE
 
-    async def _load_rest(self, lookup: LoadSteps, work: Awaitable[None], *, required: bool) -> None:
+    async def _load_rest(self, lookup: LoadSteps, work: Coroutine[Any, Any, None], *, required: bool) -> None:
+        if self._loading is not None or self._unusable is not not_loaded:  # another load was awaited first
+            work.close()
+            await self.load(required=required)
+            return
         self._loading = []
         try:
             await work
@@ -266,8 +269,6 @@ class Exchange(Struct, eq=False):
         finally:
             self._failed = True  # nothing is tried a second time
             await self.finish()
-
-    # -- errors
 
     def error_response(self, error: BaseException) -> ErrorResponse | None:
         """Return the response to send for what the handler raised; None: it is not ours, and nothing is owed.

@@ -18,6 +18,7 @@ from sessioncore.persistence._owners import Owners
 from sessioncore.persistence._verdicts import VERDICTS, Verdict, verdict_of
 from sessioncore.session import _state
 from sessioncore.session._attempt import Attempt
+from sessioncore.session._changes import changes_of
 from sessioncore.session._delta import NO_CHANGES, Delta
 from sessioncore.session._lifecycle import CREATE, GONE, MOVE, REPLACE, TOUCH, Action, Phase, decide
 from sessioncore.session._pending import Pending
@@ -45,12 +46,12 @@ def written_over(self: CommitSteps, there: Stored) -> Step | None:
     """Write the record that this request has read on top of others'."""
     sent, loaded = self.state.sent(), self.state.loaded
     assert loaded is not None
-    return self._again(sent, loaded.record, there.version, sent.new_id)
+    return self._send(sent.delta, sent.pending, sent.new_id, (loaded.record, there.version))
 
 
-def as_first_seen(self: Delta, *_: object) -> dict[str, Raw]:
+def as_first_seen(self: Delta, data: dict[str, Raw], *_: object) -> None:
     """Do not compute mutations anew on what others have stored."""
-    return self.results
+    data.update(self.puts)
 
 
 def own_values(values: Values, pending: Pending | None, attempt: Attempt) -> dict[str, Raw]:
@@ -61,7 +62,7 @@ def own_values(values: Values, pending: Pending | None, attempt: Attempt) -> dic
 def sent_again(self: CommitSteps, _: Stored) -> Step | None:
     """Make a write whose reply was lost again, without a look at what is there."""
     self.state.roll_back()
-    return self._begin()
+    return self.start()
 
 
 def brings_back(action: Action) -> Plant:
@@ -71,8 +72,8 @@ def brings_back(action: Action) -> Plant:
         if self.action is not action or verdict_of(action, answer) is not Verdict.GONE:
             return answered(self, answer)
         self.state.roll_back()
-        delta = self.state.delta() or NO_CHANGES
-        return self._write(CREATE, delta, delta)
+        self.action, self.rewrite = CREATE, changes_of(self.state) or NO_CHANGES
+        return self._send(self.rewrite, self.state.pending)
 
     return instead(CommitSteps, "answered", brought_back)
 
@@ -93,9 +94,10 @@ def copied(phase: Phase, **what: bool) -> Action:
 
 def adopted(self: LoadSteps) -> Step | None:
     """Give the next session the ID that the client came with, though nothing is stored under it."""
-    if self.session_id:
-        self.state.choose_id(self.session_id)
-    return look_on(self)
+    known, step = self.session_id, look_on(self)
+    if known and step is None and self.state is None:
+        self.state = SessionState(Values(self.context.codec, {}), next_id=known)
+    return step
 
 
 def used_again(self: SessionState) -> None:
@@ -131,7 +133,7 @@ async def enforced_beforehand(self: Owners, state: SessionState, owner: str) -> 
 CORE_FAULTS: dict[str, tuple[Plant, str]] = {
     "a conflict is taken for success": (means(REPLACE, Stored, Verdict.STORED), "meetings"),
     "what others wrote is written over": (instead(CommitSteps, "_conflict", written_over), "meetings"),
-    "a mutation is not computed anew": (instead(Delta, "_updated", as_first_seen), "meetings"),
+    "a mutation is not computed anew": (instead(Delta, "_put_anew", as_first_seen), "meetings"),
     "what others wrote is not shown": (instead(_state, "take_merged", own_values), "doubts"),
     "a doubt is forgotten": (instead(CommitSteps, "_found", sent_again), "doubts"),
     "a lost reply is taken for a refusal": (means(REPLACE, StorageUnavailable, Verdict.REFUSED), "doubts"),

@@ -134,16 +134,15 @@ class CommitSteps(Struct, eq=False):
         if owner is not None:
             owner = prefix + owner
         call: Create | Replace | Move
-        if new_id is None:
-            assert loaded is not None
-            handle = loaded.handle
+        old = None if loaded is None else loaded.handle
+        handle = old if new_id is None else handle_of(new_id)
+        assert handle is not None
+        if action is CREATE:
+            call = Create(prefix + handle, data, ttl, owner)
+        elif action is REPLACE:
             call = Replace(prefix + handle, data, ttl, version, owner)
         else:
-            handle = handle_of(new_id)
-            if loaded is None:
-                call = Create(prefix + handle, data, ttl, owner)
-            else:
-                call = Move(prefix + loaded.handle, prefix + handle, data, ttl, version, owner)
+            call = Move(f"{prefix}{old}", prefix + handle, data, ttl, version, owner)
         state.send(Attempt(action, call, record, delta, pending, new_id, handle, merged))
         return call
 

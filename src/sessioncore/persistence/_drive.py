@@ -6,7 +6,7 @@ capability, call by call. At the first call that has to wait, the rest of the sa
 runs as a coroutine, which bounds every call in time.
 """
 
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from itertools import count
 from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar, cast, final
 
@@ -91,7 +91,7 @@ class Driver:
         self._storage = storage
         self._events = events
 
-    def drive(self, machine: Machine, step: Step | None) -> Done[None] | Awaitable[None]:
+    def drive(self, machine: Machine, step: Step | None) -> Done[None] | Coroutine[Any, Any, None]:
         """Carry out `step` and all that follow; what comes back is Done if no call had to wait.
 
         Raises:

@@ -1,7 +1,7 @@
 """A storage for tests that fails, waits or loses its replies when a test tells it to."""
 
 from collections.abc import Awaitable, Callable
-from typing import ClassVar, Final, Self, TypeVar, cast
+from typing import Any, ClassVar, Final, TypeVar, cast
 
 import anyio
 
@@ -69,21 +69,18 @@ class FailingStorage:
     Each returns its `Fault`. If several faults are for the same call, the oldest one hits it.
     `calls` lists the names of all calls, in the order in which they were made.
 
-    Hold and release calls in the event loop in which they are made.
+    A subclass may declare `capabilities` itself. Hold and release calls in the event loop
+    in which they are made.
     """
 
     capabilities: ClassVar[frozenset[type]] = frozenset()
 
-    def __new__(cls, storage: Storage) -> Self:
-        """Make a subclass that declares what `storage` can do: capabilities are looked up on the class.
-
-        AnswersNow and BoundsCalls are left out: a call that is to fail or wait has to be awaited and timed.
-        """
-        kept = capabilities_of(storage) & {Clears, Opens, Purges}
-        kind = cast("type[Self]", type(cls.__name__, (cls,), {"capabilities": kept}))
-        return super().__new__(kind)
-
     def __init__(self, storage: Storage) -> None:
+        if type(self).capabilities is FailingStorage.capabilities:
+            # Capabilities are looked up on the class, so this object gets a class that declares what `storage` can do.
+            # Not AnswersNow and BoundsCalls: a call that is to fail or wait has to be awaited and timed.
+            kept = capabilities_of(storage) & {Clears, Opens, Purges}
+            self.__class__ = cast("Any", type(type(self).__name__, (type(self),), {"capabilities": kept}))
         self.calls: list[str] = []
         self._storage = storage
         self._faults: list[Fault] = []

@@ -79,9 +79,7 @@ _ONE_SERVER = f"""
 local function index_of(owner) return owner ~= '' and string.sub(owner, 2) .. '{INDEX_SUFFIX.decode()}' or nil end
 """
 
-_CLUSTER = """
-local function index_of(owner) return nil end
-"""
+_CLUSTER = "local function index_of(owner) return nil end\n"
 
 # KEYS record, index; ARGV value, ttl. Reply: 1 stored, 0 taken.
 _CREATE = """
@@ -100,10 +98,7 @@ local ends = redis.call('PTTL', KEYS[1])
 if ends == -2 then return false end
 if ends == -1 then return {0, '', -1} end
 local start = redis.pcall('GETRANGE', KEYS[1], 0, 255)
-if type(start) == 'table' then
-  if string.sub(start.err, 1, 9) ~= 'WRONGTYPE' then return start end
-  return {0, '', -1}
-end
+if type(start) == 'table' then return string.sub(start.err, 1, 9) == 'WRONGTYPE' and {0, '', -1} or start end
 if string.sub(start, 3, 10) ~= ARGV[#ARGV] or not is_ours(start) then
   return {0, redis.call('GET', KEYS[1]), ends}
 end
