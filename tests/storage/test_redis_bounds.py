@@ -216,7 +216,7 @@ async def test_a_failure_is_told_as_an_event(server: Server) -> None:
     async with through_proxy(server, on_event=told.append) as (store, proxy, sid):
         proxy.swallow = True
         await expect_in_time(lambda: store.get_by_id(sid))
-        assert [event.detail for event in told if event.kind is EventKind.STORAGE_ERROR] == ["load: Stalled"]
+        assert [event.detail for event in told if event.kind is EventKind.STORAGE_ERROR] == ["load: ReplyTimeout"]
 
 
 async def test_a_cancelled_load_costs_no_connection_and_its_reply_reaches_nobody(server: Server) -> None:

@@ -14,7 +14,7 @@ from tests.storage.redis_rig import Own, client_of, made
 from sessioncore._errors import StorageError, StorageUnavailable
 from sessioncore.storage.redis import RedisStorage
 from sessioncore.storage.redis import _format as fmt
-from sessioncore.storage.redis._errors import Forbidden, Refusal, refused
+from sessioncore.storage.redis._errors import AclDenied, ErrorReply, error_of
 
 # What 6.2 and 7 say of the same thing.
 OOM = [
@@ -46,25 +46,25 @@ TYPE = [
 
 @pytest.mark.parametrize("words", OOM)
 def test_out_of_memory_is_known_in_every_version_of_its_words(words: str) -> None:
-    error = refused(Refusal(words))
+    error = error_of(ErrorReply(words))
     assert isinstance(error, StorageUnavailable)
     assert "OOM" in str(error)
 
 
 @pytest.mark.parametrize("words", DENIED)
 def test_a_missing_right_is_known_in_every_version_of_its_words(words: str) -> None:
-    error = refused(Refusal(words))
+    error = error_of(ErrorReply(words))
     assert isinstance(error, StorageError)
     assert not isinstance(error, StorageUnavailable)
-    assert isinstance(error, Forbidden) is ("key" in words)
+    assert isinstance(error, AclDenied) is ("key" in words)
     assert "ACL LOG" in str(error)
     assert "secret" not in f"{error}{error.__cause__}"
-    assert "secret" not in f"{Refusal(words)!r} {vars(Refusal(words))}"
+    assert "secret" not in f"{ErrorReply(words)!r} {vars(ErrorReply(words))}"
 
 
 def test_a_command_that_the_user_may_not_run_is_named() -> None:
-    refusal = Refusal("NOPERM this user has no permissions to run the 'zadd' command")
-    assert "zadd" in str(refused(refusal))
+    refusal = ErrorReply("NOPERM this user has no permissions to run the 'zadd' command")
+    assert "zadd" in str(error_of(refusal))
     assert str(refusal) == "NOPERM this user has no permissions to run the zadd command"
 
 
@@ -88,12 +88,12 @@ def test_a_command_that_the_user_may_not_run_is_named() -> None:
     ],
 )
 def test_a_servers_own_words_are_kept_and_what_it_quotes_is_not(words: str, kept: str) -> None:
-    assert str(Refusal(words)) == kept
+    assert str(ErrorReply(words)) == kept
 
 
 @pytest.mark.parametrize("words", TYPE)
 def test_a_wrong_type_is_known_in_every_version_of_its_words(words: str) -> None:
-    error = refused(Refusal(words))
+    error = error_of(ErrorReply(words))
     assert isinstance(error, StorageError)
     assert not isinstance(error, StorageUnavailable)
     assert "WRONGTYPE" in str(error)
@@ -103,13 +103,13 @@ def test_a_wrong_type_is_known_in_every_version_of_its_words(words: str) -> None
     "code", ["LOADING", "READONLY", "CLUSTERDOWN", "MASTERDOWN", "NOAUTH", "TRYAGAIN", "MISCONF", "BUSY", "NOREPLICAS"]
 )
 def test_what_may_pass_by_itself_or_by_an_operator_is_unavailable(code: str) -> None:
-    assert isinstance(refused(Refusal(f"{code} whatever it says")), StorageUnavailable)
+    assert isinstance(error_of(ErrorReply(f"{code} whatever it says")), StorageUnavailable)
 
 
 def test_the_arguments_that_a_server_quotes_back_are_not_passed_on() -> None:
     words = "ERR unknown command `NOSUCH`, with args beginning with: `session:secret` `data` "
-    refusal = Refusal(words)
-    assert "secret" not in f"{refusal} {refusal!r} {refused(refusal)!r}"
+    refusal = ErrorReply(words)
+    assert "secret" not in f"{refusal} {refusal!r} {error_of(refusal)!r}"
 
 
 @given(st.integers(0, 2**63 - 1), st.none() | st.binary(max_size=50), st.binary(max_size=200))

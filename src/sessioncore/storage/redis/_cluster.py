@@ -1,13 +1,13 @@
-"""The storage's verbs on a cluster, where a record, its index and a new key lie apart.
+"""The storage's calls on a cluster, where a record, its owner's index and a new key are on different servers.
 
-Each record still changes by one script. What belongs together across servers is
-ordered so that every stop in between is harmless: the index is written before the
-record and so never misses one; a new key is written, with a minute to live, before
-the old one ends. Once begun, such a sequence runs to its end, whoever gave up waiting.
+Each record still changes by one script. Steps on several servers are ordered so that
+stopping between any two of them does no harm: the index is written before the record, so
+no record is missing from it; a new key is written, with a minute to live, before the old
+one ends. Such a sequence always runs to its end, even if its caller is cancelled.
 
-What a server refuses in between is taken back where one call can do that. What may be
-left is an entry in an index that resolves to nothing, or stays there longer than it
-had to; and when several records end at once, some may have ended.
+If a server refuses a step, the steps before it are taken back where one call can do that.
+What may remain is an index entry without a record, or one that stays longer than needed;
+and when several records are ended at once, some may have ended.
 """
 
 import asyncio
@@ -20,11 +20,11 @@ from redis.crc import key_slot
 from sessioncore._errors import KeyTaken, StorageError, StorageUnavailable
 from sessioncore._shield import run_shielded
 from sessioncore._storage_protocol import Written
-from sessioncore.storage.redis._books import AT_ONCE, Confirm, answer_of, lost, outcome_of, run
-from sessioncore.storage.redis._errors import Lost, Refusal
+from sessioncore.storage.redis._errors import ConnectionLost, ErrorReply
 from sessioncore.storage.redis._format import MARK, fresh_version, head_of, index_of, millis, pack, unpack
 from sessioncore.storage.redis._scripts import ENLIST, ON_A_CLUSTER
-from sessioncore.storage.redis._wire import Command, Reply, Wire
+from sessioncore.storage.redis._single import KEYS_PER_COMMAND, ReplicaAcks, checked, outcome_of, run, unavailable
+from sessioncore.storage.redis._transport import Command, Reply, Transport
 
 __all__ = ["Cluster"]
 
@@ -34,12 +34,12 @@ _UNSETTLED = 60.0  # seconds that a new key lives until its move is done
 
 
 class Cluster:
-    """The book on a cluster."""
+    """The calls on a cluster."""
 
-    def __init__(self, wire: Wire, confirm: Confirm | None, patience: float) -> None:
-        self._wire = wire
-        self._confirm = confirm
-        self._patience = patience
+    def __init__(self, transport: Transport, acks: ReplicaAcks | None, silence_timeout: float) -> None:
+        self._transport = transport
+        self._acks = acks
+        self._silence_timeout = silence_timeout
         self._running: set[asyncio.Task[Any]] = set()
 
     async def create(self, key: bytes, data: bytes, ttl: float, owner: bytes | None) -> int | None:
@@ -59,7 +59,7 @@ class Cluster:
 
     async def renew(self, key: bytes, ttl: float) -> bytes | None:
         """Return the value and set its ttl; then that of the index, if it has an owner."""
-        found = await run(self._wire.read, ON_A_CLUSTER.renew, (key,), millis(ttl))
+        found = await run(self._transport.read, ON_A_CLUSTER.renew, (key,), millis(ttl))
         if found is None:
             return None
         value: bytes = found[0]
@@ -68,7 +68,7 @@ class Cluster:
 
     async def touch(self, key: bytes, ttl: float) -> bool:
         """Set the ttl; then that of the index, if it has an owner."""
-        found = await run(self._wire.read, ON_A_CLUSTER.touch, (key,), millis(ttl))
+        found = await run(self._transport.read, ON_A_CLUSTER.touch, (key,), millis(ttl))
         if found is None:
             return False
         await self._follow(found[0][1:] if found[0] else None, key, ttl, found[1])
@@ -77,8 +77,8 @@ class Cluster:
     async def delete(self, keys: list[bytes]) -> int:
         """End records, a bounded number at a time; of several, some may have ended when one cannot."""
         ended = 0
-        for start in range(0, len(keys), AT_ONCE):
-            ended += await self._to_its_end(self._delete(keys[start : start + AT_ONCE]))
+        for start in range(0, len(keys), KEYS_PER_COMMAND):
+            ended += await self._to_its_end(self._delete(keys[start : start + KEYS_PER_COMMAND]))
         return ended
 
     async def owned(self, owner: bytes) -> list[bytes]:
@@ -88,12 +88,12 @@ class Cluster:
         before it ends the old one, so of two looks one finds either.
         """
         index = index_of(owner)
-        members: list[bytes] = answer_of(await self._read_one(index, (b"ZRANGE", index, 0, -1)))
+        members: list[bytes] = checked(await self._read_one(index, (b"ZRANGE", index, 0, -1)))
         live: list[bytes] = []
         for _ in range(2):
             missing: list[bytes] = []
-            for start in range(0, len(members), AT_ONCE):
-                some = members[start : start + AT_ONCE]
+            for start in range(0, len(members), KEYS_PER_COMMAND):
+                some = members[start : start + KEYS_PER_COMMAND]
                 for member, is_theirs in zip(some, await self._are_of(owner, some), strict=True):
                     (live if is_theirs else missing).append(member)
             members = missing
@@ -102,7 +102,7 @@ class Cluster:
     async def aclose(self) -> None:
         """Wait for what was begun to come to its end."""
         if self._running:
-            await asyncio.wait(set(self._running), timeout=self._patience)
+            await asyncio.wait(set(self._running), timeout=self._silence_timeout)
 
     async def _to_its_end(self, steps: Coroutine[Any, Any, _T]) -> _T:
         task = asyncio.get_running_loop().create_task(steps)
@@ -113,7 +113,7 @@ class Cluster:
         finally:
             if not task.done():
                 # Whoever is cancelled leaves before or after, not in between; also if cancelled again.
-                await run_shielded(asyncio.wait([task], timeout=self._patience))
+                await run_shielded(asyncio.wait([task], timeout=self._silence_timeout))
 
     async def _create(self, key: bytes, data: bytes, ttl: float, owner: bytes | None) -> int | None:
         version = fresh_version()
@@ -126,7 +126,7 @@ class Cluster:
         # First the index: a record that names an owner who cannot find it would outlive his logout.
         await self._enlist(owner, key, ttl)
         value = pack(new, owner, data)
-        reply = await run(self._wire.write, ON_A_CLUSTER.replace, (key,), value, millis(ttl), head_of(version))
+        reply = await run(self._transport.write, ON_A_CLUSTER.replace, (key,), value, millis(ttl), head_of(version))
         await self._delist_former(reply, key, owner)
         return outcome_of(reply, new)
 
@@ -136,7 +136,9 @@ class Cluster:
         new = fresh_version()
         await self._enlist(owner, new_key, ttl)
         value = pack(new, owner, data)
-        reply = await run(self._wire.write, ON_A_CLUSTER.move, (key, new_key), value, millis(ttl), head_of(version))
+        reply = await run(
+            self._transport.write, ON_A_CLUSTER.move, (key, new_key), value, millis(ttl), head_of(version)
+        )
         await self._delist_former(reply, key, None)
         return outcome_of(reply, new)
 
@@ -147,17 +149,18 @@ class Cluster:
 
         A refusal before the old record has ended leaves an index entry without a record,
         and nothing else. A reply that is lost may leave both records, the new one for a
-        minute: nobody was told its ID.
+        minute: no client knows its ID.
         """
         new = fresh_version()
         value = pack(new, owner, data)
         await self._enlist(owner, new_key, ttl)
-        unsettled = max(min(ttl, _UNSETTLED), self._patience)  # it shall not end before it is settled, which sets `ttl`
+        # Long enough for the last step, which sets `ttl`.
+        unsettled = max(min(ttl, _UNSETTLED), self._silence_timeout)
         if not await self._set_new(new_key, value, unsettled):
             raise KeyTaken("the new key is taken; nothing was changed: move to a key that was never used")
-        # The turning point: only whoever finds the version still there may go on.
+        # The deciding step: of several callers only the one that finds its version still there goes on.
         try:
-            reply = await run(self._wire.write, ON_A_CLUSTER.retire, (key,), head_of(version))
+            reply = await run(self._transport.write, ON_A_CLUSTER.retire, (key,), head_of(version))
         except StorageUnavailable:
             raise
         except StorageError:
@@ -165,7 +168,7 @@ class Cluster:
             raise
         outcome = outcome_of(reply, new)
         if not isinstance(outcome, int):
-            await run(self._wire.write, ON_A_CLUSTER.retire, (new_key,), head_of(new))
+            await run(self._transport.write, ON_A_CLUSTER.retire, (new_key,), head_of(new))
             return outcome
         settled = await self._settle(new_key, value, ttl)
         await self._delist_former(reply, key, None)
@@ -174,7 +177,7 @@ class Cluster:
 
     async def _settle(self, key: bytes, value: bytes, ttl: float) -> bool:
         try:
-            return await run(self._wire.read, ON_A_CLUSTER.touch, (key,), millis(ttl)) is not None
+            return await run(self._transport.read, ON_A_CLUSTER.touch, (key,), millis(ttl)) is not None
         except StorageUnavailable:
             raise
         except StorageError:
@@ -188,40 +191,40 @@ class Cluster:
         return len(found)
 
     async def _end(self, key: bytes) -> list[bytes]:
-        if self._confirm is not None:
-            return await self._confirm.end(ON_A_CLUSTER.delete, (key,))
-        owners: list[bytes] = await run(self._wire.write, ON_A_CLUSTER.delete, (key,))
+        if self._acks is not None:
+            return await self._acks.end(ON_A_CLUSTER.delete, (key,))
+        owners: list[bytes] = await run(self._transport.write, ON_A_CLUSTER.delete, (key,))
         return owners
 
     async def _are_of(self, owner: bytes, keys: list[bytes]) -> list[bool]:
         heads = await _all([self._read_one(key, (b"GETRANGE", key, 0, 13 + len(owner))) for key in keys])
         expected = pack(0, owner, b"")
-        return [not isinstance(head, Refusal) and head[:2] == MARK and head[10:] == expected[10:] for head in heads]
+        return [not isinstance(head, ErrorReply) and head[:2] == MARK and head[10:] == expected[10:] for head in heads]
 
     async def _set_new(self, key: bytes, value: bytes, ttl: float) -> bool:
         try:
-            [reply] = await self._wire.write(key, (b"SET", key, value, b"NX", b"PX", millis(ttl)))
-        except Lost as exc:
-            raise lost(exc) from exc
-        return answer_of(reply) is not None
+            [reply] = await self._transport.write(key, (b"SET", key, value, b"NX", b"PX", millis(ttl)))
+        except ConnectionLost as exc:
+            raise unavailable(exc) from exc
+        return checked(reply) is not None
 
     async def _set_there(self, key: bytes, value: bytes, *end: bytes | int) -> bool:
         try:
-            [reply] = await self._wire.write(key, (b"SET", key, value, b"XX", *end))
-        except Lost as exc:
-            raise lost(exc) from exc
-        return answer_of(reply) is not None
+            [reply] = await self._transport.write(key, (b"SET", key, value, b"XX", *end))
+        except ConnectionLost as exc:
+            raise unavailable(exc) from exc
+        return checked(reply) is not None
 
     async def _read_one(self, key: bytes, command: Command) -> Reply:
         try:
-            [reply] = await self._wire.read(key, command)
-        except Lost as exc:
-            raise lost(exc) from exc
+            [reply] = await self._transport.read(key, command)
+        except ConnectionLost as exc:
+            raise unavailable(exc) from exc
         return reply
 
     async def _enlist(self, owner: bytes | None, key: bytes, ttl: float) -> None:
         if owner is not None:
-            await run(self._wire.read, ENLIST, (index_of(owner),), key, millis(ttl))
+            await run(self._transport.read, ENLIST, (index_of(owner),), key, millis(ttl))
 
     async def _follow(self, owner: bytes | None, key: bytes, ttl: float, left: int) -> None:
         """Let the index follow a record that lives longer now; if it cannot, the record must not, either."""
@@ -230,7 +233,7 @@ class Cluster:
         except StorageUnavailable:
             raise
         except StorageError:
-            await run(self._wire.read, ON_A_CLUSTER.touch, (key,), max(left, 1))
+            await run(self._transport.read, ON_A_CLUSTER.touch, (key,), max(left, 1))
             raise
 
     async def _delist_former(self, reply: Reply, key: bytes, owner: bytes | None) -> None:
@@ -241,11 +244,11 @@ class Cluster:
         # The record has ended, or names another owner: an entry that stays resolves to nothing.
         index = index_of(owner)
         try:
-            [reply] = await self._wire.write(index, (b"ZREM", index, key))
-        except Lost as exc:
+            [reply] = await self._transport.write(index, (b"ZREM", index, key))
+        except ConnectionLost as exc:
             _LOG.debug("an index entry could not be removed: %s", exc)
             return
-        if isinstance(reply, Refusal):
+        if isinstance(reply, ErrorReply):
             _LOG.debug("an index entry could not be removed: %s", reply)
 
 

@@ -1,6 +1,6 @@
 """What Redis says when it says no, and what that means to a session store.
 
-An error reply travels as a value, a `Refusal`, up to the place that knows what the
+An error reply travels as a value, a `ErrorReply`, up to the place that knows what the
 command was for. Only its code and the server's own words are kept: what a server
 quotes back, a key or an owner among it, never enters an exception.
 """
@@ -9,11 +9,11 @@ import re
 
 from sessioncore._errors import StorageError, StorageUnavailable
 
-__all__ = ["Forbidden", "ForeignValue", "Lost", "Refusal", "Stalled", "refused"]
+__all__ = ["AclDenied", "ConnectionLost", "ErrorReply", "ForeignValue", "ReplyTimeout", "error_of"]
 
 # Redis 6.2 wraps what a command inside a script said: "ERR Error running script (...): ... -OOM command ...".
 _INSIDE = re.compile(r"\b(OOM|READONLY|WRONGTYPE|MISCONF|NOREPLICAS|NOPERM|MASTERDOWN|CLUSTERDOWN|LOADING)\b")
-# A right that a command inside a script lacks has no code of its own: so say it 6.2 and 7.0, and 7.2.
+# ACL denials inside scripts have no error code; these are the texts of 6.2 and 7.0, and of 7.2.
 _DENIED_INSIDE = re.compile(r"The user executing the script can't|ACL failure in script")
 # The commands are ours, so their names tell nothing. The first quote opens, the last one closes, wherever keys have
 # some of their own; the one in "can't" is none.
@@ -47,7 +47,7 @@ _WRONG = {
 }
 
 
-class Refusal(Exception):
+class ErrorReply(Exception):
     """An error reply; `code` is the word it begins with, `text` what the server says without what it quotes."""
 
     def __init__(self, text: str) -> None:
@@ -62,29 +62,29 @@ def _code_of(text: str) -> str:
     first = text.split(" ", 1)[0]
     if first.isupper() and first != "ERR" and not first.startswith("@"):
         return first
-    # Of a script: 6.2 puts the line before an error that the script hands on, and redis-py cuts off the "ERR".
+    # From a script: 6.2 puts the line before an error that the script returns, and redis-py removes the "ERR".
     if found := _INSIDE.search(text):
         return found[1]
     return "NOPERM" if _DENIED_INSIDE.search(text) else "ERR"
 
 
-class Lost(Exception):
-    """The connection ended before the reply came: a command may or may not have been carried out."""
+class ConnectionLost(Exception):
+    """The connection ended before the reply came: the command may or may not have been carried out."""
 
 
 class ForeignValue(StorageError):
     """What is at a key was not written by this storage."""
 
 
-class Forbidden(StorageError):
+class AclDenied(StorageError):
     """A key that the ACL user may not touch, whatever the command."""
 
 
-class Stalled(Lost):
-    """The connection was given up because nothing came for too long."""
+class ReplyTimeout(ConnectionLost):
+    """No reply came in time."""
 
 
-def refused(refusal: Refusal) -> StorageError:
+def error_of(refusal: ErrorReply) -> StorageError:
     """Return the error that tells what a refusal means and what to do."""
     if hint := _UNAVAILABLE.get(refusal.code):
         return StorageUnavailable(f"Redis refused ({refusal.code}): {hint}")
@@ -95,5 +95,5 @@ def refused(refusal: Refusal) -> StorageError:
     if refusal.code == "WRONGTYPE":
         kind = ForeignValue
     elif refusal.code == "NOPERM" and refusal.about_a_key:
-        kind = Forbidden
+        kind = AclDenied
     return kind(f"Redis refused ({refusal.code}): {hint}")

@@ -24,7 +24,7 @@ _MAX_MILLIS = 1 << 48  # some 8 900 years: exact in Lua's doubles, far below whe
 
 
 def fresh_version() -> int:
-    """Return 63 random bits: no counter to keep alive, and nothing repeats when a key is created anew."""
+    """Return 63 random bits: there is no counter to keep, and no version repeats when a key is created again."""
     return int.from_bytes(os.urandom(8), "big") >> 1
 
 

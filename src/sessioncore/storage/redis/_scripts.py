@@ -1,19 +1,18 @@
 """The Lua scripts: each changes a record and its owner's index in one atomic step, or nothing.
 
-What a script can fail for comes before its first write: types, versions, the clock,
-keys that are taken. A right that is missing shows only when it is needed, so what
-comes after the first write is tried with `pcall`, and on an error the script takes
-back what it wrote. It does so by commands that have just worked: ZREM is missing or
-SET is, hardly both. The index is written first and the record after it, so that no
-step leaves a record that its owner cannot find; where a record grows nothing, as in
-touch, its new end comes first, since a full server must let sessions be prolonged.
+Everything that can fail beforehand is checked before the first write: types, versions, the
+clock, taken keys. A missing right shows only when its command runs, so every command after
+the first write is called with `pcall`, and on an error the script takes back what it wrote.
+It does so with commands that have just worked. The index is written before the record, so
+that no step leaves a record that its owner cannot find. A touch allocates no memory for the
+record, so there the record's new end comes first: a full server must still renew sessions.
 
-A full, a read-only or a lonely server refuses at a script's first write if that can
-grow memory: ZADD and SET can, and so are the first ones wherever something is stored.
+A server that is full, read-only or without its replicas refuses a script's first write if
+that write can allocate memory. ZADD and SET can, and they are the first writes.
 
-The bodies are shared by both kinds of server. On one server they find the index of
-a stored record by its name, under the same prefix but undeclared; on a cluster it
-lies in a slot of its own, so there they leave it to the caller, who gets the owner.
+Both kinds of server use the same bodies. On one server a script derives the index from the
+stored record, under the same prefix but undeclared; on a cluster the index is in another
+slot, so the script returns the owner and the caller updates the index.
 """
 
 from hashlib import sha1
@@ -24,7 +23,7 @@ from sessioncore.storage.redis._format import INDEX_SUFFIX
 
 __all__ = ["ENLIST", "ON_A_CLUSTER", "ON_ONE_SERVER", "OWNED", "PRUNE", "VERIFY", "Script", "Scripts"]
 
-# Most heads and their owners fit into the first 256 bytes, so that one look is enough.
+# Most heads and their owners fit into the first 256 bytes, so that one read is enough.
 _HEAD = """
 local function start_of(key) return redis.call('GETRANGE', key, 0, 255) end
 local function is_ours(start) return string.sub(start, 1, 2) == 'S\\001' and #start >= 14 end

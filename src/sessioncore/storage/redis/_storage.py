@@ -13,17 +13,17 @@ from typing import Any, ClassVar, Self
 
 from sessioncore._storage_protocol import BoundsCalls, Clears, Opens, Purges, Stored, Unreadable, Written
 from sessioncore.storage._extras import needs_extra
-from sessioncore.storage.redis._errors import Forbidden, ForeignValue, Lost
+from sessioncore.storage.redis._errors import AclDenied, ConnectionLost, ForeignValue
 from sessioncore.storage.redis._format import INDEX_SUFFIX, glob_of
 from sessioncore.storage.redis._scripts import PRUNE
 
 with needs_extra("redis"):
     from redis.asyncio import Redis, RedisCluster
 
-    from sessioncore.storage.redis._books import AT_ONCE, answer_of, lost, run, stored_of
-    from sessioncore.storage.redis._desk import Desk, Desks
+    from sessioncore.storage.redis._per_loop import LoopConnection, LoopConnections
+    from sessioncore.storage.redis._single import KEYS_PER_COMMAND, checked, run, stored_of, unavailable
+    from sessioncore.storage.redis._transport import Transport
     from sessioncore.storage.redis._url import client_from, close
-    from sessioncore.storage.redis._wire import Wire
 
 __all__ = ["RedisStorage"]
 
@@ -66,7 +66,7 @@ class RedisStorage:
     different servers. A move then writes the new record, with a minute to live, ends
     the old one if it still has its version, and lengthens the new one's life: the old
     key is dead when it returns, and no step brings it back. A process that dies in
-    between leaves the old session, or a new record whose ID nobody was told. What a
+    between leaves the old session, or a new record whose ID no client knows. What a
     server refuses there is taken back; at most an index entry stays that names no record.
 
     Raises:
@@ -85,7 +85,7 @@ class RedisStorage:
     ) -> None:
         self._client: Any = client
         self._owns_client = False
-        self._desks = Desks(client, timeout, wait_replicas, wait_timeout)
+        self._connections = LoopConnections(client, timeout, wait_replicas, wait_timeout)
 
     @classmethod
     def from_url(
@@ -117,9 +117,9 @@ class RedisStorage:
         False for a cluster, where a call may take several trips, and for clients with
         connections of their own.
         """
-        if not self._desks.linked:
+        if not self._connections.is_single:
             return False
-        limit = self._desks.limit
+        limit = self._connections.limit
         limit.seconds = min(limit.seconds, seconds)
         return True
 
@@ -133,29 +133,29 @@ class RedisStorage:
 
         What is at `key` and was not written by this storage comes as `Unreadable`.
         """
-        name, desk, due = _bytes(key), self._desks.here(), self._desks.limit.due()
+        name, connection, deadline = _bytes(key), self._connections.here(), self._connections.limit.deadline()
         if renew is not None:
             try:
-                value = await desk.book.renew(name, renew)
+                value = await connection.records.renew(name, renew)
             except ForeignValue:
-                pass  # the record, or merely its owner's index: a plain look tells them apart
+                pass  # the record, or merely its owner's index: a plain GET tells them apart
             else:
                 return None if value is None else stored_of(value, max(1, round(renew * 1000)))
         try:
-            value, left = await desk.wire.look(name, due)
-        except Lost as exc:
-            raise lost(exc) from exc
+            value, left = await connection.transport.get_with_ttl(name, deadline)
+        except ConnectionLost as exc:
+            raise unavailable(exc) from exc
         if value is None or left == -2:
             return None
-        return stored_of(value, answer_of(left))
+        return stored_of(value, checked(left))
 
     async def create(self, key: str, data: bytes, ttl: float, *, owner: str | None = None) -> int | None:
         """Store a new record and return its version, or None if the key is taken."""
-        return await self._desks.here().book.create(_bytes(key), data, ttl, _owner(owner))
+        return await self._connections.here().records.create(_bytes(key), data, ttl, _owner(owner))
 
     async def replace(self, key: str, data: bytes, ttl: float, *, version: int, owner: str | None = None) -> Written:
         """Write if the record still has `version`; see `Storage.replace`."""
-        return await self._desks.here().book.replace(_bytes(key), data, ttl, version, _owner(owner))
+        return await self._connections.here().records.replace(_bytes(key), data, ttl, version, _owner(owner))
 
     async def move(
         self, key: str, new_key: str, data: bytes, ttl: float, *, version: int, owner: str | None = None
@@ -165,12 +165,12 @@ class RedisStorage:
         Raises:
             KeyTaken: `new_key` is taken; nothing is changed.
         """
-        book = self._desks.here().book
-        return await book.move(_bytes(key), _bytes(new_key), data, ttl, version=version, owner=_owner(owner))
+        records = self._connections.here().records
+        return await records.move(_bytes(key), _bytes(new_key), data, ttl, version=version, owner=_owner(owner))
 
     async def touch(self, key: str, ttl: float) -> bool:
         """Set the ttl of a live record; False if there is none."""
-        return await self._desks.here().book.touch(_bytes(key), ttl)
+        return await self._connections.here().records.touch(_bytes(key), ttl)
 
     async def delete(self, *keys: str) -> int:
         """End these records; return how many were live.
@@ -178,33 +178,33 @@ class RedisStorage:
         Raises:
             StorageUnavailable: also when fewer than `wait_replicas` replicas confirmed it.
         """
-        return await self._desks.here().book.delete([_bytes(key) for key in dict.fromkeys(keys)])
+        return await self._connections.here().records.delete([_bytes(key) for key in dict.fromkeys(keys)])
 
     async def clear(self, prefix: str) -> int:
         """End every record whose key begins with `prefix`; return how many.
 
         By SCAN, in batches of some hundred keys: other requests are served in between.
         """
-        desk, begins, ended = self._desks.here(), _bytes(prefix), 0
-        for server in await self._servers(desk):
+        connection, begins, ended = self._connections.here(), _bytes(prefix), 0
+        for server in await self._servers(connection):
             async for batch in _scan(server, glob_of(begins), b"string"):
-                ended += await desk.book.delete([key for key in batch if key.startswith(begins)])
+                ended += await connection.records.delete([key for key in batch if key.startswith(begins)])
                 _LOG.debug("cleared %d records so far", ended)
         return ended
 
     async def owned_keys(self, owner: str) -> list[str]:
         """Return the keys of live records that name `owner`."""
-        return [_text(key) for key in await self._desks.here().book.owned(_bytes(owner))]
+        return [_text(key) for key in await self._connections.here().records.owned(_bytes(owner))]
 
     async def purge_expired(self) -> int:
         """Drop what expired records left in the indexes; the records Redis drops by itself."""
-        desk, dropped = self._desks.here(), 0
-        for server in await self._servers(desk):
+        connection, dropped = self._connections.here(), 0
+        for server in await self._servers(connection):
             async for batch in _scan(server, b"*" + INDEX_SUFFIX, b"zset"):
                 for index in batch:
                     # SCAN shows what an ACL forbids, too: the index of a store with another prefix.
-                    with suppress(Forbidden):
-                        while (some := await run(server.read, PRUNE, (index,), AT_ONCE)) > 0:
+                    with suppress(AclDenied):
+                        while (some := await run(server.read, PRUNE, (index,), KEYS_PER_COMMAND)) > 0:
                             dropped += some
                             _LOG.debug("dropped %d index entries so far", dropped)
         return dropped
@@ -215,7 +215,7 @@ class RedisStorage:
         Raises:
             StorageUnavailable: the server cannot be reached.
         """
-        self._desks.reopen()
+        self._connections.reopen()
         await self.check()
 
     async def check(self) -> None:
@@ -224,39 +224,39 @@ class RedisStorage:
         Raises:
             StorageUnavailable: one does not.
         """
-        for server in await self._servers(self._desks.here()):
+        for server in await self._servers(self._connections.here()):
             try:
                 [reply] = await server.read(b"", (b"PING",))
-            except Lost as exc:
-                raise lost(exc) from exc
-            answer_of(reply)
+            except ConnectionLost as exc:
+                raise unavailable(exc) from exc
+            checked(reply)
 
     async def aclose(self) -> None:
         """Let what is in flight end, and close the connection; the client too, if it is our own."""
-        await self._desks.aclose()
+        await self._connections.aclose()
         if self._owns_client:
             await close(self._client)
 
-    async def _servers(self, desk: Desk) -> Sequence[Wire]:
+    async def _servers(self, connection: LoopConnection) -> Sequence[Transport]:
         try:
-            return await desk.wire.servers()
-        except Lost as exc:
-            raise lost(exc) from exc
+            return await connection.transport.servers()
+        except ConnectionLost as exc:
+            raise unavailable(exc) from exc
 
 
 def _owner(owner: str | None) -> bytes | None:
     return None if owner is None else _bytes(owner)
 
 
-async def _scan(server: Wire, pattern: bytes, kind: bytes) -> AsyncIterator[list[bytes]]:
+async def _scan(server: Transport, pattern: bytes, kind: bytes) -> AsyncIterator[list[bytes]]:
     cursor: bytes | int = b"0"
     while True:
-        command = (b"SCAN", cursor, b"MATCH", pattern, b"COUNT", AT_ONCE, b"TYPE", kind)
+        command = (b"SCAN", cursor, b"MATCH", pattern, b"COUNT", KEYS_PER_COMMAND, b"TYPE", kind)
         try:
             [reply] = await server.read(b"", command)
-        except Lost as exc:
-            raise lost(exc) from exc
-        cursor, batch = answer_of(reply)
+        except ConnectionLost as exc:
+            raise unavailable(exc) from exc
+        cursor, batch = checked(reply)
         if batch:
             yield batch
         if int(cursor) == 0:

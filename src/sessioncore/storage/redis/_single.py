@@ -1,7 +1,7 @@
-"""The storage's verbs on one server: each is one script or one native command.
+"""The storage's calls on one server: each is one script or one native command.
 
-A "book" keeps records and, for each owner, an index of them. Here both change in the
-same atomic step; `_redis_cluster` keeps the same book where they lie on two servers.
+A record and its owner's index change in the same atomic step here. `_cluster` has the
+same calls for the case that the two are on different servers.
 """
 
 import logging
@@ -15,43 +15,43 @@ from redis.exceptions import AuthenticationError, NoPermissionError, ResponseErr
 
 from sessioncore._errors import KeyTaken, StorageUnavailable
 from sessioncore._storage_protocol import Stored, Unreadable, Written
-from sessioncore.storage.redis._errors import ForeignValue, Lost, Refusal, refused
+from sessioncore.storage.redis._errors import ConnectionLost, ErrorReply, ForeignValue, error_of
 from sessioncore.storage.redis._format import fresh_version, head_of, index_of, millis, pack, unpack
 from sessioncore.storage.redis._scripts import ON_ONE_SERVER, OWNED, VERIFY, Script
-from sessioncore.storage.redis._wire import Command, Reply, Wire, refusal_of
+from sessioncore.storage.redis._transport import Command, Reply, Transport, error_reply_of
 
 __all__ = [
-    "AT_ONCE",
-    "Book",
-    "Confirm",
-    "Limit",
-    "OneServer",
-    "answer_of",
-    "lost",
+    "KEYS_PER_COMMAND",
+    "CallLimit",
+    "RecordCommands",
+    "ReplicaAcks",
+    "SingleServer",
+    "checked",
     "outcome_of",
     "run",
     "stored_of",
+    "unavailable",
 ]
 
 _LOG = logging.getLogger("sessioncore.storage.redis")
 
-AT_ONCE = 500  # keys in one command: some milliseconds of the server's time at most
+KEYS_PER_COMMAND = 500  # keys in one command: some milliseconds of the server's time at most
 
 Send: TypeAlias = Callable[..., Awaitable[list[Reply]]]
 
 
-class Limit(Struct):
-    """How long a load, a create, a replace or a move may take, as the stores of a storage have asked for."""
+class CallLimit(Struct):
+    """How long a load, a create, a replace or a move may take: the shortest `storage_timeout` of the stores."""
 
     seconds: float = inf
 
-    def due(self) -> float:
-        """Return when what begins now has taken too long, by the monotonic clock."""
+    def deadline(self) -> float:
+        """Return the deadline of a call that begins now, by the monotonic clock."""
         return monotonic() + self.seconds
 
 
-class Book(Protocol):
-    """The verbs that change a record or depend on who owns it."""
+class RecordCommands(Protocol):
+    """The calls that change a record or depend on its owner."""
 
     async def create(self, key: bytes, data: bytes, ttl: float, owner: bytes | None) -> int | None:
         """Store a new record."""
@@ -84,18 +84,18 @@ class Book(Protocol):
         ...
 
     async def aclose(self) -> None:
-        """Wait for what was begun to come to its end."""
+        """Wait for calls of several steps to end."""
         ...
 
 
-def lost(exc: Lost) -> StorageUnavailable:
-    """Return the error for a reply that never came, and for a login that was refused."""
+def unavailable(exc: ConnectionLost) -> StorageUnavailable:
+    """Return the error for a reply that never came, or a connection that the server refused."""
     reason = str(exc)
     for cause in _causes(exc):
         if isinstance(cause, AuthenticationError | NoPermissionError):
-            return StorageUnavailable(str(refused(refusal_of(cause))))
+            return StorageUnavailable(str(error_of(error_reply_of(cause))))
         if isinstance(cause, ResponseError):  # of the handshake, which selects the database
-            said = Refusal(f"ERR {cause}")
+            said = ErrorReply(f"ERR {cause}")
             return StorageUnavailable(f"Redis refused the connection ({said}); check the URL or the client")
         if isinstance(cause, OSError):
             reason = f"{exc} ({str(cause) or type(cause).__name__})"
@@ -108,25 +108,25 @@ def _causes(exc: BaseException | None) -> Iterator[BaseException]:
         exc = exc.__cause__ or exc.__context__
 
 
-def answer_of(reply: Reply) -> Reply:
-    """Return a reply, or raise what an error reply means."""
-    if isinstance(reply, Refusal):
-        raise refused(reply) from reply
+def checked(reply: Reply) -> Reply:
+    """Return a reply; raise the error that an error reply stands for."""
+    if isinstance(reply, ErrorReply):
+        raise error_of(reply) from reply
     return reply
 
 
-async def run(send: Send, script: Script, keys: tuple[bytes, ...], *args: bytes | int, due: float = inf) -> Reply:
-    """Run a script where its first key lives; `send` is a wire's `write`, or `read` where twice is as good as once.
+async def run(send: Send, script: Script, keys: tuple[bytes, ...], *args: bytes | int, deadline: float = inf) -> Reply:
+    """Run a script where its first key lives; `send` is a transport's `write`, or `read` if it may run twice.
 
     NOSCRIPT means that nothing was carried out, so sending the text is no repetition.
     """
     try:
-        [reply] = await send(keys[0], script.by_sha(keys, args), due=due)
-        if isinstance(reply, Refusal) and reply.code == "NOSCRIPT":
-            [reply] = await send(keys[0], script.by_text(keys, args), due=due)
-    except Lost as exc:
-        raise lost(exc) from exc
-    return answer_of(reply)
+        [reply] = await send(keys[0], script.by_sha(keys, args), deadline=deadline)
+        if isinstance(reply, ErrorReply) and reply.code == "NOSCRIPT":
+            [reply] = await send(keys[0], script.by_text(keys, args), deadline=deadline)
+    except ConnectionLost as exc:
+        raise unavailable(exc) from exc
+    return checked(reply)
 
 
 def stored_of(value: Reply, left: int) -> Stored | Unreadable:
@@ -135,7 +135,7 @@ def stored_of(value: Reply, left: int) -> Stored | Unreadable:
     A value that would live for ever was not written by this storage either.
     """
     try:
-        version, _, data = unpack(answer_of(value))
+        version, _, data = unpack(checked(value))
         if left < 0:
             raise ForeignValue("a record in Redis has no time to live: something else wrote it; delete that key")
     except ForeignValue as exc:
@@ -157,13 +157,13 @@ def outcome_of(reply: Reply, version: int) -> Written:
             raise KeyTaken("the new key is taken; nothing was changed: move to a key that was never used")
 
 
-class Confirm(Struct, frozen=True):
-    """How many replicas must confirm a deletion, within how many milliseconds, and the wire to ask on.
+class ReplicaAcks(Struct, frozen=True):
+    """How many replicas must confirm a deletion, within how many milliseconds, and the transport to ask on.
 
-    WAIT speaks of the connection it comes by and blocks it, so that wire is not the common one.
+    WAIT is about the connection that sends it, and blocks it, so it has a transport of its own.
     """
 
-    wire: Wire
+    transport: Transport
     replicas: int
     millis: int
 
@@ -176,12 +176,12 @@ class Confirm(Struct, frozen=True):
         # By its text: were NOSCRIPT the answer, the connection might be another one by the second try.
         wait: Command = (b"WAIT", self.replicas, self.millis)
         try:
-            owners, confirmed = await self.wire.write(keys[0], script.by_text(keys, ()), wait)
-        except Lost as exc:
-            raise lost(exc) from exc
-        answer_of(owners)
-        if isinstance(confirmed, Refusal):
-            raise StorageUnavailable(f"the deletion is done, but not confirmed: {refused(confirmed)}") from confirmed
+            owners, confirmed = await self.transport.write(keys[0], script.by_text(keys, ()), wait)
+        except ConnectionLost as exc:
+            raise unavailable(exc) from exc
+        checked(owners)
+        if isinstance(confirmed, ErrorReply):
+            raise StorageUnavailable(f"the deletion is done, but not confirmed: {error_of(confirmed)}") from confirmed
         if confirmed < self.replicas:
             raise StorageUnavailable(
                 f"the deletion is done, but only {confirmed} of {self.replicas} replicas have confirmed it: "
@@ -190,76 +190,82 @@ class Confirm(Struct, frozen=True):
         return list(owners)
 
 
-class OneServer:
-    """The book on a single server, or a master and its replicas."""
+class SingleServer:
+    """The calls on a single server, or a master and its replicas."""
 
-    def __init__(self, wire: Wire, confirm: Confirm | None, limit: Limit) -> None:
-        self._wire = wire
-        self._confirm = confirm
+    def __init__(self, transport: Transport, acks: ReplicaAcks | None, limit: CallLimit) -> None:
+        self._transport = transport
+        self._acks = acks
         self._limit = limit
 
     async def create(self, key: bytes, data: bytes, ttl: float, owner: bytes | None) -> int | None:
         """Store a new record: `SET NX PX`, in a script where there is an index to keep."""
-        version, due = fresh_version(), self._limit.due()
+        version, deadline = fresh_version(), self._limit.deadline()
         value, lasts = pack(version, owner, data), millis(ttl)
         if owner is not None:
-            made = await run(self._wire.write, ON_ONE_SERVER.create, (key, index_of(owner)), value, lasts, due=due)
+            made = await run(
+                self._transport.write, ON_ONE_SERVER.create, (key, index_of(owner)), value, lasts, deadline=deadline
+            )
             return version if made else None
         try:
-            [reply] = await self._wire.write(key, (b"SET", key, value, b"NX", b"PX", lasts), due=due)
-        except Lost as exc:
-            raise lost(exc) from exc
-        return version if answer_of(reply) is not None else None
+            [reply] = await self._transport.write(key, (b"SET", key, value, b"NX", b"PX", lasts), deadline=deadline)
+        except ConnectionLost as exc:
+            raise unavailable(exc) from exc
+        return version if checked(reply) is not None else None
 
     async def replace(self, key: bytes, data: bytes, ttl: float, version: int, owner: bytes | None) -> Written:
         """Write if the record still has this version."""
-        new, due = fresh_version(), self._limit.due()
+        new, deadline = fresh_version(), self._limit.deadline()
         args = pack(new, owner, data), millis(ttl), head_of(version)
-        reply = await run(self._wire.write, ON_ONE_SERVER.replace, (key, *_index(owner)), *args, due=due)
+        reply = await run(self._transport.write, ON_ONE_SERVER.replace, (key, *_index(owner)), *args, deadline=deadline)
         return outcome_of(reply, new)
 
     async def move(
         self, key: bytes, new_key: bytes, data: bytes, ttl: float, *, version: int, owner: bytes | None
     ) -> Written:
         """Write under a new key and end the old one, in one step."""
-        new, due = fresh_version(), self._limit.due()
+        new, deadline = fresh_version(), self._limit.deadline()
         args = pack(new, owner, data), millis(ttl), head_of(version)
-        reply = await run(self._wire.write, ON_ONE_SERVER.move, (key, new_key, *_index(owner)), *args, due=due)
+        reply = await run(
+            self._transport.write, ON_ONE_SERVER.move, (key, new_key, *_index(owner)), *args, deadline=deadline
+        )
         return outcome_of(reply, new)
 
     async def renew(self, key: bytes, ttl: float) -> bytes | None:
         """Return the value, and set its ttl and that of the index."""
-        found = await run(self._wire.read, ON_ONE_SERVER.renew, (key,), millis(ttl), due=self._limit.due())
+        found = await run(
+            self._transport.read, ON_ONE_SERVER.renew, (key,), millis(ttl), deadline=self._limit.deadline()
+        )
         return None if found is None else found[0]
 
     async def touch(self, key: bytes, ttl: float) -> bool:
         """Set the ttl, and that of the index."""
-        return await run(self._wire.read, ON_ONE_SERVER.touch, (key,), millis(ttl)) is not None
+        return await run(self._transport.read, ON_ONE_SERVER.touch, (key,), millis(ttl)) is not None
 
     async def delete(self, keys: list[bytes]) -> int:
         """End records, a bounded number in each step; one that fails leaves what those before it have ended."""
         ended = 0
-        for start in range(0, len(keys), AT_ONCE):
-            some = tuple(keys[start : start + AT_ONCE])
-            if self._confirm is not None:
-                ended += len(await self._confirm.end(ON_ONE_SERVER.delete, some))
+        for start in range(0, len(keys), KEYS_PER_COMMAND):
+            some = tuple(keys[start : start + KEYS_PER_COMMAND])
+            if self._acks is not None:
+                ended += len(await self._acks.end(ON_ONE_SERVER.delete, some))
             else:
-                ended += len(await run(self._wire.write, ON_ONE_SERVER.delete, some))
+                ended += len(await run(self._transport.write, ON_ONE_SERVER.delete, some))
         return ended
 
     async def owned(self, owner: bytes) -> list[bytes]:
         """Return the live keys, and drop the dead ones from the index."""
         index = index_of(owner)
-        verified, members = await run(self._wire.read, OWNED, (index,), owner, AT_ONCE)
+        verified, members = await run(self._transport.read, OWNED, (index,), owner, KEYS_PER_COMMAND)
         if verified:
             return list(members)
         live: list[bytes] = []
-        for start in range(0, len(members), AT_ONCE):
-            live += await run(self._wire.read, VERIFY, (index, *members[start : start + AT_ONCE]), owner)
+        for start in range(0, len(members), KEYS_PER_COMMAND):
+            live += await run(self._transport.read, VERIFY, (index, *members[start : start + KEYS_PER_COMMAND]), owner)
         return live
 
     async def aclose(self) -> None:
-        """Nothing is under way when no request is."""
+        """Do nothing: no call here has several steps."""
 
 
 def _index(owner: bytes | None) -> tuple[bytes, ...]:

@@ -1,0 +1,146 @@
+"""A connection to each master of a cluster, and the way from a key to the right one.
+
+redis-py knows the map of the cluster and how to fetch a new one; the connections are ours.
+MOVED and ASK mean that a command was not carried out, so they are followed. A command
+whose reply was lost is not repeated, as redis-py would do.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from math import inf
+from typing import Any, cast
+
+from redis.crc import key_slot
+from redis.exceptions import RedisError
+
+from sessioncore.storage.redis._errors import ConnectionLost, ErrorReply
+from sessioncore.storage.redis._reconnecting import ReconnectingConnection
+from sessioncore.storage.redis._transport import Command, Reply, Transport, within
+
+__all__ = ["ClusterTransport"]
+
+_HOPS = 5  # redirections for one command: a slot that moves answers with two or three
+_REST = 0.1  # seconds between two looks at the map
+
+
+class ClusterTransport:
+    """All masters of one cluster, each with a connection of its own."""
+
+    def __init__(self, client: Any, silence_timeout: float) -> None:
+        self._client = client
+        self._silence_timeout = silence_timeout
+        self._loop = asyncio.get_running_loop()
+        self._masters: dict[str, ReconnectingConnection] = {}
+        self._known = False
+        self._refreshing: asyncio.Task[Exception | None] | None = None
+        self._refreshed_at = 0.0
+
+    async def read(self, key: bytes, *commands: Command, deadline: float = inf) -> list[Reply]:
+        """Send commands that change nothing to the master of `key`."""
+        return await within(deadline, self._follow(key, commands, "read"))
+
+    async def write(self, key: bytes, *commands: Command, deadline: float = inf) -> list[Reply]:
+        """Send commands exactly once to the master of `key`."""
+        return await within(deadline, self._follow(key, commands, "write"))
+
+    async def get_with_ttl(self, key: bytes, deadline: float) -> list[Reply]:
+        """Read the value and its milliseconds left from the master of `key`."""
+        return await within(deadline, self._follow(key, ((b"GET", key), (b"PTTL", key)), "read"))
+
+    async def servers(self) -> Sequence[Transport]:
+        """Return a connection to each master."""
+        if not self._known:
+            await self._refresh()
+        return [self._connection_to(node) for node in self._client.get_primaries()]
+
+    async def aclose(self) -> None:
+        """Let what is in flight end, and close the connections."""
+        if self._refreshing is not None:
+            self._refreshing.cancel()
+            await asyncio.wait([self._refreshing])
+        masters, self._masters = list(self._masters.values()), {}
+        await asyncio.gather(*(master.aclose() for master in masters))
+
+    async def _follow(self, key: bytes, commands: tuple[Command, ...], how: str) -> list[Reply]:
+        if not self._known:
+            await self._refresh()
+        master = self._master_of(key)
+        for _ in range(_HOPS):
+            try:
+                replies: list[Reply] = await getattr(master, how)(key, *commands)
+            except ConnectionLost:
+                self._known = False  # its master may be another node by now
+                raise
+            moved = next((r for r in replies if isinstance(r, ErrorReply) and r.code in {"MOVED", "ASK"}), None)
+            if moved is None:
+                return replies
+            if moved.code == "ASK":
+                return await self._ask(key, commands, moved, how)
+            await self._refresh()
+            master = self._redirected(moved)
+        raise ConnectionLost("the cluster sent us from node to node")
+
+    async def _ask(self, key: bytes, commands: tuple[Command, ...], moved: ErrorReply, how: str) -> list[Reply]:
+        # The slot is on its way: its next owner serves this key if asked to, packet by packet.
+        asking = [part for command in commands for part in ((b"ASKING",), command)]
+        replies: list[Reply] = await getattr(self._redirected(moved), how)(key, *asking)
+        return replies[1::2]
+
+    def _master_of(self, key: bytes) -> ReconnectingConnection:
+        # The public call would encode the key, and may choose a replica: a logout must not be read late.
+        nodes = self._client.nodes_manager.slots_cache.get(key_slot(key))
+        if not nodes:
+            self._known = False
+            raise ConnectionLost("no node serves this slot at the moment")
+        return self._connection_to(nodes[0])
+
+    def _redirected(self, moved: ErrorReply) -> ReconnectingConnection:
+        host, _, port = moved.text.split(" ")[2].rpartition(":")
+        host, number = self._client.nodes_manager.remap_host_port(host, int(port))
+        node = self._client.get_node(host=host, port=number) if host else None
+        if node is None:
+            self._known = False
+            raise ConnectionLost("the cluster points to a node that its map does not show yet")
+        return self._connection_to(node)
+
+    def _connection_to(self, node: Any) -> ReconnectingConnection:
+        master = self._masters.get(node.name)
+        if master is None:
+            # redis-py would send READONLY here for reads from replicas: then a demoted master would
+            # go on answering from a past in which a session still lived.
+            kwargs = node.connection_kwargs | {"redis_connect_func": None}
+            master = self._masters[node.name] = ReconnectingConnection(
+                lambda: node.connection_class(**kwargs), self._silence_timeout
+            )
+        return master
+
+    async def _refresh(self) -> None:
+        """Fetch the map of the cluster; all callers that wait share one fetch."""
+        if self._refreshing is None:
+            if self._refreshed_at and self._loop.time() - self._refreshed_at < _REST and self._client.get_primaries():
+                return
+            self._refreshing = self._loop.create_task(self._fetch())
+        fetch = self._refreshing
+        await asyncio.wait([fetch])
+        if not fetch.cancelled() and (failure := fetch.result()) is not None:
+            raise ConnectionLost("the map of the cluster could not be fetched") from failure
+
+    async def _fetch(self) -> Exception | None:
+        try:
+            async with asyncio.timeout(self._silence_timeout):
+                await self._client.initialize()
+                await self._client.nodes_manager.initialize()
+        except (RedisError, OSError) as exc:
+            return exc
+        else:
+            self._known = True
+            await self._drop_the_gone()
+            return None
+        finally:
+            self._refreshed_at = self._loop.time()
+            self._refreshing = None
+
+    async def _drop_the_gone(self) -> None:
+        present = {cast("str", node.name) for node in self._client.get_nodes()}
+        for name in [name for name in self._masters if name not in present]:
+            await self._masters.pop(name).aclose()

@@ -1,0 +1,198 @@
+"""One open connection: commands are written as they come, replies are matched to them in order.
+
+The commands of one turn of the event loop are written together. One timer watches for a
+server that has gone silent and for requests that have waited too long.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from math import inf
+from time import monotonic
+from typing import Any, TypeAlias
+
+from hiredis import ProtocolError, PushNotification, Reader
+
+from sessioncore.storage.redis._errors import ConnectionLost, ErrorReply, ReplyTimeout
+from sessioncore.storage.redis._transport import LATE
+
+__all__ = ["YOUNG", "OpenedTransport", "PipelinedConnection"]
+
+OpenedTransport: TypeAlias = tuple[asyncio.Transport, object]
+"""A transport whose handshake is done, and what must live as long as it does."""
+
+YOUNG = 0.5  # seconds: a connection that ends so soon may have met the server's start or stop
+_PENDING = object()  # hiredis' own word for "not yet" is False, which RESP3 uses as a value
+_MAX_IN_FLIGHT = 2000  # requests in flight; the next ones wait for a place instead of failing
+_TIMER_GRAIN = 0.002  # seconds between two looks at what is overdue
+
+
+class PipelinedConnection(asyncio.Protocol):
+    """One connection."""
+
+    def __init__(self, silence_timeout: float, on_end: "Callable[[PipelinedConnection], None]") -> None:
+        self.full = False
+        self.ended: asyncio.Future[None]
+        self._loop = asyncio.get_running_loop()
+        self.ended = self._loop.create_future()
+        self._silence_timeout = silence_timeout
+        self._on_end = on_end
+        self._transport: asyncio.Transport | None = None
+        self._companion: object = None
+        self._reader = Reader(replyError=ErrorReply, notEnoughData=_PENDING)
+        # A request's future, how many replies it waits for, and when it has waited long enough.
+        self._in_flight: deque[tuple[asyncio.Future[list[Any]], int, float]] = deque()
+        self._partial: list[Any] = []  # replies to the first in flight: only that one can be answered in part
+        self._unsent: list[bytes] = []
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._write_paused = False
+        self._opened_at = self._last_data_at = monotonic()
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = inf
+
+    def start(self, opened: OpenedTransport) -> None:
+        # The companion is redis-py's StreamWriter: it would close the transport when collected.
+        self._transport, self._companion = opened
+
+    def in_flight(self) -> "list[asyncio.Future[list[Any]]]":
+        return [future for future, _, _ in self._in_flight if not future.done()]
+
+    def send(self, payload: bytes, replies: int, deadline: float) -> "asyncio.Future[list[Any]]":
+        """Send packed commands; the future gets their replies, or `ReplyTimeout` after the deadline."""
+        future: asyncio.Future[list[Any]] = self._loop.create_future()
+        if self._transport is None:
+            future.set_exception(ConnectionLost("the connection is closed"))
+            return future
+        if not self._in_flight:
+            # Nothing is in flight, so waiting for other commands to join would only cost time.
+            self._last_data_at = now = monotonic()
+            self._in_flight.append((future, replies, deadline))
+            alarm = min(deadline, now + self._silence_timeout)
+            if alarm < self._timer_at:
+                self._set_timer(alarm)
+            self._transport.write(payload)
+            return future
+        self._in_flight.append((future, replies, deadline))
+        if deadline < self._timer_at:
+            self._set_timer(deadline)
+        if not self._unsent:
+            self._loop.call_soon(self._flush)
+        self._unsent.append(payload)
+        self.full = self._write_paused or len(self._in_flight) >= _MAX_IN_FLIGHT
+        return future
+
+    def age(self) -> float:
+        """Return the seconds since it was opened."""
+        return monotonic() - self._opened_at
+
+    async def wait_for_room(self) -> None:
+        """Wait until there is a place, or until the connection has ended."""
+        turn = self._loop.create_future()
+        self._waiting.append(turn)
+        await turn
+
+    def _flush(self) -> None:
+        payload = b"".join(self._unsent)
+        self._unsent.clear()
+        if self._transport is not None:
+            self._transport.write(payload)
+
+    def data_received(self, data: bytes) -> None:
+        self._last_data_at = monotonic()
+        self._reader.feed(data)
+        try:
+            demoted = self._match_replies()
+        except (ProtocolError, IndexError) as exc:  # IndexError: a reply to no command of ours
+            self.end(ConnectionLost(f"the server broke the protocol ({type(exc).__name__})"))
+            return
+        if demoted and self.age() > YOUNG:
+            # After a failover the old master is a replica: only a new connection finds the new master.
+            self.end(ConnectionLost("the server has become a replica"))
+        elif self.full or self._waiting:
+            self._make_room()
+
+    def _match_replies(self) -> bool:
+        flight, got, demoted = self._in_flight, self._partial, False
+        gets: Callable[[], Any] = self._reader.gets
+        while (reply := gets()) is not _PENDING:
+            if isinstance(reply, PushNotification):
+                continue
+            if isinstance(reply, ErrorReply) and reply.code == "READONLY":
+                demoted = True
+            future, replies, _ = flight[0]
+            got.append(reply)
+            if len(got) == replies:
+                flight.popleft()
+                if not future.done():  # a cancelled caller drops its reply and nothing else
+                    future.set_result(got)
+                got = self._partial = []
+        return demoted
+
+    def _make_room(self) -> None:
+        self.full = self._write_paused or len(self._in_flight) >= _MAX_IN_FLIGHT
+        places = 0 if self.full else _MAX_IN_FLIGHT - len(self._in_flight)
+        while places > 0 and self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                places -= 1
+        if self._waiting and not self.full:
+            # A request that was woken may have been cancelled meanwhile: then the next one is woken.
+            self._loop.call_soon(self._make_room)
+
+    def _set_timer(self, moment: float) -> None:
+        # One timer for the whole connection, however many requests are in flight.
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = moment
+        self._timer = self._loop.call_later(max(moment - monotonic(), _TIMER_GRAIN), self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer, self._timer_at = None, inf
+        if not self._in_flight:
+            return
+        now = monotonic()
+        quiet = now - self._last_data_at
+        if quiet >= self._silence_timeout:
+            self.end(ReplyTimeout(f"the server has not answered for {quiet:.1f} s"))
+            return
+        # The server answers, but slowly: only the requests past their deadline fail.
+        upcoming = self._last_data_at + self._silence_timeout
+        for future, _, deadline in self._in_flight:
+            if not future.done():
+                if deadline <= now:
+                    future.set_exception(ReplyTimeout(LATE))
+                else:
+                    upcoming = min(upcoming, deadline)
+        self._set_timer(upcoming)
+
+    def pause_writing(self) -> None:
+        self._write_paused = self.full = True
+
+    def resume_writing(self) -> None:
+        self._write_paused = False
+        self._make_room()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.end(ConnectionLost("the server closed the connection" if exc is None else "the connection broke"))
+        if not self.ended.done():
+            self.ended.set_result(None)
+
+    def end(self, error: ConnectionLost) -> None:
+        """Close the connection; requests in flight fail with this error."""
+        transport, self._transport = self._transport, None
+        if transport is None:
+            return
+        transport.abort()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._on_end(self)
+        for future, _, _ in self._in_flight:
+            if not future.done():
+                future.set_exception(type(error)(*error.args))
+        self._in_flight.clear()
+        self._unsent.clear()
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)

@@ -1,0 +1,173 @@
+"""What each event loop needs: a transport to the server, and the commands that use it.
+
+A connection belongs to the loop on which it was opened, so a storage that is used from a
+second loop gets a second connection. Which transport a client gets is decided here, too.
+"""
+
+import asyncio
+import inspect
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, cast
+
+from msgspec import Struct
+from redis.asyncio import Redis, RedisCluster
+
+from sessioncore._errors import ConfigError, StorageUnavailable
+from sessioncore.storage.redis._cluster import Cluster
+from sessioncore.storage.redis._cluster_transport import ClusterTransport
+from sessioncore.storage.redis._reconnecting import ReconnectingConnection
+from sessioncore.storage.redis._single import CallLimit, RecordCommands, ReplicaAcks, SingleServer
+from sessioncore.storage.redis._transport import ClientTransport, Transport
+
+__all__ = ["LoopConnection", "LoopConnections"]
+
+_SILENCE_TIMEOUT = 5.0  # seconds, where the client has no socket_timeout
+
+
+class LoopConnection(Struct, frozen=True):
+    """The transport and the commands of one event loop."""
+
+    loop: asyncio.AbstractEventLoop
+    transport: Transport
+    records: RecordCommands
+    acks: ReplicaAcks | None
+
+    async def aclose(self) -> None:
+        """Wait for the replies in flight, and close."""
+        await self.records.aclose()
+        if self.acks is not None:
+            await self.acks.transport.aclose()
+        await self.transport.aclose()
+
+
+class LoopConnections:
+    """The connections of all loops; made when first needed."""
+
+    def __init__(self, client: Any, timeout: timedelta | None, wait_replicas: int, wait_timeout: timedelta) -> None:
+        _check(client, timeout, wait_replicas, wait_timeout)
+        self._client = client
+        self._silence_timeout = _silence_timeout_of(client) if timeout is None else timeout.total_seconds()
+        self._replicas = wait_replicas
+        self._wait = wait_timeout.total_seconds()
+        self._current: LoopConnection | None = None
+        self._others: dict[asyncio.AbstractEventLoop, LoopConnection] = {}
+        self._closed = False
+        self.limit = CallLimit()
+        self.is_single = _uses_own_connections(client) and not isinstance(
+            client, RedisCluster
+        )  # our connection to one server
+        if wait_replicas and not _uses_own_connections(client):
+            raise ConfigError("wait_replicas needs redis-py's own connections; this client brings others")
+
+    def here(self) -> LoopConnection:
+        """Return what the running loop needs.
+
+        Raises:
+            ConfigError: the loop is not asyncio's.
+            StorageUnavailable: the storage was closed.
+        """
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise ConfigError(
+                "RedisStorage runs on asyncio only, as redis-py does; under trio use MemoryStorage or SQLiteStorage"
+            ) from None
+        connection = self._current
+        if connection is not None and connection.loop is loop:
+            return connection
+        return self._switch_to(loop)
+
+    def reopen(self) -> None:
+        """Let a closed storage be used again."""
+        self._closed = False
+
+    async def aclose(self) -> None:
+        """Close this loop's connection, and have other loops close theirs."""
+        self._closed = True
+        here = asyncio.get_running_loop()
+        connections = [*self._others.values(), *([self._current] if self._current else [])]
+        self._current = None
+        self._others.clear()
+        for connection in connections:
+            if connection.loop is here:
+                await connection.aclose()
+            elif connection.loop.is_running():
+                there = asyncio.run_coroutine_threadsafe(connection.aclose(), connection.loop)
+                await asyncio.wait([asyncio.wrap_future(there)], timeout=self._silence_timeout)
+
+    def _switch_to(self, loop: asyncio.AbstractEventLoop) -> LoopConnection:
+        if self._closed:
+            raise StorageUnavailable("this RedisStorage is closed: open() opens it again")
+        if self._current is not None and not self._current.loop.is_closed():
+            self._others[self._current.loop] = self._current
+        self._others = {at: connection for at, connection in self._others.items() if not at.is_closed()}
+        connection = self._others.pop(loop, None) or self._make(loop)
+        self._current = connection
+        return connection
+
+    def _make(self, loop: asyncio.AbstractEventLoop) -> LoopConnection:
+        transport = self._transport(self._silence_timeout)
+        acks = None
+        if self._replicas:
+            acks = ReplicaAcks(
+                self._transport(self._silence_timeout + self._wait), self._replicas, round(self._wait * 1000)
+            )
+        clustered = isinstance(self._client, RedisCluster)
+        records: RecordCommands
+        if clustered:
+            records = Cluster(transport, acks, self._silence_timeout)
+        else:
+            records = SingleServer(transport, acks, self.limit)
+        return LoopConnection(loop, transport, records, acks)
+
+    def _transport(self, silence_timeout: float) -> Transport:
+        if not _uses_own_connections(self._client):
+            return ClientTransport(self._client)
+        if isinstance(self._client, RedisCluster):
+            return ClusterTransport(self._client, silence_timeout)
+        make: Callable[[], Any] = self._client.connection_pool.make_connection
+        return ReconnectingConnection(make, silence_timeout)
+
+
+def _check(client: Any, timeout: timedelta | None, wait_replicas: int, wait_timeout: timedelta) -> None:
+    if (
+        isinstance(client, type)
+        or not hasattr(client, "get_encoder")
+        or not inspect.iscoroutinefunction(getattr(client, "execute_command", None))  # a pool has none
+    ):
+        raise ConfigError("RedisStorage takes a client of redis.asyncio (Redis, master_for(...), RedisCluster)")
+    if client.get_encoder().decode_responses:
+        raise ConfigError(
+            "RedisStorage needs bytes: build the client without decode_responses=True "
+            "(a second client for the rest of the application may keep it)"
+        )
+    if timeout is not None and not _is_above(timeout, timedelta(0)):
+        raise ConfigError("timeout must be a timedelta above zero, or None")
+    if type(wait_replicas) is not int or wait_replicas < 0:
+        raise ConfigError("wait_replicas is a number of replicas, 0 for none")
+    if not _is_above(wait_timeout, timedelta(microseconds=999)):
+        raise ConfigError("wait_timeout must be a timedelta of a millisecond or more")
+
+
+def _is_above(value: object, bound: timedelta) -> bool:
+    return isinstance(value, timedelta) and value > bound
+
+
+def _silence_timeout_of(client: Any) -> float:
+    kwargs = client.connection_kwargs if isinstance(client, RedisCluster) else client.connection_pool.connection_kwargs
+    silence_timeout: Any = kwargs.get("socket_timeout") or _SILENCE_TIMEOUT
+    if not isinstance(silence_timeout, (int, float)) or silence_timeout <= 0:
+        raise ConfigError("the client's socket_timeout must be a number of seconds above zero, or None")
+    return float(silence_timeout)
+
+
+def _uses_own_connections(client: object) -> bool:
+    """True if the client is redis-py's own, down to its connections; others may mean something by theirs."""
+    if isinstance(client, RedisCluster):
+        return True
+    plain: Any = Redis
+    if not isinstance(client, Redis) or cast("Any", type(client)).execute_command is not plain.execute_command:
+        return False
+    made_by: type[Any] = cast("Any", client).connection_pool.connection_class
+    return made_by.__module__.startswith("redis.")

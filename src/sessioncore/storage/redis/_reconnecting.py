@@ -1,0 +1,183 @@
+"""One connection to one server, shared by all requests of an event loop; opened again after it was lost.
+
+redis-py opens the connection: address, TLS, password, Sentinel and protocol version are its
+business. Then a `PipelinedConnection` takes the socket over. Nothing here knows a session.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from math import inf
+from typing import Any, cast
+
+import hiredis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from sessioncore.storage.redis._connection import YOUNG, OpenedTransport, PipelinedConnection
+from sessioncore.storage.redis._errors import ConnectionLost, ReplyTimeout
+from sessioncore.storage.redis._transport import Command, Reply, Transport, within
+
+__all__ = ["ReconnectingConnection"]
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.5  # seconds between two attempts to connect
+_MAX_EARLY_ENDS = 3  # connections in a row that may end at once before the next attempt has to wait
+
+_pack = cast("Callable[[Command], bytes]", hiredis.pack_command)  # pyright: ignore[reportUnknownMemberType] -- its stub is wrong
+
+
+class ReconnectingConnection:
+    """A `Transport` to one server: connects when it is first needed, and again after the connection was lost."""
+
+    def __init__(self, make_connection: Callable[[], Any], silence_timeout: float) -> None:
+        self._make_connection = make_connection
+        self._silence_timeout = silence_timeout
+        self._loop = asyncio.get_running_loop()
+        self._connection: PipelinedConnection | None = None
+        self._connecting: asyncio.Task[None] | None = None
+        self._failure: Exception | None = None
+        self._pause = 0.0
+        self._not_before = 0.0
+        self._early_ends = 0
+        self._closed = False
+
+    def read(self, key: bytes, *commands: Command, deadline: float = inf) -> Awaitable[list[Reply]]:
+        """Send commands that change nothing; if the connection breaks, send them once more.
+
+        Raises:
+            ConnectionLost: no connection could be opened, or it ended before the replies came, twice;
+                `ReplyTimeout` after the deadline.
+        """
+        return self._send_twice(b"".join(map(_pack, commands)), len(commands), deadline)
+
+    def write(self, key: bytes, *commands: Command, deadline: float = inf) -> Awaitable[list[Reply]]:
+        """Send commands exactly once.
+
+        Raises:
+            ConnectionLost: no connection could be opened, or it ended before the replies came;
+                `ReplyTimeout` after the deadline.
+        """
+        return self._send(b"".join(map(_pack, commands)), len(commands), deadline)
+
+    def get_with_ttl(self, key: bytes, deadline: float) -> Awaitable[list[Reply]]:
+        """Send GET and PTTL, packed by hand: nearly every request sends these, and nothing else."""
+        size = len(key)
+        packed = b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n*2\r\n$4\r\nPTTL\r\n$%d\r\n%b\r\n" % (size, key, size, key)
+        return self._send_twice(packed, 2, deadline)
+
+    async def servers(self) -> Sequence[Transport]:
+        """Return this one."""
+        return [self]
+
+    async def _send(self, payload: bytes, replies: int, deadline: float) -> list[Any]:
+        # An open connection, which is the rule, times its requests itself: a timer for each would cost as much
+        # as all the rest.
+        connection = self._connection
+        if connection is None or connection.full:
+            connection = await within(deadline, self._usable())
+        return await connection.send(payload, replies, deadline)
+
+    async def _send_twice(self, payload: bytes, replies: int, deadline: float) -> list[Any]:
+        connection = self._connection
+        if connection is None or connection.full:
+            connection = await within(deadline, self._usable())
+        try:
+            return await connection.send(payload, replies, deadline)
+        except ReplyTimeout:
+            raise  # the caller has waited long enough
+        except ConnectionLost:
+            return await self._send(payload, replies, deadline)
+
+    async def aclose(self) -> None:
+        """Wait for the replies in flight, for a bounded time, and close."""
+        self._closed = True
+        if self._connecting is not None:
+            self._connecting.cancel()
+            await asyncio.wait([self._connecting])
+        connection = self._connection
+        if connection is None:
+            return
+        if in_flight := connection.in_flight():
+            await asyncio.wait(in_flight, timeout=self._silence_timeout)
+        connection.end(ConnectionLost("the storage was closed"))
+        await asyncio.wait([connection.ended], timeout=self._silence_timeout)
+
+    async def _usable(self) -> PipelinedConnection:
+        while True:
+            if self._closed:
+                raise ConnectionLost("the storage was closed")
+            connection = self._connection
+            if connection is None:
+                await self._connect()
+            elif connection.full:
+                await connection.wait_for_room()
+                # A request that waited goes first; those that came meanwhile may exceed the bound a little.
+                if self._connection is connection:
+                    return connection
+            else:
+                return connection
+
+    async def _connect(self) -> None:
+        """Wait for the attempt that all callers share; a caller that is cancelled does not cancel it."""
+        if self._connecting is None:
+            if self._loop.time() < self._not_before:
+                raise ConnectionLost("there is no connection") from self._failure
+            self._connecting = self._loop.create_task(self._attempt())
+        attempt = self._connecting
+        await asyncio.wait([attempt])
+        if self._connection is None and self._failure is not None:
+            raise ConnectionLost("no connection could be opened") from self._failure
+
+    async def _attempt(self) -> None:
+        connection = PipelinedConnection(self._silence_timeout, self._forget)
+        try:
+            async with asyncio.timeout(self._silence_timeout):
+                opened = await self._open(connection)
+        except Exception as exc:  # noqa: BLE001 - a credential provider may raise anything; the callers get it
+            self._failure = exc
+            self._back_off()
+        else:
+            connection.start(opened)
+            self._connection, self._failure = connection, None
+            if not self._early_ends:
+                self._pause = 0.0
+        finally:
+            self._connecting = None
+
+    def _forget(self, connection: PipelinedConnection) -> None:
+        if self._connection is connection:
+            self._connection = None
+            # A few early ends may be accidents; after more of them the next attempt waits for a while.
+            self._early_ends = self._early_ends + 1 if connection.age() < YOUNG else 0
+            if self._early_ends > _MAX_EARLY_ENDS:
+                self._back_off()
+
+    def _back_off(self) -> None:
+        self._pause = min(max(self._pause * 2, _FIRST_PAUSE), _LONGEST_PAUSE)
+        self._not_before = self._loop.time() + self._pause
+
+    async def _open(self, protocol: asyncio.Protocol) -> OpenedTransport:
+        """Open a connection and give its socket to `protocol`."""
+        connection = self._make_connection()
+        connection.retry = Retry(NoBackoff(), 0)  # one attempt: when to try again is decided here
+        try:
+            await connection.connect()
+            return _take_over(connection, protocol)
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+
+
+def _take_over(connection: Any, protocol: asyncio.Protocol) -> OpenedTransport:
+    """Take the socket out of a redis-py connection whose handshake is done.
+
+    The one place that reaches into redis-py: its connection has no public way to hand
+    over the transport. What it did until here (TLS, HELLO, AUTH, SELECT) holds.
+    """
+    reader, writer = connection._reader, connection._writer  # noqa: SLF001 - see above
+    if reader.at_eof() or reader._buffer:  # noqa: SLF001 - see above; unexpected bytes
+        raise RedisConnectionError("the connection is not clean after its handshake")
+    transport = writer.transport
+    transport.set_protocol(protocol)
+    connection._reader = connection._writer = None  # noqa: SLF001 - it must not close what is ours now
+    return transport, writer

@@ -1,0 +1,151 @@
+"""Commands in, replies out: the way to a server, whatever the client.
+
+`ReconnectingConnection` uses a connection of our own. `ClientTransport`, here, is for clients
+whose connections are not redis-py's (a fake, a wrapper): it calls their commands one by
+one. Both return error replies as `ErrorReply` values.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Coroutine, Sequence
+from math import inf
+from time import monotonic
+from typing import Any, Protocol, TypeAlias, TypeVar, cast
+
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    ClusterDownError,
+    MasterDownError,
+    NoPermissionError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
+from redis.exceptions import (
+    ConnectionError as RedisConnectionError,
+)
+from redis.exceptions import (
+    TimeoutError as RedisTimeoutError,
+)
+
+from sessioncore.storage.redis._errors import ConnectionLost, ErrorReply, ReplyTimeout
+
+__all__ = ["LATE", "ClientTransport", "Command", "Reply", "Transport", "error_reply_of", "within"]
+
+Command: TypeAlias = tuple[bytes | int, ...]
+Reply: TypeAlias = Any
+"""bytes, int, None, a list of these, or an ErrorReply."""
+
+LATE = "no answer in time (see storage_timeout)"
+_T = TypeVar("_T")
+
+
+class Transport(Protocol):
+    """The way to the server that holds a key.
+
+    `deadline`, by the monotonic clock: a packet that has no reply by then ends with `ReplyTimeout`.
+    """
+
+    def read(self, key: bytes, *commands: Command, deadline: float = inf) -> Awaitable[list[Reply]]:
+        """Send commands that change nothing; after a lost connection they may be sent once more."""
+        ...
+
+    def write(self, key: bytes, *commands: Command, deadline: float = inf) -> Awaitable[list[Reply]]:
+        """Send commands exactly once; if their replies are lost, `ConnectionLost` says so."""
+        ...
+
+    def get_with_ttl(self, key: bytes, deadline: float) -> Awaitable[list[Reply]]:
+        """Read the value of `key` and its milliseconds left."""
+        ...
+
+    async def servers(self) -> "Sequence[Transport]":
+        """Return a transport to each server that holds keys."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close the connections that this transport opened itself."""
+        ...
+
+
+class ClientTransport:
+    """The client's own commands, one round trip each.
+
+    Such a client may repeat a write whose reply was lost, by its own settings.
+    """
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    async def read(self, key: bytes, *commands: Command, deadline: float = inf) -> list[Reply]:
+        """Send commands that change nothing."""
+        return await within(deadline, self._each(commands))
+
+    async def write(self, key: bytes, *commands: Command, deadline: float = inf) -> list[Reply]:
+        """Send commands in order."""
+        return await within(deadline, self._each(commands))
+
+    async def get_with_ttl(self, key: bytes, deadline: float) -> list[Reply]:
+        """Read the value and its milliseconds left."""
+        return await within(deadline, self._each(((b"GET", key), (b"PTTL", key))))
+
+    async def servers(self) -> Sequence[Transport]:
+        """Return this one."""
+        return [self]
+
+    async def aclose(self) -> None:
+        """Do nothing: the client belongs to the application."""
+
+    async def _each(self, commands: tuple[Command, ...]) -> list[Reply]:
+        return [await self._one(command) for command in commands]
+
+    async def _one(self, command: Command) -> Reply:
+        name = cast("bytes", command[0]).decode()
+        try:
+            return await self._client.execute_command(name, *command[1:])
+        except (AuthenticationError, BusyLoadingError, ResponseError, ClusterDownError, MasterDownError) as exc:
+            return error_reply_of(exc)
+        except (RedisConnectionError, RedisTimeoutError, OSError) as exc:
+            raise ConnectionLost("the client lost its connection") from exc
+
+
+_CODES: tuple[tuple[type[RedisError], str], ...] = (
+    # redis-py removes the code from errors that it has a class for.
+    (NoScriptError, "NOSCRIPT"),
+    (ReadOnlyError, "READONLY"),
+    (BusyLoadingError, "LOADING"),
+    (OutOfMemoryError, "OOM"),
+    (NoPermissionError, "NOPERM"),
+    (MasterDownError, "MASTERDOWN"),
+    (ClusterDownError, "CLUSTERDOWN"),
+    (AuthenticationError, "WRONGPASS"),
+)
+
+
+def error_reply_of(exc: Exception) -> ErrorReply:
+    """Return the error reply that an exception of redis-py was."""
+    text = str(exc)
+    for kind, word in _CODES:
+        if isinstance(exc, kind):
+            code = word
+            # The server asks for a missing password in two ways, and redis-py has one class for both.
+            if code == "WRONGPASS" and text.startswith(("Authentication required", "HELLO must be called")):
+                code = "NOAUTH"
+            return ErrorReply(f"{code} {text}")
+    return ErrorReply(text)
+
+
+async def within(deadline: float, call: Coroutine[Any, Any, _T]) -> _T:
+    """Await `call` until `deadline`, by the monotonic clock.
+
+    Raises:
+        ReplyTimeout: time is up.
+    """
+    if deadline == inf:
+        return await call
+    try:
+        async with asyncio.timeout(deadline - monotonic()):
+            return await call
+    except TimeoutError as exc:
+        raise ReplyTimeout(LATE) from exc
