@@ -2,11 +2,14 @@
 
 import pytest
 from hypothesis import HealthCheck, settings
+from tests.numbers import FULL
 
 pytest.register_assert_rewrite("sessioncore.testing")
 
 # A machine that is busy with other things is no defect of an example.
-settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "patient", max_examples=100 if FULL else 25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("patient")
 
 

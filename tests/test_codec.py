@@ -21,6 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.msgpack import Ext
 from tests import models
+from tests.numbers import scaled
 from tests.values import portrait, values
 
 from sessioncore import CodecError, CorruptRecord, UnregisteredType
@@ -50,7 +51,7 @@ def raw(value: object) -> msgspec.Raw:
 
 
 @given(values)
-@settings(max_examples=1500)
+@settings(max_examples=scaled(1500))
 def test_any_value_comes_back_equal_of_the_same_types_and_encodes_to_the_same_bytes(value: Any) -> None:
     encoded = CODEC.encode("k", value)
     again = CODEC.decode("k", encoded)
@@ -351,19 +352,19 @@ def test_every_flipped_bit_of_a_value_gives_a_value_or_a_codec_error(sample: Any
 
 
 @given(st.binary(max_size=60))
-@settings(max_examples=1500)
+@settings(max_examples=scaled(1500))
 def test_random_bytes_give_a_value_or_a_codec_error(data: bytes) -> None:
     decode_or_refuse(data)
 
 
 @given(st.integers(-128, 127), st.binary(max_size=30))
-@settings(max_examples=1500)
+@settings(max_examples=scaled(1500))
 def test_any_extension_gives_a_value_or_a_codec_error(code: int, data: bytes) -> None:
     decode_or_refuse(msgspec.msgpack.encode(Ext(code, data)))
 
 
 @given(st.sampled_from([1, 2, 3, 4, 32]), values)
-@settings(max_examples=300)
+@settings(max_examples=scaled(300))
 def test_an_extension_around_the_wrong_kind_of_value_gives_a_value_or_a_codec_error(code: int, value: Any) -> None:
     decode_or_refuse(msgspec.msgpack.encode(Ext(code, CODEC.encode("k", value))))
 

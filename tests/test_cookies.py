@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.numbers import scaled
 
 from sessioncore import ConfigError
 from sessioncore.http._cookies import (
@@ -126,7 +127,7 @@ _headers = st.lists(st.lists(_pieces, max_size=14).map(b"".join) | st.binary(max
 
 
 @given(_headers)
-@settings(max_examples=3000)
+@settings(max_examples=scaled(3000))
 def test_the_parser_agrees_with_a_literal_reading_of_the_rfc(headers: list[bytes]) -> None:
     expected = reference(headers, b"sid")
     if len(set(expected)) > 1:

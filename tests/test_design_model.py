@@ -9,6 +9,7 @@ import anyio
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.numbers import scaled
 from tests.views import PlainView
 
 from sessioncore import (
@@ -263,7 +264,7 @@ def play(steps: list[tuple[int, str, str]], make: type[Any], backend: str) -> No
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-@settings(max_examples=300)
+@settings(max_examples=scaled(300))
 @given(STEPS)
 def test_requests_in_any_order_of_verbs_agree_with_the_model_in_memory(
     backend: str, steps: list[tuple[int, str, str]]
@@ -272,7 +273,7 @@ def test_requests_in_any_order_of_verbs_agree_with_the_model_in_memory(
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-@settings(max_examples=15)
+@settings(max_examples=scaled(15))
 @given(STEPS)
 def test_requests_in_any_order_of_verbs_agree_with_the_model_on_disk(
     backend: str, steps: list[tuple[int, str, str]]

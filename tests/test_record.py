@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
+from tests.numbers import scaled
 
 from sessioncore import CodecError, CorruptRecord, SessionTooLarge, Stored
 from sessioncore.codec._codec import Codec
@@ -104,13 +105,13 @@ def test_every_flipped_bit_gives_a_record_or_corrupt_record_and_nothing_else() -
 
 
 @given(st.binary(max_size=200))
-@settings(max_examples=1500)
+@settings(max_examples=scaled(1500))
 def test_random_bytes_give_a_record_or_corrupt_record_and_nothing_else(data: bytes) -> None:
     open_and_read(data)
 
 
 @given(st.lists(st.tuples(st.integers(0, len(SEALED) - 1), st.integers(0, 255)), max_size=6))
-@settings(max_examples=1500)
+@settings(max_examples=scaled(1500))
 def test_overwritten_bytes_give_a_record_or_corrupt_record_and_nothing_else(changes: list[tuple[int, int]]) -> None:
     damaged = bytearray(SEALED)
     for place, byte in changes:

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from tests.numbers import scaled
 from tests.views import Visitor
 
 from sessioncore import SessionStore
@@ -151,4 +152,4 @@ class SessionAgainstDict(RuleBasedStateMachine):
 
 
 TestSessionAgainstDict = SessionAgainstDict.TestCase
-TestSessionAgainstDict.settings = settings(max_examples=60, stateful_step_count=30)
+TestSessionAgainstDict.settings = settings(max_examples=scaled(60), stateful_step_count=30)

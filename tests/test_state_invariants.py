@@ -17,6 +17,7 @@ import anyio.lowlevel
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Raw, Struct
+from tests.numbers import scaled
 from tests.stores import SuspendingStorage
 from tests.views import PlainView
 
@@ -299,7 +300,7 @@ HISTORIES = st.lists(st.sampled_from(STEPS) | st.just(SAVE), max_size=10)
 
 
 @given(HISTORIES, HISTORIES)
-@settings(max_examples=300)
+@settings(max_examples=scaled(300))
 def test_the_invariants_hold_after_every_step(first: list[Step], second: list[Step]) -> None:
     async def main() -> None:
         house = House()

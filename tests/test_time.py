@@ -8,6 +8,7 @@ import anyio
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.numbers import scaled
 from tests.stores import SpyStorage
 from tests.views import PlainView, Visitor
 
@@ -93,7 +94,7 @@ async def test_use_keeps_a_session_alive() -> None:
         assert await look(visitor)
 
 
-@settings(max_examples=50)
+@settings(max_examples=scaled(50))
 @given(st.lists(st.floats(0, 60), max_size=30), st.floats(0.01, 3600))
 def test_after_its_last_use_a_session_ends_within_touch_interval_of_its_idle_timeout(
     pauses: list[float], away: float

@@ -13,6 +13,7 @@ from typing import Final
 import pytest
 from tests.adapters.browser import exchange
 from tests.adapters.conftest import ADAPTERS, Site, Tls, start
+from tests.numbers import scaled
 
 Place = tuple[Site, str]
 
@@ -224,7 +225,7 @@ def test_a_planted_session_is_dead_after_login(site: Site) -> None:
 
 def test_a_thousand_strangers_leave_nothing(site: Site) -> None:
     with site.address.connect() as sock:
-        for number in range(1000):
+        for number in range(scaled(1000)):
             path = ("/read", "/logout", "/peek", "/destroy", "/regenerate")[number % 5]
             sock.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
             assert exchange(sock).set_cookies == []

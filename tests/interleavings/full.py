@@ -1,17 +1,15 @@
 """How much is played, and what the core of this tree can do."""
 
-import os
 from dataclasses import fields, is_dataclass
 from datetime import timedelta
 from typing import Any
 
 import msgspec
+from tests.numbers import FULL
 
 from sessioncore import SessionConfig
 
 __all__ = ["FOLLOWS", "FULL", "window"]
-
-FULL = os.environ.get("SESSIONCORE_TEST_FULL") == "1"
 
 
 def _names(kind: Any) -> set[str]:

@@ -3,6 +3,9 @@
 import asyncio
 import random
 import sys
+from datetime import timedelta
+
+from tests.numbers import scaled
 
 from sessioncore.storage import Stored
 from sessioncore.storage.postgres import PostgresStorage
@@ -39,12 +42,12 @@ async def write_until_gone(storage: PostgresStorage) -> None:
         await storage.touch(key, 100)
         await storage.load(key, renew=100)
 
-    await asyncio.gather(*(keep_on(f"race:{number}") for number in range(1000)))
+    await asyncio.gather(*(keep_on(f"race:{number}") for number in range(scaled(1000))))
 
 
 async def end(storage: PostgresStorage) -> None:
     """Log all of them out, one by one, in any order; each must be found once."""
-    numbers = list(range(1000))
+    numbers = list(range(scaled(1000)))
     random.shuffle(numbers)
     for number in numbers:
         assert await storage.delete(f"race:{number}") == 1
@@ -52,7 +55,7 @@ async def end(storage: PostgresStorage) -> None:
 
 
 async def main(job: str, dsn: str, table: str) -> None:
-    storage = PostgresStorage(dsn, table=table)
+    storage = PostgresStorage(dsn, table=table, timeout=timedelta(minutes=1))
     await storage.open()
     await {"increment": increment, "write_until_gone": write_until_gone, "end": end}[job](storage)
     await storage.aclose()

@@ -7,6 +7,8 @@ import asyncio
 import random
 import sys
 
+from tests.numbers import scaled
+
 from sessioncore import SessionConfig, SessionGone, SessionNotFound, SessionStore
 from sessioncore.storage._url import storage_from_url
 
@@ -36,7 +38,7 @@ async def use(store: SessionStore, ids: list[str], _: str) -> None:
     limit = asyncio.Semaphore(20)
 
     async def requests(sid: str) -> None:
-        for turn in range(1000):
+        for turn in range(scaled(1000)):
             async with limit:
                 try:
                     async with store.open(sid) as session:

@@ -2,10 +2,12 @@
 
 import asyncio
 import random
+from datetime import timedelta
 from itertools import pairwise
 from typing import Any
 
 import pytest
+from tests.numbers import scaled
 from tests.postgres_server import PostgresServer
 from tests.storage.postgres_rigs import connection, in_another_process, new_table, opened, postgres, table_of
 
@@ -44,7 +46,7 @@ async def test_of_fifty_increments_from_two_processes_fifty_are_kept(postgres: P
 async def test_no_writer_of_another_process_brings_a_deleted_record_back(postgres: PostgresServer) -> None:
     table = new_table()
     async with opened(postgres.dsn(), table=table) as storage, connection(postgres.dsn()) as plain:
-        await asyncio.gather(*(storage.create(f"race:{n}", b"x", 100, owner="u") for n in range(1000)))
+        await asyncio.gather(*(storage.create(f"race:{n}", b"x", 100, owner="u") for n in range(scaled(1000))))
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(work("write_until_gone", postgres.dsn(), table))
             tasks.create_task(work("end", postgres.dsn(), table))
@@ -88,7 +90,7 @@ async def test_every_record_is_in_one_place_while_it_is_moved_about(postgres: Po
         async def move_about(seed: int) -> None:
             nonlocal refused
             dice = random.Random(seed)
-            for _ in range(100):
+            for _ in range(scaled(100)):
                 key, new_key = (f"{number}" for number in dice.sample(range(16), 2))
                 stored = await storage.load(key)
                 if not isinstance(stored, Stored):
@@ -179,9 +181,9 @@ async def test_clear_ends_what_is_moved_behind_its_scan(postgres: PostgresServer
 async def test_many_deletes_of_the_same_keys_in_any_order_do_not_block_each_other(
     postgres: PostgresServer,
 ) -> None:
-    async with opened(postgres.dsn(), max_connections=16) as storage:
+    async with opened(postgres.dsn(), max_connections=16, timeout=timedelta(minutes=1)) as storage:
         keys = [f"{number}" for number in range(300)]
-        for _ in range(5):
+        for _ in range(scaled(20)):
             await asyncio.gather(*(storage.create(key, b"x", 100) for key in keys))
             orders = [random.sample(keys, len(keys)) for _ in range(8)]
             assert sum(await asyncio.gather(*(storage.delete(*order) for order in orders))) == len(keys)

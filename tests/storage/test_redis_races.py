@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from redis.asyncio import RedisCluster
+from tests.numbers import scaled
 from tests.redis_proxy import proxy_to
 from tests.redis_server import Server
 from tests.storage.redis_rig import client_of, made, storage_at, version_of
@@ -50,8 +51,8 @@ async def test_ten_thousand_cancelled_requests_mix_nobody_up(server: Server) -> 
             answered += 1
 
         # Cancellations fall anywhere in a wave however fast the machine is: the wave before says how long one takes.
-        loop, took, cancelled = asyncio.get_running_loop(), 0.01, 0
-        for _ in range(100):
+        loop, took, cancelled, waves = asyncio.get_running_loop(), 0.01, 0, scaled(100)
+        for _ in range(waves):
             began = loop.time()
             tasks = [asyncio.create_task(request(dice.randrange(users))) for _ in range(150)]
             for task in tasks[:100]:
@@ -62,8 +63,8 @@ async def test_ten_thousand_cancelled_requests_mix_nobody_up(server: Server) -> 
                 assert task.cancelled() or task.exception() is None
             assert not any(task.cancelled() for task in tasks[100:])
             cancelled += sum(task.cancelled() for task in tasks)
-        assert cancelled > 1000
-        assert answered >= 100 * 50
+        assert cancelled > 10 * waves
+        assert answered >= 50 * waves
         assert proxy.most_open == 1
         assert proxy.connections == 1
 
@@ -122,7 +123,7 @@ async def test_two_processes_lose_no_increment(server: Server) -> None:
 
 async def test_a_thousand_logout_races_bring_nothing_back(server: Server) -> None:
     async with storage_at(server.port) as one, storage_at(server.port) as two:
-        for turn in range(1000):
+        for turn in range(scaled(1000)):
             key, new = f"k{turn}", f"n{turn}"
             at = await made(one, key, owner="u")
             writes = (

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from tests.numbers import scaled
 from tests.postgres_server import PostgresServer
 from tests.redis_server import one_server
 from tests.storage.postgres_rigs import connection, postgres
@@ -94,7 +95,7 @@ async def test_fifty_of_fifty_increments_are_kept(url: str) -> None:
 async def test_of_a_thousand_logouts_under_fire_none_is_undone(url: str) -> None:
     async with store_at(url) as store:
         ids: list[str] = []
-        for _ in range(1000):
+        for _ in range(scaled(1000)):
             ids.append((await store.create({"first": 1}, owner="u")).id)
         await run_together(url, ids, "use", "log_out")
         assert await store.sessions_of("u") == []
