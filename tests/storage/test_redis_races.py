@@ -251,7 +251,7 @@ class Model:
         await step()
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(scaled(20)))
 @pytest.mark.parametrize("kind", ["one server", "cluster"])
 async def test_any_order_of_calls_agrees_with_a_dict_and_no_key_is_without_end(
     kind: str, seed: int, server: Server, nodes: list[Server]
