@@ -22,7 +22,7 @@ from typing import Any
 
 import uvloop
 from redis.asyncio import Redis
-from tests.redis_server import one_server
+from servers.redis_server import one_server
 
 from sessioncore.storage.redis import RedisStorage
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 from redis import Redis
 from redis.exceptions import RedisError
-from tests.redis_server import free_port
+from servers.redis_server import free_port
 
 __all__ = ["newer_redis"]
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from benchmarks.drivers import REQUEST_HEADERS, cookie_line
 from benchmarks.places import Places
-from tests.redis_server import free_port
+from servers.redis_server import free_port
 
 __all__ = ["CASES", "QUICK_CASES", "Load", "measure_http"]
 

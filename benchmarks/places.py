@@ -12,8 +12,8 @@ from typing import Any
 from benchmarks.newer_redis import newer_redis
 from redis import Redis as SyncRedis
 from redis.asyncio import Redis
-from tests.postgres_server import postgres_server
-from tests.redis_server import one_server
+from servers.postgres_server import postgres_server
+from servers.redis_server import one_server
 
 __all__ = ["Place", "Places", "one_cpu", "open_places"]
 

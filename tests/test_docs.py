@@ -24,8 +24,8 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 from msgspec import Struct
-from tests.postgres_server import postgres_server
-from tests.redis_server import Server, one_server
+from servers.postgres_server import postgres_server
+from servers.redis_server import Server, one_server
 
 import sessioncore
 from sessioncore import EventKind, SessionConfig, audit

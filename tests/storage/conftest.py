@@ -3,7 +3,7 @@
 from collections.abc import Generator
 
 import pytest
-from tests.redis_server import Server, cluster, one_server
+from servers.redis_server import Server, cluster, one_server
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from typing import Any
 import anyio
 import asyncpg  # type: ignore[import-untyped]  # asyncpg ships no py.typed # pyright: ignore[reportMissingTypeStubs]
 import pytest
-from tests.postgres_server import PostgresServer, pgbouncer, postgres_server
+from servers.postgres_server import PostgresServer, pgbouncer, postgres_server
 
 from sessioncore.storage.postgres import PostgresStorage
 from sessioncore.storage.postgres._sql import key_bytes, quoted

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 from redis.asyncio import Redis, RedisCluster
-from tests.postgres_server import PostgresServer
-from tests.redis_server import Server
+from servers.postgres_server import PostgresServer
+from servers.redis_server import Server
 from tests.storage.first_format.sessions import LONG, SESSIONS, START, Vanished, register, sid_of
 from tests.storage.postgres_rigs import connection, new_table, postgres
 from tests.storage.redis_rig import client_of

@@ -11,7 +11,7 @@ from key_value.aio.errors import DeserializationError, ValueTooLargeError
 from key_value.aio.stores.memory import MemoryStore
 from key_value.aio.stores.redis import RedisStore
 from msgspec import structs
-from tests.redis_server import Server, one_server
+from servers.redis_server import Server, one_server
 from tests.storage.rigs import manual_rig
 
 from sessioncore import Unreadable

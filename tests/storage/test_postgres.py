@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import trio
-from tests.postgres_server import PostgresServer
+from servers.postgres_server import PostgresServer
 from tests.storage.postgres_rigs import connection, driver, new_table, opened, postgres, table_of
 from tests.storage.tcp_proxy import tcp_proxy
 

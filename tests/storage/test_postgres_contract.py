@@ -1,7 +1,7 @@
 """PostgreSQL keeps the whole storage contract: by pool, by DSN, and through a pgbouncer in transaction mode."""
 
 import pytest
-from tests.postgres_server import PostgresServer
+from servers.postgres_server import PostgresServer
 from tests.storage.postgres_rigs import bouncer, driver, postgres, postgres_rig
 
 from sessioncore.testing import STORAGE_CHECKS, Check

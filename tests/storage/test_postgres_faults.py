@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import asyncpg  # type: ignore[import-untyped]  # asyncpg ships no py.typed # pyright: ignore[reportMissingTypeStubs]
 import pytest
-from tests.postgres_server import PostgresServer, pgbouncer, postgres_server
+from servers.postgres_server import PostgresServer, pgbouncer, postgres_server
 from tests.storage.postgres_rigs import connection, driver, opened, postgres, table_of
 from tests.storage.tcp_proxy import tcp_proxy
 

@@ -5,7 +5,7 @@ import logging
 from typing import Any
 
 import pytest
-from tests.postgres_server import PostgresServer, pgbouncer
+from servers.postgres_server import PostgresServer, pgbouncer
 from tests.storage.postgres_rigs import (
     connection,
     driver,

@@ -7,8 +7,8 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from servers.postgres_server import PostgresServer
 from tests.numbers import scaled
-from tests.postgres_server import PostgresServer
 from tests.storage.postgres_rigs import connection, in_another_process, new_table, opened, postgres, table_of
 
 from sessioncore import Unreadable

@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from tests.postgres_server import PostgresServer
+from servers.postgres_server import PostgresServer
 from tests.storage.postgres_rigs import connection, opened, postgres, table_of
 
 from sessioncore.storage.postgres import PostgresStorage

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from redis import RedisCluster
-from tests.redis_server import Server, cluster, pair
+from servers.redis_server import Server, cluster, pair
 from tests.storage.redis_rig import made
 
 from sessioncore._errors import StorageError, StorageUnavailable

@@ -11,8 +11,8 @@ from typing import Any
 
 import anyio
 import pytest
+from servers.redis_server import Server, one_server
 from tests.redis_proxy import Proxy, proxy_to
-from tests.redis_server import Server, one_server
 from tests.storage.redis_rig import SECOND, made, storage_at
 
 from sessioncore import EventKind, SessionConfig, SessionEvent, SessionStore, StorageUnavailable, Unreadable

@@ -16,8 +16,8 @@ import redis as blocking
 import trustme
 import uvloop
 from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
+from servers.redis_server import Server, free_port, one_server
 from tests.redis_proxy import proxy_to
-from tests.redis_server import Server, free_port, one_server
 from tests.storage.redis_rig import client_of, made, storage_at, version_of
 
 from sessioncore import Stored

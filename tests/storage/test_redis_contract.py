@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from redis.asyncio import Redis, RedisCluster
-from tests.redis_server import Server
+from servers.redis_server import Server
 from tests.storage.redis_rig import client_of, made, rig_of
 
 from sessioncore.storage.redis import RedisStorage

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from redis.asyncio import RedisCluster, Sentinel
 from redis.crc import key_slot
-from tests.redis_server import Server, cluster, until, watched_pair
+from servers.redis_server import Server, cluster, until, watched_pair
 from tests.storage.redis_rig import client_of, made, rig_of, version_of
 
 from sessioncore._errors import StorageUnavailable

@@ -6,8 +6,8 @@ import time
 from datetime import timedelta
 
 import pytest
+from servers.redis_server import Server, one_server, pair
 from tests.redis_proxy import proxy_to
-from tests.redis_server import Server, one_server, pair
 from tests.storage.redis_rig import SECOND, client_of, made, resumed, storage_at
 
 from sessioncore._errors import StorageUnavailable

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 from redis.asyncio import RedisCluster
+from servers.redis_server import Server
 from tests.numbers import scaled
 from tests.redis_proxy import proxy_to
-from tests.redis_server import Server
 from tests.storage.redis_rig import client_of, made, storage_at, version_of
 
 from sessioncore import Unreadable

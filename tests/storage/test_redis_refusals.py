@@ -9,7 +9,7 @@ import pytest
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from tests.redis_server import Server, one_server
+from servers.redis_server import Server, one_server
 from tests.storage.redis_rig import Own, client_of, made, resumed, storage_at, version_of
 
 from sessioncore import Stored

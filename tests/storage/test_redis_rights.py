@@ -10,7 +10,7 @@ from typing import Any, TypeAlias, cast
 import pytest
 from msgspec import structs
 from redis import Redis
-from tests.redis_server import Server
+from servers.redis_server import Server
 from tests.storage.redis_rig import client_of, made
 from tests.storage.test_redis_acl import COMMANDS, rules
 from tests.views import Visitor

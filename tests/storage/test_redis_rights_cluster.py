@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from redis import RedisCluster
 from redis.crc import key_slot
-from tests.redis_server import Server
+from servers.redis_server import Server
 from tests.storage.redis_rig import made
 from tests.storage.test_redis_acl import rules
 

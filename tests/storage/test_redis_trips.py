@@ -5,8 +5,8 @@ import threading
 from typing import Any
 
 import pytest
+from servers.redis_server import Server
 from tests.redis_proxy import Proxy, proxy_to
-from tests.redis_server import Server
 from tests.storage.redis_rig import client_of, made, storage_at, version_of
 
 from sessioncore.storage import Stored

@@ -2,7 +2,7 @@
 
 import pytest
 from redis.asyncio import RedisCluster
-from tests.redis_server import Server, cluster
+from servers.redis_server import Server, cluster
 from tests.storage.redis_rig import Own, client_of, made, storage_at
 
 from sessioncore import EventKind, SessionConfig, SessionEvent, SessionNotFound, SessionStore

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from tests.redis_server import one_server, until
+from servers.redis_server import one_server, until
 from tests.storage.redis_rig import Own, client_of, made
 
 from sessioncore._errors import StorageError, StorageUnavailable

@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from servers.postgres_server import PostgresServer
+from servers.redis_server import one_server
 from tests.numbers import scaled
-from tests.postgres_server import PostgresServer
-from tests.redis_server import one_server
 from tests.storage.postgres_rigs import connection, postgres
 
 from sessioncore import SessionConfig, SessionNotFound, SessionStore

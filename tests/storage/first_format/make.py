@@ -20,8 +20,8 @@ from typing import Any
 
 import asyncpg  # type: ignore[import-untyped]  # asyncpg ships no py.typed # pyright: ignore[reportMissingTypeStubs]
 from redis import Redis
-from tests.postgres_server import postgres_server
-from tests.redis_server import one_server
+from servers.postgres_server import postgres_server
+from servers.redis_server import one_server
 from tests.storage.first_format.sessions import LONG, SESSIONS, START, Vanished, register, sid_of
 
 from sessioncore import SessionConfig, SessionStore, SQLiteStorage, Storage

@@ -34,6 +34,21 @@ def _binaries() -> Path:
     raise RuntimeError("no PostgreSQL server here; on Debian: apt-get install postgresql")
 
 
+def _folders() -> str:
+    """Return where to make the folder of a server: a place that the user who runs it can enter.
+
+    The temporary folder of root may be private, such as pam_tmpdir makes it (mode 0700).
+    """
+    usual = Path(tempfile.gettempdir())
+    for folder in (usual, Path("/var/tmp"), Path("/tmp")):  # noqa: S108 - a new folder is made in it
+        entered = subprocess.run([*_unprivileged(), "test", "-x", folder], check=False)
+        if entered.returncode == 0:
+            return str(folder)
+    raise RuntimeError(
+        f"the user 'postgres' can enter neither {usual} nor /var/tmp; set TMPDIR to a folder that it can"
+    )
+
+
 def _unprivileged() -> list[str]:
     return _AS_POSTGRES if os.geteuid() == 0 else []
 
@@ -118,7 +133,7 @@ class PostgresServer:
 @contextmanager
 def postgres_server(**settings: str) -> Generator[PostgresServer]:
     """Run a server for a while."""
-    with tempfile.TemporaryDirectory(prefix="sessioncore-pg-", ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(prefix="sessioncore-pg-", dir=_folders(), ignore_cleanup_errors=True) as folder:
         server = PostgresServer(Path(folder))
         try:
             server.start(**settings)
@@ -134,7 +149,7 @@ def pgbouncer(server: PostgresServer, *, mode: str = "transaction", pool_size: i
     if program is None:
         raise RuntimeError("no pgbouncer here; on Debian: apt-get install pgbouncer")
     port = free_port()
-    with tempfile.TemporaryDirectory(prefix="sessioncore-bouncer-") as name:
+    with tempfile.TemporaryDirectory(prefix="sessioncore-bouncer-", dir=_folders()) as name:
         folder = Path(name)
         _own(folder)
         (folder / "users.txt").write_text('"tester" ""\n')
