@@ -40,7 +40,7 @@ def _folders() -> str:
     The temporary folder of root may be private, such as pam_tmpdir makes it (mode 0700).
     """
     usual = Path(tempfile.gettempdir())
-    for folder in (usual, Path("/var/tmp"), Path("/tmp")):  # noqa: S108 - a new folder is made in it
+    for folder in (usual, Path("/var/tmp"), Path("/tmp")):
         entered = subprocess.run([*_unprivileged(), "test", "-x", folder], check=False)
         if entered.returncode == 0:
             return str(folder)
