@@ -12,7 +12,7 @@ from tests.numbers import scaled
 
 from sessioncore import CodecError, CorruptRecord, SessionTooLarge, Stored
 from sessioncore.codec._codec import Codec
-from sessioncore.codec._record import FORMAT, Record, open_record, seal_record
+from sessioncore.codec._record import FORMAT, Record, decode_record, encode_record
 from sessioncore.session._attempt import Attempt
 from sessioncore.session._delta import Delta
 from sessioncore.session._lifecycle import Action
@@ -40,21 +40,21 @@ def pack(*parts: Any) -> bytes:
     return msgspec.msgpack.encode(parts)
 
 
-SEALED = seal_record(make(), LIMIT)
+SEALED = encode_record(make(), LIMIT)
 
 
 def test_a_record_comes_back_as_it_was_with_its_values_still_encoded() -> None:
-    record = open_record(SEALED, LIMIT)
+    record = decode_record(SEALED, LIMIT)
     assert (record.created_at, record.written_at, record.idle, record.owner) == (1e9, 1e9 + 5, None, "session:ada")
     assert type(record.data["cart"]) is Raw
     assert CODEC.decode("cart", record.data["cart"]) == [1, (2, 3)]
-    assert seal_record(record, LIMIT) == SEALED
+    assert encode_record(record, LIMIT) == SEALED
 
 
 def test_keys_that_nobody_knows_how_to_read_are_written_back_as_they_were() -> None:
     strange = Raw(msgspec.msgpack.encode(msgspec.msgpack.Ext(99, b"from a newer version")))
-    record = open_record(seal_record(make(data={"new": strange}), LIMIT), LIMIT)
-    assert open_record(seal_record(record, LIMIT), LIMIT).data == {"new": strange}
+    record = decode_record(encode_record(make(data={"new": strange}), LIMIT), LIMIT)
+    assert decode_record(encode_record(record, LIMIT), LIMIT).data == {"new": strange}
 
 
 @given(
@@ -64,28 +64,28 @@ def test_keys_that_nobody_knows_how_to_read_are_written_back_as_they_were() -> N
 )
 def test_any_record_comes_back(data: dict[str, bytes], idle: float | None, owner: str | None) -> None:
     encoded = {name: CODEC.encode(name, value) for name, value in data.items()}
-    sealed = seal_record(make(data=encoded, idle=idle, owner=owner), LIMIT)
-    record = open_record(sealed, LIMIT)
+    sealed = encode_record(make(data=encoded, idle=idle, owner=owner), LIMIT)
+    record = decode_record(sealed, LIMIT)
     assert (record.data, record.idle, record.owner) == (encoded, idle, owner)
-    assert seal_record(record, LIMIT) == sealed
+    assert encode_record(record, LIMIT) == sealed
 
 
 def test_a_record_over_the_limit_is_refused_before_any_write_and_says_the_sizes() -> None:
     size = len(SEALED)
-    assert seal_record(make(), size) == SEALED
-    with pytest.raises(SessionTooLarge, match=f"{size} bytes, max_size is {size - 1}"):
-        seal_record(make(), size - 1)
+    assert encode_record(make(), size) == SEALED
+    with pytest.raises(SessionTooLarge, match=f"{size} bytes, but max_size is {size - 1}"):
+        encode_record(make(), size - 1)
 
 
 def test_a_record_over_the_limit_is_refused_before_it_is_decoded() -> None:
     with pytest.raises(CorruptRecord, match="larger than max_size"):
-        open_record(b"\x00" * 101, 100)
+        decode_record(b"\x00" * 101, 100)
 
 
 @pytest.mark.parametrize("changes", [{"data": {"\ud800": Raw(b"\x01")}}, {"owner": "\udfff"}])
 def test_a_lone_surrogate_in_a_key_or_owner_is_a_codec_error(changes: dict[str, Any]) -> None:
     with pytest.raises(CodecError, match="valid Unicode"):
-        seal_record(make(**changes), LIMIT)
+        encode_record(make(**changes), LIMIT)
 
 
 # -- damage
@@ -94,7 +94,7 @@ def test_a_lone_surrogate_in_a_key_or_owner_is_a_codec_error(changes: dict[str, 
 def test_every_truncation_of_a_record_is_corrupt() -> None:
     for length in range(len(SEALED)):
         with pytest.raises(CorruptRecord):
-            open_record(SEALED[:length], LIMIT)
+            decode_record(SEALED[:length], LIMIT)
 
 
 def test_every_flipped_bit_gives_a_record_or_corrupt_record_and_nothing_else() -> None:
@@ -122,7 +122,7 @@ def test_overwritten_bytes_give_a_record_or_corrupt_record_and_nothing_else(chan
 def open_and_read(data: bytes) -> None:
     """Open a record and read all of it; a CodecError is the only way out."""
     try:
-        record = open_record(data, LIMIT)
+        record = decode_record(data, LIMIT)
     except CorruptRecord:
         return
     for name, raw in [*record.data.items(), ("details", record.details)]:
@@ -167,7 +167,7 @@ ATTACKS: dict[str, bytes] = {
 def test_what_is_no_record_is_corrupt_within_a_moment(data: bytes) -> None:
     begin = time.thread_time()
     with pytest.raises(CorruptRecord):
-        open_record(data, LIMIT * 2)
+        decode_record(data, LIMIT * 2)
     assert time.thread_time() - begin < 0.5
 
 
@@ -181,25 +181,25 @@ def test_what_is_no_record_is_corrupt_within_a_moment(data: bytes) -> None:
 )  # fmt: skip
 def test_times_that_would_make_a_session_immortal_are_corrupt(times: dict[str, float]) -> None:
     with pytest.raises(CorruptRecord, match="cannot be read"):
-        open_record(seal_record(make(**times), LIMIT), LIMIT)
+        decode_record(encode_record(make(**times), LIMIT), LIMIT)
 
 
 @pytest.mark.parametrize("version", [FORMAT + 1, 100, 1 << 40])
 def test_a_record_of_a_newer_format_says_so(version: int) -> None:
-    with pytest.raises(CorruptRecord, match=f"format {version}, written by a newer version"):
-        open_record(pack(version, "anything", {"may": ["follow"]}), LIMIT)
+    with pytest.raises(CorruptRecord, match=f"has format {version} of a newer sessioncore"):
+        decode_record(pack(version, "anything", {"may": ["follow"]}), LIMIT)
 
 
 def test_a_repeated_key_has_its_last_value() -> None:
     twice = pack(FORMAT, 1.0, 1.0, None, None, {}, {"a": 1})[:-4] + b"\x82\xa1a\x01\xa1a\x02"
-    assert open_record(twice, LIMIT).data == {"a": Raw(b"\x02")}
+    assert decode_record(twice, LIMIT).data == {"a": Raw(b"\x02")}
 
 
 def test_no_error_of_a_record_quotes_what_it_holds() -> None:
     canary = "CaNaRyVaLuE"
-    for data in (pack(FORMAT, canary, canary), pack(canary), seal_record(make(owner=canary), LIMIT)[:-1]):
+    for data in (pack(FORMAT, canary, canary), pack(canary), encode_record(make(owner=canary), LIMIT)[:-1]):
         with pytest.raises(CorruptRecord) as caught:
-            open_record(data, LIMIT)
+            decode_record(data, LIMIT)
         assert canary not in str(caught.value)
         assert caught.value.__suppress_context__
 

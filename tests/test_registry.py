@@ -251,13 +251,13 @@ def test_bad_options_are_refused(options: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("cls", [int, str, dict, tuple, object, type(None), msgspec.UnsetType])
 def test_a_built_in_type_cannot_be_registered(cls: type) -> None:
-    with pytest.raises(ConfigError, match="supported as it is"):
+    with pytest.raises(ConfigError, match="built-in value type"):
         Codec().registry.register(cls)
 
 
 @pytest.mark.parametrize("thing", [models.Item("a"), list[int], "models.Item", None, models.Box[int]])
 def test_only_classes_can_be_registered(thing: Any) -> None:
-    with pytest.raises(ConfigError, match="only a class"):
+    with pytest.raises(ConfigError, match="takes a class"):
         Codec().registry.register(thing)
 
 

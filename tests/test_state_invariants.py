@@ -32,7 +32,7 @@ from sessioncore import (
     Stored,
 )
 from sessioncore.codec._codec import IMMUTABLE
-from sessioncore.codec._record import open_record
+from sessioncore.codec._record import decode_record
 from sessioncore.session._changes import changes_of
 from sessioncore.session._lifecycle import Phase
 from sessioncore.session._state import SessionState
@@ -53,7 +53,7 @@ def check(state: SessionState, storage: MemoryStorage, prefix: str) -> None:
     if loaded is not None:
         there = storage.answer_now(Load(prefix + loaded.handle))
         if isinstance(there, Stored) and there.version == loaded.version:
-            assert open_record(there.data, 65536) == loaded.record
+            assert decode_record(there.data, 65536) == loaded.record
 
 
 def check_values(state: SessionState) -> None:

@@ -490,7 +490,7 @@ async def test_a_record_of_a_newer_format_says_so_in_its_event() -> None:
     await _plant(house, FUTURE)
     with pytest.raises(SessionNotFound):
         await house.store.get_by_id(SID)
-    assert "format 99, written by a newer version" in house.told(EventKind.CORRUPT)[0]
+    assert "has format 99 of a newer sessioncore" in house.told(EventKind.CORRUPT)[0]
 
 
 async def test_a_damaged_record_can_be_deleted() -> None:

@@ -1,1 +1,1 @@
-"""What a value and a record are in bytes, and back, with their types."""
+"""Encodes values and records to bytes and decodes them, with their types."""

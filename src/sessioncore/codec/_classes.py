@@ -1,8 +1,8 @@
-"""How classes of the common kinds are taken apart into plain parts and put together again.
+"""How instances of common kinds of classes are taken apart into fields and built from them.
 
-What a value held goes back as it was: no converter or validator sees values a second
-time that went through it before. attrs and pydantic are not dependencies; their
-classes are known by what they carry.
+Stored field values are put back unchanged: converters and validators do not run again on
+values that have passed them once. attrs and pydantic are not dependencies; their classes
+are recognised by their attributes.
 """
 
 import contextlib
@@ -17,18 +17,18 @@ import msgspec
 
 from sessioncore._errors import ConfigError
 
-__all__ = ["FieldAccess", "field_access", "has_shape"]
+__all__ = ["FieldAccess", "field_access", "is_supported_class"]
 
 FieldAccess: TypeAlias = tuple[Callable[[Any], Any], Callable[[Any], Any]]
-Default: TypeAlias = Callable[[Any], Any] | None  # from the instance; None: the field may stay unset
+Default: TypeAlias = Callable[[Any], Any] | None  # called with the instance; None: the field may stay unset
 
-_ABSENT = object()
-_CHANGING = (dict, list, set)
-_CACHED_HASH = "_attrs_cached_hash"  # what attrs' constructor prepares where cache_hash=True
+_MISSING = object()
+_MUTABLE = (dict, list, set)
+_CACHED_HASH = "_attrs_cached_hash"  # set by attrs' constructor if cache_hash=True
 
 
-def has_shape(cls: Any) -> bool:
-    """Tell whether `cls` is of a kind that this module takes apart by itself."""
+def is_supported_class(cls: Any) -> bool:
+    """Tell whether `cls` needs no `encode` and `decode` functions."""
     if cls in {msgspec.Struct, enum.Enum, enum.Flag, enum.IntEnum, enum.IntFlag, enum.StrEnum}:
         return False
     return (
@@ -41,14 +41,14 @@ def has_shape(cls: Any) -> bool:
 
 
 def field_access(cls: Any) -> FieldAccess:
-    """Return the pair of functions that takes an instance apart and builds it again.
+    """Return a function that takes an instance apart into its fields, and one that builds an instance from them.
 
     Raises:
-        ConfigError: it takes more than the fields to build one.
+        ConfigError: the fields alone are not enough to build an instance.
     """
-    if not has_shape(cls):
+    if not is_supported_class(cls):
         raise ConfigError(
-            f"{cls.__qualname__} is no Struct, dataclass, attrs class, NamedTuple, Enum or pydantic model: "
+            f"{cls.__qualname__} is no Struct, dataclass, attrs class, NamedTuple, Enum or pydantic model; "
             "pass encode= and decode="
         )
     if issubclass(cls, enum.Flag):
@@ -56,28 +56,28 @@ def field_access(cls: Any) -> FieldAccess:
     if issubclass(cls, enum.Enum):
         return _member_name, lambda name: cls[name]
     if issubclass(cls, msgspec.Struct):
-        return _struct(cls)
+        return _struct_access(cls)
     if hasattr(cls, "__pydantic_fields_set__"):
-        return _model(cls)
+        return _model_access(cls)
     if hasattr(cls, "__attrs_attrs__"):
-        return _record(cls, _attrs_defaults(cls), "__attrs_post_init__")
+        return _fields_access(cls, _attrs_defaults(cls), "__attrs_post_init__")
     if dataclasses.is_dataclass(cls):
-        return _record(cls, _dataclass_defaults(cls), "__post_init__")
-    return _named_tuple(cls)
+        return _fields_access(cls, _dataclass_defaults(cls), "__post_init__")
+    return _named_tuple_access(cls)
 
 
 def _flag_bits(member: Any) -> int:
-    return int(member._value_)  # not `value`, nor `name` below: those a class may overrule
+    return int(member._value_)  # a class may override `value`, and `name` below
 
 
 def _member_name(member: Any) -> str:
     name: str = member._name_
     if member.__class__.__members__.get(name) is not member:
-        raise ValueError("a member that _missing_ made cannot be found again by its name")
+        raise ValueError("a member that _missing_ created cannot be looked up by its name; pass encode= and decode=")
     return name
 
 
-def _required(_: object) -> Any:
+def _raise_missing(_: object) -> Any:
     raise TypeError("a field without a default is missing")
 
 
@@ -85,21 +85,21 @@ def _constant(value: Any) -> Default:
     return lambda _: value
 
 
-def _made(factory: Callable[[], Any]) -> Default:
+def _from_factory(factory: Callable[[], Any]) -> Default:
     return lambda _: factory()
 
 
-def _read(names: "Mapping[str, Any] | tuple[str, ...]") -> Callable[[Any], dict[str, Any]]:
-    return lambda value: {name: part for name in names if (part := getattr(value, name, _ABSENT)) is not _ABSENT}
+def _field_reader(names: "Mapping[str, Any] | tuple[str, ...]") -> Callable[[Any], dict[str, Any]]:
+    return lambda value: {name: part for name in names if (part := getattr(value, name, _MISSING)) is not _MISSING}
 
 
-def _contents(parts: Iterable[Any]) -> list[tuple[Any, Any]]:
-    """Return each container in `parts` that a hook could change in place, with a copy of what it holds."""
+def _copy_containers(parts: Iterable[Any]) -> list[tuple[Any, Any]]:
+    """Return each container in `parts` that `__post_init__` could change in place, with a copy of its contents."""
     found: list[tuple[Any, Any]] = []
     queue = [*parts]
     while queue:
         part = queue.pop()
-        if type(part) in _CHANGING:
+        if type(part) in _MUTABLE:
             found.append((part, copy.copy(part)))
         if type(part) is dict:
             queue += part.values()
@@ -108,8 +108,8 @@ def _contents(parts: Iterable[Any]) -> list[tuple[Any, Any]]:
     return found
 
 
-def _give_back(contents: list[tuple[Any, Any]]) -> None:
-    for part, before in contents:
+def _restore_containers(copies: list[tuple[Any, Any]]) -> None:
+    for part, before in copies:
         if type(part) is list:
             part[:] = before
         else:
@@ -117,7 +117,7 @@ def _give_back(contents: list[tuple[Any, Any]]) -> None:
             part.update(before)
 
 
-def _struct(cls: Any) -> FieldAccess:
+def _struct_access(cls: Any) -> FieldAccess:
     names: tuple[str, ...] = cls.__struct_fields__
     put = msgspec.structs.force_setattr
     hooked = hasattr(cls, "__post_init__")
@@ -126,49 +126,49 @@ def _struct(cls: Any) -> FieldAccess:
         known = {name: parts[name] for name in names if name in parts}
         if not hooked:
             return cls(**known)
-        contents = _contents(known.values())
+        copies = _copy_containers(known.values())
         try:
             value = cls(**known)
         except Exception as exc:
-            value = _unfinished(cls, exc)
+            value = _rejected_instance(cls, exc)
             if value is None:
                 raise
-        _give_back(contents)  # the hook may have changed fields that are as they should be
+        _restore_containers(copies)  # __post_init__ may have changed stored values in place
         for name, part in known.items():
             put(value, name, part)
         return value
 
-    return _read(names), build
+    return _field_reader(names), build
 
 
-def _unfinished(cls: Any, error: Exception) -> Any:
-    """Return the instance that its `__post_init__` refused: it was finished before. msgspec makes none without that."""
+def _rejected_instance(cls: Any, error: Exception) -> Any:
+    """Return the instance that `__post_init__` rejected, from its frame: msgspec creates none without that call."""
     hook = error.__traceback__ and error.__traceback__.tb_next
     value = hook and next(iter(hook.tb_frame.f_locals.values()), None)
     return value if type(value) is cls else None
 
 
-def _named_tuple(cls: Any) -> FieldAccess:
+def _named_tuple_access(cls: Any) -> FieldAccess:
     names: tuple[str, ...] = cls._fields
     defaults: dict[str, Any] = cls._field_defaults
 
-    def take(value: Any) -> dict[str, Any]:
-        return dict(zip(names, value, strict=True))  # not by attribute: a property may stand before a field
+    def take_apart(value: Any) -> dict[str, Any]:
+        return dict(zip(names, value, strict=True))  # not by attribute, because a property may hide a field
 
     def build(parts: dict[str, Any]) -> Any:
         return cls._make([parts[name] if name in parts else defaults[name] for name in names])
 
-    return take, build
+    return take_apart, build
 
 
-def _record(cls: Any, defaults: Mapping[str, Default], hook: str) -> FieldAccess:
-    """A dataclass or attrs class, built without its constructor, whose converters may not take converted values."""
-    foreign = [base.__name__ for base in cls.__mro__[:-1] if base.__module__ == "builtins"]
-    if foreign:
-        raise ConfigError(f"{cls.__qualname__} inherits from {foreign[0]}: pass encode= and decode=")
-    finish = getattr(cls, hook, None)
-    if finish is not None and len(inspect.signature(finish).parameters) > 1:
-        raise ConfigError(f"{cls.__qualname__} has an InitVar, which no instance keeps: pass encode= and decode=")
+def _fields_access(cls: Any, defaults: Mapping[str, Default], hook: str) -> FieldAccess:
+    """Access a dataclass or attrs class. Its constructor is not called: converters may reject converted values."""
+    builtins = [base.__name__ for base in cls.__mro__[:-1] if base.__module__ == "builtins"]
+    if builtins:
+        raise ConfigError(f"{cls.__qualname__} inherits from {builtins[0]}; pass encode= and decode=")
+    post_init = getattr(cls, hook, None)
+    if post_init is not None and len(inspect.signature(post_init).parameters) > 1:
+        raise ConfigError(f"{cls.__qualname__} has an InitVar, which instances do not keep; pass encode= and decode=")
     caches_hash = _CACHED_HASH in getattr(getattr(cls.__hash__, "__code__", None), "co_names", ())
 
     def build(parts: dict[str, Any]) -> Any:
@@ -180,18 +180,18 @@ def _record(cls: Any, defaults: Mapping[str, Default], hook: str) -> FieldAccess
                 object.__setattr__(value, name, default(value))
         if caches_hash:
             object.__setattr__(value, _CACHED_HASH, None)
-        if finish is not None:
-            # For attributes that are no fields. It may refuse finished fields, or finish them again.
-            contents = _contents(parts.values())
+        if post_init is not None:
+            # It sets attributes that are not fields. It may also reject stored fields, or convert them a second time.
+            copies = _copy_containers(parts.values())
             with contextlib.suppress(Exception):
-                finish(value)
-            _give_back(contents)
+                post_init(value)
+            _restore_containers(copies)
             for name in defaults:
                 if name in parts:
                     object.__setattr__(value, name, parts[name])
         return value
 
-    return _read(defaults), build
+    return _field_reader(defaults), build
 
 
 def _dataclass_defaults(cls: Any) -> dict[str, Default]:
@@ -200,31 +200,31 @@ def _dataclass_defaults(cls: Any) -> dict[str, Default]:
         if field.default is not dataclasses.MISSING:
             found[field.name] = _constant(field.default)
         elif field.default_factory is not dataclasses.MISSING:
-            found[field.name] = _made(field.default_factory)
+            found[field.name] = _from_factory(field.default_factory)
         else:
-            found[field.name] = _required if field.init else None
+            found[field.name] = _raise_missing if field.init else None
     return found
 
 
 def _attrs_defaults(cls: Any) -> dict[str, Default]:
-    import attr  # noqa: PLC0415 - loaded already, since `cls` is its work; never a dependency
+    import attr  # noqa: PLC0415 - already imported, because `cls` is an attrs class
 
     found: dict[str, Default] = {}
     for field in cls.__attrs_attrs__:
         if field.default is attr.NOTHING:
-            found[field.name] = _required if field.init else None
+            found[field.name] = _raise_missing if field.init else None
         elif isinstance(field.default, attr.Factory):  # type: ignore[arg-type]  # a class, declared as a function
             make = field.default
-            found[field.name] = make.factory if make.takes_self else _made(make.factory)
+            found[field.name] = make.factory if make.takes_self else _from_factory(make.factory)
         else:
             found[field.name] = _constant(field.default)
     return found
 
 
-def _model(cls: Any) -> FieldAccess:
-    """A pydantic model, by its state as `copy` and equality know it: fields, which were set, extra and private ones."""
+def _model_access(cls: Any) -> FieldAccess:
+    """Access a pydantic model by the state that `copy` and `==` use: fields, which were set, extra and private ones."""
 
-    def take(value: Any) -> list[Any]:
+    def take_apart(value: Any) -> list[Any]:
         fields = {name: value.__dict__[name] for name in cls.model_fields if name in value.__dict__}
         extra: dict[str, Any] | None = value.__pydantic_extra__
         unset = [name for name in (*fields, *(extra or ())) if name not in value.__pydantic_fields_set__]
@@ -237,9 +237,9 @@ def _model(cls: Any) -> FieldAccess:
             if name in stored:
                 fields[name] = stored[name]
             elif field.is_required():
-                _required(field)
+                _raise_missing(field)
             else:
-                # pydantic before 2.10 knows no factory that takes the data, and no such argument.
+                # Before pydantic 2.10, factories could not take the validated data, and this argument did not exist.
                 takes_data = getattr(field, "default_factory_takes_validated_data", False)
                 given = {"validated_data": fields} if takes_data else {}
                 fields[name] = field.get_default(call_default_factory=True, **given)
@@ -249,17 +249,17 @@ def _model(cls: Any) -> FieldAccess:
                 "__dict__": fields,
                 "__pydantic_fields_set__": ({*stored} & {*fields} | {*(extra or ())}) - {*unset},
                 "__pydantic_extra__": {} if extra is None and cls.model_config.get("extra") == "allow" else extra,
-                "__pydantic_private__": _private(cls, fields, private),
+                "__pydantic_private__": _private_attributes(cls, fields, private),
             }
         )
         return value
 
-    return take, build
+    return take_apart, build
 
 
-def _private(cls: Any, fields: dict[str, Any], stored: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Private attributes as they were, without those that the class has lost, and with new ones as it makes them."""
-    from pydantic_core import PydanticUndefined  # noqa: PLC0415 - loaded already, like attr above
+def _private_attributes(cls: Any, fields: dict[str, Any], stored: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return the stored private attributes that the class still has, and defaults for those that it gained."""
+    from pydantic_core import PydanticUndefined  # noqa: PLC0415 - already imported, like attr above
 
     found: dict[str, Any] = {}
     for name, attribute in cls.__private_attributes__.items():

@@ -1,7 +1,7 @@
-"""The types that a store knows: each by name, with a way to take it apart and to build it again.
+"""The types that a store knows, each with a name and with functions that encode and decode its instances.
 
-A registry belongs to one store. Names come from the program, never from stored
-bytes: decoding looks a name up here and imports nothing.
+Each store has its own registry. Types are registered by the program; decoding looks up the
+stored name here and never imports anything.
 """
 
 import enum
@@ -12,7 +12,7 @@ from typing import Any, Literal
 import msgspec
 
 from sessioncore._errors import ConfigError
-from sessioncore.codec._classes import field_access, has_shape
+from sessioncore.codec._classes import field_access, is_supported_class
 
 __all__ = ["MAX_NAME", "Entry", "Registry"]
 
@@ -20,23 +20,23 @@ MAX_NAME = 1000  # characters
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """One known type: `encode` gives a supported value, `decode` takes it back."""
+    """One known type: `encode` turns an instance into a supported value, `decode` turns that back into an instance."""
 
     name: str
     cls: type
     encode: Callable[[Any], Any]
     decode: Callable[[Any], Any]
-    origin: Literal["given", "shape", "annotation"]  # who said how: the user, the class, or a typed key's annotation
+    origin: Literal["functions", "class", "annotation"]  # encode= and decode= passed, class registered, or typed key
 
 
 class Registry:
-    """Maps classes to names and names to classes, one to one but for aliases."""
+    """Maps classes to names and names to classes; a class can have aliases besides its name."""
 
-    __slots__ = ("_builtin", "_learned", "by_class", "by_name")
+    __slots__ = ("_builtin", "_seen_annotations", "by_class", "by_name")
 
     def __init__(self, builtin: frozenset[type]) -> None:
         self._builtin = builtin
-        self._learned: set[Any] = set()
+        self._seen_annotations: set[Any] = set()
         self.by_class: dict[type, Entry] = {}
         self.by_name: dict[str, Entry] = {}
 
@@ -49,36 +49,36 @@ class Registry:
         encode: Callable[[Any], Any] | None = None,
         decode: Callable[[Any], Any] | None = None,
     ) -> None:
-        """Add a type; the same call again has no effect.
+        """Add a type; repeating the same call has no effect.
 
         Raises:
-            ConfigError: the name or the class already means something else, the
-                class is built in, or nothing is known about taking it apart.
+            ConfigError: the name or the class is registered differently, the class is built
+                in, or it needs `encode` and `decode`.
         """
         if not isinstance(cls, type):  # pyright: ignore[reportUnnecessaryIsInstance]  # not every caller is type-checked
-            raise ConfigError("only a class can be registered, not an instance or an annotation")
+            raise ConfigError("register_type() takes a class, not an instance or an annotation")
         if cls in self._builtin:
-            raise ConfigError(f"{cls.__name__} is supported as it is and cannot be registered")
+            raise ConfigError(f"{cls.__name__} is a built-in value type; store it without registering it")
         name = _default_name(cls) if name is None else name
-        labels = _labels(cls, name, aliases)
-        for label in labels:
-            taken = self.by_name.get(label)
+        names = _checked_names(cls, name, aliases)
+        for one in names:
+            taken = self.by_name.get(one)
             if taken is not None and taken.cls is not cls:
-                raise ConfigError(f"the type name {label!r} is already taken by another class; pass name=")
-        entry = self._checked(_make_entry(cls, name, encode, decode))
+                raise ConfigError(f"the type name {one!r} is already taken by another class; pass another name=")
+        entry = self._entry_to_use(_make_entry(cls, name, encode, decode))
         self.by_class[cls] = entry
-        for label in labels:
-            self.by_name[label] = entry
-        if entry.origin == "shape":
-            self._learn_fields(cls)
+        for one in names:
+            self.by_name[one] = entry
+        if entry.origin == "class":
+            self._register_field_types(cls)
 
     def register_annotation(self, annotation: Any) -> None:
-        """Add the classes that an annotation names, where they are plain records or enums."""
+        """Add the classes in an annotation that need no `encode` and `decode` of their own."""
         try:
-            if annotation in self._learned:
+            if annotation in self._seen_annotations:
                 return
-            self._learned.add(annotation)
-        except TypeError:  # unhashable, such as Annotated[int, []]: nothing to remember it by
+            self._seen_annotations.add(annotation)
+        except TypeError:  # unhashable, such as Annotated[int, []], so it cannot be remembered
             pass
         for part in typing.get_args(annotation):
             self.register_annotation(part)
@@ -86,42 +86,49 @@ class Registry:
         if isinstance(cls, enum.Enum):  # an argument of Literal
             self.register_annotation(type(cls))
         elif typing.is_typeddict(cls):
-            self._learn_fields(cls)
+            self._register_field_types(cls)
         elif isinstance(cls, type):
-            self._learn_class(cls)
+            self._register_class(cls)
         elif (target := getattr(cls, "__supertype__", None) or getattr(cls, "__value__", None)) is not None:
             self.register_annotation(target)  # a NewType, or a `type` statement
 
-    def _learn_class(self, cls: type) -> None:
+    def _register_class(self, cls: type) -> None:
         name = _default_name(cls)
-        # An explicit registration may hold the name; the class then stays unknown and says so when it is used.
-        if cls in self._builtin or cls in self.by_class or name in self.by_name or not has_shape(cls):
+        # If the name belongs to another class, this one stays unregistered, and storing an instance raises.
+        if cls in self._builtin or cls in self.by_class or name in self.by_name or not is_supported_class(cls):
             return
         try:
             encode, decode = field_access(cls)
-        except ConfigError:  # it needs a word from the user, and says so when it is used
+        except ConfigError:  # it needs encode= and decode=; storing an instance raises
             return
         self.by_class[cls] = self.by_name[name] = Entry(name, cls, encode, decode, "annotation")
-        self._learn_fields(cls)
+        self._register_field_types(cls)
 
-    def _learn_fields(self, cls: Any) -> None:
+    def _register_field_types(self, cls: Any) -> None:
         try:
             hints = typing.get_type_hints(cls)
-        except Exception:  # noqa: BLE001 - annotations are the user's, and may fail in any way; fields then need a word
+        except Exception:  # noqa: BLE001 - a user's annotations can raise anything; then register field types by hand
             return
         for hint in hints.values():
             self.register_annotation(hint)
 
-    def _checked(self, entry: Entry) -> Entry:
-        """Return the entry to use: the one that is there already, if both mean the same."""
+    def _entry_to_use(self, entry: Entry) -> Entry:
+        """Return `entry`, or the entry that the class already has if both mean the same.
+
+        Raises:
+            ConfigError: the class is registered with another meaning.
+        """
         known = self.by_class.get(entry.cls)
         if known is None or known.origin == "annotation":
             return entry
         same = known.name == entry.name and known.origin == entry.origin
-        if entry.origin == "given":
+        if entry.origin == "functions":
             same = same and known.encode == entry.encode and known.decode == entry.decode
         if not same:
-            raise ConfigError(f"{known.cls.__qualname__} is already registered as {known.name!r} with another meaning")
+            raise ConfigError(
+                f"{known.cls.__qualname__} is already registered as {known.name!r}, with other options; "
+                "register it once, or with the same options"
+            )
         return known
 
 
@@ -129,14 +136,14 @@ def _default_name(cls: type) -> str:
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
-def _labels(cls: type, name: str, aliases: Iterable[str]) -> list[str]:
-    labels = [name, *(() if isinstance(aliases, str) else aliases)]
-    if isinstance(aliases, str) or not all(map(_is_label, labels)):
-        raise ConfigError(f"name= and each of the list aliases= for {cls.__qualname__} must be printable text")
-    return labels
+def _checked_names(cls: type, name: str, aliases: Iterable[str]) -> list[str]:
+    names = [name, *(() if isinstance(aliases, str) else aliases)]
+    if isinstance(aliases, str) or not all(map(_is_valid_name, names)):
+        raise ConfigError(f"name= and every item of the list aliases= for {cls.__qualname__} must be printable text")
+    return names
 
 
-def _is_label(text: object) -> bool:
+def _is_valid_name(text: object) -> bool:
     return isinstance(text, str) and text.isprintable() and 0 < len(text) <= MAX_NAME
 
 
@@ -144,7 +151,7 @@ def _make_entry(
     cls: type, name: str, encode: Callable[[Any], Any] | None, decode: Callable[[Any], Any] | None
 ) -> Entry:
     if encode is None and decode is None:
-        return Entry(name, cls, *field_access(cls), origin="shape")
+        return Entry(name, cls, *field_access(cls), origin="class")
     if not callable(encode) or not callable(decode):
-        raise ConfigError(f"give both encode= and decode= for {cls.__qualname__}, or neither")
-    return Entry(name, cls, encode, decode, origin="given")
+        raise ConfigError(f"pass both encode= and decode= for {cls.__qualname__}, or neither")
+    return Entry(name, cls, encode, decode, origin="functions")

@@ -18,7 +18,7 @@ from msgspec import Struct
 from sessioncore._errors import CorruptRecord, SessionError, SessionGone, StorageError, StorageUnavailable
 from sessioncore._events import EventKind
 from sessioncore._storage_calls import Create, Load, Move, Replace, Stored, Touch
-from sessioncore.codec._record import Record, open_record, seal_record
+from sessioncore.codec._record import Record, decode_record, encode_record
 from sessioncore.http._ids import handle_of
 from sessioncore.persistence._drive import Answer, Step, Telling
 from sessioncore.persistence._load_steps import FOREIGN
@@ -130,7 +130,7 @@ class CommitSteps(Struct, eq=False):
                 self._expire()
                 return None
             ttl = 0.001
-        data, prefix, owner = seal_record(record, config.max_size), config.key_prefix, record.owner
+        data, prefix, owner = encode_record(record, config.max_size), config.key_prefix, record.owner
         if owner is not None:
             owner = prefix + owner
         call: Create | Replace | Move
@@ -205,7 +205,7 @@ class CommitSteps(Struct, eq=False):
             self.error = StorageUnavailable("others kept writing this session until storage_timeout; try again")
             return None
         try:
-            record = open_record(there.data, self.context.config.max_size)
+            record = decode_record(there.data, self.context.config.max_size)
         except CorruptRecord as exc:  # a newer version of the program wrote it meanwhile: leave it alone
             return self._foreign(str(exc))
         self.tries += 1

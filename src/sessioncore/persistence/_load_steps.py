@@ -26,7 +26,7 @@ from msgspec.structs import replace
 from sessioncore._errors import ConfigError, CorruptRecord, StorageError
 from sessioncore._events import EventKind
 from sessioncore._storage_calls import Load, Stored, Touch, Unreadable
-from sessioncore.codec._record import open_record
+from sessioncore.codec._record import decode_record
 from sessioncore.http._cookies import AmbiguousID
 from sessioncore.http._extractors import OTHER, Extractor, RequestView, Source
 from sessioncore.http._ids import ID, handle_of
@@ -54,7 +54,7 @@ def opened(
             return EventKind.CORRUPT, handle, None, FOREIGN
         return EventKind.UNKNOWN, handle, None, ""
     try:
-        record = open_record(answer.data, context.config.max_size)
+        record = decode_record(answer.data, context.config.max_size)
     except CorruptRecord as exc:
         return EventKind.CORRUPT, handle, None, str(exc)  # left in place, for inspection, until it expires
     now = context.config.clock()

@@ -15,7 +15,7 @@ from msgspec import Struct
 from sessioncore._errors import CorruptRecord, OwnerLimitReached, SessionError
 from sessioncore._events import EventKind
 from sessioncore._storage_calls import Delete, Load, Stored, Unreadable
-from sessioncore.codec._record import Record, open_record
+from sessioncore.codec._record import Record, decode_record
 from sessioncore.http._ids import is_handle
 from sessioncore.persistence._drive import Driver
 from sessioncore.persistence._load_steps import FOREIGN
@@ -204,7 +204,7 @@ class Owners:
             self._events.send(EventKind.CORRUPT, handle, None, FOREIGN)
             return None
         try:
-            record = open_record(stored.data, self._config.max_size)
+            record = decode_record(stored.data, self._config.max_size)
         except CorruptRecord as exc:
             self._events.send(EventKind.CORRUPT, handle, None, str(exc))
             return None
