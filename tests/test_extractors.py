@@ -26,7 +26,7 @@ from sessioncore import (
     from_query,
 )
 from sessioncore.http._cookies import AmbiguousID
-from sessioncore.http._extractors import places, vary_names
+from sessioncore.http._extractors import flatten, vary_names
 
 T = "T" * 43
 U = "U" * 43
@@ -141,8 +141,8 @@ def test_a_chain_gives_the_first_id_and_passes_over_emptied_places() -> None:
 
 def test_places_come_out_of_any_nesting_in_order() -> None:
     a, b, c, d = from_cookie("a"), from_header("b"), from_query("c"), from_form("d")
-    assert list(places(chain(a, chain(b, chain(c)), d))) == [a, b, c, d]
-    assert list(places(a)) == [a]
+    assert list(flatten(chain(a, chain(b, chain(c)), d))) == [a, b, c, d]
+    assert list(flatten(a)) == [a]
 
 
 def test_what_a_chain_reads_is_what_a_cache_must_know() -> None:
@@ -170,7 +170,7 @@ def test_a_fiber_lookup_gives_the_same_places() -> None:
     single = from_lookup("cookie:sid")
     assert (single.source, single.key, single.parts) == (Source.COOKIE, "sid", ())
     many = from_lookup("cookie:sid, header:X-Sid,query:q,form:f,param:p")
-    assert [(place.source, place.key) for place in places(many)] == [
+    assert [(place.source, place.key) for place in flatten(many)] == [
         (Source.COOKIE, "sid"), (Source.HEADER, "X-Sid"), (Source.OTHER, "q"), (Source.OTHER, "f"), (Source.OTHER, "p"),
     ]  # fmt: skip
 

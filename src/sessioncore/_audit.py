@@ -6,7 +6,7 @@ from typing import Literal
 from msgspec import Struct
 
 from sessioncore._config import SessionConfig
-from sessioncore.http._extractors import Source, places
+from sessioncore.http._extractors import Source, flatten
 from sessioncore.http._ids import new_id
 
 __all__ = ["Finding", "audit"]
@@ -29,7 +29,7 @@ def audit(config: SessionConfig) -> list[Finding]:
 
 
 def _cookie(config: SessionConfig) -> list[Finding]:
-    names = [place.key for place in places(config.extractor) if place.source is Source.COOKIE]
+    names = [extractor.key for extractor in flatten(config.extractor) if extractor.source is Source.COOKIE]
     if not names:
         return []
     found: list[Finding] = []
@@ -73,7 +73,11 @@ def _tokens(config: SessionConfig) -> list[Finding]:
         fix = "make sure of 128 random bits from the secrets module, or leave id_generator out"
         found.append(Finding("ASVS 7.2.3", "medium", text, fix))
     fix = "use a cookie or a header: what stands in a URL ends up in logs and histories"
-    exposed = [place.key for place in places(config.extractor) if place.source is Source.OTHER and not place.vary]
+    exposed = [
+        extractor.key
+        for extractor in flatten(config.extractor)
+        if extractor.source is Source.OTHER and not extractor.vary
+    ]
     return found + [
         Finding("ASVS 14.2.1", "high", f"an ID is accepted from a URL or form field ({key!r})", fix) for key in exposed
     ]

@@ -15,7 +15,7 @@ from sessioncore._errors import ConfigError, SessionError
 from sessioncore._events import SessionEvent
 from sessioncore._storage_protocol import Storage
 from sessioncore.http._cookies import CookieSettings, check_cookie, is_token
-from sessioncore.http._extractors import Extractor, RequestView, Source, from_cookie, places
+from sessioncore.http._extractors import Extractor, RequestView, Source, flatten, from_cookie
 from sessioncore.http._ids import is_id, new_id
 from sessioncore.storage.memory import MemoryStorage
 
@@ -197,7 +197,7 @@ def _check_places(config: SessionConfig) -> None:
 def _checked_places(extractor: object) -> list[Extractor]:
     if not isinstance(extractor, Extractor):
         raise ConfigError("extractor must be an Extractor, such as from_cookie('__Host-session_id')")
-    found = list(places(extractor))
+    found = list(flatten(extractor))
     for place in found:
         source: object = place.source
         if not callable(place.extract) or source not in (*Source,) or not all(map(is_token, place.vary)):

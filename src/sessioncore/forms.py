@@ -1,4 +1,4 @@
-"""For adapters: one field out of the body of a form."""
+"""Parsing of form fields, for adapters."""
 
 from sessioncore.http._forms import MAX_FORM, form_field, is_form
 

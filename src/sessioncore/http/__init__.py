@@ -1,1 +1,1 @@
-"""What a browser sends and gets: cookies, the places where an ID may stand, forms, response headers."""
+"""HTTP: session IDs, cookies, extractors, form fields and response headers."""

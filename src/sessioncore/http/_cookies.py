@@ -1,9 +1,8 @@
-"""The session cookie: read from raw bytes, written as text.
+"""Reads the session cookie from raw header bytes and writes the Set-Cookie line.
 
-Frameworks unquote, percent-decode and split cookies each in its own way, and
-some let one cookie's value plant another. So the core reads the header bytes
-itself (RFC 6265bis, section 5.6.3 without its leniency) and is the only one to
-write the Set-Cookie line.
+Frameworks unquote, percent-decode and split cookies differently, and in some of them the
+value of one cookie can inject another. So the core parses the header bytes itself (RFC
+6265bis, section 5.6.3, but strictly), and only the core writes the Set-Cookie line.
 """
 
 import re
@@ -19,28 +18,28 @@ __all__ = ["AmbiguousID", "CookieSettings", "CookieWriter", "check_cookie", "coo
 
 MAX_AGE_CAP = 400 * 24 * 3600  # seconds; browsers cut longer ones (RFC 6265bis, section 5.5)
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110, section 5.6.2
-_PATH = re.compile(r"/[!-+\--:<-~]*")  # av-octets less comma and space: nothing that could end the attribute
+_PATH = re.compile(r"/[!-+\--:<-~]*")  # av-octets without comma and space, so that a path cannot end the attribute
 _DOMAIN = re.compile(r"\.?(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?\.)*[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?")
 
 
 class AmbiguousID(Exception):
-    """One place of the request offers two different IDs; whose is right cannot be known."""
+    """One place of the request holds two different IDs, and nothing tells which one is right."""
 
 
 def read_cookie(headers: Sequence[bytes], name: bytes) -> str | None:
-    """Return the raw value of the cookie `name`, or None; linear in the length of the headers.
+    """Return the raw value of the cookie `name`, or None; takes time linear in the length of the headers.
 
-    Split on `;` only, trim SP and HTAB only, compare the name byte by byte, decode
-    nothing: what a browser would not have sent under this name is not found.
+    Headers are split on `;` only, SP and HTAB are trimmed, names are compared byte by byte,
+    and nothing is decoded. So only a cookie that a browser stored under this name is found.
 
     Raises:
-        AmbiguousID: the name occurs with two different values (a sibling host or
-            plain http planted one of them).
+        AmbiguousID: the name occurs with two different values; a sibling host or a plain http
+            response may have injected one of them.
     """
-    if len(headers) == 1:  # browsers send one header, `a=1; b=2`: then there is no need to split it
+    if len(headers) == 1:  # browsers send one header, `a=1; b=2`, which need not be split
         before, equals, rest = headers[0].partition(name + b"=")
         value, _, after = rest.partition(b";")
-        # partition() is the cheapest of the searches in bytes.
+        # partition() is the fastest way to search in bytes.
         if not before.partition(name)[1] and not after.partition(name)[1]:
             if not equals:
                 return None
@@ -69,7 +68,7 @@ def cookie_pair(name: str, session_id: str) -> str:
 
 
 class CookieSettings(Struct, frozen=True):
-    """What the configuration says of every session cookie."""
+    """The configured attributes of every session cookie."""
 
     path: str
     domain: str | None
@@ -81,7 +80,7 @@ class CookieSettings(Struct, frozen=True):
 
 
 class CookieWriter(Struct, frozen=True):
-    """Writes the Set-Cookie lines of one cookie; the fields were checked by `check_cookie`."""
+    """Writes the Set-Cookie lines of one cookie; `check_cookie` has checked the name and the settings."""
 
     name: str
     attributes: str
@@ -89,7 +88,7 @@ class CookieWriter(Struct, frozen=True):
 
     @classmethod
     def build(cls, name: str, settings: CookieSettings) -> "CookieWriter":
-        """Join the attributes once; a deletion must repeat each of them, or the browser keeps the cookie."""
+        """Join the attributes once; a deletion must repeat them all, or the browser keeps the cookie."""
         attributes = [f"Path={settings.path}"]
         if settings.domain is not None:
             attributes.append(f"Domain={settings.domain}")
@@ -103,35 +102,35 @@ class CookieWriter(Struct, frozen=True):
         return cls(name, "; ".join(attributes), settings.session_only)
 
     def set(self, session_id: str, seconds: float) -> str:
-        """Return the line that gives the client this ID for so many seconds (rounded, at most 400 days)."""
+        """Return the line that sets the cookie to this ID, to expire after `seconds` (rounded, at most 400 days)."""
         if self.session_only:
             return f"{self.name}={session_id}; {self.attributes}"
-        return f"{self.name}={session_id}{_tail(round(seconds), self.attributes)}"
+        return f"{self.name}={session_id}{_max_age_suffix(round(seconds), self.attributes)}"
 
     def clear(self) -> str:
-        """Return the line that makes the client forget the cookie (Expires is for what ignores Max-Age)."""
+        """Return the line that deletes the cookie; Expires is for clients that ignore Max-Age."""
         return f"{self.name}=; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT; {self.attributes}"
 
 
-@lru_cache(maxsize=512)  # new sessions all get the same one
-def _tail(seconds: int, attributes: str) -> str:
+@lru_cache(maxsize=512)  # new sessions all have the same Max-Age
+def _max_age_suffix(seconds: int, attributes: str) -> str:
     return f"; Max-Age={min(max(seconds, 0), MAX_AGE_CAP)}; {attributes}"
 
 
 def check_cookie(name: str, settings: CookieSettings) -> None:
-    """Refuse what a browser would drop or an attacker could use.
+    """Refuse settings with which a browser would reject the cookie or an attacker could inject attributes.
 
     Raises:
-        ConfigError: a name, path or domain with forbidden characters, a name prefix
-            without the attributes that it promises (RFC 6265bis, section 4.1.3),
-            SameSite=None or Partitioned without Secure.
+        ConfigError: a name, path or domain has forbidden characters, a name prefix lacks its
+            required attributes (RFC 6265bis, section 4.1.3), or SameSite=None or Partitioned
+            lacks Secure.
     """
     if not is_token(name) or len(name) > 256:
         raise ConfigError(f"{name!r} cannot be a cookie name: use up to 256 letters, digits, '-' and '_'")
     path, domain = cast("tuple[object, object]", (settings.path, settings.domain))  # not every caller is type-checked
     if not isinstance(path, str) or not _PATH.fullmatch(path) or len(path) > 1024:
         raise ConfigError(
-            "cookie_path must begin with '/' and hold no space, comma, ';', control or non-ASCII character"
+            "cookie_path must begin with '/' and contain no space, comma, ';', control or non-ASCII character"
         )
     if domain is not None and (not isinstance(domain, str) or not _DOMAIN.fullmatch(domain) or len(domain) > 253):
         raise ConfigError("cookie_domain must be a plain host name such as 'example.com', or None")
@@ -139,17 +138,17 @@ def check_cookie(name: str, settings: CookieSettings) -> None:
         raise ConfigError(f"cookie_same_site must be 'lax', 'strict' or 'none', not {settings.same_site!r}")
     _check_prefix(name.lower(), settings)
     if settings.same_site == "none" and not settings.secure:
-        raise ConfigError("cookie_same_site='none' needs cookie_secure=True: browsers drop the cookie otherwise")
+        raise ConfigError("cookie_same_site='none' needs cookie_secure=True, or browsers reject the cookie")
     if settings.partitioned and not settings.secure:
-        raise ConfigError("cookie_partitioned=True needs cookie_secure=True: browsers drop the cookie otherwise")
+        raise ConfigError("cookie_partitioned=True needs cookie_secure=True, or browsers reject the cookie")
 
 
 def _check_prefix(lowered: str, settings: CookieSettings) -> None:
-    """Hold a cookie to its name's prefix; browsers compare the prefix case-insensitively, so do we."""
+    """Check the attributes that a name prefix requires; like browsers, compare prefixes without case."""
     if lowered.startswith(("__host-", "__secure-", "__http-")) and not settings.secure:
         raise ConfigError(
             "a cookie named __Host-, __Secure- or __Http- needs cookie_secure=True; for plain http on your own "
-            "machine use SessionConfig.development() with its own cookie name, or with one that has no such prefix"
+            "machine use SessionConfig.development(), with its default cookie name or another name without a prefix"
         )
     if lowered.startswith("__host-") and (settings.path != "/" or settings.domain is not None):
         raise ConfigError("a cookie named __Host- needs cookie_path='/' and no cookie_domain")

@@ -1,9 +1,8 @@
-"""Where a session ID may stand in a request, and whether the response answers there.
+"""Extractors read session IDs from requests, and say where the response writes them.
 
-An extractor is a frozen value that names one place; a chain is an extractor that
-has parts. No framework is known here: an adapter shows its request as a
-`RequestView`. Extractors read and never judge: the form of an ID is checked
-once, behind all of them.
+An extractor is a frozen value for one place in a request; a chain is an extractor with
+parts. This module knows no framework: an adapter implements `RequestView` for its requests.
+Extractors do not check what they read; `LoadSteps` checks the form of every ID.
 """
 
 import re
@@ -23,6 +22,7 @@ __all__ = [
     "RequestView",
     "Source",
     "chain",
+    "flatten",
     "from_auth_header",
     "from_cookie",
     "from_form",
@@ -30,14 +30,13 @@ __all__ = [
     "from_lookup",
     "from_param",
     "from_query",
-    "places",
 ]
 
 _TOKEN68 = (string.ascii_letters + string.digits + "-._~+/").encode()  # RFC 9110, section 11.2, with "=" at the end
 
 
 class RequestView(Protocol):
-    """What an adapter shows of a request."""
+    """The parts of a request that the core reads; adapters implement this."""
 
     @property
     def method(self) -> str:
@@ -51,7 +50,7 @@ class RequestView(Protocol):
 
     @property
     def scheme(self) -> str:
-        """`http`, `https`, `ws` or `wss`, as the server saw it: no forwarded header is trusted."""
+        """`http`, `https`, `ws` or `wss`, as the server received the request; forwarded headers are not trusted."""
         ...
 
     def cookie_headers(self) -> Sequence[bytes]:
@@ -59,7 +58,7 @@ class RequestView(Protocol):
         ...
 
     def header(self, name: str) -> Sequence[str]:
-        """Return the values of every header `name` (compared without case), in order."""
+        """Return the values of every header `name`, in order; names are compared without case."""
         ...
 
     def query(self, name: str) -> str | None:
@@ -71,27 +70,27 @@ class RequestView(Protocol):
         ...
 
     async def form(self, name: str) -> str | None:
-        """Return the field `name` of an urlencoded or multipart body; the handler can still read the body."""
+        """Return the field `name` of an urlencoded or multipart body; the handler must still be able to read it."""
         ...
 
 
 class Source(Enum):
-    """How the response answers an ID that was found in a place."""
+    """Where the response writes an ID that was read from a place."""
 
-    COOKIE = "cookie"  # with Set-Cookie
-    HEADER = "header"  # with a header of the same name
-    OTHER = "other"  # not at all: what stands in a URL or a form ends up in logs and histories
+    COOKIE = "cookie"  # in Set-Cookie
+    HEADER = "header"  # in a header of the same name
+    OTHER = "other"  # nowhere: the place is read-only, such as a URL or a form, which end up in logs and histories
 
 
 COOKIE, HEADER, OTHER = Source
 
 
 class Extractor(Struct, frozen=True):
-    """One place in a request and the way to read it.
+    """One place in a request where an ID can be, and the function that reads it.
 
-    `extract` returns the text found there or None, at once or as an awaitable;
-    `key` is the cookie's or header's name. `vary` names the request headers that
-    it reads, where `source` and `key` do not say so. `parts` is for `chain`.
+    `extract` returns the text or None, directly or as an awaitable. `key` is the name of the
+    cookie, header or field. `vary` names the request headers that it reads; without it, they
+    follow from `source` and `key`. `parts` is for `chain`.
     """
 
     extract: Callable[[RequestView], str | None | Awaitable[str | None]]
@@ -102,7 +101,7 @@ class Extractor(Struct, frozen=True):
 
 
 def from_cookie(key: str = "__Host-session_id") -> Extractor:
-    """Read the ID from the cookie `key`, and answer with Set-Cookie.
+    """Read the ID from the cookie `key`, and write it with Set-Cookie.
 
     Raises:
         ConfigError: `key` cannot be a cookie name.
@@ -119,7 +118,7 @@ def from_cookie(key: str = "__Host-session_id") -> Extractor:
 
 
 def from_header(key: str) -> Extractor:
-    """Read the ID from the header `key`, and answer with the same header.
+    """Read the ID from the request header `key`, and write it in a response header of the same name.
 
     Raises:
         ConfigError: `key` cannot be a header name.
@@ -136,21 +135,21 @@ def from_header(key: str) -> Extractor:
 
 
 def from_auth_header(scheme: str = "Bearer") -> Extractor:
-    """Read the ID from `Authorization: <scheme> <token68>`; read-only, and only where there is one such header.
+    """Read the ID from `Authorization: <scheme> <token68>`, if the request has one such header; read-only.
 
     Raises:
-        ConfigError: `scheme` is no token.
+        ConfigError: `scheme` is not a token of RFC 9110.
     """
     if not is_token(scheme):
         raise ConfigError(f"{scheme!r} cannot be an authentication scheme: use 'Bearer' or another token")
-    expected = scheme.lower()
+    expected = scheme.lower()  # schemes are compared without case
 
     def extract(request: RequestView) -> str | None:
         values = request.header("Authorization")
         if len(values) != 1:
             return None
-        given, _, token = values[0].partition(" ")
-        if given.lower() != expected:
+        actual, _, token = values[0].partition(" ")
+        if actual.lower() != expected:
             return None
         token = token.lstrip(" ")  # 1*SP, RFC 9110, section 11.4
         body = token.rstrip("=")
@@ -160,13 +159,13 @@ def from_auth_header(scheme: str = "Bearer") -> Extractor:
 
 
 def from_query(key: str) -> Extractor:
-    """Read the ID from the query parameter `key`; read-only. IDs in URLs leak: see the security page first."""
+    """Read the ID from the query parameter `key`; read-only. IDs in URLs leak, so read docs/security.md first."""
     _check_key(key)
     return Extractor(lambda request: request.query(key), Source.OTHER, key)
 
 
 def from_form(key: str) -> Extractor:
-    """Read the ID from the form field `key` of the body, never from the query string; read-only."""
+    """Read the ID from the field `key` of a form body, never from the query string; read-only."""
     _check_key(key)
     return Extractor(lambda request: request.form(key), Source.OTHER, key)
 
@@ -174,8 +173,8 @@ def from_form(key: str) -> Extractor:
 def from_param(key: str, *, path: str | None = None) -> Extractor:
     """Read the ID from the path parameter `key`; read-only.
 
-    Where the adapter runs before routing, give the route as `path`, such as
-    `"/share/{id}"`; each `{name}` stands for one segment.
+    If the adapter runs before routing, pass the route as `path`, such as `"/share/{id}"`;
+    each `{name}` matches one segment.
 
     Raises:
         ConfigError: `path` does not contain `{key}`.
@@ -185,7 +184,7 @@ def from_param(key: str, *, path: str | None = None) -> Extractor:
         return Extractor(lambda request: request.path_param(key), Source.OTHER, key)
     if f"{{{key}}}" not in path:
         raise ConfigError(f"from_param({key!r}, path=...) needs {{{key}}} in the path")
-    # Odd parts are the names; a name that occurs twice is read where it stands first.
+    # The odd parts are names. If the name occurs twice, the first segment is read.
     parts = re.split(r"\{(\w+)\}", path)
     segments = ["([^/]+)" if part == key else "[^/]+" for part in parts[1::2]]
     literals = map(re.escape, parts[::2])
@@ -199,14 +198,14 @@ def from_param(key: str, *, path: str | None = None) -> Extractor:
 
 
 def chain(*extractors: Extractor) -> Extractor:
-    """Try each place in order until an ID resolves to a live session; new IDs go to every cookie and header place.
+    """Try each extractor in order until an ID belongs to a live session; new IDs are written to each cookie and header.
 
     Raises:
-        ConfigError: no extractor was given.
+        ConfigError: there is no extractor among the arguments, or something else is.
     """
     if not extractors or not all(isinstance(part, Extractor) for part in extractors):  # pyright: ignore[reportUnnecessaryIsInstance]  # not every caller is type-checked
-        raise ConfigError("chain() needs at least one extractor, such as from_cookie(), and nothing else")
-    parts = tuple(place for extractor in extractors for place in places(extractor))
+        raise ConfigError("chain() takes one or more extractors, such as from_cookie()")
+    parts = tuple(part for extractor in extractors for part in flatten(extractor))
 
     async def extract(request: RequestView) -> str | None:
         for part in parts:
@@ -222,12 +221,12 @@ def chain(*extractors: Extractor) -> Extractor:
 
 
 def from_lookup(lookup: str) -> Extractor:
-    """Build the extractor that a Fiber v2 KeyLookup describes, such as `"cookie:sid,header:X-Sid"`.
+    """Build an extractor from a Fiber v2 KeyLookup string, such as `"cookie:sid,header:X-Sid"`.
 
     Raises:
         ConfigError: a part is not `source:name` with a known source.
     """
-    makers: dict[str, Callable[[str], Extractor]] = {
+    factories: dict[str, Callable[[str], Extractor]] = {
         "cookie": from_cookie,
         "header": from_header,
         "query": from_query,
@@ -237,27 +236,27 @@ def from_lookup(lookup: str) -> Extractor:
     found: list[Extractor] = []
     for part in str(lookup).split(","):
         source, _, name = part.strip().partition(":")
-        if source not in makers or not name:
+        if source not in factories or not name:
             raise ConfigError(
-                f"not a lookup: {lookup!r}; write 'cookie:name', with cookie, header, query, form or param"
+                f"{lookup!r} is not a lookup: write 'source:name', where source is cookie, header, query, form or param"
             )
-        found.append(makers[source](name))
+        found.append(factories[source](name))
     return found[0] if len(found) == 1 else chain(*found)
 
 
-def places(extractor: Extractor) -> Iterator[Extractor]:
-    """Yield the single places of an extractor, in order, out of any nesting."""
+def flatten(extractor: Extractor) -> Iterator[Extractor]:
+    """Yield the extractors of single places in `extractor`, in order; chains may be nested."""
     if not extractor.parts:
         yield extractor
     for part in extractor.parts:
-        yield from places(part)
+        yield from flatten(part)
 
 
-def vary_names(place: Extractor) -> tuple[str, ...]:
-    """Return the request headers that `place` reads, for the response's Vary header."""
-    if place.vary or place.source is Source.OTHER:
-        return place.vary
-    return ("Cookie",) if place.source is Source.COOKIE else (place.key,)
+def vary_names(extractor: Extractor) -> tuple[str, ...]:
+    """Return the names of the request headers that `extractor` reads, for the response's Vary header."""
+    if extractor.vary or extractor.source is Source.OTHER:
+        return extractor.vary
+    return ("Cookie",) if extractor.source is Source.COOKIE else (extractor.key,)
 
 
 def _check_header(key: object) -> None:
@@ -267,4 +266,4 @@ def _check_header(key: object) -> None:
 
 def _check_key(key: object) -> None:
     if not isinstance(key, str) or not key:
-        raise ConfigError("an extractor needs the name of the field that it reads")
+        raise ConfigError("an extractor needs the name of the field that it reads, a non-empty str")

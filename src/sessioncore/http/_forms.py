@@ -1,8 +1,8 @@
-"""Reads one field of a request body, for adapters: `from_form` needs no more.
+"""Reads one field of a form body, for adapters: `from_form` needs nothing else.
 
-The frameworks' own form parsers consume the body, each in its way, so an adapter
-reads the bytes, asks here, and lets the handler read the same bytes again. What
-cannot be parsed holds no field: an ID is read here, nothing is validated.
+The frameworks' own form parsers consume the body in different ways. So an adapter reads the
+bytes, calls `form_field`, and lets the handler read the same bytes again. A body that cannot
+be parsed has no fields; it is not an error, because the handler may still accept it.
 """
 
 import re
@@ -10,17 +10,17 @@ from urllib.parse import unquote_plus
 
 __all__ = ["MAX_FORM", "form_field", "is_form"]
 
-MAX_FORM = 1 << 20  # bytes; an ID stands in small forms, uploads are not searched for it
+MAX_FORM = 1 << 20  # bytes; larger bodies, such as uploads, are not searched for an ID
 _MAX_FIELDS = 1000
 _MAX_HEAD = 4096  # bytes of one part's header lines
-_MAX_VALUE = 4096  # bytes as sent; what is longer is no ID
+_MAX_VALUE = 4096  # bytes before decoding; an ID is shorter
 
-# `; name=value` or `; name="value"`, RFC 9110, section 5.6.6. Quoted text is passed over as a whole.
+# `; name=value` or `; name="value"` (RFC 9110, section 5.6.6). A quoted string is one match, whatever it contains.
 _PARAMETER = re.compile(r';[ \t]*([!#$%&\'*+.^_`|~\w-]+)=(?:"((?:[^"\\]|\\.)*)"|([^;"\s]*))', re.ASCII)
 
 
 def is_form(content_type: str) -> bool:
-    """Tell whether a body of this type can hold form fields."""
+    """Tell whether a body of this content type can have form fields."""
     kind = content_type.partition(";")[0].strip().lower()
     return kind in {"application/x-www-form-urlencoded", "multipart/form-data"}
 
@@ -28,7 +28,7 @@ def is_form(content_type: str) -> bool:
 def form_field(content_type: str, body: bytes, name: str) -> str | None:
     """Return the first text field `name` of an urlencoded or multipart body of at most `MAX_FORM` bytes, or None.
 
-    A field of more than 4096 bytes counts as none, and so does what follows the 1000th field.
+    Fields of more than 4096 bytes and fields after the 1000th are ignored.
     """
     if len(body) > MAX_FORM or not is_form(content_type):
         return None
@@ -38,40 +38,40 @@ def form_field(content_type: str, body: bytes, name: str) -> str | None:
 
 
 def _urlencoded(body: bytes, name: str) -> str | None:
-    longest = 12 * len(name)  # four octets of UTF-8, each as %XX; longer names are not worth decoding
+    max_length = 12 * len(name)  # a character takes at most four bytes of UTF-8, and each of those is %XX
     for pair in body.split(b"&", _MAX_FIELDS)[:_MAX_FIELDS]:
         key, _, value = pair.partition(b"=")
-        if len(key) <= longest and unquote_plus(key.decode("latin-1"), errors="replace") == name:
+        if len(key) <= max_length and unquote_plus(key.decode("latin-1"), errors="replace") == name:
             return unquote_plus(value.decode("latin-1")) if len(value) <= _MAX_VALUE else None
     return None
 
 
 def _multipart(boundary: str, body: bytes, name: str) -> str | None:
-    """RFC 7578: parts between delimiter lines, none nested, none encoded."""
+    """Parse RFC 7578: parts between delimiter lines, without nesting and without transfer encodings."""
     if not 0 < len(boundary) <= 70 or not boundary.isascii():
         return None
     delimiter = b"\r\n--" + boundary.encode("ascii")
     for part in (b"\r\n" + body).split(delimiter, _MAX_FIELDS)[1:_MAX_FIELDS]:
-        if part.startswith(b"--"):  # the last delimiter; what follows is no part
+        if part.startswith(b"--"):  # the last delimiter; the rest is not a part
             return None
-        head, blank, payload = part.partition(b"\r\n\r\n")
-        if blank and len(head) <= _MAX_HEAD and _names(head, name):
+        head, separator, payload = part.partition(b"\r\n\r\n")
+        if separator and len(head) <= _MAX_HEAD and _is_text_field(head, name):
             return payload.decode("utf-8", "replace") if len(payload) <= _MAX_VALUE else None
     return None
 
 
-def _names(head: bytes, name: str) -> bool:
-    """Tell whether these header lines are those of the text field `name`; a file is none."""
+def _is_text_field(head: bytes, name: str) -> bool:
+    """Tell whether these header lines belong to the text field `name`, and not to a file."""
     for line in head.decode("utf-8", "replace").split("\r\n"):
         field, _, value = line.partition(":")
         if field.lower() == "content-disposition":
-            given = _parameters(value)
-            return given.get("name") == name and "filename" not in given and "filename*" not in given
+            parameters = _parameters(value)
+            return parameters.get("name") == name and "filename" not in parameters and "filename*" not in parameters
     return False
 
 
 def _parameters(value: str) -> dict[str, str]:
-    """Return the parameters of a header value; of a repeated name, the first."""
+    """Return the parameters of a header value; if a name is repeated, its first value."""
     found: dict[str, str] = {}
     for match in _PARAMETER.finditer(value):
         found.setdefault(match[1].lower(), match[3] if match[2] is None else match[2])

@@ -1,4 +1,4 @@
-"""The warning about a Secure cookie that goes out over plain http, where browsers drop it."""
+"""The warning about a Secure cookie that is sent over plain http, where browsers ignore it."""
 
 import logging
 from typing import Final
@@ -9,25 +9,25 @@ __all__ = ["PlainHttpWarning"]
 
 _logger = logging.getLogger("sessioncore")
 _LOCAL: Final = ("localhost", "127.0.0.1", "[::1]")
-_TEXT: Final = (
-    "a Secure session cookie was sent over plain http, and browsers will drop it. Serve the application over TLS "
+_MESSAGE: Final = (
+    "a Secure session cookie was sent over plain http, where browsers ignore it. Serve the application over TLS "
     "(a proxy must pass the scheme on to the server), or use SessionConfig.development() on your own machine."
 )
 
 
 class PlainHttpWarning:
-    """Logs it once for each store."""
+    """Logs the warning once for each store."""
 
-    __slots__ = ("_due",)
+    __slots__ = ("_enabled",)
 
     def __init__(self, *, secure: bool) -> None:
-        self._due = secure
+        self._enabled = secure
 
     def check(self, view: RequestView) -> None:
-        """Look at a request whose response sets the cookie; forwarded headers are not trusted."""
-        if not self._due or view.scheme not in {"http", "ws"}:
+        """Check a request whose response sets the cookie; forwarded headers are not trusted."""
+        if not self._enabled or view.scheme not in {"http", "ws"}:
             return
         host = next(iter(view.header("host")), "").lower()
         if host.rpartition(":")[0] not in _LOCAL and host not in _LOCAL:
-            self._due = False
-            _logger.warning(_TEXT)
+            self._enabled = False
+            _logger.warning(_MESSAGE)

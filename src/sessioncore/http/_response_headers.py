@@ -1,7 +1,7 @@
-"""What a session does to the headers that a response already has.
+"""Adds the session's headers to a response, and changes its `Vary` and `Cache-Control`.
 
-A response that depends on the session says so (`Vary`), and one that carries its
-cookie is never stored by a shared cache: the cookie would be handed to strangers.
+A response that depends on the session must say so in `Vary`. A response that carries an ID
+must not be stored by a shared cache, which would send the ID to other clients.
 """
 
 import logging
@@ -14,9 +14,9 @@ __all__ = ["Pairs", "revise"]
 Pairs: TypeAlias = Iterable[tuple[bytes, bytes]]
 
 _logger = logging.getLogger("sessioncore")
-# Headers that a session has nothing to do with, as frameworks spell them. Most responses have no others, and need no
-# second look.
-_HARMLESS = frozenset(
+# Headers that a session never changes, as frameworks spell them. Most responses have only these, so a fast path
+# handles them.
+_UNRELATED_HEADERS = frozenset(
     spelling
     for name in (
         b"content-type",
@@ -30,29 +30,29 @@ _HARMLESS = frozenset(
     )
     for spelling in (name, name.title())
 )
-_UNSHARED = frozenset({b"private", b"no-store"})
-_CACHES_OWN = frozenset({b"surrogate-control", b"x-accel-expires"})  # of CDNs, and of nginx
+_UNSHARED_DIRECTIVES = frozenset({b"private", b"no-store"})
+_CDN_HEADERS = frozenset({b"surrogate-control", b"x-accel-expires"})  # cache control for CDNs and for nginx
 _QUOTED = re.compile(rb'"(?:[^"\\]|\\.)*"?')
 
 
 def revise(
     headers: Pairs, added: Iterable[tuple[str, str]], vary: bytes, cookies: Collection[str]
 ) -> list[tuple[bytes, bytes]]:
-    """Return new headers: `headers` in their order, then `added`; Vary merged, caching forbidden where an ID is sent.
+    """Return `headers` in their order, then `added`; merge Vary, and forbid caching if an ID is sent.
 
-    `vary` are the names for Vary, empty if there are none. `cookies` are the names that only
-    the core may set; the application's own are dropped with a warning.
+    `vary` holds the header names for Vary, or is empty. `cookies` are the names of cookies that
+    only the core may set: if the application set one, its header is dropped with a warning.
     """
     result = list(headers)
     for name, _ in result:
-        if name not in _HARMLESS:
-            return _revise_with_care(result, added, vary, cookies)
+        if name not in _UNRELATED_HEADERS:
+            return _revise_fully(result, added, vary, cookies)
     extra: list[tuple[bytes, bytes]] = []
     if added:
         for key, value in added:
             pair = key.encode("latin-1"), value.encode("latin-1")
-            if pair[0] in _HARMLESS:  # an ID in a header that the application may use, too
-                return _revise_with_care(result, added, vary, cookies)
+            if pair[0] in _UNRELATED_HEADERS:  # the ID is sent in a header that the application may also set
+                return _revise_fully(result, added, vary, cookies)
             extra.append(pair)
         result.append((b"cache-control", b"no-store"))
     if vary:
@@ -61,22 +61,22 @@ def revise(
     return result
 
 
-def _revise_with_care(
+def _revise_fully(
     headers: list[tuple[bytes, bytes]], added: Iterable[tuple[str, str]], vary: bytes, cookies: Collection[str]
 ) -> list[tuple[bytes, bytes]]:
     result = [(bytes(name), bytes(value)) for name, value in headers]
     names = {name.lower() for name, _ in result}
     if b"set-cookie" in names:
-        result = _without_cookies(result, cookies)
+        result = _drop_session_cookies(result, cookies)
     extra = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in added]
     if extra:
-        result = _unshared(result, {name for name, _ in extra if name != b"set-cookie"})
+        result = _forbid_caching(result, {name for name, _ in extra if name != b"set-cookie"})
     if vary:
-        result = _vary(result, vary) if b"vary" in names else [*result, (b"vary", vary)]
+        result = _merge_vary(result, vary) if b"vary" in names else [*result, (b"vary", vary)]
     return result + extra
 
 
-def _vary(headers: list[tuple[bytes, bytes]], names: bytes) -> list[tuple[bytes, bytes]]:
+def _merge_vary(headers: list[tuple[bytes, bytes]], names: bytes) -> list[tuple[bytes, bytes]]:
     present = [value for name, value in headers if name.lower() == b"vary"]
     known = {part.strip().lower() for value in present for part in value.split(b",")}
     missing = [name for name in names.split(b", ") if name.lower() not in known]
@@ -87,38 +87,40 @@ def _vary(headers: list[tuple[bytes, bytes]], names: bytes) -> list[tuple[bytes,
     for name, value in headers:
         if name.lower() != b"vary":
             result.append((name, value))
-        elif merged:  # in the place of the first one; the others are part of it
+        elif merged:  # replace the first Vary header; the others are merged into it
             result.append((name, merged))
             merged = b""
     return result
 
 
-def _unshared(headers: list[tuple[bytes, bytes]], replaced: Collection[bytes]) -> list[tuple[bytes, bytes]]:
-    """RFC 9111: Set-Cookie alone does not keep a shared cache from storing a response.
+def _forbid_caching(headers: list[tuple[bytes, bytes]], replaced: Collection[bytes]) -> list[tuple[bytes, bytes]]:
+    """Keep shared caches from storing the response; Set-Cookie alone does not prevent that (RFC 9111).
 
-    Nor does Cache-Control where a cache was given a field of its own (RFC 9213).
+    Some caches obey a field of their own instead of Cache-Control (RFC 9213), so those fields are removed.
     """
     kept: list[tuple[bytes, bytes]] = []
-    given: list[tuple[bytes, bytes]] = []
+    cache_control: list[tuple[bytes, bytes]] = []
     for name, value in headers:
         lowered = name.lower()
         if lowered == b"cache-control":
-            given.append((name, value))
-        elif lowered not in replaced and lowered not in _CACHES_OWN and not lowered.endswith(b"-cache-control"):
+            cache_control.append((name, value))
+        elif lowered not in replaced and lowered not in _CDN_HEADERS and not lowered.endswith(b"-cache-control"):
             kept.append((name, value))
-    # Not within quotes: a word in there is an argument of something else.
-    directives = _QUOTED.sub(b'""', b",".join(value for _, value in given)).split(b",")
-    if _UNSHARED.isdisjoint(part.strip().lower() for part in directives):
-        given = [(b"cache-control", b"no-store")]
-    return kept + given
+    # Ignore quoted strings: a word in one is the argument of another directive.
+    directives = _QUOTED.sub(b'""', b",".join(value for _, value in cache_control)).split(b",")
+    if _UNSHARED_DIRECTIVES.isdisjoint(part.strip().lower() for part in directives):
+        cache_control = [(b"cache-control", b"no-store")]
+    return kept + cache_control
 
 
-def _without_cookies(headers: list[tuple[bytes, bytes]], names: Collection[str]) -> list[tuple[bytes, bytes]]:
-    """RFC 6265bis, section 4.1.1: one response must not set one cookie twice; and only the core sets this one."""
+def _drop_session_cookies(headers: list[tuple[bytes, bytes]], names: Collection[str]) -> list[tuple[bytes, bytes]]:
+    """Drop the application's own session cookies: no response may set a cookie twice (RFC 6265bis, section 4.1.1)."""
     kept: list[tuple[bytes, bytes]] = []
     for name, value in headers:
         if name.lower() == b"set-cookie" and value.partition(b"=")[0].strip().decode("latin-1") in names:
-            _logger.warning("the application set the session's own cookie; that header was dropped")
+            _logger.warning(
+                "the application set the session's cookie itself; the header was dropped: rename the cookie"
+            )
         else:
             kept.append((name, value))
     return kept

@@ -29,7 +29,7 @@ from sessioncore._storage_calls import Load, Stored, Touch, Unreadable
 from sessioncore.codec._record import decode_record
 from sessioncore.http._cookies import AmbiguousID
 from sessioncore.http._extractors import OTHER, Extractor, RequestView, Source
-from sessioncore.http._ids import ID, handle_of
+from sessioncore.http._ids import ID_PATTERN, handle_of
 from sessioncore.persistence._drive import Answer, AwaitText, Step, Telling
 from sessioncore.persistence._store_context import StoreContext
 from sessioncore.session._loaded import Loaded
@@ -117,7 +117,7 @@ class LoadSteps(Struct, eq=False):
         context = self.context
         if context.extractors[self.number].source is not OTHER:
             self.presented = True
-        if ID.fullmatch(found) is None:
+        if ID_PATTERN.fullmatch(found) is None:
             self._tell(EventKind.MALFORMED, None, f"{len(found)} characters")
             return self._look_on()
         self.session_id = found

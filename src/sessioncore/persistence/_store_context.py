@@ -4,7 +4,7 @@ from sessioncore._config import SessionConfig, cookie_settings, id_generator
 from sessioncore._events import Events
 from sessioncore.codec._codec import Codec
 from sessioncore.http._cookies import CookieWriter
-from sessioncore.http._extractors import Source, places, vary_names
+from sessioncore.http._extractors import Source, flatten, vary_names
 from sessioncore.http._plain_http import PlainHttpWarning
 from sessioncore.session._deadlines import Lifetimes
 from sessioncore.session._loaded import Loaded
@@ -29,7 +29,7 @@ class StoreContext:
         self.lifetimes = lifetimes = Lifetimes.of(config)
         # Only a touch_interval of zero renews the idle clock with each load; else the commit does it, once it is due.
         self.renew = lifetimes.idle if lifetimes.touch == 0.0 else None
-        self.extractors = tuple(places(config.extractor))
+        self.extractors = tuple(flatten(config.extractor))
         self.vary = ", ".join(dict.fromkeys(name for place in self.extractors for name in vary_names(place))).encode()
         settings = cookie_settings(config)
         sinks = {source: dict.fromkeys(p.key for p in self.extractors if p.source is source) for source in Source}

@@ -8,7 +8,7 @@ from msgspec import Struct
 from sessioncore._errors import ConfigError
 from sessioncore._store import SessionStore
 from sessioncore.http._cookies import cookie_pair
-from sessioncore.http._extractors import Source, places
+from sessioncore.http._extractors import Source, flatten
 
 __all__ = ["SignedIn", "sign_in"]
 
@@ -41,7 +41,7 @@ async def sign_in(
         ConfigError: the store's extractor has neither a cookie nor a header.
     """
     session = await store.create(data or {}, owner=owner, **details)
-    found = list(places(store.config.extractor))
+    found = list(flatten(store.config.extractor))
     cookies = {place.key: session.id for place in found if place.source is Source.COOKIE}
     headers = {place.key: session.id for place in found if place.source is Source.HEADER}
     if not cookies and not headers:
