@@ -65,7 +65,7 @@ class PromptStorage(SpyStorage):
         if self.holding or call.operation in self.before or call.operation in self.after:
             return LATER
         try:
-            call.on(self).send(None)
+            call.invoke(self).send(None)
         except StopIteration as end:
             return cast("Reply", end.value)
         raise AssertionError("the memory behind this storage waits for nothing")

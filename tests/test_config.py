@@ -230,5 +230,5 @@ def test_an_async_function_that_nobody_would_await_is_refused(name: str) -> None
 
     functions: list[Any] = [later, Later()]
     for function in functions:
-        with pytest.raises(ConfigError, match=f"{name} must be a function, and not an async one"):
+        with pytest.raises(ConfigError, match=f"{name} must be a function that is not async"):
             SessionConfig(**{name: function})

@@ -147,7 +147,7 @@ async def test_what_others_wrote_on_top_leaves_it_in_doubt() -> None:
         await exchange.session.save()
     async with house.store.open(house.visitor.sid or "") as other:
         await mutate(other)
-    with pytest.raises(StorageUnavailable, match="others wrote this session"):
+    with pytest.raises(StorageUnavailable, match="another request has written"):
         await house.visitor.leave(exchange)
     assert await house.data() == {"n": 3}  # neither lost nor counted twice
 

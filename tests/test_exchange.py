@@ -622,7 +622,7 @@ async def test_server_errors_are_logged_with_their_text_and_refusals_are_not(cap
         response_to(exchange, error)
         await exchange.finish(failed=True)
     logged = [record for record in caplog.records if record.levelno == logging.ERROR]
-    assert [record.getMessage() for record in logged] == ["a request was answered with 503: why it failed"]
+    assert [record.getMessage() for record in logged] == ["a request failed with status 503: why it failed"]
 
 
 async def test_an_answer_tells_the_client_what_was_stored_or_ended_before_the_error() -> None:
@@ -986,7 +986,7 @@ async def test_endless_conflicts_leave_the_loop_to_others() -> None:
     site.storage.before["replace"] = write_first
     async with anyio.create_task_group() as group:
         group.start_soon(count)
-        with pytest.raises(StorageUnavailable, match="others kept writing"):
+        with pytest.raises(StorageUnavailable, match="other requests kept writing"):
             await exchange.commit(200)
         over = True
     assert turns > 10

@@ -16,7 +16,7 @@ FOR_ONE_REQUEST = {  # classes whose objects live for one request, or for one co
     "AiohttpView", "AsgiView", "Attempt", "CommitSteps", "Exchange", "LoadSteps", "Pending", "RequestContext",
     "Responder", "Session", "SessionMapping", "SessionState", "Values", "_Watcher",
 }  # fmt: skip
-LONG_LIVED = {"Driver", "PlainHttpWarning", "SessionPlugin", "_Sessions"}  # as long as the application
+LONG_LIVED = {"Driver", "PlainHttpWarning", "SessionPlugin", "_Middleware"}  # as long as the application
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 

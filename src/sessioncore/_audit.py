@@ -1,4 +1,4 @@
-"""Holds a configuration against OWASP ASVS 5: what a reviewer would ask, answered beforehand."""
+"""Checks a configuration against OWASP ASVS 5."""
 
 from datetime import timedelta
 from typing import Literal
@@ -13,7 +13,7 @@ __all__ = ["Finding", "audit"]
 
 
 class Finding(Struct, frozen=True):
-    """One point at which a configuration falls short: `id` names the requirement, `fix` the way out."""
+    """One requirement that a configuration does not meet: `id` names the requirement, `fix` says what to change."""
 
     id: str
     severity: Literal["info", "low", "medium", "high"]
@@ -22,7 +22,7 @@ class Finding(Struct, frozen=True):
 
 
 def audit(config: SessionConfig) -> list[Finding]:
-    """Return what ASVS 5 would object to, most severe first; for the defaults nothing above `info`."""
+    """Return the findings for `config`, most severe first; the defaults have none above `info`."""
     findings = [*_cookie(config), *_timeouts(config), *_tokens(config), *_operations(config)]
     order = ("high", "medium", "low", "info")
     return sorted(findings, key=lambda finding: order.index(finding.severity))
@@ -39,12 +39,12 @@ def _cookie(config: SessionConfig) -> list[Finding]:
     if not config.cookie_http_only:
         found.append(Finding("ASVS 3.3.4", "high", "scripts can read the cookie", "set cookie_http_only=True"))
     if config.cookie_same_site == "none":
-        text = "other sites' requests carry the cookie"
-        fix = "use 'lax' or 'strict', or defend every state-changing route against CSRF"
+        text = "requests from other sites carry the cookie"
+        fix = "use 'lax' or 'strict', or protect every state-changing route against CSRF"
         found.append(Finding("ASVS 3.3.2", "medium", text, fix))
     for name in names:
         if not name.startswith("__Host-"):
-            text = f"sibling hosts can plant the cookie {name!r}"
+            text = f"sibling hosts can inject the cookie {name!r}"
             fix = "name it __Host-..., with cookie_path='/' and no cookie_domain"
             found.append(Finding("ASVS 3.3.3", "low" if config.cookie_domain is None else "medium", text, fix))
     return found
@@ -53,7 +53,7 @@ def _cookie(config: SessionConfig) -> list[Finding]:
 def _timeouts(config: SessionConfig) -> list[Finding]:
     found: list[Finding] = []
     if config.absolute_timeout is None:
-        text, fix = "a session that is used never ends", "set absolute_timeout, such as 24 hours"
+        text, fix = "a session that is used never ends", "set absolute_timeout, for example to 24 hours"
         found.append(Finding("ASVS 7.3.2", "high", text, fix))
     elif config.absolute_timeout > timedelta(days=30):
         text = "the absolute timeout is longer than 30 days (NIST SP 800-63B-4, AAL1)"
@@ -69,10 +69,10 @@ def _timeouts(config: SessionConfig) -> list[Finding]:
 def _tokens(config: SessionConfig) -> list[Finding]:
     found: list[Finding] = []
     if config.id_generator is not new_id:
-        text = "IDs come from a generator of your own"
-        fix = "make sure of 128 random bits from the secrets module, or leave id_generator out"
+        text = "IDs come from a custom id_generator"
+        fix = "make sure that it returns 128 random bits from the secrets module, or leave id_generator out"
         found.append(Finding("ASVS 7.2.3", "medium", text, fix))
-    fix = "use a cookie or a header: what stands in a URL ends up in logs and histories"
+    fix = "use a cookie or a header: URLs and forms end up in logs and histories"
     exposed = [
         extractor.key
         for extractor in flatten(config.extractor)
@@ -90,6 +90,6 @@ def _operations(config: SessionConfig) -> list[Finding]:
         fix = "set max_sessions_per_owner, or document that there is no limit"
         found.append(Finding("ASVS 7.1.2", "info", text, fix))
     if config.on_event is None:
-        text = "nobody hears of unknown, ambiguous and malformed IDs"
+        text = "unknown, ambiguous and malformed IDs are not logged"
         found.append(Finding("ASVS 16.3.3", "info", text, "pass on_event= and log the events"))
     return found

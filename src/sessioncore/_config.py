@@ -1,7 +1,7 @@
-"""The configuration of a store: every default in sight, every value checked once.
+"""The configuration of a store. Every value is checked when it is built.
 
-The defaults are for production. For plain http on a developer's machine there is
-`SessionConfig.development()`; no default is ever loosened by what a request says.
+The defaults are for production. For plain http on a developer's machine, use
+`SessionConfig.development()`; nothing in a request ever relaxes a setting.
 """
 
 import time
@@ -21,21 +21,21 @@ from sessioncore.storage.memory import MemoryStorage
 
 __all__ = ["SessionConfig", "cookie_settings", "id_generator"]
 
-_LONGEST = timedelta(days=36500)
+_MAX_DURATION = timedelta(days=36500)
 _FLAGS = ("cookie_secure", "cookie_http_only", "cookie_session_only", "cookie_partitioned", "save_on_server_error")
 _STORAGE_METHODS = tuple(name for name in vars(Storage) if not name.startswith("_"))
 
 
-class _Derived(timedelta):
-    """A touch_interval that nobody gave, so that `dataclasses.replace(config, idle_timeout=...)` derives it anew."""
+class _DerivedInterval(timedelta):
+    """A derived touch_interval, so that `dataclasses.replace(config, idle_timeout=...)` derives it again."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SessionConfig:
-    """How sessions are found, kept, sent and ended.
+    """All settings of a store.
 
     Raises:
-        ConfigError: a value cannot work; the text says how to mend it.
+        ConfigError: a value is not valid; the text says how to fix it.
     """
 
     storage: Storage = field(default_factory=MemoryStorage)
@@ -65,16 +65,16 @@ class SessionConfig:
     def __post_init__(self) -> None:
         """Check every field."""
         _check_times(self)
-        if self.touch_interval is None or type(self.touch_interval) is _Derived:  # pyright: ignore[reportUnnecessaryComparison]  # the default, see above
+        if self.touch_interval is None or type(self.touch_interval) is _DerivedInterval:  # pyright: ignore[reportUnnecessaryComparison]  # the default, see above
             object.__setattr__(
-                self, "touch_interval", _Derived(seconds=min(60, self.idle_timeout.total_seconds() / 10))
+                self, "touch_interval", _DerivedInterval(seconds=min(60, self.idle_timeout.total_seconds() / 10))
             )
         _check_touch(self.touch_interval, self.idle_timeout)
         _check_choices(self)
         _check_flags(self)
-        _check_calls(self)
+        _check_callables(self)
         _check_storage(self.storage)
-        _check_places(self)
+        _check_extractor(self)
 
     @classmethod
     def development(cls, **changes: Any) -> "SessionConfig":
@@ -84,7 +84,7 @@ class SessionConfig:
 
 
 def cookie_settings(config: SessionConfig) -> CookieSettings:
-    """Return what is said of the cookie, as one value."""
+    """Return the cookie's settings as one value."""
     return CookieSettings(
         path=config.cookie_path,
         domain=config.cookie_domain,
@@ -97,13 +97,13 @@ def cookie_settings(config: SessionConfig) -> CookieSettings:
 
 
 def id_generator(config: SessionConfig) -> Callable[[], str]:
-    """Return the configured generator of IDs; what a user's own returns is checked each time.
+    """Return the configured generator; if it is not the default, one that checks every ID.
 
     Raises:
-        ConfigError: (the generator that is returned) it returned something that is no ID.
+        ConfigError: (when the returned function is called) the text is not well-formed as an ID.
     """
     if config.id_generator is new_id:
-        return new_id  # ours needs no check
+        return new_id
 
     def generate() -> str:
         text = config.id_generator()
@@ -124,13 +124,13 @@ def _check_times(config: SessionConfig) -> None:
         _check_duration("absolute_timeout", config.absolute_timeout, timedelta(hours=24))
         if config.absolute_timeout < config.idle_timeout:
             raise ConfigError(
-                f"absolute_timeout must be at least idle_timeout, and is {config.absolute_timeout} (the default is one "
-                "day); give a longer one, or None for no limit"
+                f"absolute_timeout must be at least idle_timeout, but is {config.absolute_timeout} (the default is one "
+                "day); set a longer one, or None for no limit"
             )
 
 
 def _check_duration(name: str, value: object, example: timedelta) -> None:
-    if not isinstance(value, timedelta) or not timedelta() < value <= _LONGEST:
+    if not isinstance(value, timedelta) or not timedelta() < value <= _MAX_DURATION:
         raise ConfigError(f"{name} must be a timedelta above zero, at most 100 years, such as {example!r}")
 
 
@@ -151,8 +151,7 @@ def _check_choices(config: SessionConfig) -> None:
 def _check_prefix(prefix: object) -> None:
     if not isinstance(prefix, str) or not prefix.isprintable() or not 0 < len(prefix) <= 128:
         raise ConfigError(
-            "key_prefix must be 1 to 128 printable characters; without one, reset() could not tell "
-            "sessions from anything else in the storage"
+            "key_prefix must be 1 to 128 printable characters; without one, reset() would end everything in the storage"
         )
 
 
@@ -167,17 +166,17 @@ def _check_flags(config: SessionConfig) -> None:
             raise ConfigError(f"{name} must be True or False")
 
 
-def _check_calls(config: SessionConfig) -> None:
+def _check_callables(config: SessionConfig) -> None:
     for name in ("id_generator", "clock"):
-        if not _is_plain(getattr(config, name)):
-            raise ConfigError(f"{name} must be a function, and not an async one; leave it out for the default")
+        if not _is_sync_callable(getattr(config, name)):
+            raise ConfigError(f"{name} must be a function that is not async; leave it out for the default")
     for name in ("skip", "on_error", "on_event"):
         value: object = getattr(config, name)
-        if value is not None and not _is_plain(value):
-            raise ConfigError(f"{name} must be a function, and not an async one (nobody would await it), or None")
+        if value is not None and not _is_sync_callable(value):
+            raise ConfigError(f"{name} must be a function that is not async, or None")
 
 
-def _is_plain(function: object) -> bool:
+def _is_sync_callable(function: object) -> bool:
     return callable(function) and not iscoroutinefunction(function) and not iscoroutinefunction(type(function).__call__)
 
 
@@ -186,20 +185,20 @@ def _check_storage(storage: object) -> None:
         raise ConfigError("storage must be an object with the methods of sessioncore.Storage, such as MemoryStorage()")
 
 
-def _check_places(config: SessionConfig) -> None:
-    for place in _checked_places(config.extractor):
-        if place.source is Source.COOKIE:
-            check_cookie(place.key, cookie_settings(config))
-        elif place.source is Source.HEADER and not is_token(place.key):
-            raise ConfigError(f"{place.key!r} cannot be a header name: use letters, digits and '-'")
+def _check_extractor(config: SessionConfig) -> None:
+    for part in _flat_extractors(config.extractor):
+        if part.source is Source.COOKIE:
+            check_cookie(part.key, cookie_settings(config))
+        elif part.source is Source.HEADER and not is_token(part.key):
+            raise ConfigError(f"{part.key!r} cannot be a header name: use letters, digits and '-'")
 
 
-def _checked_places(extractor: object) -> list[Extractor]:
+def _flat_extractors(extractor: object) -> list[Extractor]:
     if not isinstance(extractor, Extractor):
         raise ConfigError("extractor must be an Extractor, such as from_cookie('__Host-session_id')")
     found = list(flatten(extractor))
-    for place in found:
-        source: object = place.source
-        if not callable(place.extract) or source not in (*Source,) or not all(map(is_token, place.vary)):
-            raise ConfigError("an Extractor needs a function, a Source, and in vary the names of request headers")
+    for part in found:
+        source: object = part.source
+        if not callable(part.extract) or source not in (*Source,) or not all(map(is_token, part.vary)):
+            raise ConfigError("an Extractor needs a function, a Source, and in `vary` only names of request headers")
     return found

@@ -1,24 +1,24 @@
 """The errors of sessioncore, all in one tree.
 
 SessionError
-├── ConfigError (ValueError)          a setting or an argument cannot work
-├── StorageError                      the storage answered, and said no
-│   ├── KeyTaken                      a record cannot be moved: its new key is in use
-│   └── StorageUnavailable            the storage did not answer in time, or at all
-├── CodecError (ValueError)           a value cannot be turned into bytes or back
-│   ├── UnregisteredType (TypeError)  its type is unknown here
+├── ConfigError (ValueError)          a setting or an argument is not valid
+├── StorageError                      the storage refused an operation
+│   ├── KeyTaken                      a record cannot be moved, because the new key is in use
+│   └── StorageUnavailable            the storage cannot be reached, or did not reply in time
+├── CodecError (ValueError)           a value cannot be encoded or decoded
+│   ├── UnregisteredType (TypeError)  its type is not registered
 │   ├── CorruptRecord                 the stored bytes are damaged
-│   └── SessionTooLarge               the encoded record is over `max_size`
-├── LifecycleError (RuntimeError)     the call comes at the wrong moment
+│   └── SessionTooLarge               the encoded record is larger than `max_size`
+├── LifecycleError (RuntimeError)     the call is not possible at this moment
 │   ├── SessionGone                   the session was ended meanwhile
-│   ├── SessionReleased               the session was given back
-│   ├── SessionNotLoaded              there is no session here, or not yet
-│   └── ResponseStarted               the client can no longer learn an ID
+│   ├── SessionReleased               the session was released
+│   ├── SessionNotLoaded              the request has no session, or has not loaded it yet
+│   └── ResponseStarted               a new ID cannot reach the client any more
 ├── SessionNotFound (LookupError)     no session has this ID
-└── OwnerLimitReached                 the owner has all the sessions allowed
+└── OwnerLimitReached                 the owner has as many sessions as are allowed
 
-Absence is not an error, except where a caller named one session. No message
-ever contains an ID or a stored value: they end up in logs.
+A missing session is an error only where the caller asked for one by its ID. No message
+contains an ID or a stored value, because messages end up in logs.
 """
 
 __all__ = [
@@ -42,11 +42,11 @@ __all__ = [
 
 
 class SessionError(Exception):
-    """The root: everything that sessioncore raises on its own account."""
+    """The base class of every error that sessioncore raises."""
 
 
 class ConfigError(SessionError, ValueError):
-    """Raised when a setting or an argument cannot work; says how to mend it."""
+    """Raised when a setting or an argument is not valid; the text says how to fix it."""
 
 
 class StorageError(SessionError):
@@ -54,19 +54,18 @@ class StorageError(SessionError):
 
 
 class StorageUnavailable(StorageError):
-    """Raised when the storage could not be reached or did not answer in time.
+    """Raised when the storage could not be reached or did not reply in time.
 
-    The outcome of a write is then unknown: it is as it was before, or as it
-    should be after, never between.
+    The outcome of a write is then unknown: it was stored completely, or not at all.
     """
 
 
 class KeyTaken(StorageError):
-    """Raised by a storage whose `move` finds the new key taken: nothing was changed, and another key will do.
+    """Raised by `Storage.move` when the new key is in use; nothing was changed.
 
-    It has a type of its own because the core answers it with another ID, while any other
-    refusal of a move fails the request. No application ever sees it, so it is exported
-    from `sessioncore.storage`, for those who write one.
+    It is a type of its own because the core then tries another ID, while any other refusal
+    fails the request. Applications never see it, so it is exported from `sessioncore.storage`
+    only, for authors of storages.
     """
 
 
@@ -79,19 +78,19 @@ class UnregisteredType(CodecError, TypeError):
 
 
 class CorruptRecord(CodecError):
-    """Raised when stored bytes are damaged, or do not fit the type asked for."""
+    """Raised when stored bytes are damaged, or do not match the type of a `SessionKey`."""
 
 
 class SessionTooLarge(CodecError):
-    """Raised before any write when the encoded record would exceed `max_size` bytes."""
+    """Raised before any write when the encoded record would be larger than `max_size` bytes."""
 
 
 class LifecycleError(SessionError, RuntimeError):
-    """Raised when a session is used at a moment at which that cannot work."""
+    """Raised when a session is used at a moment when that is not possible."""
 
 
 class SessionGone(LifecycleError):
-    """Raised by an explicit `save()` when the session was ended meanwhile."""
+    """Raised by `save()` when the session was ended meanwhile."""
 
 
 class SessionReleased(LifecycleError):
@@ -99,16 +98,16 @@ class SessionReleased(LifecycleError):
 
 
 class SessionNotLoaded(LifecycleError):
-    """Raised where no session is to be had: no middleware, a skipped request, or not loaded yet."""
+    """Raised when there is no session: the middleware is missing, the request is skipped, or it is not loaded yet."""
 
 
 class ResponseStarted(LifecycleError):
-    """Raised when a change needs a header, and the headers have left already."""
+    """Raised when a change needs a response header, and the headers have been sent already."""
 
 
 class SessionNotFound(SessionError, LookupError):
-    """Raised when a session was asked for by its ID, and there is none."""
+    """Raised when no session has the ID that the caller passed."""
 
 
 class OwnerLimitReached(SessionError):
-    """Raised at the commit when the owner already has `max_sessions_per_owner` sessions."""
+    """Raised by the commit when the owner already has `max_sessions_per_owner` sessions."""

@@ -1,6 +1,6 @@
-"""What happened to sessions, told to whoever listens: for logs, metrics and alarms.
+"""Events that say what happened to sessions, for logs, metrics and alerts.
 
-An event names a session by its handle, never by its ID, and carries no value.
+An event contains the handle of a session, never its ID, and no values.
 """
 
 import logging
@@ -20,23 +20,23 @@ class EventKind(str, Enum):
     """The kinds of events; see docs/lifecycle.md for when each is sent."""
 
     CREATED = "created"  # a record was stored for the first time
-    RENEWED = "renewed"  # the idle clock was set anew
+    RENEWED = "renewed"  # the idle clock was renewed
     REGENERATED = "regenerated"  # the record moved to a new ID
     DESTROYED = "destroyed"  # ended by destroy, reset or delete
-    REVOKED = "revoked"  # ended from outside: revoke, revoke_all, an owner's limit
-    EXPIRED = "expired"  # presented after its absolute deadline
-    GONE = "gone"  # ended elsewhere while this request wanted to write; its changes were dropped
-    CONFLICT = "conflict"  # written after others had written meanwhile; detail: the number of tries
-    CORRUPT = "corrupt"  # a record or a value that cannot be read
-    UNKNOWN = "unknown"  # a well-formed ID that names no session: ended, expired, or invented
+    REVOKED = "revoked"  # ended by revoke or revoke_all
+    EXPIRED = "expired"  # used after its absolute deadline
+    GONE = "gone"  # ended by another request before this one could write; this one's changes were dropped
+    CONFLICT = "conflict"  # stored after another request wrote meanwhile; detail: the number of tries
+    CORRUPT = "corrupt"  # a record or a value cannot be read
+    UNKNOWN = "unknown"  # a well-formed ID of no live session: ended, expired or forged
     MALFORMED = "malformed"  # text that cannot be an ID
-    AMBIGUOUS = "ambiguous"  # one place of the request offers two different IDs
-    OWNER_LIMIT = "owner_limit"  # a login met `max_sessions_per_owner`
+    AMBIGUOUS = "ambiguous"  # one place of the request holds two different IDs
+    OWNER_LIMIT = "owner_limit"  # a login reached `max_sessions_per_owner`
     STORAGE_ERROR = "storage_error"  # detail: the operation and the error's class
 
 
 class SessionEvent(Struct, frozen=True):
-    """One thing that happened; `handle` and `owner` where they are known, `at` as an aware UTC datetime."""
+    """One event; `handle` and `owner` are None if they are not known, `at` is an aware UTC datetime."""
 
     kind: EventKind
     handle: str | None
@@ -56,21 +56,21 @@ class SessionInfo(Struct, frozen=True):
 
 
 class Events:
-    """Sends events to the listener of one store, if there is one."""
+    """Sends events to the listener of one store, if it has one."""
 
-    __slots__ = ("_clock", "_listener", "heard")
+    __slots__ = ("_clock", "_listener", "has_listener")
 
     def __init__(self, listener: Callable[[SessionEvent], None] | None, clock: Callable[[], float]) -> None:
         self._listener = listener
-        self.heard = listener is not None  # False: nothing need be told
+        self.has_listener = listener is not None
         self._clock = clock
 
     def send(self, kind: EventKind, handle: str | None = None, owner: str | None = None, detail: str = "") -> None:
-        """Tell the listener; what it raises is logged and goes no further: telling must not change what happened."""
+        """Call the listener; an exception that it raises is logged and not propagated."""
         if self._listener is None:
             return
         event = SessionEvent(kind, handle, owner, detail, datetime.fromtimestamp(self._clock(), UTC))
         try:
             self._listener(event)
         except Exception:
-            _logger.exception("on_event raised for a %r event; the session is not affected", kind.value)
+            _logger.exception("on_event raised for a %r event; the session is not affected: fix on_event", kind.value)

@@ -1,4 +1,4 @@
-"""Work of several steps that is not cut in two, whatever happens to the task that waits for it."""
+"""Runs work of several steps to its end even if the task that awaits it is cancelled."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -12,31 +12,31 @@ T = TypeVar("T")
 
 
 async def run_shielded(work: Coroutine[Any, Any, T]) -> T:
-    """Await `work` to its end, also when the caller is cancelled meanwhile: that is raised afterwards.
+    """Await `work` to its end; if the caller is cancelled meanwhile, raise the cancellation afterwards.
 
-    So work of several steps is either done or not begun. `work` has to bound itself.
+    So all steps of `work` are done, or none. `work` needs timeouts of its own.
     """
     try:
         loop = asyncio.get_running_loop()
-    except RuntimeError:  # trio: scopes are all that cancels
+    except RuntimeError:  # on trio only scopes cancel, and they respect shields
         with anyio.CancelScope(shield=True):
             return await work
-        raise AssertionError("nobody cancels this scope") from None
-    # Task.cancel() ignores anyio's shields (asyncio.timeout and servers that stop their handlers call it) and
-    # cancels whatever the task awaits. So run the work in a task of its own and await a future.
+        raise AssertionError("this scope is never cancelled") from None
+    # Task.cancel(), which asyncio.timeout and stopping servers call, ignores anyio's shields and cancels
+    # whatever the task awaits. So run the work in a task of its own and await a future.
     task = loop.create_task(work)
     finished: asyncio.Future[None] = loop.create_future()
     task.add_done_callback(lambda _: None if finished.done() else finished.set_result(None))
     try:
         await finished
     except asyncio.CancelledError:
-        with anyio.CancelScope(shield=True):  # else anyio cancels us anew on every turn of the loop
+        with anyio.CancelScope(shield=True):  # without this, anyio would cancel again in every loop iteration
             while not task.done():
                 try:
                     await asyncio.wait([task])
                 except asyncio.CancelledError:
                     continue
         if not task.cancelled():
-            task.exception()  # mark it as retrieved: the caller's own end comes first
+            task.exception()  # mark it as retrieved, because the cancellation is raised instead
         raise
     return task.result()

@@ -1,8 +1,7 @@
-"""The calls of the storage contract as values, and what they are answered with.
+"""The calls of the storage contract as values, and their replies.
 
-The core decides what to ask and what an answer means without waiting for either; the
-driver in `persistence` carries the calls out. `on` is the only place that knows which
-method a call is.
+The core decides which call to make and what its reply means, without I/O; the driver in
+`persistence` makes the call. Only `invoke` knows which method a call belongs to.
 """
 
 from enum import Enum
@@ -16,18 +15,18 @@ __all__ = [
 
 
 class Stored(Struct, frozen=True, gc=False):
-    """A record as the storage holds it: its bytes, its version and its seconds left."""
+    """A record in the storage: its bytes, its version, and the seconds until it expires."""
 
     data: bytes
     version: int
     ttl: float
 
     def __repr__(self) -> str:
-        return f"<Stored bytes={len(self.data)} version={self.version} ttl={self.ttl:.1f}>"  # the data are the values
+        return f"<Stored bytes={len(self.data)} version={self.version} ttl={self.ttl:.1f}>"  # `data` has the values
 
 
 class Unreadable(Struct, frozen=True, gc=False):
-    """The answer where something is at the key that this storage did not write; it is never overwritten."""
+    """The reply if the key holds something that this storage did not write; it is never overwritten."""
 
 
 class Load(Struct, frozen=True, gc=False):
@@ -40,8 +39,8 @@ class Load(Struct, frozen=True, gc=False):
     def __repr__(self) -> str:
         return "<Load>"
 
-    def on(self, target: Any) -> Any:
-        """Make this call on `target`: a Storage returns a coroutine, what answers at once returns the reply."""
+    def invoke(self, target: Any) -> Any:
+        """Make this call on `target`: a Storage returns a coroutine, a synchronous object returns the reply."""
         return target.load(self.key, renew=self.renew)
 
 
@@ -55,9 +54,9 @@ class Create(Struct, frozen=True, gc=False):
     operation: ClassVar[str] = "create"
 
     def __repr__(self) -> str:
-        return "<Create>"  # the data are the values
+        return "<Create>"  # `data` contains the values
 
-    def on(self, target: Any) -> Any:
+    def invoke(self, target: Any) -> Any:
         """Make this call on `target`."""
         return target.create(self.key, self.data, self.ttl, owner=self.owner)
 
@@ -75,7 +74,7 @@ class Replace(Struct, frozen=True, gc=False):
     def __repr__(self) -> str:
         return "<Replace>"
 
-    def on(self, target: Any) -> Any:
+    def invoke(self, target: Any) -> Any:
         """Make this call on `target`."""
         return target.replace(self.key, self.data, self.ttl, version=self.version, owner=self.owner)
 
@@ -94,7 +93,7 @@ class Move(Struct, frozen=True, gc=False):
     def __repr__(self) -> str:
         return "<Move>"
 
-    def on(self, target: Any) -> Any:
+    def invoke(self, target: Any) -> Any:
         """Make this call on `target`."""
         return target.move(self.key, self.new_key, self.data, self.ttl, version=self.version, owner=self.owner)
 
@@ -109,7 +108,7 @@ class Touch(Struct, frozen=True, gc=False):
     def __repr__(self) -> str:
         return "<Touch>"
 
-    def on(self, target: Any) -> Any:
+    def invoke(self, target: Any) -> Any:
         """Make this call on `target`."""
         return target.touch(self.key, self.ttl)
 
@@ -123,7 +122,7 @@ class Delete(Struct, frozen=True, gc=False):
     def __repr__(self) -> str:
         return "<Delete>"
 
-    def on(self, target: Any) -> Any:
+    def invoke(self, target: Any) -> Any:
         """Make this call on `target`."""
         return target.delete(*self.keys)
 
@@ -139,4 +138,4 @@ class Later(Enum):
 
 
 LATER: Final = Later.LATER
-"""What `answer_now` returns where the call has to be awaited."""
+"""What `answer_now` returns if the call must be awaited."""

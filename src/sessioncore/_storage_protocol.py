@@ -1,9 +1,9 @@
-"""The storage contract: all that sessioncore asks of a place to keep records.
+"""The storage contract: what sessioncore requires of a storage.
 
-A storage moves opaque bytes. It knows no session, no ID and no deadline: keys and
-owners are text that already bears the store's `key_prefix`, times to live are
-seconds. Seven calls are required (`Storage`); what a storage can do beyond them it
-names in `capabilities`. `sessioncore.testing.STORAGE_CHECKS` is this page as running code.
+A storage keeps opaque bytes. It does not know sessions, IDs or deadlines: keys and owners are
+text that already has the store's `key_prefix`, and times to live are in seconds. Seven calls
+are required (`Storage`); what else a storage can do is declared in `capabilities`.
+`sessioncore.testing.STORAGE_CHECKS` tests this contract.
 """
 
 from typing import Final, Protocol, TypeAlias
@@ -17,48 +17,48 @@ __all__ = [
 
 
 Written: TypeAlias = int | Stored | Unreadable | None
-"""The result of a conditional write: the new version, what is at the key instead, or None if nothing is."""
+"""The result of a conditional write: the new version, or what the key holds instead; None if it holds nothing."""
 
 
 class Storage(Protocol):
-    """Where records live: the seven calls that every storage has.
+    """The seven calls that every storage must have.
 
-    Every call may raise `StorageUnavailable` (the driver's error as its cause) when the
-    storage cannot be reached; the outcome of a write is then unknown, and the write is
-    never sent again blindly. A call that fails in any other way has changed nothing.
-    Absence is not an error. Cancellation is never caught. A `ttl` is in seconds and above
-    zero; no record is ever without one.
+    Every call may raise `StorageUnavailable`, with the driver's error as its cause, when the
+    storage cannot be reached. The outcome of a write is then unknown, and the storage must not
+    send the write again. A call that fails in any other way must have changed nothing. A missing
+    record is not an error. Cancellation must not be caught. Every record has a `ttl`, in seconds
+    and above zero.
 
-    A version is an integer that a key never has twice, not even after the key was
-    deleted and created again: that is what makes `replace` safe.
+    A version is an integer. A key never has the same version twice, not even after it was
+    deleted and created again: this makes `replace` safe.
 
-    Something that the storage did not write, or a record that lost its end, is never
-    overwritten: `load`, `replace` and `move` answer `Unreadable()`, `touch` answers False,
-    and to `create` and as the target of a `move` the key is taken. `delete` removes it.
+    Something that the storage did not write, or a record without a ttl, is never overwritten:
+    `load`, `replace` and `move` return `Unreadable()`, `touch` returns False, and for `create`
+    and the target of a `move` the key is in use. `delete` removes it.
 
-    A class may name what it can do beyond this page in an attribute `capabilities`, a
-    frozenset of the protocols below (`Opens`, `Clears`, `Purges`, `AnswersNow`,
-    `BoundsCalls`); see `capabilities_of`.
+    A class declares what else it can do in an attribute `capabilities`, a frozenset of the
+    protocols below (`Opens`, `Clears`, `Purges`, `AnswersNow`, `BoundsCalls`); see
+    `capabilities_of`.
     """
 
     async def load(self, key: str, *, renew: float | None = None) -> Stored | Unreadable | None:
         """Return the live record at `key`, or None.
 
-        With `renew`, set its ttl to that many seconds in the same trip, without
-        rewriting data or version; the ttl returned is the one after it.
+        With `renew`, set its ttl to that many seconds in the same round trip, without
+        changing data or version; the returned ttl is the new one.
         """
         ...
 
     async def create(self, key: str, data: bytes, ttl: float, *, owner: str | None = None) -> int | None:
-        """Store a new record and return its version, or None if the key is taken."""
+        """Store a new record and return its version, or None if the key is in use."""
         ...
 
     async def replace(self, key: str, data: bytes, ttl: float, *, version: int, owner: str | None = None) -> Written:
-        """Write if the record still has `version`: compare and set, in one atomic step.
+        """Write if the record still has `version`: an atomic compare-and-set.
 
-        Returns the new version; or the current record if another caller wrote
-        meanwhile (nothing is changed); or None if there is no record any more
-        (nothing is created). `owner=None` means: no owner from now on.
+        Return the new version. If another caller wrote meanwhile, change nothing and return the
+        current record. If there is no record any more, create nothing and return None.
+        `owner=None` removes the owner.
         """
         ...
 
@@ -67,19 +67,19 @@ class Storage(Protocol):
     ) -> Written:
         """Do what `replace` does, and give the record a new key in the same atomic step.
 
-        Afterwards the old key is gone, or nothing has changed.
+        Afterwards the old key does not exist any more, or nothing has changed.
 
         Raises:
-            KeyTaken: `new_key` is taken; nothing is changed. Any other error means that the move failed.
+            KeyTaken: `new_key` is in use, and nothing was changed. For this reason only: another error fails the move.
         """
         ...
 
     async def touch(self, key: str, ttl: float) -> bool:
-        """Set the ttl of a live record; False if there is none. Never revives."""
+        """Set the ttl of a live record; return False if there is none. An expired record stays expired."""
         ...
 
     async def delete(self, *keys: str) -> int:
-        """End these records, their owner entries with them; return how many were live."""
+        """Delete these records and their entries in the index of owners; return how many were live."""
         ...
 
     async def owned_keys(self, owner: str) -> list[str]:
@@ -91,14 +91,14 @@ class Storage(Protocol):
 
 
 class Opens(Protocol):
-    """A storage that has something to open, such as connections or tables, and to close."""
+    """A storage that must be opened and closed, for example because it has connections or tables."""
 
     async def open(self) -> None:
-        """Get ready: connect, create tables. Called again, it has no effect."""
+        """Connect, and create tables. A second call has no effect."""
         ...
 
     async def check(self) -> None:
-        """Return if the storage answers.
+        """Check that the storage replies.
 
         Raises:
             StorageUnavailable: it does not.
@@ -106,55 +106,55 @@ class Opens(Protocol):
         ...
 
     async def aclose(self) -> None:
-        """Release what `open` took. Called again, it has no effect."""
+        """Close what `open` has opened. A second call has no effect."""
         ...
 
 
 class Clears(Protocol):
-    """A storage that can find the records of a prefix."""
+    """A storage that can find all records whose keys have a prefix."""
 
     async def clear(self, prefix: str) -> int:
-        """End every record whose key begins with `prefix`, and nothing else; return how many."""
+        """Delete every record whose key begins with `prefix`, and nothing else; return how many."""
         ...
 
 
 class Purges(Protocol):
-    """A storage in which expired records take room until they are removed."""
+    """A storage in which expired records use space until they are removed."""
 
     async def purge_expired(self) -> int:
-        """Remove what has expired and still takes room, in bounded batches; return how many."""
+        """Remove expired records, in bounded batches; return how many."""
         ...
 
 
 class AnswersNow(Protocol):
-    """A storage that can answer a call without waiting, always or now and then.
+    """A storage that can make calls without waiting, always or sometimes.
 
-    The store asks it before each call. A call that was answered is done; one that is
-    answered with LATER is made in the usual way.
+    The store offers it each call. If it returns a reply, the call is done; if it returns LATER,
+    the store awaits the call in the usual way.
     """
 
     def answer_now(self, call: Call) -> Reply | Later:
-        """Return what the call would return, or LATER if that takes waiting and nothing was done.
+        """Make the call and return its reply; or do nothing and return LATER, if the call must be awaited.
 
         Raises:
-            StorageError: as the call would.
+            StorageError: as the call itself.
         """
         ...
 
 
 class BoundsCalls(Protocol):
-    """A storage that ends its calls in time by itself.
+    """A storage that enforces the timeout of its calls itself.
 
-    A store sets a timer for each call to its storage. One that can do so for less, such
-    as by one timer for all calls on a connection, has this capability. It speaks for
+    Without this capability, a store sets a timer for each call. It is for storages that can do
+    so more cheaply, for example with one timer for all calls on a connection. It applies to
     `load`, `create`, `replace` and `move`.
     """
 
     def bound_calls(self, seconds: float) -> bool:
-        """From now on let each call end within `seconds`, with StorageUnavailable if there is no answer.
+        """From now on, raise StorageUnavailable from a call that has no reply within `seconds`.
 
-        Called by every store that is built on this storage; the smallest number holds for
-        all. False: it cannot promise that, and nothing has changed.
+        Every store that uses this storage calls this; the smallest number applies to all. Return
+        False, and change nothing, if the storage cannot guarantee it.
         """
         ...
 
@@ -164,11 +164,11 @@ _ABOUT_CALLS: Final = frozenset({AnswersNow, BoundsCalls})
 
 
 def capabilities_of(storage: object) -> frozenset[type]:
-    """Return what the class of `storage` declares in `capabilities`.
+    """Return the capabilities that the class of `storage` declares.
 
-    The class is asked, so a wrapper that passes attributes on does not seem to have what
-    it does not keep. A subclass that overrides a call but declares nothing itself keeps
-    only those capabilities that promise nothing about the calls.
+    The attribute is read from the class, so a wrapper whose `__getattr__` forwards everything
+    does not inherit capabilities. A subclass that overrides a call and declares nothing itself
+    loses the capabilities that concern calls.
     """
     overridden = False
     for kind in type(storage).__mro__:

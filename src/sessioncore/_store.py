@@ -1,7 +1,7 @@
 """SessionStore: the sessions of one application.
 
-It owns the configuration, the registered types and the way to the storage. The
-exchange of a request and background work both begin here.
+It has the configuration, the registered types and the storage. Adapters get the exchange of a
+request from it, and background work loads sessions with it.
 """
 
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
@@ -18,11 +18,11 @@ from sessioncore._storage_calls import Delete
 from sessioncore._storage_protocol import Clears, Opens, Purges, Storage, capabilities_of
 from sessioncore.http._extractors import RequestView
 from sessioncore.http._ids import handle_of, is_handle, is_id
-from sessioncore.persistence._owners import Owned
+from sessioncore.persistence._owners import OwnedSession
 from sessioncore.persistence._persistence import StorePersistence
 from sessioncore.persistence._store_context import StoreContext
 from sessioncore.session._mapping import bind_request
-from sessioncore.session._session import Session, check_owner, opened
+from sessioncore.session._session import Session, check_owner, state_of
 from sessioncore.session._state import SessionState
 from sessioncore.session._values import Values
 
@@ -32,16 +32,16 @@ C = TypeVar("C", bound=type)
 
 
 class SessionStore:
-    """Finds, keeps and ends sessions; `SessionStore()` has the defaults for production, in memory.
+    """Loads, stores and ends sessions; `SessionStore()` has the production defaults, with sessions in memory.
 
-    Every method that reaches the storage may raise StorageUnavailable.
+    Every method that calls the storage may raise StorageUnavailable.
     """
 
     __slots__ = ("_capabilities", "_persistence")
 
     def __init__(self, config: SessionConfig | None = None) -> None:
         if config is not None and not isinstance(config, SessionConfig):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise ConfigError("SessionStore takes a SessionConfig, such as SessionStore(SessionConfig(storage=...))")
+            raise ConfigError("SessionStore takes a SessionConfig: write SessionStore(SessionConfig(storage=...))")
         self._persistence = StorePersistence(StoreContext(SessionConfig() if config is None else config))
         self._capabilities = capabilities_of(self.storage)
 
@@ -52,7 +52,7 @@ class SessionStore:
 
     @property
     def storage(self) -> Storage:
-        """Where the records live."""
+        """The storage that keeps the records."""
         return self._persistence.config.storage
 
     # -- types
@@ -82,14 +82,15 @@ class SessionStore:
         decode: Callable[[Any], Any] | None = None,
     ) -> Callable[[C], C]: ...
     def register_type(self, cls: type | None = None, /, **options: Any) -> Any:
-        """Let sessions hold instances of `cls`; returns it, so that it works as a decorator.
+        """Allow instances of `cls` as session values; return `cls`, so that this works as a decorator.
 
-        `name` is what records say (default `module.qualname`: give one before you move
-        the class), `aliases` are older names. `encode(obj)` returns any supported value
-        and `decode(value)` takes it back; classes of a known shape need neither.
+        `name` identifies the class in stored records. The default is `module.qualname`, so pass
+        the old one when you move the class; `aliases` are further names to accept. `encode(obj)`
+        returns any supported value and `decode(value)` turns it back; dataclasses, Structs, attrs
+        classes, NamedTuples, Enums and pydantic models need neither.
 
         Raises:
-            ConfigError: the name or class already means something else, or its shape is unknown.
+            ConfigError: the name or class is registered differently, or `cls` needs `encode` and `decode`.
         """
 
         def register(given: C) -> C:
@@ -103,39 +104,39 @@ class SessionStore:
     # -- sessions
 
     def exchange(self, request: RequestView) -> Exchange:
-        """Return the exchange that drives the session of one request; for adapters."""
+        """Return the exchange for the session of one request; for adapters."""
         session = Session(self._persistence, self, None)
         exchange = Exchange(session, self._persistence, request)
-        bind_request(session, exchange._open_state)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # no name of its API
+        bind_request(session, exchange._ensure_state)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # no name of its API
         return exchange
 
     async def get(self, request: RequestView) -> Session:
-        """Return the session of a request, fresh if it has none; `save()` and `release()` are the caller's.
+        """Return the session of a request, a fresh one if it has none; the caller must call `save()` and `release()`.
 
         Raises:
-            SessionNotLoaded: `skip` says that this request has none.
+            SessionNotLoaded: `skip` excludes this request.
         """
         exchange = self.exchange(request)
         await exchange.load(required=True)
-        state = opened(exchange.session)
-        if state.loaded is not None and state.loaded.renewal_due:  # a caller who only reads need not save
+        state = state_of(exchange.session)
+        if state.loaded is not None and state.loaded.renewal_due:  # callers that only read need not save
             await self._persistence.commit(state)
         return exchange.session
 
     async def get_by_id(self, sid: str) -> Session:
-        """Return the live session with this ID; `save()` and `release()` are the caller's.
+        """Return the live session with this ID; the caller must call `save()` and `release()`.
 
         Raises:
             SessionNotFound: there is none.
         """
         state = await self._persistence.load_by_id(sid) if _is_known_form(sid) else None
         if state is None:
-            raise SessionNotFound("no live session has this ID; it may have ended or expired")
+            raise SessionNotFound("no live session has this ID; it may have ended or expired: create a new one")
         return Session(self._persistence, self, state)
 
     @asynccontextmanager
     async def open(self, sid: str) -> AsyncGenerator[Session]:
-        """Work with the session of this ID: saved on clean exit, released always.
+        """Open the session with this ID; it is saved if the block does not raise, and always released.
 
         Raises:
             SessionNotFound: there is none.
@@ -151,7 +152,7 @@ class SessionStore:
     async def create(
         self, data: Mapping[str, Any] | None = None, *, owner: str | None = None, **details: Any
     ) -> Session:
-        """Store a new session at once, also an empty one; for background work and tests."""
+        """Create a session and store it now, even if it is empty; for background work and tests."""
         state = SessionState(Values(self._persistence.codec, {}))
         session = Session(self._persistence, self, state)
         session.update(data or {})
@@ -161,22 +162,24 @@ class SessionStore:
         return session
 
     async def delete(self, sid: str) -> bool:
-        """End the session with this ID; False if there was none."""
+        """End the session with this ID; return False if there was none."""
         if not _is_known_form(sid):
             return False
         handle = handle_of(sid)
-        ended = await self._persistence.driver.ask(Delete((self.config.key_prefix + handle,)))
+        ended = await self._persistence.driver.call(Delete((self.config.key_prefix + handle,)))
         if ended:
             self._persistence.context.events.send(EventKind.DESTROYED, handle)
         return bool(ended)
 
     async def reset(self) -> int:
-        """End every session under this store's `key_prefix`, and touch nothing else; return how many.
+        """End every session under this store's `key_prefix`, and nothing else; return how many.
 
-        Like `purge_expired` it works in batches and takes its time: `storage_timeout` does not apply.
+        Like `purge_expired` it works in batches and can take long: `storage_timeout` does not apply.
         """
         if Clears not in self._capabilities:
-            raise ConfigError(f"{type(self.storage).__name__} cannot find the records of a prefix, which reset() needs")
+            raise ConfigError(
+                f"{type(self.storage).__name__} cannot find records by prefix, which reset() needs; use another storage"
+            )
         storage = cast("Clears", self.storage)
         return await self._persistence.driver.unbounded("clear", lambda: storage.clear(self.config.key_prefix))
 
@@ -185,8 +188,8 @@ class SessionStore:
     async def sessions_of(self, owner: str) -> list[SessionInfo]:
         """Return the owner's live sessions, newest first.
 
-        `last_seen_at` is exact to `touch_interval`; where the idle timeout reaches beyond
-        the absolute deadline it is the time of the last write.
+        `last_seen_at` is exact to `touch_interval`; if the idle timeout reaches beyond the absolute
+        deadline, it is the time of the last write.
         """
         check_owner(owner)
         return [
@@ -200,8 +203,8 @@ class SessionStore:
             for owned in reversed(await self._persistence.owners.sessions(owner))
         ]
 
-    def _details_of(self, owned: Owned) -> dict[str, Any]:
-        """Details that cannot be read here must not hide the session from its owner."""
+    def _details_of(self, owned: OwnedSession) -> dict[str, Any]:
+        """Return the details, or an empty dict if they cannot be read: the session must be listed all the same."""
         try:
             details: dict[str, Any] = self._persistence.codec.decode("details", owned.record.details)
         except CodecError as exc:
@@ -210,28 +213,28 @@ class SessionStore:
         return details
 
     async def revoke(self, handle: str, *, owner: str | None = None) -> bool:
-        """End the session with this handle; with `owner`, only if it is theirs. False if nothing was ended."""
+        """End the session with this handle; with `owner`, only if it is theirs. Return whether it was ended."""
         return await self._persistence.owners.revoke(handle, owner)
 
     async def revoke_all(self, owner: str, *, keep: "Session | str | None" = None) -> int:
-        """End the owner's sessions, but for `keep` (a Session or a handle); return how many."""
+        """End all sessions of the owner except `keep`, a Session or a handle; return how many."""
         check_owner(owner)
         kept = keep.handle if isinstance(keep, Session) else keep
         if kept is not None and not is_handle(kept):
             raise ConfigError("keep= takes a Session or a handle")
         return await self._persistence.owners.revoke_all(owner, kept)
 
-    # -- upkeep
+    # -- maintenance
 
     async def purge_expired(self) -> int:
-        """Remove expired records from storages that do not do so themselves; return how many."""
+        """Remove expired records from storages that do not remove them themselves; return how many."""
         if Purges not in self._capabilities:
             return 0
         storage = cast("Purges", self.storage)
         return await self._persistence.driver.unbounded("purge_expired", storage.purge_expired)
 
     async def check(self) -> None:
-        """Return if the storage answers; StorageUnavailable if not."""
+        """Check that the storage replies; raise StorageUnavailable if not."""
         if Opens in self._capabilities:
             await self._persistence.driver.bounded("check", cast("Opens", self.storage).check)
 
@@ -239,7 +242,7 @@ class SessionStore:
         """Open the storage; adapters do this before the first request.
 
         Raises:
-            StorageError: it cannot be opened.
+            StorageError: it cannot be state_of.
         """
         if Opens in self._capabilities:
             await cast("Opens", self.storage).open()
@@ -262,5 +265,5 @@ class SessionStore:
 
 
 def _is_known_form(sid: object) -> bool:
-    """Tell whether this can be an ID; what `cookies.get()` returns without a cookie names no session either."""
+    """Tell whether `sid` is well-formed as an ID; it may also be None, as returned by `cookies.get()`."""
     return isinstance(sid, str) and is_id(sid)

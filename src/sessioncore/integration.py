@@ -1,49 +1,51 @@
-"""For those who write adapters: the checks that every adapter makes when it is set up, and the type of an answer.
+"""For authors of adapters: the checks to make at setup, and the type of an error response.
 
-`docs/adapters/custom.md` is the checklist of an adapter's duties.
+`docs/adapters/custom.md` lists what an adapter must do.
 """
 
 from sessioncore._error_responses import ErrorResponse
 from sessioncore._errors import ConfigError
 from sessioncore._store import SessionStore
 
-__all__ = ["ErrorResponse", "check_beside", "check_scope_key", "check_store"]
+__all__ = ["ErrorResponse", "check_installed", "check_scope_key", "check_store"]
 
 
-def check_store(store: object, taker: str) -> None:
-    """Refuse what is no store, before a request fails by it; `taker` names what was called.
+def check_store(store: object, caller: str) -> None:
+    """Check that `store` is a SessionStore, at setup rather than in the first request; `caller` is for the error text.
 
     Raises:
         ConfigError: it is a configuration, a storage or something else.
     """
     if not isinstance(store, SessionStore):
         raise ConfigError(
-            f"{taker} takes a SessionStore, not {type(store).__name__}; pass SessionStore(SessionConfig(storage=...))"
+            f"{caller} takes a SessionStore, not {type(store).__name__}; pass SessionStore(SessionConfig(storage=...))"
         )
 
 
 def check_scope_key(known: SessionStore, known_key: str, store: SessionStore, scope_key: str) -> bool:
-    """Return whether `store` is the one that is there already, under its name.
+    """Return whether `known` is the same store as `store`, with the same scope key.
 
     Raises:
-        ConfigError: it is, under another name.
+        ConfigError: it is the same store with another scope key.
     """
     if known is store and known_key != scope_key:
         raise ConfigError(
-            f"one store has both scope_key={known_key!r} and scope_key={scope_key!r}, and would send one cookie for "
-            "two sessions; use one scope_key, or give the second a SessionStore with a cookie and key_prefix of its own"
+            f"one store has both scope_key={known_key!r} and scope_key={scope_key!r} and would send one cookie for two "
+            "sessions; use one scope_key, or create a second SessionStore with its own cookie name and key_prefix"
         )
     return known is store
 
 
-def check_beside(known: SessionStore, known_key: str, store: SessionStore, scope_key: str) -> bool:
-    """Do what `check_scope_key` does, for the stores of one application: no two of them have one name.
+def check_installed(known: SessionStore, known_key: str, store: SessionStore, scope_key: str) -> bool:
+    """Do what `check_scope_key` does, and check that two stores of one application have different scope keys.
 
     Raises:
-        ConfigError: one store has two names, or two stores have one.
+        ConfigError: one store has two scope keys, or two stores have the same one.
     """
     if check_scope_key(known, known_key, store, scope_key):
         return True
     if known_key == scope_key:
-        raise ConfigError(f"this application has a store for scope_key={scope_key!r} already; name the second one")
+        raise ConfigError(
+            f"this application has a store for scope_key={scope_key!r} already; give the second one another scope_key"
+        )
     return False

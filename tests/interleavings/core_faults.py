@@ -44,7 +44,7 @@ def instead(where: object, name: str, fault: object) -> Plant:
 
 def written_over(self: CommitSteps, there: Stored) -> Step | None:
     """Write the record that this request has read on top of others'."""
-    sent, loaded = self.state.sent(), self.state.loaded
+    sent, loaded = self.state.current_attempt(), self.state.loaded
     assert loaded is not None
     return self._send(sent.delta, sent.pending, sent.new_id, (loaded.record, there.version))
 

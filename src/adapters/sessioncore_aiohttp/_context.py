@@ -9,7 +9,7 @@ from multidict import CIMultiDict
 from sessioncore import Exchange
 from sessioncore.integration import ErrorResponse
 
-__all__ = ["RequestContext", "abort_with", "response_to"]
+__all__ = ["RequestContext", "abort_with", "to_web_response"]
 
 
 class RequestContext(Struct, eq=False):
@@ -33,7 +33,7 @@ class RequestContext(Struct, eq=False):
         if self.added is None:
             self.added = await self.exchange.commit(status)
 
-    async def complete(self, response: web.StreamResponse) -> None:
+    async def write_headers(self, response: web.StreamResponse) -> None:
         """Commit, if that is still to be done, and write the headers into a response that is about to leave.
 
         Raises:
@@ -53,7 +53,7 @@ class RequestContext(Struct, eq=False):
             headers.clear()
         headers.extend([(name.decode(), value.decode("utf-8", "surrogateescape")) for name, value in revised])
 
-    async def commit_failed(self) -> None:
+    async def commit_for_error(self) -> None:
         """Commit before the 500 that aiohttp, or a middleware around, makes of an error; often nothing is to be said.
 
         Raises:
@@ -69,7 +69,7 @@ class RequestContext(Struct, eq=False):
             self.headers_final = True
 
 
-def response_to(given: ErrorResponse, contexts: Iterable[RequestContext]) -> web.Response:
+def to_web_response(given: ErrorResponse, contexts: Iterable[RequestContext]) -> web.Response:
     """Return the core's response, in the stead of one that may have told of other stores' sessions: it does so too."""
     headers = CIMultiDict(given.headers)
     for context in contexts:

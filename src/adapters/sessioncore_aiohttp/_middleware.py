@@ -17,8 +17,8 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.typedefs import Handler, Middleware
 
 from sessioncore import Session, SessionError, SessionNotLoaded, SessionStore
-from sessioncore.integration import check_beside, check_scope_key, check_store
-from sessioncore_aiohttp._context import RequestContext, abort_with, response_to
+from sessioncore.integration import check_installed, check_scope_key, check_store
+from sessioncore_aiohttp._context import RequestContext, abort_with, to_web_response
 from sessioncore_aiohttp._view import AiohttpView
 
 __all__ = ["get_session", "session_middleware", "setup"]
@@ -29,15 +29,15 @@ _CONTEXTS: Final = WeakKeyDictionary[AbstractStreamWriter, list[RequestContext]]
 _STORES: Final = web.AppKey[dict[str, SessionStore]]("stores")
 
 
-class _Sessions:
+class _Middleware:
     """The middleware of one store; a plain callable, which aiohttp 4 takes without a decorator."""
 
     __middleware_version__ = 1  # what `@web.middleware` sets for aiohttp 3
 
-    def __init__(self, store: SessionStore, scope_key: str, *, signalled: bool) -> None:
+    def __init__(self, store: SessionStore, scope_key: str, *, uses_signal: bool) -> None:
         self._store = store
         self._scope_key = scope_key
-        self._signalled = signalled  # `prepare` below is called for every response
+        self._uses_signal = uses_signal  # `prepare` below is called for every response
         self._warned = False
 
     async def __call__(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -47,20 +47,20 @@ class _Sessions:
             return await handler(request)
         failed = True
         try:
-            response = await self._respond(context, request, handler)
+            response = await self._call_handler(context, request, handler)
             failed = context.added is None  # there was no response
             return response
         except web.HTTPException:  # it is a response, and committed
             raise
         except Exception as error:
-            if (instead := await self._error_response(context, request, error)) is None:
+            if (replacement := await self._error_response(context, request, error)) is None:
                 raise
-            return instead
+            return replacement
         finally:
             context.end()
             # A client that leaves a stream or a WebSocket ends it; handlers learn that by an exception.
-            left = failed and (request.transport is None or request.transport.is_closing())
-            await context.exchange.finish(failed=failed and not left)
+            client_disconnected = failed and (request.transport is None or request.transport.is_closing())
+            await context.exchange.finish(failed=failed and not client_disconnected)
 
     def _begin(self, request: web.Request) -> RequestContext | None:
         """Begin with a request; None if this store is at it already."""
@@ -72,7 +72,9 @@ class _Sessions:
         contexts.append(context)
         return context
 
-    async def _respond(self, context: RequestContext, request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def _call_handler(
+        self, context: RequestContext, request: web.Request, handler: Handler
+    ) -> web.StreamResponse:
         """Let the handler work, and commit before what it returned or raised can leave."""
         try:
             response = await handler(request)
@@ -89,11 +91,11 @@ class _Sessions:
             await context.commit(None)
             return
         await context.commit(response.status)
-        if not self._signalled and not context.headers_final:
+        if not self._uses_signal and not context.headers_final:
             for morsel in response.cookies.values():  # else aiohttp would write them after all other headers
                 response.headers.add("Set-Cookie", morsel.OutputString())
             response.cookies.clear()
-            await context.complete(response)
+            await context.write_headers(response)
 
     def _warn(self, context: RequestContext) -> None:
         if context.exchange.session.accessed and not self._warned:
@@ -109,9 +111,9 @@ class _Sessions:
         """Return what to send for an error; None: it goes on, to the 500 of aiohttp or of a middleware around."""
         if context.headers_final or request.writer.output_size > 0:
             return None
-        if self._signalled and not isinstance(error, SessionError):
+        if self._uses_signal and not isinstance(error, SessionError):
             try:
-                await context.commit_failed()
+                await context.commit_for_error()
             except SessionError as hidden:
                 error = hidden
             else:
@@ -121,18 +123,18 @@ class _Sessions:
             return None
         if not given.handled:
             _logger.error("a handler failed", exc_info=error)
-        return response_to(given, _CONTEXTS[request.writer])
+        return to_web_response(given, _CONTEXTS[request.writer])
 
-    async def prepare(self, request: web.Request, response: web.StreamResponse) -> None:
+    async def on_prepare(self, request: web.Request, response: web.StreamResponse) -> None:
         """Commit, if the handler prepares its response itself, and write the headers; for `on_response_prepare`."""
         contexts = _CONTEXTS.get(request.writer, ())
         for context in contexts:
             if context.exchange.session.store is self._store and not context.headers_final:
                 try:
-                    await context.complete(response)
+                    await context.write_headers(response)
                 except SessionError as error:
                     if (given := context.exchange.error_response(error)) is not None:
-                        abort_with(request, response_to(given, contexts))
+                        abort_with(request, to_web_response(given, contexts))
                     raise  # also into the handler: what it meant to send must not be sent
 
 
@@ -147,18 +149,18 @@ def setup(app: web.Application, store: SessionStore, *, scope_key: str = "sessio
     check_store(store, "setup")
     stores = app.setdefault(_STORES, {})
     for name, known in stores.items():
-        if check_beside(known, name, store, scope_key):
+        if check_installed(known, name, store, scope_key):
             return
     stores[scope_key] = store
-    sessions = _Sessions(store, scope_key, signalled=True)
+    middleware = _Middleware(store, scope_key, uses_signal=True)
 
     async def storage(_: web.Application) -> AsyncIterator[None]:
         async with store:
             yield
 
     app.cleanup_ctx.append(storage)
-    app.middlewares.append(sessions)
-    app.on_response_prepare.append(sessions.prepare)
+    app.middlewares.append(middleware)
+    app.on_response_prepare.append(middleware.on_prepare)
 
 
 def session_middleware(store: SessionStore, *, scope_key: str = "session") -> Middleware:
@@ -171,7 +173,7 @@ def session_middleware(store: SessionStore, *, scope_key: str = "session") -> Mi
         ConfigError: `store` is no SessionStore.
     """
     check_store(store, "session_middleware")
-    return _Sessions(store, scope_key, signalled=False)
+    return _Middleware(store, scope_key, uses_signal=False)
 
 
 async def get_session(request: web.Request, *, scope_key: str = "session") -> Session:

@@ -10,15 +10,15 @@ async def run_lifespan(app: ASGIApp, store: SessionStore, scope: Scope, receive:
     """Run the application's lifespan around the storage's own; stand in for applications that have none."""
     started = closed = False
 
-    async def open_first() -> Message:
+    async def receive_and_open() -> Message:
         nonlocal started
         message = await receive()
         if message["type"] == "lifespan.startup":
             started = True
-            await _open(store, send)
+            await _open_storage(store, send)
         return message
 
-    async def close_last(message: Message) -> None:
+    async def close_and_send(message: Message) -> None:
         nonlocal closed
         if message["type"] in {"lifespan.shutdown.complete", "lifespan.shutdown.failed", "lifespan.startup.failed"}:
             closed = True
@@ -26,7 +26,7 @@ async def run_lifespan(app: ASGIApp, store: SessionStore, scope: Scope, receive:
         await send(message)
 
     try:
-        await app(scope, open_first, close_last)
+        await app(scope, receive_and_open, close_and_send)
     except Exception:
         if started:
             raise
@@ -34,19 +34,19 @@ async def run_lifespan(app: ASGIApp, store: SessionStore, scope: Scope, receive:
         if started and not closed:  # the application broke off without a word
             await store.aclose()
     if not started:  # the application knows no lifespan: it raised, or returned at once
-        await _own_lifespan(store, receive, send)
+        await _serve_lifespan(store, receive, send)
 
 
-async def _own_lifespan(store: SessionStore, receive: Receive, send: Send) -> None:
+async def _serve_lifespan(store: SessionStore, receive: Receive, send: Send) -> None:
     await receive()
-    await _open(store, send)
+    await _open_storage(store, send)
     await send({"type": "lifespan.startup.complete"})
     await receive()
     await store.aclose()
     await send({"type": "lifespan.shutdown.complete"})
 
 
-async def _open(store: SessionStore, send: Send) -> None:
+async def _open_storage(store: SessionStore, send: Send) -> None:
     try:
         await store.start()
     except Exception as exc:

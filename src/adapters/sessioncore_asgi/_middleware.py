@@ -55,36 +55,41 @@ class SessionMiddleware:
             if view.consumed:
                 receive = view.receive
         scope[self._scope_key] = exchange.session
-        told: list[tuple[str, str]] = [] if outer is None else outer[2]
-        scope[EXCHANGES] = (self._scope_key, exchange, told, outer)
+        other_stores_headers: list[tuple[str, str]] = [] if outer is None else outer[2]
+        scope[EXCHANGES] = (self._scope_key, exchange, other_stores_headers, outer)
         if kind == "websocket":
-            await self._serve_websocket(exchange, told, scope, receive, send)
+            await self._serve_websocket(exchange, other_stores_headers, scope, receive, send)
             return
-        responder = Responder(exchange, send, receive, told)
+        responder = Responder(exchange, send, receive, other_stores_headers)
         failed = True
         try:
             await self._app(scope, receive, responder.send)
             failed = False
         except Exception as error:
-            if not await responder.answered(error):
+            if not await responder.respond_to_error(error):
                 raise
         finally:
             if not isinstance(finishing := exchange.finish(failed=failed), Done):
                 await finishing
 
     async def _serve_websocket(
-        self, exchange: Exchange, told: list[tuple[str, str]], scope: Scope, receive: Receive, send: Send
+        self,
+        exchange: Exchange,
+        other_stores_headers: list[tuple[str, str]],
+        scope: Scope,
+        receive: Receive,
+        send: Send,
     ) -> None:
         denial = "websocket.http.response"
-        form = denial if denial in (scope.get("extensions") or {}) else None
-        responder = Responder(exchange, send, receive, told, form)
+        response_type = denial if denial in (scope.get("extensions") or {}) else None
+        responder = Responder(exchange, send, receive, other_stores_headers, response_type)
         failed = True
         try:
             await self._app(scope, responder.receive, responder.send_websocket)
             failed = False
         except Exception as error:
-            failed = not responder.left
-            if not await responder.answered(error):
+            failed = not responder.client_disconnected
+            if not await responder.respond_to_error(error):
                 raise
         finally:
             await exchange.finish(failed=failed)

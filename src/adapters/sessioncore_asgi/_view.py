@@ -19,8 +19,8 @@ class AsgiView(Struct, eq=False):
     _receive: Receive
     _body: bytes | None = None
     _replay: deque[Message] | None = None
-    _seen: bytearray | None = None  # of the body, up to what `form` looks at
-    _ended: bool = False
+    _body_prefix: bytearray | None = None  # of the body, up to what `form` looks at
+    _body_complete: bool = False
 
     def __repr__(self) -> str:
         return "<AsgiView>"  # the scope holds the ID
@@ -83,24 +83,24 @@ class AsgiView(Struct, eq=False):
             return self._replay.popleft()
         message = await self._receive()
         if self._body is None and message["type"] == "http.request" and is_form(self._content_type()):
-            self._note(message)  # where the session is loaded later, `form` comes after the application
+            self._collect(message)  # where the session is loaded later, `form` comes after the application
         return message
 
     async def _read(self) -> bytes:
         """Read until the body ends or is larger than any form that could hold an ID."""
         self._replay = deque()
-        while not self._ended and len(self._seen or b"") <= MAX_FORM:
+        while not self._body_complete and len(self._body_prefix or b"") <= MAX_FORM:
             message = await self._receive()
             self._replay.append(message)
-            self._note(message)
-        return bytes(self._seen or b"")
+            self._collect(message)
+        return bytes(self._body_prefix or b"")
 
-    def _note(self, message: Message) -> None:
-        if self._seen is None:
-            self._seen = bytearray()
-        if len(self._seen) <= MAX_FORM:
-            self._seen += message.get("body", b"")
-        self._ended = not message.get("more_body", False)
+    def _collect(self, message: Message) -> None:
+        if self._body_prefix is None:
+            self._body_prefix = bytearray()
+        if len(self._body_prefix) <= MAX_FORM:
+            self._body_prefix += message.get("body", b"")
+        self._body_complete = not message.get("more_body", False)
 
     def _content_type(self) -> str:
         return next(iter(self.header("content-type")), "")

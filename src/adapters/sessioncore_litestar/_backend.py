@@ -87,7 +87,7 @@ class SessionBackendConfig(BaseBackendConfig[SessionBackend]):
         # No patterns at all are one that fits every path, to Litestar.
         self.exclude: str | list[str] | None = exclude or None
         self.exclude_opt_key = exclude_opt_key
-        self.key: str = _name(config.extractor)
+        self.key: str = _cookie_name(config.extractor)
         self.max_age: int = round((config.absolute_timeout or config.idle_timeout).total_seconds())
         self.path: str = config.cookie_path
         self.domain: str | None = config.cookie_domain
@@ -104,7 +104,7 @@ class SessionBackendConfig(BaseBackendConfig[SessionBackend]):
         return DefineMiddleware(SessionMiddleware, backend=SessionBackend(self))
 
 
-def _name(extractor: Extractor) -> str:
+def _cookie_name(extractor: Extractor) -> str:
     """The name of the first cookie that may hold an ID; failing that, of the first place."""
     flat = [extractor]
     while any(place.parts for place in flat):

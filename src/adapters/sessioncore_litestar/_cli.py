@@ -42,7 +42,7 @@ def commands(name: str, store: SessionStore) -> click.Group:
         gap = "  " if shutil.get_terminal_size((WIDE, 1)).columns >= WIDE else "\n  "
         click.echo(f"{'handle':64}{gap}{'since':20}  {'last seen':20}  {'until':20}  details")
         for info in _run(store, lambda: store.sessions_of(owner)):
-            click.echo(_line(info, gap))
+            click.echo(_format_line(info, gap))
 
     @group.command()
     @click.argument("handle")
@@ -86,11 +86,11 @@ def _run(store: SessionStore, work: Callable[[], Awaitable[T]]) -> T:
         raise click.ClickException(str(exc)) from exc
 
 
-def _line(info: SessionInfo, gap: str) -> str:
-    times = "  ".join(map(_minute, (info.created_at, info.last_seen_at, info.expires_at)))
+def _format_line(info: SessionInfo, gap: str) -> str:
+    times = "  ".join(map(_format_time, (info.created_at, info.last_seen_at, info.expires_at)))
     details = ", ".join(f"{key}={value!r}" for key, value in info.details.items())
     return f"{info.handle}{gap}{times}  {details}".rstrip()
 
 
-def _minute(moment: datetime) -> str:
+def _format_time(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%d %H:%M UTC")

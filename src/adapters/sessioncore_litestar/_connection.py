@@ -46,20 +46,20 @@ async def apply_assignment(scope: Scope, scope_key: str) -> Session:
         )
     await exchange.load(required=True)
     session = exchange.session
-    given: object = named.get(scope_key)
-    if given is session or is_mount(scope):
+    value: object = named.get(scope_key)
+    if value is session or is_mount(scope):
         return session
     named[scope_key] = session
-    await replace_data(session, given)
+    await replace_data(session, value)
     return session
 
 
-async def replace_data(session: Session, given: object) -> None:
+async def replace_data(session: Session, value: object) -> None:
     """Replace the data by what `set_session` was given, or end the session for None and Empty."""
-    if given is None or given is Empty:
+    if value is None or value is Empty:
         await session.destroy()
     else:
-        data = _data(given)
+        data = _to_dict(value)
         for name in session.keys() - data.keys():
             del session[name]
         session.update(data)
@@ -70,20 +70,20 @@ def is_mount(scope: Scope) -> bool:
     return getattr(cast("dict[str, Any]", scope).get("route_handler"), "is_mount", False)
 
 
-def _data(given: object) -> dict[str, Any]:
+def _to_dict(value: object) -> dict[str, Any]:
     """The keys and values of what `set_session` takes; values stay as they are."""
-    if isinstance(given, Mapping):
-        data: dict[Any, Any] = {**given}
-    elif isinstance(given, Struct):
-        data = structs.asdict(given)
-    elif dataclasses.is_dataclass(given):
-        data = {field.name: getattr(given, field.name) for field in dataclasses.fields(given)}
-    elif hasattr(given, "__attrs_attrs__"):
-        data = {field.name: getattr(given, field.name) for field in cast("Any", given).__attrs_attrs__}
-    elif hasattr(type(given), "model_fields"):  # pydantic
-        data = {name: getattr(given, name) for name in cast("Any", type(given)).model_fields}
+    if isinstance(value, Mapping):
+        data: dict[Any, Any] = {**value}
+    elif isinstance(value, Struct):
+        data = structs.asdict(value)
+    elif dataclasses.is_dataclass(value):
+        data = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    elif hasattr(value, "__attrs_attrs__"):
+        data = {field.name: getattr(value, field.name) for field in cast("Any", value).__attrs_attrs__}
+    elif hasattr(type(value), "model_fields"):  # pydantic
+        data = {name: getattr(value, name) for name in cast("Any", type(value)).model_fields}
     else:
-        raise ConfigError(f"set_session() takes a mapping, Struct, dataclass or model, not {type(given).__name__}")
+        raise ConfigError(f"set_session() takes a mapping, Struct, dataclass or model, not {type(value).__name__}")
     if not all(isinstance(name, str) for name in data):
         raise ConfigError("set_session() takes str keys only")
     return data
@@ -94,7 +94,7 @@ class SessionRequest(Request[UserT, AuthT, StateT]):
 
     def get_session_id(self) -> str | None:
         """Return the ID in force; None without a session, and after `clear_session()`."""
-        return _id(cast("Any", self.scope))
+        return _session_id(cast("Any", self.scope))
 
 
 class SessionWebSocket(WebSocket[UserT, AuthT, StateT]):
@@ -102,10 +102,10 @@ class SessionWebSocket(WebSocket[UserT, AuthT, StateT]):
 
     def get_session_id(self) -> str | None:
         """Return the ID in force; None without a session, and after `clear_session()`."""
-        return _id(cast("Any", self.scope))
+        return _session_id(cast("Any", self.scope))
 
 
-def _id(scope: dict[str, Any]) -> str | None:
+def _session_id(scope: dict[str, Any]) -> str | None:
     # Only when asked: the ID of a session that is not stored yet has to be made first.
     exchange = exchange_of(scope, "session")
     return None if exchange is None or scope.get("session") is Empty else exchange.session.id

@@ -22,7 +22,7 @@ from sessioncore_litestar._connection import apply_assignment, is_mount
 
 __all__ = ["SessionMiddleware"]
 
-_STARTS = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
+_START_MESSAGES = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
 
 
 class SessionMiddleware(LitestarSessionMiddleware[BaseSessionBackend[Any]]):
@@ -34,22 +34,22 @@ class SessionMiddleware(LitestarSessionMiddleware[BaseSessionBackend[Any]]):
         super().__init__(app, backend)
         store: SessionStore = backend.config.store
         self._scope_key = scope_key
-        self._around = cast(
+        self._asgi_middleware = cast(
             "ASGIApp",
-            sessioncore_asgi.SessionMiddleware(cast("Any", self._inside), store, scope_key=scope_key, lazy=lazy),
+            sessioncore_asgi.SessionMiddleware(cast("Any", self._call_app), store, scope_key=scope_key, lazy=lazy),
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection that is not excluded."""
         # A dict of this request; the application's own handler for these errors comes first.
         state = cast("Any", ScopeState.from_scope(scope))
-        state.exception_handlers.setdefault(SessionError, _pass_on)
+        state.exception_handlers.setdefault(SessionError, _reraise)
         try:
-            await self._around(scope, receive, send)
+            await self._asgi_middleware(scope, receive, send)
         except _ServerError as error:
             await send(error.close)
 
-    async def _inside(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _call_app(self, scope: Scope, receive: Receive, send: Send) -> None:
         if is_mount(scope):
             await self.app(scope, receive, send)
             return
@@ -58,7 +58,7 @@ class SessionMiddleware(LitestarSessionMiddleware[BaseSessionBackend[Any]]):
             await self.app(scope, receive, watcher.send)
             await watcher.apply_assignment()
         except LitestarException as exc:
-            raise _unwrapped(exc)  # noqa: B904 - it has its own cause
+            raise _unwrap(exc)  # noqa: B904 - it has its own cause
         if watcher.failure is not None:
             raise watcher.failure
 
@@ -76,13 +76,15 @@ class _Watcher(Struct, eq=False):
 
     async def send(self, message: Message) -> None:
         kind = message["type"]
-        if kind in _STARTS or (kind == "http.response.body" and not cast("Any", message).get("more_body", False)):
+        if kind in _START_MESSAGES or (
+            kind == "http.response.body" and not cast("Any", message).get("more_body", False)
+        ):
             await self.apply_assignment()
         elif kind == "websocket.close":
             await self.apply_assignment()
             if 4500 <= cast("Any", message).get("code", 1000) < 4600:  # Litestar's 500, see WebSocketException
-                met = sys.exception()
-                self.failure = met if isinstance(met, SessionError) else _ServerError(message)
+                current = sys.exception()
+                self.failure = current if isinstance(current, SessionError) else _ServerError(message)
                 return
         await self._send(message)
 
@@ -101,13 +103,13 @@ class _ServerError(Exception):
         self.close = close  # sent when the session has been told that this is a failure
 
 
-def _unwrapped(error: BaseException) -> BaseException:
+def _unwrap(error: BaseException) -> BaseException:
     """Return what Litestar has hidden behind its "Exception caught after response started"."""
     while isinstance(error, LitestarException) and error.__cause__ is not None:
         error = error.__cause__
     return error
 
 
-def _pass_on(_: Request[Any, Any, Any], error: Exception) -> NoReturn:
+def _reraise(_: Request[Any, Any, Any], error: Exception) -> NoReturn:
     """Let the ASGI middleware answer, which does so alike in every framework."""
     raise error

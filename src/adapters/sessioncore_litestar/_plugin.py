@@ -14,7 +14,7 @@ from litestar.plugins import CLIPlugin, InitPlugin
 from litestar.types import Scope
 
 from sessioncore import ConfigError, Session, SessionStore
-from sessioncore.integration import check_beside, check_store
+from sessioncore.integration import check_installed, check_store
 from sessioncore_litestar._backend import SessionBackend, SessionBackendConfig
 from sessioncore_litestar._connection import SessionRequest, SessionWebSocket, get_session
 from sessioncore_litestar._middleware import SessionMiddleware
@@ -59,7 +59,7 @@ class SessionPlugin(InitPlugin, CLIPlugin):
                 of that name, or Litestar's own sessions.
         """
         scope_key = self._scope_key
-        if scope_key == "session" and any(_is_litestars(entry) for entry in app_config.middleware):
+        if scope_key == "session" and any(_is_litestar_middleware(entry) for entry in app_config.middleware):
             raise ConfigError(
                 "this application has Litestar's own session middleware, too, and both claim request.session; take "
                 "that out of middleware=, or name ours: SessionPlugin(store, scope_key=...)"
@@ -67,7 +67,7 @@ class SessionPlugin(InitPlugin, CLIPlugin):
         given = app_config.dependencies.get(scope_key)
         for other in app_config.plugins:
             if isinstance(other, SessionPlugin):
-                check_beside(other.config.store, other._scope_key, self.config.store, scope_key)  # noqa: SLF001
+                check_installed(other.config.store, other._scope_key, self.config.store, scope_key)  # noqa: SLF001
                 if given is other._provided:  # noqa: SLF001 - one of ours
                     given = None
         if given is not None:
@@ -86,14 +86,14 @@ class SessionPlugin(InitPlugin, CLIPlugin):
         app_config.signature_namespace.setdefault("Session", Session)
         untyped = cast("Any", app_config)
         # Litestar leaves every lifespan before it calls on_shutdown, and there the storage may still be needed.
-        untyped.lifespan = [self._open, *untyped.lifespan]
+        untyped.lifespan = [self._open_storage, *untyped.lifespan]
         untyped.on_shutdown = [*untyped.on_shutdown, self.config.store.aclose]
         untyped.request_class = untyped.request_class or SessionRequest
         untyped.websocket_class = untyped.websocket_class or SessionWebSocket
         return app_config
 
     @asynccontextmanager
-    async def _open(self, _: Litestar) -> AsyncGenerator[None]:
+    async def _open_storage(self, _: Litestar) -> AsyncGenerator[None]:
         await self.config.store.start()
         yield
 
@@ -104,6 +104,6 @@ class SessionPlugin(InitPlugin, CLIPlugin):
         cli.add_command(commands(f"{self._scope_key.replace('_', '-')}s", self.config.store))
 
 
-def _is_litestars(entry: object) -> bool:
+def _is_litestar_middleware(entry: object) -> bool:
     middleware = entry.middleware if isinstance(entry, DefineMiddleware) else entry
     return middleware is LitestarSessionMiddleware

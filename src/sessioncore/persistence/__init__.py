@@ -1,1 +1,1 @@
-"""From a request to the storage and back: loading, committing, and the sessions of an owner."""
+"""Loads and commits sessions, and manages the sessions of an owner."""

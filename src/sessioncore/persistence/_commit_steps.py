@@ -1,13 +1,12 @@
-"""Committing: from what a request changed to the calls that store it, as a machine without I/O.
+"""Commits the changes of a request by one compare-and-set, as a machine without I/O.
 
-One compare-and-set. When others wrote meanwhile, this request's own changes are applied to
-the current record and tried again, for as long as `storage_timeout` allows; when the
-record is gone, the changes are dropped.
-`_verdicts` says what each answer means.
+If another request wrote meanwhile, this request's changes are applied to the current record
+and written again, for at most `storage_timeout`. If the record is gone, the changes are
+dropped. `_verdicts` defines what each answer means.
 
-FIND looks for an earlier write whose reply was lost, before anything else is sent: it must
-be neither lost nor done twice. Its bytes tell: they hold the time of writing, so another
-request's are not the same.
+If the reply to an earlier write was lost, a commit first loads the record (FIND), so that the
+write is neither lost nor repeated. The record contains the time at which it was written, so
+equal bytes mean that the write was stored.
 """
 
 from time import monotonic
@@ -20,8 +19,8 @@ from sessioncore._events import EventKind
 from sessioncore._storage_calls import Create, Load, Move, Replace, Stored, Touch
 from sessioncore.codec._record import Record, decode_record, encode_record
 from sessioncore.http._ids import handle_of
-from sessioncore.persistence._drive import Answer, Step, Telling
-from sessioncore.persistence._load_steps import FOREIGN
+from sessioncore.persistence._drive import Answer, QueuedEvent, Step
+from sessioncore.persistence._load_steps import UNREADABLE_DETAIL
 from sessioncore.persistence._store_context import StoreContext
 from sessioncore.persistence._verdicts import Verdict, verdict_of
 from sessioncore.session._attempt import Attempt
@@ -35,7 +34,7 @@ from sessioncore.session._state import SessionState
 
 __all__ = ["CommitSteps"]
 
-TRIES_FOR_AN_ID: Final = 8  # one collision of 256-bit IDs will never be seen; eight mean a broken generator
+MAX_TAKEN_IDS: Final = 8  # not even one of 256 random bits is ever taken; eight mean a broken generator
 FIND = Action.FIND
 STORED = Verdict.STORED
 
@@ -43,40 +42,40 @@ STORED = Verdict.STORED
 class CommitSteps(Struct, eq=False):
     """Commits one session once.
 
-    Invariant: while a write is under way it is the state's `in_flight`; it stays there if
-    its outcome is unknown, also when the driver was cancelled.
+    Invariant: a write that was sent is the state's `in_flight`, and stays there if its outcome
+    is unknown, even if the driver was cancelled.
     """
 
     context: StoreContext
     state: SessionState
-    explicit: bool = False  # a verb of the handler: SessionGone is raised, and the idle clock is looked at
-    undo: bool = False  # takes a login back: no event, and no deadline keeps it from being stored
-    rewrite: Rewrite | None = None  # what becomes of the record; None: no write is under way
-    action: Action = NOTHING  # of the call under way
+    explicit: bool = False  # the handler called save(): raise SessionGone, and check the idle clock
+    undo: bool = False  # undo a login: send no event, and store it even after the absolute deadline
+    rewrite: Rewrite | None = None  # the changes to the record; None: nothing is being written
+    action: Action = NOTHING  # of the current call
     tries: int = 1
-    ids: int = 0  # that were taken
-    give_up_at: float = 0.0  # by the monotonic clock; 0: no conflict yet
-    events: list[Telling] | None = None
+    taken_ids: int = 0  # how many new IDs were in use already
+    give_up_at: float = 0.0  # by the monotonic clock; 0: there was no conflict yet
+    events: list[QueuedEvent] | None = None
     error: SessionError | None = None
 
     def __repr__(self) -> str:
         return f"<CommitSteps {self.action.name}>"
 
     def start(self) -> Step | None:
-        """Return the call that a commit needs; first look for an earlier write whose reply was lost."""
+        """Return the first call of the commit; if the reply to an earlier write was lost, that is a load."""
         state, context = self.state, self.context
         if state.in_flight is not None:
             self.action = FIND
             return Load(context.config.key_prefix + state.in_flight.handle)
         delta, loaded = changes_of(state), state.loaded
         if delta is None and state.pending is not None:
-            state.forget_unchanged()
+            state.drop_pending()
         changed = delta is not None and delta.has_changes(stored=loaded is not None)
         rotated = delta is not None and delta.metadata.rotate
         due = loaded is not None and (loaded.renewal_due or (self.explicit and self._is_stale(loaded)))
         action = decide(state.phase, changed=changed, rotated=rotated, renewal_due=due)
         if action is TOUCH and loaded is not None:
-            ttl = context.lifetimes.left(loaded.record.created_at, loaded.record.idle, context.config.clock())
+            ttl = context.lifetimes.time_left(loaded.record.created_at, loaded.record.idle, context.config.clock())
             if ttl > 0:
                 self.action = TOUCH
                 return Touch(context.config.key_prefix + loaded.handle, ttl)
@@ -84,34 +83,34 @@ class CommitSteps(Struct, eq=False):
             self.action, self.rewrite = action, delta
             return self._send(delta, state.pending)
         if state.phase is GONE:
-            self._gone()
+            self._set_gone_error()
         return None
 
     def start_create(self) -> Step | None:
-        """Store a fresh session, also an empty one."""
+        """Store a fresh session, even if it is empty."""
         self.action, self.rewrite = CREATE, changes_of(self.state) or NO_CHANGES
         return self._send(self.rewrite, self.state.pending)
 
     def start_rewrite(self, action: Action, rewrite: Rewrite) -> Step | None:
-        """Store what `rewrite` makes of the record; what this request has pending is left alone."""
+        """Store the record as `rewrite` changes it; the pending changes of this request stay pending."""
         self.action, self.rewrite = action, rewrite
         return self._send(NO_CHANGES, None)
 
     def answered(self, answer: Answer) -> Step | None:
-        """Take the reply to the call under way."""
+        """Handle the answer to the current call, and return the next one."""
         verdict = verdict_of(self.action, answer)
         try:
             if verdict is STORED:
-                return self._stored(cast("int", answer))
-            return self._take(verdict, answer)
-        except BaseException:  # a value or a function of the user's failed; what was sent before has changed nothing
+                return self._finish_stored(cast("int", answer))
+            return self._apply_verdict(verdict, answer)
+        except BaseException:  # a value or a function of the user failed, and the last write has changed nothing
             self.state.roll_back()
             raise
 
     def _send(
         self, delta: Delta, pending: Pending | None, new_id: str | None = None, theirs: tuple[Record, int] | None = None
     ) -> Step | None:
-        """Write what results on top of the record that was loaded, or of `theirs`; not past its absolute deadline."""
+        """Write the loaded record, or `theirs`, with the changes applied, unless its absolute deadline has passed."""
         context, state, rewrite, action = self.context, self.state, self.rewrite, self.action
         config, loaded, version = context.config, state.loaded, 0
         assert rewrite is not None
@@ -123,8 +122,8 @@ class CommitSteps(Struct, eq=False):
         elif loaded is not None:
             base, version = loaded.record, loaded.version
         now, merged = config.clock(), theirs is not None
-        record = rewrite.on(base, now, context.codec if merged else None)
-        ttl = context.lifetimes.left(record.created_at, record.idle, now)
+        record = rewrite.apply_to(base, now, context.codec if merged else None)
+        ttl = context.lifetimes.time_left(record.created_at, record.idle, now)
         if ttl <= 0.0:
             if not self.undo:
                 self._expire()
@@ -143,138 +142,142 @@ class CommitSteps(Struct, eq=False):
             call = Replace(prefix + handle, data, ttl, version, owner)
         else:
             call = Move(f"{prefix}{old}", prefix + handle, data, ttl, version, owner)
-        state.send(Attempt(action, call, record, delta, pending, new_id, handle, merged))
+        state.begin_attempt(Attempt(action, call, record, delta, pending, new_id, handle, merged))
         return call
 
-    def _take(self, verdict: Verdict, answer: Answer) -> Step | None:  # noqa: C901, PLR0912 - a case for each verdict
+    def _apply_verdict(self, verdict: Verdict, answer: Answer) -> Step | None:  # noqa: C901, PLR0912 - a case for each verdict
         state = self.state
         match verdict:
             case Verdict.STORED:
-                return self._stored(cast("int", answer))
+                return self._finish_stored(cast("int", answer))
             case Verdict.CONFLICT:
                 return self._conflict(cast("Stored", answer))
             case Verdict.TAKEN:
-                return self._taken()
+                return self._retry_under_new_id()
             case Verdict.FOUND:
                 return self._found(cast("Stored", answer))
             case Verdict.MISSING:
                 state.roll_back()
                 return self.start()
             case Verdict.FOREIGN:
-                return self._foreign(FOREIGN)
+                return self._refuse_unreadable(UNREADABLE_DETAIL)
             case Verdict.GONE:
                 if not self.undo:
-                    self._tell(EventKind.GONE, *self._who())
+                    self._queue_event(EventKind.GONE, *self._handle_and_owner())
                 state.mark_gone()
-                self._gone()
+                self._set_gone_error()
             case Verdict.RENEWED:
-                self._renewed()
+                self._finish_renewed()
             case Verdict.REFUSED:
                 state.roll_back()
                 self.error = cast("StorageError", answer)
             case Verdict.UNKNOWN:
                 self.error = cast("StorageError", answer)
             case Verdict.OVERTAKEN:
-                self.error = _overtaken()
+                self.error = _overtaken_error()
             case Verdict.IGNORED:
                 pass
             case _:
                 assert_never(verdict)
         return None
 
-    def _stored(self, version: int) -> Step | None:
+    def _finish_stored(self, version: int) -> Step | None:
         state = self.state
-        was = state.loaded
-        sent = state.apply_committed(version)
+        before = state.loaded
+        attempt = state.apply_committed(version)
         if self.undo:
             return None
-        owner, action = sent.record.owner, sent.action
+        owner, action = attempt.record.owner, attempt.action
         if self.tries > 1:
-            self._tell(EventKind.CONFLICT, None if was is None else was.handle, owner, str(self.tries))
+            self._queue_event(EventKind.CONFLICT, None if before is None else before.handle, owner, str(self.tries))
         if action is CREATE:
-            self._tell(EventKind.CREATED, sent.handle, owner)
-        elif action is MOVE and was is not None:
-            self._tell(EventKind.REGENERATED, sent.handle, owner, f"was {was.handle}")
+            self._queue_event(EventKind.CREATED, attempt.handle, owner)
+        elif action is MOVE and before is not None:
+            self._queue_event(EventKind.REGENERATED, attempt.handle, owner, f"was {before.handle}")
         return None
 
     def _conflict(self, there: Stored) -> Step | None:
-        sent, now = self.state.sent(), monotonic()
+        attempt, now = self.state.current_attempt(), monotonic()
         self.give_up_at = self.give_up_at or now + self.context.config.storage_timeout.total_seconds()
         if now >= self.give_up_at:
             self.state.roll_back()
-            self.error = StorageUnavailable("others kept writing this session until storage_timeout; try again")
+            self.error = StorageUnavailable("other requests kept writing this session until storage_timeout; try again")
             return None
         try:
             record = decode_record(there.data, self.context.config.max_size)
-        except CorruptRecord as exc:  # a newer version of the program wrote it meanwhile: leave it alone
-            return self._foreign(str(exc))
+        except CorruptRecord as exc:  # for example, a newer version of the program wrote it: leave it unchanged
+            return self._refuse_unreadable(str(exc))
         self.tries += 1
-        return self._send(sent.delta, sent.pending, sent.new_id, (record, there.version))
+        return self._send(attempt.delta, attempt.pending, attempt.new_id, (record, there.version))
 
-    def _taken(self) -> Step | None:
-        sent = self.state.sent()
-        self.ids += 1
-        if self.ids == TRIES_FOR_AN_ID:
+    def _retry_under_new_id(self) -> Step | None:
+        attempt = self.state.current_attempt()
+        self.taken_ids += 1
+        if self.taken_ids == MAX_TAKEN_IDS:
             self.state.roll_back()
-            self.error = StorageError("id_generator returned taken IDs eight times in a row; it must be random")
+            self.error = StorageError("id_generator returned IDs in use eight times in a row; make it random")
             return None
         new_id = self.state.choose_id(self.context.new_id())
-        return self._send(sent.delta, sent.pending, new_id)
+        return self._send(attempt.delta, attempt.pending, new_id)
 
     def _found(self, there: Stored) -> Step | None:
-        """Compare what is there with the write whose reply was lost."""
-        sent = self.state.sent()
-        if there.data == sent.call.data:
-            self._stored(there.version)
-        elif isinstance(sent.call, Replace) and there.version == sent.call.version:
-            self.state.roll_back()  # it did not arrive
+        """Compare the stored record with the write whose reply was lost."""
+        attempt = self.state.current_attempt()
+        if there.data == attempt.call.data:
+            self._finish_stored(there.version)
+        elif isinstance(attempt.call, Replace) and there.version == attempt.call.version:
+            self.state.roll_back()  # the write was not stored
         else:
-            self.error = _overtaken()
+            self.error = _overtaken_error()
             return None
         return self.start()
 
-    def _renewed(self) -> None:
+    def _finish_renewed(self) -> None:
         loaded, now = self.state.loaded, self.context.config.clock()
         if loaded is not None:
-            ttl = self.context.lifetimes.left(loaded.record.created_at, loaded.record.idle, now)
-            self.state.take_renewed(ttl, now)
-            self._tell(EventKind.RENEWED, loaded.handle, loaded.record.owner)
+            ttl = self.context.lifetimes.time_left(loaded.record.created_at, loaded.record.idle, now)
+            self.state.apply_renewed(ttl, now)
+            self._queue_event(EventKind.RENEWED, loaded.handle, loaded.record.owner)
 
-    def _foreign(self, why: str) -> Step | None:
-        handle, _ = self._who()
-        self._tell(EventKind.CORRUPT, handle, None, why)
+    def _refuse_unreadable(self, why: str) -> Step | None:
+        handle, _ = self._handle_and_owner()
+        self._queue_event(EventKind.CORRUPT, handle, None, why)
         self.state.roll_back()
-        self.error = StorageError("the session was rewritten in a form that cannot be read here; nothing was stored")
+        self.error = StorageError(
+            "the session was overwritten with something that cannot be read here; nothing was stored: see event corrupt"
+        )
         return None
 
     def _expire(self) -> None:
-        handle, owner = self._who()
-        self._tell(EventKind.EXPIRED, handle, owner, "the absolute deadline has passed")
+        handle, owner = self._handle_and_owner()
+        self._queue_event(EventKind.EXPIRED, handle, owner, "the absolute deadline has passed")
         self.state.mark_gone()
-        self._gone()
+        self._set_gone_error()
 
-    def _gone(self) -> None:
+    def _set_gone_error(self) -> None:
         if self.explicit:
             self.error = SessionGone(
-                "the session was ended meanwhile, and nothing was stored; reset() or destroy() starts a new one"
+                "the session was ended meanwhile, and nothing was stored; call reset() or destroy() to start a new one"
             )
 
     def _is_stale(self, loaded: Loaded) -> bool:
         now, record, lifetimes = self.context.config.clock(), loaded.record, self.context.lifetimes
-        full = lifetimes.left(record.created_at, record.idle, now)
+        full = lifetimes.time_left(record.created_at, record.idle, now)
         return lifetimes.is_stale(full, record.idle, loaded.ttl - (now - loaded.at))
 
-    def _who(self) -> tuple[str | None, str | None]:
+    def _handle_and_owner(self) -> tuple[str | None, str | None]:
         loaded = self.state.loaded
         return (None, None) if loaded is None else (loaded.handle, loaded.record.owner)
 
-    def _tell(self, kind: EventKind, handle: str | None, owner: str | None, detail: str = "") -> None:
-        if not self.context.events.heard:
+    def _queue_event(self, kind: EventKind, handle: str | None, owner: str | None, detail: str = "") -> None:
+        if not self.context.events.has_listener:
             return
         if self.events is None:
             self.events = []
         self.events.append((kind, handle, owner, detail))
 
 
-def _overtaken() -> StorageUnavailable:
-    return StorageUnavailable("others wrote this session, perhaps on top of a write whose reply was lost")
+def _overtaken_error() -> StorageUnavailable:
+    return StorageUnavailable(
+        "the reply to a write was lost, and another request has written since; try again in a new request"
+    )

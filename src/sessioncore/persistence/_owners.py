@@ -1,7 +1,7 @@
-"""Whose sessions are whose: listing, revoking, and the limit of sessions per owner.
+"""The sessions of an owner: listing, revoking, and the limit on their number.
 
-The storage's index says which keys to look at; the records say the truth. So a
-lagging index can neither list nor revoke a stranger's session.
+The storage's index only says which records to load; the owner in each record decides. So an
+outdated index can neither list nor revoke the session of another owner.
 """
 
 import math
@@ -18,19 +18,19 @@ from sessioncore._storage_calls import Delete, Load, Stored, Unreadable
 from sessioncore.codec._record import Record, decode_record
 from sessioncore.http._ids import is_handle
 from sessioncore.persistence._drive import Driver
-from sessioncore.persistence._load_steps import FOREIGN
+from sessioncore.persistence._load_steps import UNREADABLE_DETAIL
 from sessioncore.persistence._store_context import StoreContext
 from sessioncore.session._loaded import Loaded
 from sessioncore.session._state import SessionState
 
-__all__ = ["Owned", "Owners"]
+__all__ = ["OwnedSession", "Owners"]
 
-AT_ONCE = 64  # loads in flight: enough to share round trips, few enough to stay polite
+MAX_CONCURRENT_LOADS = 64  # enough to share round trips, few enough to leave the storage time for other requests
 
-FIRST_POLL, LONGEST_POLL = 0.01, 0.2  # seconds between looks at logins that withdraw
+FIRST_POLL, LONGEST_POLL = 0.01, 0.2  # seconds between checks whether newer logins have withdrawn
 
 
-class Owned(Struct, frozen=True):
+class OwnedSession(Struct, frozen=True):
     """One live session of an owner."""
 
     handle: str
@@ -40,12 +40,12 @@ class Owned(Struct, frozen=True):
 
     @property
     def age_rank(self) -> tuple[float, str]:
-        """Older sessions first; the handle breaks ties, so that every process ranks alike."""
+        """The sort key: older sessions first; handles break ties, so that every process ranks the same."""
         return (self.record.created_at, self.handle)
 
 
 class Owners:
-    """The owners of one store's sessions."""
+    """Finds, ends and limits the sessions of owners in one store."""
 
     __slots__ = ("_config", "_context", "_driver", "_events")
 
@@ -55,15 +55,15 @@ class Owners:
         self._driver = driver
         self._events = context.events
 
-    async def sessions(self, owner: str) -> list[Owned]:
+    async def sessions(self, owner: str) -> list[OwnedSession]:
         """Return the owner's live sessions, oldest first."""
-        found = await self._look(owner)
+        found = await self._load_owned(owner)
         now = self._config.clock()
         theirs = [one for one in found.values() if one is not None and one.record.owner == owner and one.expires > now]
         return sorted(theirs, key=lambda owned: owned.age_rank)
 
     async def revoke(self, handle: str, owner: str | None) -> bool:
-        """End one session; with `owner`, only if it is theirs."""
+        """End one session; with `owner`, only if it belongs to that owner."""
         if not is_handle(handle):
             return False
         if owner is not None:
@@ -79,33 +79,33 @@ class Owners:
         return bool(ended)
 
     async def _delete(self, handle: str) -> int:
-        return cast("int", await self._driver.ask(Delete((self._config.key_prefix + handle,))))
+        return cast("int", await self._driver.call(Delete((self._config.key_prefix + handle,))))
 
     async def revoke_all(self, owner: str, keep: str | None) -> int:
-        """End the owner's sessions but `keep`; look again until none is left that began before this call.
+        """End the owner's sessions except `keep`; repeat until no session is left that began before this call.
 
-        A request in flight may move a session to a new ID between the listing and the
-        deletion. The index moves with it, so the next look finds it under its new name.
-        A record that cannot be read here, say of a newer version, ends too: the index vouches for it.
+        A request may move a session to a new ID between the listing and the deletion. The index
+        is updated with the move, so the next listing has the new key. A record that cannot be read
+        here, for example of a newer format, is ended because the index lists it for this owner.
         """
         started, newest, ended = self._config.clock(), math.inf, 0
         while True:
-            doomed = [
+            handles = [
                 handle
-                for handle, one in (await self._look(owner)).items()
+                for handle, one in (await self._load_owned(owner)).items()
                 if handle != keep and (one is None or (one.record.owner == owner and one.record.created_at <= newest))
             ]
-            if not doomed:
+            if not handles:
                 return ended
-            for handle in doomed:
+            for handle in handles:
                 ended += await self._end(handle, owner)
-            newest = started  # all of the first listing ends, whatever its server's clock said; later logins stay
+            newest = started  # the first listing ends whatever `created_at` says, as clocks differ; later logins stay
 
     async def check_limit(self, state: SessionState, owner: str) -> None:
         """Refuse a login over the limit before anything is written.
 
         Raises:
-            OwnerLimitReached: `on_owner_limit` is "refuse", and the owner has all that are allowed.
+            OwnerLimitReached: `on_owner_limit` is "refuse", and the owner has reached the limit.
         """
         limit = self._config.max_sessions_per_owner
         if limit is None or self._config.on_owner_limit != "refuse":
@@ -113,32 +113,33 @@ class Owners:
         own = None if state.loaded is None else state.loaded.handle
         others = [owned for owned in await self.sessions(owner) if owned.handle != own]
         if len(others) >= limit:
-            raise self.refusal(state.handle, owner)
+            raise self.limit_error(state.handle, owner)
 
     async def enforce_limit(self, login: Loaded, owner: str) -> bool:
-        """After a login: end what is over the limit; True if this very session is refused.
+        """After a login, end sessions over the limit; return True if the login itself must be refused.
 
-        Parallel logins all pass `check_limit`; each then ranks what it sees by age. The ranking
-        is the same everywhere, so exactly the allowed number is left when the last is done.
+        Parallel logins can all pass `check_limit`, so each then ranks the owner's sessions by age.
+        Every process computes the same ranking, so exactly the allowed number remains.
         """
         limit = self._config.max_sessions_per_owner
         if limit is None:
             return False
         if self._config.on_owner_limit == "refuse":
-            return await self._withdraws(login.handle, owner, limit)
+            return await self._must_withdraw(login.handle, owner, limit)
         sessions = await self.sessions(owner)
         excess = len(sessions) - limit
         if login.record.created_at < login.record.written_at:
-            # Bound long after it began: it must not end as the oldest, its visitor is the one who logs in. A login at
-            # the same moment may still end it for its age, and be ended by it: too few are left then, never too many.
+            # The owner was set long after the session began. It must not be ended as the oldest, because its client
+            # is logging in now. A parallel login may end it for its age while it ends that login: then fewer sessions
+            # than allowed remain, but never more.
             sessions = [owned for owned in sessions if owned.handle != login.handle]
         for owned in sessions[: max(excess, 0)]:
             if await self._delete(owned.handle):
                 self._events.send(EventKind.OWNER_LIMIT, owned.handle, owner, "a session over the limit was ended")
         return False
 
-    async def _withdraws(self, handle: str, owner: str, limit: int) -> bool:
-        """Tell whether a login that is stored already has to be taken back: the oldest stay.
+    async def _must_withdraw(self, handle: str, owner: str, limit: int) -> bool:
+        """Tell whether this login, which is already stored, must be undone; the oldest sessions stay.
 
         Newer logins over the limit withdraw when they see this one. If one does not, it had already
         been confirmed to its client, so this login withdraws instead. The newest has the shortest wait.
@@ -155,43 +156,43 @@ class Owners:
             await anyio.sleep(pause)
             pause = min(pause * 2, LONGEST_POLL)
 
-    def refusal(self, handle: str | None, owner: str) -> OwnerLimitReached:
-        """Send the event of a login that was refused, and return its error."""
+    def limit_error(self, handle: str | None, owner: str) -> OwnerLimitReached:
+        """Send the event for a refused login, and return the error to raise."""
         self._events.send(EventKind.OWNER_LIMIT, handle, owner, "a login was refused")
-        return OwnerLimitReached("this owner has all the sessions allowed; end one first, see max_sessions_per_owner")
+        return OwnerLimitReached("the owner has max_sessions_per_owner sessions already; end one of them first")
 
-    async def _look(self, owner: str) -> dict[str, Owned | None]:
-        """Load what the index lists, by handle; None for what cannot be read.
+    async def _load_owned(self, owner: str) -> dict[str, OwnedSession | None]:
+        """Return the sessions that the index lists, by handle; None for a record that cannot be read.
 
-        A session that moves between the listing and its load is under neither key then;
-        so look again, until all that is listed is there, or is missing for the second time.
+        If a session moves after the listing, it is missing under the key that was listed. So list
+        again until nothing is missing that was not missing before.
         """
         prefix, missing = self._config.key_prefix, set[str]()
         while True:
             keys = await self._driver.bounded("owned_keys", lambda: self._config.storage.owned_keys(prefix + owner))
-            # Another store's prefix may begin with ours, and its owners then with our owners.
+            # Another store's key_prefix may begin with this one, so the listing may contain its keys.
             handles = {handle for key in keys if is_handle(handle := key.removeprefix(prefix))}
             found = await self._load_all(handles)
             if handles - found.keys() <= missing:
                 return found
             missing = handles - found.keys()
 
-    async def _load_all(self, handles: Iterable[str]) -> dict[str, Owned | None]:
-        """Load many sessions, some at a time, so that a storage that shares round trips can do so."""
-        found: dict[str, Owned | None] = {}
+    async def _load_all(self, handles: Iterable[str]) -> dict[str, OwnedSession | None]:
+        """Load many sessions, in parallel batches, so that a storage can share round trips."""
+        found: dict[str, OwnedSession | None] = {}
         failed: list[SessionError] = []
 
         async def load(handle: str) -> None:
             try:
                 key = self._config.key_prefix + handle
-                stored = await self._driver.ask(Load(key))
-            except SessionError as exc:  # raised below: a task group would wrap it
+                stored = await self._driver.call(Load(key))
+            except SessionError as exc:  # raised below, because a task group would wrap it
                 failed.append(exc)
             else:
                 if isinstance(stored, (Stored, Unreadable)):
-                    found[handle] = self._owned(handle, stored)
+                    found[handle] = self._to_owned_session(handle, stored)
 
-        for some in batched(handles, AT_ONCE):
+        for some in batched(handles, MAX_CONCURRENT_LOADS):
             async with anyio.create_task_group() as group:
                 for handle in some:
                     group.start_soon(load, handle)
@@ -199,9 +200,9 @@ class Owners:
                 raise failed[0]
         return found
 
-    def _owned(self, handle: str, stored: Stored | Unreadable) -> Owned | None:
+    def _to_owned_session(self, handle: str, stored: Stored | Unreadable) -> OwnedSession | None:
         if isinstance(stored, Unreadable):
-            self._events.send(EventKind.CORRUPT, handle, None, FOREIGN)
+            self._events.send(EventKind.CORRUPT, handle, None, UNREADABLE_DETAIL)
             return None
         try:
             record = decode_record(stored.data, self._config.max_size)
@@ -209,11 +210,11 @@ class Owners:
             self._events.send(EventKind.CORRUPT, handle, None, str(exc))
             return None
         now = self._config.clock()
-        left = self._context.lifetimes.left(record.created_at, stored.ttl, now)
+        left = self._context.lifetimes.time_left(record.created_at, stored.ttl, now)
         idle = self._context.lifetimes.idle if record.idle is None else record.idle
-        # A ttl that was cut at the absolute deadline says little about the last use; a write always does.
+        # The ttl tells the time of the last use, unless the absolute deadline cut it; the last write is a use, too.
         last_seen = min(now, max(record.written_at, now - (idle - stored.ttl)))
-        return Owned(handle, record, last_seen, now + left)
+        return OwnedSession(handle, record, last_seen, now + left)
 
 
 def batched(items: Iterable[str], size: int) -> Iterator[list[str]]:

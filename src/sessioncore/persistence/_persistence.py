@@ -1,4 +1,4 @@
-"""Loads, commits and ends of sessions: brings the machines, the driver and the owners' limits together."""
+"""Loads, commits and ends sessions by the machines, the driver and the owner limits."""
 
 from collections.abc import Awaitable
 
@@ -12,20 +12,20 @@ from sessioncore._storage_calls import Delete, Load
 from sessioncore.http._ids import handle_of
 from sessioncore.persistence._commit_steps import CommitSteps
 from sessioncore.persistence._drive import DONE, Done, Driver, Step
-from sessioncore.persistence._load_steps import opened
+from sessioncore.persistence._load_steps import interpret_load
 from sessioncore.persistence._owners import Owners
 from sessioncore.persistence._store_context import StoreContext
+from sessioncore.session._effective import owner_of
 from sessioncore.session._lifecycle import MOVE, REPLACE
 from sessioncore.session._loaded import Loaded
 from sessioncore.session._merge import Undone
-from sessioncore.session._seen import owner_of
 from sessioncore.session._state import SessionState
 
 __all__ = ["StorePersistence", "wait_for_turn"]
 
 
 async def wait_for_turn(state: SessionState) -> None:
-    """Wait until no other task of the request is storing or ending this session."""
+    """Wait until no other task of the request commits or ends this session."""
     while state.waiters is not None:
         ended = anyio.Event()
         state.wait_turn(ended.set)
@@ -33,7 +33,7 @@ async def wait_for_turn(state: SessionState) -> None:
 
 
 class StorePersistence:
-    """Loads, stores and ends the sessions of one store; what sessions ask of it is `session._persistence`."""
+    """Loads, stores and ends the sessions of one store; it implements `Persistence` of `session`."""
 
     __slots__ = ("codec", "config", "context", "driver", "lifetimes", "owners")
 
@@ -46,18 +46,18 @@ class StorePersistence:
         self.owners = Owners(context, self.driver)
 
     def new_id(self) -> str:
-        """Return a new ID, of the configured generator."""
+        """Return a new ID from the configured generator."""
         return self.context.new_id()
 
     async def load_by_id(self, session_id: str) -> SessionState | None:
-        """Load the session of an ID; None if there is none.
+        """Load the session with this ID; return None if there is none.
 
         Raises:
-            StorageUnavailable: whether there is one is unknown.
+            StorageUnavailable: it is unknown whether there is one.
         """
         handle = handle_of(session_id)
-        answer = await self.driver.ask(Load(self.config.key_prefix + handle))
-        found = opened(self.context, session_id, handle, answer, visit=False)
+        answer = await self.driver.call(Load(self.config.key_prefix + handle))
+        found = interpret_load(self.context, session_id, handle, answer, counts_as_use=False)
         if not isinstance(found, Loaded):
             self.context.events.send(*found)
             return None
@@ -66,15 +66,15 @@ class StorePersistence:
     def commit(
         self, state: SessionState, *, explicit: bool = False, create: bool = False, drop: bool = False
     ) -> Done[None] | Awaitable[None]:
-        """Store what the session changes; with `create`, also a fresh session that is empty; `drop` the changes first.
+        """Store the changes; with `create`, also an empty fresh session; with `drop`, drop the changes first.
 
-        A commit that is cut off, or whose reply is lost, is resolved by the next one.
+        If a commit is cancelled or its reply is lost, the next one finds out whether it was stored.
 
         Raises:
-            SessionGone: the record is gone, and the caller asked explicitly.
+            SessionGone: the record is gone, and `explicit` is set.
             CodecError: a value cannot be encoded; nothing was written.
-            OwnerLimitReached: the owner may have no further session; nothing was written.
-            StorageUnavailable: the outcome is unknown; the next commit begins by finding it out.
+            OwnerLimitReached: the owner has reached the limit; nothing was written.
+            StorageUnavailable: it is unknown whether the changes were stored.
         """
         if state.waiters is not None:
             return self._commit_in_turn(state, explicit=explicit, drop=drop)
@@ -83,37 +83,37 @@ class StorePersistence:
         steps = CommitSteps(self.context, state, explicit)
         step = steps.start_create() if create else steps.start()
         if step is not None and self.config.max_sessions_per_owner is not None:
-            return self._alone(state, run_shielded(self._limited(state, steps, step)))
+            return self._exclusively(state, run_shielded(self._commit_within_limit(state, steps, step)))
         result = self.driver.drive(steps, step)
-        return result if result is DONE else self._alone(state, result)
+        return result if result is DONE else self._exclusively(state, result)
 
     async def _commit_in_turn(self, state: SessionState, *, explicit: bool, drop: bool) -> None:
-        await wait_for_turn(state)  # another task of the request learns what became of its own commit
+        await wait_for_turn(state)  # the task that is committing gets the result of its own commit
         await self.commit(state, explicit=explicit, drop=drop)
 
-    async def _alone(self, state: SessionState, work: Awaitable[None]) -> None:
-        """Await `work` while other tasks of the request wait with theirs."""
+    async def _exclusively(self, state: SessionState, work: Awaitable[None]) -> None:
+        """Await `work` while other tasks of the request wait for their turn."""
         state.begin_turn()
         try:
             await work
         finally:
             state.end_turn()
 
-    async def _limited(self, state: SessionState, steps: CommitSteps, step: Step | None) -> None:
-        """Drive a commit that may bind an owner: several calls, so this is never cut in two."""
+    async def _commit_within_limit(self, state: SessionState, steps: CommitSteps, step: Step | None) -> None:
+        """Run a commit that may set an owner; it makes several calls, so the caller must shield it."""
         before, owner = state.loaded, None
         while step is not None:
-            sent = state.in_flight
-            if not isinstance(step, Load) and owner is None and sent is not None:
-                bound = sent.delta.metadata.owner
+            attempt = state.in_flight
+            if not isinstance(step, Load) and owner is None and attempt is not None:
+                bound = attempt.delta.metadata.owner
                 if bound is not UNSET:
                     before, owner = state.loaded, bound
                     await self._check_limit(state, owner)
-            step = steps.answered(await self.driver.answer(step))
+            step = steps.answered(await self.driver.perform(step))
         self.driver.finish(steps)
         if owner is not None and state.loaded is not None and await self.owners.enforce_limit(state.loaded, owner):
-            error = self.owners.refusal(state.loaded.handle, owner)
-            await self._undo(state, before)
+            error = self.owners.limit_error(state.loaded.handle, owner)
+            await self._undo_login(state, before)
             raise error
 
     async def _check_limit(self, state: SessionState, owner: str) -> None:
@@ -123,16 +123,16 @@ class StorePersistence:
             state.roll_back()
             raise
 
-    async def _undo(self, state: SessionState, before: Loaded | None) -> None:
-        """Take back a login that lost the race for the last place: the session is again what it was.
+    async def _undo_login(self, state: SessionState, before: Loaded | None) -> None:
+        """Undo a login that is over the limit: restore the former record, but under a new ID.
 
-        Not under its old ID, though: that is dead since the login moved the record, and somebody may
-        have ended it meanwhile (P2). The client learns another one with its 409.
+        The old ID is invalid since the login moved the record, and another request may have ended
+        it meanwhile. The client gets the new ID with the 409.
         """
         login = state.loaded
         assert login is not None
         if before is None:
-            await self.driver.ask(Delete((self.config.key_prefix + login.handle,)))
+            await self.driver.call(Delete((self.config.key_prefix + login.handle,)))
             state.mark_ended()
             return
         steps = CommitSteps(self.context, state, undo=True)
@@ -144,22 +144,22 @@ class StorePersistence:
         """Delete the stored record, if there is one; then clear the session.
 
         Raises:
-            StorageUnavailable: whether it was ended is unknown; the session is as it was.
+            StorageUnavailable: it is unknown whether the record was deleted; the session is unchanged.
         """
         await wait_for_turn(state)
-        await self._alone(state, self._end(state))
+        await self._exclusively(state, self._end(state))
 
     async def _end(self, state: SessionState) -> None:
         loaded, unresolved, prefix = state.loaded, state.in_flight, self.config.key_prefix
         keys = [] if loaded is None else [prefix + loaded.handle]
-        if unresolved is not None and unresolved.new_id is not None:  # it may be there already
+        if unresolved is not None and unresolved.new_id is not None:  # it may have created this record
             keys.append(prefix + unresolved.handle)
-        ended = await self.driver.ask(Delete(tuple(keys))) if keys else 0
-        if loaded is not None:  # if nothing was there, another request has ended it, or moved it
+        ended = await self.driver.call(Delete(tuple(keys))) if keys else 0
+        if loaded is not None:  # if nothing was deleted, another request had ended or moved the record
             kind = EventKind.DESTROYED if ended else EventKind.GONE
             self.context.events.send(kind, loaded.handle, loaded.record.owner)
         state.mark_ended()
 
     def report_corrupt(self, state: SessionState, error: SessionError) -> None:
-        """Send the event of a value that cannot be read."""
+        """Send the event for a value that cannot be read."""
         self.context.events.send(EventKind.CORRUPT, state.handle, owner_of(state), str(error))

@@ -1,4 +1,4 @@
-"""What does not change from request to request: computed once for each store."""
+"""What requests need from the configuration, computed once for each store."""
 
 from sessioncore._config import SessionConfig, cookie_settings, id_generator
 from sessioncore._events import Events
@@ -13,11 +13,11 @@ __all__ = ["StoreContext"]
 
 
 class StoreContext:
-    """The configuration of one store, and what follows from it for every request and response."""
+    """The configuration of one store, and everything that follows from it and does not change."""
 
     __slots__ = (
         "codec", "config", "cookie_follows_idle", "cookie_names", "cookies", "events", "extractors", "headers",
-        "lifetimes", "new_id", "plain_http", "renew", "skip", "vary",
+        "lifetimes", "new_id", "plain_http", "renew_on_load", "skip", "vary",
     )  # fmt: skip
 
     def __init__(self, config: SessionConfig) -> None:
@@ -27,24 +27,28 @@ class StoreContext:
         self.skip = config.skip
         self.new_id = id_generator(config)
         self.lifetimes = lifetimes = Lifetimes.of(config)
-        # Only a touch_interval of zero renews the idle clock with each load; else the commit does it, once it is due.
-        self.renew = lifetimes.idle if lifetimes.touch == 0.0 else None
+        # With a touch_interval of zero, each load renews the idle clock; otherwise a commit does when it is due.
+        self.renew_on_load = lifetimes.idle if lifetimes.touch == 0.0 else None
         self.extractors = tuple(flatten(config.extractor))
-        self.vary = ", ".join(dict.fromkeys(name for place in self.extractors for name in vary_names(place))).encode()
+        self.vary = ", ".join(
+            dict.fromkeys(name for extractor in self.extractors for name in vary_names(extractor))
+        ).encode()
         settings = cookie_settings(config)
-        sinks = {source: dict.fromkeys(p.key for p in self.extractors if p.source is source) for source in Source}
-        self.cookies = tuple(CookieWriter.build(name, settings) for name in sinks[Source.COOKIE])
+        keys_by_source = {
+            source: dict.fromkeys(p.key for p in self.extractors if p.source is source) for source in Source
+        }
+        self.cookies = tuple(CookieWriter.build(name, settings) for name in keys_by_source[Source.COOKIE])
         self.cookie_names = frozenset(cookie.name for cookie in self.cookies)
-        self.headers = tuple(name.lower() for name in sinks[Source.HEADER])
+        self.headers = tuple(name.lower() for name in keys_by_source[Source.HEADER])
         self.plain_http = PlainHttpWarning(secure=config.cookie_secure and bool(self.cookies))
-        # Without an absolute deadline the cookie is sent again whenever the idle clock is renewed.
+        # Without an absolute deadline, the cookie is sent again whenever the idle clock is renewed.
         self.cookie_follows_idle = config.absolute_timeout is None and not config.cookie_session_only
 
     def id_headers(self, loaded: Loaded, *, new: bool) -> list[tuple[str, str]]:
-        """Return the headers that tell the client its ID; with `new`, also where that is not a cookie.
+        """Return the headers that send the ID to the client; `new`: it does not have the ID, so use ID headers, too.
 
-        The cookie lasts to the absolute deadline, so that reads need no new one; without a
-        deadline, for the idle timeout.
+        The cookie expires at the absolute deadline, so that reads need not send it again. Without a
+        deadline it expires after the idle timeout.
         """
         lifetimes, record = self.lifetimes, loaded.record
         if lifetimes.absolute is not None:
@@ -53,11 +57,11 @@ class StoreContext:
             seconds = lifetimes.idle if record.idle is None else record.idle
         headers: list[tuple[str, str]] = []
         for cookie in self.cookies:
-            headers.append(("set-cookie", cookie.set(loaded.session_id, seconds)))  # noqa: PERF401 - a frame more
+            headers.append(("set-cookie", cookie.set(loaded.session_id, seconds)))  # noqa: PERF401 - slower
         if new and self.headers:
             headers += [(name, loaded.session_id) for name in self.headers]
         return headers
 
     def clearing_headers(self) -> list[tuple[str, str]]:
-        """Return the headers that make the client forget its ID."""
+        """Return the headers that delete the ID in the client."""
         return [("set-cookie", cookie.clear()) for cookie in self.cookies] + [(name, "") for name in self.headers]

@@ -1,4 +1,4 @@
-"""What the storage's answers mean to a commit: one table, from the call and the kind of answer to a verdict.
+"""What each answer of the storage means to a commit: a table from the call and the type of the answer to a verdict.
 
     answer / call        CREATE       REPLACE      MOVE         TOUCH     FIND
     a version            stored       stored       stored       -         -
@@ -11,7 +11,7 @@
     other StorageError   refused      refused      refused      ignored   unknown
     StorageUnavailable   unknown      unknown      unknown      ignored   unknown
 
-A dash stands for what the storage contract does not allow.
+A dash marks an answer that the storage contract does not allow.
 """
 
 from enum import Enum
@@ -29,20 +29,20 @@ FIND = Action.FIND
 
 
 class Verdict(Enum):
-    """What an answer means for the commit."""
+    """What an answer means to the commit."""
 
     STORED = "stored"
-    CONFLICT = "conflict"  # others wrote meanwhile: apply the changes to their record
-    FOREIGN = "foreign"  # the record is no longer one of ours: leave it alone
-    GONE = "gone"
-    TAKEN = "taken"  # never touch what is under that key, it may be a stranger's: choose another ID
-    RENEWED = "renewed"
-    FOUND = "found"  # a record is where the lost write would be: its bytes tell
-    MISSING = "missing"  # the lost write did not arrive, or the record is gone: the write that follows finds out which
-    OVERTAKEN = "overtaken"  # others wrote, perhaps on top of the lost write
-    REFUSED = "refused"  # the storage said no, and nothing was changed
-    UNKNOWN = "unknown"  # nobody knows whether it was stored
-    IGNORED = "ignored"  # nothing that the handler stored depends on it, and the storage's event was sent
+    CONFLICT = "conflict"  # another request wrote meanwhile: apply the changes to its record
+    FOREIGN = "foreign"  # the key holds something that this storage did not write: leave it unchanged
+    GONE = "gone"  # there is no record any more: drop the changes
+    TAKEN = "taken"  # the new key is in use, perhaps by another client's session: choose another ID
+    RENEWED = "renewed"  # the idle clock was renewed
+    FOUND = "found"  # there is a record; compare its bytes with the write whose reply was lost
+    MISSING = "missing"  # that write was not stored, or the record is gone; the next write finds out which
+    OVERTAKEN = "overtaken"  # another request wrote, perhaps after that write was stored
+    REFUSED = "refused"  # the storage refused the call, and nothing was changed
+    UNKNOWN = "unknown"  # it is unknown whether the write was stored
+    IGNORED = "ignored"  # a renewal failed, which loses no data; the storage's event was sent
 
 
 _STORED, _CONFLICT, _FOREIGN, _GONE, _TAKEN = (
@@ -69,7 +69,7 @@ VERDICTS: Final[dict[Action, dict[type, Verdict]]] = {
     },
 }  # fmt: skip
 
-# By position: hashing the members of an Enum runs Python code.
+# VERDICTS as a tuple: a dict lookup would call the enum members' slow Python __hash__.
 _BY_ACTION: Final = tuple(VERDICTS.get(action, {}) for action in Action)
 
 
@@ -85,7 +85,7 @@ def verdict_of(action: Action, answer: Answer) -> Verdict:
         return verdict
     if action is TOUCH and isinstance(answer, bool):
         return Verdict.RENEWED if answer else Verdict.GONE
-    for kind in (KeyTaken, StorageUnavailable, StorageError):  # storages have subclasses of their own
+    for kind in (KeyTaken, StorageUnavailable, StorageError):  # storages may raise subclasses
         if isinstance(answer, kind):
             return verdicts[kind]
     raise StorageError(f"the storage answered {action.name} with a {type(answer).__name__}; see sessioncore.Storage")

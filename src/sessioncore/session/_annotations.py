@@ -1,7 +1,7 @@
-"""Does a decoded value fit the annotation of a typed key?
+"""Tells whether a decoded value matches the annotation of a typed key.
 
-Values come back with their exact types, so this only compares; it converts
-nothing and returns no copy, which keeps in-place changes visible.
+Values are decoded with their exact types, so this only compares. It converts nothing and
+copies nothing, so that changes in place are still detected.
 """
 
 import functools
@@ -17,27 +17,27 @@ __all__ = ["matches"]
 
 
 def matches(value: object, annotation: Any) -> bool:
-    """Tell whether `value` is what `annotation` says; forms that are not known here fit anything."""
+    """Tell whether `value` matches `annotation`; unknown kinds of annotations match every value."""
     if annotation is Any or annotation is object:
         return True
     if annotation is None:
         return value is None
     origin = typing.get_origin(annotation)
     if origin is None:
-        return _fits_plain(value, annotation)
+        return _matches_plain(value, annotation)
     arguments = typing.get_args(annotation)
     form = _FORMS.get(origin)
     if form is not None:
         return form(value, arguments)
     if not isinstance(origin, type):
         return True
-    return isinstance(value, origin) and _fits_parts(value, origin, arguments)
+    return isinstance(value, origin) and _matches_parts(value, origin, arguments)
 
 
-def _fits_parts(value: Any, origin: Any, arguments: tuple[Any, ...]) -> bool:
-    """Compare what a container holds; the parameters of a generic class of the user's leave no trace in its values."""
+def _matches_parts(value: Any, origin: Any, arguments: tuple[Any, ...]) -> bool:
+    """Compare the items of a container; instances of a user's generic class do not know their type arguments."""
     if origin is tuple:
-        return _fits_tuple(value, arguments)
+        return _matches_tuple(value, arguments)
     parts: Any = value
     if isinstance(value, Mapping) and len(arguments) == 2:
         key, item = arguments
@@ -47,27 +47,27 @@ def _fits_parts(value: Any, origin: Any, arguments: tuple[Any, ...]) -> bool:
     return True
 
 
-def _fits_tuple(value: tuple[Any, ...], arguments: tuple[Any, ...]) -> bool:
+def _matches_tuple(value: tuple[Any, ...], arguments: tuple[Any, ...]) -> bool:
     if len(arguments) == 2 and arguments[1] is ...:
         return all(matches(item, arguments[0]) for item in value)
     return len(value) == len(arguments) and all(map(matches, value, arguments))
 
 
-def _fits_plain(value: object, annotation: Any) -> bool:
+def _matches_plain(value: object, annotation: Any) -> bool:
     if isinstance(annotation, typing.NewType):
         return matches(value, annotation.__supertype__)
     if typing.is_typeddict(annotation):
-        return _fits_typed_dict(value, annotation)
+        return _matches_typed_dict(value, annotation)
     if not isinstance(annotation, type):
         return True  # a TypeVar, a forward reference
     if annotation is float:
         return type(value) in {float, int}  # PEP 484: int is acceptable for float
     if annotation is int:
-        return type(value) is int  # and bool is not acceptable for int
+        return type(value) is int  # a bool does not match int
     return isinstance(value, annotation)
 
 
-def _fits_typed_dict(value: Any, annotation: Any) -> bool:
+def _matches_typed_dict(value: Any, annotation: Any) -> bool:
     entries, fields = value, _typed_dict_fields(annotation)
     if not isinstance(value, dict):
         return False
@@ -80,23 +80,23 @@ def _fits_typed_dict(value: Any, annotation: Any) -> bool:
 def _typed_dict_fields(annotation: Any) -> dict[str, Any]:
     try:
         return typing.get_type_hints(annotation)
-    except Exception:  # noqa: BLE001 - a name that cannot be resolved here; the keys can be compared still
+    except Exception:  # noqa: BLE001 - a name cannot be resolved here, but the keys can be compared
         return dict.fromkeys(annotation.__annotations__, Any)
 
 
-def _fits_union(value: object, arguments: tuple[Any, ...]) -> bool:
+def _matches_union(value: object, arguments: tuple[Any, ...]) -> bool:
     return any(matches(value, argument) for argument in arguments)
 
 
-def _fits_literal(value: object, arguments: tuple[Any, ...]) -> bool:
+def _matches_literal(value: object, arguments: tuple[Any, ...]) -> bool:
     return any(type(value) is type(argument) and value == argument for argument in arguments)
 
 
-def _fits_annotated(value: object, arguments: tuple[Any, ...]) -> bool:
+def _matches_annotated(value: object, arguments: tuple[Any, ...]) -> bool:
     base, *notes = arguments
     if not matches(value, base):
         return False
-    # What a container holds was compared just now, and msgspec would not take every kind of it: enum members, models.
+    # The items were compared above, and msgspec cannot convert all of them: enum members and models, for example.
     base = type(value) if type(value) in _CONTAINERS else base
     for note in notes:
         if isinstance(note, msgspec.Meta):
@@ -109,8 +109,8 @@ def _fits_annotated(value: object, arguments: tuple[Any, ...]) -> bool:
 
 _CONTAINERS = frozenset({list, dict, tuple, set, frozenset})
 _FORMS: dict[Any, Callable[[object, tuple[Any, ...]], bool]] = {
-    typing.Union: _fits_union,
-    types.UnionType: _fits_union,
-    typing.Literal: _fits_literal,
-    typing.Annotated: _fits_annotated,
+    typing.Union: _matches_union,
+    types.UnionType: _matches_union,
+    typing.Literal: _matches_literal,
+    typing.Annotated: _matches_annotated,
 }

@@ -1,4 +1,4 @@
-"""A write as it is sent: all that is needed to take its reply, or to find out later what became of it."""
+"""One attempt to write a record: what is needed to handle its reply, or to find out later whether it was stored."""
 
 from msgspec import Struct
 
@@ -18,10 +18,10 @@ class Attempt(Struct, frozen=True):
     call: Create | Replace | Move
     record: Record
     delta: Delta
-    pending: Pending | None  # what was set aside for it; None: only values changed in place
-    new_id: str | None  # of a record that is created or moved
-    handle: str  # of the record once it is stored
-    merged: bool  # the record holds what others wrote since it was read
+    pending: Pending | None  # the journal that it stores; None: only values changed in place
+    new_id: str | None  # the ID of a record that is created or moved
+    handle: str  # the record's handle once it is stored
+    merged: bool  # the record includes changes of other requests
 
     def __repr__(self) -> str:
-        return f"<Attempt {self.action.name}>"  # the fields hold an ID and the values
+        return f"<Attempt {self.action.name}>"  # the fields contain an ID and values

@@ -1,4 +1,4 @@
-"""What a request changes: found by comparing, once for each commit, and encoded before any write."""
+"""Computes what a request has changed, encoded, once for each commit and before any write."""
 
 from msgspec import Raw
 
@@ -11,9 +11,9 @@ __all__ = ["changes_of"]
 
 
 def changes_of(state: SessionState) -> Delta | None:  # noqa: C901, PLR0912 - one walk over the journal
-    """Return what makes the session differ from what is loaded; None if nothing does.
+    """Return the difference between the session and the loaded record; None if there is none.
 
-    What changed inside a value after the release counts for nothing.
+    Changes inside values after the release are ignored.
 
     Raises:
         CodecError: a value cannot be encoded; the text names its key.
@@ -41,9 +41,9 @@ def changes_of(state: SessionState) -> Delta | None:  # noqa: C901, PLR0912 - on
             continue
         encoded = encode(name, items[name])
         if name in base and encoded == base[name] and not pending.order_changed:
-            if type(items[name]) not in IMMUTABLE:  # it may be another object, and change in place from now on
+            if type(items[name]) not in IMMUTABLE:  # it may be another object, which can change in place later
                 values.keep_snapshot(name, encoded)
-            continue  # set to what it was, where it was
+            continue  # set to an equal value, in the same position
         puts[name] = encoded
         if isinstance(change, Update):
             if updates is None:

@@ -1,4 +1,4 @@
-"""When a session ends, and when its idle clock has to be set anew. Pure arithmetic, in seconds."""
+"""Computes when a session ends and when its idle clock must be renewed. Pure arithmetic, in seconds."""
 
 from msgspec import Struct
 
@@ -12,11 +12,11 @@ class Lifetimes(Struct, frozen=True):
 
     idle: float
     absolute: float | None  # None: no limit
-    touch: float  # 0: renew with each load
+    touch: float  # touch_interval; 0: renew with each load
 
     @classmethod
     def of(cls, config: SessionConfig) -> "Lifetimes":
-        """Return those of a configuration."""
+        """Return the timeouts of a configuration."""
         absolute = config.absolute_timeout
         return cls(
             config.idle_timeout.total_seconds(),
@@ -24,11 +24,11 @@ class Lifetimes(Struct, frozen=True):
             config.touch_interval.total_seconds(),
         )
 
-    def left(self, created_at: float, idle: float | None, now: float) -> float:
-        """Return the seconds until a session ends unless it is used: its idle timeout, cut at the absolute deadline.
+    def time_left(self, created_at: float, idle: float | None, now: float) -> float:
+        """Return the seconds until an unused session ends: its idle timeout, cut at the absolute deadline.
 
-        `idle` is the session's own timeout, None for the configured one. At or below zero:
-        the absolute deadline has passed.
+        `idle` is the session's own idle timeout, or None for the configured one. If the result
+        is zero or negative, the absolute deadline has passed.
         """
         full, absolute = self.idle if idle is None else idle, self.absolute
         if absolute is not None and (until := created_at + absolute - now) < full:
@@ -36,12 +36,12 @@ class Lifetimes(Struct, frozen=True):
         return full
 
     def is_stale(self, full: float, idle: float | None, ttl: float) -> bool:
-        """Tell whether the idle clock is to be renewed: `ttl` is left of it, and `full` is what `left` gives now.
+        """Tell whether the idle clock must be renewed: it has `ttl` seconds left, and after a renewal `full`.
 
-        Too little is left: the clock is stale. Too much: the configured timeout was shortened
-        since.
+        It is stale if it has much less than `full` left. If it has much more, the configured
+        timeout was shortened after the last renewal.
         """
         limit = self.touch or full * 0.05
-        if idle is not None and idle * 0.1 < limit:  # one shorter than the interval would run out between two renewals
+        if idle is not None and idle * 0.1 < limit:  # a short own timeout must not expire between two renewals
             limit = idle * 0.1
         return not -limit < full - ttl < limit

@@ -1,4 +1,4 @@
-"""What a request changes, encoded, and what it makes of a record."""
+"""The encoded changes of one commit, and how they are applied to a record."""
 
 from typing import Final
 
@@ -12,26 +12,26 @@ __all__ = ["NO_CHANGES", "Delta"]
 
 
 class Delta(Struct, frozen=True):
-    """What a request changes, encoded and ready to be applied to a record."""
+    """The encoded changes of one commit; they can be applied to any record."""
 
-    puts: dict[str, Raw]  # for a key of `updates`: what they came to on the value that this request saw
+    puts: dict[str, Raw]  # for a key in `updates`: the result for the value that this request read
     drops: list[str]
     metadata: Metadata
     updates: dict[str, Update] | None = None  # None: nothing was mutated
-    order: list[str] | None = None  # of all keys, where it does not follow from the above
+    order: list[str] | None = None  # the order of all keys; None: it follows from the record and `puts`
 
     def __repr__(self) -> str:
         return f"<Delta puts={len(self.puts)} drops={len(self.drops)}>"
 
     def has_changes(self, *, stored: bool) -> bool:
-        """Whether there is something to write: for a record that is `stored`, or that deserves a record of its own."""
+        """Whether the changes need a write; `stored`: there is a record, so removing something is also a change."""
         metadata = self.metadata
         if self.puts or metadata.owner is not UNSET:
             return True
         return stored and (bool(self.drops) or metadata.cleared or metadata.idle is not UNSET)
 
-    def on(self, record: Record | None, now: float, others: Codec | None) -> Record:
-        """Apply the changes to a record; see `Rewrite`."""
+    def apply_to(self, record: Record | None, now: float, merge_codec: Codec | None) -> Record:
+        """Return `record` with the changes applied; see `Rewrite`."""
         metadata = self.metadata
         if record is None:
             created_at, idle, owner, details, data = now, None, None, EMPTY_DICT, {}
@@ -49,23 +49,23 @@ class Delta(Struct, frozen=True):
                 created_at = now
         for name in self.drops:
             data.pop(name, None)
-        if others is None or self.updates is None:
+        if merge_codec is None or self.updates is None:
             data.update(self.puts)
         else:
-            self._put_anew(data, self.updates, others)
-        if self.order is not None and others is None:
+            self._put_anew(data, self.updates, merge_codec)
+        if self.order is not None and merge_codec is None:
             data = {name: data[name] for name in (*self.order, *data) if name in data}
         return Record(created_at, now, idle, owner, details, data)
 
     def _put_anew(self, data: dict[str, Raw], updates: dict[str, Update], codec: Codec) -> None:
-        """Put what was set, and compute the updates anew on what others have stored."""
+        """Put the values that were set, and apply the updates to the values that another request has stored."""
         for name, raw in self.puts.items():
             update = updates.get(name)
             if update is None:
                 data[name] = raw
             elif (theirs := data.get(name, update.default)) is not None:
-                data[name] = codec.encode(name, update.on(codec.decode(name, theirs)))
-            # else deleted by the other request: as if that had come after this update
+                data[name] = codec.encode(name, update.apply_to(codec.decode(name, theirs)))
+            # else the other request deleted the key: act as if it had done so after this update
 
 
 NO_CHANGES: Final = Delta({}, [], UNCHANGED)  # never changed

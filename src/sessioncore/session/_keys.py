@@ -1,4 +1,4 @@
-"""Typed keys: a name and a type that belong together, written down once."""
+"""Typed keys: the name of a session key together with the type of its value."""
 
 import builtins
 from collections.abc import Callable
@@ -16,12 +16,12 @@ T = TypeVar("T")
 class SessionKey(Generic[T]):
     """A session key that knows the type of its value: `CART = SessionKey("cart", list[Item], default_factory=list)`.
 
-    Reading through it gives a value of that type, for the type checker and at run
-    time. A missing key gives the default; one from `default_factory` is stored once
-    it is changed, also in place. Using a key teaches the store the types it names.
+    Reading with it returns a value of that type, which is also checked at run time. A missing
+    key returns the default; a default from `default_factory` is stored once it is changed, also
+    in place. Using a key registers the types in its annotation with the store.
 
     Raises:
-        ConfigError: no name, or both kinds of default.
+        ConfigError: there is no name, or both kinds of default, or `default` can change in place.
     """
 
     __slots__ = ("default", "default_factory", "name", "type")
@@ -36,7 +36,7 @@ class SessionKey(Generic[T]):
         default: T = ...,
         default_factory: Callable[[], T] | None = None,
     ) -> None: ...
-    @overload  # what is no class, such as `int | None`: write SessionKey[int | None](...) for the type checker
+    @overload  # for an annotation that is not a class, such as `int | None`, write SessionKey[int | None](...)
     def __init__(
         self, name: str, annotation: Any, /, *, default: T = ..., default_factory: Callable[[], T] | None = None
     ) -> None: ...
@@ -44,17 +44,17 @@ class SessionKey(Generic[T]):
         self, name: str, annotation: Any, /, *, default: Any = UNSET, default_factory: Callable[[], T] | None = None
     ) -> None:
         if not isinstance(name, str) or not name:  # pyright: ignore[reportUnnecessaryIsInstance]  # not every caller is type-checked
-            raise ConfigError("a SessionKey needs a name")
+            raise ConfigError("a SessionKey needs a name, a non-empty str")
         if default is not UNSET and default_factory is not None:
-            raise ConfigError(f"SessionKey {name!r}: give default= or default_factory=, not both")
+            raise ConfigError(f"SessionKey {name!r}: pass default= or default_factory=, not both")
         if not _is_hashable(default):
-            raise ConfigError(f"SessionKey {name!r}: a default that can change is shared by all; use default_factory=")
+            raise ConfigError(f"SessionKey {name!r}: all sessions would share a mutable default; use default_factory=")
         self.name: str = name
         self.type: Any = annotation
         self.default: Any = default
         self.default_factory: Callable[[], T] | None = default_factory
 
-    # Two keys of one name and type mean the same, and type checkers let `KEY in session` pass.
+    # Two keys with the same name and type are equal. The hash is the name's, so that `KEY in session` works.
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, SessionKey):
@@ -69,7 +69,7 @@ class SessionKey(Generic[T]):
 
 
 def _is_hashable(value: object) -> bool:
-    """Tell whether this can be hashed, as a rule because it cannot change."""
+    """Tell whether `value` can be hashed, which usually means that it cannot change."""
     try:
         hash(value)
     except TypeError:

@@ -1,28 +1,41 @@
-"""The life of a session within one request, as tables.
+"""The lifecycle of a session within one request, as a table.
 
-`TRANSITIONS` says which phase follows from what happens; a pair that is not listed
-cannot happen or is refused. `docs/lifecycle.md` shows the same table, and a test compares
-the two. `decide` says which call a commit makes. Both are pure.
+`TRANSITIONS` gives the next phase for each phase and verb; a pair that is not listed cannot
+happen or is refused. `docs/lifecycle.md` shows the same table, and a test compares the two.
+`decide` chooses the storage call of a commit.
 """
 
 from enum import IntEnum
 
 __all__ = [
-    "AFTER", "CREATE", "ENDED", "FRESH", "GONE", "LIVE", "MOVE", "NOTHING", "REPLACE", "TOUCH", "TRANSITIONS",
-    "Action", "Phase", "Verb", "decide",
+    "CREATE",
+    "ENDED",
+    "FRESH",
+    "GONE",
+    "LIVE",
+    "MOVE",
+    "NEXT_PHASE",
+    "NOTHING",
+    "REPLACE",
+    "TOUCH",
+    "TRANSITIONS",
+    "Action",
+    "Phase",
+    "Verb",
+    "decide",
 ]  # fmt: skip
 
 
 class Phase(IntEnum):
-    """Where a session stands; an IntEnum, since its members are the rows of `AFTER`."""
+    """The phase of a session; an IntEnum, because `NEXT_PHASE` is indexed by it."""
 
     FRESH = 0  # nothing is stored; the first write will create a record
     LIVE = 1  # a record is stored, and this request has read it
-    ENDED = 2  # this request ended the record; a later write creates another
-    GONE = 3  # somebody else ended the record; what this request changed is dropped
+    ENDED = 2  # this request ended the record; a later write creates another one
+    GONE = 3  # another request ended or moved the record; this request's changes are dropped
 
 
-# Looking a member up on its class costs more than most of what requests do with it.
+# Module globals, because looking up a member on its class is slow.
 FRESH, LIVE, ENDED, GONE = Phase
 
 
@@ -50,19 +63,19 @@ TRANSITIONS: dict[tuple[Phase, Verb], Phase] = {
     (Phase.ENDED, Verb.ROTATE): Phase.ENDED,
     (Phase.ENDED, Verb.END): Phase.ENDED,
     (Phase.ENDED, Verb.STORED): Phase.LIVE,
-    # A request whose session was ended elsewhere may go on reading and writing its own copy,
-    # but none of it is stored again, under any ID (P2), until it ends the session itself.
+    # A request whose session is gone may go on reading and writing its own copy, but nothing
+    # of it is stored, under any ID, until the request ends the session itself.
     (Phase.GONE, Verb.WRITE): Phase.GONE,
     (Phase.GONE, Verb.ROTATE): Phase.GONE,
     (Phase.GONE, Verb.END): Phase.ENDED,
 }
 
-# The same by position: hashing the members of an Enum runs Python code, twice for each look-up.
-AFTER = tuple(tuple(TRANSITIONS.get((phase, verb)) for verb in Verb) for phase in Phase)
+# TRANSITIONS as nested tuples: a dict lookup would call the enum members' slow Python __hash__.
+NEXT_PHASE = tuple(tuple(TRANSITIONS.get((phase, verb)) for verb in Verb) for phase in Phase)
 
 
 class Action(IntEnum):
-    """The one storage call that a commit needs; FIND looks for an earlier one whose reply was lost."""
+    """The storage call of a commit; FIND looks for an earlier write whose reply was lost."""
 
     NOTHING = 0
     TOUCH = 1  # renew the idle clock only
@@ -76,16 +89,16 @@ NOTHING, TOUCH, CREATE, REPLACE, MOVE, _ = Action
 
 
 def decide(phase: Phase, *, changed: bool, rotated: bool, renewal_due: bool) -> Action:
-    """Choose what to do for a session in `phase`.
+    """Choose the storage call that a commit makes for a session in `phase`.
 
-    `changed`: it holds something to store that the storage does not have yet.
+    `changed`: there are changes to store.
     `rotated`: regenerate or login asked for a new ID.
-    `renewal_due`: the idle clock is staler than `touch_interval` allows.
+    `renewal_due`: the idle clock is older than `touch_interval`.
     """
     if phase is FRESH or phase is ENDED:
         return CREATE if changed else NOTHING
     if phase is not LIVE:
-        return NOTHING  # GONE: nothing brings it back
+        return NOTHING  # GONE: it must not come back
     if rotated:
         return MOVE
     if changed:

@@ -1,4 +1,4 @@
-"""The mapping that handlers hold: values by plain and typed keys, read and written in memory."""
+"""The mapping part of a session: values under plain and typed keys, read and written in memory."""
 
 from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, MutableMapping, ValuesView
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
@@ -9,37 +9,37 @@ from sessioncore._errors import ConfigError, CorruptRecord
 from sessioncore.session._annotations import matches
 from sessioncore.session._keys import SessionKey
 from sessioncore.session._mutate import mutate
-from sessioncore.session._openers import Opener
 from sessioncore.session._pending import DROP, SET
 from sessioncore.session._persistence import Persistence
 from sessioncore.session._state import SessionState
+from sessioncore.session._state_factories import StateFactory
 from sessioncore.session._unusable import ErrorFactory, released
 from sessioncore.session._values import Values
 
-if TYPE_CHECKING:  # a session knows its store, and the store makes sessions
+if TYPE_CHECKING:  # the store creates sessions, so it cannot be imported here at run time
     from sessioncore._store import SessionStore
 
 __all__ = ["SessionMapping", "bind_request"]
 
 T = TypeVar("T")
 D = TypeVar("D")
-_MISSING: Any = object()  # not UNSET: an optional field of a Struct may hold that, and it may be stored
+_MISSING: Any = object()  # not UNSET, which is a storable value
 
 
 class SessionMapping(MutableMapping[str, Any]):
     """The part of a `Session` that is a mapping.
 
-    `accessed`: whether the session was used in this request; asking does not count.
+    `accessed`: whether the session was used in this request; reading this does not count.
     """
 
-    __slots__ = ("_failure", "_open", "_persistence", "_state", "_store", "accessed")
+    __slots__ = ("_failure", "_make_state", "_persistence", "_state", "_store", "accessed")
 
     def __init__(self, persistence: Persistence, store: "SessionStore", state: SessionState | None) -> None:
         self._persistence = persistence
         self._store = store
-        self._state = state  # None: it was not used yet
-        self._open: Opener | None = None  # None: it is open, or the request is over
-        self._failure: ErrorFactory | None = None  # makes the error that a use or a verb met; None: none did
+        self._state = state  # None: the session was not used yet
+        self._make_state: StateFactory | None = None  # None: there is a state, or the request has ended
+        self._failure: ErrorFactory | None = None  # makes the last error of a use or a method; None: no error
         self.accessed: bool = state is not None
 
     @overload
@@ -47,9 +47,9 @@ class SessionMapping(MutableMapping[str, Any]):
     @overload
     def __getitem__(self, key: str) -> Any: ...
     def __getitem__(self, key: "str | SessionKey[Any]") -> Any:
-        state = self._state or self._opened()
+        state = self._state or self._create_state()
         if type(key) is not str:
-            return self._typed(key)
+            return self._get_typed(key)
         values = state.values
         value = values.items.get(key, _MISSING)
         if type(value) is Raw:
@@ -57,7 +57,7 @@ class SessionMapping(MutableMapping[str, Any]):
         if value is _MISSING:
             if values.issued_defaults is None:
                 raise KeyError(key)
-            return self._visible()[key]
+            return self._current_items()[key]
         return value
 
     @overload
@@ -65,46 +65,46 @@ class SessionMapping(MutableMapping[str, Any]):
     @overload
     def __setitem__(self, key: str, value: Any) -> None: ...
     def __setitem__(self, key: "str | SessionKey[Any]", value: Any) -> None:
-        name = key if type(key) is str else self._name(key)
-        state = self._state or self._opened()
+        name = key if type(key) is str else self._key_name(key)
+        state = self._state or self._create_state()
         pending = state.pending or state.begin_write()
-        if type(value) is Raw:  # it would pass for a value that was stored already
-            raise ConfigError("msgspec.Raw cannot be stored; store the value that it holds")
+        if type(value) is Raw:  # it would be mistaken for a value that is stored already
+            raise ConfigError("msgspec.Raw cannot be stored; store the decoded value")
         state.values.items[name] = value
         pending.changes[name] = SET
 
     def __delitem__(self, key: "str | SessionKey[Any]") -> None:
-        name = key if type(key) is str else self._name(key)
-        items = self._visible()
+        name = key if type(key) is str else self._key_name(key)
+        items = self._current_items()
         if name not in items:
             raise KeyError(name)
-        pending = self._use().begin_write()
+        pending = self._get_state().begin_write()
         del items[name]
         pending.changes[name] = DROP
         pending.change_order()
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._visible())
+        return iter(self._current_items())
 
     def __len__(self) -> int:
-        return len(self._visible())
+        return len(self._current_items())
 
     def __contains__(self, key: object) -> bool:
-        return (key.name if isinstance(key, SessionKey) else key) in self._visible()
+        return (key.name if isinstance(key, SessionKey) else key) in self._current_items()
 
     def keys(self) -> KeysView[str]:
-        """The keys, as dict shows them; asking counts as use."""
-        self._use()
+        """Return the keys, like dict; this counts as a use."""
+        self._get_state()
         return super().keys()
 
     def values(self) -> ValuesView[Any]:
-        """The values, as dict shows them; asking counts as use."""
-        self._use()
+        """Return the values, like dict; this counts as a use."""
+        self._get_state()
         return super().values()
 
     def items(self) -> ItemsView[str, Any]:
-        """The pairs, as dict shows them; asking counts as use."""
-        self._use()
+        """Return the pairs of keys and values, like dict; this counts as a use."""
+        self._get_state()
         return super().items()
 
     def __ior__(self, other: "Mapping[str, Any]") -> Self:
@@ -131,7 +131,7 @@ class SessionMapping(MutableMapping[str, Any]):
     def get(self, key: str, default: Any) -> Any: ...
     def get(self, key: "str | SessionKey[Any]", default: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]  # wider: typed keys
         """Return the value under `key`, or `default`."""
-        state = self._state or self._opened()
+        state = self._state or self._create_state()
         values = state.values
         if type(key) is str and values.issued_defaults is None:
             value: Any = values.items.get(key, _MISSING)
@@ -167,7 +167,7 @@ class SessionMapping(MutableMapping[str, Any]):
     @overload
     def pop(self, key: str, default: Any = ...) -> Any: ...
     def pop(self, key: Any, default: Any = _MISSING) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]  # wider: typed keys
-        """Remove `key` and return its value; if it is missing, `default`, and the key's own default counts for none."""
+        """Remove `key` and return its value; if it is missing, return `default`, never the default of a typed key."""
         if key not in self:
             if default is _MISSING:
                 raise KeyError(key)
@@ -187,8 +187,8 @@ class SessionMapping(MutableMapping[str, Any]):
         return self[key]
 
     def popitem(self) -> tuple[str, Any]:
-        """Remove and return the newest key and its value, as dict does."""
-        visible = self._visible()
+        """Remove the newest key, and return it with its value, like dict."""
+        visible = self._current_items()
         if not visible:
             raise KeyError("popitem(): the session is empty")
         name = next(reversed(visible))
@@ -197,8 +197,8 @@ class SessionMapping(MutableMapping[str, Any]):
         return name, value
 
     def clear(self) -> None:
-        """Remove every key; also those that cannot be read."""
-        for name in list(self._visible()):
+        """Remove every key, including keys whose values cannot be decoded."""
+        for name in list(self._current_items()):
             del self[name]
 
     @overload
@@ -206,60 +206,60 @@ class SessionMapping(MutableMapping[str, Any]):
     @overload
     def mutate(self, key: str, fn: Callable[[Any], Any], default: Any = ...) -> Any: ...
     def mutate(self, key: "str | SessionKey[Any]", fn: Callable[[Any], Any], default: Any = UNSET) -> Any:
-        """Replace the value under `key` by `fn(value)` and return it; no parallel update is lost.
+        """Replace the value under `key` by `fn(value)` and return that; no parallel update is lost.
 
-        `fn` is applied again if the commit meets a conflict, so it must depend on its
+        `fn` is applied again if the commit meets a conflict, so its result must depend on its
         argument only.
 
         Raises:
             KeyError: the key is missing and there is no `default`.
         """
-        state = self._use()
-        items = self._visible()
+        state = self._get_state()
+        items = self._current_items()
         if isinstance(key, SessionKey):
-            self._learn(key)
+            self._register_type_of(key)
             if default is UNSET:
                 default = key.default_factory() if key.default_factory is not None else key.default
             state.values.drop_default(key.name)
-        name = key if type(key) is str else self._name(key)
+        name = key if type(key) is str else self._key_name(key)
         value = items.get(name)
         if type(value) is Raw:
             self._decode(state, name, value)
         return mutate(state, name, fn, default)
 
-    def _use(self) -> SessionState:
-        """Return the state, which the first use opens."""
-        return self._state or self._opened()
+    def _get_state(self) -> SessionState:
+        """Return the state; the first use creates it."""
+        return self._state or self._create_state()
 
-    def _opened(self) -> SessionState:
-        """Open the state, for the first use."""
-        if self._open is None:  # the request is over, and never used it
+    def _create_state(self) -> SessionState:
+        """Create the state, for the first use."""
+        if self._make_state is None:  # the request has ended without using the session
             state = SessionState(Values(self._persistence.codec, {}), unusable=released)
         else:
-            state = self._open()
+            state = self._make_state()
         self.accessed = True
-        self._state, self._open = state, None
+        self._state, self._make_state = state, None
         return state
 
-    def _note_failure(self, failure: ErrorFactory | None) -> None:
+    def _set_failure(self, failure: ErrorFactory | None) -> None:
         self._failure = failure
 
-    def _visible(self) -> dict[str, Any]:
-        """The keys and values, after typed defaults that were changed in place have become values."""
-        state = self._use()
+    def _current_items(self) -> dict[str, Any]:
+        """Return the keys and values, including typed defaults that were changed in place."""
+        state = self._get_state()
         if state.values.issued_defaults is not None:
             state.adopt_defaults()
         return state.values.items
 
-    def _name(self, key: "str | SessionKey[Any]") -> str:
+    def _key_name(self, key: "str | SessionKey[Any]") -> str:
         if isinstance(key, SessionKey):
-            self._learn(key)
+            self._register_type_of(key)
             return key.name
         if isinstance(key, str):  # pyright: ignore[reportUnnecessaryIsInstance]  # not every caller is type-checked
-            return str.__str__(key)  # a StrEnum member, say: keys are stored as plain text
+            return str.__str__(key)  # a StrEnum member, for example, becomes plain text
         raise TypeError(f"session keys are str or SessionKey, not {type(key).__name__}")
 
-    def _learn(self, key: SessionKey[Any]) -> None:
+    def _register_type_of(self, key: SessionKey[Any]) -> None:
         self._persistence.codec.registry.register_annotation(key.type)
 
     def _decode(self, state: SessionState, name: str, raw: Raw) -> Any:
@@ -269,32 +269,32 @@ class SessionMapping(MutableMapping[str, Any]):
             self._persistence.report_corrupt(state, exc)
             raise
 
-    def _typed(self, key: "str | SessionKey[Any]") -> Any:
+    def _get_typed(self, key: "str | SessionKey[Any]") -> Any:
         if not isinstance(key, SessionKey):
-            return self[self._name(key)]
-        self._learn(key)
+            return self[self._key_name(key)]
+        self._register_type_of(key)
         name: str = key.name
-        if name not in self._visible():
-            return self._default(key)
+        if name not in self._current_items():
+            return self._get_default(key)
         value = self[name]
         if not matches(value, key.type):
             error = CorruptRecord(
-                f"session key {name!r} holds a {type(value).__name__}, which does not fit {key!r}; "
+                f"session key {name!r} holds a {type(value).__name__}, which does not match {key!r}; "
                 "delete the key, or read it by its name"
             )
-            self._persistence.report_corrupt(self._use(), error)
+            self._persistence.report_corrupt(self._get_state(), error)
             raise error
         return value
 
-    def _default(self, key: SessionKey[Any]) -> Any:
+    def _get_default(self, key: SessionKey[Any]) -> Any:
         if key.default is not UNSET:
             return key.default
         if key.default_factory is None:
             raise KeyError(key.name)
-        return self._use().values.issue_default(key.name, key.default_factory)
+        return self._get_state().values.issue_default(key.name, key.default_factory)
 
 
-def bind_request(session: SessionMapping, opener: Opener | None, state: SessionState | None = None) -> None:
-    """Let `opener` open the session at its first use; None: the request is over, and `state` is what it leaves."""
-    session._open = opener  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # for the exchange alone
+def bind_request(session: SessionMapping, make_state: StateFactory | None, state: SessionState | None = None) -> None:
+    """Set the function that creates the state at the first use; None: the request has ended with `state`."""
+    session._make_state = make_state  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # for the exchange alone
     session._state = state  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]

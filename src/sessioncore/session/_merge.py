@@ -1,4 +1,4 @@
-"""What becomes of a record when others have written meanwhile. Pure but for the functions of mutate()."""
+"""Applies a request's changes on top of a record that another request has written meanwhile."""
 
 from typing import Protocol
 
@@ -14,27 +14,27 @@ __all__ = ["Rewrite", "Undone", "take_merged"]
 
 
 class Rewrite(Protocol):
-    """What a commit makes of a record: from the one it saw to the one that it stores."""
+    """What a commit does to a record: a `Delta`, or `Undone`."""
 
-    def on(self, record: Record | None, now: float, others: Codec | None) -> Record:
-        """Return the record to store on top of `record`.
+    def apply_to(self, record: Record | None, now: float, merge_codec: Codec | None) -> Record:
+        """Return the record to store in place of `record`.
 
-        `others`: None if `record` is the one that this request read. If others have written
-        since and it is theirs, the codec to compute updates anew with.
+        `merge_codec` is None if this request has loaded `record` itself. If another request wrote
+        it meanwhile, `merge_codec` is the codec with which updates are applied to its values.
         """
         ...
 
 
 class Undone(Struct, frozen=True):
-    """A login that is taken back: the record as it was before, with what others have made of the login's meanwhile."""
+    """Undoes a login: restores the former record, but keeps what other requests changed after the login."""
 
     before: Record
     login: Record
 
-    def on(self, record: Record | None, now: float, others: Codec | None) -> Record:
-        """Return the former record, with what others changed in the login's record since then."""
+    def apply_to(self, record: Record | None, now: float, merge_codec: Codec | None) -> Record:
+        """Return the former record with the changes that others made to the login's record."""
         before, login = self.before, self.login
-        if others is None or record is None:
+        if merge_codec is None or record is None:
             return before
         data = {name: raw for name, raw in before.data.items() if name in record.data or name not in login.data}
         data |= {name: raw for name, raw in record.data.items() if raw != login.data.get(name)}
@@ -49,18 +49,18 @@ class Undone(Struct, frozen=True):
 
 
 def take_merged(values: Values, pending: Pending | None, attempt: Attempt) -> dict[str, Raw]:
-    """After a commit on top of others' changes: show what is stored now.
+    """After a commit that merged: update the session's values to what is now stored.
 
-    Others' values replace what was read. Values that this request set stay the objects that
-    they are, and changes that came during the commit (`pending`) stay on top. Returns the
-    entries whose values are still this request's own.
+    Values of other requests replace the ones that were read. Values that this request set stay
+    the same objects, and changes made during the commit (`pending`) stay on top. Returns the
+    stored entries whose values this request already had.
     """
     data, mine, snapshots = attempt.record.data, values.items, values.snapshots or {}
     puts = attempt.delta.puts.keys() - (attempt.delta.updates or {}).keys()
     own = {name: raw for name, raw in data.items() if name in mine and (name in puts or snapshots.get(name) == raw)}
     later = {} if pending is None else pending.changes
     if pending is not None and pending.metadata.cleared:
-        data = {}  # another owner has logged in since: what was stored is not theirs
+        data = {}  # another owner has logged in meanwhile, who must not see the former owner's values
     items = {
         name: mine[name] if name in own and name not in later else raw
         for name, raw in data.items()
@@ -72,8 +72,8 @@ def take_merged(values: Values, pending: Pending | None, attempt: Attempt) -> di
             items[name] = mine[name]
         elif isinstance(change, Update):
             raw = data.get(name, change.default)
-            if raw is None:  # deleted by the other request: as if that had come after this update
+            if raw is None:  # the other request deleted the key: act as if it had done so after this update
                 del later[name]
             else:
-                items[name] = change.on(values.codec.decode(name, raw))
+                items[name] = change.apply_to(values.codec.decode(name, raw))
     return own

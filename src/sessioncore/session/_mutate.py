@@ -1,4 +1,4 @@
-"""mutate(): a change that can be made again on a value that others have changed meanwhile."""
+"""mutate(): changes a value by a function, which is applied again if another request changed the value."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +12,7 @@ __all__ = ["mutate"]
 
 
 def mutate(state: SessionState, name: str, function: Callable[[Any], Any], default: Any) -> Any:
-    """Apply `function` to a value now, and remember it for a conflict.
+    """Apply `function` to a value, and note it in the journal so that it can be applied again after a conflict.
 
     Raises:
         KeyError: there is neither a value nor a default.
@@ -21,7 +21,7 @@ def mutate(state: SessionState, name: str, function: Callable[[Any], Any], defau
     encoded = None if default is UNSET else values.codec.encode(name, default)
     before = pending.changes.get(name)
     if before is None and values.has_snapshot(name) and values.changed_in_place(name) is not None:
-        before = SET  # the function saw a change of this request; applied alone it would lose it
+        before = SET  # the function saw a change in place, which would be lost if it were applied alone
     existed = name in values.items
     if existed:
         value = values.read(name)

@@ -1,7 +1,7 @@
-"""What a request changes, as values that can be set aside and put back.
+"""The journal of a request: what it has changed and not stored yet.
 
-`Pending` is the journal of a request: which keys it set, deleted or mutated, and what
-becomes of the session itself (`Metadata`).
+`Pending` notes which keys were set, deleted or mutated, and the changes to the session
+itself (`Metadata`). A commit sets it aside, and puts it back if it stored nothing.
 """
 
 from collections.abc import Callable
@@ -18,19 +18,19 @@ EMPTY_DICT: Final = Raw(b"\x80")
 
 
 class Update(Struct):
-    """mutate(): functions to apply, in order, to whatever value is current."""
+    """A change by mutate(): functions that are applied, in order, to the current value."""
 
     functions: list[Callable[[Any], Any]]
-    default: Raw | None  # encoded, since a function may change it in place; None: there was no default
+    default: Raw | None  # encoded, because a function may change it in place; None: there is no default
 
-    def on(self, value: Any) -> Any:
-        """Return what the functions make of `value`."""
+    def apply_to(self, value: Any) -> Any:
+        """Return the result of the functions for `value`."""
         for function in self.functions:
             value = function(value)
         return value
 
 
-Change = str | Update  # SET, DROP or an update
+Change = str | Update  # SET, DROP or an Update
 
 
 class Metadata(Struct, frozen=True):
@@ -38,16 +38,16 @@ class Metadata(Struct, frozen=True):
 
     rotate: bool = False
     login: bool = False
-    cleared: bool = False  # another owner's data goes first
+    cleared: bool = False  # remove the former owner's data first
     owner: str | UnsetType = UNSET
     details: Raw = EMPTY_DICT
-    idle: float | None | UnsetType = UNSET  # None: back to the configured timeout
+    idle: float | None | UnsetType = UNSET  # None: use the configured timeout again
 
     def __repr__(self) -> str:
         return f"<Metadata rotate={self.rotate} login={self.login}>"
 
     def then(self, later: "Metadata") -> "Metadata":
-        """Return both changes as one; where both say something, the later one holds."""
+        """Return both changes as one; where both set the same thing, the later one wins."""
         bound = self if later.owner is UNSET else later
         return Metadata(
             rotate=self.rotate or later.rotate,
@@ -63,11 +63,11 @@ UNCHANGED: Final = Metadata()
 
 
 class Pending(Struct):
-    """What a request wants changed and has not stored yet.
+    """The journal of what a request has changed and not stored yet.
 
-    Invariants: a key has one entry in `changes`, the newest; the values themselves are in
-    `Values.items`. `order_changed` says that the order of the keys no longer follows from
-    the record and the journal.
+    Invariants: a key has at most one entry in `changes`, the newest; the values themselves are
+    in `Values.items`. If `order_changed`, the order of the keys does not follow from the record
+    and the journal.
     """
 
     changes: dict[str, Change] = {}
@@ -82,11 +82,11 @@ class Pending(Struct):
         self.metadata = replace(self.metadata, **changes)
 
     def change_order(self) -> None:
-        """Note that the order of the keys no longer follows from the record and the journal."""
+        """Note that the order of the keys does not follow from the record and the journal any more."""
         self.order_changed = True
 
     def then(self, later: "Pending | None") -> "Pending":
-        """Return both journals as one, after a commit of this one failed: `later` came while it was under way."""
+        """Return both journals as one, after a commit of this one failed; `later` was written during that commit."""
         if later is None:
             return self
         changes: dict[str, Change] = {} if later.metadata.cleared else self.changes.copy()
@@ -95,7 +95,7 @@ class Pending(Struct):
             if isinstance(change, Update) and isinstance(before, Update):
                 changes[name] = Update([*before.functions, *change.functions], before.default)
             elif isinstance(change, Update) and before is not None:
-                changes[name] = SET  # the function saw a value of this request; applied alone it would lose it
+                changes[name] = SET  # the function saw a value of this request, which would be lost if applied alone
             else:
                 changes[name] = change
         order_changed = self.order_changed or later.order_changed

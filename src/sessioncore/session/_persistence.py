@@ -1,4 +1,4 @@
-"""The way from a session's verbs to the storage, as `persistence` implements it."""
+"""The interface through which a session reaches the storage; `persistence` implements it."""
 
 from collections.abc import Awaitable
 from typing import Protocol
@@ -13,7 +13,7 @@ __all__ = ["Persistence"]
 
 
 class Persistence(Protocol):
-    """What the verbs of a session ask for."""
+    """What a session needs to be stored and ended."""
 
     @property
     def config(self) -> SessionConfig:
@@ -35,13 +35,13 @@ class Persistence(Protocol):
         ...
 
     def commit(self, state: SessionState, *, explicit: bool) -> Awaitable[None]:
-        """Store what the session changes; `explicit`: SessionGone is raised, not swallowed."""
+        """Store the changes of the session; with `explicit`, raise SessionGone if the record is gone."""
         ...
 
     def end(self, state: SessionState) -> Awaitable[None]:
-        """End the stored record, at once."""
+        """Delete the stored record now."""
         ...
 
     def report_corrupt(self, state: SessionState, error: SessionError) -> None:
-        """Send the event of a value that cannot be read."""
+        """Send the event for a value that cannot be read."""
         ...

@@ -1,6 +1,6 @@
-"""The state of one session in one request: what was loaded, what the request wants changed. No I/O.
+"""The state of one session in one request: the loaded record and the request's changes. No I/O.
 
-`Session` is the face of it, `persistence` brings it into the storage.
+`Session` is its interface for handlers; `persistence` loads and stores it.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from sessioncore._errors import LifecycleError, ResponseStarted
 from sessioncore.codec._codec import Codec
 from sessioncore.http._ids import handle_of
 from sessioncore.session._attempt import Attempt
-from sessioncore.session._lifecycle import AFTER, ENDED, FRESH, LIVE, Phase, Verb
+from sessioncore.session._lifecycle import ENDED, FRESH, LIVE, NEXT_PHASE, Phase, Verb
 from sessioncore.session._loaded import Loaded
 from sessioncore.session._merge import take_merged
 from sessioncore.session._pending import SET, Pending
@@ -24,30 +24,29 @@ __all__ = ["SessionState"]
 
 
 class SessionState(Struct, eq=False):
-    """What is known of a session and what is wanted of it.
+    """Everything that a request knows about a session and has changed in it.
 
-    Invariants: `loaded` is there if and only if the phase is LIVE. `former_id` is only
-    there in the phases ENDED and GONE. A write whose reply is not known stands in
-    `in_flight`, and its changes are then not in `pending`. Without `dirty` there is
-    nothing that a commit would have to store.
+    Invariants: `loaded` is set if and only if the phase is LIVE. `former_id` is set only in the
+    phases ENDED and GONE. A write whose outcome is not known is `in_flight`, and its changes
+    are not in `pending`. If `dirty` returns False, a commit has nothing to store.
     """
 
     values: Values
-    loaded: Loaded | None = None  # what the storage has; None: nothing that this session could change
+    loaded: Loaded | None = None  # the stored record; None: there is none that this session may change
     pending: Pending | None = None  # None: nothing was written since the last commit
-    in_flight: Attempt | None = None  # sent, and its reply is not here; None: every write was answered
-    waiters: list[Callable[[], object]] | None = None  # woken when the commit under way ends; None: none is under way
+    in_flight: Attempt | None = None  # sent, and its outcome is not known; None: no such write
+    waiters: list[Callable[[], object]] | None = None  # called when the running commit ends; None: none is running
     phase: Phase = FRESH
-    unusable: ErrorFactory | None = None  # what a write raises; None: it can be written to
-    former_id: str | None = None  # still shown, though nothing is stored under it any more
-    next_id: str | None = None  # of the next record, or after the next rotation; None: not chosen yet
-    response_started: bool = False  # no ID can reach the client any more
+    unusable: ErrorFactory | None = None  # makes the error that a write raises; None: writes are allowed
+    former_id: str | None = None  # the ID before the session ended; `Session.id` still returns it
+    next_id: str | None = None  # the ID of the next record, or after the next rotation; None: not chosen yet
+    response_started: bool = False  # no new ID can reach the client
 
     def __repr__(self) -> str:
-        return f"<SessionState {self.phase.name.lower()}>"  # the fields hold the ID and the values
+        return f"<SessionState {self.phase.name.lower()}>"  # the fields contain the ID and values
 
     def dirty(self) -> bool:
-        """Whether a commit has something to look at: changes, or a write whose reply is not here."""
+        """Whether a commit has something to check or store: values, changes, or a write of unknown outcome."""
         values = self.values
         return (
             self.pending is not None
@@ -64,26 +63,26 @@ class SessionState(Struct, eq=False):
 
     @property
     def rotating(self) -> bool:
-        """Whether a new ID was asked for that is not stored yet."""
+        """Whether a new ID was requested and is not stored yet."""
         return self.pending is not None and self.pending.metadata.rotate
 
     # -- identity
 
     @property
     def known_id(self) -> str | None:
-        """The ID in force: the one after a rotation, of the record, or the last one; None if none was chosen yet."""
+        """The current ID: the next one, else the record's, else the former one; None if none was chosen yet."""
         if self.next_id is not None:
             return self.next_id
         return self.former_id if self.loaded is None else self.loaded.session_id
 
     def choose_id(self, session_id: str) -> str:
-        """Take the ID of the next record."""
+        """Set the ID of the next record."""
         self.next_id = session_id
         return session_id
 
     @property
     def handle(self) -> str | None:
-        """The public name of the stored record, else that of the ID in force; None if none was chosen yet."""
+        """The handle of the stored record, else of the current ID; None if none was chosen yet."""
         if self.loaded is not None:
             return self.loaded.handle
         known = self.known_id
@@ -92,11 +91,11 @@ class SessionState(Struct, eq=False):
     # -- changes
 
     def begin_write(self) -> Pending:
-        """Return the journal for a write.
+        """Return the journal, for a write.
 
         Raises:
-            SessionReleased: the request is over.
-            ResponseStarted: the client could no longer learn the ID of a new session.
+            SessionReleased: the session was released.
+            ResponseStarted: the ID of a new session could not reach the client any more.
         """
         if self.unusable is not None:
             raise self.unusable()
@@ -113,35 +112,35 @@ class SessionState(Struct, eq=False):
         return self.pending
 
     def rotate(self, new_id: str, **changes: Any) -> None:
-        """Ask for a new ID, and for other changes to the session itself."""
-        self.refuse_after_start()
+        """Request a new ID, together with other metadata changes."""
+        self.check_not_started()
         pending = self.begin_write()
         pending.change_metadata(rotate=True, **changes)
         self.next_id = new_id
 
-    def refuse_unusable(self) -> None:
-        """Raise what bars the use of this session, if anything."""
+    def check_usable(self) -> None:
+        """Raise if the session cannot be written to."""
         if self.unusable is not None:
             raise self.unusable()
 
-    def refuse_after_start(self) -> None:
-        """Raise if a new ID could no longer reach the client."""
+    def check_not_started(self) -> None:
+        """Raise if a new ID could not reach the client."""
         if self.unusable is not None:
             raise self.unusable()
         if self.response_started:
             raise ResponseStarted(
-                "the response has started, so the client can no longer learn a new ID; "
-                "call regenerate, login or reset before the first byte"
+                "the response has started, so a new ID cannot be sent to the client any more; "
+                "call regenerate, login or reset before the response starts"
             )
 
     def drop_values(self) -> None:
-        """Forget every value, also those of this request: they are another owner's."""
+        """Forget every value, including those set by this request: they belong to another owner."""
         self.values.replace_all({})
         if self.pending is not None:
             self.pending.changes.clear()
 
     def adopt_defaults(self) -> None:
-        """Make values of the typed defaults that were changed in place; a released session takes none."""
+        """Turn typed defaults that were changed in place into values, unless the session was released."""
         if self.unusable is not None:
             return
         for name, value in self.values.changed_defaults().items():
@@ -150,31 +149,31 @@ class SessionState(Struct, eq=False):
 
     # -- a commit
 
-    def send(self, attempt: Attempt) -> None:
-        """Set aside what is being stored: what other tasks change meanwhile is for the next commit."""
+    def begin_attempt(self, attempt: Attempt) -> None:
+        """Set aside the journal that is being stored: changes made meanwhile belong to the next commit."""
         self.in_flight = attempt
-        if attempt.pending is self.pending:  # else it was set aside for an earlier attempt of the same commit
+        if attempt.pending is self.pending:  # else an earlier attempt of the same commit has set it aside
             self.pending = None
 
-    def sent(self) -> Attempt:
-        """Return the write under way."""
-        assert self.in_flight is not None, "a write was answered that was never sent"
+    def current_attempt(self) -> Attempt:
+        """Return the write that is in flight."""
+        assert self.in_flight is not None, "there is a reply, but no write is in flight"
         return self.in_flight
 
     def roll_back(self) -> None:
-        """After a commit that stored nothing: what was set aside is pending again, below what came later."""
+        """After a commit that stored nothing, put its journal back, below changes made meanwhile."""
         attempt, self.in_flight = self.in_flight, None
         if attempt is not None and attempt.pending is not None and self.unusable is None:
             self.pending = attempt.pending.then(self.pending)
 
-    def forget_unchanged(self) -> None:
-        """Drop a journal that came to nothing."""
+    def drop_pending(self) -> None:
+        """Drop the journal, because its changes equal what is stored."""
         self.pending = None
 
     def apply_committed(self, version: int) -> Attempt:
-        """Take the record that was just stored as what is loaded; returns the write that stored it."""
+        """Make the record that was just stored the loaded one; return the attempt that stored it."""
         attempt, self.in_flight = self.in_flight, None
-        assert attempt is not None, "a write was answered that was never sent"
+        assert attempt is not None, "there is a reply, but no write is in flight"
         if self.phase is not LIVE:
             self._advance(Verb.STORED)
             self.former_id = None
@@ -182,7 +181,7 @@ class SessionState(Struct, eq=False):
         if session_id is None:
             assert self.loaded is not None
             session_id = self.loaded.session_id
-        elif self.next_id == session_id:  # else it is of a rotation that came meanwhile
+        elif self.next_id == session_id:  # else another task has requested the next rotation meanwhile
             self.next_id = None
         self.loaded = Loaded(
             session_id, attempt.handle, record, version, attempt.call.ttl, record.written_at, renewed=True
@@ -192,23 +191,23 @@ class SessionState(Struct, eq=False):
             return attempt
         delta = attempt.delta
         stored = take_merged(self.values, self.pending, attempt) if attempt.merged else delta.puts
-        self.values.take_stored(record.data, stored, delta.drops)
+        self.values.apply_stored(record.data, stored, delta.drops)
         return attempt
 
-    # -- what the storage says
+    # -- changes in the storage
 
-    def take_renewed(self, ttl: float, now: float) -> None:
-        """The idle clock was set anew."""
+    def apply_renewed(self, ttl: float, now: float) -> None:
+        """Note that the idle clock was renewed."""
         if self.loaded is not None:
             self.loaded = replace(self.loaded, ttl=ttl, at=now, renewal_due=False, renewed=True)
 
     def mark_gone(self) -> None:
-        """The record is gone: drop the changes, and store nothing more."""
+        """Note that the record is gone: drop the changes, and store nothing more."""
         self._advance(Verb.LOST)
         self._clear(None if self.loaded is None else self.loaded.session_id)
 
     def mark_ended(self) -> None:
-        """The record was ended by this request; what is written from now on belongs to a new one."""
+        """Note that this request has ended the record: later changes belong to a new one."""
         shown = self.known_id
         self._advance(Verb.END)
         self._clear(shown)
@@ -218,16 +217,16 @@ class SessionState(Struct, eq=False):
         self.loaded = self.pending = self.in_flight = self.next_id = None
         self.former_id = former_id
 
-    # -- the request's side
+    # -- the end of the request
 
     def start_response(self) -> None:
-        """From now on no ID can reach the client, so nothing that needs a new one can be stored any more."""
+        """Note that no new ID can reach the client any more, and drop changes that would need one."""
         self.response_started = True
         if self.pending is not None and (self.phase is FRESH or self.phase is ENDED):
             self.pending = None
 
     def discard(self) -> None:
-        """Forget what is not committed; the stored session stays as it was."""
+        """Drop all changes that are not committed; the stored session stays unchanged."""
         self.pending = self.in_flight = None
         if self.loaded is None:
             self.values.replace_all({})
@@ -236,7 +235,7 @@ class SessionState(Struct, eq=False):
             self.next_id = None
 
     def release(self, *, drop: bool) -> None:
-        """End the use of this session: what was stored can still be read; `drop` what was not."""
+        """Make the session read-only; with `drop`, drop changes that are not stored."""
         loaded = self.loaded
         if drop:
             self.pending = None
@@ -248,22 +247,24 @@ class SessionState(Struct, eq=False):
     # -- one commit at a time
 
     def begin_turn(self) -> None:
-        """Other tasks of this request wait from now on."""
+        """Make other tasks of this request wait until `end_turn`."""
         self.waiters = []
 
     def wait_turn(self, wake: Callable[[], object]) -> None:
-        """Have `wake` called when the turn under way ends."""
+        """Call `wake` when the current turn ends."""
         assert self.waiters is not None
         self.waiters.append(wake)
 
     def end_turn(self) -> None:
-        """Wake the tasks that wait."""
+        """Wake the waiting tasks."""
         waiters, self.waiters = self.waiters, None
         for wake in waiters or ():
             wake()
 
     def _advance(self, verb: Verb) -> None:
-        after = AFTER[self.phase][verb]
+        after = NEXT_PHASE[self.phase][verb]
         if after is None:
-            raise LifecycleError(f"{verb.name.lower()} is not possible for a session that is {self.phase.name.lower()}")
+            raise LifecycleError(
+                f"the verb {verb.name} is not possible in phase {self.phase.name}: a bug in sessioncore"
+            )
         self.phase = after

@@ -1,4 +1,4 @@
-"""The values of a session: decoded when they are first read, compared when the request ends."""
+"""The values of a session: decoded when they are first read, and compared at the commit to detect changes in place."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,42 +12,41 @@ __all__ = ["Values"]
 
 
 class Values(Struct, eq=False):
-    """What a session shows as a mapping.
+    """The keys and values that a session shows as a mapping.
 
-    Invariants: a value in `items` is `Raw` until it is read. A key stands in `snapshots`
-    only if its value can change in place and was read or stored by this request; it then
-    holds the bytes that the storage has. A key in `issued_defaults` that
-    is in `items`, too, was set or loaded since, and counts no more.
+    Invariants: a value in `items` is `Raw` until it is read. `snapshots` has the stored bytes
+    of the values that can change in place and that this request has read or stored. A key of
+    `issued_defaults` that is also in `items` was set or loaded later, and its default is ignored.
     """
 
     codec: Codec
     items: dict[str, Any]
-    snapshots: dict[str, Raw] | None = None  # None: nothing was read that can change in place
-    issued_defaults: dict[str, tuple[Any, Raw]] | None = None  # of typed keys, with their bytes; None: none was issued
+    snapshots: dict[str, Raw] | None = None  # None: no value was read that can change in place
+    issued_defaults: dict[str, tuple[Any, Raw]] | None = None  # defaults of typed keys, and their bytes; None: none
 
     def __repr__(self) -> str:
         return f"<Values keys={len(self.items)}>"
 
     def decode(self, name: str, raw: Raw) -> Any:
-        """Decode a value on its first read."""
+        """Decode a value when it is first read."""
         value = self.items[name] = self.codec.decode(name, raw)
         if type(value) not in IMMUTABLE:
             self.keep_snapshot(name, raw)
         return value
 
     def read(self, name: str) -> Any:
-        """Return the value under `name`, which must be there."""
+        """Return the value under `name`, which must exist."""
         value = self.items[name]
         return self.decode(name, value) if type(value) is Raw else value
 
     def keep_snapshot(self, name: str, raw: Raw) -> None:
-        """Keep the bytes of a value that can change in place, for comparison at the commit."""
+        """Keep the bytes of a value that can change in place, to compare them at the commit."""
         if self.snapshots is None:
             self.snapshots = {}
         self.snapshots[name] = raw
 
     def issue_default(self, name: str, factory: Callable[[], Any]) -> Any:
-        """Return the default of a typed key, always the same object; it is stored once it is changed in place."""
+        """Return the default of a typed key, always the same object; it is stored when it is changed in place."""
         if self.issued_defaults is None:
             self.issued_defaults = {}
         if name not in self.issued_defaults:
@@ -56,12 +55,12 @@ class Values(Struct, eq=False):
         return self.issued_defaults[name][0]
 
     def changed_defaults(self) -> dict[str, Any]:
-        """Take the issued defaults that were changed in place out of `issued_defaults`, and return them."""
+        """Remove the defaults that were changed in place from `issued_defaults`, and return them."""
         changed: dict[str, Any] = {}
         kept: dict[str, tuple[Any, Raw]] = {}
         for name, (value, raw) in (self.issued_defaults or {}).items():
             if name in self.items:
-                continue  # set or loaded meanwhile
+                continue  # the key was set or loaded after the default was issued
             if self.codec.encode(name, value) == raw:
                 kept[name] = (value, raw)
             else:
@@ -70,58 +69,58 @@ class Values(Struct, eq=False):
         return changed
 
     def drop_default(self, name: str) -> None:
-        """Forget an issued default that nobody changed."""
+        """Forget an issued default that was not changed."""
         if self.issued_defaults is not None:
             self.issued_defaults.pop(name, None)
 
     def changed_in_place(self, name: str) -> Raw | None:
-        """Return the new bytes of a value in `snapshots` that was changed in place; None if it was not."""
+        """Return the new bytes of a value in `snapshots` if it was changed in place, else None."""
         assert self.snapshots is not None
         raw = self.snapshots[name]
         encoded = self.codec.encode(name, self.items[name])
         if encoded == raw:
             return None
-        # A class that gained a field encodes old data differently: that is no change by this request.
+        # If a class has gained a field, old data is encoded differently; that is not a change by this request.
         return None if encoded == self.codec.encode(name, self.codec.decode(name, raw)) else encoded
 
     def has_snapshot(self, name: str) -> bool:
-        """Tell whether the bytes that the storage has under `name` are known."""
+        """Tell whether the stored bytes of `name` are known."""
         return self.snapshots is not None and name in self.snapshots
 
     def apply(self, name: str, function: Callable[[Any], Any], value: Any, *, unchanged: bool) -> Any:
-        """Return `function(value)`; if it raises after it has changed the value in place, the value is as before.
+        """Return `function(value)`; if it changes the value in place and then raises, restore the value.
 
-        `unchanged`: this request has not written the key, so its snapshot is what it holds.
+        `unchanged`: this request has not written the key, so its snapshot still equals its value.
         """
         kept = None
         if name in self.items and type(value) not in IMMUTABLE:
             kept = self.snapshots.get(name) if unchanged and self.snapshots is not None else None
-            kept = kept or self._encoded(name)
+            kept = kept or self._try_encode(name)
         try:
             result = function(value)
         except BaseException:
-            if kept is not None and self._encoded(name) != kept:
-                # It left the value half changed. (Else the handler may hold the object, and its later changes count.)
+            if kept is not None and self._try_encode(name) != kept:
+                # Replace the half-changed value. An unchanged one is kept: the handler may still change it in place.
                 self.items[name] = self.codec.decode(name, kept)
             raise
-        if type(result) is Raw:  # it would pass for a value that was stored already
-            raise ConfigError("msgspec.Raw cannot be stored; let the function return the value that it holds")
+        if type(result) is Raw:  # it would be mistaken for a value that is stored already
+            raise ConfigError("msgspec.Raw cannot be stored; return the decoded value from the function")
         return result
 
-    def _encoded(self, name: str) -> Raw | None:
-        """Encode a value as it is; None if it cannot be encoded, which the commit will report."""
+    def _try_encode(self, name: str) -> Raw | None:
+        """Encode the current value; return None if it cannot be encoded, which the commit reports."""
         try:
             return self.codec.encode(name, self.items[name])
         except CodecError:
             return None
 
     def replace_all(self, items: dict[str, Any]) -> None:
-        """Take other values; what was read of the former ones is forgotten."""
+        """Replace all values, and forget snapshots and defaults."""
         self.items = items
         self.snapshots = self.issued_defaults = None
 
-    def take_stored(self, data: dict[str, Raw], stored: dict[str, Raw], dropped: list[str]) -> None:
-        """After a commit: the bytes in `stored` are this request's own, and `dropped` keys are no more."""
+    def apply_stored(self, data: dict[str, Raw], stored: dict[str, Raw], dropped: list[str]) -> None:
+        """After a commit, update the snapshots: `stored` was written by this request, `dropped` was removed."""
         if self.snapshots is not None:
             for name in (*stored, *dropped):
                 self.snapshots.pop(name, None)
@@ -130,6 +129,6 @@ class Values(Struct, eq=False):
                 self.keep_snapshot(name, data[name])
 
     def rebase(self, items: dict[str, Any]) -> None:
-        """Take values that others have stored meanwhile; issued defaults stay."""
+        """Replace all values by those that another request has stored; keep issued defaults."""
         self.items = items
         self.snapshots = None

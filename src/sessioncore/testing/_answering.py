@@ -9,7 +9,7 @@ from sessioncore.testing._rig import LONG, Rig, about, answers, checks, holds, p
 async def _reply(rig: Rig, call: Call) -> Any:
     """Make the call as the store does: at once, or awaited if the storage says LATER."""
     reply = answers(rig).answer_now(call)
-    return await call.on(rig.storage) if reply is LATER else reply
+    return await call.invoke(rig.storage) if reply is LATER else reply
 
 
 async def a_call_answered_at_once_is_done(rig: Rig) -> None:

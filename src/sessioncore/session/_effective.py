@@ -1,4 +1,4 @@
-"""What a session is as its request sees it: changes that are not stored yet count, the newest first."""
+"""The owner, details and idle timeout of a session as its request sees them, with changes that are not stored yet."""
 
 from msgspec import UNSET, Raw
 
@@ -8,18 +8,18 @@ from sessioncore.session._state import SessionState
 __all__ = ["details_of", "idle_changed", "idle_of", "owner_of"]
 
 
-def _unstored(state: SessionState) -> list[Metadata]:
-    found: list[Metadata] = []
+def _unstored_metadata(state: SessionState) -> list[Metadata]:
+    newest_first: list[Metadata] = []
     if state.pending is not None:
-        found.append(state.pending.metadata)
+        newest_first.append(state.pending.metadata)
     if state.in_flight is not None and state.in_flight.pending is not None:
-        found.append(state.in_flight.pending.metadata)
-    return found
+        newest_first.append(state.in_flight.pending.metadata)
+    return newest_first
 
 
 def owner_of(state: SessionState) -> str | None:
     """Return the owner; None if there is none."""
-    for metadata in _unstored(state):
+    for metadata in _unstored_metadata(state):
         if metadata.owner is not UNSET:
             return metadata.owner
     return None if state.loaded is None else state.loaded.record.owner
@@ -27,20 +27,20 @@ def owner_of(state: SessionState) -> str | None:
 
 def details_of(state: SessionState) -> Raw:
     """Return the owner's details, encoded."""
-    for metadata in _unstored(state):
+    for metadata in _unstored_metadata(state):
         if metadata.owner is not UNSET:
             return metadata.details
     return EMPTY_DICT if state.loaded is None else state.loaded.record.details
 
 
 def idle_of(state: SessionState) -> float | None:
-    """Return the session's own idle timeout, in seconds; None: the configured one."""
-    for metadata in _unstored(state):
+    """Return the session's own idle timeout in seconds, or None if the configured one applies."""
+    for metadata in _unstored_metadata(state):
         if metadata.idle is not UNSET:
             return metadata.idle
     return None if state.loaded is None else state.loaded.record.idle
 
 
 def idle_changed(state: SessionState) -> bool:
-    """Tell whether the idle timeout was set and is not stored yet."""
-    return any(metadata.idle is not UNSET for metadata in _unstored(state))
+    """Tell whether the idle timeout was changed and is not stored yet."""
+    return any(metadata.idle is not UNSET for metadata in _unstored_metadata(state))
