@@ -70,7 +70,7 @@ async def test_one_store_under_two_names_is_refused(
     assert (wire.status, wire.all("set-cookie"), storage.calls) == (500, [], [])
     (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert "scope_key='session' and scope_key='admin'" in record.getMessage()
-    assert "a SessionStore with a cookie and key_prefix of its own" in record.getMessage()
+    assert "its own cookie name and key_prefix" in record.getMessage()
 
 
 async def test_one_store_under_two_names_is_refused_also_with_another_between(store: SessionStore) -> None:

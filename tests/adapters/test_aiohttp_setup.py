@@ -145,7 +145,7 @@ def test_get_session_says_what_is_missing(visit: Visit) -> None:
     app.router.add_get("/", lost)
     visit(app).get("/")
     assert [("setup(app, store)" in text, "admin" in text) for text in said] == [(True, False), (True, True)]
-    assert all("before the middlewares that use the session" in text for text in said)
+    assert all("before you append middlewares that use the session" in text for text in said)
 
 
 @pytest.mark.parametrize("wrong", [SessionConfig(), MemoryStorage(), None])
@@ -181,7 +181,7 @@ def test_a_second_store_needs_a_name(store: SessionStore) -> None:
 def test_one_store_has_one_name(store: SessionStore) -> None:
     app = web.Application()
     setup(app, store)
-    with pytest.raises(ConfigError, match=r"scope_key='admin'.*a SessionStore with a cookie and key_prefix of its own"):
+    with pytest.raises(ConfigError, match=r"scope_key='admin'.*its own cookie name and key_prefix"):
         setup(app, store, scope_key="admin")
     assert (len(app.middlewares), len(app.on_response_prepare)) == (1, 1)
 

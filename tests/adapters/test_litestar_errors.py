@@ -184,12 +184,12 @@ def test_an_id_that_was_stored_is_told_with_the_500(enter: Open, storage: SpySto
 
 
 def test_one_store_has_one_name(store: SessionStore) -> None:
-    with pytest.raises(ConfigError, match=r"scope_key='admin'.*a SessionStore with a cookie and key_prefix of its own"):
+    with pytest.raises(ConfigError, match=r"scope_key='admin'.*its own cookie name and key_prefix"):
         Litestar([], plugins=[SessionPlugin(store), SessionPlugin(store, scope_key="admin")])
 
 
 def test_two_stores_have_two_names(store: SessionStore) -> None:
-    with pytest.raises(ConfigError, match=r"scope_key='session'.*name the second one"):
+    with pytest.raises(ConfigError, match=r"scope_key='session'.*give the second one another scope_key"):
         Litestar([], plugins=[SessionPlugin(store), SessionPlugin(SessionStore())])
 
 

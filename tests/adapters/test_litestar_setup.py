@@ -51,7 +51,7 @@ def test_beside_litestars_own_sessions_the_plugin_needs_another_name(store: Sess
         return {"theirs": request.session["n"], "ours": ours["n"]}
 
     theirs = ServerSideSessionConfig(secure=True).middleware
-    with pytest.raises(ConfigError, match="take that out of middleware="):
+    with pytest.raises(ConfigError, match="remove that from middleware="):
         Litestar([both], plugins=[SessionPlugin(store)], middleware=[theirs])
     app = Litestar([both], plugins=[SessionPlugin(store, scope_key="account")], middleware=[theirs])
     with TestClient(app, base_url="https://testserver.local") as client:
@@ -78,7 +78,7 @@ async def name(session: NamedDependency[Database]) -> str:
 @pytest.mark.parametrize("scope_key", ["session", "admin_session"])
 def test_an_applications_dependency_of_that_name_is_refused(store: SessionStore, scope_key: str) -> None:
     given = {scope_key: Provide(database)}
-    with pytest.raises(ConfigError, match=rf"'{scope_key}' of its own.*rename one"):
+    with pytest.raises(ConfigError, match=rf"'{scope_key}'.*rename the dependency"):
         Litestar([], plugins=[SessionPlugin(store, scope_key=scope_key)], dependencies=given)
 
 

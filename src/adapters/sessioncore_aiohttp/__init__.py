@@ -1,4 +1,4 @@
-"""sessioncore for aiohttp's web applications."""
+"""sessioncore for aiohttp web applications."""
 
 try:
     from sessioncore_aiohttp._middleware import get_session, session_middleware, setup

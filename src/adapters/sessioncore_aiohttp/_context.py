@@ -1,4 +1,4 @@
-"""One request and one store: the exchange, and what it has to say in the headers of the response."""
+"""What the adapter knows about one request and one store: the exchange and the session's headers."""
 
 from collections.abc import Iterable
 
@@ -13,16 +13,16 @@ __all__ = ["RequestContext", "abort_with", "to_web_response"]
 
 
 class RequestContext(Struct, eq=False):
-    """What the middleware, the signal and `get_session` share."""
+    """The data that the middleware, the signal and `get_session` share."""
 
     scope_key: str
     exchange: Exchange
-    added: list[tuple[str, str]] | None = None  # what the response has to say; None: nothing is committed yet
-    headers_final: bool = False  # the response that goes out has them, or is not ours to change
-    ended: bool = False  # the middleware is through
+    added: list[tuple[str, str]] | None = None  # the session's headers; None: nothing is committed yet
+    headers_final: bool = False  # the response has these headers, or must not be changed any more
+    ended: bool = False  # the middleware has finished
 
     def __repr__(self) -> str:
-        return "<RequestContext>"  # the headers hold the ID
+        return "<RequestContext>"  # the headers contain the ID
 
     async def commit(self, status: int | None) -> None:
         """Commit, once.
@@ -34,7 +34,7 @@ class RequestContext(Struct, eq=False):
             self.added = await self.exchange.commit(status)
 
     async def write_headers(self, response: web.StreamResponse) -> None:
-        """Commit, if that is still to be done, and write the headers into a response that is about to leave.
+        """Commit if that was not done yet, and write the session's headers into a response that is about to be sent.
 
         Raises:
             SessionError: send the core's error response instead.
@@ -45,32 +45,32 @@ class RequestContext(Struct, eq=False):
         if not self.added and not self.exchange.session.accessed:
             return
         headers = response.headers
-        given = [(name.encode(), value.encode("utf-8", "surrogateescape")) for name, value in headers.items()]
-        revised = self.exchange.revise(given, self.added or ())
-        if revised[: len(given)] == given:  # as a rule, some are appended and that is all
-            del revised[: len(given)]
+        present = [(name.encode(), value.encode("utf-8", "surrogateescape")) for name, value in headers.items()]
+        revised = self.exchange.revise(present, self.added or ())
+        if revised[: len(present)] == present:  # usually headers are only appended
+            del revised[: len(present)]
         else:
             headers.clear()
         headers.extend([(name.decode(), value.decode("utf-8", "surrogateescape")) for name, value in revised])
 
     async def commit_for_error(self) -> None:
-        """Commit before the 500 that aiohttp, or a middleware around, makes of an error; often nothing is to be said.
+        """Commit before aiohttp, or an outer middleware, turns an error into a 500; usually there are no headers.
 
         Raises:
-            SessionError: this is what it failed by; send the core's error response instead.
+            SessionError: it is behind the error; send the core's error response instead.
         """
         await self.commit(500)
         self.headers_final = not self.added
 
     def end(self) -> None:
-        """The middleware is through: a response that was not committed by now is none of ours."""
+        """Note that the middleware has finished: a response that was not committed must not be changed."""
         self.ended = True
         if self.added is None:
             self.headers_final = True
 
 
 def to_web_response(given: ErrorResponse, contexts: Iterable[RequestContext]) -> web.Response:
-    """Return the core's response, in the stead of one that may have told of other stores' sessions: it does so too."""
+    """Return the core's error response, with the headers of other stores that the replaced response had."""
     headers = CIMultiDict(given.headers)
     for context in contexts:
         if context.headers_final and context.added:
@@ -79,10 +79,10 @@ def to_web_response(given: ErrorResponse, contexts: Iterable[RequestContext]) ->
 
 
 def abort_with(request: web.Request, response: web.Response) -> None:
-    """Send a response in place of one that is being prepared, and close the connection.
+    """Send a response instead of the one that is being prepared, and close the connection.
 
-    The request has one writer, and the other response has set it up for its own body
-    (chunks, compression, length), so the bytes go past it.
+    The request's writer is already set up for the other response's body (chunks, compression,
+    length), so write to the transport directly.
     """
     if (transport := request.transport) is None:
         return

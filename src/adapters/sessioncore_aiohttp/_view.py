@@ -1,4 +1,4 @@
-"""An aiohttp request as the core sees it: raw bytes where bytes matter."""
+"""Implements `RequestView` for aiohttp."""
 
 import warnings
 from collections.abc import Sequence
@@ -12,13 +12,13 @@ __all__ = ["AiohttpView"]
 
 
 class AiohttpView(Struct, eq=False):
-    """Shows a request; reads the body only for `form`, and gives it back to the handler."""
+    """Shows a request to the core; only `form` reads the body, and the handler can read it again."""
 
     _request: web.Request
     _body: bytes | None = None
 
     def __repr__(self) -> str:
-        return "<AiohttpView>"  # the request's path may hold the ID
+        return "<AiohttpView>"  # the request's path may contain the ID
 
     @property
     def method(self) -> str:
@@ -32,7 +32,7 @@ class AiohttpView(Struct, eq=False):
 
     @property
     def scheme(self) -> str:
-        """The scheme of the connection: aiohttp trusts no forwarded header here."""
+        """The scheme of the connection; aiohttp ignores forwarded headers here."""
         return self._request.scheme
 
     def cookie_headers(self) -> Sequence[bytes]:
@@ -44,7 +44,7 @@ class AiohttpView(Struct, eq=False):
         return [value.decode("latin-1") for value in self._raw(name)]
 
     def _raw(self, name: str) -> list[bytes]:
-        """Undo aiohttp's decoding: the bytes that came over the wire."""
+        """Return the header values as the bytes that were received, undoing aiohttp's decoding."""
         return [value.encode("utf-8", "surrogateescape") for value in self._request.headers.getall(name, ())]
 
     def query(self, name: str) -> str | None:
@@ -56,7 +56,7 @@ class AiohttpView(Struct, eq=False):
         return self._request.match_info.get(name)
 
     async def form(self, name: str) -> str | None:
-        """A field of the body, which the handler can still read, in any way."""
+        """A field of a form body, which the handler can still read by any of aiohttp's methods."""
         content_type = self._request.headers.get("Content-Type", "")
         if not is_form(content_type):
             return None
@@ -65,9 +65,9 @@ class AiohttpView(Struct, eq=False):
         return form_field(content_type, self._body, name)
 
     async def _read(self) -> bytes:
-        """Read until the body ends or is larger than any form that could hold an ID; then put it back."""
+        """Read until the body ends or is larger than `MAX_FORM`; then put it back into the stream."""
         content = self._request.content
-        if content.at_eof():  # there is none, or the handler has read it: `read` keeps what it returned
+        if content.at_eof():  # there is no body, or the handler has read it; `read` caches it
             return await self._request.read()
         parts: list[bytes] = []
         size = 0
@@ -76,8 +76,8 @@ class AiohttpView(Struct, eq=False):
             size += len(part)
         body = b"".join(parts)
         with warnings.catch_warnings():
-            # Deprecated for years and without a substitute: `read()` keeps the body for `post()` and `text()`,
-            # but not for `multipart()`, and an upload larger than a form must still reach its handler.
+            # unread_data() is deprecated without a replacement. `read()` caches the body for `post()` and `text()`,
+            # but not for `multipart()`, and it would reject an upload that the handler reads as a stream.
             warnings.simplefilter("ignore", DeprecationWarning)
             content.unread_data(body)
         return body

@@ -1,4 +1,4 @@
-"""sessioncore for ASGI: Starlette, FastAPI, Quart and every other application that speaks it."""
+"""sessioncore for ASGI: Starlette, FastAPI, Quart and every other ASGI application."""
 
 from sessioncore_asgi._middleware import SessionMiddleware, get_session
 

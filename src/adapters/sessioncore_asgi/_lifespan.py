@@ -1,4 +1,4 @@
-"""Opens the storage before the application starts, and closes it after it has stopped."""
+"""Opens the storage before the application starts, and closes it after the application has stopped."""
 
 from sessioncore import SessionStore
 from sessioncore_asgi._types import ASGIApp, Message, Receive, Scope, Send
@@ -7,7 +7,7 @@ __all__ = ["run_lifespan"]
 
 
 async def run_lifespan(app: ASGIApp, store: SessionStore, scope: Scope, receive: Receive, send: Send) -> None:
-    """Run the application's lifespan around the storage's own; stand in for applications that have none."""
+    """Open and close the storage around the application's lifespan, or on its own if the application has none."""
     started = closed = False
 
     async def receive_and_open() -> Message:
@@ -31,9 +31,9 @@ async def run_lifespan(app: ASGIApp, store: SessionStore, scope: Scope, receive:
         if started:
             raise
     finally:
-        if started and not closed:  # the application broke off without a word
+        if started and not closed:  # the application ended without sending its last message
             await store.aclose()
-    if not started:  # the application knows no lifespan: it raised, or returned at once
+    if not started:  # the application has no lifespan: it raised, or returned without receiving the start
         await _serve_lifespan(store, receive, send)
 
 
@@ -50,6 +50,6 @@ async def _open_storage(store: SessionStore, send: Send) -> None:
     try:
         await store.start()
     except Exception as exc:
-        # Servers take a bare exception for "no lifespan here" and go on; this they obey.
+        # Servers take an exception alone to mean that there is no lifespan, and start; this message stops them.
         await send({"type": "lifespan.startup.failed", "message": f"the session storage did not open: {exc}"})
         raise

@@ -1,7 +1,7 @@
-"""The middleware: brings an exchange to each connection, and lets it answer.
+"""The middleware: creates an exchange for each connection, and sends the session's headers.
 
-What is stored, which cookie is sent and what an error becomes is decided in the
-core. `_view` shows it the request, `_responder` writes what it says to the response.
+The core decides what is stored, which cookie is sent and what response an error gets. `_view`
+shows it the request, and `_responder` writes its headers into the response.
 """
 
 from collections.abc import MutableMapping
@@ -20,8 +20,8 @@ __all__ = ["SessionMiddleware", "get_session"]
 class SessionMiddleware:
     """ASGI middleware: `app = SessionMiddleware(app, store)`, or `add_middleware(SessionMiddleware, store=store)`.
 
-    With `lazy`, nothing is loaded until `await get_session(request)`. A second store
-    needs a `scope_key` of its own. Opens and closes the storage with the lifespan.
+    With `lazy`, the session is loaded by `await get_session(request)` only. A second store needs
+    its own `scope_key`. The storage is opened and closed with the lifespan.
     """
 
     __slots__ = ("_app", "_lazy", "_scope_key", "_store")
@@ -44,7 +44,7 @@ class SessionMiddleware:
             return
         outer: Exchanges = scope.get(EXCHANGES)
         if outer is not None and has_store(outer, self._store, self._scope_key):
-            await self._app(scope, receive, send)  # mounted twice: one session, one cookie
+            await self._app(scope, receive, send)  # installed twice: the outer one handles the session
             return
         view = AsgiView(scope, receive)
         exchange = self._store.exchange(view)
@@ -80,8 +80,8 @@ class SessionMiddleware:
         receive: Receive,
         send: Send,
     ) -> None:
-        denial = "websocket.http.response"
-        response_type = denial if denial in (scope.get("extensions") or {}) else None
+        extension = "websocket.http.response"
+        response_type = extension if extension in (scope.get("extensions") or {}) else None
         responder = Responder(exchange, send, receive, other_stores_headers, response_type)
         failed = True
         try:
@@ -96,18 +96,18 @@ class SessionMiddleware:
 
 
 async def get_session(request: Connection | Scope, *, scope_key: str = "session") -> Session:
-    """Return the session of a request, WebSocket or scope; loads it if that has not happened yet.
+    """Return the session of a request, WebSocket or scope; load it if it is not loaded yet.
 
     Raises:
-        SessionNotLoaded: no middleware for this `scope_key`, or the request is skipped.
-        StorageUnavailable: it could not be loaded.
+        SessionNotLoaded: there is no middleware with this `scope_key`, or the request is skipped.
+        StorageUnavailable: the session could not be loaded.
     """
     exchange = exchange_of(request if isinstance(request, MutableMapping) else request.scope, scope_key)
     if exchange is None:
         raise SessionNotLoaded(
-            f"no SessionMiddleware with scope_key={scope_key!r} is around this application; "
-            "add one: app.add_middleware(SessionMiddleware, store=store), and add it last: a middleware "
-            "that was added later stands outside and finds no session"
+            f"no SessionMiddleware with scope_key={scope_key!r} is installed around this application; add one with "
+            "app.add_middleware(SessionMiddleware, store=store), and add it last: a middleware that is added later "
+            "runs outside of it and has no session"
         )
     await exchange.load(required=True)
     return exchange.session

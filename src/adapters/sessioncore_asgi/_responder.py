@@ -1,4 +1,4 @@
-"""Between the application and the server: commits before the headers leave, and answers in place of the application."""
+"""Stands between application and server: commits before the headers are sent, and sends error responses."""
 
 from collections.abc import Awaitable, Sequence
 
@@ -16,37 +16,33 @@ class Responder(Struct, eq=False):
     _exchange: Exchange
     _send: Send
     _receive: Receive
-    _other_stores_headers: list[
-        tuple[str, str]
-    ]  # what the stores of this request have to tell the client, innermost first
-    _response_type: str | None = (
-        "http.response"  # of an answer of ours; None: this server refuses a handshake without one
-    )
+    _other_stores_headers: list[tuple[str, str]]  # sent by the middlewares inside of this one, for other stores
+    _response_type: str | None = "http.response"  # None: the server cannot send a response to a WebSocket handshake
     _started: bool = False
-    _replaced: bool = False  # our answer was sent instead of the application's
-    client_disconnected: bool = False  # by the client of a WebSocket
+    _replaced: bool = False  # an error response was sent instead of the application's response
+    client_disconnected: bool = False  # set for WebSockets only
 
     def __repr__(self) -> str:
-        return "<Responder>"  # what it sends to may show a scope, and the scope the ID
+        return "<Responder>"  # the repr of `send` may contain the scope, which contains the ID
 
     def send(self, message: Message) -> Awaitable[None]:
-        """Pass a message on; commit before the one that carries the headers.
+        """Forward a message; commit before the one that has the headers.
 
-        A plain function: where nothing has to be awaited first, the server's own awaitable will do.
+        This is a plain function, so that it can return the server's own awaitable if nothing must be awaited first.
         """
         kind = message["type"]
         if self._started:
             if self._replaced:
                 return _ignore_message()
             if kind == "http.response.body" and not message.get("more_body", False):
-                # Who has read the response to its end shall find in the storage what was changed.
+                # When the client has read the whole response, late changes must be stored.
                 saving = self._exchange.save_late()
                 if not isinstance(saving, Done):
                     return self._send_after(saving, message)
             return self._send(message)
         if kind == "http.response.start" or kind == "websocket.http.response.start":  # noqa: PLR1714 - each request
             status = message["status"]
-            if status < 200:  # interim: RFC 9110, section 15.2
+            if status < 200:  # an interim response (RFC 9110, section 15.2)
                 return self._send(message)
         elif kind == "websocket.accept":
             status = 101
@@ -75,15 +71,15 @@ class Responder(Struct, eq=False):
             await self._send(self._revised(message, headers))
 
     async def _replace_response(self, error: SessionError, status: int) -> None:
-        """Answer in place of a response that could not be committed."""
+        """Send an error response instead of a response whose changes could not be committed."""
         if self._response_type is not None:
             await self._send_error_response(error, self._response_type)
-            if status >= 500:  # it has failed already, and goes on to raise what made it fail
+            if status >= 500:  # the application has failed already, and raises its own error
                 return
-        raise error  # also into the application: what it meant to do after the response must not happen
+        raise error  # also in the application, so that it does not continue as if the response had been sent
 
     async def _send_after(self, work: Awaitable[object], message: Message) -> None:
-        await work  # if it fails the message is never sent: the client sees that the response broke
+        await work  # if it fails, the message is not sent, so the client sees an incomplete response
         await self._send(message)
 
     def _revised(self, message: Message, added: Sequence[tuple[str, str]]) -> Message:
@@ -92,15 +88,15 @@ class Responder(Struct, eq=False):
         return {**message, "headers": self._exchange.revise(message.get("headers", ()), added)}
 
     async def respond_to_error(self, error: Exception) -> bool:
-        """Answer for what the application raised; False if it has to go on its way, to the server's log."""
+        """Send the response for an error of the application; return False if the error must be raised again."""
         if self._response_type is None or (self._started and not self._replaced):
             return False
         return await self._send_error_response(error, self._response_type)
 
     async def _send_error_response(self, error: Exception, response_type: str) -> bool:
-        """Send the core's response, once.
+        """Send the core's error response, once, and return whether the error is handled.
 
-        In the stead of one that tells of other stores' sessions, it does so too: those are stored, the old IDs dead.
+        It replaces a response with other stores' headers, so it repeats them: they contain new IDs that are stored.
         """
         response = self._exchange.error_response(error)
         if response is None:
@@ -116,23 +112,23 @@ class Responder(Struct, eq=False):
     # -- WebSockets only
 
     async def receive(self) -> Message:
-        """Note that the client has left: applications learn it by an exception, which is no failure then."""
+        """Note that the client has disconnected: an exception of the application is then not a failure."""
         message = await self._receive()
         if message["type"] == "websocket.disconnect":
             self.client_disconnected = True
         return message
 
     async def send_websocket(self, message: Message) -> None:
-        """Pass a message on; who sees the connection closed shall find in the storage what was changed."""
-        # 1011 is the application's own word for a failure: RFC 6455, section 7.4.1.
+        """Forward a message; store late changes before the connection is closed."""
+        # With code 1011 the application itself reports a failure (RFC 6455, section 7.4.1).
         if message["type"] == "websocket.close" and self._started and message.get("code", 1000) != 1011:
             await self._exchange.save_late()
         try:
             await self.send(message)
-        except OSError:  # how a server tells that the client has left; frameworks make errors of their own of it
+        except OSError:  # the client has disconnected; frameworks replace this by errors of their own
             self.client_disconnected = True
             raise
 
 
 async def _ignore_message() -> None:
-    """Stand for what the application sends after our answer."""
+    """Ignore a message that the application sends after the error response."""

@@ -1,7 +1,7 @@
-"""Where the exchanges of a request stand in its scope, and the view of it.
+"""The exchanges of a request in its scope.
 
-Shared with sessioncore_litestar, which is built on this adapter and imports nothing
-else that is private here. No part of the public API: names may change at any time.
+sessioncore_litestar is built on this adapter and imports nothing else that is private here.
+This module is not part of the public API: names may change at any time.
 """
 
 from typing import Final, TypeAlias
@@ -13,13 +13,13 @@ from sessioncore_asgi._view import AsgiView
 
 __all__ = ["EXCHANGES", "AsgiView", "Exchanges", "exchange_of", "has_store"]
 
-EXCHANGES: Final = "sessioncore"  # in the scope, beside the session: an application may put another thing in its place
-# scope_key, the innermost, what all of them have to tell the client, those around it
+EXCHANGES: Final = "sessioncore"  # a scope key of its own, because applications may replace scope["session"]
+# scope_key, the innermost exchange, the headers that all of them have sent, the outer exchanges
 Exchanges: TypeAlias = "tuple[str, Exchange, list[tuple[str, str]], Exchanges] | None"
 
 
 def exchange_of(scope: Scope, scope_key: str) -> Exchange | None:
-    """Return the exchange under `scope_key`."""
+    """Return the exchange for `scope_key`, or None."""
     rest: Exchanges = scope.get(EXCHANGES)
     while rest is not None:
         name, exchange, _, rest = rest
@@ -29,10 +29,10 @@ def exchange_of(scope: Scope, scope_key: str) -> Exchange | None:
 
 
 def has_store(rest: Exchanges, store: SessionStore, scope_key: str) -> bool:
-    """Tell whether one of these exchanges is of `store` already.
+    """Tell whether one of these exchanges belongs to `store`.
 
     Raises:
-        ConfigError: it is, under another name.
+        ConfigError: one does, with another scope key.
     """
     while rest is not None:
         name, exchange, _, rest = rest

@@ -1,4 +1,4 @@
-"""The shapes of ASGI (https://asgi.readthedocs.io), so that no framework is needed to name them."""
+"""The types of ASGI (https://asgi.readthedocs.io), defined here so that no framework must be imported."""
 
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Protocol, TypeAlias
@@ -13,7 +13,7 @@ ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class Connection(Protocol):
-    """What Starlette's Request and WebSocket, and their like, have in common."""
+    """What Starlette's Request and WebSocket and similar classes have in common."""
 
     @property
     def scope(self) -> Scope:

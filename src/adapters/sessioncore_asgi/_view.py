@@ -1,4 +1,4 @@
-"""An ASGI request as the core sees it: raw bytes where bytes matter."""
+"""Implements `RequestView` for ASGI."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -13,17 +13,17 @@ __all__ = ["AsgiView"]
 
 
 class AsgiView(Struct, eq=False):
-    """Shows a scope; reads the body only for `form`, and gives it back to the application."""
+    """Shows a scope to the core; only `form` reads the body, and the application can read it again."""
 
     _scope: Scope
     _receive: Receive
     _body: bytes | None = None
     _replay: deque[Message] | None = None
-    _body_prefix: bytearray | None = None  # of the body, up to what `form` looks at
+    _body_prefix: bytearray | None = None  # the part of the body that was received, up to the limit of `form`
     _body_complete: bool = False
 
     def __repr__(self) -> str:
-        return "<AsgiView>"  # the scope holds the ID
+        return "<AsgiView>"  # the scope contains the ID
 
     @property
     def method(self) -> str:
@@ -49,7 +49,7 @@ class AsgiView(Struct, eq=False):
         return found
 
     def header(self, name: str) -> Sequence[str]:
-        """The values of a header; ASGI names are lower case."""
+        """The values of a header; names are lower case in ASGI."""
         wanted = name.lower().encode("latin-1")
         return [value.decode("latin-1") for key, value in self._scope["headers"] if key == wanted]
 
@@ -59,12 +59,12 @@ class AsgiView(Struct, eq=False):
         return next((value for key, value in pairs if key == name), None)
 
     def path_param(self, name: str) -> str | None:
-        """A parameter of the matched route, where routing came first."""
+        """A parameter of the matched route, if routing runs before the middleware."""
         value = self._scope.get("path_params", {}).get(name)
         return None if value is None else str(value)
 
     async def form(self, name: str) -> str | None:
-        """A field of the body, which the application can still read."""
+        """A field of a form body, which the application can still read."""
         content_type = self._content_type()
         if self._scope["type"] != "http" or not is_form(content_type):
             return None
@@ -74,20 +74,20 @@ class AsgiView(Struct, eq=False):
 
     @property
     def consumed(self) -> bool:
-        """Whether the application must use `receive` of this view."""
+        """Whether the body was read, so that the application must use `receive` of this view."""
         return self._replay is not None
 
     async def receive(self) -> Message:
-        """What was read for `form` comes once more, then the rest."""
+        """Return the messages that `form` has read once more, then the others."""
         if self._replay:
             return self._replay.popleft()
         message = await self._receive()
         if self._body is None and message["type"] == "http.request" and is_form(self._content_type()):
-            self._collect(message)  # where the session is loaded later, `form` comes after the application
+            self._collect(message)  # a session that is loaded later may call `form` after the application has read
         return message
 
     async def _read(self) -> bytes:
-        """Read until the body ends or is larger than any form that could hold an ID."""
+        """Read until the body ends or is larger than `MAX_FORM`."""
         self._replay = deque()
         while not self._body_complete and len(self._body_prefix or b"") <= MAX_FORM:
             message = await self._receive()

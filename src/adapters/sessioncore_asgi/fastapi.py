@@ -1,6 +1,6 @@
-"""For FastAPI: a parameter annotated `session: SessionDep`.
+"""For FastAPI: annotate a parameter as `session: SessionDep`.
 
-`SessionDep` is of the middleware with the default `scope_key`; for another store
+`SessionDep` is the session of the middleware with the default `scope_key`; for another store
 write `Annotated[Session, Depends(session_dependency("admin"))]`.
 """
 
@@ -24,7 +24,7 @@ __all__ = ["SessionDep", "session_dependency"]
 
 
 def session_dependency(scope_key: str = "session") -> Callable[[HTTPConnection], Awaitable[Session]]:
-    """Return the dependency that gives the session under `scope_key`."""
+    """Return the dependency that provides the session for `scope_key`."""
 
     async def session(connection: HTTPConnection) -> Session:
         return await get_session(connection, scope_key=scope_key)

@@ -1,7 +1,7 @@
-"""What SessionAuth, FlashPlugin and TestClient of Litestar ask for: a backend and its configuration.
+"""A Litestar session backend and its configuration, for SessionAuth, FlashPlugin and TestClient.
 
-The backend reads and writes through an exchange, as a request does, so that also
-these doors never adopt an ID and write only what changed.
+The backend reads and writes through an exchange, like a request. So it never accepts an ID that
+the store did not issue, and it writes only what has changed.
 """
 
 from typing import Any, Literal, cast
@@ -21,13 +21,13 @@ __all__ = ["SessionBackend", "SessionBackendConfig"]
 
 
 class SessionBackend(BaseSessionBackend["SessionBackendConfig"]):
-    """Sessions of a store, in the shape of Litestar's backends."""
+    """Adapts a store to Litestar's interface for session backends."""
 
     def __deepcopy__(self, memo: object) -> "SessionBackend":
-        return self  # Litestar copies middleware below the application; there is one store
+        return self  # Litestar copies the middleware of each layer, but there is only one store
 
     def get_session_id(self, connection: AnyConnection) -> str | None:
-        """Return the session's ID; None where no session is loaded, whatever the client sent."""
+        """Return the ID of the loaded session, or None; an ID that the client sent does not count."""
         session: object = cast("dict[str, Any]", connection.scope).get("session")
         return session.id if isinstance(session, Session) else None
 
@@ -41,7 +41,7 @@ class SessionBackend(BaseSessionBackend["SessionBackendConfig"]):
             await exchange.finish()
 
     async def store_in_message(self, scope_session: object, message: Message, connection: AnyConnection) -> None:
-        """Replace the session's data, or end it for None and Empty; the message gets the headers."""
+        """Replace the session's data, or end the session for None and Empty; add its headers to the message."""
         exchange = self._exchange(connection)
         headers = MutableScopeHeaders.from_message(message).headers
         try:
@@ -54,20 +54,20 @@ class SessionBackend(BaseSessionBackend["SessionBackendConfig"]):
 
     def _exchange(self, connection: AnyConnection) -> Exchange:
         scope: dict[str, Any] = {**connection.scope}
-        if not scope["headers"]:  # of TestClient, which has its cookies in Litestar's own place
+        if not scope["headers"]:  # TestClient's connections have cookies, but no headers
             pairs = [f"{name}={value}".encode() for name, value in connection.cookies.items()]
             scope["headers"] = [(b"cookie", b"; ".join(pairs))]
         return self.config.store.exchange(AsgiView(scope, cast("Any", connection.receive)))
 
 
 class SessionBackendConfig(BaseBackendConfig[SessionBackend]):
-    """The store's settings under Litestar's names; for `SessionAuth`, `TestClient` and single layers.
+    """The store's settings under Litestar's names, for `SessionAuth`, `TestClient` and single layers.
 
-    `exclude` is a pattern, or several, of paths; `exclude_opt_key` the key in a route's
-    `opt` that leaves that route without a session. `key` is the cookie's name.
+    `exclude` is one or more patterns for paths without sessions. `exclude_opt_key` is the key in
+    the `opt` of routes without sessions. `key` is the cookie's name.
 
     Raises:
-        ConfigError: `store` is no SessionStore, or a pattern is empty.
+        ConfigError: `store` is not a SessionStore, or a pattern is empty.
     """
 
     _backend_class = SessionBackend
@@ -81,10 +81,10 @@ class SessionBackendConfig(BaseBackendConfig[SessionBackend]):
     ) -> None:
         check_store(store, type(self).__name__)
         if "" in ([exclude] if isinstance(exclude, str) else exclude or ()):
-            raise ConfigError('exclude="" is a pattern that leaves out every path; use None to leave out nothing')
+            raise ConfigError('exclude="" is a pattern that excludes every path; use None to exclude none')
         config = store.config
         self.store = store
-        # No patterns at all are one that fits every path, to Litestar.
+        # Litestar joins the patterns, and an empty list becomes a pattern that matches every path.
         self.exclude: str | list[str] | None = exclude or None
         self.exclude_opt_key = exclude_opt_key
         self.key: str = _cookie_name(config.extractor)
@@ -100,12 +100,12 @@ class SessionBackendConfig(BaseBackendConfig[SessionBackend]):
 
     @property
     def middleware(self) -> DefineMiddleware:
-        """The middleware, for a single layer; SessionPlugin installs it for the application."""
+        """The middleware for a single layer; SessionPlugin installs it for the whole application."""
         return DefineMiddleware(SessionMiddleware, backend=SessionBackend(self))
 
 
 def _cookie_name(extractor: Extractor) -> str:
-    """The name of the first cookie that may hold an ID; failing that, of the first place."""
+    """Return the name of the first cookie that IDs are read from; without a cookie, the key of the first extractor."""
     flat = [extractor]
     while any(place.parts for place in flat):
         flat = [part for place in flat for part in (place.parts or (place,))]

@@ -1,6 +1,6 @@
-"""The command `litestar sessions`: look after the sessions from a terminal.
+"""The command `litestar sessions`, which manages sessions from a terminal.
 
-It speaks of handles, never of IDs: what is typed here stays in a shell's history.
+It uses handles, never IDs, because a shell keeps its commands in a history.
 """
 
 import shutil
@@ -18,7 +18,7 @@ from sessioncore import MemoryStorage, SessionError, SessionInfo, SessionStore
 __all__ = ["commands"]
 
 T = TypeVar("T")
-WIDE: Final = 150  # columns, for a handle, three times and some details
+WIDE: Final = 150  # columns: enough for a handle, three times and some details
 
 
 def commands(name: str, store: SessionStore) -> click.Group:
@@ -26,19 +26,19 @@ def commands(name: str, store: SessionStore) -> click.Group:
 
     @click.group(name=name)
     def group() -> None:
-        """Look after the sessions of this application."""
+        """Manage the sessions of this application."""
 
     @group.command()
     @click.argument("owner")
     def count(owner: str) -> None:
-        """Tell how many live sessions OWNER has."""
+        """Print how many live sessions OWNER has."""
         Console().print(len(_run(store, lambda: store.sessions_of(owner))))
 
     @group.command(name="list")
     @click.argument("owner")
     def list_(owner: str) -> None:
         """List the live sessions of OWNER, newest first."""
-        # Handles are to be copied whole: in a narrow terminal the rest has a line of its own, in a pipe it has not.
+        # A handle must not wrap, so that it can be copied: in a narrow terminal, the rest goes to a second line.
         gap = "  " if shutil.get_terminal_size((WIDE, 1)).columns >= WIDE else "\n  "
         click.echo(f"{'handle':64}{gap}{'since':20}  {'last seen':20}  {'until':20}  details")
         for info in _run(store, lambda: store.sessions_of(owner)):
@@ -50,12 +50,12 @@ def commands(name: str, store: SessionStore) -> click.Group:
     def revoke(handle: str, owner: str | None) -> None:
         """End the session with this HANDLE."""
         if not _run(store, lambda: store.revoke(handle, owner=owner)):
-            raise click.ClickException("there is no such session; `list OWNER` shows the handles")
+            raise click.ClickException("there is no live session with this handle; `list OWNER` shows the handles")
         click.echo("The session was ended.")
 
     @group.command()
     def purge() -> None:
-        """Remove expired records from storages that do not do so themselves."""
+        """Remove expired records from storages that do not remove them themselves."""
         with Progress(SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()) as progress:
             task = progress.add_task("removing expired records", total=None)
             removed = _run(store, store.purge_expired)
@@ -65,16 +65,18 @@ def commands(name: str, store: SessionStore) -> click.Group:
     @group.command()
     @click.confirmation_option(prompt="End every session of this application?")
     def clear() -> None:
-        """End every session, everywhere."""
+        """End every session of every client."""
         click.echo(f"Sessions ended: {_run(store, store.reset)}")
 
     return group
 
 
 def _run(store: SessionStore, work: Callable[[], Awaitable[T]]) -> T:
-    """Open the storage, do the work, close it."""
+    """Open the storage, do the work, and close the storage."""
     if isinstance(store.storage, MemoryStorage):
-        raise click.ClickException("these sessions live in the server's memory, which this process cannot see")
+        raise click.ClickException(
+            "these sessions are in the server's memory, which this process cannot access; use another storage"
+        )
 
     async def main() -> T:
         async with store:

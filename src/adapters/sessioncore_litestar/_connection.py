@@ -1,7 +1,7 @@
-"""From a Litestar connection to its session, also after `set_session` and `clear_session`.
+"""Gets the session of a Litestar connection, and applies `set_session` and `clear_session`.
 
-These two put a plain value into the scope, in the place of the session. What they
-mean is done here: replace the data, or end the session.
+These two put a plain value into the scope instead of the session. This module then replaces
+the session's data with that value, or ends the session.
 """
 
 import dataclasses
@@ -26,23 +26,23 @@ AnyConnection: TypeAlias = ASGIConnection[Any, Any, Any, Any]
 
 
 async def get_session(connection: AnyConnection | Scope, *, scope_key: str = "session") -> Session:
-    """Return the session of a request, WebSocket or scope; loads it if that has not happened yet.
+    """Return the session of a request, WebSocket or scope; load it if it is not loaded yet.
 
     Raises:
-        SessionNotLoaded: no SessionPlugin with this `scope_key`, or it excludes or skips this request.
-        StorageUnavailable: it could not be loaded, or not be ended after `clear_session()`.
+        SessionNotLoaded: there is no SessionPlugin with this `scope_key`, or this request is excluded or skipped.
+        StorageUnavailable: the session could not be loaded, or not be ended after `clear_session()`.
     """
     return await apply_assignment(connection.scope if isinstance(connection, ASGIConnection) else connection, scope_key)
 
 
 async def apply_assignment(scope: Scope, scope_key: str) -> Session:
-    """Do what `set_session` or `clear_session` asked for, if they were called, and return the session."""
+    """Apply `set_session` or `clear_session`, if one was called, and return the session."""
     named = cast("dict[str, Any]", scope)
     exchange = exchange_of(named, scope_key)
     if exchange is None:
         raise SessionNotLoaded(
-            f"this request has no session {scope_key!r}: give Litestar plugins=[SessionPlugin(store)], "
-            "and look whether this route is excluded"
+            f"this request has no session {scope_key!r}: pass plugins=[SessionPlugin(store)] to Litestar, "
+            "and check whether this route is excluded"
         )
     await exchange.load(required=True)
     session = exchange.session
@@ -55,7 +55,7 @@ async def apply_assignment(scope: Scope, scope_key: str) -> Session:
 
 
 async def replace_data(session: Session, value: object) -> None:
-    """Replace the data by what `set_session` was given, or end the session for None and Empty."""
+    """Replace the session's data with `value`, or end the session for None and Empty."""
     if value is None or value is Empty:
         await session.destroy()
     else:
@@ -66,12 +66,12 @@ async def replace_data(session: Session, value: object) -> None:
 
 
 def is_mount(scope: Scope) -> bool:
-    """Tell whether a foreign application is served; its own session middleware may take scope["session"]."""
+    """Tell whether the route is a mounted ASGI application, whose session middleware may use scope["session"]."""
     return getattr(cast("dict[str, Any]", scope).get("route_handler"), "is_mount", False)
 
 
 def _to_dict(value: object) -> dict[str, Any]:
-    """The keys and values of what `set_session` takes; values stay as they are."""
+    """Return the keys and values of an argument of `set_session`; values are not converted."""
     if isinstance(value, Mapping):
         data: dict[Any, Any] = {**value}
     elif isinstance(value, Struct):
@@ -90,7 +90,7 @@ def _to_dict(value: object) -> dict[str, Any]:
 
 
 class SessionRequest(Request[UserT, AuthT, StateT]):
-    """Litestar's Request, but for `get_session_id`."""
+    """Litestar's Request with another `get_session_id`."""
 
     def get_session_id(self) -> str | None:
         """Return the ID in force; None without a session, and after `clear_session()`."""
@@ -98,7 +98,7 @@ class SessionRequest(Request[UserT, AuthT, StateT]):
 
 
 class SessionWebSocket(WebSocket[UserT, AuthT, StateT]):
-    """Litestar's WebSocket, but for `get_session_id`."""
+    """Litestar's WebSocket with another `get_session_id`."""
 
     def get_session_id(self) -> str | None:
         """Return the ID in force; None without a session, and after `clear_session()`."""
@@ -106,6 +106,6 @@ class SessionWebSocket(WebSocket[UserT, AuthT, StateT]):
 
 
 def _session_id(scope: dict[str, Any]) -> str | None:
-    # Only when asked: the ID of a session that is not stored yet has to be made first.
+    # Computed on demand, because reading the ID of a fresh session generates one.
     exchange = exchange_of(scope, "session")
     return None if exchange is None or scope.get("session") is Empty else exchange.session.id

@@ -1,8 +1,8 @@
 """The ASGI middleware inside Litestar's routing.
 
-Routing has taken place, so `exclude`, `opt` and path parameters work as for every
-Litestar middleware; a 404 or 405 never comes here. Litestar turns exceptions into
-responses further inside; what that hides from the ASGI middleware is told to it here.
+Routing has run before it, so `exclude`, `opt` and path parameters work as for every Litestar
+middleware, and it does not see responses 404 and 405. Inside of it, Litestar turns exceptions
+into responses; this module passes the hidden exceptions to the ASGI middleware.
 """
 
 import sys
@@ -26,7 +26,7 @@ _START_MESSAGES = frozenset({"http.response.start", "websocket.accept", "websock
 
 
 class SessionMiddleware(LitestarSessionMiddleware[BaseSessionBackend[Any]]):
-    """A subclass of Litestar's own because FlashPlugin and SessionAuth look for that; nothing of it runs."""
+    """A subclass of Litestar's own only because FlashPlugin and SessionAuth look for one; it overrides `__call__`."""
 
     def __init__(
         self, app: ASGIApp, backend: BaseSessionBackend[Any], scope_key: str = "session", lazy: bool = False
@@ -41,7 +41,7 @@ class SessionMiddleware(LitestarSessionMiddleware[BaseSessionBackend[Any]]):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection that is not excluded."""
-        # A dict of this request; the application's own handler for these errors comes first.
+        # This dict belongs to the request. A handler that the application has for these errors takes precedence.
         state = cast("Any", ScopeState.from_scope(scope))
         state.exception_handlers.setdefault(SessionError, _reraise)
         try:
@@ -58,21 +58,21 @@ class SessionMiddleware(LitestarSessionMiddleware[BaseSessionBackend[Any]]):
             await self.app(scope, receive, watcher.send)
             await watcher.apply_assignment()
         except LitestarException as exc:
-            raise _unwrap(exc)  # noqa: B904 - it has its own cause
+            raise _unwrap(exc)  # noqa: B904 - the exception has its own cause
         if watcher.failure is not None:
             raise watcher.failure
 
 
 class _Watcher(Struct, eq=False):
-    """Sees what the application sends, before the ASGI middleware does."""
+    """Handles the messages of the application before the ASGI middleware gets them."""
 
     _scope: Scope
     _scope_key: str
     _send: Send
-    failure: Exception | None = None  # of a WebSocket handler; Litestar made a close code of it
+    failure: Exception | None = None  # raised by a WebSocket handler; Litestar turned it into a close code
 
     def __repr__(self) -> str:
-        return "<_Watcher>"  # the scope holds the ID
+        return "<_Watcher>"  # the scope contains the ID
 
     async def send(self, message: Message) -> None:
         kind = message["type"]
@@ -89,27 +89,27 @@ class _Watcher(Struct, eq=False):
         await self._send(message)
 
     async def apply_assignment(self) -> None:
-        """Before the headers, and at the end of a stream or WebSocket."""
+        """Apply `set_session` and `clear_session`: before the headers, and at the end of a stream or WebSocket."""
         scope = cast("dict[str, Any]", self._scope)
         if type(scope.get(self._scope_key)) is not Session:
             await apply_assignment(self._scope, self._scope_key)
 
 
 class _ServerError(Exception):
-    """A WebSocket handler failed, and Litestar has turned that into a close code."""
+    """A WebSocket handler failed, and Litestar has turned its exception into a close code."""
 
     def __init__(self, close: Message) -> None:
         super().__init__()
-        self.close = close  # sent when the session has been told that this is a failure
+        self.close = close  # sent after the ASGI middleware has seen the failure
 
 
 def _unwrap(error: BaseException) -> BaseException:
-    """Return what Litestar has hidden behind its "Exception caught after response started"."""
+    """Return the exception behind Litestar's "Exception caught after response started"."""
     while isinstance(error, LitestarException) and error.__cause__ is not None:
         error = error.__cause__
     return error
 
 
 def _reraise(_: Request[Any, Any, Any], error: Exception) -> NoReturn:
-    """Let the ASGI middleware answer, which does so alike in every framework."""
+    """Raise the error again, so that the ASGI middleware sends the same response as in every framework."""
     raise error

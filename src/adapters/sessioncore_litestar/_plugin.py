@@ -1,4 +1,4 @@
-"""SessionPlugin: brings sessions into a Litestar application."""
+"""SessionPlugin installs sessions in a Litestar application."""
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -23,15 +23,15 @@ __all__ = ["SessionPlugin"]
 
 
 class SessionPlugin(InitPlugin, CLIPlugin):
-    """Gives every route `request.session` and, by dependency injection, `session: Session`.
+    """Provides `request.session` and, by dependency injection, the parameter `session: Session` in every route.
 
-    `exclude` and `exclude_opt_key` are those of Litestar's middlewares. With `lazy`,
-    nothing is loaded until a route asks for the parameter or awaits `get_session`. A
-    second store needs a `scope_key` of its own, which is its parameter's name too. Opens
-    and closes the storage with the lifespan, and adds the command `litestar sessions`.
+    `exclude` and `exclude_opt_key` are those of Litestar's middlewares. With `lazy`, the session
+    is loaded only if a route has the parameter or awaits `get_session`. A second store needs its
+    own `scope_key`, which is also the parameter's name. The plugin opens and closes the storage
+    with the lifespan, and adds the command `litestar sessions`.
 
     Raises:
-        ConfigError: `store` is no SessionStore, or a pattern of `exclude` is empty.
+        ConfigError: `store` is not a SessionStore, or a pattern of `exclude` is empty.
     """
 
     def __init__(
@@ -55,25 +55,25 @@ class SessionPlugin(InitPlugin, CLIPlugin):
         """Install the middleware, the parameter, the lifespan and the request classes.
 
         Raises:
-            ConfigError: another plugin has this store, or this `scope_key`, or the application has a dependency
-                of that name, or Litestar's own sessions.
+            ConfigError: another plugin has this store or this `scope_key`, or the application has a dependency
+                of that name or Litestar's own session middleware.
         """
         scope_key = self._scope_key
         if scope_key == "session" and any(_is_litestar_middleware(entry) for entry in app_config.middleware):
             raise ConfigError(
-                "this application has Litestar's own session middleware, too, and both claim request.session; take "
-                "that out of middleware=, or name ours: SessionPlugin(store, scope_key=...)"
+                "this application also has Litestar's own session middleware, and both provide request.session; remove "
+                "that from middleware=, or use another name: SessionPlugin(store, scope_key=...)"
             )
         given = app_config.dependencies.get(scope_key)
         for other in app_config.plugins:
             if isinstance(other, SessionPlugin):
                 check_installed(other.config.store, other._scope_key, self.config.store, scope_key)  # noqa: SLF001
-                if given is other._provided:  # noqa: SLF001 - one of ours
+                if given is other._provided:  # noqa: SLF001 - the other plugin's
                     given = None
         if given is not None:
             raise ConfigError(
-                f"this application has a dependency {scope_key!r} of its own, which is the plugin's parameter; "
-                "rename one: SessionPlugin(store, scope_key=...) names the plugin's"
+                f"this application has a dependency {scope_key!r}, which is also the name of the plugin's parameter; "
+                "rename the dependency, or the parameter: SessionPlugin(store, scope_key=...)"
             )
 
         async def provide(scope: Scope) -> Session:
@@ -81,11 +81,11 @@ class SessionPlugin(InitPlugin, CLIPlugin):
 
         backend = SessionBackend(self.config)
         middleware = DefineMiddleware(SessionMiddleware, backend=backend, scope_key=scope_key, lazy=self._lazy)
-        app_config.middleware.insert(0, middleware)  # around SessionAuth, which puts itself first too
+        app_config.middleware.insert(0, middleware)  # outside of SessionAuth, which inserts itself first, too
         app_config.dependencies[scope_key] = self._provided = Provide(provide)
         app_config.signature_namespace.setdefault("Session", Session)
         untyped = cast("Any", app_config)
-        # Litestar leaves every lifespan before it calls on_shutdown, and there the storage may still be needed.
+        # Litestar exits every lifespan before it calls on_shutdown, where the storage may still be needed.
         untyped.lifespan = [self._open_storage, *untyped.lifespan]
         untyped.on_shutdown = [*untyped.on_shutdown, self.config.store.aclose]
         untyped.request_class = untyped.request_class or SessionRequest
@@ -98,8 +98,8 @@ class SessionPlugin(InitPlugin, CLIPlugin):
         yield
 
     def on_cli_init(self, cli: Group) -> None:
-        """Add `litestar sessions`; for another `scope_key`, that name in the plural."""
-        from sessioncore_litestar._cli import commands  # noqa: PLC0415 - a server needs no terminal
+        """Add the command `litestar sessions`; for another `scope_key`, its name with an "s"."""
+        from sessioncore_litestar._cli import commands  # noqa: PLC0415 - servers do not need it
 
         cli.add_command(commands(f"{self._scope_key.replace('_', '-')}s", self.config.store))
 
