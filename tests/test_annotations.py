@@ -120,7 +120,7 @@ def test_a_type_checker_knows_what_every_method_gives_for_a_key() -> None:
 
 @pytest.mark.parametrize("default", [[], {}, set[int](), bytearray(), ([],), Item("tea"), Line()])
 def test_a_default_that_can_change_is_refused(default: object) -> None:
-    with pytest.raises(ConfigError, match="shared by all"):
+    with pytest.raises(ConfigError, match="would share a mutable default"):
         SessionKey("n", type(default), default=default)
 
 

@@ -185,7 +185,7 @@ async def test_without_a_capability_the_store_makes_none_of_its_calls() -> None:
         await store.start()
         await store.check()
         assert await store.purge_expired() == 0
-        with pytest.raises(ConfigError, match="Wrapper cannot find the records of a prefix"):
+        with pytest.raises(ConfigError, match="Wrapper cannot find records by prefix"):
             await store.reset()
     assert inner.calls == []
 

@@ -7,7 +7,7 @@ from sessioncore._error_responses import ErrorResponse
 from sessioncore._errors import ConfigError
 from sessioncore._store import SessionStore
 
-__all__ = ["ErrorResponse", "check_installed", "check_scope_key", "check_store"]
+__all__ = ["ErrorResponse", "check_beside", "check_scope_key", "check_store"]
 
 
 def check_store(store: object, caller: str) -> None:
@@ -36,7 +36,7 @@ def check_scope_key(known: SessionStore, known_key: str, store: SessionStore, sc
     return known is store
 
 
-def check_installed(known: SessionStore, known_key: str, store: SessionStore, scope_key: str) -> bool:
+def check_beside(known: SessionStore, known_key: str, store: SessionStore, scope_key: str) -> bool:
     """Do what `check_scope_key` does, and check that two stores of one application have different scope keys.
 
     Raises:

@@ -16,7 +16,7 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.typedefs import Handler, Middleware
 
 from sessioncore import Session, SessionError, SessionNotLoaded, SessionStore
-from sessioncore.integration import check_installed, check_scope_key, check_store
+from sessioncore.integration import check_beside, check_scope_key, check_store
 from sessioncore_aiohttp._context import RequestContext, abort_with, to_web_response
 from sessioncore_aiohttp._view import AiohttpView
 
@@ -149,7 +149,7 @@ def setup(app: web.Application, store: SessionStore, *, scope_key: str = "sessio
     check_store(store, "setup")
     stores = app.setdefault(_STORES, {})
     for name, known in stores.items():
-        if check_installed(known, name, store, scope_key):
+        if check_beside(known, name, store, scope_key):
             return
     stores[scope_key] = store
     middleware = _Middleware(store, scope_key, uses_signal=True)

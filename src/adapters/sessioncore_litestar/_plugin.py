@@ -14,7 +14,7 @@ from litestar.plugins import CLIPlugin, InitPlugin
 from litestar.types import Scope
 
 from sessioncore import ConfigError, Session, SessionStore
-from sessioncore.integration import check_installed, check_store
+from sessioncore.integration import check_beside, check_store
 from sessioncore_litestar._backend import SessionBackend, SessionBackendConfig
 from sessioncore_litestar._connection import SessionRequest, SessionWebSocket, get_session
 from sessioncore_litestar._middleware import SessionMiddleware
@@ -67,7 +67,7 @@ class SessionPlugin(InitPlugin, CLIPlugin):
         given = app_config.dependencies.get(scope_key)
         for other in app_config.plugins:
             if isinstance(other, SessionPlugin):
-                check_installed(other.config.store, other._scope_key, self.config.store, scope_key)  # noqa: SLF001
+                check_beside(other.config.store, other._scope_key, self.config.store, scope_key)  # noqa: SLF001
                 if given is other._provided:  # noqa: SLF001 - the other plugin's
                     given = None
         if given is not None:
