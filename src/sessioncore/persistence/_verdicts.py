@@ -7,7 +7,7 @@
     None                 taken        gone         gone         -         missing
     True                 -            -            -            renewed   -
     False                -            -            -            gone      -
-    KeyTaken             -            refused      taken        -         -
+    KeyTaken             refused      refused      taken        ignored   unknown
     other StorageError   refused      refused      refused      ignored   unknown
     StorageUnavailable   unknown      unknown      unknown      ignored   unknown
 
