@@ -1,4 +1,9 @@
-"""Server-side web sessions for Python's async frameworks: safe, exact and fast."""
+"""Server-side web sessions for Python's async frameworks: safe, exact and fast.
+
+`http` is what a client sends and gets, `codec` values as bytes, `session` what a handler
+holds, `persistence` loading and committing, `storage` the places for records; `_exchange`
+drives one request and `_store` is the application's object. See docs/architecture.md.
+"""
 
 from sessioncore._audit import Finding, audit
 from sessioncore._config import SessionConfig

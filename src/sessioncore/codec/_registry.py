@@ -1,4 +1,4 @@
-"""The types that a store knows, each with a name and with functions that encode and decode its instances.
+"""The types that a program registers with its store, by name; built-in types are in `_codec`.
 
 Each store has its own registry. Types are registered by the program; decoding looks up the
 stored name here and never imports anything.

@@ -1,7 +1,8 @@
 """Adds the session's headers to a response, and changes its `Vary` and `Cache-Control`.
 
 A response that depends on the session must say so in `Vary`. A response that carries an ID
-must not be stored by a shared cache, which would send the ID to other clients.
+must not be stored by a shared cache, which would send the ID to other clients. Which
+headers send an ID is decided in `persistence/_store_context`.
 """
 
 import logging

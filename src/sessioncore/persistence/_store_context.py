@@ -1,4 +1,4 @@
-"""What requests need from the configuration, computed once for each store."""
+"""What follows from one store's configuration, computed once: extractors, timeouts, and ID headers."""
 
 from sessioncore._config import SessionConfig, cookie_settings, id_generator
 from sessioncore._events import Events

@@ -1,1 +1,1 @@
-"""What a handler holds: the session, its typed keys, and the state behind it. No I/O."""
+"""What a handler holds, and what a commit makes of its changes, also after a conflict. No I/O."""

@@ -1,4 +1,4 @@
-"""The encoded changes of one commit, and how they are applied to a record."""
+"""The encoded changes of one commit, and how they are applied to a record: the rule for conflicts is here."""
 
 from typing import Final
 

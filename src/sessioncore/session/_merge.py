@@ -1,4 +1,7 @@
-"""Applies a request's changes on top of a record that another request has written meanwhile."""
+"""After a conflict: what the session shows from then on, and how a login is taken back.
+
+Which value wins is decided in `_delta`.
+"""
 
 from typing import Protocol
 

@@ -1,4 +1,4 @@
-"""The interface through which a session reaches the storage; `persistence` implements it."""
+"""`Persistence`, the protocol by which a session reaches the storage; `StorePersistence` implements it."""
 
 from collections.abc import Awaitable
 from typing import Protocol
