@@ -103,7 +103,7 @@ MEANING: dict[Action, dict[str, str]] = {  # of each answer that the storage con
 def test_each_answer_has_its_meaning_or_breaks_the_contract(action: Action, answer: str) -> None:
     meaning = MEANING[action].get(answer)
     if meaning is None:
-        with pytest.raises(StorageError, match=r"see sessioncore\.Storage"):
+        with pytest.raises(StorageError, match=r"see the contract in sessioncore\.Storage"):
             verdict_of(action, ANSWERS[answer])
     else:
         assert verdict_of(action, ANSWERS[answer]) is Verdict[meaning]

@@ -60,7 +60,7 @@ class SessionConfig:
     on_error: Callable[[RequestView, SessionError], tuple[int, str | bytes] | None] | None = None
     on_event: Callable[[SessionEvent], None] | None = None
     save_on_server_error: bool = False
-    clock: Callable[[], float] = time.time  # seconds since the epoch; judges the absolute deadline
+    clock: Callable[[], float] = time.time  # seconds since the epoch; for the absolute deadline
 
     def __post_init__(self) -> None:
         """Check every field."""

@@ -1,4 +1,4 @@
-"""The errors of sessioncore, all in one tree.
+"""The errors of sessioncore.
 
 SessionError
 ├── ConfigError (ValueError)          a setting or an argument is not valid

@@ -46,7 +46,7 @@ class SessionEvent(Struct, frozen=True):
 
 
 class SessionInfo(Struct, frozen=True):
-    """One of an owner's sessions, as `sessions_of` lists it. Times are aware UTC datetimes."""
+    """One session of an owner, as returned by `sessions_of`. Times are aware UTC datetimes."""
 
     handle: str
     created_at: datetime

@@ -279,11 +279,11 @@ class Exchange(Struct, eq=False):
         if self._response is not None:  # the same error again, or one that was raised from it
             return replace(self._response, handled=is_session_error(error))
         state, headers = self._state, _NO_HEADERS
-        ours = error if isinstance(error, SessionError) else self._hidden_error(error)
-        if state is not None and (ours is not None or not self._committed):
-            headers = self._session_headers(state, new_id_only=ours is None)  # for what was stored before the error
-        if ours is not None:
-            status, body = status_and_body(ours, self._view, self._persistence.config)
+        session_error = error if isinstance(error, SessionError) else self._hidden_error(error)
+        if state is not None and (session_error is not None or not self._committed):
+            headers = self._session_headers(state, new_id_only=session_error is None)
+        if session_error is not None:
+            status, body = status_and_body(session_error, self._view, self._persistence.config)
         elif headers.value:
             status, body = 500, b"Internal Server Error"
         else:

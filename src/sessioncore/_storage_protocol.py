@@ -87,7 +87,7 @@ class Storage(Protocol):
         ...
 
 
-# -- what a storage may offer beyond the seven calls
+# -- optional capabilities
 
 
 class Opens(Protocol):

@@ -107,7 +107,7 @@ class SessionStore:
         """Return the exchange for the session of one request; for adapters."""
         session = Session(self._persistence, self, None)
         exchange = Exchange(session, self._persistence, request)
-        bind_request(session, exchange._ensure_state)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # no name of its API
+        bind_request(session, exchange._ensure_state)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # not part of its API
         return exchange
 
     async def get(self, request: RequestView) -> Session:
@@ -129,7 +129,7 @@ class SessionStore:
         Raises:
             SessionNotFound: there is none.
         """
-        state = await self._persistence.load_by_id(sid) if _is_known_form(sid) else None
+        state = await self._persistence.load_by_id(sid) if _is_well_formed(sid) else None
         if state is None:
             raise SessionNotFound("no live session has this ID; it may have ended or expired: create a new one")
         return Session(self._persistence, self, state)
@@ -163,7 +163,7 @@ class SessionStore:
 
     async def delete(self, sid: str) -> bool:
         """End the session with this ID; return False if there was none."""
-        if not _is_known_form(sid):
+        if not _is_well_formed(sid):
             return False
         handle = handle_of(sid)
         ended = await self._persistence.driver.call(Delete((self.config.key_prefix + handle,)))
@@ -264,6 +264,6 @@ class SessionStore:
         await self.aclose()
 
 
-def _is_known_form(sid: object) -> bool:
+def _is_well_formed(sid: object) -> bool:
     """Tell whether `sid` is well-formed as an ID; it may also be None, as returned by `cookies.get()`."""
     return isinstance(sid, str) and is_id(sid)

@@ -37,8 +37,8 @@ async def get_session(connection: AnyConnection | Scope, *, scope_key: str = "se
 
 async def apply_assignment(scope: Scope, scope_key: str) -> Session:
     """Apply `set_session` or `clear_session`, if one was called, and return the session."""
-    named = cast("dict[str, Any]", scope)
-    exchange = exchange_of(named, scope_key)
+    scope_dict = cast("dict[str, Any]", scope)
+    exchange = exchange_of(scope_dict, scope_key)
     if exchange is None:
         raise SessionNotLoaded(
             f"this request has no session {scope_key!r}: pass plugins=[SessionPlugin(store)] to Litestar, "
@@ -46,10 +46,10 @@ async def apply_assignment(scope: Scope, scope_key: str) -> Session:
         )
     await exchange.load(required=True)
     session = exchange.session
-    value: object = named.get(scope_key)
+    value: object = scope_dict.get(scope_key)
     if value is session or is_mount(scope):
         return session
-    named[scope_key] = session
+    scope_dict[scope_key] = session
     await replace_data(session, value)
     return session
 
@@ -93,7 +93,7 @@ class SessionRequest(Request[UserT, AuthT, StateT]):
     """Litestar's Request with another `get_session_id`."""
 
     def get_session_id(self) -> str | None:
-        """Return the ID in force; None without a session, and after `clear_session()`."""
+        """Return the current ID; None without a session, and after `clear_session()`."""
         return _session_id(cast("Any", self.scope))
 
 
@@ -101,7 +101,7 @@ class SessionWebSocket(WebSocket[UserT, AuthT, StateT]):
     """Litestar's WebSocket with another `get_session_id`."""
 
     def get_session_id(self) -> str | None:
-        """Return the ID in force; None without a session, and after `clear_session()`."""
+        """Return the current ID; None without a session, and after `clear_session()`."""
         return _session_id(cast("Any", self.scope))
 
 

@@ -83,8 +83,8 @@ class _Watcher(Struct, eq=False):
         elif kind == "websocket.close":
             await self.apply_assignment()
             if 4500 <= cast("Any", message).get("code", 1000) < 4600:  # Litestar's 500, see WebSocketException
-                current = sys.exception()
-                self.failure = current if isinstance(current, SessionError) else _ServerError(message)
+                error = sys.exception()
+                self.failure = error if isinstance(error, SessionError) else _ServerError(message)
                 return
         await self._send(message)
 

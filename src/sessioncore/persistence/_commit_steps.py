@@ -196,7 +196,7 @@ class CommitSteps(Struct, eq=False):
             self._queue_event(EventKind.REGENERATED, attempt.handle, owner, f"was {before.handle}")
         return None
 
-    def _conflict(self, there: Stored) -> Step | None:
+    def _conflict(self, current: Stored) -> Step | None:
         attempt, now = self.state.current_attempt(), monotonic()
         self.give_up_at = self.give_up_at or now + self.context.config.storage_timeout.total_seconds()
         if now >= self.give_up_at:
@@ -204,11 +204,11 @@ class CommitSteps(Struct, eq=False):
             self.error = StorageUnavailable("other requests kept writing this session until storage_timeout; try again")
             return None
         try:
-            record = decode_record(there.data, self.context.config.max_size)
+            record = decode_record(current.data, self.context.config.max_size)
         except CorruptRecord as exc:  # for example, a newer version of the program wrote it: leave it unchanged
             return self._refuse_unreadable(str(exc))
         self.tries += 1
-        return self._send(attempt.delta, attempt.pending, attempt.new_id, (record, there.version))
+        return self._send(attempt.delta, attempt.pending, attempt.new_id, (record, current.version))
 
     def _retry_under_new_id(self) -> Step | None:
         attempt = self.state.current_attempt()
@@ -220,12 +220,12 @@ class CommitSteps(Struct, eq=False):
         new_id = self.state.choose_id(self.context.new_id())
         return self._send(attempt.delta, attempt.pending, new_id)
 
-    def _found(self, there: Stored) -> Step | None:
+    def _found(self, current: Stored) -> Step | None:
         """Compare the stored record with the write whose reply was lost."""
         attempt = self.state.current_attempt()
-        if there.data == attempt.call.data:
-            self._finish_stored(there.version)
-        elif isinstance(attempt.call, Replace) and there.version == attempt.call.version:
+        if current.data == attempt.call.data:
+            self._finish_stored(current.version)
+        elif isinstance(attempt.call, Replace) and current.version == attempt.call.version:
             self.state.roll_back()  # the write was not stored
         else:
             self.error = _overtaken_error()
@@ -262,8 +262,8 @@ class CommitSteps(Struct, eq=False):
 
     def _is_stale(self, loaded: Loaded) -> bool:
         now, record, lifetimes = self.context.config.clock(), loaded.record, self.context.lifetimes
-        full = lifetimes.time_left(record.created_at, record.idle, now)
-        return lifetimes.is_stale(full, record.idle, loaded.ttl - (now - loaded.at))
+        renewed_ttl = lifetimes.time_left(record.created_at, record.idle, now)
+        return lifetimes.is_stale(renewed_ttl, record.idle, loaded.ttl - (now - loaded.as_of))
 
     def _handle_and_owner(self) -> tuple[str | None, str | None]:
         loaded = self.state.loaded

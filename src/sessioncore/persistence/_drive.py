@@ -142,7 +142,7 @@ class Driver:
         """Make one call, for at most `storage_timeout`.
 
         Raises:
-            StorageError: the storage refused, or did not answer in time (StorageUnavailable).
+            StorageError: the storage refused, or did not reply in time (StorageUnavailable).
         """
         if call.operation in self._bounded:
             return cast("Reply", await self.unbounded(call.operation, lambda: call.invoke(self._storage)))
@@ -152,7 +152,7 @@ class Driver:
         """Await `call()` for at most `storage_timeout`.
 
         Raises:
-            StorageError: the storage refused, or did not answer in time (StorageUnavailable).
+            StorageError: the storage refused, or did not reply in time (StorageUnavailable).
         """
         try:
             with anyio.CancelScope(deadline=anyio.current_time() + self._seconds):

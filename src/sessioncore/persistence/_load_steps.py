@@ -60,10 +60,10 @@ def interpret_load(
         return EventKind.CORRUPT, handle, None, str(exc)  # the record is kept for inspection until it expires
     now = context.config.clock()
     lifetimes, idle, ttl = context.lifetimes, record.idle, answer.ttl
-    full = lifetimes.time_left(record.created_at, idle, now)
-    if full <= 0.0:
+    renewed_ttl = lifetimes.time_left(record.created_at, idle, now)
+    if renewed_ttl <= 0.0:
         return EventKind.EXPIRED, handle, record.owner, "the absolute deadline has passed"
-    due = counts_as_use and lifetimes.is_stale(full, idle, ttl)
+    due = counts_as_use and lifetimes.is_stale(renewed_ttl, idle, ttl)
     return Loaded(session_id, handle, record, answer.version, ttl, now, due, renewed)
 
 
@@ -184,7 +184,7 @@ class LoadSteps(Struct, eq=False):
         return found
 
     def _own_ttl(self, found: Loaded) -> float:
-        return self.context.lifetimes.time_left(found.record.created_at, found.record.idle, found.at)
+        return self.context.lifetimes.time_left(found.record.created_at, found.record.idle, found.as_of)
 
     def _end(self, unusable: ErrorFactory | None) -> Step | None:
         self.view = None

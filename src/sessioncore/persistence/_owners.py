@@ -145,13 +145,13 @@ class Owners:
         been confirmed to its client, so this login withdraws instead. The newest has the shortest wait.
         """
         pause = FIRST_POLL
-        began = anyio.current_time()
+        started_at = anyio.current_time()
         while True:
             ranked = [owned.handle for owned in await self.sessions(owner)]
             if handle not in ranked[:limit]:
                 return handle in ranked
             wait = self._config.storage_timeout.total_seconds() * (1 - ranked.index(handle) / limit / 2)
-            if len(ranked) <= limit or anyio.current_time() >= began + wait:
+            if len(ranked) <= limit or anyio.current_time() >= started_at + wait:
                 return len(ranked) > limit
             await anyio.sleep(pause)
             pause = min(pause * 2, LONGEST_POLL)
@@ -192,9 +192,9 @@ class Owners:
                 if isinstance(stored, (Stored, Unreadable)):
                     found[handle] = self._to_owned_session(handle, stored)
 
-        for some in batched(handles, MAX_CONCURRENT_LOADS):
+        for batch in batched(handles, MAX_CONCURRENT_LOADS):
             async with anyio.create_task_group() as group:
-                for handle in some:
+                for handle in batch:
                     group.start_soon(load, handle)
             if failed:
                 raise failed[0]
@@ -210,15 +210,15 @@ class Owners:
             self._events.send(EventKind.CORRUPT, handle, None, str(exc))
             return None
         now = self._config.clock()
-        left = self._context.lifetimes.time_left(record.created_at, stored.ttl, now)
+        seconds_left = self._context.lifetimes.time_left(record.created_at, stored.ttl, now)
         idle = self._context.lifetimes.idle if record.idle is None else record.idle
         # The ttl tells the time of the last use, unless the absolute deadline cut it; the last write is a use, too.
         last_seen = min(now, max(record.written_at, now - (idle - stored.ttl)))
-        return OwnedSession(handle, record, last_seen, now + left)
+        return OwnedSession(handle, record, last_seen, now + seconds_left)
 
 
 def batched(items: Iterable[str], size: int) -> Iterator[list[str]]:
     """Yield the items in lists of at most `size`."""
     rest = iter(items)
-    while some := list(islice(rest, size)):
-        yield some
+    while batch := list(islice(rest, size)):
+        yield batch

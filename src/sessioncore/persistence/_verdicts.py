@@ -77,7 +77,7 @@ def verdict_of(action: Action, answer: Answer) -> Verdict:
     """Return what `answer` means to a commit whose call is `action`.
 
     Raises:
-        StorageError: the storage contract knows no such answer.
+        StorageError: the storage contract does not allow this answer.
     """
     verdicts = _BY_ACTION[action]
     verdict = verdicts.get(type(answer))
@@ -88,4 +88,6 @@ def verdict_of(action: Action, answer: Answer) -> Verdict:
     for kind in (KeyTaken, StorageUnavailable, StorageError):  # storages may raise subclasses
         if isinstance(answer, kind):
             return verdicts[kind]
-    raise StorageError(f"the storage answered {action.name} with a {type(answer).__name__}; see sessioncore.Storage")
+    raise StorageError(
+        f"the storage answered {action.name} with a {type(answer).__name__}; see the contract in sessioncore.Storage"
+    )

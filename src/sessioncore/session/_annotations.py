@@ -26,9 +26,9 @@ def matches(value: object, annotation: Any) -> bool:
     if origin is None:
         return _matches_plain(value, annotation)
     arguments = typing.get_args(annotation)
-    form = _FORMS.get(origin)
-    if form is not None:
-        return form(value, arguments)
+    matcher = _MATCHERS.get(origin)
+    if matcher is not None:
+        return matcher(value, arguments)
     if not isinstance(origin, type):
         return True
     return isinstance(value, origin) and _matches_parts(value, origin, arguments)
@@ -93,22 +93,22 @@ def _matches_literal(value: object, arguments: tuple[Any, ...]) -> bool:
 
 
 def _matches_annotated(value: object, arguments: tuple[Any, ...]) -> bool:
-    base, *notes = arguments
+    base, *metadata = arguments
     if not matches(value, base):
         return False
     # The items were compared above, and msgspec cannot convert all of them: enum members and models, for example.
     base = type(value) if type(value) in _CONTAINERS else base
-    for note in notes:
-        if isinstance(note, msgspec.Meta):
+    for item in metadata:
+        if isinstance(item, msgspec.Meta):
             try:
-                msgspec.convert(value, typing.Annotated[base, note])
+                msgspec.convert(value, typing.Annotated[base, item])
             except msgspec.ValidationError:
                 return False
     return True
 
 
 _CONTAINERS = frozenset({list, dict, tuple, set, frozenset})
-_FORMS: dict[Any, Callable[[object, tuple[Any, ...]], bool]] = {
+_MATCHERS: dict[Any, Callable[[object, tuple[Any, ...]], bool]] = {
     typing.Union: _matches_union,
     types.UnionType: _matches_union,
     typing.Literal: _matches_literal,

@@ -30,18 +30,18 @@ class Lifetimes(Struct, frozen=True):
         `idle` is the session's own idle timeout, or None for the configured one. If the result
         is zero or negative, the absolute deadline has passed.
         """
-        full, absolute = self.idle if idle is None else idle, self.absolute
-        if absolute is not None and (until := created_at + absolute - now) < full:
+        timeout, absolute = self.idle if idle is None else idle, self.absolute
+        if absolute is not None and (until := created_at + absolute - now) < timeout:
             return until
-        return full
+        return timeout
 
-    def is_stale(self, full: float, idle: float | None, ttl: float) -> bool:
-        """Tell whether the idle clock must be renewed: it has `ttl` seconds left, and after a renewal `full`.
+    def is_stale(self, renewed_ttl: float, idle: float | None, ttl: float) -> bool:
+        """Tell whether the idle clock must be renewed: it has `ttl` seconds left, and would have `renewed_ttl`.
 
-        It is stale if it has much less than `full` left. If it has much more, the configured
+        It is stale if it has much less than `renewed_ttl` left. If it has much more, the configured
         timeout was shortened after the last renewal.
         """
-        limit = self.touch or full * 0.05
+        limit = self.touch or renewed_ttl * 0.05
         if idle is not None and idle * 0.1 < limit:  # a short own timeout must not expire between two renewals
             limit = idle * 0.1
-        return not -limit < full - ttl < limit
+        return not -limit < renewed_ttl - ttl < limit

@@ -14,8 +14,8 @@ class Loaded(Struct, frozen=True):
     handle: str
     record: Record
     version: int
-    ttl: float  # the seconds that it had left at `at`
-    at: float  # seconds since the epoch
+    ttl: float  # the seconds that it had left at `as_of`
+    as_of: float  # seconds since the epoch
     renewal_due: bool = False  # the idle clock is older than `touch_interval`
     renewed: bool = False  # this request renewed the idle clock, so a cookie that follows it must be sent again
 

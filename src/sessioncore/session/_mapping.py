@@ -280,7 +280,7 @@ class SessionMapping(MutableMapping[str, Any]):
         if not matches(value, key.type):
             error = CorruptRecord(
                 f"session key {name!r} holds a {type(value).__name__}, which does not match {key!r}; "
-                "delete the key, or read it by its name"
+                "delete the key, or read it by its plain name"
             )
             self._persistence.report_corrupt(self._get_state(), error)
             raise error

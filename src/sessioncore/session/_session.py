@@ -17,12 +17,12 @@ from sessioncore.session._state import SessionState
 from sessioncore.session._state_factories import released_state
 from sessioncore.session._unusable import ErrorFactory, error_factory
 
-if TYPE_CHECKING:  # a session knows its store, and the store makes sessions
+if TYPE_CHECKING:  # the store creates sessions, so it cannot be imported here at run time
     from sessioncore._store import SessionStore
 
 __all__ = ["Session", "check_owner", "failure_of", "set_failure", "state_of"]
 
-MAX_OWNER = 1024  # characters; an owner is an account's ID, not a document
+MAX_OWNER = 1024  # characters
 
 
 class Session(SessionMapping):
@@ -109,7 +109,7 @@ class Session(SessionMapping):
         if loaded is None:
             now = created_at = self._persistence.config.clock()
         else:
-            now, created_at = loaded.at, loaded.record.created_at
+            now, created_at = loaded.as_of, loaded.record.created_at
             if not loaded.renewal_due and not idle_changed(state):
                 idle = loaded.ttl
         return datetime.fromtimestamp(now + self._persistence.lifetimes.time_left(created_at, idle, now), UTC)

@@ -102,11 +102,11 @@ class SessionState(Struct, eq=False):
         if self.phase is not LIVE:  # a write changes no phase: see TRANSITIONS
             if self.response_started:
                 raise ResponseStarted(
-                    "the response has started, so the client can no longer learn the ID of a new session; "
-                    "write to the session before the first byte"
+                    "the response has started, so the ID of a new session cannot be sent to the client any more; "
+                    "write to the session before the response starts"
                 )
             if self.phase is ENDED:
-                self.former_id = None  # what is written now belongs to another session
+                self.former_id = None  # this write begins another session
         if self.pending is None:
             self.pending = Pending()
         return self.pending
@@ -199,7 +199,7 @@ class SessionState(Struct, eq=False):
     def apply_renewed(self, ttl: float, now: float) -> None:
         """Note that the idle clock was renewed."""
         if self.loaded is not None:
-            self.loaded = replace(self.loaded, ttl=ttl, at=now, renewal_due=False, renewed=True)
+            self.loaded = replace(self.loaded, ttl=ttl, as_of=now, renewal_due=False, renewed=True)
 
     def mark_gone(self) -> None:
         """Note that the record is gone: drop the changes, and store nothing more."""
