@@ -1,5 +1,7 @@
 """What stands at our key and is no record of ours: no session comes of it, nothing is overwritten, and it is told."""
 
+from itertools import product
+
 import pytest
 from redis.asyncio import RedisCluster
 from servers.redis_server import Server, cluster
@@ -73,20 +75,18 @@ async def test_a_load_that_renews_does_not_give_a_record_its_end_again(server: S
 
 async def test_no_write_changes_what_cannot_be_read(server: Server) -> None:
     async with storage_at(server.port) as storage:
-        for value in (b"", *GARBAGE):
-            server.do("SET", "k", value)
-            for call in (
-                storage.replace("k", b"new", 10, version=0),
-                storage.move("k", "k2", b"new", 10, version=0),
-            ):
-                assert is_unreadable(await call)
+        for value, life in product((b"", *GARBAGE), ((), ("EX", 700))):
+            server.do("SET", "k", value, *life)
+            assert is_unreadable(await storage.replace("k", b"new", 10, version=0))
+            assert is_unreadable(await storage.move("k", "k2", b"new", 10, version=0))
+            assert await storage.load("k2") is None
             at = await made(storage, "k3")
             with pytest.raises(StorageError, match="taken"):
                 await storage.move("k3", "k", b"new", 10, version=at)
             assert await storage.create("k", b"new", 10) is None
             assert await storage.touch("k", 10) is False
             assert await storage.delete("k", "k3") == 1
-            assert (server.do("GET", "k"), server.do("TTL", "k")) == (value, -1)
+            assert (server.do("GET", "k"), server.do("TTL", "k") > 600) == (value, bool(life))
 
 
 async def test_an_index_of_another_type_ends_no_session(server: Server) -> None:
@@ -114,17 +114,23 @@ async def test_a_cluster_does_the_same() -> None:
         client = client_of(nodes[0].port, RedisCluster)
         await client.set("garbage", b"x")
         await client.rpush("list", "item")
-        await made(storage, "record")
+        at = await made(storage, "record")
         await client.persist("record")
         for key in ("garbage", "list"):
             for renew in (None, 500):
                 assert is_unreadable(await storage.load(key, renew=renew))
-            for new_key in ("b", "c", "d"):  # of the same slot, and of others
+            assert is_unreadable(await storage.replace(key, b"new", 10, version=0, owner="u"))
+            for new_key in ("b", "c", "d", f"{{{key}}}"):  # in other slots, and in the same one
                 assert is_unreadable(await storage.move(key, new_key, b"new", 10, version=0, owner="u"))
                 assert await storage.load(new_key) is None
-            assert is_unreadable(await storage.replace(key, b"new", 10, version=0, owner="u"))
             assert await client.ttl(key) == -1
         assert is_unreadable(await storage.load("record"))
+        before = await client.get("record")
+        assert is_unreadable(await storage.replace("record", b"new", 10, version=at))
+        for new_key in ("b", "c", "d", "{record}"):
+            assert is_unreadable(await storage.move("record", new_key, b"new", 10, version=at))
+            assert await client.exists(new_key) == 0
+        assert (await client.get("record"), await client.ttl("record")) == (before, -1)
         await storage.aclose()
         await client.aclose()
 
