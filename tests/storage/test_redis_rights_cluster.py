@@ -118,3 +118,15 @@ async def test_a_move_whose_old_record_has_ended_is_settled_whatever_is_refused(
         assert isinstance(await storage.move(OLD, NEW, b"new", 900, version=at), int)
     assert not admin.exists(OLD)
     assert 890_000 < admin.pttl(NEW) <= 900_000
+
+
+async def test_records_that_cannot_be_read_are_not_left_out_of_an_owners_list(
+    nodes: list[Server], admin: Any, storage: RedisStorage
+) -> None:
+    """Revoking all sessions of an owner would be answered as done, and one of them would live on."""
+    await made(storage, OLD, owner=ADA)
+    with without(nodes, "getrange"), pytest.raises(StorageError, match="lacks a right"):
+        await storage.owned_keys(ADA)
+    admin.zadd(INDEX, {"session:list": 2**50})
+    admin.rpush("session:list", "an item")
+    assert await storage.owned_keys(ADA) == [OLD]

@@ -94,8 +94,9 @@ class Cluster:
             missing: list[bytes] = []
             for start in range(0, len(members), KEYS_PER_COMMAND):
                 some = members[start : start + KEYS_PER_COMMAND]
-                for member, is_theirs in zip(some, await self._are_of(owner, some), strict=True):
-                    (live if is_theirs else missing).append(member)
+                named = await _all([self._is_owned(key, owner) for key in some])
+                for member, is_owned in zip(some, named, strict=True):
+                    (live if is_owned else missing).append(member)
             members = missing
         return live
 
@@ -196,10 +197,11 @@ class Cluster:
         owners: list[bytes] = await run(self._transport.write, ON_A_CLUSTER.delete, (key,))
         return owners
 
-    async def _are_of(self, owner: bytes, keys: list[bytes]) -> list[bool]:
-        heads = await _all([self._read_one(key, (b"GETRANGE", key, 0, 13 + len(owner))) for key in keys])
-        expected = pack(0, owner, b"")
-        return [not isinstance(head, ErrorReply) and head[:2] == MARK and head[10:] == expected[10:] for head in heads]
+    async def _is_owned(self, key: bytes, owner: bytes) -> bool:
+        head = await self._read_one(key, (b"GETRANGE", key, 0, 13 + len(owner)))
+        if isinstance(head, ErrorReply) and head.code == "WRONGTYPE":
+            return False
+        return bool(checked(head)[:2] == MARK and head[10:] == pack(0, owner, b"")[10:])
 
     async def _set_new(self, key: bytes, value: bytes, ttl: float) -> bool:
         try:
