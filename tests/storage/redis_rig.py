@@ -19,7 +19,7 @@ SECOND = timedelta(seconds=1)
 
 
 class Own(Redis):
-    """Somebody's own client, with a command of its own."""
+    """An application's own client class, which replaces execute_command."""
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         inner: Any = super()

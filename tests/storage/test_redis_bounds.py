@@ -35,7 +35,7 @@ def store_on(storage: Storage, limit: timedelta = LIMIT, **settings: Any) -> Ses
 
 
 async def expect_in_time(call: Callable[[], Awaitable[object]], limit: timedelta = LIMIT) -> None:
-    """The call fails after `limit`: the connection itself would have more patience."""
+    """The call fails after `limit`: the connection itself would wait longer."""
     start = time.monotonic()
     with pytest.raises(StorageUnavailable):
         await call()
@@ -44,10 +44,10 @@ async def expect_in_time(call: Callable[[], Awaitable[object]], limit: timedelta
 
 @asynccontextmanager
 async def through_proxy(
-    server: Server, limit: timedelta = LIMIT, **settings: Any
+    server: Server, limit: timedelta = LIMIT, *, silence: timedelta | None = None, **settings: Any
 ) -> AsyncGenerator[tuple[SessionStore, Proxy, str]]:
     """A store on a proxy, its connection open, and the ID of a session."""
-    async with proxy_to(server.port) as proxy, storage_at(proxy.port) as storage:
+    async with proxy_to(server.port) as proxy, storage_at(proxy.port, timeout=silence) as storage:
         sid = (await store_on(storage, timedelta(seconds=10), **settings).create({"n": 1})).id
         yield store_on(storage, limit, **settings), proxy, sid
 
@@ -57,7 +57,7 @@ async def test_a_paused_server_holds_no_load_beyond_the_limit(server: Server) ->
         server.do("CLIENT", "PAUSE", 2500)
         await asyncio.gather(*(expect_in_time(lambda: store.get_by_id(sid)) for _ in range(20)))
         assert (await retried(store, sid))["n"] == 1
-        assert proxy.connections == 1  # it was slow, not away: nobody else loses his request
+        assert proxy.connections == 1  # it was slow, not away: no other request is lost
 
 
 async def retried(store: SessionStore, sid: str) -> Any:
@@ -91,31 +91,28 @@ async def test_requests_one_after_another_are_each_held_for_the_limit_only(serve
         await asyncio.gather(*(later(0.04 * number) for number in range(10)))
 
 
-async def test_who_waits_for_room_waits_no_longer_than_the_rest(server: Server) -> None:
-    async with through_proxy(server) as (store, proxy, sid):
+async def test_a_request_that_waits_for_room_waits_no_longer_than_the_rest(server: Server) -> None:
+    silence = timedelta(seconds=30)  # far beyond the time that so many failures take on a busy machine
+    async with through_proxy(server, silence=silence) as (store, proxy, sid):
         proxy.swallow = True
-
-        async def fail(calls: int) -> float:
-            start = time.monotonic()
-            outcomes = await asyncio.gather(*(store.get_by_id(sid) for _ in range(calls)), return_exceptions=True)
-            assert {type(outcome) for outcome in outcomes} == {StorageUnavailable}
-            return time.monotonic() - start
-
-        with_room = await fail(4000)  # so many failures take their time, too
-        assert await fail(4100) < 1.5 * with_room + SOON
+        start = time.monotonic()
+        # Of these the connection takes 2000.
+        outcomes = await asyncio.gather(*(store.get_by_id(sid) for _ in range(4100)), return_exceptions=True)
+        assert {type(outcome) for outcome in outcomes} == {StorageUnavailable}
+        assert time.monotonic() - start < silence.total_seconds() / 2
 
 
-async def test_a_trickle_of_replies_lets_nobody_wait_beyond_the_limit(server: Server) -> None:
+async def test_a_trickle_of_replies_lets_no_load_wait_beyond_the_limit(server: Server) -> None:
     async with through_proxy(server) as (store, proxy, sid):
         storage = store.storage
         assert await storage.create("large", b"x" * 2000, 1000) is not None
         proxy.drip = 0.05
-        patient = asyncio.create_task(storage.owned_keys("nobody"))  # not a load: it has the connection's patience
+        patient = asyncio.create_task(storage.owned_keys("u"))  # not a load: it waits as long as the connection does
         await expect_in_time(lambda: storage.load("large"))
         await expect_in_time(lambda: store.get_by_id(sid))
         proxy.drip = 0.0
         assert await patient == []
-        # The replies that came too late went to nobody.
+        # The replies that came too late were dropped.
         stored = await storage.load("large")
         assert isinstance(stored, Stored)
         assert stored.data == b"x" * 2000
@@ -172,7 +169,7 @@ async def test_an_address_that_swallows_packets_takes_no_longer() -> None:
         deaf = stack.enter_context(socket.socket())
         deaf.bind(("127.0.0.1", 0))
         deaf.listen(0)
-        for _ in range(4):  # the queue is full: from here on the kernel drops whoever knocks
+        for _ in range(4):  # the queue is full: from here on the kernel drops connection attempts
             knocking = stack.enter_context(socket.socket())
             knocking.setblocking(False)
             knocking.connect_ex(deaf.getsockname())
@@ -219,7 +216,7 @@ async def test_a_failure_is_told_as_an_event(server: Server) -> None:
         assert [event.detail for event in told if event.kind is EventKind.STORAGE_ERROR] == ["load: ReplyTimeout"]
 
 
-async def test_a_cancelled_load_costs_no_connection_and_its_reply_reaches_nobody(server: Server) -> None:
+async def test_a_cancelled_load_costs_no_connection_and_its_reply_is_dropped(server: Server) -> None:
     async with through_proxy(server) as (store, proxy, sid):
         other = (await store.create({"n": 2})).id
         for _ in range(10):
@@ -248,7 +245,7 @@ async def test_a_load_that_is_not_ours_is_bounded_by_the_store(server: Server) -
     await slow.aclose()
 
 
-async def test_without_a_store_a_load_has_the_patience_of_its_connection(server: Server) -> None:
+async def test_without_a_store_a_load_waits_as_long_as_its_connection(server: Server) -> None:
     async with proxy_to(server.port) as proxy, storage_at(proxy.port, timeout=SECOND) as storage:
         await made(storage, "k")
         proxy.swallow = True

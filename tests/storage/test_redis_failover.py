@@ -189,7 +189,7 @@ async def test_on_a_cluster_a_cancelled_move_is_whole(nodes: list[Server]) -> No
 
 async def test_on_a_cluster_a_deletion_waits_for_replicas_too(nodes: list[Server]) -> None:
     async with client_of(nodes[0].port, RedisCluster) as client:
-        # These nodes have no replica: a deletion is done, and says that nobody confirmed it.
+        # These nodes have no replica: a deletion is done, and says that no replica confirmed it.
         storage = RedisStorage(client, wait_replicas=1, wait_timeout=timedelta(milliseconds=20))
         keys = [next(keys_on(node)) for node in range(3)]
         await storage.create(keys[0], b"", 100)
