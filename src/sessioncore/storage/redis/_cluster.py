@@ -20,11 +20,11 @@ from redis.crc import key_slot
 from sessioncore._errors import KeyTaken, StorageError, StorageUnavailable
 from sessioncore._shield import run_shielded
 from sessioncore._storage_protocol import Written
-from sessioncore.storage.redis._errors import ConnectionLost, ErrorReply
+from sessioncore.storage.redis._commands import KEYS_PER_COMMAND, ReplicaAcks, outcome_of, run_command, run_script
+from sessioncore.storage.redis._errors import ForeignValue
 from sessioncore.storage.redis._format import MARK, fresh_version, head_of, index_of, millis, pack, unpack
-from sessioncore.storage.redis._scripts import ENLIST, ON_A_CLUSTER
-from sessioncore.storage.redis._single import KEYS_PER_COMMAND, ReplicaAcks, checked, outcome_of, run, unavailable
-from sessioncore.storage.redis._transport import Command, Reply, Transport
+from sessioncore.storage.redis._scripts import ENLIST, ON_A_CLUSTER, RETIRE
+from sessioncore.storage.redis._transport import Reply, Transport
 
 __all__ = ["Cluster"]
 
@@ -37,7 +37,7 @@ class Cluster:
     """The calls on a cluster."""
 
     def __init__(self, transport: Transport, acks: ReplicaAcks | None, silence_timeout: float) -> None:
-        self._transport = transport
+        self._read, self._write = transport.read, transport.write
         self._acks = acks
         self._silence_timeout = silence_timeout
         self._running: set[asyncio.Task[Any]] = set()
@@ -59,7 +59,7 @@ class Cluster:
 
     async def renew(self, key: bytes, ttl: float) -> bytes | None:
         """Return the value and set its ttl; then that of the index, if it has an owner."""
-        found = await run(self._transport.read, ON_A_CLUSTER.renew, (key,), millis(ttl))
+        found = await run_script(self._read, ON_A_CLUSTER.renew, (key,), (millis(ttl),))
         if found is None:
             return None
         value: bytes = found[0]
@@ -68,14 +68,14 @@ class Cluster:
 
     async def touch(self, key: bytes, ttl: float) -> bool:
         """Set the ttl; then that of the index, if it has an owner."""
-        found = await run(self._transport.read, ON_A_CLUSTER.touch, (key,), millis(ttl))
+        found = await run_script(self._read, ON_A_CLUSTER.touch, (key,), (millis(ttl),))
         if found is None:
             return False
         await self._follow(found[0][1:] if found[0] else None, key, ttl, found[1])
         return True
 
     async def delete(self, keys: list[bytes]) -> int:
-        """End records, a bounded number at a time; of several, some may have ended when one cannot."""
+        """End records, a bounded number at a time; if one fails, others may have ended."""
         ended = 0
         for start in range(0, len(keys), KEYS_PER_COMMAND):
             ended += await self._to_its_end(self._delete(keys[start : start + KEYS_PER_COMMAND]))
@@ -84,11 +84,11 @@ class Cluster:
     async def owned(self, owner: bytes) -> list[bytes]:
         """Return the live keys of an owner.
 
-        Those not found are looked up once more: a move that is under way writes the new key
-        before it ends the old one, so of two looks one finds either.
+        Entries without a record are looked up once more: a move writes the new key before it
+        ends the old one, so one of two look-ups finds one of them.
         """
         index = index_of(owner)
-        members: list[bytes] = checked(await self._read_one(index, (b"ZRANGE", index, 0, -1)))
+        members: list[bytes] = await run_command(self._read, index, b"ZRANGE", index, 0, -1)
         live: list[bytes] = []
         for _ in range(2):
             missing: list[bytes] = []
@@ -101,7 +101,7 @@ class Cluster:
         return live
 
     async def aclose(self) -> None:
-        """Wait for what was begun to come to its end."""
+        """Wait for the sequences that have begun."""
         if self._running:
             await asyncio.wait(set(self._running), timeout=self._silence_timeout)
 
@@ -113,7 +113,7 @@ class Cluster:
             return await asyncio.shield(task)
         finally:
             if not task.done():
-                # Whoever is cancelled leaves before or after, not in between; also if cancelled again.
+                # The caller was cancelled, perhaps not for the last time. It still waits until all steps are done.
                 await run_shielded(asyncio.wait([task], timeout=self._silence_timeout))
 
     async def _create(self, key: bytes, data: bytes, ttl: float, owner: bytes | None) -> int | None:
@@ -124,10 +124,10 @@ class Cluster:
 
     async def _replace(self, key: bytes, data: bytes, ttl: float, version: int, owner: bytes | None) -> Written:
         new = fresh_version()
-        # First the index: a record that names an owner who cannot find it would outlive his logout.
+        # Index first: an unindexed record would survive its owner's logout.
         await self._enlist(owner, key, ttl)
         value = pack(new, owner, data)
-        reply = await run(self._transport.write, ON_A_CLUSTER.replace, (key,), value, millis(ttl), head_of(version))
+        reply = await run_script(self._write, ON_A_CLUSTER.replace, (key,), (value, millis(ttl), head_of(version)))
         await self._delist_former(reply, key, owner)
         return outcome_of(reply, new)
 
@@ -137,9 +137,7 @@ class Cluster:
         new = fresh_version()
         await self._enlist(owner, new_key, ttl)
         value = pack(new, owner, data)
-        reply = await run(
-            self._transport.write, ON_A_CLUSTER.move, (key, new_key), value, millis(ttl), head_of(version)
-        )
+        reply = await run_script(self._write, ON_A_CLUSTER.move, (key, new_key), (value, millis(ttl), head_of(version)))
         await self._delist_former(reply, key, None)
         return outcome_of(reply, new)
 
@@ -161,29 +159,29 @@ class Cluster:
             raise KeyTaken("the new key is taken; nothing was changed: move to a key that was never used")
         # The deciding step: of several callers only the one that finds its version still there goes on.
         try:
-            reply = await run(self._transport.write, ON_A_CLUSTER.retire, (key,), head_of(version))
+            reply = await run_script(self._write, RETIRE, (key,), (head_of(version),))
         except StorageUnavailable:
             raise
         except StorageError:
-            await self._set_there(new_key, b"", b"PXAT", 1)  # gone at once; UNLINK may be what was refused
+            await self._set_existing(new_key, b"", b"PXAT", 1)  # gone at once; UNLINK may be what was refused
             raise
         outcome = outcome_of(reply, new)
         if not isinstance(outcome, int):
-            await run(self._transport.write, ON_A_CLUSTER.retire, (new_key,), head_of(new))
+            await run_script(self._write, RETIRE, (new_key,), (head_of(new),))
             return outcome
         settled = await self._settle(new_key, value, ttl)
         await self._delist_former(reply, key, None)
-        # Not settled: the new record was found by its owner's index and ended meanwhile.
+        # Not settled: another call has found the new record in its owner's index, and ended it.
         return outcome if settled else None
 
     async def _settle(self, key: bytes, value: bytes, ttl: float) -> bool:
         try:
-            return await run(self._transport.read, ON_A_CLUSTER.touch, (key,), millis(ttl)) is not None
+            return await run_script(self._read, ON_A_CLUSTER.touch, (key,), (millis(ttl),)) is not None
         except StorageUnavailable:
             raise
         except StorageError:
             # The old record is gone, so this one must stay: what made it can prolong it, too.
-            return await self._set_there(key, value, b"PX", millis(ttl))
+            return await self._set_existing(key, value, b"PX", millis(ttl))
 
     async def _delete(self, keys: list[bytes]) -> int:
         lists = await _all([self._end(key) for key in keys])
@@ -194,48 +192,34 @@ class Cluster:
     async def _end(self, key: bytes) -> list[bytes]:
         if self._acks is not None:
             return await self._acks.end(ON_A_CLUSTER.delete, (key,))
-        owners: list[bytes] = await run(self._transport.write, ON_A_CLUSTER.delete, (key,))
+        owners: list[bytes] = await run_script(self._write, ON_A_CLUSTER.delete, (key,))
         return owners
 
     async def _is_owned(self, key: bytes, owner: bytes) -> bool:
-        head = await self._read_one(key, (b"GETRANGE", key, 0, 13 + len(owner)))
-        if isinstance(head, ErrorReply) and head.code == "WRONGTYPE":
+        try:
+            head = await run_command(self._read, key, b"GETRANGE", key, 0, 13 + len(owner))
+        except ForeignValue:
             return False
-        return bool(checked(head)[:2] == MARK and head[10:] == pack(0, owner, b"")[10:])
+        return bool(head[:2] == MARK and head[10:] == pack(0, owner, b"")[10:])
 
     async def _set_new(self, key: bytes, value: bytes, ttl: float) -> bool:
-        try:
-            [reply] = await self._transport.write(key, (b"SET", key, value, b"NX", b"PX", millis(ttl)))
-        except ConnectionLost as exc:
-            raise unavailable(exc) from exc
-        return checked(reply) is not None
+        return await run_command(self._write, key, b"SET", key, value, b"NX", b"PX", millis(ttl)) is not None
 
-    async def _set_there(self, key: bytes, value: bytes, *end: bytes | int) -> bool:
-        try:
-            [reply] = await self._transport.write(key, (b"SET", key, value, b"XX", *end))
-        except ConnectionLost as exc:
-            raise unavailable(exc) from exc
-        return checked(reply) is not None
-
-    async def _read_one(self, key: bytes, command: Command) -> Reply:
-        try:
-            [reply] = await self._transport.read(key, command)
-        except ConnectionLost as exc:
-            raise unavailable(exc) from exc
-        return reply
+    async def _set_existing(self, key: bytes, value: bytes, *expiry: bytes | int) -> bool:
+        return await run_command(self._write, key, b"SET", key, value, b"XX", *expiry) is not None
 
     async def _enlist(self, owner: bytes | None, key: bytes, ttl: float) -> None:
         if owner is not None:
-            await run(self._transport.read, ENLIST, (index_of(owner),), key, millis(ttl))
+            await run_script(self._read, ENLIST, (index_of(owner),), (key, millis(ttl)))
 
     async def _follow(self, owner: bytes | None, key: bytes, ttl: float, left: int) -> None:
-        """Let the index follow a record that lives longer now; if it cannot, the record must not, either."""
+        """Prolong the index of a record that was prolonged; if that is refused, undo the latter."""
         try:
             await self._enlist(owner, key, ttl)
         except StorageUnavailable:
             raise
         except StorageError:
-            await run(self._transport.read, ON_A_CLUSTER.touch, (key,), max(left, 1))
+            await run_script(self._read, ON_A_CLUSTER.touch, (key,), (max(left, 1),))
             raise
 
     async def _delist_former(self, reply: Reply, key: bytes, owner: bytes | None) -> None:
@@ -243,19 +227,16 @@ class Cluster:
             await self._delist(former, key)
 
     async def _delist(self, owner: bytes, key: bytes) -> None:
-        # The record has ended, or names another owner: an entry that stays resolves to nothing.
+        # The record has ended or names another owner, so an entry that stays does no harm.
         index = index_of(owner)
         try:
-            [reply] = await self._transport.write(index, (b"ZREM", index, key))
-        except ConnectionLost as exc:
+            await run_command(self._write, index, b"ZREM", index, key)
+        except StorageError as exc:
             _LOG.debug("an index entry could not be removed: %s", exc)
-            return
-        if isinstance(reply, ErrorReply):
-            _LOG.debug("an index entry could not be removed: %s", reply)
 
 
 async def _all(steps: list[Coroutine[Any, Any, _T]]) -> list[_T]:
-    """Run all to their end, then raise the first error."""
+    """Wait for all, then return their results or raise the first error."""
     results = await asyncio.gather(*steps, return_exceptions=True)
     done: list[_T] = []
     for result in results:

@@ -1,14 +1,14 @@
 """A connection to each master of a cluster, and the way from a key to the right one.
 
 redis-py knows the map of the cluster and how to fetch a new one; the connections are ours.
-MOVED and ASK mean that a command was not carried out, so they are followed. A command
-whose reply was lost is not repeated, as redis-py would do.
+MOVED and ASK mean that a command was not carried out, so it is sent again where they point.
+A command whose reply was lost is not: redis-py would do that.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from math import inf
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 from redis.crc import key_slot
 from redis.exceptions import RedisError
@@ -19,8 +19,9 @@ from sessioncore.storage.redis._transport import Command, Reply, Transport, with
 
 __all__ = ["ClusterTransport"]
 
-_HOPS = 5  # redirections for one command: a slot that moves answers with two or three
-_REST = 0.1  # seconds between two looks at the map
+_HOPS = 5  # redirections of one command; while a slot moves there may be two or three
+_REST = 0.1  # seconds between two fetches of the map
+_Send: TypeAlias = Callable[..., Awaitable[list[Reply]]]  # ReconnectingConnection.read or .write
 
 
 class ClusterTransport:
@@ -37,15 +38,15 @@ class ClusterTransport:
 
     async def read(self, key: bytes, *commands: Command, deadline: float = inf) -> list[Reply]:
         """Send commands that change nothing to the master of `key`."""
-        return await within(deadline, self._follow(key, commands, "read"))
+        return await within(deadline, self._follow(ReconnectingConnection.read, key, commands))
 
     async def write(self, key: bytes, *commands: Command, deadline: float = inf) -> list[Reply]:
         """Send commands exactly once to the master of `key`."""
-        return await within(deadline, self._follow(key, commands, "write"))
+        return await within(deadline, self._follow(ReconnectingConnection.write, key, commands))
 
     async def get_with_ttl(self, key: bytes, deadline: float) -> list[Reply]:
-        """Read the value and its milliseconds left from the master of `key`."""
-        return await within(deadline, self._follow(key, ((b"GET", key), (b"PTTL", key)), "read"))
+        """Read the value of `key` and its milliseconds left from its master."""
+        return await self.read(key, (b"GET", key), (b"PTTL", key), deadline=deadline)
 
     async def servers(self) -> Sequence[Transport]:
         """Return a connection to each master."""
@@ -61,13 +62,13 @@ class ClusterTransport:
         masters, self._masters = list(self._masters.values()), {}
         await asyncio.gather(*(master.aclose() for master in masters))
 
-    async def _follow(self, key: bytes, commands: tuple[Command, ...], how: str) -> list[Reply]:
+    async def _follow(self, send: _Send, key: bytes, commands: tuple[Command, ...]) -> list[Reply]:
         if not self._known:
             await self._refresh()
         master = self._master_of(key)
         for _ in range(_HOPS):
             try:
-                replies: list[Reply] = await getattr(master, how)(key, *commands)
+                replies = await send(master, key, *commands)
             except ConnectionLost:
                 self._known = False  # its master may be another node by now
                 raise
@@ -75,19 +76,18 @@ class ClusterTransport:
             if moved is None:
                 return replies
             if moved.code == "ASK":
-                return await self._ask(key, commands, moved, how)
+                return await self._ask(send, key, commands, moved)
             await self._refresh()
             master = self._redirected(moved)
         raise ConnectionLost("the cluster sent us from node to node")
 
-    async def _ask(self, key: bytes, commands: tuple[Command, ...], moved: ErrorReply, how: str) -> list[Reply]:
-        # The slot is on its way: its next owner serves this key if asked to, packet by packet.
+    async def _ask(self, send: _Send, key: bytes, commands: tuple[Command, ...], moved: ErrorReply) -> list[Reply]:
+        # The slot is being moved: its next master serves a command for this key if ASKING comes before it.
         asking = [part for command in commands for part in ((b"ASKING",), command)]
-        replies: list[Reply] = await getattr(self._redirected(moved), how)(key, *asking)
-        return replies[1::2]
+        return (await send(self._redirected(moved), key, *asking))[1::2]
 
     def _master_of(self, key: bytes) -> ReconnectingConnection:
-        # The public call would encode the key, and may choose a replica: a logout must not be read late.
+        # redis-py's public call encodes the key, and may choose a replica, which learns of a logout late.
         nodes = self._client.nodes_manager.slots_cache.get(key_slot(key))
         if not nodes:
             self._known = False
@@ -106,8 +106,7 @@ class ClusterTransport:
     def _connection_to(self, node: Any) -> ReconnectingConnection:
         master = self._masters.get(node.name)
         if master is None:
-            # redis-py would send READONLY here for reads from replicas: then a demoted master would
-            # go on answering from a past in which a session still lived.
+            # Never send READONLY, as redis-py would here: a demoted master would serve sessions that have ended.
             kwargs = node.connection_kwargs | {"redis_connect_func": None}
             master = self._masters[node.name] = ReconnectingConnection(
                 lambda: node.connection_class(**kwargs), self._silence_timeout

@@ -1,28 +1,49 @@
-"""What Redis says when it says no, and what that means to a session store.
+"""Error replies and lost connections, and which of a storage's errors each becomes.
 
-An error reply travels as a value, a `ErrorReply`, up to the place that knows what the
-command was for. Only its code and the server's own words are kept: what a server
-quotes back, a key or an owner among it, never enters an exception.
+An error reply is passed on as a value, an `ErrorReply`, to the code that knows what the
+command was for. It keeps the code and the server's own words only: what a server quotes,
+such as a key or an owner, is in no exception.
 """
 
 import re
+from collections.abc import Iterator
+
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    ClusterDownError,
+    MasterDownError,
+    NoPermissionError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
 
 from sessioncore._errors import StorageError, StorageUnavailable
 
-__all__ = ["AclDenied", "ConnectionLost", "ErrorReply", "ForeignValue", "ReplyTimeout", "error_of"]
+__all__ = [
+    "AclDenied",
+    "ConnectionLost",
+    "ErrorReply",
+    "ForeignValue",
+    "ReplyTimeout",
+    "error_of",
+    "error_reply_of",
+    "unavailable",
+]
 
 # Redis 6.2 wraps what a command inside a script said: "ERR Error running script (...): ... -OOM command ...".
 _INSIDE = re.compile(r"\b(OOM|READONLY|WRONGTYPE|MISCONF|NOREPLICAS|NOPERM|MASTERDOWN|CLUSTERDOWN|LOADING)\b")
 # ACL denials inside scripts have no error code; these are the texts of 6.2 and 7.0, and of 7.2.
 _DENIED_INSIDE = re.compile(r"The user executing the script can't|ACL failure in script")
-# The commands are ours, so their names tell nothing. The first quote opens, the last one closes, wherever keys have
-# some of their own; the one in "can't" is none.
+# The names of commands are no secret. A quotation runs from the first quote to the last one, since a key may contain
+# quotes itself; the apostrophe in "can't" is not a quote.
 _COMMAND_QUOTED = re.compile(r"\b(the|command) [`']([A-Za-z|]{1,40})[`']")
 _QUOTED = re.compile(r"(?<!\w)[`'\"](.*[`'\"]|.*)", re.DOTALL)
-_INDEX = "sessioncore-index"  # the name of an owner stands before it
-
+_INDEX = "sessioncore-index"  # follows the name of an owner
 _COMMAND = re.compile(r"run the ([a-z|]{1,40}) command")
-
 _KEYS = re.compile(r"access .*\bkeys?\b")
 
 _UNAVAILABLE = {
@@ -48,7 +69,7 @@ _WRONG = {
 
 
 class ErrorReply(Exception):
-    """An error reply; `code` is the word it begins with, `text` what the server says without what it quotes."""
+    """An error reply: `code` is the word it begins with, `text` is the reply without what the server quotes."""
 
     def __init__(self, text: str) -> None:
         self.code = _code_of(text)
@@ -72,28 +93,74 @@ class ConnectionLost(Exception):
     """The connection ended before the reply came: the command may or may not have been carried out."""
 
 
-class ForeignValue(StorageError):
-    """What is at a key was not written by this storage."""
-
-
-class AclDenied(StorageError):
-    """A key that the ACL user may not touch, whatever the command."""
-
-
 class ReplyTimeout(ConnectionLost):
     """No reply came in time."""
 
 
-def error_of(refusal: ErrorReply) -> StorageError:
-    """Return the error that tells what a refusal means and what to do."""
-    if hint := _UNAVAILABLE.get(refusal.code):
-        return StorageUnavailable(f"Redis refused ({refusal.code}): {hint}")
-    hint = _WRONG.get(refusal.code, "see the cause of this error for its words")
-    if refusal.code == "NOPERM" and (command := _COMMAND.search(refusal.text)):
+class ForeignValue(StorageError):
+    """The value at a key was not written by this storage."""
+
+
+class AclDenied(StorageError):
+    """The ACL user may not access a key, by whatever command."""
+
+
+def error_of(reply: ErrorReply) -> StorageError:
+    """Return the error that says what an error reply means and what to do about it."""
+    if hint := _UNAVAILABLE.get(reply.code):
+        return StorageUnavailable(f"Redis refused ({reply.code}): {hint}")
+    hint = _WRONG.get(reply.code, "see the cause of this error for its words")
+    if reply.code == "NOPERM" and (command := _COMMAND.search(reply.text)):
         hint = f"{hint}; this time it was {command[1]}"
     kind = StorageError
-    if refusal.code == "WRONGTYPE":
+    if reply.code == "WRONGTYPE":
         kind = ForeignValue
-    elif refusal.code == "NOPERM" and refusal.about_a_key:
+    elif reply.code == "NOPERM" and reply.about_a_key:
         kind = AclDenied
-    return kind(f"Redis refused ({refusal.code}): {hint}")
+    return kind(f"Redis refused ({reply.code}): {hint}")
+
+
+def unavailable(exc: ConnectionLost) -> StorageUnavailable:
+    """Return the error for a reply that never came, or a connection that the server refused."""
+    reason = str(exc)
+    for cause in _causes(exc):
+        if isinstance(cause, AuthenticationError | NoPermissionError):
+            return StorageUnavailable(str(error_of(error_reply_of(cause))))
+        if isinstance(cause, ResponseError):  # of the handshake, which selects the database
+            said = ErrorReply(f"ERR {cause}")
+            return StorageUnavailable(f"Redis refused the connection ({said}); check the URL or the client")
+        if isinstance(cause, OSError):
+            reason = f"{exc} ({str(cause) or type(cause).__name__})"
+    return StorageUnavailable(f"Redis did not answer: {reason}; look at the server, its address and the network")
+
+
+def _causes(exc: BaseException | None) -> Iterator[BaseException]:
+    while exc is not None:
+        yield exc
+        exc = exc.__cause__ or exc.__context__
+
+
+_CODES: tuple[tuple[type[RedisError], str], ...] = (
+    # redis-py removes the code from errors that it has a class for.
+    (NoScriptError, "NOSCRIPT"),
+    (ReadOnlyError, "READONLY"),
+    (BusyLoadingError, "LOADING"),
+    (OutOfMemoryError, "OOM"),
+    (NoPermissionError, "NOPERM"),
+    (MasterDownError, "MASTERDOWN"),
+    (ClusterDownError, "CLUSTERDOWN"),
+    (AuthenticationError, "WRONGPASS"),
+)
+
+
+def error_reply_of(exc: Exception) -> ErrorReply:
+    """Return the error reply that an exception of redis-py was."""
+    text = str(exc)
+    for kind, word in _CODES:
+        if isinstance(exc, kind):
+            code = word
+            # The server asks for a missing password in two ways, and redis-py has one class for both.
+            if code == "WRONGPASS" and text.startswith(("Authentication required", "HELLO must be called")):
+                code = "NOAUTH"
+            return ErrorReply(f"{code} {text}")
+    return ErrorReply(text)

@@ -1,7 +1,7 @@
-"""What each event loop needs: a transport to the server, and the commands that use it.
+"""The transport to the server and the commands that use it, made for each event loop.
 
 A connection belongs to the loop on which it was opened, so a storage that is used from a
-second loop gets a second connection. Which transport a client gets is decided here, too.
+second loop gets a second connection. The class of the client decides which transport it is.
 """
 
 import asyncio
@@ -16,8 +16,9 @@ from redis.asyncio import Redis, RedisCluster
 from sessioncore._errors import ConfigError, StorageUnavailable
 from sessioncore.storage.redis._cluster import Cluster
 from sessioncore.storage.redis._cluster_transport import ClusterTransport
+from sessioncore.storage.redis._commands import CallLimit, RecordCommands, ReplicaAcks
 from sessioncore.storage.redis._reconnecting import ReconnectingConnection
-from sessioncore.storage.redis._single import CallLimit, RecordCommands, ReplicaAcks, SingleServer
+from sessioncore.storage.redis._single import SingleServer
 from sessioncore.storage.redis._transport import ClientTransport, Transport
 
 __all__ = ["LoopConnection", "LoopConnections"]
@@ -54,10 +55,9 @@ class LoopConnections:
         self._others: dict[asyncio.AbstractEventLoop, LoopConnection] = {}
         self._closed = False
         self.limit = CallLimit()
-        self.is_single = _uses_own_connections(client) and not isinstance(
-            client, RedisCluster
-        )  # our connection to one server
-        if wait_replicas and not _uses_own_connections(client):
+        self._has_plain_connections = _has_plain_connections(client)
+        self.is_single = self._has_plain_connections and not isinstance(client, RedisCluster)
+        if wait_replicas and not self._has_plain_connections:
             raise ConfigError("wait_replicas needs redis-py's own connections; this client brings others")
 
     def here(self) -> LoopConnection:
@@ -110,19 +110,17 @@ class LoopConnections:
         transport = self._transport(self._silence_timeout)
         acks = None
         if self._replicas:
-            acks = ReplicaAcks(
-                self._transport(self._silence_timeout + self._wait), self._replicas, round(self._wait * 1000)
-            )
-        clustered = isinstance(self._client, RedisCluster)
+            patient = self._transport(self._silence_timeout + self._wait)
+            acks = ReplicaAcks(patient, self._replicas, round(self._wait * 1000))
         records: RecordCommands
-        if clustered:
+        if isinstance(self._client, RedisCluster):
             records = Cluster(transport, acks, self._silence_timeout)
         else:
             records = SingleServer(transport, acks, self.limit)
         return LoopConnection(loop, transport, records, acks)
 
     def _transport(self, silence_timeout: float) -> Transport:
-        if not _uses_own_connections(self._client):
+        if not self._has_plain_connections:
             return ClientTransport(self._client)
         if isinstance(self._client, RedisCluster):
             return ClusterTransport(self._client, silence_timeout)
@@ -162,8 +160,11 @@ def _silence_timeout_of(client: Any) -> float:
     return float(silence_timeout)
 
 
-def _uses_own_connections(client: object) -> bool:
-    """True if the client is redis-py's own, down to its connections; others may mean something by theirs."""
+def _has_plain_connections(client: object) -> bool:
+    """Tell if client and connections are redis-py's own classes.
+
+    Only then a `ReconnectingConnection` can take a socket over; other classes may do more than redis-py's.
+    """
     if isinstance(client, RedisCluster):
         return True
     plain: Any = Redis

@@ -21,9 +21,19 @@ from msgspec import Struct
 
 from sessioncore.storage.redis._format import INDEX_SUFFIX
 
-__all__ = ["ENLIST", "ON_A_CLUSTER", "ON_ONE_SERVER", "OWNED", "PRUNE", "VERIFY", "Script", "Scripts"]
+__all__ = [
+    "CREATE",
+    "ENLIST",
+    "ON_A_CLUSTER",
+    "ON_ONE_SERVER",
+    "OWNED",
+    "PRUNE",
+    "RETIRE",
+    "VERIFY",
+    "Script",
+]
 
-# Most heads and their owners fit into the first 256 bytes, so that one read is enough.
+# The head and the owner nearly always fit into 256 bytes, so one GETRANGE is enough.
 _HEAD = """
 local function start_of(key) return redis.call('GETRANGE', key, 0, 255) end
 local function is_ours(start) return string.sub(start, 1, 2) == 'S\\001' and #start >= 14 end
@@ -35,20 +45,20 @@ local function owner_in(start, key)
 end
 """
 
-# `look` reads, `enlist` writes and `withdraw` takes that back; they do nothing where there is no index. The score
-# is the expiry plus some seconds of grace: entries are dropped by the clock of the index, records by the clock of
-# theirs, and on a cluster these are two machines. `had`: the milliseconds that the record had, where they are not
-# to be had any more when the entry is withdrawn; -1 leaves the score as it is.
+# `read_index` reads, `add_entry` writes and `undo_entry` undoes that write; without an index they do nothing. An
+# entry's score is the record's expiry plus ten seconds: an entry expires by the clock of the index's server, a record
+# by that of its own, and on a cluster these are two machines. `had` is the time to live in milliseconds that an undone
+# entry gets back: where it is nil, that of the record as it is now; where it is -1, the score stays.
 _ENLIST = """
 local now, stays, left, added, prolonged
 local function whole(number) return string.format('%.0f', number) end
-local function look(index, ttl)
+local function read_index(index, ttl)
   if not index then return end
   local time = redis.call('TIME')
   now = time[1] * 1000 + math.floor(time[2] / 1000)
   stays, left = ttl + 10000, redis.call('PTTL', index)
 end
-local function withdraw(index, member, had)
+local function undo_entry(index, member, had)
   if not index then return end
   if added == 1 then
     redis.pcall('ZREM', index, member)
@@ -58,18 +68,18 @@ local function withdraw(index, member, had)
   end
   if prolonged and left >= 0 then redis.pcall('PEXPIRE', index, left) end
 end
-local function enlist(index, member, had)
+local function add_entry(index, member, had)
   if not index then return nil end
   added = redis.pcall('ZADD', index, whole(now + stays), member)
   if type(added) == 'table' then return added end
   local reply
-  if left ~= -1 and left < stays then -- an index without an end keeps what others want of it
+  if left ~= -1 and left < stays then -- an index without an expiry stays without one
     reply = redis.pcall('PEXPIRE', index, whole(stays))
     prolonged = type(reply) ~= 'table'
   end
   if type(reply) ~= 'table' then reply = redis.pcall('ZREMRANGEBYSCORE', index, '-inf', whole(now)) end
   if type(reply) ~= 'table' then return nil end
-  withdraw(index, member, had)
+  undo_entry(index, member, had)
   return reply
 end
 """
@@ -83,15 +93,15 @@ _CLUSTER = "local function index_of(owner) return nil end\n"
 # KEYS record, index; ARGV value, ttl. Reply: 1 stored, 0 taken.
 _CREATE = """
 if redis.call('PTTL', KEYS[1]) ~= -2 then return 0 end
-look(KEYS[2], ARGV[2])
-local refused = enlist(KEYS[2], KEYS[1])
+read_index(KEYS[2], ARGV[2])
+local refused = add_entry(KEYS[2], KEYS[1])
 if refused then return refused end
 local reply = redis.pcall('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-if reply.err then withdraw(KEYS[2], KEYS[1]) return reply end
+if reply.err then undo_entry(KEYS[2], KEYS[1]) return reply end
 return 1
 """
 
-# What has no end, and what is of another type, is none of ours: -1 says so of both.
+# This storage wrote no value without an expiry and none of another type. Both are reported with -1 as their PTTL.
 _AS_IT_IS = """
 local ends = redis.call('PTTL', KEYS[1])
 if ends == -2 then return false end
@@ -104,32 +114,32 @@ end
 local was = owner_in(start, KEYS[1])
 """
 
-# A former owner's index may keep its entry: the record names another owner, or is gone.
+# It does no harm if the entry stays in a former owner's index: the record names another owner, or is gone.
 # KEYS record, index; ARGV value, ttl, version. Reply: nil gone, {0, value, pttl} conflict, {1, old owner} done.
 _REPLACE = """
-look(KEYS[2], ARGV[2])
-local refused = enlist(KEYS[2], KEYS[1])
+read_index(KEYS[2], ARGV[2])
+local refused = add_entry(KEYS[2], KEYS[1])
 if refused then return refused end
 local reply = redis.pcall('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-if reply.err then withdraw(KEYS[2], KEYS[1]) return reply end
+if reply.err then undo_entry(KEYS[2], KEYS[1]) return reply end
 local former = index_of(was)
 if former and former ~= KEYS[2] then redis.pcall('ZREM', former, KEYS[1]) end
 return {1, was}
 """
 
-# A new record is taken back by a SET whose end has passed: SET has just worked, where UNLINK is what failed.
+# If UNLINK fails, a SET with an expiry in the past removes the new record: SET has just worked.
 # KEYS old, new, index; ARGV value, ttl, version. Reply: as above, or {2} where the new key is taken.
 _MOVE = """
 if redis.call('PTTL', KEYS[2]) ~= -2 then return {2} end
-look(KEYS[3], ARGV[2])
-local refused = enlist(KEYS[3], KEYS[2])
+read_index(KEYS[3], ARGV[2])
+local refused = add_entry(KEYS[3], KEYS[2])
 if refused then return refused end
 local reply = redis.pcall('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])
-if reply.err then withdraw(KEYS[3], KEYS[2]) return reply end
+if reply.err then undo_entry(KEYS[3], KEYS[2]) return reply end
 reply = redis.pcall('UNLINK', KEYS[1])
 if type(reply) == 'table' then
   redis.pcall('SET', KEYS[2], '', 'PXAT', 1)
-  withdraw(KEYS[3], KEYS[2])
+  undo_entry(KEYS[3], KEYS[2])
   return reply
 end
 local former = index_of(was)
@@ -143,13 +153,13 @@ redis.call('UNLINK', KEYS[1])
 return {1, was}
 """
 
-# A record without an end was robbed of it: not to be trusted, nor mended.
+# A record without an expiry is not prolonged: something else removed its expiry, so it is not ours any more.
 _PROLONG = """
 local function prolong(owner, had)
   local index = index_of(owner)
-  look(index, ARGV[1])
+  read_index(index, ARGV[1])
   redis.call('PEXPIRE', KEYS[1], ARGV[1])
-  local refused = enlist(index, KEYS[1], had)
+  local refused = add_entry(index, KEYS[1], had)
   if refused then redis.pcall('PEXPIRE', KEYS[1], had) end
   return refused
 end
@@ -165,7 +175,7 @@ local owner = owner_in(start, KEYS[1])
 return prolong(owner, had) or {owner, had}
 """
 
-# KEYS record; ARGV ttl. Reply: nil gone, else the value, '' if it has no end, and the milliseconds that were left.
+# KEYS record; ARGV ttl. Reply: nil gone, else the value, '' if it has no expiry, and the milliseconds that were left.
 _RENEW = """
 local value = redis.call('GET', KEYS[1])
 if not value then return false end
@@ -175,7 +185,7 @@ if had < 0 then return {'', 0} end
 return prolong(owner_in(value, KEYS[1]), had) or {value, had}
 """
 
-# All are looked at before the first ends. No index keeps a record alive: its entry may stay, and resolves to nothing.
+# All records are read before the first is ended. An index entry that stays does no harm: it leads to no record.
 # KEYS records. Reply: the owners of those that were live, '' for none.
 _DELETE = """
 local live, owners, entries = {}, {}, {}
@@ -196,13 +206,13 @@ for index, members in pairs(entries) do redis.pcall('ZREM', index, unpack(member
 return owners
 """
 
-# What is dead is dropped if that is allowed: who asks for the living, perhaps to end them, gets them in any case.
+# Dead entries are dropped if the ACL allows it. The live ones are returned in any case: the caller may end them.
 _KEEP = """
 local function keep_live(index, owner, members)
   local live, dead = {}, {}
   for _, key in ipairs(members) do
     local value = redis.pcall('GETRANGE', key, 0, 13 + #owner)
-    if type(value) == 'table' then -- an error: another type at this key is none of ours
+    if type(value) == 'table' then -- an error; a key of another type was not written by this storage
       if string.sub(value.err, 1, 9) ~= 'WRONGTYPE' then return value end
       value = ''
     end
@@ -247,25 +257,15 @@ return #dead
 class Script(Struct, frozen=True):
     """One script, by its text and by the hash under which Redis remembers it."""
 
-    text: bytes
-    sha: bytes
-
-    def by_sha(self, keys: tuple[bytes, ...], args: tuple[bytes | int, ...]) -> tuple[bytes | int, ...]:
-        """Return the command that runs what Redis remembers."""
-        return (b"EVALSHA", self.sha, len(keys), *keys, *args)
-
-    def by_text(self, keys: tuple[bytes, ...], args: tuple[bytes | int, ...]) -> tuple[bytes | int, ...]:
-        """Return the command that brings the text along; Redis then remembers it."""
-        return (b"EVAL", self.text, len(keys), *keys, *args)
+    text: bytes  # for EVAL
+    sha: bytes  # for EVALSHA
 
 
-class Scripts(Struct, frozen=True):
+class _Scripts(Struct, frozen=True):
     """The scripts that touch a record, as one kind of server needs them."""
 
-    create: Script
     replace: Script
     move: Script
-    retire: Script
     touch: Script
     renew: Script
     delete: Script
@@ -276,23 +276,23 @@ def _script(*parts: str) -> Script:
     return Script(text, sha1(text, usedforsecurity=False).hexdigest().encode())
 
 
-def _scripts_for(index: str) -> Scripts:
+def _scripts_for(index: str) -> _Scripts:
     """Return the record scripts over one way to the index of a stored record."""
     library = _HEAD + _ENLIST + index
-    return Scripts(
-        create=_script(_ENLIST, _CREATE),
+    return _Scripts(
         replace=_script(library, _AS_IT_IS, _REPLACE),
         move=_script(library, _AS_IT_IS, _MOVE),
-        retire=_script(_HEAD, _AS_IT_IS, _RETIRE),
         touch=_script(library, _PROLONG, _TOUCH),
         renew=_script(library, _PROLONG, _RENEW),
         delete=_script(_HEAD, index, _DELETE),
     )
 
 
+CREATE = _script(_ENLIST, _CREATE)
+RETIRE = _script(_HEAD, _AS_IT_IS, _RETIRE)
 ON_ONE_SERVER = _scripts_for(_ONE_SERVER)
 ON_A_CLUSTER = _scripts_for(_CLUSTER)
-ENLIST = _script(_ENLIST, "look(KEYS[1], ARGV[2])\nreturn enlist(KEYS[1], ARGV[1], -1) or 1\n")
+ENLIST = _script(_ENLIST, "read_index(KEYS[1], ARGV[2])\nreturn add_entry(KEYS[1], ARGV[1], -1) or 1\n")
 OWNED = _script(_KEEP, _OWNED)
 VERIFY = _script(_KEEP, _VERIFY)
 PRUNE = _script(_PRUNE)

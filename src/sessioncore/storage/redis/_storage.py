@@ -13,15 +13,15 @@ from typing import Any, ClassVar, Self
 
 from sessioncore._storage_protocol import BoundsCalls, Clears, Opens, Purges, Stored, Unreadable, Written
 from sessioncore.storage._extras import needs_extra
-from sessioncore.storage.redis._errors import AclDenied, ConnectionLost, ForeignValue
-from sessioncore.storage.redis._format import INDEX_SUFFIX, glob_of
-from sessioncore.storage.redis._scripts import PRUNE
 
 with needs_extra("redis"):
     from redis.asyncio import Redis, RedisCluster
 
+    from sessioncore.storage.redis._commands import KEYS_PER_COMMAND, checked, run_command, run_script, stored_of
+    from sessioncore.storage.redis._errors import AclDenied, ConnectionLost, ForeignValue, unavailable
+    from sessioncore.storage.redis._format import INDEX_SUFFIX, glob_of
     from sessioncore.storage.redis._per_loop import LoopConnection, LoopConnections
-    from sessioncore.storage.redis._single import KEYS_PER_COMMAND, checked, run, stored_of, unavailable
+    from sessioncore.storage.redis._scripts import PRUNE
     from sessioncore.storage.redis._transport import Transport
     from sessioncore.storage.redis._url import client_from, close
 
@@ -32,10 +32,7 @@ _SECOND = timedelta(seconds=1)
 
 
 def _bytes(text: str) -> bytes:
-    try:
-        return text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-8", "surrogatepass")
+    return text.encode("utf-8", "surrogatepass")  # any str is a key, also one that is not valid Unicode
 
 
 def _text(raw: bytes) -> str:
@@ -127,13 +124,12 @@ class RedisStorage:
         """Return the live record at `key`, or None; with `renew`, set its ttl in the same trip.
 
         Without `renew` these are two plain commands in one packet, which cost the server
-        a third of what a script does. Something may come between them; then the ttl is a
-        newer record's, or the record ended meanwhile and None is true. The version is the
-        data's in any case, and that is what the next write is judged by.
-
-        What is at `key` and was not written by this storage comes as `Unreadable`.
+        a third of what a script does. Another client may write between the two: then the
+        ttl is that of the newer record, or the record has ended and the answer is None.
+        The version always belongs to the data, and the next write is compared with that.
         """
-        name, connection, deadline = _bytes(key), self._connections.here(), self._connections.limit.deadline()
+        name, connection = _bytes(key), self._connections.here()
+        deadline = self._connections.limit.deadline()
         if renew is not None:
             try:
                 value = await connection.records.renew(name, renew)
@@ -151,11 +147,13 @@ class RedisStorage:
 
     async def create(self, key: str, data: bytes, ttl: float, *, owner: str | None = None) -> int | None:
         """Store a new record and return its version, or None if the key is taken."""
-        return await self._connections.here().records.create(_bytes(key), data, ttl, _owner(owner))
+        records = self._connections.here().records
+        return await records.create(_bytes(key), data, ttl, None if owner is None else _bytes(owner))
 
     async def replace(self, key: str, data: bytes, ttl: float, *, version: int, owner: str | None = None) -> Written:
         """Write if the record still has `version`; see `Storage.replace`."""
-        return await self._connections.here().records.replace(_bytes(key), data, ttl, version, _owner(owner))
+        records, named = self._connections.here().records, None if owner is None else _bytes(owner)
+        return await records.replace(_bytes(key), data, ttl, version, named)
 
     async def move(
         self, key: str, new_key: str, data: bytes, ttl: float, *, version: int, owner: str | None = None
@@ -165,8 +163,9 @@ class RedisStorage:
         Raises:
             KeyTaken: `new_key` is taken; nothing is changed.
         """
-        records = self._connections.here().records
-        return await records.move(_bytes(key), _bytes(new_key), data, ttl, version=version, owner=_owner(owner))
+        records, named = self._connections.here().records, None if owner is None else _bytes(owner)
+        old, new = _bytes(key), _bytes(new_key)
+        return await records.move(old, new, data, ttl, version=version, owner=named)
 
     async def touch(self, key: str, ttl: float) -> bool:
         """Set the ttl of a live record; False if there is none."""
@@ -197,14 +196,14 @@ class RedisStorage:
         return [_text(key) for key in await self._connections.here().records.owned(_bytes(owner))]
 
     async def purge_expired(self) -> int:
-        """Drop what expired records left in the indexes; the records Redis drops by itself."""
+        """Remove the index entries of expired records; Redis removes the records themselves."""
         connection, dropped = self._connections.here(), 0
         for server in await self._servers(connection):
             async for batch in _scan(server, b"*" + INDEX_SUFFIX, b"zset"):
                 for index in batch:
-                    # SCAN shows what an ACL forbids, too: the index of a store with another prefix.
+                    # SCAN also returns keys that the ACL denies, such as an index of a store with another prefix.
                     with suppress(AclDenied):
-                        while (some := await run(server.read, PRUNE, (index,), KEYS_PER_COMMAND)) > 0:
+                        while (some := await run_script(server.read, PRUNE, (index,), (KEYS_PER_COMMAND,))) > 0:
                             dropped += some
                             _LOG.debug("dropped %d index entries so far", dropped)
         return dropped
@@ -225,14 +224,10 @@ class RedisStorage:
             StorageUnavailable: one does not.
         """
         for server in await self._servers(self._connections.here()):
-            try:
-                [reply] = await server.read(b"", (b"PING",))
-            except ConnectionLost as exc:
-                raise unavailable(exc) from exc
-            checked(reply)
+            await run_command(server.read, b"", b"PING")
 
     async def aclose(self) -> None:
-        """Let what is in flight end, and close the connection; the client too, if it is our own."""
+        """Wait for the calls in flight, and close the connection; the client too, if `from_url` made it."""
         await self._connections.aclose()
         if self._owns_client:
             await close(self._client)
@@ -244,19 +239,11 @@ class RedisStorage:
             raise unavailable(exc) from exc
 
 
-def _owner(owner: str | None) -> bytes | None:
-    return None if owner is None else _bytes(owner)
-
-
 async def _scan(server: Transport, pattern: bytes, kind: bytes) -> AsyncIterator[list[bytes]]:
     cursor: bytes | int = b"0"
     while True:
         command = (b"SCAN", cursor, b"MATCH", pattern, b"COUNT", KEYS_PER_COMMAND, b"TYPE", kind)
-        try:
-            [reply] = await server.read(b"", command)
-        except ConnectionLost as exc:
-            raise unavailable(exc) from exc
-        cursor, batch = checked(reply)
+        cursor, batch = await run_command(server.read, b"", *command)
         if batch:
             yield batch
         if int(cursor) == 0:

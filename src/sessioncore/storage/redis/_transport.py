@@ -16,11 +16,6 @@ from redis.exceptions import (
     BusyLoadingError,
     ClusterDownError,
     MasterDownError,
-    NoPermissionError,
-    NoScriptError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    RedisError,
     ResponseError,
 )
 from redis.exceptions import (
@@ -30,9 +25,9 @@ from redis.exceptions import (
     TimeoutError as RedisTimeoutError,
 )
 
-from sessioncore.storage.redis._errors import ConnectionLost, ErrorReply, ReplyTimeout
+from sessioncore.storage.redis._errors import ConnectionLost, ReplyTimeout, error_reply_of
 
-__all__ = ["LATE", "ClientTransport", "Command", "Reply", "Transport", "error_reply_of", "within"]
+__all__ = ["LATE", "ClientTransport", "Command", "Reply", "Transport", "within"]
 
 Command: TypeAlias = tuple[bytes | int, ...]
 Reply: TypeAlias = Any
@@ -88,7 +83,7 @@ class ClientTransport:
 
     async def get_with_ttl(self, key: bytes, deadline: float) -> list[Reply]:
         """Read the value and its milliseconds left."""
-        return await within(deadline, self._each(((b"GET", key), (b"PTTL", key))))
+        return await self.read(key, (b"GET", key), (b"PTTL", key), deadline=deadline)
 
     async def servers(self) -> Sequence[Transport]:
         """Return this one."""
@@ -108,32 +103,6 @@ class ClientTransport:
             return error_reply_of(exc)
         except (RedisConnectionError, RedisTimeoutError, OSError) as exc:
             raise ConnectionLost("the client lost its connection") from exc
-
-
-_CODES: tuple[tuple[type[RedisError], str], ...] = (
-    # redis-py removes the code from errors that it has a class for.
-    (NoScriptError, "NOSCRIPT"),
-    (ReadOnlyError, "READONLY"),
-    (BusyLoadingError, "LOADING"),
-    (OutOfMemoryError, "OOM"),
-    (NoPermissionError, "NOPERM"),
-    (MasterDownError, "MASTERDOWN"),
-    (ClusterDownError, "CLUSTERDOWN"),
-    (AuthenticationError, "WRONGPASS"),
-)
-
-
-def error_reply_of(exc: Exception) -> ErrorReply:
-    """Return the error reply that an exception of redis-py was."""
-    text = str(exc)
-    for kind, word in _CODES:
-        if isinstance(exc, kind):
-            code = word
-            # The server asks for a missing password in two ways, and redis-py has one class for both.
-            if code == "WRONGPASS" and text.startswith(("Authentication required", "HELLO must be called")):
-                code = "NOAUTH"
-            return ErrorReply(f"{code} {text}")
-    return ErrorReply(text)
 
 
 async def within(deadline: float, call: Coroutine[Any, Any, _T]) -> _T:

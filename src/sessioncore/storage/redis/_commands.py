@@ -1,0 +1,180 @@
+"""What the commands of a single server and of a cluster have in common.
+
+`RecordCommands` is what each of them offers to `RedisStorage`. The functions send one
+script or one command and turn the reply into an answer of the storage, or into an error.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable
+from math import inf
+from time import monotonic
+from typing import Protocol, TypeAlias
+
+from msgspec import Struct
+
+from sessioncore._errors import KeyTaken, StorageUnavailable
+from sessioncore._storage_protocol import Stored, Unreadable, Written
+from sessioncore.storage.redis._errors import ConnectionLost, ErrorReply, ForeignValue, error_of, unavailable
+from sessioncore.storage.redis._format import unpack
+from sessioncore.storage.redis._scripts import Script
+from sessioncore.storage.redis._transport import Command, Reply, Transport
+
+__all__ = [
+    "KEYS_PER_COMMAND",
+    "CallLimit",
+    "RecordCommands",
+    "ReplicaAcks",
+    "checked",
+    "outcome_of",
+    "run_command",
+    "run_script",
+    "stored_of",
+]
+
+_LOG = logging.getLogger("sessioncore.storage.redis")
+
+KEYS_PER_COMMAND = 500  # a command with that many keys takes the server some milliseconds at most
+
+Send: TypeAlias = Callable[..., Awaitable[list[Reply]]]
+"""The `write` of a transport, or its `read` for what may be carried out twice."""
+
+
+class CallLimit(Struct):
+    """How long a load, a create, a replace or a move may take: the shortest `storage_timeout` of the stores."""
+
+    seconds: float = inf
+
+    def deadline(self) -> float:
+        """Return the deadline of a call that begins now, by the monotonic clock."""
+        return monotonic() + self.seconds
+
+
+class RecordCommands(Protocol):
+    """The calls that change a record or depend on its owner."""
+
+    async def create(self, key: bytes, data: bytes, ttl: float, owner: bytes | None) -> int | None:
+        """Store a new record."""
+        ...
+
+    async def replace(self, key: bytes, data: bytes, ttl: float, version: int, owner: bytes | None) -> Written:
+        """Write if the record still has this version."""
+        ...
+
+    async def move(
+        self, key: bytes, new_key: bytes, data: bytes, ttl: float, *, version: int, owner: bytes | None
+    ) -> Written:
+        """Write under a new key and end the old one."""
+        ...
+
+    async def renew(self, key: bytes, ttl: float) -> bytes | None:
+        """Return the value, and set its ttl."""
+        ...
+
+    async def touch(self, key: bytes, ttl: float) -> bool:
+        """Set the ttl."""
+        ...
+
+    async def delete(self, keys: list[bytes]) -> int:
+        """End records."""
+        ...
+
+    async def owned(self, owner: bytes) -> list[bytes]:
+        """Return the live keys of an owner."""
+        ...
+
+    async def aclose(self) -> None:
+        """Wait for calls of several steps to end."""
+        ...
+
+
+def checked(reply: Reply) -> Reply:
+    """Return a reply; raise the error that an error reply stands for."""
+    if isinstance(reply, ErrorReply):
+        raise error_of(reply) from reply
+    return reply
+
+
+async def run_command(send: Send, key: bytes, *command: bytes | int) -> Reply:
+    """Send one command to the server of `key`, and return its reply."""
+    try:
+        [reply] = await send(key, command)
+    except ConnectionLost as exc:
+        raise unavailable(exc) from exc
+    return checked(reply)
+
+
+async def run_script(
+    send: Send, script: Script, keys: tuple[bytes, ...], args: tuple[bytes | int, ...] = (), deadline: float = inf
+) -> Reply:
+    """Run a script on the server of its first key, and return its reply."""
+    try:
+        [reply] = await send(keys[0], (b"EVALSHA", script.sha, len(keys), *keys, *args), deadline=deadline)
+        if isinstance(reply, ErrorReply):
+            if reply.code != "NOSCRIPT":
+                raise error_of(reply) from reply
+            # The server has forgotten the script, so nothing was carried out: sending its text repeats nothing.
+            [reply] = await send(keys[0], (b"EVAL", script.text, len(keys), *keys, *args), deadline=deadline)
+    except ConnectionLost as exc:
+        raise unavailable(exc) from exc
+    return checked(reply)
+
+
+def stored_of(value: Reply, left: int) -> Stored | Unreadable:
+    """Return the record in a value that has `left` milliseconds to live.
+
+    A value that would live for ever was not written by this storage either.
+    """
+    try:
+        version, _, data = unpack(checked(value))
+        if left < 0:
+            raise ForeignValue("a record in Redis has no time to live: something else wrote it; delete that key")
+    except ForeignValue as exc:
+        _LOG.debug("%s", exc)
+        return Unreadable()
+    return Stored(data=data, version=version, ttl=left / 1000)
+
+
+def outcome_of(reply: Reply, version: int) -> Written:
+    """Return what a conditional write came to."""
+    if reply is None:
+        return None
+    match reply[0]:
+        case 1:
+            return version
+        case 0:
+            return stored_of(reply[1], reply[2])
+        case _:
+            raise KeyTaken("the new key is taken; nothing was changed: move to a key that was never used")
+
+
+class ReplicaAcks(Struct, frozen=True):
+    """How many replicas must confirm a deletion, within how many milliseconds, and the transport to ask on.
+
+    WAIT is about the connection that sends it, and blocks it, so it has a transport of its own.
+    """
+
+    transport: Transport
+    replicas: int
+    millis: int
+
+    async def end(self, script: Script, keys: tuple[bytes, ...]) -> list[bytes]:
+        """Run a deleting script and wait for the replicas, in one packet on one connection.
+
+        Raises:
+            StorageUnavailable: too few replicas confirmed it.
+        """
+        # EVAL, not EVALSHA: after NOSCRIPT a second attempt might be sent on another connection than the WAIT.
+        run: Command = (b"EVAL", script.text, len(keys), *keys)
+        try:
+            owners, confirmed = await self.transport.write(keys[0], run, (b"WAIT", self.replicas, self.millis))
+        except ConnectionLost as exc:
+            raise unavailable(exc) from exc
+        checked(owners)
+        if isinstance(confirmed, ErrorReply):
+            raise StorageUnavailable(f"the deletion is done, but not confirmed: {error_of(confirmed)}") from confirmed
+        if confirmed < self.replicas:
+            raise StorageUnavailable(
+                f"the deletion is done, but only {confirmed} of {self.replicas} replicas have confirmed it: "
+                "a failover now may undo it; delete again to ask again"
+            )
+        return list(owners)
