@@ -34,7 +34,7 @@ from sessioncore.session._state import SessionState
 
 __all__ = ["CommitSteps"]
 
-MAX_TAKEN_IDS: Final = 8  # not even one of 256 random bits is ever taken; eight mean a broken generator
+MAX_TAKEN_IDS: Final = 8  # IDs of 256 random bits never collide; eight collisions mean a broken generator
 FIND = Action.FIND
 STORED = Verdict.STORED
 
@@ -244,7 +244,7 @@ class CommitSteps(Struct, eq=False):
         self._queue_event(EventKind.CORRUPT, handle, None, why)
         self.state.roll_back()
         self.error = StorageError(
-            "the session was overwritten with something that cannot be read here; nothing was stored: see event corrupt"
+            "the session was overwritten by something that cannot be read here, so nothing was stored; see `corrupt`"
         )
         return None
 

@@ -124,10 +124,10 @@ class StorePersistence:
             raise
 
     async def _undo_login(self, state: SessionState, before: Loaded | None) -> None:
-        """Undo a login that is over the limit: restore the former record, but under a new ID.
+        """Undo a login that is over the limit: restore the former record.
 
-        The old ID is invalid since the login moved the record, and another request may have ended
-        it meanwhile. The client gets the new ID with the 409.
+        If the login moved it, it gets a third ID: the first one is invalid since the move, and
+        another request may have ended it meanwhile. The client gets that ID with the 409.
         """
         login = state.loaded
         assert login is not None
