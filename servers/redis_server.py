@@ -20,7 +20,7 @@ from redis.retry import Retry
 
 
 def free_port() -> int:
-    """A port that nobody listens on; below the ephemeral range's top, so that a cluster bus port exists."""
+    """A port that was free a moment ago; low enough for the cluster bus, whose port is 10 000 higher."""
     while True:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -49,19 +49,29 @@ def until(condition: Callable[[], object], seconds: float = 15.0) -> None:
         time.sleep(0.01)
 
 
+class ServerExited(Exception):
+    """A server's process has ended before it served."""
+
+
 class Server:
     """One redis-server process; `restart` and `kill` as an accident would."""
 
-    def __init__(self, folder: Path, *options: str, port: int | None = None) -> None:
-        self.port = port or free_port()
+    def __init__(self, folder: Path, *options: str, find_port: Callable[[], int] = free_port) -> None:
+        self.port = 0
         self.folder = folder
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
-        try:
-            self.start()
-        except TimeoutError:
-            self.kill()
-            raise
+        for attempts_left in reversed(range(5)):
+            self.port = find_port()
+            try:
+                self.start()
+                break
+            except ServerExited:
+                if not attempts_left:
+                    raise
+            except TimeoutError:
+                self.kill()
+                raise
 
     @property
     def url(self) -> str:
@@ -80,9 +90,19 @@ class Server:
             until(self._answers)
 
     def _answers(self) -> bool:
-        with socket.create_connection(("127.0.0.1", self.port), 5) as plain:
-            plain.sendall(b"PING\r\n")
-            return plain.recv(7) in {b"+PONG\r\n", b"-NOAUTH"}
+        """Tell if our process serves; if it found its port taken it exits, and another server may answer there."""
+        assert self._process is not None
+        if self._process.poll() is not None:
+            raise ServerExited(f"{_program()} exited with {self._process.returncode}: see its log, is the port taken?")
+        with socket.create_connection(("127.0.0.1", self.port), 5) as plain, plain.makefile("rb") as replies:
+            plain.sendall(b"PING\r\nINFO server\r\n")
+            first = replies.readline()
+            if first.startswith(b"-NOAUTH"):
+                return True
+            if first != b"+PONG\r\n":
+                return False
+            info = replies.read(int(replies.readline()[1:]))
+            return b"process_id:%d\r\n" % self.pid in info
 
     def start_with(self, *options: str) -> None:
         """Start with further options, and do not wait until it answers."""
