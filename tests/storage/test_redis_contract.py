@@ -70,7 +70,7 @@ class Wrapped(Redis):
 
 
 @pytest.mark.parametrize("check", STORAGE_CHECKS, ids=name_of)
-async def test_the_contract_holds_over_a_client_of_somebody_else(check: Check, server: Server) -> None:
+async def test_the_contract_holds_over_a_client_with_its_own_commands(check: Check, server: Server) -> None:
     async with client_of(server.port, Wrapped) as client:
         await client.flushall()
         storage = RedisStorage(client)

@@ -1,4 +1,4 @@
-"""What stands at our key and is no record of ours: no session comes of it, nothing is overwritten, and it is told."""
+"""A value that this storage did not write is never a session, is never overwritten, and is reported."""
 
 from itertools import product
 
@@ -27,7 +27,7 @@ def is_unreadable(stored: object) -> bool:
 
 
 @pytest.mark.parametrize("renew", [None, 500.0])
-async def test_a_foreign_value_is_loaded_as_nothing_that_opens_and_stays(server: Server, renew: float | None) -> None:
+async def test_a_foreign_value_is_unreadable_and_stays(server: Server, renew: float | None) -> None:
     async with storage_at(server.port) as storage:
         for value in (b"", *GARBAGE):
             for life in ((), ("EX", 700)):
@@ -39,7 +39,7 @@ async def test_a_foreign_value_is_loaded_as_nothing_that_opens_and_stays(server:
 
 
 @pytest.mark.parametrize("renew", [None, 500.0])
-async def test_another_type_is_loaded_as_nothing_that_opens_and_stays(server: Server, renew: float | None) -> None:
+async def test_a_key_of_another_type_is_unreadable_and_stays(server: Server, renew: float | None) -> None:
     server.do("RPUSH", "k", "an", "item")
     async with storage_at(server.port) as storage:
         assert is_unreadable(await storage.load("k", renew=renew))
@@ -50,7 +50,7 @@ async def test_another_type_is_loaded_as_nothing_that_opens_and_stays(server: Se
         assert server.do("TTL", "k") == -1
 
 
-async def test_a_record_without_an_end_is_no_session_for_ever(server: Server) -> None:
+async def test_a_record_without_an_expiry_is_unreadable_and_stays(server: Server) -> None:
     async with storage_at(server.port) as storage:
         at = await made(storage, "k", b"data")
         server.do("PERSIST", "k")
@@ -65,7 +65,7 @@ async def test_a_record_without_an_end_is_no_session_for_ever(server: Server) ->
         assert await storage.delete("k") == 1
 
 
-async def test_a_load_that_renews_does_not_give_a_record_its_end_again(server: Server) -> None:
+async def test_a_load_that_renews_does_not_give_a_record_an_expiry_again(server: Server) -> None:
     async with storage_at(server.port) as storage:
         await made(storage, "k", b"data")
         server.do("PERSIST", "k")
@@ -73,7 +73,7 @@ async def test_a_load_that_renews_does_not_give_a_record_its_end_again(server: S
         assert server.do("TTL", "k") == -1
 
 
-async def test_no_write_changes_what_cannot_be_read(server: Server) -> None:
+async def test_no_write_changes_a_foreign_value(server: Server) -> None:
     async with storage_at(server.port) as storage:
         for value, life in product((b"", *GARBAGE), ((), ("EX", 700))):
             server.do("SET", "k", value, *life)
@@ -98,7 +98,7 @@ async def test_an_index_of_another_type_ends_no_session(server: Server) -> None:
         assert (stored.data, stored.version) == (b"data", at)
 
 
-async def test_a_client_of_somebody_else_does_the_same(server: Server) -> None:
+async def test_a_client_with_its_own_commands_does_the_same(server: Server) -> None:
     client = client_of(server.port, Own)
     storage = RedisStorage(client)
     server.do("RPUSH", "k", "item")

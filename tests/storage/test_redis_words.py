@@ -1,4 +1,4 @@
-"""The small translations: heads of records, patterns, and what Redis' words mean."""
+"""The format of records and patterns, and which error each error reply becomes."""
 
 import fnmatch
 import re
@@ -143,7 +143,7 @@ def test_a_ttl_becomes_whole_milliseconds_and_never_none(ttl: float) -> None:
 @pytest.mark.anyio
 @pytest.mark.redis
 @pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=False)
-async def test_a_client_of_somebody_else_tells_the_same(anyio_backend: str) -> None:
+async def test_a_client_with_its_own_commands_tells_the_same(anyio_backend: str) -> None:
     assert anyio_backend == "asyncio"
     with one_server() as server:
         client = client_of(server.port, Own, retry=Retry(NoBackoff(), 0))

@@ -1,6 +1,6 @@
-"""A connection to each master of a cluster, and the way from a key to the right one.
+"""The transport to a cluster: a connection to each master, and the choice of the one that holds a key.
 
-redis-py knows the map of the cluster and how to fetch a new one; the connections are ours.
+redis-py keeps the map of the cluster and fetches a new one; the connections are ours.
 MOVED and ASK mean that a command was not carried out, so it is sent again where they point.
 A command whose reply was lost is not: redis-py would do that.
 """
@@ -79,7 +79,7 @@ class ClusterTransport:
                 return await self._ask(send, key, commands, moved)
             await self._refresh()
             master = self._redirected(moved)
-        raise ConnectionLost("the cluster sent us from node to node")
+        raise ConnectionLost("the cluster redirected a command too often")
 
     async def _ask(self, send: _Send, key: bytes, commands: tuple[Command, ...], moved: ErrorReply) -> list[Reply]:
         # The slot is being moved: its next master serves a command for this key if ASKING comes before it.

@@ -22,9 +22,9 @@ OpenedTransport: TypeAlias = tuple[asyncio.Transport, object]
 """A transport whose handshake is done, and what must live as long as it does."""
 
 YOUNG = 0.5  # seconds: a connection that ends so soon may have met the server's start or stop
-_PENDING = object()  # hiredis' own word for "not yet" is False, which RESP3 uses as a value
-_MAX_IN_FLIGHT = 2000  # requests in flight; the next ones wait for a place instead of failing
-_TIMER_GRAIN = 0.002  # seconds between two looks at what is overdue
+_PENDING = object()  # for "no reply yet"; hiredis' default for that is False, which is a value in RESP3
+_MAX_IN_FLIGHT = 2000  # requests; more of them wait for room instead of failing
+_TIMER_GRAIN = 0.002  # seconds between two checks for overdue requests, at least
 
 
 class PipelinedConnection(asyncio.Protocol):
@@ -86,7 +86,7 @@ class PipelinedConnection(asyncio.Protocol):
         return monotonic() - self._opened_at
 
     async def wait_for_room(self) -> None:
-        """Wait until there is a place, or until the connection has ended."""
+        """Wait until there is room for a request, or until the connection has ended."""
         turn = self._loop.create_future()
         self._waiting.append(turn)
         await turn

@@ -1,9 +1,9 @@
-"""How a record lies in Redis, and the small translations on the way there.
+"""The bytes of a record in Redis, and the forms that keys, times and versions take in commands.
 
 A record is one string value: a head of fourteen bytes (mark, version, length of
-the owner), the owner, the data. One value instead of a hash makes the load two
-plain commands, and keeps the record's own word on who owns it: the index of an
-owner may lag, the record is the truth. The Lua scripts read the same head.
+the owner), the owner, the data. Because it is one value and no hash, two plain
+commands load it. It names its own owner, and that decides: an owner's index may
+lag behind. The Lua scripts read the same head.
 """
 
 import os
@@ -64,10 +64,10 @@ def unpack(value: bytes) -> tuple[int, bytes | None, bytes]:
 
 
 def head_of(version: int) -> bytes:
-    """Return the version as the head bears it, for a script to compare."""
+    """Return the version as it stands in the head, for a script to compare."""
     return version.to_bytes(8, "big", signed=False)
 
 
 def glob_of(prefix: bytes) -> bytes:
-    """Return the SCAN pattern that matches what begins with `prefix`, letter by letter."""
+    """Return the SCAN pattern for keys that begin with `prefix`; no character of it is a wildcard."""
     return _GLOB.sub(rb"\\\1", prefix) + b"*"

@@ -1,7 +1,7 @@
 """One connection to one server, shared by all requests of an event loop; opened again after it was lost.
 
-redis-py opens the connection: address, TLS, password, Sentinel and protocol version are its
-business. Then a `PipelinedConnection` takes the socket over. Nothing here knows a session.
+redis-py opens the connection, because it knows about addresses, TLS, passwords, Sentinel and
+protocol versions. Then a `PipelinedConnection` takes the socket over.
 """
 
 import asyncio
@@ -169,12 +169,12 @@ def _take_over(connection: Any, protocol: asyncio.Protocol) -> OpenedTransport:
     """Take the socket out of a redis-py connection whose handshake is done.
 
     The one place that reaches into redis-py: its connection has no public way to hand
-    over the transport. What it did until here (TLS, HELLO, AUTH, SELECT) holds.
+    over the transport. TLS, HELLO, AUTH and SELECT are done by then.
     """
     reader, writer = connection._reader, connection._writer  # noqa: SLF001 - see above
     if reader.at_eof() or reader._buffer:  # noqa: SLF001 - see above; unexpected bytes
         raise RedisConnectionError("the connection is not clean after its handshake")
     transport = writer.transport
     transport.set_protocol(protocol)
-    connection._reader = connection._writer = None  # noqa: SLF001 - it must not close what is ours now
+    connection._reader = connection._writer = None  # noqa: SLF001 - redis-py must not close the socket any more
     return transport, writer

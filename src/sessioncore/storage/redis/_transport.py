@@ -1,8 +1,8 @@
-"""Commands in, replies out: the way to a server, whatever the client.
+"""`Transport`: sends commands to the server that holds a key, and returns the replies.
 
-`ReconnectingConnection` uses a connection of our own. `ClientTransport`, here, is for clients
-whose connections are not redis-py's (a fake, a wrapper): it calls their commands one by
-one. Both return error replies as `ErrorReply` values.
+`ReconnectingConnection` and `ClusterTransport` open connections of their own. `ClientTransport`,
+here, is for clients whose connections are not redis-py's (a fake, a wrapper): it calls their
+methods one command at a time. All return error replies as `ErrorReply` values.
 """
 
 import asyncio
@@ -38,9 +38,9 @@ _T = TypeVar("_T")
 
 
 class Transport(Protocol):
-    """The way to the server that holds a key.
+    """Sends commands to the server that holds a key.
 
-    `deadline`, by the monotonic clock: a packet that has no reply by then ends with `ReplyTimeout`.
+    `deadline` is by the monotonic clock; without a reply by then, a call raises `ReplyTimeout`.
     """
 
     def read(self, key: bytes, *commands: Command, deadline: float = inf) -> Awaitable[list[Reply]]:

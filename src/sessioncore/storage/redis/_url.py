@@ -1,4 +1,4 @@
-"""URLs into redis-py clients, for configuration by environment variables."""
+"""Redis URLs, as they stand in environment variables, turned into redis-py clients."""
 
 from typing import Any, cast
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -31,7 +31,7 @@ def client_from(url: str, options: dict[str, Any]) -> Any:
         if scheme in {"redis+sentinel", "rediss+sentinel"}:
             return _tried(_through_sentinel(url, options))
     except (ValueError, TypeError, RedisError):
-        # Their words may quote parts of the URL, and so the password.
+        # Their texts may quote parts of the URL, and with them the password.
         raise ConfigError(_HINT) from None
     raise ConfigError(_HINT)
 
@@ -52,7 +52,7 @@ _HINT = (
 
 
 def _tried(client: Any) -> Any:
-    # redis-py looks at most options only when it makes a connection; that opens no socket yet.
+    # redis-py checks most options when it makes a connection, which does not open a socket yet.
     client.connection_pool.make_connection()
     return client
 
