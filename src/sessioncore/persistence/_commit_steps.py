@@ -26,7 +26,7 @@ from sessioncore.persistence._verdicts import Verdict, verdict_of
 from sessioncore.session._attempt import Attempt
 from sessioncore.session._changes import changes_of
 from sessioncore.session._delta import NO_CHANGES, Delta
-from sessioncore.session._lifecycle import CREATE, GONE, MOVE, NOTHING, REPLACE, TOUCH, Action, decide
+from sessioncore.session._lifecycle import CREATE, FIND, GONE, MOVE, NOTHING, REPLACE, TOUCH, Action, decide
 from sessioncore.session._loaded import Loaded
 from sessioncore.session._merge import Rewrite
 from sessioncore.session._pending import Pending
@@ -35,8 +35,6 @@ from sessioncore.session._state import SessionState
 __all__ = ["CommitSteps"]
 
 MAX_TAKEN_IDS: Final = 8  # IDs of 256 random bits never collide; eight collisions mean a broken generator
-FIND = Action.FIND
-STORED = Verdict.STORED
 
 
 class CommitSteps(Struct, eq=False):
@@ -100,8 +98,6 @@ class CommitSteps(Struct, eq=False):
         """Handle the answer to the current call, and return the next one."""
         verdict = verdict_of(self.action, answer)
         try:
-            if verdict is STORED:
-                return self._finish_stored(cast("int", answer))
             return self._apply_verdict(verdict, answer)
         except BaseException:  # a value or a function of the user failed, and the last write has changed nothing
             self.state.roll_back()

@@ -154,16 +154,14 @@ class Driver:
         Raises:
             StorageError: the storage refused, or did not reply in time (StorageUnavailable).
         """
-        try:
+
+        async def in_time() -> T:
             with anyio.CancelScope(deadline=anyio.current_time() + self._seconds):
                 return await call()
             # Only the scope's own deadline cancels it, so the call timed out.
             raise TimeoutError(f"no reply within {self._seconds:g} s; check the storage, or raise storage_timeout")
-        except Exception as exc:
-            error = self._to_storage_error(operation, exc)
-            if error is exc:
-                raise
-            raise error from exc
+
+        return await self.unbounded(operation, in_time)
 
     async def unbounded(self, operation: str, call: Callable[[], Awaitable[T]]) -> T:
         """Await `call()` without a timeout: for maintenance, which can take long, and for calls that have their own.

@@ -21,11 +21,9 @@ from typing import Final
 from sessioncore._errors import KeyTaken, StorageError, StorageUnavailable
 from sessioncore._storage_calls import Stored, Unreadable
 from sessioncore.persistence._drive import Answer
-from sessioncore.session._lifecycle import CREATE, MOVE, REPLACE, TOUCH, Action
+from sessioncore.session._lifecycle import CREATE, FIND, MOVE, REPLACE, TOUCH, Action
 
 __all__ = ["VERDICTS", "Verdict", "verdict_of"]
-
-FIND = Action.FIND
 
 
 class Verdict(Enum):

@@ -17,20 +17,21 @@ def _unstored_metadata(state: SessionState) -> list[Metadata]:
     return newest_first
 
 
-def owner_of(state: SessionState) -> str | None:
-    """Return the owner; None if there is none."""
+def _owner_and_details(state: SessionState) -> tuple[str | None, Raw]:
     for metadata in _unstored_metadata(state):
         if metadata.owner is not UNSET:
-            return metadata.owner
-    return None if state.loaded is None else state.loaded.record.owner
+            return metadata.owner, metadata.details
+    return (None, EMPTY_DICT) if state.loaded is None else (state.loaded.record.owner, state.loaded.record.details)
+
+
+def owner_of(state: SessionState) -> str | None:
+    """Return the owner; None if there is none."""
+    return _owner_and_details(state)[0]
 
 
 def details_of(state: SessionState) -> Raw:
     """Return the owner's details, encoded."""
-    for metadata in _unstored_metadata(state):
-        if metadata.owner is not UNSET:
-            return metadata.details
-    return EMPTY_DICT if state.loaded is None else state.loaded.record.details
+    return _owner_and_details(state)[1]
 
 
 def idle_of(state: SessionState) -> float | None:

@@ -10,6 +10,7 @@ from enum import IntEnum
 __all__ = [
     "CREATE",
     "ENDED",
+    "FIND",
     "FRESH",
     "GONE",
     "LIVE",
@@ -85,7 +86,7 @@ class Action(IntEnum):
     FIND = 5
 
 
-NOTHING, TOUCH, CREATE, REPLACE, MOVE, _ = Action
+NOTHING, TOUCH, CREATE, REPLACE, MOVE, FIND = Action
 
 
 def decide(phase: Phase, *, changed: bool, rotated: bool, renewal_due: bool) -> Action:

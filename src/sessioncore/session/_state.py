@@ -125,8 +125,7 @@ class SessionState(Struct, eq=False):
 
     def check_not_started(self) -> None:
         """Raise if a new ID could not reach the client."""
-        if self.unusable is not None:
-            raise self.unusable()
+        self.check_usable()
         if self.response_started:
             raise ResponseStarted(
                 "the response has started, so a new ID cannot be sent to the client any more; "
@@ -187,7 +186,7 @@ class SessionState(Struct, eq=False):
             session_id, attempt.handle, record, version, attempt.call.ttl, record.written_at, renewed=True
         )
         if self.unusable is not None:
-            self.values.replace_all(record.data.copy())
+            self._restore_values()
             return attempt
         delta = attempt.delta
         stored = take_merged(self.values, self.pending, attempt) if attempt.merged else delta.puts
@@ -228,21 +227,22 @@ class SessionState(Struct, eq=False):
     def discard(self) -> None:
         """Drop all changes that are not committed; the stored session stays unchanged."""
         self.pending = self.in_flight = None
-        if self.loaded is None:
-            self.values.replace_all({})
-        else:
-            self.values.replace_all(self.loaded.record.data.copy())
+        self._restore_values()
+        if self.loaded is not None:
             self.next_id = None
 
     def release(self, *, drop: bool) -> None:
         """Make the session read-only; with `drop`, drop changes that are not stored."""
-        loaded = self.loaded
         if drop:
             self.pending = None
-            self.values.replace_all({} if loaded is None else loaded.record.data.copy())
-        if loaded is not None:
+            self._restore_values()
+        if self.loaded is not None:
             self.next_id = None
         self.unusable = released
+
+    def _restore_values(self) -> None:
+        """Show the values that are stored; none without a record."""
+        self.values.replace_all({} if self.loaded is None else self.loaded.record.data.copy())
 
     # -- one commit at a time
 
