@@ -8,8 +8,17 @@ import anyio
 import pytest
 from tests.stores import SpyStorage
 
-from sessioncore import ConfigError, MemoryStorage, SessionConfig, SessionStore, StorageUnavailable, Stored, Unreadable
-from sessioncore.storage import AnswersNow, BoundsCalls, Clears, Opens, Purges, capabilities_of
+from sessioncore import (
+    ConfigError,
+    MemoryStorage,
+    Moved,
+    SessionConfig,
+    SessionStore,
+    StorageUnavailable,
+    Stored,
+    Unreadable,
+)
+from sessioncore.storage import AnswersNow, BoundsCalls, Clears, KeepsTombstones, Opens, Purges, capabilities_of
 
 pytestmark = pytest.mark.anyio
 
@@ -31,7 +40,7 @@ class Bounded(SpyStorage):
         self.asked.append(seconds)
         return self.willing
 
-    async def load(self, key: str, *, renew: float | None = None) -> Stored | Unreadable | None:
+    async def load(self, key: str, *, renew: float | None = None) -> Stored | Moved | Unreadable | None:
         self.seen["load"] = anyio.current_effective_deadline()
         return await super().load(key, renew=renew)
 
@@ -51,7 +60,7 @@ class Unwilling(Bounded):
 class OwnLoad(Bounded):
     """Inherits the promise, but not the load that it was given for."""
 
-    async def load(self, key: str, *, renew: float | None = None) -> Stored | Unreadable | None:
+    async def load(self, key: str, *, renew: float | None = None) -> Stored | Moved | Unreadable | None:
         await anyio.sleep(30)
         return await super().load(key, renew=renew)
 
@@ -65,7 +74,7 @@ class Wrapper:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
 
-    async def load(self, key: str, *, renew: float | None = None) -> Stored | Unreadable | None:
+    async def load(self, key: str, *, renew: float | None = None) -> Stored | Moved | Unreadable | None:
         await anyio.sleep(30)
         return await self._inner.load(key, renew=renew)
 
@@ -144,7 +153,7 @@ class OwnOpen(MemoryStorage):
 
 
 ABOUT_ALL = frozenset({Clears, Opens, Purges})
-ALL = ABOUT_ALL | {AnswersNow, BoundsCalls}
+ALL = ABOUT_ALL | {AnswersNow, BoundsCalls, KeepsTombstones}
 
 
 @pytest.mark.parametrize(
@@ -168,7 +177,7 @@ async def test_an_overridden_call_of_a_storage_that_answers_at_once_is_called() 
     class Counting(MemoryStorage):
         loads = 0
 
-        async def load(self, key: str, *, renew: float | None = None) -> Stored | None:
+        async def load(self, key: str, *, renew: float | None = None) -> Stored | Moved | None:
             self.loads += 1
             return await super().load(key, renew=renew)
 

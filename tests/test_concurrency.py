@@ -22,6 +22,7 @@ from sessioncore import (
     Storage,
     StorageError,
     StorageUnavailable,
+    Stored,
 )
 from sessioncore.testing import ManualClock
 
@@ -388,7 +389,7 @@ async def test_endless_conflicts_end_in_an_error_and_never_in_silence() -> None:
     async def interfere() -> None:
         storage.before["replace"] = interfere
         stored = await storage.inner.load("session:" + session.handle)
-        assert stored is not None
+        assert isinstance(stored, Stored)
         await storage.inner.replace("session:" + session.handle, stored.data, 60, version=stored.version)
         await anyio.sleep(0.001)
 

@@ -31,6 +31,7 @@ from sessioncore import (
     Source,
     StorageError,
     StorageUnavailable,
+    Stored,
     chain,
     from_auth_header,
     from_cookie,
@@ -974,7 +975,7 @@ async def test_endless_conflicts_leave_the_loop_to_others() -> None:
     async def write_first() -> None:
         site.storage.before["replace"] = write_first
         stored = await site.storage.inner.load(f"session:{exchange.session.handle}")
-        assert stored is not None
+        assert isinstance(stored, Stored)
         await site.storage.inner.replace(f"session:{exchange.session.handle}", stored.data, 60, version=stored.version)
 
     async def count() -> None:

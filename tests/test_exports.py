@@ -15,7 +15,7 @@ PUBLIC: dict[str, str] = {
     "sessioncore": """
         SessionStore SessionConfig Session SessionKey SessionInfo SessionEvent EventKind Extractor Source RequestView
         Exchange from_cookie from_header from_auth_header from_query from_form from_param chain from_lookup
-        MemoryStorage SQLiteStorage Storage Stored Unreadable Done storage_from_url audit Finding SessionError
+        MemoryStorage SQLiteStorage Storage Stored Moved Unreadable Done storage_from_url audit Finding SessionError
         ConfigError StorageError StorageUnavailable
         CodecError UnregisteredType CorruptRecord SessionTooLarge LifecycleError SessionGone
         SessionReleased SessionNotLoaded ResponseStarted SessionNotFound OwnerLimitReached __version__
@@ -23,8 +23,8 @@ PUBLIC: dict[str, str] = {
     "sessioncore.forms": "MAX_FORM form_field is_form",
     "sessioncore.integration": "ErrorResponse check_beside check_scope_key check_store",
     "sessioncore.storage": """
-        AnswersNow BoundsCalls Call Clears Create Delete KeyTaken LATER Later Load MemoryStorage Move Opens Purges
-        Replace Reply SQLiteStorage Storage Stored Touch Unreadable Written capabilities_of storage_from_url
+        AnswersNow BoundsCalls Call Clears Create Delete KeepsTombstones KeyTaken LATER Later Load MemoryStorage Move
+        Moved Opens Purges Replace Reply SQLiteStorage Storage Stored Touch Unreadable Written capabilities_of storage_from_url
     """,
     "sessioncore.storage.redis": "RedisStorage",
     "sessioncore.storage.postgres": "PostgresStorage",

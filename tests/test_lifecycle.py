@@ -20,6 +20,7 @@ from sessioncore import (
     SessionReleased,
     SessionStore,
     StorageUnavailable,
+    Stored,
     UnregisteredType,
 )
 
@@ -644,7 +645,7 @@ async def test_the_raw_id_is_nowhere_but_with_the_client() -> None:
     with pytest.raises(TypeError):
         vars(session)
     stored = await house.storage.inner.load(house.store.config.key_prefix + session.handle)
-    assert stored is not None
+    assert isinstance(stored, Stored)
     assert visitor.sid.encode() not in stored.data
 
 

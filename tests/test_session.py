@@ -28,6 +28,7 @@ from sessioncore import (
     SessionNotLoaded,
     SessionReleased,
     SessionStore,
+    Stored,
     UnregisteredType,
 )
 from sessioncore.testing import ManualClock
@@ -405,7 +406,7 @@ async def test_damage_inside_one_value_leaves_the_others_usable() -> None:
     session = await house.after(session)
     key = f"{house.store.config.key_prefix}{session.handle}"
     stored = await house.storage.inner.load(key)
-    assert stored is not None
+    assert isinstance(stored, Stored)
     damaged = stored.data.replace(b"2030-01-01", b"2030-99-01")
     assert damaged != stored.data
     await house.storage.inner.replace(key, damaged, 60, version=stored.version)

@@ -128,7 +128,7 @@ class House:
         loaded = self.state.loaded
         if shown is not None and loaded is not None:
             there = await self.storage.inner.load(self.store.config.key_prefix + loaded.handle)
-            if there is not None and there.version == loaded.version:
+            if isinstance(there, Stored) and there.version == loaded.version:
                 assert dict(await self.store.get_by_id(loaded.session_id)) == shown
 
 

@@ -29,6 +29,7 @@ from sessioncore import (
     SessionTooLarge,
     StorageError,
     StorageUnavailable,
+    Stored,
     UnregisteredType,
 )
 from sessioncore.testing import ManualClock
@@ -477,7 +478,7 @@ async def test_a_record_that_cannot_be_opened_is_no_session_and_stays_for_inspec
     await visitor.leave(exchange)
     assert visitor.sid not in {None, SID}
     stored = await house.storage.inner.load(KEY)
-    assert stored is not None
+    assert isinstance(stored, Stored)
     assert stored.data == data
     with pytest.raises(SessionNotFound):
         await house.store.get_by_id(SID)
@@ -509,7 +510,7 @@ async def test_a_record_that_became_unreadable_while_a_request_worked_is_not_ove
 
     async def rewrite() -> None:
         stored = await house.storage.inner.load(key)
-        assert stored is not None
+        assert isinstance(stored, Stored)
         await house.storage.inner.replace(key, FUTURE, 600, version=stored.version)
 
     house.storage.before["replace"] = rewrite
@@ -518,7 +519,7 @@ async def test_a_record_that_became_unreadable_while_a_request_worked_is_not_ove
     assert response_to(exchange, caught.value).status == 500
     await exchange.finish(failed=True)
     stored = await house.storage.inner.load(key)
-    assert stored is not None
+    assert isinstance(stored, Stored)
     assert stored.data == FUTURE
 
 

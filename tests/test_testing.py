@@ -20,6 +20,7 @@ from sessioncore import (
     SessionEvent,
     SessionStore,
     StorageUnavailable,
+    Stored,
     chain,
     from_cookie,
     from_header,
@@ -93,7 +94,7 @@ async def test_a_failing_storage_that_was_told_nothing_is_a_storage_like_any_oth
 
     async def remaining(key: str) -> float | None:
         stored = await memory.load(key)
-        return None if stored is None else stored.ttl
+        return stored.ttl if isinstance(stored, Stored) else None
 
     await check(Rig(FailingStorage(memory), tick=0.05, advance=advance, remaining=remaining))
 

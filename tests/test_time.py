@@ -20,6 +20,7 @@ from sessioncore import (
     SessionGone,
     SessionNotFound,
     SessionStore,
+    Stored,
 )
 from sessioncore.testing import ManualClock
 
@@ -54,7 +55,7 @@ class House:
 
     async def ttl(self, session: Session) -> float:
         stored = await self.storage.inner.load(self.store.config.key_prefix + session.handle)
-        assert stored is not None
+        assert isinstance(stored, Stored)
         return stored.ttl
 
 
@@ -588,6 +589,6 @@ async def test_a_session_that_was_released_early_is_renewed_all_the_same() -> No
     session.release()
     assert max_age(await visitor.leave(exchange)) == 1800
     stored = await house.storage.inner.load(f"session:{handle}")
-    assert stored is not None
+    assert isinstance(stored, Stored)
     assert stored.ttl == 1800
     assert house.kinds() == ["renewed"]

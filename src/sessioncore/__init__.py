@@ -43,7 +43,7 @@ from sessioncore.http._extractors import (
 from sessioncore.persistence._drive import Done
 from sessioncore.session._keys import SessionKey
 from sessioncore.session._session import Session
-from sessioncore.storage import MemoryStorage, SQLiteStorage, Storage, Stored, Unreadable, storage_from_url
+from sessioncore.storage import MemoryStorage, Moved, SQLiteStorage, Storage, Stored, Unreadable, storage_from_url
 
 __version__ = "0.1.0"  # pyproject.toml reads it here
 
@@ -58,6 +58,7 @@ __all__ = [
     "Finding",
     "LifecycleError",
     "MemoryStorage",
+    "Moved",
     "OwnerLimitReached",
     "RequestView",
     "ResponseStarted",

@@ -10,7 +10,8 @@ from typing import Any, ClassVar, Final, TypeAlias
 from msgspec import Struct
 
 __all__ = [
-    "LATER", "Call", "Create", "Delete", "Later", "Load", "Move", "Replace", "Reply", "Stored", "Touch", "Unreadable",
+    "LATER", "Call", "Create", "Delete", "Later", "Load", "Move", "Moved", "Replace", "Reply", "Stored", "Touch",
+    "Unreadable",
 ]  # fmt: skip
 
 
@@ -27,6 +28,15 @@ class Stored(Struct, frozen=True, gc=False):
 
 class Unreadable(Struct, frozen=True, gc=False):
     """The reply if the key holds something that this storage did not write; it is never overwritten."""
+
+
+class Moved(Struct, frozen=True, gc=False):
+    """A tombstone: the record that was at this key has moved to `key`, and was not ended."""
+
+    key: str
+
+    def __repr__(self) -> str:
+        return "<Moved>"
 
 
 class Load(Struct, frozen=True, gc=False):
@@ -88,6 +98,7 @@ class Move(Struct, frozen=True, gc=False):
     ttl: float
     version: int
     owner: str | None
+    tombstone: float = 0.0  # for so many seconds the old key says where the record is; 0 for a storage that cannot
     operation: ClassVar[str] = "move"
 
     def __repr__(self) -> str:
@@ -95,7 +106,8 @@ class Move(Struct, frozen=True, gc=False):
 
     def invoke(self, target: Any) -> Any:
         """Make this call on `target`."""
-        return target.move(self.key, self.new_key, self.data, self.ttl, version=self.version, owner=self.owner)
+        kept = {"tombstone": self.tombstone} if self.tombstone else {}
+        return target.move(self.key, self.new_key, self.data, self.ttl, version=self.version, owner=self.owner, **kept)
 
 
 class Touch(Struct, frozen=True, gc=False):
@@ -128,7 +140,7 @@ class Delete(Struct, frozen=True, gc=False):
 
 
 Call: TypeAlias = Load | Create | Replace | Move | Touch | Delete
-Reply: TypeAlias = Stored | Unreadable | int | bool | None
+Reply: TypeAlias = Stored | Moved | Unreadable | int | bool | None
 
 
 class Later(Enum):

@@ -8,15 +8,15 @@ are required (`Storage`); what else a storage can do is declared in `capabilitie
 
 from typing import Final, Protocol, TypeAlias
 
-from sessioncore._storage_calls import Call, Later, Reply, Stored, Unreadable
+from sessioncore._storage_calls import Call, Later, Moved, Reply, Stored, Unreadable
 
 __all__ = [
-    "AnswersNow", "BoundsCalls", "Clears", "Opens", "Purges", "Storage", "Stored", "Unreadable", "Written",
-    "capabilities_of",
+    "AnswersNow", "BoundsCalls", "Clears", "KeepsTombstones", "Moved", "Opens", "Purges", "Storage", "Stored",
+    "Unreadable", "Written", "capabilities_of",
 ]  # fmt: skip
 
 
-Written: TypeAlias = int | Stored | Unreadable | None
+Written: TypeAlias = int | Stored | Moved | Unreadable | None
 """The result of a conditional write: the new version, or what the key holds instead; None if it holds nothing."""
 
 
@@ -37,11 +37,11 @@ class Storage(Protocol):
     and the target of a `move` the key is in use. `delete` removes it.
 
     A class declares what else it can do in an attribute `capabilities`, a frozenset of the
-    protocols below (`Opens`, `Clears`, `Purges`, `AnswersNow`, `BoundsCalls`); see
+    protocols below (`Opens`, `Clears`, `Purges`, `KeepsTombstones`, `AnswersNow`, `BoundsCalls`); see
     `capabilities_of`.
     """
 
-    async def load(self, key: str, *, renew: float | None = None) -> Stored | Unreadable | None:
+    async def load(self, key: str, *, renew: float | None = None) -> Stored | Moved | Unreadable | None:
         """Return the live record at `key`, or None.
 
         With `renew`, set its ttl to that many seconds in the same round trip, without
@@ -126,6 +126,44 @@ class Purges(Protocol):
         ...
 
 
+class KeepsTombstones(Protocol):
+    """A storage that remembers for a while where a record has moved.
+
+    With `tombstone`, `move` leaves a tombstone under the old key in the same atomic step. It has
+    the new key and no data. Until it expires,
+
+    - `load`, `replace` and `move` of the old key return `Moved(new_key)`, and `touch` returns
+      False; none of them changes anything, and `load(renew=)` renews nothing,
+    - `create` and a `move` to the old key find it in use,
+    - `delete` of the old key ends the record where it is now, over several moves if need be, and
+      removes the tombstones on the way. After a `delete` of any of its keys has returned, the
+      record is nowhere, even if a `move` ran at the same time,
+    - it is not counted as a record: not by `delete`, `clear` and `purge_expired`, which remove
+      it, not in the index of owners, and not for a limit on the number of records. If room must
+      be made, tombstones go first.
+
+    A record that expires or is deleted under its new key leaves the tombstone as it is.
+    """
+
+    async def move(
+        self,
+        key: str,
+        new_key: str,
+        data: bytes,
+        ttl: float,
+        *,
+        version: int,
+        owner: str | None = None,
+        tombstone: float = 0.0,
+    ) -> Written:
+        """Do what `Storage.move` does, and leave a tombstone under the old key for that many seconds.
+
+        Raises:
+            KeyTaken: `new_key` is in use, and nothing was changed.
+        """
+        ...
+
+
 class AnswersNow(Protocol):
     """A storage that can make calls without waiting, always or sometimes.
 
@@ -160,7 +198,7 @@ class BoundsCalls(Protocol):
 
 
 _CALLS: Final = frozenset(name for name in vars(Storage) if not name.startswith("_"))
-_ABOUT_CALLS: Final = frozenset({AnswersNow, BoundsCalls})
+_ABOUT_CALLS: Final = frozenset({AnswersNow, BoundsCalls, KeepsTombstones})
 
 
 def capabilities_of(storage: object) -> frozenset[type]:

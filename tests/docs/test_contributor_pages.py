@@ -11,7 +11,7 @@ import pytest
 
 from sessioncore import EventKind
 from sessioncore._errors import KeyTaken, StorageError, StorageUnavailable
-from sessioncore._storage_calls import Stored, Unreadable
+from sessioncore._storage_calls import Moved, Stored, Unreadable
 from sessioncore.persistence._verdicts import VERDICTS, verdict_of
 from sessioncore.session._lifecycle import TRANSITIONS, Action
 
@@ -161,6 +161,7 @@ def test_the_architecture_page_has_the_verdicts_of_the_code() -> None:
     rows: dict[str, type | bool] = {
         "a version": int,
         "Stored": Stored,
+        "Moved": Moved,
         "Unreadable": Unreadable,
         "None": NoneType,
         "True": True,

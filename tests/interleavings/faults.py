@@ -2,7 +2,7 @@
 
 from typing import ClassVar, cast
 
-from sessioncore import Storage, Stored, Unreadable
+from sessioncore import Moved, Storage, Stored, Unreadable
 from sessioncore.storage import Clears, Written
 
 __all__ = [
@@ -21,7 +21,7 @@ class Faulty:
     def __init__(self, inner: Storage) -> None:
         self.inner = inner
 
-    async def load(self, key: str, *, renew: float | None = None) -> Stored | Unreadable | None:
+    async def load(self, key: str, *, renew: float | None = None) -> Stored | Moved | Unreadable | None:
         return await self.inner.load(key, renew=renew)
 
     async def create(self, key: str, data: bytes, ttl: float, *, owner: str | None = None) -> int | None:
@@ -139,7 +139,7 @@ class _Remembering(Faulty):
         super().__init__(inner)
         self.last: dict[str, bytes] = {}
 
-    async def load(self, key: str, *, renew: float | None = None) -> Stored | Unreadable | None:
+    async def load(self, key: str, *, renew: float | None = None) -> Stored | Moved | Unreadable | None:
         found = await self.inner.load(key, renew=renew)
         if isinstance(found, Stored):
             self.last[key] = found.data
@@ -158,7 +158,7 @@ class TouchRevives(_Remembering):
 class LoadIsStale(_Remembering):
     """A cache in front of the storage does not hear of ends."""
 
-    async def load(self, key: str, *, renew: float | None = None) -> Stored | Unreadable | None:
+    async def load(self, key: str, *, renew: float | None = None) -> Stored | Moved | Unreadable | None:
         found = await super().load(key, renew=renew)
         if found is None and key in self.last:
             return Stored(self.last[key], 1, 1000.0)

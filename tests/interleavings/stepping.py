@@ -7,7 +7,7 @@ from typing import ClassVar, cast
 
 from tests.interleavings.hand_loop import HandLoop
 
-from sessioncore import MemoryStorage, Storage, Stored, Unreadable
+from sessioncore import MemoryStorage, Moved, Storage, Stored, Unreadable
 from sessioncore.storage import BoundsCalls, Clears, Written
 
 __all__ = ["ACTOR", "SteppingStorage", "Steps"]
@@ -84,7 +84,7 @@ class SteppingStorage:
     def bound_calls(self, seconds: float) -> bool:
         return True  # no timers: time passes by hand here
 
-    async def load(self, key: str, *, renew: float | None = None) -> Stored | Unreadable | None:
+    async def load(self, key: str, *, renew: float | None = None) -> Stored | Moved | Unreadable | None:
         await self._steps.pause()
         found = await self.inner.load(key, renew=renew)
         await self._steps.reply()

@@ -22,6 +22,7 @@ async def increment(storage: PostgresStorage) -> None:
             result = await storage.replace("counter", data, 100, version=current.version)
             if isinstance(result, int):
                 return
+            assert isinstance(result, Stored)
             current = result
 
     await asyncio.gather(*(once() for _ in range(25)))

@@ -21,6 +21,7 @@ async def increment(path: str, times: int) -> None:
                 result = await storage.replace("counter", data, 1000, version=current.version)
                 if isinstance(result, int):
                     break
+                assert isinstance(result, Stored)
                 current = result
 
     async with anyio.create_task_group() as tasks:

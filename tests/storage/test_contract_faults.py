@@ -13,7 +13,23 @@ from tests.storage.rigs import manual_rig
 from tests.storage.seven_calls import Row, ServerStorage, SevenCallStorage, seven_call_rig
 
 from sessioncore import MemoryStorage, StorageError, StorageUnavailable
-from sessioncore.storage import LATER, Call, Create, KeyTaken, Later, Move, Replace, Reply, Stored, Unreadable, Written
+from sessioncore.storage import (
+    LATER,
+    Call,
+    Clears,
+    Create,
+    KeepsTombstones,
+    KeyTaken,
+    Later,
+    Move,
+    Moved,
+    Purges,
+    Replace,
+    Reply,
+    Stored,
+    Unreadable,
+    Written,
+)
 from sessioncore.testing import STORAGE_CHECKS, Check, ManualClock, NotApplicable, Rig
 
 pytestmark = pytest.mark.anyio
@@ -418,6 +434,85 @@ class MovesItAndSaysLater(DoesItAndSaysLater):
     told = (Move,)
 
 
+# -- KeepsTombstones
+
+
+class TombstoneStorage(MemoryStorage):
+    """Declares its capabilities anew for each subclass, which would lose them by overriding a call."""
+
+    def __init_subclass__(cls) -> None:
+        cls.capabilities = frozenset({Clears, KeepsTombstones, Purges})
+
+    async def moved_to(self, key: str) -> str:
+        found = await super().load(key)
+        return await self.moved_to(found.key) if isinstance(found, Moved) else key
+
+
+class LeavesNoTombstone(TombstoneStorage):
+    async def move(self, key: str, new_key: str, *args: Any, tombstone: float = 0.0, **kwargs: Any) -> Any:
+        return await super().move(key, new_key, *args, **kwargs)
+
+
+class KeepsTombstonesForTooLong(TombstoneStorage):
+    async def move(self, key: str, new_key: str, *args: Any, tombstone: float = 0.0, **kwargs: Any) -> Any:
+        return await super().move(key, new_key, *args, tombstone=tombstone * 100, **kwargs)
+
+
+class GivesTheDataToTheOldKey(TombstoneStorage):
+    async def load(self, key: str, *, renew: float | None = None) -> Stored | Moved | None:
+        return await super().load(await self.moved_to(key), renew=renew)
+
+
+class RenewsBehindTheTombstone(TombstoneStorage):
+    async def load(self, key: str, *, renew: float | None = None) -> Stored | Moved | None:
+        await super().load(await self.moved_to(key), renew=renew)
+        return await super().load(key)
+
+
+class WritesBehindTheTombstone(TombstoneStorage):
+    async def replace(self, key: str, *args: Any, **kwargs: Any) -> Any:
+        return await super().replace(await self.moved_to(key), *args, **kwargs)
+
+
+class CreatesOverATombstone(TombstoneStorage):
+    async def create(self, key: str, *args: Any, **kwargs: Any) -> int | None:
+        self._table._tombstones.pop(key, None)  # pyright: ignore[reportPrivateUsage]
+        return await super().create(key, *args, **kwargs)
+
+
+class DeletesTheTombstoneAlone(TombstoneStorage):
+    async def delete(self, *keys: str) -> int:
+        live = [key for key in keys if isinstance(await self.load(key), Stored)]
+        return await super().delete(*live)
+
+
+class FollowsOneMoveOnly(TombstoneStorage):
+    async def delete(self, *keys: str) -> int:
+        found = [await self.load(key) for key in keys]
+        once = [moved.key if isinstance(moved, Moved) else key for key, moved in zip(keys, found, strict=True)]
+        return await super().delete(*[key for key in once if isinstance(await self.load(key), Stored)])
+
+
+class DeletesWhereItWas(TombstoneStorage):
+    async def delete(self, *keys: str) -> int:
+        now = [await self.moved_to(key) for key in keys]
+        await checkpoint()  # the record may move on meanwhile
+        return await super().delete(*[key for key in now if isinstance(await self.load(key), Stored)])
+
+
+class CountsTombstones(TombstoneStorage):
+    async def clear(self, prefix: str) -> int:
+        number = len(self._table.keys(prefix))
+        await super().clear(prefix)
+        return number
+
+
+class KeepsTombstonesWhenCleared(TombstoneStorage):
+    async def clear(self, prefix: str) -> int:
+        keys = self._table.keys(prefix)
+        return await super().delete(*[key for key in keys if isinstance(await self.load(key), Stored)])
+
+
 OF_CAPABILITIES: dict[type[MemoryStorage], str] = {
     EmptiesItselfWhenOpenedAgain: "opening_again_has_no_effect",
     ChecksByWriting: "a_working_storage_passes_its_own_check",
@@ -432,6 +527,17 @@ OF_CAPABILITIES: dict[type[MemoryStorage], str] = {
     AnswersNoConflict: "an_answer_at_once_is_what_the_call_returns",
     AnswersATakenKeyAsGone: "a_move_onto_a_taken_key_is_refused_at_once_too",
     DoesItAndSaysLater: "later_means_that_nothing_was_done",
+    LeavesNoTombstone: "a_tombstone_says_where_the_record_is",
+    KeepsTombstonesForTooLong: "a_tombstone_expires",
+    GivesTheDataToTheOldKey: "a_tombstone_says_where_the_record_is",
+    RenewsBehindTheTombstone: "loading_a_tombstone_renews_nothing",
+    WritesBehindTheTombstone: "a_tombstone_is_no_record",
+    CreatesOverATombstone: "a_tombstone_is_no_record",
+    DeletesTheTombstoneAlone: "deleting_a_tombstone_ends_the_record",
+    FollowsOneMoveOnly: "deleting_a_tombstone_ends_the_record",
+    DeletesWhereItWas: "a_delete_that_races_moves_ends_the_record",
+    CountsTombstones: "clearing_removes_tombstones_and_counts_records",
+    KeepsTombstonesWhenCleared: "clearing_removes_tombstones_and_counts_records",
     MovesItAndSaysLater: "later_means_that_nothing_was_done",
 }
 

@@ -11,9 +11,8 @@ from servers.postgres_server import PostgresServer
 from tests.numbers import scaled
 from tests.storage.postgres_rigs import connection, in_another_process, new_table, opened, postgres, table_of
 
-from sessioncore import Unreadable
 from sessioncore._errors import StorageError
-from sessioncore.storage import Stored
+from sessioncore.storage import Stored, Written
 from sessioncore.storage.postgres._storage import _new_version  # pyright: ignore[reportPrivateUsage]
 
 __all__ = ["postgres"]
@@ -118,7 +117,7 @@ async def test_clear_also_ends_what_is_moved_meanwhile(postgres: PostgresServer)
 
         async def move_until_gone(seed: int) -> int:
             dice, key, moves = random.Random(seed), f"a:{seed}", 0
-            at: int | Stored | Unreadable | None = await storage.create(key, b"x", 100)
+            at: Written = await storage.create(key, b"x", 100)
             while isinstance(at, int):
                 new_key = f"a:{dice.random()}-{seed}"
                 at = await storage.move(key, new_key, b"x", 100, version=at)

@@ -15,8 +15,7 @@ from tests.numbers import scaled
 from tests.redis_proxy import proxy_to
 from tests.storage.redis_rig import client_of, made, storage_at, version_of
 
-from sessioncore import Unreadable
-from sessioncore.storage import Stored
+from sessioncore.storage import Stored, Written
 from sessioncore.storage.redis import RedisStorage
 
 pytestmark = [pytest.mark.anyio, pytest.mark.redis, pytest.mark.usefixtures("emptied")]
@@ -199,7 +198,7 @@ class Model:
 
     def judge(
         self,
-        result: int | Stored | Unreadable | None,
+        result: Written,
         key: str,
         new: str,
         data: bytes,

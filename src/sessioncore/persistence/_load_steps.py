@@ -11,7 +11,7 @@ storage mean.
                     StorageError                 end: a use of the session raises it
     load a key      Stored, live                 end: this is the session
                     Stored, corrupt or expired   try the next extractor
-                    Unreadable, None             try the next extractor
+                    Moved, Unreadable, None      try the next extractor
                     StorageError                 end: a use of the session raises it
     touch the key   True, StorageError           end: this is the session
                     False                        try the next extractor: the session ended meanwhile

@@ -3,6 +3,7 @@
     answer / call        CREATE       REPLACE      MOVE         TOUCH     FIND
     a version            stored       stored       stored       -         -
     a record             -            conflict     conflict     -         found
+    Moved                -            gone         gone         -         missing
     Unreadable           -            foreign      foreign      -         overtaken
     None                 taken        gone         gone         -         missing
     True                 -            -            -            renewed   -
@@ -19,7 +20,7 @@ from types import NoneType
 from typing import Final
 
 from sessioncore._errors import KeyTaken, StorageError, StorageUnavailable
-from sessioncore._storage_calls import Stored, Unreadable
+from sessioncore._storage_calls import Moved, Stored, Unreadable
 from sessioncore.persistence._drive import Answer
 from sessioncore.session._lifecycle import CREATE, FIND, MOVE, REPLACE, TOUCH, Action
 
@@ -56,13 +57,16 @@ _WRITE_ERRORS: Final[dict[type, Verdict]] = {
     KeyTaken: _REFUSED,
     StorageUnavailable: _UNKNOWN,
 }
+_CONDITIONAL: Final[dict[type, Verdict]] = {
+    int: _STORED, Stored: _CONFLICT, Moved: _GONE, Unreadable: _FOREIGN, NoneType: _GONE, **_WRITE_ERRORS,
+}  # fmt: skip
 VERDICTS: Final[dict[Action, dict[type, Verdict]]] = {
     CREATE: {int: _STORED, NoneType: _TAKEN, **_WRITE_ERRORS},
-    REPLACE: {int: _STORED, Stored: _CONFLICT, Unreadable: _FOREIGN, NoneType: _GONE, **_WRITE_ERRORS},
-    MOVE: {int: _STORED, Stored: _CONFLICT, Unreadable: _FOREIGN, NoneType: _GONE, **_WRITE_ERRORS, KeyTaken: _TAKEN},
+    REPLACE: _CONDITIONAL,
+    MOVE: {**_CONDITIONAL, KeyTaken: _TAKEN},
     TOUCH: {StorageError: _IGNORED, KeyTaken: _IGNORED, StorageUnavailable: _IGNORED},
     FIND: {
-        Stored: Verdict.FOUND, Unreadable: Verdict.OVERTAKEN, NoneType: Verdict.MISSING,
+        Stored: Verdict.FOUND, Moved: Verdict.MISSING, Unreadable: Verdict.OVERTAKEN, NoneType: Verdict.MISSING,
         StorageError: _UNKNOWN, KeyTaken: _UNKNOWN, StorageUnavailable: _UNKNOWN,
     },
 }  # fmt: skip

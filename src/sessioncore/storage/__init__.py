@@ -10,11 +10,12 @@ drivers that are not used are not loaded.
 """
 
 from sessioncore._errors import KeyTaken
-from sessioncore._storage_calls import LATER, Call, Create, Delete, Later, Load, Move, Replace, Reply, Touch
+from sessioncore._storage_calls import LATER, Call, Create, Delete, Later, Load, Move, Moved, Replace, Reply, Touch
 from sessioncore._storage_protocol import (
     AnswersNow,
     BoundsCalls,
     Clears,
+    KeepsTombstones,
     Opens,
     Purges,
     Storage,
@@ -35,11 +36,13 @@ __all__ = [
     "Clears",
     "Create",
     "Delete",
+    "KeepsTombstones",
     "KeyTaken",
     "Later",
     "Load",
     "MemoryStorage",
     "Move",
+    "Moved",
     "Opens",
     "Purges",
     "Replace",

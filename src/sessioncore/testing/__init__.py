@@ -22,6 +22,7 @@ from sessioncore.testing import (
     _races,
     _reads,
     _times,
+    _tombstones,
     _unreadable,
     _writes,
 )
@@ -50,6 +51,7 @@ BEST_EFFORT_CHECKS: tuple[Check, ...] = (
     *_owners.CHECKS,
     *_unreadable.CHECKS,
     *_opening.CHECKS,
+    *_tombstones.CHECKS,
     *_clearing.CHECKS,
     *_purging.CHECKS,
     *_answering.CHECKS,
@@ -57,5 +59,5 @@ BEST_EFFORT_CHECKS: tuple[Check, ...] = (
 )
 """The checks that hold without compare-and-set as well: all that a single caller can see."""
 
-STORAGE_CHECKS: tuple[Check, ...] = (*BEST_EFFORT_CHECKS, *_races.CHECKS, *_purging.RACES)
+STORAGE_CHECKS: tuple[Check, ...] = (*BEST_EFFORT_CHECKS, *_races.CHECKS, *_tombstones.RACES, *_purging.RACES)
 """The whole contract: also what holds for parallel and for cancelled callers."""

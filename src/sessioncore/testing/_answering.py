@@ -89,5 +89,5 @@ CHECKS = checks(
     an_answer_at_once_is_what_the_call_returns,
     a_move_onto_a_taken_key_is_refused_at_once_too,
     later_means_that_nothing_was_done,
-    needs=AnswersNow,
+    needs=[AnswersNow],
 )

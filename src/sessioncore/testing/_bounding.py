@@ -48,4 +48,4 @@ async def _ends_unavailable(call: Callable[[], Awaitable[object]]) -> bool:
     return False
 
 
-CHECKS = checks(bounded_calls_work_as_before, a_call_without_an_answer_ends_in_time, needs=BoundsCalls)
+CHECKS = checks(bounded_calls_work_as_before, a_call_without_an_answer_ends_in_time, needs=[BoundsCalls])

@@ -82,5 +82,5 @@ CHECKS = checks(
     a_prefix_is_text_and_no_pattern,
     clear_drops_owner_entries_and_only_its_own,
     a_key_may_be_made_anew_after_clear,
-    needs=Clears,
+    needs=[Clears],
 )

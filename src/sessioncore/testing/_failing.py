@@ -6,7 +6,19 @@ from typing import Any, ClassVar, Final, TypeVar, cast
 import anyio
 
 from sessioncore._errors import ConfigError, StorageUnavailable
-from sessioncore.storage import Clears, Opens, Purges, Storage, Stored, Unreadable, Written, capabilities_of
+from sessioncore.storage import (
+    Clears,
+    KeepsTombstones,
+    Move,
+    Moved,
+    Opens,
+    Purges,
+    Storage,
+    Stored,
+    Unreadable,
+    Written,
+    capabilities_of,
+)
 
 __all__ = ["FailingStorage", "Fault"]
 
@@ -79,7 +91,7 @@ class FailingStorage:
         if type(self).capabilities is FailingStorage.capabilities:
             # Capabilities are looked up on the class, so this object gets a class that declares what `storage` can do.
             # Not AnswersNow and BoundsCalls: a call that is to fail or wait has to be awaited and timed.
-            kept = capabilities_of(storage) & {Clears, Opens, Purges}
+            kept = capabilities_of(storage) & {Clears, KeepsTombstones, Opens, Purges}
             self.__class__ = cast("Any", type(type(self).__name__, (type(self),), {"capabilities": kept}))
         self.calls: list[str] = []
         self._storage = storage
@@ -127,7 +139,7 @@ class FailingStorage:
             await fault.strike()
         return result
 
-    async def load(self, key: str, *, renew: float | None = None) -> Stored | Unreadable | None:
+    async def load(self, key: str, *, renew: float | None = None) -> Stored | Moved | Unreadable | None:
         return await self._through("load", lambda: self._storage.load(key, renew=renew))
 
     async def create(self, key: str, data: bytes, ttl: float, *, owner: str | None = None) -> int | None:
@@ -139,11 +151,18 @@ class FailingStorage:
         )
 
     async def move(
-        self, key: str, new_key: str, data: bytes, ttl: float, *, version: int, owner: str | None = None
+        self,
+        key: str,
+        new_key: str,
+        data: bytes,
+        ttl: float,
+        *,
+        version: int,
+        owner: str | None = None,
+        tombstone: float = 0.0,
     ) -> Written:
-        return await self._through(
-            "move", lambda: self._storage.move(key, new_key, data, ttl, version=version, owner=owner)
-        )
+        call = Move(key, new_key, data, ttl, version, owner, tombstone)
+        return await self._through("move", lambda: cast("Awaitable[Written]", call.invoke(self._storage)))
 
     async def touch(self, key: str, ttl: float) -> bool:
         return await self._through("touch", lambda: self._storage.touch(key, ttl))

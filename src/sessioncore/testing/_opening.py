@@ -28,5 +28,5 @@ CHECKS = checks(
     opening_again_has_no_effect,
     a_working_storage_passes_its_own_check,
     closing_again_has_no_effect,
-    needs=Opens,
+    needs=[Opens],
 )

@@ -41,6 +41,6 @@ async def a_purge_spares_what_is_made_anew_meanwhile(rig: Rig) -> None:
         assert len(await rig.storage.owned_keys(f"new{turn}")) == MANY
 
 
-CHECKS = checks(purging_spares_the_living, needs=Purges)
+CHECKS = checks(purging_spares_the_living, needs=[Purges])
 
-RACES = checks(a_purge_spares_what_is_made_anew_meanwhile, needs=Purges)
+RACES = checks(a_purge_spares_what_is_made_anew_meanwhile, needs=[Purges])

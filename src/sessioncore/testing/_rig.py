@@ -4,7 +4,7 @@ A rig hides the clock: one storage takes a clock that is moved by hand, another 
 talks to a server, on whose clock a check can only wait.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from typing import cast
 from unittest import SkipTest
@@ -15,6 +15,7 @@ from sessioncore.storage import (
     AnswersNow,
     BoundsCalls,
     Clears,
+    KeepsTombstones,
     Opens,
     Purges,
     Storage,
@@ -82,10 +83,9 @@ class Check:
         await self._function(rig)
 
 
-def checks(*functions: Callable[[Rig], Awaitable[None]], needs: type | None = None) -> tuple[Check, ...]:
-    """Make these functions checks, which need this capability."""
-    needed: frozenset[type] = frozenset() if needs is None else frozenset({needs})
-    return tuple(Check(function, needed) for function in functions)
+def checks(*functions: Callable[[Rig], Awaitable[None]], needs: Iterable[type] = ()) -> tuple[Check, ...]:
+    """Make these functions checks, which need these capabilities."""
+    return tuple(Check(function, frozenset(needs)) for function in functions)
 
 
 class ManualClock:
@@ -160,6 +160,11 @@ def clears(rig: Rig) -> Clears:
 def purges(rig: Rig) -> Purges:
     """The storage as one that purges."""
     return cast("Purges", rig.storage)
+
+
+def keeps_tombstones(rig: Rig) -> KeepsTombstones:
+    """The storage as one that keeps tombstones."""
+    return cast("KeepsTombstones", rig.storage)
 
 
 def answers(rig: Rig) -> AnswersNow:

@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 from anyio.lowlevel import checkpoint
 
 from sessioncore._errors import ConfigError
-from sessioncore._storage_calls import Call, Create, Delete, Load, Move, Replace, Reply, Stored, Touch
-from sessioncore._storage_protocol import AnswersNow, BoundsCalls, Clears, Opens, Purges
+from sessioncore._storage_calls import Call, Create, Delete, Load, Move, Moved, Replace, Reply, Stored, Touch
+from sessioncore._storage_protocol import AnswersNow, BoundsCalls, Clears, KeepsTombstones, Opens, Purges
 from sessioncore.storage.memory._table import Table
 
 __all__ = ["MemoryStorage"]
@@ -31,7 +31,9 @@ class MemoryStorage:
         ConfigError: `max_sessions` is not a whole number of at least 1.
     """
 
-    capabilities: ClassVar[frozenset[type]] = frozenset({AnswersNow, BoundsCalls, Clears, Opens, Purges})
+    capabilities: ClassVar[frozenset[type]] = frozenset(
+        {AnswersNow, BoundsCalls, Clears, KeepsTombstones, Opens, Purges}
+    )
 
     def __init__(self, max_sessions: int | None = None, *, clock: Callable[[], float] = time.time) -> None:
         if max_sessions is not None and (type(max_sessions) is not int or max_sessions < 1):
@@ -72,7 +74,7 @@ class MemoryStorage:
         """
         return self._answers[type(call)](call)
 
-    async def load(self, key: str, *, renew: float | None = None) -> Stored | None:
+    async def load(self, key: str, *, renew: float | None = None) -> Stored | Moved | None:
         """Return the live record at `key`, or None; with `renew`, set its ttl first."""
         return self._table.load(Load(key, renew))
 
@@ -82,19 +84,27 @@ class MemoryStorage:
 
     async def replace(
         self, key: str, data: bytes, ttl: float, *, version: int, owner: str | None = None
-    ) -> int | Stored | None:
+    ) -> int | Stored | Moved | None:
         """Write if the record still has `version`; otherwise return the current record, or None."""
         return self._table.replace(Replace(key, data, ttl, version, owner))
 
     async def move(
-        self, key: str, new_key: str, data: bytes, ttl: float, *, version: int, owner: str | None = None
-    ) -> int | Stored | None:
+        self,
+        key: str,
+        new_key: str,
+        data: bytes,
+        ttl: float,
+        *,
+        version: int,
+        owner: str | None = None,
+        tombstone: float = 0.0,
+    ) -> int | Stored | Moved | None:
         """Do what `replace` does, and give the record a new key in the same step.
 
         Raises:
             KeyTaken: `new_key` is taken; nothing is changed.
         """
-        return self._table.move(Move(key, new_key, data, ttl, version, owner))
+        return self._table.move(Move(key, new_key, data, ttl, version, owner, tombstone))
 
     async def touch(self, key: str, ttl: float) -> bool:
         """Set the ttl of a live record; False if there is none."""

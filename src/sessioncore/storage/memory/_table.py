@@ -11,7 +11,7 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from sessioncore._errors import KeyTaken
-from sessioncore._storage_calls import Create, Delete, Load, Move, Replace, Stored, Touch
+from sessioncore._storage_calls import Create, Delete, Load, Move, Moved, Replace, Stored, Touch
 from sessioncore.storage.memory._expiry import Bucket, Buckets
 
 __all__ = ["Table"]
@@ -29,10 +29,17 @@ class _Entry(Struct, eq=False, gc=False):
     owner: str | None
 
 
+class _Tombstone(Struct, frozen=True, gc=False):
+    """Where the record that was at a key is now."""
+
+    new_key: str
+    ends: float
+
+
 class Table:
     """Records by key, when they expire, and the keys of each owner. `Storage` says what the calls promise."""
 
-    __slots__ = ("_buckets", "_clock", "_entries", "_limit", "_owned", "_versions")
+    __slots__ = ("_buckets", "_clock", "_entries", "_limit", "_owned", "_tombstones", "_versions")
 
     def __init__(self, limit: int | None, clock: Callable[[], float]) -> None:
         self._limit = limit
@@ -41,18 +48,20 @@ class Table:
         self._buckets = Buckets()
         # Most owners have one session, and a set for one key takes more memory than the rest of its entry.
         self._owned: dict[str, str | set[str]] = {}
+        # In the order in which they were left, which is nearly that of their ends: all of a store last equally long.
+        self._tombstones: dict[str, _Tombstone] = {}
         self._versions = itertools.count(1)  # one counter for all keys, so that no version is used twice
 
     def __len__(self) -> int:
         """Return the number of records in memory, including expired ones that are not removed yet."""
         return len(self._entries)
 
-    def load(self, call: Load) -> Stored | None:
+    def load(self, call: Load) -> Stored | Moved | None:
         """Return the live record, or None; with `renew`, set its ttl first."""
         key = call.key
         entry = self._entries.get(key)
         if entry is None:
-            return None
+            return self._moved(key)
         now = self._clock()
         left = entry.ends - now
         if left <= 0:
@@ -67,18 +76,18 @@ class Table:
     def create(self, call: Create) -> int | None:
         """Store a new record and return its version, or None if the key is taken."""
         now, key = self._now(), call.key
-        if key in self._entries and self._live(key, now) is not None:
+        if self._is_taken(key, now):
             return None
         if self._limit is not None and len(self._entries) >= self._limit:
             self._evict(now)
         return self._insert(key, call.data, now, call.ttl, call.owner)
 
-    def replace(self, call: Replace) -> int | Stored | None:
+    def replace(self, call: Replace) -> int | Stored | Moved | None:
         """Write if the record still has its version; otherwise return the current record, or None."""
         now, key, owner = self._clock(), call.key, call.owner
         entry = self._live(key, now)
         if entry is None:
-            return None
+            return self._moved(key)
         if entry.version != call.version:
             return Stored(entry.data, entry.version, entry.ends - now)
         entry.data = call.data
@@ -91,7 +100,7 @@ class Table:
         self._set_end(key, entry, now, call.ttl)
         return version
 
-    def move(self, call: Move) -> int | Stored | None:
+    def move(self, call: Move) -> int | Stored | Moved | None:
         """Do what `replace` does, and give the record a new key in the same step.
 
         Raises:
@@ -100,12 +109,14 @@ class Table:
         now, key = self._now(), call.key
         entry = self._live(key, now)
         if entry is None:
-            return None
+            return self._moved(key)
         if entry.version != call.version:
             return Stored(entry.data, entry.version, entry.ends - now)
-        if self._live(call.new_key, now) is not None:
+        if self._is_taken(call.new_key, now):
             raise KeyTaken("cannot move a record onto a key that is taken: choose a new key and try again")
         self._drop(key, entry)
+        if call.tombstone > 0:
+            self._leave_tombstone(key, _Tombstone(call.new_key, now + call.tombstone), now)
         return self._insert(call.new_key, call.data, now, call.ttl, call.owner)
 
     def touch(self, call: Touch) -> bool:
@@ -118,10 +129,11 @@ class Table:
         return True
 
     def delete(self, call: Delete) -> int:
-        """End these records; return how many were live."""
+        """End these records, also where they have moved; return how many were live."""
         now = self._clock()
         ended = 0
-        for key in call.keys:
+        for named in call.keys:
+            key = self._follow(named, now) if self._tombstones else named
             entry = self._live(key, now)
             if entry is not None:
                 self._drop(key, entry)
@@ -138,12 +150,14 @@ class Table:
         return [key for key in keys if self._entries[key].ends > now]
 
     def keys(self, prefix: str) -> list[str]:
-        """Return the keys that begin with `prefix`; iterates over all keys."""
-        return [key for key in self._entries if key.startswith(prefix)]
+        """Return the keys of records and tombstones that begin with `prefix`; iterates over all keys."""
+        return [key for key in (*self._entries, *self._tombstones) if key.startswith(prefix)]
 
     def sweep(self, most: int) -> bool:
         """Look at up to `most` keys that are due, and drop those that have expired; True if there may be more."""
-        return self._sweep(self._clock(), most)
+        now = self._clock()
+        self._sweep_tombstones(now, most)
+        return self._sweep(now, most)
 
     def _now(self) -> float:
         now = self._clock()
@@ -157,6 +171,36 @@ class Table:
             return entry
         self._drop(key, entry)
         return None
+
+    def _is_taken(self, key: str, now: float) -> bool:
+        """Tell whether the key has a live record or a tombstone."""
+        if key in self._entries and self._live(key, now) is not None:
+            return True
+        tombstone = self._tombstones.get(key)
+        return tombstone is not None and tombstone.ends > now
+
+    def _moved(self, key: str) -> Moved | None:
+        tombstone = self._tombstones.get(key)
+        return Moved(tombstone.new_key) if tombstone is not None and tombstone.ends > self._clock() else None
+
+    def _follow(self, key: str, now: float) -> str:
+        """Return the key that the record has now, and remove the tombstones that lead to it."""
+        while (tombstone := self._tombstones.pop(key, None)) is not None and tombstone.ends > now:
+            key = tombstone.new_key
+        return key
+
+    def _leave_tombstone(self, key: str, tombstone: _Tombstone, now: float) -> None:
+        self._sweep_tombstones(now, _SWEEP)
+        self._tombstones.pop(key, None)  # an expired one: the new one goes to the end of the order
+        if self._limit is not None and len(self._tombstones) >= self._limit:
+            del self._tombstones[next(iter(self._tombstones))]
+        self._tombstones[key] = tombstone
+
+    def _sweep_tombstones(self, now: float, most: int) -> None:
+        for key in list(itertools.islice(self._tombstones, most)):
+            if self._tombstones[key].ends > now:
+                return
+            del self._tombstones[key]
 
     def _insert(self, key: str, data: bytes, now: float, ttl: float, owner: str | None) -> int:
         ends = now + ttl
