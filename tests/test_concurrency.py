@@ -24,6 +24,7 @@ from sessioncore import (
     StorageUnavailable,
     Stored,
 )
+from sessioncore.storage import KeepsTombstones, capabilities_of
 from sessioncore.testing import ManualClock
 
 pytestmark = pytest.mark.anyio
@@ -201,7 +202,9 @@ async def test_a_rotated_session_drops_the_changes_of_requests_under_the_old_id(
     await quick.leave(exchange)
     await slow.leave(slow_exchange)
     assert dict(await store.get_by_id(quick.sid or "")) == {"n": 1}
-    assert await store.delete(session.id) is False
+    follows = KeepsTombstones in capabilities_of(store.storage)
+    assert await store.delete(session.id) is follows, "the old ID still leads to the session's end"
+    assert await store.delete(quick.sid or "") is not follows
 
 
 async def test_a_conflict_merges_by_key_and_tells_the_number_of_tries() -> None:

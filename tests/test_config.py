@@ -50,6 +50,7 @@ def test_the_defaults_are_those_of_production() -> None:
         "on_owner_limit": "evict_oldest",
         "skip": None,
         "on_error": None,
+        "stale_id_window": None,
         "on_event": None,
         "save_on_server_error": False,
     }
@@ -113,6 +114,10 @@ BAD: list[tuple[str, Any, str]] = [
     *(
         ("touch_interval", value, "touch_interval must be")
         for value in [0, 1.5, "1m", timedelta(seconds=-1), timedelta(minutes=30), timedelta.max]
+    ),
+    *(
+        ("stale_id_window", value, "stale_id_window must be")
+        for value in [20, "20", timedelta(seconds=-1), timedelta.max]
     ),
     *((name, value, f"{name} must be") for name in ("max_size", "max_sessions_per_owner") for value in NOT_COUNTS),
     ("max_size", None, "max_size must be"),

@@ -379,7 +379,7 @@ async def test_each_kind_of_event_is_told_once_by_what_causes_it(site: Site) -> 
         await visit(store, (await store.create({"n": 1})).id, lose)
         await visit(late, (await store.create({"n": 1})).id, read_all)
     assert [event.kind.value for event in site.events] == [
-        "created", "renewed", "regenerated", "unknown", "malformed", "ambiguous",
+        "created", "renewed", "regenerated", "stale_id", "malformed", "ambiguous",
         "destroyed", "created", "revoked", "gone", "created", "expired",
     ]  # fmt: skip
     told = "".join(map(repr, site.events))

@@ -88,7 +88,9 @@ async def test_a_save_that_failed_is_made_good_by_the_next_one_exactly_once(
     assert await house.data() == {"n": 3 if more else 2}
     assert len(await house.store.sessions_of("ada")) == (change is login)
     assert len(house.storage.inner) == 1
-    told = {"replace": [], "move": ["regenerated"], "create": ["destroyed", "created"]}[operation]
+    told = {"replace": [], "move": ["login" if change is login else "regenerated"], "create": ["destroyed", "created"]}[
+        operation
+    ]
     assert [kind for kind in house.kinds() if kind != "storage_error"] == told
 
 

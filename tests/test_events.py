@@ -9,8 +9,8 @@ from sessioncore import EventKind, SessionEvent
 from sessioncore._events import Events
 
 KINDS = (
-    "created renewed regenerated destroyed revoked expired gone conflict corrupt unknown malformed ambiguous "
-    "owner_limit storage_error"
+    "created renewed regenerated login destroyed revoked expired gone conflict corrupt unknown malformed ambiguous "
+    "owner_limit storage_error stale_id"
 )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sessioncore import StorageError, StorageUnavailable, Stored, Unreadable
+from sessioncore import Moved, StorageError, StorageUnavailable, Stored, Unreadable
 from sessioncore.persistence._verdicts import VERDICTS, Verdict, verdict_of
 from sessioncore.session._lifecycle import TRANSITIONS, Action, Phase, Verb, decide
 from sessioncore.storage import KeyTaken
@@ -14,10 +14,11 @@ from sessioncore.storage import KeyTaken
 PAIRS = [(phase, verb) for phase in Phase for verb in Verb]
 # Read as: from this phase, these verbs lead there; what is missing cannot happen or is refused.
 EXPECTED = {
-    Phase.FRESH: "WRITE:FRESH ROTATE:FRESH END:ENDED STORED:LIVE",
-    Phase.LIVE: "WRITE:LIVE ROTATE:LIVE END:ENDED STORED:LIVE LOST:GONE",
-    Phase.ENDED: "WRITE:ENDED ROTATE:ENDED END:ENDED STORED:LIVE",
+    Phase.FRESH: "WRITE:FRESH ROTATE:FRESH END:ENDED STORED:LIVE MOVED:STALE",
+    Phase.LIVE: "WRITE:LIVE ROTATE:LIVE END:ENDED STORED:LIVE LOST:GONE MOVED:STALE",
+    Phase.ENDED: "WRITE:ENDED ROTATE:ENDED END:ENDED STORED:LIVE MOVED:STALE",
     Phase.GONE: "WRITE:GONE ROTATE:GONE END:ENDED",
+    Phase.STALE: "WRITE:STALE ROTATE:STALE END:ENDED STORED:LIVE MOVED:STALE",
 }
 
 
@@ -47,13 +48,15 @@ def test_every_phase_can_be_reached_and_ended() -> None:
 
 # -- which call a commit makes
 
-FACTS = list(product([False, True], repeat=3))
+FACTS = list(product([False, True], repeat=4))
 
 
-def expected_action(phase: Phase, changed: bool, rotated: bool, due: bool) -> Action:
+def expected_action(phase: Phase, changed: bool, rotated: bool, login: bool, due: bool) -> Action:
     """The same decision, written as a table: the first row that matches counts."""
     rows = [
         (phase is Phase.GONE, Action.NOTHING),
+        (phase is Phase.STALE and login, Action.CREATE),
+        (phase is Phase.STALE, Action.NOTHING),
         (phase in {Phase.FRESH, Phase.ENDED} and changed, Action.CREATE),
         (phase in {Phase.FRESH, Phase.ENDED}, Action.NOTHING),
         (rotated, Action.MOVE),
@@ -64,10 +67,12 @@ def expected_action(phase: Phase, changed: bool, rotated: bool, due: bool) -> Ac
 
 
 @pytest.mark.parametrize("phase", Phase, ids=lambda phase: phase.name)
-@pytest.mark.parametrize(("changed", "rotated", "due"), FACTS)
-def test_each_combination_has_its_one_action(phase: Phase, changed: bool, rotated: bool, due: bool) -> None:
-    action = decide(phase, changed=changed, rotated=rotated, renewal_due=due)
-    assert action is expected_action(phase, changed, rotated, due)
+@pytest.mark.parametrize(("changed", "rotated", "login", "due"), FACTS)
+def test_each_combination_has_its_one_action(
+    phase: Phase, changed: bool, rotated: bool, login: bool, due: bool
+) -> None:
+    action = decide(phase, changed=changed, rotated=rotated, login=login, renewal_due=due)
+    assert action is expected_action(phase, changed, rotated, login, due)
 
 
 # -- what an answer means
@@ -76,6 +81,7 @@ ANSWERS: dict[str, Any] = {
     "a version": 7,
     "version zero": 0,
     "a record": Stored(b"", 1, 1.0),
+    "moved": Moved("session:new"),
     "unreadable": Unreadable(),
     "none": None,
     "true": True,
@@ -87,14 +93,15 @@ ANSWERS: dict[str, Any] = {
 }
 ERRORS = ("key taken", "refused", "unavailable")
 STORED = {"a version": "STORED", "version zero": "STORED"}
-THERE = {"a record": "CONFLICT", "unreadable": "FOREIGN", "none": "GONE"}
+THERE = {"a record": "CONFLICT", "moved": "MOVED", "unreadable": "FOREIGN", "none": "GONE"}
 REFUSED = {"key taken": "REFUSED", "refused": "REFUSED", "unavailable": "UNKNOWN"}
 MEANING: dict[Action, dict[str, str]] = {  # of each answer that the storage contract allows
     Action.CREATE: {**STORED, "none": "TAKEN", **REFUSED},
     Action.REPLACE: {**STORED, **THERE, **REFUSED},
     Action.MOVE: {**STORED, **THERE, **REFUSED, "key taken": "TAKEN"},
     Action.TOUCH: {"true": "RENEWED", "false": "GONE"} | dict.fromkeys(ERRORS, "IGNORED"),
-    Action.FIND: {"a record": "FOUND", "unreadable": "OVERTAKEN", "none": "MISSING"} | dict.fromkeys(ERRORS, "UNKNOWN"),
+    Action.FIND: {"a record": "FOUND", "moved": "MOVED", "unreadable": "OVERTAKEN", "none": "MISSING"}
+    | dict.fromkeys(ERRORS, "UNKNOWN"),
 }
 
 
@@ -125,5 +132,5 @@ def test_an_error_of_the_storages_own_means_what_its_base_means(action: Action, 
 
 
 def test_no_table_has_a_row_for_what_no_storage_answers() -> None:
-    kinds = {int, NoneType, Stored, Unreadable, StorageError, KeyTaken, StorageUnavailable}
+    kinds = {int, NoneType, Stored, Moved, Unreadable, StorageError, KeyTaken, StorageUnavailable}
     assert all(row.keys() <= kinds for row in VERDICTS.values())

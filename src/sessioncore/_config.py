@@ -19,7 +19,7 @@ from sessioncore.http._extractors import Extractor, RequestView, Source, flatten
 from sessioncore.http._ids import is_id, new_id
 from sessioncore.storage.memory import MemoryStorage
 
-__all__ = ["SessionConfig", "cookie_settings", "id_generator"]
+__all__ = ["SessionConfig", "cookie_settings", "id_generator", "stale_id_window"]
 
 _MAX_DURATION = timedelta(days=36500)
 _FLAGS = ("cookie_secure", "cookie_http_only", "cookie_session_only", "cookie_partitioned", "save_on_server_error")
@@ -58,6 +58,7 @@ class SessionConfig:
     on_owner_limit: Literal["evict_oldest", "refuse"] = "evict_oldest"
     skip: Callable[[RequestView], bool] | None = None
     on_error: Callable[[RequestView, SessionError], tuple[int, str | bytes] | None] | None = None
+    stale_id_window: timedelta | None = None  # None: 20 s, or twice the time in which an end is noticed if that is more
     on_event: Callable[[SessionEvent], None] | None = None
     save_on_server_error: bool = False
     clock: Callable[[], float] = time.time  # seconds since the epoch; for the absolute deadline
@@ -96,6 +97,13 @@ def cookie_settings(config: SessionConfig) -> CookieSettings:
     )
 
 
+def stale_id_window(config: SessionConfig) -> float:
+    """Return for how many seconds an ID is remembered after a login or regenerate replaced it."""
+    if config.stale_id_window is not None:
+        return config.stale_id_window.total_seconds()
+    return max(20.0, 2 * (5.0 + config.storage_timeout.total_seconds()))
+
+
 def id_generator(config: SessionConfig) -> Callable[[], str]:
     """Return the configured generator; if it is not the default, one that checks every ID.
 
@@ -127,6 +135,9 @@ def _check_times(config: SessionConfig) -> None:
                 f"absolute_timeout must be at least idle_timeout, but is {config.absolute_timeout} (the default is one "
                 "day); set a longer one, or None for no limit"
             )
+
+    if config.stale_id_window != timedelta(0) and config.stale_id_window is not None:
+        _check_duration("stale_id_window", config.stale_id_window, timedelta(seconds=20))
 
 
 def _check_duration(name: str, value: object, example: timedelta) -> None:

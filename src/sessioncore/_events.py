@@ -22,6 +22,7 @@ class EventKind(str, Enum):
     CREATED = "created"  # a record was stored for the first time
     RENEWED = "renewed"  # the idle clock was renewed
     REGENERATED = "regenerated"  # the record moved to a new ID
+    LOGIN = "login"  # the same, by a login
     DESTROYED = "destroyed"  # ended by destroy, reset or delete
     REVOKED = "revoked"  # ended by revoke or revoke_all
     EXPIRED = "expired"  # used after its absolute deadline
@@ -33,6 +34,7 @@ class EventKind(str, Enum):
     AMBIGUOUS = "ambiguous"  # one place of the request holds two different IDs
     OWNER_LIMIT = "owner_limit"  # a login reached `max_sessions_per_owner`
     STORAGE_ERROR = "storage_error"  # detail: the operation and the error's class
+    STALE_ID = "stale_id"  # an ID that was just replaced: a late request, or a stolen ID
 
 
 class SessionEvent(Struct, frozen=True):

@@ -193,12 +193,14 @@ class World:
         if state == "live" and (kept := self.live.get(request.sid or "")) is not None:
             return not gone and self.change(request, kept, told)
         changes = request.writes or request.rotate
+        if state == "stale":  # that was reported when it was loaded; what it wrote waits for a login, or is dropped
+            return not request.login or self.create(request, told, loose=True)
         if state == "gone" or (state == "live" and not changes):
             request.settle()  # if it is gone, that was reported already
             return True
         if request.sid in self.moved and request.login:  # it is the client who logs in: a session of his own (4.9)
             return self.create(request, told, loose=True)
-        request.forget("gone")
+        request.forget("stale" if request.sid in self.moved else "gone")
         return gone or not changes
 
     def is_new(self, sid: str) -> bool:

@@ -110,7 +110,7 @@ class Site:
         self.offers = 0
 
     def hear(self, event: SessionEvent) -> None:
-        if event.kind is EventKind.GONE:
+        if event.kind in {EventKind.GONE, EventKind.STALE_ID}:
             self.gone.add(ACTOR.get())
 
     def new_id(self) -> str:

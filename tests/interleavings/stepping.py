@@ -8,7 +8,7 @@ from typing import ClassVar, cast
 from tests.interleavings.hand_loop import HandLoop
 
 from sessioncore import MemoryStorage, Moved, Storage, Stored, Unreadable
-from sessioncore.storage import BoundsCalls, Clears, Written
+from sessioncore.storage import BoundsCalls, Clears, KeepsTombstones, Move, Written
 
 __all__ = ["ACTOR", "SteppingStorage", "Steps"]
 
@@ -69,7 +69,7 @@ class Steps:
 class SteppingStorage:
     """Records in memory (or in what `make` returns, a faulty storage, say), reached step by step."""
 
-    capabilities: ClassVar[frozenset[type]] = frozenset({BoundsCalls, Clears})
+    capabilities: ClassVar[frozenset[type]] = frozenset({BoundsCalls, Clears, KeepsTombstones})
 
     def __init__(self, steps: Steps, clock: Callable[[], float], make: Callable[[Storage], Storage]) -> None:
         self._steps = steps
@@ -103,10 +103,18 @@ class SteppingStorage:
         return answer
 
     async def move(
-        self, key: str, new_key: str, data: bytes, ttl: float, *, version: int, owner: str | None = None
+        self,
+        key: str,
+        new_key: str,
+        data: bytes,
+        ttl: float,
+        *,
+        version: int,
+        owner: str | None = None,
+        tombstone: float = 0.0,
     ) -> Written:
         await self._steps.pause()
-        answer = await self.inner.move(key, new_key, data, ttl, version=version, owner=owner)
+        answer: Written = await Move(key, new_key, data, ttl, version, owner, tombstone).invoke(self.inner)
         await self._steps.reply()
         return answer
 

@@ -207,11 +207,11 @@ async def sign_out_the_others(laptop: Browser, office: Browser) -> None:
 async def read_the_events(laptop: Browser) -> None:
     """What happened is told by handle; IDs are told to nobody."""
     page = await laptop.open("/events")
-    for kind in ("created", "regenerated", "revoked", "unknown"):
+    for kind in ("created", "login", "revoked", "unknown"):
         expect(f'class="kind {kind}"' in page.text, f"an event “{kind}” should be listed")
     expect(laptop.cookie not in page.text, "no page may contain the ID")
     count = page.text.count('class="kind')
-    say("events", f"{count} listed, among them created, regenerated, revoked and unknown; no ID")
+    say("events", f"{count} listed, among them created, login, revoked and unknown; no ID")
 
 
 def look_into_the_file(database: Path, ids: set[str]) -> None:

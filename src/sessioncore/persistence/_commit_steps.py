@@ -10,13 +10,13 @@ equal bytes mean that the write was stored.
 """
 
 from time import monotonic
-from typing import Final, assert_never, cast
+from typing import Final, TypeAlias, assert_never, cast
 
 from msgspec import Struct
 
 from sessioncore._errors import CorruptRecord, SessionError, SessionGone, StorageError, StorageUnavailable
 from sessioncore._events import EventKind
-from sessioncore._storage_calls import Create, Load, Move, Replace, Stored, Touch
+from sessioncore._storage_calls import Create, Load, Move, Moved, Replace, Stored, Touch
 from sessioncore.codec._record import Record, decode_record, encode_record
 from sessioncore.http._ids import handle_of
 from sessioncore.persistence._drive import Answer, QueuedEvent, Step
@@ -26,13 +26,15 @@ from sessioncore.persistence._verdicts import Verdict, verdict_of
 from sessioncore.session._attempt import Attempt
 from sessioncore.session._changes import changes_of
 from sessioncore.session._delta import NO_CHANGES, Delta
-from sessioncore.session._lifecycle import CREATE, FIND, GONE, MOVE, NOTHING, REPLACE, TOUCH, Action, decide
+from sessioncore.session._lifecycle import CREATE, FIND, GONE, MOVE, NOTHING, REPLACE, STALE, TOUCH, Action, decide
 from sessioncore.session._loaded import Loaded
 from sessioncore.session._merge import Rewrite
-from sessioncore.session._pending import Pending
+from sessioncore.session._pending import UNCHANGED, Pending
 from sessioncore.session._state import SessionState
 
 __all__ = ["CommitSteps"]
+
+Theirs: TypeAlias = tuple[Record | None, int]  # what other requests have made of the record, and its version
 
 MAX_TAKEN_IDS: Final = 8  # IDs of 256 random bits never collide; eight collisions mean a broken generator
 
@@ -69,9 +71,9 @@ class CommitSteps(Struct, eq=False):
         if delta is None and state.pending is not None:
             state.drop_pending()
         changed = delta is not None and delta.has_changes(stored=loaded is not None)
-        rotated = delta is not None and delta.metadata.rotate
+        metadata = UNCHANGED if delta is None else delta.metadata
         due = loaded is not None and (loaded.renewal_due or (self.explicit and self._is_stale(loaded)))
-        action = decide(state.phase, changed=changed, rotated=rotated, renewal_due=due)
+        action = decide(state.phase, changed=changed, rotated=metadata.rotate, login=metadata.login, renewal_due=due)
         if action is TOUCH and loaded is not None:
             ttl = context.lifetimes.time_left(loaded.record.created_at, loaded.record.idle, context.config.clock())
             if ttl > 0:
@@ -80,7 +82,7 @@ class CommitSteps(Struct, eq=False):
         elif action is not NOTHING and delta is not None:
             self.action, self.rewrite = action, delta
             return self._send(delta, state.pending)
-        if state.phase is GONE:
+        if state.phase is GONE or state.phase is STALE:
             self._set_gone_error()
         return None
 
@@ -104,7 +106,7 @@ class CommitSteps(Struct, eq=False):
             raise
 
     def _send(
-        self, delta: Delta, pending: Pending | None, new_id: str | None = None, theirs: tuple[Record, int] | None = None
+        self, delta: Delta, pending: Pending | None, new_id: str | None = None, theirs: Theirs | None = None
     ) -> Step | None:
         """Write the loaded record, or `theirs`, with the changes applied, unless its absolute deadline has passed."""
         context, state, rewrite, action = self.context, self.state, self.rewrite, self.action
@@ -122,7 +124,7 @@ class CommitSteps(Struct, eq=False):
         ttl = context.lifetimes.time_left(record.created_at, record.idle, now)
         if ttl <= 0.0:
             if not self.undo:
-                self._expire()
+                self._gone(EventKind.EXPIRED, "the absolute deadline has passed")
                 return None
             ttl = 0.001
         data, prefix, owner = encode_record(record, config.max_size), config.key_prefix, record.owner
@@ -137,7 +139,7 @@ class CommitSteps(Struct, eq=False):
         elif action is REPLACE:
             call = Replace(prefix + handle, data, ttl, version, owner)
         else:
-            call = Move(f"{prefix}{old}", prefix + handle, data, ttl, version, owner)
+            call = Move(f"{prefix}{old}", prefix + handle, data, ttl, version, owner, context.tombstone)
         state.begin_attempt(Attempt(action, call, record, delta, pending, new_id, handle, merged))
         return call
 
@@ -148,6 +150,8 @@ class CommitSteps(Struct, eq=False):
                 return self._finish_stored(cast("int", answer))
             case Verdict.CONFLICT:
                 return self._conflict(cast("Stored", answer))
+            case Verdict.MOVED:
+                return self._moved(cast("Moved", answer))
             case Verdict.TAKEN:
                 return self._retry_under_new_id()
             case Verdict.FOUND:
@@ -158,10 +162,7 @@ class CommitSteps(Struct, eq=False):
             case Verdict.FOREIGN:
                 return self._refuse_unreadable(UNREADABLE_DETAIL)
             case Verdict.GONE:
-                if not self.undo:
-                    self._queue_event(EventKind.GONE, *self._handle_and_owner())
-                state.mark_gone()
-                self._set_gone_error()
+                self._gone()
             case Verdict.RENEWED:
                 self._finish_renewed()
             case Verdict.REFUSED:
@@ -189,7 +190,33 @@ class CommitSteps(Struct, eq=False):
         if action is CREATE:
             self._queue_event(EventKind.CREATED, attempt.handle, owner)
         elif action is MOVE and before is not None:
-            self._queue_event(EventKind.REGENERATED, attempt.handle, owner, f"was {before.handle}")
+            kind = EventKind.LOGIN if attempt.delta.metadata.login else EventKind.REGENERATED
+            self._queue_event(kind, attempt.handle, owner, f"was {before.handle}")
+        return None
+
+    def _gone(self, kind: EventKind = EventKind.GONE, detail: str = "") -> None:
+        if not self.undo:
+            self._queue_event(kind, *self._handle_and_owner(), detail)
+        self.state.mark_gone()
+        self._set_gone_error()
+
+    def _moved(self, moved: Moved) -> Step | None:
+        """Drop the changes, because the client has another ID now; a login starts another session with them."""
+        attempt, state = self.state.current_attempt(), self.state
+        if self.action is FIND and attempt.new_id is None:  # a replace; sent again, it learns what became of the record
+            state.roll_back()
+            return self.start()
+        if moved.key == self.context.config.key_prefix + attempt.handle:
+            self._gone()  # our own move, whose reply was lost, had arrived; the record has ended since
+            return None
+        if not self.undo:
+            self._queue_event(EventKind.STALE_ID, *self._handle_and_owner())
+        if self.action is MOVE and attempt.delta.metadata.login:
+            state.mark_stale(drop=False)
+            self.action = CREATE
+            return self._send(attempt.delta, attempt.pending, attempt.new_id, (None, 0))
+        state.mark_stale(drop=True)
+        self._set_gone_error()
         return None
 
     def _conflict(self, current: Stored) -> Step | None:
@@ -236,19 +263,12 @@ class CommitSteps(Struct, eq=False):
             self._queue_event(EventKind.RENEWED, loaded.handle, loaded.record.owner)
 
     def _refuse_unreadable(self, why: str) -> Step | None:
-        handle, _ = self._handle_and_owner()
-        self._queue_event(EventKind.CORRUPT, handle, None, why)
+        self._queue_event(EventKind.CORRUPT, self._handle_and_owner()[0], None, why)
         self.state.roll_back()
         self.error = StorageError(
             "the session was overwritten by something that cannot be read here, so nothing was stored; see `corrupt`"
         )
         return None
-
-    def _expire(self) -> None:
-        handle, owner = self._handle_and_owner()
-        self._queue_event(EventKind.EXPIRED, handle, owner, "the absolute deadline has passed")
-        self.state.mark_gone()
-        self._set_gone_error()
 
     def _set_gone_error(self) -> None:
         if self.explicit:

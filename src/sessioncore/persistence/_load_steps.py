@@ -7,11 +7,12 @@ storage mean.
     step            answer                       next
     await a text    text                         check the text
                     None                         try the next extractor
-                    AmbiguousID                  end: no session, not even from another extractor
+                    AmbiguousID                  end: stale, whatever another extractor would find
                     StorageError                 end: a use of the session raises it
     load a key      Stored, live                 end: this is the session
                     Stored, corrupt or expired   try the next extractor
-                    Moved, Unreadable, None      try the next extractor
+                    Moved                        try the next extractor; if none has a session, this one is stale
+                    Unreadable, None             try the next extractor
                     StorageError                 end: a use of the session raises it
     touch the key   True, StorageError           end: this is the session
                     False                        try the next extractor: the session ended meanwhile
@@ -26,7 +27,7 @@ from msgspec.structs import replace
 
 from sessioncore._errors import ConfigError, CorruptRecord, StorageError
 from sessioncore._events import EventKind
-from sessioncore._storage_calls import Load, Stored, Touch, Unreadable
+from sessioncore._storage_calls import Load, Moved, Stored, Touch, Unreadable
 from sessioncore.codec._record import decode_record
 from sessioncore.http._cookies import AmbiguousID
 from sessioncore.http._extractors import OTHER, Extractor, RequestView, Source
@@ -53,6 +54,8 @@ def interpret_load(
     if not isinstance(answer, Stored):
         if isinstance(answer, Unreadable):
             return EventKind.CORRUPT, handle, None, UNREADABLE_DETAIL
+        if isinstance(answer, Moved):
+            return EventKind.STALE_ID, handle, None, ""
         return EventKind.UNKNOWN, handle, None, ""
     try:
         record = decode_record(answer.data, context.config.max_size)
@@ -98,7 +101,7 @@ class LoadSteps(Struct, eq=False):
     session_id: str = ""  # of the session that is being loaded
     handle: str = ""
     touching: Loaded | None = None  # the session whose idle clock is being set to its own timeout
-    state: SessionState | None = None  # of the session that was found; None: there is none
+    state: SessionState | None = None  # of the session that was found, or that is stale; None: there is none
     unusable: ErrorFactory | None = None  # makes the error that a use raises; None: the session can be used
     events: list[QueuedEvent] | None = None  # None: there are none
     error: None = None  # a failed load is raised by the session's first use
@@ -138,6 +141,8 @@ class LoadSteps(Struct, eq=False):
             renewed = context.renew_on_load is not None
             result = interpret_load(context, self.session_id, self.handle, answer, counts_as_use=True, renewed=renewed)
             if not isinstance(result, Loaded):
+                if isinstance(answer, Moved):
+                    self.state = SessionState.stale(context.codec, self.session_id)
                 self._queue(result)
             elif renewed and result.renewal_due:  # the load set the configured timeout, but this session has its own
                 self.touching = result
@@ -166,10 +171,12 @@ class LoadSteps(Struct, eq=False):
 
     def _fail(self, error: AmbiguousID | StorageError) -> Step | None:
         if isinstance(error, StorageError):
+            self.state = None
             return self._end(error_factory(error))
         # An attacker may have injected one of the two IDs, so use no ID of this request at all.
         key = self.context.extractors[self.index].key
         self._queue_event(EventKind.AMBIGUOUS, None, f"two different values in {key}")
+        self.state = SessionState.stale(self.context.codec, None)
         return self._end(None)
 
     def _touched(self, found: Loaded, answer: Answer) -> Loaded | None:

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from sessioncore._errors import CorruptRecord, OwnerLimitReached, SessionError
 from sessioncore._events import EventKind
-from sessioncore._storage_calls import Delete, Load, Stored, Unreadable
+from sessioncore._storage_calls import Delete, Load, Moved, Stored, Unreadable
 from sessioncore.codec._record import Record, decode_record
 from sessioncore.http._ids import is_handle
 from sessioncore.persistence._drive import Driver
@@ -67,10 +67,17 @@ class Owners:
         if not is_handle(handle):
             return False
         if owner is not None:
-            owned = (await self._load_all([handle])).get(handle)
+            owned = await self._load_moved(handle)
             if owned is None or owned.record.owner != owner:
                 return False
         return await self._end(handle, owner)
+
+    async def _load_moved(self, handle: str) -> OwnedSession | None:
+        """Load the session with this handle, which may be a former one."""
+        key = self._config.key_prefix + handle
+        while isinstance(answer := await self._driver.call(Load(key)), Moved):
+            key = answer.key
+        return self._to_owned_session(handle, answer) if isinstance(answer, (Stored, Unreadable)) else None
 
     async def _end(self, handle: str, owner: str | None) -> bool:
         ended = await self._delete(handle)

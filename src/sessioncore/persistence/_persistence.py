@@ -16,7 +16,7 @@ from sessioncore.persistence._load_steps import interpret_load
 from sessioncore.persistence._owners import Owners
 from sessioncore.persistence._store_context import StoreContext
 from sessioncore.session._effective import owner_of
-from sessioncore.session._lifecycle import MOVE, REPLACE
+from sessioncore.session._lifecycle import CREATE, MOVE, REPLACE, STALE
 from sessioncore.session._loaded import Loaded
 from sessioncore.session._merge import Undone
 from sessioncore.session._state import SessionState
@@ -111,6 +111,8 @@ class StorePersistence:
                     await self._check_limit(state, owner)
             step = steps.answered(await self.driver.perform(step))
         self.driver.finish(steps)
+        if steps.action is CREATE:
+            before = None  # also after a move that found the record moved: there is nothing to restore
         if owner is not None and state.loaded is not None and await self.owners.enforce_limit(state.loaded, owner):
             error = self.owners.limit_error(state.loaded.handle, owner)
             await self._undo_login(state, before)
@@ -151,13 +153,16 @@ class StorePersistence:
 
     async def _end(self, state: SessionState) -> None:
         loaded, unresolved, prefix = state.loaded, state.in_flight, self.config.key_prefix
-        keys = [] if loaded is None else [prefix + loaded.handle]
+        handle = None if loaded is None else loaded.handle
+        if state.phase is STALE and state.former_id is not None:
+            handle = handle_of(state.former_id)  # deleting a replaced ID ends the session where it is now
+        keys = [] if handle is None else [prefix + handle]
         if unresolved is not None and unresolved.new_id is not None:  # it may have created this record
             keys.append(prefix + unresolved.handle)
         ended = await self.driver.call(Delete(tuple(keys))) if keys else 0
-        if loaded is not None:  # if nothing was deleted, another request had ended or moved the record
+        if handle is not None:  # if nothing was deleted, another request had ended the record
             kind = EventKind.DESTROYED if ended else EventKind.GONE
-            self.context.events.send(kind, loaded.handle, loaded.record.owner)
+            self.context.events.send(kind, handle, None if loaded is None else loaded.record.owner)
         state.mark_ended()
 
     def report_corrupt(self, state: SessionState, error: SessionError) -> None:

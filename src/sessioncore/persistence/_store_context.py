@@ -1,7 +1,8 @@
 """What follows from one store's configuration, computed once: extractors, timeouts, and ID headers."""
 
-from sessioncore._config import SessionConfig, cookie_settings, id_generator
+from sessioncore._config import SessionConfig, cookie_settings, id_generator, stale_id_window
 from sessioncore._events import Events
+from sessioncore._storage_protocol import KeepsTombstones, capabilities_of
 from sessioncore.codec._codec import Codec
 from sessioncore.http._cookies import CookieWriter
 from sessioncore.http._extractors import Source, flatten, vary_names
@@ -17,7 +18,7 @@ class StoreContext:
 
     __slots__ = (
         "codec", "config", "cookie_follows_idle", "cookie_names", "cookies", "events", "extractors", "headers",
-        "lifetimes", "new_id", "plain_http", "renew_on_load", "skip", "vary",
+        "lifetimes", "new_id", "plain_http", "renew_on_load", "skip", "tombstone", "vary",
     )  # fmt: skip
 
     def __init__(self, config: SessionConfig) -> None:
@@ -29,6 +30,8 @@ class StoreContext:
         self.lifetimes = lifetimes = Lifetimes.of(config)
         # With a touch_interval of zero, each load renews the idle clock; otherwise a commit does when it is due.
         self.renew_on_load = lifetimes.idle if lifetimes.touch == 0.0 else None
+        # For so many seconds a replaced ID still leads to the end of its session; 0: it is unknown at once.
+        self.tombstone = stale_id_window(config) if KeepsTombstones in capabilities_of(config.storage) else 0.0
         self.extractors = tuple(flatten(config.extractor))
         self.vary = ", ".join(
             dict.fromkeys(name for extractor in self.extractors for name in vary_names(extractor))

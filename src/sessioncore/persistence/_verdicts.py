@@ -3,7 +3,7 @@
     answer / call        CREATE       REPLACE      MOVE         TOUCH     FIND
     a version            stored       stored       stored       -         -
     a record             -            conflict     conflict     -         found
-    Moved                -            gone         gone         -         missing
+    Moved                -            moved        moved        -         moved
     Unreadable           -            foreign      foreign      -         overtaken
     None                 taken        gone         gone         -         missing
     True                 -            -            -            renewed   -
@@ -34,6 +34,7 @@ class Verdict(Enum):
     CONFLICT = "conflict"  # another request wrote meanwhile: apply the changes to its record
     FOREIGN = "foreign"  # the key holds something that this storage did not write: leave it unchanged
     GONE = "gone"  # there is no record any more: drop the changes
+    MOVED = "moved"  # another request has moved the record: drop the changes, but a login begins another session
     TAKEN = "taken"  # the new key is in use, perhaps by another client's session: choose another ID
     RENEWED = "renewed"  # the idle clock was renewed
     FOUND = "found"  # there is a record; compare its bytes with the write whose reply was lost
@@ -58,7 +59,7 @@ _WRITE_ERRORS: Final[dict[type, Verdict]] = {
     StorageUnavailable: _UNKNOWN,
 }
 _CONDITIONAL: Final[dict[type, Verdict]] = {
-    int: _STORED, Stored: _CONFLICT, Moved: _GONE, Unreadable: _FOREIGN, NoneType: _GONE, **_WRITE_ERRORS,
+    int: _STORED, Stored: _CONFLICT, Moved: Verdict.MOVED, Unreadable: _FOREIGN, NoneType: _GONE, **_WRITE_ERRORS,
 }  # fmt: skip
 VERDICTS: Final[dict[Action, dict[type, Verdict]]] = {
     CREATE: {int: _STORED, NoneType: _TAKEN, **_WRITE_ERRORS},
@@ -66,7 +67,7 @@ VERDICTS: Final[dict[Action, dict[type, Verdict]]] = {
     MOVE: {**_CONDITIONAL, KeyTaken: _TAKEN},
     TOUCH: {StorageError: _IGNORED, KeyTaken: _IGNORED, StorageUnavailable: _IGNORED},
     FIND: {
-        Stored: Verdict.FOUND, Moved: Verdict.MISSING, Unreadable: Verdict.OVERTAKEN, NoneType: Verdict.MISSING,
+        Stored: Verdict.FOUND, Moved: Verdict.MOVED, Unreadable: Verdict.OVERTAKEN, NoneType: Verdict.MISSING,
         StorageError: _UNKNOWN, KeyTaken: _UNKNOWN, StorageUnavailable: _UNKNOWN,
     },
 }  # fmt: skip

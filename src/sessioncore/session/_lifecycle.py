@@ -18,6 +18,7 @@ __all__ = [
     "NEXT_PHASE",
     "NOTHING",
     "REPLACE",
+    "STALE",
     "TOUCH",
     "TRANSITIONS",
     "Action",
@@ -33,11 +34,12 @@ class Phase(IntEnum):
     FRESH = 0  # nothing is stored; the first write will create a record
     LIVE = 1  # a record is stored, and this request has read it
     ENDED = 2  # this request ended the record; a later write creates another one
-    GONE = 3  # another request ended or moved the record; this request's changes are dropped
+    GONE = 3  # another request ended the record; this request's changes are dropped
+    STALE = 4  # the request's ID was replaced, or it has two: changes are dropped, but a login begins a session
 
 
 # Module globals, because looking up a member on its class is slow.
-FRESH, LIVE, ENDED, GONE = Phase
+FRESH, LIVE, ENDED, GONE, STALE = Phase
 
 
 class Verb(IntEnum):
@@ -48,6 +50,7 @@ class Verb(IntEnum):
     END = 2  # reset, destroy
     STORED = 3  # the commit created, replaced or moved the record
     LOST = 4  # the commit found the record gone
+    MOVED = 5  # the commit found that another request has moved the record, perhaps the one that it had just made
 
 
 TRANSITIONS: dict[tuple[Phase, Verb], Phase] = {
@@ -60,6 +63,9 @@ TRANSITIONS: dict[tuple[Phase, Verb], Phase] = {
     (Phase.LIVE, Verb.END): Phase.ENDED,
     (Phase.LIVE, Verb.STORED): Phase.LIVE,
     (Phase.LIVE, Verb.LOST): Phase.GONE,
+    (Phase.FRESH, Verb.MOVED): Phase.STALE,
+    (Phase.LIVE, Verb.MOVED): Phase.STALE,
+    (Phase.ENDED, Verb.MOVED): Phase.STALE,
     (Phase.ENDED, Verb.WRITE): Phase.ENDED,
     (Phase.ENDED, Verb.ROTATE): Phase.ENDED,
     (Phase.ENDED, Verb.END): Phase.ENDED,
@@ -69,6 +75,12 @@ TRANSITIONS: dict[tuple[Phase, Verb], Phase] = {
     (Phase.GONE, Verb.WRITE): Phase.GONE,
     (Phase.GONE, Verb.ROTATE): Phase.GONE,
     (Phase.GONE, Verb.END): Phase.ENDED,
+    # The browser has the session's new ID, or is about to get it, so a late request must not replace its cookie.
+    (Phase.STALE, Verb.WRITE): Phase.STALE,
+    (Phase.STALE, Verb.ROTATE): Phase.STALE,
+    (Phase.STALE, Verb.END): Phase.ENDED,
+    (Phase.STALE, Verb.STORED): Phase.LIVE,
+    (Phase.STALE, Verb.MOVED): Phase.STALE,
 }
 
 # TRANSITIONS as nested tuples: a dict lookup would call the enum members' slow Python __hash__.
@@ -89,17 +101,17 @@ class Action(IntEnum):
 NOTHING, TOUCH, CREATE, REPLACE, MOVE, FIND = Action
 
 
-def decide(phase: Phase, *, changed: bool, rotated: bool, renewal_due: bool) -> Action:
+def decide(phase: Phase, *, changed: bool, rotated: bool, login: bool, renewal_due: bool) -> Action:
     """Choose the storage call that a commit makes for a session in `phase`.
 
     `changed`: there are changes to store.
-    `rotated`: regenerate or login asked for a new ID.
+    `rotated`: regenerate or login asked for a new ID. `login`: it was a login.
     `renewal_due`: the idle clock is older than `touch_interval`.
     """
     if phase is FRESH or phase is ENDED:
         return CREATE if changed else NOTHING
-    if phase is not LIVE:
-        return NOTHING  # GONE: it must not come back
+    if phase is not LIVE:  # GONE must not come back, and STALE must not replace the client's new ID
+        return CREATE if phase is STALE and login else NOTHING
     if rotated:
         return MOVE
     if changed:

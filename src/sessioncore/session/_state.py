@@ -13,7 +13,7 @@ from sessioncore._errors import LifecycleError, ResponseStarted
 from sessioncore.codec._codec import Codec
 from sessioncore.http._ids import handle_of
 from sessioncore.session._attempt import Attempt
-from sessioncore.session._lifecycle import ENDED, FRESH, LIVE, NEXT_PHASE, Phase, Verb
+from sessioncore.session._lifecycle import ENDED, FRESH, LIVE, NEXT_PHASE, STALE, Phase, Verb
 from sessioncore.session._loaded import Loaded
 from sessioncore.session._merge import take_merged
 from sessioncore.session._pending import SET, Pending
@@ -27,7 +27,7 @@ class SessionState(Struct, eq=False):
     """Everything that a request knows about a session and has changed in it.
 
     Invariants: `loaded` is set if and only if the phase is LIVE. `former_id` is set only in the
-    phases ENDED and GONE. A write whose outcome is not known is `in_flight`, and its changes
+    phases ENDED, GONE and STALE. A write whose outcome is not known is `in_flight`, and its changes
     are not in `pending`. If `dirty` returns False, a commit has nothing to store.
     """
 
@@ -60,6 +60,11 @@ class SessionState(Struct, eq=False):
     def of(cls, loaded: Loaded, codec: Codec) -> "SessionState":
         """Return the state of a stored session; values stay encoded until they are read."""
         return cls(Values(codec, loaded.record.data.copy()), loaded, phase=LIVE)
+
+    @classmethod
+    def stale(cls, codec: Codec, former_id: str | None) -> "SessionState":
+        """Return the state of a request with an ID that was replaced, or with two different ones (None)."""
+        return cls(Values(codec, {}), phase=STALE, former_id=former_id)
 
     @property
     def rotating(self) -> bool:
@@ -204,6 +209,15 @@ class SessionState(Struct, eq=False):
         """Note that the record is gone: drop the changes, and store nothing more."""
         self._advance(Verb.LOST)
         self._clear(None if self.loaded is None else self.loaded.session_id)
+
+    def mark_stale(self, *, drop: bool) -> None:
+        """Note that another request has moved the record; with `drop`, drop the changes, else a login keeps them."""
+        former_id = self.known_id if self.loaded is None else self.loaded.session_id
+        self._advance(Verb.MOVED)
+        if drop:
+            self._clear(former_id)
+        else:
+            self.loaded, self.former_id = None, former_id
 
     def mark_ended(self) -> None:
         """Note that this request has ended the record: later changes belong to a new one."""

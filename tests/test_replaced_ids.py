@@ -1,0 +1,336 @@
+"""A request that is late, with an ID that a login or regenerate has just replaced (DESIGN 4.9, P2 and P4)."""
+
+from datetime import timedelta
+from typing import Any, ClassVar
+
+import pytest
+from tests.stores import PromptStorage, SpyStorage
+from tests.views import PlainView, Visitor, obtain
+
+from sessioncore import (
+    ConfigError,
+    EventKind,
+    Exchange,
+    MemoryStorage,
+    SessionConfig,
+    SessionEvent,
+    SessionGone,
+    SessionNotFound,
+    SessionStore,
+    StorageUnavailable,
+    chain,
+    from_cookie,
+    from_header,
+)
+from sessioncore.storage import AnswersNow, Clears, KeepsTombstones
+from sessioncore.testing import ManualClock
+
+pytestmark = pytest.mark.anyio
+
+COOKIE = "__Host-session_id"
+
+
+class SpyWithTombstones(SpyStorage):
+    capabilities: ClassVar[frozenset[type]] = frozenset({Clears, KeepsTombstones})
+
+
+class PromptWithTombstones(PromptStorage):
+    capabilities: ClassVar[frozenset[type]] = frozenset({AnswersNow, Clears, KeepsTombstones})
+
+
+class Site:
+    """A store whose storage keeps tombstones, a browser with a stored session, and the events."""
+
+    def __init__(self, storage: SpyStorage, **settings: Any) -> None:
+        self.events: list[SessionEvent] = []
+        self.storage = storage
+        self.store = SessionStore(SessionConfig(storage=storage, on_event=self.events.append, **settings))
+        self.browser = Visitor(self.store, COOKIE)
+
+    def kinds(self) -> list[EventKind]:
+        return [event.kind for event in self.events]
+
+    async def begin(self) -> str:
+        """Store an anonymous session; return its ID."""
+        exchange = await self.browser.arrive()
+        exchange.session["cart"] = ["tea"]
+        await self.browser.leave(exchange)
+        assert self.browser.sid is not None
+        return self.browser.sid
+
+    async def log_in(self, owner: str = "ada") -> str:
+        """Log in with the browser's cookie; return the new ID."""
+        exchange = await self.browser.arrive()
+        await exchange.session.login(owner)
+        await self.browser.leave(exchange)
+        assert self.browser.sid is not None
+        self.events.clear()
+        return self.browser.sid
+
+    async def late(self, sid: str) -> Exchange:
+        """Begin a request with this ID in its cookie."""
+        return await Visitor(self.store, COOKIE).arrive(sid)
+
+    async def data_of(self, sid: str) -> dict[str, Any]:
+        session = await self.store.get_by_id(sid)
+        return dict(session)
+
+
+@pytest.fixture(params=[SpyWithTombstones, PromptWithTombstones])
+def site(request: pytest.FixtureRequest) -> Site:
+    return Site(request.param())
+
+
+async def test_a_late_request_reads_as_fresh_and_its_writes_are_dropped(site: Site) -> None:
+    old = await site.begin()
+    new = await site.log_in()
+    exchange = await site.late(old)
+    session = exchange.session
+    assert session.fresh
+    assert dict(session) == {}
+    assert session.owner is None
+    assert site.kinds() == [EventKind.STALE_ID]
+    session["seen"] = True
+    session.bind_owner("mallory")
+    session.set_idle_timeout(timedelta(minutes=1))
+    await session.regenerate()
+    with pytest.raises(SessionGone):
+        await session.save()
+    assert await exchange.commit(200) == []
+    await exchange.finish()
+    assert site.storage.calls.count("create") == 1, "only the browser's first session was ever created"
+    assert await site.data_of(new) == {"cart": ["tea"]}
+    assert await site.store.sessions_of("mallory") == []
+
+
+async def test_a_request_that_began_before_the_login_takes_nothing_away(site: Site) -> None:
+    old = await site.begin()
+    late = await site.late(old)
+    late.session.mutate("cart", lambda cart: [*cart, "milk"])
+    late.session["seen"] = True
+    new = await site.log_in()
+    assert await late.commit(200) == []
+    await late.finish()
+    assert site.kinds() == [EventKind.STALE_ID]
+    assert await site.data_of(new) == {"cart": ["tea"]}
+
+
+async def test_an_explicit_save_after_the_move_says_that_the_session_is_gone(site: Site) -> None:
+    old = await site.begin()
+    late = await site.late(old)
+    late.session["seen"] = True
+    await site.log_in()
+    with pytest.raises(SessionGone):
+        await late.session.save()
+    late.session["again"] = True
+    assert await late.commit(200) == []
+
+
+@pytest.mark.parametrize("loaded_before", [True, False])
+async def test_a_second_login_with_the_old_id_makes_a_session_of_its_own(site: Site, loaded_before: bool) -> None:
+    """A double click: two sessions, the second without the anonymous data."""
+    old = await site.begin()
+    late = await site.late(old) if loaded_before else None
+    first = await site.log_in()
+    late = late or await site.late(old)
+    late.session["theme"] = "dark"
+    late.session.mutate("visits", lambda visits: visits + 1, default=0)
+    await late.session.login("ada")
+    headers = await late.commit(200)
+    second = late.session.id
+    assert [name for name, _ in headers] == ["set-cookie"]
+    assert second in headers[0][1]
+    assert second not in {old, first}
+    assert dict(late.session) == {"theme": "dark", "visits": 1}
+    await late.finish()
+    assert await site.data_of(second) == {"theme": "dark", "visits": 1}
+    assert await site.data_of(first) == {"cart": ["tea"]}
+    assert len(await site.store.sessions_of("ada")) == 2
+    assert site.kinds().count(EventKind.CREATED) == 1
+
+
+async def test_a_login_on_an_ended_session_is_dropped(site: Site) -> None:
+    old = await site.begin()
+    late = await site.late(old)
+    await site.store.delete(old)
+    await late.session.login("ada")
+    assert await late.commit(200) == []
+    assert await site.store.sessions_of("ada") == []
+
+
+@pytest.mark.parametrize("loaded_before", [True, False])
+@pytest.mark.parametrize("verb", ["destroy", "reset"])
+async def test_a_logout_with_the_old_id_ends_the_session_where_it_is(
+    site: Site, verb: str, loaded_before: bool
+) -> None:
+    old = await site.begin()
+    late = await site.late(old) if loaded_before else None
+    middle = await site.log_in()
+    new = await site.log_in()
+    late = late or await site.late(old)
+    await getattr(late.session, verb)()
+    headers = await late.commit(200)
+    assert [name for name, _ in headers] == ["set-cookie"], "the cookie with the old ID is cleared"
+    assert "Max-Age=0" in headers[0][1]
+    await late.finish()
+    assert EventKind.DESTROYED in site.kinds()
+    for sid in (old, middle, new):
+        with pytest.raises(SessionNotFound):
+            await site.store.get_by_id(sid)
+
+
+async def test_delete_and_revoke_follow_a_session_that_moved(site: Site) -> None:
+    old = await site.begin()
+    handle = (await site.late(old)).session.handle
+    new = await site.log_in()
+    assert await site.store.revoke(handle, owner="grace") is False
+    assert await site.data_of(new) == {"cart": ["tea"]}
+    assert await site.store.revoke(handle, owner="ada") is True
+    with pytest.raises(SessionNotFound):
+        await site.store.get_by_id(new)
+    assert await site.store.revoke(handle, owner="ada") is False
+    old = await site.begin()
+    new = await site.log_in()
+    assert await site.store.delete(old) is True
+    with pytest.raises(SessionNotFound):
+        await site.store.get_by_id(new)
+
+
+async def test_an_old_id_never_leads_to_data(site: Site) -> None:
+    old = await site.begin()
+    await site.log_in()
+    with pytest.raises(SessionNotFound):
+        await site.store.get_by_id(old)
+    assert site.kinds() == [EventKind.STALE_ID]
+
+
+async def test_a_stale_cookie_does_not_hide_a_live_header() -> None:
+    site = Site(SpyWithTombstones(), extractor=chain(from_cookie(COOKIE), from_header("X-Session")))
+    old = await site.begin()
+    new = await site.log_in()
+    exchange = site.store.exchange(PlainView([f"{COOKIE}={old}".encode()], [("X-Session", new)]))
+    session = await obtain(exchange)
+    assert dict(session) == {"cart": ["tea"]}
+    session["seen"] = True
+    await exchange.commit(200)
+    await exchange.finish()
+    assert await site.data_of(new) == {"cart": ["tea"], "seen": True}
+
+
+async def test_after_the_window_the_id_is_unknown_like_any_other() -> None:
+    clock = ManualClock()
+    storage = MemoryStorage(clock=clock)
+    events: list[SessionEvent] = []
+    store = SessionStore(
+        SessionConfig(storage=storage, clock=clock, on_event=events.append, stale_id_window=timedelta(seconds=30))
+    )
+    browser = Visitor(store, COOKIE)
+    exchange = await browser.arrive()
+    exchange.session["cart"] = ["tea"]
+    await browser.leave(exchange)
+    old = browser.sid
+    exchange = await browser.arrive()
+    await exchange.session.regenerate()
+    await browser.leave(exchange)
+    events.clear()
+    for seconds, kind in ((29, EventKind.STALE_ID), (2, EventKind.UNKNOWN)):
+        clock.advance(seconds)
+        late = await Visitor(store, COOKIE).arrive(old)
+        assert [event.kind for event in events] == [kind]
+        await late.finish()
+        events.clear()
+
+
+async def test_a_window_of_zero_remembers_nothing() -> None:
+    site = Site(SpyWithTombstones(), stale_id_window=timedelta(0))
+    old = await site.begin()
+    await site.log_in()
+    exchange = await site.late(old)
+    assert site.kinds() == [EventKind.UNKNOWN]
+    exchange.session["seen"] = True
+    assert len(await exchange.commit(200)) == 1
+
+
+@pytest.mark.parametrize("window", [timedelta(seconds=-1), 20, "20"])
+async def test_a_window_that_is_no_duration_is_refused(window: Any) -> None:
+    with pytest.raises(ConfigError, match="stale_id_window"):
+        SessionConfig(stale_id_window=window)
+
+
+async def test_a_login_whose_reply_was_lost_and_that_was_ended_since_stays_ended() -> None:
+    """P2: the move arrived, the session was ended under its new ID, and the request saves again."""
+    site = Site(SpyWithTombstones())
+    await site.begin()
+    exchange = await site.browser.arrive()
+    await exchange.session.login("ada")
+    with site.storage.lose_reply("move", times=1), pytest.raises(StorageUnavailable):
+        await exchange.session.save()
+    assert await site.store.revoke_all("ada") == 1
+    with pytest.raises(SessionGone):
+        await exchange.session.save()
+    assert await exchange.commit(200) == []
+    assert await site.store.sessions_of("ada") == []
+
+
+async def test_a_session_that_moved_on_after_a_lost_reply_is_not_made_twice() -> None:
+    site = Site(SpyWithTombstones())
+    exchange = await site.browser.arrive()
+    exchange.session["cart"] = ["tea"]
+    with site.storage.lose_reply("create", times=1), pytest.raises(StorageUnavailable):
+        await exchange.session.save()
+    other = await site.late(exchange.session.id)
+    await other.session.login("ada")
+    await other.commit(200)
+    with pytest.raises(SessionGone):
+        await exchange.session.save()
+    await exchange.session.destroy()
+    assert await site.store.sessions_of("ada") == []
+
+
+async def test_a_replace_whose_reply_was_lost_before_a_move_is_dropped_and_a_login_is_kept() -> None:
+    site = Site(SpyWithTombstones())
+    old = await site.begin()
+    late = await site.late(old)
+    late.session["seen"] = True
+    with site.storage.lose_reply("replace", times=1), pytest.raises(StorageUnavailable):
+        await late.session.save()
+    await site.log_in()
+    await late.session.login("ada")
+    assert len(await late.commit(200)) == 1
+    assert dict(late.session) == {"seen": True}
+
+
+async def test_a_login_over_the_limit_by_an_old_id_is_undone_without_a_trace() -> None:
+    site = Site(SpyWithTombstones(), max_sessions_per_owner=1, on_owner_limit="refuse")
+    old = await site.begin()
+    late = await site.late(old)
+    late.session["seen"] = True
+    await late.session.login("ada")
+
+    async def race() -> None:
+        await site.log_in()
+
+    site.storage.before["move"] = race
+    with pytest.raises(Exception, match="max_sessions_per_owner"):
+        await late.commit(200)
+    await late.finish()
+    assert len(await site.store.sessions_of("ada")) == 1
+    assert await site.data_of(site.browser.sid or "") == {"cart": ["tea"]}
+
+
+async def test_what_a_request_with_two_different_ids_writes_is_dropped(site: Site) -> None:
+    first, second = await site.begin(), await site.log_in()
+    view = PlainView([f"{COOKIE}={first}; {COOKIE}={second}".encode()])
+    exchange = site.store.exchange(view)
+    session = await obtain(exchange)
+    assert site.kinds() == [EventKind.AMBIGUOUS]
+    assert dict(session) == {}
+    session["seen"] = True
+    assert await exchange.commit(200) == []
+    await exchange.finish()
+    exchange = site.store.exchange(view)
+    session = await obtain(exchange)
+    session["theme"] = "dark"
+    await session.login("ada")
+    assert len(await exchange.commit(200)) == 1
+    assert await site.data_of(session.id) == {"theme": "dark"}
