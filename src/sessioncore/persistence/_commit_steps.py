@@ -4,9 +4,9 @@ If another request wrote meanwhile, this request's changes are applied to the cu
 and written again, for at most `storage_timeout`. If the record is gone, the changes are
 dropped. `_verdicts` defines what each answer means.
 
-If the reply to an earlier write was lost, a commit first loads the record (FIND), so that the
-write is neither lost nor repeated. The record contains the time at which it was written, so
-equal bytes mean that the write was stored.
+If the reply to an earlier write was lost, a commit first looks for it (FIND), so that it is
+neither lost nor repeated: a record contains the time at which it was written, so equal bytes
+mean that it was stored. If it was not, it can still arrive before the next write: see `absent`.
 """
 
 from time import monotonic
@@ -14,11 +14,12 @@ from typing import Final, TypeAlias, assert_never, cast
 
 from msgspec import Struct
 
-from sessioncore._errors import CorruptRecord, SessionError, SessionGone, StorageError, StorageUnavailable
+from sessioncore._errors import CorruptRecord, SessionError, StorageError
 from sessioncore._events import EventKind
 from sessioncore._storage_calls import Create, Load, Move, Moved, Replace, Stored, Touch
 from sessioncore.codec._record import Record, decode_record, encode_record
 from sessioncore.http._ids import handle_of
+from sessioncore.persistence import _commit_errors as errors
 from sessioncore.persistence._drive import Answer, QueuedEvent, Step
 from sessioncore.persistence._load_steps import UNREADABLE_DETAIL
 from sessioncore.persistence._store_context import StoreContext
@@ -27,7 +28,6 @@ from sessioncore.session._attempt import Attempt
 from sessioncore.session._changes import changes_of
 from sessioncore.session._delta import NO_CHANGES, Delta
 from sessioncore.session._lifecycle import CREATE, FIND, GONE, MOVE, NOTHING, REPLACE, STALE, TOUCH, Action, decide
-from sessioncore.session._loaded import Loaded
 from sessioncore.session._merge import Rewrite
 from sessioncore.session._pending import UNCHANGED, Pending
 from sessioncore.session._state import SessionState
@@ -37,6 +37,8 @@ __all__ = ["CommitSteps"]
 Theirs: TypeAlias = tuple[Record | None, int]  # what other requests have made of the record, and its version
 
 MAX_TAKEN_IDS: Final = 8  # IDs of 256 random bits never collide; eight collisions mean a broken generator
+# What the next write meets if a lost write arrives late.
+_MAY_BE_LATE: Final = frozenset({Verdict.CONFLICT, Verdict.MOVED, Verdict.TAKEN, Verdict.GONE})
 
 
 class CommitSteps(Struct, eq=False):
@@ -54,6 +56,8 @@ class CommitSteps(Struct, eq=False):
     action: Action = NOTHING  # of the current call
     tries: int = 1
     taken_ids: int = 0  # how many new IDs were in use already
+    absent: tuple[Attempt, Pending | None] | None = None  # a lost write that FIND did not see, and the journal after it
+    searched_twice: bool = False
     give_up_at: float = 0.0  # by the monotonic clock; 0: there was no conflict yet
     events: list[QueuedEvent] | None = None
     error: SessionError | None = None
@@ -72,11 +76,10 @@ class CommitSteps(Struct, eq=False):
             state.drop_pending()
         changed = delta is not None and delta.has_changes(stored=loaded is not None)
         metadata = UNCHANGED if delta is None else delta.metadata
-        due = loaded is not None and (loaded.renewal_due or (self.explicit and self._is_stale(loaded)))
+        due = loaded is not None and (loaded.renewal_due or (self.explicit and context.is_renewal_due(loaded)))
         action = decide(state.phase, changed=changed, rotated=metadata.rotate, login=metadata.login, renewal_due=due)
         if action is TOUCH and loaded is not None:
-            ttl = context.lifetimes.time_left(loaded.record.created_at, loaded.record.idle, context.config.clock())
-            if ttl > 0:
+            if (ttl := context.renewed_ttl(loaded, context.config.clock())) > 0:
                 self.action = TOUCH
                 return Touch(context.config.key_prefix + loaded.handle, ttl)
         elif action is not NOTHING and delta is not None:
@@ -145,6 +148,8 @@ class CommitSteps(Struct, eq=False):
 
     def _apply_verdict(self, verdict: Verdict, answer: Answer) -> Step | None:  # noqa: C901, PLR0912 - a case for each verdict
         state = self.state
+        if self.absent is not None and verdict in _MAY_BE_LATE:
+            return self._find_again()
         match verdict:
             case Verdict.STORED:
                 return self._finish_stored(cast("int", answer))
@@ -157,8 +162,7 @@ class CommitSteps(Struct, eq=False):
             case Verdict.FOUND:
                 return self._found(cast("Stored", answer))
             case Verdict.MISSING:
-                state.roll_back()
-                return self.start()
+                return self._not_found()
             case Verdict.FOREIGN:
                 return self._refuse_unreadable(UNREADABLE_DETAIL)
             case Verdict.GONE:
@@ -171,7 +175,7 @@ class CommitSteps(Struct, eq=False):
             case Verdict.UNKNOWN:
                 self.error = cast("StorageError", answer)
             case Verdict.OVERTAKEN:
-                self.error = _overtaken_error()
+                self.error = errors.overtaken_error()
             case Verdict.IGNORED:
                 pass
             case _:
@@ -204,8 +208,7 @@ class CommitSteps(Struct, eq=False):
         """Drop the changes, because the client has another ID now; a login starts another session with them."""
         attempt, state = self.state.current_attempt(), self.state
         if self.action is FIND and attempt.new_id is None:  # a replace; sent again, it learns what became of the record
-            state.roll_back()
-            return self.start()
+            return self._not_found()
         if moved.key == self.context.config.key_prefix + attempt.handle:
             self._gone()  # our own move, whose reply was lost, had arrived; the record has ended since
             return None
@@ -224,7 +227,7 @@ class CommitSteps(Struct, eq=False):
         self.give_up_at = self.give_up_at or now + self.context.config.storage_timeout.total_seconds()
         if now >= self.give_up_at:
             self.state.roll_back()
-            self.error = StorageUnavailable("other requests kept writing this session until storage_timeout; try again")
+            self.error = errors.conflict_error()
             return None
         try:
             record = decode_record(current.data, self.context.config.max_size)
@@ -238,48 +241,52 @@ class CommitSteps(Struct, eq=False):
         self.taken_ids += 1
         if self.taken_ids == MAX_TAKEN_IDS:
             self.state.roll_back()
-            self.error = StorageError("id_generator returned IDs in use eight times in a row; make it random")
+            self.error = errors.id_error()
             return None
-        new_id = self.state.choose_id(self.context.new_id())
-        return self._send(attempt.delta, attempt.pending, new_id)
+        return self._send(attempt.delta, attempt.pending, self.state.choose_id(self.context.new_id()))
 
     def _found(self, current: Stored) -> Step | None:
         """Compare the stored record with the write whose reply was lost."""
         attempt = self.state.current_attempt()
         if current.data == attempt.call.data:
             self._finish_stored(current.version)
-        elif isinstance(attempt.call, Replace) and current.version == attempt.call.version:
-            self.state.roll_back()  # the write was not stored
-        else:
-            self.error = _overtaken_error()
-            return None
+            return self.start()
+        if isinstance(attempt.call, Replace) and current.version == attempt.call.version:
+            return self._not_found()
+        self.error = errors.overtaken_error()
+        return None
+
+    def _not_found(self) -> Step | None:
+        """The lost write was not stored, or not yet: write its changes together with the later ones."""
+        state = self.state
+        if not self.searched_twice:
+            state.adopt_defaults()  # now, or the next write would note them in the journal of the lost one
+            self.absent = state.current_attempt(), state.pending
+        state.roll_back()
+        return self.start()
+
+    def _find_again(self) -> Step | None:
+        """Something was stored or moved before this write: find out whether it was the lost write, arriving late."""
+        assert self.absent is not None
+        self.state.undo_roll_back(*self.absent)
+        self.absent, self.searched_twice = None, True
         return self.start()
 
     def _finish_renewed(self) -> None:
         loaded, now = self.state.loaded, self.context.config.clock()
         if loaded is not None:
-            ttl = self.context.lifetimes.time_left(loaded.record.created_at, loaded.record.idle, now)
-            self.state.apply_renewed(ttl, now)
+            self.state.apply_renewed(self.context.renewed_ttl(loaded, now), now)
             self._queue_event(EventKind.RENEWED, loaded.handle, loaded.record.owner)
 
     def _refuse_unreadable(self, why: str) -> Step | None:
         self._queue_event(EventKind.CORRUPT, self._handle_and_owner()[0], None, why)
         self.state.roll_back()
-        self.error = StorageError(
-            "the session was overwritten by something that cannot be read here, so nothing was stored; see `corrupt`"
-        )
+        self.error = errors.unreadable_error()
         return None
 
     def _set_gone_error(self) -> None:
         if self.explicit:
-            self.error = SessionGone(
-                "the session was ended meanwhile, and nothing was stored; call reset() or destroy() to start a new one"
-            )
-
-    def _is_stale(self, loaded: Loaded) -> bool:
-        now, record, lifetimes = self.context.config.clock(), loaded.record, self.context.lifetimes
-        renewed_ttl = lifetimes.time_left(record.created_at, record.idle, now)
-        return lifetimes.is_stale(renewed_ttl, record.idle, loaded.ttl - (now - loaded.as_of))
+            self.error = errors.gone_error()
 
     def _handle_and_owner(self) -> tuple[str | None, str | None]:
         loaded = self.state.loaded
@@ -291,9 +298,3 @@ class CommitSteps(Struct, eq=False):
         if self.events is None:
             self.events = []
         self.events.append((kind, handle, owner, detail))
-
-
-def _overtaken_error() -> StorageUnavailable:
-    return StorageUnavailable(
-        "the reply to a write was lost, and another request has written since; try again in a new request"
-    )

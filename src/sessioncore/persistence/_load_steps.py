@@ -191,7 +191,7 @@ class LoadSteps(Struct, eq=False):
         return found
 
     def _own_ttl(self, found: Loaded) -> float:
-        return self.context.lifetimes.time_left(found.record.created_at, found.record.idle, found.as_of)
+        return self.context.renewed_ttl(found, found.as_of)
 
     def _end(self, unusable: ErrorFactory | None) -> Step | None:
         self.view = None

@@ -101,14 +101,14 @@ class StorePersistence:
 
     async def _commit_within_limit(self, state: SessionState, steps: CommitSteps, step: Step | None) -> None:
         """Run a commit that may set an owner; it makes several calls, so the caller must shield it."""
-        before, owner = state.loaded, None
+        before, owner, checked = state.loaded, None, None
         while step is not None:
-            attempt = state.in_flight
-            if not isinstance(step, Load) and owner is None and attempt is not None:
-                bound = attempt.delta.metadata.owner
-                if bound is not UNSET:
-                    before, owner = state.loaded, bound
-                    await self._check_limit(state, owner)
+            bound = UNSET if state.in_flight is None else state.in_flight.delta.metadata.owner
+            if bound is not UNSET and bound != owner:
+                before, owner = state.loaded, bound
+            if bound is not UNSET and bound != checked and not isinstance(step, Load):  # a Load looks for a lost write
+                checked = bound
+                await self._check_limit(state, bound)
             step = steps.answered(await self.driver.perform(step))
         self.driver.finish(steps)
         if steps.action is CREATE:

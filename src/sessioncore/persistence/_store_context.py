@@ -47,6 +47,16 @@ class StoreContext:
         # Without an absolute deadline, the cookie is sent again whenever the idle clock is renewed.
         self.cookie_follows_idle = config.absolute_timeout is None and not config.cookie_session_only
 
+    def renewed_ttl(self, loaded: Loaded, now: float) -> float:
+        """Return the seconds that a session has left when its idle clock is renewed."""
+        return self.lifetimes.time_left(loaded.record.created_at, loaded.record.idle, now)
+
+    def is_renewal_due(self, loaded: Loaded) -> bool:
+        """Tell whether the idle clock of a session that was loaded some time ago must be renewed."""
+        now = self.config.clock()
+        ttl = loaded.ttl - (now - loaded.as_of)
+        return self.lifetimes.is_stale(self.renewed_ttl(loaded, now), loaded.record.idle, ttl)
+
     def id_headers(self, loaded: Loaded, *, new: bool) -> list[tuple[str, str]]:
         """Return the headers that send the ID to the client; `new`: it does not have the ID, so use ID headers, too.
 

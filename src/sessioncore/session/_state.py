@@ -170,6 +170,11 @@ class SessionState(Struct, eq=False):
         if attempt is not None and attempt.pending is not None and self.unusable is None:
             self.pending = attempt.pending.then(self.pending)
 
+    def undo_roll_back(self, attempt: Attempt, later: Pending | None) -> None:
+        """Put `attempt` back in flight; `later` is the journal that was pending besides it."""
+        self.in_flight = attempt
+        self.pending = self.pending if later is None else later.then(self.pending)
+
     def drop_pending(self) -> None:
         """Drop the journal, because its changes equal what is stored."""
         self.pending = None

@@ -1,0 +1,36 @@
+"""The errors by which a commit ends, with what to do next."""
+
+from sessioncore._errors import SessionGone, StorageError, StorageUnavailable
+
+__all__ = ["conflict_error", "gone_error", "id_error", "overtaken_error", "unreadable_error"]
+
+
+def conflict_error() -> StorageUnavailable:
+    """Return the error for conflicts that did not end within `storage_timeout`."""
+    return StorageUnavailable("other requests kept writing this session until storage_timeout; try again")
+
+
+def overtaken_error() -> StorageUnavailable:
+    """Return the error for a lost write of which nobody can tell any more whether it was stored."""
+    return StorageUnavailable(
+        "the reply to a write was lost, and another request has written since; try again in a new request"
+    )
+
+
+def gone_error() -> SessionGone:
+    """Return the error of an explicit save when there is no session any more."""
+    return SessionGone(
+        "the session was ended meanwhile, and nothing was stored; call reset() or destroy() to start a new one"
+    )
+
+
+def unreadable_error() -> StorageError:
+    """Return the error for a record that was replaced by something else."""
+    return StorageError(
+        "the session was overwritten by something that cannot be read here, so nothing was stored; see `corrupt`"
+    )
+
+
+def id_error() -> StorageError:
+    """Return the error for a generator whose IDs are in use already."""
+    return StorageError("id_generator returned IDs in use eight times in a row; make it random")
