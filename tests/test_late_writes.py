@@ -82,7 +82,7 @@ async def test_a_write_that_arrives_late_is_not_done_again(change: Change, write
     assert await site.data() == expected | ({"notes": ["changed in place"]} if more else {})
     assert len(site.storage.inner) == 1
     assert len(await site.store.sessions_of("ada")) == (change is login)
-    assert site.kinds() == {"replace": [], "move": ["regenerated"], "create": ["created"]}[write]
+    assert site.kinds() == {"replace": [], "move": ["login"], "create": ["created"]}[write]
 
 
 async def test_what_another_request_writes_on_top_of_a_late_write_leaves_its_outcome_unknown() -> None:

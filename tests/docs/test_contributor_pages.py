@@ -12,8 +12,8 @@ import pytest
 from sessioncore import EventKind
 from sessioncore._errors import KeyTaken, StorageError, StorageUnavailable
 from sessioncore._storage_calls import Moved, Stored, Unreadable
-from sessioncore.persistence._verdicts import VERDICTS, verdict_of
-from sessioncore.session._lifecycle import TRANSITIONS, Action
+from sessioncore.persistence._verdicts import VERDICTS, Verdict, verdict_of
+from sessioncore.session._lifecycle import NEXT_PHASE, Action, Phase, Verb
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -151,10 +151,13 @@ def table(page: str, head: str) -> list[list[str]]:
 
 
 def test_the_architecture_page_has_the_lifecycle_of_the_code() -> None:
-    listed = {(phase, verb): after for phase, verb, after in table("architecture.md", "| phase | verb |")}
-    assert listed == {
-        (phase.name.lower(), verb.name.lower()): after.name.lower() for (phase, verb), after in TRANSITIONS.items()
-    }
+    verbs = [verb.name.lower() for verb in Verb]
+    phases = [phase.name.lower() for phase in Phase]
+    expected = [[NEXT_PHASE[phase][verb] for verb in Verb] for phase in Phase]
+    assert table("architecture.md", f"| phase | {' | '.join(verbs)} |") == [
+        [name, *("-" if after is None else after.name.lower() for after in row)]
+        for name, row in zip(phases, expected, strict=True)
+    ]
 
 
 def test_the_architecture_page_has_the_verdicts_of_the_code() -> None:
@@ -180,6 +183,10 @@ def test_the_architecture_page_has_the_verdicts_of_the_code() -> None:
 
     listed = {row[0]: row[1:] for row in table("architecture.md", "| answer | create |")}
     assert listed == {name: [verdict(action, answer) for action in columns] for name, answer in rows.items()}
+
+
+def test_the_architecture_page_says_what_a_commit_does_after_each_verdict() -> None:
+    assert sorted(row[0] for row in table("architecture.md", "| verdict |")) == sorted(one.value for one in Verdict)
 
 
 def test_the_glossary_is_sorted_and_gives_each_word_one_meaning() -> None:
