@@ -66,7 +66,7 @@ def interpret_load(
     renewed_ttl = lifetimes.time_left(record.created_at, idle, now)
     if renewed_ttl <= 0.0:
         return EventKind.EXPIRED, handle, record.owner, "the absolute deadline has passed"
-    due = counts_as_use and lifetimes.is_stale(renewed_ttl, idle, ttl)
+    due = counts_as_use and lifetimes.is_due(renewed_ttl, idle, ttl)
     return Loaded(session_id, handle, record, answer.version, ttl, now, due, renewed)
 
 

@@ -55,7 +55,7 @@ class StoreContext:
         """Tell whether the idle clock of a session that was loaded some time ago must be renewed."""
         now = self.config.clock()
         ttl = loaded.ttl - (now - loaded.as_of)
-        return self.lifetimes.is_stale(self.renewed_ttl(loaded, now), loaded.record.idle, ttl)
+        return self.lifetimes.is_due(self.renewed_ttl(loaded, now), loaded.record.idle, ttl)
 
     def id_headers(self, loaded: Loaded, *, new: bool) -> list[tuple[str, str]]:
         """Return the headers that send the ID to the client; `new`: it does not have the ID, so use ID headers, too.

@@ -35,10 +35,10 @@ class Lifetimes(Struct, frozen=True):
             return until
         return timeout
 
-    def is_stale(self, renewed_ttl: float, idle: float | None, ttl: float) -> bool:
+    def is_due(self, renewed_ttl: float, idle: float | None, ttl: float) -> bool:
         """Tell whether the idle clock must be renewed: it has `ttl` seconds left, and would have `renewed_ttl`.
 
-        It is stale if it has much less than `renewed_ttl` left. If it has much more, the configured
+        It must if it has much less than `renewed_ttl` left. If it has much more, the configured
         timeout was shortened after the last renewal.
         """
         limit = self.touch or renewed_ttl * 0.05
