@@ -3,6 +3,7 @@
 Each runs in a folder of its own on free ports, and is stopped by its process.
 """
 
+import os
 import shutil
 import socket
 import subprocess
@@ -30,6 +31,9 @@ def free_port() -> int:
 
 
 def _program() -> str:
+    """The server that `make test-matrix` names, or else the one of this machine."""
+    if named := os.environ.get("SESSIONCORE_TEST_REDIS_SERVER"):
+        return named
     if found := shutil.which("redis-server") or shutil.which("valkey-server"):
         return found
     raise RuntimeError("these tests need a real server: apt-get install redis-server (or valkey-server)")
@@ -83,7 +87,17 @@ class Server:
         return self._process.pid
 
     def start(self, *, wait: bool = True) -> None:
-        command = [_program(), *self._head(), "--bind", "127.0.0.1", "--save", "", "--dir", str(self.folder)]
+        command = [
+            _program(),
+            *self._head(),
+            "--bind",
+            "127.0.0.1",
+            "127.0.0.2",
+            "--save",
+            "",
+            "--dir",
+            str(self.folder),
+        ]
         command += ["--logfile", str(self.folder / f"{self.port}.log"), *self._options]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         if wait:
@@ -165,7 +179,7 @@ def pair(*options: str) -> Generator[tuple[Server, Server]]:
         fast = ("--repl-diskless-sync", "yes", "--repl-diskless-sync-delay", "0")
         master = Server(folder / "m", *fast, *options)
         stack.callback(master.kill)
-        replica = Server(folder / "r", *fast, "--replicaof", f"127.0.0.1 {master.port}", *options)
+        replica = Server(folder / "r", *fast, "--replicaof", "127.0.0.1", str(master.port), *options)
         stack.callback(replica.kill)
         until(lambda: master.do("SET", "_", "_", "PX", 1) and master.do("WAIT", 1, 100) == 1)
         yield master, replica
@@ -206,7 +220,7 @@ def cluster() -> Generator[list[Server]]:
             nodes.append(node)
         bounds = (0, 5461, 10923, 16384)
         for number, node in enumerate(nodes):
-            node.do("CLUSTER", "ADDSLOTSRANGE", bounds[number], bounds[number + 1] - 1)
+            node.do("CLUSTER", "ADDSLOTS", *range(bounds[number], bounds[number + 1]))
             node.do("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
         for node in nodes[1:]:
             node.do("CLUSTER", "MEET", "127.0.0.1", nodes[0].port)

@@ -1,4 +1,4 @@
-"""The real Redis servers that many files test against: each file has its own."""
+"""The real Redis servers that many files test against, one after another."""
 
 from collections.abc import Generator
 
@@ -6,7 +6,7 @@ import pytest
 from servers.redis_server import Server, cluster, one_server
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def server() -> Generator[Server]:
     with one_server() as server:
         yield server
@@ -17,7 +17,7 @@ def emptied(server: Server) -> None:
     server.do("FLUSHALL")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def nodes() -> Generator[list[Server]]:
     with cluster() as nodes:
         yield nodes

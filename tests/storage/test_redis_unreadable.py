@@ -4,7 +4,7 @@ from itertools import product
 
 import pytest
 from redis.asyncio import RedisCluster
-from servers.redis_server import Server, cluster
+from servers.redis_server import Server
 from tests.storage.redis_rig import Own, client_of, made, storage_at
 
 from sessioncore import EventKind, SessionConfig, SessionEvent, SessionNotFound, SessionStore
@@ -108,31 +108,32 @@ async def test_a_client_with_its_own_commands_does_the_same(server: Server) -> N
     await client.aclose()
 
 
-async def test_a_cluster_does_the_same() -> None:
-    with cluster() as nodes:
-        storage = RedisStorage.from_url(f"redis+cluster://127.0.0.1:{nodes[0].port}")
-        client = client_of(nodes[0].port, RedisCluster)
-        await client.set("garbage", b"x")
-        await client.rpush("list", "item")
-        at = await made(storage, "record")
-        await client.persist("record")
-        for key in ("garbage", "list"):
-            for renew in (None, 500):
-                assert is_unreadable(await storage.load(key, renew=renew))
-            assert is_unreadable(await storage.replace(key, b"new", 10, version=0, owner="u"))
-            for new_key in ("b", "c", "d", f"{{{key}}}"):  # in other slots, and in the same one
-                assert is_unreadable(await storage.move(key, new_key, b"new", 10, version=0, owner="u"))
-                assert await storage.load(new_key) is None
-            assert await client.ttl(key) == -1
-        assert is_unreadable(await storage.load("record"))
-        before = await client.get("record")
-        assert is_unreadable(await storage.replace("record", b"new", 10, version=at))
-        for new_key in ("b", "c", "d", "{record}"):
-            assert is_unreadable(await storage.move("record", new_key, b"new", 10, version=at))
-            assert await client.exists(new_key) == 0
-        assert (await client.get("record"), await client.ttl("record")) == (before, -1)
-        await storage.aclose()
-        await client.aclose()
+async def test_a_cluster_does_the_same(nodes: list[Server]) -> None:
+    for node in nodes:
+        node.do("FLUSHALL")
+    storage = RedisStorage.from_url(f"redis+cluster://127.0.0.1:{nodes[0].port}")
+    client = client_of(nodes[0].port, RedisCluster)
+    await client.set("garbage", b"x")
+    await client.rpush("list", "item")
+    at = await made(storage, "record")
+    await client.persist("record")
+    for key in ("garbage", "list"):
+        for renew in (None, 500):
+            assert is_unreadable(await storage.load(key, renew=renew))
+        assert is_unreadable(await storage.replace(key, b"new", 10, version=0, owner="u"))
+        for new_key in ("b", "c", "d", f"{{{key}}}"):  # in other slots, and in the same one
+            assert is_unreadable(await storage.move(key, new_key, b"new", 10, version=0, owner="u"))
+            assert await storage.load(new_key) is None
+        assert await client.ttl(key) == -1
+    assert is_unreadable(await storage.load("record"))
+    before = await client.get("record")
+    assert is_unreadable(await storage.replace("record", b"new", 10, version=at))
+    for new_key in ("b", "c", "d", "{record}"):
+        assert is_unreadable(await storage.move("record", new_key, b"new", 10, version=at))
+        assert await client.exists(new_key) == 0
+    assert (await client.get("record"), await client.ttl("record")) == (before, -1)
+    await storage.aclose()
+    await client.aclose()
 
 
 async def test_a_store_tells_corrupt_and_gives_no_session(server: Server) -> None:
