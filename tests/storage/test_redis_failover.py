@@ -4,14 +4,15 @@ import asyncio
 import signal
 import time
 from collections.abc import Generator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from redis import Redis
 from redis.asyncio import RedisCluster, Sentinel
 from redis.crc import key_slot
-from servers.redis_server import Server, cluster, until, watched_pair
+from servers.redis_server import Server, cluster, one_server, until, watched_pair
 from tests.storage.redis_rig import client_of, made, rig_of, version_of
 
 from sessioncore._errors import StorageUnavailable
@@ -110,37 +111,95 @@ async def test_a_master_that_was_demoted_is_left_for_the_new_one() -> None:
             await each.aclose()
 
 
-async def test_a_slot_that_moves_is_followed_under_load(nodes: list[Server]) -> None:
-    async with client_of(nodes[0].port, RedisCluster) as client:
-        storage = RedisStorage(client)
-        key = next(keys_on(0))
-        slot = key_slot(key.encode())
-        at = await made(storage, key, b"0", owner="u")
-        ids = [node.do("CLUSTER", "MYID").decode() for node in nodes]
-        done = False
+@pytest.mark.parametrize("endpoints", ["ip", "unknown-endpoint"])
+async def test_a_slot_that_moves_is_followed_under_load(nodes: list[Server], endpoints: str) -> None:
+    with endpoints_of(nodes, endpoints):
+        async with of_url(f"redis+cluster://127.0.0.2:{nodes[0].port}", client_name="follower") as storage:
+            key = next(keys_on(0))
+            await storage.delete(key)
+            at = await made(storage, key, b"0", owner="u")
+            done = False
 
-        async def count() -> int:
-            version, turns = at, 0
-            while not done:
-                stored = await storage.load(key, renew=100)
-                assert isinstance(stored, Stored)
-                assert stored.data == b"%d" % turns
-                turns += 1
-                version = version_of(await storage.replace(key, b"%d" % turns, 100, version=version, owner="u"))
-            return turns
+            async def count() -> int:
+                version, turns = at, 0
+                while not done:
+                    stored = await storage.load(key, renew=100)
+                    assert isinstance(stored, Stored)
+                    assert stored.data == b"%d" % turns
+                    turns += 1
+                    version = version_of(await storage.replace(key, b"%d" % turns, 100, version=version, owner="u"))
+                return turns
 
-        task = asyncio.create_task(count())
-        for source, target in ((0, 1), (1, 2), (2, 0)):
-            nodes[target].do("CLUSTER", "SETSLOT", slot, "IMPORTING", ids[source])
-            nodes[source].do("CLUSTER", "SETSLOT", slot, "MIGRATING", ids[target])
-            await asyncio.sleep(0.05)  # some rounds while the key is still at its source
-            nodes[source].do("MIGRATE", "127.0.0.1", nodes[target].port, key, 0, 1000)
-            await asyncio.sleep(0.05)  # some rounds by ASK
-            for node in (nodes[target], nodes[source], *nodes):
-                node.do("CLUSTER", "SETSLOT", slot, "NODE", ids[target])
-        done = True
-        assert await task > 20
-        await storage.aclose()
+            task = asyncio.create_task(count())
+            for source, target in ((0, 1), (1, 2), (2, 0)):
+                begin_moving(key, nodes[source], nodes[target])
+                await asyncio.sleep(0.05)  # some rounds while the key is still at its source
+                nodes[source].do("MIGRATE", "127.0.0.1", nodes[target].port, key, 0, 1000)
+                await asyncio.sleep(0.05)  # some rounds by ASK
+                for node in (nodes[target], nodes[source], *nodes):
+                    node.do("CLUSTER", "SETSLOT", key_slot(key.encode()), "NODE", id_of(nodes[target]))
+            done = True
+            assert await task > 20
+            if endpoints == "unknown-endpoint":  # the host is that of the URL, with each node's port
+                ours = [line for node in nodes for line in connections_of(node) if "name=follower" in line]
+                assert len(ours) >= 3
+                assert all("laddr=127.0.0.2:" in line for line in ours)
+
+
+@contextmanager
+def endpoints_of(nodes: list[Server], kind: str) -> Generator[None]:
+    """By which names the nodes redirect clients to each other."""
+    if not nodes[0].do("CONFIG", "GET", "cluster-preferred-endpoint-type"):
+        if kind != "ip":
+            pytest.skip("before 7.0 servers redirect by address only")
+        yield
+        return
+    for node in nodes:
+        node.do("CONFIG", "SET", "cluster-preferred-endpoint-type", kind)
+    yield
+    for node in nodes:
+        node.do("CONFIG", "SET", "cluster-preferred-endpoint-type", "ip")
+
+
+def id_of(node: Server) -> str:
+    return str(node.do("CLUSTER", "MYID").decode())
+
+
+def begin_moving(key: str, source: Server, target: Server) -> None:
+    slot = key_slot(key.encode())
+    target.do("CLUSTER", "SETSLOT", slot, "IMPORTING", id_of(source))
+    source.do("CLUSTER", "SETSLOT", slot, "MIGRATING", id_of(target))
+
+
+def connections_of(node: Server) -> list[str]:
+    client: Any = Redis(port=node.port)
+    with client:
+        return [f"name={line['name']} laddr={line['laddr']}" for line in client.client_list()]
+
+
+async def test_a_slot_on_its_way_to_a_node_that_has_none_yet_is_followed(nodes: list[Server]) -> None:
+    key = next(keys_on(1))
+    with one_server("--cluster-enabled", "yes") as fresh:
+        fresh.do("CLUSTER", "MEET", "127.0.0.1", nodes[1].port)
+        await asyncio.to_thread(until, lambda: len(known_to(nodes[1])) == 4 and serves(fresh))
+        async with of_url(f"redis+cluster://127.0.0.1:{nodes[0].port}") as storage:
+            await storage.delete(key)
+            at = await made(storage, key)
+            begin_moving(key, nodes[1], fresh)
+            nodes[1].do("MIGRATE", "127.0.0.1", fresh.port, key, 0, 1000)
+            assert version_of(await storage.replace(key, b"new", 100, version=at)) != at
+        gone = id_of(fresh)
+    for node in nodes:
+        node.do("CLUSTER", "FORGET", gone)
+    nodes[1].do("CLUSTER", "SETSLOT", key_slot(key.encode()), "STABLE")
+
+
+def serves(node: Server) -> bool:
+    return "cluster_state:ok" in str(node.do("CLUSTER", "INFO")).replace("'", "").replace(": ", ":")
+
+
+def known_to(node: Server) -> list[bytes]:
+    return [line for line in node.do("CLUSTER", "NODES").splitlines() if b"handshake" not in line]
 
 
 async def test_a_move_that_cannot_end_the_old_record_leaves_it_and_a_short_lived_new_one(

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from math import inf
 from typing import Any, TypeAlias, cast
 
+from redis.asyncio.cluster import ClusterNode
 from redis.crc import key_slot
 from redis.exceptions import RedisError
 
@@ -20,6 +21,7 @@ from sessioncore.storage.redis._transport import Command, Reply, Transport, with
 __all__ = ["ClusterTransport"]
 
 _HOPS = 5  # redirections of one command; while a slot moves there may be two or three
+_UNKNOWN = {"", "?"}  # hosts in a redirection, where nodes do not know by which name clients reach them
 _REST = 0.1  # seconds between two fetches of the map
 _Send: TypeAlias = Callable[..., Awaitable[list[Reply]]]  # ReconnectingConnection.read or .write
 
@@ -65,43 +67,47 @@ class ClusterTransport:
     async def _follow(self, send: _Send, key: bytes, commands: tuple[Command, ...]) -> list[Reply]:
         if not self._known:
             await self._refresh()
-        master = self._master_of(key)
+        node = self._node_of(key)
         for _ in range(_HOPS):
             try:
-                replies = await send(master, key, *commands)
+                replies = await send(self._connection_to(node), key, *commands)
             except ConnectionLost:
                 self._known = False  # its master may be another node by now
                 raise
             moved = next((r for r in replies if isinstance(r, ErrorReply) and r.code in {"MOVED", "ASK"}), None)
             if moved is None:
                 return replies
+            target = self._target_of(moved, node)
             if moved.code == "ASK":
-                return await self._ask(send, key, commands, moved)
+                # The slot is being moved: its next master serves a command for this key if ASKING comes before it.
+                asking = [part for command in commands for part in ((b"ASKING",), command)]
+                return (await send(self._connection_to(target), key, *asking))[1::2]
             await self._refresh()
-            master = self._redirected(moved)
+            node = target
         raise ConnectionLost("the cluster redirected a command too often")
 
-    async def _ask(self, send: _Send, key: bytes, commands: tuple[Command, ...], moved: ErrorReply) -> list[Reply]:
-        # The slot is being moved: its next master serves a command for this key if ASKING comes before it.
-        asking = [part for command in commands for part in ((b"ASKING",), command)]
-        return (await send(self._redirected(moved), key, *asking))[1::2]
-
-    def _master_of(self, key: bytes) -> ReconnectingConnection:
+    def _node_of(self, key: bytes) -> Any:
         # redis-py's public call encodes the key, and may choose a replica, which learns of a logout late.
         nodes = self._client.nodes_manager.slots_cache.get(key_slot(key))
         if not nodes:
             self._known = False
             raise ConnectionLost("no node serves this slot at the moment")
-        return self._connection_to(nodes[0])
+        return nodes[0]
 
-    def _redirected(self, moved: ErrorReply) -> ReconnectingConnection:
-        host, _, port = moved.text.split(" ")[2].rpartition(":")
-        host, number = self._client.nodes_manager.remap_host_port(host, int(port))
-        node = self._client.get_node(host=host, port=number) if host else None
-        if node is None:
-            self._known = False
-            raise ConnectionLost("the cluster points to a node that its map does not show yet")
-        return self._connection_to(node)
+    def _target_of(self, moved: ErrorReply, answered: Any) -> Any:
+        """Return the node that a redirection by `answered` names.
+
+        Without a host it means another port of the host that answered (`cluster-preferred-endpoint-type
+        unknown-endpoint`). The map lacks a node that has no slot yet, to which the first one is being moved.
+        """
+        told, _, port = moved.text.split(" ")[2].rpartition(":")
+        if told in _UNKNOWN:
+            host, number = answered.host, int(port)
+        else:
+            host, number = self._client.nodes_manager.remap_host_port(told, int(port))
+        known = self._client.get_node(node_name=f"{host}:{number}")
+        kwargs = {name: value for name, value in answered.connection_kwargs.items() if name not in {"host", "port"}}
+        return known or ClusterNode(host, number, connection_class=answered.connection_class, **kwargs)
 
     def _connection_to(self, node: Any) -> ReconnectingConnection:
         master = self._masters.get(node.name)

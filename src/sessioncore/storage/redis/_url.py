@@ -21,13 +21,13 @@ def client_from(url: str, options: dict[str, Any]) -> Any:
     """
     if type(cast("object", url)) is not str:
         raise ConfigError(_HINT)
-    redis, cluster = cast("Any", Redis), cast("Any", RedisCluster)  # their annotations stop at **kwargs
+    redis = cast("Any", Redis)  # its annotations stop at **kwargs
     scheme = url.partition("://")[0]
     try:
         if scheme in {"redis", "rediss", "unix"}:
             return _tried(redis.from_url(url, **options))
         if scheme in {"redis+cluster", "rediss+cluster"}:
-            return cluster.from_url(url.replace("+cluster", "", 1), **options)
+            return _cluster_of(url.replace("+cluster", "", 1), options)
         if scheme in {"redis+sentinel", "rediss+sentinel"}:
             return _tried(_through_sentinel(url, options))
     except (ValueError, TypeError, RedisError):
@@ -55,6 +55,16 @@ def _tried(client: Any) -> Any:
     # redis-py checks most options when it makes a connection, which does not open a socket yet.
     client.connection_pool.make_connection()
     return client
+
+
+def _cluster_of(url: str, options: dict[str, Any]) -> Any:
+    host = urlsplit(url).hostname
+
+    def with_host(address: tuple[str | None, int]) -> tuple[str | None, int]:
+        # Nodes may not know by which name clients reach them: then it is the host of the URL, with another port.
+        return (address[0] if address[0] not in {None, "", "?"} else host), address[1]
+
+    return cast("Any", RedisCluster).from_url(url, **{"address_remap": with_host} | options)
 
 
 def _through_sentinel(url: str, options: dict[str, Any]) -> Any:
