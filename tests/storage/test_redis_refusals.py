@@ -6,10 +6,11 @@ import traceback
 from typing import Any
 
 import pytest
+import redis as blocking
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from servers.redis_server import Server, one_server
+from servers.redis_server import Server, one_server, until
 from tests.storage.redis_rig import Own, client_of, made, resumed, storage_at, version_of
 
 from sessioncore import Stored
@@ -104,7 +105,7 @@ async def test_a_server_that_is_loading_is_unavailable_and_then_serves() -> None
                 except StorageUnavailable as exc:
                     refusals.append(str(exc))
                     await asyncio.sleep(0.01)
-            assert any("LOADING" in text for text in refusals)
+            assert any("LOADING" in text for text in refusals), refusals
             await made(storage, "k")
 
 
@@ -153,6 +154,33 @@ async def test_a_missing_or_wrong_password_is_called_that_and_never_shown(kind: 
         assert await right.load("k") is None
         for each in (storage, wrong, right):
             await each.aclose()
+
+
+async def made_owned(storage: RedisStorage) -> None:
+    await storage.create("session:secret", b"data", 10, owner="session:owner:secret")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--rename-command", "HELLO", ""), r"unknown command .?HELLO.*protocol=2"),
+        (("--rename-command", "EVALSHA", ""), r"unknown command .?EVALSHA.*needs this command"),
+        (("--rename-command", "PTTL", ""), r"at PTTL: .*[Uu]nknown.* command called from.*needs this command"),
+        (("--maxclients", "1"), r"max number of clients reached"),
+    ],
+    ids=["HELLO", "EVALSHA", "PTTL", "maxclients"],
+)
+@pytest.mark.parametrize("kind", [Redis, Own])
+async def test_the_servers_own_words_are_told(options: tuple[str, ...], said: str, kind: Any) -> None:
+    first: Any
+    with one_server(*options) as server, blocking.Redis(port=server.port, protocol=2) as first:
+        until(first.ping)  # it stays connected: where `maxclients` is one, there is no room for another
+        async with client_of(server.port, kind, retry=Retry(NoBackoff(), 0)) as client:
+            storage = RedisStorage(client)
+            with pytest.raises(StorageError, match=said) as caught:
+                await made_owned(storage)
+            assert "secret" not in f"{caught.value!r} {caught.value.__cause__!r}"
+            await storage.aclose()
 
 
 async def test_an_address_where_nobody_answers_is_told_with_the_systems_own_reason() -> None:

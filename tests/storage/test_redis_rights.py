@@ -20,6 +20,7 @@ from sessioncore._errors import StorageError
 from sessioncore.storage import Stored
 from sessioncore.storage.redis import RedisStorage
 from sessioncore.storage.redis import _scripts as scripts
+from sessioncore.storage.redis._errors import RIGHTS as RIGHTS_TOLD
 from sessioncore.storage.redis._errors import ForeignValue
 from sessioncore.storage.redis._format import unpack
 
@@ -185,7 +186,7 @@ async def assert_all_or_nothing(house: House, call: Call, spoil: Callable[[], ob
 
 
 def test_the_documented_rights_are_those_that_the_storage_needs() -> None:
-    assert {name.lower() for name in IN_SCRIPTS | OUTSIDE} == set(COMMANDS)
+    assert {name.lower() for name in IN_SCRIPTS | OUTSIDE} == set(COMMANDS) == set(RIGHTS_TOLD.replace("+", "").split())
 
 
 @pytest.mark.parametrize("right", RIGHTS)

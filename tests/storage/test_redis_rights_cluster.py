@@ -103,7 +103,7 @@ async def test_a_move_that_cannot_end_the_old_record_leaves_no_new_one(
     assert key_slot(OLD.encode()) != key_slot(NEW.encode())
     at = await made(storage, OLD, ttl=500, owner=ADA)
     before = admin.get(OLD)
-    with without(nodes, "unlink"), pytest.raises(StorageError, match="lacks a right"):
+    with without(nodes, "unlink"), pytest.raises(StorageError, match="lacks the right"):
         await storage.move(OLD, NEW, b"new", 900, version=at, owner=ADA)
     assert admin.get(OLD) == before
     assert not admin.exists(NEW)
@@ -125,7 +125,7 @@ async def test_records_that_cannot_be_read_are_not_left_out_of_an_owners_list(
 ) -> None:
     """Revoking all sessions of an owner would be answered as done, and one of them would live on."""
     await made(storage, OLD, owner=ADA)
-    with without(nodes, "getrange"), pytest.raises(StorageError, match="lacks a right"):
+    with without(nodes, "getrange"), pytest.raises(StorageError, match="lacks the right"):
         await storage.owned_keys(ADA)
     admin.zadd(INDEX, {"session:list": 2**50})
     admin.rpush("session:list", "an item")

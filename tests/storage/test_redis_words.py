@@ -57,14 +57,14 @@ def test_a_missing_right_is_known_in_every_version_of_its_words(words: str) -> N
     assert isinstance(error, StorageError)
     assert not isinstance(error, StorageUnavailable)
     assert isinstance(error, AclDenied) is ("key" in words)
-    assert "ACL LOG" in str(error)
+    assert ("ACL LOG" in str(error)) is ("zadd" not in words)
     assert "secret" not in f"{error}{error.__cause__}"
     assert "secret" not in f"{ErrorReply(words)!r} {vars(ErrorReply(words))}"
 
 
 def test_a_command_that_the_user_may_not_run_is_named() -> None:
     refusal = ErrorReply("NOPERM this user has no permissions to run the 'zadd' command")
-    assert "zadd" in str(error_of(refusal))
+    assert "lacks the right +zadd;" in str(error_of(refusal))
     assert str(refusal) == "NOPERM this user has no permissions to run the zadd command"
 
 

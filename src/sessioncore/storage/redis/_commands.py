@@ -87,10 +87,10 @@ class RecordCommands(Protocol):
         ...
 
 
-def checked(reply: Reply) -> Reply:
-    """Return a reply; raise the error that an error reply stands for."""
+def checked(reply: Reply, script: Script | None = None) -> Reply:
+    """Return a reply, of `script` or of a command; raise the error that an error reply stands for."""
     if isinstance(reply, ErrorReply):
-        raise error_of(reply) from reply
+        raise error_of(reply, b"" if script is None else script.text) from reply
     return reply
 
 
@@ -111,12 +111,12 @@ async def run_script(
         [reply] = await send(keys[0], (b"EVALSHA", script.sha, len(keys), *keys, *args), deadline=deadline)
         if isinstance(reply, ErrorReply):
             if reply.code != "NOSCRIPT":
-                raise error_of(reply) from reply
+                raise error_of(reply, script.text) from reply
             # The server has forgotten the script, so nothing was carried out: sending its text repeats nothing.
             [reply] = await send(keys[0], (b"EVAL", script.text, len(keys), *keys, *args), deadline=deadline)
     except ConnectionLost as exc:
         raise unavailable(exc) from exc
-    return checked(reply)
+    return checked(reply, script)
 
 
 def stored_of(value: Reply, left: int) -> Stored | Unreadable:
@@ -169,7 +169,7 @@ class ReplicaAcks(Struct, frozen=True):
             owners, confirmed = await self.transport.write(keys[0], run, (b"WAIT", self.replicas, self.millis))
         except ConnectionLost as exc:
             raise unavailable(exc) from exc
-        checked(owners)
+        checked(owners, script)
         if isinstance(confirmed, ErrorReply):
             raise StorageUnavailable(f"the deletion is done, but not confirmed: {error_of(confirmed)}") from confirmed
         if confirmed < self.replicas:

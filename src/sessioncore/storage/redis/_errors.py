@@ -24,6 +24,7 @@ from redis.exceptions import (
 from sessioncore._errors import StorageError, StorageUnavailable
 
 __all__ = [
+    "RIGHTS",
     "AclDenied",
     "ConnectionLost",
     "ErrorReply",
@@ -38,12 +39,16 @@ __all__ = [
 _INSIDE = re.compile(r"\b(OOM|READONLY|WRONGTYPE|MISCONF|NOREPLICAS|NOPERM|MASTERDOWN|CLUSTERDOWN|LOADING)\b")
 # ACL denials inside scripts have no error code; these are the texts of 6.2 and 7.0, and of 7.2.
 _DENIED_INSIDE = re.compile(r"The user executing the script can't|ACL failure in script")
+_LINE = re.compile(r"@user_script: ?(\d+)")
 # The names of commands are no secret. A quotation runs from the first quote to the last one, since a key may contain
 # quotes itself; the apostrophe in "can't" is not a quote.
 _COMMAND_QUOTED = re.compile(r"\b(the|command) [`']([A-Za-z|]{1,40})[`']")
 _QUOTED = re.compile(r"(?<!\w)[`'\"](.*[`'\"]|.*)", re.DOTALL)
 _INDEX = "sessioncore-index"  # follows the name of an owner
-_COMMAND = re.compile(r"run the ([a-z|]{1,40}) command")
+_COMMAND = re.compile(
+    r"run the ([a-z|]{1,40}) command|\[([A-Z]+)\]$"
+)  # in brackets: by our scripts, where 7.0 does not tell
+_CALLED = re.compile(rb"call\('([A-Z]+)'")
 _KEYS = re.compile(r"access .*\bkeys?\b")
 
 _UNAVAILABLE = {
@@ -60,10 +65,13 @@ _UNAVAILABLE = {
     "UNKILLABLE": "a script blocks the server; it takes no commands until that ends",
     "WRONGPASS": "it does not know this user and password; check them in the URL or the client",
 }
+RIGHTS = (
+    "+get +set +getrange +pttl +pexpire +unlink +scan +zadd +zrem +zrange +zrangebyscore +zremrangebyscore "
+    "+eval +evalsha +time +ping +wait"
+)
 _WRONG = {
     "CROSSSLOT": "the server is a cluster; use redis.asyncio.RedisCluster or a redis+cluster:// URL",
     "MOVED": "the server is a cluster; use redis.asyncio.RedisCluster or a redis+cluster:// URL",
-    "NOPERM": "the ACL user lacks a right; ACL LOG on the server shows which, docs/storage.md lists what is needed",
     "WRONGTYPE": "a key of this store holds something else; delete it, or choose a key_prefix that nothing else uses",
 }
 
@@ -81,11 +89,14 @@ class ErrorReply(Exception):
 
 def _code_of(text: str) -> str:
     first = text.split(" ", 1)[0]
-    if first.isupper() and first != "ERR" and not first.startswith("@"):
+    if first.isupper() and first not in {"ERR", "ACL"} and not first.startswith("@"):
         return first
-    # From a script: 6.2 puts the line before an error that the script returns, and redis-py removes the "ERR".
+    # From a script: 6.2 puts the line before an error that the script returns, and redis-py removes the "ERR",
+    # even from "ERR ACL failure in script".
     if found := _INSIDE.search(text):
         return found[1]
+    if "non local key" in text:  # a script that runs on a cluster by a plain client
+        return "CROSSSLOT"
     return "NOPERM" if _DENIED_INSIDE.search(text) else "ERR"
 
 
@@ -105,19 +116,51 @@ class AclDenied(StorageError):
     """The ACL user may not access a key, by whatever command."""
 
 
-def error_of(reply: ErrorReply) -> StorageError:
-    """Return the error that says what an error reply means and what to do about it."""
+def error_of(reply: ErrorReply, script: bytes = b"") -> StorageError:
+    """Return the error that says what an error reply means and what to do about it; `script` is what was running."""
     if hint := _UNAVAILABLE.get(reply.code):
         return StorageUnavailable(f"Redis refused ({reply.code}): {hint}")
-    hint = _WRONG.get(reply.code, "see the cause of this error for its words")
-    if reply.code == "NOPERM" and (command := _COMMAND.search(reply.text)):
-        hint = f"{hint}; this time it was {command[1]}"
-    kind = StorageError
-    if reply.code == "WRONGTYPE":
-        kind = ForeignValue
-    elif reply.code == "NOPERM" and reply.about_a_key:
-        kind = AclDenied
-    return kind(f"Redis refused ({reply.code}): {hint}")
+    if reply.code == "NOPERM":
+        return _denied(reply, script)
+    if hint := _WRONG.get(reply.code):
+        return (ForeignValue if reply.code == "WRONGTYPE" else StorageError)(f"Redis refused ({reply.code}): {hint}")
+    command = _command_of(reply, script)
+    called = f" at {command}" if command and command not in str(reply) else ""
+    return StorageError(f"Redis refused{called}: {reply}; {_advice(str(reply))}")
+
+
+def _advice(words: str) -> str:
+    lower = words.lower()
+    if "unknown" in lower and "HELLO" in words:
+        return "write ?protocol=2 into the URL, or protocol=2 into the client's arguments"
+    if "unknown" in lower and "command" in lower:
+        return f"sessioncore needs this command, under its own name: {RIGHTS}"
+    return "look at the server, and at the URL or the client"
+
+
+def _denied(reply: ErrorReply, script: bytes) -> StorageError:
+    if reply.about_a_key:
+        return AclDenied(
+            "Redis refused (NOPERM): the ACL user may not access a key; ACL LOG on the server shows which: "
+            "allow ~PREFIX* with the key_prefix of the store"
+        )
+    command = _command_of(reply, script)
+    which = f"the right +{command.lower()}" if command else "a right; ACL LOG on the server shows which"
+    return StorageError(
+        f"Redis refused (NOPERM): the ACL user lacks {which}; all that is needed: ACL SETUSER <user> {RIGHTS} "
+        "(docs/server-settings.md: more for a cluster or a numbered database)"
+    )
+
+
+def _command_of(reply: ErrorReply, script: bytes) -> str:
+    """Return the command that was refused, as the server or our script names it, or by the line in the script."""
+    if found := _COMMAND.search(reply.text):
+        return found[1] or found[2]
+    line = _LINE.search(reply.text)
+    if line is None or not script:
+        return ""
+    called = _CALLED.search(script.split(b"\n")[int(line[1]) - 1])
+    return called[1].decode() if called else ""
 
 
 def unavailable(exc: ConnectionLost) -> StorageUnavailable:
@@ -128,9 +171,10 @@ def unavailable(exc: ConnectionLost) -> StorageUnavailable:
             return StorageUnavailable(str(error_of(error_reply_of(cause))))
         if isinstance(cause, ResponseError):  # of the handshake, which selects the database
             said = ErrorReply(f"ERR {cause}")
-            return StorageUnavailable(f"Redis refused the connection ({said}); check the URL or the client")
-        if isinstance(cause, OSError):
-            reason = f"{exc} ({str(cause) or type(cause).__name__})"
+            return StorageUnavailable(f"Redis refused the connection ({said}); {_advice(str(said))}")
+        if isinstance(cause, OSError | RedisError):
+            words = str(cause) if isinstance(cause, OSError) else str(ErrorReply(str(cause)))
+            reason = f"{exc} ({words or type(cause).__name__})"
     return StorageUnavailable(f"Redis did not answer: {reason}; look at the server, its address and the network")
 
 

@@ -1,25 +1,10 @@
-"""The Lua scripts: each changes a record and its owner's index in one atomic step, or nothing.
-
-Everything that can fail beforehand is checked before the first write: types, versions, the
-clock, taken keys. A missing right shows only when its command runs, so every command after
-the first write is called with `pcall`, and on an error the script takes back what it wrote.
-It does so with commands that have just worked. The index is written before the record, so
-that no step leaves a record that its owner cannot find. A touch allocates no memory for the
-record, so there the record's new end comes first: a full server must still renew sessions.
-
-A server that is full, read-only or without its replicas refuses a script's first write if
-that write can allocate memory. ZADD and SET can, and they are the first writes.
-
-Both kinds of server use the same bodies. On one server a script derives the index from the
-stored record, under the same prefix but undeclared; on a cluster the index is in another
-slot, so the script returns the owner and the caller updates the index.
-"""
+"""The Lua scripts that the storage runs, put together from the parts in `_lua`."""
 
 from hashlib import sha1
 
 from msgspec import Struct
 
-from sessioncore.storage.redis._format import INDEX_SUFFIX
+from sessioncore.storage.redis import _lua as lua
 
 __all__ = [
     "CREATE",
@@ -32,226 +17,6 @@ __all__ = [
     "VERIFY",
     "Script",
 ]
-
-# The head and the owner nearly always fit into 256 bytes, so one GETRANGE is enough.
-_HEAD = """
-local function start_of(key) return redis.call('GETRANGE', key, 0, 255) end
-local function is_ours(start) return string.sub(start, 1, 2) == 'S\\001' and #start >= 14 end
-local function owner_in(start, key)
-  local sized = struct.unpack('>I4', start, 11)
-  if sized == 0 then return '' end
-  if #start < 13 + sized then start = redis.call('GETRANGE', key, 0, 12 + sized) end
-  return 'o' .. string.sub(start, 15, 13 + sized)
-end
-"""
-
-# `read_index` reads, `add_entry` writes and `undo_entry` undoes that write; without an index they do nothing. An
-# entry's score is the record's expiry plus ten seconds: an entry expires by the clock of the index's server, a record
-# by that of its own, and on a cluster these are two machines. `had` is the time to live in milliseconds that an undone
-# entry gets back: where it is nil, that of the record as it is now; where it is -1, the score stays.
-_ENLIST = """
-local now, stays, left, added, prolonged
-local function whole(number) return string.format('%.0f', number) end
-local function read_index(index, ttl)
-  if not index then return end
-  local time = redis.call('TIME')
-  now = time[1] * 1000 + math.floor(time[2] / 1000)
-  stays, left = ttl + 10000, redis.call('PTTL', index)
-end
-local function undo_entry(index, member, had)
-  if not index then return end
-  if added == 1 then
-    redis.pcall('ZREM', index, member)
-  else
-    had = had or redis.pcall('PTTL', member)
-    if type(had) == 'number' and had >= 0 then redis.pcall('ZADD', index, whole(now + had + 10000), member) end
-  end
-  if prolonged and left >= 0 then redis.pcall('PEXPIRE', index, left) end
-end
-local function add_entry(index, member, had)
-  if not index then return nil end
-  added = redis.pcall('ZADD', index, whole(now + stays), member)
-  if type(added) == 'table' then return added end
-  local reply
-  if left ~= -1 and left < stays then -- an index without an expiry stays without one
-    reply = redis.pcall('PEXPIRE', index, whole(stays))
-    prolonged = type(reply) ~= 'table'
-  end
-  if type(reply) ~= 'table' then reply = redis.pcall('ZREMRANGEBYSCORE', index, '-inf', whole(now)) end
-  if type(reply) ~= 'table' then return nil end
-  undo_entry(index, member, had)
-  return reply
-end
-"""
-
-_ONE_SERVER = f"""
-local function index_of(owner) return owner ~= '' and string.sub(owner, 2) .. '{INDEX_SUFFIX.decode()}' or nil end
-"""
-
-_CLUSTER = "local function index_of(owner) return nil end\n"
-
-# KEYS record, index; ARGV value, ttl. Reply: 1 stored, 0 taken.
-_CREATE = """
-if redis.call('PTTL', KEYS[1]) ~= -2 then return 0 end
-read_index(KEYS[2], ARGV[2])
-local refused = add_entry(KEYS[2], KEYS[1])
-if refused then return refused end
-local reply = redis.pcall('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-if reply.err then undo_entry(KEYS[2], KEYS[1]) return reply end
-return 1
-"""
-
-# This storage wrote no value without an expiry and none of another type. Both are reported with -1 as their PTTL.
-_AS_IT_IS = """
-local ends = redis.call('PTTL', KEYS[1])
-if ends == -2 then return false end
-if ends == -1 then return {0, '', -1} end
-local start = redis.pcall('GETRANGE', KEYS[1], 0, 255)
-if type(start) == 'table' then return string.sub(start.err, 1, 9) == 'WRONGTYPE' and {0, '', -1} or start end
-if string.sub(start, 3, 10) ~= ARGV[#ARGV] or not is_ours(start) then
-  return {0, redis.call('GET', KEYS[1]), ends}
-end
-local was = owner_in(start, KEYS[1])
-"""
-
-# It does no harm if the entry stays in a former owner's index: the record names another owner, or is gone.
-# KEYS record, index; ARGV value, ttl, version. Reply: nil gone, {0, value, pttl} conflict, {1, old owner} done.
-_REPLACE = """
-read_index(KEYS[2], ARGV[2])
-local refused = add_entry(KEYS[2], KEYS[1])
-if refused then return refused end
-local reply = redis.pcall('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-if reply.err then undo_entry(KEYS[2], KEYS[1]) return reply end
-local former = index_of(was)
-if former and former ~= KEYS[2] then redis.pcall('ZREM', former, KEYS[1]) end
-return {1, was}
-"""
-
-# If UNLINK fails, a SET with an expiry in the past removes the new record: SET has just worked.
-# KEYS old, new, index; ARGV value, ttl, version. Reply: as above, or {2} where the new key is taken.
-_MOVE = """
-if redis.call('PTTL', KEYS[2]) ~= -2 then return {2} end
-read_index(KEYS[3], ARGV[2])
-local refused = add_entry(KEYS[3], KEYS[2])
-if refused then return refused end
-local reply = redis.pcall('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])
-if reply.err then undo_entry(KEYS[3], KEYS[2]) return reply end
-reply = redis.pcall('UNLINK', KEYS[1])
-if type(reply) == 'table' then
-  redis.pcall('SET', KEYS[2], '', 'PXAT', 1)
-  undo_entry(KEYS[3], KEYS[2])
-  return reply
-end
-local former = index_of(was)
-if former then redis.pcall('ZREM', former, KEYS[1]) end
-return {1, was}
-"""
-
-# KEYS old; ARGV version. Reply: as for replace. The second half of a move between two slots.
-_RETIRE = """
-redis.call('UNLINK', KEYS[1])
-return {1, was}
-"""
-
-# A record without an expiry is not prolonged: something else removed its expiry, so it is not ours any more.
-_PROLONG = """
-local function prolong(owner, had)
-  local index = index_of(owner)
-  read_index(index, ARGV[1])
-  redis.call('PEXPIRE', KEYS[1], ARGV[1])
-  local refused = add_entry(index, KEYS[1], had)
-  if refused then redis.pcall('PEXPIRE', KEYS[1], had) end
-  return refused
-end
-"""
-
-# KEYS record; ARGV ttl. Reply: nil gone, else the owner, '' for none, and the milliseconds that were left.
-_TOUCH = """
-local start = start_of(KEYS[1])
-if not is_ours(start) then return false end
-local had = redis.call('PTTL', KEYS[1])
-if had < 0 then return false end
-local owner = owner_in(start, KEYS[1])
-return prolong(owner, had) or {owner, had}
-"""
-
-# KEYS record; ARGV ttl. Reply: nil gone, else the value, '' if it has no expiry, and the milliseconds that were left.
-_RENEW = """
-local value = redis.call('GET', KEYS[1])
-if not value then return false end
-if not is_ours(value) then return {value, 0} end
-local had = redis.call('PTTL', KEYS[1])
-if had < 0 then return {'', 0} end
-return prolong(owner_in(value, KEYS[1]), had) or {value, had}
-"""
-
-# All records are read before the first is ended. An index entry that stays does no harm: it leads to no record.
-# KEYS records. Reply: the owners of those that were live, '' for none.
-_DELETE = """
-local live, owners, entries = {}, {}, {}
-for _, key in ipairs(KEYS) do
-  local start = start_of(key)
-  if is_ours(start) then
-    local owner = owner_in(start, key)
-    live[#live + 1], owners[#owners + 1] = key, owner
-    local index = index_of(owner)
-    if index then
-      local members = entries[index] or {}
-      members[#members + 1], entries[index] = key, members
-    end
-  end
-end
-if #live > 0 then redis.call('UNLINK', unpack(live)) end
-for index, members in pairs(entries) do redis.pcall('ZREM', index, unpack(members)) end
-return owners
-"""
-
-# Dead entries are dropped if the ACL allows it. The live ones are returned in any case: the caller may end them.
-_KEEP = """
-local function keep_live(index, owner, members)
-  local live, dead = {}, {}
-  for _, key in ipairs(members) do
-    local value = redis.pcall('GETRANGE', key, 0, 13 + #owner)
-    if type(value) == 'table' then -- an error; a key of another type was not written by this storage
-      if string.sub(value.err, 1, 9) ~= 'WRONGTYPE' then return value end
-      value = ''
-    end
-    if string.sub(value, 1, 2) == 'S\\001' and #value == 14 + #owner
-        and struct.unpack('>I4', value, 11) == #owner + 1 and string.sub(value, 15) == owner then
-      live[#live + 1] = key
-    else
-      dead[#dead + 1] = key
-    end
-  end
-  if #dead > 0 then redis.pcall('ZREM', index, unpack(dead)) end
-  return live
-end
-"""
-
-# KEYS index; ARGV owner, most. Reply: {1, live} or, where there are more than `most`, {0, unverified}.
-_OWNED = """
-local members = redis.call('ZRANGE', KEYS[1], 0, -1)
-if #members > tonumber(ARGV[2]) then return {0, members} end
-local live = keep_live(KEYS[1], ARGV[1], members)
-if live.err then return live end
-return {1, live}
-"""
-
-# KEYS index, members; ARGV owner. Reply: the live ones.
-_VERIFY = """
-local members = {}
-for i = 2, #KEYS do members[i - 1] = KEYS[i] end
-return keep_live(KEYS[1], ARGV[1], members)
-"""
-
-# KEYS index; ARGV most. Reply: how many entries were dropped.
-_PRUNE = """
-local time = redis.call('TIME')
-local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
-local dead = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[1])
-if #dead > 0 then redis.call('ZREM', KEYS[1], unpack(dead)) end
-return #dead
-"""
 
 
 class Script(Struct, frozen=True):
@@ -272,27 +37,27 @@ class _Scripts(Struct, frozen=True):
 
 
 def _script(*parts: str) -> Script:
-    text = "".join(parts).encode()
+    text = "".join((lua.TRY_CALL, *parts)).encode()
     return Script(text, sha1(text, usedforsecurity=False).hexdigest().encode())
 
 
 def _scripts_for(index: str) -> _Scripts:
     """Return the record scripts over one way to the index of a stored record."""
-    library = _HEAD + _ENLIST + index
+    library = lua.HEAD + lua.ENLIST + index
     return _Scripts(
-        replace=_script(library, _AS_IT_IS, _REPLACE),
-        move=_script(library, _AS_IT_IS, _MOVE),
-        touch=_script(library, _PROLONG, _TOUCH),
-        renew=_script(library, _PROLONG, _RENEW),
-        delete=_script(_HEAD, index, _DELETE),
+        replace=_script(library, lua.AS_IT_IS, lua.REPLACE),
+        move=_script(library, lua.AS_IT_IS, lua.MOVE),
+        touch=_script(library, lua.PROLONG, lua.TOUCH),
+        renew=_script(library, lua.PROLONG, lua.RENEW),
+        delete=_script(lua.HEAD, index, lua.DELETE),
     )
 
 
-CREATE = _script(_ENLIST, _CREATE)
-RETIRE = _script(_HEAD, _AS_IT_IS, _RETIRE)
-ON_ONE_SERVER = _scripts_for(_ONE_SERVER)
-ON_A_CLUSTER = _scripts_for(_CLUSTER)
-ENLIST = _script(_ENLIST, "read_index(KEYS[1], ARGV[2])\nreturn add_entry(KEYS[1], ARGV[1], -1) or 1\n")
-OWNED = _script(_KEEP, _OWNED)
-VERIFY = _script(_KEEP, _VERIFY)
-PRUNE = _script(_PRUNE)
+CREATE = _script(lua.ENLIST, lua.CREATE)
+RETIRE = _script(lua.HEAD, lua.AS_IT_IS, lua.RETIRE)
+ON_ONE_SERVER = _scripts_for(lua.ONE_SERVER)
+ON_A_CLUSTER = _scripts_for(lua.CLUSTER)
+ENLIST = _script(lua.ENLIST, "read_index(KEYS[1], ARGV[2])\nreturn add_entry(KEYS[1], ARGV[1], -1) or 1\n")
+OWNED = _script(lua.KEEP, lua.OWNED)
+VERIFY = _script(lua.KEEP, lua.VERIFY)
+PRUNE = _script(lua.PRUNE)
