@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 from sessioncore._errors import StorageUnavailable
 from sessioncore.storage import Written
 from sessioncore.storage.redis import RedisStorage
+from sessioncore.storage.redis._format import MARK
 from sessioncore.testing import Rig
 
 SECOND = timedelta(seconds=1)
@@ -31,7 +32,8 @@ def rig_of(storage: RedisStorage, client: Any) -> Rig:
 
     async def remaining(key: str) -> float | None:
         left: int = await client.pttl(key)
-        return None if left == -2 else left / 1000
+        is_record = left != -2 and await client.getrange(key, 0, 0) == MARK[:1]
+        return left / 1000 if is_record else None
 
     async def make_unreadable(key: str) -> None:
         """Take the end away from what is at `key`, or put a list there."""

@@ -15,7 +15,7 @@ from servers.redis_server import Server, one_server
 from tests.redis_proxy import Proxy, proxy_to
 from tests.storage.redis_rig import SECOND, made, storage_at
 
-from sessioncore import EventKind, SessionConfig, SessionEvent, SessionStore, StorageUnavailable, Unreadable
+from sessioncore import EventKind, Moved, SessionConfig, SessionEvent, SessionStore, StorageUnavailable, Unreadable
 from sessioncore.storage import Storage, Stored
 from sessioncore.storage.redis import RedisStorage
 
@@ -234,7 +234,7 @@ async def test_a_cancelled_load_costs_no_connection_and_its_reply_is_dropped(ser
 class Slow(RedisStorage):
     """A subclass whose loads are its own: only the store can bound them."""
 
-    async def load(self, key: str, *, renew: float | None = None) -> Stored | Unreadable | None:
+    async def load(self, key: str, *, renew: float | None = None) -> Stored | Moved | Unreadable | None:
         await anyio.sleep(30)
         return await super().load(key, renew=renew)
 

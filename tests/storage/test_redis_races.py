@@ -15,7 +15,7 @@ from tests.numbers import scaled
 from tests.redis_proxy import proxy_to
 from tests.storage.redis_rig import client_of, made, storage_at, version_of
 
-from sessioncore.storage import Stored, Written
+from sessioncore.storage import Moved, Stored, Written
 from sessioncore.storage.redis import RedisStorage
 
 pytestmark = [pytest.mark.anyio, pytest.mark.redis, pytest.mark.usefixtures("emptied")]
@@ -120,24 +120,6 @@ async def test_two_processes_lose_no_increment(server: Server) -> None:
         assert stored.data == b"100"
 
 
-async def test_a_thousand_logout_races_bring_nothing_back(server: Server) -> None:
-    async with storage_at(server.port) as one, storage_at(server.port) as two:
-        for turn in range(scaled(1000)):
-            key, new = f"k{turn}", f"n{turn}"
-            at = await made(one, key, owner="u")
-            writes = (
-                lambda at=at, key=key: two.replace(key, b"late", 100, version=at, owner="u"),
-                lambda key=key: two.touch(key, 100),
-                lambda key=key: two.load(key, renew=100),
-                lambda at=at, key=key, new=new: two.move(key, new, b"late", 100, version=at, owner="u"),
-            )
-            result, _ = await asyncio.gather(writes[turn % 4](), one.delete(key))
-            assert await two.load(key) is None
-            if turn % 4 == 3 and isinstance(result, int):
-                assert await one.delete(new) == 1
-        assert await one.owned_keys("u") == []
-
-
 @asynccontextmanager
 async def on_one_server(port: int) -> AsyncGenerator[RedisStorage]:
     async with storage_at(port) as storage:
@@ -152,6 +134,31 @@ async def on_a_cluster(port: int) -> AsyncGenerator[RedisStorage]:
         await storage.aclose()
 
 
+@pytest.mark.parametrize("kind", ["one server", "cluster"])
+async def test_a_thousand_logout_races_bring_nothing_back(kind: str, server: Server, nodes: list[Server]) -> None:
+    make = on_one_server(server.port) if kind == "one server" else on_a_cluster(nodes[0].port)
+    again = on_one_server(server.port) if kind == "one server" else on_a_cluster(nodes[0].port)
+    async with make as one, again as two:
+        for turn in range(scaled(1000)):
+            key, new = f"k{turn}", f"n{turn}"
+            at = await made(one, key, owner="u")
+            writes = (
+                lambda at=at, key=key: two.replace(key, b"late", 100, version=at, owner="u"),
+                lambda key=key: two.touch(key, 100),
+                lambda key=key: two.load(key, renew=100),
+                lambda at=at, key=key, new=new: two.move(key, new, b"late", 100, version=at, owner="u", tombstone=9),
+            )
+            write = asyncio.create_task(writes[turn % 4]())
+            for _ in range(turn // 4 % 5):  # on a cluster a move takes several trips
+                await one.load("none")
+            await one.delete(key)
+            assert not isinstance(await one.load(new), Stored)
+            await write
+            for each in (key, new):
+                assert not isinstance(await one.load(each), Stored)
+        assert await one.owned_keys("u") == []
+
+
 class Model:
     """What a correct storage would hold: key -> data, version, owner."""
 
@@ -159,6 +166,7 @@ class Model:
         self.storage = storage
         self.dice = random.Random(seed)
         self.records: dict[str, tuple[bytes, int, str | None]] = {}
+        self.moved: dict[str, str] = {}
         self.versions: set[tuple[str, int]] = set()
         self.fresh = 0
 
@@ -176,7 +184,7 @@ class Model:
     async def create(self) -> None:
         key, owner, data = self.key(), self.owner(), self.dice.randbytes(20)
         made_ = await self.storage.create(key, data, 500, owner=owner)
-        assert (made_ is None) == (key in self.records)
+        assert (made_ is None) == (key in self.records or key in self.moved)
         if made_ is not None:
             self.keep(key, data, made_, owner)
 
@@ -190,11 +198,14 @@ class Model:
     async def move(self) -> None:
         key, owner, data = self.key(), self.owner(), self.dice.randbytes(20)
         self.fresh += 1
-        new = self.dice.choice([f"app:n{self.fresh}", *{self.key()} - set(self.records) - {key}])
+        new = self.dice.choice([f"app:n{self.fresh}", *{self.key()} - set(self.records) - set(self.moved) - {key}])
         known = self.records.get(key, (b"", 7, None))
         stale = self.dice.random() < 0.3
-        result = await self.storage.move(key, new, data, 600, version=known[1] ^ 1 if stale else known[1], owner=owner)
+        at, tombstone = known[1] ^ 1 if stale else known[1], self.dice.choice([0.0, 400.0])
+        result = await self.storage.move(key, new, data, 600, version=at, owner=owner, tombstone=tombstone)
         self.judge(result, key, new, data, owner, stale=stale)
+        if isinstance(result, int) and tombstone:
+            self.moved[key] = new
 
     def judge(
         self,
@@ -206,7 +217,9 @@ class Model:
         *,
         stale: bool,
     ) -> None:
-        if key not in self.records:
+        if key in self.moved:
+            assert result == Moved(self.moved[key])
+        elif key not in self.records:
             assert result is None
         elif stale:
             assert isinstance(result, Stored)
@@ -220,17 +233,24 @@ class Model:
         assert await self.storage.touch(key, 800) == (key in self.records)
 
     async def load(self) -> None:
-        key = self.dice.choice([self.key(), *self.records])
+        key = self.dice.choice([self.key(), *self.records, *self.moved])
         stored = await self.storage.load(key, renew=self.dice.choice([None, 900.0]))
+        if key in self.moved:
+            assert stored == Moved(self.moved[key])
+            return
         assert ((stored.data, stored.version) if isinstance(stored, Stored) else None) == (
             self.records[key][:2] if key in self.records else None
         )
 
     async def delete(self) -> None:
-        keys = {self.key(), self.dice.choice([self.key(), *self.records])}
-        assert await self.storage.delete(*keys) == len(keys & set(self.records))
-        for key in keys:
+        keys = {self.key(), self.dice.choice([self.key(), *self.records, *self.moved])}
+        reached = set(keys)
+        while further := {self.moved[key] for key in reached if key in self.moved} - reached:
+            reached |= further
+        assert await self.storage.delete(*keys) == len(reached & set(self.records))
+        for key in reached:
             self.records.pop(key, None)
+            self.moved.pop(key, None)
 
     async def list(self) -> None:
         for owner in ("app:u", "app:v", "app:w"):
@@ -243,6 +263,7 @@ class Model:
     async def clear(self) -> None:
         assert await self.storage.clear("app:") == len(self.records)
         self.records.clear()
+        self.moved.clear()
 
     async def step(self) -> None:
         steps: list[Callable[[], Any]] = [self.create, self.replace, self.move, self.touch, self.load, self.delete]

@@ -22,14 +22,14 @@ from sessioncore.storage.redis import RedisStorage
 from sessioncore.storage.redis import _scripts as scripts
 from sessioncore.storage.redis._errors import RIGHTS as RIGHTS_TOLD
 from sessioncore.storage.redis._errors import ForeignValue
-from sessioncore.storage.redis._format import unpack
+from sessioncore.storage.redis._format import TOMBSTONE, unpack
 
 pytestmark = [pytest.mark.anyio, pytest.mark.redis]
 
 SCRIPTS = [
     *structs.astuple(scripts.ON_ONE_SERVER),
     *structs.astuple(scripts.ON_A_CLUSTER),
-    *(scripts.ENLIST, scripts.OWNED, scripts.VERIFY, scripts.PRUNE),
+    *(each for each in vars(scripts).values() if isinstance(each, scripts.Script)),
 ]
 IN_SCRIPTS = {name.decode() for each in SCRIPTS for name in re.findall(rb"call\('([A-Z]+)'", each.text)}
 OUTSIDE = {"GET", "PTTL", "SET", "SCAN", "EVAL", "EVALSHA", "PING", "WAIT"}  # what the storage sends by itself
@@ -55,8 +55,10 @@ def replace(key: str, owner: str | None) -> Call:
     return lambda storage, at: storage.replace(f"session:{key}", b"new", 900, version=at[key], owner=owner)
 
 
-def move(key: str, owner: str | None) -> Call:
-    return lambda storage, at: storage.move(f"session:{key}", "session:to", b"new", 900, version=at[key], owner=owner)
+def move(key: str, owner: str | None, tombstone: float = 0.0) -> Call:
+    return lambda storage, at: storage.move(
+        f"session:{key}", "session:to", b"new", 900, version=at[key], owner=owner, tombstone=tombstone
+    )
 
 
 CALLS: dict[str, Call] = {
@@ -70,6 +72,8 @@ CALLS: dict[str, Call] = {
         for key in ("plain", "ada", "bob")
         for owner in (None, ADA, BOB)
     },
+    "move ada for ada, with a tombstone": move("ada", ADA, 60),
+    "move bob for bob, with a tombstone": move("bob", BOB, 60),
     "touch": lambda storage, _: storage.touch("session:ada", 900),
     "touch plain": lambda storage, _: storage.touch("session:plain", 900),
     "touch briefly": lambda storage, _: storage.touch("session:ada", 5),
@@ -124,7 +128,10 @@ class House:
         for key in self.admin.keys("*"):
             if key.endswith(b":sessioncore-index"):
                 continue
-            _, owner, data = unpack(self.admin.get(key))
+            if (value := self.admin.get(key))[:2] == TOMBSTONE:
+                said[key] = (None, value)
+                continue
+            _, owner, data = unpack(value)
             said[key] = (owner, data)
             index = b"%b:sessioncore-index" % owner if owner else b""
             if owner and self.admin.type(index) == b"zset":
@@ -213,6 +220,7 @@ async def test_a_call_with_an_index_of_another_type_works_or_changes_nothing(ser
         failed = {name for name, call in CALLS.items() if await assert_all_or_nothing(here, call, spoil)}
         assert failed == {
             *("create owned", "create briefly", "touch", "touch briefly", "owned_keys"),
+            "move ada for ada, with a tombstone",
             *(f"{name} {key} for ada" for name in ("replace", "move") for key in ("plain", "ada", "bob")),
         }
 

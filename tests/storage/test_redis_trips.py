@@ -9,7 +9,7 @@ from servers.redis_server import Server
 from tests.redis_proxy import Proxy, proxy_to
 from tests.storage.redis_rig import client_of, made, storage_at, version_of
 
-from sessioncore.storage import Stored
+from sessioncore.storage import Moved, Stored
 from sessioncore.storage.redis import RedisStorage
 
 pytestmark = [pytest.mark.anyio, pytest.mark.redis, pytest.mark.usefixtures("emptied")]
@@ -52,7 +52,15 @@ async def test_each_call_is_one_round_trip(server: Server) -> None:
         assert trips() == 1
         assert await storage.touch("new", 1000)
         assert trips() == 1
-        assert await storage.owned_keys("w") == ["new"]
+        stored = await storage.load("new")
+        assert isinstance(stored, Stored)
+        at = version_of(await storage.move("new", "newer", b"z", 1000, version=stored.version, tombstone=9))
+        version_of(await storage.move("newer", "newest", b"z", 1000, version=at, owner="w", tombstone=9))
+        assert trips() == 3
+        for renew in (None, 500):
+            assert await storage.load("new", renew=renew) == Moved("newer")
+        assert trips() == 2
+        assert await storage.owned_keys("w") == ["newest"]
         assert trips() == 1
         assert await storage.delete("new", "k") == 1
         assert trips() == 1

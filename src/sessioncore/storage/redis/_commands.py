@@ -13,9 +13,9 @@ from typing import Protocol, TypeAlias
 from msgspec import Struct
 
 from sessioncore._errors import KeyTaken, StorageUnavailable
-from sessioncore._storage_protocol import Stored, Unreadable, Written
+from sessioncore._storage_protocol import Moved, Stored, Unreadable, Written
 from sessioncore.storage.redis._errors import ConnectionLost, ErrorReply, ForeignValue, error_of, unavailable
-from sessioncore.storage.redis._format import unpack
+from sessioncore.storage.redis._format import TOMBSTONE, unpack
 from sessioncore.storage.redis._scripts import Script
 from sessioncore.storage.redis._transport import Command, Reply, Transport
 
@@ -61,9 +61,21 @@ class RecordCommands(Protocol):
         ...
 
     async def move(
-        self, key: bytes, new_key: bytes, data: bytes, ttl: float, *, version: int, owner: bytes | None
+        self,
+        key: bytes,
+        new_key: bytes,
+        data: bytes,
+        ttl: float,
+        *,
+        version: int,
+        owner: bytes | None,
+        tombstone: float,
     ) -> Written:
         """Write under a new key and end the old one."""
+        ...
+
+    async def settled(self, key: bytes, value: Reply) -> Reply:
+        """Return a value that was read as it is once moves that are under way have ended."""
         ...
 
     async def renew(self, key: bytes, ttl: float) -> bytes | None:
@@ -119,15 +131,18 @@ async def run_script(
     return checked(reply, script)
 
 
-def stored_of(value: Reply, left: int) -> Stored | Unreadable:
-    """Return the record in a value that has `left` milliseconds to live.
+def stored_of(value: Reply, left: int) -> Stored | Moved | Unreadable:
+    """Return the record or the tombstone in a value that has `left` milliseconds to live.
 
     A value that would live for ever was not written by this storage either.
     """
     try:
-        version, _, data = unpack(checked(value))
+        value = checked(value)
         if left < 0:
             raise ForeignValue("a record in Redis has no time to live: something else wrote it; delete that key")
+        if value[:2] == TOMBSTONE:
+            return Moved(value[2:].decode("utf-8", "surrogatepass"))
+        version, _, data = unpack(value)
     except ForeignValue as exc:
         _LOG.debug("%s", exc)
         return Unreadable()
@@ -157,7 +172,7 @@ class ReplicaAcks(Struct, frozen=True):
     replicas: int
     millis: int
 
-    async def end(self, script: Script, keys: tuple[bytes, ...]) -> list[bytes]:
+    async def end(self, script: Script, keys: tuple[bytes, ...]) -> Reply:
         """Run a deleting script and wait for the replicas, in one packet on one connection.
 
         Raises:
@@ -166,10 +181,10 @@ class ReplicaAcks(Struct, frozen=True):
         # EVAL, not EVALSHA: after NOSCRIPT a second attempt might be sent on another connection than the WAIT.
         run: Command = (b"EVAL", script.text, len(keys), *keys)
         try:
-            owners, confirmed = await self.transport.write(keys[0], run, (b"WAIT", self.replicas, self.millis))
+            reply, confirmed = await self.transport.write(keys[0], run, (b"WAIT", self.replicas, self.millis))
         except ConnectionLost as exc:
             raise unavailable(exc) from exc
-        checked(owners, script)
+        checked(reply, script)
         if isinstance(confirmed, ErrorReply):
             raise StorageUnavailable(f"the deletion is done, but not confirmed: {error_of(confirmed)}") from confirmed
         if confirmed < self.replicas:
@@ -177,4 +192,4 @@ class ReplicaAcks(Struct, frozen=True):
                 f"the deletion is done, but only {confirmed} of {self.replicas} replicas have confirmed it: "
                 "a failover now may undo it; delete again to ask again"
             )
-        return list(owners)
+        return reply

@@ -4,6 +4,10 @@ A record is one string value: a head of fourteen bytes (mark, version, length of
 the owner), the owner, the data. Because it is one value and no hash, two plain
 commands load it. It names its own owner, and that decides: an owner's index may
 lag behind. The Lua scripts read the same head.
+
+A tombstone is a mark and the new key. On a cluster, a record whose move is under way
+between two servers has a mark of its own and the old key behind its data; and where no
+tombstone is wanted, the old key leads to the new one until the move has ended, no longer.
 """
 
 import os
@@ -13,9 +17,27 @@ from struct import Struct as Layout
 
 from sessioncore.storage.redis._errors import ForeignValue
 
-__all__ = ["INDEX_SUFFIX", "fresh_version", "glob_of", "head_of", "index_of", "millis", "pack", "unpack"]
+__all__ = [
+    "ARRIVING",
+    "INDEX_SUFFIX",
+    "LEAVING",
+    "MARK",
+    "TOMBSTONE",
+    "arriving",
+    "arriving_from",
+    "fresh_version",
+    "glob_of",
+    "head_of",
+    "index_of",
+    "millis",
+    "pack",
+    "unpack",
+]
 
 MARK = b"S\x01"
+TOMBSTONE = b"M\x01"
+LEAVING = b"M\x02"
+ARRIVING = b"A\x01"
 INDEX_SUFFIX = b":sessioncore-index"
 
 _HEAD = Layout(">2sQI")  # mark, version, 0 or 1 + length of the owner
@@ -61,6 +83,17 @@ def unpack(value: bytes) -> tuple[int, bytes | None, bytes]:
         return version, None, value[14:]
     end = 13 + sized
     return version, value[14:end], value[end:]
+
+
+def arriving(value: bytes, old_key: bytes) -> bytes:
+    """Return a record as it is stored under its new key while its move is under way."""
+    return ARRIVING + value[2:] + old_key + len(old_key).to_bytes(4, "big")
+
+
+def arriving_from(value: bytes) -> tuple[bytes, bytes]:
+    """Return the old key and the record of an arriving one."""
+    end = len(value) - 4 - int.from_bytes(value[-4:], "big")
+    return value[end:-4], MARK + value[2:end]
 
 
 def head_of(version: int) -> bytes:

@@ -6,22 +6,22 @@ the first write is called with `pcall`, and on an error the script takes back wh
 It does so with commands that have just worked. The index is written before the record, so
 that no step leaves a record that its owner cannot find. A touch allocates no memory for the
 record, so there the record's new end comes first: a full server must still renew sessions.
-
 A server that is full, read-only or without its replicas refuses a script's first write if
 that write can allocate memory. ZADD and SET can, and they are the first writes.
 
-Both kinds of server use the same bodies. On one server a script derives the index from the
-stored record, under the same prefix but undeclared; on a cluster the index is in another
-slot, so the script returns the owner and the caller updates the index.
+Both kinds of server use the same bodies. On one server a script derives the index from the record, under the
+same prefix but undeclared; on a cluster it is in another slot, so the caller gets the owner and updates it.
 """
 
 from sessioncore.storage.redis._format import INDEX_SUFFIX
 
 __all__ = [
     "AS_IT_IS",
+    "BURY",
     "CLUSTER",
     "CREATE",
     "DELETE",
+    "END",
     "ENLIST",
     "HEAD",
     "KEEP",
@@ -33,6 +33,7 @@ __all__ = [
     "RENEW",
     "REPLACE",
     "RETIRE",
+    "SHORTEN",
     "TOUCH",
     "TRY_CALL",
     "VERIFY",
@@ -51,6 +52,7 @@ end
 HEAD = """
 local function start_of(key) return redis.call('GETRANGE', key, 0, 255) end
 local function is_ours(start) return string.sub(start, 1, 2) == 'S\\001' and #start >= 14 end
+local function is_tombstone(start) return string.find(start, '^M[\\001\\002]') ~= nil end
 local function owner_in(start, key)
   local sized = struct.unpack('>I4', start, 11)
   if sized == 0 then return '' end
@@ -141,8 +143,16 @@ if former and former ~= KEYS[2] then redis.pcall('ZREM', former, KEYS[1]) end
 return {1, was}
 """
 
-# If UNLINK fails, a SET with an expiry in the past removes the new record: SET has just worked.
-# KEYS old, new, index; ARGV value, ttl, version. Reply: as above, or {2} where the new key is taken.
+# A tombstone in the place of a record, or nothing where its ttl is 0.
+BURY = """
+local function bury(key, tombstone, ttl)
+  if ttl == '0' then return try_call('UNLINK', key) end
+  return try_call('SET', key, tombstone, 'PX', ttl)
+end
+"""
+
+# KEYS old, new, index; ARGV value, ttl, tombstone, its ttl, version. Reply: as above, or {2}: the new key is taken.
+# If the old record cannot be ended, a SET with an expiry in the past removes the new one: SET has just worked.
 MOVE = """
 if redis.call('PTTL', KEYS[2]) ~= -2 then return {2} end
 read_index(KEYS[3], ARGV[2])
@@ -150,8 +160,8 @@ local refused = add_entry(KEYS[3], KEYS[2])
 if refused then return refused end
 local reply = try_call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])
 if reply.err then undo_entry(KEYS[3], KEYS[2]) return reply end
-reply = try_call('UNLINK', KEYS[1])
-if type(reply) == 'table' then
+reply = bury(KEYS[1], ARGV[3], ARGV[4])
+if type(reply) == 'table' and reply.err then
   redis.pcall('SET', KEYS[2], '', 'PXAT', 1)
   undo_entry(KEYS[3], KEYS[2])
   return reply
@@ -161,10 +171,16 @@ if former then redis.pcall('ZREM', former, KEYS[1]) end
 return {1, was}
 """
 
-# KEYS old; ARGV version. Reply: as for replace. The second half of a move between two slots.
+# KEYS old; ARGV tombstone, its ttl, version. Reply: as for replace. The deciding step of a move between two slots.
 RETIRE = """
-redis.call('UNLINK', KEYS[1])
-return {1, was}
+local reply = bury(KEYS[1], ARGV[1], ARGV[2])
+return type(reply) == 'table' and reply.err and reply or {1, was}
+"""
+
+# KEYS old; ARGV tombstone, its ttl.
+SHORTEN = """
+if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
+return 1
 """
 
 # A record without an expiry is not prolonged: something else removed its expiry, so it is not ours any more.
@@ -193,21 +209,27 @@ return prolong(owner, had) or {owner, had}
 RENEW = """
 local value = redis.call('GET', KEYS[1])
 if not value then return false end
-if not is_ours(value) then return {value, 0} end
 local had = redis.call('PTTL', KEYS[1])
 if had < 0 then return {'', 0} end
+if not is_ours(value) then return {value, had} end
 return prolong(owner_in(value, KEYS[1]), had) or {value, had}
 """
 
 # All records are read before the first is ended. An index entry that stays does no harm: it leads to no record.
 # KEYS records. Reply: the owners of those that were live, '' for none.
 DELETE = """
-local live, owners, entries = {}, {}, {}
+local gone, owners, entries, seen = {}, {}, {}, {}
 for _, key in ipairs(KEYS) do
   local start = start_of(key)
-  if is_ours(start) then
+  while is_tombstone(start) and not seen[key] do
+    seen[key], gone[#gone + 1] = true, key
+    if #start == 256 then start = redis.call('GET', key) end
+    key = string.sub(start, 3)
+    start = start_of(key)
+  end
+  if is_ours(start) and not seen[key] then
     local owner = owner_in(start, key)
-    live[#live + 1], owners[#owners + 1] = key, owner
+    seen[key], gone[#gone + 1], owners[#owners + 1] = true, key, owner
     local index = index_of(owner)
     if index then
       local members = entries[index] or {}
@@ -215,9 +237,19 @@ for _, key in ipairs(KEYS) do
     end
   end
 end
-if #live > 0 then redis.call('UNLINK', unpack(live)) end
+for first = 1, #gone, 1000 do redis.call('UNLINK', unpack(gone, first, math.min(first + 999, #gone))) end
 for index, members in pairs(entries) do redis.pcall('ZREM', index, unpack(members)) end
 return owners
+"""
+
+# KEYS key. Reply: nil nothing, {1, owner} ended, {2, tombstone} not ended: the record is elsewhere.
+END = """
+local start = start_of(KEYS[1])
+if is_tombstone(start) then return {2, redis.call('GET', KEYS[1])} end
+if not is_ours(start) and string.sub(start, 1, 2) ~= 'A\\001' then return false end
+local owner = owner_in(start, KEYS[1])
+redis.call('UNLINK', KEYS[1])
+return {1, owner}
 """
 
 # Dead entries are dropped if the ACL allows it. The live ones are returned in any case: the caller may end them.
@@ -226,7 +258,7 @@ local function keep_live(index, owner, members)
   local live, dead = {}, {}
   for _, key in ipairs(members) do
     local value = try_call('GETRANGE', key, 0, 13 + #owner)
-    if type(value) == 'table' then -- an error; a key of another type was not written by this storage
+    if type(value) == 'table' then -- an error; we write no other type
       if string.sub(value.err, 1, 9) ~= 'WRONGTYPE' then return value end
       value = ''
     end

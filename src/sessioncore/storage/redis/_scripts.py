@@ -8,12 +8,15 @@ from sessioncore.storage.redis import _lua as lua
 
 __all__ = [
     "CREATE",
+    "DELETE",
+    "END",
     "ENLIST",
     "ON_A_CLUSTER",
     "ON_ONE_SERVER",
     "OWNED",
     "PRUNE",
     "RETIRE",
+    "SHORTEN",
     "VERIFY",
     "Script",
 ]
@@ -33,7 +36,6 @@ class _Scripts(Struct, frozen=True):
     move: Script
     touch: Script
     renew: Script
-    delete: Script
 
 
 def _script(*parts: str) -> Script:
@@ -46,15 +48,17 @@ def _scripts_for(index: str) -> _Scripts:
     library = lua.HEAD + lua.ENLIST + index
     return _Scripts(
         replace=_script(library, lua.AS_IT_IS, lua.REPLACE),
-        move=_script(library, lua.AS_IT_IS, lua.MOVE),
+        move=_script(library, lua.BURY, lua.AS_IT_IS, lua.MOVE),
         touch=_script(library, lua.PROLONG, lua.TOUCH),
         renew=_script(library, lua.PROLONG, lua.RENEW),
-        delete=_script(lua.HEAD, index, lua.DELETE),
     )
 
 
 CREATE = _script(lua.ENLIST, lua.CREATE)
-RETIRE = _script(lua.HEAD, lua.AS_IT_IS, lua.RETIRE)
+RETIRE = _script(lua.HEAD, lua.BURY, lua.AS_IT_IS, lua.RETIRE)
+SHORTEN = _script(lua.SHORTEN)
+DELETE = _script(lua.HEAD, lua.ONE_SERVER, lua.DELETE)
+END = _script(lua.HEAD, lua.END)
 ON_ONE_SERVER = _scripts_for(lua.ONE_SERVER)
 ON_A_CLUSTER = _scripts_for(lua.CLUSTER)
 ENLIST = _script(lua.ENLIST, "read_index(KEYS[1], ARGV[2])\nreturn add_entry(KEYS[1], ARGV[1], -1) or 1\n")

@@ -14,9 +14,9 @@ from sessioncore.storage.redis._commands import (
     run_script,
 )
 from sessioncore.storage.redis._errors import ConnectionLost, unavailable
-from sessioncore.storage.redis._format import fresh_version, head_of, index_of, millis, pack
-from sessioncore.storage.redis._scripts import CREATE, ON_ONE_SERVER, OWNED, VERIFY
-from sessioncore.storage.redis._transport import Transport
+from sessioncore.storage.redis._format import TOMBSTONE, fresh_version, head_of, index_of, millis, pack
+from sessioncore.storage.redis._scripts import CREATE, DELETE, ON_ONE_SERVER, OWNED, VERIFY
+from sessioncore.storage.redis._transport import Reply, Transport
 
 __all__ = ["SingleServer"]
 
@@ -50,13 +50,26 @@ class SingleServer:
         return outcome_of(await run_script(self._write, ON_ONE_SERVER.replace, keys, args, deadline), new)
 
     async def move(
-        self, key: bytes, new_key: bytes, data: bytes, ttl: float, *, version: int, owner: bytes | None
+        self,
+        key: bytes,
+        new_key: bytes,
+        data: bytes,
+        ttl: float,
+        *,
+        version: int,
+        owner: bytes | None,
+        tombstone: float,
     ) -> Written:
         """Write under a new key and end the old one, in one step."""
         new, deadline = fresh_version(), self._limit.deadline()
         keys = (key, new_key) if owner is None else (key, new_key, index_of(owner))
-        args = pack(new, owner, data), millis(ttl), head_of(version)
+        buried = TOMBSTONE + new_key, millis(tombstone) if tombstone else 0
+        args = pack(new, owner, data), millis(ttl), *buried, head_of(version)
         return outcome_of(await run_script(self._write, ON_ONE_SERVER.move, keys, args, deadline), new)
+
+    async def settled(self, key: bytes, value: Reply) -> Reply:
+        """Return the value: a move is one step here."""
+        return value
 
     async def renew(self, key: bytes, ttl: float) -> bytes | None:
         """Return the value, and set its ttl and that of the index."""
@@ -74,9 +87,9 @@ class SingleServer:
         for start in range(0, len(keys), KEYS_PER_COMMAND):
             some = tuple(keys[start : start + KEYS_PER_COMMAND])
             if self._acks is not None:
-                ended += len(await self._acks.end(ON_ONE_SERVER.delete, some))
+                ended += len(await self._acks.end(DELETE, some))
             else:
-                ended += len(await run_script(self._write, ON_ONE_SERVER.delete, some))
+                ended += len(await run_script(self._write, DELETE, some))
         return ended
 
     async def owned(self, owner: bytes) -> list[bytes]:

@@ -11,7 +11,17 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import Any, ClassVar, Self
 
-from sessioncore._storage_protocol import BoundsCalls, Clears, Opens, Purges, Stored, Unreadable, Written
+from sessioncore._storage_protocol import (
+    BoundsCalls,
+    Clears,
+    KeepsTombstones,
+    Moved,
+    Opens,
+    Purges,
+    Stored,
+    Unreadable,
+    Written,
+)
 from sessioncore.storage._extras import needs_extra
 
 with needs_extra("redis"):
@@ -60,17 +70,17 @@ class RedisStorage:
     replicas as there are is nothing left to promote that lacks it.
 
     On a cluster a record and its owner's index, or the two keys of a move, lie on
-    different servers. A move then writes the new record, with a minute to live, ends
-    the old one if it still has its version, and lengthens the new one's life: the old
-    key is dead when it returns, and no step brings it back. A process that dies in
-    between leaves the old session, or a new record whose ID no client knows. What a
-    server refuses there is taken back; at most an index entry stays that names no record.
+    different servers. A move then writes the new record, with a minute to live, puts a
+    tombstone in the place of the old one if that still has its version, and lengthens the
+    new one's life. A process that dies in between leaves the old session, or a new one
+    whose ID no client knows, for that minute. What a server refuses there is taken back;
+    at most an index entry stays that names no record.
 
     Raises:
         ConfigError: the client decodes replies, or an argument cannot work.
     """
 
-    capabilities: ClassVar[frozenset[type]] = frozenset({BoundsCalls, Clears, Opens, Purges})
+    capabilities: ClassVar[frozenset[type]] = frozenset({BoundsCalls, Clears, KeepsTombstones, Opens, Purges})
 
     def __init__(
         self,
@@ -120,7 +130,7 @@ class RedisStorage:
         limit.seconds = min(limit.seconds, seconds)
         return True
 
-    async def load(self, key: str, *, renew: float | None = None) -> Stored | Unreadable | None:
+    async def load(self, key: str, *, renew: float | None = None) -> Stored | Moved | Unreadable | None:
         """Return the live record at `key`, or None; with `renew`, set its ttl in the same trip.
 
         Without `renew` these are two plain commands in one packet, which cost the server
@@ -141,6 +151,8 @@ class RedisStorage:
             value, left = await connection.transport.get_with_ttl(name, deadline)
         except ConnectionLost as exc:
             raise unavailable(exc) from exc
+        if value is not None:
+            value = await connection.records.settled(name, value)
         if value is None or left == -2:
             return None
         return stored_of(value, checked(left))
@@ -156,16 +168,24 @@ class RedisStorage:
         return await records.replace(_bytes(key), data, ttl, version, named)
 
     async def move(
-        self, key: str, new_key: str, data: bytes, ttl: float, *, version: int, owner: str | None = None
+        self,
+        key: str,
+        new_key: str,
+        data: bytes,
+        ttl: float,
+        *,
+        version: int,
+        owner: str | None = None,
+        tombstone: float = 0.0,
     ) -> Written:
-        """Write under a new key and end the old one; see `Storage.move`.
+        """Write under a new key and end the old one; see `Storage.move` and `KeepsTombstones`.
 
         Raises:
             KeyTaken: `new_key` is taken; nothing is changed.
         """
         records, named = self._connections.here().records, None if owner is None else _bytes(owner)
         old, new = _bytes(key), _bytes(new_key)
-        return await records.move(old, new, data, ttl, version=version, owner=named)
+        return await records.move(old, new, data, ttl, version=version, owner=named, tombstone=tombstone)
 
     async def touch(self, key: str, ttl: float) -> bool:
         """Set the ttl of a live record; False if there is none."""

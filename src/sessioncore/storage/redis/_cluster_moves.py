@@ -1,0 +1,125 @@
+"""Moving a record between two servers of a cluster.
+
+The new record is written first, as one that is arriving; then the old one is replaced by a
+tombstone, by compare-and-set, which decides; then the new one is settled. What is arriving
+is no session until the old key leads to it. So a deletion of the old key finds either the
+old record, and the move fails, or the way to the new one.
+"""
+
+import logging
+
+from msgspec import Struct
+
+from sessioncore._errors import KeyTaken, StorageError, StorageUnavailable
+from sessioncore._storage_protocol import Written
+from sessioncore.storage.redis._cluster_steps import Steps
+from sessioncore.storage.redis._commands import outcome_of, run_command, run_script
+from sessioncore.storage.redis._errors import ForeignValue
+from sessioncore.storage.redis._format import ARRIVING, LEAVING, TOMBSTONE, arriving, arriving_from, millis
+from sessioncore.storage.redis._scripts import ON_A_CLUSTER, RETIRE, SHORTEN, Script
+from sessioncore.storage.redis._transport import Reply, Transport
+
+__all__ = ["Moves", "Plan"]
+
+_LOG = logging.getLogger("sessioncore.storage.redis")
+_UNSETTLED = 60.0  # seconds that an arriving record lives until its move is done
+
+
+class Plan(Struct, frozen=True):
+    """What a move writes, and where."""
+
+    key: bytes
+    new_key: bytes
+    value: bytes
+    ttl: float
+    owner: bytes | None
+    head: bytes
+    tombstone: float
+
+
+class Moves:
+    """The moves on one cluster."""
+
+    def __init__(self, transport: Transport, steps: Steps, silence_timeout: float) -> None:
+        self._transport = transport
+        self._steps = steps
+        self._silence_timeout = silence_timeout
+
+    async def settled(self, key: bytes, value: Reply) -> Reply:
+        """Return the record of an arriving one if its old key leads here, so that the move is decided; else None."""
+        mark = value[:2] if isinstance(value, bytes) else b""
+        if mark == LEAVING:
+            return None
+        if mark != ARRIVING:
+            return value
+        old, record = arriving_from(value)
+        try:
+            there = await run_command(self._transport.read, old, b"GET", old)
+        except ForeignValue:
+            return None
+        return record if there in {TOMBSTONE + key, LEAVING + key} else None
+
+    async def within_a_slot(self, plan: Plan, new: int) -> Written:
+        """Move in one step, between two keys of one slot."""
+        await self._steps.enlist(plan.owner, plan.new_key, plan.ttl)
+        buried = TOMBSTONE + plan.new_key, millis(plan.tombstone) if plan.tombstone else 0
+        args = plan.value, millis(plan.ttl), *buried, plan.head
+        reply = await self.on_record(ON_A_CLUSTER.move, (plan.key, plan.new_key), args)
+        await self._steps.delist_former(reply, plan.key, None)
+        return outcome_of(reply, new)
+
+    async def across(self, plan: Plan, new: int) -> Written:
+        """Move between two servers.
+
+        A refusal before the old record has ended leaves an index entry without a record,
+        and nothing else. A reply that is lost may leave an arriving record for a minute.
+        """
+        await self._steps.enlist(plan.owner, plan.new_key, plan.ttl)
+        # Long enough for the last step, which sets `ttl`.
+        unsettled = max(min(plan.ttl, _UNSETTLED), self._silence_timeout)
+        if not await self._steps.set_new(plan.new_key, arriving(plan.value, plan.key), unsettled):
+            raise KeyTaken("the new key is taken; nothing was changed: move to a key that was never used")
+        # The deciding step: of several callers only the one that finds its version still there goes on.
+        # Until the new record is settled, its old key must lead to it.
+        buried = (TOMBSTONE if plan.tombstone else LEAVING) + plan.new_key
+        args = buried, millis(max(plan.tombstone, self._silence_timeout)), plan.head
+        try:
+            reply = await self.on_record(RETIRE, (plan.key,), args)
+        except StorageUnavailable:
+            raise
+        except StorageError:
+            await self._drop(plan.new_key)
+            raise
+        outcome = outcome_of(reply, new)
+        if not isinstance(outcome, int):
+            await self._drop(plan.new_key)
+            return outcome
+        # Not settled: another call has ended the new record, which it found by the old key or by its owner's index.
+        settled = await self.settle(plan.new_key, plan.value, plan.ttl)
+        if plan.tombstone < self._silence_timeout:
+            await self._shorten(plan.key, buried, plan.tombstone)
+        await self._steps.delist_former(reply, plan.key, None)
+        return outcome if settled else None
+
+    async def on_record(self, script: Script, keys: tuple[bytes, ...], args: tuple[bytes | int, ...]) -> Reply:
+        """Run a script that compares versions; what it finds arriving it finds settled when it runs again."""
+        reply = await run_script(self._transport.write, script, keys, args)
+        if reply is None or reply[0] != 0 or (record := await self.settled(keys[0], reply[1])) == reply[1]:
+            return reply
+        if record is None or not await self.settle(keys[0], record, reply[2] / 1000):
+            return None
+        return await run_script(self._transport.write, script, keys, args)
+
+    async def settle(self, key: bytes, value: bytes, ttl: float) -> bool:
+        """Make an arriving record an ordinary one; False if it was deleted."""
+        # Only a deletion can have come between: nothing replaces what is arriving.
+        return await self._steps.set_existing(key, value, b"PX", millis(ttl))
+
+    async def _drop(self, key: bytes) -> None:
+        await self._steps.set_existing(key, b"", b"PXAT", 1)  # gone at once; UNLINK may be what was refused
+
+    async def _shorten(self, key: bytes, tombstone: bytes, ttl: float) -> None:
+        try:
+            await run_script(self._transport.write, SHORTEN, (key,), (tombstone, millis(ttl) if ttl else 0))
+        except StorageError as exc:
+            _LOG.debug("a tombstone will expire by itself: %s", exc)

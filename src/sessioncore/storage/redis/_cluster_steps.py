@@ -1,0 +1,103 @@
+"""The single steps of which the calls on a cluster consist: each is one command or one script on one server."""
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from sessioncore._errors import StorageError, StorageUnavailable
+from sessioncore.storage.redis._commands import ReplicaAcks, run_command, run_script
+from sessioncore.storage.redis._errors import ForeignValue
+from sessioncore.storage.redis._format import ARRIVING, MARK, index_of, millis, pack
+from sessioncore.storage.redis._scripts import END, ENLIST, ON_A_CLUSTER, Script
+from sessioncore.storage.redis._transport import Reply, Transport
+
+__all__ = ["Steps", "all_of"]
+
+_LOG = logging.getLogger("sessioncore.storage.redis")
+_T = TypeVar("_T")
+
+
+class Steps:
+    """The steps, over one transport."""
+
+    def __init__(self, transport: Transport, acks: ReplicaAcks | None) -> None:
+        self._read, self._write = transport.read, transport.write
+        self._acks = acks
+
+    async def end(self, key: bytes) -> tuple[bytes, bytes] | None:
+        """End the record to which `key` leads; return its key and its owner. Then remove the tombstones on the way."""
+        way: list[bytes] = []
+        ended: tuple[bytes, bytes] | None = None
+        while key not in way:
+            reply = await self._end_one(END, key)
+            if reply is None:
+                break
+            if reply[0] == 1:
+                ended = key, reply[1]
+                break
+            way.append(key)
+            key = reply[1][2:]
+        await all_of([run_command(self._write, passed, b"UNLINK", passed) for passed in way])
+        return ended
+
+    async def _end_one(self, script: Script, key: bytes) -> Reply:
+        if self._acks is not None:
+            return await self._acks.end(script, (key,))
+        return await run_script(self._write, script, (key,))
+
+    async def is_owned(self, key: bytes, owner: bytes) -> bool:
+        """Tell if the record at `key`, also one that is arriving, names `owner`."""
+        try:
+            head = await run_command(self._read, key, b"GETRANGE", key, 0, 13 + len(owner))
+        except ForeignValue:
+            return False
+        return bool(head[:2] in {MARK, ARRIVING} and head[10:] == pack(0, owner, b"")[10:])
+
+    async def set_new(self, key: bytes, value: bytes, ttl: float) -> bool:
+        """Store a value where there is none."""
+        return await run_command(self._write, key, b"SET", key, value, b"NX", b"PX", millis(ttl)) is not None
+
+    async def set_existing(self, key: bytes, value: bytes, *expiry: bytes | int) -> bool:
+        """Store a value where there is one."""
+        return await run_command(self._write, key, b"SET", key, value, b"XX", *expiry) is not None
+
+    async def enlist(self, owner: bytes | None, key: bytes, ttl: float) -> None:
+        """Add an entry to the index of an owner."""
+        if owner is not None:
+            await run_script(self._read, ENLIST, (index_of(owner),), (key, millis(ttl)))
+
+    async def follow(self, owner: bytes | None, key: bytes, ttl: float, left: int) -> None:
+        """Prolong the index of a record that was prolonged; if that is refused, undo the latter."""
+        try:
+            await self.enlist(owner, key, ttl)
+        except StorageUnavailable:
+            raise
+        except StorageError:
+            await run_script(self._read, ON_A_CLUSTER.touch, (key,), (max(left, 1),))
+            raise
+
+    async def delist_former(self, reply: Reply, key: bytes, owner: bytes | None) -> None:
+        """Remove the entry of an owner whom a script has found in the record that it changed."""
+        if reply is not None and reply[0] == 1 and reply[1] and (former := reply[1][1:]) != owner:
+            await self.delist(former, key)
+
+    async def delist(self, owner: bytes, key: bytes) -> None:
+        """Remove an entry from the index of an owner."""
+        # The record has ended or names another owner, so an entry that stays does no harm.
+        index = index_of(owner)
+        try:
+            await run_command(self._write, index, b"ZREM", index, key)
+        except StorageError as exc:
+            _LOG.debug("an index entry could not be removed: %s", exc)
+
+
+async def all_of(steps: list[Coroutine[Any, Any, _T]]) -> list[_T]:
+    """Wait for all, then return their results or raise the first error."""
+    results = await asyncio.gather(*steps, return_exceptions=True)
+    done: list[_T] = []
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+        done.append(result)
+    return done
