@@ -59,9 +59,13 @@ def _own(folder: Path) -> None:
 
 
 class PostgresServer:
-    """One server on a free port of 127.0.0.1; it may be killed and started again."""
+    """One server on a free port of 127.0.0.1; it may be killed and started again.
 
-    def __init__(self, folder: Path) -> None:
+    With `copy_of` it begins with the databases of another server, which must run; with `standby` it follows that
+    server until it is promoted.
+    """
+
+    def __init__(self, folder: Path, *, copy_of: "PostgresServer | None" = None, standby: bool = False) -> None:
         self.port = free_port()
         self.data = folder / "data"
         self.log = folder / "log"
@@ -69,11 +73,15 @@ class PostgresServer:
         self._process: subprocess.Popen[bytes] | None = None
         self._folder = folder
         _own(folder)
-        subprocess.run(
-            [*_unprivileged(), self._bin / "initdb", "-D", self.data, "-U", "tester", "-A", "trust", "-E", "UTF8",
-             "--locale=C", "--no-sync"],
-            check=True, stdout=subprocess.DEVNULL, cwd=folder,
-        )  # fmt: skip
+        if copy_of is None:
+            self._run("initdb", "-D", self.data, "-U", "tester", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
+        else:
+            follow = ["-R"] if standby else []
+            self._run("pg_basebackup", "-D", self.data, "-d", copy_of.dsn(), "-c", "fast", "--no-sync", *follow)
+
+    def _run(self, program: str, *arguments: str | Path) -> None:
+        command = [*_unprivileged(), self._bin / program, *arguments]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=self._folder)
 
     def dsn(self, database: str = "postgres") -> str:
         """Return the address of a database."""
@@ -101,6 +109,10 @@ class PostgresServer:
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"PostgreSQL did not start:\n{self.log.read_text()}")
             time.sleep(0.02)
+
+    def promote(self) -> None:
+        """Make a standby take writes, and wait until it does."""
+        self._run("pg_ctl", "promote", "-D", self.data)
 
     @property
     def pid(self) -> int:
@@ -131,10 +143,12 @@ class PostgresServer:
 
 
 @contextmanager
-def postgres_server(**settings: str) -> Generator[PostgresServer]:
+def postgres_server(
+    copy_of: PostgresServer | None = None, *, standby: bool = False, **settings: str
+) -> Generator[PostgresServer]:
     """Run a server for a while."""
     with tempfile.TemporaryDirectory(prefix="sessioncore-pg-", dir=_folders(), ignore_cleanup_errors=True) as folder:
-        server = PostgresServer(Path(folder))
+        server = PostgresServer(Path(folder), copy_of=copy_of, standby=standby)
         try:
             server.start(**settings)
             yield server

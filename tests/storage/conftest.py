@@ -1,8 +1,9 @@
-"""The real Redis servers that many files test against, one after another."""
+"""The real Redis and PostgreSQL servers that many files test against, one after another."""
 
 from collections.abc import Generator
 
 import pytest
+from servers.postgres_server import PostgresServer, pgbouncer, postgres_server
 from servers.redis_server import Server, cluster, one_server
 
 
@@ -21,3 +22,21 @@ def emptied(server: Server) -> None:
 def nodes() -> Generator[list[Server]]:
     with cluster() as nodes:
         yield nodes
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Generator[PostgresServer]:
+    """For all tests of a process, each with a table of its own. What a killed server wrote is kept without fsync."""
+    with postgres_server(fsync="off", full_page_writes="off") as server:
+        yield server
+
+
+@pytest.fixture(scope="module", params=["direct", "transaction", "session"])
+def postgres_dsn(request: pytest.FixtureRequest, postgres: PostgresServer) -> Generator[str]:
+    """Three ways to it: without a pooler, and through a pgbouncer in either mode; the storage has its defaults."""
+    if request.param == "direct":
+        yield postgres.dsn()
+    else:
+        size = 2 if request.param == "transaction" else 40
+        with pgbouncer(postgres, mode=request.param, pool_size=size) as dsn:
+            yield dsn

@@ -1,18 +1,17 @@
-"""What the tests of the PostgreSQL storage share: one server for all, a fresh table for each."""
+"""What the tests of the PostgreSQL storage share: a fresh table for each."""
 
 import asyncio
 import os
 import secrets
 import sys
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import anyio
 import asyncpg  # type: ignore[import-untyped]  # asyncpg ships no py.typed # pyright: ignore[reportMissingTypeStubs]
-import pytest
-from servers.postgres_server import PostgresServer, pgbouncer, postgres_server
+from servers.postgres_server import PostgresServer
 
 from sessioncore.storage.postgres import PostgresStorage
 from sessioncore.storage.postgres._sql import key_bytes, quoted
@@ -20,20 +19,6 @@ from sessioncore.testing import Rig
 
 # Untyped, so that the strict checkers leave a library alone that has no types to offer.
 driver: Any = asyncpg
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Generator[PostgresServer]:
-    """The server of this test run."""
-    with postgres_server() as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
-def bouncer(postgres: PostgresServer) -> Generator[str]:
-    """The DSN of a pgbouncer in transaction mode before it, with two server connections."""
-    with pgbouncer(postgres) as dsn:
-        yield dsn
 
 
 def new_table() -> str:

@@ -17,7 +17,7 @@ from redis.asyncio import Redis, RedisCluster
 from servers.postgres_server import PostgresServer
 from servers.redis_server import Server
 from tests.storage.first_format.sessions import LONG, SESSIONS, START, Vanished, register, sid_of
-from tests.storage.postgres_rigs import connection, new_table, postgres
+from tests.storage.postgres_rigs import connection, new_table
 from tests.storage.redis_rig import client_of
 from tests.values import portrait
 from tests.views import Visitor
@@ -27,8 +27,6 @@ from sessioncore.http._ids import handle_of
 from sessioncore.storage.postgres import PostgresStorage
 from sessioncore.storage.redis import RedisStorage
 from sessioncore.testing import ManualClock
-
-__all__ = ["postgres"]
 
 pytestmark = pytest.mark.anyio
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import trio
 from servers.postgres_server import PostgresServer
-from tests.storage.postgres_rigs import connection, driver, new_table, opened, postgres, table_of
+from tests.storage.postgres_rigs import connection, driver, new_table, opened, table_of
 from tests.storage.tcp_proxy import tcp_proxy
 
 from sessioncore import Unreadable
@@ -18,8 +18,6 @@ from sessioncore._errors import ConfigError, StorageError, StorageUnavailable
 from sessioncore.storage import Stored
 from sessioncore.storage.postgres import PostgresStorage
 from sessioncore.storage.postgres._sql import statements
-
-__all__ = ["postgres"]
 
 pytestmark = [pytest.mark.anyio, pytest.mark.postgres]
 

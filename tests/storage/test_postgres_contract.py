@@ -1,12 +1,10 @@
-"""PostgreSQL keeps the whole storage contract: by pool, by DSN, and through a pgbouncer in transaction mode."""
+"""PostgreSQL keeps the whole storage contract: directly, and through a pgbouncer in transaction or session mode."""
 
 import pytest
 from servers.postgres_server import PostgresServer
-from tests.storage.postgres_rigs import bouncer, driver, postgres, postgres_rig
+from tests.storage.postgres_rigs import driver, postgres_rig
 
 from sessioncore.testing import STORAGE_CHECKS, Check
-
-__all__ = ["bouncer", "postgres"]
 
 pytestmark = [pytest.mark.anyio, pytest.mark.postgres]
 
@@ -18,17 +16,8 @@ def anyio_backend() -> str:
 
 
 @pytest.mark.parametrize("check", STORAGE_CHECKS)
-async def test_the_contract_holds(postgres: PostgresServer, check: Check) -> None:
-    async with postgres_rig(postgres, postgres.dsn()) as rig:
-        await check(rig)
-
-
-@pytest.mark.parametrize("prepared_statements", [True, False], ids=["default", "unprepared"])
-@pytest.mark.parametrize("check", STORAGE_CHECKS)
-async def test_the_contract_holds_through_pgbouncer(
-    postgres: PostgresServer, bouncer: str, check: Check, prepared_statements: bool
-) -> None:
-    async with postgres_rig(postgres, bouncer, prepared_statements=prepared_statements) as rig:
+async def test_the_contract_holds(postgres: PostgresServer, postgres_dsn: str, check: Check) -> None:
+    async with postgres_rig(postgres, postgres_dsn) as rig:
         await check(rig)
 
 

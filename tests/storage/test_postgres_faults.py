@@ -9,14 +9,12 @@ from datetime import timedelta
 import asyncpg  # type: ignore[import-untyped]  # asyncpg ships no py.typed # pyright: ignore[reportMissingTypeStubs]
 import pytest
 from servers.postgres_server import PostgresServer, pgbouncer, postgres_server
-from tests.storage.postgres_rigs import connection, driver, opened, postgres, table_of
+from tests.storage.postgres_rigs import connection, driver, opened, table_of
 from tests.storage.tcp_proxy import tcp_proxy
 
 from sessioncore._errors import StorageUnavailable
 from sessioncore.storage import Stored
 from sessioncore.storage.postgres import PostgresStorage
-
-__all__ = ["postgres"]
 
 pytestmark = [pytest.mark.anyio, pytest.mark.postgres]
 
@@ -27,10 +25,10 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-@pytest.fixture
-def own_server() -> Generator[PostgresServer]:
-    """A server that this test may kill."""
-    with postgres_server() as server:
+@pytest.fixture(scope="module")
+def own_server(postgres: PostgresServer) -> Generator[PostgresServer]:
+    """A server that a test may kill, and starts again."""
+    with postgres_server(postgres, fsync="off") as server:
         yield server
 
 
@@ -214,24 +212,31 @@ async def test_a_wrong_database_is_called_that_and_the_password_is_not_quoted(po
     assert "hunter2" not in f"{caught.value} {caught.value.__cause__}"
 
 
-@pytest.mark.parametrize("method", ["scram-sha-256", "md5", "password"])
-async def test_a_wrong_or_missing_password_is_called_that_and_not_quoted(
-    own_server: PostgresServer, method: str
-) -> None:
-    async with connection(own_server.dsn()) as plain:
-        await plain.execute("CREATE ROLE web LOGIN PASSWORD 'right'")
-    own_server.stop()
-    (own_server.data / "pg_hba.conf").write_text(f"host all web 127.0.0.1/32 {method}\n")
-    own_server.start()
-    at = f"@127.0.0.1:{own_server.port}/postgres"
-    for login in ("web:hunter2", "web", "nobody:hunter2", "tester:hunter2"):
-        storage = PostgresStorage(f"postgresql://{login}{at}")
-        with pytest.raises(StorageUnavailable, match=r"user and password.*URL") as caught:
-            await storage.check()
-        assert "hunter2" not in f"{caught.value} {caught.value.__cause__}"
-    storage = PostgresStorage(f"postgresql://web:right{at}", create_table=False)
-    await storage.check()
-    await storage.aclose()
+async def test_a_wrong_or_missing_password_is_called_that_and_not_quoted(postgres: PostgresServer) -> None:
+    methods = {"by_scram": "scram-sha-256", "by_md5": "md5", "by_password": "password", "barred": "reject"}
+    rules = postgres.data / "pg_hba.conf"
+    before = rules.read_text()
+    at = f"@127.0.0.1:{postgres.port}/postgres"
+    async with connection(postgres.dsn()) as plain:
+        rules.write_text("".join(f"host all {role} all {method}\n" for role, method in methods.items()) + before)
+        loaded = "SELECT pg_conf_load_time()"
+        old = await plain.fetchval(loaded)
+        await plain.execute("SELECT pg_reload_conf()")
+        while await plain.fetchval(loaded) == old:
+            pass
+        for role in methods:
+            await plain.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'right'")
+            for login in (f"{role}:hunter2", role, "nobody:hunter2"):
+                storage = PostgresStorage(f"postgresql://{login}{at}")
+                with pytest.raises(StorageUnavailable, match=r"user and password.*URL") as caught:
+                    await storage.check()
+                assert "hunter2" not in f"{caught.value} {caught.value.__cause__}"
+            if role != "barred":
+                storage = PostgresStorage(f"postgresql://{role}:right{at}", create_table=False)
+                await storage.check()
+                await storage.aclose()
+        rules.write_text(before)
+        await plain.execute("SELECT pg_reload_conf()")
 
 
 async def test_cancelled_calls_mix_up_nothing_and_leak_no_connection(postgres: PostgresServer) -> None:

@@ -12,14 +12,11 @@ from tests.storage.postgres_rigs import (
     in_another_process,
     new_table,
     opened,
-    postgres,
     table_of,
 )
 
 from sessioncore.storage import Stored
 from sessioncore.storage.postgres import PostgresStorage
-
-__all__ = ["postgres"]
 
 pytestmark = [pytest.mark.anyio, pytest.mark.postgres]
 

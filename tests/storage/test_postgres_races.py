@@ -9,13 +9,11 @@ from typing import Any
 import pytest
 from servers.postgres_server import PostgresServer
 from tests.numbers import scaled
-from tests.storage.postgres_rigs import connection, in_another_process, new_table, opened, postgres, table_of
+from tests.storage.postgres_rigs import connection, in_another_process, new_table, opened, table_of
 
 from sessioncore._errors import StorageError
 from sessioncore.storage import Stored, Written
 from sessioncore.storage.postgres._storage import _new_version  # pyright: ignore[reportPrivateUsage]
-
-__all__ = ["postgres"]
 
 pytestmark = [pytest.mark.anyio, pytest.mark.postgres]
 

@@ -13,11 +13,9 @@ from typing import Any
 
 import pytest
 from servers.postgres_server import PostgresServer
-from tests.storage.postgres_rigs import connection, opened, postgres, table_of
+from tests.storage.postgres_rigs import connection, opened, table_of
 
 from sessioncore.storage.postgres import PostgresStorage
-
-__all__ = ["postgres"]
 
 pytestmark = [pytest.mark.anyio, pytest.mark.postgres, pytest.mark.slow, pytest.mark.timeout(600)]
 

@@ -11,12 +11,10 @@ import pytest
 from servers.postgres_server import PostgresServer
 from servers.redis_server import one_server
 from tests.numbers import scaled
-from tests.storage.postgres_rigs import connection, postgres
+from tests.storage.postgres_rigs import connection
 
 from sessioncore import SessionConfig, SessionNotFound, SessionStore
 from sessioncore.storage._url import storage_from_url
-
-__all__ = ["postgres"]
 
 pytestmark = [pytest.mark.anyio, pytest.mark.redis, pytest.mark.postgres]
 
