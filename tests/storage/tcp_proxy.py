@@ -1,4 +1,4 @@
-"""A proxy between a client and a server that counts the round trips, and can go silent."""
+"""A proxy between a client and a server that counts the round trips, can go silent, and can lead elsewhere."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -22,6 +22,10 @@ class Proxy:
 
     def speak_again(self) -> None:
         self._open.set()
+
+    def switch(self, port: int) -> None:
+        """Lead new connections to another server; those that there are stay where they are."""
+        self._target = port
 
     def reset(self) -> None:
         """Break all connections off."""

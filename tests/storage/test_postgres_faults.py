@@ -1,10 +1,12 @@
 """PostgreSQL in trouble: only StorageUnavailable comes out, nothing is half done, service resumes."""
 
 import asyncio
+import gc
 import random
 import time
 from collections.abc import Generator
 from datetime import timedelta
+from typing import Any
 
 import asyncpg  # type: ignore[import-untyped]  # asyncpg ships no py.typed # pyright: ignore[reportMissingTypeStubs]
 import pytest
@@ -92,10 +94,12 @@ async def test_a_killed_server_loses_nothing_acknowledged_and_service_resumes(
     assert all(failure.__cause__ is not None for failure in load.failures)
 
 
-async def test_terminated_connections_are_replaced(postgres: PostgresServer) -> None:
+async def test_terminated_connections_are_replaced(postgres: PostgresServer, postgres_dsn: str) -> None:
+    logged: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: logged.append(context))
     victims = "FROM pg_stat_activity WHERE application_name = 'victim'"
     terminate = f"SELECT pg_terminate_backend(pid) {victims}"
-    async with opened(f"{postgres.dsn()}?application_name=victim") as storage, connection(postgres.dsn()) as plain:
+    async with opened(f"{postgres_dsn}?application_name=victim") as storage, connection(postgres.dsn()) as plain:
         async with asyncio.TaskGroup() as tasks:
             load = Load(storage)
             for number in range(8):
@@ -111,23 +115,41 @@ async def test_terminated_connections_are_replaced(postgres: PostgresServer) -> 
         while await plain.fetchval("SELECT count(*) FROM pg_stat_activity WHERE pid = ANY($1)", idle):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         assert await storage.load("0") is not None
+    gc.collect()
+    await asyncio.sleep(0)
+    assert logged == []
 
 
-async def test_a_row_locked_for_too_long_is_unavailable_and_unchanged(postgres: PostgresServer) -> None:
+async def test_a_row_locked_for_too_long_costs_only_the_requests_of_its_session(
+    postgres: PostgresServer, postgres_dsn: str
+) -> None:
     async with (
-        opened(postgres.dsn(), timeout=timedelta(seconds=0.6), max_connections=2) as storage,
+        opened(postgres_dsn, timeout=timedelta(seconds=0.6), max_connections=2) as storage,
         connection(postgres.dsn()) as plain,
     ):
         at = await storage.create("a", b"before", 100)
+        other = await storage.create("b", b"x", 100)
         assert at is not None
+        assert other is not None
         async with plain.transaction():
             await plain.execute(f"SELECT 1 FROM {table_of(storage)} WHERE key = 'a' FOR UPDATE")
-            for _ in range(4):
-                with pytest.raises(StorageUnavailable):
-                    await storage.replace("a", b"after", 100, version=at)
-            stored = await storage.load("a")
-            assert isinstance(stored, Stored)
-            assert stored.data == b"before"
+            start = time.monotonic()
+            calls = [call for _ in range(4) for call in (
+                storage.load("a", renew=100), storage.replace("a", b"after", 100, version=at), storage.touch("a", 100),
+                storage.move("a", "c", b"after", 100, version=at), storage.delete("a"),
+            )]  # fmt: skip
+            stuck = asyncio.gather(*calls, return_exceptions=True)
+            served = 0
+            while not stuck.done():
+                replaced = await storage.replace("b", b"x", 100, version=other)
+                assert isinstance(replaced, int)
+                other, served = replaced, served + 1
+                stored = await storage.load("a")
+                assert isinstance(stored, Stored)
+                assert stored.data == b"before"
+            assert {type(outcome) for outcome in await stuck} == {StorageUnavailable}
+            assert served > 5
+            assert time.monotonic() - start < 4
         assert isinstance(await storage.replace("a", b"after", 100, version=at), int)
 
 
@@ -233,7 +255,7 @@ async def test_a_wrong_or_missing_password_is_called_that_and_not_quoted(postgre
                 assert "hunter2" not in f"{caught.value} {caught.value.__cause__}"
             if role != "barred":
                 storage = PostgresStorage(f"postgresql://{role}:right{at}", create_table=False)
-                await storage.check()
+                await storage.open()
                 await storage.aclose()
         rules.write_text(before)
         await plain.execute("SELECT pg_reload_conf()")

@@ -1,4 +1,4 @@
-"""Running statements through asyncpg: the pool, timeouts, retries, and asyncpg's errors as ours.
+"""Running statements through asyncpg: the pool, timeouts, retries, and connections to the wrong server.
 
 asyncpg ships no types, so the few calls in use are declared here. This module knows
 neither the SQL of the storage nor sessions.
@@ -6,44 +6,40 @@ neither the SQL of the storage nor sessions.
 
 import asyncio
 import logging
+import math
+import os
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, Protocol, cast, runtime_checkable
+from weakref import WeakValueDictionary
 
 import asyncpg  # type: ignore[import-untyped]  # asyncpg ships no py.typed # pyright: ignore[reportMissingTypeStubs]
 
 from sessioncore._errors import ConfigError, StorageError, StorageUnavailable
+from sessioncore.storage.postgres._errors import (
+    FAILURES,
+    READ_ONLY,
+    changed_nothing,
+    is_about_the_connection,
+    sqlstate,
+    storage_error,
+)
 from sessioncore.storage.postgres._statements import PreparedStatements, Rows, is_about_the_name
 
-__all__ = ["UNIQUE_VIOLATION", "Database", "Pool", "Rows", "require_asyncio", "sqlstate"]
+__all__ = ["Database", "Pool", "Rows", "require_asyncio"]
 
 _log = logging.getLogger("sessioncore.storage.postgres")
 
-UNIQUE_VIOLATION = "23505"
-
-# The server has rolled the statement back: it changed nothing, and can be sent again.
-_ROLLED_BACK = frozenset({"40001", "40P01"})  # serialization_failure, deadlock_detected
 _TRIES = 100
 
-# SQLSTATEs, or the first letters of them, that mean "unavailable". 25006: the primary has become a standby.
-# 40 and 55: rolled back once more, or a lock was not granted in time.
-_UNAVAILABLE = ("08", "25006", "28", "3D000", "40", "53", "55P03", "57", "58")
-
-_HINTS = {
-    "42501": "the role needs SELECT, INSERT, UPDATE and DELETE on the table, and CREATE on the schema to create it",
-    "42P01": "the table is missing; run the SQL of PostgresStorage.schema_sql(), or pass create_table=True",
-    "54000": "a key is longer than an index entry may be, some 2700 bytes",
-}
-
-# By the first two letters of the SQLSTATE: why the server refuses every connection.
-_LOGIN_HINTS = {
-    "28": "it does not accept this user and password; check them in the URL, and the server's pg_hba.conf",
-    "3D": "there is no such database; check the database of the URL",
-}
+# Seconds during which no call tries another new connection after one has answered that the server only reads.
+_READ_ONLY_PAUSE = 1.0
 
 _OTHER_LOOP = (
-    "this PostgresStorage was opened in another event loop, and connections belong to one loop: close it there first "
-    "(async with store), and in a handler that runs in a thread write anyio.from_thread.run instead of asyncio.run"
+    "this PostgresStorage was opened in another event loop, and connections belong to one loop. In tests write "
+    "`with TestClient(app) as client:`, since outside `with` each request runs in a loop of its own; elsewhere close "
+    "it there first (async with store), and in a handler that runs in a thread write anyio.from_thread.run instead of "
+    "asyncio.run"
 )
 
 # Seconds that a connection may take to become idle when it is returned to the pool, for instance after a
@@ -61,6 +57,10 @@ class Pool(Protocol):
 
     async def release(self, connection: Any, *, timeout: float | None = None) -> None:  # noqa: ASYNC109 - asyncpg's own name
         """Take a connection back."""
+        ...
+
+    async def expire_connections(self) -> None:
+        """Replace each connection before it is used again."""
         ...
 
     async def close(self) -> None:
@@ -96,6 +96,8 @@ class Database:
         self._timeout = timeout
         self._pool: Pool | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._turns: WeakValueDictionary[bytes, asyncio.Lock] = WeakValueDictionary()
+        self._expired_at = self._read_only_at = -math.inf
 
     async def connect(self) -> None:
         """Make the pool, or use the given one. Called again, it has no effect.
@@ -113,18 +115,20 @@ class Database:
             async with asyncio.timeout(self._timeout):
                 pool = await _create_pool(
                     dsn,
-                    min_size=1,
+                    min_size=0,  # otherwise asyncpg keeps connecting, and logs a traceback each time, while it cannot
                     max_size=self._max_connections,
                     statement_cache_size=0,  # asyncpg numbers its names: the same name means other SQL in each process
                     reset=_no_reset,
+                    **_target_of(dsn),
                 )
+                await pool.release(await pool.acquire())  # an address that cannot work fails here
         except ValueError:
             # asyncpg's message quotes the DSN with its password.
             raise ConfigError(
                 "the PostgreSQL DSN cannot be understood; expected postgresql://user:password@host:port/database"
             ) from None
-        except _FAILURES as exc:
-            raise _as_storage_error(exc) from exc
+        except FAILURES as exc:
+            raise storage_error(exc) from exc
         return cast("Pool", pool)
 
     def check_loop(self) -> None:
@@ -151,8 +155,11 @@ class Database:
         except TimeoutError:
             pool.terminate()
 
-    async def run(self, sql: str, *args: object) -> Rows:
+    async def run(self, sql: str, *args: object, turn: bytes | None = None) -> Rows:
         """Run one statement and return its rows.
+
+        Calls with the same `turn` run one after the other. They would wait for the lock of the same row, each
+        with a connection that others need.
 
         Raises:
             StorageUnavailable: the server did not answer, or not in time.
@@ -160,15 +167,56 @@ class Database:
         """
         if self._is_other_loop():
             raise StorageError(_OTHER_LOOP)  # asyncpg would fail half-way and leave the connection in an unknown state
+        try:
+            async with asyncio.timeout(self._timeout):
+                if turn is None:
+                    return await self._run(sql, args)
+                async with self._turns.setdefault(turn, asyncio.Lock()):
+                    return await self._run(sql, args)
+        except TimeoutError as exc:
+            raise StorageUnavailable(
+                f"PostgreSQL did not answer within {self._timeout:g} s; look for locks, for too few connections, "
+                "and at the network"
+            ) from exc
+
+    async def _run(self, sql: str, args: tuple[object, ...]) -> Rows:
+        clock, refused_at = asyncio.get_running_loop().time, math.inf
         for _ in range(_TRIES):
+            acquired_at = clock()
             try:
-                return await self._run_once(sql, args)
-            except _FAILURES as exc:
+                rows = await self._run_once(sql, args)
+            except FAILURES as exc:
                 if is_about_the_name(exc):
                     self._stop_naming()
-                elif sqlstate(exc) not in _ROLLED_BACK and not _never_sent(exc):
-                    raise _as_storage_error(exc) from exc
+                elif sqlstate(exc) == READ_ONLY:
+                    first, refused_at = refused_at == math.inf, min(refused_at, clock())
+                    if not await self._finds_another_server(acquired_at, refused_at, first=first):
+                        raise storage_error(exc) from exc
+                elif not changed_nothing(exc):
+                    raise storage_error(exc) from exc
+            else:
+                if not sql.lstrip().startswith("SELECT"):
+                    self._read_only_at = -math.inf
+                return rows
         raise StorageUnavailable("PostgreSQL rolled the statement back again and again: too many writers on one row")
+
+    async def _finds_another_server(self, acquired_at: float, refused_at: float, *, first: bool) -> bool:
+        """Return whether a statement that a read-only server refused is to be sent again, on a new connection.
+
+        The server refuses such a statement before it does anything. The other connections of the pool probably lead
+        to that server, too, so all are replaced. If a new one is refused as well, there is no better server at the
+        moment: for a second, calls fail at the first refusal, so that they do not all keep connecting.
+        """
+        now = asyncio.get_running_loop().time()
+        if first and now - self._read_only_at < _READ_ONLY_PAUSE:
+            return False
+        if refused_at <= self._expired_at <= acquired_at:  # the connection was made after the first refusal
+            self._read_only_at = now
+            return False
+        if self._pool is not None and self._expired_at < acquired_at:
+            self._expired_at = now
+            await self._pool.expire_connections()
+        return True
 
     def _stop_naming(self) -> None:
         # There is a pooler that switches server connections, or the type of a column was changed. Names fail again.
@@ -180,18 +228,18 @@ class Database:
         if self._pool is None:
             raise StorageUnavailable("this PostgreSQL storage was closed meanwhile")
         pool = self._pool
-        async with asyncio.timeout(self._timeout):
-            connection = await pool.acquire()
-            try:
-                return await self._statements.fetch(connection, sql, args)
-            except asyncpg.InternalClientError:
-                connection.terminate()  # its state is unknown, so it must not be used again
-                raise
-            finally:
-                # The outcome is known already; an error of the release must not replace it. asyncpg shields
-                # the release, waits until a cancelled statement has ended, and closes the connection otherwise.
-                with suppress(*_FAILURES):
-                    await pool.release(connection, timeout=_RELEASE_TIMEOUT)
+        connection = await pool.acquire()
+        try:
+            return await self._statements.fetch(connection, sql, args)
+        except FAILURES as exc:
+            if is_about_the_connection(exc):
+                connection.terminate()  # so that the pool does not lend it again
+            raise
+        finally:
+            # The outcome is known already; an error of the release must not replace it. asyncpg shields
+            # the release, waits until a cancelled statement has ended, and closes the connection otherwise.
+            with suppress(*FAILURES):
+                await pool.release(connection, timeout=_RELEASE_TIMEOUT)
 
 
 def require_asyncio() -> None:
@@ -208,9 +256,12 @@ def require_asyncio() -> None:
         ) from None
 
 
-def sqlstate(error: BaseException | None) -> str | None:
-    """Return the SQLSTATE of an error that the server sent, None for other errors."""
-    return cast("str | None", getattr(error, "sqlstate", None))
+def _target_of(dsn: str) -> dict[str, str]:
+    # Of several hosts asyncpg would take the first one that answers, be it a standby.
+    hosts = dsn.partition("://")[2].partition("/")[0].rpartition("@")[2]
+    if "," in hosts and "target_session_attrs" not in dsn and "PGTARGETSESSIONATTRS" not in os.environ:
+        return {"target_session_attrs": "read-write"}
+    return {}
 
 
 async def _no_reset(connection: object) -> None:
@@ -218,35 +269,3 @@ async def _no_reset(connection: object) -> None:
 
 
 _create_pool: Callable[..., Awaitable[Any]] = getattr(asyncpg, "create_pool")  # noqa: B009 - see the module's text
-_FAILURES: tuple[type[Exception], ...] = (
-    OSError,
-    asyncpg.PostgresError,
-    asyncpg.InterfaceError,
-    # Raised when a connection breaks between two exchanges.
-    asyncpg.InternalClientError,
-)
-
-
-def _never_sent(exc: Exception) -> bool:
-    # asyncpg raises errors with these texts, before it sends anything, if the connection broke while it was
-    # idle: so try another one. If a later asyncpg changes the texts, the call just fails.
-    text = str(exc)
-    return isinstance(exc, asyncpg.InternalClientError | asyncpg.InterfaceError) and (
-        text.startswith("cannot switch to state") or text.endswith("connection is closed")
-    )
-
-
-def _as_storage_error(exc: Exception) -> StorageError:
-    # The server's text may quote keys, so the message names only the kind of the error.
-    state = sqlstate(exc)
-    kind = type(exc).__name__
-    if state is None or state.startswith(_UNAVAILABLE):
-        if isinstance(exc, asyncpg.InterfaceError) and str(exc).startswith("pool is not initialized"):
-            return StorageUnavailable(
-                "the pool is not open: write `await asyncpg.create_pool(...)`, in the running loop"
-            )
-        if hint := _LOGIN_HINTS.get((state or "")[:2]):
-            return StorageUnavailable(f"PostgreSQL refused ({kind}, SQLSTATE {state}): {hint}")
-        return StorageUnavailable(f"PostgreSQL is unavailable at the moment ({kind})")
-    hint = _HINTS.get(state, "the cause of this error says why")
-    return StorageError(f"PostgreSQL refused ({kind}, SQLSTATE {state}): {hint}")

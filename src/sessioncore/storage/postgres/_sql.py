@@ -76,8 +76,15 @@ def quoted(table: str) -> str:
     return ".".join(f'"{part}"' for part in parts)
 
 
+def _index(table: str, column: str) -> str:
+    """Return the quoted name of an index of a quoted table."""
+    return f'{table.removesuffix(chr(34))}_{column}"'
+
+
 def schema_sql(table: str = "sessioncore_sessions") -> str:
-    """Return the SQL that creates `table` and its indexes where they do not exist yet.
+    """Return the SQL that creates `table` and its indexes, and brings those of an earlier version up to date.
+
+    Run again, it changes nothing.
 
     Raises:
         ConfigError: the name is not a plain identifier.
@@ -92,8 +99,12 @@ CREATE TABLE IF NOT EXISTS {name} (
     expires_at timestamptz NOT NULL,
     data bytea NOT NULL
 );
+-- A renewal changes no indexed column, and finds room for the row on its page: then it touches no index.
+ALTER TABLE {name} ADD COLUMN IF NOT EXISTS purge_after timestamptz NOT NULL DEFAULT '-infinity';
+ALTER TABLE {name} SET (fillfactor = 80);
 CREATE INDEX IF NOT EXISTS "{short}_owner" ON {name} (owner) WHERE owner IS NOT NULL;
-CREATE INDEX IF NOT EXISTS "{short}_expires_at" ON {name} (expires_at);
+CREATE INDEX IF NOT EXISTS "{short}_purge_after" ON {name} (purge_after);
+DROP INDEX IF EXISTS {_index(name, "expires_at")};
 """
 
 
@@ -127,13 +138,20 @@ class Statements(Struct, frozen=True):
     purge_batch: str
     delete_expired: str
     check: str
-    exists: str
+    is_current: str
 
 
 def statements(table: str) -> Statements:
     """Build the statements for `table`, which must be quoted already."""
+    parts = {
+        "table": table,
+        "owner_index": _index(table, "owner"),
+        "purge_index": _index(table, "purge_after"),
+        "ttl": _TTL,
+    }
     return convert(
-        {name: sql.replace("%ttl%", _TTL).replace("%table%", table) for name, sql in _TEMPLATES.items()}, Statements
+        {name: re.sub("%([a-z_]+)%", lambda found: parts[found[1]], sql) for name, sql in _TEMPLATES.items()},
+        Statements,
     )
 
 
@@ -150,6 +168,8 @@ _COMPARE_AND_SET = """
 UPDATE %table% SET %key%
     data = CASE WHEN %may_write% THEN $2::bytea ELSE data END,
     expires_at = CASE WHEN %may_write% THEN now() + $3::float8 * interval '1 s' ELSE expires_at END,
+    purge_after = CASE WHEN %may_write% THEN least(purge_after, now() + $3::float8 * interval '1 s')
+        ELSE purge_after END,
     owner = CASE WHEN %may_write% THEN $4::bytea ELSE owner END,
     version = CASE WHEN %may_write% THEN $6::bigint ELSE version END
 WHERE key = $1 AND expires_at > now()
@@ -162,24 +182,26 @@ SELECT data, version, %ttl% AS ttl
 FROM %table% WHERE key = $1 AND expires_at > now()
 """,
     "renew": """
-UPDATE %table% SET expires_at =
-    CASE WHEN isfinite(expires_at) THEN now() + $2::float8 * interval '1 s' ELSE expires_at END
+UPDATE %table% SET
+    expires_at = CASE WHEN isfinite(expires_at) THEN now() + $2::float8 * interval '1 s' ELSE expires_at END,
+    purge_after = least(purge_after, now() + $2::float8 * interval '1 s')
 WHERE key = $1 AND expires_at > now()
 RETURNING data, version, %ttl% AS ttl
 """,
     # An expired row that was not purged yet is overwritten; DO UPDATE evaluates the newest row, under its lock.
     "create": """
-INSERT INTO %table% AS old (key, data, expires_at, owner, version)
-VALUES ($1, $2, now() + $3::float8 * interval '1 s', $4, $5)
-ON CONFLICT (key) DO UPDATE SET
-    data = excluded.data, expires_at = excluded.expires_at, owner = excluded.owner, version = excluded.version
+INSERT INTO %table% AS old (key, data, expires_at, purge_after, owner, version)
+VALUES ($1, $2, now() + $3::float8 * interval '1 s', now() + $3::float8 * interval '1 s', $4, $5)
+ON CONFLICT (key) DO UPDATE SET data = excluded.data, expires_at = excluded.expires_at,
+    purge_after = excluded.purge_after, owner = excluded.owner, version = excluded.version
 WHERE old.expires_at <= now()
 RETURNING version
 """,
     "replace": _COMPARE_AND_SET.replace("%key%", ""),
     "move": _COMPARE_AND_SET.replace("%key%", f"key = CASE WHEN {_MAY_WRITE} THEN $7::bytea ELSE key END,"),
     "touch": """
-UPDATE %table% SET expires_at = now() + $2::float8 * interval '1 s'
+UPDATE %table% SET expires_at = now() + $2::float8 * interval '1 s',
+    purge_after = least(purge_after, now() + $2::float8 * interval '1 s')
 WHERE key = $1 AND expires_at > now() AND isfinite(expires_at) RETURNING version
 """,
     "delete_one": """
@@ -204,14 +226,29 @@ WITH gone AS (DELETE FROM %table% WHERE key >= $1 AND key < $2 RETURNING expires
 SELECT count(*) AS ended, count(*) FILTER (WHERE live) AS live FROM gone
 """,
     "owned_keys": "SELECT key FROM %table% WHERE owner = $1 AND expires_at > now()",
-    # ARRAY(...) is evaluated exactly once; an IN with LIMIT may be planned to run again for each row.
+    # A renewal leaves `purge_after` behind; what is due but alive is put off here, until its present end.
     "purge_batch": """
-WITH gone AS (DELETE FROM %table% WHERE key = ANY(ARRAY(
-    SELECT key FROM %table% WHERE expires_at <= now() ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED
-)) RETURNING key)
-SELECT count(*) AS ended FROM gone
+WITH due AS (
+    SELECT key, expires_at <= now() AS expired FROM %table%
+    WHERE purge_after <= now() ORDER BY purge_after LIMIT $1 FOR UPDATE SKIP LOCKED
+), alive AS (
+    UPDATE %table% SET purge_after = expires_at WHERE key = ANY(ARRAY(SELECT key FROM due WHERE NOT expired))
+), gone AS (DELETE FROM %table% WHERE key = ANY(ARRAY(SELECT key FROM due WHERE expired)) RETURNING key)
+SELECT (SELECT count(*) FROM due) AS seen, (SELECT count(*) FROM gone) AS ended
 """,
     "delete_expired": "DELETE FROM %table% WHERE key = $1 AND expires_at <= now() RETURNING key",
-    "check": "SELECT 1",
-    "exists": "SELECT 1 WHERE to_regclass('%table%') IS NOT NULL",
+    # Writes nothing, and fails where a write would: for a missing right, table, column or primary key, and on a
+    # standby. Returns the indexes that are missing.
+    "check": """
+WITH creates AS (
+    INSERT INTO %table% (key, owner, version, expires_at, purge_after, data)
+    SELECT '', NULL, 0, now(), now(), '' WHERE false ON CONFLICT (key) DO NOTHING
+), renews AS (UPDATE %table% SET expires_at = now() WHERE false), ends AS (DELETE FROM %table% WHERE false)
+SELECT name FROM unnest(ARRAY['%owner_index%', '%purge_index%']) AS name
+WHERE to_regclass(name) IS NULL OR EXISTS (SELECT FROM %table% WHERE false)
+""",
+    "is_current": """
+SELECT 1 FROM pg_attribute WHERE attrelid = to_regclass('%table%') AND attname = 'purge_after' AND NOT attisdropped
+AND to_regclass('%owner_index%') IS NOT NULL AND to_regclass('%purge_index%') IS NOT NULL
+""",
 }

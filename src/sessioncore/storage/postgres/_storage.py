@@ -27,7 +27,8 @@ from sessioncore.storage.postgres._sql import (
 )
 
 with needs_extra("postgres"):
-    from sessioncore.storage.postgres._driver import UNIQUE_VIOLATION, Database, Pool, Rows, require_asyncio, sqlstate
+    from sessioncore.storage.postgres._driver import Database, Pool, Rows, require_asyncio
+    from sessioncore.storage.postgres._errors import MISSING_PARTS, UNIQUE_VIOLATION, sqlstate
 
 __all__ = ["PostgresStorage"]
 
@@ -99,7 +100,7 @@ class PostgresStorage:
         """Return the live record at `key`, or None; with `renew`, set its ttl to that many seconds."""
         if renew is None:
             return _stored(await self._run(self._sql.load, key_bytes(key)))
-        return _stored(await self._run(self._sql.renew, key_bytes(key), float(renew)))
+        return _stored(await self._write(self._sql.renew, key_bytes(key), float(renew)))
 
     async def create(self, key: str, data: bytes, ttl: float, *, owner: str | None = None) -> int | None:
         """Store a new record for `ttl` seconds and return its version, or None if the key is taken."""
@@ -110,8 +111,8 @@ class PostgresStorage:
     async def replace(self, key: str, data: bytes, ttl: float, *, version: int, owner: str | None = None) -> Written:
         """Write if the record still has `version`; otherwise return the current record, or None."""
         new = _new_version()
-        args = (key_bytes(key), data, float(ttl), owner_bytes(owner), version, new)
-        return _outcome(await self._run(self._sql.replace, *args), new)
+        args = (data, float(ttl), owner_bytes(owner), version, new)
+        return _outcome(await self._write(self._sql.replace, key_bytes(key), *args), new)
 
     async def move(
         self, key: str, new_key: str, data: bytes, ttl: float, *, version: int, owner: str | None = None
@@ -126,25 +127,25 @@ class PostgresStorage:
         new, target = _new_version(), key_bytes(new_key)
         args = (key_bytes(key), data, float(ttl), owner_bytes(owner), version, new, target)
         try:
-            return _outcome(await self._run(self._sql.move, *args), new)
+            return _outcome(await self._write(self._sql.move, *args), new)
         except StorageError as exc:
             if sqlstate(exc.__cause__) != UNIQUE_VIOLATION:
                 raise
             # The record at the new key may have expired, and merely not be purged yet.
             if not await self._run(self._sql.delete_expired, target):
                 raise KeyTaken("the new key is taken; nothing was changed") from exc
-        return _outcome(await self._run(self._sql.move, *args), new)
+        return _outcome(await self._write(self._sql.move, *args), new)
 
     async def touch(self, key: str, ttl: float) -> bool:
         """Set the ttl of a live record, in seconds; False if there is none."""
-        return bool(await self._run(self._sql.touch, key_bytes(key), float(ttl)))
+        return bool(await self._write(self._sql.touch, key_bytes(key), float(ttl)))
 
     async def delete(self, *keys: str) -> int:
         """End these records and return how many were live."""
         if not keys:
             return 0
         if len(keys) == 1:
-            rows = await self._run(self._sql.delete_one, key_bytes(keys[0]))
+            rows = await self._write(self._sql.delete_one, key_bytes(keys[0]))
         else:
             rows = await self._run(self._sql.delete_many, [key_bytes(key) for key in keys])
         return int(rows[0]["live"])
@@ -167,32 +168,34 @@ class PostgresStorage:
 
     async def purge_expired(self) -> int:
         """Remove expired records, in batches that skip locked rows; return how many."""
-        purged, ended = 0, _BATCH
-        while ended == _BATCH:
+        purged, seen = 0, _BATCH
+        while seen == _BATCH:
             (row,) = await self._run(self._sql.purge_batch, _BATCH)
-            ended = int(row["ended"])
-            purged += ended
+            seen = int(row["seen"])
+            purged += int(row["ended"])
             _log.debug("purge: %d expired sessions removed so far", purged)
         return purged
 
     async def open(self) -> None:
-        """Connect, and create the table if it is missing. Called again, it has no effect.
+        """Connect, and create the table or what it lacks. Called again, it has no effect.
 
         Raises:
             ConfigError: the DSN cannot be understood, or this is not asyncio.
             StorageUnavailable: the server does not answer.
-            StorageError: the role may not create the table.
+            StorageError: the role may not create the table, or change one that an earlier version made.
         """
         self._closed = False
         await self._get_ready()
 
     async def check(self) -> None:
-        """Return if the server answers.
+        """Return if the server takes writes to this table; log which indexes are missing.
 
         Raises:
-            StorageUnavailable: it does not.
+            StorageUnavailable: the server does not answer, or only reads.
+            StorageError: the table, a column or a right is missing.
         """
-        await self._run(self._sql.check)
+        for row in await self._run(self._sql.check):
+            _log.warning("the index %s is missing; run the SQL of PostgresStorage.schema_sql()", row["name"])
 
     async def aclose(self) -> None:
         """Close the pool if it was made for a DSN; a given pool stays open.
@@ -210,17 +213,34 @@ class PostgresStorage:
             if self._ready:
                 return
             await self._database.connect()
-            # Look first: CREATE TABLE IF NOT EXISTS fails for a role that may only read and write rows.
-            if self._create_table and not await self._database.run(self._sql.exists):
-                await self._database.run(locked_schema_sql(self._table))
+            if self._create_table:
+                await self._make_table()
             self._ready = True
 
-    async def _run(self, sql: str, *args: object) -> Rows:
+    async def _make_table(self) -> bool:
+        # Look first: CREATE TABLE IF NOT EXISTS fails for a role that may only read and write rows.
+        if await self._database.run(self._sql.is_current):
+            return False
+        await self._database.run(locked_schema_sql(self._table))
+        return True
+
+    async def _write(self, sql: str, key: bytes, *args: object) -> Rows:
+        return await self._run(sql, key, *args, turn=key)
+
+    async def _run(self, sql: str, *args: object, turn: bytes | None = None) -> Rows:
         if not self._ready:
             if self._closed:
                 raise StorageUnavailable("this PostgreSQL storage is closed; call open() to use it again")
             await self._get_ready()
-        return await self._database.run(sql, *args)
+        try:
+            return await self._database.run(sql, *args, turn=turn)
+        except StorageError as exc:
+            if not self._create_table or sqlstate(exc.__cause__) not in MISSING_PARTS:
+                raise
+        async with self._opening:
+            if await self._make_table():  # somebody has dropped it, or restored one that an earlier version made
+                _log.warning("the table was missing or incomplete; it was made anew or completed")
+        return await self._database.run(sql, *args, turn=turn)
 
 
 def _new_version() -> int:

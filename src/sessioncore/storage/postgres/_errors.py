@@ -1,0 +1,115 @@
+"""asyncpg's errors, and which of a storage's errors each becomes: the server's own words, and what to do.
+
+PostgreSQL puts values into the detail and the context of an error, such as the key that exists already. Both are
+removed here, so that neither the text of an error nor its causes hold a key or an owner.
+"""
+
+from typing import Any, cast
+
+import asyncpg  # type: ignore[import-untyped]  # asyncpg ships no py.typed # pyright: ignore[reportMissingTypeStubs]
+
+from sessioncore._errors import StorageError, StorageUnavailable
+
+__all__ = [
+    "FAILURES",
+    "MISSING_PARTS",
+    "READ_ONLY",
+    "UNIQUE_VIOLATION",
+    "changed_nothing",
+    "is_about_the_connection",
+    "sqlstate",
+    "storage_error",
+]
+
+UNIQUE_VIOLATION = "23505"
+READ_ONLY = "25006"
+MISSING_PARTS = frozenset({"42P01", "42703", "42P10"})  # of the table: itself, a column, the primary key
+
+FAILURES: tuple[type[Exception], ...] = (
+    OSError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    # Raised when a connection breaks between two exchanges.
+    asyncpg.InternalClientError,
+)
+
+# The server has rolled the statement back: it changed nothing, and can be sent again.
+_ROLLED_BACK = frozenset({"40001", "40P01"})  # serialization_failure, deadlock_detected
+
+# SQLSTATEs, or the first letters of them, that mean "unavailable".
+# 40 and 55: rolled back once more, or a lock was not granted in time.
+_UNAVAILABLE = ("08", READ_ONLY, "28", "3D000", "40", "53", "55P03", "57", "58")
+
+# What a connection answers that leads to the wrong server, or to one that shuts down.
+_ABOUT_THE_CONNECTION = ("08", READ_ONLY, "57P")
+
+_ONLY_READS = (
+    "the server takes no writes: it is a standby, or default_transaction_read_only is set. Lead the URL to the "
+    "primary; one with several hosts finds it by ?target_session_attrs=read-write"
+)
+_HINTS = {
+    READ_ONLY: _ONLY_READS,
+    "3F000": "create the schema first",
+    "42501": "the role needs SELECT, INSERT, UPDATE and DELETE on the table, and CREATE on the schema to create it; "
+    "only the table's owner can change its columns and indexes, with the SQL of PostgresStorage.schema_sql()",
+    "42703": "the table lacks a column, because an earlier version made it: run the SQL of "
+    "PostgresStorage.schema_sql() as its owner, or pass create_table=True",
+    "42P01": "the table is missing; run the SQL of PostgresStorage.schema_sql(), or pass create_table=True",
+    "42P10": "the table lacks its primary key, so it was not made by the SQL of PostgresStorage.schema_sql()",
+    "54000": "a key is longer than an index entry may be, some 2700 bytes",
+}
+
+# By the first two letters of the SQLSTATE: why the server refuses every connection.
+_LOGIN_HINTS = {
+    "28": "it does not accept this user and password; check them in the URL, and the server's pg_hba.conf",
+    "3D": "there is no such database; check the database of the URL",
+}
+
+
+def sqlstate(error: BaseException | None) -> str | None:
+    """Return the SQLSTATE of an error that the server sent, None for other errors."""
+    return cast("str | None", getattr(error, "sqlstate", None))
+
+
+def is_about_the_connection(exc: Exception) -> bool:
+    """Return whether the connection must not be used again: another one may lead to a server that works."""
+    state = sqlstate(exc)
+    return isinstance(exc, asyncpg.InternalClientError) or (state or "").startswith(_ABOUT_THE_CONNECTION)
+
+
+def changed_nothing(exc: Exception) -> bool:
+    """Return whether the statement had no effect and may succeed if it is sent again."""
+    if sqlstate(exc) in _ROLLED_BACK:
+        return True
+    # asyncpg raises errors with these texts, before it sends anything, if the connection broke while it was
+    # idle: so try another one. If a later asyncpg changes the texts, the call just fails.
+    text = str(exc)
+    return isinstance(exc, asyncpg.InternalClientError | asyncpg.InterfaceError) and (
+        text.startswith("cannot switch to state") or text.endswith("connection is closed")
+    )
+
+
+def storage_error(exc: Exception) -> StorageError:
+    """Return the error that says what asyncpg's means and what to do about it; remove values from `exc`, its cause."""
+    state = sqlstate(exc)
+    words = _words_without_values(exc, state)
+    if state is None:
+        if isinstance(exc, asyncpg.TargetServerAttributeNotMatched):
+            return StorageUnavailable(f"PostgreSQL is unavailable at the moment: {words}; {_ONLY_READS}")
+        if isinstance(exc, asyncpg.InterfaceError) and words.startswith("pool is not initialized"):
+            return StorageUnavailable(
+                "the pool is not open: write `await asyncpg.create_pool(...)`, in the running loop"
+            )
+        return StorageUnavailable(f"PostgreSQL is unavailable at the moment ({type(exc).__name__}): {words}")
+    hint = _HINTS.get(state) or _LOGIN_HINTS.get(state[:2])
+    text = f"PostgreSQL refused (SQLSTATE {state}): {words}{'; ' if hint else ''}{hint or ''}"
+    return StorageUnavailable(text) if state.startswith(_UNAVAILABLE) else StorageError(text)
+
+
+def _words_without_values(exc: Any, state: str | None) -> str:
+    if state is not None:
+        exc.detail = exc.context = None
+        if state.startswith("22"):  # the message itself quotes a value
+            exc.message = "a value was refused"
+            exc.args = (exc.message,)
+    return str(exc.args[0] if state is not None and exc.args else exc) or type(exc).__name__

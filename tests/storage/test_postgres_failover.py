@@ -1,0 +1,109 @@
+"""Another server takes over: what leads to the old one is not used again, and `check` says what is wrong."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from servers.postgres_server import PostgresServer, postgres_server
+from tests.storage.postgres_rigs import connection, driver, new_table
+from tests.storage.tcp_proxy import tcp_proxy
+
+from sessioncore._errors import StorageUnavailable
+from sessioncore.storage.postgres import PostgresStorage
+
+pytestmark = [pytest.mark.anyio, pytest.mark.postgres]
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """asyncpg knows asyncio only."""
+    return "asyncio"
+
+
+class Writers:
+    """Eight visitors, who write as fast as they can; `outcomes` says of each write whether it was stored."""
+
+    def __init__(self, storage: PostgresStorage) -> None:
+        self.storage = storage
+        self.outcomes: list[bool] = []
+        self.ended = False
+
+    async def write(self) -> None:
+        while not self.ended:
+            try:
+                self.outcomes.append(await self.storage.create(secrets.token_hex(), b"x", 1000) is not None)
+            except StorageUnavailable:
+                self.outcomes.append(False)
+
+    async def until(self, outcome: bool, times: int = 30) -> None:
+        """Wait until so many writes more have had this outcome."""
+        before = self.outcomes.count(outcome)
+        while self.outcomes.count(outcome) < before + times:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+
+
+@asynccontextmanager
+async def writing(*storages: PostgresStorage) -> AsyncGenerator[list[Writers], None]:
+    async with asyncio.TaskGroup() as tasks:
+        all_writers = [Writers(storage) for storage in storages]
+        for writers in all_writers:
+            for _ in range(8):
+                tasks.create_task(writers.write())
+        yield all_writers
+        for writers in all_writers:
+            writers.ended = True
+
+
+async def stop_writes(primary: Any, standby: Any) -> None:
+    """Make the primary read-only, and wait until the standby has all that it wrote."""
+    await primary.execute("ALTER SYSTEM SET default_transaction_read_only = on")
+    await primary.execute("SELECT pg_reload_conf()")
+    while await primary.fetchval("SHOW default_transaction_read_only") != "on":
+        pass
+    written = await primary.fetchval("SELECT pg_current_wal_lsn()")
+    while await standby.fetchval("SELECT pg_last_wal_replay_lsn()") < written:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+
+
+OTHERS = (
+    "SELECT count(*) FROM pg_stat_activity WHERE usename = 'tester' AND backend_type = 'client backend'"
+    " AND pid <> pg_backend_pid()"
+)
+
+
+async def test_after_a_switch_over_no_write_fails_once_a_new_connection_could_write(postgres: PostgresServer) -> None:
+    """The old primary stays up, but only reads: by several hosts, by a proxy, and by a given pool behind the proxy."""
+    table = new_table()
+    with (
+        postgres_server(postgres, fsync="off") as primary,
+        postgres_server(primary, standby=True, fsync="off") as standby,
+    ):
+        several = f"postgresql://tester@127.0.0.1:{primary.port},127.0.0.1:{standby.port}/postgres"
+        async with tcp_proxy(primary.port) as proxy, connection(primary.dsn()) as old, connection(standby.dsn()) as new:
+            proxied = f"postgresql://tester@127.0.0.1:{proxy.port}/postgres"
+            async with driver.create_pool(proxied, min_size=10, max_size=10) as pool:
+                storages = [PostgresStorage(source, table=table) for source in (several, proxied, pool)]
+                async with writing(*storages) as all_writers:
+                    await asyncio.gather(*(writers.until(True) for writers in all_writers))
+                    assert await old.fetchval(OTHERS) >= 24
+                    await stop_writes(old, new)
+                    await asyncio.gather(*(writers.until(False) for writers in all_writers))
+                    for storage in storages:
+                        with pytest.raises(StorageUnavailable, match="takes no writes"):
+                            await storage.check()
+                    begins = [len(writers.outcomes) for writers in all_writers]
+                    proxy.switch(standby.port)
+                    await asyncio.to_thread(standby.promote)
+                    await asyncio.gather(*(writers.until(True, 300) for writers in all_writers))
+                for writers, begin in zip(all_writers, begins, strict=True):
+                    after = writers.outcomes[begin:]
+                    assert False in after, "the server was switched over too early for this to prove anything"
+                    assert False not in after[after.index(True) :]
+                while await old.fetchval(OTHERS):  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+                for storage in storages:
+                    await storage.check()
+                    await storage.aclose()
