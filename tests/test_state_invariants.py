@@ -93,7 +93,7 @@ class House:
         self.exchange = self.store.exchange(PlainView([f"__Host-session_id={made.id}".encode()]))
         await self.exchange.load()
         self.session: Session = self.exchange.session
-        state = self.exchange._state  # pyright: ignore[reportPrivateUsage]
+        state = self.exchange.session._state  # pyright: ignore[reportPrivateUsage]
         assert state is not None
         self.state: SessionState = state
 

@@ -14,7 +14,7 @@ MOST_LINES_OF_A_FUNCTION = 50
 MOST_ATTRIBUTES = 10
 FOR_ONE_REQUEST = {  # classes whose objects live for one request, or for one commit of it
     "AiohttpView", "AsgiView", "Attempt", "CommitSteps", "Exchange", "LoadSteps", "Pending", "RequestContext",
-    "Responder", "Session", "SessionMapping", "SessionState", "Values", "_Watcher",
+    "Responder", "Session", "SessionBase", "SessionMapping", "SessionState", "Values", "_Watcher",
 }  # fmt: skip
 LONG_LIVED = {"Driver", "PlainHttpWarning", "SessionPlugin", "_Middleware"}  # as long as the application
 Function = ast.FunctionDef | ast.AsyncFunctionDef

@@ -3,6 +3,10 @@
 An adapter drives an exchange and decides nothing itself: see docs/adapters/custom.md.
 """
 
+# An exchange drives the private part of its session, `SessionBase`:
+# ruff: noqa: SLF001
+# pyright: reportPrivateUsage=false
+
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, Final
@@ -19,12 +23,9 @@ from sessioncore.persistence._drive import DONE, Done
 from sessioncore.persistence._load_steps import LoadSteps, next_candidate
 from sessioncore.persistence._persistence import StorePersistence
 from sessioncore.session._lifecycle import ENDED, FRESH
-from sessioncore.session._mapping import bind_request
-from sessioncore.session._session import Session, failure_of, set_failure
+from sessioncore.session._session import Session
 from sessioncore.session._state import SessionState
-from sessioncore.session._state_factories import raising
-from sessioncore.session._unusable import ErrorFactory, after_release, not_loaded, skipped
-from sessioncore.session._values import Values
+from sessioncore.session._unusable import not_loaded, skipped
 
 __all__ = ["ErrorResponse", "Exchange"]
 
@@ -44,12 +45,9 @@ class Exchange(Struct, eq=False):
     session: Session
     _persistence: StorePersistence
     _view: RequestView | None  # None after the request
-    _state: SessionState | None = None  # None: no session was found, and the session was not used
-    _unusable: ErrorFactory | None = not_loaded  # makes the error that a use raises; None: the session can be used
     _lookup: LoadSteps | None = None  # None: the request has nothing that can be an ID
     _sent_id: str | None = None  # the ID that the response sends; None: it sends none
     _load_waiters: list[Callable[[], object]] | None = None  # called when the running load ends; None: none runs
-    _committed: bool = False  # the headers are final
     _failed: bool = False  # later changes are not stored
     _response: ErrorResponse | None = None  # sent instead of the handler's; None: the handler's is sent
 
@@ -65,15 +63,15 @@ class Exchange(Struct, eq=False):
             SessionNotLoaded: `required` is set, and this request is skipped.
             StorageUnavailable: `required` is set, and the session could not be loaded.
         """
-        view = self._view
-        if self._unusable is not_loaded and view is not None:
+        session, view = self.session, self._view
+        if session._unusable is not_loaded and view is not None:
             if self._load_waiters is not None:
                 return self._wait_for_load(required=required)
             context = self._persistence.context
             if context.skip is not None and context.skip(view):
-                self._unusable = skipped
+                session._open(None, skipped)
             elif (found := next_candidate(context.extractors, view, 0)) is None:
-                self._unusable = None
+                session._open(None, None)
             else:
                 index, text = found
                 lookup = LoadSteps(context, view, index)
@@ -82,11 +80,11 @@ class Exchange(Struct, eq=False):
                     return self._load_rest(lookup, result, required=required)
                 self._apply_lookup(lookup)
         if required:
-            self._ensure_state()
+            session._check_usable()
         return DONE
 
     async def _load_rest(self, lookup: LoadSteps, work: Coroutine[Any, Any, None], *, required: bool) -> None:
-        if self._load_waiters is not None or self._unusable is not not_loaded:  # another load was awaited first
+        if self._load_waiters is not None or self.session._unusable is not not_loaded:  # another load was awaited first
             work.close()
             await self.load(required=required)
             return
@@ -100,12 +98,11 @@ class Exchange(Struct, eq=False):
             for wake in waiters:
                 wake()
         if required:
-            self._ensure_state()
+            self.session._check_usable()
 
     def _apply_lookup(self, lookup: LoadSteps) -> None:
-        self._lookup, self._unusable, self._state = lookup, lookup.unusable, lookup.state
-        if self._committed and self._state is not None:
-            self._state.start_response()
+        self._lookup = lookup
+        self.session._open(lookup.state, lookup.unusable)
 
     async def _wait_for_load(self, *, required: bool) -> None:
         """Wait for another task's load; load again if that one was cancelled."""
@@ -114,19 +111,6 @@ class Exchange(Struct, eq=False):
         self._load_waiters.append(ended.set)
         await ended.wait()
         await self.load(required=required)
-
-    def _ensure_state(self) -> SessionState:
-        """Return the state of the session, for its first use.
-
-        Raises:
-            SessionError: the session cannot be used.
-        """
-        if self._unusable is not None:
-            set_failure(self.session, self._unusable)
-            raise self._unusable()
-        if self._state is None:
-            self._state = SessionState(Values(self._persistence.codec, {}), response_started=self._committed)
-        return self._state
 
     # -- the response
 
@@ -140,17 +124,18 @@ class Exchange(Struct, eq=False):
         Raises:
             SessionError: the changes were not stored; send `error_response(error)` instead of the response.
         """
-        if self._committed:
+        session = self.session
+        if session._response_started:
             return _NO_HEADERS
-        self._committed = True
-        state = self._state
+        session._start_response()
+        state = session._state
         if status == 500 and (hidden := self._hidden_error(sys.exception())) is not None:
             self._failed = True  # a framework turned our error into this 500: send our error response instead
             raise hidden
         if state is None:
             return _NO_HEADERS
         loaded = state.loaded
-        if (not self.session.accessed or not state.dirty()) and (loaded is None or not loaded.renewal_due):
+        if not state.dirty() and (loaded is None or not loaded.renewal_due):
             state.start_response()
             unchanged = state.phase is FRESH if loaded is None else not loaded.renewed  # no header is needed
             return _NO_HEADERS if unchanged else self._session_headers(state)
@@ -220,8 +205,9 @@ class Exchange(Struct, eq=False):
         Raises:
             SessionError: they could not be stored.
         """
-        state = self._state
-        if state is None or state.loaded is None or not state.dirty() or not self._committed or self._failed:
+        session = self.session
+        state = session._state
+        if state is None or not state.dirty() or state.loaded is None or not session._response_started or self._failed:
             return DONE
         return self._persistence.commit(state)
 
@@ -233,14 +219,15 @@ class Exchange(Struct, eq=False):
         Raises:
             SessionError: a late change could not be stored, after the response was sent.
         """
-        state, session = self._state, self.session
-        drop = state is not None and session.accessed and state.dirty()
+        session = self.session
+        state = session._state
+        drop = state is not None and state.dirty()
         if drop and state is not None and not self._failed:
             work: Done[object] | Awaitable[object] = DONE
             try:
                 if failed and not self._persistence.config.save_on_server_error:
                     pass  # drop the changes
-                elif self._committed:
+                elif session._response_started:
                     work = self._persistence.commit(state)
                 elif failed:  # no response passed through this exchange
                     work = self.commit(None)
@@ -251,16 +238,10 @@ class Exchange(Struct, eq=False):
             if not isinstance(work, Done):
                 return self._finish_rest(work)
             drop = state.dirty()
-        # Release the session, and break reference cycles through the request, tracebacks and the session.
-        self._view = None
-        if state is not None:
-            state.release(drop=drop)
-        if self._unusable is not None:
-            self._unusable = after_release(self._unusable)
-        if session._failure is not None:  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # see set_failure
-            set_failure(session, None)
-        if not session.accessed:
-            bind_request(session, None if self._unusable is None else raising(self._unusable), state)
+        self._view = None  # the request may refer to this exchange
+        session._release(drop)
+        if session._failure is not None or session._unusable is not None:
+            session._forget_tracebacks()
         return DONE
 
     async def _finish_rest(self, work: Awaitable[object]) -> None:
@@ -278,9 +259,10 @@ class Exchange(Struct, eq=False):
         """
         if self._response is not None:  # the same error again, or one that was raised from it
             return replace(self._response, handled=is_session_error(error))
-        state, headers = self._state, _NO_HEADERS
+        session, headers = self.session, _NO_HEADERS
+        state = session._state
         session_error = error if isinstance(error, SessionError) else self._hidden_error(error)
-        if state is not None and (session_error is not None or not self._committed):
+        if state is not None and (session_error is not None or not session._response_started):
             headers = self._session_headers(state, new_id_only=session_error is None)
         if session_error is not None:
             status, body = status_and_body(session_error, self._view, self._persistence.config)
@@ -288,7 +270,8 @@ class Exchange(Struct, eq=False):
             status, body = 500, b"Internal Server Error"
         else:
             return None
-        self._committed = self._failed = True
+        session._start_response()
+        self._failed = True
         if state is not None:
             state.discard()
         self._response = text_response(status, body, headers.value, handled=is_session_error(error))
@@ -296,4 +279,5 @@ class Exchange(Struct, eq=False):
 
     def _hidden_error(self, error: BaseException | None) -> SessionError | None:
         """Return the error of sessioncore behind one of the application's; None: there is none."""
-        return find_refusal(error) or failure_of(self.session)
+        refusal, failure = find_refusal(error), self.session._failure
+        return failure() if refusal is None and failure is not None else refusal

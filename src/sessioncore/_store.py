@@ -21,9 +21,9 @@ from sessioncore.http._ids import handle_of, is_handle, is_id
 from sessioncore.persistence._owners import OwnedSession
 from sessioncore.persistence._persistence import StorePersistence
 from sessioncore.persistence._store_context import StoreContext
-from sessioncore.session._mapping import bind_request
 from sessioncore.session._session import Session, check_owner, state_of
 from sessioncore.session._state import SessionState
+from sessioncore.session._unusable import not_loaded
 from sessioncore.session._values import Values
 
 __all__ = ["SessionStore"]
@@ -105,10 +105,7 @@ class SessionStore:
 
     def exchange(self, request: RequestView) -> Exchange:
         """Return the exchange for the session of one request; for adapters."""
-        session = Session(self._persistence, self, None)
-        exchange = Exchange(session, self._persistence, request)
-        bind_request(session, exchange._ensure_state)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # not part of its API
-        return exchange
+        return Exchange(Session(self._persistence, self, None, not_loaded), self._persistence, request)
 
     async def get(self, request: RequestView) -> Session:
         """Return the session of a request, a fresh one if it has none; the caller must call `save()` and `release()`.

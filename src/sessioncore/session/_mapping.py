@@ -1,53 +1,36 @@
 """The mapping part of a session: values under plain and typed keys, read and written in memory."""
 
 from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, MutableMapping, ValuesView
-from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
+from typing import Any, Self, TypeVar, overload
 
 from msgspec import UNSET, Raw
 
 from sessioncore._errors import ConfigError, CorruptRecord
 from sessioncore.session._annotations import matches
+from sessioncore.session._base import SessionBase
 from sessioncore.session._keys import SessionKey
 from sessioncore.session._mutate import mutate
 from sessioncore.session._pending import DROP, SET
-from sessioncore.session._persistence import Persistence
 from sessioncore.session._state import SessionState
-from sessioncore.session._state_factories import StateFactory
-from sessioncore.session._unusable import ErrorFactory, released
-from sessioncore.session._values import Values
 
-if TYPE_CHECKING:  # the store creates sessions, so it cannot be imported here at run time
-    from sessioncore._store import SessionStore
-
-__all__ = ["SessionMapping", "bind_request"]
+__all__ = ["SessionMapping"]
 
 T = TypeVar("T")
 D = TypeVar("D")
 _MISSING: Any = object()  # not UNSET, which is a storable value
 
 
-class SessionMapping(MutableMapping[str, Any]):
-    """The part of a `Session` that is a mapping.
+class SessionMapping(SessionBase, MutableMapping[str, Any]):
+    """The part of a `Session` that is a mapping."""
 
-    `accessed`: whether the session was used in this request; reading this does not count.
-    """
-
-    __slots__ = ("_failure", "_make_state", "_persistence", "_state", "_store", "accessed")
-
-    def __init__(self, persistence: Persistence, store: "SessionStore", state: SessionState | None) -> None:
-        self._persistence = persistence
-        self._store = store
-        self._state = state  # None: the session was not used yet
-        self._make_state: StateFactory | None = None  # None: there is a state, or the request has ended
-        self._failure: ErrorFactory | None = None  # makes the last error of a use or a method; None: no error
-        self.accessed: bool = state is not None
+    __slots__ = ()
 
     @overload
     def __getitem__(self, key: SessionKey[T]) -> T: ...
     @overload
     def __getitem__(self, key: str) -> Any: ...
     def __getitem__(self, key: "str | SessionKey[Any]") -> Any:
-        state = self._state or self._create_state()
+        state = (self.accessed and self._state) or self._use()
         if type(key) is not str:
             return self._get_typed(key)
         values = state.values
@@ -66,7 +49,7 @@ class SessionMapping(MutableMapping[str, Any]):
     def __setitem__(self, key: str, value: Any) -> None: ...
     def __setitem__(self, key: "str | SessionKey[Any]", value: Any) -> None:
         name = key if type(key) is str else self._key_name(key)
-        state = self._state or self._create_state()
+        state = (self.accessed and self._state) or self._use()
         pending = state.pending or state.begin_write()
         if type(value) is Raw:  # it would be mistaken for a value that is stored already
             raise ConfigError("msgspec.Raw cannot be stored; store the decoded value")
@@ -131,7 +114,7 @@ class SessionMapping(MutableMapping[str, Any]):
     def get(self, key: str, default: Any) -> Any: ...
     def get(self, key: "str | SessionKey[Any]", default: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]  # wider: typed keys
         """Return the value under `key`, or `default`."""
-        state = self._state or self._create_state()
+        state = (self.accessed and self._state) or self._use()
         values = state.values
         if type(key) is str and values.issued_defaults is None:
             value: Any = values.items.get(key, _MISSING)
@@ -227,23 +210,6 @@ class SessionMapping(MutableMapping[str, Any]):
             self._decode(state, name, value)
         return mutate(state, name, fn, default)
 
-    def _get_state(self) -> SessionState:
-        """Return the state; the first use creates it."""
-        return self._state or self._create_state()
-
-    def _create_state(self) -> SessionState:
-        """Create the state, for the first use."""
-        if self._make_state is None:  # the request has ended without using the session
-            state = SessionState(Values(self._persistence.codec, {}), unusable=released)
-        else:
-            state = self._make_state()
-        self.accessed = True
-        self._state, self._make_state = state, None
-        return state
-
-    def _set_failure(self, failure: ErrorFactory | None) -> None:
-        self._failure = failure
-
     def _current_items(self) -> dict[str, Any]:
         """Return the keys and values, including typed defaults that were changed in place."""
         state = self._get_state()
@@ -292,9 +258,3 @@ class SessionMapping(MutableMapping[str, Any]):
         if key.default_factory is None:
             raise KeyError(key.name)
         return self._get_state().values.issue_default(key.name, key.default_factory)
-
-
-def bind_request(session: SessionMapping, make_state: StateFactory | None, state: SessionState | None = None) -> None:
-    """Set the function that creates the state at the first use; None: the request has ended with `state`."""
-    session._make_state = make_state  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # for the exchange alone
-    session._state = state  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]

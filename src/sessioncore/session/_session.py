@@ -7,20 +7,19 @@ storage. It does not know the request or the response.
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from sessioncore._errors import ConfigError, OwnerLimitReached, SessionError, StorageError
+from sessioncore._errors import ConfigError, OwnerLimitReached, StorageError
 from sessioncore.http._ids import handle_of
 from sessioncore.session._effective import details_of, idle_changed, idle_of, owner_of
 from sessioncore.session._lifecycle import LIVE
-from sessioncore.session._mapping import SessionMapping, bind_request
+from sessioncore.session._mapping import SessionMapping
 from sessioncore.session._pending import EMPTY_DICT, UNCHANGED
 from sessioncore.session._state import SessionState
-from sessioncore.session._state_factories import released_state
-from sessioncore.session._unusable import ErrorFactory, error_factory
+from sessioncore.session._unusable import error_factory
 
 if TYPE_CHECKING:  # the store creates sessions, so it cannot be imported here at run time
     from sessioncore._store import SessionStore
 
-__all__ = ["Session", "check_owner", "failure_of", "set_failure", "state_of"]
+__all__ = ["Session", "check_owner", "state_of"]
 
 MAX_OWNER = 1024  # characters
 
@@ -214,15 +213,12 @@ class Session(SessionMapping):
 
     def release(self) -> None:
         """Finish using the session: drop unsaved changes; later changes raise SessionReleased."""
-        if self._state is not None:
-            self._state.release(drop=self._state.dirty())
-        elif self._make_state is not None:
-            bind_request(self, released_state(self._make_state))
+        self._release(self._state is not None and self._state.dirty())
 
     def mark_accessed(self) -> None:
         """Mark the session as used, without reading or changing it."""
-        if self._state is None:
-            self._create_state()
+        if not self.accessed:
+            self._use()
 
     # -- copying and pickling are refused
 
@@ -246,17 +242,6 @@ class Session(SessionMapping):
 def state_of(session: Session) -> SessionState:
     """Return the state of a session; this counts as a use."""
     return session._get_state()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # for the store alone
-
-
-def failure_of(session: Session) -> SessionError | None:
-    """Return the last error of the session's use or methods, which the application may have replaced by its own."""
-    failure = session._failure  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # for the exchange alone
-    return None if failure is None else failure()
-
-
-def set_failure(session: Session, failure: ErrorFactory | None) -> None:
-    """Keep the error of a use of the session; None: forget it, because its cause's traceback refers to the session."""
-    session._set_failure(failure)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # for the exchange alone
 
 
 def is_duration(value: object) -> bool:

@@ -250,12 +250,12 @@ class SessionState(Struct, eq=False):
         if self.loaded is not None:
             self.next_id = None
 
-    def release(self, *, drop: bool) -> None:
+    def release(self, drop: bool) -> None:
         """Make the session read-only; with `drop`, drop changes that are not stored."""
         if drop:
             self.pending = None
             self._restore_values()
-        if self.loaded is not None:
+        if self.next_id is not None and self.loaded is not None:
             self.next_id = None
         self.unusable = released
 
