@@ -85,7 +85,9 @@ class Responder(Struct, eq=False):
     def _revised(self, message: Message, added: Sequence[tuple[str, str]]) -> Message:
         if added:
             self._other_stores_headers.extend(added)
-        return {**message, "headers": self._exchange.revise(message.get("headers", ()), added)}
+        revised = {**message}
+        revised["headers"] = self._exchange.revise(message.get("headers", ()), added)
+        return revised
 
     async def respond_to_error(self, error: Exception) -> bool:
         """Send the response for an error of the application; return False if the error must be raised again."""

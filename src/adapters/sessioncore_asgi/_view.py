@@ -45,7 +45,7 @@ class AsgiView(Struct, eq=False):
         found: tuple[bytes, ...] = ()
         for name, value in self._scope["headers"]:
             if name == b"cookie":
-                found = (*found, value)
+                found += (value,)
         return found
 
     def header(self, name: str) -> Sequence[str]:

@@ -43,7 +43,7 @@ def read_cookie(headers: Sequence[bytes], name: bytes) -> str | None:
         if not before.partition(name)[1] and not after.partition(name)[1]:
             if not equals:
                 return None
-            if not before or before[-2:] == b"; ":
+            if not before or before.endswith(b"; "):
                 return value.strip(b" \t").decode("latin-1")
     found: bytes | None = None
     for header in headers:

@@ -40,6 +40,7 @@ class Done(Struct, Generic[T_co], frozen=True):
 DONE: Final = Done(None)
 
 
+@final
 class AwaitText(Struct, frozen=True):
     """A step of loading: await the text of an extractor."""
 
@@ -99,7 +100,7 @@ class Driver:
         """
         answer_now = self._answer_now
         while step is not None:
-            if answer_now is None or isinstance(step, AwaitText):
+            if answer_now is None or type(step) is AwaitText:
                 return self._drive_rest(machine, step)
             answer: Answer | Later
             try:

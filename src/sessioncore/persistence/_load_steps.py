@@ -133,7 +133,7 @@ class LoadSteps(Struct, eq=False):
         context, found = self.context, self.touching
         if found is not None:
             found = self._touched(found, answer)
-        elif isinstance(answer, (AmbiguousID, StorageError)):
+        elif isinstance(answer, Exception):
             return self._fail(answer)
         elif not self.session_id:
             return self._look_on() if answer is None else self.start(answer)

@@ -45,10 +45,8 @@ def changes_of(state: SessionState) -> Delta | None:  # noqa: C901, PLR0912 - on
                 values.keep_snapshot(name, encoded)
             continue  # set to an equal value, in the same position
         puts[name] = encoded
-        if isinstance(change, Update):
-            if updates is None:
-                updates = {}
-            updates[name] = change
+        if type(change) is Update:
+            updates = {**updates, name: change} if updates else {name: change}
     if snapshots is not None:
         for name in snapshots:
             changed = None if name in changes or name not in items else values.changed_in_place(name)

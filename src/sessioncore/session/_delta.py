@@ -50,7 +50,7 @@ class Delta(Struct, frozen=True):
         for name in self.drops:
             data.pop(name, None)
         if merge_codec is None or self.updates is None:
-            data.update(self.puts)
+            data |= self.puts
         else:
             self._put_anew(data, self.updates, merge_codec)
         if self.order is not None and merge_codec is None:
