@@ -208,7 +208,7 @@ def test_no_repr_shows_a_value_or_an_id() -> None:
     secret, sid = "s3cret", "i" * 43
     raw = msgspec.Raw(msgspec.msgpack.encode(secret))
     record = Record(0.0, 0.0, None, secret, raw, {secret: raw})
-    delta = Delta({secret: raw}, [secret], Metadata(owner=secret, details=raw))
+    delta = Delta({secret: raw}, [secret], Metadata(owner=secret, details=raw), {secret: SET})
     create = Create(sid, secret.encode(), 1.0, secret)
     replace = Replace(sid, secret.encode(), 1.0, 1, secret)
     move = Move(sid, sid, secret.encode(), 1.0, 1, secret)

@@ -56,7 +56,7 @@ class Exchange(Struct, eq=False):
 
     # -- before the handler
 
-    def load(self, *, required: bool = False) -> Done[None] | Awaitable[None]:
+    def load(self, required: bool = False) -> Done[None] | Awaitable[None]:
         """Load the session of the request, once; if the storage fails, the session's first use raises the error.
 
         Raises:
@@ -78,9 +78,10 @@ class Exchange(Struct, eq=False):
                 result = self._persistence.driver.drive(lookup, lookup.start(text))
                 if not isinstance(result, Done):
                     return self._load_rest(lookup, result, required=required)
-                self._apply_lookup(lookup)
-        if required:
-            session._check_usable()
+                self._lookup = lookup
+                session._open(lookup.state, lookup.unusable)
+        if required and session._unusable is not None:
+            session._refuse(session._unusable)
         return DONE
 
     async def _load_rest(self, lookup: LoadSteps, work: Coroutine[Any, Any, None], *, required: bool) -> None:
@@ -92,17 +93,14 @@ class Exchange(Struct, eq=False):
         try:
             await work
             if self._view is not None:  # otherwise the request ended meanwhile
-                self._apply_lookup(lookup)
+                self._lookup = lookup
+                self.session._open(lookup.state, lookup.unusable)
         finally:
             waiters, self._load_waiters = self._load_waiters, None
             for wake in waiters:
                 wake()
-        if required:
-            self.session._check_usable()
-
-    def _apply_lookup(self, lookup: LoadSteps) -> None:
-        self._lookup = lookup
-        self.session._open(lookup.state, lookup.unusable)
+        if required and self.session._unusable is not None:
+            self.session._refuse(self.session._unusable)
 
     async def _wait_for_load(self, *, required: bool) -> None:
         """Wait for another task's load; load again if that one was cancelled."""
@@ -143,7 +141,7 @@ class Exchange(Struct, eq=False):
             if status is None and (loaded is None or state.rotating):
                 state.discard()
             drop = status is not None and status >= 500 and not self._persistence.config.save_on_server_error
-            result = self._persistence.commit(state, drop=drop)
+            result = self._persistence.commit(state, drop)
         except BaseException:
             self._fail(state)
             raise
@@ -169,12 +167,12 @@ class Exchange(Struct, eq=False):
         state.discard()
         state.start_response()
 
-    def _session_headers(self, state: SessionState, *, new_id_only: bool = False) -> Done[Headers]:
+    def _session_headers(self, state: SessionState, new_id_only: bool = False) -> Done[Headers]:
         """Return the Set-Cookie and ID headers that the client needs."""
         lookup, context = self._lookup, self._persistence.context
         loaded = state.loaded
         if loaded is None:
-            if new_id_only or state.phase is not ENDED or lookup is None or not lookup.has_clearable_id:
+            if new_id_only or state.phase is not ENDED or lookup is None or not lookup.has_clearable_id():
                 return _NO_HEADERS
             return Done(context.clearing_headers())
         known = self._sent_id
@@ -211,7 +209,7 @@ class Exchange(Struct, eq=False):
             return DONE
         return self._persistence.commit(state)
 
-    def finish(self, *, failed: bool = False) -> Done[None] | Awaitable[None]:
+    def finish(self, failed: bool = False) -> Done[None] | Awaitable[None]:
         """Store late changes of streams and background tasks, and release the session.
 
         `failed`: the handler ended with an exception, or without a response.
@@ -221,11 +219,11 @@ class Exchange(Struct, eq=False):
         """
         session = self.session
         state = session._state
-        drop = state is not None and state.dirty()
-        if drop and state is not None and not self._failed:
+        drop = False
+        if state is not None and state.dirty():
             work: Done[object] | Awaitable[object] = DONE
             try:
-                if failed and not self._persistence.config.save_on_server_error:
+                if self._failed or (failed and not self._persistence.config.save_on_server_error):
                     pass  # drop the changes
                 elif session._response_started:
                     work = self._persistence.commit(state)
@@ -239,7 +237,10 @@ class Exchange(Struct, eq=False):
                 return self._finish_rest(work)
             drop = state.dirty()
         self._view = None  # the request may refer to this exchange
-        session._release(drop)
+        if state is None:
+            session._mark_released()
+        else:
+            state.release(drop)
         if session._failure is not None or session._unusable is not None:
             session._forget_tracebacks()
         return DONE

@@ -1,4 +1,7 @@
-"""For authors of adapters: the checks to make at setup, and the type of an error response.
+"""For authors of adapters: the checks to make at setup, and what the methods of an exchange return.
+
+`DONE` is what `load`, `save_late` and `finish` return if nothing must be awaited. Awaiting it is
+correct as well; comparing with it is faster.
 
 `docs/adapters/custom.md` lists what an adapter must do.
 """
@@ -6,8 +9,9 @@
 from sessioncore._error_responses import ErrorResponse
 from sessioncore._errors import ConfigError
 from sessioncore._store import SessionStore
+from sessioncore.persistence._drive import DONE
 
-__all__ = ["ErrorResponse", "check_beside", "check_scope_key", "check_store"]
+__all__ = ["DONE", "ErrorResponse", "check_beside", "check_scope_key", "check_store"]
 
 
 def check_store(store: object, caller: str) -> None:

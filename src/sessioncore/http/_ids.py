@@ -19,7 +19,7 @@ _HEX = b"0123456789abcdef"
 
 def new_id() -> str:
     """Return a new ID: 32 bytes of the system's CSPRNG as 43 characters of base64url (ASVS 7.2.3)."""
-    return b2a_base64(secrets.token_bytes(32), newline=False).translate(_TO_BASE64URL, b"=").decode("ascii")
+    return b2a_base64(secrets.token_bytes(32), newline=False).translate(_TO_BASE64URL, b"=").decode()
 
 
 def is_id(text: str) -> bool:
@@ -32,7 +32,7 @@ def handle_of(session_id: str) -> str:
 
     An ID has at least 128 random bits, so even a fast hash cannot be reversed by guessing.
     """
-    return sha256(session_id.encode("ascii")).hexdigest()
+    return sha256(session_id.encode()).hexdigest()
 
 
 def is_handle(text: object) -> TypeGuard[str]:

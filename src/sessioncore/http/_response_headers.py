@@ -44,17 +44,17 @@ def revise(
     `vary` holds the header names for Vary, or is empty. `cookies` are the names of cookies that
     only the core may set: if the application set one, its header is dropped with a warning.
     """
-    result = list(headers)
+    result = [*headers]
     for name, _ in result:
         if name not in _UNRELATED_HEADERS:
             return _revise_fully(result, added, vary, cookies)
-    extra: list[tuple[bytes, bytes]] = []
+    extra: tuple[tuple[bytes, bytes], ...] = ()
     if added:
         for key, value in added:
             pair = key.encode("latin-1"), value.encode("latin-1")
             if pair[0] in _UNRELATED_HEADERS:  # the ID is sent in a header that the application may also set
                 return _revise_fully(result, added, vary, cookies)
-            extra.append(pair)
+            extra += (pair,)
         result.append((b"cache-control", b"no-store"))
     if vary:
         result.append((b"vary", vary))

@@ -23,7 +23,7 @@ from sessioncore.persistence import _commit_errors as errors
 from sessioncore.persistence._drive import Answer, QueuedEvent, Step
 from sessioncore.persistence._load_steps import UNREADABLE_DETAIL
 from sessioncore.persistence._store_context import StoreContext
-from sessioncore.persistence._verdicts import Verdict, verdict_of
+from sessioncore.persistence._verdicts import STORED, Verdict, verdict_of
 from sessioncore.session._attempt import Attempt
 from sessioncore.session._changes import changes_of
 from sessioncore.session._delta import NO_CHANGES, Delta
@@ -52,7 +52,7 @@ class CommitSteps(Struct, eq=False):
     state: SessionState
     explicit: bool = False  # the handler called save(): raise SessionGone, and check the idle clock
     undo: bool = False  # undo a login: send no event, and store it even after the absolute deadline
-    rewrite: Rewrite | None = None  # the changes to the record; None: nothing is being written
+    rewrite: Rewrite | None = None  # what is done to the record instead of applying the session's changes
     action: Action = NOTHING  # of the current call
     tries: int = 1
     taken_ids: int = 0  # how many new IDs were in use already
@@ -72,10 +72,11 @@ class CommitSteps(Struct, eq=False):
             self.action = FIND
             return Load(context.config.key_prefix + state.in_flight.handle)
         delta, loaded = changes_of(state), state.loaded
-        if delta is None and state.pending is not None:
+        changed, metadata = False, UNCHANGED
+        if delta is not None:
+            changed, metadata = delta.has_changes(loaded is not None), delta.metadata
+        elif state.pending is not None:
             state.drop_pending()
-        changed = delta is not None and delta.has_changes(stored=loaded is not None)
-        metadata = UNCHANGED if delta is None else delta.metadata
         due = loaded is not None and (loaded.renewal_due or (self.explicit and context.is_renewal_due(loaded)))
         action = decide(state.phase, changed=changed, rotated=metadata.rotate, login=metadata.login, renewal_due=due)
         if action is TOUCH and loaded is not None:
@@ -83,7 +84,7 @@ class CommitSteps(Struct, eq=False):
                 self.action = TOUCH
                 return Touch(context.config.key_prefix + loaded.handle, ttl)
         elif action is not NOTHING and delta is not None:
-            self.action, self.rewrite = action, delta
+            self.action = action
             return self._send(delta, state.pending)
         if state.phase is GONE or state.phase is STALE:
             self._set_gone_error()
@@ -91,8 +92,8 @@ class CommitSteps(Struct, eq=False):
 
     def start_create(self) -> Step | None:
         """Store a fresh session, even if it is empty."""
-        self.action, self.rewrite = CREATE, changes_of(self.state) or NO_CHANGES
-        return self._send(self.rewrite, self.state.pending)
+        self.action = CREATE
+        return self._send(changes_of(self.state) or NO_CHANGES, self.state.pending)
 
     def start_rewrite(self, action: Action, rewrite: Rewrite) -> Step | None:
         """Store the record as `rewrite` changes it; the pending changes of this request stay pending."""
@@ -112,9 +113,9 @@ class CommitSteps(Struct, eq=False):
         self, delta: Delta, pending: Pending | None, new_id: str | None = None, theirs: Theirs | None = None
     ) -> Step | None:
         """Write the loaded record, or `theirs`, with the changes applied, unless its absolute deadline has passed."""
-        context, state, rewrite, action = self.context, self.state, self.rewrite, self.action
+        context, state, action = self.context, self.state, self.action
         config, loaded, version = context.config, state.loaded, 0
-        assert rewrite is not None
+        rewrite = delta if self.rewrite is None else self.rewrite
         if new_id is None and action is not REPLACE:
             new_id = state.next_id or state.choose_id(context.new_id())
         base = None
@@ -150,9 +151,10 @@ class CommitSteps(Struct, eq=False):
         state = self.state
         if self.absent is not None and verdict in _MAY_BE_LATE:
             return self._find_again()
+        if verdict is STORED:  # in most requests; looking up the other members is slow
+            assert isinstance(answer, int)
+            return self._finish_stored(answer)
         match verdict:
-            case Verdict.STORED:
-                return self._finish_stored(cast("int", answer))
             case Verdict.CONFLICT:
                 return self._conflict(cast("Stored", answer))
             case Verdict.MOVED:
@@ -183,10 +185,9 @@ class CommitSteps(Struct, eq=False):
         return None
 
     def _finish_stored(self, version: int) -> Step | None:
-        state = self.state
-        before = state.loaded
-        attempt = state.apply_committed(version)
-        if self.undo:
+        before = self.state.loaded
+        attempt = self.state.apply_committed(version)
+        if self.undo or not self.context.events.has_listener:
             return None
         owner, action = attempt.record.owner, attempt.action
         if self.tries > 1:
@@ -293,8 +294,5 @@ class CommitSteps(Struct, eq=False):
         return (None, None) if loaded is None else (loaded.handle, loaded.record.owner)
 
     def _queue_event(self, kind: EventKind, handle: str | None, owner: str | None, detail: str = "") -> None:
-        if not self.context.events.has_listener:
-            return
-        if self.events is None:
-            self.events = []
-        self.events.append((kind, handle, owner, detail))
+        if self.context.events.has_listener:
+            self.events = [*(self.events or ()), (kind, handle, owner, detail)]

@@ -35,7 +35,7 @@ from sessioncore.http._ids import ID_PATTERN, handle_of
 from sessioncore.persistence._drive import Answer, AwaitText, QueuedEvent, Step
 from sessioncore.persistence._store_context import StoreContext
 from sessioncore.session._loaded import Loaded
-from sessioncore.session._state import SessionState
+from sessioncore.session._state import SessionState, live_state, stale_state
 from sessioncore.session._unusable import ErrorFactory, error_factory
 
 __all__ = ["UNREADABLE_DETAIL", "LoadSteps", "interpret_load", "next_candidate"]
@@ -44,12 +44,12 @@ UNREADABLE_DETAIL: Final = "the storage has something under this key that it did
 
 
 def interpret_load(
-    context: StoreContext, session_id: str, handle: str, answer: Answer, *, counts_as_use: bool, renewed: bool = False
+    context: StoreContext, session_id: str, handle: str, answer: Answer, counts_as_use: bool
 ) -> Loaded | QueuedEvent:
     """Return the live session in the storage's answer to a load, or the event that says why there is none.
 
-    `counts_as_use`: a client's request uses the session, so check whether its idle clock must be
-    renewed. `renewed`: the load has renewed it.
+    `counts_as_use`: a client's request uses the session, so either the load has renewed its idle
+    clock, or check whether that must be done.
     """
     if not isinstance(answer, Stored):
         if isinstance(answer, Unreadable):
@@ -67,6 +67,7 @@ def interpret_load(
     if renewed_ttl <= 0.0:
         return EventKind.EXPIRED, handle, record.owner, "the absolute deadline has passed"
     due = counts_as_use and lifetimes.is_due(renewed_ttl, idle, ttl)
+    renewed = counts_as_use and context.renew_on_load is not None
     return Loaded(session_id, handle, record, answer.version, ttl, now, due, renewed)
 
 
@@ -90,14 +91,13 @@ class LoadSteps(Struct, eq=False):
     """Loads the session of a request in which an extractor has found something.
 
     Invariant: `session_id` is set during a load or touch, `touching` during a touch. At the end,
-    the response needs `source` and `has_clearable_id`.
+    the response needs `session_id`, `source` and `has_clearable_id`.
     """
 
     context: StoreContext
     view: RequestView | None  # None at the end, because the request refers to this object
     index: int  # of the current extractor
-    source: Source | None = None  # where the ID of the live session came from; None: there is no session
-    has_clearable_id: bool = False  # the client sent an ID that the response can clear, in a cookie or header
+    dead_id: bool = False  # the client sent an ID without a session, in a cookie or header
     session_id: str = ""  # of the session that is being loaded
     handle: str = ""
     touching: Loaded | None = None  # the session whose idle clock is being set to its own timeout
@@ -118,45 +118,54 @@ class LoadSteps(Struct, eq=False):
                 return AwaitText(found)
             key = self.context.extractors[self.index].key
             raise ConfigError(f"the extractor of {key!r} must return str or None, not {type(found).__name__}")
-        context = self.context
-        if context.extractors[self.index].source is not OTHER:
-            self.has_clearable_id = True
         if ID_PATTERN.fullmatch(found) is None:
             self._queue_event(EventKind.MALFORMED, None, f"{len(found)} characters")
-            return self._look_on()
+            return self._pass_over()
+        context = self.context
         self.session_id = found
         self.handle = handle = handle_of(found)
         return Load(context.config.key_prefix + handle, context.renew_on_load)
 
     def answered(self, answer: Answer) -> Step | None:
         """Handle the text of an extractor, or the reply of the storage."""
-        context, found = self.context, self.touching
-        if found is not None:
-            found = self._touched(found, answer)
-        elif isinstance(answer, Exception):
-            return self._fail(answer)
-        elif not self.session_id:
+        if not self.session_id:
             return self._look_on() if answer is None else self.start(answer)
+        context, touched = self.context, self.touching
+        if touched is not None:
+            found = self._touched(touched, answer)
+        elif isinstance(answer, Stored) or not isinstance(answer, StorageError):
+            found = interpret_load(context, self.session_id, self.handle, answer, True)
         else:
-            renewed = context.renew_on_load is not None
-            result = interpret_load(context, self.session_id, self.handle, answer, counts_as_use=True, renewed=renewed)
-            if not isinstance(result, Loaded):
-                if isinstance(answer, Moved):
-                    self.state = SessionState.stale(context.codec, self.session_id)
-                self._queue(result)
-            elif renewed and result.renewal_due:  # the load set the configured timeout, but this session has its own
-                self.touching = result
-                return Touch(context.config.key_prefix + result.handle, self._own_ttl(result))
-            else:
-                found = result
-        if found is None:
-            return self._look_on()
-        self.source = source = context.extractors[self.index].source
-        if source is OTHER:
-            self.has_clearable_id = False  # an ID in a cookie or header belongs to another session: do not clear it
+            return self._fail(answer)
+        if not isinstance(found, Loaded):
+            if isinstance(answer, Moved):
+                self.state = stale_state(self.session_id, context.codec)
+            self._queue(found)
+            return self._pass_over()
+        if found.renewal_due and found.renewed and touched is None:  # the load set the configured timeout, not its own
+            self.touching = found
+            return Touch(context.config.key_prefix + found.handle, self._own_ttl(found))
         self.view = None
-        self.state = SessionState.of(found, context.codec)
+        self.state = live_state(found, context.codec)
         return None
+
+    @property
+    def source(self) -> Source | None:
+        """Where the ID of the live session came from; None: there is no session."""
+        return self.context.extractors[self.index].source if self.session_id else None
+
+    def has_clearable_id(self) -> bool:
+        """Tell whether the client sent an ID in a cookie or header, which the response can clear if this session ends.
+
+        If the session came from elsewhere, such an ID belongs to another one, and is not cleared.
+        """
+        return self.dead_id if self.source is None else self.source is not OTHER
+
+    def _pass_over(self) -> Step | None:
+        """Go on to the next extractor, because the ID that this one gave belongs to no session."""
+        if self.context.extractors[self.index].source is not OTHER:
+            self.dead_id = True
+        return self._look_on()
 
     def _look_on(self) -> Step | None:
         """Go on to the next extractor."""
@@ -176,15 +185,14 @@ class LoadSteps(Struct, eq=False):
         # An attacker may have injected one of the two IDs, so use no ID of this request at all.
         key = self.context.extractors[self.index].key
         self._queue_event(EventKind.AMBIGUOUS, None, f"two different values in {key}")
-        self.state = SessionState.stale(self.context.codec, None)
+        self.state = stale_state(None, self.context.codec)
         return self._end(None)
 
-    def _touched(self, found: Loaded, answer: Answer) -> Loaded | None:
-        """Return the session after the touch that sets its own idle timeout; None: it ended meanwhile."""
+    def _touched(self, found: Loaded, answer: Answer) -> Loaded | QueuedEvent:
+        """Return the session after the touch that sets its own idle timeout, or the event that it ended meanwhile."""
         self.touching = None
         if answer is False:
-            self._queue_event(EventKind.UNKNOWN, found.handle)
-            return None
+            return EventKind.UNKNOWN, found.handle, None, ""
         if answer is True:
             self._queue((EventKind.RENEWED, found.handle, found.record.owner, ""))
             return replace(found, ttl=self._own_ttl(found), renewal_due=False)

@@ -19,7 +19,7 @@ from sessioncore.session._effective import owner_of
 from sessioncore.session._lifecycle import CREATE, MOVE, REPLACE, STALE
 from sessioncore.session._loaded import Loaded
 from sessioncore.session._merge import Undone
-from sessioncore.session._state import SessionState
+from sessioncore.session._state import SessionState, live_state
 
 __all__ = ["StorePersistence", "wait_for_turn"]
 
@@ -61,10 +61,10 @@ class StorePersistence:
         if not isinstance(found, Loaded):
             self.context.events.send(*found)
             return None
-        return SessionState.of(found, self.codec)
+        return live_state(found, self.codec)
 
     def commit(
-        self, state: SessionState, *, explicit: bool = False, create: bool = False, drop: bool = False
+        self, state: SessionState, drop: bool = False, explicit: bool = False, create: bool = False
     ) -> Done[None] | Awaitable[None]:
         """Store the changes; with `create`, also an empty fresh session; with `drop`, drop the changes first.
 
@@ -77,7 +77,7 @@ class StorePersistence:
             StorageUnavailable: it is unknown whether the changes were stored.
         """
         if state.waiters is not None:
-            return self._commit_in_turn(state, explicit=explicit, drop=drop)
+            return self._commit_in_turn(state, drop, explicit)
         if drop:
             state.discard()
         steps = CommitSteps(self.context, state, explicit)
@@ -87,9 +87,9 @@ class StorePersistence:
         result = self.driver.drive(steps, step)
         return result if result is DONE else self._exclusively(state, result)
 
-    async def _commit_in_turn(self, state: SessionState, *, explicit: bool, drop: bool) -> None:
+    async def _commit_in_turn(self, state: SessionState, drop: bool, explicit: bool) -> None:
         await wait_for_turn(state)  # the task that is committing gets the result of its own commit
-        await self.commit(state, explicit=explicit, drop=drop)
+        await self.commit(state, drop, explicit)
 
     async def _exclusively(self, state: SessionState, work: Awaitable[None]) -> None:
         """Await `work` while other tasks of the request wait for their turn."""

@@ -24,7 +24,7 @@ from sessioncore._storage_calls import Moved, Stored, Unreadable
 from sessioncore.persistence._drive import Answer
 from sessioncore.session._lifecycle import CREATE, FIND, MOVE, REPLACE, TOUCH, Action
 
-__all__ = ["VERDICTS", "Verdict", "verdict_of"]
+__all__ = ["STORED", "VERDICTS", "Verdict", "verdict_of"]
 
 
 class Verdict(Enum):
@@ -45,8 +45,8 @@ class Verdict(Enum):
     IGNORED = "ignored"  # a renewal failed, which loses no data; the storage's event was sent
 
 
-_STORED, _CONFLICT, _FOREIGN, _GONE, _TAKEN = (
-    Verdict.STORED,
+STORED: Final = Verdict.STORED
+_CONFLICT, _FOREIGN, _GONE, _TAKEN = (
     Verdict.CONFLICT,
     Verdict.FOREIGN,
     Verdict.GONE,
@@ -59,10 +59,10 @@ _WRITE_ERRORS: Final[dict[type, Verdict]] = {
     StorageUnavailable: _UNKNOWN,
 }
 _CONDITIONAL: Final[dict[type, Verdict]] = {
-    int: _STORED, Stored: _CONFLICT, Moved: Verdict.MOVED, Unreadable: _FOREIGN, NoneType: _GONE, **_WRITE_ERRORS,
+    int: STORED, Stored: _CONFLICT, Moved: Verdict.MOVED, Unreadable: _FOREIGN, NoneType: _GONE, **_WRITE_ERRORS,
 }  # fmt: skip
 VERDICTS: Final[dict[Action, dict[type, Verdict]]] = {
-    CREATE: {int: _STORED, NoneType: _TAKEN, **_WRITE_ERRORS},
+    CREATE: {int: STORED, NoneType: _TAKEN, **_WRITE_ERRORS},
     REPLACE: _CONDITIONAL,
     MOVE: {**_CONDITIONAL, KeyTaken: _TAKEN},
     TOUCH: {StorageError: _IGNORED, KeyTaken: _IGNORED, StorageUnavailable: _IGNORED},

@@ -3,7 +3,7 @@
 `Exchange` drives this part; `_mapping` and `_session` add what handlers use.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Never
 
 from sessioncore.session._persistence import Persistence
 from sessioncore.session._state import SessionState
@@ -55,7 +55,8 @@ class SessionBase:
         Raises:
             SessionError: the session cannot be used.
         """
-        self._check_usable()
+        if self._unusable is not None:
+            self._refuse(self._unusable)
         state = self._state
         if state is None:
             state = SessionState(Values(self._persistence.codec, {}))
@@ -63,22 +64,18 @@ class SessionBase:
         self.accessed = True
         return state
 
-    def _check_usable(self) -> None:
-        """Raise the error of a use, if the session cannot be used."""
-        if self._unusable is not None:
-            self._set_failure(self._unusable)
-            raise self._unusable()
+    def _refuse(self, unusable: ErrorFactory) -> Never:
+        """Raise the error of a use."""
+        self._failure = unusable
+        raise unusable()
 
     def _set_failure(self, failure: ErrorFactory) -> None:
         """Keep an error, which the application may replace by its own."""
         self._failure = failure
 
-    def _release(self, drop: bool) -> None:
-        """Make the session read-only; with `drop`, drop changes that are not stored."""
-        if self._state is None:
-            self._released = True
-        else:
-            self._state.release(drop)
+    def _mark_released(self) -> None:
+        """Note that the session was released while it has no state."""
+        self._released = True
 
     # -- for the exchange
 

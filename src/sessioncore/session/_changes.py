@@ -4,7 +4,7 @@ from msgspec import Raw
 
 from sessioncore.codec._codec import IMMUTABLE
 from sessioncore.session._delta import Delta
-from sessioncore.session._pending import DROP, NOTHING_PENDING, UNCHANGED, Update
+from sessioncore.session._pending import DROP, NOTHING_PENDING, UNCHANGED
 from sessioncore.session._state import SessionState
 
 __all__ = ["changes_of"]
@@ -30,7 +30,6 @@ def changes_of(state: SessionState) -> Delta | None:  # noqa: C901, PLR0912 - on
         pending = NOTHING_PENDING
     puts: dict[str, Raw] = {}
     drops: list[str] = []
-    updates: dict[str, Update] | None = None
     metadata, changes, items = pending.metadata, pending.changes, values.items
     loaded, encode = state.loaded, values.codec.encode
     base = {} if loaded is None or metadata.cleared else loaded.record.data
@@ -45,8 +44,6 @@ def changes_of(state: SessionState) -> Delta | None:  # noqa: C901, PLR0912 - on
                 values.keep_snapshot(name, encoded)
             continue  # set to an equal value, in the same position
         puts[name] = encoded
-        if type(change) is Update:
-            updates = {**updates, name: change} if updates else {name: change}
     if snapshots is not None:
         for name in snapshots:
             changed = None if name in changes or name not in items else values.changed_in_place(name)
@@ -54,4 +51,4 @@ def changes_of(state: SessionState) -> Delta | None:  # noqa: C901, PLR0912 - on
                 puts[name] = changed
     if not (puts or drops) and metadata is UNCHANGED:
         return None
-    return Delta(puts, drops, metadata, updates, list(items) if pending.order_changed else None)
+    return Delta(puts, drops, metadata, changes, list(items) if pending.order_changed else None)

@@ -9,16 +9,20 @@ from enum import IntEnum
 
 __all__ = [
     "CREATE",
+    "END",
     "ENDED",
     "FIND",
     "FRESH",
     "GONE",
     "LIVE",
+    "LOST",
     "MOVE",
+    "MOVED",
     "NEXT_PHASE",
     "NOTHING",
     "REPLACE",
     "STALE",
+    "STORED",
     "TOUCH",
     "TRANSITIONS",
     "Action",
@@ -52,6 +56,8 @@ class Verb(IntEnum):
     LOST = 4  # the commit found the record gone
     MOVED = 5  # the commit found that another request has moved the record, perhaps the one that it had just made
 
+
+WRITE, ROTATE, END, STORED, LOST, MOVED = Verb
 
 TRANSITIONS: dict[tuple[Phase, Verb], Phase] = {
     (Phase.FRESH, Verb.WRITE): Phase.FRESH,

@@ -59,7 +59,8 @@ def take_merged(values: Values, pending: Pending | None, attempt: Attempt) -> di
     stored entries whose values this request already had.
     """
     data, mine, snapshots = attempt.record.data, values.items, values.snapshots or {}
-    puts = attempt.delta.puts.keys() - (attempt.delta.updates or {}).keys()
+    changes = attempt.delta.changes
+    puts = {name for name in attempt.delta.puts if not isinstance(changes.get(name), Update)}
     own = {name: raw for name, raw in data.items() if name in mine and (name in puts or snapshots.get(name) == raw)}
     later = {} if pending is None else pending.changes
     if pending is not None and pending.metadata.cleared:

@@ -213,7 +213,11 @@ class Session(SessionMapping):
 
     def release(self) -> None:
         """Finish using the session: drop unsaved changes; later changes raise SessionReleased."""
-        self._release(self._state is not None and self._state.dirty())
+        state = self._state
+        if state is None:
+            self._mark_released()
+        else:
+            state.release(state.dirty())
 
     def mark_accessed(self) -> None:
         """Mark the session as used, without reading or changing it."""

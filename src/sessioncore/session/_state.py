@@ -13,14 +13,24 @@ from sessioncore._errors import LifecycleError, ResponseStarted
 from sessioncore.codec._codec import Codec
 from sessioncore.http._ids import handle_of
 from sessioncore.session._attempt import Attempt
-from sessioncore.session._lifecycle import ENDED, FRESH, LIVE, NEXT_PHASE, STALE, Phase, Verb
+from sessioncore.session._lifecycle import END, ENDED, FRESH, LIVE, LOST, MOVED, NEXT_PHASE, STALE, STORED, Phase, Verb
 from sessioncore.session._loaded import Loaded
 from sessioncore.session._merge import take_merged
 from sessioncore.session._pending import SET, Pending
 from sessioncore.session._unusable import ErrorFactory, released
 from sessioncore.session._values import Values
 
-__all__ = ["SessionState"]
+__all__ = ["SessionState", "live_state", "stale_state"]
+
+
+def live_state(loaded: Loaded, codec: Codec) -> "SessionState":
+    """Return the state of a stored session; values stay encoded until they are read."""
+    return SessionState(Values(codec, loaded.record.data.copy()), LIVE, loaded)
+
+
+def stale_state(former_id: str | None, codec: Codec) -> "SessionState":
+    """Return the state of a request with an ID that was replaced, or with two different ones (None)."""
+    return SessionState(Values(codec, {}), STALE, former_id=former_id)
 
 
 class SessionState(Struct, eq=False):
@@ -32,11 +42,11 @@ class SessionState(Struct, eq=False):
     """
 
     values: Values
+    phase: Phase = FRESH
     loaded: Loaded | None = None  # the stored record; None: there is none that this session may change
     pending: Pending | None = None  # None: nothing was written since the last commit
     in_flight: Attempt | None = None  # sent, and its outcome is not known; None: no such write
     waiters: list[Callable[[], object]] | None = None  # called when the running commit ends; None: none is running
-    phase: Phase = FRESH
     unusable: ErrorFactory | None = None  # makes the error that a write raises; None: writes are allowed
     former_id: str | None = None  # the ID before the session ended; `Session.id` still returns it
     next_id: str | None = None  # the ID of the next record, or after the next rotation; None: not chosen yet
@@ -55,16 +65,6 @@ class SessionState(Struct, eq=False):
             or self.in_flight is not None
             or self.waiters is not None
         )
-
-    @classmethod
-    def of(cls, loaded: Loaded, codec: Codec) -> "SessionState":
-        """Return the state of a stored session; values stay encoded until they are read."""
-        return cls(Values(codec, loaded.record.data.copy()), loaded, phase=LIVE)
-
-    @classmethod
-    def stale(cls, codec: Codec, former_id: str | None) -> "SessionState":
-        """Return the state of a request with an ID that was replaced, or with two different ones (None)."""
-        return cls(Values(codec, {}), phase=STALE, former_id=former_id)
 
     @property
     def rotating(self) -> bool:
@@ -184,7 +184,7 @@ class SessionState(Struct, eq=False):
         attempt, self.in_flight = self.in_flight, None
         assert attempt is not None, "there is a reply, but no write is in flight"
         if self.phase is not LIVE:
-            self._advance(Verb.STORED)
+            self._advance(STORED)
             self.former_id = None
         session_id, record = attempt.new_id, attempt.record
         if session_id is None:
@@ -212,13 +212,13 @@ class SessionState(Struct, eq=False):
 
     def mark_gone(self) -> None:
         """Note that the record is gone: drop the changes, and store nothing more."""
-        self._advance(Verb.LOST)
+        self._advance(LOST)
         self._clear(None if self.loaded is None else self.loaded.session_id)
 
     def mark_stale(self, *, drop: bool) -> None:
         """Note that another request has moved the record; with `drop`, drop the changes, else a login keeps them."""
         former_id = self.known_id if self.loaded is None else self.loaded.session_id
-        self._advance(Verb.MOVED)
+        self._advance(MOVED)
         if drop:
             self._clear(former_id)
         else:
@@ -227,7 +227,7 @@ class SessionState(Struct, eq=False):
     def mark_ended(self) -> None:
         """Note that this request has ended the record: later changes belong to a new one."""
         shown = self.known_id
-        self._advance(Verb.END)
+        self._advance(END)
         self._clear(shown)
 
     def _clear(self, former_id: str | None) -> None:
