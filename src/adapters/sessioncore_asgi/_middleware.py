@@ -6,8 +6,8 @@ shows it the request, and `_responder` writes its headers into the response.
 
 from collections.abc import MutableMapping
 
-from sessioncore import Done, Exchange, Session, SessionNotLoaded, SessionStore
-from sessioncore.integration import check_store
+from sessioncore import Exchange, Session, SessionNotLoaded, SessionStore
+from sessioncore.integration import DONE, check_store
 from sessioncore_asgi._lifespan import run_lifespan
 from sessioncore_asgi._responder import Responder
 from sessioncore_asgi._shared import EXCHANGES, Exchanges, exchange_of, has_store
@@ -50,7 +50,7 @@ class SessionMiddleware:
         exchange = self._store.exchange(view)
         if self._lazy:
             receive = view.receive
-        elif not isinstance(loading := exchange.load(), Done):
+        elif (loading := exchange.load()) is not DONE:
             await loading
             if view.consumed:
                 receive = view.receive
@@ -69,7 +69,7 @@ class SessionMiddleware:
             if not await responder.respond_to_error(error):
                 raise
         finally:
-            if not isinstance(finishing := exchange.finish(failed=failed), Done):
+            if (finishing := exchange.finish(failed)) is not DONE:
                 await finishing
 
     async def _serve_websocket(
@@ -92,7 +92,7 @@ class SessionMiddleware:
             if not await responder.respond_to_error(error):
                 raise
         finally:
-            await exchange.finish(failed=failed)
+            await exchange.finish(failed)
 
 
 async def get_session(request: Connection | Scope, *, scope_key: str = "session") -> Session:

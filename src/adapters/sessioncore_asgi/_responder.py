@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Sequence
 from msgspec import Struct
 
 from sessioncore import Done, Exchange, SessionError
+from sessioncore.integration import DONE
 from sessioncore_asgi._types import Message, Receive, Send
 
 __all__ = ["Responder"]
@@ -37,7 +38,7 @@ class Responder(Struct, eq=False):
             if kind == "http.response.body" and not message.get("more_body", False):
                 # When the client has read the whole response, late changes must be stored.
                 saving = self._exchange.save_late()
-                if not isinstance(saving, Done):
+                if saving is not DONE:
                     return self._send_after(saving, message)
             return self._send(message)
         if kind == "http.response.start" or kind == "websocket.http.response.start":  # noqa: PLR1714 - each request
