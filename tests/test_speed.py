@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 TOLERANCE = 1.03  # another interpreter, another Starlette, and what lies where in memory
 
 # Of the signed cookie's instructions over the bare application: what is the case today. To be lowered, not raised.
-LIMITS = {"untouched": 0.84, "first": 0.92, "read": 0.34, "update": 0.29}
+LIMITS = {"untouched": 0.80, "first": 0.85, "read": 0.31, "update": 0.27}
 
 
 @pytest.mark.slow
