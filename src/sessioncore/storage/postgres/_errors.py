@@ -108,7 +108,7 @@ def storage_error(exc: Exception) -> StorageError:
 
 def _words_without_values(exc: Any, state: str | None) -> str:
     if state is not None:
-        exc.detail = exc.context = None
+        vars(exc).update(detail=None, context=None)
         if state.startswith("22"):  # the message itself quotes a value
             exc.message = "a value was refused"
             exc.args = (exc.message,)
