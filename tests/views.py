@@ -1,6 +1,7 @@
 """A request as small as it gets: a real RequestView that needs no framework."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
 
 from msgspec import Struct
 
@@ -54,11 +55,22 @@ def response_to(exchange: Exchange, error: BaseException) -> ErrorResponse:
 class Visitor:
     """A client with a cookie jar of one cookie; keeps what the last response said."""
 
-    def __init__(self, store: SessionStore, name: str = "__Host-session_id") -> None:
+    def __init__(self, store: SessionStore, name: str = "__Host-session_id", *, sid: str | None = None) -> None:
         self.store = store
         self.name = name
-        self.sid: str | None = None
+        self.sid = sid
         self.headers: list[tuple[str, str]] = []
+
+    @asynccontextmanager
+    async def request(self, status: int = 200) -> AsyncGenerator[Session]:
+        """One request: its session for the block, and its response at the end; an exception leaves it unanswered."""
+        exchange = await self.arrive()
+        try:
+            yield exchange.session
+        except BaseException:
+            await exchange.finish(failed=True)
+            raise
+        await self.leave(exchange, status)
 
     async def arrive(self, sid: str | None = None) -> Exchange:
         """Begin a request that carries this visitor's cookie."""

@@ -1,9 +1,11 @@
 """Storages that each break one promise of the contract: whoever explores with one of them has to notice."""
 
-from typing import ClassVar, cast
+from collections.abc import Awaitable, Callable
+from typing import ClassVar, TypeVar
 
 from sessioncore import Moved, Storage, Stored, Unreadable
 from sessioncore.storage import Clears, Written
+from sessioncore.testing import FailingStorage
 
 __all__ = [
     "STORAGE_FAULTS", "CreateOverwrites", "DeleteDoesNothing", "DeleteForgetsTheIndex", "Faulty", "LoadIsStale",
@@ -11,41 +13,21 @@ __all__ = [
     "ReplaceIgnoresTheVersion", "TouchRevives",
 ]  # fmt: skip
 
+T = TypeVar("T")
 
-class Faulty:
+
+class Faulty(FailingStorage):
     """A storage as it should be; what derives from it breaks one thing."""
 
-    capabilities: ClassVar[frozenset[type]] = frozenset()
+    capabilities: ClassVar[frozenset[type]] = frozenset({Clears})
     needs_taken_ids: ClassVar[bool] = False  # it shows only where an ID is generated twice
 
     def __init__(self, inner: Storage) -> None:
+        super().__init__(inner)
         self.inner = inner
 
-    async def load(self, key: str, *, renew: float | None = None) -> Stored | Moved | Unreadable | None:
-        return await self.inner.load(key, renew=renew)
-
-    async def create(self, key: str, data: bytes, ttl: float, *, owner: str | None = None) -> int | None:
-        return await self.inner.create(key, data, ttl, owner=owner)
-
-    async def replace(self, key: str, data: bytes, ttl: float, *, version: int, owner: str | None = None) -> Written:
-        return await self.inner.replace(key, data, ttl, version=version, owner=owner)
-
-    async def move(
-        self, key: str, new_key: str, data: bytes, ttl: float, *, version: int, owner: str | None = None
-    ) -> Written:
-        return await self.inner.move(key, new_key, data, ttl, version=version, owner=owner)
-
-    async def touch(self, key: str, ttl: float) -> bool:
-        return await self.inner.touch(key, ttl)
-
-    async def delete(self, *keys: str) -> int:
-        return await self.inner.delete(*keys)
-
-    async def clear(self, prefix: str) -> int:
-        return await cast("Clears", self.inner).clear(prefix)
-
-    async def owned_keys(self, owner: str) -> list[str]:
-        return await self.inner.owned_keys(owner)
+    async def _through(self, name: str, call: Callable[[], Awaitable[T]]) -> T:
+        return await call()
 
 
 class ReplaceIgnoresTheVersion(Faulty):
@@ -62,7 +44,15 @@ class MoveIgnoresTheVersion(Faulty):
     """What others wrote since the load is lost when the ID changes."""
 
     async def move(
-        self, key: str, new_key: str, data: bytes, ttl: float, *, version: int, owner: str | None = None
+        self,
+        key: str,
+        new_key: str,
+        data: bytes,
+        ttl: float,
+        *,
+        version: int,
+        owner: str | None = None,
+        tombstone: float = 0.0,
     ) -> Written:
         there = await self.inner.load(key)
         version = there.version if isinstance(there, Stored) else version
@@ -73,7 +63,15 @@ class MoveLeavesTheOldRecord(Faulty):
     """The old ID goes on being valid after a login: session fixation."""
 
     async def move(
-        self, key: str, new_key: str, data: bytes, ttl: float, *, version: int, owner: str | None = None
+        self,
+        key: str,
+        new_key: str,
+        data: bytes,
+        ttl: float,
+        *,
+        version: int,
+        owner: str | None = None,
+        tombstone: float = 0.0,
     ) -> Written:
         there = await self.inner.load(key)
         answer = await self.inner.move(key, new_key, data, ttl, version=version, owner=owner)
@@ -86,7 +84,15 @@ class MoveForgetsTheOwner(Faulty):
     """Nobody finds the session in the owner's list any more."""
 
     async def move(
-        self, key: str, new_key: str, data: bytes, ttl: float, *, version: int, owner: str | None = None
+        self,
+        key: str,
+        new_key: str,
+        data: bytes,
+        ttl: float,
+        *,
+        version: int,
+        owner: str | None = None,
+        tombstone: float = 0.0,
     ) -> Written:
         return await self.inner.move(key, new_key, data, ttl, version=version)
 
@@ -106,7 +112,15 @@ class DeleteForgetsTheIndex(Faulty):
         self.listed: dict[str, str] = {}
 
     async def move(
-        self, key: str, new_key: str, data: bytes, ttl: float, *, version: int, owner: str | None = None
+        self,
+        key: str,
+        new_key: str,
+        data: bytes,
+        ttl: float,
+        *,
+        version: int,
+        owner: str | None = None,
+        tombstone: float = 0.0,
     ) -> Written:
         if owner is not None:
             self.listed[new_key] = owner

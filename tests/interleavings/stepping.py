@@ -1,16 +1,19 @@
 """A storage whose every call stops before it takes effect, and again before its reply is seen."""
 
 from asyncio import Future
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from typing import ClassVar, cast
+from typing import ClassVar, TypeVar
 
 from tests.interleavings.hand_loop import HandLoop
 
-from sessioncore import MemoryStorage, Moved, Storage, Stored, Unreadable
-from sessioncore.storage import BoundsCalls, Clears, KeepsTombstones, Move, Written
+from sessioncore import MemoryStorage, Storage
+from sessioncore.storage import BoundsCalls, Clears, KeepsTombstones
+from sessioncore.testing import FailingStorage
 
 __all__ = ["ACTOR", "SteppingStorage", "Steps"]
+
+T = TypeVar("T")
 
 ACTOR: ContextVar[str] = ContextVar("ACTOR")  # who acts; tasks that the core starts inherit it
 
@@ -66,78 +69,30 @@ class Steps:
         self.loop.settle()
 
 
-class SteppingStorage:
+class SteppingStorage(FailingStorage):
     """Records in memory (or in what `make` returns, a faulty storage, say), reached step by step."""
 
     capabilities: ClassVar[frozenset[type]] = frozenset({BoundsCalls, Clears, KeepsTombstones})
 
     def __init__(self, steps: Steps, clock: Callable[[], float], make: Callable[[Storage], Storage]) -> None:
+        super().__init__(make(MemoryStorage(clock=clock)))
         self._steps = steps
         self._clock = clock
         self._make = make
-        self.empty()
+
+    @property
+    def inner(self) -> Storage:
+        return self._storage
 
     def empty(self) -> None:
         """Begin anew."""
-        self.inner: Storage = self._make(MemoryStorage(clock=self._clock))
+        self._storage = self._make(MemoryStorage(clock=self._clock))
 
     def bound_calls(self, seconds: float) -> bool:
         return True  # no timers: time passes by hand here
 
-    async def load(self, key: str, *, renew: float | None = None) -> Stored | Moved | Unreadable | None:
+    async def _through(self, name: str, call: Callable[[], Awaitable[T]]) -> T:
         await self._steps.pause()
-        found = await self.inner.load(key, renew=renew)
+        result = await call()
         await self._steps.reply()
-        return found
-
-    async def create(self, key: str, data: bytes, ttl: float, *, owner: str | None = None) -> int | None:
-        await self._steps.pause()
-        version = await self.inner.create(key, data, ttl, owner=owner)
-        await self._steps.reply()
-        return version
-
-    async def replace(self, key: str, data: bytes, ttl: float, *, version: int, owner: str | None = None) -> Written:
-        await self._steps.pause()
-        answer = await self.inner.replace(key, data, ttl, version=version, owner=owner)
-        await self._steps.reply()
-        return answer
-
-    async def move(
-        self,
-        key: str,
-        new_key: str,
-        data: bytes,
-        ttl: float,
-        *,
-        version: int,
-        owner: str | None = None,
-        tombstone: float = 0.0,
-    ) -> Written:
-        await self._steps.pause()
-        answer: Written = await Move(key, new_key, data, ttl, version, owner, tombstone).invoke(self.inner)
-        await self._steps.reply()
-        return answer
-
-    async def touch(self, key: str, ttl: float) -> bool:
-        await self._steps.pause()
-        alive = await self.inner.touch(key, ttl)
-        await self._steps.reply()
-        return alive
-
-    async def delete(self, *keys: str) -> int:
-        await self._steps.pause()
-        ended = await self.inner.delete(*keys)
-        await self._steps.reply()
-        return ended
-
-    async def clear(self, prefix: str) -> int:
-        await self._steps.pause()
-        ended = await cast("Clears", self.inner).clear(prefix)
-        await self._steps.reply()
-        return ended
-
-    async def owned_keys(self, owner: str) -> list[str]:
-        await self._steps.pause()
-        keys = await self.inner.owned_keys(owner)
-        await self._steps.reply()
-        return keys
+        return result

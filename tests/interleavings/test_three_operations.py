@@ -1,7 +1,7 @@
 """Two requests with three operations each, and sessions that are somebody's already, drawn by seed.
 
-131,328 pairs. `make test` draws a hundred pairs and ten schedules of each; with SESSIONCORE_TEST_FULL=1 every
-pair is played, in three schedules that are drawn, and some hundred pairs in all of their schedules.
+131,328 pairs. `make test` draws some pairs and some schedules of each; `make test-full` plays every pair, in three
+schedules that are drawn, and some hundred pairs in all of their schedules.
 """
 
 import random
@@ -9,13 +9,13 @@ from itertools import combinations_with_replacement
 
 import pytest
 from tests.interleavings.explore import draw, explore
-from tests.interleavings.full import FOLLOWS, FULL
+from tests.interleavings.full import FOLLOWS, FULL, some
 from tests.interleavings.programs import Meeting, Program, Site, programs
 
 pytestmark = pytest.mark.timeout(900)  # a busy machine is no defect; see full.py for how much is played
 
 PROGRAMS = programs(3)
-PARTS = 32
+PARTS = 32 if FULL else 1
 
 
 def some_pairs(seed: str, number: int) -> list[tuple[Program, Program]]:
@@ -27,7 +27,7 @@ def some_pairs(seed: str, number: int) -> list[tuple[Program, Program]]:
 @pytest.mark.parametrize("follows", FOLLOWS)
 def test_three_operations_in_drawn_orders_agree_with_the_model(follows: bool, owner: str | None) -> None:
     site = Site(replies=True, follows=follows)
-    for one, two in some_pairs(f"drawn, {owner}", 100):
+    for one, two in some_pairs(f"drawn, {owner}", 100 if FULL else 15):
         draw(Meeting(site, one, two, owner=owner, follows=follows), (one, two), 10)
 
 
@@ -35,7 +35,7 @@ def test_three_operations_in_drawn_orders_agree_with_the_model(follows: bool, ow
 @pytest.mark.parametrize("follows", FOLLOWS)
 def test_three_operations_in_every_order_of_their_calls_agree_with_the_model(follows: bool, owner: str | None) -> None:
     site = Site(follows=follows)
-    for one, two in some_pairs(f"all, {owner}", 300 if FULL else 30):
+    for one, two in some_pairs(f"all, {owner}", 300 if FULL else 6):
         explore(Meeting(site, one, two, owner=owner, follows=follows))
 
 
@@ -45,11 +45,11 @@ def test_two_operations_on_a_session_that_is_somebodys_agree_with_the_model(foll
     short = programs(1, 2)
     pairs = [(one, two) for one in short for two in short if "login" in one + two]
     site = Site(follows=follows)
-    for one, two in pairs if FULL else pairs[::20]:
+    for one, two in some(pairs, 101):
         explore(Meeting(site, one, two, owner="ada", follows=follows))
 
 
-@pytest.mark.skipif(not FULL, reason="some minutes; set SESSIONCORE_TEST_FULL=1")
+@pytest.mark.skipif(not FULL, reason="some minutes; see make test-full")
 @pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize("follows", FOLLOWS)
 def test_every_pair_of_three_operations_agrees_with_the_model(follows: bool, part: int) -> None:

@@ -1,0 +1,368 @@
+"""Values through the codec: exact types and values back, clear refusals, and no way out for damaged bytes."""
+
+import collections
+import contextlib
+import os
+import re
+import subprocess
+import sys
+import time as clock
+from collections.abc import Callable
+from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec.msgpack import Ext
+from tests import models
+from tests.numbers import scaled
+from tests.values import portrait, values
+
+from sessioncore import CodecError, CorruptRecord, UnregisteredType
+from sessioncore.codec._codec import IMMUTABLE, MAX_DEPTH, Codec
+
+CANARY = "CaNaRyVaLuE"
+
+
+def make() -> Codec:
+    codec = Codec()
+    models.register_all(codec.registry)
+    return codec
+
+
+CODEC = make()
+
+
+def there_and_back(value: object) -> Any:
+    return CODEC.decode("k", CODEC.encode("k", value))
+
+
+def raw(value: object) -> msgspec.Raw:
+    return msgspec.Raw(msgspec.msgpack.encode(value))
+
+
+# -- fidelity
+
+
+@given(values)
+@settings(max_examples=scaled(1500))
+def test_any_value_comes_back_equal_of_the_same_types_and_encodes_to_the_same_bytes(value: Any) -> None:
+    encoded = CODEC.encode("k", value)
+    again = CODEC.decode("k", encoded)
+    assert portrait(again) == portrait(value)
+    assert CODEC.encode("k", again) == encoded
+
+
+EDGES: list[Any] = [
+    None, True, 0, -1, 1 << 63, -(1 << 63), (1 << 64) - 1, 1 << 64, -(1 << 63) - 1, 1 << 5000, -(1 << 5000),
+    0.0, -0.0, float("inf"), float("-inf"), float("nan"), 5e-324, complex(-0.0, float("nan")),
+    "", "\ud800", "a\udfffb", "\U0001f600", "\x00", b"", b"\xff", [], {}, (), set[Any](), frozenset[Any](),
+    ((),), [[]], {"": {}}, {(): []}, {None: 1}, {1: "a", "1": "b"}, {"\ud800": 1 << 64}, {"a\udc80": ["\udc80"]},
+    {1.5: (1, [2])}, {b"k": "v"}, {frozenset([1]): {(1, 2)}}, [1 << 70, "\udc00", {"x": -(1 << 70)}],
+    datetime.min, datetime.max, datetime(1, 1, 1, tzinfo=UTC), datetime(2026, 10, 25, 2, 30, fold=1),
+    datetime(2000, 1, 1, tzinfo=timezone(timedelta(microseconds=1))),
+    time(1, tzinfo=timezone(-timedelta(microseconds=7))),
+    datetime(2000, 1, 1, 1, fold=1, tzinfo=timezone(timedelta(hours=23, minutes=59, seconds=59, microseconds=999999))),
+    date.min, date.max, time.min, time.max, time(1, 2, tzinfo=UTC), timedelta.min, timedelta.max, timedelta(-1, 1, 1),
+    UUID(int=0), Decimal("sNaN123"), Decimal("-NaN"), Decimal("0E-19"), Decimal("1.000"), Decimal("-0.0"),
+    msgspec.UNSET, {"open": msgspec.UNSET}, {True: 1}, [True, 1, 1.0],
+]  # fmt: skip
+
+
+def test_edge_values_come_back_exactly() -> None:
+    for value in EDGES:
+        encoded = CODEC.encode("k", value)
+        assert portrait(CODEC.decode("k", encoded)) == portrait(value)
+        assert CODEC.encode("k", CODEC.decode("k", encoded)) == encoded
+
+
+def test_a_zone_becomes_its_offset_of_that_moment_and_a_time_without_one_is_refused() -> None:
+    moment = datetime(2026, 10, 25, 2, 30, fold=1, tzinfo=ZoneInfo("Europe/Berlin"))
+    again = there_and_back(moment)
+    assert again.utcoffset() == moment.utcoffset() == timedelta(hours=1)
+    assert again.replace(tzinfo=None, fold=1) == moment.replace(tzinfo=None)
+    with pytest.raises(CodecError, match="whose time zone has no fixed offset"):
+        CODEC.encode("k", time(12, 30, tzinfo=ZoneInfo("Europe/Berlin")))
+
+
+def test_the_encoding_of_a_set_is_the_same_in_every_process() -> None:
+    script = (
+        "from sessioncore.codec._codec import Codec\n"
+        "value = {'names': {f'n{i}' for i in range(40)}, 'deep': frozenset({frozenset({'a', 'b', 1}), ('x', 2.5)})}\n"
+        "print(bytes(Codec().encode('k', value)).hex())"
+    )
+    outputs = {
+        subprocess.run(
+            [sys.executable, "-c", script],
+            env={**os.environ, "PYTHONHASHSEED": str(seed), "PYTHONPATH": str(Path("src").resolve())},
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        for seed in (1, 12345)
+    }
+    assert len(outputs) == 1
+
+
+def test_the_order_of_a_dict_is_kept() -> None:
+    assert list(there_and_back({"b": 1, "a": 2})) == ["b", "a"]
+    assert list(there_and_back({2: 1, 1: 2, "x": 3})) == [2, 1, "x"]
+
+
+def test_values_that_cannot_change_in_place_are_known_as_such() -> None:
+    assert {list, dict, set, tuple, frozenset}.isdisjoint(IMMUTABLE)
+    assert {int, str, bytes, datetime, Decimal, UUID} <= IMMUTABLE
+
+
+# -- refusals
+
+
+def subclasses() -> list[Any]:
+    bases: list[Any] = [
+        (int, 3), (str, CANARY), (bytes, CANARY.encode()), (float, 1.5), (complex, 1j), (list, [CANARY]),
+        (dict, {CANARY: 1}), (tuple, (CANARY,)), (set, {CANARY}), (frozenset, {CANARY}), (Decimal, "1.5"),
+        (UUID, "12345678123456781234567812345678"),
+    ]  # fmt: skip
+    made = [type(f"My{base.__name__}", (base,), {})(value) for base, value in bases]
+    made += [type("MyMoment", (datetime,), {})(2026, 1, 1), type("MyDate", (date,), {})(2026, 1, 1)]
+    return [*made, type("MyTime", (time,), {})(1), type("MySpan", (timedelta,), {})(1)]
+
+
+PLACES: list[Callable[[Any], Any]] = [
+    lambda v: v, lambda v: [v], lambda v: {"a": (v,)}, lambda v: models.Item("s", note=v),
+]  # fmt: skip
+
+OTHERS: list[Any] = [
+    collections.OrderedDict(a=CANARY), collections.defaultdict(list, a=CANARY), collections.Counter(CANARY),
+    collections.deque([CANARY]), bytearray(CANARY.encode()), memoryview(CANARY.encode()), range(3), ..., NotImplemented,
+    object(), int, len, lambda: CANARY, re.compile(CANARY), Path(CANARY), ValueError(CANARY), iter([CANARY]), os,
+    Ext(3, CANARY.encode()), msgspec.Raw(CANARY.encode()), {CANARY: 1}.keys(), UTC,
+]  # fmt: skip
+
+
+def test_an_unregistered_type_is_refused_by_name_and_never_quoted() -> None:
+    for value in subclasses() + OTHERS:
+        for wrap in PLACES:
+            with pytest.raises(UnregisteredType) as caught:
+                CODEC.encode("basket", wrap(value))
+            text = str(caught.value)
+            assert "'basket'" in text
+            assert type(value).__qualname__ in text
+            assert "register_type" in text
+            assert CANARY not in text
+    name: Any = type("Name", (str,), {})
+    with pytest.raises(UnregisteredType, match="Name"):
+        CODEC.encode("k", {name("a"): 1})
+
+
+def cycles() -> dict[str, Any]:
+    in_list: list[Any] = []
+    in_list.append(in_list)
+    in_dict: dict[str, Any] = {}
+    in_dict["self"] = [in_dict]
+    in_keys: dict[Any, Any] = {}
+    in_keys[1] = in_keys
+    in_tuple: tuple[list[Any]] = ([],)
+    in_tuple[0].append(in_tuple)
+    in_struct = models.Item("a")
+    in_struct.note = in_struct
+    in_account = models.Account(name="a")
+    in_account.anything = [in_account]
+    twice: list[Any] = []
+    twice += [twice, twice]
+    return {
+        "list": in_list, "dict": in_dict, "int-keys": in_keys, "tuple": in_tuple, "Struct": in_struct,
+        "model": in_account, "twice": twice,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "value"), cycles().items(), ids=cycles().keys())
+def test_a_cyclic_value_is_a_codec_error_at_once(name: str, value: Any) -> None:
+    begin = clock.thread_time()
+    with pytest.raises(CodecError, match=r"'k'.*cyclic"):
+        CODEC.encode("k", value)
+    assert clock.thread_time() - begin < 0.5
+
+
+WRAPS: dict[str, Callable[[Any], Any]] = {
+    "list": lambda v: [v],
+    "tuple": lambda v: (v,),
+    "dict": lambda v: {"a": v},
+    "int-keys": lambda v: {1: v},
+    "frozenset": lambda v: frozenset([v]),
+    "Struct": models.Frozen,
+}
+
+
+def nest(wrap: Callable[[Any], Any], levels: int) -> Any:
+    value: Any = 1
+    for _ in range(levels):
+        value = wrap(value)
+    return value
+
+
+@pytest.mark.parametrize("wrap", WRAPS.values(), ids=WRAPS.keys())
+def test_deep_values_come_back_and_deeper_ones_are_refused(wrap: Callable[[Any], Any]) -> None:
+    deepest = MAX_DEPTH // 2 - 1  # a Struct counts twice: itself and its fields
+    value = nest(wrap, deepest)
+    again, depth = there_and_back(value), 0
+    while again != 1:
+        again = again.name if isinstance(again, models.Frozen) else next(iter(_parts(again)))
+        depth += 1
+    assert depth == deepest
+    with pytest.raises(CodecError, match="nested deeper than 128"):
+        CODEC.encode("k", nest(wrap, MAX_DEPTH + 2))
+    with pytest.raises(CodecError, match="nested"):
+        CODEC.encode("k", nest(wrap, 5000))
+
+
+def _parts(value: Any) -> Any:
+    return getattr(value, "values", lambda: value)()
+
+
+@pytest.mark.parametrize("wrap", WRAPS.values(), ids=WRAPS.keys())
+def test_what_could_be_stored_from_some_stack_can_be_read_from_the_same_stack(wrap: Callable[[Any], Any]) -> None:
+    value = nest(wrap, 60)
+
+    def at_depth(frames: int) -> bool:
+        if frames:
+            return at_depth(frames - 1)
+        try:
+            encoded = CODEC.encode("k", value)
+        except CodecError:
+            return False
+        assert CODEC.decode("k", encoded) == value
+        return True
+
+    stored = [at_depth(frames) for frames in range(0, sys.getrecursionlimit() - 150, 50)]
+    assert stored[:5] == [True] * 5
+
+
+def fail(_: object) -> Any:
+    raise KeyError(CANARY)
+
+
+def test_a_custom_encode_that_never_ends_is_a_codec_error() -> None:
+    codec = Codec()
+    codec.registry.register(models.Money, name="money", encode=lambda value: [value], decode=fail)
+    with pytest.raises(CodecError, match="cyclic"):
+        codec.encode("k", models.Money(1, "EUR"))
+
+
+def test_functions_that_fail_are_errors_of_that_key_and_nothing_is_quoted() -> None:
+    class Broken(tzinfo):
+        def utcoffset(self, dt: object) -> Any:
+            raise LookupError(CANARY)
+
+        dst = tzname = utcoffset
+
+    codec = Codec()
+    codec.registry.register(models.Money, name="money", encode=fail, decode=fail)
+    codec.registry.register(models.Point, name="point", encode=lambda _: CANARY, decode=fail)
+    with pytest.raises(CodecError, match=r"'k': encode of money failed \(KeyError\)") as encoding:
+        codec.encode("k", [models.Money(1, "EUR")])
+    assert isinstance(encoding.value.__cause__, KeyError)
+    with pytest.raises(CodecError, match=r"'k' cannot be encoded \(LookupError\)") as broken:
+        codec.encode("k", datetime(2026, 1, 1, tzinfo=Broken()))
+    encoded = codec.encode("k", models.Point(1))
+    with pytest.raises(CorruptRecord, match=r"'k' cannot be read \(KeyError\)") as decoding:
+        codec.decode("k", encoded)
+    assert decoding.value.__cause__ is None
+    assert decoding.value.__suppress_context__
+    assert not any(CANARY in str(caught.value) for caught in (encoding, broken, decoding))
+
+
+def test_an_unknown_name_says_which_type_is_missing_and_no_value() -> None:
+    encoded = CODEC.encode("k", {"a": [models.Item(CANARY)]})
+    with pytest.raises(UnregisteredType, match=r"'k'.*'tests\.models\.Item'.*register_type") as caught:
+        Codec().decode("k", encoded)
+    assert CANARY not in str(caught.value)
+
+
+def test_a_name_that_nobody_could_have_registered_is_damage() -> None:
+    for name in ("x" * 1001, "a\nb", "\x00"):
+        with pytest.raises(CorruptRecord):
+            CODEC.decode("k", raw(Ext(32, msgspec.msgpack.encode((name, {})))))
+
+
+# -- damage
+
+
+def decode_or_refuse(data: bytes) -> None:
+    """Whatever the bytes are, the outcome is a value or a CodecError."""
+    with contextlib.suppress(CorruptRecord, UnregisteredType):
+        CODEC.decode("k", msgspec.Raw(data))
+
+
+SAMPLES: list[Any] = [
+    {"a": [1, 2.5, (CANARY, {1, 2}), {3: frozenset("ab")}]},
+    [models.Item(CANARY, note=models.Pair(1, 2)), models.Point(1, 2), models.Colour.RED, models.Right(3)],
+    [models.Account(name=CANARY), models.Tags("a,b"), models.Badge(rank=2), models.Money(1, "EUR")],
+    [datetime(2026, 1, 2, fold=1, tzinfo=UTC), date.today(), time(1), timedelta(1), UUID(int=7), Decimal("1.5")],
+    [1 << 70, "\ud800", 1j, b"abc", msgspec.UNSET, None],
+]
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=range(len(SAMPLES)))
+def test_every_truncation_is_refused_and_every_flipped_bit_gives_a_value_or_a_codec_error(sample: Any) -> None:
+    encoded = bytes(CODEC.encode("k", sample))
+    for length in range(len(encoded)):
+        with pytest.raises(CorruptRecord):
+            CODEC.decode("k", msgspec.Raw(encoded[:length]))
+    for place in range(len(encoded) * 8):
+        damaged = bytearray(encoded)
+        damaged[place // 8] ^= 1 << (place % 8)
+        decode_or_refuse(bytes(damaged))
+
+
+@given(
+    st.binary(max_size=60) | st.builds(Ext, st.integers(-128, 127), st.binary(max_size=30)).map(msgspec.msgpack.encode)
+)
+@settings(max_examples=scaled(3000))
+def test_random_bytes_and_extensions_give_a_value_or_a_codec_error(data: bytes) -> None:
+    decode_or_refuse(data)
+
+
+@given(st.sampled_from([1, 2, 3, 4, 32]), values)
+@settings(max_examples=scaled(300))
+def test_an_extension_around_the_wrong_kind_of_value_gives_a_value_or_a_codec_error(code: int, value: Any) -> None:
+    decode_or_refuse(msgspec.msgpack.encode(Ext(code, CODEC.encode("k", value))))
+
+
+NO_VALUES = [
+    b"", b"\xc1",
+    b"\xdd\xff\xff\xff\xff", b"\xdf\xff\xff\xff\xff", b"\xc6\xff\xff\xff\xff", b"\xdb\xff\xff\xff\xff",
+    b"\xc9\xff\xff\xff\xff\x01", b"\xc9\xff\xff\xff\xff\x01" + b"a" * 100, b"\x01\x01", b"\x90" * 3, b"\xa1\xff",
+    b"\x91" * 100_000, b"\x81\xa0" * 100_000, b"\x91" * 100_000 + b"\x01", b"\x81\x80\x01", b"\x81\x81\x01\x02\x03",
+]  # fmt: skip
+
+
+def test_bytes_that_no_encoder_wrote_are_corrupt_within_a_moment() -> None:
+    for data in NO_VALUES:
+        begin = clock.thread_time()
+        with pytest.raises(CorruptRecord):
+            CODEC.decode("k", msgspec.Raw(data))
+        assert clock.thread_time() - begin < 0.5
+
+
+def test_an_unknown_extension_is_refused_each_time_with_a_traceback_of_its_own() -> None:
+    errors: list[BaseException] = []
+    for _ in range(2):
+        with pytest.raises(CorruptRecord, match="cannot be read") as caught:
+            CODEC.decode("k", raw(Ext(77, b"")))
+        errors.append(caught.value)
+    assert errors[0] is not errors[1]
+
+
+def test_deeply_nested_extensions_are_corrupt_and_do_not_crash() -> None:
+    data = b"\x90"
+    for _ in range(3000):
+        data = msgspec.msgpack.encode([Ext(1, data)])
+    with pytest.raises(CorruptRecord, match="RecursionError"):
+        CODEC.decode("k", msgspec.Raw(data))

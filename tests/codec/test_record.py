@@ -1,0 +1,198 @@
+"""The envelope: opened in one go, sealed under a limit, and closed to anything that is not a record."""
+
+import time
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec import Raw
+from tests.numbers import scaled
+
+from sessioncore import CodecError, CorruptRecord, SessionTooLarge, Stored
+from sessioncore.codec._codec import Codec
+from sessioncore.codec._record import FORMAT, Record, decode_record, encode_record
+from sessioncore.session._attempt import Attempt
+from sessioncore.session._delta import Delta
+from sessioncore.session._lifecycle import Action
+from sessioncore.session._loaded import Loaded
+from sessioncore.session._pending import SET, Metadata, Pending
+from sessioncore.storage import Create, Move, Replace
+
+LIMIT = 65536
+CODEC = Codec()
+
+
+def make(**changes: Any) -> Record:
+    fields: dict[str, Any] = {
+        "created_at": 1e9,
+        "written_at": 1e9 + 5,
+        "idle": None,
+        "owner": "session:ada",
+        "details": CODEC.encode("details", {"ip": "::1"}),
+        "data": {"cart": CODEC.encode("cart", [1, (2, 3)]), "n": CODEC.encode("n", 1 << 70)},
+    }
+    return Record(**{**fields, **changes})
+
+
+def pack(*parts: Any) -> bytes:
+    return msgspec.msgpack.encode(parts)
+
+
+SEALED = encode_record(make(), LIMIT)
+
+
+def test_a_record_comes_back_as_it_was_with_its_values_still_encoded() -> None:
+    record = decode_record(SEALED, LIMIT)
+    assert (record.created_at, record.written_at, record.idle, record.owner) == (1e9, 1e9 + 5, None, "session:ada")
+    assert type(record.data["cart"]) is Raw
+    assert CODEC.decode("cart", record.data["cart"]) == [1, (2, 3)]
+    assert encode_record(record, LIMIT) == SEALED
+
+
+def test_keys_that_nobody_knows_how_to_read_are_written_back_as_they_were() -> None:
+    strange = Raw(msgspec.msgpack.encode(msgspec.msgpack.Ext(99, b"from a newer version")))
+    record = decode_record(encode_record(make(data={"new": strange}), LIMIT), LIMIT)
+    assert decode_record(encode_record(record, LIMIT), LIMIT).data == {"new": strange}
+
+
+@given(
+    st.dictionaries(st.text(), st.binary(max_size=40), max_size=5),
+    st.none() | st.floats(min_value=1e-3, max_value=1e9),
+    st.none() | st.text(),
+)
+def test_any_record_comes_back(data: dict[str, bytes], idle: float | None, owner: str | None) -> None:
+    encoded = {name: CODEC.encode(name, value) for name, value in data.items()}
+    sealed = encode_record(make(data=encoded, idle=idle, owner=owner), LIMIT)
+    record = decode_record(sealed, LIMIT)
+    assert (record.data, record.idle, record.owner) == (encoded, idle, owner)
+    assert encode_record(record, LIMIT) == sealed
+
+
+def test_a_record_over_the_limit_is_refused_before_it_is_written_or_decoded() -> None:
+    size = len(SEALED)
+    assert encode_record(make(), size) == SEALED
+    with pytest.raises(SessionTooLarge, match=f"{size} bytes, but max_size is {size - 1}"):
+        encode_record(make(), size - 1)
+    with pytest.raises(CorruptRecord, match="larger than max_size"):
+        decode_record(b"\x00" * 101, 100)
+
+
+@pytest.mark.parametrize("changes", [{"data": {"\ud800": Raw(b"\x01")}}, {"owner": "\udfff"}])
+def test_a_lone_surrogate_in_a_key_or_owner_is_a_codec_error(changes: dict[str, Any]) -> None:
+    with pytest.raises(CodecError, match="valid Unicode"):
+        encode_record(make(**changes), LIMIT)
+
+
+# -- damage
+
+
+def test_every_truncation_is_corrupt_and_every_flipped_bit_gives_a_record_or_corrupt_record() -> None:
+    for length in range(len(SEALED)):
+        with pytest.raises(CorruptRecord):
+            decode_record(SEALED[:length], LIMIT)
+    for place in range(len(SEALED) * 8):
+        damaged = bytearray(SEALED)
+        damaged[place // 8] ^= 1 << (place % 8)
+        open_and_read(bytes(damaged))
+
+
+@given(st.binary(max_size=200))
+@settings(max_examples=scaled(1500))
+def test_random_bytes_give_a_record_or_corrupt_record_and_nothing_else(data: bytes) -> None:
+    open_and_read(data)
+
+
+@given(st.lists(st.tuples(st.integers(0, len(SEALED) - 1), st.integers(0, 255)), max_size=6))
+@settings(max_examples=scaled(1500))
+def test_overwritten_bytes_give_a_record_or_corrupt_record_and_nothing_else(changes: list[tuple[int, int]]) -> None:
+    damaged = bytearray(SEALED)
+    for place, byte in changes:
+        damaged[place] = byte
+    open_and_read(bytes(damaged))
+
+
+def open_and_read(data: bytes) -> None:
+    """Open a record and read all of it; a CodecError is the only way out."""
+    try:
+        record = decode_record(data, LIMIT)
+    except CorruptRecord:
+        return
+    for name, raw in [*record.data.items(), ("details", record.details)]:
+        try:
+            CODEC.decode(name, raw)
+        except CodecError:
+            continue
+
+
+HUGE = (b"\xdd", b"\xdf", b"\xc6", b"\xdb", b"\xc9")  # arrays, maps, bytes, texts and extensions that claim 4 GB
+UP_TO_DATA = b"\x97\x01" + b"\xca\0\0\0\0" * 2 + b"\xc0\xc0\x80"
+NO_RECORDS: list[bytes] = [
+    b"", b"\xc0", b"\xc1", b"\x90", b'{"user": 1}', b"not a record at all", SEALED + b"\x00", SEALED * 2,
+    msgspec.msgpack.encode(msgspec.msgpack.Ext(5, SEALED)), msgspec.msgpack.encode({"created_at": 1.0, "data": {}}),
+    # too few and too many fields, and wrong types of times, data, keys and the format
+    pack(FORMAT, 1.0, 1.0), pack(FORMAT, 1.0, 1.0, None, None, {}, {}, 1), pack(FORMAT, "now", 1.0, None, None, {}, {}),
+    pack(FORMAT, 1.0, 1.0, None, None, {}, []), pack(FORMAT, 1.0, 1.0, None, None, {}, {1: 2}),
+    b"\x97\x01" + b"\xcb" + bytes(8) + b"\xcb" + bytes(8) + b"\xc0\xc0\x80\x81\x90\x01",
+    pack("1", 1.0, 1.0, None, None, {}, {}), pack(-1, 1.0, 1.0, None, None, {}, {}),
+    SEALED.replace(b"\xa4cart", b"\xa4c\xffrt"), SEALED.replace(b"ada", b"a\xffa"),  # invalid UTF-8
+    b"\x91" * 60_000, SEALED[:-20] + b"\x91" * 60_000, UP_TO_DATA + b"\x81\xa1a" + b"\x91" * 60_000,  # deep
+    *(start + head + b"\xff" * 4 for start in (b"", UP_TO_DATA) for head in HUGE),
+]  # fmt: skip
+
+
+def test_what_is_no_record_is_corrupt_within_a_moment() -> None:
+    for data in NO_RECORDS:
+        begin = time.thread_time()
+        with pytest.raises(CorruptRecord):
+            decode_record(data, LIMIT * 2)
+        assert time.thread_time() - begin < 0.5, data[:40]
+
+
+def test_times_that_would_make_a_session_immortal_are_corrupt() -> None:
+    inf, nan = float("inf"), float("nan")
+    for times in [
+        {"created_at": nan}, {"created_at": -1.0}, {"created_at": inf}, {"written_at": 1e300}, {"written_at": nan},
+        {"idle": 0.0}, {"idle": -5.0}, {"idle": inf}, {"idle": nan},
+    ]:  # fmt: skip
+        with pytest.raises(CorruptRecord, match="cannot be read"):
+            decode_record(encode_record(make(**times), LIMIT), LIMIT)
+
+
+def test_a_record_of_a_newer_format_says_so() -> None:
+    for version in (FORMAT + 1, 100, 1 << 40):
+        with pytest.raises(CorruptRecord, match=f"has format {version} of a newer sessioncore"):
+            decode_record(pack(version, "anything", {"may": ["follow"]}), LIMIT)
+
+
+def test_a_repeated_key_has_its_last_value() -> None:
+    twice = pack(FORMAT, 1.0, 1.0, None, None, {}, {"a": 1})[:-4] + b"\x82\xa1a\x01\xa1a\x02"
+    assert decode_record(twice, LIMIT).data == {"a": Raw(b"\x02")}
+
+
+def test_no_error_of_a_record_quotes_what_it_holds() -> None:
+    canary = "CaNaRyVaLuE"
+    for data in (pack(FORMAT, canary, canary), pack(canary), encode_record(make(owner=canary), LIMIT)[:-1]):
+        with pytest.raises(CorruptRecord) as caught:
+            decode_record(data, LIMIT)
+        assert canary not in str(caught.value)
+        assert caught.value.__suppress_context__
+
+
+def test_no_repr_shows_a_value_or_an_id() -> None:
+    secret, sid = "s3cret", "i" * 43
+    raw = msgspec.Raw(msgspec.msgpack.encode(secret))
+    record = Record(0.0, 0.0, None, secret, raw, {secret: raw})
+    delta = Delta({secret: raw}, [secret], Metadata(owner=secret, details=raw), {secret: SET})
+    create = Create(sid, secret.encode(), 1.0, secret)
+    replace = Replace(sid, secret.encode(), 1.0, 1, secret)
+    move = Move(sid, sid, secret.encode(), 1.0, 1, secret)
+    pending = Pending({secret: SET})
+    attempt = Attempt(Action.MOVE, move, record, delta, pending, sid, sid, merged=False)
+    loaded = Loaded(sid, sid, record, 1, 1.0, 1.0)
+    stored = Stored(secret.encode(), 1, 1.0)
+    for thing in (record, delta, delta.metadata, create, replace, move, pending, attempt, loaded, stored):
+        assert secret not in repr(thing)
+        assert sid not in repr(thing)
+        assert repr(thing).startswith("<")

@@ -1,0 +1,505 @@
+"""Registration: one name, one meaning; what a class of each kind keeps; what annotations teach."""
+
+import dataclasses
+import enum
+from collections.abc import Callable
+from decimal import Decimal
+from itertools import permutations
+from typing import Annotated, Any, Generic, Literal, NamedTuple, NewType, TypedDict, TypeVar
+
+import attrs
+import msgspec
+import pydantic
+import pytest
+from tests import models
+from tests.values import portrait
+
+from sessioncore import CodecError, ConfigError, CorruptRecord, UnregisteredType
+from sessioncore.codec._codec import Codec
+
+T = TypeVar("T")
+Sku = NewType("Sku", tuple[models.Item, int])
+
+
+@dataclasses.dataclass
+class Secretive:
+    shown: str
+    given: dataclasses.InitVar[int]
+
+    def __post_init__(self, given: int) -> None:
+        self.shown = f"{self.shown}{given}"
+
+
+@dataclasses.dataclass
+class Row(dict[str, int]):
+    label: str
+
+
+@dataclasses.dataclass
+class OldData:
+    kept: int
+    lost: str = "x"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class NewData:
+    kept: int
+    gained: list[int] = dataclasses.field(default_factory=lambda: [7])
+    plain: str = "p"
+
+
+@attrs.define
+class NewAttrs:
+    kept: int
+    gained: list[int] = attrs.field(factory=lambda: [7])
+    plain: str = "p"
+    double: int = attrs.field(default=attrs.Factory(lambda self: self.kept * 2, takes_self=True))
+
+
+class NewTuple(NamedTuple):
+    kept: int
+    gained: list[int] = [7]
+    plain: str = "p"
+
+
+class OldStruct(msgspec.Struct):
+    kept: int
+    lost: str
+
+
+class NewStruct(msgspec.Struct):
+    kept: int
+    gained: list[int] = msgspec.field(default_factory=lambda: [7])
+    plain: str = "p"
+
+
+class OldModel(pydantic.BaseModel):
+    kept: int
+    lost: str = "x"
+
+
+class NewModel(pydantic.BaseModel):
+    kept: int
+    gained: list[int] = pydantic.Field(default_factory=lambda: [7])
+    plain: str = "p"
+
+
+@dataclasses.dataclass
+class LoggedData:
+    """Like the two after it: its hook adds to what it is given, at each depth where a hook can."""
+
+    log: list[Any]
+    marks: dict[str, set[int]] = dataclasses.field(default_factory=dict[str, set[int]])
+
+    def __post_init__(self) -> None:
+        self.log.append("made")
+        self.marks.setdefault("seen", set()).add(len(self.log))
+        self.last = self.log
+
+
+@attrs.frozen
+class LoggedAttrs:
+    log: tuple[list[Any], ...]
+
+    def __attrs_post_init__(self) -> None:
+        self.log[0].append("made")
+
+
+class LoggedStruct(msgspec.Struct, frozen=True):
+    log: dict[str, list[str]]
+
+    def __post_init__(self) -> None:
+        self.log["a"].append("made")
+
+
+class ParsedStruct(msgspec.Struct, frozen=True):
+    """Its `__post_init__` does not take what it has made before."""
+
+    parts: Any
+
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "parts", self.parts.split(","))
+
+
+class Halved(NamedTuple):
+    size: int
+
+
+class Doubled(Halved):
+    @property
+    def size(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return 2 * self[0]
+
+
+@attrs.frozen(cache_hash=True)
+class Hashed:
+    size: int
+
+
+@attrs.define(cache_hash=True, unsafe_hash=True, slots=False)
+class HashedWithDict:
+    size: int
+
+
+class Spoken(enum.Enum):
+    YES = 1
+
+    @property
+    def name(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return "yes"
+
+
+class Marked(enum.Flag):
+    A = 1
+    B = 2
+
+    @property
+    def value(self) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return "a mark"
+
+
+class Open(enum.Enum):
+    KNOWN = 1
+
+    @classmethod
+    def _missing_(cls, value: Any) -> Any:
+        member = object.__new__(cls)
+        member._name_, member._value_ = f"NUMBER_{value}", value
+        return member
+
+
+class PrivateModel(pydantic.BaseModel):
+    kept: int
+    _seen: list[int] = pydantic.PrivateAttr(default_factory=list[int])
+    _plain: str = "p"
+    _unset: int = pydantic.PrivateAttr()
+
+
+class OpenModel(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="allow")
+
+    kept: int
+
+
+def encode(value: Any) -> Any:
+    return value.cents, value.currency
+
+
+def decode(parts: Any) -> models.Money:
+    return models.Money(*parts)
+
+
+def with_types(*classes: type) -> Codec:
+    codec = Codec()
+    for cls in classes:
+        codec.registry.register(cls)
+    return codec
+
+
+def through(codec: Codec, value: Any) -> Any:
+    return codec.decode("k", codec.encode("k", value))
+
+
+# -- names
+
+
+def test_the_same_registration_again_has_no_effect_and_an_alias_may_be_added() -> None:
+    registry = Codec().registry
+    for _ in range(2):
+        registry.register(models.Item)
+        registry.register(models.Money, name="money", aliases=["old"], encode=encode, decode=decode)
+    registry.register(models.Item, aliases=["thing"])
+    assert set(registry.by_name) >= {"tests.models.Item", "money", "old"}
+    assert registry.by_name["thing"] is registry.by_name["tests.models.Item"]
+
+
+def test_a_class_registered_twice_with_another_meaning_is_refused() -> None:
+    functions = {"encode": encode, "decode": decode}
+    meanings: list[dict[str, Any]] = [{}, {"name": "other"}, functions, {"name": "other", **functions}]
+    for first, again in permutations(meanings, 2):
+        registry = Codec().registry
+        registry.register(models.Item, **first)
+        with pytest.raises(ConfigError, match="already registered"):
+            registry.register(models.Item, **again)
+
+
+def test_a_name_that_another_class_has_is_refused_and_changes_nothing() -> None:
+    registry = Codec().registry
+    registry.register(models.Item, name="taken")
+    labels: list[dict[str, Any]] = [{"name": "taken"}, {"aliases": ["taken"]}]
+    for label in labels:
+        with pytest.raises(ConfigError, match="'taken' is already taken"):
+            registry.register(models.Point, **label)
+    assert models.Point not in registry.by_class
+
+
+BAD_OPTIONS: list[dict[str, Any]] = [
+    {"name": ""}, {"name": 5}, {"name": "a\nb"}, {"aliases": "old"}, {"aliases": [""]}, {"aliases": [None]},
+    {"name": "x" * 1001}, {"encode": encode}, {"decode": decode}, {"encode": 1, "decode": 2},
+]  # fmt: skip
+NO_CLASSES: list[Any] = [models.Item("a"), list[int], "models.Item", None, models.Box[int]]
+BUILT_IN: list[Any] = [int, str, dict, tuple, object, type(None), msgspec.UnsetType]
+OF_NO_KIND: list[Any] = [models.Money, Exception, msgspec.Struct, enum.Enum, enum.IntFlag]
+
+
+def test_what_cannot_be_registered_is_refused_with_the_reason() -> None:
+    for options in BAD_OPTIONS:
+        with pytest.raises(ConfigError):
+            Codec().registry.register(models.Item, **options)
+    refused: list[tuple[list[Any], str]] = [
+        (BUILT_IN, "built-in value type"), (NO_CLASSES, "takes a class"), (OF_NO_KIND, "encode= and decode="),
+        ([Secretive], "InitVar"), ([Row], "inherits from dict"),
+    ]  # fmt: skip
+    for things, text in refused:
+        for thing in things:
+            with pytest.raises(ConfigError, match=text):
+                Codec().registry.register(thing)
+    codec = Codec()
+    codec.registry.register(Secretive, encode=lambda v: v.shown, decode=lambda text: Secretive(text, 0))
+    assert through(codec, Secretive("a", 1)).shown == "a10"
+
+
+# -- kinds
+
+
+def labelled_line() -> models.Line:
+    line = models.Line(points=[models.Point(1)])
+    line.label = "set later"
+    return line
+
+
+INSTANCES: list[Any] = [
+    models.Item("a", 2, {"x": (1, {2})}), models.Renamed(unit_price=Decimal("1.10"), in_stock=True),
+    models.Renamed(unit_price=Decimal("1.10")), models.Normalised("a"), models.Box([models.Box({1})]),
+    models.Point((1,), frozenset("a")), labelled_line(), models.Parsed("a,b"), models.HandMade(1, 2),
+    models.Tags("a,b", "ada"), models.Badge(rank=3, extra={("t",): {1}}), models.Pair((1, 2), [3]),
+    models.Colour.ROUGE, models.Level.LOW, models.Mode.FAST, models.Right.READ | models.Right.WRITE, models.Right(0),
+    models.Bit(3), models.Bit(64), models.Address(Street="x"),
+    models.Account(name="ada", address=models.Address(), anything=(1, {2})),
+    models.Account.model_validate({"name": "ada", "more": {1: (2,)}}), models.Account.model_construct(name="raw"),
+    models.Money(5, "EUR"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", INSTANCES, ids=lambda value: type(value).__name__)
+def test_an_instance_comes_back_equal_and_exact(value: Any) -> None:
+    codec = Codec()
+    models.register_all(codec.registry)
+    again = through(codec, value)
+    assert again == value
+    assert portrait(again) == portrait(value)
+    assert hasattr(again, "__dict__") == hasattr(value, "__dict__")
+
+
+def test_enum_members_are_themselves_again_or_refused() -> None:
+    codec = with_types(models.Colour, models.Right, Open)
+    for member in (models.Colour.GREEN, models.Right.READ, Open.KNOWN):
+        assert through(codec, member) is member
+    with pytest.raises(CodecError, match=r"'k': encode of .*Open failed"):
+        codec.encode("k", Open(5))  # it could not be found again
+
+    class Fewer(enum.Enum):
+        RED = "r"
+
+    today = Codec()
+    today.registry.register(Fewer, name="tests.models.Colour")
+    with pytest.raises(CorruptRecord, match="KeyError"):
+        today.decode("k", codec.encode("k", models.Colour.GREEN))
+
+
+def test_attributes_that_are_no_fields_are_built_again_by_the_class() -> None:
+    line = through(with_types(models.Line, models.Point), models.Line())
+    assert line.cache == {"built": True}
+    assert line.length == 1.0
+    assert not hasattr(line, "label")
+
+
+def test_a_converter_does_not_see_a_value_twice() -> None:
+    assert through(with_types(models.Tags), models.Tags("a,b")).names == ["a", "b"]
+    assert through(with_types(models.Account, models.Address), models.Account(name="ada")).name == "ada!"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        LoggedData([[1]], {"seen": {7}}), LoggedAttrs(([],)), LoggedStruct({"a": []}), ParsedStruct("a,b"),
+        Doubled(1), {Hashed(1): {Hashed(2)}}, {HashedWithDict(1)}, Spoken.YES, Marked.A | Marked.B,
+    ],
+    ids=lambda value: type(value).__name__,
+)  # fmt: skip
+def test_what_a_class_does_when_it_is_built_or_read_is_not_done_to_a_stored_value(value: Any) -> None:
+    codec = with_types(
+        LoggedData, LoggedAttrs, LoggedStruct, ParsedStruct, Doubled, Hashed, HashedWithDict, Spoken, Marked
+    )
+    encoded = codec.encode("k", value)
+    for _ in range(2):
+        again = codec.decode("k", encoded)
+        assert again == value
+        assert portrait(again) == portrait(value)
+        assert codec.encode("k", again) == encoded
+
+
+def test_what_a_hook_keeps_of_a_field_stays_the_fields_own_object() -> None:
+    again = through(with_types(LoggedData), LoggedData([]))
+    assert again.last is again.log
+
+
+def test_a_model_of_today_has_private_made_and_extra_attributes_that_the_stored_one_lacked() -> None:
+    class Doubled(pydantic.BaseModel):
+        kept: int
+        double: int = pydantic.Field(default_factory=lambda data: data["kept"] * 2)
+        _half: float = pydantic.PrivateAttr(default_factory=lambda data: data["kept"] / 2)
+
+    before = Codec()
+    before.registry.register(OldModel, name="thing")
+
+    def read_as(cls: type) -> tuple[Codec, Any]:
+        after = Codec()
+        after.registry.register(cls, name="thing")
+        return after, after.decode("k", before.encode("k", OldModel(kept=3)))
+
+    after, private = read_as(PrivateModel)
+    assert (private == PrivateModel(kept=3), private._plain) == (True, "p")
+    with pytest.raises(AttributeError):
+        print(private._unset)
+    assert before.decode("k", after.encode("k", PrivateModel(kept=1))) == OldModel(kept=1)
+    _, doubled = read_as(Doubled)
+    assert (doubled.double, doubled._half, doubled.model_fields_set) == (6, 1.5, {"kept"})
+    _, opened = read_as(OpenModel)
+    opened.more = 2
+    assert (opened.kept, opened.model_extra) == (3, {"more": 2})
+
+
+def test_a_model_keeps_private_attributes_and_which_fields_were_set() -> None:
+    account = models.Account(name="ada")
+    account._secret = 8  # pyright: ignore[reportPrivateUsage]  # it is what the test is about
+    again = through(with_types(models.Account, models.Address), account)
+    assert (again._secret, again == account) == (8, True)
+    assert again.model_fields_set == {"name"}
+    assert again.model_dump(exclude_unset=True) == {"name": "ada!"}
+
+
+def old_and_new() -> dict[str, tuple[Any, type, Callable[[Any], bool]]]:
+    """For each kind: an instance of the class of before, the class of today, and what to expect of the result."""
+
+    def expected(value: Any) -> bool:
+        return (value.kept, value.gained, value.plain) == (1, [7], "p") and not hasattr(value, "lost")
+
+    return {
+        "dataclass": (OldData(1), NewData, expected),
+        "Struct": (OldStruct(1, "x"), NewStruct, expected),
+        "attrs": (OldData(1), NewAttrs, lambda value: expected(value) and value.double == 2),
+        "NamedTuple": (OldData(1), NewTuple, expected),
+        "pydantic": (OldModel(kept=1), NewModel, lambda v: expected(v) and v.model_fields_set == {"kept"}),
+    }
+
+
+@pytest.mark.parametrize("kind", old_and_new())
+def test_a_class_that_gained_and_lost_fields_reads_old_bytes_unless_a_new_field_has_no_default(kind: str) -> None:
+    old, cls, expected = old_and_new()[kind]
+    before, bare, after = Codec(), Codec(), Codec()
+    before.registry.register(old.__class__, name="thing")
+    after.registry.register(cls, name="thing")
+    again = after.decode("k", before.encode("k", old))
+    assert type(again) is cls
+    assert expected(again)
+    empty: Any = pydantic.create_model("Bare") if kind == "pydantic" else dataclasses.make_dataclass("Bare", [])
+    bare.registry.register(empty, name="thing")
+    with pytest.raises(CorruptRecord):
+        after.decode("k", bare.encode("k", empty()))
+
+
+def test_a_moved_class_reads_old_bytes_by_its_alias_and_writes_its_new_name() -> None:
+    old, new = Codec(), Codec()
+    old.registry.register(models.Point, name="shop.Point")
+    new.registry.register(models.Point, name="point", aliases=["shop.Point"])
+    again = new.decode("k", old.encode("k", models.Point(1, 2)))
+    assert again == models.Point(1, 2)
+    assert b"shop" not in bytes(new.encode("k", again))
+
+
+def test_damaged_parts_of_a_registered_type_are_a_corrupt_record() -> None:
+    codec = Codec()
+    models.register_all(codec.registry)
+    bad: list[Any] = [None, 5, "x", [], {}, {1: 2}, [[], [], [], []]]
+    for cls in (*models.SHAPED, models.Money):
+        name = codec.registry.by_class[cls].name
+        for parts in bad:
+            data = msgspec.msgpack.encode(msgspec.msgpack.Ext(32, msgspec.msgpack.encode((name, parts))))
+            try:
+                codec.decode("k", msgspec.Raw(data))
+            except CorruptRecord as exc:
+                assert exc.__cause__ is None  # noqa: PT017 - some parts are good enough for some types
+
+
+# -- annotations
+
+
+class Wheel(msgspec.Struct):
+    size: int
+
+
+class Car(msgspec.Struct, Generic[T]):
+    wheels: list[Wheel]
+    colour: Literal[models.Colour.RED, "any"]
+    load: T | None = None
+
+
+class Garage(TypedDict):
+    cars: dict[str, Car[models.Pair]]
+    sku: Sku
+
+
+TAUGHT: list[tuple[Any, set[type]]] = [
+    (models.Item, {models.Item}),
+    (list[models.Item], {models.Item}),
+    (dict[str, tuple[models.Point, ...]] | None, {models.Point}),
+    (Annotated[models.Item, msgspec.Meta(), []], {models.Item}),
+    (Literal[models.Colour.RED], {models.Colour}),
+    (Sku, {models.Item}),
+    (Car[models.Pair], {Car, Wheel, models.Colour, models.Pair}),
+    (Garage, {Car, Wheel, models.Colour, models.Pair, models.Item}),
+    (models.Account, {models.Account, models.Address}),
+    *((nothing, set[type]()) for nothing in (list[int], models.Money, Any, T, None, "models.Item", msgspec.Struct)),
+]
+
+
+def test_an_annotation_teaches_the_classes_that_it_names() -> None:
+    for annotation, taught in TAUGHT:
+        registry = Codec().registry
+        for _ in range(2):
+            registry.register_annotation(annotation)
+        assert set(registry.by_class) == taught, annotation
+
+
+def test_a_registered_class_teaches_the_classes_of_its_fields() -> None:
+    codec = with_types(Car)
+    car = Car[Any]([Wheel(1)], models.Colour.RED)
+    assert through(codec, car) == car
+
+
+def test_what_an_annotation_taught_gives_way_to_the_users_word_and_old_bytes_stay_readable() -> None:
+    codec = Codec()
+    codec.registry.register_annotation(models.Item)
+    before = codec.encode("k", models.Item("a"))
+    codec.registry.register(models.Item, name="item", encode=lambda v: v.sku, decode=models.Item)
+    assert b"tests.models" not in bytes(codec.encode("k", models.Item("a")))
+    assert codec.decode("k", before) == through(codec, models.Item("a")) == models.Item("a")
+
+
+def test_a_name_that_the_user_gave_to_another_class_is_not_taken_by_an_annotation() -> None:
+    codec = Codec()
+    codec.registry.register(models.Point, name="tests.models.Item")
+    codec.registry.register_annotation(models.Item)
+    with pytest.raises(UnregisteredType):
+        codec.encode("k", models.Item("a"))
+
+
+def test_annotations_that_cannot_be_resolved_or_need_encode_and_decode_teach_nothing_and_break_nothing() -> None:
+    vague: Any = dataclasses.make_dataclass("Vague", [("part", "NoSuchName")])
+    codec = Codec()
+    codec.registry.register_annotation(vague)
+    codec.registry.register_annotation(list[Secretive])
+    assert through(codec, vague(1)) == vague(1)
+    with pytest.raises(UnregisteredType):
+        codec.encode("k", Secretive("a", 1))

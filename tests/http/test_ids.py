@@ -1,0 +1,75 @@
+"""IDs: long, random, checked in constant work, and hashed before anybody else sees them."""
+
+import hashlib
+import os
+import secrets
+import string
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sessioncore.http._ids import consists_of, handle_of, is_handle, is_id, new_id
+
+ALPHABET = string.ascii_letters + string.digits + "-_"
+
+
+def test_a_new_id_is_43_characters_of_base64url_and_never_the_same() -> None:
+    made = {new_id() for _ in range(20_000)}
+    assert len(made) == 20_000
+    assert all(len(text) == 43 and is_id(text) for text in made)
+    assert set("".join(made)) == set(ALPHABET)
+
+
+def test_a_new_id_comes_from_the_systems_randomness_and_its_failure_is_not_covered_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(_: int) -> bytes:
+        raise OSError("no randomness")
+
+    monkeypatch.setattr(secrets, "token_bytes", broken)
+    with pytest.raises(OSError, match="no randomness"):
+        new_id()
+
+
+def test_a_forked_child_makes_other_ids() -> None:
+    script = (
+        "import os; from sessioncore.http._ids import new_id; new_id(); os.fork(); "
+        "os.write(1, new_id().encode() + b' ')"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path("src").resolve())}
+    run = subprocess.run([sys.executable, "-c", script], env=environment, check=True, capture_output=True, text=True)
+    parent, child = run.stdout.split()
+    assert parent != child
+
+
+@given(st.text(max_size=300) | st.text(alphabet=ALPHABET, max_size=300))
+def test_the_form_of_an_id_is_exactly_22_to_256_characters_of_its_alphabet(text: str) -> None:
+    assert is_id(text) == (22 <= len(text) <= 256 and set(text) <= set(ALPHABET))
+
+
+def test_the_length_of_an_id_is_bounded_and_a_foreign_character_anywhere_makes_it_no_id() -> None:
+    assert [length for length in (0, 21, 22, 256, 257) if is_id("a" * length)] == [22, 256]
+    for char in [*"+/=.%~ ;,:\"'\\*?\x00\r\n\t\x7f", "é", "\u2000", "\u0661", "Ａ", "\ud800"]:
+        for text in (char + "a" * 42, "a" * 42 + char, "a" * 21 + char + "a" * 21):
+            assert not is_id(text)
+            assert not is_handle((text * 2)[:64])
+
+
+def test_a_handle_is_the_sha256_of_the_id_in_64_lower_hex_digits() -> None:
+    text = new_id()
+    assert handle_of(text) == hashlib.sha256(text.encode()).hexdigest()
+    assert is_handle(handle_of(text))
+    assert text not in handle_of(text)
+    for wrong in ("", "a" * 63, "a" * 65, "A" * 64, "g" * 64, "a" * 63 + "\n", "١" * 64):
+        assert not is_handle(wrong)
+
+
+def test_text_consists_of_an_alphabet_only_if_it_is_ascii() -> None:
+    assert consists_of("aba", b"ab")
+    assert consists_of("", b"ab")
+    assert not consists_of("abc", b"ab")
+    assert not consists_of("a\u0430", b"ab")

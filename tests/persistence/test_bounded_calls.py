@@ -1,0 +1,185 @@
+"""Which calls to a storage get a timer from the store, and which see to it themselves."""
+
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from math import inf
+from typing import Any, TypeVar
+
+import anyio
+import pytest
+from tests.stores import SpyStorage
+
+from sessioncore import (
+    ConfigError,
+    MemoryStorage,
+    Moved,
+    SessionConfig,
+    SessionStore,
+    StorageUnavailable,
+    Stored,
+    Unreadable,
+)
+from sessioncore.storage import AnswersNow, BoundsCalls, Clears, KeepsTombstones, Opens, Purges, capabilities_of
+
+pytestmark = pytest.mark.anyio
+
+T = TypeVar("T")
+
+LIMIT = timedelta(seconds=0.05)
+
+
+class Bounded(SpyStorage):
+    """Says that it bounds its calls, and notes the deadline that it is called with."""
+
+    capabilities = SpyStorage.capabilities | {BoundsCalls}
+    willing = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[float] = []
+        self.seen: dict[str, float] = {}
+
+    def bound_calls(self, seconds: float) -> bool:
+        self.asked.append(seconds)
+        return self.willing
+
+    async def _through(self, name: str, call: Callable[[], Awaitable[T]]) -> T:
+        self.seen[name] = anyio.current_effective_deadline()
+        return await super()._through(name, call)
+
+
+class Unwilling(Bounded):
+    willing = False
+
+
+class OwnLoad(Bounded):
+    """Inherits the promise, but not the load that it was given for."""
+
+    async def load(self, key: str, *, renew: float | None = None) -> Stored | Moved | Unreadable | None:
+        await anyio.sleep(30)
+        return await super().load(key, renew=renew)
+
+
+class Wrapper:
+    """Passes on what it does not know, and so the promise of another."""
+
+    def __init__(self, inner: Bounded) -> None:
+        self._inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    async def load(self, key: str, *, renew: float | None = None) -> Stored | Moved | Unreadable | None:
+        await anyio.sleep(30)
+        return await self._inner.load(key, renew=renew)
+
+
+def store_on(storage: Any) -> SessionStore:
+    return SessionStore(SessionConfig(storage=storage, storage_timeout=LIMIT))
+
+
+async def visit(store: SessionStore) -> None:
+    """Create a session, load it, and end it."""
+    sid = (await store.create({"n": 1})).id
+    assert (await store.get_by_id(sid))["n"] == 1
+    assert await store.delete(sid)
+
+
+async def test_a_storage_that_bounds_itself_is_told_the_limit_and_gets_no_timer() -> None:
+    storage = Bounded()
+    await visit(store_on(storage))
+    assert storage.asked == [0.05]
+    assert storage.seen["load"] == storage.seen["create"] == inf
+    assert storage.seen["delete"] < inf  # of this it did not speak
+
+
+async def test_a_storage_that_declines_gets_a_timer_for_each_call() -> None:
+    storage = Unwilling()
+    await visit(store_on(storage))
+    assert storage.asked == [0.05]
+    assert max(storage.seen.values()) < inf
+
+
+async def test_an_inherited_promise_does_not_hold_where_a_call_was_replaced() -> None:
+    storage = OwnLoad()
+    store = store_on(storage)
+    assert storage.asked == []
+    sid = (await store.create({"n": 1})).id
+    assert storage.seen["create"] < inf
+    with pytest.raises(StorageUnavailable):
+        await store.get_by_id(sid)
+
+
+async def test_a_wrapper_does_not_pass_on_a_promise() -> None:
+    storage = Bounded()
+    store = store_on(Wrapper(storage))
+    assert storage.asked == []
+    sid = (await store.create({"n": 1})).id
+    with pytest.raises(StorageUnavailable):
+        await store.get_by_id(sid)
+
+
+# -- what a class declares
+
+
+class Plain(MemoryStorage):
+    """Adds nothing to the calls."""
+
+    def extra(self) -> None: ...
+
+
+class OwnTouch(MemoryStorage):
+    async def touch(self, key: str, ttl: float) -> bool:
+        return await super().touch(key, ttl)
+
+
+class OwnDelete(Plain):
+    async def delete(self, *keys: str) -> int:
+        return await super().delete(*keys)
+
+
+class Declares(OwnTouch):
+    capabilities = frozenset({AnswersNow, Clears})
+
+
+class OwnOpen(MemoryStorage):
+    async def open(self) -> None:
+        await super().open()
+
+
+ABOUT_ALL = frozenset({Clears, Opens, Purges})
+ALL = ABOUT_ALL | {AnswersNow, BoundsCalls, KeepsTombstones}
+
+
+def test_a_storage_can_do_what_its_class_declares_and_an_overridden_call_does_not_answer_at_once() -> None:
+    for storage in (MemoryStorage(), Plain(), OwnOpen()):
+        assert capabilities_of(storage) == ALL
+    for storage in (OwnTouch(), OwnDelete()):
+        assert capabilities_of(storage) == ABOUT_ALL
+    assert capabilities_of(Declares()) == {AnswersNow, Clears}
+    assert capabilities_of(Wrapper(Bounded())) == set()
+
+
+async def test_without_a_capability_the_store_makes_none_of_its_calls() -> None:
+    inner = Bounded()
+    store = store_on(Wrapper(inner))
+    async with store:
+        await store.start()
+        await store.check()
+        assert await store.purge_expired() == 0
+        with pytest.raises(ConfigError, match="Wrapper cannot find records by prefix"):
+            await store.reset()
+    assert inner.calls == []
+
+
+async def test_with_them_it_makes_them() -> None:
+    inner = SpyStorage()
+    async with store_on(inner) as store:
+        await store.check()
+        await store.purge_expired()
+        await store.reset()
+    assert inner.calls == ["open", "check", "purge_expired", "clear", "aclose"]
+    with pytest.raises(ZeroDivisionError):
+        async with store:
+            raise ZeroDivisionError
+    assert inner.calls[5:] == ["open", "aclose"]

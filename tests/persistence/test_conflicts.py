@@ -1,0 +1,284 @@
+"""Requests that write one session at the same time: how they are merged, and which IDs are given out."""
+
+from collections.abc import AsyncIterator, Callable, Coroutine
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+from tests.kit import BOTH_LOOPS, Lab, Work, write
+from tests.views import Visitor
+
+from sessioncore import (
+    EventKind,
+    MemoryStorage,
+    Session,
+    SessionConfig,
+    SessionStore,
+    SQLiteStorage,
+    Storage,
+    StorageError,
+    StorageUnavailable,
+)
+
+pytestmark = pytest.mark.anyio
+
+
+async def merged(before: dict[str, object], mine: Work, theirs: Work, operation: str = "replace") -> dict[str, object]:
+    """What is stored after a request whose first write meets another one's; its session shows the same."""
+    lab = Lab()
+    await lab.begin(**before)
+
+    async def interfere() -> None:
+        async with lab.store.open(lab.visitor.sid or "") as other:
+            await theirs(other)
+
+    exchange = await lab.visitor.arrive()
+    await mine(exchange.session)
+    lab.storage.before[operation] = interfere
+    await lab.visitor.leave(exchange)
+    data = await lab.data()
+    assert data == dict(exchange.session)
+    assert data is not None
+    return data
+
+
+def doing(change: Callable[[Session], object]) -> Work:
+    async def work(session: Session) -> None:
+        change(session)
+
+    return work
+
+
+async def test_a_conflict_merges_by_key_and_tells_the_number_of_tries() -> None:
+    lab = Lab()
+    await lab.begin(a=1, b=1, gone=1, list=[1])
+    one, two = await lab.visitor.arrive(), await lab.visitor.arrive()
+    one.session["a"] = 2
+    one.session["list"].append(2)
+    del one.session["gone"]
+    two.session.update(b=2, new=3)
+    await lab.visitor.leave(two)
+    await one.session.save()
+    assert dict(one.session) == {"a": 2, "b": 2, "list": [1, 2], "new": 3}  # the session shows what was stored
+    one.session["list"].append(3)  # and goes on noticing changes inside values
+    await lab.visitor.leave(one)
+    assert await lab.data() == {"a": 2, "b": 2, "list": [1, 2, 3], "new": 3}
+    assert [event.detail for event in lab.told(EventKind.CONFLICT)] == ["2"]
+
+
+async def test_a_mutation_is_applied_to_what_others_stored() -> None:
+    theirs = doing(lambda session: session.set("n", 5))
+
+    async def twice(session: Session) -> None:
+        assert session.mutate("n", lambda n: n * 10) == 10
+        assert session.mutate("n", lambda n: n + 1) == 11
+
+    assert await merged({"n": 1}, twice, theirs) == {"n": 51}
+
+    async def after_a_write(session: Session) -> None:
+        session["n"] = 100
+        session.mutate("n", lambda n: n + 1)
+
+    assert await merged({"n": 1}, after_a_write, theirs) == {"n": 101}  # it counts as that write
+
+
+async def test_a_change_inside_a_value_before_a_mutation_is_not_lost() -> None:
+    async def mine(session: Session) -> None:
+        session["items"].append("b")
+        session.mutate("items", lambda items: [*items, "c"])
+
+    theirs = doing(lambda session: session.set("other", 1))
+    assert await merged({"items": ["a"]}, mine, theirs) == {"items": ["a", "b", "c"], "other": 1}
+
+
+async def test_a_default_for_mutate_is_never_shared_between_tries() -> None:
+    default: list[int] = []
+
+    def append(items: list[int]) -> list[int]:
+        items.append(1)
+        return items
+
+    mine = doing(lambda session: session.mutate("items", append, default=default))
+    assert await merged({"n": 1}, mine, write) == {"n": 2, "items": [1]}
+    assert default == []
+
+
+async def test_a_mutation_yields_to_a_deletion_and_a_write_does_not() -> None:
+    def mine(session: Session) -> None:
+        session.mutate("n", lambda n: n + 1)
+        session["m"] = session.pop("m")  # deleted and set again is a write
+
+    assert await merged({"n": 1, "m": 1}, doing(mine), doing(Session.clear)) == {"m": 1}
+
+
+async def test_a_mutation_that_fails_on_what_others_stored_is_an_error_of_that_save_alone() -> None:
+    lab = Lab()
+    await lab.begin()
+    session = await lab.store.get_by_id(lab.visitor.sid or "")
+    session.mutate("n", lambda n: 10 // n)
+    session["m"] = 1
+    async with lab.store.open(session.id) as other:
+        other["n"] = 0
+    with pytest.raises(ZeroDivisionError):
+        await session.save()
+    async with lab.store.open(session.id) as other:
+        other["n"] = 5
+    await session.save()
+    assert await lab.data() == dict(session) == {"n": 2, "m": 1}
+
+
+async def test_login_drops_what_another_owner_wrote_meanwhile() -> None:
+    async def mine(session: Session) -> None:
+        await session.login("ada")
+        session["hello"] = "ada"
+
+    def theirs(session: Session) -> None:
+        session.bind_owner("mallory")
+        session["secret"] = "mallory's"
+
+    assert await merged({"cart": 1}, mine, doing(theirs), "move") == {"hello": "ada"}
+
+
+async def test_a_rotated_session_takes_no_changes_of_requests_under_the_old_id() -> None:
+    lab = Lab()
+    old = (await lab.begin()).sid or ""
+    slow = await Visitor(lab.store, sid=old).arrive()
+    slow.session["n"] = 99
+    async with lab.visitor.request() as session:
+        await session.login("ada")
+    assert await slow.commit(200) == []
+    assert await lab.data() == {"n": 1}
+    assert await lab.store.delete(old) is False
+
+
+@BOTH_LOOPS
+async def test_endless_conflicts_end_in_an_error_and_leave_the_loop_to_others() -> None:
+    lab = Lab(storage_timeout=timedelta(seconds=0.1))
+    await lab.begin()
+    exchange = await lab.visitor.arrive()
+    exchange.session["mine"] = 1
+    turns, over = 0, False
+
+    async def write_first() -> None:
+        lab.storage.before["replace"] = write_first
+        there = await lab.stored(exchange.session)
+        key = f"session:{exchange.session.handle}"
+        await lab.storage.inner.replace(key, there.data, 60, version=there.version)
+
+    async def count() -> None:
+        nonlocal turns
+        while not over:
+            turns += 1
+            await anyio.lowlevel.checkpoint()
+
+    lab.storage.before["replace"] = write_first
+    async with anyio.create_task_group() as group:
+        group.start_soon(count)
+        with pytest.raises(StorageUnavailable, match="other requests kept writing"):
+            await exchange.commit(200)
+        over = True
+    assert turns > 10
+    await exchange.finish(failed=True)
+
+
+# -- IDs that are taken
+
+
+async def test_a_taken_id_is_never_written_to() -> None:
+    ids = iter(["a" * 43, "a" * 43, "b" * 43, "a" * 43, "b" * 43, "c" * 43])
+    lab = Lab(id_generator=lambda: next(ids))
+    stranger, own = await lab.store.create({"secret": 1}), await lab.store.create({"n": 1})
+    assert (stranger.id, own.id) == ("a" * 43, "b" * 43)
+    await own.regenerate()
+    own["n"] = 2
+    await own.save()
+    assert own.id == "c" * 43
+    assert await lab.data("a" * 43) == {"secret": 1}
+    assert await lab.data("c" * 43) == {"n": 2}
+
+
+async def test_a_generator_that_always_collides_ends_in_an_error() -> None:
+    lab = Lab(id_generator=lambda: "a" * 43)
+    first = await lab.store.create({"secret": 1})
+    with pytest.raises(StorageError, match="id_generator"):
+        await lab.store.create({"n": 1})
+    await first.regenerate()
+    with pytest.raises(StorageError, match="id_generator"):
+        await first.save()
+    assert await lab.data("a" * 43) == {"secret": 1}
+
+
+async def test_a_move_that_is_refused_is_no_collision_and_no_logout() -> None:
+    lab = Lab()
+    await lab.begin()
+    lab.storage.fail("move", error=StorageError("a right is missing"))
+    with pytest.raises(StorageError, match="a right is missing"):
+        async with lab.visitor.request() as session:
+            await session.login("ada")
+    assert lab.calls.count("move") == 1
+    assert await lab.data() == {"n": 1}
+
+
+# -- many at once, on storages with threads and without
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[SessionStore]:
+    storage: Storage = MemoryStorage() if request.param == "memory" else SQLiteStorage(tmp_path / "sessions.sqlite3")
+    patient = timedelta(seconds=60)  # a busy machine is no defect
+    async with SessionStore(SessionConfig(storage=storage, storage_timeout=patient)) as opened:
+        yield opened
+
+
+async def at_once(count: int, work: Callable[[int], Coroutine[Any, Any, object]]) -> None:
+    async with anyio.create_task_group() as group:
+        for index in range(count):
+            group.start_soon(work, index)
+
+
+@BOTH_LOOPS
+async def test_parallel_requests_lose_no_key_and_no_mutation(store: SessionStore) -> None:
+    sid = (await store.create({"items": []})).id
+
+    async def request(index: int) -> None:
+        async with Visitor(store, sid=sid).request() as session:
+            await anyio.lowlevel.checkpoint()
+            session[f"k{index}"] = index
+            session.mutate("n", lambda n: n + 1, default=0)
+            session.mutate("items", lambda items: [*items, index])
+
+    await at_once(30, request)
+    after = dict(await store.get_by_id(sid))
+    assert sorted(after.pop("items")) == [*range(30)]
+    assert after == {"n": 30, **{f"k{index}": index for index in range(30)}}
+
+
+@BOTH_LOOPS
+async def test_of_parallel_rotations_one_wins_and_a_logout_beats_them_all(store: SessionStore) -> None:
+    sid = (await store.create({"n": 1}, owner="ada")).id
+    visitors = [Visitor(store, sid=sid) for _ in range(20)]
+
+    async def rotate(index: int) -> None:
+        async with visitors[index].request() as session:
+            await anyio.lowlevel.checkpoint()
+            if not session.fresh:
+                await session.regenerate()
+                session[f"k{index}"] = index
+
+    await at_once(20, rotate)
+    [winner] = {visitor.sid for visitor in visitors} - {sid, None}
+    assert len(await store.sessions_of("ada")) == 1
+    visitors = [Visitor(store, sid=winner) for _ in range(6)]
+
+    async def rotate_or_log_out(index: int) -> None:
+        for _ in range(index):
+            await anyio.lowlevel.checkpoint()
+        await (store.revoke_all("ada") if index == 3 else rotate(index))
+
+    await at_once(6, rotate_or_log_out)
+    await store.revoke_all("ada")
+    assert await store.sessions_of("ada") == []
+    assert await store.reset() == 0  # nothing under any ID

@@ -1,0 +1,162 @@
+"""Writes whose reply was lost: the next commit finds out what became of them, and makes none twice."""
+
+from datetime import timedelta
+
+import pytest
+from tests.kit import Lab, Work, lose, mutate
+from tests.stores import AlternatingStorage, PromptStorage, SpyStorage
+
+from sessioncore import Done, Exchange, Session, StorageUnavailable
+
+pytestmark = pytest.mark.anyio
+
+
+async def regenerate(session: Session) -> None:
+    await mutate(session)
+    await session.regenerate()
+
+
+async def login(session: Session) -> None:
+    await mutate(session)
+    await session.login("ada", device="phone")
+
+
+async def begin_anew(session: Session) -> None:
+    await session.reset()
+    session["n"] = 1
+    await mutate(session)
+
+
+CHANGES: list[tuple[Work, str]] = [(mutate, "replace"), (regenerate, "move"), (login, "move"), (begin_anew, "create")]
+ARRIVED = pytest.mark.parametrize("arrived", [True, False])
+CHANGE = pytest.mark.parametrize(("change", "operation"), CHANGES)
+
+
+async def lost(lab: Lab, change: Work, operation: str, *, arrived: bool) -> Exchange:
+    """A request whose save failed: the call was lost, or its reply was."""
+    await lab.begin()
+    exchange = await lab.visitor.arrive()
+    await change(exchange.session)
+    (lab.storage.after if arrived else lab.storage.before)[operation] = lose
+    with pytest.raises(StorageUnavailable):
+        await exchange.session.save()
+    return exchange
+
+
+@ARRIVED
+@CHANGE
+@pytest.mark.parametrize("kind", [SpyStorage, AlternatingStorage])
+async def test_a_save_that_failed_is_made_good_by_the_next_one_exactly_once(
+    change: Work, operation: str, arrived: bool, kind: type[SpyStorage]
+) -> None:
+    for more in (True, False):
+        lab = Lab(kind=kind)
+        exchange = await lost(lab, change, operation, arrived=arrived)
+        assert exchange.session.modified
+        assert exchange.session.owner == ("ada" if change is login else None)
+        if more:
+            await mutate(exchange.session)
+        await lab.visitor.leave(exchange)
+        assert await lab.data() == {"n": 3 if more else 2}
+        assert len(await lab.store.sessions_of("ada")) == (change is login)
+        assert len(lab.storage.inner) == 1
+        moved = ["login" if change is login else "regenerated"]
+        told = {"replace": [], "move": moved, "create": ["destroyed", "created"]}[operation]
+        assert lab.kinds("storage_error") == told
+
+
+async def bind(session: Session) -> None:
+    session.bind_owner("ada")
+
+
+async def idle(session: Session) -> None:
+    session.set_idle_timeout(timedelta(hours=3))
+
+
+@ARRIVED
+@pytest.mark.parametrize(
+    ("verb", "operation"), [(Session.regenerate, "move"), (bind, "replace"), (idle, "replace")]
+)  # fmt: skip
+async def test_a_verb_without_data_whose_save_failed_is_made_good_as_well(
+    verb: Work, operation: str, arrived: bool
+) -> None:
+    lab = Lab()
+    exchange = await lost(lab, verb, operation, arrived=arrived)
+    before = lab.visitor.sid
+    await lab.visitor.leave(exchange)
+    assert (lab.visitor.sid != before) == (operation == "move")
+    found = await lab.kept()
+    assert (dict(found), found.owner) == ({"n": 1}, "ada" if verb is bind else None)
+    assert found.idle_timeout == timedelta(hours=3 if verb is idle else 0.5)
+
+
+@pytest.mark.parametrize(("change", "operation"), CHANGES[:3])
+async def test_while_the_outcome_is_unknown_the_client_gets_an_error_and_no_cookie(
+    change: Work, operation: str
+) -> None:
+    lab = Lab()
+    exchange = await lost(lab, change, operation, arrived=True)
+    before = lab.visitor.sid
+    with lab.storage.fail("load"), pytest.raises(StorageUnavailable):
+        await lab.visitor.leave(exchange)
+    assert "set-cookie" not in dict(lab.visitor.headers)
+    assert lab.visitor.sid == before
+
+
+async def test_what_others_wrote_on_top_leaves_the_outcome_unknown() -> None:
+    lab = Lab()
+    exchange = await lost(lab, mutate, "replace", arrived=True)
+    async with lab.store.open(lab.visitor.sid or "") as other:
+        await mutate(other)
+    with pytest.raises(StorageUnavailable, match="another request has written"):
+        await lab.visitor.leave(exchange)
+    assert await lab.data() == {"n": 3}  # neither lost nor counted twice
+
+
+@ARRIVED
+@CHANGE
+async def test_a_logout_ends_the_session_wherever_it_is(change: Work, operation: str, arrived: bool) -> None:
+    for verb in (Session.destroy, Session.reset):
+        lab = Lab()
+        exchange = await lost(lab, change, operation, arrived=arrived)
+        await verb(exchange.session)
+        await lab.visitor.leave(exchange)
+        assert len(lab.storage.inner) == 0
+
+
+async def test_a_record_that_was_ended_meanwhile_is_gone() -> None:
+    lab = Lab()
+    exchange = await lost(lab, mutate, "replace", arrived=True)
+    await lab.store.delete(lab.visitor.sid or "")
+    await lab.visitor.leave(exchange)
+    assert lab.kinds()[-1] == "gone"
+    assert len(lab.storage.inner) == 0
+
+
+async def test_a_server_error_drops_the_changes_whose_outcome_is_unknown() -> None:
+    lab = Lab()
+    exchange = await lost(lab, mutate, "replace", arrived=False)
+    await lab.visitor.leave(exchange, 502)
+    assert await lab.data() == {"n": 1}
+
+
+async def test_a_late_save_that_failed_is_made_good_at_the_end() -> None:
+    lab = Lab()
+    await lab.begin()
+    exchange = await lab.visitor.arrive()
+    await exchange.commit(200)
+    await mutate(exchange.session)
+    lab.storage.after["replace"] = lose
+    with pytest.raises(StorageUnavailable):
+        await exchange.session.save()
+    await exchange.finish()
+    assert await lab.data() == {"n": 2}
+
+
+@ARRIVED
+async def test_a_storage_that_answers_at_once_settles_the_outcome_at_once(arrived: bool) -> None:
+    lab = Lab(kind=PromptStorage)
+    exchange = await lost(lab, mutate, "replace", arrived=arrived)
+    assert isinstance(exchange.commit(200), Done)
+    await exchange.finish()
+    assert await lab.data() == {"n": 2}

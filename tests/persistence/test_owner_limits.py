@@ -1,0 +1,236 @@
+"""The limit of an owner's sessions: the oldest ones end, or the login is refused and leaves everything as it was."""
+
+from datetime import timedelta
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+from tests.kit import BOTH_LOOPS, Lab
+from tests.views import Visitor, response_to
+
+from sessioncore import EventKind, OwnerLimitReached, SessionStore
+from sessioncore.testing import FailingStorage
+
+pytestmark = pytest.mark.anyio
+
+SHORT = timedelta(seconds=0.5)  # so long a login waits for another one to step back
+
+
+async def logged_in(store: SessionStore, **details: Any) -> Visitor:
+    visitor = Visitor(store)
+    async with visitor.request() as session:
+        await session.login("ada", **details)
+    return visitor
+
+
+def refusing() -> Lab:
+    """One session per owner; the login of an older server, `another_login`, wins every race."""
+    return Lab(max_sessions_per_owner=1, on_owner_limit="refuse", absolute_timeout=None, storage_timeout=SHORT)
+
+
+async def another_login(lab: Lab) -> None:
+    await lab.beside(clock=lambda: 1_000_000.0, max_sessions_per_owner=None).create({}, owner="ada")
+
+
+async def test_the_oldest_logins_are_ended() -> None:
+    lab = Lab(max_sessions_per_owner=2)
+    await lab.begin(items=3)  # anonymous, and older than any login
+    devices: list[Visitor] = []
+    for _ in range(4):
+        lab.clock.advance(1)
+        devices.append(await logged_in(lab.store))
+    assert [await lab.found(device.sid) is not None for device in devices] == [False, False, True, True]
+    assert len(lab.told(EventKind.OWNER_LIMIT)) == 2
+    lab.clock.advance(1)
+    async with lab.visitor.request() as session:
+        session.bind_owner("ada")  # what is bound now is not the one to end
+    assert await lab.data() == {"items": 3}
+    assert [await lab.found(device.sid) is not None for device in devices] == [False, False, False, True]
+
+
+async def test_a_refused_login_is_a_409_and_leaves_everything_as_it_was() -> None:
+    lab = refusing()
+    laptop = await logged_in(lab.store)
+    await lab.begin(cart=["tea"])
+    exchange = await lab.visitor.arrive()
+    await exchange.session.login("ada")
+    with pytest.raises(OwnerLimitReached) as caught:
+        await exchange.commit(200)
+    assert response_to(exchange, caught.value).status == 409
+    await exchange.finish(failed=True)
+    found = await lab.kept()
+    assert (dict(found), found.owner) == ({"cart": ["tea"]}, None)
+    async with laptop.request() as session:
+        await session.login("ada")  # the same session takes no further place
+    assert await lab.found(laptop.sid) is not None
+
+
+async def test_a_refused_login_is_tried_again_when_the_handler_has_made_room() -> None:
+    lab = refusing()
+    await lab.store.create({}, owner="ada")
+    await lab.begin()
+    async with lab.visitor.request() as session:
+        await session.login("ada")
+        with pytest.raises(OwnerLimitReached):
+            await session.save()
+        assert await lab.store.revoke_all("ada") == 1
+    found = await lab.kept()
+    assert found.owner == "ada"
+
+
+@BOTH_LOOPS
+@pytest.mark.parametrize("policy", ["evict_oldest", "refuse"])
+async def test_of_parallel_logins_exactly_the_allowed_number_survives(policy: str) -> None:
+    for limit in (1, 3):
+        lab = Lab(max_sessions_per_owner=limit, on_owner_limit=policy, storage_timeout=SHORT)
+        refused = 0
+        visitors = [Visitor(lab.store, sid=(await lab.store.create({"cart": 1})).id) for _ in range(8)]
+
+        async def log_in(visitor: Visitor, lab: Lab = lab) -> None:
+            nonlocal refused
+            try:
+                async with visitor.request() as session:
+                    lab.clock.advance(0.001)
+                    await session.login("ada")
+                    await anyio.lowlevel.checkpoint()
+            except OwnerLimitReached:
+                refused += 1
+
+        async with anyio.create_task_group() as group:
+            for visitor in visitors:
+                group.start_soon(log_in, visitor)
+        assert len(await lab.store.sessions_of("ada")) == limit
+        if policy == "refuse":
+            assert refused == 8 - limit
+            assert [await lab.data(visitor.sid) for visitor in visitors] == [{"cart": 1}] * 8
+
+
+# -- logins that lose a race
+
+
+async def test_a_login_that_loses_the_race_gets_its_anonymous_session_back_under_another_id() -> None:
+    lab = refusing()
+    before = (await lab.begin(cart=1)).sid or ""
+
+    async def log_out_in_another_tab() -> None:
+        assert await lab.store.delete(before) is False  # the login has moved the record already
+
+    async def lose_the_race() -> None:
+        await another_login(lab)
+        lab.storage.after["owned_keys"] = log_out_in_another_tab
+
+    lab.storage.before["move"] = lose_the_race
+    exchange = await lab.visitor.arrive()
+    await exchange.session.login("ada")
+    with pytest.raises(OwnerLimitReached):
+        await lab.visitor.leave(exchange)
+    assert lab.visitor.sid not in {before, None}
+    found = await lab.kept()
+    assert (dict(found), found.owner) == ({"cart": 1}, None)
+    assert len(await lab.store.sessions_of("ada")) == 1
+    assert await lab.found(before) is None  # what was ended stays ended
+
+
+async def test_a_fresh_login_that_loses_the_race_leaves_nothing() -> None:
+    lab = refusing()
+    lab.storage.before["create"] = lambda: another_login(lab)
+    with pytest.raises(OwnerLimitReached):
+        await logged_in(lab.store)
+    assert len(await lab.store.sessions_of("ada")) == len(lab.storage.inner) == 1
+
+
+async def test_a_refused_login_whose_session_is_ended_meanwhile_leaves_nothing() -> None:
+    lab = refusing()
+    await lab.begin()
+
+    async def lose_the_race() -> None:
+        await another_login(lab)
+        lab.storage.before["move"] = everything_ends
+
+    async def everything_ends() -> None:
+        await lab.beside().reset()
+
+    lab.storage.before["move"] = lose_the_race
+    exchange = await lab.visitor.arrive()
+    await exchange.session.login("ada")
+    with pytest.raises(OwnerLimitReached):
+        await lab.visitor.leave(exchange)
+    assert "set-cookie" not in dict(lab.visitor.headers)
+    assert len(lab.storage.inner) == 0
+
+
+async def test_a_binding_that_loses_the_race_is_taken_back_also_where_others_write_meanwhile() -> None:
+    lab = refusing()
+    session = await lab.store.create({"cart": 1, "note": "old", "theirs": 0, "dropped": 1})
+    before = session.id
+
+    async def lose_the_race() -> None:
+        await another_login(lab)
+        lab.storage.after["replace"] = before_it_is_taken_back
+
+    async def before_it_is_taken_back() -> None:
+        lab.storage.before["replace"] = another_request_writes
+
+    async def another_request_writes() -> None:
+        async with lab.store.open(session.id) as other:
+            assert other.owner == "ada"
+            other.update(theirs=1, more=1)
+            del other["cart"]
+
+    lab.storage.before["replace"] = lose_the_race
+    session.update(note="new", mine=1)
+    del session["dropped"]
+    session.bind_owner("ada", device="laptop")
+    with pytest.raises(OwnerLimitReached):
+        await session.save()
+    found = await lab.kept(session.id)
+    assert dict(found) == dict(session) == {"note": "old", "theirs": 1, "dropped": 1, "more": 1}
+    assert (found.owner, session.owner, session.id) == (None, None, before)
+    assert len(await lab.store.sessions_of("ada")) == 1
+    session.bind_owner("bob")
+    await session.save()
+    assert (session.owner, session.id) == ("bob", before)
+
+
+async def test_a_login_whose_write_comes_late_takes_no_place_that_was_given_already() -> None:
+    lab = refusing()
+    accepted: list[Visitor] = []
+
+    async def a_younger_login() -> None:
+        lab.clock.advance(0.01)
+        accepted.append(await logged_in(lab.beside(), device="phone"))
+
+    lab.storage.before["create"] = a_younger_login  # the older one has chosen its time, and is not stored yet
+    with pytest.raises(OwnerLimitReached):
+        await logged_in(lab.store)
+    assert [one.details for one in await lab.store.sessions_of("ada")] == [{"device": "phone"}]
+    assert await lab.found(accepted[0].sid) is not None
+
+
+@BOTH_LOOPS
+async def test_of_several_late_logins_one_steps_back_and_the_other_finds_room() -> None:
+    lab = Lab(max_sessions_per_owner=2, on_owner_limit="refuse", storage_timeout=SHORT)
+    outcomes: dict[str, str] = {}
+    began = lab.clock()
+    storages = {"oldest": FailingStorage(lab.storage.inner), "older": FailingStorage(lab.storage.inner)}
+    held = [storage.hold("create") for storage in storages.values()]
+
+    async def late(name: str, seconds: float) -> None:
+        try:
+            await logged_in(lab.beside(storage=storages[name], clock=lambda: began - seconds), name=name)
+            outcomes[name] = "in"
+        except OwnerLimitReached:
+            outcomes[name] = "refused"
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(late, "oldest", 2)
+        group.start_soon(late, "older", 1)
+        for create in held:
+            await create.entered.wait()
+        await logged_in(lab.store, name="young")  # in, before the others come to be seen
+        for create in held:
+            create.release()
+    assert sorted(outcomes.values()) == ["in", "refused"]  # which of them, that depends on who was seen first
+    left = {one.details["name"] for one in await lab.store.sessions_of("ada")}
+    assert left == {"young", *(name for name, outcome in outcomes.items() if outcome == "in")}

@@ -1,0 +1,238 @@
+"""Whose sessions are whose: lists of an owner's sessions, and revocations."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from tests.kit import Lab
+from tests.stores import SpyStorage
+from tests.views import Visitor
+
+from sessioncore import ConfigError, EventKind, Session, StorageUnavailable
+
+pytestmark = pytest.mark.anyio
+
+
+async def logged_in(lab: Lab, owner: str, sid: str | None = None, **details: Any) -> Visitor:
+    visitor = Visitor(lab.store, sid=sid)
+    async with visitor.request() as session:
+        await session.login(owner, **details)
+    return visitor
+
+
+async def alive(lab: Lab, *visitors: Visitor) -> list[bool]:
+    return [visitor.sid is not None and await lab.found(visitor.sid) is not None for visitor in visitors]
+
+
+# -- lists
+
+
+async def test_an_owner_sees_their_own_sessions_newest_first() -> None:
+    lab = Lab()
+    began = lab.clock()
+    first = await logged_in(lab, "ada", device="laptop")
+    lab.clock.advance(600)
+    second = await logged_in(lab, "ada", device="phone")
+    await logged_in(lab, "bob", device="tablet")
+    async with first.request() as session:
+        assert session.owner == "ada"
+    lab.clock.advance(100)
+    phone, laptop = await lab.store.sessions_of("ada")
+    assert (phone.details, laptop.details) == ({"device": "phone"}, {"device": "laptop"})
+    assert [laptop.created_at.timestamp(), phone.created_at.timestamp()] == pytest.approx([began, began + 600])
+    assert laptop.last_seen_at.timestamp() == pytest.approx(began + 600)  # it follows the idle clock
+    assert phone.expires_at - phone.created_at == timedelta(minutes=30)
+    for visitor, info in ((first, laptop), (second, phone)):
+        found = await lab.kept(visitor.sid)
+        assert found.handle == info.handle
+        assert found.id not in repr(info)
+
+
+async def test_odd_owners_do_not_meet() -> None:
+    owners = ["a:b", "*", "🙂", "\u212a", "K", "o" * 1024, "session:x", "a", "A", " "]
+    for owner in owners:
+        lab = Lab()
+        visitor = await logged_in(lab, owner)
+        for other in {*owners, "b", "a:", "session:", "x"} - {owner}:
+            assert await lab.store.sessions_of(other) == []
+            assert await lab.store.revoke_all(other) == 0
+        assert len(await lab.store.sessions_of(owner)) == 1
+        assert await alive(lab, visitor) == [True]
+
+
+async def test_the_list_follows_rotation_new_owners_and_ends() -> None:
+    lab = Lab()
+    visitor = await logged_in(lab, "ada")
+    async with visitor.request() as session:
+        await session.regenerate()
+    assert len(await lab.store.sessions_of("ada")) == 1
+    await logged_in(lab, "bob", visitor.sid)
+    assert await lab.store.sessions_of("ada") == []
+    [bobs] = await lab.store.sessions_of("bob")
+    assert await lab.store.revoke(bobs.handle)
+    assert await lab.store.sessions_of("bob") == []
+
+
+async def test_a_listing_that_fails_is_an_error() -> None:
+    lab = Lab()
+    await logged_in(lab, "ada")
+    lab.storage.fail("load")
+    for call in (lab.store.sessions_of, lab.store.revoke_all):
+        with pytest.raises(StorageUnavailable):
+            await call("ada")
+
+
+async def test_records_and_details_that_cannot_be_read_hide_no_other_session_and_are_revoked_with_their_owner() -> None:
+    class Device:
+        pass
+
+    lab = Lab()
+    newer = lab.beside()
+    newer.register_type(Device, name="device", encode=lambda device: None, decode=lambda value: Device())
+    session = await newer.create({}, owner="ada", device=Device())
+    await lab.storage.inner.create("session:" + "0" * 64, b"\x96\x63 of another version", 60, owner="session:ada")
+    assert [(info.handle, info.details) for info in await lab.store.sessions_of("ada")] == [(session.handle, {})]
+    assert lab.kinds() == ["corrupt", "corrupt"]
+    assert await lab.store.revoke_all("ada") == 2
+    assert len(lab.storage.inner) == 0
+
+
+async def test_stores_of_neighbouring_prefixes_share_a_storage_and_nothing_else() -> None:
+    lab = Lab()
+    prefixes = ("a:", "a:b:", "ab:", "A:", "a", "a*[?")
+    stores = [lab.beside(key_prefix=prefix) for prefix in prefixes]
+    made = [await store.create({"n": 1}, owner="ada") for store in stores]
+    nested = await stores[1].create({}, owner="x")
+    await lab.storage.inner.create("a:b:" + "0" * 64, b"unreadable", 60, owner="a:b:x")
+    assert await stores[0].sessions_of("b:x") == []
+    assert await stores[0].revoke_all("b:x") == 0
+    assert (await stores[1].get_by_id(nested.id)).owner == "x"
+    for store, session in zip(stores, made, strict=True):
+        assert [info.handle for info in await store.sessions_of("ada")] == [session.handle]
+        for other in made:
+            assert other is session or await store.delete(other.id) is False
+    assert [await store.reset() for store in (stores[2], stores[5])] == [1, 1]
+    assert await stores[3].revoke_all("ada") == 1
+    assert (await stores[4].get_by_id(made[4].id))["n"] == 1
+
+
+class LaggingStorage(SpyStorage):
+    """Its index still names sessions that have another owner by now."""
+
+    behind: list[str] = []
+
+    async def owned_keys(self, owner: str) -> list[str]:
+        return sorted({*await super().owned_keys(owner), *self.behind})
+
+
+async def test_an_index_that_lags_behind_neither_lists_nor_ends_a_strangers_session() -> None:
+    storage = LaggingStorage()
+    lab = Lab(storage, max_sessions_per_owner=1)
+    bobs, nobodys = await logged_in(lab, "bob"), await lab.store.create({})
+    handles = [info.handle for info in await lab.store.sessions_of("bob")]
+    storage.behind = [f"session:{handle}" for handle in (*handles, nobodys.handle)]
+    adas = await logged_in(lab, "ada")  # over the limit, if strangers counted
+    assert len(await lab.store.sessions_of("ada")) == 1
+    assert await lab.store.revoke_all("ada") == 1
+    assert await alive(lab, adas, bobs) == [False, True]
+    assert await lab.data(nobodys.id) == {}
+
+
+# -- revocations
+
+
+async def test_revoking_one_device_takes_effect_at_once_and_drops_what_it_has_in_flight() -> None:
+    lab = Lab()
+    laptop, phone = await logged_in(lab, "ada"), await logged_in(lab, "ada")
+    async with phone.request() as session:
+        session["in flight"] = True
+        assert await lab.store.revoke(session.handle, owner="ada") is True
+    assert await alive(lab, laptop, phone) == [True, False]
+    assert await lab.store.revoke(session.handle) is False
+    [event] = lab.told(EventKind.REVOKED)
+    assert (event.owner, event.at.timestamp()) == ("ada", lab.clock())
+
+
+async def test_a_strangers_session_cannot_be_revoked_nor_anything_that_is_no_handle() -> None:
+    lab = Lab()
+    ada = await logged_in(lab, "ada")
+    found = await lab.kept(ada.sid)
+    handle = found.handle
+    assert await lab.store.revoke(handle, owner="mallory") is False
+    forged: list[Any] = [
+        ada.sid,
+        "0" * 64,
+        handle.upper(),
+        handle + "0",
+        "",
+        "*",
+        "session:" + handle,
+        None,
+        5,
+        b"a" * 64,
+    ]
+    for wrong in forged:
+        assert await lab.store.revoke(wrong) is False
+        assert await lab.store.revoke(wrong, owner="ada") is False
+    assert await alive(lab, ada) == [True]
+    wrong_owners: list[Any] = [None, 5, b"a" * 43, ["a" * 43]]
+    for wrong in wrong_owners:
+        for call in (lab.store.sessions_of, lab.store.revoke_all):
+            with pytest.raises(ConfigError, match="an owner is a str"):
+                await call(wrong)
+    for keep in ("", ada.sid, "ada"):
+        with pytest.raises(ConfigError, match="keep="):
+            await lab.store.revoke_all("ada", keep=keep)
+
+
+@pytest.mark.parametrize("verb", ["none", "login", "regenerate"])
+async def test_all_other_devices_can_be_signed_out(verb: str) -> None:
+    lab = Lab()
+    devices = [await logged_in(lab, "ada") for _ in range(4)]
+    bob = await logged_in(lab, "bob")
+    async with devices[2].request() as session:
+        if verb != "none":
+            await (session.login("ada") if verb == "login" else session.regenerate())
+        assert await lab.store.revoke_all("ada", keep=session) == 3
+        told = lab.told(EventKind.REVOKED)
+        assert [event.owner for event in told] == ["ada"] * 3
+        assert session.handle not in {event.handle for event in told}
+    assert await alive(lab, *devices, bob) == [False, False, True, False, True]
+    [info] = await lab.store.sessions_of("ada")
+    assert await lab.store.revoke_all("ada", keep=info.handle) == 0
+    assert await lab.store.revoke_all("ada") == 1
+    assert await lab.store.sessions_of("ada") == []
+
+
+@pytest.mark.parametrize("moment", ["listed", "loaded", "about to be deleted"])
+async def test_revoke_all_finds_a_session_that_moves_while_it_looks(moment: str) -> None:
+    lab = Lab()
+    visitor = await logged_in(lab, "ada")
+
+    async def move() -> None:
+        async with visitor.request() as session:
+            await session.regenerate()
+
+    match moment:
+        case "listed":
+            lab.storage.after["owned_keys"] = move
+        case "loaded":
+            lab.storage.after["load"] = move
+        case _:
+            lab.storage.before["delete"] = move
+    assert await lab.store.revoke_all("ada") == 1
+    assert len(lab.storage.inner) == 0
+
+
+async def test_revoke_all_ends_sessions_of_a_server_whose_clock_is_ahead_and_spares_later_logins() -> None:
+    lab = Lab()
+    await lab.beside(clock=lambda: lab.clock() + 5).create({"n": 1}, owner="ada")
+    later: list[Session] = []
+
+    async def log_in_anew() -> None:
+        lab.clock.advance(10)
+        later.append(await lab.store.create(owner="ada"))
+
+    lab.storage.before["delete"] = log_in_anew
+    assert await lab.store.revoke_all("ada") == 1
+    assert [info.handle for info in await lab.store.sessions_of("ada")] == [later[0].handle]

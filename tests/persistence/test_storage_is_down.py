@@ -1,0 +1,205 @@
+"""A storage that fails, hangs or refuses: an error for who needs it, and never an anonymous visitor."""
+
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from itertools import product
+from typing import Any, NoReturn
+
+import anyio
+import pytest
+from tests.kit import BOTH_LOOPS, Lab
+from tests.stores import AlternatingStorage, PromptStorage, SpyStorage
+from tests.views import PlainView
+
+from sessioncore import (
+    ConfigError,
+    EventKind,
+    MemoryStorage,
+    SessionConfig,
+    SessionStore,
+    StorageError,
+    StorageUnavailable,
+)
+
+pytestmark = pytest.mark.anyio
+
+Call = Callable[[Lab], Awaitable[object]]
+
+
+async def _write(lab: Lab) -> None:
+    async with lab.visitor.request() as session:
+        session["n"] = 2
+
+
+async def _first_write(lab: Lab) -> None:
+    lab.visitor.sid = None
+    await _write(lab)
+
+
+async def _login(lab: Lab) -> None:
+    async with lab.visitor.request() as session:
+        await session.login("ada")
+
+
+async def _destroy(lab: Lab) -> None:
+    async with lab.visitor.request() as session:
+        await session.destroy()
+
+
+def view(lab: Lab) -> PlainView:
+    return PlainView([f"__Host-session_id={lab.visitor.sid}".encode()])
+
+
+CALLS: list[tuple[str, Call]] = [
+    ("load", lambda lab: lab.store.get(view(lab))),
+    ("load", lambda lab: lab.store.get_by_id(lab.visitor.sid or "")),
+    ("load", lambda lab: lab.store.sessions_of("ada")),
+    ("load", lambda lab: lab.store.revoke("0" * 64, owner="ada")),
+    ("create", lambda lab: lab.store.create()),
+    ("create", _first_write),
+    ("replace", _write),
+    ("move", _login),
+    ("delete", _destroy),
+    ("delete", lambda lab: lab.store.delete(lab.visitor.sid or "")),
+    ("delete", lambda lab: lab.store.revoke("0" * 64)),
+    ("delete", lambda lab: lab.store.revoke_all("ada")),
+    ("owned_keys", lambda lab: lab.store.sessions_of("ada")),
+    ("owned_keys", lambda lab: lab.store.revoke_all("ada")),
+    ("clear", lambda lab: lab.store.reset()),
+    ("purge_expired", lambda lab: lab.store.purge_expired()),
+    ("check", lambda lab: lab.store.check()),
+]
+BOUNDED = [(operation, call) for operation, call in CALLS if operation not in {"clear", "purge_expired"}]
+
+
+async def lab_with_a_session(**config: Any) -> Lab:
+    lab = Lab(**config)
+    lab.visitor.sid = (await lab.store.create({"n": 1}, owner="ada")).id
+    lab.forget()
+    return lab
+
+
+async def unharmed(lab: Lab, sid: str | None) -> None:
+    found = await lab.kept(sid)
+    assert (dict(found), found.owner, len(lab.storage.inner)) == ({"n": 1}, "ada", 1)
+
+
+@pytest.mark.parametrize(("operation", "call"), CALLS)
+async def test_a_call_that_fails_is_an_error_an_event_and_no_change(operation: str, call: Call) -> None:
+    faults: list[tuple[Exception, type[Exception], str]] = [
+        (StorageUnavailable("failed by a test"), StorageUnavailable, "failed by a test"),
+        (OSError("password=hunter2"), StorageUnavailable, rf"failed during {operation} \(OSError\)"),
+        (StorageError("no room"), StorageError, "no room"),
+        (ConfigError("another setting"), ConfigError, "another setting"),
+    ]
+    for (error, raised, text), kind in product(faults, (SpyStorage, PromptStorage)):
+        lab = await lab_with_a_session(kind=kind)
+        sid = lab.visitor.sid
+        lab.storage.fail(operation, error=error)
+        with pytest.raises(raised, match=text) as caught:
+            await call(lab)
+        assert type(caught.value) is raised
+        assert "hunter2" not in str(caught.value)
+        if isinstance(error, OSError):
+            assert caught.value.__cause__ is error
+        told = [event.detail for event in lab.told(EventKind.STORAGE_ERROR)]
+        assert told[:1] == ([] if raised is ConfigError else [f"{operation}: {type(error).__name__}"])
+        await unharmed(lab, sid)
+
+
+@BOTH_LOOPS
+@pytest.mark.parametrize(("operation", "call"), BOUNDED)
+async def test_a_call_that_gets_no_answer_fails_after_storage_timeout(operation: str, call: Call) -> None:
+    lab = await lab_with_a_session(storage_timeout=timedelta(milliseconds=20))
+    sid = lab.visitor.sid
+    lab.storage.hold(operation, times=1)
+    with anyio.fail_after(5), pytest.raises(StorageUnavailable) as caught:
+        await call(lab)
+    assert isinstance(caught.value.__cause__, TimeoutError)
+    assert lab.told(EventKind.STORAGE_ERROR)[0].detail == f"{operation}: TimeoutError"
+    await unharmed(lab, sid)
+
+
+async def test_maintenance_is_not_bounded_by_storage_timeout() -> None:
+    lab = await lab_with_a_session(storage_timeout=timedelta(milliseconds=1))
+    lab.storage.before |= {"clear": lambda: anyio.sleep(0.02), "purge_expired": lambda: anyio.sleep(0.02)}
+    assert await lab.store.purge_expired() == 0
+    assert await lab.store.reset() == 1
+
+
+@BOTH_LOOPS
+async def test_a_request_that_is_cancelled_while_it_loads_does_not_wait_for_the_storage() -> None:
+    lab = await lab_with_a_session()
+    lab.storage.hold("load")
+    with anyio.fail_after(1), anyio.move_on_after(0.02) as scope:
+        await lab.store.get(view(lab))
+    assert scope.cancelled_caught
+    assert lab.events == []
+
+
+async def test_a_session_that_could_not_be_loaded_fails_at_its_first_use_and_not_before() -> None:
+    for kind in (SpyStorage, AlternatingStorage):
+        lab = await lab_with_a_session(kind=kind)
+        with lab.storage.fail("load"):
+            async with lab.visitor.request() as session:
+                for use in (lambda: session["n"], lambda: len(session), lambda: session.set("n", 2)):
+                    with pytest.raises(StorageUnavailable):
+                        use()
+                with pytest.raises(StorageUnavailable):
+                    await session.destroy()
+        assert lab.visitor.headers == []
+        await unharmed(lab, lab.visitor.sid)
+
+
+# -- storages with faults of their own
+
+
+class RaisesBeforeItIsAwaited(MemoryStorage):
+    def load(self, key: str, *, renew: float | None = None) -> NoReturn:
+        raise ConnectionError("refused")
+
+
+async def test_a_method_that_raises_before_it_is_awaited_has_failed_too() -> None:
+    store = SessionStore(SessionConfig(storage=RaisesBeforeItIsAwaited()))
+    with pytest.raises(StorageUnavailable) as caught:
+        await store.get_by_id("a" * 43)
+    assert isinstance(caught.value.__cause__, ConnectionError)
+
+
+@pytest.mark.parametrize("fault", ["fails", "hangs"])
+@pytest.mark.parametrize("operation", ["load", "create", "replace", "move", "delete", "check"])
+async def test_a_method_that_overrides_one_of_the_memory_storage_is_bounded_and_translated(
+    operation: str, fault: str
+) -> None:
+    broken = False
+
+    async def override(self: MemoryStorage, *args: Any, **options: Any) -> Any:
+        if broken and fault == "hangs":
+            await anyio.sleep_forever()
+        if broken:
+            raise OSError("no route")
+        return await getattr(MemoryStorage, operation)(self, *args, **options)
+
+    storage: MemoryStorage = type("Own", (MemoryStorage,), {operation: override})()
+    details = list[str]()
+    store = SessionStore(
+        SessionConfig(
+            storage=storage,
+            on_event=lambda event: details.append(event.detail),
+            storage_timeout=timedelta(milliseconds=20),
+        )
+    )
+    sid = (await store.create({"n": 1})).id
+    read, write, turn = [await store.get_by_id(sid) for _ in range(3)]
+    write["n"] = 2
+    await turn.regenerate()
+    calls: dict[str, Callable[[], Awaitable[object]]] = {
+        "load": lambda: store.get_by_id(sid), "create": store.create, "replace": write.save, "move": turn.save,
+        "delete": read.destroy, "check": store.check,
+    }  # fmt: skip
+    broken = True
+    with pytest.raises(StorageUnavailable):
+        await calls[operation]()
+    broken = False
+    assert details[1:] == [f"{operation}: {'OSError' if fault == 'fails' else 'TimeoutError'}"]
+    assert (await store.get_by_id(sid))["n"] == 1

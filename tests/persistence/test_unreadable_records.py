@@ -1,0 +1,79 @@
+"""Records that cannot be opened: no session, an event, and never overwritten."""
+
+from hashlib import sha256
+
+import msgspec
+import pytest
+from tests.kit import Lab
+from tests.views import Visitor, response_to
+
+from sessioncore import EventKind, SessionNotFound, SessionTooLarge, StorageError, Stored
+
+pytestmark = pytest.mark.anyio
+
+SID = "s" * 43
+KEY = "session:" + sha256(SID.encode()).hexdigest()
+FUTURE = msgspec.msgpack.encode([99, 1.0, 1.0, None, None, {}, {}, "new"])
+
+
+async def there(lab: Lab, key: str = KEY) -> bytes:
+    stored = await lab.storage.inner.load(key)
+    assert isinstance(stored, Stored)
+    return stored.data
+
+
+async def test_a_record_that_cannot_be_opened_is_no_session_and_stays_for_inspection() -> None:
+    for data in (b"", b"\xc1", b"{}", b"not a record", b"\x90", b"\x93\x01\x02\x03", FUTURE, b"x" * 70000):
+        lab = Lab()
+        assert await lab.storage.inner.create(KEY, data, 600) is not None
+        visitor = Visitor(lab.store, sid=SID)
+        async with visitor.request() as session:
+            assert session.fresh
+            session["n"] = 1
+        assert visitor.sid not in {None, SID}
+        assert await there(lab) == data
+        with pytest.raises(SessionNotFound):
+            await lab.store.get_by_id(SID)
+        told = lab.told(EventKind.CORRUPT)
+        assert [event.handle for event in told] == [KEY[8:]] * 2
+        assert ("has format 99 of a newer sessioncore" in told[0].detail) is (data is FUTURE)
+        assert await lab.store.delete(SID)
+
+
+async def test_a_record_that_became_unreadable_while_a_request_worked_is_not_overwritten() -> None:
+    lab = Lab()
+    await lab.begin()
+    exchange = await lab.visitor.arrive()
+    exchange.session["n"] = 2
+    key = "session:" + exchange.session.handle
+
+    async def rewrite() -> None:
+        stored = await lab.stored(exchange.session)
+        await lab.storage.inner.replace(key, FUTURE, 600, version=stored.version)
+
+    lab.storage.before["replace"] = rewrite
+    with pytest.raises(StorageError, match="cannot be read here") as caught:
+        await exchange.commit(200)
+    assert response_to(exchange, caught.value).status == 500
+    await exchange.finish(failed=True)
+    assert await there(lab, key) == FUTURE
+
+
+async def test_a_session_that_is_too_large_is_refused_before_any_write_and_the_stored_one_stays() -> None:
+    lab = Lab(max_size=1000)
+    await lab.begin()
+    with pytest.raises(SessionTooLarge, match=r"max_size is 1000; store less"):
+        async with lab.visitor.request() as session:
+            session["n"] = "x" * 2000
+    with pytest.raises(SessionTooLarge):
+        await lab.store.create({"n": "x" * 2000})
+    assert lab.calls == ["load"]
+    assert await lab.data() == {"n": 1}
+
+
+async def test_a_smaller_max_size_than_before_leaves_the_stored_session_alone() -> None:
+    lab = Lab()
+    await lab.begin(n="x" * 2000)
+    with pytest.raises(SessionNotFound):
+        await lab.beside(max_size=1000).get_by_id(lab.visitor.sid or "")
+    assert await lab.data() == {"n": "x" * 2000}

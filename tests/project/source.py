@@ -1,0 +1,41 @@
+"""The project's own source, parsed once."""
+
+import ast
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+__all__ = ["ADAPTERS", "CORE", "FILES", "SRC", "Function", "functions", "imports", "name_of", "tree"]
+
+SRC = Path("src")
+CORE = sorted((SRC / "sessioncore").rglob("*.py"))
+ADAPTERS = sorted((SRC / "adapters").rglob("*.py"))
+FILES = [*CORE, *ADAPTERS]
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def name_of(path: Path) -> str:
+    root = SRC / "adapters" if path in ADAPTERS else SRC
+    return ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
+
+
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def functions(node: ast.AST) -> Iterator[Function]:
+    return (inner for inner in ast.walk(node) if isinstance(inner, Function))
+
+
+@cache
+def imports(path: Path) -> frozenset[str]:
+    """Every module that a file imports, wherever in the file it does so; other names by their full name."""
+    found: set[str] = set()
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return frozenset(found)

@@ -1,0 +1,149 @@
+"""The boundaries: what an import loads, which way the arrows point, what the wheel holds, and what is never used."""
+
+import ast
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+from tests.project.source import ADAPTERS, CORE, FILES, SRC, imports, name_of, tree
+
+import sessioncore
+
+FRAMEWORKS = ("aiohttp", "litestar", "starlette", "fastapi", "quart", "django", "flask", "sanic")
+ROOMS_FOR_ADAPTERS = ("sessioncore.forms.", "sessioncore.integration.")
+DRIVERS = {"redis": "redis", "hiredis": "redis", "asyncpg": "postgres", "key_value": "keyvalue"}
+ENVIRONMENT = {**os.environ, "PYTHONPATH": "src:src/adapters"}  # not another copy that the environment has installed
+
+
+def python(script: str) -> str:
+    """What a new interpreter prints."""
+    command = [sys.executable, "-c", script]
+    return subprocess.run(command, env=ENVIRONMENT, check=True, capture_output=True, text=True).stdout
+
+
+def loaded_by(module: str) -> set[str]:
+    """The modules that an import of this one loads."""
+    return set(python(f"import {module}, sys; print(*sys.modules)").split())
+
+
+def roots(names: set[str] | frozenset[str]) -> set[str]:
+    return {name.partition(".")[0] for name in names}
+
+
+# -- what an import loads
+
+
+def test_importing_the_core_or_the_asgi_adapter_loads_no_driver_and_no_framework() -> None:
+    loaded = loaded_by("sessioncore")
+    assert roots(loaded).isdisjoint({*FRAMEWORKS, *DRIVERS, "pydantic", "attr", "attrs", "trio", "pytest"})
+    assert "sessioncore.testing" not in loaded
+    assert roots(loaded_by("sessioncore_asgi")).isdisjoint({*FRAMEWORKS, *DRIVERS})
+
+
+def test_importing_the_core_is_quick() -> None:
+    script = (
+        "import time, anyio, msgspec, sqlite3; begin = time.process_time(); import sessioncore;"
+        "print(time.process_time() - begin)"
+    )
+    for attempt in range(5):  # one quick one will do on a busy machine
+        if float(python(script)) < 0.25:
+            break
+        assert attempt < 4
+
+
+# -- which way the arrows point
+
+
+def test_the_core_names_no_framework_and_a_driver_only_in_the_storage_that_needs_it() -> None:
+    for path in CORE:
+        assert not re.search("|".join(FRAMEWORKS[:4]), path.read_text(encoding="utf-8"), re.IGNORECASE), path
+        for driver in DRIVERS.keys() & roots(imports(path)):
+            assert path.parent == SRC / "sessioncore" / "storage" / DRIVERS[driver]
+
+
+def test_no_circle_of_imports_and_one_for_type_checkers() -> None:
+    """A session knows its store, and the store makes sessions: `Session.store` is a SessionStore."""
+    files = {name_of(path): path for path in FILES}
+    arrows = {
+        name: {other if other in files else other.rpartition(".")[0] for other in imports(path)} & {*files}
+        for name, path in files.items()
+    }
+    finished: set[str] = set()
+    for name, path in files.items():
+        blocks = [node for node in ast.walk(tree(path)) if isinstance(node, ast.If)]
+        checking = [block for block in blocks if ast.unparse(block.test) == "TYPE_CHECKING"]
+        lines = [line for block in checking for line in block.body if isinstance(line, ast.ImportFrom)]
+        named = {f"{line.module}.{alias.name}" for line in lines for alias in line.names}
+        if name in {"sessioncore.session._session", "sessioncore.session._base"}:
+            assert named == {"sessioncore._store.SessionStore"}
+            arrows[name].remove("sessioncore._store")
+        else:
+            assert named == set(), name
+
+    def visit(name: str, trail: tuple[str, ...]) -> None:
+        assert name not in trail, f"circle: {' -> '.join([*trail, name])}"
+        if name not in finished:
+            for other in sorted(arrows[name]):
+                visit(other, (*trail, name))
+            finished.add(name)
+
+    for name in files:
+        visit(name, ())
+
+
+def test_the_arrows_point_down_as_the_contracts_say() -> None:
+    linter = Path(sys.executable).with_name("lint-imports")
+    run = subprocess.run([linter, "--no-cache"], env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout
+
+
+def test_adapters_use_public_names_of_the_core_only() -> None:
+    allowed = {f"sessioncore.{name}" for name in sessioncore.__all__} | {"sessioncore"}
+    for path in ADAPTERS:
+        used = {name for name in imports(path) if name.partition(".")[0] == "sessioncore"}
+        assert {name for name in used if not name.startswith(ROOMS_FOR_ADAPTERS)} <= allowed, path
+
+
+# -- what is never used
+
+
+def test_nothing_turns_bytes_or_text_into_code() -> None:
+    never = {
+        "pickle",
+        "cPickle",
+        "_pickle",
+        "marshal",
+        "shelve",
+        "dill",
+        "importlib",
+        "runpy",
+        "code",
+        "typing_extensions",
+    }
+    for path in FILES:
+        assert roots(imports(path)).isdisjoint({*never, "typing_extensions"}), path
+        # its SkipTest is what test runners understand
+        assert "unittest" not in roots(imports(path)) or path.parent.name == "testing"
+        calls = [node.func for node in ast.walk(tree(path)) if isinstance(node, ast.Call)]
+        called = {function.id for function in calls if isinstance(function, ast.Name)}
+        assert called.isdisjoint({"eval", "exec", "compile", "__import__"}), path
+
+
+# -- what the wheel holds
+
+
+def test_the_wheel_holds_the_four_packages_and_nothing_else(tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", str(tmp_path)]
+    run = subprocess.run(build, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
+    [wheel] = tmp_path.glob("*.whl")
+    assert wheel.name.startswith(f"sessioncore-{sessioncore.__version__}-")
+    names = zipfile.ZipFile(wheel).namelist()
+    packages = {"sessioncore", "sessioncore_asgi", "sessioncore_aiohttp", "sessioncore_litestar"}
+    assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == packages
+    assert {f"{package}/py.typed" for package in packages} <= set(names)
+    modules = {str(path.relative_to(SRC / "adapters" if path in ADAPTERS else SRC)) for path in FILES}
+    assert {name for name in names if name.endswith(".py")} == modules

@@ -1,0 +1,123 @@
+"""How the source is built: sizes, and who may change the objects that live for one request."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from msgspec import Struct
+from tests.project.source import FILES, Function, functions, tree
+
+MOST_LINES_OF_A_FILE = 300
+MOST_LINES_OF_A_FUNCTION = 50
+MOST_ATTRIBUTES = 10
+FOR_ONE_REQUEST = {  # classes whose objects live for one request, or for one commit of it
+    "AiohttpView", "AsgiView", "Attempt", "CommitSteps", "Exchange", "LoadSteps", "Pending", "RequestContext",
+    "Responder", "Session", "SessionBase", "SessionMapping", "SessionState", "Values", "_Watcher",
+}  # fmt: skip
+LONG_LIVED = {"Driver", "PlainHttpWarning", "SessionPlugin", "_Middleware"}  # as long as the application
+
+
+def test_a_file_has_300_lines_at_most_and_a_function_50() -> None:
+    for path in FILES:
+        assert path.read_text(encoding="utf-8").count("\n") <= MOST_LINES_OF_A_FILE, path
+        sizes = {one.name: (one.end_lineno or 0) - one.lineno + 1 for one in functions(tree(path))}
+        assert {name: size for name, size in sizes.items() if size > MOST_LINES_OF_A_FUNCTION} == {}, path
+
+
+def test_there_is_one_way_through_each_decision() -> None:
+    """`do` beside `do_now` is the beginning of a second one; `answer_now` is a storage's capability."""
+    found = {
+        one.name for path in FILES for one in functions(tree(path)) if re.search(r"[a-z]_(now|nowait|sync)$", one.name)
+    }
+    assert found <= {"answer_now"}
+
+
+# -- objects that live for one request
+
+
+class Kind(Struct, frozen=True):
+    """A class of ours, and what its objects hold."""
+
+    name: str
+    path: Path
+    bases: frozenset[str]
+    attributes: frozenset[str]  # fields, slots, and what its own methods assign
+    assigned_later: frozenset[str]  # of these, what is assigned after the construction, here or elsewhere
+
+
+def stores(node: ast.AST) -> Iterator[ast.Attribute]:
+    """What is assigned or deleted, of the form `value.attribute`."""
+    for inner in ast.walk(node):
+        if isinstance(inner, ast.Attribute) and not isinstance(inner.ctx, ast.Load):
+            yield inner
+
+
+def own(method: Function) -> set[str]:
+    return {target.attr for target in stores(method) if ast.unparse(target.value) == "self"}
+
+
+def kinds() -> list[Kind]:
+    found: list[Kind] = []
+    for path in FILES:
+        if not {"storage", "testing"} & set(path.parts):
+            found += [kind_of(node, path) for node in ast.walk(tree(path)) if isinstance(node, ast.ClassDef)]
+    return found
+
+
+def kind_of(node: ast.ClassDef, path: Path) -> Kind:
+    methods = [one for one in node.body if isinstance(one, Function)]
+    fields = {ast.unparse(line.target) for line in node.body if isinstance(line, ast.AnnAssign)}
+    for line in node.body:
+        if isinstance(line, ast.Assign) and ast.unparse(line.targets[0]) == "__slots__":
+            fields |= set(ast.literal_eval(line.value))
+    later = {name for method in methods if method.name != "__init__" for name in own(method)}
+    bases = frozenset(ast.unparse(base) for base in node.bases)
+    return Kind(node.name, path, bases, frozenset(fields.union(*map(own, methods))), frozenset(later))
+
+
+KINDS = {kind.name: kind for kind in kinds()}
+
+
+def test_every_class_whose_objects_change_is_listed() -> None:
+    changing = {kind.name for kind in KINDS.values() if kind.assigned_later}
+    assert changing <= FOR_ONE_REQUEST | LONG_LIVED
+    assert KINDS.keys() >= FOR_ONE_REQUEST | LONG_LIVED
+
+
+def test_an_object_of_one_request_has_ten_attributes_at_most_that_change() -> None:
+    changing = {name: len(KINDS[name].assigned_later) for name in FOR_ONE_REQUEST}
+    assert {name: count for name, count in changing.items() if count > MOST_ATTRIBUTES} == {}
+
+
+def test_an_attribute_is_assigned_in_the_module_of_its_class_only() -> None:
+    """`something.attribute = ...` elsewhere would change a state behind the back of those who keep its invariants."""
+    homes: dict[str, set[Path]] = {}
+    for name in FOR_ONE_REQUEST:
+        for attribute in KINDS[name].attributes:
+            homes.setdefault(attribute, set()).add(KINDS[name].path)
+    strays: list[str] = []
+    for path in FILES:
+        for target in stores(tree(path)):
+            allowed = homes.get(target.attr)
+            if allowed is not None and path not in allowed and ast.unparse(target.value) != "self":
+                strays.append(f"{path}:{target.lineno}: {ast.unparse(target)}")
+    assert strays == []
+
+
+def test_no_class_assigns_what_its_base_in_another_module_holds() -> None:
+    for kind in KINDS.values():
+        for base in (KINDS[name] for name in kind.bases if name in KINDS):
+            assert kind.path == base.path or kind.assigned_later.isdisjoint(base.attributes), kind.name
+
+
+def test_nothing_is_assigned_by_name_where_no_reader_would_find_it() -> None:
+    """setattr() would pass by what the other tests here look at."""
+    calls = [
+        f"{path}:{node.lineno}"
+        for path in FILES
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("setattr", "__setattr__"))
+    ]
+    exempt = ("src/sessioncore/_config.py", "src/sessioncore/codec/")  # a frozen class's own, and users' objects
+    assert [call for call in calls if not call.startswith(exempt)] == []

@@ -1,0 +1,277 @@
+"""What a request stores and when: at the commit, after an error, after the response has started, or never."""
+
+from datetime import timedelta
+
+import pytest
+from tests.kit import Lab, Work, login, regenerate, reset, write
+from tests.views import PlainView, Visitor, response_to
+
+from sessioncore import (
+    Exchange,
+    ResponseStarted,
+    Session,
+    SessionError,
+    SessionReleased,
+    StorageUnavailable,
+)
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_requests_that_store_nothing_make_no_storage_call() -> None:
+    lab = Lab()
+    exchange = await lab.visitor.arrive()
+    assert await lab.visitor.leave(exchange) == []  # untouched
+    exchange.session.release()  # again, after its request
+    async with lab.visitor.request() as session:
+        assert session.get("n") is None
+        assert session.id
+    assert lab.visitor.headers == []
+    async with lab.visitor.request() as session:
+        session["n"] = 1
+        del session["n"]
+        session.set_idle_timeout(timedelta(hours=1))
+    assert lab.visitor.headers == []
+    assert lab.calls == []
+
+
+async def test_a_session_whose_last_key_was_deleted_is_kept_empty() -> None:
+    lab = Lab()
+    await lab.begin()
+    async with lab.visitor.request() as session:
+        del session["n"]
+    async with lab.visitor.request() as session:
+        assert (session.fresh, session.empty) == (False, True)
+
+
+async def test_a_commit_counts_once() -> None:
+    lab = Lab()
+    exchange = await lab.visitor.arrive()
+    exchange.session["n"] = 1
+    assert len(await exchange.commit(200)) == 1
+    assert await exchange.commit(200) == []
+    assert await exchange.commit(None) == []
+    await exchange.finish()
+    await exchange.finish()
+    assert lab.calls == ["create"]
+
+
+# -- errors
+
+
+@pytest.mark.parametrize("saves", [False, True])
+async def test_a_server_error_drops_changes_and_rotation_unless_they_are_to_be_saved(saves: bool) -> None:
+    lab = Lab(save_on_server_error=saves)
+    before = (await lab.begin()).sid
+    async with lab.visitor.request(500) as session:
+        session["n"] = 2
+    assert await lab.data() == {"n": 2 if saves else 1}
+    async with lab.visitor.request(503) as session:
+        await session.login("ada")
+    assert (lab.visitor.sid == before) is not saves
+    assert len(await lab.store.sessions_of("ada")) == saves
+    stranger = Visitor(lab.store)
+    async with stranger.request(500) as session:
+        session["n"] = 1
+    assert (stranger.sid is not None) is saves
+
+
+async def test_a_server_error_does_not_take_back_a_logout() -> None:
+    lab = Lab()
+    await lab.begin()
+    async with lab.visitor.request(500) as session:
+        await session.reset()
+        session["lost"] = 1
+    assert lab.visitor.sid is None
+    assert len(lab.storage.inner) == 0
+
+
+@pytest.mark.parametrize("end", ["server error", "an error of ours", "an error of the application"])
+async def test_after_an_error_the_client_is_told_what_was_saved_and_nothing_that_was_not(end: str) -> None:
+    lab = Lab()
+    await lab.begin()
+    exchange = await lab.visitor.arrive()
+    assert exchange.error_response(RuntimeError()) is None  # nothing is owed
+    session = exchange.session
+    await session.login("ada")
+    await session.save()
+    await session.regenerate()
+    session["late"] = 1
+    if end == "server error":
+        await lab.visitor.leave(exchange, 500)
+    else:
+        answer = response_to(exchange, SessionReleased("now") if end == "an error of ours" else RuntimeError())
+        assert (answer.status, answer.body) == (500, b"Internal Server Error")
+        [told] = [value for name, value in answer.headers if name == "set-cookie"]
+        lab.visitor.sid = told.partition(";")[0].partition("=")[2]
+        session["later"] = 1  # after a failure nothing more is stored
+        await exchange.finish(failed=end == "an error of the application")
+    found = await lab.kept()
+    assert (dict(found), found.owner) == ({"n": 1}, "ada")
+
+
+async def test_a_commit_that_fails_sends_no_cookie_and_leaves_the_stored_session_as_it_was() -> None:
+    works: dict[str, Work] = {"create": login, "move": login, "replace": write}
+    for operation, work in works.items():
+        lab = Lab()
+        if operation != "create":
+            await lab.begin()
+        sid, exchange = lab.visitor.sid, await lab.visitor.arrive()
+        await work(exchange.session)
+        with lab.storage.fail(operation), pytest.raises(StorageUnavailable):
+            await lab.visitor.leave(exchange)
+        assert "set-cookie" not in dict(lab.visitor.headers)
+        assert lab.visitor.sid == sid
+        assert await lab.data() == (None if operation == "create" else {"n": 1})
+        assert await lab.store.sessions_of("ada") == []
+
+
+async def test_an_error_response_tells_what_was_stored_or_ended_before_the_error() -> None:
+    lab = Lab()
+    exchange = await lab.visitor.arrive()
+    exchange.session["n"] = 1
+    await exchange.session.save()
+    sid = exchange.session.id
+    exchange.session["x"] = object()
+    with pytest.raises(SessionError):
+        await lab.visitor.leave(exchange)
+    assert lab.visitor.sid == sid
+    exchange = await lab.visitor.arrive()
+    await exchange.session.destroy()
+    answer = response_to(exchange, StorageUnavailable("later"))
+    assert dict(answer.headers)["set-cookie"].startswith("__Host-session_id=; Max-Age=0")
+    await exchange.finish(failed=True)
+
+
+# -- no response
+
+
+@pytest.mark.parametrize("saves", [False, True])
+async def test_without_a_response_nothing_is_stored_unless_errors_are_saved_and_no_header_is_needed(
+    saves: bool,
+) -> None:
+    lab = Lab(save_on_server_error=saves)
+    await lab.begin()
+    for visitor, failed in ((lab.visitor, True), (Visitor(lab.store), True), (lab.visitor, False)):
+        exchange = await visitor.arrive()
+        exchange.session["n"] = 9
+        await exchange.finish(failed=failed)
+        assert await lab.data() == {"n": 9 if saves else 1}
+        assert len(lab.storage.inner) == 1
+
+
+async def test_a_response_without_headers_keeps_what_needs_none_and_drops_the_rest() -> None:
+    """A WebSocket that is refused, say."""
+    lab = Lab()
+    await lab.begin()
+
+    async def deny(visitor: Visitor, work: Work) -> None:
+        exchange = await visitor.arrive()
+        exchange.session["n"] = 2
+        await work(exchange.session)
+        await exchange.commit(None)
+        await exchange.finish()
+
+    async def nothing(_: Session) -> None:
+        pass
+
+    for work in (login, regenerate):
+        await deny(lab.visitor, work)
+        assert await lab.data() == {"n": 1}
+        assert await lab.store.sessions_of("ada") == []
+    await deny(Visitor(lab.store), nothing)
+    assert len(lab.storage.inner) == 1
+    assert lab.kinds() == []
+    await deny(lab.visitor, nothing)
+    assert await lab.data() == {"n": 2}
+    await deny(lab.visitor, reset)
+    assert len(lab.storage.inner) == 0
+
+
+# -- after the response has started
+
+
+async def started(lab: Lab) -> Exchange:
+    exchange = await lab.visitor.arrive()
+    assert await exchange.commit(200) == []
+    return exchange
+
+
+async def test_after_the_start_a_live_session_takes_writes_and_an_end_but_no_new_id() -> None:
+    lab = Lab()
+    await lab.begin()
+    exchange = await started(lab)
+    exchange.session["late"] = True
+    for work in (login, regenerate, reset):
+        with pytest.raises(ResponseStarted):
+            await work(exchange.session)
+    await exchange.finish()
+    assert await lab.data() == {"n": 1, "late": True}
+    exchange = await started(lab)
+    await exchange.session.destroy()
+    with pytest.raises(ResponseStarted):
+        exchange.session["x"] = 1
+    await exchange.finish()
+    assert len(lab.storage.inner) == 0
+
+
+async def test_after_the_start_a_fresh_session_takes_no_write_but_one_that_this_response_announced_does() -> None:
+    lab = Lab()
+    exchange = await started(lab)
+    with pytest.raises(ResponseStarted):
+        exchange.session["n"] = 1
+    with pytest.raises(ResponseStarted):
+        exchange.session.bind_owner("ada")
+    await exchange.finish()
+    assert lab.calls == []
+    exchange = await lab.visitor.arrive()
+    exchange.session["n"] = 1
+    [(_, cookie)] = await exchange.commit(200)
+    exchange.session["n"] = 2
+    await exchange.finish()
+    assert await lab.data(cookie.partition(";")[0].partition("=")[2]) == {"n": 2}
+
+
+async def test_late_changes_are_dropped_when_the_handler_fails() -> None:
+    lab = Lab()
+    await lab.begin()
+    for failed in (True, False):
+        exchange = await started(lab)
+        exchange.session["n"] = 9
+        await exchange.finish(failed=failed)
+        assert await lab.data() == {"n": 1 if failed else 9}
+
+
+async def test_a_late_change_that_cannot_be_stored_is_an_error_and_the_session_is_released() -> None:
+    lab = Lab()
+    await lab.begin()
+    exchange = await started(lab)
+    exchange.session["x"] = object()
+    with pytest.raises(SessionError, match="'x'"):
+        await exchange.finish()
+    assert exchange.session.get("n") == 1
+    with pytest.raises(SessionReleased):
+        exchange.session["n"] = 2
+
+
+# -- loads
+
+
+async def test_obtaining_a_session_loads_it_once_and_raises_each_time_that_it_could_not_be_loaded() -> None:
+    lab = Lab()
+    await lab.begin()
+    view = PlainView([f"__Host-session_id={lab.visitor.sid}".encode()])
+    exchange = lab.store.exchange(view)
+    await exchange.load(required=True)
+    await exchange.load(required=True)
+    assert exchange.session["n"] == 1
+    await exchange.finish()
+    await exchange.load(required=True)  # released, and read still
+    assert exchange.session["n"] == 1
+    assert lab.calls == ["load"]
+    lab.storage.fail("load")
+    exchange = lab.store.exchange(view)
+    for _ in range(2):
+        with pytest.raises(StorageUnavailable):
+            await exchange.load(required=True)
+    assert lab.calls == ["load", "load"]

@@ -1,0 +1,139 @@
+"""Which response an error of ours becomes, what `on_error` may say of it, and what is logged."""
+
+import gc
+import logging
+from typing import Any
+
+import pytest
+from tests.kit import Lab
+from tests.views import PlainView, response_to
+
+from sessioncore import (
+    Exchange,
+    OwnerLimitReached,
+    RequestView,
+    Session,
+    SessionError,
+    SessionNotLoaded,
+    SessionTooLarge,
+    StorageError,
+    StorageUnavailable,
+)
+from sessioncore_asgi import SessionMiddleware
+from sessioncore_asgi._types import Message, Receive, Scope, Send
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_an_outage_is_503_too_many_sessions_409_and_every_other_error_500(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    lab = Lab()
+    for error, status in [
+        (StorageUnavailable("secret"), 503), (OwnerLimitReached("secret"), 409), (StorageError("secret"), 500),
+        (SessionTooLarge("secret"), 500), (SessionNotLoaded("secret"), 500),
+    ]:  # fmt: skip
+        caplog.clear()
+        exchange = await lab.visitor.arrive()
+        answer = response_to(exchange, error)
+        assert answer.status == status
+        assert b"secret" not in answer.body
+        assert dict(answer.headers) == {
+            "content-type": "text/plain; charset=utf-8",
+            "content-length": str(len(answer.body)),
+            "cache-control": "no-store",
+        }
+        await exchange.finish(failed=True)
+        logged = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+        assert logged == ([] if status == 409 else [f"a request failed with status {status}: secret"])
+
+
+@pytest.mark.parametrize(
+    ("given", "status", "body"),
+    [(None, 503, b"Service Unavailable"), ((418, "tea: ä"), 418, "tea: ä".encode()), ((599, b"raw"), 599, b"raw")],
+)
+async def test_on_error_may_choose_the_response(given: Any, status: int, body: bytes) -> None:
+    asked: list[tuple[str, SessionError]] = []
+
+    def on_error(view: RequestView, error: SessionError) -> Any:
+        asked.append((view.path, error))
+        return given
+
+    exchange = Lab(on_error=on_error).store.exchange(PlainView(path="/buy"))
+    await exchange.load()
+    error = StorageUnavailable("down")
+    answer = response_to(exchange, error)
+    assert (answer.status, answer.body) == (status, body)
+    assert ("content-length", str(len(body))) in answer.headers
+    assert asked == [("/buy", error)]
+
+
+@pytest.mark.parametrize(
+    "given", [ZeroDivisionError(), 503, (503,), (503, None), (503, 5.5), ("503", "x"), (99, "x"), (600, "x")]
+)
+async def test_a_mistake_in_on_error_does_not_cost_the_client_its_response(
+    given: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    def on_error(_view: RequestView, _error: SessionError) -> Any:
+        if isinstance(given, Exception):
+            raise given
+        return given
+
+    answer = response_to(await Lab(on_error=on_error).visitor.arrive(), StorageUnavailable("down"))
+    assert (answer.status, answer.body) == (503, b"Service Unavailable")
+    assert "on_error must return None or (status, body" in caplog.text
+
+
+async def test_an_error_of_ours_behind_a_500_is_answered_as_ours_and_one_that_was_caught_is_not() -> None:
+    lab = Lab()
+    await lab.begin()
+    lab.storage.fail("load")
+    for status in (500, 200):
+        exchange = await lab.visitor.arrive()
+        with pytest.raises(StorageUnavailable):
+            exchange.session.get("n")
+        if status == 200:
+            assert await exchange.commit(status) == []
+        else:
+            with pytest.raises(StorageUnavailable) as caught:
+                await exchange.commit(status)
+            assert response_to(exchange, caught.value).status == 503
+        await exchange.finish()
+
+
+async def test_errors_leave_nothing_that_the_garbage_collector_cannot_take(caplog: pytest.LogCaptureFixture) -> None:
+    # An error holds the frames that it went through, and these the session: cycles that only the collector cuts.
+    # It cannot, if a link of one is a Struct that was taken from it by gc=False.
+    caplog.set_level(logging.CRITICAL, "sessioncore")  # pytest keeps what is logged, and with it the tracebacks
+    lab = Lab()
+
+    async def fail() -> None:
+        try:
+            raise OSError("the disk is full")
+        except OSError as exc:
+            raise StorageUnavailable("written by halves") from exc
+
+    async def use(session: Session) -> None:
+        session.mutate("n", lambda value: value + len(session), default=0)  # the change holds the session
+        lab.storage.before["create"] = fail
+        with pytest.raises(StorageUnavailable):
+            await session.save()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await use(scope["session"])
+        raise ValueError("of the application")
+
+    async def receive() -> Message:
+        raise AssertionError
+
+    async def send(_: Message) -> None:
+        pass
+
+    gc.collect()
+    before = sum(type(thing) in {Session, Exchange} for thing in gc.get_objects())
+    for _ in range(5):
+        with pytest.raises(ValueError, match="of the application"):
+            await SessionMiddleware(app, lab.store)({"type": "http", "path": "/", "headers": []}, receive, send)
+        await use(await lab.store.get(PlainView()))  # and nobody releases it
+    gc.collect()
+    assert sum(type(thing) in {Session, Exchange} for thing in gc.get_objects()) == before

@@ -1,0 +1,318 @@
+"""Where an ID may stand in a request, which of several counts, and where a new one is sent."""
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import anyio.lowlevel
+import pytest
+from tests.kit import Lab, Work, destroy, login, read, regenerate, reset, serve, write
+from tests.numbers import FULL
+from tests.stores import AlternatingStorage, SpyStorage, SuspendingStorage
+from tests.views import PlainView
+
+from sessioncore import (
+    ConfigError,
+    Extractor,
+    RequestView,
+    Session,
+    SessionError,
+    SessionNotLoaded,
+    Source,
+    chain,
+    from_auth_header,
+    from_cookie,
+    from_form,
+    from_header,
+    from_param,
+    from_query,
+)
+
+pytestmark = pytest.mark.anyio
+
+UNKNOWN = "u" * 43
+
+
+def cookie(sid: str, name: str = "sid") -> PlainView:
+    return PlainView([f"{name}={sid}".encode()])
+
+
+async def save(session: Session) -> None:
+    session["n"] = 5
+    await session.save()
+
+
+async def in_place(session: Session) -> None:
+    session.setdefault("items", []).append(1)
+
+
+class Place(Lab):
+    """A lab whose store reads one place, with a live session in it."""
+
+    def __init__(self, extractor: Extractor, **config: Any) -> None:
+        numbers = itertools.count(1)
+        config = {"kind": SuspendingStorage, "id_generator": lambda: f"minted-{next(numbers):036}", **config}
+        super().__init__(extractor=extractor, **config)
+
+    async def make(self, **data: Any) -> str:
+        sid = (await self.store.create(data or {"n": 1})).id
+        self.forget()
+        return sid
+
+    async def finds(self, view: PlainView) -> dict[str, Any]:
+        """What a request that reads is shown; nothing is sent to it but Vary."""
+        seen: dict[str, Any] = {}
+
+        async def look(session: Session) -> None:
+            seen.update(session)
+
+        reply = await serve(self.store, view, look)
+        assert [name for name, _ in reply.headers if name != "vary"] == []
+        return seen
+
+
+# -- it makes no difference whether a storage answers at once
+
+
+async def unstorable(session: Session) -> None:
+    session["x"] = object()
+
+
+WORKS: list[Work | None] = [None, read, write, login, regenerate, reset, destroy, save, unstorable, in_place]
+PLACES: list[Callable[[], Extractor]] = [
+    from_cookie,
+    lambda: from_header("X-Sid"),
+    from_auth_header,
+    lambda: chain(from_cookie("sid"), from_header("X-Sid"), from_query("sid")),
+    lambda: chain(from_form("sid"), from_cookie("sid")),
+    lambda: Extractor(lambda view: view.query("sid"), Source.HEADER, "X-Own"),
+]
+
+
+async def _outcome(
+    kind: type[SpyStorage], make: Callable[[], Extractor], work: Work | None, which: str, status: int
+) -> Any:
+    """Everything that can be seen of one request."""
+    place = Place(make(), kind=kind)
+    sid = await place.make(n=1, items=[0])
+    given = {"live": sid, "unknown": UNKNOWN, "malformed": "x", "none": None}[which]
+    view = PlainView()
+    if given is not None:
+        view.cookies = [f"{name}={given}".encode() for name in ("sid", "__Host-session_id")]
+        view.headers = [("X-Sid", given), ("Authorization", f"Bearer {given}")]
+        view.queries = view.fields = {"sid": given}
+    place.clock.advance(100)
+    reply = await serve(place.store, view, work, status)
+    calls = [*place.calls]
+    left = [await place.data(f"minted-{number:036}") for number in range(1, 5)]
+    shown = [(event.kind, event.handle, event.detail) for event in place.events]
+    return reply.headers, str(reply.error), calls, shown, left, len(place.storage.inner)
+
+
+@pytest.mark.parametrize("work", WORKS, ids=lambda work: getattr(work, "__name__", "untouched"))
+@pytest.mark.parametrize("status", [200, 500])
+async def test_it_makes_no_difference_whether_a_storage_answers_at_once_or_later(
+    work: Work | None, status: int
+) -> None:
+    cases = [*itertools.product(PLACES, ["live", "unknown", "malformed", "none"])]
+    first = (WORKS.index(work) + status // 500) % 3
+    for make, which in cases if FULL else cases[first::3]:
+        waited = await _outcome(SuspendingStorage, make, work, which, status)
+        assert await _outcome(AlternatingStorage, make, work, which, status) == waited
+
+
+# -- which ID counts
+
+
+async def test_a_stale_cookie_does_not_hide_a_valid_header_and_the_first_live_id_wins() -> None:
+    place = Place(chain(from_cookie("sid"), from_header("X-Sid")))
+    first, second = await place.make(a=1), await place.make(b=2)
+    for stale in (UNKNOWN, "short", ""):
+        assert await place.finds(PlainView([f"sid={stale}".encode()], [("X-Sid", first)])) == {"a": 1}
+    assert place.kinds() == ["unknown", "malformed", "malformed"]
+    assert await place.finds(PlainView([f"sid={first}".encode()], [("X-Sid", second)])) == {"a": 1}
+    assert await place.finds(PlainView([f"sid={second}".encode()], [("X-Sid", first)])) == {"b": 2}
+
+
+@pytest.mark.parametrize("second", ["short", "", UNKNOWN])
+async def test_two_values_of_the_cookie_are_no_session_even_if_another_place_has_one(second: str) -> None:
+    place = Place(chain(from_cookie("sid"), from_header("X-Sid")))
+    sid = await place.make()
+    for cookies in ([f"sid={sid}; sid={second}"], [f"sid={second}", f"sid={sid}"]):
+        assert await place.finds(PlainView([one.encode() for one in cookies], [("X-Sid", sid)])) == {}
+    assert await place.finds(PlainView(headers=[("X-Sid", sid), ("X-Sid", UNKNOWN)])) == {}
+    assert (place.kinds(), place.calls) == (["ambiguous"] * 3, [])
+    assert sid not in repr(place.events)
+    assert await place.finds(PlainView([f"sid={sid}; sid={sid}".encode()] * 2)) == {"n": 1}
+
+
+MALFORMED = ["", "x", "x" * 21, "x" * 257, "x" * (1 << 20), "*", "?", "../../etc/passwd", "csrf:abc"] + [
+    "T" * 43 + char for char in '+/=.%~ ;,:"\\\x00\r\n\t\u00e9\u2000\u0661'
+]
+
+
+async def test_text_that_cannot_be_an_id_costs_no_storage_call_and_is_never_repeated() -> None:
+    for text in MALFORMED:
+        place = Place(from_header("X-Sid"))
+        assert await place.finds(PlainView(headers=[("X-Sid", text)])) == {}
+        assert (place.kinds(), place.calls) == (["malformed"], [])
+        assert len(text) < 2 or text not in repr(place.events)
+
+
+async def test_an_id_from_a_url_or_form_is_used_only_where_it_is_asked_for() -> None:
+    for attribute, asked_for in (("queries", from_query), ("fields", from_form), ("params", from_param)):
+        for extractor, found in ((from_cookie("sid"), {}), (chain(from_cookie("sid"), asked_for("sid")), {"n": 1})):
+            place = Place(extractor)
+            view = PlainView()
+            setattr(view, attribute, {"sid": await place.make()})
+            assert await place.finds(view) == found
+
+
+# -- where IDs are sent
+
+
+async def test_a_new_id_goes_to_every_cookie_and_header_of_a_chain_and_nowhere_else() -> None:
+    cookies, header, form = (from_cookie("sid"), from_cookie("second")), from_header("X-Sid"), from_form("sid")
+    nested = chain(from_query("sid"), chain(cookies[0], chain(header, form)), chain(cookies[1]))
+    for extractor in (nested, chain(from_query("sid"), cookies[0], header, form, cookies[1])):
+        place = Place(extractor)
+        reply = await serve(place.store, PlainView(), write)
+        sid = reply.all("x-sid")[0]
+        assert sorted(name for name, _ in reply.headers) == [
+            "cache-control",
+            "set-cookie",
+            "set-cookie",
+            "vary",
+            "x-sid",
+        ]
+        assert reply.cookies == {"sid": sid, "second": sid}
+        assert (reply.all("vary"), reply.all("cache-control")) == (["Cookie, X-Sid"], ["no-store"])
+        reply = await serve(place.store, cookie(sid, "second"), reset)
+        assert (reply.cookies, reply.all("x-sid")) == ({"sid": "", "second": ""}, [""])
+
+
+async def test_a_header_place_sends_new_ids_and_clears_in_its_header() -> None:
+    place = Place(from_header("X-Sid"))
+    reply = await serve(place.store, PlainView(), write)
+    sid = reply.all("x-sid")[0]
+    assert reply.headers == [("cache-control", "no-store"), ("vary", "X-Sid"), ("x-sid", sid)]
+    assert (await serve(place.store, PlainView(headers=[("x-sid", sid)]), write)).all("x-sid") == []
+    moved = (await serve(place.store, PlainView(headers=[("x-sid", sid)]), login)).all("x-sid")
+    assert moved not in ([], [sid])
+    assert (await serve(place.store, PlainView(headers=[("X-Sid", moved[0])]), destroy)).all("x-sid") == [""]
+
+
+READ_ONLY: list[tuple[Extractor, Callable[[str], PlainView]]] = [
+    (from_query("sid"), lambda sid: PlainView(queries={"sid": sid})),
+    (from_form("sid"), lambda sid: PlainView(fields={"sid": sid})),
+    (from_param("sid"), lambda sid: PlainView(params={"sid": sid})),
+    (from_param("sid", path="/s/{sid}"), lambda sid: PlainView(path=f"/s/{sid}")),
+    (from_auth_header(), lambda sid: PlainView(headers=[("Authorization", f"Bearer {sid}")])),
+]
+
+
+@pytest.mark.parametrize(("where", "view"), READ_ONLY)
+async def test_an_id_from_a_read_only_place_is_never_promoted_but_a_minted_one_is(
+    where: Extractor, view: Callable[[str], PlainView]
+) -> None:
+    place = Place(chain(from_cookie("cookie"), where))
+    sid = await place.make()
+    for work in (read, write, in_place, save):
+        assert (await serve(place.store, view(sid), work)).cookies == {}
+    for work in (regenerate, login):
+        new = (await serve(place.store, view(sid), work)).cookies["cookie"]
+        assert new != sid
+        assert await place.data(new) == {"n": 5, "items": [1]}
+        sid = new
+    ending = view(sid)
+    ending.cookies = [f"cookie={UNKNOWN}".encode()]
+    assert (await serve(place.store, ending, reset)).cookies == {}  # the cookie is of another session: not cleared
+    assert len(place.storage.inner) == 0
+    alone = Place(where)
+    sid = await alone.make()
+    for work in (read, write, login):
+        reply = await serve(alone.store, view(sid), work)
+        assert [name for name, _ in reply.headers if name != "vary"] == []
+    assert alone.kinds() == ["login"]
+
+
+async def test_without_a_deadline_only_a_cookie_that_brought_the_id_is_sent_again() -> None:
+    place = Place(chain(from_cookie("sid"), from_query("sid")), absolute_timeout=None)
+    sid = await place.make()
+    place.clock.advance(120)
+    assert (await serve(place.store, PlainView(queries={"sid": sid}), read)).cookies == {}
+    place.clock.advance(120)
+    assert (await serve(place.store, cookie(sid), read)).cookies == {"sid": sid}
+
+
+# -- extractors of one's own
+
+
+async def test_a_custom_extractor_may_wait_and_may_be_anywhere_in_a_chain() -> None:
+    async def extract(view: RequestView) -> str | None:
+        await anyio.lowlevel.checkpoint()
+        return view.query("sid")
+
+    place = Place(chain(Extractor(extract, Source.HEADER, "X-Own", vary=("X-Own",)), from_cookie("sid")))
+    sid = await place.make()
+    await serve(place.store, PlainView(queries={"sid": sid}), write)
+    reply = await serve(place.store, cookie(sid), write)
+    assert reply.headers == [("vary", "X-Own, Cookie")]
+    assert await place.data(sid) == {"n": 3}
+    reply = await serve(place.store, PlainView([f"sid={sid}".encode()], queries={"sid": UNKNOWN}), login)
+    assert reply.all("x-own") == [reply.cookies["sid"]]
+
+
+async def test_an_error_of_a_custom_extractor_is_the_applications_and_a_wrong_value_is_named() -> None:
+    def fail(view: RequestView) -> str | None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await serve(Place(Extractor(fail, Source.OTHER, "own")).store, PlainView(), read)
+    wrong: list[Any] = [b"a" * 43, 5, ["a" * 43]]
+    for given in wrong:
+
+        def now(_: RequestView, given: Any = given) -> Any:
+            return given
+
+        async def late(_: RequestView, given: Any = given) -> Any:
+            return given
+
+        for extractor in (Extractor(now, Source.OTHER, "mine"), Extractor(late, Source.OTHER, "mine")):
+            text = f"the extractor of 'mine' must return str or None, not {type(given).__name__}"
+            with pytest.raises(ConfigError, match=text):
+                await Place(extractor).store.exchange(PlainView()).load()
+
+
+# -- skipped requests
+
+
+async def test_a_skipped_request_has_no_session_and_costs_nothing() -> None:
+    def skip(view: RequestView) -> bool:
+        return view.path == "/health"
+
+    place = Place(from_cookie("sid"), skip=skip)
+    sid = await place.make()
+    view = PlainView([f"sid={sid}".encode()], path="/health")
+    assert (await serve(place.store, view)).headers == []
+    for work in (read, write, login, reset, destroy, save):
+        reply = await serve(place.store, view, work)
+        assert isinstance(reply.error, SessionNotLoaded)
+        assert "skip" in str(reply.error)
+    with pytest.raises(SessionNotLoaded, match="skip"):
+        await place.store.get(view)
+    with pytest.raises(SessionNotLoaded, match="skip"):
+        await place.store.exchange(view).load(required=True)
+    assert place.calls == []
+    assert await place.finds(cookie(sid)) == {"n": 1}
+
+
+async def test_a_generator_that_makes_no_id_is_a_configuration_error_and_nothing_is_stored() -> None:
+    wrong: list[Any] = ["", "short", "x" * 257, "ä" * 43, "a b" * 20, None, 5, b"x" * 43]
+    for bad in wrong:
+        lab = Lab(id_generator=lambda bad=bad: bad)
+        error: SessionError | None = (await serve(lab.store, PlainView(), write)).error
+        assert isinstance(error, ConfigError)
+        assert "id_generator" in str(error)
+        assert lab.calls == []
+        assert len(str(bad)) < 6 or str(bad) not in str(error)

@@ -1,0 +1,77 @@
+"""The Max-Age of the session cookie, and when the cookie is sent again."""
+
+from datetime import timedelta
+
+import pytest
+from tests.kit import Lab, max_age
+
+pytestmark = pytest.mark.anyio
+
+DAY = 86400.0
+
+
+async def test_the_cookie_lasts_to_the_absolute_deadline_and_reads_send_none() -> None:
+    lab = Lab()
+    await lab.begin()
+    assert max_age(lab.visitor.headers) == 86400
+    for _ in range(50):
+        lab.clock.advance(600)
+        async with lab.visitor.request() as session:
+            assert session["n"] == 1
+        assert lab.visitor.headers == []
+
+
+async def test_max_age_is_rounded_to_seconds_and_clamped_at_400_days() -> None:
+    for absolute, seconds in [(1800.4, 1800), (1800.6, 1801), (500 * DAY, 400 * DAY)]:
+        lab = Lab(absolute_timeout=timedelta(seconds=absolute))
+        await lab.begin()
+        assert max_age(lab.visitor.headers) == seconds
+
+
+async def test_without_a_deadline_the_cookie_follows_the_idle_clock() -> None:
+    lab = Lab(absolute_timeout=None)
+    await lab.begin()
+    assert max_age(lab.visitor.headers) == 1800
+    async with lab.visitor.request() as session:
+        assert session["n"] == 1
+    assert lab.visitor.headers == []
+    lab.clock.advance(61)
+    async with lab.visitor.request():
+        pass  # the cookie is sent also where the handler did not look
+    assert max_age(lab.visitor.headers) == 1800
+    assert lab.visitor.headers[0][1].startswith(f"__Host-session_id={lab.visitor.sid};")
+    lab.clock.advance(61)
+    async with lab.visitor.request() as session:
+        session["n"] = 2
+    assert max_age(lab.visitor.headers) == 1800
+    lab.clock.advance(61)
+    async with lab.visitor.request() as session:
+        session.release()
+    assert max_age(lab.visitor.headers) == 1800
+    async with lab.visitor.request() as session:
+        session.set_idle_timeout(timedelta(days=7))
+    assert max_age(lab.visitor.headers) == 7 * DAY
+    lab.clock.advance(6 * DAY)
+    async with lab.visitor.request() as session:
+        session.set_idle_timeout(None)
+    assert max_age(lab.visitor.headers) == 1800
+
+
+async def test_without_a_deadline_a_touch_interval_of_zero_sends_the_cookie_each_time() -> None:
+    lab = Lab(absolute_timeout=None, touch_interval=timedelta())
+    await lab.begin()
+    async with lab.visitor.request():
+        pass
+    assert max_age(lab.visitor.headers) == 1800
+
+
+async def test_a_cookie_for_the_browser_session_has_no_max_age_and_is_sent_once() -> None:
+    lab = Lab(absolute_timeout=None, cookie_session_only=True)
+    await lab.begin()
+    assert [name for name, _ in lab.visitor.headers] == ["set-cookie"]
+    assert max_age(lab.visitor.headers) is None
+    lab.clock.advance(61)
+    async with lab.visitor.request():
+        pass
+    assert lab.visitor.headers == []
+    assert lab.kinds() == ["renewed"]

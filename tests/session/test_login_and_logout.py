@@ -1,0 +1,283 @@
+"""Login, logout and rotation: which IDs are valid, whose data is there, and what the client is told."""
+
+import pytest
+from tests.kit import Lab, Work, destroy, max_age, read, regenerate
+from tests.views import PlainView, Visitor
+
+from sessioncore import Session, SessionConfig, SessionGone, SessionNotFound, SessionStore, StorageUnavailable
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_an_id_that_we_did_not_issue_never_becomes_valid() -> None:
+    lab, chosen = Lab(), "a" * 43
+    visitor = Visitor(lab.store, sid=chosen)
+    async with visitor.request() as session:
+        await session.login("victim")
+    assert visitor.sid not in {None, chosen}
+    assert await lab.found(chosen) is None
+    assert lab.kinds() == ["unknown", "created"]
+
+
+async def test_a_handle_a_storage_key_or_a_changed_id_opens_nothing() -> None:
+    lab = Lab()
+    session = await lab.store.create({"n": 1})
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    place = alphabet.index(session.id[-1]) // 4 * 4  # a decoder takes these four last characters for the same
+    same_bytes = [session.id[:-1] + char for char in alphabet[place : place + 4]]
+    names = [session.handle, f"session:{session.handle}", f"2::{session.handle}", session.id.swapcase(), *same_bytes]
+    for text in names:
+        assert (await lab.store.get(PlainView([f"__Host-session_id={text}".encode()]))).fresh is (text != session.id)
+
+
+async def test_login_ends_the_session_that_an_attacker_planted() -> None:
+    lab = Lab()
+    attacker = await lab.begin()
+    victim = Visitor(lab.store, sid=attacker.sid)
+    async with victim.request() as session:
+        await session.login("victim")
+    assert await lab.found(attacker.sid) is None
+    assert await lab.found(victim.sid) is not None
+    assert len(lab.storage.inner) == 1
+
+
+async def test_login_keeps_the_cart_and_changes_the_id() -> None:
+    lab = Lab()
+    before = (await lab.begin(cart=["tea"])).sid
+    async with lab.visitor.request() as session:
+        await session.login("ada", device="laptop")
+        session["since"] = 1
+    assert lab.visitor.sid != before
+    async with lab.visitor.request() as session:
+        assert dict(session) == {"cart": ["tea"], "since": 1}
+        assert (session.owner, session.details) == ("ada", {"device": "laptop"})
+
+
+async def test_login_as_another_user_drops_the_first_users_data() -> None:
+    lab = Lab()
+    await lab.begin()
+    async with lab.visitor.request() as session:
+        await session.login("ada")
+        session["secret"] = "ada's"
+    async with lab.visitor.request() as session:
+        session["written before the login"] = "still ada's"
+        await session.login("bob")
+        session["hello"] = "bob"
+        assert dict(session) == {"hello": "bob"}
+    async with lab.visitor.request() as session:
+        assert (dict(session), session.owner) == ({"hello": "bob"}, "bob")
+        for owner in ("ada", "bob", "bob"):  # back and forth leaves nothing of anybody
+            await session.login(owner)
+        assert dict(session) == {}
+    async with lab.visitor.request() as session:
+        assert (dict(session), session.owner) == ({}, "bob")
+    assert await lab.store.sessions_of("ada") == []
+
+
+@pytest.mark.parametrize("verb", ["reset", "destroy"])
+async def test_logout_ends_the_session_at_once_and_clears_the_cookie(verb: str) -> None:
+    lab = Lab()
+    sid = (await lab.begin()).sid
+    async with lab.visitor.request() as session:
+        await getattr(session, verb)()
+        assert dict(session) == {}
+        assert await lab.found(sid) is None  # before the response, and for every process
+    cleared = "__Host-session_id=; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT; "
+    assert lab.visitor.headers == [("set-cookie", cleared + "Path=/; HttpOnly; Secure; SameSite=Lax")]
+    assert len(lab.storage.inner) == 0
+    assert lab.kinds() == ["destroyed"]
+
+
+async def test_destroy_leaves_the_id_as_it_is_until_something_is_written_and_reset_shows_the_next_one() -> None:
+    lab = Lab()
+    stored, moving = [await lab.store.create({"n": 1}, owner="ada") for _ in range(2)]
+    await moving.regenerate()
+    fresh = await lab.store.get(PlainView())
+    for session in (stored, moving, fresh):
+        before = session.id
+        for _ in range(2):
+            await session.destroy()
+            assert (session.id, session.fresh, session.empty) == (before, True, True)
+        session["n"] = 2
+        after = session.id
+        assert after != before
+        await session.save()
+        assert (session.id, session.fresh) == (after, False)
+        assert await lab.data(after) == {"n": 2}
+        assert await lab.found(before) is None
+        await session.reset()
+        promised = session.id
+        assert promised not in {before, after}
+        session["n"] = 3
+        await session.save()
+        found = await lab.kept(promised)
+        assert (dict(found), found.owner, found.details) == ({"n": 3}, None, {})
+
+
+async def test_logout_without_a_session_stores_nothing_and_clears_an_unknown_cookie() -> None:
+    lab = Lab()
+    stranger = Visitor(lab.store)
+    async with stranger.request() as session:
+        await session.destroy()
+        await session.destroy()
+        await session.reset()
+    assert stranger.headers == []
+    assert lab.calls == []
+    returning = Visitor(lab.store, sid="b" * 43)
+    async with returning.request() as session:
+        await session.destroy()
+    assert returning.sid is None
+    assert [name for name, _ in returning.headers] == ["set-cookie"]
+
+
+async def test_a_logout_that_fails_is_an_error_and_changes_nothing() -> None:
+    lab = Lab()
+    await lab.begin()
+    async with lab.visitor.request() as session:
+        with lab.storage.fail("delete"), pytest.raises(StorageUnavailable):
+            await session.destroy()
+        assert dict(session) == {"n": 1}
+    assert lab.visitor.headers == []
+
+
+async def test_a_logout_that_finds_nothing_does_not_claim_to_have_ended_a_session() -> None:
+    lab = Lab()
+    await lab.begin()
+    first, second = await lab.visitor.arrive(), await lab.visitor.arrive()
+    await second.session.regenerate()
+    await second.commit(200)
+    await first.session.destroy()
+    assert lab.kinds() == ["regenerated", "gone"]
+
+
+async def test_rotations_do_no_io_until_the_commit_makes_one_move() -> None:
+    lab = Lab()
+    before = (await lab.begin()).sid
+    async with lab.visitor.request() as session:
+        await session.regenerate()
+        between = session.id
+        await session.login("ada")
+        assert lab.calls == ["load"]
+    assert lab.calls == ["load", "move"]
+    assert len(lab.visitor.headers) == 1
+    assert len({before, between, lab.visitor.sid}) == 3
+    assert [await lab.found(sid) is not None for sid in (before, between, lab.visitor.sid)] == [False, False, True]
+
+
+async def test_a_session_that_was_ended_elsewhere_stays_gone_whatever_its_request_does_but_reset() -> None:
+    lab = Lab()
+    await lab.begin()
+    exchange = await lab.visitor.arrive()
+    session = exchange.session
+    session["n"] = 2
+    assert await lab.store.revoke(session.handle) is True
+    with pytest.raises(SessionGone):
+        await session.save()
+    assert (dict(session), session.fresh) == ({}, True)  # nothing of it is shown any more
+    session["n"] = 3
+    with pytest.raises(SessionGone):
+        await session.save()
+    await session.regenerate()
+    with pytest.raises(SessionGone):
+        await session.save()
+    await session.login("ada")
+    with pytest.raises(SessionGone):
+        await session.save()
+    assert lab.kinds().count("gone") == 1
+    await session.reset()
+    session["n"] = 4
+    await lab.visitor.leave(exchange)
+    assert await lab.data() == {"n": 4}
+
+
+async def test_regenerate_keeps_the_deadline_and_login_begins_both_clocks_anew() -> None:
+    lab = Lab()
+    await lab.begin()
+    async with lab.visitor.request() as session:
+        began = session.created_at
+        lab.clock.advance(1700)
+        await session.regenerate()
+    assert max_age(lab.visitor.headers) == 86400 - 1700
+    async with lab.visitor.request() as session:
+        assert session.created_at == began
+        await session.login("ada")
+    assert max_age(lab.visitor.headers) == 86400
+    lab.clock.advance(1799)
+    async with lab.visitor.request() as session:
+        assert (session.created_at - began).total_seconds() == 1700
+
+
+async def test_a_request_sees_of_its_session_what_each_verb_says() -> None:
+    lab = Lab()
+    exchange = await lab.visitor.arrive()
+    session = exchange.session
+    assert (session.fresh, session.empty, session.modified) == (True, True, False)
+    assert (session.owner, session.details) == (None, {})
+    first = session.id
+    session["n"] = 1
+    assert (session.id, session.fresh, session.modified) == (first, True, True)
+    await session.login("ada", device="phone")
+    session.details["device"] = "a copy"
+    assert (session.fresh, session.owner, session.details) == (True, "ada", {"device": "phone"})
+    sid = session.id
+    [(_, cookie)] = await exchange.commit(200)
+    assert cookie.startswith(f"__Host-session_id={sid}; Max-Age=86400; ")
+    handle = session.handle
+    await exchange.finish()
+    stored = await lab.store.get_by_id(sid)
+    assert (stored.handle, stored.owner, stored.fresh, stored.store) == (handle, "ada", False, lab.store)
+    assert len(handle) == 64
+    assert sid not in handle
+    await stored.regenerate()
+    assert (stored.handle, stored.fresh) == (handle, False)  # the name of what is stored
+    assert stored.id != sid
+    await stored.save()
+    assert stored.handle != handle
+
+
+async def test_each_kind_of_event_is_told_once_by_its_cause_and_never_with_an_id_or_a_value() -> None:
+    lab = Lab()
+    late = SessionStore(
+        SessionConfig(storage=lab.storage, clock=lambda: lab.clock() + 86401, on_event=lab.events.append)
+    )
+
+    async def visit(cookie: str, work: Work = read, store: SessionStore = lab.store) -> str:
+        visitor = Visitor(store, sid=cookie)
+        async with visitor.request() as session:
+            await work(session)
+        return visitor.sid or ""
+
+    async def revoked(session: Session) -> None:
+        await lab.store.revoke(session.handle)
+        session["n"] = 2
+
+    first = (await lab.store.create({"n": "canary"}, owner="ada")).id
+    lab.clock.advance(100)
+    await visit(first)
+    second = await visit(first, regenerate)
+    for cookie in (first, "short", f"{'a' * 43}; __Host-session_id={'b' * 43}"):
+        await visit(cookie)
+    await visit(second, destroy)
+    third, fourth = [(await lab.store.create({"n": 1})).id for _ in range(2)]
+    await visit(third, revoked)
+    await visit(fourth, store=late)
+    assert lab.kinds() == [
+        "created", "renewed", "regenerated", "unknown", "malformed", "ambiguous",
+        "destroyed", "created", "created", "revoked", "gone", "expired",
+    ]  # fmt: skip
+    assert not any(text in repr(lab.events) for text in (first, second, third, fourth, "canary"))
+
+
+async def test_the_raw_id_is_nowhere_but_with_the_client() -> None:
+    lab = Lab()
+    sid = (await lab.begin()).sid or ""
+    exchange = await lab.visitor.arrive()
+    session = exchange.session
+    assert not any(sid in text for text in (repr(session), str(session), repr(exchange), repr(lab.store.config)))
+    assert "<Exchange of <Session" in repr(exchange)
+    with pytest.raises(TypeError):
+        vars(session)
+    assert sid.encode() not in (await lab.stored(session)).data
+    with pytest.raises(SessionNotFound) as caught:
+        await lab.store.get_by_id(sid[::-1])
+    assert sid[::-1] not in str(caught.value)

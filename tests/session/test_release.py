@@ -1,0 +1,164 @@
+"""A session whose request is over, or that was released: it can be read, and takes no change."""
+
+import gc
+import weakref
+from collections.abc import Callable
+
+import anyio
+import pytest
+from tests.kit import BOTH_LOOPS, Lab
+from tests.views import PlainView, response_to
+
+from sessioncore import LifecycleError, SessionError, SessionKey, SessionReleased
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_released_session_shows_what_is_stored_and_takes_no_change() -> None:
+    lab = Lab()
+    await lab.begin(cart=["tea"])
+    exchange = await lab.visitor.arrive()
+    session = exchange.session
+    session["n"] = 1
+    session.release()
+    session.release()
+    assert (dict(session), session.id, session.fresh) == ({"cart": ["tea"]}, lab.visitor.sid, False)
+    assert (session.owner, session.details, session.modified, session.accessed) == (None, {}, False, True)
+    assert repr(session) == f"<Session handle={session.handle} fresh=False keys=1>"
+    changes: list[Callable[[], object]] = [
+        lambda: session.update(n=2),
+        lambda: session.pop("cart"),
+        lambda: session.mutate("n", lambda n: n, default=1),
+        lambda: session.bind_owner("ada"),
+        lambda: session.set_idle_timeout(None),
+    ]
+    for change in changes:
+        with pytest.raises(SessionReleased, match=r"store\.open"):
+            change()
+    for verb in (session.save, session.regenerate, session.reset, session.destroy, lambda: session.login("ada")):
+        with pytest.raises(SessionReleased) as caught:
+            await verb()
+    assert isinstance(caught.value, (LifecycleError, SessionError, RuntimeError))
+    assert await lab.visitor.leave(exchange) == []
+    assert await lab.data() == dict(session) == {"cart": ["tea"]}
+    error = response_to(exchange, caught.value)
+    assert (error.status, "set-cookie" in dict(error.headers)) == (500, False)
+
+
+async def test_what_changes_inside_a_value_of_a_released_session_is_stored_nowhere() -> None:
+    lab = Lab()
+    await lab.begin(cart=["tea"])
+    notes = SessionKey("notes", list[str], default_factory=list)
+    async with lab.visitor.request() as session:
+        session.release()
+        session["cart"].append("milk")
+        session[notes].append("first")
+        assert list(session) == ["cart"]
+    session[notes].append("second")
+    assert not session.get("other")
+    assert lab.calls == ["load"]
+    assert await lab.data() == {"cart": ["tea"]}
+
+
+@pytest.mark.parametrize("rotate", [False, True])
+async def test_what_was_saved_before_the_release_reaches_the_client_and_the_rest_is_dropped(rotate: bool) -> None:
+    lab = Lab()
+    if rotate:
+        await lab.begin()
+    old = lab.visitor.sid
+    async with lab.visitor.request() as session:
+        session["n"] = 2
+        if rotate:
+            await session.regenerate()
+        await session.save()
+        await session.regenerate()
+        session["late"] = 3
+        session.release()
+    assert lab.visitor.sid not in {None, old}
+    assert await lab.data() == {"n": 2}
+
+
+async def test_a_rotation_that_was_not_saved_before_the_release_is_dropped_with_its_id() -> None:
+    lab = Lab()
+    old = (await lab.begin()).sid
+    async with lab.visitor.request() as session:
+        await session.regenerate()
+        session.release()
+    assert (lab.visitor.headers, lab.visitor.sid) == ([], old)
+    assert await lab.data() == {"n": 1}
+
+
+async def test_a_logout_before_the_release_clears_the_cookie() -> None:
+    lab = Lab()
+    await lab.begin()
+    async with lab.visitor.request() as session:
+        await session.destroy()
+        session.release()
+    assert lab.visitor.sid is None
+    assert "Max-Age=0" in lab.visitor.headers[0][1]
+    assert repr(session) == "<Session handle=None fresh=True keys=0>"
+
+
+async def test_a_session_that_was_released_early_is_renewed_all_the_same() -> None:
+    lab = Lab()
+    await lab.begin()
+    lab.clock.advance(1000)
+    async with lab.visitor.request() as session:
+        assert session["n"] == 1
+        session.release()
+    assert (await lab.stored(session)).ttl == 1800
+    assert lab.kinds() == ["renewed"]
+
+
+# -- after the request
+
+
+async def test_a_session_that_was_never_loaded_cannot_be_read_or_loaded_afterwards() -> None:
+    lab = Lab()
+    await lab.begin()
+    exchange = lab.store.exchange(PlainView([f"__Host-session_id={lab.visitor.sid}".encode()]))
+    await exchange.finish()
+    await exchange.load()
+    with pytest.raises(SessionReleased, match=r"never loaded.*store\.open"):
+        await exchange.load(required=True)
+    with pytest.raises(SessionReleased):
+        exchange.session.get("n")
+    with pytest.raises(SessionReleased):
+        exchange.session["n"] = 2
+    exchange.session.release()
+    assert lab.calls == []
+
+
+@BOTH_LOOPS
+async def test_a_load_that_ends_after_its_request_gives_no_session_that_could_be_written() -> None:
+    lab = Lab()
+    await lab.begin()
+    exchange = lab.store.exchange(PlainView([f"__Host-session_id={lab.visitor.sid}".encode()]))
+    held = lab.storage.hold("load")
+
+    async def load() -> None:
+        await exchange.load()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(load)
+        await held.entered.wait()
+        await exchange.finish()
+        held.release()
+    with pytest.raises(SessionReleased):
+        exchange.session["n"] = 2
+
+
+class _View(PlainView, weakref=True):
+    pass
+
+
+async def test_an_exchange_that_never_loaded_keeps_no_reference_to_its_request() -> None:
+    view = _View()
+    exchange, there = Lab().store.exchange(view), weakref.ref(view)
+    await exchange.finish()
+    gc.disable()
+    try:
+        del view
+        assert there() is None
+    finally:
+        gc.enable()

@@ -1,0 +1,158 @@
+"""Typed keys: their defaults, and what they find where another type was stored."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from tests.kit import Lab
+from tests.models import Item
+
+from sessioncore import ConfigError, CorruptRecord, EventKind, ResponseStarted, Session, SessionKey
+
+pytestmark = pytest.mark.anyio
+
+CART: SessionKey[list[Item]] = SessionKey("cart", list[Item], default_factory=list[Item])
+COUNT: SessionKey[int] = SessionKey("count", int, default=0)
+NAME: SessionKey[str] = SessionKey("name", str)
+
+
+async def test_a_typed_key_gives_its_default_and_stores_nothing() -> None:
+    lab = Lab()
+    async with lab.visitor.request() as session:
+        assert session[COUNT] == 0
+        assert session[CART] == []
+        assert session[CART] is session[CART]
+        with pytest.raises(KeyError, match="name"):
+            session[NAME]
+        assert (session.get(NAME), session.get(NAME, "nobody")) == (None, "nobody")
+        assert (session.get(COUNT), session.get(COUNT, 7)) == (0, 7)
+        assert CART not in session
+        assert not session.modified
+    assert lab.calls == []
+
+
+async def test_a_default_that_is_changed_is_stored_like_any_value() -> None:
+    lab = Lab()
+    async with lab.visitor.request() as session:
+        cart = session[CART]
+        assert list(session) == []
+        cart.append(Item("tea"))
+        assert session.modified
+        assert list(session) == ["cart"]
+        assert session["cart"] == [Item("tea")]
+    async with lab.visitor.request() as session:
+        session[CART].append(Item("milk"))
+    async with lab.visitor.request() as session:
+        assert session[CART] == [Item("tea"), Item("milk")]
+
+
+async def test_a_changed_default_can_be_removed_again() -> None:
+    removals: list[Callable[[Session], Any]] = [
+        lambda session: session.__delitem__(CART), lambda session: session.__delitem__("cart"),
+        lambda session: session.delete(CART), lambda session: session.pop(CART),
+        lambda session: session.clear(), lambda session: session.popitem(),
+    ]  # fmt: skip
+    lab = Lab()
+    for remove in removals:
+        async with lab.visitor.request() as session:
+            session[CART].append(Item("tea"))
+            remove(session)
+            assert CART not in session
+    assert lab.calls == []
+
+
+async def test_a_default_that_is_changed_after_the_response_started_is_an_error() -> None:
+    lab = Lab()
+    exchange = await lab.visitor.arrive()
+    assert exchange.session[CART] == []
+    assert await exchange.commit(200) == []
+    exchange.session[CART].append(Item("tea"))
+    with pytest.raises(ResponseStarted):
+        await exchange.finish()
+    exchange = await lab.visitor.arrive()
+    assert exchange.session[CART] == []  # only looked at: no error
+    await lab.visitor.leave(exchange)
+    assert lab.calls == []
+
+
+async def test_pop_and_setdefault_treat_a_typed_default_as_no_value() -> None:
+    async with Lab().visitor.request() as session:
+        assert session.pop(CART, None) is None
+        assert session.pop(COUNT, 9) == 9
+        with pytest.raises(KeyError):
+            session.pop(COUNT)
+        assert session.setdefault(COUNT, 5) == session.setdefault(COUNT, 6) == 5
+        assert session.pop(COUNT) == 5
+        session[CART].append(Item("tea"))
+        assert session.setdefault(CART, []) == [Item("tea")]
+
+
+async def test_typed_keys_are_written_changed_and_deleted() -> None:
+    lab = Lab()
+    async with lab.visitor.request() as session:
+        session[COUNT] = 1
+        session.set(NAME, "ada")
+        assert COUNT in session
+    async with lab.visitor.request() as session:
+        assert (session[COUNT], session[NAME]) == (1, "ada")
+        session[COUNT] += 1
+        assert session.mutate(COUNT, lambda n: n * 10) == 20
+        del session[NAME]
+        session.delete(NAME)
+    assert await lab.data() == {"count": 20}
+
+
+async def test_mutate_begins_with_the_default_also_with_one_that_was_changed() -> None:
+    lab = Lab()
+    log = SessionKey("log", list[int], default_factory=list[int])
+    async with lab.visitor.request() as session:
+        assert session.mutate(COUNT, lambda n: n + 1) == 1
+        session[CART].append(Item("tea"))
+        session.mutate(CART, lambda cart: [*cart, Item("milk")])
+        handed = session[log]
+        session.mutate(log, lambda log: [*log, 1])
+        handed.append(99)  # not the session's any more
+        with pytest.raises(KeyError):
+            session.mutate(NAME, lambda name: name)
+        assert session.mutate(NAME, lambda name: name + "!", "ada") == "ada!"
+    async with lab.visitor.request() as session:
+        assert dict(session) == {"count": 1, "cart": [Item("tea"), Item("milk")], "log": [1], "name": "ada!"}
+
+
+async def test_a_value_of_another_type_is_corrupt_for_its_typed_key_and_readable_by_name() -> None:
+    lab = Lab()
+    await lab.begin(count="canary", ok=True)
+    async with lab.visitor.request() as session:
+        for _ in range(2):
+            with pytest.raises(CorruptRecord, match=r"'count' holds a str.*delete the key"):
+                session[COUNT]
+        with pytest.raises(CorruptRecord):
+            session.get(COUNT)
+        assert session["count"] == "canary"
+        told = lab.told(EventKind.CORRUPT)
+        assert told
+        assert told[0].handle == session.handle
+        assert "canary" not in repr(told)
+        session.delete(COUNT)
+        assert session[COUNT] == 0
+
+
+def test_a_typed_key_that_cannot_work_is_refused() -> None:
+    makes: list[Callable[[], Any]] = [
+        lambda: SessionKey("", int),
+        lambda: SessionKey(5, int),  # type: ignore[call-overload]
+        lambda: SessionKey("a", int, default=1, default_factory=int),
+        lambda: SessionKey("a", list[int], default=[]),
+        lambda: SessionKey("a", dict[str, int], default={}),
+    ]
+    for make in makes:
+        with pytest.raises(ConfigError, match="SessionKey"):
+            make()
+
+
+def test_a_typed_key_equals_another_of_its_name_and_type() -> None:
+    assert SessionKey("count", int, default=5) == COUNT
+    assert SessionKey("count", float) != COUNT
+    assert COUNT != "count"
+    assert len({COUNT, SessionKey("count", int)}) == 1
+    assert repr(COUNT) == "SessionKey('count', <class 'int'>)"

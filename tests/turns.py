@@ -1,0 +1,31 @@
+"""Looking at work whenever it suspends."""
+
+from collections.abc import Awaitable, Callable, Generator
+from functools import partial
+from types import coroutine
+from typing import Any
+
+__all__ = ["watched"]
+
+
+async def _once(work: Callable[[], Awaitable[Any]]) -> Any:
+    return await work()
+
+
+@coroutine
+def watched(work: Callable[[], Awaitable[Any]], look: Callable[[], object]) -> Generator[Any, Any, Any]:
+    """Await `work()`, and call `look` each time that it suspends, before it goes to sleep."""
+    steps = _once(work).__await__()
+    send: Callable[[], Any] = partial(next, steps)
+    while True:
+        try:
+            suspended = send()
+        except StopIteration as stop:
+            return stop.value
+        look()
+        try:
+            sent = yield suspended
+        except BaseException as exc:  # noqa: BLE001 - passed on to where `work` sleeps
+            send = partial(steps.throw, exc)
+        else:
+            send = partial(steps.send, sent)
