@@ -1,6 +1,8 @@
 # Two commands do everything on a fresh machine: `make demo` and `make test`.
 PYTHON ?= python3
 BIN := .venv/bin
+SHOP_NEEDS := anyio msgspec starlette jinja2 python-multipart uvicorn httpx
+SHOP := PYTHONPATH=src:src/adapters .venv-demo/bin/python -m docs.examples.shop
 
 .PHONY: help demo demo-check test test-full check format bench docs build clean
 
@@ -12,11 +14,21 @@ help:           ## list the commands
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch .venv/ready
 
-demo: .venv/ready     ## start the example shop and print its URL
-	$(BIN)/python -m docs.examples.shop
+# An environment of its own, since the shop needs little of what development needs.
+.venv-demo/ready: constraints.txt
+	@echo "1. Making a virtual environment in .venv-demo"
+	@$(PYTHON) -m venv .venv-demo
+	@echo "2. Installing what the shop needs: $(SHOP_NEEDS)"
+	@.venv-demo/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt $(SHOP_NEEDS)
+	@touch .venv-demo/ready
 
-demo-check: .venv/ready     ## start the shop, drive it with a real client, stop it
-	$(BIN)/python -m docs.examples.shop --check
+demo: .venv-demo/ready     ## start the example shop and print its URL
+	@echo "3. Starting the shop"
+	@$(SHOP)
+
+demo-check: .venv-demo/ready     ## start the shop, drive it with a real client, stop it
+	@echo "3. Starting the shop, and visiting it as the browsers of three people would"
+	@$(SHOP) --check
 
 servers:
 	@./scripts/servers
@@ -53,4 +65,4 @@ build: .venv/ready     ## build the wheel and compare its packages with the four
 	$(BIN)/python scripts/check_wheel.py dist
 
 clean:     ## remove what the commands above made
-	rm -rf .venv dist site .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-demo dist site .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis
