@@ -5,14 +5,16 @@ from typing import Any
 
 from aiohttp import web
 from multidict import CIMultiDict
-from tests.adapters.handlers import PAGES, Asked, Said, talk
+from tests.adapters.page import PageRequest, PageResponse
+from tests.adapters.pages import PAGES
+from tests.adapters.socket_page import talk
 
 from sessioncore import Session, SessionStore
 from sessioncore_aiohttp import get_session, setup
 
 __all__ = ["make_app"]
 
-Page = Callable[[Asked], Awaitable[Said]]
+Page = Callable[[PageRequest], Awaitable[PageResponse]]
 _RAISED: Mapping[int, type[web.HTTPClientError]] = {
     401: web.HTTPUnauthorized,
     403: web.HTTPForbidden,
@@ -20,7 +22,7 @@ _RAISED: Mapping[int, type[web.HTTPClientError]] = {
 }
 
 
-class _Asked:
+class _Request:
     def __init__(self, request: web.Request) -> None:
         self._request = request
 
@@ -41,27 +43,32 @@ class _Asked:
 
 def _handler(page: Page) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def handle(request: web.Request) -> web.StreamResponse:
-        said = await page(_Asked(request))
-        headers = CIMultiDict(said.headers)
-        if said.raised:
-            if said.status == 302:
+        answer = await page(_Request(request))
+        headers = CIMultiDict(answer.headers)
+        if answer.raised:
+            if answer.status == 302:
                 location = headers.pop("Location", "/")
                 raise web.HTTPFound(location, headers=headers)
-            raise _RAISED[said.status](headers=headers, text=said.body.decode())
-        if said.file is not None:
-            return web.FileResponse(said.file, headers=headers)
-        if said.chunks is not None:
-            return await _stream(request, said)
-        return web.Response(body=said.body, status=said.status, headers=headers)
+            raise _RAISED[answer.status](headers=headers, text=answer.body.decode())
+        if answer.file is not None:
+            return web.FileResponse(answer.file, headers=headers)
+        if answer.chunks is not None:
+            return await _stream(request, answer)
+        response = web.Response(body=answer.body, status=answer.status, headers=headers)
+        if answer.background is not None:  # which aiohttp does not have; this is how its handlers do it
+            await response.prepare(request)
+            await response.write_eof()
+            await answer.background()
+        return response
 
     return handle
 
 
-async def _stream(request: web.Request, said: Said) -> web.StreamResponse:
-    assert said.chunks is not None
-    response = web.StreamResponse(status=said.status, headers=CIMultiDict(said.headers))
+async def _stream(request: web.Request, answer: PageResponse) -> web.StreamResponse:
+    assert answer.chunks is not None
+    response = web.StreamResponse(status=answer.status, headers=CIMultiDict(answer.headers))
     await response.prepare(request)
-    async for chunk in said.chunks:
+    async for chunk in answer.chunks:
         await response.write(chunk)
     return response
 
@@ -79,7 +86,7 @@ async def _talk(request: web.Request) -> web.StreamResponse:
         message = await socket.receive()
         return message.data if message.type is web.WSMsgType.TEXT else None
 
-    await talk(_Asked(request), accept, refuse, receive, socket.send_str)
+    await talk(_Request(request), accept, refuse, receive, socket.send_str)
     return socket
 
 

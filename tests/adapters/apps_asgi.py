@@ -1,20 +1,29 @@
-"""The scenario application in raw ASGI; Starlette's requests and responses are its tools."""
+"""The scenario application in Starlette, with the ASGI middleware around it."""
 
-from collections.abc import MutableMapping
+from collections.abc import Awaitable, Callable
 from typing import Any
 
+from starlette.applications import Starlette
+from starlette.background import BackgroundTask
+from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import FileResponse, Response, StreamingResponse
+from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
-from tests.adapters.handlers import PAGES, Said, talk
+from tests.adapters.page import PageRequest, PageResponse
+from tests.adapters.pages import PAGES
+from tests.adapters.socket_page import talk
 
 from sessioncore import Session, SessionStore
 from sessioncore_asgi import SessionMiddleware, get_session
 
 __all__ = ["make_app"]
 
+Page = Callable[[PageRequest], Awaitable[PageResponse]]
+METHODS = ["GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS"]
 
-class _Asked:
+
+class _Request:
     def __init__(self, connection: HTTPConnection) -> None:
         self._connection = connection
 
@@ -35,32 +44,27 @@ class _Asked:
             return value if isinstance(value, str) else None
 
 
-def _response(said: Said) -> Response:
+def _response(answer: PageResponse) -> Response:
     response: Response
-    if said.file is not None:
-        response = FileResponse(said.file)
-    elif said.chunks is not None:
-        response = StreamingResponse(said.chunks, said.status)
+    if answer.raised:
+        raise HTTPException(answer.status, "as you asked", dict(answer.headers))
+    if answer.file is not None:
+        response = FileResponse(answer.file)
+    elif answer.chunks is not None:
+        response = StreamingResponse(answer.chunks, answer.status)
     else:
-        response = Response(said.body, said.status, media_type="text/plain" if said.body else None)
-    for name, value in said.headers:
+        response = Response(answer.body, answer.status, media_type="text/plain" if answer.body else None)
+    for name, value in answer.headers:
         response.headers.append(name, value)
+    response.background = BackgroundTask(answer.background) if answer.background is not None else None
     return response
 
 
-async def _serve(scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
-    if scope["type"] == "websocket":
-        await _talk(WebSocket(scope, receive, send))
-        return
-    if scope["type"] != "http":
-        raise RuntimeError("this application knows no lifespan")
-    request = Request(scope, receive, send)
-    name, _, rest = scope["path"][1:].partition("/")
-    if rest:
-        scope["path_params"] = {"id": rest}
-    page = PAGES.get(name)
-    response = Response("not found", 404) if page is None else _response(await page(_Asked(request)))
-    await response(scope, receive, send)
+def _handler(page: Page) -> Callable[[Request], Awaitable[Response]]:
+    async def handle(request: Request) -> Response:
+        return _response(await page(_Request(request)))
+
+    return handle
 
 
 async def _talk(socket: WebSocket) -> None:
@@ -70,12 +74,14 @@ async def _talk(socket: WebSocket) -> None:
         except WebSocketDisconnect:
             return None
 
-    await talk(_Asked(socket), socket.accept, socket.close, receive, socket.send_text)
+    await talk(_Request(socket), socket.accept, socket.close, receive, socket.send_text)
 
 
 def make_app(store: SessionStore, *others: tuple[str, SessionStore]) -> Any:
     """Return the application with `store`, and with others under their `scope_key`."""
-    app: Any = _serve
+    routes = [Route(f"/{name}", _handler(page), methods=METHODS) for name, page in PAGES.items()]
+    share = Route("/share/{id}", _handler(PAGES["share"]))
+    app: Any = Starlette(routes=[*routes, share, WebSocketRoute("/ws", _talk)])
     for scope_key, other in reversed(others):
         app = SessionMiddleware(app, other, scope_key=scope_key)
     return SessionMiddleware(app, store)

@@ -4,11 +4,14 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from litestar import Litestar, Request, Response, WebSocket, route, websocket
+from litestar.background_tasks import BackgroundTask
 from litestar.exceptions import HTTPException, WebSocketDisconnect
 from litestar.handlers import HTTPRouteHandler
 from litestar.response import File, Stream
 from litestar.response.base import ASGIResponse
-from tests.adapters.handlers import PAGES, Asked, Said, talk
+from tests.adapters.page import PageRequest, PageResponse
+from tests.adapters.pages import PAGES
+from tests.adapters.socket_page import talk
 
 from sessioncore import Session, SessionStore
 from sessioncore_litestar import SessionPlugin, get_session
@@ -17,10 +20,10 @@ __all__ = ["make_app"]
 
 AnyRequest = Request[Any, Any, Any]
 AnySocket = WebSocket[Any, Any, Any]
-Page = Callable[[Asked], Awaitable[Said]]
+Page = Callable[[PageRequest], Awaitable[PageResponse]]
 
 
-class _Asked:
+class _Request:
     def __init__(self, connection: AnyRequest | AnySocket) -> None:
         self._connection = connection
 
@@ -43,9 +46,10 @@ class _Asked:
 class _Plain(Response[bytes]):
     """Litestar's headers are a dict; an application's two Set-Cookie lines do not fit into one."""
 
-    def __init__(self, said: Said) -> None:
-        super().__init__(said.body, status_code=said.status, media_type="text/plain")
-        self._lines = said.headers
+    def __init__(self, answer: PageResponse) -> None:
+        background = BackgroundTask(answer.background) if answer.background is not None else None
+        super().__init__(answer.body, status_code=answer.status, media_type="text/plain", background=background)
+        self._lines = answer.headers
 
     def to_asgi_response(self, *args: Any, **options: Any) -> ASGIResponse:
         render: Any = super().to_asgi_response  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]  # theirs
@@ -55,14 +59,14 @@ class _Plain(Response[bytes]):
         return response
 
 
-def _respond(said: Said) -> Response[Any]:
-    if said.raised:
-        raise HTTPException(status_code=said.status, detail="as you asked", headers=dict(said.headers))
-    if said.file is not None:
-        return File(said.file)
-    if said.chunks is not None:
-        return Stream(said.chunks, status_code=said.status)
-    return _Plain(said)
+def _respond(answer: PageResponse) -> Response[Any]:
+    if answer.raised:
+        raise HTTPException(status_code=answer.status, detail="as you asked", headers=dict(answer.headers))
+    if answer.file is not None:
+        return File(answer.file)
+    if answer.chunks is not None:
+        return Stream(answer.chunks, status_code=answer.status)
+    return _Plain(answer)
 
 
 def _handler(name: str, page: Page) -> HTTPRouteHandler:
@@ -70,7 +74,7 @@ def _handler(name: str, page: Page) -> HTTPRouteHandler:
 
     @route(paths, http_method=["GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS"], status_code=200)
     async def handle(request: AnyRequest) -> Response[Any]:
-        return _respond(await page(_Asked(request)))
+        return _respond(await page(_Request(request)))
 
     return handle
 
@@ -83,7 +87,7 @@ async def _talk(socket: AnySocket) -> None:
         except WebSocketDisconnect:
             return None
 
-    await talk(_Asked(socket), socket.accept, socket.close, receive, socket.send_text)
+    await talk(_Request(socket), socket.accept, socket.close, receive, socket.send_text)
 
 
 def make_app(store: SessionStore, *others: tuple[str, SessionStore]) -> Any:

@@ -118,6 +118,10 @@ class Browser:
         self.headers = list(headers)
         self._jar = CookieJar(DefaultCookiePolicy(strict_ns_domain=DefaultCookiePolicy.DomainLiberal))
 
+    def another(self) -> "Browser":
+        """Another visitor of the same server."""
+        return Browser(self.address, self.headers)
+
     def get(self, path: str, headers: Iterable[tuple[bytes | str, bytes | str]] = ()) -> Reply:
         return self.request("GET", path, headers)
 

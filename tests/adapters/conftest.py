@@ -1,11 +1,11 @@
 """One site per test: an application of each framework, on a real server, with a storage to look into."""
 
+import functools
 import importlib
-import importlib.util
 import ssl
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, Self, cast
 
 import pytest
 import trustme
@@ -18,8 +18,7 @@ from tests.stores import SpyStorage
 
 from sessioncore import SessionConfig, SessionEvent, SessionNotFound, SessionStore
 
-# A module of this name offers `make_app(store, *others)`; one that is not there yet has no scenarios.
-ADAPTERS: Final = [name for name in SERVERS if importlib.util.find_spec(f"tests.adapters.apps_{name}")]
+ADAPTERS: Final = ("asgi", "aiohttp", "litestar")
 
 Tls = tuple[ssl.SSLContext, ssl.SSLContext]
 
@@ -64,6 +63,21 @@ class Site(Struct):
         """The kinds of the events since this was asked last."""
         kinds, self.events[:] = [event.kind.value for event in self.events], []
         return kinds
+
+    def reset(self) -> Self:
+        """Make it as good as new: no record, no fault, no call, no event."""
+        assert not self.server.trouble
+
+        async def empty() -> None:
+            self.storage.restore()
+            await self.storage.inner.clear("")
+
+        self.server.run(empty)
+        self.storage.before.clear()
+        self.storage.after.clear()
+        self.storage.calls.clear()
+        self.events.clear()
+        return self
 
     def count(self) -> int:
         """How many records are stored."""
@@ -135,34 +149,41 @@ def start(
     make = SessionConfig.development if plain else SessionConfig
     store = SessionStore(make(storage=storage, on_event=events.append, **settings))
     more = [(key, store if other is None else other) for key, other in others]  # None: the same once more
-    app = importlib.import_module(f"tests.adapters.apps_{adapter}").make_app(store, *more)
+    app = importlib.import_module(f"tests.adapters.apps_{adapter.partition('-')[0]}").make_app(store, *more)
     server = stack.enter_context(serve(SERVERS[adapter], app, None if plain else tls))
     stack.callback(storage.restore)  # before the server stops
     return Site(adapter, store, storage, server, events)
 
 
-@pytest.fixture
-def storage_kind() -> type[SpyStorage]:
-    """What a site stores in; a test file that runs over several storages overrides this fixture."""
-    return SpyStorage
+class Sites(Protocol):
+    """Gives the site of one adapter, storage and configuration, over TLS."""
+
+    def __call__(self, adapter: str, storage: type[SpyStorage], **settings: Any) -> Site: ...
 
 
-@pytest.fixture
-def open_site(adapter: str, storage_kind: type[SpyStorage], tls: Tls) -> Iterator[OpenSite]:
-    """Serve the scenario application with a configuration; every site is stopped at the end."""
+@pytest.fixture(scope="session")
+def sites(tls: Tls) -> Iterator[Sites]:
+    """Each of them is started once, when it is first asked for."""
     with ExitStack() as stack:
 
-        def open_(*others: tuple[str, SessionStore | None], plain: bool = False, **settings: Any) -> Site:
-            settings.setdefault("storage", storage_kind())
-            return start(stack, adapter, tls, *others, plain=plain, **settings)
+        @functools.cache
+        def started(adapter: str, storage: type[SpyStorage], **settings: Any) -> Site:
+            return start(stack, adapter, tls, storage=storage(), **settings)
 
-        yield open_
+        yield cast("Sites", started)
 
 
 @pytest.fixture
-def site(open_site: OpenSite) -> Site:
-    """The application with the defaults for production, over TLS."""
-    return open_site()
+def site(adapter: str, sites: Sites) -> Site:
+    """The application with the defaults for production, over TLS; the tests share it one after another."""
+    return sites(adapter, SpyStorage).reset()
+
+
+@pytest.fixture
+def open_site(adapter: str, tls: Tls) -> Iterator[OpenSite]:
+    """Serve the scenario application with a configuration; every site is stopped at the end."""
+    with ExitStack() as stack:
+        yield functools.partial(start, stack, adapter, tls)
 
 
 # -- for an adapter's own tests
@@ -190,8 +211,14 @@ def visit(tls: Tls) -> Iterator[Visit]:
         yield lambda app: Browser(stack.enter_context(serve(serve_aiohttp, app, tls)).address)
 
 
-@pytest.fixture(params=["asyncio", "trio"])
-def enter(request: pytest.FixtureRequest, store: SessionStore) -> Iterator[Open]:
+@pytest.fixture
+def anyio_backend() -> str:
+    """A test of tasks or scopes says itself that it runs on trio, too."""
+    return "asyncio"
+
+
+@pytest.fixture
+def enter(anyio_backend: str, store: SessionStore) -> Iterator[Open]:
     """Open Litestar applications of the test's own in its test client, which needs no server."""
-    with clients(store, request.param) as open_:
+    with clients(store, anyio_backend) as open_:
         yield open_

@@ -1,46 +1,50 @@
-"""Real servers in a thread of their own: uvicorn for ASGI applications, aiohttp's own for aiohttp.
+"""Real servers in a thread of their own: uvicorn and, on trio, hypercorn for ASGI; aiohttp's own for aiohttp.
 
 The listening socket is bound to a free port before the thread starts, so a client
 that connects early waits in the queue; nothing has to be polled.
 """
 
 import asyncio
+import os
 import socket
 import ssl
-import threading
-from collections.abc import Callable, Coroutine, Generator, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
+import anyio
+import hypercorn.trio
 import uvicorn
 from aiohttp import web
+from anyio.abc import TaskStatus
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+from hypercorn.config import Config
 from msgspec import Struct
 from tests.adapters.browser import PATIENCE, Address
 from wsproto.connection import ConnectionState
 
-__all__ = ["SERVERS", "Serve", "Server", "Stop", "serve"]
+__all__ = ["SERVERS", "Serve", "Server", "serve", "serve_aiohttp", "serve_asgi"]
 
 T = TypeVar("T")
-Stop = asyncio.Event
-Serve = Callable[[Any, socket.socket, ssl.SSLContext | None, Stop], Coroutine[Any, Any, None]]
+Serve = Callable[[Any, socket.socket, ssl.SSLContext | None, anyio.Event], Awaitable[None]]
 
 
 class Server(Struct):
     """A running server."""
 
     address: Address
-    loop: asyncio.AbstractEventLoop
-    trouble: list[str]  # what nobody else would hear of: exceptions in tasks and callbacks
+    portal: BlockingPortal
+    trouble: list[str]  # exceptions in tasks and callbacks that nobody awaits
 
-    def run(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    def run(self, call: Callable[[], Awaitable[T]]) -> T:
         """Run `call` on the server's loop, where its storage lives, and return the result."""
-        return asyncio.run_coroutine_threadsafe(call(), self.loop).result(PATIENCE)
+        return self.portal.start_task_soon(call).result(PATIENCE)
 
 
 class _Uvicorn(uvicorn.Server):
     """uvicorn that stops when it is told to, instead of looking ten times a second."""
 
-    def __init__(self, config: uvicorn.Config, over: Stop) -> None:
+    def __init__(self, config: uvicorn.Config, over: anyio.Event) -> None:
         super().__init__(config)
         self._over = over
 
@@ -54,7 +58,7 @@ class _Uvicorn(uvicorn.Server):
                 vars(connection)["close_sent"] = True
 
 
-async def serve_asgi(app: Any, sock: socket.socket, tls: ssl.SSLContext | None, over: Stop) -> None:
+async def serve_asgi(app: Any, sock: socket.socket, tls: ssl.SSLContext | None, over: anyio.Event) -> None:
     """Serve an ASGI application under uvicorn until `over`."""
 
     def certified(config: uvicorn.Config, default: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
@@ -65,7 +69,27 @@ async def serve_asgi(app: Any, sock: socket.socket, tls: ssl.SSLContext | None, 
     await _Uvicorn(config, over).serve(sockets=[sock])
 
 
-async def serve_aiohttp(app: web.Application, sock: socket.socket, tls: ssl.SSLContext | None, over: Stop) -> None:
+async def serve_asgi_on_trio(app: Any, sock: socket.socket, tls: ssl.SSLContext | None, over: anyio.Event) -> None:
+    """Serve an ASGI application under hypercorn until `over`."""
+
+    class Certified(Config):
+        @property
+        def ssl_enabled(self) -> bool:
+            return tls is not None
+
+        def create_ssl_context(self) -> ssl.SSLContext | None:
+            return tls
+
+    config = Certified()
+    config.bind = [f"fd://{os.dup(sock.fileno())}"]  # hypercorn closes what it is given
+    config.errorlog = config.accesslog = None
+    config.graceful_timeout = 1
+    await hypercorn.trio.serve(app, config, shutdown_trigger=over.wait)  # pyright: ignore[reportUnknownMemberType]
+
+
+async def serve_aiohttp(
+    app: web.Application, sock: socket.socket, tls: ssl.SSLContext | None, over: anyio.Event
+) -> None:
     """Serve an aiohttp application on aiohttp's own server until `over`."""
     runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=2)
     await runner.setup()
@@ -76,7 +100,9 @@ async def serve_aiohttp(app: web.Application, sock: socket.socket, tls: ssl.SSLC
         await runner.cleanup()
 
 
-SERVERS: Final[Mapping[str, Serve]] = {"asgi": serve_asgi, "aiohttp": serve_aiohttp, "litestar": serve_asgi}
+SERVERS: Final[Mapping[str, Serve]] = {
+    "asgi": serve_asgi, "asgi-on-trio": serve_asgi_on_trio, "aiohttp": serve_aiohttp, "litestar": serve_asgi
+}  # fmt: skip
 
 
 @contextmanager
@@ -86,40 +112,23 @@ def serve(run: Serve, app: Any, tls: tuple[ssl.SSLContext, ssl.SSLContext] | Non
     sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     sock.bind(("127.0.0.1", 0))
     sock.listen(512)
-    address = Address(sock.getsockname()[1], tls[1] if tls else None)
-    began = threading.Event()
     trouble: list[str] = []
-    failures: list[BaseException] = []
-    running: list[tuple[asyncio.AbstractEventLoop, Stop]] = []
+    backend = "trio" if run is serve_asgi_on_trio else "asyncio"
 
-    async def main() -> None:
-        loop, over = asyncio.get_running_loop(), Stop()
-        loop.set_exception_handler(
-            lambda _, context: trouble.append(f"{context['message']}: {context.get('exception')!r}")
-        )
-        running.append((loop, over))
-        began.set()
+    async def main(*, task_status: TaskStatus[anyio.Event]) -> None:
+        if backend == "asyncio":
+            asyncio.get_running_loop().set_exception_handler(
+                lambda _, context: trouble.append(f"{context['message']}: {context.get('exception')!r}")
+            )
+        over = anyio.Event()
+        task_status.started(over)
         await run(app, sock, tls[0] if tls else None, over)
 
-    def work() -> None:
+    with sock, start_blocking_portal(backend) as portal:
+        serving, over = portal.start_task(main)
         try:
-            asyncio.run(main())
-        except BaseException as exc:  # noqa: BLE001 - shown by the thread that waits
-            failures.append(exc)
+            yield Server(Address(sock.getsockname()[1], tls[1] if tls else None), portal, trouble)
         finally:
-            sock.close()
-            began.set()
-
-    thread = threading.Thread(target=work, name="server", daemon=True)  # one that hangs fails its test, no more
-    thread.start()
-    began.wait(PATIENCE)
-    loop, over = running[0]
-    try:
-        yield Server(address, loop, trouble)
-    finally:
-        if thread.is_alive() and not loop.is_closed():
-            loop.call_soon_threadsafe(over.set)
-        thread.join(PATIENCE)
-        assert not thread.is_alive(), "the server does not stop"
-    assert not failures, f"the server failed: {failures[0]!r}"
+            portal.call(over.set)
+            serving.result(PATIENCE)
     assert not trouble, f"the server met what nobody handles: {trouble}"

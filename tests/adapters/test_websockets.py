@@ -85,31 +85,24 @@ def test_an_id_can_change_before_the_handshake_ends(site: Site, how: str) -> Non
     assert site.count() == 1
 
 
-def test_a_session_that_is_not_touched_shows_in_no_handshake(site: Site) -> None:
-    with _talk(site, site.make({"n": 1})) as connection:
-        assert "Vary" not in connection.headers
-        assert connection.cookies == []
+def test_a_handshake_tells_that_it_read_the_session_and_nothing_more(site: Site) -> None:
+    sid = site.make({"n": 1})
+    for query, vary in (("how=none", []), ("how=read", ["Cookie"])):
+        with _talk(site, sid, query) as connection:
+            assert (connection.cookies, connection.headers.get_all("Vary")) == ([], vary)
+            assert connection.say("get n") == "1"
 
 
-def test_a_handshake_that_read_the_session_sends_no_cookie(site: Site) -> None:
-    with _talk(site, site.make({"n": 1}), query="how=read") as connection:
-        assert connection.cookies == []
-        assert connection.say("get n") == "1"
-
-
-@pytest.mark.parametrize("command", ["set k v", "regenerate", "login ada", "reset"])
-def test_what_needs_a_cookie_is_refused_after_the_handshake(site: Site, command: str) -> None:
+def test_after_the_handshake_no_session_begins_and_none_changes_its_id(site: Site) -> None:
     with _talk(site) as connection:
-        assert connection.say(command) == "ResponseStarted"
+        for command in ("set k v", "regenerate", "login", "reset"):
+            assert connection.say(command) == "ResponseStarted"
         assert connection.say("get k") == "None"
     assert site.count() == 0
-
-
-@pytest.mark.parametrize("command", ["regenerate", "login ada", "reset"])
-def test_a_live_session_keeps_its_id_after_the_handshake(site: Site, command: str) -> None:
     sid = site.make({"n": 1})
     with _talk(site, sid) as connection:
-        assert connection.say(command) == "ResponseStarted"
+        for command in ("regenerate", "login", "reset"):
+            assert connection.say(command) == "ResponseStarted"
         assert connection.say("set n 2") == "ok"
     until(lambda: site.data(sid) == {"n": "2"})
     assert site.data(sid) == {"n": "2"}
@@ -126,19 +119,13 @@ def test_save_stores_at_once(site: Site) -> None:
     assert site.calls() == ["load", "replace"]
 
 
-def test_what_was_not_saved_is_stored_at_close(site: Site) -> None:
+@pytest.mark.parametrize("how", ["closes", "vanishes"])
+def test_what_was_not_saved_is_stored_when_the_client_leaves(site: Site, how: str) -> None:
     sid = site.make({"n": 1})
     with _talk(site, sid) as connection:
         assert connection.say("set k v") == "ok"
-    assert site.calls(2) == ["load", "replace"]
-    assert site.data(sid) == {"n": 1, "k": "v"}
-
-
-def test_what_was_not_saved_is_stored_when_the_client_vanishes(site: Site) -> None:
-    sid = site.make({"n": 1})
-    with _talk(site, sid) as connection:
-        assert connection.say("set k v") == "ok"
-        connection.vanish()
+        if how == "vanishes":
+            connection.vanish()
     assert site.calls(2) == ["load", "replace"]
     assert site.data(sid) == {"n": 1, "k": "v"}
 
@@ -186,29 +173,26 @@ def test_pings_cost_no_storage_call(site: Site) -> None:
         assert site.calls() == []
 
 
-def test_a_refused_handshake_stores_nothing(site: Site) -> None:
-    with pytest.raises(InvalidStatus) as caught, _talk(site, query="how=none&refuse=1"):
-        pass
-    assert caught.value.response.status_code == 403
-    assert site.count() == 0
-
-
-def test_a_refused_handshake_keeps_what_needs_no_cookie(site: Site) -> None:
+def test_a_refused_handshake_keeps_only_what_needs_no_cookie(site: Site) -> None:
     sid = site.make({"n": 1})
-    with pytest.raises(InvalidStatus) as caught, _talk(site, sid, query="how=write&refuse=1"):
-        pass
-    assert caught.value.response.headers.get_all("Set-Cookie") == []
+    for given, query in ((None, "how=none&refuse=1"), (sid, "how=write&refuse=1")):
+        with pytest.raises(InvalidStatus) as caught, _talk(site, given, query):
+            pass
+        assert (caught.value.response.status_code, caught.value.response.headers.get_all("Set-Cookie")) == (403, [])
     assert site.data(sid) == {"n": 2}
+    assert site.count() == 1
 
 
-@pytest.mark.parametrize(("calls", "with_cookie"), [((), True), (("create",), False), (("replace",), True)])
-def test_a_storage_that_is_down_refuses_the_handshake(site: Site, calls: tuple[str, ...], with_cookie: bool) -> None:
-    sid = site.make({"n": 1}) if with_cookie else None
-    site.storage.fail(*calls)
-    with pytest.raises(InvalidStatus) as caught, _talk(site, sid, query="how=write"):
+def test_a_storage_that_is_down_refuses_the_handshake_that_needs_it(site: Site) -> None:
+    sid = site.make({"n": 1})
+    for calls, given in (((), sid), (("create",), None), (("replace",), sid)):
+        site.storage.fail(*calls)
+        with pytest.raises(InvalidStatus) as caught, _talk(site, given, query="how=write"):
+            pass
+        response = caught.value.response
+        assert (response.status_code, response.body) == (503, b"Service Unavailable")
+        assert response.headers.get_all("Set-Cookie") == []
+        site.storage.restore()
+    site.storage.fail("load")
+    with _talk(site, sid):  # which does not use the session
         pass
-    response = caught.value.response
-    assert (response.status_code, response.body) == (503, b"Service Unavailable")
-    assert response.headers.get_all("Set-Cookie") == []
-    site.storage.restore()
-    assert site.raw("/peek").status == 200

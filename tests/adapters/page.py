@@ -1,0 +1,47 @@
+"""What a page of the scenario applications gets and returns; the applications translate both for their framework."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Protocol
+
+from msgspec import Struct
+
+from sessioncore import Session
+
+__all__ = ["Boom", "PageRequest", "PageResponse"]
+
+
+class Boom(Exception):
+    """A bug in the application."""
+
+
+class PageRequest(Protocol):
+    """What an application shows a page of the request."""
+
+    async def session(self, scope_key: str = "session") -> Session:
+        """The framework's own way to the session, of that store."""
+        ...
+
+    def query(self, name: str) -> str | None:
+        """A query parameter, read by the framework."""
+        ...
+
+    async def body(self) -> bytes:
+        """The body, read by the framework."""
+        ...
+
+    async def field(self, name: str) -> str | None:
+        """A form field, read by the framework's own parser."""
+        ...
+
+
+class PageResponse(Struct):
+    """What a page answers; the application turns it into the framework's own kind of response."""
+
+    body: bytes = b""
+    status: int = 200
+    headers: list[tuple[str, str]] = []
+    chunks: AsyncIterator[bytes] | None = None  # streamed, after the headers have left
+    raised: bool = False  # by the framework's own exception, where it has one for this status
+    file: Path | None = None  # by the framework's own file response
+    background: Callable[[], Awaitable[None]] | None = None  # after the response has left

@@ -1,0 +1,47 @@
+"""The WebSocket page of the scenario applications, written once for every framework."""
+
+from collections.abc import Awaitable, Callable
+
+from tests.adapters.page import Boom, PageRequest
+from tests.adapters.pages import USES, use, use_as
+
+from sessioncore import Session, SessionError
+
+__all__ = ["talk"]
+
+
+async def talk(
+    request: PageRequest,
+    accept: Callable[[], Awaitable[None]],
+    refuse: Callable[[], Awaitable[None]],
+    receive: Callable[[], Awaitable[str | None]],
+    send: Callable[[str], Awaitable[None]],
+) -> None:
+    """Use the session as `?how=` says, accept (or `?refuse=1`), then obey commands until the client leaves.
+
+    `receive` returns None when the client has left.
+    """
+    await use(request)
+    if request.query("refuse"):
+        await refuse()
+        return
+    await accept()
+    session = await request.session()
+    while (command := await receive()) is not None:
+        try:
+            answer = await _obey(session, *command.split())
+        except SessionError as error:
+            answer = type(error).__name__
+        await send(answer)
+
+
+async def _obey(session: Session, verb: str, name: str = "", value: str = "") -> str:
+    if name and not value:
+        return str(session.get(name))
+    if value:
+        session[name] = value
+    elif verb in USES:
+        await use_as(session, verb)
+    else:
+        raise Boom("the application has a bug")
+    return "ok"

@@ -1,0 +1,78 @@
+"""The streams among the pages of the scenario applications: only what stands in `chunks` happens after the headers."""
+
+from collections.abc import AsyncIterator
+
+from tests.adapters.page import Boom, PageRequest, PageResponse
+
+from sessioncore import ResponseStarted
+
+__all__ = ["events", "late_boom", "late_destroy", "late_first_write", "stream"]
+
+
+async def stream(request: PageRequest) -> PageResponse:
+    """Write before the response and during it."""
+    session = await request.session()
+    session["before"] = True
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for number in range(3):
+            session["streamed"] = number
+            yield b"chunk %d\n" % number
+
+    return PageResponse(chunks=chunks())
+
+
+async def late_first_write(request: PageRequest) -> PageResponse:
+    """Write to a session for the first time when the headers have left."""
+    session = await request.session()
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b"started: "
+        for change in (lambda: session.set("late", True), session.regenerate, lambda: session.login("ada")):
+            try:
+                waits = change()
+                if waits is not None:
+                    await waits
+                yield b"written "
+            except ResponseStarted:
+                yield b"refused "
+
+    return PageResponse(chunks=chunks())
+
+
+async def late_destroy(request: PageRequest) -> PageResponse:
+    session = await request.session()
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b"started "
+        await session.destroy()
+        yield b"destroyed"
+
+    return PageResponse(chunks=chunks())
+
+
+async def late_boom(request: PageRequest) -> PageResponse:
+    """A stream that fails after it has written to the session."""
+    session = await request.session()
+    session["early"] = True
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b"started "
+        session["late"] = True
+        raise Boom("the application has a bug")
+
+    return PageResponse(chunks=chunks())
+
+
+async def events(request: PageRequest) -> PageResponse:
+    """A stream that saves as it goes."""
+    session = await request.session()
+    session["begun"] = True
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for number in range(3):
+            session["event"] = number
+            await session.save()
+            yield b"data: %d\n\n" % number
+
+    return PageResponse(chunks=chunks())
