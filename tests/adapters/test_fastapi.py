@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import pytest
 from fastapi import Depends, FastAPI, WebSocket
 from msgspec import Struct
-from tests.asgi import Message, Wire, ask, http_scope, socket_scope
+from tests.adapters.asgi import CONNECT, ask, run, socket_scope
 
 from sessioncore import Session, SessionConfig, SessionKey, SessionNotLoaded, SessionStore, from_cookie
 from sessioncore_asgi import SessionMiddleware
@@ -63,6 +63,7 @@ def build(store: SessionStore, admin: SessionStore | None = None, *, lazy: bool 
     return app
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])  # sync handlers run in threads
 @pytest.mark.parametrize("lazy", [False, True])
 async def test_a_parameter_is_the_session_in_async_and_sync_handlers(lazy: bool) -> None:
     store = SessionStore()
@@ -91,13 +92,9 @@ async def test_a_second_store_has_a_dependency_of_its_own() -> None:
 
 
 async def test_a_websocket_takes_it_too() -> None:
-    store = SessionStore()
-    incoming: list[Message] = [{"type": "websocket.connect"}]
-    wire = Wire(incoming)
-    await build(store)(socket_scope("/ws"), wire.receive, wire.send)
-    assert [message["type"] for message in wire.sent] == ["websocket.accept", "websocket.send", "websocket.close"]
-    assert wire.sent[1]["text"] == "1"
-    assert any(key == b"set-cookie" for key, _ in wire.sent[0]["headers"])
+    wire = await run(build(SessionStore()), socket_scope("/ws"), CONNECT)
+    assert wire.kinds == ["websocket.accept", "websocket.send", "websocket.close"]
+    assert (wire.sent[1]["text"], bool(wire.sid)) == ("1", True)
 
 
 async def test_without_the_middleware_the_error_says_what_to_do() -> None:
@@ -107,10 +104,8 @@ async def test_without_the_middleware_the_error_says_what_to_do() -> None:
     async def index(session: SessionDep) -> None:
         raise AssertionError
 
-    wire = Wire([{"type": "http.request"}])
     with pytest.raises(SessionNotLoaded, match="add_middleware"):
-        await app(http_scope(), wire.receive, wire.send)
-    assert wire.status == 500
+        await ask(app)
 
 
 def test_the_session_is_no_part_of_the_api() -> None:

@@ -1,0 +1,286 @@
+"""The ASGI middleware, message by message: what it passes on, changes and replaces."""
+
+import gc
+from collections.abc import AsyncIterator
+from typing import Any
+
+import anyio
+import pytest
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+from tests.adapters.asgi import BODY, START, AsgiSite, Channel, Message, Wire, ask, http_scope, run
+from tests.numbers import scaled
+from tests.stores import SpyStorage
+
+from sessioncore import (
+    Session,
+    SessionConfig,
+    SessionReleased,
+    SessionStore,
+    UnregisteredType,
+    from_param,
+)
+from sessioncore_asgi import SessionMiddleware
+
+pytestmark = pytest.mark.anyio
+ON_BOTH = pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+
+
+async def count(session: Session, channel: Channel) -> None:
+    session["n"] = session.get("n", 0) + 1
+    await channel.send(START, BODY)
+
+
+# -- what is passed on
+
+
+async def test_an_untouched_response_is_passed_on_as_the_very_same_messages() -> None:
+    messages: list[Message] = [
+        {"type": "http.response.start", "status": 200, "headers": [(b"X", b"y")], "trailers": True},
+        {"type": "http.response.body", "body": b"a", "more_body": True},
+        {"type": "http.response.body", "body": b"b"},
+        {"type": "http.response.trailers", "headers": [(b"t", b"1")]},
+    ]
+
+    async def handler(scope: Any, receive: Any, send: Any) -> None:
+        await Channel(receive, send).send(*messages)
+
+    storage = SpyStorage()
+    store = SessionStore(SessionConfig(storage=storage))
+    sid = (await store.create({"n": 1})).id
+    for lazy in (False, True):
+        app = SessionMiddleware(handler, store, lazy=lazy)
+        for given in (None, sid, "u" * 43, "short"):
+            storage.calls.clear()
+            wire = await ask(app, sid=given)
+            assert all(got is meant for got, meant in zip(wire.sent, messages, strict=True))
+            assert storage.calls == ["load"] * (not lazy and given not in {None, "short"})
+
+
+async def test_a_read_adds_vary_and_leaves_the_applications_message_alone() -> None:
+    headers = [(b"content-type", b"text/plain")]
+    message: Message = {"type": "http.response.start", "status": 200, "headers": headers}
+
+    async def handler(session: Session, channel: Channel) -> None:
+        session.get("n")
+        await channel.send(message, BODY)
+
+    assert (await AsgiSite(handler).ask()).all("vary") == ["Cookie"]
+    assert headers == [(b"content-type", b"text/plain")]
+    assert message["headers"] is headers
+
+
+async def test_headers_may_be_any_iterable_of_pairs_or_missing() -> None:
+    pairs = [[b"a", b"1"], (b"b", b"2")]
+    for extra in ({}, {"headers": iter(pairs)}, {"headers": tuple(pairs)}):
+
+        async def handler(session: Session, channel: Channel, extra: Any = extra) -> None:
+            session["n"] = 1
+            await channel.send({"type": "http.response.start", "status": 200, **extra}, BODY)
+
+        wire = await AsgiSite(handler).ask()
+        assert wire.sid
+        if extra:
+            assert [tuple(pair) for pair in wire.start["headers"][:2]] == [(b"a", b"1"), (b"b", b"2")]
+
+
+async def test_interim_responses_and_pushes_pass_before_the_final_response_carries_the_cookie() -> None:
+    early: list[Message] = [
+        {"type": "http.response.early_hint", "links": [b"</a.css>; rel=preload"]},
+        {"type": "http.response.push", "path": "/a.css", "headers": []},
+        {"type": "http.response.start", "status": 103, "headers": [(b"link", b"</a.css>")]},
+        {"type": "http.response.debug", "info": {}},
+    ]
+    path: Message = {"type": "http.response.pathsend", "path": "/a"}
+
+    async def handler(session: Session, channel: Channel) -> None:
+        session["a"] = 1
+        await channel.send(*early)
+        session["b"] = 2  # not late: the final response has not started
+        await session.regenerate()
+        await channel.send(START, path)
+
+    site = AsgiSite(handler)
+    wire = await site.ask()
+    assert [*wire.sent[:4], wire.sent[5]] == [*early, path]
+    assert site.storage.calls == ["create"]
+    assert [key for key, _ in wire.sent[4]["headers"]].count(b"set-cookie") == 1
+    assert [key for key, _ in wire.sent[2]["headers"]] == [b"link"]
+
+
+async def test_a_scope_of_another_type_passes_through() -> None:
+    seen: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.append((scope, receive, send))
+
+    scope, wire = {"type": "mqtt"}, Wire([])
+    receive, send = wire.receive, wire.send
+    await SessionMiddleware(app, SessionStore())(scope, receive, send)
+    assert seen == [(scope, receive, send)]
+    assert scope == {"type": "mqtt"}
+
+
+async def test_a_scope_without_optional_keys_is_served() -> None:
+    site = AsgiSite(count, extractor=from_param("id"))
+    sid = await site.make(n=1)
+    scope: dict[str, Any] = {"type": "http", "path": "/", "headers": []}
+    await run(site.app, {**scope, "path_params": {"id": sid}})
+    assert await site.data(sid) == {"n": 2}
+    await run(site.app, scope)
+    assert len(site.storage.inner) == 2
+
+
+# -- clients that leave, and handlers that are cancelled
+
+
+@ON_BOTH
+async def test_a_client_that_leaves_a_stream_leaves_what_was_stored_before_it() -> None:
+    async def handler(session: Session, channel: Channel) -> None:
+        session["early"] = 1
+        await channel.send(START)
+        while True:
+            session["late"] = 1
+            await channel.send({"type": "http.response.body", "body": b"x", "more_body": True})
+
+    site = AsgiSite(handler)
+    wire = await run(site.app, http_scope(), raises=OSError, breaks_at=3)
+    assert (await site.data(wire.sid))["early"] == 1
+
+
+@ON_BOTH
+async def test_a_request_that_is_cancelled_stores_nothing_and_releases_its_session() -> None:
+    kept: list[Session] = []
+
+    async def handler(session: Session, channel: Channel) -> None:
+        kept.append(session)
+        session["n"] = 2
+        scope.cancel()
+        await anyio.sleep_forever()
+
+    site = AsgiSite(handler)
+    sid = await site.make(n=1)
+    with anyio.CancelScope() as scope:
+        await site.ask(sid)
+    assert await site.data(sid) == {"n": 1}
+    assert kept[0]["n"] == 1  # what is stored
+    with pytest.raises(SessionReleased, match=r"store\.open"):
+        kept[0]["n"] = 3
+
+
+# -- changes that cannot be stored
+
+
+@pytest.mark.parametrize("then", ["goes on", "raises it", "raises its own error"])
+async def test_a_commit_that_fails_replaces_the_answer_whatever_the_application_does(then: str) -> None:
+    async def handler(session: Session, channel: Channel) -> None:
+        session["n"] = object()
+        try:
+            await channel.send({**START, "headers": [(b"x-secret", b"1")]})
+        except UnregisteredType as error:
+            await channel.send({"type": "http.response.body", "body": b"secret", "more_body": True})
+            await channel.send({"type": "http.response.body", "body": b"secret"})
+            if then == "raises it":
+                raise
+            if then == "raises its own error":
+                raise RuntimeError("the framework's own") from error
+
+    wire = await AsgiSite(handler).ask()
+    assert (wire.status, wire.body) == (500, b"Internal Server Error")
+    assert wire.all("x-secret") == wire.all("set-cookie") == []
+    assert len(wire.sent) == 2
+
+
+async def test_a_late_change_that_cannot_be_stored_is_an_error_for_the_server() -> None:
+    async def handler(session: Session, channel: Channel) -> None:
+        session["n"] = 1
+        await channel.send(START, BODY)
+        session["n"] = object()
+
+    site = AsgiSite(handler)
+    wire = await site.ask(raises=UnregisteredType)
+    assert wire.status == 200
+    assert await site.data(wire.sid) == {"n": 1}
+
+
+async def test_an_answer_that_never_comes_stores_nothing() -> None:
+    async def handler(session: Session, channel: Channel) -> None:
+        session["n"] = 2
+
+    site = AsgiSite(handler)
+    sid = await site.make(n=1)
+    assert (await site.ask(sid)).sent == []
+    assert await site.data(sid) == {"n": 1}
+
+
+# -- among other middlewares
+
+
+@ON_BOTH
+@pytest.mark.parametrize("outermost", ["ours", "theirs"])
+async def test_a_middleware_of_starlette_around_or_inside_changes_nothing(outermost: str) -> None:
+    async def page(request: Request) -> Response:
+        request.session["n"] = request.session.get("n", 0) + 1
+        return PlainTextResponse(str(request.session["n"]))
+
+    async def mark(request: Request, call_next: Any) -> Response:
+        response: Response = await call_next(request)
+        response.headers["x-passed"] = "1"
+        return response
+
+    storage = SpyStorage()
+    store = SessionStore(SessionConfig(storage=storage))
+    theirs = Middleware(BaseHTTPMiddleware, dispatch=mark)
+    ours = Middleware(SessionMiddleware, store=store)
+    around = [ours, theirs] if outermost == "ours" else [theirs, ours]
+    app = Starlette(routes=[Route("/", page)], middleware=around)
+    first = await ask(app)
+    second = await ask(app, sid=first.sid)
+    assert (first.body, second.body, second.sid, second.all("x-passed")) == (b"1", b"2", None, ["1"])
+    storage.fail("create")
+    failed = await ask(app)
+    assert (failed.status, failed.sid) == (503, None)
+
+
+# -- garbage
+
+
+@pytest.fixture
+async def without_collector() -> AsyncIterator[None]:
+    """What is there already is never looked at again, which makes a collection quick."""
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    yield
+    gc.enable()
+    gc.unfreeze()
+
+
+@pytest.mark.usefixtures("without_collector")
+async def test_requests_leave_nothing_for_the_garbage_collector() -> None:
+    async def handler(session: Session, channel: Channel) -> None:
+        match work:
+            case "read":
+                session.get("n")
+            case "count":
+                session["n"] = session.get("n", 0) + 1
+            case "login":
+                await session.login("grace")
+            case "regenerate":
+                await session.regenerate()
+            case _:
+                pass
+        await channel.send(START, BODY)
+
+    site = AsgiSite(handler)
+    for work in ("untouched", "read", "count", "login", "regenerate"):
+        # Known visitors and strangers, whose first write it is. Caches fill in the first round.
+        for part in (50, scaled(200)):
+            for sid in [await site.make(n=0) if number % 3 else None for number in range(part)]:
+                await run(site.app, http_scope(sid=sid))
+            found = gc.collect()
+        assert found == 0, work

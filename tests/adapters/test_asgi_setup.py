@@ -1,0 +1,235 @@
+"""Setting the ASGI middleware up: what it refuses and hides, when it loads, when the storage is open."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from tests.adapters.asgi import START, Message, Wire, ask, http_scope, run
+from tests.stores import SpyStorage
+
+from sessioncore import (
+    ConfigError,
+    Exchange,
+    MemoryStorage,
+    RequestView,
+    SessionConfig,
+    SessionNotLoaded,
+    SessionStore,
+    StorageUnavailable,
+)
+from sessioncore_asgi import SessionMiddleware, get_session
+from sessioncore_asgi._responder import Responder
+from sessioncore_asgi._view import AsgiView
+
+pytestmark = pytest.mark.anyio
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("wrong", [SessionConfig(), MemoryStorage(), None])
+def test_what_is_no_store_is_refused_with_what_to_pass(wrong: Any) -> None:
+    with pytest.raises(ConfigError, match=rf"SessionMiddleware takes .*{type(wrong).__name__}; pass SessionStore\("):
+        SessionMiddleware(Starlette(), wrong)
+
+
+async def test_starlette_tells_of_it_with_the_first_message() -> None:
+    wrong: Any = SessionConfig()
+    app = Starlette(middleware=[Middleware(SessionMiddleware, store=wrong)])
+    with pytest.raises(ConfigError, match="takes a SessionStore"):
+        await app({"type": "lifespan"}, _never, _never)
+
+
+async def _never(*_: Any) -> Any:
+    raise AssertionError
+
+
+def test_a_missing_framework_is_told_with_its_extra() -> None:
+    code = f"""
+import sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("aiohttp", "litestar", "fastapi"):
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.path[:0] = {[str(ROOT / "src"), str(ROOT / "src" / "adapters")]!r}
+sys.meta_path.insert(0, Missing())
+for module in ("sessioncore_aiohttp", "sessioncore_litestar", "sessioncore_asgi.fastapi"):
+    try:
+        __import__(module)
+    except ModuleNotFoundError as exc:
+        print(exc.name, exc)
+"""
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said.splitlines() == [
+        "aiohttp sessioncore_aiohttp needs aiohttp: pip install 'sessioncore[aiohttp]'",
+        "litestar sessioncore_litestar needs Litestar: pip install 'sessioncore[litestar]'",
+        "fastapi sessioncore_asgi.fastapi needs FastAPI: pip install 'sessioncore[fastapi]'",
+    ]
+
+
+async def test_a_repr_shows_neither_headers_nor_the_id() -> None:
+    seen: list[str] = []
+
+    def remember(view: RequestView) -> bool:
+        assert isinstance(view, AsgiView)
+        seen.append(repr(view))
+        return False
+
+    store = SessionStore(SessionConfig(skip=remember))
+    sid = (await store.create({"n": 1})).id
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        exchange, responder = scope["sessioncore"][1], send.__self__
+        assert isinstance(exchange, Exchange)
+        assert isinstance(responder, Responder)
+        seen.extend(repr(thing) for thing in (exchange, scope["session"], responder, send, receive))
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+
+    for lazy in (False, True):
+        await ask(SessionMiddleware(app, store, lazy=lazy), sid=sid)
+    seen.append(repr(AsgiView(http_scope(sid=sid), _never)))
+    assert len(seen) == 12
+    assert not [text for text in seen if sid in text or "shop.example" in text]
+
+
+# -- loading
+
+
+@pytest.mark.parametrize("kind", ["http", "websocket"])
+async def test_lazy_loads_when_asked_and_refuses_to_be_used_before(kind: str) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/too-soon":
+            scope["session"].get("n")
+        if scope["path"] != "/unasked":
+            session = await get_session(scope)
+            assert session is scope["session"]
+            session["n"] += 1
+        await send(START if kind == "http" else {"type": "websocket.accept"})
+
+    storage = SpyStorage()
+    store = SessionStore(SessionConfig(storage=storage))
+    sid = (await store.create({"n": 1})).id
+    storage.calls.clear()
+    lazy = SessionMiddleware(app, store, lazy=True)
+    for path, calls, raises in (
+        ("/unasked", [], None),
+        ("/", ["load", "replace"], None),
+        ("/too-soon", [], None if kind == "http" else SessionNotLoaded),
+    ):
+        await run(lazy, {**http_scope(path, sid), "type": kind}, raises=raises)
+        assert storage.calls == calls
+        storage.calls.clear()
+    assert dict(await store.get_by_id(sid)) == {"n": 2}
+
+
+async def test_without_a_middleware_the_error_says_how_to_add_one() -> None:
+    with pytest.raises(SessionNotLoaded, match=r"add_middleware\(SessionMiddleware.*add it last"):
+        await get_session(http_scope())
+    with pytest.raises(SessionNotLoaded, match="scope_key='admin'"):
+        await get_session(Request(http_scope()), scope_key="admin")
+
+
+# -- the lifespan
+
+STARTUP: Message = {"type": "lifespan.startup"}
+SHUTDOWN: Message = {"type": "lifespan.shutdown"}
+BOTH = ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+
+
+async def live(app: Any, store: SessionStore, *, raises: type[Exception] | None = None) -> Wire:
+    """Start and stop an application."""
+    scope: dict[str, Any] = {"type": "lifespan", "state": {"a": 1}}
+    wire = await run(SessionMiddleware(app, store), scope, STARTUP, SHUTDOWN, raises=raises)
+    assert scope == {"type": "lifespan", "state": {"a": 1}}
+    return wire
+
+
+def application(storage: SpyStorage) -> Any:
+    """An application that notes its start and its end among the calls of the storage."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        assert await receive() is STARTUP
+        storage.calls.append("app starts")
+        await send({"type": "lifespan.startup.complete"})
+        assert await receive() is SHUTDOWN
+        storage.calls.append("app stops")
+        await send({"type": "lifespan.shutdown.complete"})
+
+    return app
+
+
+async def test_the_storage_opens_before_the_application_starts_and_closes_after_it_stopped(
+    store: SessionStore, storage: SpyStorage
+) -> None:
+    other = SpyStorage()
+    inner = SessionMiddleware(application(storage), SessionStore(SessionConfig(storage=other)), scope_key="other")
+    assert (await live(inner, store)).kinds == BOTH
+    assert storage.calls == ["open", "app starts", "app stops", "aclose"]
+    assert other.calls == ["open", "aclose"]
+
+
+async def test_an_application_without_a_lifespan_gets_its_storage_opened_and_closed(
+    store: SessionStore, storage: SpyStorage
+) -> None:
+    async def refuses(scope: Any, receive: Any, send: Any) -> None:
+        assert scope["type"] == "http"
+
+    async def ignores(scope: Any, receive: Any, send: Any) -> None:
+        return
+
+    async def takes_it_for_a_request(scope: Any, receive: Any, send: Any) -> None:
+        raise KeyError("path")
+
+    for app in (refuses, ignores, takes_it_for_a_request):
+        assert (await live(app, store)).kinds == BOTH
+        assert storage.calls == ["open", "aclose"]
+        storage.calls.clear()
+
+
+async def test_a_storage_that_does_not_open_stops_the_start_with_its_reason(
+    store: SessionStore, storage: SpyStorage
+) -> None:
+    async def without(scope: Any, receive: Any, send: Any) -> None:
+        raise RuntimeError("no lifespan here")
+
+    storage.fail("open")
+    for app in (application(storage), without):
+        wire = await live(app, store, raises=StorageUnavailable)
+        assert wire.kinds == ["lifespan.startup.failed"]
+        assert "did not open: failed by a test" in wire.sent[0]["message"]
+    assert "app starts" not in storage.calls
+
+
+async def test_an_application_that_fails_leaves_the_storage_closed(store: SessionStore, storage: SpyStorage) -> None:
+    async def fails_to_start(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.failed", "message": "no database"})
+        raise RuntimeError("no database")
+
+    async def fails_to_stop(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await send({"type": "lifespan.shutdown.failed", "message": "stuck"})
+
+    async def raises(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        raise RuntimeError("cannot start")
+
+    async def returns(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+
+    for app, kinds, error in (
+        (fails_to_start, ["lifespan.startup.failed"], RuntimeError),
+        (fails_to_stop, ["lifespan.startup.complete", "lifespan.shutdown.failed"], None),
+        (raises, [], RuntimeError),
+        (returns, [], None),
+    ):
+        assert (await live(app, store, raises=error)).kinds == kinds
+        assert storage.calls == ["open", "aclose"]
+        storage.calls.clear()

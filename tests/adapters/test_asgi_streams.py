@@ -1,0 +1,160 @@
+"""The end of a response on ASGI: who has read it to there finds in the storage what was changed on the way."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+from tests.adapters.asgi import BODY, START, AsgiSite, Channel, Message, Wire, ask, http_scope
+from tests.stores import SpyStorage
+
+from sessioncore import Session, SessionConfig, SessionKey, SessionStore, StorageUnavailable, UnregisteredType
+from sessioncore_asgi import SessionMiddleware, get_session
+
+pytestmark = pytest.mark.anyio
+
+MORE: Message = {"type": "http.response.body", "body": b"x", "more_body": True}
+DEFAULT = SessionKey("cart", list[int], default_factory=list)
+Handler = Callable[[Session, Channel], Awaitable[None]]
+
+
+async def watch(app: Any, store: SessionStore, sid: str) -> list[dict[str, Any]]:
+    """Send a request, and return what is stored when the end of the body is sent."""
+    seen: list[dict[str, Any]] = []
+    wire = Wire([{"type": "http.request"}])
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.body" and not message.get("more_body"):
+            seen.append(dict(await store.get_by_id(sid)))
+        await wire.send(message)
+
+    await app(http_scope(sid=sid), wire.receive, send)
+    return seen
+
+
+async def set_between(session: Session, channel: Channel) -> None:
+    await channel.send(START)
+    session["late"] = 1
+    await channel.send(MORE)
+    session["late"] = 2
+    await channel.send(BODY)
+
+
+async def set_before_the_only_body(session: Session, channel: Channel) -> None:
+    session["late"] = 1
+    await channel.send(START)
+    session["late"] = 2
+    await channel.send({"type": "http.response.body"})
+
+
+async def change_in_place(session: Session, channel: Channel) -> None:
+    items = session["items"]
+    await channel.send(START)
+    items.append("tea")
+    await channel.send(BODY)
+
+
+async def change_a_default(session: Session, channel: Channel) -> None:
+    await channel.send(START)
+    session[DEFAULT].append(1)
+    await channel.send(BODY)
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+@pytest.mark.parametrize(
+    ("handler", "stored"),
+    [
+        (set_between, {"items": [], "late": 2}),
+        (set_before_the_only_body, {"items": [], "late": 2}),
+        (change_in_place, {"items": ["tea"]}),
+        (change_a_default, {"items": [], "cart": [1]}),
+    ],
+)
+async def test_late_changes_are_stored_before_the_end_of_the_body_is_sent(
+    handler: Handler, stored: object, lazy: bool
+) -> None:
+    site = AsgiSite(handler, lazy=lazy)
+    sid = await site.make(items=[])
+    assert await watch(site.app, site.store, sid) == [stored]
+    assert site.storage.calls[:-1].count("replace") == (2 if handler is set_before_the_only_body else 1)
+
+
+async def test_a_session_that_a_stream_loads_is_stored_before_its_end_too(
+    store: SessionStore, storage: SpyStorage
+) -> None:
+    async def serve(scope: Any, receive: Any, send: Any) -> None:
+        await Channel(receive, send).send(START, MORE)
+        (await get_session(scope))["late"] = 1
+        await send(BODY)
+
+    sid = (await store.create()).id
+    assert await watch(SessionMiddleware(serve, store, lazy=True), store, sid) == [{"late": 1}]
+
+
+async def test_a_body_that_ends_without_late_changes_costs_the_storage_nothing() -> None:
+    async def handler(session: Session, channel: Channel) -> None:
+        assert session["items"] == []
+        await channel.send(START, MORE, BODY)
+
+    site = AsgiSite(handler)
+    wire = await site.ask(await site.make(items=[]))
+    assert site.storage.calls == ["load"]
+    assert wire.sent[1:] == [MORE, BODY]
+
+
+@pytest.mark.parametrize("error", [StorageUnavailable, UnregisteredType])
+async def test_the_end_is_not_sent_if_the_late_changes_cannot_be_stored(error: type[Exception]) -> None:
+    raised: list[Exception] = []
+
+    async def handler(session: Session, channel: Channel) -> None:
+        await channel.send(START)
+        session["late"] = 1 if error is StorageUnavailable else object()
+        await channel.send(MORE)
+        try:
+            await channel.send(BODY)
+        except error as exc:
+            raised.append(exc)
+            raise
+
+    site = AsgiSite(handler)
+    sid = await site.make(n=1)
+    site.storage.fail("replace")
+    assert (await site.ask(sid, raises=error)).sent[1:] == [MORE]
+    assert len(raised) == 1
+    assert await site.data(sid) == {"n": 1}
+
+
+async def test_a_session_that_was_ended_elsewhere_meanwhile_lets_the_stream_end() -> None:
+    async def handler(session: Session, channel: Channel) -> None:
+        await channel.send(START)
+        session["late"] = 1
+        await site.store.revoke(session.handle)
+        await channel.send(BODY)
+
+    site = AsgiSite(handler)
+    assert (await site.ask(await site.make(n=1))).sent[-1] == BODY
+    assert len(site.storage.inner) == 0
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])  # BaseHTTPMiddleware serves in a task of its own
+@pytest.mark.parametrize("around", [[], [Middleware(BaseHTTPMiddleware, dispatch=lambda r, call: call(r))]])
+async def test_starlettes_streams_end_with_everything_stored(around: list[Middleware]) -> None:
+    async def events(request: Request) -> Response:
+        async def stream() -> AsyncIterator[str]:
+            for number in range(3):
+                request.session["seen"] = number
+                yield "x"
+
+        return StreamingResponse(stream())
+
+    store = SessionStore(SessionConfig())
+    ours = Middleware(SessionMiddleware, store=store)
+    app = Starlette(routes=[Route("/", events)], middleware=[*around, ours, *around])
+    sid = (await store.create({"n": 1})).id
+    assert await watch(app, store, sid) == [{"n": 1, "seen": 2}]
+    assert (await ask(app, sid=sid)).body == b"xxx"
