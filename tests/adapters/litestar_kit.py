@@ -5,20 +5,37 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, TypeAlias
 
 from litestar import Litestar, Request, WebSocket, get, post
+from litestar.connection import ASGIConnection
 from litestar.di import NamedDependency
+from litestar.middleware import ASGIMiddleware
 from litestar.testing import TestClient
+from litestar.types import ASGIApp, Receive, Scope, Send
 
 from sessioncore import Session, SessionStore
-from sessioncore_litestar import SessionPlugin
+from sessioncore_litestar import SessionPlugin, get_session
 
-__all__ = ["COOKIE", "HTTPS", "AnyRequest", "AnySocket", "Open", "SessionDep", "clients", "put", "read", "write"]
+__all__ = [
+    "COOKIE", "HTTPS", "AnyConnection", "AnyRequest", "AnySocket", "Client", "Open", "SessionDep", "Watch", "clients",
+    "cookie_of", "put", "read", "write",
+]  # fmt: skip
 
 AnyRequest: TypeAlias = Request[Any, Any, Any]
 AnySocket: TypeAlias = WebSocket[Any, Any, Any]
+AnyConnection: TypeAlias = ASGIConnection[Any, Any, Any, Any]
 SessionDep: TypeAlias = NamedDependency[Session]
-Open: TypeAlias = Callable[..., TestClient[Litestar]]
+Client: TypeAlias = TestClient[Litestar]
+Open: TypeAlias = Callable[..., Client]
 COOKIE = "__Host-session_id"
 HTTPS = "https://testserver.local"
+
+
+class Watch(ASGIMiddleware):
+    """An application's own middleware that uses the session on every request."""
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
+        session = await get_session(scope)
+        session["seen"] = session.get("seen", 0) + 1
+        await next_app(scope, receive, send)
 
 
 @contextmanager
@@ -26,14 +43,22 @@ def clients(store: SessionStore, backend: Any) -> Generator[Open]:
     """Yield a function that serves handlers with the plugin, and returns a client over https."""
     with ExitStack() as stack:
 
-        def open_(*handlers: Any, plugin: SessionPlugin | None = None, **options: Any) -> TestClient[Litestar]:
-            options.setdefault("plugins", [plugin or SessionPlugin(store)])
-            app = Litestar([*handlers], **options)
-            return stack.enter_context(
-                TestClient(app, HTTPS, backend=backend, raise_server_exceptions=False, timeout=10)
-            )
+        def open_(
+            *handlers: Any, plugin: SessionPlugin | None = None, session_config: Any = None, **app: Any
+        ) -> Client:
+            app.setdefault("plugins", [plugin or SessionPlugin(store)])
+            client: Client = TestClient(
+                Litestar([*handlers], **app), HTTPS, session_config=session_config, backend=backend, timeout=10,
+                raise_server_exceptions=False,
+            )  # fmt: skip
+            return stack.enter_context(client)
 
         yield open_
+
+
+def cookie_of(client: Client) -> dict[str, str]:
+    """The header for a WebSocket: the client sends no Secure cookie to ws://, which is all it can do."""
+    return {"Cookie": f"{COOKIE}={client.cookies[COOKIE]}"}
 
 
 def put(connection: Any, value: object) -> None:

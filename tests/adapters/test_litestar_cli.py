@@ -128,12 +128,7 @@ def test_litestars_own_command_finds_it(tmp_path: Path, path: Path) -> None:
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(places), "NO_COLOR": "1"}
     env.pop("COLUMNS", None)
 
-    def run(*words: str) -> str:
-        command = [sys.executable, "-m", "litestar", "--app", "shop:app", "sessions", *words]
-        return subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
-
-    assert "purge" in run("--help")
-    listed = run("list", "ada")  # into a pipe
+    command = [sys.executable, "-m", "litestar", "--app", "shop:app", "sessions", "list", "ada"]
+    listed = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
     assert re.search(rf"^{handle}  20[0-9-]+ [0-9:]+ UTC  .*laptop", listed, re.MULTILINE)
     assert len(listed.splitlines()) == 3
-    assert "The session was ended." in run("revoke", handle)

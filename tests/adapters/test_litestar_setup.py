@@ -1,4 +1,4 @@
-"""Litestar: what the plugin refuses to be given, and when the end of a stream is sent."""
+"""Litestar: what the plugin refuses, the names of stores, the lifespan, and when the end of a stream is sent."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -37,6 +37,31 @@ def test_no_patterns_leave_out_nothing(enter: Open, store: SessionStore) -> None
     client = enter(write, read, plugin=SessionPlugin(store, exclude=[]))
     client.post("/write")
     assert client.get("/read").json() == {"n": 1}
+
+
+# -- one store, one name
+
+
+def test_each_store_has_one_name_of_its_own(store: SessionStore) -> None:
+    with pytest.raises(ConfigError, match=r"scope_key='admin'.*its own cookie name and key_prefix"):
+        Litestar([], plugins=[SessionPlugin(store), SessionPlugin(store, scope_key="admin")])
+    with pytest.raises(ConfigError, match=r"scope_key='session'.*give the second one another scope_key"):
+        Litestar([], plugins=[SessionPlugin(store), SessionPlugin(SessionStore())])
+
+
+def test_one_store_has_one_name_in_the_layers_too(enter: Open, store: SessionStore, storage: SpyStorage) -> None:
+    @get("/inner", middleware=[SessionBackendConfig(store).middleware])
+    async def inner(request: AnyRequest) -> None:
+        (await get_session(request))["n"] = 1
+
+    reply = enter(inner, plugin=SessionPlugin(store, scope_key="admin")).get("/inner")
+    assert (reply.status_code, "set-cookie" in reply.headers, len(storage.inner)) == (500, False, 0)
+
+
+def test_a_plugin_may_be_given_twice_and_to_several_applications(enter: Open, store: SessionStore) -> None:
+    plugin = SessionPlugin(store)
+    for plugins in ([plugin, plugin], [plugin, SessionPlugin(store)]):
+        assert len(enter(write, plugins=plugins).post("/write").headers.get_list("set-cookie")) == 1
 
 
 # -- Litestar's own sessions
@@ -86,10 +111,25 @@ def test_a_routes_own_dependency_of_that_name_comes_first(enter: Open) -> None:
     assert enter(name).get("/name").text == "Database"
 
 
-def test_one_plugin_serves_several_applications(store: SessionStore) -> None:
-    plugin = SessionPlugin(store)
-    for _ in range(2):
-        Litestar([], plugins=[plugin, plugin])
+# -- the lifespan
+
+
+def test_the_storage_lives_as_long_as_the_application(store: SessionStore, storage: SpyStorage) -> None:
+    seen: list[list[str]] = []
+
+    def look() -> None:
+        seen.append(list(storage.calls))
+
+    with TestClient(Litestar([], plugins=[SessionPlugin(store)], on_startup=[look], on_shutdown=[look])):
+        pass
+    assert seen == [["open"], ["open"]]
+    assert storage.calls == ["open", "aclose"]
+
+
+def test_a_storage_that_does_not_open_stops_the_application(store: SessionStore, storage: SpyStorage) -> None:
+    storage.fail("open")
+    with pytest.raises(ExceptionGroup), TestClient(Litestar([], plugins=[SessionPlugin(store)])):
+        raise AssertionError("it started")
 
 
 # -- streams

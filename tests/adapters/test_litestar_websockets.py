@@ -1,0 +1,99 @@
+"""WebSockets in Litestar: `set_session`, failures, and errors before the handshake."""
+
+import pytest
+from litestar import Litestar, websocket
+from litestar.exceptions import WebSocketDisconnect
+from tests.adapters.browser import PATIENCE
+from tests.adapters.litestar_kit import COOKIE, AnySocket, Open, SessionDep, cookie_of, put, read, write
+from tests.adapters.servers import serve, serve_asgi
+from tests.stores import SpyStorage
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
+
+from sessioncore import SessionStore
+from sessioncore_litestar import SessionPlugin
+
+
+@websocket("/ws")
+async def talk(socket: AnySocket, session: SessionDep) -> None:
+    session["n"] = session.get("n", 0) + 1
+    await socket.accept()
+    assert socket.get_session_id() == session.id
+    while (word := await socket.receive_text()) != "end":
+        if word == "replace":
+            put(socket, {"replaced": True})
+        elif word == "clear":
+            socket.clear_session()
+        elif word == "fail":
+            session["lost"] = True
+            raise RuntimeError
+    await socket.close()
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+def test_a_websocket_ends_as_a_request_does(enter: Open) -> None:
+    client = enter(talk, write, read)
+    for word, left in (("stay", {"n": 2}), ("fail", {"n": 3}), ("replace", {"replaced": True}), ("clear", {})):
+        if "n" not in client.get("/read").json():
+            client.post("/write")
+        with client.websocket_connect("/ws", headers=cookie_of(client)) as socket:
+            socket.send_text(word)
+            socket.send_text("end")
+            with pytest.raises(WebSocketDisconnect) as caught:
+                socket.receive_text()
+            assert caught.value.code == (4500 if word == "fail" else 1000)
+        assert client.get("/read").json() == left
+
+
+@websocket("/broken")
+async def broken(socket: AnySocket, session: SessionDep) -> None:
+    session["lost"] = True
+    raise RuntimeError
+
+
+@websocket("/uses")
+async def uses(socket: AnySocket, session: SessionDep) -> None:
+    session.get("n")
+
+
+@websocket("/refused")
+async def refused(socket: AnySocket, session: SessionDep) -> None:
+    await session.login("")
+
+
+@websocket("/revokes")
+async def revokes(socket: AnySocket, session: SessionDep) -> None:
+    await session.store.revoke_all("ada")
+
+
+def test_a_failure_before_the_handshake_closes_it_and_stores_nothing(enter: Open, storage: SpyStorage) -> None:
+    client = enter(broken, uses, write, read)
+    client.post("/write")
+    for path in ("/broken", "/uses"):  # the client says of itself that it takes no other response
+        if path == "/uses":
+            storage.fail("load")
+        with pytest.raises(WebSocketDisconnect) as caught, client.websocket_connect(path, headers=cookie_of(client)):
+            pass
+        assert caught.value.code == 4500
+    storage.restore()
+    assert client.get("/read").json() == {"n": 1}
+
+
+def test_an_error_of_ours_before_the_handshake_is_answered_as_elsewhere(
+    store: SessionStore, storage: SpyStorage
+) -> None:
+    app = Litestar([refused, uses, revokes], plugins=[SessionPlugin(store)])
+    headers = {"Cookie": f"{COOKIE}={'a' * 43}"}
+    with serve(serve_asgi, app) as server:
+        for path, broken_calls, status, body in (
+            ("/refused", [], 500, b"Internal Server Error"),
+            ("/uses", ["load"], 503, b"Service Unavailable"),
+            ("/revokes", ["owned_keys"], 503, b"Service Unavailable"),
+        ):
+            if broken_calls:
+                storage.fail(*broken_calls)
+            url = f"ws://localhost:{server.address.port}{path}"
+            with pytest.raises(InvalidStatus) as caught:
+                connect(url, open_timeout=PATIENCE, additional_headers=headers)
+            assert (caught.value.response.status_code, caught.value.response.body) == (status, body)
+            storage.restore()
