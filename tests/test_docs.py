@@ -36,6 +36,7 @@ DOCS = ROOT / "docs"
 EXAMPLES = DOCS / "examples"
 ROOT_PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")]
 PAGES = [*ROOT_PAGES, *(page for page in sorted(DOCS.rglob("*.md")) if EXAMPLES not in page.parents)]
+TEXTS = {page: page.read_text("utf-8") for page in PAGES}
 MAY_BE_LEFT_OUT = 4  # blocks in all pages together; each needs a reason
 
 
@@ -61,7 +62,7 @@ _BLOCK = re.compile(
 
 
 def blocks(page: Path) -> list[Block]:
-    text = page.read_text("utf-8")
+    text = TEXTS[page]
     found: list[Block] = []
     for match in _BLOCK.finditer(text):
         group = "hidden" if match["hidden"] is not None else "shown"
@@ -75,7 +76,7 @@ def name_of(page: Path) -> str:
 
 def page_params() -> Generator[Any]:
     for page in PAGES:
-        text = page.read_text("utf-8")
+        text = TEXTS[page]
         marks: list[pytest.MarkDecorator] = []
         if "REDIS_URL" in text:
             marks.append(pytest.mark.redis)
@@ -135,33 +136,33 @@ async def aiohttp_browser(app: web.Application) -> AsyncGenerator[aiohttp.Client
             yield client
 
 
-def give_servers(page: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Set the variables that a page reads its addresses from."""
-    text = page.read_text("utf-8")
-    if "REDIS_URL" in text:
+@pytest.fixture
+def namespace(
+    page: Path, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, Any]:
+    """What the blocks of a page start with: the clients, the servers whose addresses they read, an empty folder."""
+    if "REDIS_URL" in TEXTS[page]:
         server: Server = request.getfixturevalue("redis")
         server.do("FLUSHALL")
         monkeypatch.setenv("REDIS_URL", server.url)
-    if "POSTGRES_DSN" in text:
+    if "POSTGRES_DSN" in TEXTS[page]:
         monkeypatch.setenv("POSTGRES_DSN", request.getfixturevalue("postgres_dsn"))
-
-
-@pytest.mark.anyio
-@pytest.mark.parametrize("page", [*page_params()])
-async def test_every_block_of_the_page_runs(
-    page: Path, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    give_servers(page, request, monkeypatch)
     monkeypatch.chdir(tmp_path)
     module = ModuleType("page_" + re.sub(r"\W", "_", name_of(page)))
     vars(module).update(browser=browser, Client=Client, aiohttp_browser=aiohttp_browser)
     monkeypatch.setitem(sys.modules, module.__name__, module)
+    return vars(module)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("page", [*page_params()])
+async def test_every_block_of_the_page_runs(page: Path, namespace: dict[str, Any]) -> None:
     for block in blocks(page):
         if block.reason is None:
             # Blank lines before it give the block the line numbers that it has on the page.
             source = "\n" * (block.line - 1) + block.code
             code = compile(source, str(page), "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-            result = eval(code, vars(module))  # code of our own pages
+            result = eval(code, namespace)  # code of our own pages
             if inspect.iscoroutine(result):
                 await result
 
@@ -172,33 +173,30 @@ def test_few_blocks_are_left_out_and_each_says_why() -> None:
     assert all(len(reason.split()) > 2 for reason in reasons)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_no_python_of_the_page_escapes_the_extractor(page: Path) -> None:
-    text = page.read_text("utf-8")
-    assert len(re.findall(r"^\s*```python", text, re.MULTILINE)) == sum(
-        text.splitlines()[block.line - 2].startswith("```python") for block in blocks(page)
-    )
-    assert text.count("<!-- test:") == sum(
-        text.splitlines()[block.line - 2].startswith("<!-- test:") for block in blocks(page)
-    )
+def test_no_python_of_a_page_escapes_the_extractor() -> None:
+    for page in PAGES:
+        text = TEXTS[page]
+        begins = [text.splitlines()[block.line - 2] for block in blocks(page)]
+        shown = sum(begin.startswith("```python") for begin in begins)
+        assert shown == len(re.findall(r"^\s*```python", text, re.MULTILINE)), name_of(page)
+        assert len(begins) - shown == text.count("<!-- test:"), name_of(page)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_links_between_pages_lead_somewhere(page: Path) -> None:
-    text = re.sub(r"^```.*?^```$", "", page.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
-    for target in re.findall(r"\]\(([^)\s]+)\)", text):
-        path, _, anchor = target.partition("#")
-        if "://" in target:
-            continue
-        file = (page.parent / path).resolve() if path else page
-        assert file.exists(), f"{name_of(page)} links to {target}"
-        if anchor:
-            assert anchor in anchors(file), f"{name_of(page)} links to {target}"
+def test_links_between_pages_lead_somewhere() -> None:
+    broken: list[str] = []
+    for page in PAGES:
+        text = re.sub(r"^```.*?^```$", "", TEXTS[page], flags=re.DOTALL | re.MULTILINE)
+        for target in re.findall(r"\]\(([^)\s]+)\)", text):
+            path, _, anchor = target.partition("#")
+            file = (page.parent / path).resolve() if path else page
+            if "://" not in target and not (file.exists() and (not anchor or anchor in anchors(file))):
+                broken.append(f"{name_of(page)} links to {target}")
+    assert broken == []
 
 
 def anchors(page: Path) -> set[str]:
     """The headings of a page as mkdocs and GitHub both name them, which holds for plain words."""
-    headings = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.MULTILINE)
+    headings = re.findall(r"^#+ (.+)$", TEXTS[page], re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
 
 
@@ -209,7 +207,7 @@ def test_the_navigation_has_every_page() -> None:
 
 def rows(page: str, heading: str) -> list[list[str]]:
     """The cells of the first table below a heading, without its head."""
-    section = (DOCS / page).read_text("utf-8").split(f"\n{heading}\n", 1)[1]
+    section = TEXTS[DOCS / page].split(f"\n{heading}\n", 1)[1]
     table: list[list[str]] = []
     for line in section.splitlines():
         if line.startswith("|"):
@@ -245,7 +243,7 @@ def test_the_configuration_page_has_the_defaults_of_the_code() -> None:
 
 
 def test_the_first_pages_make_the_same_promises() -> None:
-    pages = [(ROOT / "README.md").read_text("utf-8"), (DOCS / "index.md").read_text("utf-8")]
+    pages = [TEXTS[ROOT / "README.md"], TEXTS[DOCS / "index.md"]]
     promises = [re.findall(r"^\| P\d \| .+$", text, re.MULTILINE) for text in pages]
     assert promises[0] == promises[1]
     assert len(promises[0]) == 7
@@ -259,7 +257,7 @@ def test_the_errors_page_lists_every_error() -> None:
 
 
 def test_the_api_page_names_everything_public() -> None:
-    text = (DOCS / "api.md").read_text("utf-8")
+    text = TEXTS[DOCS / "api.md"]
     assert [name for name in sessioncore.__all__ if f"`{name}" not in text] == []
 
 

@@ -51,7 +51,7 @@ async def visit(server: Server, database: Path) -> None:
         await sign_out_one(server, laptop, phone)
         await sign_out_the_others(laptop, office)
         await read_the_events(laptop)
-        look_into_the_file(database, laptop.ids | phone.ids | office.ids)
+        await anyio.to_thread.run_sync(look_into_the_file, database, laptop.ids | phone.ids | office.ids)
         await log_out(laptop)
 
 
