@@ -1,6 +1,9 @@
-"""What every test runs under: the event loops, and asserts that explain themselves."""
+"""What every test runs under: the event loops, asserts that explain themselves, and no call that blocks a loop."""
+
+from collections.abc import Iterator
 
 import pytest
+from blockbuster import BlockBuster
 from hypothesis import HealthCheck, settings
 from tests.numbers import FULL
 
@@ -17,3 +20,27 @@ settings.load_profile("patient")
 def anyio_backend(request: pytest.FixtureRequest) -> str:
     """Every async test runs on asyncio and on trio; a test file that cannot overrides this fixture."""
     return str(request.param)
+
+
+PACKAGES = ("sessioncore", "sessioncore_asgi", "sessioncore_aiohttp", "sessioncore_litestar")
+# What may block asyncio's loop, and why: the end of a path, and functions in it.
+MAY_BLOCK = (
+    ("<frozen importlib._bootstrap>", ("_find_and_load",)),  # an import reads files, once
+    ("redis/utils.py", ("get_lib_version",)),  # redis-py reads its own version when a client is made
+    ("asyncpg/connect_utils.py", ("_parse_connect_arguments",)),  # asyncpg reads ~/.pgpass and certificates to connect
+)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_blocking_calls() -> Iterator[None]:
+    """Let our code raise BlockingError where it sleeps, waits for a lock or uses files or sockets in asyncio's loop.
+
+    What a test does itself is its own matter: some look into files behind the storage's back.
+    """
+    detector = BlockBuster([*PACKAGES])
+    for function in detector.functions.values():
+        for path, callers in MAY_BLOCK:
+            function.can_block_in(path, callers)
+    detector.activate()
+    yield
+    detector.deactivate()
