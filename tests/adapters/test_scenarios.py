@@ -8,7 +8,7 @@ import re
 from typing import Final
 
 import pytest
-from tests.adapters.browser import Browser, Reply, until
+from tests.adapters.browser import Reply, until
 from tests.adapters.conftest import OpenSite, Site, Sites
 from tests.adapters.scenarios import ANY, SCENARIOS, Scenario, Step
 from tests.numbers import scaled
@@ -140,13 +140,6 @@ def test_a_cookie_for_the_browser_session_goes_when_it_is_closed(open_site: Open
     assert "Max-Age" not in browser.get("/counter").set_cookies[0]
     browser.close()
     assert browser.get("/read").text == "{}"
-
-
-def test_an_evicted_cookie_is_a_new_visitor(site: Site) -> None:
-    first: Browser = site.browser()
-    first.get("/counter")
-    assert site.browser().get("/counter").text == "1"
-    assert site.count() == 2
 
 
 def test_two_stores_stand_side_by_side(open_site: OpenSite) -> None:
