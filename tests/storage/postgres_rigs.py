@@ -57,7 +57,7 @@ async def postgres_rig(server: PostgresServer, dsn: Any, **options: Any) -> Asyn
     async with opened(dsn, table=table, **options) as storage, connection(server.dsn()) as plain:
         sql = (
             f"SELECT extract(epoch FROM expires_at - now())::float8 FROM {quoted(table)}"
-            " WHERE key = $1 AND expires_at > now()"
+            " WHERE key = $1 AND expires_at > now() AND moved_to IS NULL"
         )
 
         async def remaining(key: str) -> float | None:

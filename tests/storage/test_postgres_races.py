@@ -2,6 +2,8 @@
 
 import asyncio
 import random
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from itertools import pairwise
 from typing import Any
@@ -13,6 +15,7 @@ from tests.storage.postgres_rigs import connection, in_another_process, new_tabl
 
 from sessioncore._errors import StorageError
 from sessioncore.storage import Stored, Written
+from sessioncore.storage.postgres import PostgresStorage
 from sessioncore.storage.postgres._storage import _new_version  # pyright: ignore[reportPrivateUsage]
 
 pytestmark = [pytest.mark.anyio, pytest.mark.postgres]
@@ -26,6 +29,14 @@ def anyio_backend() -> str:
 
 async def work(job: str, dsn: str, table: str) -> None:
     assert await in_another_process("postgres_worker.py", job, dsn, table) == "done\n"
+
+
+@asynccontextmanager
+async def several(server: PostgresServer, number: int) -> AsyncGenerator[list[PostgresStorage], None]:
+    """Storages on one table. They stand for processes: within one, calls on a key take turns."""
+    table = new_table()
+    async with AsyncExitStack() as stack:
+        yield [await stack.enter_async_context(opened(server.dsn(), table=table)) for _ in range(number)]
 
 
 async def test_of_fifty_increments_from_two_processes_fifty_are_kept(postgres: PostgresServer) -> None:
@@ -53,13 +64,15 @@ async def test_no_writer_of_another_process_brings_a_deleted_record_back(postgre
 
 async def test_a_conflict_always_shows_a_newer_record_and_never_a_gone_one(postgres: PostgresServer) -> None:
     """Sixteen writers on one living record: an answer of None, or of a version seen before, would be a lie."""
-    async with opened(postgres.dsn(), max_connections=16) as storage:
-        first = await storage.create("a", b"0", 100)
+    async with several(postgres, 4) as storages:
+        first = await storages[0].create("a", b"0", 100)
         order: dict[int, int] = {}
+        turns = scaled(30)
 
         async def write(number: int) -> None:
+            storage = storages[number % 4]
             at, tries, seen = first, 0, {first}
-            for turn in range(30):
+            for turn in range(turns):
                 while True:
                     assert at is not None
                     tries += 1
@@ -74,19 +87,19 @@ async def test_a_conflict_always_shows_a_newer_record_and_never_a_gone_one(postg
             order[number] = tries
 
         await asyncio.gather(*(write(number) for number in range(16)))
-        assert sum(order.values()) > 16 * 30, "without one conflict this proves nothing"
+        assert sum(order.values()) > 16 * turns, "without one conflict this proves nothing"
 
 
 async def test_every_record_is_in_one_place_while_it_is_moved_about(postgres: PostgresServer) -> None:
     """Movers pass eight records over eight more keys than that; whoever is refused has changed nothing."""
-    async with opened(postgres.dsn(), max_connections=16) as storage, connection(postgres.dsn()) as plain:
+    async with several(postgres, 4) as storages, connection(postgres.dsn()) as plain:
         for number in range(8):
-            await storage.create(f"{number}", b"%d" % number, 100, owner=f"u{number}")
+            await storages[0].create(f"{number}", b"%d" % number, 100, owner=f"u{number}")
         refused = 0
 
         async def move_about(seed: int) -> None:
             nonlocal refused
-            dice = random.Random(seed)
+            dice, storage = random.Random(seed), storages[seed % 4]
             for _ in range(scaled(100)):
                 key, new_key = (f"{number}" for number in dice.sample(range(16), 2))
                 stored = await storage.load(key)
@@ -99,14 +112,44 @@ async def test_every_record_is_in_one_place_while_it_is_moved_about(postgres: Po
                     refused += 1
 
         await asyncio.gather(*(move_about(seed) for seed in range(12)))
-        rows = await plain.fetch(f"SELECT data, owner FROM {table_of(storage)} ORDER BY data")
+        rows = await plain.fetch(f"SELECT data, owner FROM {table_of(storages[0])} ORDER BY data")
         assert [bytes(row["data"]) for row in rows] == [b"%d" % number for number in range(8)]
         assert [bytes(row["owner"]) for row in rows] == [b"u%d" % number for number in range(8)]
         assert refused
 
 
-async def test_clear_also_ends_what_is_moved_meanwhile(postgres: PostgresServer) -> None:
-    async with opened(postgres.dsn(), max_connections=16) as storage, connection(postgres.dsn()) as plain:
+async def test_a_delete_ends_what_another_process_moves_on_and_on(postgres: PostgresServer) -> None:
+    """Whichever of its former keys is named; all that is left when it returns are tombstones that lead nowhere."""
+    async with several(postgres, 2) as (mine, theirs), connection(postgres.dsn()) as plain:
+        raced = 0
+        for turn in range(scaled(200)):
+            first = await theirs.create(f"{turn}", b"x", 100, owner="u")
+            moves: asyncio.Queue[str] = asyncio.Queue()
+
+            async def move_until_gone(key: str, at: Written, moves: asyncio.Queue[str]) -> Written:
+                while isinstance(at, int):
+                    new_key = f"{key.partition('-')[0]}-{moves.qsize()}"
+                    at = await theirs.move(key, new_key, b"x", 100, version=at, owner="u", tombstone=100)
+                    key = new_key
+                    moves.put_nowait(key)
+                return at
+
+            mover = asyncio.create_task(move_until_gone(f"{turn}", first, moves))
+            while moves.qsize() < turn % 3:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+            known = moves.qsize()
+            assert await mine.delete(f"{turn}", "nobody") == 1
+            raced += moves.qsize() > known + 1
+            assert not await plain.fetchval(f"SELECT count(*) FROM {table_of(mine)} WHERE moved_to IS NULL")
+            assert await mover is None
+        assert await mine.owned_keys("u") == []
+        assert raced
+
+
+@pytest.mark.parametrize("tombstone", [0.0, 100.0])
+async def test_clear_also_ends_what_is_moved_meanwhile(postgres: PostgresServer, tombstone: float) -> None:
+    async with several(postgres, 4) as storages, connection(postgres.dsn()) as plain:
+        storage = storages[0]
         fill = f"INSERT INTO {table_of(storage)} SELECT ('a:' || n)::bytea, NULL, n, now() + '1 h', 'x'"
         await plain.execute(f"{fill} FROM generate_series(1, 5000) AS n")
 
@@ -118,7 +161,8 @@ async def test_clear_also_ends_what_is_moved_meanwhile(postgres: PostgresServer)
             at: Written = await storage.create(key, b"x", 100)
             while isinstance(at, int):
                 new_key = f"a:{dice.random()}-{seed}"
-                at = await storage.move(key, new_key, b"x", 100, version=at)
+                mover = storages[1 + seed % 3]
+                at = await mover.move(key, new_key, b"x", 100, version=at, tombstone=tombstone)
                 key, moves = new_key, moves + 1
                 under_way[seed].set()
             assert at is None
@@ -138,8 +182,8 @@ async def is_waited_for(locker: Any, by: asyncio.Task[int], plain: Any) -> None:
         assert not by.done()
 
 
-@pytest.mark.parametrize("off", ["seqscan", "indexscan"])
-async def test_clear_ends_what_is_moved_behind_its_scan(postgres: PostgresServer, off: str) -> None:
+@pytest.mark.parametrize(("off", "tombstone"), [("seqscan", 0.0), ("indexscan", 0.0), ("seqscan", 100.0)])
+async def test_clear_ends_what_is_moved_behind_its_scan(postgres: PostgresServer, off: str, tombstone: float) -> None:
     """It waits at a locked row, in a batch and in its last statement, while a later row is moved before that one."""
     async with (
         opened(f"{postgres.dsn()}?enable_{off}=off&enable_bitmapscan=off") as storage,
@@ -155,7 +199,7 @@ async def test_clear_ends_what_is_moved_behind_its_scan(postgres: PostgresServer
 
         async def move(at: int, *keys: str) -> None:
             for key, new_key in pairwise(keys):
-                moved = await storage.move(key, new_key, b"x", 100, version=at)
+                moved = await storage.move(key, new_key, b"x", 100, version=at, tombstone=tombstone)
                 assert isinstance(moved, int)
                 at = moved
 

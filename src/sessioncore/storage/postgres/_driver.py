@@ -8,8 +8,8 @@ import asyncio
 import logging
 import math
 import os
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Collection
+from contextlib import AsyncExitStack, suppress
 from typing import Any, Protocol, cast, runtime_checkable
 from weakref import WeakValueDictionary
 
@@ -118,6 +118,9 @@ class Database:
                     min_size=0,  # otherwise asyncpg keeps connecting, and logs a traceback each time, while it cannot
                     max_size=self._max_connections,
                     statement_cache_size=0,  # asyncpg numbers its names: the same name means other SQL in each process
+                    # As the server spells it. pgbouncer takes asyncpg's 'utf-8' for a difference, and sends a SET
+                    # whenever a client gets another server connection; now and then the client waits for seconds.
+                    server_settings={"client_encoding": "UTF8"},
                     reset=_no_reset,
                     **_target_of(dsn),
                 )
@@ -155,11 +158,11 @@ class Database:
         except TimeoutError:
             pool.terminate()
 
-    async def run(self, sql: str, *args: object, turn: bytes | None = None) -> Rows:
+    async def run(self, sql: str, *args: object, turns: Collection[bytes] = ()) -> Rows:
         """Run one statement and return its rows.
 
-        Calls with the same `turn` run one after the other. They would wait for the lock of the same row, each
-        with a connection that others need.
+        Calls that have one of their `turns` in common run one after the other. They would wait for the lock of the
+        same row, each with a connection that others need.
 
         Raises:
             StorageUnavailable: the server did not answer, or not in time.
@@ -167,12 +170,12 @@ class Database:
         """
         if self._is_other_loop():
             raise StorageError(_OTHER_LOOP)  # asyncpg would fail half-way and leave the connection in an unknown state
+        locks = {self._turns.setdefault(turn, asyncio.Lock()) for turn in turns}
         try:
-            async with asyncio.timeout(self._timeout):
-                if turn is None:
-                    return await self._run(sql, args)
-                async with self._turns.setdefault(turn, asyncio.Lock()):
-                    return await self._run(sql, args)
+            async with asyncio.timeout(self._timeout), AsyncExitStack() as stack:
+                for lock in sorted(locks, key=id):  # in one order, so that two calls do not wait for each other
+                    await stack.enter_async_context(lock)
+                return await self._run(sql, args)
         except TimeoutError as exc:
             raise StorageUnavailable(
                 f"PostgreSQL did not answer within {self._timeout:g} s; look for locks, for too few connections, "

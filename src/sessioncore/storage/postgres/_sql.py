@@ -101,6 +101,8 @@ CREATE TABLE IF NOT EXISTS {name} (
 );
 -- A renewal changes no indexed column, and finds room for the row on its page: then it touches no index.
 ALTER TABLE {name} ADD COLUMN IF NOT EXISTS purge_after timestamptz NOT NULL DEFAULT '-infinity';
+-- The row is a tombstone: its record has moved to that key.
+ALTER TABLE {name} ADD COLUMN IF NOT EXISTS moved_to bytea;
 ALTER TABLE {name} SET (fillfactor = 80);
 CREATE INDEX IF NOT EXISTS "{short}_owner" ON {name} (owner) WHERE owner IS NOT NULL;
 CREATE INDEX IF NOT EXISTS "{short}_purge_after" ON {name} (purge_after);
@@ -129,9 +131,9 @@ class Statements(Struct, frozen=True):
     create: str
     replace: str
     move: str
+    move_with_tombstone: str
     touch: str
-    delete_one: str
-    delete_many: str
+    delete: str
     clear_batch: str
     clear_rest: str
     owned_keys: str
@@ -147,6 +149,7 @@ def statements(table: str) -> Statements:
         "table": table,
         "owner_index": _index(table, "owner"),
         "purge_index": _index(table, "purge_after"),
+        "may_write": _MAY_WRITE,
         "ttl": _TTL,
     }
     return convert(
@@ -158,7 +161,7 @@ def statements(table: str) -> Statements:
 # Seconds left; NULL for a row that ends at infinity, which is not ours (and the server cannot subtract from it).
 _TTL = "CASE WHEN isfinite(expires_at) THEN extract(epoch FROM expires_at - now())::float8 END"
 
-_MAY_WRITE = "version = $5 AND isfinite(expires_at)"
+_MAY_WRITE = "version = $5 AND moved_to IS NULL AND isfinite(expires_at)"
 
 # Compare and set in one UPDATE that matches the live row whatever its version. In READ COMMITTED an UPDATE
 # waits for a concurrent writer and then evaluates the row that this writer left, so the answer is always about
@@ -173,57 +176,95 @@ UPDATE %table% SET %key%
     owner = CASE WHEN %may_write% THEN $4::bytea ELSE owner END,
     version = CASE WHEN %may_write% THEN $6::bigint ELSE version END
 WHERE key = $1 AND expires_at > now()
-RETURNING version, CASE WHEN version <> $6 THEN data END AS data, %ttl% AS ttl
-""".replace("%may_write%", _MAY_WRITE)
+RETURNING version, CASE WHEN version <> $6 THEN data END AS data, moved_to, %ttl% AS ttl
+"""
+
+# The row at the old key stays and becomes the tombstone, so that whoever waits for its lock sees the move.
+_MOVE_WITH_TOMBSTONE = """
+WITH old AS (
+    UPDATE %table% SET
+        data = CASE WHEN %may_write% THEN '' ELSE data END,
+        expires_at = CASE WHEN %may_write% THEN now() + $8::float8 * interval '1 s' ELSE expires_at END,
+        purge_after = CASE WHEN %may_write% THEN least(purge_after, now() + $8::float8 * interval '1 s')
+            ELSE purge_after END,
+        owner = CASE WHEN %may_write% THEN NULL ELSE owner END,
+        moved_to = CASE WHEN %may_write% THEN $7::bytea ELSE moved_to END,
+        version = CASE WHEN %may_write% THEN $6::bigint ELSE version END
+    WHERE key = $1 AND expires_at > now()
+    RETURNING version, CASE WHEN version <> $6 THEN data END AS data, moved_to, %ttl% AS ttl
+), new AS (
+    INSERT INTO %table% (key, data, expires_at, purge_after, owner, version)
+    SELECT $7, $2, now() + $3::float8 * interval '1 s', now() + $3::float8 * interval '1 s', $4, $6
+    FROM old WHERE version = $6
+)
+SELECT version, data, moved_to, ttl FROM old
+"""
 
 _TEMPLATES = {
     "load": """
-SELECT data, version, %ttl% AS ttl
+SELECT data, version, moved_to, %ttl% AS ttl
 FROM %table% WHERE key = $1 AND expires_at > now()
 """,
     "renew": """
 UPDATE %table% SET
-    expires_at = CASE WHEN isfinite(expires_at) THEN now() + $2::float8 * interval '1 s' ELSE expires_at END,
+    expires_at = CASE WHEN moved_to IS NULL AND isfinite(expires_at) THEN now() + $2::float8 * interval '1 s'
+        ELSE expires_at END,
     purge_after = least(purge_after, now() + $2::float8 * interval '1 s')
 WHERE key = $1 AND expires_at > now()
-RETURNING data, version, %ttl% AS ttl
+RETURNING data, version, moved_to, %ttl% AS ttl
 """,
     # An expired row that was not purged yet is overwritten; DO UPDATE evaluates the newest row, under its lock.
     "create": """
 INSERT INTO %table% AS old (key, data, expires_at, purge_after, owner, version)
 VALUES ($1, $2, now() + $3::float8 * interval '1 s', now() + $3::float8 * interval '1 s', $4, $5)
 ON CONFLICT (key) DO UPDATE SET data = excluded.data, expires_at = excluded.expires_at,
-    purge_after = excluded.purge_after, owner = excluded.owner, version = excluded.version
+    purge_after = excluded.purge_after, owner = excluded.owner, version = excluded.version, moved_to = NULL
 WHERE old.expires_at <= now()
 RETURNING version
 """,
     "replace": _COMPARE_AND_SET.replace("%key%", ""),
-    "move": _COMPARE_AND_SET.replace("%key%", f"key = CASE WHEN {_MAY_WRITE} THEN $7::bytea ELSE key END,"),
+    "move": _COMPARE_AND_SET.replace("%key%", "key = CASE WHEN %may_write% THEN $7::bytea ELSE key END,"),
+    "move_with_tombstone": _MOVE_WITH_TOMBSTONE,
     "touch": """
 UPDATE %table% SET expires_at = now() + $2::float8 * interval '1 s',
     purge_after = least(purge_after, now() + $2::float8 * interval '1 s')
-WHERE key = $1 AND expires_at > now() AND isfinite(expires_at) RETURNING version
+WHERE key = $1 AND expires_at > now() AND moved_to IS NULL AND isfinite(expires_at) RETURNING version
 """,
-    "delete_one": """
-WITH gone AS (DELETE FROM %table% WHERE key = $1 RETURNING expires_at > now() AS live)
-SELECT count(*) AS ended, count(*) FILTER (WHERE live) AS live FROM gone
-""",
-    # Rows are locked in the order of their keys, so two such calls cannot deadlock.
-    "delete_many": """
-WITH found AS (SELECT key FROM %table% WHERE key = ANY($1::bytea[]) ORDER BY key FOR UPDATE),
-gone AS (DELETE FROM %table% AS t USING found WHERE t.key = found.key RETURNING t.expires_at > now() AS live)
-SELECT count(*) AS ended, count(*) FILTER (WHERE live) AS live FROM gone
+    # `chain` is what the statement's snapshot shows: the rows, and those that their tombstones lead to. `locked` is
+    # what they have become, once no writer is at them any more. If some were moved in between, nothing is deleted, and
+    # `moved` says where to: rows that this snapshot does not show. Rows are locked in the order of their keys, so two
+    # such calls cannot deadlock. LIMIT keeps the planner from reading the whole table for a join.
+    "delete": """
+WITH RECURSIVE chain AS (
+    SELECT key, CASE WHEN expires_at > now() THEN moved_to END AS next FROM %table% WHERE key = ANY($1::bytea[])
+    UNION
+    SELECT t.key, CASE WHEN t.expires_at > now() THEN t.moved_to END
+    FROM chain CROSS JOIN LATERAL (SELECT * FROM %table% WHERE key = chain.next LIMIT 1) AS t
+), locked AS (
+    SELECT key, CASE WHEN expires_at > now() THEN moved_to END AS next FROM %table%
+    WHERE key = ANY(ARRAY(SELECT key FROM chain)) ORDER BY key FOR UPDATE
+), moved AS (
+    SELECT coalesce(locked.next, key) AS key FROM chain JOIN locked USING (key)
+    WHERE locked.next IS DISTINCT FROM chain.next
+), gone AS (
+    DELETE FROM %table% WHERE key = ANY(ARRAY(SELECT key FROM locked)) AND NOT EXISTS (SELECT FROM moved)
+    RETURNING moved_to IS NULL AND expires_at > now() AS live
+)
+SELECT count(*) FILTER (WHERE live) AS live, ARRAY(SELECT key FROM moved) AS moved FROM gone
 """,
     "clear_batch": """
 WITH gone AS (DELETE FROM %table% WHERE key = ANY(ARRAY(
     SELECT key FROM %table% WHERE key >= $1 AND key < $2 ORDER BY key LIMIT $3 FOR UPDATE
-)) RETURNING expires_at > now() AS live)
+)) RETURNING moved_to IS NULL AND expires_at > now() AS live)
 SELECT count(*) AS ended, count(*) FILTER (WHERE live) AS live FROM gone
 """,
-    # One DELETE over the whole range also ends a record that is being moved within it; batches could miss it.
+    # One DELETE over the whole range also ends a record that is being moved within it; batches could miss it. If the
+    # move leaves a tombstone, the DELETE meets that, and is run again.
     "clear_rest": """
-WITH gone AS (DELETE FROM %table% WHERE key >= $1 AND key < $2 RETURNING expires_at > now() AS live)
-SELECT count(*) AS ended, count(*) FILTER (WHERE live) AS live FROM gone
+WITH gone AS (
+    DELETE FROM %table% WHERE key >= $1 AND key < $2 RETURNING moved_to, expires_at > now() AS live
+)
+SELECT count(moved_to) AS tombstones, count(*) FILTER (WHERE moved_to IS NULL AND live) AS live FROM gone
 """,
     "owned_keys": "SELECT key FROM %table% WHERE owner = $1 AND expires_at > now()",
     # A renewal leaves `purge_after` behind; what is due but alive is put off here, until its present end.
@@ -233,22 +274,22 @@ WITH due AS (
     WHERE purge_after <= now() ORDER BY purge_after LIMIT $1 FOR UPDATE SKIP LOCKED
 ), alive AS (
     UPDATE %table% SET purge_after = expires_at WHERE key = ANY(ARRAY(SELECT key FROM due WHERE NOT expired))
-), gone AS (DELETE FROM %table% WHERE key = ANY(ARRAY(SELECT key FROM due WHERE expired)) RETURNING key)
-SELECT (SELECT count(*) FROM due) AS seen, (SELECT count(*) FROM gone) AS ended
+), gone AS (DELETE FROM %table% WHERE key = ANY(ARRAY(SELECT key FROM due WHERE expired)) RETURNING moved_to)
+SELECT (SELECT count(*) FROM due) AS seen, (SELECT count(*) FROM gone WHERE moved_to IS NULL) AS ended
 """,
     "delete_expired": "DELETE FROM %table% WHERE key = $1 AND expires_at <= now() RETURNING key",
     # Writes nothing, and fails where a write would: for a missing right, table, column or primary key, and on a
     # standby. Returns the indexes that are missing.
     "check": """
 WITH creates AS (
-    INSERT INTO %table% (key, owner, version, expires_at, purge_after, data)
-    SELECT '', NULL, 0, now(), now(), '' WHERE false ON CONFLICT (key) DO NOTHING
+    INSERT INTO %table% (key, owner, version, expires_at, purge_after, data, moved_to)
+    SELECT '', NULL, 0, now(), now(), '', NULL WHERE false ON CONFLICT (key) DO NOTHING
 ), renews AS (UPDATE %table% SET expires_at = now() WHERE false), ends AS (DELETE FROM %table% WHERE false)
 SELECT name FROM unnest(ARRAY['%owner_index%', '%purge_index%']) AS name
 WHERE to_regclass(name) IS NULL OR EXISTS (SELECT FROM %table% WHERE false)
 """,
     "is_current": """
-SELECT 1 FROM pg_attribute WHERE attrelid = to_regclass('%table%') AND attname = 'purge_after' AND NOT attisdropped
-AND to_regclass('%owner_index%') IS NOT NULL AND to_regclass('%purge_index%') IS NOT NULL
+SELECT FROM pg_attribute WHERE attrelid = to_regclass('%table%') AND attname IN ('purge_after', 'moved_to')
+HAVING count(*) = 2 AND to_regclass('%owner_index%') IS NOT NULL AND to_regclass('%purge_index%') IS NOT NULL
 """,
 }

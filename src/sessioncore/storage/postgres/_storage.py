@@ -6,14 +6,16 @@ that runs `schema_sql()`. Its keys are hashes; it never holds a raw ID.
 """
 
 import logging
+from collections.abc import Collection
 from datetime import timedelta
+from random import uniform
 from secrets import randbits
-from typing import ClassVar, cast
+from typing import Any, ClassVar, cast
 
-from anyio import Lock
+from anyio import Lock, sleep
 
 from sessioncore._errors import ConfigError, KeyTaken, StorageError, StorageUnavailable
-from sessioncore._storage_protocol import Clears, Opens, Purges, Stored, Unreadable, Written
+from sessioncore._storage_protocol import Clears, KeepsTombstones, Moved, Opens, Purges, Stored, Unreadable, Written
 from sessioncore.storage._extras import needs_extra
 from sessioncore.storage.postgres._sql import (
     key_bytes,
@@ -35,6 +37,7 @@ __all__ = ["PostgresStorage"]
 _log = logging.getLogger("sessioncore.storage.postgres")
 
 _BATCH = 1000
+_PAUSE = 0.01  # at most, in seconds
 
 
 class PostgresStorage:
@@ -56,7 +59,7 @@ class PostgresStorage:
             a number is not above zero.
     """
 
-    capabilities: ClassVar[frozenset[type]] = frozenset({Clears, Opens, Purges})
+    capabilities: ClassVar[frozenset[type]] = frozenset({Clears, KeepsTombstones, Opens, Purges})
 
     def __init__(
         self,
@@ -96,7 +99,7 @@ class PostgresStorage:
         """
         return schema_sql(table)
 
-    async def load(self, key: str, *, renew: float | None = None) -> Stored | Unreadable | None:
+    async def load(self, key: str, *, renew: float | None = None) -> Stored | Moved | Unreadable | None:
         """Return the live record at `key`, or None; with `renew`, set its ttl to that many seconds."""
         if renew is None:
             return _stored(await self._run(self._sql.load, key_bytes(key)))
@@ -115,9 +118,17 @@ class PostgresStorage:
         return _outcome(await self._write(self._sql.replace, key_bytes(key), *args), new)
 
     async def move(
-        self, key: str, new_key: str, data: bytes, ttl: float, *, version: int, owner: str | None = None
+        self,
+        key: str,
+        new_key: str,
+        data: bytes,
+        ttl: float,
+        *,
+        version: int,
+        owner: str | None = None,
+        tombstone: float = 0.0,
     ) -> Written:
-        """Do what `replace` does, and rename the record in the same statement.
+        """Do what `replace` does, and give the record a new key in the same statement; leave a tombstone for a while.
 
         Raises:
             KeyTaken: `new_key` is taken; nothing is changed.
@@ -125,30 +136,40 @@ class PostgresStorage:
         if new_key == key:
             raise KeyTaken("a record cannot be moved onto its own key; use replace")
         new, target = _new_version(), key_bytes(new_key)
-        args = (key_bytes(key), data, float(ttl), owner_bytes(owner), version, new, target)
+        args: tuple[Any, ...] = (key_bytes(key), data, float(ttl), owner_bytes(owner), version, new, target)
+        sql = self._sql.move
+        if tombstone > 0:
+            sql, args = self._sql.move_with_tombstone, (*args, float(tombstone))
         try:
-            return _outcome(await self._write(self._sql.move, *args), new)
+            return _outcome(await self._run(sql, *args, turns=(args[0], target)), new)
         except StorageError as exc:
             if sqlstate(exc.__cause__) != UNIQUE_VIOLATION:
                 raise
-            # The record at the new key may have expired, and merely not be purged yet.
+            # What is at the new key may have expired, and merely not be purged yet.
             if not await self._run(self._sql.delete_expired, target):
                 raise KeyTaken("the new key is taken; nothing was changed") from exc
-        return _outcome(await self._write(self._sql.move, *args), new)
+        return _outcome(await self._run(sql, *args, turns=(args[0], target)), new)
 
     async def touch(self, key: str, ttl: float) -> bool:
         """Set the ttl of a live record, in seconds; False if there is none."""
         return bool(await self._write(self._sql.touch, key_bytes(key), float(ttl)))
 
     async def delete(self, *keys: str) -> int:
-        """End these records and return how many were live."""
+        """End these records, and those to which tombstones at these keys lead; return how many were live."""
         if not keys:
             return 0
-        if len(keys) == 1:
-            rows = await self._write(self._sql.delete_one, key_bytes(keys[0]))
-        else:
-            rows = await self._run(self._sql.delete_many, [key_bytes(key) for key in keys])
-        return int(rows[0]["live"])
+        ends = named = [key_bytes(key) for key in keys]
+        live = 0
+        while True:
+            (row,) = await self._run(self._sql.delete, ends, turns=ends)
+            live += int(row["live"])
+            if row["moved"]:  # by somebody else, at this very moment: these end first, and then what leads to them
+                ends = list(row["moved"])
+                await sleep(uniform(0, _PAUSE))  # noqa: S311 - so that a fast mover is not always one step ahead
+            elif ends is named:
+                return live
+            else:
+                ends = named
 
     async def clear(self, prefix: str) -> int:
         """End every record whose key begins with `prefix`, in batches; return how many were live."""
@@ -159,8 +180,11 @@ class PostgresStorage:
             (row,) = await self._run(self._sql.clear_batch, low, high, _BATCH)
             live, ended = live + int(row["live"]), int(row["ended"])
             _log.debug("clear: %d sessions ended so far", live)
-        (row,) = await self._run(self._sql.clear_rest, low, high)
-        return live + int(row["live"])
+        tombstones = 1
+        while tombstones:
+            (row,) = await self._run(self._sql.clear_rest, low, high)
+            live, tombstones = live + int(row["live"]), int(row["tombstones"])
+        return live
 
     async def owned_keys(self, owner: str) -> list[str]:
         """Return the keys of live records whose last create, replace or move named `owner`."""
@@ -225,22 +249,22 @@ class PostgresStorage:
         return True
 
     async def _write(self, sql: str, key: bytes, *args: object) -> Rows:
-        return await self._run(sql, key, *args, turn=key)
+        return await self._run(sql, key, *args, turns=(key,))
 
-    async def _run(self, sql: str, *args: object, turn: bytes | None = None) -> Rows:
+    async def _run(self, sql: str, *args: object, turns: Collection[bytes] = ()) -> Rows:
         if not self._ready:
             if self._closed:
                 raise StorageUnavailable("this PostgreSQL storage is closed; call open() to use it again")
             await self._get_ready()
         try:
-            return await self._database.run(sql, *args, turn=turn)
+            return await self._database.run(sql, *args, turns=turns)
         except StorageError as exc:
             if not self._create_table or sqlstate(exc.__cause__) not in MISSING_PARTS:
                 raise
         async with self._opening:
             if await self._make_table():  # somebody has dropped it, or restored one that an earlier version made
                 _log.warning("the table was missing or incomplete; it was made anew or completed")
-        return await self._database.run(sql, *args, turn=turn)
+        return await self._database.run(sql, *args, turns=turns)
 
 
 def _new_version() -> int:
@@ -252,10 +276,12 @@ def _outcome(rows: Rows, new: int) -> Written:
     return new if rows and rows[0]["version"] == new else _stored(rows)
 
 
-def _stored(rows: Rows) -> Stored | Unreadable | None:
+def _stored(rows: Rows) -> Stored | Moved | Unreadable | None:
     if not rows:
         return None
     row = rows[0]
+    if row["moved_to"] is not None:
+        return Moved(key_text(row["moved_to"]))
     if row["ttl"] is None:  # it never ends, so this storage did not write it
         return Unreadable()
     return Stored(row["data"], row["version"], row["ttl"])
