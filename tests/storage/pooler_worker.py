@@ -10,6 +10,7 @@ from itertools import count
 from typing import Any
 
 import asyncpg  # type: ignore[import-untyped]  # asyncpg ships no py.typed # pyright: ignore[reportMissingTypeStubs]
+from tests.numbers import scaled
 
 from sessioncore import Stored
 from sessioncore.storage.postgres import PostgresStorage
@@ -25,7 +26,7 @@ class Visitor:
         self.owner = owner
         self.dice = random.Random(owner)
         self.names = (f"{owner}:{number}" for number in count())
-        self.key = next(self.names)
+        self.key = self.named = next(self.names)  # `named` is a former key that leads to it, if there is one
         self.data = b"0"
         self.at = 0
         self.wrong: list[str] = []
@@ -33,7 +34,7 @@ class Visitor:
     async def arrive(self) -> None:
         at = await self.storage.create(self.key, self.data, 1000, owner=self.owner)
         self._judge("create", type(at), int)
-        self.at = at or 0
+        self.at, self.named = at or 0, self.key
 
     async def stay(self, turns: int) -> None:
         calls = [self.load, self.renew, self.list, self.touch, self.replace, self.move, self.come_again]
@@ -77,7 +78,9 @@ class Visitor:
     async def _write(self, how: str, key: str) -> None:
         data = b"%d" % self.dice.randrange(1000)
         if how == "move":
-            at = await self.storage.move(self.key, key, data, 1000, version=self.at, owner=self.owner)
+            stays = self.dice.choice([0.0, 1000.0])
+            at = await self.storage.move(self.key, key, data, 1000, version=self.at, owner=self.owner, tombstone=stays)
+            self.named = self.named if stays else key
         else:
             at = await self.storage.replace(self.key, data, 1000, version=self.at, owner=self.owner)
         self._judge(how, type(at), int)
@@ -85,15 +88,18 @@ class Visitor:
             self.key, self.data, self.at = key, data, at
 
     async def come_again(self) -> None:
-        self._judge("delete", await self.storage.delete(self.key), 1)
+        self._judge("delete", await self.storage.delete(self.named), 1)
         await self.arrive()
 
 
 async def mix(order: str, dsn: str, table: str) -> None:
-    """Be eight visitors at once; print what was wrong, and then where each session is and what is in it."""
+    """Be eight visitors at once; print what was wrong, and then where each session is and what is in it.
+
+    Two processes make 10,000 calls in a full run.
+    """
     storage = PostgresStorage(dsn, table=table)
     visitors = [Visitor(storage, f"{order}-{number}") for number in range(8)]
-    await asyncio.gather(*(visitor.stay(150) for visitor in visitors))
+    await asyncio.gather(*(visitor.stay(scaled(5000) // 8) for visitor in visitors))
     await storage.aclose()
     for visitor in visitors:
         print(*(f"wrong: {what}" for what in visitor.wrong), f"{visitor.key}={visitor.data.decode()}", sep="\n")
