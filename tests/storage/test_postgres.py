@@ -13,7 +13,7 @@ from servers.postgres_server import PostgresServer
 from tests.storage.postgres_rigs import connection, driver, new_table, opened, table_of
 from tests.storage.tcp_proxy import tcp_proxy
 
-from sessioncore import Unreadable
+from sessioncore import Moved, Unreadable
 from sessioncore._errors import ConfigError, StorageError, StorageUnavailable
 from sessioncore.storage import Stored
 from sessioncore.storage.postgres import PostgresStorage
@@ -49,16 +49,18 @@ async def test_each_call_is_one_statement_and_one_round_trip(postgres: PostgresS
             await count(storage.load("a", renew=100))
             at = await count(storage.replace("a", b"2", 100, version=at, owner="u"))
             assert isinstance(await count(storage.replace("a", b"3", 100, version=at - 1)), Stored)
-            await count(storage.move("a", "b", b"4", 100, version=at, owner="u"))
+            at = await count(storage.move("a", "b", b"4", 100, version=at, owner="u"))
             await count(storage.touch("b", 100))
-            assert await count(storage.owned_keys("u")) == ["b"]
-            await count(storage.delete("b", "c"))
+            await count(storage.move("b", "c", b"4", 100, version=at, owner="u", tombstone=100))
+            assert await count(storage.load("b")) == Moved("c")
+            assert await count(storage.owned_keys("u")) == ["c"]
+            assert await count(storage.delete("b", "d")) == 1
             await count(storage.delete("b"))
             await count(storage.check())
             return trips
 
         await every_call()  # asks what the statements take and return, and prepares them
-        assert await every_call() == [1] * 11
+        assert await every_call() == [1] * 13
 
 
 async def test_strange_text_is_kept_apart_whatever_the_encoding(postgres: PostgresServer) -> None:
@@ -199,7 +201,7 @@ def test_loops_one_after_another_are_served_by_a_storage_that_is_closed_in_each(
 
     assert [asyncio.run(use()) for _ in range(2)] == [False, True]
     asyncio.run(storage.open())  # and left open
-    with pytest.raises(StorageError, match="async with store"):
+    with pytest.raises(StorageError, match=r"In tests write `with TestClient\(app\) as client:`.*async with store"):
         asyncio.run(storage.check())
     asyncio.run(storage.aclose())
     gc.collect()
