@@ -402,6 +402,10 @@ async def test_the_planner_uses_the_indexes(postgres: PostgresServer) -> None:
             plan = "\n".join(row[0] for row in await plain.fetch(f"EXPLAIN EXECUTE {name}({values})"))
             assert "Index" in plan, (name, plan)
             assert f"Seq Scan on {table}" not in plan, (name, plan)
+        # Above a cost of 100,000 the server compiles a statement before it runs it.
+        keys = [b"a:%d" % number for number in range(3000)]
+        plan = await plain.fetchval(f"EXPLAIN {sql.delete}", keys)
+        assert float(plan.split("..")[1].split(" ")[0]) < 100_000, plan
 
 
 async def test_trio_is_refused_with_a_way_out() -> None:

@@ -233,10 +233,12 @@ WHERE key = $1 AND expires_at > now() AND moved_to IS NULL AND isfinite(expires_
     # `chain` is what the statement's snapshot shows: the rows, and those that their tombstones lead to. `locked` is
     # what they have become, once no writer is at them any more. If some were moved in between, nothing is deleted, and
     # `moved` says where to: rows that this snapshot does not show. Rows are locked in the order of their keys, so two
-    # such calls cannot deadlock. LIMIT keeps the planner from reading the whole table for a join.
+    # such calls cannot deadlock. LIMIT keeps the planner from reading the whole table for a join, and ARRAY(SELECT)
+    # from expecting so many rows that it compiles the statement first (JIT), which takes two seconds.
     "delete": """
 WITH RECURSIVE chain AS (
-    SELECT key, CASE WHEN expires_at > now() THEN moved_to END AS next FROM %table% WHERE key = ANY($1::bytea[])
+    SELECT key, CASE WHEN expires_at > now() THEN moved_to END AS next FROM %table%
+    WHERE key = ANY(ARRAY(SELECT unnest($1::bytea[])))
     UNION
     SELECT t.key, CASE WHEN t.expires_at > now() THEN t.moved_to END
     FROM chain CROSS JOIN LATERAL (SELECT * FROM %table% WHERE key = chain.next LIMIT 1) AS t
