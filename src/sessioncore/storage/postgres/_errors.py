@@ -108,8 +108,9 @@ def storage_error(exc: Exception) -> StorageError:
 
 def _words_without_values(exc: Any, state: str | None) -> str:
     if state is not None:
-        vars(exc).update(detail=None, context=None)
+        fields: dict[str, Any] = exc.__dict__
+        fields.update(detail=None, context=None)
         if state.startswith("22"):  # the message itself quotes a value
-            vars(exc).update(message="a value was refused")
+            fields.update(message="a value was refused")
             exc.args = ("a value was refused",)
     return str(exc.args[0] if state is not None and exc.args else exc) or type(exc).__name__
