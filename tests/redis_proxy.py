@@ -17,8 +17,10 @@ class Proxy:
         self.open_now = 0
         self.most_open = 0
         self.swallow = False
+        self.half_open = 0  # the connections up to this number are: nothing passes any more, on either side
         self.drip = 0.0  # seconds between two bits of a reply
         self.cut_after: int | None = None
+        self.cuts = 0  # so many connections end at their next request
         self._target = target
         self._open: set[asyncio.StreamWriter] = set()
 
@@ -29,15 +31,17 @@ class Proxy:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        number = self.connections
         self.open_now += 1
         self.most_open = max(self.most_open, self.open_now)
         self._open.add(writer)
-        there, back = await asyncio.open_connection("127.0.0.1", self._target)
+        back: asyncio.StreamWriter | None = None
         try:
+            there, back = await asyncio.open_connection("127.0.0.1", self._target)
             done, rest = await asyncio.wait(
                 [
-                    asyncio.create_task(self._requests(reader, back)),
-                    asyncio.create_task(self._replies(there, writer)),
+                    asyncio.create_task(self._requests(reader, back, number)),
+                    asyncio.create_task(self._replies(there, writer, number)),
                 ],
                 return_when=asyncio.FIRST_COMPLETED,
             )
@@ -48,17 +52,21 @@ class Proxy:
             self.open_now -= 1
             self._open.discard(writer)
             writer.close()
-            back.close()
+            if back is not None:
+                back.close()
 
-    async def _requests(self, reader: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
+    async def _requests(self, reader: asyncio.StreamReader, back: asyncio.StreamWriter, number: int) -> None:
         while data := await _some(reader):
             self.trips += 1
-            if not self.swallow:
+            if self.cuts:
+                self.cuts -= 1
+                return
+            if not self.swallow and number > self.half_open:
                 back.write(data)
 
-    async def _replies(self, there: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _replies(self, there: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
         while data := await _some(there):
-            if self.swallow:
+            if self.swallow or number <= self.half_open:
                 continue
             if self.cut_after is not None:
                 writer.write(data[: self.cut_after])

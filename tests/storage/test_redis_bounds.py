@@ -57,7 +57,7 @@ async def test_a_paused_server_holds_no_load_beyond_the_limit(server: Server) ->
         server.do("CLIENT", "PAUSE", 2500)
         await asyncio.gather(*(expect_in_time(lambda: store.get_by_id(sid)) for _ in range(20)))
         assert (await retried(store, sid))["n"] == 1
-        assert proxy.connections == 1  # it was slow, not away: no other request is lost
+        assert proxy.connections <= 2  # one more is tried, in case the first is half open
 
 
 async def retried(store: SessionStore, sid: str) -> Any:
@@ -77,7 +77,50 @@ async def test_a_stopped_server_holds_no_load_beyond_the_limit(server: Server) -
         finally:
             server.signal(signal.SIGCONT)
         assert (await retried(store, sid))["n"] == 1
-        assert proxy.connections == 1
+        assert proxy.connections <= 2
+
+
+async def test_reads_that_meet_a_half_open_connection_are_repeated_on_a_fresh_one(server: Server) -> None:
+    limit = timedelta(seconds=4)
+    async with through_proxy(server, limit) as (store, proxy, sid):
+        session, storage = await store.get_by_id(sid), store.storage
+        session["n"] = 2
+        proxy.half_open = proxy.connections
+        start = time.monotonic()
+        write = asyncio.create_task(expect_in_time(session.save, limit))
+        loaded, theirs, _ = await asyncio.gather(
+            store.get_by_id(sid), storage.owned_keys("u"), storage.load("none", renew=10)
+        )
+        assert (loaded["n"], theirs) == (1, [])
+        assert time.monotonic() - start < limit.total_seconds() / 2
+        assert proxy.connections == 2
+        # A write is not sent again; others go to the fresh connection at once.
+        loaded["n"] = 3
+        await loaded.save()
+        await write
+        assert (await store.get_by_id(sid))["n"] == 3
+        assert (proxy.connections, proxy.open_now) == (2, 1)
+
+
+async def test_a_read_is_repeated_as_often_as_it_takes(server: Server) -> None:
+    async with through_proxy(server, timedelta(seconds=4)) as (store, proxy, sid):
+        proxy.cuts = 3
+        assert (await store.get_by_id(sid))["n"] == 1
+        assert proxy.connections == 4
+
+
+async def test_a_write_that_is_only_late_is_answered_though_reads_have_moved_on(server: Server) -> None:
+    async with through_proxy(server, timedelta(seconds=3)) as (store, proxy, sid):
+        session = await store.get_by_id(sid)
+        session["n"] = 2
+        server.do("CLIENT", "PAUSE", 1500, "WRITE")  # as a planned failover does
+        save = asyncio.create_task(session.save())
+        await asyncio.sleep(0)
+        assert (await store.get_by_id(sid))["n"] == 1
+        assert not save.done()
+        await save
+        assert (await store.get_by_id(sid))["n"] == 2
+        assert proxy.connections == 2
 
 
 async def test_requests_one_after_another_are_each_held_for_the_limit_only(server: Server) -> None:
@@ -117,7 +160,7 @@ async def test_a_trickle_of_replies_lets_no_load_wait_beyond_the_limit(server: S
         assert isinstance(stored, Stored)
         assert stored.data == b"x" * 2000
         assert (await store.get_by_id(sid))["n"] == 1
-        assert proxy.connections == 1
+        assert proxy.connections <= 2
 
 
 async def test_writes_are_held_for_the_limit_only(server: Server) -> None:
@@ -186,7 +229,7 @@ async def test_a_second_attempt_has_only_the_time_that_is_left(server: Server) -
         await asyncio.sleep(1)  # with all its time anew the second attempt would end after 2.5 seconds
         proxy.drop()  # the repeated load finds a proxy that takes it and says nothing
         await load
-        assert proxy.connections == 2
+        assert proxy.connections >= 2
 
 
 async def test_a_load_that_renews_is_held_for_the_limit_only(server: Server) -> None:
@@ -217,7 +260,7 @@ async def test_a_failure_is_told_as_an_event(server: Server) -> None:
 
 
 async def test_a_cancelled_load_costs_no_connection_and_its_reply_is_dropped(server: Server) -> None:
-    async with through_proxy(server) as (store, proxy, sid):
+    async with through_proxy(server, timedelta(seconds=20)) as (store, proxy, sid):
         other = (await store.create({"n": 2})).id
         for _ in range(10):
             with anyio.move_on_after(0) as scope:

@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 
 from sessioncore.storage.redis._errors import ConnectionLost, ErrorReply
 from sessioncore.storage.redis._reconnecting import ReconnectingConnection
-from sessioncore.storage.redis._transport import Command, Reply, Transport, within
+from sessioncore.storage.redis._transport import CallLimit, Command, Reply, Transport, within
 
 __all__ = ["ClusterTransport"]
 
@@ -29,9 +29,10 @@ _Send: TypeAlias = Callable[..., Awaitable[list[Reply]]]  # ReconnectingConnecti
 class ClusterTransport:
     """All masters of one cluster, each with a connection of its own."""
 
-    def __init__(self, client: Any, silence_timeout: float) -> None:
+    def __init__(self, client: Any, silence_timeout: float, limit: CallLimit) -> None:
         self._client = client
         self._silence_timeout = silence_timeout
+        self._limit = limit
         self._loop = asyncio.get_running_loop()
         self._masters: dict[str, ReconnectingConnection] = {}
         self._known = False
@@ -115,7 +116,7 @@ class ClusterTransport:
             # Never send READONLY, as redis-py would here: a demoted master would serve sessions that have ended.
             kwargs = node.connection_kwargs | {"redis_connect_func": None}
             master = self._masters[node.name] = ReconnectingConnection(
-                lambda: node.connection_class(**kwargs), self._silence_timeout
+                lambda: node.connection_class(**kwargs), self._silence_timeout, self._limit
             )
         return master
 

@@ -7,7 +7,6 @@ script or one command and turn the reply into an answer of the storage, or into 
 import logging
 from collections.abc import Awaitable, Callable
 from math import inf
-from time import monotonic
 from typing import Protocol, TypeAlias
 
 from msgspec import Struct
@@ -21,7 +20,6 @@ from sessioncore.storage.redis._transport import Command, Reply, Transport
 
 __all__ = [
     "KEYS_PER_COMMAND",
-    "CallLimit",
     "RecordCommands",
     "ReplicaAcks",
     "checked",
@@ -37,16 +35,6 @@ KEYS_PER_COMMAND = 500  # a command with that many keys takes the server some mi
 
 Send: TypeAlias = Callable[..., Awaitable[list[Reply]]]
 """The `write` of a transport, or its `read` for what may be carried out twice."""
-
-
-class CallLimit(Struct):
-    """How long a load, a create, a replace or a move may take: the shortest `storage_timeout` of the stores."""
-
-    seconds: float = inf
-
-    def deadline(self) -> float:
-        """Return the deadline of a call that begins now, by the monotonic clock."""
-        return monotonic() + self.seconds
 
 
 class RecordCommands(Protocol):

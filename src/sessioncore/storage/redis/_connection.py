@@ -2,6 +2,11 @@
 
 The commands of one turn of the event loop are written together. One timer watches for a
 server that has gone silent and for requests that have waited too long.
+
+Silence may mean that the server is slow, or that the connection is half open: a firewall
+has forgotten it, and no packet will ever come. So after some silence it is doubted, and a
+fresh one is opened beside it. Only if that one works, this one retires: requests that may
+be carried out twice move over, the others wait here for their replies.
 """
 
 import asyncio
@@ -30,18 +35,28 @@ _TIMER_GRAIN = 0.002  # seconds between two checks for overdue requests, at leas
 class PipelinedConnection(asyncio.Protocol):
     """One connection."""
 
-    def __init__(self, silence_timeout: float, on_end: "Callable[[PipelinedConnection], None]") -> None:
+    def __init__(
+        self,
+        silence_timeout: float,
+        doubt_after: Callable[[], float],
+        on_doubt: "Callable[[PipelinedConnection], None]",
+        on_end: "Callable[[PipelinedConnection], None]",
+    ) -> None:
         self.full = False
         self.ended: asyncio.Future[None]
         self._loop = asyncio.get_running_loop()
         self.ended = self._loop.create_future()
         self._silence_timeout = silence_timeout
+        self._doubt_after = doubt_after
+        self._patience = doubt_after()  # read again when the timer goes off: this is on the way of each request
+        self._on_doubt = on_doubt
         self._on_end = on_end
+        self._retired = False
         self._transport: asyncio.Transport | None = None
         self._companion: object = None
         self._reader = Reader(replyError=ErrorReply, notEnoughData=_PENDING)
-        # A request's future, how many replies it waits for, and when it has waited long enough.
-        self._in_flight: deque[tuple[asyncio.Future[list[Any]], int, float]] = deque()
+        # A request's future, how many replies it waits for, when it has waited long enough, and if it may be repeated.
+        self._in_flight: deque[tuple[asyncio.Future[list[Any]], int, float, bool]] = deque()
         self._partial: list[Any] = []  # replies to the first in flight: only that one can be answered in part
         self._unsent: list[bytes] = []
         self._waiting: deque[asyncio.Future[None]] = deque()
@@ -55,9 +70,25 @@ class PipelinedConnection(asyncio.Protocol):
         self._transport, self._companion = opened
 
     def in_flight(self) -> "list[asyncio.Future[list[Any]]]":
-        return [future for future, _, _ in self._in_flight if not future.done()]
+        return [request[0] for request in self._in_flight if not request[0].done()]
 
-    def send(self, payload: bytes, replies: int, deadline: float) -> "asyncio.Future[list[Any]]":
+    def is_silent(self) -> bool:
+        """Tell if a reply is overdue, so that the connection is doubted."""
+        return bool(self._in_flight) and monotonic() - self._last_data_at >= self._patience
+
+    def retire(self) -> None:
+        """Another connection takes over: move what may be repeated, and end when the rest has been answered."""
+        self._retired = True
+        for future, _, _, repeatable in self._in_flight:
+            if repeatable and not future.done():
+                future.set_exception(ConnectionLost("the connection went silent"))
+        self._wake_all()
+        if not self.in_flight():
+            self.end(ConnectionLost("another connection has taken over"))
+
+    def send(
+        self, payload: bytes, replies: int, deadline: float, *, repeatable: bool = False
+    ) -> "asyncio.Future[list[Any]]":
         """Send packed commands; the future gets their replies, or `ReplyTimeout` after the deadline."""
         future: asyncio.Future[list[Any]] = self._loop.create_future()
         if self._transport is None:
@@ -66,13 +97,13 @@ class PipelinedConnection(asyncio.Protocol):
         if not self._in_flight:
             # Nothing is in flight, so waiting for other commands to join would only cost time.
             self._last_data_at = now = monotonic()
-            self._in_flight.append((future, replies, deadline))
-            alarm = min(deadline, now + self._silence_timeout)
+            self._in_flight.append((future, replies, deadline, repeatable))
+            alarm = min(deadline, now + self._patience)
             if alarm < self._timer_at:
                 self._set_timer(alarm)
             self._transport.write(payload)
             return future
-        self._in_flight.append((future, replies, deadline))
+        self._in_flight.append((future, replies, deadline, repeatable))
         if deadline < self._timer_at:
             self._set_timer(deadline)
         if not self._unsent:
@@ -108,6 +139,9 @@ class PipelinedConnection(asyncio.Protocol):
         if demoted and self.age() > YOUNG:
             # After a failover the old master is a replica: only a new connection finds the new master.
             self.end(ConnectionLost("the server has become a replica"))
+        elif self._retired:
+            if not self.in_flight():
+                self.end(ConnectionLost("another connection has taken over"))
         elif self.full or self._waiting:
             self._make_room()
 
@@ -119,7 +153,7 @@ class PipelinedConnection(asyncio.Protocol):
                 continue
             if isinstance(reply, ErrorReply) and reply.code == "READONLY":
                 demoted = True
-            future, replies, _ = flight[0]
+            future, replies, _, _ = flight[0]
             got.append(reply)
             if len(got) == replies:
                 flight.popleft()
@@ -156,14 +190,22 @@ class PipelinedConnection(asyncio.Protocol):
         if quiet >= self._silence_timeout:
             self.end(ReplyTimeout(f"the server has not answered for {quiet:.1f} s"))
             return
-        # The server answers, but slowly: only the requests past their deadline fail.
         upcoming = self._last_data_at + self._silence_timeout
-        for future, _, deadline in self._in_flight:
+        if not self._retired:
+            self._patience = self._doubt_after()
+            if quiet >= self._patience:
+                self._on_doubt(self)
+            upcoming = min(upcoming, max(self._last_data_at, now - self._patience / 2) + self._patience)
+        # The server answers, but slowly: only the requests past their deadline fail.
+        for future, _, deadline, _ in self._in_flight:
             if not future.done():
                 if deadline <= now:
                     future.set_exception(ReplyTimeout(LATE))
                 else:
                     upcoming = min(upcoming, deadline)
+        if self._retired and not self.in_flight():
+            self.end(ConnectionLost("another connection has taken over"))
+            return
         self._set_timer(upcoming)
 
     def pause_writing(self) -> None:
@@ -187,11 +229,14 @@ class PipelinedConnection(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
         self._on_end(self)
-        for future, _, _ in self._in_flight:
+        for future, _, _, _ in self._in_flight:
             if not future.done():
                 future.set_exception(type(error)(*error.args))
         self._in_flight.clear()
         self._unsent.clear()
+        self._wake_all()
+
+    def _wake_all(self) -> None:
         while self._waiting:
             turn = self._waiting.popleft()
             if not turn.done():

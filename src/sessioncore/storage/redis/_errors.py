@@ -7,6 +7,7 @@ such as a key or an owner, is in no exception.
 
 import re
 from collections.abc import Iterator
+from socket import gaierror
 
 from redis.exceptions import (
     AuthenticationError,
@@ -33,6 +34,7 @@ __all__ = [
     "error_of",
     "error_reply_of",
     "unavailable",
+    "was_refused",
 ]
 
 # Redis 6.2 wraps what a command inside a script said: "ERR Error running script (...): ... -OOM command ...".
@@ -176,6 +178,14 @@ def unavailable(exc: ConnectionLost) -> StorageUnavailable:
             words = str(cause) if isinstance(cause, OSError) else str(ErrorReply(str(cause)))
             reason = f"{exc} ({words or type(cause).__name__})"
     return StorageUnavailable(f"Redis did not answer: {reason}; look at the server, its address and the network")
+
+
+def was_refused(exc: ConnectionLost) -> bool:
+    """Tell if no connection could be opened for a reason that another attempt would meet, too."""
+    return any(
+        isinstance(cause, ConnectionRefusedError | FileNotFoundError | gaierror | ResponseError | AuthenticationError)
+        for cause in _causes(exc)
+    )
 
 
 def _causes(exc: BaseException | None) -> Iterator[BaseException]:

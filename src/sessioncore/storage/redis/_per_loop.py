@@ -16,10 +16,10 @@ from redis.asyncio import Redis, RedisCluster
 from sessioncore._errors import ConfigError, StorageUnavailable
 from sessioncore.storage.redis._cluster import Cluster
 from sessioncore.storage.redis._cluster_transport import ClusterTransport
-from sessioncore.storage.redis._commands import CallLimit, RecordCommands, ReplicaAcks
+from sessioncore.storage.redis._commands import RecordCommands, ReplicaAcks
 from sessioncore.storage.redis._reconnecting import ReconnectingConnection
 from sessioncore.storage.redis._single import SingleServer
-from sessioncore.storage.redis._transport import ClientTransport, Transport
+from sessioncore.storage.redis._transport import CallLimit, ClientTransport, Transport
 
 __all__ = ["LoopConnection", "LoopConnections"]
 
@@ -78,6 +78,13 @@ class LoopConnections:
             return connection
         return self._switch_to(loop)
 
+    def bound_calls(self, seconds: float) -> bool:
+        """Note a store's `storage_timeout`; tell if it is enforced here."""
+        self.limit.elsewhere = min(self.limit.elsewhere, seconds)
+        if self.is_single:
+            self.limit.seconds = min(self.limit.seconds, seconds)
+        return self.is_single
+
     def reopen(self) -> None:
         """Let a closed storage be used again."""
         self._closed = False
@@ -123,9 +130,9 @@ class LoopConnections:
         if not self._has_plain_connections:
             return ClientTransport(self._client)
         if isinstance(self._client, RedisCluster):
-            return ClusterTransport(self._client, silence_timeout)
+            return ClusterTransport(self._client, silence_timeout, self.limit)
         make: Callable[[], Any] = self._client.connection_pool.make_connection
-        return ReconnectingConnection(make, silence_timeout)
+        return ReconnectingConnection(make, silence_timeout, self.limit)
 
 
 def _check(client: Any, timeout: timedelta | None, wait_replicas: int, wait_timeout: timedelta) -> None:

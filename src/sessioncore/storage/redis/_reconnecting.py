@@ -7,6 +7,7 @@ protocol versions. Then a `PipelinedConnection` takes the socket over.
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from math import inf
+from time import monotonic
 from typing import Any, cast
 
 import hiredis
@@ -15,8 +16,8 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from sessioncore.storage.redis._connection import YOUNG, OpenedTransport, PipelinedConnection
-from sessioncore.storage.redis._errors import ConnectionLost, ReplyTimeout
-from sessioncore.storage.redis._transport import Command, Reply, Transport, within
+from sessioncore.storage.redis._errors import ConnectionLost, ReplyTimeout, was_refused
+from sessioncore.storage.redis._transport import CallLimit, Command, Reply, Transport, within
 
 __all__ = ["ReconnectingConnection"]
 
@@ -29,11 +30,13 @@ _pack = cast("Callable[[Command], bytes]", hiredis.pack_command)  # pyright: ign
 class ReconnectingConnection:
     """A `Transport` to one server: connects when it is first needed, and again after the connection was lost."""
 
-    def __init__(self, make_connection: Callable[[], Any], silence_timeout: float) -> None:
+    def __init__(self, make_connection: Callable[[], Any], silence_timeout: float, limit: CallLimit) -> None:
         self._make_connection = make_connection
         self._silence_timeout = silence_timeout
+        self._limit = limit
         self._loop = asyncio.get_running_loop()
         self._connection: PipelinedConnection | None = None
+        self._retired: set[PipelinedConnection] = set()
         self._connecting: asyncio.Task[None] | None = None
         self._failure: Exception | None = None
         self._pause = 0.0
@@ -42,10 +45,10 @@ class ReconnectingConnection:
         self._closed = False
 
     def read(self, key: bytes, *commands: Command, deadline: float = inf) -> Awaitable[list[Reply]]:
-        """Send commands that change nothing; if the connection breaks, send them once more.
+        """Send commands that may be carried out twice; on a fresh connection again if one breaks or goes silent.
 
         Raises:
-            ConnectionLost: no connection could be opened, or it ended before the replies came, twice;
+            ConnectionLost: no connection could be opened, for lack of a server or of the right to use it;
                 `ReplyTimeout` after the deadline.
         """
         return self._read(b"".join(map(_pack, commands)), len(commands), deadline)
@@ -79,25 +82,32 @@ class ReconnectingConnection:
         if self._connecting is not None:
             self._connecting.cancel()
             await asyncio.wait([self._connecting])
-        connection = self._connection
-        if connection is None:
-            return
-        if in_flight := connection.in_flight():
+        connections = [*self._retired, *([self._connection] if self._connection is not None else [])]
+        if in_flight := [future for connection in connections for future in connection.in_flight()]:
             await asyncio.wait(in_flight, timeout=self._silence_timeout)
-        connection.end(ConnectionLost("the storage was closed"))
-        await asyncio.wait([connection.ended], timeout=self._silence_timeout)
+        for connection in connections:
+            connection.end(ConnectionLost("the storage was closed"))
+        if connections:
+            await asyncio.wait([connection.ended for connection in connections], timeout=self._silence_timeout)
 
     async def _read(self, payload: bytes, replies: int, deadline: float) -> list[Reply]:
-        connection = self._connection
-        if connection is None or connection.full:
-            connection = await within(deadline, self._usable())
-        try:
-            return await connection.send(payload, replies, deadline)
-        except ReplyTimeout:
-            raise  # the caller has waited long enough
-        except ConnectionLost:
-            connection = await within(deadline, self._usable())
-            return await connection.send(payload, replies, deadline)
+        was_sent, give_up = False, inf
+        while True:
+            try:
+                connection = self._connection
+                if connection is None or connection.full:
+                    connection = await within(deadline, self._usable())
+                was_sent = True
+                return await connection.send(payload, replies, deadline, repeatable=True)
+            except ReplyTimeout:
+                raise  # the caller has waited long enough
+            except ConnectionLost as exc:
+                now = monotonic()
+                give_up = min(give_up, deadline, now + self._silence_timeout)
+                if not was_sent or now >= give_up or was_refused(exc):
+                    raise
+                if self._connection is None:
+                    await within(give_up, asyncio.sleep(max(0.0, self._not_before - self._loop.time())))
 
     async def _usable(self) -> PipelinedConnection:
         while True:
@@ -126,7 +136,9 @@ class ReconnectingConnection:
             raise ConnectionLost("no connection could be opened") from self._failure
 
     async def _attempt(self) -> None:
-        connection = PipelinedConnection(self._silence_timeout, self._forget)
+        connection = PipelinedConnection(
+            self._silence_timeout, lambda: self._limit.doubt_after(self._silence_timeout), self._doubt, self._forget
+        )
         try:
             async with asyncio.timeout(self._silence_timeout):
                 opened = await self._open(connection)
@@ -135,13 +147,30 @@ class ReconnectingConnection:
             self._back_off()
         else:
             connection.start(opened)
-            self._connection, self._failure = connection, None
-            if not self._early_ends:
-                self._pause = 0.0
+            self._failure = None
+            self._take(connection)
         finally:
             self._connecting = None
 
+    def _doubt(self, connection: PipelinedConnection) -> None:
+        """Open a fresh connection beside one that has gone silent."""
+        if self._connection is connection and self._connecting is None and self._loop.time() >= self._not_before:
+            self._connecting = self._loop.create_task(self._attempt())
+
+    def _take(self, connection: PipelinedConnection) -> None:
+        former = self._connection
+        if former is not None and not former.is_silent():
+            connection.end(ConnectionLost("not needed: the former connection has answered"))
+            return
+        self._connection = connection
+        if not self._early_ends:
+            self._pause = 0.0
+        if former is not None:
+            self._retired.add(former)
+            former.retire()
+
     def _forget(self, connection: PipelinedConnection) -> None:
+        self._retired.discard(connection)
         if self._connection is connection:
             self._connection = None
             # A few early ends may be accidents; after more of them the next attempt waits for a while.

@@ -7,7 +7,6 @@ same calls for records and indexes that are on different servers.
 from sessioncore._storage_protocol import Written
 from sessioncore.storage.redis._commands import (
     KEYS_PER_COMMAND,
-    CallLimit,
     ReplicaAcks,
     checked,
     outcome_of,
@@ -16,7 +15,7 @@ from sessioncore.storage.redis._commands import (
 from sessioncore.storage.redis._errors import ConnectionLost, unavailable
 from sessioncore.storage.redis._format import TOMBSTONE, fresh_version, head_of, index_of, millis, pack
 from sessioncore.storage.redis._scripts import CREATE, DELETE, ON_ONE_SERVER, OWNED, VERIFY
-from sessioncore.storage.redis._transport import Reply, Transport
+from sessioncore.storage.redis._transport import CallLimit, Reply, Transport
 
 __all__ = ["SingleServer"]
 

@@ -124,11 +124,7 @@ class RedisStorage:
         False for a cluster, where a call may take several trips, and for clients with
         connections of their own.
         """
-        if not self._connections.is_single:
-            return False
-        limit = self._connections.limit
-        limit.seconds = min(limit.seconds, seconds)
-        return True
+        return self._connections.bound_calls(seconds)
 
     async def load(self, key: str, *, renew: float | None = None) -> Stored | Moved | Unreadable | None:
         """Return the live record at `key`, or None; with `renew`, set its ttl in the same trip.

@@ -11,6 +11,7 @@ from math import inf
 from time import monotonic
 from typing import Any, Protocol, TypeAlias, TypeVar, cast
 
+from msgspec import Struct
 from redis.exceptions import (
     AuthenticationError,
     BusyLoadingError,
@@ -27,7 +28,7 @@ from redis.exceptions import (
 
 from sessioncore.storage.redis._errors import ConnectionLost, ReplyTimeout, error_reply_of
 
-__all__ = ["LATE", "ClientTransport", "Command", "Reply", "Transport", "within"]
+__all__ = ["LATE", "CallLimit", "ClientTransport", "Command", "Reply", "Transport", "within"]
 
 Command: TypeAlias = tuple[bytes | int, ...]
 Reply: TypeAlias = Any
@@ -35,6 +36,24 @@ Reply: TypeAlias = Any
 
 LATE = "no answer in time (see storage_timeout)"
 _T = TypeVar("_T")
+
+
+class CallLimit(Struct):
+    """How long calls may take: the shortest `storage_timeout` of the stores, as far as a storage knows it."""
+
+    seconds: float = inf  # enforced here: for a load, a create, a replace or a move
+    elsewhere: float = inf  # enforced by the store
+
+    def deadline(self) -> float:
+        """Return the deadline of a call that begins now, by the monotonic clock."""
+        return monotonic() + self.seconds
+
+    def doubt_after(self, silence_timeout: float) -> float:
+        """Return the seconds of silence after which a connection is doubted.
+
+        A quarter of the time that a call has: then most of it is left for a fresh connection.
+        """
+        return min(self.seconds, self.elsewhere, silence_timeout) / 4
 
 
 class Transport(Protocol):
