@@ -1,0 +1,69 @@
+"""Owners on real servers: an index that was lost is mended by use, and thousands of sessions end in a few trips."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from redis.asyncio import RedisCluster
+from servers.redis_server import Server
+from tests.redis_proxy import proxy_to
+from tests.storage.redis_rig import client_of, made, storage_at
+
+from sessioncore import Session, SessionConfig, SessionStore
+from sessioncore.storage.redis import RedisStorage
+
+pytestmark = [pytest.mark.anyio, pytest.mark.redis, pytest.mark.usefixtures("emptied")]
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+async def read(session: Session) -> None:
+    """A use that writes nothing: the idle clock is due, and is renewed."""
+    await session.save()
+
+
+async def write(session: Session) -> None:
+    session["n"] = 2
+    await session.save()
+
+
+async def regenerate(session: Session) -> None:
+    await session.regenerate()
+    await session.save()
+
+
+@pytest.mark.parametrize("use", [read, write, regenerate])
+@pytest.mark.parametrize("kind", ["one server", "cluster"])
+async def test_a_lost_index_is_mended_by_the_sessions_own_next_use(
+    kind: str, use: Callable[[Session], Awaitable[None]], server: Server, nodes: list[Server]
+) -> None:
+    client: Any = client_of(nodes[0].port, RedisCluster) if kind == "cluster" else client_of(server.port)
+    async with client:
+        store = SessionStore(SessionConfig(storage=RedisStorage(client)))
+        async with store:
+            session = await store.create({"n": 1}, owner="ada")
+            assert session.id is not None
+            await client.expire(f"session:{session.handle}", 600)  # it was used twenty minutes ago
+            assert await client.delete("session:ada:sessioncore-index") == 1  # as an eviction does
+            assert await store.revoke_all("ada") == 0
+            await use(await store.get_by_id(session.id))
+            assert await store.revoke_all("ada") == 1
+            await store.reset()
+
+
+async def test_some_hundred_sessions_end_in_one_trip_and_concurrent_calls_share_trips(server: Server) -> None:
+    async with proxy_to(server.port) as proxy, storage_at(proxy.port) as storage:
+        keys = [f"k{number}" for number in range(3000)]
+        await asyncio.gather(*(made(storage, key, owner="u") for key in keys))
+        await storage.delete("none")
+        batches = [keys[start : start + 300] for start in range(0, 3000, 300)]
+        before = proxy.trips
+        assert await storage.delete(*batches.pop()) == 300
+        assert proxy.trips == before + 1
+        assert await asyncio.gather(*(storage.delete(*some) for some in batches)) == [300] * 9
+        assert proxy.trips <= before + 4
+        assert await storage.owned_keys("u") == []
