@@ -32,6 +32,7 @@ with needs_extra("redis"):
     from sessioncore.storage.redis._format import INDEX_SUFFIX, glob_of
     from sessioncore.storage.redis._per_loop import LoopConnection, LoopConnections
     from sessioncore.storage.redis._scripts import PRUNE
+    from sessioncore.storage.redis._settings import warnings_of
     from sessioncore.storage.redis._transport import Transport
     from sessioncore.storage.redis._url import client_from, close
 
@@ -92,6 +93,7 @@ class RedisStorage:
     ) -> None:
         self._client: Any = client
         self._owns_client = False
+        self._inspected = False
         self._connections = LoopConnections(client, timeout, wait_replicas, wait_timeout)
 
     @classmethod
@@ -234,13 +236,23 @@ class RedisStorage:
         await self.check()
 
     async def check(self) -> None:
-        """Return if every server answers a PING.
+        """Return if every server answers a PING; the first time, warn of settings that weaken a promise.
 
         Raises:
             StorageUnavailable: one does not.
         """
+        first, self._inspected = not self._inspected, True
+        told: dict[str, None] = {}
         for server in await self._servers(self._connections.here()):
-            await run_command(server.read, b"", b"PING")
+            commands = ((b"PING",), (b"INFO",)) if first else ((b"PING",),)
+            try:
+                pong, *info = await server.read(b"", *commands)
+            except ConnectionLost as exc:
+                raise unavailable(exc) from exc
+            checked(pong)
+            told |= {text: None for reply in info for text in warnings_of(reply)}
+        for text in told:
+            logging.getLogger("sessioncore").warning(text)
 
     async def aclose(self) -> None:
         """Wait for the calls in flight, and close the connection; the client too, if `from_url` made it."""
