@@ -19,8 +19,8 @@ pytestmark = [pytest.mark.anyio, pytest.mark.redis]
 
 
 def rules() -> list[str]:
-    """The rules of the user in docs/storage.md, as a server takes them."""
-    page = Path("docs/storage.md").read_text(encoding="utf-8")
+    """The rules of the user in docs/server-settings.md, as a server takes them."""
+    page = Path("docs/server-settings.md").read_text(encoding="utf-8")
     found = re.search(r"ACL SETUSER web (.*?)\n```", page, re.DOTALL)
     assert found is not None
     return found[1].replace("\\\n", " ").split()
