@@ -4,7 +4,7 @@ BIN := .venv/bin
 SHOP_NEEDS := anyio msgspec starlette jinja2 python-multipart uvicorn httpx
 SHOP := PYTHONPATH=src:src/adapters .venv-demo/bin/python -m docs.examples.shop
 
-.PHONY: help demo demo-check test test-full check format bench docs build clean
+.PHONY: help demo demo-check test test-full test-matrix test-oldest check format bench docs build clean
 
 help:           ## list the commands
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -39,6 +39,12 @@ test: .venv/ready servers     ## run every test, with coverage
 test-full: .venv/ready servers     ## run every test at its full numbers: some hours
 	SESSIONCORE_TEST_FULL=1 $(BIN)/pytest --numprocesses auto --dist loadfile --timeout 7200 $(ARGS)
 
+test-matrix: .venv/ready servers     ## run the Redis tests on Redis 6.2 and Valkey 9, and every test on Python 3.12 and 3.13
+	$(BIN)/python scripts/test_matrix.py servers pythons -- $(ARGS)
+
+test-oldest: .venv/ready servers     ## run every test with the oldest dependencies that are supported
+	$(BIN)/python scripts/test_matrix.py oldest -- $(ARGS)
+
 check: .venv/ready     ## lint, format, types, import arrows
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -65,4 +71,4 @@ build: .venv/ready     ## build the wheel and compare its packages with the four
 	$(BIN)/python scripts/check_wheel.py dist
 
 clean:     ## remove what the commands above made
-	rm -rf .venv .venv-demo dist site .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-demo .matrix dist site .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis

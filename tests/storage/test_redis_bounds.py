@@ -7,10 +7,12 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
+from math import ceil
 from typing import Any
 
 import anyio
 import pytest
+from redis.exceptions import ResponseError
 from servers.redis_server import Server, one_server
 from tests.redis_proxy import Proxy, proxy_to
 from tests.storage.redis_rig import SECOND, made, storage_at
@@ -182,7 +184,10 @@ async def test_a_script_that_the_server_forgot_gets_no_second_limit() -> None:
         async with through_proxy(fresh) as (store, proxy, sid):
             session = await store.get_by_id(sid)
             session["n"] = 2
-            proxy.drip = 0.15  # that Redis does not know it takes five bits, and the answer two more
+            with pytest.raises(ResponseError) as unknown:
+                fresh.do("EVALSHA", "0" * 40, 0)
+            # Hearing that the server does not know the script takes nearly all the time, and the answer two bits more.
+            proxy.drip = LIMIT.total_seconds() * 0.94 / ceil(len(f"-NOSCRIPT {unknown.value}\r\n") / 10)
             await expect_in_time(session.save)
 
 
