@@ -16,6 +16,7 @@ import redis as blocking
 import trustme
 import uvloop
 from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
+from redis.credentials import StreamingCredentialProvider
 from servers.redis_server import Server, ServerExited, free_port, one_server
 from tests.redis_proxy import proxy_to
 from tests.storage.redis_rig import client_of, made, storage_at, version_of
@@ -131,6 +132,78 @@ async def test_a_user_confined_to_the_prefix_is_enough(server: Server) -> None:
         with pytest.raises(StorageError, match="ACL") as caught:
             await storage.create("other:a", b"", 10)
         assert not isinstance(caught.value, StorageUnavailable)
+
+
+class Token:
+    """What a provider hands out: a user, who must have the password "word"."""
+
+    def __init__(self, user: str) -> None:
+        self.user = user
+
+    def try_get(self, key: str) -> str:
+        return {"oid": self.user}[key]
+
+    def get_value(self) -> str:
+        return "word"
+
+
+class Streaming(StreamingCredentialProvider):
+    """A provider that keeps the last callback only, as that of Entra ID does."""
+
+    def __init__(self) -> None:
+        self.user = "first"
+        self.callback: Any = None
+
+    def get_credentials(self) -> tuple[str, str]:
+        return self.user, "word"
+
+    async def get_credentials_async(self) -> tuple[str, str]:
+        return self.get_credentials()
+
+    def on_next(self, callback: Any) -> None:
+        self.callback = callback
+
+    def on_error(self, callback: Any) -> None: ...
+
+    def is_streaming(self) -> bool:
+        return True
+
+    async def renew(self, user: str) -> None:
+        self.user = user
+        await self.callback(Token(user))
+
+
+@pytest.mark.parametrize("kind", [Redis, RedisCluster])
+async def test_renewed_credentials_are_used_on_the_open_connection(
+    kind: Any, server: Server, nodes: list[Server]
+) -> None:
+    servers = nodes if kind is RedisCluster else [server]
+    for each in servers:
+        for user in ("first", "second"):
+            each.do("ACL", "SETUSER", user, "reset", "on", ">word", "~*", "+@all")
+    provider = Streaming()
+    async with client_of(servers[0].port, kind, credential_provider=provider) as client:
+        storage = RedisStorage(client)
+        for number in range(50):
+            await storage.delete(f"k{number}")
+        assert await client.ping()
+        ours = {each.port: ids_of(each, "first", "evalsha") for each in servers}
+        assert [len(ids) for ids in ours.values()] == [1] * len(servers)
+        await provider.renew("second")
+        renewed = {each.port: ids_of(each, "second", "auth") for each in servers}
+        assert all(renewed[port] >= ours[port] for port in ours)
+        assert renewed != ours  # the client's own connections, too
+        for each in servers:
+            each.do("ACL", "DELUSER", "first")  # closes what is still his
+        await asyncio.gather(*(made(storage, f"k{number}") for number in range(50)))
+        await storage.aclose()
+
+
+def ids_of(server: Server, user: str, last: str) -> set[str]:
+    """The connections that are logged in as that user, and whose last command this was."""
+    client: Any = blocking.Redis(port=server.port)
+    with client:
+        return {line["id"] for line in client.client_list() if (line["user"], line["cmd"]) == (user, last)}
 
 
 @pytest.mark.parametrize("kind", [Redis, RedisCluster])

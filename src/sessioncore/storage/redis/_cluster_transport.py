@@ -29,10 +29,11 @@ _Send: TypeAlias = Callable[..., Awaitable[list[Reply]]]  # ReconnectingConnecti
 class ClusterTransport:
     """All masters of one cluster, each with a connection of its own."""
 
-    def __init__(self, client: Any, silence_timeout: float, limit: CallLimit) -> None:
+    def __init__(self, client: Any, silence_timeout: float, limit: CallLimit, on_new_map: Callable[[], None]) -> None:
         self._client = client
         self._silence_timeout = silence_timeout
         self._limit = limit
+        self._on_new_map = on_new_map
         self._loop = asyncio.get_running_loop()
         self._masters: dict[str, ReconnectingConnection] = {}
         self._known = False
@@ -56,6 +57,10 @@ class ClusterTransport:
         if not self._known:
             await self._refresh()
         return [self._connection_to(node) for node in self._client.get_primaries()]
+
+    async def log_in(self, user: bytes, password: bytes) -> None:
+        """Log in again on each connection."""
+        await asyncio.gather(*(master.log_in(user, password) for master in self._masters.values()))
 
     async def aclose(self) -> None:
         """Let what is in flight end, and close the connections."""
@@ -140,6 +145,7 @@ class ClusterTransport:
             return exc
         else:
             self._known = True
+            self._on_new_map()
             await self._drop_the_gone()
             return None
         finally:

@@ -6,7 +6,7 @@ second loop gets a second connection. The class of the client decides which tran
 
 import asyncio
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from typing import Any, cast
 
@@ -18,6 +18,7 @@ from sessioncore.storage.redis._cluster import Cluster
 from sessioncore.storage.redis._cluster_transport import ClusterTransport
 from sessioncore.storage.redis._commands import RecordCommands, ReplicaAcks
 from sessioncore.storage.redis._reconnecting import ReconnectingConnection
+from sessioncore.storage.redis._renewals import Renewals
 from sessioncore.storage.redis._single import SingleServer
 from sessioncore.storage.redis._transport import CallLimit, ClientTransport, Transport
 
@@ -33,6 +34,12 @@ class LoopConnection(Struct, frozen=True):
     transport: Transport
     records: RecordCommands
     acks: ReplicaAcks | None
+
+    async def log_in(self, user: bytes, password: bytes) -> None:
+        """Log in again on the connections that are open."""
+        await self.transport.log_in(user, password)
+        if self.acks is not None:
+            await self.acks.transport.log_in(user, password)
 
     async def aclose(self) -> None:
         """Wait for the replies in flight, and close."""
@@ -55,6 +62,8 @@ class LoopConnections:
         self._others: dict[asyncio.AbstractEventLoop, LoopConnection] = {}
         self._closed = False
         self.limit = CallLimit()
+        self._renewals = Renewals(client, self._log_in)
+        self._renewals.listen()
         self._has_plain_connections = _has_plain_connections(client)
         self.is_single = self._has_plain_connections and not isinstance(client, RedisCluster)
         if wait_replicas and not self._has_plain_connections:
@@ -92,15 +101,26 @@ class LoopConnections:
     async def aclose(self) -> None:
         """Close this loop's connection, and have other loops close theirs."""
         self._closed = True
-        here = asyncio.get_running_loop()
-        connections = [*self._others.values(), *([self._current] if self._current else [])]
+        connections = self._all()
         self._current = None
         self._others.clear()
+        await self._in_each_loop(connections, LoopConnection.aclose)
+
+    async def _log_in(self, user: bytes, password: bytes) -> None:
+        await self._in_each_loop(self._all(), lambda connection: connection.log_in(user, password))
+
+    def _all(self) -> list[LoopConnection]:
+        return [*self._others.values(), *([self._current] if self._current else [])]
+
+    async def _in_each_loop(
+        self, connections: list[LoopConnection], do: Callable[[LoopConnection], Coroutine[Any, Any, None]]
+    ) -> None:
+        here = asyncio.get_running_loop()
         for connection in connections:
             if connection.loop is here:
-                await connection.aclose()
+                await do(connection)
             elif connection.loop.is_running():
-                there = asyncio.run_coroutine_threadsafe(connection.aclose(), connection.loop)
+                there = asyncio.run_coroutine_threadsafe(do(connection), connection.loop)
                 await asyncio.wait([asyncio.wrap_future(there)], timeout=self._silence_timeout)
 
     def _switch_to(self, loop: asyncio.AbstractEventLoop) -> LoopConnection:
@@ -130,7 +150,7 @@ class LoopConnections:
         if not self._has_plain_connections:
             return ClientTransport(self._client)
         if isinstance(self._client, RedisCluster):
-            return ClusterTransport(self._client, silence_timeout, self.limit)
+            return ClusterTransport(self._client, silence_timeout, self.limit, self._renewals.listen)
         make: Callable[[], Any] = self._client.connection_pool.make_connection
         return ReconnectingConnection(make, silence_timeout, self.limit)
 

@@ -5,6 +5,7 @@ protocol versions. Then a `PipelinedConnection` takes the socket over.
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from math import inf
 from time import monotonic
@@ -16,11 +17,12 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from sessioncore.storage.redis._connection import YOUNG, OpenedTransport, PipelinedConnection
-from sessioncore.storage.redis._errors import ConnectionLost, ReplyTimeout, was_refused
+from sessioncore.storage.redis._errors import ConnectionLost, ErrorReply, ReplyTimeout, error_of, was_refused
 from sessioncore.storage.redis._transport import CallLimit, Command, Reply, Transport, within
 
 __all__ = ["ReconnectingConnection"]
 
+_LOG = logging.getLogger("sessioncore.storage.redis")
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.5  # seconds between two attempts to connect
 _MAX_EARLY_ENDS = 3  # connections in a row that may end at once before the next attempt has to wait
 
@@ -75,6 +77,17 @@ class ReconnectingConnection:
     async def servers(self) -> Sequence[Transport]:
         """Return this one."""
         return [self]
+
+    async def log_in(self, user: bytes, password: bytes) -> None:
+        """Log in again, between two requests; if it is refused, the connection lasts as long as its old password."""
+        command = _pack((b"AUTH", user, password) if user else (b"AUTH", password))
+        for connection in [*self._retired, *([self._connection] if self._connection is not None else [])]:
+            try:
+                [reply] = await connection.send(command, 1, inf)
+            except ConnectionLost:
+                continue  # the next one begins with the new password
+            if isinstance(reply, ErrorReply):
+                _LOG.warning("Redis refused renewed credentials: %s", error_of(reply))
 
     async def aclose(self) -> None:
         """Wait for the replies in flight, for a bounded time, and close."""

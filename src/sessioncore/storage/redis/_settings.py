@@ -1,6 +1,6 @@
 """What a server's own settings take away from the promises: read once, and told once."""
 
-from typing import Any
+from typing import cast
 
 from sessioncore.storage.redis._errors import ErrorReply
 from sessioncore.storage.redis._transport import Reply
@@ -33,7 +33,6 @@ def _parsed(info: Reply) -> dict[str, str]:
     if isinstance(info, ErrorReply):
         return {}  # the right to INFO is not required
     if isinstance(info, dict):  # redis-py's own commands parse it
-        parsed: dict[Any, Any] = info
-        return {str(name): str(value) for name, value in parsed.items()}
+        return {name: str(value) for name, value in cast("dict[str, object]", info).items()}
     lines = info.decode("utf-8", "replace").splitlines()
     return dict(line.split(":", 1) for line in lines if ":" in line)

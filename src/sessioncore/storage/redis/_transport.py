@@ -78,6 +78,10 @@ class Transport(Protocol):
         """Return a transport to each server that holds keys."""
         ...
 
+    async def log_in(self, user: bytes, password: bytes) -> None:
+        """Log in again on the connections that are open; with no user, as the default one."""
+        ...
+
     async def aclose(self) -> None:
         """Close the connections that this transport opened itself."""
         ...
@@ -107,6 +111,9 @@ class ClientTransport:
     async def servers(self) -> Sequence[Transport]:
         """Return this one."""
         return [self]
+
+    async def log_in(self, user: bytes, password: bytes) -> None:
+        """Do nothing: the client does it."""
 
     async def aclose(self) -> None:
         """Do nothing: the client belongs to the application."""
