@@ -236,7 +236,7 @@ async def test_the_servers_own_words_are_told(options: tuple[str, ...], said: st
     first: Any
     with one_server(*options) as server, blocking.Redis(port=server.port, protocol=2) as first:
         until(first.ping)  # it stays connected: where `maxclients` is one, there is no room for another
-        async with client_of(server.port, kind, retry=Retry(NoBackoff(), 0)) as client:
+        async with client_of(server.port, kind, protocol=3, retry=Retry(NoBackoff(), 0)) as client:
             storage = RedisStorage(client)
             with pytest.raises(StorageError, match=said) as caught:
                 await made_owned(storage)
