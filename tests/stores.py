@@ -9,10 +9,22 @@ from sessioncore import MemoryStorage
 from sessioncore.storage import LATER, AnswersNow, Call, Clears, Later, Opens, Purges, Reply
 from sessioncore.testing import FailingStorage, Fault
 
-__all__ = ["AlternatingStorage", "PromptStorage", "SpyStorage", "SuspendingStorage"]
+__all__ = ["AlternatingStorage", "PromptStorage", "SpyStorage", "SuspendingStorage", "without_checks"]
 
 T = TypeVar("T")
 Step = Callable[[], Awaitable[object]]
+
+CHECK = ["check", "create", "delete", "load", "move", "owned_keys", "replace", "touch"]
+
+
+def without_checks(calls: list[str]) -> list[str]:
+    """The calls without those of `SessionStore.check`, which come one after the other and include each of `CHECK`."""
+    rest = list(calls)
+    while "check" in rest:
+        begin = rest.index("check")
+        assert sorted(rest[begin : begin + len(CHECK)]) == CHECK
+        del rest[begin : begin + len(CHECK)]
+    return rest
 
 
 class SpyStorage(FailingStorage):

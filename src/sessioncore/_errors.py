@@ -5,6 +5,7 @@ SessionError
 ├── StorageError                      the storage refused an operation
 │   ├── KeyTaken                      a record cannot be moved, because the new key is in use
 │   └── StorageUnavailable            the storage cannot be reached, or did not reply in time
+│       └── WritesRefused             it replies, but takes no writes at the moment
 ├── CodecError (ValueError)           a value cannot be encoded or decoded
 │   ├── UnregisteredType (TypeError)  its type is not registered
 │   ├── CorruptRecord                 the stored bytes are damaged
@@ -38,6 +39,7 @@ __all__ = [
     "StorageError",
     "StorageUnavailable",
     "UnregisteredType",
+    "WritesRefused",
 ]
 
 
@@ -57,6 +59,14 @@ class StorageUnavailable(StorageError):
     """Raised when the storage could not be reached or did not reply in time.
 
     The outcome of a write is then unknown: it was stored completely, or not at all.
+    """
+
+
+class WritesRefused(StorageUnavailable):
+    """Raised when the storage replies but takes no writes at the moment: it is read-only, full, or lacks replicas.
+
+    Nothing was changed. Such a state passes by itself, as in a failover, so it does not stop the
+    start of an application. It is exported from `sessioncore.storage` only, for authors of storages.
     """
 
 

@@ -11,10 +11,16 @@ from typing import Final, Protocol, TypeAlias
 from sessioncore._storage_calls import Call, Later, Moved, Reply, Stored, Unreadable
 
 __all__ = [
-    "AnswersNow", "BoundsCalls", "Clears", "KeepsTombstones", "Moved", "Opens", "Purges", "Storage", "Stored",
-    "Unreadable", "Written", "capabilities_of",
+    "PROBE_SUFFIX", "AnswersNow", "BoundsCalls", "Clears", "KeepsTombstones", "Moved", "Opens", "Purges", "Storage",
+    "Stored", "Unreadable", "Written", "capabilities_of",
 ]  # fmt: skip
 
+
+PROBE_SUFFIX: Final = ":sessioncore-check"
+"""The end of every key and owner that `SessionStore.check` uses: such a record is no session.
+
+It is not counted and not listed, and `clear` leaves it alone. It lives for less than a minute.
+"""
 
 Written: TypeAlias = int | Stored | Moved | Unreadable | None
 """The result of a conditional write: the new version, or what the key holds instead; None if it holds nothing."""
@@ -25,7 +31,9 @@ class Storage(Protocol):
 
     Every call may raise `StorageUnavailable`, with the driver's error as its cause, when the
     storage cannot be reached. The outcome of a write is then unknown, and the storage must not
-    send the write again. A call that fails in any other way must have changed nothing. A missing
+    send the write again. Two cases are told apart from that, if the storage can: `WritesRefused`,
+    when it replies but takes no writes at the moment; and a `TimeoutError` as the cause, when it
+    did not reply in time. A call that fails in any other way must have changed nothing. A missing
     record is not an error. Cancellation must not be caught. Every record has a `ttl`, in seconds
     and above zero.
 
@@ -91,17 +99,28 @@ class Storage(Protocol):
 
 
 class Opens(Protocol):
-    """A storage that must be opened and closed, for example because it has connections or tables."""
+    """A storage that must be opened and closed, because what it needs is outside this process: a server, a file.
+
+    What is outside may be set up wrong. So `SessionStore.start` and `check` prove that the seven
+    calls work, on a record of their own, for storages with this capability only.
+    """
 
     async def open(self) -> None:
-        """Connect, and create tables. A second call has no effect."""
+        """Connect, and create tables. A second call has no effect.
+
+        Raises:
+            WritesRefused: the storage is read-only or full at the moment; a later call tries again.
+            StorageUnavailable: it cannot be reached.
+            StorageError: it is set up wrong; the text says what to do.
+        """
         ...
 
     async def check(self) -> None:
-        """Check that the storage replies.
+        """Check what the seven calls do not show: that each server replies, settings that weaken a promise.
 
         Raises:
-            StorageUnavailable: it does not.
+            StorageUnavailable: a server does not reply.
+            StorageError: the storage is set up wrong; the text says what to do.
         """
         ...
 
@@ -114,7 +133,10 @@ class Clears(Protocol):
     """A storage that can find all records whose keys have a prefix."""
 
     async def clear(self, prefix: str) -> int:
-        """Delete every record whose key begins with `prefix`, and nothing else; return how many."""
+        """Delete every record whose key begins with `prefix`, and nothing else; return how many.
+
+        Records whose keys end with `PROBE_SUFFIX` stay.
+        """
         ...
 
 

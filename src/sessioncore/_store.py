@@ -4,14 +4,17 @@ It has the configuration, the registered types and the storage. Adapters get the
 request from it, and background work loads sessions with it.
 """
 
+import logging
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast, overload
 
+from anyio import CancelScope
+
 from sessioncore._config import SessionConfig
-from sessioncore._errors import CodecError, ConfigError, SessionNotFound
+from sessioncore._errors import CodecError, ConfigError, SessionNotFound, WritesRefused
 from sessioncore._events import EventKind, SessionInfo
 from sessioncore._exchange import Exchange
 from sessioncore._storage_calls import Delete
@@ -20,6 +23,7 @@ from sessioncore.http._extractors import RequestView
 from sessioncore.http._ids import handle_of, is_handle, is_id
 from sessioncore.persistence._owners import OwnedSession
 from sessioncore.persistence._persistence import StorePersistence
+from sessioncore.persistence._probe import probe
 from sessioncore.persistence._store_context import StoreContext
 from sessioncore.session._session import Session, check_owner, state_of
 from sessioncore.session._state import SessionState
@@ -27,6 +31,8 @@ from sessioncore.session._unusable import not_loaded
 from sessioncore.session._values import Values
 
 __all__ = ["SessionStore"]
+
+_logger = logging.getLogger("sessioncore")
 
 C = TypeVar("C", bound=type)
 
@@ -231,18 +237,42 @@ class SessionStore:
         return await self._persistence.driver.unbounded("purge_expired", storage.purge_expired)
 
     async def check(self) -> None:
-        """Check that the storage replies; raise StorageUnavailable if not."""
-        if Opens in self._capabilities:
-            await self._persistence.driver.bounded("check", cast("Opens", self.storage).check)
+        """Prove that the storage does what a login needs, on a record that is no session and ends within a minute.
 
-    async def start(self) -> None:
-        """Open the storage; adapters do this before the first request.
+        It makes each call of the storage once: too much for a liveness probe. Storages without
+        `Opens` live in this process and are not probed.
 
         Raises:
-            StorageError: it cannot be state_of.
+            StorageUnavailable: the storage does not reply, or takes no writes at the moment.
+            StorageError: a right, a table or a column is missing; the text says what to do.
         """
         if Opens in self._capabilities:
+            await self._persistence.driver.bounded("check", cast("Opens", self.storage).check)
+            await probe(self.config, self._persistence.driver)
+
+    async def start(self) -> None:
+        """Open the storage, and check it as `check` does; adapters do this before the first request.
+
+        A storage that takes no writes at the moment, because it is read-only or full or lacks
+        replicas, is logged as an error and does not stop the start: that passes by itself.
+
+        Raises:
+            StorageUnavailable: the storage cannot be reached.
+            StorageError: it is set up wrong; the text says what to do.
+        """
+        if Opens not in self._capabilities:
+            return
+        try:
             await cast("Opens", self.storage).open()
+            await self.check()
+        except WritesRefused as exc:
+            _logger.error(  # noqa: TRY400 - the text says it all
+                "the storage takes no writes: until it does, they are answered with status 503: %s", exc
+            )
+        except BaseException:
+            with CancelScope(shield=True):
+                await self.aclose()
+            raise
 
     async def aclose(self) -> None:
         """Close the storage."""

@@ -9,7 +9,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from tests.adapters.aiohttp_kit import application, count, proxied, route, touch, with_middleware_alone
 from tests.adapters.conftest import Visit
-from tests.stores import SpyStorage
+from tests.stores import SpyStorage, without_checks
 
 from sessioncore import SessionConfig, SessionReleased, SessionStore, from_form, from_header
 from sessioncore_aiohttp import get_session, setup
@@ -36,7 +36,13 @@ def test_an_application_shares_the_session_with_its_sub_applications(
         first = browser.get("/inner/count")
         assert (first.text, len(first.set_cookies), first.one("vary")) == ("1", 1, "Cookie")
         assert [browser.get(path).text for path in ("/count", "/inner/count")] == ["2", "3"]
-    assert [call for call in storage.calls if call != "open"] == ["create", "load", "replace", "load", "replace"] * 2
+    assert [call for call in without_checks(storage.calls) if call != "open"] == [
+        "create",
+        "load",
+        "replace",
+        "load",
+        "replace",
+    ] * 2
 
 
 def test_a_sub_application_can_have_a_store_of_its_own(store: SessionStore, visit: Visit) -> None:

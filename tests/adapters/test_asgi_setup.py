@@ -10,7 +10,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from tests.adapters.asgi import START, Message, Wire, ask, http_scope, run
-from tests.stores import SpyStorage
+from tests.stores import SpyStorage, without_checks
 
 from sessioncore import (
     ConfigError,
@@ -169,8 +169,8 @@ async def test_the_storage_opens_before_the_application_starts_and_closes_after_
     other = SpyStorage()
     inner = SessionMiddleware(application(storage), SessionStore(SessionConfig(storage=other)), scope_key="other")
     assert (await live(inner, store)).kinds == BOTH
-    assert storage.calls == ["open", "app starts", "app stops", "aclose"]
-    assert other.calls == ["open", "aclose"]
+    assert without_checks(storage.calls) == ["open", "app starts", "app stops", "aclose"]
+    assert without_checks(other.calls) == ["open", "aclose"]
 
 
 async def test_an_application_without_a_lifespan_gets_its_storage_opened_and_closed(
@@ -187,7 +187,7 @@ async def test_an_application_without_a_lifespan_gets_its_storage_opened_and_clo
 
     for app in (refuses, ignores, takes_it_for_a_request):
         assert (await live(app, store)).kinds == BOTH
-        assert storage.calls == ["open", "aclose"]
+        assert without_checks(storage.calls) == ["open", "aclose"]
         storage.calls.clear()
 
 
@@ -231,5 +231,5 @@ async def test_an_application_that_fails_leaves_the_storage_closed(store: Sessio
         (returns, [], None),
     ):
         assert (await live(app, store, raises=error)).kinds == kinds
-        assert storage.calls == ["open", "aclose"]
+        assert without_checks(storage.calls) == ["open", "aclose"]
         storage.calls.clear()

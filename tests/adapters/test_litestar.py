@@ -12,7 +12,7 @@ from litestar.types import Empty
 from msgspec import Struct
 from pydantic import BaseModel
 from tests.adapters.litestar_kit import COOKIE, AnyRequest, Open, SessionDep, put, read, write
-from tests.stores import SpyStorage
+from tests.stores import SpyStorage, without_checks
 
 from sessioncore import Session, SessionConfig, SessionStore, from_cookie
 from sessioncore_litestar import SessionPlugin, get_session
@@ -79,7 +79,7 @@ def test_set_session_begins_a_session_and_with_nothing_new_writes_nothing(enter:
     assert client.post("/begin").text == client.cookies[COOKIE]
     assert client.get("/read").json() == {"n": 42}
     assert "set-cookie" not in client.post("/same").headers
-    assert storage.calls == ["open", "create", "load", "load"]
+    assert without_checks(storage.calls) == ["open", "create", "load", "load"]
 
 
 @post("/clear")
@@ -169,7 +169,7 @@ def test_the_id_is_told_when_asked_for_and_else_nothing_is_touched(enter: Open, 
 
     client = enter(tell, regenerate, write)
     assert len(client.get("/id").text) == 43
-    assert storage.calls == ["open"]
+    assert without_checks(storage.calls) == ["open"]
     client.post("/write")
     assert client.get("/id").text == client.cookies[COOKIE]
     assert client.post("/regenerate").text == client.cookies[COOKIE]

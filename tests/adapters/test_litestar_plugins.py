@@ -16,7 +16,7 @@ from litestar.template import TemplateConfig
 from litestar.testing import AsyncTestClient
 from msgspec import Struct
 from tests.adapters.litestar_kit import COOKIE, HTTPS, AnyConnection, AnyRequest, Client, Open, clients, read, write
-from tests.stores import SpyStorage
+from tests.stores import SpyStorage, without_checks
 
 from sessioncore import SessionConfig, SessionStore, from_cookie, from_header
 from sessioncore_litestar import SessionBackendConfig, SessionPlugin, get_session
@@ -95,7 +95,7 @@ def test_session_auth_stores_nothing_for_strangers(members: Client, storage: Spy
     for headers in ({}, {"Cookie": f"{COOKIE}={INVENTED}"}):
         assert members.get("/me", headers=headers).status_code == 401
         assert COOKIE not in members.cookies
-    assert {call for call in storage.calls if call != "open"} <= {"load"}
+    assert {call for call in without_checks(storage.calls) if call != "open"} <= {"load"}
     assert len(storage.inner) == 0
 
 
@@ -180,7 +180,7 @@ def test_flashes_are_shown_once(enter: Open, store: SessionStore, storage: SpySt
     plugins = [SessionPlugin(store), FlashPlugin(FlashConfig(templates))]
     client = enter(say, page, read, plugins=plugins, template_config=templates)
     assert client.get("/page").text == ""
-    assert storage.calls == ["open"]
+    assert without_checks(storage.calls) == ["open"]
     client.post("/say")
     client.post("/say")  # the list is there already, and changes in place
     assert client.get("/page").text == "info:saved warning:twice " * 2
@@ -223,7 +223,7 @@ def test_values_keep_their_types_in_tests(client: Client) -> None:
 def test_a_test_without_a_session_reads_nothing_and_stores_nothing(client: Client, storage: SpyStorage) -> None:
     assert client.get_session_data() == {}
     client.set_session_data({})
-    assert (storage.calls, dict(client.cookies)) == (["open"], {})
+    assert (without_checks(storage.calls), dict(client.cookies)) == (["open"], {})
 
 
 def test_a_test_can_end_the_session(client: Client, storage: SpyStorage) -> None:

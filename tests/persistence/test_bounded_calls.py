@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import anyio
 import pytest
-from tests.stores import SpyStorage
+from tests.stores import SpyStorage, without_checks
 
 from sessioncore import (
     ConfigError,
@@ -19,7 +19,7 @@ from sessioncore import (
     Stored,
     Unreadable,
 )
-from sessioncore.storage import AnswersNow, BoundsCalls, Clears, KeepsTombstones, Opens, Purges, capabilities_of
+from sessioncore.storage import AnswersNow, BoundsCalls, Clears, KeepsTombstones, Purges, capabilities_of
 
 pytestmark = pytest.mark.anyio
 
@@ -142,17 +142,17 @@ class Declares(OwnTouch):
     capabilities = frozenset({AnswersNow, Clears})
 
 
-class OwnOpen(MemoryStorage):
-    async def open(self) -> None:
-        await super().open()
+class OwnPurge(MemoryStorage):
+    async def purge_expired(self) -> int:
+        return await super().purge_expired()
 
 
-ABOUT_ALL = frozenset({Clears, Opens, Purges})
+ABOUT_ALL = frozenset({Clears, Purges})
 ALL = ABOUT_ALL | {AnswersNow, BoundsCalls, KeepsTombstones}
 
 
 def test_a_storage_can_do_what_its_class_declares_and_an_overridden_call_does_not_answer_at_once() -> None:
-    for storage in (MemoryStorage(), Plain(), OwnOpen()):
+    for storage in (MemoryStorage(), Plain(), OwnPurge()):
         assert capabilities_of(storage) == ALL
     for storage in (OwnTouch(), OwnDelete()):
         assert capabilities_of(storage) == ABOUT_ALL
@@ -178,8 +178,9 @@ async def test_with_them_it_makes_them() -> None:
         await store.check()
         await store.purge_expired()
         await store.reset()
-    assert inner.calls == ["open", "check", "purge_expired", "clear", "aclose"]
+    assert inner.calls.count("check") == 2
+    assert without_checks(inner.calls) == ["open", "purge_expired", "clear", "aclose"]
     with pytest.raises(ZeroDivisionError):
         async with store:
             raise ZeroDivisionError
-    assert inner.calls[5:] == ["open", "aclose"]
+    assert without_checks(inner.calls)[4:] == ["open", "aclose"]

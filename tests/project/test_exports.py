@@ -22,8 +22,8 @@ PUBLIC: dict[str, str] = {
     "sessioncore.integration": "ErrorResponse check_beside check_scope_key check_store",
     "sessioncore.storage": """
         AnswersNow BoundsCalls Call Clears Create Delete KeepsTombstones KeyTaken LATER Later Load MemoryStorage Move
-        Moved Opens Purges Replace Reply SQLiteStorage Storage Stored Touch Unreadable Written capabilities_of
-        storage_from_url
+        Moved Opens PROBE_SUFFIX Purges Replace Reply SQLiteStorage Storage Stored Touch Unreadable WritesRefused
+        Written capabilities_of storage_from_url
     """,
     "sessioncore.storage.redis": "RedisStorage",
     "sessioncore.storage.postgres": "PostgresStorage",

@@ -136,9 +136,6 @@ async def test_its_repr_shows_no_key() -> None:
     storage = MemoryStorage(10)
     await storage.create("secret", b"", 1800)
     assert repr(storage) == "<MemoryStorage records=1 max_sessions=10>"
-    await storage.open()
-    await storage.check()
-    await storage.aclose()
 
 
 def test_an_empty_storage_is_still_a_storage() -> None:

@@ -195,7 +195,7 @@ async def test_a_record_that_cannot_be_read_any_more_is_not_overwritten(rotates:
 
 async def test_a_failing_storage_in_front_of_it_can_do_no_more() -> None:
     behind = SevenCallStorage(ManualClock())
-    assert capabilities_of(FailingStorage(behind)) == frozenset()
+    assert capabilities_of(FailingStorage(behind)) == {Opens}
     assert capabilities_of(FailingStorage(FailingStorage(MemoryStorage()))) == {Clears, Opens, Purges}
     store = SessionStore(SessionConfig(storage=FailingStorage(behind)))
     async with store:

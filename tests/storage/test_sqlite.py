@@ -83,7 +83,7 @@ async def test_the_file_is_readable_for_its_user_only(path: Path) -> None:
 async def test_a_file_that_is_no_database_is_reported_and_left_alone(path: Path) -> None:
     path.write_bytes(b"no database at all " * 100)
     storage = SQLiteStorage(path)
-    with pytest.raises(StorageUnavailable, match="not a database") as caught:
+    with pytest.raises(StorageError, match="not a SQLite database") as caught:
         await storage.load("a")
     assert isinstance(caught.value.__cause__, sqlite3.DatabaseError)
     assert path.read_bytes() == b"no database at all " * 100

@@ -9,9 +9,10 @@ connections (`Opens`) or finding the records of a prefix (`Clears`), it names in
 drivers that are not used are not loaded.
 """
 
-from sessioncore._errors import KeyTaken
+from sessioncore._errors import KeyTaken, WritesRefused
 from sessioncore._storage_calls import LATER, Call, Create, Delete, Later, Load, Move, Moved, Replace, Reply, Touch
 from sessioncore._storage_protocol import (
+    PROBE_SUFFIX,
     AnswersNow,
     BoundsCalls,
     Clears,
@@ -30,6 +31,7 @@ from sessioncore.storage.sqlite import SQLiteStorage
 
 __all__ = [
     "LATER",
+    "PROBE_SUFFIX",
     "AnswersNow",
     "BoundsCalls",
     "Call",
@@ -52,6 +54,7 @@ __all__ = [
     "Stored",
     "Touch",
     "Unreadable",
+    "WritesRefused",
     "Written",
     "capabilities_of",
     "storage_from_url",

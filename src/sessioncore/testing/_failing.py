@@ -73,6 +73,14 @@ class Fault:
         await self._released.wait()
 
 
+class _NothingToOpen:
+    async def open(self) -> None: ...
+
+    async def check(self) -> None: ...
+
+    async def aclose(self) -> None: ...
+
+
 class FailingStorage:
     """A storage that passes every call on to another one, until a test tells it to break some of them.
 
@@ -91,10 +99,12 @@ class FailingStorage:
         if type(self).capabilities is FailingStorage.capabilities:
             # Capabilities are looked up on the class, so this object gets a class that declares what `storage` can do.
             # Not AnswersNow and BoundsCalls: a call that is to fail or wait has to be awaited and timed.
-            kept = capabilities_of(storage) & {Clears, KeepsTombstones, Opens, Purges}
+            # Opens in any case: a storage whose start is to fail has to be opened.
+            kept = capabilities_of(storage) & {Clears, KeepsTombstones, Purges} | {Opens}
             self.__class__ = cast("Any", type(type(self).__name__, (type(self),), {"capabilities": kept}))
         self.calls: list[str] = []
         self._storage = storage
+        self._opens = cast("Opens", storage) if Opens in capabilities_of(storage) else _NothingToOpen()
         self._faults: list[Fault] = []
 
     def __repr__(self) -> str:
@@ -173,7 +183,7 @@ class FailingStorage:
     async def owned_keys(self, owner: str) -> list[str]:
         return await self._through("owned_keys", lambda: self._storage.owned_keys(owner))
 
-    # The calls of capabilities: the wrapped storage may lack some, and then this class does not declare them.
+    # The calls of capabilities: if the wrapped storage lacks Clears or Purges, this class does not declare it.
 
     async def clear(self, prefix: str) -> int:
         return await self._through("clear", lambda: cast("Clears", self._storage).clear(prefix))
@@ -182,10 +192,10 @@ class FailingStorage:
         return await self._through("purge_expired", lambda: cast("Purges", self._storage).purge_expired())
 
     async def open(self) -> None:
-        await self._through("open", lambda: cast("Opens", self._storage).open())
+        await self._through("open", self._opens.open)
 
     async def check(self) -> None:
-        await self._through("check", lambda: cast("Opens", self._storage).check())
+        await self._through("check", self._opens.check)
 
     async def aclose(self) -> None:
-        await self._through("aclose", lambda: cast("Opens", self._storage).aclose())
+        await self._through("aclose", self._opens.aclose)

@@ -12,7 +12,7 @@ from anyio.lowlevel import checkpoint
 
 from sessioncore._errors import ConfigError
 from sessioncore._storage_calls import Call, Create, Delete, Load, Move, Moved, Replace, Reply, Stored, Touch
-from sessioncore._storage_protocol import AnswersNow, BoundsCalls, Clears, KeepsTombstones, Opens, Purges
+from sessioncore._storage_protocol import AnswersNow, BoundsCalls, Clears, KeepsTombstones, Purges
 from sessioncore.storage.memory._table import Table
 
 __all__ = ["MemoryStorage"]
@@ -31,9 +31,7 @@ class MemoryStorage:
         ConfigError: `max_sessions` is not a whole number of at least 1.
     """
 
-    capabilities: ClassVar[frozenset[type]] = frozenset(
-        {AnswersNow, BoundsCalls, Clears, KeepsTombstones, Opens, Purges}
-    )
+    capabilities: ClassVar[frozenset[type]] = frozenset({AnswersNow, BoundsCalls, Clears, KeepsTombstones, Purges})
 
     def __init__(self, max_sessions: int | None = None, *, clock: Callable[[], float] = time.time) -> None:
         if max_sessions is not None and (type(max_sessions) is not int or max_sessions < 1):
@@ -135,12 +133,3 @@ class MemoryStorage:
             await checkpoint()
             before = len(self._table)
         return removed + before - len(self._table)
-
-    async def open(self) -> None:
-        """Do nothing: there is nothing to open."""
-
-    async def check(self) -> None:
-        """Do nothing: memory is always available."""
-
-    async def aclose(self) -> None:
-        """Do nothing: the records live as long as this object."""

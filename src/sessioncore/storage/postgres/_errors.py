@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import asyncpg  # type: ignore[import-untyped]  # asyncpg ships no py.typed # pyright: ignore[reportMissingTypeStubs]
 
-from sessioncore._errors import StorageError, StorageUnavailable
+from sessioncore._errors import StorageError, StorageUnavailable, WritesRefused
 
 __all__ = [
     "FAILURES",
@@ -39,6 +39,8 @@ _ROLLED_BACK = frozenset({"40001", "40P01"})  # serialization_failure, deadlock_
 # SQLSTATEs, or the first letters of them, that mean "unavailable".
 # 40 and 55: rolled back once more, or a lock was not granted in time.
 _UNAVAILABLE = ("08", READ_ONLY, "28", "3D000", "40", "53", "55P03", "57", "58")
+
+_TAKES_NO_WRITES = frozenset({READ_ONLY, "53100"})  # 53100: the disk is full
 
 # What a connection answers that leads to the wrong server, or to one that shuts down.
 _ABOUT_THE_CONNECTION = ("08", READ_ONLY, "57P")
@@ -95,7 +97,7 @@ def storage_error(exc: Exception) -> StorageError:
     words = _words_without_values(exc, state)
     if state is None:
         if isinstance(exc, asyncpg.TargetServerAttributeNotMatched):
-            return StorageUnavailable(f"PostgreSQL is unavailable at the moment: {words}; {_ONLY_READS}")
+            return WritesRefused(f"PostgreSQL is unavailable at the moment: {words}; {_ONLY_READS}")
         if isinstance(exc, asyncpg.InterfaceError) and words.startswith("pool is not initialized"):
             return StorageUnavailable(
                 "the pool is not open: write `await asyncpg.create_pool(...)`, in the running loop"
@@ -103,6 +105,8 @@ def storage_error(exc: Exception) -> StorageError:
         return StorageUnavailable(f"PostgreSQL is unavailable at the moment ({type(exc).__name__}): {words}")
     hint = _HINTS.get(state) or _LOGIN_HINTS.get(state[:2])
     text = f"PostgreSQL refused (SQLSTATE {state}): {words}{'; ' if hint else ''}{hint or ''}"
+    if state in _TAKES_NO_WRITES:
+        return WritesRefused(text)
     return StorageUnavailable(text) if state.startswith(_UNAVAILABLE) else StorageError(text)
 
 

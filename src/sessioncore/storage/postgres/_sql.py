@@ -12,6 +12,7 @@ from hashlib import sha256
 from msgspec import Struct, convert
 
 from sessioncore._errors import ConfigError
+from sessioncore._storage_protocol import PROBE_SUFFIX
 
 __all__ = [
     "Statements",
@@ -150,6 +151,7 @@ def statements(table: str) -> Statements:
         "owner_index": _index(table, "owner"),
         "purge_index": _index(table, "purge_after"),
         "may_write": _MAY_WRITE,
+        "session": _IS_SESSION,
         "ttl": _TTL,
     }
     return convert(
@@ -160,6 +162,8 @@ def statements(table: str) -> Statements:
 
 # Seconds left; NULL for a row that ends at infinity, which is not ours (and the server cannot subtract from it).
 _TTL = "CASE WHEN isfinite(expires_at) THEN extract(epoch FROM expires_at - now())::float8 END"
+
+_IS_SESSION = f"key NOT LIKE '%{PROBE_SUFFIX}'::bytea"
 
 _MAY_WRITE = "version = $5 AND moved_to IS NULL AND isfinite(expires_at)"
 
@@ -256,7 +260,7 @@ SELECT count(*) FILTER (WHERE live) AS live, ARRAY(SELECT key FROM moved) AS mov
 """,
     "clear_batch": """
 WITH gone AS (DELETE FROM %table% WHERE key = ANY(ARRAY(
-    SELECT key FROM %table% WHERE key >= $1 AND key < $2 ORDER BY key LIMIT $3 FOR UPDATE
+    SELECT key FROM %table% WHERE key >= $1 AND key < $2 AND %session% ORDER BY key LIMIT $3 FOR UPDATE
 )) RETURNING moved_to IS NULL AND expires_at > now() AS live)
 SELECT count(*) AS ended, count(*) FILTER (WHERE live) AS live FROM gone
 """,
@@ -264,7 +268,7 @@ SELECT count(*) AS ended, count(*) FILTER (WHERE live) AS live FROM gone
     # move leaves a tombstone, the DELETE meets that, and is run again.
     "clear_rest": """
 WITH gone AS (
-    DELETE FROM %table% WHERE key >= $1 AND key < $2 RETURNING moved_to, expires_at > now() AS live
+    DELETE FROM %table% WHERE key >= $1 AND key < $2 AND %session% RETURNING moved_to, expires_at > now() AS live
 )
 SELECT count(moved_to) AS tombstones, count(*) FILTER (WHERE moved_to IS NULL AND live) AS live FROM gone
 """,

@@ -22,7 +22,7 @@ from redis.exceptions import (
     ResponseError,
 )
 
-from sessioncore._errors import StorageError, StorageUnavailable
+from sessioncore._errors import StorageError, StorageUnavailable, WritesRefused
 
 __all__ = [
     "RIGHTS",
@@ -71,6 +71,7 @@ RIGHTS = (
     "+get +set +getrange +pttl +pexpire +unlink +scan +zadd +zrem +zrange +zrangebyscore +zremrangebyscore "
     "+eval +evalsha +time +ping +wait"
 )
+_TAKES_NO_WRITES = frozenset({"MISCONF", "NOREPLICAS", "OOM", "READONLY"})
 _WRONG = {
     "CROSSSLOT": "the server is a cluster; use redis.asyncio.RedisCluster or a redis+cluster:// URL",
     "MOVED": "the server is a cluster; use redis.asyncio.RedisCluster or a redis+cluster:// URL",
@@ -121,7 +122,8 @@ class AclDenied(StorageError):
 def error_of(reply: ErrorReply, script: bytes = b"") -> StorageError:
     """Return the error that says what an error reply means and what to do about it; `script` is what was running."""
     if hint := _UNAVAILABLE.get(reply.code):
-        return StorageUnavailable(f"Redis refused ({reply.code}): {hint}")
+        unavailable_as = WritesRefused if reply.code in _TAKES_NO_WRITES else StorageUnavailable
+        return unavailable_as(f"Redis refused ({reply.code}): {hint}")
     if reply.code == "NOPERM":
         return _denied(reply, script)
     if hint := _WRONG.get(reply.code):

@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import Any, ClassVar, Self
 
 from sessioncore._storage_protocol import (
+    PROBE_SUFFIX,
     BoundsCalls,
     Clears,
     KeepsTombstones,
@@ -39,6 +40,7 @@ with needs_extra("redis"):
 __all__ = ["RedisStorage"]
 
 _LOG = logging.getLogger("sessioncore.storage.redis")
+_PROBE = PROBE_SUFFIX.encode()
 _SECOND = timedelta(seconds=1)
 
 
@@ -205,7 +207,8 @@ class RedisStorage:
         connection, begins, ended = self._connections.here(), _bytes(prefix), 0
         for server in await self._servers(connection):
             async for batch in _scan(server, glob_of(begins), b"string"):
-                ended += await connection.records.delete([key for key in batch if key.startswith(begins)])
+                sessions = [key for key in batch if key.startswith(begins) and not key.endswith(_PROBE)]
+                ended += await connection.records.delete(sessions)
                 _LOG.debug("cleared %d records so far", ended)
         return ended
 

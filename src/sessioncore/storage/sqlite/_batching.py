@@ -13,10 +13,11 @@ from typing import Any, Generic, Protocol, TypeVar, cast
 
 from anyio import CancelScope, CapacityLimiter, Lock, to_thread
 
-from sessioncore._errors import StorageError, StorageUnavailable
+from sessioncore._errors import StorageUnavailable
 from sessioncore._shield import run_shielded
+from sessioncore.storage.sqlite._errors import is_busy
 
-__all__ = ["BatchExecutor", "as_storage_error", "run_reads", "run_writes"]
+__all__ = ["BatchExecutor", "run_reads", "run_writes"]
 
 T = TypeVar("T")
 _MAX_BATCH = 256  # calls in one batch: bounds the wait of the calls in the next one
@@ -154,7 +155,7 @@ def _begin(connection: sqlite3.Connection, busy_timeout: float) -> None:
             connection.execute("BEGIN IMMEDIATE")
             return
         except sqlite3.OperationalError as exc:
-            if exc.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
+            if not is_busy(exc) or time.monotonic() >= deadline:
                 raise
         time.sleep(0.001)
 
@@ -164,17 +165,3 @@ def _roll_back(connection: sqlite3.Connection) -> None:
     with suppress(sqlite3.Error):
         if connection.in_transaction:
             connection.execute("ROLLBACK")
-
-
-def as_storage_error(exc: Exception, path: str) -> Exception:
-    """Return the error that the contract promises for one that SQLite or Python raised."""
-    if isinstance(exc, sqlite3.Error | OSError):
-        # Neither kind of message contains bound values.
-        reason = exc.strerror if isinstance(exc, OSError) else str(exc)
-        return StorageUnavailable(
-            f"SQLite could not use {path}: {reason}; see that the file is intact, that its folder "
-            "can be written and that the disk has room"
-        )
-    if isinstance(exc, UnicodeEncodeError):
-        return StorageError("a key or an owner has characters that UTF-8 cannot express")
-    return exc

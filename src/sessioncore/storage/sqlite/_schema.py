@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from sessioncore._errors import StorageError
+from sessioncore.storage.sqlite._errors import is_busy
 
 __all__ = ["connect", "prepare"]
 
@@ -59,7 +60,7 @@ def prepare(path: str, busy_timeout: float) -> sqlite3.Connection:
         except sqlite3.OperationalError as exc:
             # Some locks fail at once instead of waiting: for a change of the journal mode, and while the last
             # connection of another process closes.
-            if exc.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+            if not is_busy(exc) or time.monotonic() > deadline:
                 raise
         time.sleep(0.01)
 

@@ -1,0 +1,56 @@
+"""The probe of `SessionStore.check`: a record of its own shows that the storage does what a login needs.
+
+A right that is missing, a replica or a missing table shows only when something is written.
+"""
+
+from secrets import token_hex
+from typing import Final
+
+from sessioncore._config import SessionConfig
+from sessioncore._errors import StorageError
+from sessioncore._storage_calls import Create, Delete, Load, Move, Replace, Stored, Touch
+from sessioncore._storage_protocol import PROBE_SUFFIX
+from sessioncore.persistence._drive import Driver
+from sessioncore.persistence._gather import gather
+
+__all__ = ["probe"]
+
+_TTL: Final = 45.0  # seconds; a storage may keep an owner's entry for some seconds more, and both end within a minute
+
+
+async def probe(config: SessionConfig, driver: Driver) -> None:
+    """Make each call of the storage once, on a record that no session has.
+
+    Raises:
+        StorageUnavailable: the storage did not reply in time, or takes no writes at the moment.
+        StorageError: it refused a call, or did not keep what it had confirmed.
+    """
+    key, new_key, owner = (f"{config.key_prefix}{token_hex(16)}{PROBE_SUFFIX}" for _ in range(3))
+    storage = config.storage
+    version = _written("create", await driver.call(Create(key, b"created", _TTL, owner)))
+    version = _written("replace", await driver.call(Replace(key, b"replaced", _TTL, version, owner)))
+    _written("move", await driver.call(Move(key, new_key, b"moved", _TTL, version, owner)))
+    listed, touched, loaded = await gather([
+        lambda: driver.bounded("owned_keys", lambda: storage.owned_keys(owner)),
+        lambda: driver.call(Touch(new_key, _TTL)),
+        lambda: driver.call(Load(new_key)),
+    ])  # fmt: skip
+    _require("owned_keys", listed == [new_key])
+    _require("touch", touched is True)
+    _require("load", isinstance(loaded, Stored) and loaded.data == b"moved")
+    _require("delete", await driver.call(Delete((new_key,))) == 1)
+
+
+def _written(call: str, reply: object) -> int:
+    """Return the version of a write that must succeed: nothing else knows the keys."""
+    _require(call, type(reply) is int)
+    assert isinstance(reply, int)
+    return reply
+
+
+def _require(call: str, kept: bool) -> None:
+    if not kept:
+        raise StorageError(
+            f"the storage replied, but {call}() did not find what was written just before: see that nothing else "
+            "deletes records of this key_prefix, and that all calls reach the same server"
+        )

@@ -1,0 +1,87 @@
+"""Which error of a storage an error of SQLite or of the file system becomes, and what to do about it."""
+
+import errno
+import os
+import shutil
+import sqlite3
+from pathlib import Path
+
+from sessioncore._errors import StorageError, StorageUnavailable, WritesRefused
+
+__all__ = ["as_storage_error", "is_busy", "result_code"]
+
+_NO_RIGHT = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+_LEAST_ROOM = 64 * 1024  # the -shm file alone takes 32 KiB
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+def result_code(exc: BaseException) -> int:
+    """Return SQLite's primary result code, or 0 for an error that has none."""
+    return getattr(exc, "sqlite_errorcode", 0) & 0xFF
+
+
+def is_busy(exc: BaseException) -> bool:
+    """Return whether another connection holds the file."""
+    return result_code(exc) == sqlite3.SQLITE_BUSY
+
+
+def as_storage_error(exc: Exception, path: str) -> Exception:
+    """Return the error that the contract promises for one that SQLite or Python raised."""
+    if isinstance(exc, OSError):
+        return _of_the_file_system(exc, path)
+    if isinstance(exc, sqlite3.Error):
+        return _of_sqlite(exc, path)
+    if isinstance(exc, UnicodeEncodeError):
+        return StorageError("a key or an owner has characters that UTF-8 cannot express")
+    return exc
+
+
+def _of_the_file_system(exc: OSError, path: str) -> StorageError:
+    if exc.errno in _NO_RIGHT:
+        return _no_right(path)
+    if exc.errno in _NO_ROOM:
+        return _no_room(path)
+    if isinstance(exc, FileNotFoundError):
+        return StorageUnavailable(f"the folder of {path} does not exist: create it, or correct the path")
+    return StorageUnavailable(f"SQLite could not use {path}: {exc.strerror}; see that its folder can be written")
+
+
+def _of_sqlite(exc: sqlite3.Error, path: str) -> StorageError:
+    code, reason = result_code(exc), str(exc)  # the text contains no bound values
+    if code in {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM} or (
+        code == sqlite3.SQLITE_CANTOPEN and Path(path).exists() and not _is_writable(path)
+    ):
+        return _no_right(path)
+    if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and _is_disk_full(path)):
+        return _no_room(path)
+    if code == sqlite3.SQLITE_BUSY:
+        return StorageUnavailable(f"another process holds {path} ({reason}); look for one that locks it for long")
+    if code == sqlite3.SQLITE_NOTADB:
+        return StorageError(f"the file {path} is not a SQLite database: give SQLiteStorage a file of its own")
+    if code == sqlite3.SQLITE_ERROR:
+        return StorageError(f"the file {path} lacks what sessioncore has created there ({reason}): give it a new file")
+    return StorageUnavailable(
+        f"SQLite could not use {path}: {reason}; see that the file is intact, that its folder "
+        "can be written and that the disk has room"
+    )
+
+
+def _no_right(path: str) -> StorageError:
+    return StorageError(
+        f"this process may not write {path} and its -wal and -shm files: make the file and its folder writable for "
+        f"its user (uid {os.geteuid() if hasattr(os, 'geteuid') else 'unknown'}), and see that the disk is not mounted "
+        "read-only"
+    )
+
+
+def _no_room(path: str) -> WritesRefused:
+    return WritesRefused(f"the disk of {path} is full: make room, or give SQLiteStorage a file on another disk")
+
+
+def _is_disk_full(path: str) -> bool:
+    return shutil.disk_usage(Path(path).parent).free < _LEAST_ROOM
+
+
+def _is_writable(path: str) -> bool:
+    by_effective_ids = os.access in os.supports_effective_ids
+    return all(os.access(each, os.W_OK, effective_ids=by_effective_ids) for each in (path, Path(path).parent))
