@@ -37,7 +37,6 @@ from sessioncore.storage.postgres import PostgresStorage
 from sessioncore.storage.redis import RedisStorage
 from sessioncore.testing import FailingStorage
 
-
 ANYIO = pytest.mark.anyio
 WORKER = Path(__file__).parent / "storage" / "sqlite_start_worker.py"
 

@@ -6,13 +6,14 @@ are required (`Storage`); what else a storage can do is declared in `capabilitie
 `sessioncore.testing.STORAGE_CHECKS` tests this contract.
 """
 
+from collections.abc import Sequence
 from typing import Final, Protocol, TypeAlias
 
 from sessioncore._storage_calls import Call, Later, Moved, Reply, Stored, Unreadable
 
 __all__ = [
-    "PROBE_SUFFIX", "AnswersNow", "BoundsCalls", "Clears", "KeepsTombstones", "Moved", "Opens", "Purges", "Storage",
-    "Stored", "Unreadable", "Written", "capabilities_of",
+    "PROBE_SUFFIX", "AnswersNow", "BoundsCalls", "Clears", "KeepsTombstones", "LoadsMany", "Moved", "Opens", "Purges",
+    "Storage", "Stored", "Unreadable", "Written", "capabilities_of",
 ]  # fmt: skip
 
 
@@ -45,8 +46,8 @@ class Storage(Protocol):
     and the target of a `move` the key is in use. `delete` removes it.
 
     A class declares what else it can do in an attribute `capabilities`, a frozenset of the
-    protocols below (`Opens`, `Clears`, `Purges`, `KeepsTombstones`, `AnswersNow`, `BoundsCalls`); see
-    `capabilities_of`.
+    protocols below (`Opens`, `Clears`, `Purges`, `LoadsMany`, `KeepsTombstones`, `AnswersNow`,
+    `BoundsCalls`); see `capabilities_of`.
     """
 
     async def load(self, key: str, *, renew: float | None = None) -> Stored | Moved | Unreadable | None:
@@ -148,6 +149,17 @@ class Purges(Protocol):
         ...
 
 
+class LoadsMany(Protocol):
+    """A storage that can load many records in one round trip; for owners with many sessions.
+
+    Without this capability, a store makes up to 64 calls of `load` at the same time.
+    """
+
+    async def load_many(self, keys: Sequence[str]) -> list[Stored | Moved | Unreadable | None]:
+        """Return for each key, in this order, what `load` would return."""
+        ...
+
+
 class KeepsTombstones(Protocol):
     """A storage that remembers for a while where a record has moved.
 
@@ -220,7 +232,7 @@ class BoundsCalls(Protocol):
 
 
 _CALLS: Final = frozenset(name for name in vars(Storage) if not name.startswith("_"))
-_ABOUT_CALLS: Final = frozenset({AnswersNow, BoundsCalls, KeepsTombstones})
+_ABOUT_CALLS: Final = frozenset({AnswersNow, BoundsCalls, KeepsTombstones, LoadsMany})
 
 
 def capabilities_of(storage: object) -> frozenset[type]:

@@ -36,13 +36,8 @@ def test_an_application_shares_the_session_with_its_sub_applications(
         first = browser.get("/inner/count")
         assert (first.text, len(first.set_cookies), first.one("vary")) == ("1", 1, "Cookie")
         assert [browser.get(path).text for path in ("/count", "/inner/count")] == ["2", "3"]
-    assert [call for call in without_checks(storage.calls) if call != "open"] == [
-        "create",
-        "load",
-        "replace",
-        "load",
-        "replace",
-    ] * 2
+    made = [call for call in without_checks(storage.calls) if call != "open"]
+    assert made == ["create", "load", "replace", "load", "replace"] * 2
 
 
 def test_a_sub_application_can_have_a_store_of_its_own(store: SessionStore, visit: Visit) -> None:

@@ -9,7 +9,7 @@ from types import NoneType
 import pytest
 from msgspec import Raw
 
-from sessioncore import StorageUnavailable, Stored
+from sessioncore import EventKind, StorageUnavailable, Stored
 from sessioncore.persistence import _commit_steps
 from sessioncore.persistence._commit_steps import CommitSteps
 from sessioncore.persistence._drive import Answer, Step
@@ -125,9 +125,8 @@ async def not_enforced(*_: object) -> bool:
 
 async def enforced_beforehand(self: Owners, state: SessionState, owner: str) -> None:
     """End the owner's other session before it is known whether the login can be stored."""
-    for owned in await self.sessions(owner):
-        if owned.handle != state.handle:
-            await self._delete(owned.handle)
+    others = [owned.handle for owned in await self.sessions(owner) if owned.handle != state.handle]
+    await self._end(others, EventKind.OWNER_LIMIT, owner)
 
 
 CORE_FAULTS: dict[str, tuple[Plant, str]] = {

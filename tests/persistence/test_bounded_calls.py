@@ -19,7 +19,7 @@ from sessioncore import (
     Stored,
     Unreadable,
 )
-from sessioncore.storage import AnswersNow, BoundsCalls, Clears, KeepsTombstones, Purges, capabilities_of
+from sessioncore.storage import AnswersNow, BoundsCalls, Clears, KeepsTombstones, LoadsMany, Purges, capabilities_of
 
 pytestmark = pytest.mark.anyio
 
@@ -148,7 +148,7 @@ class OwnPurge(MemoryStorage):
 
 
 ABOUT_ALL = frozenset({Clears, Purges})
-ALL = ABOUT_ALL | {AnswersNow, BoundsCalls, KeepsTombstones}
+ALL = ABOUT_ALL | {AnswersNow, BoundsCalls, KeepsTombstones, LoadsMany}
 
 
 def test_a_storage_can_do_what_its_class_declares_and_an_overridden_call_does_not_answer_at_once() -> None:

@@ -21,9 +21,9 @@ PUBLIC: dict[str, str] = {
     "sessioncore.forms": "MAX_FORM form_field is_form",
     "sessioncore.integration": "ErrorResponse check_beside check_scope_key check_store",
     "sessioncore.storage": """
-        AnswersNow BoundsCalls Call Clears Create Delete KeepsTombstones KeyTaken LATER Later Load MemoryStorage Move
-        Moved Opens PROBE_SUFFIX Purges Replace Reply SQLiteStorage Storage Stored Touch Unreadable WritesRefused
-        Written capabilities_of storage_from_url
+        AnswersNow BoundsCalls Call Clears Create Delete KeepsTombstones KeyTaken LATER Later Load LoadsMany
+        MemoryStorage Move Moved Opens PROBE_SUFFIX Purges Replace Reply SQLiteStorage Storage Stored Touch Unreadable
+        WritesRefused Written capabilities_of storage_from_url
     """,
     "sessioncore.storage.redis": "RedisStorage",
     "sessioncore.storage.postgres": "PostgresStorage",

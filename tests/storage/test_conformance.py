@@ -15,6 +15,7 @@ from sessioncore.testing import (  # pyright: ignore[reportPrivateUsage] -- the 
     _bounding,
     _clearing,
     _ends,
+    _loading_many,
     _opening,
     _owners,
     _purging,
@@ -29,8 +30,8 @@ from sessioncore.testing import (  # pyright: ignore[reportPrivateUsage] -- the 
 pytestmark = pytest.mark.anyio
 
 GROUPS = (
-    _answering, _bounding, _clearing, _ends, _opening, _owners, _purging, _races, _reads, _times, _tombstones,
-    _unreadable, _writes,
+    _answering, _bounding, _clearing, _ends, _loading_many, _opening, _owners, _purging, _races, _reads, _times,
+    _tombstones, _unreadable, _writes,
 )  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """The kit at work: storages that break one promise each, and the check by which each is caught."""
 
 import fnmatch
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -23,6 +23,7 @@ from sessioncore.storage import (
     Later,
     Move,
     Moved,
+    Opens,
     Purges,
     Replace,
     Reply,
@@ -339,18 +340,28 @@ async def test_the_kit_catches_a_storage_that(broken: type[SevenCallStorage], by
 # -- Opens, Clears, Purges
 
 
-class EmptiesItselfWhenOpenedAgain(MemoryStorage):
+class OpeningStorage(MemoryStorage):
+    capabilities = MemoryStorage.capabilities | {Opens}
+
+    async def open(self) -> None: ...
+
+    async def check(self) -> None: ...
+
+    async def aclose(self) -> None: ...
+
+
+class EmptiesItselfWhenOpenedAgain(OpeningStorage):
     async def open(self) -> None:
         await self.clear("")
 
 
-class ChecksByWriting(MemoryStorage):
+class ChecksByWriting(OpeningStorage):
     async def check(self) -> None:
         if await self.create("probe", b"", 1000) is None:
             raise StorageUnavailable("the probe is still there")
 
 
-class ClosesOnce(MemoryStorage):
+class ClosesOnce(OpeningStorage):
     closed = False
 
     async def aclose(self) -> None:
@@ -385,6 +396,11 @@ class CountsNothing(MemoryStorage):
     async def clear(self, prefix: str) -> int:
         await super().clear(prefix)
         return 0
+
+
+class ClearsWhatACheckUses(MemoryStorage):
+    async def clear(self, prefix: str) -> int:
+        return await self.delete(*self._table.keys(prefix))  # pyright: ignore[reportPrivateUsage]
 
 
 class PurgesTheLiving(MemoryStorage):
@@ -432,6 +448,30 @@ class DoesItAndSaysLater(MemoryStorage):
 
 class MovesItAndSaysLater(DoesItAndSaysLater):
     told = (Move,)
+
+
+# -- LoadsMany
+
+
+class LoadsManyInAnyOrder(MemoryStorage):
+    async def load_many(self, keys: Sequence[str]) -> list[Stored | Moved | Unreadable | None]:
+        return await super().load_many(sorted(keys))
+
+
+class LeavesOutWhatIsMissing(MemoryStorage):
+    async def load_many(self, keys: Sequence[str]) -> list[Stored | Moved | Unreadable | None]:
+        return [stored for stored in await super().load_many(keys) if stored is not None]
+
+
+class LoadsAFewAtOnce(MemoryStorage):
+    async def load_many(self, keys: Sequence[str]) -> list[Stored | Moved | Unreadable | None]:
+        return await super().load_many(keys[:500])
+
+
+class FollowsTombstonesWhenItLoadsMany(MemoryStorage):
+    async def load_many(self, keys: Sequence[str]) -> list[Stored | Moved | Unreadable | None]:
+        loaded = await super().load_many(keys)
+        return [await self.load(each.key) if isinstance(each, Moved) else each for each in loaded]
 
 
 # -- KeepsTombstones
@@ -521,12 +561,17 @@ OF_CAPABILITIES: dict[type[MemoryStorage], str] = {
     ClearsByPattern: "a_prefix_is_text_and_no_pattern",
     LeavesOwnersBehind: "clear_drops_owner_entries_and_only_its_own",
     CountsNothing: "clear_ends_what_begins_with_the_prefix",
+    ClearsWhatACheckUses: "clear_leaves_what_a_check_uses_and_does_not_count_it",
     PurgesTheLiving: "purging_spares_the_living",
     PurgesByAnOldList: "a_purge_spares_what_is_made_anew_meanwhile",
     AnswersWithoutDoingIt: "a_call_answered_at_once_is_done",
     AnswersNoConflict: "an_answer_at_once_is_what_the_call_returns",
     AnswersATakenKeyAsGone: "a_move_onto_a_taken_key_is_refused_at_once_too",
     DoesItAndSaysLater: "later_means_that_nothing_was_done",
+    LoadsManyInAnyOrder: "loading_many_returns_for_each_key_what_load_returns",
+    LeavesOutWhatIsMissing: "loading_many_returns_for_each_key_what_load_returns",
+    LoadsAFewAtOnce: "many_means_a_thousand",
+    FollowsTombstonesWhenItLoadsMany: "loading_many_follows_no_tombstone",
     LeavesNoTombstone: "a_tombstone_says_where_the_record_is",
     KeepsTombstonesForTooLong: "a_tombstone_expires",
     GivesTheDataToTheOldKey: "a_tombstone_says_where_the_record_is",

@@ -6,18 +6,21 @@ outdated index can neither list nor revoke the session of another owner.
 
 import math
 from collections.abc import Iterable, Iterator
+from functools import partial
 from itertools import islice
 from typing import cast
 
 import anyio
 from msgspec import Struct
 
-from sessioncore._errors import CorruptRecord, OwnerLimitReached, SessionError
+from sessioncore._errors import CorruptRecord, OwnerLimitReached
 from sessioncore._events import EventKind
-from sessioncore._storage_calls import Delete, Load, Moved, Stored, Unreadable
+from sessioncore._storage_calls import Delete, Load, Moved, Reply, Stored, Unreadable
+from sessioncore._storage_protocol import LoadsMany, capabilities_of
 from sessioncore.codec._record import Record, decode_record
 from sessioncore.http._ids import is_handle
 from sessioncore.persistence._drive import Driver
+from sessioncore.persistence._gather import gather
 from sessioncore.persistence._load_steps import UNREADABLE_DETAIL
 from sessioncore.persistence._store_context import StoreContext
 from sessioncore.session._loaded import Loaded
@@ -25,6 +28,7 @@ from sessioncore.session._state import SessionState
 
 __all__ = ["OwnedSession", "Owners"]
 
+BATCH = 1000  # sessions that one call of a storage loads or deletes
 MAX_CONCURRENT_LOADS = 64  # enough to share round trips, few enough to leave the storage time for other requests
 
 FIRST_POLL, LONGEST_POLL = 0.01, 0.2  # seconds between checks whether newer logins have withdrawn
@@ -47,12 +51,14 @@ class OwnedSession(Struct, frozen=True):
 class Owners:
     """Finds, ends and limits the sessions of owners in one store."""
 
-    __slots__ = ("_config", "_context", "_driver", "_events")
+    __slots__ = ("_config", "_context", "_driver", "_events", "_load_many")
 
     def __init__(self, context: StoreContext, driver: Driver) -> None:
         self._config = context.config
         self._context = context
         self._driver = driver
+        storage = context.config.storage
+        self._load_many = cast("LoadsMany", storage).load_many if LoadsMany in capabilities_of(storage) else None
         self._events = context.events
 
     async def sessions(self, owner: str) -> list[OwnedSession]:
@@ -70,7 +76,7 @@ class Owners:
             owned = await self._load_moved(handle)
             if owned is None or owned.record.owner != owner:
                 return False
-        return await self._end(handle, owner)
+        return bool(await self._end([handle], EventKind.REVOKED, owner))
 
     async def _load_moved(self, handle: str) -> OwnedSession | None:
         """Load the session with this handle, which may be a former one."""
@@ -79,14 +85,24 @@ class Owners:
             key = answer.key
         return self._to_owned_session(handle, answer) if isinstance(answer, (Stored, Unreadable)) else None
 
-    async def _end(self, handle: str, owner: str | None) -> bool:
-        ended = await self._delete(handle)
-        if ended:
-            self._events.send(EventKind.REVOKED, handle, owner)
-        return bool(ended)
+    async def _end(self, handles: Iterable[str], kind: EventKind, owner: str | None, detail: str = "") -> int:
+        """Delete sessions in batches, send their events, and return how many were live.
 
-    async def _delete(self, handle: str) -> int:
-        return cast("int", await self._driver.call(Delete((self._config.key_prefix + handle,))))
+        A storage tells how many of a batch were live, not which. If another request ended some of
+        them first, the batch gets one event with the number.
+        """
+        total = 0
+        for batch in batched(handles, BATCH):
+            keys = tuple(self._config.key_prefix + handle for handle in batch)
+            ended = cast("int", await self._driver.call(Delete(keys)))
+            if ended == len(batch):
+                for handle in batch:
+                    self._events.send(kind, handle, owner, detail)
+            elif ended:
+                number = f"{ended} of {len(batch)} sessions; others had ended meanwhile"
+                self._events.send(kind, None, owner, f"{detail}: {number}" if detail else number)
+            total += ended
+        return total
 
     async def revoke_all(self, owner: str, keep: str | None) -> int:
         """End the owner's sessions except `keep`; repeat until no session is left that began before this call.
@@ -97,15 +113,18 @@ class Owners:
         """
         started, newest, ended = self._config.clock(), math.inf, 0
         while True:
-            handles = [
+            found = await self._load_owned(owner)
+            theirs = [
                 handle
-                for handle, one in (await self._load_owned(owner)).items()
-                if handle != keep and (one is None or (one.record.owner == owner and one.record.created_at <= newest))
+                for handle, one in found.items()
+                if handle != keep and one is not None and one.record.owner == owner and one.record.created_at <= newest
             ]
-            if not handles:
+            unreadable = [handle for handle, one in found.items() if handle != keep and one is None]
+            if not theirs and not unreadable:
                 return ended
-            for handle in handles:
-                ended += await self._end(handle, owner)
+            # Apart, because a storage may remove what it cannot read without counting it.
+            ended += await self._end(theirs, EventKind.REVOKED, owner)
+            ended += await self._end(unreadable, EventKind.REVOKED, owner)
             newest = started  # the first listing ends whatever `created_at` says, as clocks differ; later logins stay
 
     async def check_limit(self, state: SessionState, owner: str) -> None:
@@ -140,9 +159,8 @@ class Owners:
             # is logging in now. A parallel login may end it for its age while it ends that login: then fewer sessions
             # than allowed remain, but never more.
             sessions = [owned for owned in sessions if owned.handle != login.handle]
-        for owned in sessions[: max(excess, 0)]:
-            if await self._delete(owned.handle):
-                self._events.send(EventKind.OWNER_LIMIT, owned.handle, owner, "a session over the limit was ended")
+        over = [owned.handle for owned in sessions[: max(excess, 0)]]
+        await self._end(over, EventKind.OWNER_LIMIT, owner, "a session over the limit was ended")
         return False
 
     async def _must_withdraw(self, handle: str, owner: str, limit: int) -> bool:
@@ -185,27 +203,19 @@ class Owners:
             missing = handles - found.keys()
 
     async def _load_all(self, handles: Iterable[str]) -> dict[str, OwnedSession | None]:
-        """Load many sessions, in parallel batches, so that a storage can share round trips."""
+        """Load many sessions in batches; None for a record that cannot be read."""
         found: dict[str, OwnedSession | None] = {}
-        failed: list[SessionError] = []
-
-        async def load(handle: str) -> None:
-            try:
-                key = self._config.key_prefix + handle
-                stored = await self._driver.call(Load(key))
-            except SessionError as exc:  # raised below, because a task group would wrap it
-                failed.append(exc)
-            else:
+        for batch in batched(handles, BATCH if self._load_many is not None else MAX_CONCURRENT_LOADS):
+            for handle, stored in zip(batch, await self._load_batch(batch), strict=True):
                 if isinstance(stored, (Stored, Unreadable)):
                     found[handle] = self._to_owned_session(handle, stored)
-
-        for batch in batched(handles, MAX_CONCURRENT_LOADS):
-            async with anyio.create_task_group() as group:
-                for handle in batch:
-                    group.start_soon(load, handle)
-            if failed:
-                raise failed[0]
         return found
+
+    async def _load_batch(self, handles: list[str]) -> list[Reply]:
+        keys = [self._config.key_prefix + handle for handle in handles]
+        if (load_many := self._load_many) is not None:
+            return cast("list[Reply]", await self._driver.bounded("load_many", lambda: load_many(keys)))
+        return await gather([partial(self._driver.call, Load(key)) for key in keys])
 
     def _to_owned_session(self, handle: str, stored: Stored | Unreadable) -> OwnedSession | None:
         if isinstance(stored, Unreadable):

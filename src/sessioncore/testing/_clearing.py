@@ -1,6 +1,6 @@
 """The contract of `Clears`: clear ends what begins with the prefix, and nothing else."""
 
-from sessioncore.storage import Clears
+from sessioncore.storage import PROBE_SUFFIX, Clears
 from sessioncore.testing._rig import LONG, Rig, checks, clears, holds, put
 
 
@@ -76,11 +76,21 @@ async def a_key_may_be_made_anew_after_clear(rig: Rig) -> None:
     assert await holds(rig, "app:1", b"new", new)
 
 
+async def clear_leaves_what_a_check_uses_and_does_not_count_it(rig: Rig) -> None:
+    """`SessionStore.check` may run at the same time, and its record is no session."""
+    await put(rig, "app:1")
+    probe = await put(rig, f"app:2{PROBE_SUFFIX}", owner=f"app:3{PROBE_SUFFIX}")
+    assert await clears(rig).clear("app:") == 1
+    assert await holds(rig, f"app:2{PROBE_SUFFIX}", b"data", probe)
+    assert await rig.storage.owned_keys(f"app:3{PROBE_SUFFIX}") == [f"app:2{PROBE_SUFFIX}"]
+
+
 CHECKS = checks(
     clear_ends_what_begins_with_the_prefix,
     clear_spares_the_neighbours,
     a_prefix_is_text_and_no_pattern,
     clear_drops_owner_entries_and_only_its_own,
     a_key_may_be_made_anew_after_clear,
+    clear_leaves_what_a_check_uses_and_does_not_count_it,
     needs=[Clears],
 )

@@ -16,6 +16,7 @@ from sessioncore.storage import (
     BoundsCalls,
     Clears,
     KeepsTombstones,
+    LoadsMany,
     Opens,
     Purges,
     Storage,
@@ -160,6 +161,11 @@ def clears(rig: Rig) -> Clears:
 def purges(rig: Rig) -> Purges:
     """The storage as one that purges."""
     return cast("Purges", rig.storage)
+
+
+def loads_many(rig: Rig) -> LoadsMany:
+    """The storage as one that loads many records at once."""
+    return cast("LoadsMany", rig.storage)
 
 
 def keeps_tombstones(rig: Rig) -> KeepsTombstones:

@@ -5,14 +5,23 @@ a few at a time as new ones are written, never by iterating over all records.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 from anyio.lowlevel import checkpoint
 
 from sessioncore._errors import ConfigError
 from sessioncore._storage_calls import Call, Create, Delete, Load, Move, Moved, Replace, Reply, Stored, Touch
-from sessioncore._storage_protocol import AnswersNow, BoundsCalls, Clears, KeepsTombstones, Purges
+from sessioncore._storage_protocol import (
+    PROBE_SUFFIX,
+    AnswersNow,
+    BoundsCalls,
+    Clears,
+    KeepsTombstones,
+    LoadsMany,
+    Purges,
+    Unreadable,
+)
 from sessioncore.storage.memory._table import Table
 
 __all__ = ["MemoryStorage"]
@@ -31,7 +40,9 @@ class MemoryStorage:
         ConfigError: `max_sessions` is not a whole number of at least 1.
     """
 
-    capabilities: ClassVar[frozenset[type]] = frozenset({AnswersNow, BoundsCalls, Clears, KeepsTombstones, Purges})
+    capabilities: ClassVar[frozenset[type]] = frozenset(
+        {AnswersNow, BoundsCalls, Clears, KeepsTombstones, LoadsMany, Purges}
+    )
 
     def __init__(self, max_sessions: int | None = None, *, clock: Callable[[], float] = time.time) -> None:
         if max_sessions is not None and (type(max_sessions) is not int or max_sessions < 1):
@@ -76,6 +87,10 @@ class MemoryStorage:
         """Return the live record at `key`, or None; with `renew`, set its ttl first."""
         return self._table.load(Load(key, renew))
 
+    async def load_many(self, keys: Sequence[str]) -> list[Stored | Moved | Unreadable | None]:
+        """Return for each key what `load` would return."""
+        return [self._table.load(Load(key)) for key in keys]
+
     async def create(self, key: str, data: bytes, ttl: float, *, owner: str | None = None) -> int | None:
         """Store a new record and return its version, or None if the key is taken."""
         return self._table.create(Create(key, data, ttl, owner))
@@ -114,7 +129,7 @@ class MemoryStorage:
 
     async def clear(self, prefix: str) -> int:
         """End every record whose key begins with `prefix`; return how many. Iterates over all keys."""
-        return await self.delete(*self._table.keys(prefix))
+        return await self.delete(*[key for key in self._table.keys(prefix) if not key.endswith(PROBE_SUFFIX)])
 
     async def owned_keys(self, owner: str) -> list[str]:
         """Return the keys of the owner's live records."""

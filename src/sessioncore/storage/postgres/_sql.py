@@ -128,6 +128,7 @@ class Statements(Struct, frozen=True):
     """The statements for one table, each complete in itself: one storage call, one statement."""
 
     load: str
+    load_many: str
     renew: str
     create: str
     replace: str
@@ -208,6 +209,10 @@ _TEMPLATES = {
     "load": """
 SELECT data, version, moved_to, %ttl% AS ttl
 FROM %table% WHERE key = $1 AND expires_at > now()
+""",
+    "load_many": """
+SELECT key, data, version, moved_to, %ttl% AS ttl
+FROM %table% WHERE key = ANY($1::bytea[]) AND expires_at > now()
 """,
     "renew": """
 UPDATE %table% SET

@@ -5,6 +5,7 @@ trips. A record is one string value under the key it was given, with a time to l
 from its first moment; for each owner there is a sorted set, `<owner>:sessioncore-index`.
 """
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
@@ -16,6 +17,7 @@ from sessioncore._storage_protocol import (
     BoundsCalls,
     Clears,
     KeepsTombstones,
+    LoadsMany,
     Moved,
     Opens,
     Purges,
@@ -34,13 +36,14 @@ with needs_extra("redis"):
     from sessioncore.storage.redis._per_loop import LoopConnection, LoopConnections
     from sessioncore.storage.redis._scripts import PRUNE
     from sessioncore.storage.redis._settings import warnings_of
-    from sessioncore.storage.redis._transport import Transport
+    from sessioncore.storage.redis._transport import ClientTransport, Transport
     from sessioncore.storage.redis._url import client_from, close
 
 __all__ = ["RedisStorage"]
 
 _LOG = logging.getLogger("sessioncore.storage.redis")
 _PROBE = PROBE_SUFFIX.encode()
+_CONNECTIONS = 64  # of the client's pool, for loading many records
 _SECOND = timedelta(seconds=1)
 
 
@@ -83,7 +86,9 @@ class RedisStorage:
         ConfigError: the client decodes replies, or an argument cannot work.
     """
 
-    capabilities: ClassVar[frozenset[type]] = frozenset({BoundsCalls, Clears, KeepsTombstones, Opens, Purges})
+    capabilities: ClassVar[frozenset[type]] = frozenset(
+        {BoundsCalls, Clears, KeepsTombstones, LoadsMany, Opens, Purges}
+    )
 
     def __init__(
         self,
@@ -156,6 +161,19 @@ class RedisStorage:
         if value is None or left == -2:
             return None
         return stored_of(value, checked(left))
+
+    async def load_many(self, keys: Sequence[str]) -> list[Stored | Moved | Unreadable | None]:
+        """Return for each key what `load` would return; the commands share round trips."""
+        results: list[Any] = []
+        own_pool = isinstance(self._connections.here().transport, ClientTransport)  # there each call takes a connection
+        size = _CONNECTIONS if own_pool else len(keys)
+        while len(results) < len(keys):
+            some = keys[len(results) : len(results) + size]
+            results += await asyncio.gather(*map(self.load, some), return_exceptions=True)
+            for result in results:
+                if isinstance(result, BaseException):
+                    raise result
+        return results
 
     async def create(self, key: str, data: bytes, ttl: float, *, owner: str | None = None) -> int | None:
         """Store a new record and return its version, or None if the key is taken."""

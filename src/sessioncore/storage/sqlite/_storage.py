@@ -7,7 +7,7 @@ and readers do not wait. Not for network file systems: WAL's shared memory needs
 import os
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import ClassVar, TypeVar, cast
@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from sessioncore._errors import ConfigError, KeyTaken
 from sessioncore._shield import run_shielded
-from sessioncore._storage_protocol import Clears, Opens, Purges, Stored, Unreadable, Written
+from sessioncore._storage_protocol import Clears, LoadsMany, Moved, Opens, Purges, Stored, Unreadable, Written
 from sessioncore.storage.sqlite import _schema as schema
 from sessioncore.storage.sqlite._batching import BatchExecutor, run_reads, run_writes
 from sessioncore.storage.sqlite._errors import as_storage_error
@@ -45,7 +45,7 @@ class SQLiteStorage:
         ConfigError: `path` names no file (`:memory:`), or `busy_timeout` is negative.
     """
 
-    capabilities: ClassVar[frozenset[type]] = frozenset({Clears, Opens, Purges})
+    capabilities: ClassVar[frozenset[type]] = frozenset({Clears, LoadsMany, Opens, Purges})
 
     def __init__(
         self,
@@ -73,6 +73,10 @@ class SQLiteStorage:
         if renew is not None:
             return await self._write(lambda connection: self._records.renew(connection, key, renew))
         return await self._read(lambda connection: self._records.load(connection, key))
+
+    async def load_many(self, keys: Sequence[str]) -> list[Stored | Moved | Unreadable | None]:
+        """Return for each key what `load` would return, in one trip to the worker thread."""
+        return await self._read(lambda connection: [self._records.load(connection, key) for key in keys])
 
     async def create(self, key: str, data: bytes, ttl: float, *, owner: str | None = None) -> int | None:
         """Store a new record and return its version, or None if the key is taken."""

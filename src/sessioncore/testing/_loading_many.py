@@ -1,0 +1,70 @@
+"""The contract of `LoadsMany`: it returns what `load` returns, for many keys."""
+
+from sessioncore.storage import KeepsTombstones, LoadsMany, Moved, Unreadable
+from sessioncore.testing._rig import (
+    LONG,
+    NotApplicable,
+    Rig,
+    about,
+    checks,
+    keeps_tombstones,
+    loads_many,
+    put,
+    record,
+    wait_out,
+)
+
+
+async def loading_many_returns_for_each_key_what_load_returns(rig: Rig) -> None:
+    versions = {key: await put(rig, key, key.encode(), owner="u") for key in ("a", "b", "c")}
+    await put(rig, "ended", ttl=rig.tick)
+    await wait_out(rig)
+    keys = ["c", "missing", "a", "ended", "b"]
+    loaded = await loads_many(rig).load_many(keys)
+    assert len(loaded) == len(keys)
+    for key, stored in zip(keys, loaded, strict=True):
+        if key in versions:
+            assert (record(stored).data, record(stored).version) == (key.encode(), versions[key])
+            assert about(record(stored).ttl, LONG)
+        else:
+            assert stored is None, key
+    assert await loads_many(rig).load_many([]) == []
+
+
+async def many_means_a_thousand(rig: Rig) -> None:
+    keys = [f"k{number}" for number in range(1000)]
+    for key in keys[::10]:
+        await put(rig, key, key.encode())
+    loaded = await loads_many(rig).load_many(keys)
+    assert [None if stored is None else record(stored).data for stored in loaded] == [
+        key.encode() if key in keys[::10] else None for key in keys
+    ]
+
+
+async def loading_many_tells_what_is_unreadable(rig: Rig) -> None:
+    if rig.make_unreadable is None:
+        raise NotApplicable("this rig has no `make_unreadable`: nothing else can write to the storage")
+    for key in ("a", "b"):
+        await put(rig, key)
+    await rig.make_unreadable("b")
+    stored, foreign = await loads_many(rig).load_many(["a", "b"])
+    assert record(stored).data == b"data"
+    assert foreign == Unreadable()
+
+
+async def loading_many_follows_no_tombstone(rig: Rig) -> None:
+    at = await put(rig, "a")
+    await keeps_tombstones(rig).move("a", "b", b"moved", LONG, version=at, tombstone=LONG)
+    tombstone, stored = await loads_many(rig).load_many(["a", "b"])
+    assert tombstone == Moved("b")
+    assert record(stored).data == b"moved"
+
+
+CHECKS = checks(
+    loading_many_returns_for_each_key_what_load_returns,
+    many_means_a_thousand,
+    loading_many_tells_what_is_unreadable,
+    needs=[LoadsMany],
+)
+
+WITH_TOMBSTONES = checks(loading_many_follows_no_tombstone, needs=[KeepsTombstones, LoadsMany])

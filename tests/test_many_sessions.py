@@ -1,0 +1,243 @@
+"""An owner with thousands of sessions costs a few round trips, and nothing of the rules about whose they are."""
+
+import random
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from servers.postgres_server import PostgresServer
+from servers.redis_server import Server, cluster, one_server
+from tests.redis_proxy import proxy_to
+from tests.storage.postgres_rigs import new_table, postgres
+from tests.storage.tcp_proxy import tcp_proxy
+from tests.stores import SpyStorage
+from tests.views import Visitor
+
+from sessioncore import (
+    EventKind,
+    MemoryStorage,
+    SessionConfig,
+    SessionEvent,
+    SessionStore,
+    SQLiteStorage,
+    Storage,
+    StorageUnavailable,
+)
+from sessioncore.storage.postgres import PostgresStorage
+from sessioncore.storage.redis import RedisStorage
+
+__all__ = ["postgres"]
+
+pytestmark = pytest.mark.anyio
+
+MANY = 3000
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """The drivers of the servers know asyncio only, and what is counted does not depend on the event loop."""
+    return "asyncio"
+
+
+async def fill(store: SessionStore, owner: str, number: int) -> list[str]:
+    """Create so many sessions of one owner; return their IDs."""
+    sids: list[str] = []
+
+    async def create(count: int) -> None:
+        for _ in range(count):
+            sids.append((await store.create({"n": 1}, owner=owner)).id)
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(50):
+            tasks.start_soon(create, number // 50)
+    return sids
+
+
+async def test_redis_takes_at_most_20_round_trips() -> None:
+    with one_server() as server:
+        async with proxy_to(server.port) as proxy:
+            storage = RedisStorage.from_url(f"redis://127.0.0.1:{proxy.port}/0")
+            async with store_of(storage) as store:
+                await fill(store, "ada", MANY)
+                await fill(store, "bob", 50)
+                assert await store.revoke_all("bob") == 50  # from now on the server knows the scripts
+                before = proxy.trips
+                assert len(await store.sessions_of("ada")) == MANY
+                assert proxy.trips - before <= 20
+                before = proxy.trips
+                assert await store.revoke_all("ada") == MANY
+                assert proxy.trips - before <= 20
+            assert server.do("DBSIZE") == 0
+
+
+async def test_postgres_takes_at_most_10_statements(postgres: PostgresServer) -> None:
+    async with tcp_proxy(postgres.port) as proxy:
+        dsn = f"postgresql://tester@127.0.0.1:{proxy.port}/postgres"
+        storage = PostgresStorage(dsn, table=new_table(), max_connections=1)
+        async with store_of(storage) as store:
+            await fill(store, "ada", MANY)
+            await fill(store, "bob", 50)
+            assert await store.revoke_all("bob") == 50  # from now on the connection knows the statements
+            before = proxy.round_trips
+            assert len(await store.sessions_of("ada")) == MANY
+            assert proxy.round_trips - before <= 10
+            before = proxy.round_trips
+            assert await store.revoke_all("ada") == MANY
+            assert proxy.round_trips - before <= 10
+            assert await storage.clear("") == 0
+
+
+async def test_a_limited_login_ends_thousands_by_a_few_calls(tmp_path: Path) -> None:
+    storage = SQLiteStorage(tmp_path / "sessions.db")
+    async with store_of(storage) as store:
+        await fill(store, "ada", MANY)
+    spy = Counting(tmp_path / "sessions.db")
+    events: list[SessionEvent] = []
+    async with store_of(spy, max_sessions_per_owner=5, on_event=events.append) as store:
+        spy.counted.clear()
+        await store.create({}, owner="ada")
+        assert len(await store.sessions_of("ada")) == 5
+    assert sum(event.kind is EventKind.OWNER_LIMIT for event in events) == MANY - 4
+    assert len({event.handle for event in events}) == MANY - 3
+    assert spy.counted.count("delete") == 3
+    assert spy.counted.count("load_many") == 5
+
+
+class Counting(SQLiteStorage):
+    """Notes the calls for many sessions; the declaration is repeated, since it overrides some of them."""
+
+    capabilities = SQLiteStorage.capabilities
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.counted: list[str] = []
+
+    async def load_many(self, keys: Any) -> Any:
+        self.counted.append("load_many")
+        return await super().load_many(keys)
+
+    async def delete(self, *keys: str) -> int:
+        self.counted.append("delete")
+        return await super().delete(*keys)
+
+
+@asynccontextmanager
+async def store_of(storage: Storage, **options: Any) -> AsyncGenerator[SessionStore]:
+    async with SessionStore(SessionConfig(storage=storage, **options)) as store:
+        yield store
+
+
+# -- rules, on every kind of storage
+
+
+@pytest.fixture(params=["memory", "spy", "sqlite", "redis", "redis-cluster", "postgres"])
+async def storage(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[Storage]:
+    """`spy` cannot load many at once."""
+    async with AsyncExitStack() as stack:
+        if request.param == "memory":
+            yield MemoryStorage()
+        elif request.param == "spy":
+            yield SpyStorage()
+        else:
+            made: Any = None
+            if request.param == "sqlite":
+                made = SQLiteStorage(tmp_path / "sessions.db")
+            elif request.param == "redis":
+                made = RedisStorage.from_url(stack.enter_context(one_server()).url)
+            elif request.param == "redis-cluster":
+                nodes: list[Server] = stack.enter_context(cluster())
+                made = RedisStorage.from_url(f"redis+cluster://127.0.0.1:{nodes[0].port}")
+            else:
+                made = PostgresStorage(request.getfixturevalue("postgres").dsn(), table=new_table())
+            stack.push_async_callback(made.aclose)
+            yield made
+
+
+async def test_more_than_one_batch_is_ended_and_told_one_by_one(storage: Storage) -> None:
+    events: list[SessionEvent] = []
+    store = SessionStore(SessionConfig(storage=storage, on_event=events.append))
+    await fill(store, "ada", 1100)
+    kept = await store.create({}, owner="ada")
+    other = await store.create({}, owner="bob")
+    events.clear()
+    assert await store.revoke_all("ada", keep=kept) == 1100
+    assert [info.handle for info in await store.sessions_of("ada")] == [kept.handle]
+    assert [info.handle for info in await store.sessions_of("bob")] == [other.handle]
+    assert {(event.kind, event.owner) for event in events} == {(EventKind.REVOKED, "ada")}
+    assert len({event.handle for event in events}) == len(events) == 1100
+
+
+async def test_what_logs_in_and_moves_meanwhile_is_live_or_has_ended_and_never_outside_the_index(
+    storage: Storage,
+) -> None:
+    store = SessionStore(SessionConfig(storage=storage))
+    earlier = await fill(store, "ada", 200)
+    later: list[str] = []
+    moved: list[Visitor] = []
+    drawn = random.Random(7)
+
+    async def log_in() -> None:
+        for _ in range(30):
+            later.append((await store.create({}, owner="ada")).id)
+            await anyio.lowlevel.checkpoint()
+
+    async def move(sid: str) -> None:
+        visitor = Visitor(store)
+        exchange = await visitor.arrive(sid)
+        await exchange.session.regenerate()
+        await visitor.leave(exchange)
+        moved.append(visitor)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(store.revoke_all, "ada")
+        tasks.start_soon(log_in)
+        for sid in drawn.sample(earlier, 40):
+            tasks.start_soon(move, sid)
+    assert len(moved) == 40
+    listed = {info.handle for info in await store.sessions_of("ada")}
+    for sid in (*earlier, *(visitor.sid or "" for visitor in moved)):
+        assert not await is_live(store, sid), "it had logged in before"
+    live = {sid for sid in later if await is_live(store, sid)}
+    assert len(listed) == len(live), "a live session that its owner does not see, or the reverse"
+    await store.revoke_all("ada")
+    for sid in live:
+        assert not await is_live(store, sid)
+
+
+async def is_live(store: SessionStore, sid: str) -> bool:
+    exchange = await Visitor(store).arrive(sid)
+    found = not exchange.session.fresh
+    await exchange.finish()
+    return found
+
+
+async def test_of_a_batch_that_was_live_in_part_the_number_is_told() -> None:
+    storage = SpyStorage()
+    events: list[SessionEvent] = []
+    store = SessionStore(SessionConfig(storage=storage, on_event=events.append))
+    sids = await fill(store, "ada", 50)
+    events.clear()
+
+    async def another_logout() -> None:
+        storage.before.clear()
+        await store.delete(sids[7])
+
+    storage.before["delete"] = another_logout
+    assert await store.revoke_all("ada") == 49
+    [logout, revoked] = events
+    assert logout.kind is EventKind.DESTROYED
+    assert (revoked.kind, revoked.handle, revoked.owner) == (EventKind.REVOKED, None, "ada")
+    assert revoked.detail == "49 of 50 sessions; others had ended meanwhile"
+
+
+async def test_a_batch_that_fails_is_an_error_and_calling_again_ends_the_rest() -> None:
+    storage = SpyStorage()
+    store = SessionStore(SessionConfig(storage=storage))
+    sids = await fill(store, "ada", 1100)
+    with storage.fail("delete", times=1), pytest.raises(StorageUnavailable):
+        await store.revoke_all("ada")
+    assert await store.revoke_all("ada") == 1100
+    assert not await is_live(store, sids[0])
