@@ -47,12 +47,12 @@ async def sqlite_rig(folder: Path) -> AsyncGenerator[Rig, None]:
 
     async def remaining(key: str) -> float | None:
         with closing(sqlite3.connect(path)) as connection:
-            row = connection.execute("SELECT ends FROM records WHERE key = ?", (key,)).fetchone()
+            row = connection.execute("SELECT ends FROM records WHERE key = ? AND moved_to IS NULL", (key,)).fetchone()
         return None if row is None or row[0] <= clock() else row[0] - clock()
 
     async def make_unreadable(key: str) -> None:
         with closing(sqlite3.connect(path)) as connection, connection:
-            connection.execute("UPDATE records SET data = 'text' WHERE key = ?", (key,))
+            connection.execute("UPDATE records SET data = 'text' WHERE key = ? AND moved_to IS NULL", (key,))
 
     yield Rig(storage, 0.05, advance, remaining, make_unreadable)
     await storage.aclose()

@@ -202,7 +202,7 @@ async def test_a_folder_that_cannot_be_written_is_reported(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     "statements",
     [
-        pytest.param("PRAGMA application_id=1936028531; PRAGMA user_version=2", id="newer-schema"),
+        pytest.param("PRAGMA application_id=1936028531; PRAGMA user_version=3", id="newer-schema"),
         pytest.param("PRAGMA user_version=7", id="another-version"),
         pytest.param("CREATE TABLE records (k)", id="another-program"),
     ],

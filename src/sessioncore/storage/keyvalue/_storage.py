@@ -10,6 +10,7 @@ that; between processes the promises below are weaker, and `compare_and_set` is 
 | an ended session stays ended | yes | a write under way at that moment may bring it back |
 | a regenerated ID replaces the old one, also in a crash | yes | yes |
 | all sessions of an owner are listed | yes | a listing may miss one until its next write or renewal |
+| ending a key that has just moved ends the session (`KeepsTombstones`) | no | no |
 | `reset()` of the store ends all sessions | if the store can list its keys | the same |
 """
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from random import SystemRandom
 
 from sessioncore._errors import KeyTaken
-from sessioncore._storage_protocol import PROBE_SUFFIX, Stored, Unreadable, Written
+from sessioncore._storage_protocol import PROBE_SUFFIX, Moved, Stored, Unreadable, Written
 
 __all__ = ["BATCH", "Records"]
 
@@ -13,27 +13,31 @@ BATCH = 500  # rows removed in one transaction: between two of them other writer
 _new_version = SystemRandom().getrandbits  # from the system: forked processes must not draw alike
 
 # SQLite lets other programs store any type in any column, and an infinite end: such a row is Unreadable and stays.
-_OURS = "typeof(data) = 'blob' AND typeof(version) = 'integer' AND typeof(ends) = 'real' AND ends < 9e999"
+# A row with `moved_to` is a tombstone: the key that the record has now, and no data.
+_OURS = """typeof(data) = 'blob' AND typeof(version) = 'integer' AND typeof(ends) = 'real' AND ends < 9e999
+    AND moved_to IS NULL"""
 # NULL instead of values that are not ours: fetching text that is not UTF-8 would fail.
-_LOAD = """SELECT iif(%ours%, data, NULL), iif(%ours%, version, NULL), iif(%ours%, ends, NULL)
+_LOAD = """SELECT iif(%ours%, data, NULL), iif(%ours%, version, NULL), iif(%ours%, ends, NULL), moved_to
     FROM records WHERE key = ? AND ends > ?""".replace("%ours%", _OURS)
 _TOUCH = "UPDATE records SET ends = ? WHERE key = ? AND ends > ? AND %ours%".replace("%ours%", _OURS)
 _RENEW = f"{_TOUCH} RETURNING data, version"
 _CREATE = """INSERT INTO records (key, data, version, ends, owner) VALUES (?, ?, ?, ?, ?)
     ON CONFLICT (key) DO UPDATE
-    SET data = excluded.data, version = excluded.version, ends = excluded.ends, owner = excluded.owner
+    SET data = excluded.data, version = excluded.version, ends = excluded.ends, owner = excluded.owner, moved_to = NULL
     WHERE records.ends <= ?"""
 _REPLACE = """UPDATE records SET data = ?, version = ?, ends = ?, owner = ?
     WHERE key = ? AND version = ? AND ends > ? AND %ours%""".replace("%ours%", _OURS)
 _MOVE = "UPDATE OR IGNORE records SET key = ?, data = ?, version = ?, ends = ?, owner = ? WHERE key = ?"
 _MAKE_ROOM = "DELETE FROM records WHERE key = ? AND ends <= ?"
+# Its data is text: for a release that knows no tombstones it is Unreadable.
+_BURY = "INSERT INTO records (key, data, version, ends, moved_to) VALUES (?, '', ?, ?, ?)"
 # Expired rows are removed as well: if the clock were set back, they would be live again.
-_DELETE = "DELETE FROM records WHERE key = ? RETURNING ends > ?"
+_DELETE = "DELETE FROM records WHERE key = ? RETURNING ends > ?, moved_to"
 _CLEAR = """DELETE FROM records WHERE rowid IN
     (SELECT rowid FROM records WHERE key >= ? AND (? IS NULL OR key < ?) AND substr(key, ?) <> ? LIMIT ?)
-    RETURNING ends > ?"""
+    RETURNING ends > ?, moved_to"""
 _OWNED = "SELECT key FROM records WHERE owner = ? AND ends > ?"
-_PURGE = "DELETE FROM records WHERE rowid IN (SELECT rowid FROM records WHERE ends <= ? LIMIT ?)"
+_PURGE = "DELETE FROM records WHERE rowid IN (SELECT rowid FROM records WHERE ends <= ? LIMIT ?) RETURNING moved_to"
 _CHECK = "SELECT 1 FROM records LIMIT 1"
 
 
@@ -43,16 +47,18 @@ class Records:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
 
-    def load(self, connection: sqlite3.Connection, key: str) -> Stored | Unreadable | None:
-        """Return the live record at `key`, or None."""
+    def load(self, connection: sqlite3.Connection, key: str) -> Stored | Moved | Unreadable | None:
+        """Return the live record at `key`, or where it has moved, or None."""
         now = self._clock()
         row = connection.execute(_LOAD, (key, now)).fetchone()
         if row is None:
             return None
-        data, version, ends = row
+        data, version, ends, moved_to = row
+        if moved_to is not None:
+            return Moved(moved_to)
         return Unreadable() if data is None else Stored(data, version, ends - now)
 
-    def renew(self, connection: sqlite3.Connection, key: str, ttl: float) -> Stored | Unreadable | None:
+    def renew(self, connection: sqlite3.Connection, key: str, ttl: float) -> Stored | Moved | Unreadable | None:
         """Set the ttl, and return the live record, or None."""
         now = self._clock()
         rows = connection.execute(_RENEW, (now + ttl, key, now)).fetchall()
@@ -84,8 +90,9 @@ class Records:
         *,
         version: int,
         owner: str | None,
+        tombstone: float,
     ) -> Written | KeyTaken:
-        """Do what `replace` does, and give the record a new key.
+        """Do what `replace` does, and give the record a new key; leave a tombstone for so many seconds.
 
         KeyTaken is returned, not raised: an exception would roll back the other calls of the transaction.
         """
@@ -97,6 +104,8 @@ class Records:
         values = (new_key, data, new, now + ttl, owner, key)
         if new_key == key or not connection.execute(_MOVE, values).rowcount:
             return KeyTaken("cannot move a record onto a key that is taken: choose a new key and try again")
+        if tombstone > 0:
+            connection.execute(_BURY, (key, _new_version(63), now + tombstone, new_key))
         return new
 
     def touch(self, connection: sqlite3.Connection, key: str, ttl: float) -> bool:
@@ -105,23 +114,35 @@ class Records:
         return connection.execute(_TOUCH, (now + ttl, key, now)).rowcount > 0
 
     def delete(self, connection: sqlite3.Connection, keys: tuple[str, ...]) -> int:
-        """End these records; return how many were live."""
-        now = self._clock()
-        return sum(live for key in keys for (live,) in connection.execute(_DELETE, (key, now)).fetchall())
+        """End these records, also where they have moved; return how many were live."""
+        return self._end(connection, list(keys))
 
-    def clear_batch(self, connection: sqlite3.Connection, prefix: str) -> list[bool]:
-        """End up to BATCH records whose keys begin with `prefix`; return for each whether it was live."""
+    def _end(self, connection: sqlite3.Connection, keys: list[str]) -> int:
+        now, ended = self._clock(), 0
+        while keys:
+            for live, moved_to in connection.execute(_DELETE, (keys.pop(), now)).fetchall():
+                if live and moved_to is not None:
+                    keys.append(moved_to)
+                else:
+                    ended += live
+        return ended
+
+    def clear_batch(self, connection: sqlite3.Connection, prefix: str) -> tuple[int, int]:
+        """Remove up to BATCH rows whose keys begin with `prefix`; return how many, and how many records were live."""
         end = _after(prefix)
         values = (prefix, end, end, -len(PROBE_SUFFIX), PROBE_SUFFIX, BATCH, self._clock())
-        return [bool(live) for (live,) in connection.execute(_CLEAR, values).fetchall()]
+        rows = connection.execute(_CLEAR, values).fetchall()
+        moved = [moved_to for live, moved_to in rows if live and moved_to is not None]
+        return len(rows), sum(live for live, moved_to in rows if moved_to is None) + self._end(connection, moved)
 
     def owned_keys(self, connection: sqlite3.Connection, owner: str) -> list[str]:
         """Return the keys of the owner's live records."""
         return [key for (key,) in connection.execute(_OWNED, (owner, self._clock()))]
 
-    def purge_batch(self, connection: sqlite3.Connection) -> int:
-        """Remove up to BATCH records that have expired; return how many."""
-        return connection.execute(_PURGE, (self._clock(), BATCH)).rowcount
+    def purge_batch(self, connection: sqlite3.Connection) -> tuple[int, int]:
+        """Remove up to BATCH rows that have expired; return how many, and how many of them were records."""
+        rows = connection.execute(_PURGE, (self._clock(), BATCH)).fetchall()
+        return len(rows), sum(moved_to is None for (moved_to,) in rows)
 
     def check(self, connection: sqlite3.Connection) -> None:
         """Read from the table."""

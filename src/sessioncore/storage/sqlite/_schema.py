@@ -14,7 +14,7 @@ from sessioncore.storage.sqlite._errors import is_busy
 __all__ = ["connect", "prepare"]
 
 _APPLICATION_ID = 0x73657373  # "sess": tells our file from other SQLite files
-_SCHEMA = 1
+_SCHEMA = 2
 
 # `version` is random: a counter would be one more row that every write has to lock. `ends` is
 # wall-clock time: the only clock that several processes share, and that goes on after a restart.
@@ -24,13 +24,17 @@ _CREATE = (
         data BLOB NOT NULL,
         version INTEGER NOT NULL,
         ends REAL NOT NULL,
-        owner TEXT
+        owner TEXT,
+        moved_to TEXT
     )""",
     "CREATE INDEX records_by_end ON records (ends)",
     "CREATE INDEX records_by_owner ON records (owner) WHERE owner IS NOT NULL",
     f"PRAGMA application_id = {_APPLICATION_ID}",
     f"PRAGMA user_version = {_SCHEMA}",
 )
+
+# By the schema of the file: the statements that lead to the next one.
+_MIGRATE = {1: ("ALTER TABLE records ADD COLUMN moved_to TEXT", "PRAGMA user_version = 2")}
 
 
 def connect(path: str, busy_timeout: float) -> sqlite3.Connection:
@@ -47,7 +51,7 @@ def connect(path: str, busy_timeout: float) -> sqlite3.Connection:
 
 
 def prepare(path: str, busy_timeout: float) -> sqlite3.Connection:
-    """Return a connection to a file of our schema, created if it is missing; other files are not changed.
+    """Return a connection to a file of our schema, created or migrated where needed; other files are not changed.
 
     Raises:
         StorageError: the file is of a newer schema, or is another program's.
@@ -71,7 +75,7 @@ def _prepared(path: str, busy_timeout: float) -> sqlite3.Connection:
         ready = _is_ready(connection, path)
         connection.execute("PRAGMA journal_mode = WAL")  # every time: a file restored from a backup may lack it
         if not ready:
-            _create(connection, path)
+            _create_or_migrate(connection, path)
     except BaseException:
         connection.close()
         raise
@@ -87,7 +91,7 @@ def _create_private(path: str) -> None:
 def _is_ready(connection: sqlite3.Connection, path: str) -> bool:
     connection.execute("BEGIN")  # one consistent view: another process may be writing these marks
     try:
-        return _is_ours(*_marks(connection), path)
+        return _schema_of(*_marks(connection), path) == _SCHEMA
     finally:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
@@ -99,10 +103,10 @@ def _marks(connection: sqlite3.Connection) -> tuple[int, int, int]:
     return application, schema, tables
 
 
-def _is_ours(application: int, schema: int, tables: int, path: str) -> bool:
-    """Return True for a file of our schema, False for an empty one; raise StorageError for any other."""
-    if application == _APPLICATION_ID and schema == _SCHEMA:
-        return True
+def _schema_of(application: int, schema: int, tables: int, path: str) -> int:
+    """Return the schema of a file of ours, 0 for an empty one; raise StorageError for any other."""
+    if application == _APPLICATION_ID and 0 < schema <= _SCHEMA:
+        return schema
     if application == _APPLICATION_ID and schema > _SCHEMA:
         raise StorageError(
             f"the file {path} has schema {schema}, this release of sessioncore knows {_SCHEMA}: "
@@ -110,15 +114,16 @@ def _is_ours(application: int, schema: int, tables: int, path: str) -> bool:
         )
     if application or schema or tables:
         raise StorageError(f"the file {path} belongs to another program: give SQLiteStorage a file of its own")
-    return False
+    return 0
 
 
-def _create(connection: sqlite3.Connection, path: str) -> None:
+def _create_or_migrate(connection: sqlite3.Connection, path: str) -> None:
     connection.execute("BEGIN IMMEDIATE")
     try:
-        if not _is_ours(*_marks(connection), path):  # unless another process has created it meanwhile
-            for statement in _CREATE:
-                connection.execute(statement)
+        schema = _schema_of(*_marks(connection), path)  # another process may have created or migrated it meanwhile
+        steps = _CREATE if schema == 0 else [step for old in range(schema, _SCHEMA) for step in _MIGRATE[old]]
+        for statement in steps:
+            connection.execute(statement)
         connection.execute("COMMIT")
     finally:
         if connection.in_transaction:

@@ -17,7 +17,17 @@ from msgspec import Struct
 
 from sessioncore._errors import ConfigError, KeyTaken
 from sessioncore._shield import run_shielded
-from sessioncore._storage_protocol import Clears, LoadsMany, Moved, Opens, Purges, Stored, Unreadable, Written
+from sessioncore._storage_protocol import (
+    Clears,
+    KeepsTombstones,
+    LoadsMany,
+    Moved,
+    Opens,
+    Purges,
+    Stored,
+    Unreadable,
+    Written,
+)
 from sessioncore.storage.sqlite import _schema as schema
 from sessioncore.storage.sqlite._batching import BatchExecutor, run_reads, run_writes
 from sessioncore.storage.sqlite._errors import as_storage_error
@@ -45,7 +55,7 @@ class SQLiteStorage:
         ConfigError: `path` names no file (`:memory:`), or `busy_timeout` is negative.
     """
 
-    capabilities: ClassVar[frozenset[type]] = frozenset({Clears, LoadsMany, Opens, Purges})
+    capabilities: ClassVar[frozenset[type]] = frozenset({Clears, KeepsTombstones, LoadsMany, Opens, Purges})
 
     def __init__(
         self,
@@ -68,7 +78,7 @@ class SQLiteStorage:
     def __repr__(self) -> str:
         return f"<SQLiteStorage {self._path}>"
 
-    async def load(self, key: str, *, renew: float | None = None) -> Stored | Unreadable | None:
+    async def load(self, key: str, *, renew: float | None = None) -> Stored | Moved | Unreadable | None:
         """Return the live record at `key`, or None; with `renew`, set its ttl first."""
         if renew is not None:
             return await self._write(lambda connection: self._records.renew(connection, key, renew))
@@ -89,15 +99,25 @@ class SQLiteStorage:
         )
 
     async def move(
-        self, key: str, new_key: str, data: bytes, ttl: float, *, version: int, owner: str | None = None
+        self,
+        key: str,
+        new_key: str,
+        data: bytes,
+        ttl: float,
+        *,
+        version: int,
+        owner: str | None = None,
+        tombstone: float = 0.0,
     ) -> Written:
-        """Do what `replace` does, and give the record a new key in the same transaction.
+        """Do what `replace` does, and give the record a new key in the same transaction; see `KeepsTombstones`.
 
         Raises:
             KeyTaken: `new_key` is taken; nothing is changed.
         """
         result = await self._write(
-            lambda connection: self._records.move(connection, key, new_key, data, ttl, version=version, owner=owner)
+            lambda connection: self._records.move(
+                connection, key, new_key, data, ttl, version=version, owner=owner, tombstone=tombstone
+            )
         )
         if isinstance(result, KeyTaken):
             raise result
@@ -108,18 +128,18 @@ class SQLiteStorage:
         return await self._write(lambda connection: self._records.touch(connection, key, ttl))
 
     async def delete(self, *keys: str) -> int:
-        """End these records in one transaction; return how many were live."""
+        """End these records in one transaction, also where they have moved; return how many were live."""
         return await self._write(lambda connection: self._records.delete(connection, keys)) if keys else 0
 
     async def clear(self, prefix: str) -> int:
         """End every record whose key begins with `prefix`, in bounded batches; return how many were live."""
         ended = 0
         while True:
-            batch = await self._write(lambda connection: self._records.clear_batch(connection, prefix))
-            ended += sum(batch)
+            rows, live = await self._write(lambda connection: self._records.clear_batch(connection, prefix))
+            ended += live
             # A short batch has seen the whole range in one transaction: no record that was moved
             # between two batches was missed.
-            if len(batch) < BATCH:
+            if rows < BATCH:
                 return ended
 
     async def owned_keys(self, owner: str) -> list[str]:
@@ -130,9 +150,9 @@ class SQLiteStorage:
         """Remove what has expired, in bounded batches; return how many."""
         removed = 0
         while True:
-            batch = await self._write(self._records.purge_batch)
-            removed += batch
-            if batch < BATCH:
+            rows, records = await self._write(self._records.purge_batch)
+            removed += records
+            if rows < BATCH:
                 return removed
 
     async def open(self) -> None:
