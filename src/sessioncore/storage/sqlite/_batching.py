@@ -9,27 +9,30 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any, Generic, Protocol, TypeVar, cast
 
-from anyio import CancelScope, CapacityLimiter, Lock, to_thread
+from anyio import CancelScope, CapacityLimiter, Lock, current_effective_deadline, current_time, to_thread
 
 from sessioncore._errors import StorageUnavailable
 from sessioncore._shield import run_shielded
 from sessioncore.storage.sqlite._errors import is_busy
+from sessioncore.storage.sqlite._place import FilePlace
 
-__all__ = ["BatchExecutor", "run_reads", "run_writes"]
+__all__ = ["BatchExecutor", "patience", "run_reads", "run_writes", "when_free"]
 
 T = TypeVar("T")
 _MAX_BATCH = 256  # calls in one batch: bounds the wait of the calls in the next one
 
 
 class _Call(Generic[T]):
-    """One call: the function to run, and its result or error."""
+    """One call: the function to run, its result or error, and until when it waits for other processes."""
 
-    __slots__ = ("done", "error", "function", "result", "wanted")
+    __slots__ = ("done", "error", "function", "patient_until", "result", "wanted")
 
-    def __init__(self, function: Callable[[sqlite3.Connection], T]) -> None:
+    def __init__(self, function: Callable[[sqlite3.Connection], T], patience: float) -> None:
         self.function = function
+        self.patient_until = time.monotonic() + patience
         self.wanted = True
         self.done = False
         self.result: T | None = None
@@ -49,11 +52,17 @@ class _Run(Protocol):
 
 
 class BatchExecutor:
-    """Runs calls on `connection` in the order in which they came, with `run` for as many at a time as are waiting."""
+    """Runs calls on `connection` in the order in which they came, with `run` for as many at a time as are waiting.
 
-    def __init__(self, connection: sqlite3.Connection, run: _Run) -> None:
+    A call waits for other processes for `busy_timeout` seconds, and not beyond the deadline of its
+    task. `place` tells whether the connection's file is still where it was.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, run: _Run, busy_timeout: float, place: FilePlace) -> None:
         self._connection = connection
         self._run = run
+        self._busy_timeout = busy_timeout
+        self._place = place
         self._waiting: list[_Call[Any]] = []
         self._lock = Lock(fast_acquire=True)
         # An event loop that cancels all its tasks releases the lock above while the thread still works.
@@ -67,7 +76,7 @@ class BatchExecutor:
         A call that is cancelled while it waits is not run. One that is running is run to
         its end, since a thread cannot be stopped; its caller does not wait for it.
         """
-        call = _Call(function)
+        call = _Call(function, patience(self._busy_timeout))
         self._waiting.append(call)
         try:
             async with self._lock:
@@ -87,22 +96,31 @@ class BatchExecutor:
     async def _run_batch(self) -> None:
         wanted = [call for call in self._waiting if call.wanted]
         batch, self._waiting = wanted[:_MAX_BATCH], wanted[_MAX_BATCH:]
+        ran = threading.Event()
         try:
             # The batch holds other callers' work, so one caller's cancellation must not abort it.
             with CancelScope(shield=True):
-                await run_shielded(to_thread.run_sync(self._run_in_thread, batch, limiter=self._limiter))
+                await run_shielded(to_thread.run_sync(self._run_in_thread, batch, ran, limiter=self._limiter))
         finally:
-            for call in batch:
-                if not call.done:
+            left = [call for call in batch if not call.done]
+            if ran.is_set():  # another process held the file, and the time of one of the calls was up
+                self._waiting = left + self._waiting
+            else:
+                for call in left:
                     call.fail(StorageUnavailable("SQLite got no worker thread, or the event loop is ending: try again"))
 
     async def _close(self) -> None:
         async with self._lock:
             await to_thread.run_sync(self._close_in_thread, limiter=self._limiter)
 
-    def _run_in_thread(self, batch: list[_Call[Any]]) -> None:
+    def _run_in_thread(self, batch: list[_Call[Any]], ran: threading.Event) -> None:
         with self._in_use:
-            self._run(self._connection, batch)
+            if self._place.is_kept():
+                self._run(self._connection, batch)
+            if not self._place.is_kept():  # also afterwards: what was written meanwhile would be lost
+                for call in batch:
+                    call.fail(self._place.error())
+            ran.set()
 
     def _close_in_thread(self) -> None:
         with self._in_use:
@@ -110,22 +128,33 @@ class BatchExecutor:
 
 
 def run_reads(connection: sqlite3.Connection, batch: list[_Call[Any]]) -> None:
-    """Run each call by itself."""
+    """Run each call by itself. While another process locks the file, calls whose time is not up are left undone."""
     for call in batch:
         try:
-            call.finish(call.function(connection))
+            call.finish(when_free(partial(call.function, connection), _earliest(batch)))
         except Exception as exc:  # noqa: BLE001 -- it is raised again, in the task that waits for it
+            if is_busy(exc):
+                _give_up(batch, exc)
+                return
             call.fail(exc)
 
 
-def run_writes(busy_timeout: float, connection: sqlite3.Connection, batch: list[_Call[Any]]) -> None:
+def run_writes(connection: sqlite3.Connection, batch: list[_Call[Any]]) -> None:
     """Run all calls in one transaction; if one of them fails, run each in a transaction of its own.
 
-    `busy_timeout` bounds, in seconds, the wait for a write of another process.
+    While another process writes, calls whose time is not up are left undone.
     """
     _roll_back(connection)
     try:
-        _begin(connection, busy_timeout)
+        when_free(lambda: connection.execute("BEGIN IMMEDIATE"), _earliest(batch))
+    except sqlite3.Error as exc:
+        if is_busy(exc):
+            _give_up(batch, exc)
+            return
+        for call in batch:
+            call.fail(exc)
+        return
+    try:
         try:
             results = [call.function(connection) for call in batch]
         except Exception:
@@ -133,7 +162,7 @@ def run_writes(busy_timeout: float, connection: sqlite3.Connection, batch: list[
                 raise
             connection.execute("ROLLBACK")
             for call in batch:
-                run_writes(busy_timeout, connection, [call])
+                run_writes(connection, [call])
             return
         connection.execute("COMMIT")
     except Exception as exc:  # noqa: BLE001 -- it is raised again, in the tasks that wait for it
@@ -146,18 +175,34 @@ def run_writes(busy_timeout: float, connection: sqlite3.Connection, batch: list[
             call.finish(result)
 
 
-def _begin(connection: sqlite3.Connection, busy_timeout: float) -> None:
+def patience(busy_timeout: float) -> float:
+    """Return for how many seconds the running task may wait for another process."""
+    return max(0.0, min(busy_timeout, current_effective_deadline() - current_time()))
+
+
+def when_free(function: Callable[[], T], until: float) -> T:
+    """Call `function` until another process does not lock the file any more, or the monotonic clock shows `until`."""
     # SQLite's own busy handler sleeps up to 100 ms between two tries, and a busy process overtakes one that
     # sleeps: of two processes that wrote without a pause, one waited 700 ms. One try per millisecond is fair.
-    deadline = time.monotonic() + busy_timeout
     while True:
         try:
-            connection.execute("BEGIN IMMEDIATE")
-            return
+            return function()
         except sqlite3.OperationalError as exc:
-            if not is_busy(exc) or time.monotonic() >= deadline:
+            if not is_busy(exc) or time.monotonic() >= until:
                 raise
         time.sleep(0.001)
+
+
+def _earliest(batch: list[_Call[Any]]) -> float:
+    return min(call.patient_until for call in batch if not call.done)
+
+
+def _give_up(batch: list[_Call[Any]], error: Exception) -> None:
+    """Fail the calls whose time is up."""
+    now = time.monotonic()
+    for call in batch:
+        if not call.done and call.patient_until <= now:
+            call.fail(error)
 
 
 def _roll_back(connection: sqlite3.Connection) -> None:

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from sessioncore._errors import StorageError
-from sessioncore.storage.sqlite._errors import is_busy
+from sessioncore.storage.sqlite._batching import when_free
 
 __all__ = ["connect", "prepare"]
 
@@ -37,9 +37,9 @@ _CREATE = (
 _MIGRATE = {1: ("ALTER TABLE records ADD COLUMN moved_to TEXT", "PRAGMA user_version = 2")}
 
 
-def connect(path: str, busy_timeout: float) -> sqlite3.Connection:
-    """Return a connection that starts no transaction by itself; any thread may use it, one at a time."""
-    connection = sqlite3.connect(path, timeout=busy_timeout, isolation_level=None, check_same_thread=False)
+def connect(path: str) -> sqlite3.Connection:
+    """Return a connection that starts no transaction and waits for no lock; any thread may use it, one at a time."""
+    connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
     # In WAL mode NORMAL survives kill -9, but a power cut loses the last commits, perhaps a logout that
     # was already confirmed. FULL waits for the disk once per commit, and concurrent requests share commits.
     try:
@@ -50,27 +50,21 @@ def connect(path: str, busy_timeout: float) -> sqlite3.Connection:
     return connection
 
 
-def prepare(path: str, busy_timeout: float) -> sqlite3.Connection:
+def prepare(path: str, patience: float) -> sqlite3.Connection:
     """Return a connection to a file of our schema, created or migrated where needed; other files are not changed.
+
+    While another process locks the file, try again for `patience` seconds.
 
     Raises:
         StorageError: the file is of a newer schema, or is another program's.
     """
     _create_private(path)
-    deadline = time.monotonic() + busy_timeout
-    while True:
-        try:
-            return _prepared(path, busy_timeout)
-        except sqlite3.OperationalError as exc:
-            # Some locks fail at once instead of waiting: for a change of the journal mode, and while the last
-            # connection of another process closes.
-            if not is_busy(exc) or time.monotonic() > deadline:
-                raise
-        time.sleep(0.01)
+    # SQLite waits for no lock here: some fail at once in any case, such as that for a change of the journal mode.
+    return when_free(lambda: _prepared(path), time.monotonic() + patience)
 
 
-def _prepared(path: str, busy_timeout: float) -> sqlite3.Connection:
-    connection = connect(path, busy_timeout)
+def _prepared(path: str) -> sqlite3.Connection:
+    connection = connect(path)
     try:
         ready = _is_ready(connection, path)
         connection.execute("PRAGMA journal_mode = WAL")  # every time: a file restored from a backup may lack it

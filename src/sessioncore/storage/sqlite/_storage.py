@@ -9,7 +9,6 @@ import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from functools import partial
 from typing import ClassVar, TypeVar, cast
 
 from anyio import CancelScope, CapacityLimiter, Lock, to_thread
@@ -29,8 +28,9 @@ from sessioncore._storage_protocol import (
     Written,
 )
 from sessioncore.storage.sqlite import _schema as schema
-from sessioncore.storage.sqlite._batching import BatchExecutor, run_reads, run_writes
+from sessioncore.storage.sqlite._batching import BatchExecutor, patience, run_reads, run_writes
 from sessioncore.storage.sqlite._errors import as_storage_error
+from sessioncore.storage.sqlite._place import FilePlace
 from sessioncore.storage.sqlite._records import BATCH, Records
 
 __all__ = ["SQLiteStorage"]
@@ -47,9 +47,12 @@ class SQLiteStorage:
     """Records in the SQLite file `path`, which is created for this user alone if it is not there.
 
     The first call opens the file. A write that has returned has reached the disk.
-    Several processes may share the file; open it after a fork, not before. `busy_timeout`
-    bounds the wait for a write of another process: keep it below the `storage_timeout` of
-    the configuration. `clock` returns wall-clock seconds.
+    Several processes may share the file; open it after a fork, not before. A call waits for
+    another process for `busy_timeout`, and not longer than the `storage_timeout` of the
+    configuration. `clock` returns wall-clock seconds.
+
+    If the file is removed or replaced while it is open, every call raises StorageUnavailable until
+    it is back: writing on would lose sessions.
 
     Raises:
         ConfigError: `path` names no file (`:memory:`), or `busy_timeout` is negative.
@@ -65,9 +68,10 @@ class SQLiteStorage:
         busy_timeout: timedelta = timedelta(seconds=4),
     ) -> None:
         given: object = os.fspath(path) if isinstance(cast("object", path), str | os.PathLike) else None
-        self._path = given if isinstance(given, str) else ""  # None comes from an environment variable that is not set
-        if not self._path or self._path.startswith((":memory:", "file:")):
+        # None and an empty text come from an environment variable that is not set.
+        if not isinstance(given, str) or not given or given.startswith((":memory:", "file:")):
             raise ConfigError("SQLiteStorage needs the path of a file; use MemoryStorage to keep records in memory")
+        self._path = os.path.abspath(given)  # noqa: PTH100 - links stay; a later chdir() makes no difference
         if busy_timeout < timedelta():
             raise ConfigError("busy_timeout must not be negative")
         self._records = Records(clock)
@@ -199,25 +203,25 @@ class SQLiteStorage:
         if self._opening is None:  # made here, not in __init__: a lock belongs to one event loop
             self._opening = Lock()
         try:
-            await run_shielded(self._open_once(self._opening))
+            await run_shielded(self._open_once(self._opening, patience(self._busy_timeout)))
         except (sqlite3.Error, OSError) as exc:
             raise as_storage_error(exc, self._path) from exc
 
-    async def _open_once(self, opening: Lock) -> None:
+    async def _open_once(self, opening: Lock, patience: float) -> None:
         async with opening:  # the first calls may come in parallel
             if self._executors is None:
-                self._executors = await to_thread.run_sync(self._open_blocking, limiter=CapacityLimiter(1))
+                self._executors = await to_thread.run_sync(self._open_blocking, patience, limiter=CapacityLimiter(1))
 
-    def _open_blocking(self) -> _Executors:
-        writer = schema.prepare(self._path, self._busy_timeout)
+    def _open_blocking(self, patience: float) -> _Executors:
+        writer = schema.prepare(self._path, patience)
         try:
-            reader = schema.connect(self._path, self._busy_timeout)
-            writer.execute("PRAGMA busy_timeout = 0")  # from here on `run_writes` waits for other processes
+            reader = schema.connect(self._path)
+            place = FilePlace(self._path)
         except BaseException:
             writer.close()
             raise
-        write = partial(run_writes, self._busy_timeout)
-        return _Executors(BatchExecutor(reader, run_reads), BatchExecutor(writer, write))
+        wait = self._busy_timeout
+        return _Executors(BatchExecutor(reader, run_reads, wait, place), BatchExecutor(writer, run_writes, wait, place))
 
     async def _close(self) -> None:
         if (opening := self._opening) is None:

@@ -1,0 +1,208 @@
+"""What happens to the file while the process runs: another folder, another file, another process that holds it."""
+
+import os
+import sqlite3
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextlib import asynccontextmanager, closing, contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import anyio
+import pytest
+
+from sessioncore import SessionConfig, SessionNotFound, SessionStore, SQLiteStorage, StorageUnavailable
+
+pytestmark = pytest.mark.anyio
+
+LIMIT = 0.3
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "sessions.db"
+
+
+@asynccontextmanager
+async def store_at(path: Path | str) -> AsyncGenerator[SessionStore]:
+    config = SessionConfig(storage=SQLiteStorage(path), storage_timeout=timedelta(seconds=LIMIT))
+    async with SessionStore(config) as store:
+        yield store
+
+
+async def test_a_relative_path_stays_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    storage = SQLiteStorage("sessions.db")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    await storage.create("a", b"", 1000)
+    await storage.aclose()
+    assert await storage.load("a") is not None
+    await storage.aclose()
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+# -- a file that is removed or replaced
+
+CALLS: dict[str, Callable[[SessionStore, str], Awaitable[object]]] = {
+    "load": lambda store, sid: store.get_by_id(sid),
+    "create": lambda store, sid: store.create({"n": 2}),
+    "delete": lambda store, sid: store.delete(sid),
+    "sessions_of": lambda store, sid: store.sessions_of("ada"),
+    "check": lambda store, sid: store.check(),
+}
+
+
+def renamed(path: Path, name: str) -> Path:
+    return path.rename(path.with_name(name))
+
+
+def removed(path: Path) -> None:
+    path.unlink()
+
+
+def replaced(path: Path) -> None:
+    other = path.with_name("other.db")
+    with closing(sqlite3.connect(other)) as connection:
+        connection.execute("CREATE TABLE theirs (n)")
+    os.replace(other, path)  # noqa: PTH105 - as a backup is put back
+
+
+@pytest.mark.parametrize("change", [removed, replaced])
+@pytest.mark.parametrize("call", CALLS)
+async def test_a_file_that_is_gone_is_an_error_that_says_what_to_do(
+    path: Path, call: str, change: Callable[[Path], None]
+) -> None:
+    async with store_at(path) as store:
+        sid = (await store.create({"n": 1}, owner="ada")).id
+        change(path)
+        for _ in range(2):
+            with pytest.raises(StorageUnavailable, match="was removed or replaced while it was in use"):
+                await CALLS[call](store, sid)
+
+
+async def test_a_file_that_comes_back_goes_on(path: Path) -> None:
+    async with store_at(path) as store:
+        sid = (await store.create({"n": 1})).id
+        aside = renamed(path, "aside.db")
+        with pytest.raises(StorageUnavailable):
+            await store.get_by_id(sid)
+        renamed(aside, path.name)
+        assert (await store.get_by_id(sid))["n"] == 1
+        await store.create({"n": 2})
+
+
+async def test_a_restart_begins_a_new_file_beside_what_the_old_one_left(path: Path) -> None:
+    async with store_at(path) as store:
+        sid = (await store.create({"n": 1})).id
+        removed(path)
+    assert [file.name for file in path.parent.glob("*-wal")] == ["sessions.db-wal"]
+    async with store_at(path) as store:
+        with pytest.raises(SessionNotFound):
+            await store.get_by_id(sid)
+        again = await store.create({"n": 2})
+        assert (await store.get_by_id(again.id))["n"] == 2
+
+
+async def test_a_write_during_which_the_file_is_removed_is_not_confirmed(path: Path) -> None:
+    storage = SQLiteStorage(path)
+    await storage.open()
+
+    def remove_while_it_runs(connection: sqlite3.Connection) -> None:
+        connection.execute("DELETE FROM records")
+        path.unlink()
+
+    with pytest.raises(StorageUnavailable, match="removed or replaced"):
+        await storage._write(remove_while_it_runs)  # pyright: ignore[reportPrivateUsage] - no caller can time it so
+    await storage.aclose()
+
+
+# -- a file that another process holds
+
+
+@contextmanager
+def held(path: Path, *, for_reading_too: bool) -> Generator[None]:
+    """Hold the file as another process does: a connection of its own, in one transaction."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        if for_reading_too:  # as a process does that sets this pragma, or that runs VACUUM without WAL
+            other.execute("PRAGMA locking_mode = EXCLUSIVE")
+        other.execute("BEGIN IMMEDIATE")
+        other.execute("UPDATE records SET owner = owner")
+        yield
+        other.execute("ROLLBACK")
+
+
+@pytest.mark.parametrize("call", ["create", "delete", "check"])
+async def test_a_held_file_costs_storage_timeout_and_not_busy_timeout(path: Path, call: str) -> None:
+    async with store_at(path) as store:
+        sid = (await store.create({"n": 1})).id
+        with held(path, for_reading_too=False):
+            assert (await store.get_by_id(sid))["n"] == 1, "readers do not wait for a writer"
+            begin = time.monotonic()
+            with pytest.raises(StorageUnavailable):
+                await CALLS[call](store, sid)
+            assert LIMIT * 0.9 < time.monotonic() - begin < LIMIT + 0.5
+        await store.create({"n": 2})
+
+
+async def test_calls_that_wait_together_end_together(path: Path) -> None:
+    async with store_at(path) as store:
+        failed: list[float] = []
+
+        async def write() -> None:
+            with pytest.raises(StorageUnavailable):
+                await store.create({"n": 1})
+            failed.append(time.monotonic() - begin)
+
+        with held(path, for_reading_too=False):
+            begin = time.monotonic()
+            async with anyio.create_task_group() as tasks:
+                for _ in range(50):
+                    tasks.start_soon(write)
+        assert len(failed) == 50
+        assert max(failed) < LIMIT + 0.5
+
+
+async def test_a_call_with_more_time_goes_on_when_another_ones_time_is_up(path: Path) -> None:
+    storage = SQLiteStorage(path)
+    await storage.create("a", b"", 1000)
+    results: dict[str, object] = {}
+
+    async def write(key: str, seconds: float) -> None:
+        with anyio.move_on_after(seconds):
+            try:
+                results[key] = await storage.create(key, b"", 1000)
+            except StorageUnavailable as error:
+                results[key] = error
+        results.setdefault(key, None)  # cancelled: it waited for its turn
+
+    async with anyio.create_task_group() as tasks:
+        with held(path, for_reading_too=False):
+            tasks.start_soon(write, "hasty", 0.1)
+            tasks.start_soon(write, "patient", 10)
+            with anyio.fail_after(5):
+                while "hasty" not in results:
+                    await anyio.lowlevel.checkpoint()
+    assert results["hasty"] is None or isinstance(results["hasty"], StorageUnavailable)
+    assert isinstance(results["patient"], int)
+    assert await storage.load("hasty") is None
+    await storage.aclose()
+
+
+@pytest.mark.parametrize("opened", [True, False])
+async def test_readers_and_openers_of_an_exclusively_locked_file_are_bounded_too(path: Path, opened: bool) -> None:
+    made = SQLiteStorage(path)
+    await made.create("a", b"", 1000)
+    await made.aclose()
+    storage = SQLiteStorage(path)
+    store = SessionStore(SessionConfig(storage=storage, storage_timeout=timedelta(seconds=LIMIT)))
+    if opened:
+        await storage.open()
+        # The lock is exclusive once this process has no connection that reads.
+    with held(path, for_reading_too=not opened):
+        begin = time.monotonic()
+        with pytest.raises(StorageUnavailable):
+            await store.create({"n": 1})
+        assert time.monotonic() - begin < LIMIT + 0.5
+    await store.create({"n": 1})
+    await storage.aclose()
