@@ -80,10 +80,15 @@ class Owners:
 
     async def _load_moved(self, handle: str) -> OwnedSession | None:
         """Load the session with this handle, which may be a former one."""
+        _, answer = await self._follow(handle)
+        return self._to_owned_session(handle, answer) if isinstance(answer, (Stored, Unreadable)) else None
+
+    async def _follow(self, handle: str) -> tuple[str, Reply]:
+        """Return the handle that this session has now, and what its key holds."""
         key = self._config.key_prefix + handle
         while isinstance(answer := await self._driver.call(Load(key)), Moved):
             key = answer.key
-        return self._to_owned_session(handle, answer) if isinstance(answer, (Stored, Unreadable)) else None
+        return key.removeprefix(self._config.key_prefix), answer
 
     async def _end(self, handles: Iterable[str], kind: EventKind, owner: str | None, detail: str = "") -> int:
         """Delete sessions in batches, send their events, and return how many were live.
@@ -114,6 +119,8 @@ class Owners:
         started, newest, ended = self._config.clock(), math.inf, 0
         while True:
             found = await self._load_owned(owner)
+            if keep is not None and keep not in found:  # it may have moved, also after the caller was given it
+                keep = (await self._follow(keep))[0]
             theirs = [
                 handle
                 for handle, one in found.items()

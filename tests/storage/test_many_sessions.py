@@ -11,7 +11,7 @@ import pytest
 from servers.postgres_server import PostgresServer
 from servers.redis_server import Server, cluster, one_server
 from tests.redis_proxy import proxy_to
-from tests.storage.postgres_rigs import new_table, postgres
+from tests.storage.postgres_rigs import new_table
 from tests.storage.tcp_proxy import tcp_proxy
 from tests.stores import SpyStorage
 from tests.views import Visitor
@@ -28,8 +28,6 @@ from sessioncore import (
 )
 from sessioncore.storage.postgres import PostgresStorage
 from sessioncore.storage.redis import RedisStorage
-
-__all__ = ["postgres"]
 
 pytestmark = pytest.mark.anyio
 
@@ -212,6 +210,19 @@ async def is_live(store: SessionStore, sid: str) -> bool:
     found = not exchange.session.fresh
     await exchange.finish()
     return found
+
+
+async def test_keep_follows_a_session_that_moved(tmp_path: Path) -> None:
+    async with store_of(SQLiteStorage(tmp_path / "sessions.db")) as store:
+        await fill(store, "ada", 50)
+        visitor = Visitor(store)
+        exchange = await visitor.arrive((await store.create({}, owner="ada")).id)
+        former = exchange.session.handle
+        await exchange.session.regenerate()
+        await visitor.leave(exchange)
+        assert await store.revoke_all("ada", keep=former) == 50
+        assert visitor.sid is not None
+        assert await is_live(store, visitor.sid)
 
 
 async def test_of_a_batch_that_was_live_in_part_the_number_is_told() -> None:
