@@ -4,17 +4,16 @@ It has the configuration, the registered types and the storage. Adapters get the
 request from it, and background work loads sessions with it.
 """
 
-import logging
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast, overload
 
 from anyio import CancelScope
 
 from sessioncore._config import SessionConfig
-from sessioncore._errors import CodecError, ConfigError, SessionNotFound, WritesRefused
+from sessioncore._errors import CodecError, ConfigError, SessionNotFound
 from sessioncore._events import EventKind, SessionInfo
 from sessioncore._exchange import Exchange
 from sessioncore._storage_calls import Delete
@@ -23,7 +22,8 @@ from sessioncore.http._extractors import RequestView
 from sessioncore.http._ids import handle_of, is_handle, is_id
 from sessioncore.persistence._owners import OwnedSession
 from sessioncore.persistence._persistence import StorePersistence
-from sessioncore.persistence._probe import probe
+from sessioncore.persistence._purging import purging
+from sessioncore.persistence._starting import check_storage, start_storage
 from sessioncore.persistence._store_context import StoreContext
 from sessioncore.session._session import Session, check_owner, state_of
 from sessioncore.session._state import SessionState
@@ -31,8 +31,6 @@ from sessioncore.session._unusable import not_loaded
 from sessioncore.session._values import Values
 
 __all__ = ["SessionStore"]
-
-_logger = logging.getLogger("sessioncore")
 
 C = TypeVar("C", bound=type)
 
@@ -236,6 +234,18 @@ class SessionStore:
         storage = cast("Purges", self.storage)
         return await self._persistence.driver.unbounded("purge_expired", storage.purge_expired)
 
+    def purge_every(self, interval: timedelta) -> AbstractAsyncContextManager[None]:
+        """Purge in the background while the block runs; any number of processes may do so.
+
+        An outage is a `storage_error` event, and the next purge comes all the same.
+
+        Raises:
+            ConfigError: `interval` is not a timedelta above zero.
+        """
+        if not isinstance(cast("object", interval), timedelta) or interval <= timedelta():
+            raise ConfigError("purge_every() takes a timedelta above zero, such as timedelta(hours=1)")
+        return purging(self.purge_expired, interval.total_seconds())
+
     async def check(self) -> None:
         """Prove that the storage does what a login needs, on a record that is no session and ends within a minute.
 
@@ -246,9 +256,7 @@ class SessionStore:
             StorageUnavailable: the storage does not reply, or takes no writes at the moment.
             StorageError: a right, a table or a column is missing; the text says what to do.
         """
-        if Opens in self._capabilities:
-            await self._persistence.driver.bounded("check", cast("Opens", self.storage).check)
-            await probe(self.config, self._persistence.driver)
+        await check_storage(self.config, self._persistence.driver)
 
     async def start(self) -> None:
         """Open the storage, and check it as `check` does; adapters do this before the first request.
@@ -260,15 +268,8 @@ class SessionStore:
             StorageUnavailable: the storage cannot be reached.
             StorageError: it is set up wrong; the text says what to do.
         """
-        if Opens not in self._capabilities:
-            return
         try:
-            await cast("Opens", self.storage).open()
-            await self.check()
-        except WritesRefused as exc:
-            _logger.error(  # noqa: TRY400 - the text says it all
-                "the storage takes no writes: until it does, they are answered with status 503: %s", exc
-            )
+            await start_storage(self.config, self._persistence.driver)
         except BaseException:
             with CancelScope(shield=True):
                 await self.aclose()

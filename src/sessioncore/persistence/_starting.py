@@ -1,24 +1,55 @@
-"""The probe of `SessionStore.check`: a record of its own shows that the storage does what a login needs.
+"""Opening a storage, and checking it: a record of its own shows that it does what a login needs.
 
 A right that is missing, a replica or a missing table shows only when something is written.
 """
 
+import logging
 from secrets import token_hex
-from typing import Final
+from typing import Final, cast
 
 from sessioncore._config import SessionConfig
-from sessioncore._errors import StorageError
+from sessioncore._errors import StorageError, WritesRefused
 from sessioncore._storage_calls import Create, Delete, Load, Move, Replace, Stored, Touch
-from sessioncore._storage_protocol import PROBE_SUFFIX
+from sessioncore._storage_protocol import PROBE_SUFFIX, Opens, capabilities_of
 from sessioncore.persistence._drive import Driver
 from sessioncore.persistence._gather import gather
 
-__all__ = ["probe"]
+__all__ = ["check_storage", "start_storage"]
+
+_logger = logging.getLogger("sessioncore")
 
 _TTL: Final = 45.0  # seconds; a storage may keep an owner's entry for some seconds more, and both end within a minute
 
 
-async def probe(config: SessionConfig, driver: Driver) -> None:
+async def start_storage(config: SessionConfig, driver: Driver) -> None:
+    """Open and check the storage; that it takes no writes at the moment is logged.
+
+    Raises:
+        StorageError: it cannot be used.
+    """
+    if Opens not in capabilities_of(config.storage):
+        return
+    try:
+        await cast("Opens", config.storage).open()
+        await check_storage(config, driver)
+    except WritesRefused as exc:
+        _logger.error(  # noqa: TRY400 - the text says it all
+            "the storage takes no writes: until it does, they are answered with status 503: %s", exc
+        )
+
+
+async def check_storage(config: SessionConfig, driver: Driver) -> None:
+    """Have the storage check itself, and probe it; do nothing for one that lives in this process.
+
+    Raises:
+        StorageError: it cannot be used.
+    """
+    if Opens in capabilities_of(config.storage):
+        await driver.bounded("check", cast("Opens", config.storage).check)
+        await _probe(config, driver)
+
+
+async def _probe(config: SessionConfig, driver: Driver) -> None:
     """Make each call of the storage once, on a record that no session has.
 
     Raises:

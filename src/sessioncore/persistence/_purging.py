@@ -1,0 +1,40 @@
+"""Purging in the background: `SessionStore.purge_every`."""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from random import SystemRandom
+
+import anyio
+
+from sessioncore._errors import SessionError
+
+__all__ = ["purging"]
+
+_uniform = SystemRandom().uniform  # from the system: forked processes must not draw alike
+
+
+@asynccontextmanager
+async def purging(purge: Callable[[], Awaitable[object]], seconds: float) -> AsyncGenerator[None]:
+    """Purge about every `seconds` while the block runs; a purge that fails was reported, and the next one comes.
+
+    The first one comes after a random part of that time, so that processes that start together,
+    and stores on one server, do not purge together.
+    """
+
+    async def purge_forever() -> None:
+        await anyio.sleep(_uniform(0, seconds))
+        while True:
+            with suppress(SessionError):  # the driver has sent the event
+                await purge()
+            await anyio.sleep(seconds * _uniform(0.9, 1.1))
+
+    error: Exception | None = None
+    async with anyio.create_task_group() as group:
+        group.start_soon(purge_forever)
+        try:
+            yield
+        except Exception as exc:  # noqa: BLE001 - raised below, because the task group would wrap it
+            error = exc
+        group.cancel_scope.cancel()
+    if error is not None:
+        raise error

@@ -1,0 +1,125 @@
+"""`store.purge_every`: in the background, through outages, by several processes at once."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from tests.stores import SpyStorage
+
+from sessioncore import ConfigError, EventKind, SessionConfig, SessionEvent, SessionStore, SQLiteStorage
+
+pytestmark = pytest.mark.anyio
+
+SHORT = timedelta(milliseconds=1)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    with anyio.fail_after(20):
+        while not condition():  # noqa: ASYNC110 - no event tells it
+            await anyio.sleep(0.001)
+
+
+async def test_it_purges_again_and_again_and_stops_with_its_block() -> None:
+    storage = SpyStorage()
+    store = SessionStore(SessionConfig(storage=storage))
+    async with store.purge_every(SHORT):
+        await until(lambda: len(storage.calls) >= 3)
+    before = len(storage.calls)
+    await anyio.sleep(0.02)
+    assert len(storage.calls) == before
+    assert set(storage.calls) == {"purge_expired"}
+
+
+async def test_an_outage_is_an_event_and_it_goes_on() -> None:
+    storage = SpyStorage()
+    events: list[SessionEvent] = []
+    store = SessionStore(SessionConfig(storage=storage, on_event=events.append))
+    fault = storage.fail("purge_expired", times=3)
+    async with store.purge_every(SHORT):
+        await until(lambda: len(storage.done) >= 2)
+    assert fault.entered.is_set()
+    assert [(event.kind, event.detail) for event in events] == [
+        (EventKind.STORAGE_ERROR, "purge_expired: StorageUnavailable")
+    ] * 3
+
+
+async def test_the_first_purge_does_not_come_at_once() -> None:
+    """Processes that start together must not purge together."""
+    storage = SpyStorage()
+    async with SessionStore(SessionConfig(storage=storage)).purge_every(timedelta(hours=1000)):
+        await anyio.sleep(0.01)
+    assert storage.calls == []
+
+
+@pytest.mark.parametrize("error", [ValueError("of the application"), KeyError("k")])
+async def test_what_the_block_raises_comes_out_as_it_is(error: Exception) -> None:
+    with pytest.raises(type(error)) as caught:
+        async with SessionStore().purge_every(SHORT):
+            raise error
+    assert caught.value is error
+
+
+async def test_cancelling_the_block_ends_it() -> None:
+    with anyio.move_on_after(0.01) as scope:
+        async with SessionStore().purge_every(SHORT):
+            await anyio.sleep_forever()
+    assert scope.cancelled_caught
+
+
+@pytest.mark.parametrize("interval", [timedelta(), timedelta(seconds=-1), 60, None])
+async def test_an_interval_that_cannot_be_is_refused(interval: Any) -> None:
+    with pytest.raises(ConfigError, match="timedelta above zero"):
+        SessionStore().purge_every(interval)
+
+
+PURGER = """
+import sys
+from datetime import timedelta
+import anyio
+from sessioncore import SessionConfig, SessionStore, SQLiteStorage
+
+async def main():
+    store = SessionStore(SessionConfig(storage=SQLiteStorage(sys.argv[1])))
+    async with store, store.purge_every(timedelta(milliseconds=5)):
+        await anyio.to_thread.run_sync(sys.stdin.read)
+
+anyio.run(main)
+"""
+
+
+async def test_several_processes_purge_one_file(tmp_path: Path) -> None:
+    path = tmp_path / "sessions.db"
+    storage = SQLiteStorage(path)
+    for number in range(20):
+        await storage.create(f"dead-{number}", b"", 0.001)
+        await storage.create(f"live-{number}", b"", 1000)
+    processes = [start(path) for _ in range(3)]
+    try:
+        with anyio.fail_after(30):
+            while await purged_rows(storage) < 20:  # noqa: ASYNC110 - another process does it
+                await anyio.sleep(0.01)
+    finally:
+        codes = [end(process) for process in processes]
+    assert codes == [0, 0, 0]
+    assert [await storage.load(f"live-{number}") for number in range(20)].count(None) == 0
+    await storage.aclose()
+
+
+def start(path: Path) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen([sys.executable, "-c", PURGER, str(path)], stdin=subprocess.PIPE)
+
+
+def end(process: "subprocess.Popen[bytes]") -> int:
+    process.communicate(timeout=30)
+    return process.returncode
+
+
+async def purged_rows(storage: SQLiteStorage) -> int:
+    """How many of the expired rows are not in the file any more: nothing here has removed one."""
+    count = "SELECT 20 - count(*) FROM records WHERE key LIKE 'dead-%'"
+    return int(await storage._read(lambda connection: connection.execute(count).fetchone()[0]))  # pyright: ignore[reportPrivateUsage]
