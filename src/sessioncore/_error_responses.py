@@ -14,6 +14,7 @@ from msgspec import Struct
 from sessioncore._config import SessionConfig
 from sessioncore._errors import OwnerLimitReached, SessionError, StorageError, StorageUnavailable
 from sessioncore.http._extractors import RequestView
+from sessioncore.persistence._store_context import StoreContext
 
 __all__ = ["ErrorResponse", "find_refusal", "is_session_error", "status_and_body", "text_response"]
 
@@ -48,15 +49,16 @@ def is_session_error(error: BaseException | None) -> bool:
     return error is not None
 
 
-def status_and_body(error: SessionError, view: RequestView | None, config: SessionConfig) -> tuple[int, bytes]:
+def status_and_body(error: SessionError, view: RequestView | None, context: StoreContext) -> tuple[int, bytes]:
     """Return status and body: those from `on_error`, or else 503, 409 or 500 with the standard phrase."""
     status = HTTPStatus.INTERNAL_SERVER_ERROR
     if isinstance(error, StorageUnavailable):
         status = HTTPStatus.SERVICE_UNAVAILABLE
     elif isinstance(error, OwnerLimitReached):
         status = HTTPStatus.CONFLICT
-    response = _custom_response(error, view, config) or (status.value, status.phrase.encode())
-    if response[0] >= 500:
+    response = _custom_response(error, view, context.config) or (status.value, status.phrase.encode())
+    # A storage that is down fails each request: one traceback says as much as a thousand.
+    if response[0] >= 500 and (not isinstance(error, StorageError) or context.health.must_be_logged(error)):
         _logger.error("a request failed with status %d: %s", response[0], error, exc_info=error)
     return response
 

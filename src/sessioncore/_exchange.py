@@ -266,7 +266,7 @@ class Exchange(Struct, eq=False):
         if state is not None and (session_error is not None or not session._response_started):
             headers = self._session_headers(state, new_id_only=session_error is None)
         if session_error is not None:
-            status, body = status_and_body(session_error, self._view, self._persistence.config)
+            status, body = status_and_body(session_error, self._view, self._persistence.context)
         elif headers.value:
             status, body = 500, b"Internal Server Error"
         else:

@@ -1,7 +1,7 @@
 """Real servers in a thread of their own: uvicorn and, on trio, hypercorn for ASGI; aiohttp's own for aiohttp.
 
 The listening socket is bound to a free port before the thread starts, so a client
-that connects early waits in the queue; nothing has to be polled.
+that connects early waits in the queue: one request waits for the start.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from anyio.abc import TaskStatus
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from hypercorn.config import Config
 from msgspec import Struct
-from tests.adapters.browser import PATIENCE, Address
+from tests.adapters.browser import PATIENCE, Address, ask, compose
 from wsproto.connection import ConnectionState
 
 __all__ = ["SERVERS", "Serve", "Server", "serve", "serve_aiohttp", "serve_asgi"]
@@ -126,8 +126,10 @@ def serve(run: Serve, app: Any, tls: tuple[ssl.SSLContext, ssl.SSLContext] | Non
 
     with sock, start_blocking_portal(backend) as portal:
         serving, over = portal.start_task(main)
+        address = Address(sock.getsockname()[1], tls[1] if tls else None)
         try:
-            yield Server(Address(sock.getsockname()[1], tls[1] if tls else None), portal, trouble)
+            ask(address, compose("GET", "/the-start-is-over"))  # it checks the storage, which a test may break
+            yield Server(address, portal, trouble)
         finally:
             portal.call(over.set)
             serving.result(PATIENCE)

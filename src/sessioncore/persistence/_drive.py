@@ -19,6 +19,7 @@ from sessioncore._events import EventKind, Events
 from sessioncore._storage_calls import LATER, Call, Later, Reply
 from sessioncore._storage_protocol import AnswersNow, BoundsCalls, capabilities_of
 from sessioncore.http._cookies import AmbiguousID
+from sessioncore.persistence._health import Health
 
 __all__ = ["DONE", "Answer", "AwaitText", "Done", "Driver", "Machine", "QueuedEvent", "Step"]
 
@@ -76,9 +77,9 @@ class Machine(Protocol):
 class Driver:
     """Runs machines on the storage of one store, and makes single calls."""
 
-    __slots__ = ("_answer_now", "_bounded", "_events", "_seconds", "_storage")
+    __slots__ = ("_answer_now", "_bounded", "_events", "_health", "_seconds", "_storage")
 
-    def __init__(self, config: SessionConfig, events: Events) -> None:
+    def __init__(self, config: SessionConfig, events: Events, health: Health) -> None:
         storage, seconds = config.storage, config.storage_timeout.total_seconds()
         capabilities = capabilities_of(storage)
         answer_now: Callable[[Call], Reply | Later] | None = None
@@ -91,6 +92,7 @@ class Driver:
         self._seconds = seconds
         self._storage = storage
         self._events = events
+        self._health = health
 
     def drive(self, machine: Machine, step: Step | None) -> Done[None] | Coroutine[Any, Any, None]:
         """Carry out `step` and the steps that follow; return Done if no call had to be awaited.
@@ -146,6 +148,8 @@ class Driver:
             StorageError: the storage refused, or did not reply in time (StorageUnavailable).
         """
         if call.operation in self._bounded:
+            if self._health.is_failing:
+                self._refuse(call.operation)
             return cast("Reply", await self.unbounded(call.operation, lambda: call.invoke(self._storage)))
         return cast("Reply", await self.bounded(call.operation, lambda: call.invoke(self._storage)))
 
@@ -162,6 +166,8 @@ class Driver:
             # Only the scope's own deadline cancels it, so the call timed out.
             raise TimeoutError(f"no reply within {self._seconds:g} s; check the storage, or raise storage_timeout")
 
+        if self._health.is_failing:
+            self._refuse(operation)
         return await self.unbounded(operation, in_time)
 
     async def unbounded(self, operation: str, call: Callable[[], Awaitable[T]]) -> T:
@@ -171,12 +177,21 @@ class Driver:
             StorageError: the storage refused or failed.
         """
         try:
-            return await call()
+            reply = await call()
         except Exception as exc:
             error = self._to_storage_error(operation, exc)
             if error is exc:
                 raise
             raise error from exc
+        if self._health.is_failing:
+            self._health.worked()
+        return reply
+
+    def _refuse(self, operation: str) -> None:
+        """Raise an error at once if the storage has not replied in time lately."""
+        if self._health.refuses():
+            self._events.send(EventKind.STORAGE_ERROR, None, None, f"{operation}: not tried")
+            raise self._health.error()
 
     def _to_storage_error(self, operation: str, exc: Exception) -> StorageError:
         """Convert what a call raised to a StorageError, and send the event for it.
@@ -188,6 +203,7 @@ class Driver:
             return exc  # not a failure: the commit tries another key
         if isinstance(exc, SessionError) and not isinstance(exc, StorageError):
             raise exc
+        self._health.failed(exc)
         cause = exc.__cause__ or exc if isinstance(exc, StorageError) else exc
         self._events.send(EventKind.STORAGE_ERROR, None, None, f"{operation}: {type(cause).__name__}")
         if isinstance(exc, StorageError):

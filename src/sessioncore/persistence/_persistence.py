@@ -42,7 +42,7 @@ class StorePersistence:
         self.config = context.config
         self.codec = context.codec
         self.lifetimes = context.lifetimes
-        self.driver = Driver(context.config, context.events)
+        self.driver = Driver(context.config, context.events, context.health)
         self.owners = Owners(context, self.driver)
 
     def new_id(self) -> str:

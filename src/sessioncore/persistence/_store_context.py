@@ -7,6 +7,7 @@ from sessioncore.codec._codec import Codec
 from sessioncore.http._cookies import CookieWriter
 from sessioncore.http._extractors import Source, flatten, vary_names
 from sessioncore.http._plain_http import PlainHttpWarning
+from sessioncore.persistence._health import Health
 from sessioncore.session._deadlines import Lifetimes
 from sessioncore.session._loaded import Loaded
 
@@ -18,13 +19,14 @@ class StoreContext:
 
     __slots__ = (
         "codec", "config", "cookie_follows_idle", "cookie_names", "cookies", "events", "extractors", "headers",
-        "lifetimes", "new_id", "plain_http", "renew_on_load", "skip", "tombstone", "vary",
+        "health", "lifetimes", "new_id", "plain_http", "renew_on_load", "skip", "tombstone", "vary",
     )  # fmt: skip
 
     def __init__(self, config: SessionConfig) -> None:
         self.config = config
         self.codec = Codec()
         self.events = Events(config.on_event, config.clock)
+        self.health = Health(config.storage_timeout.total_seconds())
         self.skip = config.skip
         self.new_id = id_generator(config)
         self.lifetimes = lifetimes = Lifetimes.of(config)

@@ -107,7 +107,7 @@ class ConnectionLost(Exception):
     """The connection ended before the reply came: the command may or may not have been carried out."""
 
 
-class ReplyTimeout(ConnectionLost):
+class ReplyTimeout(ConnectionLost, TimeoutError):  # as the cause of an error, a TimeoutError tells the store why
     """No reply came in time."""
 
 
@@ -176,7 +176,7 @@ def unavailable(exc: ConnectionLost) -> StorageUnavailable:
         if isinstance(cause, ResponseError):  # of the handshake, which selects the database
             said = ErrorReply(f"ERR {cause}")
             return StorageUnavailable(f"Redis refused the connection ({said}); {_advice(str(said))}")
-        if isinstance(cause, OSError | RedisError):
+        if isinstance(cause, OSError | RedisError) and not isinstance(cause, ConnectionLost):
             words = str(cause) if isinstance(cause, OSError) else str(ErrorReply(str(cause)))
             reason = f"{exc} ({words or type(cause).__name__})"
     return StorageUnavailable(f"Redis did not answer: {reason}; look at the server, its address and the network")

@@ -1,0 +1,85 @@
+"""What is known of a storage that fails: whether its calls are worth waiting for, and what was logged.
+
+A storage that is frozen costs each call `storage_timeout`, also that of a request which does
+not use its session. After some time-outs in a row, calls fail at once; one at a time tries
+again. Only time-outs count: a storage that refuses costs no time.
+"""
+
+import logging
+from collections.abc import Callable
+from time import monotonic
+from typing import Final
+
+from sessioncore._errors import StorageError, StorageUnavailable
+
+__all__ = ["Health"]
+
+_logger = logging.getLogger("sessioncore")
+
+_TIME_OUTS: Final = 3  # in a row, until calls fail at once
+
+
+class Health:
+    """The failures of one store's storage since it last worked."""
+
+    __slots__ = ("_clock", "_failed_at", "_logged", "_next_try", "_seconds", "_suppressed", "_time_outs", "is_failing")
+
+    def __init__(self, seconds: float, clock: Callable[[], float] = monotonic) -> None:
+        self._seconds = seconds  # storage_timeout
+        self._clock = clock
+        self.is_failing = False  # asked at each call, so it is an attribute
+        self._time_outs = 0
+        self._next_try = 0.0
+        self._failed_at = 0.0
+        self._logged: set[type[StorageError]] = set()
+        self._suppressed = 0
+
+    def refuses(self) -> bool:
+        """Return whether a call must fail at once; if not, and time-outs came before it, it is the one that tries."""
+        if self._time_outs < _TIME_OUTS:
+            return False
+        now = self._clock()
+        if now < self._next_try:
+            return True
+        self._next_try = now + self._seconds  # also if that call is cancelled, another one tries after this time
+        return False
+
+    def error(self) -> StorageUnavailable:
+        """Return the error of a call that was not made."""
+        return StorageUnavailable(
+            "the storage has not replied in time lately, so this call was not made; one call at a time tries again: "
+            "check the storage"
+        )
+
+    def failed(self, error: BaseException) -> None:
+        """Count what a call raised."""
+        self.is_failing = True
+        self._failed_at = self._clock()
+        self._time_outs = self._time_outs + 1 if _is_time_out(error) else 0
+
+    def worked(self) -> None:
+        """Take notice of a reply. The outage is over when none has failed for `storage_timeout`."""
+        self._time_outs = 0
+        if self._clock() - self._failed_at < self._seconds:
+            return
+        self.is_failing = False
+        if self._logged:
+            _logger.warning("the storage works again; %d more requests failed meanwhile", self._suppressed)
+        self._logged.clear()
+        self._suppressed = 0
+
+    def must_be_logged(self, error: StorageError) -> bool:
+        """Return whether this is the first error of its kind since the storage last worked; count the others."""
+        if type(error) in self._logged:
+            self._suppressed += 1
+            return False
+        if not self.is_failing:
+            self.failed(error)
+        self._logged.add(type(error))
+        return True
+
+
+def _is_time_out(error: BaseException | None) -> bool:
+    while error is not None and not isinstance(error, TimeoutError):
+        error = error.__cause__
+    return error is not None

@@ -1,0 +1,210 @@
+"""A storage that does not reply: routes that need no session do not wait for it, and the log is not flooded."""
+
+import logging
+import signal
+import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+import anyio
+import pytest
+from servers.redis_server import one_server
+from tests.stores import SpyStorage
+from tests.views import PlainView
+
+from sessioncore import SessionConfig, SessionEvent, SessionStore, Storage, StorageError, StorageUnavailable
+from sessioncore._exchange import Exchange
+from sessioncore.persistence._health import Health
+from sessioncore.storage.redis import RedisStorage
+from sessioncore.testing import ManualClock
+
+LIMIT = 0.1
+
+
+def store_on(storage: Storage, *events: SessionEvent) -> tuple[SessionStore, list[SessionEvent]]:
+    heard: list[SessionEvent] = []
+    config = SessionConfig(storage=storage, storage_timeout=timedelta(seconds=LIMIT), on_event=heard.append)
+    return SessionStore(config), heard
+
+
+async def visit(store: SessionStore, sid: str) -> float:
+    """A request that does not use its session; return how long it took."""
+    begin = time.monotonic()
+    exchange = store.exchange(PlainView([f"__Host-session_id={sid}".encode()]))
+    await exchange.load()
+    assert await exchange.commit(200) == []
+    await exchange.finish()
+    return time.monotonic() - begin
+
+
+async def use(store: SessionStore, sid: str) -> Exchange:
+    """A request that reads its session; return its exchange after the error response."""
+    exchange = store.exchange(PlainView([f"__Host-session_id={sid}".encode()]))
+    await exchange.load()
+    with pytest.raises(StorageError) as caught:
+        exchange.session.get("n")
+    response = exchange.error_response(caught.value)
+    assert response is not None
+    assert response.status == (503 if isinstance(caught.value, StorageUnavailable) else 500)
+    await exchange.finish(failed=True)
+    return exchange
+
+
+@pytest.mark.anyio
+async def test_after_three_time_outs_calls_fail_at_once_and_one_tries_again() -> None:
+    storage = SpyStorage()
+    store, events = store_on(storage)
+    sid = (await store.create({"n": 1})).id
+    events.clear()
+    with storage.hold():
+        slow = [await visit(store, sid) for _ in range(3)]
+        assert min(slow) >= LIMIT * 0.9
+        assert await visit(store, sid) >= LIMIT * 0.9, "the one that tries"
+        before = len(storage.calls)
+        # That try began at least a storage_timeout ago, so another one may begin; it is held here.
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(visit, store, sid)
+            await anyio.lowlevel.checkpoint()
+            while len(storage.calls) == before:
+                await anyio.lowlevel.checkpoint()
+            begin = time.monotonic()
+            await use(store, sid)
+            with pytest.raises(StorageUnavailable, match="was not made"):
+                await store.create({})
+            with pytest.raises(StorageUnavailable, match="was not made"):
+                await store.sessions_of("ada")
+            assert time.monotonic() - begin < LIMIT
+            assert len(storage.calls) == before + 1
+    assert {event.detail for event in events} == {
+        "load: TimeoutError", "load: not tried", "create: not tried", "owned_keys: not tried",
+    }  # fmt: skip
+    with anyio.fail_after(10):
+        while await find(store, sid) is None:  # noqa: ASYNC110 - no event tells it
+            await anyio.sleep(0.01)
+    assert await visit(store, sid) < LIMIT
+    assert (await store.get_by_id(sid))["n"] == 1
+
+
+async def find(store: SessionStore, sid: str) -> object:
+    try:
+        return await store.get_by_id(sid)
+    except StorageUnavailable:
+        return None
+
+
+@pytest.mark.anyio
+async def test_a_storage_that_refuses_is_asked_each_time() -> None:
+    storage = SpyStorage()
+    store, _ = store_on(storage)
+    sid = (await store.create({"n": 1})).id
+    with storage.fail():
+        for _ in range(10):
+            await use(store, sid)
+    assert storage.calls.count("load") == 10
+    assert (await store.get_by_id(sid))["n"] == 1
+
+
+@asynccontextmanager
+async def frozen_redis() -> AsyncGenerator[tuple[SessionStore, str]]:
+    with one_server() as server:
+        store, _ = store_on(RedisStorage.from_url(server.url))
+        async with store:
+            sid = (await store.create({"n": 1})).id
+            server.signal(signal.SIGSTOP)
+            try:
+                yield store, sid
+            finally:
+                server.signal(signal.SIGCONT)
+            with anyio.fail_after(20):
+                while await find(store, sid) is None:  # noqa: ASYNC110 - no event tells it
+                    await anyio.sleep(0.01)
+
+
+@pytest.mark.anyio
+@pytest.mark.redis
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_frozen_redis_costs_untouched_routes_nothing_for_long() -> None:
+    async with frozen_redis() as (store, sid):
+        for _ in range(3):
+            await visit(store, sid)
+        took: list[float] = []
+        end = time.monotonic() + 2
+
+        async def visitor() -> None:
+            while time.monotonic() < end:
+                took.append(await visit(store, sid))
+                await anyio.sleep(0.005)
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(10):
+                tasks.start_soon(visitor)
+        waited = [seconds for seconds in took if seconds > LIMIT / 2]
+        assert len(took) > 200
+        assert len(waited) <= 2 / LIMIT + 1, "one at a time tries"
+        await use(store, sid)
+
+
+# -- the log
+
+
+@pytest.mark.anyio
+async def test_an_outage_is_logged_once_with_its_traceback_and_once_when_it_is_over(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    storage = SpyStorage()
+    store, _ = store_on(storage)
+    sid = (await store.create({"n": 1})).id
+    with caplog.at_level(logging.INFO, "sessioncore"), storage.fail(error=OSError("no route")):
+        for _ in range(8):
+            await use(store, sid)
+    [record] = caplog.records
+    assert record.levelname == "ERROR"
+    assert record.exc_info is not None
+    assert "no route" in caplog.text
+    caplog.clear()
+    await anyio.sleep(LIMIT)  # until then another failure would belong to this outage
+    with caplog.at_level(logging.INFO, "sessioncore"):
+        await store.get_by_id(sid)
+        await store.get_by_id(sid)
+    assert [record.getMessage() for record in caplog.records] == [
+        "the storage works again; 7 more requests failed meanwhile"
+    ]
+    with storage.fail():
+        await use(store, sid)
+    assert len(caplog.records) == 2, "the next outage is logged again"
+
+
+def test_failures_among_replies_are_one_outage_and_another_kind_is_logged_too() -> None:
+    clock = ManualClock()
+    health = Health(5.0, clock)
+    for number in range(10):
+        health.failed(StorageUnavailable("one node is away"))
+        assert health.must_be_logged(StorageUnavailable("one node is away")) is (number == 0)
+        health.worked()
+        clock.advance(1)
+        health.worked()
+        assert health.is_failing
+    assert health.must_be_logged(StorageError("a right is missing"))
+    clock.advance(5)
+    health.worked()
+    assert not health.is_failing
+
+
+def test_a_reply_between_time_outs_keeps_calls_going() -> None:
+    clock = ManualClock()
+    health = Health(5.0, clock)
+    for _ in range(10):
+        health.failed(TimeoutError())
+        health.failed(TimeoutError())
+        assert not health.refuses()
+        health.worked()
+    for _ in range(3):
+        health.failed(TimeoutError())
+    assert not health.refuses()
+    assert health.refuses()
+    clock.advance(5)
+    assert not health.refuses(), "another one tries, also if the first was cancelled"
+    assert health.refuses()
+    health.worked()
+    assert not health.refuses()
