@@ -34,7 +34,7 @@ from sessioncore.session._state import SessionState
 
 __all__ = ["CommitSteps"]
 
-Theirs: TypeAlias = tuple[Record | None, int]  # what other requests have made of the record, and its version
+Theirs: TypeAlias = tuple[Record, int]  # what other requests have made of the record, and its version
 
 MAX_TAKEN_IDS: Final = 8  # IDs of 256 random bits never collide; eight collisions mean a broken generator
 # What the next write meets if a lost write arrives late.
@@ -123,7 +123,7 @@ class CommitSteps(Struct, eq=False):
             base, version = theirs
         elif loaded is not None:
             base, version = loaded.record, loaded.version
-        now, merged = config.clock(), theirs is not None
+        now, merged = config.clock(), theirs is not None or state.phase is STALE
         record = rewrite.apply_to(base, now, context.codec if merged else None)
         ttl = context.lifetimes.time_left(record.created_at, record.idle, now)
         if ttl <= 0.0:
@@ -214,11 +214,10 @@ class CommitSteps(Struct, eq=False):
             return None
         if not self.undo:
             self._queue_event(EventKind.STALE_ID, *self._handle_and_owner())
-        if self.action is MOVE and attempt.delta.metadata.login:
-            state.mark_stale(drop=False)
-            self.action = CREATE
-            return self._send(attempt.delta, attempt.pending, attempt.new_id, (None, 0))
-        state.mark_stale(drop=True)
+        if self.action is not FIND:  # else the lost write arrived, and moved on with the record
+            state.roll_back()
+        if state.mark_stale():
+            return self.start()
         self._set_gone_error()
         return None
 

@@ -182,7 +182,8 @@ class LoadSteps(Struct, eq=False):
         if isinstance(error, StorageError):
             self.state = None
             return self._end(error_factory(error))
-        # An attacker may have injected one of the two IDs, so use no ID of this request at all.
+        # An attacker may have injected one of the two IDs, so use no ID of this request at all; destroy clears them.
+        self.dead_id = True
         key = self.context.extractors[self.index].key
         self._queue_event(EventKind.AMBIGUOUS, None, f"two different values in {key}")
         self.state = stale_state(None, self.context.codec)

@@ -215,14 +215,16 @@ class SessionState(Struct, eq=False):
         self._advance(LOST)
         self._clear(None if self.loaded is None else self.loaded.session_id)
 
-    def mark_stale(self, *, drop: bool) -> None:
-        """Note that another request has moved the record; with `drop`, drop the changes, else a login keeps them."""
+    def mark_stale(self) -> bool:
+        """Note that another request has moved the record; drop the changes, unless a login keeps them (True)."""
         former_id = self.known_id if self.loaded is None else self.loaded.session_id
         self._advance(MOVED)
-        if drop:
+        if self.pending is None or not self.pending.metadata.login:
             self._clear(former_id)
-        else:
-            self.loaded, self.former_id = None, former_id
+            return False
+        self.loaded = self.in_flight = None
+        self.former_id = former_id
+        return True
 
     def mark_ended(self) -> None:
         """Note that this request has ended the record: later changes belong to a new one."""

@@ -15,16 +15,9 @@ from sessioncore._errors import ConfigError
 from sessioncore._storage_protocol import PROBE_SUFFIX
 
 __all__ = [
-    "Statements",
-    "key_bytes",
-    "key_text",
-    "locked_schema_sql",
-    "owner_bytes",
-    "prefix_range",
-    "quoted",
-    "schema_sql",
+    "Statements", "key_bytes", "key_text", "locked_schema_sql", "owner_bytes", "prefix_range", "quoted", "schema_sql",
     "statements",
-]
+]  # fmt: skip
 
 # An index is named after its table, and PostgreSQL silently cuts names at 63 bytes.
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,49}")

@@ -334,3 +334,47 @@ async def test_what_a_request_with_two_different_ids_writes_is_dropped(site: Sit
     await session.login("ada")
     assert len(await exchange.commit(200)) == 1
     assert await site.data_of(session.id) == {"theme": "dark"}
+
+
+async def test_a_login_of_another_task_is_kept_when_this_ones_write_finds_the_record_moved() -> None:
+    site = Site(SpyWithTombstones())
+    old = await site.begin()
+    late = await site.late(old)
+    late.session["seen"] = True
+
+    async def log_in_meanwhile() -> None:
+        await site.log_in()
+        await late.session.login("grace")
+
+    site.storage.before["replace"] = log_in_meanwhile
+    headers = await late.commit(200)
+    assert [name for name, _ in headers] == ["set-cookie"]
+    assert dict(late.session) == {"seen": True}
+    await late.finish()
+    assert len(await site.store.sessions_of("grace")) == 1
+    assert len(await site.store.sessions_of("ada")) == 1
+
+
+async def test_a_login_after_a_regenerate_whose_reply_was_lost_is_kept_when_the_record_moved_on() -> None:
+    site = Site(SpyWithTombstones())
+    await site.begin()
+    exchange = await site.browser.arrive()
+    await exchange.session.regenerate()
+    with site.storage.lose_reply("move", times=1), pytest.raises(StorageUnavailable):
+        await exchange.session.save()
+    other = await site.late(exchange.session.id)
+    await other.session.login("ada")
+    await other.commit(200)
+    await exchange.session.login("grace")
+    assert len(await exchange.commit(200)) == 1
+    assert len(await site.store.sessions_of("grace")) == 1
+    assert len(await site.store.sessions_of("ada")) == 1
+
+
+async def test_a_logout_with_two_different_ids_clears_the_cookie(site: Site) -> None:
+    first, second = await site.begin(), await site.log_in()
+    exchange = site.store.exchange(PlainView([f"{COOKIE}={first}; {COOKIE}={second}".encode()]))
+    await (await obtain(exchange)).destroy()
+    headers = await exchange.commit(200)
+    assert "Max-Age=0" in headers[0][1]
+    assert await site.data_of(second) == {"cart": ["tea"]}, "no ID of the request was used"
