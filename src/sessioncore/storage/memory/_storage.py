@@ -148,3 +148,15 @@ class MemoryStorage:
             await checkpoint()
             before = len(self._table)
         return removed + before - len(self._table)
+
+    # `Opens` is not declared, because there is nothing to open or to check. The methods are there for code that opens
+    # whatever storage it is given.
+
+    async def open(self) -> None:
+        """Do nothing: there is nothing to open."""
+
+    async def check(self) -> None:
+        """Do nothing: memory is always available."""
+
+    async def aclose(self) -> None:
+        """Do nothing: the records live as long as this object."""
