@@ -187,7 +187,7 @@ def pair(*options: str) -> Generator[tuple[Server, Server]]:
 
 @contextmanager
 def watched_pair() -> Generator[tuple[Server, Server, list[Server]]]:
-    """A master, its replica, and three sentinels that fail over after some hundred milliseconds."""
+    """A master, its replica, and three sentinels that fail over after two seconds: a busy machine is no failure."""
     with pair() as (master, replica), ExitStack() as stack:
         folder = stack.enter_context(_folder())
         sentinels: list[Server] = []
@@ -195,8 +195,8 @@ def watched_pair() -> Generator[tuple[Server, Server, list[Server]]]:
             sentinel = SentinelServer(folder)
             stack.callback(sentinel.kill)
             sentinel.do("SENTINEL", "MONITOR", "main", "127.0.0.1", master.port, 2)
-            sentinel.do("SENTINEL", "SET", "main", "down-after-milliseconds", 300)
-            sentinel.do("SENTINEL", "SET", "main", "failover-timeout", 3000)
+            sentinel.do("SENTINEL", "SET", "main", "down-after-milliseconds", 2000)
+            sentinel.do("SENTINEL", "SET", "main", "failover-timeout", 6000)
             sentinels.append(sentinel)
         until(lambda: all(_sees(sentinel) == (2, 1) for sentinel in sentinels))
         yield master, replica, sentinels

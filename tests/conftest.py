@@ -25,6 +25,8 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
 PACKAGES = ("sessioncore", "sessioncore_asgi", "sessioncore_aiohttp", "sessioncore_litestar")
 # What may block asyncio's loop, and why: the end of a path, and functions in it.
 MAY_BLOCK = (
+    ("storage/rigs.py", ("remaining", "make_unreadable")),  # looks behind the storage's back, called by the kit
+    ("sqlite/_storage.py", ("__init__",)),  # asks for the working directory, and for no file
     ("<frozen importlib._bootstrap>", ("_find_and_load",)),  # an import reads files, once
     ("redis/utils.py", ("get_lib_version",)),  # redis-py reads its own version when a client is made
     ("asyncpg/connect_utils.py", ("_parse_connect_arguments",)),  # asyncpg reads ~/.pgpass and certificates to connect

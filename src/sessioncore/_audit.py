@@ -5,7 +5,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from sessioncore._config import SessionConfig
+from sessioncore._config import SessionConfig, listeners
 from sessioncore.http._extractors import Source, flatten
 from sessioncore.http._ids import new_id
 
@@ -89,7 +89,7 @@ def _operations(config: SessionConfig) -> list[Finding]:
         text = "an owner may have any number of sessions"
         fix = "set max_sessions_per_owner, or document that there is no limit"
         found.append(Finding("ASVS 7.1.2", "info", text, fix))
-    if config.on_event is None:
+    if not listeners(config):
         text = "unknown, ambiguous and malformed IDs are not logged"
         found.append(Finding("ASVS 16.3.3", "info", text, "pass on_event= and log the events"))
     return found

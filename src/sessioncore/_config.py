@@ -5,11 +5,11 @@ The defaults are for production. For plain http on a developer's machine, use
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from inspect import iscoroutinefunction
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from sessioncore._errors import ConfigError, SessionError
 from sessioncore._events import SessionEvent
@@ -19,11 +19,16 @@ from sessioncore.http._extractors import Extractor, RequestView, Source, flatten
 from sessioncore.http._ids import is_id, new_id
 from sessioncore.storage.memory import MemoryStorage
 
-__all__ = ["SessionConfig", "cookie_settings", "id_generator", "stale_id_window"]
+__all__ = ["SessionConfig", "cookie_settings", "id_generator", "listeners", "stale_id_window"]
 
 _MAX_DURATION = timedelta(days=36500)
 _FLAGS = ("cookie_secure", "cookie_http_only", "cookie_session_only", "cookie_partitioned", "save_on_server_error")
 _STORAGE_METHODS = tuple(name for name in vars(Storage) if not name.startswith("_"))
+
+
+Listener: TypeAlias = Callable[[SessionEvent], None]
+ErrorAnswer: TypeAlias = tuple[int, str | bytes] | tuple[int, str | bytes, Mapping[str, str]]
+"""What `on_error` returns: status and body, and perhaps headers."""
 
 
 class _DerivedInterval(timedelta):
@@ -57,9 +62,9 @@ class SessionConfig:
     max_sessions_per_owner: int | None = None
     on_owner_limit: Literal["evict_oldest", "refuse"] = "evict_oldest"
     skip: Callable[[RequestView], bool] | None = None
-    on_error: Callable[[RequestView, SessionError], tuple[int, str | bytes] | None] | None = None
+    on_error: Callable[[RequestView, SessionError], ErrorAnswer | None] | None = None
     stale_id_window: timedelta | None = None  # None: 20 s, or twice the time in which an end is noticed if that is more
-    on_event: Callable[[SessionEvent], None] | None = None
+    on_event: Listener | Sequence[Listener] | None = None
     save_on_server_error: bool = False
     clock: Callable[[], float] = time.time  # seconds since the epoch; for the absolute deadline
 
@@ -95,6 +100,14 @@ def cookie_settings(config: SessionConfig) -> CookieSettings:
         partitioned=config.cookie_partitioned,
         session_only=config.cookie_session_only,
     )
+
+
+def listeners(config: SessionConfig) -> tuple[Listener, ...]:
+    """Return the listeners for events; there may be none."""
+    given = config.on_event
+    if given is None:
+        return ()
+    return tuple(given) if isinstance(given, Sequence) and not isinstance(given, str) else (given,)
 
 
 def stale_id_window(config: SessionConfig) -> float:
@@ -181,10 +194,12 @@ def _check_callables(config: SessionConfig) -> None:
     for name in ("id_generator", "clock"):
         if not _is_sync_callable(getattr(config, name)):
             raise ConfigError(f"{name} must be a function that is not async; leave it out for the default")
-    for name in ("skip", "on_error", "on_event"):
+    for name in ("skip", "on_error"):
         value: object = getattr(config, name)
         if value is not None and not _is_sync_callable(value):
             raise ConfigError(f"{name} must be a function that is not async, or None")
+    if not all(map(_is_sync_callable, listeners(config))):
+        raise ConfigError("on_event must be a function that is not async, a sequence of them, or None")
 
 
 def _is_sync_callable(function: object) -> bool:

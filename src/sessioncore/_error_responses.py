@@ -6,19 +6,33 @@ The response says only what kind of error it is; the log has the details. Adapte
 
 import logging
 import operator
+from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Final
+from typing import Final, TypeAlias
 
 from msgspec import Struct
 
 from sessioncore._config import SessionConfig
 from sessioncore._errors import OwnerLimitReached, SessionError, StorageError, StorageUnavailable
+from sessioncore.http._cookies import is_token
 from sessioncore.http._extractors import RequestView
 from sessioncore.persistence._store_context import StoreContext
 
-__all__ = ["ErrorResponse", "find_refusal", "is_session_error", "status_and_body", "text_response"]
+__all__ = ["ErrorResponse", "find_refusal", "is_session_error", "response_to"]
 
 _logger = logging.getLogger("sessioncore")
+Headers: TypeAlias = list[tuple[str, str]]
+Answer: TypeAlias = tuple[int, bytes, Headers]
+
+
+def _answer(status: HTTPStatus, *headers: tuple[str, str]) -> Answer:
+    return status.value, status.phrase.encode(), list(headers)
+
+
+_HTTP_500: Final = _answer(HTTPStatus.INTERNAL_SERVER_ERROR)
+_HTTP_409: Final = _answer(HTTPStatus.CONFLICT)
+_HTTP_503: Final = _answer(HTTPStatus.SERVICE_UNAVAILABLE, ("retry-after", "1"))  # seconds
+_FIXED: Final = frozenset({"content-length", "cache-control"})
 _REFUSALS: Final = (StorageError, OwnerLimitReached)  # not a bug in the application, so a 500 would be wrong
 
 
@@ -49,21 +63,43 @@ def is_session_error(error: BaseException | None) -> bool:
     return error is not None
 
 
-def status_and_body(error: SessionError, view: RequestView | None, context: StoreContext) -> tuple[int, bytes]:
-    """Return status and body: those from `on_error`, or else 503, 409 or 500 with the standard phrase."""
-    status = HTTPStatus.INTERNAL_SERVER_ERROR
-    if isinstance(error, StorageUnavailable):
-        status = HTTPStatus.SERVICE_UNAVAILABLE
-    elif isinstance(error, OwnerLimitReached):
-        status = HTTPStatus.CONFLICT
-    response = _custom_response(error, view, context.config) or (status.value, status.phrase.encode())
+def response_to(
+    error: SessionError | None,
+    view: RequestView | None,
+    context: StoreContext,
+    session_headers: Headers,
+    *,
+    handled: bool,
+) -> ErrorResponse:
+    """Return the response to an error, with the session's headers; caches must not store it.
+
+    `on_error` may choose it. The default is 503, 409 or 500 with the standard phrase. None is for
+    an error of the application.
+    """
+    status, body, headers = _HTTP_500 if error is None else _answer_to(error, view, context.config)
     # A storage that is down fails each request: one traceback says as much as a thousand.
-    if response[0] >= 500 and (not isinstance(error, StorageError) or context.health.must_be_logged(error)):
-        _logger.error("a request failed with status %d: %s", response[0], error, exc_info=error)
-    return response
+    if status >= 500 and error is not None and _must_be_logged(error, context):
+        _logger.error("a request failed with status %d: %s", status, error, exc_info=error)
+    if not any(name == "content-type" for name, _ in headers):
+        headers = [("content-type", "text/plain; charset=utf-8"), *headers]
+    fixed = [("content-length", str(len(body))), ("cache-control", "no-store")]
+    return ErrorResponse(status, [*headers, *fixed, *session_headers], body, handled)
 
 
-def _custom_response(error: SessionError, view: RequestView | None, config: SessionConfig) -> tuple[int, bytes] | None:
+def _must_be_logged(error: SessionError, context: StoreContext) -> bool:
+    return not isinstance(error, StorageError) or context.health.must_be_logged(error)
+
+
+def _answer_to(error: SessionError, view: RequestView | None, config: SessionConfig) -> Answer:
+    custom = _custom_response(error, view, config)
+    if custom is not None:
+        return custom
+    if isinstance(error, StorageUnavailable):
+        return _HTTP_503
+    return _HTTP_409 if isinstance(error, OwnerLimitReached) else _HTTP_500
+
+
+def _custom_response(error: SessionError, view: RequestView | None, config: SessionConfig) -> Answer | None:
     """Call `on_error`; if it fails, the client gets the default response."""
     if config.on_error is None or view is None:
         return None
@@ -71,21 +107,30 @@ def _custom_response(error: SessionError, view: RequestView | None, config: Sess
         custom = config.on_error(view, error)
         if custom is None:
             return None
-        status, text = custom
+        status, text, *rest = custom
+        headers = _checked(*rest)
         body = text.encode() if isinstance(text, str) else bytes(memoryview(text))
         if operator.index(status) not in range(200, 600):
             raise ValueError("the status must be from 200 to 599")
     except Exception:
-        _logger.exception("on_error must return None or (status, body as str or bytes); the default response is sent")
+        _logger.exception(
+            "on_error must return None or (status, body as str or bytes), perhaps with a mapping of headers; "
+            "the default response is sent"
+        )
         return None
-    return operator.index(status), body
+    return operator.index(status), body, headers
 
 
-def text_response(status: int, body: bytes, session_headers: list[tuple[str, str]], *, handled: bool) -> ErrorResponse:
-    """Return a plain text response that caches must not store, with the session's headers."""
-    headers = [
-        ("content-type", "text/plain; charset=utf-8"),
-        ("content-length", str(len(body))),
-        ("cache-control", "no-store"),
-    ]
-    return ErrorResponse(status, headers + session_headers, body, handled)
+def _checked(headers: Mapping[str, str] | None = None) -> Headers:
+    """Return the headers of `on_error` in lower case, without those that are set here.
+
+    Raises:
+        ValueError: a name or a value cannot be a header's (RFC 9110, section 5.5), or is Set-Cookie.
+    """
+    checked: Headers = []
+    for name, value in (headers or {}).items():
+        if not is_token(name) or not value.isprintable() or not value.isascii() or name.lower() == "set-cookie":
+            raise ValueError("a header of on_error needs a token as its name, not Set-Cookie, and printable ASCII")
+        if name.lower() not in _FIXED:
+            checked.append((name.lower(), value))
+    return checked

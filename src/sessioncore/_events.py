@@ -4,7 +4,7 @@ An event contains the handle of a session, never its ID, and no values.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
@@ -58,21 +58,24 @@ class SessionInfo(Struct, frozen=True):
 
 
 class Events:
-    """Sends events to the listener of one store, if it has one."""
+    """Sends events to the listeners of one store."""
 
-    __slots__ = ("_clock", "_listener", "has_listener")
+    __slots__ = ("_clock", "_listeners", "has_listener")
 
-    def __init__(self, listener: Callable[[SessionEvent], None] | None, clock: Callable[[], float]) -> None:
-        self._listener = listener
-        self.has_listener = listener is not None
+    def __init__(self, listeners: Sequence[Callable[[SessionEvent], None]], clock: Callable[[], float]) -> None:
+        self._listeners = listeners
+        self.has_listener = bool(listeners)
         self._clock = clock
 
     def send(self, kind: EventKind, handle: str | None = None, owner: str | None = None, detail: str = "") -> None:
-        """Call the listener; an exception that it raises is logged and not propagated."""
-        if self._listener is None:
+        """Call every listener; an exception that one raises is logged and not propagated."""
+        if not self.has_listener:
             return
         event = SessionEvent(kind, handle, owner, detail, datetime.fromtimestamp(self._clock(), UTC))
-        try:
-            self._listener(event)
-        except Exception:
-            _logger.exception("on_event raised for a %r event; the session is not affected: fix on_event", kind.value)
+        for listener in self._listeners:
+            try:
+                listener(event)
+            except Exception:
+                _logger.exception(
+                    "on_event raised for a %r event; the session is not affected: fix on_event", kind.value
+                )

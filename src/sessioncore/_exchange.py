@@ -15,7 +15,7 @@ import anyio
 from msgspec import Struct
 from msgspec.structs import replace
 
-from sessioncore._error_responses import ErrorResponse, find_refusal, is_session_error, status_and_body, text_response
+from sessioncore._error_responses import ErrorResponse, find_refusal, is_session_error, response_to
 from sessioncore._errors import SessionError
 from sessioncore.http._extractors import COOKIE, RequestView
 from sessioncore.http._response_headers import Pairs, revise
@@ -265,17 +265,15 @@ class Exchange(Struct, eq=False):
         session_error = error if isinstance(error, SessionError) else self._hidden_error(error)
         if state is not None and (session_error is not None or not session._response_started):
             headers = self._session_headers(state, new_id_only=session_error is None)
-        if session_error is not None:
-            status, body = status_and_body(session_error, self._view, self._persistence.context)
-        elif headers.value:
-            status, body = 500, b"Internal Server Error"
-        else:
+        if session_error is None and not headers.value:
             return None
         session._start_response()
         self._failed = True
         if state is not None:
             state.discard()
-        self._response = text_response(status, body, headers.value, handled=is_session_error(error))
+        self._response = response_to(
+            session_error, self._view, self._persistence.context, headers.value, handled=is_session_error(error)
+        )
         return self._response
 
     def _hidden_error(self, error: BaseException | None) -> SessionError | None:

@@ -167,7 +167,7 @@ async def test_a_method_that_raises_before_it_is_awaited_has_failed_too() -> Non
 
 
 @pytest.mark.parametrize("fault", ["fails", "hangs"])
-@pytest.mark.parametrize("operation", ["load", "create", "replace", "move", "delete", "check"])
+@pytest.mark.parametrize("operation", ["load", "create", "replace", "move", "delete"])
 async def test_a_method_that_overrides_one_of_the_memory_storage_is_bounded_and_translated(
     operation: str, fault: str
 ) -> None:

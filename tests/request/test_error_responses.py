@@ -42,6 +42,7 @@ async def test_an_outage_is_503_too_many_sessions_409_and_every_other_error_500(
             "content-type": "text/plain; charset=utf-8",
             "content-length": str(len(answer.body)),
             "cache-control": "no-store",
+            **({"retry-after": "1"} if status == 503 else {}),
         }
         await exchange.finish(failed=True)
         logged = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
@@ -137,3 +138,29 @@ async def test_errors_leave_nothing_that_the_garbage_collector_cannot_take(caplo
         await use(await lab.store.get(PlainView()))  # and nobody releases it
     gc.collect()
     assert sum(type(thing) in {Session, Exchange} for thing in gc.get_objects()) == before
+
+
+async def test_on_error_may_add_headers_but_not_those_that_protect_the_session() -> None:
+    given = {"Content-Type": "text/html", "Retry-After": "30", "Cache-Control": "public", "Content-Length": "7"}
+    lab = Lab(on_error=lambda _view, _error: (503, "<p>", given))
+    answer = response_to(await lab.visitor.arrive(), StorageUnavailable("down"))
+    assert (answer.status, answer.body) == (503, b"<p>")
+    assert dict(answer.headers) == {
+        "content-type": "text/html",
+        "retry-after": "30",
+        "content-length": "3",
+        "cache-control": "no-store",
+    }
+    assert len(answer.headers) == 4
+
+
+@pytest.mark.parametrize(
+    "headers", [{"Set-Cookie": "a=b"}, {"a b": "x"}, {"x": "a\r\nb: c"}, {"x": "é"}, {"x": 5}, 7, [("x", "y")]]
+)
+async def test_headers_that_on_error_cannot_send_cost_the_client_no_response(
+    headers: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    lab = Lab(on_error=lambda _view, _error: (418, "x", headers))
+    answer = response_to(await lab.visitor.arrive(), StorageUnavailable("down"))
+    assert answer.status == 503
+    assert "on_error must return None or (status, body" in caplog.text

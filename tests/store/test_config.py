@@ -125,9 +125,10 @@ BAD: list[tuple[str, Any, str]] = [
     *(("save_on_server_error", value, "save_on_server_error must be") for value in NOT_FLAGS),
     *(
         (name, value, f"{name} must be a function")
-        for name in ("skip", "on_error", "on_event", "id_generator", "clock")
+        for name in ("skip", "on_error", "id_generator", "clock")
         for value in NOT_CALLABLE
     ),
+    *(("on_event", value, "on_event must be a function") for value in [5, "f", [5], (print, None)]),
     ("id_generator", None, "id_generator must be a function"),
     ("clock", None, "clock must be a function"),
     *(("on_owner_limit", value, "'evict_oldest' or 'refuse'") for value in NOT_CHOICES),

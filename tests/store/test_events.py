@@ -21,7 +21,7 @@ def test_the_kinds_are_the_documented_ones() -> None:
 
 def test_a_listener_hears_all_of_it_with_the_time_of_the_store() -> None:
     heard: list[SessionEvent] = []
-    Events(heard.append, lambda: 86400.5).send(EventKind.CONFLICT, "handle", "ada", "2")
+    Events([heard.append], lambda: 86400.5).send(EventKind.CONFLICT, "handle", "ada", "2")
     moment = datetime(1970, 1, 2, 0, 0, 0, 500000, tzinfo=UTC)
     assert heard == [SessionEvent(EventKind.CONFLICT, "handle", "ada", "2", moment)]
 
@@ -30,7 +30,7 @@ def test_without_a_listener_not_even_the_clock_is_asked() -> None:
     def broken() -> float:
         raise AssertionError
 
-    Events(None, broken).send(EventKind.CREATED)
+    Events([], broken).send(EventKind.CREATED)
 
 
 def test_what_a_listener_raises_is_logged_and_goes_no_further(caplog: pytest.LogCaptureFixture) -> None:
@@ -38,7 +38,7 @@ def test_what_a_listener_raises_is_logged_and_goes_no_further(caplog: pytest.Log
         raise ValueError("a fault of the listener")
 
     with caplog.at_level(logging.ERROR, "sessioncore"):
-        Events(fail, lambda: 0.0).send(EventKind.GONE, "handle")
+        Events([fail], lambda: 0.0).send(EventKind.GONE, "handle")
     assert "on_event raised for a 'gone' event" in caplog.text
     assert "a fault of the listener" in caplog.text
 
@@ -48,4 +48,16 @@ def test_cancellation_passes_through_a_listener() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        Events(leave, lambda: 0.0).send(EventKind.GONE)
+        Events([leave], lambda: 0.0).send(EventKind.GONE)
+
+
+def test_several_listeners_are_all_told_also_when_one_fails(caplog: pytest.LogCaptureFixture) -> None:
+    first: list[SessionEvent] = []
+    last: list[SessionEvent] = []
+
+    def fail(_: SessionEvent) -> None:
+        raise ZeroDivisionError
+
+    Events([first.append, fail, last.append], lambda: 0.0).send(EventKind.GONE, "handle")
+    assert first == last != []
+    assert "ZeroDivisionError" in caplog.text

@@ -8,7 +8,6 @@ from sessioncore.http._extractors import RequestView
 __all__ = ["PlainHttpWarning"]
 
 _logger = logging.getLogger("sessioncore")
-_LOCAL: Final = ("localhost", "127.0.0.1", "[::1]")
 _MESSAGE: Final = (
     "a Secure session cookie was sent over plain http, where browsers ignore it. Serve the application over TLS "
     "(a proxy must pass the scheme on to the server), or use SessionConfig.development() on your own machine."
@@ -28,6 +27,6 @@ class PlainHttpWarning:
         if not self._enabled or view.scheme not in {"http", "ws"}:
             return
         host = next(iter(view.header("host")), "").lower()
-        if host.rpartition(":")[0] not in _LOCAL and host not in _LOCAL:
+        if host.partition(":")[0] != "localhost":  # where browsers accept it; not all do for 127.0.0.1
             self._enabled = False
             _logger.warning(_MESSAGE)

@@ -1,6 +1,6 @@
 """What follows from one store's configuration, computed once: extractors, timeouts, and ID headers."""
 
-from sessioncore._config import SessionConfig, cookie_settings, id_generator, stale_id_window
+from sessioncore._config import SessionConfig, cookie_settings, id_generator, listeners, stale_id_window
 from sessioncore._events import Events
 from sessioncore._storage_protocol import KeepsTombstones, capabilities_of
 from sessioncore.codec._codec import Codec
@@ -25,7 +25,7 @@ class StoreContext:
     def __init__(self, config: SessionConfig) -> None:
         self.config = config
         self.codec = Codec()
-        self.events = Events(config.on_event, config.clock)
+        self.events = Events(listeners(config), config.clock)
         self.health = Health(config.storage_timeout.total_seconds())
         self.skip = config.skip
         self.new_id = id_generator(config)

@@ -25,8 +25,9 @@ from sessioncore._storage_protocol import (
     Stored,
     Unreadable,
     Written,
-)  # fmt: skip
+)
 from sessioncore.storage._extras import needs_extra
+from sessioncore.storage.postgres._rows import found, written
 from sessioncore.storage.postgres._sql import (
     key_bytes,
     key_text,
@@ -112,14 +113,14 @@ class PostgresStorage:
     async def load(self, key: str, *, renew: float | None = None) -> Stored | Moved | Unreadable | None:
         """Return the live record at `key`, or None; with `renew`, set its ttl to that many seconds."""
         if renew is None:
-            return _stored(await self._run(self._sql.load, key_bytes(key)))
-        return _stored(await self._write(self._sql.renew, key_bytes(key), float(renew)))
+            return found(await self._run(self._sql.load, key_bytes(key)))
+        return found(await self._write(self._sql.renew, key_bytes(key), float(renew)))
 
     async def load_many(self, keys: Sequence[str]) -> list[Stored | Moved | Unreadable | None]:
         """Return for each key what `load` would return, by one statement."""
         rows = await self._run(self._sql.load_many, [key_bytes(key) for key in keys])
-        found = {row["key"]: _stored([row]) for row in rows}
-        return [found.get(key_bytes(key)) for key in keys]
+        by_key = {row["key"]: found([row]) for row in rows}
+        return [by_key.get(key_bytes(key)) for key in keys]
 
     async def create(self, key: str, data: bytes, ttl: float, *, owner: str | None = None) -> int | None:
         """Store a new record for `ttl` seconds and return its version, or None if the key is taken."""
@@ -131,7 +132,7 @@ class PostgresStorage:
         """Write if the record still has `version`; otherwise return the current record, or None."""
         new = _new_version()
         args = (data, float(ttl), owner_bytes(owner), version, new)
-        return _outcome(await self._write(self._sql.replace, key_bytes(key), *args), new)
+        return written(await self._write(self._sql.replace, key_bytes(key), *args), new)
 
     async def move(
         self,
@@ -157,14 +158,14 @@ class PostgresStorage:
         if tombstone > 0:
             sql, args = self._sql.move_with_tombstone, (*args, float(tombstone))
         try:
-            return _outcome(await self._run(sql, *args, turns=(args[0], target)), new)
+            return written(await self._run(sql, *args, turns=(args[0], target)), new)
         except StorageError as exc:
             if sqlstate(exc.__cause__) != UNIQUE_VIOLATION:
                 raise
             # What is at the new key may have expired, and merely not be purged yet.
             if not await self._run(self._sql.delete_expired, target):
                 raise KeyTaken("the new key is taken; nothing was changed") from exc
-        return _outcome(await self._run(sql, *args, turns=(args[0], target)), new)
+        return written(await self._run(sql, *args, turns=(args[0], target)), new)
 
     async def touch(self, key: str, ttl: float) -> bool:
         """Set the ttl of a live record, in seconds; False if there is none."""
@@ -286,18 +287,3 @@ class PostgresStorage:
 def _new_version() -> int:
     # Random, not from a sequence: a sequence may go back after a failover or a restore.
     return randbits(62)
-
-
-def _outcome(rows: Rows, new: int) -> Written:
-    return new if rows and rows[0]["version"] == new else _stored(rows)
-
-
-def _stored(rows: Rows) -> Stored | Moved | Unreadable | None:
-    if not rows:
-        return None
-    row = rows[0]
-    if row["moved_to"] is not None:
-        return Moved(key_text(row["moved_to"]))
-    if row["ttl"] is None:  # it never ends, so this storage did not write it
-        return Unreadable()
-    return Stored(row["data"], row["version"], row["ttl"])

@@ -189,7 +189,7 @@ class SQLiteStorage:
         try:
             return await executors.reader.call(work)
         except (sqlite3.Error, UnicodeEncodeError) as exc:
-            raise as_storage_error(exc, self._path) from exc
+            raise await self._to_storage_error(exc) from exc
 
     async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         while (executors := self._executors) is None:
@@ -197,7 +197,10 @@ class SQLiteStorage:
         try:
             return await executors.writer.call(work)
         except (sqlite3.Error, UnicodeEncodeError) as exc:
-            raise as_storage_error(exc, self._path) from exc
+            raise await self._to_storage_error(exc) from exc
+
+    async def _to_storage_error(self, exc: Exception) -> Exception:
+        return await to_thread.run_sync(as_storage_error, exc, self._path)  # in a thread: it looks at the disk
 
     async def _open(self) -> None:
         if self._opening is None:  # made here, not in __init__: a lock belongs to one event loop
@@ -205,7 +208,7 @@ class SQLiteStorage:
         try:
             await run_shielded(self._open_once(self._opening, patience(self._busy_timeout)))
         except (sqlite3.Error, OSError) as exc:
-            raise as_storage_error(exc, self._path) from exc
+            raise await self._to_storage_error(exc) from exc
 
     async def _open_once(self, opening: Lock, patience: float) -> None:
         async with opening:  # the first calls may come in parallel
