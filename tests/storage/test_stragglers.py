@@ -1,0 +1,123 @@
+"""A login among late requests with the old ID: on every storage, no login is lost and no cookie is replaced (P4)."""
+
+import random
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+
+import anyio
+import pytest
+from servers.postgres_server import PostgresServer
+from servers.redis_server import Server
+from tests.numbers import scaled
+from tests.storage.postgres_rigs import opened
+from tests.views import Visitor
+
+from sessioncore import Exchange, MemoryStorage, SessionConfig, SessionStore, SQLiteStorage, Storage
+from sessioncore.storage.redis import RedisStorage
+
+pytestmark = pytest.mark.anyio
+
+LOGINS, AT_ONCE, LATE = scaled(1000), 10, 20
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@asynccontextmanager
+async def storage_named(name: str, request: pytest.FixtureRequest, folder: Path) -> AsyncGenerator[Storage]:
+    async with AsyncExitStack() as stack:
+        if name == "memory":
+            yield MemoryStorage()
+        elif name == "sqlite":
+            yield SQLiteStorage(folder / "sessions.db")
+        elif name == "redis":
+            server: Server = request.getfixturevalue("server")
+            yield RedisStorage.from_url(f"redis://127.0.0.1:{server.port}")
+        else:
+            postgres: PostgresServer = request.getfixturevalue("postgres")
+            yield await stack.enter_async_context(opened(postgres.dsn()))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "memory",
+        "sqlite",
+        pytest.param("redis", marks=pytest.mark.redis),
+        pytest.param("postgres", marks=pytest.mark.postgres),
+    ],
+)
+async def test_late_requests_take_no_login_away(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    async with storage_named(name, request, tmp_path) as storage:
+        await play(SessionConfig(storage=storage))
+
+
+async def test_without_tombstones_they_would() -> None:
+    """The test above can fail: here an ID is forgotten at once."""
+
+    with pytest.raises(ExceptionGroup) as caught:
+        await play(SessionConfig(storage=MemoryStorage(), stale_id_window=timedelta(0)))
+    assert caught.group_contains(AssertionError, match="not that of the login")
+
+
+async def play(config: SessionConfig) -> None:
+    async with SessionStore(config) as store:
+        limiter = anyio.CapacityLimiter(AT_ONCE)
+
+        async def browse(number: int) -> None:
+            async with limiter:
+                await one_browser(store, random.Random(number), f"user-{number}")
+
+        async with anyio.create_task_group() as tasks:
+            for number in range(LOGINS):
+                tasks.start_soon(browse, number)
+
+
+async def one_browser(store: SessionStore, lots: random.Random, owner: str) -> None:
+    """Log in while late requests with the old ID are on their way, and obey every Set-Cookie as a browser does."""
+    browser = Visitor(store)
+    exchange = await browser.arrive()
+    exchange.session["cart"] = ["tea"]
+    await browser.leave(exchange)
+    old, logged_in = browser.sid, anyio.Event()
+
+    async def late(*, after: bool) -> None:
+        if after:
+            await logged_in.wait()
+        exchange = await browser.arrive(old)
+        await anyio.lowlevel.checkpoint()
+        act(exchange, lots.choice(["read", "write", "mutate"]))
+        await browser.leave(exchange)
+
+    async def log_in() -> None:
+        for _ in range(lots.randrange(5)):
+            await anyio.lowlevel.checkpoint()
+        exchange = await browser.arrive(old)
+        await exchange.session.login(owner)
+        await browser.leave(exchange)
+        logged_in.set()
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(LATE):
+            tasks.start_soon(partial(late, after=number % 2 == 0))
+        tasks.start_soon(log_in)
+    last = await browser.arrive()
+    assert last.session.owner == owner, "the browser's cookie is not that of the login any more"
+    assert last.session["cart"][0] == "tea"
+    await browser.leave(last)
+    assert len(await store.sessions_of(owner)) == 1
+
+
+def act(exchange: Exchange, verb: str) -> None:
+    session = exchange.session
+    if verb == "read":
+        session.get("cart")
+    elif verb == "write":
+        session["seen"] = True
+    else:
+        session.mutate("visits", lambda visits: visits + 1, default=0)
