@@ -104,10 +104,9 @@ def cookie_settings(config: SessionConfig) -> CookieSettings:
 
 def listeners(config: SessionConfig) -> tuple[Listener, ...]:
     """Return the listeners for events; there may be none."""
-    given = config.on_event
-    if given is None:
+    if config.on_event is None:
         return ()
-    return tuple(given) if isinstance(given, Sequence) and not isinstance(given, str) else (given,)
+    return (config.on_event,) if callable(config.on_event) else tuple(config.on_event)
 
 
 def stale_id_window(config: SessionConfig) -> float:
@@ -198,7 +197,9 @@ def _check_callables(config: SessionConfig) -> None:
         value: object = getattr(config, name)
         if value is not None and not _is_sync_callable(value):
             raise ConfigError(f"{name} must be a function that is not async, or None")
-    if not all(map(_is_sync_callable, listeners(config))):
+    given: object = config.on_event
+    several = callable(given) or isinstance(given, (list, tuple))
+    if given is not None and not (several and all(map(_is_sync_callable, listeners(config)))):
         raise ConfigError("on_event must be a function that is not async, a sequence of them, or None")
 
 

@@ -142,7 +142,11 @@ async def test_errors_leave_nothing_that_the_garbage_collector_cannot_take(caplo
 
 async def test_on_error_may_add_headers_but_not_those_that_protect_the_session() -> None:
     given = {"Content-Type": "text/html", "Retry-After": "30", "Cache-Control": "public", "Content-Length": "7"}
-    lab = Lab(on_error=lambda _view, _error: (503, "<p>", given))
+
+    def on_error(_view: RequestView, _error: SessionError) -> Any:
+        return 503, "<p>", given
+
+    lab = Lab(on_error=on_error)
     answer = response_to(await lab.visitor.arrive(), StorageUnavailable("down"))
     assert (answer.status, answer.body) == (503, b"<p>")
     assert dict(answer.headers) == {
@@ -160,7 +164,10 @@ async def test_on_error_may_add_headers_but_not_those_that_protect_the_session()
 async def test_headers_that_on_error_cannot_send_cost_the_client_no_response(
     headers: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    lab = Lab(on_error=lambda _view, _error: (418, "x", headers))
+    def on_error(_view: RequestView, _error: SessionError) -> Any:
+        return 418, "x", headers
+
+    lab = Lab(on_error=on_error)
     answer = response_to(await lab.visitor.arrive(), StorageUnavailable("down"))
     assert answer.status == 503
     assert "on_error must return None or (status, body" in caplog.text
