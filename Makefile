@@ -4,7 +4,7 @@ BIN := .venv/bin
 SHOP_NEEDS := anyio msgspec starlette jinja2 python-multipart uvicorn httpx
 SHOP := PYTHONPATH=src:src/adapters .venv-demo/bin/python -m docs.examples.shop
 
-.PHONY: help demo demo-check test test-full test-matrix test-oldest check format bench docs build clean
+.PHONY: help demo demo-check test coverage test-full test-matrix test-oldest check format bench docs build clean
 
 help:           ## list the commands
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -33,7 +33,10 @@ demo-check: .venv-demo/ready     ## start the shop, drive it with a real client,
 servers:
 	@./scripts/servers
 
-test: .venv/ready servers     ## run every test, with coverage
+test: .venv/ready servers     ## run every test
+	$(BIN)/pytest --numprocesses auto --dist loadfile $(ARGS)
+
+coverage: .venv/ready servers     ## run every test and measure which branches they reach: twice the time
 	$(BIN)/pytest --numprocesses auto --dist loadfile --cov $(ARGS)
 
 test-full: .venv/ready servers     ## run every test at its full numbers: some hours

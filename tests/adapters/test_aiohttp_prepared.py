@@ -47,7 +47,7 @@ def test_a_commit_that_fails_while_a_response_is_prepared_is_a_clean_503(
             status, *lines = head.decode().split("\r\n")
             assert (status, rest) == ("HTTP/1.1 503 Service Unavailable", body), shape
             assert {line.partition(":")[0].lower() for line in lines} == {
-                "connection", "content-type", "content-length", "cache-control"
+                "connection", "content-type", "content-length", "cache-control", "retry-after"
             }, shape  # fmt: skip
     storage.restore()
     assert browser.get("/count").text == "1"

@@ -91,7 +91,7 @@ USES: list[Callable[[Session], object]] = [
     lambda session: session.delete("n"), lambda session: session.__delitem__("n"),
     lambda session: session.mutate("n", lambda n: n, 1), lambda session: "n" in session, bool,
     lambda session: session.id, lambda session: session.handle, lambda session: session.fresh,
-    lambda session: session.empty, lambda session: session.modified, lambda session: session.owner,
+    lambda session: session.empty, lambda session: session.owner,
     lambda session: session.details, lambda session: session.created_at, lambda session: session.expires_at,
     lambda session: session.idle_timeout, lambda session: session.set_idle_timeout(None),
     lambda session: session.bind_owner("ada"), Session.mark_accessed,
@@ -215,3 +215,20 @@ async def test_owners_details_and_idle_timeouts_that_could_not_be_kept_are_refus
                 session.set_idle_timeout(idle)
         assert session.owner is None
         assert not session.modified
+
+
+async def test_asking_whether_it_was_modified_is_no_use() -> None:
+    lab = Lab()
+    sid = (await lab.store.create({"cart": ["tea"]})).id
+    for cookie in (None, sid):
+        exchange = await lab.visitor.arrive(cookie)
+        assert not exchange.session.modified
+        assert not exchange.session.accessed
+        assert exchange.revise([], await exchange.commit(200)) == []
+        await exchange.finish()
+    exchange = lab.store.exchange(PlainView())
+    assert exchange.session.modified is False, "also before it is loaded"
+    exchange = await lab.visitor.arrive(sid)
+    exchange.session["cart"].append("milk")
+    assert exchange.session.modified
+    await lab.visitor.leave(exchange)

@@ -64,8 +64,10 @@ class Session(SessionMapping):
 
     @property
     def modified(self) -> bool:
-        """Whether there are uncommitted changes, including changes in place."""
-        state = self._get_state()
+        """Whether there are uncommitted changes, including changes in place; asking is no use of the session."""
+        state = self._state
+        if state is None:
+            return False
         values = state.values
         if values.issued_defaults is not None:
             state.adopt_defaults()

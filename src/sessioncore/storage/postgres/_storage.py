@@ -27,7 +27,6 @@ from sessioncore._storage_protocol import (
     Written,
 )
 from sessioncore.storage._extras import needs_extra
-from sessioncore.storage.postgres._rows import found, written
 from sessioncore.storage.postgres._sql import (
     key_bytes,
     key_text,
@@ -42,6 +41,7 @@ from sessioncore.storage.postgres._sql import (
 with needs_extra("postgres"):
     from sessioncore.storage.postgres._driver import Database, Pool, Rows, require_asyncio
     from sessioncore.storage.postgres._errors import MISSING_PARTS, UNIQUE_VIOLATION, sqlstate
+    from sessioncore.storage.postgres._rows import found, written
 
 __all__ = ["PostgresStorage"]
 
