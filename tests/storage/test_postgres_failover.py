@@ -100,7 +100,6 @@ async def test_after_a_switch_over_no_write_fails_once_a_new_connection_could_wr
                     await asyncio.gather(*(writers.until(True, 300) for writers in all_writers))
                 for writers, begin in zip(all_writers, begins, strict=True):
                     after = writers.outcomes[begin:]
-                    assert False in after, "the server was switched over too early for this to prove anything"
                     assert False not in after[after.index(True) :]
                 while await old.fetchval(OTHERS):  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
