@@ -147,7 +147,6 @@ def _check_times(config: SessionConfig) -> None:
                 f"absolute_timeout must be at least idle_timeout, but is {config.absolute_timeout} (the default is one "
                 "day); set a longer one, or None for no limit"
             )
-
     if config.stale_id_window != timedelta(0) and config.stale_id_window is not None:
         _check_duration("stale_id_window", config.stale_id_window, timedelta(seconds=20))
 

@@ -22,16 +22,16 @@ __all__ = ["ErrorResponse", "find_refusal", "is_session_error", "response_to"]
 
 _logger = logging.getLogger("sessioncore")
 Headers: TypeAlias = list[tuple[str, str]]
-Answer: TypeAlias = tuple[int, bytes, Headers]
+Content: TypeAlias = tuple[int, bytes, Headers]
 
 
-def _answer(status: HTTPStatus, *headers: tuple[str, str]) -> Answer:
+def _content(status: HTTPStatus, *headers: tuple[str, str]) -> Content:
     return status.value, status.phrase.encode(), list(headers)
 
 
-_HTTP_500: Final = _answer(HTTPStatus.INTERNAL_SERVER_ERROR)
-_HTTP_409: Final = _answer(HTTPStatus.CONFLICT)
-_HTTP_503: Final = _answer(HTTPStatus.SERVICE_UNAVAILABLE, ("retry-after", "1"))  # seconds
+_HTTP_500: Final = _content(HTTPStatus.INTERNAL_SERVER_ERROR)
+_HTTP_409: Final = _content(HTTPStatus.CONFLICT)
+_HTTP_503: Final = _content(HTTPStatus.SERVICE_UNAVAILABLE, ("retry-after", "1"))  # seconds
 _FIXED: Final = frozenset({"content-length", "cache-control"})
 _REFUSALS: Final = (StorageError, OwnerLimitReached)  # not a bug in the application, so a 500 would be wrong
 
@@ -76,7 +76,7 @@ def response_to(
     `on_error` may choose it. The default is 503, 409 or 500 with the standard phrase. None is for
     an error of the application.
     """
-    status, body, headers = _HTTP_500 if error is None else _answer_to(error, view, context.config)
+    status, body, headers = _HTTP_500 if error is None else _content_for(error, view, context.config)
     # A storage that is down fails each request: one traceback says as much as a thousand.
     if status >= 500 and error is not None and _must_be_logged(error, context):
         _logger.error("a request failed with status %d: %s", status, error, exc_info=error)
@@ -90,7 +90,7 @@ def _must_be_logged(error: SessionError, context: StoreContext) -> bool:
     return not isinstance(error, StorageError) or context.health.must_be_logged(error)
 
 
-def _answer_to(error: SessionError, view: RequestView | None, config: SessionConfig) -> Answer:
+def _content_for(error: SessionError, view: RequestView | None, config: SessionConfig) -> Content:
     custom = _custom_response(error, view, config)
     if custom is not None:
         return custom
@@ -99,7 +99,7 @@ def _answer_to(error: SessionError, view: RequestView | None, config: SessionCon
     return _HTTP_409 if isinstance(error, OwnerLimitReached) else _HTTP_500
 
 
-def _custom_response(error: SessionError, view: RequestView | None, config: SessionConfig) -> Answer | None:
+def _custom_response(error: SessionError, view: RequestView | None, config: SessionConfig) -> Content | None:
     """Call `on_error`; if it fails, the client gets the default response."""
     if config.on_error is None or view is None:
         return None

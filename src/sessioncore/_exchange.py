@@ -99,8 +99,7 @@ class Exchange(Struct, eq=False):
             waiters, self._load_waiters = self._load_waiters, None
             for wake in waiters:
                 wake()
-        if required and self.session._unusable is not None:
-            self.session._refuse(self.session._unusable)
+        await self.load(required=required)
 
     async def _wait_for_load(self, *, required: bool) -> None:
         """Wait for another task's load; load again if that one was cancelled."""

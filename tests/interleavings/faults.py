@@ -3,8 +3,10 @@
 from collections.abc import Awaitable, Callable
 from typing import ClassVar, TypeVar
 
+from msgspec.structs import replace
+
 from sessioncore import Moved, Storage, Stored, Unreadable
-from sessioncore.storage import Clears, Written
+from sessioncore.storage import Clears, Move, Written
 from sessioncore.testing import FailingStorage
 
 __all__ = [
@@ -29,6 +31,23 @@ class Faulty(FailingStorage):
     async def _through(self, name: str, call: Callable[[], Awaitable[T]]) -> T:
         return await call()
 
+    async def move(
+        self,
+        key: str,
+        new_key: str,
+        data: bytes,
+        ttl: float,
+        *,
+        version: int,
+        owner: str | None = None,
+        tombstone: float = 0.0,
+    ) -> Written:
+        return await self.make_move(Move(key, new_key, data, ttl, version, owner, tombstone))
+
+    async def make_move(self, move: Move) -> Written:
+        answer: Written = await self._through("move", lambda: move.invoke(self.inner))
+        return answer
+
 
 class ReplaceIgnoresTheVersion(Faulty):
     """The last one to write wins: updates are lost."""
@@ -43,58 +62,27 @@ class ReplaceIgnoresTheVersion(Faulty):
 class MoveIgnoresTheVersion(Faulty):
     """What others wrote since the load is lost when the ID changes."""
 
-    async def move(
-        self,
-        key: str,
-        new_key: str,
-        data: bytes,
-        ttl: float,
-        *,
-        version: int,
-        owner: str | None = None,
-        tombstone: float = 0.0,
-    ) -> Written:
-        there = await self.inner.load(key)
-        version = there.version if isinstance(there, Stored) else version
-        return await self.inner.move(key, new_key, data, ttl, version=version, owner=owner)
+    async def make_move(self, move: Move) -> Written:
+        there = await self.inner.load(move.key)
+        return await super().make_move(replace(move, version=there.version) if isinstance(there, Stored) else move)
 
 
 class MoveLeavesTheOldRecord(Faulty):
     """The old ID goes on being valid after a login: session fixation."""
 
-    async def move(
-        self,
-        key: str,
-        new_key: str,
-        data: bytes,
-        ttl: float,
-        *,
-        version: int,
-        owner: str | None = None,
-        tombstone: float = 0.0,
-    ) -> Written:
-        there = await self.inner.load(key)
-        answer = await self.inner.move(key, new_key, data, ttl, version=version, owner=owner)
+    async def make_move(self, move: Move) -> Written:
+        there = await self.inner.load(move.key)
+        answer = await super().make_move(move)
         if isinstance(answer, int) and isinstance(there, Stored):
-            await self.inner.create(key, there.data, there.ttl)
+            await self.inner.create(move.key, there.data, there.ttl)
         return answer
 
 
 class MoveForgetsTheOwner(Faulty):
     """Nobody finds the session in the owner's list any more."""
 
-    async def move(
-        self,
-        key: str,
-        new_key: str,
-        data: bytes,
-        ttl: float,
-        *,
-        version: int,
-        owner: str | None = None,
-        tombstone: float = 0.0,
-    ) -> Written:
-        return await self.inner.move(key, new_key, data, ttl, version=version)
+    async def make_move(self, move: Move) -> Written:
+        return await super().make_move(replace(move, owner=None))
 
 
 class DeleteDoesNothing(Faulty):
@@ -111,20 +99,10 @@ class DeleteForgetsTheIndex(Faulty):
         super().__init__(inner)
         self.listed: dict[str, str] = {}
 
-    async def move(
-        self,
-        key: str,
-        new_key: str,
-        data: bytes,
-        ttl: float,
-        *,
-        version: int,
-        owner: str | None = None,
-        tombstone: float = 0.0,
-    ) -> Written:
-        if owner is not None:
-            self.listed[new_key] = owner
-        return await self.inner.move(key, new_key, data, ttl, version=version, owner=owner)
+    async def make_move(self, move: Move) -> Written:
+        if move.owner is not None:
+            self.listed[move.new_key] = move.owner
+        return await super().make_move(move)
 
     async def create(self, key: str, data: bytes, ttl: float, *, owner: str | None = None) -> int | None:
         if owner is not None:

@@ -4,10 +4,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import pytest
+from tests.kit import Lab, mutate
 from tests.stores import SpyStorage
 from tests.views import Visitor
 
-from sessioncore import Session, SessionConfig, SessionEvent, SessionKey, SessionStore, StorageUnavailable
+from sessioncore import Session, SessionConfig, SessionKey, SessionStore, StorageUnavailable
 
 pytestmark = pytest.mark.anyio
 
@@ -29,35 +30,18 @@ class LateStorage(SpyStorage):
         raise StorageUnavailable("lost by a test")
 
 
-class Site:
-    """A store, a client with `n` in a session, and the events."""
+class Site(Lab):
+    """A lab whose storage loses a write and carries it out late."""
 
     def __init__(self) -> None:
-        self.storage = LateStorage()
-        self.events: list[SessionEvent] = []
-        self.store = SessionStore(SessionConfig(storage=self.storage, on_event=self.events.append))
-        self.visitor = Visitor(self.store)
-
-    async def begin(self) -> None:
-        exchange = await self.visitor.arrive()
-        exchange.session["n"] = 1
-        await self.visitor.leave(exchange)
-
-    async def data(self) -> dict[str, Any]:
-        return dict(await self.store.get_by_id(self.visitor.sid or ""))
-
-    def kinds(self) -> list[str]:
-        return [event.kind.value for event in self.events if event.kind.value != "storage_error"]
+        self.late = LateStorage()
+        super().__init__(self.late)
 
     async def lose(self, session: Session, write: str) -> None:
         self.events.clear()
-        self.storage.lost = write
+        self.late.lost = write
         with pytest.raises(StorageUnavailable):
             await session.save()
-
-
-async def mutate(session: Session) -> None:
-    session.mutate("n", lambda n: n + 1, default=0)
 
 
 async def login(session: Session) -> None:
@@ -82,7 +66,7 @@ async def test_a_write_that_arrives_late_is_not_done_again(change: Change, write
     assert await site.data() == expected | ({"notes": ["changed in place"]} if more else {})
     assert len(site.storage.inner) == 1
     assert len(await site.store.sessions_of("ada")) == (change is login)
-    assert site.kinds() == {"replace": [], "move": ["login"], "create": ["created"]}[write]
+    assert site.kinds("storage_error") == {"replace": [], "move": ["login"], "create": ["created"]}[write]
 
 
 async def test_what_another_request_writes_on_top_of_a_late_write_leaves_its_outcome_unknown() -> None:
@@ -118,7 +102,7 @@ async def test_a_session_that_is_ended_after_the_search_for_a_lost_write_is_gone
 
     site.storage.after["load"] = end
     await site.visitor.leave(exchange)
-    assert site.kinds() == ["destroyed", "gone"]
+    assert site.kinds("storage_error") == ["destroyed", "gone"]
     assert len(site.storage.inner) == 0
 
 

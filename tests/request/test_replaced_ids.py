@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import Any, ClassVar
 
 import pytest
+from tests.kit import Lab
 from tests.stores import PromptStorage, SpyStorage
 from tests.views import PlainView, Visitor, obtain
 
@@ -38,51 +39,38 @@ class PromptWithTombstones(PromptStorage):
     capabilities: ClassVar[frozenset[type]] = frozenset({AnswersNow, Clears, KeepsTombstones})
 
 
-class Site:
-    """A store whose storage keeps tombstones, a browser with a stored session, and the events."""
+class Site(Lab):
+    """A lab whose storage keeps tombstones."""
 
-    def __init__(self, storage: SpyStorage, **settings: Any) -> None:
-        self.events: list[SessionEvent] = []
-        self.storage = storage
-        self.store = SessionStore(SessionConfig(storage=storage, on_event=self.events.append, **settings))
-        self.browser = Visitor(self.store, COOKIE)
+    def __init__(self, kind: type[SpyStorage] = SpyWithTombstones, **config: Any) -> None:
+        super().__init__(kind=kind, **config)
 
-    def kinds(self) -> list[EventKind]:
-        return [event.kind for event in self.events]
-
-    async def begin(self) -> str:
+    async def start(self) -> str:
         """Store an anonymous session; return its ID."""
-        exchange = await self.browser.arrive()
-        exchange.session["cart"] = ["tea"]
-        await self.browser.leave(exchange)
-        assert self.browser.sid is not None
-        return self.browser.sid
+        await self.begin(cart=["tea"])
+        assert self.visitor.sid is not None
+        return self.visitor.sid
 
     async def log_in(self, owner: str = "ada") -> str:
-        """Log in with the browser's cookie; return the new ID."""
-        exchange = await self.browser.arrive()
-        await exchange.session.login(owner)
-        await self.browser.leave(exchange)
-        assert self.browser.sid is not None
+        """Log in with the visitor's cookie; return the new ID."""
+        async with self.visitor.request() as session:
+            await session.login(owner)
         self.events.clear()
-        return self.browser.sid
+        assert self.visitor.sid is not None
+        return self.visitor.sid
 
     async def late(self, sid: str) -> Exchange:
         """Begin a request with this ID in its cookie."""
-        return await Visitor(self.store, COOKIE).arrive(sid)
-
-    async def data_of(self, sid: str) -> dict[str, Any]:
-        session = await self.store.get_by_id(sid)
-        return dict(session)
+        return await Visitor(self.store).arrive(sid)
 
 
 @pytest.fixture(params=[SpyWithTombstones, PromptWithTombstones])
 def site(request: pytest.FixtureRequest) -> Site:
-    return Site(request.param())
+    return Site(request.param)
 
 
 async def test_a_late_request_reads_as_fresh_and_its_writes_are_dropped(site: Site) -> None:
-    old = await site.begin()
+    old = await site.start()
     new = await site.log_in()
     exchange = await site.late(old)
     session = exchange.session
@@ -98,13 +86,13 @@ async def test_a_late_request_reads_as_fresh_and_its_writes_are_dropped(site: Si
         await session.save()
     assert await exchange.commit(200) == []
     await exchange.finish()
-    assert site.storage.calls.count("create") == 1, "only the browser's first session was ever created"
-    assert await site.data_of(new) == {"cart": ["tea"]}
+    assert "create" not in site.calls, "only the browser's first session was ever created"
+    assert await site.data(new) == {"cart": ["tea"]}
     assert await site.store.sessions_of("mallory") == []
 
 
 async def test_a_request_that_began_before_the_login_takes_nothing_away(site: Site) -> None:
-    old = await site.begin()
+    old = await site.start()
     late = await site.late(old)
     late.session.mutate("cart", lambda cart: [*cart, "milk"])
     late.session["seen"] = True
@@ -112,11 +100,11 @@ async def test_a_request_that_began_before_the_login_takes_nothing_away(site: Si
     assert await late.commit(200) == []
     await late.finish()
     assert site.kinds() == [EventKind.STALE_ID]
-    assert await site.data_of(new) == {"cart": ["tea"]}
+    assert await site.data(new) == {"cart": ["tea"]}
 
 
 async def test_an_explicit_save_after_the_move_says_that_the_session_is_gone(site: Site) -> None:
-    old = await site.begin()
+    old = await site.start()
     late = await site.late(old)
     late.session["seen"] = True
     await site.log_in()
@@ -129,7 +117,7 @@ async def test_an_explicit_save_after_the_move_says_that_the_session_is_gone(sit
 @pytest.mark.parametrize("loaded_before", [True, False])
 async def test_a_second_login_with_the_old_id_makes_a_session_of_its_own(site: Site, loaded_before: bool) -> None:
     """A double click: two sessions, the second without the anonymous data."""
-    old = await site.begin()
+    old = await site.start()
     late = await site.late(old) if loaded_before else None
     first = await site.log_in()
     late = late or await site.late(old)
@@ -143,14 +131,14 @@ async def test_a_second_login_with_the_old_id_makes_a_session_of_its_own(site: S
     assert second not in {old, first}
     assert dict(late.session) == {"theme": "dark", "visits": 1}
     await late.finish()
-    assert await site.data_of(second) == {"theme": "dark", "visits": 1}
-    assert await site.data_of(first) == {"cart": ["tea"]}
+    assert await site.data(second) == {"theme": "dark", "visits": 1}
+    assert await site.data(first) == {"cart": ["tea"]}
     assert len(await site.store.sessions_of("ada")) == 2
     assert site.kinds().count(EventKind.CREATED) == 1
 
 
 async def test_a_login_on_an_ended_session_is_dropped(site: Site) -> None:
-    old = await site.begin()
+    old = await site.start()
     late = await site.late(old)
     await site.store.delete(old)
     await late.session.login("ada")
@@ -163,7 +151,7 @@ async def test_a_login_on_an_ended_session_is_dropped(site: Site) -> None:
 async def test_a_logout_with_the_old_id_ends_the_session_where_it_is(
     site: Site, verb: str, loaded_before: bool
 ) -> None:
-    old = await site.begin()
+    old = await site.start()
     late = await site.late(old) if loaded_before else None
     middle = await site.log_in()
     new = await site.log_in()
@@ -180,16 +168,16 @@ async def test_a_logout_with_the_old_id_ends_the_session_where_it_is(
 
 
 async def test_delete_and_revoke_follow_a_session_that_moved(site: Site) -> None:
-    old = await site.begin()
+    old = await site.start()
     handle = (await site.late(old)).session.handle
     new = await site.log_in()
     assert await site.store.revoke(handle, owner="grace") is False
-    assert await site.data_of(new) == {"cart": ["tea"]}
+    assert await site.data(new) == {"cart": ["tea"]}
     assert await site.store.revoke(handle, owner="ada") is True
     with pytest.raises(SessionNotFound):
         await site.store.get_by_id(new)
     assert await site.store.revoke(handle, owner="ada") is False
-    old = await site.begin()
+    old = await site.start()
     new = await site.log_in()
     assert await site.store.delete(old) is True
     with pytest.raises(SessionNotFound):
@@ -197,7 +185,7 @@ async def test_delete_and_revoke_follow_a_session_that_moved(site: Site) -> None
 
 
 async def test_an_old_id_never_leads_to_data(site: Site) -> None:
-    old = await site.begin()
+    old = await site.start()
     await site.log_in()
     with pytest.raises(SessionNotFound):
         await site.store.get_by_id(old)
@@ -205,8 +193,8 @@ async def test_an_old_id_never_leads_to_data(site: Site) -> None:
 
 
 async def test_a_stale_cookie_does_not_hide_a_live_header() -> None:
-    site = Site(SpyWithTombstones(), extractor=chain(from_cookie(COOKIE), from_header("X-Session")))
-    old = await site.begin()
+    site = Site(extractor=chain(from_cookie(COOKIE), from_header("X-Session")))
+    old = await site.start()
     new = await site.log_in()
     exchange = site.store.exchange(PlainView([f"{COOKIE}={old}".encode()], [("X-Session", new)]))
     session = await obtain(exchange)
@@ -214,7 +202,7 @@ async def test_a_stale_cookie_does_not_hide_a_live_header() -> None:
     session["seen"] = True
     await exchange.commit(200)
     await exchange.finish()
-    assert await site.data_of(new) == {"cart": ["tea"], "seen": True}
+    assert await site.data(new) == {"cart": ["tea"], "seen": True}
 
 
 async def test_after_the_window_the_id_is_unknown_like_any_other() -> None:
@@ -242,8 +230,8 @@ async def test_after_the_window_the_id_is_unknown_like_any_other() -> None:
 
 
 async def test_a_window_of_zero_remembers_nothing() -> None:
-    site = Site(SpyWithTombstones(), stale_id_window=timedelta(0))
-    old = await site.begin()
+    site = Site(stale_id_window=timedelta(0))
+    old = await site.start()
     await site.log_in()
     exchange = await site.late(old)
     assert site.kinds() == [EventKind.UNKNOWN]
@@ -259,9 +247,9 @@ async def test_a_window_that_is_no_duration_is_refused(window: Any) -> None:
 
 async def test_a_login_whose_reply_was_lost_and_that_was_ended_since_stays_ended() -> None:
     """P2: the move arrived, the session was ended under its new ID, and the request saves again."""
-    site = Site(SpyWithTombstones())
-    await site.begin()
-    exchange = await site.browser.arrive()
+    site = Site()
+    await site.start()
+    exchange = await site.visitor.arrive()
     await exchange.session.login("ada")
     with site.storage.lose_reply("move", times=1), pytest.raises(StorageUnavailable):
         await exchange.session.save()
@@ -273,8 +261,8 @@ async def test_a_login_whose_reply_was_lost_and_that_was_ended_since_stays_ended
 
 
 async def test_a_session_that_moved_on_after_a_lost_reply_is_not_made_twice() -> None:
-    site = Site(SpyWithTombstones())
-    exchange = await site.browser.arrive()
+    site = Site()
+    exchange = await site.visitor.arrive()
     exchange.session["cart"] = ["tea"]
     with site.storage.lose_reply("create", times=1), pytest.raises(StorageUnavailable):
         await exchange.session.save()
@@ -288,8 +276,8 @@ async def test_a_session_that_moved_on_after_a_lost_reply_is_not_made_twice() ->
 
 
 async def test_a_replace_whose_reply_was_lost_before_a_move_is_dropped_and_a_login_is_kept() -> None:
-    site = Site(SpyWithTombstones())
-    old = await site.begin()
+    site = Site()
+    old = await site.start()
     late = await site.late(old)
     late.session["seen"] = True
     with site.storage.lose_reply("replace", times=1), pytest.raises(StorageUnavailable):
@@ -301,8 +289,8 @@ async def test_a_replace_whose_reply_was_lost_before_a_move_is_dropped_and_a_log
 
 
 async def test_a_login_over_the_limit_by_an_old_id_is_undone_without_a_trace() -> None:
-    site = Site(SpyWithTombstones(), max_sessions_per_owner=1, on_owner_limit="refuse")
-    old = await site.begin()
+    site = Site(max_sessions_per_owner=1, on_owner_limit="refuse")
+    old = await site.start()
     late = await site.late(old)
     late.session["seen"] = True
     await late.session.login("ada")
@@ -315,11 +303,11 @@ async def test_a_login_over_the_limit_by_an_old_id_is_undone_without_a_trace() -
         await late.commit(200)
     await late.finish()
     assert len(await site.store.sessions_of("ada")) == 1
-    assert await site.data_of(site.browser.sid or "") == {"cart": ["tea"]}
+    assert await site.data(site.visitor.sid or "") == {"cart": ["tea"]}
 
 
 async def test_what_a_request_with_two_different_ids_writes_is_dropped(site: Site) -> None:
-    first, second = await site.begin(), await site.log_in()
+    first, second = await site.start(), await site.log_in()
     view = PlainView([f"{COOKIE}={first}; {COOKIE}={second}".encode()])
     exchange = site.store.exchange(view)
     session = await obtain(exchange)
@@ -333,12 +321,12 @@ async def test_what_a_request_with_two_different_ids_writes_is_dropped(site: Sit
     session["theme"] = "dark"
     await session.login("ada")
     assert len(await exchange.commit(200)) == 1
-    assert await site.data_of(session.id) == {"theme": "dark"}
+    assert await site.data(session.id) == {"theme": "dark"}
 
 
 async def test_a_login_of_another_task_is_kept_when_this_ones_write_finds_the_record_moved() -> None:
-    site = Site(SpyWithTombstones())
-    old = await site.begin()
+    site = Site()
+    old = await site.start()
     late = await site.late(old)
     late.session["seen"] = True
 
@@ -356,9 +344,9 @@ async def test_a_login_of_another_task_is_kept_when_this_ones_write_finds_the_re
 
 
 async def test_a_login_after_a_regenerate_whose_reply_was_lost_is_kept_when_the_record_moved_on() -> None:
-    site = Site(SpyWithTombstones())
-    await site.begin()
-    exchange = await site.browser.arrive()
+    site = Site()
+    await site.start()
+    exchange = await site.visitor.arrive()
     await exchange.session.regenerate()
     with site.storage.lose_reply("move", times=1), pytest.raises(StorageUnavailable):
         await exchange.session.save()
@@ -372,9 +360,9 @@ async def test_a_login_after_a_regenerate_whose_reply_was_lost_is_kept_when_the_
 
 
 async def test_a_logout_with_two_different_ids_clears_the_cookie(site: Site) -> None:
-    first, second = await site.begin(), await site.log_in()
+    first, second = await site.start(), await site.log_in()
     exchange = site.store.exchange(PlainView([f"{COOKIE}={first}; {COOKIE}={second}".encode()]))
     await (await obtain(exchange)).destroy()
     headers = await exchange.commit(200)
     assert "Max-Age=0" in headers[0][1]
-    assert await site.data_of(second) == {"cart": ["tea"]}, "no ID of the request was used"
+    assert await site.data(second) == {"cart": ["tea"]}, "no ID of the request was used"

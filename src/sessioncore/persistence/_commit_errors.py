@@ -11,7 +11,7 @@ def conflict_error() -> StorageUnavailable:
 
 
 def overtaken_error() -> StorageUnavailable:
-    """Return the error for a lost write of which nobody can tell any more whether it was stored."""
+    """Return the error for a lost write, if it is no longer possible to tell whether it was stored."""
     return StorageUnavailable(
         "the reply to a write was lost, and another request has written since; try again in a new request"
     )

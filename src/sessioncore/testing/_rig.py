@@ -16,7 +16,9 @@ from sessioncore.storage import (
     BoundsCalls,
     Clears,
     KeepsTombstones,
+    KeyTaken,
     LoadsMany,
+    Move,
     Opens,
     Purges,
     Storage,
@@ -126,6 +128,15 @@ def about(seconds: float | None, wanted: float) -> bool:
 async def put(rig: Rig, key: str, data: bytes = b"data", ttl: float = LONG, owner: str | None = None) -> int:
     """Create a record that must be new, and return its version."""
     return version(await rig.storage.create(key, data, ttl, owner=owner))
+
+
+async def move_is_refused(rig: Rig, key: str, new_key: str, at: int, *, tombstone: float = 0.0) -> bool:
+    """Return whether a move raises KeyTaken."""
+    try:
+        await Move(key, new_key, b"moved", LONG, at, None, tombstone).invoke(rig.storage)
+    except KeyTaken:
+        return True
+    return False
 
 
 async def holds(rig: Rig, key: str, data: bytes, at: int) -> bool:

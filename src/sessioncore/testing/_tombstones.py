@@ -5,7 +5,7 @@ from functools import partial
 import anyio
 from anyio.lowlevel import checkpoint
 
-from sessioncore.storage import Clears, KeepsTombstones, KeyTaken, Moved, Purges, Stored
+from sessioncore.storage import Clears, KeepsTombstones, Moved, Purges, Stored
 from sessioncore.testing._rig import (
     LONG,
     Rig,
@@ -14,6 +14,7 @@ from sessioncore.testing._rig import (
     clears,
     holds,
     keeps_tombstones,
+    move_is_refused,
     purges,
     put,
     version,
@@ -54,12 +55,8 @@ async def a_tombstone_is_no_record(rig: Rig) -> None:
     for known in (0, first, at):
         assert await rig.storage.replace("a", b"late", LONG, version=known, owner="w") == Moved("b")
         assert await rig.storage.move("a", "c", b"late", LONG, version=known, owner="w") == Moved("b")
-    try:
-        await rig.storage.move("other", "a", b"late", LONG, version=other)
-    except KeyTaken:
-        assert await holds(rig, "other", b"data", other)
-    else:
-        raise AssertionError("a move onto a tombstone must raise KeyTaken")
+    assert await move_is_refused(rig, "other", "a", other), "a move onto a tombstone must raise KeyTaken"
+    assert await holds(rig, "other", b"data", other)
     assert await rig.storage.load("a") == Moved("b")
     assert await rig.storage.load("c") is None
     assert await holds(rig, "b", b"moved", at)
@@ -74,12 +71,8 @@ async def a_conflicting_or_refused_move_leaves_no_tombstone(rig: Rig) -> None:
     current = await keeps_tombstones(rig).move("a", "b", b"late", LONG, version=first, tombstone=LONG)
     assert isinstance(current, Stored)
     await put(rig, "taken")
-    try:
-        await keeps_tombstones(rig).move("a", "taken", b"late", LONG, version=second, tombstone=LONG)
-    except KeyTaken:
-        assert await holds(rig, "a", b"second", second)
-    else:
-        raise AssertionError("a move onto a taken key must raise KeyTaken")
+    assert await move_is_refused(rig, "a", "taken", second, tombstone=LONG), "a move onto a taken key raises KeyTaken"
+    assert await holds(rig, "a", b"second", second)
     assert await rig.storage.load("b") is None
     assert await keeps_tombstones(rig).move("missing", "b", b"new", LONG, version=1, tombstone=LONG) is None
     assert await rig.storage.load("missing") is None

@@ -1,7 +1,7 @@
 """The contract of `Unreadable`: what the storage did not write is reported, kept, and removed on request only."""
 
-from sessioncore.storage import KeyTaken, Unreadable
-from sessioncore.testing._rig import LONG, NotApplicable, Rig, checks, holds, put
+from sessioncore.storage import Unreadable
+from sessioncore.testing._rig import LONG, NotApplicable, Rig, checks, holds, move_is_refused, put
 
 
 async def _make_unreadable(rig: Rig, key: str) -> None:
@@ -20,12 +20,8 @@ async def what_is_unreadable_is_never_overwritten(rig: Rig) -> None:
         assert await rig.storage.move("a", "c", b"new", LONG, version=known) == Unreadable()
     assert await rig.storage.touch("a", LONG) is False
     assert await rig.storage.create("a", b"new", LONG) is None
-    try:
-        await rig.storage.move("b", "a", b"new", LONG, version=other)
-    except KeyTaken:
-        assert await holds(rig, "b", b"other", other)
-    else:
-        raise AssertionError("a move onto what cannot be read must raise KeyTaken")
+    assert await move_is_refused(rig, "b", "a", other), "a move onto what cannot be read must raise KeyTaken"
+    assert await holds(rig, "b", b"other", other)
     assert await rig.storage.load("a") == Unreadable()
     assert await rig.storage.load("c") is None
 

@@ -1,7 +1,18 @@
 """The contract of writing: create, replace and move, and versions that never come back."""
 
-from sessioncore.storage import KeyTaken
-from sessioncore.testing._rig import LONG, Rig, about, checks, holds, purge, put, record, version, wait_out
+from sessioncore.testing._rig import (
+    LONG,
+    Rig,
+    about,
+    checks,
+    holds,
+    move_is_refused,
+    purge,
+    put,
+    record,
+    version,
+    wait_out,
+)
 
 
 async def create_refuses_a_taken_key(rig: Rig) -> None:
@@ -120,7 +131,7 @@ async def moving_a_missing_record_makes_nothing(rig: Rig) -> None:
 async def a_move_onto_a_taken_key_is_refused(rig: Rig) -> None:
     mine = await put(rig, "a", b"mine", owner="u")
     theirs = await put(rig, "b", b"theirs", owner="w")
-    assert await _is_refused(rig, "a", "b", mine)
+    assert await move_is_refused(rig, "a", "b", mine)
     assert await holds(rig, "a", b"mine", mine)
     assert await holds(rig, "b", b"theirs", theirs)
     assert await rig.storage.owned_keys("u") == ["a"]
@@ -129,7 +140,7 @@ async def a_move_onto_a_taken_key_is_refused(rig: Rig) -> None:
 
 async def a_move_onto_itself_is_refused(rig: Rig) -> None:
     mine = await put(rig, "a", b"mine", owner="u")
-    assert await _is_refused(rig, "a", "a", mine)
+    assert await move_is_refused(rig, "a", "a", mine)
     assert await holds(rig, "a", b"mine", mine)
     assert await rig.storage.owned_keys("u") == ["a"]
 
@@ -152,14 +163,6 @@ async def odd_keys_may_be_replaced_and_moved(rig: Rig) -> None:
         third = version(await rig.storage.move(key, f"{key}>", b"third", LONG, version=second))
         assert await rig.storage.load(key) is None, key
         assert await holds(rig, f"{key}>", b"third", third), key
-
-
-async def _is_refused(rig: Rig, key: str, new_key: str, at: int) -> bool:
-    try:
-        await rig.storage.move(key, new_key, b"moved", LONG, version=at)
-    except KeyTaken:
-        return True
-    return False
 
 
 CHECKS = checks(

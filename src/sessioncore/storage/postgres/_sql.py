@@ -177,7 +177,7 @@ WHERE key = $1 AND expires_at > now()
 RETURNING version, CASE WHEN version <> $6 THEN data END AS data, moved_to, %ttl% AS ttl
 """
 
-# The row at the old key stays and becomes the tombstone, so that whoever waits for its lock sees the move.
+# The row at the old key stays and becomes the tombstone, so that a call that waits for its lock sees the move.
 _MOVE_WITH_TOMBSTONE = """
 WITH old AS (
     UPDATE %table% SET

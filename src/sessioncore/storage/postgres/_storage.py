@@ -180,7 +180,7 @@ class PostgresStorage:
         while True:
             (row,) = await self._run(self._sql.delete, ends, turns=ends)
             live += int(row["live"])
-            if row["moved"]:  # by somebody else, at this very moment: these end first, and then what leads to them
+            if row["moved"]:  # by another call, at this moment: end what has moved first, and then what leads to it
                 ends = list(row["moved"])
                 await sleep(uniform(0, _PAUSE))  # noqa: S311 - so that a fast mover is not always one step ahead
             elif ends is named:
@@ -279,7 +279,7 @@ class PostgresStorage:
             if not self._create_table or sqlstate(exc.__cause__) not in MISSING_PARTS:
                 raise
         async with self._opening:
-            if await self._make_table():  # somebody has dropped it, or restored one that an earlier version made
+            if await self._make_table():  # it was dropped, or one that an earlier version made was restored
                 _log.warning("the table was missing or incomplete; it was made anew or completed")
         return await self._database.run(sql, *args, turns=turns)
 

@@ -62,8 +62,8 @@ class Moves:
     async def within_a_slot(self, plan: Plan, new: int) -> Written:
         """Move in one step, between two keys of one slot."""
         await self._steps.enlist(plan.owner, plan.new_key, plan.ttl)
-        buried = TOMBSTONE + plan.new_key, millis(plan.tombstone) if plan.tombstone else 0
-        args = plan.value, millis(plan.ttl), *buried, plan.head
+        marker = TOMBSTONE + plan.new_key, millis(plan.tombstone) if plan.tombstone else 0
+        args = plan.value, millis(plan.ttl), *marker, plan.head
         reply = await self.on_record(ON_A_CLUSTER.move, (plan.key, plan.new_key), args)
         await self._steps.delist_former(reply, plan.key, None)
         return outcome_of(reply, new)
@@ -81,8 +81,8 @@ class Moves:
             raise KeyTaken("the new key is taken; nothing was changed: move to a key that was never used")
         # The deciding step: of several callers only the one that finds its version still there goes on.
         # Until the new record is settled, its old key must lead to it.
-        buried = (TOMBSTONE if plan.tombstone else LEAVING) + plan.new_key
-        args = buried, millis(max(plan.tombstone, self._silence_timeout)), plan.head
+        marker = (TOMBSTONE if plan.tombstone else LEAVING) + plan.new_key
+        args = marker, millis(max(plan.tombstone, self._silence_timeout)), plan.head
         try:
             reply = await self.on_record(RETIRE, (plan.key,), args)
         except StorageUnavailable:
@@ -97,7 +97,7 @@ class Moves:
         # Not settled: another call has ended the new record, which it found by the old key or by its owner's index.
         settled = await self.settle(plan.new_key, plan.value, plan.ttl)
         if plan.tombstone < self._silence_timeout:
-            await self._shorten(plan.key, buried, plan.tombstone)
+            await self._shorten(plan.key, marker, plan.tombstone)
         await self._steps.delist_former(reply, plan.key, None)
         return outcome if settled else None
 

@@ -62,8 +62,8 @@ class SingleServer:
         """Write under a new key and end the old one, in one step."""
         new, deadline = fresh_version(), self._limit.deadline()
         keys = (key, new_key) if owner is None else (key, new_key, index_of(owner))
-        buried = TOMBSTONE + new_key, millis(tombstone) if tombstone else 0
-        args = pack(new, owner, data), millis(ttl), *buried, head_of(version)
+        marker = TOMBSTONE + new_key, millis(tombstone) if tombstone else 0
+        args = pack(new, owner, data), millis(ttl), *marker, head_of(version)
         return outcome_of(await run_script(self._write, ON_ONE_SERVER.move, keys, args, deadline), new)
 
     async def settled(self, key: bytes, value: Reply) -> Reply:

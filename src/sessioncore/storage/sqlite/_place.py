@@ -26,7 +26,7 @@ class FilePlace:
 
     def error(self) -> StorageUnavailable:
         """Return the error for a file that is not."""
-        # Not mended here: other processes still use the -wal and -shm files, which a new file would take for its own.
+        # Not repaired here: other processes still use the -wal and -shm files, which a new file would take for its own.
         return StorageUnavailable(
             f"the file {self._path} was removed or replaced while it was in use, and what is written now would "
             "be lost: put it back, or restart all processes that use it; if you put another file in its place, "
