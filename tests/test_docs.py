@@ -246,7 +246,7 @@ def test_the_first_pages_make_the_same_promises() -> None:
     pages = [TEXTS[ROOT / "README.md"], TEXTS[DOCS / "index.md"]]
     promises = [re.findall(r"^\| P\d \| .+$", text, re.MULTILINE) for text in pages]
     assert promises[0] == promises[1]
-    assert len(promises[0]) == 7
+    assert len(promises[0]) == 8
 
 
 def test_the_errors_page_lists_every_error() -> None:
@@ -270,6 +270,7 @@ def test_the_security_page_has_what_audit_finds() -> None:
         absolute_timeout=None,
         cookie_http_only=False,
         cookie_same_site="none",
+        cross_site="allow",
     )
     found = {finding.id for config in (worst, SessionConfig.development()) for finding in audit(config)}
     assert listed == found

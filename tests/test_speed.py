@@ -15,8 +15,9 @@ import pytest
 ROOT = Path(__file__).parent.parent
 TOLERANCE = 1.03  # another interpreter, another Starlette, and what lies where in memory
 
-# Of the signed cookie's instructions over the bare application: what is the case today. To be lowered, not raised.
-LIMITS = {"untouched": 0.80, "first": 0.85, "read": 0.31, "update": 0.27}
+# Of the signed cookie's instructions over the bare application: what is the case today. To be lowered, not raised; what
+# every request pays for promise P8 (some 1,600 instructions) is in it.
+LIMITS = {"untouched": 0.85, "first": 0.87, "read": 0.32, "update": 0.27}
 
 
 @pytest.mark.slow

@@ -40,8 +40,13 @@ def _cookie(config: SessionConfig) -> list[Finding]:
         found.append(Finding("ASVS 3.3.4", "high", "scripts can read the cookie", "set cookie_http_only=True"))
     if config.cookie_same_site == "none":
         text = "requests from other sites carry the cookie"
-        fix = "use 'lax' or 'strict', or protect every state-changing route against CSRF"
+        fix = "use 'lax' or 'strict'; cross_site='refuse' protects unsafe methods and WebSockets, but no GET"
         found.append(Finding("ASVS 3.3.2", "medium", text, fix))
+    if config.cross_site != "refuse":
+        severity: Literal["medium", "high"] = "high" if config.cookie_same_site == "none" else "medium"
+        text = "requests that other sites make can change the session"
+        fix = "set cross_site='refuse', and add your own other sites to trusted_origins"
+        found.append(Finding("ASVS 3.5.1", severity, text, fix))
     for name in names:
         if not name.startswith("__Host-"):
             text = f"sibling hosts can inject the cookie {name!r}"

@@ -5,7 +5,7 @@ The defaults are for production. For plain http on a developer's machine, use
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from inspect import iscoroutinefunction
@@ -15,6 +15,7 @@ from sessioncore._errors import ConfigError, SessionError
 from sessioncore._events import SessionEvent
 from sessioncore._storage_protocol import Storage
 from sessioncore.http._cookies import CookieSettings, check_cookie, is_token
+from sessioncore.http._cross_site import parse_trusted_origins
 from sessioncore.http._extractors import Extractor, RequestView, Source, flatten, from_cookie
 from sessioncore.http._ids import is_id, new_id
 from sessioncore.storage.memory import MemoryStorage
@@ -63,6 +64,8 @@ class SessionConfig:
     on_owner_limit: Literal["evict_oldest", "refuse"] = "evict_oldest"
     skip: Callable[[RequestView], bool] | None = None
     on_error: Callable[[RequestView, SessionError], ErrorAnswer | None] | None = None
+    cross_site: Literal["refuse", "report", "allow"] = "refuse"
+    trusted_origins: Collection[str] = ()
     stale_id_window: timedelta | None = None  # None: 20 s, or twice the time in which an end is noticed if that is more
     on_event: Listener | Sequence[Listener] | None = None
     save_on_server_error: bool = False
@@ -164,6 +167,9 @@ def _check_touch(interval: object, idle: timedelta) -> None:
 def _check_choices(config: SessionConfig) -> None:
     if config.on_owner_limit not in ("evict_oldest", "refuse"):
         raise ConfigError(f"on_owner_limit must be 'evict_oldest' or 'refuse', not {config.on_owner_limit!r}")
+    if config.cross_site not in ("refuse", "report", "allow"):
+        raise ConfigError(f"cross_site must be 'refuse', 'report' or 'allow', not {config.cross_site!r}")
+    parse_trusted_origins(config.trusted_origins)
     _check_count("max_size", config.max_size)
     if config.max_sessions_per_owner is not None:
         _check_count("max_sessions_per_owner", config.max_sessions_per_owner)

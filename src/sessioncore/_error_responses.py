@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 from msgspec import Struct
 
 from sessioncore._config import SessionConfig
-from sessioncore._errors import OwnerLimitReached, SessionError, StorageError, StorageUnavailable
+from sessioncore._errors import CrossSiteRequest, OwnerLimitReached, SessionError, StorageError, StorageUnavailable
 from sessioncore.http._cookies import is_token
 from sessioncore.http._extractors import RequestView
 from sessioncore.persistence._store_context import StoreContext
@@ -30,10 +30,15 @@ def _content(status: HTTPStatus, *headers: tuple[str, str]) -> Content:
 
 
 _HTTP_500: Final = _content(HTTPStatus.INTERNAL_SERVER_ERROR)
+_HTTP_403: Final = _content(HTTPStatus.FORBIDDEN)
 _HTTP_409: Final = _content(HTTPStatus.CONFLICT)
 _HTTP_503: Final = _content(HTTPStatus.SERVICE_UNAVAILABLE, ("retry-after", "1"))  # seconds
 _FIXED: Final = frozenset({"content-length", "cache-control"})
-_REFUSALS: Final = (StorageError, OwnerLimitReached)  # not a bug in the application, so a 500 would be wrong
+_REFUSALS: Final = (
+    StorageError,
+    OwnerLimitReached,
+    CrossSiteRequest,
+)  # not a bug in the application, so a 500 would be wrong
 
 
 class ErrorResponse(Struct, frozen=True):
@@ -50,7 +55,7 @@ class ErrorResponse(Struct, frozen=True):
 
 
 def find_refusal(error: BaseException | None) -> SessionError | None:
-    """Return the StorageError or OwnerLimitReached from which the application raised `error`; None: there is none."""
+    """Return the error of `_REFUSALS` from which the application raised `error`; None: there is none."""
     while error is not None and not isinstance(error, _REFUSALS):
         error = error.__cause__
     return error
@@ -96,6 +101,8 @@ def _content_for(error: SessionError, view: RequestView | None, config: SessionC
         return custom
     if isinstance(error, StorageUnavailable):
         return _HTTP_503
+    if isinstance(error, CrossSiteRequest):
+        return _HTTP_403
     return _HTTP_409 if isinstance(error, OwnerLimitReached) else _HTTP_500
 
 

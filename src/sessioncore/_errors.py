@@ -16,6 +16,7 @@ SessionError
 │   ├── SessionNotLoaded              the request has no session, or has not loaded it yet
 │   └── ResponseStarted               a new ID cannot reach the client any more
 ├── SessionNotFound (LookupError)     no session has this ID
+├── CrossSiteRequest                  another site made the request
 └── OwnerLimitReached                 the owner has as many sessions as are allowed
 
 A missing session is an error only where the caller asked for one by its ID. No message
@@ -26,6 +27,7 @@ __all__ = [
     "CodecError",
     "ConfigError",
     "CorruptRecord",
+    "CrossSiteRequest",
     "KeyTaken",
     "LifecycleError",
     "OwnerLimitReached",
@@ -117,6 +119,10 @@ class ResponseStarted(LifecycleError):
 
 class SessionNotFound(SessionError, LookupError):
     """Raised when no session has the ID that the caller passed."""
+
+
+class CrossSiteRequest(SessionError):
+    """Raised when a request that another site made uses or begins a session; see `SessionConfig.cross_site`."""
 
 
 class OwnerLimitReached(SessionError):

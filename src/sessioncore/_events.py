@@ -35,6 +35,7 @@ class EventKind(str, Enum):
     OWNER_LIMIT = "owner_limit"  # a login reached `max_sessions_per_owner`
     STORAGE_ERROR = "storage_error"  # detail: the operation and the error's class
     STALE_ID = "stale_id"  # an ID that was just replaced: a late request, or a stolen ID
+    CROSS_SITE = "cross_site"  # another site's request was refused the session; detail: its method and origin
 
 
 class SessionEvent(Struct, frozen=True):

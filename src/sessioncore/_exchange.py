@@ -19,6 +19,7 @@ from sessioncore._error_responses import ErrorResponse, find_refusal, is_session
 from sessioncore._errors import SessionError
 from sessioncore.http._extractors import COOKIE, RequestView
 from sessioncore.http._response_headers import Pairs, revise
+from sessioncore.persistence._crossing import Crossing, crossing_of
 from sessioncore.persistence._drive import DONE, Done
 from sessioncore.persistence._load_steps import LoadSteps, next_candidate
 from sessioncore.persistence._persistence import StorePersistence
@@ -46,6 +47,7 @@ class Exchange(Struct, eq=False):
     _persistence: StorePersistence
     _view: RequestView | None  # None after the request
     _lookup: LoadSteps | None = None  # None: the request has nothing that can be an ID
+    _crossing: Crossing | None = None  # None: no other site made the request, or that is no matter
     _sent_id: str | None = None  # the ID that the response sends; None: it sends none
     _load_waiters: list[Callable[[], object]] | None = None  # called when the running load ends; None: none runs
     _failed: bool = False  # later changes are not stored
@@ -70,16 +72,21 @@ class Exchange(Struct, eq=False):
             context = self._persistence.context
             if context.skip is not None and context.skip(view):
                 session._open(None, skipped)
-            elif (found := next_candidate(context.extractors, view, 0)) is None:
-                session._open(None, None)
             else:
-                index, text = found
-                lookup = LoadSteps(context, view, index)
-                result = self._persistence.driver.drive(lookup, lookup.start(text))
-                if not isinstance(result, Done):
-                    return self._load_rest(lookup, result, required=required)
-                self._lookup = lookup
-                session._open(lookup.state, lookup.unusable)
+                crossing, rule = None, context.cross_site
+                if rule is not None and (request := rule.judge(view)) is not None:
+                    crossing = self._crossing = crossing_of(context, request, view)
+                extractors = context.extractors if crossing is None else crossing.extractors
+                if (found := next_candidate(extractors, view, 0)) is None:
+                    session._open(None, None) if crossing is None else session._open(*crossing.without_session())
+                else:
+                    index, text = found
+                    lookup = LoadSteps(context, view, index, crossing)
+                    result = self._persistence.driver.drive(lookup, lookup.start(text))
+                    if not isinstance(result, Done):
+                        return self._load_rest(lookup, result, required=required)
+                    self._lookup = lookup
+                    session._open(lookup.state, lookup.unusable)
         if required and session._unusable is not None:
             session._refuse(session._unusable)
         return DONE
@@ -168,12 +175,15 @@ class Exchange(Struct, eq=False):
 
     def _session_headers(self, state: SessionState, new_id_only: bool = False) -> Done[Headers]:
         """Return the Set-Cookie and ID headers that the client needs."""
-        lookup, context = self._lookup, self._persistence.context
-        loaded = state.loaded
+        lookup, context, crossing = self._lookup, self._persistence.context, self._crossing
+        loaded, cookies = state.loaded, True
+        if crossing is not None:
+            crossing.report_dropped(state, self.session.accessed)
+            cookies = crossing.cookies_allowed
         if loaded is None:
             if new_id_only or state.phase is not ENDED or lookup is None or not lookup.has_clearable_id():
                 return _NO_HEADERS
-            return Done(context.clearing_headers())
+            return Done(context.clearing_headers(cookies=cookies))
         known = self._sent_id
         if known is None and lookup is not None:
             known = lookup.session_id
@@ -183,9 +193,9 @@ class Exchange(Struct, eq=False):
             if not follows_idle or lookup is None or lookup.source is not COOKIE:
                 return _NO_HEADERS
         self._sent_id = loaded.session_id
-        if self._view is not None:
+        if self._view is not None and cookies:
             context.plain_http.check(self._view)
-        return Done(context.id_headers(loaded, new=unsent))
+        return Done(context.id_headers(loaded, new=unsent, cookies=cookies))
 
     def revise(self, headers: Pairs, added: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
         """Return the response's headers with `added`, and with `Vary` and `Cache-Control` as the session needs them."""
@@ -235,6 +245,8 @@ class Exchange(Struct, eq=False):
             if not isinstance(work, Done):
                 return self._finish_rest(work)
             drop = state.dirty()
+        if self._crossing is not None:
+            self._crossing.report_dropped(state, session.accessed)
         self._view = None  # the request may refer to this exchange
         if state is None:
             session._mark_released()

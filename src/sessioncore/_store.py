@@ -25,10 +25,9 @@ from sessioncore.persistence._persistence import StorePersistence
 from sessioncore.persistence._purging import purging
 from sessioncore.persistence._starting import check_storage, start_storage
 from sessioncore.persistence._store_context import StoreContext
+from sessioncore.session._initial_states import fresh_state
 from sessioncore.session._session import Session, check_owner, state_of
-from sessioncore.session._state import SessionState
 from sessioncore.session._unusable import not_loaded
-from sessioncore.session._values import Values
 
 __all__ = ["SessionStore"]
 
@@ -154,7 +153,7 @@ class SessionStore:
         self, data: Mapping[str, Any] | None = None, *, owner: str | None = None, **details: Any
     ) -> Session:
         """Create a session and store it now, even if it is empty; for background work and tests."""
-        state = SessionState(Values(self._persistence.codec, {}))
+        state = fresh_state(self._persistence.codec)
         session = Session(self._persistence, self, state)
         session.update(data or {})
         if owner is not None:

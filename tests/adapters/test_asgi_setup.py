@@ -92,7 +92,7 @@ async def test_a_repr_shows_neither_headers_nor_the_id() -> None:
 
     for lazy in (False, True):
         await ask(SessionMiddleware(app, store, lazy=lazy), sid=sid)
-    seen.append(repr(AsgiView(http_scope(sid=sid), _never)))
+    seen.append(repr(AsgiView(http_scope(sid=sid), _never, "GET")))
     assert len(seen) == 12
     assert not [text for text in seen if sid in text or "shop.example" in text]
 

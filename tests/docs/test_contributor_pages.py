@@ -28,7 +28,7 @@ PAGES = [
 ]
 # Names of Python, of its libraries and of other programs. What is ours has no place here.
 FOREIGN = {
-    "DeprecationWarning", "Task.cancel()", "Vary", "await", "dist", "main", "make", "packages", "repr", "site/",
+    "DeprecationWarning", "Host", "Task.cancel()", "Vary", "await", "dist", "main", "make", "packages", "repr", "site/",
     "sources", "typing_extensions", "warnings.deprecated",
 }  # fmt: skip
 

@@ -19,6 +19,7 @@ EXPECTED = {
     Phase.ENDED: "WRITE:ENDED ROTATE:ENDED END:ENDED STORED:LIVE MOVED:STALE",
     Phase.GONE: "WRITE:GONE ROTATE:GONE END:ENDED",
     Phase.STALE: "WRITE:STALE ROTATE:STALE END:ENDED STORED:LIVE MOVED:STALE",
+    Phase.WITHHELD: "WRITE:WITHHELD ROTATE:WITHHELD END:WITHHELD STORED:LIVE MOVED:STALE",
 }
 
 
@@ -43,6 +44,7 @@ def test_only_an_end_of_its_own_leads_a_gone_session_back_to_life() -> None:
 ACTIONS: dict[Phase, list[tuple[str, Action]]] = {
     Phase.GONE: [("????", Action.NOTHING)],
     Phase.STALE: [("??1?", Action.CREATE), ("????", Action.NOTHING)],
+    Phase.WITHHELD: [("??1?", Action.CREATE), ("????", Action.NOTHING)],
     Phase.FRESH: [("1???", Action.CREATE), ("????", Action.NOTHING)],
     Phase.ENDED: [("1???", Action.CREATE), ("????", Action.NOTHING)],
     Phase.LIVE: [("?1??", Action.MOVE), ("1???", Action.REPLACE), ("???1", Action.TOUCH), ("????", Action.NOTHING)],

@@ -27,6 +27,7 @@ TREE: dict[str, tuple[str, ...]] = {
     "ResponseStarted": ("LifecycleError",),
     "SessionNotFound": ("SessionError", "LookupError"),
     "OwnerLimitReached": ("SessionError",),
+    "CrossSiteRequest": ("SessionError",),
 }
 
 OF_STORAGES = {"KeyTaken", "WritesRefused"}  # storages raise them for the core

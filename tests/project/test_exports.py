@@ -16,7 +16,7 @@ PUBLIC: dict[str, str] = {
         MemoryStorage SQLiteStorage Storage Stored Moved Unreadable Done storage_from_url audit Finding SessionError
         ConfigError StorageError StorageUnavailable
         CodecError UnregisteredType CorruptRecord SessionTooLarge LifecycleError SessionGone
-        SessionReleased SessionNotLoaded ResponseStarted SessionNotFound OwnerLimitReached __version__
+        SessionReleased SessionNotLoaded ResponseStarted SessionNotFound OwnerLimitReached CrossSiteRequest __version__
     """,
     "sessioncore.forms": "MAX_FORM form_field is_form",
     "sessioncore.integration": "ErrorResponse check_beside check_scope_key check_store",

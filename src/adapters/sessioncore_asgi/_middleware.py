@@ -46,7 +46,8 @@ class SessionMiddleware:
         if outer is not None and has_store(outer, self._store, self._scope_key):
             await self._app(scope, receive, send)  # installed twice: the outer one handles the session
             return
-        view = AsgiView(scope, receive)
+        method = scope.get("method", "GET")
+        view = AsgiView(scope, receive, method) if kind == "http" else AsgiView(scope, receive, method, handshake=True)
         exchange = self._store.exchange(view)
         if self._lazy:
             receive = view.receive

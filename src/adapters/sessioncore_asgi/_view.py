@@ -13,10 +13,15 @@ __all__ = ["AsgiView"]
 
 
 class AsgiView(Struct, eq=False):
-    """Shows a scope to the core; only `form` reads the body, and the application can read it again."""
+    """Shows a scope to the core; only `form` reads the body, and the application can read it again.
+
+    `method` and `handshake` are fields, because every request is asked for them, and a property is slow.
+    """
 
     _scope: Scope
     _receive: Receive
+    method: str
+    handshake: bool = False
     _body: bytes | None = None
     _replay: deque[Message] | None = None
     _body_prefix: bytearray | None = None  # the part of the body that was received, up to the limit of `form`
@@ -24,11 +29,6 @@ class AsgiView(Struct, eq=False):
 
     def __repr__(self) -> str:
         return "<AsgiView>"  # the scope contains the ID
-
-    @property
-    def method(self) -> str:
-        """The request method."""
-        return str(self._scope.get("method", "GET"))
 
     @property
     def path(self) -> str:

@@ -57,7 +57,7 @@ class SessionBackend(BaseSessionBackend["SessionBackendConfig"]):
         if not scope["headers"]:  # TestClient's connections have cookies, but no headers
             pairs = [f"{name}={value}".encode() for name, value in connection.cookies.items()]
             scope["headers"] = [(b"cookie", b"; ".join(pairs))]
-        return self.config.store.exchange(AsgiView(scope, cast("Any", connection.receive)))
+        return self.config.store.exchange(AsgiView(scope, cast("Any", connection.receive), scope["method"]))
 
 
 class SessionBackendConfig(BaseBackendConfig[SessionBackend]):

@@ -36,7 +36,11 @@ _TOKEN68 = (string.ascii_letters + string.digits + "-._~+/").encode()  # RFC 911
 
 
 class RequestView(Protocol):
-    """The parts of a request that the core reads; adapters implement this."""
+    """The parts of a request that the core reads; adapters implement this.
+
+    A view may also have an attribute `handshake`, which tells whether the request opens a
+    WebSocket; without it, the core looks at `scheme` and at the header Upgrade.
+    """
 
     @property
     def method(self) -> str:
@@ -83,6 +87,14 @@ class Source(Enum):
 
 
 COOKIE, HEADER, OTHER = Source
+
+
+class Carrier(Enum):
+    """What carries an ID to the server, which decides whether another site can make a browser send it."""
+
+    COOKIE = "cookie"  # browsers send it with requests that other sites make
+    HEADER = "header"  # another site's page can send it only if this site allows it (CORS)
+    URL_OR_FORM = "url or form"  # a page can send it if it knows the ID
 
 
 class Extractor(Struct, frozen=True):
@@ -257,6 +269,14 @@ def vary_names(extractor: Extractor) -> tuple[str, ...]:
     if extractor.vary or extractor.source is Source.OTHER:
         return extractor.vary
     return ("Cookie",) if extractor.source is Source.COOKIE else (extractor.key,)
+
+
+def carrier_of(extractor: Extractor) -> Carrier:
+    """Return what carries the IDs that `extractor` reads."""
+    read = {name.lower() for name in vary_names(extractor)}
+    if "cookie" in read:
+        return Carrier.COOKIE
+    return Carrier.HEADER if read else Carrier.URL_OR_FORM
 
 
 def _check_header(key: object) -> None:

@@ -32,10 +32,12 @@ from sessioncore.codec._record import decode_record
 from sessioncore.http._cookies import AmbiguousID
 from sessioncore.http._extractors import OTHER, Extractor, RequestView, Source
 from sessioncore.http._ids import ID_PATTERN, handle_of
+from sessioncore.persistence._crossing import Crossing
 from sessioncore.persistence._drive import Answer, AwaitText, QueuedEvent, Step
 from sessioncore.persistence._store_context import StoreContext
+from sessioncore.session._initial_states import live_state, stale_state
 from sessioncore.session._loaded import Loaded
-from sessioncore.session._state import SessionState, live_state, stale_state
+from sessioncore.session._state import SessionState
 from sessioncore.session._unusable import ErrorFactory, error_factory
 
 __all__ = ["UNREADABLE_DETAIL", "LoadSteps", "interpret_load", "next_candidate"]
@@ -97,6 +99,7 @@ class LoadSteps(Struct, eq=False):
     context: StoreContext
     view: RequestView | None  # None at the end, because the request refers to this object
     index: int  # of the current extractor
+    crossing: Crossing | None = None  # None: no other site made the request
     dead_id: bool = False  # the client sent an ID without a session, in a cookie or header
     session_id: str = ""  # of the session that is being loaded
     handle: str = ""
@@ -116,7 +119,7 @@ class LoadSteps(Struct, eq=False):
                 return self._fail(found)
             if isawaitable(found):
                 return AwaitText(found)
-            key = self.context.extractors[self.index].key
+            key = self.extractors[self.index].key
             raise ConfigError(f"the extractor of {key!r} must return str or None, not {type(found).__name__}")
         if ID_PATTERN.fullmatch(found) is None:
             self._queue_event(EventKind.MALFORMED, None, f"{len(found)} characters")
@@ -147,12 +150,19 @@ class LoadSteps(Struct, eq=False):
             return Touch(context.config.key_prefix + found.handle, self._own_ttl(found))
         self.view = None
         self.state = live_state(found, context.codec)
+        if self.crossing is not None:
+            self.crossing.found(self.state, self.extractors[self.index])
         return None
+
+    @property
+    def extractors(self) -> tuple[Extractor, ...]:
+        """All extractors of the store, or those that a cross-site request may use."""
+        return self.context.extractors if self.crossing is None else self.crossing.extractors
 
     @property
     def source(self) -> Source | None:
         """Where the ID of the live session came from; None: there is no session."""
-        return self.context.extractors[self.index].source if self.session_id else None
+        return self.extractors[self.index].source if self.session_id else None
 
     def has_clearable_id(self) -> bool:
         """Tell whether the client sent an ID in a cookie or header, which the response can clear if this session ends.
@@ -163,7 +173,7 @@ class LoadSteps(Struct, eq=False):
 
     def _pass_over(self) -> Step | None:
         """Go on to the next extractor, because the ID that this one gave belongs to no session."""
-        if self.context.extractors[self.index].source is not OTHER:
+        if self.extractors[self.index].source is not OTHER:
             self.dead_id = True
         return self._look_on()
 
@@ -172,9 +182,9 @@ class LoadSteps(Struct, eq=False):
         self.session_id = ""
         found = None
         if self.view is not None:
-            found = next_candidate(self.context.extractors, self.view, self.index + 1)
+            found = next_candidate(self.extractors, self.view, self.index + 1)
         if found is None:
-            return self._end(None)
+            return self._end_without_session()
         self.index, text = found
         return self.start(text)
 
@@ -184,10 +194,10 @@ class LoadSteps(Struct, eq=False):
             return self._end(error_factory(error))
         # An attacker may have injected one of the two IDs, so use no ID of this request at all; destroy clears them.
         self.dead_id = True
-        key = self.context.extractors[self.index].key
+        key = self.extractors[self.index].key
         self._queue_event(EventKind.AMBIGUOUS, None, f"two different values in {key}")
         self.state = stale_state(None, self.context.codec)
-        return self._end(None)
+        return self._end_without_session()
 
     def _touched(self, found: Loaded, answer: Answer) -> Loaded | QueuedEvent:
         """Return the session after the touch that sets its own idle timeout, or the event that it ended meanwhile."""
@@ -201,6 +211,13 @@ class LoadSteps(Struct, eq=False):
 
     def _own_ttl(self, found: Loaded) -> float:
         return self.context.renewed_ttl(found, found.as_of)
+
+    def _end_without_session(self) -> Step | None:
+        crossing = self.crossing
+        if crossing is None or (self.state is not None and crossing.cookies_allowed):
+            return self._end(None)
+        self.state, unusable = crossing.without_session()
+        return self._end(unusable)
 
     def _end(self, unusable: ErrorFactory | None) -> Step | None:
         self.view = None

@@ -16,10 +16,11 @@ from sessioncore.persistence._load_steps import interpret_load
 from sessioncore.persistence._owners import Owners
 from sessioncore.persistence._store_context import StoreContext
 from sessioncore.session._effective import owner_of
+from sessioncore.session._initial_states import live_state
 from sessioncore.session._lifecycle import CREATE, MOVE, REPLACE, STALE
 from sessioncore.session._loaded import Loaded
 from sessioncore.session._merge import Undone
-from sessioncore.session._state import SessionState, live_state
+from sessioncore.session._state import SessionState
 
 __all__ = ["StorePersistence", "wait_for_turn"]
 

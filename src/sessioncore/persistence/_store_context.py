@@ -5,7 +5,8 @@ from sessioncore._events import Events
 from sessioncore._storage_protocol import KeepsTombstones, capabilities_of
 from sessioncore.codec._codec import Codec
 from sessioncore.http._cookies import CookieWriter
-from sessioncore.http._extractors import Source, flatten, vary_names
+from sessioncore.http._cross_site import CrossSiteRule, RefusedOrigins, parse_trusted_origins
+from sessioncore.http._extractors import Carrier, Source, carrier_of, flatten, vary_names
 from sessioncore.http._plain_http import PlainHttpWarning
 from sessioncore.persistence._health import Health
 from sessioncore.session._deadlines import Lifetimes
@@ -18,8 +19,9 @@ class StoreContext:
     """The configuration of one store, and everything that follows from it and does not change."""
 
     __slots__ = (
-        "codec", "config", "cookie_follows_idle", "cookie_names", "cookies", "events", "extractors", "headers",
-        "health", "lifetimes", "new_id", "plain_http", "renew_on_load", "skip", "tombstone", "vary",
+        "codec", "config", "cookie_follows_idle", "cookie_names", "cookies", "cross_site", "events", "extractors",
+        "headers", "health", "lifetimes", "new_id", "plain_http", "refused_origins", "renew_on_load", "skip",
+        "tombstone", "vary",
     )  # fmt: skip
 
     def __init__(self, config: SessionConfig) -> None:
@@ -45,6 +47,12 @@ class StoreContext:
         self.cookies = tuple(CookieWriter.build(name, settings) for name in keys_by_source[Source.COOKIE])
         self.cookie_names = frozenset(cookie.name for cookie in self.cookies)
         self.headers = tuple(name.lower() for name in keys_by_source[Source.HEADER])
+        # None: nothing has to be judged, because no other site can send an ID, or because that is allowed.
+        self.cross_site: CrossSiteRule | None = None
+        if config.cross_site != "allow" and any(carrier_of(part) is not Carrier.HEADER for part in self.extractors):
+            trusted = parse_trusted_origins(config.trusted_origins)
+            self.cross_site = CrossSiteRule(trusted, lax=config.cookie_same_site != "none")
+        self.refused_origins = RefusedOrigins()
         self.plain_http = PlainHttpWarning(secure=config.cookie_secure and bool(self.cookies))
         # Without an absolute deadline, the cookie is sent again whenever the idle clock is renewed.
         self.cookie_follows_idle = config.absolute_timeout is None and not config.cookie_session_only
@@ -59,8 +67,10 @@ class StoreContext:
         ttl = loaded.ttl - (now - loaded.as_of)
         return self.lifetimes.is_due(self.renewed_ttl(loaded, now), loaded.record.idle, ttl)
 
-    def id_headers(self, loaded: Loaded, *, new: bool) -> list[tuple[str, str]]:
+    def id_headers(self, loaded: Loaded, *, new: bool, cookies: bool) -> list[tuple[str, str]]:
         """Return the headers that send the ID to the client; `new`: it does not have the ID, so use ID headers, too.
+
+        `cookies`: the response may set cookies.
 
         The cookie expires at the absolute deadline, so that reads need not send it again. Without a
         deadline it expires after the idle timeout.
@@ -71,12 +81,13 @@ class StoreContext:
         else:
             seconds = lifetimes.idle if record.idle is None else record.idle
         headers: list[tuple[str, str]] = []
-        for cookie in self.cookies:
+        for cookie in self.cookies if cookies else ():
             headers.append(("set-cookie", cookie.set(loaded.session_id, seconds)))  # noqa: PERF401 - slower
         if new and self.headers:
             headers += [(name, loaded.session_id) for name in self.headers]
         return headers
 
-    def clearing_headers(self) -> list[tuple[str, str]]:
-        """Return the headers that delete the ID in the client."""
-        return [("set-cookie", cookie.clear()) for cookie in self.cookies] + [(name, "") for name in self.headers]
+    def clearing_headers(self, *, cookies: bool) -> list[tuple[str, str]]:
+        """Return the headers that delete the ID in the client; `cookies`: the response may delete cookies."""
+        cleared = [("set-cookie", cookie.clear()) for cookie in self.cookies if cookies]
+        return cleared + [(name, "") for name in self.headers]

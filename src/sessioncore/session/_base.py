@@ -5,10 +5,10 @@
 
 from typing import TYPE_CHECKING, Never
 
+from sessioncore.session._initial_states import fresh_state
 from sessioncore.session._persistence import Persistence
 from sessioncore.session._state import SessionState
 from sessioncore.session._unusable import ErrorFactory, after_release
-from sessioncore.session._values import Values
 
 if TYPE_CHECKING:  # the store creates sessions, so it cannot be imported here at run time
     from sessioncore._store import SessionStore
@@ -59,7 +59,7 @@ class SessionBase:
             self._refuse(self._unusable)
         state = self._state
         if state is None:
-            state = SessionState(Values(self._persistence.codec, {}))
+            state = fresh_state(self._persistence.codec)
             self._open(state, None)
         self.accessed = True
         return state

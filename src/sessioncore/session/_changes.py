@@ -6,6 +6,7 @@ from sessioncore.codec._codec import IMMUTABLE
 from sessioncore.session._delta import Delta
 from sessioncore.session._pending import DROP, NOTHING_PENDING, UNCHANGED
 from sessioncore.session._state import SessionState
+from sessioncore.session._unusable import released
 
 __all__ = ["changes_of"]
 
@@ -19,7 +20,7 @@ def changes_of(state: SessionState) -> Delta | None:  # noqa: C901, PLR0912 - on
         CodecError: a value cannot be encoded; the text names its key.
     """
     values = state.values
-    if state.unusable is not None:
+    if state.unusable is released:
         return None
     if values.issued_defaults is not None:
         state.adopt_defaults()

@@ -25,6 +25,7 @@ __all__ = [
     "STORED",
     "TOUCH",
     "TRANSITIONS",
+    "WITHHELD",
     "Action",
     "Phase",
     "Verb",
@@ -40,10 +41,11 @@ class Phase(IntEnum):
     ENDED = 2  # this request ended the record; a later write creates another one
     GONE = 3  # another request ended the record; this request's changes are dropped
     STALE = 4  # the request's ID was replaced, or it has two: changes are dropped, but a login begins a session
+    WITHHELD = 5  # a trusted site made the request, and the browser kept the cookie back: as STALE
 
 
 # Module globals, because looking up a member on its class is slow.
-FRESH, LIVE, ENDED, GONE, STALE = Phase
+FRESH, LIVE, ENDED, GONE, STALE, WITHHELD = Phase
 
 
 class Verb(IntEnum):
@@ -87,6 +89,12 @@ TRANSITIONS: dict[tuple[Phase, Verb], Phase] = {
     (Phase.STALE, Verb.END): Phase.ENDED,
     (Phase.STALE, Verb.STORED): Phase.LIVE,
     (Phase.STALE, Verb.MOVED): Phase.STALE,
+    # The browser has a cookie that did not come with the request, so nothing but a login may replace it.
+    (Phase.WITHHELD, Verb.WRITE): Phase.WITHHELD,
+    (Phase.WITHHELD, Verb.ROTATE): Phase.WITHHELD,
+    (Phase.WITHHELD, Verb.END): Phase.WITHHELD,
+    (Phase.WITHHELD, Verb.STORED): Phase.LIVE,
+    (Phase.WITHHELD, Verb.MOVED): Phase.STALE,
 }
 
 # TRANSITIONS as nested tuples: a dict lookup would call the enum members' slow Python __hash__.
@@ -116,8 +124,8 @@ def decide(phase: Phase, *, changed: bool, rotated: bool, login: bool, renewal_d
     """
     if phase is FRESH or phase is ENDED:
         return CREATE if changed else NOTHING
-    if phase is not LIVE:  # GONE must not come back, and STALE must not replace the client's new ID
-        return CREATE if phase is STALE and login else NOTHING
+    if phase is not LIVE:  # GONE must not come back; STALE and WITHHELD must not replace the client's other ID
+        return CREATE if phase is not GONE and login else NOTHING
     if rotated:
         return MOVE
     if changed:

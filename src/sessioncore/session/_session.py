@@ -206,7 +206,7 @@ class Session(SessionMapping):
             StorageUnavailable: it is unknown whether the changes were stored.
         """
         state = self._get_state()
-        state.check_usable()
+        state.check_not_released()
         try:
             await self._persistence.commit(state, explicit=True)
         except (StorageError, OwnerLimitReached) as exc:

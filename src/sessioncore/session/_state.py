@@ -9,35 +9,24 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from sessioncore._errors import LifecycleError, ResponseStarted
-from sessioncore.codec._codec import Codec
+from sessioncore._errors import LifecycleError
 from sessioncore.http._ids import handle_of
 from sessioncore.session._attempt import Attempt
-from sessioncore.session._lifecycle import END, ENDED, FRESH, LIVE, LOST, MOVED, NEXT_PHASE, STALE, STORED, Phase, Verb
+from sessioncore.session._lifecycle import END, ENDED, FRESH, LIVE, LOST, MOVED, NEXT_PHASE, STORED, Phase, Verb
 from sessioncore.session._loaded import Loaded
 from sessioncore.session._merge import take_merged
 from sessioncore.session._pending import SET, Pending
-from sessioncore.session._unusable import ErrorFactory, released
+from sessioncore.session._unusable import ErrorFactory, released, response_started
 from sessioncore.session._values import Values
 
-__all__ = ["SessionState", "live_state", "stale_state"]
-
-
-def live_state(loaded: Loaded, codec: Codec) -> "SessionState":
-    """Return the state of a stored session; values stay encoded until they are read."""
-    return SessionState(Values(codec, loaded.record.data.copy()), LIVE, loaded)
-
-
-def stale_state(former_id: str | None, codec: Codec) -> "SessionState":
-    """Return the state of a request with an ID that was replaced, or with two different ones (None)."""
-    return SessionState(Values(codec, {}), STALE, former_id=former_id)
+__all__ = ["SessionState"]
 
 
 class SessionState(Struct, eq=False):
     """Everything that a request knows about a session and has changed in it.
 
     Invariants: `loaded` is set if and only if the phase is LIVE. `former_id` is set only in the
-    phases ENDED, GONE and STALE. A write whose outcome is not known is `in_flight`, and its changes
+    phases ENDED, GONE, STALE and WITHHELD. A write whose outcome is not known is `in_flight`, and its changes
     are not in `pending`. If `dirty` returns False, a commit has nothing to store.
     """
 
@@ -50,7 +39,7 @@ class SessionState(Struct, eq=False):
     unusable: ErrorFactory | None = None  # makes the error that a write raises; None: writes are allowed
     former_id: str | None = None  # the ID before the session ended; `Session.id` still returns it
     next_id: str | None = None  # the ID of the next record, or after the next rotation; None: not chosen yet
-    response_started: bool = False  # no new ID can reach the client
+    no_new_id: ErrorFactory | None = None  # makes the error of a change that needs a new ID; None: none was refused
 
     def __repr__(self) -> str:
         return f"<SessionState {self.phase.name.lower()}>"  # the fields contain the ID and values
@@ -101,15 +90,13 @@ class SessionState(Struct, eq=False):
         Raises:
             SessionReleased: the session was released.
             ResponseStarted: the ID of a new session could not reach the client any more.
+            CrossSiteRequest: another site made the request.
         """
         if self.unusable is not None:
             raise self.unusable()
         if self.phase is not LIVE:  # a write changes no phase: see TRANSITIONS
-            if self.response_started:
-                raise ResponseStarted(
-                    "the response has started, so the ID of a new session cannot be sent to the client any more; "
-                    "write to the session before the response starts"
-                )
+            if self.no_new_id is not None:
+                raise self.no_new_id()
             if self.phase is ENDED:
                 self.former_id = None  # this write begins another session
         if self.pending is None:
@@ -118,7 +105,9 @@ class SessionState(Struct, eq=False):
 
     def rotate(self, new_id: str, **changes: Any) -> None:
         """Request a new ID, together with other metadata changes."""
-        self.check_not_started()
+        if self.no_new_id is not None:
+            self.check_usable()
+            raise self.no_new_id()
         pending = self.begin_write()
         pending.change_metadata(rotate=True, **changes)
         self.next_id = new_id
@@ -131,11 +120,13 @@ class SessionState(Struct, eq=False):
     def check_not_started(self) -> None:
         """Raise if a new ID could not reach the client."""
         self.check_usable()
-        if self.response_started:
-            raise ResponseStarted(
-                "the response has started, so a new ID cannot be sent to the client any more; "
-                "call regenerate, login or reset before the response starts"
-            )
+        if self.no_new_id is response_started:
+            raise response_started()
+
+    def check_not_released(self) -> None:
+        """Raise if the session was released."""
+        if self.unusable is released:
+            raise released()
 
     def drop_values(self) -> None:
         """Forget every value, including those set by this request: they belong to another owner."""
@@ -145,7 +136,7 @@ class SessionState(Struct, eq=False):
 
     def adopt_defaults(self) -> None:
         """Turn typed defaults that were changed in place into values, unless the session was released."""
-        if self.unusable is not None:
+        if self.unusable is released:
             return
         for name, value in self.values.changed_defaults().items():
             self.begin_write().changes[name] = SET
@@ -241,7 +232,7 @@ class SessionState(Struct, eq=False):
 
     def start_response(self) -> None:
         """Note that no new ID can reach the client any more, and drop changes that would need one."""
-        self.response_started = True
+        self.no_new_id = response_started
         if self.pending is not None and (self.phase is FRESH or self.phase is ENDED):
             self.pending = None
 
@@ -259,7 +250,12 @@ class SessionState(Struct, eq=False):
             self._restore_values()
         if self.next_id is not None and self.loaded is not None:
             self.next_id = None
-        self.unusable = released
+        if self.unusable is None:
+            self.unusable = released
+
+    def refuse_new_id(self, refusal: ErrorFactory) -> None:
+        """Let every change that needs a new ID raise this error."""
+        self.no_new_id = refusal
 
     def _restore_values(self) -> None:
         """Show the values that are stored; none without a record."""

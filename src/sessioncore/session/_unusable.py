@@ -2,9 +2,12 @@
 
 from collections.abc import Callable
 
-from sessioncore._errors import SessionError, SessionNotLoaded, SessionReleased
+from msgspec import Struct
+from msgspec.structs import replace
 
-__all__ = ["ErrorFactory", "after_release", "error_factory", "not_loaded", "released", "skipped"]
+from sessioncore._errors import ResponseStarted, SessionError, SessionNotLoaded, SessionReleased
+
+__all__ = ["ErrorFactory", "after_release", "error_factory", "not_loaded", "released", "response_started", "skipped"]
 
 ErrorFactory = Callable[[], SessionError]
 """Makes a new error for each raise: raising the same object again would make its traceback grow."""
@@ -27,6 +30,14 @@ def skipped() -> SessionNotLoaded:
     )
 
 
+def response_started() -> ResponseStarted:
+    """Make the error for a change that needs a new ID, after the headers were sent."""
+    return ResponseStarted(
+        "the response has started, so a new ID cannot be sent to the client any more; write to a new session, and call "
+        "login, regenerate or reset, before the response starts"
+    )
+
+
 def never_loaded() -> SessionReleased:
     """Make the error for a use after the request, if the session was never loaded."""
     return SessionReleased(
@@ -38,20 +49,22 @@ def after_release(unusable: ErrorFactory) -> ErrorFactory:
     """Return the factory for uses after the request, without the cause: its traceback refers to the session."""
     if unusable is not_loaded:
         return never_loaded
-    if unusable is released or unusable is never_loaded or unusable is skipped:
-        return unusable
-    error = unusable()
-    error.__cause__ = None
-    return error_factory(error)
+    return replace(unusable, cause=None) if isinstance(unusable, _Copies) else unusable
 
 
 def error_factory(error: SessionError) -> ErrorFactory:
     """Return a factory of copies of `error`."""
-    kind, text, cause = type(error), str(error), error.__cause__
+    return _Copies(type(error), str(error), error.__cause__)
 
-    def make() -> SessionError:
-        copy = kind(text)
-        copy.__cause__ = cause
-        return copy
 
-    return make
+class _Copies(Struct, frozen=True):
+    """Makes copies of an error."""
+
+    kind: type[SessionError]
+    text: str
+    cause: BaseException | None
+
+    def __call__(self) -> SessionError:
+        error = self.kind(self.text)
+        error.__cause__ = self.cause
+        return error

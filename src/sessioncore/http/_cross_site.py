@@ -1,0 +1,171 @@
+"""Tells which requests another site made, by what the browser says of them (promise P8).
+
+Judged are requests with an unsafe method and WebSocket handshakes:
+
+    Sec-Fetch-Site         Origin                    the request
+    same-origin, none      any                       is the site's own
+    anything else          one of `trusted_origins`  is not cross-site; perhaps the browser kept the cookie back
+    anything else          any other, or none        is cross-site
+    absent                 absent                    was not made by a browser: let it pass
+    absent                 has the host of `Host`    is the site's own
+    absent                 one of `trusted_origins`  is not cross-site; perhaps the browser kept the cookie back
+    absent                 any other, `null`         is cross-site
+
+Chromium sends no Sec-Fetch-Site with handshakes, and no browser does over plain http beyond
+localhost (W3C Fetch Metadata). The scheme of the request plays no part, because TLS often ends
+at a proxy.
+"""
+
+import logging
+import re
+from collections.abc import Collection, Sequence
+from typing import Final, NamedTuple, TypeAlias
+
+from msgspec import Struct
+
+from sessioncore._errors import ConfigError
+from sessioncore.http._extractors import RequestView
+
+__all__ = ["CrossSite", "CrossSiteRule", "RefusedOrigins", "parse_trusted_origins"]
+
+_logger = logging.getLogger("sessioncore")
+_SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "QUERY"})  # RFC 9110, section 9.2.1
+_OWN: Final = frozenset({"same-origin", "none"})
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+_HOST: Final = r"(\[[0-9a-f:.]+\]|[^\s/?#@:\[\]\\%*,]+)(?::([0-9]{0,5}))?"
+_HOST_HEADER: Final = re.compile(_HOST, re.IGNORECASE)
+_ORIGIN: Final = re.compile(rf"([a-z][a-z0-9+.-]*)://{_HOST}", re.IGNORECASE)
+MAX_LOGGED_ORIGINS: Final = 8
+
+Origins: TypeAlias = "frozenset[Origin]"
+
+
+class Origin(NamedTuple):
+    """A parsed origin (RFC 6454): in lower case, with the default port of its scheme filled in."""
+
+    scheme: str
+    host: str
+    port: int | None
+
+
+class CrossSite(Struct, frozen=True):
+    """A request that another site made.
+
+    `origin` is the Origin header, as the client sent it. `compared`: Origin and Host were
+    compared, because there is no Sec-Fetch-Site. `withheld`: the origin is trusted, so the request
+    may use the session, but the browser does not send it the cookie.
+    """
+
+    method: str
+    origin: str
+    compared: bool
+    withheld: bool
+
+
+class CrossSiteRule(Struct, frozen=True):
+    """What one store takes for cross-site. `lax`: browsers keep the cookie back in such requests (SameSite)."""
+
+    trusted: Origins
+    lax: bool
+
+    def judge(self, view: RequestView) -> CrossSite | None:
+        """Return what is known of a request that another site made; None: it is not cross-site."""
+        if view.method in _SAFE_METHODS:
+            try:
+                handshake = view.handshake  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]  # optional
+            except AttributeError:
+                handshake = _is_handshake(view)
+            if not handshake:
+                return None
+        sites, origins = view.header("sec-fetch-site"), view.header("origin")
+        if sites:
+            if _OWN.issuperset(site.strip() for site in sites):
+                return None
+        elif not origins:
+            return None
+        origin = parse_origin(origins[0]) if len(origins) == 1 else None
+        host = _parse_host(view.header("host"), origin)
+        if not sites and origin is not None and host == origin[1:] and origin.scheme in _DEFAULT_PORTS:
+            return None
+        withheld = False
+        if origin is not None and origin in self.trusted:
+            withheld = self.lax and ("cross-site" in sites if sites else not _related(origin, host))
+            if not withheld:
+                return None
+        return CrossSite(view.method, ", ".join(origins), compared=not sites, withheld=withheld)
+
+
+class RefusedOrigins:
+    """Logs each refused origin of one store once, at most eight of them."""
+
+    __slots__ = ("_logged",)
+
+    def __init__(self) -> None:
+        self._logged: set[str] = set()
+
+    def log(self, request: CrossSite) -> None:
+        """Log the origin of a request that was refused, unless that was done before."""
+        if request.origin in self._logged or len(self._logged) == MAX_LOGGED_ORIGINS:
+            return
+        self._logged.add(request.origin)
+        text = "a request from %s was refused the session of its visitor: if this is a site of yours, add it to "
+        text += "SessionConfig.trusted_origins; if not, nothing is wrong"
+        if request.compared:
+            text += ". Its Origin and Host differ: if a proxy of yours rewrites Host, make it pass Host on"
+        if len(self._logged) == MAX_LOGGED_ORIGINS:
+            text += ". Further origins are not logged; the events `cross_site` count them"
+        _logger.warning(text, printable(request.origin) or "another site")
+
+
+def parse_trusted_origins(origins: Collection[str]) -> Origins:
+    """Return the parsed `trusted_origins`.
+
+    Raises:
+        ConfigError: one of them is not `scheme://host[:port]`, or is no single site (`null`, `file://`, wildcards).
+    """
+    if isinstance(origins, (str, bytes)) or not isinstance(origins, Collection):  # pyright: ignore[reportUnnecessaryIsInstance]  # not every caller is type-checked
+        raise ConfigError("trusted_origins must be a collection of origins, such as ['https://pay.example']")
+    parsed: set[Origin] = set()
+    for text in origins:
+        origin = parse_origin(text) if isinstance(text, str) else None  # pyright: ignore[reportUnnecessaryIsInstance]
+        if origin is None or origin.scheme == "file":
+            raise ConfigError(
+                f"{text!r} cannot be a trusted origin: write scheme://host or scheme://host:port, such as "
+                "'https://pay.example', without a path or a wildcard"
+            )
+        parsed.add(origin)
+    return frozenset(parsed)
+
+
+def parse_origin(text: str) -> Origin | None:
+    """Parse an origin; None: it is `null`, or not in the form `scheme://host[:port]`."""
+    match = _ORIGIN.fullmatch(text)
+    if match is None or not text.isascii():
+        return None
+    scheme, host, port = match[1].lower(), match[2].lower(), match[3]
+    return Origin(scheme, host, int(port) if port else _DEFAULT_PORTS.get(scheme))
+
+
+def printable(text: str) -> str:
+    """Return text of a client, shortened, without anything that a terminal would act on."""
+    return "".join(char if char.isprintable() and char.isascii() else "?" for char in text[:100])
+
+
+def _is_handshake(view: RequestView) -> bool:
+    return view.scheme in {"ws", "wss"} or any("websocket" in value.lower() for value in view.header("upgrade"))
+
+
+def _parse_host(values: Sequence[str], origin: Origin | None) -> tuple[str, int | None] | None:
+    """Parse the Host header; without a port it has the default port of the origin's scheme."""
+    match = _HOST_HEADER.fullmatch(values[0].strip()) if len(values) == 1 else None
+    if match is None or origin is None:
+        return None
+    return match[1].lower(), int(match[2]) if match[2] else _DEFAULT_PORTS.get(origin.scheme)
+
+
+def _related(origin: Origin, host: tuple[str, int | None] | None) -> bool:
+    """Tell whether one of the two hosts is the other, or under it: browsers then send the cookie."""
+    if host is None:
+        return False
+    ours, theirs = host[0], origin.host
+    return ours == theirs or ours.endswith(f".{theirs}") or theirs.endswith(f".{ours}")

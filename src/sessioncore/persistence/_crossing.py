@@ -1,0 +1,118 @@
+"""What a request that another site made may do with the session; see `http/_cross_site`.
+
+    session found by  refused is
+    a header          nothing
+    query, form, path what needs a new ID: login, regenerate, a write after reset or destroy
+    nothing           every use, if a session cookie came; else every write and method, and reads find nothing
+
+Cookies are passed over, so none of them finds a session, and none is set or cleared. If only the
+cookie's SameSite keeps a trusted site's request from its session (`withheld`), the request may
+log in; all else that it writes is dropped, or its new cookie would replace the one that the
+browser has.
+"""
+
+from msgspec import Struct
+
+from sessioncore._errors import CrossSiteRequest
+from sessioncore._events import EventKind
+from sessioncore.http._cookies import AmbiguousID, read_cookie
+from sessioncore.http._cross_site import CrossSite, printable
+from sessioncore.http._extractors import Carrier, Extractor, RequestView, carrier_of
+from sessioncore.persistence._store_context import StoreContext
+from sessioncore.session._initial_states import refused_state, withheld_state
+from sessioncore.session._lifecycle import FRESH, WITHHELD
+from sessioncore.session._state import SessionState
+from sessioncore.session._unusable import ErrorFactory
+
+__all__ = ["Crossing", "crossing_of"]
+
+
+def crossing_of(context: StoreContext, request: CrossSite, view: RequestView) -> "Crossing | None":
+    """Return what applies to a request that another site made; None: nothing, since a trusted one's cookie came."""
+    cookie_came = _has_session_cookie(context, view)
+    return None if request.withheld and cookie_came else Crossing(context, request, cookie_came)
+
+
+def _has_session_cookie(context: StoreContext, view: RequestView) -> bool:
+    headers = view.cookie_headers()
+    try:
+        return any(read_cookie(headers, name.encode("latin-1")) is not None for name in context.cookie_names)
+    except AmbiguousID:
+        return True
+
+
+class Crossing(Struct, eq=False):
+    """One cross-site request. It makes the error of each refused use, and reports the first of them."""
+
+    context: StoreContext
+    request: CrossSite
+    cookie_came: bool
+    exempt: bool = False  # the session was found by something that no other site can send
+    reported: bool = False
+
+    def __repr__(self) -> str:
+        return "<Crossing>"
+
+    def __call__(self) -> CrossSiteRequest:
+        """Make the error of a refused use."""
+        if not self.reported:
+            self.context.refused_origins.log(self.request)
+        self._report()
+        return CrossSiteRequest(
+            "another site made this request, so it cannot use the session of its visitor; if the site is yours, add "
+            "its origin to SessionConfig.trusted_origins, and if not, nothing is wrong"
+        )
+
+    @property
+    def reports_only(self) -> bool:
+        """Whether the store refuses nothing, and sends the event alone."""
+        return self.context.config.cross_site == "report"
+
+    @property
+    def cookies_allowed(self) -> bool:
+        """Whether the request's cookies are read, and the response may set them."""
+        return self.reports_only or self.request.withheld
+
+    @property
+    def extractors(self) -> tuple[Extractor, ...]:
+        """The places in which an ID is looked for."""
+        extractors = self.context.extractors
+        if self.cookies_allowed:
+            return extractors
+        return tuple(part for part in extractors if carrier_of(part) is not Carrier.COOKIE)
+
+    def without_session(self) -> tuple[SessionState | None, ErrorFactory | None]:
+        """Return the state of a request in which no ID leads to a session, and the error of its uses."""
+        codec = self.context.codec
+        if self.request.withheld:
+            return withheld_state(codec), None
+        if self.reports_only or not self.context.cookies:
+            return None, None
+        return (None, self) if self.cookie_came else (refused_state(self, codec), None)
+
+    def found(self, state: SessionState, extractor: Extractor) -> None:
+        """Restrict the session that an extractor's ID has led to."""
+        carrier = carrier_of(extractor)
+        self.exempt = carrier is Carrier.HEADER
+        if carrier is Carrier.URL_OR_FORM and not self.cookies_allowed:
+            state.refuse_new_id(self)
+
+    def report_dropped(self, state: SessionState | None, accessed: bool) -> None:
+        """Send the event if something was dropped, or would have been refused if the store did not only report."""
+        if self.request.withheld:
+            unwanted = state is not None and state.phase is WITHHELD and state.pending is not None
+        elif self.exempt or not self.reports_only:
+            return
+        else:
+            written = state is not None and (state.phase is not FRESH or state.pending is not None)
+            unwanted = accessed if self.cookie_came else written
+        if unwanted:
+            self._report()
+
+    def _report(self) -> None:
+        if self.reported:
+            return
+        self.reported = True
+        request = self.request
+        source = f"from {request.origin}" if request.origin else "without an Origin"
+        self.context.events.send(EventKind.CROSS_SITE, detail=printable(f"{request.method} {source}"))

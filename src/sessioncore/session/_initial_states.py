@@ -1,0 +1,35 @@
+"""The states in which a session can be when a request has loaded it."""
+
+from sessioncore.codec._codec import Codec
+from sessioncore.session._lifecycle import LIVE, STALE, WITHHELD
+from sessioncore.session._loaded import Loaded
+from sessioncore.session._state import SessionState
+from sessioncore.session._unusable import ErrorFactory
+from sessioncore.session._values import Values
+
+__all__ = ["fresh_state", "live_state", "refused_state", "stale_state", "withheld_state"]
+
+
+def fresh_state(codec: Codec) -> SessionState:
+    """Return the state of a session that is not stored yet."""
+    return SessionState(Values(codec, {}))
+
+
+def live_state(loaded: Loaded, codec: Codec) -> SessionState:
+    """Return the state of a stored session; values stay encoded until they are read."""
+    return SessionState(Values(codec, loaded.record.data.copy()), LIVE, loaded)
+
+
+def stale_state(former_id: str | None, codec: Codec) -> SessionState:
+    """Return the state of a request with an ID that was replaced, or with two different ones (None)."""
+    return SessionState(Values(codec, {}), STALE, former_id=former_id)
+
+
+def withheld_state(codec: Codec) -> SessionState:
+    """Return the state of a trusted site's request, to which the browser did not add the cookie."""
+    return SessionState(Values(codec, {}), WITHHELD)
+
+
+def refused_state(refusal: ErrorFactory, codec: Codec) -> SessionState:
+    """Return the state of a request that may read that it has no session, and may do nothing else."""
+    return SessionState(Values(codec, {}), unusable=refusal)
