@@ -101,7 +101,6 @@ def cookie_settings(config: SessionConfig) -> CookieSettings:
         http_only=config.cookie_http_only,
         same_site=config.cookie_same_site,
         partitioned=config.cookie_partitioned,
-        session_only=config.cookie_session_only,
     )
 
 

@@ -25,7 +25,7 @@ class EventKind(str, Enum):
     LOGIN = "login"  # the same, by a login
     DESTROYED = "destroyed"  # ended by destroy, reset or delete
     REVOKED = "revoked"  # ended by revoke or revoke_all
-    EXPIRED = "expired"  # used after its absolute deadline
+    EXPIRED = "expired"  # used after its absolute deadline, or given an earlier one that has passed
     GONE = "gone"  # ended by another request before this one could write; this one's changes were dropped
     CONFLICT = "conflict"  # stored after another request wrote meanwhile; detail: the number of tries
     CORRUPT = "corrupt"  # a record or a value cannot be read
@@ -36,6 +36,7 @@ class EventKind(str, Enum):
     STORAGE_ERROR = "storage_error"  # detail: the operation and the error's class
     STALE_ID = "stale_id"  # an ID that was just replaced: a late request, or a stolen ID
     CROSS_SITE = "cross_site"  # another site's request was refused the session; detail: its method and origin
+    CAPPED = "capped"  # a timeout was set with which the idle timeout reaches beyond the absolute deadline
 
 
 class SessionEvent(Struct, frozen=True):

@@ -188,10 +188,10 @@ class Exchange(Struct, eq=False):
         if known is None and lookup is not None:
             known = lookup.session_id
         unsent = loaded.session_id != known
-        if not unsent:
-            follows_idle = loaded.renewed and context.cookie_follows_idle and not new_id_only
-            if not follows_idle or lookup is None or lookup.source is not COOKIE:
-                return _NO_HEADERS
+        if not unsent and (
+            new_id_only or lookup is None or lookup.source is not COOKIE or not context.must_resend_cookie(loaded)
+        ):
+            return _NO_HEADERS
         self._sent_id = loaded.session_id
         if self._view is not None and cookies:
             context.plain_http.check(self._view)

@@ -12,7 +12,7 @@ from tests.numbers import scaled
 
 from sessioncore import CodecError, CorruptRecord, SessionTooLarge, Stored
 from sessioncore.codec._codec import Codec
-from sessioncore.codec._record import FORMAT, Record, decode_record, encode_record
+from sessioncore.codec._record import NEWEST_FORMAT, Record, Record2, decode_record, encode_record, with_settings
 from sessioncore.session._attempt import Attempt
 from sessioncore.session._delta import Delta
 from sessioncore.session._lifecycle import Action
@@ -21,6 +21,7 @@ from sessioncore.session._pending import SET, Metadata, Pending
 from sessioncore.storage import Create, Move, Replace
 
 LIMIT = 65536
+FORMAT = 1
 CODEC = Codec()
 
 
@@ -41,6 +42,7 @@ def pack(*parts: Any) -> bytes:
 
 
 SEALED = encode_record(make(), LIMIT)
+SEALED2 = encode_record(with_settings(make(), 2592000.0, True), LIMIT)
 
 
 def test_a_record_comes_back_as_it_was_with_its_values_still_encoded() -> None:
@@ -85,17 +87,33 @@ def test_a_lone_surrogate_in_a_key_or_owner_is_a_codec_error(changes: dict[str, 
         encode_record(make(**changes), LIMIT)
 
 
+@pytest.mark.parametrize("absolute", [None, 600.0])
+@pytest.mark.parametrize("persistent", [None, False, True])
+def test_only_a_record_with_settings_of_its_own_has_format_2(absolute: float | None, persistent: bool | None) -> None:
+    record = with_settings(make(), absolute, persistent)
+    sealed, own = encode_record(record, LIMIT), absolute is not None or persistent is not None
+    parts = ("session:ada", {"ip": "::1"}, {"cart": make().data["cart"], "n": make().data["n"]})
+    assert sealed == pack(2 if own else 1, 1e9, 1e9 + 5, None, *parts, *((absolute, persistent) if own else ()))
+    found = decode_record(sealed, LIMIT)
+    assert (found, type(found) is Record2) == (record, own)
+    assert (found.absolute, found.persistent) == (absolute, persistent)
+    if own:  # who knows format 1 alone refuses it
+        with pytest.raises(msgspec.ValidationError):
+            msgspec.msgpack.decode(sealed, type=Record)
+
+
 # -- damage
 
 
 def test_every_truncation_is_corrupt_and_every_flipped_bit_gives_a_record_or_corrupt_record() -> None:
-    for length in range(len(SEALED)):
-        with pytest.raises(CorruptRecord):
-            decode_record(SEALED[:length], LIMIT)
-    for place in range(len(SEALED) * 8):
-        damaged = bytearray(SEALED)
-        damaged[place // 8] ^= 1 << (place % 8)
-        open_and_read(bytes(damaged))
+    for sealed in (SEALED, SEALED2):
+        for length in range(len(sealed)):
+            with pytest.raises(CorruptRecord):
+                decode_record(sealed[:length], LIMIT)
+        for place in range(len(sealed) * 8):
+            damaged = bytearray(sealed)
+            damaged[place // 8] ^= 1 << (place % 8)
+            open_and_read(bytes(damaged))
 
 
 @given(st.binary(max_size=200))
@@ -132,7 +150,9 @@ NO_RECORDS: list[bytes] = [
     b"", b"\xc0", b"\xc1", b"\x90", b'{"user": 1}', b"not a record at all", SEALED + b"\x00", SEALED * 2,
     msgspec.msgpack.encode(msgspec.msgpack.Ext(5, SEALED)), msgspec.msgpack.encode({"created_at": 1.0, "data": {}}),
     # too few and too many fields, and wrong types of times, data, keys and the format
-    pack(FORMAT, 1.0, 1.0), pack(FORMAT, 1.0, 1.0, None, None, {}, {}, 1), pack(FORMAT, "now", 1.0, None, None, {}, {}),
+    pack(FORMAT, 1.0, 1.0), pack(FORMAT, 1.0, 1.0, None, None, {}, {}, 1),
+    pack(2, 1.0, 1.0, None, None, {}, {}), pack(2, 1.0, 1.0, None, None, {}, {}, None, 1),
+    pack(FORMAT, "now", 1.0, None, None, {}, {}),
     pack(FORMAT, 1.0, 1.0, None, None, {}, []), pack(FORMAT, 1.0, 1.0, None, None, {}, {1: 2}),
     b"\x97\x01" + b"\xcb" + bytes(8) + b"\xcb" + bytes(8) + b"\xc0\xc0\x80\x81\x90\x01",
     pack("1", 1.0, 1.0, None, None, {}, {}), pack(-1, 1.0, 1.0, None, None, {}, {}),
@@ -158,10 +178,13 @@ def test_times_that_would_make_a_session_immortal_are_corrupt() -> None:
     ]:  # fmt: skip
         with pytest.raises(CorruptRecord, match="cannot be read"):
             decode_record(encode_record(make(**times), LIMIT), LIMIT)
+    for absolute in (0.0, -5.0, inf, nan, 1e300):
+        with pytest.raises(CorruptRecord, match="cannot be read"):
+            decode_record(encode_record(with_settings(make(), absolute, None), LIMIT), LIMIT)
 
 
 def test_a_record_of_a_newer_format_says_so() -> None:
-    for version in (FORMAT + 1, 100, 1 << 40):
+    for version in (NEWEST_FORMAT + 1, 100, 1 << 40):
         with pytest.raises(CorruptRecord, match=f"has format {version} of a newer sessioncore"):
             decode_record(pack(version, "anything", {"may": ["follow"]}), LIMIT)
 
@@ -184,6 +207,7 @@ def test_no_repr_shows_a_value_or_an_id() -> None:
     secret, sid = "s3cret", "i" * 43
     raw = msgspec.Raw(msgspec.msgpack.encode(secret))
     record = Record(0.0, 0.0, None, secret, raw, {secret: raw})
+    own = with_settings(record, 1.0, None)
     delta = Delta({secret: raw}, [secret], Metadata(owner=secret, details=raw), {secret: SET})
     create = Create(sid, secret.encode(), 1.0, secret)
     replace = Replace(sid, secret.encode(), 1.0, 1, secret)
@@ -192,7 +216,7 @@ def test_no_repr_shows_a_value_or_an_id() -> None:
     attempt = Attempt(Action.MOVE, move, record, delta, pending, sid, sid, merged=False)
     loaded = Loaded(sid, sid, record, 1, 1.0, 1.0)
     stored = Stored(secret.encode(), 1, 1.0)
-    for thing in (record, delta, delta.metadata, create, replace, move, pending, attempt, loaded, stored):
+    for thing in (record, own, delta, delta.metadata, create, replace, move, pending, attempt, loaded, stored):
         assert secret not in repr(thing)
         assert sid not in repr(thing)
         assert repr(thing).startswith("<")

@@ -143,7 +143,6 @@ def test_ten_times_the_header_takes_about_ten_times_the_time(unit: bytes) -> Non
 def settings_with(**changes: Any) -> CookieSettings:
     defaults: dict[str, Any] = {
         "path": "/", "domain": None, "secure": True, "http_only": True, "same_site": "lax", "partitioned": False,
-        "session_only": False,
     }  # fmt: skip
     return CookieSettings(**{**defaults, **changes})
 
@@ -164,8 +163,8 @@ def test_a_cookie_with_every_attribute_is_written_exactly_so() -> None:
 
 
 def test_a_bare_cookie_is_written_exactly_so() -> None:
-    bare = writer("sid", secure=False, http_only=False, same_site="strict", session_only=True)
-    assert bare.set(T, 60) == f"sid={T}; Path=/; SameSite=Strict"
+    bare = writer("sid", secure=False, http_only=False, same_site="strict")
+    assert bare.set(T, None) == f"sid={T}; Path=/; SameSite=Strict"
     assert bare.clear() == "sid=; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT; Path=/; SameSite=Strict"
 
 

@@ -10,7 +10,7 @@ from sessioncore._events import Events
 
 KINDS = (
     "created renewed regenerated login destroyed revoked expired gone conflict corrupt unknown malformed ambiguous "
-    "owner_limit storage_error stale_id cross_site"
+    "owner_limit storage_error stale_id cross_site capped"
 )
 
 

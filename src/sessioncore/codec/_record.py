@@ -3,18 +3,23 @@
 A record is a MessagePack array whose first element is the format version. Each value of
 the session is encoded separately and decoded only when its key is read. Keys that a request
 does not touch are written back unchanged, even by a process that does not know their types.
+
+Only a session with an absolute timeout or persistence of its own is stored in format 2. A
+process that knows format 1 alone refuses such a record and leaves it as it is: it would end the
+session at the wrong time.
 """
 
-from typing import Annotated, Any
+from collections.abc import Callable
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 from msgspec import Meta, Raw, Struct
 
 from sessioncore._errors import CodecError, CorruptRecord, SessionTooLarge
 
-__all__ = ["FORMAT", "Record", "decode_record", "encode_record"]
+__all__ = ["NEWEST_FORMAT", "Record", "Record2", "decode_record", "encode_record", "with_settings"]
 
-FORMAT = 1
+NEWEST_FORMAT = 2
 _YEAR_9999 = 253402300799.0  # the last second that a datetime can represent
 
 
@@ -23,7 +28,7 @@ Seconds = Annotated[float, Meta(ge=0.0, le=_YEAR_9999)]
 Duration = Annotated[float, Meta(gt=0.0, le=_YEAR_9999)]
 
 
-class Record(Struct, array_like=True, tag=FORMAT, forbid_unknown_fields=True, frozen=True, gc=False):
+class Record(Struct, array_like=True, tag=1, forbid_unknown_fields=True, frozen=True, gc=False):
     """One session as it is stored. Times are seconds since the epoch.
 
     The idle clock is not part of the record: it is the storage's ttl, so it can be renewed without rewriting data.
@@ -36,13 +41,32 @@ class Record(Struct, array_like=True, tag=FORMAT, forbid_unknown_fields=True, fr
     details: Raw  # an encoded dict
     data: dict[str, Raw]
 
+    # Class variables, so that format 1 neither stores nor reads them; they are fields of `Record2`.
+    absolute: ClassVar[float | None] = None  # set_absolute_timeout, in seconds
+    persistent: ClassVar[bool | None] = None  # set_persistent
+
     def __repr__(self) -> str:
         return f"<Record keys={len(self.data)}>"  # no values: the repr appears in tracebacks
 
 
-_decode = msgspec.msgpack.Decoder(Record).decode
+class Record2(Record, tag=2, array_like=True, forbid_unknown_fields=True, frozen=True, gc=False):
+    """A session that has an absolute timeout or persistence of its own."""
+
+    absolute: Duration | None  # type: ignore[misc]  # pyright: ignore[reportIncompatibleVariableOverride]  # see Record
+    persistent: bool | None  # type: ignore[misc]  # pyright: ignore[reportIncompatibleVariableOverride]
+
+
+_decode: Callable[[bytes], Record] = msgspec.msgpack.Decoder(Record | Record2).decode
 _decode_version = msgspec.msgpack.Decoder(list[Raw]).decode
 _encode = msgspec.msgpack.Encoder().encode
+
+
+def with_settings(record: Record, absolute: float | None, persistent: bool | None) -> Record:
+    """Return the record with an absolute timeout and persistence of its own, in the oldest format that holds them."""
+    if absolute is None and persistent is None:
+        return record
+    fields = (record.created_at, record.written_at, record.idle, record.owner, record.details, record.data)
+    return Record2(*fields, absolute, persistent)
 
 
 def decode_record(data: bytes, max_size: int) -> Record:
@@ -82,6 +106,9 @@ def _describe_damage(data: bytes, exc: Exception) -> str:
         first: Any = msgspec.msgpack.decode(_decode_version(data)[0])
     except Exception:  # noqa: BLE001 - damaged bytes can raise anything; this only improves the message
         first = None
-    if type(first) is int and first > FORMAT:
-        return f"the record has format {first} of a newer sessioncore; this one reads format {FORMAT}, so upgrade it"
+    if type(first) is int and first > NEWEST_FORMAT:
+        return (
+            f"the record has format {first} of a newer sessioncore; this one reads formats up to {NEWEST_FORMAT}, "
+            "so upgrade it"
+        )
     return f"the record cannot be read ({type(exc).__name__})"

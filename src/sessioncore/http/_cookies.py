@@ -76,7 +76,6 @@ class CookieSettings(Struct, frozen=True):
     http_only: bool
     same_site: str
     partitioned: bool
-    session_only: bool
 
 
 class CookieWriter(Struct, frozen=True):
@@ -84,7 +83,6 @@ class CookieWriter(Struct, frozen=True):
 
     name: str
     attributes: str
-    session_only: bool
 
     @classmethod
     def build(cls, name: str, settings: CookieSettings) -> "CookieWriter":
@@ -99,11 +97,14 @@ class CookieWriter(Struct, frozen=True):
         attributes.append(f"SameSite={settings.same_site.capitalize()}")
         if settings.partitioned:
             attributes.append("Partitioned")
-        return cls(name, "; ".join(attributes), settings.session_only)
+        return cls(name, "; ".join(attributes))
 
-    def set(self, session_id: str, seconds: float) -> str:
-        """Return the line that sets the cookie to this ID, to expire after `seconds` (rounded, at most 400 days)."""
-        if self.session_only:
+    def set(self, session_id: str, seconds: float | None) -> str:
+        """Return the line that sets the cookie to this ID, to expire after `seconds` (rounded, at most 400 days).
+
+        None: the browser drops the cookie when it closes.
+        """
+        if seconds is None:
             return f"{self.name}={session_id}; {self.attributes}"
         return f"{self.name}={session_id}{_max_age_suffix(round(seconds), self.attributes)}"
 

@@ -12,7 +12,7 @@ mean that it was stored. If it was not, it can still arrive before the next writ
 from time import monotonic
 from typing import Final, TypeAlias, assert_never, cast
 
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from sessioncore._errors import CorruptRecord, SessionError, StorageError
 from sessioncore._events import EventKind
@@ -20,6 +20,7 @@ from sessioncore._storage_calls import Create, Load, Move, Moved, Replace, Store
 from sessioncore.codec._record import Record, decode_record, encode_record
 from sessioncore.http._ids import handle_of
 from sessioncore.persistence import _commit_errors as errors
+from sessioncore.persistence._commit_events import ENDED_TTL, events_of_write
 from sessioncore.persistence._drive import Answer, QueuedEvent, Step
 from sessioncore.persistence._load_steps import UNREADABLE_DETAIL
 from sessioncore.persistence._store_context import StoreContext
@@ -27,7 +28,7 @@ from sessioncore.persistence._verdicts import STORED, Verdict, verdict_of
 from sessioncore.session._attempt import Attempt
 from sessioncore.session._changes import changes_of
 from sessioncore.session._delta import NO_CHANGES, Delta
-from sessioncore.session._lifecycle import CREATE, FIND, GONE, MOVE, NOTHING, REPLACE, STALE, TOUCH, Action, decide
+from sessioncore.session._lifecycle import CREATE, FIND, GONE, NOTHING, REPLACE, STALE, TOUCH, Action, decide
 from sessioncore.session._merge import Rewrite
 from sessioncore.session._pending import UNCHANGED, Pending
 from sessioncore.session._state import SessionState
@@ -125,12 +126,12 @@ class CommitSteps(Struct, eq=False):
             base, version = loaded.record, loaded.version
         now, merged = config.clock(), theirs is not None or state.phase is STALE
         record = rewrite.apply_to(base, now, context.codec if merged else None)
-        ttl = context.lifetimes.time_left(record.created_at, record.idle, now)
+        ttl = context.lifetimes.time_left(record.created_at, record.idle, record.absolute, now)
         if ttl <= 0.0:
-            if not self.undo:
+            if not self.undo and delta.metadata.absolute is UNSET:
                 self._gone(EventKind.EXPIRED, "the absolute deadline has passed")
                 return None
-            ttl = 0.001
+            ttl = ENDED_TTL  # store what ends it, because the stored record says that it goes on
         data, prefix, owner = encode_record(record, config.max_size), config.key_prefix, record.owner
         if owner is not None:
             owner = prefix + owner
@@ -188,14 +189,8 @@ class CommitSteps(Struct, eq=False):
         attempt = self.state.apply_committed(version)
         if self.undo or not self.context.events.has_listener:
             return None
-        owner, action = attempt.record.owner, attempt.action
-        if self.tries > 1:
-            self._queue_event(EventKind.CONFLICT, None if before is None else before.handle, owner, str(self.tries))
-        if action is CREATE:
-            self._queue_event(EventKind.CREATED, attempt.handle, owner)
-        elif action is MOVE and before is not None:
-            kind = EventKind.LOGIN if attempt.delta.metadata.login else EventKind.REGENERATED
-            self._queue_event(kind, attempt.handle, owner, f"was {before.handle}")
+        if told := events_of_write(attempt, before, self.tries, self.context.lifetimes):
+            self.events = [*(self.events or ()), *told]
         return None
 
     def _gone(self, kind: EventKind = EventKind.GONE, detail: str = "") -> None:

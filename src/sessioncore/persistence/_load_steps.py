@@ -65,7 +65,7 @@ def interpret_load(
         return EventKind.CORRUPT, handle, None, str(exc)  # the record is kept for inspection until it expires
     now = context.config.clock()
     lifetimes, idle, ttl = context.lifetimes, record.idle, answer.ttl
-    renewed_ttl = lifetimes.time_left(record.created_at, idle, now)
+    renewed_ttl = lifetimes.time_left(record.created_at, idle, record.absolute, now)
     if renewed_ttl <= 0.0:
         return EventKind.EXPIRED, handle, record.owner, "the absolute deadline has passed"
     due = counts_as_use and lifetimes.is_due(renewed_ttl, idle, ttl)

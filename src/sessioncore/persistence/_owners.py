@@ -234,7 +234,7 @@ class Owners:
             self._events.send(EventKind.CORRUPT, handle, None, str(exc))
             return None
         now = self._config.clock()
-        seconds_left = self._context.lifetimes.time_left(record.created_at, stored.ttl, now)
+        seconds_left = self._context.lifetimes.time_left(record.created_at, stored.ttl, record.absolute, now)
         idle = self._context.lifetimes.idle if record.idle is None else record.idle
         # The ttl tells the time of the last use, unless the absolute deadline cut it; the last write is a use, too.
         last_seen = min(now, max(record.written_at, now - (idle - stored.ttl)))

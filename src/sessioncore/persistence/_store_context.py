@@ -19,7 +19,7 @@ class StoreContext:
     """The configuration of one store, and everything that follows from it and does not change."""
 
     __slots__ = (
-        "codec", "config", "cookie_follows_idle", "cookie_names", "cookies", "cross_site", "events", "extractors",
+        "codec", "config", "cookie_names", "cookies", "cross_site", "events", "extractors",
         "headers", "health", "lifetimes", "new_id", "plain_http", "refused_origins", "renew_on_load", "skip",
         "tombstone", "vary",
     )  # fmt: skip
@@ -54,12 +54,11 @@ class StoreContext:
             self.cross_site = CrossSiteRule(trusted, lax=config.cookie_same_site != "none")
         self.refused_origins = RefusedOrigins()
         self.plain_http = PlainHttpWarning(secure=config.cookie_secure and bool(self.cookies))
-        # Without an absolute deadline, the cookie is sent again whenever the idle clock is renewed.
-        self.cookie_follows_idle = config.absolute_timeout is None and not config.cookie_session_only
 
     def renewed_ttl(self, loaded: Loaded, now: float) -> float:
         """Return the seconds that a session has left when its idle clock is renewed."""
-        return self.lifetimes.time_left(loaded.record.created_at, loaded.record.idle, now)
+        record = loaded.record
+        return self.lifetimes.time_left(record.created_at, record.idle, record.absolute, now)
 
     def is_renewal_due(self, loaded: Loaded) -> bool:
         """Tell whether the idle clock of a session that was loaded some time ago must be renewed."""
@@ -67,19 +66,33 @@ class StoreContext:
         ttl = loaded.ttl - (now - loaded.as_of)
         return self.lifetimes.is_due(self.renewed_ttl(loaded, now), loaded.record.idle, ttl)
 
+    def must_resend_cookie(self, loaded: Loaded) -> bool:
+        """Tell whether a client that has the ID in a cookie needs the cookie again, because it expires at another time.
+
+        Without an absolute deadline, that is the case whenever the idle clock is renewed.
+        """
+        if loaded.cookie_changed:
+            return True
+        if self.lifetimes.absolute is not None or not loaded.renewed:
+            return False
+        return loaded.record.absolute is None and self._is_persistent(loaded)
+
+    def _is_persistent(self, loaded: Loaded) -> bool:
+        """Tell whether the browser keeps the cookie when it closes."""
+        own = loaded.record.persistent
+        return not self.config.cookie_session_only if own is None else own
+
     def id_headers(self, loaded: Loaded, *, new: bool, cookies: bool) -> list[tuple[str, str]]:
         """Return the headers that send the ID to the client; `new`: it does not have the ID, so use ID headers, too.
 
         `cookies`: the response may set cookies.
 
-        The cookie expires at the absolute deadline, so that reads need not send it again. Without a
-        deadline it expires after the idle timeout.
+        A persistent cookie expires at the absolute deadline, so that reads need not send it again.
+        Without a deadline it expires after the idle timeout.
         """
-        lifetimes, record = self.lifetimes, loaded.record
-        if lifetimes.absolute is not None:
-            seconds = record.created_at + lifetimes.absolute - self.config.clock()
-        else:
-            seconds = lifetimes.idle if record.idle is None else record.idle
+        seconds = None
+        if self._is_persistent(loaded):
+            seconds = self.lifetimes.cookie_seconds(loaded.record, self.config.clock())
         headers: list[tuple[str, str]] = []
         for cookie in self.cookies if cookies else ():
             headers.append(("set-cookie", cookie.set(loaded.session_id, seconds)))  # noqa: PERF401 - slower

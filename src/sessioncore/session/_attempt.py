@@ -6,6 +6,7 @@ from sessioncore._storage_calls import Create, Move, Replace
 from sessioncore.codec._record import Record
 from sessioncore.session._delta import Delta
 from sessioncore.session._lifecycle import Action
+from sessioncore.session._loaded import Loaded
 from sessioncore.session._pending import Pending
 
 __all__ = ["Attempt"]
@@ -22,6 +23,21 @@ class Attempt(Struct, frozen=True):
     new_id: str | None  # the ID of a record that is created or moved
     handle: str  # the record's handle once it is stored
     merged: bool  # the record includes changes of other requests
+
+    def to_loaded(self, session_id: str, version: int, before: Loaded | None) -> Loaded:
+        """Return the record as this write has stored it; `before` is the former record, None if it was created."""
+        record, cookie_changed = self.record, False
+        if before is not None:
+            former = before.record
+            cookie_changed = (
+                before.cookie_changed
+                or record.absolute != former.absolute
+                or record.persistent is not former.persistent
+            )
+        return Loaded(
+            session_id, self.handle, record, version, self.call.ttl, record.written_at,
+            renewed=True, cookie_changed=cookie_changed,
+        )  # fmt: skip
 
     def __repr__(self) -> str:
         return f"<Attempt {self.action.name}>"  # the fields contain an ID and values

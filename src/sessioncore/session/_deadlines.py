@@ -3,6 +3,7 @@
 from msgspec import Struct
 
 from sessioncore._config import SessionConfig
+from sessioncore.codec._record import Record
 
 __all__ = ["Lifetimes"]
 
@@ -24,16 +25,25 @@ class Lifetimes(Struct, frozen=True):
             config.touch_interval.total_seconds(),
         )
 
-    def time_left(self, created_at: float, idle: float | None, now: float) -> float:
+    def time_left(self, created_at: float, idle: float | None, absolute: float | None, now: float) -> float:
         """Return the seconds until an unused session ends: its idle timeout, cut at the absolute deadline.
 
-        `idle` is the session's own idle timeout, or None for the configured one. If the result
-        is zero or negative, the absolute deadline has passed.
+        `idle` and `absolute` are the session's own timeouts, or None for the configured ones. If
+        the result is zero or negative, the absolute deadline has passed.
         """
-        timeout, absolute = self.idle if idle is None else idle, self.absolute
+        timeout = self.idle if idle is None else idle
+        if absolute is None:
+            absolute = self.absolute
         if absolute is not None and (until := created_at + absolute - now) < timeout:
             return until
         return timeout
+
+    def cookie_seconds(self, record: Record, now: float) -> float:
+        """Return the seconds until the absolute deadline; without one, the idle timeout."""
+        absolute = self.absolute if record.absolute is None else record.absolute
+        if absolute is not None:
+            return record.created_at + absolute - now
+        return self.idle if record.idle is None else record.idle
 
     def is_due(self, renewed_ttl: float, idle: float | None, ttl: float) -> bool:
         """Tell whether the idle clock must be renewed: it has `ttl` seconds left, and would have `renewed_ttl`.

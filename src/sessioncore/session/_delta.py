@@ -5,7 +5,7 @@ from typing import Final
 from msgspec import UNSET, Raw, Struct
 
 from sessioncore.codec._codec import Codec
-from sessioncore.codec._record import Record
+from sessioncore.codec._record import Record, with_settings
 from sessioncore.session._pending import EMPTY_DICT, UNCHANGED, Change, Metadata, Update
 
 __all__ = ["NO_CHANGES", "Delta"]
@@ -28,26 +28,27 @@ class Delta(Struct, frozen=True):
         metadata = self.metadata
         if self.puts or metadata.owner is not UNSET:
             return True
-        return stored and (bool(self.drops) or metadata.cleared or metadata.idle is not UNSET)
+        return stored and (bool(self.drops) or metadata.cleared or metadata.has_settings())
 
     def apply_to(self, record: Record | None, now: float, merge_codec: Codec | None) -> Record:
         """Return `record` with the changes applied; see `Rewrite`."""
         metadata = self.metadata
         if record is None:
-            created_at, idle, owner = now, None, None
-            details, data = EMPTY_DICT, {}
+            created_at, owner, details, data = now, None, EMPTY_DICT, {}
+            idle = absolute = persistent = None
         else:
-            created_at, idle, owner = record.created_at, record.idle, record.owner
-            details, data = record.details, record.data.copy()
+            created_at, owner, details, data = record.created_at, record.owner, record.details, record.data.copy()
+            idle, absolute, persistent = record.idle, record.absolute, record.persistent
         if metadata is not UNCHANGED:
             if metadata.cleared or (metadata.login and owner is not None and owner != metadata.owner):
-                data, idle = {}, None
+                data = {}
             if metadata.owner is not UNSET:
                 owner, details = metadata.owner, metadata.details
-            if metadata.idle is not UNSET:
-                idle = metadata.idle
             if metadata.login:
-                created_at = now
+                created_at, idle, absolute, persistent = now, None, None, None
+            idle = idle if metadata.idle is UNSET else metadata.idle
+            absolute = absolute if metadata.absolute is UNSET else metadata.absolute
+            persistent = persistent if metadata.persistent is UNSET else metadata.persistent
         for name in self.drops:
             data.pop(name, None)
         if merge_codec is None:
@@ -56,7 +57,7 @@ class Delta(Struct, frozen=True):
             self._put_anew(data, merge_codec)
         if self.order is not None and merge_codec is None:
             data = {name: data[name] for name in (*self.order, *data) if name in data}
-        return Record(created_at, now, idle, owner, details, data)
+        return with_settings(Record(created_at, now, idle, owner, details, data), absolute, persistent)
 
     def _put_anew(self, data: dict[str, Raw], codec: Codec) -> None:
         """Put the values that were set, and apply the updates to the values that another request has stored."""

@@ -1,11 +1,11 @@
-"""The owner, details and idle timeout of a session as its request sees them, with changes that are not stored yet."""
+"""The owner, details and timeouts of a session as its request sees them, with changes that are not stored yet."""
 
 from msgspec import UNSET, Raw
 
 from sessioncore.session._pending import EMPTY_DICT, Metadata
 from sessioncore.session._state import SessionState
 
-__all__ = ["details_of", "idle_changed", "idle_of", "owner_of"]
+__all__ = ["absolute_of", "details_of", "idle_of", "owner_of", "restarted", "times_changed"]
 
 
 def _unstored_metadata(state: SessionState) -> list[Metadata]:
@@ -39,9 +39,29 @@ def idle_of(state: SessionState) -> float | None:
     for metadata in _unstored_metadata(state):
         if metadata.idle is not UNSET:
             return metadata.idle
+        if metadata.login:
+            return None
     return None if state.loaded is None else state.loaded.record.idle
 
 
-def idle_changed(state: SessionState) -> bool:
-    """Tell whether the idle timeout was changed and is not stored yet."""
-    return any(metadata.idle is not UNSET for metadata in _unstored_metadata(state))
+def absolute_of(state: SessionState) -> float | None:
+    """Return the session's own absolute timeout in seconds, or None if the configured one applies."""
+    for metadata in _unstored_metadata(state):
+        if metadata.absolute is not UNSET:
+            return metadata.absolute
+        if metadata.login:
+            return None
+    return None if state.loaded is None else state.loaded.record.absolute
+
+
+def times_changed(state: SessionState) -> bool:
+    """Tell whether a timeout was changed, also by a login, and the change is not stored yet."""
+    return any(
+        metadata.idle is not UNSET or metadata.absolute is not UNSET or metadata.login
+        for metadata in _unstored_metadata(state)
+    )
+
+
+def restarted(state: SessionState) -> bool:
+    """Tell whether a login restarts both clocks and is not stored yet."""
+    return any(metadata.login for metadata in _unstored_metadata(state))

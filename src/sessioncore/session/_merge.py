@@ -8,7 +8,7 @@ from typing import Protocol
 from msgspec import Raw, Struct
 
 from sessioncore.codec._codec import Codec
-from sessioncore.codec._record import Record
+from sessioncore.codec._record import Record, with_settings
 from sessioncore.session._attempt import Attempt
 from sessioncore.session._pending import DROP, SET, Pending, Update
 from sessioncore.session._values import Values
@@ -41,13 +41,18 @@ class Undone(Struct, frozen=True):
             return before
         data = {name: raw for name, raw in before.data.items() if name in record.data or name not in login.data}
         data |= {name: raw for name, raw in record.data.items() if raw != login.data.get(name)}
-        return Record(
+        restored = Record(
             before.created_at if record.created_at == login.created_at else record.created_at,
             record.written_at,
             before.idle if record.idle == login.idle else record.idle,
             before.owner if record.owner == login.owner else record.owner,
             before.details if record.details == login.details else record.details,
             data,
+        )
+        return with_settings(
+            restored,
+            before.absolute if record.absolute == login.absolute else record.absolute,
+            before.persistent if record.persistent is login.persistent else record.persistent,
         )
 
 

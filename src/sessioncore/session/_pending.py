@@ -41,10 +41,17 @@ class Metadata(Struct, frozen=True):
     cleared: bool = False  # remove the former owner's data first
     owner: str | UnsetType = UNSET
     details: Raw = EMPTY_DICT
-    idle: float | None | UnsetType = UNSET  # None: use the configured timeout again
+    # The session's own timeouts, in seconds, and persistence; None: as configured.
+    idle: float | None | UnsetType = UNSET
+    absolute: float | None | UnsetType = UNSET
+    persistent: bool | None | UnsetType = UNSET
 
     def __repr__(self) -> str:
         return f"<Metadata rotate={self.rotate} login={self.login}>"
+
+    def has_settings(self) -> bool:
+        """Whether the session's own timeouts or persistence were set."""
+        return self.idle is not UNSET or self.absolute is not UNSET or self.persistent is not UNSET
 
     def then(self, later: "Metadata") -> "Metadata":
         """Return both changes as one; where both set the same thing, the later one wins."""
@@ -56,6 +63,8 @@ class Metadata(Struct, frozen=True):
             owner=bound.owner,
             details=bound.details,
             idle=self.idle if later.idle is UNSET else later.idle,
+            absolute=self.absolute if later.absolute is UNSET else later.absolute,
+            persistent=self.persistent if later.persistent is UNSET else later.persistent,
         )
 
 

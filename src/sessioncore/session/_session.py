@@ -4,16 +4,15 @@ A session reads and writes its `SessionState`, and calls `Persistence` for what 
 storage. It does not know the request or the response.
 """
 
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from sessioncore._errors import ConfigError, OwnerLimitReached, StorageError
 from sessioncore.http._ids import handle_of
-from sessioncore.session._effective import details_of, idle_changed, idle_of, owner_of
+from sessioncore.session._effective import details_of, owner_of
 from sessioncore.session._lifecycle import LIVE
-from sessioncore.session._mapping import SessionMapping
 from sessioncore.session._pending import EMPTY_DICT, UNCHANGED
 from sessioncore.session._state import SessionState
+from sessioncore.session._times import SessionTimes
 from sessioncore.session._unusable import error_factory
 
 if TYPE_CHECKING:  # the store creates sessions, so it cannot be imported here at run time
@@ -24,7 +23,7 @@ __all__ = ["Session", "check_owner", "state_of"]
 MAX_OWNER = 1024  # characters
 
 
-class Session(SessionMapping):
+class Session(SessionTimes):
     """The data of one client, as a mutable mapping from str to values.
 
     After the request it can still be read; writing to it and its methods that change it raise
@@ -95,44 +94,6 @@ class Session(SessionMapping):
         """The store that this session belongs to."""
         return self._store
 
-    @property
-    def created_at(self) -> datetime:
-        """When the session began, or now if it is not stored; an aware UTC datetime."""
-        loaded = self._get_state().loaded
-        seconds = self._persistence.config.clock() if loaded is None else loaded.record.created_at
-        return datetime.fromtimestamp(seconds, UTC)
-
-    @property
-    def expires_at(self) -> datetime:
-        """When the session ends if it is not used again; an aware UTC datetime."""
-        state = self._get_state()
-        loaded, idle = state.loaded, idle_of(state)
-        if loaded is None:
-            now = created_at = self._persistence.config.clock()
-        else:
-            now, created_at = loaded.as_of, loaded.record.created_at
-            if not loaded.renewal_due and not idle_changed(state):
-                idle = loaded.ttl
-        return datetime.fromtimestamp(now + self._persistence.lifetimes.time_left(created_at, idle, now), UTC)
-
-    @property
-    def idle_timeout(self) -> timedelta:
-        """How long the session lives without being used."""
-        own = idle_of(self._get_state())
-        return timedelta(seconds=self._persistence.lifetimes.idle if own is None else own)
-
-    def set_idle_timeout(self, timeout: timedelta | None) -> None:
-        """Give this session its own idle timeout, which is stored with it; None: use the configured one.
-
-        The absolute deadline still ends it.
-
-        Raises:
-            ConfigError: `timeout` is not a timedelta above zero.
-        """
-        if timeout is not None and not is_duration(timeout):
-            raise ConfigError("set_idle_timeout() takes a timedelta above zero, at most 100 years, or None")
-        self._get_state().begin_write().change_metadata(idle=None if timeout is None else timeout.total_seconds())
-
     # -- lifecycle
 
     def bind_owner(self, owner: str, **details: Any) -> None:
@@ -149,6 +110,9 @@ class Session(SessionMapping):
     async def login(self, owner: str, **details: Any) -> None:
         """Change the ID, set the owner and restart both timeouts; another owner's data is removed first.
 
+        Timeouts and persistence of the session's own end with the login, except those that this
+        request has set, before or after it.
+
         No I/O: the commit moves the record (ASVS 7.2.4), and the old ID is invalid when the
         response starts.
 
@@ -163,12 +127,12 @@ class Session(SessionMapping):
         others = (known := owner_of(state)) is not None and known != owner
         cleared = {"cleared": True} if others else {}
         new_id = self._persistence.new_id()
-        state.rotate(new_id, login=True, owner=owner, details=encoded, **cleared)
+        state.rotate(new_id, login=True, owner=owner, details=encoded, **cleared, **(state.settings or {}))
         if others:
             state.drop_values()
 
     async def regenerate(self) -> None:
-        """Give the session a new ID; data and absolute deadline stay. No I/O: the commit moves the record.
+        """Give the session a new ID; data, deadline and settings stay. No I/O: the commit moves the record.
 
         Raises:
             ResponseStarted: the new ID cannot reach the client any more.
@@ -178,6 +142,8 @@ class Session(SessionMapping):
     async def reset(self) -> None:
         """End the session now, on every process, and start an empty one with a new ID.
 
+        Of the old one's timeouts and persistence, it keeps what this request has set.
+
         Raises:
             ResponseStarted: the new ID cannot reach the client any more.
             StorageUnavailable: it is unknown whether the session was ended; nothing else changed.
@@ -186,6 +152,8 @@ class Session(SessionMapping):
         state.check_not_started()
         await self._end(state)
         state.choose_id(self._persistence.new_id())
+        if state.settings is not None:
+            state.set_own(**state.settings)
 
     async def destroy(self) -> None:
         """End the session now, on every process, and clear its data; later changes are stored under a new ID.
@@ -196,6 +164,7 @@ class Session(SessionMapping):
         state = self._get_state()
         state.check_usable()
         await self._end(state)
+        state.forget_settings()
 
     async def save(self) -> None:
         """Store the changes now.
@@ -248,11 +217,6 @@ class Session(SessionMapping):
 def state_of(session: Session) -> SessionState:
     """Return the state of a session; this counts as a use."""
     return session._get_state()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # for the store alone
-
-
-def is_duration(value: object) -> bool:
-    """Tell whether `value` is a timedelta above zero, at most 100 years."""
-    return isinstance(value, timedelta) and timedelta() < value <= timedelta(days=36500)
 
 
 def is_valid_text(text: str) -> bool:

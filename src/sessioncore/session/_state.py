@@ -40,6 +40,7 @@ class SessionState(Struct, eq=False):
     former_id: str | None = None  # the ID before the session ended; `Session.id` still returns it
     next_id: str | None = None  # the ID of the next record, or after the next rotation; None: not chosen yet
     no_new_id: ErrorFactory | None = None  # makes the error of a change that needs a new ID; None: none was refused
+    settings: dict[str, float | bool | None] | None = None  # own timeouts and persistence, set by this request
 
     def __repr__(self) -> str:
         return f"<SessionState {self.phase.name.lower()}>"  # the fields contain the ID and values
@@ -102,6 +103,15 @@ class SessionState(Struct, eq=False):
         if self.pending is None:
             self.pending = Pending()
         return self.pending
+
+    def set_own(self, **settings: float | bool | None) -> None:
+        """Set timeouts or the persistence of this session; login and reset keep what this request has set."""
+        self.begin_write().change_metadata(**settings)
+        self.settings = {**(self.settings or {}), **settings}
+
+    def forget_settings(self) -> None:
+        """Note that the settings of this request were for the session that it has destroyed."""
+        self.settings = None
 
     def rotate(self, new_id: str, **changes: Any) -> None:
         """Request a new ID, together with other metadata changes."""
@@ -183,9 +193,7 @@ class SessionState(Struct, eq=False):
             session_id = self.loaded.session_id
         elif self.next_id == session_id:  # else another task has requested the next rotation meanwhile
             self.next_id = None
-        self.loaded = Loaded(
-            session_id, attempt.handle, record, version, attempt.call.ttl, record.written_at, renewed=True
-        )
+        self.loaded = attempt.to_loaded(session_id, version, self.loaded)
         if self.unusable is not None:
             self._restore_values()
             return attempt

@@ -1,0 +1,39 @@
+"""The events of a write that was stored."""
+
+from datetime import timedelta
+from typing import Final
+
+from sessioncore._events import EventKind
+from sessioncore.persistence._drive import QueuedEvent
+from sessioncore.session._attempt import Attempt
+from sessioncore.session._deadlines import Lifetimes
+from sessioncore.session._lifecycle import CREATE, MOVE
+from sessioncore.session._loaded import Loaded
+
+__all__ = ["ENDED_TTL", "events_of_write"]
+
+ENDED_TTL: Final = 0.001  # seconds; of a record that has ended, and is stored all the same
+_ROUNDING: Final = 0.001  # seconds; timeouts that are equal must not seem to differ
+
+
+def events_of_write(attempt: Attempt, before: Loaded | None, tries: int, lifetimes: Lifetimes) -> list[QueuedEvent]:
+    """Return the events for a write that was stored after so many tries; `before` is the former record."""
+    record, action, metadata, handle = attempt.record, attempt.action, attempt.delta.metadata, attempt.handle
+    owner, ttl = record.owner, attempt.call.ttl
+    events: list[QueuedEvent] = []
+    if tries > 1:
+        events.append((EventKind.CONFLICT, None if before is None else before.handle, owner, str(tries)))
+    if action is CREATE:
+        events.append((EventKind.CREATED, handle, owner, ""))
+    elif action is MOVE and before is not None:
+        kind = EventKind.LOGIN if metadata.login else EventKind.REGENERATED
+        events.append((kind, handle, owner, f"was {before.handle}"))
+    if metadata.has_settings():
+        idle = lifetimes.idle if record.idle is None else record.idle
+        if ttl == ENDED_TTL:
+            events.append((EventKind.EXPIRED, handle, owner, "it is older than its new absolute timeout"))
+        elif ttl < idle - _ROUNDING:
+            full, cut = timedelta(seconds=round(idle)), timedelta(seconds=round(ttl))
+            detail = f"the absolute deadline cuts the idle timeout of {full} to {cut}"
+            events.append((EventKind.CAPPED, handle, owner, detail))
+    return events

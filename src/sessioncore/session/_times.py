@@ -1,0 +1,92 @@
+"""The part of a session that is about its times: when it began, when it ends, and how long the browser keeps it."""
+
+from datetime import UTC, datetime, timedelta
+
+from sessioncore._errors import ConfigError
+from sessioncore.session._effective import absolute_of, idle_of, restarted, times_changed
+from sessioncore.session._mapping import SessionMapping
+
+__all__ = ["SessionTimes"]
+
+
+class SessionTimes(SessionMapping):
+    """The part of a `Session` that tells and sets its times.
+
+    What is set here is stored with the session, and its cookie follows if the response has not
+    started. `regenerate` keeps it; `login` and `reset` go back to the configuration, except for
+    what the same request has set, before or after them.
+    """
+
+    __slots__ = ()
+
+    @property
+    def created_at(self) -> datetime:
+        """When the session began, or now if it is not stored; an aware UTC datetime."""
+        loaded = self._get_state().loaded
+        seconds = self._persistence.config.clock() if loaded is None else loaded.record.created_at
+        return datetime.fromtimestamp(seconds, UTC)
+
+    @property
+    def expires_at(self) -> datetime:
+        """When the session ends if it is not used again; an aware UTC datetime."""
+        state = self._get_state()
+        loaded, idle = state.loaded, idle_of(state)
+        if loaded is None:
+            now = created_at = self._persistence.config.clock()
+        else:
+            now = loaded.as_of
+            created_at = now if restarted(state) else loaded.record.created_at
+            if not loaded.renewal_due and not times_changed(state):
+                idle = loaded.ttl
+        seconds = self._persistence.lifetimes.time_left(created_at, idle, absolute_of(state), now)
+        return datetime.fromtimestamp(now + seconds, UTC)
+
+    @property
+    def idle_timeout(self) -> timedelta:
+        """How long the session lives without being used."""
+        own = idle_of(self._get_state())
+        return timedelta(seconds=self._persistence.lifetimes.idle if own is None else own)
+
+    def set_idle_timeout(self, timeout: timedelta | None) -> None:
+        """Give this session its own idle timeout; None: use the configured one.
+
+        The absolute deadline still ends it. If the timeout reaches beyond that, there is a
+        `capped` event.
+
+        Raises:
+            ConfigError: `timeout` is not a timedelta above zero.
+        """
+        self._get_state().set_own(idle=_seconds("set_idle_timeout", timeout))
+
+    def set_absolute_timeout(self, timeout: timedelta | None) -> None:
+        """Let this session end so long after its last login, however much it is used; None: use the configured timeout.
+
+        It may be longer than the configured one. A session that is older ends with this request.
+
+        Raises:
+            ConfigError: `timeout` is not a timedelta above zero.
+        """
+        self._get_state().set_own(absolute=_seconds("set_absolute_timeout", timeout))
+
+    def set_persistent(self, persistent: bool | None) -> None:
+        """Let the browser keep this session's cookie when it closes (True) or drop it (False); None: as configured.
+
+        Raises:
+            ConfigError: `persistent` is neither a bool nor None.
+        """
+        if persistent is not None and type(persistent) is not bool:
+            raise ConfigError("set_persistent() takes True, False, or None for what cookie_session_only says")
+        self._get_state().set_own(persistent=persistent)
+
+
+def _seconds(method: str, timeout: object) -> float | None:
+    """Return the seconds of a timeout of the session's own.
+
+    Raises:
+        ConfigError: it is neither None nor a timedelta above zero, at most 100 years.
+    """
+    if timeout is None:
+        return None
+    if not isinstance(timeout, timedelta) or not timedelta() < timeout <= timedelta(days=36500):
+        raise ConfigError(f"{method}() takes a timedelta above zero, at most 100 years, or None")
+    return timeout.total_seconds()

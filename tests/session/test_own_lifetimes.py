@@ -1,0 +1,401 @@
+"""Timeouts and a cookie of one session's own: set_idle_timeout, set_absolute_timeout and set_persistent."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+import pytest
+from tests.kit import Lab, lose, max_age
+from tests.views import PlainView, Visitor
+
+from sessioncore import (
+    ConfigError,
+    EventKind,
+    OwnerLimitReached,
+    Session,
+    StorageUnavailable,
+    chain,
+    from_cookie,
+    from_header,
+)
+from sessioncore.session._session import state_of
+
+pytestmark = pytest.mark.anyio
+
+MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
+E = 0.001  # as near as a test comes to a deadline
+SESSION_ONLY: dict[str, Any] = {"cookie_session_only": True}
+ENDLESS: dict[str, Any] = {"absolute_timeout": None}
+
+
+class Own(NamedTuple):
+    """The settings of a session; None: as configured."""
+
+    idle: float | None = None
+    absolute: float | None = None
+    persistent: bool | None = None
+
+
+CONFIGURED, REMEMBERED = Own(), Own(14 * DAY, 30 * DAY, persistent=True)
+
+
+def remember(session: Session, own: Own = REMEMBERED) -> None:
+    session.set_idle_timeout(timedelta(seconds=own.idle) if own.idle else None)
+    session.set_absolute_timeout(timedelta(seconds=own.absolute) if own.absolute else None)
+    session.set_persistent(own.persistent)
+
+
+async def settings(lab: Lab) -> Own:
+    """What is stored with the visitor's session."""
+    loaded = state_of(await lab.kept()).loaded
+    assert loaded is not None
+    return Own(loaded.record.idle, loaded.record.absolute, loaded.record.persistent)
+
+
+async def ask(lab: Lab, work: Callable[[Session], object] | None = None) -> list[str]:
+    """Make a request that uses the session, and return its Set-Cookie lines."""
+    async with lab.visitor.request() as session:
+        session.get("n")
+        if work is not None:
+            work(session)
+    return [value for name, value in lab.visitor.headers if name == "set-cookie"]
+
+
+# -- the absolute timeout
+
+
+@pytest.mark.parametrize("absolute", [10 * MINUTE, 3 * DAY])
+@pytest.mark.parametrize("config", [{}, ENDLESS, {"touch_interval": timedelta()}], ids=["day", "endless", "each load"])
+async def test_an_own_absolute_timeout_ends_the_session_at_its_time_however_much_it_is_used(
+    config: dict[str, Any], absolute: float
+) -> None:
+    lab = Lab(**{"idle_timeout": timedelta(minutes=5), **config})
+    async with lab.visitor.request() as session:
+        await session.login("ada")
+        session.set_absolute_timeout(timedelta(seconds=absolute))
+        assert (session.expires_at - session.created_at).total_seconds() == 300
+    end = lab.clock() + absolute
+    while lab.clock() + 250 < end - E:
+        lab.clock.advance(250)
+        async with lab.visitor.request() as session:
+            assert session.owner == "ada"
+    listed = (await lab.store.sessions_of("ada"))[0]
+    opened = await lab.store.get_by_id(lab.visitor.sid or "")
+    assert listed.expires_at.timestamp() == pytest.approx(min(end, lab.clock() + 300), abs=E)
+    assert opened.expires_at == listed.expires_at
+    lab.clock.advance(end - E - lab.clock())
+    async with lab.store.open(lab.visitor.sid or "") as session:
+        session["last"] = True
+        assert session.expires_at.timestamp() == pytest.approx(end)
+    lab.clock.advance(E)
+    assert await lab.found() is None
+    assert await lab.store.sessions_of("ada") == []
+    async with lab.visitor.request() as session:
+        assert session.fresh
+
+
+async def test_an_own_absolute_timeout_counts_from_the_last_login() -> None:
+    lab = Lab(idle_timeout=timedelta(hours=2))
+    await lab.begin()
+    lab.clock.advance(HOUR)
+    await ask(lab, lambda session: session.set_absolute_timeout(timedelta(hours=3)))
+    assert max_age(lab.visitor.headers) == 7200
+    lab.clock.advance(HOUR)
+    assert (await lab.kept()).expires_at.timestamp() == lab.clock() + HOUR
+    async with lab.visitor.request() as session:
+        session.set_absolute_timeout(timedelta(hours=1))
+        await session.login("ada")
+        assert session.expires_at.timestamp() == lab.clock() + HOUR
+    assert max_age(lab.visitor.headers) == 3600
+
+
+@pytest.mark.parametrize("absolute", [timedelta(minutes=20), None])
+async def test_a_session_that_is_older_than_its_new_absolute_timeout_ends(absolute: timedelta | None) -> None:
+    lab = Lab(idle_timeout=timedelta(minutes=30), absolute_timeout=timedelta(hours=1))
+    await lab.begin()
+    await ask(lab, lambda session: session.set_absolute_timeout(timedelta(hours=8)))
+    for _ in range(5):
+        lab.clock.advance(29 * MINUTE)
+        await ask(lab)
+    lab.forget()
+    sid = lab.visitor.sid
+    await ask(lab, lambda session: session.set_absolute_timeout(absolute))
+    assert max_age(lab.visitor.headers) == 0
+    assert lab.kinds() == ["expired"]
+    assert await lab.found() is None
+    lab.clock.advance(2 * E)
+    assert not await lab.beside(**ENDLESS).delete(sid or "")  # no other configuration brings it back
+
+
+# -- the cookie
+
+SET = [
+    # configured, own, Max-Age, and whether the cookie is sent again when the idle clock is renewed
+    ({}, Own(absolute=30 * DAY), 30 * DAY, False),
+    ({}, Own(absolute=HOUR), HOUR, False),
+    ({}, Own(absolute=500 * DAY), 400 * DAY, False),
+    ({}, Own(persistent=False), None, False),
+    ({}, Own(absolute=HOUR, persistent=False), None, False),
+    (SESSION_ONLY, Own(persistent=True), DAY, False),
+    (SESSION_ONLY, Own(absolute=HOUR), None, False),
+    (SESSION_ONLY, REMEMBERED, 30 * DAY, False),
+    (ENDLESS, Own(absolute=HOUR), HOUR, False),
+    (ENDLESS, Own(persistent=False), None, False),
+    (ENDLESS | SESSION_ONLY, Own(persistent=True), 1800, True),
+    (ENDLESS | SESSION_ONLY, Own(idle=HOUR, persistent=True), 3600, True),
+    (ENDLESS | SESSION_ONLY, Own(absolute=HOUR), None, False),
+]
+
+
+@pytest.mark.parametrize(("config", "own", "seconds", "follows_idle"), SET)
+async def test_the_cookie_follows_the_settings_with_the_same_id_and_goes_back_with_them(
+    config: dict[str, Any], own: Own, seconds: float | None, follows_idle: bool
+) -> None:
+    lab = Lab(**config)
+    await lab.begin()
+    sid, first = lab.visitor.sid, max_age(lab.visitor.headers)
+    lines = await ask(lab, lambda session: remember(session, own))
+    assert (len(lines), max_age(lab.visitor.headers), lab.visitor.sid) == (1, seconds, sid)
+    assert lab.calls == ["load", "replace"]
+    assert await settings(lab) == own
+    assert await ask(lab) == []
+    for work in (None, lambda session: session.set("n", 2)):
+        lab.clock.advance(200)
+        assert bool(await ask(lab, work)) is follows_idle
+        assert not follows_idle or max_age(lab.visitor.headers) == seconds
+    lab.clock.advance(-400)
+    assert len(await ask(lab, lambda session: remember(session, CONFIGURED))) == 1
+    assert (max_age(lab.visitor.headers), lab.visitor.sid) == (first, sid)
+    lab.clock.advance(200)
+    assert bool(await ask(lab)) is (config == ENDLESS)
+
+
+async def test_a_new_session_has_its_settings_from_the_start_and_its_next_id_too() -> None:
+    lab = Lab(**SESSION_ONLY)
+    async with lab.visitor.request() as session:
+        remember(session)
+    assert (lab.calls, lab.visitor.headers) == ([], [])  # settings alone begin no session
+    async with lab.visitor.request() as session:
+        remember(session)
+        session["n"] = 1
+    assert max_age(lab.visitor.headers) == 30 * DAY
+    lab.clock.advance(DAY)
+    async with lab.visitor.request() as session:
+        await session.regenerate()
+    assert (max_age(lab.visitor.headers), await settings(lab)) == (29 * DAY, REMEMBERED)
+
+
+async def test_settings_that_do_not_change_send_no_cookie_and_saved_ones_send_one() -> None:
+    lab = Lab()
+    await lab.begin()
+    async with lab.visitor.request() as session:
+        remember(session)
+        await session.save()
+        session["n"] = 2
+    assert max_age(lab.visitor.headers) == 30 * DAY
+    assert await ask(lab, remember) == []
+    assert await ask(lab, lambda session: session.set_idle_timeout(timedelta(hours=2))) == []
+
+
+async def test_a_client_without_cookie_gets_none() -> None:
+    lab = Lab(extractor=chain(from_cookie("__Host-session_id"), from_header("X-Sid")))
+    await lab.begin()
+    exchange = lab.store.exchange(PlainView(headers=[("X-Sid", lab.visitor.sid or "")]))
+    await exchange.load()
+    remember(exchange.session)
+    assert await exchange.commit(200) == []
+    await exchange.finish()
+    assert await settings(lab) == REMEMBERED
+
+
+async def test_after_the_start_of_the_response_settings_are_stored_without_a_cookie() -> None:
+    lab = Lab()
+    await lab.begin()
+    exchange = await lab.visitor.arrive()
+    assert await exchange.commit(200) == []
+    remember(exchange.session)
+    await exchange.finish()
+    assert await settings(lab) == REMEMBERED
+
+
+# -- login, reset and the others
+
+
+async def login(session: Session) -> None:
+    await session.login("ada")
+
+
+async def login_of_another(session: Session) -> None:
+    await session.login("bob")
+
+
+async def regenerate(session: Session) -> None:
+    await session.regenerate()
+
+
+async def bind(session: Session) -> None:
+    session.bind_owner("bob")
+
+
+async def reset(session: Session) -> None:
+    await session.reset()
+    session["n"] = 1
+
+
+async def destroy(session: Session) -> None:
+    await session.destroy()
+    session["n"] = 1
+
+
+@pytest.mark.parametrize("when", ["earlier", "before", "saved before", "after"])
+@pytest.mark.parametrize("verb", [login, login_of_another, regenerate, bind, reset, destroy])
+async def test_which_settings_outlast_a_verb(verb: Callable[[Session], Any], when: str) -> None:
+    lab = Lab()
+    async with lab.visitor.request() as session:
+        await session.login("ada")
+        if when == "earlier":
+            remember(session)
+    async with lab.visitor.request() as session:
+        if "before" in when:
+            remember(session)
+        if when == "saved before":
+            await session.save()
+        await verb(session)
+        if when == "after":
+            remember(session)
+        kept = when != "earlier" and not (verb is destroy and when != "after")
+        kept = kept or verb in {regenerate, bind}
+        assert session.idle_timeout.total_seconds() == (14 * DAY if kept else 1800)
+    assert await settings(lab) == (REMEMBERED if kept else CONFIGURED)
+
+
+async def test_a_login_keeps_each_setting_of_its_request_and_no_other() -> None:
+    lab = Lab()
+    async with lab.visitor.request() as session:
+        remember(session)
+        session["n"] = 1
+    async with lab.visitor.request() as session:
+        session.set_persistent(False)
+        await session.login("ada")
+        session.set_idle_timeout(timedelta(hours=1))
+    assert await settings(lab) == Own(HOUR, None, persistent=False)
+
+
+# -- the event
+
+CAPPED = [
+    # configured, own, and the detail of the event; None: there is none
+    ({}, Own(idle=2 * DAY), "the absolute deadline cuts the idle timeout of 2 days, 0:00:00 to 1 day, 0:00:00"),
+    ({}, Own(idle=DAY), None),
+    ({}, Own(absolute=600), "the absolute deadline cuts the idle timeout of 0:30:00 to 0:10:00"),
+    ({}, Own(idle=30 * DAY, absolute=30 * DAY), None),
+    (
+        {},
+        Own(idle=31 * DAY, absolute=30 * DAY),
+        "the absolute deadline cuts the idle timeout of 31 days, 0:00:00 to 30 days, 0:00:00",
+    ),
+    (ENDLESS, Own(idle=365 * DAY), None),
+    ({}, Own(persistent=True), None),
+]
+
+
+@pytest.mark.parametrize(("config", "own", "detail"), CAPPED)
+async def test_an_idle_timeout_beyond_the_absolute_end_is_told_once(
+    config: dict[str, Any], own: Own, detail: str | None
+) -> None:
+    lab = Lab(**config)
+    for setters in ("idle absolute persistent", "persistent absolute idle"):
+        lab.forget()
+        async with lab.visitor.request() as session:
+            await session.login("ada")
+            for name in setters.split():
+                value = getattr(own, name)
+                if value is not None:
+                    seconds = value if name == "persistent" else timedelta(seconds=value)
+                    getattr(session, {"persistent": "set_persistent"}.get(name, f"set_{name}_timeout"))(seconds)
+        handle = (await lab.kept()).handle
+        told = [(event.handle, event.owner, event.detail) for event in lab.told(EventKind.CAPPED)]
+        assert told == ([] if detail is None else [(handle, "ada", detail)])
+    lab.forget()
+    await ask(lab, lambda session: session.set("n", 2))
+    assert lab.kinds("renewed") == []
+
+
+# -- what else may happen to a write
+
+
+async def test_parallel_requests_change_one_setting_each() -> None:
+    lab = Lab()
+    await lab.begin()
+    requests = [await lab.visitor.arrive() for _ in range(4)]
+    for exchange, own in zip(
+        requests, (Own(idle=HOUR), Own(absolute=9 * HOUR), Own(persistent=False), Own()), strict=True
+    ):
+        for name in ("idle", "absolute"):
+            if (seconds := getattr(own, name)) is not None:
+                getattr(exchange.session, f"set_{name}_timeout")(timedelta(seconds=seconds))
+        if own.persistent is not None:
+            exchange.session.set_persistent(own.persistent)
+        exchange.session["n"] = 2
+    for exchange in requests:
+        await lab.visitor.leave(exchange)
+    assert await settings(lab) == Own(HOUR, 9 * HOUR, persistent=False)
+
+
+async def test_a_write_that_was_lost_is_found_and_its_cookie_is_sent() -> None:
+    for place in ("before", "after"):
+        lab = Lab()
+        await lab.begin()
+        exchange = await lab.visitor.arrive()
+        remember(exchange.session)
+        getattr(lab.storage, place)["replace"] = lose
+        with pytest.raises(StorageUnavailable):
+            await exchange.session.save()
+        assert exchange.session.idle_timeout == timedelta(days=14)
+        await lab.visitor.leave(exchange)
+        assert (max_age(lab.visitor.headers), await settings(lab)) == (30 * DAY, REMEMBERED)
+
+
+async def test_a_login_over_the_limit_leaves_the_settings_as_they_were() -> None:
+    lab = Lab(max_sessions_per_owner=1, on_owner_limit="refuse", storage_timeout=timedelta(seconds=0.1))
+    await lab.store.create({}, owner="bob")
+    async with lab.visitor.request() as session:
+        remember(session)
+        session["n"] = 1
+    with pytest.raises(OwnerLimitReached):
+        async with lab.visitor.request() as session:
+            await session.login("bob")
+            session.set_absolute_timeout(timedelta(hours=1))
+    assert await settings(lab) == REMEMBERED
+
+
+async def test_a_response_of_500_changes_no_setting() -> None:
+    lab = Lab()
+    await lab.begin()
+    async with lab.visitor.request(500) as session:
+        remember(session)
+    assert (lab.visitor.headers, await settings(lab)) == ([], CONFIGURED)
+
+
+async def test_settings_that_make_no_sense_are_refused_with_the_ones_that_do() -> None:
+    lab = Lab()
+    async with lab.visitor.request() as session:
+        for bad in (timedelta(0), timedelta(seconds=-1), timedelta(days=36501), 3600, "1 h", True):
+            with pytest.raises(ConfigError, match=r"set_absolute_timeout\(\) takes a timedelta above zero"):
+                session.set_absolute_timeout(bad)  # type: ignore[arg-type]
+        for bad in (1, 0, "yes", timedelta(1)):
+            with pytest.raises(ConfigError, match=r"set_persistent\(\) takes True, False, or None"):
+                session.set_persistent(bad)  # type: ignore[arg-type]
+        assert not session.modified
+
+
+async def test_another_process_with_other_settings_keeps_them() -> None:
+    lab = Lab()
+    await lab.begin()
+    await ask(lab, remember)
+    other = Visitor(lab.beside(**SESSION_ONLY, **ENDLESS), sid=lab.visitor.sid)
+    lab.clock.advance(13 * DAY)
+    async with other.request() as session:
+        session["n"] = 2
+        assert session.idle_timeout == timedelta(days=14)
+    assert (other.headers, await settings(lab)) == ([], REMEMBERED)
