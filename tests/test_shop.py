@@ -41,9 +41,9 @@ async def visitor(server: Server) -> AsyncIterator[Browser]:
         yield fresh
 
 
-async def sign_in(visitor: Browser, name: str = "grace", password: str = "nanoseconds") -> browser.Page:
+async def sign_in(visitor: Browser, name: str = "grace", password: str = "nanoseconds", **fields: str) -> browser.Page:
     token = (await visitor.open("/login")).token
-    return await visitor.send("/login", token=token, name=name, password=password)
+    return await visitor.send("/login", token=token, name=name, password=password, **fields)
 
 
 # -- the check
@@ -54,7 +54,7 @@ def test_the_check_finds_everything_as_promised(capsys: pytest.CaptureFixture[st
     topics = [line[:12].strip() for line in capsys.readouterr().out.splitlines()]
     assert topics[0] == "started"
     assert topics[-1] == "stopped"
-    assert {"parallel", "kill -9", "old cookie", "forged", "devices", "at rest", "log out"} <= set(topics)
+    assert {"parallel", "kill -9", "old cookie", "remember", "forged", "devices", "at rest", "log out"} <= set(topics)
 
 
 def test_the_check_says_what_disappointed_it_and_fails(
@@ -142,6 +142,20 @@ async def test_signing_in_as_somebody_else_leaves_the_cart_to_its_owner(visitor:
     page = await sign_in(visitor, "radia", "spanning-tree")
     assert "Welcome, Radia" in page.note
     assert (await visitor.open("/cart")).cart == {}
+
+
+@pytest.mark.anyio
+async def test_a_closed_browser_forgets_the_visitor_unless_the_last_login_said_remember_me(visitor: Browser) -> None:
+    anonymous = await visitor.send("/cart/add", token=(await visitor.open("/")).token, sku="cup")
+    assert "Max-Age" not in anonymous.set_cookie
+    remembered = await sign_in(visitor, remember="on")
+    assert "; Max-Age=2592000;" in remembered.set_cookie
+    visitor.close()
+    assert "remembered, ends unused in 30 days" in (await visitor.open("/devices")).text
+    assert "Max-Age" not in (await sign_in(visitor)).set_cookie
+    assert "ends unused in 30 minutes" in (await visitor.open("/devices")).text
+    visitor.close()
+    assert (await visitor.open("/devices")).path == "/login"
 
 
 @pytest.mark.anyio

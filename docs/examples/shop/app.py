@@ -36,7 +36,7 @@ from .shop import CART, CATALOGUE, Cart, Line, Product
 
 __all__ = ["build"]
 
-REMEMBERED = timedelta(days=14)
+REMEMBERED = timedelta(days=30)
 STALE = "It was from before you signed in or out, or not from this shop. Nothing was changed: open it again and retry."
 
 Form = dict[str, str]
@@ -49,8 +49,7 @@ def build(database: Path) -> Starlette:
     events: deque[SessionEvent] = deque(maxlen=200)
     config = SessionConfig.development(  # plain http; on the web: SessionConfig(...), which insists on https
         storage=SQLiteStorage(database),
-        idle_timeout=timedelta(minutes=30),
-        absolute_timeout=timedelta(days=30),
+        cookie_session_only=True,  # the browser forgets it when it closes, unless `login` remembers the visitor
         skip=_is_static,
         on_event=events.appendleft,
     )
@@ -167,7 +166,10 @@ async def login(request: Request, session: Session, fields: Form) -> Response:
     remember = "remember" in fields
     await session.login(user.id, device=device_of(request.headers.get("user-agent", "")), remembered=remember)
     session[CSRF] = new_token()
-    session.set_idle_timeout(REMEMBERED if remember else None)
+    if remember:  # only this login: the next one, with the box unticked, is as configured again
+        session.set_persistent(True)
+        session.set_absolute_timeout(REMEMBERED)
+        session.set_idle_timeout(REMEMBERED)
     leave_note(session, f"Welcome, {user.name}.", moved_from=before)
     return redirect("/cart" if session[CART].lines else "/devices")
 

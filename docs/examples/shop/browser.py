@@ -160,6 +160,10 @@ class Browser:
         self._client.cookies.clear()
         self._client.cookies.set("session_id", value, domain="127.0.0.1")
 
+    def close(self) -> None:
+        """Close the browser and open it again: cookies without Max-Age are gone."""
+        self._client.cookies.jar.clear_session_cookies()
+
     async def open(self, path: str) -> Page:
         """Open a page."""
         return self._read(await self._client.get(self._server.url + path))

@@ -46,6 +46,7 @@ async def visit(server: Server, database: Path) -> None:
         await add_in_parallel(laptop)
         await survive_a_power_cut(server, laptop)
         await sign_in(laptop, server)
+        await close_the_browser(server, laptop)
         await refuse_forged_forms(laptop)
         await see_the_devices(laptop, phone, office)
         await sign_out_one(server, laptop, phone)
@@ -83,6 +84,7 @@ async def fill_the_cart(laptop: Browser) -> None:
     expect("Round teapot" in page.note, "adding the teapot should be confirmed")
     attributes = page.set_cookie.partition("; ")[2]
     expect("HttpOnly" in attributes and "SameSite=Lax" in attributes, f"the cookie has only {attributes}")
+    expect("Max-Age" not in attributes, "an anonymous visitor's cookie should go when the browser closes")
     say("cart", f"“{page.note}” Session {page.handle[:10]}…, an anonymous one; its cookie: {attributes}")
     await laptop.send("/cart/add", token=page.token, sku="bowl")
     for step in ("more", "more", "fewer"):
@@ -152,6 +154,20 @@ async def log_in(browser: Browser, name: str, **fields: str) -> Page:
     return page
 
 
+async def close_the_browser(server: Server, laptop: Browser) -> None:
+    """Whoever asked to be remembered is still signed in when the browser opens again; who did not ask, is not."""
+    async with Browser(server, PHONE) as borrowed:
+        remembered = await log_in(borrowed, "grace", remember="on")
+        expect("Max-Age=2592000;" in remembered.set_cookie, "the remembered cookie should last for 30 days")
+        forgotten = await log_in(borrowed, "grace")
+        expect("Max-Age" not in forgotten.set_cookie, "the next login did not ask to be remembered")
+        for browser in (laptop, borrowed):
+            browser.close()
+        expect((await laptop.open("/devices")).path == "/devices", "the laptop should still be signed in")
+        expect((await borrowed.open("/devices")).path == "/login", "the borrowed phone should be signed out")
+    say("remember", "browsers closed and opened: only the one that asked to be remembered is signed in, for 30 days")
+
+
 async def refuse_forged_forms(laptop: Browser) -> None:
     """A form from elsewhere, or without the right token, does nothing."""
     page = await laptop.open("/cart")
@@ -179,7 +195,7 @@ async def see_the_devices(laptop: Browser, phone: Browser, office: Browser) -> N
     expect(len(page.devices) == 3, f"three devices were meant, the page shows {len(page.devices)}")
     here = page.devices.get(page.handle, "")
     expect("this one" in here and "Firefox" in here, "this device should be marked")
-    expect("remembered" in here and "in 14 days" in here, "the remembered device should live for 14 days unused")
+    expect("remembered" in here and "in 30 days" in here, "the remembered device should live for 30 days unused")
     expect("in 30 minutes" in page.devices[(await phone.open("/")).handle], "the others should end after 30 minutes")
 
 
