@@ -7,6 +7,7 @@ apps_aiohttp, apps_litestar) translates both, and serves every page of `PAGES` a
 
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,15 @@ async def who(request: PageRequest) -> PageResponse:
 async def login(request: PageRequest) -> PageResponse:
     session = await request.session()
     await session.login(request.query("owner") or "ada", device="browser")
+    if request.query("remember"):
+        remember(session)
     return PageResponse(b"welcome")
+
+
+def remember(session: Session) -> None:
+    session.set_persistent(True)
+    session.set_absolute_timeout(timedelta(days=30))
+    session.set_idle_timeout(timedelta(days=30))
 
 
 async def redirect_login(request: PageRequest) -> PageResponse:
@@ -125,6 +134,8 @@ USES: Mapping[str, Callable[[Session], Any]] = {
     "truth": bool,
     "fresh": lambda session: session.fresh,
     "mark": lambda session: session.mark_accessed(),
+    "remember": remember,
+    "forget": lambda session: session.set_persistent(False),
 }
 
 

@@ -20,7 +20,8 @@ class Step(Struct, frozen=True):
 
     path: str
     status: int = 200
-    cookie: Literal["kept", "set", "cleared", "any"] = "kept"
+    cookie: Literal["kept", "set", "renewed", "cleared", "any"] = "kept"  # renewed: sent again with the same ID
+    max_age: str = "86400|863[0-9]{2}"  # a pattern; empty: the cookie has none
     vary: str | None = "Cookie"
     cache: str | None = None  # of a response that sets a cookie: no-store, unless this says otherwise
     body: str | None = None
@@ -44,6 +45,7 @@ def _row(name: str, *steps: Step, by_strangers: bool = False) -> Scenario:
 
 # fmt: off
 FIRST: Final = Step("/counter", cookie="set", body="1", calls=["create"], stored=1)
+MONTH: Final = "2592000|25919[0-9]{2}"
 ONE: Final = Step("/read", body='{"n":1}', stored=1)  # what FIRST has stored, and nothing else
 
 _LIFE: Final = (
@@ -67,6 +69,11 @@ _LIFE: Final = (
          FIRST, Step("/login?owner=ada", cookie="set"), Step("/login?owner=bob", cookie="set", stored=1),
          Step("/read", body="{}")),
     _row("login of a stranger stores one session", Step("/login", cookie="set", calls=["create"], stored=1)),
+    _row("remember-me is for one login, and not for the next",
+         FIRST, Step("/login?remember=1", cookie="set", max_age=MONTH), ONE, Step("/login", cookie="set"), ONE,
+         Step("/status?how=remember", cookie="renewed", max_age=MONTH, calls=["load", "replace"]), ONE,
+         Step("/status?how=forget", cookie="renewed", max_age=""), Step("/regenerate", cookie="set", max_age=""),
+         Step("/login", cookie="set"), ONE),
     _row("a redirect after login carries the cookie",
          Step("/redirect-login", 302, cookie="set", stored=1), Step("/counter", body="1", stored=1),
          Step("/redirect-login", 302, cookie="set", stored=1), ONE),
