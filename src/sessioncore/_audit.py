@@ -62,7 +62,7 @@ def _timeouts(config: SessionConfig) -> list[Finding]:
         found.append(Finding("ASVS 7.3.2", "high", text, fix))
     elif config.absolute_timeout > timedelta(days=30):
         text = "the absolute timeout is longer than 30 days (NIST SP 800-63B-4, AAL1)"
-        fix = "shorten absolute_timeout, or document why not (ASVS 7.1.1)"
+        fix = "shorten absolute_timeout and give trusted devices set_absolute_timeout(), or document it (ASVS 7.1.1)"
         found.append(Finding("ASVS 7.3.2", "medium", text, fix))
     if config.idle_timeout > timedelta(hours=1):
         text = "the idle timeout is longer than an hour (NIST SP 800-63B-4, AAL2)"
