@@ -189,7 +189,7 @@ class Exchange(Struct, eq=False):
             known = lookup.session_id
         unsent = loaded.session_id != known
         if not unsent and (
-            new_id_only or lookup is None or lookup.source is not COOKIE or not context.must_resend_cookie(loaded)
+            not context.must_resend_cookie(loaded) or new_id_only or lookup is None or lookup.source is not COOKIE
         ):
             return _NO_HEADERS
         self._sent_id = loaded.session_id

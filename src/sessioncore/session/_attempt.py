@@ -28,16 +28,11 @@ class Attempt(Struct, frozen=True):
         """Return the record as this write has stored it; `before` is the former record, None if it was created."""
         record, cookie_changed = self.record, False
         if before is not None:
-            former = before.record
-            cookie_changed = (
-                before.cookie_changed
-                or record.absolute != former.absolute
-                or record.persistent is not former.persistent
-            )
-        return Loaded(
-            session_id, self.handle, record, version, self.call.ttl, record.written_at,
-            renewed=True, cookie_changed=cookie_changed,
-        )  # fmt: skip
+            former, cookie_changed = before.record, before.cookie_changed
+            if type(record) is not Record or type(former) is not Record:  # else neither has what a cookie shows
+                cookie_changed |= record.absolute != former.absolute or record.persistent is not former.persistent
+        now = record.written_at
+        return Loaded(session_id, self.handle, record, version, self.call.ttl, now, False, True, cookie_changed)
 
     def __repr__(self) -> str:
         return f"<Attempt {self.action.name}>"  # the fields contain an ID and values

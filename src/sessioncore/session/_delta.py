@@ -57,7 +57,8 @@ class Delta(Struct, frozen=True):
             self._put_anew(data, merge_codec)
         if self.order is not None and merge_codec is None:
             data = {name: data[name] for name in (*self.order, *data) if name in data}
-        return with_settings(Record(created_at, now, idle, owner, details, data), absolute, persistent)
+        changed = Record(created_at, now, idle, owner, details, data)
+        return changed if absolute is None and persistent is None else with_settings(changed, absolute, persistent)
 
     def _put_anew(self, data: dict[str, Raw], codec: Codec) -> None:
         """Put the values that were set, and apply the updates to the values that another request has stored."""
