@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any, NamedTuple
 
 import pytest
-from tests.kit import Lab, lose, max_age
+from tests.kit import Lab, destroy, login, lose, max_age, regenerate, reset
 from tests.views import PlainView, Visitor
 
 from sessioncore import (
@@ -18,6 +18,10 @@ from sessioncore import (
     from_cookie,
     from_header,
 )
+from sessioncore.codec._codec import Codec
+from sessioncore.codec._record import Record, with_settings
+from sessioncore.session._merge import Undone
+from sessioncore.session._pending import EMPTY_DICT
 from sessioncore.session._session import state_of
 
 pytestmark = pytest.mark.anyio
@@ -40,9 +44,19 @@ CONFIGURED, REMEMBERED = Own(), Own(14 * DAY, 30 * DAY, persistent=True)
 
 
 def remember(session: Session, own: Own = REMEMBERED) -> None:
-    session.set_idle_timeout(timedelta(seconds=own.idle) if own.idle else None)
-    session.set_absolute_timeout(timedelta(seconds=own.absolute) if own.absolute else None)
-    session.set_persistent(own.persistent)
+    """Set what is not None."""
+    if own.idle is not None:
+        session.set_idle_timeout(timedelta(seconds=own.idle))
+    if own.absolute is not None:
+        session.set_absolute_timeout(timedelta(seconds=own.absolute))
+    if own.persistent is not None:
+        session.set_persistent(own.persistent)
+
+
+def forget(session: Session) -> None:
+    session.set_idle_timeout(None)
+    session.set_absolute_timeout(None)
+    session.set_persistent(None)
 
 
 async def settings(lab: Lab) -> Own:
@@ -92,6 +106,22 @@ async def test_an_own_absolute_timeout_ends_the_session_at_its_time_however_much
     assert await lab.store.sessions_of("ada") == []
     async with lab.visitor.request() as session:
         assert session.fresh
+
+
+async def test_what_is_set_is_in_expires_at_before_it_is_stored() -> None:
+    lab = Lab()
+    await lab.begin()
+    await ask(lab, lambda session: session.set_absolute_timeout(timedelta(minutes=10)))
+    for absolute, seconds in [(timedelta(minutes=5), 300), (timedelta(hours=1), 1800), (None, 1800)]:
+        exchange = await lab.visitor.arrive()
+        exchange.session.set_absolute_timeout(absolute)
+        assert exchange.session.expires_at.timestamp() == lab.clock() + seconds
+        await exchange.finish(failed=True)
+    lab.clock.advance(300)
+    async with lab.visitor.request() as session:
+        assert session.expires_at.timestamp() == lab.clock() + 300
+        await session.login("ada")
+        assert session.expires_at.timestamp() == lab.clock() + 1800
 
 
 async def test_an_own_absolute_timeout_counts_from_the_last_login() -> None:
@@ -152,7 +182,7 @@ async def test_the_cookie_follows_the_settings_with_the_same_id_and_goes_back_wi
     config: dict[str, Any], own: Own, seconds: float | None, follows_idle: bool
 ) -> None:
     lab = Lab(**config)
-    await lab.begin()
+    await lab.begin(n=["a list is compared at the commit"])
     sid, first = lab.visitor.sid, max_age(lab.visitor.headers)
     lines = await ask(lab, lambda session: remember(session, own))
     assert (len(lines), max_age(lab.visitor.headers), lab.visitor.sid) == (1, seconds, sid)
@@ -164,7 +194,7 @@ async def test_the_cookie_follows_the_settings_with_the_same_id_and_goes_back_wi
         assert bool(await ask(lab, work)) is follows_idle
         assert not follows_idle or max_age(lab.visitor.headers) == seconds
     lab.clock.advance(-400)
-    assert len(await ask(lab, lambda session: remember(session, CONFIGURED))) == 1
+    assert len(await ask(lab, forget)) == 1
     assert (max_age(lab.visitor.headers), lab.visitor.sid) == (first, sid)
     lab.clock.advance(200)
     assert bool(await ask(lab)) is (config == ENDLESS)
@@ -197,23 +227,17 @@ async def test_settings_that_do_not_change_send_no_cookie_and_saved_ones_send_on
     assert await ask(lab, lambda session: session.set_idle_timeout(timedelta(hours=2))) == []
 
 
-async def test_a_client_without_cookie_gets_none() -> None:
+@pytest.mark.parametrize("late", [False, True])
+async def test_no_cookie_goes_to_a_client_that_has_none_or_after_the_start_of_the_response(late: bool) -> None:
     lab = Lab(extractor=chain(from_cookie("__Host-session_id"), from_header("X-Sid")))
-    await lab.begin()
-    exchange = lab.store.exchange(PlainView(headers=[("X-Sid", lab.visitor.sid or "")]))
+    sid = (await lab.begin()).sid or ""
+    view = PlainView([f"__Host-session_id={sid}".encode()]) if late else PlainView(headers=[("X-Sid", sid)])
+    exchange = lab.store.exchange(view)
     await exchange.load()
+    if late:
+        assert await exchange.commit(200) == []
     remember(exchange.session)
     assert await exchange.commit(200) == []
-    await exchange.finish()
-    assert await settings(lab) == REMEMBERED
-
-
-async def test_after_the_start_of_the_response_settings_are_stored_without_a_cookie() -> None:
-    lab = Lab()
-    await lab.begin()
-    exchange = await lab.visitor.arrive()
-    assert await exchange.commit(200) == []
-    remember(exchange.session)
     await exchange.finish()
     assert await settings(lab) == REMEMBERED
 
@@ -221,30 +245,12 @@ async def test_after_the_start_of_the_response_settings_are_stored_without_a_coo
 # -- login, reset and the others
 
 
-async def login(session: Session) -> None:
-    await session.login("ada")
-
-
 async def login_of_another(session: Session) -> None:
     await session.login("bob")
 
 
-async def regenerate(session: Session) -> None:
-    await session.regenerate()
-
-
 async def bind(session: Session) -> None:
     session.bind_owner("bob")
-
-
-async def reset(session: Session) -> None:
-    await session.reset()
-    session["n"] = 1
-
-
-async def destroy(session: Session) -> None:
-    await session.destroy()
-    session["n"] = 1
 
 
 @pytest.mark.parametrize("when", ["earlier", "before", "saved before", "after"])
@@ -261,6 +267,7 @@ async def test_which_settings_outlast_a_verb(verb: Callable[[Session], Any], whe
         if when == "saved before":
             await session.save()
         await verb(session)
+        session["n"] = 1
         if when == "after":
             remember(session)
         kept = when != "earlier" and not (verb is destroy and when != "after")
@@ -289,6 +296,7 @@ CAPPED = [
     ({}, Own(idle=DAY), None),
     ({}, Own(absolute=600), "the absolute deadline cuts the idle timeout of 0:30:00 to 0:10:00"),
     ({}, Own(idle=30 * DAY, absolute=30 * DAY), None),
+    ({}, Own(idle=3600.1, absolute=3600.1), None),  # a sum of floats, less one of them, may be less than the other
     (
         {},
         Own(idle=31 * DAY, absolute=30 * DAY),
@@ -328,45 +336,60 @@ async def test_parallel_requests_change_one_setting_each() -> None:
     lab = Lab()
     await lab.begin()
     requests = [await lab.visitor.arrive() for _ in range(4)]
-    for exchange, own in zip(
-        requests, (Own(idle=HOUR), Own(absolute=9 * HOUR), Own(persistent=False), Own()), strict=True
-    ):
-        for name in ("idle", "absolute"):
-            if (seconds := getattr(own, name)) is not None:
-                getattr(exchange.session, f"set_{name}_timeout")(timedelta(seconds=seconds))
-        if own.persistent is not None:
-            exchange.session.set_persistent(own.persistent)
-        exchange.session["n"] = 2
+    requests[0].session.set_idle_timeout(timedelta(hours=1))
+    requests[1].session.set_absolute_timeout(timedelta(hours=9))
+    requests[2].session.set_persistent(False)
     for exchange in requests:
+        exchange.session["n"] = 2
         await lab.visitor.leave(exchange)
     assert await settings(lab) == Own(HOUR, 9 * HOUR, persistent=False)
 
 
-async def test_a_write_that_was_lost_is_found_and_its_cookie_is_sent() -> None:
-    for place in ("before", "after"):
-        lab = Lab()
-        await lab.begin()
-        exchange = await lab.visitor.arrive()
-        remember(exchange.session)
-        getattr(lab.storage, place)["replace"] = lose
-        with pytest.raises(StorageUnavailable):
-            await exchange.session.save()
-        assert exchange.session.idle_timeout == timedelta(days=14)
-        await lab.visitor.leave(exchange)
-        assert (max_age(lab.visitor.headers), await settings(lab)) == (30 * DAY, REMEMBERED)
+@pytest.mark.parametrize("place", ["before", "after"])
+async def test_a_write_that_was_lost_is_found_and_its_cookie_is_sent(place: str) -> None:
+    lab = Lab()
+    await lab.begin()
+    exchange = await lab.visitor.arrive()
+    remember(exchange.session)
+    getattr(lab.storage, place)["replace"] = lose
+    with pytest.raises(StorageUnavailable):
+        await exchange.session.save()
+    assert exchange.session.idle_timeout == timedelta(days=14)
+    exchange.session.set_idle_timeout(timedelta(days=9))
+    await lab.visitor.leave(exchange)
+    assert (max_age(lab.visitor.headers), await settings(lab)) == (30 * DAY, REMEMBERED._replace(idle=9 * DAY))
 
 
-async def test_a_login_over_the_limit_leaves_the_settings_as_they_were() -> None:
-    lab = Lab(max_sessions_per_owner=1, on_owner_limit="refuse", storage_timeout=timedelta(seconds=0.1))
-    await lab.store.create({}, owner="bob")
-    async with lab.visitor.request() as session:
-        remember(session)
-        session["n"] = 1
+@pytest.mark.parametrize("when", ["before the login", "during it"])
+async def test_a_login_over_the_limit_leaves_the_settings_as_they_were(when: str) -> None:
+    lab = Lab(max_sessions_per_owner=1, on_owner_limit="refuse")
+    older = lab.beside(clock=lambda: lab.clock() - 5)
+    await lab.begin()
+    await ask(lab, remember)
+
+    async def elsewhere() -> None:
+        await older.create({}, owner="bob")
+
+    if when == "before the login":
+        await elsewhere()
+    else:
+        lab.storage.before["move"] = elsewhere
     with pytest.raises(OwnerLimitReached):
         async with lab.visitor.request() as session:
             await session.login("bob")
             session.set_absolute_timeout(timedelta(hours=1))
+    assert max_age(lab.visitor.headers) == (None if when == "before the login" else 30 * DAY)
     assert await settings(lab) == REMEMBERED
+
+
+@pytest.mark.parametrize("theirs", [CONFIGURED, Own(HOUR, 2 * HOUR, persistent=False)])
+async def test_a_login_is_taken_back_below_what_another_request_has_set_since(theirs: Own) -> None:
+    def made(own: Own) -> Record:
+        return with_settings(Record(1.0, 1.0, own.idle, None, EMPTY_DICT, {}), own.absolute, own.persistent)
+
+    before, login, now = made(REMEMBERED), made(CONFIGURED), made(theirs)
+    restored = Undone(before, login).apply_to(now, 2.0, Codec())
+    assert restored == (before if theirs == CONFIGURED else now)
 
 
 async def test_a_response_of_500_changes_no_setting() -> None:

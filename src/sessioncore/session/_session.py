@@ -164,7 +164,6 @@ class Session(SessionTimes):
         state = self._get_state()
         state.check_usable()
         await self._end(state)
-        state.forget_settings()
 
     async def save(self) -> None:
         """Store the changes now.

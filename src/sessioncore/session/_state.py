@@ -109,10 +109,6 @@ class SessionState(Struct, eq=False):
         self.begin_write().change_metadata(**settings)
         self.settings = {**(self.settings or {}), **settings}
 
-    def forget_settings(self) -> None:
-        """Note that the settings of this request were for the session that it has destroyed."""
-        self.settings = None
-
     def rotate(self, new_id: str, **changes: Any) -> None:
         """Request a new ID, together with other metadata changes."""
         if self.no_new_id is not None:
