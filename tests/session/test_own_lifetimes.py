@@ -53,6 +53,10 @@ def remember(session: Session, own: Own = REMEMBERED) -> None:
         session.set_persistent(own.persistent)
 
 
+def write(session: Session) -> None:
+    session["n"] = 2
+
+
 def forget(session: Session) -> None:
     session.set_idle_timeout(None)
     session.set_absolute_timeout(None)
@@ -83,7 +87,8 @@ async def ask(lab: Lab, work: Callable[[Session], object] | None = None) -> list
 async def test_an_own_absolute_timeout_ends_the_session_at_its_time_however_much_it_is_used(
     config: dict[str, Any], absolute: float
 ) -> None:
-    lab = Lab(**{"idle_timeout": timedelta(minutes=5), **config})
+    given: dict[str, Any] = {"idle_timeout": timedelta(minutes=5), **config}
+    lab = Lab(**given)
     async with lab.visitor.request() as session:
         await session.login("ada")
         session.set_absolute_timeout(timedelta(seconds=absolute))
@@ -159,7 +164,7 @@ async def test_a_session_that_is_older_than_its_new_absolute_timeout_ends(absolu
 
 # -- the cookie
 
-SET = [
+SET: list[tuple[dict[str, Any], Own, float | None, bool]] = [
     # configured, own, Max-Age, and whether the cookie is sent again when the idle clock is renewed
     ({}, Own(absolute=30 * DAY), 30 * DAY, False),
     ({}, Own(absolute=HOUR), HOUR, False),
@@ -189,7 +194,7 @@ async def test_the_cookie_follows_the_settings_with_the_same_id_and_goes_back_wi
     assert lab.calls == ["load", "replace"]
     assert await settings(lab) == own
     assert await ask(lab) == []
-    for work in (None, lambda session: session.set("n", 2)):
+    for work in (None, write):
         lab.clock.advance(200)
         assert bool(await ask(lab, work)) is follows_idle
         assert not follows_idle or max_age(lab.visitor.headers) == seconds
@@ -225,6 +230,16 @@ async def test_settings_that_do_not_change_send_no_cookie_and_saved_ones_send_on
     assert max_age(lab.visitor.headers) == 30 * DAY
     assert await ask(lab, remember) == []
     assert await ask(lab, lambda session: session.set_idle_timeout(timedelta(hours=2))) == []
+
+
+async def test_an_error_page_of_the_framework_carries_the_cookie_of_what_was_saved() -> None:
+    lab = Lab()
+    await lab.begin()
+    exchange = await lab.visitor.arrive()
+    remember(exchange.session)
+    await exchange.session.save()
+    assert exchange.error_response(ValueError()) is None  # the client has the ID, so this error is the framework's
+    assert max_age(await lab.visitor.leave(exchange, 500)) == 30 * DAY
 
 
 @pytest.mark.parametrize("late", [False, True])
@@ -290,7 +305,7 @@ async def test_a_login_keeps_each_setting_of_its_request_and_no_other() -> None:
 
 # -- the event
 
-CAPPED = [
+CAPPED: list[tuple[dict[str, Any], Own, str | None]] = [
     # configured, own, and the detail of the event; None: there is none
     ({}, Own(idle=2 * DAY), "the absolute deadline cuts the idle timeout of 2 days, 0:00:00 to 1 day, 0:00:00"),
     ({}, Own(idle=DAY), None),
@@ -325,7 +340,7 @@ async def test_an_idle_timeout_beyond_the_absolute_end_is_told_once(
         told = [(event.handle, event.owner, event.detail) for event in lab.told(EventKind.CAPPED)]
         assert told == ([] if detail is None else [(handle, "ada", detail)])
     lab.forget()
-    await ask(lab, lambda session: session.set("n", 2))
+    await ask(lab, write)
     assert lab.kinds("renewed") == []
 
 
