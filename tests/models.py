@@ -8,6 +8,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import attrs
 import msgspec
 import pydantic
+from markupsafe import Markup
 
 from sessioncore.codec._registry import Registry
 
@@ -159,9 +160,19 @@ class Money:
         return hash((self.cents, self.currency))
 
 
+class Claims(dict[str, Any]):
+    """As Authlib's UserInfo: what a token says."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+
 SHAPED: tuple[type, ...] = (
     Item, Frozen, Renamed, Normalised, Box, Point, Line, Parsed, HandMade, Tags, Badge,
-    Pair, Colour, Level, Mode, Right, Bit, Address, Account,
+    Pair, Colour, Level, Mode, Right, Bit, Address, Account, Claims, Markup,
 )  # fmt: skip
 
 

@@ -2,11 +2,15 @@
 
 import dataclasses
 import enum
+import ipaddress
 import struct
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable
-from datetime import datetime, time, timedelta, timezone
+from datetime import datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, cast
+from zoneinfo import ZoneInfo
 
 import attrs
 import msgspec
@@ -54,8 +58,10 @@ def _model(value: Any) -> str:
 _WRITERS: tuple[tuple[Any, Callable[[Any], str]], ...] = (
     (float, lambda v: struct.pack(">d", v).hex()),
     (complex, lambda v: struct.pack(">dd", v.real, v.imag).hex()),
-    (datetime, lambda v: f"{v.isoformat()} {v.fold} {v.utcoffset()}"),
-    (time, lambda v: f"{v.isoformat()} {v.fold} {v.utcoffset()}"),
+    ((datetime, time), lambda v: f"{v.isoformat()} {v.fold} {v.utcoffset()} {getattr(v.tzinfo, 'key', None)}"),
+    (ZoneInfo, lambda v: v.key),
+    (deque, lambda v: f"{v.maxlen} {portrait([*v])}"),
+    (defaultdict, lambda v: f"{v.default_factory} {portrait(dict(v))}"),
     (Decimal, lambda v: repr(v.as_tuple())),
     ((list, tuple), lambda v: ", ".join(map(portrait, v))),
     ((set, frozenset), _members),
@@ -66,13 +72,17 @@ _WRITERS: tuple[tuple[Any, Callable[[Any], str]], ...] = (
 )
 
 _offsets = st.timedeltas(min_value=timedelta(hours=-23, minutes=-59), max_value=timedelta(hours=23, minutes=59))
-_zones = st.none() | _offsets.map(timezone)
+_zones = st.none() | _offsets.map(timezone) | st.sampled_from(["Europe/Berlin", "America/Caracas", "UTC"]).map(ZoneInfo)
 _folds = st.sampled_from([0, 1])
 _texts = st.text(alphabet=st.characters(exclude_categories=()), max_size=12)  # lone surrogates too
 
 
-def _placed(moment: Any, zone: timezone | None, fold: int) -> Any:
+def _placed(moment: Any, zone: tzinfo | None, fold: int) -> Any:
     return moment.replace(tzinfo=zone, fold=fold)
+
+
+_hosts = st.ip_addresses() | st.just(ipaddress.IPv6Address("fe80::1%eth0"))
+_paths = st.lists(st.text(alphabet="ab .:/\\\udc80", max_size=4), max_size=3)
 
 
 _enums: st.SearchStrategy[Any] = st.sampled_from(
@@ -96,6 +106,14 @@ leaves: st.SearchStrategy[Any] = st.one_of(
     st.decimals(allow_nan=False),
     st.sampled_from([Decimal("-0"), Decimal("1E+9999"), Decimal("-Infinity"), Decimal("NaN12"), Decimal("1.10")]),
     st.just(msgspec.UNSET),
+    st.fractions(),
+    st.sampled_from(["Europe/Berlin", "Etc/GMT+1"]).map(ZoneInfo),
+    _paths.map(lambda parts: PurePosixPath(*parts)),
+    _paths.map(lambda parts: Path(*parts)),
+    _paths.map(lambda parts: PureWindowsPath(*parts)).filter(lambda path: PureWindowsPath(str(path)) == path),
+    _hosts,
+    st.sampled_from([ipaddress.ip_network, ipaddress.ip_interface]).flatmap(st.ip_addresses().map),
+    st.sampled_from([ipaddress.ip_interface("10.0.0.1/8"), ipaddress.ip_interface("fe80::1%eth0/64")]),
     _enums,
 )
 
@@ -125,6 +143,14 @@ def _layers(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
         st.sets(hashables, max_size=3),
         st.dictionaries(_texts, inner, max_size=3),
         st.dictionaries(hashables, inner, max_size=3),
+        st.lists(st.tuples(hashables, inner), max_size=3).map(OrderedDict),
+        st.builds(
+            defaultdict, st.sampled_from([None, list, int, Counter]), st.dictionaries(hashables, inner, max_size=3)
+        ),
+        st.dictionaries(hashables, st.integers(-1, 3), max_size=3).map(Counter),
+        st.builds(deque, st.lists(inner, max_size=3), st.none() | st.integers(3, 5)),
+        st.builds(models.Markup, _texts),
+        st.builds(models.Claims, st.dictionaries(_texts, inner, max_size=3)),
         st.builds(models.Item, st.text(max_size=3), st.integers(), inner),
         st.builds(models.Renamed, unit_price=st.decimals(allow_nan=False)),
         st.builds(models.Normalised, st.text(max_size=3)),

@@ -67,6 +67,7 @@ class SessionConfig:
     cross_site: Literal["refuse", "report", "allow"] = "refuse"
     trusted_origins: Collection[str] = ()
     stale_id_window: timedelta | None = None  # None: 20 s, or twice the time in which an end is noticed if that is more
+    builtin_subclasses: Literal["refuse", "flatten"] = "refuse"  # what becomes of one that is not registered
     on_event: Listener | Sequence[Listener] | None = None
     save_on_server_error: bool = False
     clock: Callable[[], float] = time.time  # seconds since the epoch; for the absolute deadline
@@ -169,6 +170,8 @@ def _check_choices(config: SessionConfig) -> None:
     if config.cross_site not in ("refuse", "report", "allow"):
         raise ConfigError(f"cross_site must be 'refuse', 'report' or 'allow', not {config.cross_site!r}")
     parse_trusted_origins(config.trusted_origins)
+    if config.builtin_subclasses not in ("refuse", "flatten"):
+        raise ConfigError(f"builtin_subclasses must be 'refuse' or 'flatten', not {config.builtin_subclasses!r}")
     _check_count("max_size", config.max_size)
     if config.max_sessions_per_owner is not None:
         _check_count("max_sessions_per_owner", config.max_sessions_per_owner)

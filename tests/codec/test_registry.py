@@ -295,7 +295,7 @@ def test_enum_members_are_themselves_again_or_refused() -> None:
     codec = with_types(models.Colour, models.Right, Open)
     for member in (models.Colour.GREEN, models.Right.READ, Open.KNOWN):
         assert through(codec, member) is member
-    with pytest.raises(CodecError, match=r"'k': encode of .*Open failed"):
+    with pytest.raises(CodecError, match=r"'k': a member of .*Open that _missing_ created"):
         codec.encode("k", Open(5))  # it could not be found again
 
     class Fewer(enum.Enum):
@@ -303,7 +303,7 @@ def test_enum_members_are_themselves_again_or_refused() -> None:
 
     today = Codec()
     today.registry.register(Fewer, name="tests.models.Colour")
-    with pytest.raises(CorruptRecord, match="KeyError"):
+    with pytest.raises(CorruptRecord, match=r"Fewer lacks the member that was stored"):
         today.decode("k", codec.encode("k", models.Colour.GREEN))
 
 

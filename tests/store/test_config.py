@@ -54,6 +54,7 @@ def test_the_defaults_are_those_of_production() -> None:
         "cross_site": "refuse",
         "trusted_origins": (),
         "stale_id_window": None,
+        "builtin_subclasses": "refuse",
         "on_event": None,
         "save_on_server_error": False,
     }
@@ -137,6 +138,7 @@ BAD: list[tuple[str, Any, str]] = [
     *(("cross_site", value, "'refuse', 'report' or 'allow'") for value in NOT_CHOICES),
     ("trusted_origins", "https://pay.example", "a collection of origins"),
     ("trusted_origins", ["https://pay.example/"], "scheme://host"),
+    *(("builtin_subclasses", value, "'refuse' or 'flatten'") for value in NOT_CHOICES),
     *(("key_prefix", value, "key_prefix must be") for value in ["", "a\n", "\x00", "\ud800", "x" * 129, None, b"s:"]),
     *(("storage", value, "MemoryStorage") for value in NOT_STORAGES),
     *(("extractor", value, "from_cookie") for value in NOT_EXTRACTORS),

@@ -1,4 +1,4 @@
-"""The types that a program registers with its store, by name; built-in types are in `_codec`.
+"""The types that a program registers with its store, by name; built-in types are in `_builtin_values`.
 
 Each store has its own registry. Types are registered by the program; decoding looks up the
 stored name here and never imports anything.
@@ -12,7 +12,8 @@ from typing import Any, Literal
 import msgspec
 
 from sessioncore._errors import ConfigError
-from sessioncore.codec._classes import field_access, is_supported_class
+from sessioncore.codec._classes import class_access, is_supported_class
+from sessioncore.codec._refusals import Path
 
 __all__ = ["MAX_NAME", "Entry", "Registry"]
 
@@ -27,18 +28,31 @@ class Entry(msgspec.Struct, frozen=True):
     encode: Callable[[Any], Any]
     decode: Callable[[Any], Any]
     origin: Literal["functions", "class", "annotation"]  # encode= and decode= passed, class registered, or typed key
+    name_part: Callable[[Path, Any], None] | None  # see ClassAccess
+    same: Callable[[Any, Any], bool] | None  # see ClassAccess
+
+    @classmethod
+    def of_class(cls, name: str, kind: type, origin: Literal["class", "annotation"]) -> "Entry":
+        """Return the entry of a class that needs no functions.
+
+        Raises:
+            ConfigError: it needs them.
+        """
+        access = class_access(kind)
+        return cls(name, kind, access.take_apart, access.build, origin, access.name_part, access.same)
 
 
 class Registry:
     """Maps classes to names and names to classes; a class can have aliases besides its name."""
 
-    __slots__ = ("_builtin", "_seen_annotations", "by_class", "by_name")
+    __slots__ = ("_builtin", "_seen_annotations", "by_class", "by_name", "checked")
 
     def __init__(self, builtin: frozenset[type]) -> None:
         self._builtin = builtin
         self._seen_annotations: set[Any] = set()
         self.by_class: dict[type, Entry] = {}
         self.by_name: dict[str, Entry] = {}
+        self.checked: set[type] = set()  # the classes whose instances are read back before they are stored
 
     def register(
         self,
@@ -66,9 +80,7 @@ class Registry:
             if taken is not None and taken.cls is not cls:
                 raise ConfigError(f"the type name {one!r} is already taken by another class; pass another name=")
         entry = self._entry_to_use(_make_entry(cls, name, encode, decode))
-        self.by_class[cls] = entry
-        for one in names:
-            self.by_name[one] = entry
+        self._add(entry, names)
         if entry.origin == "class":
             self._register_field_types(cls)
 
@@ -98,11 +110,17 @@ class Registry:
         if cls in self._builtin or cls in self.by_class or name in self.by_name or not is_supported_class(cls):
             return
         try:
-            encode, decode = field_access(cls)
+            self._add(Entry.of_class(name, cls, "annotation"), [name])
         except ConfigError:  # it needs encode= and decode=; storing an instance raises
             return
-        self.by_class[cls] = self.by_name[name] = Entry(name, cls, encode, decode, "annotation")
         self._register_field_types(cls)
+
+    def _add(self, entry: Entry, names: Iterable[str]) -> None:
+        self.by_class[entry.cls] = entry
+        for name in names:
+            self.by_name[name] = entry
+        if entry.same is not None:
+            self.checked.add(entry.cls)
 
     def _register_field_types(self, cls: Any) -> None:
         try:
@@ -151,7 +169,11 @@ def _make_entry(
     cls: type, name: str, encode: Callable[[Any], Any] | None, decode: Callable[[Any], Any] | None
 ) -> Entry:
     if encode is None and decode is None:
-        return Entry(name, cls, *field_access(cls), origin="class")
+        return Entry.of_class(name, cls, "class")
     if not callable(encode) or not callable(decode):
         raise ConfigError(f"pass both encode= and decode= for {cls.__qualname__}, or neither")
-    return Entry(name, cls, encode, decode, origin="functions")
+    return Entry(name, cls, encode, decode, "functions", _name_result, lambda _value, _again: True)
+
+
+def _name_result(path: Path, _: Any) -> None:
+    path.append("what encode= returned")

@@ -26,7 +26,7 @@ class StoreContext:
 
     def __init__(self, config: SessionConfig) -> None:
         self.config = config
-        self.codec = Codec()
+        self.codec = Codec(flatten=config.builtin_subclasses == "flatten")
         self.events = Events(listeners(config), config.clock)
         self.health = Health(config.storage_timeout.total_seconds())
         self.skip = config.skip

@@ -61,7 +61,7 @@ class Values(Struct, eq=False):
         for name, (value, raw) in (self.issued_defaults or {}).items():
             if name in self.items:
                 continue  # the key was set or loaded after the default was issued
-            if self.codec.encode(name, value) == raw:
+            if self.codec.encode(name, value, checked=False) == raw:
                 kept[name] = (value, raw)
             else:
                 changed[name] = value
@@ -77,11 +77,13 @@ class Values(Struct, eq=False):
         """Return the new bytes of a value in `snapshots` if it was changed in place, else None."""
         assert self.snapshots is not None
         raw = self.snapshots[name]
-        encoded = self.codec.encode(name, self.items[name])
+        encoded = self.codec.encode(name, self.items[name], checked=False)
         if encoded == raw:
             return None
         # If a class has gained a field, old data is encoded differently; that is not a change by this request.
-        return None if encoded == self.codec.encode(name, self.codec.decode(name, raw)) else encoded
+        if encoded == self.codec.encode(name, self.codec.decode(name, raw), checked=False):
+            return None
+        return self.codec.encode(name, self.items[name]) if self.codec.registry.checked else encoded
 
     def has_snapshot(self, name: str) -> bool:
         """Tell whether the stored bytes of `name` are known."""
@@ -110,7 +112,7 @@ class Values(Struct, eq=False):
     def _try_encode(self, name: str) -> Raw | None:
         """Encode the current value; return None if it cannot be encoded, which the commit reports."""
         try:
-            return self.codec.encode(name, self.items[name])
+            return self.codec.encode(name, self.items[name], checked=False)
         except CodecError:
             return None
 

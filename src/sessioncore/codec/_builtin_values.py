@@ -1,0 +1,280 @@
+"""The built-in types of values, in tables: what each consists of, and how it is built again.
+
+A leaf becomes bytes, a composite a list of values; both are MessagePack extensions, told apart
+by their code. A code is never used for anything else again, because records outlive releases.
+
+Libraries such as freezegun replace `datetime` and `date` in modules while a test runs. The
+functions here keep the real classes in tuples and bound methods, which such libraries do not reach.
+"""
+
+import ipaddress
+import pathlib
+import re
+import struct
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Callable
+from datetime import date, datetime, time, timedelta, timezone, tzinfo
+from decimal import Decimal
+from fractions import Fraction
+from functools import partial
+from types import NoneType
+from typing import Any, TypeVar
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from msgspec import UNSET, Struct, UnsetType
+
+from sessioncore._errors import UnregisteredType
+from sessioncore.codec._refusals import Label, Refused, item, key_or_value, name_of
+
+__all__ = [
+    "BUILTIN", "COMPOSITES", "DICT", "FLATTENED", "FROZENSET", "IMMUTABLE", "INT", "LEAVES", "PLAIN_COPIES",
+    "REGISTERED", "SET", "STR", "TUPLE", "Composite", "Leaf", "real_date",
+]  # fmt: skip
+
+# The codes that are not in the tables below.
+TUPLE, SET, FROZENSET, DICT, INT, STR = range(1, 7)  # STR, INT: what MessagePack's own cannot hold
+REGISTERED = 32
+
+_TimeT = TypeVar("_TimeT", datetime, time)
+
+
+class Leaf(Struct, frozen=True):
+    """A type whose values are stored as bytes."""
+
+    code: int
+    to_bytes: Callable[[Any], bytes]
+    from_bytes: Callable[[memoryview], Any]
+
+
+class Composite(Struct, frozen=True):
+    """A type whose values are stored as a list of other values."""
+
+    code: int
+    take_apart: Callable[[Any], list[Any]]
+    build: Callable[[list[Any]], Any]
+    label: Label
+
+
+_MICROSECOND = timedelta(microseconds=1)
+_REAL = (datetime, date)
+_ZONE_KEY = re.compile(r"[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*")  # decoding looks for a file of this name
+_COMPLEX = struct.Struct(">dd")
+_TIMEDELTA = struct.Struct(">iii")
+
+
+def real_date(value: Any) -> "datetime | date | None":
+    """Return the datetime or date for which a test double stands, such as freezegun's; None if it is no double.
+
+    A class that claims plain values as its instances takes the place of their class.
+    """
+    moment_type, date_type = _REAL
+    if isinstance(value, moment_type) and isinstance(moment_type.min, type(value)):
+        v = value
+        return moment_type(v.year, v.month, v.day, v.hour, v.minute, v.second, v.microsecond, v.tzinfo, fold=v.fold)
+    if isinstance(value, date_type) and isinstance(date_type.min, type(value)):
+        return date_type(value.year, value.month, value.day)
+    return None
+
+
+# -- times
+
+
+def _time_to_bytes(value: "datetime | time") -> bytes:
+    """Return the ISO text of the local time, "*" if fold is 1, and the zone.
+
+    A ZoneInfo is "[" key "]"; another offset is "@" and microseconds, because `fromisoformat`
+    reads an offset of less than a second as UTC.
+    """
+    zone = value.tzinfo
+    if zone is None:
+        suffix = ""
+    elif type(zone) is ZoneInfo:
+        suffix = f"[{_zone_key(zone)}]"
+    else:
+        suffix = f"@{_fixed_offset(zone) // _MICROSECOND}"
+    return f"{value.replace(tzinfo=None).isoformat()}{'*' * value.fold}{suffix}".encode()
+
+
+def _fixed_offset(zone: tzinfo) -> timedelta:
+    """Return the offset of a zone that is the same at all times; the rules of others would be lost."""
+    try:
+        offset = zone.utcoffset(None)
+    except Exception:  # noqa: BLE001 - a user's class can raise anything, for example because it expects a datetime
+        offset = None
+    if offset is None:
+        raise Refused(
+            f"a time in a zone of type {name_of(type(zone))}, which has no fixed offset; use zoneinfo.ZoneInfo, or "
+            "convert it to UTC"
+        )
+    return offset
+
+
+def _time_from_bytes(parse: Callable[[str], _TimeT], data: memoryview) -> _TimeT:
+    text = bytes(data).decode("ascii")
+    zone: timezone | ZoneInfo | None = None
+    if text.endswith("]"):
+        text, _, key = text[:-1].partition("[")
+        zone = _zone(key)
+    else:
+        text, at, offset = text.partition("@")
+        zone = timezone(timedelta(microseconds=int(offset))) if at else None
+    return parse(text.removesuffix("*")).replace(tzinfo=zone, fold=int(text.endswith("*")))
+
+
+def _date_from_bytes(parse: Callable[[str], date], data: memoryview) -> date:
+    return parse(bytes(data).decode("ascii"))
+
+
+def _zone_key(zone: ZoneInfo) -> str:
+    key: str | None = zone.key
+    if key is None:
+        raise Refused("a ZoneInfo without a key, which could not be found again; make it with ZoneInfo(key)")
+    try:
+        _zone(key)
+    except (ValueError, LookupError, OSError):
+        raise Refused("a ZoneInfo whose key is unknown on this system, so it could not be found again") from None
+    return key
+
+
+def _zone(key: str) -> ZoneInfo:
+    if not _ZONE_KEY.fullmatch(key):
+        raise ValueError("not the key of a time zone")
+    return ZoneInfo(key)
+
+
+# -- collections
+
+
+def _flat(pairs: Any) -> list[Any]:
+    return [part for pair in pairs for part in pair]
+
+
+def _pairs(flat: list[Any]) -> Any:
+    return zip(flat[::2], flat[1::2], strict=True)
+
+
+_FACTORIES: dict[str, Callable[[], Any]] = {
+    cls.__name__: cls
+    for cls in (
+        bool, int, float, complex, str, bytes, list, tuple, dict, set, frozenset, timedelta, Decimal, Fraction,
+        OrderedDict, defaultdict, Counter, deque,
+    )
+}  # fmt: skip
+
+
+def _take_apart_defaultdict(value: "defaultdict[Any, Any]") -> list[Any]:
+    factory = value.default_factory
+    name = None if factory is None else getattr(factory, "__name__", "")
+    if name is not None and _FACTORIES.get(name) is not factory:
+        raise Refused(
+            "a defaultdict whose default_factory is no built-in type cannot be found again; use one such as list or "
+            "int, or store dict(value)",
+            UnregisteredType,
+        )
+    return [name, None, *_flat(value.items())]  # None: keys and values stay at even and odd positions
+
+
+def _build_defaultdict(parts: list[Any]) -> "defaultdict[Any, Any]":
+    factory = None if parts[0] is None else _FACTORIES[parts[0]]
+    return defaultdict(factory, _pairs(parts[2:]))
+
+
+def _label_defaultdict(number: int) -> str:
+    return key_or_value(number - 2)
+
+
+def _take_apart_deque(value: "deque[Any]") -> list[Any]:
+    return [value.maxlen, *value]
+
+
+def _build_deque(parts: list[Any]) -> "deque[Any]":
+    return deque(parts[1:], parts[0])
+
+
+def _label_deque(number: int) -> str:
+    return item(number - 1)
+
+
+# -- leaves that are stored as text
+
+
+def _text_leaf(code: int, cls: Callable[[str], Any]) -> Leaf:
+    """Paths and IPv6 scopes may hold lone surrogates, which Python allows and UTF-8 does not."""
+    return Leaf(
+        code,
+        lambda value: str(value).encode("utf-8", "surrogatepass"),
+        lambda data: cls(bytes(data).decode("utf-8", "surrogatepass")),
+    )
+
+
+def _windows_path_to_bytes(value: pathlib.PureWindowsPath) -> bytes:
+    text = str(value)
+    if pathlib.PureWindowsPath(text) != pathlib.PureWindowsPath(value):  # ".\\c:x" before Python 3.12
+        raise Refused("a Windows path that reads differently as text; make it without a leading '.'")
+    return text.encode("utf-8", "surrogatepass")
+
+
+# -- the tables
+
+LEAVES: dict[type, Leaf] = {
+    complex: Leaf(7, lambda v: _COMPLEX.pack(v.real, v.imag), lambda data: complex(*_COMPLEX.unpack(data))),
+    datetime: Leaf(8, _time_to_bytes, partial(_time_from_bytes, datetime.fromisoformat)),
+    date: Leaf(9, lambda v: v.isoformat().encode(), partial(_date_from_bytes, date.fromisoformat)),
+    time: Leaf(10, _time_to_bytes, partial(_time_from_bytes, time.fromisoformat)),
+    timedelta: Leaf(
+        11,
+        lambda v: _TIMEDELTA.pack(v.days, v.seconds, v.microseconds),
+        lambda data: timedelta(*_TIMEDELTA.unpack(data)),
+    ),
+    UUID: Leaf(12, lambda v: v.bytes, lambda data: UUID(bytes=bytes(data))),
+    Decimal: Leaf(13, lambda v: str(v).encode(), lambda data: Decimal(bytes(data).decode("ascii"))),
+    UnsetType: Leaf(14, lambda _: b"", lambda _: UNSET),
+    ZoneInfo: Leaf(20, lambda v: _zone_key(v).encode(), lambda data: _zone(bytes(data).decode("ascii"))),
+    pathlib.PurePosixPath: _text_leaf(21, pathlib.PurePosixPath),
+    pathlib.PosixPath: _text_leaf(22, pathlib.PosixPath),
+    pathlib.PureWindowsPath: Leaf(23, _windows_path_to_bytes, _text_leaf(23, pathlib.PureWindowsPath).from_bytes),
+    pathlib.WindowsPath: Leaf(24, _windows_path_to_bytes, _text_leaf(24, pathlib.WindowsPath).from_bytes),
+    ipaddress.IPv4Address: _text_leaf(25, ipaddress.IPv4Address),
+    ipaddress.IPv6Address: _text_leaf(26, ipaddress.IPv6Address),
+    ipaddress.IPv4Network: _text_leaf(27, ipaddress.IPv4Network),
+    ipaddress.IPv6Network: _text_leaf(28, ipaddress.IPv6Network),
+    ipaddress.IPv4Interface: _text_leaf(29, ipaddress.IPv4Interface),
+    ipaddress.IPv6Interface: _text_leaf(30, ipaddress.IPv6Interface),
+}
+
+COMPOSITES: dict[type, Composite] = {
+    Fraction: Composite(15, lambda v: [v.numerator, v.denominator], lambda parts: Fraction(*parts), item),
+    OrderedDict: Composite(
+        16, lambda v: _flat(v.items()), lambda parts: OrderedDict[Any, Any](_pairs(parts)), key_or_value
+    ),
+    defaultdict: Composite(17, _take_apart_defaultdict, _build_defaultdict, _label_defaultdict),
+    Counter: Composite(18, lambda v: _flat(v.items()), lambda parts: Counter[Any](dict(_pairs(parts))), key_or_value),
+    deque: Composite(19, _take_apart_deque, _build_deque, _label_deque),
+}
+
+# Values of these types cannot change in place, so the commit need not compare the ones that were read.
+IMMUTABLE: frozenset[type] = frozenset({NoneType, bool, int, float, str, bytes, Fraction, *LEAVES})
+BUILTIN: frozenset[type] = frozenset(
+    {*IMMUTABLE, *COMPOSITES, list, dict, tuple, set, frozenset, object, pathlib.Path, pathlib.PurePath}
+)
+
+# How an instance of a subclass becomes one of the type itself, whatever methods the subclass overrides.
+PLAIN_COPIES: dict[type, Callable[[Any], Any]] = {
+    int: int.__int__,
+    float: float.__float__,
+    complex: complex.__complex__,
+    str: str.__str__,
+    bytes: lambda v: bytes(memoryview(v)),
+    list: lambda v: [*list.__iter__(v)],
+    tuple: lambda v: (*tuple.__iter__(v),),
+    dict: lambda v: dict(dict.items(v)),
+    set: lambda v: {*set.__iter__(v)},
+    frozenset: lambda v: frozenset(frozenset.__iter__(v)),
+    Decimal: Decimal,
+    Fraction: lambda v: Fraction(v.numerator, v.denominator),
+    OrderedDict: lambda v: OrderedDict(OrderedDict.items(v)),
+    Counter: lambda v: Counter(dict(dict.items(v))),
+    deque: lambda v: deque(deque.__iter__(v), v.maxlen),
+}
+FLATTENED = (dict, list, tuple, set, str, bytes, int, float)  # what builtin_subclasses="flatten" is about

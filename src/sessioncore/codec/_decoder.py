@@ -1,0 +1,69 @@
+"""Decodes values with their types."""
+
+from collections.abc import Callable
+from typing import Any
+
+from msgspec import Raw
+from msgspec.msgpack import Decoder
+
+from sessioncore._errors import CorruptRecord, UnregisteredType
+from sessioncore.codec._builtin_values import COMPOSITES, DICT, FROZENSET, INT, LEAVES, REGISTERED, SET, STR, TUPLE
+from sessioncore.codec._refusals import Refused
+from sessioncore.codec._registry import MAX_NAME, Registry
+
+__all__ = ["decoders"]
+
+
+def _build_dict(flat: list[Any]) -> dict[Any, Any]:
+    return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+_LEAVES: dict[int, Callable[[memoryview], Any]] = {
+    INT: lambda data: int.from_bytes(data, "big", signed=True),
+    STR: lambda data: bytes(data).decode("utf-8", "surrogatepass"),
+    **{leaf.code: leaf.from_bytes for leaf in LEAVES.values()},
+}
+
+_COMPOSITES: dict[int, Callable[[list[Any]], Any]] = {
+    TUPLE: tuple,
+    SET: set,
+    FROZENSET: frozenset,
+    DICT: _build_dict,
+    **{kind.code: kind.build for kind in COMPOSITES.values()},
+}
+
+
+def decoders(registry: Registry) -> tuple[Callable[[Raw], Any], Callable[[bytes], Any]]:
+    """Return the functions that decode a value, and a registered value without its extension.
+
+    They use one Python frame for each level of nesting.
+    """
+    by_name = registry.by_name
+
+    def ext_hook(code: int, data: memoryview) -> Any:
+        if code == REGISTERED:
+            return read_registered(data)
+        if (build := _COMPOSITES.get(code)) is not None:
+            return build(decode_list(data))
+        read = _LEAVES.get(code)
+        if read is None:
+            raise CorruptRecord("the value has a type that this version of sessioncore does not know")
+        return read(data)
+
+    def read_registered(data: "memoryview | bytes") -> Any:
+        name, parts = decode_registered(data)
+        known = by_name.get(name)
+        if known is None:
+            if len(name) > MAX_NAME or not name.isprintable():
+                raise CorruptRecord("the name of a type is damaged")
+            raise UnregisteredType(f"the type {name!r} is not registered in this process; call store.register_type()")
+        try:
+            return known.decode(parts)
+        except Refused:
+            raise
+        except Exception as exc:
+            raise Refused(f"{known.name} could not be made of what was stored ({type(exc).__name__})") from exc
+
+    decode_list = Decoder(list[Any], ext_hook=ext_hook).decode
+    decode_registered = Decoder(tuple[str, Any], ext_hook=ext_hook).decode
+    return Decoder(ext_hook=ext_hook).decode, read_registered

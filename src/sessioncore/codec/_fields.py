@@ -1,0 +1,226 @@
+"""How instances are taken apart into named fields and built from them: what the kinds of classes have in common.
+
+Here are dataclasses and attrs classes; their constructor is not called, because converters may
+reject converted values. attrs is not a dependency; its classes are recognised by their attributes.
+"""
+
+import contextlib
+import copy
+import dataclasses
+import inspect
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Callable, Iterable, Mapping
+from types import MemberDescriptorType
+from typing import Any, TypeAlias
+
+from msgspec import Struct
+
+from sessioncore._errors import ConfigError
+from sessioncore.codec._refusals import Path, Refused, name_of
+
+__all__ = [
+    "ClassAccess", "attrs_access", "check_new", "copy_containers", "dataclass_access", "field_reader", "missing_field",
+    "name_field", "refuse_hidden_fields", "restore_containers", "stored_fields",
+    "unset_field",
+]  # fmt: skip
+
+Default: TypeAlias = Callable[[Any], Any] | None  # called with the instance; None: the field may stay unset
+
+_UNSET = object()
+_MAPPINGS: frozenset[type] = frozenset({dict, OrderedDict, defaultdict, Counter})
+_SEQUENCES: frozenset[type] = frozenset({list, deque})
+_MUTABLE: frozenset[type] = _MAPPINGS | _SEQUENCES | {set}
+_CACHED_HASH = "_attrs_cached_hash"  # set by attrs' constructor if cache_hash=True
+
+
+class ClassAccess(Struct, frozen=True):
+    """What the codec does with the instances of one class.
+
+    `name_part` puts the names of fields into a path that leads into the result of `take_apart`.
+    `same` compares an instance with one that was read back; None: building one cannot fail, so it is not tried.
+    """
+
+    take_apart: Callable[[Any], Any]
+    build: Callable[[Any], Any]
+    name_part: Callable[[Path, Any], None] | None = None
+    same: Callable[[Any, Any], bool] | None = None
+
+
+def name_field(path: Path, parts: Any) -> None:
+    """Replace the position of a field by its name."""
+    step = path.pop()
+    path.append(step if isinstance(step, str) else f"field {[*parts][step[1]]!r}")
+
+
+def missing_field(cls: type, name: str) -> Refused:
+    """Return the error for stored data without a field that the class needs."""
+    return Refused(f"{name_of(cls)} has the field {name!r} without a default, which was not stored")
+
+
+def field_reader(cls: type, names: Iterable[str], may_be_unset: Iterable[str] = ()) -> Callable[[Any], dict[str, Any]]:
+    """Return the function that reads the fields of an instance, and refuses one that could not be built again."""
+    required = [name for name in names if name not in {*may_be_unset}]
+    names = tuple(names)
+
+    def take_apart(value: Any) -> dict[str, Any]:
+        parts = {name: part for name in names if (part := getattr(value, name, _UNSET)) is not _UNSET}
+        if len(parts) < len(names):
+            for name in required:
+                if name not in parts:
+                    raise unset_field(cls, name)
+        return parts
+
+    return take_apart
+
+
+def unset_field(cls: type, name: str) -> Refused:
+    """Return the error for an instance that lacks a field."""
+    return Refused(f"the field {name!r} of {name_of(cls)} is not set, so the value could not be read back; set it")
+
+
+def stored_fields(cls: type, parts: Any) -> dict[str, Any]:
+    """Return the fields that were stored, perhaps while the class was of another kind."""
+    if type(parts) is list and len(parts) == 4:
+        parts = parts[0]  # it was a pydantic model
+    if type(parts) is not dict:
+        raise Refused(f"{name_of(cls)} has fields, but what was stored has none")
+    return parts
+
+
+def refuse_hidden_fields(cls: Any, names: Iterable[str]) -> None:
+    """Refuse a class whose fields are not plain attributes, because a value could be lost on its way in or out.
+
+    Raises:
+        ConfigError: something else stands between the field and its value.
+    """
+    for name in names:
+        found = inspect.getattr_static(cls, name, None)
+        if isinstance(found, MemberDescriptorType):
+            continue  # a slot
+        if hasattr(type(found), "__set__") or hasattr(type(found), "__delete__"):
+            raise ConfigError(
+                f"the field {name!r} of {name_of(cls)} is hidden by a descriptor ({type(found).__name__}), as in rows "
+                "of an ORM; store the key of the row or a plain copy, or pass encode= and decode="
+            )
+        if cls.__dictoffset__ == 0:
+            raise ConfigError(f"the field {name!r} of {name_of(cls)} has no slot; pass encode= and decode=")
+
+
+def copy_containers(parts: Iterable[Any]) -> list[tuple[Any, Any]]:
+    """Return each container in `parts` that `__post_init__` could change in place, with a copy of its contents."""
+    found: list[tuple[Any, Any]] = []
+    queue = [*parts]
+    while queue:
+        part = queue.pop()
+        kind: type = type(part)
+        if kind in _MUTABLE:
+            found.append((part, copy.copy(part)))
+        if kind in _MAPPINGS:
+            queue += part.values()
+        elif kind in _SEQUENCES or kind is tuple:
+            queue += part
+    return found
+
+
+def restore_containers(copies: list[tuple[Any, Any]]) -> None:
+    """Undo what was changed in place since `copy_containers`."""
+    for part, before in copies:
+        part.clear()
+        if type(part) in _SEQUENCES:
+            part.extend(before)
+        else:
+            part.update(before)
+
+
+def dataclass_access(cls: Any) -> ClassAccess:
+    """Return how a dataclass is taken apart and built."""
+    defaults: dict[str, Default] = {}
+    for field in dataclasses.fields(cls):
+        if field.default is not dataclasses.MISSING:
+            defaults[field.name] = _constant(field.default)
+        elif field.default_factory is not dataclasses.MISSING:
+            defaults[field.name] = _from_factory(field.default_factory)
+        else:
+            defaults[field.name] = _required(cls, field.name) if field.init else None
+    return _access(cls, defaults, "__post_init__")
+
+
+def attrs_access(cls: Any) -> ClassAccess:
+    """Return how an attrs class is taken apart and built."""
+    import attr  # noqa: PLC0415 - already imported, because `cls` is an attrs class
+
+    defaults: dict[str, Default] = {}
+    for field in cls.__attrs_attrs__:
+        if field.default is attr.NOTHING:
+            defaults[field.name] = _required(cls, field.name) if field.init else None
+        elif isinstance(field.default, attr.Factory):  # type: ignore[arg-type]  # a class, declared as a function
+            make = field.default
+            defaults[field.name] = make.factory if make.takes_self else _from_factory(make.factory)
+        else:
+            defaults[field.name] = _constant(field.default)
+    return _access(cls, defaults, "__attrs_post_init__")
+
+
+def _required(cls: type, name: str) -> Default:
+    def raise_missing(_: object) -> Any:
+        raise missing_field(cls, name)
+
+    return raise_missing
+
+
+def _constant(value: Any) -> Default:
+    return lambda _: value
+
+
+def _from_factory(factory: Callable[[], Any]) -> Default:
+    return lambda _: factory()
+
+
+def _access(cls: Any, defaults: Mapping[str, Default], hook: str) -> ClassAccess:
+    builtins = [base.__name__ for base in cls.__mro__[:-1] if base.__module__ == "builtins"]
+    if builtins:
+        raise ConfigError(f"{cls.__qualname__} inherits from {builtins[0]}; pass encode= and decode=")
+    post_init = getattr(cls, hook, None)
+    if post_init is not None and len(inspect.signature(post_init).parameters) > 1:
+        raise ConfigError(f"{cls.__qualname__} has an InitVar, which instances do not keep; pass encode= and decode=")
+    refuse_hidden_fields(cls, defaults)
+    check_new(cls)
+    caches_hash = _CACHED_HASH in getattr(getattr(cls.__hash__, "__code__", None), "co_names", ())
+
+    def build(stored: Any) -> Any:
+        parts = stored_fields(cls, stored)
+        value = cls.__new__(cls)
+        for name, default in defaults.items():
+            if name in parts:
+                object.__setattr__(value, name, parts[name])
+            elif default is not None:
+                object.__setattr__(value, name, default(value))
+        if caches_hash:
+            object.__setattr__(value, _CACHED_HASH, None)
+        if post_init is not None:
+            # It sets attributes that are not fields. It may also reject stored fields, or convert them a second time.
+            copies = copy_containers(parts.values())
+            with contextlib.suppress(Exception):
+                post_init(value)
+            restore_containers(copies)
+            for name in defaults:
+                if name in parts:
+                    object.__setattr__(value, name, parts[name])
+        return value
+
+    may_be_unset = [name for name, default in defaults.items() if default is None]
+    return ClassAccess(field_reader(cls, defaults, may_be_unset), build, name_field)
+
+
+def check_new(cls: Any) -> None:
+    """Refuse a class whose `__new__` cannot make the instances into which fields are put."""
+    if cls.__new__ is object.__new__ or inspect.isabstract(cls):
+        return
+    try:
+        one, other = cls.__new__(cls), cls.__new__(cls)
+    except Exception as exc:  # noqa: BLE001 - a user's `__new__` can raise anything
+        raise ConfigError(
+            f"__new__ of {cls.__qualname__} needs arguments ({type(exc).__name__}); pass encode= and decode="
+        ) from None
+    if one is other or type(one) is not cls:
+        raise ConfigError(f"__new__ of {cls.__qualname__} makes no new instance; pass encode= and decode=")
