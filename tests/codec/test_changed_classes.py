@@ -1,0 +1,248 @@
+"""Docs: what happens to stored values when their class changes. Each row of the page's table is a test."""
+
+import dataclasses
+import enum
+from collections import namedtuple
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+import msgspec
+import pydantic
+import pytest
+
+from sessioncore import CorruptRecord, UnregisteredType
+from sessioncore.codec._codec import Codec
+
+PAGE = Path(__file__).parents[2] / "docs" / "changing-classes.md"
+NO: Final[Any] = object()  # no default
+
+
+def make(kind: str, cls_name: str = "Line", **fields: Any) -> Any:
+    """A class of this kind, whose fields have these defaults, or none."""
+    given = {name: {} if default is NO else {"default": default} for name, default in fields.items()}
+    required = [name for name, default in fields.items() if default is NO]
+    if kind == "dataclass":
+        parts: list[Any] = [(name, Any, dataclasses.field(**options)) for name, options in given.items()]
+        return dataclasses.make_dataclass(cls_name, parts, kw_only=True)
+    if kind == "Struct":
+        parts = [(name, Any, *options.values()) for name, options in given.items()]
+        return msgspec.defstruct(cls_name, parts, kw_only=True)
+    if kind == "attrs":
+        return attrs.make_class(
+            cls_name, {name: attrs.field(**options) for name, options in given.items()}, kw_only=True
+        )
+    if kind == "NamedTuple":
+        rest = {name: default for name, default in fields.items() if default is not NO}
+        return namedtuple(cls_name, [*required, *rest], defaults=rest.values())
+    return pydantic.create_model(
+        cls_name, **{name: (Any, ... if given[name] == {} else fields[name]) for name in fields}
+    )
+
+
+KINDS = ["dataclass", "Struct", "attrs", "NamedTuple", "pydantic"]
+
+
+def codec_with(cls: type, **options: Any) -> Codec:
+    codec = Codec()
+    codec.registry.register(cls, **{"name": "shop.Line", **options})
+    return codec
+
+
+def reread(value: Any, cls: Any, **options: Any) -> Any:
+    """Store with the class of before, read with that of today."""
+    return codec_with(cls, **options).decode("k", codec_with(type(value)).encode("k", value))
+
+
+def refuses(value: Any, cls: Any, *names: str, error: type[Exception] = CorruptRecord, **options: Any) -> None:
+    with pytest.raises(error) as caught:
+        reread(value, cls, **options)
+    assert all(name in str(caught.value) for name in names), str(caught.value)
+    assert "CaNaRy" not in str(caught.value)
+
+
+def added_with_default() -> None:
+    for kind in KINDS:
+        cls = make(kind, sku=NO, count=7)
+        again = reread(make(kind, sku=NO)(sku="tea"), cls)
+        assert type(again) is cls
+        assert (again.sku, again.count) == ("tea", 7)
+
+
+def added_without_default() -> None:
+    for kind in KINDS:
+        refuses(make(kind, sku=NO)(sku="CaNaRy"), make(kind, sku=NO, count=NO), ".Line ", "'count'")
+
+
+def removed() -> None:
+    for kind in KINDS:
+        again = reread(make(kind, sku=NO, count=1)(sku="tea"), make(kind, sku=NO))
+        assert again == type(again)(sku="tea")
+        assert not hasattr(again, "count") or kind == "NamedTuple"  # tuples have a method of this name
+
+
+def renamed() -> None:
+    for kind in KINDS:
+        old = make(kind, sku=NO, price=NO)(sku="tea", price=5)
+        assert reread(old, make(kind, sku=NO, cost=None)).cost is None
+        refuses(old, make(kind, sku=NO, cost=NO), "'cost'")
+
+
+def retyped() -> None:
+    class Strict(pydantic.BaseModel):
+        price: str
+
+        @pydantic.field_validator("price")
+        @classmethod
+        def check(cls, value: str) -> str:
+            raise ValueError(value)
+
+    @dataclasses.dataclass
+    class Parsed:
+        price: str
+
+        def __post_init__(self) -> None:
+            self.price = f"{self.price}!"
+
+    for kind in KINDS:
+        for cls in (Strict, Parsed, make(kind, price=NO)):
+            assert reread(make(kind, price=NO)(price=5), cls).price == 5
+
+
+def default_changed() -> None:
+    for kind in KINDS:
+        assert reread(make(kind, n=1)(), make(kind, n=2)).n == 1
+
+
+def reordered() -> None:
+    for kind in KINDS:
+        again = reread(make(kind, a=NO, b=NO)(a=1, b=2), make(kind, b=NO, a=NO))
+        assert (again.a, again.b) == (1, 2)
+
+
+def decorated() -> None:
+    frozen = dataclasses.make_dataclass("Line", ["sku"], frozen=True, slots=True)
+    assert reread(make("dataclass", sku=NO)(sku=1), frozen) == frozen(1)  # type: ignore[call-arg]
+    assert reread(frozen(1), make("dataclass", sku=NO)).sku == 1  # type: ignore[call-arg]
+
+
+def moved() -> None:
+    for kind in KINDS:
+        cls = make(kind, sku=NO)
+        assert reread(cls(sku=1), cls, name="basket.Line", aliases=["shop.Line"]) == cls(sku=1)
+        refuses(cls(sku=1), cls, "'shop.Line'", error=UnregisteredType, name="basket.Line")
+
+
+def class_renamed() -> None:
+    new = make("Struct", "Position", sku=NO)
+    old = make("Struct", sku=NO)(sku=1)
+    assert reread(old, new) == new(sku=1)
+    assert reread(old, new, name="shop.Position", aliases=["shop.Line"]) == new(sku=1)
+    refuses(old, new, "'shop.Line'", error=UnregisteredType, name="shop.Position")
+
+
+def deleted() -> None:
+    encoded = codec_with(make("attrs", sku=NO)).encode("k", [1])
+    assert Codec().decode("k", encoded) == [1]
+    refuses(make("attrs", sku=NO)(sku=1), make("attrs", sku=NO), error=UnregisteredType, name="another")
+
+
+def of_another_kind() -> None:
+    for before in KINDS:
+        for after in KINDS:
+            cls = make(after, sku=NO, count=7)
+            assert reread(make(before, sku=NO, lost=1)(sku="tea"), cls) == cls(sku="tea", count=7)
+
+
+class Colour(enum.Enum):
+    RED = "CaNaRy"
+    BLUE = 2
+
+
+class Words(str):
+    __slots__ = ()
+
+
+class Numbers(list[int]):
+    pass
+
+
+def of_no_fields() -> None:
+    for kind in KINDS:
+        value = make(kind, sku=NO)(sku="CaNaRy")
+        refuses(value, Colour, "Colour lacks the member")
+        refuses(value, Words, "Words is a str")
+        refuses(Colour.RED, type(value), "Line has fields")
+
+
+def members_added() -> None:
+    class Today(enum.StrEnum):
+        GREEN = "g"
+        RED = "r"
+
+    assert reread(Colour.RED, Today) is Today.RED
+
+
+def members_lost() -> None:
+    refuses(Colour.RED, enum.Enum("Colour", ["BLUE", "ROUGE"]), "Colour lacks the member")
+
+
+def renumbered() -> None:
+    old, new = enum.Flag("Right", {"READ": 1, "WRITE": 4}), enum.Flag("Right", {"WRITE": 1, "READ": 2})
+    assert reread(old.READ, new) is new.WRITE
+    refuses(old.WRITE, new, "Right lacks flags")
+
+
+def other_base() -> None:
+    refuses(Words("CaNaRy"), Numbers, "Numbers is a list")
+    refuses(Numbers([1]), Words, "Words is a str")
+
+
+class Line:
+    def __init__(self, fields: Any) -> None:
+        self.fields = fields
+
+
+def functions_given() -> None:
+    functions: dict[str, Any] = {"encode": lambda line: line.fields, "decode": Line}
+    for kind in KINDS[:-1]:
+        assert reread(make(kind, sku=NO)(sku="tea"), Line, **functions).fields == {"sku": "tea"}
+    assert reread(Colour.RED, Line, **functions).fields == "RED"
+
+
+def decode_changed() -> None:
+    refuses(make("Struct", sku=NO)(sku="CaNaRy"), Line, "shop.Line", encode=vars, decode=lambda parts: parts["none"])
+
+
+CHANGES: list[tuple[str, Callable[[], None]]] = [
+    ("a field is added, with a default", added_with_default),
+    ("a field is added, without a default", added_without_default),
+    ("a field is removed", removed),
+    ("a field is renamed", renamed),
+    ("the type of a field is changed", retyped),
+    ("a default is changed", default_changed),
+    ("fields are reordered", reordered),
+    ("methods, validators, `frozen` or `slots` are changed", decorated),
+    ("the class is moved to another module", moved),
+    ("the class is renamed", class_renamed),
+    ("the class is deleted, or registered no more", deleted),
+    ("the class is replaced by one of another kind", of_another_kind),
+    ("the class is replaced by an enum, or by a subclass of a built-in type", of_no_fields),
+    ("an enum gains a member, or the value of one is changed", members_added),
+    ("an enum loses or renames a member", members_lost),
+    ("a flag is renumbered", renumbered),
+    ("a subclass of a built-in type gets another base", other_base),
+    ("`encode=` and `decode=` are given to a class that had none", functions_given),
+    ("`decode=` no longer takes what the old `encode=` returned", decode_changed),
+]
+
+
+@pytest.mark.parametrize(("change", "check"), CHANGES, ids=[check.__name__ for _, check in CHANGES])
+def test_a_changed_class_does_to_stored_values_what_the_page_says(change: str, check: Callable[[], None]) -> None:
+    check()
+
+
+def test_the_page_has_these_changes() -> None:
+    rows = [line[2:].split(" | ")[0] for line in PAGE.read_text("utf-8").splitlines() if line.startswith("| ")]
+    assert rows[1:] == [change for change, _ in CHANGES]
