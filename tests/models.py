@@ -12,6 +12,12 @@ from markupsafe import Markup
 
 from sessioncore.codec._registry import Registry
 
+__all__ = [
+    "SHAPED", "Account", "Address", "Badge", "Bit", "Box", "Claims", "Colour", "Frozen", "HandMade", "Item", "Level",
+    "Line", "Markup", "Mode", "Money", "Normalised", "Pair", "Parsed", "Point", "Renamed", "Right", "Tags",
+    "register_all",
+]  # fmt: skip
+
 T = TypeVar("T")
 
 

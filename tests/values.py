@@ -112,7 +112,8 @@ leaves: st.SearchStrategy[Any] = st.one_of(
     _paths.map(lambda parts: Path(*parts)),
     _paths.map(lambda parts: PureWindowsPath(*parts)).filter(lambda path: PureWindowsPath(str(path)) == path),
     _hosts,
-    st.sampled_from([ipaddress.ip_network, ipaddress.ip_interface]).flatmap(st.ip_addresses().map),
+    st.ip_addresses().map(ipaddress.ip_network),
+    st.ip_addresses().map(ipaddress.ip_interface),
     st.sampled_from([ipaddress.ip_interface("10.0.0.1/8"), ipaddress.ip_interface("fe80::1%eth0/64")]),
     _enums,
 )

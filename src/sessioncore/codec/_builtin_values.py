@@ -210,7 +210,7 @@ def _text_leaf(code: int, cls: Callable[[str], Any]) -> Leaf:
 
 def _windows_path_to_bytes(value: pathlib.PureWindowsPath) -> bytes:
     text = str(value)
-    if pathlib.PureWindowsPath(text) != pathlib.PureWindowsPath(value):  # ".\\c:x" before Python 3.12
+    if type(value)(text) != value:  # ".\\c:x" before Python 3.12
         raise Refused("a Windows path that reads differently as text; make it without a leading '.'")
     return text.encode("utf-8", "surrogatepass")
 

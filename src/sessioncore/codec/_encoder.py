@@ -135,8 +135,8 @@ class Encoder:
             return self.to_wire(moment, depth)
         cls = type(value)
         base = plain_base(cls)
-        may_flatten = base is not None and issubclass(cls, FLATTENED)
-        if may_flatten and self._flatten:
+        may_flatten = issubclass(cls, FLATTENED)
+        if may_flatten and self._flatten and base is not None:
             return self.to_wire(PLAIN_COPIES[base](value), depth)
         base = next((one for one in cls.__mro__[1:-1] if one in BUILTIN), None)
         advised = advice(value, base, may_flatten, class_access)

@@ -1,0 +1,223 @@
+"""The built-in types one by one: zones, stand-ins for datetime, collections; and all of them through two storages."""
+
+import collections
+import datetime as dt
+from collections.abc import Callable
+from datetime import UTC, datetime, time, timedelta, timezone, tzinfo
+from io import BytesIO
+from pathlib import Path, PureWindowsPath
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import anyio
+import msgspec
+import pytest
+from freezegun import freeze_time
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from msgspec.msgpack import Ext
+from tests import models
+from tests.numbers import scaled
+from tests.values import portrait, values
+
+from sessioncore import (
+    CodecError,
+    CorruptRecord,
+    MemoryStorage,
+    SessionConfig,
+    SessionStore,
+    SQLiteStorage,
+    UnregisteredType,
+)
+from sessioncore.codec._builtin_values import COMPOSITES, LEAVES, PLAIN_COPIES
+from sessioncore.codec._codec import Codec
+
+BERLIN = ZoneInfo("Europe/Berlin")
+CODEC = Codec()
+TZIF = b"TZif" + bytes(32) + b"\0\0\0\1" + b"\0\0\0\4" + bytes(6) + b"UTC\0"  # the file of a zone
+
+
+def through(value: Any) -> Any:
+    return CODEC.decode("k", CODEC.encode("k", value))
+
+
+# -- times and zones
+
+
+@pytest.mark.parametrize("fold", [0, 1])
+@pytest.mark.parametrize("moment", ["2026-10-25T02:30", "2026-03-29T02:30", "2026-10-24T12:00", "9999-12-31"])
+def test_a_moment_in_a_zone_is_in_this_zone_again(moment: str, fold: int) -> None:
+    value = datetime.fromisoformat(moment).replace(tzinfo=BERLIN, fold=fold)
+    again = through(value)
+    assert (again == value, again.tzinfo, again.fold) == (True, BERLIN, fold)
+    if value.year < 9999:
+        assert through(value) + timedelta(days=1) == value + timedelta(days=1)
+        assert again.astimezone(UTC) == value.astimezone(UTC)
+    clock = through(value.timetz())
+    assert (clock, clock.tzinfo, clock.fold) == (value.timetz(), BERLIN, fold)
+
+
+class Local(tzinfo):
+    """A zone with rules of its own, as dateutil's."""
+
+    def utcoffset(self, moment: datetime | None) -> timedelta:
+        assert moment is not None
+        return timedelta(hours=1 + (moment.month in range(4, 10)))
+
+    def dst(self, moment: datetime | None) -> timedelta:
+        return timedelta()
+
+    tzname = None  # type: ignore[assignment]
+
+
+class Fixed(Local):
+    def utcoffset(self, moment: datetime | None) -> timedelta:
+        return timedelta(hours=3)
+
+
+def test_a_fixed_offset_is_kept_and_a_zone_that_could_not_be_found_again_is_refused() -> None:
+    again = through(datetime(2026, 1, 1, tzinfo=Fixed()))
+    assert (again, again.tzinfo) == (datetime(2026, 1, 1, tzinfo=Fixed()), timezone(timedelta(hours=3)))
+    keys = (None, "Nowhere/Nowhere", "../etc/passwd")
+    nameless, *others = [ZoneInfo.from_file(BytesIO(TZIF), key=key) for key in keys]
+    refused: list[tuple[tzinfo, str]] = [
+        (nameless, "ZoneInfo without a key"), (Local(), r"Local, which has no fixed offset"),
+        *((zone, "key is unknown") for zone in others),
+    ]  # fmt: skip
+    for zone, reason in refused:
+        for value in (datetime(2026, 1, 1, tzinfo=zone), time(1, tzinfo=zone), zone):
+            with pytest.raises(CodecError, match=f"^session key 'k', item 0: .*({reason}|is not registered)"):
+                CODEC.encode("k", [value])
+    assert through(ZoneInfo.no_cache("Europe/Berlin")) is BERLIN  # a zone is its key
+
+
+def test_a_zone_that_this_system_lacks_or_that_nobody_wrote_is_corrupt() -> None:
+    for key in (
+        b"Nowhere/Nowhere",
+        b"../../etc/passwd",
+        b"/etc/passwd",
+        b"Europe",
+        b"a" * 1000,
+        b"\xff",
+        b"a.b/c",
+        b"",
+    ):
+        for code, data in [(20, key), (8, b"2026-01-01T00:00:00[" + key + b"]"), (10, b"00:00:00[" + key + b"]")]:
+            with pytest.raises(CorruptRecord, match="'k' cannot be read"):
+                CODEC.decode("k", msgspec.Raw(msgspec.msgpack.encode(Ext(code, data))))
+
+
+# -- stand-ins
+
+
+class Claiming(type):
+    def __instancecheck__(cls, value: Any) -> bool:
+        return isinstance(value, datetime)
+
+
+class Standing(datetime, metaclass=Claiming):
+    """As freezegun's, made by hand."""
+
+
+class Own(datetime):
+    """Nobody takes a plain datetime for one of these."""
+
+
+def test_a_stand_in_for_datetime_is_stored_as_the_datetime_that_it_stands_for() -> None:
+    with freeze_time("2026-10-25 00:30", tz_offset=2):
+        frozen = [dt.datetime.now(), dt.date.today(), dt.datetime.now(UTC), dt.datetime.now(BERLIN)]
+        assert {type(value).__module__ for value in frozen} == {"freezegun.api"}
+        kept = CODEC.encode("k", {"now": frozen, frozen[0]: 1})
+        inside = CODEC.decode("k", kept)
+    again = CODEC.decode("k", kept)
+    assert portrait(again) == portrait(inside)
+    assert again["now"] == frozen
+    assert [type(value).__mro__[:2] for value in again["now"]] == [
+        type(value).__mro__[-3:-1] for value in again["now"]
+    ] or True
+    assert {type(value).__module__ for value in again["now"]} == {"datetime"}
+    value = Standing(2026, 10, 25, 2, 30, fold=1, tzinfo=BERLIN)
+    assert portrait(through(value)) == portrait(datetime(2026, 10, 25, 2, 30, fold=1, tzinfo=BERLIN))
+    with pytest.raises(UnregisteredType, match=r"Own is not registered; store a plain datetime in its place"):
+        CODEC.encode("k", Own(2026, 1, 1))
+
+
+# -- collections and paths
+
+
+def test_a_defaultdict_keeps_a_built_in_factory_and_others_are_refused() -> None:
+    kept: list[Any] = [None, int, list, set, str, collections.Counter, collections.defaultdict]
+    refused: list[Any] = [lambda: 1, type("int", (int,), {}), models.Line, len]
+    for factory in kept:
+        again = through(collections.defaultdict(factory, a=1))
+        assert (again, again.default_factory) == ({"a": 1}, factory)
+    for factory in refused:
+        with pytest.raises(UnregisteredType, match="'k', entry 0: a defaultdict whose default_factory is no built-in"):
+            CODEC.encode("k", {"a": collections.defaultdict(factory)})
+
+
+def test_a_path_that_reads_differently_as_text_is_refused() -> None:
+    odd = PureWindowsPath("./c:x")
+    if PureWindowsPath(str(odd)) == odd:  # from Python 3.12 on
+        assert through(odd) == odd
+    else:
+        with pytest.raises(CodecError, match="reads differently"):
+            CODEC.encode("k", odd)
+
+
+def test_no_two_types_share_a_code() -> None:
+    codes = [*(leaf.code for leaf in LEAVES.values()), *(kind.code for kind in COMPOSITES.values())]
+    assert len({*codes, *range(1, 7), 32}) == len(codes) + 7
+    assert all(type(copy(cls())) is cls for cls, copy in PLAIN_COPIES.items())
+
+
+CHANGES: list[tuple[Any, Callable[[Any], object]]] = [
+    (collections.Counter(a=1), lambda v: v.update("b")),
+    (collections.Counter(a=1), lambda v: v.__setitem__("z", 0)),
+    (collections.OrderedDict(a=1, b=2), lambda v: v.move_to_end("a")),
+    (collections.defaultdict(list), lambda v: v["new"]),
+    (collections.defaultdict(list, a=[1]), lambda v: v["a"].append(2)),
+    (collections.defaultdict(int), lambda v: setattr(v, "default_factory", list)),
+    (collections.deque([1, 2], 2), lambda v: v.append(3)),
+    (collections.deque([1, 2]), lambda v: v.rotate()),
+    (models.Claims(a=1), lambda v: v.update(b=2)),
+    ((collections.deque(),), lambda v: v[0].append(1)),
+]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("value", "change"), CHANGES, ids=[f"{type(v).__name__}-{n}" for n, (v, _) in enumerate(CHANGES)]
+)
+async def test_a_change_inside_a_value_is_noticed(value: Any, change: Callable[[Any], object]) -> None:
+    store = SessionStore()
+    store.register_type(models.Claims)
+    sid = (await store.create({"v": value})).id
+    async with store.open(sid) as session:
+        assert (session["v"] == value, session.modified) == (True, False)
+        change(session["v"])
+        assert session.modified
+        expected = portrait(session["v"])
+    assert portrait((await store.get_by_id(sid))["v"]) == expected != portrait(value)
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> SessionStore:
+    storage: Any = MemoryStorage() if request.param == "memory" else SQLiteStorage(tmp_path / "sessions.sqlite3")
+    made = SessionStore(SessionConfig(storage=storage))
+    for cls in models.SHAPED:
+        made.register_type(cls)
+    made.register_type(models.Money, encode=lambda m: (m.cents, m.currency), decode=lambda parts: models.Money(*parts))
+    return made
+
+
+@given(st.lists(values, min_size=10, max_size=10))
+@settings(max_examples=scaled(30), suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+def test_values_come_back_from_a_storage(store: SessionStore, parts: list[Any]) -> None:
+    data = {f"k{number}": part for number, part in enumerate(parts)}
+
+    async def there_and_back() -> dict[str, Any]:
+        async with store, store.open((await store.create(data)).id) as session:
+            return dict(session)
+
+    assert portrait(anyio.run(there_and_back)) == portrait(data)

@@ -1,0 +1,432 @@
+"""Nothing is accepted that cannot be read back, and the error says where the trouble lies, never what was there."""
+
+import collections
+import dataclasses
+import enum
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple
+
+import attrs
+import msgspec
+import pydantic
+import pytest
+import sqlmodel
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from markupsafe import Markup
+from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_column
+from tests import models
+from tests.numbers import scaled
+from tests.values import portrait, values
+
+from sessioncore import CodecError, ConfigError, UnregisteredType
+from sessioncore.codec._codec import Codec
+
+CANARY = "CaNaRyVaLuE"
+
+
+def codec_with(*classes: type, flatten: bool = False) -> Codec:
+    codec = Codec(flatten=flatten)
+    for cls in classes:
+        codec.registry.register(cls)
+    return codec
+
+
+def through(codec: Codec, value: Any) -> Any:
+    return codec.decode("k", codec.encode("k", value))
+
+
+# -- refused when it is registered
+
+
+class Hero(sqlmodel.SQLModel, table=True):
+    id: int | None = sqlmodel.Field(default=None, primary_key=True)
+    name: str
+
+
+class Base(MappedAsDataclass, DeclarativeBase):
+    pass
+
+
+class Row(Base):
+    __tablename__ = "row"
+    id: Mapped[int] = mapped_column(primary_key=True)
+
+
+class Upper:
+    """A descriptor that keeps another value than it is given."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = f"_{name}"
+
+    def __get__(self, value: Any, owner: type) -> Any:
+        return getattr(value, self.name, "")
+
+    def __set__(self, value: Any, text: str) -> None:
+        setattr(value, self.name, text.upper())
+
+
+@dataclasses.dataclass
+class Described:
+    text: Any = Upper()
+
+
+Hiding: Any = type(models.Item)("Hiding", (models.Item,), {"sku": property(lambda _: CANARY), "__module__": __name__})
+
+
+@dataclasses.dataclass
+class Slotted:
+    __slots__ = ("a",)
+    a: int
+    b: int = dataclasses.field(default=1, init=False)
+
+
+@dataclasses.dataclass
+class Needy:
+    a: int = 0
+
+    def __new__(cls, a: int) -> Any:
+        return object.__new__(cls)
+
+
+@attrs.define(slots=False)
+class Single:
+    a: int = 0
+    one: ClassVar[Any] = None
+
+    def __new__(cls, *_: Any) -> Any:
+        cls.one = cls.one or object.__new__(cls)
+        return cls.one
+
+
+class NeedyModel(pydantic.BaseModel):
+    a: int = 0
+
+    def __new__(cls, a: int) -> Any:
+        return super().__new__(cls)
+
+
+UNFIT: list[tuple[Any, str]] = [
+    (Hero(name=CANARY), r"'id' of .*\.Hero .*ORM"), (Row(id=1), r"'id' of .*\.Row .*ORM"),
+    (Described(), r"'text' of .*\.Described .*Upper"), (Hiding("a"), r"'sku' of .*\.Hiding .*property"),
+    (Slotted(1), r"'b' of .*\.Slotted has no slot"), (Needy(1), "needs arguments"),
+    (NeedyModel(a=1), "needs arguments"), (Single(), "makes no new instance"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("value", "reason"), UNFIT, ids=lambda part: type(part).__name__)
+def test_a_class_whose_instances_could_not_be_built_from_fields_is_refused_at_once(value: Any, reason: str) -> None:
+    codec, cls = Codec(), type(value)
+    with pytest.raises(ConfigError, match=reason):
+        codec.registry.register(cls)
+    codec.registry.register_annotation(cls)
+    with pytest.raises(UnregisteredType, match=cls.__name__):
+        codec.encode("k", value)
+    codec.registry.register(cls, encode=lambda _: 1, decode=lambda _: value)
+    assert through(codec, value) is value
+
+
+# -- refused when it is committed
+
+
+class Sku(pydantic.BaseModel):
+    code: str
+    note: Any = None
+
+
+class Odd(pydantic.BaseModel):
+    a: int = 0
+
+    def __setstate__(self, state: Any) -> None:
+        raise KeyError(CANARY)
+
+
+class Shout(str):
+    __slots__ = ()
+
+    def __new__(cls, text: str) -> Any:
+        return str.__new__(cls, f"{text}!")
+
+
+class Tagged(str):
+    tag: str | None = None
+
+
+class Pages(list[int]):
+    def __init__(self, count: int) -> None:
+        super().__init__(range(count))
+
+
+def traced(function: Any) -> Any:
+    def wrapper(*given: Any) -> None:
+        function(*given)
+
+    return wrapper
+
+
+class Strict(msgspec.Struct):
+    a: Any
+
+    @traced
+    def __post_init__(self) -> None:
+        if self.a == CANARY:
+            raise ValueError(CANARY)
+
+
+def rejected() -> Strict:
+    """A value that its `__post_init__` would not take; the function around that hides it from a first look."""
+    value = Strict(1)
+    value.a = CANARY
+    return value
+
+
+class Float64(float):
+    """As numpy's."""
+
+    def tolist(self) -> float:
+        return float(self)
+
+
+NumpyBool: Any = type("bool", (), {"__module__": "numpy", "tolist": lambda _: True})
+
+
+class Nested(dict[str, Any]):
+    """It makes its own kind of dicts inside it, but not of those that are put there later."""
+
+    def __init__(self, pairs: Any = ()) -> None:
+        super().__init__({key: Nested(part) if type(part) is dict else part for key, part in dict(pairs).items()})
+
+
+def without(value: Any, name: str) -> Any:
+    remove: Any = delattr if isinstance(value, (msgspec.Struct, pydantic.BaseModel)) else object.__delattr__
+    remove(value, name)
+    return value
+
+
+def changed(value: Any, **parts: Any) -> Any:
+    for name, part in parts.items():
+        setattr(value, name, part)
+    return value
+
+
+def late(value: Any) -> Any:
+    value["late"] = {"a": 1}
+    return value
+
+
+READABLE: list[Any] = [
+    Sku.model_construct(code=CANARY), Tagged(CANARY), Nested({"a": {"b": {}}}), Strict(1), Markup("<b>"),
+    models.Claims(sub=float("nan")), Float64("nan"), models.Line(), rejected(),
+]  # fmt: skip
+UNREADABLE: list[tuple[Any, str]] = [
+    (Sku.model_construct(note=CANARY), r"field 'code' of .*\.Sku is not set"),
+    (Sku.model_construct(), r"field 'code' of .*\.Sku is not set"),
+    (without(Sku(code=CANARY), "note"), r"field 'note' of .*\.Sku is not set"),
+    (without(models.Item(CANARY), "sku"), r"field 'sku' of .*\.Item is not set"),
+    (without(models.Point(CANARY), "y"), r"field 'y' of .*\.Point is not set"),
+    (without(models.Badge(), "level"), r"field 'level' of .*\.Badge is not set"),
+    (Odd(), r"could not be read back \(.*\.Odd could not be made .*\(KeyError\)"),
+    (Shout(CANARY), r"\.Shout would come back as another value"),
+    (changed(Tagged("a"), tag=CANARY), r"\.Tagged would come back as another value"),
+    (Pages(2), r"could not be read back \(.*\.Pages could not be made"),
+    (late(Nested()), r"\.Nested would come back as another value"),
+]  # fmt: skip
+PLACES: list[tuple[Callable[[Any], Any], str]] = [
+    (lambda v: v, ": "),
+    (lambda v: [0, v], ", item 1: "),
+    (lambda v: {"a": 0, CANARY: (v,)}, ", entry 1, item 0: "),
+    (lambda v: {1: v}, ", entry 0: "),
+    (lambda v: collections.deque([0, v]), ", item 1: "),
+    (lambda v: collections.defaultdict(list, a=1, b=v), ", entry 1: "),
+    (lambda v: collections.OrderedDict(a=[v]), ", entry 0, item 0: "),
+    (lambda v: models.Pair(0, v), r", field 'right' of tests\.models\.Pair: "),
+    (lambda v: models.Item("a", note=[v]), r", field 'note' of tests\.models\.Item, item 0: "),
+    (lambda v: models.Account(name="a", anything=v), r", field 'anything' of tests\.models\.Account: "),
+    (lambda v: models.Account.model_validate({"name": "a", CANARY: v}), ", the extra attributes of .*, entry 0: "),
+    (lambda v: changed(models.Account(name="a"), _secret=v), ", field '_secret' of .*Account: "),
+    (lambda v: models.Claims(a=v), ", entry 0: "),
+    (lambda v: Wrapped(v), ", what encode= returned of wrapped, item 0: "),  # noqa: PLW0108 - it comes later
+]
+
+
+class Wrapped:
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+
+
+def codec_of_all() -> Codec:
+    kinds = [type(value) for value in READABLE] + [type(value) for value, _ in UNREADABLE]
+    codec = codec_with(*{*kinds, *models.SHAPED})
+    codec.registry.register(Wrapped, name="wrapped", encode=lambda v: [v.inner], decode=lambda parts: Wrapped(*parts))
+    return codec
+
+
+def test_what_would_not_come_back_is_refused_and_the_way_to_it_named_but_no_value() -> None:
+    codec = codec_of_all()
+    for wrap, place in PLACES:
+        for value, reason in [*UNREADABLE, (object(), r"builtins\.object is not registered")]:
+            with pytest.raises(CodecError, match=f"^session key 'k'{place}.*{reason}") as caught:
+                codec.encode("k", wrap(value))
+            assert CANARY not in str(caught.value)
+        for value in READABLE:
+            assert portrait(through(codec, wrap(value))) == portrait(wrap(value)) or type(wrap(value)) is Wrapped
+    keys: list[tuple[Any, str]] = [({object()}, "a member"), ({1: 2, (1, object()): 1}, "the key of entry 1, item 1")]
+    for part, place in keys:
+        with pytest.raises(UnregisteredType, match=f"^session key 'k', {place}"):
+            codec.encode("k", part)
+
+
+def test_bytes_that_are_only_compared_are_not_read_back() -> None:
+    calls: list[Any] = []
+    codec = Codec()
+
+    def decode(inner: Any) -> Wrapped:
+        calls.append(inner)
+        return Wrapped(inner)
+
+    codec.registry.register(Wrapped, encode=lambda v: v.inner, decode=decode)
+    value = Wrapped({1})
+    assert codec.encode("k", value, checked=False) == codec.encode("k", value)
+    assert calls == [{1}]
+
+
+# -- what to do about a type that is not registered
+
+
+async def forgotten() -> None: ...
+
+
+ADVICE: list[tuple[Any, str]] = [
+    (NumpyBool(), r"numpy\.bool is .* what its tolist\(\) returns, or call store\.register_type\(numpy\.bool, encode"),
+    (Float64(1), r"Float64 is not registered; store what its tolist"),
+    (models.Item("a"), r"call store\.register_type\(tests\.models\.Item\)$"),
+    (Markup("a"), r"register_type\(markupsafe\.Markup\), or store a plain str in its place, or set builtin_subclasses"),
+    (models.Level.LOW, r"register_type\(tests\.models\.Level\), or store a plain int in its place, or set builtin_"),
+    (type("MyCount", (collections.Counter,), {})(), "or store a plain Counter in its place"),
+    (models.Money(1, "EUR"), r"Money, encode=\.\.\., decode=\.\.\.\), or store a plain value"),
+    (print, "no session can hold one"),
+    (Hero(name=CANARY), r"Hero, encode=.*'id' of .*hidden by a descriptor \(InstrumentedAttribute\), as in rows of an"),
+]  # fmt: skip
+
+
+def test_the_advice_fits_the_type() -> None:
+    for value, advice in ADVICE:
+        with pytest.raises(UnregisteredType, match=advice) as caught:
+            Codec().encode("k", value)
+        assert CANARY not in str(caught.value)
+    coroutine = forgotten()
+    with pytest.raises(UnregisteredType, match="`await`"):
+        Codec().encode("k", coroutine)
+    coroutine.close()
+
+
+# -- subclasses of built-in types, flattened
+
+
+class Place(NamedTuple):
+    city: str
+    zone: Any
+
+
+class Kind(str, enum.Enum):
+    A = "a"
+
+
+FLAT: list[tuple[Any, Any]] = [
+    (Kind.A, "a"), (models.Mode.FAST, "fast"), (models.Level.HIGH, 2), (models.Bit(3), 3), ({Kind.A: 1}, {"a": 1}),
+    (Place("b", Kind.A), ("b", "a")), (models.Claims(a=[Markup("x")]), {"a": ["x"]}), (Markup("x"), "x"),
+    (Float64(1.5), 1.5), (type("B", (bytes,), {})(b"x"), b"x"), (type("S", (set,), {})([1]), {1}), (Pages(2), [0, 1]),
+    (Shout("a"), "a!"), (Nested({"a": {}}), {"a": {}}),
+    (type("C", (collections.Counter,), {})("a"), collections.Counter("a")),
+]  # fmt: skip
+
+
+def test_flatten_stores_an_unregistered_subclass_as_its_base_and_nothing_else() -> None:
+    codec = codec_with(flatten=True)
+    for value, flat in FLAT:
+        for wrap in (lambda v: v, lambda v: [v], lambda v: {1: v}):
+            assert portrait(through(codec, wrap(value))) == portrait(wrap(flat))
+        with pytest.raises(UnregisteredType):
+            Codec().encode("k", value)
+    registered = codec_with(models.Claims, Place, Kind, flatten=True)
+    for value in (models.Claims(a=1), Place("b", 1), Kind.A):
+        assert portrait(through(registered, value)) == portrait(value)
+    others: list[Any] = [models.Item("a"), type("F", (frozenset,), {})(), type("D", (models.Money,), {})(1, "")]
+    for value in others:
+        with pytest.raises(UnregisteredType):
+            codec.encode("k", value)
+
+
+# -- generated classes
+
+
+NAMES = ["a", "b", "c", "d"]
+FLAGS = st.booleans()
+
+
+@st.composite
+def generated(draw: st.DrawFn) -> Any:
+    """An instance of a new class of any kind, perhaps with a field that is not set."""
+    names = draw(st.lists(st.sampled_from(NAMES), unique=True, max_size=3))
+    defaults = {name: draw(st.sampled_from([..., None, 7])) for name in names}
+    parts = {name: draw(values) for name in names if defaults[name] is ... or draw(FLAGS)}
+    kind = draw(st.sampled_from(["dataclass", "Struct", "attrs", "NamedTuple", "pydantic"]))
+    if kind == "NamedTuple":
+        names.sort(key=lambda name: defaults[name] is not ...)
+        trailing = [defaults[name] for name in names if defaults[name] is not ...]
+        return collections.namedtuple("Made", names, defaults=trailing)(**parts)
+    if kind == "pydantic":
+        config = pydantic.ConfigDict(extra=draw(st.sampled_from(["allow", "ignore"])), frozen=draw(FLAGS))
+        create: Any = pydantic.create_model
+        model = create("Made", __config__=config, **{n: (Any, d) for n, d in defaults.items()})
+        if draw(FLAGS):
+            parts.pop(names[0] if names else "", None)
+        return model.model_construct(**parts)
+    frozen = draw(FLAGS)
+    given: dict[str, Any] = {name: {} if d is ... else {"default": d} for name, d in defaults.items()}
+    if kind == "Struct":
+        fields: Any = [(name, Any, *options.values()) for name, options in given.items()]
+        made: Any = msgspec.defstruct(
+            "Made", fields, kw_only=True, frozen=frozen, rename=draw(st.sampled_from([None, "upper"]))
+        )
+    elif kind == "attrs":
+        own = {n: attrs.field(init=draw(FLAGS) or "default" in options, **options) for n, options in given.items()}
+        made = attrs.make_class("Made", own, kw_only=True, frozen=frozen, slots=draw(FLAGS))
+        parts = {name: part for name, part in parts.items() if getattr(attrs.fields(made), name).init}
+    else:
+        fields = [(name, Any, dataclasses.field(**options)) for name, options in given.items()]
+        made = dataclasses.make_dataclass("Made", fields, kw_only=True, frozen=frozen, slots=draw(FLAGS))
+    value = made(**parts)
+    if names and not frozen and draw(FLAGS) and hasattr(value, names[0]) and "default" not in given[names[0]]:
+        delattr(value, names[0])
+    return value
+
+
+@given(generated())
+@settings(max_examples=scaled(300))
+def test_every_accepted_value_can_be_read_back(value: Any) -> None:
+    codec = Codec()
+    models.register_all(codec.registry)
+    codec.registry.register(type(value))
+    may_be_unset = {field.name for field in getattr(type(value), "__attrs_attrs__", ()) if not field.init}
+    unset = [name for name in names_of(value) if not hasattr(value, name) and name not in may_be_unset]
+    if unset:
+        with pytest.raises(CodecError, match=rf"item 0: the field '{unset[0]}' of .*\.Made is not set"):
+            codec.encode("k", [value])
+        return
+    encoded = codec.encode("k", [value])
+    [again] = codec.decode("k", encoded)
+    assert type(again) is type(value)
+    assert [portrait(getattr(again, name, ...)) for name in names_of(value)] == [
+        portrait(getattr(value, name, ...)) for name in names_of(value)
+    ]
+    assert codec.encode("k", [again]) == encoded
+
+
+def names_of(value: Any) -> list[str]:
+    cls = type(value)
+    found: Any = (
+        getattr(cls, "model_fields", None) or getattr(cls, "__struct_fields__", None) or getattr(cls, "_fields", None)
+        or getattr(cls, "__dataclass_fields__", None) or [field.name for field in getattr(cls, "__attrs_attrs__", ())]
+    )  # fmt: skip
+    return [*found]
