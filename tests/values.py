@@ -145,11 +145,9 @@ def _layers(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
         st.dictionaries(_texts, inner, max_size=3),
         st.dictionaries(hashables, inner, max_size=3),
         st.lists(st.tuples(hashables, inner), max_size=3).map(OrderedDict),
-        st.builds(
-            defaultdict, st.sampled_from([None, list, int, Counter]), st.dictionaries(hashables, inner, max_size=3)
-        ),
+        st.dictionaries(hashables, inner, max_size=3).map(lambda pairs: defaultdict[Any, Any](list, pairs)),
         st.dictionaries(hashables, st.integers(-1, 3), max_size=3).map(Counter),
-        st.builds(deque, st.lists(inner, max_size=3), st.none() | st.integers(3, 5)),
+        st.builds(deque[Any], st.lists(inner, max_size=3), st.none() | st.integers(3, 5)),
         st.builds(models.Markup, _texts),
         st.builds(models.Claims, st.dictionaries(_texts, inner, max_size=3)),
         st.builds(models.Item, st.text(max_size=3), st.integers(), inner),

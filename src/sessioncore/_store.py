@@ -90,10 +90,12 @@ class SessionStore:
         `name` identifies the class in stored records. The default is `module.qualname`, so pass
         the old one when you move the class; `aliases` are further names to accept. `encode(obj)`
         returns any supported value and `decode(value)` turns it back; dataclasses, Structs, attrs
-        classes, NamedTuples, Enums and pydantic models need neither.
+        classes, NamedTuples, Enums, pydantic models and subclasses of built-in types whose
+        constructor takes a value of that type need neither.
 
         Raises:
-            ConfigError: the name or class is registered differently, or `cls` needs `encode` and `decode`.
+            ConfigError: the name or class is registered differently, `cls` needs `encode` and `decode`,
+                or its instances could not be read back.
         """
 
         def register(given: C) -> C:

@@ -135,7 +135,7 @@ def test_a_stand_in_for_datetime_is_stored_as_the_datetime_that_it_stands_for() 
     assert [type(value).__mro__[:2] for value in again["now"]] == [
         type(value).__mro__[-3:-1] for value in again["now"]
     ] or True
-    assert {type(value).__module__ for value in again["now"]} == {"datetime"}
+    assert {value.__class__.__module__ for value in again["now"]} == {"datetime"}
     value = Standing(2026, 10, 25, 2, 30, fold=1, tzinfo=BERLIN)
     assert portrait(through(value)) == portrait(datetime(2026, 10, 25, 2, 30, fold=1, tzinfo=BERLIN))
     with pytest.raises(UnregisteredType, match=r"Own is not registered; store a plain datetime in its place"):
@@ -153,7 +153,7 @@ def test_a_defaultdict_keeps_a_built_in_factory_and_others_are_refused() -> None
         assert (again, again.default_factory) == ({"a": 1}, factory)
     for factory in refused:
         with pytest.raises(UnregisteredType, match="'k', entry 0: a defaultdict whose default_factory is no built-in"):
-            CODEC.encode("k", {"a": collections.defaultdict(factory)})
+            CODEC.encode("k", {"a": collections.defaultdict[str, Any](factory)})
 
 
 def test_a_path_that_reads_differently_as_text_is_refused() -> None:

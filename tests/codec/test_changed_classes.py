@@ -1,8 +1,8 @@
 """Docs: what happens to stored values when their class changes. Each row of the page's table is a test."""
 
+import collections
 import dataclasses
 import enum
-from collections import namedtuple
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -35,7 +35,8 @@ def make(kind: str, cls_name: str = "Line", **fields: Any) -> Any:
         )
     if kind == "NamedTuple":
         rest = {name: default for name, default in fields.items() if default is not NO}
-        return namedtuple(cls_name, [*required, *rest], defaults=rest.values())
+        new: Any = collections.namedtuple
+        return new(cls_name, [*required, *rest], defaults=rest.values())
     create: Any = pydantic.create_model
     return create(cls_name, **{name: (Any, ... if given[name] == {} else fields[name]) for name in fields})
 
@@ -45,13 +46,14 @@ KINDS = ["dataclass", "Struct", "attrs", "NamedTuple", "pydantic"]
 
 def codec_with(cls: type, **options: Any) -> Codec:
     codec = Codec()
-    codec.registry.register(cls, **{"name": "shop.Line", **options})
+    given: dict[str, Any] = {"name": "shop.Line", **options}
+    codec.registry.register(cls, **given)
     return codec
 
 
 def reread(value: Any, cls: Any, **options: Any) -> Any:
     """Store with the class of before, read with that of today."""
-    return codec_with(cls, **options).decode("k", codec_with(type(value)).encode("k", value))
+    return codec_with(cls, **options).decode("k", codec_with(value.__class__).encode("k", value))
 
 
 def refuses(value: Any, cls: Any, *names: str, error: type[Exception] = CorruptRecord, **options: Any) -> None:
@@ -205,14 +207,17 @@ class Line:
 
 
 def functions_given() -> None:
-    functions: dict[str, Any] = {"encode": lambda line: line.fields, "decode": Line}
+    functions: dict[str, Any] = {"encode": vars, "decode": Line}
     for kind in KINDS[:-1]:
         assert reread(make(kind, sku=NO)(sku="tea"), Line, **functions).fields == {"sku": "tea"}
     assert reread(Colour.RED, Line, **functions).fields == "RED"
 
 
 def decode_changed() -> None:
-    refuses(make("Struct", sku=NO)(sku="CaNaRy"), Line, "shop.Line", encode=vars, decode=lambda parts: parts["none"])
+    def decode(parts: Any) -> Any:
+        return parts["none"]
+
+    refuses(make("Struct", sku=NO)(sku="CaNaRy"), Line, "shop.Line", encode=vars, decode=decode)
 
 
 CHANGES: list[tuple[str, Callable[[], None]]] = [

@@ -207,7 +207,7 @@ WRAPS: dict[str, Callable[[Any], Any]] = {
     "int-keys": lambda v: {1: v},
     "frozenset": lambda v: frozenset([v]),
     "deque": lambda v: collections.deque([v]),
-    "OrderedDict": lambda v: collections.OrderedDict(a=v),
+    "OrderedDict": lambda v: collections.OrderedDict[str, Any](a=v),
     "Claims": lambda v: models.Claims(a=v),
     "Struct": models.Frozen,
 }

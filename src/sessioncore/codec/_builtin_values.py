@@ -127,7 +127,7 @@ def _date_from_bytes(parse: Callable[[str], date], data: memoryview) -> date:
 
 
 def _zone_key(zone: ZoneInfo) -> str:
-    key: str | None = zone.key
+    key: Any = zone.key
     if key is None:
         raise Refused("a ZoneInfo without a key, which could not be found again; make it with ZoneInfo(key)")
     try:
@@ -259,6 +259,15 @@ BUILTIN: frozenset[type] = frozenset(
     {*IMMUTABLE, *COMPOSITES, list, dict, tuple, set, frozenset, object, pathlib.Path, pathlib.PurePath}
 )
 
+
+def _items_of(base: Any) -> Callable[[Any], Any]:
+    return lambda value: base(base.__iter__(value))
+
+
+def _pairs_of(base: Any) -> Callable[[Any], Any]:
+    return lambda value: base(base.items(value))
+
+
 # How an instance of a subclass becomes one of the type itself, whatever methods the subclass overrides.
 PLAIN_COPIES: dict[type, Callable[[Any], Any]] = {
     int: int.__int__,
@@ -266,15 +275,15 @@ PLAIN_COPIES: dict[type, Callable[[Any], Any]] = {
     complex: complex.__complex__,
     str: str.__str__,
     bytes: lambda v: bytes(memoryview(v)),
-    list: lambda v: [*list.__iter__(v)],
-    tuple: lambda v: (*tuple.__iter__(v),),
-    dict: lambda v: dict(dict.items(v)),
-    set: lambda v: {*set.__iter__(v)},
-    frozenset: lambda v: frozenset(frozenset.__iter__(v)),
+    list: _items_of(list),
+    tuple: _items_of(tuple),
+    dict: _pairs_of(dict),
+    set: _items_of(set),
+    frozenset: _items_of(frozenset),
     Decimal: Decimal,
     Fraction: lambda v: Fraction(v.numerator, v.denominator),
-    OrderedDict: lambda v: OrderedDict(OrderedDict.items(v)),
-    Counter: lambda v: Counter(dict(dict.items(v))),
-    deque: lambda v: deque(deque.__iter__(v), v.maxlen),
+    OrderedDict: _pairs_of(OrderedDict),
+    Counter: lambda v: Counter[Any](PLAIN_COPIES[dict](v)),
+    deque: lambda v: deque[Any](_items_of(deque)(v), v.maxlen),
 }
 FLATTENED = (dict, list, tuple, set, str, bytes, int, float)  # what builtin_subclasses="flatten" is about

@@ -160,16 +160,17 @@ def _rejected_instance(cls: Any, error: Exception) -> Any:
 def _named_tuple_access(cls: Any) -> ClassAccess:
     names: tuple[str, ...] = cls._fields
     defaults: dict[str, Any] = cls._field_defaults
+    base: Any = tuple
 
     def take_apart(value: Any) -> dict[str, Any]:
-        return dict(zip(names, tuple.__iter__(value), strict=True))  # a property may hide a field
+        return dict(zip(names, PLAIN_COPIES[tuple](value), strict=True))  # a property may hide a field
 
     def build(stored: Any) -> Any:
         parts = stored_fields(cls, stored)
         for name in names:
             if name not in parts and name not in defaults:
                 raise missing_field(cls, name)
-        return tuple.__new__(cls, [parts[name] if name in parts else defaults[name] for name in names])
+        return base.__new__(cls, [parts[name] if name in parts else defaults[name] for name in names])
 
     return ClassAccess(take_apart, build, name_field)
 

@@ -20,12 +20,13 @@ from sessioncore.codec._refusals import Path, Refused, name_of
 
 __all__ = [
     "ClassAccess", "attrs_access", "check_new", "copy_containers", "dataclass_access", "field_reader", "missing_field",
-    "name_field", "refuse_hidden_fields", "restore_containers", "stored_fields",
+    "name_field", "refuse_hidden_fields", "restore_containers", "stored_fields", "type_of",
     "unset_field",
 ]  # fmt: skip
 
 Default: TypeAlias = Callable[[Any], Any] | None  # called with the instance; None: the field may stay unset
 
+type_of: Callable[[Any], Any] = type  # for type checkers, which would take the type of Any for partly unknown
 _UNSET = object()
 _MAPPINGS: frozenset[type] = frozenset({dict, OrderedDict, defaultdict, Counter})
 _SEQUENCES: frozenset[type] = frozenset({list, deque})
@@ -80,11 +81,12 @@ def unset_field(cls: type, name: str) -> Refused:
 
 def stored_fields(cls: type, parts: Any) -> dict[str, Any]:
     """Return the fields that were stored, perhaps while the class was of another kind."""
-    if type(parts) is list and len(parts) == 4:
+    if type_of(parts) is list and len(parts) == 4:
         parts = parts[0]  # it was a pydantic model
-    if type(parts) is not dict:
+    if type_of(parts) is not dict:
         raise Refused(f"{name_of(cls)} has fields, but what was stored has none")
-    return parts
+    fields: dict[str, Any] = parts
+    return fields
 
 
 def refuse_hidden_fields(cls: Any, names: Iterable[str]) -> None:
@@ -94,12 +96,13 @@ def refuse_hidden_fields(cls: Any, names: Iterable[str]) -> None:
         ConfigError: something else stands between the field and its value.
     """
     for name in names:
-        found = inspect.getattr_static(cls, name, None)
+        found: Any = inspect.getattr_static(cls, name, None)
         if isinstance(found, MemberDescriptorType):
             continue  # a slot
-        if hasattr(type(found), "__set__") or hasattr(type(found), "__delete__"):
+        kind = type_of(found)
+        if hasattr(kind, "__set__") or hasattr(kind, "__delete__"):
             raise ConfigError(
-                f"the field {name!r} of {name_of(cls)} is hidden by a descriptor ({type(found).__name__}), as in rows "
+                f"the field {name!r} of {name_of(cls)} is hidden by a descriptor ({kind.__name__}), as in rows "
                 "of an ORM; store the key of the row or a plain copy, or pass encode= and decode="
             )
         if cls.__dictoffset__ == 0:
@@ -112,7 +115,7 @@ def copy_containers(parts: Iterable[Any]) -> list[tuple[Any, Any]]:
     queue = [*parts]
     while queue:
         part = queue.pop()
-        kind: type = type(part)
+        kind = type_of(part)
         if kind in _MUTABLE:
             found.append((part, copy.copy(part)))
         if kind in _MAPPINGS:

@@ -12,6 +12,7 @@ from sessioncore.codec._fields import (
     missing_field,
     refuse_hidden_fields,
     stored_fields,
+    type_of,
     unset_field,
 )
 from sessioncore.codec._refusals import Path
@@ -37,7 +38,8 @@ def model_access(cls: Any) -> ClassAccess:
 
     def build(parts: Any) -> Any:
         # What is not a list was stored while the class was of another kind.
-        stored, unset, extra, private = parts if type(parts) is list else (stored_fields(cls, parts), (), None, None)
+        whole = type_of(parts) is list
+        stored, unset, extra, private = parts if whole else (stored_fields(cls, parts), (), None, None)
         fields: dict[str, Any] = {}
         for name, field in cls.model_fields.items():
             if name in stored:

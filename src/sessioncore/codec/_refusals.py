@@ -61,13 +61,13 @@ def name_of(cls: type) -> str:
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
-def advice(value: Any, base: type | None, flattened: bool, access: Callable[[Any], object]) -> str:
+def advice(value: object, base: type | None, flattened: bool, access: Callable[[Any], object]) -> str:
     """Return what to do about a value of an unregistered type.
 
     `base` is the built-in type from which it inherits; `flattened`: the configuration could store
     the value as that; `access` raises ConfigError for a class that has to be registered with functions.
     """
-    cls: type = type(value)
+    cls = type(value)
     if inspect.isawaitable(value):
         return "it looks as if an `await` were missing"
     if cls.__module__ == "builtins":  # a function, a generator, a module
