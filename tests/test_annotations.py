@@ -2,6 +2,7 @@
 
 import enum
 import typing
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import date, datetime
 from typing import Annotated, Any, ClassVar, Literal, NewType, NotRequired, TypedDict, TypeVar, assert_type
@@ -38,6 +39,7 @@ FITS: list[tuple[Any, Any]] = [
     (1, int), (1, float), (1.5, float), (True, bool), ("a", str), (None, None), (None, type(None)), (1, Any),
     ("x", object), (Mode.FAST, str), (datetime(2026, 1, 1), date), ([], list), ([1], list[int]),
     ([1, "a"], list[int | str]), ((), tuple), ((), tuple[()]), ((1, "a"), tuple[int, str]),
+    (deque([1]), deque[int]), (Counter("a"), Counter[str]), (defaultdict(int, a=1), defaultdict[str, int]),
     ((1, 2, 3), tuple[int, ...]), ((), tuple[int, ...]), ({1}, set[int]), (frozenset("a"), frozenset[str]),
     ({"a": [1]}, dict[str, list[int]]), ({}, dict[str, int]), ({"a": 1}, Mapping[str, int]), ([1], Sequence[int]),
     ((1, 2), Sequence[int]), ((1, 2), Collection[int]), ((1,), Iterable[int]), ("ab", Sequence[str]),
@@ -55,6 +57,7 @@ FITS: list[tuple[Any, Any]] = [
 
 MISFITS: list[tuple[Any, Any]] = [
     (True, int), (1.0, int), ("1", int), (True, float), (1, bool), (b"a", str), (None, int), (0, None),
+    (deque(["a"]), deque[int]), (Counter("a"), Counter[int]), (defaultdict(int, a=1), defaultdict[str, str]),
     (Level.LOW, int), (["a"], list[int]), ([True], list[int]), ((1,), list[int]), ([1], tuple[int, ...]),
     ((1, 2), tuple[int]), ((), tuple[int]), ((1,), tuple[()]), ((1, "a"), tuple[str, int]), ({"a"}, set[int]),
     ({1}, frozenset[int]), ({1: 1}, dict[str, int]), ({"a": "b"}, dict[str, int]), ({"a": "b"}, Mapping[str, int]),

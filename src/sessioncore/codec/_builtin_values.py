@@ -127,8 +127,8 @@ def _date_from_bytes(parse: Callable[[str], date], data: memoryview) -> date:
 
 
 def _zone_key(zone: ZoneInfo) -> str:
-    key: Any = zone.key
-    if key is None:
+    key = zone.key
+    if not isinstance(key, str):  # pyright: ignore[reportUnnecessaryIsInstance]  # None if it was read from a file
         raise Refused("a ZoneInfo without a key, which could not be found again; make it with ZoneInfo(key)")
     try:
         _zone(key)

@@ -7,7 +7,7 @@ copies nothing, so that changes in place are still detected.
 import functools
 import types
 import typing
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from typing import Any
@@ -43,7 +43,7 @@ def _matches_parts(value: Any, origin: Any, arguments: tuple[Any, ...]) -> bool:
     if isinstance(value, Mapping) and len(arguments) == 2:
         key, item = arguments
         return all(matches(k, key) and matches(v, item) for k, v in parts.items())
-    if isinstance(value, (list, tuple, deque, AbstractSet)) and len(arguments) == 1:
+    if isinstance(value, (list, tuple, deque, AbstractSet, Counter)) and len(arguments) == 1:
         return all(matches(part, arguments[0]) for part in parts)
     return True
 
