@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias
 from sessioncore._errors import ConfigError, SessionError
 from sessioncore._events import SessionEvent
 from sessioncore._storage_protocol import Storage
-from sessioncore.http._cookies import CookieSettings, check_cookie, is_token
+from sessioncore.http._cookies import CookieSettings, check_cookie, check_former_cookies, is_token
 from sessioncore.http._cross_site import parse_trusted_origins
 from sessioncore.http._extractors import Extractor, RequestView, Source, flatten, from_cookie
 from sessioncore.http._ids import is_id, new_id
@@ -57,6 +57,7 @@ class SessionConfig:
     cookie_domain: str | None = None
     cookie_session_only: bool = False
     cookie_partitioned: bool = False
+    former_cookies: Collection[tuple[str, str | None]] = ()  # (path, domain): where a deploy moved the cookie from
     key_prefix: str = "session:"
     max_size: int = 65536  # bytes of one encoded record
     storage_timeout: timedelta = timedelta(seconds=5)
@@ -220,11 +221,15 @@ def _check_storage(storage: object) -> None:
 
 
 def _check_extractor(config: SessionConfig) -> None:
-    for part in _flat_extractors(config.extractor):
+    parts = _flat_extractors(config.extractor)
+    for part in parts:
         if part.source is Source.COOKIE:
             check_cookie(part.key, cookie_settings(config))
         elif part.source is Source.HEADER and not is_token(part.key):
             raise ConfigError(f"{part.key!r} cannot be a header name: use letters, digits and '-'")
+    names = [part.key for part in parts if part.source is Source.COOKIE]
+    former = check_former_cookies(names, config.former_cookies, cookie_settings(config))
+    object.__setattr__(config, "former_cookies", former)
 
 
 def _flat_extractors(extractor: object) -> list[Extractor]:

@@ -181,9 +181,13 @@ class Exchange(Struct, eq=False):
             crossing.report_dropped(state, self.session.accessed)
             cookies = crossing.cookies_allowed
         if loaded is None:
-            if new_id_only or state.phase is not ENDED or lookup is None or not lookup.has_clearable_id():
+            if new_id_only or lookup is None:
                 return _NO_HEADERS
-            return Done(context.clearing_headers(cookies=cookies))
+            if state.phase is ENDED and lookup.has_clearable_id():
+                return Done(context.clearing_headers(cookies=cookies))
+            if cookies and self.session.accessed and lookup.has_two_cookies():
+                return Done([*context.former_cookies])
+            return _NO_HEADERS
         known = self._sent_id
         if known is None and lookup is not None:
             known = lookup.session_id

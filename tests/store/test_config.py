@@ -44,6 +44,7 @@ def test_the_defaults_are_those_of_production() -> None:
         "cookie_domain": None,
         "cookie_session_only": False,
         "cookie_partitioned": False,
+        "former_cookies": (),
         "key_prefix": "session:",
         "max_size": 65536,
         "storage_timeout": timedelta(seconds=5),
@@ -125,6 +126,7 @@ BAD: list[tuple[str, Any, str]] = [
         for name in ("cookie_secure", "cookie_http_only", "cookie_session_only", "cookie_partitioned")
         for value in NOT_FLAGS
     ),
+    ("former_cookies", [("/app", None)], "__Host-"),
     *(("save_on_server_error", value, "save_on_server_error must be") for value in NOT_FLAGS),
     *(
         (name, value, f"{name} must be a function")

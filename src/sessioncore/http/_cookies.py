@@ -6,15 +6,19 @@ value of one cookie can inject another. So the core parses the header bytes itse
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import TypeGuard, cast
+from typing import TypeGuard
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from sessioncore._errors import ConfigError
 
-__all__ = ["AmbiguousID", "CookieSettings", "CookieWriter", "check_cookie", "cookie_pair", "is_token", "read_cookie"]
+__all__ = [
+    "AmbiguousID", "CookieSettings", "CookieWriter", "check_cookie", "check_former_cookies", "clear_former_cookies",
+    "cookie_pair", "has_host_prefix", "is_token", "read_cookie",
+]  # fmt: skip
 
 MAX_AGE_CAP = 400 * 24 * 3600  # seconds; browsers cut longer ones (RFC 6265bis, section 5.5)
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110, section 5.6.2
@@ -128,13 +132,8 @@ def check_cookie(name: str, settings: CookieSettings) -> None:
     """
     if not is_token(name) or len(name) > 256:
         raise ConfigError(f"{name!r} cannot be a cookie name: use up to 256 letters, digits, '-' and '_'")
-    path, domain = cast("tuple[object, object]", (settings.path, settings.domain))  # not every caller is type-checked
-    if not isinstance(path, str) or not _PATH.fullmatch(path) or len(path) > 1024:
-        raise ConfigError(
-            "cookie_path must begin with '/' and contain no space, comma, ';', control or non-ASCII character"
-        )
-    if domain is not None and (not isinstance(domain, str) or not _DOMAIN.fullmatch(domain) or len(domain) > 253):
-        raise ConfigError("cookie_domain must be a plain host name such as 'example.com', or None")
+    _check_path("cookie_path", settings.path)
+    _check_domain("cookie_domain", settings.domain)
     if settings.same_site not in ("lax", "strict", "none"):
         raise ConfigError(f"cookie_same_site must be 'lax', 'strict' or 'none', not {settings.same_site!r}")
     _check_prefix(name.lower(), settings)
@@ -144,6 +143,18 @@ def check_cookie(name: str, settings: CookieSettings) -> None:
         raise ConfigError("cookie_partitioned=True needs cookie_secure=True, or browsers reject the cookie")
 
 
+def _check_path(field: str, path: object) -> None:
+    if not isinstance(path, str) or not _PATH.fullmatch(path) or len(path) > 1024:
+        raise ConfigError(
+            f"{field} must begin with '/' and contain no space, comma, ';', control or non-ASCII character"
+        )
+
+
+def _check_domain(field: str, domain: object) -> None:
+    if domain is not None and (not isinstance(domain, str) or not _DOMAIN.fullmatch(domain) or len(domain) > 253):
+        raise ConfigError(f"{field} must be a plain host name such as 'example.com', or None")
+
+
 def _check_prefix(lowered: str, settings: CookieSettings) -> None:
     """Check the attributes that a name prefix requires; like browsers, compare prefixes without case."""
     if lowered.startswith(("__host-", "__secure-", "__http-")) and not settings.secure:
@@ -151,7 +162,63 @@ def _check_prefix(lowered: str, settings: CookieSettings) -> None:
             "a cookie named __Host-, __Secure- or __Http- needs cookie_secure=True; for plain http on your own "
             "machine use SessionConfig.development(), with its default cookie name or another name without a prefix"
         )
-    if lowered.startswith("__host-") and (settings.path != "/" or settings.domain is not None):
+    if has_host_prefix(lowered) and (settings.path != "/" or settings.domain is not None):
         raise ConfigError("a cookie named __Host- needs cookie_path='/' and no cookie_domain")
     if lowered.startswith(("__http-", "__host-http-")) and not settings.http_only:
         raise ConfigError("a cookie named __Http- or __Host-Http- needs cookie_http_only=True")
+
+
+def has_host_prefix(name: str) -> bool:
+    """Tell whether browsers keep the cookie `name` at the path "/" of one host only."""
+    return name.lower().startswith("__host-")
+
+
+# -- places where a cookie was before
+
+
+def check_former_cookies(
+    names: Iterable[str], former: object, settings: CookieSettings
+) -> tuple[tuple[str, str | None], ...]:
+    """Return the places where the cookies `names` were before, each once.
+
+    Raises:
+        ConfigError: an entry is not a path and a domain, is the present place, or no cookie can have been there.
+    """
+    if not isinstance(former, (list, tuple, set, frozenset)):
+        raise ConfigError('former_cookies must be a list of (path, domain or None), such as [("/app", None)]')
+    places: dict[tuple[str, str | None], tuple[str, str | None]] = {}
+    for entry in former:
+        if not isinstance(entry, (list, tuple)) or len(entry) != 2:
+            raise ConfigError('each entry of former_cookies must be (path, domain or None), such as ("/app", None)')
+        path, domain = entry
+        _check_path("the path of a former cookie", path)
+        _check_domain("the domain of a former cookie", domain)
+        places.setdefault(_place(path, domain), (path, domain))
+    if _place(settings.path, settings.domain) in places:
+        raise ConfigError(
+            "an entry of former_cookies is the present cookie_path and cookie_domain, so that a login would delete its "
+            "own cookie; list only the places where the cookie is no more"
+        )
+    if places and all(map(has_host_prefix, names)):
+        raise ConfigError(
+            "former_cookies needs a cookie whose name does not begin with __Host-: one with that name was never at "
+            "another path or domain, so leave former_cookies out"
+        )
+    return tuple(places.values())
+
+
+def _place(path: str, domain: str | None) -> tuple[str, str | None]:
+    """Return what browsers compare: the domain without its leading dot and in lower case."""
+    return path, None if domain is None else domain.removeprefix(".").lower()
+
+
+def clear_former_cookies(
+    names: Iterable[str], former: Iterable[tuple[str, str | None]], settings: CookieSettings
+) -> list[tuple[str, str]]:
+    """Return the headers that delete the cookies `names` in the places where they were before."""
+    return [
+        ("set-cookie", CookieWriter.build(name, replace(settings, path=path, domain=domain)).clear())
+        for name in names
+        if not has_host_prefix(name)
+        for path, domain in former
+    ]

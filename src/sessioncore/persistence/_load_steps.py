@@ -30,12 +30,13 @@ from sessioncore._events import EventKind
 from sessioncore._storage_calls import Load, Moved, Stored, Touch, Unreadable
 from sessioncore.codec._record import decode_record
 from sessioncore.http._cookies import AmbiguousID
-from sessioncore.http._extractors import OTHER, Extractor, RequestView, Source
+from sessioncore.http._extractors import COOKIE, HEADER, OTHER, Extractor, RequestView, Source
 from sessioncore.http._ids import ID_PATTERN, handle_of
 from sessioncore.persistence._crossing import Crossing
 from sessioncore.persistence._drive import Answer, AwaitText, QueuedEvent, Step
 from sessioncore.persistence._store_context import StoreContext
 from sessioncore.session._initial_states import live_state, stale_state
+from sessioncore.session._lifecycle import STALE
 from sessioncore.session._loaded import Loaded
 from sessioncore.session._state import SessionState
 from sessioncore.session._unusable import ErrorFactory, error_factory
@@ -43,6 +44,15 @@ from sessioncore.session._unusable import ErrorFactory, error_factory
 __all__ = ["UNREADABLE_DETAIL", "LoadSteps", "interpret_load", "next_candidate"]
 
 UNREADABLE_DETAIL: Final = "the storage has something under this key that it did not write"
+_TWO_COOKIES: Final = (
+    "a request has two different session cookies %s, so it has no session, and what it writes is dropped. If "
+    "cookie_path or cookie_domain was changed, name the former place in "
+    "SessionConfig(former_cookies=[(path, domain)]), which ends this; if another application of this domain uses the name, give one of the two another"
+)
+_TWO_HEADERS: Final = (
+    "a request has two different session headers %s, so it has no session, and what it writes is dropped: find the "
+    "client or proxy that adds the second one"
+)
 
 
 def interpret_load(
@@ -171,6 +181,12 @@ class LoadSteps(Struct, eq=False):
         """
         return self.dead_id if self.source is None else self.source is not OTHER
 
+    def has_two_cookies(self) -> bool:
+        """Tell whether the client sent two different IDs in one cookie."""
+        state = self.state
+        ambiguous = state is not None and state.phase is STALE and state.former_id is None
+        return ambiguous and self.extractors[self.index].source is COOKIE
+
     def _pass_over(self) -> Step | None:
         """Go on to the next extractor, because the ID that this one gave belongs to no session."""
         if self.extractors[self.index].source is not OTHER:
@@ -194,8 +210,9 @@ class LoadSteps(Struct, eq=False):
             return self._end(error_factory(error))
         # An attacker may have injected one of the two IDs, so use no ID of this request at all; destroy clears them.
         self.dead_id = True
-        key = self.extractors[self.index].key
-        self._queue_event(EventKind.AMBIGUOUS, None, f"two different values in {key}")
+        place = self.extractors[self.index]
+        self._queue_event(EventKind.AMBIGUOUS, None, f"two different values in {place.key}")
+        self.context.warnings.warn(_TWO_HEADERS if place.source is HEADER else _TWO_COOKIES, place.key)
         self.state = stale_state(None, self.context.codec)
         return self._end_without_session()
 

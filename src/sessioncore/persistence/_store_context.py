@@ -3,8 +3,9 @@
 from sessioncore._config import SessionConfig, cookie_settings, id_generator, listeners, stale_id_window
 from sessioncore._events import Events
 from sessioncore._storage_protocol import KeepsTombstones, capabilities_of
+from sessioncore._warnings import Warnings
 from sessioncore.codec._codec import Codec
-from sessioncore.http._cookies import CookieWriter
+from sessioncore.http._cookies import CookieWriter, clear_former_cookies
 from sessioncore.http._cross_site import CrossSiteRule, RefusedOrigins, parse_trusted_origins
 from sessioncore.http._extractors import Carrier, Source, carrier_of, flatten, vary_names
 from sessioncore.http._plain_http import PlainHttpWarning
@@ -19,15 +20,16 @@ class StoreContext:
     """The configuration of one store, and everything that follows from it and does not change."""
 
     __slots__ = (
-        "codec", "config", "cookie_names", "cookies", "cross_site", "events", "extractors",
+        "codec", "config", "cookie_names", "cookies", "cross_site", "events", "extractors", "former_cookies",
         "headers", "health", "lifetimes", "new_id", "plain_http", "refused_origins", "renew_on_load", "skip",
-        "tombstone", "vary",
+        "tombstone", "vary", "warnings",
     )  # fmt: skip
 
     def __init__(self, config: SessionConfig) -> None:
         self.config = config
         self.codec = Codec(flatten=config.builtin_subclasses == "flatten")
         self.events = Events(listeners(config), config.clock)
+        self.warnings = Warnings()
         self.health = Health(config.storage_timeout.total_seconds())
         self.skip = config.skip
         self.new_id = id_generator(config)
@@ -46,6 +48,9 @@ class StoreContext:
         }
         self.cookies = tuple(CookieWriter.build(name, settings) for name in keys_by_source[Source.COOKIE])
         self.cookie_names = frozenset(cookie.name for cookie in self.cookies)
+        self.former_cookies = clear_former_cookies(
+            [cookie.name for cookie in self.cookies], config.former_cookies, settings
+        )
         self.headers = tuple(name.lower() for name in keys_by_source[Source.HEADER])
         # None: nothing has to be judged, because no other site can send an ID, or because that is allowed.
         self.cross_site: CrossSiteRule | None = None
@@ -93,7 +98,7 @@ class StoreContext:
         seconds = None
         if self._is_persistent(loaded):
             seconds = self.lifetimes.cookie_seconds(loaded.record, self.config.clock())
-        headers: list[tuple[str, str]] = []
+        headers = [*self.former_cookies] if cookies else []
         for cookie in self.cookies if cookies else ():
             headers.append(("set-cookie", cookie.set(loaded.session_id, seconds)))  # noqa: PERF401 - slower
         if new and self.headers:
@@ -102,5 +107,5 @@ class StoreContext:
 
     def clearing_headers(self, *, cookies: bool) -> list[tuple[str, str]]:
         """Return the headers that delete the ID in the client; `cookies`: the response may delete cookies."""
-        cleared = [("set-cookie", cookie.clear()) for cookie in self.cookies if cookies]
-        return cleared + [(name, "") for name in self.headers]
+        cleared = [("set-cookie", cookie.clear()) for cookie in self.cookies]
+        return (self.former_cookies + cleared if cookies else []) + [(name, "") for name in self.headers]
