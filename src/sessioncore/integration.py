@@ -1,4 +1,4 @@
-"""For authors of adapters: the checks to make at setup, and what the methods of an exchange return.
+"""For authors of adapters: what to check at setup and per request, and what the methods of an exchange return.
 
 `DONE` is what `load`, `save_late` and `finish` return if nothing must be awaited. Awaiting it is
 correct as well; comparing with it is faster.
@@ -6,12 +6,26 @@ correct as well; comparing with it is faster.
 `docs/adapters/custom.md` lists what an adapter must do.
 """
 
+# ruff: noqa: SLF001
+# pyright: reportPrivateUsage=false
+
+from typing import Final
+
 from sessioncore._error_responses import ErrorResponse
 from sessioncore._errors import ConfigError
 from sessioncore._store import SessionStore
 from sessioncore.persistence._drive import DONE
+from sessioncore.session._session import Session
 
-__all__ = ["DONE", "ErrorResponse", "check_beside", "check_scope_key", "check_store"]
+__all__ = [
+    "DONE", "ErrorResponse", "check_beside", "check_scope_key", "check_store", "check_vacant", "warn_if_replaced",
+]  # fmt: skip
+
+_REPLACED: Final = (
+    "the session %r of a request was replaced by another library's (%s). What handlers write there is not kept in this "
+    "store, and login() and destroy() do not reach it. Remove the other session middleware, or give this store a name "
+    "of its own, such as scope_key='account', and use get_session(request, scope_key='account')"
+)
 
 
 def check_store(store: object, caller: str) -> None:
@@ -27,11 +41,13 @@ def check_store(store: object, caller: str) -> None:
 
 
 def check_scope_key(known: SessionStore, known_key: str, store: SessionStore, scope_key: str) -> bool:
-    """Return whether `known` is the same store as `store`, with the same scope key.
+    """Return whether `known` is the same store as `store`, with the same scope key; both serve one request.
 
     Raises:
-        ConfigError: it is the same store with another scope key.
+        ConfigError: it is the same store with another scope key, or another one with the same cookie or header.
     """
+    if known is not store:
+        _check_names(known, store)
     if known is store and known_key != scope_key:
         raise ConfigError(
             f"one store has both scope_key={known_key!r} and scope_key={scope_key!r} and would send one cookie for two "
@@ -44,12 +60,52 @@ def check_beside(known: SessionStore, known_key: str, store: SessionStore, scope
     """Do what `check_scope_key` does, and check that two stores of one application have different scope keys.
 
     Raises:
-        ConfigError: one store has two scope keys, or two stores have the same one.
+        ConfigError: one store has two scope keys, or two stores have the same one or the same cookie or header.
     """
-    if check_scope_key(known, known_key, store, scope_key):
-        return True
-    if known_key == scope_key:
+    if known is not store and known_key == scope_key:
         raise ConfigError(
             f"this application has a store for scope_key={scope_key!r} already; give the second one another scope_key"
         )
-    return False
+    return check_scope_key(known, known_key, store, scope_key)
+
+
+def _check_names(known: SessionStore, store: SessionStore) -> None:
+    """Check that two stores write no cookie and no header of the same name, whatever paths and domains they have."""
+    one, other = known._persistence.context, store._persistence.context
+    if cookies := one.cookie_names & other.cookie_names:
+        name = min(cookies)
+        raise ConfigError(
+            f"two stores use the cookie {name!r}, of which a browser keeps one value: the second session would be lost "
+            f"on the next request; give one of them another: SessionConfig(extractor=from_cookie({name + '_2'!r}), "
+            "key_prefix=...)"
+        )
+    if one.headers and (headers := set(one.headers).intersection(other.headers)):
+        name = min(headers)
+        raise ConfigError(
+            f"two stores use the header {name!r}, and a client would send one ID for both; give one of them another: "
+            f"SessionConfig(extractor=from_header({name + '-2'!r}), key_prefix=...)"
+        )
+
+
+def check_vacant(value: object, scope_key: str) -> None:
+    """Check what a request has under `scope_key` before this store serves it.
+
+    Raises:
+        ConfigError: it is a session of another library, whose middleware runs outside of this one.
+    """
+    if value is not None and not isinstance(value, Session):
+        raise ConfigError(
+            f"another library's middleware outside of this one has set the session {scope_key!r} of this request "
+            f"({_type_name(value)}), and would get ours in its place; remove it, or give this store a name of its "
+            "own: scope_key='account'"
+        )
+
+
+def warn_if_replaced(store: SessionStore, scope_key: str, value: object) -> None:
+    """Log, once for each store, that a request does not have this store's session under `scope_key` any more."""
+    if value is not None and not isinstance(value, Session):
+        store._persistence.context.warnings.warn(_REPLACED, scope_key, _type_name(value))
+
+
+def _type_name(value: object) -> str:
+    return f"{type(value).__module__}.{type(value).__qualname__}"

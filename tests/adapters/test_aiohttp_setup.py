@@ -27,6 +27,7 @@ from sessioncore import (
     SessionReleased,
     SessionStore,
     StorageUnavailable,
+    from_cookie,
 )
 from sessioncore_aiohttp import get_session, session_middleware, setup
 from sessioncore_aiohttp._middleware import _CONTEXTS  # pyright: ignore[reportPrivateUsage]  # what may not grow
@@ -47,7 +48,7 @@ def test_each_store_has_one_name_of_its_own(store: SessionStore) -> None:
     with pytest.raises(ConfigError, match=r"scope_key='admin'.*its own cookie name and key_prefix"):
         setup(app, store, scope_key="admin")
     assert (len(app.middlewares), len(app.on_response_prepare)) == (1, 1)
-    setup(app, SessionStore(), scope_key="admin")
+    setup(app, SessionStore(SessionConfig(extractor=from_cookie("__Host-admin"))), scope_key="admin")
 
 
 def test_one_store_has_one_name_in_sub_applications_too(store: SessionStore, storage: SpyStorage, visit: Visit) -> None:

@@ -13,7 +13,15 @@ from starlette.routing import Mount, Route
 from tests.adapters.asgi import BODY, CONNECT, START, AsgiSite, Channel, ask, run, socket_scope
 from tests.stores import SpyStorage
 
-from sessioncore import OwnerLimitReached, Session, SessionError, SessionStore, StorageUnavailable
+from sessioncore import (
+    OwnerLimitReached,
+    Session,
+    SessionConfig,
+    SessionError,
+    SessionStore,
+    StorageUnavailable,
+    from_cookie,
+)
 from sessioncore_asgi import SessionMiddleware, get_session
 from sessioncore_asgi.fastapi import SessionDep
 
@@ -41,7 +49,8 @@ async def test_one_store_under_two_names_is_refused(
     store: SessionStore, storage: SpyStorage, caplog: pytest.LogCaptureFixture
 ) -> None:
     inner = SessionMiddleware(both, store, scope_key="admin")
-    for app in (inner, SessionMiddleware(inner, SessionStore(), scope_key="shop")):
+    shop = SessionStore(SessionConfig(extractor=from_cookie("__Host-shop")))
+    for app in (inner, SessionMiddleware(inner, shop, scope_key="shop")):
         wire = await ask(SessionMiddleware(app, store))
         assert (wire.status, wire.all("set-cookie"), storage.calls) == (500, [], [])
         assert "scope_key='session' and scope_key='admin'" in caplog.text

@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 from litestar import Litestar
 
-from sessioncore import SessionConfig, SessionStore, SQLiteStorage
+from sessioncore import SessionConfig, SessionStore, SQLiteStorage, from_cookie
 from sessioncore_litestar import SessionPlugin
 
 T = TypeVar("T")
@@ -110,7 +110,8 @@ def test_a_storage_that_does_not_answer_is_told_in_a_sentence(tmp_path: Path) ->
 def test_each_store_has_a_command_of_its_own() -> None:
     root = click.Group()
     store = SessionStore()
-    app = Litestar([], plugins=[SessionPlugin(store), SessionPlugin(SessionStore(), scope_key="admin_session")])
+    admin = SessionStore(SessionConfig(extractor=from_cookie("__Host-admin")))
+    app = Litestar([], plugins=[SessionPlugin(store), SessionPlugin(admin, scope_key="admin_session")])
     for plugin in app.plugins.cli:
         plugin.on_cli_init(root)
     assert set(root.commands) == {"sessions", "admin-sessions"}
@@ -120,7 +121,7 @@ def test_litestars_own_command_finds_it(tmp_path: Path, path: Path) -> None:
     handle = _with(path, _two)
     (tmp_path / "shop.py").write_text(
         "from litestar import Litestar\n"
-        "from sessioncore import SessionConfig, SessionStore, SQLiteStorage\n"
+        "from sessioncore import SessionConfig, SessionStore, SQLiteStorage, from_cookie\n"
         "from sessioncore_litestar import SessionPlugin\n"
         f"app = Litestar(plugins=[SessionPlugin(SessionStore(SessionConfig(storage=SQLiteStorage({str(path)!r}))))])\n"
     )

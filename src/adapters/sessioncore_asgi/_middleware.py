@@ -7,10 +7,10 @@ shows it the request, and `_responder` writes its headers into the response.
 from collections.abc import MutableMapping
 
 from sessioncore import Exchange, Session, SessionNotLoaded, SessionStore
-from sessioncore.integration import DONE, check_store
+from sessioncore.integration import DONE, check_store, check_vacant, warn_if_replaced
 from sessioncore_asgi._lifespan import run_lifespan
 from sessioncore_asgi._responder import Responder
-from sessioncore_asgi._shared import EXCHANGES, Exchanges, exchange_of, has_store
+from sessioncore_asgi._shared import EXCHANGES, Exchanges, check_inside, exchange_of, has_store
 from sessioncore_asgi._types import ASGIApp, Connection, Receive, Scope, Send
 from sessioncore_asgi._view import AsgiView
 
@@ -22,13 +22,18 @@ class SessionMiddleware:
 
     With `lazy`, the session is loaded by `await get_session(request)` only. A second store needs
     its own `scope_key`. The storage is opened and closed with the lifespan.
+
+    Raises:
+        ConfigError: `store` is not a SessionStore, or another library's session middleware stands inside of this one.
     """
 
-    __slots__ = ("_app", "_lazy", "_scope_key", "_store")
+    __slots__ = ("_app", "_first", "_lazy", "_scope_key", "_store")
 
     def __init__(self, app: ASGIApp, store: SessionStore, *, scope_key: str = "session", lazy: bool = False) -> None:
         check_store(store, "SessionMiddleware")
+        check_inside(app, scope_key)
         self._app = app
+        self._first = True  # no request was served yet
         self._store = store
         self._scope_key = scope_key
         self._lazy = lazy
@@ -37,14 +42,14 @@ class SessionMiddleware:
         """Serve one connection."""
         kind = scope["type"]
         if kind != "http" and kind != "websocket":  # noqa: PLR1714 - each request
-            if kind == "lifespan":
-                await run_lifespan(self._app, self._store, scope, receive, send)
-            else:
-                await self._app(scope, receive, send)
+            await self._serve_other(scope, receive, send)
             return
         outer: Exchanges = scope.get(EXCHANGES)
         if outer is not None and has_store(outer, self._store, self._scope_key):
             await self._app(scope, receive, send)  # installed twice: the outer one handles the session
+            return
+        if self._first:
+            await self._serve_first(scope, receive, send)
             return
         method = scope.get("method", "GET")
         view = AsgiView(scope, receive, method) if kind == "http" else AsgiView(scope, receive, method, handshake=True)
@@ -55,13 +60,13 @@ class SessionMiddleware:
             await loading
             if view.consumed:
                 receive = view.receive
-        scope[self._scope_key] = exchange.session
-        other_stores_headers: list[tuple[str, str]] = [] if outer is None else outer[2]
-        scope[EXCHANGES] = (self._scope_key, exchange, other_stores_headers, outer)
+        scope_key = self._scope_key
+        scope[scope_key] = exchange.session
+        scope[EXCHANGES] = (scope_key, exchange, [] if outer is None else outer[2], outer)
         if kind == "websocket":
-            await self._serve_websocket(exchange, other_stores_headers, scope, receive, send)
+            await self._serve_websocket(exchange, scope, receive, send)
             return
-        responder = Responder(exchange, send, receive, other_stores_headers)
+        responder = Responder(exchange, send, receive, scope)
         failed = True
         try:
             await self._app(scope, receive, responder.send)
@@ -73,17 +78,29 @@ class SessionMiddleware:
             if (finishing := exchange.finish(failed)) is not DONE:
                 await finishing
 
-    async def _serve_websocket(
-        self,
-        exchange: Exchange,
-        other_stores_headers: list[tuple[str, str]],
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-    ) -> None:
+    async def _serve_other(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the lifespan, or pass on a connection of an unknown kind."""
+        if scope["type"] == "lifespan":
+            await run_lifespan(self._app, self._store, scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    async def _serve_first(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve the first request, and look whether another library uses the session's place in the scope, too.
+
+        Raises:
+            ConfigError: one does, outside of this middleware.
+        """
+        scope_key = self._scope_key
+        check_vacant(scope.get(scope_key), scope_key)
+        self._first = False
+        await self(scope, receive, send)
+        warn_if_replaced(self._store, scope_key, scope.get(scope_key))
+
+    async def _serve_websocket(self, exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
         extension = "websocket.http.response"
         response_type = extension if extension in (scope.get("extensions") or {}) else None
-        responder = Responder(exchange, send, receive, other_stores_headers, response_type)
+        responder = Responder(exchange, send, receive, scope, response_type)
         failed = True
         try:
             await self._app(scope, responder.receive, responder.send_websocket)

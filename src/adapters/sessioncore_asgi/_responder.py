@@ -6,7 +6,8 @@ from msgspec import Struct
 
 from sessioncore import Done, Exchange, SessionError
 from sessioncore.integration import DONE
-from sessioncore_asgi._types import Message, Receive, Send
+from sessioncore_asgi._shared import EXCHANGES, warn_of_other_sessions
+from sessioncore_asgi._types import Message, Receive, Scope, Send
 
 __all__ = ["Responder"]
 
@@ -17,7 +18,7 @@ class Responder(Struct, eq=False):
     _exchange: Exchange
     _send: Send
     _receive: Receive
-    _other_stores_headers: list[tuple[str, str]]  # sent by the middlewares inside of this one, for other stores
+    _scope: Scope
     _response_type: str | None = "http.response"  # None: the server cannot send a response to a WebSocket handshake
     _started: bool = False
     _replaced: bool = False  # an error response was sent instead of the application's response
@@ -84,8 +85,11 @@ class Responder(Struct, eq=False):
         await self._send(message)
 
     def _revised(self, message: Message, added: Sequence[tuple[str, str]]) -> Message:
+        scope_key, _, sent, _ = self._scope[EXCHANGES]
         if added:
-            self._other_stores_headers.extend(added)
+            sent.extend(added)
+        if self._scope.get(scope_key) is not self._exchange.session:  # two stores, or another library's session
+            warn_of_other_sessions(self._scope, self._exchange)
         revised = {**message}
         revised["headers"] = self._exchange.revise(message.get("headers", ()), added)
         return revised
@@ -105,7 +109,7 @@ class Responder(Struct, eq=False):
         if response is None:
             return False
         if not self._replaced:
-            pairs = (*response.headers, *self._other_stores_headers)
+            pairs = (*response.headers, *self._scope[EXCHANGES][2])
             headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in pairs]
             self._started = self._replaced = True
             await self._send({"type": f"{response_type}.start", "status": response.status, "headers": headers})

@@ -6,12 +6,12 @@ This module is not part of the public API: names may change at any time.
 
 from typing import Final, TypeAlias
 
-from sessioncore import Exchange, SessionStore
-from sessioncore.integration import check_scope_key
+from sessioncore import ConfigError, Exchange, SessionStore
+from sessioncore.integration import check_scope_key, warn_if_replaced
 from sessioncore_asgi._types import Scope
 from sessioncore_asgi._view import AsgiView
 
-__all__ = ["EXCHANGES", "AsgiView", "Exchanges", "exchange_of", "has_store"]
+__all__ = ["EXCHANGES", "AsgiView", "Exchanges", "check_inside", "exchange_of", "has_store", "warn_of_other_sessions"]
 
 EXCHANGES: Final = "sessioncore"  # a scope key of its own, because applications may replace scope["session"]
 # scope_key, the innermost exchange, the headers that all of them have sent, the outer exchanges
@@ -39,3 +39,33 @@ def has_store(rest: Exchanges, store: SessionStore, scope_key: str) -> bool:
         if check_scope_key(exchange.session.store, name, store, scope_key):
             return True
     return False
+
+
+def check_inside(app: object, scope_key: str) -> None:
+    """Refuse another library's session middleware among those directly inside of ours.
+
+    Starlette, starsessions and Litestar call theirs `SessionMiddleware`, and all put it into scope["session"].
+
+    Raises:
+        ConfigError: there is one.
+    """
+    for _ in range(100):  # more than anybody has; an attribute may lead to itself
+        kind = type(app)
+        if kind.__name__ == "SessionMiddleware" and not kind.__module__.startswith("sessioncore"):
+            if scope_key == "session":
+                raise ConfigError(
+                    f"{kind.__module__}.{kind.__name__} inside of this middleware takes the place of its session: "
+                    "handlers would write to that one, and login() would not reach it; remove it, or give this store a "
+                    "name of its own: scope_key='account'"
+                )
+            return
+        app = getattr(app, "app", None) or getattr(app, "_app", None)
+
+
+def warn_of_other_sessions(scope: Scope, exchange: Exchange) -> None:
+    """Log it if the session of `exchange` was replaced by another library's."""
+    rest: Exchanges = scope.get(EXCHANGES)
+    while rest is not None:
+        name, found, _, rest = rest
+        if found is exchange:
+            warn_if_replaced(exchange.session.store, name, scope.get(name))

@@ -18,6 +18,7 @@ from msgspec import Struct
 
 import sessioncore_asgi
 from sessioncore import Session, SessionError, SessionStore
+from sessioncore_asgi._shared import check_inside
 from sessioncore_litestar._connection import apply_assignment, is_mount
 
 __all__ = ["SessionMiddleware"]
@@ -32,6 +33,7 @@ class SessionMiddleware(LitestarSessionMiddleware[BaseSessionBackend[Any]]):
         self, app: ASGIApp, backend: BaseSessionBackend[Any], scope_key: str = "session", lazy: bool = False
     ) -> None:
         super().__init__(app, backend)
+        check_inside(app, scope_key)
         store: SessionStore = backend.config.store
         self._scope_key = scope_key
         self._asgi_middleware = cast(

@@ -1,6 +1,6 @@
 """SessionPlugin installs sessions in a Litestar application."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
@@ -9,8 +9,9 @@ from litestar import Litestar
 from litestar.config.app import AppConfig
 from litestar.di import Provide
 from litestar.middleware.base import DefineMiddleware
-from litestar.middleware.session.base import SessionMiddleware as LitestarSessionMiddleware
+from litestar.middleware.session.base import BaseBackendConfig
 from litestar.plugins import CLIPlugin, InitPlugin
+from litestar.security.session_auth import SessionAuth
 from litestar.types import Scope
 
 from sessioncore import ConfigError, Session, SessionStore
@@ -59,11 +60,7 @@ class SessionPlugin(InitPlugin, CLIPlugin):
                 of that name or Litestar's own session middleware.
         """
         scope_key = self._scope_key
-        if scope_key == "session" and any(_is_litestar_middleware(entry) for entry in app_config.middleware):
-            raise ConfigError(
-                "this application also has Litestar's own session middleware, and both provide request.session; remove "
-                "that from middleware=, or use another name: SessionPlugin(store, scope_key=...)"
-            )
+        _check_middleware(app_config.middleware, scope_key, self.config.key)
         given = app_config.dependencies.get(scope_key)
         for other in app_config.plugins:
             if isinstance(other, SessionPlugin):
@@ -104,6 +101,30 @@ class SessionPlugin(InitPlugin, CLIPlugin):
         cli.add_command(commands(f"{self._scope_key.replace('_', '-')}s", self.config.store))
 
 
-def _is_litestar_middleware(entry: object) -> bool:
-    middleware = entry.middleware if isinstance(entry, DefineMiddleware) else entry
-    return middleware is LitestarSessionMiddleware
+def _check_middleware(entries: Iterable[object], scope_key: str, cookie: str) -> None:
+    """Refuse Litestar's own sessions, also those of SessionAuth, under the same name or with the same cookie."""
+    for config in filter(None, map(_other_config, entries)):
+        if scope_key == "session":
+            raise ConfigError(
+                "this application also has Litestar's own session middleware, and both provide request.session; remove "
+                "that from middleware=, or use another name: SessionPlugin(store, scope_key=...). SessionAuth takes "
+                "session_backend_config=SessionBackendConfig(store)"
+            )
+        if config.key == cookie:
+            raise ConfigError(
+                f"Litestar's own session middleware has the cookie {cookie!r}, too, and one would overwrite the other; "
+                "give one of them another: SessionConfig(extractor=from_cookie(...))"
+            )
+
+
+def _other_config(entry: object) -> BaseBackendConfig[Any] | None:
+    """Return the configuration of Litestar's own sessions, if this middleware provides them."""
+    if not isinstance(entry, DefineMiddleware):
+        return None
+    config: object = entry.kwargs.get("config")
+    if isinstance(config, SessionAuth):
+        found: object = cast("SessionAuth[Any, Any]", config).session_backend_config
+    else:
+        found = getattr(entry.kwargs.get("backend"), "config", None)
+    known = isinstance(found, BaseBackendConfig) and not isinstance(found, SessionBackendConfig)
+    return cast("BaseBackendConfig[Any]", found) if known else None

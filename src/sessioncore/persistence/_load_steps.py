@@ -47,7 +47,8 @@ UNREADABLE_DETAIL: Final = "the storage has something under this key that it did
 _TWO_COOKIES: Final = (
     "a request has two different session cookies %s, so it has no session, and what it writes is dropped. If "
     "cookie_path or cookie_domain was changed, name the former place in "
-    "SessionConfig(former_cookies=[(path, domain)]), which ends this; if another application of this domain uses the name, give one of the two another"
+    "SessionConfig(former_cookies=[(path, domain)]), which ends this; if another application of this domain "
+    "uses the name, give one of the two another"
 )
 _TWO_HEADERS: Final = (
     "a request has two different session headers %s, so it has no session, and what it writes is dropped: find the "

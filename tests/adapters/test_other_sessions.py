@@ -1,0 +1,257 @@
+"""Two stores, or another library's sessions, where one is expected: refused where it can be seen, else logged once."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from aiohttp import web
+from litestar import Litestar, get
+from litestar.middleware.session.server_side import ServerSideSessionConfig
+from litestar.security.session_auth import SessionAuth
+from litestar.testing import TestClient
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.sessions import SessionMiddleware as StarletteSessions
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Mount, Route
+from tests.adapters.aiohttp_kit import application, count, route
+from tests.adapters.asgi import BODY, START, Wire, ask, http_scope, run, socket_scope
+from tests.adapters.conftest import Visit
+from tests.adapters.litestar_kit import HTTPS, AnyRequest, Open
+from tests.stores import SpyStorage
+
+from sessioncore import ConfigError, SessionConfig, SessionStore, chain, from_cookie, from_header
+from sessioncore_aiohttp import session_middleware, setup
+from sessioncore_asgi import SessionMiddleware, get_session
+from sessioncore_litestar import SessionBackendConfig, SessionPlugin
+
+pytestmark = pytest.mark.anyio
+
+STARLETTES = Middleware(StarletteSessions, secret_key="a secret")
+
+
+def make(**config: Any) -> SessionStore:
+    return SessionStore(SessionConfig(**config))
+
+
+# -- two stores with one cookie or header
+
+CLASHES = [
+    pytest.param({}, {}, "cookie '__Host-session_id'.*from_cookie", id="both by default"),
+    pytest.param(
+        {"extractor": from_cookie("sid")},
+        {"extractor": from_cookie("sid"), "cookie_path": "/admin", "cookie_domain": "example.com"},
+        "cookie 'sid'",
+        id="another path and domain",
+    ),
+    pytest.param(
+        {"extractor": chain(from_header("X-Sid"), from_cookie("sid"))},
+        {"extractor": chain(from_cookie("other"), from_cookie("sid"))},
+        "cookie 'sid'",
+        id="in a chain",
+    ),
+    pytest.param(
+        {"extractor": from_header("X-Sid")}, {"extractor": from_header("x-sid")}, "header 'x-sid'", id="a header"
+    ),
+]
+
+
+def asgi_app(first: SessionStore, second: SessionStore) -> Any:
+    async def page(request: Request) -> JSONResponse:
+        return JSONResponse(None)
+
+    inner = Starlette(routes=[Route("/inner", page)])
+    return SessionMiddleware(SessionMiddleware(inner, second, scope_key="second"), first)
+
+
+@pytest.mark.parametrize(("one", "other", "text"), CLASHES)
+async def test_two_stores_around_one_request_need_two_names(
+    one: dict[str, Any], other: dict[str, Any], text: str, visit: Visit, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second = make(**one), make(**other)
+    for _ in range(2):
+        assert (await ask(asgi_app(first, second), "/inner")).status == 500
+    with pytest.raises(ConfigError, match=text):
+        Litestar([], plugins=[SessionPlugin(first), SessionPlugin(second, scope_key="second")])
+    app = application(first, count)
+    with pytest.raises(ConfigError, match=text):
+        setup(app, second, scope_key="second")
+    assert len(app.middlewares) == 1
+    caplog.clear()
+    app.middlewares.append(session_middleware(second, scope_key="second"))
+    assert visit(app).get("/count").status == 500
+    assert "give one of them another" in caplog.text
+
+
+async def test_two_stores_are_seen_in_sub_applications_and_layers_too(
+    enter: Open, store: SessionStore, storage: SpyStorage, visit: Visit
+) -> None:
+    second = make(storage=storage)
+    app, inner = application(store, count), route(web.Application(), count)
+    setup(inner, second)
+    app.add_subapp("/inner", inner)
+    reply = visit(app).get("/inner/count")
+    assert (reply.status, reply.set_cookies, len(storage.inner)) == (500, [], 0)
+
+    @get("/layer", middleware=[SessionBackendConfig(second).middleware])
+    async def layer(request: AnyRequest) -> None: ...
+
+    assert enter(layer).get("/layer").status_code == 500
+
+
+async def test_stores_that_share_nothing_stand_side_by_side() -> None:
+    names = make(extractor=from_cookie("one")), make(extractor=chain(from_cookie("One"), from_header("X-Sid")))
+    assert (await ask(asgi_app(*names), "/inner")).status == 200
+    assert (await ask(asgi_app(names[0], make(extractor=from_header("X-Sid"))), "/inner")).status == 200
+
+
+# -- another library's session middleware inside of ours
+
+
+class Quiet:
+    """A middleware that says nothing of itself, and has a session of its own, as FastHTML's applications do."""
+
+    def __init__(self, app: Any) -> None:
+        self.wrapped = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "lifespan":
+            scope["session"] = {"theirs": True}
+        await self.wrapped(scope, receive, send)
+
+
+async def _add(request: Request) -> JSONResponse:
+    request.session["n"] = 1
+    return JSONResponse(type(request.session).__name__)
+
+
+async def _login(request: Request) -> JSONResponse:
+    await (await get_session(request)).login("ada")
+    return JSONResponse(None)
+
+
+async def _peek(request: Request) -> JSONResponse:
+    return JSONResponse(None)
+
+
+ROUTES = [Route("/", _add), Route("/login", _login), Route("/peek", _peek)]
+
+
+async def test_starlettes_own_sessions_inside_of_ours_are_refused(store: SessionStore) -> None:
+    app = Starlette(routes=ROUTES, middleware=[Middleware(SessionMiddleware, store=store), STARLETTES])
+    for scope in (http_scope(), socket_scope(), {"type": "lifespan"}):
+        with pytest.raises(ConfigError, match=r"starlette.middleware.sessions.SessionMiddleware.*scope_key='account'"):
+            await run(app, scope)
+    between = [Middleware(SessionMiddleware, store=store), Middleware(SessionMiddleware, store=store), STARLETTES]
+    with pytest.raises(ConfigError, match="starlette"):
+        await run(Starlette(middleware=between), http_scope())
+
+
+async def test_under_a_name_of_its_own_a_store_stands_beside_starlettes_sessions(store: SessionStore) -> None:
+    async def both(request: Request) -> JSONResponse:
+        request.session["n"] = 1
+        (await get_session(request, scope_key="account"))["n"] = 2
+        return JSONResponse(None)
+
+    ours = Middleware(SessionMiddleware, store=store, scope_key="account")
+    for middleware in ([ours, STARLETTES], [STARLETTES, ours]):
+        wire = await ask(Starlette(routes=[Route("/", both)], middleware=middleware))
+        names = sorted(line.partition("=")[0] for line in wire.all("set-cookie"))
+        assert names == ["__Host-session_id", "session"]
+
+
+Make = Callable[[SessionStore], Any]
+
+
+def around_all(store: SessionStore) -> Any:
+    return SessionMiddleware(Quiet(Starlette(routes=ROUTES)), store)
+
+
+def in_a_mount(store: SessionStore) -> Any:
+    admin = Starlette(routes=ROUTES, middleware=[STARLETTES])
+    routes = [*ROUTES, Mount("/admin", admin)]
+    return Starlette(routes=routes, middleware=[Middleware(SessionMiddleware, store=store)])
+
+
+@pytest.mark.parametrize(
+    ("make_app", "path", "kind"),
+    [
+        pytest.param(around_all, "/", "builtins.dict", id="the first request"),
+        pytest.param(around_all, "/peek", "builtins.dict", id="the first request, without a session"),
+        pytest.param(in_a_mount, "/admin/login", "starlette.middleware.sessions.Session", id="a use of ours"),
+    ],
+)
+async def test_a_session_that_another_library_replaces_is_logged_once(
+    make_app: Make, path: str, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = make_app(make())
+    if make_app is in_a_mount:
+        await ask(app, "/")
+        assert caplog.records == []
+    for _ in range(3):
+        assert (await ask(app, path)).status == 200
+    [record] = caplog.records
+    assert (record.name, record.levelname) == ("sessioncore", "WARNING")
+    assert f"'session' of a request was replaced by another library's ({kind})" in record.getMessage()
+    assert "scope_key='account'" in record.getMessage()
+
+
+async def test_a_second_store_of_ours_in_the_same_place_is_no_other_library(
+    store: SessionStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    second = make(extractor=from_cookie("__Host-second"))
+    app = SessionMiddleware(SessionMiddleware(Starlette(routes=ROUTES), second), store)
+    for path in ("/", "/login", "/"):
+        await ask(app, path)
+    twice = SessionMiddleware(SessionMiddleware(Starlette(routes=ROUTES), second, scope_key="second"), store)
+    for path in ("/", "/login", "/"):
+        await ask(twice, path)
+    assert caplog.records == []
+
+
+# -- and outside of ours
+
+
+async def _socket(scope: Any) -> Wire:
+    return await run(Quiet(SessionMiddleware(_answer, make())), scope)
+
+
+async def _answer(scope: Any, receive: Any, send: Any) -> None:
+    await send(START)
+    await send(BODY)
+
+
+async def test_another_librarys_sessions_outside_of_ours_are_refused_on_each_request(store: SessionStore) -> None:
+    app = Starlette(routes=ROUTES, middleware=[STARLETTES, Middleware(SessionMiddleware, store=store)])
+    attempts: list[Callable[[], Awaitable[object]]] = [
+        lambda: ask(app), lambda: ask(app), lambda: run(app, socket_scope()), lambda: _socket(http_scope())
+    ]  # fmt: skip
+    for attempt in attempts:
+        with pytest.raises(ConfigError, match=r"outside of this one .*'session'.*scope_key='account'"):
+            await attempt()
+
+
+# -- Litestar
+
+
+def test_litestars_own_sessions_are_refused_in_layers_and_in_session_auth(enter: Open, store: SessionStore) -> None:
+    theirs = ServerSideSessionConfig(secure=True)
+
+    @get("/layer", middleware=[theirs.middleware])
+    async def layer(request: AnyRequest) -> None:
+        request.session["n"] = 1
+
+    with pytest.raises(ConfigError, match=r"litestar.middleware.session.*scope_key='account'"):
+        Litestar([layer], plugins=[SessionPlugin(store)])
+    auth = SessionAuth[str, Any](retrieve_user_handler=_nobody, session_backend_config=theirs)
+    with pytest.raises(ConfigError, match=r"session_backend_config=SessionBackendConfig\(store\)"):
+        Litestar([], on_app_init=[auth.on_app_init], plugins=[SessionPlugin(store)])
+    same = ServerSideSessionConfig(key="__Host-session_id", secure=True)
+    with pytest.raises(ConfigError, match="cookie '__Host-session_id', too"):
+        Litestar([], middleware=[same.middleware], plugins=[SessionPlugin(store, scope_key="account")])
+    with TestClient(Litestar([layer], plugins=[SessionPlugin(store, scope_key="account")]), HTTPS) as client:
+        assert client.get("/layer").status_code == 200
+
+
+async def _nobody(*_: Any) -> None: ...
