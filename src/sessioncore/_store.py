@@ -28,6 +28,7 @@ from sessioncore.persistence._store_context import StoreContext
 from sessioncore.session._initial_states import fresh_state
 from sessioncore.session._session import Session, check_owner, state_of
 from sessioncore.session._unusable import not_loaded
+from sessioncore.storage.memory import warn_in_workers
 
 __all__ = ["SessionStore"]
 
@@ -269,6 +270,7 @@ class SessionStore:
             StorageUnavailable: the storage cannot be reached.
             StorageError: it is set up wrong; the text says what to do.
         """
+        warn_in_workers(self.storage, self._persistence.context.warnings)
         try:
             await start_storage(self.config, self._persistence.driver)
         except BaseException:

@@ -9,7 +9,7 @@ from tests.adapters.asgi import CONNECT, ask, run, socket_scope
 
 from sessioncore import Session, SessionConfig, SessionKey, SessionNotLoaded, SessionStore, from_cookie
 from sessioncore_asgi import SessionMiddleware
-from sessioncore_asgi.fastapi import SessionDep, session_dependency
+from sessioncore_asgi.fastapi import SessionDep, get_session, session_dependency
 
 pytestmark = pytest.mark.anyio
 
@@ -112,3 +112,15 @@ def test_the_session_is_no_part_of_the_api() -> None:
     operation = build(SessionStore()).openapi()["paths"]["/add"]["get"]
     assert [parameter["name"] for parameter in operation["parameters"]] == ["name"]
     assert "requestBody" not in operation
+
+
+async def test_a_test_puts_a_session_of_its_own_in_place_of_a_dependency() -> None:
+    admin = SessionStore(SessionConfig(extractor=from_cookie("__Host-admin")))
+    store = SessionStore()
+    app = build(store, admin)
+    known = await store.create({"user": "ada"})
+    app.dependency_overrides[get_session] = lambda: known
+    assert (await ask(app, "/user")).body == b'"ada"'
+    app.dependency_overrides = {session_dependency("admin"): lambda: known}
+    assert (await ask(app, "/admin")).body == b"false"
+    assert session_dependency() is get_session

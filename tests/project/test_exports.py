@@ -19,7 +19,7 @@ PUBLIC: dict[str, str] = {
         SessionReleased SessionNotLoaded ResponseStarted SessionNotFound OwnerLimitReached CrossSiteRequest __version__
     """,
     "sessioncore.forms": "MAX_FORM form_field is_form",
-    "sessioncore.integration": "ErrorResponse check_beside check_scope_key check_store",
+    "sessioncore.integration": "ErrorResponse check_beside check_scope_key check_store check_vacant warn_if_replaced",
     "sessioncore.storage": """
         AnswersNow BoundsCalls Call Clears Create Delete KeepsTombstones KeyTaken LATER Later Load LoadsMany
         MemoryStorage Move Moved Opens PROBE_SUFFIX Purges Replace Reply SQLiteStorage Storage Stored Touch Unreadable
@@ -29,7 +29,7 @@ PUBLIC: dict[str, str] = {
     "sessioncore.storage.postgres": "PostgresStorage",
     "sessioncore.storage.keyvalue": "KeyValueStorage",
     "sessioncore_asgi": "SessionMiddleware get_session",
-    "sessioncore_asgi.fastapi": "SessionDep",
+    "sessioncore_asgi.fastapi": "SessionDep get_session session_dependency",
     "sessioncore_aiohttp": "setup session_middleware get_session",
     "sessioncore_litestar": "SessionPlugin SessionBackendConfig get_session",
 }

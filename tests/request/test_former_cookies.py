@@ -54,7 +54,7 @@ async def touch_nothing(session: Session) -> None:
 )
 def test_a_place_where_no_cookie_can_have_been_is_refused(former: Any, settings: dict[str, Any], text: str) -> None:
     with pytest.raises(ConfigError, match=text):
-        SessionConfig(**{"extractor": from_cookie("sid"), "former_cookies": former, **settings})
+        moved(**{"former_cookies": former, **settings})
 
 
 @pytest.mark.parametrize("kind", [list, tuple, set, frozenset])

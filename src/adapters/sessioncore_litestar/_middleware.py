@@ -5,6 +5,7 @@ middleware, and it does not see responses 404 and 405. Inside of it, Litestar tu
 into responses; this module passes the hidden exceptions to the ASGI middleware.
 """
 
+import logging
 import sys
 from typing import Any, NoReturn, cast
 
@@ -23,6 +24,7 @@ from sessioncore_litestar._connection import apply_assignment, is_mount
 
 __all__ = ["SessionMiddleware"]
 
+_logger = logging.getLogger("sessioncore")
 _START_MESSAGES = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
 
 
@@ -50,6 +52,10 @@ class SessionMiddleware(LitestarSessionMiddleware[BaseSessionBackend[Any]]):
             await self._asgi_middleware(scope, receive, send)
         except _ServerError as error:
             await send(error.close)
+        except SessionError as error:
+            if scope["type"] == "websocket":  # Litestar closes with 4500, and logs nothing
+                _logger.exception("a WebSocket was closed, because its handler raised: %s", error)  # noqa: TRY401
+            raise
 
     async def _call_app(self, scope: Scope, receive: Receive, send: Send) -> None:
         if is_mount(scope):

@@ -8,7 +8,7 @@ value of one cookie can inject another. So the core parses the header bytes itse
 import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import TypeGuard
+from typing import TypeGuard, cast
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -187,10 +187,10 @@ def check_former_cookies(
     if not isinstance(former, (list, tuple, set, frozenset)):
         raise ConfigError('former_cookies must be a list of (path, domain or None), such as [("/app", None)]')
     places: dict[tuple[str, str | None], tuple[str, str | None]] = {}
-    for entry in former:
-        if not isinstance(entry, (list, tuple)) or len(entry) != 2:
+    for entry in cast("Iterable[object]", former):
+        if not isinstance(entry, (list, tuple)) or len(cast("Sequence[object]", entry)) != 2:
             raise ConfigError('each entry of former_cookies must be (path, domain or None), such as ("/app", None)')
-        path, domain = entry
+        path, domain = cast("tuple[str, str | None]", entry)
         _check_path("the path of a former cookie", path)
         _check_domain("the domain of a former cookie", domain)
         places.setdefault(_place(path, domain), (path, domain))

@@ -34,7 +34,7 @@ def response_started() -> ResponseStarted:
     """Make the error for a change that needs a new ID, after the headers were sent."""
     return ResponseStarted(
         "the response has started, so a new ID cannot be sent to the client any more; write to a new session, and call "
-        "login, regenerate or reset, before the response starts"
+        "login, regenerate or reset, before the response starts or a WebSocket is accepted"
     )
 
 
