@@ -10,6 +10,7 @@ import sys
 from typing import Any, NoReturn, cast
 
 from litestar.connection import Request
+from litestar.enums import ScopeType
 from litestar.exceptions import LitestarException
 from litestar.middleware.session.base import BaseSessionBackend
 from litestar.middleware.session.base import SessionMiddleware as LitestarSessionMiddleware
@@ -53,7 +54,7 @@ class SessionMiddleware(LitestarSessionMiddleware[BaseSessionBackend[Any]]):
         except _ServerError as error:
             await send(error.close)
         except SessionError as error:
-            if scope["type"] == "websocket":  # Litestar closes with 4500, and logs nothing
+            if scope["type"] == ScopeType.WEBSOCKET:  # Litestar closes with 4500, and logs nothing
                 _logger.exception("a WebSocket was closed, because its handler raised: %s", error)  # noqa: TRY401
             raise
 

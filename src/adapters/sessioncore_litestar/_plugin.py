@@ -123,7 +123,7 @@ def _other_config(entry: object) -> BaseBackendConfig[Any] | None:
         return None
     config: object = entry.kwargs.get("config")
     if isinstance(config, SessionAuth):
-        found: object = cast("SessionAuth[Any, Any]", config).session_backend_config
+        found: object = config.session_backend_config
     else:
         found = getattr(entry.kwargs.get("backend"), "config", None)
     known = isinstance(found, BaseBackendConfig) and not isinstance(found, SessionBackendConfig)
