@@ -109,6 +109,20 @@ async def test_stores_that_share_nothing_stand_side_by_side() -> None:
 # -- another library's session middleware inside of ours
 
 
+class Derived(StarletteSessions):
+    """An application's own."""
+
+
+class Endless:
+    """A middleware of another kind, whose attribute leads to itself."""
+
+    def __init__(self, app: Any) -> None:
+        self.wrapped, self.app = app, self
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await self.wrapped(scope, receive, send)
+
+
 class Quiet:
     """A middleware that says nothing of itself, and has a session of its own, as FastHTML's applications do."""
 
@@ -143,9 +157,12 @@ async def test_starlettes_own_sessions_inside_of_ours_are_refused(store: Session
     for scope in (http_scope(), socket_scope(), {"type": "lifespan"}):
         with pytest.raises(ConfigError, match=r"starlette.middleware.sessions.SessionMiddleware.*scope_key='account'"):
             await run(app, scope)
-    between = [Middleware(SessionMiddleware, store=store), Middleware(SessionMiddleware, store=store), STARLETTES]
-    with pytest.raises(ConfigError, match="starlette"):
-        await run(Starlette(middleware=between), http_scope())
+    twice = [Middleware(SessionMiddleware, store=store)] * 2
+    own = Middleware(Derived, secret_key="a secret")
+    with pytest.raises(ConfigError, match=r"test_other_sessions\.Derived"):
+        await run(Starlette(middleware=[*twice, own]), http_scope())
+    namesake = type("SessionMiddleware", (Endless,), {})  # such as one for the sessions of a database
+    assert (await ask(Starlette(routes=ROUTES, middleware=[*twice, Middleware(namesake)]))).status == 200
 
 
 async def test_under_a_name_of_its_own_a_store_stands_beside_starlettes_sessions(store: SessionStore) -> None:

@@ -133,6 +133,17 @@ async def test_without_former_cookies_two_values_set_and_end_nothing() -> None:
     assert (await serve(lab.store, await known(lab, b"sid=" + b"x" * 43), write)).all("set-cookie") == []
 
 
+@pytest.mark.parametrize("mode", ["refuse", "report"])
+async def test_another_sites_request_ends_no_cookie_unless_it_is_only_reported(mode: str) -> None:
+    lab = moved(extractor=chain(from_header("X-Sid"), from_cookie("sid")), cross_site=mode)
+    session = await lab.store.create()
+    site = ("Sec-Fetch-Site", "cross-site")
+    by_header = PlainView([b"sid=a; sid=b"], [("X-Sid", session.id), site], method="POST")
+    by_cookies = PlainView([b"sid=a; sid=b"], [site], method="POST")
+    sent = [(await serve(lab.store, view, login)).all("set-cookie") for view in (by_header, by_cookies)]
+    assert [len(lines) for lines in sent] == ([0, 0] if mode == "refuse" else [2, 2])
+
+
 # -- the log
 
 

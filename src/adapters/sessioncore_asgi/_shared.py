@@ -13,6 +13,9 @@ from sessioncore_asgi._view import AsgiView
 
 __all__ = ["EXCHANGES", "AsgiView", "Exchanges", "check_inside", "exchange_of", "has_store", "warn_of_other_sessions"]
 
+_LIBRARIES: Final = frozenset(
+    {"litestar", "starlette", "starsessions"}
+)  # whose SessionMiddleware sets scope["session"]
 EXCHANGES: Final = "sessioncore"  # a scope key of its own, because applications may replace scope["session"]
 # scope_key, the innermost exchange, the headers that all of them have sent, the outer exchanges
 Exchanges: TypeAlias = "tuple[str, Exchange, list[tuple[str, str]], Exchanges] | None"
@@ -44,22 +47,22 @@ def has_store(rest: Exchanges, store: SessionStore, scope_key: str) -> bool:
 def check_inside(app: object, scope_key: str) -> None:
     """Refuse another library's session middleware among those directly inside of ours.
 
-    Starlette, starsessions and Litestar call theirs `SessionMiddleware`, and all put it into scope["session"].
-
     Raises:
-        ConfigError: there is one.
+        ConfigError: there is one, and `scope_key` is where they all put their session.
     """
-    for _ in range(100):  # more than anybody has; an attribute may lead to itself
+    for _ in range(100 if scope_key == "session" else 0):  # more than anybody has; an attribute may lead to itself
         kind = type(app)
-        if kind.__name__ == "SessionMiddleware" and not kind.__module__.startswith("sessioncore"):
-            if scope_key == "session":
-                raise ConfigError(
-                    f"{kind.__module__}.{kind.__name__} inside of this middleware takes the place of its session: "
-                    "handlers would write to that one, and login() would not reach it; remove it, or give this store a "
-                    "name of its own: scope_key='account'"
-                )
-            return
+        if not kind.__module__.startswith("sessioncore") and any(map(_is_session_middleware, kind.__mro__)):
+            raise ConfigError(
+                f"{kind.__module__}.{kind.__qualname__} inside of this middleware takes the place of its session: "
+                "handlers would write to that one, and login() would not reach it; remove it, or give this store a "
+                "name of its own: scope_key='account'"
+            )
         app = getattr(app, "app", None) or getattr(app, "_app", None)
+
+
+def _is_session_middleware(kind: type) -> bool:
+    return kind.__name__ == "SessionMiddleware" and kind.__module__.partition(".")[0] in _LIBRARIES
 
 
 def warn_of_other_sessions(scope: Scope, exchange: Exchange) -> None:
