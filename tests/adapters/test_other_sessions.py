@@ -161,7 +161,7 @@ async def test_starlettes_own_sessions_inside_of_ours_are_refused(store: Session
     own = Middleware(Derived, secret_key="a secret")
     with pytest.raises(ConfigError, match=r"test_other_sessions\.Derived"):
         await run(Starlette(middleware=[*twice, own]), http_scope())
-    namesake = type("SessionMiddleware", (Endless,), {})  # such as one for the sessions of a database
+    namesake: Any = type("SessionMiddleware", (Endless,), {})  # such as one for the sessions of a database
     assert (await ask(Starlette(routes=ROUTES, middleware=[*twice, Middleware(namesake)]))).status == 200
 
 

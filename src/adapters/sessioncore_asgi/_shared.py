@@ -13,9 +13,7 @@ from sessioncore_asgi._view import AsgiView
 
 __all__ = ["EXCHANGES", "AsgiView", "Exchanges", "check_inside", "exchange_of", "has_store", "warn_of_other_sessions"]
 
-_LIBRARIES: Final = frozenset(
-    {"litestar", "starlette", "starsessions"}
-)  # whose SessionMiddleware sets scope["session"]
+_LIBRARIES: Final = frozenset({"litestar", "starlette", "starsessions"})  # their SessionMiddleware sets "session"
 EXCHANGES: Final = "sessioncore"  # a scope key of its own, because applications may replace scope["session"]
 # scope_key, the innermost exchange, the headers that all of them have sent, the outer exchanges
 Exchanges: TypeAlias = "tuple[str, Exchange, list[tuple[str, str]], Exchanges] | None"
