@@ -4,28 +4,28 @@ It has the configuration, the registered types and the storage. Adapters get the
 request from it, and background work loads sessions with it.
 """
 
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast, overload
 
 from anyio import CancelScope
 
 from sessioncore._config import SessionConfig
-from sessioncore._errors import CodecError, ConfigError, SessionNotFound
+from sessioncore._errors import ConfigError, SessionNotFound
 from sessioncore._events import EventKind, SessionInfo
 from sessioncore._exchange import Exchange
 from sessioncore._storage_calls import Delete
 from sessioncore._storage_protocol import Clears, Opens, Purges, Storage, capabilities_of
 from sessioncore.http._extractors import RequestView
 from sessioncore.http._ids import handle_of, is_handle, is_id
-from sessioncore.persistence._owners import OwnedSession
 from sessioncore.persistence._persistence import StorePersistence
 from sessioncore.persistence._purging import purging
 from sessioncore.persistence._starting import check_storage, start_storage
 from sessioncore.persistence._store_context import StoreContext
 from sessioncore.session._initial_states import fresh_state
+from sessioncore.session._keys import KeyedValues, SessionKey
 from sessioncore.session._session import Session, check_owner, state_of
 from sessioncore.session._unusable import not_loaded
 from sessioncore.storage.memory import warn_in_workers
@@ -107,6 +107,23 @@ class SessionStore:
 
         return register if cls is None else register(cls)
 
+    def register_key(self, *keys: SessionKey[Any]) -> None:
+        """Register the types of typed keys at the start of the program; otherwise each key's first use does so.
+
+        Until then, values of these types can be neither stored under plain keys nor read.
+
+        Raises:
+            ConfigError: an argument is not a SessionKey.
+        """
+        for key in keys:
+            if not isinstance(key, SessionKey):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise ConfigError(
+                    f"register_key() takes SessionKey objects, not a {type(key).__name__}: write register_key(CART, "
+                    "NOTES), or register_type(Item) for a class"
+                )
+        for key in keys:
+            self._persistence.codec.registry.register_annotation(key.type)
+
     # -- sessions
 
     def exchange(self, request: RequestView) -> Exchange:
@@ -152,9 +169,7 @@ class SessionStore:
         finally:
             session.release()
 
-    async def create(
-        self, data: Mapping[str, Any] | None = None, *, owner: str | None = None, **details: Any
-    ) -> Session:
+    async def create(self, data: KeyedValues | None = None, *, owner: str | None = None, **details: Any) -> Session:
         """Create a session and store it now, even if it is empty; for background work and tests."""
         state = fresh_state(self._persistence.codec)
         session = Session(self._persistence, self, state)
@@ -195,25 +210,7 @@ class SessionStore:
         deadline, it is the time of the last write.
         """
         check_owner(owner)
-        return [
-            SessionInfo(
-                owned.handle,
-                datetime.fromtimestamp(owned.record.created_at, UTC),
-                datetime.fromtimestamp(owned.last_seen, UTC),
-                datetime.fromtimestamp(owned.expires, UTC),
-                self._details_of(owned),
-            )
-            for owned in reversed(await self._persistence.owners.sessions(owner))
-        ]
-
-    def _details_of(self, owned: OwnedSession) -> dict[str, Any]:
-        """Return the details, or an empty dict if they cannot be read: the session must be listed all the same."""
-        try:
-            details: dict[str, Any] = self._persistence.codec.decode("details", owned.record.details)
-        except CodecError as exc:
-            self._persistence.context.events.send(EventKind.CORRUPT, owned.handle, owned.record.owner, str(exc))
-            return {}
-        return details
+        return await self._persistence.owners.list_infos(owner)
 
     async def revoke(self, handle: str, *, owner: str | None = None) -> bool:
         """End the session with this handle; with `owner`, only if it is theirs. Return whether it was ended."""

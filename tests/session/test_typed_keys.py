@@ -5,9 +5,18 @@ from typing import Any
 
 import pytest
 from tests.kit import Lab
-from tests.models import Item
+from tests.models import Item, Point
 
-from sessioncore import ConfigError, CorruptRecord, EventKind, ResponseStarted, Session, SessionKey
+from sessioncore import (
+    ConfigError,
+    CorruptRecord,
+    EventKind,
+    ResponseStarted,
+    Session,
+    SessionKey,
+    UnregisteredType,
+)
+from sessioncore.testing import sign_in
 
 pytestmark = pytest.mark.anyio
 
@@ -156,3 +165,45 @@ def test_a_typed_key_equals_another_of_its_name_and_type() -> None:
     assert COUNT != "count"
     assert len({COUNT, SessionKey("count", int)}) == 1
     assert repr(COUNT) == "SessionKey('count', <class 'int'>)"
+
+
+# -- before anybody used them
+
+
+async def test_typed_keys_are_keys_of_mappings_also_before_anybody_used_them() -> None:
+    lab = Lab()
+    cart = [Item("tea")]
+    made = await lab.store.create({CART: cart, COUNT: 2, "plain": 1}, owner="ada")
+    assert dict(await lab.store.get_by_id(made.id)) == {"cart": cart, "count": 2, "plain": 1}
+    visitor = await sign_in(lab.beside(), "ada", {CART: cart})
+    assert dict(await lab.store.get_by_id(visitor.session_id)) == {"cart": cart}
+    other = lab.beside()
+    async with other.open(made.id) as session:
+        session.update({CART: [Item("milk")], NAME: "ada"}, plain=2)
+        session |= {COUNT: 3}
+        session.update([(NAME, "bob")])
+    found = await lab.store.get_by_id(made.id)
+    assert dict(found) == {"cart": [Item("milk")], "count": 3, "plain": 2, "name": "bob"}
+
+
+async def test_a_registered_key_is_read_and_written_by_its_plain_name_from_the_start() -> None:
+    lab = Lab()
+    maps = SessionKey("maps", dict[str, tuple[Point, ...]])
+    taught, untaught = lab.beside(), lab.beside()
+    taught.register_key(CART, maps)
+    taught.register_key(CART)
+    data = {"cart": [Item("tea")], "maps": {"a": (Point(1), Point(2))}}
+    made = await taught.create(data)
+    assert dict(await taught.get_by_id(made.id)) == data
+    stranger = await untaught.get_by_id(made.id)
+    for name in data:
+        with pytest.raises(UnregisteredType, match=name):
+            stranger[name]
+
+
+def test_register_key_refuses_what_is_no_key_and_registers_nothing() -> None:
+    for wrong in ("cart", Item, [CART], None):
+        store = Lab().store
+        with pytest.raises(ConfigError, match=r"register_key\(CART, NOTES\), or register_type\(Item\)"):
+            store.register_key(CART, wrong)  # type: ignore[arg-type]
+        assert not store._persistence.codec.registry.by_class  # pyright: ignore[reportPrivateUsage]

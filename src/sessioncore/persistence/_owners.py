@@ -6,15 +6,16 @@ outdated index can neither list nor revoke the session of another owner.
 
 import math
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
-from typing import cast
+from typing import Any, cast
 
 import anyio
 from msgspec import Struct
 
-from sessioncore._errors import CorruptRecord, OwnerLimitReached
-from sessioncore._events import EventKind
+from sessioncore._errors import CodecError, CorruptRecord, OwnerLimitReached
+from sessioncore._events import EventKind, SessionInfo
 from sessioncore._storage_calls import Delete, Load, Moved, Reply, Stored, Unreadable
 from sessioncore._storage_protocol import LoadsMany, capabilities_of
 from sessioncore.codec._record import Record, decode_record
@@ -67,6 +68,28 @@ class Owners:
         now = self._config.clock()
         theirs = [one for one in found.values() if one is not None and one.record.owner == owner and one.expires > now]
         return sorted(theirs, key=lambda owned: owned.age_rank)
+
+    async def list_infos(self, owner: str) -> list[SessionInfo]:
+        """Return what an application sees of the owner's sessions, newest first."""
+        return [
+            SessionInfo(
+                owned.handle,
+                datetime.fromtimestamp(owned.record.created_at, UTC),
+                datetime.fromtimestamp(owned.last_seen, UTC),
+                datetime.fromtimestamp(owned.expires, UTC),
+                self._details_of(owned),
+            )
+            for owned in reversed(await self.sessions(owner))
+        ]
+
+    def _details_of(self, owned: OwnedSession) -> dict[str, Any]:
+        """Return the details, or an empty dict if they cannot be read: the session must be listed all the same."""
+        try:
+            details: dict[str, Any] = self._context.codec.decode("details", owned.record.details)
+        except CodecError as exc:
+            self._events.send(EventKind.CORRUPT, owned.handle, owned.record.owner, str(exc))
+            return {}
+        return details
 
     async def revoke(self, handle: str, owner: str | None) -> bool:
         """End one session; with `owner`, only if it belongs to that owner."""

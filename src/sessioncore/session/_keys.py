@@ -1,19 +1,31 @@
 """Typed keys: the name of a session key together with the type of its value."""
 
 import builtins
-from collections.abc import Callable
-from typing import Any, Generic, TypeVar, overload
+from collections.abc import Callable, Iterable
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar, overload
 
 from msgspec import UNSET
 
 from sessioncore._errors import ConfigError
 
-__all__ = ["SessionKey"]
+__all__ = ["AnyKey", "KeyFor", "KeyedValues", "SessionKey"]
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 
-class SessionKey(Generic[T]):
+class KeyFor(Generic[T, T_co]):
+    """What type checkers see of a `SessionKey[T]`: `KeyFor[T, T]`.
+
+    The first type is what can be written, and must match exactly. The second is what a read
+    returns, and may be used as any wider type: `",".join(session[NOTES])` needs an Iterable[str]
+    and gets a list[str].
+    """
+
+    __slots__ = ()
+
+
+class SessionKey(KeyFor[T, T]):
     """A session key that knows the type of its value: `CART = SessionKey("cart", list[Item], default_factory=list)`.
 
     Reading with it returns a value of that type, which is also checked at run time. A missing
@@ -75,3 +87,18 @@ def _is_hashable(value: object) -> bool:
     except TypeError:
         return False
     return True
+
+
+AnyKey: TypeAlias = str | KeyFor[Any, Any]
+
+
+class KeyedValues(Protocol):
+    """A mapping whose keys are plain or typed, or both; unlike Mapping, it is covariant in its keys."""
+
+    def keys(self) -> Iterable[str | SessionKey[Any]]:
+        """Return the keys."""
+        ...
+
+    def __getitem__(self, key: Any, /) -> Any:
+        """Return the value under a key."""
+        ...

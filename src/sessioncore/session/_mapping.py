@@ -1,6 +1,6 @@
 """The mapping part of a session: values under plain and typed keys, read and written in memory."""
 
-from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, MutableMapping, ValuesView
+from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, MutableMapping, ValuesView
 from typing import Any, Self, TypeVar, overload
 
 from msgspec import UNSET, Raw
@@ -8,7 +8,7 @@ from msgspec import UNSET, Raw
 from sessioncore._errors import ConfigError, CorruptRecord
 from sessioncore.session._annotations import matches
 from sessioncore.session._base import SessionBase
-from sessioncore.session._keys import SessionKey
+from sessioncore.session._keys import AnyKey, KeyedValues, KeyFor, SessionKey
 from sessioncore.session._mutate import mutate
 from sessioncore.session._pending import DROP, SET
 from sessioncore.session._state import SessionState
@@ -16,6 +16,7 @@ from sessioncore.session._state import SessionState
 __all__ = ["SessionMapping"]
 
 T = TypeVar("T")
+R = TypeVar("R")
 D = TypeVar("D")
 _MISSING: Any = object()  # not UNSET, which is a storable value
 
@@ -26,10 +27,10 @@ class SessionMapping(SessionBase, MutableMapping[str, Any]):
     __slots__ = ()
 
     @overload
-    def __getitem__(self, key: SessionKey[T]) -> T: ...
+    def __getitem__(self, key: KeyFor[Any, R]) -> R: ...
     @overload
     def __getitem__(self, key: str) -> Any: ...
-    def __getitem__(self, key: "str | SessionKey[Any]") -> Any:
+    def __getitem__(self, key: AnyKey) -> Any:
         state = (self.accessed and self._state) or self._use()
         if type(key) is not str:
             return self._get_typed(key)
@@ -56,7 +57,7 @@ class SessionMapping(SessionBase, MutableMapping[str, Any]):
         state.values.items[name] = value
         pending.changes[name] = SET
 
-    def __delitem__(self, key: "str | SessionKey[Any]") -> None:
+    def __delitem__(self, key: AnyKey) -> None:
         name = key if type(key) is str else self._key_name(key)
         items = self._current_items()
         if name not in items:
@@ -90,7 +91,15 @@ class SessionMapping(SessionBase, MutableMapping[str, Any]):
         self._get_state()
         return super().items()
 
-    def __ior__(self, other: "Mapping[str, Any]") -> Self:
+    @overload
+    def update(self, other: KeyedValues, /, **items: Any) -> None: ...
+    @overload
+    def update(self, other: Iterable[tuple[str | SessionKey[Any], Any]] = (), /, **items: Any) -> None: ...
+    def update(self, other: Any = (), /, **items: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]  # wider: typed keys
+        """Store several values, like dict.update; keys are plain or typed."""
+        super().update(other, **items)
+
+    def __ior__(self, other: KeyedValues) -> Self:
         self.update(other)
         return self
 
@@ -103,16 +112,16 @@ class SessionMapping(SessionBase, MutableMapping[str, Any]):
         return f"<Session handle={name} fresh={loaded is None} keys={len(state.values.items)}>"
 
     @overload
-    def get(self, key: SessionKey[T]) -> T | None: ...
+    def get(self, key: KeyFor[Any, R]) -> R | None: ...
     @overload
-    def get(self, key: SessionKey[T], default: T) -> T: ...
+    def get(self, key: KeyFor[T, R], default: T) -> R: ...
     @overload
-    def get(self, key: SessionKey[T], default: D) -> T | D: ...
+    def get(self, key: KeyFor[Any, R], default: D) -> R | D: ...
     @overload
     def get(self, key: str) -> Any: ...
     @overload
     def get(self, key: str, default: Any) -> Any: ...
-    def get(self, key: "str | SessionKey[Any]", default: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]  # wider: typed keys
+    def get(self, key: AnyKey, default: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]  # wider: typed keys
         """Return the value under `key`, or `default`."""
         state = (self.accessed and self._state) or self._use()
         values = state.values
@@ -142,11 +151,11 @@ class SessionMapping(SessionBase, MutableMapping[str, Any]):
             del self[key]
 
     @overload
-    def pop(self, key: SessionKey[T]) -> T: ...
+    def pop(self, key: KeyFor[Any, R]) -> R: ...
     @overload
-    def pop(self, key: SessionKey[T], default: T) -> T: ...
+    def pop(self, key: KeyFor[T, R], default: T) -> R: ...
     @overload
-    def pop(self, key: SessionKey[T], default: D) -> T | D: ...
+    def pop(self, key: KeyFor[Any, R], default: D) -> R | D: ...
     @overload
     def pop(self, key: str, default: Any = ...) -> Any: ...
     def pop(self, key: Any, default: Any = _MISSING) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]  # wider: typed keys
@@ -160,7 +169,7 @@ class SessionMapping(SessionBase, MutableMapping[str, Any]):
         return value
 
     @overload
-    def setdefault(self, key: SessionKey[T], default: T) -> T: ...
+    def setdefault(self, key: KeyFor[T, R], default: T) -> R: ...
     @overload
     def setdefault(self, key: str, default: Any = None) -> Any: ...
     def setdefault(self, key: Any, default: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]  # wider: typed keys
@@ -185,10 +194,10 @@ class SessionMapping(SessionBase, MutableMapping[str, Any]):
             del self[name]
 
     @overload
-    def mutate(self, key: SessionKey[T], fn: Callable[[T], T], default: T = ...) -> T: ...
+    def mutate(self, key: KeyFor[T, R], fn: Callable[[T], T], default: T = ...) -> R: ...
     @overload
     def mutate(self, key: str, fn: Callable[[Any], Any], default: Any = ...) -> Any: ...
-    def mutate(self, key: "str | SessionKey[Any]", fn: Callable[[Any], Any], default: Any = UNSET) -> Any:
+    def mutate(self, key: AnyKey, fn: Callable[[Any], Any], default: Any = UNSET) -> Any:
         """Replace the value under `key` by `fn(value)` and return that; no parallel update is lost.
 
         `fn` is applied again if the commit meets a conflict, so its result must depend on its
@@ -217,7 +226,7 @@ class SessionMapping(SessionBase, MutableMapping[str, Any]):
             state.adopt_defaults()
         return state.values.items
 
-    def _key_name(self, key: "str | SessionKey[Any]") -> str:
+    def _key_name(self, key: AnyKey) -> str:
         if isinstance(key, SessionKey):
             self._register_type_of(key)
             return key.name
@@ -235,7 +244,7 @@ class SessionMapping(SessionBase, MutableMapping[str, Any]):
             self._persistence.report_corrupt(state, exc)
             raise
 
-    def _get_typed(self, key: "str | SessionKey[Any]") -> Any:
+    def _get_typed(self, key: AnyKey) -> Any:
         if not isinstance(key, SessionKey):
             return self[self._key_name(key)]
         self._register_type_of(key)

@@ -1,6 +1,5 @@
 """A signed-in visitor for tests of applications: a stored session, and the cookie and headers of its client."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from msgspec import Struct
@@ -9,6 +8,7 @@ from sessioncore._errors import ConfigError
 from sessioncore._store import SessionStore
 from sessioncore.http._cookies import cookie_pair
 from sessioncore.http._extractors import Source, flatten
+from sessioncore.session._keys import KeyedValues
 
 __all__ = ["SignedIn", "sign_in"]
 
@@ -30,7 +30,7 @@ class SignedIn(Struct, frozen=True):
 
 
 async def sign_in(
-    store: SessionStore, owner: str | None = None, data: Mapping[str, Any] | None = None, **details: Any
+    store: SessionStore, owner: str | None = None, data: KeyedValues | None = None, **details: Any
 ) -> SignedIn:
     """Store a session, with `owner` if one is given, and return what its client sends.
 
@@ -40,7 +40,7 @@ async def sign_in(
     Raises:
         ConfigError: the store's extractor has neither a cookie nor a header.
     """
-    session = await store.create(data or {}, owner=owner, **details)
+    session = await store.create(data, owner=owner, **details)
     found = list(flatten(store.config.extractor))
     cookies = {place.key: session.id for place in found if place.source is Source.COOKIE}
     headers = {place.key: session.id for place in found if place.source is Source.HEADER}
