@@ -17,6 +17,8 @@ from sessioncore import (
     EventKind,
     Session,
     SessionConfig,
+    SessionKey,
+    SessionReleased,
     SessionStore,
     UnregisteredType,
 )
@@ -301,6 +303,51 @@ async def test_a_key_of_a_type_that_this_process_lacks_is_kept_when_others_are_w
             session["item"]
         session.clear()
     assert dict(await newer.get_by_id(sid)) == {}
+
+
+Removal = Callable[[Session], Any]
+REMOVALS: dict[str, tuple[Removal, Any]] = {
+    "pop": (lambda session: session.pop("item"), UnregisteredType),
+    "pop with a default": (lambda session: session.pop("item", 7), 7),
+    "pop with None": (lambda session: session.pop("item", None), None),
+    "pop by a typed key": (lambda session: session.pop(SessionKey("item", int), 7), 7),
+    "popitem": (lambda session: session.popitem(), UnregisteredType),
+    "del": (lambda session: session.__delitem__("item"), None),
+    "delete": (lambda session: session.delete("item"), None),
+    "clear": (lambda session: session.clear(), None),
+}
+
+
+@pytest.mark.parametrize("name", REMOVALS)
+async def test_a_key_that_cannot_be_read_can_be_removed_in_every_way(name: str) -> None:
+    lab, (remove, outcome) = Lab(), REMOVALS[name]
+    newer, older = lab.beside(), lab.beside()
+    newer.register_type(Item)
+    for read_before in (False, True):
+        sid = (await newer.create({"item": Item("tea")})).id
+        async with older.open(sid) as session:
+            if read_before:
+                with pytest.raises(UnregisteredType):
+                    session["item"]
+            if outcome is UnregisteredType:
+                with pytest.raises(UnregisteredType, match="'item'"):
+                    remove(session)
+            else:
+                assert remove(session) == outcome
+            assert "item" not in session
+        assert dict(await newer.get_by_id(sid)) == {}
+
+
+async def test_a_released_session_keeps_a_key_that_cannot_be_read() -> None:
+    lab = Lab()
+    newer = lab.beside()
+    newer.register_type(Item)
+    session = await lab.beside().get_by_id((await newer.create({"item": Item("tea")})).id)
+    session.release()
+    for name in ("pop", "pop with None", "popitem"):
+        with pytest.raises(SessionReleased):
+            REMOVALS[name][0](session)
+    assert "item" in session
 
 
 class Wide(msgspec.Struct):

@@ -5,7 +5,7 @@ from typing import Any, Self, TypeVar, overload
 
 from msgspec import UNSET, Raw
 
-from sessioncore._errors import ConfigError, CorruptRecord
+from sessioncore._errors import CodecError, ConfigError, CorruptRecord
 from sessioncore.session._annotations import matches
 from sessioncore.session._base import SessionBase
 from sessioncore.session._keys import AnyKey, KeyedValues, KeyFor, SessionKey
@@ -159,14 +159,24 @@ class SessionMapping(SessionBase, MutableMapping[str, Any]):
     @overload
     def pop(self, key: str, default: Any = ...) -> Any: ...
     def pop(self, key: Any, default: Any = _MISSING) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]  # wider: typed keys
-        """Remove `key` and return its value; if it is missing, return `default`, never the default of a typed key."""
+        """Remove `key` and return its value; if it is missing, return `default`, never the default of a typed key.
+
+        A value that cannot be read is removed, too; then this returns `default`, or raises if there is none.
+
+        Raises:
+            KeyError: the key is missing, and there is no default.
+            CodecError: its value cannot be read, and there is no default.
+        """
         if key not in self:
             if default is _MISSING:
                 raise KeyError(key)
             return default
-        value = self[key]
-        del self[key]
-        return value
+        try:
+            return self._take(key)
+        except CodecError:
+            if default is _MISSING:
+                raise
+            return default
 
     @overload
     def setdefault(self, key: KeyFor[T, R], default: T) -> R: ...
@@ -179,14 +189,17 @@ class SessionMapping(SessionBase, MutableMapping[str, Any]):
         return self[key]
 
     def popitem(self) -> tuple[str, Any]:
-        """Remove the newest key, and return it with its value, like dict."""
+        """Remove the newest key, and return it with its value, like dict.
+
+        Raises:
+            KeyError: the session is empty.
+            CodecError: the value cannot be read; the key was removed.
+        """
         visible = self._current_items()
         if not visible:
             raise KeyError("popitem(): the session is empty")
         name = next(reversed(visible))
-        value = self[name]
-        del self[name]
-        return name, value
+        return name, self._take(name)
 
     def clear(self) -> None:
         """Remove every key, including keys whose values cannot be decoded."""
@@ -218,6 +231,16 @@ class SessionMapping(SessionBase, MutableMapping[str, Any]):
         if type(value) is Raw:
             self._decode(state, name, value)
         return mutate(state, name, fn, default)
+
+    def _take(self, key: AnyKey) -> Any:
+        """Return the value under `key`, which must exist, and remove it, also if it cannot be read."""
+        try:
+            value = self[key]
+        except CodecError:
+            del self[key]
+            raise
+        del self[key]
+        return value
 
     def _current_items(self) -> dict[str, Any]:
         """Return the keys and values, including typed defaults that were changed in place."""
