@@ -12,18 +12,18 @@ mean that it was stored. If it was not, it can still arrive before the next writ
 from time import monotonic
 from typing import Final, TypeAlias, assert_never, cast
 
-from msgspec import UNSET, Struct
+from msgspec import UNSET
 
-from sessioncore._errors import CorruptRecord, SessionError, StorageError
+from sessioncore._errors import CorruptRecord, StorageError
 from sessioncore._events import EventKind
-from sessioncore._storage_calls import Create, Load, Move, Moved, Replace, Stored, Touch
+from sessioncore._storage_calls import Create, Load, Move, Moved, Replace, Stored
 from sessioncore.codec._record import Record, decode_record, encode_record
 from sessioncore.http._ids import handle_of
 from sessioncore.persistence import _commit_errors as errors
 from sessioncore.persistence._commit_events import ENDED_TTL, events_of_write
-from sessioncore.persistence._drive import Answer, QueuedEvent, Step
+from sessioncore.persistence._drive import Answer, Step
 from sessioncore.persistence._load_steps import UNREADABLE_DETAIL
-from sessioncore.persistence._store_context import StoreContext
+from sessioncore.persistence._session_steps import SessionSteps
 from sessioncore.persistence._verdicts import STORED, Verdict, verdict_of
 from sessioncore.session._attempt import Attempt
 from sessioncore.session._changes import changes_of
@@ -31,7 +31,6 @@ from sessioncore.session._delta import NO_CHANGES, Delta
 from sessioncore.session._lifecycle import CREATE, FIND, GONE, NOTHING, REPLACE, STALE, TOUCH, Action, decide
 from sessioncore.session._merge import Rewrite
 from sessioncore.session._pending import UNCHANGED, Pending
-from sessioncore.session._state import SessionState
 
 __all__ = ["CommitSteps"]
 
@@ -42,17 +41,13 @@ MAX_TAKEN_IDS: Final = 8  # IDs of 256 random bits never collide; eight collisio
 _MAY_BE_LATE: Final = frozenset({Verdict.CONFLICT, Verdict.MOVED, Verdict.TAKEN, Verdict.GONE})
 
 
-class CommitSteps(Struct, eq=False):
+class CommitSteps(SessionSteps, eq=False):
     """Commits one session once.
 
     Invariant: a write that was sent is the state's `in_flight`, and stays there if its outcome
     is unknown, even if the driver was cancelled.
     """
 
-    context: StoreContext
-    state: SessionState
-    explicit: bool = False  # the handler called save(): raise SessionGone, and check the idle clock
-    undo: bool = False  # undo a login: send no event, and store it even after the absolute deadline
     rewrite: Rewrite | None = None  # what is done to the record instead of applying the session's changes
     action: Action = NOTHING  # of the current call
     tries: int = 1
@@ -60,8 +55,6 @@ class CommitSteps(Struct, eq=False):
     absent: tuple[Attempt, Pending | None] | None = None  # a lost write that FIND did not see, and the journal after it
     searched_twice: bool = False
     give_up_at: float = 0.0  # by the monotonic clock; 0: there was no conflict yet
-    events: list[QueuedEvent] | None = None
-    error: SessionError | None = None
 
     def __repr__(self) -> str:
         return f"<CommitSteps {self.action.name}>"
@@ -80,10 +73,10 @@ class CommitSteps(Struct, eq=False):
             state.drop_pending()
         due = loaded is not None and (loaded.renewal_due or (self.explicit and context.is_renewal_due(loaded)))
         action = decide(state.phase, changed=changed, rotated=metadata.rotate, login=metadata.login, renewal_due=due)
-        if action is TOUCH and loaded is not None:
-            if (ttl := context.renewed_ttl(loaded, context.config.clock())) > 0:
-                self.action = TOUCH
-                return Touch(context.config.key_prefix + loaded.handle, ttl)
+        if action is TOUCH:
+            self.action = TOUCH
+            if (step := self._renewal()) is not None:
+                return step
         elif action is not NOTHING and delta is not None:
             self.action = action
             return self._send(delta, state.pending)
@@ -166,18 +159,18 @@ class CommitSteps(Struct, eq=False):
             case Verdict.MISSING:
                 return self._not_found()
             case Verdict.FOREIGN:
-                return self._refuse_unreadable(UNREADABLE_DETAIL)
+                self._refuse_unreadable(UNREADABLE_DETAIL)
             case Verdict.GONE:
                 self._gone()
             case Verdict.RENEWED:
                 self._finish_renewed()
             case Verdict.REFUSED:
                 state.roll_back()
-                self.error = cast("StorageError", answer)
+                self._fail(cast("StorageError", answer))
             case Verdict.UNKNOWN:
-                self.error = cast("StorageError", answer)
+                self._fail(cast("StorageError", answer))
             case Verdict.OVERTAKEN:
-                self.error = errors.overtaken_error()
+                self._fail(errors.overtaken_error())
             case Verdict.IGNORED:
                 pass
             case _:
@@ -192,12 +185,6 @@ class CommitSteps(Struct, eq=False):
         if told := events_of_write(attempt, before, self.tries, self.context.lifetimes):
             self.events = [*(self.events or ()), *told]
         return None
-
-    def _gone(self, kind: EventKind = EventKind.GONE, detail: str = "") -> None:
-        if not self.undo:
-            self._queue_event(kind, *self._handle_and_owner(), detail)
-        self.state.mark_gone()
-        self._set_gone_error()
 
     def _moved(self, moved: Moved) -> Step | None:
         """Drop the changes, because the client has another ID now; a login starts another session with them."""
@@ -221,12 +208,13 @@ class CommitSteps(Struct, eq=False):
         self.give_up_at = self.give_up_at or now + self.context.config.storage_timeout.total_seconds()
         if now >= self.give_up_at:
             self.state.roll_back()
-            self.error = errors.conflict_error()
+            self._fail(errors.conflict_error())
             return None
         try:
             record = decode_record(current.data, self.context.config.max_size)
         except CorruptRecord as exc:  # for example, a newer version of the program wrote it: leave it unchanged
-            return self._refuse_unreadable(str(exc))
+            self._refuse_unreadable(str(exc))
+            return None
         self.tries += 1
         return self._send(attempt.delta, attempt.pending, attempt.new_id, (record, current.version))
 
@@ -235,7 +223,7 @@ class CommitSteps(Struct, eq=False):
         self.taken_ids += 1
         if self.taken_ids == MAX_TAKEN_IDS:
             self.state.roll_back()
-            self.error = errors.id_error()
+            self._fail(errors.id_error())
             return None
         return self._send(attempt.delta, attempt.pending, self.state.choose_id(self.context.new_id()))
 
@@ -247,7 +235,7 @@ class CommitSteps(Struct, eq=False):
             return self.start()
         if isinstance(attempt.call, Replace) and current.version == attempt.call.version:
             return self._not_found()
-        self.error = errors.overtaken_error()
+        self._fail(errors.overtaken_error())
         return None
 
     def _not_found(self) -> Step | None:
@@ -265,27 +253,3 @@ class CommitSteps(Struct, eq=False):
         self.state.undo_roll_back(*self.absent)
         self.absent, self.searched_twice = None, True
         return self.start()
-
-    def _finish_renewed(self) -> None:
-        loaded, now = self.state.loaded, self.context.config.clock()
-        if loaded is not None:
-            self.state.apply_renewed(self.context.renewed_ttl(loaded, now), now)
-            self._queue_event(EventKind.RENEWED, loaded.handle, loaded.record.owner)
-
-    def _refuse_unreadable(self, why: str) -> Step | None:
-        self._queue_event(EventKind.CORRUPT, self._handle_and_owner()[0], None, why)
-        self.state.roll_back()
-        self.error = errors.unreadable_error()
-        return None
-
-    def _set_gone_error(self) -> None:
-        if self.explicit:
-            self.error = errors.gone_error()
-
-    def _handle_and_owner(self) -> tuple[str | None, str | None]:
-        loaded = self.state.loaded
-        return (None, None) if loaded is None else (loaded.handle, loaded.record.owner)
-
-    def _queue_event(self, kind: EventKind, handle: str | None, owner: str | None, detail: str = "") -> None:
-        if self.context.events.has_listener:
-            self.events = [*(self.events or ()), (kind, handle, owner, detail)]

@@ -1,0 +1,63 @@
+"""What committing and reloading share: renewing the idle clock, and a record that is gone or cannot be read."""
+
+from msgspec import Struct
+
+from sessioncore._errors import SessionError
+from sessioncore._events import EventKind
+from sessioncore._storage_calls import Touch
+from sessioncore.persistence import _commit_errors as errors
+from sessioncore.persistence._drive import QueuedEvent, Step
+from sessioncore.persistence._store_context import StoreContext
+from sessioncore.session._state import SessionState
+
+__all__ = ["SessionSteps"]
+
+
+class SessionSteps(Struct, eq=False):
+    """The base of both machines; see `Machine` in `_drive`."""
+
+    context: StoreContext
+    state: SessionState
+    explicit: bool = False  # the handler called save() or reload(): raise SessionGone, and check the idle clock
+    undo: bool = False  # a commit undoes a login: send no event, and store it even after the absolute deadline
+    events: list[QueuedEvent] | None = None
+    error: SessionError | None = None
+
+    def _renewal(self) -> Step | None:
+        """Return the call that renews the idle clock; None if the absolute deadline has passed."""
+        context, loaded = self.context, self.state.loaded
+        if loaded is None or (ttl := context.renewed_ttl(loaded, context.config.clock())) <= 0:
+            return None
+        return Touch(context.config.key_prefix + loaded.handle, ttl)
+
+    def _finish_renewed(self) -> None:
+        loaded, now = self.state.loaded, self.context.config.clock()
+        if loaded is not None:
+            self.state.apply_renewed(self.context.renewed_ttl(loaded, now), now)
+            self._queue_event(EventKind.RENEWED, loaded.handle, loaded.record.owner)
+
+    def _gone(self, kind: EventKind = EventKind.GONE, detail: str = "") -> None:
+        if not self.undo:
+            self._queue_event(kind, *self._handle_and_owner(), detail)
+        self.state.mark_gone()
+        self._set_gone_error()
+
+    def _refuse_unreadable(self, why: str) -> None:
+        self._queue_event(EventKind.CORRUPT, self._handle_and_owner()[0], None, why)
+        self.state.roll_back()
+        self._fail(errors.unreadable_error())
+
+    def _set_gone_error(self) -> None:
+        if self.explicit:
+            self._fail(errors.gone_error())
+
+    def _fail(self, error: SessionError) -> None:
+        self.error = error
+
+    def _handle_and_owner(self) -> tuple[str | None, str | None]:
+        loaded = self.state.loaded
+        return (None, None) if loaded is None else (loaded.handle, loaded.record.owner)
+
+    def _queue_event(self, kind: EventKind, handle: str | None, owner: str | None, detail: str = "") -> None:
+        if self.context.events.has_listener:
+            self.events = [*(self.events or ()), (kind, handle, owner, detail)]
