@@ -122,6 +122,7 @@ USES: Mapping[str, Callable[[Session], Any]] = {
     "reset": lambda session: session.reset(),
     "destroy": lambda session: session.destroy(),
     "save": lambda session: session.save(),
+    "reload": lambda session: session.reload(),
     "read": lambda session: session.get("n"),
     "get": lambda session: session.get("n"),
     "in": lambda session: "n" in session,
@@ -188,6 +189,16 @@ async def save(request: PageRequest) -> PageResponse:
     session["n"] = session.get("n", 0) + 1
     await session.save()
     return PageResponse(b"saved")
+
+
+async def reload(request: PageRequest) -> PageResponse:
+    """What this request and another one change, as JSON."""
+    session = await request.session()
+    session.mutate("n", lambda n: n + 1, 0)
+    async with session.store.open(session.id) as other:
+        other.update(n=10, theirs=True)
+    await session.reload()
+    return PageResponse(json.encode(dict(session)))
 
 
 async def background(request: PageRequest) -> PageResponse:
@@ -272,7 +283,7 @@ PAGES: Mapping[str, Callable[[PageRequest], Awaitable[PageResponse]]] = {
     page.__name__.strip("_").replace("_", "-"): page
     for page in (
         peek, counter, mutate, append, read, set_, who, login, redirect_login, logout, destroy, regenerate,
-        boom, status, hidden, vary, stream, late_first_write, late_destroy, late_boom, events, save, background,
+        boom, status, hidden, vary, stream, late_first_write, late_destroy, late_boom, events, save, reload, background,
         regenerate_save_boom, revoke, file, form, upload, both, regenerate_both, slow,
     )
 } | {"share": read}  # fmt: skip

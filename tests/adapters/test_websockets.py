@@ -165,6 +165,18 @@ def test_a_session_that_was_ended_elsewhere_is_not_brought_back(site: Site) -> N
     assert site.count() == 0
 
 
+def test_reload_shows_what_others_have_stored_and_that_the_session_was_ended(site: Site) -> None:
+    sid = site.make({"n": 1}, owner="ada")
+    with _talk(site, sid) as connection:
+        assert connection.say("set k v") == "ok"
+        assert site.raw("/counter", ("Cookie", f"__Host-session_id={sid}")).text == "2"
+        assert [connection.say(command) for command in ("get n", "reload", "get n", "get k")] == ["1", "ok", "2", "v"]
+        site.server.run(lambda: site.store.revoke_all("ada"))
+        assert [connection.say(command) for command in ("reload", "get n")] == ["SessionGone", "None"]
+    assert site.raw("/peek").status == 200
+    assert site.count() == 0
+
+
 def test_pings_cost_no_storage_call(site: Site) -> None:
     with _talk(site, site.make({"n": 1}), query="how=read") as connection:
         assert site.calls(1) == ["load"]

@@ -13,8 +13,8 @@ MOST_LINES_OF_A_FUNCTION = 50
 MOST_ATTRIBUTES = 10
 FOR_ONE_REQUEST = {  # classes whose objects live for one request, or for one commit of it
     "AiohttpView", "AsgiView", "Attempt", "CommitSteps", "Crossing", "Exchange", "LoadSteps", "Pending",
-    "RequestContext", "Responder", "Session", "SessionBase", "SessionMapping", "SessionState", "SessionSteps",
-    "SessionTimes", "Values", "_Watcher",
+    "ReloadSteps", "RequestContext", "Responder", "Session", "SessionBase", "SessionMapping", "SessionState",
+    "SessionSteps", "SessionTimes", "Values", "_Watcher",
 }  # fmt: skip
 LONG_LIVED = {"Driver", "Health", "PlainHttpWarning", "SessionPlugin", "_Middleware"}  # as long as the application
 

@@ -17,7 +17,7 @@ State = Literal["fresh", "live", "ended", "gone"]
 
 VERBS = (
     "set", "mutate", "delete", "clear", "login ada", "login bob", "regenerate", "reset", "destroy", "save",
-    "leave", "leave", "fail", "revoke", "revoke_all ada", "come back",
+    "reload", "leave", "leave", "fail", "revoke", "revoke_all ada", "come back",
 )  # fmt: skip
 STEPS = st.lists(st.tuples(st.integers(0, 2), st.sampled_from(VERBS), st.sampled_from("abc")), min_size=5, max_size=40)
 
@@ -90,6 +90,14 @@ class Request:
     @property
     def changes(self) -> bool:
         return self.writes or self.rotate or bool(self.drops & self.base.keys())
+
+    def reload(self, kept: Kept) -> None:
+        """See what `apply` would leave, and judge later changes by what is stored."""
+        self.cleared = self.cleared or (self.login and kept.owner not in (None, self.owner))
+        self.drops = {key for key in self.drops if key in self.base}
+        merged = Kept(dict(kept.data), kept.owner)
+        self.apply(merged)
+        self.base = {} if self.cleared else dict(kept.data)
 
     def apply(self, kept: Kept) -> None:
         if self.cleared or (self.login and kept.owner not in (None, self.owner)):
@@ -176,13 +184,18 @@ class World:
 
     async def store_changes(self, slot: int, request: Request, verb: str) -> None:
         session, next_id, cookies = request.session, request.session.id, list[str]()
-        if verb == "save":
+        if verb in ("save", "reload"):
             gone = False
             try:
-                await session.save()
+                await (session.save() if verb == "save" else session.reload())
             except SessionGone:
                 gone = True
-            self.commit(request, next_id)
+            if verb == "save":
+                self.commit(request, next_id)
+            elif request.state == "live" and (kept := self.live.get(request.sid or "")) is not None:
+                request.reload(kept)
+            elif request.state == "live":
+                request.forget("gone")
             assert gone is (request.state == "gone")
             return
         headers = await request.exchange.commit(500 if verb == "fail" else 200)

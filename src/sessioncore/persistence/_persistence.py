@@ -14,6 +14,7 @@ from sessioncore.persistence._commit_steps import CommitSteps
 from sessioncore.persistence._drive import DONE, Done, Driver, Step
 from sessioncore.persistence._load_steps import interpret_load
 from sessioncore.persistence._owners import Owners
+from sessioncore.persistence._reload_steps import ReloadSteps
 from sessioncore.persistence._store_context import StoreContext
 from sessioncore.session._effective import owner_of
 from sessioncore.session._initial_states import live_state
@@ -142,6 +143,22 @@ class StorePersistence:
         action = REPLACE if login.session_id == before.session_id else MOVE
         await self.driver.drive(steps, steps.start_rewrite(action, Undone(before.record, login.record)))
         state.discard()
+
+    async def reload(self, state: SessionState) -> None:
+        """Take over what others have stored meanwhile, below the changes that are not stored.
+
+        If the outcome of an earlier write is unknown, this commits first, which finds it out.
+
+        Raises:
+            SessionGone: the record is gone, or another request has moved it.
+            StorageUnavailable: it could not be loaded; the session is unchanged.
+        """
+        await wait_for_turn(state)
+        while state.in_flight is not None:
+            await self.commit(state, explicit=True)
+            await wait_for_turn(state)
+        steps = ReloadSteps(self.context, state, explicit=True)
+        await self._exclusively(state, self.driver.drive(steps, steps.start()))
 
     async def end(self, state: SessionState) -> None:
         """Delete the stored record, if there is one; then clear the session.

@@ -38,6 +38,10 @@ class Persistence(Protocol):
         """Store the changes of the session; with `explicit`, raise SessionGone if the record is gone."""
         ...
 
+    def reload(self, state: SessionState) -> Awaitable[None]:
+        """Take over what others have stored meanwhile; raise SessionGone if the record is gone."""
+        ...
+
     def end(self, state: SessionState) -> Awaitable[None]:
         """Delete the stored record now."""
         ...

@@ -181,6 +181,24 @@ class Session(SessionTimes):
             self._set_failure(error_factory(exc))
             raise
 
+    async def reload(self) -> None:
+        """Take over what others have stored meanwhile; own changes that are not saved stay on top.
+
+        This is a use of the session like `save()`, and renews its idle clock when that is due. A
+        session that is not stored has nothing to take over.
+
+        Raises:
+            SessionGone: the session was ended, or another request has given it a new ID.
+            StorageUnavailable: it could not be loaded; the session is as it was.
+        """
+        state = self._get_state()
+        state.check_usable()
+        try:
+            await self._persistence.reload(state)
+        except (StorageError, OwnerLimitReached) as exc:
+            self._set_failure(error_factory(exc))
+            raise
+
     def release(self) -> None:
         """Finish using the session: drop unsaved changes; later changes raise SessionReleased."""
         state = self._state

@@ -205,6 +205,10 @@ class SessionState(Struct, eq=False):
         if self.loaded is not None:
             self.loaded = replace(self.loaded, ttl=ttl, as_of=now, renewal_due=False, renewed=True)
 
+    def apply_reloaded(self, loaded: Loaded, pending: Pending | None) -> None:
+        """Make what others have stored meanwhile the loaded record; `pending` is the journal on top of it."""
+        self.loaded, self.pending = loaded, pending
+
     def mark_gone(self) -> None:
         """Note that the record is gone: drop the changes, and store nothing more."""
         self._advance(LOST)

@@ -130,7 +130,7 @@ class Values(Struct, eq=False):
             if name in self.items and type(self.items[name]) not in IMMUTABLE:
                 self.keep_snapshot(name, data[name])
 
-    def rebase(self, items: dict[str, Any]) -> None:
+    def rebase(self, items: dict[str, Any], snapshots: dict[str, Raw] | None = None) -> None:
         """Replace all values by those that another request has stored; keep issued defaults."""
         self.items = items
-        self.snapshots = None
+        self.snapshots = snapshots

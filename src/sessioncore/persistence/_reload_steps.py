@@ -1,0 +1,73 @@
+"""Reloads a session: takes over what other requests have stored meanwhile, as a machine without I/O.
+
+`_load_steps` says what the answer of the storage means, `session._reload` what the session then shows.
+Only a session that is stored has something to take over.
+"""
+
+from sessioncore._errors import StorageError
+from sessioncore._events import EventKind
+from sessioncore._storage_calls import Load
+from sessioncore.persistence._drive import Answer, Step
+from sessioncore.persistence._load_steps import interpret_load
+from sessioncore.persistence._session_steps import SessionSteps
+from sessioncore.persistence._verdicts import Verdict, verdict_of
+from sessioncore.session._lifecycle import GONE, STALE, TOUCH
+from sessioncore.session._loaded import Loaded
+from sessioncore.session._reload import take_over
+
+__all__ = ["ReloadSteps"]
+
+
+class ReloadSteps(SessionSteps, eq=False):
+    """Reloads one session once; no write of it is in flight."""
+
+    touching: bool = False  # the current call renews the idle clock; else it loads the record
+
+    def __repr__(self) -> str:
+        return "<ReloadSteps>"  # the fields contain an ID
+
+    def start(self) -> Step | None:
+        """Return the load, if a record is stored."""
+        state, context = self.state, self.context
+        if state.loaded is not None:
+            return Load(context.config.key_prefix + state.loaded.handle, context.renew_on_load)
+        if state.phase is GONE or state.phase is STALE:
+            self._set_gone_error()
+        return None
+
+    def answered(self, answer: Answer) -> Step | None:
+        """Handle the record, or the renewal of its idle clock."""
+        if self.state.unusable is not None:  # another task has released the session meanwhile
+            self._fail(self.state.unusable())
+        elif self.touching:
+            verdict = verdict_of(TOUCH, answer)
+            if verdict is Verdict.RENEWED:
+                self._finish_renewed()
+            elif verdict is Verdict.GONE:
+                self._gone()
+        elif isinstance(answer, StorageError):
+            self._fail(answer)
+        else:
+            return self._loaded(answer)
+        return None
+
+    def _loaded(self, answer: Answer) -> Step | None:
+        state, context, loaded = self.state, self.context, self.state.loaded
+        assert loaded is not None, "only this task can end the session while it has its turn"
+        found = interpret_load(context, loaded.session_id, loaded.handle, answer, counts_as_use=True)
+        if isinstance(found, Loaded):
+            take_over(state, found)
+            if found.renewal_due:
+                self.touching = True
+                return self._renewal()
+            return None
+        kind, _, _, detail = found
+        if kind is EventKind.CORRUPT:
+            self._refuse_unreadable(detail)
+        elif kind is EventKind.STALE_ID:
+            self._queue_event(kind, *self._handle_and_owner())
+            state.mark_stale()
+            self._set_gone_error()
+        else:
+            self._gone(kind if kind is EventKind.EXPIRED else EventKind.GONE, detail)
+        return None
