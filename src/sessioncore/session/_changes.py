@@ -4,7 +4,7 @@ from msgspec import Raw
 
 from sessioncore.codec._codec import IMMUTABLE
 from sessioncore.session._delta import Delta
-from sessioncore.session._pending import DROP, NOTHING_PENDING, UNCHANGED
+from sessioncore.session._pending import DROP, NOTHING_PENDING, SET, UNCHANGED, Update
 from sessioncore.session._state import SessionState
 from sessioncore.session._unusable import released
 
@@ -39,6 +39,8 @@ def changes_of(state: SessionState) -> Delta | None:  # noqa: C901, PLR0912 - on
             if name in base:
                 drops.append(name)
             continue
+        if change is not SET and isinstance(change, Update) and not change.applied:
+            values.apply_late(name, change)
         encoded = encode(name, items[name])
         if name in base and encoded == base[name] and not pending.order_changed:
             if type(items[name]) not in IMMUTABLE:  # it may be another object, which can change in place later

@@ -84,5 +84,8 @@ def take_merged(values: Values, pending: Pending | None, attempt: Attempt) -> di
             if raw is None:  # the other request deleted the key: act as if it had done so after this update
                 del later[name]
             else:
-                items[name] = change.apply_to(values.codec.decode(name, raw))
+                try:
+                    items[name] = change.apply_to(values.codec.decode(name, raw))
+                except Exception:  # noqa: BLE001 - this commit has stored its record; the next one raises the error
+                    change.applied = False
     return own

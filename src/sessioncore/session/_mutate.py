@@ -20,6 +20,8 @@ def mutate(state: SessionState, name: str, function: Callable[[Any], Any], defau
     pending, values = state.begin_write(), state.values
     encoded = None if default is UNSET else values.codec.encode(name, default)
     before = pending.changes.get(name)
+    if isinstance(before, Update) and not before.applied:
+        values.apply_late(name, before)
     if before is None and values.has_snapshot(name) and values.changed_in_place(name) is not None:
         before = SET  # the function saw a change in place, which would be lost if it were applied alone
     existed = name in values.items

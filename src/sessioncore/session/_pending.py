@@ -22,6 +22,7 @@ class Update(Struct):
 
     functions: list[Callable[[Any], Any]]
     default: Raw | None  # encoded, because a function may change it in place; None: there is no default
+    applied: bool = True  # False: they failed on the value that the session shows since a merge
 
     def apply_to(self, value: Any) -> Any:
         """Return the result of the functions for `value`."""
@@ -102,7 +103,8 @@ class Pending(Struct):
         for name, change in later.changes.items():
             before = changes.get(name)
             if isinstance(change, Update) and isinstance(before, Update):
-                changes[name] = Update([*before.functions, *change.functions], before.default)
+                applied = before.applied and change.applied
+                changes[name] = Update([*before.functions, *change.functions], before.default, applied)
             elif isinstance(change, Update) and before is not None:
                 changes[name] = SET  # the function saw a value of this request, which would be lost if applied alone
             else:

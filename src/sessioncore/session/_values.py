@@ -7,6 +7,7 @@ from msgspec import Raw, Struct
 
 from sessioncore._errors import CodecError, ConfigError
 from sessioncore.codec._codec import IMMUTABLE, Codec
+from sessioncore.session._pending import Update
 
 __all__ = ["Values"]
 
@@ -108,6 +109,16 @@ class Values(Struct, eq=False):
         if type(result) is Raw:  # it would be mistaken for a value that is stored already
             raise ConfigError("msgspec.Raw cannot be stored; return the decoded value from the function")
         return result
+
+    def apply_late(self, name: str, change: Update) -> None:
+        """Apply an update that failed after a merge to the value that the session shows."""
+        if name in self.items:
+            value = self.read(name)
+        else:
+            assert change.default is not None, "without a default, the merge drops the update of a missing key"
+            value = self.codec.decode(name, change.default)
+        self.items[name] = self.apply(name, change.apply_to, value, unchanged=False)
+        change.applied = True
 
     def _try_encode(self, name: str) -> Raw | None:
         """Encode the current value; return None if it cannot be encoded, which the commit reports."""

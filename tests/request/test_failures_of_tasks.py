@@ -1,0 +1,115 @@
+"""Several tasks of one request, when one of them fails: what is stored is told as stored, and each hears of its own."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from tests.kit import Lab
+
+from sessioncore import Session
+
+pytestmark = pytest.mark.anyio
+
+
+def add(n: int) -> int:
+    return n + 1
+
+
+async def merged(lab: Lab, theirs: Any, function: Callable[[Any], Any] = add, first: Any = 1) -> Session:
+    """A session that was saved while another request stored `n` as `theirs` and another task mutated it."""
+    await lab.begin(n=first)
+    session = await lab.store.get_by_id(lab.visitor.sid or "")
+    session["mine"] = 1
+
+    async def meanwhile() -> None:
+        async with lab.store.open(session.id) as other:
+            other["n"] = theirs
+        session.mutate("n", function)
+
+    lab.storage.before["replace"] = meanwhile
+    await session.save()
+    return session
+
+
+async def test_a_save_succeeds_though_the_function_of_another_task_fails_on_what_was_merged() -> None:
+    lab = Lab()
+    session = await merged(lab, "text")
+    assert await lab.data() == {"n": "text", "mine": 1}
+    assert dict(session) == {"n": "text", "mine": 1}
+    assert session.modified
+    for _ in range(2):
+        with pytest.raises(TypeError):
+            await session.save()
+    assert await lab.data() == {"n": "text", "mine": 1}
+    assert lab.calls.count("replace") == 3  # the save, the other request, the save again
+
+
+REPAIRS: list[tuple[Callable[[Session], object], object]] = [
+    (lambda session: session.set("n", 5), 5),
+    (lambda session: session.delete("n"), None),
+    (lambda session: session.set("n", 5) or session.mutate("n", add), 6),
+]
+
+
+@pytest.mark.parametrize("way", range(len(REPAIRS)))
+async def test_the_owner_of_the_function_that_failed_can_set_or_delete_the_key(way: int) -> None:
+    lab = Lab()
+    session = await merged(lab, "text")
+    repair, n = REPAIRS[way]
+    repair(session)
+    await session.save()
+    assert await lab.data() == dict(session) == {"mine": 1} | ({} if n is None else {"n": n})
+
+
+async def test_a_function_that_fails_on_its_default_because_the_key_was_deleted_fails_the_next_save() -> None:
+    lab = Lab()
+    await lab.begin(n=1)
+    session = await lab.store.get_by_id(lab.visitor.sid or "")
+    session["mine"] = 1
+
+    async def meanwhile() -> None:
+        async with lab.store.open(session.id) as other:
+            del other["n"]
+        assert session.mutate("n", lambda n: 1 // n, default=0) == 1
+
+    lab.storage.before["replace"] = meanwhile
+    await session.save()
+    assert dict(session) == {"mine": 1}
+    with pytest.raises(ZeroDivisionError):
+        await session.save()
+    session["n"] = 2
+    await session.save()
+    assert await lab.data() == {"n": 2, "mine": 1}
+
+
+async def test_a_function_that_failed_is_applied_once_the_value_allows_it() -> None:
+    for again in (False, True):
+        lab = Lab()
+        session = await merged(lab, {}, lambda counts: {"x": counts["x"] + 1}, {"x": 1})
+        with pytest.raises(KeyError):
+            session.mutate("n", lambda counts: counts)
+        session["n"]["x"] = 4
+        if again:
+            assert session.mutate("n", lambda counts: {"x": counts["x"] * 10}) == {"x": 50}
+        await session.save()
+        assert await lab.data() == dict(session) == {"n": {"x": 50 if again else 5}, "mine": 1}
+
+
+async def test_the_response_of_a_request_whose_function_failed_is_the_error_of_the_function() -> None:
+    lab = Lab()
+    await lab.begin(n=1)
+    exchange = await lab.visitor.arrive()
+    session = exchange.session
+    session["mine"] = 1
+
+    async def meanwhile() -> None:
+        async with lab.store.open(lab.visitor.sid or "") as other:
+            other["n"] = "text"
+        session.mutate("n", add)
+
+    lab.storage.before["replace"] = meanwhile
+    await session.save()
+    with pytest.raises(TypeError):
+        await exchange.commit(200)
+    await exchange.finish()
+    assert await lab.data() == {"n": "text", "mine": 1}
