@@ -1,12 +1,15 @@
 """Several tasks of one request, when one of them fails: what is stored is told as stored, and each hears of its own."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from functools import partial
 from typing import Any
 
+import anyio
 import pytest
-from tests.kit import Lab
+from tests.kit import BOTH_LOOPS, Lab, lose
 
-from sessioncore import Session
+from sessioncore import OwnerLimitReached, Session, SessionError, StorageUnavailable
 
 pytestmark = pytest.mark.anyio
 
@@ -113,3 +116,63 @@ async def test_the_response_of_a_request_whose_function_failed_is_the_error_of_t
         await exchange.commit(200)
     await exchange.finish()
     assert await lab.data() == {"n": "text", "mine": 1}
+
+
+# -- what one task has changed is committed by another
+
+
+@BOTH_LOOPS
+@pytest.mark.parametrize("how", ["refused by a rival", "no reply to a response"])
+async def test_a_save_fails_if_another_tasks_commit_dropped_what_it_would_have_stored(how: str) -> None:
+    lab = Lab(max_sessions_per_owner=1, on_owner_limit="refuse", storage_timeout=timedelta(seconds=0.2))
+    await lab.begin()
+    exchange = await lab.visitor.arrive()
+    session, told = exchange.session, dict[str, type[Exception] | None]()
+
+    async def run(name: str, work: Callable[[], Awaitable[object]]) -> None:
+        try:
+            await work()
+            told[name] = None
+        except SessionError as error:
+            told[name] = type(error)
+
+    async def meanwhile() -> None:
+        if how == "refused by a rival":
+            lab.storage.before.pop("owned_keys", None)
+            await lab.beside().create(owner="ada")
+        session["late"] = 1
+        group.start_soon(run, "B", session.save)
+        await anyio.wait_all_tasks_blocked()
+        if how != "refused by a rival":
+            await lose()
+
+    await session.login("ada")
+    lab.storage.before["move"] = meanwhile
+    commit = session.save if how == "refused by a rival" else partial(exchange.commit, 200)
+    async with anyio.create_task_group() as group:
+        group.start_soon(run, "A", commit)
+    error = OwnerLimitReached if how == "refused by a rival" else StorageUnavailable
+    assert told == {"A": error, "B": error}
+    await exchange.finish()
+    assert await lab.data(session.id) == {"n": 1}
+
+
+@BOTH_LOOPS
+async def test_a_save_with_nothing_to_store_does_not_fail_with_another_tasks_destroy() -> None:
+    lab = Lab()
+    await lab.begin()
+    session = await lab.store.get_by_id(lab.visitor.sid or "")
+    held = lab.storage.hold("delete", times=1)
+
+    async def destroy() -> None:
+        with pytest.raises(StorageUnavailable):
+            await session.destroy()
+
+    lab.storage.before["delete"] = lose
+    async with anyio.create_task_group() as group:
+        group.start_soon(destroy)
+        await held.entered.wait()
+        group.start_soon(session.save)
+        await anyio.wait_all_tasks_blocked()
+        held.release()
+    assert await lab.data() == {"n": 1}

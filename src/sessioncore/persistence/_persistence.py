@@ -5,7 +5,7 @@ from collections.abc import Awaitable
 import anyio
 from msgspec import UNSET
 
-from sessioncore._errors import SessionError
+from sessioncore._errors import OwnerLimitReached, SessionError, StorageError
 from sessioncore._events import EventKind
 from sessioncore._shield import run_shielded
 from sessioncore._storage_calls import Delete, Load
@@ -22,16 +22,25 @@ from sessioncore.session._lifecycle import CREATE, MOVE, REPLACE, STALE
 from sessioncore.session._loaded import Loaded
 from sessioncore.session._merge import Undone
 from sessioncore.session._state import SessionState
+from sessioncore.session._unusable import ErrorFactory, error_factory
 
 __all__ = ["StorePersistence", "wait_for_turn"]
 
 
-async def wait_for_turn(state: SessionState) -> None:
-    """Wait until no other task of the request commits or ends this session."""
+async def wait_for_turn(state: SessionState) -> ErrorFactory | None:
+    """Wait until no other task of the request commits or ends this session; return what the last one failed with."""
+    failure: ErrorFactory | None = None
     while state.waiters is not None:
         ended = anyio.Event()
-        state.wait_turn(ended.set)
+
+        def wake(failed: ErrorFactory | None, ended: anyio.Event = ended) -> None:
+            nonlocal failure
+            failure = failed
+            ended.set()
+
+        state.wait_turn(wake)
         await ended.wait()
+    return failure
 
 
 class StorePersistence:
@@ -90,16 +99,23 @@ class StorePersistence:
         return result if result is DONE else self._exclusively(state, result)
 
     async def _commit_in_turn(self, state: SessionState, drop: bool, explicit: bool) -> None:
-        await wait_for_turn(state)  # the task that is committing gets the result of its own commit
+        unsaved = state.pending is not None or state.in_flight is not None
+        failure = await wait_for_turn(state)
+        if failure is not None and unsaved and not drop and not state.dirty():
+            raise failure()  # the other task's commit included the changes of this one, and they were dropped with it
         await self.commit(state, drop, explicit)
 
     async def _exclusively(self, state: SessionState, work: Awaitable[None]) -> None:
         """Await `work` while other tasks of the request wait for their turn."""
+        failure: ErrorFactory | None = None
         state.begin_turn()
         try:
             await work
+        except (StorageError, OwnerLimitReached) as exc:
+            failure = error_factory(exc)
+            raise
         finally:
-            state.end_turn()
+            state.end_turn(failure)
 
     async def _commit_within_limit(self, state: SessionState, steps: CommitSteps, step: Step | None) -> None:
         """Run a commit that may set an owner; it makes several calls, so the caller must shield it."""

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -21,6 +21,8 @@ from sessioncore.session._values import Values
 
 __all__ = ["SessionState"]
 
+Waiter: TypeAlias = Callable[[ErrorFactory | None], object]
+
 
 class SessionState(Struct, eq=False):
     """Everything that a request knows about a session and has changed in it.
@@ -35,7 +37,7 @@ class SessionState(Struct, eq=False):
     loaded: Loaded | None = None  # the stored record; None: there is none that this session may change
     pending: Pending | None = None  # None: nothing was written since the last commit
     in_flight: Attempt | None = None  # sent, and its outcome is not known; None: no such write
-    waiters: list[Callable[[], object]] | None = None  # called when the running commit ends; None: none is running
+    waiters: list[Waiter] | None = None  # called when the running commit ends; None: none is running
     unusable: ErrorFactory | None = None  # makes the error that a write raises; None: writes are allowed
     former_id: str | None = None  # the ID before the session ended; `Session.id` still returns it
     next_id: str | None = None  # the ID of the next record, or after the next rotation; None: not chosen yet
@@ -275,16 +277,16 @@ class SessionState(Struct, eq=False):
         """Make other tasks of this request wait until `end_turn`."""
         self.waiters = []
 
-    def wait_turn(self, wake: Callable[[], object]) -> None:
-        """Call `wake` when the current turn ends."""
+    def wait_turn(self, wake: Waiter) -> None:
+        """Call `wake` when the current turn ends, with what it failed with."""
         assert self.waiters is not None
         self.waiters.append(wake)
 
-    def end_turn(self) -> None:
+    def end_turn(self, failure: ErrorFactory | None) -> None:
         """Wake the waiting tasks."""
         waiters, self.waiters = self.waiters, None
         for wake in waiters or ():
-            wake()
+            wake(failure)
 
     def _advance(self, verb: Verb) -> None:
         after = NEXT_PHASE[self.phase][verb]
