@@ -137,6 +137,8 @@ USES: Mapping[str, Callable[[Session], Any]] = {
     "mark": lambda session: session.mark_accessed(),
     "remember": remember,
     "forget": lambda session: session.set_persistent(False),
+    "modified": lambda session: session.modified,
+    "accessed": lambda session: session.accessed,
 }
 
 

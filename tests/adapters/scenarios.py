@@ -130,6 +130,9 @@ _HEADERS: Final = (
     _row("every use of the session is told by Vary",
          FIRST, *(Step(f"/status?how={how}") for how in (
              "get", "in", "len", "iter", "keys", "id", "handle", "owner", "truth", "fresh", "mark"))),
+    _row("asking whether the session was modified or accessed is no use of it",
+         *(Step(f"/status?how={how}", vary=None) for how in ("modified", "accessed")), FIRST,
+         *(Step(f"/status?how={how}", vary=None) for how in ("modified", "accessed"))),
     _row("a response with the cookie is not for caches, and what is private stays so",
          *(Step(f"/vary?case={case}", cookie="set") for case in ("public", "cdn")),
          Step("/vary?case=private", cookie="set", cache="private, max-age=60"),

@@ -5,7 +5,7 @@ from typing import Any
 
 import attrs
 import pytest
-from litestar import get, post
+from litestar import Request, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromQuery
 from litestar.types import Empty
@@ -173,6 +173,36 @@ def test_the_id_is_told_when_asked_for_and_else_nothing_is_touched(enter: Open, 
     client.post("/write")
     assert client.get("/id").text == client.cookies[COOKIE]
     assert client.post("/regenerate").text == client.cookies[COOKIE]
+
+
+class OwnRequest(Request[Any, Any, Any]):
+    pass
+
+
+class NamedRequest(Request[Any, Any, Any]):
+    def get_session_id(self) -> str | None:
+        return "by its own rules"
+
+
+@pytest.mark.parametrize("request_class", [None, OwnRequest, NamedRequest])
+def test_the_id_is_told_after_set_session_whatever_the_request_class_is(enter: Open, request_class: Any) -> None:
+    told: list[object] = []
+
+    @post("/begin")
+    async def begin(request: AnyRequest) -> None:
+        backend = plugin.config._backend_class(plugin.config)  # pyright: ignore[reportPrivateUsage]
+        for value in ({"n": 1}, None):
+            put(request, value)
+            told.extend([request.get_session_id(), backend.get_session_id(request)])
+        put(request, {"n": 2})
+        told.append(isinstance(request, request_class or Request))
+
+    plugin = SessionPlugin(SessionStore())
+    client = enter(begin, plugin=plugin, request_class=request_class)
+    assert client.post("/begin").status_code == 201
+    sid = client.cookies[COOKIE]
+    own = request_class is NamedRequest
+    assert told == ["by its own rules" if own else sid, sid, "by its own rules" if own else None, None, True]
 
 
 # -- by dependency injection

@@ -11,10 +11,10 @@ from litestar.middleware.base import DefineMiddleware
 from litestar.middleware.session.base import BaseBackendConfig, BaseSessionBackend
 from litestar.types import Message
 
-from sessioncore import ConfigError, Exchange, Extractor, Session, SessionStore, Source
+from sessioncore import ConfigError, Exchange, Extractor, SessionStore, Source
 from sessioncore.integration import check_store
 from sessioncore_asgi._shared import AsgiView
-from sessioncore_litestar._connection import AnyConnection, replace_data
+from sessioncore_litestar._connection import AnyConnection, replace_data, session_id_of
 from sessioncore_litestar._middleware import SessionMiddleware
 
 __all__ = ["SessionBackend", "SessionBackendConfig"]
@@ -27,9 +27,8 @@ class SessionBackend(BaseSessionBackend["SessionBackendConfig"]):
         return self  # Litestar copies the middleware of each layer, but there is only one store
 
     def get_session_id(self, connection: AnyConnection) -> str | None:
-        """Return the ID of the loaded session, or None; an ID that the client sent does not count."""
-        session: object = cast("dict[str, Any]", connection.scope).get("session")
-        return session.id if isinstance(session, Session) else None
+        """Return the ID of the session, or None; an ID that the client sent does not count."""
+        return session_id_of(cast("Any", connection.scope))
 
     async def load_from_connection(self, connection: AnyConnection) -> dict[str, Any]:
         """Return a copy of the session's data."""

@@ -19,7 +19,7 @@ from sessioncore_asgi._shared import exchange_of
 
 __all__ = [
     "AnyConnection", "SessionRequest", "SessionWebSocket", "apply_assignment", "get_session", "is_mount",
-    "replace_data",
+    "replace_data", "session_id_of", "with_session_id",
 ]  # fmt: skip
 
 AnyConnection: TypeAlias = ASGIConnection[Any, Any, Any, Any]
@@ -94,7 +94,7 @@ class SessionRequest(Request[UserT, AuthT, StateT]):
 
     def get_session_id(self) -> str | None:
         """Return the current ID; None without a session, and after `clear_session()`."""
-        return _session_id(cast("Any", self.scope))
+        return session_id_of(cast("Any", self.scope))
 
 
 class SessionWebSocket(WebSocket[UserT, AuthT, StateT]):
@@ -102,10 +102,22 @@ class SessionWebSocket(WebSocket[UserT, AuthT, StateT]):
 
     def get_session_id(self) -> str | None:
         """Return the current ID; None without a session, and after `clear_session()`."""
-        return _session_id(cast("Any", self.scope))
+        return session_id_of(cast("Any", self.scope))
 
 
-def _session_id(scope: dict[str, Any]) -> str | None:
+def with_session_id(given: type[Any] | None, ours: type[Any]) -> type[Any]:
+    """Return `ours`, or the application's own class with our `get_session_id`, unless that has one itself."""
+    if given is None:
+        return ours
+    if given.get_session_id is not ASGIConnection.get_session_id:  # pyright: ignore[reportUnknownMemberType]  # theirs
+        return given
+    names = {name: getattr(given, name) for name in ("__module__", "__qualname__", "__doc__")}
+    return type(given.__name__, (given,), {**names, "__slots__": (), "get_session_id": ours.get_session_id})
+
+
+def session_id_of(scope: dict[str, Any]) -> str | None:
+    """Return the current ID; None without a session, and after `clear_session()`."""
     # Computed on demand, because reading the ID of a fresh session generates one.
-    exchange = exchange_of(scope, "session")
-    return None if exchange is None or scope.get("session") is Empty else exchange.session.id
+    exchange, value = exchange_of(scope, "session"), scope.get("session")
+    ended = value is None or value is Empty  # by set_session(None) or clear_session()
+    return None if exchange is None or ended else exchange.session.id
