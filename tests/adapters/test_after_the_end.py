@@ -1,0 +1,299 @@
+"""Error pages, access logs and hooks read the session when its request is over, on every adapter: what is stored."""
+
+from collections.abc import Awaitable, Callable
+from itertools import product
+from typing import Any
+
+import anyio
+import pytest
+from aiohttp import web
+from aiohttp.typedefs import Handler
+from fastapi import FastAPI
+from litestar import Litestar, get
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+from tests.adapters.aiohttp_kit import application
+from tests.adapters.asgi import ask
+from tests.adapters.conftest import Visit
+from tests.adapters.litestar_kit import COOKIE, AnyRequest, Open, SessionDep
+from tests.stores import SpyStorage
+
+from sessioncore import (
+    RequestView,
+    Session,
+    SessionConfig,
+    SessionError,
+    SessionKey,
+    SessionNotLoaded,
+    SessionReleased,
+    SessionStore,
+    StorageUnavailable,
+)
+from sessioncore.testing import sign_in
+from sessioncore_aiohttp import get_session as of_aiohttp
+from sessioncore_asgi import SessionMiddleware
+from sessioncore_asgi import get_session as of_asgi
+from sessioncore_litestar import SessionPlugin
+from sessioncore_litestar import get_session as of_litestar
+
+pytestmark = pytest.mark.anyio
+
+WISHES = SessionKey("wishes", list[str], default_factory=list[str])
+PAGES = ("/fails", "/works")
+ADVICE = r"use store\.open\(session\.id\)"
+STORED: dict[str, Any] = {"user": "ada", "cart": ["tea"]}
+
+
+class Bug(Exception):
+    """The error that matters; none about the session may take its place."""
+
+
+async def handle(session: Session, path: str) -> str:
+    """Change the session; what `/fails` changes is dropped."""
+    session["user"] = path[1:]
+    session["cart"].append("milk")
+    if path == "/fails":
+        raise Bug
+    return "ok"
+
+
+class Witness:
+    """What was read after the end, or the error that the reading raised."""
+
+    def __init__(self) -> None:
+        self.seen: list[object] = []
+
+    async def __call__(self, session: Awaitable[Session]) -> None:
+        try:
+            self.seen.append(await self._look(await session))
+        except SessionError as error:
+            self.seen.append(type(error))
+
+    async def _look(self, session: Session) -> dict[str, Any]:
+        session.mark_accessed()
+        found = {
+            "data": {name: list(value) if name == "cart" else value for name, value in session.items()},
+            "user": session.get("user"),
+            "typed": (session[WISHES], session.get(WISHES, ["none"])),
+            "id": session.id,
+            "handle": session.handle,
+            "whose": (session.owner, session.details),
+            "times": (session.created_at, session.created_at < session.expires_at, session.idle_timeout),
+            "flags": (session.fresh, session.empty, session.modified, session.accessed),
+        }
+        session["cart"].append("inside a value: stored nowhere")
+        changes: list[Callable[[], object]] = [
+            lambda: session.set("user", "eve"), lambda: session.pop("user"), lambda: session.bind_owner("eve"),
+            lambda: session.mutate("user", str.upper), session.clear,
+        ]  # fmt: skip
+        for change in changes:
+            with pytest.raises(SessionReleased, match=ADVICE):
+                change()
+        for verb in (session.save, session.reload, session.regenerate, session.reset, session.destroy):
+            with pytest.raises(SessionReleased, match=ADVICE):
+                await verb()
+        return found
+
+
+async def visitor(store: SessionStore) -> str:
+    return (await sign_in(store, "ada", STORED, device="phone")).session_id
+
+
+async def check(store: SessionStore, sid: str, path: str, witness: Witness) -> None:
+    data = STORED if path == "/fails" else {"user": "works", "cart": ["tea", "milk"]}
+    stored = await store.get_by_id(sid)
+    assert dict(stored) == data
+    assert witness.seen == [
+        {
+            "data": data, "user": data["user"], "typed": ([], ["none"]), "id": sid, "handle": stored.handle,
+            "whose": ("ada", {"device": "phone"}), "flags": (False, False, False, True),
+            "times": (stored.created_at, True, stored.idle_timeout),
+        }
+    ]  # fmt: skip
+
+
+# -- ASGI
+
+
+async def page(request: Request) -> PlainTextResponse:
+    return PlainTextResponse(await handle(await of_asgi(request), request.url.path))
+
+
+async def given(session: Any) -> Session:
+    assert isinstance(session, Session)
+    return session
+
+
+def starlette_page(store: SessionStore, witness: Witness) -> Any:
+    async def error_page(request: Request, error: Exception) -> PlainTextResponse:
+        await witness(given(request.session))
+        return PlainTextResponse("an error page", 500)
+
+    return Starlette(
+        routes=[Route("/fails", page)],
+        middleware=[Middleware(SessionMiddleware, store=store)],
+        exception_handlers={Exception: error_page},
+    )
+
+
+def fastapi_page(store: SessionStore, witness: Witness) -> Any:
+    app = FastAPI()
+    app.add_middleware(SessionMiddleware, store=store)
+    app.add_route("/fails", page)
+
+    async def error_page(request: Request, error: Exception) -> PlainTextResponse:
+        await witness(of_asgi(request))
+        return PlainTextResponse("an error page", 500)
+
+    app.add_exception_handler(Exception, error_page)
+    return app
+
+
+def access_log(store: SessionStore, witness: Witness) -> Any:
+    inner = SessionMiddleware(Starlette(routes=[Route(path, page) for path in PAGES]), store)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await inner(scope, receive, send)
+        finally:
+            await witness(of_asgi(scope))
+
+    return app
+
+
+def queued_event(store: SessionStore, witness: Witness) -> Any:
+    """Work that outlives its request, as in Gradio's queue."""
+    kept: list[Session] = []
+
+    async def keep(request: Request) -> PlainTextResponse:
+        kept.append(await of_asgi(request))
+        return await page(request)
+
+    inner = SessionMiddleware(Starlette(routes=[Route(path, keep) for path in PAGES]), store)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await inner(scope, receive, send)
+        finally:
+            async with anyio.create_task_group() as group:
+                group.start_soon(witness, given(kept[0]))
+
+    return app
+
+
+@get("/fails")
+async def litestar_fails(session: SessionDep) -> str:
+    return await handle(session, "/fails")
+
+
+@get("/works")
+async def litestar_works(session: SessionDep) -> str:
+    return await handle(session, "/works")
+
+
+def litestar_log(store: SessionStore, witness: Witness) -> Any:
+    inner = Litestar([litestar_fails, litestar_works], plugins=[SessionPlugin(store)])
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await inner(scope, receive, send)
+        await witness(of_litestar(scope))
+
+    return app
+
+
+@pytest.mark.parametrize(
+    ("build", "path"),
+    [(starlette_page, "/fails"), (fastapi_page, "/fails"), *product((access_log, queued_event, litestar_log), PAGES)],
+)
+async def test_what_asgi_calls_outside_reads_what_is_stored(
+    build: Callable[[SessionStore, Witness], Any], path: str, store: SessionStore
+) -> None:
+    witness, sid = Witness(), await visitor(store)
+    lets_pass = path == "/fails" and build is not litestar_log
+    wire = await ask(build(store, witness), path, sid, raises=Bug if lets_pass else None)
+    assert wire.status == (500 if path == "/fails" else 200)
+    await check(store, sid, path, witness)
+
+
+# -- aiohttp
+
+
+def logged(store: SessionStore, witness: Witness) -> web.Application:
+    @web.middleware
+    async def log(request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except Bug:
+            return web.Response(text="an error page", status=500)
+        finally:
+            if request.path in PAGES:
+                await witness(of_aiohttp(request))
+
+    async def fails(request: web.Request) -> web.Response:
+        return web.Response(text=await handle(await of_aiohttp(request), request.path))
+
+    async def works(request: web.Request) -> web.Response:
+        return await fails(request)
+
+    return application(store, fails, works, outside=[log])
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_a_middleware_before_setup_of_aiohttp_reads_what_is_stored(
+    path: str, store: SessionStore, visit: Visit
+) -> None:
+    witness, sid = Witness(), anyio.run(visitor, store)
+    reply = visit(logged(store, witness)).get(path, [("Cookie", f"{COOKIE}={sid}")])
+    assert (reply.status, reply.text) == ((500, "an error page") if path == "/fails" else (200, "ok"))
+    anyio.run(check, store, sid, path, witness)
+
+
+# -- Litestar's hooks run before the end
+
+
+@pytest.mark.parametrize(("hook", "path"), [("after_exception", "/fails"), ("after_response", "/works")])
+def test_a_hook_of_litestar_reads_what_the_handler_left(hook: str, path: str, store: SessionStore, enter: Open) -> None:
+    seen: list[object] = []
+
+    async def look(session: Session) -> None:
+        seen.extend([session.get("user"), session["cart"], session[WISHES], session.owner, session.fresh])
+
+    async def after_exception(error: Exception, scope: Any) -> None:
+        await look(await of_litestar(scope))
+
+    async def after_response(request: AnyRequest) -> None:
+        await look(await given(request.session))
+
+    given_hooks = {"after_exception": [after_exception], "after_response": after_response}
+    client = enter(litestar_fails, litestar_works, **{hook: given_hooks[hook]})
+    sid = anyio.run(visitor, store)
+    assert client.get(path, headers={"Cookie": f"{COOKIE}={sid}"}).status_code == (200 if path == "/works" else 500)
+    assert seen == [path[1:], ["tea", "milk"], [], "ada", False]
+
+
+# -- a session that was never to be had
+
+
+@pytest.mark.parametrize("adapter", ["asgi", "aiohttp", "litestar"])
+@pytest.mark.parametrize("error", [StorageUnavailable, SessionNotLoaded])
+def test_a_session_that_was_not_to_be_had_raises_afterwards_what_it_raised_before(
+    error: type[SessionError], adapter: str, visit: Visit
+) -> None:
+    def skip(_: RequestView) -> bool:
+        return error is SessionNotLoaded
+
+    storage = SpyStorage()
+    store = SessionStore(SessionConfig(storage=storage, skip=skip))
+    witness, sid = Witness(), anyio.run(visitor, store)
+    status = 503 if error is StorageUnavailable else 500
+    browser = visit(logged(store, witness)) if adapter == "aiohttp" else None
+    storage.fail("load")
+    if browser is not None:
+        assert browser.get("/fails", [("Cookie", f"{COOKIE}={sid}")]).status == status
+    else:
+        build = access_log if adapter == "asgi" else litestar_log
+        assert anyio.run(ask, build(store, witness), "/fails", sid).status == status
+    assert witness.seen == [error]
