@@ -55,6 +55,10 @@ def forged(sid: str | None = None, *, place: str = "cookie", origin: str = EVIL,
     return view
 
 
+async def reload(session: Session) -> None:
+    await session.reload()
+
+
 async def set_idle(session: Session) -> None:
     session.set_idle_timeout(None)
 
@@ -78,7 +82,7 @@ async def change_default(session: Session) -> None:
     session[CART].append(1)
 
 
-READS: list[Work] = [read, save]
+READS: list[Work] = [read, save, reload]
 WRITES: list[Work] = [write, mutate, bind, set_idle, login, regenerate, reset, destroy, change_default]
 
 

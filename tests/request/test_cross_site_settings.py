@@ -45,6 +45,7 @@ def lab(request: pytest.FixtureRequest) -> Lab:
 async def write_and_login(session: Session) -> None:
     session["n"] = 1
     await session.save()  # stores nothing, and keeps it for the login
+    await session.reload()
     await session.login("ada")
 
 

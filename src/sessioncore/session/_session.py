@@ -192,7 +192,7 @@ class Session(SessionTimes):
             StorageUnavailable: it could not be loaded; the session is as it was.
         """
         state = self._get_state()
-        state.check_usable()
+        state.check_not_released()
         try:
             await self._persistence.reload(state)
         except (StorageError, OwnerLimitReached) as exc:
