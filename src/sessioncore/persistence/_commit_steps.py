@@ -182,8 +182,8 @@ class CommitSteps(SessionSteps, eq=False):
         attempt = self.state.apply_committed(version)
         if self.undo or not self.context.events.has_listener:
             return None
-        if told := events_of_write(attempt, before, self.tries, self.context.lifetimes):
-            self.events = [*(self.events or ()), *told]
+        for event in events_of_write(attempt, before, self.tries, self.context.lifetimes):
+            self._queue_event(*event)
         return None
 
     def _moved(self, moved: Moved) -> Step | None:
