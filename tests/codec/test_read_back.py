@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import enum
+import functools
 from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
@@ -19,7 +20,7 @@ from tests import models
 from tests.numbers import scaled
 from tests.values import portrait, values
 
-from sessioncore import CodecError, ConfigError, UnregisteredType
+from sessioncore import CodecError, ConfigError, SessionConfig, SessionStore, UnregisteredType
 from sessioncore.codec._codec import Codec
 
 CANARY = "CaNaRyVaLuE"
@@ -153,6 +154,12 @@ class Tagged(str):
     tag: str | None = None
 
 
+class Cached(str):
+    @functools.cached_property
+    def length(self) -> int:
+        return len(self)
+
+
 class Pages(list[int]):
     def __init__(self, count: int) -> None:
         super().__init__(range(count))
@@ -198,6 +205,11 @@ class Nested(dict[str, Any]):
         super().__init__({key: Nested(part) if type(part) is dict else part for key, part in dict(pairs).items()})
 
 
+def used(value: Cached) -> Cached:
+    assert value.length == len(CANARY)
+    return value
+
+
 def without(value: Any, name: str) -> Any:
     remove: Any = delattr if isinstance(value, (msgspec.Struct, pydantic.BaseModel)) else object.__delattr__
     remove(value, name)
@@ -217,7 +229,7 @@ def late(value: Any) -> Any:
 
 READABLE: list[Any] = [
     Sku.model_construct(code=CANARY), Tagged(CANARY), Nested({"a": {"b": {}}}), Strict(1), Markup("<b>"),
-    models.Claims(sub=float("nan")), Float64("nan"), models.Line(), rejected(),
+    models.Claims(sub=float("nan")), Float64("nan"), models.Line(), rejected(), used(Cached(CANARY)),
 ]  # fmt: skip
 UNREADABLE: list[tuple[Any, str]] = [
     (Sku.model_construct(note=CANARY), r"field 'code' of .*\.Sku is not set"),
@@ -431,3 +443,35 @@ def names_of(value: Any) -> list[str]:
         or getattr(cls, "__dataclass_fields__", None) or [field.name for field in getattr(cls, "__attrs_attrs__", ())]
     )  # fmt: skip
     return [*found]
+
+
+# -- in a session
+
+
+@pytest.mark.anyio
+async def test_a_value_that_became_unreadable_in_place_is_refused_and_the_record_stays_as_it_was() -> None:
+    store = SessionStore()
+    for cls in (Sku, Tagged):
+        store.register_type(cls)
+    sid = (await store.create({"sku": Sku(code="a"), "tag": [Tagged("a")], "n": 1})).id
+    spoils: list[tuple[Callable[[Any], object], str]] = [
+        (lambda s: s.update(n=2, sku=Sku.model_construct()), "'sku': the field 'code'"),
+        (lambda s: without(s["sku"], "code"), "'sku': the field 'code'"),
+        (lambda s: s["tag"].append(changed(Tagged("b"), tag=CANARY)), "'tag', item 1: .*Tagged would"),
+        (lambda s: s.mutate("sku", lambda sku: without(sku, "note")), "'sku': the field 'note'"),
+        (lambda s: s.bind_owner("ada", sku=Sku.model_construct()), "'details', entry 0: the field 'code'"),
+    ]  # fmt: skip
+    for spoil, reason in spoils:
+        with pytest.raises(CodecError, match=reason):
+            async with store.open(sid) as session:
+                spoil(session)
+        assert dict(await store.get_by_id(sid)) == {"sku": Sku(code="a"), "tag": ["a"], "n": 1}
+
+
+@pytest.mark.anyio
+async def test_a_flattening_store_stores_the_base_and_is_not_modified_by_that() -> None:
+    store = SessionStore(SessionConfig(builtin_subclasses="flatten"))
+    sid = (await store.create({"user": models.Claims({models.Mode.FAST: Kind.A}), "place": Place("b", Markup("x"))})).id
+    async with store.open(sid) as session:
+        assert portrait(dict(session)) == portrait({"user": {"fast": "a"}, "place": ("b", "x")})
+        assert not session.modified

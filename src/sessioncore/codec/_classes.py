@@ -8,6 +8,7 @@ import dataclasses
 import enum
 import traceback
 import typing
+from inspect import getattr_static
 from typing import Any
 
 import msgspec
@@ -25,6 +26,7 @@ from sessioncore.codec._fields import (
     refuse_hidden_fields,
     restore_containers,
     stored_fields,
+    type_of,
 )
 from sessioncore.codec._models import model_access
 from sessioncore.codec._refusals import Refused, name_of
@@ -187,8 +189,15 @@ def _subclass_access(cls: Any) -> ClassAccess:
             raise Refused(f"{name_of(cls)} is a {base.__name__}, but what was stored is none")
         return cls(plain)
 
+    def attributes(value: Any) -> Any:
+        state: Any = object.__getstate__(value)
+        if type_of(state) is not dict:
+            return state or {}
+        # What a cached_property keeps is made again when it is asked for.
+        return {name: part for name, part in state.items() if not hasattr(getattr_static(cls, name, None), "__get__")}
+
     def same(value: Any, again: Any) -> bool:
-        # The caller compares the encodings of the plain values. Attributes are in the state.
-        return bool(object.__getstate__(again) == object.__getstate__(value))
+        # The caller compares the encodings of the plain values.
+        return bool(attributes(again) == attributes(value))
 
     return ClassAccess(PLAIN_COPIES[base], build, same=same)
