@@ -4,7 +4,7 @@ BIN := .venv/bin
 SHOP_NEEDS := anyio msgspec starlette jinja2 python-multipart uvicorn httpx
 SHOP := PYTHONPATH=src:src/adapters .venv-demo/bin/python -m docs.examples.shop
 
-.PHONY: help demo demo-check test coverage test-full test-matrix test-oldest check format bench docs build clean
+.PHONY: help demo demo-check test test-browser coverage test-full test-matrix test-oldest check format bench docs build clean
 
 help:           ## list the commands
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -35,6 +35,10 @@ servers:
 
 test: .venv/ready servers     ## run every test
 	$(BIN)/pytest --numprocesses auto --dist loadfile $(ARGS)
+
+test-browser: .venv/ready     ## drive a real browser: cookies, rotation, attacks by other sites; a minute or two
+	@./scripts/chromium
+	$(BIN)/pytest tests/browser $(ARGS)
 
 coverage: .venv/ready servers     ## run every test and measure which branches they reach: twice the time
 	$(BIN)/pytest --numprocesses auto --dist loadfile --cov $(ARGS)

@@ -54,7 +54,8 @@ def _handler(page: Page) -> Callable[[web.Request], Awaitable[web.StreamResponse
             return web.FileResponse(answer.file, headers=headers)
         if answer.chunks is not None:
             return await _stream(request, answer)
-        response = web.Response(body=answer.body, status=answer.status, headers=headers)
+        kind = "text/plain" if answer.body else None
+        response = web.Response(body=answer.body, status=answer.status, headers=headers, content_type=kind)
         if answer.background is not None:  # which aiohttp does not have; this is how its handlers do it
             await response.prepare(request)
             await response.write_eof()

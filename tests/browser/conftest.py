@@ -1,0 +1,81 @@
+"""What the browser tests share: one Chromium, one server for each adapter and configuration, one for other origins."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+from playwright.sync_api import BrowserContext, Page, Playwright, sync_playwright
+from tests.adapters.conftest import Sites, Tls, adapter, sites
+from tests.adapters.servers import Server, serve, serve_asgi
+from tests.browser.kit import Certificate, blank_pages, chromium
+
+__all__ = ["adapter", "sites"]  # fixtures
+
+
+@pytest.fixture(scope="session")
+def certificate() -> Certificate:
+    return Certificate.make()
+
+
+@pytest.fixture(scope="session")
+def tls(certificate: Certificate) -> Tls:
+    return certificate.server, certificate.client
+
+
+@pytest.fixture(scope="session")
+def playwright() -> Iterator[Playwright]:
+    with sync_playwright() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[ExitStack]:
+    """Servers of a test's own, and whatever else may end only when Chromium has let go of its connections."""
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture(scope="session")
+def window(
+    playwright: Playwright,
+    certificate: Certificate,
+    tmp_path_factory: pytest.TempPathFactory,
+    sites: Sites,
+    servers: ExitStack,
+    elsewhere: Server,
+) -> Iterator[BrowserContext]:
+    """The Chromium that the tests use one after another; it ends before the servers, which would wait for it."""
+    profile = tmp_path_factory.mktemp("chromium") / "profile"
+    with chromium(playwright, certificate, profile) as running:
+        yield running
+
+
+@pytest.fixture
+def page(window: BrowserContext) -> Iterator[Page]:
+    """An empty page of a browser without cookies."""
+    window.clear_cookies()
+    opened = window.new_page()
+    yield opened
+    opened.close()
+
+
+People = Callable[[], Page]
+
+
+@pytest.fixture
+def another(window: BrowserContext) -> Iterator[People]:
+    """Open the browser of another person, or of the same person on another device."""
+    with ExitStack() as stack:
+
+        def open_() -> Page:
+            assert window.browser is not None
+            return stack.enter_context(window.browser.new_context()).new_page()
+
+        yield open_
+
+
+@pytest.fixture(scope="session")
+def elsewhere(tls: Tls) -> Iterator[Server]:
+    """A server that has nothing to do with the application: other sites, other hosts and another port of the same."""
+    with serve(serve_asgi, blank_pages, tls) as running:
+        yield running
