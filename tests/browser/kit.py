@@ -115,6 +115,7 @@ def go_back(page: Page) -> None:
     """Press the Back button. Playwright's own `go_back` waits for a load, which a page from the cache does not do."""
     with page.expect_event("framenavigated"):
         page.evaluate("history.back()")
+    page.wait_for_function("document.readyState === 'complete'")
 
 
 def open_frame(page: Page, address: str) -> str:

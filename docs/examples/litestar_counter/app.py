@@ -119,5 +119,6 @@ def build(store: SessionStore | None = None) -> Litestar:
         [home, count, login_form, login, devices, revoke, logout],
         plugins=[SessionPlugin(store or SessionStore(SessionConfig.development()))],
         dependencies={"form": Provide(check)},
+        response_headers={"Cache-Control": "no-store"},  # so that the Back button shows nothing after logging out
         openapi_config=None,
     )

@@ -26,6 +26,12 @@ li { display: flex; justify-content: space-between; gap: 1rem; padding: .6rem 0;
 ul { list-style: none; padding: 0 } small { color: var(--soft) } .wrong { color: var(--accent) }
 """
 
+# Chromium may keep a page for the Back button although it says no-store. It must not show it again as it was.
+SCRIPT = """
+addEventListener("pagehide", () => { document.documentElement.hidden = true });
+addEventListener("pageshow", event => { if (event.persisted) location.reload() });
+"""
+
 
 class Device(Struct, frozen=True):
     """One row of the list."""
@@ -91,5 +97,6 @@ def _button(action: str, text: str, csrf: str, handle: str = "", *, quiet: bool 
 def _page(title: str, body: str) -> str:
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
-        f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style><main>{body}</main></html>'
+        f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style><script>{SCRIPT}</script>'
+        f"<main>{body}</main></html>"
     )
