@@ -1,5 +1,7 @@
 """The example shop: the visit that `make demo-check` makes, and what that visit leaves out."""
 
+import contextlib
+import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -9,9 +11,11 @@ from pathlib import Path
 import httpx
 import pytest
 from docs.examples.shop import browser, check
+from docs.examples.shop.app import ROUTES
 from docs.examples.shop.auth import device_of
 from docs.examples.shop.browser import Browser, Server
 from docs.examples.shop.shop import CATALOGUE, Cart
+from starlette.routing import Route
 
 ROOT = Path(__file__).parents[1]
 IMPOSTOR = """
@@ -30,8 +34,13 @@ server.serve_forever()
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with Server(tmp_path_factory.mktemp("shop") / "shop.sqlite3") as running:
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("shop") / "shop.sqlite3"
+
+
+@pytest.fixture(scope="module")
+def server(database: Path) -> Iterator[Server]:
+    with Server(database) as running:
         yield running
 
 
@@ -130,6 +139,24 @@ async def test_what_the_shop_does_not_have_is_a_page_that_says_so(visitor: Brows
     assert (await visitor.send("/cart/add", token="", sku="samovar")).status == 404
     assert (await visitor.open("/static/nothing.css")).status == 404
     assert "This shelf is empty" in (await visitor.open("/nowhere")).text
+
+
+@pytest.mark.anyio
+async def test_a_page_that_is_only_looked_at_changes_nothing(visitor: Browser, database: Path) -> None:
+    """So another site may show any address of the shop as an image; `cross_site` judges only what is not a GET."""
+    paths = {route.path for route in ROUTES if isinstance(route, Route) and "GET" in (route.methods or ())}
+    assert paths == {"/", "/cart", "/login", "/goodbye", "/devices", "/events"}
+    await sign_in(visitor)
+    page = await visitor.send("/cart/add", token=(await visitor.open("/")).token, sku="cup")
+    before = dump(database)
+    for path in (*paths, "/static/icon.svg", f"/?{page.response.url.query.decode()}"):
+        assert (await visitor.open(path)).status == 200
+    assert dump(database) == before
+
+
+def dump(database: Path) -> list[str]:
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        return list(connection.iterdump())
 
 
 # -- signing in

@@ -1,5 +1,6 @@
 """The three examples in docs/examples, clicked through: signing another device out, and the Back button."""
 
+import re
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Final
@@ -32,7 +33,7 @@ class Example(Struct, frozen=True):
         if self.password:
             page.fill("[name=password]", self.password)
         page.click("main button")
-        expect(page).to_have_url(url(self.server, "/devices"))
+        page.wait_for_url(re.compile(r"/devices\b"))
 
 
 Serving = Callable[[ExitStack, Tls, pytest.TempPathFactory], Example]
@@ -70,7 +71,7 @@ def test_a_device_that_another_one_signs_out_is_out_at_its_next_click(
     phone.reload()
     expect(phone).to_have_url(url(example.server, "/login"))
     page.reload()
-    expect(page).to_have_url(url(example.server, "/devices"))
+    assert "/devices" in page.url
 
 
 def test_the_back_button_shows_nothing_private_after_logout(page: Page, example: Example) -> None:

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from functools import wraps
 from pathlib import Path
+from typing import Any
 
 import anyio
 from starlette.applications import Starlette
@@ -44,14 +45,15 @@ Handler = Callable[[Request], Awaitable[Response]]
 FormHandler = Callable[[Request, Session, Form], Awaitable[Response]]
 
 
-def build(database: Path) -> Starlette:
-    """Return the application; its sessions live in the file `database`."""
+def build(database: Path, **changes: Any) -> Starlette:
+    """Return the application; its sessions live in the file `database`. `changes` are to the configuration."""
     events: deque[SessionEvent] = deque(maxlen=200)
     config = SessionConfig.development(  # plain http; on the web: SessionConfig(...), which insists on https
         storage=SQLiteStorage(database),
         cookie_session_only=True,  # the browser forgets it when it closes, unless `login` remembers the visitor
         skip=_is_static,
         on_event=events.appendleft,
+        **changes,
     )
     store = SessionStore(config)
     for kind in (Cart, Line, Note):  # named, so that the classes may move to another module
@@ -121,8 +123,8 @@ async def add(_: Request, session: Session, fields: Form) -> Response:
     if session.fresh:
         session[CSRF] = new_token()
     session.mutate(CART, lambda cart: cart.change(product, +1))
-    leave_note(session, f"{product.name} is in your cart.")
-    return redirect(f"/#{product.sku}")
+    note = leave_note(session, f"{product.name} is in your cart.")
+    return redirect("/", note, product.sku)
 
 
 @form
@@ -170,8 +172,8 @@ async def login(request: Request, session: Session, fields: Form) -> Response:
         session.set_persistent(True)
         session.set_absolute_timeout(REMEMBERED)
         session.set_idle_timeout(REMEMBERED)
-    leave_note(session, f"Welcome, {user.name}.", moved_from=before)
-    return redirect("/cart" if session[CART].lines else "/devices")
+    note = leave_note(session, f"Welcome, {user.name}.", moved_from=before)
+    return redirect("/cart" if session[CART].lines else "/devices", note)
 
 
 @form
@@ -202,9 +204,8 @@ async def sign_out_one(_: Request, session: Session, fields: Form) -> Response:
     """End one session, if it is the user's own."""
     if session.owner is None:
         return redirect("/login")
-    if await session.store.revoke(fields.get("handle", ""), owner=session.owner):
-        leave_note(session, "That device is signed out.")
-    return redirect("/devices")
+    ended = await session.store.revoke(fields.get("handle", ""), owner=session.owner)
+    return redirect("/devices", leave_note(session, "That device is signed out.") if ended else "")
 
 
 @form
@@ -213,8 +214,7 @@ async def sign_out_others(_: Request, session: Session, __: Form) -> Response:
     if session.owner is None:
         return redirect("/login")
     count = await session.store.revoke_all(session.owner, keep=session)
-    leave_note(session, f"Other devices signed out: {count}.")
-    return redirect("/devices")
+    return redirect("/devices", leave_note(session, f"Other devices signed out: {count}."))
 
 
 # -- behind the counter

@@ -1,5 +1,6 @@
 """Turns values into pages, and keeps the notes that the next page shows."""
 
+import secrets
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -35,20 +36,19 @@ class Note(Struct, frozen=True):
     moved_from: str | None = None  # the session's former handle, if it has just changed
 
 
-NOTES: SessionKey[list[Note]] = SessionKey("notes", list[Note], default_factory=list)
+NOTES: SessionKey[dict[str, Note]] = SessionKey("notes", dict[str, Note], default_factory=dict)
+MOST_NOTES = 8  # a tab shows its note at once; the oldest make room
 
 
-def leave_note(session: Session, text: str, moved_from: str | None = None) -> None:
-    """Let the visitor's next page say something."""
-    session.mutate(NOTES, lambda notes: [*notes, Note(text, moved_from)])
+def leave_note(session: Session, text: str, moved_from: str | None = None) -> str:
+    """Let the visitor's next page say something; returns what the address of that page names the note by.
 
-
-def take_notes(session: Session) -> list[Note]:
-    """Return the notes and remove them; one that another tab leaves meanwhile stays."""
-    notes = session[NOTES]
-    if notes:
-        session.mutate(NOTES, lambda now: [note for note in now if note not in notes])
-    return notes
+    Showing it does not remove it: a page that is only looked at changes nothing, whoever makes the browser look.
+    """
+    name = secrets.token_urlsafe(6)
+    note = {name: Note(text, moved_from)}
+    session.mutate(NOTES, lambda notes: dict([*notes.items(), *note.items()][-MOST_NOTES:]))
+    return name
 
 
 async def page(request: Request, template: str, status: int = 200, **context: Any) -> Response:
@@ -59,14 +59,15 @@ async def page(request: Request, template: str, status: int = 200, **context: An
         "cart": session[CART],
         "csrf_field": Markup('<input type="hidden" name="csrf" value="{}">').format(session[CSRF]),
         "user": USERS.get(session.owner or ""),
-        "notes": take_notes(session),
+        "note": session[NOTES].get(request.query_params.get("note", "")),
     }
     return _templates.TemplateResponse(request, template, context, status_code=status, headers=HEADERS)
 
 
-def redirect(path: str) -> Response:
-    """Go on to another page, with GET, after a form."""
-    return RedirectResponse(path, 303)
+def redirect(path: str, note: str = "", place: str = "") -> Response:
+    """Go on to another page, with GET, after a form; it shows the note that `leave_note` has named."""
+    query = f"?note={note}" if note else ""
+    return RedirectResponse(f"{path}{query}{f'#{place}' if place else ''}", 303)
 
 
 def _money(amount: Decimal) -> str:

@@ -1,0 +1,66 @@
+"""The example shop, whose cookie goes everywhere here (SameSite=None), and three origins that attack its visitors."""
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from docs.examples.shop.app import ROUTES, build
+from playwright.sync_api import Page
+from starlette.routing import Route
+from tests.adapters.conftest import Tls
+from tests.adapters.servers import Server, serve, serve_asgi
+from tests.browser.attacks import show_image
+from tests.browser.kit import HOME, OTHER, SIBLING, url
+from tests.test_shop import dump
+
+GETS: Final = [route.path for route in ROUTES if isinstance(route, Route) and "GET" in (route.methods or ())]
+
+
+class Shop:
+    """A shop that is open, and the file in which its sessions live."""
+
+    def __init__(self, servers: ExitStack, tls: Tls, folder: Path, **changes: Any) -> None:
+        self._database = folder / "shop.sqlite3"
+        app = build(self._database, cookie_same_site="none", cookie_secure=True, **changes)
+        self.known: list[str] = []  # the paths that were asked for with a cookie
+
+        async def noticing(scope: Any, receive: Any, send: Any) -> None:
+            if any(name == b"cookie" for name, _ in scope.get("headers", ())):
+                self.known.append(scope["path"])
+            await app(scope, receive, send)
+
+        self.server: Server = servers.enter_context(serve(serve_asgi, noticing, tls))
+
+    def stored(self) -> list[str]:
+        return dump(self._database)
+
+    def log_in(self, page: Page) -> None:
+        """Fill the cart and sign in."""
+        page.goto(url(self.server))
+        page.click("text=Add >> nth=0")
+        page.goto(url(self.server, "/login"))
+        page.fill("[name=name]", "ada")
+        page.fill("[name=password]", "analytical-engine")
+        with page.expect_navigation():
+            page.click("main button")
+
+
+@pytest.fixture(scope="module")
+def shop(servers: ExitStack, tls: Tls, tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    return Shop(servers, tls, tmp_path_factory.mktemp("shop"))
+
+
+@pytest.mark.parametrize("host", [OTHER, SIBLING, HOME])
+def test_what_another_origin_shows_as_an_image_changes_nothing(
+    page: Page, shop: Shop, elsewhere: Server, host: str
+) -> None:
+    shop.log_in(page)
+    before = shop.stored()
+    page.goto(url(elsewhere, host=host))
+    assert show_image(page, url(shop.server, "/static/icon.svg")) > 0
+    shop.known.clear()
+    for path in GETS:
+        assert show_image(page, url(shop.server, path)) == 0  # since it is a page
+    assert shop.known == GETS
+    assert shop.stored() == before
