@@ -10,19 +10,21 @@ from playwright.sync_api import Page
 from starlette.routing import Route
 from tests.adapters.conftest import Tls
 from tests.adapters.servers import Server, serve, serve_asgi
-from tests.browser.attacks import show_image
+from tests.browser.attacks import ATTACKS, show_image
 from tests.browser.kit import HOME, OTHER, SIBLING, url
 from tests.test_shop import dump
 
+ORIGINS: Final = (OTHER, SIBLING, HOME)
 GETS: Final = [route.path for route in ROUTES if isinstance(route, Route) and "GET" in (route.methods or ())]
 
 
 class Shop:
-    """A shop that is open, and the file in which its sessions live."""
+    """A shop that is open, and the file in which its sessions live; `acts`: other origins may do as they like."""
 
-    def __init__(self, servers: ExitStack, tls: Tls, folder: Path, **changes: Any) -> None:
+    def __init__(self, servers: ExitStack, tls: Tls, folder: Path, cross_site: str) -> None:
+        self.acts = cross_site == "allow"
         self._database = folder / "shop.sqlite3"
-        app = build(self._database, cookie_same_site="none", cookie_secure=True, **changes)
+        app = build(self._database, cookie_same_site="none", cookie_secure=True, cross_site=cross_site)
         self.known: list[str] = []  # the paths that were asked for with a cookie
 
         async def noticing(scope: Any, receive: Any, send: Any) -> None:
@@ -46,15 +48,28 @@ class Shop:
             page.click("main button")
 
 
-@pytest.fixture(scope="module")
-def shop(servers: ExitStack, tls: Tls, tmp_path_factory: pytest.TempPathFactory) -> Shop:
-    return Shop(servers, tls, tmp_path_factory.mktemp("shop"))
+@pytest.fixture(scope="module", params=["refuse", "allow"])
+def shop(
+    request: pytest.FixtureRequest, servers: ExitStack, tls: Tls, tmp_path_factory: pytest.TempPathFactory
+) -> Shop:
+    return Shop(servers, tls, tmp_path_factory.mktemp("shop"), request.param)
+
+
+def test_no_form_fetch_or_beacon_of_another_origin_acts(page: Page, shop: Shop, elsewhere: Server) -> None:
+    shop.log_in(page)
+    for host in ORIGINS:
+        for way in ("form", "fetch", "beacon"):
+            page.goto(url(elsewhere, host=host))
+            before = shop.stored()
+            status = ATTACKS[way](page, url(shop.server, "/devices/sign-out-others"))
+            assert (status == 403) is not shop.acts, (host, way)
+            assert (shop.stored() != before) is shop.acts, (host, way)
 
 
 def test_what_another_origin_shows_as_an_image_changes_nothing(page: Page, shop: Shop, elsewhere: Server) -> None:
     shop.log_in(page)
     before = shop.stored()
-    for host in (OTHER, SIBLING, HOME):
+    for host in ORIGINS:
         page.goto(url(elsewhere, host=host))
         assert show_image(page, url(shop.server, "/static/icon.svg")) > 0
         shop.known.clear()

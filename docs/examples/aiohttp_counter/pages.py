@@ -43,23 +43,23 @@ class Device(Struct, frozen=True):
     here: bool
 
 
-def home(visits: int, owner: str | None, csrf: str) -> web.Response:
+def home(visits: int, owner: str | None) -> web.Response:
     """Show the number, and a button that makes it larger."""
     who = f"Hello, {escape(owner)}." if owner else "Hello, stranger."
-    links = '<a href="/devices">Devices</a>' + _button("/logout", "Log out", csrf, quiet=True)
+    links = '<a href="/devices">Devices</a>' + _button("/logout", "Log out", quiet=True)
     return _page(
         "Counter",
         f'<h1>{who} You have counted to</h1><p class="number">{visits}</p>'
-        f"{_button('/count', 'Count', csrf)}"
+        f"{_button('/count', 'Count')}"
         f"<nav>{links if owner else '<a href=/login>Log in</a> <small>The number comes along.</small>'}</nav>",
     )
 
 
-def login(csrf: str, wrong: str = "") -> web.Response:
+def login(wrong: str = "") -> web.Response:
     """Ask for a name."""
     return _page(
         "Log in",
-        f'<h1>Who are you?</h1><form method="post" action="/login">{_hidden(csrf)}'
+        f'<h1>Who are you?</h1><form method="post" action="/login">'
         f'<label>Name <input name="name" maxlength="40" required autofocus></label>'
         f'<p class="wrong" role="alert">{escape(wrong)}</p><button>Log in</button></form>'
         '<nav><a href="/">Back to the counter</a></nav>',
@@ -67,17 +67,17 @@ def login(csrf: str, wrong: str = "") -> web.Response:
     )
 
 
-def devices(owner: str, rows: list[Device], csrf: str) -> web.Response:
+def devices(owner: str, rows: list[Device]) -> web.Response:
     """List the devices, each with a button that logs it out."""
-    items = "".join(_row(row, csrf) for row in rows)
+    items = "".join(_row(row) for row in rows)
     links = '<nav><a href="/">Counter</a></nav>'
     return _page("Devices", f"<h1>{escape(owner)} is logged in on</h1><ul>{items}</ul>{links}")
 
 
-def _row(row: Device, csrf: str) -> str:
+def _row(row: Device) -> str:
     end = "<small>this one</small>"
     if not row.here:
-        end = _button("/devices/revoke", "Log out", csrf, row.handle, quiet=True)
+        end = _button("/devices/revoke", "Log out", row.handle, quiet=True)
     return f"<li><span>{escape(row.name)}<br><small>{_ago(row.ago)}</small></span>{end}</li>"
 
 
@@ -86,14 +86,10 @@ def _ago(time: timedelta) -> str:
     return "just now" if minutes < 1 else f"{minutes} min ago"
 
 
-def _hidden(csrf: str) -> str:
-    return f'<input type="hidden" name="csrf" value="{escape(csrf)}">'
-
-
-def _button(action: str, text: str, csrf: str, handle: str = "", *, quiet: bool = False) -> str:
+def _button(action: str, text: str, handle: str = "", *, quiet: bool = False) -> str:
     style = ' class="quiet"' if quiet else ""
     extra = f'<input type="hidden" name="handle" value="{escape(handle)}">' if handle else ""
-    return f'<form method="post" action="{action}">{_hidden(csrf)}{extra}<button{style}>{text}</button></form>'
+    return f'<form method="post" action="{action}">{extra}<button{style}>{text}</button></form>'
 
 
 def _page(title: str, body: str, status: int = 200) -> web.Response:

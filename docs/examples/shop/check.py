@@ -79,29 +79,27 @@ async def look_around(laptop: Browser) -> None:
 
 async def fill_the_cart(laptop: Browser) -> None:
     """An anonymous visitor has a cart: add, more, fewer, remove."""
-    page = await laptop.open("/")
-    page = await laptop.send("/cart/add", token=page.token, sku="teapot")
+    page = await laptop.send("/cart/add", sku="teapot")
     expect("Round teapot" in page.note, "adding the teapot should be confirmed")
     attributes = page.set_cookie.partition("; ")[2]
     expect("HttpOnly" in attributes and "SameSite=Lax" in attributes, f"the cookie has only {attributes}")
     expect("Max-Age" not in attributes, "an anonymous visitor's cookie should go when the browser closes")
     say("cart", f"“{page.note}” Session {page.handle[:10]}…, an anonymous one; its cookie: {attributes}")
-    await laptop.send("/cart/add", token=page.token, sku="bowl")
+    await laptop.send("/cart/add", sku="bowl")
     for step in ("more", "more", "fewer"):
-        page = await laptop.send("/cart/change", token=page.token, sku="bowl", step=step)
+        page = await laptop.send("/cart/change", sku="bowl", step=step)
     expect(page.cart == {"teapot": 1, "bowl": 2}, f"1 teapot and 2 bowls were meant, the cart shows {page.cart}")
     expect("126.00" in page.text, "64.00 + 2 x 31.00 should be 126.00")
-    page = await laptop.send("/cart/remove", token=page.token, sku="bowl")
+    page = await laptop.send("/cart/remove", sku="bowl")
     expect(page.cart == {"teapot": 1}, f"the bowls were removed, the cart shows {page.cart}")
     say("cart", "bowl added, one more, one more, one fewer, removed: 1 teapot is left")
 
 
 async def add_in_parallel(laptop: Browser) -> None:
     """Many tabs at once lose nothing."""
-    token = (await laptop.open("/")).token
 
     async def add(sku: str) -> None:
-        page = await laptop.send("/cart/add", token=token, sku=sku)
+        page = await laptop.send("/cart/add", sku=sku)
         expect(page.status == 200, f"each parallel add should succeed, one answered {page.status}")
 
     async with anyio.create_task_group() as tasks:
@@ -128,17 +126,16 @@ async def survive_a_power_cut(server: Server, laptop: Browser) -> None:
 
 
 async def sign_in(laptop: Browser, server: Server) -> None:
-    """Login keeps the cart, changes the ID and the forms' token, and leaves nothing under the old ID."""
-    page = await laptop.open("/login")
-    old_id, old_handle, old_token, cart = laptop.cookie, page.handle, page.token, (await laptop.open("/cart")).cart
-    wrong = await laptop.send("/login", token=old_token, name="ada", password="guess")
+    """Login keeps the cart, changes the ID, and leaves nothing under the old ID."""
+    page = await laptop.open("/cart")
+    old_id, old_handle, cart = laptop.cookie, page.handle, page.cart
+    wrong = await laptop.send("/login", name="ada", password="guess")
     expect(wrong.status == 401 and laptop.cookie == old_id, "a wrong password should change nothing")
     page = await log_in(laptop, "ada", remember="on")
     expect(page.cart == cart, f"the cart should come along; before {cart}, after {page.cart}")
     expect(laptop.cookie != old_id and page.handle != old_handle, "login should change the ID")
-    expect(page.token != old_token, "login should change the token of the forms")
     say("sign in", f"“{page.note}”")
-    say("sign in", f"session {old_handle[:10]}… became {page.handle[:10]}…; the cart came along; new form token")
+    say("sign in", f"session {old_handle[:10]}… became {page.handle[:10]}…; the cart came along")
     async with Browser(server, "somebody who kept the old cookie") as thief:
         thief.cookie = old_id
         page = await thief.open("/cart")
@@ -148,8 +145,7 @@ async def sign_in(laptop: Browser, server: Server) -> None:
 
 async def log_in(browser: Browser, name: str, **fields: str) -> Page:
     """Fill in the login form."""
-    token = (await browser.open("/login")).token
-    page = await browser.send("/login", token=token, name=name, password=USERS[name].password, **fields)
+    page = await browser.send("/login", name=name, password=USERS[name].password, **fields)
     expect(page.status == 200 and "Welcome" in page.note, f"{name} should be welcomed, got {page.status}")
     return page
 
@@ -169,17 +165,16 @@ async def close_the_browser(server: Server, laptop: Browser) -> None:
 
 
 async def refuse_forged_forms(laptop: Browser) -> None:
-    """A form from elsewhere, or without the right token, does nothing."""
+    """A form on a page of another site does nothing, although the browser sends the cookie with it."""
     page = await laptop.open("/cart")
     forged = {
-        "no token": await laptop.send("/cart/add", token="", sku="tray"),
-        "a wrong token": await laptop.send("/cart/add", token="x" * 22, sku="tray"),
-        "another site": await laptop.send("/cart/add", token=page.token, sku="tray", site="cross-site"),
+        "another site": await laptop.send("/cart/add", site="cross-site", sku="tray"),
+        "another host of this site": await laptop.send("/cart/add", site="same-site", sku="tray"),
     }
     for name, answer in forged.items():
-        expect(answer.status == 403, f"a form with {name} should be refused, got {answer.status}")
+        expect(answer.status == 403, f"a form of {name} should be refused, got {answer.status}")
     expect((await laptop.open("/cart")).cart == page.cart, "a refused form should change nothing")
-    say("forged", f"forms with {', '.join(forged)}: refused with 403, nothing changed")
+    say("forged", f"forms of {' and of '.join(forged)}: refused with 403, nothing changed")
 
 
 async def see_the_devices(laptop: Browser, phone: Browser, office: Browser) -> None:
@@ -203,10 +198,10 @@ async def sign_out_one(server: Server, laptop: Browser, phone: Browser) -> None:
     """Ending another device takes effect on its next request; a stranger cannot."""
     target = (await phone.open("/devices")).handle
     async with Browser(server, LAPTOP) as stranger:
-        token = (await log_in(stranger, "grace")).token
-        await stranger.send("/devices/sign-out", token=token, handle=target)
+        await log_in(stranger, "grace")
+        await stranger.send("/devices/sign-out", handle=target)
         expect((await phone.open("/devices")).handle == target, "Grace should not be able to end Ada's session")
-    page = await laptop.send("/devices/sign-out", token=(await laptop.open("/devices")).token, handle=target)
+    page = await laptop.send("/devices/sign-out", handle=target)
     expect(target not in page.devices and len(page.devices) == 2, "the phone should have left the list")
     expect((await phone.open("/devices")).path == "/login", "the phone's next request should find it signed out")
     say("sign out", f"“{page.note}” The phone's next request was sent to the login page; Grace could not do that")
@@ -214,7 +209,7 @@ async def sign_out_one(server: Server, laptop: Browser, phone: Browser) -> None:
 
 async def sign_out_the_others(laptop: Browser, office: Browser) -> None:
     """All others go, this one stays."""
-    page = await laptop.send("/devices/sign-out-others", token=(await laptop.open("/devices")).token)
+    page = await laptop.send("/devices/sign-out-others")
     expect(list(page.devices) == [page.handle], "only this device should be left")
     expect((await office.open("/devices")).path == "/login", "the office should be signed out")
     say("sign out", f"“{page.note}” The laptop stays signed in")
@@ -244,7 +239,7 @@ def look_into_the_file(database: Path, ids: set[str]) -> None:
 async def log_out(laptop: Browser) -> None:
     """After logout the cookie opens nothing, also when it is sent again."""
     kept = laptop.cookie
-    page = await laptop.send("/logout", token=(await laptop.open("/")).token)
+    page = await laptop.send("/logout")
     expect(page.path == "/goodbye" and not laptop.cookie, "logout should remove the cookie")
     laptop.cookie = kept
     page = await laptop.open("/devices")

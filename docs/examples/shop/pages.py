@@ -6,7 +6,6 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
 from msgspec import Struct
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -15,7 +14,7 @@ from starlette.templating import Jinja2Templates
 from sessioncore import Session, SessionKey
 from sessioncore_asgi import get_session
 
-from .auth import CSRF, USERS
+from .auth import USERS
 from .shop import CART
 
 __all__ = ["HERE", "Note", "leave_note", "page", "redirect"]
@@ -57,7 +56,6 @@ async def page(request: Request, template: str, status: int = 200, **context: An
     context |= {
         "session": session,
         "cart": session[CART],
-        "csrf_field": Markup('<input type="hidden" name="csrf" value="{}">').format(session[CSRF]),
         "user": USERS.get(session.owner or ""),
         "note": session[NOTES].get(request.query_params.get("note", "")),
     }
