@@ -1,7 +1,8 @@
 """The process whose instructions `benchmarks.instructions` counts; of no use without valgrind around it.
 
 Nothing but requests happens inside a `functools.reduce` of ours, and callgrind collects only there and writes a
-dump at its end. In memory a request is driven by hand, with no event loop in the count. What may have to wait, a
+dump at its end. It looks at nothing until all is imported and warm, since a program that it looks at is 50 times
+slower. In memory a request is driven by hand, with no event loop in the count. What may have to wait, a
 login or whatever goes to Redis, runs in a burst on a loop, and so does the bare application that it is held against.
 """
 
@@ -9,6 +10,8 @@ import argparse
 import asyncio
 import gc
 import json
+import os
+import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
@@ -131,42 +134,58 @@ class Counter:
         self._loop = loop
         self.dumps: defaultdict[str, dict[str, str]] = defaultdict(dict)
 
-    def count(self, workload: str, side: str, app: App, path: str) -> None:
-        """Serve requests for this path until all is warm, and then those that count."""
+    def warm_up(self, workload: str, app: App, path: str) -> None:
+        """Serve requests for this path until the interpreter has seen enough of them."""
         [_, scope] = self._loop.run_until_complete(scopes(app, path, 1))
         self._loop.run_until_complete(answer(app, scope))  # what is counted afterwards nobody looks at
         self._serve(app, path, WARM_UP, waits=workload in MAY_WAIT)
-        self.dumps[workload][side] = self._serve(app, path, self._requests, waits=workload in MAY_WAIT)
 
-    def _serve(self, app: App, path: str, number: int, *, waits: bool) -> str:
+    def count(self, workload: str, side: str, app: App, path: str) -> None:
+        """Serve some requests, because other applications ran meanwhile, then those that count; keep their dump."""
+        self._serve(app, path, WARM_UP // 4, waits=workload in MAY_WAIT)
+        before = self._written()
+        self._serve(app, path, self._requests, waits=workload in MAY_WAIT)
+        dumps = self._written() - before
+        if not dumps:
+            sys.exit("not run: callgrind does not see functools.reduce; is this Python stripped of its symbols?")
+        # If there are more, a request calls reduce as well, and was counted in part.
+        [self.dumps[workload][side]] = dumps
+
+    def _serve(self, app: App, path: str, number: int, *, waits: bool) -> None:
         requests = self._loop.run_until_complete(scopes(app, path, number))
         gc.collect()
         gc.freeze()
         gc.disable()
-        before = self._written()
         if waits:
             reduce(partial(on_loop, self._loop), [burst(app, requests)], None)
         else:  # a scope dies with its request, and the session with its scope
             reduce(partial(by_hand, app), iter(requests.pop, None), None)
         gc.enable()
         gc.unfreeze()
-        dumps = self._written() - before
-        if not dumps:
-            sys.exit("not run: callgrind does not see functools.reduce; is this Python stripped of its symbols?")
-        [dump] = dumps  # if there are more, a request calls reduce as well, and was counted in part
-        return dump
 
     def _written(self) -> set[str]:
         return {path.name for path in self._folder.iterdir() if path.suffix[1:].isdecimal()}
 
 
-def count_redis(counter: Counter, url: str, loop: asyncio.AbstractEventLoop) -> None:
-    from sessioncore.storage.redis import RedisStorage  # noqa: PLC0415 - takes seconds under valgrind
+def applications(workload: str, redis: str) -> dict[str, App]:
+    """The applications whose requests are compared."""
+    if workload == "redis":
+        from sessioncore.storage.redis import RedisStorage  # noqa: PLC0415 - the guard in the tests needs no client
 
-    storage = RedisStorage.from_url(url)
-    counter.count("redis", "ours", ours(storage), "update")
-    counter.count("redis", "bare", bare(), "update")
-    loop.run_until_complete(storage.aclose())
+        return {"ours": ours(RedisStorage.from_url(redis)), "bare": bare()}
+    beside = {} if workload in MAY_WAIT else {"cookie": signed_cookie()}
+    return {"ours": ours(MemoryStorage()), "bare": bare(), **beside}
+
+
+def start_looking() -> None:
+    """Tell callgrind to look at what runs from here on."""
+    with subprocess.Popen(
+        ["vgdb", f"--pid={os.getpid()}", "--max-invoke-ms=0", "instrumentation", "on"], stdout=subprocess.DEVNULL
+    ) as message:
+        while message.poll() is None:  # valgrind takes messages while its program runs
+            pass
+    if message.returncode:
+        sys.exit("callgrind was told to look, and did not hear it")
 
 
 def main() -> None:
@@ -178,15 +197,13 @@ def main() -> None:
     chosen = options.parse_args()
     loop = asyncio.new_event_loop()
     counter = Counter(chosen.folder, chosen.requests, loop)
-    for workload in chosen.workloads:
-        if workload == "redis":
-            count_redis(counter, chosen.redis, loop)
-            continue
-        counter.count(workload, "ours", ours(MemoryStorage()), workload)
-        counter.count(workload, "bare", bare(), workload)
-        if workload not in MAY_WAIT:
-            counter.count(workload, "cookie", signed_cookie(), workload)
-    loop.close()
+    compared = {workload: applications(workload, chosen.redis) for workload in chosen.workloads}
+    parts = [(name, side, app) for name, apps in compared.items() for side, app in apps.items()]
+    for name, _, app in parts:
+        counter.warm_up(name, app, "update" if name == "redis" else name)
+    start_looking()
+    for name, side, app in parts:
+        counter.count(name, side, app, "update" if name == "redis" else name)
     print(json.dumps({"sessioncore": sessioncore.__file__, "dumps": counter.dumps}))
 
 

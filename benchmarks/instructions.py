@@ -68,11 +68,11 @@ def count(src: Path, workloads: list[str], requests: int, redis: str) -> dict[st
 
 def run_child(src: Path, folder: Path, arguments: list[str]) -> Any:
     """Run `benchmarks.counted` under callgrind; return which dump is of what."""
-    valgrind = shutil.which("valgrind")
-    if valgrind is None:
+    valgrind, messenger = shutil.which("valgrind"), shutil.which("vgdb")
+    if valgrind is None or messenger is None:
         sys.exit("not run: valgrind is not installed")
     command = [
-        valgrind, "--tool=callgrind", "--quiet", "--trace-children=no", "--compress-strings=no",
+        valgrind, "--tool=callgrind", "--quiet", "--instr-atstart=no", "--trace-children=no", "--compress-strings=no",
         f"--toggle-collect={COUNTED}", f"--dump-after={COUNTED}", f"--callgrind-out-file={folder / 'out'}",
         sys.executable, "-m", "benchmarks.counted", str(folder), *arguments,
     ]  # fmt: skip

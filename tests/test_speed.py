@@ -21,7 +21,7 @@ LIMITS = {"untouched": 0.85, "first": 0.87, "read": 0.32, "update": 0.27}
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)  # under valgrind on a busy machine; half a minute on a quiet one
+@pytest.mark.timeout(300)  # under valgrind on a busy machine; ten seconds on a quiet one
 def test_no_request_costs_more_instructions_than_it_did() -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     done = subprocess.run(
