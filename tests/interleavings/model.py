@@ -52,6 +52,8 @@ class Request:
     view: dict[str, Any] = field(default_factory=dict[str, Any])
     sets: dict[str, Any] = field(default_factory=dict[str, Any])
     adds: dict[str, int] = field(default_factory=dict[str, int])
+    drops: set[str] = field(default_factory=set[str])
+    base: set[str] = field(default_factory=set[str])  # the keys that it saw when nothing was pending
     login: bool = False
     rotate: bool = False
     cleared: bool = False
@@ -60,11 +62,29 @@ class Request:
     untold: bool = False  # it has an ID that the client has to learn
 
     def copy(self) -> "Request":
-        return replace(self, view=dict(self.view), sets=dict(self.sets), adds=dict(self.adds))
+        return replace(self, view=dict(self.view), sets=dict(self.sets), adds=dict(self.adds), drops=set(self.drops))
+
+    def put(self, key: str, value: Any) -> None:
+        self.view[key] = self.sets[key] = value
+        self.drops.discard(key)
+        self.adds.pop(key, None)
+
+    def add(self, key: str) -> None:
+        if key in self.sets or key in self.drops:
+            self.put(key, self.view.get(key, 0) + 1)
+        else:
+            self.view[key] = self.view.get(key, 0) + 1
+            self.adds[key] = self.adds.get(key, 0) + 1
+
+    def drop(self, key: str) -> None:
+        if key in self.view:
+            for where in (self.view, self.sets, self.adds):
+                where.pop(key, None)
+            self.drops.add(key)
 
     def settle(self) -> None:
         """What was pending is stored, or dropped."""
-        self.sets, self.adds, self.unsure = {}, {}, False
+        self.sets, self.adds, self.drops, self.base, self.unsure = {}, {}, set(), set(self.view), False
         self.login = self.rotate = self.cleared = False
 
     def forget(self, state: State) -> None:
@@ -119,10 +139,12 @@ class World:
                 return request.unsure or bool(action.result == seen)
             case "set":
                 for key in action.value:
-                    request.view[key] = request.sets[key] = action.value[key]
+                    request.put(key, action.value[key])
+            case "delete":
+                for key in action.value:
+                    request.drop(key)
             case "mutate":
-                request.view["count"] = request.view.get("count", 0) + 1
-                request.adds["count"] = request.adds.get("count", 0) + 1
+                request.add("count")
                 return request.unsure or bool(action.result == request.view["count"])
             case "regenerate":
                 request.rotate = True
@@ -141,6 +163,9 @@ class World:
                 request.forget("ended")
             case "revoke":
                 return self.end(self.handles[action.value]) is action.result
+            case "revoke all":
+                theirs = [sid for sid, kept in self.live.items() if kept.owner == action.value]
+                return sum(self.end(sid) for sid in theirs) == action.result
             case "expire":
                 self.dead |= self.live.keys()
                 self.live.clear()
@@ -155,6 +180,9 @@ class World:
             case "save" | "finish":
                 _, gone = action.result
                 return self.store(request, gone=gone)
+            case "fail":
+                request.settle()
+                return self.answers(request, action.result[0])
             case _:
                 assert action.verb == "commit"
                 told, gone = action.result
@@ -181,6 +209,7 @@ class World:
             request.state, request.view, request.owner = "live", dict(kept.data), kept.owner
         elif request.cookie in self.moved:
             request.state = "stale"
+        request.settle()
 
     def store(self, request: Request, told: str | None = None, *, gone: bool) -> bool:
         """Store what is pending; `told` is the ID that the client got.
@@ -192,7 +221,7 @@ class World:
             return not request.writes or (not gone and self.create(request, told))
         if state == "live" and (kept := self.live.get(request.sid or "")) is not None:
             return not gone and self.change(request, kept, told)
-        changes = request.writes or request.rotate
+        changes = request.writes or request.rotate or bool(request.drops & request.base)
         if state == "stale":  # that was reported when it was loaded; what it wrote waits for a login, or is dropped
             return not request.login or self.create(request, told, loose=True)
         if state == "gone" or (state == "live" and not changes):
@@ -234,6 +263,8 @@ class World:
     def apply(self, request: Request, kept: Kept) -> None:
         if request.cleared or (request.login and kept.owner not in (None, request.owner)):
             kept.data.clear()
+        for key in request.drops & request.base:
+            kept.data.pop(key, None)
         kept.data.update(request.sets)
         for key, number in request.adds.items():
             kept.data[key] = kept.data.get(key, 0) + number

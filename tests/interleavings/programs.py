@@ -174,29 +174,36 @@ class Site:
             case "mutate":
                 with self.action(actor, request, verb) as action, too_late(action):
                     action.result = session.mutate("count", lambda count: count + 1, 0)
+            case "delete" | "clear":
+                with self.action(actor, request, "delete", ["count"] if verb == "delete" else list(session)):
+                    session.delete("count") if verb == "delete" else session.clear()
             case "regenerate":
                 with self.action(actor, request, verb) as action, too_late(action):
                     await session.regenerate()
             case "login":
                 with self.action(actor, request, verb, owner) as action, too_late(action):
                     await session.login(owner)
-            case "destroy":
-                with self.action(actor, request, verb):
-                    await session.destroy()
+            case "destroy" | "reset":
+                with self.action(actor, request, "destroy"):
+                    await (session.destroy() if verb == "destroy" else session.reset())
             case "revoke":
                 with self.action(actor, request, verb, handle) as action:
                     action.result = await self.store.revoke(handle)
+            case "revoke all":
+                with self.action(actor, request, verb, owner) as action:
+                    action.result = await self.store.revoke_all(owner)
             case _:
                 assert verb == "expire"
                 await self.steps.pause()
                 with self.action(actor, request, verb):
                     self.clock.advance(_IDLE.total_seconds() + 1)
 
-    async def commit(self, actor: str, request: str, exchange: Exchange) -> None:
-        with self.action(actor, request, "commit") as action:
+    async def commit(self, actor: str, request: str, exchange: Exchange, status: int = 200) -> str | None:
+        with self.action(actor, request, "commit" if status < 500 else "fail") as action:
             self.gone.discard(actor)
-            told = cookie_of(await exchange.commit(200))
+            told = cookie_of(await exchange.commit(status))
             action.result = told, actor in self.gone
+        return told
 
     async def save(self, actor: str, request: str, session: Session) -> None:
         with self.action(actor, request, "save") as action:
