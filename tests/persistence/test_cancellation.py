@@ -152,8 +152,9 @@ async def test_a_commit_cut_off_anywhere_leaves_the_storage_before_or_after(
 
 @EVERY_WAY
 @CHANGES
-async def test_the_next_commit_finds_out_what_became_of_one_that_was_cut_off(
-    cut: Cut, change: Work, event: str | None
+@pytest.mark.parametrize("ends", [False, True], ids=["goes on", "logs out"])
+async def test_the_next_commit_finds_out_what_became_of_one_that_was_cut_off_and_a_logout_ends_it(
+    cut: Cut, change: Work, event: str | None, ends: bool
 ) -> None:
     for at in counting():
         lab = suspending()
@@ -161,28 +162,16 @@ async def test_the_next_commit_finds_out_what_became_of_one_that_was_cut_off(
         session, old = exchange.session, lab.visitor.sid
         reached = await cut(session.save, at)
         assert lab.kinds() == [] or not reached
-        session["late"] = True
+        if ends:
+            await session.destroy()
+        else:
+            session["late"] = True
         await lab.visitor.leave(exchange)
-        assert (lab.visitor.sid == old) is (change is mutate)
-        assert await lab.data() == {"n": 2, "late": True}  # neither lost nor done twice
-        assert len(lab.storage.inner) == 1
-        assert lab.kinds("conflict") == ([] if event is None else [event])
-        if not reached:
-            break
-
-
-@EVERY_WAY
-@CHANGES
-async def test_a_logout_after_a_commit_that_was_cut_off_ends_the_session_wherever_it_is(
-    cut: Cut, change: Work, event: str | None
-) -> None:
-    for at in counting():
-        lab = suspending()
-        exchange = await changed(lab, change)
-        reached = await cut(exchange.session.save, at)
-        await exchange.session.destroy()
-        await lab.visitor.leave(exchange)
-        assert len(lab.storage.inner) == 0
+        assert len(lab.storage.inner) == (not ends)
+        if not ends:
+            assert (lab.visitor.sid == old) is (change is mutate)
+            assert await lab.data() == {"n": 2, "late": True}  # neither lost nor done twice
+            assert lab.kinds("conflict") == ([] if event is None else [event])
         if not reached:
             break
 

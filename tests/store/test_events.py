@@ -1,22 +1,11 @@
 """Events: told to the listener in full, and never able to change what happened."""
 
-import logging
 from datetime import UTC, datetime
 
 import pytest
 
 from sessioncore import EventKind, SessionEvent
 from sessioncore._events import Events
-
-KINDS = (
-    "created renewed regenerated login destroyed revoked expired gone conflict corrupt unknown malformed ambiguous "
-    "owner_limit storage_error stale_id cross_site capped"
-)
-
-
-def test_the_kinds_are_the_documented_ones() -> None:
-    assert [kind.value for kind in EventKind] == KINDS.split()
-    assert all(isinstance(kind, str) for kind in EventKind)
 
 
 def test_a_listener_hears_all_of_it_with_the_time_of_the_store() -> None:
@@ -33,16 +22,6 @@ def test_without_a_listener_not_even_the_clock_is_asked() -> None:
     Events([], broken).send(EventKind.CREATED)
 
 
-def test_what_a_listener_raises_is_logged_and_goes_no_further(caplog: pytest.LogCaptureFixture) -> None:
-    def fail(_: SessionEvent) -> None:
-        raise ValueError("a fault of the listener")
-
-    with caplog.at_level(logging.ERROR, "sessioncore"):
-        Events([fail], lambda: 0.0).send(EventKind.GONE, "handle")
-    assert "on_event raised for a 'gone' event" in caplog.text
-    assert "a fault of the listener" in caplog.text
-
-
 def test_cancellation_passes_through_a_listener() -> None:
     def leave(_: SessionEvent) -> None:
         raise KeyboardInterrupt
@@ -56,8 +35,9 @@ def test_several_listeners_are_all_told_also_when_one_fails(caplog: pytest.LogCa
     last: list[SessionEvent] = []
 
     def fail(_: SessionEvent) -> None:
-        raise ZeroDivisionError
+        raise ZeroDivisionError("a fault of the listener")
 
     Events([first.append, fail, last.append], lambda: 0.0).send(EventKind.GONE, "handle")
     assert first == last != []
-    assert "ZeroDivisionError" in caplog.text
+    assert "on_event raised for a 'gone' event" in caplog.text
+    assert "a fault of the listener" in caplog.text

@@ -1,0 +1,193 @@
+"""What one task changes while another one saves their session: kept, whatever becomes of the save."""
+
+from contextlib import suppress
+from datetime import timedelta
+from functools import partial
+
+import pytest
+from tests.kit import Lab, Work, login, lose, regenerate
+
+from sessioncore import Exchange, Session, StorageError, StorageUnavailable
+
+pytestmark = pytest.mark.anyio
+
+
+async def put(session: Session) -> None:
+    session["k"] = 1
+
+
+async def put_again(session: Session) -> None:
+    session["n"] = 2
+
+
+async def take_out(session: Session) -> None:
+    del session["n"]
+    session.set("n", None)
+
+
+async def append(session: Session) -> None:
+    session["items"].append(2)
+
+
+async def add(session: Session) -> None:
+    session.mutate("n", lambda n: n + 1)
+
+
+async def idle(session: Session) -> None:
+    session.set_idle_timeout(timedelta(hours=3))
+
+
+async def bind(session: Session) -> None:
+    session.bind_owner("ada")
+
+
+Difference = dict[str, object]
+OF_DATA: list[tuple[Work, Difference]] = [
+    (put, {"k": 1}), (put_again, {"n": 2}), (take_out, {"n": None}), (append, {"items": [1, 2]}), (add, {"n": 2}),
+]  # fmt: skip
+CHANGES: list[tuple[Work, Difference]] = [*OF_DATA, (idle, {}), (bind, {}), (regenerate, {})]
+
+
+async def request_about_to(operation: str, lab: Lab) -> Exchange:
+    """A request whose commit will make this call, with `n` and `items` changed."""
+    if operation != "create":
+        await lab.begin(n=0, items=[0])
+    exchange = await lab.visitor.arrive()
+    exchange.session.update(n=1, items=[1])
+    if operation == "move":
+        await exchange.session.regenerate()
+    return exchange
+
+
+async def check(lab: Lab, work: Work, difference: Difference, owner: str | None = None) -> None:
+    found = await lab.kept()
+    assert dict(found) == {"n": 1, "items": [1], **difference}
+    assert found.owner == ("ada" if work in (bind, login) else owner)
+    assert found.idle_timeout == timedelta(hours=3 if work is idle else 0.5)
+    assert len(lab.storage.inner) == 1
+
+
+@pytest.mark.parametrize("operation", ["create", "replace", "move"])
+async def test_what_is_changed_while_the_session_is_saved_is_stored_by_the_next_commit(operation: str) -> None:
+    for work, difference in CHANGES:
+        lab = Lab()
+        exchange = await request_about_to(operation, lab)
+        lab.storage.before[operation] = partial(work, exchange.session)
+        await exchange.session.save()
+        assert dict(exchange.session) == {"n": 1, "items": [1], **difference}
+        await lab.visitor.leave(exchange)
+        await check(lab, work, difference)
+
+
+async def test_a_save_that_fails_loses_nothing_of_what_was_changed_before_or_meanwhile() -> None:
+    for work, difference in CHANGES:
+        lab = Lab()
+        await lab.begin(n=0, items=[0])
+        held = await lab.store.get_by_id(lab.visitor.sid or "")
+        held["items"] = [1]
+        held.mutate("n", lambda n: n + 1)
+        held.bind_owner("bob")
+
+        async def fail(work: Work = work, held: Session = held) -> None:
+            await work(held)
+            await lose()
+
+        lab.storage.before["replace"] = fail
+        with pytest.raises(StorageUnavailable):
+            await held.save()
+        await held.save()
+        assert dict(held) == {"n": 1, "items": [1], **difference}
+        lab.visitor.sid = held.id
+        await check(lab, work, difference, "bob")
+
+
+async def test_a_mutation_during_a_failed_save_of_a_value_that_it_had_set_counts_as_that_value() -> None:
+    lab = Lab()
+    await lab.begin()
+    held = await lab.store.get_by_id(lab.visitor.sid or "")
+    held["n"] = 5
+
+    async def refuse() -> None:
+        await add(held)
+        raise StorageError("no room")
+
+    lab.storage.before["replace"] = refuse
+    with pytest.raises(StorageError, match="no room"):
+        await held.save()
+    async with lab.store.open(held.id) as other:
+        other["n"] = 100
+    await held.save()
+    assert await lab.data() == dict(held) == {"n": 6}
+
+
+async def test_other_requests_and_other_tasks_may_write_during_one_save() -> None:
+    for work, difference in OF_DATA:
+        lab = Lab()
+        await lab.begin(n=1, items=[1], gone=1)
+        held = await lab.store.get_by_id(lab.visitor.sid or "")
+        assert held["items"] == [1]
+        held["mine"] = 1
+
+        async def meanwhile(work: Work = work, held: Session = held, lab: Lab = lab) -> None:
+            await work(held)
+            async with lab.store.open(held.id) as other:
+                other.update(n=10, theirs=1)
+                del other["gone"]
+
+        lab.storage.before["replace"] = meanwhile
+        await held.save()
+        await held.save()
+        own = {"n": 11} if work is add else difference
+        assert await lab.data() == dict(held) == {"n": 10, "items": [1], "mine": 1, "theirs": 1, **own}
+
+
+async def test_an_update_of_what_another_request_deleted_during_one_save_yields_to_the_deletion() -> None:
+    lab = Lab()
+    await lab.begin(n=1, m=1)
+    held = await lab.store.get_by_id(lab.visitor.sid or "")
+    held["m"] = 2
+
+    async def meanwhile() -> None:
+        held.mutate("n", lambda n: n + 1)
+        del held["m"]
+        async with lab.store.open(held.id) as other:
+            del other["n"]
+
+    lab.storage.before["replace"] = meanwhile
+    await held.save()
+    await held.save()
+    assert await lab.data() == dict(held) == {}
+
+
+@pytest.mark.parametrize("outcome", ["stored", "failed", "unknown", "conflict"])
+async def test_what_is_saved_for_one_owner_is_not_shown_to_the_next_that_another_task_logs_in(
+    outcome: str,
+) -> None:
+    lab = Lab()
+    async with lab.visitor.request() as session:
+        await session.login("ada")
+        session["n"] = 1
+    exchange = await lab.visitor.arrive()
+    session = exchange.session
+
+    async def meanwhile() -> None:
+        if outcome == "conflict":
+            async with lab.store.open(lab.visitor.sid or "") as other:
+                other["m"] = 1
+        await session.login("bob")
+        session["bobs"] = 1
+        session.mutate("n", lambda n: n + 1, default=0)
+        if outcome == "failed":
+            await lose()
+
+    lab.storage.before["replace"] = meanwhile
+    if outcome == "unknown":
+        lab.storage.after["replace"] = lose
+    session["secret"] = "ada's"
+    session.mutate("n", lambda n: n + 1)
+    with suppress(StorageUnavailable):
+        await session.save()
+    assert dict(session) == {"bobs": 1, "n": 1}
+    await lab.visitor.leave(exchange)
+    found = await lab.kept()
+    assert (dict(found), found.owner) == ({"bobs": 1, "n": 1}, "bob")
