@@ -6,20 +6,18 @@ import logging
 import socket
 import ssl
 import threading
-from typing import Any
 
 import anyio
 import pytest
 from aiohttp import web
 from tests.adapters.aiohttp_kit import application, count, route, with_middleware_alone
-from tests.adapters.browser import PATIENCE, Browser, ask, compose, until
+from tests.adapters.browser import PATIENCE, ask, compose, until
 from tests.adapters.conftest import Tls, Visit
 from tests.adapters.servers import Server, serve, serve_aiohttp
-from tests.stores import SpyStorage, without_checks
+from tests.stores import SpyStorage
 
 from sessioncore import (
     ConfigError,
-    MemoryStorage,
     RequestView,
     ResponseStarted,
     SessionConfig,
@@ -31,14 +29,6 @@ from sessioncore import (
 )
 from sessioncore_aiohttp import get_session, session_middleware, setup
 from sessioncore_aiohttp._middleware import _CONTEXTS  # pyright: ignore[reportPrivateUsage]  # what may not grow
-
-
-@pytest.mark.parametrize("wrong", [SessionConfig(), MemoryStorage(), None])
-def test_what_is_no_store_is_refused_with_what_to_pass(wrong: Any) -> None:
-    with pytest.raises(ConfigError, match=rf"setup takes .*{type(wrong).__name__}; pass SessionStore\("):
-        setup(web.Application(), wrong)
-    with pytest.raises(ConfigError, match=rf"session_middleware takes .*{type(wrong).__name__}; pass SessionStore\("):
-        session_middleware(wrong)
 
 
 def test_each_store_has_one_name_of_its_own(store: SessionStore) -> None:
@@ -193,12 +183,6 @@ def test_a_stream_that_asks_for_its_session_late_can_start_none(store: SessionSt
 
 
 # -- the storage, and clients that leave
-
-
-def test_the_storage_opens_and_closes_with_the_application(store: SessionStore, storage: SpyStorage, tls: Tls) -> None:
-    with serve(serve_aiohttp, application(store, count), tls) as server:
-        assert Browser(server.address).get("/count").text == "1"
-    assert without_checks(storage.calls) == ["open", "create", "aclose"]
 
 
 def test_a_storage_that_cannot_open_keeps_the_application_from_starting(

@@ -2,10 +2,12 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -22,18 +24,30 @@ from sessioncore import (
     SessionStore,
     StorageUnavailable,
 )
+from sessioncore_aiohttp import session_middleware, setup
 from sessioncore_asgi import SessionMiddleware, get_session
 from sessioncore_asgi._responder import Responder
 from sessioncore_asgi._view import AsgiView
+from sessioncore_litestar import SessionBackendConfig, SessionPlugin
 
 pytestmark = pytest.mark.anyio
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("wrong", [SessionConfig(), MemoryStorage(), None])
-def test_what_is_no_store_is_refused_with_what_to_pass(wrong: Any) -> None:
-    with pytest.raises(ConfigError, match=rf"SessionMiddleware takes .*{type(wrong).__name__}; pass SessionStore\("):
-        SessionMiddleware(Starlette(), wrong)
+TAKERS: list[tuple[str, Callable[[Any], object]]] = [
+    ("SessionMiddleware", lambda store: SessionMiddleware(Starlette(), store)),
+    ("setup", lambda store: setup(web.Application(), store)),
+    ("session_middleware", session_middleware),
+    ("SessionPlugin", SessionPlugin),
+    ("SessionBackendConfig", SessionBackendConfig),
+]
+
+
+@pytest.mark.parametrize(("name", "take"), TAKERS)
+def test_what_is_no_store_is_refused_with_what_to_pass(name: str, take: Callable[[Any], object]) -> None:
+    for wrong in (SessionConfig(), MemoryStorage(), None):
+        with pytest.raises(ConfigError, match=rf"^{name} takes .*{type(wrong).__name__}; pass SessionStore\("):
+            take(wrong)
 
 
 async def test_starlette_tells_of_it_with_the_first_message() -> None:

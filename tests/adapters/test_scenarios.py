@@ -5,14 +5,15 @@ The storage answers at once, never, or only now and then: no adapter may tell th
 
 import gc
 import re
+from contextlib import ExitStack
 from typing import Final
 
 import pytest
 from tests.adapters.browser import Reply, until
-from tests.adapters.conftest import OpenSite, Site, Sites
+from tests.adapters.conftest import OpenSite, Site, Sites, Tls, start
 from tests.adapters.scenarios import ANY, SCENARIOS, Scenario, Step
 from tests.numbers import scaled
-from tests.stores import AlternatingStorage, PromptStorage, SpyStorage, SuspendingStorage
+from tests.stores import AlternatingStorage, PromptStorage, SpyStorage, SuspendingStorage, without_checks
 
 from sessioncore import RequestView, Session, SessionConfig, SessionStore, from_cookie
 
@@ -110,13 +111,17 @@ def test_an_id_that_comes_back_is_sent_in_no_header_and_no_body(site: Site) -> N
         assert all(sid not in value for _, value in reply.headers)
 
 
-def test_plain_http_needs_the_development_settings(open_site: OpenSite) -> None:
-    site = open_site(plain=True)
-    browser = site.browser()
-    first = browser.get("/counter")
-    assert first.set_cookies[0].startswith("session_id=")
-    assert "Secure" not in first.set_cookies[0]
-    assert browser.get("/counter").text == "2"
+def test_plain_http_needs_the_development_settings_and_the_storage_is_open_while_the_site_is(
+    adapter: str, tls: Tls
+) -> None:
+    with ExitStack() as stack:
+        site = start(stack, adapter, tls, plain=True)
+        browser = site.browser()
+        first = browser.get("/counter")
+        assert first.set_cookies[0].startswith("session_id=")
+        assert "Secure" not in first.set_cookies[0]
+        assert browser.get("/counter").text == "2"
+    assert without_checks(site.storage.calls) == ["open", "create", "load", "replace", "aclose"]
 
 
 def test_a_secure_cookie_over_plain_http_is_dropped_by_the_browser(open_site: OpenSite) -> None:
