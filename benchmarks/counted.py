@@ -179,9 +179,8 @@ def applications(workload: str, redis: str) -> dict[str, App]:
 
 def start_looking() -> None:
     """Tell callgrind to look at what runs from here on."""
-    with subprocess.Popen(
-        ["vgdb", f"--pid={os.getpid()}", "--max-invoke-ms=0", "instrumentation", "on"], stdout=subprocess.DEVNULL
-    ) as message:
+    command = ["vgdb", f"--pid={os.getpid()}", "--max-invoke-ms=0", "instrumentation", "on"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as message:
         while message.poll() is None:  # valgrind takes messages while its program runs
             pass
     if message.returncode:

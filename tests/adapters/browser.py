@@ -177,10 +177,6 @@ class Browser:
         reply = Reply(200, [("Set-Cookie", f"{name}={value}; Path=/{'; Secure' if self.address.trust else ''}")], b"")
         self.obey(reply, urllib.request.Request(self.address.url + "/"))
 
-    def close(self) -> None:
-        """Drop what a browser drops when it is closed: cookies without Max-Age and Expires."""
-        self._jar.clear_session_cookies()
-
 
 def until(condition: Callable[[], bool]) -> None:
     """Wait until `condition` holds; what follows fails the test if it never does."""

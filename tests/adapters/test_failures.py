@@ -6,16 +6,13 @@ import random
 import secrets
 import socket
 import struct
-import time
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
 
 import anyio
 import pytest
 from tests.adapters.browser import Reply, compose, until
 from tests.adapters.conftest import OpenSite, Site
 from tests.numbers import scaled
-from tests.stores import SpyStorage
 
 from sessioncore import RequestView, SessionError, chain, from_cookie, from_form
 
@@ -98,38 +95,6 @@ def test_head_gets_the_error_without_its_body(site: Site) -> None:
         assert (reply.status, reply.body, reply.set_cookies) == (503, b"", [])
 
 
-def test_a_session_that_was_ended_before_the_error_is_told(site: Site) -> None:
-    sid = site.make({"n": 1})
-    site.storage.fail("create")
-    reply = site.raw("/destroy?v=new", _with(sid))
-    assert reply.status == 503
-    assert [line.partition(";")[0] for line in reply.set_cookies] == ["__Host-session_id="]
-    assert site.count() == 0
-
-
-def test_a_storage_that_hangs_is_given_up_and_holds_up_nobody_else(open_site: OpenSite) -> None:
-    site = open_site(storage_timeout=timedelta(seconds=0.1))
-    sid, other = site.make({"n": 1}), site.make({"n": 2})
-    for path, operation in (("/read", "load"), ("/counter", "replace"), ("/login", "move"), ("/logout", "delete")):
-        held = site.storage.hold(operation, times=1)
-        with ThreadPoolExecutor(1) as pool:
-            waiting = pool.submit(site.raw, path, _with(sid))
-            until(held.entered.is_set)
-            assert site.raw("/read", _with(other)).text == '{"n":2}'
-            _unavailable(waiting.result(), path)
-        assert site.data(sid) == {"n": 1}
-
-
-def test_a_renewal_that_fails_fails_no_request(open_site: OpenSite) -> None:
-    clock = _Clock()
-    site = open_site(clock=clock, storage=SpyStorage(clock))
-    sid = site.make({"n": 1})
-    clock.now += 300
-    site.storage.fail("touch")
-    assert site.raw("/read", _with(sid)).text == '{"n":1}'
-    assert site.calls(2) == ["load", "touch"]
-
-
 def test_a_late_change_that_fails_breaks_the_stream_and_leaves_the_server_well(site: Site) -> None:
     sid = site.make({"n": 1})
     site.storage.fail("replace")
@@ -159,17 +124,6 @@ def test_a_stream_that_fails_drops_what_it_wrote(site: Site) -> None:
     with pytest.raises(Exception, match=r"(?i)incomplete|reset|eof|read"):
         site.raw("/late-boom", _with(sid))
     assert site.raw("/read", _with(sid)).text == '{"n":1,"early":true}'
-
-
-def test_the_limit_of_an_owner_is_a_conflict(open_site: OpenSite) -> None:
-    site = open_site(max_sessions_per_owner=1, on_owner_limit="refuse")
-    browser = site.browser()
-    assert browser.get("/login?owner=ada").status == 200
-    for path in ("/login?owner=ada", "/redirect-login?owner=ada"):
-        reply = site.raw(path)
-        assert (reply.status, reply.text, reply.set_cookies) == (409, "Conflict", [])
-    assert browser.get("/who").text.startswith('{"owner":"ada"')
-    assert site.count() == 1
 
 
 def test_the_application_can_word_the_error(open_site: OpenSite) -> None:
@@ -252,11 +206,3 @@ def _leave(site: Site, request: bytes, chance: random.Random) -> None:
         sock.settimeout(chance.uniform(0.0001, 0.006))
         with contextlib.suppress(OSError):  # time is up, or the server was quicker to close
             sock.recv(10)
-
-
-class _Clock:
-    def __init__(self) -> None:
-        self.now = time.time()
-
-    def __call__(self) -> float:
-        return self.now

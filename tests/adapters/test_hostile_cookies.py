@@ -4,10 +4,8 @@ The frameworks' own parsers unquote, decode and split cookies each in its way, a
 take one cookie's value for another cookie. The outcome here must not depend on them.
 """
 
-import itertools
 import json
 import re
-import time
 from collections.abc import Iterable
 from typing import Final
 
@@ -64,40 +62,14 @@ def test_what_the_storage_knows_is_no_id(site: Site) -> None:
         assert site.raw("/read", *_headers([b"#=@"], planted)).text == "{}"
 
 
-def test_nothing_of_a_planted_cookie_comes_back(site: Site) -> None:
-    for planted in (b"canary" * 8, b"canary<script>", b"canary%0d%0aX-Injected: 1"):
-        reply = site.raw("/counter", ("Cookie", NAME + b"=" + planted))
-        assert b"canary" not in reply.body
-        assert all("canary" not in value for _, value in reply.headers)
-        assert len(reply.set_cookies) == 1
-
-
-def test_many_cookies_take_no_long_time(site: Site) -> None:
-    sid = site.make({"n": 7})
-    for size, junk in itertools.product((7_000, 60_000), (b"a=1; ", b'"\\"; ', b";", b"=", b"__Host-session_i=; ")):
-        began = time.monotonic()
-        try:
-            reply = site.raw("/read", *_headers([junk * (size // len(junk)) + b"; #=@"], sid))
-        except OSError:  # aiohttp refuses what is longer than 8190 bytes, and may close before all of it was sent
-            assert size > 8190
-        else:
-            assert reply.text == '{"n":7}' or reply.status in {400, 431}
-        assert time.monotonic() - began < 1, junk
-
-
-def test_an_unknown_id_is_never_adopted(site: Site) -> None:
-    first = site.raw("/login", ("Cookie", NAME + b"=" + OTHER.encode()))
-    assert len(first.set_cookies) == 1
-    assert OTHER not in first.set_cookies[0]
-    assert site.kinds() == ["unknown", "created"]
-    assert site.raw("/who", ("Cookie", NAME + b"=" + OTHER.encode())).text.startswith('{"owner":null,"fresh":true')
-
-
-def test_a_malformed_id_is_never_adopted(site: Site) -> None:
-    planted = ("Cookie", NAME + b"=planted")
-    for path in ("/counter", "/login", "/regenerate", "/logout", "/destroy?v=1", "/redirect-login"):
-        assert all("planted" not in line for line in site.raw(path, planted).set_cookies), path
-        assert site.raw("/read", planted).text == "{}"
+def test_an_id_that_was_not_issued_is_never_adopted_and_never_repeated(site: Site) -> None:
+    for value in (b"canary" * 8, b"canary<script>", b"canary%0d%0aX-Injected: 1"):
+        planted = ("Cookie", NAME + b"=" + value)
+        for path in ("/counter", "/login", "/regenerate", "/logout", "/destroy?v=1", "/redirect-login"):
+            reply = site.raw(path, planted)
+            assert b"canary" not in reply.body
+            assert all("canary" not in line for _, line in reply.headers), path
+            assert site.raw("/read", planted).text == "{}"
 
 
 def test_a_planted_session_is_dead_after_login(site: Site) -> None:

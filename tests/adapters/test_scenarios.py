@@ -137,14 +137,6 @@ def test_forwarded_headers_do_not_change_the_cookie(site: Site) -> None:
     assert re.fullmatch(_SET % "; Max-Age=86400", reply.set_cookies[0])
 
 
-def test_a_cookie_for_the_browser_session_goes_when_it_is_closed(open_site: OpenSite) -> None:
-    site = open_site(cookie_session_only=True)
-    browser = site.browser()
-    assert "Max-Age" not in browser.get("/counter").set_cookies[0]
-    browser.close()
-    assert browser.get("/read").text == "{}"
-
-
 def test_two_stores_stand_side_by_side(open_site: OpenSite) -> None:
     second = SessionStore(SessionConfig(extractor=from_cookie("__Host-other")))
     site = open_site(("second", second))

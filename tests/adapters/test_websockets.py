@@ -40,13 +40,6 @@ class Talk:
         self.send(command)
         return self.hear()
 
-    def ping(self) -> None:
-        async def ping() -> None:
-            with anyio.fail_after(PATIENCE):
-                await (await self._connection.ping())
-
-        self._portal.call(ping)
-
     def vanish(self) -> None:
         """Go without a word."""
         self._portal.call(self._connection.transport.abort)
@@ -153,18 +146,6 @@ def test_destroy_ends_the_session_at_once(site: Site) -> None:
     assert site.count() == 0
 
 
-def test_a_session_that_was_ended_elsewhere_is_not_brought_back(site: Site) -> None:
-    sid = site.make({"n": 1}, owner="ada")
-    with _talk(site, sid) as connection:
-        assert connection.say("get n") == "1"
-        site.server.run(lambda: site.store.revoke_all("ada"))
-        assert connection.say("set n 2") == "ok"
-        assert connection.say("save") == "SessionGone"
-        assert connection.say("set n 3") == "ResponseStarted"  # it would need a new session, and a new ID
-    assert site.raw("/peek").status == 200
-    assert site.count() == 0
-
-
 def test_reload_shows_what_others_have_stored_and_that_the_session_was_ended(site: Site) -> None:
     sid = site.make({"n": 1}, owner="ada")
     with _talk(site, sid) as connection:
@@ -175,14 +156,6 @@ def test_reload_shows_what_others_have_stored_and_that_the_session_was_ended(sit
         assert [connection.say(command) for command in ("reload", "get n")] == ["SessionGone", "None"]
     assert site.raw("/peek").status == 200
     assert site.count() == 0
-
-
-def test_pings_cost_no_storage_call(site: Site) -> None:
-    with _talk(site, site.make({"n": 1}), query="how=read") as connection:
-        assert site.calls(1) == ["load"]
-        for _ in range(3):
-            connection.ping()
-        assert site.calls() == []
 
 
 def test_a_refused_handshake_keeps_only_what_needs_no_cookie(site: Site) -> None:

@@ -63,10 +63,6 @@ def test_each_place_reads_its_own_and_nothing_else(extractor: Extractor, source:
     assert read(extractor, PlainView()) is None
 
 
-def test_the_default_place_is_a_host_cookie() -> None:
-    assert (from_cookie().source, from_cookie().key) == (Source.COOKIE, "__Host-session_id")
-
-
 def test_different_values_in_one_place_are_ambiguous_and_equal_ones_are_not() -> None:
     for view in (PlainView(cookies=[b"sid=a; sid=b"]), PlainView(headers=[("sid", "a"), ("SID", "b")])):
         with pytest.raises(AmbiguousID):
@@ -131,15 +127,6 @@ def test_what_an_extractor_reads_is_what_a_cache_must_know() -> None:
     assert vary_names(Extractor(lambda _: None, Source.HEADER, "X-Sid")) == ("X-Sid",)
     assert vary_names(Extractor(lambda _: None, Source.OTHER, "x")) == ()
     assert vary_names(Extractor(lambda _: None, Source.OTHER, "x", vary=("X-Token",))) == ("X-Token",)
-
-
-def test_a_fiber_lookup_gives_the_same_places() -> None:
-    single = from_lookup("cookie:sid")
-    assert (single.source, single.key, single.parts) == (Source.COOKIE, "sid", ())
-    many = from_lookup("cookie:sid, header:X-Sid,query:q,form:f,param:p")
-    assert [(place.source, place.key) for place in flatten(many)] == [
-        (Source.COOKIE, "sid"), (Source.HEADER, "X-Sid"), (Source.OTHER, "q"), (Source.OTHER, "f"), (Source.OTHER, "p"),
-    ]  # fmt: skip
 
 
 def test_names_and_lookups_that_say_nothing_or_cannot_stand_there_are_refused() -> None:

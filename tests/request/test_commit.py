@@ -76,16 +76,6 @@ async def test_a_server_error_drops_changes_and_rotation_unless_they_are_to_be_s
     assert (stranger.sid is not None) is saves
 
 
-async def test_a_server_error_does_not_take_back_a_logout() -> None:
-    lab = Lab()
-    await lab.begin()
-    async with lab.visitor.request(500) as session:
-        await session.reset()
-        session["lost"] = 1
-    assert lab.visitor.sid is None
-    assert len(lab.storage.inner) == 0
-
-
 @pytest.mark.parametrize("end", ["server error", "an error of ours", "an error of the application"])
 async def test_after_an_error_the_client_is_told_what_was_saved_and_nothing_that_was_not(end: str) -> None:
     lab = Lab()
