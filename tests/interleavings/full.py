@@ -4,9 +4,10 @@ from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any, Final, TypeVar
 
+import pytest
 from tests.numbers import FULL
 
-__all__ = ["FOLLOWS", "FULL", "some", "window"]
+__all__ = ["FOLLOWS", "FULL", "PATIENT", "some", "window"]
 
 T = TypeVar("T")
 
@@ -16,6 +17,7 @@ def some(everything: Iterable[T], each: int) -> list[T]:
     return list(everything)[:: 1 if FULL else each]
 
 
+PATIENT: Final = pytest.mark.timeout(7200 if FULL else 900)  # a busy machine is no defect
 FOLLOWS: Final = (False, True)  # a destroy or revoke of an ID that was just replaced ends the session, or not
 
 

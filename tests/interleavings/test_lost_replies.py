@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import pytest
 from tests.interleavings.explore import explore
 from tests.interleavings.faults import Faulty
-from tests.interleavings.full import some
+from tests.interleavings.full import PATIENT, some
 from tests.interleavings.hand_loop import HandLoop
 from tests.interleavings.model import Kept, Request, World, explains
 from tests.interleavings.programs import Program, Site, cookie_of
@@ -23,7 +23,7 @@ from tests.views import PlainView
 
 from sessioncore import SessionGone, Storage, StorageUnavailable
 
-pytestmark = pytest.mark.timeout(900)  # a busy machine is no defect; see full.py for how much is played
+pytestmark = PATIENT
 
 T = TypeVar("T")
 

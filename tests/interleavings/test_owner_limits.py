@@ -12,13 +12,13 @@ from typing import Any, Literal
 import pytest
 from tests.interleavings.explore import draw, explore
 from tests.interleavings.faults import DeleteDoesNothing, Faulty, MoveForgetsTheOwner, MoveLeavesTheOldRecord
-from tests.interleavings.full import FULL, some
+from tests.interleavings.full import FULL, PATIENT, some
 from tests.interleavings.programs import Program, Site, cookie_of
 from tests.views import PlainView
 
 from sessioncore import OwnerLimitReached
 
-pytestmark = pytest.mark.timeout(900)  # a busy machine is no defect; see full.py for how much is played
+pytestmark = PATIENT
 
 Mode = Literal["evict_oldest", "refuse"]
 

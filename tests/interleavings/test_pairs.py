@@ -14,10 +14,10 @@ from itertools import combinations_with_replacement
 
 import pytest
 from tests.interleavings.explore import explore, replay
-from tests.interleavings.full import FOLLOWS, FULL, some
+from tests.interleavings.full import FOLLOWS, FULL, PATIENT, some
 from tests.interleavings.programs import Meeting, Program, Site, programs
 
-pytestmark = pytest.mark.timeout(900)  # a busy machine is no defect; see full.py for how much is played
+pytestmark = PATIENT
 
 PROGRAMS = programs(1, 2)
 PAIRS = list(combinations_with_replacement(PROGRAMS, 2))

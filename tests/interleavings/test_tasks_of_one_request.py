@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 from tests.interleavings.explore import explore
-from tests.interleavings.full import FULL, some
+from tests.interleavings.full import FULL, PATIENT, some
 from tests.interleavings.model import Action, Kept, Request, World, explains
 from tests.interleavings.programs import Program, Site
 from tests.views import PlainView
 
-pytestmark = pytest.mark.timeout(900)  # a busy machine is no defect; see full.py for how much is played
+pytestmark = PATIENT
 
 VERBS = ("set", "mutate", "regenerate", "login", "destroy", "save")
 PROGRAMS: list[Program] = [program for length in (1, 2) for program in product(VERBS, repeat=length)]

@@ -9,10 +9,10 @@ from itertools import combinations_with_replacement
 
 import pytest
 from tests.interleavings.explore import draw, explore
-from tests.interleavings.full import FOLLOWS, FULL, some
+from tests.interleavings.full import FOLLOWS, FULL, PATIENT, some
 from tests.interleavings.programs import Meeting, Program, Site, programs
 
-pytestmark = pytest.mark.timeout(900)  # a busy machine is no defect; see full.py for how much is played
+pytestmark = PATIENT
 
 PROGRAMS = programs(3)
 PARTS = 32 if FULL else 1
