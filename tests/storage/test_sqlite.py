@@ -195,7 +195,7 @@ async def test_a_folder_that_cannot_be_written_is_reported(tmp_path: Path) -> No
         folder = tmp_path / "sealed"
         folder.mkdir(mode=0o500)
     storage = SQLiteStorage(folder / "sessions.db")
-    with pytest.raises(StorageUnavailable, match="folder"):
+    with pytest.raises(StorageError, match="folder"):
         await storage.create("a", b"", 1000)
 
 
