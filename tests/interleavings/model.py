@@ -165,7 +165,9 @@ class World:
                 return self.end(self.handles[action.value]) is action.result
             case "revoke all":
                 theirs = [sid for sid, kept in self.live.items() if kept.owner == action.value]
-                return sum(self.end(sid) for sid in theirs) == action.result
+                return bool(sum(self.end(sid) for sid in theirs) == action.result)
+            case "reload":
+                return self.reload(request) is action.result
             case "expire":
                 self.dead |= self.live.keys()
                 self.live.clear()
@@ -210,6 +212,25 @@ class World:
         elif request.cookie in self.moved:
             request.state = "stale"
         request.settle()
+
+    def reload(self, request: Request) -> bool:
+        """See what is stored, with what is pending on top; tell whether it is reported that there is nothing."""
+        if request.state != "live":
+            return request.state in ("gone", "stale")
+        if (kept := self.live.get(request.sid or "")) is None:
+            moved = request.sid in self.moved
+            if moved and request.login:
+                request.state = "stale"
+            else:
+                request.forget("stale" if moved else "gone")
+            return True
+        shown = Kept(dict(kept.data), kept.owner)
+        self.apply(request.copy(), shown)
+        request.cleared = request.cleared or (request.login and kept.owner not in (None, request.owner))
+        request.drops &= request.base
+        request.base = set() if request.cleared else set(kept.data)
+        request.view, request.owner = shown.data, shown.owner
+        return False
 
     def store(self, request: Request, told: str | None = None, *, gone: bool) -> bool:
         """Store what is pending; `told` is the ID that the client got.

@@ -1,7 +1,7 @@
 """Requests as little programs: load, some verbs, commit, finish; and the scenario in which two of them meet."""
 
 from collections.abc import Callable, Coroutine, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from itertools import product
 from typing import Any
@@ -164,6 +164,12 @@ class Site:
         match verb:
             case "save":
                 await self.save(actor, request, session)
+            case "reload":
+                with self.action(actor, request, verb) as action:
+                    action.result = True
+                    with suppress(SessionGone):
+                        await session.reload()
+                        action.result = False
             case "read":
                 with self.action(actor, request, verb) as action:
                     action.result = (dict(session), session.fresh, session.owner)
