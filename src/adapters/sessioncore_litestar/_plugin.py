@@ -11,7 +11,6 @@ from litestar.di import Provide
 from litestar.middleware.base import DefineMiddleware
 from litestar.middleware.session.base import BaseBackendConfig
 from litestar.plugins import CLIPlugin, InitPlugin
-from litestar.security.session_auth import SessionAuth
 from litestar.types import Scope
 
 from sessioncore import ConfigError, Session, SessionStore
@@ -121,10 +120,8 @@ def _other_config(entry: object) -> BaseBackendConfig[Any] | None:
     """Return the configuration of Litestar's own sessions, if this middleware provides them."""
     if not isinstance(entry, DefineMiddleware):
         return None
-    config: object = entry.kwargs.get("config")
-    if isinstance(config, SessionAuth):
-        found: object = config.session_backend_config
-    else:
+    found: object = getattr(entry.kwargs.get("config"), "session_backend_config", None)  # of SessionAuth
+    if found is None:
         found = getattr(entry.kwargs.get("backend"), "config", None)
     known = isinstance(found, BaseBackendConfig) and not isinstance(found, SessionBackendConfig)
     return cast("BaseBackendConfig[Any]", found) if known else None
