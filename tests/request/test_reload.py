@@ -150,6 +150,19 @@ async def test_owner_details_and_dates_follow_and_own_changes_of_them_stay() -> 
     assert (await lab.kept()).details == {"device": "desk"}
 
 
+async def test_a_cookie_that_a_save_has_changed_is_sent_also_after_a_reload() -> None:
+    lab = Lab()
+    await lab.begin()
+    async with lab.visitor.request() as session:
+        session.set_persistent(False)
+        await session.save()
+        async with lab.store.open(session.id) as other:
+            other["n"] = 2
+        await session.reload()
+        assert session["n"] == 2
+    assert ["Max-Age" in value for name, value in lab.visitor.headers if name == "set-cookie"] == [False]
+
+
 async def test_a_login_that_is_not_saved_shows_nothing_of_an_owner_who_came_meanwhile() -> None:
     lab = Lab()
     exchange = await lab.visitor.arrive() if await lab.begin(n=1, same="x") else None

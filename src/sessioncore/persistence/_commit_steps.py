@@ -182,8 +182,7 @@ class CommitSteps(SessionSteps, eq=False):
         attempt = self.state.apply_committed(version)
         if self.undo or not self.context.events.has_listener:
             return None
-        for event in events_of_write(attempt, before, self.tries, self.context.lifetimes):
-            self._queue_event(*event)
+        self._queue(events_of_write(attempt, before, self.tries, self.context.lifetimes))
         return None
 
     def _moved(self, moved: Moved) -> Step | None:

@@ -60,4 +60,8 @@ class SessionSteps(Struct, eq=False):
 
     def _queue_event(self, kind: EventKind, handle: str | None, owner: str | None, detail: str = "") -> None:
         if self.context.events.has_listener:
-            self.events = [*(self.events or ()), (kind, handle, owner, detail)]
+            self._queue([(kind, handle, owner, detail)])
+
+    def _queue(self, events: list[QueuedEvent]) -> None:
+        if events:
+            self.events = [*(self.events or ()), *events]

@@ -25,7 +25,7 @@ def take_over(state: SessionState, found: Loaded) -> None:
     """
     loaded, values, theirs = state.loaded, state.values, found.record
     assert loaded is not None, "nothing is stored"
-    found = replace(found, renewed=loaded.renewed or found.renewed)
+    found = replace(found, renewed=loaded.renewed or found.renewed, cookie_changed=loaded.cookie_changed)
     if found.version == loaded.version:
         state.apply_reloaded(found, state.pending)
         return
