@@ -13,6 +13,7 @@ class Proxy:
     def __init__(self, target: int) -> None:
         self.port = 0
         self.trips = 0
+        self.waits = 0  # trips that began when every earlier request had been answered
         self.connections = 0
         self.open_now = 0
         self.most_open = 0
@@ -22,6 +23,7 @@ class Proxy:
         self.cut_after: int | None = None
         self.cuts = 0  # so many connections end at their next request
         self._target = target
+        self._asked = False
         self._open: set[asyncio.StreamWriter] = set()
 
     def drop(self) -> None:
@@ -58,6 +60,8 @@ class Proxy:
     async def _requests(self, reader: asyncio.StreamReader, back: asyncio.StreamWriter, number: int) -> None:
         while data := await _some(reader):
             self.trips += 1
+            self.waits += not self._asked
+            self._asked = True
             if self.cuts:
                 self.cuts -= 1
                 return
@@ -66,6 +70,7 @@ class Proxy:
 
     async def _replies(self, there: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
         while data := await _some(there):
+            self._asked = False
             if self.swallow or number <= self.half_open:
                 continue
             if self.cut_after is not None:

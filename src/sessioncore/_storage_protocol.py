@@ -6,14 +6,14 @@ are required (`Storage`); what else a storage can do is declared in `capabilitie
 `sessioncore.testing.STORAGE_CHECKS` tests this contract.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol, TypeAlias
 
 from sessioncore._storage_calls import Call, Later, Moved, Reply, Stored, Unreadable
 
 __all__ = [
     "PROBE_SUFFIX", "AnswersNow", "BoundsCalls", "Clears", "KeepsTombstones", "LoadsMany", "Moved", "Opens", "Purges",
-    "Storage", "Stored", "Unreadable", "Written", "capabilities_of",
+    "SpreadsKeys", "Storage", "Stored", "Unreadable", "Written", "capabilities_of",
 ]  # fmt: skip
 
 
@@ -46,8 +46,8 @@ class Storage(Protocol):
     and the target of a `move` the key is in use. `delete` removes it.
 
     A class declares what else it can do in an attribute `capabilities`, a frozenset of the
-    protocols below (`Opens`, `Clears`, `Purges`, `LoadsMany`, `KeepsTombstones`, `AnswersNow`,
-    `BoundsCalls`); see `capabilities_of`.
+    protocols below (`Opens`, `Clears`, `Purges`, `SpreadsKeys`, `LoadsMany`, `KeepsTombstones`,
+    `AnswersNow`, `BoundsCalls`); see `capabilities_of`.
     """
 
     async def load(self, key: str, *, renew: float | None = None) -> Stored | Moved | Unreadable | None:
@@ -146,6 +146,21 @@ class Purges(Protocol):
 
     async def purge_expired(self) -> int:
         """Remove expired records, in bounded batches; return how many."""
+        ...
+
+
+class SpreadsKeys(Protocol):
+    """A storage that may spread its keys over several servers, as a cluster does.
+
+    `SessionStore.check` then proves the seven calls on each server, and its errors name the server.
+    """
+
+    async def names_on_servers(self, new_name: Callable[[], str]) -> Mapping[str, tuple[str, str, str]]:
+        """Return for each server, by its name, two keys and an owner whose data is on that server.
+
+        They are three different results of `new_name()`. A server on which none of its results
+        is may be missing; if there is one server only, its name may be empty.
+        """
         ...
 
 

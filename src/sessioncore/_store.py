@@ -248,8 +248,8 @@ class SessionStore:
     async def check(self) -> None:
         """Prove that the storage does what a login needs, on a record that is no session and ends within a minute.
 
-        It makes each call of the storage once: too much for a liveness probe. Storages without
-        `Opens` live in this process and are not probed.
+        It makes each call of the storage once, on a cluster once on each master: too much for a
+        liveness probe. Storages without `Opens` live in this process and are not probed.
 
         Raises:
             StorageUnavailable: the storage does not reply, or takes no writes at the moment.

@@ -27,6 +27,7 @@ from sessioncore.storage import (
     Purges,
     Replace,
     Reply,
+    SpreadsKeys,
     Stored,
     Unreadable,
     Written,
@@ -370,6 +371,14 @@ class ClosesOnce(OpeningStorage):
         self.closed = True
 
 
+class NamesOneOwnerForAll(MemoryStorage):
+    capabilities = MemoryStorage.capabilities | {SpreadsKeys}
+
+    async def names_on_servers(self, new_name: Callable[[], str]) -> dict[str, tuple[str, str, str]]:
+        owner = new_name()
+        return {server: (new_name(), new_name(), owner) for server in ("first", "second")}
+
+
 class ClearsTheNeighbours(MemoryStorage):
     async def clear(self, prefix: str) -> int:
         return await super().clear(prefix.rstrip(":"))
@@ -557,6 +566,7 @@ OF_CAPABILITIES: dict[type[MemoryStorage], str] = {
     EmptiesItselfWhenOpenedAgain: "opening_again_has_no_effect",
     ChecksByWriting: "a_working_storage_passes_its_own_check",
     ClosesOnce: "closing_again_has_no_effect",
+    NamesOneOwnerForAll: "each_server_gets_two_keys_and_an_owner",
     ClearsTheNeighbours: "clear_spares_the_neighbours",
     ClearsByPattern: "a_prefix_is_text_and_no_pattern",
     LeavesOwnersBehind: "clear_drops_owner_entries_and_only_its_own",

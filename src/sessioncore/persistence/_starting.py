@@ -4,13 +4,14 @@ A right that is missing, a replica or a missing table shows only when something 
 """
 
 import logging
+from collections.abc import Mapping
 from secrets import token_hex
 from typing import Final, cast
 
 from sessioncore._config import SessionConfig
 from sessioncore._errors import StorageError, WritesRefused
 from sessioncore._storage_calls import Create, Delete, Load, Move, Replace, Stored, Touch
-from sessioncore._storage_protocol import PROBE_SUFFIX, Opens, capabilities_of
+from sessioncore._storage_protocol import PROBE_SUFFIX, Opens, SpreadsKeys, Storage, capabilities_of
 from sessioncore.persistence._drive import Driver
 from sessioncore.persistence._gather import gather
 
@@ -39,25 +40,44 @@ async def start_storage(config: SessionConfig, driver: Driver) -> None:
 
 
 async def check_storage(config: SessionConfig, driver: Driver) -> None:
-    """Have the storage check itself, and probe it; do nothing for one that lives in this process.
+    """Have the storage check itself, and probe each of its servers; do nothing for one that lives in this process.
 
     Raises:
+        WritesRefused: a server takes no writes at the moment, and no other is set up wrong.
         StorageError: it cannot be used.
     """
-    if Opens in capabilities_of(config.storage):
-        await driver.bounded("check", cast("Opens", config.storage).check)
-        await _probe(config, driver)
+    capabilities = capabilities_of(config.storage)
+    if Opens not in capabilities:
+        return
+    await driver.bounded("check", cast("Opens", config.storage).check)
+
+    def new_name() -> str:
+        return f"{config.key_prefix}{token_hex(16)}{PROBE_SUFFIX}"
+
+    servers: Mapping[str, tuple[str, str, str]] = {"": (new_name(), new_name(), new_name())}
+    if SpreadsKeys in capabilities:
+        spread = cast("SpreadsKeys", config.storage)
+        servers = await driver.bounded("names_on_servers", lambda: spread.names_on_servers(new_name))
+    refused: WritesRefused | None = None
+    for server, names in servers.items():
+        try:
+            await _probe(config.storage, driver, *names)
+        except StorageError as exc:
+            named = type(exc)(f"{exc} (at {server})") if server else exc
+            if not isinstance(named, WritesRefused):
+                raise named from exc.__cause__
+            refused = refused or named
+    if refused is not None:
+        raise refused
 
 
-async def _probe(config: SessionConfig, driver: Driver) -> None:
+async def _probe(storage: Storage, driver: Driver, key: str, new_key: str, owner: str) -> None:
     """Make each call of the storage once, on a record that no session has.
 
     Raises:
         StorageUnavailable: the storage did not reply in time, or takes no writes at the moment.
         StorageError: it refused a call, or did not keep what it had confirmed.
     """
-    key, new_key, owner = (f"{config.key_prefix}{token_hex(16)}{PROBE_SUFFIX}" for _ in range(3))
-    storage = config.storage
     version = _written("create", await driver.call(Create(key, b"created", _TTL, owner)))
     version = _written("replace", await driver.call(Replace(key, b"replaced", _TTL, version, owner)))
     _written("move", await driver.call(Move(key, new_key, b"moved", _TTL, version, owner)))

@@ -52,6 +52,7 @@ BEST_EFFORT_CHECKS: tuple[Check, ...] = (
     *_owners.CHECKS,
     *_unreadable.CHECKS,
     *_opening.CHECKS,
+    *_opening.SPREADING,
     *_tombstones.CHECKS,
     *_loading_many.CHECKS,
     *_loading_many.WITH_TOMBSTONES,

@@ -1,7 +1,7 @@
-"""The contract of `Opens`: opening and closing may be repeated, and neither takes records away."""
+"""The contract of `Opens` and `SpreadsKeys`: opening may be repeated, and every server of a storage can be probed."""
 
-from sessioncore.storage import Opens
-from sessioncore.testing._rig import Rig, checks, holds, opens, put
+from sessioncore.storage import Opens, SpreadsKeys
+from sessioncore.testing._rig import Rig, checks, holds, opens, put, spreads
 
 
 async def opening_again_has_no_effect(rig: Rig) -> None:
@@ -24,9 +24,24 @@ async def closing_again_has_no_effect(rig: Rig) -> None:
     await opens(rig).aclose()
 
 
+async def each_server_gets_two_keys_and_an_owner(rig: Rig) -> None:
+    offered: list[str] = []
+
+    def new_name() -> str:
+        offered.append(f"name:{len(offered)}")
+        return offered[-1]
+
+    servers = await spreads(rig).names_on_servers(new_name)
+    assert servers
+    names = [name for of_one in servers.values() for name in of_one]
+    assert len(names) == len(set(names)) == 3 * len(servers)
+    assert set(names) <= set(offered)
+
+
 CHECKS = checks(
     opening_again_has_no_effect,
     a_working_storage_passes_its_own_check,
     closing_again_has_no_effect,
     needs=[Opens],
 )
+SPREADING = checks(each_server_gets_two_keys_and_an_owner, needs=[SpreadsKeys])

@@ -21,6 +21,7 @@ from sessioncore.storage import (
     Move,
     Opens,
     Purges,
+    SpreadsKeys,
     Storage,
     Stored,
     Written,
@@ -162,6 +163,11 @@ async def wait_out(rig: Rig) -> None:
 def opens(rig: Rig) -> Opens:
     """The storage as one that opens."""
     return cast("Opens", rig.storage)
+
+
+def spreads(rig: Rig) -> SpreadsKeys:
+    """The storage as one that may spread its keys."""
+    return cast("SpreadsKeys", rig.storage)
 
 
 def clears(rig: Rig) -> Clears:

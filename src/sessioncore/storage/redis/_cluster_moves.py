@@ -6,6 +6,7 @@ is no session until the old key leads to it. So a deletion of the old key finds 
 old record, and the move fails, or the way to the new one.
 """
 
+import asyncio
 import logging
 
 from msgspec import Struct
@@ -74,11 +75,7 @@ class Moves:
         A refusal before the old record has ended leaves an index entry without a record,
         and nothing else. A reply that is lost may leave an arriving record for a minute.
         """
-        await self._steps.enlist(plan.owner, plan.new_key, plan.ttl)
-        # Long enough for the last step, which sets `ttl`.
-        unsettled = max(min(plan.ttl, _UNSETTLED), self._silence_timeout)
-        if not await self._steps.set_new(plan.new_key, arriving(plan.value, plan.key), unsettled):
-            raise KeyTaken("the new key is taken; nothing was changed: move to a key that was never used")
+        await self._arrive(plan)
         # The deciding step: of several callers only the one that finds its version still there goes on.
         # Until the new record is settled, its old key must lead to it.
         marker = (TOMBSTONE if plan.tombstone else LEAVING) + plan.new_key
@@ -95,11 +92,34 @@ class Moves:
             await self._drop(plan.new_key)
             return outcome
         # Not settled: another call has ended the new record, which it found by the old key or by its owner's index.
-        settled = await self.settle(plan.new_key, plan.value, plan.ttl)
+        settled, delisted = await asyncio.gather(
+            self.settle(plan.new_key, plan.value, plan.ttl),
+            self._steps.delist_former(reply, plan.key, None),
+            return_exceptions=True,
+        )
+        if isinstance(failure := settled if isinstance(settled, BaseException) else delisted, BaseException):
+            raise failure
         if plan.tombstone < self._silence_timeout:
             await self._shorten(plan.key, marker, plan.tombstone)
-        await self._steps.delist_former(reply, plan.key, None)
         return outcome if settled else None
+
+    async def _arrive(self, plan: Plan) -> None:
+        """Write the new record and its index entry, in either order: it is no session yet."""
+        # Long enough for the last step, which sets `ttl`.
+        unsettled = max(min(plan.ttl, _UNSETTLED), self._silence_timeout)
+        listed, written = await asyncio.gather(
+            self._steps.enlist(plan.owner, plan.new_key, plan.ttl),
+            self._steps.set_new(plan.new_key, arriving(plan.value, plan.key), unsettled),
+            return_exceptions=True,
+        )
+        if isinstance(listed, BaseException):
+            if written is True and not isinstance(listed, StorageUnavailable):
+                await self._drop(plan.new_key)
+            raise listed
+        if isinstance(written, BaseException):
+            raise written
+        if not written:
+            raise KeyTaken("the new key is taken; nothing was changed: move to a key that was never used")
 
     async def on_record(self, script: Script, keys: tuple[bytes, ...], args: tuple[bytes | int, ...]) -> Reply:
         """Run a script that compares versions; what it finds arriving it finds settled when it runs again."""

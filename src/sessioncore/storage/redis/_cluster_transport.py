@@ -6,7 +6,7 @@ A command whose reply was lost is not: redis-py would do that.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from math import inf
 from typing import Any, TypeAlias, cast
 
@@ -52,11 +52,15 @@ class ClusterTransport:
         """Read the value of `key` and its milliseconds left from its master."""
         return await self.read(key, (b"GET", key), (b"PTTL", key), deadline=deadline)
 
-    async def servers(self) -> Sequence[Transport]:
+    async def servers(self) -> Mapping[str, Transport]:
         """Return a connection to each master."""
         if not self._known:
             await self._refresh()
-        return [self._connection_to(node) for node in self._client.get_primaries()]
+        return {node.name: self._connection_to(node) for node in self._client.get_primaries()}
+
+    def server_of(self, key: bytes) -> str:
+        """Return the name of the master that holds `key`, by the map as it is."""
+        return str(self._node_of(key).name)
 
     async def log_in(self, user: bytes, password: bytes) -> None:
         """Log in again on each connection."""

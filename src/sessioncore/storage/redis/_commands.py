@@ -5,7 +5,7 @@ script or one command and turn the reply into an answer of the storage, or into 
 """
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from math import inf
 from typing import Protocol, TypeAlias
 
@@ -14,7 +14,7 @@ from msgspec import Struct
 from sessioncore._errors import KeyTaken, StorageUnavailable
 from sessioncore._storage_protocol import Moved, Stored, Unreadable, Written
 from sessioncore.storage.redis._errors import ConnectionLost, ErrorReply, ForeignValue, error_of, unavailable
-from sessioncore.storage.redis._format import TOMBSTONE, unpack
+from sessioncore.storage.redis._format import TOMBSTONE, text_of, unpack
 from sessioncore.storage.redis._scripts import Script
 from sessioncore.storage.redis._transport import Command, Reply, Transport
 
@@ -26,6 +26,7 @@ __all__ = [
     "outcome_of",
     "run_command",
     "run_script",
+    "scan",
     "stored_of",
 ]
 
@@ -119,6 +120,18 @@ async def run_script(
     return checked(reply, script)
 
 
+async def scan(server: Transport, pattern: bytes, kind: bytes) -> AsyncIterator[list[bytes]]:
+    """Yield the keys of one server that match `pattern` and are of this type, in batches."""
+    cursor: bytes | int = b"0"
+    while True:
+        command = (b"SCAN", cursor, b"MATCH", pattern, b"COUNT", KEYS_PER_COMMAND, b"TYPE", kind)
+        cursor, batch = await run_command(server.read, b"", *command)
+        if batch:
+            yield batch
+        if int(cursor) == 0:
+            return
+
+
 def stored_of(value: Reply, left: int) -> Stored | Moved | Unreadable:
     """Return the record or the tombstone in a value that has `left` milliseconds to live.
 
@@ -129,7 +142,7 @@ def stored_of(value: Reply, left: int) -> Stored | Moved | Unreadable:
         if left < 0:
             raise ForeignValue("a record in Redis has no time to live: something else wrote it; delete that key")
         if value[:2] == TOMBSTONE:
-            return Moved(value[2:].decode("utf-8", "surrogatepass"))
+            return Moved(text_of(value[2:]))
         version, _, data = unpack(value)
     except ForeignValue as exc:
         _LOG.debug("%s", exc)

@@ -167,19 +167,23 @@ def _command_of(reply: ErrorReply, script: bytes) -> str:
     return called[1].decode() if called else ""
 
 
-def unavailable(exc: ConnectionLost) -> StorageUnavailable:
-    """Return the error for a reply that never came, or a connection that the server refused."""
+def unavailable(exc: ConnectionLost, server: str = "") -> StorageUnavailable:
+    """Return the error for a reply that never came, or a connection that the server refused.
+
+    `server` is the name of one among several.
+    """
+    where = f" (at {server})" if server else ""
     reason = str(exc)
     for cause in _causes(exc):
         if isinstance(cause, AuthenticationError | NoPermissionError):
-            return StorageUnavailable(str(error_of(error_reply_of(cause))))
+            return StorageUnavailable(f"{error_of(error_reply_of(cause))}{where}")
         if isinstance(cause, ResponseError):  # of the handshake, which selects the database
             said = ErrorReply(f"ERR {cause}")
-            return StorageUnavailable(f"Redis refused the connection ({said}); {_advice(str(said))}")
+            return StorageUnavailable(f"Redis refused the connection ({said}); {_advice(str(said))}{where}")
         if isinstance(cause, OSError | RedisError) and not isinstance(cause, ConnectionLost):
             words = str(cause) if isinstance(cause, OSError) else str(ErrorReply(str(cause)))
             reason = f"{exc} ({words or type(cause).__name__})"
-    return StorageUnavailable(f"Redis did not answer: {reason}; look at the server, its address and the network")
+    return StorageUnavailable(f"Redis did not answer: {reason}; look at the server, its address and the network{where}")
 
 
 def was_refused(exc: ConnectionLost) -> bool:

@@ -6,7 +6,7 @@ protocol versions. Then a `PipelinedConnection` takes the socket over.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from math import inf
 from time import monotonic
 from typing import Any, cast
@@ -74,9 +74,9 @@ class ReconnectingConnection:
         # An open connection watches the deadlines of its requests: a timer for each would double their cost.
         return await connection.send(b"".join(map(_pack, commands)), len(commands), deadline)
 
-    async def servers(self) -> Sequence[Transport]:
+    async def servers(self) -> Mapping[str, Transport]:
         """Return this one."""
-        return [self]
+        return {"": self}
 
     async def log_in(self, user: bytes, password: bytes) -> None:
         """Log in again, between two requests; if it is refused, the connection lasts as long as its old password."""

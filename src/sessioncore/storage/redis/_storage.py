@@ -7,7 +7,7 @@ from its first moment; for each owner there is a sorted set, `<owner>:sessioncor
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any, ClassVar, Self
@@ -21,6 +21,7 @@ from sessioncore._storage_protocol import (
     Moved,
     Opens,
     Purges,
+    SpreadsKeys,
     Stored,
     Unreadable,
     Written,
@@ -30,9 +31,11 @@ from sessioncore.storage._extras import needs_extra
 with needs_extra("redis"):
     from redis.asyncio import Redis, RedisCluster
 
-    from sessioncore.storage.redis._commands import KEYS_PER_COMMAND, checked, run_command, run_script, stored_of
+    from sessioncore.storage.redis._cluster_probe import names_on_masters
+    from sessioncore.storage.redis._cluster_transport import ClusterTransport
+    from sessioncore.storage.redis._commands import KEYS_PER_COMMAND, checked, run_script, scan, stored_of
     from sessioncore.storage.redis._errors import AclDenied, ConnectionLost, ForeignValue, unavailable
-    from sessioncore.storage.redis._format import INDEX_SUFFIX, glob_of
+    from sessioncore.storage.redis._format import INDEX_SUFFIX, bytes_of, glob_of, text_of
     from sessioncore.storage.redis._per_loop import LoopConnection, LoopConnections
     from sessioncore.storage.redis._scripts import PRUNE
     from sessioncore.storage.redis._settings import warnings_of
@@ -45,14 +48,6 @@ _LOG = logging.getLogger("sessioncore.storage.redis")
 _PROBE = PROBE_SUFFIX.encode()
 _CONNECTIONS = 64  # of the client's pool, for loading many records
 _SECOND = timedelta(seconds=1)
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")  # any str is a key, also one that is not valid Unicode
-
-
-def _text(raw: bytes) -> str:
-    return raw.decode("utf-8", "surrogatepass")
 
 
 class RedisStorage:
@@ -87,7 +82,7 @@ class RedisStorage:
     """
 
     capabilities: ClassVar[frozenset[type]] = frozenset(
-        {BoundsCalls, Clears, KeepsTombstones, LoadsMany, Opens, Purges}
+        {BoundsCalls, Clears, KeepsTombstones, LoadsMany, Opens, Purges, SpreadsKeys}
     )
 
     def __init__(
@@ -143,7 +138,7 @@ class RedisStorage:
         ttl is that of the newer record, or the record has ended and the answer is None.
         The version always belongs to the data, and the next write is compared with that.
         """
-        name, connection = _bytes(key), self._connections.here()
+        name, connection = bytes_of(key), self._connections.here()
         deadline = self._connections.limit.deadline()
         if renew is not None:
             try:
@@ -178,12 +173,12 @@ class RedisStorage:
     async def create(self, key: str, data: bytes, ttl: float, *, owner: str | None = None) -> int | None:
         """Store a new record and return its version, or None if the key is taken."""
         records = self._connections.here().records
-        return await records.create(_bytes(key), data, ttl, None if owner is None else _bytes(owner))
+        return await records.create(bytes_of(key), data, ttl, None if owner is None else bytes_of(owner))
 
     async def replace(self, key: str, data: bytes, ttl: float, *, version: int, owner: str | None = None) -> Written:
         """Write if the record still has `version`; see `Storage.replace`."""
-        records, named = self._connections.here().records, None if owner is None else _bytes(owner)
-        return await records.replace(_bytes(key), data, ttl, version, named)
+        records, named = self._connections.here().records, None if owner is None else bytes_of(owner)
+        return await records.replace(bytes_of(key), data, ttl, version, named)
 
     async def move(
         self,
@@ -201,13 +196,13 @@ class RedisStorage:
         Raises:
             KeyTaken: `new_key` is taken; nothing is changed.
         """
-        records, named = self._connections.here().records, None if owner is None else _bytes(owner)
-        old, new = _bytes(key), _bytes(new_key)
+        records, named = self._connections.here().records, None if owner is None else bytes_of(owner)
+        old, new = bytes_of(key), bytes_of(new_key)
         return await records.move(old, new, data, ttl, version=version, owner=named, tombstone=tombstone)
 
     async def touch(self, key: str, ttl: float) -> bool:
         """Set the ttl of a live record; False if there is none."""
-        return await self._connections.here().records.touch(_bytes(key), ttl)
+        return await self._connections.here().records.touch(bytes_of(key), ttl)
 
     async def delete(self, *keys: str) -> int:
         """End these records; return how many were live.
@@ -215,16 +210,16 @@ class RedisStorage:
         Raises:
             StorageUnavailable: also when fewer than `wait_replicas` replicas confirmed it.
         """
-        return await self._connections.here().records.delete([_bytes(key) for key in dict.fromkeys(keys)])
+        return await self._connections.here().records.delete([bytes_of(key) for key in dict.fromkeys(keys)])
 
     async def clear(self, prefix: str) -> int:
         """End every record whose key begins with `prefix`; return how many.
 
         By SCAN, in batches of some hundred keys: other requests are served in between.
         """
-        connection, begins, ended = self._connections.here(), _bytes(prefix), 0
-        for server in await self._servers(connection):
-            async for batch in _scan(server, glob_of(begins), b"string"):
+        connection, begins, ended = self._connections.here(), bytes_of(prefix), 0
+        for server in (await self._servers(connection)).values():
+            async for batch in scan(server, glob_of(begins), b"string"):
                 sessions = [key for key in batch if key.startswith(begins) and not key.endswith(_PROBE)]
                 ended += await connection.records.delete(sessions)
                 _LOG.debug("cleared %d records so far", ended)
@@ -232,13 +227,13 @@ class RedisStorage:
 
     async def owned_keys(self, owner: str) -> list[str]:
         """Return the keys of live records that name `owner`."""
-        return [_text(key) for key in await self._connections.here().records.owned(_bytes(owner))]
+        return [text_of(key) for key in await self._connections.here().records.owned(bytes_of(owner))]
 
     async def purge_expired(self) -> int:
         """Remove the index entries of expired records; Redis removes the records themselves."""
         connection, dropped = self._connections.here(), 0
-        for server in await self._servers(connection):
-            async for batch in _scan(server, b"*" + INDEX_SUFFIX, b"zset"):
+        for server in (await self._servers(connection)).values():
+            async for batch in scan(server, b"*" + INDEX_SUFFIX, b"zset"):
                 for index in batch:
                     # SCAN also returns keys that the ACL denies, such as an index of a store with another prefix.
                     with suppress(AclDenied):
@@ -264,16 +259,26 @@ class RedisStorage:
         """
         first, self._inspected = not self._inspected, True
         told: dict[str, None] = {}
-        for server in await self._servers(self._connections.here()):
+        for name, server in (await self._servers(self._connections.here())).items():
             commands = ((b"PING",), (b"INFO",)) if first else ((b"PING",),)
             try:
                 pong, *info = await server.read(b"", *commands)
             except ConnectionLost as exc:
-                raise unavailable(exc) from exc
+                raise unavailable(exc, name) from exc
             checked(pong)
             told |= {text: None for reply in info for text in warnings_of(reply)}
         for text in told:
             logging.getLogger("sessioncore").warning(text)
+
+    async def names_on_servers(self, new_name: Callable[[], str]) -> Mapping[str, tuple[str, str, str]]:
+        """Return two keys and an owner for each master of a cluster; see `SpreadsKeys`."""
+        connection = self._connections.here()
+        if not isinstance(connection.transport, ClusterTransport):
+            return {"": (new_name(), new_name(), new_name())}
+        try:
+            return names_on_masters(new_name, await connection.transport.servers(), connection.transport.server_of)
+        except ConnectionLost as exc:
+            raise unavailable(exc) from exc
 
     async def aclose(self) -> None:
         """Wait for the calls in flight, and close the connection; the client too, if `from_url` made it."""
@@ -281,19 +286,8 @@ class RedisStorage:
         if self._owns_client:
             await close(self._client)
 
-    async def _servers(self, connection: LoopConnection) -> Sequence[Transport]:
+    async def _servers(self, connection: LoopConnection) -> Mapping[str, Transport]:
         try:
             return await connection.transport.servers()
         except ConnectionLost as exc:
             raise unavailable(exc) from exc
-
-
-async def _scan(server: Transport, pattern: bytes, kind: bytes) -> AsyncIterator[list[bytes]]:
-    cursor: bytes | int = b"0"
-    while True:
-        command = (b"SCAN", cursor, b"MATCH", pattern, b"COUNT", KEYS_PER_COMMAND, b"TYPE", kind)
-        cursor, batch = await run_command(server.read, b"", *command)
-        if batch:
-            yield batch
-        if int(cursor) == 0:
-            return

@@ -6,7 +6,7 @@ methods one command at a time. All return error replies as `ErrorReply` values.
 """
 
 import asyncio
-from collections.abc import Awaitable, Coroutine, Sequence
+from collections.abc import Awaitable, Coroutine, Mapping
 from math import inf
 from time import monotonic
 from typing import Any, Protocol, TypeAlias, TypeVar, cast
@@ -74,8 +74,8 @@ class Transport(Protocol):
         """Read the value of `key` and its milliseconds left."""
         ...
 
-    async def servers(self) -> "Sequence[Transport]":
-        """Return a transport to each server that holds keys."""
+    async def servers(self) -> "Mapping[str, Transport]":
+        """Return a transport to each server that holds keys, by its name; one server alone has an empty name."""
         ...
 
     async def log_in(self, user: bytes, password: bytes) -> None:
@@ -108,9 +108,9 @@ class ClientTransport:
         """Read the value and its milliseconds left."""
         return await self.read(key, (b"GET", key), (b"PTTL", key), deadline=deadline)
 
-    async def servers(self) -> Sequence[Transport]:
+    async def servers(self) -> Mapping[str, Transport]:
         """Return this one."""
-        return [self]
+        return {"": self}
 
     async def log_in(self, user: bytes, password: bytes) -> None:
         """Do nothing: the client does it."""

@@ -1,0 +1,133 @@
+"""`check` on a cluster: each master is probed, at most twelve trips each, and the one at fault is named."""
+
+from collections.abc import AsyncGenerator, Generator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import pytest
+from redis.asyncio import RedisCluster
+from servers.redis_server import Server, cluster
+from tests.redis_proxy import Proxy, proxy_to
+from tests.storage.test_redis_acl import rules
+
+from sessioncore import SessionConfig, SessionStore, StorageError, StorageUnavailable
+from sessioncore.storage import WritesRefused
+from sessioncore.storage.redis import RedisStorage
+
+pytestmark = [pytest.mark.anyio, pytest.mark.redis]
+ON_CLUSTERS = "+cluster|slots", "+command", "+asking"
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def masters(nodes: list[Server]) -> Generator[list[Server]]:
+    for node in nodes:
+        node.do("FLUSHALL")
+        node.do("ACL", "SETUSER", "web", "reset", *rules(), *ON_CLUSTERS, ">word")
+    yield nodes
+    for node in nodes:
+        node.do("CONFIG", "SET", "maxmemory", 0)
+        node.do("CONFIG", "SET", "min-replicas-to-write", 0)
+
+
+@asynccontextmanager
+async def store_at(nodes: list[Server], prefix: str = "session:") -> AsyncGenerator[SessionStore]:
+    storage = RedisStorage.from_url(f"redis+cluster://web:word@127.0.0.1:{nodes[0].port}")
+    yield SessionStore(SessionConfig(storage=storage, key_prefix=prefix))
+    await storage.aclose()
+
+
+def writes_of(node: Server) -> int:
+    stats: dict[str, Any] = node.do("INFO", "commandstats")
+    return sum(int(stats.get(f"cmdstat_{name}", {"calls": 0})["calls"]) for name in ("set", "zadd", "unlink"))
+
+
+async def test_each_master_is_probed_and_nothing_is_left(masters: list[Server]) -> None:
+    async with store_at(masters) as store:
+        before = [writes_of(node) for node in masters]
+        await store.check()
+        assert all(writes_of(node) >= then + 3 for node, then in zip(masters, before, strict=True))
+    assert [key for node in masters for key in node.do("KEYS", "*")] == []
+
+
+@asynccontextmanager
+async def proxied(nodes: list[Server]) -> AsyncGenerator[tuple[SessionStore, list[Proxy]]]:
+    async with AsyncExitStack() as stack:
+        proxies = [await stack.enter_async_context(proxy_to(node.port)) for node in nodes]
+        ports = {node.port: proxy.port for node, proxy in zip(nodes, proxies, strict=True)}
+        client: Any = RedisCluster(
+            host="127.0.0.1",
+            port=nodes[0].port,
+            address_remap=lambda address: (address[0], ports.get(address[1], address[1])),
+        )
+        storage = RedisStorage(client)
+        yield SessionStore(SessionConfig(storage=storage)), proxies
+        await storage.aclose()
+        await client.aclose()
+
+
+async def test_a_probe_takes_at_most_twelve_trips(masters: list[Server]) -> None:
+    async with proxied(masters) as (store, proxies):
+        await store.check()  # connects, and teaches the servers our scripts
+        before = [proxy.waits for proxy in proxies]
+        await store.check()
+        waits = [proxy.waits - then - 1 for proxy, then in zip(proxies, before, strict=True)]  # 1: PING
+        assert max(waits) <= 12, waits
+
+
+BROKEN: dict[str, tuple[tuple[str | int, ...], type[StorageError], str]] = {
+    "a right": (("ACL", "SETUSER", "web", "-zadd"), StorageError, r"lacks the right \+zadd"),
+    "its keys": (("ACL", "SETUSER", "web", "resetkeys", "~shop:*"), StorageError, "may not access a key"),
+    "room": (("CONFIG", "SET", "maxmemory", 1), WritesRefused, "OOM"),
+    "replicas": (("CONFIG", "SET", "min-replicas-to-write", 1), WritesRefused, "NOREPLICAS"),
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+async def test_a_master_that_lacks_something_is_named(
+    masters: list[Server], broken: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    command, error, said = BROKEN[broken]
+    for node in masters:
+        node.do(*command)
+        async with store_at(masters) as store:
+            with pytest.raises(StorageError, match=rf"{said}.*\(at 127\.0\.0\.1:{node.port}\)$") as caught:
+                await store.check()
+            assert type(caught.value) is error or error is StorageError
+            if error is WritesRefused:
+                await store.start()
+                assert f"(at 127.0.0.1:{node.port})" in caplog.text
+        node.do("ACL", "SETUSER", "web", *rules())
+        node.do("CONFIG", "SET", "maxmemory", 0)
+        node.do("CONFIG", "SET", "min-replicas-to-write", 0)
+
+
+async def test_a_master_that_is_set_up_wrong_counts_more_than_one_that_is_full(masters: list[Server]) -> None:
+    masters[0].do("CONFIG", "SET", "maxmemory", 1)
+    masters[2].do("ACL", "SETUSER", "web", "-zadd")
+    async with store_at(masters) as store:
+        with pytest.raises(StorageError, match=r"lacks the right \+zadd") as caught:
+            await store.start()
+        assert not isinstance(caught.value, StorageUnavailable)
+
+
+async def test_with_a_hash_tag_in_the_prefix_its_master_is_probed(masters: list[Server]) -> None:
+    async with store_at(masters, "session:{shop}:") as store:
+        before = [writes_of(node) for node in masters]
+        await store.check()
+        assert sum(writes_of(node) > then for node, then in zip(masters, before, strict=True)) == 1
+
+
+async def test_a_master_that_is_away_is_named() -> None:
+    with cluster() as nodes:
+        storage = RedisStorage.from_url(f"redis+cluster://127.0.0.1:{nodes[0].port}")
+        store = SessionStore(SessionConfig(storage=storage))
+        await store.check()
+        nodes[1].kill()
+        with pytest.raises(StorageUnavailable, match=rf"\(at 127\.0\.0\.1:{nodes[1].port}\)$"):
+            await store.check()
+        await storage.aclose()
