@@ -6,8 +6,8 @@ from sessioncore.storage.redis._format import bytes_of, index_of
 
 __all__ = ["names_on_masters"]
 
-# So many names in a row that are of no use mean that the key_prefix keeps all keys in one slot, by a hash tag. A master with
-# fewer than some ten of the 16,384 slots may be missed, too: not worth more of the event loop's time.
+# So many names in a row that are of no use mean that a hash tag in the key_prefix keeps all keys in one slot. A master
+# with fewer than some ten of the 16,384 slots may be missed, too: not worth more of the event loop's time.
 _ENOUGH = 10_000
 
 
