@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from servers.postgres_server import PostgresServer, postgres_server
-from tests.storage.postgres_rigs import connection, driver, new_table
+from tests.storage.postgres_rigs import connection, driver, new_table, opened
 from tests.storage.tcp_proxy import tcp_proxy
 
 from sessioncore._errors import StorageUnavailable
@@ -106,3 +106,16 @@ async def test_after_a_switch_over_no_write_fails_once_a_new_connection_could_wr
                 for storage in storages:
                     await storage.check()
                     await storage.aclose()
+
+
+async def test_a_connection_that_its_driver_has_aborted_gives_its_place_in_the_pool_back(
+    postgres: PostgresServer,
+) -> None:
+    """asyncpg before 0.32 lost the place for ever: the reason for the lowest version that is supported."""
+    async with driver.create_pool(postgres.dsn(), min_size=0, max_size=1) as pool:
+        lent = await pool.acquire()
+        lent._con._protocol.abort()  # as it does when the server leaves while a statement is being cancelled
+        await asyncio.sleep(0)
+        await pool.release(lent)
+        async with opened(pool) as storage, asyncio.timeout(20):
+            assert await storage.create("a", b"x", 100) is not None
