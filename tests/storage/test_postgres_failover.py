@@ -24,19 +24,24 @@ def anyio_backend() -> str:
 
 
 class Writers:
-    """Eight visitors, who write as fast as they can; `outcomes` says of each write whether it was stored."""
+    """Eight visitors, who write as fast as they can; `outcomes` says of each write whether it was acknowledged."""
 
     def __init__(self, storage: PostgresStorage) -> None:
         self.storage = storage
         self.outcomes: list[bool] = []
+        self.acknowledged: list[str] = []
         self.ended = False
 
     async def write(self) -> None:
         while not self.ended:
+            key = secrets.token_hex()
             try:
-                self.outcomes.append(await self.storage.create(secrets.token_hex(), b"x", 1000) is not None)
+                assert await self.storage.create(key, b"x", 1000) is not None
             except StorageUnavailable:
                 self.outcomes.append(False)
+            else:
+                self.outcomes.append(True)
+                self.acknowledged.append(key)
 
     async def until(self, outcome: bool, times: int = 30) -> None:
         """Wait until so many writes more have had this outcome."""

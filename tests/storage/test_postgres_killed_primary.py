@@ -5,8 +5,6 @@
 
 import asyncio
 import gc
-import secrets
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -14,8 +12,8 @@ from servers.postgres_server import postgres_server
 from tests.numbers import FULL
 from tests.storage.postgres_rigs import connection, new_table
 from tests.storage.tcp_proxy import tcp_proxy
+from tests.storage.test_postgres_failover import writing
 
-from sessioncore._errors import StorageUnavailable
 from sessioncore.storage import Stored
 from sessioncore.storage.postgres import PostgresStorage
 
@@ -27,36 +25,6 @@ SELDOM = pytest.mark.skipif(not FULL, reason="two servers of its own: in full mo
 def anyio_backend() -> str:
     """asyncpg knows asyncio only."""
     return "asyncio"
-
-
-class Writers:
-    """Eight visitors, who write as fast as they can; any error but StorageUnavailable ends the test."""
-
-    def __init__(self, storage: PostgresStorage) -> None:
-        self.storage = storage
-        self.outcomes: list[bool] = []
-        self.acknowledged: list[str] = []
-        self.ended = False
-
-    async def write(self) -> None:
-        while not self.ended:
-            key = secrets.token_hex()
-            try:
-                assert await self.storage.create(key, b"x", 1000) is not None
-            except StorageUnavailable:
-                self.outcomes.append(False)
-                await asyncio.sleep(0.01)
-            else:
-                self.outcomes.append(True)
-                self.acknowledged.append(key)
-
-
-async def until(all_writers: Sequence[Writers], outcome: bool, times: int) -> None:
-    """Wait until each storage has had so many outcomes of this kind more."""
-    goals = [writers.outcomes.count(outcome) + times for writers in all_writers]
-    async with asyncio.timeout(60):
-        while any(w.outcomes.count(outcome) < goal for w, goal in zip(all_writers, goals, strict=True)):  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
 
 
 @SELDOM
@@ -75,20 +43,15 @@ async def test_a_killed_primary_costs_errors_until_the_standby_is_promoted_and_n
                 await asyncio.sleep(0.01)
             several = f"postgresql://tester@127.0.0.1:{primary.port},127.0.0.1:{standby.port}/postgres"
             proxied = f"postgresql://tester@127.0.0.1:{proxy.port}/postgres"
-            all_writers = [Writers(PostgresStorage(source, table=table)) for source in (several, proxied)]
-            async with asyncio.TaskGroup() as tasks:
-                for writers in all_writers:
-                    for _ in range(8):
-                        tasks.create_task(writers.write())
-                await until(all_writers, True, 50)
+            storages = [PostgresStorage(source, table=table) for source in (several, proxied)]
+            async with writing(*storages) as all_writers:
+                await asyncio.gather(*(writers.until(True, 50) for writers in all_writers))
                 await asyncio.to_thread(primary.kill)
-                await until(all_writers, False, 16)
+                await asyncio.gather(*(writers.until(False, 16) for writers in all_writers))
                 begins = [len(writers.outcomes) for writers in all_writers]
                 proxy.switch(standby.port)
                 await asyncio.to_thread(standby.promote)
-                await until(all_writers, True, 100)
-                for writers in all_writers:
-                    writers.ended = True
+                await asyncio.gather(*(writers.until(True, 100) for writers in all_writers))
             for writers, begin in zip(all_writers, begins, strict=True):
                 after = writers.outcomes[begin:]
                 assert False not in after[after.index(True) :]

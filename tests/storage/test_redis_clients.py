@@ -5,7 +5,7 @@ import gc
 import threading
 import traceback
 from collections.abc import AsyncGenerator
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, aclosing, asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from tests.redis_proxy import proxy_to
 from tests.storage.redis_rig import client_of, made, storage_at, version_of
 
 from sessioncore import Stored
-from sessioncore._errors import ConfigError, StorageError, StorageUnavailable
+from sessioncore._errors import ConfigError, StorageUnavailable
 from sessioncore.storage.redis import RedisStorage
 
 pytestmark = [pytest.mark.anyio, pytest.mark.redis, pytest.mark.usefixtures("emptied")]
@@ -108,30 +108,10 @@ async def test_tls_serves_and_carries_large_records(tmp_path: Path) -> None:
 async def test_an_untrusted_certificate_is_unavailable(tmp_path: Path) -> None:
     async with with_tls(tmp_path) as (trusted, port):
         await trusted.check()
-        async with Closing(RedisStorage.from_url(f"rediss://127.0.0.1:{port}")) as storage:
+        async with aclosing(RedisStorage.from_url(f"rediss://127.0.0.1:{port}")) as storage:
             with pytest.raises(StorageUnavailable) as caught:
                 await storage.check()
             assert "CERTIFICATE_VERIFY_FAILED" in "".join(traceback.format_exception(caught.value))
-
-
-class Closing:
-    def __init__(self, storage: RedisStorage) -> None:
-        self._storage = storage
-
-    async def __aenter__(self) -> RedisStorage:
-        return self._storage
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._storage.aclose()
-
-
-async def test_a_user_confined_to_the_prefix_is_enough(server: Server) -> None:
-    server.do("ACL", "SETUSER", "web", "on", ">word", "~session:*", "+@all", "-@dangerous", "-@admin")
-    async with Closing(RedisStorage.from_url(f"redis://web:word@127.0.0.1:{server.port}/0")) as storage:
-        await walk(storage)
-        with pytest.raises(StorageError, match="ACL") as caught:
-            await storage.create("other:a", b"", 10)
-        assert not isinstance(caught.value, StorageUnavailable)
 
 
 class Token:

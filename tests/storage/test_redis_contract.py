@@ -1,12 +1,11 @@
 """The storage contract on real servers: one, a cluster of three, and over a client that is not redis-py's."""
 
 import asyncio
-from typing import Any
 
 import pytest
-from redis.asyncio import Redis, RedisCluster
+from redis.asyncio import RedisCluster
 from servers.redis_server import Server
-from tests.storage.redis_rig import client_of, made, rig_of
+from tests.storage.redis_rig import Own, client_of, made, rig_of
 
 from sessioncore.storage.redis import RedisStorage
 from sessioncore.testing import STORAGE_CHECKS, Check
@@ -61,17 +60,9 @@ async def test_a_move_between_nodes_takes_longer_than_the_ttl_and_is_done(nodes:
         await storage.aclose()
 
 
-class Wrapped(Redis):
-    """A client with a command of its own: it is called, not gone around."""
-
-    async def execute_command(self, *args: Any, **options: Any) -> Any:
-        inner: Any = super()
-        return await inner.execute_command(*args, **options)
-
-
 @pytest.mark.parametrize("check", STORAGE_CHECKS, ids=name_of)
 async def test_the_contract_holds_over_a_client_with_its_own_commands(check: Check, server: Server) -> None:
-    async with client_of(server.port, Wrapped) as client:
+    async with client_of(server.port, Own) as client:
         await client.flushall()
         storage = RedisStorage(client)
         await storage.open()
