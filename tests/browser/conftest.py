@@ -1,4 +1,8 @@
-"""What the browser tests share: one Chromium, one server for each adapter and configuration, one for other origins."""
+"""What the browser tests share: one Chromium, one server for each adapter and configuration, one for other origins.
+
+They need a process of their own, as `make test-browser` gives them: Playwright's event loop stays in the main thread,
+and async tests of other folders fail beside it.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
