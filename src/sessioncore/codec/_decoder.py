@@ -6,7 +6,7 @@ from typing import Any
 from msgspec import Raw
 from msgspec.msgpack import Decoder
 
-from sessioncore._errors import CorruptRecord, UnregisteredType
+from sessioncore._errors import UnregisteredType
 from sessioncore.codec._builtin_values import COMPOSITES, DICT, FROZENSET, INT, LEAVES, REGISTERED, SET, STR, TUPLE
 from sessioncore.codec._refusals import Refused
 from sessioncore.codec._registry import MAX_NAME, Registry
@@ -47,7 +47,7 @@ def decoders(registry: Registry) -> tuple[Callable[[Raw], Any], Callable[[bytes]
             return build(decode_list(data))
         read = _LEAVES.get(code)
         if read is None:
-            raise CorruptRecord("the value has a type that this version of sessioncore does not know")
+            raise Refused("the value has a type that this version of sessioncore does not know")
         return read(data)
 
     def read_registered(data: "memoryview | bytes") -> Any:
@@ -55,7 +55,7 @@ def decoders(registry: Registry) -> tuple[Callable[[Raw], Any], Callable[[bytes]
         known = by_name.get(name)
         if known is None:
             if len(name) > MAX_NAME or not name.isprintable():
-                raise CorruptRecord("the name of a type is damaged")
+                raise Refused("the name of a type is damaged")
             raise UnregisteredType(f"the type {name!r} is not registered in this process; call store.register_type()")
         try:
             return known.decode(parts)
