@@ -45,7 +45,7 @@ async def by_starlette(store: SessionStore) -> None:
 
         with TestClient(_starlette(store)) as client:
             for _ in range(2):
-                client.get("/")
+                client.get("/")  # pyright: ignore[reportUnknownMemberType]  # httpx is not typed in full
 
     await to_thread.run_sync(ask)
 
