@@ -52,7 +52,7 @@ def test_each_combination_of_facts_has_its_one_action() -> None:
 def test_an_answer_that_the_contract_does_not_allow_is_refused(action: Action) -> None:
     answers: list[Any] = [7, 0, Stored(b"", 1, 1.0), Moved("session:new"), Unreadable(), None, True, False, "x"]
     for answer in answers:
-        meaning = VERDICTS[action].get(type(answer))
+        meaning = VERDICTS[action].get(answer.__class__)
         if action is Action.TOUCH and isinstance(answer, bool):
             meaning = Verdict.RENEWED if answer else Verdict.GONE
         if meaning is not None:
