@@ -150,6 +150,7 @@ async def test_a_connection_that_is_killed_in_the_middle_of_a_call(servers: list
             return
         with pytest.raises(StorageUnavailable):
             await call
+        await resumed(storage)  # after several connections that ended at once, the next attempt waits for a while
         stored = await storage.load(KEY)
         assert isinstance(stored, Stored)
         assert (stored.data, stored.version) == (b"data", at), "the call ended with its connection"
@@ -178,5 +179,5 @@ async def test_loads_end_in_time_while_connections_are_killed_all_the_time(serve
         finally:
             over.set()
             killer.join()
-        await resumed(storage)  # after several connections that ended at once, the next attempt waits for a while
+        await resumed(storage)
         assert await storage.load(KEY) is not None
