@@ -18,7 +18,7 @@ from sessioncore.http._cookies import is_token
 from sessioncore.http._extractors import RequestView
 from sessioncore.persistence._store_context import StoreContext
 
-__all__ = ["ErrorResponse", "find_refusal", "is_session_error", "response_to"]
+__all__ = ["ErrorResponse", "close_code", "find_refusal", "is_session_error", "response_to"]
 
 _logger = logging.getLogger("sessioncore")
 Headers: TypeAlias = list[tuple[str, str]]
@@ -59,6 +59,14 @@ def find_refusal(error: BaseException | None) -> SessionError | None:
     while error is not None and not isinstance(error, _REFUSALS):
         error = error.__cause__
     return error
+
+
+def close_code(error: BaseException) -> int | None:
+    """Return the code that closes a WebSocket whose handler raised `error`; None: leave it to the framework.
+
+    1008 means that the endpoint's policy was violated (RFC 6455, section 7.4.1).
+    """
+    return 1008 if isinstance(find_refusal(error), CrossSiteRequest) else None
 
 
 def is_session_error(error: BaseException | None) -> bool:

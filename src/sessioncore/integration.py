@@ -11,14 +11,15 @@ correct as well; comparing with it is faster.
 
 from typing import Final
 
-from sessioncore._error_responses import ErrorResponse
+from sessioncore._error_responses import ErrorResponse, close_code
 from sessioncore._errors import ConfigError
 from sessioncore._store import SessionStore
 from sessioncore.persistence._drive import DONE
 from sessioncore.session._session import Session
 
 __all__ = [
-    "DONE", "ErrorResponse", "check_beside", "check_scope_key", "check_store", "check_vacant", "warn_if_replaced",
+    "DONE", "ErrorResponse", "check_beside", "check_scope_key", "check_store", "check_vacant", "close_code",
+    "warn_if_replaced",
 ]  # fmt: skip
 
 _REPLACED: Final = (

@@ -46,9 +46,9 @@ class Talk:
 
 
 @contextmanager
-def _talk(site: Site, sid: str | None = None, query: str = "how=none") -> Generator[Talk]:
+def _talk(site: Site, sid: str | None = None, query: str = "how=none", **headers: str) -> Generator[Talk]:
     """Connect with the cookie of that session; refusals raise InvalidStatus."""
-    headers = {} if sid is None else {"Cookie": f"a=1; __Host-session_id={sid}"}
+    headers = headers if sid is None else {"Cookie": f"a=1; __Host-session_id={sid}", **headers}
     uri = f"wss://localhost:{site.address.port}/ws?{query}"
     # The blocking client would read and write one TLS connection from two threads, which OpenSSL does not allow.
     client = connect(uri, ssl=site.address.trust, additional_headers=headers, open_timeout=PATIENCE)
@@ -180,4 +180,17 @@ def test_a_storage_that_is_down_refuses_the_handshake_that_needs_it(site: Site) 
         site.storage.restore()
     site.storage.fail("load")
     with _talk(site, sid):  # which does not use the session
+        pass
+
+
+def test_one_that_another_site_opened_is_closed_when_it_uses_the_session(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    sid = site.make({"n": 1})
+    with pytest.raises(ConnectionClosed) as closed, _talk(site, sid, Origin="https://attacker.example") as connection:
+        connection.hear()  # the page accepts before it uses the session
+    assert closed.value.rcvd is not None
+    assert (closed.value.rcvd.code, site.calls(), site.kinds()) == (1008, [], ["cross_site"])
+    assert [record for record in caplog.records if record.exc_info] == []
+    with pytest.raises(InvalidStatus, match="403"), _talk(site, sid, "how=read", Origin="https://attacker.example"):
         pass

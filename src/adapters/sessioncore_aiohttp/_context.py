@@ -7,7 +7,7 @@ from msgspec import Struct
 from multidict import CIMultiDict
 
 from sessioncore import Exchange
-from sessioncore.integration import ErrorResponse
+from sessioncore.integration import ErrorResponse, close_code
 
 __all__ = ["RequestContext", "abort_with", "to_web_response"]
 
@@ -20,6 +20,7 @@ class RequestContext(Struct, eq=False):
     added: list[tuple[str, str]] | None = None  # the session's headers; None: nothing is committed yet
     headers_final: bool = False  # the response has these headers, or must not be changed any more
     ended: bool = False  # the middleware has finished
+    socket: web.WebSocketResponse | None = None  # after its handshake
 
     def __repr__(self) -> str:
         return "<RequestContext>"  # the headers contain the ID
@@ -42,6 +43,8 @@ class RequestContext(Struct, eq=False):
         self.headers_final = True
         if self.added is None:
             await self.commit(response.status)
+        if isinstance(response, web.WebSocketResponse):
+            self.socket = response
         if not self.added and not self.exchange.session.accessed:
             return
         headers = response.headers
@@ -61,6 +64,14 @@ class RequestContext(Struct, eq=False):
         """
         await self.commit(500)
         self.headers_final = not self.added
+
+    async def close_for_error(self, error: Exception) -> web.WebSocketResponse | None:
+        """Close the WebSocket with the code for an error, and return it; None: raise the error again."""
+        code = close_code(error)
+        if code is None or self.socket is None or self.socket.closed:
+            return None
+        await self.socket.close(code=code)
+        return self.socket
 
     def end(self) -> None:
         """Note that the middleware has finished: a response that was not committed must not be changed."""

@@ -53,7 +53,8 @@ class _Middleware:
         except web.HTTPException:  # a response, which `_call_handler` has committed
             raise
         except Exception as error:
-            if (replacement := await self._error_response(context, request, error)) is None:
+            replacement = await self._error_response(context, request, error) or await context.close_for_error(error)
+            if replacement is None:
                 raise
             return replacement
         finally:

@@ -107,7 +107,7 @@ class SessionMiddleware:
             failed = False
         except Exception as error:
             failed = not responder.client_disconnected
-            if not await responder.respond_to_error(error):
+            if not await responder.respond_to_error(error) and not await responder.close_for_error(error):
                 raise
         finally:
             await exchange.finish(failed)

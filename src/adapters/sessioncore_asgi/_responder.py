@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Sequence
 from msgspec import Struct
 
 from sessioncore import Done, Exchange, SessionError
-from sessioncore.integration import DONE
+from sessioncore.integration import DONE, close_code
 from sessioncore_asgi._shared import EXCHANGES, warn_of_other_sessions
 from sessioncore_asgi._types import Message, Receive, Scope, Send
 
@@ -22,7 +22,8 @@ class Responder(Struct, eq=False):
     _response_type: str | None = "http.response"  # None: the server cannot send a response to a WebSocket handshake
     _started: bool = False
     _replaced: bool = False  # an error response was sent instead of the application's response
-    client_disconnected: bool = False  # set for WebSockets only
+    client_disconnected: bool = False  # set for WebSockets only, as is the next one
+    _closed: bool = False  # the application has closed the connection
 
     def __repr__(self) -> str:
         return "<Responder>"  # the repr of `send` may contain the scope, which contains the ID
@@ -128,13 +129,23 @@ class Responder(Struct, eq=False):
     async def send_websocket(self, message: Message) -> None:
         """Forward a message; store late changes before the connection is closed."""
         # With code 1011 the application itself reports a failure (RFC 6455, section 7.4.1).
-        if message["type"] == "websocket.close" and self._started and message.get("code", 1000) != 1011:
-            await self._exchange.save_late()
+        if message["type"] == "websocket.close":
+            self._closed = True
+            if self._started and message.get("code", 1000) != 1011:
+                await self._exchange.save_late()
         try:
             await self.send(message)
         except OSError:  # the client has disconnected; frameworks replace this by errors of their own
             self.client_disconnected = True
             raise
+
+    async def close_for_error(self, error: Exception) -> bool:
+        """Close the connection if it is too late for a response; return False if the error must be raised again."""
+        code = None if self.client_disconnected or self._closed else close_code(error)
+        if code is None:
+            return False
+        await self._send({"type": "websocket.close", "code": code})
+        return True
 
 
 async def _ignore_message() -> None:
