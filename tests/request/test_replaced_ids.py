@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Any, ClassVar
 
 import pytest
-from tests.kit import Lab
+from tests.kit import Lab, lose
 from tests.stores import PromptStorage, SpyStorage
 from tests.views import PlainView, obtain
 
@@ -130,6 +130,31 @@ async def test_a_second_login_with_the_old_id_makes_a_session_of_its_own(site: S
     assert await site.data(first) == {"cart": ["tea"]}
     assert len(await site.store.sessions_of("ada")) == 2
     assert site.kinds().count(EventKind.CREATED) == 1
+
+
+@pytest.mark.parametrize("lost", ["the response", "the storage's reply"])
+async def test_a_visitor_who_never_saw_the_login_is_anonymous_until_the_next_one(site: Site, lost: str) -> None:
+    old = await site.start()
+    first = await site.late(old)
+    await first.session.login("ada")
+    if lost == "the response":
+        assert await first.commit(200) != []
+    else:
+        site.storage.after["move"] = lose
+        with pytest.raises(StorageUnavailable):
+            await first.commit(200)
+    await first.finish()
+    reading = await site.late(old)
+    reading.session["seen"] = (reading.session.owner, dict(reading.session))
+    assert reading.session["seen"] == (None, {})
+    assert await reading.commit(200) == []
+    await reading.finish()
+    second = await site.late(old)
+    await second.session.login("ada")
+    [(name, line)] = await second.commit(200)
+    await second.finish()
+    assert (name, line.startswith(f"{COOKIE}={second.session.id};")) == ("set-cookie", True)
+    assert (await site.kept(second.session.id)).owner == "ada"
 
 
 async def test_a_login_on_an_ended_session_is_dropped(site: Site) -> None:
