@@ -35,6 +35,11 @@ class AiohttpView(Struct, eq=False):
         """The scheme of the connection; aiohttp ignores forwarded headers here."""
         return self._request.scheme
 
+    @property
+    def handshake(self) -> bool:
+        """Whether the request asks for a WebSocket."""
+        return any("websocket" in value.lower() for value in self._request.headers.getall(hdrs.UPGRADE, ()))
+
     def cookie_headers(self) -> Sequence[bytes]:
         """Every Cookie header."""
         return self._raw(hdrs.COOKIE)
