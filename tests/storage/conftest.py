@@ -19,9 +19,17 @@ def emptied(server: Server) -> None:
 
 
 @pytest.fixture(scope="session")
-def nodes() -> Generator[list[Server]]:
+def running_nodes() -> Generator[list[Server]]:
     with cluster() as nodes:
         yield nodes
+
+
+@pytest.fixture
+def nodes(running_nodes: list[Server]) -> list[Server]:
+    """The masters of a cluster, all empty."""
+    for node in running_nodes:
+        node.do("FLUSHALL")
+    return running_nodes
 
 
 @pytest.fixture(scope="session")

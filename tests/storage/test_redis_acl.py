@@ -102,7 +102,6 @@ async def test_a_numbered_database_needs_select_too(server: Server) -> None:
 
 async def test_a_cluster_needs_its_map_too(nodes: list[Server]) -> None:
     for node in nodes:
-        node.do("FLUSHALL")
         node.do("ACL", "SETUSER", "web", "reset", *rules(), "+cluster|slots", "+command", "+asking", ">word")
     client: Any = RedisCluster(host="127.0.0.1", port=nodes[0].port)
     storage = RedisStorage.from_url(f"redis+cluster://web:word@127.0.0.1:{nodes[0].port}")

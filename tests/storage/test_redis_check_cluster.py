@@ -26,7 +26,6 @@ def anyio_backend() -> str:
 @pytest.fixture
 def masters(nodes: list[Server]) -> Generator[list[Server]]:
     for node in nodes:
-        node.do("FLUSHALL")
         node.do("ACL", "SETUSER", "web", "reset", *rules(), *ON_CLUSTERS, ">word")
     yield nodes
     for node in nodes:

@@ -36,8 +36,6 @@ async def test_the_contract_holds_on_one_server(check: Check, server: Server) ->
 
 @pytest.mark.parametrize("check", STORAGE_CHECKS, ids=name_of)
 async def test_the_contract_holds_on_a_cluster(check: Check, nodes: list[Server]) -> None:
-    for node in nodes:
-        node.do("FLUSHALL")
     async with client_of(nodes[0].port, RedisCluster) as client:
         storage = RedisStorage(client)
         await storage.open()

@@ -34,11 +34,11 @@ def anyio_backend() -> str:
 @pytest.fixture(params=["one", "cluster"])
 def servers(request: pytest.FixtureRequest) -> list[Server]:
     kind: str = request.param
-    found: Any = request.getfixturevalue("server" if kind == "one" else "nodes")
-    servers = [found] if kind == "one" else found
-    for server in servers:
-        server.do("FLUSHALL")
-    return servers
+    if kind == "one":
+        request.getfixturevalue("emptied")
+        return [request.getfixturevalue("server")]
+    nodes: list[Server] = request.getfixturevalue("nodes")
+    return nodes
 
 
 @asynccontextmanager

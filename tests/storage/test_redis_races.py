@@ -277,8 +277,6 @@ async def test_any_order_of_calls_agrees_with_a_dict_and_no_key_is_without_end(
     kind: str, seed: int, server: Server, nodes: list[Server]
 ) -> None:
     servers = [server] if kind == "one server" else nodes
-    for each in servers:
-        each.do("FLUSHALL")
     opened = on_one_server(server.port) if kind == "one server" else on_a_cluster(nodes[0].port)
     async with opened as storage:
         model = Model(storage, seed)

@@ -29,7 +29,6 @@ def anyio_backend() -> str:
 @pytest.fixture
 def admin(nodes: list[Server]) -> Generator[Any]:
     for node in nodes:
-        node.do("FLUSHALL")
         node.do("ACL", "SETUSER", "web", "reset", *rules(), "+cluster|slots", "+command", "+asking", ">word")
     client: Any = RedisCluster(host="127.0.0.1", port=nodes[0].port)
     yield client

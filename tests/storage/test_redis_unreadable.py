@@ -109,8 +109,6 @@ async def test_a_client_with_its_own_commands_does_the_same(server: Server) -> N
 
 
 async def test_a_cluster_does_the_same(nodes: list[Server]) -> None:
-    for node in nodes:
-        node.do("FLUSHALL")
     storage = RedisStorage.from_url(f"redis+cluster://127.0.0.1:{nodes[0].port}")
     client = client_of(nodes[0].port, RedisCluster)
     await client.set("garbage", b"x")
