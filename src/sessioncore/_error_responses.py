@@ -34,11 +34,8 @@ _HTTP_403: Final = _content(HTTPStatus.FORBIDDEN)
 _HTTP_409: Final = _content(HTTPStatus.CONFLICT)
 _HTTP_503: Final = _content(HTTPStatus.SERVICE_UNAVAILABLE, ("retry-after", "1"))  # seconds
 _FIXED: Final = frozenset({"content-length", "cache-control"})
-_REFUSALS: Final = (
-    StorageError,
-    OwnerLimitReached,
-    CrossSiteRequest,
-)  # not a bug in the application, so a 500 would be wrong
+# Not a bug in the application, so a 500 would be wrong.
+_REFUSALS: Final = (StorageError, OwnerLimitReached, CrossSiteRequest)
 
 
 class ErrorResponse(Struct, frozen=True):
@@ -86,7 +83,7 @@ def response_to(
 ) -> ErrorResponse:
     """Return the response to an error, with the session's headers; caches must not store it.
 
-    `on_error` may choose it. The default is 503, 409 or 500 with the standard phrase. None is for
+    `on_error` may choose it. The default is 503, 409, 403 or 500 with the standard phrase. None is for
     an error of the application.
     """
     status, body, headers = _HTTP_500 if error is None else _content_for(error, view, context.config)

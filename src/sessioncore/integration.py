@@ -14,12 +14,13 @@ from typing import Final
 from sessioncore._error_responses import ErrorResponse, close_code
 from sessioncore._errors import ConfigError
 from sessioncore._store import SessionStore
+from sessioncore.http._cross_site import asks_for_websocket
 from sessioncore.persistence._drive import DONE
 from sessioncore.session._session import Session
 
 __all__ = [
-    "DONE", "ErrorResponse", "check_beside", "check_scope_key", "check_store", "check_vacant", "close_code",
-    "warn_if_replaced",
+    "DONE", "ErrorResponse", "asks_for_websocket", "check_beside", "check_scope_key", "check_store", "check_vacant",
+    "close_code", "warn_if_replaced",
 ]  # fmt: skip
 
 _REPLACED: Final = (

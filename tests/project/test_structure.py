@@ -16,7 +16,7 @@ FOR_ONE_REQUEST = {  # classes whose objects live for one request, or for one co
     "ReloadSteps", "RequestContext", "Responder", "Session", "SessionBase", "SessionMapping", "SessionState",
     "SessionSteps", "SessionTimes", "Values", "_Watcher",
 }  # fmt: skip
-LONG_LIVED = {"Driver", "Health", "PlainHttpWarning", "SessionPlugin", "_Middleware"}  # as long as the application
+LONG_LIVED = {"Driver", "Health", "SessionPlugin", "_Middleware"}  # as long as the application
 
 
 def test_a_file_has_300_lines_at_most_and_a_function_50() -> None:

@@ -7,6 +7,7 @@ from aiohttp import hdrs, web
 from msgspec import Struct
 
 from sessioncore.forms import MAX_FORM, form_field, is_form
+from sessioncore.integration import asks_for_websocket
 
 __all__ = ["AiohttpView"]
 
@@ -38,7 +39,7 @@ class AiohttpView(Struct, eq=False):
     @property
     def handshake(self) -> bool:
         """Whether the request asks for a WebSocket."""
-        return any("websocket" in value.lower() for value in self._request.headers.getall(hdrs.UPGRADE, ()))
+        return asks_for_websocket(self._request.headers.getall(hdrs.UPGRADE, ()))
 
     def cookie_headers(self) -> Sequence[bytes]:
         """Every Cookie header."""

@@ -18,7 +18,7 @@ at a proxy.
 
 import logging
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
 from msgspec import Struct
@@ -26,7 +26,7 @@ from msgspec import Struct
 from sessioncore._errors import ConfigError
 from sessioncore.http._extractors import RequestView
 
-__all__ = ["CrossSite", "CrossSiteRule", "RefusedOrigins", "parse_trusted_origins"]
+__all__ = ["CrossSite", "CrossSiteRule", "RefusedOrigins", "asks_for_websocket", "parse_trusted_origins"]
 
 _logger = logging.getLogger("sessioncore")
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "QUERY"})  # RFC 9110, section 9.2.1
@@ -151,8 +151,13 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() and char.isascii() else "?" for char in text[:100])
 
 
+def asks_for_websocket(upgrade: Iterable[str]) -> bool:
+    """Tell whether the values of the header Upgrade ask for a WebSocket."""
+    return any("websocket" in value.lower() for value in upgrade)
+
+
 def _is_handshake(view: RequestView) -> bool:
-    return view.scheme in {"ws", "wss"} or any("websocket" in value.lower() for value in view.header("upgrade"))
+    return view.scheme in {"ws", "wss"} or asks_for_websocket(view.header("upgrade"))
 
 
 def _parse_host(values: Sequence[str], origin: Origin | None) -> tuple[str, int | None] | None:

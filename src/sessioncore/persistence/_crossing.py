@@ -76,10 +76,8 @@ class Crossing(Struct, eq=False):
     @property
     def extractors(self) -> tuple[Extractor, ...]:
         """The places in which an ID is looked for."""
-        extractors = self.context.extractors
-        if self.cookies_allowed:
-            return extractors
-        return tuple(part for part in extractors if carrier_of(part) is not Carrier.COOKIE)
+        context = self.context
+        return context.extractors if self.cookies_allowed else context.extractors_beside_cookies
 
     def without_session(self) -> tuple[SessionState | None, ErrorFactory | None]:
         """Return the state of a request in which no ID leads to a session, and the error of its uses."""

@@ -20,9 +20,9 @@ class StoreContext:
     """The configuration of one store, and everything that follows from it and does not change."""
 
     __slots__ = (
-        "codec", "config", "cookie_names", "cookies", "cross_site", "events", "extractors", "former_cookies",
-        "headers", "health", "lifetimes", "new_id", "plain_http", "refused_origins", "renew_on_load", "skip",
-        "tombstone", "vary", "warnings",
+        "codec", "config", "cookie_names", "cookies", "cross_site", "events", "extractors",
+        "extractors_beside_cookies", "former_cookies", "headers", "health", "lifetimes", "new_id", "plain_http",
+        "refused_origins", "renew_on_load", "skip", "tombstone", "vary", "warnings",
     )  # fmt: skip
 
     def __init__(self, config: SessionConfig) -> None:
@@ -39,6 +39,9 @@ class StoreContext:
         # For so many seconds a replaced ID still leads to the end of its session; 0: it is unknown at once.
         self.tombstone = stale_id_window(config) if KeepsTombstones in capabilities_of(config.storage) else 0.0
         self.extractors = tuple(flatten(config.extractor))
+        self.extractors_beside_cookies = tuple(
+            part for part in self.extractors if carrier_of(part) is not Carrier.COOKIE
+        )
         self.vary = ", ".join(
             dict.fromkeys(name for extractor in self.extractors for name in vary_names(extractor))
         ).encode()
@@ -58,7 +61,7 @@ class StoreContext:
             trusted = parse_trusted_origins(config.trusted_origins)
             self.cross_site = CrossSiteRule(trusted, lax=config.cookie_same_site != "none")
         self.refused_origins = RefusedOrigins()
-        self.plain_http = PlainHttpWarning(secure=config.cookie_secure and bool(self.cookies))
+        self.plain_http = PlainHttpWarning(self.warnings, secure=config.cookie_secure and bool(self.cookies))
 
     def renewed_ttl(self, loaded: Loaded, now: float) -> float:
         """Return the seconds that a session has left when its idle clock is renewed."""

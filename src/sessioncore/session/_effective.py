@@ -1,6 +1,8 @@
 """The owner, details and timeouts of a session as its request sees them, with changes that are not stored yet."""
 
-from msgspec import UNSET, Raw
+from typing import Literal
+
+from msgspec import UNSET, Raw, UnsetType
 
 from sessioncore.session._pending import EMPTY_DICT, Metadata
 from sessioncore.session._state import SessionState
@@ -36,22 +38,23 @@ def details_of(state: SessionState) -> Raw:
 
 def idle_of(state: SessionState) -> float | None:
     """Return the session's own idle timeout in seconds, or None if the configured one applies."""
-    for metadata in _unstored_metadata(state):
-        if metadata.idle is not UNSET:
-            return metadata.idle
-        if metadata.login:
-            return None
-    return None if state.loaded is None else state.loaded.record.idle
+    return _own_timeout(state, "idle")
 
 
 def absolute_of(state: SessionState) -> float | None:
     """Return the session's own absolute timeout in seconds, or None if the configured one applies."""
+    return _own_timeout(state, "absolute")
+
+
+def _own_timeout(state: SessionState, name: Literal["idle", "absolute"]) -> float | None:
     for metadata in _unstored_metadata(state):
-        if metadata.absolute is not UNSET:
-            return metadata.absolute
-        if metadata.login:
+        timeout: float | None | UnsetType = getattr(metadata, name)
+        if timeout is not UNSET:
+            return timeout
+        if metadata.login:  # a login goes back to the configured timeouts
             return None
-    return None if state.loaded is None else state.loaded.record.absolute
+    own: float | None = None if state.loaded is None else getattr(state.loaded.record, name)
+    return own
 
 
 def times_changed(state: SessionState) -> bool:
