@@ -23,7 +23,10 @@ from sessioncore.storage.memory import MemoryStorage
 __all__ = ["SessionConfig", "cookie_settings", "id_generator", "listeners", "stale_id_window"]
 
 _MAX_DURATION = timedelta(days=36500)
-_FLAGS = ("cookie_secure", "cookie_http_only", "cookie_session_only", "cookie_partitioned", "save_on_server_error")
+_FLAGS = (
+    "cookie_secure", "cookie_http_only", "cookie_session_only", "cookie_partitioned", "end_connections",
+    "save_on_server_error",
+)  # fmt: skip
 _STORAGE_METHODS = tuple(name for name in vars(Storage) if not name.startswith("_"))
 
 
@@ -68,6 +71,8 @@ class SessionConfig:
     cross_site: Literal["refuse", "report", "allow"] = "refuse"
     trusted_origins: Collection[str] = ()
     stale_id_window: timedelta | None = None  # None: 20 s, or twice the time in which an end is noticed if that is more
+    end_connections: bool = True  # close WebSockets and event streams whose session was ended
+    watch_interval: timedelta = timedelta(seconds=5)  # the longest that an end stays unnoticed by open connections
     builtin_subclasses: Literal["refuse", "flatten"] = "refuse"  # what becomes of one that is not registered
     on_event: Listener | Sequence[Listener] | None = None
     save_on_server_error: bool = False
@@ -117,7 +122,7 @@ def stale_id_window(config: SessionConfig) -> float:
     """Return for how many seconds an ID is remembered after a login or regenerate replaced it."""
     if config.stale_id_window is not None:
         return config.stale_id_window.total_seconds()
-    return max(20.0, 2 * (5.0 + config.storage_timeout.total_seconds()))
+    return max(20.0, 2 * (config.watch_interval + config.storage_timeout).total_seconds())
 
 
 def id_generator(config: SessionConfig) -> Callable[[], str]:
@@ -151,8 +156,16 @@ def _check_times(config: SessionConfig) -> None:
                 f"absolute_timeout must be at least idle_timeout, but is {config.absolute_timeout} (the default is one "
                 "day); set a longer one, or None for no limit"
             )
+    _check_duration("watch_interval", config.watch_interval, timedelta(seconds=5))
     if config.stale_id_window != timedelta(0) and config.stale_id_window is not None:
         _check_duration("stale_id_window", config.stale_id_window, timedelta(seconds=20))
+        shortest = config.watch_interval + config.storage_timeout
+        if config.end_connections and config.stale_id_window < shortest:
+            raise ConfigError(
+                f"stale_id_window must be at least watch_interval + storage_timeout, which is {shortest}: an open "
+                "connection may look that late where its session has moved; set a longer one, or None, or shorten "
+                "these two, or set end_connections=False"
+            )
 
 
 def _check_duration(name: str, value: object, example: timedelta) -> None:

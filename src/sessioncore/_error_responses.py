@@ -13,7 +13,14 @@ from typing import Final, TypeAlias
 from msgspec import Struct
 
 from sessioncore._config import SessionConfig
-from sessioncore._errors import CrossSiteRequest, OwnerLimitReached, SessionError, StorageError, StorageUnavailable
+from sessioncore._errors import (
+    CrossSiteRequest,
+    OwnerLimitReached,
+    SessionError,
+    SessionGone,
+    StorageError,
+    StorageUnavailable,
+)
 from sessioncore.http._cookies import is_token
 from sessioncore.http._extractors import RequestView
 from sessioncore.persistence._store_context import StoreContext
@@ -30,12 +37,13 @@ def _content(status: HTTPStatus, *headers: tuple[str, str]) -> Content:
 
 
 _HTTP_500: Final = _content(HTTPStatus.INTERNAL_SERVER_ERROR)
+_HTTP_401: Final = _content(HTTPStatus.UNAUTHORIZED)
 _HTTP_403: Final = _content(HTTPStatus.FORBIDDEN)
 _HTTP_409: Final = _content(HTTPStatus.CONFLICT)
 _HTTP_503: Final = _content(HTTPStatus.SERVICE_UNAVAILABLE, ("retry-after", "1"))  # seconds
 _FIXED: Final = frozenset({"content-length", "cache-control"})
 # Not a bug in the application, so a 500 would be wrong.
-_REFUSALS: Final = (StorageError, OwnerLimitReached, CrossSiteRequest)
+_REFUSALS: Final = (StorageError, OwnerLimitReached, CrossSiteRequest, SessionGone)
 
 
 class ErrorResponse(Struct, frozen=True):
@@ -61,9 +69,13 @@ def find_refusal(error: BaseException | None) -> SessionError | None:
 def close_code(error: BaseException) -> int | None:
     """Return the code that closes a WebSocket whose handler raised `error`; None: leave it to the framework.
 
-    1008 means that the endpoint's policy was violated (RFC 6455, section 7.4.1).
+    1008 means that the endpoint's policy was violated (RFC 6455, section 7.4.1), 1013 that the client
+    should try again later (the registry of that section).
     """
-    return 1008 if isinstance(find_refusal(error), CrossSiteRequest) else None
+    refusal = find_refusal(error)
+    if isinstance(refusal, StorageUnavailable):
+        return 1013
+    return 1008 if isinstance(refusal, (CrossSiteRequest, SessionGone)) else None
 
 
 def is_session_error(error: BaseException | None) -> bool:
@@ -83,7 +95,7 @@ def response_to(
 ) -> ErrorResponse:
     """Return the response to an error, with the session's headers; caches must not store it.
 
-    `on_error` may choose it. The default is 503, 409, 403 or 500 with the standard phrase. None is for
+    `on_error` may choose it. The default is 401, 403, 409, 503 or 500 with the standard phrase. None is for
     an error of the application.
     """
     status, body, headers = _HTTP_500 if error is None else _content_for(error, view, context.config)
@@ -106,6 +118,8 @@ def _content_for(error: SessionError, view: RequestView | None, config: SessionC
         return custom
     if isinstance(error, StorageUnavailable):
         return _HTTP_503
+    if isinstance(error, SessionGone):
+        return _HTTP_401
     if isinstance(error, CrossSiteRequest):
         return _HTTP_403
     return _HTTP_409 if isinstance(error, OwnerLimitReached) else _HTTP_500

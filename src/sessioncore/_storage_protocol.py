@@ -13,7 +13,7 @@ from sessioncore._storage_calls import Call, Later, Moved, Reply, Stored, Unread
 
 __all__ = [
     "PROBE_SUFFIX", "AnswersNow", "BoundsCalls", "Clears", "KeepsTombstones", "LoadsMany", "Moved", "Opens", "Purges",
-    "SpreadsKeys", "Storage", "Stored", "Unreadable", "Written", "capabilities_of",
+    "SpreadsKeys", "Storage", "Stored", "Unreadable", "Watches", "Written", "capabilities_of",
 ]  # fmt: skip
 
 
@@ -47,7 +47,7 @@ class Storage(Protocol):
 
     A class declares what else it can do in an attribute `capabilities`, a frozenset of the
     protocols below (`Opens`, `Clears`, `Purges`, `SpreadsKeys`, `LoadsMany`, `KeepsTombstones`,
-    `AnswersNow`, `BoundsCalls`); see `capabilities_of`.
+    `Watches`, `AnswersNow`, `BoundsCalls`); see `capabilities_of`.
     """
 
     async def load(self, key: str, *, renew: float | None = None) -> Stored | Moved | Unreadable | None:
@@ -213,6 +213,38 @@ class KeepsTombstones(Protocol):
         ...
 
 
+class Watches(Protocol):
+    """A storage that tells when a record was changed or ended, by any process; others are polled."""
+
+    @property
+    def notices_within(self) -> float | None:
+        """How often `confirm` must be called to notice changes, in seconds; None: they are told without it."""
+        ...
+
+    async def watch(
+        self, keys: Sequence[str], changed: Callable[[str], object]
+    ) -> list[Stored | Moved | Unreadable | None]:
+        """Return for each key what `load` would return, not from a cache, and watch it from then on.
+
+        When a key is written, moved or deleted, call `changed(key)`, once, and watch the key no longer;
+        call it also when changes may have been missed, as after a lost connection. A renewal is no
+        change, and the end of a ttl need not be told. `changed` does not raise.
+        """
+        ...
+
+    def unwatch(self, key: str, changed: Callable[[str], object]) -> None:
+        """Do not call `changed` for this key any more."""
+        ...
+
+    async def confirm(self) -> None:
+        """Return when every change that was complete before this call has been told.
+
+        Raises:
+            StorageUnavailable: that is not known.
+        """
+        ...
+
+
 class AnswersNow(Protocol):
     """A storage that can make calls without waiting, always or sometimes.
 
@@ -247,7 +279,7 @@ class BoundsCalls(Protocol):
 
 
 _CALLS: Final = frozenset(name for name in vars(Storage) if not name.startswith("_"))
-_ABOUT_CALLS: Final = frozenset({AnswersNow, BoundsCalls, KeepsTombstones, LoadsMany})
+_ABOUT_CALLS: Final = frozenset({AnswersNow, BoundsCalls, KeepsTombstones, LoadsMany, Watches})
 
 
 def capabilities_of(storage: object) -> frozenset[type]:

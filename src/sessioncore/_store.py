@@ -20,10 +20,9 @@ from sessioncore._storage_calls import Delete
 from sessioncore._storage_protocol import Clears, Opens, Purges, Storage, capabilities_of
 from sessioncore.http._extractors import RequestView
 from sessioncore.http._ids import handle_of, is_handle, is_id
-from sessioncore.persistence._persistence import StorePersistence
+from sessioncore.live._live_sessions import persistence_for
 from sessioncore.persistence._purging import purging
 from sessioncore.persistence._starting import check_storage, start_storage
-from sessioncore.persistence._store_context import StoreContext
 from sessioncore.session._initial_states import fresh_state
 from sessioncore.session._keys import KeyedValues, SessionKey
 from sessioncore.session._session import Session, check_owner, state_of
@@ -46,7 +45,7 @@ class SessionStore:
     def __init__(self, config: SessionConfig | None = None) -> None:
         if config is not None and not isinstance(config, SessionConfig):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ConfigError("SessionStore takes a SessionConfig: write SessionStore(SessionConfig(storage=...))")
-        self._persistence = StorePersistence(StoreContext(SessionConfig() if config is None else config))
+        self._persistence = persistence_for(SessionConfig() if config is None else config)
         self._capabilities = capabilities_of(self.storage)
 
     @property
@@ -276,7 +275,8 @@ class SessionStore:
             raise
 
     async def aclose(self) -> None:
-        """Close the storage."""
+        """Close the storage, and watch no open connection in this event loop any more."""
+        self._persistence.live.close()
         if Opens in self._capabilities:
             await cast("Opens", self.storage).aclose()
 

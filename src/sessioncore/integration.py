@@ -13,14 +13,16 @@ from typing import Final
 
 from sessioncore._error_responses import ErrorResponse, close_code
 from sessioncore._errors import ConfigError
+from sessioncore._exchange import Exchange
 from sessioncore._store import SessionStore
 from sessioncore.http._cross_site import asks_for_websocket
 from sessioncore.persistence._drive import DONE
+from sessioncore.session._persistence import OnEnd, Watch
 from sessioncore.session._session import Session
 
 __all__ = [
     "DONE", "ErrorResponse", "asks_for_websocket", "check_beside", "check_scope_key", "check_store", "check_vacant",
-    "close_code", "warn_if_replaced",
+    "close_code", "warn_if_replaced", "watch_connection",
 ]  # fmt: skip
 
 _REPLACED: Final = (
@@ -111,3 +113,18 @@ def warn_if_replaced(store: SessionStore, scope_key: str, value: object) -> None
 
 def _type_name(value: object) -> str:
     return f"{type(value).__module__}.{type(value).__qualname__}"
+
+
+def watch_connection(exchange: Exchange, on_end: OnEnd) -> Watch | None:
+    """Call `on_end` when the session of an open connection ends; None: there is nothing to watch yet, so ask again.
+
+    For WebSockets after their handshake, and for event streams. A session is watched once it is
+    stored and the handler has used it. Call `stop()` of the result when the connection ends, and
+    `message_received()` for each message from the client. What `on_end` returns is awaited in the
+    background; `close_code` tells how to close a WebSocket for the error that `on_end` is given.
+    """
+    session = exchange.session
+    state = session._state
+    if state is None or state.loaded is None or not session.accessed or not session.store.config.end_connections:
+        return None
+    return exchange._persistence.live.watch(state, on_end)

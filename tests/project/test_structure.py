@@ -14,9 +14,9 @@ MOST_ATTRIBUTES = 10
 FOR_ONE_REQUEST = {  # classes whose objects live for one request, or for one commit of it
     "AiohttpView", "AsgiView", "Attempt", "CommitSteps", "Crossing", "Exchange", "LoadSteps", "Pending",
     "ReloadSteps", "RequestContext", "Responder", "Session", "SessionBase", "SessionMapping", "SessionState",
-    "SessionSteps", "SessionTimes", "Values", "_Watcher",
+    "SessionSteps", "SessionTimes", "Values", "Watch", "_Watcher",
 }  # fmt: skip
-LONG_LIVED = {"Driver", "Health", "SessionPlugin", "_Middleware"}  # as long as the application
+LONG_LIVED = {"Agenda", "Driver", "Health", "SessionPlugin", "Watcher", "_Middleware"}  # as long as the application
 
 
 def test_a_file_has_300_lines_at_most_and_a_function_50() -> None:

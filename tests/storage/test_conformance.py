@@ -24,6 +24,7 @@ from sessioncore.testing import (  # pyright: ignore[reportPrivateUsage] -- the 
     _times,
     _tombstones,
     _unreadable,
+    _watching,
     _writes,
 )
 
@@ -31,7 +32,7 @@ pytestmark = pytest.mark.anyio
 
 GROUPS = (
     _answering, _bounding, _clearing, _ends, _loading_many, _opening, _owners, _purging, _races, _reads, _times,
-    _tombstones, _unreadable, _writes,
+    _tombstones, _unreadable, _watching, _writes,
 )  # fmt: skip
 
 

@@ -55,6 +55,8 @@ def test_the_defaults_are_those_of_production() -> None:
         "cross_site": "refuse",
         "trusted_origins": (),
         "stale_id_window": None,
+        "end_connections": True,
+        "watch_interval": timedelta(seconds=5),
         "builtin_subclasses": "refuse",
         "on_event": None,
         "save_on_server_error": False,
@@ -110,6 +112,8 @@ NOT_EXTRACTORS: list[Any] = [None, "cookie:sid", from_cookie, Extractor, []]
 BAD: list[tuple[str, Any, str]] = [
     *(("idle_timeout", value, "timedelta") for value in NOT_DURATIONS),
     *(("storage_timeout", value, "timedelta") for value in NOT_DURATIONS),
+    *(("watch_interval", value, "timedelta") for value in NOT_DURATIONS),
+    ("stale_id_window", timedelta(seconds=9), "watch_interval \\+ storage_timeout, which is 0:00:10"),
     *(("absolute_timeout", value, "absolute_timeout must be") for value in [*NOT_DURATIONS[1:], timedelta(minutes=29)]),
     *(
         ("touch_interval", value, "touch_interval must be")
@@ -123,7 +127,9 @@ BAD: list[tuple[str, Any, str]] = [
     ("max_size", None, "max_size must be"),
     *(
         (name, value, f"{name} must be True or False")
-        for name in ("cookie_secure", "cookie_http_only", "cookie_session_only", "cookie_partitioned")
+        for name in (
+            "cookie_secure", "cookie_http_only", "cookie_session_only", "cookie_partitioned", "end_connections"
+        )
         for value in NOT_FLAGS
     ),
     ("former_cookies", [("/app", None)], "__Host-"),

@@ -21,6 +21,7 @@ from sessioncore.session._initial_states import live_state
 from sessioncore.session._lifecycle import CREATE, MOVE, REPLACE, STALE
 from sessioncore.session._loaded import Loaded
 from sessioncore.session._merge import Undone
+from sessioncore.session._persistence import Live
 from sessioncore.session._state import SessionState
 from sessioncore.session._unusable import ErrorFactory, error_factory
 
@@ -46,15 +47,16 @@ async def wait_for_turn(state: SessionState) -> ErrorFactory | None:
 class StorePersistence:
     """Loads, stores and ends the sessions of one store; it implements `Persistence` of `session`."""
 
-    __slots__ = ("codec", "config", "context", "driver", "lifetimes", "owners")
+    __slots__ = ("codec", "config", "context", "driver", "lifetimes", "live", "owners")
 
-    def __init__(self, context: StoreContext) -> None:
+    def __init__(self, context: StoreContext, driver: Driver, live: Live) -> None:
         self.context = context
         self.config = context.config
         self.codec = context.codec
         self.lifetimes = context.lifetimes
-        self.driver = Driver(context.config, context.events, context.health)
-        self.owners = Owners(context, self.driver)
+        self.driver = driver
+        self.live = live
+        self.owners = Owners(context, driver)
 
     def new_id(self) -> str:
         """Return a new ID from the configured generator."""

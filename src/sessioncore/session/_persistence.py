@@ -1,7 +1,10 @@
-"""`Persistence`, the protocol by which a session reaches the storage; `StorePersistence` implements it."""
+"""`Persistence`, the protocol by which a session reaches the storage; `StorePersistence` implements it.
 
-from collections.abc import Awaitable
-from typing import Protocol
+`Live` is the part of it that tells of a session's end; `LiveSessions` implements it.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol, TypeAlias
 
 from sessioncore._config import SessionConfig
 from sessioncore._errors import SessionError
@@ -9,7 +12,34 @@ from sessioncore.codec._codec import Codec
 from sessioncore.session._deadlines import Lifetimes
 from sessioncore.session._state import SessionState
 
-__all__ = ["Persistence"]
+__all__ = ["Live", "OnEnd", "Persistence", "Watch"]
+
+OnEnd: TypeAlias = Callable[[SessionError], Awaitable[None] | None]
+"""Called once, with SessionGone or StorageUnavailable; what it returns is awaited in the background."""
+
+
+class Watch(Protocol):
+    """A watch on one session."""
+
+    def stop(self) -> None:
+        """Watch the session no longer."""
+        ...
+
+    def message_received(self) -> None:
+        """Count a message from the client as a use of the session, which renews its idle clock when that is due."""
+        ...
+
+
+class Live(Protocol):
+    """Tells of the end of sessions."""
+
+    def watch(self, state: SessionState, on_end: OnEnd) -> Watch:
+        """Call `on_end` when the session ends; raise SessionGone if nothing is stored."""
+        ...
+
+    def close(self) -> None:
+        """Tell nothing more in this event loop."""
+        ...
 
 
 class Persistence(Protocol):
@@ -28,6 +58,11 @@ class Persistence(Protocol):
     @property
     def codec(self) -> Codec:
         """The store's codec."""
+        ...
+
+    @property
+    def live(self) -> Live:
+        """What tells of the end of this store's sessions."""
         ...
 
     def new_id(self) -> str:

@@ -4,9 +4,13 @@ A session reads and writes its `SessionState`, and calls `Persistence` for what 
 storage. It does not know the request or the response.
 """
 
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from sessioncore._errors import ConfigError, OwnerLimitReached, StorageError
+from anyio import CancelScope
+
+from sessioncore._errors import ConfigError, OwnerLimitReached, SessionError, StorageError
 from sessioncore.http._ids import handle_of
 from sessioncore.session._effective import details_of, owner_of
 from sessioncore.session._lifecycle import LIVE
@@ -198,6 +202,36 @@ class Session(SessionTimes):
         except (StorageError, OwnerLimitReached) as exc:
             self._set_failure(error_factory(exc))
             raise
+
+    @asynccontextmanager
+    async def alive(self) -> AsyncGenerator[None]:
+        """Cancel the block and raise SessionGone when the session is ended, in any process: by whatever, or by time.
+
+        A new ID does not end it, as long as the owner stays the same; nor does this request's own
+        login. Do not `yield` out of the block, as a generator does: what stands there would be cancelled.
+
+        Raises:
+            SessionGone: the session was ended, or nothing is stored.
+            SessionReleased: it was released.
+            StorageUnavailable: for `stale_id_window`, it was unknown whether the session still exists.
+        """
+        state = self._get_state()
+        state.check_usable()
+        ended: SessionError | None = None
+        with CancelScope() as scope:
+
+            def end(error: SessionError) -> None:
+                nonlocal ended
+                ended = error
+                scope.cancel()
+
+            watch = self._persistence.live.watch(state, end)
+            try:
+                yield
+            finally:
+                watch.stop()
+        if ended is not None and scope.cancelled_caught:
+            raise ended
 
     def release(self) -> None:
         """Finish using the session: drop unsaved changes; later changes raise SessionReleased."""

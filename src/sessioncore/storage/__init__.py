@@ -24,6 +24,7 @@ from sessioncore._storage_protocol import (
     Storage,
     Stored,
     Unreadable,
+    Watches,
     Written,
     capabilities_of,
 )
@@ -58,6 +59,7 @@ __all__ = [
     "Stored",
     "Touch",
     "Unreadable",
+    "Watches",
     "WritesRefused",
     "Written",
     "capabilities_of",

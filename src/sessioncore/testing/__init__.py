@@ -25,6 +25,7 @@ from sessioncore.testing import (
     _times,
     _tombstones,
     _unreadable,
+    _watching,
     _writes,
 )
 from sessioncore.testing._failing import FailingStorage, Fault
@@ -60,6 +61,7 @@ BEST_EFFORT_CHECKS: tuple[Check, ...] = (
     *_purging.CHECKS,
     *_answering.CHECKS,
     *_bounding.CHECKS,
+    *_watching.CHECKS,
 )
 """The checks that hold without compare-and-set as well: all that a single caller can see."""
 

@@ -24,6 +24,7 @@ from sessioncore.storage import (
     SpreadsKeys,
     Storage,
     Stored,
+    Watches,
     Written,
     capabilities_of,
 )
@@ -198,3 +199,8 @@ def answers(rig: Rig) -> AnswersNow:
 def bounds(rig: Rig) -> BoundsCalls:
     """The storage as one that bounds its calls."""
     return cast("BoundsCalls", rig.storage)
+
+
+def watches(rig: Rig) -> Watches:
+    """The storage as one that watches."""
+    return cast("Watches", rig.storage)

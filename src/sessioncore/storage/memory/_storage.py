@@ -21,7 +21,9 @@ from sessioncore._storage_protocol import (
     LoadsMany,
     Purges,
     Unreadable,
+    Watches,
 )
+from sessioncore._watchers import Changed
 from sessioncore.storage.memory._table import Table
 
 __all__ = ["MemoryStorage"]
@@ -41,7 +43,7 @@ class MemoryStorage:
     """
 
     capabilities: ClassVar[frozenset[type]] = frozenset(
-        {AnswersNow, BoundsCalls, Clears, KeepsTombstones, LoadsMany, Purges}
+        {AnswersNow, BoundsCalls, Clears, KeepsTombstones, LoadsMany, Purges, Watches}
     )
 
     def __init__(self, max_sessions: int | None = None, *, clock: Callable[[], float] = time.time) -> None:
@@ -134,6 +136,21 @@ class MemoryStorage:
     async def owned_keys(self, owner: str) -> list[str]:
         """Return the keys of the owner's live records."""
         return self._table.owned_keys(owner)
+
+    notices_within: float | None = None
+
+    async def watch(self, keys: Sequence[str], changed: Changed) -> list[Stored | Moved | Unreadable | None]:
+        """Return what the keys hold, and watch them; see `Watches`."""
+        answers = await self.load_many(keys)
+        self._table.watchers.add(keys, changed)
+        return answers
+
+    def unwatch(self, key: str, changed: Changed) -> None:
+        """Do not call `changed` for this key any more."""
+        self._table.watchers.remove(key, changed)
+
+    async def confirm(self) -> None:
+        """Do nothing: a change is told before the call that makes it returns."""
 
     async def purge_expired(self) -> int:
         """Remove expired records, and return how many; other tasks run between batches.

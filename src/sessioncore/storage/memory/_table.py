@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from sessioncore._errors import KeyTaken
 from sessioncore._storage_calls import Create, Delete, Load, Move, Moved, Replace, Stored, Touch
+from sessioncore._watchers import Watchers
 from sessioncore.storage.memory._expiry import Bucket, Buckets
 
 __all__ = ["Table"]
@@ -39,7 +40,7 @@ class _Tombstone(Struct, frozen=True, gc=False):
 class Table:
     """Records by key, when they expire, and the keys of each owner. `Storage` says what the calls promise."""
 
-    __slots__ = ("_buckets", "_clock", "_entries", "_limit", "_owned", "_tombstones", "_versions")
+    __slots__ = ("_buckets", "_clock", "_entries", "_limit", "_owned", "_tombstones", "_versions", "watchers")
 
     def __init__(self, limit: int | None, clock: Callable[[], float]) -> None:
         self._limit = limit
@@ -51,6 +52,7 @@ class Table:
         # In the order in which they were left, which is nearly that of their ends: all of a store last equally long.
         self._tombstones: dict[str, _Tombstone] = {}
         self._versions = itertools.count(1)  # one counter for all keys, so that no version is used twice
+        self.watchers = Watchers()
 
     def __len__(self) -> int:
         """Return the number of records in memory, including expired ones that are not removed yet."""
@@ -98,6 +100,8 @@ class Table:
             if owner is not None:
                 self._own(key, owner)
         self._set_end(key, entry, now, call.ttl)
+        if self.watchers.by_key:
+            self.watchers.tell(key)
         return version
 
     def move(self, call: Move) -> int | Stored | Moved | None:
@@ -210,12 +214,16 @@ class Table:
         self._entries[key] = _Entry(data, version, ends, bucket, owner)
         if owner is not None:
             self._own(key, owner)
+        if self.watchers.by_key:
+            self.watchers.tell(key)
         return version
 
     def _drop(self, key: str, entry: _Entry) -> None:
         del self._entries[key]
         entry.bucket.keys.discard(key)
         self._disown(key, entry.owner)
+        if self.watchers.by_key:
+            self.watchers.tell(key)
 
     def _set_end(self, key: str, entry: _Entry, now: float, ttl: float) -> None:
         ends = now + ttl

@@ -1,0 +1,1 @@
+"""Ends reach what is still open: `Session.alive`, WebSockets and event streams."""

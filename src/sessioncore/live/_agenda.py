@@ -1,0 +1,90 @@
+"""What is watched, what must be looked up, and when sessions end; no I/O and no clock of its own."""
+
+from heapq import heapify, heappop, heappush
+from itertools import count, islice
+from math import inf
+
+from sessioncore.live._watch import Watch
+
+__all__ = ["Agenda"]
+
+
+class Agenda:
+    """The watches of one event loop.
+
+    Invariant: a key in `asked` has a watch. Each watch has one alarm that counts, the one of which
+    it knows the time; alarms that do not count any more are dropped when they are reached, or when
+    they are the majority.
+    """
+
+    __slots__ = ("_alarms", "_numbers", "asked", "by_key")
+
+    def __init__(self) -> None:
+        self.by_key: dict[str, list[Watch]] = {}
+        self.asked: dict[str, float] = {}  # the keys to look up, and since when
+        self._alarms: list[tuple[float, int, Watch]] = []
+        self._numbers = count()  # so that two alarms of the same time can be compared
+
+    def add(self, watch: Watch, now: float) -> None:
+        """Begin a watch with a look-up."""
+        self.by_key.setdefault(watch.key, []).append(watch)
+        self.ask(watch.key, now)
+
+    def discard(self, watch: Watch) -> bool:
+        """End a watch, if it has not ended; return whether its key is not watched any more."""
+        watches = self.by_key.get(watch.key, [])
+        if watch not in watches:
+            return False
+        watch.set_alarm(inf)
+        watches.remove(watch)
+        if watches:
+            return False
+        del self.by_key[watch.key]
+        self.asked.pop(watch.key, None)
+        return True
+
+    def ask(self, key: str, since: float) -> None:
+        """Note that a key must be looked up; if it was asked for already, that time counts."""
+        if key in self.by_key:
+            self.asked[key] = min(since, self.asked.get(key, inf))
+
+    def ask_all(self, since: float) -> None:
+        """Note that every key must be looked up."""
+        for key in self.by_key:
+            self.ask(key, since)
+
+    def take_asked(self, most: int) -> dict[str, float]:
+        """Return the keys to look up now, and since when each was asked for."""
+        taken = dict(islice(self.asked.items(), most))
+        for key in taken:
+            del self.asked[key]
+        return taken
+
+    def set_end(self, watch: Watch, ends: float) -> None:
+        """Note when the session ends unless it is renewed. An alarm before that stays: it will set the next one."""
+        watch.set_end(ends)
+        if ends < watch.alarm:
+            self._set_alarm(watch, ends)
+
+    def next_alarm(self) -> float:
+        """Return the time of the next alarm."""
+        return self._alarms[0][0] if self._alarms else inf
+
+    def ring(self, now: float) -> None:
+        """Ask for the sessions whose end is due."""
+        while self._alarms and self._alarms[0][0] <= now:
+            alarm, _, watch = heappop(self._alarms)
+            if alarm != watch.alarm:
+                continue  # it does not count any more
+            watch.set_alarm(inf)
+            if watch.ends > now:
+                self._set_alarm(watch, watch.ends)
+            else:
+                self.ask(watch.key, now)
+
+    def _set_alarm(self, watch: Watch, at: float) -> None:
+        watch.set_alarm(at)
+        heappush(self._alarms, (at, next(self._numbers), watch))
+        if len(self._alarms) > 2 * sum(map(len, self.by_key.values())) + 64:
+            self._alarms = [entry for entry in self._alarms if entry[0] == entry[2].alarm]
+            heapify(self._alarms)

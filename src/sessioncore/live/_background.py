@@ -1,0 +1,53 @@
+"""A task that belongs to the event loop, not to the request that starts it."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from contextvars import Context
+from typing import Any, Final
+
+__all__ = ["caller_from_any_thread", "run_in_background"]
+
+_logger = logging.getLogger("sessioncore")
+_TASKS: Final[set[asyncio.Task[None]]] = set()  # asyncio itself keeps weak references only
+
+
+def run_in_background(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run `work` until it ends or the event loop does; an exception is logged.
+
+    It runs in an empty context, so that it does not keep the request alive that has started it.
+    """
+
+    async def run() -> None:
+        try:
+            await work()
+        except Exception:
+            _logger.exception("watching the sessions of open connections failed: this is a bug in sessioncore")
+
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        import trio  # noqa: PLC0415 - optional, and it is running
+
+        trio.lowlevel.spawn_system_task(run, context=Context())
+        return
+    task = loop.create_task(run(), context=Context())
+    _TASKS.add(task)
+    task.add_done_callback(_TASKS.discard)
+
+
+def caller_from_any_thread() -> Callable[..., None]:
+    """Return a function that calls its arguments soon in this event loop; after the loop has ended it does nothing."""
+    try:
+        call_soon: Callable[..., object] = asyncio.get_running_loop().call_soon_threadsafe
+    except RuntimeError:
+        import trio  # noqa: PLC0415 - as above
+
+        call_soon = trio.lowlevel.current_trio_token().run_sync_soon
+
+    def call(function: Callable[..., object], *args: object) -> None:
+        with suppress(RuntimeError):  # the loop has ended
+            call_soon(function, *args)
+
+    return call

@@ -1,0 +1,45 @@
+"""Watching for storages that cannot watch: what is watched counts as changed whenever it is confirmed."""
+
+from collections.abc import Sequence
+from functools import partial
+from math import inf
+from typing import cast
+
+from sessioncore._storage_calls import Moved, Stored, Unreadable
+from sessioncore._storage_protocol import LoadsMany, Storage, capabilities_of
+from sessioncore._watchers import Changed, Watchers
+from sessioncore.persistence._gather import gather
+
+__all__ = ["Polling"]
+
+MAX_CONCURRENT_LOADS = 64
+
+
+class Polling:
+    """The capability `Watches` for a storage that lacks it."""
+
+    notices_within: float | None = inf  # as often as `watch_interval` says
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._load_many = cast("LoadsMany", storage).load_many if LoadsMany in capabilities_of(storage) else None
+        self._watchers = Watchers()
+
+    async def watch(self, keys: Sequence[str], changed: Changed) -> list[Stored | Moved | Unreadable | None]:
+        """Load the keys, and remember them."""
+        self._watchers.add(keys, changed)
+        if self._load_many is not None:
+            return await self._load_many(keys)
+        answers: list[Stored | Moved | Unreadable | None] = []
+        for start in range(0, len(keys), MAX_CONCURRENT_LOADS):
+            some = keys[start : start + MAX_CONCURRENT_LOADS]
+            answers += await gather([partial(self._storage.load, key) for key in some])
+        return answers
+
+    def unwatch(self, key: str, changed: Changed) -> None:
+        """Forget a key."""
+        self._watchers.remove(key, changed)
+
+    async def confirm(self) -> None:
+        """Say of each key that it may have changed."""
+        self._watchers.tell_all()

@@ -1,0 +1,88 @@
+"""One open connection, or one `alive` block, whose session is watched."""
+
+from collections.abc import Callable
+from math import inf
+from typing import Protocol
+
+from msgspec import Struct
+
+from sessioncore.persistence._store_context import StoreContext
+from sessioncore.session._loaded import Loaded
+from sessioncore.session._persistence import OnEnd
+from sessioncore.session._state import SessionState
+
+__all__ = ["Watch", "WatchKeeper"]
+
+
+class WatchKeeper(Protocol):
+    """What a watch asks of the `Watcher` that it belongs to."""
+
+    def stop(self, watch: "Watch") -> None:
+        """Watch it no longer."""
+        ...
+
+    def renew(self, watch: "Watch") -> None:
+        """Renew the idle clock of its session."""
+        ...
+
+
+class Watch(Struct, eq=False):
+    """The session of one open connection.
+
+    The session is watched where it is: under the key that the request knows, or, if another
+    request has moved it, under the key that it has now.
+    """
+
+    context: StoreContext
+    state: SessionState
+    keeper: WatchKeeper
+    on_end: OnEnd
+    base: Loaded  # the record as this request loaded or stored it last
+    key: str  # the storage key that is watched
+    patience: float  # from 0 to 1, at random: in an outage not all connections end at one moment
+    ends: float = inf  # when the session ends unless it is renewed, by the monotonic clock
+    alarm: float = inf  # when the keeper looks at `ends`; infinite: no alarm is set
+    renewing: bool = False
+
+    def __repr__(self) -> str:
+        return f"<Watch of {self.state!r}>"  # the fields contain the ID
+
+    def rebase(self, move: "Callable[[Watch, str, float], None]", since: float) -> None:
+        """Take notice of what the request itself has stored meanwhile; `move` watches it under its new key."""
+        before, loaded = self.base, self.state.loaded
+        if loaded is not None and loaded is not before:
+            self.base = loaded
+            if loaded.handle != before.handle:
+                move(self, self.context.config.key_prefix + loaded.handle, since)
+
+    def follow(self, key: str) -> None:
+        """Watch another key, to which the session has moved."""
+        self.key = key
+
+    def set_end(self, ends: float) -> None:
+        """Note when the session ends unless it is renewed."""
+        self.ends = ends
+
+    def set_alarm(self, alarm: float) -> None:
+        """Note when the keeper looks at `ends`."""
+        self.alarm = alarm
+
+    def message_received(self) -> None:
+        """Count a message from the client as a use: the idle clock is renewed if that is due.
+
+        A session that another request has moved is not renewed: the connection has a former ID.
+        """
+        loaded = self.state.loaded
+        if loaded is not None and not self.renewing and self.context.is_renewal_due(loaded):
+            self.renewing = True
+            self.keeper.renew(self)
+
+    def set_renewed(self, ttl: float | None) -> None:
+        """Note the outcome of a renewal: the new time to live, or None if there was none."""
+        self.renewing = False
+        if ttl is not None:
+            self.state.apply_renewed(ttl, self.context.config.clock())
+
+    def stop(self) -> None:
+        """Watch the session no longer."""
+        self.keeper.stop(self)

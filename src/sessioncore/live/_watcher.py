@@ -1,0 +1,217 @@
+"""Watches the sessions of all open connections of one store in one event loop, in one task.
+
+The storage tells that a record has changed, the clock that a session's end is due. Both are only
+reasons to look the session up: the answer decides. Once in each `watch_interval` the storage
+confirms that no change was missed; if it cannot, everything is looked up. A connection whose
+session cannot be looked up for too long is ended, too, so no end stays unnoticed without bound.
+"""
+
+from collections.abc import Awaitable
+from contextlib import suppress
+from math import inf
+from random import random
+from time import monotonic
+
+import anyio
+from anyio.abc import TaskGroup
+
+from sessioncore._config import stale_id_window
+from sessioncore._errors import SessionError, SessionGone, StorageError, StorageUnavailable
+from sessioncore._events import EventKind
+from sessioncore._storage_calls import Moved, Reply, Touch
+from sessioncore._storage_protocol import Watches
+from sessioncore.live._agenda import Agenda
+from sessioncore.live._background import caller_from_any_thread, run_in_background
+from sessioncore.live._judgement import judge
+from sessioncore.live._watch import Watch
+from sessioncore.persistence._drive import Driver
+from sessioncore.persistence._store_context import StoreContext
+from sessioncore.session._lifecycle import ENDED
+from sessioncore.session._loaded import Loaded
+from sessioncore.session._persistence import OnEnd
+from sessioncore.session._state import SessionState
+
+__all__ = ["Watcher"]
+
+_BATCH = 500  # keys of one look-up
+_LONGEST_RETRY = 0.5  # seconds from a look-up that failed to the next one
+_SHORTEST_WAIT = 0.01  # seconds to the next look-up of a record whose time to live has nearly ended
+
+
+class Watcher:
+    """The watches of one store in one event loop; create it there."""
+
+    __slots__ = (
+        "_agenda", "_call_soon", "_confirm_at", "_context", "_driver", "_group", "_interval", "_period", "_retry_at",
+        "_running", "_wake", "_watching", "_window",
+    )  # fmt: skip
+
+    def __init__(self, context: StoreContext, driver: Driver, watching: Watches) -> None:
+        config = context.config
+        self._context = context
+        self._driver = driver
+        self._watching = watching
+        self._agenda = Agenda()
+        self._interval = interval = config.watch_interval.total_seconds()
+        noticed = watching.notices_within
+        self._period = interval if noticed is None else min(interval, noticed)
+        self._window = max(stale_id_window(config), interval + config.storage_timeout.total_seconds())
+        self._call_soon = caller_from_any_thread()
+        self._running = False
+        self._group: TaskGroup | None = None  # of the task, when it runs
+        self._wake = anyio.Event()
+        self._confirm_at = inf
+        self._retry_at = 0.0
+
+    # -- for connections
+
+    def start(self, state: SessionState, base: Loaded, on_end: OnEnd) -> Watch:
+        """Watch a stored session."""
+        key = self._context.config.key_prefix + base.handle
+        watch = Watch(self._context, state, self, on_end, base, key, random())  # noqa: S311 - it spreads load
+        self._agenda.add(watch, monotonic())
+        self._wake.set()
+        if not self._running:
+            self._running = True
+            run_in_background(self._run)
+        return watch
+
+    def stop(self, watch: Watch) -> None:
+        """End a watch; nothing happens if it has ended."""
+        if self._agenda.discard(watch):
+            self._watching.unwatch(watch.key, self._changed)
+
+    def renew(self, watch: Watch) -> None:
+        """Renew the idle clock of a session in the background."""
+        if self._group is None:
+            watch.set_renewed(None)
+        else:
+            self._group.start_soon(self._renew, watch)
+
+    def close(self) -> None:
+        """Stop the task, because the store is closed."""
+        if self._group is not None:
+            self._group.cancel_scope.cancel()
+
+    # -- for the storage
+
+    def _changed(self, key: str) -> None:
+        """Look a key up; called by the storage, perhaps in another thread."""
+        self._call_soon(self._ask, key)
+
+    def _ask(self, key: str) -> None:
+        self._agenda.ask(key, monotonic())
+        self._wake.set()
+
+    # -- the task
+
+    async def _run(self) -> None:
+        try:
+            async with anyio.create_task_group() as self._group:
+                self._confirm_at = monotonic() + self._period
+                while self._agenda.by_key:
+                    with anyio.move_on_after(self._next_turn() - monotonic()):
+                        await self._wake.wait()
+                    self._wake = anyio.Event()
+                    await self._take_turn(monotonic())
+                self._running = False  # a connection that opens from here on starts another task
+        finally:
+            self._running, self._group = False, None
+
+    def _next_turn(self) -> float:
+        asked = self._retry_at if self._agenda.asked else inf
+        return min(asked, self._confirm_at, self._agenda.next_alarm())
+
+    async def _take_turn(self, now: float) -> None:
+        self._agenda.ring(now)
+        if now >= self._confirm_at:
+            self._confirm_at = now + self._period
+            await self._confirm(now)
+        if self._agenda.asked and now >= self._retry_at:
+            await self._look_up(self._agenda.take_asked(_BATCH))
+
+    async def _confirm(self, now: float) -> None:
+        try:
+            await self._driver.bounded("watch", self._watching.confirm)
+        except StorageError:
+            self._agenda.ask_all(now)
+
+    async def _look_up(self, asked: dict[str, float]) -> None:
+        for key in list(asked):
+            self._prepare(key, asked[key])
+            if key not in self._agenda.by_key:
+                del asked[key]
+        if not asked:
+            return
+        try:
+            answers = await self._driver.bounded("watch", lambda: self._watching.watch(list(asked), self._changed))
+        except StorageError as exc:
+            self._give_up_or_retry(asked, exc)
+            return
+        for (key, since), answer in zip(asked.items(), answers, strict=True):
+            for watch in list(self._agenda.by_key.get(key, ())):
+                self._answered(watch, answer, since)
+
+    def _prepare(self, key: str, since: float) -> None:
+        """Take notice of what the requests themselves have done with their sessions before a key is looked up."""
+        for watch in list(self._agenda.by_key.get(key, ())):
+            if watch.state.phase is ENDED:
+                self._end(watch, SessionGone("this request has ended its session"))
+            else:
+                watch.rebase(self._move, since)
+
+    def _answered(self, watch: Watch, answer: Reply, since: float) -> None:
+        state = watch.state
+        if state.waiters is not None:  # the request is writing: its own move must not be taken for another's
+            state.wait_turn(lambda _: self._ask(watch.key))
+        elif state.phase is ENDED or (state.loaded is not None and state.loaded is not watch.base):
+            self._agenda.ask(watch.key, since)  # it wrote while the answer was on its way
+        elif isinstance(found := judge(watch, answer), Moved):
+            self._move(watch, found.key, since)
+        elif found is None:
+            self._end(watch, SessionGone("the session was ended, or has another owner now"))
+        else:
+            left = self._context.seconds_left(found)
+            self._agenda.set_end(watch, monotonic() + max(left, _SHORTEST_WAIT))
+
+    def _move(self, watch: Watch, key: str, since: float) -> None:
+        """Watch the session under another key."""
+        self.stop(watch)
+        watch.follow(key)
+        self._agenda.add(watch, since)
+        self._agenda.set_end(watch, watch.ends)
+
+    def _give_up_or_retry(self, asked: dict[str, float], cause: StorageError) -> None:
+        now = monotonic()
+        self._retry_at = now + min(_LONGEST_RETRY, self._interval / 2)
+        for key, since in asked.items():
+            self._agenda.ask(key, since)
+            for watch in list(self._agenda.by_key.get(key, ())):
+                if now >= min(since + self._window + watch.patience * self._interval, watch.ends):
+                    error = StorageUnavailable("it is unknown whether the session still exists: the storage is down")
+                    error.__cause__ = cause
+                    self._end(watch, error)
+
+    def _end(self, watch: Watch, error: SessionError) -> None:
+        self.stop(watch)
+        if (work := watch.on_end(error)) is not None and self._group is not None:
+            self._group.start_soon(self._close, work)
+
+    async def _close(self, work: Awaitable[None]) -> None:
+        with suppress(OSError):  # the client has left meanwhile
+            await work
+
+    async def _renew(self, watch: Watch) -> None:
+        loaded, ttl = watch.state.loaded, None
+        try:
+            if loaded is not None and watch.key == self._context.config.key_prefix + loaded.handle:
+                wanted = self._context.renewed_ttl(loaded, self._context.config.clock())
+                if wanted > 0 and await self._driver.call(Touch(watch.key, wanted)):
+                    ttl = wanted
+                    self._context.events.send(EventKind.RENEWED, loaded.handle, loaded.record.owner)
+                else:
+                    self._ask(watch.key)
+        except StorageError:
+            pass  # the next message tries again
+        finally:
+            watch.set_renewed(ttl)

@@ -1,0 +1,102 @@
+"""The contract of `Watches`: after `confirm`, every change that was complete before it has been told, once."""
+
+from sessioncore.storage import Clears, Delete, KeepsTombstones, Moved, Stored, Watches
+from sessioncore.testing._rig import LONG, Rig, checks, clears, keeps_tombstones, put, version, watches
+
+_CHANGES = 50  # of one record, each of which must be told before `confirm` returns
+
+
+async def _told(rig: Rig, told: list[str]) -> list[str]:
+    """Return what was told since the last time, and forget it."""
+    await watches(rig).confirm()
+    now, told[:] = sorted(told), []
+    return now
+
+
+async def watching_returns_what_load_returns(rig: Rig) -> None:
+    at = await put(rig, "a", b"data")
+    found, missing = await watches(rig).watch(["a", "b"], lambda _: None)
+    assert isinstance(found, Stored)
+    assert (found.data, found.version, missing) == (b"data", at, None)
+    assert await watches(rig).watch([], lambda _: None) == []
+
+
+async def every_change_of_a_watched_key_is_told_once(rig: Rig) -> None:
+    told: list[str] = []
+    at = await put(rig, "a", owner="u")
+    await put(rig, "b", owner="u")
+    await put(rig, "other")
+    await watches(rig).watch(["a", "b", "c"], told.append)
+    assert await _told(rig, told) == []
+    at = version(await rig.storage.replace("a", b"new", LONG, version=at, owner="u"))
+    at = version(await rig.storage.replace("a", b"newer", LONG, version=at, owner="u"))
+    assert await _told(rig, told) == ["a"], "the first change ends the watch"
+    await watches(rig).watch(["a"], told.append)
+    await rig.storage.move("a", "d", b"moved", LONG, version=at, owner="u")
+    assert await _told(rig, told) == ["a"]
+    await rig.storage.delete("b", "other")
+    assert await _told(rig, told) == ["b"]
+
+
+async def a_change_is_told_to_everybody_who_watches(rig: Rig) -> None:
+    one: list[str] = []
+    two: list[str] = []
+    await put(rig, "a")
+    await watches(rig).watch(["a"], one.append)
+    await watches(rig).watch(["a"], two.append)
+    await rig.storage.delete("a")
+    assert await _told(rig, one) == await _told(rig, two) == ["a"]
+
+
+async def what_is_not_watched_any_more_is_not_told(rig: Rig) -> None:
+    told: list[str] = []
+    await put(rig, "a")
+    await watches(rig).watch(["a"], told.append)
+    watches(rig).unwatch("a", told.append)
+    watches(rig).unwatch("missing", told.append)
+    await rig.storage.delete("a")
+    assert await _told(rig, told) == []
+
+
+async def no_change_is_missed_between_two_watches(rig: Rig) -> None:
+    told: list[str] = []
+    at = await put(rig, "a")
+    for number in range(_CHANGES):
+        [found] = await watches(rig).watch(["a"], told.append)
+        assert isinstance(found, Stored)
+        assert found.version == at
+        at = version(await rig.storage.replace("a", b"%d" % number, LONG, version=at))
+        assert await _told(rig, told) == ["a"]
+
+
+async def an_end_that_clears_a_prefix_is_told(rig: Rig) -> None:
+    told: list[str] = []
+    await put(rig, "p:a")
+    await put(rig, "q:a")
+    await watches(rig).watch(["p:a", "q:a"], told.append)
+    await clears(rig).clear("p:")
+    assert await _told(rig, told) == ["p:a"]
+
+
+async def an_end_through_a_former_key_is_told(rig: Rig) -> None:
+    told: list[str] = []
+    at = await put(rig, "a")
+    await keeps_tombstones(rig).move("a", "b", b"data", LONG, version=at, tombstone=LONG)
+    moved, _ = await watches(rig).watch(["a", "b"], told.append)
+    assert moved == Moved("b")
+    assert await Delete(("a",)).invoke(rig.storage) == 1
+    assert "b" in await _told(rig, told)
+
+
+CHECKS = (
+    *checks(
+        watching_returns_what_load_returns,
+        every_change_of_a_watched_key_is_told_once,
+        a_change_is_told_to_everybody_who_watches,
+        what_is_not_watched_any_more_is_not_told,
+        no_change_is_missed_between_two_watches,
+        needs=[Watches],
+    ),
+    *checks(an_end_that_clears_a_prefix_is_told, needs=[Clears, Watches]),
+    *checks(an_end_through_a_former_key_is_told, needs=[KeepsTombstones, Watches]),
+)

@@ -1,0 +1,67 @@
+"""A store whose sessions are watched, by a storage that tells of changes or by one that is polled."""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+import anyio
+from anyio import wait_all_tasks_blocked
+from tests.stores import SpyStorage
+
+from sessioncore import MemoryStorage, Session, SessionConfig, SessionError, SessionStore
+
+__all__ = ["FAST", "STORAGES", "Watched", "watched"]
+
+FAST = timedelta(seconds=0.05)
+STORAGES: dict[str, Callable[[], Any]] = {"memory": MemoryStorage, "polled": SpyStorage}
+
+
+class Watched:
+    """A session in an `alive` block, and the same session as another request has it."""
+
+    def __init__(self, store: SessionStore, mine: Session, other: Session) -> None:
+        self.store = store
+        self.mine = mine
+        self.other = other
+        self.error: SessionError | None = None
+        self.ended = anyio.Event()
+
+    async def stay(self, began: anyio.Event) -> None:
+        """Wait in an `alive` block for its end."""
+        try:
+            async with self.mine.alive():
+                began.set()
+                await anyio.sleep_forever()
+        except SessionError as error:
+            self.error = error
+        self.ended.set()
+
+    async def looked_up(self) -> None:
+        """Return when what has happened so far was looked up."""
+        storage = self.store.storage
+        if isinstance(storage, SpyStorage):
+            seen = storage.calls.count("load")
+            while storage.calls.count("load") < seen + 2:  # noqa: ASYNC110 - the storage counts, and sets no event
+                await anyio.sleep(0.01)
+        else:
+            await wait_all_tasks_blocked()
+
+
+@asynccontextmanager
+async def watched(
+    storage: object, begin: Callable[[SessionStore], Awaitable[Session]] | None = None, **config: Any
+) -> AsyncGenerator[Watched]:
+    """Run a block beside an `alive` block, which has begun."""
+    config = {"watch_interval": FAST, "storage": storage, **config}
+    store = SessionStore(SessionConfig.development(**config))
+    mine = await store.create({"n": 1}, owner="u") if begin is None else await begin(store)
+    one = Watched(store, mine, await store.get_by_id(mine.id))
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as tasks:
+            began = anyio.Event()
+            tasks.start_soon(one.stay, began)
+            await began.wait()
+            await one.looked_up()
+            yield one
+            tasks.cancel_scope.cancel()

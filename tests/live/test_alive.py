@@ -1,0 +1,224 @@
+"""`Session.alive` ends when the session does, whoever ends it, and lives on for as long as it does."""
+
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+
+import anyio
+import pytest
+from tests.live.live_kit import FAST, STORAGES, Watched, watched
+from tests.stores import SpyStorage
+
+from sessioncore import (
+    LifecycleError,
+    MemoryStorage,
+    Session,
+    SessionConfig,
+    SessionGone,
+    SessionReleased,
+    SessionStore,
+    StorageUnavailable,
+)
+
+pytestmark = pytest.mark.anyio
+
+SHORT = timedelta(seconds=0.3)
+on_storages = pytest.mark.parametrize("storage", STORAGES)
+
+
+async def evict(one: Watched) -> None:
+    config = SessionConfig.development(storage=one.store.storage, key_prefix="s:", max_sessions_per_owner=1)
+    limited = SessionStore(config)
+    session = await limited.create()
+    await session.login("u")
+    await session.save()
+
+
+async def bind_another(one: Watched) -> None:
+    one.other.bind_owner("somebody else")
+    await one.other.save()
+
+
+async def log_in_another(one: Watched) -> None:
+    await one.other.login("somebody else")
+    await one.other.save()
+
+
+async def move_and_revoke(one: Watched) -> None:
+    await one.other.regenerate()
+    await one.other.save()
+    await one.looked_up()
+    await one.store.revoke(one.other.handle)
+
+
+async def shorten(one: Watched) -> None:
+    one.other.set_idle_timeout(SHORT)
+    await one.other.save()
+
+
+async def end_absolutely(one: Watched) -> None:
+    one.other.set_absolute_timeout(SHORT)
+    await one.other.save()
+
+
+ENDS: dict[str, Callable[[Watched], Awaitable[object]]] = {
+    "another's destroy": lambda one: one.other.destroy(),
+    "another's reset": lambda one: one.other.reset(),
+    "its own destroy": lambda one: one.mine.destroy(),
+    "its own reset": lambda one: one.mine.reset(),
+    "revoke": lambda one: one.store.revoke(one.mine.handle),
+    "revoke_all": lambda one: one.store.revoke_all("u"),
+    "delete": lambda one: one.store.delete(one.mine.id),
+    "the store's reset": lambda one: one.store.reset(),
+    "the owner's limit": evict,
+    "another owner without a new ID": bind_another,
+    "another owner's login": log_in_another,
+    "a revocation after another's regenerate": move_and_revoke,
+    "time: idle": shorten,
+    "time: absolute": end_absolutely,
+}
+
+
+@on_storages
+@pytest.mark.parametrize("end", ENDS)
+async def test_it_ends_with_the_session(storage: str, end: str) -> None:
+    if (storage, end) == ("polled", "a revocation after another's regenerate"):
+        pytest.skip("this storage keeps no tombstones, so the regenerate has ended it")
+    async with watched(STORAGES[storage](), key_prefix="s:") as one:
+        await ENDS[end](one)
+        await one.ended.wait()
+        assert isinstance(one.error, SessionGone)
+
+
+async def regenerate(session: Session) -> None:
+    await session.regenerate()
+    await session.save()
+
+
+async def write(session: Session) -> None:
+    session["n"] = 2
+    await session.save()
+
+
+async def log_in_again(session: Session) -> None:
+    await session.login("u")
+    await session.save()
+
+
+async def log_in_as_another(session: Session) -> None:
+    await session.login("somebody else")
+    await session.save()
+
+
+async def bind_owner(session: Session) -> None:
+    session.bind_owner("somebody else")
+    await session.save()
+
+
+OWN = [regenerate, write, log_in_again, log_in_as_another, bind_owner]
+
+
+@on_storages
+@pytest.mark.parametrize("work", OWN)
+async def test_what_its_own_request_does_ends_nothing_but_a_later_end_does(
+    storage: str, work: Callable[[Session], Awaitable[None]]
+) -> None:
+    async with watched(STORAGES[storage]()) as one:
+        await work(one.mine)
+        await one.looked_up()
+        assert not one.ended.is_set()
+        await one.store.revoke(one.mine.handle)
+        await one.ended.wait()
+
+
+@pytest.mark.parametrize("work", [regenerate, write, log_in_again])
+async def test_it_follows_another_requests_new_id_while_the_owner_stays(
+    work: Callable[[Session], Awaitable[None]],
+) -> None:
+    async with watched(MemoryStorage()) as one:
+        await work(one.other)
+        await work(one.other)
+        await one.looked_up()
+        assert not one.ended.is_set()
+        await one.store.revoke(one.other.handle)
+        await one.ended.wait()
+
+
+async def test_without_a_window_another_requests_new_id_ends_it() -> None:
+    async with watched(MemoryStorage(), stale_id_window=timedelta(0)) as one:
+        await regenerate(one.other)
+        await one.ended.wait()
+
+
+async def anonymous(store: SessionStore) -> Session:
+    return await store.create({"n": 1})
+
+
+@on_storages
+async def test_a_login_ends_what_the_anonymous_visitor_has_open_elsewhere(storage: str) -> None:
+    async with watched(STORAGES[storage](), anonymous) as one:
+        await log_in_again(one.other)
+        await one.ended.wait()
+
+
+async def short(store: SessionStore) -> Session:
+    session = await store.create({"n": 1})
+    session.set_idle_timeout(SHORT)
+    await session.save()
+    return session
+
+
+@on_storages
+async def test_a_renewal_by_another_request_puts_the_end_off(storage: str) -> None:
+    async with watched(STORAGES[storage](), short) as one:
+        for _ in range(8):
+            await anyio.sleep(SHORT.total_seconds() / 4)
+            await one.other.reload()
+        assert not one.ended.is_set()
+        await one.ended.wait()
+        assert isinstance(one.error, SessionGone)
+
+
+async def test_an_outage_ends_it_after_the_window_and_not_before() -> None:
+    storage = SpyStorage()
+    async with watched(storage, storage_timeout=FAST, stale_id_window=timedelta(seconds=1)) as one:
+        began = anyio.current_time()
+        with storage.fail():
+            await one.ended.wait()
+        assert isinstance(one.error, StorageUnavailable)
+        assert isinstance(one.error.__cause__, StorageUnavailable)
+        assert anyio.current_time() - began >= 1
+
+
+async def test_it_lives_through_an_outage_that_is_shorter_and_hears_of_an_end_after_it() -> None:
+    storage = SpyStorage()
+    async with watched(storage, storage_timeout=FAST) as one:
+        with storage.fail() as outage:
+            await outage.entered.wait()
+            await storage.inner.delete(f"session:{one.mine.handle}")
+            await anyio.sleep(0.2)
+            assert not one.ended.is_set()
+        await one.ended.wait()
+        assert isinstance(one.error, SessionGone)
+
+
+async def test_what_cannot_be_watched_raises_at_once() -> None:
+    store = SessionStore()
+    released = await store.create({"n": 1})
+    released.release()
+    ended = await store.create({"n": 1})
+    await ended.destroy()
+    for session, kind in ((released, SessionReleased), (ended, SessionGone)):
+        with pytest.raises(kind):
+            async with session.alive():
+                pytest.fail("the block must not run")
+    assert issubclass(SessionReleased, LifecycleError)
+
+
+async def test_a_block_that_ends_first_hears_nothing_and_an_error_of_its_own_passes() -> None:
+    store = SessionStore()
+    session = await store.create({"n": 1})
+    with pytest.raises(ZeroDivisionError):
+        async with session.alive():
+            raise ZeroDivisionError
+    async with session.alive():
+        await store.revoke(session.handle)  # the end is not noticed before the block is over
