@@ -1,7 +1,8 @@
 """`Session.alive` ends when the session does, whoever ends it, and lives on for as long as it does."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import timedelta
+from typing import Any
 
 import anyio
 import pytest
@@ -18,9 +19,12 @@ from sessioncore import (
     SessionStore,
     StorageUnavailable,
 )
+from sessioncore._watchers import Changed
+from sessioncore.storage import Moved, Stored, Unreadable
 
 pytestmark = pytest.mark.anyio
 
+Work = Callable[[Session], Coroutine[Any, Any, None]]
 SHORT = timedelta(seconds=0.3)
 on_storages = pytest.mark.parametrize("storage", STORAGES)
 
@@ -119,9 +123,7 @@ OWN = [regenerate, write, log_in_again, log_in_as_another, bind_owner]
 
 @on_storages
 @pytest.mark.parametrize("work", OWN)
-async def test_what_its_own_request_does_ends_nothing_but_a_later_end_does(
-    storage: str, work: Callable[[Session], Awaitable[None]]
-) -> None:
+async def test_what_its_own_request_does_ends_nothing_but_a_later_end_does(storage: str, work: Work) -> None:
     async with watched(STORAGES[storage]()) as one:
         await work(one.mine)
         await one.looked_up()
@@ -132,7 +134,7 @@ async def test_what_its_own_request_does_ends_nothing_but_a_later_end_does(
 
 @pytest.mark.parametrize("work", [regenerate, write, log_in_again])
 async def test_it_follows_another_requests_new_id_while_the_owner_stays(
-    work: Callable[[Session], Awaitable[None]],
+    work: Work,
 ) -> None:
     async with watched(MemoryStorage()) as one:
         await work(one.other)
@@ -165,6 +167,18 @@ async def short(store: SessionStore) -> Session:
     session.set_idle_timeout(SHORT)
     await session.save()
     return session
+
+
+async def nearly_over(store: SessionStore) -> Session:
+    session = await store.create({"n": 1})
+    assert await store.storage.touch(f"session:{session.handle}", SHORT.total_seconds())
+    return session
+
+
+async def test_a_session_of_which_little_is_left_ends_then() -> None:
+    async with watched(MemoryStorage(), nearly_over) as one:
+        await one.ended.wait()
+        assert isinstance(one.error, SessionGone)
 
 
 @on_storages
@@ -222,3 +236,106 @@ async def test_a_block_that_ends_first_hears_nothing_and_an_error_of_its_own_pas
             raise ZeroDivisionError
     async with session.alive():
         await store.revoke(session.handle)  # the end is not noticed before the block is over
+
+
+class CountingStorage(MemoryStorage):
+    """One that tells what is watched."""
+
+    capabilities = MemoryStorage.capabilities
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.watched: set[str] = set()
+
+    async def watch(self, keys: Sequence[str], changed: Changed) -> list[Stored | Moved | Unreadable | None]:
+        self.watched.update(keys)
+        return await super().watch(keys, changed)
+
+    def unwatch(self, key: str, changed: Changed) -> None:
+        self.watched.remove(key)
+        super().unwatch(key, changed)
+
+
+async def test_after_the_last_block_a_session_is_watched_no_longer() -> None:
+    storage = CountingStorage()
+    async with watched(storage) as one:
+        async with one.other.alive():
+            await one.looked_up()
+        assert storage.watched
+    assert storage.watched == set()
+
+
+class DeafStorage(MemoryStorage):
+    """One whose channel is dead, and which knows it, or does not."""
+
+    capabilities = MemoryStorage.capabilities
+
+    def __init__(self, *, knows: bool) -> None:
+        super().__init__()
+        self.knows = knows
+
+    async def watch(self, keys: Sequence[str], changed: Changed) -> list[Stored | Moved | Unreadable | None]:
+        answers = await super().watch(keys, changed)
+        for key in keys:
+            self.unwatch(key, changed)
+        return answers
+
+    async def confirm(self) -> None:
+        if self.knows:
+            raise StorageUnavailable("the channel is lost")
+
+
+async def test_a_channel_that_cannot_be_confirmed_is_not_believed() -> None:
+    async with watched(DeafStorage(knows=True)) as one:
+        await one.store.revoke(one.mine.handle)
+        await one.ended.wait()
+
+
+async def test_the_clock_alone_notices_an_end_that_no_channel_tells() -> None:
+    async with watched(DeafStorage(knows=False), short) as one:
+        await one.store.revoke(one.mine.handle)
+        await one.ended.wait()
+
+
+# -- the request's own writes, whose replies are slow or lost, on a storage that keeps no tombstones
+
+
+@pytest.mark.parametrize("work", OWN)
+async def test_an_own_write_under_way_ends_nothing(work: Work) -> None:
+    storage = SpyStorage()
+    async with watched(storage) as one, anyio.create_task_group() as tasks:
+        with storage.hold_reply("move", "replace") as held:
+            tasks.start_soon(work, one.mine)
+            await held.entered.wait()
+            await one.looked_up()
+        await one.looked_up()
+        assert not one.ended.is_set()
+        await one.store.revoke(one.mine.handle)
+        await one.ended.wait()
+
+
+@pytest.mark.parametrize("work", [regenerate, log_in_as_another])
+async def test_an_own_move_whose_reply_was_lost_ends_nothing(work: Work) -> None:
+    storage = SpyStorage()
+    async with watched(storage) as one:
+        with storage.lose_reply("move"), pytest.raises(StorageUnavailable):
+            await work(one.mine)
+        await one.looked_up()
+        await one.looked_up()
+        assert not one.ended.is_set()
+        [handle] = [info.handle for info in await one.store.sessions_of(one.mine.owner or "")]
+        assert await one.store.revoke(handle)
+        await one.ended.wait()
+
+
+@pytest.mark.parametrize("work", OWN)
+async def test_an_own_write_while_a_look_up_is_on_its_way_ends_nothing(
+    work: Work,
+) -> None:
+    storage = SpyStorage()
+    async with watched(storage) as one:
+        with storage.hold("load") as held:
+            await held.entered.wait()
+            await work(one.mine)
+        await one.looked_up()
+        assert not one.ended.is_set()

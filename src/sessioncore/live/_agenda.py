@@ -17,12 +17,12 @@ class Agenda:
     they are the majority.
     """
 
-    __slots__ = ("_alarms", "_numbers", "asked", "by_key")
+    __slots__ = ("_numbers", "alarms", "asked", "by_key")
 
     def __init__(self) -> None:
         self.by_key: dict[str, list[Watch]] = {}
         self.asked: dict[str, float] = {}  # the keys to look up, and since when
-        self._alarms: list[tuple[float, int, Watch]] = []
+        self.alarms: list[tuple[float, int, Watch]] = []  # a heap
         self._numbers = count()  # so that two alarms of the same time can be compared
 
     def add(self, watch: Watch, now: float) -> None:
@@ -68,12 +68,12 @@ class Agenda:
 
     def next_alarm(self) -> float:
         """Return the time of the next alarm."""
-        return self._alarms[0][0] if self._alarms else inf
+        return self.alarms[0][0] if self.alarms else inf
 
     def ring(self, now: float) -> None:
         """Ask for the sessions whose end is due."""
-        while self._alarms and self._alarms[0][0] <= now:
-            alarm, _, watch = heappop(self._alarms)
+        while self.alarms and self.alarms[0][0] <= now:
+            alarm, _, watch = heappop(self.alarms)
             if alarm != watch.alarm:
                 continue  # it does not count any more
             watch.set_alarm(inf)
@@ -84,7 +84,7 @@ class Agenda:
 
     def _set_alarm(self, watch: Watch, at: float) -> None:
         watch.set_alarm(at)
-        heappush(self._alarms, (at, next(self._numbers), watch))
-        if len(self._alarms) > 2 * sum(map(len, self.by_key.values())) + 64:
-            self._alarms = [entry for entry in self._alarms if entry[0] == entry[2].alarm]
-            heapify(self._alarms)
+        heappush(self.alarms, (at, next(self._numbers), watch))
+        if len(self.alarms) > 2 * sum(map(len, self.by_key.values())) + 64:
+            self.alarms = [entry for entry in self.alarms if entry[0] == entry[2].alarm]
+            heapify(self.alarms)
