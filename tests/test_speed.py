@@ -25,6 +25,8 @@ LIMITS = {"untouched": 0.86, "first": 0.90, "read": 0.33, "update": 0.28}
 @pytest.mark.timeout(300)  # under valgrind on a busy machine; ten seconds on a quiet one
 def test_no_request_costs_more_instructions_than_it_did() -> None:
     pinned = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    if sys.version_info[:2] != (3, 11):
+        pytest.skip("the limits were counted on Python 3.11")
     if f"starlette=={version('starlette')}" not in pinned:
         pytest.skip("the limits are for the Starlette of constraints.txt")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
