@@ -1,11 +1,16 @@
 """Who wants to hear of which storage key; for storages with the capability `Watches`."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeAlias
 
-__all__ = ["Changed", "Watchers"]
+from sessioncore._storage_calls import Moved, Stored, Unreadable
+
+__all__ = ["Changed", "ComparedWatchers", "Held", "Watchers"]
 
 Changed: TypeAlias = Callable[[str], object]
+
+Held: TypeAlias = int | str | None
+"""What a key holds, in short: the version of its record, the key to which a tombstone leads, or nothing."""
 
 
 class Watchers:
@@ -40,3 +45,51 @@ class Watchers:
         """Call all functions, because changes may have been missed."""
         for key in list(self.by_key):
             self.tell(key)
+
+
+class ComparedWatchers:
+    """Watchers for a storage that notices a change by what a watched key holds now and has held before."""
+
+    __slots__ = ("_held", "_watchers")
+
+    def __init__(self) -> None:
+        self._watchers = Watchers()
+        self._held: dict[str, Held] = {}
+
+    @property
+    def keys(self) -> list[str]:
+        """The keys that are watched."""
+        return list(self._watchers.by_key)
+
+    def add(self, keys: Iterable[str], changed: Changed) -> None:
+        """Call `changed` at the next change of each key; add it before the keys are read."""
+        self._watchers.add(keys, changed)
+
+    def remove(self, key: str, changed: Changed) -> None:
+        """Do not call `changed` for this key any more."""
+        self._watchers.remove(key, changed)
+        if key not in self._watchers.by_key:
+            self._held.pop(key, None)
+
+    def read(self, keys: Sequence[str], answers: Sequence[Stored | Moved | Unreadable | None]) -> None:
+        """Note what the keys hold, which their watchers have just been told."""
+        for key, answer in zip(keys, answers, strict=True):
+            if key not in self._watchers.by_key:
+                continue  # it was removed meanwhile
+            held: Held = None
+            if isinstance(answer, Stored):
+                held = answer.version
+            elif isinstance(answer, Moved):
+                held = answer.key
+            if self._held.setdefault(key, held) != held:
+                self._tell(key)  # somebody else watches it, who was told something older
+
+    def compare(self, keys: Iterable[str], now: Mapping[str, Held]) -> None:
+        """Tell of each key that holds something else now than when it was read."""
+        for key in keys:
+            if key in self._held and self._held[key] != now.get(key):
+                self._tell(key)
+
+    def _tell(self, key: str) -> None:
+        self._held.pop(key, None)
+        self._watchers.tell(key)

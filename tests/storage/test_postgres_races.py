@@ -16,7 +16,7 @@ from tests.storage.postgres_rigs import connection, in_another_process, new_tabl
 from sessioncore._errors import StorageError
 from sessioncore.storage import Stored, Written
 from sessioncore.storage.postgres import PostgresStorage
-from sessioncore.storage.postgres._storage import _new_version  # pyright: ignore[reportPrivateUsage]
+from sessioncore.storage.postgres._rows import new_version  # pyright: ignore[reportPrivateUsage]
 
 pytestmark = [pytest.mark.anyio, pytest.mark.postgres]
 
@@ -240,6 +240,6 @@ async def test_an_expired_record_is_taken_over_by_one_creator_only(postgres: Pos
 
 
 def test_versions_are_drawn_from_a_wide_range() -> None:
-    drawn = {_new_version() for _ in range(10_000)}
+    drawn = {new_version() for _ in range(10_000)}
     assert len(drawn) == 10_000
     assert 0 <= min(drawn) < max(drawn) < 2**62

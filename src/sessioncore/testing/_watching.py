@@ -84,6 +84,7 @@ async def an_end_through_a_former_key_is_told(rig: Rig) -> None:
     await keeps_tombstones(rig).move("a", "b", b"data", LONG, version=at, tombstone=LONG)
     moved, _ = await watches(rig).watch(["a", "b"], told.append)
     assert moved == Moved("b")
+    assert await _told(rig, told) == []
     assert await Delete(("a",)).invoke(rig.storage) == 1
     assert "b" in await _told(rig, told)
 

@@ -9,7 +9,6 @@ import logging
 from collections.abc import Collection, Sequence
 from datetime import timedelta
 from random import uniform
-from secrets import randbits
 from typing import Any, ClassVar, cast
 
 from anyio import Lock, sleep
@@ -24,30 +23,32 @@ from sessioncore._storage_protocol import (
     Purges,
     Stored,
     Unreadable,
+    Watches,
     Written,
 )
+from sessioncore._watchers import Changed, ComparedWatchers
 from sessioncore.storage._extras import needs_extra
 from sessioncore.storage.postgres._sql import (
     key_bytes,
     key_text,
     locked_schema_sql,
     owner_bytes,
-    prefix_range,
     quoted,
     schema_sql,
     statements,
 )
 
 with needs_extra("postgres"):
+    from sessioncore.storage.postgres._batches import clear, purge
     from sessioncore.storage.postgres._driver import Database, Pool, Rows, require_asyncio
     from sessioncore.storage.postgres._errors import MISSING_PARTS, UNIQUE_VIOLATION, sqlstate
-    from sessioncore.storage.postgres._rows import found, written
+    from sessioncore.storage.postgres._rows import found, new_version, written
+    from sessioncore.storage.postgres._watching import notice_changes
 
 __all__ = ["PostgresStorage"]
 
 _log = logging.getLogger("sessioncore.storage.postgres")
 
-_BATCH = 1000
 _PAUSE = 0.01  # at most, in seconds
 
 
@@ -70,7 +71,7 @@ class PostgresStorage:
             a number is not above zero.
     """
 
-    capabilities: ClassVar[frozenset[type]] = frozenset({Clears, KeepsTombstones, LoadsMany, Opens, Purges})
+    capabilities: ClassVar[frozenset[type]] = frozenset({Clears, KeepsTombstones, LoadsMany, Opens, Purges, Watches})
 
     def __init__(
         self,
@@ -91,6 +92,7 @@ class PostgresStorage:
         self._create_table = create_table
         self._closed = self._ready = False
         self._opening = Lock()
+        self._watchers = ComparedWatchers()
         self._database = Database(
             pool_or_dsn,
             prepared_statements=prepared_statements,
@@ -124,13 +126,13 @@ class PostgresStorage:
 
     async def create(self, key: str, data: bytes, ttl: float, *, owner: str | None = None) -> int | None:
         """Store a new record for `ttl` seconds and return its version, or None if the key is taken."""
-        new = _new_version()
+        new = new_version()
         rows = await self._run(self._sql.create, key_bytes(key), data, float(ttl), owner_bytes(owner), new)
         return new if rows else None
 
     async def replace(self, key: str, data: bytes, ttl: float, *, version: int, owner: str | None = None) -> Written:
         """Write if the record still has `version`; otherwise return the current record, or None."""
-        new = _new_version()
+        new = new_version()
         args = (data, float(ttl), owner_bytes(owner), version, new)
         return written(await self._write(self._sql.replace, key_bytes(key), *args), new)
 
@@ -152,7 +154,7 @@ class PostgresStorage:
         """
         if new_key == key:
             raise KeyTaken("a record cannot be moved onto its own key; use replace")
-        new, target = _new_version(), key_bytes(new_key)
+        new, target = new_version(), key_bytes(new_key)
         args: tuple[Any, ...] = (key_bytes(key), data, float(ttl), owner_bytes(owner), version, new, target)
         sql = self._sql.move
         if tombstone > 0:
@@ -190,32 +192,32 @@ class PostgresStorage:
 
     async def clear(self, prefix: str) -> int:
         """End every record whose key begins with `prefix`, in batches; return how many were live."""
-        low, high = prefix_range(prefix)
-        live, ended = 0, _BATCH
-        # A batch is a little short if records were moved while it ran: that is not the end yet.
-        while ended >= _BATCH // 2:
-            (row,) = await self._run(self._sql.clear_batch, low, high, _BATCH)
-            live, ended = live + int(row["live"]), int(row["ended"])
-            _log.debug("clear: %d sessions ended so far", live)
-        tombstones = 1
-        while tombstones:
-            (row,) = await self._run(self._sql.clear_rest, low, high)
-            live, tombstones = live + int(row["live"]), int(row["tombstones"])
-        return live
+        return await clear(self._sql, prefix, self._run)
 
     async def owned_keys(self, owner: str) -> list[str]:
         """Return the keys of live records whose last create, replace or move named `owner`."""
         return [key_text(row["key"]) for row in await self._run(self._sql.owned_keys, owner_bytes(owner))]
 
+    notices_within: float | None = 1.0  # seconds
+
+    async def watch(self, keys: Sequence[str], changed: Changed) -> list[Stored | Moved | Unreadable | None]:
+        """Return what the keys hold, and watch them; see `Watches`."""
+        self._watchers.add(keys, changed)
+        answers = await self.load_many(keys)
+        self._watchers.read(keys, answers)
+        return answers
+
+    def unwatch(self, key: str, changed: Changed) -> None:
+        """Do not call `changed` for this key any more."""
+        self._watchers.remove(key, changed)
+
+    async def confirm(self) -> None:
+        """Tell what has changed, by one statement over the keys that are watched, if there are any."""
+        await notice_changes(self._watchers, quoted(self._table), self._run)
+
     async def purge_expired(self) -> int:
         """Remove expired records, in batches that skip locked rows; return how many."""
-        purged, seen = 0, _BATCH
-        while seen == _BATCH:
-            (row,) = await self._run(self._sql.purge_batch, _BATCH)
-            seen = int(row["seen"])
-            purged += int(row["ended"])
-            _log.debug("purge: %d expired sessions removed so far", purged)
-        return purged
+        return await purge(self._sql, self._run)
 
     async def open(self) -> None:
         """Connect, and create the table or what it lacks. Called again, it has no effect.
@@ -282,8 +284,3 @@ class PostgresStorage:
             if await self._make_table():  # it was dropped, or one that an earlier version made was restored
                 _log.warning("the table was missing or incomplete; it was made anew or completed")
         return await self._database.run(sql, *args, turns=turns)
-
-
-def _new_version() -> int:
-    # Random, not from a sequence: a sequence may go back after a failover or a restore.
-    return randbits(62)

@@ -1,11 +1,12 @@
 """What each call does to the table of records: statements on one connection, inside a transaction of the caller."""
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from random import SystemRandom
 
 from sessioncore._errors import KeyTaken
 from sessioncore._storage_protocol import PROBE_SUFFIX, Moved, Stored, Unreadable, Written
+from sessioncore._watchers import Held
 
 __all__ = ["BATCH", "Records"]
 
@@ -38,6 +39,7 @@ _CLEAR = """DELETE FROM records WHERE rowid IN
     RETURNING ends > ?, moved_to"""
 _OWNED = "SELECT key FROM records WHERE owner = ? AND ends > ?"
 _PURGE = "DELETE FROM records WHERE rowid IN (SELECT rowid FROM records WHERE ends <= ? LIMIT ?) RETURNING moved_to"
+_HELD = "SELECT iif(%ours%, version, NULL), moved_to FROM records WHERE key = ? AND ends > ?".replace("%ours%", _OURS)
 _CHECK = "SELECT 1 FROM records LIMIT 1"
 
 
@@ -143,6 +145,16 @@ class Records:
         """Remove up to BATCH rows that have expired; return how many, and how many of them were records."""
         rows = connection.execute(_PURGE, (self._clock(), BATCH)).fetchall()
         return len(rows), sum(moved_to is None for (moved_to,) in rows)
+
+    def held(self, connection: sqlite3.Connection, keys: Iterable[str]) -> dict[str, Held]:
+        """Return what the keys hold, without their data."""
+        now, held = self._clock(), dict[str, Held]()
+        for key in keys:
+            row = connection.execute(_HELD, (key, now)).fetchone()
+            if row is not None:
+                version, moved_to = row
+                held[key] = version if moved_to is None else moved_to
+        return held
 
     def check(self, connection: sqlite3.Connection) -> None:
         """Read from the table."""

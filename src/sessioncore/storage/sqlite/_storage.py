@@ -25,13 +25,16 @@ from sessioncore._storage_protocol import (
     Purges,
     Stored,
     Unreadable,
+    Watches,
     Written,
 )
+from sessioncore._watchers import Changed
 from sessioncore.storage.sqlite import _schema as schema
 from sessioncore.storage.sqlite._batching import BatchExecutor, patience, run_reads, run_writes
 from sessioncore.storage.sqlite._errors import as_storage_error
 from sessioncore.storage.sqlite._place import FilePlace
 from sessioncore.storage.sqlite._records import BATCH, Records
+from sessioncore.storage.sqlite._watching import Watching
 
 __all__ = ["SQLiteStorage"]
 
@@ -58,7 +61,7 @@ class SQLiteStorage:
         ConfigError: `path` names no file (`:memory:`), or `busy_timeout` is negative.
     """
 
-    capabilities: ClassVar[frozenset[type]] = frozenset({Clears, KeepsTombstones, LoadsMany, Opens, Purges})
+    capabilities: ClassVar[frozenset[type]] = frozenset({Clears, KeepsTombstones, LoadsMany, Opens, Purges, Watches})
 
     def __init__(
         self,
@@ -75,6 +78,7 @@ class SQLiteStorage:
         if busy_timeout < timedelta():
             raise ConfigError("busy_timeout must not be negative")
         self._records = Records(clock)
+        self._watching = Watching(self._records)
         self._busy_timeout = busy_timeout.total_seconds()
         self._executors: _Executors | None = None
         self._opening: Lock | None = None
@@ -149,6 +153,26 @@ class SQLiteStorage:
     async def owned_keys(self, owner: str) -> list[str]:
         """Return the keys of the owner's live records."""
         return await self._read(lambda connection: self._records.owned_keys(connection, owner))
+
+    notices_within: float | None = 1.0  # seconds
+
+    async def watch(self, keys: Sequence[str], changed: Changed) -> list[Stored | Moved | Unreadable | None]:
+        """Return what the keys hold, and watch them; see `Watches`."""
+        self._watching.watchers.add(keys, changed)
+        answers = await self.load_many(keys)
+        self._watching.watchers.read(keys, answers)
+        return answers
+
+    def unwatch(self, key: str, changed: Changed) -> None:
+        """Do not call `changed` for this key any more."""
+        self._watching.watchers.remove(key, changed)
+
+    async def confirm(self) -> None:
+        """Tell what has changed; as long as nobody writes to the file, this costs one PRAGMA."""
+        if keys := self._watching.watchers.keys:
+            held = await self._read(lambda connection: self._watching.look(connection, keys))
+            if held is not None:
+                self._watching.watchers.compare(keys, held)
 
     async def purge_expired(self) -> int:
         """Remove what has expired, in bounded batches; return how many."""

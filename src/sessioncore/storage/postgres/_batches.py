@@ -1,0 +1,41 @@
+"""Work on many records, in batches: between two of them other callers get their turn."""
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from sessioncore.storage.postgres._sql import Statements, prefix_range
+from sessioncore.storage.postgres._statements import Rows
+
+__all__ = ["clear", "purge"]
+
+_log = logging.getLogger("sessioncore.storage.postgres")
+
+_BATCH: Final = 1000
+
+
+async def clear(sql: Statements, prefix: str, run: Callable[..., Awaitable[Rows]]) -> int:
+    """End every record whose key begins with `prefix`; return how many were live."""
+    low, high = prefix_range(prefix)
+    live, ended = 0, _BATCH
+    # A batch is a little short if records were moved while it ran: that is not the end yet.
+    while ended >= _BATCH // 2:
+        (row,) = await run(sql.clear_batch, low, high, _BATCH)
+        live, ended = live + int(row["live"]), int(row["ended"])
+        _log.debug("clear: %d sessions ended so far", live)
+    tombstones = 1
+    while tombstones:
+        (row,) = await run(sql.clear_rest, low, high)
+        live, tombstones = live + int(row["live"]), int(row["tombstones"])
+    return live
+
+
+async def purge(sql: Statements, run: Callable[..., Awaitable[Rows]]) -> int:
+    """Remove expired records; return how many."""
+    purged, seen = 0, _BATCH
+    while seen == _BATCH:
+        (row,) = await run(sql.purge_batch, _BATCH)
+        seen = int(row["seen"])
+        purged += int(row["ended"])
+        _log.debug("purge: %d expired sessions removed so far", purged)
+    return purged

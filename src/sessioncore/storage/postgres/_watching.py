@@ -1,0 +1,33 @@
+"""Notices changes of watched records by comparing their versions, in one statement for all of them.
+
+LISTEN would need a connection for each process, a lock at each commit, and a pooler that keeps sessions.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from sessioncore._watchers import ComparedWatchers, Held
+from sessioncore.storage.postgres._sql import key_bytes, key_text
+from sessioncore.storage.postgres._statements import Rows
+
+__all__ = ["notice_changes"]
+
+_BATCH: Final = 10_000  # keys in one statement
+# A row that never ends is not ours, and holds nothing.
+_HELD: Final = """
+SELECT key, version, moved_to FROM {table}
+WHERE key = ANY($1::bytea[]) AND expires_at > now() AND isfinite(expires_at)
+"""
+
+
+async def notice_changes(watchers: ComparedWatchers, table: str, run: Callable[..., Awaitable[Rows]]) -> None:
+    """Tell what has changed; `table` is quoted, `run` executes a statement."""
+    keys = watchers.keys
+    for start in range(0, len(keys), _BATCH):
+        some = keys[start : start + _BATCH]
+        rows = await run(_HELD.format(table=table), [key_bytes(key) for key in some])
+        held: dict[str, Held] = {}
+        for row in rows:
+            moved_to = row["moved_to"]
+            held[key_text(row["key"])] = row["version"] if moved_to is None else key_text(moved_to)
+        watchers.compare(some, held)

@@ -1,0 +1,34 @@
+"""A process that waits in `alive` blocks, and reports each end: for test_processes.
+
+python -m tests.live.ended_elsewhere URL ID...
+"""
+
+import sys
+import time
+from datetime import timedelta
+
+import anyio
+
+from sessioncore import SessionConfig, SessionError, SessionStore, storage_from_url
+
+
+async def wait(store: SessionStore, sid: str) -> None:
+    """Print `begins`, and at the end its error with the moment by the clock that all processes share."""
+    session = await store.get_by_id(sid)
+    try:
+        async with session.alive():
+            print("begins", flush=True)
+            await anyio.sleep_forever()
+    except SessionError as error:
+        print(session.owner, type(error).__name__, time.monotonic(), flush=True)
+
+
+async def main(url: str, ids: list[str]) -> None:
+    config = SessionConfig.development(storage=storage_from_url(url), watch_interval=timedelta(seconds=2))
+    async with SessionStore(config) as store, anyio.create_task_group() as tasks:
+        for sid in ids:
+            tasks.start_soon(wait, store, sid)
+
+
+if __name__ == "__main__":
+    anyio.run(main, sys.argv[1], sys.argv[2:])

@@ -1,0 +1,89 @@
+"""An end in one process reaches what is open in another one, on each storage that several processes can share."""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import anyio
+import pytest
+from anyio.abc import Process
+from anyio.streams.text import TextReceiveStream
+from servers.postgres_server import postgres_server
+from servers.redis_server import one_server
+from tests.numbers import scaled
+
+from sessioncore import SessionConfig, SessionStore, storage_from_url
+
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
+
+OWNERS = 5
+SESSIONS = scaled(400)
+PATIENCE = 10.0  # seconds; two are promised, and a machine may be busy
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@contextmanager
+def sqlite(folder: Path) -> Generator[str]:
+    yield f"sqlite:///{folder / 'sessions.db'}"
+
+
+@contextmanager
+def postgres(_: Path) -> Generator[str]:
+    with postgres_server(fsync="off") as server:
+        yield server.dsn()
+
+
+@contextmanager
+def redis(_: Path) -> Generator[str]:
+    with one_server() as server:
+        yield f"redis://127.0.0.1:{server.port}/0"
+
+
+Place = Callable[[Path], AbstractContextManager[str]]
+PLACES = [pytest.param(sqlite, id="sqlite"), pytest.param(postgres, id="postgres"), pytest.param(redis, id="redis")]
+
+
+class Lines:
+    """What a process prints, line by line."""
+
+    def __init__(self, process: Process) -> None:
+        assert process.stdout is not None
+        self._stream = TextReceiveStream(process.stdout)
+        self._text = ""
+
+    async def next(self) -> str:
+        while "\n" not in self._text:
+            self._text += await self._stream.receive()
+        line, _, self._text = self._text.partition("\n")
+        return line
+
+
+@pytest.mark.parametrize("place", PLACES)
+async def test_the_sessions_of_a_revoked_owner_end_in_another_process(place: Place, tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    with place(tmp_path) as url:
+        async with SessionStore(SessionConfig.development(storage=storage_from_url(url))) as store:
+            owners = [f"owner-{number}" for number in range(OWNERS)]
+            ids = [(await store.create({"n": 1}, owner=owners[n % OWNERS])).id for n in range(SESSIONS)]
+            command = [sys.executable, "-m", "tests.live.ended_elsewhere", url, *ids]
+            async with await anyio.open_process(command, env=environment, stderr=None) as process:
+                lines, delays = Lines(process), list[float]()
+                with anyio.fail_after(60):
+                    assert {await lines.next() for _ in ids} == {"begins"}
+                for owner in owners:
+                    assert await store.revoke_all(owner) == SESSIONS // OWNERS
+                    returned = time.monotonic()
+                    with anyio.fail_after(PATIENCE):
+                        for _ in range(SESSIONS // OWNERS):
+                            name, error, at = (await lines.next()).split()
+                            assert (name, error) == (owner, "SessionGone")
+                            delays.append(float(at) - returned)
+                assert await process.wait() == 0
+            print(f"the latest of {len(delays)} ends came {max(delays):.2f} s after the call had returned")
