@@ -4,7 +4,7 @@ BIN := .venv/bin
 SHOP_NEEDS := anyio msgspec starlette jinja2 python-multipart uvicorn httpx
 SHOP := PYTHONPATH=src:src/adapters .venv-demo/bin/python -m docs.examples.shop
 
-.PHONY: help demo demo-check test test-browser coverage test-full test-matrix test-oldest check format bench docs build clean
+.PHONY: help demo demo-check test test-browser coverage test-full test-matrix test-oldest check format bench soak docs build clean
 
 help:           ## list the commands
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -67,6 +67,10 @@ format: .venv/ready     ## put the code in shape
 bench: .venv/ready     ## measure beside the peers; `make bench ARGS=--quick` for two minutes; instructions: `python -m benchmarks.instructions`
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
 	$(BIN)/python -m benchmarks $(ARGS)
+
+soak: .venv/ready servers     ## ten minutes of mixed traffic with faults: nothing grows, nothing is lost
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
+	$(BIN)/python -m benchmarks.soak $(ARGS)
 
 docs: .venv/ready     ## build the documentation into site/
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'

@@ -1,5 +1,6 @@
 """Plots of a run, as PNG and SVG: transparent, in colours that read on white and on black."""
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import matplotlib as mpl
@@ -12,7 +13,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-__all__ = ["draw"]
+__all__ = ["draw", "saved", "styled"]
 
 INK = "#7d8590"  # 4 : 1 on white, and on GitHub's dark
 OURS, OTHERS, FLOOR = "#3b82f6", "#9a8f86", "#2fa36b"
@@ -23,24 +24,30 @@ MARKS = {"memory": "o", "sqlite": "s", "redis": "^", "postgres": "D"}
 def draw(results: Results, folder: Path) -> list[Path]:
     """Write every plot that has figures; return their files."""
     folder.mkdir(parents=True, exist_ok=True)
-    with mpl.rc_context(
+    with styled():
+        made: list[Path] = []
+        if results.cpu:
+            made += saved(_overhead(results), folder / "bench-overhead")
+        if results.http:
+            made += saved(_http(results), folder / "bench-http")
+        if results.scaling:
+            made += saved(_scaling(results), folder / "bench-scaling")
+        return made
+
+
+def styled() -> AbstractContextManager[None]:
+    """Draw in the style of all our plots."""
+    return mpl.rc_context(
         {
             "font.size": 10, "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": INK, "xtick.color": INK,
             "ytick.color": INK, "axes.spines.top": False, "axes.spines.right": False, "svg.fonttype": "none",
             "svg.hashsalt": "sessioncore", "legend.frameon": False,
         }
-    ):  # fmt: skip
-        made: list[Path] = []
-        if results.cpu:
-            made += _save(_overhead(results), folder / "bench-overhead")
-        if results.http:
-            made += _save(_http(results), folder / "bench-http")
-        if results.scaling:
-            made += _save(_scaling(results), folder / "bench-scaling")
-        return made
+    )  # fmt: skip
 
 
-def _save(figure: Figure, path: Path) -> list[Path]:
+def saved(figure: Figure, path: Path) -> list[Path]:
+    """Write a figure as PNG and SVG, and close it."""
     files = [path.with_suffix(".png"), path.with_suffix(".svg")]
     for file in files:
         dateless = {"Date": None} if file.suffix == ".svg" else None  # the same figures give the same file
