@@ -1,7 +1,7 @@
 """What each call does to the table of records: statements on one connection, inside a transaction of the caller."""
 
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from random import SystemRandom
 
 from sessioncore._errors import KeyTaken
@@ -10,7 +10,7 @@ from sessioncore._watchers import Held
 
 __all__ = ["BATCH", "Records"]
 
-BATCH = 500  # rows removed in one transaction: between two of them other writers get their turn
+BATCH = 500  # rows removed in one transaction, or read in one query: between two of them others get their turn
 _new_version = SystemRandom().getrandbits  # from the system: forked processes must not draw alike
 
 # SQLite lets other programs store any type in any column, and an infinite end: such a row is Unreadable and stays.
@@ -39,7 +39,8 @@ _CLEAR = """DELETE FROM records WHERE rowid IN
     RETURNING ends > ?, moved_to"""
 _OWNED = "SELECT key FROM records WHERE owner = ? AND ends > ?"
 _PURGE = "DELETE FROM records WHERE rowid IN (SELECT rowid FROM records WHERE ends <= ? LIMIT ?) RETURNING moved_to"
-_HELD = "SELECT iif(%ours%, version, NULL), moved_to FROM records WHERE key = ? AND ends > ?".replace("%ours%", _OURS)
+_HELD = """SELECT key, iif(%ours%, version, NULL), moved_to FROM records
+    WHERE ends > ? AND key IN (%keys%)""".replace("%ours%", _OURS)
 _CHECK = "SELECT 1 FROM records LIMIT 1"
 
 
@@ -146,15 +147,11 @@ class Records:
         rows = connection.execute(_PURGE, (self._clock(), BATCH)).fetchall()
         return len(rows), sum(moved_to is None for (moved_to,) in rows)
 
-    def held(self, connection: sqlite3.Connection, keys: Iterable[str]) -> dict[str, Held]:
-        """Return what the keys hold, without their data."""
-        now, held = self._clock(), dict[str, Held]()
-        for key in keys:
-            row = connection.execute(_HELD, (key, now)).fetchone()
-            if row is not None:
-                version, moved_to = row
-                held[key] = version if moved_to is None else moved_to
-        return held
+    def held(self, connection: sqlite3.Connection, keys: Sequence[str]) -> dict[str, Held]:
+        """Return what up to BATCH keys hold, without their data."""
+        sql = _HELD.replace("%keys%", ",".join("?" * len(keys)))
+        rows = connection.execute(sql, (self._clock(), *keys))
+        return {key: version if moved_to is None else moved_to for key, version, moved_to in rows}
 
     def check(self, connection: sqlite3.Connection) -> None:
         """Read from the table."""

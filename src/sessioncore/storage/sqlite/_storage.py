@@ -160,7 +160,7 @@ class SQLiteStorage:
         """Return what the keys hold, and watch them; see `Watches`."""
         self._watching.watchers.add(keys, changed)
         answers = await self.load_many(keys)
-        self._watching.watchers.read(keys, answers)
+        self._watching.read(keys, answers)
         return answers
 
     def unwatch(self, key: str, changed: Changed) -> None:
@@ -169,10 +169,7 @@ class SQLiteStorage:
 
     async def confirm(self) -> None:
         """Tell what has changed; as long as nobody writes to the file, this costs one PRAGMA."""
-        if keys := self._watching.watchers.keys:
-            held = await self._read(lambda connection: self._watching.look(connection, keys))
-            if held is not None:
-                self._watching.watchers.compare(keys, held)
+        await self._watching.confirm(self._read)
 
     async def purge_expired(self) -> int:
         """Remove what has expired, in bounded batches; return how many."""

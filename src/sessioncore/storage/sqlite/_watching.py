@@ -1,9 +1,13 @@
 """Notices changes of watched records by what the file says of itself, and then by their versions."""
 
 import sqlite3
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Any
 
-from sessioncore._watchers import ComparedWatchers, Held
-from sessioncore.storage.sqlite._records import Records
+from sessioncore._storage_protocol import Moved, Stored, Unreadable
+from sessioncore._watchers import ComparedWatchers
+from sessioncore.storage.sqlite._records import BATCH, Records
 
 __all__ = ["Watching"]
 
@@ -11,22 +15,38 @@ __all__ = ["Watching"]
 class Watching:
     """What is watched in one file, by all connections and processes that may change it."""
 
-    __slots__ = ("_records", "_seen", "watchers")
+    __slots__ = ("_records", "_told", "_watches", "watchers")
 
     def __init__(self, records: Records) -> None:
         self.watchers = ComparedWatchers()
         self._records = records
-        self._seen: tuple[sqlite3.Connection, int] | None = None
+        self._watches = 0  # how many have begun
+        self._told: tuple[object, ...] = ()  # the state of the file and of the watches of which all was told
 
-    def look(self, connection: sqlite3.Connection, keys: list[str]) -> dict[str, Held] | None:
-        """Return what the keys hold, or None if no other connection has changed the file since the last time.
+    def read(self, keys: Sequence[str], answers: Sequence[Stored | Moved | Unreadable | None]) -> None:
+        """Note what the keys hold, which their watchers have just been told."""
+        self._watches += 1  # the file may have changed since it was read, and a `confirm` have seen that already
+        self.watchers.read(keys, answers)
 
-        The number of this pragma changes when another connection commits, ours for writing among them. It is
-        read before the records, so what is committed in between is noticed the next time.
+    async def confirm(self, read: Callable[[Callable[[sqlite3.Connection], Any]], Awaitable[Any]]) -> None:
+        """Tell what has changed; `read` runs a function with the connection that reads.
+
+        The state of the file is read before the records, so what is committed in between is noticed the next time.
         """
-        [number] = connection.execute("PRAGMA data_version").fetchone()
-        if self._seen == (connection, number):
-            return None
-        held = self._records.held(connection, keys)
-        self._seen = (connection, number)
-        return held
+        keys = self.watchers.keys
+        if not keys:
+            return
+        watches = self._watches
+        state = (*await read(_state_of), watches)
+        if state == self._told:
+            return
+        for start in range(0, len(keys), BATCH):
+            some = keys[start : start + BATCH]
+            self.watchers.compare(some, await read(partial(self._records.held, keys=some)))
+        self._told = state  # only now: a call that fails or is cancelled has told a part at most
+
+
+def _state_of(connection: sqlite3.Connection) -> tuple[object, int]:
+    """Return what is different after another connection has committed, ours for writing among them."""
+    # The number means something on one connection only; a file that was closed and opened again has another one.
+    return connection, connection.execute("PRAGMA data_version").fetchone()[0]
