@@ -5,29 +5,31 @@ python -m tests.live.ended_elsewhere URL ID...
 
 import sys
 import time
+from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 
 import anyio
 
 from sessioncore import SessionConfig, SessionError, SessionStore, storage_from_url
 
 
-async def wait(store: SessionStore, sid: str) -> None:
-    """Print `begins`, and at the end its error with the moment by the clock that all processes share."""
+async def wait(store: SessionStore, sid: str, say: Callable[[str], object]) -> None:
+    """Say `begins`, and at the end its error with the moment by the clock that all processes share."""
     session = await store.get_by_id(sid)
     try:
         async with session.alive():
-            print("begins", flush=True)
+            say("begins")
             await anyio.sleep_forever()
     except SessionError as error:
-        print(session.owner, type(error).__name__, time.monotonic(), flush=True)
+        say(f"{session.owner} {type(error).__name__} {time.monotonic()}")
 
 
 async def main(url: str, ids: list[str]) -> None:
     config = SessionConfig.development(storage=storage_from_url(url), watch_interval=timedelta(seconds=2))
     async with SessionStore(config) as store, anyio.create_task_group() as tasks:
         for sid in ids:
-            tasks.start_soon(wait, store, sid)
+            tasks.start_soon(wait, store, sid, partial(print, flush=True))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from anyio.abc import Process
 from anyio.streams.text import TextReceiveStream
 from servers.postgres_server import postgres_server
 from servers.redis_server import one_server
+from tests.live.ended_elsewhere import wait
 from tests.numbers import scaled
 
 from sessioncore import SessionConfig, SessionStore, storage_from_url
@@ -65,25 +66,43 @@ class Lines:
         return line
 
 
+async def begin(store: SessionStore) -> list[str]:
+    """Log every owner in several times; return the IDs."""
+    return [(await store.create({"n": 1}, owner=f"owner-{n % OWNERS}")).id for n in range(SESSIONS)]
+
+
+async def revoke_in_turn(store: SessionStore, next_line: Callable[[], Awaitable[str]]) -> None:
+    """Revoke one owner after the other, while `alive` blocks of all of them wait: exactly theirs end."""
+    delays = list[float]()
+    with anyio.fail_after(60):
+        assert {await next_line() for _ in range(SESSIONS)} == {"begins"}
+    for owner in (f"owner-{number}" for number in range(OWNERS)):
+        assert await store.revoke_all(owner) == SESSIONS // OWNERS
+        returned = time.monotonic()
+        with anyio.fail_after(PATIENCE):
+            for _ in range(SESSIONS // OWNERS):
+                name, error, at = (await next_line()).split()
+                assert (name, error) == (owner, "SessionGone")
+                delays.append(float(at) - returned)
+    print(f"the latest of {len(delays)} ends came {max(delays):.2f} s after the call had returned")
+
+
 @pytest.mark.parametrize("place", PLACES)
 async def test_the_sessions_of_a_revoked_owner_end_in_another_process(place: Place, tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     with place(tmp_path) as url:
         async with SessionStore(SessionConfig.development(storage=storage_from_url(url))) as store:
-            owners = [f"owner-{number}" for number in range(OWNERS)]
-            ids = [(await store.create({"n": 1}, owner=owners[n % OWNERS])).id for n in range(SESSIONS)]
-            command = [sys.executable, "-m", "tests.live.ended_elsewhere", url, *ids]
+            command = [sys.executable, "-m", "tests.live.ended_elsewhere", url, *await begin(store)]
             async with await anyio.open_process(command, env=environment, stderr=None) as process:
-                lines, delays = Lines(process), list[float]()
-                with anyio.fail_after(60):
-                    assert {await lines.next() for _ in ids} == {"begins"}
-                for owner in owners:
-                    assert await store.revoke_all(owner) == SESSIONS // OWNERS
-                    returned = time.monotonic()
-                    with anyio.fail_after(PATIENCE):
-                        for _ in range(SESSIONS // OWNERS):
-                            name, error, at = (await lines.next()).split()
-                            assert (name, error) == (owner, "SessionGone")
-                            delays.append(float(at) - returned)
+                await revoke_in_turn(store, Lines(process).next)
                 assert await process.wait() == 0
-            print(f"the latest of {len(delays)} ends came {max(delays):.2f} s after the call had returned")
+
+
+async def test_the_sessions_of_a_revoked_owner_end_in_the_one_process_of_a_memory() -> None:
+    store = SessionStore(SessionConfig.development())
+    said, heard = anyio.create_memory_object_stream[str](SESSIONS)
+    with said, heard:
+        async with anyio.create_task_group() as tasks:
+            for sid in await begin(store):
+                tasks.start_soon(wait, store, sid, said.send_nowait)
+            await revoke_in_turn(store, heard.receive)

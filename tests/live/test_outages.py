@@ -1,0 +1,129 @@
+"""`Session.alive` on storages that cannot be reached for a while, that are polled, and that nobody asks."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from key_value.aio.stores.memory import MemoryStore
+from servers.postgres_server import postgres_server
+from tests.live.live_kit import FAST, watched
+from tests.storage.tcp_proxy import tcp_proxy
+
+from sessioncore import (
+    EventKind,
+    SessionConfig,
+    SessionEvent,
+    SessionGone,
+    SessionStore,
+    SQLiteStorage,
+    Storage,
+    StorageUnavailable,
+)
+from sessioncore.storage.keyvalue import KeyValueStorage
+from sessioncore.storage.postgres import PostgresStorage
+
+pytestmark = pytest.mark.anyio
+
+LONG = timedelta(seconds=30)
+TIMEOUT = timedelta(seconds=0.5)
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """asyncpg knows asyncio only."""
+    return "asyncio"
+
+
+class Place:
+    """The same records by a way that breaks, and by one that does not."""
+
+    def __init__(self, mine: Storage, others: Storage, cut: Callable[[], object], mend: Callable[[], object]) -> None:
+        self.mine = mine
+        self.others = others
+        self.cut = cut
+        self.mend = mend
+
+
+@asynccontextmanager
+async def postgres(_: Path) -> AsyncGenerator[Place]:
+    with postgres_server(fsync="off") as server:
+        async with tcp_proxy(server.port) as proxy:
+            mine = PostgresStorage(f"postgresql://tester@127.0.0.1:{proxy.port}/postgres")
+            others = PostgresStorage(server.dsn())
+            await mine.open()
+            yield Place(mine, others, proxy.go_silent, proxy.speak_again)
+            await mine.aclose()
+            await others.aclose()
+
+
+@asynccontextmanager
+async def sqlite(folder: Path) -> AsyncGenerator[Place]:
+    real, link = folder / "real", folder / "link"
+    real.mkdir()
+    link.symlink_to(real)
+    mine, others = SQLiteStorage(link / "sessions.db"), SQLiteStorage(real / "sessions.db")
+    await mine.open()
+    yield Place(mine, others, link.unlink, lambda: link.symlink_to(real))
+    await mine.aclose()
+    await others.aclose()
+
+
+on_places = pytest.mark.parametrize("place", [sqlite, pytest.param(postgres, marks=pytest.mark.postgres)])
+OpenPlace = Callable[[Path], AbstractAsyncContextManager[Place]]
+
+
+@on_places
+async def test_an_end_during_an_outage_is_noticed_after_it(place: OpenPlace, tmp_path: Path) -> None:
+    failed = asyncio.Event()
+
+    def note(event: SessionEvent) -> None:
+        if event.kind is EventKind.STORAGE_ERROR:
+            failed.set()
+
+    settings: dict[str, Any] = {"storage_timeout": TIMEOUT, "stale_id_window": LONG, "on_event": note}
+    async with place(tmp_path) as here, watched(here.mine, **settings) as one:
+        here.cut()
+        await failed.wait()
+        with pytest.raises(StorageUnavailable):
+            await one.store.get_by_id(one.mine.id)
+        assert await SessionStore(SessionConfig.development(storage=here.others)).revoke(one.mine.handle)
+        assert not one.ended.is_set()
+        here.mend()
+        await one.ended.wait()
+        assert isinstance(one.error, SessionGone)
+
+
+@on_places
+async def test_an_outage_without_end_is_the_end(place: OpenPlace, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"storage_timeout": TIMEOUT, "stale_id_window": timedelta(seconds=1)}
+    async with place(tmp_path) as here, watched(here.mine, **settings) as one:
+        here.cut()
+        await one.ended.wait()
+        assert isinstance(one.error, StorageUnavailable)
+        here.mend()
+
+
+async def test_a_key_value_store_is_polled_within_the_interval() -> None:
+    async with watched(KeyValueStorage(MemoryStore())) as one:
+        await one.store.revoke(one.mine.handle)
+        with anyio.fail_after(SessionConfig().watch_interval.total_seconds()):  # the interval here is much shorter
+            await one.ended.wait()
+        assert isinstance(one.error, SessionGone)
+
+
+async def test_a_task_runs_only_while_something_is_watched(tmp_path: Path) -> None:
+    storage = SQLiteStorage(tmp_path / "sessions.db")
+    async with SessionStore(SessionConfig.development(storage=storage, watch_interval=FAST)) as store:
+        session = await store.create({"n": 1})
+        before = asyncio.all_tasks()
+        async with session.alive():
+            [_] = asyncio.all_tasks() - before
+        with anyio.fail_after(10):
+            while asyncio.all_tasks() - before:  # noqa: ASYNC110 - the task sets no event
+                await anyio.sleep(0.01)
+        assert asyncio.all_tasks() == before
