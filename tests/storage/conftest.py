@@ -1,10 +1,34 @@
 """The real Redis and PostgreSQL servers that many files test against, one after another."""
 
 from collections.abc import Generator
+from pathlib import Path
 
 import pytest
 from servers.postgres_server import PostgresServer, pgbouncer, postgres_server
 from servers.redis_server import Server, cluster, one_server
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """Asyncio alone; `pytest_generate_tests` adds trio where no server is needed."""
+    return "asyncio"
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what needs no server on both event loops: the servers' drivers know asyncio only."""
+    test = metafunc.definition
+    chosen = hasattr(metafunc.module, "anyio_backend") or any(
+        "anyio_backend" in mark.args[0] for mark in test.iter_markers("parametrize")
+    )
+    of_a_server = test.get_closest_marker("redis") or test.get_closest_marker("postgres")
+    if "anyio_backend" in metafunc.fixturenames and not chosen and not of_a_server:
+        metafunc.parametrize("anyio_backend", ["asyncio", "trio"])
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where a SQLite file may be made."""
+    return tmp_path / "sessions.db"
 
 
 @pytest.fixture(scope="session")

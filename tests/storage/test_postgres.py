@@ -22,12 +22,6 @@ from sessioncore.storage.postgres._sql import quoted, statements
 pytestmark = [pytest.mark.anyio, pytest.mark.postgres]
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    """asyncpg knows asyncio only."""
-    return "asyncio"
-
-
 @pytest.mark.parametrize("options", [{}, {"prepared_statements": False}], ids=["default", "unprepared"])
 async def test_each_call_is_one_statement_and_one_round_trip(postgres: PostgresServer, options: dict[str, Any]) -> None:
     async with (

@@ -12,12 +12,6 @@ from sessioncore.storage.postgres import PostgresStorage
 pytestmark = [pytest.mark.anyio, pytest.mark.postgres]
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    """asyncpg knows asyncio only."""
-    return "asyncio"
-
-
 BREAKS = {
     "REVOKE SELECT ON {table} FROM {role}": "42501.*permission denied.*the role needs SELECT",
     "REVOKE INSERT ON {table} FROM {role}": "42501.*permission denied.*the role needs SELECT, INSERT",

@@ -9,12 +9,6 @@ from sessioncore.testing import STORAGE_CHECKS, Check
 pytestmark = [pytest.mark.anyio, pytest.mark.postgres]
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    """asyncpg knows asyncio only."""
-    return "asyncio"
-
-
 @pytest.mark.parametrize("check", STORAGE_CHECKS)
 async def test_the_contract_holds(postgres: PostgresServer, postgres_dsn: str, check: Check) -> None:
     async with postgres_rig(postgres, postgres_dsn) as rig:

@@ -17,12 +17,6 @@ from sessioncore.storage.postgres import PostgresStorage
 pytestmark = [pytest.mark.anyio, pytest.mark.postgres]
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    """asyncpg knows asyncio only."""
-    return "asyncio"
-
-
 class Writers:
     """Eight visitors, who write as fast as they can; `outcomes` says of each write whether it was acknowledged."""
 

@@ -21,12 +21,6 @@ from sessioncore.storage.postgres import PostgresStorage
 pytestmark = [pytest.mark.anyio, pytest.mark.postgres]
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    """asyncpg knows asyncio only."""
-    return "asyncio"
-
-
 @pytest.fixture(scope="module")
 def own_server(postgres: PostgresServer) -> Generator[PostgresServer]:
     """A server that a test may kill, and starts again."""

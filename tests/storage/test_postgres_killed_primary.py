@@ -21,12 +21,6 @@ pytestmark = [pytest.mark.anyio, pytest.mark.postgres]
 SELDOM = pytest.mark.skipif(not FULL, reason="two servers of its own: in full mode only")
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    """asyncpg knows asyncio only."""
-    return "asyncio"
-
-
 @SELDOM
 async def test_a_killed_primary_costs_errors_until_the_standby_is_promoted_and_nothing_else() -> None:
     logged: list[dict[str, Any]] = []

@@ -22,12 +22,6 @@ from sessioncore.storage.postgres import PostgresStorage
 pytestmark = [pytest.mark.anyio, pytest.mark.postgres]
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    """asyncpg knows asyncio only."""
-    return "asyncio"
-
-
 @pytest.mark.parametrize(("mode", "pool_size"), [("transaction", 2), ("session", 40)])
 async def test_two_processes_behind_a_pooler_run_each_its_own_statements(
     postgres: PostgresServer, mode: str, pool_size: int

@@ -21,12 +21,6 @@ from sessioncore.storage.postgres._rows import new_version  # pyright: ignore[re
 pytestmark = [pytest.mark.anyio, pytest.mark.postgres]
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    """asyncpg knows asyncio only."""
-    return "asyncio"
-
-
 async def work(job: str, dsn: str, table: str) -> None:
     assert await in_another_process("postgres_worker.py", job, dsn, table) == "done\n"
 

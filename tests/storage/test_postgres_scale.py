@@ -23,12 +23,6 @@ pytestmark = [pytest.mark.anyio, pytest.mark.postgres, pytest.mark.slow, pytest.
 FEW, MANY = 1000, int(os.environ.get("SESSIONCORE_ROWS", scaled(300_000)))
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    """asyncpg knows asyncio only."""
-    return "asyncio"
-
-
 def key(number: int) -> str:
     return f"session:{number * 2654435761 % 2**32:08x}{number:035d}"
 

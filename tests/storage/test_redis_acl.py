@@ -30,11 +30,6 @@ COMMANDS = sorted(rule.removeprefix("+") for rule in rules() if rule.startswith(
 NOT_ON_ONE_SERVER = {"wait"}
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @asynccontextmanager
 async def as_user(server: Server, *more: str, db: int = 0, **options: Any) -> AsyncGenerator[RedisStorage]:
     server.do("FLUSHALL")

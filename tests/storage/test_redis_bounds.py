@@ -27,11 +27,6 @@ LIMIT = timedelta(seconds=0.8)
 SOON = 0.8  # seconds that the event loop may be late on a busy machine
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def store_on(storage: Storage, limit: timedelta = LIMIT, **settings: Any) -> SessionStore:
     return SessionStore(SessionConfig(storage=storage, storage_timeout=limit, **settings))
 

@@ -19,11 +19,6 @@ ON_CLUSTERS = "+cluster|slots", "+command", "+asking"
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def masters(nodes: list[Server]) -> Generator[list[Server]]:
     for node in nodes:
         node.do("ACL", "SETUSER", "web", "reset", *rules(), *ON_CLUSTERS, ">word")

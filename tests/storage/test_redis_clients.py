@@ -28,11 +28,6 @@ from sessioncore.storage.redis import RedisStorage
 pytestmark = [pytest.mark.anyio, pytest.mark.redis, pytest.mark.usefixtures("emptied")]
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 async def walk(storage: RedisStorage) -> None:
     """One life of a record."""
     at = await storage.create("session:a", b"1", 100, owner="session:u")

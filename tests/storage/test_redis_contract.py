@@ -13,11 +13,6 @@ from sessioncore.testing import STORAGE_CHECKS, Check
 pytestmark = [pytest.mark.anyio, pytest.mark.redis]
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def name_of(check: Check) -> str:
     return str(getattr(check, "__name__", check))
 

@@ -23,11 +23,6 @@ from sessioncore.testing import STORAGE_CHECKS, NotApplicable
 pytestmark = [pytest.mark.anyio, pytest.mark.redis]
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def keys_on(node: int) -> Generator[str]:
     """Keys whose slot belongs to that node."""
     number = 0

@@ -17,11 +17,6 @@ from sessioncore.storage.redis import RedisStorage
 pytestmark = [pytest.mark.anyio, pytest.mark.redis, pytest.mark.usefixtures("emptied")]
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 async def test_kill_9_and_restart_under_load_loses_nothing_that_was_acknowledged() -> None:
     with one_server("--appendonly", "yes", "--appendfsync", "always") as server:
         async with storage_at(server.port) as storage:

@@ -26,11 +26,6 @@ LIMIT = 4.0
 KEY, OWNER = "session:a", "session:owner:ada"
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture(params=["one", "cluster"])
 def servers(request: pytest.FixtureRequest) -> list[Server]:
     kind: str = request.param

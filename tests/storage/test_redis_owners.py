@@ -16,11 +16,6 @@ from sessioncore.storage.redis import RedisStorage
 pytestmark = [pytest.mark.anyio, pytest.mark.redis, pytest.mark.usefixtures("emptied")]
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 async def read(session: Session) -> None:
     """A use that writes nothing: the idle clock is due, and is renewed."""
     await session.save()

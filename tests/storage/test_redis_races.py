@@ -21,11 +21,6 @@ from sessioncore.storage.redis import RedisStorage
 pytestmark = [pytest.mark.anyio, pytest.mark.redis, pytest.mark.usefixtures("emptied")]
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 async def test_ten_thousand_cancelled_requests_mix_nobody_up(server: Server) -> None:
     dice = random.Random(42)
     users = 50

@@ -22,11 +22,6 @@ from sessioncore.storage.redis import RedisStorage
 pytestmark = [pytest.mark.anyio, pytest.mark.redis, pytest.mark.usefixtures("emptied")]
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 async def test_a_flushed_script_cache_is_no_event(server: Server) -> None:
     async with storage_at(server.port) as storage:
         at = await made(storage, "k", b"0", owner="u")

@@ -85,11 +85,6 @@ CALLS: dict[str, Call] = {
 }
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class House:
     """One server with records, seen by its administrator, and a storage whose user may lack something."""
 

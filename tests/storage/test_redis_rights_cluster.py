@@ -22,11 +22,6 @@ OLD, NEW = "session:old", "session:new"
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def admin(nodes: list[Server]) -> Generator[Any]:
     for node in nodes:
         node.do("ACL", "SETUSER", "web", "reset", *rules(), "+cluster|slots", "+command", "+asking", ">word")

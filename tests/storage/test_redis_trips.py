@@ -16,11 +16,6 @@ from sessioncore.storage.redis import RedisStorage
 pytestmark = [pytest.mark.anyio, pytest.mark.redis, pytest.mark.usefixtures("emptied")]
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class Counted:
     """How many packets a block of calls took."""
 

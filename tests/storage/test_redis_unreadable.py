@@ -17,11 +17,6 @@ pytestmark = [pytest.mark.anyio, pytest.mark.redis, pytest.mark.usefixtures("emp
 GARBAGE = (b"x", b"S\x01short", b"S\x02" + bytes(40), b"a text of some length that is not ours")
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def is_unreadable(stored: object) -> bool:
     return stored == Unreadable()
 

@@ -31,11 +31,6 @@ from sessioncore.testing import ManualClock
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "sessions.db"
-
-
 @asynccontextmanager
 async def opened(path: Path, clock: ManualClock | None = None) -> AsyncGenerator[SQLiteStorage, None]:
     storage = SQLiteStorage(path) if clock is None else SQLiteStorage(path, clock=clock)

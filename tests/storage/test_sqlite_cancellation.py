@@ -74,11 +74,6 @@ def clock() -> HeldClock:
     return HeldClock()
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "sessions.db"
-
-
 @asynccontextmanager
 async def opened(path: Path, clock: HeldClock) -> AsyncGenerator[SQLiteStorage, None]:
     storage = SQLiteStorage(path, clock=clock)

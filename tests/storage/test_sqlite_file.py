@@ -18,11 +18,6 @@ pytestmark = pytest.mark.anyio
 LIMIT = 0.3
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "sessions.db"
-
-
 @asynccontextmanager
 async def store_at(path: Path | str) -> AsyncGenerator[SessionStore]:
     config = SessionConfig(storage=SQLiteStorage(path), storage_timeout=timedelta(seconds=LIMIT))

@@ -18,11 +18,6 @@ pytestmark = pytest.mark.anyio
 WORKER = str(Path(__file__).with_name("sqlite_worker.py"))
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "sessions.db"
-
-
 @asynccontextmanager
 async def closing_at_the_end(path: Path) -> AsyncGenerator[SQLiteStorage, None]:
     storage = SQLiteStorage(path)

@@ -21,12 +21,6 @@ pytestmark = [pytest.mark.anyio, pytest.mark.redis, pytest.mark.postgres]
 WORKER = Path(__file__).with_name("session_worker.py")
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    """The processes are driven by asyncio."""
-    return "asyncio"
-
-
 @pytest.fixture(params=["sqlite", "redis", "postgresql"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
