@@ -2,6 +2,7 @@
 
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from servers.postgres_server import PostgresServer, pgbouncer, postgres_server
@@ -17,7 +18,8 @@ def anyio_backend() -> str:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run what needs no server on both event loops: the servers' drivers know asyncio only."""
     test = metafunc.definition
-    chosen = hasattr(metafunc.module, "anyio_backend") or any(
+    module = cast("Any", metafunc).module
+    chosen = hasattr(module, "anyio_backend") or any(
         "anyio_backend" in mark.args[0] for mark in test.iter_markers("parametrize")
     )
     of_a_server = test.get_closest_marker("redis") or test.get_closest_marker("postgres")

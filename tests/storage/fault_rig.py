@@ -1,0 +1,51 @@
+"""Storages that break one promise each: a method of a class stands for one of them, and names the check to catch it."""
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import pytest
+
+from sessioncore import StorageError
+from sessioncore.testing import STORAGE_CHECKS, Check
+
+__all__ = ["breaks", "broken_by", "caught", "check_named"]
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def breaks(call: str, check: str) -> Callable[[Method], Method]:
+    """Let a storage make `call` as this method does; that check of the kit must notice it."""
+
+    def mark(method: Method) -> Method:
+        vars(method)["breaks"] = call, check
+        return method
+
+    return mark
+
+
+def broken_by(faults: type[Any]) -> list[Any]:
+    """For each method of `faults` that is marked: a subclass with that method as a call, and the check."""
+    found: list[Any] = []
+    for name, method in vars(faults).items():
+        if marked := getattr(method, "breaks", None):
+            call, check = marked
+            given: dict[str, Any] = {call: method, "capabilities": faults.capabilities}
+            found.append(pytest.param(type(name, (faults,), given), check, id=name))
+    return found
+
+
+def check_named(name: str) -> Check:
+    (check,) = (check for check in STORAGE_CHECKS if check.__name__ == name)
+    return check
+
+
+@asynccontextmanager
+async def caught() -> AsyncGenerator[None]:
+    """What a check raises where a promise is broken: its own assertion, or an error of the storage."""
+    with pytest.raises((AssertionError, StorageError, TimeoutError, BaseExceptionGroup)) as found:
+        yield
+    error: Any = found.value
+    while hasattr(error, "exceptions"):
+        error = error.exceptions[0]
+    assert isinstance(error, AssertionError | StorageError | TimeoutError)
