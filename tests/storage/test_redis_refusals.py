@@ -16,7 +16,7 @@ from tests.storage.redis_rig import Own, client_of, made, resumed, storage_at, v
 
 from sessioncore import Stored
 from sessioncore._errors import StorageError, StorageUnavailable
-from sessioncore.storage import Unreadable
+from sessioncore.storage import Unreadable, WritesRefused
 from sessioncore.storage.redis import RedisStorage
 
 pytestmark = [pytest.mark.anyio, pytest.mark.redis, pytest.mark.usefixtures("emptied")]
@@ -241,6 +241,7 @@ async def test_the_servers_own_words_are_told(options: tuple[str, ...], said: st
 
 async def test_an_address_where_nobody_answers_is_told_with_the_systems_own_reason() -> None:
     storage = RedisStorage.from_url("redis://127.0.0.1:1/0")
-    with pytest.raises(StorageUnavailable, match=r"no connection could be opened \(.*Connect call failed"):
+    with pytest.raises(StorageUnavailable, match=r"no connection could be opened \(.*Connect call failed") as caught:
         await storage.check()
+    assert not isinstance(caught.value, WritesRefused)
     await storage.aclose()

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import anyio
 import pytest
-from tests.views import Visitor
 
 from sessioncore import (
     ConfigError,
@@ -136,29 +135,9 @@ async def test_a_row_that_others_wrote_is_unreadable_and_stays(path: Path, damag
     assert events.count("corrupt") == 1
 
 
-@pytest.mark.parametrize("rotates", [False, True])
-async def test_a_row_that_others_wrote_during_a_request_is_not_overwritten(path: Path, rotates: bool) -> None:
-    events: list[str] = []
-    store = SessionStore(SessionConfig(storage=SQLiteStorage(path), on_event=lambda event: events.append(event.kind)))
-    async with store:
-        sid = (await store.create({"n": 1})).id
-        exchange = await Visitor(store).arrive(sid)
-        exchange.session["n"] = 2
-        if rotates:
-            await exchange.session.regenerate()
-        with closing(sqlite3.connect(path)) as other:
-            other.execute("UPDATE records SET data = 'text'")
-            other.commit()
-            with pytest.raises(StorageError, match="nothing was stored"):
-                await exchange.commit(200)
-            await exchange.finish(failed=True)
-            assert other.execute("SELECT data FROM records").fetchall() == [("text",)]
-    assert events.count("corrupt") == 1
-
-
 async def test_a_folder_that_is_missing_is_reported(tmp_path: Path) -> None:
     storage = SQLiteStorage(tmp_path / "missing" / "sessions.db")
-    with pytest.raises(StorageUnavailable, match="folder") as caught:
+    with pytest.raises(StorageUnavailable, match="does not exist: create it") as caught:
         await storage.open()
     assert isinstance(caught.value.__cause__, FileNotFoundError)
     (tmp_path / "missing").mkdir()
@@ -195,23 +174,23 @@ async def test_a_folder_that_cannot_be_written_is_reported(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    "statements",
+    ("statements", "said"),
     [
-        pytest.param("PRAGMA application_id=1936028531; PRAGMA user_version=3", id="newer-schema"),
-        pytest.param("PRAGMA user_version=7", id="another-version"),
-        pytest.param("CREATE TABLE records (k)", id="another-program"),
+        ("PRAGMA application_id=1936028531; PRAGMA user_version=3", "upgrade sessioncore, or give it"),
+        ("PRAGMA user_version=7", "belongs to another program: give"),
+        ("CREATE TABLE records (k)", "belongs to another program: give"),
     ],
+    ids=["newer-schema", "another-version", "another-program"],
 )
-async def test_a_file_of_another_schema_is_refused_untouched(path: Path, statements: str) -> None:
+async def test_a_file_of_another_schema_is_refused_untouched(path: Path, statements: str, said: str) -> None:
     with closing(sqlite3.connect(path)) as connection:
         connection.executescript(statements)
     before = path.read_bytes()
     storage = SQLiteStorage(path)
     for _ in range(2):
-        with pytest.raises(StorageError) as caught:
+        with pytest.raises(StorageError, match=said) as caught:
             await storage.load("a")
         assert not isinstance(caught.value, StorageUnavailable)
-        assert "give" in str(caught.value)
     assert path.read_bytes() == before
     assert list(path.parent.glob("sessions.db-*")) == []
 

@@ -1,0 +1,275 @@
+"""`store.start()` and `check()`: a storage that is set up wrong is named before the first visitor, with what to do."""
+
+import logging
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from collections.abc import Generator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from tests.stores import CHECK, SpyStorage
+
+from sessioncore import (
+    MemoryStorage,
+    SessionConfig,
+    SessionEvent,
+    SessionStore,
+    SQLiteStorage,
+    Storage,
+    StorageError,
+    StorageUnavailable,
+)
+from sessioncore.storage import PROBE_SUFFIX, WritesRefused
+from sessioncore.testing import FailingStorage
+
+ANYIO = pytest.mark.anyio
+WORKER = Path(__file__).with_name("sqlite_start_worker.py")
+
+
+def store_on(storage: Storage, **options: Any) -> SessionStore:
+    return SessionStore(SessionConfig(storage=storage, **options))
+
+
+# -- the probe
+
+
+class Noting(SpyStorage):
+    """Notes the arguments of each write."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.keys: list[str] = []
+        self.owners: list[str | None] = []
+        self.lifetimes: list[float] = []
+
+    async def create(self, key: str, data: bytes, ttl: float, *, owner: str | None = None) -> int | None:
+        self.keys.append(key)
+        self.owners.append(owner)
+        self.lifetimes.append(ttl)
+        return await super().create(key, data, ttl, owner=owner)
+
+    async def touch(self, key: str, ttl: float) -> bool:
+        self.keys.append(key)
+        self.lifetimes.append(ttl)
+        return await super().touch(key, ttl)
+
+
+@ANYIO
+async def test_check_makes_each_call_once_and_leaves_nothing() -> None:
+    storage = Noting()
+    events: list[SessionEvent] = []
+    store = store_on(storage, on_event=events.append)
+    await store.check()
+    assert sorted(storage.calls) == CHECK
+    assert len(storage.inner) == 0
+    assert events == []
+
+
+@ANYIO
+async def test_the_probe_is_recognisable_random_and_short_lived() -> None:
+    storage = Noting()
+    store = store_on(storage, key_prefix="shop:")
+    await store.check()
+    await store.check()
+    names = [*storage.keys, *(owner or "" for owner in storage.owners)]
+    assert len(names) == len(set(names)) == 6
+    assert all(name.startswith("shop:") and name.endswith(PROBE_SUFFIX) for name in names)
+    assert max(storage.lifetimes) <= 50  # a storage may keep an owner's entry ten seconds longer
+
+
+@ANYIO
+async def test_a_storage_in_this_process_is_not_probed_and_evicts_nobody() -> None:
+    storage = MemoryStorage(max_sessions=1)
+    async with store_on(storage) as store:
+        session = await store.create({"n": 1})
+        await store.check()
+        assert (await store.get_by_id(session.id))["n"] == 1
+
+
+@ANYIO
+@pytest.mark.parametrize("call", [call for call in CHECK if call != "check"])
+async def test_each_call_that_fails_fails_the_check_and_is_an_event(call: str) -> None:
+    storage = SpyStorage()
+    events: list[SessionEvent] = []
+    store = store_on(storage, on_event=events.append)
+    with storage.fail(call, error=StorageError("a right is missing")), pytest.raises(StorageError, match="a right"):
+        await store.check()
+    assert [event.detail for event in events] == [f"{call}: StorageError"]
+
+
+class Forgetful(SpyStorage):
+    """Confirms a call, and does not do what it confirmed."""
+
+    lost = ""
+
+    async def create(self, key: str, data: bytes, ttl: float, *, owner: str | None = None) -> int | None:
+        return await super().create(key, data, ttl, owner=None if self.lost == "owned_keys" else owner)
+
+    async def touch(self, key: str, ttl: float) -> bool:
+        return self.lost != "touch" and await super().touch(key, ttl)
+
+    async def move(self, key: str, new_key: str, data: bytes, ttl: float, **rest: Any) -> Any:
+        if self.lost == "owned_keys":
+            rest["owner"] = None
+        result = await super().move(key, new_key, b"" if self.lost == "load" else data, ttl, **rest)
+        if self.lost in {"delete", "move"}:
+            await self.inner.delete(new_key)
+        return None if self.lost == "move" else result
+
+
+@ANYIO
+@pytest.mark.parametrize("lost", ["move", "owned_keys", "touch", "load"])
+async def test_a_storage_that_confirms_and_does_not_keep_is_found_out(lost: str) -> None:
+    storage = Forgetful()
+    storage.lost = lost
+    with pytest.raises(StorageError, match=rf"{lost}\(\) did not find"):
+        await store_on(storage).check()
+
+
+@ANYIO
+async def test_the_lists_leave_the_probe_out() -> None:
+    storage = SpyStorage()
+    store = store_on(storage)
+    await store.create({"n": 1}, owner="ada")
+    await storage.create(f"session:0{PROBE_SUFFIX}", b"", 60, owner="session:ada")
+    assert len(await store.sessions_of("ada")) == 1
+
+
+# -- start
+
+
+@ANYIO
+async def test_a_storage_that_takes_no_writes_is_logged_and_start_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    for call in ("open", "create", "move"):
+        storage = SpyStorage()
+        caplog.clear()
+        with storage.fail(call, error=WritesRefused("this server is a replica")), caplog.at_level(logging.ERROR):
+            async with store_on(storage):
+                [record] = caplog.records
+                assert record.levelname == "ERROR"
+                assert "takes no writes" in record.getMessage()
+                assert "this server is a replica" in record.getMessage()
+
+
+@ANYIO
+@pytest.mark.parametrize("error", [StorageUnavailable("away"), StorageError("no right"), OSError("no route")])
+@pytest.mark.parametrize("call", ["open", "check", "replace"])
+async def test_any_other_error_stops_the_start_and_closes_the_storage(call: str, error: Exception) -> None:
+    storage = SpyStorage()
+    expected = OSError if call == "open" and isinstance(error, OSError) else StorageError
+    with storage.fail(call, error=error), pytest.raises(expected):
+        await store_on(storage).start()
+    assert storage.calls[-1] == "aclose"
+
+
+@ANYIO
+async def test_check_raises_what_start_only_logs() -> None:
+    storage = SpyStorage()
+    with storage.fail("create", error=WritesRefused("full")), pytest.raises(WritesRefused, match="full"):
+        await store_on(storage).check()
+
+
+@ANYIO
+async def test_a_failing_storage_around_memory_stands_for_one_that_opens() -> None:
+    storage = FailingStorage(MemoryStorage())
+    with storage.fail("open"), pytest.raises(StorageUnavailable):
+        await store_on(storage).start()
+    async with store_on(storage):
+        assert {*CHECK, "open"} == {*storage.calls} - {"aclose"}
+
+
+# -- SQLite
+
+
+def start_in_a_process(path: Path, *arguments: str, before: str = "", root: bool = False) -> str:
+    """Start a store on this file in a process that no superuser runs, and return what it says."""
+    command = [sys.executable, str(WORKER), str(path), *arguments]
+    if before:
+        command = ["unshare", "--mount", "--map-root-user", "sh", "-c", f'{before} && exec "$@"', "sh", *command]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)} | ({"STAY_ROOT": "1"} if root else {})
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    assert run.returncode == 0, run.stderr
+    return run.stdout.strip()
+
+
+@pytest.fixture
+def folder() -> Generator[Path]:
+    """A folder that every user may enter and write; pytest's own may be entered by one user only."""
+    with tempfile.TemporaryDirectory(prefix="sessioncore-") as name:
+        Path(name).chmod(0o777)
+        yield Path(name)
+
+
+def made(path: Path) -> Path:
+    """A file of ours that every user may write."""
+
+    async def make() -> None:
+        async with store_on(SQLiteStorage(path)) as store:
+            await store.create({"n": 1})
+
+    anyio.run(make)
+    for file in path.parent.glob(f"{path.name}*"):
+        file.chmod(0o666)
+    return path
+
+
+def test_a_file_that_may_be_written_starts(folder: Path) -> None:
+    assert start_in_a_process(made(folder / "sessions.db"), "create") == "started"
+
+
+@pytest.mark.parametrize(("exists", "sealed"), [(True, "file"), (True, "folder"), (False, "folder")])
+def test_what_may_only_be_read_stops_the_start(folder: Path, exists: bool, sealed: str) -> None:
+    path = folder / "sessions.db"
+    if exists:
+        made(path)
+    (folder if sealed == "folder" else path).chmod(0o555)
+    said = start_in_a_process(path)
+    assert said.startswith("StorageError: this process may not write")
+    assert "make the file and its folder writable" in said
+
+
+def _mounts() -> bool:
+    command = ["unshare", "--mount", "--map-root-user", "true"]
+    return shutil.which("unshare") is not None and subprocess.run(command, check=False).returncode == 0
+
+
+MOUNTS = pytest.mark.skipif(not _mounts(), reason="this machine lets no test mount a file system of its own")
+
+
+@MOUNTS
+def test_a_read_only_disk_stops_the_start(folder: Path) -> None:
+    path = made(folder / "sessions.db")
+    said = start_in_a_process(
+        path, before=f"mount --bind {folder} {folder} && mount -o remount,ro,bind {folder}", root=True
+    )
+    assert said.startswith("StorageError: this process may not write")
+    assert "mounted read-only" in said
+
+
+@MOUNTS
+@pytest.mark.parametrize("size", ["32k", "72k"])
+def test_a_full_disk_is_logged_and_start_goes_on(folder: Path, size: str) -> None:
+    """On the first disk not even the table has room, on the second one there is none for a session."""
+    said = start_in_a_process(
+        folder / "sessions.db", "create", before=f"mount -t tmpfs -o size={size} tmpfs {folder}", root=True
+    )
+    assert f"WritesRefused: the disk of {folder}/sessions.db is full" in said
+
+
+@ANYIO
+@pytest.mark.parametrize("change", ["DROP TABLE records", "ALTER TABLE records DROP COLUMN version"])
+async def test_a_missing_table_or_column_stops_the_start(tmp_path: Path, change: str) -> None:
+    path = tmp_path / "sessions.db"
+    async with store_on(SQLiteStorage(path)):
+        pass
+    with closing(sqlite3.connect(path)) as other:
+        other.execute(change)
+    with pytest.raises(StorageError, match=r"no such (table|column)|has no column"):
+        await store_on(SQLiteStorage(path)).start()

@@ -1,0 +1,159 @@
+"""`store.start()` and `check()` on real servers: what is logged, what stops the start, and what a check leaves."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import pytest
+from servers.postgres_server import PostgresServer
+from servers.redis_server import Server, pair
+from tests.redis_proxy import proxy_to
+from tests.storage.postgres_rigs import connection, new_table
+
+from sessioncore import SessionConfig, SessionStore, Storage, StorageError, StorageUnavailable
+from sessioncore.storage import PROBE_SUFFIX, WritesRefused
+from sessioncore.storage.postgres import PostgresStorage
+from sessioncore.storage.redis import RedisStorage
+from sessioncore.testing import FailingStorage
+
+pytestmark = pytest.mark.anyio
+
+
+def store_on(storage: Storage) -> SessionStore:
+    return SessionStore(SessionConfig(storage=storage))
+
+
+@asynccontextmanager
+async def redis_store(server: Server, user: str = "", port: int | None = None) -> AsyncGenerator[SessionStore]:
+    storage = RedisStorage.from_url(f"redis://{user}127.0.0.1:{port or server.port}/0")
+    try:
+        yield store_on(storage)
+    finally:
+        await storage.aclose()
+
+
+@pytest.mark.redis
+async def test_start_costs_at_most_twelve_trips_and_leaves_nothing(server: Server) -> None:
+    server.do("FLUSHALL")
+    server.do("SCRIPT", "FLUSH")
+    async with proxy_to(server.port) as proxy, redis_store(server, port=proxy.port) as store:
+        await store.start()
+        first = proxy.trips - await trips_of_a_connection(server)
+        assert first <= 12, "also with a server that knows no script yet"
+        before = proxy.trips
+        await store.start()
+        assert proxy.trips - before <= 7
+    assert server.do("DBSIZE") == 0
+
+
+async def trips_of_a_connection(server: Server) -> int:
+    """How many trips redis-py takes to connect: some of them depend on its version."""
+    async with proxy_to(server.port) as proxy:
+        storage = RedisStorage.from_url(f"redis://127.0.0.1:{proxy.port}/0")
+        await storage.load("missing")
+        await storage.aclose()
+        return proxy.trips - 1
+
+
+@pytest.mark.redis
+async def test_a_replica_is_logged_and_the_start_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    with pair() as (_, replica):
+        async with redis_store(replica) as store:
+            await store.start()
+            assert "this server is a replica" in caplog.text
+            with pytest.raises(WritesRefused, match="READONLY"):
+                await store.check()
+
+
+@pytest.mark.redis
+@pytest.mark.parametrize(("setting", "said"), [("maxmemory", "OOM"), ("min-replicas-to-write", "NOREPLICAS")])
+async def test_a_full_server_or_missing_replicas_are_logged(
+    server: Server, caplog: pytest.LogCaptureFixture, setting: str, said: str
+) -> None:
+    server.do("CONFIG", "SET", setting, 1)
+    try:
+        async with redis_store(server) as store:
+            await store.start()
+            assert said in caplog.text
+    finally:
+        server.do("CONFIG", "SET", setting, 0)
+
+
+RIGHTS = ("set", "zadd", "unlink", "evalsha", "pexpire", "get", "pttl")
+
+
+@pytest.mark.redis
+@pytest.mark.parametrize(
+    ("keys", "lacks", "said"),
+    [
+        *(("~session:*", right, rf"the ACL user lacks the right \+{right}\b") for right in RIGHTS),
+        ("~shop:*", "flushall", "the ACL user may not access a key"),
+    ],
+)
+async def test_a_missing_right_stops_the_start(server: Server, keys: str, lacks: str, said: str) -> None:
+    server.do("ACL", "SETUSER", "web", "reset", "on", ">word", keys, "+@all", f"-{lacks}")
+    async with redis_store(server, "web:word@") as store:
+        with pytest.raises(StorageError, match=said) as caught:
+            await store.start()
+        assert not isinstance(caught.value, StorageUnavailable)
+
+
+@pytest.mark.redis
+async def test_a_cluster_by_a_plain_url_stops_the_start(nodes: list[Server]) -> None:
+    for node in nodes:
+        async with redis_store(node) as store:
+            with pytest.raises(StorageError, match="the server is a cluster"):
+                await store.start()
+
+
+@pytest.mark.redis
+async def test_a_process_that_is_killed_in_the_middle_leaves_what_ends_within_a_minute(server: Server) -> None:
+    server.do("FLUSHALL")
+    for calls in range(1, 6):
+        storage = RedisStorage.from_url(server.url)
+        await _cut_after(storage, calls)
+        await storage.aclose()
+    keys: list[bytes] = server.do("KEYS", "*")
+    assert len(keys) >= 8, "records and the indexes of their owners"
+    assert all(PROBE_SUFFIX.encode() in key for key in keys)
+    assert all(0 < server.do("PTTL", key) <= 60_000 for key in keys)
+
+
+async def _cut_after(storage: Storage, calls: int) -> None:
+    """Check, and cancel the check after so many calls, as `kill -9` would end it."""
+
+    class Cutting(FailingStorage):
+        async def _through(self, name: str, call: Any) -> Any:
+            result = await super()._through(name, call)
+            if len(self.calls) > calls:
+                scope.cancel()
+                await anyio.sleep_forever()
+            return result
+
+    with anyio.CancelScope() as scope:
+        await store_on(Cutting(storage)).check()
+    assert scope.cancelled_caught
+
+
+@pytest.mark.postgres
+async def test_start_leaves_no_row(postgres: PostgresServer) -> None:
+    table = new_table()
+    async with store_on(PostgresStorage(postgres.dsn(), table=table)), connection(postgres.dsn()) as plain:
+        assert await plain.fetchval(f"SELECT count(*) FROM {table}") == 0
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("create_table", [True, False])
+async def test_a_read_only_server_is_logged_and_the_start_goes_on(
+    postgres: PostgresServer, caplog: pytest.LogCaptureFixture, create_table: bool
+) -> None:
+    table = new_table()
+    if not create_table:
+        async with connection(postgres.dsn()) as plain:
+            await plain.execute(PostgresStorage.schema_sql(table))
+    dsn = f"{postgres.dsn()}?default_transaction_read_only=on"
+    async with store_on(PostgresStorage(dsn, table=table, create_table=create_table)) as store:
+        assert "the server takes no writes: it is a standby" in caplog.text
+        with pytest.raises(WritesRefused):
+            await store.create({"n": 1})
