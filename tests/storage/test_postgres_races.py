@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from servers.postgres_server import PostgresServer
 from tests.numbers import scaled
-from tests.storage.postgres_rigs import connection, in_another_process, new_table, opened, table_of
+from tests.storage.postgres_rigs import connection, new_table, opened, table_of
 
 from sessioncore._errors import StorageError
 from sessioncore.storage import Stored, Written
@@ -21,39 +21,12 @@ from sessioncore.storage.postgres._rows import new_version  # pyright: ignore[re
 pytestmark = [pytest.mark.anyio, pytest.mark.postgres]
 
 
-async def work(job: str, dsn: str, table: str) -> None:
-    assert await in_another_process("postgres_worker.py", job, dsn, table) == "done\n"
-
-
 @asynccontextmanager
 async def several(server: PostgresServer, number: int) -> AsyncGenerator[list[PostgresStorage], None]:
     """Storages on one table. They stand for processes: within one, calls on a key take turns."""
     table = new_table()
     async with AsyncExitStack() as stack:
         yield [await stack.enter_async_context(opened(server.dsn(), table=table)) for _ in range(number)]
-
-
-async def test_of_fifty_increments_from_two_processes_fifty_are_kept(postgres: PostgresServer) -> None:
-    table = new_table()
-    async with opened(postgres.dsn(), table=table) as storage:
-        await storage.create("counter", b"0", 100)
-        async with asyncio.TaskGroup() as tasks:
-            for _ in range(2):
-                tasks.create_task(work("increment", postgres.dsn(), table))
-        stored = await storage.load("counter")
-        assert isinstance(stored, Stored)
-        assert stored.data == b"50"
-
-
-async def test_no_writer_of_another_process_brings_a_deleted_record_back(postgres: PostgresServer) -> None:
-    table = new_table()
-    async with opened(postgres.dsn(), table=table) as storage, connection(postgres.dsn()) as plain:
-        await asyncio.gather(*(storage.create(f"race:{n}", b"x", 100, owner="u") for n in range(scaled(1000))))
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(work("write_until_gone", postgres.dsn(), table))
-            tasks.create_task(work("end", postgres.dsn(), table))
-        assert await plain.fetchval(f"SELECT count(*) FROM {table}") == 0
-        assert await storage.owned_keys("u") == []
 
 
 async def test_a_conflict_always_shows_a_newer_record_and_never_a_gone_one(postgres: PostgresServer) -> None:

@@ -220,11 +220,15 @@ async def test_one_bad_call_does_not_spoil_those_that_travel_along(path: Path) -
             with pytest.raises(StorageError):
                 await storage.create("bad", b"", 1000, owner="\ud800")
 
-        async with anyio.create_task_group() as tasks:
-            for number in range(30):
-                tasks.start_soon(good, number)
-                if number % 5 == 0:
-                    tasks.start_soon(bad)
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")  # so that they travel together
+            async with anyio.create_task_group() as tasks:
+                for number in range(30):
+                    tasks.start_soon(good, number)
+                    if number % 5 == 0:
+                        tasks.start_soon(bad)
+                await anyio.wait_all_tasks_blocked()
+                other.execute("ROLLBACK")
         assert len(made) == 30
         assert None not in made
         assert await storage.clear("k") == 30

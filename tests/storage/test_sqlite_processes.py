@@ -31,20 +31,8 @@ def worker(*arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen([sys.executable, WORKER, *arguments], stdout=subprocess.PIPE, text=True)
 
 
-async def test_two_processes_lose_no_update(path: Path) -> None:
-    async with closing_at_the_end(path) as storage:
-        await storage.create("counter", b"0", 1000)
-        workers = [worker("increment", str(path), "20") for _ in range(2)]
-        for process in workers:
-            with process:
-                assert await anyio.to_thread.run_sync(process.wait) == 0
-        stored = await storage.load("counter")
-        assert isinstance(stored, Stored)
-        assert stored.data == b"400"
-
-
 async def test_many_processes_may_create_the_file_at_once(path: Path) -> None:
-    workers = [worker("increment", str(path), "0") for _ in range(2)]
+    workers = [worker("open", str(path)) for _ in range(2)]
     storages = [SQLiteStorage(path) for _ in range(8)]
     async with anyio.create_task_group() as tasks:
         for number, storage in enumerate(storages):

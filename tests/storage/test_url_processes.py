@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from servers.postgres_server import PostgresServer
-from servers.redis_server import one_server
 from tests.numbers import scaled
 from tests.storage.postgres_rigs import connection
 
@@ -26,16 +25,8 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/sessions.db"
     if request.param == "redis":
-        server = request.getfixturevalue("redis_server")
-        return f"redis://127.0.0.1:{server.port}/0"
-    server = request.getfixturevalue("postgres")
-    return str(server.dsn())
-
-
-@pytest.fixture(scope="module")
-def redis_server() -> object:
-    with one_server() as server:
-        yield server
+        return str(request.getfixturevalue("server").url)
+    return str(request.getfixturevalue("postgres").dsn())
 
 
 async def worker(job: str, url: str, name: str, ids: list[str]) -> asyncio.subprocess.Process:

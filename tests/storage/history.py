@@ -1,0 +1,154 @@
+"""The contract as a naive model: whatever is called in whatever order, a storage answers as the model does."""
+
+import random
+from typing import Any, cast
+
+import pytest
+from msgspec import Struct
+
+from sessioncore.storage import Clears, KeyTaken, Moved, Purges, Stored
+
+__all__ = ["KEYS", "Model"]
+
+KEYS = ["a", "ab", "b", "a*", "x:a", "x:b"]
+OWNERS = [None, "u", "w", "a"]
+TTLS = [0.05, 3.0, 40.0, 900.0, 86400.0 * 30]
+LONG = [500.0, 700.0, 900.0]
+
+
+class Row(Struct):
+    data: bytes
+    version: int
+    ends: float
+    owner: str | None
+    moved_to: str | None = None
+
+
+class Model:
+    """What a correct storage holds; versions are learnt from the storage. Time stands still unless `timed`."""
+
+    def __init__(self, storage: Any, rng: random.Random, *, timed: bool = False) -> None:
+        self.storage, self.rng = storage, rng
+        self.ttls, self.exact = (TTLS, 1e-3) if timed else (LONG, 5.0)
+        self.now = 0.0
+        self.rows: dict[str, Row] = {}
+        self.seen: set[int] = set()
+
+    def live(self, key: str) -> Row | None:
+        """The record or the tombstone at a key."""
+        row = self.rows.get(key)
+        return row if row is not None and row.ends > self.now else None
+
+    def record(self, key: str) -> Row | None:
+        row = self.live(key)
+        return row if row is not None and row.moved_to is None else None
+
+    def write(self, key: str, result: object, row: Row) -> None:
+        assert type(result) is int
+        assert result not in self.seen, "a version came back"
+        self.seen.add(result)
+        row.version = result
+        self.rows[key] = row
+
+    def same(self, row: Row | None, got: object) -> None:
+        if row is None or row.moved_to is not None:
+            assert got == (None if row is None or row.moved_to is None else Moved(row.moved_to))
+        else:
+            assert isinstance(got, Stored)
+            assert (got.data, got.version) == (row.data, row.version)
+            assert got.ttl == pytest.approx(row.ends - self.now, abs=self.exact)
+
+    def draw(self) -> tuple[str, bytes, float, str | None]:
+        pick = self.rng.choice
+        return pick(KEYS), self.rng.randbytes(self.rng.randrange(20)), pick(self.ttls), pick(OWNERS)
+
+    def some_version(self, key: str) -> int:
+        row = self.rows.get(key)
+        if row is not None and self.rng.random() < 0.8:
+            return row.version
+        return self.rng.choice(sorted(self.seen)) if self.seen else 1
+
+    async def create(self) -> None:
+        key, data, ttl, owner = self.draw()
+        result = await self.storage.create(key, data, ttl, owner=owner)
+        if self.live(key) is not None:
+            assert result is None
+        else:
+            self.write(key, result, Row(data, 0, self.now + ttl, owner))
+
+    async def replace(self) -> None:
+        key, data, ttl, owner = self.draw()
+        version, row = self.some_version(key), self.record(key)
+        result = await self.storage.replace(key, data, ttl, version=version, owner=owner)
+        if row is None or row.version != version:
+            self.same(self.live(key), result)
+        else:
+            self.write(key, result, Row(data, 0, self.now + ttl, owner))
+
+    async def move(self) -> None:
+        key, data, ttl, owner = self.draw()
+        new_key, version, row = self.rng.choice(KEYS), self.some_version(key), self.record(key)
+        stays = self.rng.choice([0.0, *self.ttls])
+        conflict = row is None or row.version != version
+        if conflict and (new_key == key or self.live(new_key) is not None):
+            return  # which of the two reasons comes first is left open
+        call = self.storage.move(key, new_key, data, ttl, version=version, owner=owner, tombstone=stays)
+        if conflict:
+            self.same(self.live(key), await call)
+        elif self.live(new_key) is not None:
+            with pytest.raises(KeyTaken):
+                await call
+        else:
+            result = await call
+            del self.rows[key]
+            if stays:
+                self.rows[key] = Row(b"", 0, self.now + stays, None, new_key)
+            self.write(new_key, result, Row(data, 0, self.now + ttl, owner))
+
+    async def touch(self) -> None:
+        key, _, ttl, _ = self.draw()
+        row = self.record(key)
+        assert await self.storage.touch(key, ttl) is (row is not None)
+        if row is not None:
+            row.ends = self.now + ttl
+
+    async def renew(self) -> None:
+        key, _, ttl, _ = self.draw()
+        if (row := self.record(key)) is not None:
+            row.ends = self.now + ttl
+        self.same(self.live(key), await self.storage.load(key, renew=ttl))
+
+    async def delete(self) -> None:
+        """Ends the records that it names, and those that tombstones lead to."""
+        keys = self.rng.sample(KEYS, self.rng.randrange(3))
+        ways = list(keys)
+        for key in ways:
+            row = self.live(key)
+            if row is not None and row.moved_to is not None and row.moved_to not in ways:
+                ways.append(row.moved_to)
+        assert await self.storage.delete(*keys) == sum(self.record(key) is not None for key in ways)
+        for key in ways:
+            self.rows.pop(key, None)
+
+    async def clear(self) -> None:
+        prefix = self.rng.choice(["x:", "a*", "ab"])
+        keys = [key for key in KEYS if key.startswith(prefix)]
+        if any((row := self.live(key)) and row.moved_to and row.moved_to not in keys for key in keys):
+            return  # what moved out of the prefix is another matter
+        assert await cast("Clears", self.storage).clear(prefix) == sum(self.record(key) is not None for key in keys)
+        for key in keys:
+            self.rows.pop(key, None)
+
+    async def purge(self) -> None:
+        await cast("Purges", self.storage).purge_expired()
+
+    async def compare(self) -> None:
+        for key in KEYS:
+            self.same(self.live(key), await self.storage.load(key))
+        for owner in OWNERS[1:]:
+            owned = sorted(key for key in KEYS if (row := self.record(key)) is not None and row.owner == owner)
+            assert sorted(await self.storage.owned_keys(owner)) == owned
+
+    async def step(self) -> None:
+        often = [self.create, self.replace, self.move]
+        await self.rng.choice([*often, *often, self.touch, self.renew, self.delete, self.clear, self.purge])()
