@@ -13,11 +13,10 @@ from servers.postgres_server import PostgresServer
 from tests.storage.postgres_rigs import connection, driver, new_table, opened, table_of
 from tests.storage.tcp_proxy import tcp_proxy
 
-from sessioncore import Moved, Unreadable
+from sessioncore import Moved
 from sessioncore._errors import ConfigError, StorageError, StorageUnavailable
 from sessioncore.storage import Stored
 from sessioncore.storage.postgres import PostgresStorage
-from sessioncore.storage.postgres._sql import quoted, statements
 
 pytestmark = [pytest.mark.anyio, pytest.mark.postgres]
 
@@ -202,89 +201,11 @@ def test_loops_one_after_another_are_served_by_a_storage_that_is_closed_in_each(
     assert asyncio.run(use())
 
 
-async def test_a_migration_may_make_the_table_and_the_role_need_not(postgres: PostgresServer) -> None:
-    table = new_table()
-    async with connection(postgres.dsn()) as plain:
-        await plain.execute("CREATE ROLE modest LOGIN")
-    dsn = f"postgresql://modest@127.0.0.1:{postgres.port}/postgres"
-    refused = PostgresStorage(dsn, table=table)
-    with pytest.raises(StorageError, match="CREATE on the schema"):
-        await refused.open()
-    await refused.aclose()
-    async with connection(postgres.dsn()) as plain:
-        await plain.execute(PostgresStorage.schema_sql(table))
-        await plain.execute(PostgresStorage.schema_sql(table))
-        await plain.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO modest")
-    for create_table in (True, False):
-        async with opened(dsn, table=table, create_table=create_table) as storage:
-            assert await storage.create(f"a{create_table}", b"x", 100) is not None
-            assert await storage.clear("a") == 1
-
-
-async def test_a_table_may_stand_in_a_schema(postgres: PostgresServer) -> None:
-    async with connection(postgres.dsn()) as plain:
-        await plain.execute('CREATE SCHEMA IF NOT EXISTS "Web"')
-    async with opened(postgres.dsn(), table="Web.Sessions") as storage:
-        await storage.create("a", b"x", 100, owner="u")
-        assert await storage.owned_keys("u") == ["a"]
-
-
 @pytest.mark.parametrize("source", [None, 5, b"postgresql://u:hunter2@h", [], ""], ids=repr)
 def test_what_is_neither_a_dsn_nor_a_pool_is_refused_at_once(source: Any) -> None:
     with pytest.raises(ConfigError, match=r"postgresql://.*asyncpg\.Pool") as caught:
         PostgresStorage(source)
     assert "hunter2" not in str(caught.value)
-
-
-async def test_foreign_bytes_are_handed_over_as_they_are(postgres: PostgresServer) -> None:
-    async with opened(postgres.dsn()) as storage, connection(postgres.dsn()) as plain:
-        at = await storage.create("a", b"x", 100)
-        for foreign in (b"", b"garbage", bytes(range(256))):
-            await plain.execute(f"UPDATE {table_of(storage)} SET data = $1", foreign)
-            for stored in (await storage.load("a"), await storage.load("a", renew=100)):
-                assert isinstance(stored, Stored)
-                assert (stored.data, stored.version) == (foreign, at)
-
-
-async def test_a_row_without_an_end_is_unreadable_and_stays(postgres: PostgresServer) -> None:
-    async with opened(postgres.dsn()) as storage, connection(postgres.dsn()) as plain:
-        at = await storage.create("a", b"x", 100)
-        assert at is not None
-        await plain.execute(f"UPDATE {table_of(storage)} SET expires_at = 'infinity'")
-        for stored in (
-            await storage.load("a"),
-            await storage.load("a", renew=100),
-            await storage.replace("a", b"new", 100, version=0),
-            await storage.replace("a", b"new", 100, version=at),
-            await storage.move("a", "b", b"new", 100, version=0),
-            await storage.move("a", "b", b"new", 100, version=at),
-        ):
-            assert stored == Unreadable()
-        assert await storage.touch("a", 100) is False
-        assert await storage.create("a", b"new", 100) is None
-        row = await plain.fetchrow(f"SELECT data, version, isfinite(expires_at) FROM {table_of(storage)}")
-        assert tuple(row) == (b"x", at, False)
-        assert await storage.delete("a") == 1
-
-
-@pytest.mark.parametrize("table", ["", "a;b", "a.b.c", 'a"b', "1a", "a b", "x" * 51, ".a", "a.", "é"])
-def test_a_table_name_that_is_no_identifier_is_refused(table: str) -> None:
-    with pytest.raises(ConfigError, match=r"schema\.name"):
-        PostgresStorage("postgresql://localhost", table=table)
-    with pytest.raises(ConfigError):
-        PostgresStorage.schema_sql(table)
-
-
-def test_numbers_must_be_above_zero() -> None:
-    with pytest.raises(ConfigError):
-        PostgresStorage("postgresql://localhost", timeout=timedelta())
-    with pytest.raises(ConfigError):
-        PostgresStorage("postgresql://localhost", max_connections=0)
-    wrong: Any = 5.0
-    with pytest.raises(ConfigError, match="timedelta"):
-        PostgresStorage("postgresql://localhost", timeout=wrong)
-    with pytest.raises(ConfigError, match="whole number"):
-        PostgresStorage("postgresql://localhost", max_connections=wrong)
 
 
 @pytest.mark.parametrize(
@@ -333,77 +254,23 @@ async def test_purge_and_clear_work_in_batches_and_say_how_far_they_are(
         assert await storage.load("b") is not None
 
 
-async def test_renewals_and_writes_touch_no_index(postgres: PostgresServer) -> None:
-    """PostgreSQL calls such an update HOT. Rows of 300 bytes, as sessions are, each renewed and written in turns."""
-    table, rows, turns = new_table(), 200, 5
-    async with connection(postgres.dsn()) as plain:
-        async with opened(postgres.dsn(), table=table) as storage:
-            for number in range(rows):
-                await storage.create(f"{number}", b"x" * 300, 100, owner=f"{number}")
-            for _ in range(turns):
-                for number in range(rows):
-                    stored = await storage.load(f"{number}", renew=200)
-                    assert isinstance(stored, Stored)
-                    data = b"y" * 300
-                    await storage.replace(f"{number}", data, 300, version=stored.version, owner=f"{number}")
-        # A connection reports what it has done when it is closed, at the latest.
-        sql = f"SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = '{table}'"
-        updated = hot = 0
-        while updated < 2 * rows * turns:
-            updated, hot = await plain.fetchrow(sql)
-    print(f"\n{hot} of {updated} updates were HOT")
-    assert hot >= updated * 0.9
-
-
-async def test_a_record_is_purged_at_its_end_however_often_that_was_moved(postgres: PostgresServer) -> None:
-    async with opened(postgres.dsn()) as storage:
-        longer = await storage.create("longer", b"x", 0.05)
-        shorter = await storage.create("shorter", b"x", 100)
-        await storage.create("touched", b"x", 100)
-        assert longer is not None
-        assert shorter is not None
-        await storage.replace("longer", b"x", 100, version=longer)
-        await storage.replace("shorter", b"x", 0.05, version=shorter)
-        await storage.touch("touched", 0.05)
-        await asyncio.sleep(0.1)
-        assert await storage.purge_expired() == 2
-        assert await storage.load("longer", renew=0.05) is not None
-        await asyncio.sleep(0.1)
-        assert await storage.purge_expired() == 1
-
-
-async def test_the_planner_uses_the_indexes(postgres: PostgresServer) -> None:
-    async with opened(postgres.dsn()) as storage, connection(postgres.dsn()) as plain:
-        table = table_of(storage)
-        await plain.execute(
-            f"INSERT INTO {table} SELECT ('a:' || n)::bytea, ('u' || n / 5)::bytea, n,"
-            f" now() + interval '1 h' * (n % 100), 'x' FROM generate_series(1, 20000) AS n; ANALYZE {table}"
-        )
-        sql = statements(quoted(table))
-        for name, values in {
-            "load": "'a:1'",
-            "renew": "'a:1', 100",
-            "replace": "'a:1', 'x', 100, NULL, 1, 2",
-            "move": "'a:1', 'x', 100, NULL, 1, 2, 'b:1'",
-            "touch": "'a:1', 100",
-            "move_with_tombstone": "'a:1', 'x', 100, NULL, 1, 2, 'b:1', 20",
-            "delete": "ARRAY['a:1', 'a:2']::bytea[]",
-            "owned_keys": "'u7'",
-            "purge_batch": "10",
-            "clear_batch": "'a:1', 'a:2', 10",
-        }.items():
-            await plain.execute(f"PREPARE {name} AS {getattr(sql, name)}; SET plan_cache_mode = force_generic_plan")
-            plan = "\n".join(row[0] for row in await plain.fetch(f"EXPLAIN EXECUTE {name}({values})"))
-            assert "Index" in plan, (name, plan)
-            assert f"Seq Scan on {table}" not in plan, (name, plan)
-        # Above a cost of 100,000 the server compiles a statement before it runs it.
-        keys = [b"a:%d" % number for number in range(3000)]
-        plan = await plain.fetchval(f"EXPLAIN {sql.delete}", keys)
-        assert float(plan.split("..")[1].split(" ")[0]) < 100_000, plan
-
-
 async def test_trio_is_refused_with_a_way_out() -> None:
     storage = PostgresStorage("postgresql://127.0.0.1:1/x")
     for call in (storage.open, storage.check):
         with pytest.raises(ConfigError, match="SQLiteStorage"):
             await asyncio.to_thread(trio.run, call)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"timeout": timedelta()}, "above zero"),
+        ({"timeout": 5.0}, "timedelta"),
+        ({"max_connections": 0}, "at least 1"),
+        ({"max_connections": 5.0}, "whole number"),
+    ],
+    ids=str,
+)
+def test_a_setting_that_cannot_work_is_refused(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        PostgresStorage("postgresql://localhost", **options)

@@ -1,6 +1,7 @@
 """Another server takes over: what leads to the old one is not used again, and `check` says what is wrong."""
 
 import asyncio
+import gc
 import secrets
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -8,10 +9,12 @@ from typing import Any
 
 import pytest
 from servers.postgres_server import PostgresServer, postgres_server
+from tests.numbers import FULL
 from tests.storage.postgres_rigs import connection, driver, new_table, opened
-from tests.storage.tcp_proxy import tcp_proxy
+from tests.storage.tcp_proxy import Proxy, tcp_proxy
 
 from sessioncore._errors import StorageUnavailable
+from sessioncore.storage import Stored
 from sessioncore.storage.postgres import PostgresStorage
 
 pytestmark = [pytest.mark.anyio, pytest.mark.postgres]
@@ -67,6 +70,17 @@ async def stop_writes(primary: Any, standby: Any) -> None:
         await asyncio.sleep(0.01)
 
 
+async def take_over(all_writers: list[Writers], proxy: Proxy, standby: PostgresServer, times: int) -> None:
+    """Promote the standby; after the first write that succeeds, none fails."""
+    begins = [len(writers.outcomes) for writers in all_writers]
+    proxy.switch(standby.port)
+    await asyncio.to_thread(standby.promote)
+    await asyncio.gather(*(writers.until(True, times) for writers in all_writers))
+    for writers, begin in zip(all_writers, begins, strict=True):
+        after = writers.outcomes[begin:]
+        assert False not in after[after.index(True) :]
+
+
 OTHERS = (
     "SELECT count(*) FROM pg_stat_activity WHERE usename = 'tester' AND backend_type = 'client backend'"
     " AND pid <> pg_backend_pid()"
@@ -93,13 +107,7 @@ async def test_after_a_switch_over_no_write_fails_once_a_new_connection_could_wr
                     for storage in storages:
                         with pytest.raises(StorageUnavailable, match="takes no writes"):
                             await storage.check()
-                    begins = [len(writers.outcomes) for writers in all_writers]
-                    proxy.switch(standby.port)
-                    await asyncio.to_thread(standby.promote)
-                    await asyncio.gather(*(writers.until(True, 300) for writers in all_writers))
-                for writers, begin in zip(all_writers, begins, strict=True):
-                    after = writers.outcomes[begin:]
-                    assert False not in after[after.index(True) :]
+                    await take_over(all_writers, proxy, standby, 300)
                 while await old.fetchval(OTHERS):  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
                 for storage in storages:
@@ -118,3 +126,35 @@ async def test_a_connection_that_its_driver_has_aborted_gives_its_place_in_the_p
         await pool.release(lent)
         async with opened(pool) as storage, asyncio.timeout(20):
             assert await storage.create("a", b"x", 100) is not None
+
+
+@pytest.mark.skipif(not FULL, reason="two servers of its own: in full mode only")
+async def test_a_killed_primary_costs_errors_until_the_standby_is_promoted_and_nothing_else() -> None:
+    """`synchronous_standby_names` makes "acknowledged" mean "replicated", as the docs advise."""
+    logged: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: logged.append(context))
+    table = new_table()
+    with (
+        postgres_server(fsync="off") as primary,
+        postgres_server(primary, standby=True, fsync="off") as standby,
+    ):
+        async with tcp_proxy(primary.port) as proxy, connection(primary.dsn()) as plain:
+            await plain.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
+            await plain.execute("SELECT pg_reload_conf()")
+            while await plain.fetchval("SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'") != 1:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            several = f"postgresql://tester@127.0.0.1:{primary.port},127.0.0.1:{standby.port}/postgres"
+            proxied = f"postgresql://tester@127.0.0.1:{proxy.port}/postgres"
+            storages = [PostgresStorage(source, table=table) for source in (several, proxied)]
+            async with writing(*storages) as all_writers:
+                await asyncio.gather(*(writers.until(True, 50) for writers in all_writers))
+                await asyncio.to_thread(primary.kill)
+                await asyncio.gather(*(writers.until(False, 16) for writers in all_writers))
+                await take_over(all_writers, proxy, standby, 100)
+            for writers in all_writers:
+                loaded = [await writers.storage.load(key) for key in writers.acknowledged]
+                assert all(isinstance(stored, Stored) for stored in loaded)
+                await writers.storage.aclose()
+    gc.collect()
+    await asyncio.sleep(0)
+    assert [context for context in logged if "never retrieved" in context["message"]] == []

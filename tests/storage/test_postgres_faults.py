@@ -4,7 +4,8 @@ import asyncio
 import gc
 import random
 import time
-from collections.abc import Generator
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -69,13 +70,22 @@ class Load:
         return time.monotonic() - start
 
 
+@asynccontextmanager
+async def under_load(*storages: PostgresStorage) -> AsyncGenerator[list[Load]]:
+    async with asyncio.TaskGroup() as tasks:
+        loads = [Load(storage) for storage in storages]
+        for load in loads:
+            for number in range(8):
+                tasks.create_task(load.user(number))
+        yield loads
+        for load in loads:
+            load.ended = True
+
+
 async def test_a_killed_server_loses_nothing_acknowledged_and_service_resumes(
     own_server: PostgresServer,
 ) -> None:
-    async with opened(own_server.dsn()) as storage, asyncio.TaskGroup() as tasks:
-        load = Load(storage)
-        for number in range(8):
-            tasks.create_task(load.user(number))
+    async with opened(own_server.dsn()) as storage, under_load(storage) as (load,):
         for _ in range(2):
             await load.progress()
             await asyncio.to_thread(own_server.kill)
@@ -84,7 +94,6 @@ async def test_a_killed_server_loses_nothing_acknowledged_and_service_resumes(
                 await asyncio.sleep(0.01)
             await asyncio.to_thread(own_server.start)
             assert await load.progress() < 4
-        load.ended = True
     assert all(failure.__cause__ is not None for failure in load.failures)
 
 
@@ -94,15 +103,11 @@ async def test_terminated_connections_are_replaced(postgres: PostgresServer, pos
     victims = "FROM pg_stat_activity WHERE application_name = 'victim'"
     terminate = f"SELECT pg_terminate_backend(pid) {victims}"
     async with opened(f"{postgres_dsn}?application_name=victim") as storage, connection(postgres.dsn()) as plain:
-        async with asyncio.TaskGroup() as tasks:
-            load = Load(storage)
-            for number in range(8):
-                tasks.create_task(load.user(number))
+        async with under_load(storage) as (load,):
             for _ in range(5):
                 await load.progress()
                 await plain.execute(terminate)
                 assert await load.progress() < 4
-            load.ended = True
         # An idle connection that was terminated is not even noticed by the next call.
         idle = [row["pid"] for row in await plain.fetch(f"SELECT pid {victims}")]
         await plain.execute(terminate)
@@ -196,16 +201,12 @@ async def test_connections_broken_off_under_load_are_replaced(postgres: Postgres
     async with (
         tcp_proxy(postgres.port) as proxy,
         opened(f"postgresql://tester@127.0.0.1:{proxy.port}/postgres", timeout=timedelta(seconds=2)) as storage,
-        asyncio.TaskGroup() as tasks,
+        under_load(storage) as (load,),
     ):
-        load = Load(storage)
-        for number in range(8):
-            tasks.create_task(load.user(number))
         for _ in range(5):
             await load.progress()
             proxy.reset()
             assert await load.progress() < 4
-        load.ended = True
 
 
 async def test_no_server_at_all_is_unavailable_and_may_come_later(own_server: PostgresServer) -> None:
@@ -306,15 +307,9 @@ async def test_a_pooler_that_swaps_connections_mixes_up_no_unprepared_statements
         async with (
             opened(dsn, prepared_statements=False, max_connections=8) as one,
             opened(dsn, prepared_statements=False, max_connections=8) as other,
-            asyncio.TaskGroup() as tasks,
+            under_load(one, other) as loads,
         ):
-            loads = [Load(one), Load(other)]
-            for load in loads:
-                for number in range(8):
-                    tasks.create_task(load.user(number))
             for load in loads:
                 for _ in range(5):
                     await load.progress()
-            for load in loads:
-                load.ended = True
     assert not any(load.failures for load in loads)

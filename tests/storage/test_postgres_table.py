@@ -1,0 +1,182 @@
+"""The table: who makes it, its rights and indexes, and what happens where it lacks something."""
+
+import asyncio
+import logging
+
+import pytest
+from servers.postgres_server import PostgresServer
+from tests.storage.postgres_rigs import connection, new_table, opened, table_of
+
+from sessioncore._errors import ConfigError, StorageError, StorageUnavailable
+from sessioncore.storage import Stored
+from sessioncore.storage.postgres import PostgresStorage
+from sessioncore.storage.postgres._sql import quoted, statements
+
+pytestmark = [pytest.mark.anyio, pytest.mark.postgres]
+
+
+BREAKS = {
+    "REVOKE SELECT ON {table} FROM {role}": "42501.*permission denied.*the role needs SELECT",
+    "REVOKE INSERT ON {table} FROM {role}": "42501.*permission denied.*the role needs SELECT, INSERT",
+    "REVOKE UPDATE ON {table} FROM {role}": "42501.*permission denied.*the role needs SELECT, INSERT, UPDATE",
+    "REVOKE DELETE ON {table} FROM {role}": "42501.*permission denied.*INSERT, UPDATE and DELETE",
+    "ALTER TABLE {table} DROP COLUMN purge_after": r"42703.*does not exist.*lacks a column.*schema_sql\(\)",
+    "ALTER TABLE {table} DROP CONSTRAINT {table}_pkey": r"42P10.*no unique.*lacks its primary key.*schema_sql\(\)",
+    "DROP TABLE {table}": r"42P01.*does not exist.*is missing.*schema_sql\(\)",
+    "ALTER ROLE {role} SET default_transaction_read_only = on": "25006.*cannot execute.*takes no writes.*primary",
+}
+
+
+@pytest.mark.parametrize(("change", "words"), BREAKS.items(), ids=[*BREAKS])
+async def test_check_names_what_a_write_would_lack(postgres: PostgresServer, change: str, words: str) -> None:
+    table = new_table()
+    role = f"role_{table}"
+    async with connection(postgres.dsn()) as plain:
+        await plain.execute(PostgresStorage.schema_sql(table))
+        await plain.execute(f"CREATE ROLE {role} LOGIN; GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO {role}")
+        dsn = f"postgresql://{role}@127.0.0.1:{postgres.port}/postgres"
+        async with opened(dsn, table=table, create_table=False) as storage:
+            await storage.check()
+        await plain.execute(change.format(table=table, role=role))
+        async with opened(dsn, table=table, create_table=False) as storage:
+            with pytest.raises(StorageError, match=words) as caught:
+                await storage.check()
+    assert isinstance(caught.value, StorageUnavailable) == words.startswith("25006")
+
+
+async def test_check_logs_an_index_that_is_missing(postgres: PostgresServer, caplog: pytest.LogCaptureFixture) -> None:
+    async with opened(postgres.dsn()) as storage, connection(postgres.dsn()) as plain:
+        await plain.execute(f"DROP INDEX {table_of(storage)}_owner")
+        await storage.check()
+    assert [f'"{table_of(storage)}_owner"' in record.getMessage() for record in caplog.records] == [True]
+
+
+@pytest.mark.parametrize("change", ["DROP TABLE {table}", "ALTER TABLE {table} DROP COLUMN purge_after"])
+async def test_a_table_that_was_dropped_or_restored_from_long_ago_is_made_anew(
+    postgres: PostgresServer, change: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "sessioncore")
+    async with opened(postgres.dsn()) as storage, connection(postgres.dsn()) as plain:
+        await storage.create("before", b"x", 100, owner="u")
+        await plain.execute(change.format(table=table_of(storage)))
+        assert await storage.create("a", b"x", 100, owner="u") is not None
+        assert "a" in await storage.owned_keys("u")
+        assert (await storage.load("before") is None) == change.startswith("DROP TABLE")
+        await storage.check()
+    assert ["made anew" in record.message for record in caplog.records] == [True]
+
+
+async def test_a_role_that_may_not_change_the_table_is_told_what_to_do(postgres: PostgresServer) -> None:
+    table = new_table()
+    async with connection(postgres.dsn()) as plain:
+        await plain.execute(PostgresStorage.schema_sql(table))
+        await plain.execute(f"ALTER TABLE {table} DROP COLUMN purge_after; CREATE ROLE r_{table} LOGIN")
+        await plain.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO r_{table}")
+    storage = PostgresStorage(f"postgresql://r_{table}@127.0.0.1:{postgres.port}/postgres", table=table)
+    with pytest.raises(StorageError, match=r"only the table's owner.*schema_sql\(\)"):
+        await storage.open()
+    await storage.aclose()
+
+
+async def test_a_migration_may_make_the_table_and_the_role_need_not(postgres: PostgresServer) -> None:
+    table = new_table()
+    async with connection(postgres.dsn()) as plain:
+        await plain.execute("CREATE ROLE modest LOGIN")
+    dsn = f"postgresql://modest@127.0.0.1:{postgres.port}/postgres"
+    refused = PostgresStorage(dsn, table=table)
+    with pytest.raises(StorageError, match="CREATE on the schema"):
+        await refused.open()
+    await refused.aclose()
+    async with connection(postgres.dsn()) as plain:
+        await plain.execute(PostgresStorage.schema_sql(table))
+        await plain.execute(PostgresStorage.schema_sql(table))
+        await plain.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO modest")
+    for create_table in (True, False):
+        async with opened(dsn, table=table, create_table=create_table) as storage:
+            assert await storage.create(f"a{create_table}", b"x", 100) is not None
+            assert await storage.clear("a") == 1
+
+
+async def test_a_table_may_stand_in_a_schema(postgres: PostgresServer) -> None:
+    async with connection(postgres.dsn()) as plain:
+        await plain.execute('CREATE SCHEMA IF NOT EXISTS "Web"')
+    async with opened(postgres.dsn(), table="Web.Sessions") as storage:
+        await storage.create("a", b"x", 100, owner="u")
+        assert await storage.owned_keys("u") == ["a"]
+
+
+@pytest.mark.parametrize("table", ["", "a;b", "a.b.c", 'a"b', "1a", "a b", "x" * 51, ".a", "a.", "é"])
+def test_a_table_name_that_is_no_identifier_is_refused(table: str) -> None:
+    with pytest.raises(ConfigError, match=r"schema\.name"):
+        PostgresStorage("postgresql://localhost", table=table)
+    with pytest.raises(ConfigError):
+        PostgresStorage.schema_sql(table)
+
+
+async def test_renewals_and_writes_touch_no_index(postgres: PostgresServer) -> None:
+    """PostgreSQL calls such an update HOT. Rows of 300 bytes, as sessions are, each renewed and written in turns."""
+    table, rows, turns = new_table(), 200, 5
+    async with connection(postgres.dsn()) as plain:
+        async with opened(postgres.dsn(), table=table) as storage:
+            for number in range(rows):
+                await storage.create(f"{number}", b"x" * 300, 100, owner=f"{number}")
+            for _ in range(turns):
+                for number in range(rows):
+                    stored = await storage.load(f"{number}", renew=200)
+                    assert isinstance(stored, Stored)
+                    data = b"y" * 300
+                    await storage.replace(f"{number}", data, 300, version=stored.version, owner=f"{number}")
+        # A connection reports what it has done when it is closed, at the latest.
+        sql = f"SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = '{table}'"
+        updated = hot = 0
+        while updated < 2 * rows * turns:
+            updated, hot = await plain.fetchrow(sql)
+    print(f"\n{hot} of {updated} updates were HOT")
+    assert hot >= updated * 0.9
+
+
+async def test_a_record_is_purged_at_its_end_however_often_that_was_moved(postgres: PostgresServer) -> None:
+    async with opened(postgres.dsn()) as storage:
+        longer = await storage.create("longer", b"x", 0.05)
+        shorter = await storage.create("shorter", b"x", 100)
+        await storage.create("touched", b"x", 100)
+        assert longer is not None
+        assert shorter is not None
+        await storage.replace("longer", b"x", 100, version=longer)
+        await storage.replace("shorter", b"x", 0.05, version=shorter)
+        await storage.touch("touched", 0.05)
+        await asyncio.sleep(0.1)
+        assert await storage.purge_expired() == 2
+        assert await storage.load("longer", renew=0.05) is not None
+        await asyncio.sleep(0.1)
+        assert await storage.purge_expired() == 1
+
+
+async def test_the_planner_uses_the_indexes(postgres: PostgresServer) -> None:
+    async with opened(postgres.dsn()) as storage, connection(postgres.dsn()) as plain:
+        table = table_of(storage)
+        await plain.execute(
+            f"INSERT INTO {table} SELECT ('a:' || n)::bytea, ('u' || n / 5)::bytea, n,"
+            f" now() + interval '1 h' * (n % 100), 'x' FROM generate_series(1, 20000) AS n; ANALYZE {table}"
+        )
+        sql = statements(quoted(table))
+        for name, values in {
+            "load": "'a:1'",
+            "renew": "'a:1', 100",
+            "replace": "'a:1', 'x', 100, NULL, 1, 2",
+            "move": "'a:1', 'x', 100, NULL, 1, 2, 'b:1'",
+            "touch": "'a:1', 100",
+            "move_with_tombstone": "'a:1', 'x', 100, NULL, 1, 2, 'b:1', 20",
+            "delete": "ARRAY['a:1', 'a:2']::bytea[]",
+            "owned_keys": "'u7'",
+            "purge_batch": "10",
+            "clear_batch": "'a:1', 'a:2', 10",
+        }.items():
+            await plain.execute(f"PREPARE {name} AS {getattr(sql, name)}; SET plan_cache_mode = force_generic_plan")
+            plan = "\n".join(row[0] for row in await plain.fetch(f"EXPLAIN EXECUTE {name}({values})"))
+            assert "Index" in plan, (name, plan)
+            assert f"Seq Scan on {table}" not in plan, (name, plan)
+        # Above a cost of 100,000 the server compiles a statement before it runs it.
+        keys = [b"a:%d" % number for number in range(3000)]
+        plan = await plain.fetchval(f"EXPLAIN {sql.delete}", keys)
+        assert float(plan.split("..")[1].split(" ")[0]) < 100_000, plan
