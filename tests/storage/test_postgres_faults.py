@@ -166,19 +166,6 @@ async def test_a_timeout_of_the_server_is_unavailable(postgres: PostgresServer, 
             await storage.touch("a", 100)
 
 
-async def test_a_standby_that_only_reads_is_unavailable_for_writes(postgres: PostgresServer) -> None:
-    async with opened(postgres.dsn()) as writer:
-        await writer.create("a", b"x", 100)
-        settings = {"default_transaction_read_only": "on"}
-        async with (
-            driver.create_pool(postgres.dsn(), min_size=1, server_settings=settings) as pool,
-            opened(pool, table=table_of(writer)) as storage,
-        ):
-            assert await storage.load("a") is not None
-            with pytest.raises(StorageUnavailable):
-                await storage.touch("a", 100)
-
-
 async def test_a_black_hole_ends_in_time_and_costs_no_connection_for_good(postgres: PostgresServer) -> None:
     async with (
         tcp_proxy(postgres.port) as proxy,

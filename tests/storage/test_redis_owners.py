@@ -62,3 +62,14 @@ async def test_some_hundred_sessions_end_in_one_trip_and_concurrent_calls_share_
         assert await asyncio.gather(*(storage.delete(*some) for some in batches)) == [300] * 9
         assert proxy.waits <= before + 4
         assert await storage.owned_keys("u") == []
+
+
+async def test_more_sessions_of_one_owner_than_fit_in_a_batch_are_listed_and_healed(server: Server) -> None:
+    async with storage_at(server.port) as storage:
+        keys = [f"k{n}" for n in range(1234)]
+        await asyncio.gather(*(storage.create(key, b"", 100, owner="u") for key in keys))
+        server.do("DEL", *keys[:100])  # as an eviction does: the index is not told
+        assert sorted(await storage.owned_keys("u")) == sorted(keys[100:])
+        assert server.do("ZCARD", "u:sessioncore-index") == 1134
+        assert await storage.delete(*keys) == 1134
+        assert server.do("EXISTS", "u:sessioncore-index") == 0

@@ -36,36 +36,29 @@ async def test_sqlite_with_a_relative_and_an_absolute_path(
         file.unlink()
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
-        "redis://",
-        "redis://127.0.0.1:6379/1",
-        "REDIS://user:p%40ss@127.0.0.1",
-        "rediss://127.0.0.1",
-        "unix:///run/redis.sock?db=1",
-        "redis+sentinel://127.0.0.1:26379,127.0.0.1:26380/mymaster",
-        "redis+sentinel://user:pass@127.0.0.1/mymaster/2",
-        "redis+cluster://127.0.0.1:7000",
-    ],
+REDIS = (
+    "redis://",
+    "redis://127.0.0.1:6379/1",
+    "REDIS://user:p%40ss@127.0.0.1",
+    "rediss://127.0.0.1",
+    "unix:///run/redis.sock?db=1",
+    "redis+sentinel://127.0.0.1:26379,127.0.0.1:26380/mymaster",
+    "redis+sentinel://user:pass@127.0.0.1/mymaster/2",
+    "redis+cluster://127.0.0.1:7000",
 )
-def test_redis_in_all_its_forms(url: str) -> None:
-    assert isinstance(storage_from_url(url), RedisStorage)
+POSTGRES = (
+    "postgresql://",
+    "postgres://127.0.0.1",
+    "postgresql://user:p%40ss%3A%2F@127.0.0.1:5432/db?sslmode=require",
+    "PostgreSQL://user@[::1]:5432/db",
+    "postgresql://user@one:5432,two:5433/db",
+    "postgresql:///db?host=/run/postgresql",
+)
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
-        "postgresql://",
-        "postgres://127.0.0.1",
-        "postgresql://user:p%40ss%3A%2F@127.0.0.1:5432/db?sslmode=require",
-        "PostgreSQL://user@[::1]:5432/db",
-        "postgresql://user@one:5432,two:5433/db",
-        "postgresql:///db?host=/run/postgresql",
-    ],
-)
-def test_postgres_in_all_its_forms(url: str) -> None:
-    assert isinstance(storage_from_url(url), PostgresStorage)
+@pytest.mark.parametrize("url", [*REDIS, *POSTGRES])
+def test_redis_and_postgres_in_all_their_forms(url: str) -> None:
+    assert isinstance(storage_from_url(url), RedisStorage if url in REDIS else PostgresStorage)
 
 
 def test_options_go_to_the_storage() -> None:
@@ -93,7 +86,11 @@ def test_options_go_to_the_storage() -> None:
         ("sqlite:///:memory:", "MemoryStorage"),
         ("redis://u:hunter2@host:port", "redis://user:password@host"),
         ("redis://u:hunter2@host/0?hunter2=1&socket_timeout=x", "redis://user:password@host"),
+        ("redis://u:hunter2/word@host:6379/0", "redis://user:password@host"),
         ("redis+sentinel://u:hunter2@host:1", "service"),
+        ("redis+sentinel://u:hunter2@host:x/main/0", "sentinel"),
+        ("redis+sentinel://u:hunter2@host/main/zero", "sentinel"),
+        ("redis+sentinel://u:hunter2@host/main/0?what=1", "sentinel"),
         ("redis+cluster://u:hunter2@host:port", r"redis\+cluster://host:port"),
         ("postgresql://u:hunter2@host:port/db", "percent-encoded"),
         ("postgresql://u:hunter2#x@host/db", "percent-encoded"),
@@ -125,17 +122,15 @@ def test_what_is_no_path_is_no_sqlite_file(path: Any) -> None:
         SQLiteStorage(path)
 
 
-@pytest.mark.parametrize(
-    ("module", "driver", "extra"),
-    [
-        ("redis", "redis", "redis"),
-        ("redis", "hiredis", "redis"),
-        ("postgres", "asyncpg", "postgres"),
-    ],
-)
-def test_a_storage_without_its_driver_says_what_to_install(module: str, driver: str, extra: str) -> None:
-    program = (
-        f"import sys; sys.path[:] = {sys.path!r}\n"
+def run(program: str) -> str:
+    """What a program says in an interpreter of its own."""
+    program = f"import sys; sys.path[:] = {sys.path!r}\n{program}"
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize(("module", "driver"), [("redis", "redis"), ("redis", "hiredis"), ("postgres", "asyncpg")])
+def test_a_storage_without_its_driver_says_what_to_install(module: str, driver: str) -> None:
+    said = run(
         "class Away:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
         f"        if name.partition('.')[0] == {driver!r}:\n"
@@ -144,41 +139,36 @@ def test_a_storage_without_its_driver_says_what_to_install(module: str, driver: 
         f"try: import sessioncore.storage.{module}\n"
         "except ModuleNotFoundError as exc: print(exc.name, type(exc.__cause__).__name__, exc, sep='|')"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    name, cause, words = done.stdout.strip().split("|")
+    name, cause, words = said.strip().split("|")
     assert name.partition(".")[0] == driver
     assert cause == "ModuleNotFoundError"
-    assert f"pip install 'sessioncore[{extra}]'" in words
+    assert f"pip install 'sessioncore[{module}]'" in words
 
 
-def test_the_keyvalue_storage_needs_no_driver() -> None:
-    program = (
-        f"import sys; sys.modules['key_value'] = None; sys.path[:] = {sys.path!r}\n"
-        "from sessioncore.storage.keyvalue import KeyValueStorage; print(KeyValueStorage.__name__)"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout == "KeyValueStorage\n"
+WITHOUT = """
+sys.modules[{driver!r}] = None
+from sessioncore.storage._url import storage_from_url
+storage_from_url('memory://')
+try: storage_from_url('{extra}://u:hunter2@host')
+except Exception as exc: print(type(exc).__name__, exc)
+"""
+WITHOUT_KEYVALUE = """
+sys.modules['key_value'] = None
+from sessioncore.storage.keyvalue import KeyValueStorage; print(KeyValueStorage.__name__)
+"""
+OF_NO_DRIVER = """
+from sessioncore.storage._url import storage_from_url
+storage_from_url('memory://'); storage_from_url('sqlite:///x')
+print({'redis', 'asyncpg', 'key_value'} & set(sys.modules))
+"""
 
 
-@pytest.mark.parametrize(
-    ("scheme", "driver", "extra"), [("redis", "redis", "redis"), ("postgres", "asyncpg", "postgres")]
-)
-def test_a_missing_driver_is_named_by_its_extra(scheme: str, driver: str, extra: str) -> None:
-    program = (
-        f"import sys; sys.modules[{driver!r}] = None; sys.path[:] = {sys.path!r}\n"
-        "from sessioncore.storage._url import storage_from_url\n"
-        f"storage_from_url('memory://')\ntry: storage_from_url('{scheme}://u:hunter2@host')\n"
-        "except Exception as exc: print(type(exc).__name__, exc)"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout == f"ConfigError the driver for this URL is missing; pip install 'sessioncore[{extra}]'\n"
+@pytest.mark.parametrize(("driver", "extra"), [("redis", "redis"), ("asyncpg", "postgres")])
+def test_a_missing_driver_is_named_by_its_extra(driver: str, extra: str) -> None:
+    said = f"ConfigError the driver for this URL is missing; pip install 'sessioncore[{extra}]'\n"
+    assert run(WITHOUT.format(driver=driver, extra=extra)) == said
 
 
-def test_no_driver_is_imported_before_its_url_is_met() -> None:
-    program = (
-        f"import sys; sys.path[:] = {sys.path!r}\nfrom sessioncore.storage._url import storage_from_url\n"
-        "storage_from_url('memory://'); storage_from_url('sqlite:///x')\n"
-        "print({'redis', 'asyncpg', 'key_value'} & set(sys.modules))"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout == "set()\n"
+def test_a_driver_is_imported_only_when_it_is_needed() -> None:
+    assert run(WITHOUT_KEYVALUE) == "KeyValueStorage\n"
+    assert run(OF_NO_DRIVER) == "set()\n"
