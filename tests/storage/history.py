@@ -25,11 +25,14 @@ class Row(Struct):
 
 
 class Model:
-    """What a correct storage holds; versions are learnt from the storage. Time stands still unless `timed`."""
+    """What a correct storage holds; versions are learnt from the storage.
+
+    Unless `timed`, the clock is the server's: a minute may pass, and nothing ends.
+    """
 
     def __init__(self, storage: Any, rng: random.Random, *, timed: bool = False) -> None:
         self.storage, self.rng = storage, rng
-        self.ttls, self.exact = (TTLS, 1e-3) if timed else (LONG, 5.0)
+        self.ttls, self.exact = (TTLS, 1e-3) if timed else (LONG, 60.0)
         self.now = 0.0
         self.rows: dict[str, Row] = {}
         self.seen: set[int] = set()

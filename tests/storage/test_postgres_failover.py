@@ -36,6 +36,7 @@ class Writers:
                 assert await self.storage.create(key, b"x", 1000) is not None
             except StorageUnavailable:
                 self.outcomes.append(False)
+                await asyncio.sleep(0.005)
             else:
                 self.outcomes.append(True)
                 self.acknowledged.append(key)
@@ -107,7 +108,7 @@ async def test_after_a_switch_over_no_write_fails_once_a_new_connection_could_wr
                     for storage in storages:
                         with pytest.raises(StorageUnavailable, match="takes no writes"):
                             await storage.check()
-                    await take_over(all_writers, proxy, standby, 300)
+                    await take_over(all_writers, proxy, standby, 100)
                 while await old.fetchval(OTHERS):  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
                 for storage in storages:

@@ -115,7 +115,7 @@ def test_a_table_name_that_is_no_identifier_is_refused(table: str) -> None:
 
 async def test_renewals_and_writes_touch_no_index(postgres: PostgresServer) -> None:
     """PostgreSQL calls such an update HOT. Rows of 300 bytes, as sessions are, each renewed and written in turns."""
-    table, rows, turns = new_table(), 200, 5
+    table, rows, turns = new_table(), 200, 3
     async with connection(postgres.dsn()) as plain:
         async with opened(postgres.dsn(), table=table) as storage:
             for number in range(rows):

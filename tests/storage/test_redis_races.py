@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 from redis.asyncio import RedisCluster
 from servers.redis_server import Server
-from tests.numbers import scaled
+from tests.numbers import FULL, scaled
 from tests.redis_proxy import proxy_to
 from tests.storage.history import KEYS, Model
 from tests.storage.redis_rig import client_of, made, storage_at
@@ -67,7 +67,7 @@ async def test_whoever_waits_for_a_place_gets_one_though_others_give_up(server: 
     dice = random.Random(7)
     async with storage_at(server.port) as storage:
         await made(storage, "k", b"x" * 2000)
-        for _ in range(3):
+        for _ in range(3 if FULL else 1):
             tasks = [asyncio.create_task(storage.load("k")) for _ in range(9000)]
             for task in dice.sample(tasks, 6000):
                 asyncio.get_running_loop().call_later(dice.random() * 0.1, task.cancel)

@@ -3,16 +3,19 @@
 # ruff: noqa: ASYNC240 -- a test may wait for its own small files
 
 import os
+import re
 import resource
 import sqlite3
 import stat
-from collections.abc import AsyncGenerator
+import time
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, closing
 from datetime import timedelta
 from pathlib import Path
 
 import anyio
 import pytest
+from tests.numbers import scaled
 
 from sessioncore import (
     ConfigError,
@@ -31,23 +34,13 @@ pytestmark = pytest.mark.anyio
 
 
 @asynccontextmanager
-async def opened(path: Path, clock: ManualClock | None = None) -> AsyncGenerator[SQLiteStorage, None]:
-    storage = SQLiteStorage(path) if clock is None else SQLiteStorage(path, clock=clock)
+async def opened(path: Path, clock: Callable[[], float] = time.time) -> AsyncGenerator[SQLiteStorage, None]:
+    storage = SQLiteStorage(path, clock=clock)
     await storage.open()
     try:
         yield storage
     finally:
         await storage.aclose()
-
-
-async def test_records_outlive_the_process_object(path: Path) -> None:
-    async with opened(path) as storage:
-        version = await storage.create("a", b"data", 1000, owner="u")
-    async with opened(path) as storage:
-        stored = await storage.load("a")
-        assert isinstance(stored, Stored)
-        assert (stored.data, stored.version) == (b"data", version)
-        assert await storage.owned_keys("u") == ["a"]
 
 
 async def test_the_first_call_opens_the_file_also_when_many_come_at_once(path: Path) -> None:
@@ -56,9 +49,9 @@ async def test_the_first_call_opens_the_file_also_when_many_come_at_once(path: P
         for number in range(20):
             tasks.start_soon(storage.create, f"k{number}", b"", 1000)
             tasks.start_soon(storage.load, f"k{number}")
-    assert await storage.clear("k") == 20
     await storage.aclose()
-    assert await storage.load("k1") is None, "a call after aclose opens it again"
+    assert await storage.load("k1") is not None, "a call after aclose opens it again"
+    assert await storage.clear("k") == 20
     await storage.aclose()
 
 
@@ -80,6 +73,7 @@ async def test_a_file_that_is_no_database_is_reported_and_left_alone(path: Path)
     with pytest.raises(StorageError, match="not a SQLite database") as caught:
         await storage.load("a")
     assert isinstance(caught.value.__cause__, sqlite3.DatabaseError)
+    assert not isinstance(caught.value, StorageUnavailable)
     assert path.read_bytes() == b"no database at all " * 100
 
 
@@ -97,20 +91,12 @@ async def test_damaged_pages_are_reported(path: Path) -> None:
             await storage.create("new", b"", 1000)
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        "data = 'text'",
-        "data = CAST(x'ff' AS TEXT)",
-        "data = 7",
-        "data = 1.5",
-        "ends = 'later'",
-        "ends = 9e999",
-        "ends = x'00'",
-        "version = 'one'",
-        "version = x'00'",
-    ],
-)
+DAMAGES = """\
+data = 'text', data = CAST(x'ff' AS TEXT), data = 7, data = 1.5, ends = 'later', ends = 9e999, ends = x'00',
+version = 'one', version = x'00'"""
+
+
+@pytest.mark.parametrize("damage", re.split(r",\s", DAMAGES))
 async def test_a_row_that_others_wrote_is_unreadable_and_stays(path: Path, damage: str) -> None:
     events: list[str] = []
     store = SessionStore(SessionConfig(storage=SQLiteStorage(path), on_event=lambda event: events.append(event.kind)))
@@ -243,12 +229,12 @@ async def test_cancellation_storms_break_nothing(path: Path) -> None:
             if await storage.create(f"k{number}", b"%d" % number, 1000) is not None:
                 done.add(number)
 
-        for start in range(0, 1000, 50):
+        for start in range(0, scaled(3000), 50):
             with anyio.move_on_after(start % 7 * 0.0005):
                 async with anyio.create_task_group() as tasks:
                     for number in range(start, start + 50):
                         tasks.start_soon(create, number)
-        for number in range(1000):
+        for number in range(scaled(3000)):
             stored = await storage.load(f"k{number}")
             assert stored is not None or number not in done
             assert stored is None or (isinstance(stored, Stored) and stored.data == b"%d" % number)
@@ -276,12 +262,12 @@ async def test_what_expired_is_purged_in_batches(path: Path) -> None:
     clock = ManualClock()
     async with opened(path, clock) as storage:
         async with anyio.create_task_group() as tasks:
-            for number in range(10_000):
+            for number in range(3000):
                 tasks.start_soon(storage.create, f"k{number}", b"", 10 if number % 10 else 1000)
         clock.advance(11)
-        assert await storage.purge_expired() == 9000
+        assert await storage.purge_expired() == 2700
         assert await storage.purge_expired() == 0
-        assert await storage.clear("k") == 1000
+        assert await storage.clear("k") == 300
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("SELECT count(*) FROM records").fetchone() == (0,)
 
@@ -305,12 +291,6 @@ async def test_the_end_of_a_prefix_is_found_beside_the_surrogates(path: Path) ->
             assert await storage.clear(prefix) == 2
         assert await storage.load("c\ue000") is not None
         assert await storage.clear("") == 1
-
-
-@pytest.mark.parametrize("nowhere", ["", ":memory:", "file:x?mode=memory"])
-def test_a_path_that_names_no_file_is_refused(nowhere: str) -> None:
-    with pytest.raises(ConfigError, match="MemoryStorage"):
-        SQLiteStorage(nowhere)
 
 
 def test_a_negative_timeout_is_refused(path: Path) -> None:

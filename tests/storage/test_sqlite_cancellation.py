@@ -16,6 +16,7 @@ from typing import Any
 import anyio
 import pytest
 from aiohttp import ClientSession, DummyCookieJar, web
+from tests.numbers import scaled
 
 from sessioncore import SessionConfig, SessionStore
 from sessioncore.storage import SQLiteStorage
@@ -23,6 +24,7 @@ from sessioncore_aiohttp import get_session, setup
 
 pytestmark = pytest.mark.anyio
 Task = asyncio.Task[Any]
+TIMES = scaled(200)
 
 
 @pytest.fixture
@@ -85,20 +87,13 @@ async def opened(path: Path, clock: HeldClock) -> AsyncGenerator[SQLiteStorage, 
         await storage.aclose()
 
 
-def load(storage: SQLiteStorage, _: int) -> Coroutine[Any, Any, Any]:
-    return storage.load("k")
-
-
-def renew(storage: SQLiteStorage, _: int) -> Coroutine[Any, Any, Any]:
-    return storage.load("k", renew=1000)
-
-
-def create(storage: SQLiteStorage, number: int) -> Coroutine[Any, Any, Any]:
-    return storage.create(f"n{number}", b"", 1000)
-
-
 Call = Callable[[SQLiteStorage, int], Coroutine[Any, Any, Any]]
-CALLS = pytest.mark.parametrize("call", [load, renew, create])
+KINDS: dict[str, Call] = {
+    "load": lambda storage, _: storage.load("k"),
+    "renew": lambda storage, _: storage.load("k", renew=1000),
+    "create": lambda storage, number: storage.create(f"n{number}", b"", 1000),
+}
+CALLS = pytest.mark.parametrize("call", KINDS.values(), ids=[*KINDS])
 
 
 async def turns(number: int = 5) -> None:
@@ -135,21 +130,6 @@ async def test_a_driver_that_is_cancelled_takes_the_others_to_the_end(path: Path
 
 
 @CALLS
-async def test_who_comes_after_a_cancelled_driver_waits_for_the_thread(
-    path: Path, clock: HeldClock, call: Call
-) -> None:
-    async with opened(path, clock) as storage:
-        tasks = await on_the_way(clock, storage, call)
-        for task in tasks:
-            task.cancel()
-        later = asyncio.create_task(call(storage, 100))
-        await anyio.sleep(0.05)  # time in which a second thread would have gone in
-        clock.go()
-        assert await later is not None
-    assert clock.overlaps == 0
-
-
-@CALLS
 async def test_who_is_cancelled_while_waiting_leaves_at_once_and_undone(
     path: Path, clock: HeldClock, call: Call
 ) -> None:
@@ -170,19 +150,21 @@ async def test_who_is_cancelled_while_waiting_leaves_at_once_and_undone(
 
 
 @CALLS
-async def test_closing_waits_for_the_thread_of_callers_that_were_cancelled(
-    path: Path, clock: HeldClock, call: Call
+@pytest.mark.parametrize("closes", [False, True])
+async def test_who_comes_after_cancelled_callers_waits_for_the_thread(
+    path: Path, clock: HeldClock, call: Call, closes: bool
 ) -> None:
     async with opened(path, clock) as storage:
         for task in await on_the_way(clock, storage, call):
             task.cancel()
-        closing = asyncio.create_task(storage.aclose())
-        await anyio.sleep(0.05)
-        assert not closing.done()
+        later: Task = asyncio.create_task(storage.aclose() if closes else call(storage, 100))
+        await anyio.sleep(0.05)  # time in which a second thread would have gone in
+        assert not later.done()
         clock.go()
-        await closing
-        assert not list(path.parent.glob("sessions.db-*")), "no connection is left"
-        assert await storage.load("k") is not None
+        assert (await later is None) is closes
+        if closes:
+            assert not list(path.parent.glob("sessions.db-*")), "no connection is left"
+            assert await storage.load("k") is not None
     assert clock.overlaps == 0
 
 
@@ -290,7 +272,7 @@ async def test_clients_that_leave_an_aiohttp_server_fail_nobody_else(path: Path)
         staying = set(range(10, 20))
 
         async def stay(client: ClientSession, number: int) -> None:
-            for _ in range(50):
+            for _ in range(TIMES):
                 headers = {"Cookie": f"session_id={ids[number]}"}
                 async with client.get(f"http://127.0.0.1:{port}/", headers=headers) as reply:
                     seen[reply.status, await reply.text() == str(number)] += 1
@@ -312,4 +294,4 @@ async def test_clients_that_leave_an_aiohttp_server_fail_nobody_else(path: Path)
             await leaving
     finally:
         await runner.cleanup()
-    assert seen == {(200, True): 500}
+    assert seen == {(200, True): 10 * TIMES}
