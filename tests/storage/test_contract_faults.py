@@ -102,7 +102,7 @@ class Faults(SevenCallStorage):
         return await self.create(*args, owner=owner) if result is None else result
 
     @breaks("replace", "no_owner_named_means_no_owner_any_more")
-    async def keeps_the_owner_that_is_not_named(self, key: str, *args: Any, owner: str | None = None, **at: int) -> Any:
+    async def keeps_the_owner_that_is_not_named(self, key: str, *args: Any, owner: str | None = None, **at: Any) -> Any:
         row = self.row(key)
         return await super().replace(key, *args, owner=owner or (row.owner if row else None), **at)
 
