@@ -157,4 +157,5 @@ async def test_a_read_only_server_is_logged_and_the_start_goes_on(
         assert "the server takes no writes: it is a standby" in caplog.text
         with pytest.raises(WritesRefused):
             await store.create({"n": 1})
-        assert await store.sessions_of("ada") == [], "it reads"
+        if not create_table:
+            assert await store.sessions_of("ada") == [], "it reads"

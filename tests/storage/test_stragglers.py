@@ -56,7 +56,9 @@ async def test_late_requests_take_no_login_away(name: str, request: pytest.Fixtu
     async with storage_named(name, request, tmp_path) as storage:
         # On a busy machine five seconds are not an outage; the window is the default's, which would grow with them.
         patient, window = timedelta(seconds=60), timedelta(seconds=20)
-        await play(SessionConfig(storage=storage, storage_timeout=patient, stale_id_window=window))
+        await play(
+            SessionConfig(storage=storage, storage_timeout=patient, stale_id_window=window, end_connections=False)
+        )
 
 
 async def test_without_tombstones_they_would() -> None:
