@@ -32,8 +32,9 @@ SCRIPTS = [
     *(each for each in vars(scripts).values() if isinstance(each, scripts.Script)),
 ]
 IN_SCRIPTS = {name.decode() for each in SCRIPTS for name in re.findall(rb"call\('([A-Z]+)'", each.text)}
-OUTSIDE = {"GET", "PTTL", "SET", "SCAN", "EVAL", "EVALSHA", "PING", "WAIT"}  # what the storage sends by itself
-RIGHTS = sorted(name.lower() for name in IN_SCRIPTS | OUTSIDE - {"WAIT", "PING"})
+CALLS_SEND = {"GET", "PTTL", "SET", "SCAN", "EVAL", "EVALSHA"}
+OUTSIDE = CALLS_SEND | {"PING", "WAIT", "CLIENT|TRACKING", "CLIENT|CACHING"}  # what the storage sends by itself
+RIGHTS = sorted(name.lower() for name in IN_SCRIPTS | CALLS_SEND)
 ENDING = {"evalsha", "getrange", "unlink"}  # the rights without which nothing can be ended
 
 ADA, BOB = "session:owner:ada", "session:owner:bob"

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from sessioncore._errors import StorageError, StorageUnavailable
@@ -12,7 +12,7 @@ from sessioncore.storage.redis._format import ARRIVING, MARK, index_of, millis, 
 from sessioncore.storage.redis._scripts import END, ENLIST, ON_A_CLUSTER, Script
 from sessioncore.storage.redis._transport import Reply, Transport
 
-__all__ = ["Steps", "all_of"]
+__all__ = ["Steps", "all_of", "for_each"]
 
 _LOG = logging.getLogger("sessioncore.storage.redis")
 _T = TypeVar("_T")
@@ -101,3 +101,11 @@ async def all_of(steps: list[Coroutine[Any, Any, _T]]) -> list[_T]:
             raise result
         done.append(result)
     return done
+
+
+async def for_each(keys: Sequence[str], call: Callable[[str], Coroutine[Any, Any, _T]], at_once: int) -> list[_T]:
+    """Make a call for each key, so many at the same time; return their results in this order."""
+    results: list[_T] = []
+    for start in range(0, len(keys), at_once):
+        results += await all_of([call(key) for key in keys[start : start + at_once]])
+    return results

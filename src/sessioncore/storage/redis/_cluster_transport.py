@@ -14,13 +14,17 @@ from redis.asyncio.cluster import ClusterNode
 from redis.crc import key_slot
 from redis.exceptions import RedisError
 
+from sessioncore._errors import StorageError
+from sessioncore._watchers import Changed
 from sessioncore.storage.redis._errors import ConnectionLost, ErrorReply
+from sessioncore.storage.redis._format import bytes_of, text_of
 from sessioncore.storage.redis._reconnecting import ReconnectingConnection
 from sessioncore.storage.redis._transport import CallLimit, Command, Reply, Transport, within
 
 __all__ = ["ClusterTransport"]
 
 _HOPS = 5  # redirections of one command; while a slot moves there may be two or three
+_ELSEWHERE = frozenset({"MOVED", "ASK"})
 _UNKNOWN = {"", "?"}  # hosts in a redirection, where nodes do not know by which name clients reach them
 _REST = 0.1  # seconds between two fetches of the map
 _Send: TypeAlias = Callable[..., Awaitable[list[Reply]]]  # ReconnectingConnection.read or .write
@@ -51,6 +55,52 @@ class ClusterTransport:
     async def get_with_ttl(self, key: bytes, deadline: float) -> list[Reply]:
         """Read the value of `key` and its milliseconds left from its master."""
         return await self.read(key, (b"GET", key), (b"PTTL", key), deadline=deadline)
+
+    async def get_watched(self, key: bytes, changed: Changed, deadline: float) -> list[Reply]:
+        """Read it from its master, which will tell of its next change."""
+
+        async def watch(master: ReconnectingConnection, key: bytes, *commands: Command) -> list[Reply]:
+            if commands[0] == (b"ASKING",):  # it cannot go together with CLIENT CACHING: ask again at each `confirm`
+                master.watched.add(key, changed)
+                replies = await master.read(key, *commands)
+                master.watched.answered(key, replies[1], pushed=False)
+                return replies
+            replies = await master.get_watched(key, changed, inf)
+            if isinstance(replies[0], ErrorReply) and replies[0].code in _ELSEWHERE:
+                master.unwatch(text_of(key), changed)
+            return replies
+
+        return await within(deadline, self._follow(watch, key, ((b"GET", key), (b"PTTL", key))))
+
+    def unwatch(self, key: str, changed: Changed) -> None:
+        """Do not call `changed` for this key any more."""
+        for master in self._masters.values():
+            master.unwatch(key, changed)
+
+    async def confirm(self) -> None:
+        """Ask each master that has watched keys."""
+        await asyncio.gather(*(self._confirm(master) for master in self._masters.values()))
+
+    async def _confirm(self, master: ReconnectingConnection) -> None:
+        if not (names := master.watched.names()):
+            return
+        try:
+            # A PING would be answered by a node that has lost its slots, too.
+            await master.confirm((b"PTTL", bytes_of(names[0])))
+        except StorageError as exc:
+            self._known = False
+            raise ConnectionLost("a node of the cluster serves other slots now") from exc
+
+    def _tell_of_slot(self, slot: int, master: ReconnectingConnection) -> None:
+        """Tell that watched keys may have changed, because another node has their slot now."""
+        master.watched.invalidated([key for key in map(bytes_of, master.watched.names()) if key_slot(key) == slot])
+
+    def _tell_of_new_map(self) -> None:
+        for name, master in self._masters.items():
+            for slot in {key_slot(bytes_of(key)) for key in master.watched.names()}:
+                nodes = self._client.nodes_manager.slots_cache.get(slot)
+                if not nodes or nodes[0].name != name:
+                    self._tell_of_slot(slot, master)
 
     async def servers(self) -> Mapping[str, Transport]:
         """Return a connection to each master."""
@@ -84,7 +134,7 @@ class ClusterTransport:
             except ConnectionLost:
                 self._known = False  # its master may be another node by now
                 raise
-            moved = next((r for r in replies if isinstance(r, ErrorReply) and r.code in {"MOVED", "ASK"}), None)
+            moved = next((r for r in replies if isinstance(r, ErrorReply) and r.code in _ELSEWHERE), None)
             if moved is None:
                 return replies
             target = self._target_of(moved, node)
@@ -92,6 +142,7 @@ class ClusterTransport:
                 # The slot is being moved: its next master serves a command for this key if ASKING comes before it.
                 asking = [part for command in commands for part in ((b"ASKING",), command)]
                 return (await send(self._connection_to(target), key, *asking))[1::2]
+            self._tell_of_slot(key_slot(key), self._connection_to(node))
             await self._refresh()
             node = target
         raise ConnectionLost("the cluster redirected a command too often")
@@ -150,6 +201,7 @@ class ClusterTransport:
         else:
             self._known = True
             self._on_new_map()
+            self._tell_of_new_map()
             await self._drop_the_gone()
             return None
         finally:

@@ -22,6 +22,7 @@ __all__ = [
     "KEYS_PER_COMMAND",
     "RecordCommands",
     "ReplicaAcks",
+    "answer_of",
     "checked",
     "outcome_of",
     "run_command",
@@ -148,6 +149,11 @@ def stored_of(value: Reply, left: int) -> Stored | Moved | Unreadable:
         _LOG.debug("%s", exc)
         return Unreadable()
     return Stored(data=data, version=version, ttl=left / 1000)
+
+
+def answer_of(value: Reply, left: Reply) -> Stored | Moved | Unreadable | None:
+    """Return what a GET and a PTTL have found."""
+    return None if value is None or left == -2 else stored_of(value, checked(left))
 
 
 def outcome_of(reply: Reply, version: int) -> Written:

@@ -7,6 +7,9 @@ Silence may mean that the server is slow, or that the connection is half open: a
 has forgotten it, and no packet will ever come. So after some silence it is doubted, and a
 fresh one is opened beside it. Only if that one works, this one retires: requests that may
 be carried out twice move over, the others wait here for their replies.
+
+After a tracked read the server pushes a message when the key changes, in order with the replies.
+When that order ends with this connection, or with its time as the one in use, any key may have changed.
 """
 
 import asyncio
@@ -21,15 +24,21 @@ from hiredis import ProtocolError, PushNotification, Reader
 from sessioncore.storage.redis._errors import ConnectionLost, ErrorReply, ReplyTimeout
 from sessioncore.storage.redis._transport import LATE
 
-__all__ = ["YOUNG", "OpenedTransport", "PipelinedConnection"]
+__all__ = ["YOUNG", "Invalidated", "OpenedTransport", "PipelinedConnection"]
 
 OpenedTransport: TypeAlias = tuple[asyncio.Transport, object]
 """A transport whose handshake is done, and what must live as long as it does."""
+
+Invalidated: TypeAlias = Callable[[list[bytes] | None], object]
+"""Called with the keys of tracked reads that have changed, or with None if any may have."""
 
 YOUNG = 0.5  # seconds: a connection that ends so soon may have met the server's start or stop
 _PENDING = object()  # for "no reply yet"; hiredis' default for that is False, which is a value in RESP3
 _MAX_IN_FLIGHT = 2000  # requests; more of them wait for room instead of failing
 _TIMER_GRAIN = 0.002  # seconds between two checks for overdue requests, at least
+_TRACK_NEXT = b"*3\r\n$6\r\nCLIENT\r\n$7\r\nCACHING\r\n$3\r\nYES\r\n"  # concerns the next command only
+# HELLO shows whether the connection has pushes: by RESP2 the server accepts tracking, and is silent.
+_TRACK = b"*1\r\n$5\r\nHELLO\r\n*4\r\n$6\r\nCLIENT\r\n$8\r\nTRACKING\r\n$2\r\nON\r\n$5\r\nOPTIN\r\n" + _TRACK_NEXT
 
 
 class PipelinedConnection(asyncio.Protocol):
@@ -41,6 +50,7 @@ class PipelinedConnection(asyncio.Protocol):
         doubt_after: Callable[[], float],
         on_doubt: "Callable[[PipelinedConnection], None]",
         on_end: "Callable[[PipelinedConnection], None]",
+        invalidated: Invalidated,
     ) -> None:
         self.full = False
         self.ended: asyncio.Future[None]
@@ -51,6 +61,9 @@ class PipelinedConnection(asyncio.Protocol):
         self._patience = doubt_after()  # read again when the timer goes off: this is on the way of each request
         self._on_doubt = on_doubt
         self._on_end = on_end
+        self._invalidated = invalidated
+        self._tracking: asyncio.Future[list[Any]] | None = None  # from the first tracked read on
+        self._pushes = True  # until the server says that it does not
         self._retired = False
         self._transport: asyncio.Transport | None = None
         self._companion: object = None
@@ -78,6 +91,7 @@ class PipelinedConnection(asyncio.Protocol):
 
     def retire(self) -> None:
         """Another connection takes over: move what may be repeated, and end when the rest has been answered."""
+        self._stop_tracking()
         self._retired = True
         for future, _, _, repeatable in self._in_flight:
             if repeatable and not future.done():
@@ -112,6 +126,25 @@ class PipelinedConnection(asyncio.Protocol):
         self.full = self._write_paused or len(self._in_flight) >= _MAX_IN_FLIGHT
         return future
 
+    async def read_tracked(self, payload: bytes, replies: int, deadline: float) -> list[Any]:
+        """Send a read, and return first whether the server will push the next change of its key."""
+        if self._tracking is None:
+            self._tracking = self.send(_TRACK, 3, inf, repeatable=True)
+            self._tracking.add_done_callback(self._note_tracking)
+        if not self._pushes:
+            return [False, *await self.send(payload, replies, deadline, repeatable=True)]
+        cached, *answers = await self.send(_TRACK_NEXT + payload, 1 + replies, deadline, repeatable=True)
+        return [self._pushes and cached == b"OK", *answers]
+
+    def _note_tracking(self, answered: "asyncio.Future[list[Any]]") -> None:
+        if not answered.cancelled() and answered.exception() is None:
+            hello, *accepted = answered.result()
+            self._pushes = isinstance(hello, dict) and accepted == [b"OK", b"OK"]  # a list by RESP2
+
+    def _stop_tracking(self) -> None:
+        if self._tracking is not None and not self._retired:
+            self._invalidated(None)
+
     def age(self) -> float:
         """Return the seconds since it was opened."""
         return monotonic() - self._opened_at
@@ -136,6 +169,8 @@ class PipelinedConnection(asyncio.Protocol):
         except (ProtocolError, IndexError) as exc:  # IndexError: a reply to no command of ours
             self.end(ConnectionLost(f"the server broke the protocol ({type(exc).__name__})"))
             return
+        if demoted:
+            self._invalidated(None)
         if demoted and self.age() > YOUNG:
             # After a failover the old master is a replica: only a new connection finds the new master.
             self.end(ConnectionLost("the server has become a replica"))
@@ -150,6 +185,8 @@ class PipelinedConnection(asyncio.Protocol):
         gets: Callable[[], Any] = self._reader.gets
         while (reply := gets()) is not _PENDING:
             if isinstance(reply, PushNotification):
+                if reply[0] == b"invalidate":
+                    self._invalidated(reply[1])
                 continue
             if isinstance(reply, ErrorReply) and reply.code == "READONLY":
                 demoted = True
@@ -229,6 +266,7 @@ class PipelinedConnection(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
         self._on_end(self)
+        self._stop_tracking()
         for future, _, _, _ in self._in_flight:
             if not future.done():
                 future.set_exception(type(error)(*error.args))

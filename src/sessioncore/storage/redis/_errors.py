@@ -69,7 +69,7 @@ _UNAVAILABLE = {
 }
 RIGHTS = (
     "+get +set +getrange +pttl +pexpire +unlink +scan +zadd +zrem +zrange +zrangebyscore +zremrangebyscore "
-    "+eval +evalsha +time +ping +wait"
+    "+eval +evalsha +time +ping +wait +client|tracking +client|caching"
 )
 _TAKES_NO_WRITES = frozenset({"MISCONF", "NOREPLICAS", "OOM", "READONLY"})
 _WRONG = {

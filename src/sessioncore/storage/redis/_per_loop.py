@@ -6,6 +6,7 @@ second loop gets a second connection. The class of the client decides which tran
 
 import asyncio
 import inspect
+import sys
 from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from typing import Any, cast
@@ -24,6 +25,7 @@ from sessioncore.storage.redis._transport import CallLimit, ClientTransport, Tra
 
 __all__ = ["LoopConnection", "LoopConnections"]
 
+_POOL = 64  # calls at a time where each takes a connection of the client's pool
 _SILENCE_TIMEOUT = 5.0  # seconds, where the client has no socket_timeout
 
 
@@ -64,9 +66,10 @@ class LoopConnections:
         self.limit = CallLimit()
         self._renewals = Renewals(client, self._log_in)
         self._renewals.listen()
-        self._has_plain_connections = _has_plain_connections(client)
-        self.is_single = self._has_plain_connections and not isinstance(client, RedisCluster)
-        if wait_replicas and not self._has_plain_connections:
+        self.can_track = _has_plain_connections(client)
+        self.at_once = sys.maxsize if self.can_track else _POOL
+        self.is_single = self.can_track and not isinstance(client, RedisCluster)
+        if wait_replicas and not self.can_track:
             raise ConfigError("wait_replicas needs redis-py's own connections; this client brings others")
 
     def here(self) -> LoopConnection:
@@ -101,15 +104,16 @@ class LoopConnections:
     async def aclose(self) -> None:
         """Close this loop's connection, and have other loops close theirs."""
         self._closed = True
-        connections = self._all()
+        connections = self.of_all_loops()
         self._current = None
         self._others.clear()
         await self._in_each_loop(connections, LoopConnection.aclose)
 
     async def _log_in(self, user: bytes, password: bytes) -> None:
-        await self._in_each_loop(self._all(), lambda connection: connection.log_in(user, password))
+        await self._in_each_loop(self.of_all_loops(), lambda connection: connection.log_in(user, password))
 
-    def _all(self) -> list[LoopConnection]:
+    def of_all_loops(self) -> list[LoopConnection]:
+        """Return the connections that there are."""
         return [*self._others.values(), *([self._current] if self._current else [])]
 
     async def _in_each_loop(
@@ -147,7 +151,7 @@ class LoopConnections:
         return LoopConnection(loop, transport, records, acks)
 
     def _transport(self, silence_timeout: float) -> Transport:
-        if not self._has_plain_connections:
+        if not self.can_track:
             return ClientTransport(self._client)
         if isinstance(self._client, RedisCluster):
             return ClusterTransport(self._client, silence_timeout, self.limit, self._renewals.listen)

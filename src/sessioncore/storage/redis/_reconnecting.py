@@ -16,14 +16,17 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from sessioncore.storage.redis._connection import YOUNG, OpenedTransport, PipelinedConnection
+from sessioncore._watchers import Changed
+from sessioncore.storage.redis._connection import YOUNG, Invalidated, OpenedTransport, PipelinedConnection
 from sessioncore.storage.redis._errors import ConnectionLost, ErrorReply, ReplyTimeout, error_of, was_refused
 from sessioncore.storage.redis._transport import CallLimit, Command, Reply, Transport, within
+from sessioncore.storage.redis._watched_keys import WatchedKeys
 
 __all__ = ["ReconnectingConnection"]
 
 _LOG = logging.getLogger("sessioncore.storage.redis")
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.5  # seconds between two attempts to connect
+_PING: Command = (b"PING",)
 _MAX_EARLY_ENDS = 3  # connections in a row that may end at once before the next attempt has to wait
 
 _pack = cast("Callable[[Command], bytes]", hiredis.pack_command)  # pyright: ignore[reportUnknownMemberType] -- its stub is wrong
@@ -45,6 +48,9 @@ class ReconnectingConnection:
         self._not_before = 0.0
         self._early_ends = 0
         self._closed = False
+        self._next_proof: asyncio.Task[Reply] | None = None
+        self.watched = WatchedKeys()
+        self.listeners: list[Invalidated] = [self.watched.invalidated]
 
     def read(self, key: bytes, *commands: Command, deadline: float = inf) -> Awaitable[list[Reply]]:
         """Send commands that may be carried out twice; on a fresh connection again if one breaks or goes silent.
@@ -57,9 +63,63 @@ class ReconnectingConnection:
 
     def get_with_ttl(self, key: bytes, deadline: float) -> Awaitable[list[Reply]]:
         """Send GET and PTTL, packed here: nearly every request sends them, and hiredis takes four times as long."""
-        size = len(key)
-        packed = b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n*2\r\n$4\r\nPTTL\r\n$%d\r\n%b\r\n" % (size, key, size, key)
-        return self._read(packed, 2, deadline)
+        return self._read(_get_with_ttl(key), 2, deadline)
+
+    def get_tracked(self, key: bytes, deadline: float) -> Awaitable[list[Reply]]:
+        """Do what `get_with_ttl` does, and have `listeners` told of the key's next change.
+
+        The first reply is False if the server will not push that change.
+        """
+        return self._read(_get_with_ttl(key), 2, deadline, tracked=True)
+
+    async def get_watched(self, key: bytes, changed: Changed, deadline: float) -> list[Reply]:
+        """Do what `get_with_ttl` does, and call `changed` at the key's next change."""
+        self.watched.add(key, changed)
+        pushed, value, left = await self.get_tracked(key, deadline)
+        self.watched.answered(key, value, pushed=pushed)
+        return [value, left]
+
+    def unwatch(self, key: str, changed: Changed) -> None:
+        """Do not call `changed` for this key any more."""
+        self.watched.remove(key, changed)
+
+    async def confirm(self, command: Command = _PING) -> None:
+        """Return when every change of a watched key that was complete before has been told."""
+        await self.prove(command)
+        await self.watched.poll(lambda key: self.get_with_ttl(key, self._limit.deadline()))
+
+    async def prove(self, command: Command = _PING) -> None:
+        """Wait for the reply to a command that is sent from now on; all callers of one turn of the loop share it.
+
+        `listeners` have then been told of every change to a tracked key that was complete before.
+
+        Raises:
+            ConnectionLost: the connection ended, or another one took over; `listeners` have been told.
+            StorageError: the server refuses the command.
+        """
+        if self._next_proof is None:
+            self._next_proof = self._loop.create_task(self._prove(_pack(command)))
+        proof = self._next_proof
+        await asyncio.wait([proof])
+        if isinstance(reply := proof.result(), ConnectionLost):
+            raise type(reply)(*reply.args) from reply.__cause__
+        if isinstance(reply, ErrorReply):
+            self._invalidated(None)
+            raise error_of(reply)
+
+    async def _prove(self, payload: bytes) -> Reply:
+        await asyncio.sleep(0)
+        self._next_proof = None  # it is sent now: who asks later may know of a later change
+        try:
+            connection = self._connection or await self._usable()
+            [reply] = await connection.send(payload, 1, self._limit.deadline(), repeatable=True)
+        except ConnectionLost as exc:
+            return exc
+        return reply
+
+    def _invalidated(self, keys: list[bytes] | None) -> None:
+        for listener in self.listeners:
+            listener(keys)
 
     async def write(self, key: bytes, *commands: Command, deadline: float = inf) -> list[Reply]:
         """Send commands exactly once.
@@ -102,8 +162,9 @@ class ReconnectingConnection:
             connection.end(ConnectionLost("the storage was closed"))
         if connections:
             await asyncio.wait([connection.ended for connection in connections], timeout=self._silence_timeout)
+        self._invalidated(None)
 
-    async def _read(self, payload: bytes, replies: int, deadline: float) -> list[Reply]:
+    async def _read(self, payload: bytes, replies: int, deadline: float, *, tracked: bool = False) -> list[Reply]:
         was_sent, give_up = False, inf
         while True:
             try:
@@ -111,6 +172,8 @@ class ReconnectingConnection:
                 if connection is None or connection.full:
                     connection = await within(deadline, self._usable())
                 was_sent = True
+                if tracked:  # on each connection anew: what a former one was told is forgotten
+                    return await connection.read_tracked(payload, replies, deadline)
                 return await connection.send(payload, replies, deadline, repeatable=True)
             except ReplyTimeout:
                 raise  # the caller has waited long enough
@@ -150,7 +213,11 @@ class ReconnectingConnection:
 
     async def _attempt(self) -> None:
         connection = PipelinedConnection(
-            self._silence_timeout, lambda: self._limit.doubt_after(self._silence_timeout), self._doubt, self._forget
+            self._silence_timeout,
+            lambda: self._limit.doubt_after(self._silence_timeout),
+            self._doubt,
+            self._forget,
+            self._invalidated,
         )
         try:
             async with asyncio.timeout(self._silence_timeout):
@@ -205,6 +272,11 @@ class ReconnectingConnection:
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
+
+
+def _get_with_ttl(key: bytes) -> bytes:
+    size = len(key)
+    return b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n*2\r\n$4\r\nPTTL\r\n$%d\r\n%b\r\n" % (size, key, size, key)
 
 
 def _take_over(connection: Any, protocol: asyncio.Protocol) -> OpenedTransport:

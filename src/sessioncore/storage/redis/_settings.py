@@ -1,16 +1,63 @@
 """What a server's own settings take away from the promises: read once, and told once."""
 
-from typing import cast
+import logging
+from collections.abc import Mapping
+from typing import Any, cast
 
-from sessioncore.storage.redis._errors import ErrorReply
-from sessioncore.storage.redis._transport import Reply
+from sessioncore.storage.redis._commands import checked
+from sessioncore.storage.redis._errors import ConnectionLost, ErrorReply, unavailable
+from sessioncore.storage.redis._transport import ClientTransport, Command, Reply, Transport
 
-__all__ = ["warnings_of"]
+__all__ = ["check_servers"]
 
 _HARMLESS = {"noeviction", "volatile-ttl"}  # an owner's index lives longer than what it lists, so it would go last
 
+# What only a server that can track refuses in these words: it changes nothing, but it needs the rights.
+_TRACKING: tuple[Command, ...] = (
+    (b"HELLO",),
+    (b"CLIENT", b"TRACKING", b"ON", b"OPTIN", b"OPTOUT"),
+    (b"CLIENT", b"CACHING", b"YES"),
+)
 
-def warnings_of(info: Reply) -> list[str]:
+
+async def check_servers(servers: Mapping[str, Transport], *, first: bool) -> None:
+    """Return if every server answers a PING; the first time, warn of what weakens a promise.
+
+    Raises:
+        StorageUnavailable: one does not.
+    """
+    told: dict[str, None] = {}
+    for name, server in servers.items():
+        commands: tuple[Command, ...] = ((b"PING",),)
+        if first:
+            commands += ((b"INFO",), *(() if isinstance(server, ClientTransport) else _TRACKING))
+        try:
+            pong, *found = await server.read(b"", *commands)
+        except ConnectionLost as exc:
+            raise unavailable(exc, name) from exc
+        checked(pong)
+        if first:
+            told |= dict.fromkeys([*_warnings_of(found[0]), *_warnings_about_tracking(*found[1:])])
+    for text in told:
+        logging.getLogger("sessioncore").warning(text)
+
+
+def _warnings_about_tracking(hello: Any = None, *replies: Reply) -> list[str]:
+    if hello is None:
+        why = "this client's connections are not redis-py's own"
+    elif not isinstance(hello, dict):  # it is a list by RESP2
+        why = "the connection speaks RESP2: leave protocol=2 out"
+    elif all(reply == b"OK" or (isinstance(reply, ErrorReply) and "OPTOUT" in reply.text) for reply in replies):
+        return []
+    else:
+        why = "the server, its ACL or a proxy refuses CLIENT TRACKING: grant +client|tracking +client|caching"
+    weakened = (
+        "alive() and end_connections look sessions up once in each watch_interval, because Redis tells no changes"
+    )
+    return [f"{weakened}: {why} (docs/server-settings.md)"]
+
+
+def _warnings_of(info: Reply) -> list[str]:
     """Return what to warn of, by the reply to INFO; nothing if the server does not tell."""
     settings = _parsed(info)
     told: list[str] = []

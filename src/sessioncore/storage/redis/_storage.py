@@ -5,15 +5,12 @@ trips. A record is one string value under the key it was given, with a time to l
 from its first moment; for each owner there is a sorted set, `<owner>:sessioncore-index`.
 """
 
-import asyncio
-import logging
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from datetime import timedelta
+from math import inf
 from typing import Any, ClassVar, Self
 
 from sessioncore._storage_protocol import (
-    PROBE_SUFFIX,
     BoundsCalls,
     Clears,
     KeepsTombstones,
@@ -24,29 +21,29 @@ from sessioncore._storage_protocol import (
     SpreadsKeys,
     Stored,
     Unreadable,
+    Watches,
     Written,
 )
+from sessioncore._watchers import Changed
 from sessioncore.storage._extras import needs_extra
 
 with needs_extra("redis"):
     from redis.asyncio import Redis, RedisCluster
 
+    from sessioncore.storage.redis import _upkeep as upkeep
     from sessioncore.storage.redis._cluster_probe import names_on_masters
+    from sessioncore.storage.redis._cluster_steps import for_each
     from sessioncore.storage.redis._cluster_transport import ClusterTransport
-    from sessioncore.storage.redis._commands import KEYS_PER_COMMAND, checked, run_script, scan, stored_of
-    from sessioncore.storage.redis._errors import AclDenied, ConnectionLost, ForeignValue, unavailable
-    from sessioncore.storage.redis._format import INDEX_SUFFIX, bytes_of, glob_of, text_of
+    from sessioncore.storage.redis._commands import answer_of, stored_of
+    from sessioncore.storage.redis._errors import ConnectionLost, ForeignValue, unavailable
+    from sessioncore.storage.redis._format import bytes_of, text_of
     from sessioncore.storage.redis._per_loop import LoopConnection, LoopConnections
-    from sessioncore.storage.redis._scripts import PRUNE
-    from sessioncore.storage.redis._settings import warnings_of
-    from sessioncore.storage.redis._transport import ClientTransport, Transport
+    from sessioncore.storage.redis._settings import check_servers
+    from sessioncore.storage.redis._transport import Transport
     from sessioncore.storage.redis._url import client_from, close
 
 __all__ = ["RedisStorage"]
 
-_LOG = logging.getLogger("sessioncore.storage.redis")
-_PROBE = PROBE_SUFFIX.encode()
-_CONNECTIONS = 64  # of the client's pool, for loading many records
 _SECOND = timedelta(seconds=1)
 
 
@@ -82,7 +79,7 @@ class RedisStorage:
     """
 
     capabilities: ClassVar[frozenset[type]] = frozenset(
-        {BoundsCalls, Clears, KeepsTombstones, LoadsMany, Opens, Purges, SpreadsKeys}
+        {BoundsCalls, Clears, KeepsTombstones, LoadsMany, Opens, Purges, SpreadsKeys, Watches}
     )
 
     def __init__(
@@ -153,22 +150,11 @@ class RedisStorage:
             raise unavailable(exc) from exc
         if value is not None:
             value = await connection.records.settled(name, value)
-        if value is None or left == -2:
-            return None
-        return stored_of(value, checked(left))
+        return answer_of(value, left)
 
     async def load_many(self, keys: Sequence[str]) -> list[Stored | Moved | Unreadable | None]:
         """Return for each key what `load` would return; the commands share round trips."""
-        results: list[Any] = []
-        own_pool = isinstance(self._connections.here().transport, ClientTransport)  # there each call takes a connection
-        size = _CONNECTIONS if own_pool else len(keys)
-        while len(results) < len(keys):
-            some = keys[len(results) : len(results) + size]
-            results += await asyncio.gather(*map(self.load, some), return_exceptions=True)
-            for result in results:
-                if isinstance(result, BaseException):
-                    raise result
-        return results
+        return await for_each(keys, self.load, self._connections.at_once)
 
     async def create(self, key: str, data: bytes, ttl: float, *, owner: str | None = None) -> int | None:
         """Store a new record and return its version, or None if the key is taken."""
@@ -217,13 +203,8 @@ class RedisStorage:
 
         By SCAN, in batches of some hundred keys: other requests are served in between.
         """
-        connection, begins, ended = self._connections.here(), bytes_of(prefix), 0
-        for server in (await self._servers(connection)).values():
-            async for batch in scan(server, glob_of(begins), b"string"):
-                sessions = [key for key in batch if key.startswith(begins) and not key.endswith(_PROBE)]
-                ended += await connection.records.delete(sessions)
-                _LOG.debug("cleared %d records so far", ended)
-        return ended
+        connection = self._connections.here()
+        return await upkeep.clear(await self._servers(connection), bytes_of(prefix), connection.records.delete)
 
     async def owned_keys(self, owner: str) -> list[str]:
         """Return the keys of live records that name `owner`."""
@@ -231,16 +212,46 @@ class RedisStorage:
 
     async def purge_expired(self) -> int:
         """Remove the index entries of expired records; Redis removes the records themselves."""
-        connection, dropped = self._connections.here(), 0
-        for server in (await self._servers(connection)).values():
-            async for batch in scan(server, b"*" + INDEX_SUFFIX, b"zset"):
-                for index in batch:
-                    # SCAN also returns keys that the ACL denies, such as an index of a store with another prefix.
-                    with suppress(AclDenied):
-                        while (some := await run_script(server.read, PRUNE, (index,), (KEYS_PER_COMMAND,))) > 0:
-                            dropped += some
-                            _LOG.debug("dropped %d index entries so far", dropped)
-        return dropped
+        return await upkeep.purge(await self._servers(self._connections.here()))
+
+    @property
+    def notices_within(self) -> float | None:
+        """None: the server tells, or `confirm` looks each key up; see `Watches`."""
+        return None if self._connections.can_track else inf
+
+    async def watch(self, keys: Sequence[str], changed: Changed) -> list[Stored | Moved | Unreadable | None]:
+        """Return what the keys hold, and watch them; see `Watches`.
+
+        The server pushes changes (CLIENT TRACKING), in order with its replies, to the connection that
+        read the key. If it does not, `confirm` reads what is watched.
+        """
+        connection = self._connections.here()
+
+        async def watch_one(key: str) -> Stored | Moved | Unreadable | None:
+            name, deadline = bytes_of(key), self._connections.limit.deadline()
+            try:
+                value, left = await connection.transport.get_watched(name, changed, deadline)
+            except ConnectionLost as exc:
+                raise unavailable(exc) from exc
+            return answer_of(None if value is None else await connection.records.settled(name, value), left)
+
+        return await for_each(keys, watch_one, self._connections.at_once)
+
+    def unwatch(self, key: str, changed: Changed) -> None:
+        """Do not call `changed` for this key any more."""
+        for connection in self._connections.of_all_loops():
+            connection.transport.unwatch(key, changed)
+
+    async def confirm(self) -> None:
+        """Return when every change that was complete before this call has been told: one PING, shared by callers.
+
+        Raises:
+            StorageUnavailable: the connection was lost meanwhile; then all was told.
+        """
+        try:
+            await self._connections.here().transport.confirm()
+        except ConnectionLost as exc:
+            raise unavailable(exc) from exc
 
     async def open(self) -> None:
         """Connect.
@@ -258,17 +269,7 @@ class RedisStorage:
             StorageUnavailable: one does not.
         """
         first, self._inspected = not self._inspected, True
-        told: dict[str, None] = {}
-        for name, server in (await self._servers(self._connections.here())).items():
-            commands = ((b"PING",), (b"INFO",)) if first else ((b"PING",),)
-            try:
-                pong, *info = await server.read(b"", *commands)
-            except ConnectionLost as exc:
-                raise unavailable(exc, name) from exc
-            checked(pong)
-            told |= {text: None for reply in info for text in warnings_of(reply)}
-        for text in told:
-            logging.getLogger("sessioncore").warning(text)
+        await check_servers(await self._servers(self._connections.here()), first=first)
 
     async def names_on_servers(self, new_name: Callable[[], str]) -> Mapping[str, tuple[str, str, str]]:
         """Return two keys and an owner for each master of a cluster; see `SpreadsKeys`."""

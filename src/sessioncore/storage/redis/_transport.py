@@ -26,7 +26,9 @@ from redis.exceptions import (
     TimeoutError as RedisTimeoutError,
 )
 
+from sessioncore._watchers import Changed
 from sessioncore.storage.redis._errors import ConnectionLost, ReplyTimeout, error_reply_of
+from sessioncore.storage.redis._watched_keys import WatchedKeys
 
 __all__ = ["LATE", "CallLimit", "ClientTransport", "Command", "Reply", "Transport", "within"]
 
@@ -74,6 +76,18 @@ class Transport(Protocol):
         """Read the value of `key` and its milliseconds left."""
         ...
 
+    def get_watched(self, key: bytes, changed: Changed, deadline: float) -> Awaitable[list[Reply]]:
+        """Do what `get_with_ttl` does, and have `changed` called at its next change, before a `confirm` returns."""
+        ...
+
+    def unwatch(self, key: str, changed: Changed) -> None:
+        """Do not call `changed` for this key any more."""
+        ...
+
+    async def confirm(self) -> None:
+        """Return when every change of a watched key that was complete before has been told."""
+        ...
+
     async def servers(self) -> "Mapping[str, Transport]":
         """Return a transport to each server that holds keys, by its name; one server alone has an empty name."""
         ...
@@ -95,6 +109,7 @@ class ClientTransport:
 
     def __init__(self, client: Any) -> None:
         self._client = client
+        self._watched = WatchedKeys()
 
     async def read(self, key: bytes, *commands: Command, deadline: float = inf) -> list[Reply]:
         """Send commands that change nothing."""
@@ -107,6 +122,21 @@ class ClientTransport:
     async def get_with_ttl(self, key: bytes, deadline: float) -> list[Reply]:
         """Read the value and its milliseconds left."""
         return await self.read(key, (b"GET", key), (b"PTTL", key), deadline=deadline)
+
+    async def get_watched(self, key: bytes, changed: Changed, deadline: float) -> list[Reply]:
+        """Read it, and again at each `confirm`: such a client passes no pushes on."""
+        self._watched.add(key, changed)
+        value, left = await self.get_with_ttl(key, deadline)
+        self._watched.answered(key, value, pushed=False)
+        return [value, left]
+
+    def unwatch(self, key: str, changed: Changed) -> None:
+        """Do not call `changed` for this key any more."""
+        self._watched.remove(key, changed)
+
+    async def confirm(self) -> None:
+        """Read again what is watched."""
+        await self._watched.poll(lambda key: self.get_with_ttl(key, inf))
 
     async def servers(self) -> Mapping[str, Transport]:
         """Return this one."""
