@@ -87,9 +87,8 @@ class ClusterTransport:
         try:
             # A PING would be answered by a node that has lost its slots, too.
             await master.confirm((b"PTTL", bytes_of(names[0])))
-        except StorageError as exc:
-            self._known = False
-            raise ConnectionLost("a node of the cluster serves other slots now") from exc
+        except StorageError:
+            self._known = False  # it refused, so all that is watched there has been told
 
     def _tell_of_slot(self, slot: int, master: ReconnectingConnection) -> None:
         """Tell that watched keys may have changed, because another node has their slot now."""

@@ -94,8 +94,8 @@ class ReconnectingConnection:
         `listeners` have then been told of every change to a tracked key that was complete before.
 
         Raises:
-            ConnectionLost: the connection ended, or another one took over; `listeners` have been told.
-            StorageError: the server refuses the command.
+            ConnectionLost: the connection ended or was replaced, and `listeners` have been told; or it is slow.
+            StorageError: the server refuses the command; `listeners` have been told that any key may have changed.
         """
         if self._next_proof is None:
             self._next_proof = self._loop.create_task(self._prove(_pack(command)))

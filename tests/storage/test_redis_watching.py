@@ -1,0 +1,388 @@
+"""Every change of a watched record is told before a confirmation returns, whatever becomes of the connection.
+
+What is lost may be told at any time; so these tests ask only that it is told, and that what is
+watched again afterwards is told again.
+"""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis, RedisCluster
+from redis.crc import key_slot
+from servers.redis_server import Server, one_server, pair, watched_pair
+from tests.numbers import scaled
+from tests.redis_proxy import Proxy, proxy_to
+from tests.storage.redis_rig import Own, client_of, made, resumed, storage_at
+from tests.storage.test_redis_acl import rules
+from tests.storage.test_redis_failover import begin_moving, id_of, keys_on, writes_again
+from tests.storage.test_url_processes import worker
+
+from sessioncore import SessionConfig, SessionGone, SessionStore
+from sessioncore._errors import StorageUnavailable, WritesRefused
+from sessioncore.storage import Stored
+from sessioncore.storage.redis import RedisStorage
+
+pytestmark = [pytest.mark.anyio, pytest.mark.redis]
+SHORT = timedelta(seconds=0.5)
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+class Told:
+    """What a storage has told."""
+
+    def __init__(self, storage: RedisStorage) -> None:
+        self.storage = storage
+        self.keys: list[str] = []
+        self._one = asyncio.Event()
+
+    def changed(self, key: str) -> None:
+        self.keys.append(key)
+        self._one.set()
+
+    async def watch(self, *keys: str) -> list[Any]:
+        self.keys.clear()
+        self._one.clear()
+        return await self.storage.watch(keys, self.changed)
+
+    async def confirmed(self) -> list[str]:
+        await self.storage.confirm()
+        return sorted(self.keys)
+
+    async def one(self) -> None:
+        await asyncio.wait_for(self._one.wait(), 10)
+
+    async def assert_told_again(self, change: Callable[[str], Awaitable[object]]) -> None:
+        """After a loss: what is watched on the connection that there is now is told at its next change."""
+        await resumed(self.storage)
+        await self.storage.delete("again")
+        await made(self.storage, "again")
+        await self.watch("again")
+        assert await self.confirmed() == []
+        await change("again")
+        assert await self.confirmed() == ["again"]
+
+
+# -- others' changes
+
+Change = Callable[[RedisStorage, Any, str, int], Awaitable[object]]
+CHANGES: dict[str, Change] = {
+    "UNLINK": lambda _, raw, key, __: raw.unlink(key),
+    "SET": lambda _, raw, key, __: raw.set(key, b"something else", px=1000),
+    "PEXPIRE": lambda _, raw, key, __: raw.pexpire(key, 5000),
+    "delete": lambda other, _, key, __: other.delete(key),
+    "replace": lambda other, _, key, at: other.replace(key, b"new", 1000, version=at),
+    "replace with an owner": lambda other, _, key, at: other.replace(key, b"new", 1000, version=at, owner="u"),
+    "move": lambda other, _, key, at: other.move(key, f"to {key}", b"new", 1000, version=at),
+    "move with a tombstone": lambda other, _, key, at: other.move(key, f"to {key}", b"", 1, version=at, tombstone=9),
+}
+
+
+@pytest.mark.parametrize("kind", [Redis, RedisCluster])
+async def test_what_another_client_changed_is_told_before_a_confirmation_returns(
+    kind: Any, server: Server, nodes: list[Server]
+) -> None:
+    server.do("FLUSHALL")
+    port = server.port if kind is Redis else nodes[0].port
+    async with client_of(port, kind) as client, client_of(port, kind) as raw:
+        storage, other = RedisStorage(client), RedisStorage(raw)
+        over = asyncio.Event()
+
+        async def load_on() -> None:
+            while not over.is_set():
+                await storage.load("other")
+
+        async def change(key: str, change: Change, times: int) -> None:
+            told = Told(storage)
+            for number in range(times):
+                name = f"{key} {number}"
+                at = await made(other, name)
+                [found] = await told.watch(name)
+                assert isinstance(found, Stored)
+                assert found.version == at
+                await change(other, raw, name, at)
+                assert await told.confirmed() == [name], f"{key}: change {number} was not told"
+
+        busy = [asyncio.ensure_future(load_on()) for _ in range(4)]
+        times = scaled(8000) // len(CHANGES) // (1 if kind is Redis else 4)
+        await asyncio.gather(*(change(key, each, times) for key, each in CHANGES.items()))
+        over.set()
+        await asyncio.gather(*busy)
+        await storage.aclose()
+        await other.aclose()
+
+
+async def test_an_end_in_another_process_ends_what_is_alive_here(server: Server) -> None:
+    server.do("FLUSHALL")
+    async with SessionStore(SessionConfig(storage=RedisStorage.from_url(server.url))) as store:
+        sessions = [await store.create({"n": number}, owner="u") for number in range(20)]
+        began = asyncio.Semaphore(0)
+
+        async def stay(number: int) -> float:
+            mine = await store.get_by_id(sessions[number].id)
+            with pytest.raises(SessionGone):
+                async with mine.alive():
+                    began.release()
+                    await asyncio.sleep(60)
+            return time.monotonic()
+
+        staying = [asyncio.ensure_future(stay(number)) for number in range(len(sessions))]
+        for _ in sessions:
+            await began.acquire()
+        ender = await worker("log_out", server.url, "", [str(session.id) for session in sessions])
+        assert (await ender.communicate(b"\n"))[0] == b"done\n"
+        over = time.monotonic()
+        assert max(await asyncio.gather(*staying)) - over < 1
+
+
+# -- lost connections
+
+Loss = Callable[[Server, Proxy, Told], Awaitable[object]]
+
+
+async def kill(server: Server, _: Proxy, __: Told) -> None:
+    server.do("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+
+
+async def flush(server: Server, _: Proxy, __: Told) -> None:
+    server.do("FLUSHALL")
+
+
+async def restart(server: Server, _: Proxy, __: Told) -> None:
+    server.kill()
+    await asyncio.to_thread(server.start)
+
+
+async def stop(server: Server, _: Proxy, told: Told) -> None:
+    server.signal(signal.SIGSTOP)
+    try:
+        with pytest.raises(StorageUnavailable):
+            await told.storage.confirm()
+    finally:
+        server.signal(signal.SIGCONT)
+
+
+async def half_open(_: Server, proxy: Proxy, told: Told) -> None:
+    proxy.half_open = proxy.connections
+    with pytest.raises(StorageUnavailable):
+        await told.storage.confirm()
+
+
+async def replace(_: Server, proxy: Proxy, told: Told) -> None:
+    """The connection goes silent while a write waits, so it stays open when a fresh one takes over."""
+    proxy.half_open = proxy.connections
+    write = asyncio.ensure_future(told.storage.create("lost", b"", 10))
+    try:
+        await told.storage.load("other")
+        assert not write.done()
+        assert told.keys, "what takes over tells before it serves"
+    finally:
+        await asyncio.wait([write])
+        assert isinstance(write.exception(), StorageUnavailable)
+
+
+@pytest.mark.parametrize("loss", [kill, flush, restart, stop, half_open, replace])
+async def test_after_a_loss_all_is_told_and_watched_anew(loss: Loss) -> None:
+    with one_server() as server:
+        async with proxy_to(server.port) as proxy, storage_at(proxy.port, timeout=SHORT) as storage:
+            await made(storage, "a")
+            told = Told(storage)
+            await told.watch("a", "b")
+            await loss(server, proxy, told)
+            await told.one()  # without a confirmation
+            assert sorted(told.keys) == ["a", "b"]
+            async with client_of(server.port) as raw:
+                await told.assert_told_again(raw.unlink)
+
+
+async def test_what_a_read_that_was_repeated_found_is_watched_where_it_was_answered(server: Server) -> None:
+    async with proxy_to(server.port) as proxy, storage_at(proxy.port, timeout=SHORT) as storage:
+        await storage.delete("a")
+        await made(storage, "a")
+        told = Told(storage)
+        await told.watch("first")
+        proxy.half_open = proxy.connections
+        assert isinstance((await told.watch("a"))[0], Stored)  # by another connection
+        await told.watch("a")
+        server.do("UNLINK", "a")
+        assert await told.confirmed() == ["a"]
+
+
+async def test_keys_that_the_server_forgets_are_told() -> None:
+    with one_server("--tracking-table-max-keys", "100") as server:
+        async with storage_at(server.port) as storage:
+            told = Told(storage)
+            keys = [f"k{number}" for number in range(300)]
+            await asyncio.gather(*(made(storage, key) for key in keys))
+            await told.watch(*keys)
+            while len(await told.confirmed()) < 200:  # it forgets some at a time
+                pass
+            assert len(set(told.keys)) == len(told.keys)
+            for key in keys:
+                server.do("UNLINK", key)
+            assert await told.confirmed() == sorted(keys)
+
+
+async def test_a_replica_that_refuses_a_write_is_no_longer_believed() -> None:
+    with pair() as (_, replica):
+        async with storage_at(replica.port) as storage:
+            told = Told(storage)
+            await told.watch("a")
+            with pytest.raises(WritesRefused):
+                await storage.create("b", b"", 10)
+            assert told.keys == ["a"]
+
+
+async def test_after_a_failover_all_is_told_and_watched_on_the_new_master() -> None:
+    with watched_pair() as (master, replica, sentinels):
+        places = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in sentinels)
+        storage = RedisStorage.from_url(f"redis+sentinel://{places}/main/0")
+        told = Told(storage)
+        await told.watch("a")
+        master.kill()
+        await told.one()
+        await writes_again(storage)
+        async with client_of(replica.port) as raw:
+            await told.assert_told_again(raw.unlink)
+        await storage.aclose()
+
+
+# -- what it costs
+
+
+def stats(server: Server, name: str) -> int:
+    command: dict[str, Any] = server.do("INFO", "commandstats").get(f"cmdstat_{name}", {})
+    return int(command.get("calls", 0))
+
+
+async def test_nothing_is_tracked_before_something_is_watched_and_confirmations_share_a_ping(server: Server) -> None:
+    async with storage_at(server.port) as storage:
+        await storage.open()
+        server.do("FLUSHALL")
+        await made(storage, "a")
+        await storage.load("a")
+        assert server.do("INFO", "clients")["tracking_clients"] == 0
+        told = Told(storage)
+        await told.watch("a")
+        assert server.do("INFO", "clients")["tracking_clients"] == 1
+        await storage.load("other")
+        server.do("SET", "other", "b")
+        assert server.do("INFO", "stats")["tracking_total_keys"] == 1, "a plain load is not tracked"
+        before, reads = stats(server, "ping"), stats(server, "get")
+        await asyncio.gather(*(storage.confirm() for _ in range(50)))
+        assert (stats(server, "ping") - before, stats(server, "get") - reads) == (1, 0)
+        first = asyncio.ensure_future(storage.confirm())
+        for _ in range(3):
+            await asyncio.sleep(0)
+        await asyncio.gather(first, storage.confirm())
+        assert stats(server, "ping") - before == 3, "who asks later must not share what was sent before"
+        server.do("UNLINK", "a")
+        await told.one()  # without a confirmation
+
+
+# -- servers that do not push
+
+
+@asynccontextmanager
+async def silent_storage(kind: str, server: Server) -> AsyncGenerator[RedisStorage]:
+    if kind == "a client's own connections":
+        async with client_of(server.port, Own) as client:
+            yield RedisStorage(client)
+    elif kind == "RESP2":
+        async with storage_at(server.port, protocol=2) as storage:
+            yield storage
+    else:
+        allowed = [rule for rule in rules() if rule != f"+client|{kind}"]
+        server.do("ACL", "SETUSER", "web", "reset", *allowed, "~*", ">word")
+        storage = RedisStorage.from_url(f"redis://web:word@127.0.0.1:{server.port}/0")
+        yield storage
+        await storage.aclose()
+
+
+@pytest.mark.parametrize("kind", ["a client's own connections", "RESP2", "tracking", "caching"])
+async def test_where_changes_are_not_pushed_a_confirmation_finds_them(
+    kind: str, server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.do("FLUSHALL")
+    async with silent_storage(kind, server) as storage:
+        for _ in range(2):
+            await storage.open()
+        [warned] = [text for record in caplog.records if "alive()" in (text := record.getMessage())]
+        assert ("+client|tracking" in warned) is (kind in {"tracking", "caching"})
+        told = Told(storage)
+        for _ in range(2):  # the second time it is known that the server does not push
+            await storage.delete("a", "b", "c")
+            await made(storage, "a")
+            await made(storage, "b")
+            found = await told.watch("a", "b", "c")
+            assert [type(each) for each in found] == [Stored, Stored, type(None)]
+            assert await told.confirmed() == []
+            server.do("UNLINK", "a")
+            server.do("PEXPIRE", "b", 100_000)
+            await made(storage, "c")
+            assert await told.confirmed() == ["a", "c"]
+            storage.unwatch("b", told.changed)
+
+
+# -- clusters
+
+
+async def test_a_slot_that_moved_is_watched_on_its_new_master(nodes: list[Server]) -> None:
+    source, target = nodes[0], nodes[1]
+    key = next(keys_on(0))
+    async with client_of(nodes[0].port, RedisCluster) as client, client_of(nodes[0].port, RedisCluster) as raw:
+        storage = RedisStorage(client)
+        await made(storage, key)
+        told = Told(storage)
+        await told.watch(key)
+        begin_moving(key, source, target)
+        source.do("MIGRATE", "127.0.0.1", target.port, key, 0, 1000)
+        assert await told.confirmed() == [key]
+        [found] = await told.watch(key)  # by ASK
+        assert isinstance(found, Stored)
+        for node in (target, source, nodes[2]):
+            node.do("CLUSTER", "SETSLOT", key_slot(key.encode()), "NODE", id_of(target))
+        target.do("UNLINK", key)
+        assert await told.confirmed() == [key]
+        assert await told.watch(key) == [None]
+        assert await told.confirmed() == []
+        await raw.set(key, b"", px=100_000)
+        assert await told.confirmed() == [key]
+        await told.watch(key)
+        begin_moving(key, target, source)  # back again, without a command for the key
+        target.do("UNLINK", key)
+        for node in (source, target, nodes[2]):
+            node.do("CLUSTER", "SETSLOT", key_slot(key.encode()), "NODE", id_of(source))
+        await storage.load(key)
+        assert told.keys == [key]
+        await storage.aclose()
+
+
+async def test_a_node_that_is_away_is_told_for_its_keys_only(nodes: list[Server]) -> None:
+    here, there = next(keys_on(0)), next(keys_on(2))
+    async with client_of(nodes[0].port, RedisCluster, socket_timeout=0.5) as client:
+        storage = RedisStorage(client)
+        told = Told(storage)
+        await told.watch(here, there)
+        nodes[2].do("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        await told.one()
+        assert told.keys == [there]
+        nodes[0].do("SET", here, "x", "PX", 1000)
+        assert await told.confirmed() == sorted([here, there])
+        os.kill(nodes[2].pid, signal.SIGSTOP)
+        try:
+            await told.watch(here)
+            await storage.confirm()  # that node has no watched key
+        finally:
+            os.kill(nodes[2].pid, signal.SIGCONT)
+        await storage.aclose()
