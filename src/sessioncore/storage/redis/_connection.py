@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable
 from math import inf
 from time import monotonic
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from hiredis import ProtocolError, PushNotification, Reader
 
@@ -185,8 +185,9 @@ class PipelinedConnection(asyncio.Protocol):
         gets: Callable[[], Any] = self._reader.gets
         while (reply := gets()) is not _PENDING:
             if isinstance(reply, PushNotification):
-                if reply[0] == b"invalidate":
-                    self._invalidated(reply[1])
+                push = cast("list[Any]", reply)
+                if push[0] == b"invalidate":
+                    self._invalidated(push[1])
                 continue
             if isinstance(reply, ErrorReply) and reply.code == "READONLY":
                 demoted = True
