@@ -227,8 +227,8 @@ class Watches(Protocol):
         """Return for each key what `load` would return, not from a cache, and watch it from then on.
 
         When a key is written, moved or deleted, call `changed(key)`, once, and watch the key no longer;
-        call it also when changes may have been missed, as after a lost connection. A renewal is no
-        change, and the end of a ttl need not be told. `changed` does not raise.
+        call it also when changes may have been missed, as after a lost connection. Renewals, and the
+        end of a ttl, need not be told. `changed` does not raise.
         """
         ...
 

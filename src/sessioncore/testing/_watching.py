@@ -98,15 +98,6 @@ async def a_move_that_leaves_a_tombstone_is_told(rig: Rig) -> None:
     assert await _told(rig, told) == ["a", "b"]
 
 
-async def a_renewal_is_not_told(rig: Rig) -> None:
-    told: list[str] = []
-    await put(rig, "a")
-    await watches(rig).watch(["a"], told.append)
-    assert isinstance(await rig.storage.load("a", renew=LONG * 2), Stored)
-    assert await rig.storage.touch("a", LONG * 3)
-    assert await _told(rig, told) == []
-
-
 CHECKS = (
     *checks(
         watching_returns_what_load_returns,
@@ -114,7 +105,6 @@ CHECKS = (
         a_change_is_told_to_everybody_who_watches,
         what_is_not_watched_any_more_is_not_told,
         no_change_is_missed_between_two_watches,
-        a_renewal_is_not_told,
         needs=[Watches],
     ),
     *checks(an_end_that_clears_a_prefix_is_told, needs=[Clears, Watches]),
