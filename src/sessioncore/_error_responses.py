@@ -6,7 +6,7 @@ The response says only what kind of error it is; the log has the details. Adapte
 
 import logging
 import operator
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Final, TypeAlias
 
@@ -25,7 +25,10 @@ from sessioncore.http._cookies import is_token
 from sessioncore.http._extractors import RequestView
 from sessioncore.persistence._store_context import StoreContext
 
-__all__ = ["ErrorResponse", "close_code", "find_refusal", "is_session_error", "response_to"]
+__all__ = [
+    "ErrorResponse", "close_code", "close_reason", "find_refusal", "is_session_error", "log_closing", "response_to",
+    "says_ended",
+]  # fmt: skip
 
 _logger = logging.getLogger("sessioncore")
 Headers: TypeAlias = list[tuple[str, str]]
@@ -76,6 +79,30 @@ def close_code(error: BaseException) -> int | None:
     if isinstance(refusal, StorageUnavailable):
         return 1013
     return 1008 if isinstance(refusal, (CrossSiteRequest, SessionGone)) else None
+
+
+def close_reason(error: BaseException) -> str:
+    """Return the text that goes with `close_code`."""
+    return {1008: "session ended", 1013: "try again later"}.get(close_code(error) or 0, "")
+
+
+def log_closing(error: BaseException, context: StoreContext) -> None:
+    """Log that a WebSocket is closed because the storage is down; the other reasons are no failures."""
+    refusal = find_refusal(error)
+    if isinstance(refusal, StorageUnavailable) and _must_be_logged(refusal, context):
+        _logger.error("a WebSocket was closed with code 1013: %s", refusal, exc_info=refusal)
+
+
+def says_ended(error: BaseException, is_disconnect: Callable[[BaseException], bool]) -> bool:
+    """Tell whether a handler's error says no more than that its connection, or the session of it, has ended.
+
+    `is_disconnect` knows the framework's own errors for this.
+    """
+    if isinstance(error, BaseExceptionGroup):
+        return all(says_ended(one, is_disconnect) for one in error.exceptions)
+    if is_disconnect(error) or close_code(error) is not None:
+        return True
+    return error.__cause__ is not None and says_ended(error.__cause__, is_disconnect)
 
 
 def is_session_error(error: BaseException | None) -> bool:

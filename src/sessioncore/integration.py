@@ -9,10 +9,11 @@ correct as well; comparing with it is faster.
 # ruff: noqa: SLF001
 # pyright: reportPrivateUsage=false
 
+from collections.abc import Awaitable
 from typing import Final
 
-from sessioncore._error_responses import ErrorResponse, close_code
-from sessioncore._errors import ConfigError
+from sessioncore._error_responses import ErrorResponse, close_code, close_reason, log_closing, says_ended
+from sessioncore._errors import ConfigError, SessionError, SessionGone
 from sessioncore._exchange import Exchange
 from sessioncore._store import SessionStore
 from sessioncore.http._cross_site import asks_for_websocket
@@ -21,8 +22,9 @@ from sessioncore.session._persistence import OnEnd, Watch
 from sessioncore.session._session import Session
 
 __all__ = [
-    "DONE", "ErrorResponse", "asks_for_websocket", "check_beside", "check_scope_key", "check_store", "check_vacant",
-    "close_code", "warn_if_replaced", "watch_connection",
+    "DONE", "ErrorResponse", "Watch", "asks_for_websocket", "check_beside", "check_scope_key", "check_store",
+    "check_vacant", "close_code", "close_for_error", "close_reason", "says_ended", "warn_if_replaced",
+    "watch_connection",
 ]  # fmt: skip
 
 _REPLACED: Final = (
@@ -115,6 +117,12 @@ def _type_name(value: object) -> str:
     return f"{type(value).__module__}.{type(value).__qualname__}"
 
 
+def close_for_error(exchange: Exchange, error: BaseException) -> int | None:
+    """Return `close_code` for an error that a handler has raised after its handshake; an outage is logged."""
+    log_closing(error, exchange._persistence.context)
+    return close_code(error)
+
+
 def watch_connection(exchange: Exchange, on_end: OnEnd) -> Watch | None:
     """Call `on_end` when the session of an open connection ends; None: there is nothing to watch yet, so ask again.
 
@@ -122,9 +130,17 @@ def watch_connection(exchange: Exchange, on_end: OnEnd) -> Watch | None:
     stored and the handler has used it. Call `stop()` of the result when the connection ends, and
     `message_received()` for each message from the client. What `on_end` returns is awaited in the
     background; `close_code` tells how to close a WebSocket for the error that `on_end` is given.
+    Changes that are not stored when the session ends are dropped.
     """
     session = exchange.session
     state = session._state
     if state is None or state.loaded is None or not session.accessed or not session.store.config.end_connections:
         return None
-    return exchange._persistence.live.watch(state, on_end)
+
+    def end(error: SessionError) -> Awaitable[None] | None:
+        if isinstance(error, SessionGone):
+            exchange._failed = True  # nothing that is changed from here on can be stored
+        log_closing(error, exchange._persistence.context)
+        return on_end(error)
+
+    return exchange._persistence.live.watch(state, end)

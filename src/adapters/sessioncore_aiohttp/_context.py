@@ -1,15 +1,17 @@
 """What the adapter knows about one request and one store: the exchange and the session's headers."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any, cast
 
 from aiohttp import web
 from msgspec import Struct
 from multidict import CIMultiDict
 
 from sessioncore import Exchange
-from sessioncore.integration import ErrorResponse, close_code
+from sessioncore.integration import ErrorResponse
+from sessioncore_aiohttp._open import OpenConnection, open_connection
 
-__all__ = ["RequestContext", "abort_with", "to_web_response"]
+__all__ = ["RequestContext", "abort_with", "observe", "to_web_response"]
 
 
 class RequestContext(Struct, eq=False):
@@ -20,7 +22,7 @@ class RequestContext(Struct, eq=False):
     added: list[tuple[str, str]] | None = None  # the session's headers; None: nothing is committed yet
     headers_final: bool = False  # the response has these headers, or must not be changed any more
     ended: bool = False  # the middleware has finished
-    socket: web.WebSocketResponse | None = None  # after its handshake
+    open: OpenConnection | None = None  # a WebSocket or an event stream, from its headers on
 
     def __repr__(self) -> str:
         return "<RequestContext>"  # the headers contain the ID
@@ -43,8 +45,6 @@ class RequestContext(Struct, eq=False):
         self.headers_final = True
         if self.added is None:
             await self.commit(response.status)
-        if isinstance(response, web.WebSocketResponse):
-            self.socket = response
         if not self.added and not self.exchange.session.accessed:
             return
         headers = response.headers
@@ -65,19 +65,50 @@ class RequestContext(Struct, eq=False):
         await self.commit(500)
         self.headers_final = not self.added
 
-    async def close_for_error(self, error: Exception) -> web.WebSocketResponse | None:
-        """Close the WebSocket with the code for an error, and return it; None: raise the error again."""
-        code = close_code(error)
-        if code is None or self.socket is None or self.socket.closed:
-            return None
-        await self.socket.close(code=code)
-        return self.socket
+    def open_connection(self, request: web.Request, response: web.StreamResponse) -> None:
+        """Watch the session of a WebSocket or an event stream, whose headers are about to be sent."""
+        self.open = open_connection(self.exchange, request, response)
+        if self.open is not None:
+            self.open.begin_soon()
+
+    async def end_for_error(self, error: Exception) -> web.StreamResponse | None:
+        """End the WebSocket or event stream for an error, and return it; None: raise the error again."""
+        return None if self.open is None else await self.open.end_for_error(error)
 
     def end(self) -> None:
         """Note that the middleware has finished: a response that was not committed must not be changed."""
         self.ended = True
+        if self.open is not None:
+            self.open.stop()
+            for name in ("receive", "write"):
+                vars(self.open.response).pop(name, None)
         if self.added is None:
             self.headers_final = True
+
+
+def observe(response: web.StreamResponse, contexts: Sequence[RequestContext]) -> None:
+    """Let the contexts know of each message that a handler receives or writes, by methods of this one response."""
+
+    def opened() -> list[OpenConnection]:
+        return [context.open for context in contexts if context.open is not None]
+
+    async def receive(*args: float | None, **options: float | None) -> object:
+        for connection in opened():
+            connection.begin()
+        message = await cast("Any", type(response)).receive(response, *args, **options)
+        for connection in opened():
+            connection.message_received(message)
+        return message
+
+    async def write(data: bytes | bytearray | memoryview) -> None:
+        await type(response).write(response, data)
+        for connection in opened():
+            connection.begin()
+
+    if isinstance(response, web.WebSocketResponse):
+        vars(response)["receive"] = receive
+    else:
+        vars(response)["write"] = write
 
 
 def to_web_response(given: ErrorResponse, contexts: Iterable[RequestContext]) -> web.Response:

@@ -17,7 +17,7 @@ from aiohttp.typedefs import Handler, Middleware
 
 from sessioncore import Session, SessionError, SessionNotLoaded, SessionStore
 from sessioncore.integration import check_beside, check_scope_key, check_store
-from sessioncore_aiohttp._context import RequestContext, abort_with, to_web_response
+from sessioncore_aiohttp._context import RequestContext, abort_with, observe, to_web_response
 from sessioncore_aiohttp._view import AiohttpView
 
 __all__ = ["get_session", "session_middleware", "setup"]
@@ -53,7 +53,7 @@ class _Middleware:
         except web.HTTPException:  # a response, which `_call_handler` has committed
             raise
         except Exception as error:
-            replacement = await self._error_response(context, request, error) or await context.close_for_error(error)
+            replacement = await self._error_response(context, request, error) or await context.end_for_error(error)
             if replacement is None:
                 raise
             return replacement
@@ -137,6 +137,9 @@ class _Middleware:
                     if (replacement := context.exchange.error_response(error)) is not None:
                         abort_with(request, to_web_response(replacement, contexts))
                     raise  # also in the handler, so that it does not send its response
+                context.open_connection(request, response)
+                if context.open is not None:
+                    observe(response, contexts)
 
 
 def setup(app: web.Application, store: SessionStore, *, scope_key: str = "session") -> None:
@@ -196,4 +199,6 @@ async def get_session(request: web.Request, *, scope_key: str = "session") -> Se
             "append middlewares that use the session"
         )
     await found.exchange.load(required=True)
+    if found.open is not None:
+        found.open.begin_soon()
     return found.exchange.session

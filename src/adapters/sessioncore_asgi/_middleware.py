@@ -11,6 +11,7 @@ from sessioncore.integration import DONE, check_store, check_vacant, warn_if_rep
 from sessioncore_asgi._lifespan import run_lifespan
 from sessioncore_asgi._responder import Responder
 from sessioncore_asgi._shared import EXCHANGES, Exchanges, check_inside, exchange_of, has_store
+from sessioncore_asgi._socket import SocketResponder
 from sessioncore_asgi._types import ASGIApp, Connection, Receive, Scope, Send
 from sessioncore_asgi._view import AsgiView
 
@@ -75,6 +76,8 @@ class SessionMiddleware:
             if not await responder.respond_to_error(error):
                 raise
         finally:
+            if responder.events is not None:
+                responder.events.stop()
             if (finishing := exchange.finish(failed)) is not DONE:
                 await finishing
 
@@ -100,17 +103,21 @@ class SessionMiddleware:
     async def _serve_websocket(self, exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
         extension = "websocket.http.response"
         response_type = extension if extension in (scope.get("extensions") or {}) else None
-        responder = Responder(exchange, send, receive, scope, response_type)
+        responder = SocketResponder(exchange, send, receive, scope, response_type)
         failed = True
         try:
-            await self._app(scope, responder.receive, responder.send_websocket)
+            await self._app(scope, responder.receive, responder.send_socket)
             failed = False
         except Exception as error:
             failed = not responder.client_disconnected
             if not await responder.respond_to_error(error) and not await responder.close_for_error(error):
                 raise
         finally:
-            await exchange.finish(failed)
+            responder.stop()
+            try:
+                await exchange.finish(failed)
+            finally:
+                await responder.wait_until_closed()
 
 
 async def get_session(request: Connection | Scope, *, scope_key: str = "session") -> Session:

@@ -1,11 +1,12 @@
 """Stands between application and server: commits before the headers are sent, and sends error responses."""
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 
 from msgspec import Struct
 
 from sessioncore import Done, Exchange, SessionError
-from sessioncore.integration import DONE, close_code
+from sessioncore.integration import DONE
+from sessioncore_asgi._event_stream import EventStream, is_event_stream
 from sessioncore_asgi._shared import EXCHANGES, warn_of_other_sessions
 from sessioncore_asgi._types import Message, Receive, Scope, Send
 
@@ -20,10 +21,9 @@ class Responder(Struct, eq=False):
     _receive: Receive
     _scope: Scope
     _response_type: str | None = "http.response"  # None: the server cannot send a response to a WebSocket handshake
-    _started: bool = False
+    _start: Message | None = None  # the message that started the response, until it is known what `events` is
     _replaced: bool = False  # an error response was sent instead of the application's response
-    client_disconnected: bool = False  # set for WebSockets only, as is the next one
-    _closed: bool = False  # the application has closed the connection
+    events: EventStream | None = None  # the response is an event stream
 
     def __repr__(self) -> str:
         return "<Responder>"  # the repr of `send` may contain the scope, which contains the ID
@@ -34,26 +34,24 @@ class Responder(Struct, eq=False):
         This is a plain function, so that it can return the server's own awaitable if nothing must be awaited first.
         """
         kind = message["type"]
-        if self._started:
+        if self._start is not None:
             if self._replaced:
                 return _ignore_message()
-            if kind == "http.response.body" and not message.get("more_body", False):
-                # When the client has read the whole response, late changes must be stored.
-                saving = self._exchange.save_late()
-                if saving is not DONE:
-                    return self._send_after(saving, message)
+            if kind == "http.response.body":
+                if not message.get("more_body", False):
+                    # When the client has read the whole response, late changes must be stored.
+                    saving = self._exchange.save_late()
+                    if saving is not DONE:
+                        return self._send_after(saving, message)
+                elif self._start:  # the first part of several
+                    self._look_for_events(self._start.get("headers", ()))
             return self._send(message)
-        if kind == "http.response.start" or kind == "websocket.http.response.start":  # noqa: PLR1714 - each request
-            status = message["status"]
-            if status < 200:  # an interim response (RFC 9110, section 15.2)
-                return self._send(message)
-        elif kind == "websocket.accept":
-            status = 101
-        elif kind == "websocket.close":
-            return self._send_after(self._exchange.commit(None), message)
-        else:
+        if kind != "http.response.start" and kind != "websocket.http.response.start":  # noqa: PLR1714 - each request
             return self._send(message)
-        self._started = True
+        status = message["status"]
+        if status < 200:  # an interim response (RFC 9110, section 15.2)
+            return self._send(message)
+        self._start = message
         exchange = self._exchange
         try:
             added = exchange.commit(status)
@@ -86,18 +84,33 @@ class Responder(Struct, eq=False):
         await self._send(message)
 
     def _revised(self, message: Message, added: Sequence[tuple[str, str]]) -> Message:
-        scope_key, _, sent, _ = self._scope[EXCHANGES]
+        scope, exchange = self._scope, self._exchange
+        exchanges = scope[EXCHANGES]
         if added:
-            sent.extend(added)
-        if self._scope.get(scope_key) is not self._exchange.session:  # two stores, or another library's session
-            warn_of_other_sessions(self._scope, self._exchange)
+            exchanges[2].extend(added)
+        if scope.get(exchanges[0]) is not exchange.session:  # two stores, or another library's session
+            warn_of_other_sessions(scope, exchange)
         revised = {**message}
-        revised["headers"] = self._exchange.revise(message.get("headers", ()), added)
+        revised["headers"] = headers = exchange.revise(message.get("headers", ()), added)
+        if headers and headers[0][0] != b"content-length":  # as frameworks begin a response in one part
+            self._look_for_events(headers)
         return revised
+
+    def _look_for_events(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Put an `EventStream` before the server if the response is one.
+
+        This costs time, so it is left out for responses in one part that do not use the session.
+        """
+        if is_event_stream(headers):
+            self.events = EventStream(self._exchange, self._send)
+            self._send = self.events.send
+        self._start = {}
 
     async def respond_to_error(self, error: Exception) -> bool:
         """Send the response for an error of the application; return False if the error must be raised again."""
-        if self._response_type is None or (self._started and not self._replaced):
+        if self.events is not None:
+            return await self.events.end_for_error(error)
+        if self._response_type is None or (self._start is not None and not self._replaced):
             return False
         return await self._send_error_response(error, self._response_type)
 
@@ -112,40 +125,10 @@ class Responder(Struct, eq=False):
         if not self._replaced:
             pairs = (*response.headers, *self._scope[EXCHANGES][2])
             headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in pairs]
-            self._started = self._replaced = True
+            self._start, self._replaced = {}, True
             await self._send({"type": f"{response_type}.start", "status": response.status, "headers": headers})
             await self._send({"type": f"{response_type}.body", "body": response.body})
         return response.handled
-
-    # -- WebSockets only
-
-    async def receive(self) -> Message:
-        """Note that the client has disconnected: an exception of the application is then not a failure."""
-        message = await self._receive()
-        if message["type"] == "websocket.disconnect":
-            self.client_disconnected = True
-        return message
-
-    async def send_websocket(self, message: Message) -> None:
-        """Forward a message; store late changes before the connection is closed."""
-        # With code 1011 the application itself reports a failure (RFC 6455, section 7.4.1).
-        if message["type"] == "websocket.close":
-            self._closed = True
-            if self._started and message.get("code", 1000) != 1011:
-                await self._exchange.save_late()
-        try:
-            await self.send(message)
-        except OSError:  # the client has disconnected; frameworks replace this by errors of their own
-            self.client_disconnected = True
-            raise
-
-    async def close_for_error(self, error: Exception) -> bool:
-        """Close the connection if it is too late for a response; return False if the error must be raised again."""
-        code = None if self.client_disconnected or self._closed else close_code(error)
-        if code is None:
-            return False
-        await self._send({"type": "websocket.close", "code": code})
-        return True
 
 
 async def _ignore_message() -> None:

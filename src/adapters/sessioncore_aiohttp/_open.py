@@ -1,0 +1,117 @@
+"""WebSockets and event streams, which this adapter ends when their session is ended."""
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Any, Final
+
+from aiohttp import web
+from anyio import move_on_after
+from msgspec import Struct
+
+from sessioncore import Exchange, SessionError
+from sessioncore.integration import Watch, close_code, close_for_error, close_reason, says_ended, watch_connection
+
+__all__ = ["OpenConnection", "open_connection"]
+
+_TIMEOUT: Final = 10.0  # seconds for the last bytes to a client that reads nothing any more
+_USES: Final = frozenset({web.WSMsgType.TEXT, web.WSMsgType.BINARY})
+
+
+def open_connection(
+    exchange: Exchange, request: web.Request, response: web.StreamResponse
+) -> "OpenSocket | OpenEventStream | None":
+    """Return what ends the connection when the session ends; None: the response runs to its end."""
+    if isinstance(response, web.WebSocketResponse):
+        return OpenSocket(exchange, request, response)
+    if isinstance(response, web.Response) or response.content_type != "text/event-stream":
+        return None
+    return OpenEventStream(exchange, request, response)
+
+
+class OpenConnection(Struct, eq=False):
+    """What both kinds have in common: a watch that begins as soon as the session is stored and used."""
+
+    _exchange: Exchange
+    _request: web.Request
+    response: web.StreamResponse
+    _watch: Watch | None = None
+    _ended: bool = False  # by this adapter
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}>"  # the request's path may contain the ID
+
+    def begin_soon(self) -> None:
+        """Begin to watch when the handler waits next, because it is about to use the session or to send the headers."""
+        asyncio.get_running_loop().call_soon(self.begin)
+
+    def begin(self) -> None:
+        """Watch the session, unless that has begun or there is nothing to watch yet."""
+        if self._watch is None and self.response.prepared:
+            self._watch = watch_connection(self._exchange, self._end)
+
+    def message_received(self, message: Any) -> None:
+        """Count a message of a WebSocket as a use of the session."""
+        if self._watch is None:
+            self.begin()
+        elif message.type in _USES:
+            self._watch.message_received()
+
+    def stop(self) -> None:
+        """Watch the session no longer."""
+        if self._watch is not None:
+            self._watch.stop()
+
+    def _end(self, error: SessionError) -> Awaitable[None] | None:
+        if self._is_closed():
+            return None
+        self._ended = True
+        return self.close(error)
+
+    async def end_for_error(self, error: Exception) -> web.StreamResponse | None:
+        """Return the response if an error of the handler only says that the connection, or its session, has ended."""
+        if not self._ended:
+            if self._is_closed() or close_for_error(self._exchange, error) is None:
+                return None
+            await self.close(error)
+        return self.response if says_ended(error, _is_disconnect) else None
+
+    async def close(self, error: BaseException) -> None:
+        """End the connection."""
+        raise NotImplementedError
+
+    def _is_closed(self) -> bool:
+        raise NotImplementedError
+
+
+class OpenSocket(OpenConnection):
+    """A WebSocket after its handshake."""
+
+    async def close(self, error: BaseException) -> None:
+        """Close it, which ends the handler's waiting for messages, too."""
+        assert isinstance(self.response, web.WebSocketResponse)
+        code = close_code(error) or 1008
+        with move_on_after(_TIMEOUT):
+            await self.response.close(code=code, message=close_reason(error).encode(), drain=False)
+
+    def _is_closed(self) -> bool:
+        assert isinstance(self.response, web.WebSocketResponse)
+        return self.response.closed
+
+
+class OpenEventStream(OpenConnection):
+    """An event stream whose headers are sent."""
+
+    async def close(self, error: BaseException) -> None:
+        """Send the last chunk, and close the connection, so that the handler's writes raise ConnectionResetError."""
+        transport = self._request.transport
+        with move_on_after(_TIMEOUT) as scope:
+            await self._request.writer.write_eof()
+        if transport is not None:
+            transport.abort() if scope.cancelled_caught else transport.close()
+
+    def _is_closed(self) -> bool:
+        return self._request.transport is None or self._request.transport.is_closing()
+
+
+def _is_disconnect(error: BaseException) -> bool:
+    return isinstance(error, ConnectionError)

@@ -1,0 +1,77 @@
+"""An event stream, which ends when its session does."""
+
+from collections.abc import Awaitable, Iterable
+from typing import Final
+
+from anyio import move_on_after
+from msgspec import Struct
+
+from sessioncore import Exchange, SessionError
+from sessioncore.integration import Watch, says_ended, watch_connection
+from sessioncore_asgi._ended import SEND_TIMEOUT, ConnectionEnded, is_disconnect
+from sessioncore_asgi._types import Message, Send
+
+__all__ = ["EventStream", "is_event_stream"]
+
+_LAST_PART: Final = {"type": "http.response.body", "body": b"", "more_body": False}
+
+
+def is_event_stream(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Tell whether a response with these headers is an event stream."""
+    for name, value in headers:
+        if name == b"content-type":
+            return value.lower().startswith(b"text/event-stream")
+    return False
+
+
+class EventStream(Struct, eq=False):
+    """Stands before the server's `send`; watches the session as soon as it is stored and used."""
+
+    _exchange: Exchange
+    _send: Send
+    _watch: Watch | None = None
+    _complete: bool = False  # the last part was sent
+    _ended: bool = False  # by this adapter
+
+    def __repr__(self) -> str:
+        return "<EventStream>"  # the repr of `send` may contain the scope, which contains the ID
+
+    async def send(self, message: Message) -> None:
+        """Forward a message.
+
+        Raises:
+            ConnectionEnded: the session was ended, and the response is complete.
+        """
+        if self._ended:
+            raise ConnectionEnded("the session of this event stream was ended")
+        if message["type"] == "http.response.body" and not message.get("more_body", False):
+            self._complete = True
+            self.stop()
+        await self._send(message)
+        if self._watch is None and not self._complete:
+            self._watch = watch_connection(self._exchange, self._end)
+
+    def _end(self, _: SessionError) -> Awaitable[None] | None:
+        return None if self._complete else self.finish()
+
+    def finish(self) -> Awaitable[None]:
+        """Complete the response in the application's place; what it sends from here on raises ConnectionEnded."""
+        self._complete = self._ended = True
+        return self._send_last_part()
+
+    async def _send_last_part(self) -> None:
+        with move_on_after(SEND_TIMEOUT):
+            await self._send(_LAST_PART)
+
+    def stop(self) -> None:
+        """Watch the session no longer."""
+        if self._watch is not None:
+            self._watch.stop()
+
+    async def end_for_error(self, error: Exception) -> bool:
+        """Complete the response if the error only says that the session, or the stream, has ended."""
+        if not says_ended(error, is_disconnect):
+            return False
+        if not self._complete:
+            await self.finish()
+        return True

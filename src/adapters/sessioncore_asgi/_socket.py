@@ -1,0 +1,146 @@
+"""Stands between application and server on a WebSocket, and closes it when its session ends."""
+
+from collections.abc import Awaitable
+from typing import Final
+
+from anyio import CancelScope, Event, move_on_after
+from msgspec import field
+
+from sessioncore import SessionError
+from sessioncore.integration import Watch, close_code, close_for_error, close_reason, says_ended, watch_connection
+from sessioncore_asgi._ended import SEND_TIMEOUT, ConnectionEnded, is_disconnect
+from sessioncore_asgi._responder import Responder
+from sessioncore_asgi._types import Message
+
+__all__ = ["SocketResponder"]
+
+_PATIENCE: Final = 1.0  # seconds that an application which has ended waits for the close frame to be sent
+
+
+class SocketResponder(Responder):
+    """The messages of one WebSocket."""
+
+    client_disconnected: bool = False  # or this adapter has closed the connection
+    _accepted: bool = False
+    _closed: bool = False  # the application has closed the connection
+    _watch: Watch | None = None
+    _end_error: SessionError | None = None  # why this adapter has closed the connection
+    _waiting: list[CancelScope] = field(default_factory=list)  # around each wait for the client
+    _sent: Event | None = None  # set when the adapter's close message is sent
+
+    async def receive(self) -> Message:
+        """Pass on a message of the client; one that arrives is a use of the session.
+
+        The client's disconnecting is noted: an exception of the application is then not a failure.
+        """
+        self._begin_watch()
+        message = await self._next_message()
+        if message["type"] == "websocket.disconnect":
+            self.client_disconnected = True
+        elif self._watch is not None:
+            self._watch.message_received()
+        else:
+            self._begin_watch()
+        return message
+
+    async def _next_message(self) -> Message:
+        message: Message = {}
+        if self._end_error is None:
+            with CancelScope() as scope:
+                self._waiting.append(scope)
+                try:
+                    message = await self._receive()
+                finally:
+                    self._waiting.remove(scope)
+        if self._end_error is not None:
+            return self._closing("websocket.disconnect", self._end_error)
+        return message
+
+    async def send_socket(self, message: Message) -> None:
+        """Forward a message; store late changes before the connection is closed.
+
+        Raises:
+            ConnectionEnded: this adapter has closed the connection, because the session was ended.
+        """
+        if self._end_error is not None:
+            raise ConnectionEnded("the session of this WebSocket was ended")
+        kind = message["type"]
+        if kind == "websocket.close":
+            await self._prepare_close(message)
+        try:
+            if kind == "websocket.accept" and self._start is None:
+                await self._accept(message)
+            else:
+                await self.send(message)
+        except OSError:  # the client has disconnected; frameworks replace this by errors of their own
+            self.client_disconnected = True
+            raise
+        self._begin_watch()
+
+    async def _accept(self, message: Message) -> None:
+        self._start = message
+        try:
+            added = await self._exchange.commit(101)
+        except SessionError as error:
+            await self._replace_response(error, 101)
+        else:
+            revised = added or self._exchange.session.accessed
+            await self._send(self._revised(message, added) if revised else message)
+            self._accepted = True
+
+    async def _prepare_close(self, message: Message) -> None:
+        """Store late changes, or those of a handshake that is refused."""
+        self._closed = True
+        if self._start is None:
+            await self._exchange.commit(None)
+        elif message.get("code", 1000) != 1011:  # otherwise the application itself reports a failure (RFC 6455, 7.4.1)
+            await self._exchange.save_late()
+
+    async def close_for_error(self, error: Exception) -> bool:
+        """Close the connection if it is too late for a response; return False if the error must be raised again."""
+        if self._end_error is not None:
+            return says_ended(error, is_disconnect)
+        code = None if self.client_disconnected or self._closed else close_for_error(self._exchange, error)
+        if code is None:
+            return False
+        self._closed = True
+        await self._send({"type": "websocket.close", "code": code})
+        return True
+
+    # -- the end of the session
+
+    def _begin_watch(self) -> None:
+        if self._watch is None and self._accepted and not self._closed and not self.client_disconnected:
+            self._watch = watch_connection(self._exchange, self._end)
+
+    def _end(self, error: SessionError) -> Awaitable[None] | None:
+        if self._closed or self.client_disconnected:
+            return None
+        self.client_disconnected = True
+        self._end_error = error
+        self._sent = Event()
+        return self._close(error)
+
+    async def _close(self, error: SessionError) -> None:
+        for scope in self._waiting:  # the application runs on while the server waits for the client
+            scope.cancel()
+        try:
+            with move_on_after(SEND_TIMEOUT):
+                await self._send(self._closing("websocket.close", error))
+        finally:
+            assert self._sent is not None
+            self._sent.set()
+
+    def _closing(self, kind: str, error: SessionError) -> Message:
+        return {"type": kind, "code": close_code(error) or 1008, "reason": close_reason(error)}
+
+    def stop(self) -> None:
+        """Watch the session no longer."""
+        if self._watch is not None:
+            self._watch.stop()
+
+    async def wait_until_closed(self) -> None:
+        """Wait until the close message is sent: after the application's end, servers close with a code of their own."""
+        if self._sent is not None:
+            with move_on_after(_PATIENCE):
+                await self._sent.wait()
