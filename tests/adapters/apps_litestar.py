@@ -65,7 +65,8 @@ def _respond(answer: PageResponse) -> Response[Any]:
     if answer.file is not None:
         return File(answer.file)
     if answer.chunks is not None:
-        return Stream(answer.chunks, status_code=answer.status)
+        media = dict(answer.headers).get("Content-Type", "text/plain")
+        return Stream(answer.chunks, status_code=answer.status, media_type=media)
     return _Plain(answer)
 
 

@@ -1,18 +1,21 @@
-"""Real servers in a thread of their own: uvicorn and, on trio, hypercorn for ASGI; aiohttp's own for aiohttp.
+"""Real servers in a thread of their own: uvicorn, hypercorn and granian for ASGI; aiohttp's own for aiohttp.
 
 The listening socket is bound to a free port before the thread starts, so a client
 that connects early waits in the queue: one request waits for the start.
 """
 
 import asyncio
+import logging
 import os
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import anyio
+import hypercorn.asyncio
 import hypercorn.trio
 import uvicorn
 from aiohttp import web
@@ -20,7 +23,7 @@ from anyio.abc import TaskStatus
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from hypercorn.config import Config
 from msgspec import Struct
-from tests.adapters.browser import PATIENCE, Address, ask, compose
+from tests.adapters.browser import PATIENCE, Address, ask, compose, until
 from wsproto.connection import ConnectionState
 
 __all__ = ["SERVERS", "Serve", "Server", "serve", "serve_aiohttp", "serve_asgi"]
@@ -58,18 +61,22 @@ class _Uvicorn(uvicorn.Server):
                 vars(connection)["close_sent"] = True
 
 
-async def serve_asgi(app: Any, sock: socket.socket, tls: ssl.SSLContext | None, over: anyio.Event) -> None:
+async def serve_asgi(
+    app: Any, sock: socket.socket, tls: ssl.SSLContext | None, over: anyio.Event, ws: Any = "wsproto"
+) -> None:
     """Serve an ASGI application under uvicorn until `over`."""
 
     def certified(config: uvicorn.Config, default: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
         return tls or default()
 
-    config = uvicorn.Config(app, lifespan="on", log_config=None, ws="wsproto", timeout_graceful_shutdown=2)
+    config = uvicorn.Config(app, lifespan="on", log_config=None, ws=ws, timeout_graceful_shutdown=2)
     config.ssl_context_factory = certified if tls else None
     await _Uvicorn(config, over).serve(sockets=[sock])
 
 
-async def serve_asgi_on_trio(app: Any, sock: socket.socket, tls: ssl.SSLContext | None, over: anyio.Event) -> None:
+async def serve_asgi_on_trio(
+    app: Any, sock: socket.socket, tls: ssl.SSLContext | None, over: anyio.Event, run: Any = hypercorn.trio.serve
+) -> None:
     """Serve an ASGI application under hypercorn until `over`."""
 
     class Certified(Config):
@@ -82,9 +89,9 @@ async def serve_asgi_on_trio(app: Any, sock: socket.socket, tls: ssl.SSLContext 
 
     config = Certified()
     config.bind = [f"fd://{os.dup(sock.fileno())}"]  # hypercorn closes what it is given
-    config.errorlog = config.accesslog = None
+    config.errorlog, config.accesslog = logging.getLogger("hypercorn.error"), None
     config.graceful_timeout = 1
-    await hypercorn.trio.serve(app, config, shutdown_trigger=over.wait)  # pyright: ignore[reportUnknownMemberType]
+    await run(app, config, shutdown_trigger=over.wait)
 
 
 async def serve_aiohttp(
@@ -100,9 +107,36 @@ async def serve_aiohttp(
         await runner.cleanup()
 
 
+async def serve_granian(app: Any, sock: socket.socket, tls: ssl.SSLContext | None, over: anyio.Event) -> None:
+    """Serve an ASGI application under granian until `over`; it takes no socket that is bound already."""
+    from granian.constants import Interfaces  # noqa: PLC0415 - it has no wheel for every platform
+    from granian.server.embed import Server as Granian  # noqa: PLC0415
+
+    port = sock.getsockname()[1]
+    sock.close()
+    server = Granian(app, port=port, interface=Interfaces.ASGI, log_enabled=False)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(server.serve)
+        await over.wait()
+        server.stop()
+
+
 SERVERS: Final[Mapping[str, Serve]] = {
-    "asgi": serve_asgi, "asgi-on-trio": serve_asgi_on_trio, "aiohttp": serve_aiohttp, "litestar": serve_asgi
-}  # fmt: skip
+    "asgi": serve_asgi,
+    "asgi-on-trio": serve_asgi_on_trio,
+    "asgi-on-hypercorn": partial(serve_asgi_on_trio, run=hypercorn.asyncio.serve),
+    "asgi-on-uvloop": partial(serve_asgi, ws="websockets-sansio"),
+    "asgi-on-websockets": partial(serve_asgi, ws="websockets"),
+    "asgi-on-granian": serve_granian,
+    "aiohttp": serve_aiohttp,
+    "litestar": serve_asgi,
+}
+
+
+def _listens(address: Address) -> bool:
+    with suppress(ConnectionRefusedError), address.connect():
+        return True
+    return False
 
 
 @contextmanager
@@ -114,6 +148,7 @@ def serve(run: Serve, app: Any, tls: tuple[ssl.SSLContext, ssl.SSLContext] | Non
     sock.listen(512)
     trouble: list[str] = []
     backend = "trio" if run is serve_asgi_on_trio else "asyncio"
+    options = {"use_uvloop": True} if run is SERVERS["asgi-on-uvloop"] else {}
 
     async def main(*, task_status: TaskStatus[anyio.Event]) -> None:
         if backend == "asyncio":
@@ -124,10 +159,12 @@ def serve(run: Serve, app: Any, tls: tuple[ssl.SSLContext, ssl.SSLContext] | Non
         task_status.started(over)
         await run(app, sock, tls[0] if tls else None, over)
 
-    with sock, start_blocking_portal(backend) as portal:
+    address = Address(sock.getsockname()[1], tls[1] if tls else None)
+    with sock, start_blocking_portal(backend, backend_options=options) as portal:
         serving, over = portal.start_task(main)
-        address = Address(sock.getsockname()[1], tls[1] if tls else None)
         try:
+            if run is serve_granian:
+                until(lambda: sock.fileno() < 0 and _listens(address))
             ask(address, compose("GET", "/the-start-is-over"))  # it checks the storage, which a test may break
             yield Server(address, portal, trouble)
         finally:

@@ -4,10 +4,13 @@ from collections.abc import Awaitable, Callable
 
 from tests.adapters.page import Boom, PageRequest
 from tests.adapters.pages import USES, use, use_as
+from tests.adapters.stream_pages import wait_to_go
 
 from sessioncore import Session, SessionError
 
-__all__ = ["talk"]
+__all__ = ["LEFT", "talk"]
+
+LEFT: list[str] = []  # the queries of those whose handler has heard of the end
 
 
 async def talk(
@@ -28,11 +31,16 @@ async def talk(
     await accept()
     session = await request.session()
     while (command := await receive()) is not None:
+        if command == "wait":
+            await send("waits")
+            await wait_to_go()
+            return
         try:
             answer = await _obey(session, *command.split())
         except SessionError as error:
             answer = type(error).__name__
         await send(answer)
+    LEFT.append(f"how={request.query('how')}")
 
 
 async def _obey(session: Session, verb: str, name: str = "", value: str = "") -> str:

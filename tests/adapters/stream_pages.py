@@ -2,11 +2,14 @@
 
 from collections.abc import AsyncIterator
 
+from anyio import Event, sleep_forever
 from tests.adapters.page import Boom, PageRequest, PageResponse
 
 from sessioncore import ResponseStarted
 
-__all__ = ["events", "late_boom", "late_destroy", "late_first_write", "stream"]
+__all__ = ["download", "events", "feed", "late_boom", "late_destroy", "late_first_write", "stream", "wait_to_go"]
+
+_GO: list[Event] = []
 
 
 async def stream(request: PageRequest) -> PageResponse:
@@ -76,3 +79,48 @@ async def events(request: PageRequest) -> PageResponse:
             yield b"data: %d\n\n" % number
 
     return PageResponse(chunks=chunks())
+
+
+async def feed(request: PageRequest) -> PageResponse:
+    """An event stream that says something, or nothing, and then sleeps, until the client leaves."""
+    session = await request.session()
+    how = request.query("how")
+    if how != "later":
+        session.get("n")
+
+    async def chunks() -> AsyncIterator[bytes]:
+        if how != "silent":
+            yield b"data: begun\n\n"
+        if how == "later":
+            session.get("n")
+            yield b"data: used\n\n"
+        try:
+            await sleep_forever()
+        finally:
+            session["late"] = True
+        yield b"never"
+
+    return PageResponse(chunks=chunks(), headers=[("Content-Type", "text/event-stream")])
+
+
+async def download(request: PageRequest) -> PageResponse:
+    """A long response of another type, which goes on when `/download?go=on` is asked for."""
+    session = await request.session()
+    session.get("n")
+    if request.query("go"):
+        while _GO:
+            _GO.pop().set()
+        return PageResponse(b"ok")
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b"begun "
+        await wait_to_go()
+        yield b"done"
+
+    return PageResponse(chunks=chunks(), headers=[("Content-Type", "text/plain")])
+
+
+async def wait_to_go() -> None:
+    """Wait until `/download?go=on` is asked for."""
+    _GO.append(go := Event())
+    await go.wait()

@@ -1,0 +1,105 @@
+"""Connections that stay open, to a site whose storage tells of changes."""
+
+import http.client
+import socket as socket_
+import time
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from typing import ClassVar
+
+import pytest
+from tests.adapters.browser import PATIENCE, compose
+from tests.adapters.conftest import Site
+from tests.stores import SpyStorage
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect
+
+from sessioncore._watchers import Changed
+from sessioncore.storage import KeepsTombstones, Moved, Stored, Unreadable, Watches
+
+__all__ = ["Feed", "ToldStorage", "feed", "hears_the_end", "raw_socket", "socket"]
+
+
+class ToldStorage(SpyStorage):
+    """A SpyStorage that tells of changes, as the memory behind it does."""
+
+    capabilities: ClassVar[frozenset[type]] = SpyStorage.capabilities | {KeepsTombstones, Watches}
+    notices_within: float | None = None
+
+    async def watch(self, keys: Sequence[str], changed: Changed) -> list[Stored | Moved | Unreadable | None]:
+        return await self._through("watch", lambda: self.inner.watch(keys, changed))
+
+    def unwatch(self, key: str, changed: Changed) -> None:
+        self.inner.unwatch(key, changed)
+
+    async def confirm(self) -> None:
+        await self._through("confirm", self.inner.confirm)
+
+
+def _cookie(site: Site, sid: str) -> tuple[str, str]:
+    return "Cookie", f"{site.store.config.extractor.key}={sid}"
+
+
+@contextmanager
+def socket(site: Site, sid: str, query: str = "how=read") -> Generator[ClientConnection]:
+    """A WebSocket to the scenario application."""
+    uri = f"ws://localhost:{site.address.port}/ws?{query}"
+    with connect(uri, additional_headers=[_cookie(site, sid)], open_timeout=PATIENCE, close_timeout=1) as connection:
+        yield connection
+
+
+@contextmanager
+def raw_socket(site: Site, sid: str) -> Generator[socket_.socket]:
+    """A WebSocket whose client never answers."""
+    upgrade = [("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13"), ("Sec-WebSocket-Key", "x" * 22 + "==")]
+    request = compose("GET", "/ws?how=read", [_cookie(site, sid), *upgrade])
+    with site.address.connect() as sock:
+        sock.sendall(request.replace(b"Connection: close", b"Connection: Upgrade"))
+        assert b"101" in _head(sock).partition(b"\r\n")[0]
+        yield sock
+
+
+def _head(sock: socket_.socket) -> bytes:
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        head += sock.recv(1)
+    return head
+
+
+def hears_the_end(connection: ClientConnection, code: int = 1008, reason: str = "session ended") -> float:
+    """Wait for the close frame, and return how long that took."""
+    began = time.monotonic()
+    with pytest.raises(ConnectionClosed) as closed:
+        connection.recv(PATIENCE)
+    assert closed.value.rcvd is not None
+    assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (code, reason)
+    return time.monotonic() - began
+
+
+class Feed:
+    """A response that has begun."""
+
+    def __init__(self, response: http.client.HTTPResponse) -> None:
+        self._response = response
+
+    def part(self) -> bytes:
+        """What has come since, at least one byte."""
+        return self._response.read1()
+
+    def rest(self) -> bytes:
+        """What comes until the end; an end in the middle of the framing raises IncompleteRead."""
+        return self._response.read()
+
+
+@contextmanager
+def feed(site: Site, sid: str, path: str = "/feed") -> Generator[Feed]:
+    """Ask for a page that stays open."""
+    with site.address.connect() as sock:
+        sock.sendall(compose("GET", path, [_cookie(site, sid)]))
+        response = http.client.HTTPResponse(sock)
+        try:
+            response.begin()
+            assert response.status == 200
+            yield Feed(response)
+        finally:
+            response.close()
