@@ -1,0 +1,289 @@
+"""What an ASGI application and the server see when a session ends, and what an open socket costs."""
+
+import asyncio
+import gc
+import tracemalloc
+from collections.abc import AsyncGenerator, Awaitable, Callable, MutableMapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import pytest
+from tests.adapters.asgi import ACCEPT, CONNECT, START, http_scope, socket_scope
+from tests.adapters.open_kit import ToldStorage
+from tests.kit import BOTH_LOOPS
+
+from sessioncore import Session, SessionConfig, SessionStore
+from sessioncore_asgi import SessionMiddleware, get_session
+
+pytestmark = pytest.mark.anyio
+
+Message = MutableMapping[str, Any]
+Handler = Callable[[Session, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]]
+EVENTS: Message = START | {"headers": [(b"content-type", b"text/event-stream; charset=utf-8")]}
+PART: Message = {"type": "http.response.body", "body": b"data: 1\n\n", "more_body": True}
+SEND: Message = {"type": "websocket.send", "text": "hello"}
+LAST: Message = {"type": "http.response.body", "body": b"", "more_body": False}
+CLOSE: Message = {"type": "websocket.close", "code": 1008, "reason": "session ended"}
+
+
+class Line:
+    """One open connection to a server whose client says nothing; `stuck` sends never end."""
+
+    def __init__(self, store: SessionStore, session: Session, scope: dict[str, Any]) -> None:
+        self.store = store
+        self.session = session
+        self.scope = scope
+        self.sent: list[Message] = []
+        self.stuck: set[str] = set()
+        self.opened = anyio.Event()
+        self.over = anyio.Event()
+        self.error: Exception | None = None
+        self._connected = False
+
+    async def receive(self) -> Message:
+        if not self._connected:
+            self._connected = True
+            return CONNECT
+        self.opened.set()
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    async def send(self, message: Message) -> None:
+        if message["type"] in self.stuck:
+            await anyio.sleep_forever()
+        self.sent.append(message)
+        if message.get("more_body"):
+            self.opened.set()
+
+    async def serve(self, handler: Handler) -> None:
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await handler(await get_session(scope), receive, send)
+
+        try:
+            await SessionMiddleware(app, self.store)(self.scope, self.receive, self.send)
+        except Exception as error:  # noqa: BLE001 - the server's
+            self.error = error
+        self.over.set()
+
+
+@asynccontextmanager
+async def line(handler: Handler, kind: str = "websocket", **config: Any) -> AsyncGenerator[Line]:
+    store = SessionStore(SessionConfig(**config))
+    session = await store.create({"n": 1}, owner="ada")
+    scope = socket_scope(sid=session.id) if kind == "websocket" else http_scope(sid=session.id)
+    one = Line(store, session, scope)
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(one.serve, handler)
+            yield one
+            tasks.cancel_scope.cancel()
+
+
+class WebSocketDisconnect(Exception):
+    """Named as the frameworks name theirs."""
+
+
+async def accept(session: Session, receive: Any, send: Any) -> None:
+    session.get("n")
+    await receive()
+    await send(ACCEPT)
+
+
+async def leave(session: Session, receive: Any, send: Any) -> None:
+    await accept(session, receive, send)
+    assert await receive() == CLOSE | {"type": "websocket.disconnect"}
+    assert await receive() == CLOSE | {"type": "websocket.disconnect"}  # and again, for who asks again
+    session["late"] = True
+    for message in (SEND, {"type": "websocket.close"}):
+        with pytest.raises(OSError, match="was ended"):
+            await send(message)
+
+
+async def raise_disconnect(session: Session, receive: Any, send: Any) -> None:
+    await accept(session, receive, send)
+    await receive()
+    raise WebSocketDisconnect
+
+
+async def raise_group(session: Session, receive: Any, send: Any) -> None:
+    await accept(session, receive, send)
+
+    async def write() -> None:
+        await receive()
+        await send(SEND)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(write)
+        tasks.start_soon(write)
+
+
+async def stay_alive(session: Session, receive: Any, send: Any) -> None:
+    await accept(session, receive, send)
+    async with session.alive():
+        await receive()
+
+
+async def fail(session: Session, receive: Any, send: Any) -> None:
+    await accept(session, receive, send)
+    try:
+        await receive()
+    finally:
+        raise ZeroDivisionError
+
+
+@BOTH_LOOPS
+@pytest.mark.parametrize("handler", [leave, raise_disconnect, raise_group, stay_alive, fail])
+async def test_a_socket_hears_a_disconnect_and_what_it_raises_then_is_no_failure(
+    handler: Handler, caplog: pytest.LogCaptureFixture
+) -> None:
+    storage = ToldStorage()
+    async with line(handler, storage=storage) as one:
+        await one.opened.wait()
+        await one.store.revoke_all("ada")
+        await one.over.wait()
+        assert isinstance(one.error, ZeroDivisionError) if handler is fail else one.error is None
+        assert [message["type"] for message in one.sent] == ["websocket.accept", "websocket.close"]
+        assert one.sent[1]["code"] == 1008
+        assert "replace" not in storage.calls
+        assert caplog.records == []
+
+
+@BOTH_LOOPS
+@pytest.mark.parametrize("stuck", [[], ["websocket.close"], ["websocket.send", "websocket.close"]])
+async def test_a_server_whose_send_blocks_holds_no_other_end_up(stuck: list[str]) -> None:
+    async def talk(session: Session, receive: Any, send: Any) -> None:
+        await accept(session, receive, send)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(send, SEND)
+            await receive()
+            tasks.cancel_scope.cancel()
+
+    async with line(talk) as one, line(leave, storage=one.store.storage) as other:
+        one.stuck.update(stuck)
+        await one.opened.wait()
+        await other.opened.wait()
+        await one.store.revoke_all("ada")
+        await other.over.wait()
+        assert other.sent[-1] == CLOSE
+        await one.over.wait()  # within a second, though the close frame is not sent
+        assert one.error is None
+
+
+@BOTH_LOOPS
+async def test_a_handler_that_closes_at_the_same_moment_is_left_alone() -> None:
+    async def close(session: Session, receive: Any, send: Any) -> None:
+        await accept(session, receive, send)
+        session["late"] = True
+        storage.after["replace"] = lambda: session.store.revoke_all("ada")  # while the close message waits for it
+        await send({"type": "websocket.close", "code": 4000})
+
+    storage = ToldStorage()
+    async with line(close, storage=storage) as one:
+        await one.over.wait()
+        assert (one.error, [message.get("code") for message in one.sent]) == (None, [None, 4000])
+
+
+async def stream(session: Session, receive: Any, send: Any) -> None:
+    session.get("n")
+    await send(EVENTS)
+    await send(PART)
+    await anyio.sleep_forever()
+
+
+async def stream_on(session: Session, receive: Any, send: Any) -> None:
+    await send(EVENTS)
+    session.get("n")
+    while True:
+        await send(PART)
+        await anyio.sleep(0.01)
+
+
+async def stream_while_alive(session: Session, receive: Any, send: Any) -> None:
+    await send(EVENTS)
+    await send(PART)
+    async with session.alive():
+        await anyio.sleep_forever()
+
+
+@BOTH_LOOPS
+@pytest.mark.parametrize("handler", [stream, stream_on, stream_while_alive])
+async def test_an_event_stream_is_completed_once(handler: Handler) -> None:
+    async with line(handler, "http") as one:
+        await one.opened.wait()
+        await one.store.revoke_all("ada")
+        if handler is not stream:
+            await one.over.wait()
+        while one.sent[-1] != LAST:  # noqa: ASYNC110 - the server sets no event
+            await anyio.sleep(0.01)
+        assert one.error is None
+        assert one.sent.count(LAST) == 1
+
+
+@BOTH_LOOPS
+async def test_an_error_in_an_event_stream_is_the_servers_to_report() -> None:
+    async def fail_late(session: Session, receive: Any, send: Any) -> None:
+        session["n"] = 2
+        await send(EVENTS)
+        await send(PART)
+        raise ZeroDivisionError
+
+    async with line(fail_late, "http") as one:
+        await one.over.wait()
+        assert isinstance(one.error, ZeroDivisionError)
+        assert LAST not in one.sent
+
+
+@BOTH_LOOPS
+async def test_an_unanswered_end_is_a_401_without_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    async def work(session: Session, receive: Any, send: Any) -> None:
+        async with session.alive():
+            await session.store.revoke(session.handle)
+            await anyio.sleep_forever()
+
+    async with line(work, "http") as one:
+        await one.over.wait()
+        assert (one.error, one.sent[0]["status"], caplog.records) == (None, 401, [])
+
+
+MANY = 1000
+
+
+async def test_an_idle_socket_costs_neither_task_nor_command_and_little_memory() -> None:
+    sizes = {end: await _measure(end_connections=end) for end in (False, True)}
+    each = (sizes[True] - sizes[False]) / MANY
+    print(f"{each:.0f} bytes for each idle watched socket")
+    assert 0 < each <= 2048
+
+
+async def _measure(*, end_connections: bool) -> int:
+    """The memory that many idle sockets take."""
+    storage = ToldStorage()
+    store = SessionStore(SessionConfig(storage=storage, end_connections=end_connections))
+    sids = [(await store.create({"n": 1}, owner="ada")).id for _ in range(MANY)]
+    lines = [Line(store, None, socket_scope(sid=sid)) for sid in sids]  # type: ignore[arg-type]
+
+    async def wait(session: Session, receive: Any, send: Any) -> None:
+        await accept(session, receive, send)
+        await receive()
+
+    before = len(asyncio.all_tasks())
+    tracemalloc.start()
+    try:
+        tasks = [asyncio.create_task(one.serve(wait)) for one in lines]
+        for one in lines:
+            await one.opened.wait()
+        await anyio.wait_all_tasks_blocked()
+        gc.collect()
+        size, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(asyncio.all_tasks()) == before + MANY + end_connections  # the one task of the live room
+    calls = [call for call in storage.calls if call not in {"create", "load"}]
+    assert len(calls) <= MANY // 500 * end_connections  # they are looked up together
+    await store.revoke_all("ada")
+    for task in tasks:
+        if not end_connections:
+            task.cancel()
+        await asyncio.wait([task])
+    return size
