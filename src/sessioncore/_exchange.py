@@ -31,7 +31,6 @@ from sessioncore.session._unusable import not_loaded, skipped
 __all__ = ["ErrorResponse", "Exchange"]
 
 Headers = list[tuple[str, str]]
-
 _NO_HEADERS: Final[Done[Headers]] = Done([])
 
 
@@ -172,6 +171,10 @@ class Exchange(Struct, eq=False):
         self._failed = True
         state.discard()
         state.start_response()
+
+    def _drop_late_changes(self) -> None:
+        """Store nothing more: the session was ended. For `integration.watch_connection`."""
+        self._failed = True
 
     def _session_headers(self, state: SessionState, new_id_only: bool = False) -> Done[Headers]:
         """Return the Set-Cookie and ID headers that the client needs."""

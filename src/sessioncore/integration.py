@@ -139,7 +139,7 @@ def watch_connection(exchange: Exchange, on_end: OnEnd) -> Watch | None:
 
     def end(error: SessionError) -> Awaitable[None] | None:
         if isinstance(error, SessionGone):
-            exchange._failed = True  # nothing that is changed from here on can be stored
+            exchange._drop_late_changes()
         log_closing(error, exchange._persistence.context)
         return on_end(error)
 

@@ -263,14 +263,15 @@ async def _measure(*, end_connections: bool) -> int:
     sids = [(await store.create({"n": 1}, owner="ada")).id for _ in range(MANY)]
     lines = [Line(store, None, socket_scope(sid=sid)) for sid in sids]  # type: ignore[arg-type]
 
-    async def wait(session: Session, receive: Any, send: Any) -> None:
-        await accept(session, receive, send)
+    async def wait(scope: Any, receive: Any, send: Any) -> None:
+        await accept(await get_session(scope), receive, send)
         await receive()
 
+    app = SessionMiddleware(wait, store)
     before = len(asyncio.all_tasks())
     tracemalloc.start()
     try:
-        tasks = [asyncio.create_task(one.serve(wait)) for one in lines]
+        tasks = [asyncio.create_task(app(one.scope, one.receive, one.send)) for one in lines]
         for one in lines:
             await one.opened.wait()
         await anyio.wait_all_tasks_blocked()

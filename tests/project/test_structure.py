@@ -12,9 +12,9 @@ MOST_LINES_OF_A_FILE = 300
 MOST_LINES_OF_A_FUNCTION = 50
 MOST_ATTRIBUTES = 10
 FOR_ONE_REQUEST = {  # classes whose objects live for one request, or for one commit of it
-    "AiohttpView", "AsgiView", "Attempt", "CommitSteps", "Crossing", "Exchange", "LoadSteps", "Pending",
-    "ReloadSteps", "RequestContext", "Responder", "Session", "SessionBase", "SessionMapping", "SessionState",
-    "SessionSteps", "SessionTimes", "Values", "Watch", "_Watcher",
+    "AiohttpView", "AsgiView", "Attempt", "CommitSteps", "Crossing", "EventStream", "Exchange", "LoadSteps",
+    "OpenConnection", "Pending", "ReloadSteps", "RequestContext", "Responder", "Session", "SessionBase",
+    "SessionMapping", "SessionState", "SessionSteps", "SessionTimes", "SocketResponder", "Values", "Watch", "_Watcher",
 }  # fmt: skip
 LONG_LIVED = {"Agenda", "Driver", "Health", "SessionPlugin", "Watcher", "_Middleware"}  # as long as the application
 

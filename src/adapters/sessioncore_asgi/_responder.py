@@ -96,6 +96,9 @@ class Responder(Struct, eq=False):
             self._look_for_events(headers)
         return revised
 
+    def _note_start(self, message: Message) -> None:
+        self._start = message
+
     def _look_for_events(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Put an `EventStream` before the server if the response is one.
 

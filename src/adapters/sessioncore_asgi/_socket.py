@@ -78,7 +78,7 @@ class SocketResponder(Responder):
         self._begin_watch()
 
     async def _accept(self, message: Message) -> None:
-        self._start = message
+        self._note_start(message)
         try:
             added = await self._exchange.commit(101)
         except SessionError as error:
