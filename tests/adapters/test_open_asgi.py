@@ -3,13 +3,14 @@
 import asyncio
 import gc
 import tracemalloc
-from collections.abc import AsyncGenerator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
 import pytest
-from tests.adapters.asgi import ACCEPT, CONNECT, START, http_scope, socket_scope
+from tests.adapters.asgi import ACCEPT, START, Message, http_scope, socket_scope
+from tests.adapters.line import Line
 from tests.adapters.open_kit import ToldStorage
 from tests.kit import BOTH_LOOPS
 
@@ -18,7 +19,6 @@ from sessioncore_asgi import SessionMiddleware, get_session
 
 pytestmark = pytest.mark.anyio
 
-Message = MutableMapping[str, Any]
 Handler = Callable[[Session, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]]
 EVENTS: Message = START | {"headers": [(b"content-type", b"text/event-stream; charset=utf-8")]}
 PART: Message = {"type": "http.response.body", "body": b"data: 1\n\n", "more_body": True}
@@ -27,56 +27,19 @@ LAST: Message = {"type": "http.response.body", "body": b"", "more_body": False}
 CLOSE: Message = {"type": "websocket.close", "code": 1008, "reason": "session ended"}
 
 
-class Line:
-    """One open connection to a server whose client says nothing; `stuck` sends never end."""
-
-    def __init__(self, store: SessionStore, session: Session, scope: dict[str, Any]) -> None:
-        self.store = store
-        self.session = session
-        self.scope = scope
-        self.sent: list[Message] = []
-        self.stuck: set[str] = set()
-        self.opened = anyio.Event()
-        self.over = anyio.Event()
-        self.error: Exception | None = None
-        self._connected = False
-
-    async def receive(self) -> Message:
-        if not self._connected:
-            self._connected = True
-            return CONNECT
-        self.opened.set()
-        await anyio.sleep_forever()
-        raise AssertionError
-
-    async def send(self, message: Message) -> None:
-        if message["type"] in self.stuck:
-            await anyio.sleep_forever()
-        self.sent.append(message)
-        if message.get("more_body"):
-            self.opened.set()
-
-    async def serve(self, handler: Handler) -> None:
-        async def app(scope: Any, receive: Any, send: Any) -> None:
-            await handler(await get_session(scope), receive, send)
-
-        try:
-            await SessionMiddleware(app, self.store)(self.scope, self.receive, self.send)
-        except Exception as error:  # noqa: BLE001 - the server's
-            self.error = error
-        self.over.set()
-
-
 @asynccontextmanager
-async def line(handler: Handler, kind: str = "websocket", **config: Any) -> AsyncGenerator[Line]:
+async def line(handler: Handler, kind: str = "websocket", **config: Any) -> AsyncGenerator[tuple[Line, SessionStore]]:
     store = SessionStore(SessionConfig(**config))
-    session = await store.create({"n": 1}, owner="ada")
-    scope = socket_scope(sid=session.id) if kind == "websocket" else http_scope(sid=session.id)
-    one = Line(store, session, scope)
+    sid = (await store.create({"n": 1}, owner="ada")).id
+    one = Line(socket_scope(sid=sid) if kind == "websocket" else http_scope(sid=sid))
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await handler(await get_session(scope), receive, send)
+
     with anyio.fail_after(10):
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(one.serve, handler)
-            yield one
+            tasks.start_soon(one.serve, SessionMiddleware(app, store))
+            yield one, store
             tasks.cancel_scope.cancel()
 
 
@@ -138,9 +101,9 @@ async def test_a_socket_hears_a_disconnect_and_what_it_raises_then_is_no_failure
     handler: Handler, caplog: pytest.LogCaptureFixture
 ) -> None:
     storage = ToldStorage()
-    async with line(handler, storage=storage) as one:
+    async with line(handler, storage=storage) as (one, store):
         await one.opened.wait()
-        await one.store.revoke_all("ada")
+        await store.revoke_all("ada")
         await one.over.wait()
         assert isinstance(one.error, ZeroDivisionError) if handler is fail else one.error is None
         assert [message["type"] for message in one.sent] == ["websocket.accept", "websocket.close"]
@@ -159,11 +122,11 @@ async def test_a_server_whose_send_blocks_holds_no_other_end_up(stuck: list[str]
             await receive()
             tasks.cancel_scope.cancel()
 
-    async with line(talk) as one, line(leave, storage=one.store.storage) as other:
+    async with line(talk) as (one, store), line(leave, storage=store.config.storage) as (other, _):
         one.stuck.update(stuck)
         await one.opened.wait()
         await other.opened.wait()
-        await one.store.revoke_all("ada")
+        await store.revoke_all("ada")
         await other.over.wait()
         assert other.sent[-1] == CLOSE
         await one.over.wait()  # within a second, though the close frame is not sent
@@ -179,7 +142,7 @@ async def test_a_handler_that_closes_at_the_same_moment_is_left_alone() -> None:
         await send({"type": "websocket.close", "code": 4000})
 
     storage = ToldStorage()
-    async with line(close, storage=storage) as one:
+    async with line(close, storage=storage) as (one, _):
         await one.over.wait()
         assert (one.error, [message.get("code") for message in one.sent]) == (None, [None, 4000])
 
@@ -209,9 +172,9 @@ async def stream_while_alive(session: Session, receive: Any, send: Any) -> None:
 @BOTH_LOOPS
 @pytest.mark.parametrize("handler", [stream, stream_on, stream_while_alive])
 async def test_an_event_stream_is_completed_once(handler: Handler) -> None:
-    async with line(handler, "http") as one:
+    async with line(handler, "http") as (one, store):
         await one.opened.wait()
-        await one.store.revoke_all("ada")
+        await store.revoke_all("ada")
         if handler is not stream:
             await one.over.wait()
         while one.sent[-1] != LAST:  # noqa: ASYNC110 - the server sets no event
@@ -228,7 +191,7 @@ async def test_an_error_in_an_event_stream_is_the_servers_to_report() -> None:
         await send(PART)
         raise ZeroDivisionError
 
-    async with line(fail_late, "http") as one:
+    async with line(fail_late, "http") as (one, _):
         await one.over.wait()
         assert isinstance(one.error, ZeroDivisionError)
         assert LAST not in one.sent
@@ -241,7 +204,7 @@ async def test_an_unanswered_end_is_a_401_without_traceback(caplog: pytest.LogCa
             await session.store.revoke(session.handle)
             await anyio.sleep_forever()
 
-    async with line(work, "http") as one:
+    async with line(work, "http") as (one, _):
         await one.over.wait()
         assert (one.error, one.sent[0]["status"], caplog.records) == (None, 401, [])
 
@@ -261,7 +224,7 @@ async def _measure(*, end_connections: bool) -> int:
     storage = ToldStorage()
     store = SessionStore(SessionConfig(storage=storage, end_connections=end_connections))
     sids = [(await store.create({"n": 1}, owner="ada")).id for _ in range(MANY)]
-    lines = [Line(store, None, socket_scope(sid=sid)) for sid in sids]  # type: ignore[arg-type]
+    lines = [Line(socket_scope(sid=sid)) for sid in sids]
 
     async def wait(scope: Any, receive: Any, send: Any) -> None:
         await accept(await get_session(scope), receive, send)

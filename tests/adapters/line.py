@@ -1,0 +1,42 @@
+"""One open connection to an ASGI application, by hand."""
+
+from typing import Any
+
+import anyio
+from tests.adapters.asgi import CONNECT, Message
+
+__all__ = ["Line"]
+
+
+class Line:
+    """One open connection to a server whose client says nothing but `incoming`; `stuck` sends never end."""
+
+    def __init__(self, scope: dict[str, Any], *incoming: Message) -> None:
+        self.scope = scope
+        self._incoming = [CONNECT, *incoming] if scope["type"] == "websocket" else []
+        self.sent: list[Message] = []
+        self.stuck: set[str] = set()
+        self.opened = anyio.Event()
+        self.over = anyio.Event()
+        self.error: Exception | None = None
+
+    async def receive(self) -> Message:
+        if self._incoming:
+            return self._incoming.pop(0)
+        self.opened.set()
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    async def send(self, message: Message) -> None:
+        if message["type"] in self.stuck:
+            await anyio.sleep_forever()
+        self.sent.append(message)
+        if message.get("more_body"):
+            self.opened.set()
+
+    async def serve(self, app: Any) -> None:
+        try:
+            await app(self.scope, self.receive, self.send)
+        except Exception as error:  # noqa: BLE001 - the server's
+            self.error = error
+        self.over.set()
