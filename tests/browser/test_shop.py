@@ -11,6 +11,7 @@ from starlette.routing import Route
 from tests.adapters.conftest import Tls
 from tests.adapters.servers import Server, serve, serve_asgi
 from tests.browser.attacks import ATTACKS, show_image
+from tests.browser.conftest import People
 from tests.browser.kit import HOME, OTHER, SIBLING, url
 from tests.test_shop import dump
 
@@ -77,3 +78,17 @@ def test_what_another_origin_shows_as_an_image_changes_nothing(page: Page, shop:
             assert show_image(page, url(shop.server, path)) == 0  # since it is a page
         assert shop.known == GETS
         assert shop.stored() == before
+
+
+def test_the_devices_page_shows_who_comes_and_that_it_was_signed_out(page: Page, another: People, shop: Shop) -> None:
+    shop.log_in(page)
+    page.goto(url(shop.server, "/devices"))
+    if page.is_visible("text=Sign out all others"):  # those of the other tests
+        page.click("text=Sign out all others")
+    other = another()
+    shop.log_in(other)
+    other.goto(url(shop.server, "/devices"))
+    page.wait_for_selector(".device:not(.here) button")
+    page.click(".device:not(.here) button")
+    other.wait_for_url("**/login")  # nobody has touched it
+    page.wait_for_function("document.querySelectorAll('.device').length === 1")

@@ -35,7 +35,7 @@ def serve(port: int | None, database: Path) -> int:
     listener = listen(port)
     url = "http://{}:{}".format(*listener.getsockname())
     print(f"The shop opens at {url}\nSessions live in {database}. Ctrl+C closes the shop.", flush=True)
-    server = uvicorn.Server(uvicorn.Config(build(database), log_level="warning"))
+    server = uvicorn.Server(uvicorn.Config(build(database), log_level="warning", timeout_graceful_shutdown=1))
     with contextlib.suppress(KeyboardInterrupt):
         server.run(sockets=[listener])
     return 0 if server.started else 1

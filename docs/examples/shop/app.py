@@ -16,7 +16,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
@@ -196,6 +196,28 @@ async def devices(request: Request) -> Response:
     return await page(request, "devices.html", sessions=await session.store.sessions_of(session.owner))
 
 
+async def device_changes(request: Request) -> Response:
+    """Tell the page above when another device signs in or out. The stream ends with the session, by itself."""
+    session = await get_session(request)
+    if session.owner is None:
+        return Response(status_code=204)  # a browser that was signed out asks again, and stops at this
+    if "text/event-stream" not in request.headers.get("accept", ""):
+        return PlainTextResponse("An event stream, for scripts", 406)
+    return StreamingResponse(_changes(session.store, session.owner, session.handle), media_type="text/event-stream")
+
+
+async def _changes(store: SessionStore, owner: str, own: str) -> AsyncGenerator[str]:
+    yield "retry: 500\n\n"
+    known = None
+    while True:
+        with suppress(StorageUnavailable):
+            others = {info.handle for info in await store.sessions_of(owner)} - {own}
+            if known is not None and others != known:
+                yield "data: changed\n\n"
+            known = others
+        await anyio.sleep(1)
+
+
 @form
 async def sign_out_one(_: Request, session: Session, fields: Form) -> Response:
     """End one session, if it is the user's own."""
@@ -240,6 +262,7 @@ ROUTES = [
     Route("/logout", logout, methods=["POST"]),
     Route("/goodbye", goodbye),
     Route("/devices", devices),
+    Route("/devices/changes", device_changes),
     Route("/devices/sign-out", sign_out_one, methods=["POST"]),
     Route("/devices/sign-out-others", sign_out_others, methods=["POST"]),
     Route("/events", events),

@@ -22,6 +22,7 @@ __all__ = ["HERE", "Note", "leave_note", "page", "redirect"]
 HERE = Path(__file__).parent
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; "
+    "connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
     "Cache-Control": "no-store",  # so that the Back button shows nothing after signing out; see also static/back.js
     "Referrer-Policy": "same-origin",
