@@ -8,7 +8,7 @@ import logging
 import operator
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, cast
 
 from msgspec import Struct
 
@@ -99,7 +99,8 @@ def says_ended(error: BaseException, is_disconnect: Callable[[BaseException], bo
     `is_disconnect` knows the framework's own errors for this.
     """
     if isinstance(error, BaseExceptionGroup):
-        return all(says_ended(one, is_disconnect) for one in error.exceptions)
+        group = cast("BaseExceptionGroup[BaseException]", error)
+        return all(says_ended(one, is_disconnect) for one in group.exceptions)
     if is_disconnect(error) or close_code(error) is not None:
         return True
     return error.__cause__ is not None and says_ended(error.__cause__, is_disconnect)

@@ -14,7 +14,16 @@ from typing import Any
 import anyio
 from msgspec import json
 from tests.adapters.page import Boom, PageRequest, PageResponse
-from tests.adapters.stream_pages import download, events, feed, late_boom, late_destroy, late_first_write, stream
+from tests.adapters.stream_pages import (
+    download,
+    end_alive,
+    events,
+    feed,
+    late_boom,
+    late_destroy,
+    late_first_write,
+    stream,
+)
 
 from sessioncore import Session, SessionError
 
@@ -287,6 +296,6 @@ PAGES: Mapping[str, Callable[[PageRequest], Awaitable[PageResponse]]] = {
         peek, counter, mutate, append, read, set_, who, login, redirect_login, logout, destroy, regenerate,
         boom, status, hidden, vary, stream, late_first_write, late_destroy, late_boom, events, save, reload, background,
         regenerate_save_boom, revoke, file, form, upload, both, regenerate_both, slow,
-        feed, download,
+        feed, download, end_alive,
     )
 } | {"share": read}  # fmt: skip

@@ -29,6 +29,7 @@ from wsproto.connection import ConnectionState
 __all__ = ["SERVERS", "Serve", "Server", "serve", "serve_aiohttp", "serve_asgi"]
 
 T = TypeVar("T")
+_hypercorn: Any = hypercorn  # its types are incomplete
 Serve = Callable[[Any, socket.socket, ssl.SSLContext | None, anyio.Event], Awaitable[None]]
 
 
@@ -75,7 +76,11 @@ async def serve_asgi(
 
 
 async def serve_asgi_on_trio(
-    app: Any, sock: socket.socket, tls: ssl.SSLContext | None, over: anyio.Event, run: Any = hypercorn.trio.serve
+    app: Any,
+    sock: socket.socket,
+    tls: ssl.SSLContext | None,
+    over: anyio.Event,
+    run: Any = _hypercorn.trio.serve,
 ) -> None:
     """Serve an ASGI application under hypercorn until `over`."""
 
@@ -114,7 +119,7 @@ async def serve_granian(app: Any, sock: socket.socket, tls: ssl.SSLContext | Non
 
     port = sock.getsockname()[1]
     sock.close()
-    server = Granian(app, port=port, interface=Interfaces.ASGI, log_enabled=False)
+    server: Any = Granian(app, port=port, interface=Interfaces.ASGI, log_enabled=False)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(server.serve)
         await over.wait()
@@ -124,7 +129,7 @@ async def serve_granian(app: Any, sock: socket.socket, tls: ssl.SSLContext | Non
 SERVERS: Final[Mapping[str, Serve]] = {
     "asgi": serve_asgi,
     "asgi-on-trio": serve_asgi_on_trio,
-    "asgi-on-hypercorn": partial(serve_asgi_on_trio, run=hypercorn.asyncio.serve),
+    "asgi-on-hypercorn": partial(serve_asgi_on_trio, run=_hypercorn.asyncio.serve),
     "asgi-on-uvloop": partial(serve_asgi, ws="websockets-sansio"),
     "asgi-on-websockets": partial(serve_asgi, ws="websockets"),
     "asgi-on-granian": serve_granian,

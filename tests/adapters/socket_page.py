@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 
 from tests.adapters.page import Boom, PageRequest
 from tests.adapters.pages import USES, use, use_as
-from tests.adapters.stream_pages import wait_to_go
+from tests.adapters.stream_pages import wait_to_go, work_to_the_end
 
 from sessioncore import Session, SessionError
 
@@ -35,6 +35,8 @@ async def talk(
             await send("waits")
             await wait_to_go()
             return
+        if command == "end":
+            await work_to_the_end(session)
         try:
             answer = await _obey(session, *command.split())
         except SessionError as error:

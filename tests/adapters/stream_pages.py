@@ -5,9 +5,12 @@ from collections.abc import AsyncIterator
 from anyio import Event, sleep_forever
 from tests.adapters.page import Boom, PageRequest, PageResponse
 
-from sessioncore import ResponseStarted
+from sessioncore import ResponseStarted, Session
 
-__all__ = ["download", "events", "feed", "late_boom", "late_destroy", "late_first_write", "stream", "wait_to_go"]
+__all__ = [
+    "download", "end_alive", "events", "feed", "late_boom", "late_destroy", "late_first_write", "stream", "wait_to_go",
+    "work_to_the_end",
+]  # fmt: skip
 
 _GO: list[Event] = []
 
@@ -118,6 +121,19 @@ async def download(request: PageRequest) -> PageResponse:
         yield b"done"
 
     return PageResponse(chunks=chunks(), headers=[("Content-Type", "text/plain")])
+
+
+async def end_alive(request: PageRequest) -> PageResponse:
+    """End the session during work that must end with it, and answer nothing."""
+    await work_to_the_end(await request.session())
+    return PageResponse(b"never")
+
+
+async def work_to_the_end(session: Session) -> None:
+    """End the session inside of an `alive` block; SessionGone is the caller's to handle."""
+    async with session.alive():
+        await session.store.revoke(session.handle)
+        await sleep_forever()
 
 
 async def wait_to_go() -> None:

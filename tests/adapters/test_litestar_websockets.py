@@ -1,16 +1,21 @@
 """WebSockets in Litestar: `set_session`, failures, and errors before the handshake."""
 
+from collections.abc import AsyncGenerator
+
+import anyio
 import pytest
-from litestar import Litestar, websocket
+from litestar import Litestar, websocket, websocket_listener, websocket_stream
 from litestar.exceptions import WebSocketDisconnect
+from tests.adapters.asgi import socket_scope
 from tests.adapters.browser import PATIENCE
+from tests.adapters.line import Line
 from tests.adapters.litestar_kit import COOKIE, AnySocket, Open, SessionDep, cookie_of, put, read, write
 from tests.adapters.servers import serve, serve_asgi
 from tests.stores import SpyStorage
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from sessioncore import SessionStore
+from sessioncore import SessionConfig, SessionStore
 from sessioncore_litestar import SessionPlugin
 
 
@@ -131,3 +136,32 @@ def test_an_outage_that_closes_a_websocket_is_logged(
     with pytest.raises(WebSocketDisconnect), client.websocket_connect(path, headers=cookie_of(client)) as socket:
         socket.receive_text()
     assert [record.levelname for record in caplog.records if record.name == "sessioncore"] == ["ERROR"]
+
+
+@websocket_listener("/listens")
+async def listens(data: str, session: SessionDep) -> str:
+    return f"{data} {session.owner}"
+
+
+@websocket_stream("/streams")
+async def streams(session: SessionDep) -> AsyncGenerator[str]:
+    yield str(session.owner)
+    await anyio.sleep_forever()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("path", "said", "heard"), [("/listens", ["hello"], "hello ada"), ("/streams", [], "ada")])
+async def test_listeners_and_streams_end_with_their_session(
+    path: str, said: list[str], heard: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = SessionStore(SessionConfig())
+    app = Litestar([listens, streams], plugins=[SessionPlugin(store)], logging_config=None)
+    sid = (await store.create({}, owner="ada")).id
+    line = Line(socket_scope(path, sid), *({"type": "websocket.receive", "text": text} for text in said))
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(line.serve, app)
+            await line.opened.wait()
+            await store.revoke_all("ada")
+    assert (line.error, line.sent[-1].get("code"), caplog.records) == (None, 1008, [])
+    assert [message.get("text") for message in line.sent[1:-1]] == [heard]

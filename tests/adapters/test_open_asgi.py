@@ -20,7 +20,7 @@ from sessioncore_asgi import SessionMiddleware, get_session
 pytestmark = pytest.mark.anyio
 
 Handler = Callable[[Session, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]]
-EVENTS: Message = START | {"headers": [(b"content-type", b"text/event-stream; charset=utf-8")]}
+EVENTS: Message = {**START, "headers": [(b"content-type", b"text/event-stream; charset=utf-8")]}
 PART: Message = {"type": "http.response.body", "body": b"data: 1\n\n", "more_body": True}
 SEND: Message = {"type": "websocket.send", "text": "hello"}
 LAST: Message = {"type": "http.response.body", "body": b"", "more_body": False}
@@ -55,8 +55,8 @@ async def accept(session: Session, receive: Any, send: Any) -> None:
 
 async def leave(session: Session, receive: Any, send: Any) -> None:
     await accept(session, receive, send)
-    assert await receive() == CLOSE | {"type": "websocket.disconnect"}
-    assert await receive() == CLOSE | {"type": "websocket.disconnect"}  # and again, for who asks again
+    assert await receive() == {**CLOSE, "type": "websocket.disconnect"}
+    assert await receive() == {**CLOSE, "type": "websocket.disconnect"}  # and again, for who asks again
     session["late"] = True
     for message in (SEND, {"type": "websocket.close"}):
         with pytest.raises(OSError, match="was ended"):

@@ -7,12 +7,13 @@ from contextlib import ExitStack
 from datetime import timedelta
 
 import pytest
-from tests.adapters.browser import until
+from tests.adapters.browser import PATIENCE, until
 from tests.adapters.conftest import OpenSite, Site, Tls, start
 from tests.adapters.open_kit import ToldStorage, feed, hears_the_end, raw_socket, socket
 from tests.adapters.servers import SERVERS
 from tests.adapters.socket_page import LEFT
 from tests.stores import SpyStorage
+from websockets.exceptions import ConnectionClosed
 
 pytestmark = [  # of uvicorn's older implementation
     pytest.mark.filterwarnings("ignore:websockets.legacy is deprecated:DeprecationWarning"),
@@ -62,7 +63,7 @@ ENDS: dict[str, Act] = {
     "another owner's login": _visit("/login?owner=bob"),
 }
 STAYS: dict[str, Act] = {
-    "nothing": lambda *_: None,
+    "nothing": lambda _site, _sid: None,
     "regenerate": _visit("/regenerate"),
     "login of the same owner": _visit("/login?owner=ada"),
     "a write": _visit("/counter"),
@@ -124,6 +125,22 @@ def test_a_handler_that_sleeps_and_a_client_that_never_answers_hold_nothing_up(o
         until(lambda: bool(LEFT))
         assert LEFT == ["how=read"]  # the handler is told at once, whatever the client says
     site.raw("/download?go=on")
+
+
+def test_an_unanswered_end_is_a_401_or_1008_without_a_traceback(
+    open_place: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    site = open_place
+    sid = site.make({"n": 1})
+    assert site.raw("/end-alive", ("Cookie", f"session_id={sid}")).status == 401
+    sid = site.make({"n": 1})
+    with socket(site, sid, "how=none") as talking:  # `end` is its first use
+        talking.send("end")
+        with pytest.raises(ConnectionClosed) as closed:
+            talking.recv(PATIENCE)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1008
+    assert [record for record in caplog.records if record.exc_info] == []
 
 
 OUTAGE = {"watch_interval": timedelta(seconds=0.1), "storage_timeout": timedelta(seconds=0.1)}

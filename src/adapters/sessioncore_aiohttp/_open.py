@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from aiohttp import web
 from anyio import move_on_after
@@ -22,7 +22,7 @@ def open_connection(
 ) -> "OpenSocket | OpenEventStream | None":
     """Return what ends the connection when the session ends; None: the response runs to its end."""
     if isinstance(response, web.WebSocketResponse):
-        return OpenSocket(exchange, request, response)
+        return OpenSocket(exchange, request, response)  # pyright: ignore[reportUnknownArgumentType]  # of its messages
     if isinstance(response, web.Response) or response.content_type != "text/event-stream":
         return None
     return OpenEventStream(exchange, request, response)
@@ -88,14 +88,16 @@ class OpenSocket(OpenConnection):
 
     async def close(self, error: BaseException) -> None:
         """Close it, which ends the handler's waiting for messages, too."""
-        assert isinstance(self.response, web.WebSocketResponse)
         code = close_code(error) or 1008
         with move_on_after(_TIMEOUT):
-            await self.response.close(code=code, message=close_reason(error).encode(), drain=False)
+            await self._socket.close(code=code, message=close_reason(error).encode(), drain=False)
 
     def _is_closed(self) -> bool:
-        assert isinstance(self.response, web.WebSocketResponse)
-        return self.response.closed
+        return self._socket.closed
+
+    @property
+    def _socket(self) -> "web.WebSocketResponse[Any]":
+        return cast("web.WebSocketResponse[Any]", self.response)
 
 
 class OpenEventStream(OpenConnection):

@@ -25,7 +25,7 @@ class SocketResponder(Responder):
     _closed: bool = False  # the application has closed the connection
     _watch: Watch | None = None
     _end_error: SessionError | None = None  # why this adapter has closed the connection
-    _waiting: list[CancelScope] = field(default_factory=list)  # around each wait for the client
+    _waiting: list[CancelScope] = field(default_factory=list[CancelScope])  # around each wait for the client
     _sent: Event | None = None  # set when the adapter's close message is sent
 
     async def receive(self) -> Message:
