@@ -29,7 +29,8 @@ from wsproto.connection import ConnectionState
 __all__ = ["SERVERS", "Serve", "Server", "serve", "serve_aiohttp", "serve_asgi"]
 
 T = TypeVar("T")
-_hypercorn: Any = hypercorn  # its types are incomplete
+_on_trio: Any = hypercorn.trio  # their types are incomplete
+_on_asyncio: Any = hypercorn.asyncio
 Serve = Callable[[Any, socket.socket, ssl.SSLContext | None, anyio.Event], Awaitable[None]]
 
 
@@ -80,7 +81,7 @@ async def serve_asgi_on_trio(
     sock: socket.socket,
     tls: ssl.SSLContext | None,
     over: anyio.Event,
-    run: Any = _hypercorn.trio.serve,
+    run: Any = _on_trio.serve,
 ) -> None:
     """Serve an ASGI application under hypercorn until `over`."""
 
@@ -129,7 +130,7 @@ async def serve_granian(app: Any, sock: socket.socket, tls: ssl.SSLContext | Non
 SERVERS: Final[Mapping[str, Serve]] = {
     "asgi": serve_asgi,
     "asgi-on-trio": serve_asgi_on_trio,
-    "asgi-on-hypercorn": partial(serve_asgi_on_trio, run=_hypercorn.asyncio.serve),
+    "asgi-on-hypercorn": partial(serve_asgi_on_trio, run=_on_asyncio.serve),
     "asgi-on-uvloop": partial(serve_asgi, ws="websockets-sansio"),
     "asgi-on-websockets": partial(serve_asgi, ws="websockets"),
     "asgi-on-granian": serve_granian,

@@ -4,7 +4,12 @@ from collections.abc import AsyncGenerator
 
 import anyio
 import pytest
-from litestar import Litestar, websocket, websocket_listener, websocket_stream
+from litestar import (
+    Litestar,
+    websocket,
+    websocket_listener,
+    websocket_stream,  # pyright: ignore[reportUnknownVariableType]  # theirs
+)
 from litestar.exceptions import WebSocketDisconnect
 from tests.adapters.asgi import socket_scope
 from tests.adapters.browser import PATIENCE
