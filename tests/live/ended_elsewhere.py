@@ -26,7 +26,7 @@ async def wait(store: SessionStore, sid: str, say: Callable[[str], object]) -> N
 
 
 async def main(url: str, ids: list[str]) -> None:
-    config = SessionConfig.development(storage=storage_from_url(url), watch_interval=timedelta(seconds=2))
+    config = SessionConfig.development(storage=storage_from_url(url), watch_interval=timedelta(seconds=20))
     async with SessionStore(config) as store, anyio.create_task_group() as tasks:
         for sid in ids:
             tasks.start_soon(wait, store, sid, partial(print, flush=True))

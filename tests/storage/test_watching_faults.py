@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 from servers.postgres_server import PostgresServer
+from tests.storage.fault_rig import caught, check_named
 from tests.storage.postgres_rigs import postgres_rig
 from tests.storage.rigs import RIGS
-from tests.storage.test_contract_faults import caught, check_named
 
 from sessioncore import SQLiteStorage
 from sessioncore._watchers import ComparedWatchers, Held

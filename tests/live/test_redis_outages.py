@@ -1,0 +1,92 @@
+"""A Redis that says nothing: an end is noticed all the same, and nobody who is still logged in is thrown out."""
+
+import signal
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+import anyio
+import pytest
+from servers.redis_server import Server, one_server
+from tests.live.live_kit import Watched, watched
+from tests.numbers import FULL
+from tests.redis_proxy import Proxy, proxy_to
+
+from sessioncore import SessionConfig, SessionGone, SessionStore
+from sessioncore.storage.redis import RedisStorage
+
+pytestmark = [pytest.mark.anyio, pytest.mark.redis]
+
+INTERVAL = TIMEOUT = timedelta(seconds=1)
+BOUND = (INTERVAL + TIMEOUT).total_seconds()
+SLACK = 3.0  # a busy machine
+OUTAGE = 15.0 if FULL else 3.0
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+def server() -> Generator[Server]:
+    with one_server() as server:
+        yield server
+
+
+@asynccontextmanager
+async def proxied(server: Server) -> AsyncGenerator[tuple[Proxy, Watched]]:
+    """An `alive` block behind a proxy."""
+    async with proxy_to(server.port) as proxy:
+        storage = RedisStorage.from_url(f"redis://127.0.0.1:{proxy.port}/0")
+        try:
+            async with watched(
+                storage, watch_interval=INTERVAL, storage_timeout=TIMEOUT, stale_id_window=timedelta(seconds=30)
+            ) as one:
+                yield proxy, one
+        finally:
+            await storage.aclose()
+
+
+@asynccontextmanager
+async def beside(server: Server) -> AsyncGenerator[SessionStore]:
+    """The store of another process."""
+    storage = RedisStorage.from_url(f"redis://127.0.0.1:{server.port}/0")
+    async with SessionStore(SessionConfig.development(storage=storage)) as store:
+        yield store
+
+
+async def test_an_end_behind_a_half_open_connection_is_noticed_within_the_bound(server: Server) -> None:
+    async with proxied(server) as (proxy, one), beside(server) as other:
+        proxy.half_open = proxy.connections
+        assert await other.revoke(one.mine.handle)
+        with anyio.fail_after(BOUND + SLACK):
+            await one.ended.wait()
+        assert isinstance(one.error, SessionGone)
+
+
+async def test_a_server_that_stands_still_ends_nothing_and_an_end_after_it_is_noticed(server: Server) -> None:
+    async with proxied(server) as (_, one), beside(server) as other:
+        server.signal(signal.SIGSTOP)
+        try:
+            await anyio.sleep(OUTAGE)
+        finally:
+            server.signal(signal.SIGCONT)
+        await anyio.sleep(BOUND)
+        assert not one.ended.is_set()
+        with anyio.fail_after(BOUND + SLACK):
+            assert await other.revoke(one.mine.handle)
+            await one.ended.wait()
+
+
+async def test_an_end_while_the_server_is_out_of_reach_is_noticed_when_it_is_back(server: Server) -> None:
+    async with proxied(server) as (proxy, one), beside(server) as other:
+        proxy.swallow = True
+        proxy.drop()
+        assert await other.revoke(one.mine.handle)
+        await anyio.sleep(OUTAGE)
+        assert not one.ended.is_set()
+        proxy.swallow = False
+        with anyio.fail_after(BOUND + SLACK):
+            await one.ended.wait()
+        assert isinstance(one.error, SessionGone)
