@@ -30,7 +30,8 @@ async def sockets(scope: Any, receive: Any, send: Any) -> None:
 
 async def listen(url: str, channel: str) -> None:
     """Close the sockets of each owner that is named on the channel: what an application without sessioncore does."""
-    async with redis.asyncio.Redis.from_url(url) as client, client.pubsub() as pubsub:
+    redis_type: Any = redis.asyncio.Redis
+    async with redis_type.from_url(url) as client, client.pubsub() as pubsub:
         await pubsub.subscribe(channel)
         async for message in pubsub.listen():
             if message["type"] == "message":

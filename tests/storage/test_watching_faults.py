@@ -60,13 +60,14 @@ async def asks_the_connection_that_writes(self: SQLiteStorage) -> None:
 
 TOLD_ONCE = "every_change_of_a_watched_key_is_told_once"
 TOMBSTONE = "a_move_that_leaves_a_tombstone_is_told"
-FAULTS: dict[str, tuple[object, str, object, str]] = {
+COMPARING: dict[str, tuple[object, str, object, str]] = {
     "compares no version": (ComparedWatchers, "compare", compares_no_version, TOLD_ONCE),
     "overlooks the deleted": (ComparedWatchers, "compare", overlooks_the_deleted, TOLD_ONCE),
     "overlooks tombstones": (ComparedWatchers, "compare", overlooks_tombstones, TOMBSTONE),
 }
-FAULTS |= {f"postgres: {name}": fault for name, fault in FAULTS.items()}
-FAULTS |= {
+FAULTS = {
+    **COMPARING,
+    **{f"postgres: {name}": fault for name, fault in COMPARING.items()},
     "looks at the file once": (_watching, "_state_of", remembers_the_state_for_ever(), TOLD_ONCE),
     "overlooks its own writes": (SQLiteStorage, "confirm", asks_the_connection_that_writes, TOLD_ONCE),
 }
