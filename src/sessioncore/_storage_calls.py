@@ -44,6 +44,7 @@ class Load(Struct, frozen=True, gc=False):
 
     key: str
     renew: float | None = None
+    uncached: bool = False  # what the storage has now is asked for, so `answer_now` must not answer from a cache
     operation: ClassVar[str] = "load"
 
     def __repr__(self) -> str:

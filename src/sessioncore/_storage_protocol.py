@@ -249,7 +249,8 @@ class AnswersNow(Protocol):
     """A storage that can make calls without waiting, always or sometimes.
 
     The store offers it each call. If it returns a reply, the call is done; if it returns LATER,
-    the store awaits the call in the usual way.
+    the store awaits the call in the usual way. A storage that cannot do so as it is configured
+    may have None in the place of the method.
     """
 
     def answer_now(self, call: Call) -> Reply | Later:

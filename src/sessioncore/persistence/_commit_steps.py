@@ -64,7 +64,7 @@ class CommitSteps(SessionSteps, eq=False):
         state, context = self.state, self.context
         if state.in_flight is not None:
             self.action = FIND
-            return Load(context.config.key_prefix + state.in_flight.handle)
+            return Load(context.config.key_prefix + state.in_flight.handle, uncached=True)
         delta, loaded = changes_of(state), state.loaded
         changed, metadata = False, UNCHANGED
         if delta is not None:

@@ -30,7 +30,7 @@ class ReloadSteps(SessionSteps, eq=False):
         """Return the load, if a record is stored."""
         state, context = self.state, self.context
         if state.loaded is not None:
-            return Load(context.config.key_prefix + state.loaded.handle, context.renew_on_load)
+            return Load(context.config.key_prefix + state.loaded.handle, context.renew_on_load, uncached=True)
         if state.phase is GONE or state.phase is STALE:
             self._set_gone_error()
         return None
