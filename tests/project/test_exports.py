@@ -25,7 +25,7 @@ PUBLIC: dict[str, str] = {
         MemoryStorage Move Moved Opens PROBE_SUFFIX Purges Replace Reply SQLiteStorage SpreadsKeys Storage Stored Touch
         Unreadable WritesRefused Written capabilities_of storage_from_url
     """,
-    "sessioncore.storage.redis": "RedisStorage",
+    "sessioncore.storage.redis": "NearCache NearCacheStats RedisStorage",
     "sessioncore.storage.postgres": "PostgresStorage",
     "sessioncore.storage.keyvalue": "KeyValueStorage",
     "sessioncore_asgi": "SessionMiddleware get_session",

@@ -6,25 +6,33 @@ second loop gets a second connection. The class of the client decides which tran
 
 import asyncio
 import inspect
+import logging
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from datetime import timedelta
 from typing import Any, cast
 
 from msgspec import Struct
+from msgspec.structs import replace
 from redis.asyncio import Redis, RedisCluster
 
 from sessioncore._errors import ConfigError, StorageUnavailable
+from sessioncore._storage_calls import LATER, Call, Later, Moved, Stored, Unreadable
 from sessioncore.storage.redis._cluster import Cluster
 from sessioncore.storage.redis._cluster_transport import ClusterTransport
-from sessioncore.storage.redis._commands import RecordCommands, ReplicaAcks
+from sessioncore.storage.redis._commands import RecordCommands, ReplicaAcks, answer_of
+from sessioncore.storage.redis._errors import ConnectionLost, unavailable
+from sessioncore.storage.redis._format import bytes_of
+from sessioncore.storage.redis._near_cache import NearCache, NearCacheStats
+from sessioncore.storage.redis._near_reads import NearReads, NoticedWrites
 from sessioncore.storage.redis._reconnecting import ReconnectingConnection
 from sessioncore.storage.redis._renewals import Renewals
 from sessioncore.storage.redis._single import SingleServer
-from sessioncore.storage.redis._transport import CallLimit, ClientTransport, Transport
+from sessioncore.storage.redis._transport import CallLimit, ClientTransport, Reply, Transport
 
 __all__ = ["LoopConnection", "LoopConnections"]
 
+_LOG = logging.getLogger("sessioncore")
 _POOL = 64  # calls at a time where each takes a connection of the client's pool
 _SILENCE_TIMEOUT = 5.0  # seconds, where the client has no socket_timeout
 
@@ -36,6 +44,29 @@ class LoopConnection(Struct, frozen=True):
     transport: Transport
     records: RecordCommands
     acks: ReplicaAcks | None
+    near: NearReads | None  # None: there is no near cache
+
+    async def servers(self) -> Mapping[str, Transport]:
+        """Return a transport to each server.
+
+        Raises:
+            StorageUnavailable: they cannot be asked which there are.
+        """
+        try:
+            return await self.transport.servers()
+        except ConnectionLost as exc:
+            raise unavailable(exc) from exc
+
+    async def answer(
+        self, get: Callable[[bytes], Awaitable[list[Reply]]], key: str
+    ) -> Stored | Moved | Unreadable | None:
+        """Return what `get`, a GET and a PTTL of this transport, finds."""
+        name = bytes_of(key)
+        try:
+            value, left = await get(name)
+        except ConnectionLost as exc:
+            raise unavailable(exc) from exc
+        return answer_of(None if value is None else await self.records.settled(name, value), left)
 
     async def log_in(self, user: bytes, password: bytes) -> None:
         """Log in again on the connections that are open."""
@@ -54,7 +85,14 @@ class LoopConnection(Struct, frozen=True):
 class LoopConnections:
     """The connections of all loops; made when first needed."""
 
-    def __init__(self, client: Any, timeout: timedelta | None, wait_replicas: int, wait_timeout: timedelta) -> None:
+    def __init__(
+        self,
+        client: Any,
+        timeout: timedelta | None,
+        wait_replicas: int,
+        wait_timeout: timedelta,
+        near_cache: NearCache | None,
+    ) -> None:
         _check(client, timeout, wait_replicas, wait_timeout)
         self._client = client
         self._silence_timeout = _silence_timeout_of(client) if timeout is None else timeout.total_seconds()
@@ -71,6 +109,13 @@ class LoopConnections:
         self.is_single = self.can_track and not isinstance(client, RedisCluster)
         if wait_replicas and not self.can_track:
             raise ConfigError("wait_replicas needs redis-py's own connections; this client brings others")
+        if near_cache is not None and isinstance(client, RedisCluster):
+            raise ConfigError("near_cache does not work on a cluster yet: leave it out")
+        if near_cache is not None and not self.can_track:
+            _LOG.warning("near_cache does nothing: it needs redis-py's own connections, and this client brings others")
+            near_cache = None
+        self.near_cache = near_cache
+        self._near_stats = NearCacheStats()
 
     def here(self) -> LoopConnection:
         """Return what the running loop needs.
@@ -96,6 +141,16 @@ class LoopConnections:
         if self.is_single:
             self.limit.seconds = min(self.limit.seconds, seconds)
         return self.is_single
+
+    def answer_now(self, call: Call) -> Stored | Later:
+        """Answer a load from the near cache of the running loop; LATER if it must be awaited."""
+        near = self.here().near
+        return LATER if near is None else near.answer_now(call)
+
+    def near_cache_stats(self) -> NearCacheStats:
+        """Return what the near caches have done."""
+        caches = [connection.near.cache for connection in self.of_all_loops() if connection.near is not None]
+        return replace(self._near_stats, bytes=sum(cache.bytes for cache in caches))
 
     def reopen(self) -> None:
         """Let a closed storage be used again."""
@@ -148,7 +203,11 @@ class LoopConnections:
             records = Cluster(transport, acks, self._silence_timeout)
         else:
             records = SingleServer(transport, acks, self.limit)
-        return LoopConnection(loop, transport, records, acks)
+        near = None
+        if self.near_cache is not None and isinstance(transport, ReconnectingConnection):
+            near = NearReads(self.near_cache, self._near_stats, transport)
+            records = NoticedWrites(records, near.cache)
+        return LoopConnection(loop, transport, records, acks, near)
 
     def _transport(self, silence_timeout: float) -> Transport:
         if not self.can_track:

@@ -7,10 +7,13 @@ from its first moment; for each owner there is a sorted set, `<owner>:sessioncor
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from math import inf
 from typing import Any, ClassVar, Self
 
+from sessioncore._storage_calls import Call, Later
 from sessioncore._storage_protocol import (
+    AnswersNow,
     BoundsCalls,
     Clears,
     KeepsTombstones,
@@ -37,9 +40,9 @@ with needs_extra("redis"):
     from sessioncore.storage.redis._commands import answer_of, stored_of
     from sessioncore.storage.redis._errors import ConnectionLost, ForeignValue, unavailable
     from sessioncore.storage.redis._format import bytes_of, text_of
-    from sessioncore.storage.redis._per_loop import LoopConnection, LoopConnections
+    from sessioncore.storage.redis._near_cache import NearCache, NearCacheStats
+    from sessioncore.storage.redis._per_loop import LoopConnections
     from sessioncore.storage.redis._settings import check_servers
-    from sessioncore.storage.redis._transport import Transport
     from sessioncore.storage.redis._url import client_from, close
 
 __all__ = ["RedisStorage"]
@@ -79,7 +82,7 @@ class RedisStorage:
     """
 
     capabilities: ClassVar[frozenset[type]] = frozenset(
-        {BoundsCalls, Clears, KeepsTombstones, LoadsMany, Opens, Purges, SpreadsKeys, Watches}
+        {AnswersNow, BoundsCalls, Clears, KeepsTombstones, LoadsMany, Opens, Purges, SpreadsKeys, Watches}
     )
 
     def __init__(
@@ -89,11 +92,12 @@ class RedisStorage:
         timeout: timedelta | None = None,
         wait_replicas: int = 0,
         wait_timeout: timedelta = _SECOND,
+        near_cache: NearCache | None = None,
     ) -> None:
         self._client: Any = client
         self._owns_client = False
         self._inspected = False
-        self._connections = LoopConnections(client, timeout, wait_replicas, wait_timeout)
+        self._connections = LoopConnections(client, timeout, wait_replicas, wait_timeout, near_cache)
 
     @classmethod
     def from_url(
@@ -103,6 +107,7 @@ class RedisStorage:
         timeout: timedelta | None = None,
         wait_replicas: int = 0,
         wait_timeout: timedelta = _SECOND,
+        near_cache: NearCache | None = None,
         **options: Any,
     ) -> Self:
         """Return a storage with a client of its own, which it closes.
@@ -115,7 +120,9 @@ class RedisStorage:
             ConfigError: the URL or an option cannot work; the password is not shown.
         """
         client = client_from(url, options)
-        storage = cls(client, timeout=timeout, wait_replicas=wait_replicas, wait_timeout=wait_timeout)
+        storage = cls(
+            client, timeout=timeout, wait_replicas=wait_replicas, wait_timeout=wait_timeout, near_cache=near_cache
+        )
         storage._owns_client = True
         return storage
 
@@ -126,6 +133,15 @@ class RedisStorage:
         connections of their own.
         """
         return self._connections.bound_calls(seconds)
+
+    @property
+    def answer_now(self) -> Callable[[Call], Stored | Later] | None:
+        """Answer a load from the near cache, or LATER if it must be awaited; None without a near cache."""
+        return None if self._connections.near_cache is None else self._connections.answer_now
+
+    def near_cache_stats(self) -> NearCacheStats:
+        """Return what the near cache has done; all zero without one."""
+        return self._connections.near_cache_stats()
 
     async def load(self, key: str, *, renew: float | None = None) -> Stored | Moved | Unreadable | None:
         """Return the live record at `key`, or None; with `renew`, set its ttl in the same trip.
@@ -144,6 +160,8 @@ class RedisStorage:
                 pass  # the record, or merely its owner's index: a plain GET tells them apart
             else:
                 return None if value is None else stored_of(value, max(1, round(renew * 1000)))
+        elif connection.near is not None:
+            return await connection.near.load(key, deadline)
         try:
             value, left = await connection.transport.get_with_ttl(name, deadline)
         except ConnectionLost as exc:
@@ -154,7 +172,9 @@ class RedisStorage:
 
     async def load_many(self, keys: Sequence[str]) -> list[Stored | Moved | Unreadable | None]:
         """Return for each key what `load` would return; the commands share round trips."""
-        return await for_each(keys, self.load, self._connections.at_once)
+        connection, deadline = self._connections.here(), self._connections.limit.deadline()
+        get = partial(connection.transport.get_with_ttl, deadline=deadline)
+        return await for_each(keys, partial(connection.answer, get), self._connections.at_once)
 
     async def create(self, key: str, data: bytes, ttl: float, *, owner: str | None = None) -> int | None:
         """Store a new record and return its version, or None if the key is taken."""
@@ -204,7 +224,7 @@ class RedisStorage:
         By SCAN, in batches of some hundred keys: other requests are served in between.
         """
         connection = self._connections.here()
-        return await upkeep.clear(await self._servers(connection), bytes_of(prefix), connection.records.delete)
+        return await upkeep.clear(await connection.servers(), bytes_of(prefix), connection.records.delete)
 
     async def owned_keys(self, owner: str) -> list[str]:
         """Return the keys of live records that name `owner`."""
@@ -212,7 +232,7 @@ class RedisStorage:
 
     async def purge_expired(self) -> int:
         """Remove the index entries of expired records; Redis removes the records themselves."""
-        return await upkeep.purge(await self._servers(self._connections.here()))
+        return await upkeep.purge(await self._connections.here().servers())
 
     @property
     def notices_within(self) -> float | None:
@@ -225,17 +245,9 @@ class RedisStorage:
         The server pushes changes (CLIENT TRACKING), in order with its replies, to the connection that
         read the key. If it does not, `confirm` reads what is watched.
         """
-        connection = self._connections.here()
-
-        async def watch_one(key: str) -> Stored | Moved | Unreadable | None:
-            name, deadline = bytes_of(key), self._connections.limit.deadline()
-            try:
-                value, left = await connection.transport.get_watched(name, changed, deadline)
-            except ConnectionLost as exc:
-                raise unavailable(exc) from exc
-            return answer_of(None if value is None else await connection.records.settled(name, value), left)
-
-        return await for_each(keys, watch_one, self._connections.at_once)
+        connection, deadline = self._connections.here(), self._connections.limit.deadline()
+        get = partial(connection.transport.get_watched, changed=changed, deadline=deadline)
+        return await for_each(keys, partial(connection.answer, get), self._connections.at_once)
 
     def unwatch(self, key: str, changed: Changed) -> None:
         """Do not call `changed` for this key any more."""
@@ -269,26 +281,17 @@ class RedisStorage:
             StorageUnavailable: one does not.
         """
         first, self._inspected = not self._inspected, True
-        await check_servers(await self._servers(self._connections.here()), first=first)
+        await check_servers(await self._connections.here().servers(), first=first)
 
     async def names_on_servers(self, new_name: Callable[[], str]) -> Mapping[str, tuple[str, str, str]]:
         """Return two keys and an owner for each master of a cluster; see `SpreadsKeys`."""
         connection = self._connections.here()
         if not isinstance(connection.transport, ClusterTransport):
             return {"": (new_name(), new_name(), new_name())}
-        try:
-            return names_on_masters(new_name, await connection.transport.servers(), connection.transport.server_of)
-        except ConnectionLost as exc:
-            raise unavailable(exc) from exc
+        return names_on_masters(new_name, await connection.servers(), connection.transport.server_of)
 
     async def aclose(self) -> None:
         """Wait for the calls in flight, and close the connection; the client too, if `from_url` made it."""
         await self._connections.aclose()
         if self._owns_client:
             await close(self._client)
-
-    async def _servers(self, connection: LoopConnection) -> Mapping[str, Transport]:
-        try:
-            return await connection.transport.servers()
-        except ConnectionLost as exc:
-            raise unavailable(exc) from exc

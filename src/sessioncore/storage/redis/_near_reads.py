@@ -1,0 +1,152 @@
+"""Reads through the near cache of one event loop, and the writes that empty it.
+
+`answer_now` answers at once, with what was true at most `max_stale` ago. `load`, which must be
+awaited in any case, returns what the server has: a PING that is sent after the load began tells
+whether the record in the cache is still that, since replies and invalidations come in order.
+"""
+
+import logging
+from collections.abc import Generator
+from contextlib import contextmanager
+from time import monotonic
+
+from sessioncore._errors import StorageError
+from sessioncore._storage_calls import LATER, Call, Later, Load, Moved, Stored, Unreadable
+from sessioncore._storage_protocol import Written
+from sessioncore.storage.redis._commands import RecordCommands, answer_of
+from sessioncore.storage.redis._errors import ConnectionLost, unavailable
+from sessioncore.storage.redis._format import bytes_of, text_of
+from sessioncore.storage.redis._near_cache import NearCache, NearCacheStats, RecordCache
+from sessioncore.storage.redis._reconnecting import ReconnectingConnection
+from sessioncore.storage.redis._transport import within
+
+__all__ = ["NearReads", "NoticedWrites"]
+
+_LOG = logging.getLogger("sessioncore")
+
+
+class NearReads:
+    """The near cache of one event loop, over the one connection that its records are read on."""
+
+    def __init__(self, settings: NearCache, stats: NearCacheStats, connection: ReconnectingConnection) -> None:
+        self.cache = RecordCache(settings.max_bytes, stats)
+        self._max_stale = settings.max_stale.total_seconds()
+        self._stats = stats
+        self._connection = connection
+        self._warned = False
+        connection.listeners.append(self._invalidated)
+
+    def answer_now(self, call: Call) -> Stored | Later:
+        """Answer a load from the cache, if the age of the record is proven."""
+        if type(call) is not Load or call.uncached or call.renew is not None:
+            return LATER
+        now = monotonic()
+        found = self.cache.lookup(call.key, now, now - self._max_stale)
+        return LATER if found is None else found
+
+    async def load(self, key: str, deadline: float) -> Stored | Moved | Unreadable | None:
+        """Return what the server has; where a record is in the cache, a PING that loads share tells if it is that."""
+        if key in self.cache and (found := await self._proven(key, deadline)) is not None:
+            return found
+        return await self._fill(key, deadline)
+
+    async def _proven(self, key: str, deadline: float) -> Stored | None:
+        """Return the record from the cache, if it is what the server had after this call began."""
+        began = monotonic()
+        self._stats.proofs += 1
+        try:
+            await within(deadline, self._connection.prove())
+        except (ConnectionLost, StorageError):
+            return None  # the read from the server says what is wrong
+        self.cache.proved(began)
+        return self.cache.lookup(key, monotonic(), began)
+
+    async def _fill(self, key: str, deadline: float) -> Stored | Moved | Unreadable | None:
+        """Return what the server has, and keep it unless something overtakes it."""
+        mark, sent, kept = self.cache.begin_fill(key), monotonic(), None
+        try:
+            tracked, value, left = await self._connection.get_tracked(bytes_of(key), deadline)
+            self.cache.proved(sent)
+            answer = answer_of(value, left)
+            if tracked and isinstance(answer, Stored):
+                kept = answer
+        except ConnectionLost as exc:
+            raise unavailable(exc) from exc
+        finally:
+            self.cache.end_fill(key, mark, kept, sent)
+        if not tracked and not self._warned:
+            self._warned = True
+            _LOG.warning("near_cache does nothing, because Redis does not tell of changes (docs/server-settings.md)")
+        return answer
+
+    def _invalidated(self, keys: list[bytes] | None) -> None:
+        """The server has told that these keys have changed; None: that any may have."""
+        if keys is None:
+            self.cache.empty()
+        else:
+            self.cache.drop(map(text_of, keys))
+
+
+class NoticedWrites:
+    """The calls that change a record, which leave nothing in the cache that they may have changed.
+
+    The server tells of these changes, too, but after its reply.
+    """
+
+    def __init__(self, records: RecordCommands, cache: RecordCache) -> None:
+        self._records = records
+        self._cache = cache
+        self.settled, self.owned, self.aclose = records.settled, records.owned, records.aclose
+
+    @contextmanager
+    def _changing(self, *keys: bytes) -> Generator[None]:
+        names, sent = [text_of(key) for key in keys], monotonic()
+        self._cache.drop(names)
+        try:
+            yield
+            self._cache.proved(sent)
+        finally:  # also if the outcome is unknown
+            self._cache.drop(names)
+
+    async def create(self, key: bytes, data: bytes, ttl: float, owner: bytes | None) -> int | None:
+        """Store a new record."""
+        with self._changing(key):
+            return await self._records.create(key, data, ttl, owner)
+
+    async def replace(self, key: bytes, data: bytes, ttl: float, version: int, owner: bytes | None) -> Written:
+        """Write if the record still has this version."""
+        with self._changing(key):
+            return await self._records.replace(key, data, ttl, version, owner)
+
+    async def move(
+        self,
+        key: bytes,
+        new_key: bytes,
+        data: bytes,
+        ttl: float,
+        *,
+        version: int,
+        owner: bytes | None,
+        tombstone: float,
+    ) -> Written:
+        """Write under a new key and end the old one."""
+        with self._changing(key, new_key):
+            return await self._records.move(key, new_key, data, ttl, version=version, owner=owner, tombstone=tombstone)
+
+    async def renew(self, key: bytes, ttl: float) -> bytes | None:
+        """Return the value, and set its ttl."""
+        with self._changing(key):
+            return await self._records.renew(key, ttl)
+
+    async def touch(self, key: bytes, ttl: float) -> bool:
+        """Set the ttl."""
+        with self._changing(key):
+            return await self._records.touch(key, ttl)
+
+    async def delete(self, keys: list[bytes]) -> int:
+        """End records, also under keys that are not named: where tombstones lead."""
+        try:
+            with self._changing(*keys):
+                return await self._records.delete(keys)
+        finally:
+            self._cache.doubt(monotonic())
