@@ -1,0 +1,139 @@
+"""A process that reads through a near cache, and writes: `near_cache_worker.py URL LOG MAX_STALE NUMBER OF FAULT`.
+
+The records are counters that every process increases by compare-and-set; the first number in a
+record says which life of the key it is. NUMBER OF: the keys that this process ends and creates
+anew. It logs what it read, and each write when it has returned; until standard input ends.
+"""
+
+import asyncio
+import os
+import random
+import struct
+import sys
+from contextlib import suppress
+from datetime import timedelta
+from time import monotonic, monotonic_ns
+from typing import Any
+
+from sessioncore import StorageUnavailable
+from sessioncore.storage import LATER, Load, Stored
+from sessioncore.storage.redis import NearCache, RedisStorage
+from sessioncore.storage.redis._near_cache import RecordCache
+
+KEYS = [f"counter:{number}" for number in range(120)]
+ENTRY = struct.Struct("<BBddQQ")  # what, which key, began, returned, the life, the count
+READ, HIT, WRITTEN, ENDED = range(4)  # a hit is a read that was answered at once
+RECORD = struct.Struct("<QQ")
+WRITERS = 8
+
+
+def plant(fault: str) -> None:
+    """Make the cache keep what it must not."""
+    kept: Any = RecordCache.end_fill
+    looked_up: Any = RecordCache.lookup
+
+    def keep_overtaken(self: RecordCache, key: str, _: object, stored: Stored | None, sent: float) -> None:
+        kept(self, key, self.begin_fill(key), stored, sent)
+
+    def believe(self: RecordCache, key: str, now: float, _: float) -> Stored | None:
+        found: Stored | None = looked_up(self, key, now, -1.0)
+        return found
+
+    faults: dict[str, tuple[str, Any]] = {"marker": ("end_fill", keep_overtaken), "proof": ("lookup", believe)}
+    if fault in faults:
+        setattr(RecordCache, *faults[fault])
+
+
+class Worker:
+    def __init__(self, url: str, log: str, max_stale: float, number: int, of: int) -> None:
+        cache = NearCache(max_stale=timedelta(seconds=max_stale))
+        self.storage = RedisStorage.from_url(url, timeout=timedelta(seconds=0.8), near_cache=cache)
+        self.number, self.of = number, of
+        self.ending = asyncio.Lock()
+        self.log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        self.reads: list[bytes] = []
+
+    def note(self, what: int, key: int, began: float, record: tuple[int, int]) -> None:
+        entry = ENTRY.pack(what, key, began, monotonic(), *record)
+        if what in {WRITTEN, ENDED}:
+            os.write(self.log, entry)  # at once: a process that is killed has told of its writes
+            return
+        self.reads.append(entry)
+        if len(self.reads) >= 500:
+            self.flush()
+
+    def flush(self) -> None:
+        os.write(self.log, b"".join(self.reads))
+        self.reads.clear()
+
+    async def read(self, key: int) -> Stored | None:
+        """Load as a store does."""
+        began, call = monotonic(), Load(KEYS[key])
+        answer_now: Any = self.storage.answer_now
+        reply = answer_now(call)
+        waited = reply is LATER
+        if waited:
+            reply = await self.storage.load(KEYS[key])
+        if not isinstance(reply, Stored):
+            return None
+        self.note(READ if waited else HIT, key, began, RECORD.unpack(reply.data))
+        return reply
+
+    async def increase(self, key: int) -> None:
+        stored = await self.read(key)
+        if stored is not None:
+            life, count = RECORD.unpack(stored.data)
+            began = monotonic()
+            data = RECORD.pack(life, count + 1)
+            if isinstance(await self.storage.replace(KEYS[key], data, 60.0, version=stored.version), int):
+                self.note(WRITTEN, key, began, (life, count + 1))
+
+    async def renew(self, key: int) -> None:
+        await self.storage.touch(KEYS[key], 60.0)
+
+    async def end(self, key: int) -> None:
+        """End a key of this process, and let it live again; nobody else does."""
+        key -= key % self.of - self.number
+        async with self.ending:
+            began = monotonic()
+            await self.storage.delete(KEYS[key])
+            self.note(ENDED, key, began, (0, 0))
+            began, life = monotonic(), monotonic_ns()
+            if await self.storage.create(KEYS[key], RECORD.pack(life, 0), 60.0) is not None:
+                self.note(WRITTEN, key, began, (life, 0))
+
+    async def look(self, key: int) -> None:
+        """Read one key, a burst at a time."""
+        while True:
+            with suppress(StorageUnavailable):
+                for _ in range(random.randrange(20)):
+                    await self.read(key)
+            await asyncio.sleep(random.random() * 0.36)
+
+    async def change(self) -> None:
+        """Change any key."""
+        while True:
+            with suppress(StorageUnavailable):
+                doing = random.choices([self.increase, self.renew, self.end], [20, 2, 1])[0]
+                await doing(random.randrange(len(KEYS)))
+            await asyncio.sleep(random.random() * 0.06)
+
+
+async def main(url: str, log: str, max_stale: str, number: str, of: str, fault: str) -> None:
+    plant(fault)
+    worker = Worker(url, log, float(max_stale), int(number), int(of))
+    work = [*map(worker.look, range(len(KEYS))), *(worker.change() for _ in range(WRITERS))]
+    tasks = [asyncio.create_task(one) for one in work]
+    ended = asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+    await asyncio.wait([ended, *tasks], return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        if task.done():
+            task.result()
+        task.cancel()
+    await asyncio.wait(tasks)
+    worker.flush()
+    await worker.storage.aclose()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))

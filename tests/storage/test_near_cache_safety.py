@@ -1,0 +1,238 @@
+"""No read through a near cache is older than it may be, whatever happens to servers, links and processes.
+
+Four processes read and write the same records, and log it with times of the one monotonic clock
+of the machine. A read is stale if it began more than `max_stale` after a newer write, or the end
+of what it returned, had returned to its caller.
+"""
+
+import asyncio
+import os
+import random
+import signal
+import sys
+from bisect import bisect_right
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextlib import AsyncExitStack, asynccontextmanager
+from itertools import accumulate
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import pytest
+from msgspec import Struct
+from servers.redis_server import Server, free_port, one_server
+from tests.numbers import scaled
+from tests.redis_proxy import Proxy, proxy_to
+from tests.storage.near_cache_worker import ENDED, ENTRY, HIT, KEYS, READ, WRITTEN
+
+pytestmark = [pytest.mark.anyio, pytest.mark.redis]
+
+MAX_STALE = [0.1, 0.0]  # of the processes, in turn
+WORKER = Path(__file__).with_name("near_cache_worker.py")
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+def durable() -> Generator[Server]:
+    """A server that loses nothing when it is killed, and cannot keep track of all records at once."""
+    with one_server("--appendonly", "yes", "--appendfsync", "no", "--tracking-table-max-keys", "100") as server:
+        yield server
+
+
+class Verdict(Struct):
+    """What the logs say."""
+
+    reads: int = 0
+    hits: int = 0
+    stale: int = 0
+    lost_updates: int = 0
+
+
+class Run:
+    """Processes at work, some of them through a proxy, and the accidents that happen to them."""
+
+    def __init__(self, server: Server, folder: Path, number: int, fault: str, stack: AsyncExitStack) -> None:
+        self.server, self.folder, self.number, self.fault = server, folder, number, fault
+        self.stack = stack
+        self.proxies: list[Proxy | None] = []
+        self.processes: list[asyncio.subprocess.Process] = []
+        self.own_log = folder / "accidents-0"
+
+    async def start(self) -> None:
+        for number in range(self.number):
+            proxied = number < (self.number + 1) // 2
+            self.proxies.append(await self.stack.enter_async_context(proxy_to(self.server.port)) if proxied else None)
+            self.processes.append(await self.spawn(number))
+
+    async def spawn(self, number: int) -> asyncio.subprocess.Process:
+        proxy = self.proxies[number]
+        port = self.server.port if proxy is None else proxy.port
+        stale = str(MAX_STALE[number % len(MAX_STALE)])
+        log = str(self.folder / f"{number}-{stale}")
+        arguments = [f"redis://127.0.0.1:{port}/0", log, stale, str(number), str(self.number), self.fault]
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, str(WORKER), *arguments, stdin=asyncio.subprocess.PIPE
+        )
+        self.stack.push_async_callback(end, process)
+        return process
+
+    def entries(self) -> list[int]:
+        """How many entries each process has logged."""
+        return [sum(path.stat().st_size for path in self.folder.glob(f"{number}-*")) // ENTRY.size
+                for number in range(self.number)]  # fmt: skip
+
+    async def progress(self, most: int = 1000) -> None:
+        """Wait until each process has done something more."""
+        goals = [count + most for count in self.entries()]
+        async with asyncio.timeout(30):
+            while any(count < goal for count, goal in zip(self.entries(), goals, strict=True)):
+                assert all(process.returncode is None for process in self.processes)
+                await asyncio.sleep(0.01)
+
+    async def finish(self) -> Verdict:
+        for process in self.processes:
+            await process.communicate(b"")
+            assert process.returncode == 0
+        return judged(self.folder)
+
+    # -- accidents
+
+    async def kill_a_process(self) -> None:
+        number = random.randrange(self.number)
+        self.processes[number].kill()
+        await self.processes[number].wait()
+        self.processes[number] = await self.spawn(number)
+
+    async def kill_the_server(self) -> None:
+        self.server.kill()
+        self.server.start()
+
+    async def lose_packets(self) -> None:
+        """Nothing passes for half a second, and afterwards on new connections only."""
+        proxies = [proxy for proxy in self.proxies if proxy is not None]
+        for proxy in proxies:
+            proxy.swallow = True
+        await asyncio.sleep(0.5)
+        for proxy in proxies:
+            proxy.swallow, proxy.half_open = False, proxy.connections
+
+    async def freeze_the_server(self) -> None:
+        await frozen(self.server.pid, random.choice([0.2, 0.6]))
+
+    async def freeze_a_process(self) -> None:
+        await frozen(random.choice(self.processes).pid, 0.3)
+
+    async def flush(self) -> None:
+        began = monotonic()
+        self.server.do("FLUSHALL")
+        with self.own_log.open("ab") as log:
+            for key in range(len(KEYS)):
+                log.write(ENTRY.pack(ENDED, key, began, monotonic(), 0, 0))
+
+    async def close_connections(self) -> None:
+        self.server.do("CLIENT", "KILL", "TYPE", "normal")
+
+    async def demote(self) -> None:
+        self.server.do("REPLICAOF", "127.0.0.1", free_port())
+        await asyncio.sleep(0.2)
+        self.server.do("REPLICAOF", "NO", "ONE")
+
+
+async def frozen(pid: int, seconds: float) -> None:
+    os.kill(pid, signal.SIGSTOP)
+    await asyncio.sleep(seconds)
+    os.kill(pid, signal.SIGCONT)
+
+
+async def end(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is None:
+        process.kill()
+        await process.wait()
+
+
+ACCIDENTS: list[Callable[[Run], Awaitable[None]]] = [
+    Run.kill_a_process, Run.kill_the_server, Run.lose_packets, Run.freeze_the_server, Run.freeze_a_process,
+    Run.flush, Run.close_connections, Run.demote,
+]  # fmt: skip
+
+
+@asynccontextmanager
+async def running(server: Server, folder: Path, number: int, fault: str = "none") -> AsyncGenerator[Run]:
+    server.do("FLUSHALL")
+    async with AsyncExitStack() as stack:
+        run = Run(server, folder, number, fault, stack)
+        await run.start()
+        await run.progress()
+        yield run
+
+
+def judged(folder: Path) -> Verdict:
+    """Hold every read against the writes that had returned before it began."""
+    verdict = Verdict()
+    reads: list[tuple[int, float, tuple[int, int]]] = []  # the key, what the read must know by, and what it returned
+    changes: dict[int, list[Any]] = {key: [] for key in range(len(KEYS))}
+    for path in folder.iterdir():
+        max_stale = float(path.name.partition("-")[2])
+        for entry in ENTRY.iter_unpack(whole(path.read_bytes())):
+            what, key, began, _, life, count = entry
+            if what in {READ, HIT}:
+                verdict.hits += what == HIT
+                reads.append((key, began - max_stale, (life, count)))
+            else:
+                changes[key].append(entry)
+    for some in changes.values():
+        written = [entry[4:] for entry in some if entry[0] == WRITTEN]
+        verdict.lost_updates += len(written) - len(set(written))
+    floors = {key: floors_of(some) for key, some in changes.items()}
+    for key, known_by, found in reads:
+        times, least = floors[key]
+        known = bisect_right(times, known_by)
+        verdict.stale += known > 0 and found < least[known - 1]
+    verdict.reads = len(reads)
+    return verdict
+
+
+def whole(log: bytes) -> bytes:
+    return log[: len(log) // ENTRY.size * ENTRY.size]
+
+
+def floors_of(changes: list[Any]) -> tuple[list[float], list[tuple[int, int]]]:
+    """From when on no read may be older than what."""
+    created = sorted((returned, life) for what, _, _, returned, life, count in changes if what == WRITTEN and not count)
+    steps: list[tuple[float, tuple[int, int]]] = []
+    for what, _, began, returned, life, count in changes:
+        if what == WRITTEN:
+            steps.append((returned, (life, count)))
+        else:  # it ended every life that had begun by then
+            before = [of for at, of in created if at < began]
+            steps.append((returned, (max(before, default=0) + 1, 0)))
+    steps.sort()
+    return [at for at, _ in steps], list(accumulate((floor for _, floor in steps), max))
+
+
+async def test_no_read_is_stale_and_no_update_lost_whatever_happens(durable: Server, tmp_path: Path) -> None:
+    wanted = scaled(1_000_000)
+    async with running(durable, tmp_path, 4) as run:
+        while sum(run.entries()) < wanted:
+            for accident in random.sample(ACCIDENTS, len(ACCIDENTS)):
+                await accident(run)
+                await run.progress()
+        verdict = await run.finish()
+    assert (verdict.stale, verdict.lost_updates) == (0, 0)
+    assert verdict.reads > 0.8 * wanted
+    assert verdict.hits > 0.1 * wanted
+
+
+@pytest.mark.parametrize("fault", ["marker", "proof"])
+async def test_a_cache_with_a_fault_is_caught(durable: Server, tmp_path: Path, fault: str) -> None:
+    async with running(durable, tmp_path, 2, fault) as run:
+        for _ in range(2):
+            await run.lose_packets()
+            await run.progress(2000)
+        verdict = await run.finish()
+    assert verdict.stale > 0
+    assert verdict.lost_updates == 0  # compare-and-set judges the writes as ever
