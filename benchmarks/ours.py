@@ -7,7 +7,7 @@ from benchmarks.workloads import next_owner
 
 from sessioncore import MemoryStorage, Session, SessionConfig, SessionStore, SQLiteStorage
 from sessioncore.storage.postgres import PostgresStorage
-from sessioncore.storage.redis import RedisStorage
+from sessioncore.storage.redis import NearCache, RedisStorage
 
 
 def store_in(place: Place) -> SessionStore:
@@ -22,6 +22,8 @@ def _storage(place: Place) -> Any:
         return SQLiteStorage(place.url)
     if place.name == "redis":
         return RedisStorage.from_url(place.url)
+    if place.name == "redis-near":
+        return RedisStorage.from_url(place.url, near_cache=NearCache())
     return PostgresStorage(place.url)
 
 

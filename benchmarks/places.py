@@ -47,7 +47,7 @@ class Places:
     def place(self, name: str, url: str = "") -> Place:
         """Return a place of this kind; each SQLite place is a file of its own."""
         self.made += 1
-        if name == "redis":
+        if name in {"redis", "redis-near"}:
             url = url or f"redis://127.0.0.1:{self.redis_port}/0"
         elif name == "redis-8":
             url = url or f"redis://127.0.0.1:{self.newer_port}/0"
