@@ -134,13 +134,21 @@ def keep_overtaken_fills(self: RecordCache, key: str, _: object, stored: Stored 
     end_fill(self, key, self.begin_fill(key), stored, sent)
 
 
+def believe(self: RecordCache, key: str, now: float, _: float) -> Stored | None:
+    return lookup(self, key, now, -2.0)
+
+
+def do_nothing(*_: object) -> None:
+    """Do nothing."""
+
+
 end_fill, lookup = RecordCache.end_fill, RecordCache.lookup
 FAULTS: dict[str, tuple[str, Any]] = {
     "no marker for fills in flight": ("end_fill", keep_overtaken_fills),
-    "no proof of age": ("lookup", lambda self, key, now, _: lookup(self, key, now, -2.0)),
-    "a push is lost": ("drop", lambda self, keys: None),
-    "a lost connection changes nothing": ("empty", lambda self: None),
-    "what an end does beside its own key is seen late": ("doubt", lambda self, now: None),
+    "no proof of age": ("lookup", believe),
+    "a push is lost": ("drop", do_nothing),
+    "a lost connection changes nothing": ("empty", do_nothing),
+    "what an end does beside its own key is seen late": ("doubt", do_nothing),
 }
 
 
