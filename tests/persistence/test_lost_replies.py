@@ -1,5 +1,6 @@
 """Writes whose reply was lost: the next commit finds out what became of them, and makes none twice."""
 
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
@@ -7,8 +8,27 @@ from tests.kit import Lab, Work, lose, mutate
 from tests.stores import AlternatingStorage, PromptStorage, SpyStorage
 
 from sessioncore import Done, Exchange, Session, StorageUnavailable
+from sessioncore.storage import LATER, Call, Later, Load, Reply
 
 pytestmark = pytest.mark.anyio
+
+
+class StaleStorage(PromptStorage):
+    """One that answers a load at once with what it found there first, unless its present state is asked for."""
+
+    def __init__(self, clock: Callable[[], float] | None = None) -> None:
+        super().__init__(clock)
+        self.found: dict[str, Reply] = {}
+
+    def answer_now(self, call: Call) -> Reply | Later:
+        if not isinstance(call, Load) or call.uncached:
+            return super().answer_now(call)
+        if call.key not in self.found:
+            reply = super().answer_now(call)
+            if reply is LATER:
+                return LATER
+            self.found[call.key] = reply
+        return self.found[call.key]
 
 
 async def regenerate(session: Session) -> None:
@@ -45,7 +65,7 @@ async def lost(lab: Lab, change: Work, operation: str, *, arrived: bool) -> Exch
 
 @ARRIVED
 @CHANGE
-@pytest.mark.parametrize("kind", [SpyStorage, AlternatingStorage])
+@pytest.mark.parametrize("kind", [SpyStorage, AlternatingStorage, StaleStorage])
 async def test_a_save_that_failed_is_made_good_by_the_next_one_exactly_once(
     change: Work, operation: str, arrived: bool, kind: type[SpyStorage]
 ) -> None:

@@ -88,7 +88,7 @@ class Run:
     async def progress(self, most: int = 1000) -> None:
         """Wait until each process has done something more."""
         goals = [count + most for count in self.entries()]
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while any(count < goal for count, goal in zip(self.entries(), goals, strict=True)):
                 assert all(process.returncode is None for process in self.processes)
                 await asyncio.sleep(0.01)

@@ -250,6 +250,8 @@ async def test_it_is_off_by_default_and_refused_on_a_cluster(server: Server) -> 
         assert storage.near_cache_stats() == NearCacheStats()
     with pytest.raises(ConfigError, match="cluster"):
         RedisStorage(RedisCluster(host="127.0.0.1", port=1), near_cache=PATIENT)
+    with pytest.raises(ConfigError, match="max_stale"):
+        RedisStorage.from_url(server.url, near_cache=timedelta(seconds=1))  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
 
 
 async def test_where_changes_are_not_told_nothing_is_cached(server: Server, caplog: pytest.LogCaptureFixture) -> None:

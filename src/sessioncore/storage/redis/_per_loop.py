@@ -109,13 +109,21 @@ class LoopConnections:
         self.is_single = self.can_track and not isinstance(client, RedisCluster)
         if wait_replicas and not self.can_track:
             raise ConfigError("wait_replicas needs redis-py's own connections; this client brings others")
-        if near_cache is not None and isinstance(client, RedisCluster):
-            raise ConfigError("near_cache does not work on a cluster yet: leave it out")
-        if near_cache is not None and not self.can_track:
-            _LOG.warning("near_cache does nothing: it needs redis-py's own connections, and this client brings others")
-            near_cache = None
-        self.near_cache = near_cache
+        self.near_cache = self._usable(near_cache)
         self._near_stats = NearCacheStats()
+
+    def _usable(self, near_cache: NearCache | None) -> NearCache | None:
+        """Return the settings, or None if there can be no cache, after a warning."""
+        if near_cache is None:
+            return None
+        if not isinstance(near_cache, NearCache):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigError("near_cache takes a NearCache(max_stale=..., max_bytes=...), or None for no cache")
+        if isinstance(self._client, RedisCluster):
+            raise ConfigError("near_cache does not work on a cluster yet: leave it out")
+        if not self.can_track:
+            _LOG.warning("near_cache does nothing: it needs redis-py's own connections, and this client brings others")
+            return None
+        return near_cache
 
     def here(self) -> LoopConnection:
         """Return what the running loop needs.
