@@ -255,7 +255,7 @@ async def test_it_is_off_by_default_and_refused_on_a_cluster(server: Server) -> 
 
 
 async def test_where_changes_are_not_told_nothing_is_cached(server: Server, caplog: pytest.LogCaptureFixture) -> None:
-    server.do("ACL", "SETUSER", "plain", "on", ">secret", "~*", "+@all", "-client|tracking")
+    server.do("ACL", "SETUSER", "plain", "on", ">secret", "~*", "+@all", "-client")
     clients: list[Any] = [client_of(server.port, Own), client_of(server.port, username="plain", password="secret")]
     for number, client in enumerate(clients):
         caplog.clear()
