@@ -18,7 +18,7 @@ from starlette.routing import Route, WebSocketRoute
 
 import sessioncore_aiohttp
 from sessioncore import Session, SessionConfig, SessionStore
-from sessioncore.storage.redis import RedisStorage
+from sessioncore.storage.redis import NearCache, RedisStorage
 from sessioncore_asgi import SessionMiddleware
 from sessioncore_litestar import SessionPlugin
 
@@ -26,7 +26,7 @@ IDLE = timedelta(seconds=40)  # sessions that nobody ends expire, so the number 
 
 
 def make_store(url: str) -> SessionStore:
-    storage = RedisStorage(Redis.from_url(url))
+    storage = RedisStorage(Redis.from_url(url), near_cache=NearCache())
     return SessionStore(SessionConfig.development(storage=storage, idle_timeout=IDLE))
 
 

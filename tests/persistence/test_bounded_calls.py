@@ -19,7 +19,16 @@ from sessioncore import (
     Stored,
     Unreadable,
 )
-from sessioncore.storage import AnswersNow, BoundsCalls, Clears, KeepsTombstones, LoadsMany, Purges, capabilities_of
+from sessioncore.storage import (
+    AnswersNow,
+    BoundsCalls,
+    Clears,
+    KeepsTombstones,
+    LoadsMany,
+    Purges,
+    Watches,
+    capabilities_of,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -148,7 +157,7 @@ class OwnPurge(MemoryStorage):
 
 
 ABOUT_ALL = frozenset({Clears, Purges})
-ALL = ABOUT_ALL | {AnswersNow, BoundsCalls, KeepsTombstones, LoadsMany}
+ALL = ABOUT_ALL | {AnswersNow, BoundsCalls, KeepsTombstones, LoadsMany, Watches}
 
 
 def test_a_storage_can_do_what_its_class_declares_and_an_overridden_call_does_not_answer_at_once() -> None:
