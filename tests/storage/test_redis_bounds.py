@@ -41,16 +41,17 @@ async def expect_in_time(call: Callable[[], Awaitable[object]], limit: timedelta
 
 @asynccontextmanager
 async def through_proxy(
-    server: Server, limit: timedelta = LIMIT, *, silence: timedelta | None = None, **settings: Any
+    server: Server, limit: timedelta = LIMIT, *, silence: timedelta | None = None, protocol: int = 3, **settings: Any
 ) -> AsyncGenerator[tuple[SessionStore, Proxy, str]]:
     """A store on a proxy, its connection open, and the ID of a session."""
-    async with proxy_to(server.port) as proxy, storage_at(proxy.port, timeout=silence) as storage:
+    async with proxy_to(server.port) as proxy, storage_at(proxy.port, timeout=silence, protocol=protocol) as storage:
         sid = (await store_on(storage, timedelta(seconds=10), **settings).create({"n": 1})).id
         yield store_on(storage, limit, **settings), proxy, sid
 
 
-async def test_a_paused_server_holds_no_load_beyond_the_limit(server: Server) -> None:
-    async with through_proxy(server) as (store, proxy, sid):
+@pytest.mark.parametrize("protocol", [2, 3])  # by 2, a connection opens without a word from the server
+async def test_a_paused_server_holds_no_load_beyond_the_limit(server: Server, protocol: int) -> None:
+    async with through_proxy(server, protocol=protocol) as (store, proxy, sid):
         server.do("CLIENT", "PAUSE", 2500)
         await asyncio.gather(*(expect_in_time(lambda: store.get_by_id(sid)) for _ in range(20)))
         assert (await retried(store, sid))["n"] == 1

@@ -221,16 +221,19 @@ class ReconnectingConnection:
         )
         try:
             async with asyncio.timeout(self._silence_timeout):
-                opened = await self._open(connection)
+                connection.start(await self._open(connection))
+                if self._connection is not None:  # opening may take no word of the server, which may stand still
+                    await connection.send(_pack(_PING), 1, inf)
         except Exception as exc:  # noqa: BLE001 - a credential provider may raise anything; the callers get it
             self._failure = exc
             self._back_off()
         else:
-            connection.start(opened)
             self._failure = None
             self._take(connection)
         finally:
             self._connecting = None
+            if self._connection is not connection:
+                connection.end(ConnectionLost("the server did not answer, or the former connection did"))
 
     def _doubt(self, connection: PipelinedConnection) -> None:
         """Open a fresh connection beside one that has gone silent."""
@@ -240,7 +243,6 @@ class ReconnectingConnection:
     def _take(self, connection: PipelinedConnection) -> None:
         former = self._connection
         if former is not None and not former.is_silent():
-            connection.end(ConnectionLost("not needed: the former connection has answered"))
             return
         self._connection = connection
         if not self._early_ends:
