@@ -1,9 +1,12 @@
 """Responses that aiohttp handlers prepare themselves, and errors: the session is stored, or the client hears of it."""
 
 import asyncio
+import gc
+from weakref import ref
 
 import pytest
 from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
 from aiohttp.typedefs import Handler
 from tests.adapters.aiohttp_kit import application, count, with_middleware_alone
 from tests.adapters.browser import Browser, until
@@ -182,3 +185,33 @@ def test_a_response_in_place_of_one_that_is_prepared_has_the_cookie_of_the_other
     assert browser.get("/stream").status == 503
     assert browser.get("/look").text == '{"n": 1}'
     assert set(browser.cookies) == {"__Host-other"}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_connection_that_was_open_leaves_nothing_behind(store: SessionStore) -> None:
+    seen: list[ref[web.Request]] = []
+
+    async def socket(request: web.Request) -> web.WebSocketResponse:
+        seen.append(ref(request))
+        (await get_session(request))["n"] = 1
+        response = web.WebSocketResponse()
+        await response.prepare(request)
+        async for _ in response:
+            pass
+        return response
+
+    async def stream(request: web.Request) -> web.StreamResponse:
+        seen.append(ref(request))
+        (await get_session(request))["n"] = 1
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        await response.write(b"data: 1\n\n")
+        return response
+
+    async with TestClient(TestServer(application(store, socket, stream))) as client:
+        async with client.ws_connect("/socket"):
+            pass
+        await (await client.get("/stream")).read()
+    gc.collect()
+    assert [each() for each in seen] == [None, None]

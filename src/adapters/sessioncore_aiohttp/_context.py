@@ -82,6 +82,7 @@ class RequestContext(Struct, eq=False):
             self.open.stop()
             for name in ("receive", "write"):
                 vars(self.open.response).pop(name, None)
+            self.open = None  # it refers to the request, and the request's writer is what keeps this context
         if self.added is None:
             self.headers_final = True
 
