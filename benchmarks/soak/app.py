@@ -3,6 +3,7 @@
 python -m benchmarks.soak.app ADAPTER URL PORT
 """
 
+import gc
 import sys
 from datetime import timedelta
 from typing import Any
@@ -111,15 +112,25 @@ def aiohttp_app(store: SessionStore) -> web.Application:
     return app
 
 
+async def collect() -> None:
+    """Free what the collector would free sooner or later, so that what grows is kept by somebody."""
+    while True:
+        gc.collect()
+        await anyio.sleep(5)
+
+
 async def main(adapter: str, url: str, port: int) -> None:
     store = make_store(url)
     if adapter == "aiohttp":
         runner = web.AppRunner(aiohttp_app(store), access_log=None)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", port).start()
-        await anyio.sleep_forever()
+        await collect()
     app = starlette_app(store) if adapter == "asgi" else litestar_app(store)
-    await uvicorn.Server(uvicorn.Config(app, port=port, log_level="error", access_log=False)).serve()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(collect)
+        await uvicorn.Server(uvicorn.Config(app, port=port, log_level="error", access_log=False)).serve()
+        tasks.cancel_scope.cancel()
 
 
 if __name__ == "__main__":
