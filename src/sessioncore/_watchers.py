@@ -10,7 +10,7 @@ __all__ = ["Changed", "ComparedWatchers", "Held", "Watchers"]
 Changed: TypeAlias = Callable[[str], object]
 
 Held: TypeAlias = int | str | None
-"""What a key holds, in short: the version of its record, the key to which a tombstone leads, or nothing."""
+"""What a key holds, in short: the version of its record (or a hash), where a tombstone leads, or nothing."""
 
 
 class Watchers:
@@ -61,6 +61,11 @@ class ComparedWatchers:
         """The keys that are watched."""
         return list(self._watchers.by_key)
 
+    @property
+    def compared(self) -> list[str]:
+        """The keys of which it is known what they have held."""
+        return list(self._held)
+
     def add(self, keys: Iterable[str], changed: Changed) -> None:
         """Call `changed` at the next change of each key; add it before the keys are read."""
         self._watchers.add(keys, changed)
@@ -74,22 +79,34 @@ class ComparedWatchers:
     def read(self, keys: Sequence[str], answers: Sequence[Stored | Moved | Unreadable | None]) -> None:
         """Note what the keys hold, which their watchers have just been told."""
         for key, answer in zip(keys, answers, strict=True):
-            if key not in self._watchers.by_key:
-                continue  # it was removed meanwhile
             held: Held = None
             if isinstance(answer, Stored):
                 held = answer.version
             elif isinstance(answer, Moved):
                 held = answer.key
-            if self._held.setdefault(key, held) != held:
-                self._tell(key)  # somebody else watches it, who was told something older
+            self.note(key, held)
+
+    def note(self, key: str, held: Held) -> None:
+        """Note what a key holds, which a watcher has just been told; nothing happens if it is watched no longer."""
+        if key in self._watchers.by_key and self._held.setdefault(key, held) != held:
+            self.tell(key)  # another watcher was told something older
+
+    def stop_comparing(self, key: str) -> None:
+        """Forget what a key holds, because its next change will be told by `tell`."""
+        self._held.pop(key, None)
 
     def compare(self, keys: Iterable[str], now: Mapping[str, Held]) -> None:
         """Tell of each key that holds something else now than when it was read."""
         for key in keys:
             if key in self._held and self._held[key] != now.get(key):
-                self._tell(key)
+                self.tell(key)
 
-    def _tell(self, key: str) -> None:
+    def tell(self, key: str) -> None:
+        """Call the functions for this key, and forget them."""
         self._held.pop(key, None)
         self._watchers.tell(key)
+
+    def tell_all(self) -> None:
+        """Call all functions, because changes may have been missed."""
+        self._held.clear()
+        self._watchers.tell_all()

@@ -53,7 +53,7 @@ class World:
             def resume() -> None:
                 self.cache.drop([key])
                 if more:
-                    self.cache.doubt(self.now)
+                    self.cache.require_new_proof(self.now)
                 self.known |= made
 
             self.to_client.append(lambda: self.resumed.append(resume))
@@ -148,7 +148,7 @@ FAULTS: dict[str, tuple[str, Any]] = {
     "no proof of age": ("lookup", believe),
     "a push is lost": ("drop", do_nothing),
     "a lost connection changes nothing": ("empty", do_nothing),
-    "what an end does beside its own key is seen late": ("doubt", do_nothing),
+    "what an end does beside its own key is seen late": ("require_new_proof", do_nothing),
 }
 
 

@@ -8,11 +8,9 @@ from typing import cast
 from sessioncore._storage_calls import Moved, Stored, Unreadable
 from sessioncore._storage_protocol import LoadsMany, Storage, capabilities_of
 from sessioncore._watchers import Changed, Watchers
-from sessioncore.persistence._gather import gather
+from sessioncore.persistence._gather import MAX_CONCURRENT_LOADS, gather
 
 __all__ = ["Polling"]
-
-MAX_CONCURRENT_LOADS = 64
 
 
 class Polling:

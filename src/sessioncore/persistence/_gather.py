@@ -7,7 +7,9 @@ import anyio
 
 from sessioncore._errors import SessionError
 
-__all__ = ["gather"]
+__all__ = ["MAX_CONCURRENT_LOADS", "gather"]
+
+MAX_CONCURRENT_LOADS = 64  # enough to share round trips, few enough to leave the storage time for other requests
 
 T = TypeVar("T")
 

@@ -21,7 +21,7 @@ from sessioncore._storage_protocol import LoadsMany, capabilities_of
 from sessioncore.codec._record import Record, decode_record
 from sessioncore.http._ids import is_handle
 from sessioncore.persistence._drive import Driver
-from sessioncore.persistence._gather import gather
+from sessioncore.persistence._gather import MAX_CONCURRENT_LOADS, gather
 from sessioncore.persistence._load_steps import UNREADABLE_DETAIL
 from sessioncore.persistence._store_context import StoreContext
 from sessioncore.session._loaded import Loaded
@@ -30,7 +30,6 @@ from sessioncore.session._state import SessionState
 __all__ = ["OwnedSession", "Owners"]
 
 BATCH = 1000  # sessions that one call of a storage loads or deletes
-MAX_CONCURRENT_LOADS = 64  # enough to share round trips, few enough to leave the storage time for other requests
 
 FIRST_POLL, LONGEST_POLL = 0.01, 0.2  # seconds between checks whether newer logins have withdrawn
 

@@ -101,7 +101,7 @@ class RecordCache:
         if self._proven_at < sent and self._not_before < sent:
             self._proven_at = sent
 
-    def doubt(self, now: float) -> None:
+    def require_new_proof(self, now: float) -> None:
         """Believe only what is proven by commands sent from now on."""
         self._proven_at = -inf
         self._not_before = now

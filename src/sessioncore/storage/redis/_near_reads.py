@@ -149,4 +149,4 @@ class NoticedWrites:
             with self._changing(*keys):
                 return await self._records.delete(keys)
         finally:
-            self._cache.doubt(monotonic())
+            self._cache.require_new_proof(monotonic())

@@ -37,7 +37,7 @@ with needs_extra("redis"):
     from sessioncore.storage.redis._cluster_probe import names_on_masters
     from sessioncore.storage.redis._cluster_steps import for_each
     from sessioncore.storage.redis._cluster_transport import ClusterTransport
-    from sessioncore.storage.redis._commands import answer_of, stored_of
+    from sessioncore.storage.redis._commands import stored_of
     from sessioncore.storage.redis._errors import ConnectionLost, ForeignValue, unavailable
     from sessioncore.storage.redis._format import bytes_of, text_of
     from sessioncore.storage.redis._near_cache import NearCache, NearCacheStats
@@ -151,24 +151,17 @@ class RedisStorage:
         ttl is that of the newer record, or the record has ended and the answer is None.
         The version always belongs to the data, and the next write is compared with that.
         """
-        name, connection = bytes_of(key), self._connections.here()
-        deadline = self._connections.limit.deadline()
+        connection, deadline = self._connections.here(), self._connections.limit.deadline()
         if renew is not None:
             try:
-                value = await connection.records.renew(name, renew)
+                value = await connection.records.renew(bytes_of(key), renew)
             except ForeignValue:
                 pass  # the record, or merely its owner's index: a plain GET tells them apart
             else:
                 return None if value is None else stored_of(value, max(1, round(renew * 1000)))
         elif connection.near is not None:
             return await connection.near.load(key, deadline)
-        try:
-            value, left = await connection.transport.get_with_ttl(name, deadline)
-        except ConnectionLost as exc:
-            raise unavailable(exc) from exc
-        if value is not None:
-            value = await connection.records.settled(name, value)
-        return answer_of(value, left)
+        return await connection.answer(partial(connection.transport.get_with_ttl, deadline=deadline), key)
 
     async def load_many(self, keys: Sequence[str]) -> list[Stored | Moved | Unreadable | None]:
         """Return for each key what `load` would return; the commands share round trips."""
