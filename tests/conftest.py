@@ -35,7 +35,7 @@ MAY_BLOCK = (
 
 
 @pytest.fixture(scope="session", autouse=True)
-def no_blocking_calls() -> Iterator[None]:
+def no_blocking_calls() -> Iterator[BlockBuster]:
     """Let our code raise BlockingError where it sleeps, waits for a lock or uses files or sockets in asyncio's loop.
 
     What a test does itself is its own matter: some look into files behind the storage's back.
@@ -45,5 +45,5 @@ def no_blocking_calls() -> Iterator[None]:
         for path, callers in MAY_BLOCK:
             function.can_block_in(path, callers)
     detector.activate()
-    yield
+    yield detector
     detector.deactivate()

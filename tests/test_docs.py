@@ -61,10 +61,12 @@ _BLOCK = re.compile(
 )
 
 
-def blocks(page: Path) -> list[Block]:
+def blocks(page: Path, *, hidden: bool = True) -> list[Block]:
     text = TEXTS[page]
     found: list[Block] = []
     for match in _BLOCK.finditer(text):
+        if match["hidden"] is not None and not hidden:
+            continue
         group = "hidden" if match["hidden"] is not None else "shown"
         found.append(Block(text.count("\n", 0, match.start(group)) + 1, match[group], match["reason"]))
     return found

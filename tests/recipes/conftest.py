@@ -1,0 +1,20 @@
+"""What the recipes run under."""
+
+from collections.abc import Iterator
+
+import pytest
+from blockbuster import BlockBuster
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """The libraries know asyncio only."""
+    return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def others_may_block(no_blocking_calls: BlockBuster) -> Iterator[None]:
+    """Other libraries read their templates and settings in the loop, below our middleware."""
+    no_blocking_calls.deactivate()
+    yield
+    no_blocking_calls.activate()
