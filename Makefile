@@ -4,7 +4,7 @@ BIN := .venv/bin
 SHOP_NEEDS := anyio msgspec starlette jinja2 python-multipart uvicorn httpx
 SHOP := PYTHONPATH=src:src/adapters .venv-demo/bin/python -m docs.examples.shop
 
-.PHONY: help demo demo-check test test-browser coverage test-full test-matrix test-oldest check format bench soak docs build clean
+.PHONY: help demo demo-check test test-browser test-recipes coverage test-full test-matrix test-oldest check format bench soak docs build clean
 
 help:           ## list the commands
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -39,6 +39,16 @@ test: .venv/ready servers     ## run every test
 test-browser: .venv/ready     ## drive a real browser: cookies, rotation, attacks by other sites; a minute or two
 	@./scripts/chromium
 	$(BIN)/pytest tests/browser $(ARGS)
+
+# An environment of its own: NiceGUI and Gradio bring much along, and Gradio wants older versions of some of it.
+.venv-recipes/ready: pyproject.toml constraints-recipes.txt
+	$(PYTHON) -m venv .venv-recipes
+	.venv-recipes/bin/pip install --quiet --disable-pip-version-check --constraint constraints-recipes.txt --editable '.[test]' gradio nicegui playwright
+	@touch .venv-recipes/ready
+
+test-recipes: .venv-recipes/ready     ## run the recipes for other libraries, NiceGUI (in Chromium) and Gradio included
+	@./scripts/chromium .venv-recipes
+	.venv-recipes/bin/pytest tests/recipes $(ARGS)
 
 coverage: .venv/ready servers     ## run every test and measure which branches they reach: twice the time
 	$(BIN)/pytest --numprocesses auto --dist loadfile --cov $(ARGS)
@@ -82,4 +92,4 @@ build: .venv/ready     ## build the wheel and compare its packages with the four
 	$(BIN)/python scripts/check_wheel.py dist
 
 clean:     ## remove what the commands above made
-	rm -rf .venv .venv-demo .matrix dist site .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-demo .venv-recipes .matrix dist site .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis
