@@ -35,8 +35,8 @@ def _source(page: str) -> str:
     return "\n".join(block.code for block in blocks(DOCS / page, hidden=False))
 
 
-def _environment(**more: str) -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT / "src/adapters")])} | more
+def _environment() -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT / "src/adapters")])}
 
 
 def run_alone(page: str, code: str, folder: Path) -> None:
@@ -62,9 +62,9 @@ class Server(Struct):
 
 
 @contextmanager
-def serve_alone(page: str, folder: Path, **environment: str) -> Generator[Server]:
-    """Serve the page's `app` from a process of its own while the block lasts."""
-    (folder / "program.py").write_text(_source(page))
+def serve_alone(page: str, folder: Path, more: str = "") -> Generator[Server]:
+    """Serve the page's `app`, and `more` of it, from a process of its own while the block lasts."""
+    (folder / "program.py").write_text(f"{_source(page)}\n{more}")
     authority = trustme.CA()
     authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(folder / "server.pem"))
     trust = ssl.create_default_context()
@@ -74,9 +74,7 @@ def serve_alone(page: str, folder: Path, **environment: str) -> Generator[Server
         sock.listen()  # who connects early waits
         command = [sys.executable, "-m", "uvicorn", "program:app", "--fd", str(sock.fileno()), "--log-level", "warning"]
         tls = ["--ssl-certfile", "server.pem", "--ssl-keyfile", "server.pem"]
-        process = subprocess.Popen(
-            [*command, *tls], cwd=folder, env=_environment(**environment), pass_fds=[sock.fileno()]
-        )
+        process = subprocess.Popen([*command, *tls], cwd=folder, env=_environment(), pass_fds=[sock.fileno()])
         try:
             yield Server(f"https://localhost:{sock.getsockname()[1]}", trust)
         finally:
