@@ -56,7 +56,10 @@ class Provider:
             return PlainTextResponse("unknown client", 400)
         code = secrets.token_urlsafe()
         self._codes[code] = asked
-        return RedirectResponse(asked["redirect_uri"] + "?" + urlencode({"code": code, "state": asked["state"]}))
+        answer = {"code": code, "state": asked["state"]}
+        if asked.get("response_mode") == "form_post":  # a page whose form a browser sends by itself
+            return JSONResponse({"action": asked["redirect_uri"], "fields": answer})
+        return RedirectResponse(asked["redirect_uri"] + "?" + urlencode(answer))
 
     async def exchange(self, request: Request) -> JSONResponse:
         form = await request.form()

@@ -86,3 +86,18 @@ async def test_a_logout_at_the_provider_ends_the_session_when_the_visitor_is_bac
         assert (await ada.get("/login")).text == "hello Ada Lovelace"
         assert (await ada.get("/leave")).text == "hello stranger"
         assert (provider[0].logouts, await shop.store.sessions_of("ada")) == (1, [])
+
+
+async def test_a_provider_that_posts_finds_the_handshake_and_begins_a_session(
+    shop: Any, provider: tuple[Provider, str]
+) -> None:
+    async with browser(shop.posting) as ada:
+        form = (await ada.get("/login")).json()
+        assert list(ada.cookies) == ["__Host-handshake"]
+        post = {"origin": provider[1], "sec-fetch-site": "cross-site"}
+        evil = post | {"origin": "https://evil.example"}
+        assert (await ada.post(form["action"], data=form["fields"], headers=evil)).status_code == 403
+        welcome = await ada.post(form["action"], data=form["fields"], headers=post)
+        assert welcome.text == "hello Ada Lovelace"
+        assert list(ada.cookies) == ["__Host-session_id"], "the handshake is over"
+        assert len(await shop.accounts.sessions_of("ada")) == 1
