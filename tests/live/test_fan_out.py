@@ -17,18 +17,19 @@ import anyio
 import pytest
 import redis.asyncio
 from msgspec import Struct
-from servers.redis_server import free_port, one_server
+from servers.redis_server import free_port, one_server, watched_pair
 from tests.numbers import FULL, scaled
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidHandshake
 
-from sessioncore import SessionConfig, SessionStore, storage_from_url
+from sessioncore import SessionConfig, SessionStore, StorageUnavailable, storage_from_url
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.redis]
 
 PROCESSES = 4 if FULL else 2
 OWNERS = 50 if FULL else 10
 SOCKETS = scaled(1000)
+FAILOVER = 15_000 if FULL else 2_000  # milliseconds that it takes at least
 CHANNEL = "ends"
 
 
@@ -52,12 +53,12 @@ class Socket(Struct, eq=False):
 
 
 @asynccontextmanager
-async def processes(url: str) -> AsyncGenerator[list[int]]:
+async def processes(url: str, *channel: str) -> AsyncGenerator[list[int]]:
     ports = [free_port() for _ in range(PROCESSES)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     started = [  # blocking, but for a moment only
         subprocess.Popen(  # noqa: ASYNC220
-            [sys.executable, "-m", "tests.live.fan_out_server", url, str(port), CHANNEL], env=environment
+            [sys.executable, "-m", "tests.live.fan_out_server", url, str(port), *channel], env=environment
         )
         for port in ports
     ]
@@ -133,8 +134,47 @@ async def play(url: str, ports: list[int]) -> tuple[list[float], list[float]]:
 async def test_exactly_the_sockets_of_a_revoked_owner_close() -> None:
     with one_server() as server:
         url = f"redis://127.0.0.1:{server.port}/0"
-        async with processes(url) as ports:
+        async with processes(url, CHANNEL) as ports:
             ours, bare = await play(url, ports)
     ratio = p99(ours) / p99(bare)
     print(f"{SOCKETS} sockets: p99 {p99(ours) * 1000:.1f} ms, Pub/Sub {p99(bare) * 1000:.1f} ms, ratio {ratio:.2f}")
     assert p99(ours) < 1
+
+
+async def writes_again(store: SessionStore) -> None:
+    """Wait for the failover."""
+    with anyio.fail_after(45):
+        while True:
+            try:
+                await store.create()
+            except StorageUnavailable:
+                await anyio.sleep(0.1)
+            else:
+                return
+
+
+@pytest.mark.timeout(120)
+async def test_a_failover_closes_nobody_who_is_still_logged_in() -> None:
+    with watched_pair() as (master, _, sentinels):
+        places = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in sentinels)
+        url = f"redis+sentinel://{places}/main/0"
+        async with (
+            processes(url) as ports,
+            SessionStore(SessionConfig.development(storage=storage_from_url(url))) as store,
+            anyio.create_task_group() as tasks,
+        ):
+            sockets: list[Socket] = []
+            for number in range(20):
+                owner = f"owner-{number % 4}"
+                session = await store.create(owner=owner)
+                sockets.append(await open_socket(ports[number % PROCESSES], owner, session.id))
+                tasks.start_soon(sockets[-1].wait)
+            master.do("WAIT", 1, 5000)
+            for sentinel in sentinels:
+                sentinel.do("SENTINEL", "SET", "main", "down-after-milliseconds", FAILOVER)
+            master.kill()
+            await writes_again(store)
+            assert not [socket for socket in sockets if socket.closed.is_set()]
+            await end(sockets, "owner-1", partial(store.revoke_all, "owner-1"))
+            for socket in sockets:
+                await socket.connection.close()
