@@ -1,5 +1,10 @@
-"""What every test runs under: the event loops, asserts that explain themselves, and no call that blocks a loop."""
+"""What every test runs under: the event loops, and asserts that explain themselves.
 
+No code of ours may block a loop or log an ID.
+"""
+
+import logging
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -47,3 +52,30 @@ def no_blocking_calls() -> Iterator[BlockBuster]:
     detector.activate()
     yield detector
     detector.deactivate()
+
+
+AN_ID = re.compile(r"(?<![\w-])(?=[\w-]*\d)(?=[\w-]*[a-z])(?=[\w-]*[A-Z])[\w-]{43}(?![\w-])", re.ASCII)
+
+
+class Log(logging.Handler):
+    """Keeps what is logged, tracebacks included, as a log file would."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(self.format(record))
+
+    def ids(self) -> list[str]:
+        return [line for line in self.lines if AN_ID.search(line)]
+
+
+@pytest.fixture(autouse=True)
+def no_id_in_a_log() -> Iterator[Log]:
+    """Let a test fail during which anything that looks like an ID of ours was logged by the library."""
+    log = Log()
+    logging.getLogger("sessioncore").addHandler(log)
+    yield log
+    logging.getLogger("sessioncore").removeHandler(log)
+    assert log.ids() == []

@@ -282,3 +282,20 @@ async def test_of_parallel_rotations_one_wins_and_a_logout_beats_them_all(store:
     await store.revoke_all("ada")
     assert await store.sessions_of("ada") == []
     assert await store.reset() == 0  # nothing under any ID
+
+
+@BOTH_LOOPS
+async def test_parallel_first_requests_get_an_id_each_and_who_only_reads_none(store: SessionStore) -> None:
+    visitors = [Visitor(store) for _ in range(100)]
+
+    async def visit(index: int) -> None:
+        async with visitors[index].request() as session:
+            await anyio.lowlevel.checkpoint()
+            if session.get("n") is None and index % 2:
+                session["n"] = index
+
+    await at_once(100, visit)
+    ids = [visitor.sid for visitor in visitors]
+    assert [sid is not None for sid in ids] == [index % 2 == 1 for index in range(100)]
+    assert [(await store.get_by_id(sid))["n"] for sid in ids if sid] == [*range(1, 100, 2)]
+    assert await store.reset() == 50

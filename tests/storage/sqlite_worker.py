@@ -1,5 +1,6 @@
-"""A process of its own for the SQLite tests: `open PATH`, or `write PATH` until it is killed."""
+"""A process of its own for the SQLite tests: `open PATH`, or `write PATH` or `move PATH` until it is killed."""
 
+import os
 import sys
 
 import anyio
@@ -23,8 +24,21 @@ async def write(path: str) -> None:
             tasks.start_soon(loop, name)
 
 
+async def move(path: str) -> None:
+    """Move one record from key to key, with tombstones, and print each key that was acknowledged."""
+    storage = SQLiteStorage(path)
+    name = os.getpid()
+    version = await storage.create(f"{name}-0", b"data", 1000, owner="u")
+    for number in range(1, 1_000_000):
+        assert isinstance(version, int)
+        old, key = f"{name}-{number - 1}", f"{name}-{number}"
+        version = await storage.move(old, key, b"data", 1000, version=version, owner="u", tombstone=20)
+        sys.stdout.write(key + "\n")
+        sys.stdout.flush()
+
+
 if __name__ == "__main__":
     if sys.argv[1] == "open":
         anyio.run(SQLiteStorage(sys.argv[2]).open)
     else:
-        anyio.run(write, sys.argv[2])
+        anyio.run({"write": write, "move": move}[sys.argv[1]], sys.argv[2])

@@ -3,12 +3,13 @@
 import asyncio
 import signal
 import time
+from contextlib import suppress
 from datetime import timedelta
 
 import pytest
 from servers.redis_server import Server, one_server, pair
 from tests.redis_proxy import proxy_to
-from tests.storage.redis_rig import SECOND, client_of, made, resumed, storage_at
+from tests.storage.redis_rig import SECOND, client_of, made, resumed, storage_at, version_of
 
 from sessioncore._errors import StorageUnavailable
 from sessioncore.storage import Stored
@@ -188,3 +189,32 @@ async def test_a_stored_record_survives_what_the_client_was_told(server: Server)
         assert isinstance(stored, Stored)
         owner = "w" if stored.data == b"after" else "u"
         assert await storage.owned_keys(owner) == ["k"]
+
+
+async def test_a_server_that_is_killed_while_a_record_moves_keeps_one_key() -> None:
+    """As the last login before a crash: the old ID or the new one is valid, never none and never both."""
+
+    async def move(storage: RedisStorage, turn: int, moved: list[int]) -> None:
+        version = await made(storage, f"{turn}:0", owner="u")
+        with suppress(StorageUnavailable):
+            while True:
+                old, new = (f"{turn}:{len(moved) + n}" for n in (0, 1))
+                version = version_of(await storage.move(old, new, b"data", 1000, version=version, owner="u"))
+                moved.append(version)
+
+    with one_server("--appendonly", "yes", "--appendfsync", "always") as server:
+        async with storage_at(server.port) as storage:
+            for turn in range(5):
+                moved: list[int] = []
+                moving = asyncio.create_task(move(storage, turn, moved))
+                while len(moved) < 20 + turn:  # noqa: ASYNC110 - moves come one by one
+                    await asyncio.sleep(0)
+                server.kill()
+                await moving
+                await asyncio.to_thread(server.start)
+                await resumed(storage)
+                keys = [f"{turn}:{number}" for number in range(len(moved) + 2)]
+                [live] = [key for key in keys if isinstance(await storage.load(key), Stored)]
+                assert live in keys[-2:]
+                assert await storage.owned_keys("u") == [live]
+                assert await storage.delete(live) == 1

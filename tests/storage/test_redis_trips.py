@@ -2,6 +2,8 @@
 
 import asyncio
 import threading
+from collections.abc import Generator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -10,6 +12,7 @@ from servers.redis_server import Server
 from tests.redis_proxy import Proxy, proxy_to
 from tests.storage.redis_rig import client_of, made, storage_at, version_of
 
+from sessioncore import SessionConfig, SessionStore
 from sessioncore.storage import Moved, Stored
 from sessioncore.storage.redis import RedisStorage
 
@@ -99,7 +102,9 @@ async def test_five_hundred_callers_wait_their_turn_on_one_connection(server: Se
         assert proxy.most_open == 1
 
 
-async def test_neither_keys_nor_flush_nor_a_scan_beyond_the_prefix_is_sent(server: Server) -> None:
+@contextmanager
+def overheard(server: Server) -> Generator[list[str]]:
+    """What clients say to the server while the block lasts; the list is complete after it."""
     said: list[str] = []
     listening = threading.Event()
 
@@ -117,10 +122,31 @@ async def test_neither_keys_nor_flush_nor_a_scan_beyond_the_prefix_is_sent(serve
     ear = threading.Thread(target=listen)
     ear.start()
     listening.wait(5)
-    async with storage_at(server.port) as storage:
-        await walk(storage)
+    yield said
     server.do("ECHO", "over")
     ear.join(5)
+
+
+async def test_redis_is_never_told_an_id(server: Server) -> None:
+    """So neither MONITOR nor a snapshot, an append-only file or a replica has one."""
+    with overheard(server) as said:
+        async with SessionStore(SessionConfig(storage=RedisStorage.from_url(server.url))) as store:
+            session = await store.create({"k": "v"}, owner="u")
+            ids, handle = [session.id], session.handle
+            async with store.open(ids[0]) as again:
+                again["k"] = "w"
+                await again.login("u")
+                ids.append(again.id)
+            assert await store.sessions_of("u")
+            assert await store.delete(ids[0])  # follows to where the session is now
+    assert f"session:{handle}" in "".join(said)
+    assert not [line for line in said if any(sid in line for sid in ids)]
+
+
+async def test_neither_keys_nor_flush_nor_a_scan_beyond_the_prefix_is_sent(server: Server) -> None:
+    with overheard(server) as said:
+        async with storage_at(server.port) as storage:
+            await walk(storage)
     words = {line.split(" ", 1)[0].upper() for line in said}
     assert {"EVALSHA", "SET", "SCAN"} <= words
     assert not words & {"KEYS", "FLUSHDB", "FLUSHALL"}

@@ -63,3 +63,21 @@ async def test_acknowledged_writes_survive_a_kill(path: Path) -> None:
         assert len(keys) <= len(owned) <= len(keys) + 20
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+async def test_a_process_that_is_killed_while_it_moves_a_record_leaves_one_key(path: Path) -> None:
+    """As the last login before a crash: the old ID or the new one is valid, never none and never both."""
+    for turn in range(1, 6):
+        process = worker("move", str(path))
+        with process:
+            assert process.stdout is not None
+            acknowledged = [process.stdout.readline() for _ in range(20 * turn)]
+            process.kill()
+            acknowledged += process.stdout.readlines()
+        last = int([line for line in acknowledged if line.endswith("\n")][-1].partition("-")[2])
+        keys = [f"{process.pid}-{number}" for number in range(last + 2)]
+        async with closing_at_the_end(path) as storage:
+            [live] = [key for key in keys if isinstance(await storage.load(key), Stored)]
+            assert live in keys[-2:]
+            assert await storage.owned_keys("u") == [live]
+            assert await storage.delete(live) == 1
