@@ -244,6 +244,7 @@ def test_a_hook_of_litestar_reads_what_the_handler_left(hook: str, path: str, st
 # -- a session that was never to be had
 
 
+@pytest.mark.proves("P7")
 @pytest.mark.parametrize("adapter", ["asgi", "aiohttp", "litestar"])
 @pytest.mark.parametrize("error", [StorageUnavailable, SessionNotLoaded])
 def test_a_session_that_was_not_to_be_had_raises_afterwards_what_it_raised_before(

@@ -17,6 +17,7 @@ from sessioncore import SessionConfig, SessionStore, from_cookie
 from sessioncore_aiohttp import get_session, setup
 
 
+@pytest.mark.proves("P3", "AT-107")
 def test_a_commit_that_fails_while_a_response_is_prepared_is_a_clean_503(
     store: SessionStore, storage: SpyStorage, visit: Visit
 ) -> None:

@@ -193,6 +193,7 @@ def test_a_storage_that_cannot_open_keeps_the_application_from_starting(
         pass
 
 
+@pytest.mark.proves("AT-103")
 def test_handlers_that_are_cancelled_with_their_client_leave_nothing_half_done(
     store: SessionStore, storage: SpyStorage, tls: Tls
 ) -> None:

@@ -38,6 +38,7 @@ async def count(session: Session, channel: Channel) -> None:
 # -- what is passed on
 
 
+@pytest.mark.proves("P5", "AT-1", "AT-88")
 async def test_an_untouched_response_is_passed_on_as_the_very_same_messages() -> None:
     messages: list[Message] = [
         {"type": "http.response.start", "status": 200, "headers": [(b"X", b"y")], "trailers": True},
@@ -61,6 +62,7 @@ async def test_an_untouched_response_is_passed_on_as_the_very_same_messages() ->
             assert storage.calls == ["load"] * (not lazy and given not in {None, "short"})
 
 
+@pytest.mark.proves("AT-1")
 async def test_a_read_adds_vary_and_leaves_the_applications_message_alone() -> None:
     headers = [(b"content-type", b"text/plain")]
     message: Message = {"type": "http.response.start", "status": 200, "headers": headers}
@@ -88,6 +90,7 @@ async def test_headers_may_be_any_iterable_of_pairs_or_missing() -> None:
             assert [tuple(pair) for pair in wire.start["headers"][:2]] == [(b"a", b"1"), (b"b", b"2")]
 
 
+@pytest.mark.proves("AT-90")
 async def test_interim_responses_and_pushes_pass_before_the_final_response_carries_the_cookie() -> None:
     early: list[Message] = [
         {"type": "http.response.early_hint", "links": [b"</a.css>; rel=preload"]},
@@ -175,6 +178,7 @@ async def test_a_request_that_is_cancelled_stores_nothing_and_releases_its_sessi
 # -- changes that cannot be stored
 
 
+@pytest.mark.proves("P3", "AT-107")
 @pytest.mark.parametrize("then", ["goes on", "raises it", "raises its own error"])
 async def test_a_commit_that_fails_replaces_the_answer_whatever_the_application_does(then: str) -> None:
     async def handler(session: Session, channel: Channel) -> None:

@@ -65,6 +65,7 @@ async def change_a_default(session: Session, channel: Channel) -> None:
     await channel.send(BODY)
 
 
+@pytest.mark.proves("P3", "AT-98")
 @pytest.mark.parametrize("lazy", [False, True])
 @pytest.mark.parametrize(
     ("handler", "stored"),
@@ -107,6 +108,7 @@ async def test_a_body_that_ends_without_late_changes_costs_the_storage_nothing()
     assert wire.sent[1:] == [MORE, BODY]
 
 
+@pytest.mark.proves("P3")
 @pytest.mark.parametrize("error", [StorageUnavailable, UnregisteredType])
 async def test_the_end_is_not_sent_if_the_late_changes_cannot_be_stored(error: type[Exception]) -> None:
     raised: list[Exception] = []

@@ -9,6 +9,7 @@ pytestmark = pytest.mark.anyio
 DENIED: Message = {"type": "websocket.http.response.start", "status": 401, "headers": []}
 
 
+@pytest.mark.proves("AT-131")
 async def test_a_new_id_travels_with_the_accept_and_changes_nothing_else_in_it() -> None:
     async def handler(session: Session, channel: Channel) -> None:
         assert (await channel.receive()) is CONNECT

@@ -43,6 +43,7 @@ def on_the_wire(case: Case) -> bool:
 PAGES = [case for case in CASES if on_the_wire(case) and case.scheme == "https"][SAMPLE]
 
 
+@pytest.mark.proves("P8", "AT-37", "ASVS 3.5.1")
 def test_a_session_in_a_cookie_is_refused_to_other_sites_and_to_nobody_else(site: Site) -> None:
     sid = site.make({"n": 1})
     wrong: list[str] = []
@@ -57,6 +58,7 @@ def test_a_session_in_a_cookie_is_refused_to_other_sites_and_to_nobody_else(site
     assert wrong == []
 
 
+@pytest.mark.proves("P8")
 def test_without_a_cookie_other_sites_may_read_that_there_is_none_and_begin_nothing(site: Site) -> None:
     for case in PAGES:
         assert status(site, case, "/read", None) == 200, str(case)

@@ -62,6 +62,7 @@ def test_both_values_of_a_header_are_seen(chained: Site) -> None:
     assert chained.kinds() == ["ambiguous"]
 
 
+@pytest.mark.proves("AT-20")
 def test_an_id_from_the_query_is_sent_nowhere_and_a_new_one_is(chained: Site) -> None:
     sid = chained.make({"n": 1})
     for path in ("/counter", "/read", "/login", "/logout"):
@@ -81,12 +82,14 @@ def test_a_logout_clears_the_cookie_and_the_header(chained: Site) -> None:
     assert reply.all("x-session") == [""]
 
 
+@pytest.mark.proves("AT-20", "ASVS 14.2.1")
 def test_the_query_is_not_read_by_default(site: Site) -> None:
     sid = site.make({"n": 1})
     for path in (f"/read?__Host-session_id={sid}", f"/read?session_id={sid}", f"/read?sid={sid}"):
         assert site.raw(path).text == "{}"
 
 
+@pytest.mark.proves("AT-22")
 def test_an_id_may_stand_in_one_bearer_token(open_site: OpenSite) -> None:
     site = open_site(extractor=from_auth_header())
     bearer = f"Bearer {site.make({'n': 1})}"

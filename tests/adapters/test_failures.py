@@ -30,6 +30,7 @@ def _with(sid: str) -> tuple[str, str]:
     return "Cookie", f"__Host-session_id={sid}"
 
 
+@pytest.mark.proves("P7", "AT-106", "ASVS 16.5.3")
 def test_a_storage_that_is_down_is_no_anonymous_visitor(site: Site) -> None:
     sid = site.make({"n": 1})
     for path in (
@@ -42,6 +43,7 @@ def test_a_storage_that_is_down_is_no_anonymous_visitor(site: Site) -> None:
     assert site.raw("/read", _with(sid)).text == '{"n":1}'
 
 
+@pytest.mark.proves("P7")
 @pytest.mark.parametrize("calls", [(), ("load",), ("replace",)], ids=["all", "load", "replace"])
 def test_a_failure_that_the_application_hides_is_told(site: Site, calls: tuple[str, ...]) -> None:
     sid = site.make({"n": 1})
@@ -56,6 +58,7 @@ def test_a_failure_in_a_method_of_the_store_is_told(site: Site) -> None:
         _unavailable(site.raw(path), path)
 
 
+@pytest.mark.proves("P7", "AT-105")
 def test_a_page_that_needs_no_session_needs_no_storage(site: Site) -> None:
     sid = site.make({"n": 1})
     site.storage.fail()
@@ -65,6 +68,7 @@ def test_a_page_that_needs_no_session_needs_no_storage(site: Site) -> None:
     assert site.raw("/read").text == "{}"  # nobody's session needs no storage either
 
 
+@pytest.mark.proves("P3", "AT-107")
 def test_a_change_that_cannot_be_stored_is_no_success(site: Site) -> None:
     sid = site.make({"n": 1})
     for path, operation in (
@@ -79,6 +83,7 @@ def test_a_change_that_cannot_be_stored_is_no_success(site: Site) -> None:
         assert site.count() == 1
 
 
+@pytest.mark.proves("P3", "AT-107")
 def test_a_session_that_was_not_stored_has_no_cookie(site: Site) -> None:
     site.storage.fail("create")
     for path in ("/counter", "/login", "/redirect-login", "/stream", "/file", "/status?code=204"):
@@ -95,6 +100,7 @@ def test_head_gets_the_error_without_its_body(site: Site) -> None:
         assert (reply.status, reply.body, reply.set_cookies) == (503, b"", [])
 
 
+@pytest.mark.proves("P3")
 def test_a_late_change_that_fails_breaks_the_stream_and_leaves_the_server_well(site: Site) -> None:
     sid = site.make({"n": 1})
     site.storage.fail("replace")
@@ -105,6 +111,7 @@ def test_a_late_change_that_fails_breaks_the_stream_and_leaves_the_server_well(s
     assert site.raw("/read", _with(sid)).text == '{"n":1}'
 
 
+@pytest.mark.proves("P3")
 def test_who_has_read_a_stream_to_its_end_finds_its_changes(site: Site) -> None:
     sid = site.make({"n": 1})
     stored: list[object] = []
@@ -138,6 +145,7 @@ def test_the_application_can_word_the_error(open_site: OpenSite) -> None:
         assert reply.set_cookies == []
 
 
+@pytest.mark.proves("P4", "AT-43", "AT-44")
 def test_parallel_requests_lose_nothing(site: Site) -> None:
     users, visits = 5, 5 * scaled(100)
     sids = [site.make({"user": number}) for number in range(users)]
@@ -153,6 +161,7 @@ def test_parallel_requests_lose_nothing(site: Site) -> None:
         assert site.data(sid) == {"user": who, "n": visits // users, **keys}
 
 
+@pytest.mark.proves("P3", "AT-103")
 @pytest.mark.parametrize(("path", "visits"), [("/slow", 15), ("/slow?regenerate=1", 1)])
 def test_clients_that_leave_at_any_moment_leave_nothing_half_done(open_site: OpenSite, path: str, visits: int) -> None:
     """Each cuts the connection at a random moment, half of them hard; the record is from before or after."""

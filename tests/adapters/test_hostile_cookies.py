@@ -26,6 +26,9 @@ def _headers(templates: Iterable[bytes], sid: str) -> list[tuple[bytes | str, by
     return [("Cookie", header) for header in filled(tuple(templates), NAME, sid)]
 
 
+@pytest.mark.proves(
+    "AT-3", "AT-4", "AT-7", "AT-9", "AT-10", "AT-11", "AT-12", "AT-13", "AT-14", "AT-15", "AT-16", "AT-18"
+)
 @pytest.mark.parametrize(
     ("table", "body", "calls", "kinds"),
     [
@@ -55,6 +58,7 @@ def test_the_name_of_the_header_may_be_in_any_case(site: Site) -> None:
         assert site.raw("/read", (name, b"a=\xe9\xff; " + NAME + b"=" + sid.encode())).text == '{"n":7}'
 
 
+@pytest.mark.proves("P1", "P6", "AT-6", "AT-8")
 def test_what_the_storage_knows_is_no_id(site: Site) -> None:
     sid = site.make({"n": 7})
     handle = json.loads(site.raw("/who", *_headers([b"#=@"], sid)).body)["handle"]
@@ -62,6 +66,7 @@ def test_what_the_storage_knows_is_no_id(site: Site) -> None:
         assert site.raw("/read", *_headers([b"#=@"], planted)).text == "{}"
 
 
+@pytest.mark.proves("P1", "AT-2", "AT-4", "ASVS 7.2.1")
 def test_an_id_that_was_not_issued_is_never_adopted_and_never_repeated(site: Site) -> None:
     for value in (b"canary" * 8, b"canary<script>", b"canary%0d%0aX-Injected: 1"):
         planted = ("Cookie", NAME + b"=" + value)
@@ -72,6 +77,7 @@ def test_an_id_that_was_not_issued_is_never_adopted_and_never_repeated(site: Sit
             assert site.raw("/read", planted).text == "{}"
 
 
+@pytest.mark.proves("P1", "AT-24", "ASVS 7.2.4")
 def test_a_planted_session_is_dead_after_login(site: Site) -> None:
     attacker, victim = site.browser(), site.browser()
     attacker.get("/set?k=bait&v=1")
@@ -84,6 +90,7 @@ def test_a_planted_session_is_dead_after_login(site: Site) -> None:
     assert site.count() == 1
 
 
+@pytest.mark.proves("P5", "AT-31", "AT-114", "ASVS 7.6.2")
 def test_a_thousand_strangers_leave_nothing(site: Site) -> None:
     with site.address.connect() as sock:
         for number in range(scaled(1000)):
@@ -94,6 +101,7 @@ def test_a_thousand_strangers_leave_nothing(site: Site) -> None:
     assert site.calls() == []
 
 
+@pytest.mark.proves("AT-51")
 def test_one_session_is_not_shared_by_requests_of_one_connection(site: Site) -> None:
     sids = [site.make({"user": str(number)}) for number in range(5)]
     with site.address.connect() as sock:

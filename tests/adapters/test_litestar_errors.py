@@ -84,6 +84,7 @@ HANDLERS: list[Any] = [
 ]  # fmt: skip
 
 
+@pytest.mark.proves("P7")
 @pytest.mark.parametrize("debug", [False, True])
 def test_a_storage_that_is_down_is_503_on_every_kind_of_handler(enter: Open, storage: SpyStorage, debug: bool) -> None:
     client = enter(*HANDLERS, write, exception_handlers={Teapot: pour}, debug=debug)

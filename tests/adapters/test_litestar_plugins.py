@@ -91,6 +91,7 @@ def test_session_auth_lets_in_who_is_logged_in(members: Client, storage: SpyStor
     assert len(storage.inner) == 0
 
 
+@pytest.mark.proves("P1")
 def test_session_auth_stores_nothing_for_strangers_and_adopts_no_id(
     members: Client, store: SessionStore, storage: SpyStorage
 ) -> None:
@@ -114,6 +115,7 @@ def test_session_auth_ends_a_session_without_a_user(members: Client, store: Sess
     assert len(storage.inner) == 0
 
 
+@pytest.mark.proves("P7")
 def test_session_auth_is_no_login_page_when_storage_is_down(members: Client, storage: SpyStorage) -> None:
     members.post("/login")
     before = dict(members.cookies)

@@ -70,6 +70,7 @@ STAYS: dict[str, Act] = {
 }
 
 
+@pytest.mark.proves("P2", "AT-122", "AT-132", "ASVS 7.4.1")
 @pytest.mark.parametrize("end", ENDS)
 def test_they_end_with_the_session_and_other_responses_do_not(
     open_place: Site, end: str, caplog: pytest.LogCaptureFixture
@@ -173,6 +174,7 @@ def test_it_can_be_turned_off(open_site: OpenSite) -> None:
     assert "watch" not in site.storage.calls
 
 
+@pytest.mark.proves("AT-133")
 @pytest.mark.parametrize("storage", [ToldStorage, SpyStorage])
 def test_a_message_from_the_client_is_a_use_once_in_each_touch_interval(
     open_site: OpenSite, storage: type[SpyStorage]

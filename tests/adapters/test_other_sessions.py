@@ -65,6 +65,7 @@ def asgi_app(first: SessionStore, second: SessionStore) -> Any:
     return SessionMiddleware(SessionMiddleware(inner, second, scope_key="second"), first)
 
 
+@pytest.mark.proves("AT-102")
 @pytest.mark.parametrize(("one", "other", "text"), CLASHES)
 async def test_two_stores_around_one_request_need_two_names(
     one: dict[str, Any], other: dict[str, Any], text: str, visit: Visit, caplog: pytest.LogCaptureFixture

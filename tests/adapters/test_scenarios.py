@@ -40,6 +40,24 @@ def everywhere(request: pytest.FixtureRequest, sites: Sites) -> Site:
     return sites(*request.param)
 
 
+@pytest.mark.proves(
+    "P3",
+    "P5",
+    "AT-28",
+    "AT-30",
+    "AT-32",
+    "AT-33",
+    "AT-35",
+    "AT-87",
+    "AT-88",
+    "AT-89",
+    "AT-90",
+    "AT-91",
+    "AT-92",
+    "AT-97",
+    "AT-98",
+    "AT-99",
+)
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name.replace(" ", "-"))
 def test_every_adapter_behaves_alike(everywhere: Site, scenario: Scenario) -> None:
     site = everywhere.reset()
@@ -90,6 +108,7 @@ def _check_cookie(step: Step, reply: Reply, before: str | None, after: str | Non
             pass
 
 
+@pytest.mark.proves("P2", "AT-29")
 def test_the_old_id_is_dead_when_the_response_has_come(site: Site) -> None:
     for path in ("/login", "/regenerate", "/logout", "/destroy", "/redirect-login", "/destroy?v=1"):
         browser = site.browser()
@@ -100,6 +119,7 @@ def test_the_old_id_is_dead_when_the_response_has_come(site: Site) -> None:
         assert (replay.text, replay.set_cookies) == ("{}", [])
 
 
+@pytest.mark.proves("P6", "AT-35", "ASVS 3.3.4")
 def test_an_id_that_comes_back_is_sent_in_no_header_and_no_body(site: Site) -> None:
     browser = site.browser()
     browser.get("/counter")
@@ -132,11 +152,13 @@ def test_a_secure_cookie_over_plain_http_is_dropped_by_the_browser(open_site: Op
     assert browser.get("/counter").text == "1"
 
 
+@pytest.mark.proves("AT-96")
 def test_forwarded_headers_do_not_change_the_cookie(site: Site) -> None:
     reply = site.raw("/counter", ("X-Forwarded-Proto", "http"), ("Forwarded", "proto=http"))
     assert re.fullmatch(_SET % "; Max-Age=86400", reply.set_cookies[0])
 
 
+@pytest.mark.proves("AT-102")
 def test_two_stores_stand_side_by_side(open_site: OpenSite) -> None:
     second = SessionStore(SessionConfig(extractor=from_cookie("__Host-other")))
     site = open_site(("second", second))
@@ -163,6 +185,7 @@ def test_what_one_store_has_done_is_told_also_when_the_other_fails(open_site: Op
     assert (site.count(), len(storage.inner)) == (1, 1)
 
 
+@pytest.mark.proves("AT-101")
 def test_mounted_twice_is_one_session_and_one_cookie(open_site: OpenSite) -> None:
     site = open_site(("session", None))
     browser = site.browser()

@@ -91,6 +91,7 @@ def test_a_handshake_tells_that_it_read_the_session_and_nothing_more(site: Site)
             assert connection.say("get n") == "1"
 
 
+@pytest.mark.proves("AT-131")
 def test_after_the_handshake_no_session_begins_and_none_changes_its_id(site: Site) -> None:
     with _talk(site) as connection:
         for command in ("set k v", "regenerate", "login", "reset"):
@@ -174,6 +175,7 @@ def test_a_refused_handshake_keeps_only_what_needs_no_cookie(site: Site) -> None
     assert site.count() == 1
 
 
+@pytest.mark.proves("P7")
 def test_a_storage_that_is_down_refuses_the_handshake_that_needs_it(site: Site) -> None:
     sid = site.make({"n": 1})
     for calls, given in (((), sid), (("create",), None), (("replace",), sid)):
@@ -189,6 +191,7 @@ def test_a_storage_that_is_down_refuses_the_handshake_that_needs_it(site: Site) 
         pass
 
 
+@pytest.mark.proves("P8")
 def test_one_that_another_site_opened_is_closed_when_it_uses_the_session(
     site: Site, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -18,6 +18,7 @@ from sessioncore import from_cookie
 NAME: Final = "__Host-session_id"
 
 
+@pytest.mark.proves("ASVS 3.3.1")
 def test_the_cookie_is_kept_as_it_was_meant_and_sent_back(page: Page, adapter: str, sites: Sites) -> None:
     site = sites(adapter, SpyStorage).reset()
     for number in ("1", "2", "3"):
@@ -32,6 +33,7 @@ def test_the_cookie_is_kept_as_it_was_meant_and_sent_back(page: Page, adapter: s
     assert text(page) == "1"  # a `__Host-` cookie is of one host
 
 
+@pytest.mark.proves("ASVS 3.3.4")
 @pytest.mark.parametrize("http_only", [True, False])
 def test_scripts_see_the_cookie_only_if_it_is_not_http_only(
     page: Page, adapter: str, sites: Sites, http_only: bool
@@ -41,6 +43,7 @@ def test_scripts_see_the_cookie_only_if_it_is_not_http_only(
     assert NAME in cookies(page)
 
 
+@pytest.mark.proves("P1", "ASVS 3.3.3")
 @pytest.mark.parametrize(("name", "kept"), [(NAME, False), ("__Secure-session_id", True)])
 def test_a_sibling_host_cannot_plant_a_host_cookie(page: Page, elsewhere: Server, name: str, kept: bool) -> None:
     page.goto(url(elsewhere, host=SIBLING))
@@ -80,6 +83,7 @@ PLACES: Final[dict[str, dict[str, Any]]] = {
 
 
 # It is the browser that deletes, so each place is tried on one adapter.
+@pytest.mark.proves("AT-28", "ASVS 14.3.1")
 @pytest.mark.parametrize(("adapter", "place"), [*zip(itertools.cycle(ADAPTERS), PLACES, strict=False)])
 def test_deletion_really_deletes(page: Page, adapter: str, sites: Sites, place: str) -> None:
     site = sites(adapter, SpyStorage, **PLACES[place]).reset()
@@ -108,6 +112,7 @@ SAME_SITE: Final = [
 ]
 
 
+@pytest.mark.proves("ASVS 3.3.2")
 @pytest.mark.parametrize(("adapter", "same_site", "host", "method", "sent"), SAME_SITE)
 def test_same_site_says_whose_links_and_forms_bring_the_cookie(
     page: Page, adapter: str, sites: Sites, elsewhere: Server, same_site: str, host: str, method: str, sent: bool

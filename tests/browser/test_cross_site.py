@@ -57,6 +57,7 @@ def give_session(page: Page, site: Site) -> str:
     return sid
 
 
+@pytest.mark.proves("P8", "AT-37", "ASVS 3.5.1")
 @pytest.mark.parametrize("origin", ORIGINS)
 @pytest.mark.parametrize(("policy", "acts"), POLICIES.items())
 def test_another_origin_cannot_use_change_or_end_a_session(
@@ -77,6 +78,7 @@ def test_another_origin_cannot_use_change_or_end_a_session(
                 assert (site.count(), ids(page)) == (1, [sid]), (way, how)
 
 
+@pytest.mark.proves("P8")
 @pytest.mark.parametrize(
     ("origin", "known"),
     [("another-site", False), ("another-site", True), ("a-sibling-host", False), ("another-port", True)],

@@ -59,6 +59,7 @@ def example(
     return EXAMPLES[request.param](servers, tls, tmp_path_factory)
 
 
+@pytest.mark.proves("P2", "ASVS 7.5.2")
 def test_a_device_that_another_one_signs_out_is_out_at_its_next_click(
     page: Page, another: People, example: Example
 ) -> None:
@@ -74,6 +75,7 @@ def test_a_device_that_another_one_signs_out_is_out_at_its_next_click(
     assert "/devices" in page.url
 
 
+@pytest.mark.proves("ASVS 14.3.2")
 def test_the_back_button_shows_nothing_private_after_logout(page: Page, example: Example) -> None:
     example.log_in(page)  # no-store alone does not keep Chromium from showing the page that this led to
     private = 1

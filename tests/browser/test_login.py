@@ -23,6 +23,7 @@ class TombstoneStorage(SpyStorage):
 LATE: Final = {"load": ("/read", "/counter", "/mutate", "/regenerate"), "replace": ("/counter", "/mutate", "/set?v=1")}
 
 
+@pytest.mark.proves("P4")
 @pytest.mark.parametrize(
     ("held", "storage", "owner"),
     [("load", TombstoneStorage, "ada"), ("replace", TombstoneStorage, "ada"), ("load", SpyStorage, None)],

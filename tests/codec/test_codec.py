@@ -84,6 +84,7 @@ EDGES: list[Any] = [
 ]  # fmt: skip
 
 
+@pytest.mark.proves("AT-73")
 def test_edge_values_come_back_exactly() -> None:
     for value in EDGES:
         encoded = CODEC.encode("k", value)
@@ -156,6 +157,7 @@ OTHERS: list[Any] = [
 ]  # fmt: skip
 
 
+@pytest.mark.proves("AT-72")
 def test_an_unregistered_type_is_refused_by_name_and_never_quoted() -> None:
     for value in subclasses() + OTHERS:
         for wrap in PLACES:
@@ -192,6 +194,7 @@ def cycles() -> dict[str, Any]:
     }  # fmt: skip
 
 
+@pytest.mark.proves("AT-74")
 @pytest.mark.parametrize(("name", "value"), cycles().items(), ids=cycles().keys())
 def test_a_cyclic_value_is_a_codec_error_at_once(name: str, value: Any) -> None:
     begin = clock.thread_time()
@@ -220,6 +223,7 @@ def nest(wrap: Callable[[Any], Any], levels: int) -> Any:
     return value
 
 
+@pytest.mark.proves("AT-66")
 @pytest.mark.parametrize("wrap", WRAPS.values(), ids=WRAPS.keys())
 def test_deep_values_come_back_and_deeper_ones_are_refused(wrap: Callable[[Any], Any]) -> None:
     deepest = MAX_DEPTH // 2 - 1  # a Struct counts twice: itself and its fields
@@ -328,6 +332,7 @@ SAMPLES: list[Any] = [
 ]
 
 
+@pytest.mark.proves("AT-65")
 @pytest.mark.parametrize("sample", SAMPLES, ids=range(len(SAMPLES)))
 def test_every_truncation_is_refused_and_every_flipped_bit_gives_a_value_or_a_codec_error(sample: Any) -> None:
     encoded = bytes(CODEC.encode("k", sample))
@@ -340,6 +345,7 @@ def test_every_truncation_is_refused_and_every_flipped_bit_gives_a_value_or_a_co
         decode_or_refuse(bytes(damaged))
 
 
+@pytest.mark.proves("AT-65", "AT-71")
 @given(
     st.binary(max_size=60) | st.builds(Ext, st.integers(-128, 127), st.binary(max_size=30)).map(msgspec.msgpack.encode)
 )
@@ -362,6 +368,7 @@ NO_VALUES = [
 ]  # fmt: skip
 
 
+@pytest.mark.proves("AT-66", "AT-67", "AT-68", "AT-71")
 def test_bytes_that_no_encoder_wrote_are_corrupt_within_a_moment() -> None:
     for data in NO_VALUES:
         begin = clock.thread_time()

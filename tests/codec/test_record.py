@@ -72,6 +72,7 @@ def test_any_record_comes_back(data: dict[str, bytes], idle: float | None, owner
     assert encode_record(record, LIMIT) == sealed
 
 
+@pytest.mark.proves("AT-69")
 def test_a_record_over_the_limit_is_refused_before_it_is_written_or_decoded() -> None:
     size = len(SEALED)
     assert encode_record(make(), size) == SEALED
@@ -105,6 +106,7 @@ def test_only_a_record_with_settings_of_its_own_has_format_2(absolute: float | N
 # -- damage
 
 
+@pytest.mark.proves("AT-65")
 def test_every_truncation_is_corrupt_and_every_flipped_bit_gives_a_record_or_corrupt_record() -> None:
     for sealed in (SEALED, SEALED2):
         for length in range(len(sealed)):
@@ -116,6 +118,7 @@ def test_every_truncation_is_corrupt_and_every_flipped_bit_gives_a_record_or_cor
             open_and_read(bytes(damaged))
 
 
+@pytest.mark.proves("AT-65")
 @given(st.binary(max_size=200))
 @settings(max_examples=scaled(1500))
 def test_random_bytes_give_a_record_or_corrupt_record_and_nothing_else(data: bytes) -> None:
@@ -162,6 +165,7 @@ NO_RECORDS: list[bytes] = [
 ]  # fmt: skip
 
 
+@pytest.mark.proves("AT-58", "AT-66", "AT-67", "AT-68", "AT-71")
 def test_what_is_no_record_is_corrupt_within_a_moment() -> None:
     for data in NO_RECORDS:
         begin = time.thread_time()
@@ -183,17 +187,20 @@ def test_times_that_would_make_a_session_immortal_are_corrupt() -> None:
             decode_record(encode_record(with_settings(make(), absolute, None), LIMIT), LIMIT)
 
 
+@pytest.mark.proves("AT-70")
 def test_a_record_of_a_newer_format_says_so() -> None:
     for version in (NEWEST_FORMAT + 1, 100, 1 << 40):
         with pytest.raises(CorruptRecord, match=f"has format {version} of a newer sessioncore"):
             decode_record(pack(version, "anything", {"may": ["follow"]}), LIMIT)
 
 
+@pytest.mark.proves("AT-71")
 def test_a_repeated_key_has_its_last_value() -> None:
     twice = pack(FORMAT, 1.0, 1.0, None, None, {}, {"a": 1})[:-4] + b"\x82\xa1a\x01\xa1a\x02"
     assert decode_record(twice, LIMIT).data == {"a": Raw(b"\x02")}
 
 
+@pytest.mark.proves("AT-135")
 def test_no_error_of_a_record_quotes_what_it_holds() -> None:
     canary = "CaNaRyVaLuE"
     for data in (pack(FORMAT, canary, canary), pack(canary), encode_record(make(owner=canary), LIMIT)[:-1]):
@@ -203,6 +210,7 @@ def test_no_error_of_a_record_quotes_what_it_holds() -> None:
         assert caught.value.__suppress_context__
 
 
+@pytest.mark.proves("P6", "AT-38", "AT-138")
 def test_no_repr_shows_a_value_or_an_id() -> None:
     secret, sid = "s3cret", "i" * 43
     raw = msgspec.Raw(msgspec.msgpack.encode(secret))

@@ -31,20 +31,24 @@ def read(*headers: bytes) -> str | None:
 # -- reading
 
 
+@pytest.mark.proves("AT-16", "AT-18")
 def test_the_cookie_is_found_among_others_in_any_header() -> None:
     assert [headers for headers in FOUND if read(*headers) != T] == []
     assert read(cookie_pair("__Host-session_id", T).encode()) == T
 
 
+@pytest.mark.proves("AT-9", "AT-10", "AT-11", "AT-12", "AT-14")
 def test_a_name_that_only_resembles_the_cookie_is_ignored() -> None:
     assert [headers for headers in RESEMBLING if read(*headers) is not None] == []
 
 
+@pytest.mark.proves("AT-12", "AT-13")
 def test_a_value_is_taken_as_it_is_and_never_decoded() -> None:
     for headers, value in MALFORMED:
         assert read(*headers) == value.replace("@", T), headers
 
 
+@pytest.mark.proves("AT-15")
 def test_two_different_values_are_ambiguous_also_when_one_is_malformed() -> None:
     for headers in AMBIGUOUS:
         with pytest.raises(AmbiguousID):
@@ -82,6 +86,7 @@ _pieces = st.sampled_from(
 _headers = st.lists(st.lists(_pieces, max_size=14).map(b"".join) | st.binary(max_size=20), max_size=3)
 
 
+@pytest.mark.proves("AT-12")
 @given(_headers)
 @settings(max_examples=scaled(3000))
 def test_the_parser_agrees_with_a_literal_reading_of_the_rfc(headers: list[bytes]) -> None:
@@ -93,6 +98,7 @@ def test_the_parser_agrees_with_a_literal_reading_of_the_rfc(headers: list[bytes
         assert read_cookie(headers, b"sid") == (expected[0].decode("latin-1") if expected else None)
 
 
+@pytest.mark.proves("AT-17")
 @pytest.mark.parametrize(
     "unit", [b"a=1; ", b"\\", b'"', b";", NAME + b"; ", b"=", b" ", NAME + b"=T; "], ids=str
 )  # fmt: skip
@@ -123,6 +129,7 @@ def writer(name: str = "__Host-sid", **changes: Any) -> CookieWriter:
     return CookieWriter.build(name, settings_with(**changes))
 
 
+@pytest.mark.proves("ASVS 3.3.1", "ASVS 3.3.2", "ASVS 3.3.3", "ASVS 3.3.4")
 def test_the_default_cookie_is_written_exactly_so() -> None:
     assert writer().set(T, 86400.0) == f"__Host-sid={T}; Max-Age=86400; Path=/; HttpOnly; Secure; SameSite=Lax"
 
@@ -140,6 +147,7 @@ def test_a_bare_cookie_is_written_exactly_so() -> None:
     assert bare.clear() == "sid=; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT; Path=/; SameSite=Strict"
 
 
+@pytest.mark.proves("AT-84")
 def test_max_age_is_whole_seconds_rounded_and_within_400_days() -> None:
     for seconds, max_age in [
         (0.4, 0), (0.6, 1), (59.5, 60), (59.49, 59), (-5.0, 0), (86399.7, 86400),
@@ -148,6 +156,7 @@ def test_max_age_is_whole_seconds_rounded_and_within_400_days() -> None:
         assert f"; Max-Age={max_age};" in writer().set(T, seconds)
 
 
+@pytest.mark.proves("AT-28")
 def test_a_clear_repeats_every_attribute_of_the_set() -> None:
     for changes in ({}, {"domain": "example.com"}, {"path": "/x"}, {"partitioned": True}, {"secure": False}):
         made = writer("sid", **changes)
@@ -161,6 +170,7 @@ def check(name: Any = "sid", **changes: Any) -> None:
     check_cookie(name, settings_with(**changes))
 
 
+@pytest.mark.proves("AT-93")
 @pytest.mark.parametrize("field", ["name", "path", "domain"])
 def test_a_character_that_could_end_the_attribute_is_refused(field: str) -> None:
     slash = "/" if field == "path" else ""
@@ -180,6 +190,7 @@ BAD: list[dict[str, Any]] = [
 ]  # fmt: skip
 
 
+@pytest.mark.proves("AT-93", "AT-94", "AT-95", "ASVS 3.3.5")
 def test_a_bad_cookie_setting_is_refused_and_plain_host_names_pass() -> None:
     for bad in BAD:
         with pytest.raises(ConfigError):
@@ -188,6 +199,7 @@ def test_a_bad_cookie_setting_is_refused_and_plain_host_names_pass() -> None:
         check(domain=domain)
 
 
+@pytest.mark.proves("AT-94", "ASVS 3.3.3")
 def test_prefixes_are_held_to_their_promises_in_any_case() -> None:
     promises: list[tuple[list[str], list[dict[str, Any]], str]] = [
         (

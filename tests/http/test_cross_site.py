@@ -19,6 +19,7 @@ def judged(view: PlainView, rule: CrossSiteRule = RULE) -> str:
     return "own" if found is None else "withheld" if found.withheld else "other"
 
 
+@pytest.mark.proves("P8")
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_a_request_is_judged_by_what_the_browser_says(case: Case) -> None:
     assert judged(view_of(case)) == case.judged
@@ -27,6 +28,7 @@ def test_a_request_is_judged_by_what_the_browser_says(case: Case) -> None:
 HOST = ("Host", "example.com")
 
 
+@pytest.mark.proves("P8")
 @pytest.mark.parametrize(
     ("method", "headers", "go_refuses"),
     [

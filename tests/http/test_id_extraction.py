@@ -81,6 +81,7 @@ BEARERS: list[tuple[list[str], str | None]] = [
 ]  # fmt: skip
 
 
+@pytest.mark.proves("AT-22")
 def test_only_one_authorization_header_with_one_token68_counts() -> None:
     for values, found in BEARERS:
         view = PlainView(headers=[("authorization", value) for value in values])

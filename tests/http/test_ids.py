@@ -17,6 +17,7 @@ from sessioncore.http._ids import consists_of, handle_of, is_handle, is_id, new_
 ALPHABET = string.ascii_letters + string.digits + "-_"
 
 
+@pytest.mark.proves("AT-137", "ASVS 7.2.2", "ASVS 7.2.3", "ASVS 11.5.1")
 def test_a_new_id_is_43_characters_of_base64url_and_never_the_same() -> None:
     made = {new_id() for _ in range(20_000)}
     assert len(made) == 20_000
@@ -24,6 +25,7 @@ def test_a_new_id_is_43_characters_of_base64url_and_never_the_same() -> None:
     assert set("".join(made)) == set(ALPHABET)
 
 
+@pytest.mark.proves("P1", "AT-137", "ASVS 7.2.3")
 def test_a_new_id_comes_from_the_systems_randomness_and_its_failure_is_not_covered_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -35,6 +37,7 @@ def test_a_new_id_comes_from_the_systems_randomness_and_its_failure_is_not_cover
         new_id()
 
 
+@pytest.mark.proves("AT-137")
 def test_a_forked_child_makes_other_ids() -> None:
     script = (
         "import os; from sessioncore.http._ids import new_id; new_id(); os.fork(); "
@@ -51,6 +54,7 @@ def test_the_form_of_an_id_is_exactly_22_to_256_characters_of_its_alphabet(text:
     assert is_id(text) == (22 <= len(text) <= 256 and set(text) <= set(ALPHABET))
 
 
+@pytest.mark.proves("AT-3", "AT-95", "ASVS 3.3.5")
 def test_the_length_of_an_id_is_bounded_and_a_foreign_character_anywhere_makes_it_no_id() -> None:
     assert [length for length in (0, 21, 22, 256, 257) if is_id("a" * length)] == [22, 256]
     for char in [*"+/=.%~ ;,:\"'\\*?\x00\r\n\t\x7f", "é", "\u2000", "\u0661", "Ａ", "\ud800"]:
@@ -59,6 +63,7 @@ def test_the_length_of_an_id_is_bounded_and_a_foreign_character_anywhere_makes_i
             assert not is_handle((text * 2)[:64])
 
 
+@pytest.mark.proves("P6")
 def test_a_handle_is_the_sha256_of_the_id_in_64_lower_hex_digits() -> None:
     text = new_id()
     assert handle_of(text) == hashlib.sha256(text.encode()).hexdigest()

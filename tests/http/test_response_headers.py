@@ -39,6 +39,7 @@ VARY: list[tuple[list[bytes], tuple[str, ...], list[bytes]]] = [
 ]
 
 
+@pytest.mark.proves("AT-89")
 @pytest.mark.parametrize(("present", "names", "expected"), VARY)
 def test_vary_is_merged_without_case_and_without_duplicates(
     present: list[bytes], names: tuple[str, ...], expected: list[bytes]
@@ -63,6 +64,7 @@ REPLACED = [
 ]  # fmt: skip
 
 
+@pytest.mark.proves("AT-89", "ASVS 14.2.2")
 def test_a_response_that_sends_an_id_is_never_storable_by_a_shared_cache() -> None:
     for added in (SET, ("x-sid", "new")):
         for name in (b"cache-control", b"Cache-Control"):
@@ -72,6 +74,7 @@ def test_a_response_that_sends_an_id_is_never_storable_by_a_shared_cache() -> No
     assert values(run([(b"cache-control", b"public, max-age=600")]), b"cache-control") == [b"public, max-age=600"]
 
 
+@pytest.mark.proves("AT-89")
 def test_headers_that_overrule_cache_control_for_some_caches_go_where_an_id_is_sent() -> None:
     for name in (b"CDN-Cache-Control", b"cloudflare-cdn-cache-control", b"Surrogate-Control", b"X-Accel-Expires"):
         headers = [(b"cache-control", b"private"), (name, b"max-age=600")]
@@ -79,6 +82,7 @@ def test_headers_that_overrule_cache_control_for_some_caches_go_where_an_id_is_s
         assert values(run(headers), name.lower()) == [b"max-age=600"]
 
 
+@pytest.mark.proves("AT-91")
 @pytest.mark.parametrize("own", [b"sid=evil; Path=/", b"sid=", b" sid =x", b"sid"])
 def test_the_applications_own_session_cookie_is_dropped_with_a_warning(
     own: bytes, caplog: pytest.LogCaptureFixture
@@ -93,6 +97,7 @@ def test_the_applications_own_session_cookie_is_dropped_with_a_warning(
         assert "evil" not in caplog.text
 
 
+@pytest.mark.proves("AT-92")
 def test_other_cookies_keep_their_order_and_are_not_folded() -> None:
     cookies = [(b"set-cookie", b"b=2"), (b"x", b"1"), (b"set-cookie", b"a=1"), (b"set-cookie", b"b=3")]
     result = run(cookies, SET)
@@ -104,6 +109,7 @@ def test_an_id_header_replaces_the_applications_header_of_that_name() -> None:
     assert (values(result, b"x-sid"), values(result, b"x-other")) == ([b"new"], [b"1"])
 
 
+@pytest.mark.proves("AT-92")
 def test_any_iterable_of_pairs_will_do_and_is_not_changed() -> None:
     given = [(b"vary", b"Accept"), (b"cache-control", b"public")]
     shapes: list[Callable[[Pairs], Any]] = [list, tuple, iter, lambda pairs: (pair for pair in pairs)]

@@ -30,6 +30,7 @@ def found_by(scenarios: Iterable[Scenario]) -> str:
     return ""
 
 
+@pytest.mark.proves("P2", "P4")
 @pytest.mark.parametrize("fault", STORAGE_FAULTS)
 def test_a_storage_that_breaks_a_promise_is_found_out(fault: type[Faulty]) -> None:
     site = Site(make=fault, taken=fault.needs_taken_ids)
@@ -77,6 +78,7 @@ SEARCHES: dict[str, Callable[[], Iterable[Scenario]]] = {
 }
 
 
+@pytest.mark.proves("P2", "P3", "P4")
 @pytest.mark.parametrize("name", CORE_FAULTS)
 def test_a_core_that_breaks_a_promise_is_found_out(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     plant, search = CORE_FAULTS[name]

@@ -166,6 +166,7 @@ class Doubtful:
         assert explains(world, self.site.actions, found), f"no order of {self.site.actions} leaves {found}"
 
 
+@pytest.mark.proves("P3", "P4", "AT-53")
 @pytest.mark.parametrize("fresh", [False, True], ids=["of a session that is stored", "of a fresh session"])
 @pytest.mark.parametrize("arrives", [False, True], ids=["the call", "the reply"])
 @pytest.mark.parametrize("number", [1, 2, 3])
@@ -183,6 +184,7 @@ def keeps_the_id(program: Program) -> bool:
     return "save" not in program or {"destroy", "login", "regenerate"}.isdisjoint(program[program.index("save") :])
 
 
+@pytest.mark.proves("AT-110")
 @pytest.mark.parametrize("fresh", [False, True], ids=["of a session that is stored", "of a fresh session"])
 def test_a_write_that_arrives_late_is_done_once(fresh: bool) -> None:
     plan = Plan(1, arrives=False, late=True)

@@ -118,6 +118,7 @@ class Devices:
             assert len(confirmed) == 1, f"nobody got the place that was free: {told}"
 
 
+@pytest.mark.proves("AT-50")
 @pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize("shared", [False, True], ids=["two devices", "one browser"])
 @pytest.mark.parametrize("known", [False, True], ids=["place is free", "place is taken"])

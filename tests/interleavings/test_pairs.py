@@ -40,6 +40,7 @@ def test_there_are_as_many_pairs_as_the_plan_says() -> None:
     assert len(PAIRS) == 2628
 
 
+@pytest.mark.proves("P2", "P4", "AT-39", "AT-40", "AT-42", "AT-45", "AT-47")
 @pytest.mark.skipif(FULL, reason="the test below plays the same and more")
 @pytest.mark.parametrize("follows", FOLLOWS)
 def test_two_requests_in_every_order_of_their_calls_agree_with_the_model(follows: bool) -> None:
@@ -52,6 +53,7 @@ def test_two_requests_whose_replies_are_on_their_way_agree_with_the_model(part: 
     assert play(some(PAIRS, 197)[part::PARTS], replies=True, follows=follows) > 0
 
 
+@pytest.mark.proves("P1", "AT-54")
 def test_an_id_that_is_taken_is_given_to_nobody_else_in_any_order() -> None:
     site = Site(taken=True)
     for one, two in PLAYED_WITH_A_STRANGER:

@@ -75,6 +75,7 @@ class Story:
         self.site.actions.clear()
 
 
+@pytest.mark.proves("P2", "P4", "AT-120")
 @pytest.mark.parametrize("follows", FOLLOWS)
 @settings(max_examples=scaled(150))
 @given(steps=STEPS)

@@ -108,6 +108,7 @@ def play(pairs: list[tuple[Program, Program]], *, fresh: bool = False, revoked: 
         explore(OneRequest(site, one, two, fresh=fresh, revoked=revoked), mirrored=one == two)
 
 
+@pytest.mark.proves("P4", "AT-51")
 @pytest.mark.parametrize("fresh", [False, True], ids=["of a session that is stored", "of a fresh session"])
 @pytest.mark.parametrize("part", range(PARTS))
 def test_two_tasks_of_one_request_agree_with_the_model(part: int, fresh: bool) -> None:

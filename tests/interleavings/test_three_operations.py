@@ -31,6 +31,7 @@ def test_three_operations_in_drawn_orders_agree_with_the_model(follows: bool, ow
         draw(Meeting(site, one, two, owner=owner, follows=follows), (one, two), 10)
 
 
+@pytest.mark.proves("P2", "P4")
 @pytest.mark.parametrize("owner", [None, "ada"])
 @pytest.mark.parametrize("follows", FOLLOWS)
 def test_three_operations_in_every_order_of_their_calls_agree_with_the_model(follows: bool, owner: str | None) -> None:

@@ -82,6 +82,7 @@ ENDS: dict[str, Callable[[Watched], Awaitable[object]]] = {
 }
 
 
+@pytest.mark.proves("P2", "AT-132")
 @on_storages
 @pytest.mark.parametrize("end", ENDS)
 async def test_it_ends_with_the_session(storage: str, end: str) -> None:

@@ -130,6 +130,7 @@ async def play(url: str, ports: list[int]) -> tuple[list[float], list[float]]:
     return ours, bare
 
 
+@pytest.mark.proves("P2")
 @pytest.mark.timeout(300)
 async def test_exactly_the_sockets_of_a_revoked_owner_close() -> None:
     with one_server() as server:

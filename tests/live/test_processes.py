@@ -87,6 +87,7 @@ async def revoke_in_turn(store: SessionStore, next_line: Callable[[], Awaitable[
     print(f"the latest of {len(delays)} ends came {max(delays):.2f} s after the call had returned")
 
 
+@pytest.mark.proves("P2", "AT-118", "AT-122", "ASVS 7.4.2")
 @pytest.mark.parametrize("place", PLACES)
 async def test_the_sessions_of_a_revoked_owner_end_in_another_process(place: Place, tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}

@@ -120,6 +120,7 @@ async def changed(lab: Lab, change: Work) -> Exchange:
     return exchange
 
 
+@pytest.mark.proves("P3", "AT-103")
 @EVERY_WAY
 @CHANGES
 async def test_a_commit_cut_off_anywhere_leaves_the_storage_before_or_after(
@@ -196,6 +197,7 @@ async def test_a_load_or_renewal_cut_off_anywhere_changes_nothing_but_the_clock(
             break
 
 
+@pytest.mark.proves("AT-103")
 @EVERY_WAY
 async def test_an_end_cut_off_anywhere_has_ended_the_session_or_not(cut: Cut) -> None:
     for verb in (Session.destroy, Session.reset):

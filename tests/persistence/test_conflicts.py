@@ -52,6 +52,7 @@ def doing(change: Callable[[Session], object]) -> Work:
     return work
 
 
+@pytest.mark.proves("P4", "AT-43")
 async def test_a_conflict_merges_by_key_and_tells_the_number_of_tries() -> None:
     lab = Lab()
     await lab.begin(a=1, b=1, gone=1, list=[1])
@@ -69,6 +70,7 @@ async def test_a_conflict_merges_by_key_and_tells_the_number_of_tries() -> None:
     assert [event.detail for event in lab.told(EventKind.CONFLICT)] == ["2"]
 
 
+@pytest.mark.proves("P4", "AT-44")
 async def test_a_mutation_is_applied_to_what_others_stored() -> None:
     theirs = doing(lambda session: session.set("n", 5))
 
@@ -142,6 +144,7 @@ async def test_login_drops_what_another_owner_wrote_meanwhile() -> None:
     assert await merged({"cart": 1}, mine, doing(theirs), "move") == {"hello": "ada"}
 
 
+@pytest.mark.proves("P4", "AT-42")
 async def test_a_rotated_session_takes_no_changes_of_requests_under_the_old_id() -> None:
     lab = Lab()
     old = (await lab.begin()).sid or ""
@@ -187,6 +190,7 @@ async def test_endless_conflicts_end_in_an_error_and_leave_the_loop_to_others() 
 # -- IDs that are taken
 
 
+@pytest.mark.proves("P1", "AT-54")
 async def test_a_taken_id_is_never_written_to() -> None:
     ids = iter(["a" * 43, "a" * 43, "b" * 43, "a" * 43, "b" * 43, "c" * 43])
     lab = Lab(id_generator=lambda: next(ids))
@@ -200,6 +204,7 @@ async def test_a_taken_id_is_never_written_to() -> None:
     assert await lab.data("c" * 43) == {"n": 2}
 
 
+@pytest.mark.proves("AT-54")
 async def test_a_generator_that_always_collides_ends_in_an_error() -> None:
     lab = Lab(id_generator=lambda: "a" * 43)
     first = await lab.store.create({"secret": 1})
@@ -239,6 +244,7 @@ async def at_once(count: int, work: Callable[[int], Coroutine[Any, Any, object]]
             group.start_soon(work, index)
 
 
+@pytest.mark.proves("P4", "AT-43", "AT-44")
 @BOTH_LOOPS
 async def test_parallel_requests_lose_no_key_and_no_mutation(store: SessionStore) -> None:
     sid = (await store.create({"items": []})).id
@@ -256,6 +262,7 @@ async def test_parallel_requests_lose_no_key_and_no_mutation(store: SessionStore
     assert after == {"n": 30, **{f"k{index}": index for index in range(30)}}
 
 
+@pytest.mark.proves("P2", "AT-47")
 @BOTH_LOOPS
 async def test_of_parallel_rotations_one_wins_and_a_logout_beats_them_all(store: SessionStore) -> None:
     sid = (await store.create({"n": 1}, owner="ada")).id
@@ -284,6 +291,7 @@ async def test_of_parallel_rotations_one_wins_and_a_logout_beats_them_all(store:
     assert await store.reset() == 0  # nothing under any ID
 
 
+@pytest.mark.proves("AT-48")
 @BOTH_LOOPS
 async def test_parallel_first_requests_get_an_id_each_and_who_only_reads_none(store: SessionStore) -> None:
     visitors = [Visitor(store) for _ in range(100)]

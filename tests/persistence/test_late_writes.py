@@ -49,6 +49,7 @@ async def login(session: Session) -> None:
     await session.login("ada")
 
 
+@pytest.mark.proves("AT-110")
 @pytest.mark.parametrize("more", [False, True], ids=["alone", "and a later change"])
 @pytest.mark.parametrize(("change", "write"), [(mutate, "replace"), (login, "move"), (login, "create")])
 async def test_a_write_that_arrives_late_is_not_done_again(change: Change, write: str, more: bool) -> None:

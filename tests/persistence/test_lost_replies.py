@@ -63,6 +63,7 @@ async def lost(lab: Lab, change: Work, operation: str, *, arrived: bool) -> Exch
     return exchange
 
 
+@pytest.mark.proves("AT-53")
 @ARRIVED
 @CHANGE
 @pytest.mark.parametrize("kind", [SpyStorage, AlternatingStorage, StaleStorage])
@@ -110,6 +111,7 @@ async def test_a_verb_without_data_whose_save_failed_is_made_good_as_well(
     assert found.idle_timeout == timedelta(hours=3 if verb is idle else 0.5)
 
 
+@pytest.mark.proves("P3")
 @pytest.mark.parametrize(("change", "operation"), CHANGES[:3])
 async def test_while_the_outcome_is_unknown_the_client_gets_an_error_and_no_cookie(
     change: Work, operation: str

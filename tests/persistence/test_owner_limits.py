@@ -79,6 +79,7 @@ async def test_a_refused_login_is_tried_again_when_the_handler_has_made_room() -
     assert found.owner == "ada"
 
 
+@pytest.mark.proves("AT-50", "ASVS 7.1.2")
 @BOTH_LOOPS
 @pytest.mark.parametrize("policy", ["evict_oldest", "refuse"])
 async def test_of_parallel_logins_exactly_the_allowed_number_survives(policy: str) -> None:

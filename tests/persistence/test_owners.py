@@ -27,6 +27,7 @@ async def alive(lab: Lab, *visitors: Visitor) -> list[bool]:
 # -- lists
 
 
+@pytest.mark.proves("P6", "AT-116", "ASVS 7.5.2")
 async def test_an_owner_sees_their_own_sessions_newest_first() -> None:
     lab = Lab()
     began = lab.clock()
@@ -48,6 +49,7 @@ async def test_an_owner_sees_their_own_sessions_newest_first() -> None:
         assert found.id not in repr(info)
 
 
+@pytest.mark.proves("AT-121")
 async def test_odd_owners_do_not_meet() -> None:
     owners = ["a:b", "*", "🙂", "\u212a", "K", "o" * 1024, "session:x", "a", "A", " "]
     for owner in owners:
@@ -60,6 +62,7 @@ async def test_odd_owners_do_not_meet() -> None:
         assert await alive(lab, visitor) == [True]
 
 
+@pytest.mark.proves("AT-116", "AT-120")
 async def test_the_list_follows_rotation_new_owners_and_ends() -> None:
     lab = Lab()
     visitor = await logged_in(lab, "ada")
@@ -97,6 +100,7 @@ async def test_records_and_details_that_cannot_be_read_hide_no_other_session_and
     assert len(lab.storage.inner) == 0
 
 
+@pytest.mark.proves("AT-55", "AT-56")
 async def test_stores_of_neighbouring_prefixes_share_a_storage_and_nothing_else() -> None:
     lab = Lab()
     prefixes = ("a:", "a:b:", "ab:", "A:", "a", "a*[?")
@@ -141,6 +145,7 @@ async def test_an_index_that_lags_behind_neither_lists_nor_ends_a_strangers_sess
 # -- revocations
 
 
+@pytest.mark.proves("P2", "ASVS 7.4.5", "ASVS 7.5.2")
 async def test_revoking_one_device_takes_effect_at_once_and_drops_what_it_has_in_flight() -> None:
     lab = Lab()
     laptop, phone = await logged_in(lab, "ada"), await logged_in(lab, "ada")
@@ -153,6 +158,7 @@ async def test_revoking_one_device_takes_effect_at_once_and_drops_what_it_has_in
     assert (event.owner, event.at.timestamp()) == ("ada", lab.clock())
 
 
+@pytest.mark.proves("AT-117", "ASVS 7.5.2")
 async def test_a_strangers_session_cannot_be_revoked_nor_anything_that_is_no_handle() -> None:
     lab = Lab()
     ada = await logged_in(lab, "ada")
@@ -185,6 +191,7 @@ async def test_a_strangers_session_cannot_be_revoked_nor_anything_that_is_no_han
             await lab.store.revoke_all("ada", keep=keep)
 
 
+@pytest.mark.proves("AT-118", "ASVS 7.4.3")
 @pytest.mark.parametrize("verb", ["none", "login", "regenerate"])
 async def test_all_other_devices_can_be_signed_out(verb: str) -> None:
     lab = Lab()
@@ -204,6 +211,7 @@ async def test_all_other_devices_can_be_signed_out(verb: str) -> None:
     assert await lab.store.sessions_of("ada") == []
 
 
+@pytest.mark.proves("P2", "AT-49")
 @pytest.mark.parametrize("moment", ["listed", "loaded", "about to be deleted"])
 async def test_revoke_all_finds_a_session_that_moves_while_it_looks(moment: str) -> None:
     lab = Lab()
@@ -224,6 +232,7 @@ async def test_revoke_all_finds_a_session_that_moves_while_it_looks(moment: str)
     assert len(lab.storage.inner) == 0
 
 
+@pytest.mark.proves("AT-49")
 async def test_revoke_all_ends_sessions_of_a_server_whose_clock_is_ahead_and_spares_later_logins() -> None:
     lab = Lab()
     await lab.beside(clock=lambda: lab.clock() + 5).create({"n": 1}, owner="ada")

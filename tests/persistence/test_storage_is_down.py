@@ -84,6 +84,7 @@ async def unharmed(lab: Lab, sid: str | None) -> None:
     assert (dict(found), found.owner, len(lab.storage.inner)) == ({"n": 1}, "ada", 1)
 
 
+@pytest.mark.proves("P7", "AT-100", "AT-106")
 @pytest.mark.parametrize(("operation", "call"), CALLS)
 async def test_a_call_that_fails_is_an_error_an_event_and_no_change(operation: str, call: Call) -> None:
     faults: list[tuple[Exception, type[Exception], str]] = [
@@ -107,6 +108,7 @@ async def test_a_call_that_fails_is_an_error_an_event_and_no_change(operation: s
         await unharmed(lab, sid)
 
 
+@pytest.mark.proves("P7", "AT-104")
 @BOTH_LOOPS
 @pytest.mark.parametrize(("operation", "call"), BOUNDED)
 async def test_a_call_that_gets_no_answer_fails_after_storage_timeout(operation: str, call: Call) -> None:
@@ -137,6 +139,7 @@ async def test_a_request_that_is_cancelled_while_it_loads_does_not_wait_for_the_
     assert lab.events == []
 
 
+@pytest.mark.proves("P7", "AT-105")
 async def test_a_session_that_could_not_be_loaded_fails_at_its_first_use_and_not_before() -> None:
     for kind in (SpyStorage, AlternatingStorage):
         lab = await lab_with_a_session(kind=kind)

@@ -22,6 +22,7 @@ async def there(lab: Lab, key: str = KEY) -> bytes:
     return stored.data
 
 
+@pytest.mark.proves("AT-58", "AT-70", "ASVS 16.3.3")
 async def test_a_record_that_cannot_be_opened_is_no_session_and_stays_for_inspection() -> None:
     for data in (b"", b"\xc1", b"{}", b"not a record", b"\x90", b"\x93\x01\x02\x03", FUTURE, b"x" * 70000):
         lab = Lab()
@@ -59,6 +60,7 @@ async def test_a_record_that_became_unreadable_while_a_request_worked_is_not_ove
     assert await there(lab, key) == FUTURE
 
 
+@pytest.mark.proves("AT-69")
 async def test_a_session_that_is_too_large_is_refused_before_any_write_and_the_stored_one_stays() -> None:
     lab = Lab(max_size=1000)
     await lab.begin()

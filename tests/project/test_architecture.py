@@ -115,6 +115,7 @@ def test_adapters_use_public_names_of_the_core_only() -> None:
 # -- what is never used
 
 
+@pytest.mark.proves("AT-76")
 def test_nothing_turns_bytes_or_text_into_code() -> None:
     never = {
         "pickle",

@@ -18,6 +18,7 @@ from sessioncore import (
 pytestmark = pytest.mark.anyio
 
 
+@pytest.mark.proves("P5", "AT-1", "AT-88", "ASVS 7.6.2")
 async def test_requests_that_store_nothing_make_no_storage_call() -> None:
     lab = Lab()
     exchange = await lab.visitor.arrive()
@@ -59,6 +60,7 @@ async def test_a_commit_counts_once() -> None:
 # -- errors
 
 
+@pytest.mark.proves("AT-33", "AT-99")
 @pytest.mark.parametrize("saves", [False, True])
 async def test_a_server_error_drops_changes_and_rotation_unless_they_are_to_be_saved(saves: bool) -> None:
     lab = Lab(save_on_server_error=saves)
@@ -100,6 +102,7 @@ async def test_after_an_error_the_client_is_told_what_was_saved_and_nothing_that
     assert (dict(found), found.owner) == ({"n": 1}, "ada")
 
 
+@pytest.mark.proves("P3", "AT-107")
 async def test_a_commit_that_fails_sends_no_cookie_and_leaves_the_stored_session_as_it_was() -> None:
     works: dict[str, Work] = {"create": login, "move": login, "replace": write}
     for operation, work in works.items():
@@ -187,6 +190,7 @@ async def started(lab: Lab) -> Exchange:
     return exchange
 
 
+@pytest.mark.proves("AT-52")
 async def test_after_the_start_a_live_session_takes_writes_and_an_end_but_no_new_id() -> None:
     lab = Lab()
     await lab.begin()
@@ -205,6 +209,7 @@ async def test_after_the_start_a_live_session_takes_writes_and_an_end_but_no_new
     assert len(lab.storage.inner) == 0
 
 
+@pytest.mark.proves("AT-52", "AT-97")
 async def test_after_the_start_a_fresh_session_takes_no_write_but_one_that_this_response_announced_does() -> None:
     lab = Lab()
     exchange = await started(lab)

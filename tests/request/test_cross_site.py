@@ -45,6 +45,7 @@ def lab(request: pytest.FixtureRequest) -> Lab:
 # -- the ID came in a cookie, or there is none
 
 
+@pytest.mark.proves("P8", "ASVS 3.5.1")
 @pytest.mark.parametrize("work", [*READS, *WRITES])
 async def test_a_session_in_a_cookie_cannot_be_used_and_the_storage_is_not_asked(lab: Lab, work: Work) -> None:
     visitor = await lab.begin(n=1)
@@ -76,6 +77,7 @@ async def test_without_a_cookie_nothing_is_withheld_and_the_session_reads_as_fre
     assert (lab.calls, lab.events) == ([], [])
 
 
+@pytest.mark.proves("P8")
 @pytest.mark.parametrize("work", WRITES)
 async def test_without_a_cookie_the_first_write_or_verb_is_refused_and_reported_once(lab: Lab, work: Work) -> None:
     async def twice(session: Session) -> None:
@@ -176,6 +178,7 @@ async def test_a_session_from_a_header_is_used_freely_and_no_cookie_is_written(
     assert "cross_site" not in lab.kinds()
 
 
+@pytest.mark.proves("P8")
 @pytest.mark.parametrize("place", ["query", "form"])
 async def test_what_would_mint_an_id_for_a_session_from_a_url_or_form_is_refused(lab: Lab, place: str) -> None:
     async def write_after(end: Work) -> Work:

@@ -56,6 +56,7 @@ async def write_and_save(session: Session) -> None:
     session["m"] = 2
 
 
+@pytest.mark.proves("P8")
 @pytest.mark.parametrize("work", [write, mutate, bind, set_idle, regenerate, write_and_save, change_default])
 async def test_what_a_trusted_site_writes_without_the_cookie_is_dropped_with_one_event(lab: Lab, work: Work) -> None:
     reply = await serve(lab.store, forged(origin=PAY), work)

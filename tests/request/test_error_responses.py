@@ -25,6 +25,7 @@ from sessioncore_asgi._types import Message, Receive, Scope, Send
 pytestmark = pytest.mark.anyio
 
 
+@pytest.mark.proves("AT-100", "ASVS 16.5.1")
 async def test_an_outage_is_503_too_many_sessions_409_and_every_other_error_500(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -123,6 +123,7 @@ async def test_it_makes_no_difference_whether_a_storage_answers_at_once_or_later
 # -- which ID counts
 
 
+@pytest.mark.proves("AT-21")
 async def test_a_stale_cookie_does_not_hide_a_valid_header_and_the_first_live_id_wins() -> None:
     place = Place(chain(from_cookie("sid"), from_header("X-Sid")))
     first, second = await place.make(a=1), await place.make(b=2)
@@ -133,6 +134,7 @@ async def test_a_stale_cookie_does_not_hide_a_valid_header_and_the_first_live_id
     assert await place.finds(PlainView([f"sid={second}".encode()], [("X-Sid", first)])) == {"b": 2}
 
 
+@pytest.mark.proves("AT-15", "AT-16")
 @pytest.mark.parametrize("second", ["short", "", UNKNOWN])
 async def test_two_values_of_the_cookie_are_no_session_even_if_another_place_has_one(second: str) -> None:
     place = Place(chain(from_cookie("sid"), from_header("X-Sid")))
@@ -150,6 +152,7 @@ MALFORMED = ["", "x", "x" * 21, "x" * 257, "x" * (1 << 20), "*", "?", "../../etc
 ]
 
 
+@pytest.mark.proves("P1", "AT-3", "AT-4", "AT-7", "ASVS 16.3.3")
 async def test_text_that_cannot_be_an_id_costs_no_storage_call_and_is_never_repeated() -> None:
     for text in MALFORMED:
         place = Place(from_header("X-Sid"))
@@ -158,6 +161,7 @@ async def test_text_that_cannot_be_an_id_costs_no_storage_call_and_is_never_repe
         assert len(text) < 2 or text not in repr(place.events)
 
 
+@pytest.mark.proves("AT-20", "ASVS 14.2.1")
 async def test_an_id_from_a_url_or_form_is_used_only_where_it_is_asked_for() -> None:
     for attribute, asked_for in (("queries", from_query), ("fields", from_form), ("params", from_param)):
         for extractor, found in ((from_cookie("sid"), {}), (chain(from_cookie("sid"), asked_for("sid")), {"n": 1})):
@@ -194,6 +198,7 @@ READ_ONLY: list[tuple[Extractor, Callable[[str], PlainView]]] = [
 ]
 
 
+@pytest.mark.proves("P1", "AT-20")
 @pytest.mark.parametrize(("where", "view"), READ_ONLY)
 async def test_an_id_from_a_read_only_place_is_never_promoted_but_a_minted_one_is(
     where: Extractor, view: Callable[[str], PlainView]

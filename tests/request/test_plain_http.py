@@ -26,6 +26,7 @@ def plain(host: str | None = "shop.example", scheme: str = "http", *more: tuple[
     return PlainView(headers=[*([("host", host)] if host else []), *more], scheme=scheme)
 
 
+@pytest.mark.proves("AT-96")
 async def test_a_secure_cookie_over_plain_http_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
     [text] = await warnings(caplog, plain(), plain(), plain(scheme="ws"))
     assert re.search(r"TLS .*development\(\)", text)
@@ -39,6 +40,7 @@ async def test_a_secure_cookie_over_plain_http_is_warned_of_once(caplog: pytest.
         assert len(await warnings(caplog, view)) == 1
 
 
+@pytest.mark.proves("AT-96")
 async def test_forwarded_headers_are_not_believed(caplog: pytest.LogCaptureFixture) -> None:
     forwarded = [("X-Forwarded-Proto", "https"), ("Forwarded", "proto=https")]
     assert len(await warnings(caplog, plain("shop.example", "http", *forwarded))) == 1

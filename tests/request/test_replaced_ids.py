@@ -68,6 +68,7 @@ def site(request: pytest.FixtureRequest) -> Site:
     return Site(request.param)
 
 
+@pytest.mark.proves("P4", "AT-24")
 async def test_a_late_request_reads_as_fresh_and_its_writes_are_dropped(site: Site) -> None:
     old = await site.start()
     new = await site.log_in()
@@ -92,6 +93,7 @@ async def test_a_late_request_reads_as_fresh_and_its_writes_are_dropped(site: Si
         await site.store.get_by_id(old)
 
 
+@pytest.mark.proves("P4", "AT-42")
 @pytest.mark.parametrize("saves", [True, False])
 async def test_a_request_that_began_before_the_login_takes_nothing_away(site: Site, saves: bool) -> None:
     old = await site.start()
@@ -166,6 +168,7 @@ async def test_a_login_on_an_ended_session_is_dropped(site: Site) -> None:
     assert await site.store.sessions_of("ada") == []
 
 
+@pytest.mark.proves("P2")
 @pytest.mark.parametrize("loaded_before", [True, False])
 @pytest.mark.parametrize("verb", ["destroy", "reset"])
 async def test_a_logout_with_the_old_id_ends_the_session_where_it_is(
@@ -185,6 +188,7 @@ async def test_a_logout_with_the_old_id_ends_the_session_where_it_is(
     assert await site.ended(old, middle, new)
 
 
+@pytest.mark.proves("P2")
 async def test_delete_and_revoke_follow_a_session_that_moved(site: Site) -> None:
     old = await site.start()
     handle = (await site.late(old)).session.handle

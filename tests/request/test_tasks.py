@@ -18,6 +18,7 @@ pytestmark = pytest.mark.anyio
 # -- tasks that commit, end or respond at the same time
 
 
+@pytest.mark.proves("AT-51")
 @BOTH_LOOPS
 async def test_tasks_of_a_request_load_once_and_get_one_session() -> None:
     lab = Lab(kind=SuspendingStorage)

@@ -21,6 +21,7 @@ async def test_the_cookie_lasts_to_the_absolute_deadline_and_reads_send_none() -
         assert lab.visitor.headers == []
 
 
+@pytest.mark.proves("AT-84")
 async def test_max_age_is_rounded_to_seconds_and_clamped_at_400_days() -> None:
     for absolute, seconds in [(1800.4, 1800), (1800.6, 1801), (500 * DAY, 400 * DAY)]:
         lab = Lab(absolute_timeout=timedelta(seconds=absolute))

@@ -121,6 +121,7 @@ async def test_a_value_that_says_it_is_not_set_is_a_value() -> None:
         assert len(session) == 0
 
 
+@pytest.mark.proves("AT-73")
 async def test_text_with_lone_surrogates_is_kept_in_values_and_refused_in_keys() -> None:
     lab = Lab()
     await lab.begin(n="\ud800\0")
@@ -132,6 +133,7 @@ async def test_text_with_lone_surrogates_is_kept_in_values_and_refused_in_keys()
 # -- changes
 
 
+@pytest.mark.proves("AT-75")
 async def test_a_change_inside_a_value_is_stored() -> None:
     lab = Lab()
     await lab.begin(cart={"tea": [1]})
@@ -141,6 +143,7 @@ async def test_a_change_inside_a_value_is_stored() -> None:
     assert await lab.data() == {"cart": {"tea": [1, 2]}}
 
 
+@pytest.mark.proves("P5")
 async def test_reads_and_values_that_stay_the_same_write_nothing() -> None:
     lab = Lab()
     await lab.begin(n=1, items=[1, {"a": (2, 3)}])
@@ -243,6 +246,7 @@ async def test_a_key_that_was_removed_and_saved_can_be_mutated_anew() -> None:
 # -- values that cannot be stored, or read
 
 
+@pytest.mark.proves("AT-72")
 async def test_a_value_that_cannot_be_stored_fails_before_any_write_and_names_its_key() -> None:
     lab = Lab()
     await lab.begin()

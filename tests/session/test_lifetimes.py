@@ -41,6 +41,7 @@ async def set_idle(lab: Lab, idle: timedelta | None) -> None:
 # -- the idle clock
 
 
+@pytest.mark.proves("AT-29", "AT-78", "ASVS 7.3.1")
 @pytest.mark.parametrize(("away", "found"), [(1800 - E, True), (1800, False), (1800 + E, False)])
 async def test_a_session_ends_after_its_idle_timeout(away: float, found: bool) -> None:
     lab = Lab()
@@ -50,6 +51,7 @@ async def test_a_session_ends_after_its_idle_timeout(away: float, found: bool) -
     assert lab.kinds() == (["renewed"] if found else ["unknown"])
 
 
+@pytest.mark.proves("AT-82")
 @settings(max_examples=scaled(50))
 @given(st.lists(st.floats(0, 60), max_size=30), st.floats(0.01, 3600))
 def test_after_its_last_use_a_session_ends_within_touch_interval_of_its_idle_timeout(
@@ -69,6 +71,7 @@ def test_after_its_last_use_a_session_ends_within_touch_interval_of_its_idle_tim
     anyio.run(story)
 
 
+@pytest.mark.proves("AT-82")
 async def test_use_renews_the_idle_clock_at_most_once_in_a_touch_interval() -> None:
     lab = Lab(absolute_timeout=None)
     await lab.begin()
@@ -119,6 +122,7 @@ async def test_a_renewal_that_fails_is_told_and_the_request_goes_on() -> None:
     assert lab.kinds() == ["storage_error", "renewed"]
 
 
+@pytest.mark.proves("P2", "AT-45", "AT-46")
 async def test_a_renewal_brings_no_session_back_and_leaves_others_data_alone() -> None:
     lab = Lab()
     await lab.begin()
@@ -136,6 +140,7 @@ async def test_a_renewal_brings_no_session_back_and_leaves_others_data_alone() -
     assert len(lab.storage.inner) == 0
 
 
+@pytest.mark.proves("AT-41", "AT-83")
 async def test_a_request_that_outlasts_the_idle_timeout_stores_nothing() -> None:
     lab = Lab()
     await lab.begin()
@@ -207,6 +212,7 @@ async def test_an_own_idle_timeout_is_kept_and_renewed_by_use(touch: int | None)
     assert not await look(lab)
 
 
+@pytest.mark.proves("AT-86")
 async def test_an_own_idle_timeout_may_exceed_the_configured_one_but_not_the_absolute_deadline() -> None:
     lab = Lab(absolute_timeout=timedelta(days=30))
     await lab.begin()
@@ -240,6 +246,7 @@ async def test_a_request_that_breaks_off_does_not_shorten_a_longer_idle_timeout(
 # -- the absolute deadline
 
 
+@pytest.mark.proves("AT-29", "AT-79", "ASVS 7.3.2")
 @pytest.mark.parametrize(("last", "found"), [(-E, True), (0, False), (E, False)])
 @pytest.mark.parametrize("interval", [0, 60])
 async def test_constant_use_ends_exactly_at_the_absolute_deadline(last: float, found: bool, interval: int) -> None:
@@ -256,6 +263,7 @@ async def test_constant_use_ends_exactly_at_the_absolute_deadline(last: float, f
     assert await look(lab) is found
 
 
+@pytest.mark.proves("AT-78")
 async def test_the_record_decides_where_a_storage_keeps_too_long() -> None:
     lab = Lab(keeping_too_long(), absolute_timeout=timedelta(hours=1))
     await lab.begin()
@@ -282,6 +290,7 @@ async def test_the_record_decides_where_a_storage_keeps_too_long() -> None:
 # -- clocks and configurations
 
 
+@pytest.mark.proves("AT-81")
 async def test_a_clock_that_jumps_ends_sessions_early_and_makes_none_immortal() -> None:
     lab = Lab(absolute_timeout=timedelta(hours=2))
     await lab.begin()
@@ -299,6 +308,7 @@ async def test_a_clock_that_jumps_ends_sessions_early_and_makes_none_immortal() 
     assert await look(lab)
 
 
+@pytest.mark.proves("AT-81")
 async def test_a_server_whose_clock_differs_from_the_storages_ends_sessions_early_by_no_more() -> None:
     storage_clock, skew = ManualClock(), 5.0
     clock = ManualClock(storage_clock() + skew)
@@ -359,6 +369,7 @@ async def test_expires_at_is_when_the_session_ends() -> None:
     assert listed.expires_at == datetime.fromtimestamp(now + 61 + 1800, UTC)
 
 
+@pytest.mark.proves("AT-85")
 async def test_dates_beyond_2038_and_sessions_of_a_hundred_years_are_fine() -> None:
     lab = Lab(clock=ManualClock(4_102_444_800.0), idle_timeout=timedelta(days=36500), absolute_timeout=None)
     await lab.begin()

@@ -9,6 +9,7 @@ from sessioncore import Session, SessionConfig, SessionGone, SessionNotFound, Se
 pytestmark = pytest.mark.anyio
 
 
+@pytest.mark.proves("P1", "AT-2", "AT-23", "ASVS 7.2.1")
 async def test_an_id_that_we_did_not_issue_never_becomes_valid() -> None:
     lab, chosen = Lab(), "a" * 43
     visitor = Visitor(lab.store, sid=chosen)
@@ -19,6 +20,7 @@ async def test_an_id_that_we_did_not_issue_never_becomes_valid() -> None:
     assert lab.kinds() == ["unknown", "created"]
 
 
+@pytest.mark.proves("P1", "P6", "AT-5", "AT-6", "AT-8")
 async def test_a_handle_a_storage_key_or_a_changed_id_opens_nothing() -> None:
     lab = Lab()
     session = await lab.store.create({"n": 1})
@@ -30,6 +32,7 @@ async def test_a_handle_a_storage_key_or_a_changed_id_opens_nothing() -> None:
         assert (await lab.store.get(PlainView([f"__Host-session_id={text}".encode()]))).fresh is (text != session.id)
 
 
+@pytest.mark.proves("P1", "AT-24", "ASVS 7.2.4")
 async def test_login_ends_the_session_that_an_attacker_planted() -> None:
     lab = Lab()
     attacker = await lab.begin()
@@ -41,6 +44,7 @@ async def test_login_ends_the_session_that_an_attacker_planted() -> None:
     assert len(lab.storage.inner) == 1
 
 
+@pytest.mark.proves("AT-36", "ASVS 7.2.4")
 async def test_login_keeps_the_cart_and_changes_the_id() -> None:
     lab = Lab()
     before = (await lab.begin(cart=["tea"])).sid
@@ -53,6 +57,7 @@ async def test_login_keeps_the_cart_and_changes_the_id() -> None:
         assert (session.owner, session.details) == ("ada", {"device": "laptop"})
 
 
+@pytest.mark.proves("AT-27")
 async def test_login_as_another_user_drops_the_first_users_data() -> None:
     lab = Lab()
     await lab.begin()
@@ -74,6 +79,7 @@ async def test_login_as_another_user_drops_the_first_users_data() -> None:
     assert await lab.store.sessions_of("ada") == []
 
 
+@pytest.mark.proves("P2", "AT-28", "ASVS 7.4.1", "ASVS 14.3.1")
 @pytest.mark.parametrize("verb", ["reset", "destroy"])
 async def test_logout_ends_the_session_at_once_and_clears_the_cookie(verb: str) -> None:
     lab = Lab()
@@ -88,6 +94,7 @@ async def test_logout_ends_the_session_at_once_and_clears_the_cookie(verb: str) 
     assert lab.kinds() == ["destroyed"]
 
 
+@pytest.mark.proves("AT-30")
 async def test_destroy_leaves_the_id_as_it_is_until_something_is_written_and_reset_shows_the_next_one() -> None:
     lab = Lab()
     stored, moving = [await lab.store.create({"n": 1}, owner="ada") for _ in range(2)]
@@ -114,6 +121,7 @@ async def test_destroy_leaves_the_id_as_it_is_until_something_is_written_and_res
         assert (dict(found), found.owner, found.details) == ({"n": 3}, None, {})
 
 
+@pytest.mark.proves("AT-31")
 async def test_logout_without_a_session_stores_nothing_and_clears_an_unknown_cookie() -> None:
     lab = Lab()
     stranger = Visitor(lab.store)
@@ -150,6 +158,7 @@ async def test_a_logout_that_finds_nothing_does_not_claim_to_have_ended_a_sessio
     assert lab.kinds() == ["regenerated", "gone"]
 
 
+@pytest.mark.proves("AT-32")
 async def test_rotations_do_no_io_until_the_commit_makes_one_move() -> None:
     lab = Lab()
     before = (await lab.begin()).sid
@@ -164,6 +173,7 @@ async def test_rotations_do_no_io_until_the_commit_makes_one_move() -> None:
     assert [await lab.found(sid) is not None for sid in (before, between, lab.visitor.sid)] == [False, False, True]
 
 
+@pytest.mark.proves("P2", "AT-39", "AT-40")
 async def test_a_session_that_was_ended_elsewhere_stays_gone_whatever_its_request_does_but_reset() -> None:
     lab = Lab()
     await lab.begin()
@@ -190,6 +200,7 @@ async def test_a_session_that_was_ended_elsewhere_stays_gone_whatever_its_reques
     assert await lab.data() == {"n": 4}
 
 
+@pytest.mark.proves("AT-26", "AT-34", "ASVS 7.5.1")
 async def test_regenerate_keeps_the_deadline_and_login_begins_both_clocks_anew() -> None:
     lab = Lab()
     await lab.begin()
@@ -235,6 +246,7 @@ async def test_a_request_sees_of_its_session_what_each_verb_says() -> None:
     assert stored.handle != handle
 
 
+@pytest.mark.proves("P6", "AT-29", "ASVS 16.2.5", "ASVS 16.3.3")
 async def test_each_kind_of_event_is_told_once_by_its_cause_and_never_with_an_id_or_a_value() -> None:
     lab = Lab()
     late = SessionStore(
@@ -268,6 +280,7 @@ async def test_each_kind_of_event_is_told_once_by_its_cause_and_never_with_an_id
     assert not any(text in repr(lab.events) for text in (first, second, third, fourth, "canary"))
 
 
+@pytest.mark.proves("P6", "AT-38", "AT-135")
 async def test_the_raw_id_is_nowhere_but_with_the_client() -> None:
     lab = Lab()
     sid = (await lab.begin()).sid or ""

@@ -82,6 +82,7 @@ async def ask(lab: Lab, work: Callable[[Session], object] | None = None) -> list
 # -- the absolute timeout
 
 
+@pytest.mark.proves("ASVS 7.3.2")
 @pytest.mark.parametrize("absolute", [10 * MINUTE, 3 * DAY])
 @pytest.mark.parametrize("config", [{}, ENDLESS, {"touch_interval": timedelta()}], ids=["day", "endless", "each load"])
 async def test_an_own_absolute_timeout_ends_the_session_at_its_time_however_much_it_is_used(

@@ -42,6 +42,7 @@ async def test_a_fresh_session_has_the_times_that_it_would_be_stored_with() -> N
         assert session.created_at == now
 
 
+@pytest.mark.proves("AT-87")
 async def test_a_session_counts_as_accessed_by_every_use_but_the_question_itself() -> None:
     uses: list[Callable[[Session], object]] = [
         Session.mark_accessed, Session.keys, Session.values, Session.items, len, list, bool, lambda s: s.get("n"),
@@ -56,6 +57,7 @@ async def test_a_session_counts_as_accessed_by_every_use_but_the_question_itself
             assert session.accessed
 
 
+@pytest.mark.proves("P6", "AT-38", "AT-138")
 async def test_repr_shows_the_handle_and_never_the_id_or_a_value() -> None:
     lab = Lab()
     async with lab.visitor.request() as session:
@@ -70,6 +72,7 @@ async def test_repr_shows_the_handle_and_never_the_id_or_a_value() -> None:
         assert repr(session) == "<Session handle=None fresh=True keys=0>"
 
 
+@pytest.mark.proves("AT-38", "AT-138")
 async def test_a_session_is_not_copied_pickled_hashed_or_made_json() -> None:
     session = await Lab().store.create({"n": 1})
     copies: list[Callable[[Any], Any]] = [copy.copy, copy.deepcopy]
@@ -140,6 +143,7 @@ async def test_a_session_that_could_not_be_had_raises_at_each_use_also_after_its
     assert await lab.data() == {"n": 1}
 
 
+@pytest.mark.proves("P6", "AT-38", "AT-138")
 @pytest.mark.parametrize("limit", [None, 1])
 @pytest.mark.parametrize("operation", ["load", "create", "replace", "move", "owned_keys", "delete"])
 async def test_a_storage_that_fails_leaves_no_id_among_the_variables_of_the_traceback(
@@ -178,6 +182,7 @@ class Name(enum.StrEnum):
     ADA = "ada"
 
 
+@pytest.mark.proves("AT-25")
 async def test_bind_owner_keeps_the_id_and_its_details_keep_their_types() -> None:
     lab = Lab()
     details = {"at": datetime(2020, 1, 1, tzinfo=UTC), "where": (48.1, 11.6), "seen": [1]}

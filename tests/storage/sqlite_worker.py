@@ -28,7 +28,7 @@ async def move(path: str) -> None:
     """Move one record from key to key, with tombstones, and print each key that was acknowledged."""
     storage = SQLiteStorage(path)
     name = os.getpid()
-    version = await storage.create(f"{name}-0", b"data", 1000, owner="u")
+    version: object = await storage.create(f"{name}-0", b"data", 1000, owner="u")
     for number in range(1, 1_000_000):
         assert isinstance(version, int)
         old, key = f"{name}-{number - 1}", f"{name}-{number}"

@@ -70,6 +70,7 @@ async def count_trips(direct: Storage, storage: Storage, trips: Callable[[], int
         assert await store.reset() == 0
 
 
+@pytest.mark.proves("AT-124")
 @pytest.mark.redis
 async def test_redis_takes_at_most_20_round_trips(server: Server) -> None:
     server.do("FLUSHALL")
@@ -79,6 +80,7 @@ async def test_redis_takes_at_most_20_round_trips(server: Server) -> None:
     assert server.do("DBSIZE") == 0
 
 
+@pytest.mark.proves("AT-124")
 @pytest.mark.postgres
 async def test_postgres_takes_at_most_10_statements(postgres: PostgresServer) -> None:
     async with tcp_proxy(postgres.port) as proxy:
@@ -159,6 +161,7 @@ async def storage(request: pytest.FixtureRequest, path: Path) -> AsyncGenerator[
     await made.aclose()
 
 
+@pytest.mark.proves("AT-124")
 async def test_more_than_one_batch_is_ended_and_told_one_by_one(storage: Storage) -> None:
     events: list[SessionEvent] = []
     store = SessionStore(SessionConfig(storage=storage, on_event=events.append))
@@ -173,6 +176,7 @@ async def test_more_than_one_batch_is_ended_and_told_one_by_one(storage: Storage
     assert len({event.handle for event in events}) == len(events) == 1100
 
 
+@pytest.mark.proves("AT-49")
 async def test_what_logs_in_and_moves_meanwhile_is_live_or_has_ended_and_never_outside_the_index(
     storage: Storage,
 ) -> None:

@@ -92,6 +92,7 @@ async def test_a_renewed_record_is_not_pushed_out() -> None:
     assert await storage.load("c") is not None
 
 
+@pytest.mark.proves("AT-113", "AT-115")
 @ONE_LOOP
 async def test_a_bounded_storage_keeps_its_bound_under_a_flood() -> None:
     clock = ManualClock()

@@ -124,6 +124,7 @@ def run(seed: int, max_stale: float) -> NearCacheStats:
     return world.stats
 
 
+@pytest.mark.proves("P2", "AT-125", "AT-127")
 @pytest.mark.parametrize("max_stale", [0.02, 1.5])
 def test_no_history_makes_a_hit_older_than_max_stale(max_stale: float) -> None:
     hits = sum(run(seed, max_stale).hits for seed in range(scaled(3000)))
@@ -190,6 +191,7 @@ def test_the_least_recently_used_records_go_when_there_is_no_room() -> None:
     assert (stats.invalidations, len(cache), cache.bytes) == (3, 0, 0)
 
 
+@pytest.mark.proves("AT-113")
 def test_many_records_take_no_more_memory_than_they_say() -> None:
     cache = RecordCache(4 * 2**20, NearCacheStats())
     data = [bytes([number % 256]) * 200 for number in range(20_000)]

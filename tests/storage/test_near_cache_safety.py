@@ -214,6 +214,7 @@ def floors_of(changes: list[Any]) -> tuple[list[float], list[tuple[int, int]]]:
     return [at for at, _ in steps], list(accumulate((floor for _, floor in steps), max))
 
 
+@pytest.mark.proves("P2", "P4", "AT-125")
 async def test_no_read_is_stale_and_no_update_lost_whatever_happens(durable: Server, tmp_path: Path) -> None:
     wanted = scaled(1_000_000)
     async with running(durable, tmp_path, 4) as run:

@@ -98,6 +98,7 @@ def told_by(error: BaseException | None) -> str:
     return told
 
 
+@pytest.mark.proves("P6")
 async def test_errors_and_logs_name_no_key_owner_or_data(
     postgres: PostgresServer, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -9,6 +9,7 @@ from sessioncore.testing import STORAGE_CHECKS, Check
 pytestmark = [pytest.mark.anyio, pytest.mark.postgres]
 
 
+@pytest.mark.proves("P2", "P3", "P4", "ASVS 15.4.2")
 @pytest.mark.parametrize("check", STORAGE_CHECKS)
 async def test_the_contract_holds(postgres: PostgresServer, postgres_dsn: str, check: Check) -> None:
     async with postgres_rig(postgres, postgres_dsn) as rig:

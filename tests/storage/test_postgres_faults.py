@@ -82,6 +82,7 @@ async def under_load(*storages: PostgresStorage) -> AsyncGenerator[list[Load]]:
             load.ended = True
 
 
+@pytest.mark.proves("P3")
 async def test_a_killed_server_loses_nothing_acknowledged_and_service_resumes(
     own_server: PostgresServer,
 ) -> None:
@@ -164,6 +165,7 @@ async def test_a_timeout_of_the_server_is_unavailable(postgres: PostgresServer, 
             await storage.touch("a", 100)
 
 
+@pytest.mark.proves("P7", "AT-104")
 async def test_a_black_hole_ends_in_time_and_costs_no_connection_for_good(postgres: PostgresServer) -> None:
     async with (
         tcp_proxy(postgres.port) as proxy,
@@ -281,6 +283,7 @@ async def test_cancelled_calls_mix_up_nothing_and_leak_no_connection(postgres: P
             assert await storage.owned_keys(f"{user}") == [f"{user}"]
 
 
+@pytest.mark.proves("AT-108")
 async def test_five_hundred_calls_at_once_wait_for_a_connection(postgres: PostgresServer) -> None:
     async with opened(postgres.dsn(), max_connections=4) as storage:
         await storage.create("a", b"x", 100)

@@ -67,6 +67,7 @@ async def retried(store: SessionStore, sid: str) -> Any:
             assert time.monotonic() < end
 
 
+@pytest.mark.proves("AT-104")
 async def test_a_stopped_server_holds_no_load_beyond_the_limit(server: Server) -> None:
     async with through_proxy(server) as (store, proxy, sid):
         server.signal(signal.SIGSTOP)
@@ -78,6 +79,7 @@ async def test_a_stopped_server_holds_no_load_beyond_the_limit(server: Server) -
         assert proxy.connections <= 2
 
 
+@pytest.mark.proves("AT-104")
 async def test_reads_that_meet_a_half_open_connection_are_repeated_on_a_fresh_one(server: Server) -> None:
     limit = timedelta(seconds=4)
     async with through_proxy(server, limit) as (store, proxy, sid):

@@ -218,6 +218,7 @@ def test_a_setting_that_cannot_work_is_refused(options: dict[str, Any]) -> None:
         RedisStorage.from_url(**given)
 
 
+@pytest.mark.proves("AT-112")
 def test_under_trio_it_says_what_to_use_instead(server: Server) -> None:
     storage = RedisStorage.from_url(server.url)
 
@@ -265,6 +266,7 @@ def test_loops_one_after_another_are_served(server: Server) -> None:
     gc.collect()  # filterwarnings turns whatever was left open into an error
 
 
+@pytest.mark.proves("AT-111")
 async def test_closing_lets_what_is_in_flight_end_and_refuses_the_rest(server: Server) -> None:
     storage = RedisStorage.from_url(server.url)
     writes = [asyncio.create_task(storage.create(f"k{n}", b"x" * 1000, 100)) for n in range(200)]

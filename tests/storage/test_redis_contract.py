@@ -17,6 +17,7 @@ def name_of(check: Check) -> str:
     return str(getattr(check, "__name__", check))
 
 
+@pytest.mark.proves("P2", "P3", "P4", "ASVS 15.4.2")
 @pytest.mark.parametrize("check", STORAGE_CHECKS, ids=name_of)
 async def test_the_contract_holds_on_one_server(check: Check, server: Server) -> None:
     async with client_of(server.port) as client:
@@ -29,6 +30,7 @@ async def test_the_contract_holds_on_one_server(check: Check, server: Server) ->
             await storage.aclose()
 
 
+@pytest.mark.proves("P2", "P3", "P4", "AT-64")
 @pytest.mark.parametrize("check", STORAGE_CHECKS, ids=name_of)
 async def test_the_contract_holds_on_a_cluster(check: Check, nodes: list[Server]) -> None:
     async with client_of(nodes[0].port, RedisCluster) as client:

@@ -85,6 +85,7 @@ async def writes_again(storage: RedisStorage, key: str = "probe", seconds: float
             await asyncio.sleep(0.02)
 
 
+@pytest.mark.proves("AT-61")
 async def test_a_master_that_was_demoted_is_left_for_the_new_one() -> None:
     with watched_pair() as (master, replica, sentinels):
         sentinel_class: Any = Sentinel
@@ -106,6 +107,7 @@ async def test_a_master_that_was_demoted_is_left_for_the_new_one() -> None:
             await each.aclose()
 
 
+@pytest.mark.proves("AT-61")
 @pytest.mark.parametrize("endpoints", ["ip", "unknown-endpoint"])
 async def test_a_slot_that_moves_is_followed_under_load(nodes: list[Server], endpoints: str) -> None:
     with endpoints_of(nodes, endpoints):

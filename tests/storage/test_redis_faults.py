@@ -18,6 +18,7 @@ from sessioncore.storage.redis import RedisStorage
 pytestmark = [pytest.mark.anyio, pytest.mark.redis, pytest.mark.usefixtures("emptied")]
 
 
+@pytest.mark.proves("P3")
 async def test_kill_9_and_restart_under_load_loses_nothing_that_was_acknowledged() -> None:
     with one_server("--appendonly", "yes", "--appendfsync", "always") as server:
         async with storage_at(server.port) as storage:
@@ -66,6 +67,7 @@ async def test_a_paused_server_delays_and_does_not_fail(server: Server) -> None:
         assert isinstance(new, int)
 
 
+@pytest.mark.proves("P7", "AT-104")
 async def test_a_black_hole_is_noticed_in_bounded_time_and_left(server: Server) -> None:
     async with (
         proxy_to(server.port) as proxy,
@@ -87,6 +89,7 @@ async def test_a_black_hole_is_noticed_in_bounded_time_and_left(server: Server) 
         assert proxy.open_now == 1
 
 
+@pytest.mark.proves("AT-104")
 async def test_a_reset_in_mid_reply_fails_writes_and_repeats_reads(server: Server) -> None:
     async with proxy_to(server.port) as proxy, storage_at(proxy.port) as storage:
         at = await made(storage, "k", b"x" * 3000)
@@ -104,6 +107,7 @@ async def test_a_reset_in_mid_reply_fails_writes_and_repeats_reads(server: Serve
         assert stored.data == b"new"
 
 
+@pytest.mark.proves("AT-53")
 async def test_a_write_whose_reply_was_lost_is_not_sent_again(server: Server) -> None:
     async with proxy_to(server.port) as proxy, storage_at(proxy.port) as storage:
         await made(storage, "other", owner="u")
@@ -138,6 +142,7 @@ async def test_a_server_that_is_away_fails_fast_and_then_serves() -> None:
             await resumed(storage)
 
 
+@pytest.mark.proves("AT-62")
 async def test_a_deletion_waits_for_the_replicas_that_were_asked_for() -> None:
     with pair() as (master, replica):
         quick = {"wait_replicas": 1, "wait_timeout": timedelta(seconds=0.1)}
@@ -191,6 +196,7 @@ async def test_a_stored_record_survives_what_the_client_was_told(server: Server)
         assert await storage.owned_keys(owner) == ["k"]
 
 
+@pytest.mark.proves("AT-109", "ASVS 15.4.2")
 async def test_a_server_that_is_killed_while_a_record_moves_keeps_one_key() -> None:
     """As the last login before a crash: the old ID or the new one is valid, never none and never both."""
 

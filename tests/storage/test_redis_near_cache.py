@@ -101,6 +101,7 @@ async def test_one_ping_proves_all_that_is_in_the_cache(server: Server) -> None:
         assert commands(server) == {"ping": 3}
 
 
+@pytest.mark.proves("AT-130")
 async def test_a_proof_holds_for_max_stale_and_no_longer(server: Server) -> None:
     async with caching(server, NearCache(max_stale=timedelta(seconds=0.2))) as (storage, _):
         read = asked = time.monotonic()
@@ -137,6 +138,7 @@ async def test_own_changes_are_seen_at_once(server: Server, change: str) -> None
             assert about(await storage.load(key)) == about(await other.load(key))
 
 
+@pytest.mark.proves("AT-125")
 @pytest.mark.parametrize("change", CHANGES)
 async def test_changes_by_others_are_seen_by_a_load(server: Server, change: str) -> None:
     async with caching(server) as (storage, version), storage_at(server.port) as other:
@@ -159,6 +161,7 @@ async def test_an_end_is_seen_under_a_key_that_it_did_not_name(server: Server) -
         assert await storage.load("new") is None
 
 
+@pytest.mark.proves("AT-128")
 async def test_what_is_no_live_record_is_not_kept(server: Server) -> None:
     async with caching(server) as (storage, version):
         version_of(await storage.move("k", "new", b"data", 900, version=version, tombstone=60))
@@ -172,6 +175,7 @@ async def test_what_is_no_live_record_is_not_kept(server: Server) -> None:
         assert await storage.load("short") is None
 
 
+@pytest.mark.proves("AT-125")
 async def test_what_decides_asks_the_server(server: Server) -> None:
     async with storage_at(server.port, near_cache=PATIENT) as storage, storage_at(server.port) as elsewhere:
         store, other = SessionStore(SessionConfig(storage=storage)), SessionStore(SessionConfig(storage=elsewhere))
@@ -201,6 +205,7 @@ LOSSES: dict[str, Callable[[Server], object]] = {
 }
 
 
+@pytest.mark.proves("AT-126")
 @pytest.mark.parametrize("loss", LOSSES)
 async def test_a_loss_empties_it(loss: str) -> None:
     with one_server() as server:
@@ -222,6 +227,7 @@ async def test_a_server_that_takes_no_writes_any_more_empties_it() -> None:
             assert at_once(storage, "k") is None
 
 
+@pytest.mark.proves("AT-126", "AT-130")
 async def test_a_fresh_connection_beside_a_silent_one_empties_it(server: Server) -> None:
     server.do("FLUSHALL")
     seconds = timedelta(seconds=2)
@@ -254,6 +260,7 @@ async def test_it_is_off_by_default_and_refused_on_a_cluster(server: Server) -> 
         RedisStorage.from_url(server.url, near_cache=timedelta(seconds=1))  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
 
 
+@pytest.mark.proves("AT-126")
 async def test_where_changes_are_not_told_nothing_is_cached(server: Server, caplog: pytest.LogCaptureFixture) -> None:
     server.do("ACL", "SETUSER", "plain", "on", ">secret", "~*", "+@all", "-client")
     clients: list[Any] = [client_of(server.port, Own), client_of(server.port, username="plain", password="secret")]
@@ -269,3 +276,15 @@ async def test_where_changes_are_not_told_nothing_is_cached(server: Server, capl
         assert sum("near_cache" in record.message for record in caplog.records) == 1
         await storage.aclose()
         await client.aclose()
+
+
+@pytest.mark.proves("AT-129")
+async def test_what_a_request_does_to_a_value_that_was_cached_others_do_not_see(server: Server) -> None:
+    async with storage_at(server.port, near_cache=PATIENT) as storage:
+        store = SessionStore(SessionConfig(storage=storage))
+        view = PlainView([f"__Host-session_id={(await store.create({'items': ['a']})).id}".encode()])
+        await store.get(view)
+        first, second = await store.get(view), await store.get(view)
+        first["items"].append("not saved")
+        assert second["items"] == (await store.get(view))["items"] == ["a"]
+        assert storage.near_cache_stats().hits == 3

@@ -64,6 +64,7 @@ async def test_some_hundred_sessions_end_in_one_trip_and_concurrent_calls_share_
         assert await storage.owned_keys("u") == []
 
 
+@pytest.mark.proves("AT-59", "AT-124")
 async def test_more_sessions_of_one_owner_than_fit_in_a_batch_are_listed_and_healed(server: Server) -> None:
     async with storage_at(server.port) as storage:
         keys = [f"k{n}" for n in range(1234)]

@@ -21,6 +21,7 @@ from sessioncore.storage.redis._format import MARK, unpack
 pytestmark = [pytest.mark.anyio, pytest.mark.redis, pytest.mark.usefixtures("emptied")]
 
 
+@pytest.mark.proves("AT-103")
 async def test_ten_thousand_cancelled_requests_mix_nobody_up(server: Server) -> None:
     dice = random.Random(42)
     users = 50
@@ -92,6 +93,7 @@ async def on_a_cluster(port: int) -> AsyncGenerator[RedisStorage]:
         await storage.aclose()
 
 
+@pytest.mark.proves("P2", "AT-39")
 @pytest.mark.parametrize("kind", ["one server", "cluster"])
 async def test_a_thousand_logout_races_bring_nothing_back(kind: str, server: Server, nodes: list[Server]) -> None:
     make = on_one_server(server.port) if kind == "one server" else on_a_cluster(nodes[0].port)
@@ -117,6 +119,7 @@ async def test_a_thousand_logout_races_bring_nothing_back(kind: str, server: Ser
         assert await one.owned_keys("u") == []
 
 
+@pytest.mark.proves("AT-57", "AT-120")
 @pytest.mark.parametrize("seed", range(scaled(20)))
 @pytest.mark.parametrize("kind", ["one server", "cluster"])
 async def test_any_order_of_calls_agrees_with_the_model_and_no_key_is_without_end(

@@ -22,6 +22,7 @@ from sessioncore.storage.redis import RedisStorage
 pytestmark = [pytest.mark.anyio, pytest.mark.redis, pytest.mark.usefixtures("emptied")]
 
 
+@pytest.mark.proves("AT-53")
 async def test_a_flushed_script_cache_is_no_event(server: Server) -> None:
     async with storage_at(server.port) as storage:
         at = await made(storage, "k", b"0", owner="u")
@@ -37,6 +38,7 @@ async def test_a_flushed_script_cache_is_no_event(server: Server) -> None:
             at = results[0]
 
 
+@pytest.mark.proves("P7", "AT-60")
 async def test_out_of_memory_is_unavailable_and_changes_nothing() -> None:
     with one_server("--maxmemory-policy", "noeviction") as server:
         async with storage_at(server.port) as storage:
@@ -62,6 +64,7 @@ async def test_out_of_memory_is_unavailable_and_changes_nothing() -> None:
             assert await storage.delete("k", "k2") == 2
 
 
+@pytest.mark.proves("AT-61")
 async def test_a_replica_refuses_writes_as_unavailable(server: Server) -> None:
     async with storage_at(server.port) as storage:
         at = await made(storage, "k", b"before")
@@ -83,6 +86,7 @@ async def test_a_replica_refuses_writes_as_unavailable(server: Server) -> None:
         version_of(await storage.replace("k", b"after", 10, version=at))
 
 
+@pytest.mark.proves("AT-61")
 async def test_a_server_that_is_loading_is_unavailable_and_then_serves() -> None:
     with one_server() as server:
         fill = "for i = 1, 1500 do redis.call('SET', 'fill:' .. i, string.rep('x', 100)) end"
@@ -132,6 +136,7 @@ async def test_a_database_that_the_server_does_not_have_is_called_that(server: S
     await storage.aclose()
 
 
+@pytest.mark.proves("AT-61")
 @pytest.mark.parametrize("kind", [Redis, Own])
 async def test_a_missing_or_wrong_password_is_called_that_and_never_shown(kind: Any) -> None:
     impatient = Retry(NoBackoff(), 0)  # redis-py itself would try for ten seconds

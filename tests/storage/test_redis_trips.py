@@ -79,6 +79,7 @@ async def walk(storage: RedisStorage) -> None:
     await storage.check()
 
 
+@pytest.mark.proves("AT-108")
 async def test_sixty_four_loads_share_a_few_round_trips(server: Server) -> None:
     async with proxy_to(server.port) as proxy, storage_at(proxy.port) as storage:
         for number in range(64):
@@ -91,6 +92,7 @@ async def test_sixty_four_loads_share_a_few_round_trips(server: Server) -> None:
         ]
 
 
+@pytest.mark.proves("AT-108")
 async def test_five_hundred_callers_wait_their_turn_on_one_connection(server: Server) -> None:
     patient = timedelta(seconds=60)  # on a busy machine all this may look like silence
     async with proxy_to(server.port) as proxy, storage_at(proxy.port, timeout=patient) as storage:
@@ -127,6 +129,7 @@ def overheard(server: Server) -> Generator[list[str]]:
     ear.join(5)
 
 
+@pytest.mark.proves("P6", "AT-136")
 async def test_redis_is_never_told_an_id(server: Server) -> None:
     """So neither MONITOR nor a snapshot, an append-only file or a replica has one."""
     with overheard(server) as said:
@@ -143,6 +146,7 @@ async def test_redis_is_never_told_an_id(server: Server) -> None:
     assert not [line for line in said if any(sid in line for sid in ids)]
 
 
+@pytest.mark.proves("AT-55", "AT-56")
 async def test_neither_keys_nor_flush_nor_a_scan_beyond_the_prefix_is_sent(server: Server) -> None:
     with overheard(server) as said:
         async with storage_at(server.port) as storage:
@@ -154,6 +158,7 @@ async def test_neither_keys_nor_flush_nor_a_scan_beyond_the_prefix_is_sent(serve
     assert all("MATCH walk:*" in line or "MATCH *:sessioncore-index" in line for line in scans)
 
 
+@pytest.mark.proves("AT-119")
 async def test_clearing_and_purging_go_in_bounded_batches(server: Server) -> None:
     async with proxy_to(server.port) as proxy, storage_at(proxy.port) as storage, client_of(server.port) as raw:
         await asyncio.gather(*(storage.create(f"app:{number}", b"", 100) for number in range(3000)))

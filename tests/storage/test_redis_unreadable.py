@@ -17,6 +17,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.redis, pytest.mark.usefixtures("emp
 GARBAGE = (b"x", b"S\x01short", b"S\x02" + bytes(40), b"a text of some length that is not ours")
 
 
+@pytest.mark.proves("AT-58")
 @pytest.mark.parametrize("life", [(), ("EX", 700)], ids=["for ever", "for a while"])
 @pytest.mark.parametrize("value", [b"", *GARBAGE])
 async def test_a_foreign_value_is_unreadable_and_stays(server: Server, value: bytes, life: tuple[Any, ...]) -> None:
@@ -36,6 +37,7 @@ async def test_a_foreign_value_is_unreadable_and_stays(server: Server, value: by
         assert (server.do("GET", "k"), server.do("TTL", "k") > 600) == (value, bool(life))
 
 
+@pytest.mark.proves("AT-63")
 @pytest.mark.parametrize("renew", [None, 500.0])
 async def test_a_key_of_another_type_is_unreadable_and_stays(server: Server, renew: float | None) -> None:
     server.do("RPUSH", "k", "an", "item")
@@ -109,6 +111,7 @@ async def test_a_cluster_does_the_same(nodes: list[Server]) -> None:
     await client.aclose()
 
 
+@pytest.mark.proves("AT-58", "AT-63")
 async def test_a_store_tells_corrupt_and_gives_no_session(server: Server) -> None:
     events: list[SessionEvent] = []
     storage = RedisStorage.from_url(server.url)

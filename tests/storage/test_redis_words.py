@@ -119,6 +119,7 @@ def test_a_record_comes_back_from_its_value(version: int, owner: bytes | None, d
     assert value[2:10] == fmt.head_of(version)
 
 
+@pytest.mark.proves("AT-56")
 @given(st.text(alphabet="ab*?[]^-\\{}:", max_size=8), st.text(alphabet="ab*?[]^-\\{}:", max_size=10))
 def test_a_pattern_matches_the_prefix_letter_by_letter(prefix: str, key: str) -> None:
     pattern = fmt.glob_of(prefix.encode()).decode()

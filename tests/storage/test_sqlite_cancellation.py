@@ -168,6 +168,7 @@ async def test_who_comes_after_cancelled_callers_waits_for_the_thread(
     assert clock.overlaps == 0
 
 
+@pytest.mark.proves("AT-111")
 async def test_closing_that_is_cancelled_closes_all_the_same(path: Path, clock: HeldClock) -> None:
     async with opened(path, clock) as storage:
         clock.hold()

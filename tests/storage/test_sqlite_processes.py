@@ -45,6 +45,7 @@ async def test_many_processes_may_create_the_file_at_once(path: Path) -> None:
         await storage.aclose()
 
 
+@pytest.mark.proves("P3")
 async def test_acknowledged_writes_survive_a_kill(path: Path) -> None:
     process = worker("write", str(path))
     with process:
@@ -65,6 +66,7 @@ async def test_acknowledged_writes_survive_a_kill(path: Path) -> None:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
+@pytest.mark.proves("AT-109", "ASVS 15.4.2")
 async def test_a_process_that_is_killed_while_it_moves_a_record_leaves_one_key(path: Path) -> None:
     """As the last login before a crash: the old ID or the new one is valid, never none and never both."""
     for turn in range(1, 6):

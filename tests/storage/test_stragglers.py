@@ -43,6 +43,7 @@ async def storage_named(name: str, request: pytest.FixtureRequest, folder: Path)
             yield await stack.enter_async_context(opened(postgres.dsn()))
 
 
+@pytest.mark.proves("P4")
 @pytest.mark.parametrize(
     "name",
     [

@@ -59,6 +59,7 @@ async def store_at(url: str) -> AsyncGenerator[SessionStore, None]:
         yield store
 
 
+@pytest.mark.proves("P4", "AT-43")
 async def test_fifty_of_fifty_parallel_writes_are_kept(url: str) -> None:
     async with store_at(url) as store:
         session = await store.create({"first": 1})
@@ -67,6 +68,7 @@ async def test_fifty_of_fifty_parallel_writes_are_kept(url: str) -> None:
         assert set(kept) == {"first"} | {f"process-{name}-{number}" for name in range(2) for number in range(25)}
 
 
+@pytest.mark.proves("P4", "AT-44")
 async def test_fifty_of_fifty_increments_are_kept(url: str) -> None:
     async with store_at(url) as store:
         session = await store.create({"count": 0})
@@ -74,6 +76,7 @@ async def test_fifty_of_fifty_increments_are_kept(url: str) -> None:
         assert (await store.get_by_id(session.id))["count"] == 50
 
 
+@pytest.mark.proves("P2", "AT-39", "AT-118", "ASVS 7.4.1")
 @pytest.mark.slow
 async def test_of_a_thousand_logouts_under_fire_none_is_undone(url: str) -> None:
     async with store_at(url) as store:
@@ -88,6 +91,7 @@ async def test_of_a_thousand_logouts_under_fire_none_is_undone(url: str) -> None
         assert await store.reset() == 0
 
 
+@pytest.mark.proves("P6", "AT-136")
 async def test_postgres_and_its_log_never_see_a_raw_id(postgres: PostgresServer) -> None:
     async with connection(postgres.dsn()) as plain:
         await plain.execute("ALTER SYSTEM SET log_statement = 'all'")

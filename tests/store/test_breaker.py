@@ -51,6 +51,7 @@ async def use(store: SessionStore, sid: str) -> Exchange:
     return exchange
 
 
+@pytest.mark.proves("AT-104")
 @pytest.mark.anyio
 async def test_after_three_time_outs_calls_fail_at_once_and_one_tries_again() -> None:
     storage = SpyStorage()

@@ -28,6 +28,7 @@ from sessioncore.session._deadlines import Lifetimes
 MINUTE = timedelta(minutes=1)
 
 
+@pytest.mark.proves("ASVS 7.3.1", "ASVS 7.3.2")
 def test_the_defaults_are_those_of_production() -> None:
     config = SessionConfig()
     shown = {field.name: getattr(config, field.name) for field in dataclasses.fields(config) if field.repr}
@@ -167,6 +168,7 @@ BAD: list[tuple[str, Any, str]] = [
 ]  # fmt: skip
 
 
+@pytest.mark.proves("AT-80", "AT-93", "AT-94")
 def test_a_bad_value_of_any_field_is_refused_and_the_error_says_how_to_mend_it() -> None:
     for field, value, advice in BAD:
         with pytest.raises(ConfigError, match=advice):
