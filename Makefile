@@ -4,7 +4,7 @@ BIN := .venv/bin
 SHOP_NEEDS := anyio msgspec starlette jinja2 python-multipart uvicorn httpx
 SHOP := PYTHONPATH=src:src/adapters .venv-demo/bin/python -m docs.examples.shop
 
-.PHONY: help demo demo-check test test-browser test-recipes coverage test-full test-matrix test-oldest check format bench soak docs build clean
+.PHONY: help demo demo-check test test-browser screenshots test-recipes coverage test-full test-matrix test-oldest check format bench soak docs build clean
 
 help:           ## list the commands
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -49,6 +49,10 @@ test-browser: .venv/ready     ## drive a real browser: cookies, rotation, attack
 test-recipes: .venv-recipes/ready     ## run the recipes for other libraries, NiceGUI (in Chromium) and Gradio included
 	@./scripts/chromium .venv-recipes
 	.venv-recipes/bin/pytest tests/recipes $(ARGS)
+
+screenshots: .venv/ready     ## take the shop's pictures for README and docs by a real browser
+	@./scripts/chromium
+	$(BIN)/pytest tests/browser/test_shop_pages.py -k picture --screenshots docs/images
 
 coverage: .venv/ready servers     ## run every test and measure which branches they reach: twice the time
 	$(BIN)/pytest --numprocesses auto --dist loadfile --cov $(ARGS)

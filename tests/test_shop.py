@@ -1,6 +1,7 @@
 """The example shop: the visit that `make demo-check` makes, and what that visit leaves out."""
 
 import contextlib
+import re
 import sqlite3
 import subprocess
 import sys
@@ -66,7 +67,9 @@ def test_the_check_finds_everything_as_promised(capsys: pytest.CaptureFixture[st
     topics = [line[:12].strip() for line in capsys.readouterr().out.splitlines()]
     assert topics[0] == "started"
     assert topics[-1] == "stopped"
-    assert {"parallel", "kill -9", "old cookie", "remember", "forged", "devices", "at rest", "log out"} <= set(topics)
+    assert {"parallel", "kill -9", "old cookie", "remember", "forged", "devices", "staff", "at rest", "log out"} <= set(
+        topics
+    )
 
 
 def test_the_check_says_what_disappointed_it_and_fails(
@@ -142,12 +145,12 @@ async def test_what_the_shop_does_not_have_is_a_page_that_says_so(visitor: Brows
 @pytest.mark.anyio
 async def test_a_page_that_is_only_looked_at_changes_nothing(visitor: Browser, database: Path) -> None:
     """So another site may show any address of the shop as an image; `cross_site` judges only what is not a GET."""
-    assert PATHS["GET"] == {"/", "/cart", "/login", "/goodbye", "/devices", "/devices/changes", "/events"}
+    assert PATHS["GET"] == {"/", "/cart", "/login", "/goodbye", "/devices", "/devices/changes", "/events", "/staff"}
     await sign_in(visitor)
     page = await visitor.send("/cart/add", sku="cup")
     before = dump(database)
     for path in (*PATHS["GET"], "/static/icon.svg", f"/?{page.response.url.query.decode()}"):
-        assert (await visitor.open(path)).status == (406 if path == "/devices/changes" else 200)
+        assert (await visitor.open(path)).status == {"/devices/changes": 406, "/staff": 403}.get(path, 200)
     assert dump(database) == before
 
 
@@ -207,6 +210,15 @@ async def test_pages_forbid_scripts_and_storage_by_caches(visitor: Browser) -> N
     headers = (await visitor.open("/")).response.headers
     assert headers["cache-control"] == "no-store"
     assert "default-src 'none'" in headers["content-security-policy"]
+
+
+@pytest.mark.anyio
+async def test_a_wrong_password_leaves_what_was_typed(visitor: Browser) -> None:
+    page = await sign_in(visitor, 'gr"ace', "guess", remember="on")
+    assert page.status == 401
+    assert re.search(r'<input name="name"[^>]* value="gr&#34;ace"', page.text)
+    assert re.search(r'<input type="checkbox" name="remember" checked>', page.text)
+    assert "guess" not in page.text
 
 
 # -- values

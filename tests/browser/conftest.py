@@ -6,6 +6,8 @@ and async tests of other folders fail beside it.
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import BrowserContext, Page, Playwright, sync_playwright
@@ -14,6 +16,10 @@ from tests.adapters.servers import Server, serve, serve_asgi
 from tests.browser.kit import Certificate, blank_pages, chromium
 
 __all__ = ["adapter", "sites"]  # fixtures
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--screenshots", type=Path, help="the folder for pictures of the shop, such as docs/images")
 
 
 @pytest.fixture(scope="session")
@@ -63,17 +69,17 @@ def page(window: BrowserContext) -> Iterator[Page]:
     opened.close()
 
 
-People = Callable[[], Page]
+People = Callable[..., Page]
 
 
 @pytest.fixture
 def another(window: BrowserContext) -> Iterator[People]:
-    """Open the browser of another person, or of the same person on another device."""
+    """Open the browser of another person, or of the same person on another device; `options` are Playwright's."""
     with ExitStack() as stack:
 
-        def open_() -> Page:
+        def open_(**options: Any) -> Page:
             assert window.browser is not None
-            return stack.enter_context(window.browser.new_context()).new_page()
+            return stack.enter_context(window.browser.new_context(**options)).new_page()
 
         yield open_
 

@@ -4,10 +4,8 @@ Look for `session.` to see all that the library is asked to do here.
 """
 
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
-from datetime import timedelta
-from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -31,17 +29,12 @@ from sessioncore import (
 )
 from sessioncore_asgi import SessionMiddleware, get_session
 
-from .auth import USERS, device_of, find_user
-from .pages import HERE, Note, leave_note, page, redirect
+from .auth import USERS, device_of, find_user, sign_in
+from .pages import HERE, Form, Note, form, leave_note, message, page, redirect
 from .shop import CART, CATALOGUE, Cart, Line, Product
+from .staff import STAFF_ROUTES
 
 __all__ = ["build"]
-
-REMEMBERED = timedelta(days=30)
-
-Form = dict[str, str]
-Handler = Callable[[Request], Awaitable[Response]]
-FormHandler = Callable[[Request, Session, Form], Awaitable[Response]]
 
 
 def build(database: Path, **changes: Any) -> Starlette:
@@ -86,21 +79,6 @@ async def _sweep(store: SessionStore) -> None:
         with suppress(StorageUnavailable):  # busy, say: the next hour will do
             await store.purge_expired()
         await anyio.sleep(3600)
-
-
-def form(handler: FormHandler) -> Handler:
-    """Give a handler the session and the form's fields.
-
-    The forms carry no token against those of other sites: the session refuses their requests (403).
-    That holds for what is sent by POST, so no page of the shop changes anything when it is looked at.
-    """
-
-    @wraps(handler)
-    async def handle(request: Request) -> Response:
-        fields = {name: value for name, value in (await request.form()).items() if isinstance(value, str)}
-        return await handler(request, await get_session(request), fields)
-
-    return handle
 
 
 # -- the shop floor: no account needed
@@ -158,17 +136,13 @@ async def show_login(request: Request) -> Response:
 
 @form
 async def login(request: Request, session: Session, fields: Form) -> Response:
-    """Sign in: the cart stays, the ID changes, and whoever knew the old one has nothing."""
-    user = find_user(fields.get("name", ""), fields.get("password", ""))
+    """Sign in, with the cart of the visitor so far."""
+    name, remember = fields.get("name", ""), "remember" in fields
+    user = find_user(name, fields.get("password", ""))
     if user is None:
-        return await page(request, "login.html", 401, users=USERS.values(), wrong=True)
+        return await page(request, "login.html", 401, users=USERS.values(), wrong=True, name=name, remember=remember)
     before = None if session.fresh else session.handle
-    remember = "remember" in fields
-    await session.login(user.id, device=device_of(request.headers.get("user-agent", "")), remembered=remember)
-    if remember:  # only this login: the next one, with the box unticked, is as configured again
-        session.set_persistent(True)
-        session.set_absolute_timeout(REMEMBERED)
-        session.set_idle_timeout(REMEMBERED)
+    await sign_in(session, user.id, device_of(request.headers.get("user-agent", "")), remember=remember)
     note = leave_note(session, f"Welcome, {user.name}.", moved_from=before)
     return redirect("/cart" if session[CART].lines else "/devices", note)
 
@@ -182,7 +156,7 @@ async def logout(_: Request, session: Session, __: Form) -> Response:
 
 async def goodbye(request: Request) -> Response:
     """Confirm it, without starting a new session only to say so."""
-    return await page(request, "message.html", title="You are signed out", text="Your session has ended. See you soon.")
+    return await message(request, 200, "You are signed out", "Your session has ended. See you soon.")
 
 
 # -- the user's devices
@@ -248,7 +222,7 @@ async def missing(request: Request, _: Exception) -> Response:
     """Answer for addresses that lead nowhere."""
     if request.url.path.startswith("/static/"):
         return PlainTextResponse("Not found", 404)  # skipped, see `build`: there is no session to make a page with
-    return await page(request, "message.html", 404, title="Nothing here", text="This shelf is empty.")
+    return await message(request, 404, "Nothing here", "This shelf is empty.")
 
 
 ROUTES = [
@@ -266,5 +240,6 @@ ROUTES = [
     Route("/devices/sign-out", sign_out_one, methods=["POST"]),
     Route("/devices/sign-out-others", sign_out_others, methods=["POST"]),
     Route("/events", events),
+    *STAFF_ROUTES,
     Mount("/static", StaticFiles(directory=HERE / "static")),
 ]

@@ -1,10 +1,15 @@
-"""Who signs in, and from what device."""
+"""Who signs in, from what device, and for how long."""
 
 import secrets
+from datetime import timedelta
 
 from msgspec import Struct
 
-__all__ = ["USERS", "User", "device_of", "find_user"]
+from sessioncore import Session
+
+__all__ = ["USERS", "User", "device_of", "find_user", "sign_in"]
+
+REMEMBERED = timedelta(days=30)
 
 
 class User(Struct, frozen=True):
@@ -13,6 +18,7 @@ class User(Struct, frozen=True):
     id: str
     name: str
     password: str  # on show in this demo; a real shop keeps argon2 hashes
+    staff: bool = False  # may see and end everybody's sessions
 
 
 USERS = {
@@ -20,7 +26,7 @@ USERS = {
     for user in (
         User("ada", "Ada", "analytical-engine"),
         User("grace", "Grace", "nanoseconds"),
-        User("radia", "Radia", "spanning-tree"),
+        User("radia", "Radia", "spanning-tree", staff=True),
     )
 }
 
@@ -30,6 +36,15 @@ def find_user(name: str, password: str) -> User | None:
     user = USERS.get(name.strip().lower())
     expected = user.password if user else secrets.token_hex()  # a wrong name takes as long as a wrong password
     return user if secrets.compare_digest(password.encode(), expected.encode()) else None
+
+
+async def sign_in(session: Session, owner: str, device: str, *, remember: bool) -> None:
+    """Sign in: the cart stays, the ID changes, and whoever knew the old one has nothing."""
+    await session.login(owner, device=device, remembered=remember)
+    if remember:  # only this login: the next one, with the box unticked, is as configured again
+        session.set_persistent(True)
+        session.set_absolute_timeout(REMEMBERED)
+        session.set_idle_timeout(REMEMBERED)
 
 
 _BROWSERS = {"Edg": "Edge", "OPR": "Opera", "Firefox": "Firefox", "Chrom": "Chrome", "Safari": "Safari"}

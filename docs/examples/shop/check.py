@@ -51,6 +51,7 @@ async def visit(server: Server, database: Path) -> None:
         await see_the_devices(laptop, phone, office)
         await sign_out_one(server, laptop, phone)
         await sign_out_the_others(laptop, office)
+        await let_the_staff_end_one(laptop, phone, office)
         await read_the_events(laptop)
         await anyio.to_thread.run_sync(look_into_the_file, database, laptop.ids | phone.ids | office.ids)
         await log_out(laptop)
@@ -213,6 +214,19 @@ async def sign_out_the_others(laptop: Browser, office: Browser) -> None:
     expect(list(page.devices) == [page.handle], "only this device should be left")
     expect((await office.open("/devices")).path == "/login", "the office should be signed out")
     say("sign out", f"“{page.note}” The laptop stays signed in")
+
+
+async def let_the_staff_end_one(laptop: Browser, phone: Browser, office: Browser) -> None:
+    """Who works in the shop may end anybody's session; who does not, may not even look."""
+    await log_in(phone, "ada")
+    await log_in(office, "radia")
+    target = (await phone.open("/devices")).handle
+    expect((await laptop.open("/staff?owner=ada")).status == 403, "Ada should not get behind the counter")
+    expect(len((await office.open("/staff?owner=ada")).devices) == 2, "Radia should see Ada's two sessions")
+    page = await office.send("/staff/end", owner="ada", handle=target)
+    expect(len(page.devices) == 1, "one of Ada's sessions should be left")
+    expect((await phone.open("/devices")).path == "/login", "Ada's phone should be signed out")
+    say("staff", f"“{page.note}” By Radia, who works here; Ada herself got 403 there")
 
 
 async def read_the_events(laptop: Browser) -> None:

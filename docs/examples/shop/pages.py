@@ -1,8 +1,10 @@
 """Turns values into pages, and keeps the notes that the next page shows."""
 
 import secrets
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,10 @@ from sessioncore_asgi import get_session
 from .auth import USERS
 from .shop import CART
 
-__all__ = ["HERE", "Note", "leave_note", "page", "redirect"]
+__all__ = ["HERE", "Endpoint", "Form", "Note", "form", "leave_note", "message", "page", "redirect"]
+
+Form = dict[str, str]
+Endpoint = Callable[[Request], Awaitable[Response]]
 
 HERE = Path(__file__).parent
 HEADERS = {
@@ -63,10 +68,30 @@ async def page(request: Request, template: str, status: int = 200, **context: An
     return _templates.TemplateResponse(request, template, context, status_code=status, headers=HEADERS)
 
 
+async def message(request: Request, status: int, title: str, text: str) -> Response:
+    """Render a page that says one thing."""
+    return await page(request, "message.html", status, title=title, text=text)
+
+
 def redirect(path: str, note: str = "", place: str = "") -> Response:
     """Go on to another page, with GET, after a form; it shows the note that `leave_note` has named."""
-    query = f"?note={note}" if note else ""
+    query = f"{'&' if '?' in path else '?'}note={note}" if note else ""
     return RedirectResponse(f"{path}{query}{f'#{place}' if place else ''}", 303)
+
+
+def form(handler: Callable[[Request, Session, Form], Awaitable[Response]]) -> Endpoint:
+    """Give a handler the session and the form's fields.
+
+    The forms carry no token against those of other sites: the session refuses their requests (403).
+    That holds for what is sent by POST, so no page of the shop changes anything when it is looked at.
+    """
+
+    @wraps(handler)
+    async def handle(request: Request) -> Response:
+        fields = {name: value for name, value in (await request.form()).items() if isinstance(value, str)}
+        return await handler(request, await get_session(request), fields)
+
+    return handle
 
 
 def _money(amount: Decimal) -> str:
