@@ -132,9 +132,6 @@ def test_a_stand_in_for_datetime_is_stored_as_the_datetime_that_it_stands_for() 
     again = CODEC.decode("k", kept)
     assert portrait(again) == portrait(inside)
     assert again["now"] == frozen
-    assert [type(value).__mro__[:2] for value in again["now"]] == [
-        type(value).__mro__[-3:-1] for value in again["now"]
-    ] or True
     assert {value.__class__.__module__ for value in again["now"]} == {"datetime"}
     value = Standing(2026, 10, 25, 2, 30, fold=1, tzinfo=BERLIN)
     assert portrait(through(value)) == portrait(datetime(2026, 10, 25, 2, 30, fold=1, tzinfo=BERLIN))

@@ -132,6 +132,7 @@ def moved() -> None:
     for kind in KINDS:
         cls = make(kind, sku=NO)
         assert reread(cls(sku=1), cls, name="basket.Line", aliases=["shop.Line"]) == cls(sku=1)
+        assert b"shop" not in bytes(codec_with(cls, name="basket.Line", aliases=["shop.Line"]).encode("k", cls(sku=1)))
         refuses(cls(sku=1), cls, "'shop.Line'", error=UnregisteredType, name="basket.Line")
 
 
@@ -251,3 +252,16 @@ def test_a_changed_class_does_to_stored_values_what_the_page_says(change: str, c
 def test_the_page_has_these_changes() -> None:
     rows = [line[2:].split(" | ")[0] for line in PAGE.read_text("utf-8").splitlines() if line.startswith("| ")]
     assert rows[1:] == [change for change, _ in CHANGES]
+
+
+def test_a_field_that_was_added_has_what_its_factory_makes() -> None:
+    doubled: Any = attrs.Factory(lambda line: [line.sku * 2], takes_self=True)
+    classes: list[Any] = [
+        dataclasses.make_dataclass("Line", ["sku", ("more", Any, dataclasses.field(default_factory=lambda: [6]))]),
+        msgspec.defstruct("Line", ["sku", ("more", Any, msgspec.field(default_factory=lambda: [6]))]),
+        attrs.make_class("Line", {"sku": attrs.field(), "more": attrs.field(default=doubled)}),
+    ]
+    for cls in classes:
+        one, two = [reread(make("dataclass", sku=NO)(sku=3), cls) for _ in range(2)]
+        assert (one, one.more) == (cls(3), [6])
+        assert one.more is not two.more
