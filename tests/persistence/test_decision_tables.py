@@ -3,15 +3,13 @@
 The tables of phases and of verdicts stand in docs/architecture.md, against which tests/docs holds the code.
 """
 
-from fnmatch import fnmatchcase
-from itertools import product
 from typing import Any
 
 import pytest
 
 from sessioncore import Moved, StorageError, StorageUnavailable, Stored, Unreadable
 from sessioncore.persistence._verdicts import VERDICTS, Verdict, verdict_of
-from sessioncore.session._lifecycle import TRANSITIONS, Action, Phase, Verb, decide
+from sessioncore.session._lifecycle import TRANSITIONS, Action, Phase, Verb
 from sessioncore.storage import KeyTaken
 
 
@@ -27,22 +25,6 @@ def test_only_an_end_of_its_own_leads_a_gone_session_back_to_life() -> None:
 
 
 # Of changed, rotated, login and renewal due, in this order, "1" and "0"; the first row that matches counts.
-ACTIONS: dict[Phase, list[tuple[str, Action]]] = {
-    Phase.GONE: [("????", Action.NOTHING)],
-    Phase.STALE: [("??1?", Action.CREATE), ("????", Action.NOTHING)],
-    Phase.WITHHELD: [("??1?", Action.CREATE), ("????", Action.NOTHING)],
-    Phase.FRESH: [("1???", Action.CREATE), ("????", Action.NOTHING)],
-    Phase.ENDED: [("1???", Action.CREATE), ("????", Action.NOTHING)],
-    Phase.LIVE: [("?1??", Action.MOVE), ("1???", Action.REPLACE), ("???1", Action.TOUCH), ("????", Action.NOTHING)],
-}
-
-
-def test_each_combination_of_facts_has_its_one_action() -> None:
-    for phase, facts in product(Phase, product("01", repeat=4)):
-        expected = next(action for row, action in ACTIONS[phase] if fnmatchcase("".join(facts), row))
-        changed, rotated, login, due = (fact == "1" for fact in facts)
-        action = decide(phase, changed=changed, rotated=rotated, login=login, renewal_due=due)
-        assert action is expected, (phase, facts)
 
 
 # -- what an answer means

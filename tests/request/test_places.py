@@ -16,7 +16,6 @@ from sessioncore import (
     Extractor,
     RequestView,
     Session,
-    SessionNotLoaded,
     Source,
     chain,
     from_auth_header,
@@ -194,6 +193,7 @@ READ_ONLY: list[tuple[Extractor, Callable[[str], PlainView]]] = [
     (from_form("sid"), lambda sid: PlainView(fields={"sid": sid})),
     (from_param("sid"), lambda sid: PlainView(params={"sid": sid})),
     (from_param("sid", path="/s/{sid}"), lambda sid: PlainView(path=f"/s/{sid}")),
+    (Extractor(lambda view: view.query("sid"), Source.OTHER, "own"), lambda sid: PlainView(queries={"sid": sid})),
     (from_auth_header(), lambda sid: PlainView(headers=[("Authorization", f"Bearer {sid}")])),
 ]
 
@@ -273,24 +273,6 @@ async def test_an_error_of_a_custom_extractor_is_the_applications_and_a_wrong_va
 
 
 # -- skipped requests
-
-
-async def test_a_skipped_request_has_no_session_and_costs_nothing() -> None:
-    def skip(view: RequestView) -> bool:
-        return view.path == "/health"
-
-    place = Place(from_cookie("sid"), skip=skip)
-    sid = await place.make()
-    view = PlainView([f"sid={sid}".encode()], path="/health")
-    assert (await serve(place.store, view)).headers == []
-    for work in (read, write, login, reset, destroy, save):
-        reply = await serve(place.store, view, work)
-        assert isinstance(reply.error, SessionNotLoaded)
-        assert "skip" in str(reply.error)
-    with pytest.raises(SessionNotLoaded, match="skip"):
-        await place.store.get(view)
-    assert place.calls == []
-    assert await place.finds(cookie(sid)) == {"n": 1}
 
 
 async def test_a_generator_that_makes_no_id_is_a_configuration_error_and_nothing_is_stored() -> None:

@@ -18,10 +18,6 @@ from sessioncore import (
     from_cookie,
     from_header,
 )
-from sessioncore.codec._codec import Codec
-from sessioncore.codec._record import Record, with_settings
-from sessioncore.session._merge import Undone
-from sessioncore.session._pending import EMPTY_DICT
 from sessioncore.session._session import state_of
 
 pytestmark = pytest.mark.anyio
@@ -396,24 +392,6 @@ async def test_a_login_over_the_limit_leaves_the_settings_as_they_were(when: str
             session.set_absolute_timeout(timedelta(hours=1))
     assert max_age(lab.visitor.headers) == (None if when == "before the login" else 30 * DAY)
     assert await settings(lab) == REMEMBERED
-
-
-@pytest.mark.parametrize("theirs", [CONFIGURED, Own(HOUR, 2 * HOUR, persistent=False)])
-async def test_a_login_is_taken_back_below_what_another_request_has_set_since(theirs: Own) -> None:
-    def made(own: Own) -> Record:
-        return with_settings(Record(1.0, 1.0, own.idle, None, EMPTY_DICT, {}), own.absolute, own.persistent)
-
-    before, login, now = made(REMEMBERED), made(CONFIGURED), made(theirs)
-    restored = Undone(before, login).apply_to(now, 2.0, Codec())
-    assert restored == (before if theirs == CONFIGURED else now)
-
-
-async def test_a_response_of_500_changes_no_setting() -> None:
-    lab = Lab()
-    await lab.begin()
-    async with lab.visitor.request(500) as session:
-        remember(session)
-    assert (lab.visitor.headers, await settings(lab)) == ([], CONFIGURED)
 
 
 async def test_settings_that_make_no_sense_are_refused_with_the_ones_that_do() -> None:

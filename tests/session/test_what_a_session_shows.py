@@ -66,8 +66,23 @@ async def test_repr_shows_the_handle_and_never_the_id_or_a_value() -> None:
     async with lab.visitor.request() as session:
         handle = session.handle
         assert repr(session) == f"<Session handle={handle} fresh=False keys=1>"
-        inside: list[Any] = [session._state, session._persistence]  # pyright: ignore[reportPrivateUsage]  # as a traceback shows them
-        assert not any(text in repr(inside) for text in (session.id, "canary"))
+        ids, shown = [session.id], list[str]()
+
+        async def look() -> None:
+            """As tools do that write down the variables of a traceback."""
+            inside: Any = [session._state, session._persistence]  # pyright: ignore[reportPrivateUsage]
+            state = inside[0]
+            if (attempt := state.in_flight) is not None:
+                inside += [attempt, attempt.call, attempt.record, attempt.delta, attempt.pending]
+            shown.extend(map(repr, [*inside, state.loaded, state.loaded.record]))
+
+        await look()
+        session["secret"] = "canary"
+        await session.login("canary", device="canary")
+        lab.storage.before["move"] = look
+        await session.save()
+        assert not any(text in part for part in shown for text in (*ids, session.id, "canary"))
+        handle = session.handle
         await session.destroy()
         assert repr(session) == "<Session handle=None fresh=True keys=0>"
 
@@ -141,6 +156,8 @@ async def test_a_session_that_could_not_be_had_raises_at_each_use_also_after_its
                 exchange.session.release()
     lab.storage.restore()
     assert await lab.data() == {"n": 1}
+    with pytest.raises(SessionNotLoaded, match="skip"):
+        await lab.store.get(PlainView(path="/health"))
 
 
 @pytest.mark.proves("P6", "AT-38", "AT-138")

@@ -18,7 +18,6 @@ from sessioncore import (
     SessionNotFound,
     SessionReleased,
     SessionStore,
-    UnregisteredType,
 )
 
 pytestmark = pytest.mark.anyio
@@ -45,19 +44,6 @@ async def test_a_type_is_registered_by_call_and_by_decorator() -> None:
     found = (await store.get_by_id((await store.create({"values": values})).id))["values"]
     assert found == values
     assert [type(value) for value in found] == [type(value) for value in values]
-
-
-async def test_a_class_under_a_new_name_reads_what_was_stored_under_its_old_one() -> None:
-    lab = Lab()
-    old, new = lab.beside(), lab.beside()
-    old.register_type(Item, name="shop.Item")
-    new.register_type(Item, name="basket.Item", aliases=["shop.Item"])
-    session = await old.create({"item": Item("tea")})
-    async with new.open(session.id) as held:
-        assert held["item"] == Item("tea")
-        held["item"] = Item("milk")
-    with pytest.raises(UnregisteredType, match=r"basket\.Item"):
-        (await old.get_by_id(session.id))["item"]
 
 
 def test_the_registry_belongs_to_the_store_and_takes_classes_alone() -> None:
