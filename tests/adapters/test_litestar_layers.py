@@ -66,15 +66,6 @@ def test_the_opt_key_is_called_skip_session_unless_told_otherwise(enter: Open, s
     assert enter(health).get("/health").json() is False
 
 
-def test_a_path_that_is_not_routed_costs_nothing(enter: Open, storage: SpyStorage) -> None:
-    client = enter(write)
-    client.post("/write")
-    storage.calls.clear()
-    assert client.get("/nowhere").status_code == 404
-    assert client.get("/write").status_code == 405
-    assert storage.calls == []
-
-
 def test_one_layer_alone_can_have_sessions(enter: Open, store: SessionStore) -> None:
     class Shop(Controller):
         path = "/shop"
@@ -147,23 +138,6 @@ def test_middlewares_guards_and_hooks_may_use_the_session(enter: Open) -> None:
     client.post("/login")
     assert client.get("/secret").text == "secret"
     assert client.get("/read").json() == {"seen": 4, "before": True}
-
-
-def test_an_exception_with_a_page_of_its_own_keeps_what_was_written(enter: Open) -> None:
-    class Teapot(Exception):
-        pass
-
-    @post("/brew")
-    async def brew(session: SessionDep) -> None:
-        session["brewed"] = True
-        raise Teapot
-
-    def pour(request: AnyRequest, error: Teapot) -> Response[str]:
-        return Response("short and stout", status_code=418)
-
-    client = enter(brew, read, exception_handlers={Teapot: pour})
-    assert client.post("/brew").status_code == 418
-    assert client.get("/read").json() == {"brewed": True}
 
 
 # -- mounted applications
