@@ -14,23 +14,14 @@ from sessioncore.storage._url import storage_from_url
 
 
 async def write(store: SessionStore, ids: list[str], name: str) -> None:
-    """Set 25 keys of one session, each in a request of its own, all at once."""
+    """Set 25 keys of one session and count them, each in a request of its own, all at once."""
 
     async def request(number: int) -> None:
         async with store.open(ids[0]) as session:
             session[f"{name}-{number}"] = number
+            session.mutate("count", lambda count: count + 1)
 
     await asyncio.gather(*(request(number) for number in range(25)))
-
-
-async def mutate(store: SessionStore, ids: list[str], _: str) -> None:
-    """Add one to a counter, 25 times at once."""
-
-    async def request() -> None:
-        async with store.open(ids[0]) as session:
-            session.mutate("count", lambda count: count + 1, default=0)
-
-    await asyncio.gather(*(request() for _ in range(25)))
 
 
 async def use(store: SessionStore, ids: list[str], _: str) -> None:
@@ -67,7 +58,7 @@ async def main(job: str, url: str, name: str) -> None:
     async with SessionStore(SessionConfig(storage=storage_from_url(url))) as store:
         print("ready", flush=True)
         sys.stdin.readline()
-        await {"write": write, "mutate": mutate, "use": use, "log_out": log_out}[job](store, ids, name)
+        await {"write": write, "use": use, "log_out": log_out}[job](store, ids, name)
     print("done", flush=True)
 
 

@@ -20,7 +20,6 @@ from tests.storage.first_format.sessions import LONG, SESSIONS, START, Vanished,
 from tests.storage.postgres_rigs import connection, new_table
 from tests.storage.redis_rig import client_of
 from tests.values import portrait
-from tests.views import Visitor
 
 from sessioncore import SessionConfig, SessionNotFound, SessionStore, SQLiteStorage, Storage, UnregisteredType
 from sessioncore.http._ids import handle_of
@@ -161,15 +160,6 @@ async def test_a_value_whose_class_is_gone_outlives_every_change(store: SessionS
     assert (await store.get_by_id(session.id))["vanished"] == Vanished("class")
 
 
-async def test_what_two_requests_change_at_the_same_time_is_kept(store: SessionStore) -> None:
-    one, two = [await store.get_by_id(sid_of("anonymous")) for _ in range(2)]
-    for session, key in ((one, "one"), (two, "two")):
-        session[key] = 1
-        session.mutate("n", lambda n: n + 1)
-        await session.save()
-    await expect(store, sid_of("anonymous"), "anonymous", one=1, n=3, two=1)
-
-
 @pytest.mark.parametrize("name", SESSIONS)
 async def test_it_is_moved(store: SessionStore, name: str) -> None:
     session = await store.get_by_id(sid_of(name))
@@ -179,28 +169,6 @@ async def test_it_is_moved(store: SessionStore, name: str) -> None:
     await expect_none(store, name)
     if session.owner is not None:
         assert session.handle in {info.handle for info in await store.sessions_of(session.owner)}
-
-
-async def test_its_visitor_logs_in_and_out(store: SessionStore) -> None:
-    visitor = Visitor(store)
-    exchange = await visitor.arrive(sid_of("anonymous"))
-    await exchange.session.login("bob", device="tablet")
-    await visitor.leave(exchange)
-    await expect_none(store, "anonymous")
-    assert await devices(store, "bob") == {"tablet"}
-    exchange = await visitor.arrive()
-    assert exchange.session["cart"] == ["book", "pen"]
-    await exchange.session.destroy()
-    await visitor.leave(exchange)
-    assert visitor.sid is None
-    assert await store.sessions_of("bob") == []
-
-
-async def test_a_login_counts_the_sessions_that_there_are(storage: Storage, clock: ManualClock) -> None:
-    store = SessionStore(SessionConfig(storage=storage, clock=clock, max_sessions_per_owner=3))
-    await store.create({}, owner="ada", device="watch")
-    assert await devices(store) == {"phone", "laptop", "watch"}  # the oldest has gone
-    await expect_none(store, "old")
 
 
 async def test_the_sessions_of_an_owner_are_listed(store: SessionStore) -> None:
@@ -219,14 +187,6 @@ async def test_its_deadlines_hold(store: SessionStore, clock: ManualClock) -> No
     clock.advance(61)
     await expect_none(store, "old")
     await expect(store, sid_of("quick"), "quick")
-
-
-async def test_it_is_revoked(store: SessionStore) -> None:
-    handle = handle_of(sid_of("phone"))
-    assert not await store.revoke(handle, owner="eve")
-    assert await store.revoke(handle, owner="ada")
-    await expect_none(store, "phone")
-    assert await devices(store) == {"laptop", "desktop"}
 
 
 async def test_all_of_an_owner_are_revoked_but_the_one_in_use(store: SessionStore) -> None:

@@ -15,7 +15,6 @@ from tests.storage.postgres_rigs import (
     table_of,
 )
 
-from sessioncore import SessionConfig, SessionStore
 from sessioncore.storage import Stored
 from sessioncore.storage.postgres import PostgresStorage
 
@@ -121,18 +120,3 @@ async def use(storage: PostgresStorage, key: str, turns: int) -> None:
         assert await storage.load(f"{key}:{turn}", renew=100.0) == Stored(b"y", moved, 100.0)
         assert await storage.owned_keys(key) == [f"{key}:{turn}"]
         assert await storage.delete(f"{key}:{turn}", key) == 1
-
-
-async def test_owners_are_limited_listed_and_revoked_by_every_way(postgres_dsn: str) -> None:
-    table = new_table()
-    async with opened(postgres_dsn, table=table) as one, opened(postgres_dsn, table=table) as other:
-        stores = [SessionStore(SessionConfig(storage=storage, max_sessions_per_owner=5)) for storage in (one, other)]
-        bobs = await stores[0].create({"n": 0}, owner="bob")
-        await asyncio.gather(*(stores[n % 2].create({"n": n}, owner="ada") for n in range(20)))
-        infos = await stores[0].sessions_of("ada")
-        assert len(infos) == 5
-        assert await stores[1].revoke(infos[0].handle, owner="ada")
-        assert not await stores[1].revoke(bobs.handle, owner="ada")
-        assert await stores[0].revoke_all("ada", keep=infos[1].handle) == 3
-        assert [info.handle for info in await stores[1].sessions_of("ada")] == [infos[1].handle]
-        assert len(await stores[1].sessions_of("bob")) == 1

@@ -3,12 +3,10 @@
 `SESSIONCORE_ROWS=1000000` runs it with a million; the figures are printed with `-s`.
 """
 
-import logging
 import os
 import random
 import time
 from collections.abc import Awaitable, Callable
-from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -76,21 +74,3 @@ async def test_the_time_of_a_call_does_not_grow_with_the_number_of_sessions(post
                     break
             print(f"{name}: {best['few'] * 1e6:.0f} us at {FEW}, {best['many'] * 1e6:.0f} us at {MANY}: {ratio:.2f}")
             assert ratio < 2, name  # to walk over all of them takes hundreds of times as long
-
-
-async def test_purge_and_clear_of_many_sessions_go_on_in_short_steps(
-    postgres: PostgresServer, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.DEBUG, "sessioncore.storage.postgres")
-    async with opened(postgres.dsn()) as storage, connection(postgres.dsn()) as plain:
-        for call, ends_in in ((storage.purge_expired, "-1 s"), (lambda: storage.clear("session:"), "1 h")):
-            await fill(plain, table_of(storage), MANY // 2, ends_in)
-            caplog.clear()
-            start = time.perf_counter()
-            assert await call() == MANY // 2
-            took = time.perf_counter() - start
-            steps = [record.created for record in caplog.records]
-            longest = max(later - earlier for earlier, later in pairwise(steps))
-            print(f"\n{MANY // 2} in {len(steps)} steps and {took:.1f} s, the longest {longest * 1000:.0f} ms")
-            assert len(steps) >= MANY // 2 // 1000
-            assert longest < max(2.0, took / 10)

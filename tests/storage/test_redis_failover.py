@@ -4,7 +4,7 @@ import asyncio
 import signal
 import time
 from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import aclosing, contextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
@@ -36,7 +36,7 @@ def keys_on(node: int) -> Generator[str]:
 async def test_the_contract_holds_through_sentinel_with_a_failover_in_the_middle() -> None:
     with watched_pair() as (master, replica, sentinels):
         places = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in sentinels)
-        async with of_url(f"redis+sentinel://{places}/main/0") as storage:
+        async with aclosing(RedisStorage.from_url(f"redis+sentinel://{places}/main/0")) as storage:
             raw = client_of(master.port)
             half = len(STORAGE_CHECKS) // 2
             for number, check in enumerate(STORAGE_CHECKS):
@@ -56,21 +56,6 @@ async def test_the_contract_holds_through_sentinel_with_a_failover_in_the_middle
                 with suppress(NotApplicable):
                     await check(rig_of(storage, raw))
             await raw.aclose()
-
-
-def of_url(url: str, **options: Any) -> Any:
-    return Closing(RedisStorage.from_url(url, **options))
-
-
-class Closing:
-    def __init__(self, storage: RedisStorage) -> None:
-        self._storage = storage
-
-    async def __aenter__(self) -> RedisStorage:
-        return self._storage
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._storage.aclose()
 
 
 async def writes_again(storage: RedisStorage, key: str = "probe", seconds: float = 15.0) -> None:
@@ -111,7 +96,9 @@ async def test_a_master_that_was_demoted_is_left_for_the_new_one() -> None:
 @pytest.mark.parametrize("endpoints", ["ip", "unknown-endpoint"])
 async def test_a_slot_that_moves_is_followed_under_load(nodes: list[Server], endpoints: str) -> None:
     with endpoints_of(nodes, endpoints):
-        async with of_url(f"redis+cluster://127.0.0.2:{nodes[0].port}", client_name="follower") as storage:
+        async with aclosing(
+            RedisStorage.from_url(f"redis+cluster://127.0.0.2:{nodes[0].port}", client_name="follower")
+        ) as storage:
             key = next(keys_on(0))
             await storage.delete(key)
             at = await made(storage, key, b"0", owner="u")
@@ -179,7 +166,7 @@ async def test_a_slot_on_its_way_to_a_node_that_has_none_yet_is_followed(nodes: 
     with one_server("--cluster-enabled", "yes") as fresh:
         fresh.do("CLUSTER", "MEET", "127.0.0.1", nodes[1].port)
         await asyncio.to_thread(until, lambda: len(known_to(nodes[1])) == 4 and serves(fresh))
-        async with of_url(f"redis+cluster://127.0.0.1:{nodes[0].port}") as storage:
+        async with aclosing(RedisStorage.from_url(f"redis+cluster://127.0.0.1:{nodes[0].port}")) as storage:
             await storage.delete(key)
             at = await made(storage, key)
             begin_moving(key, nodes[1], fresh)

@@ -13,9 +13,7 @@ from redis import Redis
 from servers.redis_server import Server
 from tests.storage.redis_rig import client_of, made
 from tests.storage.test_redis_acl import COMMANDS, rules
-from tests.views import Visitor
 
-from sessioncore import Exchange, SessionConfig, SessionNotFound, SessionStore
 from sessioncore._errors import StorageError
 from sessioncore.storage import Stored
 from sessioncore.storage.redis import RedisStorage
@@ -220,82 +218,3 @@ async def test_a_call_with_an_index_of_another_type_works_or_changes_nothing(ser
             "move ada for ada, with a tombstone",
             *(f"{name} {key} for ada" for name in ("replace", "move") for key in ("plain", "ada", "bob")),
         }
-
-
-# -- through a store
-
-
-@asynccontextmanager
-async def visit(house: House, spoil: Callable[[], object]) -> AsyncGenerator[tuple[Exchange, SessionStore, str]]:
-    """A request with a stored session, which loads it before something is missing; and a store that lacks nothing."""
-    house.admin.flushall()
-    truth = SessionStore(SessionConfig(storage=house.every))
-    sid = (await truth.create({"cart": ["tea"]}, owner="bob")).id
-    await house.every.delete("session:none")  # the server knows the script
-    exchange = await Visitor(SessionStore(SessionConfig(storage=house.storage))).arrive(sid)
-    spoil()
-    yield exchange, truth, sid
-
-
-async def assert_a_login_is_stored_or_fails(house: House, spoil: Callable[[], object]) -> None:
-    async with visit(house, spoil) as (exchange, truth, sid):
-        await exchange.session.login("ada")
-        try:
-            await exchange.commit(200)
-        except StorageError:
-            await exchange.finish(failed=True)
-            kept = await truth.get_by_id(sid)
-            assert (dict(kept), kept.owner) == ({"cart": ["tea"]}, "bob")
-            assert len(await truth.sessions_of("bob")) == 1
-            return
-        new = exchange.session.id
-        await exchange.finish(failed=False)
-        assert new not in {None, sid}
-        assert (await truth.get_by_id(str(new))).owner == "ada"
-        assert len(await truth.sessions_of("ada")) == 1
-        assert await truth.sessions_of("bob") == []
-        with pytest.raises(SessionNotFound):
-            await truth.get_by_id(sid)
-
-
-async def assert_a_logout_ends_or_fails(house: House, spoil: Callable[[], object]) -> bool:
-    async with visit(house, spoil) as (exchange, truth, sid):
-        [error] = await asyncio.gather(exchange.session.destroy(), return_exceptions=True)
-        failed = isinstance(error, StorageError)
-        await exchange.finish(failed=failed)
-        if failed:
-            assert dict(await truth.get_by_id(sid)) == {"cart": ["tea"]}
-        else:
-            with pytest.raises(SessionNotFound):
-                await truth.get_by_id(sid)
-        return failed
-
-
-@pytest.mark.parametrize("right", RIGHTS)
-async def test_without_a_right_a_login_is_stored_or_fails_and_so_is_a_logout(server: Server, right: str) -> None:
-    async with house(server) as here:
-
-        def spoil() -> None:
-            here.admin.execute_command("ACL", "SETUSER", "web", f"-{right}")
-
-        await assert_a_login_is_stored_or_fails(here, spoil)
-        here.admin.execute_command("ACL", "SETUSER", "web", f"+{right}")
-        assert await assert_a_logout_ends_or_fails(here, spoil) is (right in ENDING)
-
-
-@pytest.mark.parametrize("kind", OTHER_TYPES)
-async def test_with_an_index_of_another_type_a_login_fails_and_a_logout_ends(server: Server, kind: str) -> None:
-    async with house(server) as here:
-
-        def spoil() -> None:
-            for index in ("session:ada:sessioncore-index", "session:bob:sessioncore-index"):
-                here.admin.delete(index)
-                here.admin.execute_command(*(index if word == INDEX else word for word in OTHER_TYPES[kind]))
-
-        async with visit(here, spoil) as (exchange, truth, sid):
-            await exchange.session.login("ada")
-            with pytest.raises(StorageError, match="holds something else"):
-                await exchange.commit(200)
-            await exchange.finish(failed=True)
-            assert (await truth.get_by_id(sid)).owner == "bob"
-        assert not await assert_a_logout_ends_or_fails(here, spoil)

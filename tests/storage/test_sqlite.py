@@ -242,22 +242,6 @@ async def test_cancellation_storms_break_nothing(path: Path) -> None:
         assert await storage.create("after", b"", 1000) is not None
 
 
-async def test_a_call_cancelled_while_it_waits_is_never_made(path: Path) -> None:
-    async with opened(path) as storage:
-        with closing(sqlite3.connect(path, isolation_level=None)) as other:
-            async with anyio.create_task_group() as tasks:
-                other.execute("BEGIN IMMEDIATE")
-                tasks.start_soon(storage.create, "first", b"", 1000)
-                await anyio.wait_all_tasks_blocked()
-                with anyio.move_on_after(0.01) as scope:
-                    await storage.create("second", b"", 1000)
-                assert scope.cancelled_caught
-                other.execute("ROLLBACK")
-        assert await storage.create("third", b"", 1000) is not None
-        assert await storage.load("first") is not None
-        assert await storage.load("second") is None
-
-
 async def test_what_expired_is_purged_in_batches(path: Path) -> None:
     clock = ManualClock()
     async with opened(path, clock) as storage:

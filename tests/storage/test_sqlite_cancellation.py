@@ -7,7 +7,6 @@ these holds a thread in the middle of its work, by the clock, and lets somebody 
 import asyncio
 import threading
 import time
-from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,16 +14,11 @@ from typing import Any
 
 import anyio
 import pytest
-from aiohttp import ClientSession, DummyCookieJar, web
-from tests.numbers import scaled
 
-from sessioncore import SessionConfig, SessionStore
 from sessioncore.storage import SQLiteStorage
-from sessioncore_aiohttp import get_session, setup
 
 pytestmark = pytest.mark.anyio
 Task = asyncio.Task[Any]
-TIMES = scaled(200)
 
 
 @pytest.fixture
@@ -251,48 +245,3 @@ def test_a_loop_may_end_with_calls_under_way(path: Path) -> None:
         storage = SQLiteStorage(path, clock=slow)
         assert all(task.cancelled() for task in asyncio.run(main(storage)))
         asyncio.run(storage.aclose())
-
-
-async def test_clients_that_leave_an_aiohttp_server_fail_nobody_else(path: Path) -> None:
-    store = SessionStore(SessionConfig.development(storage=SQLiteStorage(path)))
-
-    async def show(request: web.Request) -> web.Response:
-        session = await get_session(request)
-        return web.Response(text=str(session.get("n")))
-
-    app = web.Application()
-    setup(app, store)
-    app.router.add_get("/", show)
-    runner = web.AppRunner(app, handler_cancellation=True, access_log=None)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        port = runner.addresses[0][1]
-        ids = [(await store.create({"n": number})).id for number in range(20)]
-        seen: Counter[tuple[int, bool]] = Counter()
-        staying = set(range(10, 20))
-
-        async def stay(client: ClientSession, number: int) -> None:
-            for _ in range(TIMES):
-                headers = {"Cookie": f"session_id={ids[number]}"}
-                async with client.get(f"http://127.0.0.1:{port}/", headers=headers) as reply:
-                    seen[reply.status, await reply.text() == str(number)] += 1
-            staying.discard(number)
-
-        async def leave(number: int) -> None:
-            request = f"GET / HTTP/1.1\r\nHost: x\r\nCookie: session_id={ids[number]}\r\n\r\n".encode()
-            turn = 0
-            while staying:
-                turn += 1
-                _, writer = await asyncio.open_connection("127.0.0.1", port)
-                writer.write(request)
-                await anyio.sleep(turn % 9 * 0.0005)
-                writer.transport.abort()
-
-        async with ClientSession(cookie_jar=DummyCookieJar()) as client:
-            leaving = asyncio.gather(*[leave(number) for number in range(10)])
-            await asyncio.gather(*[stay(client, number) for number in range(10, 20)])
-            await leaving
-    finally:
-        await runner.cleanup()
-    assert seen == {(200, True): 10 * TIMES}
