@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Generator
 from contextlib import AsyncExitStack, asynccontextmanager
+from itertools import islice
 from typing import Any
 
 import pytest
@@ -9,10 +10,12 @@ from redis.asyncio import RedisCluster
 from servers.redis_server import Server, cluster
 from tests.redis_proxy import Proxy, proxy_to
 from tests.storage.test_redis_acl import rules
+from tests.storage.test_redis_failover import keys_on
 
 from sessioncore import SessionConfig, SessionStore, StorageError, StorageUnavailable
-from sessioncore.storage import WritesRefused
+from sessioncore.storage import Stored, WritesRefused
 from sessioncore.storage.redis import RedisStorage
+from sessioncore.storage.redis._format import MARK
 
 pytestmark = [pytest.mark.anyio, pytest.mark.redis]
 ON_CLUSTERS = "+cluster|slots", "+command", "+asking"
@@ -125,3 +128,24 @@ async def test_a_master_that_is_away_is_named() -> None:
         with pytest.raises(StorageUnavailable, match=rf"\(at 127\.0\.0\.1:{nodes[1].port}\)$"):
             await store.check()
         await storage.aclose()
+
+
+@pytest.mark.parametrize("call", ["touch", "renew", "replace"])
+async def test_a_move_whose_reply_was_lost_is_settled_by_the_next_call(masters: list[Server], call: str) -> None:
+    async with proxied(masters) as (store, proxies):
+        storage, old, new = store.storage, [*islice(keys_on(0), 2)], [*islice(keys_on(1), 2)]
+        versions = [await storage.create(key, b"data", 900) or 0 for key in old]
+        assert isinstance(await storage.move(old[0], new[0], b"data", 900, version=versions[0]), int)
+        proxies[0].cut_after = 0  # of the call that decides
+        with pytest.raises(StorageUnavailable):
+            await storage.move(old[1], new[1], b"data", 900, version=versions[1])
+        moved = await storage.load(new[1])
+        assert isinstance(moved, Stored)
+        if call == "touch":
+            assert await storage.touch(new[1], 900)
+        elif call == "renew":
+            assert await storage.load(new[1], renew=900) is not None
+        else:
+            assert isinstance(await storage.replace(new[1], b"data", 900, version=moved.version), int)
+        assert masters[1].do("PTTL", new[1]) > 60_000
+        assert masters[1].do("GET", new[1])[:2] == MARK
