@@ -11,6 +11,8 @@ class Proxy:
     def __init__(self, port: int) -> None:
         self.port = 0
         self.round_trips = 0
+        self.connections = 0
+        self.hides_ends = False  # a connection that the server has closed stays open for its client
         self._target = port
         self._open = asyncio.Event()
         self._open.set()
@@ -33,6 +35,7 @@ class Proxy:
             writer.transport.abort()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
         to_reader, to_writer = await asyncio.open_connection("127.0.0.1", self._target)
         self._writers |= {writer, to_writer}
         # One cell per connection: whether the server spoke last.
@@ -41,6 +44,7 @@ class Proxy:
             await asyncio.gather(
                 self._pass_on(reader, to_writer, last, True), self._pass_on(to_reader, writer, last, False)
             )
+        writer.close()
         self._writers -= {writer, to_writer}
 
     async def _pass_on(
@@ -55,7 +59,8 @@ class Proxy:
                 target.write(data)
                 await target.drain()
         finally:
-            target.close()
+            if client or not self.hides_ends:
+                target.close()
 
 
 @asynccontextmanager

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import secrets
+import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 from servers.postgres_server import PostgresServer, postgres_server
 from tests.numbers import FULL
-from tests.storage.postgres_rigs import connection, driver, new_table, opened
+from tests.storage.postgres_rigs import connection, driver, new_table, opened, table_of
 from tests.storage.tcp_proxy import Proxy, tcp_proxy
 
 from sessioncore._errors import StorageUnavailable
@@ -127,6 +128,42 @@ async def test_a_connection_that_its_driver_has_aborted_gives_its_place_in_the_p
         await pool.release(lent)
         async with opened(pool) as storage, asyncio.timeout(20):
             assert await storage.create("a", b"x", 100) is not None
+
+
+async def test_a_server_that_stays_read_only_is_tried_once_by_each_write(postgres: PostgresServer) -> None:
+    table = new_table()
+    async with connection(postgres.dsn()) as plain, tcp_proxy(postgres.port) as proxy:
+        await plain.execute(PostgresStorage.schema_sql(table))
+        dsn = f"postgresql://tester@127.0.0.1:{proxy.port}/postgres?default_transaction_read_only=on"
+        async with opened(dsn, table=table, create_table=False) as storage:
+            began, writes = time.monotonic(), 100
+            for _ in range(writes):
+                with pytest.raises(StorageUnavailable, match="takes no writes"):
+                    await storage.create("a", b"x", 100)
+            # Each ends its connection; only once a second one looks for a better server.
+            assert proxy.connections <= writes + 5 + 2 * (time.monotonic() - began)
+
+
+async def test_a_connection_that_the_server_has_ended_is_lent_to_nobody_else(postgres: PostgresServer) -> None:
+    """The storage hears of it by an error alone: a proxy in between keeps the connection open."""
+    dsn = "postgresql://tester@127.0.0.1:{}/postgres?application_name=ended"
+    async with (
+        tcp_proxy(postgres.port) as proxy,
+        opened(dsn.format(proxy.port), max_connections=1) as storage,
+        connection(postgres.dsn()) as plain,
+    ):
+        proxy.hides_ends = True
+        await storage.create("a", b"x", 100)
+        ours = "FROM pg_stat_activity WHERE application_name = 'ended'"
+        async with plain.transaction():
+            await plain.execute(f"SELECT FROM {table_of(storage)} WHERE key = 'a' FOR UPDATE")
+            stuck = asyncio.create_task(storage.touch("a", 100))
+            while not await plain.fetchval(f"SELECT count(*) {ours} AND wait_event_type = 'Lock'"):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            await plain.execute(f"SELECT pg_terminate_backend(pid) {ours}")
+            with pytest.raises(StorageUnavailable):
+                await stuck
+            assert await storage.load("a") is not None
 
 
 @pytest.mark.skipif(not FULL, reason="two servers of its own: in full mode only")

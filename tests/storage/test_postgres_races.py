@@ -17,6 +17,7 @@ from sessioncore._errors import StorageError
 from sessioncore.storage import Stored, Written
 from sessioncore.storage.postgres import PostgresStorage
 from sessioncore.storage.postgres._rows import new_version  # pyright: ignore[reportPrivateUsage]
+from sessioncore.storage.postgres._sql import quoted, statements
 
 pytestmark = [pytest.mark.anyio, pytest.mark.postgres]
 
@@ -143,10 +144,27 @@ async def test_clear_also_ends_what_is_moved_meanwhile(postgres: PostgresServer,
         assert await plain.fetchval(f"SELECT count(*) FROM {table_of(storage)}") == 0
 
 
-async def is_waited_for(locker: Any, by: asyncio.Task[int], plain: Any) -> None:
+async def is_waited_for(locker: Any, by: asyncio.Task[Any], plain: Any) -> None:
     waiting = "SELECT count(*) FROM pg_stat_activity WHERE $1 = ANY(pg_blocking_pids(pid))"
     while not await plain.fetchval(waiting, locker.get_server_pid()):
         assert not by.done()
+
+
+async def test_a_delete_that_waits_for_a_move_ends_what_was_moved(postgres: PostgresServer) -> None:
+    async with (
+        opened(postgres.dsn()) as storage,
+        connection(postgres.dsn()) as mover,
+        connection(postgres.dsn()) as plain,
+    ):
+        at = await storage.create("a", b"x", 100)
+        assert at is not None
+        move = statements(quoted(table_of(storage))).move_with_tombstone
+        async with mover.transaction():
+            await mover.fetch(move, b"a", b"x", 100.0, None, at, at + 1, b"b", 100.0)
+            deleting = asyncio.create_task(storage.delete("a"))
+            await is_waited_for(mover, deleting, plain)
+        assert await deleting == 1
+        assert not await plain.fetchval(f"SELECT count(*) FROM {table_of(storage)} WHERE moved_to IS NULL")
 
 
 @pytest.mark.parametrize(("off", "tombstone"), [("seqscan", 0.0), ("indexscan", 0.0), ("seqscan", 100.0)])

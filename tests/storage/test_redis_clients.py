@@ -269,9 +269,9 @@ def test_loops_one_after_another_are_served(server: Server) -> None:
 @pytest.mark.proves("AT-111")
 async def test_closing_lets_what_is_in_flight_end_and_refuses_the_rest(server: Server) -> None:
     storage = RedisStorage.from_url(server.url)
+    await storage.check()
     writes = [asyncio.create_task(storage.create(f"k{n}", b"x" * 1000, 100)) for n in range(200)]
     await asyncio.sleep(0)
-    await storage.check()
     await storage.aclose()
     await storage.aclose()
     assert None not in await asyncio.gather(*writes)

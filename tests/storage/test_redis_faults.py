@@ -1,14 +1,16 @@
 """What happens when the connection, the server or the machine fails: real servers, real faults."""
 
 import asyncio
+import gc
 import signal
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import timedelta
 
 import pytest
 from servers.redis_server import Server, one_server, pair
-from tests.redis_proxy import proxy_to
+from tests.redis_proxy import Proxy, proxy_to
 from tests.storage.redis_rig import SECOND, client_of, made, resumed, storage_at, version_of
 
 from sessioncore._errors import StorageUnavailable
@@ -224,3 +226,61 @@ async def test_a_server_that_is_killed_while_a_record_moves_keeps_one_key() -> N
                 assert live in keys[-2:]
                 assert await storage.owned_keys("u") == [live]
                 assert await storage.delete(live) == 1
+
+
+# -- how often, and for how long
+
+
+async def test_a_server_that_stays_read_only_is_not_connected_to_for_each_write(server: Server) -> None:
+    async with proxy_to(server.port) as proxy, storage_at(proxy.port) as storage:
+        server.do("REPLICAOF", "127.0.0.1", "1")
+        try:
+            await assert_few_connections(proxy, lambda: storage.create("k", b"", 10))
+        finally:
+            server.do("REPLICAOF", "NO", "ONE")
+
+
+async def test_a_server_that_ends_every_connection_is_not_connected_to_for_each_call(server: Server) -> None:
+    async with proxy_to(server.port) as proxy, storage_at(proxy.port) as storage:
+        proxy.cuts = 1_000_000
+        await assert_few_connections(proxy, lambda: storage.load("k"))
+
+
+async def assert_few_connections(proxy: Proxy, call: Callable[[], Awaitable[object]]) -> None:
+    """Between two attempts to connect there is a pause of up to half a second; meanwhile calls fail at once."""
+    began = time.monotonic()
+    for _ in range(200):
+        with pytest.raises(StorageUnavailable):
+            await call()
+    assert proxy.connections <= 15 + 3 * (time.monotonic() - began)
+
+
+async def test_a_handshake_that_is_never_answered_is_given_up(server: Server) -> None:
+    async with proxy_to(server.port) as proxy, storage_at(proxy.port, timeout=SECOND / 2) as storage:
+        proxy.swallow = True
+        with pytest.raises(StorageUnavailable):
+            async with asyncio.timeout(3):
+                await storage.load("k")
+        proxy.swallow = False
+        await resumed(storage)
+
+
+async def test_callers_of_one_round_trip_that_give_up_together_leave_nothing_behind(server: Server) -> None:
+    logged: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: logged.append(context))
+    async with proxy_to(server.port) as proxy, storage_at(proxy.port, timeout=SECOND / 2) as storage:
+        await storage.confirm()
+        proxy.half_open = 1
+        callers = [asyncio.create_task(storage.confirm()) for _ in range(3)]
+        for _ in range(3):
+            await asyncio.sleep(0)
+        for caller in callers:
+            caller.cancel()
+        await asyncio.wait(callers)
+        assert all(caller.cancelled() for caller in callers)
+        proxy.drop()
+        await resumed(storage)
+        await storage.confirm()
+    gc.collect()
+    await asyncio.sleep(0)
+    assert logged == []
