@@ -108,7 +108,13 @@ class PostgresServer:
         while subprocess.run(ready, check=False).returncode != 0:
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"PostgreSQL did not start:\n{self.log.read_text()}")
-            time.sleep(0.02)
+            time.sleep(0.05)
+
+    def new_database(self) -> str:
+        """Make an empty database; return its address."""
+        name = f"d{os.getpid()}_{time.monotonic_ns()}"
+        self._run("createdb", "-h", "127.0.0.1", "-p", str(self.port), "-U", "tester", name)
+        return self.dsn(name)
 
     def promote(self) -> None:
         """Make a standby take writes, and wait until it does."""

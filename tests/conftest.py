@@ -1,15 +1,17 @@
-"""What every test runs under: the event loops, and asserts that explain themselves.
+"""What every test runs under: event loops, servers, and asserts that explain themselves.
 
 No code of ours may block a loop or log an ID.
 """
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 from blockbuster import BlockBuster
 from hypothesis import HealthCheck, settings
+from servers.postgres_server import PostgresServer, postgres_server
+from servers.redis_server import Server, one_server
 from tests.numbers import FULL
 
 pytest.register_assert_rewrite("sessioncore.testing")
@@ -25,6 +27,20 @@ settings.load_profile("patient")
 def anyio_backend(request: pytest.FixtureRequest) -> str:
     """Every async test runs on asyncio and on trio; a test file that cannot overrides this fixture."""
     return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def server() -> Generator[Server]:
+    """A Redis server for all tests of a process."""
+    with one_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Generator[PostgresServer]:
+    """For all tests of a process, each with a table of its own. What a killed server wrote is kept without fsync."""
+    with postgres_server(fsync="off", full_page_writes="off") as server:
+        yield server
 
 
 PACKAGES = ("sessioncore", "sessioncore_asgi", "sessioncore_aiohttp", "sessioncore_litestar")

@@ -24,8 +24,8 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 from msgspec import Struct
-from servers.postgres_server import postgres_server
-from servers.redis_server import Server, one_server
+from servers.postgres_server import PostgresServer
+from servers.redis_server import Server
 
 import sessioncore
 from sessioncore import EventKind, SessionConfig, audit
@@ -88,15 +88,8 @@ def page_params() -> Generator[Any]:
 
 
 @pytest.fixture(scope="module")
-def redis() -> Generator[Server]:
-    with one_server() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def postgres_dsn() -> Generator[str]:
-    with postgres_server() as server:
-        yield server.dsn()
+def postgres_dsn(postgres: PostgresServer) -> str:
+    return postgres.new_database()
 
 
 @asynccontextmanager
@@ -144,7 +137,7 @@ def namespace(
 ) -> dict[str, Any]:
     """What the blocks of a page start with: the clients, the servers whose addresses they read, an empty folder."""
     if "REDIS_URL" in TEXTS[page]:
-        server: Server = request.getfixturevalue("redis")
+        server: Server = request.getfixturevalue("server")
         server.do("FLUSHALL")
         monkeypatch.setenv("REDIS_URL", server.url)
     if "POSTGRES_DSN" in TEXTS[page]:

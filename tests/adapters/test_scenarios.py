@@ -26,7 +26,6 @@ _CLEAR: Final = (
 EVERYWHERE: Final = [
     ("asgi", PromptStorage),
     ("asgi", SuspendingStorage),
-    ("asgi", AlternatingStorage),
     ("asgi-on-trio", SuspendingStorage),
     ("aiohttp", PromptStorage),
     ("aiohttp", SuspendingStorage),

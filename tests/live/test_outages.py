@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import pytest
 from key_value.aio.stores.memory import MemoryStore
-from servers.postgres_server import postgres_server
+from servers.postgres_server import PostgresServer
 from tests.live.live_kit import FAST, watched
 from tests.storage.tcp_proxy import tcp_proxy
 
@@ -50,19 +50,20 @@ class Place:
 
 
 @asynccontextmanager
-async def postgres(_: Path) -> AsyncGenerator[Place]:
-    with postgres_server(fsync="off") as server:
-        async with tcp_proxy(server.port) as proxy:
-            mine = PostgresStorage(f"postgresql://tester@127.0.0.1:{proxy.port}/postgres")
-            others = PostgresStorage(server.dsn())
-            await mine.open()
-            yield Place(mine, others, proxy.go_silent, proxy.speak_again)
-            await mine.aclose()
-            await others.aclose()
+async def postgres(_: Path, request: pytest.FixtureRequest) -> AsyncGenerator[Place]:
+    server: PostgresServer = request.getfixturevalue("postgres")
+    dsn = await asyncio.to_thread(server.new_database)
+    async with tcp_proxy(server.port) as proxy:
+        mine = PostgresStorage(dsn.replace(f":{server.port}/", f":{proxy.port}/"))
+        others = PostgresStorage(dsn)
+        await mine.open()
+        yield Place(mine, others, proxy.go_silent, proxy.speak_again)
+        await mine.aclose()
+        await others.aclose()
 
 
 @asynccontextmanager
-async def sqlite(folder: Path) -> AsyncGenerator[Place]:
+async def sqlite(folder: Path, _: pytest.FixtureRequest) -> AsyncGenerator[Place]:
     real, link = folder / "real", folder / "link"
     real.mkdir()
     link.symlink_to(real)
@@ -74,11 +75,13 @@ async def sqlite(folder: Path) -> AsyncGenerator[Place]:
 
 
 on_places = pytest.mark.parametrize("place", [sqlite, pytest.param(postgres, marks=pytest.mark.postgres)])
-OpenPlace = Callable[[Path], AbstractAsyncContextManager[Place]]
+OpenPlace = Callable[[Path, pytest.FixtureRequest], AbstractAsyncContextManager[Place]]
 
 
 @on_places
-async def test_an_end_during_an_outage_is_noticed_after_it(place: OpenPlace, tmp_path: Path) -> None:
+async def test_an_end_during_an_outage_is_noticed_after_it(
+    place: OpenPlace, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     failed = asyncio.Event()
 
     def note(event: SessionEvent) -> None:
@@ -86,7 +89,7 @@ async def test_an_end_during_an_outage_is_noticed_after_it(place: OpenPlace, tmp
             failed.set()
 
     settings: dict[str, Any] = {"storage_timeout": TIMEOUT, "stale_id_window": LONG, "on_event": note}
-    async with place(tmp_path) as here, watched(here.mine, **settings) as one:
+    async with place(tmp_path, request) as here, watched(here.mine, **settings) as one:
         here.cut()
         await failed.wait()
         with pytest.raises(StorageUnavailable):
@@ -99,9 +102,11 @@ async def test_an_end_during_an_outage_is_noticed_after_it(place: OpenPlace, tmp
 
 
 @on_places
-async def test_an_outage_without_end_is_the_end(place: OpenPlace, tmp_path: Path) -> None:
+async def test_an_outage_without_end_is_the_end(
+    place: OpenPlace, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     settings: dict[str, Any] = {"storage_timeout": TIMEOUT, "stale_id_window": timedelta(seconds=1)}
-    async with place(tmp_path) as here, watched(here.mine, **settings) as one:
+    async with place(tmp_path, request) as here, watched(here.mine, **settings) as one:
         here.cut()
         await one.ended.wait()
         assert isinstance(one.error, StorageUnavailable)

@@ -11,8 +11,6 @@ import anyio
 import pytest
 from anyio.abc import Process
 from anyio.streams.text import TextReceiveStream
-from servers.postgres_server import postgres_server
-from servers.redis_server import one_server
 from tests.live.ended_elsewhere import wait
 from tests.numbers import scaled
 
@@ -31,23 +29,21 @@ def anyio_backend() -> str:
 
 
 @contextmanager
-def sqlite(folder: Path) -> Generator[str]:
+def sqlite(folder: Path, _: pytest.FixtureRequest) -> Generator[str]:
     yield f"sqlite:///{folder / 'sessions.db'}"
 
 
 @contextmanager
-def postgres(_: Path) -> Generator[str]:
-    with postgres_server(fsync="off") as server:
-        yield server.dsn()
+def postgres(_: Path, request: pytest.FixtureRequest) -> Generator[str]:
+    yield request.getfixturevalue("postgres").new_database()
 
 
 @contextmanager
-def redis(_: Path) -> Generator[str]:
-    with one_server() as server:
-        yield f"redis://127.0.0.1:{server.port}/0"
+def redis(_: Path, request: pytest.FixtureRequest) -> Generator[str]:
+    yield request.getfixturevalue("server").url
 
 
-Place = Callable[[Path], AbstractContextManager[str]]
+Place = Callable[[Path, pytest.FixtureRequest], AbstractContextManager[str]]
 PLACES = [pytest.param(sqlite, id="sqlite"), pytest.param(postgres, id="postgres"), pytest.param(redis, id="redis")]
 
 
@@ -89,9 +85,11 @@ async def revoke_in_turn(store: SessionStore, next_line: Callable[[], Awaitable[
 
 @pytest.mark.proves("P2", "AT-118", "AT-122", "ASVS 7.4.2")
 @pytest.mark.parametrize("place", PLACES)
-async def test_the_sessions_of_a_revoked_owner_end_in_another_process(place: Place, tmp_path: Path) -> None:
+async def test_the_sessions_of_a_revoked_owner_end_in_another_process(
+    place: Place, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    with place(tmp_path) as url:
+    with place(tmp_path, request) as url:
         async with SessionStore(SessionConfig.development(storage=storage_from_url(url))) as store:
             command = [sys.executable, "-m", "tests.live.ended_elsewhere", url, *await begin(store)]
             async with await anyio.open_process(command, env=environment, stderr=None) as process:

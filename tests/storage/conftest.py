@@ -1,12 +1,12 @@
-"""The real Redis and PostgreSQL servers that many files test against, one after another."""
+"""The event loops that a storage knows, and the servers that only these tests share."""
 
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from servers.postgres_server import PostgresServer, pgbouncer, postgres_server
-from servers.redis_server import Server, cluster, one_server
+from servers.postgres_server import PostgresServer, pgbouncer
+from servers.redis_server import Server, cluster
 
 
 @pytest.fixture
@@ -33,12 +33,6 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "sessions.db"
 
 
-@pytest.fixture(scope="session")
-def server() -> Generator[Server]:
-    with one_server() as server:
-        yield server
-
-
 @pytest.fixture
 def emptied(server: Server) -> None:
     server.do("FLUSHALL")
@@ -56,13 +50,6 @@ def nodes(running_nodes: list[Server]) -> list[Server]:
     for node in running_nodes:
         node.do("FLUSHALL")
     return running_nodes
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Generator[PostgresServer]:
-    """For all tests of a process, each with a table of its own. What a killed server wrote is kept without fsync."""
-    with postgres_server(fsync="off", full_page_writes="off") as server:
-        yield server
 
 
 @pytest.fixture(scope="module", params=["direct", "transaction", "session"])

@@ -89,11 +89,13 @@ def rig_over(store: KeyValueStore) -> Rig:
 WITHOUT_CLEAR = [check for check in STORAGE_CHECKS if Clears not in check.needs]
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize("check", STORAGE_CHECKS)
 async def test_in_one_process_the_whole_contract_holds_on_its_memory_store(check: Check) -> None:
     await check(rig_over(MemoryStore()))
 
 
+@pytest.mark.parametrize("anyio_backend", ["trio"])
 @pytest.mark.parametrize("check", WITHOUT_CLEAR)
 async def test_a_store_that_pauses_in_each_call_and_lists_nothing_keeps_the_rest(check: Check) -> None:
     await check(rig_over(Plain()))

@@ -40,7 +40,6 @@ HYPERCORN = ["-m", "hypercorn", "serve:app", "--bind", "127.0.0.1:0"]
         pytest.param([*UVICORN, "--workers", "2"], 2, 2, id="uvicorn with two workers"),
         pytest.param(["serve.py"], 2, 2, id="uvicorn with two workers, from a program"),
         pytest.param([*UVICORN, "--reload"], 1, 0, id="uvicorn that reloads"),
-        pytest.param(UVICORN, 1, 0, id="uvicorn"),
         pytest.param([*HYPERCORN, "--workers", "2"], 2, 2, id="hypercorn with two workers"),
         pytest.param(HYPERCORN, 1, 0, id="hypercorn, whose one worker is a child process, too"),
     ],

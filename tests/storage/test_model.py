@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from servers.postgres_server import PostgresServer
-from tests.numbers import scaled
+from tests.numbers import FULL, scaled
 from tests.storage.history import Model
 from tests.storage.postgres_rigs import opened
 from tests.storage.rigs import RIGS
@@ -13,6 +13,7 @@ from tests.storage.rigs import RIGS
 pytestmark = pytest.mark.anyio
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"] if FULL else ["asyncio"])
 @pytest.mark.parametrize("seed", range(scaled(30)))
 @pytest.mark.parametrize("rig_name", RIGS)
 async def test_a_random_history_agrees_with_the_model(rig_name: str, seed: int, tmp_path: Path) -> None:
