@@ -28,10 +28,11 @@ from sessioncore.session._session import Session
 from sessioncore.session._state import SessionState
 from sessioncore.session._unusable import not_loaded, skipped
 
-__all__ = ["ErrorResponse", "Exchange"]
+__all__ = ["UNCHANGED", "ErrorResponse", "Exchange"]
 
 Headers = list[tuple[str, str]]
 _NO_HEADERS: Final[Done[Headers]] = Done([])
+UNCHANGED: Final[Done[Headers]] = Done([])  # the response needs no `revise`
 
 
 class Exchange(Struct, eq=False):
@@ -136,12 +137,13 @@ class Exchange(Struct, eq=False):
             self._failed = True  # a framework turned our error into this 500: send our error response instead
             raise hidden
         if state is None:
-            return _NO_HEADERS
+            return UNCHANGED
         loaded = state.loaded
         if not state.dirty() and (loaded is None or not loaded.renewal_due):
             state.start_response()
-            unchanged = state.phase is FRESH if loaded is None else not loaded.renewed  # no header is needed
-            return _NO_HEADERS if unchanged else self._session_headers(state)
+            if state.phase is not FRESH if loaded is None else loaded.renewed:
+                return self._session_headers(state)
+            return _NO_HEADERS if session.accessed else UNCHANGED
         try:
             if status is None and (loaded is None or state.rotating):
                 state.discard()
@@ -191,9 +193,7 @@ class Exchange(Struct, eq=False):
             if cookies and self.session.accessed and lookup.has_two_cookies():
                 return Done([*context.former_cookies])
             return _NO_HEADERS
-        known = self._sent_id
-        if known is None and lookup is not None:
-            known = lookup.session_id
+        known = lookup.session_id if self._sent_id is None and lookup is not None else self._sent_id
         unsent = loaded.session_id != known
         if not unsent and (
             not context.must_resend_cookie(loaded) or new_id_only or lookup is None or lookup.source is not COOKIE

@@ -1,7 +1,8 @@
 """For authors of adapters: what to check at setup and per request, and what the methods of an exchange return.
 
-`DONE` is what `load`, `save_late` and `finish` return if nothing must be awaited. Awaiting it is
-correct as well; comparing with it is faster.
+`DONE` is what `load`, `save_late` and `finish` return if nothing must be awaited, and `UNCHANGED` what
+`commit` returns if the response needs no `revise` either. Awaiting them is correct as well;
+comparing with them is faster.
 
 `docs/adapters/custom.md` lists what an adapter must do.
 """
@@ -14,7 +15,7 @@ from typing import Final
 
 from sessioncore._error_responses import ErrorResponse, close_code, close_reason, log_closing, says_ended
 from sessioncore._errors import ConfigError, SessionError, SessionGone
-from sessioncore._exchange import Exchange
+from sessioncore._exchange import UNCHANGED, Exchange
 from sessioncore._store import SessionStore
 from sessioncore.http._cross_site import asks_for_websocket
 from sessioncore.persistence._drive import DONE
@@ -22,8 +23,8 @@ from sessioncore.session._persistence import OnEnd, Watch
 from sessioncore.session._session import Session
 
 __all__ = [
-    "DONE", "ErrorResponse", "Watch", "asks_for_websocket", "check_beside", "check_scope_key", "check_store",
-    "check_vacant", "close_code", "close_for_error", "close_reason", "says_ended", "warn_if_replaced",
+    "DONE", "UNCHANGED", "ErrorResponse", "Watch", "asks_for_websocket", "check_beside", "check_scope_key",
+    "check_store", "check_vacant", "close_code", "close_for_error", "close_reason", "says_ended", "warn_if_replaced",
     "watch_connection",
 ]  # fmt: skip
 

@@ -45,15 +45,14 @@ class SessionMiddleware:
         if kind != "http" and kind != "websocket":  # noqa: PLR1714 - each request
             await self._serve_other(scope, receive, send)
             return
-        outer: Exchanges = scope.get(EXCHANGES)
+        outer: Exchanges = scope[EXCHANGES] if EXCHANGES in scope else None  # noqa: SIM401 - each request
         if outer is not None and has_store(outer, self._store, self._scope_key):
             await self._app(scope, receive, send)  # installed twice: the outer one handles the session
             return
         if self._first:
             await self._serve_first(scope, receive, send)
             return
-        method = scope.get("method", "GET")
-        view = AsgiView(scope, receive, method) if kind == "http" else AsgiView(scope, receive, method, handshake=True)
+        view = AsgiView(scope, receive, scope.get("method", "GET"), kind != "http")
         exchange = self._store.exchange(view)
         if self._lazy:
             receive = view.receive

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Iterable, Sequence
 from msgspec import Struct
 
 from sessioncore import Done, Exchange, SessionError
-from sessioncore.integration import DONE
+from sessioncore.integration import DONE, UNCHANGED
 from sessioncore_asgi._event_stream import EventStream, is_event_stream
 from sessioncore_asgi._shared import EXCHANGES, warn_of_other_sessions
 from sessioncore_asgi._types import Message, Receive, Scope, Send
@@ -33,35 +33,36 @@ class Responder(Struct, eq=False):
 
         This is a plain function, so that it can return the server's own awaitable if nothing must be awaited first.
         """
-        kind = message["type"]
-        if self._start is not None:
-            if self._replaced:
-                return _ignore_message()
-            if kind == "http.response.body":
-                if not message.get("more_body", False):
-                    # When the client has read the whole response, late changes must be stored.
-                    saving = self._exchange.save_late()
-                    if saving is not DONE:
-                        return self._send_after(saving, message)
-                elif self._start:  # the first part of several
-                    self._look_for_events(self._start.get("headers", ()))
-            return self._send(message)
-        if kind != "http.response.start" and kind != "websocket.http.response.start":  # noqa: PLR1714 - each request
-            return self._send(message)
-        status = message["status"]
-        if status < 200:  # an interim response (RFC 9110, section 15.2)
-            return self._send(message)
-        self._start = message
-        exchange = self._exchange
-        try:
-            added = exchange.commit(status)
-        except SessionError as error:
-            return self._replace_response(error, status)
-        if not isinstance(added, Done):
-            return self._commit(message, status, added)
-        if added.value or exchange.session.accessed:
+        kind, send = message["type"], self._send  # calling a field directly is slower
+        if self._start is None:
+            if kind != "http.response.start" and kind != "websocket.http.response.start":  # noqa: PLR1714 - each request
+                return send(message)
+            status = message["status"]
+            if status < 200:  # an interim response (RFC 9110, section 15.2)
+                return send(message)
+            self._start = message
+            try:
+                added = self._exchange.commit(status)
+            except SessionError as error:
+                return self._replace_response(error, status)
+            if added is UNCHANGED:
+                return send(message)
+            if not isinstance(added, Done):
+                return self._commit(message, status, added)
             message = self._revised(message, added.value)
-        return self._send(message)
+            return self._send(message)
+        if self._replaced:
+            return _ignore_message()
+        if kind == "http.response.body":
+            if "more_body" not in message or not message["more_body"]:
+                # When the client has read the whole response, late changes must be stored.
+                saving = self._exchange.save_late()
+                if saving is not DONE:
+                    return self._send_after(saving, message)
+            elif self._start:  # the first part of several
+                self._look_for_events(self._start.get("headers", ()))
+                send = self._send
+        return send(message)
 
     async def _commit(self, message: Message, status: int, added: Awaitable[Sequence[tuple[str, str]]]) -> None:
         try:

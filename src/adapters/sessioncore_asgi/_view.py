@@ -38,7 +38,8 @@ class AsgiView(Struct, eq=False):
     @property
     def scheme(self) -> str:
         """The scheme that the server saw."""
-        return str(self._scope.get("scheme", "http"))
+        scheme: str = self._scope.get("scheme", "http")
+        return scheme
 
     def cookie_headers(self) -> Sequence[bytes]:
         """Every Cookie header."""

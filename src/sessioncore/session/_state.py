@@ -50,13 +50,9 @@ class SessionState(Struct, eq=False):
     def dirty(self) -> bool:
         """Whether a commit has something to check or store: values, changes, or a write of unknown outcome."""
         values = self.values
-        return (
-            self.pending is not None
-            or values.snapshots is not None
-            or values.issued_defaults is not None
-            or self.in_flight is not None
-            or self.waiters is not None
-        )
+        if self.pending is not None or values.snapshots is not None or values.issued_defaults is not None:
+            return True
+        return self.in_flight is not None or self.waiters is not None
 
     @property
     def rotating(self) -> bool:
