@@ -10,9 +10,15 @@ from hypothesis import strategies as st
 from msgspec import Raw
 from tests.numbers import scaled
 
-from sessioncore import CodecError, CorruptRecord, SessionTooLarge
+from sessioncore import CodecError, CorruptRecord, SessionTooLarge, Stored
 from sessioncore.codec._codec import Codec
 from sessioncore.codec._record import NEWEST_FORMAT, Record, Record2, decode_record, encode_record, with_settings
+from sessioncore.session._attempt import Attempt
+from sessioncore.session._delta import Delta
+from sessioncore.session._lifecycle import Action
+from sessioncore.session._loaded import Loaded
+from sessioncore.session._pending import SET, Metadata, Pending
+from sessioncore.storage import Create, Move, Replace
 
 LIMIT = 65536
 FORMAT = 1

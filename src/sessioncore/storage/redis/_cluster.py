@@ -21,6 +21,7 @@ from sessioncore._storage_protocol import Written
 from sessioncore.storage.redis._cluster_moves import Moves, Plan
 from sessioncore.storage.redis._cluster_steps import Steps, all_of
 from sessioncore.storage.redis._commands import KEYS_PER_COMMAND, ReplicaAcks, outcome_of, run_command, run_script
+from sessioncore.storage.redis._errors import ForeignValue
 from sessioncore.storage.redis._format import MARK, TOMBSTONE, fresh_version, head_of, index_of, millis, pack, unpack
 from sessioncore.storage.redis._scripts import ON_A_CLUSTER
 from sessioncore.storage.redis._transport import Reply, Transport
@@ -94,7 +95,10 @@ class Cluster:
         """Set the ttl; then that of the index, if it has an owner."""
         found = await run_script(self._read, ON_A_CLUSTER.touch, (key,), (millis(ttl),))
         if found is None:  # unless it is a record whose move lost its last step, which a renewal settles
-            value = await self.renew(key, ttl)
+            try:
+                value = await self.renew(key, ttl)
+            except ForeignValue:
+                return False
             return value is not None and value[:2] == MARK
         await self._steps.follow(found[0][1:] if found[0] else None, key, ttl, found[1])
         return True
