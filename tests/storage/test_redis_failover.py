@@ -49,7 +49,7 @@ async def test_the_contract_holds_through_sentinel_with_a_failover_in_the_middle
                     await writes_again(storage)
                     raw = client_of(replica.port)
                     stored = await storage.load("kept")
-                    assert stored is not None
+                    assert isinstance(stored, Stored)
                     assert stored.data == b"kept"
                 await raw.flushall()
                 await storage.open()  # some checks close it
