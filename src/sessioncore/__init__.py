@@ -25,7 +25,7 @@ from sessioncore._errors import (
     StorageUnavailable,
     UnregisteredType,
 )
-from sessioncore._events import EventKind, SessionEvent, SessionInfo
+from sessioncore._events import EventKind, SessionEvent, SessionInfo, StorageListener
 from sessioncore._exchange import Exchange
 from sessioncore._store import SessionStore
 from sessioncore.http._extractors import (
@@ -80,6 +80,7 @@ __all__ = [
     "Source",
     "Storage",
     "StorageError",
+    "StorageListener",
     "StorageUnavailable",
     "Stored",
     "Unreadable",

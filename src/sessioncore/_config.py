@@ -12,7 +12,7 @@ from inspect import iscoroutinefunction
 from typing import Any, Literal, TypeAlias
 
 from sessioncore._errors import ConfigError, SessionError
-from sessioncore._events import SessionEvent
+from sessioncore._events import SessionEvent, StorageListener
 from sessioncore._storage_protocol import Storage
 from sessioncore.http._cookies import CookieSettings, check_cookie, check_former_cookies, is_token
 from sessioncore.http._cross_site import parse_trusted_origins
@@ -220,8 +220,14 @@ def _check_callables(config: SessionConfig) -> None:
             raise ConfigError(f"{name} must be a function that is not async, or None")
     given: object = config.on_event
     several = callable(given) or isinstance(given, (list, tuple))
-    if given is not None and not (several and all(map(_is_sync_callable, listeners(config)))):
+    if given is not None and not (several and all(map(_is_listener, listeners(config)))):
         raise ConfigError("on_event must be a function that is not async, a sequence of them, or None")
+
+
+def _is_listener(listener: object) -> bool:
+    return _is_sync_callable(listener) and not (
+        isinstance(listener, StorageListener) and iscoroutinefunction(listener.storage_call)
+    )
 
 
 def _is_sync_callable(function: object) -> bool:

@@ -4,14 +4,15 @@ An event contains the handle of a session, never its ID, and no values.
 """
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from enum import Enum
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from msgspec import Struct
 
-__all__ = ["EventKind", "Events", "SessionEvent", "SessionInfo"]
+__all__ = ["EventKind", "Events", "SessionEvent", "SessionInfo", "StorageListener", "StorageOutcome"]
 
 _logger = logging.getLogger("sessioncore")
 
@@ -47,6 +48,26 @@ class SessionEvent(Struct, frozen=True):
     owner: str | None
     detail: str
     at: datetime
+
+
+StorageOutcome: TypeAlias = Literal["ok", "error", "timeout", "cancelled"]
+"""How a call of the storage ended; "timeout": no reply within `storage_timeout`, "cancelled": the request was."""
+
+
+class StorageListener(ABC):
+    """Base class of a listener for `on_event` that is told of every call of the storage, too."""
+
+    def __call__(self, event: SessionEvent) -> None:
+        """Handle an event; by default do nothing."""
+        return
+
+    @abstractmethod
+    def storage_call(self, operation: str, seconds: float, outcome: StorageOutcome) -> None:
+        """Handle the end of one call of the storage; `operation` is the name of its method."""
+
+    def attached(self, storage: object) -> None:
+        """Take notice of a store that has this listener, and of its storage; by default do nothing."""
+        return
 
 
 class SessionInfo(Struct, frozen=True):

@@ -14,7 +14,7 @@ PUBLIC: dict[str, str] = {
         SessionStore SessionConfig Session SessionKey SessionInfo SessionEvent EventKind Extractor Source RequestView
         Exchange from_cookie from_header from_auth_header from_query from_form from_param chain from_lookup
         MemoryStorage SQLiteStorage Storage Stored Moved Unreadable Done storage_from_url audit Finding SessionError
-        ConfigError StorageError StorageUnavailable
+        ConfigError StorageError StorageListener StorageUnavailable
         CodecError UnregisteredType CorruptRecord SessionTooLarge LifecycleError SessionGone
         SessionReleased SessionNotLoaded ResponseStarted SessionNotFound OwnerLimitReached CrossSiteRequest __version__
     """,

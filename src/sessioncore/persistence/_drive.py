@@ -13,12 +13,13 @@ from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar, cast, fina
 import anyio
 from msgspec import Struct
 
-from sessioncore._config import SessionConfig
+from sessioncore._config import SessionConfig, listeners
 from sessioncore._errors import KeyTaken, SessionError, StorageError, StorageUnavailable
-from sessioncore._events import EventKind, Events
+from sessioncore._events import EventKind, Events, StorageListener
 from sessioncore._storage_calls import LATER, Call, Later, Reply
 from sessioncore._storage_protocol import AnswersNow, BoundsCalls, capabilities_of
 from sessioncore.http._cookies import AmbiguousID
+from sessioncore.persistence._call_timer import CallTimer
 from sessioncore.persistence._health import Health
 
 __all__ = ["DONE", "Answer", "AwaitText", "Done", "Driver", "Machine", "QueuedEvent", "Step"]
@@ -77,7 +78,7 @@ class Machine(Protocol):
 class Driver:
     """Runs machines on the storage of one store, and makes single calls."""
 
-    __slots__ = ("_answer_now", "_bounded", "_events", "_health", "_seconds", "_storage")
+    __slots__ = ("_answer_now", "_bounded", "_events", "_health", "_seconds", "_storage", "_timer")
 
     def __init__(self, config: SessionConfig, events: Events, health: Health) -> None:
         storage, seconds = config.storage, config.storage_timeout.total_seconds()
@@ -85,6 +86,12 @@ class Driver:
         answer_now: Callable[[Call], Reply | Later] | None = None
         if AnswersNow in capabilities:
             answer_now = cast("AnswersNow", storage).answer_now
+        told = [listener for listener in listeners(config) if isinstance(listener, StorageListener)]
+        self._timer = CallTimer(told) if told else None  # None: nobody asks how long calls take
+        if self._timer is not None and answer_now is not None:
+            answer_now = self._timer.answering(answer_now)
+        for listener in told:
+            listener.attached(storage)
         self._answer_now = answer_now
         # Cancel scopes are slow; calls that enforce the timeout themselves need none (see BoundsCalls).
         bounds = BoundsCalls in capabilities and cast("BoundsCalls", storage).bound_calls(seconds)
@@ -177,7 +184,7 @@ class Driver:
             StorageError: the storage refused or failed.
         """
         try:
-            reply = await call()
+            reply = await (call() if self._timer is None else self._timer.awaited(operation, call))
         except Exception as exc:
             error = self._to_storage_error(operation, exc)
             if error is exc:

@@ -11,6 +11,7 @@ from time import monotonic
 from typing import Final
 
 from sessioncore._errors import StorageError, StorageUnavailable
+from sessioncore.persistence._call_timer import is_timeout
 
 __all__ = ["Health"]
 
@@ -55,7 +56,7 @@ class Health:
         """Count what a call raised."""
         self.is_failing = True
         self._failed_at = self._clock()
-        self._time_outs = self._time_outs + 1 if _is_time_out(error) else 0
+        self._time_outs = self._time_outs + 1 if is_timeout(error) else 0
 
     def worked(self) -> None:
         """Take notice of a reply. The outage is over when none has failed for `storage_timeout`."""
@@ -77,9 +78,3 @@ class Health:
             self.failed(error)
         self._logged.add(type(error))
         return True
-
-
-def _is_time_out(error: BaseException | None) -> bool:
-    while error is not None and not isinstance(error, TimeoutError):
-        error = error.__cause__
-    return error is not None

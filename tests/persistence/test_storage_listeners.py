@@ -1,0 +1,126 @@
+"""Listeners that are told of the storage's calls: of each one, once, with what came of it and how long it took."""
+
+from datetime import timedelta
+from itertools import product
+
+import anyio
+import pytest
+from tests.kit import BOTH_LOOPS, Lab
+from tests.persistence.test_storage_is_down import CALLS, Call
+from tests.stores import AlternatingStorage, PromptStorage, SpyStorage
+
+from sessioncore import (
+    ConfigError,
+    MemoryStorage,
+    Session,
+    SessionConfig,
+    SessionError,
+    SessionEvent,
+    SessionStore,
+    StorageError,
+    StorageListener,
+)
+from sessioncore.storage import KeyTaken
+
+pytestmark = pytest.mark.anyio
+
+
+class Told(StorageListener):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, float, str]] = []
+        self.events: list[SessionEvent] = []
+        self.storages: list[object] = []
+
+    def __call__(self, event: SessionEvent) -> None:
+        self.events.append(event)
+
+    def storage_call(self, operation: str, seconds: float, outcome: str) -> None:
+        assert seconds >= 0
+        self.calls.append((operation, seconds, outcome))
+
+    def attached(self, storage: object) -> None:
+        self.storages.append(storage)
+
+    @property
+    def outcomes(self) -> list[tuple[str, str]]:
+        return [(operation, outcome) for operation, _, outcome in self.calls]
+
+
+async def lab_that_tells(kind: type[SpyStorage] = SpyStorage) -> tuple[Lab, Told]:
+    told, events = Told(), list[SessionEvent]()
+    lab = Lab(kind=kind, storage_timeout=timedelta(milliseconds=50), on_event=[events.append, told])
+    lab.visitor.sid = (await lab.store.create({"n": 1}, owner="ada")).id
+    assert told.events == events != []
+    lab.forget()
+    told.calls.clear()
+    return lab, told
+
+
+@pytest.mark.parametrize(("operation", "call"), CALLS)
+async def test_each_call_is_told_once(operation: str, call: Call) -> None:
+    for kind, fails in product((SpyStorage, PromptStorage, AlternatingStorage), (False, True)):
+        lab, told = await lab_that_tells(kind)
+        assert told.storages == [lab.storage]
+        if fails:
+            lab.storage.fail(operation)
+        try:
+            await call(lab)
+        except SessionError:
+            assert fails or operation == "load", "one call looks for a handle that nobody has"
+        assert [name for name, _ in told.outcomes] == lab.calls
+        assert (operation, "error" if fails else "ok") in told.outcomes
+        assert {outcome for name, outcome in told.outcomes if name != operation} <= {"ok"}
+
+
+@BOTH_LOOPS
+async def test_a_call_without_a_reply_and_one_that_is_cut_off_are_told_apart() -> None:
+    lab, told = await lab_that_tells()
+    with lab.storage.hold("load"):
+        with pytest.raises(StorageError):
+            await lab.store.get_by_id(lab.visitor.sid or "")
+        with anyio.move_on_after(0.01):
+            await lab.store.get_by_id(lab.visitor.sid or "")
+    assert told.outcomes == [("load", "timeout"), ("load", "cancelled")]
+    assert 0.04 < told.calls[0][1] < 5
+
+
+async def test_an_id_that_is_taken_is_no_error_of_the_storage() -> None:
+    lab, told = await lab_that_tells()
+    lab.storage.fail("move", times=1, error=KeyTaken("taken by a test"))
+    async with lab.visitor.request() as session:
+        await session.login("bob")
+    assert [outcome for outcome in told.outcomes if outcome[0] == "move"] == [("move", "ok"), ("move", "ok")]
+
+
+async def test_looking_up_what_open_connections_use_is_told() -> None:
+    told = Told()
+    store = SessionStore(SessionConfig(storage=MemoryStorage(), on_event=told))
+    session: Session = await store.create({"n": 1})
+    with anyio.fail_after(5):
+        async with session.alive():
+            while ("watch", "ok") not in told.outcomes:  # noqa: ASYNC110 - no event tells it
+                await anyio.sleep(0.001)
+
+
+async def test_a_listener_that_fails_changes_nothing_and_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(StorageListener):
+        def storage_call(self, operation: str, seconds: float, outcome: str) -> None:
+            raise ZeroDivisionError("a fault of the listener")
+
+    told = Told()
+    store = SessionStore(SessionConfig(on_event=[Broken(), told]))
+    session = await store.create({"n": 1})
+    assert (await store.get_by_id(session.id))["n"] == 1
+    assert told.outcomes == [("create", "ok"), ("load", "ok")]
+    assert "storage_call raised for 'create'" in caplog.text
+    assert "a fault of the listener" in caplog.text
+
+
+async def test_a_listener_whose_method_is_async_is_refused() -> None:
+    class Async(StorageListener):
+        async def storage_call(self, operation: str, seconds: float, outcome: str) -> None: ...  # type: ignore[override]
+
+    with pytest.raises(ConfigError, match="on_event"):
+        SessionConfig(on_event=Async())
