@@ -89,8 +89,8 @@ def close_reason(error: BaseException) -> str:
 def log_closing(error: BaseException, context: StoreContext) -> None:
     """Log that a WebSocket is closed because the storage is down; the other reasons are no failures."""
     refusal = find_refusal(error)
-    if isinstance(refusal, StorageUnavailable) and _must_be_logged(refusal, context):
-        _logger.error("a WebSocket was closed with code 1013: %s", refusal, exc_info=refusal)
+    if isinstance(refusal, StorageUnavailable):
+        context.health.report("a WebSocket was closed with code 1013", refusal)
 
 
 def says_ended(error: BaseException, is_disconnect: Callable[[BaseException], bool]) -> bool:
@@ -127,17 +127,16 @@ def response_to(
     an error of the application.
     """
     status, body, headers = _HTTP_500 if error is None else _content_for(error, view, context.config)
-    # A storage that is down fails each request: one traceback says as much as a thousand.
-    if status >= 500 and error is not None and _must_be_logged(error, context):
-        _logger.error("a request failed with status %d: %s", status, error, exc_info=error)
+    if status >= 500 and error is not None:
+        what = f"a request failed with status {status}"
+        if isinstance(error, StorageError):
+            context.health.report(what, error)
+        else:
+            _logger.error("%s: %s", what, error, exc_info=error)
     if not any(name == "content-type" for name, _ in headers):
         headers = [("content-type", "text/plain; charset=utf-8"), *headers]
     fixed = [("content-length", str(len(body))), ("cache-control", "no-store")]
     return ErrorResponse(status, [*headers, *fixed, *session_headers], body, handled)
-
-
-def _must_be_logged(error: SessionError, context: StoreContext) -> bool:
-    return not isinstance(error, StorageError) or context.health.must_be_logged(error)
 
 
 def _content_for(error: SessionError, view: RequestView | None, config: SessionConfig) -> Content:

@@ -235,14 +235,14 @@ class SessionStore:
     def purge_every(self, interval: timedelta) -> AbstractAsyncContextManager[None]:
         """Purge in the background while the block runs; any number of processes may do so.
 
-        An outage is a `storage_error` event, and the next purge comes all the same.
+        An outage is a `storage_error` event and is logged once, and the next purge comes all the same.
 
         Raises:
             ConfigError: `interval` is not a timedelta above zero.
         """
         if not isinstance(cast("object", interval), timedelta) or interval <= timedelta():
             raise ConfigError("purge_every() takes a timedelta above zero, such as timedelta(hours=1)")
-        return purging(self.purge_expired, interval.total_seconds())
+        return purging(self.purge_expired, interval.total_seconds(), self._persistence.context.health)
 
     async def check(self) -> None:
         """Prove that the storage does what a login needs, on a record that is no session and ends within a minute.

@@ -35,7 +35,7 @@ async def test_it_purges_again_and_again_and_stops_with_its_block() -> None:
     assert set(storage.calls) == {"purge_expired"}
 
 
-async def test_an_outage_is_an_event_and_it_goes_on() -> None:
+async def test_an_outage_is_an_event_and_logged_once_and_it_goes_on(caplog: pytest.LogCaptureFixture) -> None:
     storage = SpyStorage()
     events: list[SessionEvent] = []
     store = SessionStore(SessionConfig(storage=storage, on_event=events.append))
@@ -46,6 +46,9 @@ async def test_an_outage_is_an_event_and_it_goes_on() -> None:
     assert [(event.kind, event.detail) for event in events] == [
         (EventKind.STORAGE_ERROR, "purge_expired: StorageUnavailable")
     ] * 3
+    [record] = caplog.records
+    assert record.getMessage().startswith("expired records could not be removed: ")
+    assert record.exc_info is not None
 
 
 async def test_the_first_purge_does_not_come_at_once() -> None:

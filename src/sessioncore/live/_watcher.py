@@ -35,6 +35,7 @@ __all__ = ["Watcher"]
 
 _BATCH = 500  # keys of one look-up
 _LONGEST_RETRY = 0.5  # seconds from a look-up that failed to the next one
+_FAILED = "the sessions of open connections could not be looked up"
 _SHORTEST_WAIT = 0.01  # seconds to the next look-up of a record whose time to live has nearly ended
 
 
@@ -133,7 +134,8 @@ class Watcher:
     async def _confirm(self, now: float) -> None:
         try:
             await self._driver.bounded("watch", self._watching.confirm)
-        except StorageError:
+        except StorageError as exc:
+            self._context.health.report(_FAILED, exc)
             self._agenda.ask_all(now)
 
     async def _look_up(self, asked: dict[str, float]) -> None:
@@ -146,6 +148,7 @@ class Watcher:
         try:
             answers = await self._driver.bounded("watch", lambda: self._watching.watch(list(asked), self._changed))
         except StorageError as exc:
+            self._context.health.report(_FAILED, exc)
             self._give_up_or_retry(asked, exc)
             return
         for (key, since), answer in zip(asked.items(), answers, strict=True):
@@ -211,7 +214,7 @@ class Watcher:
                     self._context.events.send(EventKind.RENEWED, loaded.handle, loaded.record.owner)
                 else:
                     self._ask(watch.key)
-        except StorageError:
-            pass  # the next message tries again
+        except StorageError as exc:
+            self._context.health.report(_FAILED, exc)  # the next message tries again
         finally:
             watch.set_renewed(ttl)

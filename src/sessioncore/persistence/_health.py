@@ -10,7 +10,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Final
 
-from sessioncore._errors import StorageError, StorageUnavailable
+from sessioncore._errors import SessionError, StorageUnavailable
 from sessioncore.persistence._call_timer import is_timeout
 
 __all__ = ["Health"]
@@ -32,7 +32,7 @@ class Health:
         self._time_outs = 0
         self._next_try = 0.0
         self._failed_at = 0.0
-        self._logged: set[type[StorageError]] = set()
+        self._logged: set[type[SessionError]] = set()
         self._suppressed = 0
 
     def refuses(self) -> bool:
@@ -65,16 +65,19 @@ class Health:
             return
         self.is_failing = False
         if self._logged:
-            _logger.warning("the storage works again; %d more requests failed meanwhile", self._suppressed)
+            _logger.warning("the storage works again; %d more failures were not logged", self._suppressed)
         self._logged.clear()
         self._suppressed = 0
 
-    def must_be_logged(self, error: StorageError) -> bool:
-        """Return whether this is the first error of its kind since the storage last worked; count the others."""
+    def report(self, what: str, error: SessionError) -> None:
+        """Log the first error of its kind since the storage last worked, with its traceback; count the others.
+
+        Each request fails while the storage does, and one traceback says as much as a thousand.
+        """
         if type(error) in self._logged:
             self._suppressed += 1
-            return False
+            return
         if not self.is_failing:
             self.failed(error)
         self._logged.add(type(error))
-        return True
+        _logger.error("%s: %s", what, error, exc_info=error)

@@ -1,12 +1,13 @@
 """Purging in the background: `SessionStore.purge_every`."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from random import SystemRandom
 
 import anyio
 
 from sessioncore._errors import SessionError
+from sessioncore.persistence._health import Health
 
 __all__ = ["purging"]
 
@@ -14,8 +15,8 @@ _uniform = SystemRandom().uniform  # from the system: forked processes must not 
 
 
 @asynccontextmanager
-async def purging(purge: Callable[[], Awaitable[object]], seconds: float) -> AsyncGenerator[None]:
-    """Purge about every `seconds` while the block runs; a purge that fails was reported, and the next one comes.
+async def purging(purge: Callable[[], Awaitable[object]], seconds: float, health: Health) -> AsyncGenerator[None]:
+    """Purge about every `seconds` while the block runs; a purge that fails is reported, and the next one comes.
 
     The first one comes after a random part of that time, so that processes that start together,
     and stores on one server, do not purge together.
@@ -24,8 +25,10 @@ async def purging(purge: Callable[[], Awaitable[object]], seconds: float) -> Asy
     async def purge_forever() -> None:
         await anyio.sleep(_uniform(0, seconds))
         while True:
-            with suppress(SessionError):  # the driver has sent the event
+            try:
                 await purge()
+            except SessionError as exc:
+                health.report("expired records could not be removed", exc)
             await anyio.sleep(seconds * _uniform(0.9, 1.1))
 
     error: Exception | None = None

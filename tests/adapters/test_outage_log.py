@@ -1,0 +1,86 @@
+"""A Redis that is stopped: whatever uses the sessions, the log has one traceback, and the number of failures at the end."""
+
+import logging
+import traceback
+from contextlib import ExitStack
+from datetime import timedelta
+from importlib import import_module
+
+import pytest
+from servers.redis_server import one_server
+from tests.adapters.browser import ask, compose, until
+from tests.adapters.servers import SERVERS, serve
+from websockets.sync.client import connect
+
+from sessioncore import SessionConfig, SessionStore
+from sessioncore.storage.redis import RedisStorage
+
+PATHS = ("/read", "/counter", "/login", "/logout", "/save", "/stream", "/feed", "/background", "/hidden", "/revoke")
+QUICK = timedelta(seconds=0.2)
+
+
+class Log(logging.Handler):
+    """What is logged by anybody, but for the lines about each request that servers write."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if "access" not in record.name:
+            self.records.append(record)
+
+    def lines(self) -> list[str]:
+        written: list[str] = []
+        for record in self.records:
+            written += record.getMessage().splitlines()
+            if record.exc_info is not None:
+                written += "".join(traceback.format_exception(*record.exc_info)).splitlines()
+        return written
+
+
+@pytest.mark.redis
+@pytest.mark.parametrize("adapter", ["asgi", "asgi-on-hypercorn", "aiohttp", "litestar"])
+def test_an_outage_of_redis_writes_one_traceback_whatever_uses_the_sessions(adapter: str) -> None:
+    with ExitStack() as stack:
+        redis = stack.enter_context(one_server())
+        config = SessionConfig.development(
+            storage=RedisStorage.from_url(redis.url), storage_timeout=QUICK, watch_interval=QUICK
+        )
+        store = SessionStore(config)
+        app = import_module(f"tests.adapters.apps_{adapter.partition('-')[0]}").make_app(store)
+        server = stack.enter_context(serve(SERVERS[adapter], app))
+
+        async def a_session() -> str:
+            return (await store.create({"n": 1}, owner="ada")).id
+
+        cookie = "Cookie", f"session_id={server.run(a_session)}"
+        uri = f"ws://localhost:{server.address.port}/ws?how=read"
+        socket = stack.enter_context(connect(uri, additional_headers=[cookie], close_timeout=1))
+        socket.send("read n")
+        assert socket.recv(10) == "1"
+        log = Log()
+        logging.getLogger().addHandler(log)
+        stack.callback(logging.getLogger().removeHandler, log)
+
+        redis.kill()
+        for path in PATHS * 3:
+            assert ask(server.address, compose("GET", path, [cookie])).status == 503, path
+        socket.send("reload")
+        assert socket.recv(10) == "StorageUnavailable"
+        with pytest.raises(TimeoutError):
+            socket.recv(QUICK.total_seconds() * 3)  # meanwhile its session is looked up, in vain
+        traced = [record for record in log.records if record.exc_info is not None]
+        assert len(traced) == 1, [record.getMessage() for record in traced]
+        assert len(log.lines()) < 130
+
+        redis.start()
+        until(lambda: ask(server.address, compose("GET", "/read", [cookie])).status == 200)
+
+        def said() -> list[str]:
+            ask(server.address, compose("GET", "/read", [cookie]))
+            return [record.getMessage() for record in log.records if "works again" in record.getMessage()]
+
+        until(lambda: len(said()) > 0)
+        [line] = said()
+        assert int("".join(filter(str.isdigit, line))) >= len(PATHS) * 3 - 1
