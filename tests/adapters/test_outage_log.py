@@ -1,4 +1,4 @@
-"""A Redis that is stopped: whatever uses the sessions, the log has one traceback, and the number of failures at the end."""
+"""A Redis that is stopped: one traceback in the log, whatever uses the sessions, and then the number of failures."""
 
 import logging
 import traceback

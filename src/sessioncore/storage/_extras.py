@@ -1,6 +1,6 @@
-"""The error for a storage whose driver is not installed.
+"""The error for a package that is not installed, such as a storage's driver.
 
-Drivers are extras of the package, so the error names the extra, as pip takes it.
+They are extras of this package, so the error names the extra, as pip takes it.
 """
 
 from collections.abc import Generator
@@ -11,10 +11,10 @@ __all__ = ["needs_extra"]
 
 @contextmanager
 def needs_extra(extra: str) -> Generator[None]:
-    """Import drivers in this block; the error for a missing one names the extra that installs it.
+    """Import packages in this block; the error for a missing one names the extra that installs it.
 
     Raises:
-        ModuleNotFoundError: a driver is missing.
+        ModuleNotFoundError: a package is missing.
     """
     try:
         yield
@@ -22,5 +22,5 @@ def needs_extra(extra: str) -> Generator[None]:
         if (exc.name or "").startswith("sessioncore"):
             raise
         raise ModuleNotFoundError(
-            f"this storage needs {exc.name}, which is not installed; pip install 'sessioncore[{extra}]'", name=exc.name
+            f"this needs {exc.name}, which is not installed; pip install 'sessioncore[{extra}]'", name=exc.name
         ) from exc
