@@ -296,3 +296,14 @@ async def test_without_a_store_a_load_waits_as_long_as_its_connection(server: Se
         await made(storage, "k")
         proxy.swallow = True
         await expect_in_time(lambda: storage.load("k"), SECOND)
+
+
+async def test_closing_does_not_wait_for_a_server_that_is_silent_for_longer_than_the_limit(server: Server) -> None:
+    async with through_proxy(server, silence=timedelta(seconds=30)) as (store, proxy, sid):
+        proxy.swallow = True
+        storage = store.storage
+        assert isinstance(storage, RedisStorage)
+        await expect_in_time(lambda: storage.watch([sid], print))  # the first one asks for pushes, which nobody awaits
+        start = time.monotonic()
+        await storage.aclose()
+        assert time.monotonic() - start < SOON

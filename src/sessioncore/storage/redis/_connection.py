@@ -85,9 +85,13 @@ class PipelinedConnection(asyncio.Protocol):
     def in_flight(self) -> "list[asyncio.Future[list[Any]]]":
         return [request[0] for request in self._in_flight if not request[0].done()]
 
+    def silence(self) -> float:
+        """Return for how many seconds the server has said nothing while replies were missing."""
+        return monotonic() - self._last_data_at if self._in_flight else 0.0
+
     def is_silent(self) -> bool:
         """Tell if a reply is overdue, so that the connection is doubted."""
-        return bool(self._in_flight) and monotonic() - self._last_data_at >= self._patience
+        return bool(self._in_flight) and self.silence() >= self._patience
 
     def retire(self) -> None:
         """Another connection takes over: move what may be repeated, and end when the rest has been answered."""

@@ -150,14 +150,16 @@ class ReconnectingConnection:
                 _LOG.warning("Redis refused renewed credentials: %s", error_of(reply))
 
     async def aclose(self) -> None:
-        """Wait for the replies in flight, for a bounded time, and close."""
+        """Wait for the replies in flight, but not beyond the time that a call may take, and close."""
         self._closed = True
         if self._connecting is not None:
             self._connecting.cancel()
             await asyncio.wait([self._connecting])
         connections = [*self._retired, *([self._connection] if self._connection is not None else [])]
         if in_flight := [future for connection in connections for future in connection.in_flight()]:
-            await asyncio.wait(in_flight, timeout=self._silence_timeout)
+            most = min(self._silence_timeout, self._limit.seconds, self._limit.elsewhere)
+            silence = min(connection.silence() for connection in connections)
+            await asyncio.wait(in_flight, timeout=max(0.0, most - silence))
         for connection in connections:
             connection.end(ConnectionLost("the storage was closed"))
         if connections:
