@@ -12,7 +12,12 @@ from typing import Any
 import anyio
 import pytest
 from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricReader, NumberDataPoint
+from opentelemetry.sdk.metrics.export import (
+    ExponentialHistogramDataPoint,
+    HistogramDataPoint,
+    InMemoryMetricReader,
+    NumberDataPoint,
+)
 from servers.redis_server import one_server
 from tests.kit import Lab, serve
 from tests.views import PlainView
@@ -23,7 +28,7 @@ from sessioncore.telemetry import OpenTelemetry, log_events
 
 pytestmark = pytest.mark.anyio
 
-Point = HistogramDataPoint | NumberDataPoint
+Point = HistogramDataPoint | NumberDataPoint | ExponentialHistogramDataPoint
 
 
 @pytest.fixture
@@ -52,7 +57,7 @@ class Metrics:
         for points in self.points().values():
             for point in points:
                 name = " ".join(map(str, (point.attributes or {}).values()))
-                counts[name] = point.count if isinstance(point, HistogramDataPoint) else int(point.value)
+                counts[name] = int(point.value) if isinstance(point, NumberDataPoint) else point.count
         return counts
 
 

@@ -1,0 +1,75 @@
+"""Servers as they are deployed: their own commands, in processes of their own, with what they write."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+from msgspec import Struct
+from servers.redis_server import free_port
+from tests.adapters.browser import Address, until
+
+__all__ = ["AIOHTTP", "ASGI", "COMMANDS", "ROOT", "Deployment", "deployed"]
+
+ROOT = Path(__file__).parents[2]
+ASGI, AIOHTTP = "tests.operations.asgi_site:app", "tests.operations.aiohttp_site"
+GUNICORN = "gunicorn --bind 127.0.0.1:{port} --workers 2 --graceful-timeout 4"
+COMMANDS: Final = {  # the seconds for requests in flight are less than those that a platform waits before it kills
+    "uvicorn": f"uvicorn {ASGI} --port {{port}} --workers 2 --timeout-graceful-shutdown 4",
+    "hypercorn": f"hypercorn {ASGI} --bind 127.0.0.1:{{port}} --workers 0 --graceful-timeout 4",
+    "hypercorn, 2 workers": f"hypercorn {ASGI} --bind 127.0.0.1:{{port}} --workers 2 --graceful-timeout 4",
+    "granian": f"granian {ASGI} --interface asgi --port {{port}} --workers 2 --workers-kill-timeout 4",
+    "gunicorn": f"{GUNICORN} --worker-class asgi {ASGI}",
+    "gunicorn, uvicorn's worker": f"{GUNICORN} --worker-class uvicorn.workers.UvicornWorker {ASGI}",
+    "gunicorn, aiohttp's worker": f"{GUNICORN} --worker-class aiohttp.GunicornWebWorker {AIOHTTP}:app",
+    "aiohttp": f"{AIOHTTP} {{port}}",
+}
+
+
+class Deployment(Struct):
+    """A server that runs."""
+
+    address: Address
+    folder: Path
+    process: subprocess.Popen[bytes]
+
+    def is_on_its_way(self, *requests: str) -> bool:
+        return all((self.folder / name).exists() for name in requests)
+
+    def let_requests_go_on(self) -> None:
+        (self.folder / "go").touch()
+
+    def accepts(self) -> bool:
+        with suppress(OSError), self.address.connect():
+            return True
+        return False
+
+    def log(self) -> str:
+        return (self.folder / "log").read_text("utf-8", "replace")
+
+
+@contextmanager
+def deployed(server: str, folder: Path, storage: str, workers: int = 2) -> Generator[Deployment]:
+    """Run a server on the site of its kind; at the end it is gone, with its workers."""
+    port = free_port()
+    environment = {
+        **os.environ, "PYTHONPATH": "src:src/adapters:.", "SITE_FOLDER": str(folder), "SESSIONCORE_STORAGE": storage,
+        "HOME": str(folder),  # where gunicorn puts its control socket
+    }  # fmt: skip
+    line = COMMANDS[server].format(port=port).replace("--workers 2", f"--workers {workers}")
+    command = [sys.executable, "-m", *line.split()]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, env=environment, cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
+    site = Deployment(Address(port), folder, process)
+    try:
+        until(site.accepts)
+        assert site.accepts(), site.log()
+        yield site
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
