@@ -11,7 +11,7 @@ from msgspec import Struct
 
 __all__ = [
     "LATER", "Call", "Create", "Delete", "Later", "Load", "Move", "Moved", "Replace", "Reply", "Stored", "Touch",
-    "Unreadable",
+    "Unreadable", "Written",
 ]  # fmt: skip
 
 
@@ -37,6 +37,10 @@ class Moved(Struct, frozen=True, gc=False):
 
     def __repr__(self) -> str:
         return "<Moved>"
+
+
+Written: TypeAlias = int | Stored | Moved | Unreadable | None
+"""The result of a conditional write: the new version, or what the key holds instead; None if it holds nothing."""
 
 
 class Load(Struct, frozen=True, gc=False):

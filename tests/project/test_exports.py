@@ -22,8 +22,8 @@ PUBLIC: dict[str, str] = {
     "sessioncore.integration": "ErrorResponse check_beside check_scope_key check_store check_vacant warn_if_replaced",
     "sessioncore.storage": """
         AnswersNow BoundsCalls Call Clears Create Delete KeepsTombstones KeyTaken LATER Later Load LoadsMany
-        MemoryStorage Move Moved Opens PROBE_SUFFIX Purges Replace Reply SQLiteStorage SpreadsKeys Storage Stored Touch
-        Unreadable WritesRefused Written capabilities_of storage_from_url
+        MemoryStorage Move Moved Opens PROBE_SUFFIX Purges Replace Reply SQLiteStorage Scans SpreadsKeys Storage Stored
+        Touch Unreadable WritesRefused Written capabilities_of storage_from_url
     """,
     "sessioncore.storage.redis": "NearCache NearCacheStats RedisStorage",
     "sessioncore.storage.postgres": "PostgresStorage",

@@ -1,7 +1,7 @@
 """The kit at work on capabilities: storages that break one promise each, and the check by which each is caught."""
 
 import fnmatch
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any
 
 import anyio
@@ -101,6 +101,35 @@ class Faults(MemoryStorage):
         expired = [key for key in self._table.keys("") if await self.load(key) is None]
         await checkpoint()
         return await self.delete(*expired)
+
+    # -- Scans
+
+    @breaks("scan", "scanning_lists_what_begins_with_the_prefix")
+    async def lists_what_a_check_uses(self, prefix: str) -> AsyncGenerator[list[str]]:
+        yield await self.records(self._table.keys(prefix))
+
+    @breaks("scan", "scanning_lists_what_begins_with_the_prefix")
+    async def lists_by_pattern(self, prefix: str) -> AsyncGenerator[list[str]]:
+        yield fnmatch.filter([key async for batch in super().scan("") for key in batch], f"{prefix}*")
+
+    @breaks("scan", "scanning_lists_no_expired_record")
+    async def lists_the_expired(self, prefix: str) -> AsyncGenerator[list[str]]:
+        yield self._table.keys(prefix)
+
+    @breaks("scan", "scanning_lists_no_tombstone")
+    async def lists_tombstones(self, prefix: str) -> AsyncGenerator[list[str]]:
+        yield self._table.keys(prefix)
+
+    @breaks("scan", "scanning_lists_many_records_a_batch_at_a_time")
+    async def lists_all_at_once(self, prefix: str) -> AsyncGenerator[list[str]]:
+        yield [key async for batch in super().scan(prefix) for key in batch]
+
+    @breaks("scan", "scanning_lists_many_records_a_batch_at_a_time")
+    async def goes_on_by_number(self, prefix: str) -> AsyncGenerator[list[str]]:
+        start = 0
+        while batch := self._table.keys(prefix)[start : start + 500]:
+            yield batch
+            start += 500
 
     # -- AnswersNow
 

@@ -16,7 +16,7 @@ from tests.storage.rigs import manual_rig
 
 from sessioncore import Unreadable
 from sessioncore._errors import ConfigError, StorageError, StorageUnavailable
-from sessioncore.storage import Clears, Storage, Stored
+from sessioncore.storage import Clears, Scans, Storage, Stored, capabilities_of
 from sessioncore.storage.keyvalue import KeyValueStorage, KeyValueStore
 from sessioncore.storage.keyvalue._record import KeyLocks, Record, key_of, name_of
 from sessioncore.testing import STORAGE_CHECKS, Check, ManualClock, Rig
@@ -121,6 +121,17 @@ async def test_a_store_that_cannot_list_its_keys_refuses_to_clear() -> None:
         await storage.clear("a")
     assert await storage.load("a") is not None
     assert await storage.purge_expired() == 0
+    assert Scans not in capabilities_of(storage)
+
+
+async def test_keys_beyond_those_that_the_store_lists_are_an_error_and_no_smaller_count() -> None:
+    class LongStore(MemoryStore):
+        async def keys(self, collection: str | None = None, *, limit: int | None = None) -> list[str]:
+            return [f"app:{number}" for number in range(limit or 0)]
+
+    storage: Any = KeyValueStorage(LongStore())
+    with pytest.raises(StorageError, match="at most"):
+        [batch async for batch in storage.scan("app:")]
 
 
 async def test_purge_drops_what_the_store_would_keep_longer() -> None:

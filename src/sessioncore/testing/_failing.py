@@ -1,6 +1,6 @@
 """A storage for tests that fails, waits or loses its replies when a test tells it to."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any, ClassVar, Final, TypeVar, cast
 
 import anyio
@@ -13,6 +13,7 @@ from sessioncore.storage import (
     Moved,
     Opens,
     Purges,
+    Scans,
     Storage,
     Stored,
     Unreadable,
@@ -26,9 +27,10 @@ T = TypeVar("T")
 
 Failure = Callable[[], Exception]
 
-_DOWN: Final = frozenset(
-    ("load", "create", "replace", "move", "touch", "delete", "clear", "owned_keys", "purge_expired", "open", "check")
-)
+_DOWN: Final = frozenset({
+    "load", "create", "replace", "move", "touch", "delete", "owned_keys", "clear", "purge_expired", "scan", "open",
+    "check",
+})  # fmt: skip
 _CALLS: Final = _DOWN | {"aclose"}  # a storage that is down can still be closed
 
 
@@ -100,7 +102,7 @@ class FailingStorage:
             # Capabilities are looked up on the class, so this object gets a class that declares what `storage` can do.
             # Not AnswersNow and BoundsCalls: a call that is to fail or wait has to be awaited and timed.
             # Opens in any case: a storage whose start is to fail has to be opened.
-            kept = capabilities_of(storage) & {Clears, KeepsTombstones, Purges} | {Opens}
+            kept = capabilities_of(storage) & {Clears, KeepsTombstones, Purges, Scans} | {Opens}
             self.__class__ = cast("Any", type(type(self).__name__, (type(self),), {"capabilities": kept}))
         self.calls: list[str] = []
         self._storage = storage
@@ -183,10 +185,19 @@ class FailingStorage:
     async def owned_keys(self, owner: str) -> list[str]:
         return await self._through("owned_keys", lambda: self._storage.owned_keys(owner))
 
-    # The calls of capabilities: if the wrapped storage lacks Clears or Purges, this class does not declare it.
+    # The calls of capabilities: if the wrapped storage lacks Clears, Purges or Scans, this class does not declare it.
 
     async def clear(self, prefix: str) -> int:
         return await self._through("clear", lambda: cast("Clears", self._storage).clear(prefix))
+
+    async def scan(self, prefix: str) -> AsyncGenerator[list[str]]:
+        batches = cast("Scans", self._storage).scan(prefix)
+
+        async def following() -> list[str] | None:
+            return await anext(batches, None)
+
+        while (batch := await self._through("scan", following)) is not None:
+            yield batch
 
     async def purge_expired(self) -> int:
         return await self._through("purge_expired", lambda: cast("Purges", self._storage).purge_expired())

@@ -21,6 +21,7 @@ from sessioncore.storage import (
     Move,
     Opens,
     Purges,
+    Scans,
     SpreadsKeys,
     Storage,
     Stored,
@@ -179,6 +180,11 @@ def clears(rig: Rig) -> Clears:
 def purges(rig: Rig) -> Purges:
     """The storage as one that purges."""
     return cast("Purges", rig.storage)
+
+
+def scans(rig: Rig) -> Scans:
+    """The storage as one that scans."""
+    return cast("Scans", rig.storage)
 
 
 def loads_many(rig: Rig) -> LoadsMany:

@@ -11,7 +11,7 @@ that; between processes the promises below are weaker, and `compare_and_set` is 
 | a regenerated ID replaces the old one, also in a crash | yes | yes |
 | all sessions of an owner are listed | yes | a listing may miss one until its next write or renewal |
 | ending a key that has just moved ends the session (`KeepsTombstones`) | no | no |
-| `reset()` of the store ends all sessions | if the store can list its keys | the same |
+| `reset()` of the store ends all sessions, they can be counted (`Scans`) | if the store can list its keys | the same |
 """
 
 import logging
@@ -19,7 +19,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable
 from secrets import randbits
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, cast
 
 from msgspec import structs
 
@@ -27,13 +27,12 @@ from sessioncore._errors import ConfigError, KeyTaken, StorageError, StorageUnav
 from sessioncore._storage_protocol import PROBE_SUFFIX, Clears, Opens, Purges, Stored, Unreadable, Written
 from sessioncore.storage.keyvalue._protocol import KeyValueStore, SupportsCull, SupportsKeys
 from sessioncore.storage.keyvalue._record import Index, KeyLocks, Record, key_of, name_of, owner_name
+from sessioncore.storage.keyvalue._scanning import LISTING, scanning
 
 __all__ = ["KeyValueStorage", "KeyValueStore"]
 
 _log = logging.getLogger("sessioncore.storage.keyvalue")
 _T = TypeVar("_T")
-
-_LISTING = 10_000
 
 # Errors are known by name: the store need not come from py-key-value itself.
 _CALLS = ("get", "put", "delete")
@@ -72,6 +71,8 @@ class KeyValueStorage:
         self._clock = clock
         self._locks = KeyLocks()
         self._owner_locks = KeyLocks()
+        if isinstance(store, SupportsKeys):
+            self.__class__ = scanning(cast("Any", type(self)))
 
     async def load(self, key: str, *, renew: float | None = None) -> Stored | Unreadable | None:
         """Return the live record at `key`, or None; with `renew`, set its ttl to that many seconds."""
@@ -155,7 +156,7 @@ class KeyValueStorage:
             keys = [key for key in map(key_of, names) if key.startswith(prefix) and not key.endswith(PROBE_SUFFIX)]
             ended += await self.delete(*keys)
             _log.debug("clear: %d sessions ended so far", ended)
-            if len(names) < _LISTING:
+            if len(names) < LISTING:
                 return ended
             if not keys:
                 raise StorageError("the store does not list all of its keys; use a collection of its own")
@@ -285,7 +286,7 @@ class KeyValueStorage:
     async def _names(self) -> list[str]:
         if not isinstance(self._store, SupportsKeys):
             raise StorageError("this key-value store cannot list its keys; give it a collection to drop instead")
-        return await self._call(self._store.keys(self._collection, limit=_LISTING))
+        return await self._call(self._store.keys(self._collection, limit=LISTING))
 
     async def _call(self, call: Awaitable[_T]) -> _T:
         try:

@@ -5,7 +5,7 @@ a few at a time as new ones are written, never by iterating over all records.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any, ClassVar
 
 from anyio.lowlevel import checkpoint
@@ -20,6 +20,7 @@ from sessioncore._storage_protocol import (
     KeepsTombstones,
     LoadsMany,
     Purges,
+    Scans,
     Unreadable,
     Watches,
 )
@@ -43,7 +44,7 @@ class MemoryStorage:
     """
 
     capabilities: ClassVar[frozenset[type]] = frozenset(
-        {AnswersNow, BoundsCalls, Clears, KeepsTombstones, LoadsMany, Purges, Watches}
+        {AnswersNow, BoundsCalls, Clears, KeepsTombstones, LoadsMany, Purges, Scans, Watches}
     )
 
     def __init__(self, max_sessions: int | None = None, *, clock: Callable[[], float] = time.time) -> None:
@@ -132,6 +133,12 @@ class MemoryStorage:
     async def clear(self, prefix: str) -> int:
         """End every record whose key begins with `prefix`; return how many. Iterates over all keys."""
         return await self.delete(*[key for key in self._table.keys(prefix) if not key.endswith(PROBE_SUFFIX)])
+
+    async def scan(self, prefix: str) -> AsyncGenerator[list[str]]:
+        """Yield the keys of live records that begin with `prefix`; other tasks run between batches."""
+        for batch in self._table.scan(prefix, _BATCH // 2):
+            await checkpoint()
+            yield batch
 
     async def owned_keys(self, owner: str) -> list[str]:
         """Return the keys of the owner's live records."""

@@ -6,12 +6,13 @@ the table without a coroutine (see `AnswersNow`).
 """
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from msgspec import Struct
 
 from sessioncore._errors import KeyTaken
 from sessioncore._storage_calls import Create, Delete, Load, Move, Moved, Replace, Stored, Touch
+from sessioncore._storage_protocol import PROBE_SUFFIX
 from sessioncore._watchers import Watchers
 from sessioncore.storage.memory._expiry import Bucket, Buckets
 
@@ -156,6 +157,17 @@ class Table:
     def keys(self, prefix: str) -> list[str]:
         """Return the keys of records and tombstones that begin with `prefix`; iterates over all keys."""
         return [key for key in (*self._entries, *self._tombstones) if key.startswith(prefix)]
+
+    def scan(self, prefix: str, size: int) -> Iterator[list[str]]:
+        """Yield the keys of live records that begin with `prefix`, of `size` keys at a time."""
+        keys = list(self._entries)  # references to what is there anyway: a dict must not change while it is iterated
+        for start in range(0, len(keys), size):
+            now = self._clock()
+            yield [
+                key
+                for key in keys[start : start + size]
+                if key.startswith(prefix) and not key.endswith(PROBE_SUFFIX) and self._live(key, now) is not None
+            ]
 
     def sweep(self, most: int) -> bool:
         """Look at up to `most` keys that are due, and drop those that have expired; True if there may be more."""

@@ -1,17 +1,22 @@
 """Work on many records, in batches: between two of them other callers get their turn."""
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Final
 
-from sessioncore.storage.postgres._sql import Statements, prefix_range
+from sessioncore._storage_protocol import PROBE_SUFFIX
+from sessioncore.storage.postgres._sql import Statements, key_text, prefix_range
 from sessioncore.storage.postgres._statements import Rows
 
-__all__ = ["clear", "purge"]
+__all__ = ["clear", "purge", "scan"]
 
 _log = logging.getLogger("sessioncore.storage.postgres")
 
 _BATCH: Final = 1000
+_SCAN: Final = """
+SELECT key, moved_to IS NULL AND isfinite(expires_at) AND expires_at > now() AS live
+FROM %s WHERE key >= $1 AND key < $2 ORDER BY key LIMIT 500
+"""
 
 
 async def clear(sql: Statements, prefix: str, run: Callable[..., Awaitable[Rows]]) -> int:
@@ -28,6 +33,18 @@ async def clear(sql: Statements, prefix: str, run: Callable[..., Awaitable[Rows]
         (row,) = await run(sql.clear_rest, low, high)
         live, tombstones = live + int(row["live"]), int(row["tombstones"])
     return live
+
+
+async def scan(table: str, prefix: str, run: Callable[..., Awaitable[Rows]]) -> AsyncGenerator[list[str]]:
+    """Yield the keys of live records that begin with `prefix`; each statement begins where the one before it ended."""
+    low, high = prefix_range(prefix)
+    while True:
+        rows = await run(_SCAN % table, low, high)
+        keys = [key_text(row["key"]) for row in rows if row["live"]]
+        yield [key for key in keys if not key.endswith(PROBE_SUFFIX)]
+        if len(rows) < 500:
+            return
+        low = rows[-1]["key"] + b"\0"  # the key that sorts next
 
 
 async def purge(sql: Statements, run: Callable[..., Awaitable[Rows]]) -> int:

@@ -6,7 +6,7 @@ that runs `schema_sql()`. Its keys are hashes; it never holds a raw ID.
 """
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from datetime import timedelta
 from random import uniform
 from typing import Any, ClassVar, cast
@@ -21,6 +21,7 @@ from sessioncore._storage_protocol import (
     Moved,
     Opens,
     Purges,
+    Scans,
     Stored,
     Unreadable,
     Watches,
@@ -39,7 +40,7 @@ from sessioncore.storage.postgres._sql import (
 )
 
 with needs_extra("postgres"):
-    from sessioncore.storage.postgres._batches import clear, purge
+    from sessioncore.storage.postgres._batches import clear, purge, scan
     from sessioncore.storage.postgres._driver import Database, Pool, Rows, require_asyncio
     from sessioncore.storage.postgres._errors import MISSING_PARTS, UNIQUE_VIOLATION, sqlstate
     from sessioncore.storage.postgres._rows import found, new_version, written
@@ -71,7 +72,9 @@ class PostgresStorage:
             a number is not above zero.
     """
 
-    capabilities: ClassVar[frozenset[type]] = frozenset({Clears, KeepsTombstones, LoadsMany, Opens, Purges, Watches})
+    capabilities: ClassVar[frozenset[type]] = frozenset(
+        {Clears, KeepsTombstones, LoadsMany, Opens, Purges, Scans, Watches}
+    )
 
     def __init__(
         self,
@@ -193,6 +196,10 @@ class PostgresStorage:
     async def clear(self, prefix: str) -> int:
         """End every record whose key begins with `prefix`, in batches; return how many were live."""
         return await clear(self._sql, prefix, self._run)
+
+    def scan(self, prefix: str) -> AsyncGenerator[list[str]]:
+        """Return an iterator over the keys of live records that begin with `prefix`, in batches."""
+        return scan(quoted(self._table), prefix, self._run)
 
     async def owned_keys(self, owner: str) -> list[str]:
         """Return the keys of live records whose last create, replace or move named `owner`."""

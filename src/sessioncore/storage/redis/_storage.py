@@ -5,7 +5,7 @@ trips. A record is one string value under the key it was given, with a time to l
 from its first moment; for each owner there is a sorted set, `<owner>:sessioncore-index`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from math import inf
@@ -21,6 +21,7 @@ from sessioncore._storage_protocol import (
     Moved,
     Opens,
     Purges,
+    Scans,
     SpreadsKeys,
     Stored,
     Unreadable,
@@ -82,7 +83,7 @@ class RedisStorage:
     """
 
     capabilities: ClassVar[frozenset[type]] = frozenset(
-        {AnswersNow, BoundsCalls, Clears, KeepsTombstones, LoadsMany, Opens, Purges, SpreadsKeys, Watches}
+        {AnswersNow, BoundsCalls, Clears, KeepsTombstones, LoadsMany, Opens, Purges, Scans, SpreadsKeys, Watches}
     )
 
     def __init__(
@@ -218,6 +219,11 @@ class RedisStorage:
         """
         connection = self._connections.here()
         return await upkeep.clear(await connection.servers(), bytes_of(prefix), connection.records.delete)
+
+    async def scan(self, prefix: str) -> AsyncGenerator[list[str]]:
+        """Yield the keys of live records that begin with `prefix`, by SCAN on each master."""
+        async for batch in upkeep.records(await self._connections.here().servers(), bytes_of(prefix)):
+            yield [text_of(key) for key in batch]
 
     async def owned_keys(self, owner: str) -> list[str]:
         """Return the keys of live records that name `owner`."""

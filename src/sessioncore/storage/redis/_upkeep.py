@@ -1,17 +1,17 @@
 """Calls that go through all keys of each server, by SCAN, in batches of some hundred: others are served in between."""
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
 
 from sessioncore._storage_protocol import PROBE_SUFFIX
-from sessioncore.storage.redis._commands import KEYS_PER_COMMAND, run_script, scan
-from sessioncore.storage.redis._errors import AclDenied
-from sessioncore.storage.redis._format import INDEX_SUFFIX, glob_of
+from sessioncore.storage.redis._commands import KEYS_PER_COMMAND, checked, run_script, scan
+from sessioncore.storage.redis._errors import AclDenied, ConnectionLost, unavailable
+from sessioncore.storage.redis._format import INDEX_SUFFIX, MARK, glob_of
 from sessioncore.storage.redis._scripts import PRUNE
-from sessioncore.storage.redis._transport import Transport
+from sessioncore.storage.redis._transport import Command, Transport
 
-__all__ = ["clear", "purge"]
+__all__ = ["clear", "purge", "records"]
 
 _LOG = logging.getLogger("sessioncore.storage.redis")
 _PROBE = PROBE_SUFFIX.encode()
@@ -23,10 +23,30 @@ async def clear(
     """End the records whose keys begin with `prefix`; return how many."""
     ended = 0
     for server in servers.values():
-        async for batch in scan(server, glob_of(prefix), b"string"):
-            ended += await delete([key for key in batch if key.startswith(prefix) and not key.endswith(_PROBE)])
+        async for batch in _scan(server, prefix):
+            ended += await delete(batch)
             _LOG.debug("cleared %d records so far", ended)
     return ended
+
+
+async def records(servers: Mapping[str, Transport], prefix: bytes) -> AsyncIterator[list[bytes]]:
+    """Yield the keys of records that begin with `prefix`, which their first bytes tell from tombstones."""
+    for server in servers.values():
+        async for batch in _scan(server, prefix):
+            for start in range(0, len(batch), KEYS_PER_COMMAND):
+                some = batch[start : start + KEYS_PER_COMMAND]
+                commands: list[Command] = [(b"GETRANGE", key, 0, len(MARK) - 1) for key in some]
+                try:
+                    heads = await server.read(some[0], *commands)
+                except ConnectionLost as exc:
+                    raise unavailable(exc) from exc
+                yield [key for key, head in zip(some, heads, strict=True) if checked(head) == MARK]
+
+
+async def _scan(server: Transport, prefix: bytes) -> AsyncIterator[list[bytes]]:
+    """Yield the keys of records and tombstones of one server that begin with `prefix`."""
+    async for batch in scan(server, glob_of(prefix), b"string"):
+        yield [key for key in batch if key.startswith(prefix) and not key.endswith(_PROBE)]
 
 
 async def purge(servers: Mapping[str, Transport]) -> int:

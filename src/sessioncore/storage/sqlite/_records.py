@@ -35,8 +35,10 @@ _BURY = "INSERT INTO records (key, data, version, ends, moved_to) VALUES (?, '',
 # Expired rows are removed as well: if the clock were set back, they would be live again.
 _DELETE = "DELETE FROM records WHERE key = ? RETURNING ends > ?, moved_to"
 _CLEAR = """DELETE FROM records WHERE rowid IN
-    (SELECT rowid FROM records WHERE key >= ? AND (? IS NULL OR key < ?) AND substr(key, ?) <> ? LIMIT ?)
+    (SELECT rowid FROM records WHERE key >= ? AND key < ? AND substr(key, ?) <> ? LIMIT ?)
     RETURNING ends > ?, moved_to"""
+_SCAN = """SELECT key, %ours% AND ends > ? AND substr(key, ?) <> ? FROM records
+    WHERE key >= ? AND key < ? ORDER BY key LIMIT ?""".replace("%ours%", _OURS)
 _OWNED = "SELECT key FROM records WHERE owner = ? AND ends > ?"
 _PURGE = "DELETE FROM records WHERE rowid IN (SELECT rowid FROM records WHERE ends <= ? LIMIT ?) RETURNING moved_to"
 _HELD = """SELECT key, iif(%ours%, version, NULL), moved_to FROM records
@@ -132,11 +134,17 @@ class Records:
 
     def clear_batch(self, connection: sqlite3.Connection, prefix: str) -> tuple[int, int]:
         """Remove up to BATCH rows whose keys begin with `prefix`; return how many, and how many records were live."""
-        end = _after(prefix)
-        values = (prefix, end, end, -len(PROBE_SUFFIX), PROBE_SUFFIX, BATCH, self._clock())
+        values = (prefix, _after(prefix), -len(PROBE_SUFFIX), PROBE_SUFFIX, BATCH, self._clock())
         rows = connection.execute(_CLEAR, values).fetchall()
         moved = [moved_to for live, moved_to in rows if live and moved_to is not None]
         return len(rows), sum(live for live, moved_to in rows if moved_to is None) + self._end(connection, moved)
+
+    def scan_batch(self, connection: sqlite3.Connection, *, prefix: str, start: str) -> tuple[list[str], str | None]:
+        """Look at up to BATCH rows from the key `start` on; return the keys of live records, and where to go on."""
+        values = (self._clock(), -len(PROBE_SUFFIX), PROBE_SUFFIX, start, _after(prefix), BATCH)
+        rows = connection.execute(_SCAN, values).fetchall()
+        following = f"{rows[-1][0]}\0" if len(rows) == BATCH else None  # nothing sorts between a text and this one
+        return [key for key, live in rows if live], following
 
     def owned_keys(self, connection: sqlite3.Connection, owner: str) -> list[str]:
         """Return the keys of the owner's live records."""
@@ -158,8 +166,8 @@ class Records:
         connection.execute(_CHECK).fetchall()
 
 
-def _after(prefix: str) -> str | None:
-    """Return the first text that sorts after all texts that begin with `prefix`, or None if there is none.
+def _after(prefix: str) -> str | bytes:
+    """Return the first value that sorts after all texts that begin with `prefix`: a text, or a BLOB.
 
     SQLite compares text by its UTF-8 bytes, which sort as the code points do.
     """
@@ -167,4 +175,4 @@ def _after(prefix: str) -> str | None:
         point = ord(prefix[position]) + 1
         if point <= 0x10FFFF:
             return prefix[:position] + chr(0xE000 if point == 0xD800 else point)  # no surrogates in UTF-8
-    return None
+    return b""  # SQLite sorts every BLOB after every text

@@ -7,8 +7,9 @@ and readers do not wait. Not for network file systems: WAL's shared memory needs
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import ClassVar, TypeVar, cast
 
 from anyio import CancelScope, CapacityLimiter, Lock, to_thread
@@ -23,6 +24,7 @@ from sessioncore._storage_protocol import (
     Moved,
     Opens,
     Purges,
+    Scans,
     Stored,
     Unreadable,
     Watches,
@@ -61,7 +63,9 @@ class SQLiteStorage:
         ConfigError: `path` names no file (`:memory:`), or `busy_timeout` is negative.
     """
 
-    capabilities: ClassVar[frozenset[type]] = frozenset({Clears, KeepsTombstones, LoadsMany, Opens, Purges, Watches})
+    capabilities: ClassVar[frozenset[type]] = frozenset(
+        {Clears, KeepsTombstones, LoadsMany, Opens, Purges, Scans, Watches}
+    )
 
     def __init__(
         self,
@@ -149,6 +153,13 @@ class SQLiteStorage:
             # between two batches was missed.
             if rows < BATCH:
                 return ended
+
+    async def scan(self, prefix: str) -> AsyncGenerator[list[str]]:
+        """Yield the keys of live records that begin with `prefix`, by one query for some hundred of them."""
+        start: str | None = prefix
+        while start is not None:
+            keys, start = await self._read(partial(self._records.scan_batch, prefix=prefix, start=start))
+            yield keys
 
     async def owned_keys(self, owner: str) -> list[str]:
         """Return the keys of the owner's live records."""

@@ -1,0 +1,35 @@
+"""Lists the records of a key-value store. Only some stores list their keys; only over these `Scans` is declared."""
+
+from collections.abc import AsyncGenerator
+from functools import cache
+from typing import Any
+
+from sessioncore._errors import StorageError
+from sessioncore._storage_protocol import PROBE_SUFFIX, Scans, Stored
+from sessioncore.storage.keyvalue._record import key_of
+
+__all__ = ["LISTING", "scanning"]
+
+LISTING = 10_000  # keys: no store of py-key-value lists more, and it does not say if there are more
+_BATCH = 500
+
+
+@cache
+def scanning(kind: type) -> Any:
+    """Return a class that is `kind` and declares `Scans`: capabilities belong to a class, not to an object."""
+    declared: Any = kind
+    return type(kind.__name__, (kind,), {"capabilities": declared.capabilities | {Scans}, "scan": _scan})
+
+
+async def _scan(self: Any, prefix: str) -> AsyncGenerator[list[str]]:
+    """Yield the keys of live records that begin with `prefix`.
+
+    Raises:
+        StorageError: there may be more keys than the store lists.
+    """
+    names = await self._names()
+    if len(names) >= LISTING:
+        raise StorageError(f"the key-value store lists {LISTING} keys at most, and there may be more")
+    keys = [key for key in map(key_of, names) if key.startswith(prefix) and not key.endswith(PROBE_SUFFIX)]
+    for start in range(0, len(keys), _BATCH):
+        yield [key for key in keys[start : start + _BATCH] if isinstance(await self.load(key), Stored)]

@@ -1,0 +1,73 @@
+"""The contract of `Scans`: the live records of a prefix, in batches, and nothing else."""
+
+import anyio
+
+from sessioncore.storage import PROBE_SUFFIX, KeepsTombstones, Scans
+from sessioncore.testing._rig import LONG, Rig, checks, keeps_tombstones, put, scans, wait_out
+
+MANY = 900  # more than one batch
+AT_ONCE = 100
+
+
+async def _scanned(rig: Rig, prefix: str) -> list[str]:
+    return sorted([key async for batch in scans(rig).scan(prefix) for key in batch])
+
+
+async def scanning_lists_what_begins_with_the_prefix(rig: Rig) -> None:
+    assert await _scanned(rig, "app:") == []
+    listed = sorted(["app:1", "app:", "app::", "app:\U0010ffff", "app:app:", "app:\x00", "app:*"])
+    for key in (
+        *listed,
+        "app",
+        "app2:1",
+        "ap:1",
+        "APP:1",
+        " app:1",
+        "xapp:1",
+        "app;",
+        "x:app:1",
+        f"app:2{PROBE_SUFFIX}",
+    ):
+        await put(rig, key, owner="app:u")
+    assert await _scanned(rig, "app:") == listed
+    for prefix in ("a?p:", "a*", "%", "_pp:", "[a]", "app:\\"):
+        assert await _scanned(rig, prefix) == [], prefix
+
+
+async def scanning_lists_no_expired_record(rig: Rig) -> None:
+    await put(rig, "app:dead", ttl=rig.tick)
+    await put(rig, "app:live")
+    await wait_out(rig)
+    assert await _scanned(rig, "app:") == ["app:live"]
+
+
+async def scanning_lists_many_records_a_batch_at_a_time(rig: Rig) -> None:
+    """And they may be deleted between two batches."""
+    keys = [f"app:{number:03}" for number in range(MANY)]
+    for start in range(0, MANY, AT_ONCE):
+        async with anyio.create_task_group() as tasks:
+            for key in keys[start : start + AT_ONCE]:
+                tasks.start_soon(put, rig, key)
+    found: list[str] = []
+    async for batch in scans(rig).scan("app:"):
+        assert len(batch) <= 500
+        found += batch
+        await rig.storage.delete(*batch)
+    assert sorted(set(found)) == keys
+    assert await _scanned(rig, "app:") == []
+
+
+async def scanning_lists_no_tombstone(rig: Rig) -> None:
+    at = await put(rig, "app:a")
+    await keeps_tombstones(rig).move("app:a", "app:b", b"moved", LONG, version=at, tombstone=LONG)
+    assert await _scanned(rig, "app:") == ["app:b"]
+
+
+CHECKS = checks(
+    scanning_lists_what_begins_with_the_prefix,
+    scanning_lists_no_expired_record,
+    scanning_lists_many_records_a_batch_at_a_time,
+    needs=[Scans],
+)
+
+WITH_TOMBSTONES = checks(scanning_lists_no_tombstone, needs=[KeepsTombstones, Scans])
