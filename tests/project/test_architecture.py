@@ -15,7 +15,7 @@ from tests.project.source import ADAPTERS, CORE, FILES, SRC, imports, name_of, t
 import sessioncore
 
 FRAMEWORKS = ("aiohttp", "litestar", "starlette", "fastapi", "quart", "django", "flask", "sanic")
-ROOMS_FOR_ADAPTERS = ("sessioncore.forms.", "sessioncore.integration.")
+ROOMS_FOR_ADAPTERS = ("sessioncore.cli.", "sessioncore.forms.", "sessioncore.integration.")
 DRIVERS = {"redis": "redis", "hiredis": "redis", "asyncpg": "postgres", "key_value": "keyvalue"}
 ENVIRONMENT = {**os.environ, "PYTHONPATH": "src:src/adapters"}  # not another copy that the environment has installed
 

@@ -18,6 +18,7 @@ PUBLIC: dict[str, str] = {
         CodecError UnregisteredType CorruptRecord SessionTooLarge LifecycleError SessionGone
         SessionReleased SessionNotLoaded ResponseStarted SessionNotFound OwnerLimitReached CrossSiteRequest __version__
     """,
+    "sessioncore.cli": "command_group run_command_line",
     "sessioncore.forms": "MAX_FORM form_field is_form",
     "sessioncore.integration": "ErrorResponse check_beside check_scope_key check_store check_vacant warn_if_replaced",
     "sessioncore.storage": """

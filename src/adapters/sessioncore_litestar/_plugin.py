@@ -95,9 +95,9 @@ class SessionPlugin(InitPlugin, CLIPlugin):
 
     def on_cli_init(self, cli: Group) -> None:
         """Add the command `litestar sessions`; for another `scope_key`, its name with an "s"."""
-        from sessioncore_litestar._cli import commands  # noqa: PLC0415 - servers do not need it
+        from sessioncore.cli import command_group  # noqa: PLC0415 - servers do not need it
 
-        cli.add_command(commands(f"{self._scope_key.replace('_', '-')}s", self.config.store))
+        cli.add_command(command_group(f"{self._scope_key.replace('_', '-')}s", self.config.store))
 
 
 def _check_middleware(entries: Iterable[object], scope_key: str, cookie: str) -> None:

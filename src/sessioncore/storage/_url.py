@@ -17,6 +17,7 @@ from sessioncore.storage.sqlite._storage import SQLiteStorage
 
 __all__ = ["storage_from_url"]
 
+_KEYVALUE = ("redis", "rediss", "postgresql", "mongodb", "mongodb+srv", "memcached", "dynamodb", "s3")
 _BEGINNING = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[^\[\]:/@]*)(:\d+)?")
 
@@ -32,6 +33,7 @@ def storage_from_url(url: str, **options: Any) -> Storage:
     | `redis+sentinel://host:port,host:port/service/db` | RedisStorage, through Sentinel |
     | `redis+cluster://host:port` | RedisStorage, on a cluster |
     | `postgresql://`, `postgres://` | PostgresStorage |
+    | `keyvalue+redis://`, `keyvalue+mongodb://` and others | KeyValueStorage, over a store of py-key-value |
 
     Raises:
         ConfigError: the URL cannot work, or its driver is not installed. The URL is not shown.
@@ -82,6 +84,12 @@ def _postgres(url: str, options: dict[str, Any]) -> Storage:
     return PostgresStorage(url, **options)
 
 
+def _keyvalue(url: str, options: dict[str, Any]) -> Storage:
+    with _driver_of("keyvalue"):
+        from sessioncore.storage.keyvalue._url import storage_over  # noqa: PLC0415 - imports py-key-value
+    return storage_over(url.removeprefix("keyvalue+"), options)
+
+
 _POSTGRES_FORM = (
     "a PostgreSQL URL is postgresql://user:password@host:port/database;"
     " in the password, each of : / ? # @ % must be percent-encoded"
@@ -110,4 +118,5 @@ _MAKERS: dict[str, Callable[[str, dict[str, Any]], Storage]] = {
     "rediss+cluster": _redis,
     "postgresql": _postgres,
     "postgres": _postgres,
+    **{f"keyvalue+{kind}": _keyvalue for kind in _KEYVALUE},
 }

@@ -56,7 +56,8 @@ _HINTS = {
     "only the table's owner can change its columns and indexes, with the SQL of PostgresStorage.schema_sql()",
     "42703": "the table lacks a column, because an earlier version made it: run the SQL of "
     "PostgresStorage.schema_sql() as its owner, or pass create_table=True",
-    "42P01": "the table is missing; run the SQL of PostgresStorage.schema_sql(), or pass create_table=True",
+    "42P01": "the table is missing; run `sessioncore migrate` or the SQL of PostgresStorage.schema_sql(), or pass "
+    "create_table=True",
     "42P10": "the table lacks its primary key, so it was not made by the SQL of PostgresStorage.schema_sql()",
     "54000": "a key is longer than an index entry may be, some 2700 bytes",
 }

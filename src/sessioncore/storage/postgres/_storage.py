@@ -96,11 +96,9 @@ class PostgresStorage:
         self._closed = self._ready = False
         self._opening = Lock()
         self._watchers = ComparedWatchers()
+        seconds = timeout.total_seconds()
         self._database = Database(
-            pool_or_dsn,
-            prepared_statements=prepared_statements,
-            max_connections=max_connections,
-            timeout=timeout.total_seconds(),
+            pool_or_dsn, prepared_statements=prepared_statements, max_connections=max_connections, timeout=seconds
         )
 
     def __repr__(self) -> str:
@@ -114,6 +112,15 @@ class PostgresStorage:
             ConfigError: `table` is not a plain identifier.
         """
         return schema_sql(table)
+
+    @property
+    def migration_sql(self) -> str:
+        """The SQL that `migrate` runs."""
+        return schema_sql(self._table)
+
+    async def migrate(self) -> None:
+        """Create the table, or what an earlier version's lacks, whatever `create_table` says."""
+        await self._run(locked_schema_sql(self._table))
 
     async def load(self, key: str, *, renew: float | None = None) -> Stored | Moved | Unreadable | None:
         """Return the live record at `key`, or None; with `renew`, set its ttl to that many seconds."""

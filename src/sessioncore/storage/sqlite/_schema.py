@@ -11,7 +11,7 @@ from pathlib import Path
 from sessioncore._errors import StorageError
 from sessioncore.storage.sqlite._batching import when_free
 
-__all__ = ["connect", "prepare"]
+__all__ = ["connect", "prepare", "schema_sql"]
 
 _APPLICATION_ID = 0x73657373  # "sess": tells our file from other SQLite files
 _SCHEMA = 2
@@ -35,6 +35,11 @@ _CREATE = (
 
 # By the schema of the file: the statements that lead to the next one.
 _MIGRATE = {1: ("ALTER TABLE records ADD COLUMN moved_to TEXT", "PRAGMA user_version = 2")}
+
+
+def schema_sql() -> str:
+    """Return the SQL that makes a file ours."""
+    return "".join(f"{statement};\n" for statement in _CREATE)
 
 
 def connect(path: str) -> sqlite3.Connection:

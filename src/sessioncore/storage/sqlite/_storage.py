@@ -90,6 +90,16 @@ class SQLiteStorage:
     def __repr__(self) -> str:
         return f"<SQLiteStorage {self._path}>"
 
+    @property
+    def path(self) -> str:
+        """The absolute path of the file."""
+        return self._path
+
+    @property
+    def migration_sql(self) -> str:
+        """The SQL that creates the table in a new file, for those who want to see it."""
+        return schema.schema_sql()
+
     async def load(self, key: str, *, renew: float | None = None) -> Stored | Moved | Unreadable | None:
         """Return the live record at `key`, or None; with `renew`, set its ttl first."""
         if renew is not None:
@@ -199,6 +209,10 @@ class SQLiteStorage:
             WritesRefused: the disk is full.
             StorageUnavailable: the folder is missing, or another process holds the file.
         """
+        await self._open()
+
+    async def migrate(self) -> None:
+        """Do what `open` does: it brings the table of an earlier version up to date."""
         await self._open()
 
     async def check(self) -> None:

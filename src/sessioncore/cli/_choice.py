@@ -1,0 +1,160 @@
+"""Which store a command works on, and how it prints, as its options and the environment say."""
+
+import os
+import pkgutil
+import re
+import sys
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from sessioncore._config import SessionConfig
+from sessioncore._errors import SessionError
+from sessioncore._store import SessionStore
+from sessioncore.cli._failures import USAGE, Failure
+from sessioncore.cli._output import Output
+from sessioncore.storage._url import storage_from_url
+
+__all__ = ["STORE_KEY", "chosen_config", "chosen_output", "chosen_store", "json_option", "store_options"]
+
+STORE_KEY: Final = "sessioncore.store"
+_OPTIONS: Final = "sessioncore.options"
+_STORAGE, _PREFIX = "SESSIONCORE_STORAGE", "SESSIONCORE_KEY_PREFIX"
+_TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+
+
+def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+    """Keep an option that was given; behind the command it is read later, and so wins."""
+    if value:
+        ctx.meta.setdefault(_OPTIONS, {})[param.name] = value
+
+
+def store_options() -> list[click.Option]:
+    """Return the options that choose a store."""
+    texts = {
+        "--storage": ("URL", f"Where the sessions are, such as redis://host/0 (or the variable {_STORAGE})."),
+        "--key-prefix": ("TEXT", f'The store\'s key_prefix, "session:" if left out (or {_PREFIX}).'),
+        "--app": ("MODULE:NAME", "The SessionStore of an application, instead of a URL."),
+    }
+    return [
+        click.Option([name], metavar=metavar, help=text, expose_value=False, callback=_remember)
+        for name, (metavar, text) in texts.items()
+    ]
+
+
+def json_option() -> click.Option:
+    """Return the option that asks for JSON."""
+    return click.Option(["--json"], is_flag=True, help="Print JSON.", expose_value=False, callback=_remember)
+
+
+def _options() -> dict[str, Any]:
+    given: dict[str, Any] = click.get_current_context().meta.get(_OPTIONS, {})
+    return given
+
+
+def chosen_output() -> Output:
+    """Return how to print."""
+    return Output(bool(_options().get("json")))
+
+
+def chosen_store() -> SessionStore:
+    """Return the store that was chosen.
+
+    Raises:
+        UsageError: none was, or two.
+        ConfigError: the URL or the prefix cannot work.
+        Failure: the application cannot be imported, or is no store.
+    """
+    given = click.get_current_context().meta[STORE_KEY]
+    if given is not None:
+        assert isinstance(given, SessionStore)
+        return given
+    options = _options()
+    app, url, prefix = options.get("app"), options.get("storage"), options.get("key_prefix")
+    if app is not None and (url is not None or prefix is not None):
+        raise click.UsageError("--app brings its storage and its key_prefix: give either --app or --storage")
+    if app is not None:
+        store = _imported(app)
+        if not isinstance(store, SessionStore):
+            raise Failure(USAGE, f"{app} is not a SessionStore, but a {type(store).__name__}")
+        return store
+    url = url or os.environ.get(_STORAGE)
+    if not url:
+        raise click.UsageError(f"give --storage URL or the variable {_STORAGE}, or --app module:attribute")
+    return _store_at(url, prefix or os.environ.get(_PREFIX) or None)
+
+
+def chosen_config(target: str | None) -> SessionConfig:
+    """Return the configuration of a SessionStore, or a SessionConfig, to be audited.
+
+    Raises:
+        UsageError: none was chosen.
+        Failure: it cannot be imported, or is neither.
+    """
+    found: object = click.get_current_context().meta[STORE_KEY]
+    target = target or _options().get("app")
+    if found is None or target is not None:
+        if target is None:
+            raise click.UsageError("give the configuration to audit: module:attribute, a SessionStore or SessionConfig")
+        found = _imported(target)
+    if isinstance(found, SessionStore):
+        return found.config
+    if not isinstance(found, SessionConfig):
+        raise Failure(USAGE, f"{target} is neither a SessionStore nor a SessionConfig, but a {type(found).__name__}")
+    return found
+
+
+def _store_at(url: str, prefix: str | None) -> SessionStore:
+    """Return a store for a URL.
+
+    The timeouts and the size limit of the application are not known here, and what it holds for a live session
+    must not be taken for an expired one. So this store has none: a record has its end by itself.
+    """
+    # Only `migrate` creates a table.
+    options = {"create_table": False} if url.strip().lower().startswith("postgres") else {}
+    return SessionStore(
+        SessionConfig(
+            storage=storage_from_url(url, **options),
+            idle_timeout=timedelta(days=36500),
+            absolute_timeout=None,
+            max_size=sys.maxsize,
+            key_prefix=SessionConfig.key_prefix if prefix is None else prefix,
+        )
+    )
+
+
+def _imported(target: str) -> object:
+    """Import what the operator names as `module:attribute`; nothing that is stored is ever imported."""
+    if not _TARGET.fullmatch(target):
+        raise click.UsageError("an application is named as module:attribute, such as shop.sessions:store")
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        sys.path.append(folder)
+    try:
+        return pkgutil.resolve_name(target)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as exc:
+        raise Failure(USAGE, f"{target} cannot be imported: {_reason(exc)}") from exc
+
+
+def _reason(exc: BaseException) -> str:
+    """Say what went wrong, and where, without the text of a foreign error: it may quote a URL with its password."""
+    if isinstance(exc, ModuleNotFoundError):
+        return f"there is no module {exc.name!r}"
+    if isinstance(exc, SessionError):
+        return str(exc)
+    place = _place(exc)
+    return type(exc).__name__ + (f" at {place[0]}:{place[1]}" if place else "")
+
+
+def _place(exc: BaseException) -> Sequence[object] | None:
+    if isinstance(exc, SyntaxError):
+        return exc.filename, exc.lineno
+    trace = exc.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return None if trace is None else (trace.tb_frame.f_code.co_filename, trace.tb_lineno)

@@ -1,0 +1,80 @@
+"""The command that ends sessions."""
+
+from collections.abc import Callable
+
+import click
+
+from sessioncore._storage_protocol import Clears, capabilities_of
+from sessioncore._store import SessionStore
+from sessioncore.cli._choice import chosen_output, chosen_store
+from sessioncore.cli._failures import FAILED, USAGE, Failure
+from sessioncore.cli._look import NO_HANDLE, count_sessions
+from sessioncore.cli._output import confirmed, note, progress
+from sessioncore.cli._run import check_place, run, scans
+from sessioncore.http._ids import is_handle
+
+__all__ = ["revoke"]
+
+
+@click.command()
+@click.argument("handle", required=False)
+@click.option("--owner", metavar="OWNER", help="End all sessions of this owner.")
+@click.option("--keep", metavar="HANDLE", help="With --owner: except this one.")
+@click.option("--all", "everyone", is_flag=True, help="End all sessions under the key prefix.")
+@click.option("--yes", is_flag=True, help="With --all: do not ask.")
+def revoke(handle: str | None, owner: str | None, keep: str | None, everyone: bool, yes: bool) -> None:
+    """End one session, those of an owner, or all."""
+    if [handle is not None, owner is not None, everyone].count(True) != 1:
+        raise click.UsageError("give a HANDLE, or --owner OWNER, or --all")
+    if (keep is not None and owner is None) or (yes and not everyone):
+        raise click.UsageError("--keep belongs to --owner, and --yes to --all")
+    if keep is not None and not is_handle(keep):
+        raise click.UsageError("--keep takes a handle: 64 hexadecimal digits, as `list` shows them")
+    store = chosen_store()
+    if handle is not None:
+        ended = int(run(store, lambda: store.revoke(handle)))
+        missing = NO_HANDLE
+    elif owner is not None:
+        ended = run(store, lambda: store.revoke_all(owner, keep=keep))
+        missing = "this owner has no session to end"
+    else:
+        ended, missing = _revoke_all(store, yes), ""
+    chosen_output().show({"revoked": ended}, [[str(ended)]], [f"Sessions ended: {ended}"])
+    if not ended and missing:
+        raise Failure(FAILED, missing)
+
+
+def _revoke_all(store: SessionStore, yes: bool) -> int:
+    scans(store)
+    if Clears not in capabilities_of(store.storage):
+        raise Failure(USAGE, f"{type(store.storage).__name__} cannot delete by prefix")
+    check_place(store)
+    total = count_sessions(store)
+    if not yes and not confirmed(f"End {total} sessions under the prefix {store.config.key_prefix!r}?"):
+        raise Failure(FAILED, "nothing was ended")
+    done = 0
+
+    def ended(number: int) -> None:
+        nonlocal done
+        done += number
+        advance(number)
+
+    with progress("Ending sessions", total) as advance:
+        try:
+            return run(store, lambda: _end_all(store, ended))
+        except KeyboardInterrupt:
+            note(f"Sessions ended until then: {done}")
+            raise
+
+
+async def _end_all(store: SessionStore, ended: Callable[[int], None]) -> int:
+    """End all sessions, some hundred at a time; then what no listing shows.
+
+    These are tombstones, sessions that began or moved meanwhile, and what cannot be read.
+    """
+    total = 0
+    async for batch in scans(store).scan(store.config.key_prefix):
+        number = await store.storage.delete(*batch)
+        total += number
+        ended(number)
+    return total + await store.reset()

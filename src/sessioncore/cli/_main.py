@@ -1,0 +1,80 @@
+"""The group of all commands, for `sessioncore` itself or for the store of an application."""
+
+import logging
+import sys
+import warnings
+from collections.abc import Sequence
+from copy import copy
+from io import TextIOWrapper
+
+import click
+
+from sessioncore._store import SessionStore
+from sessioncore.cli._choice import STORE_KEY, json_option, store_options
+from sessioncore.cli._end import revoke
+from sessioncore.cli._failures import explained
+from sessioncore.cli._look import count, list_, show
+from sessioncore.cli._operate import audit, check, migrate, purge
+
+__all__ = ["command_group", "run_command_line"]
+
+_COMMANDS: tuple[click.Command, ...] = (audit, check, count, list_, migrate, purge, revoke, show)
+_HELP = "See, end and clean up the sessions in a storage. Sessions are named by their handles, never by their IDs."
+
+
+class _Group(click.Group):
+    """A group whose errors and interruptions end with a sentence and an exit code."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: object
+    ) -> click.Context:
+        """Read the options before the command."""
+        words = tuple(args)
+        with explained(words):
+            context = super().make_context(info_name, args, parent, **extra)
+        context.meta[__name__] = words
+        return context
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command."""
+        with explained(ctx.meta[__name__]):
+            return super().invoke(ctx)
+
+
+def command_group(name: str, store: SessionStore | None = None) -> click.Group:
+    """Return a group of all commands; with `store`, they work on that one and have no options to choose another."""
+    options = [json_option()] if store is not None else [*store_options(), json_option()]
+
+    def remember() -> None:
+        click.get_current_context().meta[STORE_KEY] = store
+
+    group = _Group(name, callback=remember, help=_HELP, params=list[click.Parameter](options), no_args_is_help=True)
+    for command in _COMMANDS:
+        own = copy(command)
+        own.params = [*command.params, *options]  # they may stand behind the command, too
+        group.add_command(own)
+    return group
+
+
+class _WithoutTraceback(logging.Formatter):
+    def formatException(self, ei: object) -> str:  # noqa: N802 - named by the standard library
+        """Return nothing: what an operator can do is in the message."""
+        return ""
+
+
+def run_command_line(arguments: Sequence[str]) -> int:
+    """Run a command as a program of its own, and return its exit code."""
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace" if stream is sys.stdin else "backslashreplace")
+    handler = logging.StreamHandler()
+    handler.setFormatter(_WithoutTraceback("%(levelname)s: %(message)s"))
+    logging.basicConfig(level=logging.ERROR, handlers=[handler])  # `check` alone shows warnings
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+    try:
+        result = command_group("sessioncore").main([*arguments], prog_name="sessioncore", standalone_mode=False)
+    except click.ClickException as exc:
+        exc.show()
+        return exc.exit_code
+    return result if isinstance(result, int) else 0

@@ -1,0 +1,134 @@
+"""The commands for whoever runs the storage: purge, check, audit and migrate."""
+
+import logging
+import signal
+from random import SystemRandom
+from typing import Protocol, runtime_checkable
+
+import anyio
+import click
+
+from sessioncore._audit import audit as findings_of
+from sessioncore._errors import SessionError, StorageError, StorageUnavailable
+from sessioncore._store import SessionStore
+from sessioncore.cli._choice import chosen_config, chosen_output, chosen_store
+from sessioncore.cli._failures import FAILED
+from sessioncore.cli._output import Output, json_text, note, progress
+from sessioncore.cli._run import open_storage, run
+
+__all__ = ["audit", "check", "migrate", "purge"]
+
+_jitter = SystemRandom().uniform
+
+
+@click.command()
+@click.option("--every", type=click.IntRange(1, 366 * 86400), metavar="SECONDS", help="Again and again, until SIGTERM.")
+def purge(every: int | None) -> None:
+    """Remove expired records, from the whole table: of all key prefixes.
+
+    For SQLite, PostgreSQL and key-value stores; Redis removes records by itself, and loses entries of indexes here.
+    """
+    store, output = chosen_store(), chosen_output()
+    note("Expired records are removed from the whole table, whatever their key prefix.")
+    if every is not None:
+        run(store, lambda: _purge_until_stopped(store, output, every), opened=False)
+        return
+    with progress("Removing expired records"):
+        number = run(store, store.purge_expired)
+    _show_purged(output, number)
+
+
+def _show_purged(output: Output, number: int) -> None:
+    output.show({"purged": number}, [[str(number)]], [f"Expired records removed: {number}"])
+
+
+async def _purge_until_stopped(store: SessionStore, output: Output, seconds: int) -> None:
+    """Purge about every `seconds` until SIGTERM; an outage is reported, and the next purge comes.
+
+    Raises:
+        StorageError: at the first attempt, the storage is set up wrong.
+    """
+    failure: SessionError | None = None
+    with anyio.open_signal_receiver(signal.SIGTERM) as signals:
+        async with anyio.create_task_group() as tasks:
+
+            async def stop() -> None:
+                async for _ in signals:
+                    tasks.cancel_scope.cancel()
+
+            tasks.start_soon(stop)
+            try:
+                await _purge_forever(store, output, seconds)
+            except SessionError as exc:
+                failure = exc
+                tasks.cancel_scope.cancel()
+    if failure is not None:  # not raised in the group, which would wrap it
+        raise failure
+
+
+async def _purge_forever(store: SessionStore, output: Output, seconds: int) -> None:
+    opened = False
+    while True:
+        try:
+            if not opened:
+                await open_storage(store)
+                opened = True
+            _show_purged(output, await store.purge_expired())
+        except StorageError as exc:
+            if not opened and not isinstance(exc, StorageUnavailable):
+                raise
+            note(f"Not purged: {exc}")
+        await anyio.sleep(seconds * _jitter(0.9, 1.1))
+
+
+@click.command()
+def check() -> None:
+    """Prove that the storage does what a login needs, by a record that is no session."""
+    store = chosen_store()
+    logging.getLogger("sessioncore").setLevel(logging.WARNING)  # what weakens a promise is logged
+    run(store, store.check)
+    chosen_output().show({"ok": True}, [["ok"]], ["The storage does what a login needs."])
+
+
+@click.command()
+@click.argument("target", required=False, metavar="MODULE:NAME")
+def audit(target: str | None) -> None:
+    """Hold a SessionStore or SessionConfig against OWASP ASVS 5; exit with 1 if there are findings."""
+    findings = findings_of(chosen_config(target))
+    chosen_output().show(
+        [{"severity": one.severity, "id": one.id, "text": one.text, "fix": one.fix} for one in findings],
+        [[one.severity, one.id, one.text, one.fix] for one in findings],
+        [f"{one.severity}: {one.id}: {one.text}. To mend it: {one.fix}" for one in findings] or ["No findings."],
+    )
+    if findings:
+        raise click.exceptions.Exit(FAILED)
+
+
+@runtime_checkable
+class _Migrates(Protocol):
+    """A storage with a table."""
+
+    @property
+    def migration_sql(self) -> str:
+        """What `migrate` runs."""
+        ...
+
+    async def migrate(self) -> None:
+        """Create the table, or what it lacks."""
+        ...
+
+
+@click.command()
+@click.option("--print", "show", is_flag=True, help="Print the SQL, and change nothing.")
+def migrate(show: bool) -> None:
+    """Create the table of the storage, or what an earlier version's lacks; again, it changes nothing."""
+    store, output = chosen_store(), chosen_output()
+    storage: object = store.storage
+    if not isinstance(storage, _Migrates):
+        output.show({"migrated": False}, [["nothing to migrate"]], ["This storage has no table: nothing to migrate."])
+    elif show:
+        sql = storage.migration_sql
+        click.echo(json_text({"sql": sql}) if output.as_json else sql.rstrip("\n"))
+    else:
+        run(store, storage.migrate, opened=False)
+        output.show({"migrated": True}, [["migrated"]], ["The table is up to date."])

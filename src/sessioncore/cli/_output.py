@@ -1,0 +1,80 @@
+"""What a command prints: sentences on a terminal, tab-separated lines in a pipe, or JSON.
+
+Owners, details and key names come from visitors: whatever is in them is shown as text.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+from msgspec import Struct
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+__all__ = ["Output", "confirmed", "json_text", "note", "printable", "progress", "time_text"]
+
+
+_YEAR_9999 = 253402300799.0  # the last second that a datetime can represent
+
+
+def printable(text: str) -> str:
+    """Return `text` with escapes, as in JSON, for all that a terminal would not show as a character."""
+    return "".join(part if part.isprintable() else json.dumps(part)[1:-1] for part in text)
+
+
+def json_text(value: Any) -> str:
+    """Return a line of JSON in which letters stay readable."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+def time_text(seconds: float) -> str:
+    """Return a time as ISO 8601, in UTC."""
+    return datetime.fromtimestamp(min(seconds, _YEAR_9999), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def note(text: str) -> None:
+    """Print a line that is no result."""
+    click.echo(printable(text), err=True)
+
+
+class Output(Struct, frozen=True):
+    """How results are printed."""
+
+    as_json: bool
+
+    def show(self, data: Any, rows: Iterable[Sequence[str]], lines: Iterable[str]) -> None:
+        """Print a result in one of its three forms: JSON, rows of a table, or sentences."""
+        if self.as_json:
+            click.echo(json.dumps(data, allow_nan=False))
+        elif sys.stdout.isatty():
+            for line in lines:
+                click.echo(printable(line))
+        else:
+            for row in rows:
+                click.echo("\t".join(map(printable, row)))
+        sys.stdout.flush()
+
+
+@contextmanager
+def progress(description: str, total: int | None = None) -> Generator[Callable[[int], None]]:
+    """Show on a terminal how far the work is; the function that is yielded counts what is done."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        task = bars.add_task(description, total=total)
+        yield lambda number: bars.advance(task, number)
+
+
+def confirmed(question: str) -> bool:
+    """Ask on stderr, so that the question is in no pipe; the end of the input means no."""
+    click.echo(f"{printable(question)} [y/N] ", nl=False, err=True)
+    answer = sys.stdin.readline()
+    if not answer:
+        click.echo(err=True)
+    return answer.strip().lower() in {"y", "yes"}

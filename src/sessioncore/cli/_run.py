@@ -1,0 +1,67 @@
+"""Running the work of a command against its storage."""
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar, cast
+
+import anyio
+from anyio import CancelScope
+
+from sessioncore._storage_protocol import Opens, Scans, capabilities_of
+from sessioncore._store import SessionStore
+from sessioncore.cli._failures import UNREACHABLE, USAGE, Failure
+from sessioncore.storage.memory import MemoryStorage
+from sessioncore.storage.sqlite import SQLiteStorage
+
+__all__ = ["check_place", "run", "scans"]
+
+T = TypeVar("T")
+
+
+def run(store: SessionStore, work: Callable[[], Awaitable[T]], *, opened: bool = True) -> T:
+    """Open the storage, unless `work` does that itself; do the work, and close the storage.
+
+    The storage is not probed, as `SessionStore.start` does: looking at sessions must not need the right to write.
+    """
+    check_place(store)
+
+    async def main() -> T:
+        try:
+            if opened:
+                await open_storage(store)
+            return await work()
+        finally:
+            with CancelScope(shield=True):
+                await store.aclose()
+
+    return anyio.run(main)
+
+
+async def open_storage(store: SessionStore) -> None:
+    """Open the storage, if it has anything to open."""
+    if Opens in capabilities_of(store.storage):
+        await cast("Opens", store.storage).open()
+
+
+def check_place(store: SessionStore) -> None:
+    """Refuse sessions that cannot be seen from here, and a file that opening would create.
+
+    Raises:
+        Failure: they are in the memory of another process, or there is no such file.
+    """
+    storage = store.storage
+    if isinstance(storage, MemoryStorage):
+        raise Failure(USAGE, "these sessions are in the memory of the server's process, which no command can see")
+    if isinstance(storage, SQLiteStorage) and not Path(storage.path).exists():
+        raise Failure(UNREACHABLE, f"there is no file {storage.path}; the application creates it at its first start")
+
+
+def scans(store: SessionStore) -> Scans:
+    """Return the storage as one that lists its records.
+
+    Raises:
+        Failure: it cannot.
+    """
+    if Scans not in capabilities_of(store.storage):
+        raise Failure(USAGE, "this storage cannot list its sessions: they can be neither counted nor ended all at once")
+    return cast("Scans", store.storage)

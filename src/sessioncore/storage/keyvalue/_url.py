@@ -1,0 +1,107 @@
+"""A key-value storage from a URL: the store of py-key-value that its scheme names, which the storage then closes."""
+
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+from sessioncore._errors import ConfigError
+from sessioncore.storage.keyvalue._protocol import KeyValueStore
+from sessioncore.storage.keyvalue._storage import KeyValueStorage
+
+__all__ = ["MAKERS", "storage_over"]
+
+
+class OwningKeyValueStorage(KeyValueStorage):
+    """A storage that closes its store, and makes a new one in case it is used again."""
+
+    def __init__(self, make: Callable[[], KeyValueStore], **options: Any) -> None:
+        super().__init__(make(), **options)
+        self._make = make
+
+    async def aclose(self) -> None:
+        """Close the store."""
+        used: Any = self._store
+        self._store = self._make()
+        await used.close()
+
+
+def storage_over(url: str, options: dict[str, Any]) -> KeyValueStorage:
+    """Return the storage for a URL without its `keyvalue+`.
+
+    Raises:
+        ConfigError: the URL cannot work, or what the store needs is not installed.
+    """
+    scheme = url.partition("://")[0]
+    try:
+        return OwningKeyValueStorage(lambda: MAKERS[scheme](url), **options)
+    except ConfigError:
+        raise
+    except ImportError as exc:
+        raise ConfigError(
+            f"the driver for this URL is missing; pip install 'py-key-value-aio[{_EXTRAS[scheme]}]'"
+        ) from exc
+    except Exception:  # noqa: BLE001 - each driver has its own; and no cause, since it may quote the URL
+        raise ConfigError(_FORM) from None
+
+
+_FORM = (
+    "not the URL of a key-value store: write keyvalue+redis://host:port/0, keyvalue+postgresql://host/database, "
+    "keyvalue+mongodb://host, keyvalue+memcached://host:port, keyvalue+dynamodb://table?region=name or "
+    "keyvalue+s3://bucket?region=name; percent-encode special letters in a password"
+)
+
+
+def _redis(url: str) -> KeyValueStore:
+    from key_value.aio.stores.redis import RedisStore  # noqa: PLC0415 - each store needs another driver
+
+    return RedisStore(url=url)
+
+
+def _postgresql(url: str) -> KeyValueStore:
+    from key_value.aio.stores.postgresql import PostgreSQLStore  # noqa: PLC0415
+
+    return PostgreSQLStore(url=url)
+
+
+def _mongodb(url: str) -> KeyValueStore:
+    from key_value.aio.stores.mongodb import MongoDBStore  # noqa: PLC0415
+
+    return MongoDBStore(url=url)
+
+
+def _memcached(url: str) -> KeyValueStore:
+    from key_value.aio.stores.memcached import MemcachedStore  # noqa: PLC0415
+
+    parts = urlsplit(url)
+    return MemcachedStore(host=parts.hostname or "127.0.0.1", port=parts.port or 11211)
+
+
+def _dynamodb(url: str) -> KeyValueStore:
+    from key_value.aio.stores.dynamodb import DynamoDBStore  # noqa: PLC0415
+
+    return DynamoDBStore(table_name=urlsplit(url).netloc, **_place(url))
+
+
+def _s3(url: str) -> KeyValueStore:
+    from key_value.aio.stores.s3 import S3Store  # noqa: PLC0415
+
+    return S3Store(bucket_name=urlsplit(url).netloc, **_place(url))
+
+
+def _place(url: str) -> dict[str, Any]:
+    """Return where at AWS, or at a service with the same interface; who asks, AWS' own variables say."""
+    names = {"region": "region_name", "endpoint": "endpoint_url"}
+    return {names[name]: value for name, value in parse_qsl(urlsplit(url).query, strict_parsing=False)}
+
+
+MAKERS: dict[str, Callable[[str], KeyValueStore]] = {
+    "redis": _redis,
+    "rediss": _redis,
+    "postgresql": _postgresql,
+    "mongodb": _mongodb,
+    "mongodb+srv": _mongodb,
+    "memcached": _memcached,
+    "dynamodb": _dynamodb,
+    "s3": _s3,
+}
+_EXTRAS = {scheme: scheme.partition("+")[0].replace("rediss", "redis") for scheme in MAKERS}

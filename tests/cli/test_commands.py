@@ -1,0 +1,188 @@
+"""Every command through the real program, against real servers."""
+
+import os
+import pty
+import re
+import resource
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import anyio
+import pytest
+from redis.asyncio import Redis
+from tests.cli.conftest import COMMAND, ENVIRONMENT, ROOT, command, filled, in_this_process
+from tests.numbers import scaled
+
+from sessioncore import SQLiteStorage
+from sessioncore.storage import PROBE_SUFFIX
+from sessioncore.storage.redis._format import pack
+
+pytestmark = [pytest.mark.redis, pytest.mark.postgres]
+
+APP = """
+from sessioncore import MemoryStorage, SessionConfig, SessionStore, SQLiteStorage
+store = SessionStore(SessionConfig(storage=SQLiteStorage("app.db"), key_prefix="app:"))
+memory = SessionStore()
+config = SessionConfig.development(absolute_timeout=None)
+good = SessionConfig(max_sessions_per_owner=3, on_event=print)
+"""
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "redis", "postgres", "keyvalue"])
+def test_sessions_are_counted_listed_shown_and_ended(kind: str, urls: dict[str, str]) -> None:
+    others = ("list", "show", "check", "purge", "migrate") if kind == "sqlite" else ()
+    place = filled(urls[kind], "count", "revoke", *others)
+    assert place("count").out == "6\n"
+    assert place("count", "--json", "--key-prefix", "other:").json == {"count": 0}
+    [row] = place("list", "--owner", "ada").out.splitlines()
+    assert re.fullmatch(place.handle + r'(\t[0-9TZ:-]{20}){3}\t\{"device": "phone \\u001b\[31m\[red\]\\n"\}', row)
+    assert len(place("--json", "list", "--owner", "bob").json) == 5
+    shown = place("show", place.handle, "--values", "--json").json
+    assert shown["values"] == {
+        "cart": [{"type": "shop.Item", "value": {"name": "tea", "number": 2}}],
+        "when": {"type": "datetime", "value": "2026-01-02T00:00:00+00:00"},
+        "nan": {"type": "float", "value": "nan"},
+        "raw": {"type": "bytes", "value": "AHg="},
+        "by number": {
+            "type": "dict",
+            "value": [[1, {"type": "tuple", "value": [2, {"type": "set", "value": [3]}]}]],
+        },
+        "like a type": {"type": "dict", "value": [["type", 1], ["value", 2]]},
+        "esc \x1b[31m": "[red]\u202e",
+    }
+    plain = place("show", place.handle).out
+    assert "key\tesc \\u001b[31m\n" in plain
+    assert "shop.Item" not in plain
+    if not kind.startswith("keyvalue"):
+        moved = place("show", place.moved)
+        assert (moved.code, moved.out) == (1, "")
+        assert "moved" in moved.err
+        assert place.handle not in moved.err
+    [kept, *_] = [row.split("\t")[0] for row in place("list", "--owner", "bob").out.splitlines()]
+    assert place("revoke", "--owner", "bob", "--keep", kept).out == "4\n"
+    assert place("revoke", place.handle).out == "1\n"
+    assert place("revoke", place.handle, "--json").json == {"revoked": 0}
+    declined = place("revoke", "--all")
+    assert (declined.code, declined.out) == (1, "")
+    assert "End 1 sessions" in declined.err
+    assert place("revoke", "--all", answer="y\n").out == "1\n"
+    assert place("count").out == "0\n"
+    assert (place("purge").code, place("check").out) == (0, "ok\n")
+    assert place("migrate").code == place("migrate", "--print").code == 0
+
+
+def test_exit_codes_of_what_is_not_there(urls: dict[str, str], tmp_path: Path) -> None:
+    secret = "s3cr3t-p4ssword"
+    for code, words in [
+        (1, ("--storage", urls["redis"], "list", "--owner", "nobody")),
+        (1, ("--storage", urls["redis"], "revoke", "0" * 64)),
+        (1, ("--storage", urls["redis"], "show", secret)),
+        (2, ("count",)),
+        (2, ("--storage", "memory://", "count")),
+        (2, ("--storage", f"nosuch://:{secret}@host", "count")),
+        (2, ("--storage", urls["keyvalue-unlisted"], "count")),
+        (2, ("--storage", urls["keyvalue-unlisted"], "revoke", "--all", "--yes")),
+        (2, ("--storage", urls["redis"], "revoke", secret, secret)),
+        (2, ("--storage", urls["redis"], "revoke", "0" * 64, "--all")),
+        (2, ("--app", "no.such.module:store", "count")),
+        (2, ("--app", "app:memory", "count")),
+        (2, ("audit", "app:missing")),
+        (3, ("--storage", f"redis://:{secret}@127.0.0.1:1/0", "count")),
+        (3, ("--storage", f"keyvalue+redis://:{secret}@127.0.0.1:1", "count")),
+        (3, ("--storage", "sqlite:///no.db", "migrate")),
+        (3, ("--app", "app:store", "count")),
+    ]:
+        (tmp_path / "app.py").write_text(APP)
+        run = command(*words, cwd=tmp_path) if "app" in " ".join(words) else in_this_process(*words)
+        assert (run.code, run.out) in {(code, ""), (1, "0\n")}, (words, run)
+        assert run.err, words
+        assert secret not in run.err
+    assert not {"no.db", "app.db"} & {path.name for path in tmp_path.iterdir()}
+
+
+def test_the_store_of_an_application_and_its_configuration(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(APP)
+
+    async def make() -> None:
+        storage = SQLiteStorage(tmp_path / "app.db")
+        await storage.create("app:1", b"", 1000)
+        await storage.create(f"app:2{PROBE_SUFFIX}", b"", 1000)
+        await storage.aclose()
+
+    anyio.run(make)
+    assert command("count", "--app", "app:store", cwd=tmp_path).out == "1\n"
+    bad = command("audit", "app:config", "--json", cwd=tmp_path)
+    assert (bad.code, "ASVS 7.3.2" in {finding["id"] for finding in bad.json}) == (1, True)
+    assert command("audit", "app:good", cwd=tmp_path).code == 0
+
+
+def test_it_says_which_extra_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "click.py").write_text("raise ModuleNotFoundError('x', name='click')")
+    run = command("count", PYTHONPATH=f"{tmp_path}{os.pathsep}{ENVIRONMENT['PYTHONPATH']}")
+    assert run.code == 2
+    assert "sessioncore[cli]" in run.err
+
+
+def _until(condition: Callable[[], object]) -> None:
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_purging_again_and_again_survives_an_outage_and_ends_at_sigterm(tmp_path: Path) -> None:
+    words = [*COMMAND, "--storage", "redis://127.0.0.1:1/0", "purge", "--every", "1"]
+    with (tmp_path / "err").open("w") as err, subprocess.Popen(words, env=ENVIRONMENT, stderr=err) as process:
+        _until(lambda: (tmp_path / "err").read_text().count("Not purged") > 1)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+
+
+def test_a_hundred_thousand_sessions_end_with_visible_progress_in_bounded_memory(urls: dict[str, str]) -> None:
+    number = scaled(100_000)
+
+    async def fill() -> None:
+        async with Redis.from_url(urls["redis"]) as client, client.pipeline(transaction=False) as pipeline:
+            for n in range(number):
+                pipeline.set(f"session:{n:064x}", pack(n, None, b"x" * 500), px=1_000_000)
+                if n % 1000 == 999:
+                    await pipeline.execute()
+
+    anyio.run(fill)
+    master, terminal = pty.openpty()
+    began = time.monotonic()
+    process = subprocess.Popen(
+        [*COMMAND, "--storage", urls["redis"], "revoke", "--all", "--yes"], stdout=terminal, stderr=terminal,
+        env={**ENVIRONMENT, "TERM": "xterm", "COLUMNS": "100"},
+    )  # fmt: skip
+    os.close(terminal)
+    shown = b""
+    try:
+        while part := os.read(master, 65536):
+            shown += part
+    except OSError:  # the program has ended
+        pass
+    os.close(master)
+    assert process.wait() == 0
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024
+    print(f"{number} sessions in {time.monotonic() - began:.1f} s, peak of all children {peak} MB")
+    assert re.search(rb"Ending sessions.*?[1-9]\d*/%d" % number, shown)
+    assert b"Sessions ended: %d" % number in shown
+    assert peak < 150
+    assert command("--storage", urls["redis"], "count").out == "0\n"
+
+
+def test_ctrl_c_is_130(urls: dict[str, str], tmp_path: Path) -> None:
+    words = [*COMMAND, "--storage", urls["sqlite"], "purge", "--every", "9"]
+    (Path(urls["sqlite"].removeprefix("sqlite://"))).touch()
+    with (tmp_path / "out").open("w") as out, subprocess.Popen(words, env=ENVIRONMENT, stdout=out) as process:
+        _until((tmp_path / "out").read_text)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 130
+
+
+def test_the_program_is_installed_under_its_name() -> None:
+    assert 'sessioncore = "sessioncore.__main__:main"' in (ROOT / "pyproject.toml").read_text()
