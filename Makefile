@@ -4,6 +4,9 @@ BIN := .venv/bin
 SHOP_NEEDS := anyio msgspec starlette jinja2 python-multipart uvicorn httpx
 SHOP := PYTHONPATH=src:src/adapters .venv-demo/bin/python -m docs.examples.shop
 
+# What mkdocs-material prints at each start about the end of its life (May 2027) and its successor.
+export NO_MKDOCS_2_WARNING := 1
+
 .PHONY: help demo demo-check test test-browser screenshots test-recipes coverage test-full test-matrix test-oldest check format bench soak docs build clean
 
 help:           ## list the commands
