@@ -89,9 +89,9 @@ soak: .venv/ready servers     ## ten minutes of mixed traffic with faults: nothi
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
 	$(BIN)/python -m benchmarks.soak $(ARGS)
 
-docs: .venv/ready     ## build the documentation into site/
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
+docs: .venv/ready     ## build the documentation into site/, and check its links and its API pages
 	$(BIN)/mkdocs build --strict --quiet
+	$(BIN)/python -m scripts.check_site site
 
 build: .venv/ready     ## build the wheel and compare its packages with the four that are meant
 	rm -rf dist

@@ -251,11 +251,6 @@ def test_the_errors_page_lists_every_error() -> None:
     assert {row[0] for row in rows("errors.md", "## What to do")} == errors
 
 
-def test_the_api_page_names_everything_public() -> None:
-    text = TEXTS[DOCS / "api.md"]
-    assert [name for name in sessioncore.__all__ if f"`{name}" not in text] == []
-
-
 def test_the_security_page_has_what_audit_finds() -> None:
     listed = {row[0] for row in rows("security.md", "## What `audit` looks at")}
     worst = SessionConfig(

@@ -27,7 +27,7 @@ from sessioncore.session._initial_states import fresh_state
 from sessioncore.session._keys import KeyedValues, SessionKey
 from sessioncore.session._session import Session, check_owner, state_of
 from sessioncore.session._unusable import not_loaded
-from sessioncore.storage.memory import warn_in_workers
+from sessioncore.storage.memory._workers import warn_in_workers
 
 __all__ = ["SessionStore"]
 

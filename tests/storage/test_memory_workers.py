@@ -11,8 +11,7 @@ from tests.stores import SpyStorage
 
 from sessioncore import MemoryStorage
 from sessioncore._warnings import Warnings
-from sessioncore.storage.memory import warn_in_workers
-from sessioncore.storage.memory._workers import worker_count
+from sessioncore.storage.memory._workers import warn_in_workers, worker_count
 
 ROOT = Path(__file__).parents[2]
 APP = """
