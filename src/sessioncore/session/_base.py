@@ -17,11 +17,7 @@ __all__ = ["SessionBase"]
 
 
 class SessionBase:
-    """The part of a `Session` that knows its request.
-
-    `accessed`: whether the session was used in this request; reading this does not count.
-    Invariant: a session that was used has a state.
-    """
+    """The part of a `Session` that knows its request. Invariant: a session that was used has a state."""
 
     __slots__ = (
         "_failure", "_persistence", "_released", "_response_started", "_state", "_store", "_unusable", "accessed",
@@ -42,6 +38,7 @@ class SessionBase:
         self._response_started = False  # the headers of the response are final
         self._released = False  # before there was a state
         self.accessed: bool = state is not None
+        """Whether the session was used in this request; reading this does not count."""
 
     # -- for the handler
 
