@@ -26,6 +26,7 @@ from sessioncore.storage import (
     KeepsTombstones,
     LoadsMany,
     Purges,
+    Scans,
     Watches,
     capabilities_of,
 )
@@ -156,7 +157,7 @@ class OwnPurge(MemoryStorage):
         return await super().purge_expired()
 
 
-ABOUT_ALL = frozenset({Clears, Purges})
+ABOUT_ALL = frozenset({Clears, Purges, Scans})
 ALL = ABOUT_ALL | {AnswersNow, BoundsCalls, KeepsTombstones, LoadsMany, Watches}
 
 

@@ -351,6 +351,7 @@ async def test_a_slot_that_moved_is_watched_on_its_new_master(
     one, two, three = nodes
     some = keys_on(0)
     key, other = next(some), next(some)
+    monkeypatch.setattr("sessioncore.storage.redis._cluster_transport._REST", 0)
     async with client_of(one.port, RedisCluster) as client, client_of(one.port, RedisCluster) as raw:
         storage = RedisStorage(client)
         await made(storage, key)

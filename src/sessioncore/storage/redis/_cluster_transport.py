@@ -183,6 +183,7 @@ class ClusterTransport:
         """Fetch the map of the cluster; all callers that wait share one fetch."""
         if self._refreshing is None:
             if self._refreshed_at and self._loop.time() - self._refreshed_at < _REST and self._client.get_primaries():
+                self._known = False  # a later call fetches it
                 return
             self._refreshing = self._loop.create_task(self._fetch())
         fetch = self._refreshing
