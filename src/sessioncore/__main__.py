@@ -10,12 +10,16 @@ def main() -> int:
     """Run the command, and return its exit code."""
     try:
         from sessioncore.cli import run_command_line  # noqa: PLC0415 - its packages may be missing
+
+        return run_command_line(sys.argv[1:])
     except ModuleNotFoundError as exc:
-        if exc.name not in {"click", "rich"}:
+        package = (exc.name or "").partition(".")[0]
+        if package not in {"click", "rich"}:
             raise
-        sys.stderr.write(f"This command needs {exc.name}, which is not installed: pip install 'sessioncore[cli]'\n")
+        sys.stderr.write(f"This command needs {package}, which is not installed: pip install 'sessioncore[cli]'\n")
         return 2
-    return run_command_line(sys.argv[1:])
+    except KeyboardInterrupt:  # before the command began
+        return 130
 
 
 if __name__ == "__main__":

@@ -186,3 +186,34 @@ def test_ctrl_c_is_130(urls: dict[str, str], tmp_path: Path) -> None:
 
 def test_the_program_is_installed_under_its_name() -> None:
     assert 'sessioncore = "sessioncore.__main__:main"' in (ROOT / "pyproject.toml").read_text()
+
+
+@pytest.mark.parametrize("option", ["--key-prefix", "--storage"])
+def test_an_option_that_a_script_left_empty_is_refused_and_does_not_mean_the_default(
+    option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`revoke --all --key-prefix "$UNSET"` must not end the sessions of another prefix."""
+    url = f"sqlite:///{tmp_path}/sessions.db"
+    filled(url)
+    monkeypatch.setenv("SESSIONCORE_STORAGE", url)
+    assert in_this_process("revoke", "--all", "--yes", option, "").code == 2
+    assert in_this_process("--storage", url, "count").out == "6\n"
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ModuleNotFoundError("x", name="rich.console")])
+def test_what_happens_before_the_command_begins_has_no_traceback(
+    error: type[BaseException] | BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(arguments: list[str]) -> int:
+        raise error
+
+    monkeypatch.setattr("sessioncore.cli.run_command_line", run)
+    assert in_this_process("count").code == (130 if error is KeyboardInterrupt else 2)
+
+
+def test_a_file_in_a_folder_that_may_not_be_entered_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, **_: object) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "stat", refuse)  # tests may run as root, who may enter each folder
+    assert in_this_process("--storage", "sqlite:////closed/sessions.db", "count").code == 3

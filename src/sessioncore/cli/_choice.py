@@ -28,7 +28,7 @@ _TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
     """Keep an option that was given; behind the command it is read later, and so wins."""
-    if value:
+    if value is not None and value is not False:
         ctx.meta.setdefault(_OPTIONS, {})[param.name] = value
 
 
@@ -81,10 +81,10 @@ def chosen_store() -> SessionStore:
         if not isinstance(store, SessionStore):
             raise Failure(USAGE, f"{app} is not a SessionStore, but a {type(store).__name__}")
         return store
-    url = url or os.environ.get(_STORAGE)
+    url = os.environ.get(_STORAGE) if url is None else url
     if not url:
         raise click.UsageError(f"give --storage URL or the variable {_STORAGE}, or --app module:attribute")
-    return _store_at(url, prefix or os.environ.get(_PREFIX) or None)
+    return _store_at(url, os.environ.get(_PREFIX) or None if prefix is None else prefix)
 
 
 def chosen_config(target: str | None) -> SessionConfig:

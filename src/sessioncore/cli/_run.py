@@ -52,8 +52,18 @@ def check_place(store: SessionStore) -> None:
     storage = store.storage
     if isinstance(storage, MemoryStorage):
         raise Failure(USAGE, "these sessions are in the memory of the server's process, which no command can see")
-    if isinstance(storage, SQLiteStorage) and not Path(storage.path).exists():
-        raise Failure(UNREACHABLE, f"there is no file {storage.path}; the application creates it at its first start")
+    if isinstance(storage, SQLiteStorage) and not _exists(Path(storage.path)):
+        raise Failure(
+            UNREACHABLE,
+            f"there is no file {storage.path} that can be seen; the application creates it at its first start",
+        )
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a folder that this user may not enter
+        return False
 
 
 def scans(store: SessionStore) -> Scans:
