@@ -145,7 +145,7 @@ def test_a_hundred_thousand_sessions_end_with_visible_progress_in_bounded_memory
     number = scaled(100_000)
 
     async def fill() -> None:
-        async with Redis.from_url(urls["redis"]) as client, client.pipeline(transaction=False) as pipeline:
+        async with Redis.from_url(urls["redis"]) as client, client.pipeline(transaction=False) as pipeline:  # pyright: ignore[reportUnknownMemberType]
             for n in range(number):
                 pipeline.set(f"session:{n:064x}", pack(n, None, b"x" * 500), px=1_000_000)
                 if n % 1000 == 999:

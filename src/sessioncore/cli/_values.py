@@ -112,15 +112,19 @@ def _to_json(value: Any) -> Any:
         case float():
             return value if isfinite(value) else {"type": "float", "value": str(value)}
         case list():
-            return [_to_json(part) for part in value]
+            return _list_to_json(value)  # pyright: ignore[reportUnknownArgumentType]
         case _Tagged():
             return {"type": value.type, "value": _to_json(value.value)}
         case bytes():
             return {"type": "bytes", "value": b64encode(value).decode()}
         case dict():
-            return _dict_to_json(value)
+            return _dict_to_json(value)  # pyright: ignore[reportUnknownArgumentType]
         case _:  # a time in MessagePack's own form, which this library does not write
             return {"type": type(value).__name__, "value": str(value)}
+
+
+def _list_to_json(value: list[Any]) -> list[Any]:
+    return [_to_json(part) for part in value]
 
 
 def _dict_to_json(value: dict[Any, Any]) -> Any:
