@@ -32,8 +32,8 @@ from sessioncore.testing import (  # pyright: ignore[reportPrivateUsage] -- the 
 pytestmark = pytest.mark.anyio
 
 GROUPS = (
-    _answering, _bounding, _clearing, _ends, _loading_many, _opening, _owners, _purging, _races, _reads, _scanning, _times,
-    _tombstones, _unreadable, _watching, _writes,
+    _answering, _bounding, _clearing, _ends, _loading_many, _opening, _owners, _purging, _races, _reads,
+    _scanning, _times, _tombstones, _unreadable, _watching, _writes,
 )  # fmt: skip
 
 
