@@ -46,7 +46,7 @@ test-browser: .venv/ready     ## drive a real browser: cookies, rotation, attack
 # An environment of its own: NiceGUI and Gradio bring much along, and Gradio wants older versions of some of it.
 .venv-recipes/ready: pyproject.toml constraints-recipes.txt
 	$(PYTHON) -m venv .venv-recipes
-	.venv-recipes/bin/pip install --quiet --disable-pip-version-check --constraint constraints-recipes.txt --editable '.[test]' gradio nicegui playwright
+	.venv-recipes/bin/pip install --quiet --disable-pip-version-check --constraint constraints-recipes.txt --editable '.[recipes,test]' gradio nicegui playwright
 	@touch .venv-recipes/ready
 
 test-recipes: .venv-recipes/ready     ## run the recipes for other libraries, NiceGUI (in Chromium) and Gradio included

@@ -4,6 +4,8 @@ import re
 
 import httpx
 import pytest
+
+pytest.importorskip("sqladmin", reason="it is in the extra `recipes`")
 from sqladmin import Admin
 from sqladmin.authentication import AuthenticationBackend
 from starlette.applications import Starlette

@@ -5,6 +5,8 @@ from typing import Any
 
 import httpx
 import pytest
+
+pytest.importorskip("authlib", reason="it is in the extra `recipes`")
 from authlib.integrations.base_client import MismatchingStateError  # type: ignore[import-untyped]
 from starlette.applications import Starlette
 from starlette.requests import Request

@@ -4,11 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import quart
 from tests.recipes.kit import Client, program, run_alone, serve_alone
 
 from sessioncore import SessionConfig, SessionStore
 from sessioncore_asgi import SessionMiddleware
+
+quart = pytest.importorskip("quart", reason="it is in the extra `recipes`")
 
 
 @pytest.mark.parametrize("page", ["fasthtml", "quart"])
