@@ -43,7 +43,7 @@ def log_events(logger: logging.Logger) -> Callable[[SessionEvent], None]:
     """Return a listener that logs each event in one line, with its fields in `extra`, for formatters that write JSON.
 
     The line has the handle, not the owner, which may be personal; `extra` has both. The level is
-    WARNING for what somebody should look at, DEBUG for `renewed` and `storage_error`, and else INFO.
+    WARNING for what should be looked at, DEBUG for `renewed` and `storage_error`, and else INFO.
     """
 
     def log_event(event: SessionEvent) -> None:

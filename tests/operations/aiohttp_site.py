@@ -2,29 +2,14 @@
 
 import os
 import sys
-from datetime import timedelta
-from pathlib import Path
 
 import anyio
 from aiohttp import web
+from tests.operations.site import FOLDER, go, store
 
-from sessioncore import SessionConfig, SessionStore, storage_from_url
 from sessioncore_aiohttp import get_session, setup
 
-FOLDER = Path(os.environ["SITE_FOLDER"])
 STOPPING = web.AppKey("stopping", anyio.Event)
-store = SessionStore(
-    SessionConfig.development(
-        storage=storage_from_url(os.environ["SESSIONCORE_STORAGE"]), storage_timeout=timedelta(seconds=2)
-    )
-)
-
-
-async def go(name: str) -> None:
-    """Tell the test that this request is on its way, and wait until it may go on."""
-    (FOLDER / name).touch()
-    while not (FOLDER / "go").exists():  # noqa: ASYNC110 - the test is another process
-        await anyio.sleep(0.005)
 
 
 async def count(request: web.Request) -> web.Response:

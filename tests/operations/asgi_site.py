@@ -5,8 +5,6 @@ import os
 import signal
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from datetime import timedelta
-from pathlib import Path
 from types import FrameType
 
 import anyio
@@ -16,23 +14,10 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
+from tests.operations.site import FOLDER, go, store
 
-from sessioncore import Session, SessionConfig, SessionStore, storage_from_url
+from sessioncore import Session
 from sessioncore_asgi import SessionMiddleware, get_session
-
-FOLDER = Path(os.environ["SITE_FOLDER"])
-store = SessionStore(
-    SessionConfig.development(
-        storage=storage_from_url(os.environ["SESSIONCORE_STORAGE"]), storage_timeout=timedelta(seconds=2)
-    )
-)
-
-
-async def go(name: str) -> None:
-    """Tell the test that this request is on its way, and wait until it may go on."""
-    (FOLDER / name).touch()
-    while not (FOLDER / "go").exists():  # noqa: ASYNC110 - the test is another process
-        await anyio.sleep(0.005)
 
 
 async def count(request: Request) -> PlainTextResponse:

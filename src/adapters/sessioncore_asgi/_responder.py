@@ -50,7 +50,7 @@ class Responder(Struct, eq=False):
             if not isinstance(added, Done):
                 return self._commit(message, status, added)
             message = self._revised(message, added.value)
-            return self._send(message)
+            return self._send(message)  # not `send`: this may be an event stream by now
         if self._replaced:
             return _ignore_message()
         if kind == "http.response.body":
@@ -61,7 +61,7 @@ class Responder(Struct, eq=False):
                     return self._send_after(saving, message)
             elif self._start:  # the first part of several
                 self._look_for_events(self._start.get("headers", ()))
-                send = self._send
+                send = self._send  # as above
         return send(message)
 
     async def _commit(self, message: Message, status: int, added: Awaitable[Sequence[tuple[str, str]]]) -> None:

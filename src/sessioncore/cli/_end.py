@@ -10,7 +10,7 @@ from sessioncore.cli._choice import chosen_output, chosen_store
 from sessioncore.cli._failures import FAILED, USAGE, Failure
 from sessioncore.cli._look import NO_HANDLE, count_sessions
 from sessioncore.cli._output import confirmed, note, progress
-from sessioncore.cli._run import check_place, run, scans
+from sessioncore.cli._run import run, scans
 from sessioncore.http._ids import is_handle
 
 __all__ = ["revoke"]
@@ -48,7 +48,6 @@ def _revoke_all(store: SessionStore, yes: bool) -> int:
     scans(store)
     if Clears not in capabilities_of(store.storage):
         raise Failure(USAGE, f"{type(store.storage).__name__} cannot delete by prefix")
-    check_place(store)
     total = count_sessions(store)
     if not yes and not confirmed(f"End {total} sessions under the prefix {store.config.key_prefix!r}?"):
         raise Failure(FAILED, "nothing was ended")

@@ -1,4 +1,4 @@
-"""The commands for whoever runs the storage: purge, check, audit and migrate."""
+"""The commands for operators of the storage: purge, check, audit and migrate."""
 
 import logging
 import signal

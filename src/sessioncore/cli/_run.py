@@ -13,7 +13,7 @@ from sessioncore.cli._failures import UNREACHABLE, USAGE, Failure
 from sessioncore.storage.memory import MemoryStorage
 from sessioncore.storage.sqlite import SQLiteStorage
 
-__all__ = ["check_place", "run", "scans"]
+__all__ = ["open_storage", "run", "scans"]
 
 T = TypeVar("T")
 
@@ -23,7 +23,7 @@ def run(store: SessionStore, work: Callable[[], Awaitable[T]], *, opened: bool =
 
     The storage is not probed, as `SessionStore.start` does: looking at sessions must not need the right to write.
     """
-    check_place(store)
+    _check_place(store)
 
     async def main() -> T:
         try:
@@ -43,7 +43,7 @@ async def open_storage(store: SessionStore) -> None:
         await cast("Opens", store.storage).open()
 
 
-def check_place(store: SessionStore) -> None:
+def _check_place(store: SessionStore) -> None:
     """Refuse sessions that cannot be seen from here, and a file that opening would create.
 
     Raises:

@@ -1,6 +1,6 @@
 """Lists the records of a key-value store. Only some stores list their keys; only over these `Scans` is declared."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from functools import cache
 from typing import Any
 
@@ -8,10 +8,15 @@ from sessioncore._errors import StorageError
 from sessioncore._storage_protocol import PROBE_SUFFIX, Scans, Stored
 from sessioncore.storage.keyvalue._record import key_of
 
-__all__ = ["LISTING", "scanning"]
+__all__ = ["LISTING", "scanning", "session_keys"]
 
 LISTING = 10_000  # keys: no store of py-key-value lists more, and it does not say if there are more
 _BATCH = 500
+
+
+def session_keys(names: Iterable[str], prefix: str) -> list[str]:
+    """Return the keys of records, from the names of the store's keys, that begin with `prefix`; no probe of `check`."""
+    return [key for key in map(key_of, names) if key.startswith(prefix) and not key.endswith(PROBE_SUFFIX)]
 
 
 @cache
@@ -30,6 +35,6 @@ async def _scan(self: Any, prefix: str) -> AsyncGenerator[list[str]]:
     names = await self._names()
     if len(names) >= LISTING:
         raise StorageError(f"the key-value store lists {LISTING} keys at most, and there may be more")
-    keys = [key for key in map(key_of, names) if key.startswith(prefix) and not key.endswith(PROBE_SUFFIX)]
+    keys = session_keys(names, prefix)
     for start in range(0, len(keys), _BATCH):
         yield [key for key in keys[start : start + _BATCH] if isinstance(await self.load(key), Stored)]

@@ -24,10 +24,10 @@ from typing import Any, ClassVar, TypeVar, cast
 from msgspec import structs
 
 from sessioncore._errors import ConfigError, KeyTaken, StorageError, StorageUnavailable
-from sessioncore._storage_protocol import PROBE_SUFFIX, Clears, Opens, Purges, Stored, Unreadable, Written
+from sessioncore._storage_protocol import Clears, Opens, Purges, Stored, Unreadable, Written
 from sessioncore.storage.keyvalue._protocol import KeyValueStore, SupportsCull, SupportsKeys
 from sessioncore.storage.keyvalue._record import Index, KeyLocks, Record, key_of, name_of, owner_name
-from sessioncore.storage.keyvalue._scanning import LISTING, scanning
+from sessioncore.storage.keyvalue._scanning import LISTING, scanning, session_keys
 
 __all__ = ["KeyValueStorage", "KeyValueStore"]
 
@@ -153,7 +153,7 @@ class KeyValueStorage:
         ended = 0
         while True:
             names = await self._names()
-            keys = [key for key in map(key_of, names) if key.startswith(prefix) and not key.endswith(PROBE_SUFFIX)]
+            keys = session_keys(names, prefix)
             ended += await self.delete(*keys)
             _log.debug("clear: %d sessions ended so far", ended)
             if len(names) < LISTING:

@@ -30,6 +30,7 @@ from sessioncore.storage.memory._table import Table
 __all__ = ["MemoryStorage"]
 
 _BATCH = 1000  # keys that `purge_expired` looks at before other tasks get their turn
+_SCANNED = 500  # keys that `scan` looks at before they do
 
 
 class MemoryStorage:
@@ -136,7 +137,7 @@ class MemoryStorage:
 
     async def scan(self, prefix: str) -> AsyncGenerator[list[str]]:
         """Yield the keys of live records that begin with `prefix`; other tasks run between batches."""
-        for batch in self._table.scan(prefix, _BATCH // 2):
+        for batch in self._table.scan(prefix, _SCANNED):
             await checkpoint()
             yield batch
 

@@ -13,9 +13,10 @@ __all__ = ["clear", "purge", "scan"]
 _log = logging.getLogger("sessioncore.storage.postgres")
 
 _BATCH: Final = 1000
+_SCANNED: Final = 500  # rows that one statement of `scan` reads
 _SCAN: Final = """
 SELECT key, moved_to IS NULL AND isfinite(expires_at) AND expires_at > now() AS live
-FROM %s WHERE key >= $1 AND key < $2 ORDER BY key LIMIT 500
+FROM %s WHERE key >= $1 AND key < $2 ORDER BY key LIMIT %d
 """
 
 
@@ -39,10 +40,10 @@ async def scan(table: str, prefix: str, run: Callable[..., Awaitable[Rows]]) -> 
     """Yield the keys of live records that begin with `prefix`; each statement begins where the one before it ended."""
     low, high = prefix_range(prefix)
     while True:
-        rows = await run(_SCAN % table, low, high)
+        rows = await run(_SCAN % (table, _SCANNED), low, high)
         keys = [key_text(row["key"]) for row in rows if row["live"]]
         yield [key for key in keys if not key.endswith(PROBE_SUFFIX)]
-        if len(rows) < 500:
+        if len(rows) < _SCANNED:
             return
         low = rows[-1]["key"] + b"\0"  # the key that sorts next
 
