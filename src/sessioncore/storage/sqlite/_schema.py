@@ -5,7 +5,6 @@ Everything here blocks, and so runs in a worker thread.
 
 import os
 import sqlite3
-import time
 from pathlib import Path
 
 from sessioncore._errors import StorageError
@@ -42,8 +41,16 @@ def schema_sql() -> str:
     return "".join(f"{statement};\n" for statement in _CREATE)
 
 
-def connect(path: str) -> sqlite3.Connection:
-    """Return a connection that starts no transaction and waits for no lock; any thread may use it, one at a time."""
+def connect(path: str, until: float) -> sqlite3.Connection:
+    """Return a connection that starts no transaction and waits for no lock; any thread may use it, one at a time.
+
+    While the file is locked, try again until the monotonic clock shows `until`: the setting below reads the
+    file, and that fails at once while the last connection of another pool is being closed.
+    """
+    return when_free(lambda: _connect(path), until)
+
+
+def _connect(path: str) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
     # In WAL mode NORMAL survives kill -9, but a power cut loses the last commits, perhaps a logout that
     # was already confirmed. FULL waits for the disk once per commit, and concurrent requests share commits.
@@ -55,21 +62,21 @@ def connect(path: str) -> sqlite3.Connection:
     return connection
 
 
-def prepare(path: str, patience: float) -> sqlite3.Connection:
+def prepare(path: str, until: float) -> sqlite3.Connection:
     """Return a connection to a file of our schema, created or migrated where needed; other files are not changed.
 
-    While another process locks the file, try again for `patience` seconds.
+    While the file is locked, try again until the monotonic clock shows `until`.
 
     Raises:
         StorageError: the file is of a newer schema, or is another program's.
     """
     _create_private(path)
     # SQLite waits for no lock here: some fail at once in any case, such as that for a change of the journal mode.
-    return when_free(lambda: _prepared(path), time.monotonic() + patience)
+    return when_free(lambda: _prepared(path), until)
 
 
 def _prepared(path: str) -> sqlite3.Connection:
-    connection = connect(path)
+    connection = _connect(path)
     try:
         ready = _is_ready(connection, path)
         connection.execute("PRAGMA journal_mode = WAL")  # every time: a file restored from a backup may lack it

@@ -262,9 +262,10 @@ class SQLiteStorage:
                 self._executors = await to_thread.run_sync(self._open_blocking, patience, limiter=CapacityLimiter(1))
 
     def _open_blocking(self, patience: float) -> _Executors:
-        writer = schema.prepare(self._path, patience)
+        until = time.monotonic() + patience
+        writer = schema.prepare(self._path, until)
         try:
-            reader = schema.connect(self._path)
+            reader = schema.connect(self._path, until)
             place = FilePlace(self._path)
         except BaseException:
             writer.close()
