@@ -1,7 +1,7 @@
 """The configuration of a store. Every value is checked when it is built.
 
 The defaults are for production. For plain http on a developer's machine, use
-`SessionConfig.development()`; nothing in a request ever relaxes a setting.
+`SessionConfig.development()`; nothing in a request relaxes a setting.
 """
 
 import time

@@ -51,11 +51,11 @@ class SessionEvent(Struct, frozen=True):
 
 
 StorageOutcome: TypeAlias = Literal["ok", "error", "timeout", "cancelled"]
-"""How a call of the storage ended; "timeout": no reply within `storage_timeout`, "cancelled": the request was."""
+"""How a storage call ended. "timeout": no reply within `storage_timeout`; "cancelled": the request was cancelled."""
 
 
 class StorageListener(ABC):
-    """Base class of a listener for `on_event` that is told of every call of the storage, too."""
+    """Base class for listeners of `on_event` that are also called after every storage call."""
 
     def __call__(self, event: SessionEvent) -> None:
         """Handle an event; by default do nothing."""
@@ -63,10 +63,10 @@ class StorageListener(ABC):
 
     @abstractmethod
     def storage_call(self, operation: str, seconds: float, outcome: StorageOutcome) -> None:
-        """Handle the end of one call of the storage; `operation` is the name of its method."""
+        """Handle a finished storage call: the name of its method, and how long the caller waited, in seconds."""
 
     def attached(self, storage: object) -> None:
-        """Take notice of a store that has this listener, and of its storage; by default do nothing."""
+        """Called once for each store that has this listener, with its storage; by default do nothing."""
         return
 
 

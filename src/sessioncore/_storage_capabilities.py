@@ -15,10 +15,10 @@ __all__ = [
 
 
 class Opens(Protocol):
-    """A storage that must be opened and closed, because what it needs is outside this process: a server, a file.
+    """A storage that must be opened and closed, because it uses something outside this process: a server, a file.
 
-    What is outside may be set up wrong. So `SessionStore.start` and `check` prove that the seven
-    calls work, on a record of their own, for storages with this capability only.
+    That may be set up wrong. So for storages with this capability, `SessionStore.start` and `check`
+    make the seven calls with a record of their own.
     """
 
     async def open(self) -> None:
@@ -32,7 +32,7 @@ class Opens(Protocol):
         ...
 
     async def check(self) -> None:
-        """Check what the seven calls do not show: that each server replies, settings that weaken a promise.
+        """Check what the seven calls do not show: whether each server replies, and settings that weaken a promise.
 
         Raises:
             StorageUnavailable: a server does not reply.
@@ -87,8 +87,8 @@ class SpreadsKeys(Protocol):
     async def names_on_servers(self, new_name: Callable[[], str]) -> Mapping[str, tuple[str, str, str]]:
         """Return for each server, by its name, two keys and an owner whose data is on that server.
 
-        They are three different results of `new_name()`. A server on which none of its results
-        is may be missing; if there is one server only, its name may be empty.
+        They are three different results of `new_name()`. A server to which none of the results belongs
+        may be missing; if there is only one server, its name may be empty.
         """
         ...
 
@@ -113,7 +113,7 @@ class KeepsTombstones(Protocol):
     - `load`, `replace` and `move` of the old key return `Moved(new_key)`, and `touch` returns
       False; none of them changes anything, and `load(renew=)` renews nothing,
     - `create` and a `move` to the old key find it in use,
-    - `delete` of the old key ends the record where it is now, over several moves if need be, and
+    - `delete` of the old key deletes the record under its new key, even after several moves, and
       removes the tombstones on the way. After a `delete` of any of its keys has returned, the
       record is nowhere, even if a `move` ran at the same time,
     - it is not counted as a record: not by `delete`, `clear` and `purge_expired`, which remove
@@ -143,11 +143,11 @@ class KeepsTombstones(Protocol):
 
 
 class Watches(Protocol):
-    """A storage that tells when a record was changed or ended, by any process; others are polled."""
+    """A storage that reports when a record was changed or ended, by any process; others are polled."""
 
     @property
     def notices_within(self) -> float | None:
-        """How often `confirm` must be called to notice changes, in seconds; None: they are told without it."""
+        """How often `confirm` must be called to notice changes, in seconds; None: they are reported without it."""
         ...
 
     async def watch(
@@ -155,9 +155,9 @@ class Watches(Protocol):
     ) -> list[Stored | Moved | Unreadable | None]:
         """Return for each key what `load` would return, not from a cache, and watch it from then on.
 
-        When a key is written, moved or deleted, call `changed(key)`, once, and watch the key no longer;
-        call it also when changes may have been missed, as after a lost connection. Renewals, and the
-        end of a ttl, need not be told. `changed` does not raise.
+        When a key is written, moved or deleted, call `changed(key)` once, and stop watching the key;
+        also call it if changes may have been missed, as after a lost connection. Renewals and the
+        end of a ttl need not be reported. `changed` does not raise.
         """
         ...
 
@@ -166,7 +166,7 @@ class Watches(Protocol):
         ...
 
     async def confirm(self) -> None:
-        """Return when every change that was complete before this call has been told.
+        """Return when every change that was complete before this call has been reported.
 
         Raises:
             StorageUnavailable: that is not known.

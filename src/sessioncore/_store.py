@@ -235,7 +235,7 @@ class SessionStore:
     def purge_every(self, interval: timedelta) -> AbstractAsyncContextManager[None]:
         """Purge in the background while the block runs; any number of processes may do so.
 
-        An outage is a `storage_error` event and is logged once, and the next purge comes all the same.
+        An outage sends a `storage_error` event and is logged once; the next purge follows all the same.
 
         Raises:
             ConfigError: `interval` is not a timedelta above zero.
@@ -245,10 +245,10 @@ class SessionStore:
         return purging(self.purge_expired, interval.total_seconds(), self._persistence.context.health)
 
     async def check(self) -> None:
-        """Prove that the storage does what a login needs, on a record that is no session and ends within a minute.
+        """Prove that logins will work, with a record that is not a session and expires within a minute.
 
-        It makes each call of the storage once, on a cluster once on each master: too much for a
-        liveness probe. Storages without `Opens` live in this process and are not probed.
+        It makes each storage call once, on a cluster once per master, so do not use it for liveness
+        probes. Storages without `Opens` are in this process, and are not checked.
 
         Raises:
             StorageUnavailable: the storage does not reply, or takes no writes at the moment.
@@ -259,8 +259,8 @@ class SessionStore:
     async def start(self) -> None:
         """Open the storage, and check it as `check` does; adapters do this before the first request.
 
-        A storage that takes no writes at the moment, because it is read-only or full or lacks
-        replicas, is logged as an error and does not stop the start: that passes by itself.
+        If the storage takes no writes at the moment, because it is read-only or full or lacks replicas,
+        that is logged as an error and does not stop the start, because it usually passes by itself.
 
         Raises:
             StorageUnavailable: the storage cannot be reached.
@@ -275,7 +275,7 @@ class SessionStore:
             raise
 
     async def aclose(self) -> None:
-        """Close the storage, and watch no open connection in this event loop any more."""
+        """Close the storage, and stop watching open connections in this event loop."""
         self._persistence.live.close()
         if Opens in self._capabilities:
             await cast("Opens", self.storage).aclose()

@@ -1,4 +1,4 @@
-"""Who wants to hear of which storage key; for storages with the capability `Watches`."""
+"""The functions to call when a storage key changes; for storages with the capability `Watches`."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeAlias
@@ -48,7 +48,7 @@ class Watchers:
 
 
 class ComparedWatchers:
-    """Watchers for a storage that notices a change by what a watched key holds now and has held before."""
+    """Watchers for a storage that notices changes by comparing what a watched key holds with what it held before."""
 
     __slots__ = ("_held", "_watchers")
 
@@ -63,7 +63,7 @@ class ComparedWatchers:
 
     @property
     def compared(self) -> list[str]:
-        """The keys of which it is known what they have held."""
+        """The keys whose former contents are known."""
         return list(self._held)
 
     def add(self, keys: Iterable[str], changed: Changed) -> None:
@@ -77,7 +77,7 @@ class ComparedWatchers:
             self._held.pop(key, None)
 
     def read(self, keys: Sequence[str], answers: Sequence[Stored | Moved | Unreadable | None]) -> None:
-        """Note what the keys hold, which their watchers have just been told."""
+        """Note what the keys hold; their watchers have just been given that."""
         for key, answer in zip(keys, answers, strict=True):
             held: Held = None
             if isinstance(answer, Stored):
@@ -87,16 +87,16 @@ class ComparedWatchers:
             self.note(key, held)
 
     def note(self, key: str, held: Held) -> None:
-        """Note what a key holds, which a watcher has just been told; nothing happens if it is watched no longer."""
+        """Note what a key holds; a watcher has just been given that. Do nothing if it is no longer watched."""
         if key in self._watchers.by_key and self._held.setdefault(key, held) != held:
             self.tell(key)  # another watcher was told something older
 
     def stop_comparing(self, key: str) -> None:
-        """Forget what a key holds, because its next change will be told by `tell`."""
+        """Forget what a key holds, because its next change will be reported with `tell`."""
         self._held.pop(key, None)
 
     def compare(self, keys: Iterable[str], now: Mapping[str, Held]) -> None:
-        """Tell of each key that holds something else now than when it was read."""
+        """Call the functions for each key that no longer holds what it held when it was read."""
         for key in keys:
             if key in self._held and self._held[key] != now.get(key):
                 self.tell(key)

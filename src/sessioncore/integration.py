@@ -98,7 +98,7 @@ def check_vacant(value: object, scope_key: str) -> None:
     """Check what a request has under `scope_key` before this store serves it.
 
     Raises:
-        ConfigError: it is a session of another library, whose middleware runs outside of this one.
+                ConfigError: it is a session of another library, whose middleware is outside this one.
     """
     if value is not None and not isinstance(value, Session):
         raise ConfigError(
@@ -109,7 +109,7 @@ def check_vacant(value: object, scope_key: str) -> None:
 
 
 def warn_if_replaced(store: SessionStore, scope_key: str, value: object) -> None:
-    """Log, once for each store, that a request does not have this store's session under `scope_key` any more."""
+    """Log, once per store, if a request no longer has this store's session under `scope_key`."""
     if value is not None and not isinstance(value, Session):
         store._persistence.context.warnings.warn(_REPLACED, scope_key, _type_name(value))
 
@@ -125,13 +125,14 @@ def close_for_error(exchange: Exchange, error: BaseException) -> int | None:
 
 
 def watch_connection(exchange: Exchange, on_end: OnEnd) -> Watch | None:
-    """Call `on_end` when the session of an open connection ends; None: there is nothing to watch yet, so ask again.
+    """Call `on_end` when the session of an open connection ends; return None if there is nothing to watch yet.
 
-    For WebSockets after their handshake, and for event streams. A session is watched once it is
-    stored and the handler has used it. Call `stop()` of the result when the connection ends, and
-    `message_received()` for each message from the client. What `on_end` returns is awaited in the
-    background; `close_code` tells how to close a WebSocket for the error that `on_end` is given.
-    Changes that are not stored when the session ends are dropped.
+    For WebSockets after their handshake, and for event streams. A session can be watched once it is
+    stored and the handler has used it, so after None, call this again with the next message. Call
+    `stop()` of the result when the connection ends, and `message_received()` for each message from
+    the client. If `on_end` returns an awaitable, it is awaited in the background; `close_code`
+    returns the code with which to close a WebSocket for the error that `on_end` gets. Changes that
+    are not stored when the session ends are dropped.
     """
     session = exchange.session
     state = session._state

@@ -1,7 +1,7 @@
-"""Listeners for `SessionConfig(on_event=...)`: one that writes to a log, one that counts for OpenTelemetry.
+"""Listeners for `SessionConfig(on_event=...)`: one writes to a log, one records metrics for OpenTelemetry.
 
-No metric has a session, an owner or an ID among its attributes: each would be a series of its own
-in the metrics' store, and some are secret or personal.
+No attribute of a metric contains a session, an owner or an ID: each value would be a time series
+of its own, and some are secret or personal.
 """
 
 import logging
@@ -42,8 +42,8 @@ _NEAR_CACHE: Final = (
 def log_events(logger: logging.Logger) -> Callable[[SessionEvent], None]:
     """Return a listener that logs each event in one line, with its fields in `extra`, for formatters that write JSON.
 
-    The line has the handle, not the owner, which may be personal; `extra` has both. The level is
-    WARNING for what should be looked at, DEBUG for `renewed` and `storage_error`, and else INFO.
+    The line contains the handle, but not the owner, which may be personal; `extra` has both. The level is
+    WARNING for events that somebody should look at, DEBUG for `renewed` and `storage_error`, otherwise INFO.
     """
 
     def log_event(event: SessionEvent) -> None:
@@ -62,10 +62,10 @@ def log_events(logger: logging.Logger) -> Callable[[SessionEvent], None]:
 
 
 class OpenTelemetry(StorageListener):
-    """A listener that counts events and times the calls of the storage; one may serve several stores.
+    """A listener that counts events and times storage calls; one may serve several stores.
 
-    It makes the metrics `sessioncore.events`, `sessioncore.storage.duration`, and for a storage
-    with a near cache `sessioncore.near_cache.*`. `meter_provider` is by default the global one.
+    It records the metrics `sessioncore.events`, `sessioncore.storage.duration` (seconds), and for a
+    storage with a near cache `sessioncore.near_cache.*`. `meter_provider` defaults to the global one.
 
     Raises:
         ModuleNotFoundError: the extra `otel` is not installed.
@@ -98,7 +98,7 @@ class OpenTelemetry(StorageListener):
         self._events.add(1, self._kinds[event.kind])
 
     def storage_call(self, operation: str, seconds: float, outcome: StorageOutcome) -> None:
-        """Note how long a call took."""
+        """Record how long a call took."""
         self._durations.record(seconds, {"operation": operation, "outcome": outcome})
 
     def attached(self, storage: object) -> None:

@@ -72,7 +72,7 @@ class RequestContext(Struct, eq=False):
             self.open.begin_soon()
 
     async def end_for_error(self, error: Exception) -> web.StreamResponse | None:
-        """End the WebSocket or event stream for an error, and return it; None: raise the error again."""
+        """Close the WebSocket or event stream because of an error, and return it; None: raise the error again."""
         return None if self.open is None else await self.open.end_for_error(error)
 
     def end(self) -> None:
@@ -88,7 +88,7 @@ class RequestContext(Struct, eq=False):
 
 
 def observe(response: web.StreamResponse, contexts: Sequence[RequestContext]) -> None:
-    """Let the contexts know of each message that a handler receives or writes, by methods of this one response."""
+    """Notify the contexts of each message that a handler receives or writes, by wrapping methods of this response."""
 
     def opened() -> list[OpenConnection]:
         return [context.open for context in contexts if context.open is not None]

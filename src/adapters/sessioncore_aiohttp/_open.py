@@ -1,4 +1,4 @@
-"""WebSockets and event streams, which this adapter ends when their session is ended."""
+"""WebSockets and event streams, which this adapter closes when their session ends."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -20,7 +20,7 @@ _USES: Final = frozenset({web.WSMsgType.TEXT, web.WSMsgType.BINARY})
 def open_connection(
     exchange: Exchange, request: web.Request, response: web.StreamResponse
 ) -> "OpenSocket | OpenEventStream | None":
-    """Return what ends the connection when the session ends; None: the response runs to its end."""
+    """Return an object that closes the connection when the session ends; None: the response runs to its end."""
     if isinstance(response, web.WebSocketResponse):
         return OpenSocket(exchange, request, response)  # pyright: ignore[reportUnknownArgumentType]  # of its messages
     if isinstance(response, web.Response) or response.content_type != "text/event-stream":
@@ -41,7 +41,7 @@ class OpenConnection(Struct, eq=False):
         return f"<{type(self).__name__}>"  # the request's path may contain the ID
 
     def begin_soon(self) -> None:
-        """Begin to watch when the handler waits next, because it is about to use the session or to send the headers."""
+        """Begin to watch when the handler next waits, because it is about to use the session or to send the headers."""
         asyncio.get_running_loop().call_soon(self.begin)
 
     def begin(self) -> None:
@@ -57,7 +57,7 @@ class OpenConnection(Struct, eq=False):
             self._watch.message_received()
 
     def stop(self) -> None:
-        """Watch the session no longer."""
+        """Stop watching the session."""
         if self._watch is not None:
             self._watch.stop()
 

@@ -66,7 +66,7 @@ async def replace_data(session: Session, value: object) -> None:
 
 
 def is_mount(scope: Scope) -> bool:
-    """Tell whether the route is a mounted ASGI application, whose session middleware may use scope["session"]."""
+    """Return whether the route is a mounted ASGI application, whose session middleware may use scope["session"]."""
     return getattr(cast("dict[str, Any]", scope).get("route_handler"), "is_mount", False)
 
 
@@ -106,7 +106,7 @@ class SessionWebSocket(WebSocket[UserT, AuthT, StateT]):
 
 
 def with_session_id(given: type[Any] | None, ours: type[Any]) -> type[Any]:
-    """Return `ours`, or the application's own class with our `get_session_id`, unless that has one itself."""
+    """Return `ours`, or the application's class with our `get_session_id`, unless it has a method of its own."""
     if given is None:
         return ours
     if given.get_session_id is not ASGIConnection.get_session_id:  # pyright: ignore[reportUnknownMemberType]  # theirs

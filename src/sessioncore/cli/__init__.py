@@ -1,6 +1,6 @@
-"""The command line: sees, ends and cleans up sessions without a line of code.
+"""The command line: lists, ends and cleans up sessions.
 
-`command_group` returns the commands for one store, to be added to another program's.
+`command_group` returns the commands for one store, so that another program can offer them.
 """
 
 from sessioncore.cli._main import command_group, run_command_line

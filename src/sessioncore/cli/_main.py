@@ -42,7 +42,7 @@ class _Group(click.Group):
 
 
 def command_group(name: str, store: SessionStore | None = None) -> click.Group:
-    """Return a group of all commands; with `store`, they work on that one and have no options to choose another."""
+    """Return a group of all commands; with `store`, they work on that store and have no options to choose another."""
     options = [json_option()] if store is not None else [*store_options(), json_option()]
 
     def remember() -> None:

@@ -26,7 +26,7 @@ _jitter = SystemRandom().uniform
 def purge(every: int | None) -> None:
     """Remove expired records, from the whole table: of all key prefixes.
 
-    For SQLite, PostgreSQL and key-value stores; Redis removes records by itself, and loses entries of indexes here.
+    For SQLite, PostgreSQL and key-value stores. Redis removes records by itself; here it removes entries of indexes.
     """
     store, output = chosen_store(), chosen_output()
     note("Expired records are removed from the whole table, whatever their key prefix.")
@@ -83,7 +83,7 @@ async def _purge_forever(store: SessionStore, output: Output, seconds: int) -> N
 
 @click.command()
 def check() -> None:
-    """Prove that the storage does what a login needs, by a record that is no session."""
+    """Prove that logins will work, with a record that is not a session."""
     store = chosen_store()
     logging.getLogger("sessioncore").setLevel(logging.WARNING)  # what weakens a promise is logged
     run(store, store.check)
@@ -93,7 +93,7 @@ def check() -> None:
 @click.command()
 @click.argument("target", required=False, metavar="MODULE:NAME")
 def audit(target: str | None) -> None:
-    """Hold a SessionStore or SessionConfig against OWASP ASVS 5; exit with 1 if there are findings."""
+    """Check a SessionStore or SessionConfig against OWASP ASVS 5; exit with 1 if there are findings."""
     findings = findings_of(chosen_config(target))
     chosen_output().show(
         [{"severity": one.severity, "id": one.id, "text": one.text, "fix": one.fix} for one in findings],
@@ -121,7 +121,7 @@ class _Migrates(Protocol):
 @click.command()
 @click.option("--print", "show", is_flag=True, help="Print the SQL, and change nothing.")
 def migrate(show: bool) -> None:
-    """Create the table of the storage, or what an earlier version's lacks; again, it changes nothing."""
+    """Create the table of the storage, or upgrade that of an earlier version; a second run changes nothing."""
     store, output = chosen_store(), chosen_output()
     storage: object = store.storage
     if not isinstance(storage, _Migrates):

@@ -22,7 +22,7 @@ _YEAR_9999 = 253402300799.0  # the last second that a datetime can represent
 
 
 def printable(text: str) -> str:
-    """Return `text` with escapes, as in JSON, for all that a terminal would not show as a character."""
+    """Return `text`; characters that a terminal would not show are escaped as in JSON."""
     return "".join(part if part.isprintable() else json.dumps(part)[1:-1] for part in text)
 
 
@@ -37,7 +37,7 @@ def time_text(seconds: float) -> str:
 
 
 def note(text: str) -> None:
-    """Print a line that is no result."""
+    """Print a line to stderr that is not a result."""
     click.echo(printable(text), err=True)
 
 
@@ -61,7 +61,7 @@ class Output(Struct, frozen=True):
 
 @contextmanager
 def progress(description: str, total: int | None = None) -> Generator[Callable[[int], None]]:
-    """Show on a terminal how far the work is; the function that is yielded counts what is done."""
+    """Show progress on a terminal; call the yielded function with the number of finished items."""
     if not sys.stderr.isatty():
         yield lambda _: None
         return
@@ -72,7 +72,7 @@ def progress(description: str, total: int | None = None) -> Generator[Callable[[
 
 
 def confirmed(question: str) -> bool:
-    """Ask on stderr, so that the question is in no pipe; the end of the input means no."""
+    """Ask on stderr, so that the question does not end up in a pipe; if the input ends, the answer is no."""
     click.echo(f"{printable(question)} [y/N] ", nl=False, err=True)
     answer = sys.stdin.readline()
     if not answer:

@@ -21,7 +21,7 @@ T = TypeVar("T")
 def run(store: SessionStore, work: Callable[[], Awaitable[T]], *, opened: bool = True) -> T:
     """Open the storage, unless `work` does that itself; do the work, and close the storage.
 
-    The storage is not probed, as `SessionStore.start` does: looking at sessions must not need the right to write.
+    Unlike `SessionStore.start`, this does not check the storage: looking at sessions must not need the right to write.
     """
     _check_place(store)
 

@@ -1,7 +1,7 @@
 """Stored values as strict JSON, decoded without the program that stored them: nothing is imported or built.
 
-What JSON has no word for becomes an object with a `type` and a `value`; that of a registered type is what was stored
-of it, under the name under which it was registered.
+A value that JSON cannot express becomes an object with a `type` and a `value`. For a registered type these are its
+registered name and the stored fields.
 """
 
 from base64 import b64encode

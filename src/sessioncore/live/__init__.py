@@ -1,1 +1,1 @@
-"""Ends reach what is still open: `Session.alive`, WebSockets and event streams."""
+"""Ends `alive` blocks, WebSockets and event streams when their session ends."""

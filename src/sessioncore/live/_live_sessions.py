@@ -27,7 +27,7 @@ def persistence_for(config: SessionConfig) -> StorePersistence:
 
 
 class LiveSessions:
-    """Tells open connections and `alive` blocks of the end of their sessions."""
+    """Notifies open connections and `alive` blocks when their sessions end."""
 
     __slots__ = ("_context", "_driver", "_watcher", "_watching")
 

@@ -1,4 +1,4 @@
-"""Watching for storages that cannot watch: what is watched counts as changed whenever it is confirmed."""
+"""Watching for storages that cannot watch: each watched key counts as changed whenever `confirm` is called."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -39,5 +39,5 @@ class Polling:
         self._watchers.remove(key, changed)
 
     async def confirm(self) -> None:
-        """Say of each key that it may have changed."""
+        """Report for each key that it may have changed."""
         self._watchers.tell_all()

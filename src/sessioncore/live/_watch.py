@@ -18,7 +18,7 @@ class WatchKeeper(Protocol):
     """What a watch asks of the `Watcher` that it belongs to."""
 
     def stop(self, watch: "Watch") -> None:
-        """Watch it no longer."""
+        """Stop watching it."""
         ...
 
     def renew(self, watch: "Watch") -> None:
@@ -29,8 +29,8 @@ class WatchKeeper(Protocol):
 class Watch(Struct, eq=False):
     """The session of one open connection.
 
-    The session is watched where it is: under the key that the request knows, or, if another
-    request has moved it, under the key that it has now.
+    The session is watched under its current key: the one that the request knows, or, if another
+    request has moved it, the new one.
     """
 
     context: StoreContext
@@ -48,7 +48,7 @@ class Watch(Struct, eq=False):
         return f"<Watch of {self.state!r}>"  # the fields contain the ID
 
     def rebase(self, move: "Callable[[Watch, str, float], None]", since: float) -> None:
-        """Take notice of what the request itself has stored meanwhile; `move` watches it under its new key."""
+        """Take over what the request itself has just stored; `move` watches it under its new key."""
         before, loaded = self.base, self.state.loaded
         if loaded is not None and loaded is not before:
             self.base = loaded
@@ -84,5 +84,5 @@ class Watch(Struct, eq=False):
             self.state.apply_renewed(ttl, self.context.config.clock())
 
     def stop(self) -> None:
-        """Watch the session no longer."""
+        """Stop watching the session."""
         self.keeper.stop(self)

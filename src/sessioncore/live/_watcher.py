@@ -1,9 +1,9 @@
 """Watches the sessions of all open connections of one store in one event loop, in one task.
 
-The storage tells that a record has changed, the clock that a session's end is due. Both are only
-reasons to look the session up: the answer decides. Once in each `watch_interval` the storage
-confirms that no change was missed; if it cannot, everything is looked up. A connection whose
-session cannot be looked up for too long is ended, too, so no end stays unnoticed without bound.
+The storage reports that a record has changed, and the clock that a session's end is due. Both are
+only reasons to load the record, which decides. Once in each `watch_interval` the storage confirms
+that no change was missed; if it cannot, all records are loaded. A connection whose session cannot
+be loaded for too long is closed, too, so no end stays unnoticed for ever.
 """
 
 from collections.abc import Awaitable

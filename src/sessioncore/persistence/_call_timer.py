@@ -16,7 +16,7 @@ _logger = logging.getLogger("sessioncore")
 
 
 class CallTimer:
-    """Tells listeners of each call of one store's storage when it has ended."""
+    """Notifies listeners of each finished storage call of one store."""
 
     __slots__ = ("_listeners",)
 
@@ -24,7 +24,7 @@ class CallTimer:
         self._listeners = listeners
 
     def answering(self, answer_now: Callable[[Call], Reply | Later]) -> Callable[[Call], Reply | Later]:
-        """Return an `answer_now` that is timed; a call that it leaves for later is told when that was awaited."""
+        """Return an `answer_now` that is timed; a call that it leaves for later is reported after it was awaited."""
 
         def answer(call: Call) -> Reply | Later:
             started = perf_counter()
@@ -40,7 +40,7 @@ class CallTimer:
         return answer
 
     async def awaited(self, operation: str, call: Callable[[], Awaitable[T]]) -> T:
-        """Await `call()`, and tell of it."""
+        """Await `call()`, and notify the listeners."""
         outcome: StorageOutcome = "cancelled"
         started = perf_counter()
         try:
@@ -63,7 +63,7 @@ class CallTimer:
 
 
 def is_timeout(error: BaseException | None) -> bool:
-    """Tell whether a call failed because the storage did not reply in time."""
+    """Return whether a call failed because the storage did not reply in time."""
     while error is not None and not isinstance(error, TimeoutError):
         error = error.__cause__
     return error is not None

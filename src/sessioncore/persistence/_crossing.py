@@ -5,10 +5,10 @@
     query, form, path what needs a new ID: login, regenerate, a write after reset or destroy
     nothing           every use, if a session cookie came; else every write and method, and reads find nothing
 
-Cookies are passed over, so none of them finds a session, and none is set or cleared. If only the
-cookie's SameSite keeps a trusted site's request from its session (`withheld`), the request may
-log in; all else that it writes is dropped, or its new cookie would replace the one that the
-browser has.
+Cookies are ignored, so none of them finds a session, and none is set or cleared. If a trusted site
+made the request, and the browser withheld the cookie because of SameSite (`withheld`), the request
+may log in. Everything else that it writes is dropped, because otherwise its new cookie would
+replace the one that the browser has.
 """
 
 from msgspec import Struct
@@ -28,7 +28,7 @@ __all__ = ["Crossing", "crossing_of"]
 
 
 def crossing_of(context: StoreContext, request: CrossSite, view: RequestView) -> "Crossing | None":
-    """Return what applies to a request that another site made; None: nothing, since a trusted one's cookie came."""
+    """Return the restrictions of a cross-site request; None: a trusted site made it, and the cookie is there."""
     cookie_came = _has_session_cookie(context, view)
     return None if request.withheld and cookie_came else Crossing(context, request, cookie_came)
 
@@ -65,7 +65,7 @@ class Crossing(Struct, eq=False):
 
     @property
     def reports_only(self) -> bool:
-        """Whether the store refuses nothing, and sends the event alone."""
+        """Whether the store refuses nothing, and only sends the event."""
         return self.context.config.cross_site == "report"
 
     @property
@@ -75,7 +75,7 @@ class Crossing(Struct, eq=False):
 
     @property
     def extractors(self) -> tuple[Extractor, ...]:
-        """The places in which an ID is looked for."""
+        """The extractors that may look for an ID."""
         context = self.context
         return context.extractors if self.cookies_allowed else context.extractors_beside_cookies
 

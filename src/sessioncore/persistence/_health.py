@@ -1,8 +1,8 @@
-"""What is known of a storage that fails: whether its calls are worth waiting for, and what was logged.
+"""Tracks the failures of a storage: whether its calls are worth waiting for, and what was logged.
 
-A storage that is frozen costs each call `storage_timeout`, also that of a request which does
-not use its session. After some time-outs in a row, calls fail at once; one at a time tries
-again. Only time-outs count: a storage that refuses costs no time.
+If a storage does not reply, each call takes `storage_timeout`, even for a request that does not
+use its session. So after some timeouts in a row, calls fail at once; one at a time tries again.
+Only timeouts count: a storage that replies with a refusal takes no time.
 """
 
 import logging
@@ -36,7 +36,7 @@ class Health:
         self._suppressed = 0
 
     def refuses(self) -> bool:
-        """Return whether a call must fail at once; if not, and time-outs came before it, it is the one that tries."""
+        """Return whether a call must fail at once; if not, and there were timeouts, it is the one that tries again."""
         if self._time_outs < _TIME_OUTS:
             return False
         now = self._clock()
@@ -59,7 +59,7 @@ class Health:
         self._time_outs = self._time_outs + 1 if is_timeout(error) else 0
 
     def worked(self) -> None:
-        """Take notice of a reply. The outage is over when none has failed for `storage_timeout`."""
+        """Note a reply. The outage is over when no call has failed for `storage_timeout`."""
         self._time_outs = 0
         if self._clock() - self._failed_at < self._seconds:
             return

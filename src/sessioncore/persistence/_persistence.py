@@ -163,9 +163,9 @@ class StorePersistence:
         state.discard()
 
     async def reload(self, state: SessionState) -> None:
-        """Take over what others have stored meanwhile, below the changes that are not stored.
+        """Take over what others have stored, and keep unsaved changes on top.
 
-        If the outcome of an earlier write is unknown, this commits first, which finds it out.
+        If the outcome of an earlier write is unknown, this commits first, which resolves it.
 
         Raises:
             SessionGone: the record is gone, or another request has moved it.

@@ -16,10 +16,10 @@ _uniform = SystemRandom().uniform  # from the system: forked processes must not 
 
 @asynccontextmanager
 async def purging(purge: Callable[[], Awaitable[object]], seconds: float, health: Health) -> AsyncGenerator[None]:
-    """Purge about every `seconds` while the block runs; a purge that fails is reported, and the next one comes.
+    """Purge about every `seconds` while the block runs; a failed purge is reported, and the next one follows.
 
-    The first one comes after a random part of that time, so that processes that start together,
-    and stores on one server, do not purge together.
+    The first one begins after a random part of that time, so that processes that start together, and
+    stores on one server, do not purge together.
     """
 
     async def purge_forever() -> None:

@@ -1,6 +1,6 @@
-"""Opening a storage, and checking it: a record of its own shows that it does what a login needs.
+"""Opens a storage, and checks with a record of its own that logins will work.
 
-A right that is missing, a replica or a missing table shows only when something is written.
+A missing right, a replica or a missing table is noticed only when something is written.
 """
 
 import logging
@@ -23,7 +23,7 @@ _TTL: Final = 45.0  # seconds; a storage may keep an owner's entry for some seco
 
 
 async def start_storage(config: SessionConfig, driver: Driver) -> None:
-    """Open and check the storage; that it takes no writes at the moment is logged.
+    """Open and check the storage; if it takes no writes at the moment, log that.
 
     Raises:
         StorageError: it cannot be used.
@@ -40,7 +40,7 @@ async def start_storage(config: SessionConfig, driver: Driver) -> None:
 
 
 async def check_storage(config: SessionConfig, driver: Driver) -> None:
-    """Have the storage check itself, and probe each of its servers; do nothing for one that lives in this process.
+    """Let the storage check itself, and probe each of its servers; do nothing for a storage in this process.
 
     Raises:
         WritesRefused: a server takes no writes at the moment, and no other is set up wrong.

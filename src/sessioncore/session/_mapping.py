@@ -146,7 +146,7 @@ class SessionMapping(SessionBase, MutableMapping[str, Any]):
         self[key] = value
 
     def delete(self, key: "str | SessionKey[Any]") -> None:
-        """Remove `key`; a missing one is no error."""
+        """Remove `key`, if it is there."""
         if key in self:
             del self[key]
 

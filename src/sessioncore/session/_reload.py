@@ -1,4 +1,4 @@
-"""Reloading: the session goes on from what others have stored meanwhile, with its own changes on top."""
+"""Reloading: the session takes over what others have stored, and keeps its own changes on top."""
 
 from typing import Any
 

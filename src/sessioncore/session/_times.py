@@ -1,4 +1,4 @@
-"""The part of a session that is about its times: when it began, when it ends, and how long the browser keeps it."""
+"""The times of a session: when it began, when it ends, and how long the browser keeps its cookie."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -10,11 +10,11 @@ __all__ = ["SessionTimes"]
 
 
 class SessionTimes(SessionMapping):
-    """The part of a `Session` that tells and sets its times.
+    """The part of a `Session` that returns and sets its times.
 
-    What is set here is stored with the session, and its cookie follows if the response has not
-    started. `regenerate` keeps it; `login` and `reset` go back to the configuration, except for
-    what the same request has set, before or after them.
+    The settings are stored with the session, and if the response has not started, it sends the
+    cookie accordingly. `regenerate` keeps them; `login` and `reset` go back to the configuration,
+    except for what the same request has set, before or after them.
     """
 
     __slots__ = ()
@@ -50,8 +50,8 @@ class SessionTimes(SessionMapping):
     def set_idle_timeout(self, timeout: timedelta | None) -> None:
         """Give this session its own idle timeout; None: use the configured one.
 
-        The absolute deadline still ends it. If the timeout reaches beyond that, there is a
-        `capped` event.
+        The absolute deadline still ends it. If the timeout reaches beyond that, a `capped` event
+        is sent.
 
         Raises:
             ConfigError: `timeout` is not a timedelta above zero.
@@ -59,7 +59,7 @@ class SessionTimes(SessionMapping):
         self._get_state().set_own(idle=_seconds("set_idle_timeout", timeout))
 
     def set_absolute_timeout(self, timeout: timedelta | None) -> None:
-        """Let this session end so long after its last login, however much it is used; None: use the configured timeout.
+        """Set how long after its last login this session ends, however much it is used; None: as configured.
 
         It may be longer than the configured one. A session that is older ends with this request.
 

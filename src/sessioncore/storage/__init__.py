@@ -1,8 +1,8 @@
-"""Where records live: the contract, and the embedded storages.
+"""The storage contract, and the embedded storages.
 
-To write a storage of your own, begin with `Storage`, the seven calls that every storage has.
-What yours can do beyond them, such as closing connections (`Opens`) or finding the records of
-a prefix (`Clears`), it names in an attribute `capabilities` of its class. Then run
+To write your own storage, begin with `Storage`, the seven calls that every storage has. List
+whatever else it can do, such as closing connections (`Opens`) or finding the records of a prefix
+(`Clears`), in the attribute `capabilities` of its class. Then run
 `sessioncore.testing.STORAGE_CHECKS` over it.
 
 `sessioncore.storage.redis`, `.postgres` and `.keyvalue` are imported by name, so that

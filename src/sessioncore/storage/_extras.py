@@ -1,6 +1,6 @@
-"""The error for a package that is not installed, such as a storage's driver.
+"""The error for an optional package that is not installed, such as a storage's driver.
 
-They are extras of this package, so the error names the extra, as pip takes it.
+It names the extra that installs the package.
 """
 
 from collections.abc import Generator

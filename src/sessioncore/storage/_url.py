@@ -1,7 +1,7 @@
 """A storage from a URL, for configuration by environment variables.
 
-A driver is imported only for a URL that needs it. A URL may hold a password, so errors
-repeat only its scheme.
+A driver is imported only for a URL that needs it. A URL may contain a password, so errors
+quote only its scheme.
 """
 
 import re
@@ -23,7 +23,7 @@ _HOST = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[^\[\]:/@]*)(:\d+)?")
 
 
 def storage_from_url(url: str, **options: Any) -> Storage:
-    """Return the storage that `url` names; options are passed to it as keywords.
+    """Return a storage for `url`; options are passed to it as keyword arguments.
 
     | URL | storage |
     |---|---|

@@ -1,14 +1,13 @@
-"""Tools for tests: the storage contract as running code, and a clock that is moved by hand.
+"""Tools for tests: executable checks of the storage contract, and a clock that is moved by hand.
 
-`STORAGE_CHECKS` is the contract `sessioncore.storage.Storage` as small async functions.
-Each takes a `Rig` with an empty storage of its own, asserts, and returns; they need no
-test framework (but not `python -O`, which drops assertions). A check of a capability
-that the storage does not declare raises `NotApplicable`, which pytest and unittest
-report as skipped.
+`STORAGE_CHECKS` test the contract `sessioncore.storage.Storage`; each is a small async function
+that takes a `Rig` with an empty storage, and asserts. They need no test framework, but do not
+work with `python -O`, which drops assertions. A check of a capability that the storage does not
+declare raises `NotApplicable`, which pytest and unittest report as skipped.
 
-`sign_in` and `FailingStorage` are for tests of applications: a stored session and the
-cookie that its client sends; a storage that fails, waits or loses its replies when it
-is told to.
+`sign_in` and `FailingStorage` are for tests of applications. The first stores a session and
+returns the cookie that its client sends; the second is a storage that fails, waits or loses
+replies on demand.
 """
 
 from sessioncore.testing import (

@@ -1,4 +1,4 @@
-"""A storage for tests that fails, waits or loses its replies when a test tells it to."""
+"""A storage for tests that fails, waits or loses replies when a test tells it to."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any, ClassVar, Final, TypeVar, cast
@@ -35,9 +35,9 @@ _CALLS: Final = _DOWN | {"aclose"}  # a storage that is down can still be closed
 
 
 class Fault:
-    """What a `FailingStorage` does to its calls, until `release()` or the end of a `with` statement on this object.
+    """A fault of a `FailingStorage`; it lasts until `release()`, or the end of a `with` statement on this object.
 
-    `entered` is an `anyio.Event`, set when the fault has hit its first call.
+    `entered` is an `anyio.Event`, set when the fault affects its first call.
     """
 
     def __init__(self, calls: frozenset[str], times: int | None, *, late: bool, failure: Failure | None) -> None:
@@ -86,9 +86,9 @@ class _NothingToOpen:
 class FailingStorage:
     """A storage that passes every call on to another one, until a test tells it to break some of them.
 
-    `fail`, `lose_reply`, `hold` and `hold_reply` take the names of calls (with none: every
-    call but `aclose`) and how many `times` to break them (None: until they are released).
-    Each returns its `Fault`. If several faults are for the same call, the oldest one hits it.
+    `fail`, `lose_reply`, `hold` and `hold_reply` take the names of calls (none: every call
+    except `aclose`) and how many `times` to break them (None: until the fault is released).
+    Each returns its `Fault`. If several faults are for the same call, the oldest one applies.
     `calls` lists the names of all calls, in the order in which they were made.
 
     A subclass may declare `capabilities` itself. Hold and release calls in the event loop

@@ -34,16 +34,15 @@ LONG = 1000.0  # seconds; far beyond the life of any check
 
 
 class Rig(Struct, frozen=True):
-    """One empty, opened storage, and the way to let its time pass.
+    """One empty, opened storage, with a function that lets time pass for it.
 
     `tick` is the smallest ttl in seconds that the checks may use: 0.05 suits a real
     clock. `advance` lets that many seconds pass. `remaining` returns the seconds that a
-    key has left, or None if there is no such record: where it can, it asks another way
-    than `load`.
+    key has left, or None if there is no such record; if possible, it does not use `load`.
 
     Two more are for storages to which other programs can write, or which talk to a server:
-    `make_unreadable` puts something at a key that the storage did not write, and within
-    the async context manager `silence()` the server answers nothing.
+    `make_unreadable` writes something to a key that the storage would not write, and within
+    the async context manager `silence()` the server does not reply.
     """
 
     storage: Storage
@@ -62,7 +61,7 @@ class NotApplicable(SkipTest):
 
 
 class Check:
-    """One promise of the contract: `await check(rig)` returns if the storage keeps it, and raises if not.
+    """A check of one promise of the contract: `await check(rig)` raises if the storage breaks it.
 
     `needs` names the capabilities that the promise is about; for a storage that does not
     declare them, the check raises `NotApplicable`.

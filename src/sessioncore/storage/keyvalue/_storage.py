@@ -1,14 +1,14 @@
-"""Records in any store of py-key-value: DynamoDB, MongoDB, S3, Memcached and others, as well as each can.
+"""Records in any store of py-key-value: DynamoDB, MongoDB, S3, Memcached and others.
 
-A plain key-value store cannot compare and set. Within one process, locks make up for
+A plain key-value store has no compare-and-set. Within one process, locks make up for
 that; between processes the promises below are weaker, and `compare_and_set` is False.
 
 | promise | one process | several processes |
 |---|---|---|
-| durable when the client sees the response | as the store | as the store |
+| durable when the client sees the response | depends on the store | depends on the store |
 | parallel writes on one session are all kept | yes | the last one may win |
-| an ended session stays ended | yes | a write under way at that moment may bring it back |
-| a regenerated ID replaces the old one, also in a crash | yes | yes |
+| an ended session stays ended | yes | a write that is under way at that moment may bring it back |
+| a regenerated ID replaces the old one, even in a crash | yes | yes |
 | all sessions of an owner are listed | yes | a listing may miss one until its next write or renewal |
 | ending a key that has just moved ends the session (`KeepsTombstones`) | no | no |
 | `reset()` of the store ends all sessions, they can be counted (`Scans`) | if the store can list its keys | the same |
@@ -40,7 +40,7 @@ _REFUSALS = frozenset({"InvalidKeyError", "InvalidTTLError", "SerializationError
 
 
 class KeyValueStorage:
-    """Keep records in a py-key-value store, which stays yours to open and to close.
+    """Keep records in a py-key-value store, which you open and close yourself.
 
     Args:
         store: any `AsyncKeyValue`, wrapped or not.
@@ -105,7 +105,7 @@ class KeyValueStorage:
     async def move(
         self, key: str, new_key: str, data: bytes, ttl: float, *, version: int, owner: str | None = None
     ) -> Written:
-        """Do what `replace` does, and give the record a new key; one of the two keys is alive at any moment.
+        """Do what `replace` does, and give the record a new key; at any moment one of the two keys is live.
 
         Raises:
             KeyTaken: `new_key` is taken; nothing is changed.
@@ -133,7 +133,7 @@ class KeyValueStorage:
             return record is not None and not record.not_ours
 
     async def delete(self, *keys: str) -> int:
-        """End these records and return how many were live."""
+        """Delete these records and return how many were live."""
         live = 0
         for key in keys:
             async with self._locks.held(key):
@@ -145,7 +145,7 @@ class KeyValueStorage:
         return live
 
     async def clear(self, prefix: str) -> int:
-        """End every record whose key begins with `prefix`, and return how many.
+        """Delete every record whose key begins with `prefix`, and return how many.
 
         Raises:
             StorageError: this store cannot list its keys, or not all of them.
@@ -174,7 +174,7 @@ class KeyValueStorage:
         return found
 
     async def purge_expired(self) -> int:
-        """Remove expired records if the store can list its keys; other stores have to do it by themselves."""
+        """Remove expired records if the store can list its keys; otherwise the store must do so by itself."""
         purged = 0
         if isinstance(self._store, SupportsKeys):
             for key in map(key_of, await self._names()):
@@ -195,7 +195,7 @@ class KeyValueStorage:
         await self._index("-")
 
     async def check(self) -> None:
-        """Return if the store answers.
+        """Check that the store replies.
 
         Raises:
             StorageUnavailable: it does not.
@@ -203,7 +203,7 @@ class KeyValueStorage:
         await self._call(self._store.get("-", collection=self._collection))
 
     async def aclose(self) -> None:
-        """Do nothing: the store was given, and stays open."""
+        """Do nothing: whoever created the store closes it."""
 
     def _new(self, data: bytes, ttl: float, owner: str | None) -> Record:
         return Record(data, randbits(62), self._clock() + ttl, owner_name(owner))

@@ -1,6 +1,6 @@
 """Records in this process: for tests, for development, and for a service of one process.
 
-A call costs the same at ten records and at ten million. Expired records are removed
+A call costs the same with ten records and with ten million. Expired records are removed
 a few at a time as new ones are written, never by iterating over all records.
 """
 
@@ -34,10 +34,10 @@ _SCANNED = 500  # keys that `scan` looks at before they do
 
 
 class MemoryStorage:
-    """Records in a dict, lost when the process ends; on asyncio and on trio.
+    """Keep records in a dict, until the process ends; on asyncio and on trio.
 
-    With `max_sessions`, a new record beyond that number evicts the one that is nearest to
-    its end (to a sixteenth of its time to live); a create is never refused. `clock` returns
+    With `max_sessions`, a new record beyond that number evicts the one that would expire
+    first (to within a sixteenth of its ttl); a create is never refused. `clock` returns
     seconds. A storage belongs to one event loop and must not be shared between threads.
 
     Raises:
@@ -80,7 +80,7 @@ class MemoryStorage:
         return True
 
     def answer_now(self, call: Call) -> Reply:
-        """Answer any call at once.
+        """Make any call at once and return its reply.
 
         Raises:
             KeyTaken: of a move, as `move` does.
@@ -128,11 +128,11 @@ class MemoryStorage:
         return self._table.touch(Touch(key, ttl))
 
     async def delete(self, *keys: str) -> int:
-        """End these records; return how many were live."""
+        """Delete these records, following tombstones; return how many were live."""
         return self._table.delete(Delete(keys))
 
     async def clear(self, prefix: str) -> int:
-        """End every record whose key begins with `prefix`; return how many. Iterates over all keys."""
+        """Delete every record whose key begins with `prefix`; return how many. It iterates over all keys."""
         return await self.delete(*[key for key in self._table.keys(prefix) if not key.endswith(PROBE_SUFFIX)])
 
     async def scan(self, prefix: str) -> AsyncGenerator[list[str]]:
@@ -158,13 +158,12 @@ class MemoryStorage:
         self._table.watchers.remove(key, changed)
 
     async def confirm(self) -> None:
-        """Do nothing: a change is told before the call that makes it returns."""
+        """Do nothing: each change is reported before the call that makes it returns."""
 
     async def purge_expired(self) -> int:
         """Remove expired records, and return how many; other tasks run between batches.
 
-        A record may be overlooked until a sixteenth of its ttl, or one second, has passed
-        since its end.
+        A record may be missed until a sixteenth of its ttl, or one second, has passed since it expired.
         """
         before = len(self._table)
         removed = 0

@@ -57,14 +57,14 @@ class PostgresStorage:
     """Keep records in one table of a PostgreSQL database (11 or newer).
 
     Args:
-        pool_or_dsn: an `asyncpg.Pool`, which stays yours to close; or a DSN, for which
-            `open` makes a pool of its own and `aclose` closes it.
+        pool_or_dsn: an `asyncpg.Pool`, which you close yourself; or a DSN, for which
+            `open` creates a pool and `aclose` closes it.
         table: `name` or `schema.name`.
         create_table: create the table in `open` if it is missing; False if a migration does.
-        prepared_statements: False sends the text of a statement along with each call, and prepares
-            none on the server. That is for poolers, but optional: behind one that does not
-            support prepared statements, True changes to the same after the first failure.
-        max_connections: size of the pool that is made for a DSN; a given pool keeps its own size.
+        prepared_statements: False sends the SQL text with each call, and prepares no statement
+            on the server. That is for poolers, but optional: behind one that does not
+            support prepared statements, True switches to the same after the first failure.
+        max_connections: size of the pool that is created for a DSN; a given pool keeps its own size.
         timeout: how long a call may take, including the wait for a free connection.
 
     Raises:
@@ -119,7 +119,7 @@ class PostgresStorage:
         return schema_sql(self._table)
 
     async def migrate(self) -> None:
-        """Create the table, or what an earlier version's lacks, whatever `create_table` says."""
+        """Create the table, or upgrade that of an earlier version, whatever `create_table` says."""
         await self._run(locked_schema_sql(self._table))
 
     async def load(self, key: str, *, renew: float | None = None) -> Stored | Moved | Unreadable | None:
@@ -129,7 +129,7 @@ class PostgresStorage:
         return found(await self._write(self._sql.renew, key_bytes(key), float(renew)))
 
     async def load_many(self, keys: Sequence[str]) -> list[Stored | Moved | Unreadable | None]:
-        """Return for each key what `load` would return, by one statement."""
+        """Return for each key what `load` would return, with one statement."""
         rows = await self._run(self._sql.load_many, [key_bytes(key) for key in keys])
         by_key = {row["key"]: found([row]) for row in rows}
         return [by_key.get(key_bytes(key)) for key in keys]
@@ -184,7 +184,7 @@ class PostgresStorage:
         return bool(await self._write(self._sql.touch, key_bytes(key), float(ttl)))
 
     async def delete(self, *keys: str) -> int:
-        """End these records, and those to which tombstones at these keys lead; return how many were live."""
+        """Delete these records, and those to which tombstones at these keys lead; return how many were live."""
         if not keys:
             return 0
         ends = named = [key_bytes(key) for key in keys]
@@ -201,7 +201,7 @@ class PostgresStorage:
                 ends = named
 
     async def clear(self, prefix: str) -> int:
-        """End every record whose key begins with `prefix`, in batches; return how many were live."""
+        """Delete every record whose key begins with `prefix`, in batches; return how many were live."""
         return await clear(self._sql, prefix, self._run)
 
     def scan(self, prefix: str) -> AsyncGenerator[list[str]]:
@@ -226,7 +226,7 @@ class PostgresStorage:
         self._watchers.remove(key, changed)
 
     async def confirm(self) -> None:
-        """Tell what has changed, by one statement over the keys that are watched, if there are any."""
+        """Call `changed` for what has changed, after one statement about the watched keys, if there are any."""
         await notice_changes(self._watchers, quoted(self._table), self._run)
 
     async def purge_expired(self) -> int:
@@ -234,7 +234,7 @@ class PostgresStorage:
         return await purge(self._sql, self._run)
 
     async def open(self) -> None:
-        """Connect, and create the table or what it lacks. Called again, it has no effect.
+        """Connect, and create or upgrade the table. A second call has no effect.
 
         Raises:
             ConfigError: the DSN cannot be understood, or this is not asyncio.
@@ -245,7 +245,7 @@ class PostgresStorage:
         await self._get_ready()
 
     async def check(self) -> None:
-        """Return if the server takes writes to this table; log which indexes are missing.
+        """Check that the server takes writes to this table; log which indexes are missing.
 
         Raises:
             StorageUnavailable: the server does not answer, or only reads.
@@ -255,7 +255,7 @@ class PostgresStorage:
             _log.warning("the index %s is missing; run the SQL of PostgresStorage.schema_sql()", row["name"])
 
     async def aclose(self) -> None:
-        """Close the pool if it was made for a DSN; a given pool stays open.
+        """Close the pool if it was created for a DSN; a given pool stays open.
 
         Raises:
             StorageError: it was opened in another event loop, which still runs.

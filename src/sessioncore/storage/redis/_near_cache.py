@@ -1,10 +1,10 @@
 """Records that this process has read, and how old they can be: the structure of the near cache, without I/O.
 
-Redis tells on the connection that read a record when that record changes, in order with its
-replies. So when a command is answered, every change that was complete when it was *sent* has
-been told, and what is still here was up to date at that moment. That is the proof of age.
+Redis reports changes on the connection that read the record, in order with its replies. So when
+a command is answered, every change that was complete when it was *sent* has been reported, and
+the records that are still here were up to date at that moment. That is the proof of age.
 
-`RecordCache` belongs to one event loop, and what it holds was read on one connection.
+A `RecordCache` belongs to one event loop, and its records were read on one connection.
 """
 
 from collections import OrderedDict
@@ -25,8 +25,9 @@ _OVERHEAD = 320  # bytes that a record takes beside its data and the text of its
 class NearCache(Struct, frozen=True, kw_only=True):
     """Keep records in this process, and load them without a round trip while their age is proven.
 
-    A load returns what the server had at most `max_stale` before the load began; with zero, what it
-    had then. `max_bytes` bounds the memory of each event loop; the least recently used records go first.
+    A load returns a record that the server had at most `max_stale` before the load began; with zero,
+    one that it had when the load began. `max_bytes` limits the memory of each event loop; the least
+    recently used records are dropped first.
 
     Raises:
         ConfigError: `max_stale` is negative, or `max_bytes` is not a whole number above zero.
@@ -43,7 +44,7 @@ class NearCache(Struct, frozen=True, kw_only=True):
 
 
 class NearCacheStats(Struct):
-    """What the near caches of a storage have done since it was made, over all event loops."""
+    """The counters of a storage's near caches since it was created, over all event loops."""
 
     hits: int = 0  # loads that the cache answered, at once or after a proof
     misses: int = 0  # loads that the server answered
@@ -81,7 +82,7 @@ class RecordCache:
         return len(self._entries)
 
     def lookup(self, key: str, now: float, proven_since: float) -> Stored | None:
-        """Return the record, if it is here and was up to date at that time or later."""
+        """Return the record, if it is cached and was up to date at that time or later."""
         entry = self._entries.get(key)
         if entry is None or self._proven_at < proven_since:
             return None
@@ -94,15 +95,15 @@ class RecordCache:
         return Stored(entry.data, entry.version, left)
 
     def proved(self, sent: float) -> None:
-        """A command was answered that was sent then, on the connection on which the records were read.
+        """Note that a command was answered that was sent at that time, on the connection that read the records.
 
-        After a lost connection this may be the former one: that proves less than the newer reads do themselves.
+        After a lost connection it may be the former one, which does no harm: the newer reads prove more by themselves.
         """
         if self._proven_at < sent and self._not_before < sent:
             self._proven_at = sent
 
     def require_new_proof(self, now: float) -> None:
-        """Believe only what is proven by commands sent from now on."""
+        """Accept only proofs by commands that are sent from now on."""
         self._proven_at = -inf
         self._not_before = now
 
@@ -115,7 +116,7 @@ class RecordCache:
         return mark
 
     def end_fill(self, key: str, mark: object, stored: Stored | None, sent: float) -> None:
-        """Keep what a read that was sent then has returned, unless something has overtaken it; None: it has failed."""
+        """Keep the result of a read that was sent at that time, unless something has overtaken it; None: it failed."""
         if self._fills.get(key) is not mark:
             return
         del self._fills[key]
@@ -135,7 +136,7 @@ class RecordCache:
     # -- what empties it
 
     def drop(self, keys: Iterable[str]) -> None:
-        """Forget these keys, and what is being read of them."""
+        """Forget these keys, and the reads of them that are under way."""
         for key in keys:
             self._fills.pop(key, None)
             if key in self._entries:

@@ -1,4 +1,4 @@
-"""What a server's own settings take away from the promises: read once, and told once."""
+"""Checks the settings of the server, and warns once about those that weaken a promise."""
 
 import logging
 from collections.abc import Mapping
@@ -21,10 +21,10 @@ _TRACKING: tuple[Command, ...] = (
 
 
 async def check_servers(servers: Mapping[str, Transport], *, first: bool) -> None:
-    """Return if every server answers a PING; the first time, warn of what weakens a promise.
+    """Send every server a PING; the first time, warn about settings that weaken a promise.
 
     Raises:
-        StorageUnavailable: one does not.
+                StorageUnavailable: a server does not reply.
     """
     told: dict[str, None] = {}
     for name, server in servers.items():

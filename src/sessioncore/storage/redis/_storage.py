@@ -54,29 +54,28 @@ _SECOND = timedelta(seconds=1)
 class RedisStorage:
     """A `Storage` over redis-py's asyncio clients: `Redis`, a Sentinel master, `RedisCluster`.
 
-    The client stays the caller's: it is not closed, and its pool is not used up; one
-    more connection per event loop is opened with its settings (one per master of a
-    cluster). `timeout` bounds the wait for a silent server and for a new connection;
-    left out, it is the client's `socket_timeout`, or 5 seconds. A call of a store ends
-    within its `storage_timeout` in any case; of several stores on one storage, the
-    shortest holds for all.
+    The caller closes the client. The storage does not use its pool, but opens one more
+    connection per event loop with its settings (one per master of a cluster). `timeout`
+    limits the wait for a silent server and for a new connection; the default is the
+    client's `socket_timeout`, or 5 seconds. In any case a call ends within the store's
+    `storage_timeout`; if several stores use one storage, the shortest applies to all.
 
-    Let the server run with `maxmemory-policy noeviction` or `volatile-ttl`: an eviction ends
-    a session early, and one of an index hides sessions from their owner until their next use.
+    Set `maxmemory-policy noeviction` or `volatile-ttl` on the server: an eviction ends a
+    session early, and one of an index hides sessions from their owner until their next use.
 
-    With `wait_replicas`, a deletion returns only when that many replicas have it too
-    (WAIT, for up to `wait_timeout`), and raises `StorageUnavailable` if fewer do: it is
-    then done on the master, and deleting again asks again. That narrows the window in
-    which a failover brings back what was logged out; it does not close it, because
-    Sentinel may still promote a replica that had not answered. Only with as many
-    replicas as there are is nothing left to promote that lacks it.
+    With `wait_replicas`, a deletion returns only when that many replicas have it, too
+    (WAIT, for up to `wait_timeout`). If fewer do, it raises `StorageUnavailable`; the
+    record is then deleted on the master, and deleting again waits for the replicas again.
+    That makes it less likely that a failover undoes a logout; it cannot happen only if
+    `wait_replicas` is the number of replicas, because otherwise Sentinel may promote a
+    replica that had not confirmed.
 
-    On a cluster a record and its owner's index, or the two keys of a move, lie on
-    different servers. A move then writes the new record, with a minute to live, puts a
-    tombstone in the place of the old one if that still has its version, and lengthens the
-    new one's life. A process that dies in between leaves the old session, or a new one
-    whose ID no client knows, for that minute. What a server refuses there is taken back;
-    at most an index entry stays that names no record.
+    On a cluster a record and its owner's index, or the two keys of a move, are on
+    different servers. A move then writes the new record with a ttl of a minute, replaces
+    the old one by a tombstone if it still has its version, and extends the ttl of the new
+    one. A process that dies in between leaves the old session, or, for that minute, a new
+    one whose ID no client knows. If a server refuses one of these steps, the earlier ones
+    are undone; at most an index entry that names no record remains.
 
     Raises:
         ConfigError: the client decodes replies, or an argument cannot work.
@@ -111,7 +110,7 @@ class RedisStorage:
         near_cache: NearCache | None = None,
         **options: Any,
     ) -> Self:
-        """Return a storage with a client of its own, which it closes.
+        """Return a storage that creates its own client, and closes it.
 
         `redis://`, `rediss://` and `unix://` as redis-py reads them; `redis+cluster://`;
         `redis+sentinel://host:port,host:port/service/db`; with TLS, `rediss+...`. Other
@@ -130,27 +129,27 @@ class RedisStorage:
     def bound_calls(self, seconds: float) -> bool:
         """Let no load, create, replace or move take longer; see `BoundsCalls`.
 
-        False for a cluster, where a call may take several trips, and for clients with
-        connections of their own.
+        Return False for a cluster, where a call may take several round trips, and for a client
+        whose connections are not redis-py's own.
         """
         return self._connections.bound_calls(seconds)
 
     @property
     def answer_now(self) -> Callable[[Call], Stored | Later] | None:
-        """Answer a load from the near cache, or LATER if it must be awaited; None without a near cache."""
+        """Load from the near cache, or return LATER if the load must be awaited; None without a near cache."""
         return None if self._connections.near_cache is None else self._connections.answer_now
 
     def near_cache_stats(self) -> NearCacheStats:
-        """Return what the near cache has done; all zero without one."""
+        """Return the counters of the near cache; all are zero without one."""
         return self._connections.near_cache_stats()
 
     async def load(self, key: str, *, renew: float | None = None) -> Stored | Moved | Unreadable | None:
-        """Return the live record at `key`, or None; with `renew`, set its ttl in the same trip.
+        """Return the live record at `key`, or None; with `renew`, set its ttl in the same round trip.
 
-        Without `renew` these are two plain commands in one packet, which cost the server
-        a third of what a script does. Another client may write between the two: then the
-        ttl is that of the newer record, or the record has ended and the answer is None.
-        The version always belongs to the data, and the next write is compared with that.
+        Without `renew`, two plain commands are sent in one packet, which cost the server a third of what
+        a script does. If another client writes between the two, the ttl is that of the newer record, or
+        the result is None because the record is gone. The version always belongs to the data, and the
+        next write is compared with it.
         """
         connection, deadline = self._connections.here(), self._connections.limit.deadline()
         if renew is not None:
@@ -191,7 +190,7 @@ class RedisStorage:
         owner: str | None = None,
         tombstone: float = 0.0,
     ) -> Written:
-        """Write under a new key and end the old one; see `Storage.move` and `KeepsTombstones`.
+        """Write under a new key and remove the old one; see `Storage.move` and `KeepsTombstones`.
 
         Raises:
             KeyTaken: `new_key` is taken; nothing is changed.
@@ -205,17 +204,17 @@ class RedisStorage:
         return await self._connections.here().records.touch(bytes_of(key), ttl)
 
     async def delete(self, *keys: str) -> int:
-        """End these records; return how many were live.
+        """Delete these records; return how many were live.
 
         Raises:
-            StorageUnavailable: also when fewer than `wait_replicas` replicas confirmed it.
+            StorageUnavailable: also if fewer than `wait_replicas` replicas have confirmed it.
         """
         return await self._connections.here().records.delete([bytes_of(key) for key in dict.fromkeys(keys)])
 
     async def clear(self, prefix: str) -> int:
-        """End every record whose key begins with `prefix`; return how many.
+        """Delete every record whose key begins with `prefix`; return how many.
 
-        By SCAN, in batches of some hundred keys: other requests are served in between.
+        It uses SCAN, in batches of some hundred keys; other requests are served in between.
         """
         connection = self._connections.here()
         return await upkeep.clear(await connection.servers(), bytes_of(prefix), connection.records.delete)
@@ -235,14 +234,14 @@ class RedisStorage:
 
     @property
     def notices_within(self) -> float | None:
-        """None: the server tells, or `confirm` looks each key up; see `Watches`."""
+        """None: the server reports changes, or `confirm` loads each key; see `Watches`."""
         return None if self._connections.can_track else inf
 
     async def watch(self, keys: Sequence[str], changed: Changed) -> list[Stored | Moved | Unreadable | None]:
         """Return what the keys hold, and watch them; see `Watches`.
 
         The server pushes changes (CLIENT TRACKING), in order with its replies, to the connection that
-        read the key. If it does not, `confirm` reads what is watched.
+        read the key. If it cannot, `confirm` reads the watched keys.
         """
         connection, deadline = self._connections.here(), self._connections.limit.deadline()
         get = partial(connection.transport.get_watched, changed=changed, deadline=deadline)
@@ -254,10 +253,10 @@ class RedisStorage:
             connection.transport.unwatch(key, changed)
 
     async def confirm(self) -> None:
-        """Return when every change that was complete before this call has been told: one PING, shared by callers.
+        """Return when every change that was complete before this call was reported: one PING, shared by all callers.
 
         Raises:
-            StorageUnavailable: the connection was lost meanwhile; then all was told.
+            StorageUnavailable: the connection was lost; then `changed` was called for every key.
         """
         try:
             await self._connections.here().transport.confirm()
@@ -274,10 +273,10 @@ class RedisStorage:
         await self.check()
 
     async def check(self) -> None:
-        """Return if every server answers a PING; the first time, warn of settings that weaken a promise.
+        """Send every server a PING; the first time, warn about settings that weaken a promise.
 
         Raises:
-            StorageUnavailable: one does not.
+            StorageUnavailable: a server does not reply.
         """
         first, self._inspected = not self._inspected, True
         await check_servers(await self._connections.here().servers(), first=first)
@@ -290,7 +289,7 @@ class RedisStorage:
         return names_on_masters(new_name, await connection.servers(), connection.transport.server_of)
 
     async def aclose(self) -> None:
-        """Wait for the calls in flight, and close the connection; the client too, if `from_url` made it."""
+        """Wait for the calls under way, and close the connection, and the client if `from_url` created it."""
         await self._connections.aclose()
         if self._owns_client:
             await close(self._client)

@@ -1,4 +1,4 @@
-"""Redis URLs, as they stand in environment variables, turned into redis-py clients."""
+"""Creates redis-py clients from URLs, such as those in environment variables."""
 
 from typing import Any, cast
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -14,7 +14,7 @@ _SENTINEL_PORT = 26379
 
 
 def client_from(url: str, options: dict[str, Any]) -> Any:
-    """Return the client that `url` describes.
+    """Return a client for `url`.
 
     Raises:
         ConfigError: the URL or an option cannot work.
@@ -37,7 +37,7 @@ def client_from(url: str, options: dict[str, Any]) -> Any:
 
 
 async def close(client: Any) -> None:
-    """Close a client that `client_from` made, and the sentinels that it asks."""
+    """Close a client that `client_from` created, and its connections to sentinels."""
     await client.aclose()
     manager = getattr(getattr(client, "connection_pool", None), "sentinel_manager", None)
     for sentinel in manager.sentinels if manager is not None else ():

@@ -1,7 +1,8 @@
 """Records in a SQLite file: durable, without a server, shared by the processes of one machine.
 
 The standard library's driver runs in worker threads: one connection reads, another one writes,
-and readers do not wait. Not for network file systems: WAL's shared memory needs one machine.
+and readers do not wait. It does not work on network file systems, because the shared memory of
+WAL needs one machine.
 """
 
 import os
@@ -49,15 +50,15 @@ class _Executors(Struct):
 
 
 class SQLiteStorage:
-    """Records in the SQLite file `path`, which is created for this user alone if it is not there.
+    """Keep records in the SQLite file `path`; a missing file is created, readable by this user alone.
 
-    The first call opens the file. A write that has returned has reached the disk.
-    Several processes may share the file; open it after a fork, not before. A call waits for
-    another process for `busy_timeout`, and not longer than the `storage_timeout` of the
-    configuration. `clock` returns wall-clock seconds.
+    The first call opens the file. When a write returns, it has reached the disk. Several
+    processes may share the file; open it after a fork, not before. If another process holds
+    the file, a call waits for `busy_timeout`, but not longer than the store's
+    `storage_timeout`. `clock` returns seconds since the epoch.
 
     If the file is removed or replaced while it is open, every call raises StorageUnavailable until
-    it is back: writing on would lose sessions.
+    it is back, because further writes would be lost.
 
     Raises:
         ConfigError: `path` names no file (`:memory:`), or `busy_timeout` is negative.
@@ -97,7 +98,7 @@ class SQLiteStorage:
 
     @property
     def migration_sql(self) -> str:
-        """The SQL that creates the table in a new file, for those who want to see it."""
+        """The SQL that creates the table in a new file."""
         return schema.schema_sql()
 
     async def load(self, key: str, *, renew: float | None = None) -> Stored | Moved | Unreadable | None:
@@ -107,7 +108,7 @@ class SQLiteStorage:
         return await self._read(lambda connection: self._records.load(connection, key))
 
     async def load_many(self, keys: Sequence[str]) -> list[Stored | Moved | Unreadable | None]:
-        """Return for each key what `load` would return, in one trip to the worker thread."""
+        """Return for each key what `load` would return, with one call to the worker thread."""
         return await self._read(lambda connection: [self._records.load(connection, key) for key in keys])
 
     async def create(self, key: str, data: bytes, ttl: float, *, owner: str | None = None) -> int | None:
@@ -115,7 +116,7 @@ class SQLiteStorage:
         return await self._write(lambda connection: self._records.create(connection, key, data, ttl, owner))
 
     async def replace(self, key: str, data: bytes, ttl: float, *, version: int, owner: str | None = None) -> Written:
-        """Write if the record still has `version`; else return it as it is, or None if it is gone."""
+        """Write if the record still has `version`; otherwise return the current record, or None if it is gone."""
         return await self._write(
             lambda connection: self._records.replace(connection, key, data, ttl, version=version, owner=owner)
         )
@@ -150,11 +151,11 @@ class SQLiteStorage:
         return await self._write(lambda connection: self._records.touch(connection, key, ttl))
 
     async def delete(self, *keys: str) -> int:
-        """End these records in one transaction, also where they have moved; return how many were live."""
+        """Delete these records in one transaction, following tombstones; return how many were live."""
         return await self._write(lambda connection: self._records.delete(connection, keys)) if keys else 0
 
     async def clear(self, prefix: str) -> int:
-        """End every record whose key begins with `prefix`, in bounded batches; return how many were live."""
+        """Delete every record whose key begins with `prefix`, in bounded batches; return how many were live."""
         ended = 0
         while True:
             rows, live = await self._write(lambda connection: self._records.clear_batch(connection, prefix))
@@ -165,7 +166,7 @@ class SQLiteStorage:
                 return ended
 
     async def scan(self, prefix: str) -> AsyncGenerator[list[str]]:
-        """Yield the keys of live records that begin with `prefix`, by one query for some hundred of them."""
+        """Yield the keys of live records that begin with `prefix`, some hundred per query."""
         start: str | None = prefix
         while start is not None:
             keys, start = await self._read(partial(self._records.scan_batch, prefix=prefix, start=start))
@@ -189,11 +190,11 @@ class SQLiteStorage:
         self._watching.watchers.remove(key, changed)
 
     async def confirm(self) -> None:
-        """Tell what has changed; as long as nobody writes to the file, this costs one PRAGMA."""
+        """Call `changed` for what has changed; if nobody has written to the file, this costs one PRAGMA."""
         await self._watching.confirm(self._read)
 
     async def purge_expired(self) -> int:
-        """Remove what has expired, in bounded batches; return how many."""
+        """Remove expired records, in bounded batches; return how many."""
         removed = 0
         while True:
             rows, records = await self._write(self._records.purge_batch)
@@ -202,21 +203,21 @@ class SQLiteStorage:
                 return removed
 
     async def open(self) -> None:
-        """Open the file, and create it and its tables where needed.
+        """Open the file; create it and its tables if they are missing.
 
         Raises:
-            StorageError: the file is of a newer schema, another program's, or may not be written; it is left as it is.
+            StorageError: the file has a newer schema, is another program's, or is read-only; it is left unchanged.
             WritesRefused: the disk is full.
             StorageUnavailable: the folder is missing, or another process holds the file.
         """
         await self._open()
 
     async def migrate(self) -> None:
-        """Do what `open` does: it brings the table of an earlier version up to date."""
+        """Do what `open` does, which upgrades the table of an earlier version."""
         await self._open()
 
     async def check(self) -> None:
-        """Return if the file can be read.
+        """Check that the file can be read.
 
         Raises:
             StorageError: the table is missing.
