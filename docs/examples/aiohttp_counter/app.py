@@ -71,7 +71,7 @@ async def devices(request: web.Request) -> web.Response:
 
 @routes.post("/devices/revoke")
 async def revoke(request: web.Request) -> web.Response:
-    """End another session of the same person; nobody else's, whatever the form says."""
+    """End another session of the same person, but nobody else's, whatever the form says."""
     session = await get_session(request)
     if session.owner is not None:
         await session.store.revoke(await field(request, "handle"), owner=session.owner)

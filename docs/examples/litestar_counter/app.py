@@ -27,7 +27,7 @@ VISITS = SessionKey("visits", int, default=0)
 
 
 def see(path: str) -> Redirect:
-    """Send the browser on, with a GET."""
+    """Redirect the browser with a GET."""
     return Redirect(path, status_code=HTTP_303_SEE_OTHER)
 
 
@@ -78,7 +78,7 @@ async def devices(session: SessionDep) -> Response[Any]:
 
 @post("/devices/revoke")
 async def revoke(session: SessionDep, form: Form) -> Redirect:
-    """End another session of the same person; nobody else's, whatever the form says."""
+    """End another session of the same person, but nobody else's, whatever the form says."""
     if session.owner is not None:
         await session.store.revoke(form.get("handle", ""), owner=session.owner)
     return see("/devices")

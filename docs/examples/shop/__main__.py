@@ -1,4 +1,4 @@
-"""Opens the shop, or has it checked: `python -m docs.examples.shop [--port N] [--database FILE] [--check]`."""
+"""Starts the shop, or checks it: `python -m docs.examples.shop [--port N] [--database FILE] [--check]`."""
 
 import argparse
 import contextlib

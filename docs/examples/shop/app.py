@@ -69,19 +69,19 @@ def build(database: Path, **changes: Any) -> Starlette:
 
 
 def _is_static(request: RequestView) -> bool:
-    """Style sheets need no session, so they get none, and cost no look into the database."""
+    """Return whether a request needs no session: style sheets need none, so they make no storage call."""
     return request.path.startswith("/static/")
 
 
 async def _sweep(store: SessionStore) -> None:
-    """Remove what has expired; nobody can load it any more, but it takes up room."""
+    """Remove expired records; they cannot be loaded any more, but take up room."""
     while True:
-        with suppress(StorageUnavailable):  # busy, say: the next hour will do
+        with suppress(StorageUnavailable):  # if the database is busy, the purge of the next hour removes them
             await store.purge_expired()
         await anyio.sleep(3600)
 
 
-# -- the shop floor: no account needed
+# -- the shop: no account needed
 
 
 async def catalogue(request: Request) -> Response:
@@ -96,7 +96,7 @@ async def show_cart(request: Request) -> Response:
 
 @form
 async def add(_: Request, session: Session, fields: Form) -> Response:
-    """Put one piece into the cart; for a stranger, this is where a session begins."""
+    """Put one piece into the cart; a visitor without a session gets one here."""
     product = _product(fields)
     session.mutate(CART, lambda cart: cart.change(product, +1))
     note = leave_note(session, f"{product.name} is in your cart.")
@@ -136,7 +136,7 @@ async def show_login(request: Request) -> Response:
 
 @form
 async def login(request: Request, session: Session, fields: Form) -> Response:
-    """Sign in, with the cart of the visitor so far."""
+    """Sign in, and keep the visitor's cart."""
     name, remember = fields.get("name", ""), "remember" in fields
     user = find_user(name, fields.get("password", ""))
     if user is None:
@@ -155,7 +155,7 @@ async def logout(_: Request, session: Session, __: Form) -> Response:
 
 
 async def goodbye(request: Request) -> Response:
-    """Confirm it, without starting a new session only to say so."""
+    """Confirm the sign-out, without starting a new session for that."""
     return await message(request, 200, "You are signed out", "Your session has ended. See you soon.")
 
 
@@ -163,7 +163,7 @@ async def goodbye(request: Request) -> Response:
 
 
 async def devices(request: Request) -> Response:
-    """List the sessions of the user, by their handles: those name a session and open nothing."""
+    """List the sessions of the user by their handles, which give no access to a session."""
     session = await get_session(request)
     if session.owner is None:
         return redirect("/login")
@@ -171,7 +171,7 @@ async def devices(request: Request) -> Response:
 
 
 async def device_changes(request: Request) -> Response:
-    """Tell the page above when another device signs in or out. The stream ends with the session, by itself."""
+    """Tell the page above when another device signs in or out. The stream is closed when the session ends."""
     session = await get_session(request)
     if session.owner is None:
         return Response(status_code=204)  # a browser that was signed out asks again, and stops at this
@@ -210,16 +210,16 @@ async def sign_out_others(_: Request, session: Session, __: Form) -> Response:
     return redirect("/devices", leave_note(session, f"Other devices signed out: {count}."))
 
 
-# -- behind the counter
+# -- for the staff
 
 
 async def events(request: Request) -> Response:
-    """Show what the library reports. A real shop sends this to its logs, and shows it to no visitor."""
+    """Show the events. A real shop sends them to its logs, and does not show them to visitors."""
     return await page(request, "events.html", events=list(request.app.state.events))
 
 
 async def missing(request: Request, _: Exception) -> Response:
-    """Answer for addresses that lead nowhere."""
+    """Show a page for unknown addresses."""
     if request.url.path.startswith("/static/"):
         return PlainTextResponse("Not found", 404)  # skipped, see `build`: there is no session to make a page with
     return await message(request, 404, "Nothing here", "This shelf is empty.")

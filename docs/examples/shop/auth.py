@@ -17,7 +17,7 @@ class User(Struct, frozen=True):
 
     id: str
     name: str
-    password: str  # on show in this demo; a real shop keeps argon2 hashes
+    password: str  # shown in this demo; a real shop stores argon2 hashes
     staff: bool = False  # may see and end everybody's sessions
 
 
@@ -32,16 +32,16 @@ USERS = {
 
 
 def find_user(name: str, password: str) -> User | None:
-    """Return the user if name and password belong together."""
+    """Return the user if name and password are right."""
     user = USERS.get(name.strip().lower())
     expected = user.password if user else secrets.token_hex()  # a wrong name takes as long as a wrong password
     return user if secrets.compare_digest(password.encode(), expected.encode()) else None
 
 
 async def sign_in(session: Session, owner: str, device: str, *, remember: bool) -> None:
-    """Sign in: the cart stays, the ID changes, and whoever knew the old one has nothing."""
+    """Sign in: the cart stays, the ID changes, and the old ID is dead."""
     await session.login(owner, device=device, remembered=remember)
-    if remember:  # only this login: the next one, with the box unticked, is as configured again
+    if remember:  # for this login only: at the next one, without the box ticked, the configured timeouts apply again
         session.set_persistent(True)
         session.set_absolute_timeout(REMEMBERED)
         session.set_idle_timeout(REMEMBERED)

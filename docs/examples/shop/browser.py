@@ -1,4 +1,4 @@
-"""What the check needs to visit the shop: a server of its own, and browsers that click."""
+"""What the check needs to visit the shop: a separate server, and browsers that fill in forms."""
 
 import re
 import select
@@ -17,7 +17,7 @@ PATIENCE = 30.0  # seconds
 
 
 class Disappointment(Exception):
-    """The shop did not do what it promises."""
+    """The shop did not do what it should."""
 
 
 class Server:
@@ -51,17 +51,17 @@ class Server:
             self.stop()
             raise Disappointment(f"the server did not start; it said {line!r}")
         self.url = found[0]
-        # It listens before it speaks, so this waits in the queue until the application has started.
+        # It listens before it serves, so this request waits until the application has started.
         httpx.get(self.url, timeout=PATIENCE)
 
     def stop(self) -> None:
-        """Ask it to go, and see that it does."""
+        """Ask it to stop, and wait until it has."""
         if self._process is not None:
             self._process.terminate()
             self._leave()
 
     def kill(self) -> None:
-        """End it as a power cut would: it gets no chance to tidy up."""
+        """Kill it, so that it has no chance to clean up."""
         if self._process is not None:
             self._process.kill()
             self._leave()
@@ -95,7 +95,7 @@ class Page:
 
     @property
     def set_cookie(self) -> str:
-        """The Set-Cookie header of the last response that had one, here or on the way here; or nothing."""
+        """The Set-Cookie header of the last response that had one, redirects included; empty if there was none."""
         responses = (self.response, *reversed(self.response.history))
         return next((r.headers["set-cookie"] for r in responses if "set-cookie" in r.headers), "")
 
@@ -117,7 +117,7 @@ class Page:
 
     @property
     def devices(self) -> dict[str, str]:
-        """What is written about each device, by handle, on the devices page."""
+        """The text about each device on the devices page, by handle."""
         found = re.findall(r'<li class="card device[^"]*" id="([^"]+)">(.*?)</div>', self.text, re.DOTALL)
         return {handle: " ".join(re.sub(r"<[^>]+>", " ", text).split()) for handle, text in found}
 
@@ -130,7 +130,7 @@ class Browser:
     """One visitor's browser: keeps cookies, follows redirects, fills in forms."""
 
     def __init__(self, server: Server, user_agent: str) -> None:
-        self.ids: set[str] = set()  # all that it has held
+        self.ids: set[str] = set()  # all IDs that it has had
         self._server = server
         self._client = httpx.AsyncClient(headers={"user-agent": user_agent}, follow_redirects=True, timeout=PATIENCE)
 
@@ -164,6 +164,6 @@ class Browser:
         return self._read(await self._client.get(self._server.url + path))
 
     async def send(self, path: str, *, site: str = "same-origin", **fields: str) -> Page:
-        """Send a form; `site` is what the browser says about the page that it stood on."""
+        """Send a form; `site` is what the browser says about the page with the form."""
         headers = {"sec-fetch-site": site}
         return self._read(await self._client.post(self._server.url + path, data=fields, headers=headers))

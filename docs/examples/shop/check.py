@@ -1,4 +1,4 @@
-"""Visits the shop as three people's browsers would, says what it sees, and stops at the first disappointment."""
+"""Visits the shop with the browsers of three people, prints what it sees, and stops at the first failure."""
 
 import base64
 import tempfile
@@ -19,7 +19,7 @@ TOGETHER = 30  # requests at a time
 
 
 def main() -> int:
-    """Run the check on a server and a database of its own; returns the exit status."""
+    """Run the check with a separate server and database; return the exit status."""
     trouble: BaseException | None = None
     with tempfile.TemporaryDirectory() as folder:
         database = Path(folder) / "shop.sqlite3"
@@ -39,7 +39,7 @@ def main() -> int:
 
 
 async def visit(server: Server, database: Path) -> None:
-    """Do everything that the shop offers, in the order in which people would."""
+    """Use everything that the shop offers, in the order in which people would."""
     async with Browser(server, LAPTOP) as laptop, Browser(server, PHONE) as phone, Browser(server, OFFICE) as office:
         await look_around(laptop)
         await fill_the_cart(laptop)
@@ -63,7 +63,7 @@ def say(topic: str, text: str) -> None:
 
 
 def expect(truth: object, promise: str) -> None:
-    """Go on if it is so."""
+    """Print the line if the condition is true; otherwise fail."""
     if not truth:
         raise Disappointment(promise)
 
@@ -152,7 +152,7 @@ async def log_in(browser: Browser, name: str, **fields: str) -> Page:
 
 
 async def close_the_browser(server: Server, laptop: Browser) -> None:
-    """Whoever asked to be remembered is still signed in when the browser opens again; who did not ask, is not."""
+    """A user who asked to be remembered is still signed in after the browser was closed; another one is not."""
     async with Browser(server, PHONE) as borrowed:
         remembered = await log_in(borrowed, "grace", remember="on")
         expect("Max-Age=2592000;" in remembered.set_cookie, "the remembered cookie should last for 30 days")
@@ -196,7 +196,7 @@ async def see_the_devices(laptop: Browser, phone: Browser, office: Browser) -> N
 
 
 async def sign_out_one(server: Server, laptop: Browser, phone: Browser) -> None:
-    """Ending another device takes effect on its next request; a stranger cannot."""
+    """Signing another device out takes effect on its next request; another user cannot do it."""
     target = (await phone.open("/devices")).handle
     async with Browser(server, LAPTOP) as stranger:
         await log_in(stranger, "grace")
@@ -209,7 +209,7 @@ async def sign_out_one(server: Server, laptop: Browser, phone: Browser) -> None:
 
 
 async def sign_out_the_others(laptop: Browser, office: Browser) -> None:
-    """All others go, this one stays."""
+    """All other devices are signed out; this one stays signed in."""
     page = await laptop.send("/devices/sign-out-others")
     expect(list(page.devices) == [page.handle], "only this device should be left")
     expect((await office.open("/devices")).path == "/login", "the office should be signed out")
@@ -217,7 +217,7 @@ async def sign_out_the_others(laptop: Browser, office: Browser) -> None:
 
 
 async def let_the_staff_end_one(laptop: Browser, phone: Browser, office: Browser) -> None:
-    """Who works in the shop may end anybody's session; who does not, may not even look."""
+    """The staff may end anybody's session; other users cannot even see the page."""
     await log_in(phone, "ada")
     await log_in(office, "radia")
     target = (await phone.open("/devices")).handle
@@ -230,7 +230,7 @@ async def let_the_staff_end_one(laptop: Browser, phone: Browser, office: Browser
 
 
 async def read_the_events(laptop: Browser) -> None:
-    """What happened is told by handle; IDs are told to nobody."""
+    """The events name sessions by handle; no event contains an ID."""
     page = await laptop.open("/events")
     for kind in ("created", "login", "revoked", "unknown"):
         expect(f'class="kind {kind}"' in page.text, f"an event “{kind}” should be listed")
@@ -251,7 +251,7 @@ def look_into_the_file(database: Path, ids: set[str]) -> None:
 
 
 async def log_out(laptop: Browser) -> None:
-    """After logout the cookie opens nothing, also when it is sent again."""
+    """After the logout the cookie is useless, even if it is sent again."""
     kept = laptop.cookie
     page = await laptop.send("/logout")
     expect(page.path == "/goodbye" and not laptop.cookie, "logout should remove the cookie")

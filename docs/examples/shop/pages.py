@@ -35,18 +35,18 @@ HEADERS = {
 
 
 class Note(Struct, frozen=True):
-    """A message for the next page."""
+    """A message that the next page shows."""
 
     text: str
     moved_from: str | None = None  # the session's former handle, if it has just changed
 
 
 NOTES: SessionKey[dict[str, Note]] = SessionKey("notes", dict[str, Note], default_factory=dict)
-MOST_NOTES = 8  # a tab shows its note at once; the oldest make room
+MOST_NOTES = 8  # a tab shows its note at once, so the oldest ones can be dropped
 
 
 def leave_note(session: Session, text: str, moved_from: str | None = None) -> str:
-    """Let the visitor's next page say something; returns what the address of that page names the note by.
+    """Leave a note for the visitor's next page; return the name by which the address of that page refers to it.
 
     Showing it does not remove it: a page that is only looked at changes nothing, whoever makes the browser look.
     """
@@ -69,12 +69,12 @@ async def page(request: Request, template: str, status: int = 200, **context: An
 
 
 async def message(request: Request, status: int, title: str, text: str) -> Response:
-    """Render a page that says one thing."""
+    """Render a page with a title and one message."""
     return await page(request, "message.html", status, title=title, text=text)
 
 
 def redirect(path: str, note: str = "", place: str = "") -> Response:
-    """Go on to another page, with GET, after a form; it shows the note that `leave_note` has named."""
+    """Redirect to another page with GET, after a form; it shows the note that `leave_note` has named."""
     query = f"{'&' if '?' in path else '?'}note={note}" if note else ""
     return RedirectResponse(f"{path}{query}{f'#{place}' if place else ''}", 303)
 

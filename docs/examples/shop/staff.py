@@ -1,4 +1,4 @@
-"""Behind the counter: whoever works in the shop sees an owner's sessions, and ends them.
+"""The page for the staff: they see the sessions of an owner, and end them.
 
 Ending somebody's sessions is worth a second look, so it asks for the password again unless the last login is recent.
 """
@@ -19,11 +19,11 @@ from .pages import Endpoint, Form, form, leave_note, message, page, redirect
 
 __all__ = ["STAFF_ROUTES"]
 
-RECENT = timedelta(minutes=10)  # how long the password need not be given again
+RECENT = timedelta(minutes=10)  # for so long the password is not asked for again
 
 
 def staff_only(handler: Endpoint) -> Endpoint:
-    """Let in who is signed in and works here."""
+    """Let in users who are signed in and belong to the staff."""
 
     @wraps(handler)
     async def handle(request: Request) -> Response:
@@ -38,7 +38,7 @@ def staff_only(handler: Endpoint) -> Endpoint:
 
 
 def signed_in_lately(session: Session) -> bool:
-    """Whether the password was given a moment ago: `login` starts a session's life anew, so `created_at` tells."""
+    """Return whether the password was entered recently: `login` sets `created_at`."""
     now = datetime.fromtimestamp(session.store.config.clock(), UTC)
     return now - session.created_at < RECENT
 
@@ -57,7 +57,7 @@ Ending = Callable[[Session, User, Form], Awaitable[int]]
 
 
 def ends_sessions(end: Ending) -> Endpoint:
-    """Make a form's handler of what ends sessions of an owner and returns how many."""
+    """Make a handler for a form from a function that ends sessions of an owner and returns how many."""
 
     @staff_only
     @form
@@ -82,14 +82,14 @@ async def end_one(session: Session, owner: User, fields: Form) -> int:
 
 @ends_sessions
 async def end_all(session: Session, owner: User, _: Form) -> int:
-    """End all sessions of this owner, but not the one that asks for it."""
+    """End all sessions of this owner except the one that makes the request."""
     return await session.store.revoke_all(owner.id, keep=session)
 
 
 @staff_only
 @form
 async def confirm(_: Request, session: Session, fields: Form) -> Response:
-    """Take the password again. It is a login: the ID changes, and both clocks start anew."""
+    """Check the password again. This is a login: the ID changes, and both clocks restart."""
     assert session.owner is not None  # or `staff_only` had sent them away
     here = f"/staff?owner={owner.id}" if (owner := USERS.get(fields.get("owner", ""))) else "/staff"
     if find_user(session.owner, fields.get("password", "")) is None:
