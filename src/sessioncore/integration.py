@@ -98,7 +98,7 @@ def check_vacant(value: object, scope_key: str) -> None:
     """Check what a request has under `scope_key` before this store serves it.
 
     Raises:
-                ConfigError: it is a session of another library, whose middleware is outside this one.
+        ConfigError: it is a session of another library, whose middleware is outside this one.
     """
     if value is not None and not isinstance(value, Session):
         raise ConfigError(

@@ -232,7 +232,7 @@ CHANGES: list[tuple[str, Callable[[], None]]] = [
     ("methods, validators, `frozen` or `slots` are changed", decorated),
     ("the class is moved to another module", moved),
     ("the class is renamed", class_renamed),
-    ("the class is deleted, or registered no more", deleted),
+    ("the class is deleted, or no longer registered", deleted),
     ("the class is replaced by one of another kind", of_another_kind),
     ("the class is replaced by an enum, or by a subclass of a built-in type", of_no_fields),
     ("an enum gains a member, or the value of one is changed", members_added),

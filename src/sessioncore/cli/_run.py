@@ -55,7 +55,7 @@ def _check_place(store: SessionStore) -> None:
     if isinstance(storage, SQLiteStorage) and not _exists(Path(storage.path)):
         raise Failure(
             UNREACHABLE,
-            f"there is no file {storage.path} that can be seen; the application creates it at its first start",
+            f"there is no file {storage.path}, or you may not see it; the application creates it when it starts",
         )
 
 

@@ -63,8 +63,8 @@ def class_access(cls: Any) -> ClassAccess:
     """
     if not is_supported_class(cls):
         raise ConfigError(
-            f"{cls.__qualname__} is no Struct, dataclass, attrs class, NamedTuple, Enum, pydantic model or subclass of "
-            "a built-in value; pass encode= and decode="
+            f"{cls.__qualname__} is not a Struct, dataclass, attrs class, NamedTuple, Enum, pydantic model or "
+            "subclass of a built-in value; pass encode= and decode="
         )
     if issubclass(cls, enum.Enum):
         return _flag_access(cls) if issubclass(cls, enum.Flag) else _enum_access(cls)

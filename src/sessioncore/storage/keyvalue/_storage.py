@@ -285,7 +285,7 @@ class KeyValueStorage:
 
     async def _names(self) -> list[str]:
         if not isinstance(self._store, SupportsKeys):
-            raise StorageError("this key-value store cannot list its keys; give it a collection to drop instead")
+            raise StorageError("this key-value store cannot list its keys; use a separate collection, and delete it")
         return await self._call(self._store.keys(self._collection, limit=LISTING))
 
     async def _call(self, call: Awaitable[_T]) -> _T:

@@ -24,7 +24,7 @@ async def check_servers(servers: Mapping[str, Transport], *, first: bool) -> Non
     """Send every server a PING; the first time, warn about settings that weaken a promise.
 
     Raises:
-                StorageUnavailable: a server does not reply.
+        StorageUnavailable: a server does not reply.
     """
     told: dict[str, None] = {}
     for name, server in servers.items():
@@ -51,14 +51,12 @@ def _warnings_about_tracking(hello: Any = None, *replies: Reply) -> list[str]:
         return []
     else:
         why = "the server, its ACL or a proxy refuses CLIENT TRACKING: grant +client|tracking +client|caching"
-    weakened = (
-        "alive() and end_connections look sessions up once in each watch_interval, because Redis tells no changes"
-    )
+    weakened = "alive() and end_connections load sessions once in each watch_interval, because Redis reports no changes"
     return [f"{weakened}: {why} (docs/server-settings.md)"]
 
 
 def _warnings_of(info: Reply) -> list[str]:
-    """Return what to warn of, by the reply to INFO; nothing if the server does not tell."""
+    """Return the warnings that follow from the reply to INFO; none if the server does not answer it."""
     settings = _parsed(info)
     told: list[str] = []
     policy = settings.get("maxmemory_policy", "noeviction")
@@ -71,7 +69,7 @@ def _warnings_of(info: Reply) -> list[str]:
     if settings.get("aof_enabled") == "0":
         told.append(
             "Redis runs without an append-only file: after a restart it has its last snapshot or nothing, so sessions "
-            "that ended since then live again and later logins are gone; set appendonly yes (docs/server-settings.md)"
+            "that ended since then live again, and later logins are lost; set appendonly yes (docs/server-settings.md)"
         )
     return told
 

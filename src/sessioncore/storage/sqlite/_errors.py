@@ -55,7 +55,7 @@ def _of_sqlite(exc: sqlite3.Error, path: str) -> StorageError:
     if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and _is_disk_full(path)):
         return _no_room(path)
     if code == sqlite3.SQLITE_BUSY:
-        return StorageUnavailable(f"another process holds {path} ({reason}); look for one that locks it for long")
+        return StorageUnavailable(f"another process holds {path} ({reason}); look for one that keeps it locked")
     if code == sqlite3.SQLITE_NOTADB:
         return StorageError(f"the file {path} is not a SQLite database: give SQLiteStorage a file of its own")
     if code == sqlite3.SQLITE_ERROR:
