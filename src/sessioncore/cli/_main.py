@@ -19,7 +19,7 @@ from sessioncore.cli._operate import audit, check, migrate, purge
 __all__ = ["command_group", "run_command_line"]
 
 _COMMANDS: tuple[click.Command, ...] = (audit, check, count, list_, migrate, purge, revoke, show)
-_HELP = "See, end and clean up the sessions in a storage. Sessions are named by their handles, never by their IDs."
+_HELP = "List, end and clean up the sessions in a storage. You name sessions by their handles, never by their IDs."
 
 
 class _Group(click.Group):

@@ -22,9 +22,11 @@ _jitter = SystemRandom().uniform
 
 
 @click.command()
-@click.option("--every", type=click.IntRange(1, 366 * 86400), metavar="SECONDS", help="Again and again, until SIGTERM.")
+@click.option(
+    "--every", type=click.IntRange(1, 366 * 86400), metavar="SECONDS", help="Repeat after this time, until SIGTERM."
+)
 def purge(every: int | None) -> None:
-    """Remove expired records, from the whole table: of all key prefixes.
+    """Remove expired records from the whole table, that is, of all key prefixes.
 
     For SQLite, PostgreSQL and key-value stores. Redis removes records by itself; here it removes entries of indexes.
     """
@@ -87,7 +89,7 @@ def check() -> None:
     store = chosen_store()
     logging.getLogger("sessioncore").setLevel(logging.WARNING)  # what weakens a promise is logged
     run(store, store.check)
-    chosen_output().show({"ok": True}, [["ok"]], ["The storage does what a login needs."])
+    chosen_output().show({"ok": True}, [["ok"]], ["The storage works: logins are possible."])
 
 
 @click.command()
