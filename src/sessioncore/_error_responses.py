@@ -94,7 +94,7 @@ def log_closing(error: BaseException, context: StoreContext) -> None:
 
 
 def says_ended(error: BaseException, is_disconnect: Callable[[BaseException], bool]) -> bool:
-    """Tell whether a handler's error says no more than that its connection, or the session of it, has ended.
+    """Return whether a handler's error says no more than that its connection, or the session of it, has ended.
 
     `is_disconnect` knows the framework's own errors for this.
     """
@@ -107,7 +107,7 @@ def says_ended(error: BaseException, is_disconnect: Callable[[BaseException], bo
 
 
 def is_session_error(error: BaseException | None) -> bool:
-    """Tell whether `error` is, or was raised from, an error of sessioncore."""
+    """Return whether `error` is, or was raised from, an error of sessioncore."""
     while error is not None and not isinstance(error, SessionError):
         error = error.__cause__
     return error is not None

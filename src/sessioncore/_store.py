@@ -293,5 +293,5 @@ class SessionStore:
 
 
 def _is_well_formed(sid: object) -> bool:
-    """Tell whether `sid` is well-formed as an ID; it may also be None, as returned by `cookies.get()`."""
+    """Return whether `sid` is well-formed as an ID; it may also be None, as returned by `cookies.get()`."""
     return isinstance(sid, str) and is_id(sid)

@@ -43,7 +43,7 @@ def plain_base(cls: type) -> type | None:
 
 
 def is_supported_class(cls: Any) -> bool:
-    """Tell whether `cls` needs no `encode` and `decode` functions."""
+    """Return whether `cls` needs no `encode` and `decode` functions."""
     if cls in _BASES or typing.is_typeddict(cls):
         return False
     return (

@@ -1,14 +1,14 @@
-"""Tells which requests another site made, by what the browser says of them (promise P8).
+"""Recognises cross-site requests by what the browser says about them (promise P8).
 
-Judged are requests with an unsafe method and WebSocket handshakes:
+Requests with an unsafe method and WebSocket handshakes are judged:
 
     Sec-Fetch-Site         Origin                    the request
     same-origin, none      any                       is the site's own
-    anything else          one of `trusted_origins`  is not cross-site; perhaps the browser kept the cookie back
+    anything else          one of `trusted_origins`  is not cross-site; perhaps the browser withheld the cookie
     anything else          any other, or none        is cross-site
     absent                 absent                    was not made by a browser: let it pass
     absent                 has the host of `Host`    is the site's own
-    absent                 one of `trusted_origins`  is not cross-site; perhaps the browser kept the cookie back
+    absent                 one of `trusted_origins`  is not cross-site; perhaps the browser withheld the cookie
     absent                 any other, `null`         is cross-site
 
 Chromium sends no Sec-Fetch-Site with handshakes, and no browser does over plain http beyond
@@ -63,7 +63,7 @@ class CrossSite(Struct, frozen=True):
 
 
 class CrossSiteRule(Struct, frozen=True):
-    """What one store takes for cross-site. `lax`: browsers keep the cookie back in such requests (SameSite)."""
+    """Decides for one store what is cross-site. `lax`: browsers withhold the cookie from such requests (SameSite)."""
 
     trusted: Origins
     lax: bool
@@ -152,7 +152,7 @@ def printable(text: str) -> str:
 
 
 def asks_for_websocket(upgrade: Iterable[str]) -> bool:
-    """Tell whether the values of the header Upgrade ask for a WebSocket."""
+    """Return whether the values of the header Upgrade ask for a WebSocket."""
     return any("websocket" in value.lower() for value in upgrade)
 
 
@@ -169,7 +169,7 @@ def _parse_host(values: Sequence[str], origin: Origin | None) -> tuple[str, int 
 
 
 def _related(origin: Origin, host: tuple[str, int | None] | None) -> bool:
-    """Tell whether one of the two hosts is the other, or under it: browsers then send the cookie."""
+    """Return whether one of the two hosts is the other, or under it: browsers then send the cookie."""
     if host is None:
         return False
     ours, theirs = host[0], origin.host

@@ -20,7 +20,7 @@ _PARAMETER = re.compile(r';[ \t]*([!#$%&\'*+.^_`|~\w-]+)=(?:"((?:[^"\\]|\\.)*)"|
 
 
 def is_form(content_type: str) -> bool:
-    """Tell whether a body of this content type can have form fields."""
+    """Return whether a body of this content type can have form fields."""
     kind = content_type.partition(";")[0].strip().lower()
     return kind in {"application/x-www-form-urlencoded", "multipart/form-data"}
 
@@ -61,7 +61,7 @@ def _multipart(boundary: str, body: bytes, name: str) -> str | None:
 
 
 def _is_text_field(head: bytes, name: str) -> bool:
-    """Tell whether these header lines belong to the text field `name`, and not to a file."""
+    """Return whether these header lines belong to the text field `name`, and not to a file."""
     for line in head.decode("utf-8", "replace").split("\r\n"):
         field, _, value = line.partition(":")
         if field.lower() == "content-disposition":

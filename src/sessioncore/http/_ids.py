@@ -23,7 +23,7 @@ def new_id() -> str:
 
 
 def is_id(text: str) -> bool:
-    """Tell whether `text` is well-formed as an ID: 22 to 256 characters of `A-Za-z0-9_-`."""
+    """Return whether `text` is well-formed as an ID: 22 to 256 characters of `A-Za-z0-9_-`."""
     return ID_PATTERN.fullmatch(text) is not None
 
 
@@ -36,10 +36,10 @@ def handle_of(session_id: str) -> str:
 
 
 def is_handle(text: object) -> TypeGuard[str]:
-    """Tell whether `text` is well-formed as a handle; check this before it becomes part of a storage key."""
+    """Return whether `text` is well-formed as a handle; check this before it becomes part of a storage key."""
     return isinstance(text, str) and len(text) == 64 and consists_of(text, _HEX)
 
 
 def consists_of(text: str, alphabet: bytes) -> bool:
-    """Tell whether `text` is ASCII and consists of characters of `alphabet` only."""
+    """Return whether `text` is ASCII and consists of characters of `alphabet` only."""
     return text.isascii() and not text.encode("ascii").translate(None, alphabet)

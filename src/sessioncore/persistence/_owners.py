@@ -193,7 +193,7 @@ class Owners:
         return False
 
     async def _must_withdraw(self, handle: str, owner: str, limit: int) -> bool:
-        """Tell whether this login, which is already stored, must be undone; the oldest sessions stay.
+        """Return whether this login, which is already stored, must be undone; the oldest sessions stay.
 
         Newer logins over the limit withdraw when they see this one. If one does not, it had already
         been confirmed to its client, so this login withdraws instead. The newest has the shortest wait.

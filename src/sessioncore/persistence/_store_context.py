@@ -74,13 +74,13 @@ class StoreContext:
         return min(loaded.ttl, self.lifetimes.time_left(record.created_at, record.idle, record.absolute, loaded.as_of))
 
     def is_renewal_due(self, loaded: Loaded) -> bool:
-        """Tell whether the idle clock of a session that was loaded some time ago must be renewed."""
+        """Return whether the idle clock of a session that was loaded some time ago must be renewed."""
         now = self.config.clock()
         ttl = loaded.ttl - (now - loaded.as_of)
         return self.lifetimes.is_due(self.renewed_ttl(loaded, now), loaded.record.idle, ttl)
 
     def must_resend_cookie(self, loaded: Loaded) -> bool:
-        """Tell whether a client that has the ID in a cookie needs the cookie again, because it expires at another time.
+        """Return whether a client with the ID in a cookie needs the cookie again, because it expires at another time.
 
         Without an absolute deadline, that is the case whenever the idle clock is renewed.
         """
@@ -91,7 +91,7 @@ class StoreContext:
         return loaded.record.absolute is None and self._is_persistent(loaded)
 
     def _is_persistent(self, loaded: Loaded) -> bool:
-        """Tell whether the browser keeps the cookie when it closes."""
+        """Return whether the browser keeps the cookie when it closes."""
         own = loaded.record.persistent
         return not self.config.cookie_session_only if own is None else own
 

@@ -18,7 +18,7 @@ __all__ = ["matches"]
 
 
 def matches(value: object, annotation: Any) -> bool:
-    """Tell whether `value` matches `annotation`; unknown kinds of annotations match every value."""
+    """Return whether `value` matches `annotation`; unknown kinds of annotations match every value."""
     if annotation is Any or annotation is object:
         return True
     if annotation is None:

@@ -46,7 +46,7 @@ class Lifetimes(Struct, frozen=True):
         return self.idle if record.idle is None else record.idle
 
     def is_due(self, renewed_ttl: float, idle: float | None, ttl: float) -> bool:
-        """Tell whether the idle clock must be renewed: it has `ttl` seconds left, and would have `renewed_ttl`.
+        """Return whether the idle clock must be renewed: it has `ttl` seconds left, and would have `renewed_ttl`.
 
         It must if it has much less than `renewed_ttl` left. If it has much more, the configured
         timeout was shortened after the last renewal.

@@ -58,7 +58,7 @@ def _own_timeout(state: SessionState, name: Literal["idle", "absolute"]) -> floa
 
 
 def times_changed(state: SessionState) -> bool:
-    """Tell whether a timeout was changed, also by a login, and the change is not stored yet."""
+    """Return whether a timeout was changed, also by a login, and the change is not stored yet."""
     return any(
         metadata.idle is not UNSET or metadata.absolute is not UNSET or metadata.login
         for metadata in _unstored_metadata(state)
@@ -66,5 +66,5 @@ def times_changed(state: SessionState) -> bool:
 
 
 def restarted(state: SessionState) -> bool:
-    """Tell whether a login restarts both clocks and is not stored yet."""
+    """Return whether a login restarts both clocks and is not stored yet."""
     return any(metadata.login for metadata in _unstored_metadata(state))

@@ -81,7 +81,7 @@ class SessionKey(KeyFor[T, T]):
 
 
 def _is_hashable(value: object) -> bool:
-    """Tell whether `value` can be hashed, which usually means that it cannot change."""
+    """Return whether `value` can be hashed, which usually means that it cannot change."""
     try:
         hash(value)
     except TypeError:

@@ -1,4 +1,4 @@
-"""After a conflict: what the session shows from then on, and how a login is taken back.
+"""After a conflict: what the session shows from then on, and how a login is undone.
 
 Which value wins is decided in `_delta`.
 """

@@ -1,6 +1,6 @@
 """`Persistence`, the protocol by which a session reaches the storage; `StorePersistence` implements it.
 
-`Live` is the part of it that tells of a session's end; `LiveSessions` implements it.
+`Live` is the part of it that reports when a session ends; `LiveSessions` implements it.
 """
 
 from collections.abc import Awaitable, Callable
@@ -22,7 +22,7 @@ class Watch(Protocol):
     """A watch on one session."""
 
     def stop(self) -> None:
-        """Watch the session no longer."""
+        """Stop watching the session."""
         ...
 
     def message_received(self) -> None:
@@ -31,14 +31,14 @@ class Watch(Protocol):
 
 
 class Live(Protocol):
-    """Tells of the end of sessions."""
+    """Notifies watchers when sessions end."""
 
     def watch(self, state: SessionState, on_end: OnEnd) -> Watch:
         """Call `on_end` when the session ends; raise SessionGone if nothing is stored."""
         ...
 
     def close(self) -> None:
-        """Tell nothing more in this event loop."""
+        """Notify nobody in this event loop any more."""
         ...
 
 
@@ -62,7 +62,7 @@ class Persistence(Protocol):
 
     @property
     def live(self) -> Live:
-        """What tells of the end of this store's sessions."""
+        """The object that notifies watchers when this store's sessions end."""
         ...
 
     def new_id(self) -> str:

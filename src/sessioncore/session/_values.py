@@ -87,7 +87,7 @@ class Values(Struct, eq=False):
         return self.codec.encode(name, self.items[name]) if self.codec.registry.checked else encoded
 
     def has_snapshot(self, name: str) -> bool:
-        """Tell whether the stored bytes of `name` are known."""
+        """Return whether the stored bytes of `name` are known."""
         return self.snapshots is not None and name in self.snapshots
 
     def apply(self, name: str, function: Callable[[Any], Any], value: Any, *, unchanged: bool) -> Any:

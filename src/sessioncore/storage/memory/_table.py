@@ -189,7 +189,7 @@ class Table:
         return None
 
     def _is_taken(self, key: str, now: float) -> bool:
-        """Tell whether the key has a live record or a tombstone."""
+        """Return whether the key has a live record or a tombstone."""
         if key in self._entries and self._live(key, now) is not None:
             return True
         tombstone = self._tombstones.get(key)

@@ -47,7 +47,7 @@ class Steps:
         return await run_script(self._write, script, (key,))
 
     async def is_owned(self, key: bytes, owner: bytes) -> bool:
-        """Tell if the record at `key`, also one that is arriving, names `owner`."""
+        """Return whether the record at `key`, also one that is arriving, names `owner`."""
         try:
             head = await run_command(self._read, key, b"GETRANGE", key, 0, 13 + len(owner))
         except ForeignValue:

@@ -90,7 +90,7 @@ class PipelinedConnection(asyncio.Protocol):
         return monotonic() - self._last_data_at if self._in_flight else 0.0
 
     def is_silent(self) -> bool:
-        """Tell if a reply is overdue, so that the connection is doubted."""
+        """Return whether a reply is overdue, so that the connection is doubted."""
         return bool(self._in_flight) and self.silence() >= self._patience
 
     def retire(self) -> None:

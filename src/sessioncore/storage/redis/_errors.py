@@ -187,7 +187,7 @@ def unavailable(exc: ConnectionLost, server: str = "") -> StorageUnavailable:
 
 
 def was_refused(exc: ConnectionLost) -> bool:
-    """Tell if no connection could be opened for a reason that another attempt would meet, too."""
+    """Return whether no connection could be opened for a reason that another attempt would meet, too."""
     return any(
         isinstance(cause, ConnectionRefusedError | FileNotFoundError | gaierror | ResponseError | AuthenticationError)
         for cause in _causes(exc)

@@ -259,7 +259,7 @@ def _silence_timeout_of(client: Any) -> float:
 
 
 def _has_plain_connections(client: object) -> bool:
-    """Tell if client and connections are redis-py's own classes.
+    """Return whether client and connections are redis-py's own classes.
 
     Only then a `ReconnectingConnection` can take a socket over; other classes may do more than redis-py's.
     """

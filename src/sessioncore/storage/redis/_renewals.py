@@ -1,9 +1,9 @@
 """Renewed credentials, for connections that are already open.
 
-A streaming provider of redis-py, such as one that brings tokens of a cloud, calls back when it has
-new ones: a connection that does not log in again is closed when the old token ends. Providers may
-keep one callback only, so ours calls what redis-py's clients would have had called, as redis-py's
-own listeners do that come later than the client's.
+A streaming provider of redis-py, for example for cloud tokens, calls back when it has a new token.
+A connection that does not log in again with it is closed when the old token expires. A provider may
+keep only one callback, and ours replaces that of redis-py's client, so it also calls
+`re_auth_callback`, as redis-py's own later listeners do.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ class Renewals:
         self._parts: Callable[[], list[Any]] = client.get_nodes if is_cluster else lambda: [client.connection_pool]
 
     def listen(self) -> None:
-        """Ask to be called; again, after redis-py has done so for itself."""
+        """Register the callback; do so again after redis-py has registered its own."""
         if isinstance(self._provider, StreamingCredentialProvider):
             callback: Any = self._renewed  # redis-py awaits it, though its annotation does not say so
             self._provider.on_next(callback)
