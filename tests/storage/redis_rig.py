@@ -45,8 +45,8 @@ def rig_of(storage: RedisStorage, client: Any) -> Rig:
 
 
 def client_of(port: int, kind: Any = Redis, **options: Any) -> Any:
-    """A client whose types are of no interest here."""
-    return kind(host="127.0.0.1", port=port, **options)
+    """A client whose types are of no interest here; redis-py's default protocol depends on its version."""
+    return kind(host="127.0.0.1", port=port, **{"protocol": 3} | options)
 
 
 @asynccontextmanager

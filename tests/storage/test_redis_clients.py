@@ -24,6 +24,7 @@ from tests.storage.redis_rig import client_of, made, storage_at, version_of
 from sessioncore import Stored
 from sessioncore._errors import ConfigError, StorageUnavailable
 from sessioncore.storage.redis import RedisStorage
+from sessioncore.storage.redis._url import client_from
 
 pytestmark = [pytest.mark.anyio, pytest.mark.redis, pytest.mark.usefixtures("emptied")]
 
@@ -39,6 +40,12 @@ async def walk(storage: RedisStorage) -> None:
     assert await storage.owned_keys("session:u") == ["session:b"]
     assert await storage.delete("session:b") == 1
     assert await storage.clear("session:") == 0
+
+
+@pytest.mark.parametrize(("url", "protocol"), [("redis://h", 3), ("redis://h?protocol=2", 2)])
+def test_a_url_means_resp3_unless_it_says_otherwise(url: str, protocol: int) -> None:
+    """Whatever the default of redis-py is: 2 in version 6, in which a server cannot push."""
+    assert client_from(url, {}).connection_pool.connection_kwargs["protocol"] == protocol
 
 
 @pytest.mark.parametrize("protocol", [2, 3])

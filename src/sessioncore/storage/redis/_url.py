@@ -22,6 +22,7 @@ def client_from(url: str, options: dict[str, Any]) -> Any:
     if type(cast("object", url)) is not str:
         raise ConfigError(_HINT)
     redis = cast("Any", Redis)  # its annotations stop at **kwargs
+    options = {"protocol": 3} | options  # the default of redis-py 6 is 2, which has no pushes; the URL comes first
     scheme = url.partition("://")[0]
     try:
         if scheme in {"redis", "rediss", "unix"}:
