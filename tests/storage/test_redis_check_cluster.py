@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Generator
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
 from itertools import islice
 from typing import Any
 
@@ -19,6 +20,7 @@ from sessioncore.storage.redis._format import MARK
 
 pytestmark = [pytest.mark.anyio, pytest.mark.redis]
 ON_CLUSTERS = "+cluster|slots", "+command", "+asking"
+PATIENCE = timedelta(minutes=1)  # a probe of three masters on a busy machine
 
 
 @pytest.fixture
@@ -34,7 +36,7 @@ def masters(nodes: list[Server]) -> Generator[list[Server]]:
 @asynccontextmanager
 async def store_at(nodes: list[Server], prefix: str = "session:") -> AsyncGenerator[SessionStore]:
     storage = RedisStorage.from_url(f"redis+cluster://web:word@127.0.0.1:{nodes[0].port}")
-    yield SessionStore(SessionConfig(storage=storage, key_prefix=prefix))
+    yield SessionStore(SessionConfig(storage=storage, key_prefix=prefix, storage_timeout=PATIENCE))
     await storage.aclose()
 
 
@@ -62,7 +64,7 @@ async def proxied(nodes: list[Server]) -> AsyncGenerator[tuple[SessionStore, lis
             address_remap=lambda address: (address[0], ports.get(address[1], address[1])),
         )
         storage = RedisStorage(client)
-        yield SessionStore(SessionConfig(storage=storage)), proxies
+        yield SessionStore(SessionConfig(storage=storage, storage_timeout=PATIENCE)), proxies
         await storage.aclose()
         await client.aclose()
 
