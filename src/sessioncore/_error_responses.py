@@ -26,8 +26,8 @@ from sessioncore.http._extractors import RequestView
 from sessioncore.persistence._store_context import StoreContext
 
 __all__ = [
-    "ErrorResponse", "close_code", "close_reason", "find_refusal", "is_session_error", "log_closing", "response_to",
-    "says_ended",
+    "ErrorResponse", "close_code", "close_reason", "find_refusal", "is_session_error", "log_closing",
+    "log_late_failure", "response_to", "says_ended",
 ]  # fmt: skip
 
 _logger = logging.getLogger("sessioncore")
@@ -64,7 +64,16 @@ class ErrorResponse(Struct, frozen=True):
 
 def find_refusal(error: BaseException | None) -> SessionError | None:
     """Return the error of `_REFUSALS` from which the application raised `error`; None: there is none."""
-    while error is not None and not isinstance(error, _REFUSALS):
+    return _find(error, _REFUSALS)
+
+
+def _find(error: BaseException | None, kinds: tuple[type[SessionError], ...]) -> SessionError | None:
+    """Return the error of these kinds from which `error` was raised; of a group, the first one, if all are such."""
+    while error is not None and not isinstance(error, kinds):
+        if isinstance(error, BaseExceptionGroup):
+            group = cast("BaseExceptionGroup[BaseException]", error)
+            found = [_find(one, kinds) for one in group.exceptions]
+            return None if None in found else found[0]
         error = error.__cause__
     return error
 
@@ -93,6 +102,15 @@ def log_closing(error: BaseException, context: StoreContext) -> None:
         context.health.report("a WebSocket was closed with code 1013", refusal)
 
 
+def log_late_failure(error: BaseException, context: StoreContext) -> bool:
+    """Log that the storage failed after the response began; return False, and log nothing, for any other error."""
+    refusal = find_refusal(error)
+    if not isinstance(refusal, StorageError):
+        return False
+    context.health.report("a request failed after its response began", refusal)
+    return True
+
+
 def says_ended(error: BaseException, is_disconnect: Callable[[BaseException], bool]) -> bool:
     """Return whether a handler's error says no more than that its connection, or the session of it, has ended.
 
@@ -108,9 +126,7 @@ def says_ended(error: BaseException, is_disconnect: Callable[[BaseException], bo
 
 def is_session_error(error: BaseException | None) -> bool:
     """Return whether `error` is, or was raised from, an error of sessioncore."""
-    while error is not None and not isinstance(error, SessionError):
-        error = error.__cause__
-    return error is not None
+    return _find(error, (SessionError,)) is not None
 
 
 def response_to(

@@ -13,6 +13,7 @@ comparing with them is faster.
 from collections.abc import Awaitable
 from typing import Final
 
+from sessioncore import _error_responses
 from sessioncore._error_responses import ErrorResponse, close_code, close_reason, log_closing, says_ended
 from sessioncore._errors import ConfigError, SessionError, SessionGone
 from sessioncore._exchange import UNCHANGED, Exchange
@@ -24,8 +25,8 @@ from sessioncore.session._session import Session
 
 __all__ = [
     "DONE", "UNCHANGED", "ErrorResponse", "Watch", "asks_for_websocket", "check_beside", "check_scope_key",
-    "check_store", "check_vacant", "close_code", "close_for_error", "close_reason", "says_ended", "warn_if_replaced",
-    "watch_connection",
+    "check_store", "check_vacant", "close_code", "close_for_error", "close_reason", "log_late_failure", "says_ended",
+    "warn_if_replaced", "watch_connection",
 ]  # fmt: skip
 
 _REPLACED: Final = (
@@ -122,6 +123,15 @@ def close_for_error(exchange: Exchange, error: BaseException) -> int | None:
     """Return `close_code` for an error that a handler has raised after its handshake; an outage is logged."""
     log_closing(error, exchange._persistence.context)
     return close_code(error)
+
+
+def log_late_failure(exchange: Exchange, error: BaseException) -> bool:
+    """Log an error that came after the response began, if the storage failed; otherwise return False: raise it again.
+
+    After True, raise nothing and break the response off, unless it is complete. During an outage
+    the log has one traceback for all of these errors, where a server would write one for each.
+    """
+    return _error_responses.log_late_failure(error, exchange._persistence.context)
 
 
 def watch_connection(exchange: Exchange, on_end: OnEnd) -> Watch | None:

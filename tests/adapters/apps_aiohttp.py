@@ -81,7 +81,9 @@ async def _talk(request: web.Request) -> web.StreamResponse:
         await socket.prepare(request)
 
     async def refuse() -> None:
-        raise web.HTTPForbidden
+        if not socket.prepared:
+            raise web.HTTPForbidden
+        await socket.close()
 
     async def receive() -> str | None:
         message = await socket.receive()

@@ -213,8 +213,8 @@ async def reload(request: PageRequest) -> PageResponse:
 
 
 async def background(request: PageRequest) -> PageResponse:
+    await use(request)
     session = await request.session()
-    session["n"] = session.get("n", 0) + 1
 
     async def work() -> None:
         session["later"] = True

@@ -35,6 +35,9 @@ async def talk(
             await send("waits")
             await wait_to_go()
             return
+        if command == "close":
+            await refuse()
+            return
         if command == "end":
             await work_to_the_end(session)
         try:

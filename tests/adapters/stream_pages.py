@@ -71,9 +71,10 @@ async def late_boom(request: PageRequest) -> PageResponse:
 
 
 async def events(request: PageRequest) -> PageResponse:
-    """A stream that saves as it goes."""
+    """A stream that saves as it goes; `?how=late`: only then."""
     session = await request.session()
-    session["begun"] = True
+    if request.query("how") != "late":
+        session["begun"] = True
 
     async def chunks() -> AsyncIterator[bytes]:
         for number in range(3):

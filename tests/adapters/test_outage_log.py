@@ -1,7 +1,9 @@
 """A Redis that is stopped: one traceback in the log, whatever uses the sessions, and then the number of failures."""
 
+import http.client
 import logging
 import traceback
+from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import timedelta
 from importlib import import_module
@@ -9,7 +11,9 @@ from importlib import import_module
 import pytest
 from servers.redis_server import one_server
 from tests.adapters.browser import ask, compose, until
+from tests.adapters.conftest import OpenSite
 from tests.adapters.servers import SERVERS, serve
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from sessioncore import SessionConfig, SessionStore
@@ -39,9 +43,16 @@ class Log(logging.Handler):
         return written
 
 
+@pytest.fixture
+def log() -> Iterator[Log]:
+    """What is logged, once the test has added it to a logger: a server may remove what was there before."""
+    yield (log := Log())
+    logging.getLogger().removeHandler(log)
+
+
 @pytest.mark.redis
 @pytest.mark.parametrize("adapter", ["asgi", "asgi-on-hypercorn", "aiohttp", "litestar"])
-def test_an_outage_of_redis_writes_one_traceback_whatever_uses_the_sessions(adapter: str) -> None:
+def test_an_outage_of_redis_writes_one_traceback_whatever_uses_the_sessions(adapter: str, log: Log) -> None:
     with ExitStack() as stack:
         redis = stack.enter_context(one_server())
         config = SessionConfig.development(
@@ -59,9 +70,7 @@ def test_an_outage_of_redis_writes_one_traceback_whatever_uses_the_sessions(adap
         socket = stack.enter_context(connect(uri, additional_headers=[cookie], close_timeout=1))
         socket.send("read n")
         assert socket.recv(10) == "1"
-        log = Log()
         logging.getLogger().addHandler(log)
-        stack.callback(logging.getLogger().removeHandler, log)
 
         redis.kill()
         for path in PATHS * 3:
@@ -84,3 +93,31 @@ def test_an_outage_of_redis_writes_one_traceback_whatever_uses_the_sessions(adap
         until(lambda: len(said()) > 0)
         [line] = said()
         assert int("".join(filter(str.isdigit, line))) >= len(PATHS) * 3 - 1
+
+
+@pytest.mark.parametrize("adapter", ["asgi", "asgi-on-hypercorn", "aiohttp", "litestar"], indirect=True)
+def test_late_changes_that_cannot_be_stored_write_one_traceback_too(open_site: OpenSite, log: Log) -> None:
+    site = open_site(plain=True)
+    logging.getLogger().addHandler(log)
+    cookie = "Cookie", f"session_id={site.make({'n': 1})}"
+    site.storage.fail("replace")
+    uri = f"ws://localhost:{site.address.port}/ws?how=read"
+    for _ in range(3):
+        for path in ("/late-first-write", "/events?how=late"):  # the end is missing, so the client knows
+            with pytest.raises((http.client.IncompleteRead, ConnectionError)):
+                site.raw(path, cookie)
+        assert site.raw("/background?how=read", cookie).text == "ok"
+        for goodbye in ("go", "stay"):
+            with connect(uri, additional_headers=[cookie]) as socket:
+                socket.send("set k v")
+                assert socket.recv(10) == "ok"
+                if goodbye == "stay":  # the application closes
+                    socket.send("close")
+                    with pytest.raises(ConnectionClosed) as closed:
+                        socket.recv(10)
+                    assert closed.value.rcvd is not None
+                    assert closed.value.rcvd.code == (1000 if site.adapter == "aiohttp" else 1013)
+    until(lambda: site.storage.calls.count("replace") == 15)
+    ask(site.address, compose("GET", "/peek"))
+    traced = [record.getMessage() for record in log.records if record.exc_info]
+    assert len(traced) == 1, traced

@@ -8,7 +8,7 @@ from msgspec import Struct
 from multidict import CIMultiDict
 
 from sessioncore import Exchange
-from sessioncore.integration import ErrorResponse
+from sessioncore.integration import ErrorResponse, log_late_failure
 from sessioncore_aiohttp._open import OpenConnection, open_connection
 
 __all__ = ["RequestContext", "abort_with", "observe", "to_web_response"]
@@ -22,6 +22,7 @@ class RequestContext(Struct, eq=False):
     added: list[tuple[str, str]] | None = None  # the session's headers; None: nothing is committed yet
     headers_final: bool = False  # the response has these headers, or must not be changed any more
     ended: bool = False  # the middleware has finished
+    sent: web.StreamResponse | None = None  # the response whose headers were sent
     open: OpenConnection | None = None  # a WebSocket or an event stream, from its headers on
 
     def __repr__(self) -> str:
@@ -66,7 +67,9 @@ class RequestContext(Struct, eq=False):
         self.headers_final = not self.added
 
     def open_connection(self, request: web.Request, response: web.StreamResponse) -> None:
-        """Watch the session of a WebSocket or an event stream, whose headers are about to be sent."""
+        """Note the response whose headers are about to be sent; watch the session of a WebSocket or an event stream."""
+        if not self.ended:
+            self.sent = response
         self.open = open_connection(self.exchange, request, response)
         if self.open is not None:
             self.open.begin_soon()
@@ -75,6 +78,18 @@ class RequestContext(Struct, eq=False):
         """Close the WebSocket or event stream because of an error, and return it; None: raise the error again."""
         return None if self.open is None else await self.open.end_for_error(error)
 
+    def break_off(self, request: web.Request, error: Exception) -> web.StreamResponse | None:
+        """Break the response off, and return it, if the storage failed after it began; None: raise the error again."""
+        if self.sent is None or not log_late_failure(self.exchange, error):
+            return None
+        if request.transport is not None:
+            request.transport.close()
+        return self.sent
+
+    def forget_response(self) -> None:
+        """Forget it, because it refers to the request, whose writer keeps this context."""
+        self.sent = None
+
     def end(self) -> None:
         """Note that the middleware has finished: a response that was not committed must not be changed."""
         self.ended = True
@@ -82,7 +97,7 @@ class RequestContext(Struct, eq=False):
             self.open.stop()
             for name in ("receive", "write"):
                 vars(self.open.response).pop(name, None)
-            self.open = None  # it refers to the request, and the request's writer is what keeps this context
+            self.open = None  # like the response, see `forget_response`
         if self.added is None:
             self.headers_final = True
 

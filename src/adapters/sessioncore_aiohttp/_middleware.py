@@ -45,6 +45,19 @@ class _Middleware:
         context = self._begin(request)
         if context is None:  # installed twice: the outer one handles the session
             return await handler(request)
+        try:
+            return await self._serve(context, request, handler)
+        except web.HTTPException:
+            raise
+        except Exception as error:
+            broken = context.break_off(request, error)
+            if broken is None:
+                raise
+            return broken
+        finally:
+            context.forget_response()
+
+    async def _serve(self, context: RequestContext, request: web.Request, handler: Handler) -> web.StreamResponse:
         failed = True
         try:
             response = await self._call_handler(context, request, handler)

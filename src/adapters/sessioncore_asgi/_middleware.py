@@ -7,7 +7,7 @@ shows it the request, and `_responder` writes its headers into the response.
 from collections.abc import MutableMapping
 
 from sessioncore import Exchange, Session, SessionNotLoaded, SessionStore
-from sessioncore.integration import DONE, check_store, check_vacant, warn_if_replaced
+from sessioncore.integration import DONE, check_store, check_vacant, log_late_failure, warn_if_replaced
 from sessioncore_asgi._lifespan import run_lifespan
 from sessioncore_asgi._responder import Responder
 from sessioncore_asgi._shared import EXCHANGES, Exchanges, check_inside, exchange_of, has_store
@@ -39,7 +39,9 @@ class SessionMiddleware:
         self._scope_key = scope_key
         self._lazy = lazy
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(  # noqa: C901, PLR0912 - a call costs each request as much as many a branch
+        self, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         """Serve one connection."""
         kind = scope["type"]
         if kind != "http" and kind != "websocket":  # noqa: PLR1714 - each request
@@ -69,16 +71,20 @@ class SessionMiddleware:
         responder = Responder(exchange, send, receive, scope)
         failed = True
         try:
-            await self._app(scope, receive, responder.send)
-            failed = False
+            try:
+                await self._app(scope, receive, responder.send)
+                failed = False
+            except Exception as error:
+                if not await responder.respond_to_error(error):
+                    raise
+            finally:
+                if responder.events is not None:
+                    responder.events.stop()
+                if (finishing := exchange.finish(failed)) is not DONE:
+                    await finishing
         except Exception as error:
-            if not await responder.respond_to_error(error):
-                raise
-        finally:
-            if responder.events is not None:
-                responder.events.stop()
-            if (finishing := exchange.finish(failed)) is not DONE:
-                await finishing
+            if not log_late_failure(exchange, error):
+                raise  # otherwise the server finds the response incomplete, or it is complete
 
     async def _serve_other(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the lifespan, or pass on a connection of an unknown kind."""
@@ -105,18 +111,22 @@ class SessionMiddleware:
         responder = SocketResponder(exchange, send, receive, scope, response_type)
         failed = True
         try:
-            await self._app(scope, responder.receive, responder.send_socket)
-            failed = False
-        except Exception as error:
-            failed = not responder.client_disconnected
-            if not await responder.respond_to_error(error) and not await responder.close_for_error(error):
-                raise
-        finally:
-            responder.stop()
             try:
-                await exchange.finish(failed)
+                await self._app(scope, responder.receive, responder.send_socket)
+                failed = False
+            except Exception as error:
+                failed = not responder.client_disconnected
+                if not await responder.respond_to_error(error) and not await responder.close_for_error(error):
+                    raise
             finally:
-                await responder.wait_until_closed()
+                responder.stop()
+                try:
+                    await exchange.finish(failed)
+                finally:
+                    await responder.wait_until_closed()
+        except Exception as error:
+            if not log_late_failure(exchange, error):
+                raise
 
 
 async def get_session(request: Connection | Scope, *, scope_key: str = "session") -> Session:

@@ -94,7 +94,11 @@ class SocketResponder(Responder):
         if self._start is None:
             await self._exchange.commit(None)
         elif message.get("code", 1000) != 1011:  # otherwise the application itself reports a failure (RFC 6455, 7.4.1)
-            await self._exchange.save_late()
+            try:
+                await self._exchange.save_late()
+            except SessionError:
+                self._closed = False  # the message is not sent: `close_for_error` sends one that tells of the error
+                raise
 
     async def close_for_error(self, error: Exception) -> bool:
         """Close the connection if it is too late for a response; return False if the error must be raised again."""
