@@ -295,6 +295,6 @@ class Exchange(Struct, eq=False):
         return self._response
 
     def _hidden_error(self, error: BaseException | None) -> SessionError | None:
-        """Return the error of sessioncore behind one of the application's; None: there is none."""
-        refusal, failure = find_refusal(error), self.session._failure
-        return failure() if refusal is None and failure is not None else refusal
+        """Return the refusal behind an error of the application, or before its 500; None: there is none."""
+        failure = self.session._failure
+        return find_refusal(error) or (None if failure is None else find_refusal(failure()))

@@ -262,5 +262,8 @@ def test_a_session_that_was_not_to_be_had_raises_afterwards_what_it_raised_befor
     if browser is not None:
         assert browser.get("/fails", [("Cookie", f"{COOKIE}={sid}")]).status == status
     else:
-        assert anyio.run(ask, access_log(adapter, store, witness), "/fails", sid).status == status
+        # Starlette's own 500 of an error that is no refusal stands, and the error goes on to the server.
+        raises = error if (adapter, error) == ("asgi", SessionNotLoaded) else None
+        call = partial(ask, access_log(adapter, store, witness), "/fails", sid, raises=raises)
+        assert anyio.run(call).status == status
     assert witness.seen == [error]

@@ -52,6 +52,11 @@ def test_a_failure_that_the_application_hides_is_told(site: Site, calls: tuple[s
         _unavailable(site.raw(path, _with(sid)), path)
 
 
+def test_the_500_of_an_application_that_caught_that_its_request_was_skipped_stands(open_site: OpenSite) -> None:
+    reply = open_site(skip=lambda _: True).raw("/hidden?how=answer")
+    assert (reply.status, reply.text) == (500, "something went wrong")
+
+
 def test_a_failure_in_a_method_of_the_store_is_told(site: Site) -> None:
     site.storage.fail("owned_keys")
     for path in ("/revoke", "/revoke?wrapped=1"):

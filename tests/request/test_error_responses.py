@@ -103,6 +103,31 @@ async def test_an_error_of_ours_behind_a_500_is_answered_as_ours_and_one_that_wa
         await exchange.finish()
 
 
+@pytest.mark.parametrize("how", ["skipped", "not loaded"])
+async def test_a_500_of_an_application_that_caught_another_error_of_ours_stands(how: str) -> None:
+    exchange = Lab(skip=lambda _: True).store.exchange(PlainView())
+    if how == "skipped":
+        await exchange.load()
+    with pytest.raises(SessionNotLoaded) as caught:
+        exchange.session.get("n")
+    assert await exchange.commit(500) == []
+    assert exchange.error_response(RuntimeError("its own")) is None
+    assert response_to(exchange, caught.value).status == 500  # one that was not caught
+    await exchange.finish()
+
+
+@pytest.mark.parametrize("second", [StorageUnavailable("down, too"), ValueError("its own")])
+async def test_a_group_of_refusals_is_answered_like_one(second: Exception) -> None:
+    exchange = await Lab().visitor.arrive()
+    group = ExceptionGroup("of a TaskGroup", [StorageUnavailable("down"), ExceptionGroup("of another", [second])])
+    if isinstance(second, ValueError):
+        assert exchange.error_response(group) is None
+    else:
+        answer = response_to(exchange, group)
+        assert (answer.status, answer.handled) == (503, True)
+    await exchange.finish(failed=True)
+
+
 async def test_errors_leave_nothing_that_the_garbage_collector_cannot_take(caplog: pytest.LogCaptureFixture) -> None:
     # An error holds the frames that it went through, and these the session: cycles that only the collector cuts.
     # It cannot, if a link of one is a Struct that was taken from it by gc=False.
