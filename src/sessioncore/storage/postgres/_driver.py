@@ -97,7 +97,7 @@ class Database:
         self._pool: Pool | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._turns: WeakValueDictionary[bytes, asyncio.Lock] = WeakValueDictionary()
-        self._expired_at = self._read_only_at = -math.inf
+        self._expired_at = self._read_only_at = self._wrote_at = -math.inf
 
     async def connect(self) -> None:
         """Make the pool, or use the given one. Called again, it has no effect.
@@ -199,7 +199,7 @@ class Database:
                     raise storage_error(exc) from exc
             else:
                 if not sql.lstrip().startswith("SELECT"):
-                    self._read_only_at = -math.inf
+                    self._read_only_at, self._wrote_at = -math.inf, clock()
                 return rows
         raise StorageUnavailable("PostgreSQL rolled the statement back several times: too many writers on one row")
 
@@ -208,14 +208,16 @@ class Database:
 
         The server refuses such a statement before it does anything. The other connections of the pool probably lead
         to that server, too, so all are replaced. If a new one is refused as well, there is no better server at the
-        moment: for a second, calls fail at the first refusal, so that they do not all keep connecting.
+        moment: for a second, calls fail at the first refusal, so that they do not all keep connecting. A write that
+        succeeds ends that second: from then on no connection to the other server is believed.
         """
         now = asyncio.get_running_loop().time()
-        if first and now - self._read_only_at < _READ_ONLY_PAUSE:
-            return False
-        if refused_at <= self._expired_at <= acquired_at:  # the connection was made after the first refusal
-            self._read_only_at = now
-            return False
+        if self._wrote_at <= acquired_at:
+            if first and now - self._read_only_at < _READ_ONLY_PAUSE:
+                return False
+            if refused_at <= self._expired_at <= acquired_at:  # the connection was made after the first refusal
+                self._read_only_at = now
+                return False
         if self._pool is not None and self._expired_at < acquired_at:
             self._expired_at = now
             await self._pool.expire_connections()

@@ -42,8 +42,9 @@ _UNAVAILABLE = ("08", READ_ONLY, "28", "3D000", "40", "53", "55P03", "57", "58")
 
 _TAKES_NO_WRITES = frozenset({READ_ONLY, "53100"})  # 53100: the disk is full
 
-# What a connection answers that leads to the wrong server, or to one that shuts down.
-_ABOUT_THE_CONNECTION = ("08", READ_ONLY, "57P")
+# What a connection answers that leads to a server that shuts down. (One to a server that only reads stays in use while
+# there is no better one, see Database.)
+_ABOUT_THE_CONNECTION = ("08", "57P")
 
 _ONLY_READS = (
     "the server takes no writes: it is a standby, or default_transaction_read_only is set. Lead the URL to the "
