@@ -14,10 +14,12 @@ from redis.asyncio import RedisCluster, Sentinel
 from redis.crc import key_slot
 from servers.redis_server import Server, cluster, one_server, until, watched_pair
 from tests.storage.redis_rig import client_of, made, rig_of, version_of
+from tests.storage.tcp_proxy import Proxy, tcp_proxy
 
-from sessioncore._errors import StorageUnavailable
+from sessioncore._errors import StorageUnavailable, WritesRefused
 from sessioncore.storage import Stored
 from sessioncore.storage.redis import RedisStorage
+from sessioncore.storage.redis._connection import YOUNG
 from sessioncore.testing import STORAGE_CHECKS, NotApplicable
 
 pytestmark = [pytest.mark.anyio, pytest.mark.redis]
@@ -257,3 +259,66 @@ async def test_a_cluster_node_that_is_away_costs_its_slots_only(nodes: list[Serv
             await asyncio.to_thread(own[2].start)
             await writes_again(storage, there)
             await storage.aclose()
+
+
+# -- a single server behind a proxy, or a name, that leads to another one from now on
+
+
+def behind(proxy: Proxy) -> RedisStorage:
+    return RedisStorage.from_url(f"redis://127.0.0.1:{proxy.port}")
+
+
+@pytest.mark.parametrize("age", ["young", "old"])
+async def test_a_demoted_single_server_costs_no_write_once_the_way_leads_to_the_new_one(age: str) -> None:
+    with one_server() as old, one_server() as new:
+        async with (
+            tcp_proxy(old.port) as proxy,
+            aclosing(behind(proxy)) as storage,
+        ):
+            version = await made(storage, "kept")
+            new.do("REPLICAOF", "127.0.0.1", old.port)
+            await asyncio.to_thread(until, lambda: new.do("EXISTS", "kept") == 1)
+            new.do("REPLICAOF", "NO", "ONE")
+            if age == "young":
+                proxy.reset()
+                await storage.load("kept")
+            else:
+                await asyncio.sleep(YOUNG)
+            before = proxy.connections
+            proxy.switch(new.port)
+            old.do("REPLICAOF", "127.0.0.1", new.port)
+
+            async def write(number: int) -> None:
+                kind = number % 4
+                if kind == 0:
+                    assert await storage.create(f"k{number}", b"", 100) is not None
+                elif kind == 1:
+                    assert await storage.create(f"k{number}", b"", 100, owner="ada") is not None
+                elif kind == 2:
+                    assert await storage.touch("kept", 100)
+                else:
+                    assert await storage.load("kept", renew=100) is not None
+
+            if age == "young":
+                with pytest.raises(WritesRefused, match="READONLY"):
+                    await write(0)
+                await asyncio.sleep(YOUNG)
+            await asyncio.gather(*(write(number) for number in range(1, 41)))
+            assert isinstance(await storage.replace("kept", b"2", 100, version=version), int)
+            assert new.do("DBSIZE") >= 20
+            assert proxy.connections == before + 1
+
+
+async def test_a_server_that_stays_a_replica_is_asked_for_few_new_connections() -> None:
+    with one_server() as master, one_server() as replica:
+        replica.do("REPLICAOF", "127.0.0.1", master.port)
+        async with (
+            tcp_proxy(replica.port) as proxy,
+            aclosing(behind(proxy)) as storage,
+        ):
+            began = time.monotonic()
+            while time.monotonic() - began < 2:
+                with pytest.raises(WritesRefused, match="READONLY"):
+                    await storage.create("a", b"", 100)
+                assert await storage.load("a") is None
+            assert proxy.connections <= 2 + 2 / YOUNG

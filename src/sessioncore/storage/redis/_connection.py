@@ -51,8 +51,11 @@ class PipelinedConnection(asyncio.Protocol):
         on_doubt: "Callable[[PipelinedConnection], None]",
         on_end: "Callable[[PipelinedConnection], None]",
         invalidated: Invalidated,
+        *,
+        on_demotion: "Callable[[PipelinedConnection], None]",
     ) -> None:
         self.full = False
+        self.demoted = False  # the server has refused a write, because it is a replica
         self.ended: asyncio.Future[None]
         self._loop = asyncio.get_running_loop()
         self.ended = self._loop.create_future()
@@ -60,6 +63,7 @@ class PipelinedConnection(asyncio.Protocol):
         self._doubt_after = doubt_after
         self._patience = doubt_after()  # read again when the timer goes off: this is on the way of each request
         self._on_doubt = on_doubt
+        self._on_demotion = on_demotion
         self._on_end = on_end
         self._invalidated = invalidated
         self._tracking: asyncio.Future[list[Any]] | None = None  # from the first tracked read on
@@ -99,7 +103,7 @@ class PipelinedConnection(asyncio.Protocol):
         self._retired = True
         for future, _, _, repeatable in self._in_flight:
             if repeatable and not future.done():
-                future.set_exception(ConnectionLost("the connection went silent"))
+                future.set_exception(ConnectionLost("another connection takes over"))
         self._wake_all()
         if not self.in_flight():
             self.end(ConnectionLost("another connection has taken over"))
@@ -174,15 +178,21 @@ class PipelinedConnection(asyncio.Protocol):
             self.end(ConnectionLost(f"the server broke the protocol ({type(exc).__name__})"))
             return
         if demoted:
-            self._invalidated(None)
-        if demoted and self.age() > YOUNG:
-            # After a failover the old master is a replica: only a new connection finds the new master.
-            self.end(ConnectionLost("the server has become a replica"))
-        elif self._retired:
+            self._note_demotion()
+        if self._retired:
             if not self.in_flight():
                 self.end(ConnectionLost("another connection has taken over"))
         elif self.full or self._waiting:
             self._make_room()
+
+    def _note_demotion(self) -> None:
+        self._invalidated(None)
+        # Where no better server is found, a new connection is not left at once: reads go on meanwhile.
+        if self.age() > YOUNG:
+            self._on_demotion(self)
+        elif not self.demoted:
+            self._loop.call_later(YOUNG - self.age(), self._on_demotion, self)
+        self.demoted = True
 
     def _match_replies(self) -> bool:
         flight, got, demoted = self._in_flight, self._partial, False

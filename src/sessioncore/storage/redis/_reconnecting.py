@@ -12,13 +12,11 @@ from time import monotonic
 from typing import Any, cast
 
 import hiredis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import ConnectionError as RedisConnectionError
 
 from sessioncore._watchers import Changed
-from sessioncore.storage.redis._connection import YOUNG, Invalidated, OpenedTransport, PipelinedConnection
+from sessioncore.storage.redis._connection import YOUNG, Invalidated, PipelinedConnection
 from sessioncore.storage.redis._errors import ConnectionLost, ErrorReply, ReplyTimeout, error_of, was_refused
+from sessioncore.storage.redis._opening import open_transport
 from sessioncore.storage.redis._transport import CallLimit, Command, Reply, Transport, within
 from sessioncore.storage.redis._watched_keys import WatchedKeys
 
@@ -122,17 +120,30 @@ class ReconnectingConnection:
             listener(keys)
 
     async def write(self, key: bytes, *commands: Command, deadline: float = inf) -> list[Reply]:
-        """Send commands exactly once.
+        """Send commands exactly once; a single one that a replica refused once more, on a connection of its own.
 
         Raises:
             ConnectionLost: no connection could be opened, or it ended before the replies came;
                 `ReplyTimeout` after the deadline.
         """
-        connection = self._connection
+        connection, payload = self._connection, b"".join(map(_pack, commands))
         if connection is None or connection.full:
             connection = await within(deadline, self._usable())
         # An open connection watches the deadlines of its requests: a timer for each would double their cost.
-        return await connection.send(b"".join(map(_pack, commands)), len(commands), deadline)
+        replies = await connection.send(payload, len(commands), deadline)
+        if connection.demoted and self._has_left(connection, replies):
+            try:
+                connection = await within(deadline, self._usable())
+            except ConnectionLost:
+                return replies  # which say that nothing was changed
+            replies = await connection.send(payload, len(commands), deadline)
+        return replies
+
+    def _has_left(self, connection: PipelinedConnection, replies: list[Reply]) -> bool:
+        """Tell if a replica has refused a single command, and the next connection may lead to its master."""
+        [reply, *more] = replies
+        is_read_only = isinstance(reply, ErrorReply) and reply.code == "READONLY"
+        return is_read_only and not more and self._connection is not connection
 
     async def servers(self) -> Mapping[str, Transport]:
         """Return this one."""
@@ -176,7 +187,9 @@ class ReconnectingConnection:
                 was_sent = True
                 if tracked:  # on each connection anew: what a former one was told is forgotten
                     return await connection.read_tracked(payload, replies, deadline)
-                return await connection.send(payload, replies, deadline, repeatable=True)
+                got = await connection.send(payload, replies, deadline, repeatable=True)
+                if not (connection.demoted and self._has_left(connection, got)):
+                    return got
             except ReplyTimeout:
                 raise  # the caller has waited long enough
             except ConnectionLost as exc:
@@ -220,10 +233,11 @@ class ReconnectingConnection:
             self._doubt,
             self._forget,
             self._invalidated,
+            on_demotion=self._leave,
         )
         try:
             async with asyncio.timeout(self._silence_timeout):
-                connection.start(await self._open(connection))
+                connection.start(await open_transport(self._make_connection(), connection))
                 if self._connection is not None:  # opening may take no word of the server, which may stand still
                     await connection.send(_pack(_PING), 1, inf)
         except Exception as exc:  # noqa: BLE001 - a credential provider may raise anything; the callers get it
@@ -253,6 +267,13 @@ class ReconnectingConnection:
             self._retired.add(former)
             former.retire()
 
+    def _leave(self, connection: PipelinedConnection) -> None:
+        """Turn away from a server that has become a replica: only a new connection finds the new master."""
+        if self._connection is connection:
+            self._connection = None
+            self._retired.add(connection)
+            connection.retire()
+
     def _forget(self, connection: PipelinedConnection) -> None:
         self._retired.discard(connection)
         if self._connection is connection:
@@ -266,33 +287,7 @@ class ReconnectingConnection:
         self._pause = min(max(self._pause * 2, _FIRST_PAUSE), _LONGEST_PAUSE)
         self._not_before = self._loop.time() + self._pause
 
-    async def _open(self, protocol: asyncio.Protocol) -> OpenedTransport:
-        """Open a connection and give its socket to `protocol`."""
-        connection = self._make_connection()
-        connection.retry = Retry(NoBackoff(), 0)  # one attempt: when to try again is decided here
-        try:
-            await connection.connect()
-            return _take_over(connection, protocol)
-        except BaseException:
-            await connection.disconnect(nowait=True)
-            raise
-
 
 def _get_with_ttl(key: bytes) -> bytes:
     size = len(key)
     return b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n*2\r\n$4\r\nPTTL\r\n$%d\r\n%b\r\n" % (size, key, size, key)
-
-
-def _take_over(connection: Any, protocol: asyncio.Protocol) -> OpenedTransport:
-    """Take the socket out of a redis-py connection whose handshake is done.
-
-    The one place that reaches into redis-py: its connection has no public way to hand
-    over the transport. TLS, HELLO, AUTH and SELECT are done by then.
-    """
-    reader, writer = connection._reader, connection._writer  # noqa: SLF001 - see above
-    if reader.at_eof() or reader._buffer:  # noqa: SLF001 - see above; unexpected bytes
-        raise RedisConnectionError("the connection is not clean after its handshake")
-    transport = writer.transport
-    transport.set_protocol(protocol)
-    connection._reader = connection._writer = None  # noqa: SLF001 - redis-py must not close the socket any more
-    return transport, writer
