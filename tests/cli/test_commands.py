@@ -22,7 +22,19 @@ from sessioncore.storage.redis._format import pack
 pytestmark = [pytest.mark.redis, pytest.mark.postgres]
 
 APP = """
+import sys
 from sessioncore import MemoryStorage, SessionConfig, SessionStore, SQLiteStorage
+from sessioncore.telemetry import StorageListener
+
+class Listener(StorageListener):
+    def attached(self, storage):
+        print("attached", file=sys.stderr)
+    def storage_call(self, operation, seconds, outcome):
+        print(operation, file=sys.stderr)
+    def __call__(self, event):
+        pass
+
+heard = SessionStore(SessionConfig(storage=SQLiteStorage("app.db"), key_prefix="app:", on_event=Listener()))
 store = SessionStore(SessionConfig(storage=SQLiteStorage("app.db"), key_prefix="app:"))
 memory = SessionStore()
 config = SessionConfig.development(absolute_timeout=None)
@@ -113,6 +125,8 @@ def test_the_store_of_an_application_and_its_configuration(tmp_path: Path) -> No
 
     anyio.run(make)
     assert command("count", "--app", "app:store", cwd=tmp_path).out == "1\n"
+    told = command("list", "--owner", "ada", "--app", "app:heard", cwd=tmp_path).err.splitlines()
+    assert [line for line in told if line in {"attached", "owned_keys"}] == ["attached", "owned_keys"]
     bad = command("audit", "app:config", "--json", cwd=tmp_path)
     assert (bad.code, "ASVS 7.3.2" in {finding["id"] for finding in bad.json}) == (1, True)
     assert command("audit", "app:good", cwd=tmp_path).code == 0

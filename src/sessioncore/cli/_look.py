@@ -11,11 +11,10 @@ from sessioncore._store import SessionStore
 from sessioncore.cli._choice import chosen_output, chosen_store
 from sessioncore.cli._failures import FAILED, Failure
 from sessioncore.cli._output import json_text, progress, time_text
-from sessioncore.cli._run import run, scans
+from sessioncore.cli._run import persistence_of, run, scans
 from sessioncore.cli._values import json_value
 from sessioncore.codec._record import Record, decode_record
 from sessioncore.http._ids import is_handle
-from sessioncore.live._live_sessions import persistence_for
 from sessioncore.session._deadlines import Lifetimes
 from sessioncore.session._session import check_owner
 
@@ -57,7 +56,7 @@ def list_(owner: str) -> None:
     """
     store = chosen_store()
     check_owner(owner)
-    owners = persistence_for(store.config).owners
+    owners = persistence_of(store).owners
     sessions = [
         {
             "handle": owned.handle,
@@ -105,7 +104,7 @@ async def _load(store: SessionStore, handle: str) -> Stored:
     """
     if not is_handle(handle):
         raise Failure(FAILED, f"{NO_HANDLE}; a handle has 64 hexadecimal digits")
-    found = await persistence_for(store.config).driver.call(Load(store.config.key_prefix + handle))
+    found = await persistence_of(store).driver.call(Load(store.config.key_prefix + handle))
     if isinstance(found, Stored):
         return found
     if isinstance(found, Moved):

@@ -10,10 +10,11 @@ from anyio import CancelScope
 from sessioncore._storage_protocol import Opens, Scans, capabilities_of
 from sessioncore._store import SessionStore
 from sessioncore.cli._failures import UNREACHABLE, USAGE, Failure
+from sessioncore.persistence._persistence import StorePersistence
 from sessioncore.storage.memory import MemoryStorage
 from sessioncore.storage.sqlite import SQLiteStorage
 
-__all__ = ["open_storage", "run", "scans"]
+__all__ = ["open_storage", "persistence_of", "run", "scans"]
 
 T = TypeVar("T")
 
@@ -75,3 +76,8 @@ def scans(store: SessionStore) -> Scans:
     if Scans not in capabilities_of(store.storage):
         raise Failure(USAGE, "this storage cannot list its sessions: they can be neither counted nor ended all at once")
     return cast("Scans", store.storage)
+
+
+def persistence_of(store: SessionStore) -> StorePersistence:
+    """Return what the store consists of, for what it has no method for: records as they are, without renewal."""
+    return store._persistence  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]  # a second one would have listeners, too
