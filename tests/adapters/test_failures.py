@@ -53,7 +53,10 @@ def test_a_failure_that_the_application_hides_is_told(site: Site, calls: tuple[s
 
 
 def test_the_500_of_an_application_that_caught_that_its_request_was_skipped_stands(open_site: OpenSite) -> None:
-    reply = open_site(skip=lambda _: True).raw("/hidden?how=answer")
+    def skip(_: RequestView) -> bool:
+        return True
+
+    reply = open_site(skip=skip).raw("/hidden?how=answer")
     assert (reply.status, reply.text) == (500, "something went wrong")
 
 

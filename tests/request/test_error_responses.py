@@ -105,7 +105,10 @@ async def test_an_error_of_ours_behind_a_500_is_answered_as_ours_and_one_that_wa
 
 @pytest.mark.parametrize("how", ["skipped", "not loaded"])
 async def test_a_500_of_an_application_that_caught_another_error_of_ours_stands(how: str) -> None:
-    exchange = Lab(skip=lambda _: True).store.exchange(PlainView())
+    def skip(_: RequestView) -> bool:
+        return True
+
+    exchange = Lab(skip=skip).store.exchange(PlainView())
     if how == "skipped":
         await exchange.load()
     with pytest.raises(SessionNotLoaded) as caught:
