@@ -1,8 +1,12 @@
 """Any py-key-value store: what it can keep of the contract, and what it says that it cannot."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+import importlib.util
+import shutil
+import socket
+import subprocess
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import anyio
@@ -11,10 +15,10 @@ from key_value.aio.errors import DeserializationError, ValueTooLargeError
 from key_value.aio.stores.memory import MemoryStore
 from key_value.aio.stores.redis import RedisStore
 from msgspec import structs
-from servers.redis_server import Server
+from servers.redis_server import Server, until
 from tests.storage.rigs import manual_rig
 
-from sessioncore import Unreadable
+from sessioncore import Unreadable, storage_from_url
 from sessioncore._errors import ConfigError, StorageError, StorageUnavailable
 from sessioncore.storage import Clears, Scans, Storage, Stored, capabilities_of
 from sessioncore.storage.keyvalue import KeyValueStorage, KeyValueStore
@@ -301,3 +305,43 @@ async def test_a_native_cancellation_in_a_move_leaves_one_record() -> None:
         stored = await storage.load(key)
         assert isinstance(stored, Stored)
         at = stored.version
+
+
+# -- memcached, where it is installed, with aiomcache
+
+
+@pytest.fixture(scope="module")
+def memcached() -> Generator[str]:
+    program = shutil.which("memcached")
+    if program is None or importlib.util.find_spec("aiomcache") is None:
+        pytest.skip("memcached or aiomcache is not installed")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with subprocess.Popen([program, "-u", "nobody", "-l", "127.0.0.1", "-p", str(port)]) as process:
+        until(lambda: accepts(port))
+        yield f"keyvalue+memcached://127.0.0.1:{port}"
+        process.kill()
+
+
+def accepts(port: int) -> bool:
+    with suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
+        return True
+    return False
+
+
+@pytest.mark.filterwarnings("ignore:A configured store is unstable:UserWarning")  # by py-key-value
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("check", [check for check in WITHOUT_CLEAR if "mebibyte" not in check.__name__])
+async def test_in_one_process_memcached_keeps_what_it_can(memcached: str, check: Check) -> None:
+    storage: Any = storage_from_url(memcached)
+    await storage.create("old", b"", 100)
+    await storage._store._client.flush_all()
+
+    async def remaining(key: str) -> float | None:
+        stored = await storage.load(key)
+        return stored.ttl if isinstance(stored, Stored) else None
+
+    try:
+        await check(Rig(storage, 0.05, anyio.sleep, remaining, foreign_value_in(storage._store)))
+    finally:
+        await storage.aclose()

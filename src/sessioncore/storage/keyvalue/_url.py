@@ -1,7 +1,7 @@
 """A key-value storage from a URL: the store of py-key-value that its scheme names, which the storage then closes."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar, cast
 from urllib.parse import parse_qsl, urlsplit
 
 from sessioncore._errors import ConfigError
@@ -9,6 +9,8 @@ from sessioncore.storage.keyvalue._protocol import KeyValueStore
 from sessioncore.storage.keyvalue._storage import KeyValueStorage
 
 __all__ = ["MAKERS", "storage_over"]
+
+_T = TypeVar("_T")
 
 
 class OwningKeyValueStorage(KeyValueStorage):
@@ -70,10 +72,42 @@ def _mongodb(url: str) -> KeyValueStore:
 
 
 def _memcached(url: str) -> KeyValueStore:
-    from key_value.aio.stores.memcached import MemcachedStore  # noqa: PLC0415
+    from key_value.aio.stores.memcached import store as memcached  # noqa: PLC0415
 
     parts = urlsplit(url)
-    return MemcachedStore(host=parts.hostname or "127.0.0.1", port=parts.port or 11211)
+    client = cast("Any", memcached).Client(parts.hostname or "127.0.0.1", parts.port or 11211)
+    long_keys = memcached.MemcachedV1KeySanitizationStrategy()
+    return _Memcached(memcached.MemcachedStore(client=client, key_sanitization_strategy=long_keys), client)
+
+
+class _Memcached:
+    """A store over aiomcache, which gives a cancelled call's connection to the next one: that would read its reply."""
+
+    def __init__(self, store: KeyValueStore, client: Any) -> None:
+        self._store = store
+        self._client = client
+
+    async def get(self, key: str, *, collection: str | None = None) -> dict[str, Any] | None:
+        return await self._whole(self._store.get(key, collection=collection))
+
+    async def put(
+        self, key: str, value: Mapping[str, Any], *, collection: str | None = None, ttl: float | None = None
+    ) -> None:
+        await self._whole(self._store.put(key, value, collection=collection, ttl=ttl))
+
+    async def delete(self, key: str, *, collection: str | None = None) -> bool:
+        return await self._whole(self._store.delete(key, collection=collection))
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    async def _whole(self, call: Awaitable[_T]) -> _T:
+        try:
+            return await call
+        except BaseException as exc:
+            if not isinstance(exc, Exception):
+                await self._client.close()  # the idle connections, and that one is among them by now
+            raise
 
 
 def _dynamodb(url: str) -> KeyValueStore:
