@@ -231,3 +231,18 @@ def test_a_file_in_a_folder_that_may_not_be_entered_is_not_there(monkeypatch: py
 
     monkeypatch.setattr(Path, "stat", refuse)  # tests may run as root, who may enter each folder
     assert in_this_process("--storage", "sqlite:////closed/sessions.db", "count").code == 3
+
+
+@pytest.mark.parametrize(
+    ("redirection", "code", "says"),
+    [("> /dev/full", 2, "No space left"), (">&-", 0, ""), ("2>&-", 0, ""), ("<&- >&- 2>&-", 0, "")],
+)
+def test_an_output_that_cannot_be_written_has_no_traceback(
+    redirection: str, code: int, says: str, tmp_path: Path
+) -> None:
+    filled(url := f"sqlite:///{tmp_path}/sessions.db")
+    line = f'"$@" {redirection}'
+    shell = ["sh", "-c", line, "sh", *COMMAND, "--storage", url, "list", "--owner", "bob"]
+    done = subprocess.run(shell, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    assert (done.returncode, says in done.stderr, "Traceback" in done.stderr) == (code, True, False)
+    assert len(done.stderr.splitlines()) == bool(says)

@@ -1,18 +1,20 @@
 """The group of all commands, for `sessioncore` itself or for the store of an application."""
 
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Sequence
 from copy import copy
 from io import TextIOWrapper
+from pathlib import Path
 
 import click
 
 from sessioncore._store import SessionStore
 from sessioncore.cli._choice import STORE_KEY, json_option, store_options
 from sessioncore.cli._end import revoke
-from sessioncore.cli._failures import explained
+from sessioncore.cli._failures import USAGE, explained
 from sessioncore.cli._look import count, list_, show
 from sessioncore.cli._operate import audit, check, migrate, purge
 
@@ -64,6 +66,9 @@ class _WithoutTraceback(logging.Formatter):
 
 def run_command_line(arguments: Sequence[str]) -> int:
     """Run a command as a program of its own, and return its exit code."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by who started the program
+            setattr(sys, name, Path(os.devnull).open("r" if name == "stdin" else "w"))  # noqa: SIM115 - until the end
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace" if stream is sys.stdin else "backslashreplace")
@@ -77,4 +82,8 @@ def run_command_line(arguments: Sequence[str]) -> int:
     except click.ClickException as exc:
         exc.show()
         return exc.exit_code
+    except OSError as exc:  # of our own output: what the storage raises is explained
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what is still to be written, which Python does at its end
+        click.echo(f"Error: the output cannot be written: {exc.strerror}", err=True)
+        return USAGE
     return result if isinstance(result, int) else 0
