@@ -189,10 +189,18 @@ def test_a_hundred_thousand_sessions_end_with_visible_progress_in_bounded_memory
     assert command("--storage", urls["redis"], "count").out == "0\n"
 
 
+def _with_sigint() -> None:
+    """A shell starts what runs in its background without SIGINT, which every child inherits: not this one."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_is_130(urls: dict[str, str], tmp_path: Path) -> None:
     words = [*COMMAND, "--storage", urls["sqlite"], "purge", "--every", "9"]
     (Path(urls["sqlite"].removeprefix("sqlite://"))).touch()
-    with (tmp_path / "out").open("w") as out, subprocess.Popen(words, env=ENVIRONMENT, stdout=out) as process:
+    with (
+        (tmp_path / "out").open("w") as out,
+        subprocess.Popen(words, env=ENVIRONMENT, stdout=out, preexec_fn=_with_sigint) as process,  # noqa: PLW1509 - no threads here
+    ):
         _until((tmp_path / "out").read_text)
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 130
