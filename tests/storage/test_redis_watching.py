@@ -319,6 +319,7 @@ async def test_where_changes_are_not_pushed_a_confirmation_finds_them(
             await storage.open()
         [warned] = [text for record in caplog.records if "alive()" in (text := record.getMessage())]
         assert ("+client|tracking" in warned) is (kind in {"tracking", "caching"})
+        assert ("protocol=3" in warned) is (kind == "RESP2")
         told = Told(storage)
         for _ in range(2):  # the second time it is known that the server does not push
             await storage.delete("a", "b", "c")

@@ -129,8 +129,7 @@ async def test_the_near_cache_is_in_the_metrics() -> None:
         plain = SessionStore(SessionConfig(storage=RedisStorage.from_url(server.url), on_event=metrics.listener))
         async with plain:
             assert not any("near_cache" in name for name in metrics.points()), "it has none"
-        url = f"{server.url}?protocol=3"  # redis-py 6 would speak RESP2, by which no change is told
-        storage = RedisStorage.from_url(url, near_cache=NearCache(max_stale=timedelta(seconds=60)))
+        storage = RedisStorage.from_url(server.url, near_cache=NearCache(max_stale=timedelta(seconds=60)))
         async with SessionStore(SessionConfig(storage=storage, on_event=metrics.listener)) as store:
             SessionStore(store.config)  # a second store on the same storage counts nothing twice
             session = await store.create({"n": 1})

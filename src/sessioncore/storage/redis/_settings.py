@@ -46,7 +46,7 @@ def _warnings_about_tracking(hello: Any = None, *replies: Reply) -> list[str]:
     if hello is None:
         why = "this client's connections are not redis-py's own"
     elif not isinstance(hello, dict):  # it is a list by RESP2
-        why = "the connection speaks RESP2: create the client with protocol=3"
+        why = "the connection speaks RESP2: give the client protocol=3, or take protocol=2 out of the URL"
     elif all(reply == b"OK" or (isinstance(reply, ErrorReply) and "OPTOUT" in reply.text) for reply in replies):
         return []
     else:
