@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from copy import copy
 from io import TextIOWrapper
 from pathlib import Path
+from typing import TextIO, cast
 
 import click
 
@@ -64,11 +65,16 @@ class _WithoutTraceback(logging.Formatter):
         return ""
 
 
+def _nothing(mode: str) -> TextIO:
+    return cast("TextIO", Path(os.devnull).open(mode))
+
+
 def run_command_line(arguments: Sequence[str]) -> int:
     """Run a command as a program of its own, and return its exit code."""
-    for name in ("stdin", "stdout", "stderr"):
-        if getattr(sys, name) is None:  # closed by who started the program
-            setattr(sys, name, Path(os.devnull).open("r" if name == "stdin" else "w"))  # noqa: SIM115 - until the end
+    # One that who started the program has closed is None.
+    sys.stdin = sys.stdin or _nothing("r")
+    sys.stdout = sys.stdout or _nothing("w")
+    sys.stderr = sys.stderr or _nothing("w")
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace" if stream is sys.stdin else "backslashreplace")
