@@ -103,12 +103,14 @@ def log_closing(error: BaseException, context: StoreContext) -> None:
 
 
 def log_late_failure(error: BaseException, context: StoreContext) -> bool:
-    """Log that the storage failed after the response began; return False, and log nothing, for any other error."""
+    """Log a refusal that came after the response began, if the storage failed; return False for any other error.
+
+    That a session was ended, or that another site made the request, is no failure.
+    """
     refusal = find_refusal(error)
-    if not isinstance(refusal, StorageError):
-        return False
-    context.health.report("a request failed after its response began", refusal)
-    return True
+    if isinstance(refusal, StorageError):
+        context.health.report("a request failed after its response began", refusal)
+    return refusal is not None
 
 
 def says_ended(error: BaseException, is_disconnect: Callable[[BaseException], bool]) -> bool:

@@ -126,10 +126,11 @@ def close_for_error(exchange: Exchange, error: BaseException) -> int | None:
 
 
 def log_late_failure(exchange: Exchange, error: BaseException) -> bool:
-    """Log an error that came after the response began, if the storage failed; otherwise return False: raise it again.
+    """Log an error that came after the response began; return False if it must be raised again.
 
-    After True, raise nothing and break the response off, unless it is complete. During an outage
-    the log has one traceback for all of these errors, where a server would write one for each.
+    After True, raise nothing and break the response off, unless it is complete: the storage has
+    failed, the session was ended, or another site made the request. During an outage the log has
+    one traceback for all of these errors, where a server would write one for each.
     """
     return _error_responses.log_late_failure(error, exchange._persistence.context)
 

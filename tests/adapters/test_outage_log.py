@@ -121,3 +121,20 @@ def test_late_changes_that_cannot_be_stored_write_one_traceback_too(open_site: O
     ask(site.address, compose("GET", "/peek"))
     traced = [record.getMessage() for record in log.records if record.exc_info]
     assert len(traced) == 1, traced
+
+
+def test_a_session_that_was_ended_breaks_a_stream_off_that_saves_and_writes_no_traceback(
+    open_site: OpenSite, log: Log
+) -> None:
+    site = open_site(plain=True)
+    cookie = "Cookie", f"session_id={site.make({'n': 1})}"
+    logging.getLogger().addHandler(log)
+
+    async def end() -> None:
+        await site.storage.inner.clear("")
+
+    site.storage.before["replace"] = end
+    with pytest.raises((http.client.IncompleteRead, ConnectionError)):
+        site.raw("/events?how=late", cookie)
+    ask(site.address, compose("GET", "/peek"))
+    assert [record.getMessage() for record in log.records if record.exc_info] == []
