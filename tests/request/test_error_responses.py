@@ -55,19 +55,22 @@ async def test_an_outage_is_503_too_many_sessions_409_and_every_other_error_500(
     [(None, 503, b"Service Unavailable"), ((418, "tea: ä"), 418, "tea: ä".encode()), ((599, b"raw"), 599, b"raw")],
 )
 async def test_on_error_may_choose_the_response(given: Any, status: int, body: bytes) -> None:
-    asked: list[tuple[str, SessionError]] = []
+    asked: list[tuple[RequestView, SessionError]] = []
 
     def on_error(view: RequestView, error: SessionError) -> Any:
-        asked.append((view.path, error))
+        asked.append((view, error))
         return given
 
-    exchange = Lab(on_error=on_error).store.exchange(PlainView(path="/buy"))
+    store, error = Lab(on_error=on_error).store, StorageUnavailable("down")
+    exchange = store.exchange(PlainView(path="/over"))
+    await exchange.finish()
+    assert response_to(exchange, error).status == 503  # after the request there is nothing to show to `on_error`
+    exchange = store.exchange(view := PlainView(path="/buy"))
     await exchange.load()
-    error = StorageUnavailable("down")
     answer = response_to(exchange, error)
     assert (answer.status, answer.body) == (status, body)
     assert ("content-length", str(len(body))) in answer.headers
-    assert asked == [("/buy", error)]
+    assert asked == [(view, error)]
 
 
 @pytest.mark.parametrize(

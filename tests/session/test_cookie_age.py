@@ -5,6 +5,8 @@ from datetime import timedelta
 import pytest
 from tests.kit import Lab, max_age
 
+from sessioncore import chain, from_cookie, from_header
+
 pytestmark = pytest.mark.anyio
 
 DAY = 86400.0
@@ -58,11 +60,14 @@ async def test_without_a_deadline_the_cookie_follows_the_idle_clock() -> None:
     assert max_age(lab.visitor.headers) == 1800
 
 
-async def test_without_a_deadline_a_touch_interval_of_zero_sends_the_cookie_each_time() -> None:
-    lab = Lab(absolute_timeout=None, touch_interval=timedelta())
+async def test_without_a_deadline_a_touch_interval_of_zero_sends_the_cookie_each_time_and_the_header_once() -> None:
+    places = chain(from_cookie("__Host-session_id"), from_header("X-Session"))
+    lab = Lab(absolute_timeout=None, touch_interval=timedelta(), extractor=places)
     await lab.begin()
+    assert [name for name, _ in lab.visitor.headers] == ["set-cookie", "x-session"]
     async with lab.visitor.request():
         pass
+    assert [name for name, _ in lab.visitor.headers] == ["set-cookie"]
     assert max_age(lab.visitor.headers) == 1800
 
 

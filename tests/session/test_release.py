@@ -84,6 +84,7 @@ async def test_a_rotation_that_was_not_saved_before_the_release_is_dropped_with_
     async with lab.visitor.request() as session:
         await session.regenerate()
         session.release()
+        assert session.id == old
     assert (lab.visitor.headers, lab.visitor.sid) == ([], old)
     assert await lab.data() == {"n": 1}
 
