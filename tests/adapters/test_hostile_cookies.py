@@ -58,7 +58,7 @@ def test_the_name_of_the_header_may_be_in_any_case(site: Site) -> None:
         assert site.raw("/read", (name, b"a=\xe9\xff; " + NAME + b"=" + sid.encode())).text == '{"n":7}'
 
 
-@pytest.mark.proves("P1", "P6", "AT-6", "AT-8")
+@pytest.mark.proves("P1", "P6", "AT-5", "AT-6", "AT-8")
 def test_what_the_storage_knows_is_no_id(site: Site) -> None:
     sid = site.make({"n": 7})
     handle = json.loads(site.raw("/who", *_headers([b"#=@"], sid)).body)["handle"]
@@ -66,7 +66,7 @@ def test_what_the_storage_knows_is_no_id(site: Site) -> None:
         assert site.raw("/read", *_headers([b"#=@"], planted)).text == "{}"
 
 
-@pytest.mark.proves("P1", "AT-2", "AT-4", "ASVS 7.2.1")
+@pytest.mark.proves("P1", "AT-2", "AT-4", "AT-23", "ASVS 7.2.1")
 def test_an_id_that_was_not_issued_is_never_adopted_and_never_repeated(site: Site) -> None:
     for value in (b"canary" * 8, b"canary<script>", b"canary%0d%0aX-Injected: 1"):
         planted = ("Cookie", NAME + b"=" + value)

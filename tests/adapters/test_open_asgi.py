@@ -197,18 +197,6 @@ async def test_an_error_in_an_event_stream_is_the_servers_to_report() -> None:
         assert LAST not in one.sent
 
 
-@BOTH_LOOPS
-async def test_an_unanswered_end_is_a_401_without_traceback(caplog: pytest.LogCaptureFixture) -> None:
-    async def work(session: Session, receive: Any, send: Any) -> None:
-        async with session.alive():
-            await session.store.revoke(session.handle)
-            await anyio.sleep_forever()
-
-    async with line(work, "http") as (one, _):
-        await one.over.wait()
-        assert (one.error, one.sent[0]["status"], caplog.records) == (None, 401, [])
-
-
 MANY = 1000
 
 

@@ -40,23 +40,9 @@ def everywhere(request: pytest.FixtureRequest, sites: Sites) -> Site:
 
 
 @pytest.mark.proves(
-    "P3",
-    "P5",
-    "AT-28",
-    "AT-30",
-    "AT-32",
-    "AT-33",
-    "AT-35",
-    "AT-87",
-    "AT-88",
-    "AT-89",
-    "AT-90",
-    "AT-91",
-    "AT-92",
-    "AT-97",
-    "AT-98",
-    "AT-99",
-)
+    "P3", "P5", "AT-28", "AT-30", "AT-32", "AT-33", "AT-35", "AT-36", "AT-87", "AT-88", "AT-89", "AT-90", "AT-91",
+    "AT-92", "AT-97", "AT-98", "AT-99", "ASVS 14.3.1",
+)  # fmt: skip
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name.replace(" ", "-"))
 def test_every_adapter_behaves_alike(everywhere: Site, scenario: Scenario) -> None:
     site = everywhere.reset()
@@ -107,7 +93,7 @@ def _check_cookie(step: Step, reply: Reply, before: str | None, after: str | Non
             pass
 
 
-@pytest.mark.proves("P2", "AT-29")
+@pytest.mark.proves("P2", "AT-29", "ASVS 7.4.1")
 def test_the_old_id_is_dead_when_the_response_has_come(site: Site) -> None:
     for path in ("/login", "/regenerate", "/logout", "/destroy", "/redirect-login", "/destroy?v=1"):
         browser = site.browser()

@@ -144,19 +144,6 @@ async def test_login_drops_what_another_owner_wrote_meanwhile() -> None:
     assert await merged({"cart": 1}, mine, doing(theirs), "move") == {"hello": "ada"}
 
 
-@pytest.mark.proves("P4", "AT-42")
-async def test_a_rotated_session_takes_no_changes_of_requests_under_the_old_id() -> None:
-    lab = Lab()
-    old = (await lab.begin()).sid or ""
-    slow = await Visitor(lab.store, sid=old).arrive()
-    slow.session["n"] = 99
-    async with lab.visitor.request() as session:
-        await session.login("ada")
-    assert await slow.commit(200) == []
-    assert await lab.data() == {"n": 1}
-    assert await lab.store.delete(old) is False
-
-
 @BOTH_LOOPS
 async def test_endless_conflicts_end_in_an_error_and_leave_the_loop_to_others() -> None:
     lab = Lab(storage_timeout=timedelta(seconds=0.1))

@@ -24,12 +24,6 @@ def test_only_an_end_of_its_own_leads_a_gone_session_back_to_life() -> None:
     assert reached == {Phase.GONE}
 
 
-# Of changed, rotated, login and renewal due, in this order, "1" and "0"; the first row that matches counts.
-
-
-# -- what an answer means
-
-
 @pytest.mark.parametrize("action", VERDICTS, ids=lambda action: action.name)
 def test_an_answer_that_the_contract_does_not_allow_is_refused(action: Action) -> None:
     answers: list[Any] = [7, 0, Stored(b"", 1, 1.0), Moved("session:new"), Unreadable(), None, True, False, "x"]

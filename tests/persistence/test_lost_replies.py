@@ -125,16 +125,6 @@ async def test_while_the_outcome_is_unknown_the_client_gets_an_error_and_no_cook
     assert lab.visitor.sid == before
 
 
-async def test_what_others_wrote_on_top_leaves_the_outcome_unknown() -> None:
-    lab = Lab()
-    exchange = await lost(lab, mutate, "replace", arrived=True)
-    async with lab.store.open(lab.visitor.sid or "") as other:
-        await mutate(other)
-    with pytest.raises(StorageUnavailable, match="another request has written"):
-        await lab.visitor.leave(exchange)
-    assert await lab.data() == {"n": 3}  # neither lost nor counted twice
-
-
 @ARRIVED
 @CHANGE
 async def test_a_logout_ends_the_session_wherever_it_is(change: Work, operation: str, arrived: bool) -> None:
@@ -144,15 +134,6 @@ async def test_a_logout_ends_the_session_wherever_it_is(change: Work, operation:
         await verb(exchange.session)
         await lab.visitor.leave(exchange)
         assert len(lab.storage.inner) == 0
-
-
-async def test_a_record_that_was_ended_meanwhile_is_gone() -> None:
-    lab = Lab()
-    exchange = await lost(lab, mutate, "replace", arrived=True)
-    await lab.store.delete(lab.visitor.sid or "")
-    await lab.visitor.leave(exchange)
-    assert lab.kinds()[-1] == "gone"
-    assert len(lab.storage.inner) == 0
 
 
 async def test_a_server_error_drops_the_changes_whose_outcome_is_unknown() -> None:

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 import anyio
 import pytest
 from tests.kit import BOTH_LOOPS, Lab
-from tests.stores import AlternatingStorage, PromptStorage, SpyStorage
+from tests.stores import PromptStorage, SpyStorage
 from tests.views import PlainView
 
 from sessioncore import (
@@ -54,6 +54,7 @@ CALLS: list[tuple[str, Call]] = [
     ("load", lambda lab: lab.store.get(view(lab))),
     ("load", lambda lab: lab.store.get_by_id(lab.visitor.sid or "")),
     ("load", lambda lab: lab.store.sessions_of("ada")),
+    ("load", lambda lab: lab.store.revoke_all("ada")),
     ("load", lambda lab: lab.store.revoke("0" * 64, owner="ada")),
     ("create", lambda lab: lab.store.create()),
     ("create", _first_write),
@@ -137,21 +138,6 @@ async def test_a_request_that_is_cancelled_while_it_loads_does_not_wait_for_the_
         await lab.store.get(view(lab))
     assert scope.cancelled_caught
     assert lab.events == []
-
-
-@pytest.mark.proves("P7", "AT-105")
-async def test_a_session_that_could_not_be_loaded_fails_at_its_first_use_and_not_before() -> None:
-    for kind in (SpyStorage, AlternatingStorage):
-        lab = await lab_with_a_session(kind=kind)
-        with lab.storage.fail("load"):
-            async with lab.visitor.request() as session:
-                for use in (lambda: session["n"], lambda: len(session), lambda: session.set("n", 2)):
-                    with pytest.raises(StorageUnavailable):
-                        use()
-                with pytest.raises(StorageUnavailable):
-                    await session.destroy()
-        assert lab.visitor.headers == []
-        await unharmed(lab, lab.visitor.sid)
 
 
 # -- storages with faults of their own

@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 import pytest
-from tests.kit import Lab, Work, login, regenerate, reset, write
+from tests.kit import Lab, Work, login, regenerate, reset
 from tests.views import PlainView, Visitor, response_to
 
 from sessioncore import (
@@ -100,23 +100,6 @@ async def test_after_an_error_the_client_is_told_what_was_saved_and_nothing_that
         await exchange.finish(failed=end == "an error of the application")
     found = await lab.kept()
     assert (dict(found), found.owner) == ({"n": 1}, "ada")
-
-
-@pytest.mark.proves("P3", "AT-107")
-async def test_a_commit_that_fails_sends_no_cookie_and_leaves_the_stored_session_as_it_was() -> None:
-    works: dict[str, Work] = {"create": login, "move": login, "replace": write}
-    for operation, work in works.items():
-        lab = Lab()
-        if operation != "create":
-            await lab.begin()
-        sid, exchange = lab.visitor.sid, await lab.visitor.arrive()
-        await work(exchange.session)
-        with lab.storage.fail(operation), pytest.raises(StorageUnavailable):
-            await lab.visitor.leave(exchange)
-        assert "set-cookie" not in dict(lab.visitor.headers)
-        assert lab.visitor.sid == sid
-        assert await lab.data() == (None if operation == "create" else {"n": 1})
-        assert await lab.store.sessions_of("ada") == []
 
 
 async def test_an_error_response_tells_what_was_stored_or_ended_before_the_error() -> None:
