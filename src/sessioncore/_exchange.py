@@ -48,7 +48,6 @@ class Exchange(Struct, eq=False):
     _view: RequestView | None  # None after the request
     _lookup: LoadSteps | None = None  # None: the request has nothing that can be an ID
     _crossing: Crossing | None = None  # None: no other site made the request, or that is no matter
-    _sent_id: str | None = None  # the ID that the response sends; None: it sends none
     _load_waiters: list[Callable[[], object]] | None = None  # called when the running load ends; None: none runs
     _failed: bool = False  # later changes are not stored
     _response: ErrorResponse | None = None  # sent instead of the handler's; None: the handler's is sent
@@ -193,13 +192,11 @@ class Exchange(Struct, eq=False):
             if cookies and self.session.accessed and lookup.has_two_cookies():
                 return Done([*context.former_cookies])
             return _NO_HEADERS
-        known = lookup.session_id if self._sent_id is None and lookup is not None else self._sent_id
-        unsent = loaded.session_id != known
+        unsent = lookup is None or loaded.session_id != lookup.session_id
         if not unsent and (
             not context.must_resend_cookie(loaded) or new_id_only or lookup is None or lookup.source is not COOKIE
         ):
             return _NO_HEADERS
-        self._sent_id = loaded.session_id
         if self._view is not None and cookies:
             context.plain_http.check(self._view)
         return Done(context.id_headers(loaded, new=unsent, cookies=cookies))

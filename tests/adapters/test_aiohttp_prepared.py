@@ -1,20 +1,23 @@
 """Responses that aiohttp handlers prepare themselves, and errors: the session is stored, or the client hears of it."""
 
 import asyncio
+import contextlib
 import gc
 from weakref import ref
 
 import pytest
-from aiohttp import web
+from aiohttp import ClientConnectionResetError, web
 from aiohttp.test_utils import TestClient, TestServer
 from aiohttp.typedefs import Handler
 from tests.adapters.aiohttp_kit import application, count, with_middleware_alone
 from tests.adapters.browser import Browser, until
 from tests.adapters.conftest import Visit
+from tests.adapters.open_kit import ToldStorage
+from tests.adapters.servers import serve, serve_aiohttp
 from tests.stores import SpyStorage
 
 from sessioncore import SessionConfig, SessionStore, from_cookie
-from sessioncore_aiohttp import get_session, setup
+from sessioncore_aiohttp import _open, get_session, setup
 
 
 @pytest.mark.proves("P3", "AT-107")
@@ -216,3 +219,42 @@ async def test_a_connection_that_was_open_leaves_nothing_behind(store: SessionSt
         await (await client.get("/stream")).read()
     gc.collect()
     assert [each() for each in seen] == [None, None]
+
+
+def test_an_event_stream_of_an_ended_session_is_closed_under_its_handler_also_when_nobody_reads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    raised: list[type[BaseException]] = []
+
+    async def stream(request: web.Request) -> web.StreamResponse:
+        (await get_session(request)).get("n")
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        try:
+            while True:
+                await response.write(b"x" * int(request.query["size"]))
+                await asyncio.sleep(0.01)
+        except BaseException as error:
+            raised.append(type(error))
+            raise
+
+    monkeypatch.setattr(_open, "_TIMEOUT", 0.2)  # seconds for the last bytes to a client that reads nothing
+    store, large = SessionStore(SessionConfig.development(storage=ToldStorage())), 40_000_000
+    with serve(serve_aiohttp, application(store, stream, count)) as server:
+        for number, size in enumerate((1, large), start=1):
+            browser = Browser(server.address)
+            browser.get("/count")
+            request = (
+                f"GET /stream?size={size} HTTP/1.1\r\nHost: localhost\r\nCookie: {browser.cookie_header()}\r\n\r\n"
+            )
+            with browser.address.connect() as sock:
+                sock.sendall(request.encode())
+                received = len(sock.recv(10))
+                server.run(store.reset)
+                until(lambda number=number: len(raised) == number)
+                assert len(raised) == number
+                with contextlib.suppress(ConnectionResetError):
+                    while part := sock.recv(1_000_000):
+                        received += len(part)
+                assert received < large
+    assert raised == [ClientConnectionResetError, asyncio.CancelledError]  # of a write, and of waiting for the client

@@ -12,7 +12,7 @@ from litestar import (
 )
 from litestar.exceptions import WebSocketDisconnect
 from tests.adapters.asgi import socket_scope
-from tests.adapters.browser import PATIENCE
+from tests.adapters.browser import PATIENCE, until
 from tests.adapters.line import Line
 from tests.adapters.litestar_kit import COOKIE, AnySocket, Open, SessionDep, cookie_of, put, read, write
 from tests.adapters.servers import serve, serve_asgi
@@ -34,6 +34,11 @@ async def talk(socket: AnySocket, session: SessionDep) -> None:
             put(socket, {"replaced": True})
         elif word == "clear":
             socket.clear_session()
+        elif word == "part":
+            with pytest.raises(WebSocketDisconnect):
+                await socket.receive_text()
+            put(socket, {"parted": True})
+            return
         elif word == "fail":
             session["lost"] = True
             raise RuntimeError
@@ -53,6 +58,11 @@ def test_a_websocket_ends_as_a_request_does(enter: Open) -> None:
                 socket.receive_text()
             assert caught.value.code == (4500 if word == "fail" else 1000)
         assert client.get("/read").json() == left
+    client.post("/write")
+    with client.websocket_connect("/ws", headers=cookie_of(client)) as socket:
+        socket.send_text("part")  # the client leaves, and there is nobody whom the handler could send anything
+    until(lambda: client.get("/read").json() == {"parted": True})
+    assert client.get("/read").json() == {"parted": True}
 
 
 @websocket("/broken")
