@@ -77,11 +77,7 @@ async def serve_asgi(
 
 
 async def serve_asgi_on_trio(
-    app: Any,
-    sock: socket.socket,
-    tls: ssl.SSLContext | None,
-    over: anyio.Event,
-    run: Any = _on_trio.serve,
+    app: Any, sock: socket.socket, tls: ssl.SSLContext | None, over: anyio.Event, run: Any = _on_trio.serve
 ) -> None:
     """Serve an ASGI application under hypercorn until `over`."""
 

@@ -5,15 +5,7 @@ from tests.adapters.browser import chunked
 from tests.adapters.conftest import OpenSite, Site, Sites
 from tests.stores import SpyStorage
 
-from sessioncore import (
-    chain,
-    from_auth_header,
-    from_cookie,
-    from_form,
-    from_header,
-    from_param,
-    from_query,
-)
+from sessioncore import chain, from_auth_header, from_cookie, from_form, from_header, from_param, from_query
 
 BOUNDARY = "----form"
 URLENCODED = "application/x-www-form-urlencoded"

@@ -44,8 +44,8 @@ good = SessionConfig(max_sessions_per_owner=3, on_event=print)
 
 @pytest.mark.parametrize("kind", ["sqlite", "redis", "postgres", "keyvalue"])
 def test_sessions_are_counted_listed_shown_and_ended(kind: str, urls: dict[str, str]) -> None:
-    others = ("list", "show", "check", "purge", "migrate") if kind == "sqlite" else ()
-    place = filled(urls[kind], "count", "revoke", *others)
+    programs = ("count", "revoke", "list", "show", "check", "purge", "migrate") if kind == "sqlite" else ()
+    place = filled(urls[kind], *programs)
     assert place("count").out == "6\n"
     assert place("count", "--json", "--key-prefix", "other:").json == {"count": 0}
     [row] = place("list", "--owner", "ada").out.splitlines()
@@ -57,10 +57,7 @@ def test_sessions_are_counted_listed_shown_and_ended(kind: str, urls: dict[str, 
         "when": {"type": "datetime", "value": "2026-01-02T00:00:00+00:00"},
         "nan": {"type": "float", "value": "nan"},
         "raw": {"type": "bytes", "value": "AHg="},
-        "by number": {
-            "type": "dict",
-            "value": [[1, {"type": "tuple", "value": [2, {"type": "set", "value": [3]}]}]],
-        },
+        "by number": {"type": "dict", "value": [[1, {"type": "tuple", "value": [2, {"type": "set", "value": [3]}]}]]},
         "like a type": {"type": "dict", "value": [["type", 1], ["value", 2]]},
         "esc \x1b[31m": "[red]\u202e",
     }

@@ -277,10 +277,5 @@ class Meeting:
         live = {self.sid: Kept({"count": 0, "last": ""}, self.owner)}
         if site.taken:
             live[site.issued[0]] = Kept({"of a stranger": 1})
-        world = World(
-            self.follows,
-            live,
-            {name: Request(self.sid) for name in self.programs},
-            {self.handle: self.sid},
-        )
+        world = World(self.follows, live, {name: Request(self.sid) for name in self.programs}, {self.handle: self.sid})
         assert explains(world, site.actions, found), f"no order of {site.actions} leaves {found}"

@@ -134,9 +134,7 @@ async def test_what_its_own_request_does_ends_nothing_but_a_later_end_does(stora
 
 
 @pytest.mark.parametrize("work", [regenerate, write, log_in_again])
-async def test_it_follows_another_requests_new_id_while_the_owner_stays(
-    work: Work,
-) -> None:
+async def test_it_follows_another_requests_new_id_while_the_owner_stays(work: Work) -> None:
     async with watched(MemoryStorage()) as one:
         await work(one.other)
         await work(one.other)
@@ -330,9 +328,7 @@ async def test_an_own_move_whose_reply_was_lost_ends_nothing(work: Work) -> None
 
 
 @pytest.mark.parametrize("work", OWN)
-async def test_an_own_write_while_a_look_up_is_on_its_way_ends_nothing(
-    work: Work,
-) -> None:
+async def test_an_own_write_while_a_look_up_is_on_its_way_ends_nothing(work: Work) -> None:
     storage = SpyStorage()
     async with watched(storage) as one:
         with storage.hold("load") as held:

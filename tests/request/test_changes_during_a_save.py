@@ -160,9 +160,7 @@ async def test_an_update_of_what_another_request_deleted_during_one_save_yields_
 
 
 @pytest.mark.parametrize("outcome", ["stored", "failed", "unknown", "conflict"])
-async def test_what_is_saved_for_one_owner_is_not_shown_to_the_next_that_another_task_logs_in(
-    outcome: str,
-) -> None:
+async def test_what_is_saved_for_one_owner_is_not_shown_to_the_next_that_another_task_logs_in(outcome: str) -> None:
     lab = Lab()
     async with lab.visitor.request() as session:
         await session.login("ada")

@@ -6,14 +6,7 @@ import pytest
 from tests.kit import Lab, Work, login, regenerate, reset
 from tests.views import PlainView, Visitor, response_to
 
-from sessioncore import (
-    Exchange,
-    ResponseStarted,
-    Session,
-    SessionError,
-    SessionReleased,
-    StorageUnavailable,
-)
+from sessioncore import Exchange, ResponseStarted, Session, SessionError, SessionReleased, StorageUnavailable
 
 pytestmark = pytest.mark.anyio
 

@@ -5,31 +5,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.cross_site_requests import (
-    NAME,
-    PAY,
-    PLACES,
-    bind,
-    change_default,
-    forged,
-    nothing,
-    refused,
-    save,
-    set_idle,
-)
+from tests.cross_site_requests import NAME, PAY, PLACES, bind, change_default, forged, nothing, refused, save, set_idle
 from tests.kit import Lab, Work, destroy, login, mutate, read, regenerate, reset, serve, write
 from tests.stores import AlternatingStorage, SpyStorage, SuspendingStorage
 from tests.views import PlainView
 
-from sessioncore import (
-    CrossSiteRequest,
-    MemoryStorage,
-    RequestView,
-    Session,
-    SessionConfig,
-    SessionError,
-    SessionStore,
-)
+from sessioncore import CrossSiteRequest, MemoryStorage, RequestView, Session, SessionConfig, SessionError, SessionStore
 
 pytestmark = pytest.mark.anyio
 

@@ -90,17 +90,6 @@ async def test_use_renews_the_idle_clock_at_most_once_in_a_touch_interval() -> N
         assert await look(lab)
 
 
-async def test_a_write_renews_the_idle_clock_by_itself() -> None:
-    lab = Lab()
-    await lab.begin()
-    lab.clock.advance(120)
-    async with lab.visitor.request() as session:
-        session["m"] = 1
-    assert lab.calls == ["load", "replace"]
-    lab.clock.advance(1799)
-    assert await look(lab)
-
-
 async def test_a_touch_interval_of_zero_renews_with_each_load_in_the_same_trip() -> None:
     lab = Lab(touch_interval=timedelta())
     await lab.begin()

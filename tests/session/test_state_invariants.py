@@ -22,13 +22,7 @@ from tests.stores import SuspendingStorage
 from tests.turns import watched
 from tests.views import PlainView
 
-from sessioncore import (
-    MemoryStorage,
-    Session,
-    SessionError,
-    SessionKey,
-    Stored,
-)
+from sessioncore import MemoryStorage, Session, SessionError, SessionKey, Stored
 from sessioncore.codec._codec import IMMUTABLE
 from sessioncore.codec._record import decode_record
 from sessioncore.session._changes import changes_of

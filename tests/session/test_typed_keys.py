@@ -7,15 +7,7 @@ import pytest
 from tests.kit import Lab
 from tests.models import Item, Point
 
-from sessioncore import (
-    ConfigError,
-    CorruptRecord,
-    EventKind,
-    ResponseStarted,
-    Session,
-    SessionKey,
-    UnregisteredType,
-)
+from sessioncore import ConfigError, CorruptRecord, EventKind, ResponseStarted, Session, SessionKey, UnregisteredType
 from sessioncore.testing import sign_in
 
 pytestmark = pytest.mark.anyio
