@@ -40,14 +40,6 @@ def test_an_application_shares_the_session_with_its_sub_applications(
     assert made == ["create", "load", "replace", "load", "replace"] * 2
 
 
-def test_a_sub_application_can_have_a_store_of_its_own(store: SessionStore, visit: Visit) -> None:
-    app = application(store, count)
-    app.add_subapp("/inner", application(own_store(), count))
-    browser = visit(app)
-    assert [browser.get(path).text for path in ("/count", "/count", "/inner/count", "/count")] == ["1", "2", "1", "3"]
-    assert set(browser.cookies) == {"__Host-session_id", "session_id"}
-
-
 def test_setup_on_a_sub_application_leaves_the_others_alone(store: SessionStore, visit: Visit) -> None:
     app = route(web.Application(), count)
     app.add_subapp("/inner", application(store, count))

@@ -251,7 +251,7 @@ def test_an_event_stream_of_an_ended_session_is_closed_under_its_handler_also_wh
                 sock.sendall(request.encode())
                 received = len(sock.recv(10))
                 server.run(store.reset)
-                until(lambda number=number: len(raised) == number)
+                until(lambda: len(raised) == number)  # noqa: B023 - called at once
                 assert len(raised) == number
                 with contextlib.suppress(ConnectionResetError):
                     while part := sock.recv(1_000_000):
