@@ -103,7 +103,6 @@ def stops_in_order(site: Deployment, server: str, cookie: str, submit: Callable[
         socket.send("hello")
         assert socket.recv(20) == "kept"
         until(lambda: site.is_on_its_way(*paths, "events"))
-        began = time.monotonic()
         site.process.send_signal(signal.SIGTERM)
         assert events.result(20).text == "data: begun\n\n"  # so the server has heard it
         site.let_requests_go_on()
@@ -116,7 +115,6 @@ def stops_in_order(site: Deployment, server: str, cookie: str, submit: Callable[
         path: {"slow": "done", "stream": "begun done", "background": "ok"}[path] for path in paths
     }
     site.process.wait(20)
-    assert time.monotonic() - began < 5.0
 
 
 @pytest.mark.redis

@@ -147,7 +147,7 @@ async def test_a_row_locked_for_too_long_costs_only_the_requests_of_its_session(
                 assert stored.data == b"before"
             assert {type(outcome) for outcome in await stuck} == {StorageUnavailable}
             assert served > 5
-            assert time.monotonic() - start < 4
+            assert time.monotonic() - start < 10  # one after the other they would take twelve seconds
         assert isinstance(await storage.replace("a", b"after", 100, version=at), int)
 
 
@@ -178,7 +178,7 @@ async def test_a_black_hole_ends_in_time_and_costs_no_connection_for_good(postgr
         start = time.monotonic()
         results = await asyncio.gather(*(storage.load("a") for _ in range(12)), return_exceptions=True)
         assert {type(result) for result in results} == {StorageUnavailable}
-        assert time.monotonic() - start < 5
+        assert time.monotonic() - start < 9  # one after the other they would take longer
         proxy.speak_again()
         results = await asyncio.gather(*(storage.load("a") for _ in range(12)))
         assert None not in results
