@@ -59,7 +59,7 @@ class Worker:
             os.write(self.log, entry)  # at once: a process that is killed has told of its writes
             return
         self.reads.append(entry)
-        if len(self.reads) >= 100:
+        if len(self.reads) >= 500:
             self.flush()
 
     def flush(self) -> None:
@@ -108,7 +108,7 @@ class Worker:
             with suppress(StorageUnavailable):
                 for _ in range(random.randrange(20)):
                     await self.read(key)
-            await asyncio.sleep(random.random())
+            await asyncio.sleep(random.random() * 0.36)
 
     async def change(self) -> None:
         """Change any key."""
