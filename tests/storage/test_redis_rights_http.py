@@ -1,0 +1,64 @@
+"""Without any one right, a request is answered with an error, or its session is there: never a 200 without it."""
+
+from typing import Any
+
+import httpx
+import pytest
+from servers.redis_server import Server
+from tests.storage.test_redis_acl import rules
+from tests.storage.test_redis_rights import RIGHTS
+
+from sessioncore import SessionConfig, SessionStore
+from sessioncore.storage.redis import RedisStorage
+from sessioncore_asgi import SessionMiddleware, get_session
+
+pytestmark = [pytest.mark.anyio, pytest.mark.redis]
+
+
+async def app(scope: Any, receive: Any, send: Any) -> None:
+    session = await get_session(scope)
+    match scope["path"]:
+        case "/visit":
+            session["seen"] = session.get("seen", 0) + 1
+        case "/login":
+            await session.login("ada")
+        case "/logout":
+            await session.destroy()
+        case path:
+            assert path == "/"
+    body = f"{session.owner} {session.get('seen')}".encode()
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": body})
+
+
+@pytest.mark.parametrize("right", RIGHTS)
+async def test_a_request_without_a_right_is_an_error_or_keeps_its_session(server: Server, right: str) -> None:
+    server.do("FLUSHALL")
+    server.do("ACL", "SETUSER", "web", "reset", *rules(), ">word")
+    storage = RedisStorage.from_url(f"redis://web:word@127.0.0.1:{server.port}")
+    transport = httpx.ASGITransport(SessionMiddleware(app, SessionStore(SessionConfig(storage=storage))))
+    try:
+        for path, then in (("/visit", "None 1"), ("/visit", "None 2"), ("/login", "ada 2"), ("/logout", "None None")):
+            async with httpx.AsyncClient(transport=transport, base_url="https://shop.example") as client:
+                await prepare(client, path, then)
+                cookies = dict(client.cookies)
+                was = (await client.get("/")).text
+                server.do("ACL", "SETUSER", "web", f"-{right}")
+                answered = (await client.get(path)).status_code
+                server.do("ACL", "SETUSER", "web", f"+{right}")
+                now = (await client.get("/")).text
+                if answered == 200:
+                    assert now == then, "a 200 is kept"
+                else:
+                    assert answered in {500, 503}
+                    assert (now, dict(client.cookies)) == (was, cookies), "an error has changed nothing"
+    finally:
+        await storage.aclose()
+
+
+async def prepare(client: httpx.AsyncClient, path: str, then: str) -> None:
+    """Bring a visitor to the state in which `path` leads to `then`."""
+    for _ in range(0 if then == "None 1" else 1 if path == "/visit" else 2):
+        assert (await client.get("/visit")).status_code == 200
+    if path == "/logout":
+        assert (await client.get("/login")).status_code == 200
