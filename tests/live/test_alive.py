@@ -170,7 +170,7 @@ async def short(store: SessionStore) -> Session:
 
 async def nearly_over(store: SessionStore) -> Session:
     session = await store.create({"n": 1})
-    assert await store.storage.touch(f"session:{session.handle}", SHORT.total_seconds())
+    assert await store.storage.touch(f"session:{session.handle}", 1.0)
     return session
 
 
