@@ -192,11 +192,11 @@ class Exchange(Struct, eq=False):
             if cookies and self.session.accessed and lookup.has_two_cookies():
                 return Done([*context.former_cookies])
             return _NO_HEADERS
-        unsent = lookup is None or loaded.session_id != lookup.session_id
-        if not unsent and (
-            not context.must_resend_cookie(loaded) or new_id_only or lookup is None or lookup.source is not COOKIE
-        ):
-            return _NO_HEADERS
+        unsent = True
+        if lookup is not None and loaded.session_id == lookup.session_id:  # the client has the ID
+            if not context.must_resend_cookie(loaded) or new_id_only or lookup.source is not COOKIE:
+                return _NO_HEADERS
+            unsent = False
         if self._view is not None and cookies:
             context.plain_http.check(self._view)
         return Done(context.id_headers(loaded, new=unsent, cookies=cookies))

@@ -43,7 +43,7 @@ def log_events(logger: logging.Logger) -> Callable[[SessionEvent], None]:
     """Return a listener that logs each event in one line, with its fields in `extra`, for formatters that write JSON.
 
     The line contains the handle, but not the owner, which may be personal; `extra` has both. The level is
-    WARNING for events that somebody should look at, DEBUG for `renewed` and `storage_error`, otherwise INFO.
+    WARNING for events that you should look at, DEBUG for `renewed` and `storage_error`, otherwise INFO.
     """
 
     def log_event(event: SessionEvent) -> None:

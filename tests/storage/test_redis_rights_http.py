@@ -31,6 +31,15 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
+# The requests before, the one without the right, and what the session holds after that.
+REQUESTS = [
+    ((), "/visit", "None 1"),
+    (("/visit",), "/visit", "None 2"),
+    (("/visit", "/visit"), "/login", "ada 2"),
+    (("/visit", "/visit", "/login"), "/logout", "None None"),
+]
+
+
 @pytest.mark.parametrize("right", RIGHTS)
 async def test_a_request_without_a_right_is_an_error_or_keeps_its_session(server: Server, right: str) -> None:
     server.do("FLUSHALL")
@@ -38,9 +47,10 @@ async def test_a_request_without_a_right_is_an_error_or_keeps_its_session(server
     storage = RedisStorage.from_url(f"redis://web:word@127.0.0.1:{server.port}")
     transport = httpx.ASGITransport(SessionMiddleware(app, SessionStore(SessionConfig(storage=storage))))
     try:
-        for path, then in (("/visit", "None 1"), ("/visit", "None 2"), ("/login", "ada 2"), ("/logout", "None None")):
+        for before, path, then in REQUESTS:
             async with httpx.AsyncClient(transport=transport, base_url="https://shop.example") as client:
-                await prepare(client, path, then)
+                for each in before:
+                    assert (await client.get(each)).status_code == 200
                 cookies = dict(client.cookies)
                 was = (await client.get("/")).text
                 server.do("ACL", "SETUSER", "web", f"-{right}")
@@ -54,11 +64,3 @@ async def test_a_request_without_a_right_is_an_error_or_keeps_its_session(server
                     assert (now, dict(client.cookies)) == (was, cookies), "an error has changed nothing"
     finally:
         await storage.aclose()
-
-
-async def prepare(client: httpx.AsyncClient, path: str, then: str) -> None:
-    """Bring a visitor to the state in which `path` leads to `then`."""
-    for _ in range(0 if then == "None 1" else 1 if path == "/visit" else 2):
-        assert (await client.get("/visit")).status_code == 200
-    if path == "/logout":
-        assert (await client.get("/login")).status_code == 200

@@ -13,5 +13,5 @@ class ConnectionEnded(ConnectionError):
 
 
 def is_disconnect(error: BaseException) -> bool:
-    """Tell whether an error is the framework's, or ours, for a connection that has ended."""
+    """Return whether an error is the framework's, or ours, for a connection that has ended."""
     return isinstance(error, ConnectionEnded) or type(error).__name__ in _DISCONNECTS

@@ -65,12 +65,12 @@ class SessionMiddleware:
         scope_key = self._scope_key
         scope[scope_key] = exchange.session
         scope[EXCHANGES] = (scope_key, exchange, [] if outer is None else outer[2], outer)
-        if kind == "websocket":
-            await self._serve_websocket(exchange, scope, receive, send)
-            return
-        responder = Responder(exchange, send, receive, scope)
-        failed = True
         try:
+            if kind == "websocket":
+                await self._serve_websocket(exchange, scope, receive, send)
+                return
+            responder = Responder(exchange, send, receive, scope)
+            failed = True
             try:
                 await self._app(scope, receive, responder.send)
                 failed = False
@@ -83,8 +83,8 @@ class SessionMiddleware:
                 if (finishing := exchange.finish(failed)) is not DONE:
                     await finishing
         except Exception as error:
-            if not log_late_failure(exchange, error):
-                raise  # otherwise the server finds the response incomplete, or it is complete
+            if not log_late_failure(exchange, error):  # what was logged is not raised to the server, too
+                raise
 
     async def _serve_other(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the lifespan, or pass on a connection of an unknown kind."""
@@ -111,22 +111,18 @@ class SessionMiddleware:
         responder = SocketResponder(exchange, send, receive, scope, response_type)
         failed = True
         try:
-            try:
-                await self._app(scope, responder.receive, responder.send_socket)
-                failed = False
-            except Exception as error:
-                failed = not responder.client_disconnected
-                if not await responder.respond_to_error(error) and not await responder.close_for_error(error):
-                    raise
-            finally:
-                responder.stop()
-                try:
-                    await exchange.finish(failed)
-                finally:
-                    await responder.wait_until_closed()
+            await self._app(scope, responder.receive, responder.send_socket)
+            failed = False
         except Exception as error:
-            if not log_late_failure(exchange, error):
+            failed = not responder.client_disconnected
+            if not await responder.respond_to_error(error) and not await responder.close_for_error(error):
                 raise
+        finally:
+            responder.stop()
+            try:
+                await exchange.finish(failed)
+            finally:
+                await responder.wait_until_closed()
 
 
 async def get_session(request: Connection | Scope, *, scope_key: str = "session") -> Session:

@@ -30,7 +30,7 @@ def exchange_of(scope: Scope, scope_key: str) -> Exchange | None:
 
 
 def has_store(rest: Exchanges, store: SessionStore, scope_key: str) -> bool:
-    """Tell whether one of these exchanges belongs to `store`.
+    """Return whether one of these exchanges belongs to `store`.
 
     Raises:
         ConfigError: one does, with another scope key.

@@ -65,16 +65,16 @@ class _WithoutTraceback(logging.Formatter):
         return ""
 
 
-def _nothing(mode: str) -> TextIO:
+def _null_device(mode: str) -> TextIO:
     return cast("TextIO", Path(os.devnull).open(mode))
 
 
 def run_command_line(arguments: Sequence[str]) -> int:
     """Run a command as a program of its own, and return its exit code."""
-    # One that who started the program has closed is None.
-    sys.stdin = sys.stdin or _nothing("r")
-    sys.stdout = sys.stdout or _nothing("w")
-    sys.stderr = sys.stderr or _nothing("w")
+    # Python sets a stream to None if the program was started with it closed.
+    sys.stdin = sys.stdin or _null_device("r")
+    sys.stdout = sys.stdout or _null_device("w")
+    sys.stderr = sys.stderr or _null_device("w")
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace" if stream is sys.stdin else "backslashreplace")
@@ -88,8 +88,8 @@ def run_command_line(arguments: Sequence[str]) -> int:
     except click.ClickException as exc:
         exc.show()
         return exc.exit_code
-    except OSError as exc:  # of our own output: what the storage raises is explained
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what is still to be written, which Python does at its end
+    except OSError as exc:  # from writing the output; `explained` handles the storage's
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python would fail again when it flushes stdout at exit
         click.echo(f"Error: the output cannot be written: {exc.strerror}", err=True)
         return USAGE
     return result if isinstance(result, int) else 0

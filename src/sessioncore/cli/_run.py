@@ -79,5 +79,5 @@ def scans(store: SessionStore) -> Scans:
 
 
 def persistence_of(store: SessionStore) -> StorePersistence:
-    """Return what the store consists of, for what it has no method for: records as they are, without renewal."""
+    """Return the persistence of a store, to read records as they are, which no method of the store does."""
     return store._persistence  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]  # a second one would have listeners, too

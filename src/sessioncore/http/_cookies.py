@@ -62,7 +62,7 @@ def read_cookie(headers: Sequence[bytes], name: bytes) -> str | None:
 
 
 def is_token(text: object) -> TypeGuard[str]:
-    """Tell whether `text` can be a cookie or header name (a token of RFC 9110)."""
+    """Return whether `text` can be a cookie or header name (a token of RFC 9110)."""
     return isinstance(text, str) and _TOKEN.fullmatch(text) is not None
 
 
@@ -169,7 +169,7 @@ def _check_prefix(lowered: str, settings: CookieSettings) -> None:
 
 
 def has_host_prefix(name: str) -> bool:
-    """Tell whether browsers keep the cookie `name` at the path "/" of one host only."""
+    """Return whether browsers keep the cookie `name` at the path "/" of one host only."""
     return name.lower().startswith("__host-")
 
 

@@ -87,7 +87,7 @@ class Driver:
         if AnswersNow in capabilities:
             answer_now = cast("AnswersNow", storage).answer_now
         told = [listener for listener in listeners(config) if isinstance(listener, StorageListener)]
-        self._timer = CallTimer(told) if told else None  # None: nobody asks how long calls take
+        self._timer = CallTimer(told) if told else None  # None: no listener asks how long calls take
         if self._timer is not None and answer_now is not None:
             answer_now = self._timer.answering(answer_now)
         for listener in told:

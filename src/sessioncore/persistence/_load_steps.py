@@ -176,14 +176,14 @@ class LoadSteps(Struct, eq=False):
         return self.extractors[self.index].source if self.session_id else None
 
     def has_clearable_id(self) -> bool:
-        """Tell whether the client sent an ID in a cookie or header, which the response can clear if this session ends.
+        """Return whether the client sent an ID in a cookie or header, which the response clears if the session ends.
 
         If the session came from elsewhere, such an ID belongs to another one, and is not cleared.
         """
         return self.dead_id if self.source is None else self.source is not OTHER
 
     def has_two_cookies(self) -> bool:
-        """Tell whether the client sent two different IDs in one cookie."""
+        """Return whether the client sent two different IDs in one cookie."""
         state = self.state
         ambiguous = state is not None and state.phase is STALE and state.former_id is None
         return ambiguous and self.extractors[self.index].source is COOKIE

@@ -38,7 +38,7 @@ class Live(Protocol):
         ...
 
     def close(self) -> None:
-        """Notify nobody in this event loop any more."""
+        """Stop notifying watchers in this event loop."""
         ...
 
 

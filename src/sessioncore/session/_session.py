@@ -271,7 +271,7 @@ def state_of(session: Session) -> SessionState:
 
 
 def is_valid_text(text: str) -> bool:
-    """Tell whether every database can hold this text: valid Unicode without NUL."""
+    """Return whether every database can hold this text: valid Unicode without NUL."""
     try:
         text.encode()
     except UnicodeEncodeError:

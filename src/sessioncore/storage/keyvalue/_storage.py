@@ -203,7 +203,7 @@ class KeyValueStorage:
         await self._call(self._store.get("-", collection=self._collection))
 
     async def aclose(self) -> None:
-        """Do nothing: whoever created the store closes it."""
+        """Do nothing: the store belongs to the application, which closes it."""
 
     def _new(self, data: bytes, ttl: float, owner: str | None) -> Record:
         return Record(data, randbits(62), self._clock() + ttl, owner_name(owner))

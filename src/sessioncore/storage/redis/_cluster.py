@@ -161,7 +161,7 @@ class Cluster:
         return outcome_of(reply, new)
 
     async def _delete(self, keys: list[bytes]) -> int:
-        # Whoever names a key to which a move is under way here means the record that it will have.
+        # A caller that names a key to which a move is under way means the record that will be there.
         if moves := [self._under_way[key] for key in keys if key in self._under_way]:
             await asyncio.wait(moves)
         found = [ended for ended in await all_of([self._steps.end(key) for key in keys]) if ended is not None]

@@ -140,7 +140,7 @@ class ReconnectingConnection:
         return replies
 
     def _has_left(self, connection: PipelinedConnection, replies: list[Reply]) -> bool:
-        """Tell if a replica has refused a single command, and the next connection may lead to its master."""
+        """Return whether a replica has refused a single command, and the next connection may lead to its master."""
         [reply, *more] = replies
         is_read_only = isinstance(reply, ErrorReply) and reply.code == "READONLY"
         return is_read_only and not more and self._connection is not connection

@@ -190,7 +190,7 @@ class SQLiteStorage:
         self._watching.watchers.remove(key, changed)
 
     async def confirm(self) -> None:
-        """Call `changed` for what has changed; if nobody has written to the file, this costs one PRAGMA."""
+        """Call `changed` for what has changed; if the file has not been written to, this costs one PRAGMA."""
         await self._watching.confirm(self._read)
 
     async def purge_expired(self) -> int:
