@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import BrowserContext, Page, Playwright, sync_playwright
 from tests.adapters.conftest import Sites, Tls, adapter, sites
 from tests.adapters.servers import Server, serve, serve_asgi
-from tests.browser.kit import Certificate, blank_pages, chromium
+from tests.browser.kit import Certificate, blank_pages, chromium, leave
 
 __all__ = ["adapter", "sites"]  # fixtures
 
@@ -73,15 +73,18 @@ People = Callable[..., Page]
 
 
 @pytest.fixture
-def another(window: BrowserContext) -> Iterator[People]:
+def another(window: BrowserContext, page: Page) -> Iterator[People]:
     """Open the browser of another person, or of the same person on another device; `options` are Playwright's."""
+    pages = [page]
     with ExitStack() as stack:
 
         def open_(**options: Any) -> Page:
             assert window.browser is not None
-            return stack.enter_context(window.browser.new_context(**options)).new_page()
+            pages.append(stack.enter_context(window.browser.new_context(**options)).new_page())
+            return pages[-1]
 
         yield open_
+        leave(pages)
 
 
 @pytest.fixture(scope="session")
