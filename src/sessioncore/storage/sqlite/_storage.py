@@ -266,8 +266,8 @@ class SQLiteStorage:
         until = time.monotonic() + patience
         writer = schema.prepare(self._path, until)
         try:
-            reader = schema.connect(self._path, until)
             place = FilePlace(self._path)
+            reader = schema.connect(self._path, until)
         except BaseException:
             writer.close()
             raise
