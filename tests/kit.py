@@ -10,6 +10,7 @@ from tests.views import PlainView, Visitor, response_to
 
 from sessioncore import (
     EventKind,
+    Exchange,
     Session,
     SessionConfig,
     SessionError,
@@ -22,8 +23,8 @@ from sessioncore.storage import Stored
 from sessioncore.testing import ManualClock
 
 __all__ = [
-    "BOTH_LOOPS", "Lab", "Reply", "Work", "anyio_backend", "destroy", "login", "lose", "max_age", "mutate", "read",
-    "regenerate", "reset", "serve", "write",
+    "BOTH_LOOPS", "Lab", "Reply", "Work", "anyio_backend", "destroy", "lab", "login", "lose", "max_age", "mutate",
+    "read", "regenerate", "reset", "serve", "write",
 ]  # fmt: skip
 
 Work = Callable[[Session], Awaitable[object]]
@@ -84,6 +85,14 @@ class Lab:
         self.forget()
         return self.visitor
 
+    async def begin_request(self, **data: Any) -> Exchange:
+        """Give the visitor a session, as `begin` does, and begin a request with it."""
+        return await (await self.begin(**data)).arrive()
+
+    async def held(self, **data: Any) -> Session:
+        """Give the visitor a session, as `begin` does, and take hold of it outside of any request."""
+        return await self.store.get_by_id((await self.begin(**data)).sid or "")
+
     async def found(self, sid: str | None = None) -> Session | None:
         """The session that is stored under an ID, by default the visitor's, as another process sees it."""
         try:
@@ -106,6 +115,12 @@ class Lab:
         record = await self.storage.inner.load(f"{self.store.config.key_prefix}{session.handle}")
         assert isinstance(record, Stored)
         return record
+
+
+@pytest.fixture
+def lab() -> Lab:
+    """A lab whose store is configured by default."""
+    return Lab()
 
 
 async def lose(*_: object) -> None:

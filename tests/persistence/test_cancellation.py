@@ -113,8 +113,7 @@ def counting() -> Iterator[int]:
 
 async def changed(lab: Lab, change: Work) -> Exchange:
     """A request that has changed the session of the visitor and not committed yet."""
-    await lab.begin()
-    exchange = await lab.visitor.arrive()
+    exchange = await lab.begin_request()
     await change(exchange.session)
     lab.forget()
     return exchange
@@ -204,8 +203,7 @@ async def test_an_end_cut_off_anywhere_has_ended_the_session_or_not(cut: Cut) ->
         seen: set[bool] = set()
         for at in counting():
             lab = suspending()
-            await lab.begin()
-            exchange = await lab.visitor.arrive()
+            exchange = await lab.begin_request()
             lab.forget()
             reached = await cut(functools.partial(verb, exchange.session), at)
             held = await lab.data()
@@ -296,8 +294,7 @@ async def test_a_stuck_storage_holds_a_cancelled_login_no_longer_than_storage_ti
 
 
 @pytest.mark.parametrize("operation", ["before", "after"])
-async def test_after_a_timeout_around_the_first_save_there_is_one_record(operation: str) -> None:
-    lab = Lab()
+async def test_after_a_timeout_around_the_first_save_there_is_one_record(operation: str, lab: Lab) -> None:
     exchange = await lab.visitor.arrive()
     exchange.session["a"] = 1
     getattr(lab.storage, operation)["create"] = anyio.sleep_forever
@@ -311,8 +308,7 @@ async def test_after_a_timeout_around_the_first_save_there_is_one_record(operati
     assert len(lab.storage.inner) == 1
 
 
-async def test_other_tasks_get_their_turn_when_the_one_that_commits_is_cancelled() -> None:
-    lab = Lab()
+async def test_other_tasks_get_their_turn_when_the_one_that_commits_is_cancelled(lab: Lab) -> None:
     exchange = await changed(lab, mutate)
     lab.storage.hold("replace", times=1)
     first = asyncio.ensure_future(exchange.session.save())

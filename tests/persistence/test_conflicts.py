@@ -53,8 +53,7 @@ def doing(change: Callable[[Session], object]) -> Work:
 
 
 @pytest.mark.proves("P4", "AT-43")
-async def test_a_conflict_merges_by_key_and_tells_the_number_of_tries() -> None:
-    lab = Lab()
+async def test_a_conflict_merges_by_key_and_tells_the_number_of_tries(lab: Lab) -> None:
     await lab.begin(a=1, b=1, gone=1, list=[1])
     one, two = await lab.visitor.arrive(), await lab.visitor.arrive()
     one.session["a"] = 2
@@ -116,10 +115,8 @@ async def test_a_mutation_yields_to_a_deletion_and_a_write_does_not() -> None:
     assert await merged({"n": 1, "m": 1}, doing(mine), doing(Session.clear)) == {"m": 1}
 
 
-async def test_a_mutation_that_fails_on_what_others_stored_is_an_error_of_that_save_alone() -> None:
-    lab = Lab()
-    await lab.begin()
-    session = await lab.store.get_by_id(lab.visitor.sid or "")
+async def test_a_mutation_that_fails_on_what_others_stored_is_an_error_of_that_save_alone(lab: Lab) -> None:
+    session = await lab.held()
     session.mutate("n", lambda n: 10 // n)
     session["m"] = 1
     async with lab.store.open(session.id) as other:
@@ -147,8 +144,7 @@ async def test_login_drops_what_another_owner_wrote_meanwhile() -> None:
 @BOTH_LOOPS
 async def test_endless_conflicts_end_in_an_error_and_leave_the_loop_to_others() -> None:
     lab = Lab(storage_timeout=timedelta(seconds=0.1))
-    await lab.begin()
-    exchange = await lab.visitor.arrive()
+    exchange = await lab.begin_request()
     exchange.session["mine"] = 1
     turns, over = 0, False
 
@@ -203,8 +199,7 @@ async def test_a_generator_that_always_collides_ends_in_an_error() -> None:
     assert await lab.data("a" * 43) == {"secret": 1}
 
 
-async def test_a_move_that_is_refused_is_no_collision_and_no_logout() -> None:
-    lab = Lab()
+async def test_a_move_that_is_refused_is_no_collision_and_no_logout(lab: Lab) -> None:
     await lab.begin()
     lab.storage.fail("move", error=StorageError("a right is missing"))
     with pytest.raises(StorageError, match="a right is missing"):

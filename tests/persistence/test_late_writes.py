@@ -72,8 +72,7 @@ async def test_a_write_that_arrives_late_is_not_done_again(change: Change, write
 
 async def test_what_another_request_writes_on_top_of_a_late_write_leaves_its_outcome_unknown() -> None:
     site = Site()
-    await site.begin()
-    exchange = await site.visitor.arrive()
+    exchange = await site.begin_request()
     await mutate(exchange.session)
     await site.lose(exchange.session, "replace")
 
@@ -93,8 +92,7 @@ async def test_what_another_request_writes_on_top_of_a_late_write_leaves_its_out
 @pytest.mark.parametrize(("change", "write"), [(mutate, "replace"), (login, "move")])
 async def test_a_session_that_is_ended_after_the_search_for_a_lost_write_is_gone(change: Change, write: str) -> None:
     site = Site()
-    await site.begin()
-    exchange = await site.visitor.arrive()
+    exchange = await site.begin_request()
     await change(exchange.session)
     await site.lose(exchange.session, write)
 

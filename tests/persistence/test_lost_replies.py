@@ -54,8 +54,7 @@ CHANGE = pytest.mark.parametrize(("change", "operation"), CHANGES)
 
 async def lost(lab: Lab, change: Work, operation: str, *, arrived: bool) -> Exchange:
     """A request whose save failed: the call was lost, or its reply was."""
-    await lab.begin()
-    exchange = await lab.visitor.arrive()
+    exchange = await lab.begin_request()
     await change(exchange.session)
     (lab.storage.after if arrived else lab.storage.before)[operation] = lose
     with pytest.raises(StorageUnavailable):
@@ -99,9 +98,8 @@ async def idle(session: Session) -> None:
     ("verb", "operation"), [(Session.regenerate, "move"), (bind, "replace"), (idle, "replace")]
 )  # fmt: skip
 async def test_a_verb_without_data_whose_save_failed_is_made_good_as_well(
-    verb: Work, operation: str, arrived: bool
+    verb: Work, operation: str, arrived: bool, lab: Lab
 ) -> None:
-    lab = Lab()
     exchange = await lost(lab, verb, operation, arrived=arrived)
     before = lab.visitor.sid
     await lab.visitor.leave(exchange)
@@ -114,9 +112,8 @@ async def test_a_verb_without_data_whose_save_failed_is_made_good_as_well(
 @pytest.mark.proves("P3")
 @pytest.mark.parametrize(("change", "operation"), CHANGES[:3])
 async def test_while_the_outcome_is_unknown_the_client_gets_an_error_and_no_cookie(
-    change: Work, operation: str
+    change: Work, operation: str, lab: Lab
 ) -> None:
-    lab = Lab()
     exchange = await lost(lab, change, operation, arrived=True)
     before = lab.visitor.sid
     with lab.storage.fail("load"), pytest.raises(StorageUnavailable):
@@ -136,17 +133,14 @@ async def test_a_logout_ends_the_session_wherever_it_is(change: Work, operation:
         assert len(lab.storage.inner) == 0
 
 
-async def test_a_server_error_drops_the_changes_whose_outcome_is_unknown() -> None:
-    lab = Lab()
+async def test_a_server_error_drops_the_changes_whose_outcome_is_unknown(lab: Lab) -> None:
     exchange = await lost(lab, mutate, "replace", arrived=False)
     await lab.visitor.leave(exchange, 502)
     assert await lab.data() == {"n": 1}
 
 
-async def test_a_late_save_that_failed_is_made_good_at_the_end() -> None:
-    lab = Lab()
-    await lab.begin()
-    exchange = await lab.visitor.arrive()
+async def test_a_late_save_that_failed_is_made_good_at_the_end(lab: Lab) -> None:
+    exchange = await lab.begin_request()
     await exchange.commit(200)
     await mutate(exchange.session)
     lab.storage.after["replace"] = lose

@@ -52,8 +52,7 @@ async def test_the_oldest_logins_are_ended() -> None:
 async def test_a_refused_login_is_a_409_and_leaves_everything_as_it_was() -> None:
     lab = refusing()
     laptop = await logged_in(lab.store)
-    await lab.begin(cart=["tea"])
-    exchange = await lab.visitor.arrive()
+    exchange = await lab.begin_request(cart=["tea"])
     await exchange.session.login("ada")
     with pytest.raises(OwnerLimitReached) as caught:
         await exchange.commit(200)

@@ -28,8 +28,7 @@ async def alive(lab: Lab, *visitors: Visitor) -> list[bool]:
 
 
 @pytest.mark.proves("P6", "AT-116", "ASVS 7.5.2")
-async def test_an_owner_sees_their_own_sessions_newest_first() -> None:
-    lab = Lab()
+async def test_an_owner_sees_their_own_sessions_newest_first(lab: Lab) -> None:
     began = lab.clock()
     first = await logged_in(lab, "ada", device="laptop")
     lab.clock.advance(600)
@@ -63,8 +62,7 @@ async def test_odd_owners_do_not_meet() -> None:
 
 
 @pytest.mark.proves("AT-116", "AT-120")
-async def test_the_list_follows_rotation_new_owners_and_ends() -> None:
-    lab = Lab()
+async def test_the_list_follows_rotation_new_owners_and_ends(lab: Lab) -> None:
     visitor = await logged_in(lab, "ada")
     async with visitor.request() as session:
         await session.regenerate()
@@ -92,8 +90,7 @@ async def test_records_and_details_that_cannot_be_read_hide_no_other_session_and
 
 
 @pytest.mark.proves("AT-55", "AT-56")
-async def test_stores_of_neighbouring_prefixes_share_a_storage_and_nothing_else() -> None:
-    lab = Lab()
+async def test_stores_of_neighbouring_prefixes_share_a_storage_and_nothing_else(lab: Lab) -> None:
     prefixes = ("a:", "a:b:", "ab:", "A:", "a", "a*[?")
     stores = [lab.beside(key_prefix=prefix) for prefix in prefixes]
     made = [await store.create({"n": 1}, owner="ada") for store in stores]
@@ -137,8 +134,7 @@ async def test_an_index_that_lags_behind_neither_lists_nor_ends_a_strangers_sess
 
 
 @pytest.mark.proves("P2", "ASVS 7.4.5", "ASVS 7.5.2")
-async def test_revoking_one_device_takes_effect_at_once_and_drops_what_it_has_in_flight() -> None:
-    lab = Lab()
+async def test_revoking_one_device_takes_effect_at_once_and_drops_what_it_has_in_flight(lab: Lab) -> None:
     laptop, phone = await logged_in(lab, "ada"), await logged_in(lab, "ada")
     async with phone.request() as session:
         session["in flight"] = True
@@ -150,8 +146,7 @@ async def test_revoking_one_device_takes_effect_at_once_and_drops_what_it_has_in
 
 
 @pytest.mark.proves("AT-117", "ASVS 7.5.2")
-async def test_a_strangers_session_cannot_be_revoked_nor_anything_that_is_no_handle() -> None:
-    lab = Lab()
+async def test_a_strangers_session_cannot_be_revoked_nor_anything_that_is_no_handle(lab: Lab) -> None:
     ada = await logged_in(lab, "ada")
     found = await lab.kept(ada.sid)
     handle = found.handle
@@ -184,8 +179,7 @@ async def test_a_strangers_session_cannot_be_revoked_nor_anything_that_is_no_han
 
 @pytest.mark.proves("AT-118", "ASVS 7.4.3")
 @pytest.mark.parametrize("verb", ["none", "login", "regenerate"])
-async def test_all_other_devices_can_be_signed_out(verb: str) -> None:
-    lab = Lab()
+async def test_all_other_devices_can_be_signed_out(verb: str, lab: Lab) -> None:
     devices = [await logged_in(lab, "ada") for _ in range(4)]
     bob = await logged_in(lab, "bob")
     async with devices[2].request() as session:
@@ -204,8 +198,7 @@ async def test_all_other_devices_can_be_signed_out(verb: str) -> None:
 
 @pytest.mark.proves("P2", "AT-49")
 @pytest.mark.parametrize("moment", ["listed", "loaded", "about to be deleted"])
-async def test_revoke_all_finds_a_session_that_moves_while_it_looks(moment: str) -> None:
-    lab = Lab()
+async def test_revoke_all_finds_a_session_that_moves_while_it_looks(moment: str, lab: Lab) -> None:
     visitor = await logged_in(lab, "ada")
 
     async def move() -> None:
@@ -224,8 +217,7 @@ async def test_revoke_all_finds_a_session_that_moves_while_it_looks(moment: str)
 
 
 @pytest.mark.proves("AT-49")
-async def test_revoke_all_ends_sessions_of_a_server_whose_clock_is_ahead_and_spares_later_logins() -> None:
-    lab = Lab()
+async def test_revoke_all_ends_sessions_of_a_server_whose_clock_is_ahead_and_spares_later_logins(lab: Lab) -> None:
     await lab.beside(clock=lambda: lab.clock() + 5).create({"n": 1}, owner="ada")
     later: list[Session] = []
 

@@ -41,10 +41,8 @@ async def test_a_record_that_cannot_be_opened_is_no_session_and_stays_for_inspec
         assert await lab.store.delete(SID)
 
 
-async def test_a_record_that_became_unreadable_while_a_request_worked_is_not_overwritten() -> None:
-    lab = Lab()
-    await lab.begin()
-    exchange = await lab.visitor.arrive()
+async def test_a_record_that_became_unreadable_while_a_request_worked_is_not_overwritten(lab: Lab) -> None:
+    exchange = await lab.begin_request()
     exchange.session["n"] = 2
     key = "session:" + exchange.session.handle
 
@@ -73,8 +71,7 @@ async def test_a_session_that_is_too_large_is_refused_before_any_write_and_the_s
     assert await lab.data() == {"n": 1}
 
 
-async def test_a_smaller_max_size_than_before_leaves_the_stored_session_alone() -> None:
-    lab = Lab()
+async def test_a_smaller_max_size_than_before_leaves_the_stored_session_alone(lab: Lab) -> None:
     await lab.begin(n="x" * 2000)
     with pytest.raises(SessionNotFound):
         await lab.beside(max_size=1000).get_by_id(lab.visitor.sid or "")

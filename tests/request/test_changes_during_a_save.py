@@ -82,8 +82,7 @@ async def test_what_is_changed_while_the_session_is_saved_is_stored_by_the_next_
 async def test_a_save_that_fails_loses_nothing_of_what_was_changed_before_or_meanwhile() -> None:
     for work, difference in CHANGES:
         lab = Lab()
-        await lab.begin(n=0, items=[0])
-        held = await lab.store.get_by_id(lab.visitor.sid or "")
+        held = await lab.held(n=0, items=[0])
         held["items"] = [1]
         held.mutate("n", lambda n: n + 1)
         held.bind_owner("bob")
@@ -101,10 +100,8 @@ async def test_a_save_that_fails_loses_nothing_of_what_was_changed_before_or_mea
         await check(lab, work, difference, "bob")
 
 
-async def test_a_mutation_during_a_failed_save_of_a_value_that_it_had_set_counts_as_that_value() -> None:
-    lab = Lab()
-    await lab.begin()
-    held = await lab.store.get_by_id(lab.visitor.sid or "")
+async def test_a_mutation_during_a_failed_save_of_a_value_that_it_had_set_counts_as_that_value(lab: Lab) -> None:
+    held = await lab.held()
     held["n"] = 5
 
     async def refuse() -> None:
@@ -123,8 +120,7 @@ async def test_a_mutation_during_a_failed_save_of_a_value_that_it_had_set_counts
 async def test_other_requests_and_other_tasks_may_write_during_one_save() -> None:
     for work, difference in OF_DATA:
         lab = Lab()
-        await lab.begin(n=1, items=[1], gone=1)
-        held = await lab.store.get_by_id(lab.visitor.sid or "")
+        held = await lab.held(n=1, items=[1], gone=1)
         assert held["items"] == [1]
         held["mine"] = 1
 
@@ -141,10 +137,8 @@ async def test_other_requests_and_other_tasks_may_write_during_one_save() -> Non
         assert await lab.data() == dict(held) == {"n": 10, "items": [1], "mine": 1, "theirs": 1, **own}
 
 
-async def test_an_update_of_what_another_request_deleted_during_one_save_yields_to_the_deletion() -> None:
-    lab = Lab()
-    await lab.begin(n=1, m=1)
-    held = await lab.store.get_by_id(lab.visitor.sid or "")
+async def test_an_update_of_what_another_request_deleted_during_one_save_yields_to_the_deletion(lab: Lab) -> None:
+    held = await lab.held(n=1, m=1)
     held["m"] = 2
 
     async def meanwhile() -> None:

@@ -12,8 +12,7 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.mark.proves("P5", "AT-1", "AT-88", "ASVS 7.6.2")
-async def test_requests_that_store_nothing_make_no_storage_call() -> None:
-    lab = Lab()
+async def test_requests_that_store_nothing_make_no_storage_call(lab: Lab) -> None:
     exchange = await lab.visitor.arrive()
     assert await lab.visitor.leave(exchange) == []  # untouched
     exchange.session.release()  # again, after its request
@@ -29,8 +28,7 @@ async def test_requests_that_store_nothing_make_no_storage_call() -> None:
     assert lab.calls == []
 
 
-async def test_a_session_whose_last_key_was_deleted_is_kept_empty() -> None:
-    lab = Lab()
+async def test_a_session_whose_last_key_was_deleted_is_kept_empty(lab: Lab) -> None:
     await lab.begin()
     async with lab.visitor.request() as session:
         del session["n"]
@@ -38,8 +36,7 @@ async def test_a_session_whose_last_key_was_deleted_is_kept_empty() -> None:
         assert (session.fresh, session.empty) == (False, True)
 
 
-async def test_a_commit_counts_once() -> None:
-    lab = Lab()
+async def test_a_commit_counts_once(lab: Lab) -> None:
     exchange = await lab.visitor.arrive()
     exchange.session["n"] = 1
     assert len(await exchange.commit(200)) == 1
@@ -72,10 +69,8 @@ async def test_a_server_error_drops_changes_and_rotation_unless_they_are_to_be_s
 
 
 @pytest.mark.parametrize("end", ["server error", "an error of ours", "an error of the application"])
-async def test_after_an_error_the_client_is_told_what_was_saved_and_nothing_that_was_not(end: str) -> None:
-    lab = Lab()
-    await lab.begin()
-    exchange = await lab.visitor.arrive()
+async def test_after_an_error_the_client_is_told_what_was_saved_and_nothing_that_was_not(end: str, lab: Lab) -> None:
+    exchange = await lab.begin_request()
     assert exchange.error_response(RuntimeError()) is None  # nothing is owed
     session = exchange.session
     await session.login("ada")
@@ -95,8 +90,7 @@ async def test_after_an_error_the_client_is_told_what_was_saved_and_nothing_that
     assert (dict(found), found.owner) == ({"n": 1}, "ada")
 
 
-async def test_an_error_response_tells_what_was_stored_or_ended_before_the_error() -> None:
-    lab = Lab()
+async def test_an_error_response_tells_what_was_stored_or_ended_before_the_error(lab: Lab) -> None:
     exchange = await lab.visitor.arrive()
     exchange.session["n"] = 1
     await exchange.session.save()
@@ -129,9 +123,8 @@ async def test_without_a_response_nothing_is_stored_unless_errors_are_saved_and_
         assert len(lab.storage.inner) == 1
 
 
-async def test_a_response_without_headers_keeps_what_needs_none_and_drops_the_rest() -> None:
+async def test_a_response_without_headers_keeps_what_needs_none_and_drops_the_rest(lab: Lab) -> None:
     """A WebSocket that is refused, say."""
-    lab = Lab()
     await lab.begin()
 
     async def deny(visitor: Visitor, work: Work) -> None:
@@ -167,8 +160,7 @@ async def started(lab: Lab) -> Exchange:
 
 
 @pytest.mark.proves("AT-52")
-async def test_after_the_start_a_live_session_takes_writes_and_an_end_but_no_new_id() -> None:
-    lab = Lab()
+async def test_after_the_start_a_live_session_takes_writes_and_an_end_but_no_new_id(lab: Lab) -> None:
     await lab.begin()
     exchange = await started(lab)
     exchange.session["late"] = True
@@ -203,8 +195,7 @@ async def test_after_the_start_a_fresh_session_takes_no_write_but_one_that_this_
     assert await lab.data(cookie.partition(";")[0].partition("=")[2]) == {"n": 2}
 
 
-async def test_late_changes_are_dropped_when_the_handler_fails() -> None:
-    lab = Lab()
+async def test_late_changes_are_dropped_when_the_handler_fails(lab: Lab) -> None:
     await lab.begin()
     for failed in (True, False):
         exchange = await started(lab)
@@ -213,8 +204,7 @@ async def test_late_changes_are_dropped_when_the_handler_fails() -> None:
         assert await lab.data() == {"n": 1 if failed else 9}
 
 
-async def test_a_late_change_that_cannot_be_stored_is_an_error_and_the_session_is_released() -> None:
-    lab = Lab()
+async def test_a_late_change_that_cannot_be_stored_is_an_error_and_the_session_is_released(lab: Lab) -> None:
     await lab.begin()
     exchange = await started(lab)
     exchange.session["x"] = object()
@@ -228,8 +218,7 @@ async def test_a_late_change_that_cannot_be_stored_is_an_error_and_the_session_i
 # -- loads
 
 
-async def test_obtaining_a_session_loads_it_once_and_raises_each_time_that_it_could_not_be_loaded() -> None:
-    lab = Lab()
+async def test_obtaining_a_session_loads_it_once_and_raises_each_time_that_it_could_not_be_loaded(lab: Lab) -> None:
     await lab.begin()
     view = PlainView([f"__Host-session_id={lab.visitor.sid}".encode()])
     exchange = lab.store.exchange(view)

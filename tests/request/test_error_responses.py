@@ -27,9 +27,8 @@ pytestmark = pytest.mark.anyio
 
 @pytest.mark.proves("AT-100", "ASVS 16.5.1")
 async def test_an_outage_is_503_too_many_sessions_409_and_every_other_error_500(
-    caplog: pytest.LogCaptureFixture,
+    caplog: pytest.LogCaptureFixture, lab: Lab
 ) -> None:
-    lab = Lab()
     for error, status in [
         (StorageUnavailable("secret"), 503), (OwnerLimitReached("secret"), 409), (StorageError("secret"), 500),
         (SessionTooLarge("secret"), 500), (SessionNotLoaded("secret"), 500),
@@ -89,8 +88,7 @@ async def test_a_mistake_in_on_error_does_not_cost_the_client_its_response(
     assert "on_error must return None or (status, body" in caplog.text
 
 
-async def test_an_error_of_ours_behind_a_500_is_answered_as_ours_and_one_that_was_caught_is_not() -> None:
-    lab = Lab()
+async def test_an_error_of_ours_behind_a_500_is_answered_as_ours_and_one_that_was_caught_is_not(lab: Lab) -> None:
     await lab.begin()
     lab.storage.fail("load")
     for status in (500, 200):

@@ -20,8 +20,7 @@ def add(n: int) -> int:
 
 async def merged(lab: Lab, theirs: Any, function: Callable[[Any], Any] = add, first: Any = 1) -> Session:
     """A session that was saved while another request stored `n` as `theirs` and another task mutated it."""
-    await lab.begin(n=first)
-    session = await lab.store.get_by_id(lab.visitor.sid or "")
+    session = await lab.held(n=first)
     session["mine"] = 1
 
     async def meanwhile() -> None:
@@ -34,8 +33,7 @@ async def merged(lab: Lab, theirs: Any, function: Callable[[Any], Any] = add, fi
     return session
 
 
-async def test_a_save_succeeds_though_the_function_of_another_task_fails_on_what_was_merged() -> None:
-    lab = Lab()
+async def test_a_save_succeeds_though_the_function_of_another_task_fails_on_what_was_merged(lab: Lab) -> None:
     session = await merged(lab, "text")
     assert await lab.data() == {"n": "text", "mine": 1}
     assert dict(session) == {"n": "text", "mine": 1}
@@ -55,8 +53,7 @@ REPAIRS: list[tuple[Callable[[Session], object], object]] = [
 
 
 @pytest.mark.parametrize("way", range(len(REPAIRS)))
-async def test_the_owner_of_the_function_that_failed_can_set_or_delete_the_key(way: int) -> None:
-    lab = Lab()
+async def test_the_owner_of_the_function_that_failed_can_set_or_delete_the_key(way: int, lab: Lab) -> None:
     session = await merged(lab, "text")
     repair, n = REPAIRS[way]
     repair(session)
@@ -64,10 +61,8 @@ async def test_the_owner_of_the_function_that_failed_can_set_or_delete_the_key(w
     assert await lab.data() == dict(session) == {"mine": 1} | ({} if n is None else {"n": n})
 
 
-async def test_a_function_that_fails_on_its_default_because_the_key_was_deleted_fails_the_next_save() -> None:
-    lab = Lab()
-    await lab.begin(n=1)
-    session = await lab.store.get_by_id(lab.visitor.sid or "")
+async def test_a_function_that_fails_on_its_default_because_the_key_was_deleted_fails_the_next_save(lab: Lab) -> None:
+    session = await lab.held(n=1)
     session["mine"] = 1
 
     async def meanwhile() -> None:
@@ -98,10 +93,8 @@ async def test_a_function_that_failed_is_applied_once_the_value_allows_it() -> N
         assert await lab.data() == dict(session) == {"n": {"x": 50 if again else 5}, "mine": 1}
 
 
-async def test_the_response_of_a_request_whose_function_failed_is_the_error_of_the_function() -> None:
-    lab = Lab()
-    await lab.begin(n=1)
-    exchange = await lab.visitor.arrive()
+async def test_the_response_of_a_request_whose_function_failed_is_the_error_of_the_function(lab: Lab) -> None:
+    exchange = await lab.begin_request(n=1)
     session = exchange.session
     session["mine"] = 1
 
@@ -125,8 +118,7 @@ async def test_the_response_of_a_request_whose_function_failed_is_the_error_of_t
 @pytest.mark.parametrize("how", ["refused by a rival", "no reply to a response"])
 async def test_a_save_fails_if_another_tasks_commit_dropped_what_it_would_have_stored(how: str) -> None:
     lab = Lab(max_sessions_per_owner=1, on_owner_limit="refuse", storage_timeout=timedelta(seconds=0.2))
-    await lab.begin()
-    exchange = await lab.visitor.arrive()
+    exchange = await lab.begin_request()
     session, told = exchange.session, dict[str, type[Exception] | None]()
 
     async def run(name: str, work: Callable[[], Awaitable[object]]) -> None:
@@ -158,10 +150,8 @@ async def test_a_save_fails_if_another_tasks_commit_dropped_what_it_would_have_s
 
 
 @BOTH_LOOPS
-async def test_a_save_with_nothing_to_store_does_not_fail_with_another_tasks_destroy() -> None:
-    lab = Lab()
-    await lab.begin()
-    session = await lab.store.get_by_id(lab.visitor.sid or "")
+async def test_a_save_with_nothing_to_store_does_not_fail_with_another_tasks_destroy(lab: Lab) -> None:
+    session = await lab.held()
     held = lab.storage.hold("delete", times=1)
 
     async def destroy() -> None:

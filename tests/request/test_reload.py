@@ -100,8 +100,7 @@ async def test_a_reload_shows_what_a_save_would_store_and_the_save_writes_no_mor
     assert lab.calls == []
 
 
-async def test_what_others_store_after_a_reload_is_kept_by_the_next_save() -> None:
-    lab = Lab()
+async def test_what_others_store_after_a_reload_is_kept_by_the_next_save(lab: Lab) -> None:
     ours, theirs = await two(lab)
     add(ours)
     ours["mine"] = 1
@@ -115,8 +114,7 @@ async def test_what_others_store_after_a_reload_is_kept_by_the_next_save() -> No
     assert await lab.data() == dict(ours) == {"n": 4, "items": [1], "old": 1, "theirs": 1, "mine": 1}
 
 
-async def test_values_that_nobody_changed_stay_the_same_objects_and_are_watched() -> None:
-    lab = Lab()
+async def test_values_that_nobody_changed_stay_the_same_objects_and_are_watched(lab: Lab) -> None:
     ours, theirs = await two(lab, a=[1], b=[1], c=[1])
     read, mine, changed = ours["a"], ours["b"], ours["c"]
     mine.append(2)
@@ -132,8 +130,7 @@ async def test_values_that_nobody_changed_stay_the_same_objects_and_are_watched(
     assert await lab.data() == {"a": [1, 9], "b": [1, 2, 9], "c": [3, 9], "d": [4, 9]}
 
 
-async def test_owner_details_and_dates_follow_and_own_changes_of_them_stay() -> None:
-    lab = Lab()
+async def test_owner_details_and_dates_follow_and_own_changes_of_them_stay(lab: Lab) -> None:
     ours, theirs = await two(lab)
     theirs.bind_owner("ada", device="phone")
     theirs.set_idle_timeout(timedelta(hours=2))
@@ -150,8 +147,7 @@ async def test_owner_details_and_dates_follow_and_own_changes_of_them_stay() -> 
     assert (await lab.kept()).details == {"device": "desk"}
 
 
-async def test_a_cookie_that_a_save_has_changed_is_sent_also_after_a_reload() -> None:
-    lab = Lab()
+async def test_a_cookie_that_a_save_has_changed_is_sent_also_after_a_reload(lab: Lab) -> None:
     await lab.begin()
     async with lab.visitor.request() as session:
         session.set_persistent(False)
@@ -163,10 +159,8 @@ async def test_a_cookie_that_a_save_has_changed_is_sent_also_after_a_reload() ->
     assert ["Max-Age" in value for name, value in lab.visitor.headers if name == "set-cookie"] == [False]
 
 
-async def test_a_login_that_is_not_saved_shows_nothing_of_an_owner_who_came_meanwhile() -> None:
-    lab = Lab()
-    exchange = await lab.visitor.arrive() if await lab.begin(n=1, same="x") else None
-    assert exchange is not None
+async def test_a_login_that_is_not_saved_shows_nothing_of_an_owner_who_came_meanwhile(lab: Lab) -> None:
+    exchange = await lab.begin_request(n=1, same="x")
     session = exchange.session
     await session.login("bob")
     session.update(same="secret", mine=1)
@@ -220,8 +214,7 @@ async def test_a_session_that_was_ended_or_moved_is_gone_and_nothing_is_renewed(
 
 async def test_a_login_outlives_the_move_that_a_reload_finds() -> None:
     lab = Lab(kind=KeepingStorage)
-    await lab.begin()
-    exchange = await lab.visitor.arrive()
+    exchange = await lab.begin_request()
     await exchange.session.login("ada")
     async with lab.store.open(lab.visitor.sid or "") as other:
         await other.regenerate()
@@ -231,8 +224,7 @@ async def test_a_login_outlives_the_move_that_a_reload_finds() -> None:
     assert (await lab.kept()).owner == "ada"
 
 
-async def test_a_session_that_is_not_stored_has_nothing_to_take_over() -> None:
-    lab = Lab()
+async def test_a_session_that_is_not_stored_has_nothing_to_take_over(lab: Lab) -> None:
     async with lab.visitor.request() as session:
         await session.reload()
         session["n"] = 1
@@ -297,8 +289,7 @@ def spoil(value: Any) -> Any:
 
 
 @pytest.mark.parametrize("failure", ["down", "refused", "unreadable", "a value of ours", "a function of ours"])
-async def test_a_reload_that_fails_leaves_the_session_as_it_was(failure: str) -> None:
-    lab = Lab()
+async def test_a_reload_that_fails_leaves_the_session_as_it_was(failure: str, lab: Lab) -> None:
     ours, theirs = await two(lab)
     ours["items"].append(object() if failure == "a value of ours" else 2)
     ours.mutate("n", spoil)
@@ -329,8 +320,7 @@ async def test_a_reload_that_fails_leaves_the_session_as_it_was(failure: str) ->
 
 
 @pytest.mark.parametrize("arrived", [True, False])
-async def test_a_write_of_unknown_outcome_is_settled_before_a_reload(arrived: bool) -> None:
-    lab = Lab()
+async def test_a_write_of_unknown_outcome_is_settled_before_a_reload(arrived: bool, lab: Lab) -> None:
     ours, theirs = await two(lab)
     add(ours)
     (lab.storage.after if arrived else lab.storage.before)["replace"] = lose
@@ -367,10 +357,8 @@ async def test_a_reload_waits_for_a_save_and_a_save_for_a_reload() -> None:
 
 
 @pytest.mark.parametrize("work", [add, login, regenerate, Session.release])
-async def test_what_happens_to_the_session_during_its_reload_holds(work: Any) -> None:
-    lab = Lab()
-    await lab.begin()
-    exchange = await lab.visitor.arrive()
+async def test_what_happens_to_the_session_during_its_reload_holds(work: Any, lab: Lab) -> None:
+    exchange = await lab.begin_request()
     session, old = exchange.session, lab.visitor.sid
 
     async def meanwhile() -> None:
@@ -390,8 +378,7 @@ async def test_what_happens_to_the_session_during_its_reload_holds(work: Any) ->
 
 
 @BOTH_LOOPS
-async def test_a_cancelled_reload_changes_nothing_and_leaves_the_turn_to_others() -> None:
-    lab = Lab()
+async def test_a_cancelled_reload_changes_nothing_and_leaves_the_turn_to_others(lab: Lab) -> None:
     ours, theirs = await two(lab)
     theirs["n"] = 6
     await theirs.save()

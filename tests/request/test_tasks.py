@@ -53,8 +53,7 @@ async def test_a_load_that_is_awaited_late_overwrites_nothing() -> None:
 
 
 @BOTH_LOOPS
-async def test_a_task_that_waits_for_the_load_takes_over_when_the_first_is_cancelled() -> None:
-    lab = Lab()
+async def test_a_task_that_waits_for_the_load_takes_over_when_the_first_is_cancelled(lab: Lab) -> None:
     await lab.begin(n=3)
     exchange = lab.store.exchange(PlainView([f"__Host-session_id={lab.visitor.sid}".encode()]))
     held = lab.storage.hold("load", times=1)
@@ -80,8 +79,7 @@ async def test_a_task_that_waits_for_the_load_takes_over_when_the_first_is_cance
 
 
 @BOTH_LOOPS
-async def test_a_server_error_waits_for_what_another_task_saves_and_makes_no_error_of_it() -> None:
-    lab = Lab()
+async def test_a_server_error_waits_for_what_another_task_saves_and_makes_no_error_of_it(lab: Lab) -> None:
     async with lab.visitor.request() as session:
         await session.login("ada")
         session["n"] = 1
@@ -113,8 +111,7 @@ async def test_a_server_error_waits_for_what_another_task_saves_and_makes_no_err
 async def test_a_release_at_any_turn_of_a_rotation_leaves_the_client_no_dead_id(saved: bool) -> None:
     for turns in range(1, 9):
         lab = Lab()
-        await lab.begin()
-        exchange = await lab.visitor.arrive()
+        exchange = await lab.begin_request()
         session = exchange.session
         await session.regenerate()
         if saved:
@@ -138,9 +135,8 @@ async def test_a_release_at_any_turn_of_a_rotation_leaves_the_client_no_dead_id(
 
 @pytest.mark.parametrize("outcome", ["create", "replace", "move", "gone", "failed"])
 async def test_a_session_that_is_released_during_a_save_stays_released_whatever_becomes_of_the_save(
-    outcome: str,
+    outcome: str, lab: Lab
 ) -> None:
-    lab = Lab()
     operation = {"gone": "replace", "failed": "replace"}.get(outcome, outcome)
     exchange = await request_about_to(operation, lab)
     session = exchange.session

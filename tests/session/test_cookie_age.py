@@ -12,8 +12,7 @@ pytestmark = pytest.mark.anyio
 DAY = 86400.0
 
 
-async def test_the_cookie_lasts_to_the_absolute_deadline_and_reads_send_none() -> None:
-    lab = Lab()
+async def test_the_cookie_lasts_to_the_absolute_deadline_and_reads_send_none(lab: Lab) -> None:
     await lab.begin()
     assert max_age(lab.visitor.headers) == 86400
     for _ in range(50):

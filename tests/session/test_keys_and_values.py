@@ -44,8 +44,7 @@ def refuse(_: Any) -> Any:
     raise Mistake
 
 
-async def test_a_str_enum_member_is_the_key_that_its_text_is() -> None:
-    lab = Lab()
+async def test_a_str_enum_member_is_the_key_that_its_text_is(lab: Lab) -> None:
     async with lab.visitor.request() as session:
         session[Name.CART] = [1]
         assert session["cart"] == session[Name.CART] == session.get(Name.CART) == [1]
@@ -86,8 +85,7 @@ async def test_update_takes_pairs_and_keywords_and_popitem_the_newest_key() -> N
             session.popitem()
 
 
-async def test_delete_of_a_missing_key_is_no_error_and_no_change() -> None:
-    lab = Lab()
+async def test_delete_of_a_missing_key_is_no_error_and_no_change(lab: Lab) -> None:
     await lab.begin()
     async with lab.visitor.request() as session:
         session.delete("nothing")
@@ -95,8 +93,7 @@ async def test_delete_of_a_missing_key_is_no_error_and_no_change() -> None:
     assert lab.calls == ["load"]
 
 
-async def test_bytes_that_would_pass_for_a_stored_value_are_refused() -> None:
-    lab = Lab()
+async def test_bytes_that_would_pass_for_a_stored_value_are_refused(lab: Lab) -> None:
     session = await lab.store.create()
     lab.forget()
     with pytest.raises(ConfigError, match=r"msgspec\.Raw"):
@@ -109,8 +106,7 @@ async def test_bytes_that_would_pass_for_a_stored_value_are_refused() -> None:
     assert lab.calls == []
 
 
-async def test_a_value_that_says_it_is_not_set_is_a_value() -> None:
-    lab = Lab()
+async def test_a_value_that_says_it_is_not_set_is_a_value(lab: Lab) -> None:
     await lab.begin(nick=msgspec.UNSET)
     async with lab.visitor.request() as session:
         assert dict(session) == {"nick": msgspec.UNSET}
@@ -122,8 +118,7 @@ async def test_a_value_that_says_it_is_not_set_is_a_value() -> None:
 
 
 @pytest.mark.proves("AT-73")
-async def test_text_with_lone_surrogates_is_kept_in_values_and_refused_in_keys() -> None:
-    lab = Lab()
+async def test_text_with_lone_surrogates_is_kept_in_values_and_refused_in_keys(lab: Lab) -> None:
     await lab.begin(n="\ud800\0")
     assert await lab.data() == {"n": "\ud800\0"}
     with pytest.raises(CodecError, match="surrogate"):
@@ -134,8 +129,7 @@ async def test_text_with_lone_surrogates_is_kept_in_values_and_refused_in_keys()
 
 
 @pytest.mark.proves("AT-75")
-async def test_a_change_inside_a_value_is_stored() -> None:
-    lab = Lab()
+async def test_a_change_inside_a_value_is_stored(lab: Lab) -> None:
     await lab.begin(cart={"tea": [1]})
     async with lab.visitor.request() as session:
         session["cart"]["tea"].append(2)
@@ -144,8 +138,7 @@ async def test_a_change_inside_a_value_is_stored() -> None:
 
 
 @pytest.mark.proves("P5")
-async def test_reads_and_values_that_stay_the_same_write_nothing() -> None:
-    lab = Lab()
+async def test_reads_and_values_that_stay_the_same_write_nothing(lab: Lab) -> None:
     await lab.begin(n=1, items=[1, {"a": (2, 3)}])
     async with lab.visitor.request() as session:
         assert session["items"] == [1, {"a": (2, 3)}]
@@ -153,8 +146,7 @@ async def test_reads_and_values_that_stay_the_same_write_nothing() -> None:
     assert (lab.visitor.headers, lab.calls) == ([], ["load"])
 
 
-async def test_a_list_that_replaced_an_equal_one_is_watched_and_one_that_was_replaced_is_not() -> None:
-    lab = Lab()
+async def test_a_list_that_replaced_an_equal_one_is_watched_and_one_that_was_replaced_is_not(lab: Lab) -> None:
     session = await lab.store.get_by_id((await lab.store.create({"items": [1], "n": [1], "m": 1})).id)
     assert session["n"] == [1]
     session.update(items=[1], n=2)
@@ -189,8 +181,7 @@ async def test_modified_is_true_from_each_kind_of_change_until_it_is_saved() -> 
 # -- mutate
 
 
-async def test_mutate_adds_to_a_plain_write_and_to_a_change_inside_the_value() -> None:
-    lab = Lab()
+async def test_mutate_adds_to_a_plain_write_and_to_a_change_inside_the_value(lab: Lab) -> None:
     await lab.begin(items=[1], n=1)
     async with lab.visitor.request() as session:
         session["items"].append(2)
@@ -203,8 +194,7 @@ async def test_mutate_adds_to_a_plain_write_and_to_a_change_inside_the_value() -
     assert await lab.data() == {"items": [1, 2, 3], "n": 11}
 
 
-async def test_mutate_that_raises_takes_back_what_it_did_and_nothing_else() -> None:
-    lab = Lab()
+async def test_mutate_that_raises_takes_back_what_it_did_and_nothing_else(lab: Lab) -> None:
     await lab.begin(items=[1], own=[2])
     async with lab.visitor.request() as session:
         own = session["own"]
@@ -230,8 +220,7 @@ async def test_mutate_that_raises_takes_back_what_it_did_and_nothing_else() -> N
     assert await lab.data() == {"items": [1], "own": [2, 3], "mine": ["set", "more"]}
 
 
-async def test_a_key_that_was_removed_and_saved_can_be_mutated_anew() -> None:
-    lab = Lab()
+async def test_a_key_that_was_removed_and_saved_can_be_mutated_anew(lab: Lab) -> None:
     session = await lab.store.create()
     session.mutate("items", lambda items: [*items, 1], default=[])
     await session.save()
@@ -247,8 +236,7 @@ async def test_a_key_that_was_removed_and_saved_can_be_mutated_anew() -> None:
 
 
 @pytest.mark.proves("AT-72")
-async def test_a_value_that_cannot_be_stored_fails_before_any_write_and_names_its_key() -> None:
-    lab = Lab()
+async def test_a_value_that_cannot_be_stored_fails_before_any_write_and_names_its_key(lab: Lab) -> None:
     await lab.begin()
     cyclic: list[Any] = []
     cyclic.append(cyclic)
@@ -268,8 +256,7 @@ async def test_a_value_that_cannot_be_stored_fails_before_any_write_and_names_it
     assert await lab.data() == {"n": 1}
 
 
-async def test_one_damaged_value_leaves_the_others_usable_and_can_be_replaced() -> None:
-    lab = Lab()
+async def test_one_damaged_value_leaves_the_others_usable_and_can_be_replaced(lab: Lab) -> None:
     made = await lab.store.create({"good": [1], "bad": datetime(2020, 1, 1, tzinfo=UTC)})
     there = await lab.stored(made)
     damaged = there.data.replace(b"2020-01-01", b"2020-99-01")
@@ -342,8 +329,7 @@ async def test_a_key_that_cannot_be_read_can_be_removed_in_every_way(name: str) 
         assert dict(await newer.get_by_id(sid)) == {}
 
 
-async def test_a_released_session_keeps_a_key_that_cannot_be_read() -> None:
-    lab = Lab()
+async def test_a_released_session_keeps_a_key_that_cannot_be_read(lab: Lab) -> None:
     newer = lab.beside()
     newer.register_type(Item)
     session = await lab.beside().get_by_id((await newer.create({"item": Item("tea")})).id)
@@ -363,8 +349,7 @@ class Narrow(msgspec.Struct):
     name: str
 
 
-async def test_processes_with_two_versions_of_a_class_share_a_session_during_a_deploy() -> None:
-    lab = Lab()
+async def test_processes_with_two_versions_of_a_class_share_a_session_during_a_deploy(lab: Lab) -> None:
     new, old = lab.beside(), SessionStore(SessionConfig(storage=lab.storage))
     new.register_type(Wide, name="user")
     old.register_type(Narrow, name="user")

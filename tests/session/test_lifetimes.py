@@ -43,8 +43,7 @@ async def set_idle(lab: Lab, idle: timedelta | None) -> None:
 
 @pytest.mark.proves("AT-29", "AT-78", "ASVS 7.3.1")
 @pytest.mark.parametrize(("away", "found"), [(1800 - E, True), (1800, False), (1800 + E, False)])
-async def test_a_session_ends_after_its_idle_timeout(away: float, found: bool) -> None:
-    lab = Lab()
+async def test_a_session_ends_after_its_idle_timeout(away: float, found: bool, lab: Lab) -> None:
     await lab.begin()
     lab.clock.advance(away)
     assert await look(lab) is found
@@ -99,8 +98,7 @@ async def test_a_touch_interval_of_zero_renews_with_each_load_in_the_same_trip()
     assert lab.calls == ["load"] * 5
 
 
-async def test_a_renewal_that_fails_is_told_and_the_request_goes_on() -> None:
-    lab = Lab()
+async def test_a_renewal_that_fails_is_told_and_the_request_goes_on(lab: Lab) -> None:
     await lab.begin()
     lab.clock.advance(120)
     with lab.storage.fail("touch"):
@@ -112,8 +110,7 @@ async def test_a_renewal_that_fails_is_told_and_the_request_goes_on() -> None:
 
 
 @pytest.mark.proves("P2", "AT-45", "AT-46")
-async def test_a_renewal_brings_no_session_back_and_leaves_others_data_alone() -> None:
-    lab = Lab()
+async def test_a_renewal_brings_no_session_back_and_leaves_others_data_alone(lab: Lab) -> None:
     await lab.begin()
     lab.clock.advance(120)
     reader, late = await lab.visitor.arrive(), await lab.visitor.arrive()
@@ -130,10 +127,8 @@ async def test_a_renewal_brings_no_session_back_and_leaves_others_data_alone() -
 
 
 @pytest.mark.proves("AT-41", "AT-83")
-async def test_a_request_that_outlasts_the_idle_timeout_stores_nothing() -> None:
-    lab = Lab()
-    await lab.begin()
-    exchange = await lab.visitor.arrive()
+async def test_a_request_that_outlasts_the_idle_timeout_stores_nothing(lab: Lab) -> None:
+    exchange = await lab.begin_request()
     exchange.session["n"] = 2
     lab.clock.advance(1801)
     with pytest.raises(SessionGone):
@@ -160,10 +155,8 @@ async def test_looking_at_a_session_by_its_id_does_not_renew_it_and_using_it_for
 
 
 @pytest.mark.parametrize("value", [1, 2])
-async def test_save_renews_the_idle_clock_whether_or_not_it_changes_anything(value: int) -> None:
-    lab = Lab()
-    await lab.begin()
-    session = await lab.store.get_by_id(lab.visitor.sid or "")
+async def test_save_renews_the_idle_clock_whether_or_not_it_changes_anything(value: int, lab: Lab) -> None:
+    session = await lab.held()
     for _ in range(5):
         lab.clock.advance(1200)
         session["n"] = value
@@ -331,8 +324,7 @@ async def test_another_idle_timeout_holds_from_the_next_use(
     assert await look(lab, visitor) is found
 
 
-async def test_a_shorter_absolute_timeout_holds_at_once() -> None:
-    lab = Lab()
+async def test_a_shorter_absolute_timeout_holds_at_once(lab: Lab) -> None:
     await lab.begin()
     for _ in range(4):
         lab.clock.advance(1700)
@@ -342,8 +334,7 @@ async def test_a_shorter_absolute_timeout_holds_at_once() -> None:
     assert shorter.kinds() == ["expired"]
 
 
-async def test_expires_at_is_when_the_session_ends() -> None:
-    lab = Lab()
+async def test_expires_at_is_when_the_session_ends(lab: Lab) -> None:
     await lab.begin()
     now = lab.clock()
     async with lab.visitor.request() as session:

@@ -10,8 +10,7 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.mark.proves("AT-27")
-async def test_login_as_another_user_drops_the_first_users_data() -> None:
-    lab = Lab()
+async def test_login_as_another_user_drops_the_first_users_data(lab: Lab) -> None:
     await lab.begin()
     async with lab.visitor.request() as session:
         await session.login("ada")
@@ -32,8 +31,7 @@ async def test_login_as_another_user_drops_the_first_users_data() -> None:
 
 
 @pytest.mark.proves("AT-30")
-async def test_destroy_leaves_the_id_as_it_is_until_something_is_written_and_reset_shows_the_next_one() -> None:
-    lab = Lab()
+async def test_destroy_leaves_the_id_as_it_is_until_something_is_written_and_reset_shows_the_next_one(lab: Lab) -> None:
     stored, moving = [await lab.store.create({"n": 1}, owner="ada") for _ in range(2)]
     await moving.regenerate()
     fresh = await lab.store.get(PlainView())
@@ -59,8 +57,7 @@ async def test_destroy_leaves_the_id_as_it_is_until_something_is_written_and_res
 
 
 @pytest.mark.proves("AT-31")
-async def test_logout_without_a_session_stores_nothing_and_clears_an_unknown_cookie() -> None:
-    lab = Lab()
+async def test_logout_without_a_session_stores_nothing_and_clears_an_unknown_cookie(lab: Lab) -> None:
     stranger = Visitor(lab.store)
     async with stranger.request() as session:
         await session.destroy()
@@ -75,8 +72,7 @@ async def test_logout_without_a_session_stores_nothing_and_clears_an_unknown_coo
     assert [name for name, _ in returning.headers] == ["set-cookie"]
 
 
-async def test_a_logout_that_finds_nothing_does_not_claim_to_have_ended_a_session() -> None:
-    lab = Lab()
+async def test_a_logout_that_finds_nothing_does_not_claim_to_have_ended_a_session(lab: Lab) -> None:
     await lab.begin()
     first, second = await lab.visitor.arrive(), await lab.visitor.arrive()
     await second.session.regenerate()
@@ -86,8 +82,7 @@ async def test_a_logout_that_finds_nothing_does_not_claim_to_have_ended_a_sessio
 
 
 @pytest.mark.proves("AT-32")
-async def test_rotations_do_no_io_until_the_commit_makes_one_move() -> None:
-    lab = Lab()
+async def test_rotations_do_no_io_until_the_commit_makes_one_move(lab: Lab) -> None:
     before = (await lab.begin()).sid
     async with lab.visitor.request() as session:
         await session.regenerate()
@@ -101,10 +96,8 @@ async def test_rotations_do_no_io_until_the_commit_makes_one_move() -> None:
 
 
 @pytest.mark.proves("P2", "AT-39", "AT-40")
-async def test_a_session_that_was_ended_elsewhere_stays_gone_whatever_its_request_does_but_reset() -> None:
-    lab = Lab()
-    await lab.begin()
-    exchange = await lab.visitor.arrive()
+async def test_a_session_that_was_ended_elsewhere_stays_gone_whatever_its_request_does_but_reset(lab: Lab) -> None:
+    exchange = await lab.begin_request()
     session = exchange.session
     session["n"] = 2
     assert await lab.store.revoke(session.handle) is True
@@ -128,8 +121,7 @@ async def test_a_session_that_was_ended_elsewhere_stays_gone_whatever_its_reques
 
 
 @pytest.mark.proves("AT-26", "AT-34", "ASVS 7.5.1")
-async def test_regenerate_keeps_the_deadline_and_login_begins_both_clocks_anew() -> None:
-    lab = Lab()
+async def test_regenerate_keeps_the_deadline_and_login_begins_both_clocks_anew(lab: Lab) -> None:
     await lab.begin()
     async with lab.visitor.request() as session:
         began = session.created_at
@@ -145,8 +137,7 @@ async def test_regenerate_keeps_the_deadline_and_login_begins_both_clocks_anew()
         assert (session.created_at - began).total_seconds() == 1700
 
 
-async def test_a_request_sees_of_its_session_what_each_verb_says() -> None:
-    lab = Lab()
+async def test_a_request_sees_of_its_session_what_each_verb_says(lab: Lab) -> None:
     exchange = await lab.visitor.arrive()
     session = exchange.session
     assert (session.fresh, session.empty, session.modified) == (True, True, False)
@@ -174,8 +165,7 @@ async def test_a_request_sees_of_its_session_what_each_verb_says() -> None:
 
 
 @pytest.mark.proves("P6", "AT-29", "ASVS 16.2.5", "ASVS 16.3.3")
-async def test_each_kind_of_event_is_told_once_by_its_cause_and_never_with_an_id_or_a_value() -> None:
-    lab = Lab()
+async def test_each_kind_of_event_is_told_once_by_its_cause_and_never_with_an_id_or_a_value(lab: Lab) -> None:
     late = SessionStore(
         SessionConfig(storage=lab.storage, clock=lambda: lab.clock() + 86401, on_event=lab.events.append)
     )
@@ -208,8 +198,7 @@ async def test_each_kind_of_event_is_told_once_by_its_cause_and_never_with_an_id
 
 
 @pytest.mark.proves("P6", "AT-38", "AT-135")
-async def test_the_raw_id_is_nowhere_but_with_the_client() -> None:
-    lab = Lab()
+async def test_the_raw_id_is_nowhere_but_with_the_client(lab: Lab) -> None:
     sid = (await lab.begin()).sid or ""
     exchange = await lab.visitor.arrive()
     session = exchange.session

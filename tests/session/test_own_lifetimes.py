@@ -110,8 +110,7 @@ async def test_an_own_absolute_timeout_ends_the_session_at_its_time_however_much
         assert session.fresh
 
 
-async def test_what_is_set_is_in_expires_at_before_it_is_stored() -> None:
-    lab = Lab()
+async def test_what_is_set_is_in_expires_at_before_it_is_stored(lab: Lab) -> None:
     await lab.begin()
     await ask(lab, lambda session: session.set_absolute_timeout(timedelta(minutes=10)))
     for absolute, seconds in [(timedelta(minutes=5), 300), (timedelta(hours=1), 1800), (None, 1800)]:
@@ -217,8 +216,7 @@ async def test_a_new_session_has_its_settings_from_the_start_and_its_next_id_too
     assert (max_age(lab.visitor.headers), await settings(lab)) == (29 * DAY, REMEMBERED)
 
 
-async def test_settings_that_do_not_change_send_no_cookie_and_saved_ones_send_one() -> None:
-    lab = Lab()
+async def test_settings_that_do_not_change_send_no_cookie_and_saved_ones_send_one(lab: Lab) -> None:
     await lab.begin()
     async with lab.visitor.request() as session:
         remember(session)
@@ -229,10 +227,8 @@ async def test_settings_that_do_not_change_send_no_cookie_and_saved_ones_send_on
     assert await ask(lab, lambda session: session.set_idle_timeout(timedelta(hours=2))) == []
 
 
-async def test_an_error_page_of_the_framework_carries_the_cookie_of_what_was_saved() -> None:
-    lab = Lab()
-    await lab.begin()
-    exchange = await lab.visitor.arrive()
+async def test_an_error_page_of_the_framework_carries_the_cookie_of_what_was_saved(lab: Lab) -> None:
+    exchange = await lab.begin_request()
     remember(exchange.session)
     await exchange.session.save()
     assert exchange.error_response(ValueError()) is None  # the client has the ID, so this error is the framework's
@@ -267,8 +263,7 @@ async def bind(session: Session) -> None:
 
 @pytest.mark.parametrize("when", ["earlier", "before", "saved before", "after"])
 @pytest.mark.parametrize("verb", [login, login_of_another, regenerate, bind, reset, destroy])
-async def test_which_settings_outlast_a_verb(verb: Callable[[Session], Any], when: str) -> None:
-    lab = Lab()
+async def test_which_settings_outlast_a_verb(verb: Callable[[Session], Any], when: str, lab: Lab) -> None:
     async with lab.visitor.request() as session:
         await session.login("ada")
         if when == "earlier":
@@ -288,8 +283,7 @@ async def test_which_settings_outlast_a_verb(verb: Callable[[Session], Any], whe
     assert await settings(lab) == (REMEMBERED if kept else CONFIGURED)
 
 
-async def test_a_login_keeps_each_setting_of_its_request_and_no_other() -> None:
-    lab = Lab()
+async def test_a_login_keeps_each_setting_of_its_request_and_no_other(lab: Lab) -> None:
     async with lab.visitor.request() as session:
         remember(session)
         session["n"] = 1
@@ -344,8 +338,7 @@ async def test_an_idle_timeout_beyond_the_absolute_end_is_told_once(
 # -- what else may happen to a write
 
 
-async def test_parallel_requests_change_one_setting_each() -> None:
-    lab = Lab()
+async def test_parallel_requests_change_one_setting_each(lab: Lab) -> None:
     await lab.begin()
     requests = [await lab.visitor.arrive() for _ in range(4)]
     requests[0].session.set_idle_timeout(timedelta(hours=1))
@@ -358,10 +351,8 @@ async def test_parallel_requests_change_one_setting_each() -> None:
 
 
 @pytest.mark.parametrize("place", ["before", "after"])
-async def test_a_write_that_was_lost_is_found_and_its_cookie_is_sent(place: str) -> None:
-    lab = Lab()
-    await lab.begin()
-    exchange = await lab.visitor.arrive()
+async def test_a_write_that_was_lost_is_found_and_its_cookie_is_sent(place: str, lab: Lab) -> None:
+    exchange = await lab.begin_request()
     remember(exchange.session)
     getattr(lab.storage, place)["replace"] = lose
     with pytest.raises(StorageUnavailable):
@@ -394,8 +385,7 @@ async def test_a_login_over_the_limit_leaves_the_settings_as_they_were(when: str
     assert await settings(lab) == REMEMBERED
 
 
-async def test_settings_that_make_no_sense_are_refused_with_the_ones_that_do() -> None:
-    lab = Lab()
+async def test_settings_that_make_no_sense_are_refused_with_the_ones_that_do(lab: Lab) -> None:
     async with lab.visitor.request() as session:
         for bad in (timedelta(0), timedelta(seconds=-1), timedelta(days=36501), 3600, "1 h", True):
             with pytest.raises(ConfigError, match=r"set_absolute_timeout\(\) takes a timedelta above zero"):
@@ -406,8 +396,7 @@ async def test_settings_that_make_no_sense_are_refused_with_the_ones_that_do() -
         assert not session.modified
 
 
-async def test_another_process_with_other_settings_keeps_them() -> None:
-    lab = Lab()
+async def test_another_process_with_other_settings_keeps_them(lab: Lab) -> None:
     await lab.begin()
     await ask(lab, remember)
     other = Visitor(lab.beside(**SESSION_ONLY, **ENDLESS), sid=lab.visitor.sid)

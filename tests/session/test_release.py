@@ -14,10 +14,8 @@ from sessioncore import LifecycleError, SessionError, SessionKey, SessionRelease
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_released_session_shows_what_is_stored_and_takes_no_change() -> None:
-    lab = Lab()
-    await lab.begin(cart=["tea"])
-    exchange = await lab.visitor.arrive()
+async def test_a_released_session_shows_what_is_stored_and_takes_no_change(lab: Lab) -> None:
+    exchange = await lab.begin_request(cart=["tea"])
     session = exchange.session
     session["n"] = 1
     session.release()
@@ -45,8 +43,7 @@ async def test_a_released_session_shows_what_is_stored_and_takes_no_change() -> 
     assert (error.status, "set-cookie" in dict(error.headers)) == (500, False)
 
 
-async def test_what_changes_inside_a_value_of_a_released_session_is_stored_nowhere() -> None:
-    lab = Lab()
+async def test_what_changes_inside_a_value_of_a_released_session_is_stored_nowhere(lab: Lab) -> None:
     await lab.begin(cart=["tea"])
     notes = SessionKey("notes", list[str], default_factory=list)
     async with lab.visitor.request() as session:
@@ -78,8 +75,7 @@ async def test_what_was_saved_before_the_release_reaches_the_client_and_the_rest
     assert await lab.data() == {"n": 2}
 
 
-async def test_a_rotation_that_was_not_saved_before_the_release_is_dropped_with_its_id() -> None:
-    lab = Lab()
+async def test_a_rotation_that_was_not_saved_before_the_release_is_dropped_with_its_id(lab: Lab) -> None:
     old = (await lab.begin()).sid
     async with lab.visitor.request() as session:
         await session.regenerate()
@@ -89,8 +85,7 @@ async def test_a_rotation_that_was_not_saved_before_the_release_is_dropped_with_
     assert await lab.data() == {"n": 1}
 
 
-async def test_a_logout_before_the_release_clears_the_cookie() -> None:
-    lab = Lab()
+async def test_a_logout_before_the_release_clears_the_cookie(lab: Lab) -> None:
     await lab.begin()
     async with lab.visitor.request() as session:
         await session.destroy()
@@ -100,8 +95,7 @@ async def test_a_logout_before_the_release_clears_the_cookie() -> None:
     assert repr(session) == "<Session handle=None fresh=True keys=0>"
 
 
-async def test_a_session_that_was_released_early_is_renewed_all_the_same() -> None:
-    lab = Lab()
+async def test_a_session_that_was_released_early_is_renewed_all_the_same(lab: Lab) -> None:
     await lab.begin()
     lab.clock.advance(1000)
     async with lab.visitor.request() as session:
@@ -114,8 +108,7 @@ async def test_a_session_that_was_released_early_is_renewed_all_the_same() -> No
 # -- after the request
 
 
-async def test_a_session_that_was_never_loaded_cannot_be_read_or_loaded_afterwards() -> None:
-    lab = Lab()
+async def test_a_session_that_was_never_loaded_cannot_be_read_or_loaded_afterwards(lab: Lab) -> None:
     await lab.begin()
     exchange = lab.store.exchange(PlainView([f"__Host-session_id={lab.visitor.sid}".encode()]))
     await exchange.finish()
@@ -131,8 +124,7 @@ async def test_a_session_that_was_never_loaded_cannot_be_read_or_loaded_afterwar
 
 
 @BOTH_LOOPS
-async def test_a_load_that_ends_after_its_request_gives_no_session_that_could_be_written() -> None:
-    lab = Lab()
+async def test_a_load_that_ends_after_its_request_gives_no_session_that_could_be_written(lab: Lab) -> None:
     await lab.begin()
     exchange = lab.store.exchange(PlainView([f"__Host-session_id={lab.visitor.sid}".encode()]))
     held = lab.storage.hold("load")

@@ -17,8 +17,7 @@ COUNT: SessionKey[int] = SessionKey("count", int, default=0)
 NAME: SessionKey[str] = SessionKey("name", str)
 
 
-async def test_a_typed_key_gives_its_default_and_stores_nothing() -> None:
-    lab = Lab()
+async def test_a_typed_key_gives_its_default_and_stores_nothing(lab: Lab) -> None:
     async with lab.visitor.request() as session:
         assert session[COUNT] == 0
         assert session[CART] == []
@@ -32,8 +31,7 @@ async def test_a_typed_key_gives_its_default_and_stores_nothing() -> None:
     assert lab.calls == []
 
 
-async def test_a_default_that_is_changed_is_stored_like_any_value() -> None:
-    lab = Lab()
+async def test_a_default_that_is_changed_is_stored_like_any_value(lab: Lab) -> None:
     async with lab.visitor.request() as session:
         cart = session[CART]
         assert list(session) == []
@@ -47,13 +45,12 @@ async def test_a_default_that_is_changed_is_stored_like_any_value() -> None:
         assert session[CART] == [Item("tea"), Item("milk")]
 
 
-async def test_a_changed_default_can_be_removed_again() -> None:
+async def test_a_changed_default_can_be_removed_again(lab: Lab) -> None:
     removals: list[Callable[[Session], Any]] = [
         lambda session: session.__delitem__(CART), lambda session: session.__delitem__("cart"),
         lambda session: session.delete(CART), lambda session: session.pop(CART),
         lambda session: session.clear(), lambda session: session.popitem(),
     ]  # fmt: skip
-    lab = Lab()
     for remove in removals:
         async with lab.visitor.request() as session:
             session[CART].append(Item("tea"))
@@ -62,8 +59,7 @@ async def test_a_changed_default_can_be_removed_again() -> None:
     assert lab.calls == []
 
 
-async def test_a_default_that_is_changed_after_the_response_started_is_an_error() -> None:
-    lab = Lab()
+async def test_a_default_that_is_changed_after_the_response_started_is_an_error(lab: Lab) -> None:
     exchange = await lab.visitor.arrive()
     assert exchange.session[CART] == []
     assert await exchange.commit(200) == []
@@ -88,8 +84,7 @@ async def test_pop_and_setdefault_treat_a_typed_default_as_no_value() -> None:
         assert session.setdefault(CART, []) == [Item("tea")]
 
 
-async def test_typed_keys_are_written_changed_and_deleted() -> None:
-    lab = Lab()
+async def test_typed_keys_are_written_changed_and_deleted(lab: Lab) -> None:
     async with lab.visitor.request() as session:
         session[COUNT] = 1
         session.set(NAME, "ada")
@@ -103,8 +98,7 @@ async def test_typed_keys_are_written_changed_and_deleted() -> None:
     assert await lab.data() == {"count": 20}
 
 
-async def test_mutate_begins_with_the_default_also_with_one_that_was_changed() -> None:
-    lab = Lab()
+async def test_mutate_begins_with_the_default_also_with_one_that_was_changed(lab: Lab) -> None:
     log = SessionKey("log", list[int], default_factory=list[int])
     async with lab.visitor.request() as session:
         assert session.mutate(COUNT, lambda n: n + 1) == 1
@@ -120,8 +114,7 @@ async def test_mutate_begins_with_the_default_also_with_one_that_was_changed() -
         assert dict(session) == {"count": 1, "cart": [Item("tea"), Item("milk")], "log": [1], "name": "ada!"}
 
 
-async def test_a_value_of_another_type_is_corrupt_for_its_typed_key_and_readable_by_name() -> None:
-    lab = Lab()
+async def test_a_value_of_another_type_is_corrupt_for_its_typed_key_and_readable_by_name(lab: Lab) -> None:
     await lab.begin(count="canary", ok=True)
     async with lab.visitor.request() as session:
         for _ in range(2):
@@ -162,8 +155,7 @@ def test_a_typed_key_equals_another_of_its_name_and_type() -> None:
 # -- before anybody used them
 
 
-async def test_typed_keys_are_keys_of_mappings_also_before_anybody_used_them() -> None:
-    lab = Lab()
+async def test_typed_keys_are_keys_of_mappings_also_before_anybody_used_them(lab: Lab) -> None:
     cart = [Item("tea")]
     made = await lab.store.create({CART: cart, COUNT: 2, "plain": 1}, owner="ada")
     assert dict(await lab.store.get_by_id(made.id)) == {"cart": cart, "count": 2, "plain": 1}
@@ -178,8 +170,7 @@ async def test_typed_keys_are_keys_of_mappings_also_before_anybody_used_them() -
     assert dict(found) == {"cart": [Item("milk")], "count": 3, "plain": 2, "name": "bob"}
 
 
-async def test_a_registered_key_is_read_and_written_by_its_plain_name_from_the_start() -> None:
-    lab = Lab()
+async def test_a_registered_key_is_read_and_written_by_its_plain_name_from_the_start(lab: Lab) -> None:
     maps = SessionKey("maps", dict[str, tuple[Point, ...]])
     taught, untaught = lab.beside(), lab.beside()
     taught.register_key(CART, maps)

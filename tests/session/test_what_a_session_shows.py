@@ -27,8 +27,7 @@ from sessioncore import (
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_fresh_session_has_the_times_that_it_would_be_stored_with() -> None:
-    lab = Lab()
+async def test_a_fresh_session_has_the_times_that_it_would_be_stored_with(lab: Lab) -> None:
     async with lab.visitor.request() as session:
         now = datetime.fromtimestamp(lab.clock(), UTC)
         assert (session.created_at, session.created_at.tzinfo) == (now, UTC)
@@ -58,8 +57,7 @@ async def test_a_session_counts_as_accessed_by_every_use_but_the_question_itself
 
 
 @pytest.mark.proves("P6", "AT-38", "AT-138")
-async def test_repr_shows_the_handle_and_never_the_id_or_a_value() -> None:
-    lab = Lab()
+async def test_repr_shows_the_handle_and_never_the_id_or_a_value(lab: Lab) -> None:
     async with lab.visitor.request() as session:
         assert repr(session) == "<Session: not used yet>"
         session["n"] = "canary"
@@ -200,8 +198,7 @@ class Name(enum.StrEnum):
 
 
 @pytest.mark.proves("AT-25")
-async def test_bind_owner_keeps_the_id_and_its_details_keep_their_types() -> None:
-    lab = Lab()
+async def test_bind_owner_keeps_the_id_and_its_details_keep_their_types(lab: Lab) -> None:
     details = {"at": datetime(2020, 1, 1, tzinfo=UTC), "where": (48.1, 11.6), "seen": [1]}
     before = (await lab.begin()).sid
     async with lab.visitor.request() as session:
@@ -239,8 +236,7 @@ async def test_owners_details_and_idle_timeouts_that_could_not_be_kept_are_refus
         assert not session.modified
 
 
-async def test_asking_whether_it_was_modified_is_no_use() -> None:
-    lab = Lab()
+async def test_asking_whether_it_was_modified_is_no_use(lab: Lab) -> None:
     sid = (await lab.store.create({"cart": ["tea"]})).id
     for cookie in (None, sid):
         exchange = await lab.visitor.arrive(cookie)
