@@ -97,13 +97,6 @@ def test_the_applications_own_session_cookie_is_dropped_with_a_warning(
         assert "evil" not in caplog.text
 
 
-@pytest.mark.proves("AT-92")
-def test_other_cookies_keep_their_order_and_are_not_folded() -> None:
-    cookies = [(b"set-cookie", b"b=2"), (b"x", b"1"), (b"set-cookie", b"a=1"), (b"set-cookie", b"b=3")]
-    result = run(cookies, SET)
-    assert (result[: len(cookies)], result[-1]) == (cookies, SENT)
-
-
 def test_an_id_header_replaces_the_applications_header_of_that_name() -> None:
     result = run([(b"X-Sid", b"forged"), (b"x-other", b"1")], ("x-sid", "new"))
     assert (values(result, b"x-sid"), values(result, b"x-other")) == ([b"new"], [b"1"])

@@ -288,34 +288,3 @@ async def test_a_stuck_storage_holds_a_cancelled_login_no_longer_than_storage_ti
     with anyio.fail_after(5), pytest.raises(asyncio.CancelledError):
         await task
     await exchange.finish(failed=True)
-
-
-# -- a timeout around a verb
-
-
-@pytest.mark.parametrize("operation", ["before", "after"])
-async def test_after_a_timeout_around_the_first_save_there_is_one_record(operation: str, lab: Lab) -> None:
-    exchange = await lab.visitor.arrive()
-    exchange.session["a"] = 1
-    getattr(lab.storage, operation)["create"] = anyio.sleep_forever
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.01):
-            await exchange.session.save()
-    exchange.session["b"] = 2
-    await lab.visitor.leave(exchange)
-    assert lab.calls == ["create", "load", "create" if operation == "before" else "replace"]
-    assert await lab.data() == {"a": 1, "b": 2}
-    assert len(lab.storage.inner) == 1
-
-
-async def test_other_tasks_get_their_turn_when_the_one_that_commits_is_cancelled(lab: Lab) -> None:
-    exchange = await changed(lab, mutate)
-    lab.storage.hold("replace", times=1)
-    first = asyncio.ensure_future(exchange.session.save())
-    await anyio.wait_all_tasks_blocked()
-    second = asyncio.ensure_future(exchange.session.save())
-    await anyio.wait_all_tasks_blocked()
-    first.cancel()
-    await second
-    assert await lab.data() == {"n": 2}
-    await exchange.finish()

@@ -86,15 +86,6 @@ async def test_a_mutation_is_applied_to_what_others_stored() -> None:
     assert await merged({"n": 1}, after_a_write, theirs) == {"n": 101}  # it counts as that write
 
 
-async def test_a_change_inside_a_value_before_a_mutation_is_not_lost() -> None:
-    async def mine(session: Session) -> None:
-        session["items"].append("b")
-        session.mutate("items", lambda items: [*items, "c"])
-
-    theirs = doing(lambda session: session.set("other", 1))
-    assert await merged({"items": ["a"]}, mine, theirs) == {"items": ["a", "b", "c"], "other": 1}
-
-
 async def test_a_default_for_mutate_is_never_shared_between_tries() -> None:
     default: list[int] = []
 

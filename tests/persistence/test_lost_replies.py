@@ -1,7 +1,6 @@
 """Writes whose reply was lost: the next commit finds out what became of them, and makes none twice."""
 
 from collections.abc import Callable
-from datetime import timedelta
 
 import pytest
 from tests.kit import Lab, Work, lose, mutate
@@ -83,30 +82,6 @@ async def test_a_save_that_failed_is_made_good_by_the_next_one_exactly_once(
         moved = ["login" if change is login else "regenerated"]
         told = {"replace": [], "move": moved, "create": ["destroyed", "created"]}[operation]
         assert lab.kinds("storage_error") == told
-
-
-async def bind(session: Session) -> None:
-    session.bind_owner("ada")
-
-
-async def idle(session: Session) -> None:
-    session.set_idle_timeout(timedelta(hours=3))
-
-
-@ARRIVED
-@pytest.mark.parametrize(
-    ("verb", "operation"), [(Session.regenerate, "move"), (bind, "replace"), (idle, "replace")]
-)  # fmt: skip
-async def test_a_verb_without_data_whose_save_failed_is_made_good_as_well(
-    verb: Work, operation: str, arrived: bool, lab: Lab
-) -> None:
-    exchange = await lost(lab, verb, operation, arrived=arrived)
-    before = lab.visitor.sid
-    await lab.visitor.leave(exchange)
-    assert (lab.visitor.sid != before) == (operation == "move")
-    found = await lab.kept()
-    assert (dict(found), found.owner) == ({"n": 1}, "ada" if verb is bind else None)
-    assert found.idle_timeout == timedelta(hours=3 if verb is idle else 0.5)
 
 
 @pytest.mark.proves("P3")

@@ -193,21 +193,6 @@ async def test_a_binding_that_loses_the_race_is_taken_back_also_where_others_wri
     assert (session.owner, session.id) == ("bob", before)
 
 
-async def test_a_login_whose_write_comes_late_takes_no_place_that_was_given_already() -> None:
-    lab = refusing()
-    accepted: list[Visitor] = []
-
-    async def a_younger_login() -> None:
-        lab.clock.advance(0.01)
-        accepted.append(await logged_in(lab.beside(), device="phone"))
-
-    lab.storage.before["create"] = a_younger_login  # the older one has chosen its time, and is not stored yet
-    with pytest.raises(OwnerLimitReached):
-        await logged_in(lab.store)
-    assert [one.details for one in await lab.store.sessions_of("ada")] == [{"device": "phone"}]
-    assert await lab.found(accepted[0].sid) is not None
-
-
 @BOTH_LOOPS
 async def test_of_several_late_logins_one_steps_back_and_the_other_finds_room() -> None:
     lab = Lab(max_sessions_per_owner=2, on_owner_limit="refuse", storage_timeout=SHORT)

@@ -85,17 +85,6 @@ async def test_with_samesite_none_a_trusted_site_begins_a_session() -> None:
     assert (await serve(lab.store, forged(origin=PAY), write)).cookies.keys() == {NAME}
 
 
-async def test_a_payment_page_does_not_take_the_login_away(lab: Lab) -> None:
-    """The whole story: a login, the provider's POST without the cookie, and the next click of the visitor."""
-    async with lab.visitor.request() as session:
-        await session.login("ada")
-    before = lab.visitor.sid
-    reply = await serve(lab.store, forged(origin=PAY), write)
-    assert reply.headers == [("vary", "Cookie, X-Sid, Authorization")]
-    async with lab.visitor.request() as session:
-        assert (session.owner, lab.visitor.sid) == ("ada", before)
-
-
 # -- the setting
 
 

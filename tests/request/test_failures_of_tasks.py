@@ -93,24 +93,6 @@ async def test_a_function_that_failed_is_applied_once_the_value_allows_it() -> N
         assert await lab.data() == dict(session) == {"n": {"x": 50 if again else 5}, "mine": 1}
 
 
-async def test_the_response_of_a_request_whose_function_failed_is_the_error_of_the_function(lab: Lab) -> None:
-    exchange = await lab.begin_request(n=1)
-    session = exchange.session
-    session["mine"] = 1
-
-    async def meanwhile() -> None:
-        async with lab.store.open(lab.visitor.sid or "") as other:
-            other["n"] = "text"
-        session.mutate("n", add)
-
-    lab.storage.before["replace"] = meanwhile
-    await session.save()
-    with pytest.raises(TypeError):
-        await exchange.commit(200)
-    await exchange.finish()
-    assert await lab.data() == {"n": "text", "mine": 1}
-
-
 # -- what one task has changed is committed by another
 
 

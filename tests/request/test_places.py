@@ -1,14 +1,12 @@
 """Where an ID may stand in a request, which of several counts, and where a new one is sent."""
 
-import itertools
 from collections.abc import Callable
 from typing import Any
 
 import anyio.lowlevel
 import pytest
-from tests.kit import Lab, Work, destroy, login, read, regenerate, reset, serve, write
-from tests.numbers import FULL
-from tests.stores import AlternatingStorage, SpyStorage, SuspendingStorage
+from tests.kit import Lab, login, read, regenerate, reset, serve, write
+from tests.stores import SuspendingStorage
 from tests.views import PlainView
 
 from sessioncore import (
@@ -48,9 +46,7 @@ class Place(Lab):
     """A lab whose store reads one place, with a live session in it."""
 
     def __init__(self, extractor: Extractor, **config: Any) -> None:
-        numbers = itertools.count(1)
-        config = {"kind": SuspendingStorage, "id_generator": lambda: f"minted-{next(numbers):036}", **config}
-        super().__init__(extractor=extractor, **config)
+        super().__init__(kind=SuspendingStorage, extractor=extractor, **config)
 
     async def make(self, **data: Any) -> str:
         sid = (await self.store.create(data or {"n": 1})).id
@@ -67,56 +63,6 @@ class Place(Lab):
         reply = await serve(self.store, view, look)
         assert [name for name, _ in reply.headers if name != "vary"] == []
         return seen
-
-
-# -- it makes no difference whether a storage answers at once
-
-
-async def unstorable(session: Session) -> None:
-    session["x"] = object()
-
-
-WORKS: list[Work | None] = [None, read, write, login, regenerate, reset, destroy, save, unstorable, in_place]
-PLACES: list[Callable[[], Extractor]] = [
-    from_cookie,
-    lambda: from_header("X-Sid"),
-    from_auth_header,
-    lambda: chain(from_cookie("sid"), from_header("X-Sid"), from_query("sid")),
-    lambda: chain(from_form("sid"), from_cookie("sid")),
-    lambda: Extractor(lambda view: view.query("sid"), Source.HEADER, "X-Own"),
-]
-
-
-async def _outcome(
-    kind: type[SpyStorage], make: Callable[[], Extractor], work: Work | None, which: str, status: int
-) -> Any:
-    """Everything that can be seen of one request."""
-    place = Place(make(), kind=kind)
-    sid = await place.make(n=1, items=[0])
-    given = {"live": sid, "unknown": UNKNOWN, "malformed": "x", "none": None}[which]
-    view = PlainView()
-    if given is not None:
-        view.cookies = [f"{name}={given}".encode() for name in ("sid", "__Host-session_id")]
-        view.headers = [("X-Sid", given), ("Authorization", f"Bearer {given}")]
-        view.queries = view.fields = {"sid": given}
-    place.clock.advance(100)
-    reply = await serve(place.store, view, work, status)
-    calls = [*place.calls]
-    left = [await place.data(f"minted-{number:036}") for number in range(1, 5)]
-    shown = [(event.kind, event.handle, event.detail) for event in place.events]
-    return reply.headers, str(reply.error), calls, shown, left, len(place.storage.inner)
-
-
-@pytest.mark.parametrize("work", WORKS, ids=lambda work: getattr(work, "__name__", "untouched"))
-@pytest.mark.parametrize("status", [200, 500])
-async def test_it_makes_no_difference_whether_a_storage_answers_at_once_or_later(
-    work: Work | None, status: int
-) -> None:
-    cases = [*itertools.product(PLACES, ["live", "unknown", "malformed", "none"])]
-    first = (WORKS.index(work) + status // 500) % 3
-    for make, which in cases if FULL else cases[first::3]:
-        waited = await _outcome(SuspendingStorage, make, work, which, status)
-        assert await _outcome(AlternatingStorage, make, work, which, status) == waited
 
 
 # -- which ID counts
@@ -231,9 +177,6 @@ async def test_an_error_of_a_custom_extractor_is_the_applications_and_a_wrong_va
             text = f"the extractor of 'mine' must return str or None, not {type(given).__name__}"
             with pytest.raises(ConfigError, match=text):
                 await Place(extractor).store.exchange(PlainView()).load()
-
-
-# -- skipped requests
 
 
 async def test_a_generator_that_makes_no_id_is_a_configuration_error_and_nothing_is_stored() -> None:

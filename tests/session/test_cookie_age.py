@@ -12,24 +12,6 @@ pytestmark = pytest.mark.anyio
 DAY = 86400.0
 
 
-async def test_the_cookie_lasts_to_the_absolute_deadline_and_reads_send_none(lab: Lab) -> None:
-    await lab.begin()
-    assert max_age(lab.visitor.headers) == 86400
-    for _ in range(50):
-        lab.clock.advance(600)
-        async with lab.visitor.request() as session:
-            assert session["n"] == 1
-        assert lab.visitor.headers == []
-
-
-@pytest.mark.proves("AT-84")
-async def test_max_age_is_rounded_to_seconds_and_clamped_at_400_days() -> None:
-    for absolute, seconds in [(1800.4, 1800), (1800.6, 1801), (500 * DAY, 400 * DAY)]:
-        lab = Lab(absolute_timeout=timedelta(seconds=absolute))
-        await lab.begin()
-        assert max_age(lab.visitor.headers) == seconds
-
-
 async def test_without_a_deadline_the_cookie_follows_the_idle_clock() -> None:
     lab = Lab(absolute_timeout=None)
     await lab.begin()
@@ -68,15 +50,3 @@ async def test_without_a_deadline_a_touch_interval_of_zero_sends_the_cookie_each
         pass
     assert [name for name, _ in lab.visitor.headers] == ["set-cookie"]
     assert max_age(lab.visitor.headers) == 1800
-
-
-async def test_a_cookie_for_the_browser_session_has_no_max_age_and_is_sent_once() -> None:
-    lab = Lab(absolute_timeout=None, cookie_session_only=True)
-    await lab.begin()
-    assert [name for name, _ in lab.visitor.headers] == ["set-cookie"]
-    assert max_age(lab.visitor.headers) is None
-    lab.clock.advance(61)
-    async with lab.visitor.request():
-        pass
-    assert lab.visitor.headers == []
-    assert lab.kinds() == ["renewed"]

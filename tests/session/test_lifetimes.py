@@ -324,31 +324,6 @@ async def test_another_idle_timeout_holds_from_the_next_use(
     assert await look(lab, visitor) is found
 
 
-async def test_a_shorter_absolute_timeout_holds_at_once(lab: Lab) -> None:
-    await lab.begin()
-    for _ in range(4):
-        lab.clock.advance(1700)
-        assert await look(lab)
-    shorter = Lab(lab.storage, clock=lab.clock, absolute_timeout=timedelta(hours=1))
-    assert not await look(lab, Visitor(shorter.store, sid=lab.visitor.sid))
-    assert shorter.kinds() == ["expired"]
-
-
-async def test_expires_at_is_when_the_session_ends(lab: Lab) -> None:
-    await lab.begin()
-    now = lab.clock()
-    async with lab.visitor.request() as session:
-        assert session.expires_at == datetime.fromtimestamp(now + 1800, UTC)
-    lab.clock.advance(59)
-    async with lab.visitor.request() as session:  # it ends 1800 s after the last renewal
-        assert session.expires_at == datetime.fromtimestamp(now + 1800, UTC)
-    lab.clock.advance(2)
-    async with lab.visitor.request() as session:  # this request renews it
-        assert session.expires_at == datetime.fromtimestamp(now + 61 + 1800, UTC)
-    listed = await lab.store.get_by_id(lab.visitor.sid or "")
-    assert listed.expires_at == datetime.fromtimestamp(now + 61 + 1800, UTC)
-
-
 @pytest.mark.proves("AT-85")
 async def test_dates_beyond_2038_and_sessions_of_a_hundred_years_are_fine() -> None:
     lab = Lab(clock=ManualClock(4_102_444_800.0), idle_timeout=timedelta(days=36500), absolute_timeout=None)

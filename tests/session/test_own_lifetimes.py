@@ -110,21 +110,6 @@ async def test_an_own_absolute_timeout_ends_the_session_at_its_time_however_much
         assert session.fresh
 
 
-async def test_what_is_set_is_in_expires_at_before_it_is_stored(lab: Lab) -> None:
-    await lab.begin()
-    await ask(lab, lambda session: session.set_absolute_timeout(timedelta(minutes=10)))
-    for absolute, seconds in [(timedelta(minutes=5), 300), (timedelta(hours=1), 1800), (None, 1800)]:
-        exchange = await lab.visitor.arrive()
-        exchange.session.set_absolute_timeout(absolute)
-        assert exchange.session.expires_at.timestamp() == lab.clock() + seconds
-        await exchange.finish(failed=True)
-    lab.clock.advance(300)
-    async with lab.visitor.request() as session:
-        assert session.expires_at.timestamp() == lab.clock() + 300
-        await session.login("ada")
-        assert session.expires_at.timestamp() == lab.clock() + 1800
-
-
 async def test_an_own_absolute_timeout_counts_from_the_last_login() -> None:
     lab = Lab(idle_timeout=timedelta(hours=2))
     await lab.begin()

@@ -75,16 +75,6 @@ async def test_what_was_saved_before_the_release_reaches_the_client_and_the_rest
     assert await lab.data() == {"n": 2}
 
 
-async def test_a_rotation_that_was_not_saved_before_the_release_is_dropped_with_its_id(lab: Lab) -> None:
-    old = (await lab.begin()).sid
-    async with lab.visitor.request() as session:
-        await session.regenerate()
-        session.release()
-        assert session.id == old
-    assert (lab.visitor.headers, lab.visitor.sid) == ([], old)
-    assert await lab.data() == {"n": 1}
-
-
 async def test_a_logout_before_the_release_clears_the_cookie(lab: Lab) -> None:
     await lab.begin()
     async with lab.visitor.request() as session:
@@ -93,16 +83,6 @@ async def test_a_logout_before_the_release_clears_the_cookie(lab: Lab) -> None:
     assert lab.visitor.sid is None
     assert "Max-Age=0" in lab.visitor.headers[0][1]
     assert repr(session) == "<Session handle=None fresh=True keys=0>"
-
-
-async def test_a_session_that_was_released_early_is_renewed_all_the_same(lab: Lab) -> None:
-    await lab.begin()
-    lab.clock.advance(1000)
-    async with lab.visitor.request() as session:
-        assert session["n"] == 1
-        session.release()
-    assert (await lab.stored(session)).ttl == 1800
-    assert lab.kinds() == ["renewed"]
 
 
 # -- after the request

@@ -27,20 +27,6 @@ from sessioncore import (
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_fresh_session_has_the_times_that_it_would_be_stored_with(lab: Lab) -> None:
-    async with lab.visitor.request() as session:
-        now = datetime.fromtimestamp(lab.clock(), UTC)
-        assert (session.created_at, session.created_at.tzinfo) == (now, UTC)
-        assert session.expires_at - now == session.idle_timeout == timedelta(minutes=30)
-        sid = session.id
-        assert session.id == sid
-        session["n"] = 1
-    assert lab.visitor.sid == sid
-    lab.clock.advance(30)
-    async with lab.visitor.request() as session:
-        assert session.created_at == now
-
-
 @pytest.mark.proves("AT-87")
 async def test_a_session_counts_as_accessed_by_every_use_but_the_question_itself() -> None:
     uses: list[Callable[[Session], object]] = [
