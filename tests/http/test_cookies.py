@@ -137,13 +137,6 @@ def test_max_age_is_whole_seconds_rounded_and_within_400_days() -> None:
         assert f"; Max-Age={max_age};" in writer().set(T, seconds)
 
 
-@pytest.mark.proves("AT-28")
-def test_a_clear_repeats_every_attribute_of_the_set() -> None:
-    for changes in ({}, {"domain": "example.com"}, {"path": "/x"}, {"partitioned": True}, {"secure": False}):
-        made = writer("sid", **changes)
-        assert made.set(T, 9).split("; ")[2:] == made.clear().split("; ")[3:]
-
-
 # -- refusing
 
 

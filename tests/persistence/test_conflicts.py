@@ -190,16 +190,6 @@ async def test_a_generator_that_always_collides_ends_in_an_error() -> None:
     assert await lab.data("a" * 43) == {"secret": 1}
 
 
-async def test_a_move_that_is_refused_is_no_collision_and_no_logout(lab: Lab) -> None:
-    await lab.begin()
-    lab.storage.fail("move", error=StorageError("a right is missing"))
-    with pytest.raises(StorageError, match="a right is missing"):
-        async with lab.visitor.request() as session:
-            await session.login("ada")
-    assert lab.calls.count("move") == 1
-    assert await lab.data() == {"n": 1}
-
-
 # -- many at once, on storages with threads and without
 
 

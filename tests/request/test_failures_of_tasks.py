@@ -61,25 +61,6 @@ async def test_the_owner_of_the_function_that_failed_can_set_or_delete_the_key(w
     assert await lab.data() == dict(session) == {"mine": 1} | ({} if n is None else {"n": n})
 
 
-async def test_a_function_that_fails_on_its_default_because_the_key_was_deleted_fails_the_next_save(lab: Lab) -> None:
-    session = await lab.held(n=1)
-    session["mine"] = 1
-
-    async def meanwhile() -> None:
-        async with lab.store.open(session.id) as other:
-            del other["n"]
-        assert session.mutate("n", lambda n: 1 // n, default=0) == 1
-
-    lab.storage.before["replace"] = meanwhile
-    await session.save()
-    assert dict(session) == {"mine": 1}
-    with pytest.raises(ZeroDivisionError):
-        await session.save()
-    session["n"] = 2
-    await session.save()
-    assert await lab.data() == {"n": 2, "mine": 1}
-
-
 async def test_a_function_that_failed_is_applied_once_the_value_allows_it() -> None:
     for again in (False, True):
         lab = Lab()

@@ -30,6 +30,20 @@ _LEAVES = st.none() | st.booleans() | st.integers() | st.text(max_size=4) | st.b
 _VALUES = _LEAVES | st.lists(_LEAVES, max_size=3) | st.dictionaries(_KEYS, _LEAVES, max_size=3) | st.sets(st.integers())
 
 
+USES: dict[str, Callable[[MutableMapping[str, Any], str, Any], Any]] = {
+    "[]": lambda mapping, key, _: mapping[key],
+    "get": lambda mapping, key, _: mapping.get(key),
+    "get with a default": lambda mapping, key, value: mapping.get(key, value),
+    "in": lambda mapping, key, _: key in mapping,
+    "del": lambda mapping, key, _: mapping.__delitem__(key),
+    "pop": lambda mapping, key, _: mapping.pop(key),
+    "pop with a default": lambda mapping, key, value: mapping.pop(key, value),
+    "popitem": lambda mapping, _, __: mapping.popitem(),
+    "setdefault": lambda mapping, key, value: mapping.setdefault(key, value),
+    "clear": lambda mapping, _, __: mapping.clear(),
+}
+
+
 class SessionAgainstDict(RuleBasedStateMachine):
     """A session does what a dict does, whenever it is saved or loaded anew in between."""
 
@@ -80,42 +94,14 @@ class SessionAgainstDict(RuleBasedStateMachine):
                 outcomes.append(KeyError)
         assert outcomes[0] == outcomes[1]
 
-    @rule(key=_KEYS)
-    def read(self, key: str) -> None:
-        self.alike(lambda mapping: mapping[key])
-        self.alike(lambda mapping: mapping.get(key))
-        self.alike(lambda mapping: mapping.get(key, 5))
-        self.alike(lambda mapping: key in mapping)
-
-    @rule(key=_KEYS)
-    def remove(self, key: str) -> None:
-        self.alike(lambda mapping: mapping.__delitem__(key))
-
-    @rule(key=_KEYS, default=_LEAVES)
-    def pop(self, key: str, default: Any) -> None:
-        self.alike(lambda mapping: mapping.pop(key, default))
-        self.alike(lambda mapping: mapping.pop(key))
-
-    @rule()
-    def popitem(self) -> None:
-        self.alike(lambda mapping: mapping.popitem())
-
-    @rule(key=_KEYS, value=_VALUES)
-    def setdefault(self, key: str, value: Any) -> None:
-        self.alike(lambda mapping: mapping.setdefault(key, copy.deepcopy(value)))
-
-    @rule(more=st.dictionaries(_KEYS, _VALUES, max_size=3))
-    def update(self, more: dict[str, Any]) -> None:
-        self.alike(lambda mapping: mapping.update(copy.deepcopy(more)))
+    @rule(work=st.sampled_from([*USES]), key=_KEYS, value=_VALUES)
+    def use(self, work: str, key: str, value: Any) -> None:
+        self.alike(lambda mapping: USES[work](mapping, key, copy.deepcopy(value)))
 
     @rule(more=st.dictionaries(_KEYS, _VALUES, max_size=3))
     def merge(self, more: dict[str, Any]) -> None:
+        self.alike(lambda mapping: mapping.update(copy.deepcopy(more)))
         self.session |= copy.deepcopy(more)
-        self.model |= copy.deepcopy(more)
-
-    @rule()
-    def clear(self) -> None:
-        self.alike(lambda mapping: mapping.clear())
 
     @rule(key=_KEYS, number=st.integers())
     def mutate(self, key: str, number: int) -> None:

@@ -210,19 +210,11 @@ async def test_a_value_that_cannot_be_stored_fails_before_any_write_and_names_it
     await lab.begin()
     cyclic: list[Any] = []
     cyclic.append(cyclic)
-    deep: Any = 0
-    for _ in range(5000):
-        deep = [deep]
-    errors: list[tuple[Any, type[CodecError], str]] = [
-        (object(), UnregisteredType, r"'bad'.*builtins\.object"),
-        (cyclic, CodecError, "'bad'"),
-        (deep, CodecError, "'bad'"),
-    ]
-    for value, error, text in errors:
-        with pytest.raises(error, match=text):
+    for value, error in ((object(), r"'bad'.*builtins\.object"), (cyclic, "'bad'")):
+        with pytest.raises(CodecError, match=error):
             async with lab.visitor.request() as session:
                 session.update(n=2, bad=value)
-    assert lab.calls == ["load"] * 3
+    assert lab.calls == ["load"] * 2
     assert await lab.data() == {"n": 1}
 
 

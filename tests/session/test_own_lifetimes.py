@@ -186,19 +186,44 @@ async def test_the_cookie_follows_the_settings_with_the_same_id_and_goes_back_wi
     assert bool(await ask(lab)) is (config == ENDLESS)
 
 
-async def test_a_new_session_has_its_settings_from_the_start_and_its_next_id_too() -> None:
-    lab = Lab(**SESSION_ONLY)
+async def test_without_a_deadline_the_cookie_follows_the_idle_clock() -> None:
+    lab = Lab(absolute_timeout=None)
+    await lab.begin()
+    assert max_age(lab.visitor.headers) == 1800
     async with lab.visitor.request() as session:
-        remember(session)
-    assert (lab.calls, lab.visitor.headers) == ([], [])  # settings alone begin no session
+        assert session["n"] == 1
+    assert lab.visitor.headers == []
+    lab.clock.advance(61)
+    async with lab.visitor.request():
+        pass  # the cookie is sent also where the handler did not look
+    assert max_age(lab.visitor.headers) == 1800
+    assert lab.visitor.headers[0][1].startswith(f"__Host-session_id={lab.visitor.sid};")
+    lab.clock.advance(61)
     async with lab.visitor.request() as session:
-        remember(session)
-        session["n"] = 1
-    assert max_age(lab.visitor.headers) == 30 * DAY
-    lab.clock.advance(DAY)
+        session["n"] = 2
+    assert max_age(lab.visitor.headers) == 1800
+    lab.clock.advance(61)
     async with lab.visitor.request() as session:
-        await session.regenerate()
-    assert (max_age(lab.visitor.headers), await settings(lab)) == (29 * DAY, REMEMBERED)
+        session.release()
+    assert max_age(lab.visitor.headers) == 1800
+    async with lab.visitor.request() as session:
+        session.set_idle_timeout(timedelta(days=7))
+    assert max_age(lab.visitor.headers) == 7 * DAY
+    lab.clock.advance(6 * DAY)
+    async with lab.visitor.request() as session:
+        session.set_idle_timeout(None)
+    assert max_age(lab.visitor.headers) == 1800
+
+
+async def test_without_a_deadline_a_touch_interval_of_zero_sends_the_cookie_each_time_and_the_header_once() -> None:
+    places = chain(from_cookie("__Host-session_id"), from_header("X-Session"))
+    lab = Lab(absolute_timeout=None, touch_interval=timedelta(), extractor=places)
+    await lab.begin()
+    assert [name for name, _ in lab.visitor.headers] == ["set-cookie", "x-session"]
+    async with lab.visitor.request():
+        pass
+    assert [name for name, _ in lab.visitor.headers] == ["set-cookie"]
+    assert max_age(lab.visitor.headers) == 1800
 
 
 async def test_settings_that_do_not_change_send_no_cookie_and_saved_ones_send_one(lab: Lab) -> None:
@@ -210,14 +235,6 @@ async def test_settings_that_do_not_change_send_no_cookie_and_saved_ones_send_on
     assert max_age(lab.visitor.headers) == 30 * DAY
     assert await ask(lab, remember) == []
     assert await ask(lab, lambda session: session.set_idle_timeout(timedelta(hours=2))) == []
-
-
-async def test_an_error_page_of_the_framework_carries_the_cookie_of_what_was_saved(lab: Lab) -> None:
-    exchange = await lab.begin_request()
-    remember(exchange.session)
-    await exchange.session.save()
-    assert exchange.error_response(ValueError()) is None  # the client has the ID, so this error is the framework's
-    assert max_age(await lab.visitor.leave(exchange, 500)) == 30 * DAY
 
 
 @pytest.mark.parametrize("late", [False, True])

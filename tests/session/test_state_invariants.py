@@ -99,19 +99,15 @@ class OneRequest(Lab):
     async def step(self, operation: "Operation") -> None:
         """One operation of one task; what it meets is no concern here."""
         with suppress(SessionError, KeyError):
-            await self.watched(partial(operation, self))
+            await watched(partial(operation, self), self.check)
         self.check()
-
-    async def watched(self, work: Callable[[], Awaitable[Any]]) -> None:
-        """Await `work()`, with a look at the state whenever it suspends."""
-        await watched(work, self.check)
 
     async def settle(self) -> None:
         """End the request, and compare what it shows with what is stored."""
         shown: dict[str, Any] | None = None
         released = self.state.unusable is not None  # then what changed inside a value shows, and is stored nowhere
         with suppress(SessionError):
-            await self.watched(partial(self.exchange.commit, 200))
+            await watched(partial(self.exchange.commit, 200), self.check)
             shown = None if released else dict(self.session)
         self.check()
         await self.exchange.finish()
@@ -129,25 +125,8 @@ Change = Callable[[Session], object]
 Operation = Callable[[OneRequest], Awaitable[None]]
 
 
-def grow(session: Session, name: str) -> None:
-    value = session[name]
-    if not isinstance(value, int):
-        value.append(7)
-
-
-def extend(session: Session, name: str) -> None:
-    def extended(value: list[int] | int) -> list[int]:
-        return [value, 9] if isinstance(value, int) else [*value, 9]
-
-    session.mutate(name, extended, [])
-
-
-def put_list(session: Session, name: str) -> None:
-    session[name] = [1]
-
-
-def look(session: Session, name: str) -> None:
-    session.get(name)
+def extended(value: list[int] | int) -> list[int]:
+    return [value, 9] if isinstance(value, int) else [*value, 9]
 
 
 def at_once(change: Change) -> Operation:
@@ -206,24 +185,23 @@ def cut_save(turns: int) -> Operation:
     return operation
 
 
-def changes() -> Iterator[tuple[str, Change]]:
-    for name in ("a", "b", "cart"):
-        for number in range(3):
-            yield f"set {name} to {number}", partial(Session.set, key=name, value=number)
-        yield f"set {name} to a list", partial(put_list, name=name)
-        yield f"delete {name}", partial(Session.delete, key=name)
-        yield f"append to {name}", partial(grow, name=name)
-        yield f"mutate {name}", partial(extend, name=name)
-    yield "append to the default", lambda session: session[CART].append(5)
+def changes_to(name: str) -> Iterator[tuple[str, Change]]:
+    for number in range(3):
+        yield f"set {name} to {number}", partial(Session.set, key=name, value=number)
+    yield f"set {name} to a list", lambda session: session.set(name, [1])
+    yield f"delete {name}", partial(Session.delete, key=name)
+    yield f"append to {name}", lambda session: isinstance(session[name], int) or session[name].append(7)
+    yield f"mutate {name}", lambda session: session.mutate(name, extended, [])
 
 
 def operations() -> Iterator[tuple[str, Operation]]:
-    for label, change in changes():
+    to_default: tuple[str, Change] = ("append to the default", lambda session: session[CART].append(5))
+    for label, change in (*changes_to("a"), *changes_to("b"), *changes_to("cart"), to_default):
         yield label, at_once(change)
         yield f"another request: {label}", elsewhere(change)
     yield "another request: destroy", end_elsewhere
     for name in ("a", "b", "cart"):
-        yield f"read {name}", at_once(partial(look, name=name))
+        yield f"read {name}", at_once(partial(Session.get, key=name))
     yield "bind_owner", at_once(lambda session: session.bind_owner("ada"))
     yield "modified?", at_once(lambda session: session.modified)
     for use in (Session.popitem, Session.clear, Session.release):
