@@ -23,8 +23,8 @@ from sessioncore.storage import Stored
 from sessioncore.testing import ManualClock
 
 __all__ = [
-    "BOTH_LOOPS", "Lab", "Reply", "Work", "anyio_backend", "destroy", "lab", "login", "lose", "max_age", "mutate",
-    "read", "regenerate", "reset", "serve", "write",
+    "BOTH_LOOPS", "Lab", "Reply", "Work", "anyio_backend", "destroy", "doing", "lab", "login", "lose", "max_age",
+    "mutate", "read", "regenerate", "reset", "serve", "write",
 ]  # fmt: skip
 
 Work = Callable[[Session], Awaitable[object]]
@@ -170,6 +170,15 @@ def max_age(headers: list[tuple[str, str]]) -> int | None:
 
 
 # -- what handlers do
+
+
+def doing(change: Callable[[Session], object]) -> Work:
+    """A handler that makes this change."""
+
+    async def work(session: Session) -> None:
+        change(session)
+
+    return work
 
 
 async def read(session: Session) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
-from tests.kit import BOTH_LOOPS, Lab, Work, write
+from tests.kit import BOTH_LOOPS, Lab, Work, doing, write
 from tests.views import Visitor
 
 from sessioncore import (
@@ -43,13 +43,6 @@ async def merged(before: dict[str, object], mine: Work, theirs: Work, operation:
     assert data == dict(exchange.session)
     assert data is not None
     return data
-
-
-def doing(change: Callable[[Session], object]) -> Work:
-    async def work(session: Session) -> None:
-        change(session)
-
-    return work
 
 
 @pytest.mark.proves("P4", "AT-43")

@@ -7,9 +7,9 @@ from typing import Any, NoReturn
 
 import anyio
 import pytest
-from tests.kit import BOTH_LOOPS, Lab
+from tests.kit import BOTH_LOOPS, Lab, Work, destroy, login, write
 from tests.stores import PromptStorage, SpyStorage
-from tests.views import PlainView
+from tests.views import PlainView, Visitor
 
 from sessioncore import (
     ConfigError,
@@ -26,24 +26,14 @@ pytestmark = pytest.mark.anyio
 Call = Callable[[Lab], Awaitable[object]]
 
 
-async def _write(lab: Lab) -> None:
-    async with lab.visitor.request() as session:
-        session["n"] = 2
+def request(work: Work, *, first: bool = False) -> Call:
+    """A request of the visitor, or of one who has no session yet."""
 
+    async def call(lab: Lab) -> None:
+        async with (Visitor(lab.store) if first else lab.visitor).request() as session:
+            await work(session)
 
-async def _first_write(lab: Lab) -> None:
-    lab.visitor.sid = None
-    await _write(lab)
-
-
-async def _login(lab: Lab) -> None:
-    async with lab.visitor.request() as session:
-        await session.login("ada")
-
-
-async def _destroy(lab: Lab) -> None:
-    async with lab.visitor.request() as session:
-        await session.destroy()
+    return call
 
 
 def view(lab: Lab) -> PlainView:
@@ -57,10 +47,10 @@ CALLS: list[tuple[str, Call]] = [
     ("load", lambda lab: lab.store.revoke_all("ada")),
     ("load", lambda lab: lab.store.revoke("0" * 64, owner="ada")),
     ("create", lambda lab: lab.store.create()),
-    ("create", _first_write),
-    ("replace", _write),
-    ("move", _login),
-    ("delete", _destroy),
+    ("create", request(write, first=True)),
+    ("replace", request(write)),
+    ("move", request(login)),
+    ("delete", request(destroy)),
     ("delete", lambda lab: lab.store.delete(lab.visitor.sid or "")),
     ("delete", lambda lab: lab.store.revoke("0" * 64)),
     ("delete", lambda lab: lab.store.revoke_all("ada")),

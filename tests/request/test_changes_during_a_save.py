@@ -5,41 +5,20 @@ from datetime import timedelta
 from functools import partial
 
 import pytest
-from tests.kit import Lab, Work, login, lose, regenerate
+from tests.kit import Lab, Work, doing, login, lose, regenerate
 
 from sessioncore import Exchange, Session, StorageError, StorageUnavailable
 
 pytestmark = pytest.mark.anyio
 
 
-async def put(session: Session) -> None:
-    session["k"] = 1
-
-
-async def put_again(session: Session) -> None:
-    session["n"] = 2
-
-
-async def take_out(session: Session) -> None:
-    del session["n"]
-    session.set("n", None)
-
-
-async def append(session: Session) -> None:
-    session["items"].append(2)
-
-
-async def add(session: Session) -> None:
-    session.mutate("n", lambda n: n + 1)
-
-
-async def idle(session: Session) -> None:
-    session.set_idle_timeout(timedelta(hours=3))
-
-
-async def bind(session: Session) -> None:
-    session.bind_owner("ada")
-
+put = doing(lambda session: session.set("k", 1))
+put_again = doing(lambda session: session.set("n", 2))
+take_out = doing(lambda session: (session.pop("n"), session.set("n", None)))
+append = doing(lambda session: session["items"].append(2))
+add = doing(lambda session: session.mutate("n", lambda n: n + 1))
+idle = doing(lambda session: session.set_idle_timeout(timedelta(hours=3)))
+bind = doing(lambda session: session.bind_owner("ada"))
 
 Difference = dict[str, object]
 OF_DATA: list[tuple[Work, Difference]] = [

@@ -5,7 +5,7 @@ from typing import Any
 
 import anyio.lowlevel
 import pytest
-from tests.kit import Lab, login, read, regenerate, reset, serve, write
+from tests.kit import Lab, doing, login, read, regenerate, reset, serve, write
 from tests.stores import SuspendingStorage
 from tests.views import PlainView
 
@@ -38,8 +38,7 @@ async def save(session: Session) -> None:
     await session.save()
 
 
-async def in_place(session: Session) -> None:
-    session.setdefault("items", []).append(1)
+in_place = doing(lambda session: session.setdefault("items", []).append(1))
 
 
 class Place(Lab):

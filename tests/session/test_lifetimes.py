@@ -21,11 +21,6 @@ MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
 E = 0.001  # as near as a test comes to a deadline
 
 
-def keeping_too_long() -> SpyStorage:
-    """A storage whose own clock stands still, so that it keeps every record."""
-    return SpyStorage(lambda: 0.0)
-
-
 async def look(lab: Lab, visitor: Visitor | None = None) -> bool:
     """Make a request that reads; True if the session was there."""
     async with (visitor or lab.visitor).request() as session:
@@ -240,7 +235,7 @@ async def test_constant_use_ends_exactly_at_the_absolute_deadline(last: float, f
 
 @pytest.mark.proves("AT-78")
 async def test_the_record_decides_where_a_storage_keeps_too_long() -> None:
-    lab = Lab(keeping_too_long(), absolute_timeout=timedelta(hours=1))
+    lab = Lab(SpyStorage(lambda: 0.0), absolute_timeout=timedelta(hours=1))  # its clock stands still
     await lab.begin()
     await lab.store.create({}, owner="ada")
     writer, reader, stale = await lab.visitor.arrive(), await lab.visitor.arrive(), await lab.visitor.arrive()

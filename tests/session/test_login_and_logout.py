@@ -1,7 +1,7 @@
 """Login, logout and rotation: which IDs are valid, whose data is there, and what the client is told."""
 
 import pytest
-from tests.kit import Lab, Work, destroy, max_age, read, regenerate
+from tests.kit import Lab, Work, destroy, login, max_age, read, regenerate, write
 from tests.views import PlainView, Visitor
 
 from sessioncore import Session, SessionConfig, SessionGone, SessionNotFound, SessionStore
@@ -104,15 +104,10 @@ async def test_a_session_that_was_ended_elsewhere_stays_gone_whatever_its_reques
     with pytest.raises(SessionGone):
         await session.save()
     assert (dict(session), session.fresh) == ({}, True)  # nothing of it is shown any more
-    session["n"] = 3
-    with pytest.raises(SessionGone):
-        await session.save()
-    await session.regenerate()
-    with pytest.raises(SessionGone):
-        await session.save()
-    await session.login("ada")
-    with pytest.raises(SessionGone):
-        await session.save()
+    for work in (write, regenerate, login):
+        await work(session)
+        with pytest.raises(SessionGone):
+            await session.save()
     assert lab.kinds().count("gone") == 1
     await session.reset()
     session["n"] = 4

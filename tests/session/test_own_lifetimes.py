@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any, NamedTuple
 
 import pytest
-from tests.kit import Lab, destroy, login, lose, max_age, regenerate, reset
+from tests.kit import Lab, destroy, doing, login, lose, max_age, regenerate, reset
 from tests.views import PlainView, Visitor
 
 from sessioncore import (
@@ -187,31 +187,21 @@ async def test_the_cookie_follows_the_settings_with_the_same_id_and_goes_back_wi
 
 
 async def test_without_a_deadline_the_cookie_follows_the_idle_clock() -> None:
-    lab = Lab(absolute_timeout=None)
+    lab = Lab(**ENDLESS)
     await lab.begin()
     assert max_age(lab.visitor.headers) == 1800
-    async with lab.visitor.request() as session:
-        assert session["n"] == 1
-    assert lab.visitor.headers == []
-    lab.clock.advance(61)
-    async with lab.visitor.request():
-        pass  # the cookie is sent also where the handler did not look
-    assert max_age(lab.visitor.headers) == 1800
-    assert lab.visitor.headers[0][1].startswith(f"__Host-session_id={lab.visitor.sid};")
-    lab.clock.advance(61)
-    async with lab.visitor.request() as session:
-        session["n"] = 2
-    assert max_age(lab.visitor.headers) == 1800
-    lab.clock.advance(61)
-    async with lab.visitor.request() as session:
-        session.release()
-    assert max_age(lab.visitor.headers) == 1800
-    async with lab.visitor.request() as session:
-        session.set_idle_timeout(timedelta(days=7))
+    assert await ask(lab) == []
+    uses: list[Callable[[Session], object]] = [lambda _: None, write, Session.release]
+    for use in uses:
+        lab.clock.advance(61)
+        async with lab.visitor.request() as session:
+            use(session)
+        assert max_age(lab.visitor.headers) == 1800
+        assert lab.visitor.headers[0][1].startswith(f"__Host-session_id={lab.visitor.sid};")
+    await ask(lab, lambda session: session.set_idle_timeout(timedelta(days=7)))
     assert max_age(lab.visitor.headers) == 7 * DAY
     lab.clock.advance(6 * DAY)
-    async with lab.visitor.request() as session:
-        session.set_idle_timeout(None)
+    await ask(lab, lambda session: session.set_idle_timeout(None))
     assert max_age(lab.visitor.headers) == 1800
 
 
@@ -255,12 +245,11 @@ async def test_no_cookie_goes_to_a_client_that_has_none_or_after_the_start_of_th
 # -- login, reset and the others
 
 
+bind = doing(lambda session: session.bind_owner("bob"))
+
+
 async def login_of_another(session: Session) -> None:
     await session.login("bob")
-
-
-async def bind(session: Session) -> None:
-    session.bind_owner("bob")
 
 
 @pytest.mark.parametrize("when", ["earlier", "before", "saved before", "after"])
