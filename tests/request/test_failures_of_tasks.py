@@ -61,6 +61,27 @@ async def test_the_owner_of_the_function_that_failed_can_set_or_delete_the_key(w
     assert await lab.data() == dict(session) == {"mine": 1} | ({} if n is None else {"n": n})
 
 
+async def test_a_key_that_another_request_deleted_is_updated_from_the_default_or_not_at_all(lab: Lab) -> None:
+    session = await lab.held(n=1, m=1, k=1)
+    session["mine"] = 1
+
+    async def meanwhile() -> None:
+        del session["k"]
+        session.mutate("n", add)
+        assert session.mutate("m", lambda m: 1 // m, default=0) == 1
+        async with lab.store.open(session.id) as other:
+            other.clear()
+
+    lab.storage.before["replace"] = meanwhile
+    await session.save()
+    assert dict(session) == {"mine": 1}
+    with pytest.raises(ZeroDivisionError):
+        await session.save()
+    session["m"] = 2
+    await session.save()
+    assert await lab.data() == dict(session) == {"m": 2, "mine": 1}
+
+
 async def test_a_function_that_failed_is_applied_once_the_value_allows_it() -> None:
     for again in (False, True):
         lab = Lab()

@@ -73,7 +73,8 @@ async def test_a_stale_cookie_does_not_hide_a_valid_header_and_the_first_live_id
     first, second = await place.make(a=1), await place.make(b=2)
     for stale in (UNKNOWN, "short", ""):
         assert await place.finds(PlainView([f"sid={stale}".encode()], [("X-Sid", first)])) == {"a": 1}
-    assert place.kinds() == ["unknown", "malformed", "malformed"]
+    assert await place.finds(PlainView([b"sid=short"], [("X-Sid", UNKNOWN)])) == {}
+    assert place.kinds() == ["unknown", "malformed", "malformed", "malformed", "unknown"]
     assert await place.finds(PlainView([f"sid={first}".encode()], [("X-Sid", second)])) == {"a": 1}
     assert await place.finds(PlainView([f"sid={second}".encode()], [("X-Sid", first)])) == {"b": 2}
 
