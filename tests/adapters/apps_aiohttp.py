@@ -74,33 +74,39 @@ async def _stream(request: web.Request, answer: PageResponse) -> web.StreamRespo
     return response
 
 
-async def _talk(request: web.Request) -> web.StreamResponse:
-    socket = web.WebSocketResponse()
-
-    async def accept() -> None:
-        await socket.prepare(request)
-
-    async def refuse() -> None:
-        if not socket.prepared:
-            raise web.HTTPForbidden
-        await socket.close()
-
-    async def receive() -> str | None:
-        message = await socket.receive()
-        return message.data if message.type is web.WSMsgType.TEXT else None
-
-    await talk(_Request(request), accept, refuse, receive, socket.send_str)
-    return socket
-
-
-def make_app(store: SessionStore, *others: tuple[str, SessionStore]) -> Any:
+def make_app(
+    store: SessionStore,
+    *others: tuple[str, SessionStore],
+    pages: Mapping[str, Page] = PAGES,
+    talk: Callable[..., Awaitable[None]] = talk,
+) -> Any:
     """Return the application with `store`, and with others under their `scope_key`."""
+
+    async def ws(request: web.Request) -> web.StreamResponse:
+        socket = web.WebSocketResponse()
+
+        async def accept() -> None:
+            await socket.prepare(request)
+
+        async def refuse(code: int = 1000) -> None:
+            if not socket.prepared:
+                raise web.HTTPForbidden
+            await socket.close(code=code)
+
+        async def receive() -> str | None:
+            message = await socket.receive()
+            return message.data if message.type is web.WSMsgType.TEXT else None
+
+        await talk(_Request(request), accept, refuse, receive, socket.send_str)
+        return socket
+
     app = web.Application()
     setup(app, store)
     for scope_key, other in others:
         setup(app, other, scope_key=scope_key)
-    for name, page in PAGES.items():
+    for name, page in pages.items():
         app.router.add_route("*", f"/{name}", _handler(page))
-    app.router.add_route("*", "/share/{id}", _handler(PAGES["share"]))
-    app.router.add_get("/ws", _talk)
+        if name == "share":
+            app.router.add_route("*", "/share/{id}", _handler(page))
+    app.router.add_get("/ws", ws)
     return app

@@ -1,6 +1,6 @@
 """The scenario application in Starlette, with the ASGI middleware around it."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from starlette.applications import Starlette
@@ -67,21 +67,27 @@ def _handler(page: Page) -> Callable[[Request], Awaitable[Response]]:
     return handle
 
 
-async def _talk(socket: WebSocket) -> None:
-    async def receive() -> str | None:
-        try:
-            return await socket.receive_text()
-        except WebSocketDisconnect:
-            return None
-
-    await talk(_Request(socket), socket.accept, socket.close, receive, socket.send_text)
-
-
-def make_app(store: SessionStore, *others: tuple[str, SessionStore]) -> Any:
+def make_app(
+    store: SessionStore,
+    *others: tuple[str, SessionStore],
+    pages: Mapping[str, Page] = PAGES,
+    talk: Callable[..., Awaitable[None]] = talk,
+    lifespan: Any = None,
+) -> Any:
     """Return the application with `store`, and with others under their `scope_key`."""
-    routes = [Route(f"/{name}", _handler(page), methods=METHODS) for name, page in PAGES.items()]
-    share = Route("/share/{id}", _handler(PAGES["share"]))
-    app: Any = Starlette(routes=[*routes, share, WebSocketRoute("/ws", _talk)])
+
+    async def ws(socket: WebSocket) -> None:
+        async def receive() -> str | None:
+            try:
+                return await socket.receive_text()
+            except WebSocketDisconnect:
+                return None
+
+        await talk(_Request(socket), socket.accept, socket.close, receive, socket.send_text)
+
+    routes = [Route(f"/{name}", _handler(page), methods=METHODS) for name, page in pages.items()]
+    share = [Route("/share/{id}", _handler(page)) for name, page in pages.items() if name == "share"]
+    app: Any = Starlette(routes=[*routes, *share, WebSocketRoute("/ws", ws)], lifespan=lifespan)
     for scope_key, other in reversed(others):
         app = SessionMiddleware(app, other, scope_key=scope_key)
     return SessionMiddleware(app, store)

@@ -11,21 +11,23 @@ import ssl
 import time
 import urllib.request
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack, closing, suppress
 from http.cookiejar import Cookie, CookieJar, DefaultCookiePolicy
 from typing import Final
 
 from msgspec import Struct
 
-__all__ = ["PATIENCE", "Address", "Browser", "Reply", "ask", "chunked", "compose", "exchange", "until"]
+__all__ = ["PATIENCE", "Address", "Browser", "Reply", "ask", "chunked", "compose", "until"]
 
 PATIENCE: Final = 10.0  # seconds until a server that does not answer fails the test
 
 
 class Address(Struct, frozen=True):
-    """Where a server listens; `trust` is set if it speaks TLS."""
+    """Where a server listens; `trust` is set if it speaks TLS, `idle` if connections are kept for the next request."""
 
     port: int
     trust: ssl.SSLContext | None = None
+    idle: list[socket.socket] | None = None
 
     @property
     def url(self) -> str:
@@ -40,6 +42,11 @@ class Address(Struct, frozen=True):
         except BaseException:
             plain.close()
             raise
+
+    def hang_up(self) -> None:
+        """Close the connections that are kept; a server that stops would wait for them."""
+        while self.idle:
+            self.idle.pop().close()
 
 
 class Reply(Struct, frozen=True):
@@ -79,7 +86,7 @@ def compose(
     method: str, target: str, headers: Iterable[tuple[bytes | str, bytes | str]] = (), body: bytes = b""
 ) -> bytes:
     """Write a request; header values may be any bytes, also those that no client library would send."""
-    lines = [f"{method} {target} HTTP/1.1".encode(), b"Host: localhost", b"Connection: close"]
+    lines = [f"{method} {target} HTTP/1.1".encode(), b"Host: localhost"]
     given = [(_bytes(name), _bytes(value)) for name, value in headers]
     if body and not any(name.lower() in {b"content-length", b"transfer-encoding"} for name, _ in given):
         given.append((b"Content-Length", str(len(body)).encode()))
@@ -94,20 +101,27 @@ def chunked(body: bytes, size: int = 1000) -> bytes:
 
 
 def ask(address: Address, request: bytes) -> Reply:
-    """Send a request over a connection of its own, and read the whole response."""
-    with address.connect() as sock:
-        sock.sendall(request)
-        return exchange(sock, request.partition(b" ")[0].decode())
-
-
-def exchange(sock: socket.socket, method: str = "GET") -> Reply:
-    """Read one response from a connection."""
-    response = http.client.HTTPResponse(sock, method=method)
-    try:
-        response.begin()
-        return Reply(response.status, list(response.msg.items()), response.read())
-    finally:
-        response.close()
+    """Send a request, over a connection that an earlier one left open if there is one, and read the whole response."""
+    kept = None
+    if address.idle and b"\r\nConnection:" not in request:
+        with suppress(IndexError):
+            kept = address.idle.pop()
+    with ExitStack() as stack:
+        sock = stack.enter_context(kept or address.connect())
+        method = request.partition(b" ")[0].decode()
+        response = stack.enter_context(closing(http.client.HTTPResponse(sock, method=method)))
+        try:
+            sock.sendall(request)
+            response.begin()
+        except ConnectionError:
+            if kept is None:
+                raise
+            return ask(address, request)  # as browsers do: the server had closed what it left open
+        reply = Reply(response.status, list(response.msg.items()), response.read())
+        if address.idle is not None and not response.will_close and reply.status != 101:
+            stack.pop_all()
+            address.idle.append(sock)
+        return reply
 
 
 class Browser:

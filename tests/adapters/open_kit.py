@@ -51,10 +51,10 @@ def socket(site: Site, sid: str, query: str = "how=read") -> Generator[ClientCon
 @contextmanager
 def raw_socket(site: Site, sid: str) -> Generator[socket_.socket]:
     """A WebSocket whose client never answers."""
-    upgrade = [("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13"), ("Sec-WebSocket-Key", "x" * 22 + "==")]
-    request = compose("GET", "/ws?how=read", [_cookie(site, sid), *upgrade])
+    upgrade = [("Connection", "Upgrade"), ("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13")]
+    key = "Sec-WebSocket-Key", "x" * 22 + "=="
     with site.address.connect() as sock:
-        sock.sendall(request.replace(b"Connection: close", b"Connection: Upgrade"))
+        sock.sendall(compose("GET", "/ws?how=read", [_cookie(site, sid), *upgrade, key]))
         assert b"101" in _head(sock).partition(b"\r\n")[0]
         yield sock
 

@@ -161,7 +161,7 @@ def serve(run: Serve, app: Any, tls: tuple[ssl.SSLContext, ssl.SSLContext] | Non
         task_status.started(over)
         await run(app, sock, tls[0] if tls else None, over)
 
-    address = Address(sock.getsockname()[1], tls[1] if tls else None)
+    address = Address(sock.getsockname()[1], tls[1] if tls else None, [])
     with sock, start_blocking_portal(backend, backend_options=options) as portal:
         serving, over = portal.start_task(main)
         try:
@@ -170,6 +170,7 @@ def serve(run: Serve, app: Any, tls: tuple[ssl.SSLContext, ssl.SSLContext] | Non
             ask(address, compose("GET", "/the-start-is-over"))  # it checks the storage, which a test may break
             yield Server(address, portal, trouble)
         finally:
+            address.hang_up()
             portal.call(over.set)
             serving.result(PATIENCE)
     assert not trouble, f"the server met what nobody handles: {trouble}"

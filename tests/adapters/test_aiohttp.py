@@ -83,7 +83,7 @@ def test_only_the_store_that_was_asked_for_its_session_answers(store: SessionSto
 # -- the framework's own responses
 
 
-def test_static_files_carry_what_a_middleware_did(store: SessionStore, visit: Visit, tmp_path: Path) -> None:
+def test_static_files_and_404s_carry_what_a_middleware_did(store: SessionStore, visit: Visit, tmp_path: Path) -> None:
     (tmp_path / "page.txt").write_text("plain")
     (tmp_path / "page.txt.gz").write_bytes(gzip.compress(b"packed"))
     app = application(store, inside=[touch])
@@ -95,24 +95,11 @@ def test_static_files_carry_what_a_middleware_did(store: SessionStore, visit: Vi
     assert (gzip.decompress(packed.body), packed.one("vary")) == (b"packed", "Accept-Encoding, Cookie")
     cached = browser.get("/static/page.txt", [("If-None-Match", plain.one("etag") or "")])
     assert (cached.status, cached.one("vary"), cached.set_cookies) == (304, "Cookie", [])
-
-
-def test_the_404_of_the_router_carries_what_a_middleware_did(store: SessionStore, visit: Visit) -> None:
-    reply = visit(application(store, inside=[touch])).get("/nowhere")
-    assert (reply.status, len(reply.set_cookies)) == (404, 1)
+    missing = browser.another().get("/nowhere")  # the router's own
+    assert (missing.status, len(missing.set_cookies)) == (404, 1)
 
 
 @pytest.mark.filterwarnings("ignore:returning HTTPException:DeprecationWarning")  # aiohttp 3 still serves them
-def test_an_http_exception_that_is_returned_is_a_response(store: SessionStore, visit: Visit) -> None:
-    async def missing(request: web.Request) -> web.StreamResponse:
-        return web.HTTPNotFound(text=(await count(request)).text)
-
-    browser = visit(application(store, missing))
-    first = browser.get("/missing")
-    assert (first.status, len(first.set_cookies), first.one("vary")) == (404, 1, "Cookie")
-    assert browser.get("/missing").text == "2"
-
-
 def test_a_response_that_an_outer_middleware_puts_in_its_place_has_the_cookie(
     store: SessionStore, visit: Visit
 ) -> None:
@@ -124,15 +111,17 @@ def test_a_response_that_an_outer_middleware_puts_in_its_place_has_the_cookie(
             return web.Response(text="a nicer page", status=exc.status)
         return web.Response(text="another page")
 
-    async def missing(request: web.Request) -> web.Response:
+    async def missing(request: web.Request) -> web.StreamResponse:
         await count(request)
         raise web.HTTPNotFound
 
-    browser = visit(application(store, count, missing, outside=[errors]))
-    for path, status in (("/count", 200), ("/missing", 404)):
-        reply = browser.get(path)
-        assert (reply.status, reply.one("vary")) == (status, "Cookie")
-    assert browser.cookies
+    async def returned(request: web.Request) -> web.StreamResponse:
+        return web.HTTPNotFound(text=(await count(request)).text)
+
+    browser = visit(application(store, count, missing, returned, outside=[errors]))
+    for path, status in (("/count", 200), ("/missing", 404), ("/returned", 200)):
+        reply = browser.another().get(path)
+        assert (reply.status, reply.one("vary"), len(reply.set_cookies)) == (status, "Cookie", 1)
 
 
 async def meddle(request: web.Request) -> web.Response:

@@ -2,7 +2,6 @@
 
 import asyncio
 import itertools
-import logging
 import socket
 import ssl
 import threading
@@ -13,7 +12,7 @@ from aiohttp import web
 from tests.adapters.aiohttp_kit import application, count, route, with_middleware_alone
 from tests.adapters.browser import PATIENCE, ask, compose, until
 from tests.adapters.conftest import Tls, Visit
-from tests.adapters.servers import Server, serve, serve_aiohttp
+from tests.adapters.servers import serve, serve_aiohttp
 from tests.stores import SpyStorage
 
 from sessioncore import (
@@ -93,26 +92,13 @@ def test_a_request_that_ends_leaves_no_context_behind(store: SessionStore, visit
 # -- the middleware alone
 
 
-def test_the_middleware_alone_serves_responses_that_are_returned_or_raised(
-    store: SessionStore, storage: SpyStorage, visit: Visit
+def test_the_middleware_alone_serves_no_response_that_the_handler_prepares_and_stores_no_session_for_it(
+    store: SessionStore, storage: SpyStorage, visit: Visit, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def redirect(request: web.Request) -> web.Response:
         await (await get_session(request)).login("ada")
         raise web.HTTPFound("/count")
 
-    browser = visit(with_middleware_alone(store, count, redirect))
-    assert len(browser.get("/count").set_cookies) == 1
-    moved = browser.get("/redirect")
-    assert (moved.status, len(moved.set_cookies), moved.one("vary")) == (302, 1, "Cookie")
-    assert browser.get("/count").text == "2"
-    storage.fail("create")
-    reply = browser.another().get("/count")
-    assert (reply.status, reply.text, reply.set_cookies) == (503, "Service Unavailable", [])
-
-
-def test_the_middleware_alone_stores_no_session_that_the_client_cannot_learn(
-    store: SessionStore, storage: SpyStorage, visit: Visit, caplog: pytest.LogCaptureFixture
-) -> None:
     async def stream(request: web.Request) -> web.StreamResponse:
         await count(request)
         response = web.StreamResponse()
@@ -120,18 +106,25 @@ def test_the_middleware_alone_stores_no_session_that_the_client_cannot_learn(
         await response.write(b"x")
         return response
 
-    browser = visit(with_middleware_alone(store, count, stream))
-    with caplog.at_level(logging.WARNING, "sessioncore"):
-        for _ in range(2):
-            assert browser.get("/stream").set_cookies == []
-        until(lambda: bool(caplog.records))
-    assert len(storage.inner) == 0
-    (warning,) = [record.message for record in caplog.records if record.name == "sessioncore"]  # once
-    assert "use setup(app, store)" in warning
-    browser.get("/count")
+    browser = visit(with_middleware_alone(store, count, redirect, stream))
+    assert len(browser.get("/count").set_cookies) == 1
+    moved = browser.get("/redirect")
+    assert (moved.status, len(moved.set_cookies), moved.one("vary")) == (302, 1, "Cookie")
+    assert browser.get("/count").text == "2"
+    storage.fail("create")
+    reply = browser.another().get("/count")
+    assert (reply.status, reply.text, reply.set_cookies) == (503, "Service Unavailable", [])
+    storage.restore()
+    stranger = browser.another()
+    for _ in range(2):
+        assert stranger.get("/stream").set_cookies == []
+    until(lambda: "use setup(app, store)" in caplog.text)
+    assert caplog.text.count("use setup(app, store)") == 1
+    assert len(storage.inner) == 1
+    storage.calls.clear()
     browser.get("/stream")
-    until(lambda: storage.calls[-1] == "replace")
-    assert browser.get("/count").text == "3"  # what needs no cookie is stored
+    until(lambda: storage.calls[-1:] == ["replace"])
+    assert browser.get("/count").text == "4"  # what needs no cookie is stored
 
 
 def test_the_middleware_around_setup_is_one_session_and_one_cookie(store: SessionStore, visit: Visit) -> None:
@@ -151,24 +144,16 @@ def test_the_middleware_around_setup_is_one_session_and_one_cookie(store: Sessio
 # -- a session that is asked for too late
 
 
-def test_a_session_that_is_first_asked_for_after_the_handler_is_released(store: SessionStore, visit: Visit) -> None:
+def test_a_session_that_is_first_asked_for_during_a_stream_or_after_the_handler_takes_no_write(
+    store: SessionStore, visit: Visit
+) -> None:
     kept: list[web.Request] = []
-
-    async def keep(request: web.Request) -> web.Response:
-        kept.append(request)
-        return web.Response(text="kept")
 
     async def later(_: web.Request) -> web.Response:
         with pytest.raises(SessionReleased):
             (await get_session(kept[0]))["n"] = 1
         return web.Response()
 
-    browser = visit(application(store, keep, later))
-    browser.get("/keep")
-    assert browser.get("/later").status == 200
-
-
-def test_a_stream_that_asks_for_its_session_late_can_start_none(store: SessionStore, visit: Visit) -> None:
     async def stream(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
         await response.prepare(request)
@@ -178,8 +163,14 @@ def test_a_stream_that_asks_for_its_session_late_can_start_none(store: SessionSt
         await response.write(b"x")
         return response
 
-    reply = visit(application(store, stream)).get("/stream")
+    async def keep(request: web.Request) -> web.Response:
+        kept.append(request)
+        return web.Response()
+
+    browser = visit(application(store, stream, keep, later))
+    reply = browser.get("/stream")
     assert (reply.body, reply.set_cookies) == (b"x", [])
+    assert [browser.get(path).status for path in ("/keep", "/later")] == [200, 200]
 
 
 # -- the storage, and clients that leave
@@ -234,14 +225,9 @@ def test_handlers_that_are_cancelled_with_their_client_leave_nothing_half_done(
             with server.address.connect() as sock:
                 sock.sendall(message)
                 reached.wait(PATIENCE)
-            _calm(server, quiet)
+            until(lambda: server.run(_tasks) <= quiet)  # no request is running
             assert len(storage.inner) == number + 1  # neither lost nor doubled
         assert ask(server.address, request()).status == 200
-
-
-def _calm(server: Server, quiet: int) -> None:
-    """Wait until no request is running."""
-    until(lambda: server.run(_tasks) <= quiet)
 
 
 async def _tasks() -> int:

@@ -28,7 +28,7 @@ def status(site: Site, case: Case, path: str, sid: str | None) -> int:
     headers += [] if sid is None else [("Cookie", f"__Host-session_id={sid}")]
     lines = [f"{case.method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers)]
     if not case.scheme.startswith("ws"):
-        lines += ["Content-Length: 0", "Connection: close"]
+        lines.append("Content-Length: 0")
     return ask(site.address, "\r\n".join([*lines, "", ""]).encode()).status
 
 

@@ -10,7 +10,6 @@ from collections.abc import Iterable
 from typing import Final
 
 import pytest
-from tests.adapters.browser import exchange
 from tests.adapters.conftest import Site
 from tests.http.cookie_headers import AMBIGUOUS, FOUND, MALFORMED, RESEMBLING, filled
 from tests.numbers import scaled
@@ -92,11 +91,9 @@ def test_a_planted_session_is_dead_after_login(site: Site) -> None:
 
 @pytest.mark.proves("P5", "AT-31", "AT-114", "ASVS 7.6.2")
 def test_a_thousand_strangers_leave_nothing(site: Site) -> None:
-    with site.address.connect() as sock:
-        for number in range(scaled(1000)):
-            path = ("/read", "/logout", "/peek", "/destroy", "/regenerate")[number % 5]
-            sock.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
-            assert exchange(sock).set_cookies == []
+    for number in range(scaled(1000)):
+        path = ("/read", "/logout", "/peek", "/destroy", "/regenerate")[number % 5]
+        assert site.raw(path).set_cookies == []
     assert site.count() == 0
     assert site.calls() == []
 
@@ -104,8 +101,8 @@ def test_a_thousand_strangers_leave_nothing(site: Site) -> None:
 @pytest.mark.proves("AT-51")
 def test_one_session_is_not_shared_by_requests_of_one_connection(site: Site) -> None:
     sids = [site.make({"user": str(number)}) for number in range(5)]
-    with site.address.connect() as sock:
-        for number in list(range(5)) * scaled(20):
-            request = f"GET /read HTTP/1.1\r\nHost: localhost\r\nCookie: __Host-session_id={sids[number]}\r\n\r\n"
-            sock.sendall(request.encode())
-            assert exchange(sock).body == b'{"user":"%d"}' % number
+    site.raw("/peek")
+    [connection] = site.address.idle or []
+    for number in list(range(5)) * scaled(20):
+        assert site.raw("/read", *_headers([b"#=@"], sids[number])).body == b'{"user":"%d"}' % number
+    assert site.address.idle == [connection]

@@ -5,11 +5,12 @@ from typing import Any
 import pytest
 from litestar import Response, post
 from litestar.di import NamedDependency, Provide
+from litestar.exceptions import NotAuthorizedException
 from litestar.handlers import BaseRouteHandler
 from tests.adapters.litestar_kit import AnyConnection, AnyRequest, Open, SessionDep, Watch, read, write
 from tests.stores import SpyStorage
 
-from sessioncore import SessionError
+from sessioncore import Session, SessionError
 from sessioncore_litestar import get_session
 
 
@@ -17,23 +18,32 @@ class Teapot(Exception):
     pass
 
 
+def count(session: Session) -> int:
+    return int(session.mutate("n", lambda n: n + 1, 0))
+
+
 @post("/asynchronous")
-async def asynchronous(session: SessionDep) -> None:
-    session["n"] = 1
+async def asynchronous(session: SessionDep) -> int:
+    return count(session)
+
+
+@post("/named")
+async def named(session: Session) -> int:
+    return count(session)
 
 
 @post("/synchronous", sync_to_thread=False)
-def synchronous(session: SessionDep) -> None:
-    session["n"] = 1
+def synchronous(session: SessionDep) -> int:
+    return count(session)
 
 
 @post("/threaded", sync_to_thread=True)
-def threaded(session: SessionDep) -> None:
-    session["n"] = 1
+def threaded(session: SessionDep) -> int:
+    return count(session)
 
 
 async def visits(session: SessionDep) -> int:
-    return int(session.mutate("n", lambda n: n + 1, 0))
+    return count(session)
 
 
 @post("/depends", dependencies={"visits": visits})
@@ -41,17 +51,18 @@ async def depends(visits: NamedDependency[int]) -> int:
     return visits
 
 
-def seen(session: SessionDep) -> bool:
-    return "n" in session
+def seen(session: SessionDep) -> int:
+    return count(session)
 
 
 @post("/depends-in-thread", dependencies={"seen": Provide(seen, sync_to_thread=True)})
-async def depends_in_thread(seen: NamedDependency[bool]) -> bool:
+async def depends_in_thread(seen: NamedDependency[int]) -> int:
     return seen
 
 
 async def members(connection: AnyConnection, _: BaseRouteHandler) -> None:
-    (await get_session(connection)).get("n")
+    if count(await get_session(connection)) == 1:
+        raise NotAuthorizedException
 
 
 @post("/guarded", guards=[members])
@@ -64,11 +75,11 @@ async def brewed() -> None:
 
 
 def pour(request: AnyRequest, error: Teapot) -> Response[int]:
-    return Response(request.session.get("n", 0), status_code=418)
+    return Response(count(request.session), status_code=418)
 
 
 async def before(request: AnyRequest) -> None:
-    request.session.get("n")
+    count(request.session)
 
 
 @post("/before", before_request=before)
@@ -80,17 +91,24 @@ async def behind() -> None: ...
 
 
 HANDLERS: list[Any] = [
-    asynchronous, synchronous, threaded, depends, depends_in_thread, guarded, brewed, hooked_before, behind
+    asynchronous, named, synchronous, threaded, depends, depends_in_thread, guarded, brewed, hooked_before, behind
 ]  # fmt: skip
 
 
 @pytest.mark.proves("P7")
 @pytest.mark.parametrize("debug", [False, True])
-def test_a_storage_that_is_down_is_503_on_every_kind_of_handler(enter: Open, storage: SpyStorage, debug: bool) -> None:
-    client = enter(*HANDLERS, write, exception_handlers={Teapot: pour}, debug=debug)
-    client.post("/write")
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])  # some of the handlers run in threads
+@pytest.mark.filterwarnings("ignore:.*Inferred dependency")
+def test_every_kind_of_handler_has_the_session_and_is_503_when_the_storage_is_down(
+    enter: Open, storage: SpyStorage, debug: bool
+) -> None:
+    client = enter(*HANDLERS, read, exception_handlers={Teapot: pour}, debug=debug)
+    assert client.post("/guarded").status_code == 401
+    paths = [next(iter(handler.paths)) for handler in HANDLERS]
+    assert [client.post(path).status_code for path in paths] == [418 if path == "/brewed" else 201 for path in paths]
+    assert client.get("/read").json() == {"n": len(HANDLERS), "seen": 1}  # guarded: twice
     storage.fail("load")
-    for path in (next(iter(handler.paths)) for handler in HANDLERS):
+    for path in paths:
         reply = client.post(path)
         assert (reply.status_code, reply.text) == (503, "Service Unavailable"), path
         assert reply.headers["content-type"] == "text/plain; charset=utf-8"

@@ -2,19 +2,17 @@
 
 from typing import Any
 
-from litestar import Controller, Response, asgi, get, post
-from litestar.exceptions import NotAuthorizedException
-from litestar.handlers import BaseRouteHandler
+from litestar import Controller, asgi, get, post
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.sessions import SessionMiddleware as StarletteSessions
 from starlette.requests import Request as StarletteRequest
 from starlette.responses import JSONResponse
 from starlette.routing import Route
-from tests.adapters.litestar_kit import COOKIE, AnyConnection, AnyRequest, Open, SessionDep, Watch, read, write
+from tests.adapters.litestar_kit import COOKIE, AnyRequest, Open, SessionDep, read, write
 from tests.stores import SpyStorage
 
-from sessioncore import SessionConfig, SessionStore, chain, from_cookie, from_param
+from sessioncore import SessionStore
 from sessioncore_litestar import SessionBackendConfig, SessionPlugin, get_session
 
 
@@ -57,13 +55,12 @@ def test_excluded_routes_have_no_session(enter: Open, store: SessionStore, stora
     assert storage.calls == []
     assert client.get("/elsewhere").json() is True
 
-
-def test_the_opt_key_is_called_skip_session_unless_told_otherwise(enter: Open, storage: SpyStorage) -> None:
-    @get("/health", skip_session=True)
-    async def health(request: AnyRequest) -> bool:
+    @get("/by-default", skip_session=True)
+    async def by_default(request: AnyRequest) -> bool:
         return "session" in request.scope
 
-    assert enter(health).get("/health").json() is False
+    assert enter(by_default, plugin=SessionPlugin(store, exclude=[])).get("/by-default").json() is False
+    assert enter(by_path, plugin=SessionPlugin(store, exclude=[])).get("/elsewhere").json() is True
 
 
 def test_one_layer_alone_can_have_sessions(enter: Open, store: SessionStore) -> None:
@@ -95,49 +92,6 @@ def test_one_layer_alone_can_have_sessions(enter: Open, store: SessionStore) -> 
     assert client.post("/shop/fail").text == "Internal Server Error"
     assert client.get("/outside").json() is False
     assert client.blocking_portal.call(store.reset) == 1
-
-
-def test_an_id_may_stand_in_the_path(enter: Open) -> None:
-    store = SessionStore(SessionConfig(extractor=chain(from_cookie(COOKIE), from_param("sid"))))
-
-    @get("/share/{sid:str}")
-    async def share(session: SessionDep) -> dict[str, Any]:
-        return dict(session)
-
-    client = enter(share, plugin=SessionPlugin(store))
-    made = client.blocking_portal.call(store.create, {"n": 1})
-    reply = client.get(f"/share/{made.id}")
-    assert reply.json() == {"n": 1}
-    assert "set-cookie" not in reply.headers
-
-
-# -- middlewares, guards, hooks
-
-
-def test_middlewares_guards_and_hooks_may_use_the_session(enter: Open) -> None:
-    async def members(connection: AnyConnection, _: BaseRouteHandler) -> None:
-        if (await get_session(connection)).owner is None:
-            raise NotAuthorizedException
-
-    @get("/secret", guards=[members])
-    async def secret() -> str:
-        return "secret"
-
-    @post("/login")
-    async def login(session: SessionDep) -> None:
-        await session.login("ada")
-
-    async def before(request: AnyRequest) -> None:
-        request.session["before"] = True
-
-    async def after(response: Response[Any]) -> Response[Any]:
-        return response
-
-    client = enter(secret, login, read, middleware=[Watch()], before_request=before, after_request=after)
-    assert client.get("/secret").status_code == 401
-    client.post("/login")
-    assert client.get("/secret").text == "secret"
-    assert client.get("/read").json() == {"seen": 4, "before": True}
 
 
 # -- mounted applications

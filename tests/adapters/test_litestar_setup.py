@@ -22,12 +22,6 @@ def test_a_pattern_that_leaves_out_everything_is_refused(store: SessionStore, ex
         SessionPlugin(store, exclude=exclude)
 
 
-def test_no_patterns_leave_out_nothing(enter: Open, store: SessionStore) -> None:
-    client = enter(write, read, plugin=SessionPlugin(store, exclude=[]))
-    client.post("/write")
-    assert client.get("/read").json() == {"n": 1}
-
-
 # -- one store, one name
 
 
@@ -45,12 +39,6 @@ def test_one_store_has_one_name_in_the_layers_too(enter: Open, store: SessionSto
 
     reply = enter(inner, plugin=SessionPlugin(store, scope_key="admin")).get("/inner")
     assert (reply.status_code, "set-cookie" in reply.headers, len(storage.inner)) == (500, False, 0)
-
-
-def test_a_plugin_may_be_given_twice_and_to_several_applications(enter: Open, store: SessionStore) -> None:
-    plugin = SessionPlugin(store)
-    for plugins in ([plugin, plugin], [plugin, SessionPlugin(store)]):
-        assert len(enter(write, plugins=plugins).post("/write").headers.get_list("set-cookie")) == 1
 
 
 # -- Litestar's own sessions

@@ -29,7 +29,7 @@ def count(site: Deployment, cookie: str, timeout: float = 20.0) -> tuple[int, in
     """Add one to the counter of the session; return it, and the process that answered."""
     with site.address.connect() as sock:
         sock.settimeout(timeout)
-        sock.sendall(compose("GET", "/count", [("Cookie", cookie)]))
+        sock.sendall(compose("GET", "/count", [("Cookie", cookie), ("Connection", "close")]))
         number, process = b"".join(iter(lambda: sock.recv(4096), b"")).rpartition(b"\r\n\r\n")[2].split()
     return int(number), int(process)
 
@@ -98,7 +98,7 @@ def stops_in_order(site: Deployment, server: str, cookie: str, submit: Callable[
     paths = ["slow", "stream", *(["background"] if waits_for_background_work(server) else [])]
     replies = {path: get(f"/{path}") for path in paths}
     events = get("/events")
-    uri = f"ws://localhost:{site.address.port}/talk"
+    uri = f"ws://localhost:{site.address.port}/ws"
     with connect(uri, additional_headers=[("Cookie", cookie)], close_timeout=1) as socket:
         socket.send("hello")
         assert socket.recv(20) == "kept"
