@@ -9,7 +9,7 @@ from tests.adapters.page import PageRequest, PageResponse
 from tests.adapters.pages import PAGES
 from tests.adapters.socket_page import talk
 
-from sessioncore import Session, SessionStore
+from sessioncore import SessionStore
 from sessioncore_aiohttp import get_session, setup
 
 __all__ = ["make_app"]
@@ -22,28 +22,23 @@ _RAISED: Mapping[int, type[web.HTTPClientError]] = {
 }
 
 
-class _Request:
-    def __init__(self, request: web.Request) -> None:
-        self._request = request
-
-    async def session(self, scope_key: str = "session") -> Session:
-        return await get_session(self._request, scope_key=scope_key)
-
+class _Request(PageRequest):
     def query(self, name: str) -> str | None:
-        return self._request.query.get(name)
+        value: str | None = self.connection.query.get(name)
+        return value
 
     async def body(self) -> bytes:
-        parts = [part async for part in self._request.content.iter_any()]  # as an upload handler does: of any size
+        parts = [part async for part in self.connection.content.iter_any()]  # as an upload handler does: of any size
         return b"".join(parts)
 
     async def field(self, name: str) -> str | None:
-        value = (await self._request.post()).get(name)
+        value = (await self.connection.post()).get(name)
         return value if isinstance(value, str) else None
 
 
 def _handler(page: Page) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def handle(request: web.Request) -> web.StreamResponse:
-        answer = await page(_Request(request))
+        answer = await page(_Request(request, get_session))
         headers = CIMultiDict(answer.headers)
         if answer.raised:
             if answer.status == 302:
@@ -97,7 +92,7 @@ def make_app(
             message = await socket.receive()
             return message.data if message.type is web.WSMsgType.TEXT else None
 
-        await talk(_Request(request), accept, refuse, receive, socket.send_str)
+        await talk(_Request(request, get_session), accept, refuse, receive, socket.send_str)
         return socket
 
     app = web.Application()

@@ -6,7 +6,7 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
-from starlette.requests import HTTPConnection, Request
+from starlette.requests import Request
 from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -14,34 +14,13 @@ from tests.adapters.page import PageRequest, PageResponse
 from tests.adapters.pages import PAGES
 from tests.adapters.socket_page import talk
 
-from sessioncore import Session, SessionStore
+from sessioncore import SessionStore
 from sessioncore_asgi import SessionMiddleware, get_session
 
 __all__ = ["make_app"]
 
 Page = Callable[[PageRequest], Awaitable[PageResponse]]
 METHODS = ["GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS"]
-
-
-class _Request:
-    def __init__(self, connection: HTTPConnection) -> None:
-        self._connection = connection
-
-    async def session(self, scope_key: str = "session") -> Session:
-        return await get_session(self._connection, scope_key=scope_key)
-
-    def query(self, name: str) -> str | None:
-        return self._connection.query_params.get(name)
-
-    async def body(self) -> bytes:
-        assert isinstance(self._connection, Request)
-        return await self._connection.body()
-
-    async def field(self, name: str) -> str | None:
-        assert isinstance(self._connection, Request)
-        async with self._connection.form() as form:
-            value = form.get(name)
-            return value if isinstance(value, str) else None
 
 
 def _response(answer: PageResponse) -> Response:
@@ -62,7 +41,7 @@ def _response(answer: PageResponse) -> Response:
 
 def _handler(page: Page) -> Callable[[Request], Awaitable[Response]]:
     async def handle(request: Request) -> Response:
-        return _response(await page(_Request(request)))
+        return _response(await page(PageRequest(request, get_session)))
 
     return handle
 
@@ -83,7 +62,7 @@ def make_app(
             except WebSocketDisconnect:
                 return None
 
-        await talk(_Request(socket), socket.accept, socket.close, receive, socket.send_text)
+        await talk(PageRequest(socket, get_session), socket.accept, socket.close, receive, socket.send_text)
 
     routes = [Route(f"/{name}", _handler(page), methods=METHODS) for name, page in pages.items()]
     share = [Route("/share/{id}", _handler(page)) for name, page in pages.items() if name == "share"]

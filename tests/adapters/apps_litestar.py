@@ -13,7 +13,7 @@ from tests.adapters.page import PageRequest, PageResponse
 from tests.adapters.pages import PAGES
 from tests.adapters.socket_page import talk
 
-from sessioncore import Session, SessionStore
+from sessioncore import SessionStore
 from sessioncore_litestar import SessionPlugin, get_session
 
 __all__ = ["make_app"]
@@ -21,26 +21,6 @@ __all__ = ["make_app"]
 AnyRequest = Request[Any, Any, Any]
 AnySocket = WebSocket[Any, Any, Any]
 Page = Callable[[PageRequest], Awaitable[PageResponse]]
-
-
-class _Request:
-    def __init__(self, connection: AnyRequest | AnySocket) -> None:
-        self._connection = connection
-
-    async def session(self, scope_key: str = "session") -> Session:
-        return await get_session(self._connection, scope_key=scope_key)
-
-    def query(self, name: str) -> str | None:
-        return self._connection.query_params.get(name)
-
-    async def body(self) -> bytes:
-        assert isinstance(self._connection, Request)
-        return await self._connection.body()
-
-    async def field(self, name: str) -> str | None:
-        assert isinstance(self._connection, Request)
-        value = (await self._connection.form()).get(name)
-        return value if isinstance(value, str) else None
 
 
 class _Plain(Response[bytes]):
@@ -75,7 +55,7 @@ def _handler(name: str, page: Page) -> HTTPRouteHandler:
 
     @route(paths, http_method=["GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS"], status_code=200)
     async def handle(request: AnyRequest) -> Response[Any]:
-        return _respond(await page(_Request(request)))
+        return _respond(await page(PageRequest(request, get_session)))
 
     return handle
 
@@ -88,7 +68,7 @@ async def _talk(socket: AnySocket) -> None:
         except WebSocketDisconnect:
             return None
 
-    await talk(_Request(socket), socket.accept, socket.close, receive, socket.send_text)
+    await talk(PageRequest(socket, get_session), socket.accept, socket.close, receive, socket.send_text)
 
 
 def make_app(store: SessionStore, *others: tuple[str, SessionStore]) -> Any:

@@ -5,7 +5,7 @@ import importlib
 import ssl
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from typing import Any, Final, Protocol, Self, cast
+from typing import Any, Final, Self
 
 import pytest
 import trustme
@@ -113,10 +113,8 @@ class Site(Struct):
         return found
 
 
-class OpenSite(Protocol):
-    """Serves the scenario application; `settings` are SessionConfig's, `plain` is its development() over http."""
-
-    def __call__(self, *others: tuple[str, SessionStore | None], plain: bool = False, **settings: Any) -> Site: ...
+OpenSite = Callable[..., Site]  # with the other arguments of `start`
+Sites = Callable[..., Site]  # with those but for `stack` and `tls`; `storage` is a class here
 
 
 @pytest.fixture(scope="session")
@@ -143,7 +141,11 @@ def start(
     plain: bool = False,
     **settings: Any,
 ) -> Site:
-    """Serve the scenario application of an adapter until `stack` is closed."""
+    """Serve the scenario application of an adapter until `stack` is closed.
+
+    `others` are more stores under their `scope_key`, `settings` are SessionConfig's, and `plain` is its development()
+    over http.
+    """
     storage = settings.pop("storage", None) or SpyStorage()
     events: list[SessionEvent] = []
     make = SessionConfig.development if plain else SessionConfig
@@ -155,22 +157,16 @@ def start(
     return Site(adapter, store, storage, server, events)
 
 
-class Sites(Protocol):
-    """Gives the site of one adapter, storage and configuration, over TLS."""
-
-    def __call__(self, adapter: str, storage: type[SpyStorage], **settings: Any) -> Site: ...
-
-
 @pytest.fixture(scope="session")
 def sites(tls: Tls) -> Iterator[Sites]:
-    """Each of them is started once, when it is first asked for."""
+    """Gives the site of one adapter, storage and configuration; each is started once, when it is first asked for."""
     with ExitStack() as stack:
 
         @functools.cache
         def started(adapter: str, storage: type[SpyStorage], **settings: Any) -> Site:
             return start(stack, adapter, tls, storage=storage(), **settings)
 
-        yield cast("Sites", started)
+        yield started
 
 
 @pytest.fixture

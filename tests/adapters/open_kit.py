@@ -5,7 +5,7 @@ import socket as socket_
 import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 from tests.adapters.browser import PATIENCE, compose
@@ -41,10 +41,12 @@ def _cookie(site: Site, sid: str) -> tuple[str, str]:
 
 
 @contextmanager
-def socket(site: Site, sid: str, query: str = "how=read") -> Generator[ClientConnection]:
-    """A WebSocket to the scenario application."""
-    uri = f"ws://localhost:{site.address.port}/ws?{query}"
-    with connect(uri, additional_headers=[_cookie(site, sid)], open_timeout=PATIENCE, close_timeout=1) as connection:
+def socket(
+    site: Site, sid: str | None = None, query: str = "how=read", origin: Any = None
+) -> Generator[ClientConnection]:
+    """A WebSocket to the scenario application, with the cookie of a session; refusals raise InvalidStatus."""
+    uri, cookies = f"ws://localhost:{site.address.port}/ws?{query}", [] if sid is None else [_cookie(site, sid)]
+    with connect(uri, additional_headers=cookies, origin=origin, open_timeout=PATIENCE, close_timeout=1) as connection:
         yield connection
 
 

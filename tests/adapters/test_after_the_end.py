@@ -19,17 +19,11 @@ from tests.adapters.aiohttp_kit import application
 from tests.adapters.asgi import ask
 from tests.adapters.conftest import Visit
 from tests.adapters.litestar_kit import COOKIE, AnyRequest, Open, SessionDep
-from tests.stores import SpyStorage
 
 from sessioncore import (
-    RequestView,
     Session,
-    SessionConfig,
-    SessionError,
-    SessionNotLoaded,
     SessionReleased,
     SessionStore,
-    StorageUnavailable,
 )
 from sessioncore_aiohttp import get_session as of_aiohttp
 from sessioncore_asgi import SessionMiddleware
@@ -55,20 +49,16 @@ async def handle(session: Session, path: str) -> str:
 
 
 class Witness:
-    """What was read after the end, or the error that the reading raised."""
+    """What was read after the end."""
 
     def __init__(self) -> None:
         self.seen: list[object] = []
 
     async def __call__(self, getting: Awaitable[Session]) -> None:
-        try:
-            session = await getting
-            self.seen.append((dict(session), session.id, session.owner, session.fresh))
-        except SessionError as error:
-            self.seen.append(type(error))
-        else:
-            with pytest.raises(SessionReleased, match=r"use store\.open\(session\.id\)"):
-                session["user"] = "eve"
+        session = await getting
+        self.seen.append((dict(session), session.id, session.owner, session.fresh))
+        with pytest.raises(SessionReleased, match=r"use store\.open\(session\.id\)"):
+            session["user"] = "eve"
 
 
 async def visitor(store: SessionStore) -> str:
@@ -195,31 +185,3 @@ def test_a_hook_of_litestar_reads_what_the_handler_left(hook: str, path: str, st
     sid = anyio.run(visitor, store)
     assert client.get(path, headers={"Cookie": f"{COOKIE}={sid}"}).status_code == (200 if path == "/works" else 500)
     assert seen == [{"user": path[1:], "cart": ["tea", "milk"]}]
-
-
-# -- a session that was never to be had
-
-
-@pytest.mark.proves("P7")
-@pytest.mark.parametrize("adapter", ["asgi", "aiohttp", "litestar"])
-@pytest.mark.parametrize("error", [StorageUnavailable, SessionNotLoaded])
-def test_a_session_that_was_not_to_be_had_raises_afterwards_what_it_raised_before(
-    error: type[SessionError], adapter: str, visit: Visit
-) -> None:
-    def skip(_: RequestView) -> bool:
-        return error is SessionNotLoaded
-
-    storage = SpyStorage()
-    store = SessionStore(SessionConfig(storage=storage, skip=skip))
-    witness, sid = Witness(), anyio.run(visitor, store)
-    status = 503 if error is StorageUnavailable else 500
-    browser = visit(logged(store, witness)) if adapter == "aiohttp" else None
-    storage.fail("load")
-    if browser is not None:
-        assert browser.get("/fails", [("Cookie", f"{COOKIE}={sid}")]).status == status
-    else:
-        # Starlette's own 500 of an error that is no refusal stands, and the error goes on to the server.
-        raises = error if (adapter, error) == ("asgi", SessionNotLoaded) else None
-        call = partial(ask, access_log(adapter, store, witness), "/fails", sid, raises=raises)
-        assert anyio.run(call).status == status
-    assert witness.seen == [error]

@@ -16,7 +16,6 @@ from tests.adapters.servers import serve, serve_aiohttp
 from tests.stores import SpyStorage
 
 from sessioncore import (
-    ConfigError,
     RequestView,
     ResponseStarted,
     SessionConfig,
@@ -24,30 +23,9 @@ from sessioncore import (
     SessionReleased,
     SessionStore,
     StorageUnavailable,
-    from_cookie,
 )
-from sessioncore_aiohttp import get_session, session_middleware, setup
+from sessioncore_aiohttp import get_session, session_middleware
 from sessioncore_aiohttp._middleware import _CONTEXTS  # pyright: ignore[reportPrivateUsage]  # what may not grow
-
-
-def test_each_store_has_one_name_of_its_own(store: SessionStore) -> None:
-    app = application(store)
-    with pytest.raises(ConfigError, match="scope_key='session'"):
-        setup(app, SessionStore())
-    with pytest.raises(ConfigError, match=r"scope_key='admin'.*its own cookie name and key_prefix"):
-        setup(app, store, scope_key="admin")
-    assert (len(app.middlewares), len(app.on_response_prepare)) == (1, 1)
-    setup(app, SessionStore(SessionConfig(extractor=from_cookie("__Host-admin"))), scope_key="admin")
-
-
-def test_one_store_has_one_name_in_sub_applications_too(store: SessionStore, storage: SpyStorage, visit: Visit) -> None:
-    app, inner = application(store, count), route(web.Application(), count)
-    setup(inner, store, scope_key="admin")
-    app.add_subapp("/inner", inner)
-    browser = visit(app)
-    reply = browser.get("/inner/count")
-    assert (reply.status, reply.set_cookies, len(storage.inner)) == (500, [], 0)
-    assert browser.get("/count").text == "1"
 
 
 def test_get_session_says_what_is_missing(visit: Visit) -> None:

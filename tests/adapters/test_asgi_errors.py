@@ -10,17 +10,15 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Mount, Route
-from tests.adapters.asgi import BODY, CONNECT, START, AsgiSite, Channel, ask, run, socket_scope
+from tests.adapters.asgi import CONNECT, START, AsgiSite, Channel, ask, run, socket_scope
 from tests.stores import SpyStorage
 
 from sessioncore import (
     OwnerLimitReached,
     Session,
-    SessionConfig,
     SessionError,
     SessionStore,
     StorageUnavailable,
-    from_cookie,
 )
 from sessioncore_asgi import SessionMiddleware, get_session
 from sessioncore_asgi.fastapi import SessionDep
@@ -37,25 +35,6 @@ def wrap(app: Starlette, store: SessionStore, place: str) -> Any:
 
 
 # -- one store, two names
-
-
-async def both(scope: Any, receive: Any, send: Any) -> None:
-    for scope_key in ("session", "admin"):
-        (await get_session(scope, scope_key=scope_key))["n"] = 1
-    await Channel(receive, send).send(START, BODY)
-
-
-async def test_one_store_under_two_names_is_refused(
-    store: SessionStore, storage: SpyStorage, caplog: pytest.LogCaptureFixture
-) -> None:
-    inner = SessionMiddleware(both, store, scope_key="admin")
-    shop = SessionStore(SessionConfig(extractor=from_cookie("__Host-shop")))
-    for app in (inner, SessionMiddleware(inner, shop, scope_key="shop")):
-        wire = await ask(SessionMiddleware(app, store))
-        assert (wire.status, wire.all("set-cookie"), storage.calls) == (500, [], [])
-        assert "scope_key='session' and scope_key='admin'" in caplog.text
-        assert "its own cookie name and key_prefix" in caplog.text
-        caplog.clear()
 
 
 async def test_applications_beside_each_other_may_name_one_store_as_they_like(store: SessionStore) -> None:
@@ -134,6 +113,8 @@ async def test_an_error_of_the_store_has_its_status_wherever_the_middleware_stan
         assert (len(wire.sent), wire.all("set-cookie")) == (2, [])
     wire = await ask_in_spite(wrap(Starlette(routes=[Route("/", limited)]), store, place))
     assert (wire.status, wire.body) == (409, b"Conflict")
+    own = Starlette(routes=[Route("/", revoke)], exception_handlers={SessionError: sorry})
+    assert (await ask(wrap(own, store, place))).status == 507  # the application has the last word
 
 
 async def ask_in_spite(app: Any, path: str = "/") -> Any:
@@ -169,15 +150,6 @@ async def test_every_other_500_is_the_applications(store: SessionStore, storage:
     app = wrap(Starlette(routes=[Route(f"/{f.__name__}", f) for f in (fail, refuse, recover)]), store, place)
     assert (await ask_in_spite(app, "/fail")).body == b"Internal Server Error"
     assert [(await ask(app, path)).body for path in ("/refuse", "/recover")] == [b"mine", b"mine"]
-
-
-@PLACES
-async def test_the_applications_handler_for_our_errors_has_the_last_word(
-    store: SessionStore, storage: SpyStorage, place: str
-) -> None:
-    storage.fail()
-    app = wrap(Starlette(routes=[Route("/", revoke)], exception_handlers={SessionError: sorry}), store, place)
-    assert (await ask(app)).status == 507
 
 
 # -- an ID that was stored, and an application that fails before it could send it

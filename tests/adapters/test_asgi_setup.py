@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from aiohttp import web
 from starlette.applications import Starlette
-from starlette.middleware import Middleware
 from starlette.requests import Request
 from tests.adapters.asgi import START, Message, Wire, ask, http_scope, run
 from tests.stores import SpyStorage, without_checks
@@ -48,13 +47,6 @@ def test_what_is_no_store_is_refused_with_what_to_pass(name: str, take: Callable
     for wrong in (SessionConfig(), MemoryStorage(), None):
         with pytest.raises(ConfigError, match=rf"^{name} takes .*{type(wrong).__name__}; pass SessionStore\("):
             take(wrong)
-
-
-async def test_starlette_tells_of_it_with_the_first_message() -> None:
-    wrong: Any = SessionConfig()
-    app = Starlette(middleware=[Middleware(SessionMiddleware, store=wrong)])
-    with pytest.raises(ConfigError, match="takes a SessionStore"):
-        await app({"type": "lifespan"}, _never, _never)
 
 
 async def _never(*_: Any) -> Any:
@@ -187,24 +179,6 @@ async def test_the_storage_opens_before_the_application_starts_and_closes_after_
     assert without_checks(other.calls) == ["open", "aclose"]
 
 
-async def test_an_application_without_a_lifespan_gets_its_storage_opened_and_closed(
-    store: SessionStore, storage: SpyStorage
-) -> None:
-    async def refuses(scope: Any, receive: Any, send: Any) -> None:
-        assert scope["type"] == "http"
-
-    async def ignores(scope: Any, receive: Any, send: Any) -> None:
-        return
-
-    async def takes_it_for_a_request(scope: Any, receive: Any, send: Any) -> None:
-        raise KeyError("path")
-
-    for app in (refuses, ignores, takes_it_for_a_request):
-        assert (await live(app, store)).kinds == BOTH
-        assert without_checks(storage.calls) == ["open", "aclose"]
-        storage.calls.clear()
-
-
 async def test_a_storage_that_does_not_open_stops_the_start_with_its_reason(
     store: SessionStore, storage: SpyStorage
 ) -> None:
@@ -219,7 +193,18 @@ async def test_a_storage_that_does_not_open_stops_the_start_with_its_reason(
     assert "app starts" not in storage.calls
 
 
-async def test_an_application_that_fails_leaves_the_storage_closed(store: SessionStore, storage: SpyStorage) -> None:
+async def test_whatever_an_application_does_with_its_lifespan_the_storage_is_open_meanwhile_and_closed_afterwards(
+    store: SessionStore, storage: SpyStorage
+) -> None:
+    async def refuses(scope: Any, receive: Any, send: Any) -> None:
+        assert scope["type"] == "http"
+
+    async def ignores(scope: Any, receive: Any, send: Any) -> None:
+        return
+
+    async def takes_it_for_a_request(scope: Any, receive: Any, send: Any) -> None:
+        raise KeyError("path")
+
     async def fails_to_start(scope: Any, receive: Any, send: Any) -> None:
         await receive()
         await send({"type": "lifespan.startup.failed", "message": "no database"})
@@ -239,6 +224,7 @@ async def test_an_application_that_fails_leaves_the_storage_closed(store: Sessio
         await receive()
 
     for app, kinds, error in (
+        *((app, BOTH, None) for app in (refuses, ignores, takes_it_for_a_request)),
         (fails_to_start, ["lifespan.startup.failed"], RuntimeError),
         (fails_to_stop, ["lifespan.startup.complete", "lifespan.shutdown.failed"], None),
         (raises, [], RuntimeError),

@@ -1,16 +1,10 @@
 """A deploy that moves the cookie, on every adapter, with a browser that keeps cookies by path."""
 
-import pytest
-from tests.adapters.browser import Browser, Reply
-from tests.adapters.conftest import OpenSite, Site
+from tests.adapters.browser import Browser
+from tests.adapters.conftest import OpenSite
 from tests.stores import SpyStorage
 
 from sessioncore import chain, from_cookie
-
-
-def move(browser: Browser, site: Site) -> None:
-    """The same browser, and the application's next version."""
-    browser.address = site.address
 
 
 def sent(browser: Browser, path: str) -> list[str]:
@@ -18,36 +12,26 @@ def sent(browser: Browser, path: str) -> list[str]:
     return [pair for pair in browser.cookie_header(path).split("; ") if pair.startswith("sid=")]
 
 
-@pytest.mark.parametrize("prepared", [True, False], ids=["former_cookies at once", "former_cookies after the harm"])
-def test_a_cookie_that_moved_to_another_path_is_one_cookie_again(open_site: OpenSite, prepared: bool) -> None:
+def test_a_cookie_that_moved_to_another_path_is_one_cookie_again(open_site: OpenSite) -> None:
     storage = SpyStorage()
     first = open_site(storage=storage, extractor=from_cookie("sid"), cookie_path="/counter")
     moved = open_site(storage=storage, extractor=from_cookie("sid"))
     mended = open_site(storage=storage, extractor=from_cookie("sid"), former_cookies=[("/counter", None)])
     browser = first.browser()
     assert browser.get("/counter").text == "1"
-
-    move(browser, mended if prepared else moved)
+    browser.address = moved.address
     assert browser.get("/counter").text == "2"  # the session goes on with the cookie that it has
     browser.get("/login")
-    assert len(sent(browser, "/login")) == 1
-    if not prepared:
-        assert len(sent(browser, "/counter")) == 2
-        assert [browser.get("/counter").text for _ in range(2)] == ["1", "1"]  # two values, no session
-        move(browser, mended)
-        assert len(sent(browser, "/counter")) == 2
-        expire_only(browser.get("/counter"))
-    assert sent(browser, "/counter") == sent(browser, "/login")
-    assert len(sent(browser, "/counter")) == 1
-    assert [browser.get("/counter").text for _ in range(2)] == ["1", "2"]
-    assert '"owner":"ada"' in browser.get("/who").text
-
-
-def expire_only(reply: Reply) -> None:
+    assert (len(sent(browser, "/login")), len(sent(browser, "/counter"))) == (1, 2)
+    assert [browser.get("/counter").text for _ in range(2)] == ["1", "1"]  # two values, no session
+    browser.address = mended.address
+    reply = browser.get("/counter")
     [line] = reply.set_cookies
     assert line.startswith("sid=; Max-Age=0; ")
-    assert "Path=/counter" in line
-    assert reply.one("cache-control") == "no-store"
+    assert ("Path=/counter" in line, reply.one("cache-control")) == (True, "no-store")
+    assert sent(browser, "/counter") == sent(browser, "/login")
+    assert [browser.get("/counter").text for _ in range(2)] == ["1", "2"]
+    assert '"owner":"ada"' in browser.get("/who").text
 
 
 def test_an_applications_own_cookie_of_that_name_is_dropped_and_ours_pass(open_site: OpenSite) -> None:

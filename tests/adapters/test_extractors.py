@@ -104,7 +104,7 @@ def test_the_session_and_the_handler_read_one_form(formed: Site) -> None:
             assert (reply.status, reply.text, reply.set_cookies) == (200, "7 ada", []), (kind, headers)
 
 
-@pytest.mark.parametrize("size", [10, 1 << 20, (1 << 20) + 1, 3_000_000])
+@pytest.mark.parametrize("size", [1 << 20, (1 << 20) + 1, 3_000_000])
 def test_the_handler_gets_every_byte_of_an_upload(formed: Site, size: int) -> None:
     body = b"x" * size
     for kind in (URLENCODED, MULTIPART, "application/json"):
@@ -121,13 +121,6 @@ def test_a_form_is_read_only_up_to_a_bound_and_only_where_it_is_needed(formed: S
     body = f"sid={second}&name=ada".encode()
     assert formed.raw("/form", form, _cookie(first), method="POST", body=body).text == "1 ada"
     assert formed.raw(f"/form?sid={first}", form, method="POST", body=b"name=ada").text == "None ada"
-
-
-def test_bodies_that_are_no_form_hold_no_id(formed: Site) -> None:
-    for body in (b"", b"\xff\xfe=1&sid=%ff", b"sid", b"&&&&", b"sid=%00", b"--x\r\n\r\n"):
-        for content_type in (URLENCODED, MULTIPART, "multipart/form-data", "multipart/form-data; boundary="):
-            reply = formed.raw("/upload", ("Content-Type", content_type), method="POST", body=body)
-            assert (reply.status, reply.text) == (200, f"None {len(body)}"), (body, content_type)
 
 
 def test_the_path_can_hold_the_id(open_site: OpenSite) -> None:

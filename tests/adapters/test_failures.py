@@ -44,26 +44,13 @@ def test_a_storage_that_is_down_is_no_anonymous_visitor(site: Site) -> None:
 
 
 @pytest.mark.proves("P7")
-@pytest.mark.parametrize("calls", [(), ("load",), ("replace",)], ids=["all", "load", "replace"])
-def test_a_failure_that_the_application_hides_is_told(site: Site, calls: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("call", ["", "load", "replace", "owned_keys"])
+def test_a_failure_that_the_application_hides_is_told(site: Site, call: str) -> None:
     sid = site.make({"n": 1})
-    site.storage.fail(*calls)
-    for path in ("/hidden", "/hidden?how=answer"):
+    site.storage.fail(*filter(None, [call]))
+    kind = "/revoke" if call == "owned_keys" else "/hidden"  # a method of the store, or of the session
+    for path in (kind, f"{kind}?how=answer", f"{kind}?wrapped=1"):
         _unavailable(site.raw(path, _with(sid)), path)
-
-
-def test_the_500_of_an_application_that_caught_that_its_request_was_skipped_stands(open_site: OpenSite) -> None:
-    def skip(_: RequestView) -> bool:
-        return True
-
-    reply = open_site(skip=skip).raw("/hidden?how=answer")
-    assert (reply.status, reply.text) == (500, "something went wrong")
-
-
-def test_a_failure_in_a_method_of_the_store_is_told(site: Site) -> None:
-    site.storage.fail("owned_keys")
-    for path in ("/revoke", "/revoke?wrapped=1"):
-        _unavailable(site.raw(path), path)
 
 
 @pytest.mark.proves("P7", "AT-105")
@@ -96,16 +83,11 @@ def test_a_session_that_was_not_stored_has_no_cookie(site: Site) -> None:
     site.storage.fail("create")
     for path in ("/counter", "/login", "/redirect-login", "/stream", "/file", "/status?code=204"):
         _unavailable(site.raw(path), path)
+        head = site.raw(path, method="HEAD")
+        assert (head.status, head.body, head.set_cookies) == (503, b"", []), path
     assert site.count() == 0
     site.storage.restore()
     assert site.raw("/counter").status == 200  # the server is well
-
-
-def test_head_gets_the_error_without_its_body(site: Site) -> None:
-    site.storage.fail("create")
-    for path in ("/counter", "/stream", "/file"):
-        reply = site.raw(path, method="HEAD")
-        assert (reply.status, reply.body, reply.set_cookies) == (503, b"", [])
 
 
 @pytest.mark.proves("P3")

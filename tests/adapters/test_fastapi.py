@@ -7,7 +7,7 @@ from fastapi import Depends, FastAPI, WebSocket
 from msgspec import Struct
 from tests.adapters.asgi import CONNECT, ask, run, socket_scope
 
-from sessioncore import Session, SessionConfig, SessionKey, SessionNotLoaded, SessionStore, from_cookie
+from sessioncore import Session, SessionConfig, SessionKey, SessionStore, from_cookie
 from sessioncore_asgi import SessionMiddleware
 from sessioncore_asgi.fastapi import SessionDep, get_session, session_dependency
 
@@ -77,18 +77,20 @@ async def test_a_parameter_is_the_session_in_async_and_sync_handlers(lazy: bool)
     assert held["n"] == 1
 
 
-async def test_a_dependency_gets_the_same_session() -> None:
-    app = build(SessionStore())
+async def test_a_dependency_gets_the_same_session_or_that_of_its_store_or_one_that_a_test_puts_in_its_place() -> None:
+    store, admin = SessionStore(), SessionStore(SessionConfig(extractor=from_cookie("__Host-admin")))
+    app = build(store, admin)
     wire = await ask(app, "/user")
     assert wire.body == b"null"
     assert (await ask(app, "/user", wire.sid)).body == b'"ada"'
-
-
-async def test_a_second_store_has_a_dependency_of_its_own() -> None:
-    admin = SessionStore(SessionConfig(extractor=from_cookie("__Host-admin")))
-    wire = await ask(build(SessionStore(), admin), "/admin")
+    wire = await ask(app, "/admin")
     assert wire.body == b"true"
     assert [line.partition("=")[0] for line in wire.all("set-cookie")] == ["__Host-admin"]
+    known = await store.create({"user": "ada"})
+    app.dependency_overrides = {get_session: lambda: known, session_dependency("admin"): lambda: known}
+    assert (await ask(app, "/user")).body == b'"ada"'
+    assert (await ask(app, "/admin")).body == b"false"
+    assert session_dependency() is get_session
 
 
 async def test_a_websocket_takes_it_too() -> None:
@@ -97,30 +99,7 @@ async def test_a_websocket_takes_it_too() -> None:
     assert (wire.sent[1]["text"], bool(wire.sid)) == ("1", True)
 
 
-async def test_without_the_middleware_the_error_says_what_to_do() -> None:
-    app = FastAPI()
-
-    @app.get("/")
-    async def index(session: SessionDep) -> None:
-        raise AssertionError
-
-    with pytest.raises(SessionNotLoaded, match="add_middleware"):
-        await ask(app)
-
-
 def test_the_session_is_no_part_of_the_api() -> None:
     operation = build(SessionStore()).openapi()["paths"]["/add"]["get"]
     assert [parameter["name"] for parameter in operation["parameters"]] == ["name"]
     assert "requestBody" not in operation
-
-
-async def test_a_test_puts_a_session_of_its_own_in_place_of_a_dependency() -> None:
-    admin = SessionStore(SessionConfig(extractor=from_cookie("__Host-admin")))
-    store = SessionStore()
-    app = build(store, admin)
-    known = await store.create({"user": "ada"})
-    app.dependency_overrides[get_session] = lambda: known
-    assert (await ask(app, "/user")).body == b'"ada"'
-    app.dependency_overrides = {session_dependency("admin"): lambda: known}
-    assert (await ask(app, "/admin")).body == b"false"
-    assert session_dependency() is get_session

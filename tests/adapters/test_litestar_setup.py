@@ -13,7 +13,7 @@ from tests.adapters.litestar_kit import AnyRequest, Open, put, read, write
 from tests.stores import SpyStorage, without_checks
 
 from sessioncore import ConfigError, SessionStore
-from sessioncore_litestar import SessionBackendConfig, SessionPlugin, get_session
+from sessioncore_litestar import SessionPlugin, get_session
 
 
 @pytest.mark.parametrize("exclude", ["", ["^/static/", ""]])
@@ -23,22 +23,6 @@ def test_a_pattern_that_leaves_out_everything_is_refused(store: SessionStore, ex
 
 
 # -- one store, one name
-
-
-def test_each_store_has_one_name_of_its_own(store: SessionStore) -> None:
-    with pytest.raises(ConfigError, match=r"scope_key='admin'.*its own cookie name and key_prefix"):
-        Litestar([], plugins=[SessionPlugin(store), SessionPlugin(store, scope_key="admin")])
-    with pytest.raises(ConfigError, match=r"scope_key='session'.*give the second one another scope_key"):
-        Litestar([], plugins=[SessionPlugin(store), SessionPlugin(SessionStore())])
-
-
-def test_one_store_has_one_name_in_the_layers_too(enter: Open, store: SessionStore, storage: SpyStorage) -> None:
-    @get("/inner", middleware=[SessionBackendConfig(store).middleware])
-    async def inner(request: AnyRequest) -> None:
-        (await get_session(request))["n"] = 1
-
-    reply = enter(inner, plugin=SessionPlugin(store, scope_key="admin")).get("/inner")
-    assert (reply.status_code, "set-cookie" in reply.headers, len(storage.inner)) == (500, False, 0)
 
 
 # -- Litestar's own sessions

@@ -1,5 +1,6 @@
 """Two stores, or another library's sessions, where one is expected: refused where it can be seen, else logged once."""
 
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -35,10 +36,11 @@ def make(**config: Any) -> SessionStore:
     return SessionStore(SessionConfig(**config))
 
 
-# -- two stores with one cookie or header
+# -- two stores with one cookie or header, and one store with two names
 
 CLASHES = [
     pytest.param({}, {}, "cookie '__Host-session_id'.*from_cookie", id="both by default"),
+    pytest.param({}, None, r"scope_key='second'.*its own cookie name and key_prefix", id="one store"),
     pytest.param(
         {"extractor": from_cookie("sid")},
         {"extractor": from_cookie("sid"), "cookie_path": "/admin", "cookie_domain": "example.com"},
@@ -61,16 +63,18 @@ def asgi_app(first: SessionStore, second: SessionStore) -> Any:
     async def page(request: Request) -> JSONResponse:
         return JSONResponse(None)
 
-    inner = Starlette(routes=[Route("/inner", page)])
-    return SessionMiddleware(SessionMiddleware(inner, second, scope_key="second"), first)
+    inner = SessionMiddleware(Starlette(routes=[Route("/inner", page)]), second, scope_key="second")
+    between = make(extractor=from_cookie("between"))
+    return SessionMiddleware(SessionMiddleware(inner, between, scope_key="between"), first)
 
 
 @pytest.mark.proves("AT-102")
 @pytest.mark.parametrize(("one", "other", "text"), CLASHES)
 async def test_two_stores_around_one_request_need_two_names(
-    one: dict[str, Any], other: dict[str, Any], text: str, visit: Visit, caplog: pytest.LogCaptureFixture
+    one: dict[str, Any], other: dict[str, Any] | None, text: str, visit: Visit, caplog: pytest.LogCaptureFixture
 ) -> None:
-    first, second = make(**one), make(**other)
+    first = make(**one)
+    second = first if other is None else make(**other)
     for _ in range(2):
         assert (await ask(asgi_app(first, second), "/inner")).status == 500
     with pytest.raises(ConfigError, match=text):
@@ -82,7 +86,13 @@ async def test_two_stores_around_one_request_need_two_names(
     caplog.clear()
     app.middlewares.append(session_middleware(second, scope_key="second"))
     assert visit(app).get("/count").status == 500
-    assert "give one of them another" in caplog.text
+    assert re.search(text, caplog.text)
+    for setting_up in (
+        lambda: setup(app, make(extractor=from_cookie("another"))),
+        lambda: Litestar([], plugins=[SessionPlugin(first), SessionPlugin(make(extractor=from_cookie("another")))]),
+    ):
+        with pytest.raises(ConfigError, match=r"scope_key='session' already; give the second one another scope_key"):
+            setting_up()
 
 
 async def test_two_stores_are_seen_in_sub_applications_and_layers_too(

@@ -129,14 +129,6 @@ def test_plain_http_needs_the_development_settings_and_the_storage_is_open_while
     assert without_checks(site.storage.calls) == ["open", "create", "load", "replace", "aclose"]
 
 
-def test_a_secure_cookie_over_plain_http_is_dropped_by_the_browser(open_site: OpenSite) -> None:
-    site = open_site(plain=True, cookie_secure=True)
-    browser = site.browser()
-    browser.get("/counter")
-    assert site.cookie(browser) is None
-    assert browser.get("/counter").text == "1"
-
-
 @pytest.mark.proves("AT-96")
 def test_forwarded_headers_do_not_change_the_cookie(site: Site) -> None:
     reply = site.raw("/counter", ("X-Forwarded-Proto", "http"), ("Forwarded", "proto=http"))
@@ -144,19 +136,9 @@ def test_forwarded_headers_do_not_change_the_cookie(site: Site) -> None:
 
 
 @pytest.mark.proves("AT-102")
-def test_two_stores_stand_side_by_side(open_site: OpenSite) -> None:
-    second = SessionStore(SessionConfig(extractor=from_cookie("__Host-other")))
-    site = open_site(("second", second))
-    browser = site.browser()
-    assert browser.get("/both").text == "1 10"
-    assert browser.get("/both").text == "2 20"
-    assert set(browser.cookies) == {"__Host-session_id", "__Host-other"}
-    assert browser.get("/logout").text == "bye"
-    assert set(browser.cookies) == {"__Host-other"}
-    assert browser.get("/both").text == "1 30"
-
-
-def test_what_one_store_has_done_is_told_also_when_the_other_fails(open_site: OpenSite) -> None:
+def test_two_stores_stand_side_by_side_and_what_one_has_done_is_told_also_when_the_other_fails(
+    open_site: OpenSite,
+) -> None:
     storage = SpyStorage()
     second = SessionStore(SessionConfig(storage=storage, extractor=from_cookie("__Host-other")))
     site = open_site(("second", second))
@@ -168,6 +150,10 @@ def test_what_one_store_has_done_is_told_also_when_the_other_fails(open_site: Op
         failing.restore()
     assert browser.get("/both").text == "2 20"  # neither is left with an ID that is dead
     assert (site.count(), len(storage.inner)) == (1, 1)
+    assert set(browser.cookies) == {"__Host-session_id", "__Host-other"}
+    assert browser.get("/logout").text == "bye"
+    assert set(browser.cookies) == {"__Host-other"}
+    assert browser.get("/both").text == "1 30"
 
 
 @pytest.mark.proves("AT-101")

@@ -40,20 +40,10 @@ def protected(adapter: str, sites: Sites, elsewhere: Server) -> Protected:
 def give_session(page: Page, site: Site) -> str:
     """Give the browser a session as a login would."""
     sid = site.make({"n": 1}, owner="ada")
-    same_site: Any = site.store.config.cookie_same_site.title()
+    cookie: Any = {"name": "__Host-session_id", "value": sid, "url": url(site), "secure": True, "httpOnly": True}
+    cookie["sameSite"] = site.store.config.cookie_same_site.title()
     page.context.clear_cookies()
-    page.context.add_cookies(
-        [
-            {
-                "name": "__Host-session_id",
-                "value": sid,
-                "url": url(site),
-                "secure": True,
-                "httpOnly": True,
-                "sameSite": same_site,
-            }
-        ]
-    )
+    page.context.add_cookies([cookie])
     return sid
 
 

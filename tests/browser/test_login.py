@@ -5,7 +5,7 @@ from typing import ClassVar, Final
 import pytest
 from playwright.sync_api import Page
 from tests.adapters.browser import until
-from tests.adapters.conftest import Site, Sites
+from tests.adapters.conftest import Sites
 from tests.browser.kit import ids, text, url
 from tests.stores import SpyStorage
 
@@ -33,15 +33,23 @@ def test_requests_that_are_late_do_not_undo_a_login(
     page: Page, adapter: str, sites: Sites, held: str, storage: type[SpyStorage], owner: str | None
 ) -> None:
     site = sites(adapter, storage, skip=is_icon).reset()
+
+    async def hold() -> None:
+        site.storage.calls.clear()
+        site.storage.hold(held, times=len(LATE[held]))
+
+    async def release() -> None:
+        site.storage.restore()
+
     page.goto(url(site, "/counter"))
     before = ids(page)
-    hold(site, held, times=len(LATE[held]))
+    site.server.run(hold)
     page.evaluate("paths => { window.late = paths.map(path => fetch(path)); }", LATE[held])
     until(lambda: site.storage.calls.count(held) >= len(LATE[held]))
     assert page.evaluate("fetch('/login').then(answer => answer.text())") == "welcome"
     after = ids(page)
     assert after != before
-    release(site)
+    site.server.run(release)
     assert page.evaluate("Promise.all(window.late).then(all => all.map(one => one.status))") == [200] * len(LATE[held])
     page.goto(url(site, "/who"))
     assert (f'"owner":"{owner}"' in text(page)) is (owner is not None)
@@ -54,18 +62,3 @@ def test_requests_that_are_late_do_not_undo_a_login(
 def is_icon(request: RequestView) -> bool:
     """Chromium asks for an icon when it likes; that must not be one of the requests that are held."""
     return request.path == "/favicon.ico"
-
-
-def hold(site: Site, call: str, times: int) -> None:
-    async def held() -> None:
-        site.storage.calls.clear()
-        site.storage.hold(call, times=times)
-
-    site.server.run(held)
-
-
-def release(site: Site) -> None:
-    async def released() -> None:
-        site.storage.restore()
-
-    site.server.run(released)

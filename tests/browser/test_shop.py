@@ -1,4 +1,4 @@
-"""The example shop, whose cookie goes everywhere here (SameSite=None), and three origins that attack its visitors."""
+"""The example shop, whose cookie goes everywhere here (SameSite=None), and three origins that show it as an image."""
 
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,7 +10,7 @@ from playwright.sync_api import Page
 from starlette.routing import Route
 from tests.adapters.conftest import Tls
 from tests.adapters.servers import Server, serve, serve_asgi
-from tests.browser.attacks import ATTACKS, show_image
+from tests.browser.attacks import show_image
 from tests.browser.conftest import People
 from tests.browser.kit import HOME, OTHER, SIBLING, url
 from tests.test_shop import dump
@@ -20,12 +20,11 @@ GETS: Final = [route.path for route in ROUTES if isinstance(route, Route) and "G
 
 
 class Shop:
-    """A shop that is open, and the file in which its sessions live; `acts`: other origins may do as they like."""
+    """A shop that is open, and the file in which its sessions live."""
 
-    def __init__(self, servers: ExitStack, tls: Tls, folder: Path, cross_site: str) -> None:
-        self.acts = cross_site == "allow"
+    def __init__(self, servers: ExitStack, tls: Tls, folder: Path) -> None:
         self._database = folder / "shop.sqlite3"
-        app = build(self._database, cookie_same_site="none", cookie_secure=True, cross_site=cross_site)
+        app = build(self._database, cookie_same_site="none", cookie_secure=True)
         self.known: list[str] = []  # the paths that were asked for with a cookie
 
         async def noticing(scope: Any, receive: Any, send: Any) -> None:
@@ -49,22 +48,9 @@ class Shop:
             page.click("main button")
 
 
-@pytest.fixture(scope="module", params=["refuse", "allow"])
-def shop(
-    request: pytest.FixtureRequest, servers: ExitStack, tls: Tls, tmp_path_factory: pytest.TempPathFactory
-) -> Shop:
-    return Shop(servers, tls, tmp_path_factory.mktemp("shop"), request.param)
-
-
-def test_no_form_fetch_or_beacon_of_another_origin_acts(page: Page, shop: Shop, elsewhere: Server) -> None:
-    shop.log_in(page)
-    for host in ORIGINS:
-        for way in ("form", "fetch", "beacon"):
-            page.goto(url(elsewhere, host=host))
-            before = shop.stored()
-            status = ATTACKS[way](page, url(shop.server, "/devices/sign-out-others"))
-            assert (status == 403) is not shop.acts, (host, way)
-            assert (shop.stored() != before) is shop.acts, (host, way)
+@pytest.fixture(scope="module")
+def shop(servers: ExitStack, tls: Tls, tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    return Shop(servers, tls, tmp_path_factory.mktemp("shop"))
 
 
 def test_what_another_origin_shows_as_an_image_changes_nothing(page: Page, shop: Shop, elsewhere: Server) -> None:
