@@ -113,7 +113,7 @@ def ask(address: Address, request: bytes) -> Reply:
         try:
             sock.sendall(request)
             response.begin()
-        except ConnectionError:
+        except (ConnectionError, ssl.SSLError):
             if kept is None:
                 raise
             return ask(address, request)  # as browsers do: the server had closed what it left open

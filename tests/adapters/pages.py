@@ -13,17 +13,8 @@ from typing import Any
 
 import anyio
 from msgspec import json
+from tests.adapters import stream_pages
 from tests.adapters.page import Boom, PageRequest, PageResponse
-from tests.adapters.stream_pages import (
-    download,
-    end_alive,
-    events,
-    feed,
-    late_boom,
-    late_destroy,
-    late_first_write,
-    stream,
-)
 
 from sessioncore import Session, SessionError
 
@@ -293,9 +284,8 @@ async def slow(request: PageRequest) -> PageResponse:
 PAGES: Mapping[str, Callable[[PageRequest], Awaitable[PageResponse]]] = {
     page.__name__.strip("_").replace("_", "-"): page
     for page in (
-        peek, counter, mutate, append, read, set_, who, login, redirect_login, logout, destroy, regenerate,
-        boom, status, hidden, vary, stream, late_first_write, late_destroy, late_boom, events, save, reload, background,
-        regenerate_save_boom, revoke, file, form, upload, both, regenerate_both, slow,
-        feed, download, end_alive,
+        peek, counter, mutate, append, read, set_, who, login, redirect_login, logout, destroy, regenerate, boom,
+        status, hidden, vary, save, reload, background, regenerate_save_boom, revoke, file, form, upload, both,
+        regenerate_both, slow, *stream_pages.PAGES,
     )
 } | {"share": read}  # fmt: skip

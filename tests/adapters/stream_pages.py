@@ -7,10 +7,7 @@ from tests.adapters.page import Boom, PageRequest, PageResponse
 
 from sessioncore import ResponseStarted, Session
 
-__all__ = [
-    "download", "end_alive", "events", "feed", "late_boom", "late_destroy", "late_first_write", "stream", "wait_to_go",
-    "work_to_the_end",
-]  # fmt: skip
+__all__ = ["PAGES", "wait_to_go", "work_to_the_end"]
 
 _GO: list[Event] = []
 
@@ -141,3 +138,6 @@ async def wait_to_go() -> None:
     """Wait until `/download?go=on` is asked for."""
     _GO.append(go := Event())
     await go.wait()
+
+
+PAGES = (stream, late_first_write, late_destroy, late_boom, events, feed, download, end_alive)

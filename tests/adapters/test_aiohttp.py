@@ -180,17 +180,7 @@ def test_a_body_that_is_generated_after_the_handler_finds_the_session_released(
 # -- forms
 
 
-def test_a_form_larger_than_the_application_takes_is_its_own_matter(visit: Visit) -> None:
-    async def upload(request: web.Request) -> web.Response:
-        session = await get_session(request)
-        return web.Response(text=f"{session.fresh} {len(await request.content.read())}")
-
-    app = web.Application(client_max_size=1000)
-    setup(app, SessionStore(SessionConfig(extractor=from_form("sid"))))
-    assert visit(route(app, upload)).post("/upload", b"a=" + b"x" * 50_000).text == "True 50002"
-
-
-def test_a_form_that_the_handler_read_first_is_still_found(visit: Visit) -> None:
+def test_the_handler_may_read_a_form_first_and_one_larger_than_the_application_takes(visit: Visit) -> None:
     store = SessionStore(SessionConfig(extractor=from_form("sid")))
 
     async def late(request: web.Request) -> web.Response:
@@ -201,9 +191,15 @@ def test_a_form_that_the_handler_read_first_is_still_found(visit: Visit) -> None
     async def make(_: web.Request) -> web.Response:
         return web.Response(text=(await store.create({"n": 7})).id)
 
-    browser = visit(application(store, late, make))
-    sid = browser.get("/make").text
-    assert browser.post("/late", f"sid={sid}&name=ada".encode()).text == '["ada", 7]'
+    async def upload(request: web.Request) -> web.Response:
+        session = await get_session(request)
+        return web.Response(text=f"{session.fresh} {len(await request.content.read())}")
+
+    app = web.Application(client_max_size=1000)
+    setup(app, store)
+    browser = visit(route(app, late, make, upload))
+    assert browser.post("/late", f"sid={browser.get('/make').text}&name=ada".encode()).text == '["ada", 7]'
+    assert browser.post("/upload", b"a=" + b"x" * 50_000).text == "True 50002"
 
 
 # -- clones of the request

@@ -12,7 +12,7 @@ from aiohttp import ClientConnectionResetError, web
 from aiohttp.test_utils import TestClient, TestServer
 from aiohttp.typedefs import Handler
 from tests.adapters.aiohttp_kit import application, count, proxied, with_middleware_alone
-from tests.adapters.browser import Browser, until
+from tests.adapters.browser import Browser, compose, until
 from tests.adapters.conftest import Visit
 from tests.adapters.open_kit import ToldStorage
 from tests.adapters.servers import serve, serve_aiohttp
@@ -51,8 +51,7 @@ def test_a_commit_that_fails_while_a_response_is_prepared_is_a_clean_503(
     storage.fail("create")
     for shape in ("plain", "length", "compressed", "chunked", "swallowed"):
         for method, body in (("GET", b"Service Unavailable"), ("HEAD", b"")):
-            request = f"{method} /stream?shape={shape} HTTP/1.1\r\nHost: localhost\r\n\r\n"
-            head, _, rest = _everything(browser, request).partition(b"\r\n\r\n")
+            head, _, rest = _everything(browser, method, f"/stream?shape={shape}").partition(b"\r\n\r\n")
             status, *lines = head.decode().split("\r\n")
             assert (status, rest) == ("HTTP/1.1 503 Service Unavailable", body), shape
             assert {line.partition(":")[0].lower() for line in lines} == {
@@ -80,19 +79,16 @@ def test_an_error_after_the_headers_have_left_ends_the_response(
 
     browser = visit(with_middleware_alone(store, stream) if alone else application(store, stream))
     storage.fail("replace")
-    received = _everything(browser, "GET /stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    received = _everything(browser, "GET", "/stream")
     assert received.startswith(b"HTTP/1.1 200 ")
     assert received.endswith(b"3\r\nabc\r\n")  # cut off, and nothing behind it
 
 
-def _everything(browser: Browser, request: str) -> bytes:
+def _everything(browser: Browser, method: str, path: str) -> bytes:
     """Return all that the server sends until it closes the connection."""
     with browser.address.connect() as sock:
-        sock.sendall(request.encode())
-        received = b""
-        while part := sock.recv(65536):
-            received += part
-    return received
+        sock.sendall(compose(method, path))
+        return b"".join(iter(lambda: sock.recv(65536), b""))
 
 
 def test_what_a_stream_wrote_is_stored_when_its_client_leaves(
@@ -110,7 +106,7 @@ def test_what_a_stream_wrote_is_stored_when_its_client_leaves(
     browser = visit(application(store, endless, count))
     browser.get("/count")
     with browser.address.connect() as sock:
-        sock.sendall(f"GET /endless HTTP/1.1\r\nHost: localhost\r\nCookie: {browser.cookie_header()}\r\n\r\n".encode())
+        sock.sendall(compose("GET", "/endless", [("Cookie", browser.cookie_header())]))
         assert sock.recv(1000)
     until(lambda: "replace" in storage.calls)
     assert int(browser.get("/count").text) > 2
@@ -254,11 +250,8 @@ def test_an_event_stream_of_an_ended_session_is_closed_under_its_handler_also_wh
         for number, size in enumerate((1, large), start=1):
             browser = Browser(server.address)
             browser.get("/count")
-            request = (
-                f"GET /stream?size={size} HTTP/1.1\r\nHost: localhost\r\nCookie: {browser.cookie_header()}\r\n\r\n"
-            )
             with browser.address.connect() as sock:
-                sock.sendall(request.encode())
+                sock.sendall(compose("GET", f"/stream?size={size}", [("Cookie", browser.cookie_header())]))
                 received = len(sock.recv(10))
                 server.run(store.reset)
                 until(lambda: len(raised) == number)  # noqa: B023 - called at once

@@ -6,12 +6,6 @@ from typing import Any
 
 import anyio
 import pytest
-from starlette.applications import Starlette
-from starlette.middleware import Middleware
-from starlette.middleware.base import BaseHTTPMiddleware
-from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
 from tests.adapters.asgi import BODY, START, AsgiSite, Channel, Message, Wire, ask, http_scope, run
 from tests.numbers import scaled
 from tests.stores import SpyStorage
@@ -187,35 +181,6 @@ async def test_an_answer_that_never_comes_stores_nothing() -> None:
     sid = await site.make(n=1)
     assert (await site.ask(sid)).sent == []
     assert await site.data(sid) == {"n": 1}
-
-
-# -- among other middlewares
-
-
-@ON_BOTH
-@pytest.mark.parametrize("outermost", ["ours", "theirs"])
-async def test_a_middleware_of_starlette_around_or_inside_changes_nothing(outermost: str) -> None:
-    async def page(request: Request) -> Response:
-        request.session["n"] = request.session.get("n", 0) + 1
-        return PlainTextResponse(str(request.session["n"]))
-
-    async def mark(request: Request, call_next: Any) -> Response:
-        response: Response = await call_next(request)
-        response.headers["x-passed"] = "1"
-        return response
-
-    storage = SpyStorage()
-    store = SessionStore(SessionConfig(storage=storage))
-    theirs = Middleware(BaseHTTPMiddleware, dispatch=mark)
-    ours = Middleware(SessionMiddleware, store=store)
-    around = [ours, theirs] if outermost == "ours" else [theirs, ours]
-    app = Starlette(routes=[Route("/", page)], middleware=around)
-    first = await ask(app)
-    second = await ask(app, sid=first.sid)
-    assert (first.body, second.body, second.sid, second.all("x-passed")) == (b"1", b"2", None, ["1"])
-    storage.fail("create")
-    failed = await ask(app)
-    assert (failed.status, failed.sid) == (503, None)
 
 
 # -- garbage

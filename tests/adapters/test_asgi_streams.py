@@ -13,7 +13,7 @@ from starlette.routing import Route
 from tests.adapters.asgi import BODY, START, AsgiSite, Channel, Message, Wire, ask, http_scope
 from tests.stores import SpyStorage
 
-from sessioncore import Session, SessionConfig, SessionKey, SessionStore, StorageUnavailable, UnregisteredType
+from sessioncore import Session, SessionKey, SessionStore, StorageUnavailable, UnregisteredType
 from sessioncore_asgi import SessionMiddleware, get_session
 
 pytestmark = pytest.mark.anyio
@@ -146,8 +146,12 @@ async def test_a_session_that_was_ended_elsewhere_meanwhile_lets_the_stream_end(
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])  # BaseHTTPMiddleware serves in a task of its own
 @pytest.mark.parametrize("around", [[], [Middleware(BaseHTTPMiddleware, dispatch=lambda r, call: call(r))]])
-async def test_starlettes_streams_end_with_everything_stored(around: list[Middleware]) -> None:
+async def test_starlettes_streams_end_with_everything_stored(
+    around: list[Middleware], store: SessionStore, storage: SpyStorage
+) -> None:
     async def events(request: Request) -> Response:
+        request.session["n"] = request.session.get("n", 0) + 1
+
         async def stream() -> AsyncIterator[str]:
             for number in range(3):
                 request.session["seen"] = number
@@ -155,9 +159,13 @@ async def test_starlettes_streams_end_with_everything_stored(around: list[Middle
 
         return StreamingResponse(stream())
 
-    store = SessionStore(SessionConfig())
     ours = Middleware(SessionMiddleware, store=store)
     app = Starlette(routes=[Route("/", events)], middleware=[*around, ours, *around])
-    sid = (await store.create({"n": 1})).id
-    assert await watch(app, store, sid) == [{"n": 1, "seen": 2}]
-    assert (await ask(app, sid=sid)).body == b"xxx"
+    first = await ask(app)
+    assert first.sid
+    assert await watch(app, store, first.sid) == [{"n": 2, "seen": 2}]
+    again = await ask(app, sid=first.sid)
+    assert (first.body, again.body, again.sid) == (b"xxx", b"xxx", None)
+    storage.fail("create")
+    failed = await ask(app)
+    assert (failed.status, failed.sid) == (503, None)

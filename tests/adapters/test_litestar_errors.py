@@ -97,8 +97,7 @@ HANDLERS: list[Any] = [
 
 
 @pytest.mark.proves("P7")
-@pytest.mark.parametrize("debug", [False, True])
-@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])  # some of the handlers run in threads
+@pytest.mark.parametrize(("anyio_backend", "debug"), [("asyncio", True), ("trio", False)])  # some run in threads
 @pytest.mark.filterwarnings("ignore:.*Inferred dependency")
 def test_every_kind_of_handler_has_the_session_and_is_503_when_the_storage_is_down(
     enter: Open, storage: SpyStorage, debug: bool
@@ -133,7 +132,7 @@ def test_a_handler_for_every_exception_does_not_hide_that_storage_is_down(enter:
     def oops(request: AnyRequest, error: Exception) -> Response[str]:
         return Response("oops", status_code=500)
 
-    client = enter(write, read, exception_handlers={Exception: oops, 500: oops})
+    client = enter(write, read, exception_handlers={Exception: oops, 500: oops}, middleware=[Watch()])
     client.post("/write")
     storage.fail()
     reply = client.get("/read")

@@ -24,14 +24,10 @@ _CLEAR: Final = (
 
 
 EVERYWHERE: Final = [
-    ("asgi", PromptStorage),
-    ("asgi", SuspendingStorage),
-    ("asgi-on-trio", SuspendingStorage),
-    ("aiohttp", PromptStorage),
-    ("aiohttp", SuspendingStorage),
-    ("litestar", PromptStorage),
-    ("litestar", AlternatingStorage),
-]
+    ("asgi", PromptStorage), ("asgi", SuspendingStorage), ("asgi-on-trio", SuspendingStorage),
+    ("aiohttp", PromptStorage), ("aiohttp", SuspendingStorage),
+    ("litestar", PromptStorage), ("litestar", AlternatingStorage),
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module", params=EVERYWHERE, ids=lambda pair: f"{pair[0]}-{pair[1].__name__}")

@@ -39,16 +39,10 @@ class Provider:
 
     async def discover(self, request: Request) -> JSONResponse:
         base = str(request.base_url)
-        return JSONResponse(
-            {
-                "issuer": base,
-                "authorization_endpoint": f"{base}authorize",
-                "token_endpoint": f"{base}token",
-                "jwks_uri": f"{base}jwks",
-                "end_session_endpoint": f"{base}logout",
-                "id_token_signing_alg_values_supported": ["RS256"],
-            }
-        )
+        places = {"authorization": "authorize", "token": "token", "end_session": "logout"}
+        endpoints = {f"{name}_endpoint": base + path for name, path in places.items()}
+        algorithms = {"id_token_signing_alg_values_supported": ["RS256"]}
+        return JSONResponse({"issuer": base, "jwks_uri": f"{base}jwks", **endpoints, **algorithms})
 
     async def authorize(self, request: Request) -> Response:
         asked = dict(request.query_params)
