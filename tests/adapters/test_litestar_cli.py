@@ -36,7 +36,9 @@ def test_the_commands_work_on_the_applications_own_store(tmp_path: Path) -> None
     storage = SQLiteStorage(tmp_path / "sessions.sqlite3")
     assert _type(storage, "count").stdout == "2\n"
     assert _type(storage, "revoke", handle).stdout == "1\n"
+    assert _type(storage, "revoke", "--all", answer="n\n").exit_code == 1
     assert _type(storage, "revoke", "--all", answer="y\n").exit_code == 0
+    assert _type(storage, "audit").exit_code == 1  # of this very store, which needs no name
     assert _type(storage, "count", "--json").stdout == '{"count": 0}\n'
     assert "--storage" not in _type(storage, "count", "--help").output
 
