@@ -5,13 +5,13 @@ import typing
 from collections import Counter, defaultdict, deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import date, datetime
-from typing import Annotated, Any, ClassVar, Literal, NewType, NotRequired, TypedDict, TypeVar, assert_type
+from typing import Annotated, Any, ClassVar, Literal, NewType, NotRequired, TypedDict, TypeVar
 
 import msgspec
 import pytest
 from tests.models import Account, Box, Colour, Item, Level, Line, Mode, Pair, Point
 
-from sessioncore import ConfigError, Session, SessionKey
+from sessioncore import ConfigError, SessionKey
 from sessioncore.session._annotations import matches
 
 T: Any = TypeVar("T")  # type: ignore[misc]  # used as a value here
@@ -83,36 +83,6 @@ def test_a_key_knows_its_name_and_type() -> None:
     key: SessionKey[list[Item]] = SessionKey("cart", list[Item], default_factory=list)
     assert (key.name, key.type) == ("cart", list[Item])
     assert (key.default_factory, repr(key)) == (list, "SessionKey('cart', list[tests.models.Item])")
-
-
-def test_a_type_checker_knows_the_type_behind_a_key() -> None:
-    assert_type(SessionKey("cart", list[Item], default_factory=list), SessionKey[list[Item]])
-    assert_type(SessionKey("n", int, default=0), SessionKey[int])
-    assert_type(SessionKey("name", str), SessionKey[str])
-    assert_type(SessionKey[int | None]("n", int | None, default=None), SessionKey[int | None])
-
-
-def test_a_type_checker_knows_what_every_method_gives_for_a_key() -> None:
-    cart = SessionKey("cart", list[Item], default_factory=list)
-    count = SessionKey("count", int, default=0)
-
-    def look(session: Session) -> None:  # for mypy and pyright; nothing runs it
-        assert_type(session[cart], list[Item])
-        assert_type(session.get(cart), list[Item] | None)
-        assert_type(session.get(cart, []), list[Item])
-        assert_type(session.get(count, None), int | None)
-        assert_type(session.pop(cart), list[Item])
-        assert_type(session.pop(cart, []), list[Item])
-        assert_type(session.pop(count, None), int | None)
-        assert_type(session.setdefault(cart, []), list[Item])
-        assert_type(session.mutate(count, lambda n: n + 1), int)
-        assert_type(session.mutate(count, lambda n: n + 1, default=5), int)
-        assert_type(session.mutate(cart, lambda items: [*items, Item("tea")]), list[Item])
-        session.mutate(count, str)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
-        names: list[str] = session.pop("names", [])  # a plain name is as untyped as it was
-        session.mutate("names", lambda names: [*names, "ada"], default=names)
-
-    assert callable(look)
 
 
 @pytest.mark.parametrize("default", [[], {}, set[int](), bytearray(), ([],), Item("tea"), Line()])

@@ -2,8 +2,6 @@
 
 from typing import Any, assert_type
 
-import anyio
-
 from sessioncore import (
     Session,
     SessionConfig,
@@ -14,6 +12,7 @@ from sessioncore import (
     __version__,
     storage_from_url,
 )
+from sessioncore.testing import SignedIn, sign_in
 
 
 async def main() -> None:
@@ -26,6 +25,7 @@ async def main() -> None:
             assert_type(opened, Session)
             opened["cart"].append("milk")
 
+        assert_type(await sign_in(store, "grace", {"cart": ["tea"]}, device="laptop"), SignedIn)
         infos = await store.sessions_of("ada")
         assert_type(infos, list[SessionInfo])
         assert_type(infos[0].details, dict[str, Any])
@@ -41,7 +41,3 @@ async def main() -> None:
         except SessionNotFound:
             assert_type(await store.delete(session.id), bool)
         assert_type(await store.purge_expired() + await store.reset(), int)
-
-
-if __name__ == "__main__":
-    anyio.run(main)

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import anyio
 from msgspec import Struct
 
 from sessioncore import Session, SessionKey, SessionStore
@@ -78,7 +77,3 @@ async def main() -> None:
     await store.create({})
     await sign_in(store, "ada", {CART: [Item("tea")], NOTES: []})
     await sign_in(store, "ada", {CART: [Item("tea")], "plain": 1})
-
-
-if __name__ == "__main__":
-    anyio.run(main)

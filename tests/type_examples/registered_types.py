@@ -5,8 +5,6 @@ from decimal import Decimal
 from enum import Enum
 from typing import assert_type
 
-import anyio
-
 from sessioncore import SessionStore
 
 store = SessionStore()
@@ -50,7 +48,3 @@ async def main() -> None:
     async with store.open(session.id) as again:
         assert again["address"] == Address("Main Street 1", "London")
         assert again["paid"].amount == Decimal("4.20")
-
-
-if __name__ == "__main__":
-    anyio.run(main)

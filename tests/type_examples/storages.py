@@ -1,4 +1,4 @@
-"""Every storage that comes with sessioncore is a `Storage`, and takes the arguments that its page names."""
+"""Every storage that comes with sessioncore is a `Storage`, has its capabilities, and takes what its page names."""
 
 from datetime import timedelta
 
@@ -7,7 +7,7 @@ from key_value.aio.stores.memory import MemoryStore
 from redis.asyncio import Redis
 
 from sessioncore import MemoryStorage, SessionConfig, SQLiteStorage, Storage
-from sessioncore.storage import Opens, Purges
+from sessioncore.storage import AnswersNow, Clears, Opens, Purges, Scans
 from sessioncore.storage.keyvalue import KeyValueStorage
 from sessioncore.storage.postgres import PostgresStorage
 from sessioncore.storage.redis import RedisStorage
@@ -31,8 +31,8 @@ def from_addresses() -> list[Storage]:
     ]
 
 
-def what_it_can_do(storage: SQLiteStorage) -> tuple[Opens, Purges]:
-    return storage, storage
+def what_they_can_do(memory: MemoryStorage, file: SQLiteStorage) -> tuple[AnswersNow, Clears, Opens, Purges, Scans]:
+    return memory, memory, file, file, file
 
 
 config = SessionConfig(storage=MemoryStorage())

@@ -2,7 +2,6 @@
 
 from typing import Any, assert_type
 
-import anyio
 from msgspec import Struct
 
 from sessioncore import SessionKey, SessionStore
@@ -32,6 +31,13 @@ async def main() -> None:
     session.set(NICKNAME, "ada")
     assert_type(session.get(VISITS), int | None)
     assert_type(session.get(VISITS, 7), int)
+    assert_type(session.get(VISITS, None), int | None)
+    assert_type(session.setdefault(CART, []), list[Item])
+    assert_type(session.mutate(CART, lambda items: [*items, Item("milk", 2)]), list[Item])
+    assert_type(session.mutate(VISITS, lambda count: count + 1, default=5), int)
+    names: list[str] = session.pop("names", [])  # a plain name has no type
+    session.mutate("names", lambda names: [*names, "ada"], default=names)
+    session.delete("names")
     assert_type(session.get(VISITS, "none yet"), int | str)
     assert_type(session.setdefault(VISITS, 1), int)
     assert_type(session.mutate(VISITS, lambda count: count + 1), int)
@@ -39,11 +45,7 @@ async def main() -> None:
     assert_type(session.pop(VISITS, None), int | None)
 
     assert CART in session
-    assert dict(session) == {"cart": [Item("tea", 4)]}
+    assert dict(session) == {"cart": [Item("tea", 4), Item("milk", 2)]}
     session.delete(CART)
     session |= {"plain": "a key without a type"}
     assert_type(session.popitem(), tuple[str, Any])
-
-
-if __name__ == "__main__":
-    anyio.run(main)
