@@ -12,7 +12,7 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from fractions import Fraction
-from ipaddress import IPv4Address, ip_address, ip_interface, ip_network
+from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 from uuid import UUID
@@ -28,7 +28,7 @@ from tests.numbers import scaled
 from tests.values import portrait, values
 
 from sessioncore import CodecError, CorruptRecord, UnregisteredType
-from sessioncore.codec._codec import IMMUTABLE, MAX_DEPTH, Codec
+from sessioncore.codec._codec import MAX_DEPTH, Codec
 
 CANARY = "CaNaRyVaLuE"
 
@@ -93,41 +93,12 @@ def test_edge_values_come_back_exactly() -> None:
 
 
 def test_the_encoding_of_a_set_is_the_same_in_every_process() -> None:
-    script = (
-        "from sessioncore.codec._codec import Codec\n"
-        "value = {'names': {f'n{i}' for i in range(40)}, 'deep': frozenset({frozenset({'a', 'b', 1}), ('x', 2.5)})}\n"
-        "print(bytes(Codec().encode('k', value)).hex())"
-    )
-    outputs = {
-        subprocess.run(
-            [sys.executable, "-c", script],
-            env={**os.environ, "PYTHONHASHSEED": str(seed), "PYTHONPATH": str(Path("src").resolve())},
-            check=True,
-            capture_output=True,
-            text=True,
-        ).stdout
-        for seed in (1, 12345)
-    }
-    assert len(outputs) == 1
-
-
-def test_the_order_of_a_dict_is_kept() -> None:
-    assert list(there_and_back({"b": 1, "a": 2})) == ["b", "a"]
-    assert list(there_and_back({2: 1, 1: 2, "x": 3})) == [2, 1, "x"]
-
-
-def test_values_that_cannot_change_in_place_are_known_as_such() -> None:
-    changing = {
-        list,
-        dict,
-        set,
-        collections.OrderedDict,
-        collections.defaultdict,
-        collections.Counter,
-        collections.deque,
-    }
-    assert {*changing, tuple, frozenset}.isdisjoint(IMMUTABLE)
-    assert {int, str, bytes, datetime, Decimal, UUID, Fraction, ZoneInfo, PurePosixPath, IPv4Address} <= IMMUTABLE
+    value = "{'names': {f'n{i}' for i in range(40)}, 'deep': frozenset({frozenset({'a', 'b', 1}), ('x', 2.5)})}"
+    script = f"from sessioncore.codec._codec import Codec\nprint(bytes(Codec().encode('k', {value})).hex())"
+    here = {**os.environ, "PYTHONHASHSEED": "1", "PYTHONPATH": str(Path("src").resolve())}  # another seed than this one
+    command = [sys.executable, "-c", script]
+    other = subprocess.run(command, env=here, check=True, capture_output=True, text=True).stdout
+    assert other == bytes(CODEC.encode("k", eval(value))).hex() + "\n"
 
 
 # -- refusals
@@ -204,16 +175,10 @@ def test_a_cyclic_value_is_a_codec_error_at_once(name: str, value: Any) -> None:
 
 
 WRAPS: dict[str, Callable[[Any], Any]] = {
-    "list": lambda v: [v],
-    "tuple": lambda v: (v,),
-    "dict": lambda v: {"a": v},
-    "int-keys": lambda v: {1: v},
-    "frozenset": lambda v: frozenset([v]),
-    "deque": lambda v: collections.deque([v]),
-    "OrderedDict": lambda v: collections.OrderedDict[str, Any](a=v),
-    "Claims": lambda v: models.Claims(a=v),
-    "Struct": models.Frozen,
-}
+    "list": lambda v: [v], "tuple": lambda v: (v,), "dict": lambda v: {"a": v}, "int-keys": lambda v: {1: v},
+    "frozenset": lambda v: frozenset([v]), "deque": lambda v: collections.deque([v]), "Struct": models.Frozen,
+    "OrderedDict": lambda v: collections.OrderedDict[str, Any](a=v), "Claims": lambda v: models.Claims(a=v),
+}  # fmt: skip
 
 
 def nest(wrap: Callable[[Any], Any], levels: int) -> Any:
@@ -265,13 +230,6 @@ def fail(_: object) -> Any:
     raise KeyError(CANARY)
 
 
-def test_a_custom_encode_that_never_ends_is_a_codec_error() -> None:
-    codec = Codec()
-    codec.registry.register(models.Money, name="money", encode=lambda value: [value], decode=fail)
-    with pytest.raises(CodecError, match="cyclic"):
-        codec.encode("k", models.Money(1, "EUR"))
-
-
 def test_functions_that_fail_are_errors_of_that_key_and_nothing_is_quoted() -> None:
     class Odd(tzinfo):
         def utcoffset(self, dt: object) -> Any:
@@ -279,10 +237,13 @@ def test_functions_that_fail_are_errors_of_that_key_and_nothing_is_quoted() -> N
 
         dst = tzname = utcoffset
 
-    codec, other = Codec(), Codec()
+    codec, other, endless = Codec(), Codec(), Codec()
     codec.registry.register(models.Money, name="money", encode=fail, decode=fail)
     codec.registry.register(models.Point, name="point", encode=lambda _: CANARY, decode=fail)
     other.registry.register(models.Point, name="point", encode=lambda _: CANARY, decode=models.Point)
+    endless.registry.register(models.Money, name="money", encode=lambda value: [value], decode=fail)
+    with pytest.raises(CodecError, match="cyclic"):
+        endless.encode("k", models.Money(1, "EUR"))
     with pytest.raises(CodecError, match=r"'k', item 0: encode of money failed \(KeyError\)") as encoding:
         codec.encode("k", [models.Money(1, "EUR")])
     with pytest.raises(

@@ -233,17 +233,25 @@ INSTANCES: list[Any] = [
     models.Account(name="ada", address=models.Address(), anything=(1, {2})),
     models.Account.model_validate({"name": "ada", "more": {1: (2,)}}), models.Account.model_construct(name="raw"),
     models.Money(5, "EUR"),
+    # what their classes do when they are built or read is not done to a stored value
+    LoggedData([[1]], {"seen": {7}}), LoggedAttrs(([],)), LoggedStruct({"a": []}), ParsedStruct("a,b"), Doubled(1),
+    {Hashed(1): {Hashed(2)}}, {HashedWithDict(1)}, Spoken.YES, Marked.A | Marked.B,
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("value", INSTANCES, ids=lambda value: type(value).__name__)
 def test_an_instance_comes_back_equal_and_exact(value: Any) -> None:
-    codec = Codec()
+    codec = with_types(
+        LoggedData, LoggedAttrs, LoggedStruct, ParsedStruct, Doubled, Hashed, HashedWithDict, Spoken, Marked
+    )
     models.register_all(codec.registry)
-    again = through(codec, value)
-    assert again == value
-    assert portrait(again) == portrait(value)
-    assert hasattr(again, "__dict__") == hasattr(value, "__dict__")
+    encoded = codec.encode("k", value)
+    for _ in range(2):
+        again = codec.decode("k", encoded)
+        assert again == value
+        assert portrait(again) == portrait(value)
+        assert hasattr(again, "__dict__") == hasattr(value, "__dict__")
+        assert codec.encode("k", again) == encoded
 
 
 def test_enum_members_are_themselves_again_or_refused() -> None:
@@ -253,40 +261,12 @@ def test_enum_members_are_themselves_again_or_refused() -> None:
     with pytest.raises(CodecError, match=r"'k': a member of .*Open that _missing_ created"):
         codec.encode("k", Open(5))  # it could not be found again
 
-    class Fewer(enum.Enum):
-        RED = "r"
-
-    today = Codec()
-    today.registry.register(Fewer, name="tests.models.Colour")
-    with pytest.raises(CorruptRecord, match=r"Fewer lacks the member that was stored"):
-        today.decode("k", codec.encode("k", models.Colour.GREEN))
-
 
 def test_attributes_that_are_no_fields_are_built_again_by_the_class() -> None:
     line = through(with_types(models.Line, models.Point), models.Line())
     assert line.cache == {"built": True}
     assert line.length == 1.0
     assert not hasattr(line, "label")
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        LoggedData([[1]], {"seen": {7}}), LoggedAttrs(([],)), LoggedStruct({"a": []}), ParsedStruct("a,b"),
-        Doubled(1), {Hashed(1): {Hashed(2)}}, {HashedWithDict(1)}, Spoken.YES, Marked.A | Marked.B,
-    ],
-    ids=lambda value: type(value).__name__,
-)  # fmt: skip
-def test_what_a_class_does_when_it_is_built_or_read_is_not_done_to_a_stored_value(value: Any) -> None:
-    codec = with_types(
-        LoggedData, LoggedAttrs, LoggedStruct, ParsedStruct, Doubled, Hashed, HashedWithDict, Spoken, Marked
-    )
-    encoded = codec.encode("k", value)
-    for _ in range(2):
-        again = codec.decode("k", encoded)
-        assert again == value
-        assert portrait(again) == portrait(value)
-        assert codec.encode("k", again) == encoded
 
 
 def test_what_a_hook_keeps_of_a_field_stays_the_fields_own_object() -> None:
