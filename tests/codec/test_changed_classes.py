@@ -19,26 +19,24 @@ PAGE = Path(__file__).parents[2] / "docs" / "changing-classes.md"
 NO: Final[Any] = object()  # no default
 
 
-def make(kind: str, cls_name: str = "Line", **fields: Any) -> Any:
-    """A class of this kind, whose fields have these defaults, or none."""
+def make(kind: str, cls_name: str = "Line", options: dict[str, Any] | None = None, **fields: Any) -> Any:
+    """A class of this kind, whose fields have these defaults, or none; made with these options of the kind."""
+    options = {"kw_only": True} if options is None else options
     given = {name: {} if default is NO else {"default": default} for name, default in fields.items()}
-    required = [name for name, default in fields.items() if default is NO]
+    fields = {name: default for name, default in fields.items() if default is NO} | fields  # required ones come first
+    rest = [default for default in fields.values() if default is not NO]
     if kind == "dataclass":
-        parts: list[Any] = [(name, Any, dataclasses.field(**options)) for name, options in given.items()]
-        return dataclasses.make_dataclass(cls_name, parts, kw_only=True)
+        parts: list[Any] = [(name, Any, dataclasses.field(**more)) for name, more in given.items()]
+        return dataclasses.make_dataclass(cls_name, parts, **options)
     if kind == "Struct":
-        parts = [(name, Any, *options.values()) for name, options in given.items()]
-        return msgspec.defstruct(cls_name, parts, kw_only=True)
+        return msgspec.defstruct(cls_name, [(name, Any, *more.values()) for name, more in given.items()], **options)
     if kind == "attrs":
-        return attrs.make_class(
-            cls_name, {name: attrs.field(**options) for name, options in given.items()}, kw_only=True
-        )
+        return attrs.make_class(cls_name, {name: attrs.field(**more) for name, more in given.items()}, **options)
+    new: Any = collections.namedtuple if kind == "NamedTuple" else pydantic.create_model
     if kind == "NamedTuple":
-        rest = {name: default for name, default in fields.items() if default is not NO}
-        new: Any = collections.namedtuple
-        return new(cls_name, [*required, *rest], defaults=rest.values())
-    create: Any = pydantic.create_model
-    return create(cls_name, **{name: (Any, ... if given[name] == {} else fields[name]) for name in fields})
+        return new(cls_name, [*fields], defaults=rest)
+    config = {name: value for name, value in options.items() if name != "kw_only"}
+    return new(cls_name, __config__=config or None, **{n: (Any, ... if d is NO else d) for n, d in fields.items()})
 
 
 KINDS = ["dataclass", "Struct", "attrs", "NamedTuple", "pydantic"]

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from markupsafe import Markup
 from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_column
 from tests import models
+from tests.codec.test_changed_classes import KINDS, NO, make
 from tests.numbers import scaled
 from tests.values import portrait, values
 
@@ -188,6 +189,9 @@ def rejected() -> Strict:
     return value
 
 
+Unset: Any = attrs.make_class("Unset", {"a": attrs.field(init=False)})
+
+
 class Float64(float):
     """As numpy's."""
 
@@ -234,6 +238,7 @@ def late(value: Any) -> Any:
 READABLE: list[Any] = [
     Sku.model_construct(code=CANARY), Tagged(CANARY), Nested({"a": {"b": {}}}), Strict(1), Markup("<b>"),
     models.Claims(sub=float("nan")), Float64("nan"), models.Line(), rejected(), used(Cached(CANARY)),
+    Unset(),
 ]  # fmt: skip
 UNREADABLE: list[tuple[Any, str]] = [
     (Sku.model_construct(note=CANARY), r"field 'code' of .*\.Sku is not set"),
@@ -249,11 +254,8 @@ UNREADABLE: list[tuple[Any, str]] = [
     (late(Nested()), r"\.Nested would come back as another value"),
 ]  # fmt: skip
 PLACES: list[tuple[Callable[[Any], Any], str]] = [
-    (lambda v: v, ": "),
-    (lambda v: [0, v], ", item 1: "),
-    (lambda v: {"a": 0, CANARY: (v,)}, ", entry 1, item 0: "),
-    (lambda v: {1: v}, ", entry 0: "),
-    (lambda v: collections.deque([0, v]), ", item 1: "),
+    (lambda v: v, ": "), (lambda v: [0, v], ", item 1: "), (lambda v: {"a": 0, CANARY: (v,)}, ", entry 1, item 0: "),
+    (lambda v: {1: v}, ", entry 0: "), (lambda v: collections.deque([0, v]), ", item 1: "),
     (lambda v: collections.defaultdict(list, a=1, b=v), ", entry 1: "),
     (lambda v: collections.OrderedDict[str, Any](a=[v]), ", entry 0, item 0: "),
     (lambda v: models.Pair(0, v), r", field 'right' of tests\.models\.Pair: "),
@@ -263,7 +265,7 @@ PLACES: list[tuple[Callable[[Any], Any], str]] = [
     (lambda v: changed(models.Account(name="a"), _secret=v), ", field '_secret' of .*Account: "),
     (lambda v: models.Claims(a=v), ", entry 0: "),
     (lambda v: Wrapped(v), ", what encode= returned of wrapped, item 0: "),  # noqa: PLW0108 - it comes later
-]
+]  # fmt: skip
 
 
 class Wrapped:
@@ -376,46 +378,33 @@ def test_flatten_stores_an_unregistered_subclass_as_its_base_and_nothing_else() 
 # -- generated classes
 
 
-NAMES = ["a", "b", "c", "d"]
 FLAGS = st.booleans()
 
 
 @st.composite
 def generated(draw: st.DrawFn) -> Any:
     """An instance of a new class of any kind, perhaps with a field that is not set."""
-    names = draw(st.lists(st.sampled_from(NAMES), unique=True, max_size=3))
-    defaults = {name: draw(st.sampled_from([..., None, 7])) for name in names}
-    parts = {name: draw(values) for name in names if defaults[name] is ... or draw(FLAGS)}
-    kind = draw(st.sampled_from(["dataclass", "Struct", "attrs", "NamedTuple", "pydantic"]))
-    if kind == "NamedTuple":
-        names.sort(key=lambda name: defaults[name] is not ...)
-        trailing = [defaults[name] for name in names if defaults[name] is not ...]
-        new: Any = collections.namedtuple
-        return new("Made", names, defaults=trailing)(**parts)
+    fields = draw(st.dictionaries(st.sampled_from("abcd"), st.sampled_from([NO, None, 7]), max_size=3))
+    kind, frozen = draw(st.sampled_from(KINDS)), draw(FLAGS)
+    options: dict[str, Any] = {} if kind == "NamedTuple" else {"frozen": frozen}
+    match kind:
+        case "dataclass" | "attrs":
+            options |= {"kw_only": True, "slots": draw(FLAGS)}
+        case "Struct":
+            options |= {"kw_only": True, "rename": draw(st.sampled_from([None, "upper"]))}
+        case "pydantic":
+            options |= {"extra": draw(st.sampled_from(["allow", "ignore"]))}
+        case _:
+            pass
+    made = make(kind, "Made", options, **fields)
+    parts = {name: draw(values) for name, default in fields.items() if default is NO or draw(FLAGS)}
+    lost = next((name for name in fields if fields[name] is NO), None) if draw(FLAGS) else None
     if kind == "pydantic":
-        config = pydantic.ConfigDict(extra=draw(st.sampled_from(["allow", "ignore"])), frozen=draw(FLAGS))
-        create: Any = pydantic.create_model
-        model = create("Made", __config__=config, **{n: (Any, d) for n, d in defaults.items()})
-        if draw(FLAGS):
-            parts.pop(names[0] if names else "", None)
-        return model.model_construct(**parts)
-    frozen = draw(FLAGS)
-    given: dict[str, Any] = {name: {} if d is ... else {"default": d} for name, d in defaults.items()}
-    if kind == "Struct":
-        fields: Any = [(name, Any, *options.values()) for name, options in given.items()]
-        made: Any = msgspec.defstruct(
-            "Made", fields, kw_only=True, frozen=frozen, rename=draw(st.sampled_from([None, "upper"]))
-        )
-    elif kind == "attrs":
-        own = {n: attrs.field(init=draw(FLAGS) or "default" in options, **options) for n, options in given.items()}
-        made = attrs.make_class("Made", own, kw_only=True, frozen=frozen, slots=draw(FLAGS))
-        parts = {name: part for name, part in parts.items() if getattr(attrs.fields(made), name).init}
-    else:
-        fields = [(name, Any, dataclasses.field(**options)) for name, options in given.items()]
-        made = dataclasses.make_dataclass("Made", fields, kw_only=True, frozen=frozen, slots=draw(FLAGS))
+        parts.pop(lost or "", None)
+        return made.model_construct(**parts)
     value = made(**parts)
-    if names and not frozen and draw(FLAGS) and hasattr(value, names[0]) and "default" not in given[names[0]]:
-        delattr(value, names[0])
+    if lost is not None and kind != "NamedTuple" and not frozen:
+        delattr(value, lost)
     return value
 
 
@@ -425,8 +414,7 @@ def test_every_accepted_value_can_be_read_back(value: Any) -> None:
     codec = Codec()
     models.register_all(codec.registry)
     codec.registry.register(value.__class__)
-    may_be_unset = {field.name for field in getattr(value.__class__, "__attrs_attrs__", ()) if not field.init}
-    unset = [name for name in names_of(value) if not hasattr(value, name) and name not in may_be_unset]
+    unset = [name for name in names_of(value) if not hasattr(value, name)]
     if unset:
         with pytest.raises(CodecError, match=rf"item 0: the field '{unset[0]}' of .*\.Made is not set"):
             codec.encode("k", [value])
