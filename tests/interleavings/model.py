@@ -5,7 +5,7 @@ moment between its begin and its end. `explains` tells whether there is any such
 everything that was seen: then nothing was lost, nothing came back, and nobody was told a lie.
 """
 
-from dataclasses import dataclass, field, replace
+from copy import copy
 from typing import Any, Literal
 
 from msgspec import Struct
@@ -32,8 +32,7 @@ class Action(Struct):
         return f"{self.actor}:{self.verb}{told}@{self.start}-{self.end}={self.result}"
 
 
-@dataclass
-class Kept:
+class Kept(Struct):
     """A session as it should stand in the storage."""
 
     data: dict[str, Any]
@@ -41,19 +40,18 @@ class Kept:
     loose: bool = False  # which of its data are kept is left open
 
 
-@dataclass
-class Request:
+class Request(Struct):
     """What one request sees, and what it has yet to store."""
 
     cookie: str | None
     state: State = "fresh"
     sid: str | None = None
     owner: str | None = None
-    view: dict[str, Any] = field(default_factory=dict[str, Any])
-    sets: dict[str, Any] = field(default_factory=dict[str, Any])
-    adds: dict[str, int] = field(default_factory=dict[str, int])
-    drops: set[str] = field(default_factory=set[str])
-    base: set[str] = field(default_factory=set[str])  # the keys that it saw when nothing was pending
+    view: dict[str, Any] = {}
+    sets: dict[str, Any] = {}
+    adds: dict[str, int] = {}
+    drops: set[str] = set()
+    base: set[str] = set()  # the keys that it saw when nothing was pending
     login: bool = False
     rotate: bool = False
     cleared: bool = False
@@ -62,7 +60,9 @@ class Request:
     untold: bool = False  # it has an ID that the client has to learn
 
     def copy(self) -> "Request":
-        return replace(self, view=dict(self.view), sets=dict(self.sets), adds=dict(self.adds), drops=set(self.drops))
+        made = copy(self)
+        made.view, made.sets, made.adds, made.drops = dict(self.view), dict(self.sets), dict(self.adds), set(self.drops)
+        return made
 
     def put(self, key: str, value: Any) -> None:
         self.view[key] = self.sets[key] = value
@@ -96,20 +96,19 @@ class Request:
         return bool(self.sets or self.adds or self.login)
 
 
-@dataclass
-class World:
+class World(Struct):
     """All sessions, and all requests; `follows`: an end reaches a session that was moved a moment ago."""
 
     follows: bool
     live: dict[str, Kept]
     requests: dict[str, Request]
     handles: dict[str, str]  # of public names, the ID that each stands for
-    moved: dict[str, str] = field(default_factory=dict[str, str])
-    dead: set[str] = field(default_factory=set[str])
+    moved: dict[str, str] = {}
+    dead: set[str] = set()
     named: bool = True  # the commits tell which IDs are new; else they are called as one likes
 
     def copy(self) -> "World":
-        live = {sid: replace(kept, data=dict(kept.data)) for sid, kept in self.live.items()}
+        live = {sid: Kept(dict(kept.data), kept.owner, kept.loose) for sid, kept in self.live.items()}
         requests = {name: request.copy() for name, request in self.requests.items()}
         return World(self.follows, live, requests, self.handles, dict(self.moved), set(self.dead), self.named)
 
@@ -305,19 +304,17 @@ class World:
 
 
 def explains(world: World, actions: list[Action], found: Snapshot) -> bool:
-    """Tell whether the actions can have happened one by one, and left what was found; uses `world` up."""
+    """Tell whether the actions, sorted by their ends, can have happened one by one and left this; uses `world` up."""
     if not actions:
         return world.looks_like(found)
-    first = min(action.end for action in actions)
-    begun: set[str] = set()
-    next_ones: list[Action] = []
-    for action in sorted(actions, key=lambda action: action.end):
-        # One that began after another one's end happened after it; of one actor, they happened in their order.
-        if action.start <= first and action.actor not in begun:
-            begun.add(action.actor)
-            next_ones.append(action)
-    for action in next_ones:
-        then = world if action is next_ones[-1] else world.copy()
+    # One that began after another one's end happened after it; of one actor, they happened in their order.
+    next_ones: dict[str, Action] = {}
+    for action in actions:
+        if action.start <= actions[0].end:
+            next_ones.setdefault(action.actor, action)
+    *_, last = next_ones.values()
+    for action in next_ones.values():
+        then = world if action is last else world.copy()
         if then.happens(action) and explains(then, [other for other in actions if other is not action], found):
             return True
     return False

@@ -1,9 +1,5 @@
-"""The event loops of this folder's tests."""
+"""The tests of this folder run on asyncio alone, where they do not say otherwise."""
 
-import pytest
+from tests.kit import anyio_backend
 
-
-@pytest.fixture(params=["asyncio", "trio"])
-def anyio_backend(request: pytest.FixtureRequest) -> str:
-    name: str = request.param
-    return name
+__all__ = ["anyio_backend"]

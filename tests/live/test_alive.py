@@ -6,6 +6,7 @@ from typing import Any
 
 import anyio
 import pytest
+from tests.kit import BOTH_LOOPS
 from tests.live.live_kit import FAST, STORAGES, Watched, watched
 from tests.stores import SpyStorage
 
@@ -22,76 +23,11 @@ from sessioncore import (
 from sessioncore._watchers import Changed
 from sessioncore.storage import Moved, Stored, Unreadable
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, BOTH_LOOPS]
 
 Work = Callable[[Session], Coroutine[Any, Any, None]]
 SHORT = timedelta(seconds=0.3)
 on_storages = pytest.mark.parametrize("storage", STORAGES)
-
-
-async def evict(one: Watched) -> None:
-    config = SessionConfig.development(storage=one.store.storage, key_prefix="s:", max_sessions_per_owner=1)
-    limited = SessionStore(config)
-    session = await limited.create()
-    await session.login("u")
-    await session.save()
-
-
-async def bind_another(one: Watched) -> None:
-    one.other.bind_owner("somebody else")
-    await one.other.save()
-
-
-async def log_in_another(one: Watched) -> None:
-    await one.other.login("somebody else")
-    await one.other.save()
-
-
-async def move_and_revoke(one: Watched) -> None:
-    await one.other.regenerate()
-    await one.other.save()
-    await one.looked_up()
-    await one.store.revoke(one.other.handle)
-
-
-async def shorten(one: Watched) -> None:
-    one.other.set_idle_timeout(SHORT)
-    await one.other.save()
-
-
-async def end_absolutely(one: Watched) -> None:
-    one.other.set_absolute_timeout(SHORT)
-    await one.other.save()
-
-
-ENDS: dict[str, Callable[[Watched], Awaitable[object]]] = {
-    "another's destroy": lambda one: one.other.destroy(),
-    "another's reset": lambda one: one.other.reset(),
-    "its own destroy": lambda one: one.mine.destroy(),
-    "its own reset": lambda one: one.mine.reset(),
-    "revoke": lambda one: one.store.revoke(one.mine.handle),
-    "revoke_all": lambda one: one.store.revoke_all("u"),
-    "delete": lambda one: one.store.delete(one.mine.id),
-    "the store's reset": lambda one: one.store.reset(),
-    "the owner's limit": evict,
-    "another owner without a new ID": bind_another,
-    "another owner's login": log_in_another,
-    "a revocation after another's regenerate": move_and_revoke,
-    "time: idle": shorten,
-    "time: absolute": end_absolutely,
-}
-
-
-@pytest.mark.proves("P2", "AT-132")
-@on_storages
-@pytest.mark.parametrize("end", ENDS)
-async def test_it_ends_with_the_session(storage: str, end: str) -> None:
-    if (storage, end) == ("polled", "a revocation after another's regenerate"):
-        pytest.skip("this storage keeps no tombstones, so the regenerate has ended it")
-    async with watched(STORAGES[storage](), key_prefix="s:") as one:
-        await ENDS[end](one)
-        await one.ended.wait()
-        assert isinstance(one.error, SessionGone)
 
 
 async def regenerate(session: Session) -> None:
@@ -117,6 +53,57 @@ async def log_in_as_another(session: Session) -> None:
 async def bind_owner(session: Session) -> None:
     session.bind_owner("somebody else")
     await session.save()
+
+
+async def evict(one: Watched) -> None:
+    config = SessionConfig.development(storage=one.store.storage, key_prefix="s:", max_sessions_per_owner=1)
+    await log_in_again(await SessionStore(config).create())
+
+
+async def move_and_revoke(one: Watched) -> None:
+    await regenerate(one.other)
+    await one.looked_up()
+    await one.store.revoke(one.other.handle)
+
+
+async def shorten(one: Watched) -> None:
+    one.other.set_idle_timeout(SHORT)
+    await one.other.save()
+
+
+async def end_absolutely(one: Watched) -> None:
+    one.other.set_absolute_timeout(SHORT)
+    await one.other.save()
+
+
+ENDS: dict[str, Callable[[Watched], Awaitable[object]]] = {
+    "another's destroy": lambda one: one.other.destroy(),
+    "another's reset": lambda one: one.other.reset(),
+    "its own destroy": lambda one: one.mine.destroy(),
+    "its own reset": lambda one: one.mine.reset(),
+    "revoke": lambda one: one.store.revoke(one.mine.handle),
+    "revoke_all": lambda one: one.store.revoke_all("u"),
+    "delete": lambda one: one.store.delete(one.mine.id),
+    "the store's reset": lambda one: one.store.reset(),
+    "the owner's limit": evict,
+    "another owner without a new ID": lambda one: bind_owner(one.other),
+    "another owner's login": lambda one: log_in_as_another(one.other),
+    "a revocation after another's regenerate": move_and_revoke,
+    "time: idle": shorten,
+    "time: absolute": end_absolutely,
+}
+
+
+@pytest.mark.proves("P2", "AT-132")
+@on_storages
+@pytest.mark.parametrize("end", ENDS)
+async def test_it_ends_with_the_session(storage: str, end: str) -> None:
+    if (storage, end) == ("polled", "a revocation after another's regenerate"):
+        pytest.skip("this storage keeps no tombstones, so the regenerate has ended it")
+    async with watched(STORAGES[storage](), key_prefix="s:") as one:
+        await ENDS[end](one)
+        await one.ended.wait()
+        assert isinstance(one.error, SessionGone)
 
 
 OWN = [regenerate, write, log_in_again, log_in_as_another, bind_owner]

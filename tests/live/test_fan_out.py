@@ -33,11 +33,6 @@ FAILOVER = 15_000 if FULL else 2_000  # milliseconds that it takes at least
 CHANNEL = "ends"
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class Socket(Struct, eq=False):
     """One client."""
 

@@ -33,12 +33,6 @@ LONG = timedelta(seconds=30)
 TIMEOUT = timedelta(seconds=0.5)
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    """asyncpg knows asyncio only."""
-    return "asyncio"
-
-
 class Place:
     """The same records by a way that breaks, and by one that does not."""
 

@@ -23,11 +23,6 @@ SESSIONS = scaled(400)
 PATIENCE = 10.0  # seconds; two are promised, and a machine may be busy
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @contextmanager
 def sqlite(folder: Path, _: pytest.FixtureRequest) -> Generator[str]:
     yield f"sqlite:///{folder / 'sessions.db'}"

@@ -1,13 +1,13 @@
 """A Redis that says nothing: an end is noticed all the same, and nobody who is still logged in is thrown out."""
 
 import signal
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import anyio
 import pytest
-from servers.redis_server import Server, one_server
+from servers.redis_server import Server
 from tests.live.live_kit import Watched, watched
 from tests.numbers import FULL
 from tests.redis_proxy import Proxy, proxy_to
@@ -21,17 +21,6 @@ INTERVAL = TIMEOUT = timedelta(seconds=1)
 BOUND = (INTERVAL + TIMEOUT).total_seconds()
 SLACK = 3.0  # a busy machine
 OUTAGE = 15.0 if FULL else 3.0
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture(scope="module")
-def server() -> Generator[Server]:
-    with one_server() as server:
-        yield server
 
 
 @asynccontextmanager

@@ -19,21 +19,18 @@ from opentelemetry.sdk.metrics.export import (
     NumberDataPoint,
 )
 from servers.redis_server import one_server
-from tests.kit import Lab, serve
+from tests.kit import Lab, anyio_backend, serve
 from tests.views import PlainView
 
 from sessioncore import EventKind, SessionConfig, SessionEvent, SessionGone, SessionStore, StorageUnavailable
 from sessioncore.storage.redis import NearCache, RedisStorage
 from sessioncore.telemetry import OpenTelemetry, log_events
 
+__all__ = ["anyio_backend"]  # a fixture
+
 pytestmark = pytest.mark.anyio
 
 Point = HistogramDataPoint | NumberDataPoint | ExponentialHistogramDataPoint
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
 
 
 class Metrics:
