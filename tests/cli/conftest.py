@@ -6,8 +6,7 @@ import os
 import subprocess
 import sys
 import warnings
-from collections.abc import Generator
-from contextlib import ExitStack, redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,8 @@ from typing import Any
 import anyio
 import pytest
 from msgspec import Struct
-from servers.postgres_server import postgres_server
-from servers.redis_server import one_server
+from servers.postgres_server import PostgresServer
+from servers.redis_server import Server
 from tests.cli.items import Item
 
 from sessioncore import SessionConfig, SessionStore, storage_from_url
@@ -104,17 +103,16 @@ async def _fill(place: Place) -> None:
 
 
 @pytest.fixture(scope="module")
-def urls(tmp_path_factory: pytest.TempPathFactory) -> Generator[dict[str, str]]:
-    with ExitStack() as stack:
-        redis = stack.enter_context(one_server())
-        postgres = stack.enter_context(postgres_server(fsync="off", full_page_writes="off"))
-        yield {
-            "sqlite": f"sqlite:///{tmp_path_factory.mktemp('cli')}/sessions.db",
-            "redis": redis.url,
-            "postgres": postgres.dsn(),
-            "keyvalue": f"keyvalue+redis://127.0.0.1:{redis.port}/3",
-            "keyvalue-unlisted": f"keyvalue+{postgres.dsn()}",
-        }
+def urls(tmp_path_factory: pytest.TempPathFactory, server: Server, postgres: PostgresServer) -> dict[str, str]:
+    server.do("FLUSHALL")
+    dsn = postgres.new_database()
+    return {
+        "sqlite": f"sqlite:///{tmp_path_factory.mktemp('cli')}/sessions.db",
+        "redis": server.url,
+        "postgres": dsn,
+        "keyvalue": f"keyvalue+redis://127.0.0.1:{server.port}/3",
+        "keyvalue-unlisted": f"keyvalue+{dsn}",
+    }
 
 
 def filled(url: str, *programs: str) -> Place:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-__all__ = ["Action", "Kept", "World", "explains"]
+__all__ = ["Action", "Kept", "Request", "Snapshot", "World", "explains"]
 
 State = Literal["fresh", "live", "ended", "gone", "stale"]
 Snapshot = dict[str, tuple[dict[str, Any], str | None]]

@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.interleavings.full import window
 from tests.interleavings.hand_loop import HandLoop
-from tests.interleavings.model import Action, Kept, Request, World, explains
+from tests.interleavings.model import Action, Kept, Request, Snapshot, World, explains
 from tests.interleavings.stepping import ACTOR, SteppingStorage, Steps
 from tests.views import PlainView
 
@@ -26,7 +26,7 @@ from sessioncore import (
 )
 from sessioncore.testing import ManualClock
 
-__all__ = ["VERBS", "Meeting", "Program", "Site", "cookie_of", "programs"]
+__all__ = ["VERBS", "Meeting", "Program", "Race", "Site", "cookie_of", "programs"]
 
 Program = tuple[str, ...]
 
@@ -120,9 +120,9 @@ class Site:
         self.issued.append(f"session-number-{len(self.issued):08d}")
         return self.issued[-1]
 
-    def found(self) -> dict[str, tuple[dict[str, Any], str | None]]:
-        """What is there now, of all IDs that were ever issued; and nothing else is there."""
-        found: dict[str, tuple[dict[str, Any], str | None]] = {}
+    def found(self) -> Snapshot:
+        """What is there now, of all IDs that were ever issued; and nothing else is there. Everything ends with it."""
+        found: Snapshot = {}
         owned: dict[str, set[str]] = {"ada": set(), "bob": set()}
 
         async def look() -> None:
@@ -231,36 +231,58 @@ def too_late(action: Action) -> Generator[None]:
         action.result = "too late"
 
 
-class Meeting:
-    """Two requests of one browser, with one cookie: each of them a program, owner by owner."""
+class Race:
+    """Two actors on one site, each with a program, and what is there before they begin."""
 
-    def __init__(
-        self, site: Site, one: Program, two: Program, *, owner: str | None = None, follows: bool = False
-    ) -> None:
+    def __init__(self, site: Site, one: Program, two: Program) -> None:
         self.site = site
         self.steps = site.steps
         self.programs = {"A": one, "B": two}
-        self.owner = owner
-        self.follows = follows
         self.sid = self.handle = ""
 
     def __repr__(self) -> str:
         return " and ".join(f"{name}: {' '.join(program)}" for name, program in self.programs.items())
 
-    async def _stored(self) -> None:
-        if self.site.taken:
-            await self.site.store.create({"of a stranger": 1})
-        session = await self.site.store.create({"count": 0, "last": ""}, owner=self.owner)
+    def begin(self) -> dict[str, Coroutine[Any, Any, None]]:
+        self.site.empty()
+        self.site.loop.run(self.prepare())
+        return {name: self.play(name, program) for name, program in self.programs.items()}
+
+    async def prepare(self) -> None:
+        """Store a session, and let so much time pass that the renewal of its idle clock is due."""
+        await self.store_one()
+        self.site.clock.advance(120)
+
+    async def store_one(self, owner: str | None = None) -> None:
+        session = await self.site.store.create({"count": 0, "last": ""}, owner=owner)
         self.sid, self.handle = session.id, session.handle
 
-    def begin(self) -> dict[str, Coroutine[Any, Any, None]]:
-        site = self.site
-        site.empty()
-        site.loop.run(self._stored())
-        site.clock.advance(120)  # so that the renewal of the idle clock is due, too
-        return {name: self._request(name, program) for name, program in self.programs.items()}
+    async def play(self, name: str, program: Program) -> None:
+        """What an actor does."""
+        raise NotImplementedError
 
-    async def _request(self, name: str, program: Program) -> None:
+    def explain(self, world: World, found: Snapshot, actions: list[Action] | None = None) -> None:
+        """Let the check fail unless some order of what was done leaves in this world what was found."""
+        told = f"no order of {self.site.actions} leaves {found}"
+        assert explains(world, self.site.actions if actions is None else actions, found), told
+
+
+class Meeting(Race):
+    """Two requests of one browser, with one cookie: each of them a program, owner by owner."""
+
+    def __init__(
+        self, site: Site, one: Program, two: Program, *, owner: str | None = None, follows: bool = False
+    ) -> None:
+        super().__init__(site, one, two)
+        self.owner = owner
+        self.follows = follows
+
+    async def store_one(self, owner: str | None = None) -> None:
+        if self.site.taken:
+            await self.site.store.create({"of a stranger": 1})
+        await super().store_one(self.owner)
+
+    async def play(self, name: str, program: Program) -> None:
         site = self.site
         exchange = site.store.exchange(PlainView([f"__Host-session_id={self.sid}".encode()]))
         with site.action(name, name, "load"):
@@ -272,10 +294,8 @@ class Meeting:
         await exchange.finish()
 
     def check(self) -> None:
-        site = self.site
-        found = site.found()
         live = {self.sid: Kept({"count": 0, "last": ""}, self.owner)}
-        if site.taken:
-            live[site.issued[0]] = Kept({"of a stranger": 1})
-        world = World(self.follows, live, {name: Request(self.sid) for name in self.programs}, {self.handle: self.sid})
-        assert explains(world, site.actions, found), f"no order of {site.actions} leaves {found}"
+        if self.site.taken:
+            live[self.site.issued[0]] = Kept({"of a stranger": 1})
+        requests = {name: Request(self.sid) for name in self.programs}
+        self.explain(World(self.follows, live, requests, {self.handle: self.sid}), self.site.found())

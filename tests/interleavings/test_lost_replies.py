@@ -16,8 +16,8 @@ from tests.interleavings.explore import explore
 from tests.interleavings.faults import Faulty
 from tests.interleavings.full import PATIENT, some
 from tests.interleavings.hand_loop import HandLoop
-from tests.interleavings.model import Kept, Request, World, explains
-from tests.interleavings.programs import Program, Site, cookie_of
+from tests.interleavings.model import Kept, Request, World
+from tests.interleavings.programs import Program, Race, Site, cookie_of
 from tests.interleavings.stepping import ACTOR
 from tests.views import PlainView
 
@@ -80,38 +80,22 @@ class LosesOne(Faulty):
         raise StorageUnavailable("a test lost this")
 
 
-class Doubtful:
+class Doubtful(Race):
     """Request A, which loses a message, and request B, which may be at the same session."""
 
     def __init__(self, site: Site, plan: Plan, one: Program, two: Program, *, fresh: bool) -> None:
-        self.site = site
-        self.steps = site.steps
+        super().__init__(site, one, two)
         self.plan = plan
-        self.programs = {"A": one, "B": two}
         self.fresh = fresh  # A has no session yet
-        self.sid = self.handle = ""
 
     def __repr__(self) -> str:
-        programs = " and ".join(f"{name}: {' '.join(program)}" for name, program in self.programs.items())
         where = "reply" if self.plan.arrives else "call"
         what = "late" if self.plan.late else "lost"
-        return f"{programs}{', fresh' * self.fresh}, the {where} of write {self.plan.number} is {what}"
-
-    async def _stored(self) -> None:
-        session = await self.site.store.create({"count": 0, "last": ""})
-        self.sid, self.handle = session.id, session.handle
+        return f"{super().__repr__()}{', fresh' * self.fresh}, the {where} of write {self.plan.number} is {what}"
 
     def begin(self) -> dict[str, Coroutine[Any, Any, None]]:
-        self.site.empty()
         self.plan.begin(self.site.loop)
-        self.site.loop.run(self._stored())
-        self.site.clock.advance(120)
-        actors: dict[str, Coroutine[Any, Any, None]] = {
-            name: self._request(name, program) for name, program in self.programs.items()
-        }
-        if self.plan.late:
-            actors["N"] = self._network()
-        return actors
+        return {**super().begin(), **({"N": self._network()} if self.plan.late else {})}
 
     async def _network(self) -> None:
         """Carry the lost write out, at any moment after it was sent."""
@@ -123,7 +107,7 @@ class Doubtful:
     def _cookie(self, name: str) -> str | None:
         return None if self.fresh and name == "A" else self.sid
 
-    async def _request(self, name: str, program: Program) -> None:
+    async def play(self, name: str, program: Program) -> None:
         site, sid, plan = self.site, self._cookie(name), self.plan
         exchange = site.store.exchange(PlainView([f"__Host-session_id={sid}".encode()] if sid else []))
         with site.action(name, name, "load"):
@@ -159,11 +143,9 @@ class Doubtful:
         for action in self.site.actions:
             if self.plan.late and action.verb == "commit" and action.result[0] == "unavailable":
                 action.result = "unavailable", self.plan.arrived  # perhaps after the response
-        found = self.site.found()
         live = {self.sid: Kept({"count": 0, "last": ""})}
         requests = {name: Request(self._cookie(name)) for name in self.programs}
-        world = World(False, live, requests, {self.handle: self.sid}, named=False)
-        assert explains(world, self.site.actions, found), f"no order of {self.site.actions} leaves {found}"
+        self.explain(World(False, live, requests, {self.handle: self.sid}, named=False), self.site.found())
 
 
 @pytest.mark.proves("P3", "P4", "AT-53")

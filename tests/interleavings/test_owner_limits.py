@@ -5,15 +5,14 @@ of the other tests does not hold. What has to hold is said in `check`. There are
 played are those in which somebody is interrupted once (twice, with `make test-full`), and drawn ones.
 """
 
-from collections.abc import Coroutine
 from itertools import combinations_with_replacement
-from typing import Any, Literal
+from typing import Literal
 
 import pytest
 from tests.interleavings.explore import draw, explore
 from tests.interleavings.faults import DeleteDoesNothing, Faulty, MoveForgetsTheOwner, MoveLeavesTheOldRecord
 from tests.interleavings.full import FULL, PATIENT, some
-from tests.interleavings.programs import Program, Site, cookie_of
+from tests.interleavings.programs import Program, Race, Site, cookie_of
 from tests.views import PlainView
 
 from sessioncore import OwnerLimitReached
@@ -33,22 +32,19 @@ PAIRS = [(one, two) for one, two in combinations_with_replacement(PROGRAMS, 2) i
 PLAYED = some(PAIRS, 3)
 
 
-class Devices:
+class Devices(Race):
     """Two devices of ada: each with an anonymous session, or both with the one that is hers already."""
 
     def __init__(self, site: Site, one: Program, two: Program, *, mode: Mode, known: bool, shared: bool) -> None:
-        self.site = site
-        self.steps = site.steps
-        self.programs = {"A": one, "B": two}
+        super().__init__(site, one, two)
         self.mode = mode
         self.known = known  # ada has a session on a third device
         self.shared = shared  # both requests come from one browser
 
     def __repr__(self) -> str:
-        programs = " and ".join(f"{name}: {' '.join(program)}" for name, program in self.programs.items())
-        return f"{self.mode}{', known' * self.known}{', shared' * self.shared}, {programs}"
+        return f"{self.mode}{', known' * self.known}{', shared' * self.shared}, {super().__repr__()}"
 
-    async def _arrive(self) -> None:
+    async def prepare(self) -> None:
         store = self.site.store
         self.sids, self.third = dict[str, str](), ""
         self.outcomes: dict[str, str] = {}
@@ -63,12 +59,7 @@ class Devices:
             else:
                 self.sids[name] = (await store.create({"device": name})).id
 
-    def begin(self) -> dict[str, Coroutine[Any, Any, None]]:
-        self.site.empty()
-        self.site.loop.run(self._arrive())
-        return {name: self._request(name, program) for name, program in self.programs.items()}
-
-    async def _request(self, name: str, program: Program) -> None:
+    async def play(self, name: str, program: Program) -> None:
         site = self.site
         exchange = site.store.exchange(PlainView([f"__Host-session_id={self.sids[name]}".encode()]))
         await exchange.load()

@@ -12,8 +12,8 @@ import pytest
 from msgspec.structs import replace
 from tests.interleavings.explore import explore
 from tests.interleavings.full import FULL, PATIENT, some
-from tests.interleavings.model import Action, Kept, Request, World, explains
-from tests.interleavings.programs import Program, Site
+from tests.interleavings.model import Action, Kept, Request, World
+from tests.interleavings.programs import Program, Race, Site
 from tests.views import PlainView
 
 pytestmark = PATIENT
@@ -25,44 +25,31 @@ PLAYED = some(PAIRS, 31)
 PARTS = 6 if FULL else 1
 
 
-class OneRequest:
+class OneRequest(Race):
     """One exchange in two tasks; the one that is through last sends the response, unless one `commit`s by itself."""
 
     def __init__(self, site: Site, one: Program, two: Program, *, fresh: bool = False, revoked: bool = False) -> None:
-        self.site = site
-        self.steps = site.steps
-        self.programs = {"A": one, "B": two}
+        super().__init__(site, one, two)
         self.fresh = fresh
         self.revoked = revoked
         self.commits = "commit" in one + two
-        self.sid = self.handle = ""
 
     def __repr__(self) -> str:
-        tasks = " and ".join(f"{name}: {' '.join(program)}" for name, program in self.programs.items())
-        return f"{'fresh' if self.fresh else 'live'}, {tasks}{' and C: revoke' if self.revoked else ''}"
+        return f"{'fresh' if self.fresh else 'live'}, {super().__repr__()}{' and C: revoke' if self.revoked else ''}"
 
-    async def _arrive(self) -> None:
-        store, cookies = self.site.store, list[bytes]()
+    async def prepare(self) -> None:
         if not self.fresh:
-            session = await store.create({"count": 0, "last": ""})
-            self.sid, self.handle = session.id, session.handle
-            cookies = [f"__Host-session_id={self.sid}".encode()]
-        self.exchange = store.exchange(PlainView(cookies))
+            await self.store_one()
+        cookies = [] if self.fresh else [f"__Host-session_id={self.sid}".encode()]
+        self.exchange = self.site.store.exchange(PlainView(cookies))
         with self.site.action("A", "R", "load"):
             await self.exchange.load()
 
     def begin(self) -> dict[str, Coroutine[Any, Any, None]]:
-        self.site.empty()
-        self.site.loop.run(self._arrive())
         self.busy = len(self.programs)
-        actors: dict[str, Coroutine[Any, Any, None]] = {}
-        for name, program in self.programs.items():
-            actors[name] = self._task(name, program)
-        if self.revoked:
-            actors["C"] = self._device()
-        return actors
+        return {**super().begin(), **({"C": self._device()} if self.revoked else {})}
 
-    async def _task(self, name: str, program: Program) -> None:
+    async def play(self, name: str, program: Program) -> None:
         site = self.site
         for verb in program:
             await site.steps.pause()
@@ -99,7 +86,7 @@ class OneRequest:
                 actions += [replace(action, verb=f"destroy, in the {where}") for where in ("storage", "request")]
             else:
                 actions.append(action)
-        assert explains(world, actions, found), f"no order of {site.actions} leaves {found}"
+        self.explain(world, found, actions)
 
 
 def play(pairs: list[tuple[Program, Program]], *, fresh: bool = False, revoked: bool = False) -> None:

@@ -9,12 +9,11 @@ from datetime import timedelta
 
 import anyio
 import pytest
-from servers.redis_server import one_server
+from servers.redis_server import Server
 from tests.stores import SpyStorage
-from tests.views import PlainView
+from tests.views import Visitor, response_to
 
 from sessioncore import SessionConfig, SessionEvent, SessionStore, Storage, StorageError, StorageUnavailable
-from sessioncore._exchange import Exchange
 from sessioncore.persistence._health import Health
 from sessioncore.storage.redis import RedisStorage
 from sessioncore.testing import ManualClock
@@ -22,7 +21,7 @@ from sessioncore.testing import ManualClock
 LIMIT = 0.1
 
 
-def store_on(storage: Storage, *events: SessionEvent) -> tuple[SessionStore, list[SessionEvent]]:
+def store_on(storage: Storage) -> tuple[SessionStore, list[SessionEvent]]:
     heard: list[SessionEvent] = []
     config = SessionConfig(storage=storage, storage_timeout=timedelta(seconds=LIMIT), on_event=heard.append)
     return SessionStore(config), heard
@@ -31,24 +30,19 @@ def store_on(storage: Storage, *events: SessionEvent) -> tuple[SessionStore, lis
 async def visit(store: SessionStore, sid: str) -> float:
     """A request that does not use its session; return how long it took."""
     begin = time.monotonic()
-    exchange = store.exchange(PlainView([f"__Host-session_id={sid}".encode()]))
-    await exchange.load()
+    exchange = await Visitor(store, sid=sid).arrive()
     assert await exchange.commit(200) == []
     await exchange.finish()
     return time.monotonic() - begin
 
 
-async def use(store: SessionStore, sid: str) -> Exchange:
-    """A request that reads its session; return its exchange after the error response."""
-    exchange = store.exchange(PlainView([f"__Host-session_id={sid}".encode()]))
-    await exchange.load()
+async def use(store: SessionStore, sid: str) -> None:
+    """A request that reads its session, and gets the error response."""
+    exchange = await Visitor(store, sid=sid).arrive()
     with pytest.raises(StorageError) as caught:
         exchange.session.get("n")
-    response = exchange.error_response(caught.value)
-    assert response is not None
-    assert response.status == (503 if isinstance(caught.value, StorageUnavailable) else 500)
+    assert response_to(exchange, caught.value).status == (503 if isinstance(caught.value, StorageUnavailable) else 500)
     await exchange.finish(failed=True)
-    return exchange
 
 
 @pytest.mark.proves("AT-104")
@@ -80,18 +74,21 @@ async def test_after_three_time_outs_calls_fail_at_once_and_one_tries_again() ->
     assert {event.detail for event in events} == {
         "load: TimeoutError", "load: not tried", "create: not tried", "owned_keys: not tried",
     }  # fmt: skip
-    with anyio.fail_after(10):
-        while await find(store, sid) is None:  # noqa: ASYNC110 - no event tells it
-            await anyio.sleep(0.01)
+    await works_again(store, sid)
     assert await visit(store, sid) < LIMIT
     assert (await store.get_by_id(sid))["n"] == 1
 
 
-async def find(store: SessionStore, sid: str) -> object:
-    try:
-        return await store.get_by_id(sid)
-    except StorageUnavailable:
-        return None
+async def works_again(store: SessionStore, sid: str) -> None:
+    """Wait until the session can be read: no event tells it."""
+    with anyio.fail_after(20):
+        while True:
+            try:
+                await store.get_by_id(sid)
+            except StorageUnavailable:
+                await anyio.sleep(0.01)
+            else:
+                return
 
 
 @pytest.mark.anyio
@@ -107,26 +104,22 @@ async def test_a_storage_that_refuses_is_asked_each_time() -> None:
 
 
 @asynccontextmanager
-async def frozen_redis() -> AsyncGenerator[tuple[SessionStore, str]]:
-    with one_server() as server:
-        store, _ = store_on(RedisStorage.from_url(server.url))
-        async with store:
-            sid = (await store.create({"n": 1})).id
-            server.signal(signal.SIGSTOP)
-            try:
-                yield store, sid
-            finally:
-                server.signal(signal.SIGCONT)
-            with anyio.fail_after(20):
-                while await find(store, sid) is None:  # noqa: ASYNC110 - no event tells it
-                    await anyio.sleep(0.01)
+async def frozen(server: Server) -> AsyncGenerator[tuple[SessionStore, str]]:
+    store, _ = store_on(RedisStorage.from_url(server.url))
+    async with store:
+        sid = (await store.create({"n": 1})).id
+        server.signal(signal.SIGSTOP)
+        try:
+            yield store, sid
+        finally:
+            server.signal(signal.SIGCONT)
+        await works_again(store, sid)
 
 
 @pytest.mark.anyio
 @pytest.mark.redis
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_a_frozen_redis_costs_untouched_routes_nothing_for_long() -> None:
-    async with frozen_redis() as (store, sid):
+async def test_a_frozen_redis_costs_untouched_routes_nothing_for_long(server: Server) -> None:
+    async with frozen(server) as (store, sid):
         for _ in range(3):
             await visit(store, sid)
         took: list[float] = []

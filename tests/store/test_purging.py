@@ -101,14 +101,14 @@ async def test_several_processes_purge_one_file(tmp_path: Path) -> None:
     for number in range(20):
         await storage.create(f"dead-{number}", b"", 0.001)
         await storage.create(f"live-{number}", b"", 1000)
-    processes = [start(path) for _ in range(3)]
+    processes = [start(path) for _ in range(2)]
     try:
         with anyio.fail_after(30):
             while await purged_rows(storage) < 20:  # noqa: ASYNC110 - another process does it
                 await anyio.sleep(0.01)
     finally:
         codes = [end(process) for process in processes]
-    assert codes == [0, 0, 0]
+    assert codes == [0, 0]
     assert [await storage.load(f"live-{number}") for number in range(20)].count(None) == 0
     await storage.aclose()
 

@@ -18,8 +18,8 @@ from opentelemetry.sdk.metrics.export import (
     InMemoryMetricReader,
     NumberDataPoint,
 )
-from servers.redis_server import one_server
-from tests.kit import Lab, anyio_backend, serve
+from servers.redis_server import Server
+from tests.kit import Lab, anyio_backend, read, serve
 from tests.views import PlainView
 
 from sessioncore import EventKind, SessionConfig, SessionEvent, SessionGone, SessionStore, StorageUnavailable
@@ -120,20 +120,18 @@ async def test_no_attribute_tells_whose_session_it_was() -> None:
 
 
 @pytest.mark.redis
-async def test_the_near_cache_is_in_the_metrics() -> None:
+async def test_the_near_cache_is_in_the_metrics(server: Server) -> None:
     metrics = Metrics()
-    with one_server() as server:
-        plain = SessionStore(SessionConfig(storage=RedisStorage.from_url(server.url), on_event=metrics.listener))
-        async with plain:
-            assert not any("near_cache" in name for name in metrics.points()), "it has none"
-        storage = RedisStorage.from_url(server.url, near_cache=NearCache(max_stale=timedelta(seconds=60)))
-        async with SessionStore(SessionConfig(storage=storage, on_event=metrics.listener)) as store:
-            SessionStore(store.config)  # a second store on the same storage counts nothing twice
-            session = await store.create({"n": 1})
-            for _ in range(3):
-                await serve(store, PlainView([f"__Host-session_id={session.id}".encode()]), _use)
-            stats = storage.near_cache_stats()
-            points = metrics.points()
+    async with SessionStore(SessionConfig(storage=RedisStorage.from_url(server.url), on_event=metrics.listener)):
+        assert not any("near_cache" in name for name in metrics.points()), "it has none"
+    storage = RedisStorage.from_url(server.url, near_cache=NearCache(max_stale=timedelta(seconds=60)))
+    async with SessionStore(SessionConfig(storage=storage, on_event=metrics.listener)) as store:
+        SessionStore(store.config)  # a second store on the same storage counts nothing twice
+        session = await store.create({"n": 1})
+        for _ in range(3):
+            await serve(store, PlainView([f"__Host-session_id={session.id}".encode()]), read)
+        stats = storage.near_cache_stats()
+        points = metrics.points()
     near = {name.rpartition(".")[2]: found for name, found in points.items() if "near_cache" in name}
     got = {name: point.value for name, [point] in near.items() if isinstance(point, NumberDataPoint)}
     assert got == {
@@ -141,10 +139,6 @@ async def test_the_near_cache_is_in_the_metrics() -> None:
         "invalidations": stats.invalidations, "evictions": stats.evictions,
     }  # fmt: skip
     assert stats.hits >= 2
-
-
-async def _use(session: Any) -> None:
-    assert session["n"] == 1
 
 
 LEVELS: list[tuple[EventKind, int]] = [
