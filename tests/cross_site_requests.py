@@ -16,21 +16,9 @@ from sessioncore import (
 )
 
 __all__ = [
-    "CART",
-    "EVIL",
-    "NAME",
-    "PAY",
-    "PLACES",
-    "READS",
-    "WRITES",
-    "bind",
-    "change_default",
-    "forged",
-    "nothing",
-    "refused",
-    "save",
-    "set_idle",
-]
+    "CART", "EVIL", "NAME", "PAY", "PLACES", "READS", "WRITES", "bind", "change_default", "forged", "nothing",
+    "refused", "save", "set_idle",
+]  # fmt: skip
 
 NAME = "__Host-session_id"
 EVIL, PAY = "https://attacker.example", "https://pay.example"

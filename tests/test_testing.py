@@ -11,6 +11,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
+from tests.storage.rigs import manual_rig
 
 from sessioncore import (
     ConfigError,
@@ -20,13 +21,12 @@ from sessioncore import (
     SessionEvent,
     SessionStore,
     StorageUnavailable,
-    Stored,
     chain,
     from_cookie,
     from_header,
     from_query,
 )
-from sessioncore.testing import STORAGE_CHECKS, Check, FailingStorage, Fault, ManualClock, Rig, sign_in
+from sessioncore.testing import STORAGE_CHECKS, Check, FailingStorage, Fault, ManualClock, sign_in
 from sessioncore_asgi import SessionMiddleware, get_session
 
 pytestmark = pytest.mark.anyio
@@ -84,19 +84,11 @@ async def is_down(storage: FailingStorage, call: str) -> bool:
     return False
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize("check", STORAGE_CHECKS)
 async def test_a_failing_storage_that_was_told_nothing_is_a_storage_like_any_other(check: Check) -> None:
     clock = ManualClock()
-    memory = MemoryStorage(clock=clock)
-
-    async def advance(seconds: float) -> None:
-        clock.advance(seconds)
-
-    async def remaining(key: str) -> float | None:
-        stored = await memory.load(key)
-        return stored.ttl if isinstance(stored, Stored) else None
-
-    await check(Rig(FailingStorage(memory), tick=0.05, advance=advance, remaining=remaining))
+    await check(manual_rig(FailingStorage(MemoryStorage(clock=clock)), clock))
 
 
 async def test_a_call_that_is_to_fail_does_nothing_and_the_others_go_on() -> None:

@@ -162,17 +162,9 @@ def test_the_architecture_page_has_the_lifecycle_of_the_code() -> None:
 
 def test_the_architecture_page_has_the_verdicts_of_the_code() -> None:
     rows: dict[str, type | bool] = {
-        "a version": int,
-        "Stored": Stored,
-        "Moved": Moved,
-        "Unreadable": Unreadable,
-        "None": NoneType,
-        "True": True,
-        "False": False,
-        "KeyTaken": KeyTaken,
-        "StorageError": StorageError,
-        "StorageUnavailable": StorageUnavailable,
-    }
+        "a version": int, "Stored": Stored, "Moved": Moved, "Unreadable": Unreadable, "None": NoneType, "True": True,
+        "False": False, "KeyTaken": KeyTaken, "StorageError": StorageError, "StorageUnavailable": StorageUnavailable,
+    }  # fmt: skip
     columns = (Action.CREATE, Action.REPLACE, Action.MOVE, Action.TOUCH, Action.FIND)
 
     def verdict(action: Action, answer: type | bool) -> str:

@@ -25,15 +25,6 @@ def test_a_key_is_asked_for_once_since_the_first_time() -> None:
     assert agenda.asked == {"a": 5.0, "b": 5.0}
 
 
-def test_a_watch_that_ends_leaves_its_key_only_with_the_last_one() -> None:
-    agenda = Agenda()
-    one, two = watch("a"), watch("a")
-    agenda.add(one, 1.0)
-    agenda.add(two, 1.0)
-    assert [agenda.discard(each) for each in (one, one, two, two)] == [False, False, True, False]
-    assert (agenda.by_key, agenda.asked) == ({}, {})
-
-
 def test_a_session_that_was_renewed_is_not_looked_up_when_its_former_end_is_due() -> None:
     agenda = Agenda()
     one = watch("a")
@@ -48,19 +39,6 @@ def test_a_session_that_was_renewed_is_not_looked_up_when_its_former_end_is_due(
     assert agenda.next_alarm() == inf
 
 
-def test_an_earlier_end_counts_at_once_and_the_former_alarm_no_more() -> None:
-    agenda = Agenda()
-    one = watch("a")
-    agenda.add(one, 0.0)
-    agenda.take_asked(9)
-    agenda.set_end(one, 20.0)
-    agenda.set_end(one, 10.0)
-    agenda.ring(10.0)
-    assert agenda.take_asked(9) == {"a": 10.0}
-    agenda.ring(20.0)
-    assert agenda.asked == {}
-
-
 def test_the_alarms_of_connections_that_have_closed_do_not_pile_up() -> None:
     agenda = Agenda()
     stays = watch("stays")
@@ -72,6 +50,7 @@ def test_the_alarms_of_connections_that_have_closed_do_not_pile_up() -> None:
         agenda.set_end(short, 1000.0 - number)
         agenda.discard(short)
         assert len(agenda.alarms) < 100
+    assert agenda.asked.keys() == agenda.by_key.keys() == {"stays"}
     agenda.take_asked(9)
     agenda.ring(1000.0)
     assert agenda.asked == {"stays": 1000.0}

@@ -34,33 +34,15 @@ def test_the_defaults_are_those_of_production() -> None:
     for name in ("storage", "extractor", "id_generator", "clock"):
         del shown[name]
     assert shown == {
-        "idle_timeout": timedelta(minutes=30),
-        "absolute_timeout": timedelta(hours=24),
-        "touch_interval": timedelta(seconds=60),
-        "cookie_secure": True,
-        "cookie_http_only": True,
-        "cookie_same_site": "lax",
-        "cookie_path": "/",
-        "cookie_domain": None,
-        "cookie_session_only": False,
-        "cookie_partitioned": False,
-        "former_cookies": (),
-        "key_prefix": "session:",
-        "max_size": 65536,
-        "storage_timeout": timedelta(seconds=5),
-        "max_sessions_per_owner": None,
-        "on_owner_limit": "evict_oldest",
-        "skip": None,
-        "on_error": None,
-        "cross_site": "refuse",
-        "trusted_origins": (),
-        "stale_id_window": None,
-        "end_connections": True,
-        "watch_interval": timedelta(seconds=5),
-        "builtin_subclasses": "refuse",
-        "on_event": None,
-        "save_on_server_error": False,
-    }
+        "idle_timeout": timedelta(minutes=30), "absolute_timeout": timedelta(hours=24),
+        "touch_interval": timedelta(seconds=60), "cookie_secure": True, "cookie_http_only": True,
+        "cookie_same_site": "lax", "cookie_path": "/", "cookie_domain": None, "cookie_session_only": False,
+        "cookie_partitioned": False, "former_cookies": (), "key_prefix": "session:", "max_size": 65536,
+        "storage_timeout": timedelta(seconds=5), "max_sessions_per_owner": None, "on_owner_limit": "evict_oldest",
+        "skip": None, "on_error": None, "cross_site": "refuse", "trusted_origins": (), "stale_id_window": None,
+        "end_connections": True, "watch_interval": timedelta(seconds=5), "builtin_subclasses": "refuse",
+        "on_event": None, "save_on_server_error": False,
+    }  # fmt: skip
     assert (config.extractor.source, config.extractor.key) == (Source.COOKIE, "__Host-session_id")
     assert isinstance(config.storage, MemoryStorage)
     assert config.clock is time.time

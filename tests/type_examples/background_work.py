@@ -15,10 +15,23 @@ from sessioncore import (
 from sessioncore.testing import SignedIn, sign_in
 
 
+class Money:
+    """A class of no known shape: it needs `encode` and `decode`."""
+
+    def __init__(self, cents: int, currency: str) -> None:
+        self.cents, self.currency = cents, currency
+
+
+def decode_money(parts: tuple[int, str]) -> Money:
+    return Money(*parts)
+
+
 async def main() -> None:
     version: str = __version__
     assert version
     async with SessionStore(SessionConfig(storage=storage_from_url("memory://"))) as store:
+        given = store.register_type(Money, encode=lambda money: (money.cents, money.currency), decode=decode_money)
+        assert_type(given, type[Money])
         session = await store.create({"cart": ["tea"]}, owner="ada", device="phone")
         assert_type(session, Session)
         async with store.open(session.id) as opened:
