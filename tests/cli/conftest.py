@@ -16,7 +16,7 @@ import pytest
 from msgspec import Struct
 from servers.postgres_server import PostgresServer
 from servers.redis_server import Server
-from tests.cli.items import Item
+from tests.models import Item
 
 from sessioncore import SessionConfig, SessionStore, storage_from_url
 from sessioncore.__main__ import main

@@ -53,7 +53,7 @@ def test_sessions_are_counted_listed_shown_and_ended(kind: str, urls: dict[str, 
     assert len(place("--json", "list", "--owner", "bob").json) == 5
     shown = place("show", place.handle, "--values", "--json").json
     assert shown["values"] == {
-        "cart": [{"type": "shop.Item", "value": {"name": "tea", "number": 2}}],
+        "cart": [{"type": "shop.Item", "value": {"sku": "tea", "count": 2, "note": None}}],
         "when": {"type": "datetime", "value": "2026-01-02T00:00:00+00:00"},
         "nan": {"type": "float", "value": "nan"},
         "raw": {"type": "bytes", "value": "AHg="},

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import NoneType
 
 import pytest
+from tests.docs.tables import table
 
 from sessioncore import EventKind
 from sessioncore._errors import KeyTaken, StorageError, StorageUnavailable
@@ -136,18 +137,6 @@ def test_a_name_that_is_gone_is_noticed() -> None:
 
 
 # -- tables
-
-
-def table(page: str, head: str) -> list[list[str]]:
-    """The rows of the table on a page whose first line begins with `head`."""
-    lines = (DOCS / page).read_text("utf-8").splitlines()
-    start = next(number for number, line in enumerate(lines) if line.startswith(head)) + 2
-    found: list[list[str]] = []
-    for line in lines[start:]:
-        if not line.startswith("|"):
-            break
-        found.append([cell.strip().strip("`") for cell in line.strip("|").split(" | ")])
-    return found
 
 
 def test_the_architecture_page_has_the_lifecycle_of_the_code() -> None:

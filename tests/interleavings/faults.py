@@ -1,7 +1,7 @@
 """Storages that each break one promise of the contract: whoever explores with one of them has to notice."""
 
 from collections.abc import Awaitable, Callable
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from msgspec.structs import replace
 
@@ -31,18 +31,8 @@ class Faulty(FailingStorage):
     async def _through(self, name: str, call: Callable[[], Awaitable[T]]) -> T:
         return await call()
 
-    async def move(
-        self,
-        key: str,
-        new_key: str,
-        data: bytes,
-        ttl: float,
-        *,
-        version: int,
-        owner: str | None = None,
-        tombstone: float = 0.0,
-    ) -> Written:
-        return await self.make_move(Move(key, new_key, data, ttl, version, owner, tombstone))
+    async def move(self, key: str, new_key: str, data: bytes, ttl: float, **more: Any) -> Written:
+        return await self.make_move(Move(key, new_key, data, ttl, **more))
 
     async def make_move(self, move: Move) -> Written:
         answer: Written = await self._through("move", lambda: move.invoke(self.inner))

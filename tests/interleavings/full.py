@@ -1,13 +1,12 @@
-"""How much is played, and with which settings."""
+"""How much is played."""
 
 from collections.abc import Iterable
-from datetime import timedelta
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import pytest
 from tests.numbers import FULL
 
-__all__ = ["FOLLOWS", "FULL", "PATIENT", "some", "window"]
+__all__ = ["FOLLOWS", "FULL", "PATIENT", "some"]
 
 T = TypeVar("T")
 
@@ -19,8 +18,3 @@ def some(everything: Iterable[T], each: int) -> list[T]:
 
 PATIENT: Final = pytest.mark.timeout(7200 if FULL else 900)  # a busy machine is no defect
 FOLLOWS: Final = (False, True)  # a destroy or revoke of an ID that was just replaced ends the session, or not
-
-
-def window(*, follows: bool) -> dict[str, Any]:
-    """The setting by which ends follow moves, or do not."""
-    return {"stale_id_window": timedelta(seconds=20 if follows else 0)}

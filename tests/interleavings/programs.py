@@ -6,7 +6,6 @@ from datetime import timedelta
 from itertools import product
 from typing import Any
 
-from tests.interleavings.full import window
 from tests.interleavings.hand_loop import HandLoop
 from tests.interleavings.model import Action, Kept, Request, Snapshot, World, explains
 from tests.interleavings.stepping import ACTOR, SteppingStorage, Steps
@@ -50,10 +49,6 @@ def cookie_of(headers: list[tuple[str, str]]) -> str | None:
     return "" if "Max-Age=0" in cookies[0] else cookies[0].partition("=")[2].partition(";")[0]
 
 
-def unchanged(storage: Storage) -> Storage:
-    return storage
-
-
 class TickingClock(ManualClock):
     """A clock that nobody reads twice at the same time, as long as `tick` is above zero."""
 
@@ -76,7 +71,7 @@ class Site:
         follows: bool = False,
         taken: bool = False,
         tick: float = 1e-6,
-        make: Callable[[Storage], Storage] = unchanged,
+        make: Callable[[Storage], Storage] = lambda storage: storage,
         **settings: Any,
     ) -> None:
         self.taken = taken  # the generator offers a stranger's ID before each new one
@@ -91,7 +86,7 @@ class Site:
                 idle_timeout=_IDLE,
                 id_generator=self.new_id,
                 on_event=self.hear,
-                **window(follows=follows),
+                stale_id_window=timedelta(seconds=20 if follows else 0),
                 **settings,
             )
         )
