@@ -95,11 +95,8 @@ def test_a_default_that_all_sessions_would_share_is_refused(default: object) -> 
 def test_a_key_with_two_defaults_or_no_name_is_refused() -> None:
     with pytest.raises(ConfigError, match="not both"):
         SessionKey("n", int, default=0, default_factory=int)
+    assert SessionKey("n", Any, default=None).default is None
     for name in ("", None, 5):
         bad: Any = name
         with pytest.raises(ConfigError, match="needs a name"):
             SessionKey(bad, int)
-
-
-def test_a_default_may_be_none() -> None:
-    assert SessionKey("n", Any, default=None).default is None

@@ -11,6 +11,7 @@ import msgspec
 import pydantic
 import pytest
 from tests import models
+from tests.codec.test_read_back import codec_with, through
 from tests.values import portrait
 
 from sessioncore import CodecError, ConfigError, CorruptRecord, UnregisteredType
@@ -144,17 +145,6 @@ def decode(parts: Any) -> models.Money:
     return models.Money(*parts)
 
 
-def with_types(*classes: type) -> Codec:
-    codec = Codec()
-    for cls in classes:
-        codec.registry.register(cls)
-    return codec
-
-
-def through(codec: Codec, value: Any) -> Any:
-    return codec.decode("k", codec.encode("k", value))
-
-
 # -- names
 
 
@@ -241,7 +231,7 @@ INSTANCES: list[Any] = [
 
 @pytest.mark.parametrize("value", INSTANCES, ids=lambda value: type(value).__name__)
 def test_an_instance_comes_back_equal_and_exact(value: Any) -> None:
-    codec = with_types(
+    codec = codec_with(
         LoggedData, LoggedAttrs, LoggedStruct, ParsedStruct, Doubled, Hashed, HashedWithDict, Spoken, Marked
     )
     models.register_all(codec.registry)
@@ -255,7 +245,7 @@ def test_an_instance_comes_back_equal_and_exact(value: Any) -> None:
 
 
 def test_enum_members_are_themselves_again_or_refused() -> None:
-    codec = with_types(models.Colour, models.Right, Open)
+    codec = codec_with(models.Colour, models.Right, Open)
     for member in (models.Colour.GREEN, models.Right.READ, Open.KNOWN):
         assert through(codec, member) is member
     with pytest.raises(CodecError, match=r"'k': a member of .*Open that _missing_ created"):
@@ -263,14 +253,14 @@ def test_enum_members_are_themselves_again_or_refused() -> None:
 
 
 def test_attributes_that_are_no_fields_are_built_again_by_the_class() -> None:
-    line = through(with_types(models.Line, models.Point), models.Line())
+    line = through(codec_with(models.Line, models.Point), models.Line())
     assert line.cache == {"built": True}
     assert line.length == 1.0
     assert not hasattr(line, "label")
 
 
 def test_what_a_hook_keeps_of_a_field_stays_the_fields_own_object() -> None:
-    again = through(with_types(LoggedData), LoggedData([]))
+    again = through(codec_with(LoggedData), LoggedData([]))
     assert again.last is again.log
 
 
@@ -303,7 +293,7 @@ def test_a_model_of_today_has_private_made_and_extra_attributes_that_the_stored_
 def test_a_model_keeps_private_attributes_and_which_fields_were_set() -> None:
     account = models.Account(name="ada")
     account._secret = 8  # pyright: ignore[reportPrivateUsage]  # it is what the test is about
-    again = through(with_types(models.Account, models.Address), account)
+    again = through(codec_with(models.Account, models.Address), account)
     assert (again._secret, again == account) == (8, True)
     assert again.model_fields_set == {"name"}
     assert again.model_dump(exclude_unset=True) == {"name": "ada!"}
@@ -364,7 +354,7 @@ def test_an_annotation_teaches_the_classes_that_it_names() -> None:
 
 
 def test_a_registered_class_teaches_the_classes_of_its_fields() -> None:
-    codec = with_types(Car)
+    codec = codec_with(Car)
     car = Car[Any]([Wheel(1)], models.Colour.RED)
     assert through(codec, car) == car
 
