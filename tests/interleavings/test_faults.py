@@ -10,7 +10,7 @@ from tests.interleavings.faults import STORAGE_FAULTS, Faulty
 from tests.interleavings.programs import Meeting, Site
 from tests.interleavings.test_lost_replies import Doubtful, LosesOne, Plan, played
 from tests.interleavings.test_owner_limits import PLAYED as LOGINS
-from tests.interleavings.test_owner_limits import Devices
+from tests.interleavings.test_owner_limits import Devices, Mode
 from tests.interleavings.test_pairs import PLAYED, PLAYED_WITH_A_STRANGER
 from tests.interleavings.test_tasks_of_one_request import PLAYED as TASKS
 from tests.interleavings.test_tasks_of_one_request import OneRequest
@@ -41,41 +41,25 @@ def test_a_storage_that_breaks_a_promise_is_found_out(fault: type[Faulty]) -> No
 # -- faults of the core itself
 
 
-def meetings() -> Iterator[Scenario]:
-    site = Site()
-    yield from (Meeting(site, one, two) for one, two in PLAYED)
-
-
-def strangers() -> Iterator[Scenario]:
-    site = Site(taken=True)
-    yield from (Meeting(site, one, two) for one, two in PLAYED_WITH_A_STRANGER)
-
-
-def tasks() -> Iterator[Scenario]:
-    site = Site(replies=True)
-    yield from (OneRequest(site, one, two) for one, two in TASKS)
-
-
-def doubts() -> Iterator[Scenario]:
-    for number in (1, 2, 3):
-        plan = Plan(number, arrives=True)
-        site = Site(make=partial(LosesOne, plan=plan))
-        yield from (Doubtful(site, plan, one, two, fresh=False) for one, two in played(number))
-
-
-def refusals() -> Iterator[Scenario]:
-    site = Site(max_sessions_per_owner=1, on_owner_limit="refuse")
-    yield from (Devices(site, one, two, mode="refuse", known=False, shared=False) for one, two in LOGINS)
-
-
-def evictions() -> Iterator[Scenario]:
-    site = Site(max_sessions_per_owner=1, on_owner_limit="evict_oldest")
-    yield from (Devices(site, one, two, mode="evict_oldest", known=True, shared=True) for one, two in LOGINS)
-
-
 SEARCHES: dict[str, Callable[[], Iterable[Scenario]]] = {
-    search.__name__: search for search in (meetings, strangers, tasks, doubts, refusals, evictions)
+    "meetings": lambda: (Meeting(site, one, two) for site in [Site()] for one, two in PLAYED),
+    "strangers": lambda: (
+        Meeting(site, one, two) for site in [Site(taken=True)] for one, two in PLAYED_WITH_A_STRANGER
+    ),
+    "tasks": lambda: (OneRequest(site, one, two) for site in [Site(replies=True)] for one, two in TASKS),
+    "doubts": lambda: (
+        Doubtful(Site(make=partial(LosesOne, plan=plan)), plan, one, two, fresh=False)
+        for plan in [Plan(number, arrives=True) for number in (1, 2, 3)]
+        for one, two in played(plan.number)
+    ),
+    "refusals": lambda: devices("refuse", known=False, shared=False),
+    "evictions": lambda: devices("evict_oldest", known=True, shared=True),
 }
+
+
+def devices(mode: Mode, *, known: bool, shared: bool) -> Iterator[Scenario]:
+    site = Site(max_sessions_per_owner=1, on_owner_limit=mode)
+    return (Devices(site, one, two, mode=mode, known=known, shared=shared) for one, two in LOGINS)
 
 
 @pytest.mark.proves("P2", "P3", "P4")

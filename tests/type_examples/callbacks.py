@@ -37,17 +37,10 @@ def is_static(request: RequestView) -> bool:
 
 
 config = SessionConfig(
-    idle_timeout=timedelta(minutes=20),
-    absolute_timeout=None,
-    cookie_same_site="strict",
-    max_sessions_per_owner=3,
-    on_owner_limit="refuse",
-    on_error=answer,
-    on_event=log_event,
-    skip=is_static,
+    idle_timeout=timedelta(minutes=20), absolute_timeout=None, cookie_same_site="strict", max_sessions_per_owner=3,
+    on_owner_limit="refuse", on_error=answer, on_event=log_event, skip=is_static, clock=time.time,
     id_generator=lambda: secrets.token_urlsafe(32),
-    clock=time.time,
-)
+)  # fmt: skip
 store = SessionStore(config)
 for finding in audit(config):
     assert_type(finding.fix, str)
