@@ -10,6 +10,7 @@ from typing import Any
 import anyio
 import pytest
 from key_value.aio.stores.memory import MemoryStore
+from msgspec import Struct
 from servers.postgres_server import PostgresServer
 from tests.live.live_kit import FAST, watched
 from tests.storage.tcp_proxy import tcp_proxy
@@ -33,14 +34,13 @@ LONG = timedelta(seconds=30)
 TIMEOUT = timedelta(seconds=0.5)
 
 
-class Place:
+class Place(Struct):
     """The same records by a way that breaks, and by one that does not."""
 
-    def __init__(self, mine: Storage, others: Storage, cut: Callable[[], object], mend: Callable[[], object]) -> None:
-        self.mine = mine
-        self.others = others
-        self.cut = cut
-        self.mend = mend
+    mine: Storage
+    others: Storage
+    cut: Callable[[], object]
+    mend: Callable[[], object]
 
 
 @asynccontextmanager

@@ -8,11 +8,20 @@ from sessioncore import EventKind, SessionEvent
 from sessioncore._events import Events
 
 
-def test_a_listener_hears_all_of_it_with_the_time_of_the_store() -> None:
-    heard: list[SessionEvent] = []
-    Events([heard.append], lambda: 86400.5).send(EventKind.CONFLICT, "handle", "ada", "2")
+def test_each_listener_hears_all_of_it_with_the_time_of_the_store_also_when_one_fails(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    first: list[SessionEvent] = []
+    last: list[SessionEvent] = []
+
+    def fail(_: SessionEvent) -> None:
+        raise ZeroDivisionError("a fault of the listener")
+
+    Events([first.append, fail, last.append], lambda: 86400.5).send(EventKind.CONFLICT, "handle", "ada", "2")
     moment = datetime(1970, 1, 2, 0, 0, 0, 500000, tzinfo=UTC)
-    assert heard == [SessionEvent(EventKind.CONFLICT, "handle", "ada", "2", moment)]
+    assert first == last == [SessionEvent(EventKind.CONFLICT, "handle", "ada", "2", moment)]
+    assert "on_event raised for a 'conflict' event" in caplog.text
+    assert "a fault of the listener" in caplog.text
 
 
 def test_without_a_listener_not_even_the_clock_is_asked() -> None:
@@ -28,16 +37,3 @@ def test_cancellation_passes_through_a_listener() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         Events([leave], lambda: 0.0).send(EventKind.GONE)
-
-
-def test_several_listeners_are_all_told_also_when_one_fails(caplog: pytest.LogCaptureFixture) -> None:
-    first: list[SessionEvent] = []
-    last: list[SessionEvent] = []
-
-    def fail(_: SessionEvent) -> None:
-        raise ZeroDivisionError("a fault of the listener")
-
-    Events([first.append, fail, last.append], lambda: 0.0).send(EventKind.GONE, "handle")
-    assert first == last != []
-    assert "on_event raised for a 'gone' event" in caplog.text
-    assert "a fault of the listener" in caplog.text

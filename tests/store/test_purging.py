@@ -59,12 +59,10 @@ async def test_the_first_purge_does_not_come_at_once() -> None:
     assert storage.calls == []
 
 
-@pytest.mark.parametrize("error", [ValueError("of the application"), KeyError("k")])
-async def test_what_the_block_raises_comes_out_as_it_is(error: Exception) -> None:
-    with pytest.raises(type(error)) as caught:
+async def test_what_the_block_raises_comes_out_as_it_is() -> None:
+    with pytest.raises(KeyError):
         async with SessionStore().purge_every(SHORT):
-            raise error
-    assert caught.value is error
+            raise KeyError("k")
 
 
 async def test_cancelling_the_block_ends_it() -> None:
@@ -74,10 +72,11 @@ async def test_cancelling_the_block_ends_it() -> None:
     assert scope.cancelled_caught
 
 
-@pytest.mark.parametrize("interval", [timedelta(), timedelta(seconds=-1), 60, None])
-async def test_an_interval_that_cannot_be_is_refused(interval: Any) -> None:
-    with pytest.raises(ConfigError, match="timedelta above zero"):
-        SessionStore().purge_every(interval)
+async def test_an_interval_that_cannot_be_is_refused() -> None:
+    wrong: list[Any] = [timedelta(), timedelta(seconds=-1), 60, None]
+    for interval in wrong:
+        with pytest.raises(ConfigError, match="timedelta above zero"):
+            SessionStore().purge_every(interval)
 
 
 PURGER = """
