@@ -20,6 +20,7 @@ from sessioncore import (
     from_auth_header,
     from_cookie,
     from_header,
+    from_lookup,
 )
 from sessioncore._config import id_generator
 from sessioncore.http._ids import is_id
@@ -144,6 +145,13 @@ def test_a_storage_that_lacks_one_method_is_refused() -> None:
 
 def test_each_config_has_a_storage_of_its_own() -> None:
     assert SessionConfig().storage is not SessionConfig().storage
+
+
+def test_a_lookup_is_a_chain_of_the_places_that_it_names() -> None:
+    one, several = from_lookup("header:X-Sid"), from_lookup("cookie:sid, header:X-Sid,query:s,form:f,param:p")
+    assert (one.source, one.key) == (Source.HEADER, "X-Sid")
+    assert [part.source for part in several.parts] == [Source.COOKIE, Source.HEADER, *[Source.OTHER] * 3]
+    assert [part.key for part in several.parts] == ["sid", "X-Sid", "s", "f", "p"]
 
 
 # -- functions
