@@ -1,4 +1,4 @@
-"""A TCP proxy between a client and a server, which counts and which can do harm."""
+"""A TCP proxy between a client and a server, which counts, which can do harm, and which can lead elsewhere."""
 
 import asyncio
 import socket
@@ -22,9 +22,19 @@ class Proxy:
         self.drip = 0.0  # seconds between two bits of a reply
         self.cut_after: int | None = None
         self.cuts = 0  # so many connections end at their next request
+        self.hides_ends = False  # a connection that the server has closed stays open for its client
         self._target = target
         self._asked = False
         self._open: set[asyncio.StreamWriter] = set()
+
+    def switch(self, port: int) -> None:
+        """Lead new connections to another server; those that there are stay where they are."""
+        self._target = port
+
+    def reset(self) -> None:
+        """Break off the connections that there are."""
+        for writer in self._open:
+            writer.transport.abort()
 
     def drop(self) -> None:
         """Close the connections that there are."""
@@ -40,13 +50,12 @@ class Proxy:
         back: asyncio.StreamWriter | None = None
         try:
             there, back = await asyncio.open_connection("127.0.0.1", self._target)
-            done, rest = await asyncio.wait(
-                [
-                    asyncio.create_task(self._requests(reader, back, number)),
-                    asyncio.create_task(self._replies(there, writer, number)),
-                ],
-                return_when=asyncio.FIRST_COMPLETED,
-            )
+            requests = asyncio.create_task(self._requests(reader, back, number))
+            replies = asyncio.create_task(self._replies(there, writer, number))
+            done, rest = await asyncio.wait([requests, replies], return_when=asyncio.FIRST_COMPLETED)
+            if self.hides_ends and requests in rest:
+                back.close()
+                await requests  # until the client says something
             for task in rest:
                 task.cancel()
             await asyncio.wait([*done, *rest])
@@ -62,8 +71,8 @@ class Proxy:
             self.trips += 1
             self.waits += not self._asked
             self._asked = True
-            if self.cuts:
-                self.cuts -= 1
+            if self.cuts or back.is_closing():
+                self.cuts = max(0, self.cuts - 1)
                 return
             if not self.swallow and number > self.half_open:
                 back.write(data)

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from key_value.aio.stores.memory import MemoryStore
 from msgspec import Struct
 from servers.postgres_server import PostgresServer
 from tests.live.live_kit import FAST, watched
-from tests.storage.tcp_proxy import tcp_proxy
+from tests.redis_proxy import proxy_to
 
 from sessioncore import (
     EventKind,
@@ -47,11 +48,12 @@ class Place(Struct):
 async def postgres(_: Path, request: pytest.FixtureRequest) -> AsyncGenerator[Place]:
     server: PostgresServer = request.getfixturevalue("postgres")
     dsn = await asyncio.to_thread(server.new_database)
-    async with tcp_proxy(server.port) as proxy:
+    async with proxy_to(server.port) as proxy:
         mine = PostgresStorage(dsn.replace(f":{server.port}/", f":{proxy.port}/"))
         others = PostgresStorage(dsn)
         await mine.open()
-        yield Place(mine, others, proxy.go_silent, proxy.speak_again)
+        cut, mend = (partial(setattr, proxy, "swallow", silent) for silent in (True, False))
+        yield Place(mine, others, cut, mend)
         await mine.aclose()
         await others.aclose()
 

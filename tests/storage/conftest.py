@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from servers.postgres_server import PostgresServer, pgbouncer
+from servers.postgres_server import PostgresServer
 from servers.redis_server import Server, cluster
+from tests.storage.postgres_rigs import way_to
 
 
 @pytest.fixture
@@ -55,9 +56,5 @@ def nodes(running_nodes: list[Server]) -> list[Server]:
 @pytest.fixture(scope="module", params=["direct", "transaction", "session"])
 def postgres_dsn(request: pytest.FixtureRequest, postgres: PostgresServer) -> Generator[str]:
     """Three ways to it: without a pooler, and through a pgbouncer in either mode; the storage has its defaults."""
-    if request.param == "direct":
-        yield postgres.dsn()
-    else:
-        size = 2 if request.param == "transaction" else 40
-        with pgbouncer(postgres, mode=request.param, pool_size=size) as dsn:
-            yield dsn
+    with way_to(postgres, request.param) as dsn:
+        yield dsn

@@ -4,14 +4,14 @@ import asyncio
 import os
 import secrets
 import sys
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import anyio
 import asyncpg  # type: ignore[import-untyped]  # asyncpg ships no py.typed # pyright: ignore[reportMissingTypeStubs]
-from servers.postgres_server import PostgresServer
+from servers.postgres_server import PostgresServer, pgbouncer
 
 from sessioncore.storage.postgres import PostgresStorage
 from sessioncore.storage.postgres._sql import key_bytes, quoted
@@ -27,6 +27,16 @@ def new_table() -> str:
 
 def table_of(storage: PostgresStorage) -> str:
     return storage._table  # pyright: ignore[reportPrivateUsage] -- to look behind its back
+
+
+@contextmanager
+def way_to(server: PostgresServer, way: str) -> Generator[str]:
+    """A DSN that leads there, through a pgbouncer unless the way is "direct"."""
+    if way == "direct":
+        yield server.dsn()
+    else:
+        with pgbouncer(server, mode=way, pool_size=2 if way == "transaction" else 40) as dsn:
+            yield dsn
 
 
 @asynccontextmanager

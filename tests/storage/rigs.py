@@ -6,8 +6,13 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from pathlib import Path
 from typing import TypeAlias
 
+import pytest
+
 from sessioncore.storage import MemoryStorage, SQLiteStorage, Storage, Stored
 from sessioncore.testing import ManualClock, Rig
+
+# For what talks to a server, whose driver knows asyncio only, and for what counts, measures or fails on any event loop.
+ONE_LOOP = pytest.mark.parametrize("anyio_backend", ["asyncio"])
 
 RigMaker: TypeAlias = Callable[[Path], AbstractAsyncContextManager[Rig]]
 

@@ -9,7 +9,7 @@ import pytest
 from anyio.lowlevel import checkpoint
 from msgspec import structs
 from tests.storage.fault_rig import breaks, broken_by, caught, check_named
-from tests.storage.rigs import manual_rig
+from tests.storage.rigs import ONE_LOOP, manual_rig
 from tests.storage.seven_calls import Row, ServerStorage, seven_call_rig
 
 from sessioncore import MemoryStorage, StorageError, StorageUnavailable
@@ -30,15 +30,9 @@ from sessioncore.storage import (
 )
 from sessioncore.testing import ManualClock, NotApplicable, Rig
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, ONE_LOOP]
 
 Loaded = list[Stored | Moved | Unreadable | None]
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    """That the checks fail does not depend on the event loop."""
-    return "asyncio"
 
 
 class Faults(MemoryStorage):

@@ -5,19 +5,14 @@ from typing import Any
 import pytest
 from anyio.lowlevel import checkpoint
 from tests.storage.fault_rig import breaks, broken_by, caught, check_named
+from tests.storage.rigs import ONE_LOOP
 from tests.storage.seven_calls import Row, SevenCallStorage, seven_call_rig
 
 from sessioncore import StorageError
 from sessioncore.storage import KeyTaken, Stored, Unreadable
 from sessioncore.testing import ManualClock
 
-pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    """That the checks fail does not depend on the event loop."""
-    return "asyncio"
+pytestmark = [pytest.mark.anyio, ONE_LOOP]
 
 
 class Faults(SevenCallStorage):

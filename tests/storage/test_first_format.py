@@ -1,7 +1,8 @@
-"""Sessions that the first format's code has stored are read, changed, moved and revoked; see first_format/make.py.
+"""Sessions that the first format's code has stored are read, changed, moved and revoked.
 
-The records are loaded as they were, and the servers' clocks count from now; the store's clock, which judges the
-times within records, stands where it stood when they were written.
+The code of 0.1.0 stored what `first_format/sessions.py` lists, and the dumps beside it were made once; the history of
+that folder has the program, `make.py`. The records are loaded as they were, and the servers' clocks count from now; the
+store's clock, which judges the times within records, stands where it stood when they were written.
 """
 
 import json
@@ -19,6 +20,7 @@ from servers.redis_server import Server
 from tests.storage.first_format.sessions import LONG, SESSIONS, START, Vanished, register, sid_of
 from tests.storage.postgres_rigs import connection, new_table
 from tests.storage.redis_rig import client_of
+from tests.storage.rigs import ONE_LOOP
 from tests.values import portrait
 
 from sessioncore import SessionConfig, SessionNotFound, SessionStore, SQLiteStorage, Storage, UnregisteredType
@@ -27,16 +29,10 @@ from sessioncore.storage.postgres import PostgresStorage
 from sessioncore.storage.redis import RedisStorage
 from sessioncore.testing import ManualClock
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, ONE_LOOP]
 
 DUMPS = Path(__file__).parent / "first_format"
 QUICK = SESSIONS["quick"].owner or ""
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    """asyncpg knows asyncio only."""
-    return "asyncio"
 
 
 @asynccontextmanager

@@ -12,7 +12,7 @@ from servers.postgres_server import PostgresServer
 from servers.redis_server import Server
 from tests.redis_proxy import proxy_to
 from tests.storage.postgres_rigs import new_table
-from tests.storage.tcp_proxy import tcp_proxy
+from tests.storage.rigs import ONE_LOOP
 from tests.stores import SpyStorage
 from tests.views import Visitor
 
@@ -29,15 +29,9 @@ from sessioncore import (
 from sessioncore.storage.postgres import PostgresStorage
 from sessioncore.storage.redis import RedisStorage
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, ONE_LOOP]
 
 MANY = 3000
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    """The drivers of the servers know asyncio only, and what is counted does not depend on the event loop."""
-    return "asyncio"
 
 
 async def fill(store: SessionStore, owner: str, number: int) -> list[str]:
@@ -83,11 +77,11 @@ async def test_redis_takes_at_most_20_round_trips(server: Server) -> None:
 @pytest.mark.proves("AT-124")
 @pytest.mark.postgres
 async def test_postgres_takes_at_most_10_statements(postgres: PostgresServer) -> None:
-    async with tcp_proxy(postgres.port) as proxy:
+    async with proxy_to(postgres.port) as proxy:
         dsn = f"postgresql://tester@127.0.0.1:{proxy.port}/postgres"
         table = new_table()
         storage = PostgresStorage(dsn, table=table, max_connections=1)
-        await count_trips(PostgresStorage(postgres.dsn(), table=table), storage, lambda: proxy.round_trips, 10)
+        await count_trips(PostgresStorage(postgres.dsn(), table=table), storage, lambda: proxy.waits, 10)
 
 
 async def test_a_limited_login_ends_thousands_by_a_few_calls(tmp_path: Path) -> None:

@@ -5,13 +5,13 @@ import tracemalloc
 
 import pytest
 from tests.numbers import scaled
+from tests.storage.rigs import ONE_LOOP
 
 from sessioncore import ConfigError
 from sessioncore.storage import MemoryStorage
 from sessioncore.testing import ManualClock
 
 pytestmark = pytest.mark.anyio
-ONE_LOOP = pytest.mark.parametrize("anyio_backend", ["asyncio"])  # for what counts or measures
 
 
 @ONE_LOOP
@@ -46,26 +46,16 @@ async def test_purging_finds_all_that_ended_a_sixteenth_ago(ttl: float) -> None:
     assert await storage.purge_expired() == 0
 
 
-async def test_purging_spares_what_was_renewed() -> None:
+async def test_purging_finds_what_was_given_an_earlier_end_and_spares_what_was_renewed() -> None:
     clock = ManualClock()
     storage = MemoryStorage(clock=clock)
     for number in range(2500):
-        await storage.create(f"k{number}", b"", 60)
-    for number in range(0, 2500, 2):
-        await storage.touch(f"k{number}", 600)
+        await storage.create(f"k{number}", b"", 86400 if number % 2 else 60)
+        await storage.touch(f"k{number}", 60 if number % 2 else 600)
     clock.advance(70)
     assert await storage.purge_expired() == 1250
     clock.advance(600)
     assert await storage.purge_expired() == 1250
-
-
-async def test_purging_finds_what_was_given_an_earlier_end() -> None:
-    clock = ManualClock()
-    storage = MemoryStorage(clock=clock)
-    await storage.create("a", b"", 86400)
-    await storage.touch("a", 60)
-    clock.advance(70)
-    assert await storage.purge_expired() == 1
 
 
 async def test_a_new_record_pushes_out_the_one_nearest_its_end() -> None:
@@ -103,12 +93,6 @@ async def test_a_bounded_storage_keeps_its_bound_under_a_flood() -> None:
         clock.advance(0.01)
     assert await storage.load("k19999") is not None
     assert await storage.move("k19999", "moved", b"", 1800, version=20_000) is not None
-
-
-@pytest.mark.parametrize("limit", [0, -1])
-def test_a_bound_below_one_is_refused(limit: int) -> None:
-    with pytest.raises(ConfigError, match="max_sessions"):
-        MemoryStorage(limit)
 
 
 @ONE_LOOP
@@ -152,12 +136,11 @@ async def test_a_record_of_a_kibibyte_costs_little_more_than_its_bytes(owned: bo
     assert size / 5000 / 1024 < 1.6
 
 
-async def test_its_repr_shows_no_key() -> None:
+async def test_it_is_true_when_empty_shows_no_key_and_refuses_a_bound_below_one() -> None:
     storage = MemoryStorage(10)
+    assert storage
     await storage.create("secret", b"", 1800)
     assert repr(storage) == "<MemoryStorage records=1 max_sessions=10>"
-
-
-def test_an_empty_storage_is_still_a_storage() -> None:
-    assert MemoryStorage()
-    assert len(MemoryStorage()) == 0
+    for limit in (0, -1):
+        with pytest.raises(ConfigError, match="max_sessions"):
+            MemoryStorage(limit)

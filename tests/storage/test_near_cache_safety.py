@@ -31,11 +31,6 @@ MAX_STALE = [0.1, 0.0]  # of the processes, in turn
 WORKER = Path(__file__).with_name("near_cache_worker.py")
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture(scope="module")
 def durable() -> Generator[Server]:
     """A server that loses nothing when it is killed, and cannot keep track of all records at once."""

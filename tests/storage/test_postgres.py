@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import trio
 from servers.postgres_server import PostgresServer
+from tests.redis_proxy import proxy_to
 from tests.storage.postgres_rigs import connection, driver, new_table, opened, table_of
-from tests.storage.tcp_proxy import tcp_proxy
 
 from sessioncore import Moved
 from sessioncore._errors import ConfigError, StorageError, StorageUnavailable
@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.postgres]
 @pytest.mark.parametrize("options", [{}, {"prepared_statements": False}], ids=["default", "unprepared"])
 async def test_each_call_is_one_statement_and_one_round_trip(postgres: PostgresServer, options: dict[str, Any]) -> None:
     async with (
-        tcp_proxy(postgres.port) as proxy,
+        proxy_to(postgres.port) as proxy,
         opened(f"postgresql://tester@127.0.0.1:{proxy.port}/postgres", max_connections=1, **options) as storage,
     ):
 
@@ -32,9 +32,9 @@ async def test_each_call_is_one_statement_and_one_round_trip(postgres: PostgresS
             trips: list[int] = []
 
             async def count(call: Any) -> Any:
-                before = proxy.round_trips
+                before = proxy.waits
                 result = await call
-                trips.append(proxy.round_trips - before)
+                trips.append(proxy.waits - before)
                 return result
 
             at = await count(storage.create("a", b"1", 100, owner="u"))

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from servers.postgres_server import PostgresServer, postgres_server
 from tests.numbers import FULL
+from tests.redis_proxy import Proxy, proxy_to
 from tests.storage.postgres_rigs import connection, driver, new_table, opened, table_of
-from tests.storage.tcp_proxy import Proxy, tcp_proxy
 
 from sessioncore._errors import StorageUnavailable
 from sessioncore.storage import Stored
@@ -97,7 +97,7 @@ async def test_after_a_switch_over_no_write_fails_once_a_new_connection_could_wr
         postgres_server(primary, standby=True, fsync="off") as standby,
     ):
         several = f"postgresql://tester@127.0.0.1:{primary.port},127.0.0.1:{standby.port}/postgres"
-        async with tcp_proxy(primary.port) as proxy, connection(primary.dsn()) as old, connection(standby.dsn()) as new:
+        async with proxy_to(primary.port) as proxy, connection(primary.dsn()) as old, connection(standby.dsn()) as new:
             proxied = f"postgresql://tester@127.0.0.1:{proxy.port}/postgres"
             async with driver.create_pool(proxied, min_size=10, max_size=10) as pool:
                 storages = [PostgresStorage(source, table=table) for source in (several, proxied, pool)]
@@ -135,7 +135,7 @@ async def test_a_connection_that_its_driver_has_aborted_gives_its_place_in_the_p
 
 async def test_a_server_that_stays_read_only_is_asked_for_few_new_connections(postgres: PostgresServer) -> None:
     table = new_table()
-    async with connection(postgres.dsn()) as plain, tcp_proxy(postgres.port) as proxy:
+    async with connection(postgres.dsn()) as plain, proxy_to(postgres.port) as proxy:
         await plain.execute(PostgresStorage.schema_sql(table))
         dsn = f"postgresql://tester@127.0.0.1:{proxy.port}/postgres?default_transaction_read_only=on"
         async with opened(dsn, table=table, create_table=False) as storage:
@@ -156,7 +156,7 @@ async def test_a_connection_that_the_server_has_ended_is_lent_to_nobody_else(pos
     """The storage hears of it by an error alone: a proxy in between keeps the connection open."""
     dsn = "postgresql://tester@127.0.0.1:{}/postgres?application_name=ended"
     async with (
-        tcp_proxy(postgres.port) as proxy,
+        proxy_to(postgres.port) as proxy,
         opened(dsn.format(proxy.port), max_connections=1) as storage,
         connection(postgres.dsn()) as plain,
     ):
@@ -184,7 +184,7 @@ async def test_a_killed_primary_costs_errors_until_the_standby_is_promoted_and_n
         postgres_server(fsync="off") as primary,
         postgres_server(primary, standby=True, fsync="off") as standby,
     ):
-        async with tcp_proxy(primary.port) as proxy, connection(primary.dsn()) as plain:
+        async with proxy_to(primary.port) as proxy, connection(primary.dsn()) as plain:
             await plain.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
             await plain.execute("SELECT pg_reload_conf()")
             while await plain.fetchval("SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'") != 1:  # noqa: ASYNC110

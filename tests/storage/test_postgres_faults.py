@@ -12,8 +12,8 @@ from typing import Any
 import asyncpg  # type: ignore[import-untyped]  # asyncpg ships no py.typed # pyright: ignore[reportMissingTypeStubs]
 import pytest
 from servers.postgres_server import PostgresServer, pgbouncer, postgres_server
+from tests.redis_proxy import proxy_to
 from tests.storage.postgres_rigs import connection, driver, opened, table_of
-from tests.storage.tcp_proxy import tcp_proxy
 
 from sessioncore._errors import StorageUnavailable
 from sessioncore.storage import Stored
@@ -168,25 +168,25 @@ async def test_a_timeout_of_the_server_is_unavailable(postgres: PostgresServer, 
 @pytest.mark.proves("P7", "AT-104")
 async def test_a_black_hole_ends_in_time_and_costs_no_connection_for_good(postgres: PostgresServer) -> None:
     async with (
-        tcp_proxy(postgres.port) as proxy,
+        proxy_to(postgres.port) as proxy,
         opened(
             f"postgresql://tester@127.0.0.1:{proxy.port}/postgres", timeout=timedelta(seconds=0.8), max_connections=4
         ) as storage,
     ):
         await storage.create("a", b"x", 100)
-        proxy.go_silent()
+        proxy.swallow = True
         start = time.monotonic()
         results = await asyncio.gather(*(storage.load("a") for _ in range(12)), return_exceptions=True)
         assert {type(result) for result in results} == {StorageUnavailable}
         assert time.monotonic() - start < 9  # one after the other they would take longer
-        proxy.speak_again()
+        proxy.swallow = False
         results = await asyncio.gather(*(storage.load("a") for _ in range(12)))
         assert None not in results
 
 
 async def test_connections_broken_off_under_load_are_replaced(postgres: PostgresServer) -> None:
     async with (
-        tcp_proxy(postgres.port) as proxy,
+        proxy_to(postgres.port) as proxy,
         opened(f"postgresql://tester@127.0.0.1:{proxy.port}/postgres", timeout=timedelta(seconds=2)) as storage,
         under_load(storage) as (load,),
     ):

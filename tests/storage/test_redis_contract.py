@@ -1,7 +1,9 @@
-"""The storage contract on real servers: one, a cluster of three, and over a client that is not redis-py's."""
+"""The storage contract on real servers: one, a cluster of three, over a client of one's own, with a near cache."""
 
 import asyncio
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -9,19 +11,36 @@ from redis.asyncio import Redis, RedisCluster
 from servers.redis_server import Server
 from tests.storage.redis_rig import Own, client_of, made, rig_of
 
-from sessioncore.storage.redis import RedisStorage
+from sessioncore.storage.redis import NearCache, RedisStorage
 from sessioncore.testing import STORAGE_CHECKS, Check
 
 pytestmark = [pytest.mark.anyio, pytest.mark.redis]
 
+# How far behind a near cache may be.
+STALE = {"strict cache": timedelta(0), "patient cache": timedelta(seconds=60)}
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    """One event loop for all that use a client."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="module", params=["one server", "cluster", "own client", *STALE])
+async def client(request: pytest.FixtureRequest, server: Server, running_nodes: list[Server]) -> AsyncGenerator[Any]:
+    kind: Any = {"cluster": RedisCluster, "own client": Own}.get(request.param, Redis)
+    port = running_nodes[0].port if kind is RedisCluster else server.port
+    async with client_of(port, kind) as client:
+        yield client
+
 
 @pytest.mark.proves("P2", "P3", "P4", "AT-64", "ASVS 15.4.2")
+@pytest.mark.usefixtures("emptied", "nodes")
 @pytest.mark.parametrize("check", STORAGE_CHECKS)
-@pytest.mark.parametrize("kind", [Redis, RedisCluster, Own])
-async def test_the_contract_holds(kind: Any, check: Check, server: Server, nodes: list[Server]) -> None:
-    server.do("FLUSHALL")
-    port = nodes[0].port if kind is RedisCluster else server.port
-    async with client_of(port, kind) as client, aclosing(RedisStorage(client)) as storage:
+async def test_the_contract_holds(client: Any, check: Check, request: pytest.FixtureRequest) -> None:
+    stale = STALE.get(request.node.callspec.params["client"])
+    cache = None if stale is None else NearCache(max_stale=stale)
+    async with aclosing(RedisStorage(client, near_cache=cache)) as storage:  # of its own: nobody else watches
         await storage.open()
         await check(rig_of(storage, client))
 

@@ -13,8 +13,8 @@ from redis import Redis
 from redis.asyncio import RedisCluster, Sentinel
 from redis.crc import key_slot
 from servers.redis_server import Server, cluster, one_server, until, watched_pair
+from tests.redis_proxy import Proxy, proxy_to
 from tests.storage.redis_rig import client_of, made, rig_of, version_of
-from tests.storage.tcp_proxy import Proxy, tcp_proxy
 
 from sessioncore._errors import StorageUnavailable, WritesRefused
 from sessioncore.storage import Stored
@@ -272,7 +272,7 @@ def behind(proxy: Proxy) -> RedisStorage:
 async def test_a_demoted_single_server_costs_no_write_once_the_way_leads_to_the_new_one(age: str) -> None:
     with one_server() as old, one_server() as new:
         async with (
-            tcp_proxy(old.port) as proxy,
+            proxy_to(old.port) as proxy,
             aclosing(behind(proxy)) as storage,
         ):
             version = await made(storage, "kept")
@@ -313,7 +313,7 @@ async def test_a_server_that_stays_a_replica_is_asked_for_few_new_connections() 
     with one_server() as master, one_server() as replica:
         replica.do("REPLICAOF", "127.0.0.1", master.port)
         async with (
-            tcp_proxy(replica.port) as proxy,
+            proxy_to(replica.port) as proxy,
             aclosing(behind(proxy)) as storage,
         ):
             began = time.monotonic()

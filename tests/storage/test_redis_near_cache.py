@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -13,24 +13,18 @@ from msgspec import structs
 from redis.asyncio import RedisCluster
 from servers.redis_server import Server, one_server
 from tests.redis_proxy import proxy_to
-from tests.storage.redis_rig import Own, client_of, made, rig_of, storage_at, version_of
+from tests.storage.redis_rig import Own, client_of, made, storage_at, version_of
 from tests.views import PlainView, Visitor
 
 from sessioncore import ConfigError, Done, SessionConfig, SessionStore, StorageUnavailable, Stored
 from sessioncore.storage import LATER, Load, Moved
 from sessioncore.storage.redis import NearCache, NearCacheStats, RedisStorage
-from sessioncore.testing import STORAGE_CHECKS, Check, NotApplicable
 
 pytestmark = [pytest.mark.anyio, pytest.mark.redis]
 
 STRICT = NearCache(max_stale=timedelta(0))
 PATIENT = NearCache(max_stale=timedelta(seconds=60))
 Change = Callable[[RedisStorage, int], Coroutine[Any, Any, object]]
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
 
 
 def at_once(storage: RedisStorage, key: str) -> bytes | None:
@@ -60,15 +54,6 @@ def commands(server: Server) -> dict[str, int]:
     told = server.do("INFO", "commandstats")
     server.do("CONFIG", "RESETSTAT")
     return {name: told[f"cmdstat_{name}"]["calls"] for name in ("get", "ping", "evalsha") if f"cmdstat_{name}" in told}
-
-
-@pytest.mark.parametrize("check", STORAGE_CHECKS, ids=str)
-@pytest.mark.parametrize("settings", [STRICT, PATIENT], ids=["strict", "patient"])
-async def test_the_contract_holds(server: Server, emptied: None, settings: NearCache, check: Check) -> None:
-    async with storage_at(server.port, near_cache=settings) as storage, client_of(server.port) as client:
-        await storage.open()
-        with suppress(NotApplicable):
-            await check(rig_of(storage, client))
 
 
 async def test_a_hit_sends_nothing_and_makes_no_coroutine(server: Server, emptied: None) -> None:

@@ -33,11 +33,6 @@ pytestmark = [pytest.mark.anyio, pytest.mark.redis]
 SHORT = timedelta(seconds=2)  # a busy machine is no loss
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class Told:
     """What a storage has told."""
 

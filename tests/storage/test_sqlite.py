@@ -7,9 +7,7 @@ import re
 import resource
 import sqlite3
 import stat
-import time
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager, closing
+from contextlib import aclosing, closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -33,16 +31,6 @@ from sessioncore.testing import ManualClock
 pytestmark = pytest.mark.anyio
 
 
-@asynccontextmanager
-async def opened(path: Path, clock: Callable[[], float] = time.time) -> AsyncGenerator[SQLiteStorage, None]:
-    storage = SQLiteStorage(path, clock=clock)
-    await storage.open()
-    try:
-        yield storage
-    finally:
-        await storage.aclose()
-
-
 async def test_the_first_call_opens_the_file_also_when_many_come_at_once(path: Path) -> None:
     storage = SQLiteStorage(path)
     async with anyio.create_task_group() as tasks:
@@ -58,7 +46,7 @@ async def test_the_first_call_opens_the_file_also_when_many_come_at_once(path: P
 async def test_the_file_is_readable_for_its_user_only(path: Path) -> None:
     before = os.umask(0)
     try:
-        async with opened(path) as storage:
+        async with aclosing(SQLiteStorage(path)) as storage:
             await storage.create("a", b"data", 1000)
             files = list(path.parent.glob("sessions.db*"))
             assert len(files) == 3, "the database, its log and their shared memory"
@@ -78,13 +66,13 @@ async def test_a_file_that_is_no_database_is_reported_and_left_alone(path: Path)
 
 
 async def test_damaged_pages_are_reported(path: Path) -> None:
-    async with opened(path) as storage:
+    async with aclosing(SQLiteStorage(path)) as storage:
         for number in range(100):
             await storage.create(f"k{number}", b"x" * 2000, 1000)
     with path.open("r+b") as file:
         file.seek(4096)
         file.write(b"\xa5" * (path.stat().st_size - 4096))
-    async with opened(path) as storage:
+    async with aclosing(SQLiteStorage(path)) as storage:
         with pytest.raises(StorageUnavailable, match="malformed"):
             await storage.load("k50")
         with pytest.raises(StorageUnavailable, match="malformed"):
@@ -100,21 +88,20 @@ version = 'one', version = x'00'"""
 async def test_a_row_that_others_wrote_is_unreadable_and_stays(path: Path, damage: str) -> None:
     events: list[str] = []
     store = SessionStore(SessionConfig(storage=SQLiteStorage(path), on_event=lambda event: events.append(event.kind)))
-    async with store, opened(path) as storage:
+    async with store, aclosing(SQLiteStorage(path)) as storage:
         sid = (await store.create({"n": 1})).id
         with closing(sqlite3.connect(path)) as other:
             (version,) = other.execute("SELECT version FROM records").fetchone()
             other.execute(f"UPDATE records SET {damage}")
             other.commit()
             row = other.execute("SELECT key, hex(data), hex(version), hex(ends) FROM records").fetchone()
-            key = row[0]
             for renew in (None, 1000.0):
-                assert await storage.load(key, renew=renew) == Unreadable()
+                assert await storage.load(row[0], renew=renew) == Unreadable()
             for at in (1, version):
-                assert await storage.replace(key, b"", 1000, version=at) == Unreadable()
-                assert await storage.move(key, "new", b"", 1000, version=at) == Unreadable()
-            assert await storage.touch(key, 1000) is False
-            assert await storage.create(key, b"", 1000) is None
+                assert await storage.replace(row[0], b"", 1000, version=at) == Unreadable()
+                assert await storage.move(row[0], "new", b"", 1000, version=at) == Unreadable()
+            assert await storage.touch(row[0], 1000) is False
+            assert await storage.create(row[0], b"", 1000) is None
             with pytest.raises(SessionNotFound):
                 await store.get_by_id(sid)
             assert other.execute("SELECT key, hex(data), hex(version), hex(ends) FROM records").fetchall() == [row]
@@ -133,7 +120,7 @@ async def test_a_folder_that_is_missing_is_reported(tmp_path: Path) -> None:
 
 async def test_a_file_that_cannot_be_written_is_reported_and_still_read(path: Path) -> None:
     # Stands for a read-only folder and a full disk in one: root may write in any folder.
-    async with opened(path) as storage:
+    async with aclosing(SQLiteStorage(path)) as storage:
         await storage.create("a", b"data", 1000)
         before = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
@@ -196,7 +183,7 @@ async def test_a_busy_file_is_reported_in_time(path: Path) -> None:
 
 
 async def test_one_bad_call_does_not_spoil_those_that_travel_along(path: Path) -> None:
-    async with opened(path) as storage:
+    async with aclosing(SQLiteStorage(path)) as storage:
         made: list[int | None] = []
 
         async def good(number: int) -> None:
@@ -222,7 +209,7 @@ async def test_one_bad_call_does_not_spoil_those_that_travel_along(path: Path) -
 
 
 async def test_cancellation_storms_break_nothing(path: Path) -> None:
-    async with opened(path) as storage:
+    async with aclosing(SQLiteStorage(path)) as storage:
         done: set[int] = set()
 
         async def create(number: int) -> None:
@@ -244,7 +231,7 @@ async def test_cancellation_storms_break_nothing(path: Path) -> None:
 
 async def test_what_expired_is_purged_in_batches(path: Path) -> None:
     clock = ManualClock()
-    async with opened(path, clock) as storage:
+    async with aclosing(SQLiteStorage(path, clock=clock)) as storage:
         async with anyio.create_task_group() as tasks:
             for number in range(3000):
                 tasks.start_soon(storage.create, f"k{number}", b"", 10 if number % 10 else 1000)
@@ -258,7 +245,7 @@ async def test_what_expired_is_purged_in_batches(path: Path) -> None:
 
 async def test_a_clock_set_back_revives_nothing_that_was_deleted(path: Path) -> None:
     clock = ManualClock()
-    async with opened(path, clock) as storage:
+    async with aclosing(SQLiteStorage(path, clock=clock)) as storage:
         await storage.create("a", b"", 10)
         clock.advance(20)
         assert await storage.delete("a") == 0
@@ -267,7 +254,7 @@ async def test_a_clock_set_back_revives_nothing_that_was_deleted(path: Path) -> 
 
 
 async def test_the_end_of_a_prefix_is_found_beside_the_surrogates(path: Path) -> None:
-    async with opened(path) as storage:
+    async with aclosing(SQLiteStorage(path)) as storage:
         for prefix in ("a\ud7ff", "\U0010ffff", "b\U0010ffff"):
             await storage.create(prefix, b"", 1000)
             await storage.create(prefix + "\U0010ffff", b"", 1000)

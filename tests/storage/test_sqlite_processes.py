@@ -3,8 +3,7 @@
 import sqlite3
 import subprocess
 import sys
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, closing
+from contextlib import aclosing, closing
 from pathlib import Path
 
 import anyio
@@ -16,15 +15,6 @@ from sessioncore.storage import SQLiteStorage
 pytestmark = pytest.mark.anyio
 
 WORKER = str(Path(__file__).with_name("sqlite_worker.py"))
-
-
-@asynccontextmanager
-async def closing_at_the_end(path: Path) -> AsyncGenerator[SQLiteStorage, None]:
-    storage = SQLiteStorage(path)
-    try:
-        yield storage
-    finally:
-        await storage.aclose()
 
 
 def worker(*arguments: str) -> subprocess.Popen[str]:
@@ -54,7 +44,7 @@ async def test_acknowledged_writes_survive_a_kill(path: Path) -> None:
         process.kill()
         acknowledged += process.stdout.readlines()
     keys = [line.strip() for line in acknowledged if line.endswith("\n")]
-    async with closing_at_the_end(path) as storage:
+    async with aclosing(SQLiteStorage(path)) as storage:
         for key in keys:
             stored = await storage.load(key)
             assert isinstance(stored, Stored), key
@@ -78,7 +68,7 @@ async def test_a_process_that_is_killed_while_it_moves_a_record_leaves_one_key(p
             acknowledged += process.stdout.readlines()
         last = int([line for line in acknowledged if line.endswith("\n")][-1].partition("-")[2])
         keys = [f"{process.pid}-{number}" for number in range(last + 2)]
-        async with closing_at_the_end(path) as storage:
+        async with aclosing(SQLiteStorage(path)) as storage:
             [live] = [key for key in keys if isinstance(await storage.load(key), Stored)]
             assert live in keys[-2:]
             assert await storage.owned_keys("u") == [live]

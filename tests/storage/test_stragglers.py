@@ -13,19 +13,15 @@ from servers.postgres_server import PostgresServer
 from servers.redis_server import Server
 from tests.numbers import FULL
 from tests.storage.postgres_rigs import opened
+from tests.storage.rigs import ONE_LOOP
 from tests.views import Visitor
 
 from sessioncore import Exchange, MemoryStorage, SessionConfig, SessionStore, SQLiteStorage, Storage
 from sessioncore.storage.redis import RedisStorage
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, ONE_LOOP]
 
 LOGINS, AT_ONCE, LATE = (1000 if FULL else 30), 10, 20
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
 
 
 @asynccontextmanager

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from servers.postgres_server import PostgresServer
 from tests.numbers import scaled
+from tests.redis_proxy import proxy_to
 from tests.storage.postgres_rigs import opened
-from tests.storage.tcp_proxy import tcp_proxy
 
 from sessioncore import SQLiteStorage, StorageUnavailable
 from sessioncore.storage import Stored
@@ -23,12 +23,6 @@ pytestmark = [pytest.mark.anyio, pytest.mark.postgres]
 
 SHORT = timedelta(seconds=0.5)
 WORKER = Path(__file__).with_name("watching_worker.py")
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    """asyncpg knows asyncio only."""
-    return "asyncio"
 
 
 # -- changes by another process
@@ -88,7 +82,7 @@ async def test_postgres_runs_one_statement_for_each_10_000_watched_keys_and_none
     postgres: PostgresServer,
 ) -> None:
     async with (
-        tcp_proxy(postgres.port) as proxy,
+        proxy_to(postgres.port) as proxy,
         opened(f"postgresql://tester@127.0.0.1:{proxy.port}/postgres", max_connections=1) as storage,
     ):
         keys = [f"{number}" for number in range(10_001)]
@@ -97,14 +91,14 @@ async def test_postgres_runs_one_statement_for_each_10_000_watched_keys_and_none
         await storage.confirm()  # prepares the statement
         for watched, statements in ((10_000, 1), (10_001, 2)):
             await storage.watch(keys[:watched], changed)
-            before = proxy.round_trips
+            before = proxy.waits
             await storage.confirm()
-            assert proxy.round_trips - before == statements
+            assert proxy.waits - before == statements
         for key in keys:
             storage.unwatch(key, changed)
-        before = proxy.round_trips
+        before = proxy.waits
         await storage.confirm()
-        assert proxy.round_trips == before
+        assert proxy.waits == before
 
 
 async def test_sqlite_asks_an_unchanged_file_once_and_compares_after_any_change(tmp_path: Path) -> None:
@@ -146,7 +140,7 @@ async def test_a_silent_server_is_unavailable_and_what_happened_meanwhile_is_tol
     postgres: PostgresServer,
 ) -> None:
     told: list[str] = []
-    async with tcp_proxy(postgres.port) as proxy, opened(postgres.dsn()) as other:
+    async with proxy_to(postgres.port) as proxy, opened(postgres.dsn()) as other:
         table = other._table  # pyright: ignore[reportPrivateUsage]
         async with opened(
             f"postgresql://tester@127.0.0.1:{proxy.port}/postgres", table=table, timeout=SHORT
@@ -154,13 +148,13 @@ async def test_a_silent_server_is_unavailable_and_what_happened_meanwhile_is_tol
             await other.create("a", b"data", 1000)
             await storage.watch(["a"], told.append)
             await storage.confirm()
-            proxy.go_silent()
+            proxy.swallow = True
             assert await other.delete("a") == 1
             for _ in range(2):
                 with pytest.raises(StorageUnavailable):
                     await storage.confirm()
             assert told == []
-            proxy.speak_again()
+            proxy.swallow = False
             await storage.confirm()
             assert told == ["a"]
 

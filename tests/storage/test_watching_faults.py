@@ -20,12 +20,6 @@ from sessioncore.testing import Rig
 pytestmark = [pytest.mark.anyio, pytest.mark.postgres]
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    """asyncpg knows asyncio only."""
-    return "asyncio"
-
-
 compare, state_of, held = ComparedWatchers.compare, _watching._state_of, Records.held  # pyright: ignore[reportPrivateUsage]
 
 
