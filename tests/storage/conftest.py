@@ -53,6 +53,15 @@ def nodes(running_nodes: list[Server]) -> list[Server]:
     return running_nodes
 
 
+@pytest.fixture(params=["one server", "cluster"])
+def servers(request: pytest.FixtureRequest) -> list[Server]:
+    """One server, or the masters of a cluster, all empty."""
+    if request.param == "cluster":
+        return cast("list[Server]", request.getfixturevalue("nodes"))
+    request.getfixturevalue("emptied")
+    return [request.getfixturevalue("server")]
+
+
 @pytest.fixture(scope="module", params=["direct", "transaction", "session"])
 def postgres_dsn(request: pytest.FixtureRequest, postgres: PostgresServer) -> Generator[str]:
     """Three ways to it: without a pooler, and through a pgbouncer in either mode; the storage has its defaults."""

@@ -25,13 +25,15 @@ class Row(Struct):
 
 
 class Model:
-    """What a correct storage holds; versions are learnt from the storage.
+    """What a correct storage holds under keys that begin with `prefix`; versions are learnt from the storage.
 
     Unless `timed`, the clock is the server's: a minute may pass, and nothing ends.
     """
 
-    def __init__(self, storage: Any, rng: random.Random, *, timed: bool = False) -> None:
-        self.storage, self.rng = storage, rng
+    def __init__(self, storage: Any, rng: random.Random, *, timed: bool = False, prefix: str = "") -> None:
+        self.storage, self.rng, self.prefix = storage, rng, prefix
+        self.keys = [prefix + key for key in KEYS]
+        self.owners = [owner and prefix + owner for owner in OWNERS]
         self.ttls, self.exact = (TTLS, 1e-3) if timed else (LONG, 60.0)
         self.now = 0.0
         self.rows: dict[str, Row] = {}
@@ -63,7 +65,7 @@ class Model:
 
     def draw(self) -> tuple[str, bytes, float, str | None]:
         pick = self.rng.choice
-        return pick(KEYS), self.rng.randbytes(self.rng.randrange(20)), pick(self.ttls), pick(OWNERS)
+        return pick(self.keys), self.rng.randbytes(self.rng.randrange(20)), pick(self.ttls), pick(self.owners)
 
     def some_version(self, key: str) -> int:
         row = self.rows.get(key)
@@ -90,7 +92,7 @@ class Model:
 
     async def move(self) -> None:
         key, data, ttl, owner = self.draw()
-        new_key, version, row = self.rng.choice(KEYS), self.some_version(key), self.record(key)
+        new_key, version, row = self.rng.choice(self.keys), self.some_version(key), self.record(key)
         stays = self.rng.choice([0.0, *self.ttls])
         conflict = row is None or row.version != version
         if conflict and (new_key == key or self.live(new_key) is not None):
@@ -123,7 +125,7 @@ class Model:
 
     async def delete(self) -> None:
         """Ends the records that it names, and those that tombstones lead to."""
-        keys = self.rng.sample(KEYS, self.rng.randrange(3))
+        keys = self.rng.sample(self.keys, self.rng.randrange(3))
         ways = list(keys)
         for key in ways:
             row = self.live(key)
@@ -134,8 +136,8 @@ class Model:
             self.rows.pop(key, None)
 
     async def clear(self) -> None:
-        prefix = self.rng.choice(["x:", "a*", "ab"])
-        keys = [key for key in KEYS if key.startswith(prefix)]
+        prefix = self.prefix + self.rng.choice(["x:", "a*", "ab"])
+        keys = [key for key in self.keys if key.startswith(prefix)]
         if any((row := self.live(key)) and row.moved_to and row.moved_to not in keys for key in keys):
             return  # what moved out of the prefix is another matter
         assert await cast("Clears", self.storage).clear(prefix) == sum(self.record(key) is not None for key in keys)
@@ -146,10 +148,10 @@ class Model:
         await cast("Purges", self.storage).purge_expired()
 
     async def compare(self) -> None:
-        for key in KEYS:
+        for key in self.keys:
             self.same(self.live(key), await self.storage.load(key))
-        for owner in OWNERS[1:]:
-            owned = sorted(key for key in KEYS if (row := self.record(key)) is not None and row.owner == owner)
+        for owner in self.owners[1:]:
+            owned = sorted(key for key in self.keys if (row := self.record(key)) is not None and row.owner == owner)
             assert sorted(await self.storage.owned_keys(owner)) == owned
 
     async def step(self) -> None:

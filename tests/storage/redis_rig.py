@@ -3,12 +3,13 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
 import anyio
 from redis.asyncio import Redis
+from servers.redis_server import Server
 
 from sessioncore._errors import StorageUnavailable
 from sessioncore.storage import Written
@@ -50,13 +51,18 @@ def client_of(port: int, kind: Any = Redis, **options: Any) -> Any:
 
 
 @asynccontextmanager
-async def storage_at(port: int, **options: Any) -> AsyncGenerator[RedisStorage]:
+async def storage_at(port: int, scheme: str = "redis", **options: Any) -> AsyncGenerator[RedisStorage]:
     """A storage with a client of its own, closed at the end."""
-    storage = RedisStorage.from_url(f"redis://127.0.0.1:{port}/0", **options)
+    storage = RedisStorage.from_url(f"{scheme}://127.0.0.1:{port}", **options)
     try:
         yield storage
     finally:
         await storage.aclose()
+
+
+def storage_on(servers: list[Server], **options: Any) -> AbstractAsyncContextManager[RedisStorage]:
+    """A storage on one server, or on a cluster."""
+    return storage_at(servers[0].port, "redis" if len(servers) == 1 else "redis+cluster", **options)
 
 
 async def made(storage: RedisStorage, key: str, data: bytes = b"data", ttl: float = 1000, **more: Any) -> int:

@@ -41,13 +41,7 @@ GROUPS = (
 @pytest.mark.parametrize("check", STORAGE_CHECKS)
 @pytest.mark.parametrize(
     ("rig_name", "anyio_backend"),
-    [
-        ("memory", "asyncio"),
-        ("memory", "trio"),
-        ("memory-bounded", "asyncio"),
-        ("sqlite", "asyncio"),
-        ("sqlite", "trio"),
-    ],
+    [("memory", "asyncio"), ("memory-bounded", "trio"), ("sqlite", "asyncio"), ("sqlite", "trio")],
 )
 async def test_the_contract_holds(rig_name: str, check: Check, tmp_path: Path) -> None:
     async with RIGS[rig_name](tmp_path) as rig:

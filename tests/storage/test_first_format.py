@@ -126,23 +126,19 @@ async def expect_none(store: SessionStore, *names: str) -> None:
             await store.get_by_id(sid_of(name))
 
 
-@pytest.mark.parametrize("name", SESSIONS)
-async def test_it_is_read(store: SessionStore, name: str) -> None:
-    await expect(store, sid_of(name), name)
-
-
-@pytest.mark.parametrize("name", SESSIONS)
-async def test_it_is_changed_also_where_the_classes_of_its_values_are_not_known(
-    storage: Storage, store: SessionStore, clock: ManualClock, name: str
+async def test_it_is_read_and_changed_also_where_the_classes_of_its_values_are_not_known(
+    storage: Storage, store: SessionStore, clock: ManualClock
 ) -> None:
-    session = await bare(storage, clock).get_by_id(sid_of(name))
-    session["n"] += 1
-    await session.save()
-    await expect(store, sid_of(name), name, n=2)
-    session = await store.get_by_id(sid_of(name))
-    session.mutate("n", lambda n: n + 1)
-    await session.save()
-    await expect(store, sid_of(name), name, n=3)
+    for name in SESSIONS:
+        await expect(store, sid_of(name), name)
+        session = await bare(storage, clock).get_by_id(sid_of(name))
+        session["n"] += 1
+        await session.save()
+        await expect(store, sid_of(name), name, n=2)
+        session = await store.get_by_id(sid_of(name))
+        session.mutate("n", lambda n: n + 1)
+        await session.save()
+        await expect(store, sid_of(name), name, n=3)
 
 
 async def test_a_value_whose_class_is_gone_outlives_every_change(store: SessionStore) -> None:
@@ -156,15 +152,15 @@ async def test_a_value_whose_class_is_gone_outlives_every_change(store: SessionS
     assert (await store.get_by_id(session.id))["vanished"] == Vanished("class")
 
 
-@pytest.mark.parametrize("name", SESSIONS)
-async def test_it_is_moved(store: SessionStore, name: str) -> None:
-    session = await store.get_by_id(sid_of(name))
-    await session.regenerate()
-    await session.save()
-    await expect(store, session.id, name)
-    await expect_none(store, name)
-    if session.owner is not None:
-        assert session.handle in {info.handle for info in await store.sessions_of(session.owner)}
+async def test_it_is_moved(store: SessionStore) -> None:
+    for name in SESSIONS:
+        session = await store.get_by_id(sid_of(name))
+        await session.regenerate()
+        await session.save()
+        await expect(store, session.id, name)
+        await expect_none(store, name)
+        if session.owner is not None:
+            assert session.handle in {info.handle for info in await store.sessions_of(session.owner)}
 
 
 async def test_the_sessions_of_an_owner_are_listed(store: SessionStore) -> None:

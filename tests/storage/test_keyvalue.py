@@ -5,8 +5,8 @@ import importlib.util
 import shutil
 import socket
 import subprocess
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from contextlib import aclosing, suppress
 from typing import Any
 
 import anyio
@@ -57,22 +57,6 @@ class Plain:
             raise self.failing[name]
 
 
-@asynccontextmanager
-async def redis_rig(server: Server) -> AsyncGenerator[Rig, None]:
-    async with RedisStore(url=f"redis://127.0.0.1:{server.port}") as store:
-        await store.destroy()
-        storage = KeyValueStorage(store)
-        await storage.open()
-
-        async def remaining(key: str) -> float | None:
-            value = await store.get(name_of(key), collection="sessioncore")
-            stored = await storage.load(key)
-            assert value is None or not isinstance(stored, Stored) or value["version"] == str(stored.version)
-            return stored.ttl if isinstance(stored, Stored) else None
-
-        yield Rig(storage, 0.05, anyio.sleep, remaining, foreign_value_in(store))
-
-
 def foreign_value_in(store: KeyValueStore) -> Callable[[str], Awaitable[None]]:
     """What puts a value of another program into this store."""
 
@@ -82,34 +66,31 @@ def foreign_value_in(store: KeyValueStore) -> Callable[[str], Awaitable[None]]:
     return make_unreadable
 
 
-def rig_over(store: KeyValueStore) -> Rig:
-    """A rig whose time is moved by hand."""
-    clock = ManualClock()
-    rig = manual_rig(KeyValueStorage(store, clock=clock), clock)
-    return structs.replace(rig, make_unreadable=foreign_value_in(store))
-
-
 # A store that lists nothing refuses `clear`.
 WITHOUT_CLEAR = [check for check in STORAGE_CHECKS if Clears not in check.needs]
-
-
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
-@pytest.mark.parametrize("check", STORAGE_CHECKS)
-async def test_in_one_process_the_whole_contract_holds_on_its_memory_store(check: Check) -> None:
-    await check(rig_over(MemoryStore()))
 
 
 @pytest.mark.parametrize("anyio_backend", ["trio"])
 @pytest.mark.parametrize("check", WITHOUT_CLEAR)
 async def test_a_store_that_pauses_in_each_call_and_lists_nothing_keeps_the_rest(check: Check) -> None:
-    await check(rig_over(Plain()))
+    store, clock = Plain(), ManualClock()
+    rig = manual_rig(KeyValueStorage(store, clock=clock), clock)
+    await check(structs.replace(rig, make_unreadable=foreign_value_in(store)))
 
 
 @pytest.mark.redis
 @pytest.mark.parametrize("check", STORAGE_CHECKS)
 async def test_in_one_process_the_whole_contract_holds_on_a_real_server(server: Server, check: Check) -> None:
-    async with redis_rig(server) as rig:
-        await check(rig)
+    async with RedisStore(url=f"redis://127.0.0.1:{server.port}") as store, aclosing(KeyValueStorage(store)) as storage:
+        await store.destroy()
+
+        async def remaining(key: str) -> float | None:
+            value = await store.get(name_of(key), collection="sessioncore")
+            stored = await storage.load(key)
+            assert value is None or not isinstance(stored, Stored) or value["version"] == str(stored.version)
+            return stored.ttl if isinstance(stored, Stored) else None
+
+        await check(Rig(storage, 0.05, anyio.sleep, remaining, foreign_value_in(store)))
 
 
 def test_it_declares_that_it_cannot_compare_and_set() -> None:

@@ -31,13 +31,10 @@ async def test_two_processes_behind_a_pooler_run_each_its_own_statements(
             answers = await asyncio.gather(
                 *(in_another_process("pooler_worker.py", "mix", order, dsn, table) for order in ("one", "two"))
             )
-            lines = sorted("".join(answers).split("\n"))
-            left = f"SELECT convert_from(key, 'UTF8') || '=' || convert_from(data, 'UTF8') FROM {table}"
-            left += " WHERE moved_to IS NULL"
+            left = f"SELECT convert_from(key, 'UTF8') || '=' || encode(data, 'hex') FROM {table} WHERE moved_to IS NULL"
             rows = await plain.fetch(left)
-    assert [line for line in lines if line.startswith("wrong")] == []
-    assert [line for line in lines if line] == sorted(row[0] for row in rows)
-    assert len(rows) == 16
+    assert sorted("".join(answers).splitlines()) == sorted(row[0] for row in rows)
+    assert rows
 
 
 async def test_a_statement_has_the_same_name_in_every_process(postgres: PostgresServer) -> None:

@@ -114,36 +114,6 @@ async def test_a_delete_ends_what_another_process_moves_on_and_on(postgres: Post
         assert raced
 
 
-@pytest.mark.parametrize("tombstone", [0.0, 100.0])
-async def test_clear_also_ends_what_is_moved_meanwhile(postgres: PostgresServer, tombstone: float) -> None:
-    async with several(postgres, 4) as storages, connection(postgres.dsn()) as plain:
-        storage = storages[0]
-        fill = f"INSERT INTO {table_of(storage)} SELECT ('a:' || n)::bytea, NULL, n, now() + '1 h', 'x'"
-        await plain.execute(f"{fill} FROM generate_series(1, 5000) AS n")
-
-        seeds = range(-12, 0)
-        under_way = {seed: asyncio.Event() for seed in seeds}
-
-        async def move_until_gone(seed: int) -> int:
-            dice, key, moves = random.Random(seed), f"a:{seed}", 0
-            at: Written = await storage.create(key, b"x", 100)
-            while isinstance(at, int):
-                new_key = f"a:{dice.random()}-{seed}"
-                mover = storages[1 + seed % 3]
-                at = await mover.move(key, new_key, b"x", 100, version=at, tombstone=tombstone)
-                key, moves = new_key, moves + 1
-                under_way[seed].set()
-            assert at is None
-            return moves
-
-        movers = [asyncio.create_task(move_until_gone(seed)) for seed in seeds]
-        for event in under_way.values():  # what is created after the clear is not for it to end
-            await event.wait()
-        assert await storage.clear("a:") == 5012
-        assert sum(await asyncio.gather(*movers)) > 12
-        assert await plain.fetchval(f"SELECT count(*) FROM {table_of(storage)}") == 0
-
-
 async def is_waited_for(locker: Any, by: asyncio.Task[Any], plain: Any) -> None:
     waiting = "SELECT count(*) FROM pg_stat_activity WHERE $1 = ANY(pg_blocking_pids(pid))"
     while not await plain.fetchval(waiting, locker.get_server_pid()):

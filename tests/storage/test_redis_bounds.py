@@ -15,7 +15,7 @@ import pytest
 from redis.exceptions import ResponseError
 from servers.redis_server import Server, one_server
 from tests.redis_proxy import Proxy, proxy_to
-from tests.storage.redis_rig import SECOND, made, storage_at
+from tests.storage.redis_rig import storage_at
 
 from sessioncore import EventKind, Moved, SessionConfig, SessionEvent, SessionStore, StorageUnavailable, Unreadable
 from sessioncore.storage import Storage, Stored
@@ -49,10 +49,23 @@ async def through_proxy(
         yield store_on(storage, limit, **settings), proxy, sid
 
 
+def pause(server: Server) -> None:
+    server.do("CLIENT", "PAUSE", 2500)
+
+
+def stop(server: Server) -> None:
+    server.signal(signal.SIGSTOP)
+    asyncio.get_running_loop().call_later(2.5, server.signal, signal.SIGCONT)
+
+
+@pytest.mark.proves("AT-104")
+@pytest.mark.parametrize("still", [pause, stop])
 @pytest.mark.parametrize("protocol", [2, 3])  # by 2, a connection opens without a word from the server
-async def test_a_paused_server_holds_no_load_beyond_the_limit(server: Server, protocol: int) -> None:
+async def test_a_server_that_stands_still_holds_no_load_beyond_the_limit(
+    server: Server, protocol: int, still: Callable[[Server], None]
+) -> None:
     async with through_proxy(server, protocol=protocol) as (store, proxy, sid):
-        server.do("CLIENT", "PAUSE", 2500)
+        still(server)
         await asyncio.gather(*(expect_in_time(lambda: store.get_by_id(sid)) for _ in range(20)))
         assert (await retried(store, sid))["n"] == 1
         assert proxy.connections <= 2  # one more is tried, in case the first is half open
@@ -65,18 +78,6 @@ async def retried(store: SessionStore, sid: str) -> Any:
             return await store.get_by_id(sid)
         except StorageUnavailable:
             assert time.monotonic() < end
-
-
-@pytest.mark.proves("AT-104")
-async def test_a_stopped_server_holds_no_load_beyond_the_limit(server: Server) -> None:
-    async with through_proxy(server) as (store, proxy, sid):
-        server.signal(signal.SIGSTOP)
-        try:
-            await expect_in_time(lambda: store.get_by_id(sid))
-        finally:
-            server.signal(signal.SIGCONT)
-        assert (await retried(store, sid))["n"] == 1
-        assert proxy.connections <= 2
 
 
 @pytest.mark.proves("AT-104")
@@ -163,10 +164,13 @@ async def test_a_trickle_of_replies_lets_no_load_wait_beyond_the_limit(server: S
         assert proxy.connections <= 2
 
 
-async def test_writes_are_held_for_the_limit_only(server: Server) -> None:
-    async with through_proxy(server) as (store, proxy, sid):
+async def test_writes_and_renewals_are_held_for_the_limit_only_and_told_as_events(server: Server) -> None:
+    told: list[SessionEvent] = []
+    async with through_proxy(server, on_event=told.append) as (store, proxy, sid):
         changed, moved = await store.get_by_id(sid), await store.get_by_id(sid)
         changed["n"] = 2
+        key, storage = f"session:{changed.handle}", store.storage
+        assert await storage.load(key, renew=100) is not None
         await moved.regenerate()
         proxy.swallow = True
         await asyncio.gather(
@@ -174,7 +178,12 @@ async def test_writes_are_held_for_the_limit_only(server: Server) -> None:
             expect_in_time(lambda: store.create({"n": 1}, owner="ada")),
             expect_in_time(changed.save),
             expect_in_time(moved.save),
+            expect_in_time(lambda: store.get_by_id(sid)),
+            expect_in_time(lambda: storage.load(key, renew=100)),
         )
+        failures = [event.detail for event in told if event.kind is EventKind.STORAGE_ERROR]
+        assert "load: ReplyTimeout" in failures
+        assert len(failures) == 5
 
 
 async def test_a_script_that_the_server_forgot_gets_no_second_limit() -> None:
@@ -235,15 +244,6 @@ async def test_a_second_attempt_has_only_the_time_that_is_left(server: Server) -
         assert proxy.connections >= 2
 
 
-async def test_a_load_that_renews_is_held_for_the_limit_only(server: Server) -> None:
-    async with through_proxy(server, touch_interval=timedelta(0)) as (store, proxy, sid):
-        storage = store.storage
-        key = "session:" + (await store.get_by_id(sid)).handle
-        assert await storage.load(key, renew=100) is not None
-        proxy.swallow = True
-        await expect_in_time(lambda: storage.load(key, renew=100))
-
-
 async def test_of_two_stores_on_one_storage_the_shorter_limit_holds(server: Server) -> None:
     async with through_proxy(server, timedelta(seconds=2)) as (store, proxy, sid):
         proxy.swallow = True
@@ -252,14 +252,6 @@ async def test_of_two_stores_on_one_storage_the_shorter_limit_holds(server: Serv
         store_on(store.storage)
         await expect_in_time(lambda: store.get_by_id(sid))
         await early
-
-
-async def test_a_failure_is_told_as_an_event(server: Server) -> None:
-    told: list[SessionEvent] = []
-    async with through_proxy(server, on_event=told.append) as (store, proxy, sid):
-        proxy.swallow = True
-        await expect_in_time(lambda: store.get_by_id(sid))
-        assert [event.detail for event in told if event.kind is EventKind.STORAGE_ERROR] == ["load: ReplyTimeout"]
 
 
 async def test_a_cancelled_load_costs_no_connection_and_its_reply_is_dropped(server: Server) -> None:
@@ -289,13 +281,6 @@ async def test_a_load_that_is_not_ours_is_bounded_by_the_store(server: Server) -
     slow = Slow.from_url(server.url)
     await expect_in_time(lambda: store_on(slow).get_by_id("x" * 43))
     await slow.aclose()
-
-
-async def test_without_a_store_a_load_waits_as_long_as_its_connection(server: Server) -> None:
-    async with proxy_to(server.port) as proxy, storage_at(proxy.port, timeout=SECOND) as storage:
-        await made(storage, "k")
-        proxy.swallow = True
-        await expect_in_time(lambda: storage.load("k"), SECOND)
 
 
 async def test_closing_does_not_wait_for_a_server_that_is_silent_for_longer_than_the_limit(server: Server) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis, RedisCluster
 from servers.redis_server import Server
-from tests.storage.redis_rig import Own, client_of, made, rig_of
+from tests.storage.redis_rig import Own, client_of, made, rig_of, storage_on
 
 from sessioncore.storage.redis import NearCache, RedisStorage
 from sessioncore.testing import STORAGE_CHECKS, Check
@@ -46,8 +46,7 @@ async def test_the_contract_holds(client: Any, check: Check, request: pytest.Fix
 
 
 async def test_a_move_between_nodes_takes_longer_than_the_ttl_and_is_done(nodes: list[Server]) -> None:
-    async with client_of(nodes[0].port, RedisCluster) as client:
-        storage = RedisStorage(client)
+    async with storage_on(nodes) as storage:
 
         async def move(number: int) -> object:
             version = await made(storage, f"old-{number}")
@@ -55,4 +54,3 @@ async def test_a_move_between_nodes_takes_longer_than_the_ttl_and_is_done(nodes:
 
         moved = await asyncio.gather(*[move(number) for number in range(300)])  # many, so that each takes its time
         assert {type(version) for version in moved} == {int}
-        await storage.aclose()

@@ -13,9 +13,10 @@ from redis import Redis
 from redis.asyncio import RedisCluster, Sentinel
 from redis.crc import key_slot
 from servers.redis_server import Server, cluster, one_server, until, watched_pair
-from tests.redis_proxy import Proxy, proxy_to
-from tests.storage.redis_rig import client_of, made, rig_of, version_of
+from tests.redis_proxy import proxy_to
+from tests.storage.redis_rig import client_of, made, rig_of, storage_at, storage_on, version_of
 
+from sessioncore import SessionConfig, SessionStore
 from sessioncore._errors import StorageUnavailable, WritesRefused
 from sessioncore.storage import Stored
 from sessioncore.storage.redis import RedisStorage
@@ -98,9 +99,8 @@ async def test_a_master_that_was_demoted_is_left_for_the_new_one() -> None:
 @pytest.mark.parametrize("endpoints", ["ip", "unknown-endpoint"])
 async def test_a_slot_that_moves_is_followed_under_load(nodes: list[Server], endpoints: str) -> None:
     with endpoints_of(nodes, endpoints):
-        async with aclosing(
-            RedisStorage.from_url(f"redis+cluster://127.0.0.2:{nodes[0].port}", client_name="follower")
-        ) as storage:
+        url = f"redis+cluster://127.0.0.2:{nodes[0].port}"
+        async with aclosing(RedisStorage.from_url(url, client_name="follower")) as storage:
             key = next(keys_on(0))
             await storage.delete(key)
             at = await made(storage, key, b"0", owner="u")
@@ -168,7 +168,7 @@ async def test_a_slot_on_its_way_to_a_node_that_has_none_yet_is_followed(nodes: 
     with one_server("--cluster-enabled", "yes") as fresh:
         fresh.do("CLUSTER", "MEET", "127.0.0.1", nodes[1].port)
         await asyncio.to_thread(until, lambda: len(known_to(nodes[1])) == 4 and serves(fresh))
-        async with aclosing(RedisStorage.from_url(f"redis+cluster://127.0.0.1:{nodes[0].port}")) as storage:
+        async with storage_on(nodes) as storage:
             await storage.delete(key)
             at = await made(storage, key)
             begin_moving(key, nodes[1], fresh)
@@ -207,8 +207,7 @@ async def test_a_move_that_cannot_end_the_old_record_leaves_it_and_a_short_lived
 
 
 async def test_on_a_cluster_a_cancelled_move_is_whole(nodes: list[Server]) -> None:
-    async with client_of(nodes[0].port, RedisCluster) as client:
-        storage = RedisStorage(client)
+    async with storage_on(nodes) as storage:
         olds, news = keys_on(0), keys_on(2)
         for turn in range(60):
             old, new = f"{next(olds)}:o", f"{next(news)}:n"
@@ -229,22 +228,19 @@ async def test_on_a_cluster_a_cancelled_move_is_whole(nodes: list[Server]) -> No
             assert isinstance(stored, Stored)
             assert stored.ttl > 900
             await storage.delete(*left)
-        await storage.aclose()
 
 
 async def test_on_a_cluster_a_deletion_waits_for_replicas_too(nodes: list[Server]) -> None:
-    async with client_of(nodes[0].port, RedisCluster) as client:
-        # These nodes have no replica: a deletion is done, and says that no replica confirmed it.
-        storage = RedisStorage(client, wait_replicas=1, wait_timeout=timedelta(milliseconds=20))
+    # These nodes have no replica: a deletion is done, and says that no replica confirmed it.
+    async with storage_on(nodes, wait_replicas=1, wait_timeout=timedelta(milliseconds=20)) as storage:
         keys = [next(keys_on(node)) for node in range(3)]
         await storage.create(keys[0], b"", 100)
         with pytest.raises(StorageUnavailable, match="0 of 1"):
             await storage.delete(*keys)
         assert await storage.load(keys[0]) is None
-        await storage.aclose()
 
 
-async def test_a_cluster_node_that_is_away_costs_its_slots_only(nodes: list[Server]) -> None:
+async def test_a_cluster_node_that_is_away_costs_its_slots_only_and_check_names_it() -> None:
     with cluster() as own:
         for node in own:
             node.do("CONFIG", "SET", "cluster-require-full-coverage", "no")
@@ -256,6 +252,8 @@ async def test_a_cluster_node_that_is_away_costs_its_slots_only(nodes: list[Serv
             with pytest.raises(StorageUnavailable):
                 await storage.create(there, b"", 100)
             assert await storage.load(here) is not None
+            with pytest.raises(StorageUnavailable, match=rf"\(at 127\.0\.0\.1:{own[2].port}\)$"):
+                await SessionStore(SessionConfig(storage=storage)).check()
             await asyncio.to_thread(own[2].start)
             await writes_again(storage, there)
             await storage.aclose()
@@ -264,17 +262,10 @@ async def test_a_cluster_node_that_is_away_costs_its_slots_only(nodes: list[Serv
 # -- a single server behind a proxy, or a name, that leads to another one from now on
 
 
-def behind(proxy: Proxy) -> RedisStorage:
-    return RedisStorage.from_url(f"redis://127.0.0.1:{proxy.port}")
-
-
 @pytest.mark.parametrize("age", ["young", "old"])
 async def test_a_demoted_single_server_costs_no_write_once_the_way_leads_to_the_new_one(age: str) -> None:
     with one_server() as old, one_server() as new:
-        async with (
-            proxy_to(old.port) as proxy,
-            aclosing(behind(proxy)) as storage,
-        ):
+        async with proxy_to(old.port) as proxy, storage_at(proxy.port) as storage:
             version = await made(storage, "kept")
             new.do("REPLICAOF", "127.0.0.1", old.port)
             await asyncio.to_thread(until, lambda: new.do("EXISTS", "kept") == 1)
@@ -312,10 +303,7 @@ async def test_a_demoted_single_server_costs_no_write_once_the_way_leads_to_the_
 async def test_a_server_that_stays_a_replica_is_asked_for_few_new_connections() -> None:
     with one_server() as master, one_server() as replica:
         replica.do("REPLICAOF", "127.0.0.1", master.port)
-        async with (
-            proxy_to(replica.port) as proxy,
-            aclosing(behind(proxy)) as storage,
-        ):
+        async with proxy_to(replica.port) as proxy, storage_at(proxy.port) as storage:
             began = time.monotonic()
             while time.monotonic() - began < 2:
                 with pytest.raises(WritesRefused, match="READONLY"):

@@ -57,19 +57,6 @@ async def test_kill_9_and_restart_under_load_loses_nothing_that_was_acknowledged
                 assert (stored.data, stored.version) == (key.encode(), version)
 
 
-async def test_a_paused_server_delays_and_does_not_fail(server: Server) -> None:
-    async with storage_at(server.port) as storage:
-        at = await made(storage, "k")
-        server.do("CLIENT", "PAUSE", 300)
-        start = time.monotonic()
-        stored, _, new = await asyncio.gather(
-            storage.load("k"), storage.touch("k", 50), storage.replace("k", b"new", 50, version=at)
-        )
-        assert time.monotonic() - start > 0.2
-        assert stored is not None
-        assert isinstance(new, int)
-
-
 @pytest.mark.proves("P7", "AT-104")
 async def test_a_black_hole_is_noticed_in_bounded_time_and_left(server: Server) -> None:
     async with (
@@ -132,19 +119,6 @@ def calls_of(server: Server) -> int:
     return int(stats["cmdstat_set"]["calls"])
 
 
-async def test_a_server_that_is_away_fails_fast_and_then_serves() -> None:
-    with one_server() as server:
-        async with storage_at(server.port) as storage:
-            server.kill()
-            start = time.monotonic()
-            for _ in range(50):
-                with pytest.raises(StorageUnavailable):
-                    await storage.load("k")
-            assert time.monotonic() - start < 20  # fifty times the limit of a call would be far more
-            await asyncio.to_thread(server.start)
-            await resumed(storage)
-
-
 @pytest.mark.proves("AT-62")
 async def test_a_deletion_waits_for_the_replicas_that_were_asked_for() -> None:
     with pair() as (master, replica):
@@ -183,20 +157,6 @@ async def test_the_patience_follows_the_client(server: Server) -> None:
                 await storage.load("k")
         await storage.aclose()
         await client.aclose()
-
-
-async def test_a_stored_record_survives_what_the_client_was_told(server: Server) -> None:
-    # A cancelled write is carried out or not, but never half.
-    async with storage_at(server.port) as storage:
-        at = await made(storage, "k", b"before", owner="u")
-        task = asyncio.create_task(storage.replace("k", b"after", 100, version=at, owner="w"))
-        await asyncio.sleep(0)
-        task.cancel()
-        await asyncio.wait([task])
-        stored = await storage.load("k")
-        assert isinstance(stored, Stored)
-        owner = "w" if stored.data == b"after" else "u"
-        assert await storage.owned_keys(owner) == ["k"]
 
 
 @pytest.mark.proves("AT-109", "ASVS 15.4.2")

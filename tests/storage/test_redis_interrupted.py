@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import redis as blocking
 from servers.redis_server import Server
-from tests.storage.redis_rig import made, resumed
+from tests.storage.redis_rig import made, resumed, storage_on
 
 from sessioncore import SessionConfig, SessionStore, StorageUnavailable
 from sessioncore.storage import Stored
@@ -26,23 +26,11 @@ LIMIT = 4.0
 KEY, OWNER = "session:a", "session:owner:ada"
 
 
-@pytest.fixture(params=["one", "cluster"])
-def servers(request: pytest.FixtureRequest) -> list[Server]:
-    kind: str = request.param
-    if kind == "one":
-        request.getfixturevalue("emptied")
-        return [request.getfixturevalue("server")]
-    nodes: list[Server] = request.getfixturevalue("nodes")
-    return nodes
-
-
 @asynccontextmanager
-async def storage_on(servers: list[Server]) -> AsyncGenerator[RedisStorage]:
-    scheme = "redis" if len(servers) == 1 else "redis+cluster"
-    storage = RedisStorage.from_url(f"{scheme}://127.0.0.1:{servers[0].port}")
-    SessionStore(SessionConfig(storage=storage, storage_timeout=timedelta(seconds=LIMIT)))
-    yield storage
-    await storage.aclose()
+async def bounded_on(servers: list[Server]) -> AsyncGenerator[RedisStorage]:
+    async with storage_on(servers) as storage:
+        SessionStore(SessionConfig(storage=storage, storage_timeout=timedelta(seconds=LIMIT)))
+        yield storage
 
 
 CALLS: dict[str, Callable[[RedisStorage, int], Awaitable[object]]] = {
@@ -94,7 +82,7 @@ def is_busy(server: Server) -> bool:
 
 
 async def test_while_a_script_blocks_the_server_every_call_says_so_and_changes_nothing(servers: list[Server]) -> None:
-    async with storage_on(servers) as storage:
+    async with bounded_on(servers) as storage:
         at = await made(storage, KEY, owner=OWNER)
         with blocked(servers):
             for name, call in CALLS.items():
@@ -128,7 +116,7 @@ def carried_out(servers: list[Server]) -> int:
 
 @pytest.mark.parametrize("name", [name for name in CALLS if name != "load"])
 async def test_a_connection_that_is_killed_in_the_middle_of_a_call(servers: list[Server], name: str) -> None:
-    async with storage_on(servers) as storage:
+    async with bounded_on(servers) as storage:
         at = await made(storage, KEY, owner=OWNER)
         await storage.load(KEY, renew=1000)
         for server in servers:
@@ -162,7 +150,7 @@ async def test_loads_end_in_time_while_connections_are_killed_all_the_time(serve
         while not over.is_set():
             kill_others(servers)
 
-    async with storage_on(servers) as storage:
+    async with bounded_on(servers) as storage:
         await made(storage, KEY)
         killer = threading.Thread(target=kill_on)
         killer.start()

@@ -3,19 +3,15 @@
 import asyncio
 import json
 import random
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 
 import pytest
-from redis.asyncio import RedisCluster
 from servers.redis_server import Server
 from tests.numbers import FULL, scaled
 from tests.redis_proxy import proxy_to
 from tests.storage.history import KEYS, Model
-from tests.storage.redis_rig import client_of, made, storage_at
+from tests.storage.redis_rig import made, storage_at, storage_on
 
 from sessioncore.storage import Stored
-from sessioncore.storage.redis import RedisStorage
 from sessioncore.storage.redis._format import MARK, unpack
 
 pytestmark = [pytest.mark.anyio, pytest.mark.redis, pytest.mark.usefixtures("emptied")]
@@ -79,26 +75,9 @@ async def test_whoever_waits_for_a_place_gets_one_though_others_give_up(server: 
             assert all(stored is not None for stored in loaded)
 
 
-@asynccontextmanager
-async def on_one_server(port: int) -> AsyncGenerator[RedisStorage]:
-    async with storage_at(port) as storage:
-        yield storage
-
-
-@asynccontextmanager
-async def on_a_cluster(port: int) -> AsyncGenerator[RedisStorage]:
-    async with client_of(port, RedisCluster) as client:
-        storage = RedisStorage(client)
-        yield storage
-        await storage.aclose()
-
-
 @pytest.mark.proves("P2", "AT-39")
-@pytest.mark.parametrize("kind", ["one server", "cluster"])
-async def test_a_thousand_logout_races_bring_nothing_back(kind: str, server: Server, nodes: list[Server]) -> None:
-    make = on_one_server(server.port) if kind == "one server" else on_a_cluster(nodes[0].port)
-    again = on_one_server(server.port) if kind == "one server" else on_a_cluster(nodes[0].port)
-    async with make as one, again as two:
+async def test_a_thousand_logout_races_bring_nothing_back(servers: list[Server]) -> None:
+    async with storage_on(servers) as one, storage_on(servers) as two:
         for turn in range(scaled(1000)):
             key, new = f"k{turn}", f"n{turn}"
             at = await made(one, key, owner="u")
@@ -121,13 +100,10 @@ async def test_a_thousand_logout_races_bring_nothing_back(kind: str, server: Ser
 
 @pytest.mark.proves("AT-57", "AT-120")
 @pytest.mark.parametrize("seed", range(scaled(20)))
-@pytest.mark.parametrize("kind", ["one server", "cluster"])
 async def test_any_order_of_calls_agrees_with_the_model_and_no_key_is_without_end(
-    kind: str, seed: int, server: Server, nodes: list[Server]
+    seed: int, servers: list[Server]
 ) -> None:
-    servers = [server] if kind == "one server" else nodes
-    opened = on_one_server(server.port) if kind == "one server" else on_a_cluster(nodes[0].port)
-    async with opened as storage:
+    async with storage_on(servers) as storage:
         model = Model(storage, random.Random(seed))
         for number in range(250):
             await model.step()

@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from servers.redis_server import Server, one_server, until
-from tests.storage.redis_rig import Own, client_of, made, resumed, storage_at, version_of
+from tests.storage.redis_rig import Own, client_of, made, storage_at
 
 from sessioncore import Stored
 from sessioncore._errors import StorageError, StorageUnavailable
@@ -62,28 +62,6 @@ async def test_out_of_memory_is_unavailable_and_changes_nothing() -> None:
             # What ends or prolongs sessions needs no memory.
             assert await storage.touch("k", 500)
             assert await storage.delete("k", "k2") == 2
-
-
-@pytest.mark.proves("AT-61")
-async def test_a_replica_refuses_writes_as_unavailable(server: Server) -> None:
-    async with storage_at(server.port) as storage:
-        at = await made(storage, "k", b"before")
-        await made(storage, "k2", owner="u")
-        server.do("REPLICAOF", "127.0.0.1", "1")
-        server.do("CONFIG", "SET", "replica-serve-stale-data", "yes")
-        try:
-            for call in (
-                storage.create("new", b"data", 10),
-                storage.replace("k", b"after", 10, version=at),
-                storage.touch("k2", 10),
-                storage.delete("k2"),
-            ):
-                with pytest.raises(StorageUnavailable, match="READONLY"):
-                    await call
-        finally:
-            server.do("REPLICAOF", "NO", "ONE")
-        await resumed(storage)
-        version_of(await storage.replace("k", b"after", 10, version=at))
 
 
 @pytest.mark.proves("AT-61")

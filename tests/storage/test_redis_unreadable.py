@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis, RedisCluster
 from servers.redis_server import Server
-from tests.storage.redis_rig import Own, client_of, made, storage_at
+from tests.storage.redis_rig import Own, client_of
 
 from sessioncore import EventKind, SessionConfig, SessionEvent, SessionNotFound, SessionStore
-from sessioncore.storage import Stored, Unreadable
+from sessioncore.storage import Unreadable
 from sessioncore.storage.redis import RedisStorage
 
 pytestmark = [pytest.mark.anyio, pytest.mark.redis, pytest.mark.usefixtures("emptied")]
@@ -38,15 +38,6 @@ async def test_a_foreign_value_is_unreadable_and_stays(kind: Any, server: Server
             assert await storage.create(key, b"new", 10) is None
             assert key == "a list" or await storage.touch(key, 10) is False
             assert (await client.dump(key), await client.ttl(key) > 600) == (before, "while" in key)
-
-
-async def test_an_index_of_another_type_ends_no_session(server: Server) -> None:
-    async with storage_at(server.port) as storage:
-        at = await made(storage, "k", b"data", owner="u")
-        server.do("SET", "u:sessioncore-index", "foreign")
-        stored = await storage.load("k", renew=500)
-        assert isinstance(stored, Stored)
-        assert (stored.data, stored.version) == (b"data", at)
 
 
 @pytest.mark.proves("AT-58", "AT-63")

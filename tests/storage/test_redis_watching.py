@@ -7,7 +7,6 @@ watched again afterwards is told again.
 import asyncio
 import os
 import signal
-import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -22,9 +21,7 @@ from tests.redis_proxy import Proxy, proxy_to
 from tests.storage.redis_rig import Own, client_of, made, resumed, storage_at
 from tests.storage.test_redis_acl import rules
 from tests.storage.test_redis_failover import begin_moving, id_of, keys_on, writes_again
-from tests.storage.test_url_processes import worker
 
-from sessioncore import SessionConfig, SessionGone, SessionStore
 from sessioncore._errors import StorageUnavailable, WritesRefused
 from sessioncore.storage import Stored
 from sessioncore.storage.redis import RedisStorage
@@ -115,30 +112,6 @@ async def test_what_another_client_changed_is_told_before_a_confirmation_returns
         await asyncio.gather(*busy)
         await storage.aclose()
         await other.aclose()
-
-
-async def test_an_end_in_another_process_ends_what_is_alive_here(server: Server) -> None:
-    server.do("FLUSHALL")
-    config = SessionConfig(storage=RedisStorage.from_url(server.url), watch_interval=timedelta(minutes=1))
-    async with SessionStore(config) as store:
-        sessions = [await store.create({"n": number}, owner="u") for number in range(20)]
-        began = asyncio.Semaphore(0)
-
-        async def stay(number: int) -> float:
-            mine = await store.get_by_id(sessions[number].id)
-            with pytest.raises(SessionGone):
-                async with mine.alive():
-                    began.release()
-                    await asyncio.sleep(60)
-            return time.monotonic()
-
-        staying = [asyncio.ensure_future(stay(number)) for number in range(len(sessions))]
-        for _ in sessions:
-            await began.acquire()
-        ender = await worker("log_out", server.url, "", [str(session.id) for session in sessions])
-        assert (await ender.communicate(b"\n"))[0] == b"done\n"
-        over = time.monotonic()
-        assert max(await asyncio.gather(*staying)) - over < 20, "it was told, not found in the next watch_interval"
 
 
 # -- lost connections
