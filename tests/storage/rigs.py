@@ -63,8 +63,4 @@ async def sqlite_rig(folder: Path) -> AsyncGenerator[Rig, None]:
     await storage.aclose()
 
 
-RIGS: dict[str, RigMaker] = {
-    "memory": memory_rig,
-    "memory-bounded": bounded_memory_rig,
-    "sqlite": sqlite_rig,
-}
+RIGS: dict[str, RigMaker] = {"memory": memory_rig, "memory-bounded": bounded_memory_rig, "sqlite": sqlite_rig}

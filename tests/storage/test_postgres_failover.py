@@ -180,10 +180,7 @@ async def test_a_killed_primary_costs_errors_until_the_standby_is_promoted_and_n
     logged: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: logged.append(context))
     table = new_table()
-    with (
-        postgres_server(fsync="off") as primary,
-        postgres_server(primary, standby=True, fsync="off") as standby,
-    ):
+    with postgres_server(fsync="off") as primary, postgres_server(primary, standby=True, fsync="off") as standby:
         async with proxy_to(primary.port) as proxy, connection(primary.dsn()) as plain:
             await plain.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
             await plain.execute("SELECT pg_reload_conf()")

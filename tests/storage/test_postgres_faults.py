@@ -83,9 +83,7 @@ async def under_load(*storages: PostgresStorage) -> AsyncGenerator[list[Load]]:
 
 
 @pytest.mark.proves("P3")
-async def test_a_killed_server_loses_nothing_acknowledged_and_service_resumes(
-    own_server: PostgresServer,
-) -> None:
+async def test_a_killed_server_loses_nothing_acknowledged_and_service_resumes(own_server: PostgresServer) -> None:
     async with opened(own_server.dsn()) as storage, under_load(storage) as (load,):
         for _ in range(2):
             await load.progress()

@@ -174,9 +174,7 @@ async def test_clear_ends_what_is_moved_behind_its_scan(postgres: PostgresServer
         assert await plain.fetchval(f"SELECT count(*) FROM {table_of(storage)}") == 0
 
 
-async def test_many_deletes_of_the_same_keys_in_any_order_do_not_block_each_other(
-    postgres: PostgresServer,
-) -> None:
+async def test_many_deletes_of_the_same_keys_in_any_order_do_not_block_each_other(postgres: PostgresServer) -> None:
     async with opened(postgres.dsn(), max_connections=16, timeout=timedelta(minutes=1)) as storage:
         keys = [f"{number}" for number in range(300)]
         for _ in range(scaled(20)):

@@ -188,9 +188,7 @@ def known_to(node: Server) -> list[bytes]:
     return [line for line in node.do("CLUSTER", "NODES").splitlines() if b"handshake" not in line]
 
 
-async def test_a_move_that_cannot_end_the_old_record_leaves_it_and_a_short_lived_new_one(
-    nodes: list[Server],
-) -> None:
+async def test_a_move_that_cannot_end_the_old_record_leaves_it_and_a_short_lived_new_one(nodes: list[Server]) -> None:
     old, new = next(keys_on(0)), next(keys_on(1))
     async with client_of(nodes[1].port, RedisCluster, socket_timeout=0.3) as client:
         storage = RedisStorage(client)

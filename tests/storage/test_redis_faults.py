@@ -59,10 +59,7 @@ async def test_kill_9_and_restart_under_load_loses_nothing_that_was_acknowledged
 
 @pytest.mark.proves("P7", "AT-104")
 async def test_a_black_hole_is_noticed_in_bounded_time_and_left(server: Server) -> None:
-    async with (
-        proxy_to(server.port) as proxy,
-        storage_at(proxy.port, timeout=timedelta(seconds=0.8)) as storage,
-    ):
+    async with proxy_to(server.port) as proxy, storage_at(proxy.port, timeout=timedelta(seconds=0.8)) as storage:
         at = await made(storage, "k")
         proxy.swallow = True
         start = time.monotonic()

@@ -93,10 +93,7 @@ async def test_another_type_at_our_key_is_an_error_that_says_what_to_do(server: 
     async with storage_at(server.port) as storage, client_of(server.port) as raw:
         await raw.hset("session:secret", "field", "value")
         assert await storage.replace("session:secret", b"", 5, version=1) == Unreadable()
-        for call in (
-            storage.touch("session:secret", 5),
-            storage.delete("session:secret"),
-        ):
+        for call in (storage.touch("session:secret", 5), storage.delete("session:secret")):
             with pytest.raises(StorageError, match="holds something else") as caught:
                 await call
             assert not isinstance(caught.value, StorageUnavailable)
