@@ -4,8 +4,10 @@ import asyncio
 import os
 import secrets
 import sys
+import time
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ import anyio
 import asyncpg  # type: ignore[import-untyped]  # asyncpg ships no py.typed # pyright: ignore[reportMissingTypeStubs]
 from servers.postgres_server import PostgresServer, pgbouncer
 
+from sessioncore._errors import StorageUnavailable
+from sessioncore.storage import Stored
 from sessioncore.storage.postgres import PostgresStorage
 from sessioncore.storage.postgres._sql import key_bytes, quoted
 from sessioncore.testing import Rig
@@ -78,6 +82,61 @@ async def postgres_rig(server: PostgresServer, dsn: Any, **options: Any) -> Asyn
             await plain.execute(f"UPDATE {quoted(table)} SET expires_at = 'infinity' WHERE key = $1", key_bytes(key))
 
         yield Rig(storage, 0.05, anyio.sleep, remaining, make_unreadable)
+
+
+class Writers:
+    """Eight visitors, who write as fast as they can; `outcomes` says of each write whether it was acknowledged."""
+
+    def __init__(self, storage: PostgresStorage) -> None:
+        self.storage = storage
+        self.outcomes: list[bool] = []
+        self.failures: list[StorageUnavailable] = []
+        self.acknowledged: list[list[str]] = [[] for _ in range(8)]
+        self.ended = False
+
+    async def write(self, mine: list[str]) -> None:
+        while not self.ended:
+            key = secrets.token_hex()
+            try:
+                assert await self.storage.create(key, b"x", 1000, owner="u") is not None
+            except StorageUnavailable as exc:
+                self.failures.append(exc)
+                self.outcomes.append(False)
+                await asyncio.sleep(0.005)
+            else:
+                self.outcomes.append(True)
+                mine.append(key)
+
+    async def until(self, outcome: bool, times: int = 30) -> None:
+        """Wait until so many writes more have had this outcome."""
+        before = self.outcomes.count(outcome)
+        while self.outcomes.count(outcome) < before + times:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+
+    async def progress(self) -> float:
+        """Wait until every visitor has written twice more; return the seconds that took."""
+        start, before = time.monotonic(), [len(some) for some in self.acknowledged]
+        while any(len(now) < then + 2 for now, then in zip(self.acknowledged, before, strict=True)):  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+        return time.monotonic() - start
+
+    async def assert_kept(self) -> None:
+        """Write no more: nothing that was acknowledged is lost."""
+        self.ended = True
+        for key in [*chain(*self.acknowledged)]:
+            assert isinstance(await self.storage.load(key), Stored)
+
+
+@asynccontextmanager
+async def writing(*storages: PostgresStorage) -> AsyncGenerator[list[Writers], None]:
+    async with asyncio.TaskGroup() as tasks:
+        all_writers = [Writers(storage) for storage in storages]
+        for writers in all_writers:
+            for mine in writers.acknowledged:
+                tasks.create_task(writers.write(mine))
+        yield all_writers
+        for writers in all_writers:
+            writers.ended = True
 
 
 async def in_another_process(worker: str, *arguments: str) -> str:

@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, closing
 from pathlib import Path
 from typing import TypeAlias
 
@@ -59,8 +59,8 @@ async def sqlite_rig(folder: Path) -> AsyncGenerator[Rig, None]:
         with closing(sqlite3.connect(path)) as connection, connection:
             connection.execute("UPDATE records SET data = 'text' WHERE key = ? AND moved_to IS NULL", (key,))
 
-    yield Rig(storage, 0.05, advance, remaining, make_unreadable)
-    await storage.aclose()
+    async with aclosing(storage):
+        yield Rig(storage, 0.05, advance, remaining, make_unreadable)
 
 
 RIGS: dict[str, RigMaker] = {"memory": memory_rig, "memory-bounded": bounded_memory_rig, "sqlite": sqlite_rig}

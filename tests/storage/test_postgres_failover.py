@@ -2,63 +2,19 @@
 
 import asyncio
 import gc
-import secrets
 import time
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 from servers.postgres_server import PostgresServer, postgres_server
 from tests.numbers import FULL
 from tests.redis_proxy import Proxy, proxy_to
-from tests.storage.postgres_rigs import connection, driver, new_table, opened, table_of
+from tests.storage.postgres_rigs import Writers, connection, driver, new_table, opened, table_of, writing
 
 from sessioncore._errors import StorageUnavailable
-from sessioncore.storage import Stored
 from sessioncore.storage.postgres import PostgresStorage
 
 pytestmark = [pytest.mark.anyio, pytest.mark.postgres]
-
-
-class Writers:
-    """Eight visitors, who write as fast as they can; `outcomes` says of each write whether it was acknowledged."""
-
-    def __init__(self, storage: PostgresStorage) -> None:
-        self.storage = storage
-        self.outcomes: list[bool] = []
-        self.acknowledged: list[str] = []
-        self.ended = False
-
-    async def write(self) -> None:
-        while not self.ended:
-            key = secrets.token_hex()
-            try:
-                assert await self.storage.create(key, b"x", 1000) is not None
-            except StorageUnavailable:
-                self.outcomes.append(False)
-                await asyncio.sleep(0.005)
-            else:
-                self.outcomes.append(True)
-                self.acknowledged.append(key)
-
-    async def until(self, outcome: bool, times: int = 30) -> None:
-        """Wait until so many writes more have had this outcome."""
-        before = self.outcomes.count(outcome)
-        while self.outcomes.count(outcome) < before + times:  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
-
-
-@asynccontextmanager
-async def writing(*storages: PostgresStorage) -> AsyncGenerator[list[Writers], None]:
-    async with asyncio.TaskGroup() as tasks:
-        all_writers = [Writers(storage) for storage in storages]
-        for writers in all_writers:
-            for _ in range(8):
-                tasks.create_task(writers.write())
-        yield all_writers
-        for writers in all_writers:
-            writers.ended = True
 
 
 async def stop_writes(primary: Any, standby: Any) -> None:
@@ -195,8 +151,7 @@ async def test_a_killed_primary_costs_errors_until_the_standby_is_promoted_and_n
                 await asyncio.gather(*(writers.until(False, 16) for writers in all_writers))
                 await take_over(all_writers, proxy, standby, 100)
             for writers in all_writers:
-                loaded = [await writers.storage.load(key) for key in writers.acknowledged]
-                assert all(isinstance(stored, Stored) for stored in loaded)
+                await writers.assert_kept()
                 await writers.storage.aclose()
     gc.collect()
     await asyncio.sleep(0)

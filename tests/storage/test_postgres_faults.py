@@ -4,16 +4,15 @@ import asyncio
 import gc
 import random
 import time
-from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager
+from collections.abc import Generator
 from datetime import timedelta
 from typing import Any
 
 import asyncpg  # type: ignore[import-untyped]  # asyncpg ships no py.typed # pyright: ignore[reportMissingTypeStubs]
 import pytest
-from servers.postgres_server import PostgresServer, pgbouncer, postgres_server
+from servers.postgres_server import PostgresServer, postgres_server
 from tests.redis_proxy import proxy_to
-from tests.storage.postgres_rigs import connection, driver, opened, table_of
+from tests.storage.postgres_rigs import connection, driver, opened, table_of, writing
 
 from sessioncore._errors import StorageUnavailable
 from sessioncore.storage import Stored
@@ -29,71 +28,19 @@ def own_server(postgres: PostgresServer) -> Generator[PostgresServer]:
         yield server
 
 
-class Load:
-    """Eight users, each of whom counts up a record of its own and remembers what was acknowledged."""
-
-    def __init__(self, storage: PostgresStorage) -> None:
-        self.storage = storage
-        self.failures: list[StorageUnavailable] = []
-        self.acknowledged = [0] * 8
-        self.ended = False
-
-    async def user(self, number: int) -> None:
-        key = f"{number}"
-        while not self.ended:
-            try:
-                current = await self.storage.load(key)
-                if not isinstance(current, Stored):
-                    await self.storage.create(key, b"0", 1000, owner="u")
-                    continue
-                count = int(current.data)
-                assert count >= self.acknowledged[number], "an acknowledged write was lost"
-                data = b"%d" % (count + 1)
-                result = await self.storage.replace(key, data, 1000, version=current.version, owner="u")
-                if isinstance(result, int):
-                    self.acknowledged[number] = count + 1
-                else:
-                    # A write whose reply was lost may still arrive, and then comes between: nobody else writes.
-                    assert isinstance(result, Stored)
-                    assert result.data == data
-                    assert self.failures
-            except StorageUnavailable as exc:
-                self.failures.append(exc)
-                await asyncio.sleep(0.01)
-
-    async def progress(self, limit: float = 10) -> float:
-        """Wait until every user has written twice more; return the seconds that took."""
-        start, before = time.monotonic(), list(self.acknowledged)
-        while any(now < then + 2 for now, then in zip(self.acknowledged, before, strict=True)):
-            assert time.monotonic() - start < limit, "the service did not resume"
-            await asyncio.sleep(0.005)
-        return time.monotonic() - start
-
-
-@asynccontextmanager
-async def under_load(*storages: PostgresStorage) -> AsyncGenerator[list[Load]]:
-    async with asyncio.TaskGroup() as tasks:
-        loads = [Load(storage) for storage in storages]
-        for load in loads:
-            for number in range(8):
-                tasks.create_task(load.user(number))
-        yield loads
-        for load in loads:
-            load.ended = True
-
-
 @pytest.mark.proves("P3")
 async def test_a_killed_server_loses_nothing_acknowledged_and_service_resumes(own_server: PostgresServer) -> None:
-    async with opened(own_server.dsn()) as storage, under_load(storage) as (load,):
+    async with opened(own_server.dsn()) as storage, writing(storage) as (writers,):
         for _ in range(2):
-            await load.progress()
+            await writers.progress()
             await asyncio.to_thread(own_server.kill)
-            failures = len(load.failures)
-            while len(load.failures) < failures + 8:  # noqa: ASYNC110
+            failures = len(writers.failures)
+            while len(writers.failures) < failures + 8:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
             await asyncio.to_thread(own_server.start)
-            assert await load.progress() < 4
-    assert all(failure.__cause__ is not None for failure in load.failures)
+            assert await writers.progress() < 4
+        await writers.assert_kept()
+    assert all(failure.__cause__ is not None for failure in writers.failures)
 
 
 async def test_terminated_connections_are_replaced(postgres: PostgresServer, postgres_dsn: str) -> None:
@@ -102,17 +49,17 @@ async def test_terminated_connections_are_replaced(postgres: PostgresServer, pos
     victims = "FROM pg_stat_activity WHERE application_name = 'victim'"
     terminate = f"SELECT pg_terminate_backend(pid) {victims}"
     async with opened(f"{postgres_dsn}?application_name=victim") as storage, connection(postgres.dsn()) as plain:
-        async with under_load(storage) as (load,):
+        async with writing(storage) as (writers,):
             for _ in range(5):
-                await load.progress()
+                await writers.progress()
                 await plain.execute(terminate)
-                assert await load.progress() < 4
+                assert await writers.progress() < 4
         # An idle connection that was terminated is not even noticed by the next call.
         idle = [row["pid"] for row in await plain.fetch(f"SELECT pid {victims}")]
         await plain.execute(terminate)
         while await plain.fetchval("SELECT count(*) FROM pg_stat_activity WHERE pid = ANY($1)", idle):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
-        assert await storage.load("0") is not None
+        assert await storage.load(writers.acknowledged[0][0]) is not None
     gc.collect()
     await asyncio.sleep(0)
     assert logged == []
@@ -186,12 +133,12 @@ async def test_connections_broken_off_under_load_are_replaced(postgres: Postgres
     async with (
         proxy_to(postgres.port) as proxy,
         opened(f"postgresql://tester@127.0.0.1:{proxy.port}/postgres", timeout=timedelta(seconds=2)) as storage,
-        under_load(storage) as (load,),
+        writing(storage) as (writers,),
     ):
         for _ in range(5):
-            await load.progress()
+            await writers.progress()
             proxy.reset()
-            assert await load.progress() < 4
+            assert await writers.progress() < 4
 
 
 async def test_no_server_at_all_is_unavailable_and_may_come_later(own_server: PostgresServer) -> None:
@@ -286,16 +233,3 @@ async def test_five_hundred_calls_at_once_wait_for_a_connection(postgres: Postgr
     async with opened(postgres.dsn(), max_connections=4) as storage:
         await storage.create("a", b"x", 100)
         assert None not in await asyncio.gather(*(storage.load("a") for _ in range(500)))
-
-
-async def test_a_pooler_that_swaps_connections_mixes_up_no_unprepared_statements(postgres: PostgresServer) -> None:
-    with pgbouncer(postgres, pool_size=1) as dsn:
-        async with (
-            opened(dsn, prepared_statements=False, max_connections=8) as one,
-            opened(dsn, prepared_statements=False, max_connections=8) as other,
-            under_load(one, other) as loads,
-        ):
-            for load in loads:
-                for _ in range(5):
-                    await load.progress()
-    assert not any(load.failures for load in loads)

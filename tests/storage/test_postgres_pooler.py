@@ -101,6 +101,15 @@ async def test_a_given_pool_that_numbers_its_statements_is_none_of_ours(postgres
             )
 
 
+async def test_a_pooler_that_swaps_connections_mixes_up_no_unprepared_statements(postgres: PostgresServer) -> None:
+    with pgbouncer(postgres, pool_size=1) as dsn:
+        async with (
+            opened(dsn, prepared_statements=False, max_connections=8) as one,
+            opened(dsn, prepared_statements=False, max_connections=8) as other,
+        ):
+            await asyncio.gather(*(use(storage, f"{n}", 10) for storage in (one, other) for n in range(4)))
+
+
 async def use(storage: PostgresStorage, key: str, turns: int) -> None:
     for turn in range(turns):
         at = await storage.create(key, b"x", 100, owner=key)
