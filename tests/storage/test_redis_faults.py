@@ -119,10 +119,9 @@ def calls_of(server: Server) -> int:
 @pytest.mark.proves("AT-62")
 async def test_a_deletion_waits_for_the_replicas_that_were_asked_for() -> None:
     with pair() as (master, replica):
-        quick = {"wait_replicas": 1, "wait_timeout": timedelta(seconds=0.1)}
         async with (
             storage_at(master.port, wait_replicas=1, wait_timeout=timedelta(seconds=5)) as patient,
-            storage_at(master.port, **quick) as storage,
+            storage_at(master.port, wait_replicas=1, wait_timeout=SECOND / 10) as storage,
             storage_at(master.port) as plain,
         ):
             await made(storage, "a", owner="u")
