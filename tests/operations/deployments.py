@@ -1,5 +1,6 @@
 """Servers as they are deployed: their own commands, in processes of their own, with what they write."""
 
+import http.client
 import os
 import signal
 import subprocess
@@ -11,7 +12,7 @@ from typing import Final
 
 from msgspec import Struct
 from servers.redis_server import free_port
-from tests.adapters.browser import Address, until
+from tests.adapters.browser import Address, ask, compose, until
 
 __all__ = ["AIOHTTP", "ASGI", "COMMANDS", "ROOT", "Deployment", "deployed"]
 
@@ -43,9 +44,10 @@ class Deployment(Struct):
     def let_requests_go_on(self) -> None:
         (self.folder / "go").touch()
 
-    def accepts(self) -> bool:
-        with suppress(OSError), self.address.connect():
-            return True
+    def answers(self) -> bool:
+        """Whether it has answered a request; some accept connections before a worker is there, and reset them."""
+        with suppress(OSError, http.client.HTTPException):
+            return ask(self.address, compose("GET", "/ready")).status == 404
         return False
 
     def log(self) -> str:
@@ -66,8 +68,8 @@ def deployed(server: str, folder: Path, storage: str, workers: int = 2) -> Gener
         process = subprocess.Popen(command, env=environment, cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
     site = Deployment(Address(port), folder, process)
     try:
-        until(site.accepts)
-        assert site.accepts(), site.log()
+        until(site.answers)
+        assert site.answers(), site.log()
         yield site
     finally:
         with suppress(ProcessLookupError):

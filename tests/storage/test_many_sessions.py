@@ -3,6 +3,7 @@
 import random
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +121,8 @@ class Counting(SQLiteStorage):
 
 @asynccontextmanager
 async def store_of(storage: Storage, **options: Any) -> AsyncGenerator[SessionStore]:
-    async with SessionStore(SessionConfig(storage=storage, **options)) as store:
+    config = SessionConfig(storage=storage, storage_timeout=timedelta(minutes=1), **options)  # for a busy machine
+    async with SessionStore(config) as store:
         yield store
 
 

@@ -138,7 +138,7 @@ async def test_a_held_file_costs_storage_timeout_and_not_busy_timeout(path: Path
             begin = time.monotonic()
             with pytest.raises(StorageUnavailable):
                 await CALLS[call](store, sid)
-            assert LIMIT * 0.9 < time.monotonic() - begin < LIMIT + 0.5
+            assert LIMIT * 0.9 < time.monotonic() - begin < LIMIT + 2
         await store.create({"n": 2})
 
 
@@ -157,7 +157,7 @@ async def test_calls_that_wait_together_end_together(path: Path) -> None:
                 for _ in range(50):
                     tasks.start_soon(write)
         assert len(failed) == 50
-        assert max(failed) < LIMIT + 0.5
+        assert max(failed) < 10 * LIMIT  # one after another they would take 50
 
 
 async def test_a_call_with_more_time_goes_on_when_another_ones_time_is_up(path: Path) -> None:
@@ -200,7 +200,7 @@ async def test_readers_and_openers_of_an_exclusively_locked_file_are_bounded_too
         begin = time.monotonic()
         with pytest.raises(StorageUnavailable):
             await store.create({"n": 1})
-        assert time.monotonic() - begin < LIMIT + 0.5
+        assert time.monotonic() - begin < LIMIT + 2
     await store.create({"n": 1})
     await storage.aclose()
 
