@@ -56,9 +56,28 @@ def test_two_different_values_are_ambiguous_also_when_one_is_malformed() -> None
 
 
 def reference(headers: list[bytes], name: bytes) -> list[bytes]:
-    """Every value of the cookie by the steps of RFC 6265bis, section 5.6.3."""
-    pairs = [pair.partition(b"=") for header in headers for pair in header.split(b";")]
-    return [value.strip(b" \t") for key, sign, value in pairs if sign and key.strip(b" \t") == name]
+    """Every value of the cookie by the steps of RFC 6265bis, section 5.6.3, one octet at a time."""
+    found: list[bytes] = []
+    for header in headers:
+        rest = header
+        while rest:
+            end = next((i for i, octet in enumerate(rest) if octet == 0x3B), len(rest))
+            pair, rest = rest[:end], rest[end + 1 :]
+            sign = next((i for i, octet in enumerate(pair) if octet == 0x3D), None)
+            if sign is None:
+                continue
+            key, value = pair[:sign], pair[sign + 1 :]
+            while key and key[0] in (0x20, 0x09):
+                key = key[1:]
+            while key and key[-1] in (0x20, 0x09):
+                key = key[:-1]
+            while value and value[0] in (0x20, 0x09):
+                value = value[1:]
+            while value and value[-1] in (0x20, 0x09):
+                value = value[:-1]
+            if key == name:
+                found.append(value)
+    return found
 
 
 _pieces = st.sampled_from(
