@@ -79,12 +79,6 @@ def test_a_value_fits_its_type_alone_and_is_never_converted() -> None:
 # -- keys
 
 
-def test_a_key_knows_its_name_and_type() -> None:
-    key: SessionKey[list[Item]] = SessionKey("cart", list[Item], default_factory=list)
-    assert (key.name, key.type) == ("cart", list[Item])
-    assert (key.default_factory, repr(key)) == (list, "SessionKey('cart', list[tests.models.Item])")
-
-
 @pytest.mark.parametrize("default", [[], {}, set[int](), bytearray(), ([],), Item("tea"), Line()])
 def test_a_default_that_all_sessions_would_share_is_refused(default: object) -> None:
     for kind in (type(default), Any):

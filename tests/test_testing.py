@@ -15,10 +15,8 @@ from tests.storage.rigs import manual_rig
 
 from sessioncore import (
     ConfigError,
-    EventKind,
     MemoryStorage,
     SessionConfig,
-    SessionEvent,
     SessionStore,
     StorageUnavailable,
     chain,
@@ -132,19 +130,6 @@ async def test_faults_of_one_call_come_in_the_order_in_which_they_were_told() ->
         assert await is_down(storage, "create")
         assert len(memory) == records
     assert await storage.create("b", b"data", 60) is None
-
-
-async def test_a_call_whose_reply_is_lost_was_carried_out() -> None:
-    events: list[SessionEvent] = []
-    storage = FailingStorage(MemoryStorage())
-    store = SessionStore(SessionConfig(storage=storage, on_event=events.append))
-    session = await store.create({"n": 1})
-    session["n"] = 2
-    with storage.lose_reply("replace"), pytest.raises(StorageUnavailable):
-        await session.save()
-    assert (await store.get_by_id(session.id))["n"] == 2
-    assert [event.detail for event in events] == ["", "replace: StorageUnavailable"]
-    assert events[-1].kind is EventKind.STORAGE_ERROR
 
 
 @pytest.mark.parametrize("late", [False, True])

@@ -1,4 +1,4 @@
-"""The built-in types one by one: zones, stand-ins for datetime, collections; and all of them through two storages."""
+"""The built-in types one by one: zones, stand-ins for datetime, collections."""
 
 import collections
 import datetime as dt
@@ -9,16 +9,12 @@ from pathlib import PureWindowsPath
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import anyio
 import msgspec
 import pytest
 from freezegun import freeze_time
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from msgspec.msgpack import Ext
 from tests import models
-from tests.numbers import scaled
-from tests.values import portrait, values
+from tests.values import portrait
 
 from sessioncore import CodecError, CorruptRecord, SessionStore, UnregisteredType
 from sessioncore.codec._codec import Codec
@@ -173,18 +169,3 @@ async def test_a_change_inside_a_value_is_noticed(value: Any, change: Callable[[
         assert session.modified
         expected = portrait(session["v"])
     assert portrait((await store.get_by_id(sid))["v"]) == expected != portrait(value)
-
-
-@given(st.lists(values, min_size=10, max_size=10))
-@settings(max_examples=scaled(30))
-def test_values_come_back_from_a_storage(parts: list[Any]) -> None:
-    store, data = SessionStore(), {f"k{number}": part for number, part in enumerate(parts)}
-    for cls in models.SHAPED:
-        store.register_type(cls)
-    store.register_type(models.Money, encode=lambda m: (m.cents, m.currency), decode=lambda parts: models.Money(*parts))
-
-    async def there_and_back() -> dict[str, Any]:
-        async with store, store.open((await store.create(data)).id) as session:
-            return dict(session)
-
-    assert portrait(anyio.run(there_and_back)) == portrait(data)

@@ -58,10 +58,6 @@ class Bounded(SpyStorage):
         return await super()._through(name, call)
 
 
-class Unwilling(Bounded):
-    willing = False
-
-
 class OwnLoad(Bounded):
     """Inherits the promise, but not the load that it was given for."""
 
@@ -95,38 +91,26 @@ async def visit(store: SessionStore) -> None:
     assert await store.delete(sid)
 
 
-async def test_a_storage_that_bounds_itself_is_told_the_limit_and_gets_no_timer() -> None:
-    storage = Bounded()
-    await visit(store_on(storage))
-    assert storage.asked == [0.05]
-    assert storage.seen["load"] == storage.seen["create"] == inf
-    assert storage.seen["delete"] < inf  # of this it did not speak
+async def test_a_storage_is_told_the_limit_and_gets_a_timer_for_each_call_that_it_does_not_bound() -> None:
+    for willing in (True, False):
+        storage = Bounded()
+        storage.willing = willing
+        await visit(store_on(storage))
+        assert storage.asked == [0.05]
+        assert (storage.seen["load"] == storage.seen["create"] == inf) is willing
+        assert min(storage.seen.values()) < inf  # of the delete it did not speak
+        assert willing or max(storage.seen.values()) < inf
 
 
-async def test_a_storage_that_declines_gets_a_timer_for_each_call() -> None:
-    storage = Unwilling()
-    await visit(store_on(storage))
-    assert storage.asked == [0.05]
-    assert max(storage.seen.values()) < inf
-
-
-async def test_an_inherited_promise_does_not_hold_where_a_call_was_replaced() -> None:
-    storage = OwnLoad()
-    store = store_on(storage)
-    assert storage.asked == []
-    sid = (await store.create({"n": 1})).id
-    assert storage.seen["create"] < inf
-    with pytest.raises(StorageUnavailable):
-        await store.get_by_id(sid)
-
-
-async def test_a_wrapper_does_not_pass_on_a_promise() -> None:
-    storage = Bounded()
-    store = store_on(Wrapper(storage))
-    assert storage.asked == []
-    sid = (await store.create({"n": 1})).id
-    with pytest.raises(StorageUnavailable):
-        await store.get_by_id(sid)
+async def test_a_promise_holds_neither_where_a_call_was_replaced_nor_for_a_wrapper() -> None:
+    own, inner = OwnLoad(), Bounded()
+    for storage, told in ((own, own), (Wrapper(inner), inner)):
+        store = store_on(storage)
+        assert told.asked == []
+        sid = (await store.create({"n": 1})).id
+        assert told.seen["create"] < inf
+        with pytest.raises(StorageUnavailable):
+            await store.get_by_id(sid)
 
 
 # -- what a class declares

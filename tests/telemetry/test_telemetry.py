@@ -92,16 +92,6 @@ async def test_what_an_operator_must_see_is_in_the_metrics() -> None:
     assert (counts["conflict"], counts["load error"], counts["storage_error"]) == (1, 1, 1)
 
 
-async def test_an_id_that_was_replaced_is_in_the_metrics() -> None:
-    metrics = Metrics()
-    store = SessionStore(SessionConfig(on_event=metrics.listener))
-    session = await store.create({"n": 1})
-    view = PlainView([f"__Host-session_id={session.id}".encode()])
-    await serve(store, view, lambda session: session.login("ada"))
-    await serve(store, view, lambda session: anyio.sleep(len(session)))
-    assert metrics.counts()["stale_id"] == 1
-
-
 async def test_no_attribute_tells_whose_session_it_was() -> None:
     metrics = Metrics()
     for kind in EventKind:
