@@ -68,21 +68,19 @@ def test_the_check_finds_everything_as_promised(capsys: pytest.CaptureFixture[st
     )
 
 
-def test_the_check_says_what_disappointed_it_and_fails(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [
+        (IMPOSTOR, "\nDISAPPOINTED /cart should open, but answered 404\n"),
+        ("print('closed today')", "the server did not start; it said 'closed today\\n'"),
+    ],
+)
+def test_the_check_says_what_disappointed_it_or_that_no_server_starts_and_fails(
+    program: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(browser, "COMMAND", (sys.executable, "-c", IMPOSTOR))
+    monkeypatch.setattr(browser, "COMMAND", (sys.executable, "-c", program))
     assert check.main() == 1
-    last = capsys.readouterr().out.splitlines()[-1]
-    assert last == "DISAPPOINTED /cart should open, but answered 404"
-
-
-def test_the_check_says_so_when_no_server_starts(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(browser, "COMMAND", (sys.executable, "-c", "print('closed today')"))
-    assert check.main() == 1
-    assert "the server did not start; it said 'closed today\\n'" in capsys.readouterr().out
+    assert said in capsys.readouterr().out
 
 
 def test_a_port_that_is_taken_is_said_plainly(server: Server) -> None:

@@ -3,14 +3,12 @@
 import os
 import sys
 import time
-from collections.abc import Awaitable, Callable, Generator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import anyio
 import pytest
-from anyio.abc import Process
-from anyio.streams.text import TextReceiveStream
+from anyio.streams.buffered import BufferedByteReceiveStream
 from tests.live.ended_elsewhere import wait
 from tests.numbers import scaled
 
@@ -23,33 +21,11 @@ SESSIONS = scaled(400)
 PATIENCE = 10.0  # seconds; two are promised, and a machine may be busy
 
 
-@contextmanager
-def sqlite(folder: Path, _: pytest.FixtureRequest) -> Generator[str]:
-    yield f"sqlite:///{folder / 'sessions.db'}"
-
-
-@contextmanager
-def postgres(_: Path, request: pytest.FixtureRequest) -> Generator[str]:
-    yield request.getfixturevalue("postgres").new_database()
-
-
-Place = Callable[[Path, pytest.FixtureRequest], AbstractContextManager[str]]
-PLACES = [pytest.param(sqlite, id="sqlite"), pytest.param(postgres, id="postgres")]
-
-
-class Lines:
-    """What a process prints, line by line."""
-
-    def __init__(self, process: Process) -> None:
-        assert process.stdout is not None
-        self._stream = TextReceiveStream(process.stdout)
-        self._text = ""
-
-    async def next(self) -> str:
-        while "\n" not in self._text:
-            self._text += await self._stream.receive()
-        line, _, self._text = self._text.partition("\n")
-        return line
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'sessions.db'}"
+    return str(request.getfixturevalue("postgres").new_database())
 
 
 async def begin(store: SessionStore) -> list[str]:
@@ -57,41 +33,39 @@ async def begin(store: SessionStore) -> list[str]:
     return [(await store.create({"n": 1}, owner=f"owner-{n % OWNERS}")).id for n in range(SESSIONS)]
 
 
-async def revoke_in_turn(store: SessionStore, next_line: Callable[[], Awaitable[str]]) -> None:
+async def revoke_in_turn(store: SessionStore, next_line: Callable[[], Awaitable[bytes]]) -> None:
     """Revoke one owner after the other, while `alive` blocks of all of them wait: exactly theirs end."""
     delays = list[float]()
     with anyio.fail_after(60):
-        assert {await next_line() for _ in range(SESSIONS)} == {"begins"}
+        assert {await next_line() for _ in range(SESSIONS)} == {b"begins"}
     for owner in (f"owner-{number}" for number in range(OWNERS)):
         assert await store.revoke_all(owner) == SESSIONS // OWNERS
         returned = time.monotonic()
         with anyio.fail_after(PATIENCE):
             for _ in range(SESSIONS // OWNERS):
-                name, error, at = (await next_line()).split()
+                name, error, at = (await next_line()).decode().split()
                 assert (name, error) == (owner, "SessionGone")
                 delays.append(float(at) - returned)
     print(f"the latest of {len(delays)} ends came {max(delays):.2f} s after the call had returned")
 
 
 @pytest.mark.proves("P2", "AT-118", "AT-122", "ASVS 7.4.2")
-@pytest.mark.parametrize("place", PLACES)
-async def test_the_sessions_of_a_revoked_owner_end_in_another_process(
-    place: Place, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
+async def test_the_sessions_of_a_revoked_owner_end_in_another_process(url: str) -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    with place(tmp_path, request) as url:
-        async with SessionStore(SessionConfig.development(storage=storage_from_url(url))) as store:
-            command = [sys.executable, "-m", "tests.live.ended_elsewhere", url, *await begin(store)]
-            async with await anyio.open_process(command, env=environment, stderr=None) as process:
-                await revoke_in_turn(store, Lines(process).next)
-                assert await process.wait() == 0
+    async with SessionStore(SessionConfig.development(storage=storage_from_url(url))) as store:
+        command = [sys.executable, "-m", "tests.live.ended_elsewhere", url, *await begin(store)]
+        async with await anyio.open_process(command, env=environment, stderr=None) as process:
+            assert process.stdout is not None
+            lines = BufferedByteReceiveStream(process.stdout)
+            await revoke_in_turn(store, lambda: lines.receive_until(b"\n", 1000))
+            assert await process.wait() == 0
 
 
 async def test_the_sessions_of_a_revoked_owner_end_in_the_one_process_of_a_memory() -> None:
     store = SessionStore(SessionConfig.development())
-    said, heard = anyio.create_memory_object_stream[str](SESSIONS)
+    said, heard = anyio.create_memory_object_stream[bytes](SESSIONS)
     with said, heard:
         async with anyio.create_task_group() as tasks:
             for sid in await begin(store):
-                tasks.start_soon(wait, store, sid, said.send_nowait)
+                tasks.start_soon(wait, store, sid, lambda line: said.send_nowait(line.encode()))
             await revoke_in_turn(store, heard.receive)

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 from tests.cross_site_requests import NAME, PAY, PLACES, bind, change_default, forged, nothing, refused, save, set_idle
@@ -88,36 +87,21 @@ async def test_with_samesite_none_a_trusted_site_begins_a_session() -> None:
 # -- the setting
 
 
-def bare(_: str) -> PlainView:
-    return forged()
+VIEWS: dict[str, Callable[[str], PlainView]] = {
+    "cookie": forged, "no cookie": lambda _: forged(), "header": lambda sid: forged(sid, place="header"),
+    "trusted": lambda _: forged(origin=PAY),
+}  # fmt: skip
+REPORTED: list[tuple[str, Work, int]] = [
+    ("cookie", read, 1), ("cookie", write, 1), ("cookie", nothing, 0), ("no cookie", read, 0), ("no cookie", write, 1),
+    ("no cookie", login, 1), ("no cookie", destroy, 1), ("header", write, 0), ("trusted", login, 0),
+]  # fmt: skip
 
 
-def by_header(sid: str) -> PlainView:
-    return forged(sid, place="header")
-
-
-def from_pay(_: str) -> PlainView:
-    return forged(origin=PAY)
-
-
-@pytest.mark.parametrize(
-    ("view", "work", "events"),
-    [
-        (forged, read, 1),
-        (forged, write, 1),
-        (forged, nothing, 0),
-        (bare, read, 0),
-        (bare, write, 1),
-        (bare, login, 1),
-        (bare, destroy, 1),
-        (by_header, write, 0),
-        (from_pay, login, 0),
-    ],
-)
+@pytest.mark.parametrize(("name", "work", "events"), REPORTED)
 async def test_report_refuses_nothing_and_sends_the_event_alone(
-    view: Callable[[str], PlainView], work: Work, events: int, caplog: pytest.LogCaptureFixture
+    name: str, work: Work, events: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    config: dict[str, Any] = {"extractor": PLACES, "trusted_origins": [PAY]}
+    view, config = VIEWS[name], {"extractor": PLACES, "trusted_origins": [PAY]}
     reporting, allowing = (Lab(cross_site=setting, **config) for setting in ("report", "allow"))
     replies: list[list[str]] = []
     for lab in (reporting, allowing):

@@ -27,15 +27,13 @@ def plain(host: str | None = "shop.example", scheme: str = "http", *more: tuple[
 
 
 @pytest.mark.proves("AT-96")
-async def test_a_secure_cookie_over_plain_http_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_secure_cookie_over_plain_http_is_warned_of_once_and_forwarded_headers_are_not_believed(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     [text] = await warnings(caplog, plain(), plain(), plain(scheme="ws"))
     assert re.search(r"TLS .*development\(\)", text)
     for host in (None, "localhost.evil.example", "10.0.0.1:80", "127.0.0.1:8000", "[::1]"):
         assert len(await warnings(caplog, plain(host))) == 1
-
-
-@pytest.mark.proves("AT-96")
-async def test_forwarded_headers_are_not_believed(caplog: pytest.LogCaptureFixture) -> None:
     forwarded = [("X-Forwarded-Proto", "https"), ("Forwarded", "proto=https")]
     assert len(await warnings(caplog, plain("shop.example", "http", *forwarded))) == 1
 

@@ -314,10 +314,7 @@ async def test_an_idle_timeout_beyond_the_absolute_end_is_told_once(
         async with lab.visitor.request() as session:
             await session.login("ada")
             for name in setters.split():
-                value = getattr(own, name)
-                if value is not None:
-                    seconds = value if name == "persistent" else timedelta(seconds=value)
-                    getattr(session, {"persistent": "set_persistent"}.get(name, f"set_{name}_timeout"))(seconds)
+                remember(session, Own(**{name: getattr(own, name)}))
         handle = (await lab.kept()).handle
         told = [(event.handle, event.owner, event.detail) for event in lab.told(EventKind.CAPPED)]
         assert told == ([] if detail is None else [(handle, "ada", detail)])

@@ -59,13 +59,10 @@ async def test_the_first_purge_does_not_come_at_once() -> None:
     assert storage.calls == []
 
 
-async def test_what_the_block_raises_comes_out_as_it_is() -> None:
+async def test_what_the_block_raises_comes_out_as_it_is_and_cancelling_it_ends_it() -> None:
     with pytest.raises(KeyError):
         async with SessionStore().purge_every(SHORT):
             raise KeyError("k")
-
-
-async def test_cancelling_the_block_ends_it() -> None:
     with anyio.move_on_after(0.01) as scope:
         async with SessionStore().purge_every(SHORT):
             await anyio.sleep_forever()
@@ -100,25 +97,18 @@ async def test_several_processes_purge_one_file(tmp_path: Path) -> None:
     for number in range(20):
         await storage.create(f"dead-{number}", b"", 0.001)
         await storage.create(f"live-{number}", b"", 1000)
-    processes = [start(path) for _ in range(2)]
+    command = [sys.executable, "-c", PURGER, str(path)]
+    processes = [subprocess.Popen(command, stdin=subprocess.PIPE) for _ in range(2)]  # noqa: ASYNC220
     try:
         with anyio.fail_after(30):
             while await purged_rows(storage) < 20:  # noqa: ASYNC110 - another process does it
                 await anyio.sleep(0.01)
     finally:
-        codes = [end(process) for process in processes]
-    assert codes == [0, 0]
+        for process in processes:
+            process.communicate(timeout=30)
+    assert [process.returncode for process in processes] == [0, 0]
     assert [await storage.load(f"live-{number}") for number in range(20)].count(None) == 0
     await storage.aclose()
-
-
-def start(path: Path) -> "subprocess.Popen[bytes]":
-    return subprocess.Popen([sys.executable, "-c", PURGER, str(path)], stdin=subprocess.PIPE)
-
-
-def end(process: "subprocess.Popen[bytes]") -> int:
-    process.communicate(timeout=30)
-    return process.returncode
 
 
 async def purged_rows(storage: SQLiteStorage) -> int:
