@@ -1,6 +1,6 @@
 """Requests that a page of another site makes, and what handlers do with their session."""
 
-from tests.kit import Reply, Work, destroy, login, mutate, read, regenerate, reset, write
+from tests.kit import Reply, Work, destroy, doing, login, mutate, read, regenerate, reset, write
 from tests.views import PlainView
 
 from sessioncore import (
@@ -43,20 +43,9 @@ def forged(sid: str | None = None, *, place: str = "cookie", origin: str = EVIL,
     return view
 
 
-async def reload(session: Session) -> None:
-    await session.reload()
-
-
-async def set_idle(session: Session) -> None:
-    session.set_idle_timeout(None)
-
-
-async def bind(session: Session) -> None:
-    session.bind_owner("ada")
-
-
-async def save(session: Session) -> None:
-    await session.save()
+set_idle = doing(lambda session: session.set_idle_timeout(None))
+bind = doing(lambda session: session.bind_owner("ada"))
+save = Session.save
 
 
 async def nothing(_: Session) -> None:
@@ -70,7 +59,7 @@ async def change_default(session: Session) -> None:
     session[CART].append(1)
 
 
-READS: list[Work] = [read, save, reload]
+READS: list[Work] = [read, save, Session.reload]
 WRITES: list[Work] = [write, mutate, bind, set_idle, login, regenerate, reset, destroy, change_default]
 
 

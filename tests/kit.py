@@ -197,13 +197,4 @@ async def login(session: Session) -> None:
     await session.login("ada")
 
 
-async def regenerate(session: Session) -> None:
-    await session.regenerate()
-
-
-async def reset(session: Session) -> None:
-    await session.reset()
-
-
-async def destroy(session: Session) -> None:
-    await session.destroy()
+regenerate, reset, destroy = Session.regenerate, Session.reset, Session.destroy

@@ -21,6 +21,8 @@ from tests.kit import anyio_backend
 
 __all__ = ["anyio_backend"]  # a fixture
 
+pytestmark = pytest.mark.anyio
+
 ROOT = Path(__file__).parents[1]
 PATHS = {
     method: {route.path for route in ROUTES if isinstance(route, Route) and method in (route.methods or ())}
@@ -96,7 +98,6 @@ def test_a_port_that_is_taken_is_said_plainly(server: Server) -> None:
 # -- forms
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("site", ["cross-site", "same-site"])
 async def test_another_sites_form_starts_no_session_and_changes_none(visitor: Browser, site: str) -> None:
     fields = {"sku": "cup", "handle": "x", "name": "radia", "password": "spanning-tree"}
@@ -110,7 +111,6 @@ async def test_another_sites_form_starts_no_session_and_changes_none(visitor: Br
     assert (await visitor.open("/cart")).cart == {}
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize(
     ("origin", "status"), [("http://evil.example", 403), ("null", 403), (None, 303)], ids=["other", "null", "none"]
 )
@@ -122,14 +122,12 @@ async def test_a_browser_that_sends_only_an_origin_is_judged_by_it(
         assert (await client.post("/cart/add", data={"sku": "cup"})).status_code == status
 
 
-@pytest.mark.anyio
 async def test_what_the_shop_does_not_have_is_a_page_that_says_so(visitor: Browser) -> None:
     assert (await visitor.send("/cart/add", sku="samovar")).status == 404
     assert (await visitor.open("/static/nothing.css")).status == 404
     assert "This shelf is empty" in (await visitor.open("/nowhere")).text
 
 
-@pytest.mark.anyio
 async def test_a_page_that_is_only_looked_at_changes_nothing(visitor: Browser, database: Path) -> None:
     """So another site may show any address of the shop as an image; `cross_site` judges only what is not a GET."""
     assert PATHS["GET"] == {"/", "/cart", "/login", "/goodbye", "/devices", "/devices/changes", "/events", "/staff"}
@@ -149,7 +147,6 @@ def dump(database: Path) -> list[str]:
 # -- signing in
 
 
-@pytest.mark.anyio
 async def test_signing_in_as_somebody_else_leaves_the_cart_to_its_owner(visitor: Browser) -> None:
     await sign_in(visitor)
     await visitor.send("/cart/add", sku="bowl")
@@ -158,7 +155,6 @@ async def test_signing_in_as_somebody_else_leaves_the_cart_to_its_owner(visitor:
     assert (await visitor.open("/cart")).cart == {}
 
 
-@pytest.mark.anyio
 async def test_a_closed_browser_forgets_the_visitor_unless_the_last_login_said_remember_me(visitor: Browser) -> None:
     anonymous = await visitor.send("/cart/add", sku="cup")
     assert "Max-Age" not in anonymous.set_cookie
@@ -172,7 +168,6 @@ async def test_a_closed_browser_forgets_the_visitor_unless_the_last_login_said_r
     assert (await visitor.open("/devices")).path == "/login"
 
 
-@pytest.mark.anyio
 async def test_the_devices_page_and_its_forms_are_for_people_who_signed_in(visitor: Browser) -> None:
     for path in ("/devices/sign-out", "/devices/sign-out-others"):
         assert (await visitor.send(path, handle="x")).path == "/login"
@@ -180,7 +175,6 @@ async def test_the_devices_page_and_its_forms_are_for_people_who_signed_in(visit
     assert (await visitor.send("/logout")).path == "/goodbye"
 
 
-@pytest.mark.anyio
 async def test_ending_this_very_session_signs_out(visitor: Browser) -> None:
     await sign_in(visitor)
     page = await visitor.open("/devices")
@@ -188,14 +182,12 @@ async def test_ending_this_very_session_signs_out(visitor: Browser) -> None:
     assert (await visitor.open("/devices")).handle == ""
 
 
-@pytest.mark.anyio
 async def test_pages_forbid_scripts_and_storage_by_caches(visitor: Browser) -> None:
     headers = (await visitor.open("/")).response.headers
     assert headers["cache-control"] == "no-store"
     assert "default-src 'none'" in headers["content-security-policy"]
 
 
-@pytest.mark.anyio
 async def test_a_wrong_password_leaves_what_was_typed(visitor: Browser) -> None:
     page = await sign_in(visitor, 'gr"ace', "guess", remember="on")
     assert page.status == 401

@@ -2,13 +2,14 @@
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 from msgspec import Struct
 
 from sessioncore import Exchange, Session, SessionError, SessionStore
 from sessioncore._exchange import ErrorResponse
 
-__all__ = ["PlainView", "Visitor", "obtain", "response_to"]
+__all__ = ["PlainView", "Visitor", "logged_in", "obtain", "response_to"]
 
 
 class PlainView(Struct):
@@ -93,3 +94,11 @@ class Visitor:
                 if name == "set-cookie":
                     self.sid = value.split(";")[0].removeprefix(f"{self.name}=") or None
         return self.headers
+
+
+async def logged_in(store: SessionStore, owner: str = "ada", sid: str | None = None, **details: Any) -> Visitor:
+    """A visitor who has just logged in."""
+    visitor = Visitor(store, sid=sid)
+    async with visitor.request() as session:
+        await session.login(owner, **details)
+    return visitor

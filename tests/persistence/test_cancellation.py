@@ -11,6 +11,8 @@ import anyio
 import anyio.lowlevel
 import pytest
 from tests.kit import Lab, Work, mutate
+from tests.persistence.test_lost_replies import begin_anew
+from tests.persistence.test_lost_replies import regenerate as rotate
 from tests.stores import SuspendingStorage
 from tests.turns import watched
 from tests.views import PlainView
@@ -88,16 +90,6 @@ EVERY_WAY = pytest.mark.parametrize(
 
 
 # -- a commit of one call
-
-
-async def rotate(session: Session) -> None:
-    await mutate(session)
-    await session.regenerate()
-
-
-async def begin_anew(session: Session) -> None:
-    await session.reset()
-    session["n"] = 2
 
 
 CHANGES = pytest.mark.parametrize(

@@ -1,27 +1,19 @@
 """The limit of an owner's sessions: the oldest ones end, or the login is refused and leaves everything as it was."""
 
 from datetime import timedelta
-from typing import Any
 
 import anyio
 import anyio.lowlevel
 import pytest
 from tests.kit import BOTH_LOOPS, Lab
-from tests.views import Visitor, response_to
+from tests.views import Visitor, logged_in, response_to
 
-from sessioncore import EventKind, OwnerLimitReached, SessionStore
+from sessioncore import EventKind, OwnerLimitReached
 from sessioncore.testing import FailingStorage
 
 pytestmark = pytest.mark.anyio
 
 SHORT = timedelta(seconds=0.5)  # so long a login waits for another one to step back
-
-
-async def logged_in(store: SessionStore, **details: Any) -> Visitor:
-    visitor = Visitor(store)
-    async with visitor.request() as session:
-        await session.login("ada", **details)
-    return visitor
 
 
 def refusing() -> Lab:

@@ -6,18 +6,11 @@ from typing import Any
 import pytest
 from tests.kit import Lab
 from tests.stores import SpyStorage
-from tests.views import Visitor
+from tests.views import Visitor, logged_in
 
 from sessioncore import ConfigError, EventKind, Session
 
 pytestmark = pytest.mark.anyio
-
-
-async def logged_in(lab: Lab, owner: str, sid: str | None = None, **details: Any) -> Visitor:
-    visitor = Visitor(lab.store, sid=sid)
-    async with visitor.request() as session:
-        await session.login(owner, **details)
-    return visitor
 
 
 async def alive(lab: Lab, *visitors: Visitor) -> list[bool]:
@@ -30,10 +23,10 @@ async def alive(lab: Lab, *visitors: Visitor) -> list[bool]:
 @pytest.mark.proves("P6", "AT-116", "ASVS 7.5.2")
 async def test_an_owner_sees_their_own_sessions_newest_first(lab: Lab) -> None:
     began = lab.clock()
-    first = await logged_in(lab, "ada", device="laptop")
+    first = await logged_in(lab.store, "ada", device="laptop")
     lab.clock.advance(600)
-    second = await logged_in(lab, "ada", device="phone")
-    await logged_in(lab, "bob", device="tablet")
+    second = await logged_in(lab.store, "ada", device="phone")
+    await logged_in(lab.store, "bob", device="tablet")
     async with first.request() as session:
         assert session.owner == "ada"
     lab.clock.advance(100)
@@ -53,7 +46,7 @@ async def test_odd_owners_do_not_meet() -> None:
     owners = ["a:b", "*", "🙂", "\u212a", "K", "o" * 1024, "session:x", "a", "A", " "]
     for owner in owners:
         lab = Lab()
-        visitor = await logged_in(lab, owner)
+        visitor = await logged_in(lab.store, owner)
         for other in {*owners, "b", "a:", "session:", "x"} - {owner}:
             assert await lab.store.sessions_of(other) == []
             assert await lab.store.revoke_all(other) == 0
@@ -63,11 +56,11 @@ async def test_odd_owners_do_not_meet() -> None:
 
 @pytest.mark.proves("AT-116", "AT-120")
 async def test_the_list_follows_rotation_new_owners_and_ends(lab: Lab) -> None:
-    visitor = await logged_in(lab, "ada")
+    visitor = await logged_in(lab.store, "ada")
     async with visitor.request() as session:
         await session.regenerate()
     assert len(await lab.store.sessions_of("ada")) == 1
-    await logged_in(lab, "bob", visitor.sid)
+    await logged_in(lab.store, "bob", visitor.sid)
     assert await lab.store.sessions_of("ada") == []
     [bobs] = await lab.store.sessions_of("bob")
     assert await lab.store.revoke(bobs.handle)
@@ -120,10 +113,10 @@ class LaggingStorage(SpyStorage):
 async def test_an_index_that_lags_behind_neither_lists_nor_ends_a_strangers_session() -> None:
     storage = LaggingStorage()
     lab = Lab(storage, max_sessions_per_owner=1)
-    bobs, nobodys = await logged_in(lab, "bob"), await lab.store.create({})
+    bobs, nobodys = await logged_in(lab.store, "bob"), await lab.store.create({})
     handles = [info.handle for info in await lab.store.sessions_of("bob")]
     storage.behind = [f"session:{handle}" for handle in (*handles, nobodys.handle)]
-    adas = await logged_in(lab, "ada")  # over the limit, if strangers counted
+    adas = await logged_in(lab.store, "ada")  # over the limit, if strangers counted
     assert len(await lab.store.sessions_of("ada")) == 1
     assert await lab.store.revoke_all("ada") == 1
     assert await alive(lab, adas, bobs) == [False, True]
@@ -135,7 +128,7 @@ async def test_an_index_that_lags_behind_neither_lists_nor_ends_a_strangers_sess
 
 @pytest.mark.proves("P2", "ASVS 7.4.5", "ASVS 7.5.2")
 async def test_revoking_one_device_takes_effect_at_once_and_drops_what_it_has_in_flight(lab: Lab) -> None:
-    laptop, phone = await logged_in(lab, "ada"), await logged_in(lab, "ada")
+    laptop, phone = await logged_in(lab.store, "ada"), await logged_in(lab.store, "ada")
     async with phone.request() as session:
         session["in flight"] = True
         assert await lab.store.revoke(session.handle, owner="ada") is True
@@ -147,7 +140,7 @@ async def test_revoking_one_device_takes_effect_at_once_and_drops_what_it_has_in
 
 @pytest.mark.proves("AT-117", "ASVS 7.5.2")
 async def test_a_strangers_session_cannot_be_revoked_nor_anything_that_is_no_handle(lab: Lab) -> None:
-    ada = await logged_in(lab, "ada")
+    ada = await logged_in(lab.store, "ada")
     found = await lab.kept(ada.sid)
     handle = found.handle
     assert await lab.store.revoke(handle, owner="mallory") is False
@@ -169,8 +162,8 @@ async def test_a_strangers_session_cannot_be_revoked_nor_anything_that_is_no_han
 @pytest.mark.proves("AT-118", "ASVS 7.4.3")
 @pytest.mark.parametrize("verb", ["none", "login", "regenerate"])
 async def test_all_other_devices_can_be_signed_out(verb: str, lab: Lab) -> None:
-    devices = [await logged_in(lab, "ada") for _ in range(4)]
-    bob = await logged_in(lab, "bob")
+    devices = [await logged_in(lab.store, "ada") for _ in range(4)]
+    bob = await logged_in(lab.store, "bob")
     async with devices[2].request() as session:
         if verb != "none":
             await (session.login("ada") if verb == "login" else session.regenerate())
@@ -188,7 +181,7 @@ async def test_all_other_devices_can_be_signed_out(verb: str, lab: Lab) -> None:
 @pytest.mark.proves("P2", "AT-49")
 @pytest.mark.parametrize("moment", ["listed", "loaded", "about to be deleted"])
 async def test_revoke_all_finds_a_session_that_moves_while_it_looks(moment: str, lab: Lab) -> None:
-    visitor = await logged_in(lab, "ada")
+    visitor = await logged_in(lab.store, "ada")
 
     async def move() -> None:
         async with visitor.request() as session:

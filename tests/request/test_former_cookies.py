@@ -29,32 +29,26 @@ async def touch_nothing(session: Session) -> None:
 # -- the configuration
 
 
-@pytest.mark.parametrize(
-    ("former", "settings", "text"),
-    [
-        ([("/", None)], {}, "present cookie_path"),
-        ([("/a", None), ("/", None)], {}, "present cookie_path"),
-        ([("/", "Example.COM")], {"cookie_domain": ".example.com"}, "present cookie_path"),
-        ([("/", ".example.com")], {"cookie_domain": "EXAMPLE.com"}, "present cookie_path"),
-        ([("/app", None)], {"extractor": from_cookie("__Host-sid")}, "__Host-"),
-        ([("/app", None)], {"extractor": from_cookie("__hOsT-sid")}, "__Host-"),
-        ([("/app", None)], {"extractor": from_header("X-Sid")}, "needs a cookie"),
-        ([("app", None)], {}, "path of a former cookie must begin with '/'"),
-        ([("/a;b", None)], {}, "path of a former cookie"),
-        ([(None, None)], {}, "path of a former cookie"),
-        ([("/", "a b")], {}, "domain of a former cookie"),
-        ([("/", "")], {}, "domain of a former cookie"),
-        ([("/app",)], {}, "each entry"),
-        (["/app"], {}, "each entry"),
-        ([None], {}, "each entry"),
-        ("/app", {}, "list of"),
-        (None, {}, "list of"),
-        (5, {}, "list of"),
-    ],
-)
-def test_a_place_where_no_cookie_can_have_been_is_refused(former: Any, settings: dict[str, Any], text: str) -> None:
-    with pytest.raises(ConfigError, match=text):
-        moved(**{"former_cookies": former, **settings})
+REFUSED: list[tuple[list[Any], dict[str, Any], str]] = [
+    ([[("/", None)], [("/a", None), ("/", None)]], {}, "present cookie_path"),
+    ([[("/", "Example.COM")]], {"cookie_domain": ".example.com"}, "present cookie_path"),
+    ([[("/", ".example.com")]], {"cookie_domain": "EXAMPLE.com"}, "present cookie_path"),
+    ([[("/app", None)]], {"extractor": from_cookie("__Host-sid")}, "__Host-"),
+    ([[("/app", None)]], {"extractor": from_cookie("__hOsT-sid")}, "__Host-"),
+    ([[("/app", None)]], {"extractor": from_header("X-Sid")}, "needs a cookie"),
+    ([[("app", None)]], {}, "path of a former cookie must begin with '/'"),
+    ([[("/a;b", None)], [(None, None)]], {}, "path of a former cookie"),
+    ([[("/", "a b")], [("/", "")]], {}, "domain of a former cookie"),
+    ([[("/app",)], ["/app"], [None]], {}, "each entry"),
+    (["/app", None, 5], {}, "list of"),
+]
+
+
+def test_a_place_where_no_cookie_can_have_been_is_refused() -> None:
+    for places, settings, text in REFUSED:
+        for former in places:
+            with pytest.raises(ConfigError, match=text):
+                moved(**{"former_cookies": former, **settings})
 
 
 @pytest.mark.parametrize("kind", [list, tuple, set, frozenset])

@@ -18,6 +18,8 @@ from sessioncore.persistence._health import Health
 from sessioncore.storage.redis import RedisStorage
 from sessioncore.testing import ManualClock
 
+pytestmark = pytest.mark.anyio
+
 LIMIT = 0.1
 
 
@@ -46,7 +48,6 @@ async def use(store: SessionStore, sid: str) -> None:
 
 
 @pytest.mark.proves("AT-104")
-@pytest.mark.anyio
 async def test_after_three_time_outs_calls_fail_at_once_and_one_tries_again() -> None:
     storage = SpyStorage()
     store, events = store_on(storage)
@@ -91,7 +92,6 @@ async def works_again(store: SessionStore, sid: str) -> None:
                 return
 
 
-@pytest.mark.anyio
 async def test_a_storage_that_refuses_is_asked_each_time() -> None:
     storage = SpyStorage()
     store, _ = store_on(storage)
@@ -116,7 +116,6 @@ async def frozen(server: Server) -> AsyncGenerator[tuple[SessionStore, str]]:
         await works_again(store, sid)
 
 
-@pytest.mark.anyio
 @pytest.mark.redis
 async def test_a_frozen_redis_costs_untouched_routes_nothing_for_long(server: Server) -> None:
     async with frozen(server) as (store, sid):
@@ -142,7 +141,6 @@ async def test_a_frozen_redis_costs_untouched_routes_nothing_for_long(server: Se
 # -- the log
 
 
-@pytest.mark.anyio
 async def test_an_outage_is_logged_once_with_its_traceback_and_once_when_it_is_over(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
