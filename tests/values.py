@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from datetime import datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any, cast
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import attrs
@@ -18,7 +18,7 @@ import pydantic
 from hypothesis import strategies as st
 from tests import models
 
-__all__ = ["hashables", "in_order", "portrait", "values"]
+__all__ = ["portrait", "values"]
 
 
 def portrait(value: Any) -> str:
@@ -165,8 +165,3 @@ def _layers(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 
 
 values: st.SearchStrategy[Any] = st.recursive(leaves | st.just(Decimal("-sNaN7")), _layers, max_leaves=8)
-
-
-def in_order(value: object) -> str:
-    """The name of a case: a set shows its members in the same order in each run."""
-    return " ".join(sorted(map(str, cast("set[object]", value)))) if isinstance(value, set) else str(value)

@@ -37,12 +37,9 @@ async def proxied(server: Server) -> AsyncGenerator[tuple[Proxy, Watched]]:
             await storage.aclose()
 
 
-@asynccontextmanager
-async def beside(server: Server) -> AsyncGenerator[SessionStore]:
+def beside(server: Server) -> SessionStore:
     """The store of another process."""
-    storage = RedisStorage.from_url(f"redis://127.0.0.1:{server.port}/0")
-    async with SessionStore(SessionConfig.development(storage=storage)) as store:
-        yield store
+    return SessionStore(SessionConfig.development(storage=RedisStorage.from_url(server.url)))
 
 
 async def test_an_end_behind_a_half_open_connection_is_noticed_within_the_bound(server: Server) -> None:

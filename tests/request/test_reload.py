@@ -9,6 +9,7 @@ import anyio
 import pytest
 from tests.kit import BOTH_LOOPS, Lab, login, lose, regenerate
 from tests.models import Item
+from tests.request.test_replaced_ids import SpyWithTombstones
 from tests.stores import PromptStorage, SpyStorage, SuspendingStorage
 
 from sessioncore import (
@@ -21,16 +22,11 @@ from sessioncore import (
     StorageError,
     StorageUnavailable,
 )
-from sessioncore.storage import KeepsTombstones
 
 pytestmark = pytest.mark.anyio
 
 CART: SessionKey[list[Item]] = SessionKey("cart", list[Item], default_factory=list[Item])
 Change = Callable[[Session], object]
-
-
-class KeepingStorage(SpyStorage):
-    capabilities = SpyStorage.capabilities | {KeepsTombstones}
 
 
 async def two(lab: Lab, **data: Any) -> tuple[Session, Session]:
@@ -195,7 +191,7 @@ async def too_old(lab: Lab, theirs: Session) -> None:
 @pytest.mark.parametrize("how", [ended, moved, too_old])
 @pytest.mark.parametrize("tombstones", [False, True])
 async def test_a_session_that_was_ended_or_moved_is_gone_and_nothing_is_renewed(how: Any, tombstones: bool) -> None:
-    lab = Lab(kind=KeepingStorage if tombstones else SpyStorage)
+    lab = Lab(kind=SpyWithTombstones if tombstones else SpyStorage)
     ours, theirs = await two(lab)
     ours["n"] = 5
     old = ours.id
@@ -213,7 +209,7 @@ async def test_a_session_that_was_ended_or_moved_is_gone_and_nothing_is_renewed(
 
 
 async def test_a_login_outlives_the_move_that_a_reload_finds() -> None:
-    lab = Lab(kind=KeepingStorage)
+    lab = Lab(kind=SpyWithTombstones)
     exchange = await lab.begin_request()
     await exchange.session.login("ada")
     async with lab.store.open(lab.visitor.sid or "") as other:
