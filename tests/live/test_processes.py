@@ -33,17 +33,17 @@ async def begin(store: SessionStore) -> list[str]:
     return [(await store.create({"n": 1}, owner=f"owner-{n % OWNERS}")).id for n in range(SESSIONS)]
 
 
-async def revoke_in_turn(store: SessionStore, next_line: Callable[[], Awaitable[bytes]]) -> None:
+async def revoke_in_turn(store: SessionStore, next_line: Callable[[], Awaitable[str]]) -> None:
     """Revoke one owner after the other, while `alive` blocks of all of them wait: exactly theirs end."""
     delays = list[float]()
     with anyio.fail_after(60):
-        assert {await next_line() for _ in range(SESSIONS)} == {b"begins"}
+        assert {await next_line() for _ in range(SESSIONS)} == {"begins"}
     for owner in (f"owner-{number}" for number in range(OWNERS)):
         assert await store.revoke_all(owner) == SESSIONS // OWNERS
         returned = time.monotonic()
         with anyio.fail_after(PATIENCE):
             for _ in range(SESSIONS // OWNERS):
-                name, error, at = (await next_line()).decode().split()
+                name, error, at = (await next_line()).split()
                 assert (name, error) == (owner, "SessionGone")
                 delays.append(float(at) - returned)
     print(f"the latest of {len(delays)} ends came {max(delays):.2f} s after the call had returned")
@@ -57,15 +57,19 @@ async def test_the_sessions_of_a_revoked_owner_end_in_another_process(url: str) 
         async with await anyio.open_process(command, env=environment, stderr=None) as process:
             assert process.stdout is not None
             lines = BufferedByteReceiveStream(process.stdout)
-            await revoke_in_turn(store, lambda: lines.receive_until(b"\n", 1000))
+
+            async def next_line() -> str:
+                return (await lines.receive_until(b"\n", 1000)).decode()
+
+            await revoke_in_turn(store, next_line)
             assert await process.wait() == 0
 
 
 async def test_the_sessions_of_a_revoked_owner_end_in_the_one_process_of_a_memory() -> None:
     store = SessionStore(SessionConfig.development())
-    said, heard = anyio.create_memory_object_stream[bytes](SESSIONS)
+    said, heard = anyio.create_memory_object_stream[str](SESSIONS)
     with said, heard:
         async with anyio.create_task_group() as tasks:
             for sid in await begin(store):
-                tasks.start_soon(wait, store, sid, lambda line: said.send_nowait(line.encode()))
+                tasks.start_soon(wait, store, sid, said.send_nowait)
             await revoke_in_turn(store, heard.receive)
