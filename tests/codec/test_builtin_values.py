@@ -5,18 +5,30 @@ import datetime as dt
 from collections.abc import Callable
 from datetime import UTC, datetime, time, timedelta, timezone, tzinfo
 from io import BytesIO
-from pathlib import PureWindowsPath
+from pathlib import Path, PureWindowsPath
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import anyio
 import msgspec
 import pytest
 from freezegun import freeze_time
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from msgspec.msgpack import Ext
 from tests import models
-from tests.values import portrait
+from tests.numbers import scaled
+from tests.values import portrait, values
 
-from sessioncore import CodecError, CorruptRecord, SessionStore, UnregisteredType
+from sessioncore import (
+    CodecError,
+    CorruptRecord,
+    MemoryStorage,
+    SessionConfig,
+    SessionStore,
+    SQLiteStorage,
+    UnregisteredType,
+)
 from sessioncore.codec._codec import Codec
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -169,3 +181,19 @@ async def test_a_change_inside_a_value_is_noticed(value: Any, change: Callable[[
         assert session.modified
         expected = portrait(session["v"])
     assert portrait((await store.get_by_id(sid))["v"]) == expected != portrait(value)
+
+
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+@given(st.lists(values, min_size=10, max_size=10))
+@settings(max_examples=scaled(30), suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+def test_values_come_back_from_a_storage(tmp_path: Path, kind: str, parts: list[Any]) -> None:
+    store = SessionStore(SessionConfig(storage=MemoryStorage() if kind == "memory" else SQLiteStorage(tmp_path / "db")))
+    for cls in models.SHAPED:
+        store.register_type(cls)
+    store.register_type(models.Money, encode=lambda m: (m.cents, m.currency), decode=lambda given: models.Money(*given))
+
+    async def there_and_back() -> dict[str, Any]:
+        async with store, store.open((await store.create(dict(zip("abcdefghij", parts, strict=True)))).id) as session:
+            return dict(session)
+
+    assert portrait(list(anyio.run(there_and_back).values())) == portrait(parts)
