@@ -20,11 +20,7 @@ from tests.adapters.asgi import ask
 from tests.adapters.conftest import Visit
 from tests.adapters.litestar_kit import COOKIE, AnyRequest, Open, SessionDep
 
-from sessioncore import (
-    Session,
-    SessionReleased,
-    SessionStore,
-)
+from sessioncore import Session, SessionReleased, SessionStore
 from sessioncore_aiohttp import get_session as of_aiohttp
 from sessioncore_asgi import SessionMiddleware
 from sessioncore_asgi import get_session as of_asgi

@@ -13,13 +13,7 @@ from starlette.routing import Mount, Route
 from tests.adapters.asgi import CONNECT, START, AsgiSite, Channel, ask, run, socket_scope
 from tests.stores import SpyStorage
 
-from sessioncore import (
-    OwnerLimitReached,
-    Session,
-    SessionError,
-    SessionStore,
-    StorageUnavailable,
-)
+from sessioncore import OwnerLimitReached, Session, SessionError, SessionStore, StorageUnavailable
 from sessioncore_asgi import SessionMiddleware, get_session
 from sessioncore_asgi.fastapi import SessionDep
 
