@@ -1,4 +1,4 @@
-"""What the tests of RedisStorage share."""
+"""What the tests of RedisStorage share; and what makes and reads the records of any storage."""
 
 import asyncio
 import time
@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from servers.redis_server import Server
 
 from sessioncore._errors import StorageUnavailable
-from sessioncore.storage import Written
+from sessioncore.storage import Storage, Stored, Written
 from sessioncore.storage.redis import RedisStorage
 from sessioncore.storage.redis._format import MARK
 from sessioncore.testing import Rig
@@ -65,11 +65,18 @@ def storage_on(servers: list[Server], **options: Any) -> AbstractAsyncContextMan
     return storage_at(servers[0].port, "redis" if len(servers) == 1 else "redis+cluster", **options)
 
 
-async def made(storage: RedisStorage, key: str, data: bytes = b"data", ttl: float = 1000, **more: Any) -> int:
+async def made(storage: Storage, key: str, data: bytes = b"data", ttl: float = 1000, **more: Any) -> int:
     """Create a record that must be new."""
     version = await storage.create(key, data, ttl, **more)
     assert version is not None
     return version
+
+
+async def record_at(storage: Storage, key: str, **more: Any) -> Stored:
+    """Load a record that must be there."""
+    stored = await storage.load(key, **more)
+    assert isinstance(stored, Stored)
+    return stored
 
 
 def version_of(result: Written) -> int:

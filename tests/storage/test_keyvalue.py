@@ -16,6 +16,7 @@ from key_value.aio.stores.memory import MemoryStore
 from key_value.aio.stores.redis import RedisStore
 from msgspec import structs
 from servers.redis_server import Server, until
+from tests.storage.redis_rig import made, record_at
 from tests.storage.rigs import manual_rig
 
 from sessioncore import Unreadable, storage_from_url
@@ -134,8 +135,7 @@ async def test_purge_drops_what_the_store_would_keep_longer() -> None:
 async def test_any_error_of_the_store_is_unavailable_with_its_cause(failing: str) -> None:
     store = Plain()
     storage = KeyValueStorage(store)
-    at = await storage.create("secret-key", b"secret-data", 100, owner="secret-owner")
-    assert at is not None
+    at = await made(storage, "secret-key", b"secret-data", 100, owner="secret-owner")
     store.failing[failing] = LookupError("secret-key")
     with pytest.raises(StorageUnavailable) as caught:
         await storage.move("secret-key", "secret-new", b"secret-data", 100, version=at, owner="secret-owner")
@@ -164,8 +164,7 @@ async def test_a_move_that_breaks_off_anywhere_leaves_one_of_the_two_records(sur
 
     store = Dies()
     storage = KeyValueStorage(store)
-    at = await storage.create("old", b"x", 100, owner="u")
-    assert at is not None
+    at = await made(storage, "old", b"x", 100, owner="u")
     store.calls = 0
     with pytest.raises(StorageUnavailable):
         await storage.move("old", "new", b"y", 100, version=at, owner="u")
@@ -180,8 +179,7 @@ async def test_an_index_heals_itself() -> None:
     store = Plain()
     storage, second = KeyValueStorage(store), KeyValueStorage(store)
     await storage.create("a", b"x", 100, owner="u")
-    at = await second.create("b", b"x", 100, owner="u")
-    assert at is not None
+    await made(second, "b", b"x", 100, owner="u")
     lost = next(name for name in store.values if name[0] == "sessioncore-owners")
     store.values[lost]["keys"] = ["a", "never-was"]
     assert await storage.owned_keys("u") == ["a"]
@@ -220,8 +218,7 @@ async def test_something_foreign_at_our_key_is_unreadable_and_stays(foreign: Any
 async def test_what_the_store_cannot_deserialize_is_unreadable_and_stays() -> None:
     store = Plain()
     storage = KeyValueStorage(store)
-    at = await storage.create("a", b"x", 100)
-    assert at is not None
+    at = await made(storage, "a", b"x", 100)
     before = dict(store.values)
     store.failing["get"] = DeserializationError()
     assert await storage.load("a", renew=100) == Unreadable()
@@ -241,8 +238,7 @@ async def test_a_store_gets_nothing_but_text_in_plain_ascii() -> None:
     store = Plain()
     storage = KeyValueStorage(store)
     for odd in ("\x00", "a b/c", "\U0001f36a", "\ud800", "%", "a:b"):
-        at = await storage.create(odd, bytes(range(256)), 100, owner=odd)
-        assert at is not None
+        await made(storage, odd, bytes(range(256)), 100, owner=odd)
         assert await storage.owned_keys(odd) == [odd]
         assert key_of(name_of(odd)) == odd
     for (_, name), value in store.values.items():
@@ -283,9 +279,7 @@ async def test_a_native_cancellation_in_a_move_leaves_one_record() -> None:
         task.cancel()
         await asyncio.wait([task])
         (key,) = await storage.owned_keys("u")
-        stored = await storage.load(key)
-        assert isinstance(stored, Stored)
-        at = stored.version
+        at = (await record_at(storage, key)).version
 
 
 # -- memcached, where it is installed, with aiomcache

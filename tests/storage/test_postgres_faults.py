@@ -13,6 +13,7 @@ import pytest
 from servers.postgres_server import PostgresServer, postgres_server
 from tests.redis_proxy import proxy_to
 from tests.storage.postgres_rigs import connection, driver, opened, table_of, writing
+from tests.storage.redis_rig import record_at
 
 from sessioncore._errors import StorageUnavailable
 from sessioncore.storage import Stored
@@ -87,9 +88,7 @@ async def test_a_row_locked_for_too_long_costs_only_the_requests_of_its_session(
                 replaced = await storage.replace("b", b"x", 100, version=other)
                 assert isinstance(replaced, int)
                 other, served = replaced, served + 1
-                stored = await storage.load("a")
-                assert isinstance(stored, Stored)
-                assert stored.data == b"before"
+                assert (await record_at(storage, "a")).data == b"before"
             assert {type(outcome) for outcome in await stuck} == {StorageUnavailable}
             assert served > 5
             assert time.monotonic() - start < 10  # one after the other they would take twelve seconds
@@ -204,8 +203,7 @@ async def test_cancelled_calls_mix_up_nothing_and_leak_no_connection(postgres: P
         async def one_call(user: int, moment: float) -> None:
             try:
                 async with asyncio.timeout(moment):
-                    stored = await storage.load(f"{user}", renew=dice.choice([None, 1000.0]))
-                    assert isinstance(stored, Stored)
+                    stored = await record_at(storage, f"{user}", renew=dice.choice([None, 1000.0]))
                     assert stored.data.startswith(b"%d:" % user)
                     data = b"%d:%d" % (user, dice.randrange(1000))
                     result = await storage.replace(f"{user}", data, 1000, version=stored.version, owner=f"{user}")
@@ -222,9 +220,7 @@ async def test_cancelled_calls_mix_up_nothing_and_leak_no_connection(postgres: P
         count = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'cancelled'"
         assert await plain.fetchval(count) <= 8
         for user in range(50):
-            stored = await storage.load(f"{user}")
-            assert isinstance(stored, Stored)
-            assert stored.data.startswith(b"%d:" % user)
+            assert (await record_at(storage, f"{user}")).data.startswith(b"%d:" % user)
             assert await storage.owned_keys(f"{user}") == [f"{user}"]
 
 

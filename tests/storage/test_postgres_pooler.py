@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from servers.postgres_server import PostgresServer, pgbouncer
 from tests.storage.postgres_rigs import connection, driver, in_another_process, new_table, opened, table_of
+from tests.storage.redis_rig import made, record_at, version_of
 
 from sessioncore.storage import Stored
 from sessioncore.storage.postgres import PostgresStorage
@@ -51,9 +52,7 @@ async def test_a_statement_that_another_process_has_prepared_is_no_obstacle(
             assert await one.load("a") is not None
             for _ in range(2):
                 assert await other.create("a", b"y", 100) is None
-                stored = await other.load("a")
-                assert isinstance(stored, Stored)
-                assert stored.data == b"x"
+                assert (await record_at(other, "a")).data == b"x"
                 assert await other.owned_keys("u") == ["a"]
     assert ["pooler" in record.message for record in caplog.records] == [True]
 
@@ -81,9 +80,7 @@ async def test_a_column_of_a_new_type_is_read_by_connections_that_knew_the_old_o
         assert await storage.load("a") is not None
         await plain.execute(f"CREATE DOMAIN {table_of(storage)}_blob AS bytea")
         await plain.execute(f"ALTER TABLE {table_of(storage)} ALTER data TYPE {table_of(storage)}_blob")
-        stored = await storage.load("a")
-        assert isinstance(stored, Stored)
-        assert stored.data == b"x"
+        assert (await record_at(storage, "a")).data == b"x"
 
 
 async def test_a_given_pool_that_numbers_its_statements_is_none_of_ours(postgres: PostgresServer) -> None:
@@ -112,10 +109,8 @@ async def test_a_pooler_that_swaps_connections_mixes_up_no_unprepared_statements
 
 async def use(storage: PostgresStorage, key: str, turns: int) -> None:
     for turn in range(turns):
-        at = await storage.create(key, b"x", 100, owner=key)
-        assert at is not None
-        moved = await storage.move(key, f"{key}:{turn}", b"y", 100, version=at, owner=key)
-        assert isinstance(moved, int)
+        at = await made(storage, key, b"x", 100, owner=key)
+        moved = version_of(await storage.move(key, f"{key}:{turn}", b"y", 100, version=at, owner=key))
         assert await storage.load(f"{key}:{turn}", renew=100.0) == Stored(b"y", moved, 100.0)
         assert await storage.owned_keys(key) == [f"{key}:{turn}"]
         assert await storage.delete(f"{key}:{turn}", key) == 1

@@ -12,6 +12,7 @@ import pytest
 from servers.postgres_server import PostgresServer
 from tests.numbers import scaled
 from tests.storage.postgres_rigs import connection, new_table, opened, table_of
+from tests.storage.redis_rig import made, version_of
 
 from sessioncore._errors import StorageError
 from sessioncore.storage import Stored, Written
@@ -126,8 +127,7 @@ async def test_a_delete_that_waits_for_a_move_ends_what_was_moved(postgres: Post
         connection(postgres.dsn()) as mover,
         connection(postgres.dsn()) as plain,
     ):
-        at = await storage.create("a", b"x", 100)
-        assert at is not None
+        at = await made(storage, "a", b"x", 100)
         move = statements(quoted(table_of(storage))).move_with_tombstone
         async with mover.transaction():
             await mover.fetch(move, b"a", b"x", 100.0, None, at, at + 1, b"b", 100.0)
@@ -148,15 +148,11 @@ async def test_clear_ends_what_is_moved_behind_its_scan(postgres: PostgresServer
     ):
 
         async def create(key: str) -> int:
-            version = await storage.create(key, b"x", 100)
-            assert version is not None
-            return version
+            return await made(storage, key, b"x", 100)
 
         async def move(at: int, *keys: str) -> None:
             for key, new_key in pairwise(keys):
-                moved = await storage.move(key, new_key, b"x", 100, version=at, tombstone=tombstone)
-                assert isinstance(moved, int)
-                at = moved
+                at = version_of(await storage.move(key, new_key, b"x", 100, version=at, tombstone=tombstone))
 
         lock = f"BEGIN; SELECT FROM {table_of(storage)} WHERE key = '%s' FOR UPDATE"
         _, _, eight = await create("a:1"), await create("a:2"), await create("a:8")

@@ -6,9 +6,9 @@ import logging
 import pytest
 from servers.postgres_server import PostgresServer
 from tests.storage.postgres_rigs import connection, new_table, opened, table_of
+from tests.storage.redis_rig import record_at
 
 from sessioncore._errors import ConfigError, StorageError, StorageUnavailable
-from sessioncore.storage import Stored
 from sessioncore.storage.postgres import PostgresStorage
 from sessioncore.storage.postgres._sql import quoted, statements
 
@@ -123,8 +123,7 @@ async def test_renewals_and_writes_touch_no_index_and_stay_on_their_page(postgre
             async with plain.transaction(isolation="repeatable_read"):
                 assert await plain.fetchval(f"SELECT count(*) FROM {table}") == rows
                 for number in range(0, rows, each):
-                    stored = await storage.load(f"{number}", renew=200)
-                    assert isinstance(stored, Stored)
+                    stored = await record_at(storage, f"{number}", renew=200)
                     data = b"y" * 300
                     await storage.replace(f"{number}", data, 300, version=stored.version, owner=f"{number}")
         # A connection reports what it has done when it is closed, at the latest.

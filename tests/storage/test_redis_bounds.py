@@ -15,7 +15,7 @@ import pytest
 from redis.exceptions import ResponseError
 from servers.redis_server import Server, one_server
 from tests.redis_proxy import Proxy, proxy_to
-from tests.storage.redis_rig import storage_at
+from tests.storage.redis_rig import record_at, storage_at
 
 from sessioncore import EventKind, Moved, SessionConfig, SessionEvent, SessionStore, StorageUnavailable, Unreadable
 from sessioncore.storage import Storage, Stored
@@ -157,9 +157,7 @@ async def test_a_trickle_of_replies_lets_no_load_wait_beyond_the_limit(server: S
         proxy.drip = 0.0
         assert await patient == []
         # The replies that came too late were dropped.
-        stored = await storage.load("large")
-        assert isinstance(stored, Stored)
-        assert stored.data == b"x" * 2000
+        assert (await record_at(storage, "large")).data == b"x" * 2000
         assert (await store.get_by_id(sid))["n"] == 1
         assert proxy.connections <= 2
 

@@ -10,11 +10,12 @@ import pytest
 from redis.asyncio import RedisCluster
 from servers.redis_server import Server
 from tests.redis_proxy import Proxy, proxy_to
+from tests.storage.redis_rig import record_at
 from tests.storage.test_redis_acl import rules
 from tests.storage.test_redis_failover import keys_on
 
 from sessioncore import SessionConfig, SessionStore, StorageError, StorageUnavailable
-from sessioncore.storage import Stored, WritesRefused
+from sessioncore.storage import WritesRefused
 from sessioncore.storage.redis import RedisStorage
 from sessioncore.storage.redis._format import MARK
 
@@ -130,8 +131,7 @@ async def test_a_move_whose_reply_was_lost_is_settled_by_the_next_call(masters: 
         proxies[0].cut_after = 0  # of the call that decides
         with pytest.raises(StorageUnavailable):
             await storage.move(old[1], new[1], b"data", 900, version=versions[1])
-        moved = await storage.load(new[1])
-        assert isinstance(moved, Stored)
+        moved = await record_at(storage, new[1])
         if call == "touch":
             assert await storage.touch(new[1], 900)
         elif call == "renew":

@@ -31,8 +31,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.redis, pytest.mark.usefixtures("emp
 
 async def walk(storage: RedisStorage) -> None:
     """One life of a record."""
-    at = await storage.create("session:a", b"1", 100, owner="session:u")
-    assert at is not None
+    at = await made(storage, "session:a", b"1", 100, owner="session:u")
     assert await storage.load("session:a", renew=50) is not None
     at = version_of(await storage.replace("session:a", b"2", 100, version=at, owner="session:u"))
     version_of(await storage.move("session:a", "session:b", b"3", 100, version=at, owner="session:u"))

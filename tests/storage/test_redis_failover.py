@@ -14,11 +14,10 @@ from redis.asyncio import RedisCluster, Sentinel
 from redis.crc import key_slot
 from servers.redis_server import Server, cluster, one_server, until, watched_pair
 from tests.redis_proxy import proxy_to
-from tests.storage.redis_rig import client_of, made, rig_of, storage_at, storage_on, version_of
+from tests.storage.redis_rig import client_of, made, record_at, rig_of, storage_at, storage_on, version_of
 
 from sessioncore import SessionConfig, SessionStore
 from sessioncore._errors import StorageUnavailable, WritesRefused
-from sessioncore.storage import Stored
 from sessioncore.storage.redis import RedisStorage
 from sessioncore.storage.redis._connection import YOUNG
 from sessioncore.testing import STORAGE_CHECKS, NotApplicable
@@ -51,9 +50,7 @@ async def test_the_contract_holds_through_sentinel_with_a_failover_in_the_middle
                     master.kill()
                     await writes_again(storage)
                     raw = client_of(replica.port)
-                    stored = await storage.load("kept")
-                    assert isinstance(stored, Stored)
-                    assert stored.data == b"kept"
+                    assert (await record_at(storage, "kept")).data == b"kept"
                 await raw.flushall()
                 await storage.open()  # some checks close it
                 with suppress(NotApplicable):
@@ -109,9 +106,7 @@ async def test_a_slot_that_moves_is_followed_under_load(nodes: list[Server], end
             async def count() -> int:
                 version, turns = at, 0
                 while not done:
-                    stored = await storage.load(key, renew=100)
-                    assert isinstance(stored, Stored)
-                    assert stored.data == b"%d" % turns
+                    assert (await record_at(storage, key, renew=100)).data == b"%d" % turns
                     turns += 1
                     version = version_of(await storage.replace(key, b"%d" % turns, 100, version=version, owner="u"))
                 return turns
@@ -222,9 +217,7 @@ async def test_on_a_cluster_a_cancelled_move_is_whole(nodes: list[Server]) -> No
             left = [key for key in (old, new) if await storage.load(key) is not None]
             assert len(left) == 1
             assert sorted(await storage.owned_keys("u")) == left
-            stored = await storage.load(left[0])
-            assert isinstance(stored, Stored)
-            assert stored.ttl > 900
+            assert (await record_at(storage, left[0])).ttl > 900
             await storage.delete(*left)
 
 

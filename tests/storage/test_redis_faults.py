@@ -12,7 +12,7 @@ import anyio
 import pytest
 from servers.redis_server import Server, one_server, pair
 from tests.redis_proxy import Proxy, proxy_to
-from tests.storage.redis_rig import SECOND, client_of, made, resumed, storage_at, version_of
+from tests.storage.redis_rig import SECOND, client_of, made, record_at, resumed, storage_at, version_of
 
 from sessioncore._errors import StorageUnavailable
 from sessioncore.storage import Stored
@@ -33,8 +33,7 @@ async def test_kill_9_and_restart_under_load_loses_nothing_that_was_acknowledged
                 while not stopping:
                     key, turn = f"{number}:{turn}", turn + 1
                     try:
-                        version = await storage.create(key, key.encode(), 1000, owner=f"u{number}")
-                        assert version is not None
+                        version = await made(storage, key, key.encode(), 1000, owner=f"u{number}")
                         acknowledged[key] = version
                         await storage.load(key)
                     except StorageUnavailable:
@@ -52,8 +51,7 @@ async def test_kill_9_and_restart_under_load_loses_nothing_that_was_acknowledged
             await asyncio.gather(*writers)
             assert len(acknowledged) >= 300
             for key, version in acknowledged.items():
-                stored = await storage.load(key)
-                assert isinstance(stored, Stored)
+                stored = await record_at(storage, key)
                 assert (stored.data, stored.version) == (key.encode(), version)
 
 
@@ -89,9 +87,7 @@ async def test_a_reset_in_mid_reply_fails_writes_and_repeats_reads(server: Serve
             await storage.replace("k", b"new", 1000, version=at)
         assert caught.value.__cause__ is not None
         # Its outcome was unknown to us; the server had carried it out, and once only.
-        stored = await storage.load("k")
-        assert isinstance(stored, Stored)
-        assert stored.data == b"new"
+        assert (await record_at(storage, "k")).data == b"new"
 
 
 @pytest.mark.proves("AT-53")

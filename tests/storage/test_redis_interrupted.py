@@ -15,10 +15,9 @@ from typing import Any
 import pytest
 import redis as blocking
 from servers.redis_server import Server
-from tests.storage.redis_rig import made, resumed, storage_on
+from tests.storage.redis_rig import made, record_at, resumed, storage_on
 
 from sessioncore import SessionConfig, SessionStore, StorageUnavailable
-from sessioncore.storage import Stored
 from sessioncore.storage.redis import RedisStorage
 
 pytestmark = [pytest.mark.anyio, pytest.mark.redis]
@@ -90,8 +89,7 @@ async def test_while_a_script_blocks_the_server_every_call_says_so_and_changes_n
                 with pytest.raises(StorageUnavailable, match="BUSY"):
                     await call(storage, at)
                 assert time.monotonic() - start < LIMIT, name
-        stored = await storage.load(KEY)
-        assert isinstance(stored, Stored)
+        stored = await record_at(storage, KEY)
         assert (stored.data, stored.version) == (b"data", at)
         assert await storage.load("session:b") is None
         assert await storage.load("session:c") is None
@@ -135,8 +133,7 @@ async def test_a_connection_that_is_killed_in_the_middle_of_a_call(servers: list
         with pytest.raises(StorageUnavailable):
             await call
         await resumed(storage)  # after several connections that ended at once, the next attempt waits for a while
-        stored = await storage.load(KEY)
-        assert isinstance(stored, Stored)
+        stored = await record_at(storage, KEY)
         assert (stored.data, stored.version) == (b"data", at), "the call ended with its connection"
         assert await storage.load("session:b") is None
         assert await storage.load("session:c") is None

@@ -9,7 +9,7 @@ from servers.redis_server import Server
 from tests.numbers import FULL, scaled
 from tests.redis_proxy import proxy_to
 from tests.storage.history import KEYS, Model
-from tests.storage.redis_rig import made, storage_at, storage_on
+from tests.storage.redis_rig import made, record_at, storage_at, storage_on
 
 from sessioncore.storage import Stored
 from sessioncore.storage.redis._format import MARK, unpack
@@ -28,8 +28,7 @@ async def test_ten_thousand_cancelled_requests_mix_nobody_up(server: Server) -> 
 
         async def request(user: int) -> None:
             nonlocal answered
-            stored = await storage.load(f"k{user}", renew=1000 if dice.random() < 0.2 else None)
-            assert isinstance(stored, Stored)
+            stored = await record_at(storage, f"k{user}", renew=1000 if dice.random() < 0.2 else None)
             name, count = json.loads(stored.data)
             assert name == user
             if dice.random() < 0.3:

@@ -12,9 +12,8 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from servers.redis_server import Server, one_server, until
-from tests.storage.redis_rig import Own, client_of, made, storage_at
+from tests.storage.redis_rig import Own, client_of, made, record_at, storage_at
 
-from sessioncore import Stored
 from sessioncore._errors import StorageError, StorageUnavailable
 from sessioncore.storage import Unreadable, WritesRefused
 from sessioncore.storage.redis import RedisStorage
@@ -53,8 +52,7 @@ async def test_out_of_memory_is_unavailable_and_changes_nothing() -> None:
             ):
                 with pytest.raises(StorageUnavailable, match="OOM"):
                     await call
-            stored = await storage.load("k")
-            assert isinstance(stored, Stored)
+            stored = await record_at(storage, "k")
             assert (stored.data, stored.version) == (b"before", at)
             assert await storage.load("new") is None
             assert await storage.owned_keys("u") == ["k"]

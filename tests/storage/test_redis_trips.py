@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from servers.redis_server import Server
 from tests.redis_proxy import Proxy, proxy_to
-from tests.storage.redis_rig import client_of, made, storage_at, version_of
+from tests.storage.redis_rig import client_of, made, record_at, storage_at, version_of
 
 from sessioncore import SessionConfig, SessionStore
 from sessioncore.storage import Moved, Stored
@@ -51,8 +51,7 @@ async def test_each_call_is_one_round_trip(server: Server) -> None:
         assert trips() == 1
         assert await storage.touch("new", 1000)
         assert trips() == 1
-        stored = await storage.load("new")
-        assert isinstance(stored, Stored)
+        stored = await record_at(storage, "new")
         at = version_of(await storage.move("new", "newer", b"z", 1000, version=stored.version, tombstone=9))
         version_of(await storage.move("newer", "newest", b"z", 1000, version=at, owner="w", tombstone=9))
         assert trips() == 3

@@ -105,8 +105,7 @@ def test_a_pattern_matches_the_prefix_letter_by_letter(prefix: str, key: str) ->
     pattern = fmt.glob_of(prefix.encode()).decode()
     assert pattern.endswith("*")
     # Redis' glob with every special letter escaped is that text itself.
-    plain = re.sub(r"\\(.)", r"\1", pattern[:-1])
-    assert plain == prefix
+    assert re.sub(r"\\(.)", r"\1", pattern[:-1]) == prefix
     assert key.startswith(prefix) == fnmatch.fnmatchcase(key, _for_fnmatch(prefix) + "*")
 
 

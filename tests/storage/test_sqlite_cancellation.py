@@ -187,8 +187,7 @@ async def test_closing_finds_what_is_being_opened(path: Path, delay: int, cancel
     await turns(delay)
     if cancelled:
         opening.cancel()
-    closing = asyncio.create_task(storage.aclose())
-    await asyncio.wait([opening, closing])
+    await asyncio.wait([opening, asyncio.create_task(storage.aclose())])
     if delay:
         assert opening.cancelled() is cancelled
         assert not list(path.parent.glob("sessions.db-*"))

@@ -50,8 +50,7 @@ async def test_acknowledged_writes_survive_a_kill(path: Path) -> None:
             assert isinstance(stored, Stored), key
             assert stored.data == key.encode() * 200
         # What was written, but not acknowledged any more, is whole as well: at most one trip of ten tasks.
-        owned = await storage.owned_keys("u")
-        assert len(keys) <= len(owned) <= len(keys) + 20
+        assert len(keys) <= len(await storage.owned_keys("u")) <= len(keys) + 20
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+from tests.storage.redis_rig import made
 
 from sessioncore import Moved, SQLiteStorage
 from sessioncore.storage import Stored
@@ -57,8 +58,7 @@ def test_processes_that_start_at_once_migrate_it_once(path: Path) -> None:
 async def test_the_record_of_a_release_without_tombstones_is_not_read_from_one(path: Path) -> None:
     """To a process of the first release, which still runs beside this one, a tombstone is no record of its own."""
     storage = SQLiteStorage(path)
-    version = await storage.create("a", b"data", 1000)
-    assert version is not None
+    version = await made(storage, "a", b"data", 1000)
     await storage.move("a", "b", b"data", 1000, version=version, tombstone=60)
     await storage.aclose()
     with closing(sqlite3.connect(path)) as connection:
@@ -71,8 +71,7 @@ async def test_clear_and_purge_work_in_batches_over_tombstones(tmp_path: Path) -
     storage = SQLiteStorage(tmp_path / "sessions.db", clock=clock)
 
     async def make(number: int) -> None:
-        version = await storage.create(f"app:{number}", b"", 1000)
-        assert version is not None
+        version = await made(storage, f"app:{number}", b"", 1000)
         await storage.move(f"app:{number}", f"app:{number}-new", b"", 1000, version=version, tombstone=10)
 
     async with anyio.create_task_group() as tasks:  # together, so that they share commits

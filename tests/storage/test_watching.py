@@ -14,6 +14,7 @@ from servers.postgres_server import PostgresServer
 from tests.numbers import scaled
 from tests.redis_proxy import proxy_to
 from tests.storage.postgres_rigs import opened
+from tests.storage.redis_rig import record_at
 
 from sessioncore import SQLiteStorage, StorageUnavailable
 from sessioncore.storage import Stored
@@ -216,8 +217,7 @@ async def test_a_comparison_that_was_cancelled_is_made_again(tmp_path: Path) -> 
         if turn % 2 == 0:
             await storage.watch(["a"], told.append)
         await storage.confirm()
-        found = await storage.load("a")
-        assert isinstance(found, Stored)
+        found = await record_at(storage, "a")
         await storage.replace("a", b"new", 1000, version=found.version)
         confirm = asyncio.create_task(storage.confirm())
         for _ in range(turn):
