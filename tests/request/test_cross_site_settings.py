@@ -44,6 +44,17 @@ async def test_what_a_trusted_site_writes_without_the_cookie_is_dropped_with_one
     assert (lab.calls, [event.detail for event in lab.events]) == ([], [f"POST from {PAY}"])
 
 
+async def test_a_payment_page_does_not_take_the_login_away(lab: Lab) -> None:
+    """A login, the provider's POST without the cookie, and the next click of the visitor."""
+    async with lab.visitor.request() as session:
+        await session.login("ada")
+    before = lab.visitor.sid
+    reply = await serve(lab.store, forged(origin=PAY), write)
+    assert reply.headers == [("vary", "Cookie, X-Sid, Authorization")]
+    async with lab.visitor.request() as session:
+        assert (session.owner, lab.visitor.sid) == ("ada", before)
+
+
 @pytest.mark.parametrize("work", [nothing, read, save, reset, destroy])
 async def test_a_trusted_site_may_read_that_there_is_no_session(lab: Lab, work: Work) -> None:
     reply = await serve(lab.store, forged(origin=PAY), work)

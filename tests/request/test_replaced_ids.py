@@ -159,6 +159,15 @@ async def test_a_visitor_who_never_saw_the_login_is_anonymous_until_the_next_one
     assert (await site.kept(second.session.id)).owner == "ada"
 
 
+async def test_a_login_on_an_ended_session_is_dropped(site: Site) -> None:
+    old = await site.start()
+    late = await site.late(old)
+    await site.store.delete(old)
+    await late.session.login("ada")
+    assert await late.commit(200) == []
+    assert await site.store.sessions_of("ada") == []
+
+
 @pytest.mark.proves("P2")
 @pytest.mark.parametrize("loaded_before", [True, False])
 @pytest.mark.parametrize("verb", ["destroy", "reset"])

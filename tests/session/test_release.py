@@ -75,6 +75,14 @@ async def test_what_was_saved_before_the_release_reaches_the_client_and_the_rest
     assert await lab.data() == {"n": 2}
 
 
+async def test_a_session_that_was_released_early_is_renewed_all_the_same(lab: Lab) -> None:
+    await lab.begin()
+    lab.clock.advance(1000)
+    async with lab.visitor.request() as session:
+        session.release()
+    assert ((await lab.stored(session)).ttl, lab.kinds()) == (1800, ["renewed"])
+
+
 async def test_a_logout_before_the_release_clears_the_cookie(lab: Lab) -> None:
     await lab.begin()
     async with lab.visitor.request() as session:
