@@ -1,7 +1,7 @@
 """Litestar: what the plugin refuses, the names of stores, the lifespan, and streams."""
 
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from litestar import Litestar, get
@@ -15,14 +15,14 @@ from tests.stores import SpyStorage, without_checks
 from sessioncore import ConfigError, SessionStore
 from sessioncore_litestar import SessionPlugin, get_session
 
+if TYPE_CHECKING:
+    from sessioncore import Session
+
 
 @pytest.mark.parametrize("exclude", ["", ["^/static/", ""]])
 def test_a_pattern_that_leaves_out_everything_is_refused(store: SessionStore, exclude: Any) -> None:
     with pytest.raises(ConfigError, match="every path"):
         SessionPlugin(store, exclude=exclude)
-
-
-# -- one store, one name
 
 
 # -- Litestar's own sessions
@@ -43,6 +43,19 @@ def test_beside_litestars_own_sessions_the_plugin_needs_another_name(store: Sess
     with TestClient(app, base_url="https://testserver.local") as client:
         assert client.get("/both").json() == {"theirs": 1, "ours": 11}
         assert client.get("/both").json() == {"theirs": 2, "ours": 12}
+
+
+# -- a handler whose module imports Session for type checkers only
+
+
+@get("/annotated")
+async def annotated(session: "NamedDependency[Session]") -> int:
+    session["n"] = 1
+    return int(session["n"])
+
+
+def test_the_annotation_needs_no_import_at_run_time(enter: Open) -> None:
+    assert enter(annotated).get("/annotated").json() == 1
 
 
 # -- a dependency of the same name
