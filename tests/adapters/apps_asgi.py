@@ -12,7 +12,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 from tests.adapters.page import PageRequest, PageResponse
 from tests.adapters.pages import PAGES
-from tests.adapters.socket_page import talk
+from tests.adapters.socket_page import talk, talk_by_text
 
 from sessioncore import SessionStore
 from sessioncore_asgi import SessionMiddleware, get_session
@@ -56,13 +56,7 @@ def make_app(
     """Return the application with `store`, and with others under their `scope_key`."""
 
     async def ws(socket: WebSocket) -> None:
-        async def receive() -> str | None:
-            try:
-                return await socket.receive_text()
-            except WebSocketDisconnect:
-                return None
-
-        await talk(PageRequest(socket, get_session), socket.accept, socket.close, receive, socket.send_text)
+        await talk_by_text(talk, PageRequest(socket, get_session), socket, WebSocketDisconnect)
 
     routes = [Route(f"/{name}", _handler(page), methods=METHODS) for name, page in pages.items()]
     share = [Route("/share/{id}", _handler(page)) for name, page in pages.items() if name == "share"]

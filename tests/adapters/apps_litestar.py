@@ -11,7 +11,7 @@ from litestar.response import File, Stream
 from litestar.response.base import ASGIResponse
 from tests.adapters.page import PageRequest, PageResponse
 from tests.adapters.pages import PAGES
-from tests.adapters.socket_page import talk
+from tests.adapters.socket_page import talk, talk_by_text
 
 from sessioncore import SessionStore
 from sessioncore_litestar import SessionPlugin, get_session
@@ -62,13 +62,7 @@ def _handler(name: str, page: Page) -> HTTPRouteHandler:
 
 @websocket("/ws")
 async def _talk(socket: AnySocket) -> None:
-    async def receive() -> str | None:
-        try:
-            return await socket.receive_text()
-        except WebSocketDisconnect:
-            return None
-
-    await talk(PageRequest(socket, get_session), socket.accept, socket.close, receive, socket.send_text)
+    await talk_by_text(talk, PageRequest(socket, get_session), socket, WebSocketDisconnect)
 
 
 def make_app(store: SessionStore, *others: tuple[str, SessionStore]) -> Any:

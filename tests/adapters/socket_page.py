@@ -1,6 +1,7 @@
 """The WebSocket page of the scenario applications, written once for every framework."""
 
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from tests.adapters.page import Boom, PageRequest
 from tests.adapters.pages import USES, use, use_as
@@ -8,7 +9,7 @@ from tests.adapters.stream_pages import wait_to_go, work_to_the_end
 
 from sessioncore import Session, SessionError
 
-__all__ = ["LEFT", "talk"]
+__all__ = ["LEFT", "talk", "talk_by_text"]
 
 LEFT: list[str] = []  # the queries of those whose handler has heard of the end
 
@@ -58,3 +59,17 @@ async def _obey(session: Session, verb: str, name: str = "", value: str = "") ->
     else:
         raise Boom("the application has a bug")
     return "ok"
+
+
+async def talk_by_text(
+    talk: Callable[..., Awaitable[None]], request: PageRequest, socket: Any, disconnected: type[Exception]
+) -> None:
+    """Run `talk` on a socket as Starlette and Litestar have them, which raises when the client has left."""
+
+    async def receive() -> str | None:
+        try:
+            return str(await socket.receive_text())
+        except disconnected:
+            return None
+
+    await talk(request, socket.accept, socket.close, receive, socket.send_text)

@@ -134,6 +134,7 @@ def test_the_default_cookie_is_written_exactly_so() -> None:
     assert writer().set(T, 86400.0) == f"__Host-sid={T}; Max-Age=86400; Path=/; HttpOnly; Secure; SameSite=Lax"
 
 
+@pytest.mark.proves("AT-28")
 def test_a_cookie_with_every_attribute_is_written_exactly_so() -> None:
     full = writer("sid", path="/app", domain="example.com", same_site="none", partitioned=True)
     attributes = "Path=/app; Domain=example.com; HttpOnly; Secure; SameSite=None; Partitioned"

@@ -14,7 +14,7 @@ from key_value.aio.stores.memory import MemoryStore
 from msgspec import Struct
 from servers.postgres_server import PostgresServer
 from tests.live.live_kit import FAST, watched
-from tests.redis_proxy import proxy_to
+from tests.tcp_proxy import proxy_to
 
 from sessioncore import (
     EventKind,

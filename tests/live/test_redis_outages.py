@@ -10,7 +10,7 @@ import pytest
 from servers.redis_server import Server
 from tests.live.live_kit import Watched, watched
 from tests.numbers import FULL
-from tests.redis_proxy import Proxy, proxy_to
+from tests.tcp_proxy import Proxy, proxy_to
 
 from sessioncore import SessionConfig, SessionGone, SessionStore
 from sessioncore.storage.redis import RedisStorage

@@ -1,4 +1,4 @@
-"""What the tests of RedisStorage share; and what makes and reads the records of any storage."""
+"""What the tests of RedisStorage share."""
 
 import asyncio
 import time
@@ -12,7 +12,6 @@ from redis.asyncio import Redis
 from servers.redis_server import Server
 
 from sessioncore._errors import StorageUnavailable
-from sessioncore.storage import Storage, Stored, Written
 from sessioncore.storage.redis import RedisStorage
 from sessioncore.storage.redis._format import MARK
 from sessioncore.testing import Rig
@@ -63,26 +62,6 @@ async def storage_at(port: int, scheme: str = "redis", **options: Any) -> AsyncG
 def storage_on(servers: list[Server], **options: Any) -> AbstractAsyncContextManager[RedisStorage]:
     """A storage on one server, or on a cluster."""
     return storage_at(servers[0].port, "redis" if len(servers) == 1 else "redis+cluster", **options)
-
-
-async def made(storage: Storage, key: str, data: bytes = b"data", ttl: float = 1000, **more: Any) -> int:
-    """Create a record that must be new."""
-    version = await storage.create(key, data, ttl, **more)
-    assert version is not None
-    return version
-
-
-async def record_at(storage: Storage, key: str, **more: Any) -> Stored:
-    """Load a record that must be there."""
-    stored = await storage.load(key, **more)
-    assert isinstance(stored, Stored)
-    return stored
-
-
-def version_of(result: Written) -> int:
-    """The version out of a write that must have worked."""
-    assert isinstance(result, int)
-    return result
 
 
 async def resumed(storage: RedisStorage, seconds: float = 5.0) -> None:

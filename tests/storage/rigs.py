@@ -1,20 +1,40 @@
-"""One rig for each embedded storage; other storages have theirs in their own test files."""
+"""What the tests of every storage share: how records are made and read, and a rig for each embedded storage."""
 
 import sqlite3
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, closing
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import pytest
 
-from sessioncore.storage import MemoryStorage, SQLiteStorage, Storage, Stored
+from sessioncore.storage import MemoryStorage, SQLiteStorage, Storage, Stored, Written
 from sessioncore.testing import ManualClock, Rig
 
 # For what talks to a server, whose driver knows asyncio only, and for what counts, measures or fails on any event loop.
 ONE_LOOP = pytest.mark.parametrize("anyio_backend", ["asyncio"])
 
 RigMaker: TypeAlias = Callable[[Path], AbstractAsyncContextManager[Rig]]
+
+
+async def made(storage: Storage, key: str, data: bytes = b"data", ttl: float = 1000, **more: Any) -> int:
+    """Create a record that must be new."""
+    version = await storage.create(key, data, ttl, **more)
+    assert version is not None
+    return version
+
+
+async def record_at(storage: Storage, key: str, **more: Any) -> Stored:
+    """Load a record that must be there."""
+    stored = await storage.load(key, **more)
+    assert isinstance(stored, Stored)
+    return stored
+
+
+def version_of(result: Written) -> int:
+    """The version out of a write that must have worked."""
+    assert isinstance(result, int)
+    return result
 
 
 def manual_rig(storage: Storage, clock: ManualClock) -> Rig:

@@ -16,8 +16,7 @@ from key_value.aio.stores.memory import MemoryStore
 from key_value.aio.stores.redis import RedisStore
 from msgspec import structs
 from servers.redis_server import Server, until
-from tests.storage.redis_rig import made, record_at
-from tests.storage.rigs import manual_rig
+from tests.storage.rigs import made, manual_rig, record_at
 
 from sessioncore import Unreadable, storage_from_url
 from sessioncore._errors import ConfigError, StorageError, StorageUnavailable

@@ -11,10 +11,10 @@ import anyio
 import pytest
 from servers.postgres_server import PostgresServer
 from servers.redis_server import Server
-from tests.redis_proxy import proxy_to
 from tests.storage.postgres_rigs import new_table
 from tests.storage.rigs import ONE_LOOP
 from tests.stores import SpyStorage
+from tests.tcp_proxy import proxy_to
 from tests.views import Visitor
 
 from sessioncore import (

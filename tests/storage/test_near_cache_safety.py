@@ -22,8 +22,8 @@ import pytest
 from msgspec import Struct
 from servers.redis_server import Server, free_port, one_server
 from tests.numbers import scaled
-from tests.redis_proxy import Proxy, proxy_to
 from tests.storage.near_cache_worker import ENDED, ENTRY, HIT, KEYS, READ, WRITTEN
+from tests.tcp_proxy import Proxy, proxy_to
 
 pytestmark = [pytest.mark.anyio, pytest.mark.redis]
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import trio
 from servers.postgres_server import PostgresServer
-from tests.redis_proxy import proxy_to
 from tests.storage.postgres_rigs import connection, driver, new_table, opened, table_of
+from tests.tcp_proxy import proxy_to
 
 from sessioncore import Moved
 from sessioncore._errors import ConfigError, StorageError, StorageUnavailable

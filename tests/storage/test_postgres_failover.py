@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from servers.postgres_server import PostgresServer, postgres_server
 from tests.numbers import FULL
-from tests.redis_proxy import Proxy, proxy_to
 from tests.storage.postgres_rigs import Writers, connection, driver, new_table, opened, table_of, writing
+from tests.tcp_proxy import Proxy, proxy_to
 
 from sessioncore._errors import StorageUnavailable
 from sessioncore.storage.postgres import PostgresStorage

@@ -11,9 +11,9 @@ from typing import Any
 import asyncpg  # type: ignore[import-untyped]  # asyncpg ships no py.typed # pyright: ignore[reportMissingTypeStubs]
 import pytest
 from servers.postgres_server import PostgresServer, postgres_server
-from tests.redis_proxy import proxy_to
 from tests.storage.postgres_rigs import connection, driver, opened, table_of, writing
-from tests.storage.redis_rig import record_at
+from tests.storage.rigs import record_at
+from tests.tcp_proxy import proxy_to
 
 from sessioncore._errors import StorageUnavailable
 from sessioncore.storage import Stored

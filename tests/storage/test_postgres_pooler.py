@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from servers.postgres_server import PostgresServer, pgbouncer
 from tests.storage.postgres_rigs import connection, driver, in_another_process, new_table, opened, table_of
-from tests.storage.redis_rig import made, record_at, version_of
+from tests.storage.rigs import made, record_at, version_of
 
 from sessioncore.storage import Stored
 from sessioncore.storage.postgres import PostgresStorage

@@ -12,7 +12,7 @@ import pytest
 from servers.postgres_server import PostgresServer
 from tests.numbers import scaled
 from tests.storage.postgres_rigs import connection, new_table, opened, table_of
-from tests.storage.redis_rig import made, version_of
+from tests.storage.rigs import made, version_of
 
 from sessioncore._errors import StorageError
 from sessioncore.storage import Stored, Written

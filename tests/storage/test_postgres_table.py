@@ -6,7 +6,7 @@ import logging
 import pytest
 from servers.postgres_server import PostgresServer
 from tests.storage.postgres_rigs import connection, new_table, opened, table_of
-from tests.storage.redis_rig import record_at
+from tests.storage.rigs import record_at
 
 from sessioncore._errors import ConfigError, StorageError, StorageUnavailable
 from sessioncore.storage.postgres import PostgresStorage

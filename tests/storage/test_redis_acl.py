@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from redis import RedisCluster
 from servers.redis_server import Server, pair
-from tests.storage.redis_rig import made
+from tests.storage.rigs import made
 
 from sessioncore._errors import StorageError, StorageUnavailable
 from sessioncore.storage.redis import RedisStorage

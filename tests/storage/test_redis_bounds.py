@@ -14,8 +14,9 @@ import anyio
 import pytest
 from redis.exceptions import ResponseError
 from servers.redis_server import Server, one_server
-from tests.redis_proxy import Proxy, proxy_to
-from tests.storage.redis_rig import record_at, storage_at
+from tests.storage.redis_rig import storage_at
+from tests.storage.rigs import record_at
+from tests.tcp_proxy import Proxy, proxy_to
 
 from sessioncore import EventKind, Moved, SessionConfig, SessionEvent, SessionStore, StorageUnavailable, Unreadable
 from sessioncore.storage import Storage, Stored

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from redis.asyncio import RedisCluster
 from servers.redis_server import Server
-from tests.redis_proxy import Proxy, proxy_to
-from tests.storage.redis_rig import record_at
+from tests.storage.rigs import record_at
 from tests.storage.test_redis_acl import rules
 from tests.storage.test_redis_failover import keys_on
+from tests.tcp_proxy import Proxy, proxy_to
 
 from sessioncore import SessionConfig, SessionStore, StorageError, StorageUnavailable
 from sessioncore.storage import WritesRefused

@@ -18,8 +18,9 @@ import uvloop
 from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
 from redis.credentials import StreamingCredentialProvider
 from servers.redis_server import Server, ServerExited, free_port, one_server
-from tests.redis_proxy import proxy_to
-from tests.storage.redis_rig import client_of, made, storage_at, version_of
+from tests.storage.redis_rig import client_of, storage_at
+from tests.storage.rigs import made, version_of
+from tests.tcp_proxy import proxy_to
 
 from sessioncore import Stored
 from sessioncore._errors import ConfigError, StorageUnavailable

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis, RedisCluster
 from servers.redis_server import Server
-from tests.storage.redis_rig import Own, client_of, made, rig_of, storage_on
+from tests.storage.redis_rig import Own, client_of, rig_of, storage_on
+from tests.storage.rigs import made
 
 from sessioncore.storage.redis import NearCache, RedisStorage
 from sessioncore.testing import STORAGE_CHECKS, Check

@@ -13,8 +13,9 @@ from redis import Redis
 from redis.asyncio import RedisCluster, Sentinel
 from redis.crc import key_slot
 from servers.redis_server import Server, cluster, one_server, until, watched_pair
-from tests.redis_proxy import proxy_to
-from tests.storage.redis_rig import client_of, made, record_at, rig_of, storage_at, storage_on, version_of
+from tests.storage.redis_rig import client_of, rig_of, storage_at, storage_on
+from tests.storage.rigs import made, record_at, version_of
+from tests.tcp_proxy import proxy_to
 
 from sessioncore import SessionConfig, SessionStore
 from sessioncore._errors import StorageUnavailable, WritesRefused

@@ -11,8 +11,9 @@ from datetime import timedelta
 import anyio
 import pytest
 from servers.redis_server import Server, one_server, pair
-from tests.redis_proxy import Proxy, proxy_to
-from tests.storage.redis_rig import SECOND, client_of, made, record_at, resumed, storage_at, version_of
+from tests.storage.redis_rig import SECOND, client_of, resumed, storage_at
+from tests.storage.rigs import made, record_at, version_of
+from tests.tcp_proxy import Proxy, proxy_to
 
 from sessioncore._errors import StorageUnavailable
 from sessioncore.storage import Stored

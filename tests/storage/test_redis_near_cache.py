@@ -12,8 +12,9 @@ import pytest
 from msgspec import structs
 from redis.asyncio import RedisCluster
 from servers.redis_server import Server, one_server
-from tests.redis_proxy import proxy_to
-from tests.storage.redis_rig import Own, client_of, made, storage_at, version_of
+from tests.storage.redis_rig import Own, client_of, storage_at
+from tests.storage.rigs import made, version_of
+from tests.tcp_proxy import proxy_to
 from tests.views import PlainView, Visitor
 
 from sessioncore import ConfigError, Done, SessionConfig, SessionStore, StorageUnavailable, Stored

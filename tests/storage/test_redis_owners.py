@@ -6,8 +6,9 @@ from collections.abc import Awaitable, Callable
 import pytest
 from redis.asyncio import Redis, RedisCluster
 from servers.redis_server import Server
-from tests.redis_proxy import proxy_to
-from tests.storage.redis_rig import client_of, made, storage_at
+from tests.storage.redis_rig import client_of, storage_at
+from tests.storage.rigs import made
+from tests.tcp_proxy import proxy_to
 
 from sessioncore import Session, SessionConfig, SessionStore
 from sessioncore.storage.redis import RedisStorage

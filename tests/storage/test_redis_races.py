@@ -7,9 +7,10 @@ import random
 import pytest
 from servers.redis_server import Server
 from tests.numbers import FULL, scaled
-from tests.redis_proxy import proxy_to
 from tests.storage.history import KEYS, Model
-from tests.storage.redis_rig import made, record_at, storage_at, storage_on
+from tests.storage.redis_rig import storage_at, storage_on
+from tests.storage.rigs import made, record_at
+from tests.tcp_proxy import proxy_to
 
 from sessioncore.storage import Stored
 from sessioncore.storage.redis._format import MARK, unpack

@@ -12,7 +12,8 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from servers.redis_server import Server, one_server, until
-from tests.storage.redis_rig import Own, client_of, made, record_at, storage_at
+from tests.storage.redis_rig import Own, client_of, storage_at
+from tests.storage.rigs import made, record_at
 
 from sessioncore._errors import StorageError, StorageUnavailable
 from sessioncore.storage import Unreadable, WritesRefused

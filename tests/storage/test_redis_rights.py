@@ -11,7 +11,8 @@ import pytest
 from msgspec import structs
 from redis import Redis
 from servers.redis_server import Server
-from tests.storage.redis_rig import client_of, made
+from tests.storage.redis_rig import client_of
+from tests.storage.rigs import made
 from tests.storage.test_redis_acl import COMMANDS, rules
 
 from sessioncore._errors import StorageError

@@ -8,7 +8,7 @@ import pytest
 from redis import RedisCluster
 from redis.crc import key_slot
 from servers.redis_server import Server
-from tests.storage.redis_rig import made
+from tests.storage.rigs import made
 from tests.storage.test_redis_acl import rules
 
 from sessioncore._errors import StorageError

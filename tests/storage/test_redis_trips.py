@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 from servers.redis_server import Server
-from tests.redis_proxy import Proxy, proxy_to
-from tests.storage.redis_rig import client_of, made, record_at, storage_at, version_of
+from tests.storage.redis_rig import client_of, storage_at
+from tests.storage.rigs import made, record_at, version_of
+from tests.tcp_proxy import Proxy, proxy_to
 
 from sessioncore import SessionConfig, SessionStore
 from sessioncore.storage import Moved, Stored

@@ -17,10 +17,11 @@ from redis.asyncio import Redis, RedisCluster
 from redis.crc import key_slot
 from servers.redis_server import Server, one_server, pair, watched_pair
 from tests.numbers import scaled
-from tests.redis_proxy import Proxy, proxy_to
-from tests.storage.redis_rig import Own, client_of, made, resumed, storage_at
+from tests.storage.redis_rig import Own, client_of, resumed, storage_at
+from tests.storage.rigs import made
 from tests.storage.test_redis_acl import rules
 from tests.storage.test_redis_failover import begin_moving, id_of, keys_on, writes_again
+from tests.tcp_proxy import Proxy, proxy_to
 
 from sessioncore._errors import StorageUnavailable, WritesRefused
 from sessioncore.storage import Stored

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from servers.redis_server import one_server, until
-from tests.storage.redis_rig import Own, client_of, made
+from tests.storage.redis_rig import Own, client_of
+from tests.storage.rigs import made
 
 from sessioncore._errors import StorageError, StorageUnavailable
 from sessioncore.storage.redis import RedisStorage

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import anyio
 import pytest
-from tests.storage.redis_rig import made
+from tests.storage.rigs import made
 
 from sessioncore import Moved, SQLiteStorage
 from sessioncore.storage import Stored

@@ -8,8 +8,8 @@ import anyio
 import pytest
 from servers.postgres_server import PostgresServer
 from servers.redis_server import Server, pair
-from tests.redis_proxy import proxy_to
 from tests.storage.postgres_rigs import connection, new_table
+from tests.tcp_proxy import proxy_to
 
 from sessioncore import SessionConfig, SessionStore, Storage, StorageError, StorageUnavailable
 from sessioncore.storage import PROBE_SUFFIX, WritesRefused

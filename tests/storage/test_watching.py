@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from servers.postgres_server import PostgresServer
 from tests.numbers import scaled
-from tests.redis_proxy import proxy_to
 from tests.storage.postgres_rigs import opened
-from tests.storage.redis_rig import record_at
+from tests.storage.rigs import record_at
+from tests.tcp_proxy import proxy_to
 
 from sessioncore import SQLiteStorage, StorageUnavailable
 from sessioncore.storage import Stored
