@@ -7,7 +7,7 @@ SHOP := PYTHONPATH=src:src/adapters .venv-demo/bin/python -m docs.examples.shop
 # What mkdocs-material prints at each start about the end of its life (May 2027) and its successor.
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: help demo demo-check test test-browser screenshots test-recipes coverage test-full test-matrix test-oldest check format bench soak docs build clean
+.PHONY: help demo demo-check servers test test-browser screenshots test-recipes coverage test-full test-matrix test-oldest check format bench soak docs build clean
 
 help:           ## list the commands
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'

@@ -191,6 +191,12 @@ def test_the_architecture_page_lists_the_layers_that_the_linter_checks() -> None
     assert "\n".join(layers) in re.findall(r"^```text\n(.*?)\n```$", text, re.DOTALL | re.MULTILINE)
 
 
+def test_no_folder_hides_a_make_command() -> None:
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    [phony] = re.findall(r"^\.PHONY: (.+)$", makefile, re.MULTILINE)
+    assert set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE)) == set(phony.split())
+
+
 def test_the_git_hooks_run_what_make_check_runs() -> None:
     makefile = (ROOT / "Makefile").read_text("utf-8")
     [recipe] = re.findall(r"^check:.*\n((?:\t.*\n)+)", makefile, re.MULTILINE)
