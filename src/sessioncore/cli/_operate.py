@@ -100,7 +100,7 @@ def audit(target: str | None) -> None:
     chosen_output().show(
         [{"severity": one.severity, "id": one.id, "text": one.text, "fix": one.fix} for one in findings],
         [[one.severity, one.id, one.text, one.fix] for one in findings],
-        [f"{one.severity}: {one.id}: {one.text}. To mend it: {one.fix}" for one in findings] or ["No findings."],
+        [f"{one.severity}: {one.id}: {one.text}. To fix it: {one.fix}" for one in findings] or ["No findings."],
     )
     if findings:
         raise click.exceptions.Exit(FAILED)
