@@ -62,7 +62,6 @@ class Proxy:
         finally:
             self.open_now -= 1
             self._open.discard(writer)
-            writer.close()
             if back is not None:
                 back.close()
 
@@ -112,6 +111,7 @@ async def proxy_to(port: int) -> AsyncGenerator[Proxy]:
         task = asyncio.get_running_loop().create_task(proxy.serve(reader, writer))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
+        task.add_done_callback(lambda _: writer.close())  # also if it was cancelled before it began
 
     server = await asyncio.start_server(accept, "127.0.0.1", 0, limit=1 << 20)
     proxy.port = int(server.sockets[0].getsockname()[1])
@@ -119,8 +119,8 @@ async def proxy_to(port: int) -> AsyncGenerator[Proxy]:
         yield proxy
     finally:
         server.close()
-        for task in list(tasks):
-            task.cancel()
-        if tasks:
+        while tasks:
+            for task in list(tasks):
+                task.cancel()
             await asyncio.wait(list(tasks))
         await server.wait_closed()
