@@ -1,6 +1,7 @@
 """Behind the counter of the example shop: who may end whose sessions, and when the password is asked for again."""
 
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -68,3 +69,5 @@ async def test_the_staff_ends_sessions_of_one_owner_after_a_login_that_is_recent
     assert (await send(staff, "/staff/end", owner="nobody", handle="x")).path == "/staff"
     for client in clients:
         await client.aclose()
+    store: Any = app.user_middleware[0].kwargs["store"]
+    await store.aclose()  # as a server's lifespan does
