@@ -4,6 +4,9 @@ BIN := .venv/bin
 SHOP_NEEDS := anyio msgspec starlette jinja2 python-multipart uvicorn httpx
 SHOP := PYTHONPATH=src:src/adapters .venv-demo/bin/python -m docs.examples.shop
 
+# The tests start many Pythons, and without bytecode each of them compiles everything again.
+unexport PYTHONDONTWRITEBYTECODE
+
 # What mkdocs-material prints at each start about the end of its life (May 2027) and its successor.
 export NO_MKDOCS_2_WARNING := 1
 

@@ -49,6 +49,8 @@ def check_inside(app: object, scope_key: str) -> None:
         ConfigError: there is one, and `scope_key` is where they all put their session.
     """
     for _ in range(100 if scope_key == "session" else 0):  # more than anybody has; an attribute may lead to itself
+        if app is None:
+            return
         kind = type(app)
         if not kind.__module__.startswith("sessioncore") and any(map(_is_session_middleware, kind.__mro__)):
             raise ConfigError(
