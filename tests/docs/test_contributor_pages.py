@@ -4,11 +4,13 @@ import ast
 import re
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from types import NoneType
 
 import pytest
 from tests.docs.tables import table
+from tests.project.source import FILES, tree
 
 from sessioncore import EventKind
 from sessioncore._errors import KeyTaken, StorageError, StorageUnavailable
@@ -27,6 +29,7 @@ PAGES = [
     *(DOCS / name for name in ("architecture.md", "glossary.md", "releasing.md")),
     *DECISIONS,
 ]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 # Names of Python, of its libraries and of other programs. What is ours has no place here.
 FOREIGN = {
     "DeprecationWarning", "Host", "Task.cancel()", "Vary", "await", "dist", "main", "make", "packages", "repr", "site/",
@@ -68,30 +71,33 @@ def attributes(node: ast.ClassDef) -> set[str]:
     return own | set(defined(node.body))
 
 
+@cache
 def names_in_src() -> tuple[set[str], dict[str, set[str]]]:
     """Every name that a module of src defines, and for each class the names of its attributes, bases included."""
     names: set[str] = set()
     classes: dict[str, set[str]] = {}
     bases: dict[str, list[str]] = {}
-    for path in SRC.rglob("*.py"):
-        tree = ast.parse(path.read_text("utf-8"))
-        names |= set(defined(tree.body))
-        for node in ast.walk(tree):
+    for path in FILES:
+        module = tree(path)
+        names |= set(defined(module.body))
+        for node in ast.walk(module):
             if isinstance(node, ast.ClassDef):
                 names.add(node.name)
                 classes.setdefault(node.name, set()).update(attributes(node))
                 bases.setdefault(node.name, []).extend(base.id for base in node.bases if isinstance(base, ast.Name))
-    for name, parents in bases.items():
-        for parent in parents:
-            classes[name] |= classes.get(parent, set())
-    return names, classes
+
+    def members(name: str) -> set[str]:
+        return classes[name].union(*(members(base) for base in bases[name] if base in classes))
+
+    return names, {name: members(name) for name in classes}
 
 
-NAMES, CLASSES = names_in_src()
-MEMBERS = set[str]().union(*CLASSES.values())
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
-OPTIONS = set(PROJECT["project"]["optional-dependencies"])
-EVENTS = {kind.value for kind in EventKind}
+@cache
+def names_without_owner() -> set[str]:
+    """What may stand on a page alone: also an attribute, an extra or an event."""
+    names, classes = names_in_src()
+    events = (kind.value for kind in EventKind)
+    return names.union(PROJECT["project"]["optional-dependencies"], events, *classes.values())
 
 
 def is_path(span: str) -> bool:
@@ -102,13 +108,14 @@ def exists(span: str) -> bool:
     """Whether there is such a file, module, class, function or attribute."""
     if is_path(span):
         return any((folder / span).exists() for folder in FOLDERS) or any(SRC.rglob(span))
+    names, classes = names_in_src()
     name = span.removesuffix("()")
     owner, dot, member = name.rpartition(".")
     if not dot:
-        return name in NAMES | MEMBERS | OPTIONS | EVENTS or any((folder / name).exists() for folder in FOLDERS)
-    if owner in CLASSES:
-        return member in CLASSES[owner]
-    return is_module(name) or (is_module(owner) and member in NAMES)
+        return name in names_without_owner() or any((folder / name).exists() for folder in FOLDERS)
+    if owner in classes:
+        return member in classes[owner]
+    return is_module(name) or (is_module(owner) and member in names)
 
 
 def is_module(name: str) -> bool:

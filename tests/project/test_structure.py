@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from msgspec import Struct
@@ -58,12 +59,11 @@ def own(method: Function) -> set[str]:
     return {target.attr for target in stores(method) if ast.unparse(target.value) == "self"}
 
 
-def kinds() -> list[Kind]:
-    found: list[Kind] = []
-    for path in FILES:
-        if not {"storage", "testing"} & set(path.parts):
-            found += [kind_of(node, path) for node in ast.walk(tree(path)) if isinstance(node, ast.ClassDef)]
-    return found
+@cache
+def kinds() -> dict[str, Kind]:
+    paths = [path for path in FILES if not {"storage", "testing"} & set(path.parts)]
+    nodes = [(node, path) for path in paths for node in ast.walk(tree(path)) if isinstance(node, ast.ClassDef)]
+    return {node.name: kind_of(node, path) for node, path in nodes}
 
 
 def kind_of(node: ast.ClassDef, path: Path) -> Kind:
@@ -77,17 +77,14 @@ def kind_of(node: ast.ClassDef, path: Path) -> Kind:
     return Kind(node.name, path, bases, frozenset(fields.union(*map(own, methods))), frozenset(later))
 
 
-KINDS = {kind.name: kind for kind in kinds()}
-
-
 def test_every_class_whose_objects_change_is_listed() -> None:
-    changing = {kind.name for kind in KINDS.values() if kind.assigned_later}
+    changing = {kind.name for kind in kinds().values() if kind.assigned_later}
     assert changing <= FOR_ONE_REQUEST | LONG_LIVED
-    assert KINDS.keys() >= FOR_ONE_REQUEST | LONG_LIVED
+    assert kinds().keys() >= FOR_ONE_REQUEST | LONG_LIVED
 
 
 def test_an_object_of_one_request_has_ten_attributes_at_most_that_change() -> None:
-    changing = {name: len(KINDS[name].assigned_later) for name in FOR_ONE_REQUEST}
+    changing = {name: len(kinds()[name].assigned_later) for name in FOR_ONE_REQUEST}
     assert {name: count for name, count in changing.items() if count > MOST_ATTRIBUTES} == {}
 
 
@@ -95,8 +92,8 @@ def test_an_attribute_is_assigned_in_the_module_of_its_class_only() -> None:
     """`something.attribute = ...` elsewhere would change a state behind the back of those who keep its invariants."""
     homes: dict[str, set[Path]] = {}
     for name in FOR_ONE_REQUEST:
-        for attribute in KINDS[name].attributes:
-            homes.setdefault(attribute, set()).add(KINDS[name].path)
+        for attribute in kinds()[name].attributes:
+            homes.setdefault(attribute, set()).add(kinds()[name].path)
     strays: list[str] = []
     for path in FILES:
         for target in stores(tree(path)):
@@ -107,8 +104,8 @@ def test_an_attribute_is_assigned_in_the_module_of_its_class_only() -> None:
 
 
 def test_no_class_assigns_what_its_base_in_another_module_holds() -> None:
-    for kind in KINDS.values():
-        for base in (KINDS[name] for name in kind.bases if name in KINDS):
+    for kind in kinds().values():
+        for base in (kinds()[name] for name in kind.bases if name in kinds()):
             assert kind.path == base.path or kind.assigned_later.isdisjoint(base.attributes), kind.name
 
 
