@@ -3,6 +3,7 @@
 No code of ours may block a loop or log an ID.
 """
 
+import gc
 import logging
 import re
 from collections.abc import Generator, Iterator
@@ -15,6 +16,7 @@ from servers.redis_server import Server, one_server
 from tests.numbers import FULL
 
 pytest.register_assert_rewrite("sessioncore.testing")
+pytest_plugins = ["tests.kit"]
 
 # A machine that is busy with other things is no defect of an example.
 settings.register_profile(
@@ -23,10 +25,9 @@ settings.register_profile(
 settings.load_profile("patient")
 
 
-@pytest.fixture(params=["asyncio", "trio"])
-def anyio_backend(request: pytest.FixtureRequest) -> str:
-    """Every async test runs on asyncio and on trio; a test file that cannot overrides this fixture."""
-    return str(request.param)
+def pytest_collection_finish() -> None:
+    """Let no garbage collection of a test walk through what collecting the tests has made."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,6 @@ from sessioncore import SessionConfig, SessionStore
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_code_of_ours_that_blocks_the_loop_fails_its_test() -> None:
     def clock() -> float:
         time.sleep(0.001)

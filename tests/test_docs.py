@@ -43,12 +43,6 @@ MAY_BE_LEFT_OUT = 4  # blocks in all pages together; each needs a reason
 RECIPES = {"authlib", "quart", "sqladmin", "starlette_admin"}  # of the extra of this name
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    """The pages show aiohttp, asyncpg and redis-py, which know asyncio only."""
-    return "asyncio"
-
-
 class Block(Struct, frozen=True):
     """Code of a page, and the number of its first line there."""
 

@@ -17,9 +17,6 @@ from docs.examples.shop.auth import device_of
 from docs.examples.shop.browser import Browser, Server
 from docs.examples.shop.shop import CATALOGUE, Cart
 from starlette.routing import Route
-from tests.kit import anyio_backend
-
-__all__ = ["anyio_backend"]  # a fixture
 
 pytestmark = pytest.mark.anyio
 

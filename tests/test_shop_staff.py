@@ -9,12 +9,11 @@ from docs.examples.shop import browser
 from docs.examples.shop.app import build
 from docs.examples.shop.auth import USERS
 from docs.examples.shop.browser import Browser
-from tests.kit import anyio_backend
 from tests.test_shop import PATHS, database, server, sign_in, visitor
 
 from sessioncore.testing import ManualClock
 
-__all__ = ["anyio_backend", "database", "server", "visitor"]  # fixtures
+__all__ = ["database", "server", "visitor"]  # fixtures
 
 
 @pytest.mark.anyio

@@ -11,6 +11,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
+from tests.kit import BOTH_LOOPS
 from tests.storage.rigs import manual_rig
 
 from sessioncore import (
@@ -40,8 +41,7 @@ async def test_a_signed_in_visitor_is_known_by_cookie_and_by_header() -> None:
     visitor = await sign_in(store, "ada", {"cart": ["tea"]}, device="laptop")
     app = SessionMiddleware(Starlette(routes=[Route("/", me)]), store)
     expected = {"owner": "ada", "data": {"cart": ["tea"]}, "details": {"device": "laptop"}}
-    transport = httpx.ASGITransport(app)
-    async with httpx.AsyncClient(transport=transport, base_url="https://testserver") as client:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="https://testserver") as client:
         assert (await client.get("/")).json()["owner"] is None
         assert (await client.get("/", headers={"X-Session": visitor.session_id})).json() == expected
         assert (await client.get("/", headers=visitor.headers)).json() == expected
@@ -82,7 +82,6 @@ async def is_down(storage: FailingStorage, call: str) -> bool:
     return False
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize("check", STORAGE_CHECKS)
 async def test_a_failing_storage_that_was_told_nothing_is_a_storage_like_any_other(check: Check) -> None:
     clock = ManualClock()
@@ -132,6 +131,7 @@ async def test_faults_of_one_call_come_in_the_order_in_which_they_were_told() ->
     assert await storage.create("b", b"data", 60) is None
 
 
+@BOTH_LOOPS
 @pytest.mark.parametrize("late", [False, True])
 async def test_a_held_call_goes_on_when_it_is_released_and_ends_with_storage_timeout(late: bool) -> None:
     memory = MemoryStorage()

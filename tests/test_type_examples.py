@@ -11,12 +11,6 @@ EXAMPLES = sorted(Path(__file__).with_name("type_examples").glob("*.py"))
 MAY_NOT_RUN = {"refused"}  # its lines are errors, and there to be refused
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    """Some of the programs are of frameworks and drivers that know asyncio only."""
-    return "asyncio"
-
-
 @pytest.mark.anyio
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 async def test_the_example_runs(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,8 +76,7 @@ class Visitor:
     async def arrive(self, sid: str | None = None) -> Exchange:
         """Begin a request that carries this visitor's cookie."""
         sid = sid or self.sid
-        view = PlainView([f"{self.name}={sid}".encode()] if sid else [])
-        exchange = self.store.exchange(view)
+        exchange = self.store.exchange(PlainView([f"{self.name}={sid}".encode()] if sid else []))
         await exchange.load()
         return exchange
 

@@ -42,8 +42,7 @@ def _handler(page: Page) -> Callable[[web.Request], Awaitable[web.StreamResponse
         headers = CIMultiDict(answer.headers)
         if answer.raised:
             if answer.status == 302:
-                location = headers.pop("Location", "/")
-                raise web.HTTPFound(location, headers=headers)
+                raise web.HTTPFound(headers.pop("Location", "/"), headers=headers)
             raise _RAISED[answer.status](headers=headers, text=answer.body.decode())
         if answer.file is not None:
             return web.FileResponse(answer.file, headers=headers)

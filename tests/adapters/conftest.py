@@ -208,12 +208,6 @@ def visit(tls: Tls) -> Iterator[Visit]:
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    """A test of tasks or scopes says itself that it runs on trio, too."""
-    return "asyncio"
-
-
-@pytest.fixture
 def enter(anyio_backend: str, store: SessionStore) -> Iterator[Open]:
     """Open Litestar applications of the test's own in its test client, which needs no server."""
     with clients(store, anyio_backend) as open_:

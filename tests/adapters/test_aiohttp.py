@@ -14,12 +14,6 @@ from tests.stores import SpyStorage, without_checks
 from sessioncore import SessionConfig, SessionReleased, SessionStore, from_form, from_header
 from sessioncore_aiohttp import get_session, setup
 
-
-def own_store() -> SessionStore:
-    """A second store, with another cookie."""
-    return SessionStore(SessionConfig.development())
-
-
 # -- sub-applications
 
 
@@ -58,7 +52,7 @@ def test_a_middleware_around_a_sub_application_keeps_its_own_session(store: Sess
         return response
 
     app = application(store, inside=[after])
-    app.add_subapp("/inner", application(own_store(), count))
+    app.add_subapp("/inner", application(SessionStore(SessionConfig.development()), count))
     browser = visit(app)
     replies = [browser.get("/inner/count") for _ in range(2)]
     assert [(reply.text, reply.one("x-after")) for reply in replies] == [("1", "1"), ("2", "2")]
@@ -67,8 +61,7 @@ def test_a_middleware_around_a_sub_application_keeps_its_own_session(store: Sess
 
 def test_only_the_store_that_was_asked_for_its_session_answers(store: SessionStore, visit: Visit) -> None:
     async def admin(request: web.Request) -> web.Response:
-        session = await get_session(request, scope_key="admin")
-        session["n"] = 1
+        (await get_session(request, scope_key="admin"))["n"] = 1
         return web.Response()
 
     app = application(store, count, admin)
@@ -185,8 +178,7 @@ def test_the_handler_may_read_a_form_first_and_one_larger_than_the_application_t
 
     async def late(request: web.Request) -> web.Response:
         form = await request.post()
-        session = await get_session(request)
-        return web.json_response([form.get("name"), session.get("n")])
+        return web.json_response([form.get("name"), (await get_session(request)).get("n")])
 
     async def make(_: web.Request) -> web.Response:
         return web.Response(text=(await store.create({"n": 7})).id)

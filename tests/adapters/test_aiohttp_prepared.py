@@ -198,7 +198,6 @@ def test_a_response_in_place_of_one_that_is_prepared_has_the_cookie_of_the_other
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_a_connection_that_was_open_leaves_nothing_behind(store: SessionStore) -> None:
     seen: list[ref[web.Request]] = []
 

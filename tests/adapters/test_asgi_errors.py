@@ -85,12 +85,6 @@ async def sorry(request: Request, error: Exception) -> Response:
     return PlainTextResponse("come back later", 507)
 
 
-def fastapi_with(handler: Any) -> FastAPI:
-    app = FastAPI()
-    app.add_api_route("/", handler)
-    return app
-
-
 @PLACES
 async def test_an_error_of_the_store_has_its_status_wherever_the_middleware_stands(
     store: SessionStore, storage: SpyStorage, place: str
@@ -101,7 +95,9 @@ async def test_an_error_of_the_store_has_its_status_wherever_the_middleware_stan
         for handler in (revoke, wrapped, used_first, sync)
         for page in ({}, {500: oops})
     ]
-    for app in (*apps, fastapi_with(depends)):
+    fast = FastAPI()
+    fast.add_api_route("/", depends)
+    for app in (*apps, fast):
         wire = await ask_in_spite(wrap(app, store, place))
         assert (wire.status, wire.body) == (503, b"Service Unavailable")
         assert (len(wire.sent), wire.all("set-cookie")) == (2, [])

@@ -93,8 +93,7 @@ async def test_a_session_that_a_stream_loads_is_stored_before_its_end_too(
         (await get_session(scope))["late"] = 1
         await send(BODY)
 
-    sid = (await store.create()).id
-    assert await watch(SessionMiddleware(serve, store, lazy=True), store, sid) == [{"late": 1}]
+    assert await watch(SessionMiddleware(serve, store, lazy=True), store, (await store.create()).id) == [{"late": 1}]
 
 
 async def test_a_body_that_ends_without_late_changes_costs_the_storage_nothing() -> None:

@@ -52,8 +52,7 @@ def test_a_session_in_a_cookie_is_refused_to_other_sites_and_to_nobody_else(site
         allowed = 101 if case.scheme == "wss" else 200
         if found != (403 if case.judged == "other" else allowed):
             wrong.append(f"{case}: {found}")
-        calls = site.calls(0 if case.judged == "other" else 1)
-        assert (calls == []) == (case.judged == "other"), str(case)
+        assert (site.calls(0 if case.judged == "other" else 1) == []) == (case.judged == "other"), str(case)
         assert site.kinds() == ["cross_site"] * (case.judged == "other")
     assert wrong == []
 
@@ -62,8 +61,7 @@ def test_a_session_in_a_cookie_is_refused_to_other_sites_and_to_nobody_else(site
 def test_without_a_cookie_other_sites_may_read_that_there_is_none_and_begin_nothing(site: Site) -> None:
     for case in PAGES:
         assert status(site, case, "/read", None) == 200, str(case)
-        found = status(site, case, "/counter", None)
-        assert found == (403 if case.judged == "other" else 200), str(case)
+        assert status(site, case, "/counter", None) == (403 if case.judged == "other" else 200), str(case)
         own = case.judged == "own"
         assert site.calls(int(own)) == ["create"] * own, str(case)
     assert site.count() == [case.judged for case in PAGES].count("own")

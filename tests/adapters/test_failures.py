@@ -141,8 +141,7 @@ def test_parallel_requests_lose_nothing(site: Site) -> None:
     sids = [site.make({"user": number}) for number in range(users)]
 
     def visit(number: int) -> set[int]:
-        who = _with(sids[number % users])
-        return {site.raw(path, who).status for path in (f"/set?k=key{number}&v=x", "/mutate")}
+        return {site.raw(path, _with(sids[number % users])).status for path in (f"/set?k=key{number}&v=x", "/mutate")}
 
     with ThreadPoolExecutor(10) as pool:
         assert set().union(*pool.map(visit, range(visits))) == {200}

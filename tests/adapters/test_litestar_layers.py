@@ -59,8 +59,9 @@ def test_excluded_routes_have_no_session(enter: Open, store: SessionStore, stora
     async def by_default(request: AnyRequest) -> bool:
         return "session" in request.scope
 
-    assert enter(by_default, plugin=SessionPlugin(store, exclude=[])).get("/by-default").json() is False
-    assert enter(by_path, plugin=SessionPlugin(store, exclude=[])).get("/elsewhere").json() is True
+    client = enter(by_default, by_path, plugin=SessionPlugin(store, exclude=[]))
+    assert client.get("/by-default").json() is False
+    assert client.get("/elsewhere").json() is True
 
 
 def test_one_layer_alone_can_have_sessions(enter: Open, store: SessionStore) -> None:
@@ -102,8 +103,7 @@ def test_an_id_may_stand_in_the_path(enter: Open) -> None:
         return dict(session)
 
     client = enter(share, plugin=SessionPlugin(store))
-    made = client.blocking_portal.call(store.create, {"n": 1})
-    assert client.get(f"/share/{made.id}").json() == {"n": 1}
+    assert client.get(f"/share/{client.blocking_portal.call(store.create, {'n': 1}).id}").json() == {"n": 1}
 
 
 # -- mounted applications

@@ -197,8 +197,7 @@ def around_all(store: SessionStore) -> Any:
 
 
 def in_a_mount(store: SessionStore) -> Any:
-    admin = Starlette(routes=ROUTES, middleware=[STARLETTES])
-    routes = [*ROUTES, Mount("/admin", admin)]
+    routes = [*ROUTES, Mount("/admin", Starlette(routes=ROUTES, middleware=[STARLETTES]))]
     return Starlette(routes=routes, middleware=[Middleware(SessionMiddleware, store=store)])
 
 

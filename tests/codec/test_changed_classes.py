@@ -143,8 +143,7 @@ def class_renamed() -> None:
 
 
 def deleted() -> None:
-    encoded = codec_with(make("attrs", sku=NO)).encode("k", [1])
-    assert Codec().decode("k", encoded) == [1]
+    assert Codec().decode("k", codec_with(make("attrs", sku=NO)).encode("k", [1])) == [1]
     refuses(make("attrs", sku=NO)(sku=1), make("attrs", sku=NO), error=UnregisteredType, name="another")
 
 

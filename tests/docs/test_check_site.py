@@ -47,8 +47,7 @@ def module(name: str, **things: object) -> ModuleType:
 
 
 def test_a_public_name_without_an_entry_is_found(tmp_path: Path) -> None:
-    folder = site(tmp_path, "")
-    pages = read_site(folder)
+    pages = read_site(site(tmp_path, ""))
     store = object()
 
     def missing(modules: Iterable[ModuleType]) -> list[str]:

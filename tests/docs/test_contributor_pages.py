@@ -126,8 +126,7 @@ def is_module(name: str) -> bool:
 @pytest.mark.parametrize("page", PAGES, ids=page_id)
 def test_every_make_command_on_the_page_exists(page: Path) -> None:
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
-    asked = {span.split()[1] for span in spans(page) if span.startswith("make ")}
-    assert asked <= set(targets)
+    assert {span.split()[1] for span in spans(page) if span.startswith("make ")} <= set(targets)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_id)
@@ -213,8 +212,7 @@ def test_the_git_hooks_run_what_make_check_runs() -> None:
 
 
 def test_the_list_of_decisions_has_every_page() -> None:
-    index = (DOCS / "decisions" / "index.md").read_text("utf-8")
-    listed = re.findall(r"\]\((\S+\.md)\)", index)
+    listed = re.findall(r"\]\((\S+\.md)\)", (DOCS / "decisions" / "index.md").read_text("utf-8"))
     assert sorted(listed) == [page.name for page in DECISIONS if page.name != "index.md"]
 
 

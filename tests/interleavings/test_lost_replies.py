@@ -187,8 +187,7 @@ def test_a_write_that_arrives_late_is_done_once(fresh: bool) -> None:
 @pytest.mark.parametrize("then", ["destroy", "login", "regenerate"])
 def test_a_create_that_arrives_when_its_id_is_no_longer_wanted_leaves_nothing(then: str) -> None:
     plan = Plan(1, arrives=False, late=True)
-    site = Site(make=lambda inner: LosesOne(inner, plan))
-    explore(Doubtful(site, plan, ("set", "save", then), (), fresh=True))
+    explore(Doubtful(Site(make=lambda inner: LosesOne(inner, plan)), plan, ("set", "save", then), (), fresh=True))
 
 
 @pytest.mark.xfail(

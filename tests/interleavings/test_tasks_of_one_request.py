@@ -104,8 +104,7 @@ def test_two_tasks_of_one_request_agree_with_the_model(part: int, fresh: bool) -
 
 @pytest.mark.parametrize("part", range(PARTS))
 def test_two_tasks_agree_with_the_model_while_another_device_revokes_their_session(part: int) -> None:
-    short = [(one, two) for one, two in PAIRS if len(one + two) < 4]
-    play(some(short, 37)[part::PARTS], revoked=True)
+    play(some([(one, two) for one, two in PAIRS if len(one + two) < 4], 37)[part::PARTS], revoked=True)
 
 
 @pytest.mark.parametrize("fresh", [False, True], ids=["of a session that is stored", "of a fresh session"])
@@ -118,5 +117,4 @@ def test_a_task_that_goes_on_while_the_response_starts_agrees_with_the_model(par
 
 @pytest.mark.parametrize("fresh", [False, True])
 def test_a_first_write_is_refused_after_the_response_has_started_also_behind_a_regenerate(fresh: bool) -> None:
-    meeting = OneRequest(Site(replies=True), ("regenerate", "commit"), ("destroy", "set"), fresh=fresh)
-    explore(meeting)
+    explore(OneRequest(Site(replies=True), ("regenerate", "commit"), ("destroy", "set"), fresh=fresh))

@@ -230,8 +230,7 @@ async def cut_after(turns: int, work: Callable[[], Awaitable[Any]], *, natively:
         group.start_soon(run)
         for _ in range(turns + 1):
             await anyio.lowlevel.checkpoint()
-        reached = not ended.is_set()
-        if natively and reached:
+        if natively and not ended.is_set():
             assert tasks[0] is not None
             tasks[0].cancel()
         scope.cancel()

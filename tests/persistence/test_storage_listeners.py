@@ -96,8 +96,7 @@ async def test_an_id_that_is_taken_is_no_error_of_the_storage() -> None:
 
 async def test_looking_up_what_open_connections_use_is_told() -> None:
     told = Told()
-    store = SessionStore(SessionConfig(storage=MemoryStorage(), on_event=told))
-    session: Session = await store.create({"n": 1})
+    session: Session = await SessionStore(SessionConfig(storage=MemoryStorage(), on_event=told)).create({"n": 1})
     with anyio.fail_after(5):
         async with session.alive():
             while ("watch", "ok") not in told.outcomes:  # noqa: ASYNC110 - no event tells it

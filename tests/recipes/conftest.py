@@ -6,12 +6,6 @@ import pytest
 from blockbuster import BlockBuster
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    """The libraries know asyncio only."""
-    return "asyncio"
-
-
 @pytest.fixture(autouse=True)
 def others_may_block(no_blocking_calls: BlockBuster) -> Iterator[None]:
     """Other libraries read their templates and settings in the loop, below our middleware."""

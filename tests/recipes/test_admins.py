@@ -44,8 +44,7 @@ async def test_sqladmin_works_lazily_and_has_another_session_without_the_line(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     shop = program("libraries/sqladmin.md", monkeypatch)
-    lazy = SessionMiddleware(shop.app.router, shop.store, lazy=True)
-    async with Client(lazy) as ada:
+    async with Client(SessionMiddleware(shop.app.router, shop.store, lazy=True)) as ada:
         assert (await ada.get("/admin/login")).status_code == 200
         form = {"username": "ada", "password": "enchantress"}
         assert (await ada.post("/admin/login", data=form)).status_code == 302

@@ -136,8 +136,7 @@ async def test_the_answer_is_403_even_if_the_framework_hides_the_error_and_on_er
     def hide(view: RequestView, error: SessionError) -> tuple[int, str]:
         return 404, f"{view.method} {type(error).__name__}"
 
-    own = lab.beside(on_error=hide)
-    exchange = own.exchange(forged(visitor.sid))
+    exchange = lab.beside(on_error=hide).exchange(forged(visitor.sid))
     await exchange.load()
     with pytest.raises(CrossSiteRequest) as caught:
         await read(exchange.session)

@@ -134,8 +134,7 @@ async def test_skip_comes_first(lab: Lab) -> None:
 
     store = lab.beside(skip=post)
     with pytest.raises(SessionError, match="skipped"):
-        exchange = store.exchange(forged())
-        await exchange.load(required=True)
+        await store.exchange(forged()).load(required=True)
     assert lab.events == []
 
 

@@ -173,8 +173,7 @@ async def test_on_error_may_add_headers_but_not_those_that_protect_the_session()
     def on_error(_view: RequestView, _error: SessionError) -> Any:
         return 503, "<p>", given
 
-    lab = Lab(on_error=on_error)
-    answer = response_to(await lab.visitor.arrive(), StorageUnavailable("down"))
+    answer = response_to(await Lab(on_error=on_error).visitor.arrive(), StorageUnavailable("down"))
     assert (answer.status, answer.body) == (503, b"<p>")
     assert sorted(answer.headers) == [
         ("cache-control", "no-store"), ("content-length", "3"), ("content-type", "text/html"), ("retry-after", "30")

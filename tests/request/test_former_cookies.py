@@ -68,8 +68,7 @@ def test_any_collection_will_do_and_what_is_given_twice_counts_once(kind: Any) -
 
 @pytest.mark.parametrize("work", [write, login, mutate])
 async def test_a_new_cookie_comes_after_the_end_of_the_former_ones(work: Work) -> None:
-    lab = moved(former_cookies=[("/app", None), ("/", "example.com")])
-    reply = await serve(lab.store, PlainView(), work)
+    reply = await serve(moved(former_cookies=[("/app", None), ("/", "example.com")]).store, PlainView(), work)
     assert reply.all("set-cookie")[:2] == [OLD, OLD_DOMAIN]
     assert reply.cookies["sid"]
     assert len(reply.all("set-cookie")) == 3
@@ -118,8 +117,7 @@ async def test_a_login_among_two_values_begins_a_session_and_a_logout_ends_every
 
 async def test_two_values_of_a_header_end_no_cookie() -> None:
     lab = moved(extractor=chain(from_header("X-Sid"), from_cookie("sid")))
-    view = PlainView(headers=[("X-Sid", "a"), ("X-Sid", "b")])
-    assert (await serve(lab.store, view, read)).all("set-cookie") == []
+    assert (await serve(lab.store, PlainView(headers=[("X-Sid", "a"), ("X-Sid", "b")]), read)).all("set-cookie") == []
 
 
 async def test_without_former_cookies_two_values_set_and_end_nothing() -> None:

@@ -149,8 +149,7 @@ async def test_typed_keys_are_keys_of_mappings_also_before_anybody_used_them(lab
     assert dict(await lab.store.get_by_id(made.id)) == {"cart": cart, "count": 2, "plain": 1}
     visitor = await sign_in(lab.beside(), "ada", {CART: cart})
     assert dict(await lab.store.get_by_id(visitor.session_id)) == {"cart": cart}
-    other = lab.beside()
-    async with other.open(made.id) as session:
+    async with lab.beside().open(made.id) as session:
         session.update({CART: [Item("milk")], NAME: "ada"}, plain=2)
         session |= {COUNT: 3}
         session.update([(NAME, "bob")])

@@ -26,8 +26,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 async def test_it_purges_again_and_again_and_stops_with_its_block() -> None:
     storage = SpyStorage()
-    store = SessionStore(SessionConfig(storage=storage))
-    async with store.purge_every(SHORT):
+    async with SessionStore(SessionConfig(storage=storage)).purge_every(SHORT):
         await until(lambda: len(storage.calls) >= 3)
     before = len(storage.calls)
     await anyio.sleep(0.02)

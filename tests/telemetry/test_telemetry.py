@@ -19,14 +19,12 @@ from opentelemetry.sdk.metrics.export import (
     NumberDataPoint,
 )
 from servers.redis_server import Server
-from tests.kit import Lab, anyio_backend, read, serve
+from tests.kit import Lab, read, serve
 from tests.views import PlainView
 
 from sessioncore import EventKind, SessionConfig, SessionEvent, SessionGone, SessionStore, StorageUnavailable
 from sessioncore.storage.redis import NearCache, RedisStorage
 from sessioncore.telemetry import OpenTelemetry, log_events
-
-__all__ = ["anyio_backend"]  # a fixture
 
 pytestmark = pytest.mark.anyio
 
