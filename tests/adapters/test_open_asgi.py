@@ -13,7 +13,7 @@ from tests.adapters.asgi import ACCEPT, START, Message, http_scope, socket_scope
 from tests.adapters.line import Line
 from tests.adapters.open_kit import ToldStorage
 from tests.kit import BOTH_LOOPS
-from tests.numbers import FULL
+from tests.numbers import scaled
 
 from sessioncore import Session, SessionConfig, SessionStore
 from sessioncore_asgi import SessionMiddleware, get_session
@@ -198,7 +198,7 @@ async def test_an_error_in_an_event_stream_is_the_servers_to_report() -> None:
         assert LAST not in one.sent
 
 
-MANY = 1000 if FULL else 250
+MANY = scaled(1000)
 
 
 async def test_an_idle_socket_costs_neither_task_nor_command_and_little_memory() -> None:
