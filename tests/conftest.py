@@ -3,7 +3,6 @@
 No code of ours may block a loop or log an ID.
 """
 
-import gc
 import logging
 import re
 from collections.abc import Generator, Iterator
@@ -23,11 +22,6 @@ settings.register_profile(
     "patient", max_examples=100 if FULL else 25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("patient")
-
-
-def pytest_collection_finish() -> None:
-    """Let no garbage collection of a test walk through what collecting the tests has made."""
-    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -47,14 +47,6 @@ def _fields(value: Any, names: Iterable[str]) -> str:
     return ", ".join(f"{name}={portrait(getattr(value, name, ...))}" for name in names)
 
 
-def _members(value: Any) -> str:
-    return ", ".join(sorted(map(portrait, value)))
-
-
-def _model(value: Any) -> str:
-    return f"{_fields(value, value.__dict__)} {sorted(value.model_fields_set)} {portrait(value.__pydantic_extra__)}"
-
-
 _WRITERS: tuple[tuple[Any, Callable[[Any], str]], ...] = (
     (float, lambda v: struct.pack(">d", v).hex()),
     (complex, lambda v: struct.pack(">dd", v.real, v.imag).hex()),
@@ -64,10 +56,10 @@ _WRITERS: tuple[tuple[Any, Callable[[Any], str]], ...] = (
     (defaultdict, lambda v: f"{v.default_factory} {portrait(dict(v))}"),
     (Decimal, lambda v: repr(v.as_tuple())),
     ((list, tuple), lambda v: ", ".join(map(portrait, v))),
-    ((set, frozenset), _members),
+    ((set, frozenset), lambda v: ", ".join(sorted(map(portrait, v)))),
     (dict, lambda v: ", ".join(f"{portrait(k)}: {portrait(x)}" for k, x in v.items())),
     (msgspec.Struct, lambda v: _fields(v, v.__struct_fields__)),
-    (pydantic.BaseModel, _model),
+    (pydantic.BaseModel, lambda v: f"{_fields(v, v.__dict__)}{sorted(v.model_fields_set)}{portrait(v.model_extra)}"),
     ((bool, int, str, bytes, timedelta), repr),
 )
 
@@ -133,10 +125,6 @@ def _hashable_layers(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 hashables: st.SearchStrategy[Any] = st.recursive(leaves, _hashable_layers, max_leaves=4)
 
 
-def _open_account(part: Any) -> models.Account:
-    return models.Account.model_validate({"name": "a", "more": part})
-
-
 def _layers(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     return st.one_of(
         st.lists(inner, max_size=3),
@@ -160,7 +148,7 @@ def _layers(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
         st.builds(models.Tags, st.text(max_size=4)),
         st.builds(models.Badge, rank=st.integers(), extra=inner),
         st.builds(models.Account, name=st.text(max_size=3), anything=inner),
-        st.builds(_open_account, inner),
+        inner.map(lambda part: models.Account.model_validate({"name": "a", "more": part})),
     )
 
 

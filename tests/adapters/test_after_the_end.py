@@ -154,9 +154,7 @@ def logged(store: SessionStore, witness: Witness) -> web.Application:
 
 
 @pytest.mark.parametrize("path", PAGES)
-def test_a_middleware_before_setup_of_aiohttp_reads_what_is_stored(
-    path: str, store: SessionStore, visit: Visit
-) -> None:
+def test_middleware_before_setup_of_aiohttp_reads_what_is_stored(path: str, store: SessionStore, visit: Visit) -> None:
     witness, sid = Witness(), anyio.run(visitor, store)
     reply = visit(logged(store, witness)).get(path, [("Cookie", f"{COOKIE}={sid}")])
     assert (reply.status, reply.text) == ((500, "an error page") if path == "/fails" else (200, "ok"))

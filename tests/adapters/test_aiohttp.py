@@ -17,9 +17,7 @@ from sessioncore_aiohttp import get_session, setup
 # -- sub-applications
 
 
-def test_an_application_shares_the_session_with_its_sub_applications(
-    store: SessionStore, storage: SpyStorage, visit: Visit
-) -> None:
+def test_sub_applications_share_the_session(store: SessionStore, storage: SpyStorage, visit: Visit) -> None:
     for repeated in (False, True):
         app, inner = application(store, count), route(web.Application(), count)
         if repeated:  # no effect
@@ -93,9 +91,7 @@ def test_static_files_and_404s_carry_what_a_middleware_did(store: SessionStore, 
 
 
 @pytest.mark.filterwarnings("ignore:returning HTTPException:DeprecationWarning")  # aiohttp 3 still serves them
-def test_a_response_that_an_outer_middleware_puts_in_its_place_has_the_cookie(
-    store: SessionStore, visit: Visit
-) -> None:
+def test_a_response_that_an_outer_middleware_puts_in_its_place_has_a_cookie(store: SessionStore, visit: Visit) -> None:
     @web.middleware
     async def errors(request: web.Request, handler: Handler) -> web.Response:
         try:
@@ -152,9 +148,7 @@ def test_a_handler_without_a_response_stores_nothing(store: SessionStore, storag
     assert (reply.status, reply.set_cookies, len(storage.inner)) == (500, [], 0)
 
 
-def test_a_body_that_is_generated_after_the_handler_finds_the_session_released(
-    store: SessionStore, visit: Visit
-) -> None:
+def test_a_body_generated_after_the_handler_finds_the_session_released(store: SessionStore, visit: Visit) -> None:
     async def generated(request: web.Request) -> web.Response:
         session = await get_session(request)
         session["n"] = 1
@@ -197,9 +191,7 @@ def test_the_handler_may_read_a_form_first_and_one_larger_than_the_application_t
 # -- clones of the request
 
 
-def test_a_clone_that_a_middleware_hands_on_has_its_session_and_its_cookie(
-    store: SessionStore, visit: Visit, tmp_path: Path
-) -> None:
+def test_a_clone_of_a_request_has_its_session_and_cookie(store: SessionStore, visit: Visit, tmp_path: Path) -> None:
     (tmp_path / "page.txt").write_text("a page")
 
     async def returned(request: web.Request) -> web.StreamResponse:

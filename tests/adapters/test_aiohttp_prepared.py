@@ -91,9 +91,7 @@ def _everything(browser: Browser, method: str, path: str) -> bytes:
         return b"".join(iter(lambda: sock.recv(65536), b""))
 
 
-def test_what_a_stream_wrote_is_stored_when_its_client_leaves(
-    store: SessionStore, storage: SpyStorage, visit: Visit
-) -> None:
+def test_a_stream_is_stored_when_its_client_leaves(store: SessionStore, storage: SpyStorage, visit: Visit) -> None:
     async def endless(request: web.Request) -> web.StreamResponse:
         session = await get_session(request)
         response = web.StreamResponse()

@@ -154,9 +154,7 @@ def test_a_session_that_is_first_asked_for_during_a_stream_or_after_the_handler_
 # -- the storage, and clients that leave
 
 
-def test_a_storage_that_cannot_open_keeps_the_application_from_starting(
-    store: SessionStore, storage: SpyStorage
-) -> None:
+def test_no_application_starts_on_a_storage_that_cannot_open(store: SessionStore, storage: SpyStorage) -> None:
     storage.fail("open")
     with pytest.raises(StorageUnavailable), serve(serve_aiohttp, application(store)):
         pass

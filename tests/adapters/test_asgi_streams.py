@@ -85,9 +85,7 @@ async def test_late_changes_are_stored_before_the_end_of_the_body_is_sent(
     assert site.storage.calls[:-1].count("replace") == (2 if handler is set_before_the_only_body else 1)
 
 
-async def test_a_session_that_a_stream_loads_is_stored_before_its_end_too(
-    store: SessionStore, storage: SpyStorage
-) -> None:
+async def test_a_session_that_a_stream_loads_is_stored_before_its_end_too(store: SessionStore) -> None:
     async def serve(scope: Any, receive: Any, send: Any) -> None:
         await Channel(receive, send).send(START, MORE)
         (await get_session(scope))["late"] = 1

@@ -99,9 +99,7 @@ def test_a_failure_before_the_handshake_closes_it_and_stores_nothing(enter: Open
     assert client.get("/read").json() == {"n": 1}
 
 
-def test_an_error_of_ours_before_the_handshake_is_answered_as_elsewhere(
-    store: SessionStore, storage: SpyStorage
-) -> None:
+def test_our_error_before_the_handshake_is_answered_as_elsewhere(store: SessionStore, storage: SpyStorage) -> None:
     app = Litestar([refused, uses, revokes], plugins=[SessionPlugin(store)])
     headers = {"Cookie": f"{COOKIE}={'a' * 43}"}
     with serve(serve_asgi, app) as server:

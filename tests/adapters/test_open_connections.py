@@ -128,9 +128,7 @@ def test_a_handler_that_sleeps_and_a_client_that_never_answers_hold_nothing_up(o
     site.raw("/download?go=on")
 
 
-def test_an_unanswered_end_is_a_401_or_1008_without_a_traceback(
-    open_place: Site, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_unanswered_end_is_401_or_1008_without_traceback(open_place: Site, caplog: pytest.LogCaptureFixture) -> None:
     site = open_place
     sid = site.make({"n": 1})
     assert site.raw("/end-alive", ("Cookie", f"session_id={sid}")).status == 401

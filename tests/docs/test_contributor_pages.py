@@ -29,6 +29,7 @@ PAGES = [
     *(DOCS / name for name in ("architecture.md", "glossary.md", "releasing.md")),
     *DECISIONS,
 ]
+MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 # Names of Python, of its libraries and of other programs. What is ours has no place here.
 FOREIGN = {
@@ -100,13 +101,9 @@ def names_without_owner() -> set[str]:
     return names.union(PROJECT["project"]["optional-dependencies"], events, *classes.values())
 
 
-def is_path(span: str) -> bool:
-    return "/" in span or span.endswith((".py", ".md", ".toml", ".yaml", ".typed"))
-
-
 def exists(span: str) -> bool:
     """Whether there is such a file, module, class, function or attribute."""
-    if is_path(span):
+    if "/" in span or span.endswith((".py", ".md", ".toml", ".yaml", ".typed")):  # a path
         return any((folder / span).exists() for folder in FOLDERS) or any(SRC.rglob(span))
     names, classes = names_in_src()
     name = span.removesuffix("()")
@@ -125,7 +122,7 @@ def is_module(name: str) -> bool:
 
 @pytest.mark.parametrize("page", PAGES, ids=page_id)
 def test_every_make_command_on_the_page_exists(page: Path) -> None:
-    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    targets = re.findall(r"^([a-z-]+):", MAKEFILE, re.MULTILINE)
     assert {span.split()[1] for span in spans(page) if span.startswith("make ")} <= set(targets)
 
 
@@ -198,14 +195,12 @@ def test_the_architecture_page_lists_the_layers_that_the_linter_checks() -> None
 
 
 def test_no_folder_hides_a_make_command() -> None:
-    makefile = (ROOT / "Makefile").read_text("utf-8")
-    [phony] = re.findall(r"^\.PHONY: (.+)$", makefile, re.MULTILINE)
-    assert set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE)) == set(phony.split())
+    [phony] = re.findall(r"^\.PHONY: (.+)$", MAKEFILE, re.MULTILINE)
+    assert set(re.findall(r"^([a-z-]+):", MAKEFILE, re.MULTILINE)) == set(phony.split())
 
 
 def test_the_git_hooks_run_what_make_check_runs() -> None:
-    makefile = (ROOT / "Makefile").read_text("utf-8")
-    [recipe] = re.findall(r"^check:.*\n((?:\t.*\n)+)", makefile, re.MULTILINE)
+    [recipe] = re.findall(r"^check:.*\n((?:\t.*\n)+)", MAKEFILE, re.MULTILINE)
     hooks = (ROOT / ".pre-commit-config.yaml").read_text("utf-8")
     commands = [line.strip().replace("$(BIN)", ".venv/bin") for line in recipe.splitlines()]
     assert re.findall(r"^ +entry: (.+)$", hooks, re.MULTILINE) == commands
