@@ -77,7 +77,7 @@ def hears_the_end(
         while pings and time.monotonic() < began + PATIENCE:
             connection.ping()
             with suppress(TimeoutError):
-                connection.recv(0.02)
+                connection.recv(0.1)
         connection.recv(PATIENCE)
     assert closed.value.rcvd is not None
     assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (code, reason)
