@@ -65,6 +65,7 @@ class Server:
         self.folder = folder
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
+        self._client: Any = None  # redis-py's clients have no types of use here
         for attempts_left in reversed(range(5)):
             self.port = find_port()
             try:
@@ -127,13 +128,16 @@ class Server:
         return ["--port", str(self.port)]
 
     def do(self, *command: str | int | bytes) -> Any:
-        """Run one command on a connection of its own."""
-        client: Any = Redis(port=self.port, socket_timeout=10, retry=Retry(NoBackoff(), 0), protocol=2)
-        with client:
-            return client.execute_command(*command)
+        """Run one command on a connection that stays open; a thread that finds none free opens another one."""
+        if self._client is None:
+            self._client = Redis(port=self.port, socket_timeout=10, retry=Retry(NoBackoff(), 0), protocol=2)
+        return self._client.execute_command(*command)
 
     def kill(self) -> None:
         """SIGKILL, and wait until it is dead."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
         if self._process is not None:
             self._process.kill()
             self._process.wait()
