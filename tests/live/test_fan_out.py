@@ -19,10 +19,11 @@ import redis.asyncio
 from msgspec import Struct
 from servers.redis_server import free_port, one_server, watched_pair
 from tests.numbers import FULL, scaled
+from tests.storage.redis_rig import answered
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidHandshake
 
-from sessioncore import SessionConfig, SessionStore, StorageUnavailable, storage_from_url
+from sessioncore import SessionConfig, SessionStore, storage_from_url
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.redis]
 
@@ -137,18 +138,6 @@ async def test_exactly_the_sockets_of_a_revoked_owner_close() -> None:
     assert p99(ours) < max(1, 10 * p99(bare))  # on a machine that is busy elsewhere Pub/Sub is late, too
 
 
-async def writes_again(store: SessionStore) -> None:
-    """Wait for the failover."""
-    with anyio.fail_after(45):
-        while True:
-            try:
-                await store.create()
-            except StorageUnavailable:
-                await anyio.sleep(0.1)
-            else:
-                return
-
-
 @pytest.mark.timeout(120)
 async def test_a_failover_closes_nobody_who_is_still_logged_in() -> None:
     with watched_pair() as (master, _, sentinels):
@@ -169,7 +158,7 @@ async def test_a_failover_closes_nobody_who_is_still_logged_in() -> None:
             for sentinel in sentinels:
                 sentinel.do("SENTINEL", "SET", "main", "down-after-milliseconds", FAILOVER)
             master.kill()
-            await writes_again(store)
+            await answered(store.create, 45)
             assert not [socket for socket in sockets if socket.closed.is_set()]
             await end(sockets, "owner-1", partial(store.revoke_all, "owner-1"))
             for socket in sockets:

@@ -85,7 +85,7 @@ async def postgres_rig(server: PostgresServer, dsn: Any, **options: Any) -> Asyn
 
 
 class Writers:
-    """Eight visitors, who write as fast as they can; `outcomes` says of each write whether it was acknowledged."""
+    """Eight visitors, who write again and again; `outcomes` says of each write whether it was acknowledged."""
 
     def __init__(self, storage: PostgresStorage) -> None:
         self.storage = storage
@@ -102,10 +102,11 @@ class Writers:
             except StorageUnavailable as exc:
                 self.failures.append(exc)
                 self.outcomes.append(False)
-                await asyncio.sleep(0.005)
+                await asyncio.sleep(0.02)
             else:
                 self.outcomes.append(True)
                 mine.append(key)
+                await asyncio.sleep(0.002)  # writes of the others are under way meanwhile
 
     async def until(self, outcome: bool, times: int = 30) -> None:
         """Wait until so many writes more have had this outcome."""

@@ -2,10 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 from redis.asyncio import Redis
@@ -15,6 +15,8 @@ from sessioncore._errors import StorageUnavailable
 from sessioncore.storage.redis import RedisStorage
 from sessioncore.storage.redis._format import MARK
 from sessioncore.testing import Rig
+
+T = TypeVar("T")
 
 SECOND = timedelta(seconds=1)
 
@@ -64,12 +66,12 @@ def storage_on(servers: list[Server], **options: Any) -> AbstractAsyncContextMan
     return storage_at(servers[0].port, "redis" if len(servers) == 1 else "redis+cluster", **options)
 
 
-async def resumed(storage: RedisStorage, seconds: float = 5.0) -> None:
-    """Wait until the storage answers again; no error but StorageUnavailable may come before."""
+async def answered(call: Callable[[], Awaitable[T]], seconds: float = 5.0) -> T:
+    """Call until there is an answer, and return it; no error but StorageUnavailable may come before."""
     end = time.monotonic() + seconds
     while True:
         try:
-            return await storage.check()
+            return await call()
         except StorageUnavailable:
             assert time.monotonic() < end, "the service did not resume in time"
             await asyncio.sleep(0.01)

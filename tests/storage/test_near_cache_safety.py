@@ -172,7 +172,8 @@ def judged(folder: Path) -> Verdict:
     changes: dict[int, list[Any]] = {key: [] for key in range(len(KEYS))}
     for path in folder.iterdir():
         max_stale = float(path.name.partition("-")[2])
-        for entry in ENTRY.iter_unpack(whole(path.read_bytes())):
+        log = path.read_bytes()
+        for entry in ENTRY.iter_unpack(log[: len(log) // ENTRY.size * ENTRY.size]):  # the last one may be torn
             what, key, began, _, life, count = entry
             if what in {READ, HIT}:
                 verdict.hits += what == HIT
@@ -189,10 +190,6 @@ def judged(folder: Path) -> Verdict:
         verdict.stale += known > 0 and found < least[known - 1]
     verdict.reads = len(reads)
     return verdict
-
-
-def whole(log: bytes) -> bytes:
-    return log[: len(log) // ENTRY.size * ENTRY.size]
 
 
 def floors_of(changes: list[Any]) -> tuple[list[float], list[tuple[int, int]]]:

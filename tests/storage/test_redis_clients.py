@@ -183,16 +183,13 @@ async def test_renewed_credentials_are_used_on_the_open_connection(
 
 def ids_of(server: Server, user: str, last: str) -> set[str]:
     """The connections that are logged in as that user, and whose last command this was."""
-    client: Any = blocking.Redis(port=server.port)
-    with client:
-        return {line["id"] for line in client.client_list() if (line["user"], line["cmd"]) == (user, last)}
+    return {line["id"] for line in server.do("CLIENT LIST") if (line["user"], line["cmd"]) == (user, last)}
 
 
 @pytest.mark.parametrize("kind", [Redis, RedisCluster])
 async def test_a_decoding_client_is_refused(kind: Any) -> None:
-    client = client_of(1, kind, decode_responses=True)
     with pytest.raises(ConfigError, match="decode_responses"):
-        RedisStorage(client)
+        RedisStorage(client_of(1, kind, decode_responses=True))
 
 
 @pytest.mark.parametrize(
@@ -220,9 +217,8 @@ def test_what_is_no_client_is_refused(client: Any) -> None:
     ids=str,
 )
 def test_a_setting_that_cannot_work_is_refused(options: dict[str, Any]) -> None:
-    given: dict[str, Any] = {"url": "redis://127.0.0.1", **options}
     with pytest.raises(ConfigError):
-        RedisStorage.from_url(**given)
+        RedisStorage.from_url(**{"url": "redis://127.0.0.1", **options})
 
 
 @pytest.mark.proves("AT-112")

@@ -11,7 +11,7 @@ from datetime import timedelta
 import anyio
 import pytest
 from servers.redis_server import Server, one_server, pair
-from tests.storage.redis_rig import SECOND, client_of, resumed, storage_at
+from tests.storage.redis_rig import SECOND, answered, client_of, storage_at
 from tests.storage.rigs import made, record_at, version_of
 from tests.tcp_proxy import Proxy, proxy_to
 
@@ -47,7 +47,7 @@ async def test_kill_9_and_restart_under_load_loses_nothing_that_was_acknowledged
                     await asyncio.sleep(0.01)
                 server.kill()
                 await asyncio.to_thread(server.start)
-                await resumed(storage)
+                await answered(storage.check)
             stopping = True
             await asyncio.gather(*writers)
             assert len(acknowledged) >= 300
@@ -70,7 +70,7 @@ async def test_a_black_hole_is_noticed_in_bounded_time_and_left(server: Server) 
         assert time.monotonic() - start < 5  # one after the other they would take nine seconds
         assert {type(result) for result in results} == {StorageUnavailable}
         proxy.swallow = False
-        await resumed(storage)
+        await answered(storage.check)
         assert await storage.load("k") is not None
         assert proxy.open_now == 1
 
@@ -174,7 +174,7 @@ async def test_a_server_that_is_killed_while_a_record_moves_keeps_one_key() -> N
                 server.kill()
                 await moving
                 await asyncio.to_thread(server.start)
-                await resumed(storage)
+                await answered(storage.check)
                 keys = [f"{turn}:{number}" for number in range(len(moved) + 2)]
                 [live] = [key for key in keys if isinstance(await storage.load(key), Stored)]
                 assert live in keys[-2:]
@@ -226,7 +226,7 @@ async def test_a_handshake_that_is_never_answered_is_given_up(server: Server) ->
             async with asyncio.timeout(20):
                 await storage.load("k")
         proxy.swallow = False
-        await resumed(storage)
+        await answered(storage.check)
 
 
 async def test_callers_of_one_round_trip_that_give_up_together_leave_nothing_behind(server: Server) -> None:
@@ -243,7 +243,7 @@ async def test_callers_of_one_round_trip_that_give_up_together_leave_nothing_beh
             await asyncio.gather(*(storage.confirm() for _ in range(3)))
         assert limit.cancelled_caught
         proxy.drop()
-        await resumed(storage)
+        await answered(storage.check)
         await storage.confirm()
     gc.collect()
     await asyncio.sleep(0)

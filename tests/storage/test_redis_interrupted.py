@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import redis as blocking
 from servers.redis_server import Server
-from tests.storage.redis_rig import resumed, storage_on
+from tests.storage.redis_rig import answered, storage_on
 from tests.storage.rigs import made, record_at
 
 from sessioncore import SessionConfig, SessionStore, StorageUnavailable
@@ -133,7 +133,9 @@ async def test_a_connection_that_is_killed_in_the_middle_of_a_call(servers: list
             return
         with pytest.raises(StorageUnavailable):
             await call
-        await resumed(storage)  # after several connections that ended at once, the next attempt waits for a while
+        await answered(
+            storage.check
+        )  # after several connections that ended at once, the next attempt waits for a while
         stored = await record_at(storage, KEY)
         assert (stored.data, stored.version) == (b"data", at), "the call ended with its connection"
         assert await storage.load("session:b") is None
@@ -161,5 +163,5 @@ async def test_loads_end_in_time_while_connections_are_killed_all_the_time(serve
         finally:
             over.set()
             killer.join()
-        await resumed(storage)
+        await answered(storage.check)
         assert await storage.load(KEY) is not None

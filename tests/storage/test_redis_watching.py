@@ -17,10 +17,10 @@ from redis.asyncio import Redis, RedisCluster
 from redis.crc import key_slot
 from servers.redis_server import Server, one_server, pair, watched_pair
 from tests.numbers import scaled
-from tests.storage.redis_rig import Own, client_of, resumed, storage_at
+from tests.storage.redis_rig import Own, answered, client_of, storage_at
 from tests.storage.rigs import made
 from tests.storage.test_redis_acl import rules
-from tests.storage.test_redis_failover import begin_moving, id_of, keys_on, writes_again
+from tests.storage.test_redis_failover import begin_moving, id_of, keys_on
 from tests.tcp_proxy import Proxy, proxy_to
 
 from sessioncore._errors import StorageUnavailable, WritesRefused
@@ -57,7 +57,7 @@ class Told:
 
     async def assert_told_again(self, change: Callable[[str], Awaitable[object]]) -> None:
         """After a loss: what is watched on the connection that there is now is told at its next change."""
-        await resumed(self.storage)
+        await answered(self.storage.check)
         await self.storage.delete("again")
         await made(self.storage, "again")
         await self.watch("again")
@@ -221,7 +221,7 @@ async def test_after_a_failover_all_is_told_and_watched_on_the_new_master() -> N
         await told.watch("a")
         master.kill()
         await told.one()
-        await writes_again(storage)
+        await answered(lambda: storage.create("probe", b"", 10), 15)
         async with client_of(replica.port) as raw:
             await told.assert_told_again(raw.unlink)
         await storage.aclose()

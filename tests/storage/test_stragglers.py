@@ -51,10 +51,13 @@ async def storage_named(name: str, request: pytest.FixtureRequest, folder: Path)
 )
 async def test_late_requests_take_no_login_away(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     async with storage_named(name, request, tmp_path) as storage:
-        # On a busy machine five seconds are not an outage; the window is the default's, which would grow with them.
-        patient, window = timedelta(seconds=60), timedelta(seconds=20)
         await play(
-            SessionConfig(storage=storage, storage_timeout=patient, stale_id_window=window, end_connections=False)
+            SessionConfig(
+                storage=storage,
+                storage_timeout=timedelta(seconds=60),  # on a busy machine five seconds are no outage
+                stale_id_window=timedelta(seconds=20),  # the default, which would grow with it
+                end_connections=False,
+            )
         )
 
 
