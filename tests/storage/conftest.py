@@ -1,13 +1,18 @@
 """The event loops that a storage knows, and the servers that only these tests share."""
 
-from collections.abc import Generator
+from collections.abc import AsyncGenerator, Callable, Generator
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 from servers.postgres_server import PostgresServer
 from servers.redis_server import Server, cluster
-from tests.storage.postgres_rigs import way_to
+from tests.storage.postgres_rigs import new_table, way_to
+from tests.stores import SpyStorage
+
+from sessioncore import MemoryStorage, SQLiteStorage, Storage
+from sessioncore.storage.postgres import PostgresStorage
+from sessioncore.storage.redis import RedisStorage
 
 
 @pytest.fixture
@@ -32,6 +37,25 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def path(tmp_path: Path) -> Path:
     """Where a SQLite file may be made."""
     return tmp_path / "sessions.db"
+
+
+@pytest.fixture
+async def storage(request: pytest.FixtureRequest, path: Path) -> AsyncGenerator[Storage]:
+    """One of `rigs.KINDS`, with no session in it."""
+    given = request.getfixturevalue
+    kinds: dict[str, Callable[[], Any]] = {
+        "memory": MemoryStorage,
+        "spy": SpyStorage,
+        "sqlite": lambda: SQLiteStorage(path),
+        "redis": lambda: RedisStorage.from_url(given("server").url),
+        "redis-cluster": lambda: RedisStorage.from_url(f"redis+cluster://127.0.0.1:{given('nodes')[0].port}"),
+        "postgres": lambda: PostgresStorage(given("postgres").dsn(), table=new_table()),
+    }
+    made = kinds[request.param]()
+    if request.param == "redis":
+        given("emptied")
+    yield made
+    await made.aclose()
 
 
 @pytest.fixture

@@ -14,6 +14,16 @@ from sessioncore.testing import ManualClock, Rig
 # For what talks to a server, whose driver knows asyncio only, and for what counts, measures or fails on any event loop.
 ONE_LOOP = pytest.mark.parametrize("anyio_backend", ["asyncio"])
 
+# What the fixture `storage` can be.
+KINDS = [
+    "memory",
+    "spy",  # cannot load many at once, and keeps no tombstones
+    "sqlite",
+    pytest.param("redis", marks=pytest.mark.redis),
+    pytest.param("redis-cluster", marks=pytest.mark.redis),
+    pytest.param("postgres", marks=pytest.mark.postgres),
+]
+
 RigMaker: TypeAlias = Callable[[Path], AbstractAsyncContextManager[Rig]]
 
 

@@ -12,14 +12,13 @@ import pytest
 from servers.postgres_server import PostgresServer
 from servers.redis_server import Server
 from tests.storage.postgres_rigs import new_table
-from tests.storage.rigs import ONE_LOOP
+from tests.storage.rigs import KINDS, ONE_LOOP
 from tests.stores import SpyStorage
 from tests.tcp_proxy import proxy_to
 from tests.views import Visitor
 
 from sessioncore import (
     EventKind,
-    MemoryStorage,
     SessionConfig,
     SessionEvent,
     SessionStore,
@@ -129,34 +128,10 @@ async def store_of(storage: Storage, **options: Any) -> AsyncGenerator[SessionSt
 # -- rules, on every kind of storage
 
 
-KINDS = [
-    "memory",
-    "spy",  # cannot load many at once
-    "sqlite",
-    pytest.param("redis", marks=pytest.mark.redis),
-    pytest.param("redis-cluster", marks=pytest.mark.redis),
-    pytest.param("postgres", marks=pytest.mark.postgres),
-]
+on_every_storage = pytest.mark.parametrize("storage", KINDS, indirect=True)
 
 
-@pytest.fixture(params=KINDS)
-async def storage(request: pytest.FixtureRequest, path: Path) -> AsyncGenerator[Storage]:
-    given = request.getfixturevalue
-    kinds: dict[str, Callable[[], Any]] = {
-        "memory": MemoryStorage,
-        "spy": SpyStorage,
-        "sqlite": lambda: SQLiteStorage(path),
-        "redis": lambda: RedisStorage.from_url(given("server").url),
-        "redis-cluster": lambda: RedisStorage.from_url(f"redis+cluster://127.0.0.1:{given('nodes')[0].port}"),
-        "postgres": lambda: PostgresStorage(given("postgres").dsn(), table=new_table()),
-    }
-    made = kinds[request.param]()
-    if request.param == "redis":
-        given("emptied")
-    yield made
-    await made.aclose()
-
-
+@on_every_storage
 @pytest.mark.proves("AT-124")
 async def test_more_than_one_batch_is_ended_and_told_one_by_one(storage: Storage) -> None:
     events: list[SessionEvent] = []
@@ -172,6 +147,7 @@ async def test_more_than_one_batch_is_ended_and_told_one_by_one(storage: Storage
     assert len({event.handle for event in events}) == len(events) == 1100
 
 
+@on_every_storage
 @pytest.mark.proves("AT-49")
 async def test_what_logs_in_and_moves_meanwhile_is_live_or_has_ended_and_never_outside_the_index(
     storage: Storage,

@@ -1,64 +1,33 @@
 """A login among late requests with the old ID: on every storage, no login is lost and no cookie is replaced (P4)."""
 
 import random
-from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from functools import partial
-from pathlib import Path
 
 import anyio
 import pytest
-from servers.postgres_server import PostgresServer
-from servers.redis_server import Server
 from tests.numbers import FULL
-from tests.storage.postgres_rigs import opened
-from tests.storage.rigs import ONE_LOOP
+from tests.storage.rigs import KINDS, ONE_LOOP
 from tests.views import Visitor
 
-from sessioncore import Exchange, MemoryStorage, SessionConfig, SessionStore, SQLiteStorage, Storage
-from sessioncore.storage.redis import RedisStorage
+from sessioncore import Exchange, MemoryStorage, SessionConfig, SessionStore, Storage
 
 pytestmark = [pytest.mark.anyio, ONE_LOOP]
 
 LOGINS, AT_ONCE, LATE = (1000 if FULL else 30), 10, 20
 
 
-@asynccontextmanager
-async def storage_named(name: str, request: pytest.FixtureRequest, folder: Path) -> AsyncGenerator[Storage]:
-    async with AsyncExitStack() as stack:
-        if name == "memory":
-            yield MemoryStorage()
-        elif name == "sqlite":
-            yield SQLiteStorage(folder / "sessions.db")
-        elif name == "redis":
-            server: Server = request.getfixturevalue("server")
-            yield RedisStorage.from_url(f"redis://127.0.0.1:{server.port}")
-        else:
-            postgres: PostgresServer = request.getfixturevalue("postgres")
-            yield await stack.enter_async_context(opened(postgres.dsn()))
-
-
 @pytest.mark.proves("P4")
-@pytest.mark.parametrize(
-    "name",
-    [
-        "memory",
-        "sqlite",
-        pytest.param("redis", marks=pytest.mark.redis),
-        pytest.param("postgres", marks=pytest.mark.postgres),
-    ],
-)
-async def test_late_requests_take_no_login_away(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
-    async with storage_named(name, request, tmp_path) as storage:
-        await play(
-            SessionConfig(
-                storage=storage,
-                storage_timeout=timedelta(seconds=60),  # on a busy machine five seconds are no outage
-                stale_id_window=timedelta(seconds=20),  # the default, which would grow with it
-                end_connections=False,
-            )
+@pytest.mark.parametrize("storage", [kind for kind in KINDS if kind != "spy"], indirect=True)
+async def test_late_requests_take_no_login_away(storage: Storage) -> None:
+    await play(
+        SessionConfig(
+            storage=storage,
+            storage_timeout=timedelta(seconds=60),  # on a busy machine five seconds are no outage
+            stale_id_window=timedelta(seconds=20),  # the default, which would grow with it
+            end_connections=False,
         )
+    )
 
 
 async def test_without_tombstones_they_would() -> None:
