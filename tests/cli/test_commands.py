@@ -6,12 +6,12 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import anyio
 import pytest
 from redis.asyncio import Redis
+from servers.redis_server import until
 from tests.cli.conftest import COMMAND, ENVIRONMENT, ROOT, command, filled, in_this_process
 from tests.numbers import scaled
 
@@ -136,17 +136,10 @@ def test_it_says_which_extra_is_missing(tmp_path: Path) -> None:
     assert "sessioncore[cli]" in run.err
 
 
-def _until(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
-
-
 def test_purging_again_and_again_survives_an_outage_and_ends_at_sigterm(tmp_path: Path) -> None:
     words = [*COMMAND, "--storage", "redis://127.0.0.1:1/0", "purge", "--every", "1"]
     with (tmp_path / "err").open("w") as err, subprocess.Popen(words, env=ENVIRONMENT, stderr=err) as process:
-        _until(lambda: (tmp_path / "err").read_text().count("Not purged") > 1)
+        until(lambda: (tmp_path / "err").read_text().count("Not purged") > 1, 30)
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
 
@@ -198,7 +191,7 @@ def test_ctrl_c_is_130(urls: dict[str, str], tmp_path: Path) -> None:
         (tmp_path / "out").open("w") as out,
         subprocess.Popen(words, env=ENVIRONMENT, stdout=out, preexec_fn=_with_sigint) as process,  # noqa: PLW1509 - no threads here
     ):
-        _until((tmp_path / "out").read_text)
+        until((tmp_path / "out").read_text, 30)
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 130
 

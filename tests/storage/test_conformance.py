@@ -1,7 +1,9 @@
 """Every embedded storage keeps the whole contract."""
 
 import inspect
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 
 import pytest
 from tests.storage.rigs import RIGS
@@ -11,30 +13,18 @@ from sessioncore.testing import (  # pyright: ignore[reportPrivateUsage] -- the 
     BEST_EFFORT_CHECKS,
     STORAGE_CHECKS,
     Check,
-    _answering,
-    _bounding,
-    _clearing,
-    _ends,
-    _loading_many,
-    _opening,
-    _owners,
     _purging,
     _races,
-    _reads,
-    _scanning,
-    _times,
     _tombstones,
-    _unreadable,
-    _watching,
-    _writes,
 )
 
 pytestmark = pytest.mark.anyio
 
-GROUPS = (
-    _answering, _bounding, _clearing, _ends, _loading_many, _opening, _owners, _purging, _races, _reads,
-    _scanning, _times, _tombstones, _unreadable, _watching, _writes,
-)  # fmt: skip
+GROUPS = [
+    import_module(f"sessioncore.testing.{module.name}")
+    for module in iter_modules(testing.__path__)
+    if module.name not in {"_failing", "_rig", "_visitor"}
+]
 
 
 @pytest.mark.proves("P2", "P3", "P4", "AT-45", "AT-46", "AT-112", "AT-119", "AT-120", "AT-121", "ASVS 15.4.2")

@@ -17,15 +17,7 @@ from tests.stores import SpyStorage
 from tests.tcp_proxy import proxy_to
 from tests.views import Visitor
 
-from sessioncore import (
-    EventKind,
-    SessionConfig,
-    SessionEvent,
-    SessionStore,
-    SQLiteStorage,
-    Storage,
-    StorageUnavailable,
-)
+from sessioncore import EventKind, SessionConfig, SessionEvent, SessionStore, SQLiteStorage, Storage, StorageUnavailable
 from sessioncore.storage.postgres import PostgresStorage
 from sessioncore.storage.redis import RedisStorage
 

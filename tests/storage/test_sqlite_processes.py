@@ -21,6 +21,16 @@ def worker(*arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen([sys.executable, WORKER, *arguments], stdout=subprocess.PIPE, text=True)
 
 
+def killed_after(lines: int, *arguments: str) -> tuple[int, list[str]]:
+    """Kill a worker when it has said so much; return its pid, and what it said to the last whole line."""
+    with worker(*arguments) as process:
+        assert process.stdout is not None
+        said = [process.stdout.readline() for _ in range(lines)]
+        process.kill()
+        said += process.stdout.readlines()
+    return process.pid, [line.strip() for line in said if line.endswith("\n")]
+
+
 async def test_many_processes_may_create_the_file_at_once(path: Path) -> None:
     workers = [worker("open", str(path)) for _ in range(2)]
     storages = [SQLiteStorage(path) for _ in range(8)]
@@ -37,13 +47,7 @@ async def test_many_processes_may_create_the_file_at_once(path: Path) -> None:
 
 @pytest.mark.proves("P3")
 async def test_acknowledged_writes_survive_a_kill(path: Path) -> None:
-    process = worker("write", str(path))
-    with process:
-        assert process.stdout is not None
-        acknowledged = [process.stdout.readline() for _ in range(200)]
-        process.kill()
-        acknowledged += process.stdout.readlines()
-    keys = [line.strip() for line in acknowledged if line.endswith("\n")]
+    _, keys = killed_after(200, "write", str(path))
     async with aclosing(SQLiteStorage(path)) as storage:
         for key in keys:
             stored = await storage.load(key)
@@ -59,14 +63,8 @@ async def test_acknowledged_writes_survive_a_kill(path: Path) -> None:
 async def test_a_process_that_is_killed_while_it_moves_a_record_leaves_one_key(path: Path) -> None:
     """As the last login before a crash: the old ID or the new one is valid, never none and never both."""
     for turn in range(1, 6):
-        process = worker("move", str(path))
-        with process:
-            assert process.stdout is not None
-            acknowledged = [process.stdout.readline() for _ in range(20 * turn)]
-            process.kill()
-            acknowledged += process.stdout.readlines()
-        last = int([line for line in acknowledged if line.endswith("\n")][-1].partition("-")[2])
-        keys = [f"{process.pid}-{number}" for number in range(last + 2)]
+        pid, acknowledged = killed_after(20 * turn, "move", str(path))
+        keys = [f"{pid}-{number}" for number in range(int(acknowledged[-1].partition("-")[2]) + 2)]
         async with aclosing(SQLiteStorage(path)) as storage:
             [live] = [key for key in keys if isinstance(await storage.load(key), Stored)]
             assert live in keys[-2:]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from servers.postgres_server import PostgresServer
+from servers.redis_server import Server
 from tests.numbers import scaled
 from tests.storage.postgres_rigs import connection
 
@@ -21,12 +22,8 @@ WORKER = Path(__file__).with_name("session_worker.py")
 
 
 @pytest.fixture(params=["sqlite", "redis", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/sessions.db"
-    if request.param == "redis":
-        return str(request.getfixturevalue("server").url)
-    return str(request.getfixturevalue("postgres").dsn())
+def url(request: pytest.FixtureRequest, path: Path, server: Server, postgres: PostgresServer) -> str:
+    return {"sqlite": f"sqlite:///{path}", "redis": server.url, "postgresql": postgres.dsn()}[request.param]
 
 
 async def worker(job: str, url: str, name: str, ids: list[str]) -> asyncio.subprocess.Process:
