@@ -5,7 +5,7 @@ import tracemalloc
 
 import pytest
 from tests.numbers import scaled
-from tests.storage.rigs import ONE_LOOP
+from tests.storage.rigs import ONE_LOOP, made
 
 from sessioncore import ConfigError
 from sessioncore.storage import MemoryStorage
@@ -106,8 +106,7 @@ async def test_nothing_piles_up_however_a_record_is_renewed_or_replaced() -> Non
             await storage.touch("a", 60.0 if turn % 2 else 1800.0 + turn % 5000)
             await storage.create("b", b"", 600.0, owner=f"u{turn}")
             await storage.delete("b")
-            at = await storage.create(f"old{turn}", b"", 5.0)
-            assert at is not None
+            at = await made(storage, f"old{turn}", b"", 5.0)
             await storage.move(f"old{turn}", f"new{turn}", b"", 5.0, version=at, tombstone=5.0)
             clock.advance(0.5)
 

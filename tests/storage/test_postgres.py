@@ -11,6 +11,7 @@ import pytest
 import trio
 from servers.postgres_server import PostgresServer
 from tests.storage.postgres_rigs import connection, driver, new_table, opened, table_of
+from tests.storage.rigs import made
 from tests.tcp_proxy import proxy_to
 
 from sessioncore import Moved
@@ -74,8 +75,7 @@ async def test_an_owner_cannot_pose_as_the_digest_of_a_long_one(postgres: Postgr
         victim = "v" * 5000
         await storage.create("theirs", b"", 100, owner=victim)
         async with connection(postgres.dsn()) as plain:
-            sql = f"SELECT owner FROM {table_of(storage)}"
-            digest = bytes(await plain.fetchval(sql)).decode()
+            digest = bytes(await plain.fetchval(f"SELECT owner FROM {table_of(storage)}")).decode()
         await storage.create("mine", b"", 100, owner=digest)
         assert await storage.owned_keys(digest) == ["mine"]
         assert await storage.owned_keys(victim) == ["theirs"]
@@ -110,9 +110,8 @@ async def test_errors_and_logs_name_no_key_owner_or_data(
         connection(postgres.dsn()) as plain,
     ):
         table = table_of(storage)
-        at = await storage.create("secret-key", b"secret-data", 100, owner="secret-owner")
+        at = await made(storage, "secret-key", b"secret-data", 100, owner="secret-owner")
         await storage.create("secret-taken", b"secret-data", 100)
-        assert at is not None
         text: Any = "secret-data"
         with pytest.raises(StorageError, match="the new key is taken") as taken:
             await storage.move("secret-key", "secret-taken", b"secret-data", 100, version=at)
@@ -216,8 +215,7 @@ async def test_a_dsn_that_cannot_be_read_is_refused_without_its_password(dsn: st
     storage = PostgresStorage(dsn)
     with pytest.raises(ConfigError) as caught:
         await storage.open()
-    shown: BaseException | None = caught.value
-    assert "hunter2" not in f"{shown} {storage!r}"
+    assert "hunter2" not in f"{caught.value} {storage!r}"
     assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__
 
@@ -227,9 +225,8 @@ async def test_a_record_locked_by_others_is_passed_over_by_purge(postgres: Postg
         for n in range(10):
             await storage.create(f"{n}", b"x", 0.001)
         await asyncio.sleep(0.01)
-        table = table_of(storage)
         async with plain.transaction():
-            await plain.execute(f"SELECT 1 FROM {table} WHERE key = '3' FOR UPDATE")
+            await plain.execute(f"SELECT 1 FROM {table_of(storage)} WHERE key = '3' FOR UPDATE")
             assert await storage.purge_expired() == 9
         assert await storage.purge_expired() == 1
 

@@ -6,7 +6,7 @@ import logging
 import pytest
 from servers.postgres_server import PostgresServer
 from tests.storage.postgres_rigs import connection, new_table, opened, table_of
-from tests.storage.rigs import record_at
+from tests.storage.rigs import made, record_at
 
 from sessioncore._errors import ConfigError, StorageError, StorageUnavailable
 from sessioncore.storage.postgres import PostgresStorage
@@ -124,8 +124,7 @@ async def test_renewals_and_writes_touch_no_index_and_stay_on_their_page(postgre
                 assert await plain.fetchval(f"SELECT count(*) FROM {table}") == rows
                 for number in range(0, rows, each):
                     stored = await record_at(storage, f"{number}", renew=200)
-                    data = b"y" * 300
-                    await storage.replace(f"{number}", data, 300, version=stored.version, owner=f"{number}")
+                    await storage.replace(f"{number}", b"y" * 300, 300, version=stored.version, owner=f"{number}")
         # A connection reports what it has done when it is closed, at the latest.
         sql = f"SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = '{table}'"
         updated = hot = 0
@@ -136,11 +135,9 @@ async def test_renewals_and_writes_touch_no_index_and_stay_on_their_page(postgre
 
 async def test_a_record_is_purged_at_its_end_however_often_that_was_moved(postgres: PostgresServer) -> None:
     async with opened(postgres.dsn()) as storage:
-        longer = await storage.create("longer", b"x", 0.05)
-        shorter = await storage.create("shorter", b"x", 100)
+        longer = await made(storage, "longer", b"x", 0.05)
+        shorter = await made(storage, "shorter", b"x", 100)
         await storage.create("touched", b"x", 100)
-        assert longer is not None
-        assert shorter is not None
         await storage.replace("longer", b"x", 100, version=longer)
         await storage.replace("shorter", b"x", 0.05, version=shorter)
         await storage.touch("touched", 0.05)

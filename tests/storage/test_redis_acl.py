@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from redis import RedisCluster
 from servers.redis_server import Server, pair
 from tests.storage.rigs import made
 
@@ -89,16 +88,6 @@ async def test_a_numbered_database_needs_select_too(server: Server) -> None:
             await storage.check()
     async with as_user(server, "+select", db=1) as storage:
         await storage.check()
-
-
-async def test_a_cluster_needs_its_map_too(nodes: list[Server]) -> None:
-    for node in nodes:
-        node.do("ACL", "SETUSER", "web", "reset", *rules(), "+cluster|slots", "+command", "+asking", ">word")
-    client: Any = RedisCluster(host="127.0.0.1", port=nodes[0].port)
-    storage = RedisStorage.from_url(f"redis+cluster://web:word@127.0.0.1:{nodes[0].port}")
-    await every_call(storage, client.execute_command)
-    await storage.aclose()
-    client.close()
 
 
 @pytest.mark.parametrize("command", [name for name in COMMANDS if name not in NOT_NEEDED])

@@ -5,10 +5,10 @@ import signal
 import socket
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from datetime import timedelta
 from math import ceil
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import pytest
@@ -268,16 +268,14 @@ class Slow(RedisStorage):
 
 
 async def test_a_load_that_is_not_ours_is_bounded_by_the_store(server: Server) -> None:
-    slow = Slow.from_url(server.url)
-    await expect_in_time(lambda: store_on(slow).get_by_id("x" * 43))
-    await slow.aclose()
+    async with aclosing(Slow.from_url(server.url)) as slow:
+        await expect_in_time(lambda: store_on(slow).get_by_id("x" * 43))
 
 
 async def test_closing_does_not_wait_for_a_server_that_is_silent_for_longer_than_the_limit(server: Server) -> None:
     async with through_proxy(server, silence=timedelta(seconds=30)) as (store, proxy, sid):
         proxy.swallow = True
-        storage = store.storage
-        assert isinstance(storage, RedisStorage)
+        storage = cast("RedisStorage", store.storage)
         await expect_in_time(lambda: storage.watch([sid], print))  # the first one asks for pushes, which nobody awaits
         start = time.monotonic()
         await storage.aclose()

@@ -73,9 +73,8 @@ async def test_the_callers_pool_is_not_used_up(server: Server) -> None:
 async def test_a_unix_socket_serves(tmp_path: Path) -> None:
     path = tmp_path / "redis.sock"
     with one_server("--unixsocket", str(path)):
-        storage = RedisStorage.from_url(f"unix://{path}?db=1")
-        await walk(storage)
-        await storage.aclose()
+        async with aclosing(RedisStorage.from_url(f"unix://{path}?db=1")) as storage:
+            await walk(storage)
 
 
 @asynccontextmanager
@@ -92,11 +91,8 @@ async def with_tls(folder: Path) -> AsyncGenerator[tuple[RedisStorage, int]]:
             stack.enter_context(one_server(*files, "--tls-auth-clients", "no"))
         except ServerExited:
             pytest.skip("this server was built without TLS")
-        storage = RedisStorage.from_url(f"rediss://127.0.0.1:{port}", ssl_ca_certs=str(folder / "ca.pem"))
-        try:
+        async with storage_at(port, "rediss", ssl_ca_certs=str(folder / "ca.pem")) as storage:
             yield storage, port
-        finally:
-            await storage.aclose()
 
 
 async def test_tls_serves_and_carries_large_records(tmp_path: Path) -> None:
@@ -110,7 +106,7 @@ async def test_tls_serves_and_carries_large_records(tmp_path: Path) -> None:
 async def test_an_untrusted_certificate_is_unavailable(tmp_path: Path) -> None:
     async with with_tls(tmp_path) as (trusted, port):
         await trusted.check()
-        async with aclosing(RedisStorage.from_url(f"rediss://127.0.0.1:{port}")) as storage:
+        async with storage_at(port, "rediss") as storage:
             with pytest.raises(StorageUnavailable) as caught:
                 await storage.check()
             assert "CERTIFICATE_VERIFY_FAILED" in "".join(traceback.format_exception(caught.value))

@@ -4,14 +4,14 @@ import asyncio
 import re
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import Any, TypeAlias, cast
 
 import pytest
 from msgspec import structs
 from redis import Redis
 from servers.redis_server import Server
-from tests.storage.redis_rig import client_of
+from tests.storage.redis_rig import storage_at
 from tests.storage.rigs import made
 from tests.storage.test_redis_acl import COMMANDS, rules
 
@@ -89,9 +89,8 @@ CALLS: dict[str, Call] = {
 class House:
     """One server with records, seen by its administrator, and a storage whose user may lack something."""
 
-    def __init__(self, server: Server, storage: RedisStorage, every: RedisStorage) -> None:
-        self.do = server.do
-        self.admin: Any = Redis(port=server.port, protocol=2)
+    def __init__(self, admin: Any, storage: RedisStorage, every: RedisStorage) -> None:
+        self.admin = admin
         self.storage = storage
         self.every = every
         self.at: Versions = {}
@@ -141,17 +140,13 @@ class House:
 async def house(server: Server) -> AsyncGenerator[House]:
     server.do("ACL", "SETUSER", "web", "reset", *rules(), ">word")
     server.do("SCRIPT", "FLUSH")
-    storage = RedisStorage.from_url(f"redis://web:word@127.0.0.1:{server.port}/0")
-    client = client_of(server.port)
-    every = RedisStorage(client)
-    house = House(server, storage, every)
-    try:
-        yield house
-    finally:
-        await storage.aclose()
-        await every.aclose()
-        await client.aclose()
-        house.admin.close()
+    admin: Any = Redis(port=server.port, protocol=2)
+    async with (
+        aclosing(RedisStorage.from_url(f"redis://web:word@127.0.0.1:{server.port}/0")) as storage,
+        storage_at(server.port) as every,
+    ):
+        with admin:
+            yield House(admin, storage, every)
 
 
 def assert_unchanged(before: World, after: World) -> None:

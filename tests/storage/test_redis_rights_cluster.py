@@ -9,7 +9,7 @@ from redis import RedisCluster
 from redis.crc import key_slot
 from servers.redis_server import Server
 from tests.storage.rigs import made
-from tests.storage.test_redis_acl import rules
+from tests.storage.test_redis_acl import every_call, rules
 
 from sessioncore._errors import StorageError
 from sessioncore.storage.redis import RedisStorage
@@ -36,6 +36,10 @@ async def storage(nodes: list[Server], admin: Any) -> AsyncGenerator[RedisStorag
     storage = RedisStorage.from_url(f"redis+cluster://web:word@127.0.0.1:{nodes[0].port}")
     yield storage
     await storage.aclose()
+
+
+async def test_a_cluster_needs_its_map_too(admin: Any, storage: RedisStorage) -> None:
+    await every_call(storage, admin.execute_command)
 
 
 @contextmanager

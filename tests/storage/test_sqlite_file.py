@@ -5,7 +5,7 @@ import sqlite3
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, closing, contextmanager
+from contextlib import aclosing, asynccontextmanager, closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -188,9 +188,8 @@ async def test_a_call_with_more_time_goes_on_when_another_ones_time_is_up(path: 
 
 @pytest.mark.parametrize("opened", [True, False])
 async def test_readers_and_openers_of_an_exclusively_locked_file_are_bounded_too(path: Path, opened: bool) -> None:
-    made = SQLiteStorage(path)
-    await made.create("a", b"", 1000)
-    await made.aclose()
+    async with aclosing(SQLiteStorage(path)) as before:
+        await before.create("a", b"", 1000)
     storage = SQLiteStorage(path)
     store = SessionStore(SessionConfig(storage=storage, storage_timeout=timedelta(seconds=LIMIT)))
     if opened:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+from tests.storage.rigs import record_at
 
 from sessioncore import Stored
 from sessioncore.storage import SQLiteStorage
@@ -50,9 +51,7 @@ async def test_acknowledged_writes_survive_a_kill(path: Path) -> None:
     _, keys = killed_after(200, "write", str(path))
     async with aclosing(SQLiteStorage(path)) as storage:
         for key in keys:
-            stored = await storage.load(key)
-            assert isinstance(stored, Stored), key
-            assert stored.data == key.encode() * 200
+            assert (await record_at(storage, key)).data == key.encode() * 200
         # What was written, but not acknowledged any more, is whole as well: at most one trip of ten tasks.
         assert len(keys) <= len(await storage.owned_keys("u")) <= len(keys) + 20
     with closing(sqlite3.connect(path)) as connection:
