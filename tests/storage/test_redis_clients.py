@@ -213,8 +213,9 @@ def test_what_is_no_client_is_refused(client: Any) -> None:
     ids=str,
 )
 def test_a_setting_that_cannot_work_is_refused(options: dict[str, Any]) -> None:
+    given: dict[str, Any] = {"url": "redis://127.0.0.1", **options}
     with pytest.raises(ConfigError):
-        RedisStorage.from_url(**{"url": "redis://127.0.0.1", **options})
+        RedisStorage.from_url(**given)
 
 
 @pytest.mark.proves("AT-112")

@@ -147,7 +147,7 @@ async def test_loads_end_in_time_while_connections_are_killed_all_the_time(serve
     over = threading.Event()
 
     def kill_on() -> None:
-        while not over.is_set():
+        while not over.wait(0.001 * len(servers)):
             kill_others(servers)
 
     async with bounded_on(servers) as storage:
