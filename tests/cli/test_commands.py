@@ -244,3 +244,14 @@ def test_an_output_that_cannot_be_written_has_no_traceback(
     done = subprocess.run(shell, env=ENVIRONMENT, capture_output=True, text=True, check=False)
     assert (done.returncode, says in done.stderr, "Traceback" in done.stderr) == (code, True, False)
     assert len(done.stderr.splitlines()) == bool(says)
+
+
+@pytest.mark.parametrize("words", [("list", "--owner", "bob"), ("purge", "--every", "9"), ("--help",)])
+def test_a_closed_pipe_ends_the_command_quietly(words: tuple[str, ...], tmp_path: Path) -> None:
+    filled(url := f"sqlite:///{tmp_path}/sessions.db")
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as pipe:
+        done = subprocess.run([*COMMAND, *words], env={**ENVIRONMENT, "SESSIONCORE_STORAGE": url}, stdout=pipe,
+                              stderr=subprocess.PIPE, text=True, check=False)  # fmt: skip
+    assert (done.returncode, "rror" in done.stderr) == (0, False)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import click
 
 from sessioncore._errors import ConfigError, SessionError, StorageError
-from sessioncore.cli._output import printable
+from sessioncore.cli._output import discard_output, printable
 
 __all__ = ["FAILED", "UNREACHABLE", "USAGE", "Failure", "explained"]
 
@@ -35,6 +35,9 @@ def explained(words: Sequence[str]) -> Generator[None]:
     except KeyboardInterrupt:
         click.echo("Interrupted.", err=True)
         raise click.exceptions.Exit(INTERRUPTED) from None
+    except BrokenPipeError:  # `| head` has read enough; click would exit with 1, which says that nothing was found
+        discard_output()
+        raise click.exceptions.Exit(0) from None
     except SessionError as exc:
         raise Failure(_code_of(exc), str(exc)) from exc
 

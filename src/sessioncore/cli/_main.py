@@ -18,6 +18,7 @@ from sessioncore.cli._end import revoke
 from sessioncore.cli._failures import USAGE, explained
 from sessioncore.cli._look import count, list_, show
 from sessioncore.cli._operate import audit, check, migrate, purge
+from sessioncore.cli._output import discard_output
 
 __all__ = ["command_group", "run_command_line"]
 
@@ -89,7 +90,7 @@ def run_command_line(arguments: Sequence[str]) -> int:
         exc.show()
         return exc.exit_code
     except OSError as exc:  # from writing the output; `explained` handles the storage's
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python would fail again when it flushes stdout at exit
+        discard_output()
         click.echo(f"Error: the output cannot be written: {exc.strerror}", err=True)
         return USAGE
     return result if isinstance(result, int) else 0

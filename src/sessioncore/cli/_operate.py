@@ -50,7 +50,7 @@ async def _purge_until_stopped(store: SessionStore, output: Output, seconds: int
     Raises:
         StorageError: at the first attempt, the storage is set up wrong.
     """
-    failure: SessionError | None = None
+    failure: SessionError | OSError | None = None  # OSError: the output cannot be written
     with anyio.open_signal_receiver(signal.SIGTERM) as signals:
         async with anyio.create_task_group() as tasks:
 
@@ -61,7 +61,7 @@ async def _purge_until_stopped(store: SessionStore, output: Output, seconds: int
             tasks.start_soon(stop)
             try:
                 await _purge_forever(store, output, seconds)
-            except SessionError as exc:
+            except (SessionError, OSError) as exc:
                 failure = exc
                 tasks.cancel_scope.cancel()
     if failure is not None:  # not raised in the group, which would wrap it

@@ -4,6 +4,7 @@ Owners, details and key names come from visitors: whatever is in them is shown a
 """
 
 import json
+import os
 import sys
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from msgspec import Struct
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-__all__ = ["Output", "confirmed", "json_text", "note", "printable", "progress", "time_text"]
+__all__ = ["Output", "confirmed", "discard_output", "json_text", "note", "printable", "progress", "time_text"]
 
 
 _YEAR_9999 = 253402300799.0  # the last second that a datetime can represent
@@ -34,6 +35,11 @@ def json_text(value: Any) -> str:
 def time_text(seconds: float) -> str:
     """Return a time as ISO 8601, in UTC."""
     return datetime.fromtimestamp(min(seconds, _YEAR_9999), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def discard_output() -> None:
+    """Send what is still in the buffer of stdout nowhere, or Python would fail again when it flushes it at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def note(text: str) -> None:
