@@ -69,7 +69,8 @@ def go_allows(headers: dict[str, str]) -> bool:
     [
         "example.com", "https://", "https://pay.example/", "https://pay.example/path", "https://pay.example?q",
         "https://pay.example#f", "https://*.example", "https://user@pay.example", "null", "file://", "file://host", "",
-        "https://pay.example:port", "//pay.example", " https://pay.example", "https://pay.exämple",
+        "https://pay.example:port", "https://pay.example:65536", "//pay.example", " https://pay.example",
+        "https://pay.exämple",
     ],
 )  # fmt: skip
 def test_what_is_no_single_origin_cannot_be_trusted(origin: str) -> None:
