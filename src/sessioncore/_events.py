@@ -28,7 +28,7 @@ class EventKind(str, Enum):
     REVOKED = "revoked"  # ended by revoke or revoke_all
     EXPIRED = "expired"  # used after its absolute deadline, or given an earlier one that has passed
     GONE = "gone"  # ended by another request before this one could write; this one's changes were dropped
-    CONFLICT = "conflict"  # stored after another request wrote meanwhile; detail: the number of tries
+    CONFLICT = "conflict"  # stored, or given up, after others wrote meanwhile; detail: the number of tries
     CORRUPT = "corrupt"  # a record or a value cannot be read
     UNKNOWN = "unknown"  # a well-formed ID of no live session: ended, expired or forged
     MALFORMED = "malformed"  # text that cannot be an ID

@@ -151,6 +151,7 @@ async def test_endless_conflicts_end_in_an_error_and_leave_the_loop_to_others() 
             await exchange.commit(200)
         over = True
     assert turns > 10
+    assert [int(event.detail) > 1 for event in lab.told(EventKind.CONFLICT)] == [True]
     await exchange.finish(failed=True)
 
 

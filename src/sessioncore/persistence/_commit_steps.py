@@ -207,6 +207,8 @@ class CommitSteps(SessionSteps, eq=False):
         self.give_up_at = self.give_up_at or now + self.context.config.storage_timeout.total_seconds()
         if now >= self.give_up_at:
             self.state.roll_back()
+            if not self.undo:
+                self._queue_event(EventKind.CONFLICT, *self._handle_and_owner(), str(self.tries))
             self._fail(errors.conflict_error())
             return None
         try:
