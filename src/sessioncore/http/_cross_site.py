@@ -140,9 +140,11 @@ def parse_trusted_origins(origins: Collection[str]) -> Origins:
 def parse_origin(text: str) -> Origin | None:
     """Parse an origin; None: it is `null`, or not in the form `scheme://host[:port]`."""
     match = _ORIGIN.fullmatch(text)
-    if match is None or not text.isascii() or int(match[3] or 0) > 65535:
+    if match is None or not text.isascii() or text.endswith(":"):
         return None
     scheme, host, port = match[1].lower(), match[2].lower(), match[3]
+    if port and int(port) > 65535:
+        return None
     return Origin(scheme, host, int(port) if port else _DEFAULT_PORTS.get(scheme))
 
 
