@@ -170,6 +170,8 @@ class SessionStore:
 
     async def create(self, data: KeyedValues | None = None, *, owner: str | None = None, **details: Any) -> Session:
         """Create a session and store it now, even if it is empty; for background work and tests."""
+        if details and owner is None:
+            raise ConfigError(f"create() keeps details ({', '.join(details)}) with an owner only: pass owner=, too")
         state = fresh_state(self._persistence.codec)
         session = Session(self._persistence, self, state)
         session.update(data or {})

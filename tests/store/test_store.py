@@ -75,6 +75,8 @@ async def test_a_created_session_is_stored_at_once_also_an_empty_one() -> None:
     owned = await lab.store.create({"n": 1}, owner="ada", device="laptop")
     found = await lab.store.get_by_id(owned.id)
     assert (dict(found), found.owner, found.details) == ({"n": 1}, "ada", {"device": "laptop"})
+    with pytest.raises(ConfigError, match=r"device.*owner="):
+        await lab.store.create({"n": 1}, device="laptop")
     assert len(lab.told(EventKind.CREATED)) == 2
 
 
