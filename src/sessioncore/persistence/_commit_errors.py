@@ -17,8 +17,13 @@ def overtaken_error() -> StorageUnavailable:
     )
 
 
-def gone_error() -> SessionGone:
-    """Return the error of an explicit save when there is no session any more."""
+def gone_error(*, stale: bool) -> SessionGone:
+    """Return the error of an explicit save when there is no session any more, or not under this ID (`stale`)."""
+    if stale:  # without advice to end it: that would end the session where it is now
+        return SessionGone(
+            "the ID of this request was replaced, or it came with two, so nothing was stored; a new request finds the "
+            "session, and login() begins another one"
+        )
     return SessionGone(
         "the session was ended meanwhile, and nothing was stored; call reset() or destroy() to start a new one"
     )

@@ -8,6 +8,7 @@ from sessioncore._storage_calls import Touch
 from sessioncore.persistence import _commit_errors as errors
 from sessioncore.persistence._drive import QueuedEvent, Step
 from sessioncore.persistence._store_context import StoreContext
+from sessioncore.session._lifecycle import STALE
 from sessioncore.session._state import SessionState
 
 __all__ = ["SessionSteps"]
@@ -49,7 +50,7 @@ class SessionSteps(Struct, eq=False):
 
     def _set_gone_error(self) -> None:
         if self.explicit:
-            self._fail(errors.gone_error())
+            self._fail(errors.gone_error(stale=self.state.phase is STALE))
 
     def _fail(self, error: SessionError) -> None:
         self.error = error
