@@ -108,9 +108,12 @@ class RefusedOrigins:
         if request.origin in self._logged or len(self._logged) == MAX_LOGGED_ORIGINS:
             return
         self._logged.add(request.origin)
-        text = "a request from %s was refused the session of its visitor: if this is a site of yours, add it to "
-        text += "SessionConfig.trusted_origins; if not, nothing is wrong"
-        if request.compared:
+        text = "a request from %s was refused the session of its visitor: if this is a site of yours, "
+        if request.origin == "null":  # no configuration accepts it
+            text += "send its pages without `Referrer-Policy: no-referrer` and unsandboxed; if not, nothing is wrong"
+        else:
+            text += "add it to SessionConfig.trusted_origins; if not, nothing is wrong"
+        if request.compared and request.origin != "null":
             text += ". Its Origin and Host differ: if a proxy of yours rewrites Host, make it pass Host on"
         if len(self._logged) == MAX_LOGGED_ORIGINS:
             text += ". Further origins are not logged; the events `cross_site` count them"
