@@ -10,10 +10,6 @@ from sessioncore.http._cross_site import CrossSiteRule, parse_trusted_origins
 RULE = CrossSiteRule(parse_trusted_origins(["https://pay.example", "capacitor://localhost"]), lax=True)
 
 
-def view_of(case: Case) -> PlainView:
-    return PlainView(headers=[*case.headers], method=case.method, scheme=case.scheme)
-
-
 def judged(view: PlainView, rule: CrossSiteRule = RULE) -> str:
     found = rule.judge(view)
     return "own" if found is None else "withheld" if found.withheld else "other"
@@ -22,7 +18,7 @@ def judged(view: PlainView, rule: CrossSiteRule = RULE) -> str:
 @pytest.mark.proves("P8")
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_a_request_is_judged_by_what_the_browser_says(case: Case) -> None:
-    assert judged(view_of(case)) == case.judged
+    assert judged(PlainView(headers=[*case.headers], method=case.method, scheme=case.scheme)) == case.judged
 
 
 HOST, SITE, ORIGIN = ("Host", "example.com"), "Sec-Fetch-Site", "Origin"

@@ -113,8 +113,8 @@ class RefusedOrigins:
             text += "send its pages without `Referrer-Policy: no-referrer` and unsandboxed; if not, nothing is wrong"
         else:
             text += "add it to SessionConfig.trusted_origins; if not, nothing is wrong"
-        if request.compared and request.origin != "null":
-            text += ". Its Origin and Host differ: if a proxy of yours rewrites Host, make it pass Host on"
+            if request.compared:
+                text += ". Its Origin and Host differ: if a proxy of yours rewrites Host, make it pass Host on"
         if len(self._logged) == MAX_LOGGED_ORIGINS:
             text += ". Further origins are not logged; the events `cross_site` count them"
         _logger.warning(text, printable(request.origin) or "another site")
