@@ -45,6 +45,7 @@ _HTTP_403: Final = _content(HTTPStatus.FORBIDDEN)
 _HTTP_409: Final = _content(HTTPStatus.CONFLICT)
 _HTTP_503: Final = _content(HTTPStatus.SERVICE_UNAVAILABLE, ("retry-after", "1"))  # seconds
 _FIXED: Final = frozenset({"content-length", "cache-control"})
+_BODILESS: Final = frozenset({204, 304})  # they have neither a body nor its length (RFC 9110, section 8.6)
 # Not a bug in the application, so a 500 would be wrong.
 _REFUSALS: Final = (StorageError, OwnerLimitReached, CrossSiteRequest, SessionGone)
 
@@ -151,10 +152,11 @@ def response_to(
             context.health.report(what, error)
         else:
             _logger.error("%s: %s", what, error, exc_info=error)
-    if not any(name == "content-type" for name, _ in headers):
-        headers = [("content-type", "text/plain; charset=utf-8"), *headers]
-    fixed = [("content-length", str(len(body))), ("cache-control", "no-store")]
-    return ErrorResponse(status, [*headers, *fixed, *session_headers], body, handled)
+    if status not in _BODILESS:
+        if not any(name == "content-type" for name, _ in headers):
+            headers = [("content-type", "text/plain; charset=utf-8"), *headers]
+        headers = [*headers, ("content-length", str(len(body)))]
+    return ErrorResponse(status, [*headers, ("cache-control", "no-store"), *session_headers], body, handled)
 
 
 def _content_for(error: SessionError, view: RequestView | None, config: SessionConfig) -> Content:
@@ -183,6 +185,8 @@ def _custom_response(error: SessionError, view: RequestView | None, config: Sess
         body = text.encode() if isinstance(text, str) else bytes(memoryview(text))
         if operator.index(status) not in range(200, 600):
             raise ValueError("the status must be from 200 to 599")
+        if body and status in _BODILESS:
+            raise ValueError("responses with the status 204 or 304 have no body")
     except Exception:
         _logger.exception(
             "on_error must return None or (status, body as str or bytes), perhaps with a mapping of headers; "

@@ -49,7 +49,12 @@ async def test_an_outage_is_503_too_many_sessions_409_and_every_other_error_500(
 
 @pytest.mark.parametrize(
     ("given", "status", "body"),
-    [(None, 503, b"Service Unavailable"), ((418, "tea: ä"), 418, "tea: ä".encode()), ((599, b"raw"), 599, b"raw")],
+    [
+        (None, 503, b"Service Unavailable"),
+        ((418, "tea: ä"), 418, "tea: ä".encode()),
+        ((599, b"raw"), 599, b"raw"),
+        ((204, ""), 204, b""),
+    ],
 )
 async def test_on_error_may_choose_the_response(given: Any, status: int, body: bytes) -> None:
     asked: list[tuple[RequestView, SessionError]] = []
@@ -66,7 +71,7 @@ async def test_on_error_may_choose_the_response(given: Any, status: int, body: b
     await exchange.load()
     answer = response_to(exchange, error)
     assert (answer.status, answer.body) == (status, body)
-    assert ("content-length", str(len(body))) in answer.headers
+    assert (("content-length", str(len(body))) in answer.headers) == (status != 204)
     assert asked == [(view, error)]
 
 
@@ -75,7 +80,7 @@ HEADERS = [{"Set-Cookie": "a=b"}, {"a b": "x"}, {"x": "a\r\nb: c"}, {"x": "é"},
 
 @pytest.mark.parametrize(
     "given",
-    [ZeroDivisionError(), 503, (503,), (503, None), (503, 5.5), ("503", "x"), (99, "x"), (600, "x")]
+    [ZeroDivisionError(), 503, (503,), (503, None), (503, 5.5), ("503", "x"), (99, "x"), (600, "x"), (204, "x")]
     + [(418, "x", headers) for headers in HEADERS],
 )
 async def test_a_mistake_in_on_error_does_not_cost_the_client_its_response(

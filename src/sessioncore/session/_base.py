@@ -46,6 +46,10 @@ class SessionBase:
         """Return the state; this counts as a use."""
         return (self.accessed and self._state) or self._use()
 
+    def _check_not_released(self) -> None:
+        """Raise SessionReleased for a write after the release, also for one that would change nothing."""
+        self._get_state().check_not_released()
+
     def _use(self) -> SessionState:
         """Return the state for the first use; create it if no record was found.
 

@@ -97,6 +97,7 @@ class SessionMapping(SessionBase, MutableMapping[str, Any]):
     def update(self, other: Iterable[tuple[str | SessionKey[Any], Any]] = (), /, **items: Any) -> None: ...
     def update(self, other: Any = (), /, **items: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]  # wider: typed keys
         """Store several values, like dict.update; keys are plain or typed."""
+        self._check_not_released()
         super().update(other, **items)
 
     def __ior__(self, other: KeyedValues) -> Self:
@@ -147,6 +148,7 @@ class SessionMapping(SessionBase, MutableMapping[str, Any]):
 
     def delete(self, key: "str | SessionKey[Any]") -> None:
         """Remove `key`, if it is there."""
+        self._check_not_released()
         if key in self:
             del self[key]
 
@@ -167,6 +169,7 @@ class SessionMapping(SessionBase, MutableMapping[str, Any]):
             KeyError: the key is missing, and there is no default.
             CodecError: its value cannot be read, and there is no default.
         """
+        self._check_not_released()
         if key not in self:
             if default is _MISSING:
                 raise KeyError(key)
@@ -184,6 +187,7 @@ class SessionMapping(SessionBase, MutableMapping[str, Any]):
     def setdefault(self, key: str, default: Any = None) -> Any: ...
     def setdefault(self, key: Any, default: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]  # wider: typed keys
         """Return the value under `key`; if it is missing, store `default` first."""
+        self._check_not_released()
         if key not in self:
             self[key] = default
         return self[key]
@@ -203,6 +207,7 @@ class SessionMapping(SessionBase, MutableMapping[str, Any]):
 
     def clear(self) -> None:
         """Remove every key, including keys whose values cannot be decoded."""
+        self._check_not_released()
         for name in list(self._current_items()):
             del self[name]
 
