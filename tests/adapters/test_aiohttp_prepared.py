@@ -24,7 +24,7 @@ from sessioncore_aiohttp import _open, get_session, setup
 
 @pytest.mark.proves("P3", "AT-107")
 def test_a_commit_that_fails_while_a_response_is_prepared_is_a_clean_503(
-    store: SessionStore, storage: SpyStorage, visit: Visit
+    store: SessionStore, storage: SpyStorage, visit: Visit, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def stream(request: web.Request) -> web.StreamResponse:
         await count(request)
@@ -57,6 +57,7 @@ def test_a_commit_that_fails_while_a_response_is_prepared_is_a_clean_503(
             assert {line.partition(":")[0].lower() for line in lines} == {
                 "connection", "content-type", "content-length", "cache-control", "retry-after"
             }, shape  # fmt: skip
+    assert [record.name for record in caplog.records if record.exc_info] == ["sessioncore"]  # one for the outage
     storage.restore()
     assert browser.get("/count").text == "1"
 

@@ -7,7 +7,7 @@ from aiohttp import web
 from msgspec import Struct
 from multidict import CIMultiDict
 
-from sessioncore import Exchange
+from sessioncore import Exchange, SessionError
 from sessioncore.integration import ErrorResponse, log_late_failure
 from sessioncore_aiohttp._open import OpenConnection, open_connection
 
@@ -23,6 +23,7 @@ class RequestContext(Struct, eq=False):
     headers_final: bool = False  # the response has these headers, or must not be changed any more
     ended: bool = False  # the middleware has finished
     sent: web.StreamResponse | None = None  # the response whose headers were sent
+    refusal: SessionError | None = None  # why an error response was sent instead of the one that was being prepared
     open: OpenConnection | None = None  # a WebSocket or an event stream, from its headers on
 
     def __repr__(self) -> str:
@@ -79,8 +80,11 @@ class RequestContext(Struct, eq=False):
         return None if self.open is None else await self.open.end_for_error(error)
 
     def break_off(self, request: web.Request, error: Exception) -> web.StreamResponse | None:
-        """Break the response off, and return it, if the storage failed after it began; None: raise the error again."""
-        if self.sent is None or not log_late_failure(self.exchange, error):
+        """Break the response off, and return it, if the storage failed after it began; None: raise the error again.
+
+        If the error was already answered while a response was being prepared, return that answer.
+        """
+        if self.sent is None or (error is not self.refusal and not log_late_failure(self.exchange, error)):
             return None
         if request.transport is not None:
             request.transport.close()
@@ -88,7 +92,7 @@ class RequestContext(Struct, eq=False):
 
     def forget_response(self) -> None:
         """Forget it, because it refers to the request, whose writer keeps this context."""
-        self.sent = None
+        self.sent = self.refusal = None
 
     def end(self) -> None:
         """Note that the middleware has finished: a response that was not committed must not be changed."""

@@ -148,7 +148,8 @@ class _Middleware:
                     await context.write_headers(response)
                 except SessionError as error:
                     if (replacement := context.exchange.error_response(error)) is not None:
-                        abort_with(request, to_web_response(replacement, contexts))
+                        context.sent, context.refusal = to_web_response(replacement, contexts), error
+                        abort_with(request, context.sent)
                     raise  # also in the handler, so that it does not send its response
                 context.open_connection(request, response)
                 if context.open is not None:
