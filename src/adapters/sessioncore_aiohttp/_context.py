@@ -58,6 +58,10 @@ class RequestContext(Struct, eq=False):
             headers.clear()
         headers.extend([(name.decode(), value.decode("utf-8", "surrogateescape")) for name, value in revised])
 
+    def keep_refusal(self, error: SessionError, response: web.StreamResponse) -> None:
+        """Keep the error response that is sent instead of the one that was being prepared."""
+        self.refusal, self.sent = error, response
+
     async def commit_for_error(self) -> None:
         """Commit before aiohttp, or an outer middleware, turns an error into a 500; usually there are no headers.
 

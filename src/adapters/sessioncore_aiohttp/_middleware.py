@@ -148,8 +148,9 @@ class _Middleware:
                     await context.write_headers(response)
                 except SessionError as error:
                     if (replacement := context.exchange.error_response(error)) is not None:
-                        context.sent, context.refusal = to_web_response(replacement, contexts), error
-                        abort_with(request, context.sent)
+                        answer = to_web_response(replacement, contexts)
+                        context.keep_refusal(error, answer)
+                        abort_with(request, answer)
                     raise  # also in the handler, so that it does not send its response
                 context.open_connection(request, response)
                 if context.open is not None:
