@@ -99,6 +99,8 @@ def test_exit_codes_of_what_is_not_there(urls: dict[str, str], tmp_path: Path) -
         (2, ("--app", "app:memory", "count")),
         (2, ("audit", "app:missing")),
         (3, ("--storage", f"redis://:{secret}@127.0.0.1:1/0", "count")),
+        (3, ("--storage", f"redis+cluster://:{secret}@127.0.0.1:1", "revoke", "0" * 64)),
+        (3, ("--storage", re.sub(r"^redis(.+\d)/.*", r"redis+cluster\1", urls["redis"]), "count")),  # is no cluster
         (3, ("--storage", f"keyvalue+redis://:{secret}@127.0.0.1:1", "count")),
         (3, ("--storage", "sqlite:///no.db", "migrate")),
         (3, ("--app", "app:store", "count")),

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias, cast
 
 from redis.asyncio.cluster import ClusterNode
 from redis.crc import key_slot
-from redis.exceptions import RedisError
+from redis.exceptions import RedisClusterException, RedisError
 
 from sessioncore._errors import StorageError
 from sessioncore._watchers import Changed
@@ -196,7 +196,7 @@ class ClusterTransport:
             async with asyncio.timeout(self._silence_timeout):
                 await self._client.initialize()
                 await self._client.nodes_manager.initialize()
-        except (RedisError, OSError) as exc:
+        except (RedisError, RedisClusterException, OSError) as exc:  # the second is no RedisError
             return exc
         else:
             self._known = True

@@ -18,6 +18,7 @@ from redis.exceptions import (
     NoScriptError,
     OutOfMemoryError,
     ReadOnlyError,
+    RedisClusterException,
     RedisError,
     ResponseError,
 )
@@ -180,7 +181,7 @@ def unavailable(exc: ConnectionLost, server: str = "") -> StorageUnavailable:
         if isinstance(cause, ResponseError):  # of the handshake, which selects the database
             said = ErrorReply(f"ERR {cause}")
             return StorageUnavailable(f"Redis refused the connection ({said}); {_advice(str(said))}{where}")
-        if isinstance(cause, OSError | RedisError) and not isinstance(cause, ConnectionLost):
+        if isinstance(cause, OSError | RedisError | RedisClusterException) and not isinstance(cause, ConnectionLost):
             words = str(cause) if isinstance(cause, OSError) else str(ErrorReply(str(cause)))
             reason = f"{exc} ({words or type(cause).__name__})"
     return StorageUnavailable(f"Redis did not answer: {reason}; look at the server, its address and the network{where}")
