@@ -92,6 +92,7 @@ def test_options_go_to_the_storage() -> None:
         ("redis+sentinel://u:hunter2@host/main/zero", "sentinel"),
         ("redis+sentinel://u:hunter2@host/main/0?what=1", "sentinel"),
         ("redis+cluster://u:hunter2@host:port", r"redis\+cluster://host:port"),
+        ("redis+cluster://u:hunter2@host:7000/3", r"redis\+cluster://host:port"),
         ("postgresql://u:hunter2@host:port/db", "percent-encoded"),
         ("postgresql://u:hunter2#x@host/db", "percent-encoded"),
         ("postgresql://u:hunter2/x@host/db", "percent-encoded"),

@@ -12,11 +12,10 @@ from typing import Any, TypeAlias, cast
 
 from redis.asyncio.cluster import ClusterNode
 from redis.crc import key_slot
-from redis.exceptions import RedisClusterException, RedisError
 
 from sessioncore._errors import StorageError
 from sessioncore._watchers import Changed
-from sessioncore.storage.redis._errors import ConnectionLost, ErrorReply
+from sessioncore.storage.redis._errors import CLIENT_ERRORS, ConnectionLost, ErrorReply
 from sessioncore.storage.redis._format import bytes_of, text_of
 from sessioncore.storage.redis._reconnecting import ReconnectingConnection
 from sessioncore.storage.redis._transport import CallLimit, Command, Reply, Transport, within
@@ -196,7 +195,7 @@ class ClusterTransport:
             async with asyncio.timeout(self._silence_timeout):
                 await self._client.initialize()
                 await self._client.nodes_manager.initialize()
-        except (RedisError, RedisClusterException, OSError) as exc:  # the second is no RedisError
+        except (*CLIENT_ERRORS, OSError) as exc:
             return exc
         else:
             self._known = True

@@ -26,6 +26,7 @@ from redis.exceptions import (
 from sessioncore._errors import StorageError, StorageUnavailable, WritesRefused
 
 __all__ = [
+    "CLIENT_ERRORS",
     "RIGHTS",
     "AclDenied",
     "ConnectionLost",
@@ -38,6 +39,7 @@ __all__ = [
     "was_refused",
 ]
 
+CLIENT_ERRORS = (RedisError, RedisClusterException)  # of redis-py, which does not derive the second from the first
 # Redis 6.2 wraps what a command inside a script said: "ERR Error running script (...): ... -OOM command ...".
 _INSIDE = re.compile(r"\b(OOM|READONLY|WRONGTYPE|MISCONF|NOREPLICAS|NOPERM|MASTERDOWN|CLUSTERDOWN|LOADING)\b")
 # ACL denials inside scripts have no error code; these are the texts of 6.2 and 7.0, and of 7.2.
@@ -181,7 +183,7 @@ def unavailable(exc: ConnectionLost, server: str = "") -> StorageUnavailable:
         if isinstance(cause, ResponseError):  # of the handshake, which selects the database
             said = ErrorReply(f"ERR {cause}")
             return StorageUnavailable(f"Redis refused the connection ({said}); {_advice(str(said))}{where}")
-        if isinstance(cause, OSError | RedisError | RedisClusterException) and not isinstance(cause, ConnectionLost):
+        if isinstance(cause, (OSError, *CLIENT_ERRORS)) and not isinstance(cause, ConnectionLost):
             words = str(cause) if isinstance(cause, OSError) else str(ErrorReply(str(cause)))
             reason = f"{exc} ({words or type(cause).__name__})"
     return StorageUnavailable(f"Redis did not answer: {reason}; look at the server, its address and the network{where}")

@@ -4,9 +4,9 @@ from typing import Any, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from redis.asyncio import Redis, RedisCluster, Sentinel
-from redis.exceptions import RedisError
 
 from sessioncore._errors import ConfigError
+from sessioncore.storage.redis._errors import CLIENT_ERRORS
 
 __all__ = ["client_from", "close"]
 
@@ -31,7 +31,7 @@ def client_from(url: str, options: dict[str, Any]) -> Any:
             return _cluster_of(url.replace("+cluster", "", 1), options)
         if scheme in {"redis+sentinel", "rediss+sentinel"}:
             return _tried(_through_sentinel(url, options))
-    except (ValueError, TypeError, RedisError):
+    except (ValueError, TypeError, *CLIENT_ERRORS):
         # Their texts may quote parts of the URL, and with them the password.
         raise ConfigError(_HINT) from None
     raise ConfigError(_HINT)
