@@ -143,12 +143,11 @@ def parse_trusted_origins(origins: Collection[str]) -> Origins:
 def parse_origin(text: str) -> Origin | None:
     """Parse an origin; None: it is `null`, or not in the form `scheme://host[:port]`."""
     match = _ORIGIN.fullmatch(text)
-    if match is None or not text.isascii() or text.endswith(":"):
+    if match is None or match[3] == "" or not text.isascii():
         return None
-    scheme, host, port = match[1].lower(), match[2].lower(), match[3]
-    if port and int(port) > 65535:
-        return None
-    return Origin(scheme, host, int(port) if port else _DEFAULT_PORTS.get(scheme))
+    scheme, host = match[1].lower(), match[2].lower()
+    port = int(match[3]) if match[3] else _DEFAULT_PORTS.get(scheme)
+    return None if port is not None and port > 65535 else Origin(scheme, host, port)
 
 
 def printable(text: str) -> str:
