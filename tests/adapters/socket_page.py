@@ -1,6 +1,7 @@
 """The WebSocket page of the scenario applications, written once for every framework."""
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 from tests.adapters.page import Boom, PageRequest
@@ -72,4 +73,8 @@ async def talk_by_text(
         except disconnected:
             return None
 
-    await talk(request, socket.accept, socket.close, receive, socket.send_text)
+    async def close(code: int = 1000) -> None:
+        with suppress(disconnected):
+            await socket.close(code)
+
+    await talk(request, socket.accept, close, receive, socket.send_text)

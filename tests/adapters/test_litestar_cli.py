@@ -47,14 +47,14 @@ def test_the_commands_work_on_the_applications_own_store(tmp_path: Path) -> None
     ("words", "storage", "code", "text"),
     [
         (["count"], SQLiteStorage(ROOT), 3, "Error: "),  # a folder is no database
-        (["count", "--storage", "memory://"], SQLiteStorage(ROOT), 2, "No such option"),
+        (["count", "--storage", "memory://"], SQLiteStorage(ROOT), 2, "No such option:? '?--storage"),
         (["count"], MemoryStorage(), 2, "memory"),  # of the server, which cannot be seen from here
     ],
 )
 def test_what_cannot_work_is_told_in_a_sentence(words: list[str], storage: Storage, code: int, text: str) -> None:
     result = _type(storage, *words)
     assert result.exit_code == code
-    assert text in result.output
+    assert re.search(text, result.output)
     assert isinstance(result.exception, SystemExit)
 
 

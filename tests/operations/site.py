@@ -99,7 +99,7 @@ async def talk(
             await send("kept")
         tasks.cancel_scope.cancel()
     if STOPPING.is_set():
-        with suppress(Exception):  # the client, or the server, was quicker: each framework has its own error for that
+        with suppress(OSError, RuntimeError):  # the client, or granian, was quicker
             await close(1001)
 
 

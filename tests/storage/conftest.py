@@ -15,12 +15,6 @@ from sessioncore.storage.postgres import PostgresStorage
 from sessioncore.storage.redis import RedisStorage
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    """Asyncio alone; `pytest_generate_tests` adds trio where no server is needed."""
-    return "asyncio"
-
-
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run what needs no server on both event loops: the servers' drivers know asyncio only."""
     test = metafunc.definition

@@ -133,9 +133,8 @@ async def test_a_connection_that_is_killed_in_the_middle_of_a_call(servers: list
             return
         with pytest.raises(StorageUnavailable):
             await call
-        await answered(
-            storage.check
-        )  # after several connections that ended at once, the next attempt waits for a while
+        # After several connections that ended at once, the next attempt waits for a while.
+        await answered(storage.check)
         stored = await record_at(storage, KEY)
         assert (stored.data, stored.version) == (b"data", at), "the call ended with its connection"
         assert await storage.load("session:b") is None

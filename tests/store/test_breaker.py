@@ -8,6 +8,7 @@ from datetime import timedelta
 import anyio
 import pytest
 from servers.redis_server import Server
+from tests.storage.redis_rig import answered
 from tests.stores import SpyStorage
 from tests.views import Visitor, response_to
 
@@ -73,21 +74,9 @@ async def test_after_three_time_outs_calls_fail_at_once_and_one_tries_again() ->
     assert {event.detail for event in events} == {
         "load: TimeoutError", "load: not tried", "create: not tried", "owned_keys: not tried",
     }  # fmt: skip
-    await works_again(store, sid)
+    await answered(lambda: store.get_by_id(sid), 20)
     assert await visit(store, sid) < LIMIT
     assert (await store.get_by_id(sid))["n"] == 1
-
-
-async def works_again(store: SessionStore, sid: str) -> None:
-    """Wait until the session can be read: no event tells it."""
-    with anyio.fail_after(20):
-        while True:
-            try:
-                await store.get_by_id(sid)
-            except StorageUnavailable:
-                await anyio.sleep(0.01)
-            else:
-                return
 
 
 async def test_a_storage_that_refuses_is_asked_each_time() -> None:
@@ -124,7 +113,7 @@ async def test_a_frozen_redis_costs_untouched_routes_nothing_for_long(server: Se
             await use(store, sid)
         finally:
             server.signal(signal.SIGCONT)
-        await works_again(store, sid)
+        await answered(lambda: store.get_by_id(sid), 20)
     assert len(took) > 200
     assert len([seconds for seconds in took if seconds > LIMIT / 2]) <= 2 / LIMIT + 1, "one at a time tries"
 
