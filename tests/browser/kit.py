@@ -12,7 +12,7 @@ import json
 import shutil
 import ssl
 from collections.abc import Generator, Iterable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,7 +20,7 @@ import trustme
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509 import load_pem_x509_certificate
 from msgspec import Struct
-from playwright.sync_api import BrowserContext, Page, Playwright
+from playwright.sync_api import BrowserContext, Error, Page, Playwright
 from tests.adapters.browser import PATIENCE
 from tests.adapters.conftest import Site
 from tests.adapters.servers import Server
@@ -121,10 +121,14 @@ def go_back(page: Page) -> None:
 def leave(pages: Iterable[Page]) -> None:
     """Take pages off their sites before they close: Chromium 156 never closes a page that is just loading again.
 
-    The shop's "your devices" does that whenever another page changes a session.
+    The shop's "your devices" does that whenever another page changes a session. If it began to do so just now, it
+    interrupts the empty page, or is shown after it; so the empty page is asked for until nothing can come between.
     """
     for page in pages:
-        page.goto("about:blank")
+        for _ in range(3):
+            with suppress(Error):
+                page.goto("about:blank")
+        page.wait_for_url("about:blank")
 
 
 def open_frame(page: Page, address: str) -> str:
