@@ -98,6 +98,8 @@ def test_a_response_that_an_outer_middleware_puts_in_its_place_has_a_cookie(stor
             await handler(request)
         except web.HTTPException as exc:
             return web.Response(text="a nicer page", status=exc.status)
+        except LookupError:
+            return web.Response(text="an apology", status=500)
         return web.Response(text="another page")
 
     async def missing(request: web.Request) -> web.StreamResponse:
@@ -107,10 +109,16 @@ def test_a_response_that_an_outer_middleware_puts_in_its_place_has_a_cookie(stor
     async def returned(request: web.Request) -> web.StreamResponse:
         return web.HTTPNotFound(text=(await count(request)).text)
 
-    browser = visit(application(store, count, missing, returned, outside=[errors]))
+    async def broken(request: web.Request) -> web.StreamResponse:
+        await count(request)
+        raise LookupError
+
+    browser = visit(application(store, count, missing, returned, broken, outside=[errors]))
     for path, status in (("/count", 200), ("/missing", 404), ("/returned", 200)):
         reply = browser.another().get(path)
         assert (reply.status, reply.one("vary"), len(reply.set_cookies)) == (status, "Cookie", 1)
+    reply = browser.get("/broken")
+    assert (reply.status, reply.one("vary"), reply.set_cookies) == (500, "Cookie", [])
 
 
 async def meddle(request: web.Request) -> web.Response:

@@ -62,15 +62,6 @@ class RequestContext(Struct, eq=False):
         """Keep the error response that is sent instead of the one that was being prepared."""
         self.refusal, self.sent = error, response
 
-    async def commit_for_error(self) -> None:
-        """Commit before aiohttp, or an outer middleware, turns an error into a 500; usually there are no headers.
-
-        Raises:
-            SessionError: it is behind the error; send the core's error response instead.
-        """
-        await self.commit(500)
-        self.headers_final = not self.added
-
     def open_connection(self, request: web.Request, response: web.StreamResponse) -> None:
         """Note the response whose headers are about to be sent; watch the session of a WebSocket or an event stream."""
         if not self.ended:

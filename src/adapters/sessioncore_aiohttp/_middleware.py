@@ -127,11 +127,11 @@ class _Middleware:
             return None
         if self._uses_signal and not isinstance(error, SessionError):
             try:
-                await context.commit_for_error()
+                await context.commit(500)
             except SessionError as hidden:
                 error = hidden
             else:
-                return None  # `on_prepare` will write the session's headers into that 500
+                return None  # `on_prepare` writes the session's headers into the response that is made of the error
         response = context.exchange.error_response(error)
         if response is None:
             return None
