@@ -1,6 +1,5 @@
 """The table: who makes it, its rights and indexes, and what happens where it lacks something."""
 
-import asyncio
 import logging
 
 import pytest
@@ -134,17 +133,18 @@ async def test_renewals_and_writes_touch_no_index_and_stay_on_their_page(postgre
 
 
 async def test_a_record_is_purged_at_its_end_however_often_that_was_moved(postgres: PostgresServer) -> None:
-    async with opened(postgres.dsn()) as storage:
-        longer = await made(storage, "longer", b"x", 0.05)
+    async with connection(postgres.dsn()) as plain, opened(postgres.dsn()) as storage:
+        earlier = ", ".join(f"{column} = {column} - interval '20 s'" for column in ("expires_at", "purge_after"))
+        longer = await made(storage, "longer", b"x", 10)
         shorter = await made(storage, "shorter", b"x", 100)
         await storage.create("touched", b"x", 100)
         await storage.replace("longer", b"x", 100, version=longer)
-        await storage.replace("shorter", b"x", 0.05, version=shorter)
-        await storage.touch("touched", 0.05)
-        await asyncio.sleep(0.1)
+        await storage.replace("shorter", b"x", 10, version=shorter)
+        await storage.touch("touched", 10)
+        await plain.execute(f"UPDATE {table_of(storage)} SET {earlier}")
         assert await storage.purge_expired() == 2
-        assert await storage.load("longer", renew=0.05) is not None
-        await asyncio.sleep(0.1)
+        assert await storage.load("longer", renew=10) is not None
+        await plain.execute(f"UPDATE {table_of(storage)} SET {earlier}")
         assert await storage.purge_expired() == 1
 
 
