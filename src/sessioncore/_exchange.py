@@ -293,5 +293,7 @@ class Exchange(Struct, eq=False):
 
     def _hidden_error(self, error: BaseException | None) -> SessionError | None:
         """Return the refusal behind an error of the application, or before its 500; None: there is none."""
-        failure = self.session._failure
+        failure, crossing = self.session._failure, self._crossing
+        if failure is None and crossing is not None and crossing.refused:
+            failure = crossing
         return find_refusal(error) or (None if failure is None else find_refusal(failure()))

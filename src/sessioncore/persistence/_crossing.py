@@ -64,6 +64,11 @@ class Crossing(Struct, eq=False):
         )
 
     @property
+    def refused(self) -> bool:
+        """Whether the application has met the error of a refused use."""
+        return self.reported and not self.cookies_allowed
+
+    @property
     def reports_only(self) -> bool:
         """Whether the store refuses nothing, and only sends the event."""
         return self.context.config.cross_site == "report"
