@@ -48,6 +48,7 @@ class Crossing(Struct, eq=False):
     request: CrossSite
     cookie_came: bool
     exempt: bool = False  # the session was found by something that no other site can send
+    named_id: str | None = None  # what a query, form or path has led to a session by
     reported: bool = False
 
     def __repr__(self) -> str:
@@ -97,8 +98,10 @@ class Crossing(Struct, eq=False):
         """Restrict the session that an extractor's ID has led to."""
         carrier = carrier_of(extractor)
         self.exempt = carrier is Carrier.HEADER
-        if carrier is Carrier.URL_OR_FORM and not self.cookies_allowed:
-            state.refuse_new_id(self)
+        if carrier is Carrier.URL_OR_FORM:
+            self.named_id = state.known_id
+            if not self.cookies_allowed:
+                state.refuse_new_id(self)
 
     def report_dropped(self, state: SessionState | None, accessed: bool) -> None:
         """Send the event if something was dropped, or would have been refused if the store did not only report."""
@@ -106,6 +109,8 @@ class Crossing(Struct, eq=False):
             unwanted = state is not None and state.phase is WITHHELD and state.pending is not None
         elif self.exempt or not self.reports_only:
             return
+        elif self.named_id is not None:
+            unwanted = state is not None and state.loaded is not None and state.loaded.session_id != self.named_id
         else:
             written = state is not None and (state.phase is not FRESH or state.pending is not None)
             unwanted = accessed if self.cookie_came else written
