@@ -93,6 +93,8 @@ def close_code(error: BaseException) -> int | None:
 
 def close_reason(error: BaseException) -> str:
     """Return the text that goes with `close_code`."""
+    if isinstance(find_refusal(error), CrossSiteRequest):
+        return "cross-site request"
     return {1008: "session ended", 1013: "try again later"}.get(close_code(error) or 0, "")
 
 

@@ -138,7 +138,7 @@ def test_an_unanswered_end_is_401_or_1008_without_traceback(open_place: Site, ca
         with pytest.raises(ConnectionClosed) as closed:
             talking.recv(PATIENCE)
         assert closed.value.rcvd is not None
-        assert closed.value.rcvd.code == 1008
+        assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1008, "session ended")
     assert [record for record in caplog.records if record.exc_info] == []
 
 

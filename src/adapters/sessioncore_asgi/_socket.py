@@ -108,7 +108,7 @@ class SocketResponder(Responder):
         if code is None:
             return False
         self._closed = True
-        await self._send({"type": "websocket.close", "code": code})
+        await self._send(self._closing("websocket.close", error))
         return True
 
     # -- the end of the session
@@ -135,7 +135,7 @@ class SocketResponder(Responder):
             assert self._sent is not None
             self._sent.set()
 
-    def _closing(self, kind: str, error: SessionError) -> Message:
+    def _closing(self, kind: str, error: Exception) -> Message:
         return {"type": kind, "code": close_code(error) or 1008, "reason": close_reason(error)}
 
     def stop(self) -> None:
