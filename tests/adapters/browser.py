@@ -193,9 +193,10 @@ class Browser:
 
 
 def until(condition: Callable[[], bool]) -> None:
-    """Wait until `condition` holds; what follows fails the test if it never does."""
+    """Wait until `condition` holds."""
     give_up_at = time.monotonic() + PATIENCE
-    while not condition() and time.monotonic() < give_up_at:
+    while not condition():
+        assert time.monotonic() < give_up_at, "what was waited for never happened"
         time.sleep(0.002)
 
 

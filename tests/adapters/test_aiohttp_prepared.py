@@ -92,7 +92,10 @@ def _everything(browser: Browser, method: str, path: str) -> bytes:
         return b"".join(iter(lambda: sock.recv(65536), b""))
 
 
-def test_a_stream_is_stored_when_its_client_leaves(store: SessionStore, storage: SpyStorage, visit: Visit) -> None:
+def test_a_stream_is_stored_when_its_client_leaves(store: SessionStore, visit: Visit) -> None:
+    async def shown(request: web.Request) -> web.Response:
+        return web.Response(text=f"{(await get_session(request))['n']}")
+
     async def endless(request: web.Request) -> web.StreamResponse:
         session = await get_session(request)
         response = web.StreamResponse()
@@ -102,13 +105,12 @@ def test_a_stream_is_stored_when_its_client_leaves(store: SessionStore, storage:
             await response.write(b"x" * 100_000)
             await asyncio.sleep(0)  # a write that need not wait lets nobody else run
 
-    browser = visit(application(store, endless, count))
+    browser = visit(application(store, endless, count, shown))
     browser.get("/count")
     with browser.address.connect() as sock:
         sock.sendall(compose("GET", "/endless", [("Cookie", browser.cookie_header())]))
         assert sock.recv(1000)
-    until(lambda: "replace" in storage.calls)
-    assert int(browser.get("/count").text) > 2
+    until(lambda: int(browser.get("/shown").text) > 1)
 
 
 # -- errors
@@ -166,7 +168,6 @@ def test_an_id_that_was_stored_is_sent_with_the_500_whatever_stands_around(
     assert browser.get("/count").text == "3"
     assert len(storage.inner) == 1
     until(lambda: len([record for record in caplog.records if record.exc_info]) == logged)  # the server's log has it
-    assert len([record for record in caplog.records if record.exc_info]) == logged
 
 
 def test_a_response_in_place_of_one_that_is_prepared_has_the_cookie_of_the_other_store(
@@ -253,7 +254,6 @@ def test_an_event_stream_of_an_ended_session_is_closed_under_its_handler_also_wh
                 received = len(sock.recv(10))
                 server.run(store.reset)
                 until(lambda: len(raised) == number)  # noqa: B023 - called at once
-                assert len(raised) == number
                 with contextlib.suppress(ConnectionResetError):
                     while part := sock.recv(1_000_000):
                         received += len(part)

@@ -186,7 +186,6 @@ def test_requests_leave_nothing_for_the_garbage_collector(site: Site) -> None:
         for path in paths * scaled(20):
             browser.get(path)
         until(lambda: _sessions() <= 1)  # a connection may hold its last
-        assert _sessions() <= 1
     finally:
         gc.enable()
         gc.unfreeze()
