@@ -187,6 +187,10 @@ class Faults(SevenCallStorage):
         await self.load(key)
         return None if found is None else self.put(key, data, ttl, owner)
 
+    @breaks("replace", "after_delete_returned_no_writer_brings_it_back")
+    async def creates_by_every_late_write(self, *args: Any, **more: Any) -> Any:
+        return await self.creates_by_replace(*args, **more)
+
     @breaks("touch", "a_renewal_never_undoes_a_write_or_a_delete")
     async def renews_by_writing_back(self, key: str, ttl: float) -> bool:
         found = await self.load(key)

@@ -102,12 +102,13 @@ async def parallel_increments_lose_nothing(rig: Rig) -> None:
 
     async def increment() -> None:
         current = record(await rig.storage.load("a"))
-        while True:
+        for _ in range(MANY):  # each conflict means that another one has written
             data = b"%d" % (int(current.data) + 1)
             result = await rig.storage.replace("a", data, LONG, version=current.version)
             if isinstance(result, int):
                 return
             current = record(result)
+        raise AssertionError("replace reported more conflicts than there were writes")
 
     async with anyio.create_task_group() as tasks:
         for _ in range(MANY):
@@ -119,21 +120,25 @@ async def after_delete_returned_no_writer_brings_it_back(rig: Rig) -> None:
     for number in range(10):
         key = f"a{number}"
         created = await put(rig, key, owner="u")
-        under_way = anyio.Event()
+        under_way, deleted = anyio.Event(), anyio.Event()
         async with anyio.create_task_group() as tasks:
             for _ in range(5):
-                tasks.start_soon(_write_until_gone, rig, key, created, under_way)
+                tasks.start_soon(_write_until_gone, rig, key, created, under_way, deleted)
             await under_way.wait()
             for _ in range(number):  # each round deletes at another moment of the writers
                 await checkpoint()
             await rig.storage.delete(key)
+            deleted.set()
             assert await rig.storage.load(key) is None
         assert await rig.storage.load(key) is None
     assert await rig.storage.owned_keys("u") == []
 
 
-async def _write_until_gone(rig: Rig, key: str, at: int, under_way: anyio.Event) -> None:
+async def _write_until_gone(rig: Rig, key: str, at: int, under_way: anyio.Event, deleted: anyio.Event) -> None:
+    late = False
     while (result := await rig.storage.replace(key, b"more", LONG, version=at, owner="u")) is not None:
+        assert not late, "a replace that began after delete had returned found a record"
+        late = deleted.is_set()
         at = result if isinstance(result, int) else record(result).version
         under_way.set()
         await checkpoint()  # a storage that never waits would not let other tasks run

@@ -117,8 +117,8 @@ def version(result: Written) -> int:
 def record(result: Written) -> Stored:
     """Return the record from a call that must find one."""
     assert isinstance(result, Stored), f"a record was expected, not {type(result).__name__}"
-    assert type(result.data) is bytes
-    assert type(result.version) is int
+    assert type(result.data) is bytes, f"Stored.data is a {type(result.data).__name__}, not bytes"
+    assert type(result.version) is int, f"Stored.version is a {type(result.version).__name__}, not an int"
     return result
 
 
@@ -142,9 +142,11 @@ async def move_is_refused(rig: Rig, key: str, new_key: str, at: int, *, tombston
 
 
 async def holds(rig: Rig, key: str, data: bytes, at: int) -> bool:
-    """Return whether `key` holds exactly this data at this version."""
+    """Return True if `key` holds exactly this data at this version; else the error says what it holds."""
     stored = record(await rig.storage.load(key))
-    return stored.data == data and stored.version == at
+    found, wanted = (stored.data[:40], stored.version), (data[:40], at)
+    assert (stored.data, found) == (data, wanted), f"{key!r} holds {found}, not {wanted}"
+    return True
 
 
 async def purge(rig: Rig) -> None:

@@ -1,7 +1,5 @@
 """The contract of `KeepsTombstones`: the old key of a record that moved leads to its end, never to its data."""
 
-from functools import partial
-
 import anyio
 from anyio.lowlevel import checkpoint
 
@@ -159,27 +157,32 @@ async def purging_does_not_count_tombstones(rig: Rig) -> None:
 async def a_delete_that_races_moves_ends_the_record(rig: Rig) -> None:
     for turn in range(10):
         at = await put(rig, f"{turn}-0", owner="u")
-        under_way, moved_to = anyio.Event(), [f"{turn}-0"]
+        under_way, deleted, moved_to = anyio.Event(), anyio.Event(), [f"{turn}-0"]
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(partial(_move_until_gone, rig, turn, at, under_way, moved_to))
+            tasks.start_soon(_move_until_gone, rig, at, under_way, deleted, moved_to)
             await under_way.wait()
             for _ in range(turn):  # each turn deletes at another moment of the mover
                 await checkpoint()
             named = f"{turn}-0" if turn % 2 else moved_to[-1]
             await rig.storage.delete(named)
+            deleted.set()
             await _assert_nowhere(rig, moved_to)
         await _assert_nowhere(rig, moved_to)
     assert await rig.storage.owned_keys("u") == []
 
 
-async def _move_until_gone(rig: Rig, turn: int, at: int, under_way: anyio.Event, moved_to: list[str]) -> None:
+async def _move_until_gone(
+    rig: Rig, at: int, under_way: anyio.Event, deleted: anyio.Event, moved_to: list[str]
+) -> None:
+    late, first = False, moved_to[0]
     while True:
-        key, new_key = moved_to[-1], f"{turn}-{len(moved_to)}"
+        key, new_key = moved_to[-1], f"{first}-{len(moved_to)}"
         moved_to.append(new_key)
         result = await keeps_tombstones(rig).move(key, new_key, b"moved", LONG, version=at, owner="u", tombstone=LONG)
         if not isinstance(result, int):
             return
-        at = result
+        assert not late, "a move that began after delete had returned found a record"
+        late, at = deleted.is_set(), result
         under_way.set()
         await checkpoint()  # a storage that never waits would not let other tasks run
 
