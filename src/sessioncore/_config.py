@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeAlias
 
 from sessioncore._errors import ConfigError, SessionError
 from sessioncore._events import SessionEvent, StorageListener
-from sessioncore._storage_protocol import Storage
+from sessioncore._storage_protocol import Storage, capabilities_of
 from sessioncore.http._cookies import CookieSettings, check_cookie, check_former_cookies, is_token
 from sessioncore.http._cross_site import parse_trusted_origins
 from sessioncore.http._extractors import Extractor, RequestView, Source, flatten, from_cookie
@@ -237,6 +237,7 @@ def _is_sync_callable(function: object) -> bool:
 def _check_storage(storage: object) -> None:
     if isinstance(storage, type) or not all(callable(getattr(storage, name, None)) for name in _STORAGE_METHODS):
         raise ConfigError("storage must be an object with the methods of sessioncore.Storage, such as MemoryStorage()")
+    capabilities_of(storage)
 
 
 def _check_extractor(config: SessionConfig) -> None:

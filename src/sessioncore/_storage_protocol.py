@@ -6,8 +6,10 @@ are required (`Storage`); what else a storage can do is declared in `capabilitie
 `sessioncore.testing.STORAGE_CHECKS` tests this contract.
 """
 
+from collections.abc import Set as AbstractSet
 from typing import Final, Protocol
 
+from sessioncore._errors import ConfigError
 from sessioncore._storage_calls import Moved, Stored, Unreadable, Written
 from sessioncore._storage_capabilities import (
     AnswersNow,
@@ -114,11 +116,19 @@ def capabilities_of(storage: object) -> frozenset[type]:
     The attribute is read from the class, so a wrapper whose `__getattr__` forwards everything
     does not inherit capabilities. A subclass that overrides a call and declares nothing itself
     loses the capabilities that concern calls.
+
+    Raises:
+        ConfigError: `capabilities` is not a set of classes.
     """
     overridden = False
     for kind in type(storage).__mro__:
         declared: frozenset[type] | None = vars(kind).get("capabilities")
         if declared is not None:
+            if not isinstance(declared, AbstractSet) or not all(isinstance(one, type) for one in declared):  # pyright: ignore[reportUnnecessaryIsInstance]  # not every storage is type-checked
+                raise ConfigError(
+                    f"{kind.__name__}.capabilities must be a frozenset of classes of sessioncore.storage, "
+                    "such as frozenset({Clears})"
+                )
             return declared - _ABOUT_CALLS if overridden else declared
         overridden = overridden or not _CALLS.isdisjoint(vars(kind))
     return frozenset()

@@ -152,6 +152,9 @@ def test_a_storage_can_do_what_its_class_declares_and_an_overridden_call_does_no
         assert capabilities_of(storage) == ABOUT_ALL
     assert capabilities_of(Declares()) == {AnswersNow, Clears}
     assert capabilities_of(Wrapper(Bounded())) == set()
+    for wrong in ([Clears], frozenset({"Clears"})):
+        with pytest.raises(ConfigError, match=r"Wrong.capabilities must be a frozenset"):
+            SessionConfig(storage=type("Wrong", (MemoryStorage,), {"capabilities": wrong})())
 
 
 async def test_without_a_capability_the_store_makes_none_of_its_calls() -> None:
