@@ -320,6 +320,8 @@ async def test_an_idle_timeout_beyond_the_absolute_end_is_told_once(
         assert told == ([] if detail is None else [(handle, "ada", detail)])
     lab.forget()
     await ask(lab, write)
+    async with lab.visitor.request() as session:
+        session.set_persistent(False)  # no timeout
     assert lab.kinds("renewed") == []
 
 

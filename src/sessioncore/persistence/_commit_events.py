@@ -3,6 +3,8 @@
 from datetime import timedelta
 from typing import Final
 
+from msgspec import UNSET
+
 from sessioncore._events import EventKind
 from sessioncore.persistence._drive import QueuedEvent
 from sessioncore.session._attempt import Attempt
@@ -32,7 +34,7 @@ def events_of_write(attempt: Attempt, before: Loaded | None, tries: int, lifetim
         idle = lifetimes.idle if record.idle is None else record.idle
         if ttl == ENDED_TTL:
             events.append((EventKind.EXPIRED, handle, owner, "it is older than its new absolute timeout"))
-        elif ttl < idle - _ROUNDING:
+        elif ttl < idle - _ROUNDING and (metadata.idle, metadata.absolute) != (UNSET, UNSET):
             full, cut = timedelta(seconds=round(idle)), timedelta(seconds=round(ttl))
             detail = f"the absolute deadline cuts the idle timeout of {full} to {cut}"
             events.append((EventKind.CAPPED, handle, owner, detail))
