@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeAlias
 from sessioncore._errors import ConfigError, SessionError
 from sessioncore._events import SessionEvent, StorageListener
 from sessioncore._storage_protocol import Storage, capabilities_of
+from sessioncore.codec._record import YEAR_9999
 from sessioncore.http._cookies import CookieSettings, check_cookie, check_former_cookies, is_token
 from sessioncore.http._cross_site import parse_trusted_origins
 from sessioncore.http._extractors import Extractor, RequestView, Source, flatten, from_cookie
@@ -214,6 +215,9 @@ def _check_callables(config: SessionConfig) -> None:
     for name in ("id_generator", "clock"):
         if not _is_sync_callable(getattr(config, name)):
             raise ConfigError(f"{name} must be a function that is not async; leave it out for the default")
+    now: Any = config.clock()  # with milliseconds, say, no session would be found again
+    if not isinstance(now, (int, float)) or isinstance(now, bool) or not 0 <= now <= YEAR_9999:
+        raise ConfigError("clock must return seconds since the epoch, as time.time does")
     for name in ("skip", "on_error"):
         value: object = getattr(config, name)
         if value is not None and not _is_sync_callable(value):

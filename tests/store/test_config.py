@@ -96,6 +96,7 @@ BAD: list[tuple[str, list[Any], str]] = [
     ("skip on_error id_generator clock", [5, "f", []], "{} must be a function"),
     ("on_event", [5, "f", [5], (print, None)], "{} must be a function"),
     ("id_generator clock", [None], "{} must be a function"),
+    ("clock", [time.time_ns, lambda: float("nan"), lambda: None, lambda: -1.0], "clock must return seconds"),
     ("on_owner_limit", ["", "REFUSE", None, [], 5], "'evict_oldest' or 'refuse'"),
     ("cross_site", ["", "REFUSE", None, [], 5], "'refuse', 'report' or 'allow'"),
     ("builtin_subclasses", ["", "REFUSE", None, [], 5], "'refuse' or 'flatten'"),

@@ -16,10 +16,9 @@ from msgspec import Struct
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from sessioncore.codec._record import YEAR_9999
+
 __all__ = ["Output", "confirmed", "discard_output", "json_text", "note", "printable", "progress", "time_text"]
-
-
-_YEAR_9999 = 253402300799.0  # the last second that a datetime can represent
 
 
 def printable(text: str) -> str:
@@ -34,7 +33,7 @@ def json_text(value: Any) -> str:
 
 def time_text(seconds: float) -> str:
     """Return a time as ISO 8601, in UTC."""
-    return datetime.fromtimestamp(min(seconds, _YEAR_9999), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return datetime.fromtimestamp(min(seconds, YEAR_9999), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def discard_output() -> None:

@@ -17,15 +17,15 @@ from msgspec import Meta, Raw, Struct
 
 from sessioncore._errors import CodecError, CorruptRecord, SessionTooLarge
 
-__all__ = ["NEWEST_FORMAT", "Record", "Record2", "decode_record", "encode_record", "with_settings"]
+__all__ = ["NEWEST_FORMAT", "YEAR_9999", "Record", "Record2", "decode_record", "encode_record", "with_settings"]
 
 NEWEST_FORMAT = 2
-_YEAR_9999 = 253402300799.0  # the last second that a datetime can represent
+YEAR_9999 = 253402300799.0  # the last second that a datetime can represent
 
 
 # A corrupt time must neither make a session immortal nor overflow a datetime.
-Seconds = Annotated[float, Meta(ge=0.0, le=_YEAR_9999)]
-Duration = Annotated[float, Meta(gt=0.0, le=_YEAR_9999)]
+Seconds = Annotated[float, Meta(ge=0.0, le=YEAR_9999)]
+Duration = Annotated[float, Meta(gt=0.0, le=YEAR_9999)]
 
 
 class Record(Struct, array_like=True, tag=1, forbid_unknown_fields=True, frozen=True, gc=False):
