@@ -151,7 +151,7 @@ def _check_times(config: SessionConfig) -> None:
     _check_duration("idle_timeout", config.idle_timeout, timedelta(minutes=30))
     _check_duration("storage_timeout", config.storage_timeout, timedelta(seconds=5))
     if config.absolute_timeout is not None:
-        _check_duration("absolute_timeout", config.absolute_timeout, timedelta(hours=24))
+        _check_duration("absolute_timeout", config.absolute_timeout, timedelta(hours=24), "None for no limit")
         if config.absolute_timeout < config.idle_timeout:
             raise ConfigError(
                 f"absolute_timeout must be at least idle_timeout, but is {config.absolute_timeout} (the default is one "
@@ -159,7 +159,7 @@ def _check_times(config: SessionConfig) -> None:
             )
     _check_duration("watch_interval", config.watch_interval, timedelta(seconds=5))
     if config.stale_id_window != timedelta(0) and config.stale_id_window is not None:
-        _check_duration("stale_id_window", config.stale_id_window, timedelta(seconds=20))
+        _check_duration("stale_id_window", config.stale_id_window, timedelta(seconds=20), "timedelta(0) to turn it off")
         shortest = config.watch_interval + config.storage_timeout
         if config.end_connections and config.stale_id_window < shortest:
             raise ConfigError(
@@ -169,9 +169,10 @@ def _check_times(config: SessionConfig) -> None:
             )
 
 
-def _check_duration(name: str, value: object, example: timedelta) -> None:
+def _check_duration(name: str, value: object, example: timedelta, other: str = "") -> None:
     if not isinstance(value, timedelta) or not timedelta() < value <= _MAX_DURATION:
-        raise ConfigError(f"{name} must be a timedelta above zero, at most 100 years, such as {example!r}")
+        choice = f"; or {other}" if other else ""
+        raise ConfigError(f"{name} must be a timedelta above zero, at most 100 years, such as {example!r}{choice}")
 
 
 def _check_touch(interval: object, idle: timedelta) -> None:

@@ -86,8 +86,8 @@ EXTRACTOR: Any = Extractor  # its parts are wrong on purpose
 BAD: list[tuple[str, list[Any], str]] = [
     ("idle_timeout storage_timeout watch_interval", [None, *DURATIONS], "timedelta"),
     ("stale_id_window", [timedelta(seconds=9)], "watch_interval \\+ storage_timeout, which is 0:00:10"),
-    ("stale_id_window", [20, "20", timedelta(seconds=-1), timedelta.max], "stale_id_window must be"),
-    ("absolute_timeout", [*DURATIONS, timedelta(minutes=29)], "absolute_timeout must be"),
+    ("stale_id_window", [0, 20, "20", timedelta(seconds=-1), timedelta.max], r"{} must be .* or timedelta\(0\)"),
+    ("absolute_timeout", [*DURATIONS, timedelta(minutes=29)], "{} must be .* or None for no limit"),
     ("touch_interval", [0, 1.5, "1m", timedelta(seconds=-1), timedelta(minutes=30), timedelta.max], "{} must be"),
     ("max_size max_sessions_per_owner", [0, -1, 1.5, "1", True], "{} must be"),
     ("max_size", [None], "{} must be"),
