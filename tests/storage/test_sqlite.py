@@ -10,6 +10,7 @@ import stat
 from contextlib import aclosing, closing
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -265,5 +266,7 @@ async def test_the_end_of_a_prefix_is_found_beside_the_surrogates(path: Path) ->
 
 
 def test_a_negative_timeout_is_refused(path: Path) -> None:
-    with pytest.raises(ConfigError, match="busy_timeout"):
-        SQLiteStorage(path, busy_timeout=timedelta(seconds=-1))
+    wrong: list[Any] = [timedelta(seconds=-1), 5, None]
+    for busy_timeout in wrong:
+        with pytest.raises(ConfigError, match="busy_timeout"):
+            SQLiteStorage(path, busy_timeout=busy_timeout)

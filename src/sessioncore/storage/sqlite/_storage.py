@@ -61,7 +61,7 @@ class SQLiteStorage:
     it is back, because further writes would be lost.
 
     Raises:
-        ConfigError: `path` names no file (`:memory:`), or `busy_timeout` is negative.
+        ConfigError: `path` names no file (`:memory:`), or `busy_timeout` is no timedelta of zero or more.
     """
 
     capabilities: ClassVar[frozenset[type]] = frozenset(
@@ -80,8 +80,8 @@ class SQLiteStorage:
         if not isinstance(given, str) or not given or given.startswith((":memory:", "file:")):
             raise ConfigError("SQLiteStorage needs the path of a file; use MemoryStorage to keep records in memory")
         self._path = os.path.abspath(given)  # noqa: PTH100 - links stay; a later chdir() makes no difference
-        if busy_timeout < timedelta():
-            raise ConfigError("busy_timeout must not be negative")
+        if not isinstance(cast("object", busy_timeout), timedelta) or busy_timeout < timedelta():
+            raise ConfigError("busy_timeout must be a timedelta of zero or more")
         self._records = Records(clock)
         self._watching = Watching(self._records)
         self._busy_timeout = busy_timeout.total_seconds()
