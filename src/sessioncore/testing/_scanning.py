@@ -10,7 +10,11 @@ AT_ONCE = 100
 
 
 async def _scanned(rig: Rig, prefix: str) -> list[str]:
-    return sorted([key async for batch in scans(rig).scan(prefix) for key in batch])
+    found: list[str] = []
+    async for batch in scans(rig).scan(prefix):
+        assert type(batch) is list, f"scan must yield lists of keys, not {type(batch).__name__}"
+        found += batch
+    return sorted(found)
 
 
 async def scanning_lists_what_begins_with_the_prefix(rig: Rig) -> None:
