@@ -89,6 +89,9 @@ def test_a_default_that_all_sessions_would_share_is_refused(default: object) -> 
 def test_a_key_with_two_defaults_or_no_name_is_refused() -> None:
     with pytest.raises(ConfigError, match="not both"):
         SessionKey("n", int, default=0, default_factory=int)
+    instance: Any = []
+    with pytest.raises(ConfigError, match="function or class"):
+        SessionKey("n", list[int], default_factory=instance)
     assert SessionKey("n", Any, default=None).default is None
     for name in ("", None, 5):
         bad: Any = name

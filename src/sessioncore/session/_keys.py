@@ -33,7 +33,8 @@ class SessionKey(KeyFor[T, T]):
     in place. Using a key registers the types in its annotation with the store.
 
     Raises:
-        ConfigError: there is no name, or both kinds of default, or `default` can change in place.
+        ConfigError: there is no name, or both kinds of default, or `default` can change in place, or
+            `default_factory` cannot be called.
     """
 
     __slots__ = ("default", "default_factory", "name", "type")
@@ -59,6 +60,8 @@ class SessionKey(KeyFor[T, T]):
             raise ConfigError("a SessionKey needs a name, a non-empty str")
         if default is not UNSET and default_factory is not None:
             raise ConfigError(f"SessionKey {name!r}: pass default= or default_factory=, not both")
+        if default_factory is not None and not callable(default_factory):
+            raise ConfigError(f"SessionKey {name!r}: default_factory= takes a function or class, such as list")
         if not _is_hashable(default):
             raise ConfigError(f"SessionKey {name!r}: all sessions would share a mutable default; use default_factory=")
         self.name: str = name
