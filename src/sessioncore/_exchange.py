@@ -205,8 +205,8 @@ class Exchange(Struct, eq=False):
         """Return the response's headers with `added`, and with `Vary` and `Cache-Control` as the session needs them."""
         context = self._persistence.context
         if self.session.accessed:
-            return revise(headers, added, context.vary, context.cookie_names)
-        return revise(headers, added, b"", context.cookie_names) if added else list(headers)
+            return revise(headers, added, context.vary, context.cookie_names, context.warnings)
+        return revise(headers, added, b"", context.cookie_names, context.warnings) if added else list(headers)
 
     # -- after the handler
 

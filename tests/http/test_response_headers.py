@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from sessioncore._warnings import Warnings
 from sessioncore.http._response_headers import revise
 
 Pairs = list[tuple[bytes, bytes]]
@@ -15,8 +16,10 @@ SENT = (b"set-cookie", b"sid=new; Path=/")
 PLAIN = [(b"content-type", b"text/html"), (b"x-app", b"1")]
 
 
-def run(headers: Any, *added: tuple[str, str], vary: tuple[str, ...] = ("Cookie",)) -> Pairs:
-    return revise(headers, added, ", ".join(vary).encode(), {"sid"})
+def run(
+    headers: Any, *added: tuple[str, str], vary: tuple[str, ...] = ("Cookie",), warnings: Warnings | None = None
+) -> Pairs:
+    return revise(headers, added, ", ".join(vary).encode(), {"sid"}, warnings or Warnings())
 
 
 def values(headers: Pairs, name: bytes) -> list[bytes]:
@@ -88,12 +91,13 @@ def test_the_applications_own_session_cookie_is_dropped_with_a_warning(
     own: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     others = [(b"set-cookie", b"theme=dark"), (b"set-cookie", b"sidebar=1"), (b"Set-Cookie", b"SID=2")]
+    warnings = Warnings()
     for added, sent in (((), []), ((SET,), [SENT])):
-        caplog.clear()
         with caplog.at_level(logging.WARNING, "sessioncore"):
-            result = run([others[0], (b"Set-Cookie", own), *others[1:]], *added)
+            result = run([others[0], (b"Set-Cookie", own), *others[1:]], *added, warnings=warnings)
         assert [pair for pair in result if pair[0].lower() == b"set-cookie"] == [*others, *sent]
         assert [record.levelname for record in caplog.records] == ["WARNING"]
+        assert "the cookie sid," in caplog.text
         assert "evil" not in caplog.text
 
 

@@ -5,16 +5,16 @@ must not be stored by a shared cache, which would send the ID to other clients. 
 headers send an ID is decided in `persistence/_store_context`.
 """
 
-import logging
 import re
 from collections.abc import Collection, Iterable
 from typing import TypeAlias
+
+from sessioncore._warnings import Warnings
 
 __all__ = ["Pairs", "revise"]
 
 Pairs: TypeAlias = Iterable[tuple[bytes, bytes]]
 
-_logger = logging.getLogger("sessioncore")
 # Headers that a session never changes, as frameworks spell them. Most responses have only these, so a fast path
 # handles them.
 _UNRELATED_HEADERS = frozenset(
@@ -37,7 +37,7 @@ _QUOTED = re.compile(rb'"(?:[^"\\]|\\.)*"?')
 
 
 def revise(
-    headers: Pairs, added: Iterable[tuple[str, str]], vary: bytes, cookies: Collection[str]
+    headers: Pairs, added: Iterable[tuple[str, str]], vary: bytes, cookies: Collection[str], warnings: Warnings
 ) -> list[tuple[bytes, bytes]]:
     """Return `headers` in their order, then `added`; merge Vary, and forbid caching if an ID is sent.
 
@@ -47,13 +47,13 @@ def revise(
     result = [*headers]
     for name, _ in result:
         if name not in _UNRELATED_HEADERS:
-            return _revise_fully(result, added, vary, cookies)
+            return _revise_fully(result, added, vary, cookies, warnings)
     extra: tuple[tuple[bytes, bytes], ...] = ()
     if added:
         for key, value in added:
             pair = key.encode("latin-1"), value.encode("latin-1")
             if pair[0] in _UNRELATED_HEADERS:  # the ID is sent in a header that the application may also set
-                return _revise_fully(result, added, vary, cookies)
+                return _revise_fully(result, added, vary, cookies, warnings)
             extra += (pair,)
         result.append((b"cache-control", b"no-store"))
     if vary:
@@ -63,12 +63,16 @@ def revise(
 
 
 def _revise_fully(
-    headers: list[tuple[bytes, bytes]], added: Iterable[tuple[str, str]], vary: bytes, cookies: Collection[str]
+    headers: list[tuple[bytes, bytes]],
+    added: Iterable[tuple[str, str]],
+    vary: bytes,
+    cookies: Collection[str],
+    warnings: Warnings,
 ) -> list[tuple[bytes, bytes]]:
     result = [(bytes(name), bytes(value)) for name, value in headers]
     names = {name.lower() for name, _ in result}
     if b"set-cookie" in names:
-        result = _drop_session_cookies(result, cookies)
+        result = _drop_session_cookies(result, cookies, warnings)
     extra = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in added]
     if extra:
         result = _forbid_caching(result, {name for name, _ in extra if name != b"set-cookie"})
@@ -114,14 +118,19 @@ def _forbid_caching(headers: list[tuple[bytes, bytes]], replaced: Collection[byt
     return kept + cache_control
 
 
-def _drop_session_cookies(headers: list[tuple[bytes, bytes]], names: Collection[str]) -> list[tuple[bytes, bytes]]:
+def _drop_session_cookies(
+    headers: list[tuple[bytes, bytes]], names: Collection[str], warnings: Warnings
+) -> list[tuple[bytes, bytes]]:
     """Drop the application's own session cookies: no response may set a cookie twice (RFC 6265bis, section 4.1.1)."""
     kept: list[tuple[bytes, bytes]] = []
-    for name, value in headers:
-        if name.lower() == b"set-cookie" and value.partition(b"=")[0].strip().decode("latin-1") in names:
-            _logger.warning(
-                "the application set the session's cookie itself; the header was dropped: rename the cookie"
+    for header in headers:
+        name = header[1].partition(b"=")[0].strip().decode("latin-1") if header[0].lower() == b"set-cookie" else None
+        if name in names:
+            warnings.warn(
+                "the application sets the cookie %s, which is the session's, so its header is dropped: rename one of "
+                "the two",
+                name,
             )
         else:
-            kept.append((name, value))
+            kept.append(header)
     return kept
