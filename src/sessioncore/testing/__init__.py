@@ -67,5 +67,11 @@ BEST_EFFORT_CHECKS: tuple[Check, ...] = (
 )
 """The checks that hold without compare-and-set as well: all that a single caller can see."""
 
-STORAGE_CHECKS: tuple[Check, ...] = (*BEST_EFFORT_CHECKS, *_races.CHECKS, *_tombstones.RACES, *_purging.RACES)
+STORAGE_CHECKS: tuple[Check, ...] = (
+    *BEST_EFFORT_CHECKS,
+    *_races.CHECKS,
+    *_tombstones.RACES,
+    *_purging.RACES,
+    *_watching.RACES,
+)
 """The whole contract: also what holds for parallel and for cancelled callers."""

@@ -1,9 +1,13 @@
 """The contract of `Watches`: after `confirm`, every change that was complete before it has been told, once."""
 
+import anyio
+from anyio.lowlevel import checkpoint
+
 from sessioncore.storage import Clears, Delete, KeepsTombstones, Moved, Stored, Watches
 from sessioncore.testing._rig import LONG, Rig, checks, clears, keeps_tombstones, put, version, watches
 
 _CHANGES = 50  # of one record, each of which must be told before `confirm` returns
+_TURNS = 20  # each ends a record at another moment of the call that begins to watch it
 
 
 async def _told(rig: Rig, told: list[str]) -> list[str]:
@@ -19,6 +23,8 @@ async def watching_returns_what_load_returns(rig: Rig) -> None:
     assert isinstance(found, Stored)
     assert (found.data, found.version, missing) == (b"data", at, None)
     assert await watches(rig).watch([], lambda _: None) == []
+    within: object = watches(rig).notices_within
+    assert within is None or (isinstance(within, int | float) and within > 0), "notices_within: seconds, or None"
 
 
 async def every_change_of_a_watched_key_is_told_once(rig: Rig) -> None:
@@ -50,12 +56,15 @@ async def a_change_is_told_to_everybody_who_watches(rig: Rig) -> None:
 
 async def what_is_not_watched_any_more_is_not_told(rig: Rig) -> None:
     told: list[str] = []
+    still: list[str] = []
     await put(rig, "a")
     await watches(rig).watch(["a"], told.append)
+    await watches(rig).watch(["a"], still.append)
     watches(rig).unwatch("a", told.append)
     watches(rig).unwatch("missing", told.append)
     await rig.storage.delete("a")
     assert await _told(rig, told) == []
+    assert await _told(rig, still) == ["a"], "another one that watches the key must be told"
 
 
 async def no_change_is_missed_between_two_watches(rig: Rig) -> None:
@@ -67,6 +76,22 @@ async def no_change_is_missed_between_two_watches(rig: Rig) -> None:
         assert found.version == at
         at = version(await rig.storage.replace("a", b"%d" % number, LONG, version=at))
         assert await _told(rig, told) == ["a"]
+
+
+async def an_end_while_a_watch_begins_is_seen_or_told(rig: Rig) -> None:
+    for turn in range(_TURNS):
+        key, told, seen = f"a{turn}", list[str](), list[object]()
+        await put(rig, key)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_watch, rig, key, told, seen)
+            for _ in range(turn % 5):
+                await checkpoint()
+            await rig.storage.delete(key)
+        assert seen == [None] or await _told(rig, told) == [key], "the record ended between the reply and the watch"
+
+
+async def _watch(rig: Rig, key: str, told: list[str], seen: list[object]) -> None:
+    seen += await watches(rig).watch([key], told.append)
 
 
 async def an_end_that_clears_a_prefix_is_told(rig: Rig) -> None:
@@ -114,3 +139,5 @@ CHECKS = (
         needs=[KeepsTombstones, Watches],
     ),
 )
+
+RACES = checks(an_end_while_a_watch_begins_is_seen_or_told, needs=[Watches])
