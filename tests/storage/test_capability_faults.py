@@ -226,13 +226,6 @@ class Faults(MemoryStorage):
     async def keeps_tombstones_when_cleared(self, prefix: str) -> int:
         return await super().delete(*await self.records(self._table.keys(prefix)))
 
-    @breaks("watch", "an_end_while_a_watch_begins_is_seen_or_told")
-    async def watches_after_it_has_looked(self, keys: Sequence[str], changed: Callable[[str], object]) -> Loaded:
-        found: Loaded = [await self.load(key) for key in keys]
-        await checkpoint()
-        await super().watch(keys, changed)
-        return found
-
 
 class LeavesOwnersBehind(Faults):
     capabilities = Faults.capabilities

@@ -1,10 +1,11 @@
 """Faults in the watching of SQLite and PostgreSQL, each planted in the real storage and caught by the kit."""
 
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from servers.postgres_server import PostgresServer
 from tests.storage.fault_rig import caught, check_named
@@ -12,7 +13,7 @@ from tests.storage.postgres_rigs import postgres_rig
 from tests.storage.rigs import RIGS
 
 from sessioncore import SQLiteStorage
-from sessioncore._watchers import ComparedWatchers, Held
+from sessioncore._watchers import Changed, ComparedWatchers, Held
 from sessioncore.storage.sqlite import _watching
 from sessioncore.storage.sqlite._records import Records
 from sessioncore.testing import Rig
@@ -20,6 +21,7 @@ from sessioncore.testing import Rig
 pytestmark = [pytest.mark.anyio, pytest.mark.postgres]
 
 
+watch = SQLiteStorage.watch
 compare, state_of, held = ComparedWatchers.compare, _watching._state_of, Records.held  # pyright: ignore[reportPrivateUsage]
 
 
@@ -52,6 +54,13 @@ async def asks_the_connection_that_writes(self: SQLiteStorage) -> None:
     await self._watching.confirm(read)  # pyright: ignore[reportPrivateUsage]
 
 
+async def watches_after_it_has_looked(self: SQLiteStorage, keys: Sequence[str], changed: Changed) -> Any:
+    found = await self.load_many(keys)
+    await anyio.sleep(0.05)
+    await watch(self, keys, changed)
+    return found
+
+
 TOLD_ONCE = "every_change_of_a_watched_key_is_told_once"
 TOMBSTONE = "a_move_that_leaves_a_tombstone_is_told"
 COMPARING: dict[str, tuple[object, str, object, str]] = {
@@ -64,6 +73,7 @@ FAULTS = {
     **{f"postgres: {name}": fault for name, fault in COMPARING.items()},
     "looks at the file once": (_watching, "_state_of", remembers_the_state_for_ever(), TOLD_ONCE),
     "overlooks its own writes": (SQLiteStorage, "confirm", asks_the_connection_that_writes, TOLD_ONCE),
+    "looks first": (SQLiteStorage, "watch", watches_after_it_has_looked, "an_end_while_a_watch_begins_is_seen_or_told"),
 }
 
 
