@@ -146,7 +146,8 @@ def check_cookie(name: str, settings: CookieSettings) -> None:
 def _check_path(field: str, path: object) -> None:
     if not isinstance(path, str) or not _PATH.fullmatch(path) or len(path) > 1024:
         raise ConfigError(
-            f"{field} must begin with '/' and contain no space, comma, ';', control or non-ASCII character"
+            f"{field} must begin with '/', be no longer than 1024 characters and contain no space, comma, ';', control "
+            "or non-ASCII character"
         )
 
 
