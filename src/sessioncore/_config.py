@@ -9,11 +9,11 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from inspect import iscoroutinefunction
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeGuard
 
 from sessioncore._errors import ConfigError, SessionError
 from sessioncore._events import SessionEvent, StorageListener
-from sessioncore._storage_protocol import Storage, capabilities_of
+from sessioncore._storage_protocol import CALLS, Storage, capabilities_of
 from sessioncore.codec._record import YEAR_9999
 from sessioncore.http._cookies import CookieSettings, check_cookie, check_former_cookies, is_token
 from sessioncore.http._cross_site import parse_trusted_origins
@@ -21,14 +21,13 @@ from sessioncore.http._extractors import Extractor, RequestView, Source, flatten
 from sessioncore.http._ids import is_id, new_id
 from sessioncore.storage.memory import MemoryStorage
 
-__all__ = ["SessionConfig", "cookie_settings", "id_generator", "listeners", "stale_id_window"]
+__all__ = ["SessionConfig", "cookie_settings", "id_generator", "is_duration", "listeners", "stale_id_window"]
 
 _MAX_DURATION = timedelta(days=36500)
 _FLAGS = (
     "cookie_secure", "cookie_http_only", "cookie_session_only", "cookie_partitioned", "end_connections",
     "save_on_server_error",
 )  # fmt: skip
-_STORAGE_METHODS = tuple(name for name in vars(Storage) if not name.startswith("_"))
 
 
 Listener: TypeAlias = Callable[[SessionEvent], None]
@@ -169,8 +168,13 @@ def _check_times(config: SessionConfig) -> None:
             )
 
 
+def is_duration(value: object) -> TypeGuard[timedelta]:
+    """Return whether `value` is a timedelta above zero, of at most 100 years."""
+    return isinstance(value, timedelta) and timedelta() < value <= _MAX_DURATION
+
+
 def _check_duration(name: str, value: object, example: timedelta, other: str = "") -> None:
-    if not isinstance(value, timedelta) or not timedelta() < value <= _MAX_DURATION:
+    if not is_duration(value):
         choice = f"; or {other}" if other else ""
         raise ConfigError(f"{name} must be a timedelta above zero, at most 100 years, such as {example!r}{choice}")
 
@@ -240,7 +244,7 @@ def _is_sync_callable(function: object) -> bool:
 
 
 def _check_storage(storage: object) -> None:
-    if isinstance(storage, type) or not all(callable(getattr(storage, name, None)) for name in _STORAGE_METHODS):
+    if isinstance(storage, type) or not all(callable(getattr(storage, name, None)) for name in CALLS):
         raise ConfigError("storage must be an object with the methods of sessioncore.Storage, such as MemoryStorage()")
     capabilities_of(storage)
 

@@ -102,7 +102,7 @@ class LifecycleError(SessionError, RuntimeError):
 
 
 class SessionGone(LifecycleError):
-    """Raised by `save()` when the session was ended meanwhile."""
+    """Raised by `save()`, `reload()` and `alive()` when the session was ended meanwhile."""
 
 
 class SessionReleased(LifecycleError):

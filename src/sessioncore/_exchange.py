@@ -292,7 +292,7 @@ class Exchange(Struct, eq=False):
         return self._response
 
     def _hidden_error(self, error: BaseException | None) -> SessionError | None:
-        """Return the refusal behind an error of the application, or before its 500; None: there is none."""
+        """Return the refusal that `error` was raised from, or else the last one that a use met, if any."""
         failure, crossing = self.session._failure, self._crossing
         if failure is None and crossing is not None and crossing.refused:
             failure = crossing

@@ -48,7 +48,7 @@ class Load(Struct, frozen=True, gc=False):
 
     key: str
     renew: float | None = None
-    uncached: bool = False  # what the storage has now is asked for, so `answer_now` must not answer from a cache
+    uncached: bool = False  # `answer_now` must not answer from a cache: the caller asks what the storage has now
     operation: ClassVar[str] = "load"
 
     def __repr__(self) -> str:

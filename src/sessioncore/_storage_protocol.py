@@ -25,8 +25,8 @@ from sessioncore._storage_capabilities import (
 )
 
 __all__ = [
-    "PROBE_SUFFIX", "AnswersNow", "BoundsCalls", "Clears", "KeepsTombstones", "LoadsMany", "Moved", "Opens", "Purges",
-    "Scans", "SpreadsKeys", "Storage", "Stored", "Unreadable", "Watches", "Written", "capabilities_of",
+    "CALLS", "PROBE_SUFFIX", "AnswersNow", "BoundsCalls", "Clears", "KeepsTombstones", "LoadsMany", "Moved", "Opens",
+    "Purges", "Scans", "SpreadsKeys", "Storage", "Stored", "Unreadable", "Watches", "Written", "capabilities_of",
 ]  # fmt: skip
 
 
@@ -106,7 +106,7 @@ class Storage(Protocol):
         ...
 
 
-_CALLS: Final = frozenset(name for name in vars(Storage) if not name.startswith("_"))
+CALLS: Final = frozenset(name for name in vars(Storage) if not name.startswith("_"))
 _ABOUT_CALLS: Final = frozenset({AnswersNow, BoundsCalls, KeepsTombstones, LoadsMany, Watches})
 
 
@@ -130,5 +130,5 @@ def capabilities_of(storage: object) -> frozenset[type]:
                     "such as frozenset({Clears})"
                 )
             return declared - _ABOUT_CALLS if overridden else declared
-        overridden = overridden or not _CALLS.isdisjoint(vars(kind))
+        overridden = overridden or not CALLS.isdisjoint(vars(kind))
     return frozenset()

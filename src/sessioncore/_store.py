@@ -7,16 +7,14 @@ request from it, and background work loads sessions with it.
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
-from types import TracebackType
 from typing import Any, Self, TypeVar, cast, overload
 
 from anyio import CancelScope
 
-from sessioncore._config import SessionConfig
+from sessioncore._config import SessionConfig, is_duration
 from sessioncore._errors import ConfigError, SessionNotFound
 from sessioncore._events import EventKind, SessionInfo
 from sessioncore._exchange import Exchange
-from sessioncore._storage_calls import Delete
 from sessioncore._storage_protocol import Clears, Opens, Purges, Storage, capabilities_of
 from sessioncore.http._extractors import RequestView
 from sessioncore.http._ids import handle_of, is_handle, is_id
@@ -37,7 +35,8 @@ C = TypeVar("C", bound=type)
 class SessionStore:
     """Loads, stores and ends sessions; `SessionStore()` has the production defaults, with sessions in memory.
 
-    Every method that calls the storage may raise StorageUnavailable.
+    Every method that calls the storage may raise StorageUnavailable. An argument that cannot work
+    is a ConfigError, such as an owner that is not a str of 1 to 1024 characters.
     """
 
     __slots__ = ("_capabilities", "_persistence")
@@ -99,8 +98,6 @@ class SessionStore:
         """
 
         def register(given: C) -> C:
-            if not isinstance(given, type):  # pyright: ignore[reportUnnecessaryIsInstance]
-                raise ConfigError("register_type() takes a class, not an instance")
             self._persistence.codec.registry.register(given, **options)
             return given
 
@@ -169,7 +166,13 @@ class SessionStore:
             session.release()
 
     async def create(self, data: KeyedValues | None = None, *, owner: str | None = None, **details: Any) -> Session:
-        """Create a session and store it now, even if it is empty; for background work and tests."""
+        """Create a session and store it now, even if it is empty; for background work and tests.
+
+        Raises:
+            ConfigError: there are details without an owner.
+            CodecError: a value or a detail cannot be stored.
+            OwnerLimitReached: the owner has as many sessions as are allowed.
+        """
         if details and owner is None:
             raise ConfigError(f"create() keeps details ({', '.join(details)}) with an owner only: pass owner=, too")
         state = fresh_state(self._persistence.codec)
@@ -184,16 +187,15 @@ class SessionStore:
         """End the session with this ID; return False if there was none."""
         if not _is_well_formed(sid):
             return False
-        handle = handle_of(sid)
-        ended = await self._persistence.driver.call(Delete((self.config.key_prefix + handle,)))
-        if ended:
-            self._persistence.context.events.send(EventKind.DESTROYED, handle)
-        return bool(ended)
+        return bool(await self._persistence.owners.end([handle_of(sid)], EventKind.DESTROYED, None))
 
     async def reset(self) -> int:
         """End every session under this store's `key_prefix`, and nothing else; return how many.
 
         Like `purge_expired` it works in batches and can take long: `storage_timeout` does not apply.
+
+        Raises:
+            ConfigError: the storage cannot find records by prefix (`Clears`).
         """
         if Clears not in self._capabilities:
             raise ConfigError(
@@ -242,7 +244,7 @@ class SessionStore:
         Raises:
             ConfigError: `interval` is not a timedelta above zero.
         """
-        if not isinstance(cast("object", interval), timedelta) or interval <= timedelta():
+        if not is_duration(interval):
             raise ConfigError("purge_every() takes a timedelta above zero, such as timedelta(hours=1)")
         return purging(self.purge_expired, interval.total_seconds(), self._persistence.context.health)
 
@@ -287,9 +289,7 @@ class SessionStore:
         await self.start()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         """Close the storage."""
         await self.aclose()
 

@@ -256,7 +256,7 @@ COMPOSITES: dict[type, Composite] = {
 # Values of these types cannot change in place, so the commit need not compare the ones that were read.
 IMMUTABLE: frozenset[type] = frozenset({NoneType, bool, int, float, str, bytes, Fraction, *LEAVES})
 BUILTIN: frozenset[type] = frozenset(
-    {*IMMUTABLE, *COMPOSITES, list, dict, tuple, set, frozenset, object, pathlib.Path, pathlib.PurePath}
+    {*IMMUTABLE, *COMPOSITES, list, dict, tuple, set, frozenset, pathlib.Path, pathlib.PurePath}
 )
 
 

@@ -13,7 +13,7 @@ from msgspec import Raw
 from msgspec.msgpack import Encoder as MessagePack
 
 from sessioncore._errors import CodecError, CorruptRecord, UnregisteredType
-from sessioncore.codec._builtin_values import BUILTIN, IMMUTABLE
+from sessioncore.codec._builtin_values import IMMUTABLE
 from sessioncore.codec._decoder import decoders
 from sessioncore.codec._encoder import MAX_DEPTH, Encoder, ReadBack
 from sessioncore.codec._refusals import Refused
@@ -39,7 +39,7 @@ class Codec:
     __slots__ = ("_careful", "_decode", "_fast", "_unchecked", "_unchecked_careful", "registry")
 
     def __init__(self, *, flatten: bool = False) -> None:
-        self.registry: Registry = Registry(BUILTIN)
+        self.registry: Registry = Registry()
         self._decode, read = decoders(self.registry)
         self._unchecked = Encoder(self.registry, _PLAIN, flatten)
         self._unchecked_careful = Encoder(self.registry, _PLAIN_CAREFUL, flatten)

@@ -12,8 +12,9 @@ from typing import Any, Literal
 import msgspec
 
 from sessioncore._errors import ConfigError
+from sessioncore.codec._builtin_values import BUILTIN
 from sessioncore.codec._classes import class_access, is_supported_class
-from sessioncore.codec._refusals import Path
+from sessioncore.codec._refusals import Path, name_of
 
 __all__ = ["MAX_NAME", "Entry", "Registry"]
 
@@ -45,10 +46,9 @@ class Entry(msgspec.Struct, frozen=True):
 class Registry:
     """Maps classes to names and names to classes; a class can have aliases besides its name."""
 
-    __slots__ = ("_builtin", "_seen_annotations", "by_class", "by_name", "checked")
+    __slots__ = ("_seen_annotations", "by_class", "by_name", "checked")
 
-    def __init__(self, builtin: frozenset[type]) -> None:
-        self._builtin = builtin
+    def __init__(self) -> None:
         self._seen_annotations: set[Any] = set()
         self.by_class: dict[type, Entry] = {}
         self.by_name: dict[str, Entry] = {}
@@ -71,9 +71,9 @@ class Registry:
         """
         if not isinstance(cls, type):  # pyright: ignore[reportUnnecessaryIsInstance]  # not every caller is type-checked
             raise ConfigError("register_type() takes a class, not an instance or an annotation")
-        if cls in self._builtin:
+        if cls in BUILTIN:
             raise ConfigError(f"{cls.__name__} is a built-in value type; store it without registering it")
-        name = _default_name(cls) if name is None else name
+        name = name_of(cls) if name is None else name
         names = _checked_names(cls, name, aliases)
         for one in names:
             taken = self.by_name.get(one)
@@ -105,9 +105,9 @@ class Registry:
             self.register_annotation(target)  # a NewType, or a `type` statement
 
     def _register_class(self, cls: type) -> None:
-        name = _default_name(cls)
+        name = name_of(cls)
         # If the name belongs to another class, this one stays unregistered, and storing an instance raises.
-        if cls in self._builtin or cls in self.by_class or name in self.by_name or not is_supported_class(cls):
+        if cls in BUILTIN or cls in self.by_class or name in self.by_name or not is_supported_class(cls):
             return
         try:
             self._add(Entry.of_class(name, cls, "annotation"), [name])
@@ -148,10 +148,6 @@ class Registry:
                 "register it once, or with the same options"
             )
         return known
-
-
-def _default_name(cls: type) -> str:
-    return f"{cls.__module__}.{cls.__qualname__}"
 
 
 def _checked_names(cls: type, name: str, aliases: Iterable[str]) -> list[str]:

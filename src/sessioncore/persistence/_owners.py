@@ -98,7 +98,7 @@ class Owners:
             owned = await self._load_moved(handle)
             if owned is None or owned.record.owner != owner:
                 return False
-        return bool(await self._end([handle], EventKind.REVOKED, owner))
+        return bool(await self.end([handle], EventKind.REVOKED, owner))
 
     async def _load_moved(self, handle: str) -> OwnedSession | None:
         """Load the session with this handle, which may be a former one."""
@@ -112,7 +112,7 @@ class Owners:
             key = answer.key
         return key.removeprefix(self._config.key_prefix), answer
 
-    async def _end(self, handles: Iterable[str], kind: EventKind, owner: str | None, detail: str = "") -> int:
+    async def end(self, handles: Iterable[str], kind: EventKind, owner: str | None, detail: str = "") -> int:
         """Delete sessions in batches, send their events, and return how many were live.
 
         A storage tells how many of a batch were live, not which. If another request ended some of
@@ -152,8 +152,8 @@ class Owners:
             if not theirs and not unreadable:
                 return ended
             # Apart, because a storage may remove what it cannot read without counting it.
-            ended += await self._end(theirs, EventKind.REVOKED, owner)
-            ended += await self._end(unreadable, EventKind.REVOKED, owner)
+            ended += await self.end(theirs, EventKind.REVOKED, owner)
+            ended += await self.end(unreadable, EventKind.REVOKED, owner)
             newest = started  # the first listing ends whatever `created_at` says, as clocks differ; later logins stay
 
     async def check_limit(self, state: SessionState, owner: str) -> None:
@@ -189,7 +189,7 @@ class Owners:
             # than allowed remain, but never more.
             sessions = [owned for owned in sessions if owned.handle != login.handle]
         over = [owned.handle for owned in sessions[: max(excess, 0)]]
-        await self._end(over, EventKind.OWNER_LIMIT, owner, "a session over the limit was ended")
+        await self.end(over, EventKind.OWNER_LIMIT, owner, "a session over the limit was ended")
         return False
 
     async def _must_withdraw(self, handle: str, owner: str, limit: int) -> bool:

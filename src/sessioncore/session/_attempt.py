@@ -31,8 +31,8 @@ class Attempt(Struct, frozen=True):
             former, cookie_changed = before.record, before.cookie_changed
             if type(record) is not Record or type(former) is not Record:  # else neither has what a cookie shows
                 cookie_changed |= record.absolute != former.absolute or record.persistent is not former.persistent
-        now = record.written_at
-        return Loaded(session_id, self.handle, record, version, self.call.ttl, now, False, True, cookie_changed)
+        now, ttl = record.written_at, self.call.ttl
+        return Loaded(session_id, self.handle, record, version, ttl, now, renewed=True, cookie_changed=cookie_changed)
 
     def __repr__(self) -> str:
         return f"<Attempt {self.action.name}>"  # the fields contain an ID and values

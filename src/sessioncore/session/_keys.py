@@ -69,7 +69,7 @@ class SessionKey(KeyFor[T, T]):
         self.default: Any = default
         self.default_factory: Callable[[], T] | None = default_factory
 
-    # Two keys with the same name and type are equal. The hash is the name's, so that `KEY in session` works.
+    # Two keys with the same name and type are equal. The hash leaves the type out, because it may be unhashable.
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, SessionKey):

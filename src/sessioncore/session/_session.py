@@ -4,7 +4,7 @@ A session reads and writes its `SessionState`, and calls `Persistence` for what 
 storage. It does not know the request or the response.
 """
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -67,7 +67,7 @@ class Session(SessionTimes):
 
     @property
     def modified(self) -> bool:
-        """Whether there are uncommitted changes, including changes in place; asking is no use of the session."""
+        """Whether there are uncommitted changes, including changes in place; asking does not count as use."""
         state = self._state
         if state is None:
             return False
@@ -154,7 +154,7 @@ class Session(SessionTimes):
         """
         state = self._get_state()
         state.check_not_started()
-        await self._end(state)
+        await self._carry_out(self._persistence.end(state))
         state.choose_id(self._persistence.new_id())
         if state.settings is not None:
             state.set_own(**state.settings)
@@ -167,7 +167,7 @@ class Session(SessionTimes):
         """
         state = self._get_state()
         state.check_usable()
-        await self._end(state)
+        await self._carry_out(self._persistence.end(state))
 
     async def save(self) -> None:
         """Store the changes now.
@@ -175,15 +175,12 @@ class Session(SessionTimes):
         Raises:
             SessionGone: the session was ended meanwhile; nothing was stored.
             CodecError: a value cannot be stored; the text names its key.
+            OwnerLimitReached: it would log in one session more than the owner may have; nothing was stored.
             StorageUnavailable: it is unknown whether the changes were stored.
         """
         state = self._get_state()
         state.check_not_released()
-        try:
-            await self._persistence.commit(state, explicit=True)
-        except (StorageError, OwnerLimitReached) as exc:
-            self._set_failure(error_factory(exc))
-            raise
+        await self._carry_out(self._persistence.commit(state, explicit=True))
 
     async def reload(self) -> None:
         """Take over what others have stored meanwhile; own changes that are not saved stay on top.
@@ -197,18 +194,14 @@ class Session(SessionTimes):
         """
         state = self._get_state()
         state.check_not_released()
-        try:
-            await self._persistence.reload(state)
-        except (StorageError, OwnerLimitReached) as exc:
-            self._set_failure(error_factory(exc))
-            raise
+        await self._carry_out(self._persistence.reload(state))
 
     @asynccontextmanager
     async def alive(self) -> AsyncGenerator[None]:
         """Cancel the block and raise SessionGone when the session is ended, in any process: by whatever, or by time.
 
         A new ID does not end it, as long as the owner stays the same; nor does this request's own
-        login. Do not `yield` out of the block, as a generator does: what stands there would be cancelled.
+        login. Do not `yield` inside the block: the code that a generator yields to would be cancelled.
 
         Raises:
             SessionGone: the session was ended, or nothing is stored.
@@ -257,10 +250,11 @@ class Session(SessionTimes):
     def __reduce_ex__(self, protocol: object) -> str:
         raise TypeError("a Session cannot be pickled; use dict(session) for its data")
 
-    async def _end(self, state: SessionState) -> None:
+    async def _carry_out(self, work: Awaitable[None]) -> None:
+        """Await what calls the storage, and keep its error: the application may turn it into a plain 500."""
         try:
-            await self._persistence.end(state)
-        except StorageError as exc:
+            await work
+        except (StorageError, OwnerLimitReached) as exc:
             self._set_failure(error_factory(exc))
             raise
 

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
+from sessioncore._config import is_duration
 from sessioncore._errors import ConfigError
 from sessioncore.session._effective import absolute_of, idle_of, restarted, times_changed
 from sessioncore.session._mapping import SessionMapping
@@ -80,13 +81,8 @@ class SessionTimes(SessionMapping):
 
 
 def _seconds(method: str, timeout: object) -> float | None:
-    """Return the seconds of a timeout of the session's own.
-
-    Raises:
-        ConfigError: it is neither None nor a timedelta above zero, at most 100 years.
-    """
     if timeout is None:
         return None
-    if not isinstance(timeout, timedelta) or not timedelta() < timeout <= timedelta(days=36500):
+    if not is_duration(timeout):
         raise ConfigError(f"{method}() takes a timedelta above zero, at most 100 years, or None")
     return timeout.total_seconds()
