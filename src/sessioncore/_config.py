@@ -17,7 +17,7 @@ from sessioncore._storage_protocol import CALLS, Storage, capabilities_of
 from sessioncore.codec._record import YEAR_9999
 from sessioncore.http._cookies import CookieSettings, check_cookie, check_former_cookies, is_token
 from sessioncore.http._cross_site import parse_trusted_origins
-from sessioncore.http._extractors import Extractor, RequestView, Source, flatten, from_cookie
+from sessioncore.http._extractors import Extractor, RequestView, Source, check_header_name, flatten, from_cookie
 from sessioncore.http._ids import is_id, new_id
 from sessioncore.storage.memory import MemoryStorage
 
@@ -254,8 +254,8 @@ def _check_extractor(config: SessionConfig) -> None:
     for part in parts:
         if part.source is Source.COOKIE:
             check_cookie(part.key, cookie_settings(config))
-        elif part.source is Source.HEADER and not is_token(part.key):
-            raise ConfigError(f"{part.key!r} cannot be a header name: use letters, digits and '-'")
+        elif part.source is Source.HEADER:
+            check_header_name(part.key)
     names = [part.key for part in parts if part.source is Source.COOKIE]
     former = check_former_cookies(names, config.former_cookies, cookie_settings(config))
     object.__setattr__(config, "former_cookies", former)

@@ -75,7 +75,7 @@ def test_sessions_are_counted_listed_shown_and_ended(kind: str, urls: dict[str, 
     assert place("revoke", place.handle, "--json").json == {"revoked": 0}
     declined = place("revoke", "--all")
     assert (declined.code, declined.out) == (1, "")
-    assert "End 1 sessions" in declined.err
+    assert "'session:', 1 at present?" in declined.err
     assert place("revoke", "--all", answer="y\n").out == "1\n"
     assert place("count").out == "0\n"
     assert (place("purge").code, place("check").out) == (0, "ok\n")

@@ -14,7 +14,7 @@ from sessioncore_asgi._types import Message
 
 __all__ = ["SocketResponder"]
 
-_PATIENCE: Final = 1.0  # seconds that an application which has ended waits for the close frame to be sent
+_CLOSE_TIMEOUT: Final = 1.0  # seconds that an application which has ended waits for the close frame to be sent
 
 
 class SocketResponder(Responder):
@@ -146,5 +146,5 @@ class SocketResponder(Responder):
     async def wait_until_closed(self) -> None:
         """Wait until the close message is sent: after the application's end, servers close with a code of their own."""
         if self._sent is not None:
-            with move_on_after(_PATIENCE):
+            with move_on_after(_CLOSE_TIMEOUT):
                 await self._sent.wait()

@@ -49,7 +49,7 @@ def _revoke_all(store: SessionStore, yes: bool) -> int:
     if Clears not in capabilities_of(store.storage):
         raise Failure(USAGE, f"{type(store.storage).__name__} cannot delete by prefix")
     total = count_sessions(store)
-    if not yes and not confirmed(f"End {total} sessions under the prefix {store.config.key_prefix!r}?"):
+    if not yes and not confirmed(f"End all sessions under the prefix {store.config.key_prefix!r}, {total} at present?"):
         raise Failure(FAILED, "nothing was ended")
     done = 0
 

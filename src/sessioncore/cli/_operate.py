@@ -2,7 +2,6 @@
 
 import logging
 import signal
-from random import SystemRandom
 from typing import Protocol, runtime_checkable
 
 import anyio
@@ -15,10 +14,9 @@ from sessioncore.cli._choice import chosen_config, chosen_output, chosen_store
 from sessioncore.cli._failures import FAILED
 from sessioncore.cli._output import Output, json_text, note, progress
 from sessioncore.cli._run import open_storage, run
+from sessioncore.persistence._purging import pause_between
 
 __all__ = ["audit", "check", "migrate", "purge"]
-
-_jitter = SystemRandom().uniform
 
 
 @click.command()
@@ -80,7 +78,7 @@ async def _purge_forever(store: SessionStore, output: Output, seconds: int) -> N
             if not opened and not isinstance(exc, StorageUnavailable):
                 raise
             note(f"Not purged: {exc}")
-        await anyio.sleep(seconds * _jitter(0.9, 1.1))
+        await anyio.sleep(pause_between(seconds))
 
 
 @click.command()

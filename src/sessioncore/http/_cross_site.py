@@ -26,7 +26,7 @@ from msgspec import Struct
 from sessioncore._errors import ConfigError
 from sessioncore.http._extractors import RequestView
 
-__all__ = ["CrossSite", "CrossSiteRule", "RefusedOrigins", "asks_for_websocket", "parse_trusted_origins"]
+__all__ = ["CrossSite", "CrossSiteRule", "RefusedOrigins", "asks_for_websocket", "parse_trusted_origins", "printable"]
 
 _logger = logging.getLogger("sessioncore")
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "QUERY"})  # RFC 9110, section 9.2.1

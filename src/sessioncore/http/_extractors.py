@@ -18,19 +18,10 @@ from sessioncore.http._cookies import AmbiguousID, is_token, read_cookie
 from sessioncore.http._ids import consists_of
 
 __all__ = [
-    "Extractor",
-    "RequestView",
-    "Source",
-    "chain",
-    "flatten",
-    "from_auth_header",
-    "from_cookie",
-    "from_form",
-    "from_header",
-    "from_lookup",
-    "from_param",
-    "from_query",
-]
+    "COOKIE", "HEADER", "OTHER", "Carrier", "Extractor", "RequestView", "Source", "carrier_of", "chain",
+    "check_header_name", "flatten", "from_auth_header", "from_cookie", "from_form", "from_header", "from_lookup",
+    "from_param", "from_query", "vary_names",
+]  # fmt: skip
 
 _TOKEN68 = (string.ascii_letters + string.digits + "-._~+/").encode()  # RFC 9110, section 11.2, with "=" at the end
 
@@ -86,7 +77,7 @@ class Source(Enum):
     OTHER = "other"  # nowhere: the place is read-only, such as a URL or a form, which end up in logs and histories
 
 
-COOKIE, HEADER, OTHER = Source
+COOKIE, HEADER, OTHER = Source  # module globals, because looking up a member on its class is slow
 
 
 class Carrier(Enum):
@@ -135,7 +126,7 @@ def from_header(key: str) -> Extractor:
     Raises:
         ConfigError: `key` cannot be a header name.
     """
-    _check_header(key)
+    check_header_name(key)
 
     def extract(request: RequestView) -> str | None:
         values = request.header(key)
@@ -171,13 +162,21 @@ def from_auth_header(scheme: str = "Bearer") -> Extractor:
 
 
 def from_query(key: str) -> Extractor:
-    """Read the ID from the query parameter `key`; read-only. IDs in URLs leak, so read docs/security.md first."""
+    """Read the ID from the query parameter `key`; read-only. IDs in URLs leak, so read docs/security.md first.
+
+    Raises:
+        ConfigError: `key` is empty, or not a str.
+    """
     _check_key(key)
     return Extractor(lambda request: request.query(key), Source.OTHER, key)
 
 
 def from_form(key: str) -> Extractor:
-    """Read the ID from the field `key` of a form body, never from the query string; read-only."""
+    """Read the ID from the field `key` of a form body, never from the query string; read-only.
+
+    Raises:
+        ConfigError: `key` is empty, or not a str.
+    """
     _check_key(key)
     return Extractor(lambda request: request.form(key), Source.OTHER, key)
 
@@ -189,7 +188,7 @@ def from_param(key: str, *, path: str | None = None) -> Extractor:
     each `{name}` matches one segment.
 
     Raises:
-        ConfigError: `path` does not contain `{key}`.
+        ConfigError: `key` is empty, or not a str, or `path` does not contain `{key}`.
     """
     _check_key(key)
     if path is None:
@@ -279,7 +278,8 @@ def carrier_of(extractor: Extractor) -> Carrier:
     return Carrier.HEADER if read else Carrier.URL_OR_FORM
 
 
-def _check_header(key: object) -> None:
+def check_header_name(key: object) -> None:
+    """Raise ConfigError for what cannot be the name of a header (a token of RFC 9110)."""
     if not is_token(key):
         raise ConfigError(f"{key!r} cannot be a header name: use letters, digits and '-'")
 

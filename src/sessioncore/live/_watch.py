@@ -39,7 +39,7 @@ class Watch(Struct, eq=False):
     on_end: OnEnd
     base: Loaded  # the record as this request loaded or stored it last
     key: str  # the storage key that is watched
-    patience: float  # from 0 to 1, at random: in an outage not all connections end at one moment
+    spread: float  # from 0 to 1, at random: in an outage not all connections end at one moment
     ends: float = inf  # when the session ends unless it is renewed, by the monotonic clock
     alarm: float = inf  # when the keeper looks at `ends`; infinite: no alarm is set
     renewing: bool = False

@@ -190,7 +190,7 @@ class Watcher:
         for key, since in asked.items():
             self._agenda.ask(key, since)
             for watch in list(self._agenda.by_key.get(key, ())):
-                if now >= min(since + self._window + watch.patience * self._interval, watch.ends):
+                if now >= min(since + self._window + watch.spread * self._interval, watch.ends):
                     error = StorageUnavailable("it is unknown whether the session still exists: the storage is down")
                     error.__cause__ = cause
                     self._end(watch, error)

@@ -32,7 +32,8 @@ def gone_error(*, stale: bool) -> SessionGone:
 def unreadable_error() -> StorageError:
     """Return the error for a record that was replaced by something else."""
     return StorageError(
-        "the session was overwritten by something that cannot be read here, so nothing was stored; see `corrupt`"
+        "the session was overwritten by something that cannot be read here, so nothing was stored; the event `corrupt` "
+        "says why"
     )
 
 

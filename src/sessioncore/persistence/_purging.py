@@ -9,9 +9,14 @@ import anyio
 from sessioncore._errors import SessionError
 from sessioncore.persistence._health import Health
 
-__all__ = ["purging"]
+__all__ = ["pause_between", "purging"]
 
 _uniform = SystemRandom().uniform  # from the system: forked processes must not draw alike
+
+
+def pause_between(seconds: float) -> float:
+    """Return a time of about so many seconds, so that processes that started together do not purge together."""
+    return seconds * _uniform(0.9, 1.1)
 
 
 @asynccontextmanager
@@ -29,7 +34,7 @@ async def purging(purge: Callable[[], Awaitable[object]], seconds: float, health
                 await purge()
             except SessionError as exc:
                 health.report("expired records could not be removed", exc)
-            await anyio.sleep(seconds * _uniform(0.9, 1.1))
+            await anyio.sleep(pause_between(seconds))
 
     error: Exception | None = None
     async with anyio.create_task_group() as group:

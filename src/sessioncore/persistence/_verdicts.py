@@ -46,29 +46,21 @@ class Verdict(Enum):
 
 
 STORED: Final = Verdict.STORED
-_CONFLICT, _FOREIGN, _GONE, _TAKEN = (
-    Verdict.CONFLICT,
-    Verdict.FOREIGN,
-    Verdict.GONE,
-    Verdict.TAKEN,
-)
-_REFUSED, _UNKNOWN, _IGNORED = Verdict.REFUSED, Verdict.UNKNOWN, Verdict.IGNORED
 _WRITE_ERRORS: Final[dict[type, Verdict]] = {
-    StorageError: _REFUSED,
-    KeyTaken: _REFUSED,
-    StorageUnavailable: _UNKNOWN,
-}
+    StorageError: Verdict.REFUSED, KeyTaken: Verdict.REFUSED, StorageUnavailable: Verdict.UNKNOWN,
+}  # fmt: skip
 _CONDITIONAL: Final[dict[type, Verdict]] = {
-    int: STORED, Stored: _CONFLICT, Moved: Verdict.MOVED, Unreadable: _FOREIGN, NoneType: _GONE, **_WRITE_ERRORS,
+    int: STORED, Stored: Verdict.CONFLICT, Moved: Verdict.MOVED, Unreadable: Verdict.FOREIGN, NoneType: Verdict.GONE,
+    **_WRITE_ERRORS,
 }  # fmt: skip
 VERDICTS: Final[dict[Action, dict[type, Verdict]]] = {
-    CREATE: {int: STORED, NoneType: _TAKEN, **_WRITE_ERRORS},
+    CREATE: {int: STORED, NoneType: Verdict.TAKEN, **_WRITE_ERRORS},
     REPLACE: _CONDITIONAL,
-    MOVE: {**_CONDITIONAL, KeyTaken: _TAKEN},
-    TOUCH: {StorageError: _IGNORED, KeyTaken: _IGNORED, StorageUnavailable: _IGNORED},
+    MOVE: {**_CONDITIONAL, KeyTaken: Verdict.TAKEN},
+    TOUCH: dict.fromkeys((StorageError, KeyTaken, StorageUnavailable), Verdict.IGNORED),
     FIND: {
         Stored: Verdict.FOUND, Moved: Verdict.MOVED, Unreadable: Verdict.OVERTAKEN, NoneType: Verdict.MISSING,
-        StorageError: _UNKNOWN, KeyTaken: _UNKNOWN, StorageUnavailable: _UNKNOWN,
+        **dict.fromkeys((StorageError, KeyTaken, StorageUnavailable), Verdict.UNKNOWN),
     },
 }  # fmt: skip
 

@@ -8,28 +8,8 @@ happen or is refused. `docs/lifecycle.md` shows the same table, and a test compa
 from enum import IntEnum
 
 __all__ = [
-    "CREATE",
-    "END",
-    "ENDED",
-    "FIND",
-    "FRESH",
-    "GONE",
-    "LIVE",
-    "LOST",
-    "MOVE",
-    "MOVED",
-    "NEXT_PHASE",
-    "NOTHING",
-    "REPLACE",
-    "STALE",
-    "STORED",
-    "TOUCH",
-    "TRANSITIONS",
-    "WITHHELD",
-    "Action",
-    "Phase",
-    "Verb",
-    "decide",
+    "CREATE", "END", "ENDED", "FIND", "FRESH", "GONE", "LIVE", "LOST", "MOVE", "MOVED", "NEXT_PHASE", "NOTHING",
+    "REPLACE", "STALE", "STORED", "TOUCH", "TRANSITIONS", "WITHHELD", "Action", "Phase", "Verb", "decide",
 ]  # fmt: skip
 
 
@@ -66,18 +46,18 @@ TRANSITIONS: dict[tuple[Phase, Verb], Phase] = {
     (Phase.FRESH, Verb.ROTATE): Phase.FRESH,
     (Phase.FRESH, Verb.END): Phase.ENDED,
     (Phase.FRESH, Verb.STORED): Phase.LIVE,
+    (Phase.FRESH, Verb.MOVED): Phase.STALE,
     (Phase.LIVE, Verb.WRITE): Phase.LIVE,
     (Phase.LIVE, Verb.ROTATE): Phase.LIVE,
     (Phase.LIVE, Verb.END): Phase.ENDED,
     (Phase.LIVE, Verb.STORED): Phase.LIVE,
     (Phase.LIVE, Verb.LOST): Phase.GONE,
-    (Phase.FRESH, Verb.MOVED): Phase.STALE,
     (Phase.LIVE, Verb.MOVED): Phase.STALE,
-    (Phase.ENDED, Verb.MOVED): Phase.STALE,
     (Phase.ENDED, Verb.WRITE): Phase.ENDED,
     (Phase.ENDED, Verb.ROTATE): Phase.ENDED,
     (Phase.ENDED, Verb.END): Phase.ENDED,
     (Phase.ENDED, Verb.STORED): Phase.LIVE,
+    (Phase.ENDED, Verb.MOVED): Phase.STALE,
     # A request whose session is gone may go on reading and writing its own copy, but nothing
     # of it is stored, under any ID, until the request ends the session itself.
     (Phase.GONE, Verb.WRITE): Phase.GONE,

@@ -66,7 +66,7 @@ def _sqlite(url: str, options: dict[str, Any]) -> Storage:
 
 
 def _redis(url: str, options: dict[str, Any]) -> Storage:
-    with _driver_of("redis"):
+    with _config_errors():
         from sessioncore.storage.redis._storage import RedisStorage  # noqa: PLC0415 - imports the driver
     return RedisStorage.from_url(url, **options)
 
@@ -79,14 +79,14 @@ def _postgres(url: str, options: dict[str, Any]) -> Storage:
     hosts = parts.netloc.rpartition("@")[2].split(",")
     if parts.fragment or "/" in parts.path[1:] or not all(_HOST.fullmatch(host) for host in hosts):
         raise ConfigError(_POSTGRES_FORM)
-    with _driver_of("postgres"):
+    with _config_errors():
         from sessioncore.storage.postgres._storage import PostgresStorage  # noqa: PLC0415 - imports the driver
     return PostgresStorage(url, **options)
 
 
 def _keyvalue(url: str, options: dict[str, Any]) -> Storage:
-    with _driver_of("keyvalue"):
-        from sessioncore.storage.keyvalue._url import storage_over  # noqa: PLC0415 - imports py-key-value
+    from sessioncore.storage.keyvalue._url import storage_over  # noqa: PLC0415 - few need it
+
     return storage_over(url.removeprefix("keyvalue+"), options)
 
 
@@ -97,13 +97,11 @@ _POSTGRES_FORM = (
 
 
 @contextmanager
-def _driver_of(extra: str) -> Generator[None]:
+def _config_errors() -> Generator[None]:
     try:
         yield
-    except ModuleNotFoundError as exc:
-        if (exc.name or "").startswith("sessioncore"):
-            raise
-        raise ConfigError(f"the driver for this URL is missing; pip install 'sessioncore[{extra}]'") from exc
+    except ModuleNotFoundError as exc:  # of `needs_extra`, which says what to install
+        raise ConfigError(f"the driver for this URL is missing: {exc}") from exc
 
 
 _MAKERS: dict[str, Callable[[str, dict[str, Any]], Storage]] = {

@@ -180,7 +180,7 @@ class KeyValueStorage:
             for key in map(key_of, await self._names()):
                 async with self._locks.held(key):
                     if await self._read(key) is None:
-                        purged += await self._call(self._store.delete(name_of(key), collection=self._collection))
+                        purged += await self._drop(key)
         if isinstance(self._store, SupportsCull):
             await self._call(self._store.cull())
         return purged
@@ -295,4 +295,6 @@ class KeyValueStorage:
             kind = type(exc).__name__
             if kind in _REFUSALS:
                 raise StorageError(f"the key-value store refused ({kind}); its limits are in its manual") from exc
-            raise StorageUnavailable(f"the key-value store does not answer ({kind})") from exc
+            raise StorageUnavailable(
+                f"the key-value store does not answer ({kind}); look at its server, and at the cause"
+            ) from exc

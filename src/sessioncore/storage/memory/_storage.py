@@ -30,7 +30,7 @@ from sessioncore.storage.memory._table import Table
 __all__ = ["MemoryStorage"]
 
 _BATCH = 1000  # keys that `purge_expired` looks at before other tasks get their turn
-_SCANNED = 500  # keys that `scan` looks at before they do
+_SCANNED = 500  # keys that `scan` looks at before other tasks get their turn
 
 
 class MemoryStorage:

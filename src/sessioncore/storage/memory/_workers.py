@@ -1,8 +1,8 @@
 """Warns of sessions in memory where a server has several worker processes, which do not share it.
 
-Seen are uvicorn's and hypercorn's workers, however they were started, and others by their command line or
-WEB_CONCURRENCY: gunicorn's, granian's. Not seen are workers that only a configuration file of gunicorn
-asks for, and processes that are started one by one, as containers or by a supervisor.
+It recognises the workers of uvicorn and hypercorn however they were started, and those of gunicorn, granian and
+others by their command line or WEB_CONCURRENCY. It cannot recognise workers that are set in gunicorn's
+configuration file only, and processes that are started one by one, as containers or by a supervisor.
 """
 
 import os
@@ -31,9 +31,9 @@ def warn_in_workers(storage: object, warnings: Warnings) -> None:
 
 
 def worker_count() -> int:
-    """Return how many workers the server of this process has, as far as that shows; otherwise 1.
+    """Return how many workers the server of this process has; 1 if that cannot be recognised.
 
-    A server that reloads the application for a developer runs it in a child process, too, but in one.
+    A server with auto-reload runs the application in a child process, too, but in one only.
     """
     config = getattr(current_process(), "_kwargs", {}).get("config")  # uvicorn and hypercorn hand it to each worker
     if config is not None:

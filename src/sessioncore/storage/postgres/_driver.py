@@ -201,7 +201,9 @@ class Database:
                 if not sql.lstrip().startswith("SELECT"):
                     self._read_only_at, self._wrote_at = -math.inf, clock()
                 return rows
-        raise StorageUnavailable("PostgreSQL rolled the statement back several times: too many writers on one row")
+        raise StorageUnavailable(
+            f"PostgreSQL rolled the statement back {_TRIES} times: too many writers on one row; try again"
+        )
 
     async def _finds_another_server(self, acquired_at: float, refused_at: float, *, first: bool) -> bool:
         """Return whether a statement that a read-only server refused is to be sent again, on a new connection.

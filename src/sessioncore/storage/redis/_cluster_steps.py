@@ -9,7 +9,7 @@ from sessioncore._errors import StorageError, StorageUnavailable
 from sessioncore.storage.redis._commands import ReplicaAcks, run_command, run_script
 from sessioncore.storage.redis._errors import ForeignValue
 from sessioncore.storage.redis._format import ARRIVING, MARK, index_of, millis, pack
-from sessioncore.storage.redis._scripts import END, ENLIST, ON_A_CLUSTER, Script
+from sessioncore.storage.redis._scripts import END, ENLIST, ON_A_CLUSTER
 from sessioncore.storage.redis._transport import Reply, Transport
 
 __all__ = ["Steps", "all_of", "for_each"]
@@ -30,7 +30,7 @@ class Steps:
         way: list[bytes] = []
         ended: tuple[bytes, bytes] | None = None
         while key not in way:
-            reply = await self._end_one(END, key)
+            reply = await self._end_one(key)
             if reply is None:
                 break
             if reply[0] == 1:
@@ -41,10 +41,10 @@ class Steps:
         await all_of([run_command(self._write, passed, b"UNLINK", passed) for passed in way])
         return ended
 
-    async def _end_one(self, script: Script, key: bytes) -> Reply:
+    async def _end_one(self, key: bytes) -> Reply:
         if self._acks is not None:
-            return await self._acks.end(script, (key,))
-        return await run_script(self._write, script, (key,))
+            return await self._acks.end(END, (key,))
+        return await run_script(self._write, END, (key,))
 
     async def is_owned(self, key: bytes, owner: bytes) -> bool:
         """Return whether the record at `key`, also one that is arriving, names `owner`."""

@@ -56,9 +56,8 @@ class PipelinedConnection(asyncio.Protocol):
     ) -> None:
         self.full = False
         self.demoted = False  # the server has refused a write, because it is a replica
-        self.ended: asyncio.Future[None]
         self._loop = asyncio.get_running_loop()
-        self.ended = self._loop.create_future()
+        self.ended: asyncio.Future[None] = self._loop.create_future()
         self._silence_timeout = silence_timeout
         self._doubt_after = doubt_after
         self._patience = doubt_after()  # read again when the timer goes off: this is on the way of each request

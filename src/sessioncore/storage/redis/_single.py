@@ -5,13 +5,7 @@ same calls for records and indexes that are on different servers.
 """
 
 from sessioncore._storage_protocol import Written
-from sessioncore.storage.redis._commands import (
-    KEYS_PER_COMMAND,
-    ReplicaAcks,
-    checked,
-    outcome_of,
-    run_script,
-)
+from sessioncore.storage.redis._commands import KEYS_PER_COMMAND, ReplicaAcks, checked, outcome_of, run_script
 from sessioncore.storage.redis._errors import ConnectionLost, unavailable
 from sessioncore.storage.redis._format import TOMBSTONE, fresh_version, head_of, index_of, millis, pack
 from sessioncore.storage.redis._scripts import CREATE, DELETE, ON_ONE_SERVER, OWNED, VERIFY

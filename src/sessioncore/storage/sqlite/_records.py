@@ -1,7 +1,7 @@
 """What each call does to the table of records: statements on one connection, inside a transaction of the caller."""
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from random import SystemRandom
 
 from sessioncore._errors import KeyTaken
@@ -118,16 +118,13 @@ class Records:
         now = self._clock()
         return connection.execute(_TOUCH, (now + ttl, key, now)).rowcount > 0
 
-    def delete(self, connection: sqlite3.Connection, keys: tuple[str, ...]) -> int:
+    def delete(self, connection: sqlite3.Connection, keys: Iterable[str]) -> int:
         """End these records, also where they have moved; return how many were live."""
-        return self._end(connection, list(keys))
-
-    def _end(self, connection: sqlite3.Connection, keys: list[str]) -> int:
-        now, ended = self._clock(), 0
-        while keys:
-            for live, moved_to in connection.execute(_DELETE, (keys.pop(), now)).fetchall():
+        now, ended, left = self._clock(), 0, list(keys)
+        while left:
+            for live, moved_to in connection.execute(_DELETE, (left.pop(), now)).fetchall():
                 if live and moved_to is not None:
-                    keys.append(moved_to)
+                    left.append(moved_to)
                 else:
                     ended += live
         return ended
@@ -137,7 +134,7 @@ class Records:
         values = (prefix, _after(prefix), -len(PROBE_SUFFIX), PROBE_SUFFIX, BATCH, self._clock())
         rows = connection.execute(_CLEAR, values).fetchall()
         moved = [moved_to for live, moved_to in rows if live and moved_to is not None]
-        return len(rows), sum(live for live, moved_to in rows if moved_to is None) + self._end(connection, moved)
+        return len(rows), sum(live for live, moved_to in rows if moved_to is None) + self.delete(connection, moved)
 
     def scan_batch(self, connection: sqlite3.Connection, *, prefix: str, start: str) -> tuple[list[str], str | None]:
         """Look at up to BATCH rows from the key `start` on; return the keys of live records, and where to go on."""

@@ -21,7 +21,7 @@ class Watching:
         self.watchers = ComparedWatchers()
         self._records = records
         self._watches = 0  # how many have begun
-        self._told: tuple[object, ...] = ()  # the state of the file and of the watches of which all was told
+        self._told: tuple[object, ...] = ()  # the state of the file and the watches when all changes had been told
 
     def read(self, keys: Sequence[str], answers: Sequence[Stored | Moved | Unreadable | None]) -> None:
         """Note what the keys hold, which their watchers have just been told."""
