@@ -1,11 +1,20 @@
-"""Looking at work whenever it suspends."""
+"""Letting other tasks run: until something comes true, or looking at work whenever it suspends."""
 
 from collections.abc import Awaitable, Callable, Generator
 from functools import partial
 from types import coroutine
 from typing import Any
 
-__all__ = ["watched"]
+import anyio
+
+__all__ = ["comes_true", "watched"]
+
+
+async def comes_true(condition: Callable[[], object]) -> None:
+    """Wait until `condition` holds, of which nothing tells; a test fails where it never does."""
+    with anyio.fail_after(20):
+        while not condition():  # noqa: ASYNC110 - no event tells it
+            await anyio.sleep(0.001)
 
 
 async def _once(work: Callable[[], Awaitable[Any]]) -> Any:

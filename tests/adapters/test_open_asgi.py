@@ -14,6 +14,7 @@ from tests.adapters.line import Line
 from tests.adapters.open_kit import ToldStorage
 from tests.kit import BOTH_LOOPS
 from tests.numbers import scaled
+from tests.turns import comes_true
 
 from sessioncore import Session, SessionConfig, SessionStore
 from sessioncore_asgi import SessionMiddleware, get_session
@@ -178,8 +179,7 @@ async def test_an_event_stream_is_completed_once(handler: Handler) -> None:
         await store.revoke_all("ada")
         if handler is not stream:
             await one.over.wait()
-        while one.sent[-1] != LAST:  # noqa: ASYNC110 - the server sets no event
-            await anyio.sleep(0.01)
+        await comes_true(lambda: one.sent[-1] == LAST)
         assert one.error is None
         assert one.sent.count(LAST) == 1
 

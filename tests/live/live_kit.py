@@ -8,6 +8,7 @@ from typing import Any
 import anyio
 from anyio import wait_all_tasks_blocked
 from tests.stores import SpyStorage
+from tests.turns import comes_true
 
 from sessioncore import MemoryStorage, Session, SessionConfig, SessionError, SessionStore
 
@@ -42,8 +43,7 @@ class Watched:
         storage = self.store.storage
         if isinstance(storage, SpyStorage):
             seen = storage.calls.count("load")
-            while storage.calls.count("load") < seen + 2:  # noqa: ASYNC110 - the storage counts, and sets no event
-                await anyio.sleep(0.01)
+            await comes_true(lambda: storage.calls.count("load") >= seen + 2)
         else:
             await wait_all_tasks_blocked()
 

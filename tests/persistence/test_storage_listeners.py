@@ -8,6 +8,7 @@ import pytest
 from tests.kit import BOTH_LOOPS, Lab
 from tests.persistence.test_storage_is_down import CALLS, Call
 from tests.stores import AlternatingStorage, PromptStorage, SpyStorage
+from tests.turns import comes_true
 
 from sessioncore import (
     ConfigError,
@@ -97,10 +98,8 @@ async def test_an_id_that_is_taken_is_no_error_of_the_storage() -> None:
 async def test_looking_up_what_open_connections_use_is_told() -> None:
     told = Told()
     session: Session = await SessionStore(SessionConfig(storage=MemoryStorage(), on_event=told)).create({"n": 1})
-    with anyio.fail_after(5):
-        async with session.alive():
-            while ("watch", "ok") not in told.outcomes:  # noqa: ASYNC110 - no event tells it
-                await anyio.sleep(0.001)
+    async with session.alive():
+        await comes_true(lambda: ("watch", "ok") in told.outcomes)
 
 
 async def test_a_listener_that_fails_changes_nothing_and_is_logged(caplog: pytest.LogCaptureFixture) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import anyio
 import asyncpg  # type: ignore[import-untyped]  # asyncpg ships no py.typed # pyright: ignore[reportMissingTypeStubs]
 from servers.postgres_server import PostgresServer, pgbouncer
+from tests.turns import comes_true
 
 from sessioncore._errors import StorageUnavailable
 from sessioncore.storage import Stored
@@ -111,14 +112,12 @@ class Writers:
     async def until(self, outcome: bool, times: int = 30) -> None:
         """Wait until so many writes more have had this outcome."""
         before = self.outcomes.count(outcome)
-        while self.outcomes.count(outcome) < before + times:  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
+        await comes_true(lambda: self.outcomes.count(outcome) >= before + times)
 
     async def progress(self) -> float:
         """Wait until every visitor has written twice more; return the seconds that took."""
         start, before = time.monotonic(), [len(some) for some in self.acknowledged]
-        while any(len(now) < then + 2 for now, then in zip(self.acknowledged, before, strict=True)):  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
+        await comes_true(lambda: all(len(now) >= n + 2 for now, n in zip(self.acknowledged, before, strict=True)))
         return time.monotonic() - start
 
     async def assert_kept(self) -> None:

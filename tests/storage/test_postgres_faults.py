@@ -14,6 +14,7 @@ from servers.postgres_server import PostgresServer, postgres_server
 from tests.storage.postgres_rigs import connection, driver, opened, table_of, writing
 from tests.storage.rigs import record_at
 from tests.tcp_proxy import proxy_to
+from tests.turns import comes_true
 
 from sessioncore._errors import StorageUnavailable
 from sessioncore.storage import Stored
@@ -36,8 +37,7 @@ async def test_a_killed_server_loses_nothing_acknowledged_and_service_resumes(ow
             await writers.progress()
             await asyncio.to_thread(own_server.kill)
             failures = len(writers.failures)
-            while len(writers.failures) < failures + 8:  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
+            await comes_true(lambda: len(writers.failures) >= failures + 8)  # noqa: B023 - awaited at once
             await asyncio.to_thread(own_server.start)
             assert await writers.progress() < 4
         await writers.assert_kept()

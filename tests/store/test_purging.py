@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import anyio
 import pytest
 from tests.stores import SpyStorage
+from tests.turns import comes_true
 
 from sessioncore import ConfigError, EventKind, SessionConfig, SessionEvent, SessionStore, SQLiteStorage
 
@@ -18,16 +18,10 @@ pytestmark = pytest.mark.anyio
 SHORT = timedelta(milliseconds=1)
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    with anyio.fail_after(20):
-        while not condition():  # noqa: ASYNC110 - no event tells it
-            await anyio.sleep(0.001)
-
-
 async def test_it_purges_again_and_again_and_stops_with_its_block() -> None:
     storage = SpyStorage()
     async with SessionStore(SessionConfig(storage=storage)).purge_every(SHORT):
-        await until(lambda: len(storage.calls) >= 3)
+        await comes_true(lambda: len(storage.calls) >= 3)
     before = len(storage.calls)
     await anyio.sleep(0.02)
     assert len(storage.calls) == before
@@ -40,7 +34,7 @@ async def test_an_outage_is_an_event_and_logged_once_and_it_goes_on(caplog: pyte
     store = SessionStore(SessionConfig(storage=storage, on_event=events.append))
     fault = storage.fail("purge_expired", times=3)
     async with store.purge_every(SHORT):
-        await until(lambda: len(storage.done) >= 2)
+        await comes_true(lambda: len(storage.done) >= 2)
     assert fault.entered.is_set()
     assert [(event.kind, event.detail) for event in events] == [
         (EventKind.STORAGE_ERROR, "purge_expired: StorageUnavailable")

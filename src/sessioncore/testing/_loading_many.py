@@ -3,12 +3,12 @@
 from sessioncore.storage import KeepsTombstones, LoadsMany, Moved, Unreadable
 from sessioncore.testing._rig import (
     LONG,
-    NotApplicable,
     Rig,
     about,
     checks,
     keeps_tombstones,
     loads_many,
+    make_unreadable,
     put,
     record,
     wait_out,
@@ -42,11 +42,9 @@ async def many_means_a_thousand(rig: Rig) -> None:
 
 
 async def loading_many_tells_what_is_unreadable(rig: Rig) -> None:
-    if rig.make_unreadable is None:
-        raise NotApplicable("this rig has no `make_unreadable`: nothing else can write to the storage")
     for key in ("a", "b"):
         await put(rig, key)
-    await rig.make_unreadable("b")
+    await make_unreadable(rig, "b")
     stored, foreign = await loads_many(rig).load_many(["a", "b"])
     assert record(stored).data == b"data"
     assert foreign == Unreadable()

@@ -149,6 +149,13 @@ async def holds(rig: Rig, key: str, data: bytes, at: int) -> bool:
     return True
 
 
+async def make_unreadable(rig: Rig, key: str) -> None:
+    """Write something to `key` that the storage would not write."""
+    if rig.make_unreadable is None:
+        raise NotApplicable("this rig has no `make_unreadable`: nothing else can write to the storage")
+    await rig.make_unreadable(key)
+
+
 async def purge(rig: Rig) -> None:
     """Purge, if this storage can: it must make no difference to a check."""
     if Purges in capabilities_of(rig.storage):

@@ -1,18 +1,12 @@
 """The contract of `Unreadable`: what the storage did not write is reported, kept, and removed on request only."""
 
 from sessioncore.storage import Unreadable
-from sessioncore.testing._rig import LONG, NotApplicable, Rig, checks, holds, move_is_refused, put
-
-
-async def _make_unreadable(rig: Rig, key: str) -> None:
-    if rig.make_unreadable is None:
-        raise NotApplicable("this rig has no `make_unreadable`: nothing else can write to the storage")
-    await rig.make_unreadable(key)
+from sessioncore.testing._rig import LONG, Rig, checks, holds, make_unreadable, move_is_refused, put
 
 
 async def what_is_unreadable_is_never_overwritten(rig: Rig) -> None:
     at, other = await put(rig, "a"), await put(rig, "b", b"other")
-    await _make_unreadable(rig, "a")
+    await make_unreadable(rig, "a")
     for renew in (None, LONG):
         assert await rig.storage.load("a", renew=renew) == Unreadable()
     for known in (0, at):
@@ -28,7 +22,7 @@ async def what_is_unreadable_is_never_overwritten(rig: Rig) -> None:
 
 async def what_is_unreadable_may_be_deleted(rig: Rig) -> None:
     await put(rig, "a")
-    await _make_unreadable(rig, "a")
+    await make_unreadable(rig, "a")
     await rig.storage.delete("a")
     assert await rig.storage.load("a") is None
     new = await put(rig, "a", b"new")
