@@ -5,13 +5,13 @@ one. `python -m benchmarks.instructions --against CHECKOUT` tells what a change 
 """
 
 import json
-import os
 import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from tests.processes import ENVIRONMENT
 
 ROOT = Path(__file__).parent.parent
 TOLERANCE = 1.03  # another interpreter, another Starlette, and what lies where in memory
@@ -29,10 +29,9 @@ def test_no_request_costs_more_instructions_than_it_did() -> None:
         pytest.skip("the limits were counted on Python 3.11")
     if f"starlette=={version('starlette')}" not in pinned:
         pytest.skip("the limits are for the Starlette of constraints.txt")
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.instructions", "--json", "--requests", "40", "--workloads", *LIMITS],
-        cwd=ROOT, env=environment, capture_output=True, text=True, check=False,
+        cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     if "not run:" in done.stderr:
         pytest.skip(done.stderr.strip())

@@ -2,7 +2,7 @@
 
 The expectations follow from the design, not from any framework: status, cookie,
 Vary, Cache-Control, body, storage calls and the number of stored records. The pages
-are in `handlers`; test_scenarios runs the table on every adapter.
+are in `pages`; test_scenarios runs the table on every adapter.
 """
 
 from collections.abc import Sequence

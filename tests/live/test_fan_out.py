@@ -4,7 +4,6 @@ In the same run half of the owners are ended by a Pub/Sub channel that the appli
 done without sessioncore: the delays of both are compared.
 """
 
-import os
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ import redis.asyncio
 from msgspec import Struct
 from servers.redis_server import free_port, one_server, watched_pair
 from tests.numbers import FULL, scaled
+from tests.processes import ENVIRONMENT
 from tests.storage.redis_rig import answered
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidHandshake
@@ -51,10 +51,9 @@ class Socket(Struct, eq=False):
 @asynccontextmanager
 async def processes(url: str, *channel: str) -> AsyncGenerator[list[int]]:
     ports = [free_port() for _ in range(PROCESSES)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     started = [  # blocking, but for a moment only
         subprocess.Popen(  # noqa: ASYNC220
-            [sys.executable, "-m", "tests.live.fan_out_server", url, str(port), *channel], env=environment
+            [sys.executable, "-m", "tests.live.fan_out_server", url, str(port), *channel], env=ENVIRONMENT
         )
         for port in ports
     ]

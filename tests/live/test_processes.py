@@ -1,6 +1,5 @@
 """An end in one process reaches what is open in another one, on SQLite and Postgres; see test_fan_out for Redis."""
 
-import os
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -11,6 +10,7 @@ import pytest
 from anyio.streams.buffered import BufferedByteReceiveStream
 from tests.live.ended_elsewhere import wait
 from tests.numbers import scaled
+from tests.processes import ENVIRONMENT
 
 from sessioncore import SessionConfig, SessionStore, storage_from_url
 
@@ -51,10 +51,9 @@ async def revoke_in_turn(store: SessionStore, next_line: Callable[[], Awaitable[
 
 @pytest.mark.proves("P2", "AT-118", "AT-122", "ASVS 7.4.2")
 async def test_the_sessions_of_a_revoked_owner_end_in_another_process(url: str) -> None:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     async with SessionStore(SessionConfig.development(storage=storage_from_url(url))) as store:
         command = [sys.executable, "-m", "tests.live.ended_elsewhere", url, *await begin(store)]
-        async with await anyio.open_process(command, env=environment, stderr=None) as process:
+        async with await anyio.open_process(command, env=ENVIRONMENT, stderr=None) as process:
             assert process.stdout is not None
             lines = BufferedByteReceiveStream(process.stdout)
 

@@ -4,12 +4,14 @@ import signal
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from typing import Any
 
 import anyio
 import pytest
 from servers.redis_server import Server
 from tests.live.live_kit import Watched, watched
 from tests.numbers import FULL
+from tests.storage.redis_rig import storage_at
 from tests.tcp_proxy import Proxy, proxy_to
 
 from sessioncore import SessionConfig, SessionGone, SessionStore
@@ -26,15 +28,10 @@ OUTAGE = 15.0 if FULL else 3.0
 @asynccontextmanager
 async def proxied(server: Server) -> AsyncGenerator[tuple[Proxy, Watched]]:
     """An `alive` block behind a proxy."""
-    async with proxy_to(server.port) as proxy:
-        storage = RedisStorage.from_url(f"redis://127.0.0.1:{proxy.port}/0")
-        try:
-            async with watched(
-                storage, watch_interval=INTERVAL, storage_timeout=TIMEOUT, stale_id_window=timedelta(seconds=30)
-            ) as one:
-                yield proxy, one
-        finally:
-            await storage.aclose()
+    window = timedelta(seconds=30)
+    settings: dict[str, Any] = {"watch_interval": INTERVAL, "storage_timeout": TIMEOUT, "stale_id_window": window}
+    async with proxy_to(server.port) as proxy, storage_at(proxy.port) as storage, watched(storage, **settings) as one:
+        yield proxy, one
 
 
 def beside(server: Server) -> SessionStore:

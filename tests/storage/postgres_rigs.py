@@ -1,12 +1,11 @@
 """What the tests of the PostgreSQL storage share: a fresh table for each."""
 
 import asyncio
-import os
 import secrets
 import sys
 import time
 from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import anyio
 import asyncpg  # type: ignore[import-untyped]  # asyncpg ships no py.typed # pyright: ignore[reportMissingTypeStubs]
 from servers.postgres_server import PostgresServer, pgbouncer
+from tests.processes import ENVIRONMENT
 from tests.turns import comes_true
 
 from sessioncore._errors import StorageUnavailable
@@ -57,12 +57,9 @@ async def connection(dsn: str) -> AsyncGenerator[Any, None]:
 @asynccontextmanager
 async def opened(dsn: Any, **options: Any) -> AsyncGenerator[PostgresStorage, None]:
     """A storage on a fresh table."""
-    storage = PostgresStorage(dsn, table=options.pop("table", None) or new_table(), **options)
-    await storage.open()
-    try:
+    async with aclosing(PostgresStorage(dsn, table=options.pop("table", None) or new_table(), **options)) as storage:
+        await storage.open()
         yield storage
-    finally:
-        await storage.aclose()
 
 
 @asynccontextmanager
@@ -143,7 +140,7 @@ async def in_another_process(worker: str, *arguments: str) -> str:
     """Run a worker that stands beside this file, and return what it says."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, str(Path(__file__).with_name(worker)), *arguments,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        env=ENVIRONMENT,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     out, err = await process.communicate()

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -54,11 +54,8 @@ def client_of(port: int, kind: Any = Redis, **options: Any) -> Any:
 @asynccontextmanager
 async def storage_at(port: int, scheme: str = "redis", **options: Any) -> AsyncGenerator[RedisStorage]:
     """A storage with a client of its own, closed at the end."""
-    storage = RedisStorage.from_url(f"{scheme}://127.0.0.1:{port}", **options)
-    try:
+    async with aclosing(RedisStorage.from_url(f"{scheme}://127.0.0.1:{port}", **options)) as storage:
         yield storage
-    finally:
-        await storage.aclose()
 
 
 def storage_on(servers: list[Server], **options: Any) -> AbstractAsyncContextManager[RedisStorage]:

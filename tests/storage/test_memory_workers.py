@@ -1,12 +1,12 @@
 """Sessions in memory where a server has several worker processes: each of them warns, and no other process does."""
 
-import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from tests.processes import ENVIRONMENT
 from tests.stores import SpyStorage
 
 from sessioncore import MemoryStorage
@@ -45,10 +45,9 @@ HYPERCORN = ["-m", "hypercorn", "serve:app", "--bind", "127.0.0.1:0"]
 )
 def test_each_of_several_workers_warns(command: list[str], processes: int, warnings: int, tmp_path: Path) -> None:
     (tmp_path / "serve.py").write_text(APP)
-    paths = os.pathsep.join([str(ROOT / "src"), str(ROOT / "src" / "adapters")])
     server = subprocess.Popen(
         [sys.executable, *command], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        env={**os.environ, "PYTHONPATH": paths},
+        env=ENVIRONMENT,
     )  # fmt: skip
     with server:
         assert server.stdout is not None

@@ -3,7 +3,7 @@
 import asyncio
 import re
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +34,9 @@ async def as_user(server: Server, *more: str, db: int = 0, **options: Any) -> As
     server.do("FLUSHALL")
     server.do("SCRIPT", "FLUSH")
     server.do("ACL", "SETUSER", "web", "reset", *rules(), *more, ">word")
-    storage = RedisStorage.from_url(f"redis://web:word@127.0.0.1:{server.port}/{db}", **options)
-    try:
+    url = f"redis://web:word@127.0.0.1:{server.port}/{db}"
+    async with aclosing(RedisStorage.from_url(url, **options)) as storage:
         yield storage
-    finally:
-        await storage.aclose()
 
 
 async def every_call(storage: RedisStorage, do: Callable[..., Any]) -> None:

@@ -1,12 +1,12 @@
 """A storage with the seven required calls and nothing else passes the kit, and says what it cannot do."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from tests.processes import ENVIRONMENT
 from tests.storage.seven_calls import ServerStorage, SevenCallStorage, seven_call_rig
 from tests.views import Visitor
 
@@ -60,9 +60,8 @@ class Case(unittest.TestCase):
 @pytest.mark.parametrize(("runner", "says"), [("pytest", "2 skipped"), ("unittest", "OK (skipped=1)")])
 def test_a_check_that_does_not_apply_is_reported_as_skipped(tmp_path: Path, runner: str, says: str) -> None:
     (tmp_path / "test_suite.py").write_text(SUITE, "utf-8")
-    where = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-m", runner, "test_suite.py"]
-    run = subprocess.run(command, cwd=tmp_path, env=where, capture_output=True, text=True, check=True)
+    run = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=True)
     assert says in run.stdout + run.stderr
 
 

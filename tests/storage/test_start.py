@@ -1,7 +1,6 @@
 """`store.start()` and `check()`: a storage that is set up wrong is named before the first visitor, with what to do."""
 
 import logging
-import os
 import shutil
 import sqlite3
 import subprocess
@@ -14,6 +13,7 @@ from typing import Any
 
 import anyio
 import pytest
+from tests.processes import ENVIRONMENT
 from tests.stores import CHECK, SpyStorage
 
 from sessioncore import (
@@ -182,7 +182,7 @@ def start_in_a_process(path: Path, *arguments: str, before: str = "", root: bool
     command = [sys.executable, str(WORKER), str(path), *arguments]
     if before:
         command = ["unshare", "--mount", "--map-root-user", "sh", "-c", f'{before} && exec "$@"', "sh", *command]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)} | ({"STAY_ROOT": "1"} if root else {})
+    environment = ENVIRONMENT | ({"STAY_ROOT": "1"} if root else {})
     run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
     assert run.returncode == 0, run.stderr
     return run.stdout.strip()

@@ -1,7 +1,7 @@
 """`store.start()` and `check()` on real servers: what is logged, what stops the start, and what a check leaves."""
 
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import anyio
@@ -9,6 +9,7 @@ import pytest
 from servers.postgres_server import PostgresServer
 from servers.redis_server import Server, pair
 from tests.storage.postgres_rigs import connection, new_table
+from tests.storage.redis_rig import storage_at
 from tests.tcp_proxy import proxy_to
 
 from sessioncore import SessionConfig, SessionStore, Storage, StorageError, StorageUnavailable
@@ -26,11 +27,8 @@ def store_on(storage: Storage) -> SessionStore:
 
 @asynccontextmanager
 async def redis_store(server: Server, user: str = "", port: int | None = None) -> AsyncGenerator[SessionStore]:
-    storage = RedisStorage.from_url(f"redis://{user}127.0.0.1:{port or server.port}/0")
-    try:
+    async with aclosing(RedisStorage.from_url(f"redis://{user}127.0.0.1:{port or server.port}/0")) as storage:
         yield store_on(storage)
-    finally:
-        await storage.aclose()
 
 
 @pytest.mark.redis
@@ -49,11 +47,9 @@ async def test_start_costs_at_most_twelve_trips_and_leaves_nothing(server: Serve
 
 async def trips_of_a_connection(server: Server) -> int:
     """How many trips redis-py takes to connect: some of them depend on its version."""
-    async with proxy_to(server.port) as proxy:
-        storage = RedisStorage.from_url(f"redis://127.0.0.1:{proxy.port}/0")
+    async with proxy_to(server.port) as proxy, storage_at(proxy.port) as storage:
         await storage.load("missing")
-        await storage.aclose()
-        return proxy.trips - 1
+    return proxy.trips - 1
 
 
 @pytest.mark.redis

@@ -1,7 +1,6 @@
 """Two processes on one database, by URL: nothing is lost, and what is ended stays ended."""
 
 import asyncio
-import os
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -11,6 +10,7 @@ import pytest
 from servers.postgres_server import PostgresServer
 from servers.redis_server import Server
 from tests.numbers import scaled
+from tests.processes import ENVIRONMENT
 from tests.storage.postgres_rigs import connection
 
 from sessioncore import SessionConfig, SessionNotFound, SessionStore
@@ -27,9 +27,8 @@ def url(request: pytest.FixtureRequest, path: Path, server: Server, postgres: Po
 
 
 async def worker(job: str, url: str, name: str, ids: list[str]) -> asyncio.subprocess.Process:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     process = await asyncio.create_subprocess_exec(
-        sys.executable, str(WORKER), job, url, name, env=environment, limit=2**20,
+        sys.executable, str(WORKER), job, url, name, env=ENVIRONMENT, limit=2**20,
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     assert process.stdin is not None

@@ -1,7 +1,6 @@
 """Watching SQLite and PostgreSQL: changes by other processes, what it costs, and what goes wrong."""
 
 import asyncio
-import os
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 from servers.postgres_server import PostgresServer
 from tests.numbers import scaled
+from tests.processes import ENVIRONMENT
 from tests.storage.postgres_rigs import opened
 from tests.storage.rigs import record_at
 from tests.tcp_proxy import proxy_to
@@ -33,7 +33,7 @@ WORKER = Path(__file__).with_name("watching_worker.py")
 async def another_process(url: str) -> AsyncGenerator[Callable[[str, str], Awaitable[None]]]:
     """What changes a record in another process, and returns when that is done."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, str(WORKER), url, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        sys.executable, str(WORKER), url, env=ENVIRONMENT,
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
     into, out = process.stdin, process.stdout
