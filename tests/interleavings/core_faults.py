@@ -126,7 +126,7 @@ async def not_enforced(*_: object) -> bool:
 async def enforced_beforehand(self: Owners, state: SessionState, owner: str) -> None:
     """End the owner's other session before it is known whether the login can be stored."""
     others = [owned.handle for owned in await self.sessions(owner) if owned.handle != state.handle]
-    await self._end(others, EventKind.OWNER_LIMIT, owner)
+    await self.end(others, EventKind.OWNER_LIMIT, owner)
 
 
 CORE_FAULTS: dict[str, tuple[Plant, str]] = {

@@ -194,6 +194,8 @@ async def test_a_call_without_a_right_works_or_changes_nothing(server: Server, r
         def spoil() -> None:
             here.admin.execute_command("ACL", "SETUSER", "web", f"-{right}")
 
+        if right == "eval":
+            EXPECTED.clear()  # each call is made with all rights first: the server knows its script then
         failed = {name for name, call in CALLS.items() if await assert_all_or_nothing(here, call, spoil)}
         # What the right is for is refused; where only an entry without a record would stay, nothing is.
         assert bool(failed) is (right not in {"zrem", "zrangebyscore", "scan", "eval"})
