@@ -97,7 +97,7 @@ class Run:
                 }
                 amount = {"rounds": self.effort.rounds, "seconds": self.effort.seconds}
                 for workload in WORKLOADS:
-                    # Browsers drop cookies above 4 KiB, so no cookie holds 100 KiB.
+                    # Browsers drop cookies above 4 KiB, so no cookie holds 110 KiB.
                     able = [d for who, d in drivers.items() if workload != "large" or who[1] != "cookie"]
                     found = await compare(able, bare, workload, **amount)
                     names = {driver: who for who, driver in drivers.items()}

@@ -12,7 +12,7 @@ OURS: Who = ("sessioncore", "memory")
 OURS_IN_REDIS: Who = ("sessioncore", "redis")
 STARSESSIONS: Who = ("starsessions", "redis")
 FLOOR: Who = ("hand-written floor", "memory")
-PEERS = ("starsessions", "Litestar server-side")  # that can hold 100 KiB in memory
+PEERS = ("starsessions", "Litestar server-side")  # that can hold 110 KiB in memory
 STARLETTE: Who = ("Starlette SessionMiddleware", "cookie")
 BARE = ("uvicorn", "bare:asgi", "none")
 HTTP_MEMORY = ("uvicorn", "sessioncore_asgi", "memory")
@@ -75,7 +75,7 @@ BARS = (
     Bar("ASGI, memory, read and write: of Starlette's cookie", 0.3, _cpu("update", OURS, STARLETTE)),
     Bar("ASGI, anonymous untouched: of Starlette's cookie", 0.4, _cpu("untouched", OURS, STARLETTE)),
     Bar("ASGI, memory, first write: of Starlette's cookie", 0.8, _cpu("first", OURS, STARLETTE)),
-    Bar("memory, one key of 100 KiB: of the best peer", 0.1, _large),
+    Bar("memory, read 1 of 100 keys: of the best peer", 0.1, _large),
     Bar(
         "Litestar, memory, read: of its own server-side backend",
         0.3,

@@ -46,7 +46,7 @@ WORKLOADS = {
     "first": "first write",
     "read": "read 1 of 10 keys",
     "update": "read and write",
-    "large": "1 key of 100 KiB",
+    "large": "read 1 of 100 keys",
     "login": "login (new ID)",
 }
 
