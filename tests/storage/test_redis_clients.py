@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import threading
-import traceback
 from collections.abc import AsyncGenerator
 from contextlib import ExitStack, aclosing, asynccontextmanager
 from datetime import timedelta
@@ -18,7 +17,7 @@ import uvloop
 from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
 from redis.credentials import StreamingCredentialProvider
 from servers.redis_server import Server, ServerExited, free_port, one_server
-from tests.storage.redis_rig import client_of, storage_at
+from tests.storage.redis_rig import SECOND, client_of, storage_at
 from tests.storage.rigs import made, version_of
 from tests.tcp_proxy import proxy_to
 
@@ -103,13 +102,19 @@ async def test_tls_serves_and_carries_large_records(tmp_path: Path) -> None:
         assert all(isinstance(stored, Stored) and len(stored.data) == 300_000 for stored in loaded)
 
 
-async def test_an_untrusted_certificate_is_unavailable(tmp_path: Path) -> None:
+async def test_what_is_wrong_with_tls_is_told(tmp_path: Path, server: Server) -> None:
     async with with_tls(tmp_path) as (trusted, port):
         await trusted.check()
-        async with storage_at(port, "rediss") as storage:
-            with pytest.raises(StorageUnavailable) as caught:
-                await storage.check()
-            assert "CERTIFICATE_VERIFY_FAILED" in "".join(traceback.format_exception(caught.value))
+        for at, scheme, options, said in (
+            (port, "rediss", {}, "CERTIFICATE_VERIFY_FAILED.*ssl_ca_certs"),
+            (port, "rediss", {"ssl_ca_certs": str(tmp_path / "none")}, "ssl_ca_certs.* cannot be read"),
+            (port, "redis", {}, "if it speaks TLS, write rediss"),
+            (server.port, "rediss", {"timeout": SECOND / 2}, "does not speak TLS.*write redis, not rediss"),
+            (server.port, "rediss+cluster", {"timeout": SECOND / 2}, "does not speak TLS.*write redis, not rediss"),
+        ):
+            async with storage_at(at, scheme, **options) as storage:
+                with pytest.raises(StorageUnavailable, match=said):
+                    await storage.check()
 
 
 class Token:

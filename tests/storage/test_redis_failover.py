@@ -12,7 +12,7 @@ import pytest
 from redis.asyncio import RedisCluster, Sentinel
 from redis.crc import key_slot
 from servers.redis_server import Server, cluster, one_server, until, watched_pair
-from tests.storage.redis_rig import answered, client_of, rig_of, storage_at, storage_on
+from tests.storage.redis_rig import SECOND, answered, client_of, rig_of, storage_at, storage_on
 from tests.storage.rigs import made, record_at, version_of
 from tests.tcp_proxy import proxy_to
 
@@ -47,6 +47,7 @@ async def test_the_contract_holds_through_sentinel_with_a_failover_in_the_middle
                     await made(storage, "kept", b"kept", 1000)
                     assert master.do("WAIT", 1, 1000) == 1
                     await raw.aclose()
+                    sentinels[0].signal(signal.SIGSTOP)  # it was on the same machine
                     master.kill()
                     await answered(lambda: storage.create("probe", b"", 10), 15)
                     raw = client_of(replica.port)
@@ -227,6 +228,22 @@ async def test_a_cluster_node_that_is_away_costs_its_slots_only_and_check_names_
                 await SessionStore(SessionConfig(storage=storage)).check()
             await asyncio.to_thread(own[2].start)
             await answered(lambda: storage.create(there, b"", 10), 15)
+            await storage.aclose()
+
+
+async def test_a_node_that_stands_still_does_not_keep_the_others_from_serving() -> None:
+    with cluster() as own:
+        for node in own:
+            node.do("CONFIG", "SET", "cluster-require-full-coverage", "no")
+        async with client_of(own[2].port, RedisCluster) as client:  # the first that redis-py asks for the map
+            storage = RedisStorage(client, timeout=SECOND / 2)
+            here, there = next(keys_on(0)), next(keys_on(2))
+            await made(storage, here)
+            own[2].signal(signal.SIGSTOP)
+            for _ in range(4):
+                with pytest.raises(StorageUnavailable):
+                    await storage.create(there, b"", 100)
+                assert await storage.load(here) is not None
             await storage.aclose()
 
 

@@ -211,9 +211,19 @@ async def test_the_servers_own_words_are_told(options: tuple[str, ...], said: st
             await storage.aclose()
 
 
-async def test_an_address_where_nobody_answers_is_told_with_the_systems_own_reason() -> None:
-    storage = RedisStorage.from_url("redis://127.0.0.1:1/0")
-    with pytest.raises(StorageUnavailable, match=r"no connection could be opened \(.*Connect call failed") as caught:
-        await storage.check()
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("redis://u:hunter2@127.0.0.1:1/0", r"no connection could be opened \(.*Connect call failed"),
+        ("redis+sentinel://u:hunter2@127.0.0.1:1,127.0.0.1:2/main/0", r"no sentinel answered \(.*Connect call failed"),
+        ("redis+sentinel://u:hunter2@127.0.0.1:{}/main/0", r"is no sentinel; .*write redis://$"),
+        ("redis+cluster://127.0.0.1:{}", r"this server is no cluster: use .*a redis:// URL$"),
+    ],
+)
+async def test_what_listens_at_an_address_and_that_nobody_does_is_told(server: Server, url: str, said: str) -> None:
+    async with aclosing(RedisStorage.from_url(url.format(server.port))) as storage:
+        with pytest.raises(StorageUnavailable, match=said) as caught:
+            await storage.check()
     assert not isinstance(caught.value, WritesRefused)
-    await storage.aclose()
+    assert "hunter2" not in str(caught.value)
+    assert "=" not in str(caught.value), "a repr"

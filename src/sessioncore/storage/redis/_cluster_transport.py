@@ -6,8 +6,11 @@ A command whose reply was lost is not: redis-py would do that.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
 from math import inf
+from random import sample
 from typing import Any, TypeAlias, cast
 
 from redis.asyncio.cluster import ClusterNode
@@ -16,6 +19,7 @@ from redis.crc import key_slot
 from sessioncore._errors import StorageError
 from sessioncore._watchers import Changed
 from sessioncore.storage.redis._errors import CLIENT_ERRORS, ConnectionLost, ErrorReply
+from sessioncore.storage.redis._first_answer import first_answer
 from sessioncore.storage.redis._format import bytes_of, text_of
 from sessioncore.storage.redis._reconnecting import ReconnectingConnection
 from sessioncore.storage.redis._transport import CallLimit, Command, Reply, Transport, within
@@ -171,12 +175,13 @@ class ClusterTransport:
     def _connection_to(self, node: Any) -> ReconnectingConnection:
         master = self._masters.get(node.name)
         if master is None:
-            # Never send READONLY, as redis-py would here: a demoted master would serve sessions that have ended.
-            kwargs = node.connection_kwargs | {"redis_connect_func": None}
-            master = self._masters[node.name] = ReconnectingConnection(
-                lambda: node.connection_class(**kwargs), self._silence_timeout, self._limit
-            )
+            master = self._masters[node.name] = self._new_connection(node)
         return master
+
+    def _new_connection(self, node: Any) -> ReconnectingConnection:
+        # Never send READONLY, as redis-py would here: a demoted master would serve sessions that have ended.
+        kwargs = node.connection_kwargs | {"redis_connect_func": None}
+        return ReconnectingConnection(lambda: node.connection_class(**kwargs), self._silence_timeout, self._limit)
 
     async def _refresh(self) -> None:
         """Fetch the map of the cluster; all callers that wait share one fetch."""
@@ -192,10 +197,10 @@ class ClusterTransport:
 
     async def _fetch(self) -> Exception | None:
         try:
-            async with asyncio.timeout(self._silence_timeout):
+            async with self._only_a_node_that_answers(), asyncio.timeout(self._silence_timeout):
                 await self._client.initialize()
                 await self._client.nodes_manager.initialize()
-        except (*CLIENT_ERRORS, OSError) as exc:
+        except (ConnectionLost, *CLIENT_ERRORS, OSError) as exc:
             return exc
         else:
             self._known = True
@@ -206,6 +211,35 @@ class ClusterTransport:
         finally:
             self._refreshed_at = self._loop.time()
             self._refreshing = None
+
+    @asynccontextmanager
+    async def _only_a_node_that_answers(self) -> AsyncGenerator[None]:
+        """Have redis-py ask such a node for the map: it asks one after the other, and waits for each.
+
+        Raises:
+            ConnectionLost: there is none.
+        """
+
+        async def answers(node: Any) -> str:
+            probe = self._new_connection(node)
+            try:
+                await probe.read(b"", (b"PING",))
+            finally:
+                await probe.aclose()
+            return str(node.name)
+
+        nodes: dict[str, Any] = self._client.nodes_manager.startup_nodes
+        answered = await first_answer([partial(answers, node) for node in sample(list(nodes.values()), len(nodes))])
+        others = {name: nodes.pop(name) for name in list(nodes) if name != answered}
+        try:
+            yield
+        finally:
+            has_map = not nodes.keys() <= {answered}  # redis-py has put its nodes there
+            for name, node in others.items():
+                if name in nodes or not has_map:
+                    nodes[name] = node
+                else:
+                    await node.disconnect()
 
     async def _drop_the_gone(self) -> None:
         present = {cast("str", node.name) for node in self._client.get_nodes()}

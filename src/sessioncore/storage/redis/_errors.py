@@ -31,12 +31,16 @@ __all__ = [
     "AclDenied",
     "ConnectionLost",
     "ErrorReply",
+    "Explained",
     "ForeignValue",
     "ReplyTimeout",
+    "causes",
     "error_of",
     "error_reply_of",
+    "is_explained",
     "unavailable",
     "was_refused",
+    "words_of",
 ]
 
 CLIENT_ERRORS = (RedisError, RedisClusterException)  # of redis-py, which does not derive the second from the first
@@ -114,6 +118,10 @@ class ReplyTimeout(ConnectionLost, TimeoutError):  # as the cause of an error, a
     """No reply came in time."""
 
 
+class Explained(ConnectionLost):
+    """No connection could be opened; the text says why, and what to do."""
+
+
 class ForeignValue(StorageError):
     """The value at a key was not written by this storage."""
 
@@ -140,6 +148,8 @@ def _advice(words: str) -> str:
     lower = words.lower()
     if "unknown" in lower and "HELLO" in words:
         return "write ?protocol=2 into the URL, or protocol=2 into the client's arguments"
+    if "cluster support disabled" in lower:
+        return "this server is no cluster: use redis.asyncio.Redis or a redis:// URL"
     if "unknown" in lower and "command" in lower:
         return f"sessioncore needs this command, under its own name: {RIGHTS}"
     return "look at the server, and at the URL or the client"
@@ -177,27 +187,40 @@ def unavailable(exc: ConnectionLost, server: str = "") -> StorageUnavailable:
     """
     where = f" (at {server})" if server else ""
     reason = str(exc)
-    for cause in _causes(exc):
+    for cause in causes(exc):
+        if isinstance(cause, Explained):
+            return StorageUnavailable(f"Redis did not answer: {cause}{where}")
         if isinstance(cause, AuthenticationError | NoPermissionError):
             return StorageUnavailable(f"{error_of(error_reply_of(cause))}{where}")
         if isinstance(cause, ResponseError):  # of the handshake, which selects the database
             said = ErrorReply(f"ERR {cause}")
             return StorageUnavailable(f"Redis refused the connection ({said}); {_advice(str(said))}{where}")
         if isinstance(cause, (OSError, *CLIENT_ERRORS)) and not isinstance(cause, ConnectionLost):
-            words = str(cause) if isinstance(cause, OSError) else str(ErrorReply(str(cause)))
-            reason = f"{exc} ({words or type(cause).__name__})"
+            reason = f"{exc} ({words_of(cause)})"
     return StorageUnavailable(f"Redis did not answer: {reason}; look at the server, its address and the network{where}")
+
+
+def is_explained(exc: BaseException) -> bool:
+    """Return whether its text, or that of an error that led to it, says what to do."""
+    return any(isinstance(cause, Explained) for cause in causes(exc))
+
+
+def words_of(exc: BaseException) -> str:
+    """Return what the system or the server said, without what it quoted."""
+    words = str(exc) if isinstance(exc, OSError) else str(ErrorReply(str(exc)))
+    return words or type(exc).__name__
 
 
 def was_refused(exc: ConnectionLost) -> bool:
     """Return whether no connection could be opened for a reason that another attempt would meet, too."""
     return any(
         isinstance(cause, ConnectionRefusedError | FileNotFoundError | gaierror | ResponseError | AuthenticationError)
-        for cause in _causes(exc)
+        for cause in causes(exc)
     )
 
 
-def _causes(exc: BaseException | None) -> Iterator[BaseException]:
+def causes(exc: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error, and those that led to it."""
     while exc is not None:
         yield exc
         exc = exc.__cause__ or exc.__context__

@@ -236,10 +236,9 @@ class ReconnectingConnection:
             on_demotion=self._leave,
         )
         try:
-            async with asyncio.timeout(self._silence_timeout):
-                connection.start(await open_transport(self._make_connection(), connection))
-                if self._connection is not None:  # opening may take no word of the server, which may stand still
-                    await connection.send(_pack(_PING), 1, inf)
+            connection.start(await open_transport(self._make_connection(), connection, self._silence_timeout))
+            if self._connection is not None:  # opening may take no word of the server, which may stand still
+                await connection.send(_pack(_PING), 1, inf)
         except Exception as exc:  # noqa: BLE001 - a credential provider may raise anything; the callers get it
             self._failure = exc
             self._back_off()
