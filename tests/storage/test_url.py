@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis.asyncio import SSLConnection
 
 from sessioncore._errors import ConfigError
 from sessioncore.storage import MemoryStorage, SQLiteStorage
 from sessioncore.storage._url import storage_from_url
 from sessioncore.storage.postgres import PostgresStorage
 from sessioncore.storage.redis import RedisStorage
+from sessioncore.storage.redis._url import client_from
 
 
 def test_memory() -> None:
@@ -66,6 +68,17 @@ def test_options_go_to_the_storage() -> None:
     assert repr(storage) == "<PostgresStorage web.sessions>"
     with pytest.raises(ConfigError, match=r"schema\.name"):
         storage_from_url("postgresql://127.0.0.1/db", table="no table")
+    url = "rediss+sentinel://u:p@host/main/2?protocol=2&ssl_ca_certs=/ca.pem&sentinel_username=s&sentinel_password=w"
+    pool = client_from(url, {}).connection_pool
+    asked = pool.sentinel_manager.sentinels[0].connection_pool
+    assert issubclass(asked.connection_class, SSLConnection)
+    assert {"username": "s", "password": "w", "ssl_ca_certs": "/ca.pem"}.items() <= asked.connection_kwargs.items()
+    assert {
+        "username": "u",
+        "db": 2,
+        "protocol": 2,
+        "ssl_ca_certs": "/ca.pem",
+    }.items() <= pool.connection_kwargs.items()
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,12 @@
 """Creates redis-py clients from URLs, such as those in environment variables."""
 
 from typing import Any, cast
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from redis.asyncio import Redis, RedisCluster, Sentinel
+from redis.asyncio.connection import parse_url
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 
 from sessioncore._errors import ConfigError
 from sessioncore.storage.redis._errors import CLIENT_ERRORS
@@ -75,22 +78,22 @@ def _through_sentinel(url: str, options: dict[str, Any]) -> Any:
     service, _, db = parts.path.strip("/").partition("/")
     if not service or not places:
         raise ValueError("no service or no sentinel")
-    wanted: dict[str, Any] = {"db": int(db or 0)}
+    wanted = options | parse_url(f"redis://?{parts.query}")
+    if db:
+        wanted["db"] = int(db)
     if login:
         wanted |= {"username": unquote(user) or None, "password": unquote(password) or None}
     if parts.scheme.startswith("rediss"):
         wanted["ssl"] = True
-    asked = {name: values[-1] for name, values in parse_qs(parts.query, strict_parsing=bool(parts.query)).items()}
-    sentinel_kwargs = {
-        name.removeprefix("sentinel_"): asked.pop(name)
-        for name in ("sentinel_username", "sentinel_password")
-        if name in asked
-    }
-    if asked:
-        raise ValueError("unknown parameter")
+    to_sentinels = {name: value for name, value in wanted.items() if name.startswith(("ssl", "socket_"))}
+    for name in ("username", "password"):
+        if f"sentinel_{name}" in wanted:
+            to_sentinels[name] = wanted.pop(f"sentinel_{name}")
     sentinel_class: Any = Sentinel
-    sentinel = sentinel_class([_place(place) for place in places.split(",")], sentinel_kwargs=sentinel_kwargs or None)
-    return sentinel.master_for(service, **wanted, **options)
+    sentinel = sentinel_class(
+        [_place(place) for place in places.split(",")], sentinel_kwargs={"retry": Retry(NoBackoff(), 1)} | to_sentinels
+    )
+    return sentinel.master_for(service, **wanted)
 
 
 def _place(text: str) -> tuple[str, int]:
