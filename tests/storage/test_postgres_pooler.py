@@ -9,6 +9,7 @@ from servers.postgres_server import PostgresServer, pgbouncer
 from tests.storage.postgres_rigs import connection, driver, in_another_process, new_table, opened, table_of
 from tests.storage.rigs import made, record_at, version_of
 
+from sessioncore._errors import StorageUnavailable
 from sessioncore.storage import Stored
 from sessioncore.storage.postgres import PostgresStorage
 
@@ -29,6 +30,14 @@ async def test_two_processes_behind_a_pooler_run_each_its_own_statements(
             rows = await plain.fetch(left)
     assert sorted("".join(answers).splitlines()) == sorted(row[0] for row in rows)
     assert rows
+
+
+async def test_what_a_pooler_says_when_it_ends_a_connection_is_told(postgres: PostgresServer) -> None:
+    with pgbouncer(postgres, mode="statement") as dsn:
+        storage = PostgresStorage(dsn, prepared_statements=False)
+        with pytest.raises(StorageUnavailable, match=r"statement pooling mode; look at the .*pooler"):
+            await storage.open()
+        await storage.aclose()
 
 
 async def test_a_statement_has_the_same_name_in_every_process(postgres: PostgresServer) -> None:

@@ -237,16 +237,21 @@ class Database:
         pool = self._pool
         connection = await pool.acquire()
         try:
-            return await self._statements.fetch(connection, sql, args)
-        except FAILURES as exc:
-            if is_about_the_connection(exc):
-                connection.terminate()  # so that the pool does not lend it again
-            raise
-        finally:
-            # The outcome is known already; an error of the release must not replace it. asyncpg shields
-            # the release, waits until a cancelled statement has ended, and closes the connection otherwise.
+            rows = await self._statements.fetch(connection, sql, args)
+        except BaseException as exc:
+            if isinstance(exc, FAILURES) and is_about_the_connection(exc):
+                with suppress(*FAILURES):  # if the server has ended it, the pool has dropped it already
+                    connection.terminate()  # so that the pool does not lend it again
+            # asyncpg waits until a cancelled statement has ended, and closes the connection otherwise. In a task, since
+            # a caller that is cancelled once more would leave that, and its error, to nobody.
+            release = asyncio.ensure_future(pool.release(connection, timeout=_RELEASE_TIMEOUT))
+            release.add_done_callback(lambda done: done.cancelled() or done.exception())
             with suppress(*FAILURES):
-                await pool.release(connection, timeout=_RELEASE_TIMEOUT)
+                await asyncio.shield(release)
+            raise
+        with suppress(*FAILURES):  # the outcome is known already; an error of the release must not replace it
+            await pool.release(connection, timeout=_RELEASE_TIMEOUT)
+        return rows
 
 
 def require_asyncio() -> None:

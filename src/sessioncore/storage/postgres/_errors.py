@@ -56,17 +56,25 @@ _HINTS = {
     "42501": "the role needs SELECT, INSERT, UPDATE and DELETE on the table, and CREATE on the schema to create it; "
     "only the table's owner can change its columns and indexes, with the SQL of PostgresStorage.schema_sql()",
     "42703": "the table lacks a column, because an earlier version made it: run the SQL of "
-    "PostgresStorage.schema_sql() as its owner, or pass create_table=True",
+    "PostgresStorage.schema_sql() as its owner, or pass create_table=True; if another program made it, give "
+    "PostgresStorage a table= of its own",
+    "42704": "the driver passes parameters of the URL that it does not know to the server: correct or remove them",
     "42P01": "the table is missing; run `sessioncore migrate` or the SQL of PostgresStorage.schema_sql(), or pass "
     "create_table=True",
     "42P10": "the table lacks its primary key, so it was not made by the SQL of PostgresStorage.schema_sql()",
+    "53100": "its disk is full: make room",
+    "53300": "lower max_connections of PostgresStorage, or raise the limit of the server or the role",
     "54000": "a key is longer than an index entry may be, some 2700 bytes",
+    "55P03": "another client keeps the row or the table locked: look for it in pg_locks, or raise lock_timeout",
+    "57014": "raise statement_timeout for this role if the server is merely slow, and look for locks",
 }
 
-# By the first two letters of the SQLSTATE: why the server refuses every connection.
-_LOGIN_HINTS = {
+# By the first two letters of the SQLSTATE.
+_HINTS_BY_CLASS = {
+    "08": "look at the server or the pooler in between, and at the URL",
     "28": "it does not accept this user and password; check them in the URL, and the server's pg_hba.conf",
     "3D": "there is no such database; check the database of the URL",
+    "57": "it starts, stops or was told to end the connection; if that does not pass, look at its log",
 }
 
 
@@ -104,9 +112,12 @@ def storage_error(exc: Exception) -> StorageError:
             return StorageUnavailable(
                 "the pool is not open: write `await asyncpg.create_pool(...)`, in the running loop"
             )
-        return StorageUnavailable(f"PostgreSQL is unavailable at the moment ({type(exc).__name__}): {words}")
-    hint = _HINTS.get(state) or _LOGIN_HINTS.get(state[:2])
-    text = f"PostgreSQL refused (SQLSTATE {state}): {words}{'; ' if hint else ''}{hint or ''}"
+        return StorageUnavailable(
+            f"PostgreSQL is unavailable at the moment ({type(exc).__name__}): {words}; look at the server, its address "
+            "and the network"
+        )
+    hint = _HINTS.get(state) or _HINTS_BY_CLASS.get(state[:2]) or "look at the log of the server"
+    text = f"PostgreSQL refused (SQLSTATE {state}): {words}; {hint}"
     if state in _TAKES_NO_WRITES:
         return WritesRefused(text)
     return StorageUnavailable(text) if state.startswith(_UNAVAILABLE) else StorageError(text)
