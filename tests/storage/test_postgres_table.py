@@ -92,6 +92,7 @@ async def test_a_migration_may_make_the_table_and_the_role_need_not(postgres: Po
         await plain.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO modest")
     for create_table in (True, False):
         async with opened(dsn, table=table, create_table=create_table) as storage:
+            await storage.migrate()
             assert await storage.create(f"a{create_table}", b"x", 100) is not None
             assert await storage.clear("a") == 1
 

@@ -62,8 +62,7 @@ class PostgresStorage:
         table: `name` or `schema.name`.
         create_table: create the table in `open` if it is missing; False if a migration does.
         prepared_statements: False sends the SQL text with each call, and prepares no statement
-            on the server. That is for poolers, but optional: behind one that does not
-            support prepared statements, True switches to the same after the first failure.
+            on the server; True switches to that by itself behind a pooler that needs it.
         max_connections: size of the pool that is created for a DSN; a given pool keeps its own size.
         timeout: how long a call may take, including the wait for a free connection.
 
@@ -120,7 +119,8 @@ class PostgresStorage:
 
     async def migrate(self) -> None:
         """Create the table, or upgrade that of an earlier version, whatever `create_table` says."""
-        await self._run(locked_schema_sql(self._table))
+        if not await self._run(self._sql.is_current):  # if it is, no right to create one is needed
+            await self._run(locked_schema_sql(self._table))
 
     async def load(self, key: str, *, renew: float | None = None) -> Stored | Moved | Unreadable | None:
         """Return the live record at `key`, or None; with `renew`, set its ttl to that many seconds."""
