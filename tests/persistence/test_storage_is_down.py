@@ -106,7 +106,7 @@ async def test_a_call_that_gets_no_answer_fails_after_storage_timeout(operation:
     lab = await lab_with_a_session(storage_timeout=timedelta(milliseconds=20))
     sid = lab.visitor.sid
     lab.storage.hold(operation, times=1)
-    with anyio.fail_after(5), pytest.raises(StorageUnavailable) as caught:
+    with anyio.fail_after(5), pytest.raises(StorageUnavailable, match=rf"within 0.02 s .*{operation}; check") as caught:
         await call(lab)
     assert isinstance(caught.value.__cause__, TimeoutError)
     assert lab.told(EventKind.STORAGE_ERROR)[0].detail == f"{operation}: TimeoutError"

@@ -171,7 +171,8 @@ class Driver:
             with anyio.CancelScope(deadline=anyio.current_time() + self._seconds):
                 return await call()
             # Only the scope's own deadline cancels it, so the call timed out.
-            raise TimeoutError(f"no reply within {self._seconds:g} s; check the storage, or raise storage_timeout")
+            text = f"the storage did not reply within {self._seconds:g} s during {operation}"
+            raise StorageUnavailable(f"{text}; check the storage, or raise storage_timeout") from TimeoutError(text)
 
         if self._health.is_failing:
             self._refuse(operation)
