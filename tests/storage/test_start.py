@@ -213,15 +213,19 @@ def test_a_file_that_may_be_written_starts(folder: Path) -> None:
     assert start_in_a_process(made(folder / "sessions.db"), "create") == "started"
 
 
-@pytest.mark.parametrize(("exists", "sealed"), [(True, "file"), (True, "folder"), (False, "folder")])
+@pytest.mark.parametrize(("exists", "sealed"), [(True, ""), (True, "."), (False, "."), (True, "-shm")])
 def test_what_may_only_be_read_stops_the_start(folder: Path, exists: bool, sealed: str) -> None:
     path = folder / "sessions.db"
     if exists:
         made(path)
-    (folder if sealed == "folder" else path).chmod(0o555)
+    place = folder if sealed == "." else Path(f"{path}{sealed}")
+    place.touch()
+    place.chmod(0o555)
     said = start_in_a_process(path)
     assert said.startswith("StorageError: this process may not write")
-    assert "make the file and its folder writable" in said
+    assert "make these files and their folder writable" in said
+    if not sealed:
+        assert list(folder.iterdir()) == [path], "its -wal and -shm would keep those out who may write"
 
 
 def _mounts() -> bool:
@@ -262,3 +266,5 @@ async def test_a_missing_table_or_column_stops_the_start(tmp_path: Path, change:
         other.execute(change)
     with pytest.raises(StorageError, match=r"no such (table|column)|has no column"):
         await store_on(SQLiteStorage(path)).start()
+    with pytest.raises(StorageError, match=r"no such (table|column)"):
+        await SQLiteStorage(path).migrate()

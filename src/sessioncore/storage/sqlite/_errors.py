@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sessioncore._errors import StorageError, StorageUnavailable, WritesRefused
 
-__all__ = ["as_storage_error", "is_busy", "result_code"]
+__all__ = ["as_storage_error", "is_busy", "may_write", "result_code"]
 
 _NO_RIGHT = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 _LEAST_ROOM = 64 * 1024  # the -shm file alone takes 32 KiB
@@ -68,9 +68,9 @@ def _of_sqlite(exc: sqlite3.Error, path: str) -> StorageError:
 
 def _no_right(path: str) -> StorageError:
     return StorageError(
-        f"this process may not write {path} and its -wal and -shm files: make the file and its folder writable for "
-        f"its user (uid {os.geteuid() if hasattr(os, 'geteuid') else 'unknown'}), and see that the disk is not mounted "
-        "read-only"
+        f"this process may not write {path} or its -wal and -shm files: make these files and their folder writable "
+        f"for its user (uid {os.geteuid() if hasattr(os, 'geteuid') else 'unknown'}), and see that the disk is not "
+        "mounted read-only"
     )
 
 
@@ -83,5 +83,10 @@ def _is_disk_full(path: str) -> bool:
 
 
 def _is_writable(path: str) -> bool:
-    by_effective_ids = os.access in os.supports_effective_ids
-    return all(os.access(each, os.W_OK, effective_ids=by_effective_ids) for each in (path, Path(path).parent))
+    beside = [each for each in (Path(f"{path}-wal"), Path(f"{path}-shm")) if each.exists()]
+    return all(may_write(each) for each in (Path(path), Path(path).parent, *beside))
+
+
+def may_write(path: str | Path) -> bool:
+    """Return whether this process has the right to write a file or folder."""
+    return os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids)

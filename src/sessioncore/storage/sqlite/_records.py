@@ -43,7 +43,7 @@ _OWNED = "SELECT key FROM records WHERE owner = ? AND ends > ?"
 _PURGE = "DELETE FROM records WHERE rowid IN (SELECT rowid FROM records WHERE ends <= ? LIMIT ?) RETURNING moved_to"
 _HELD = """SELECT key, iif(%ours%, version, NULL), moved_to FROM records
     WHERE ends > ? AND key IN (%keys%)""".replace("%ours%", _OURS)
-_CHECK = "SELECT 1 FROM records LIMIT 1"
+_CHECK = "SELECT key, data, version, ends, owner, moved_to FROM records LIMIT 1"
 
 
 class Records:

@@ -213,8 +213,9 @@ class SQLiteStorage:
         await self._open()
 
     async def migrate(self) -> None:
-        """Do what `open` does, which upgrades the table of an earlier version."""
+        """Do what `open` does, which upgrades the table of an earlier version, and see that it is there."""
         await self._open()
+        await self.check()
 
     async def check(self) -> None:
         """Check that the file can be read.
