@@ -103,6 +103,7 @@ def test_exit_codes_of_what_is_not_there(urls: dict[str, str], tmp_path: Path) -
         (3, ("--storage", re.sub(r"^redis(.+\d)/.*", r"redis+cluster\1", urls["redis"]), "count")),  # is no cluster
         (3, ("--storage", f"keyvalue+redis://:{secret}@127.0.0.1:1", "count")),
         (3, ("--storage", "sqlite:///no.db", "migrate")),
+        (3, ("--storage", urls["postgres"] + "?search_path=nowhere", "purge", "--every", "60")),  # there is no table
         (3, ("--app", "app:store", "count")),
     ]:
         (tmp_path / "app.py").write_text(APP)

@@ -46,7 +46,7 @@ async def _purge_until_stopped(store: SessionStore, output: Output, seconds: int
     """Purge about every `seconds` until SIGTERM; an outage is reported, and the next purge comes.
 
     Raises:
-        StorageError: at the first attempt, the storage is set up wrong.
+        StorageError: the storage is set up wrong, and no purge has succeeded yet.
     """
     failure: SessionError | OSError | None = None  # OSError: the output cannot be written
     with anyio.open_signal_receiver(signal.SIGTERM) as signals:
@@ -67,15 +67,16 @@ async def _purge_until_stopped(store: SessionStore, output: Output, seconds: int
 
 
 async def _purge_forever(store: SessionStore, output: Output, seconds: int) -> None:
-    opened = False
+    opened = purged = False
     while True:
         try:
             if not opened:
                 await open_storage(store)
                 opened = True
             _show_purged(output, await store.purge_expired())
+            purged = True
         except StorageError as exc:
-            if not opened and not isinstance(exc, StorageUnavailable):
+            if not purged and not isinstance(exc, StorageUnavailable):
                 raise
             note(f"Not purged: {exc}")
         await anyio.sleep(pause_between(seconds))
