@@ -75,9 +75,9 @@ def _through_sentinel(url: str, options: dict[str, Any]) -> Any:
     parts = urlsplit(url)
     login, _, places = parts.netloc.rpartition("@")
     user, _, password = login.partition(":")
-    service, _, db = parts.path.strip("/").partition("/")
-    if not service or not places:
-        raise ValueError("no service or no sentinel")
+    service, _, db = parts.path[1:].partition("/")
+    if not service or parts.fragment:
+        raise ValueError("no service, or a # in the password")
     wanted = options | parse_url(f"redis://?{parts.query}")
     if db:
         wanted["db"] = int(db)
@@ -97,5 +97,7 @@ def _through_sentinel(url: str, options: dict[str, Any]) -> Any:
 
 
 def _place(text: str) -> tuple[str, int]:
-    host, _, port = text.rpartition(":") if ":" in text else (text, "", "")
-    return host.strip("[]"), int(port or _SENTINEL_PORT)
+    parts = urlsplit(f"//{text}")  # which knows what a port may be
+    if not parts.hostname:
+        raise ValueError("no sentinel")
+    return parts.hostname, parts.port or _SENTINEL_PORT
