@@ -68,7 +68,7 @@ def test_options_go_to_the_storage() -> None:
     assert repr(storage) == "<PostgresStorage web.sessions>"
     with pytest.raises(ConfigError, match=r"schema\.name"):
         storage_from_url("postgresql://127.0.0.1/db", table="no table")
-    url = "rediss+sentinel://u:p@host/main/2?protocol=2&ssl_ca_certs=/ca.pem&sentinel_username=s&sentinel_password=w"
+    url = "rediss+sentinel://u:p@host/main/2?socket_timeout=2&ssl_ca_certs=/ca.pem&sentinel_username=s&sentinel_password=w"
     pool = client_from(url, {}).connection_pool
     asked = pool.sentinel_manager.sentinels[0].connection_pool
     assert issubclass(asked.connection_class, SSLConnection)
