@@ -73,12 +73,8 @@ def test_options_go_to_the_storage() -> None:
     asked = pool.sentinel_manager.sentinels[0].connection_pool
     assert issubclass(asked.connection_class, SSLConnection)
     assert {"username": "s", "password": "w", "ssl_ca_certs": "/ca.pem"}.items() <= asked.connection_kwargs.items()
-    assert {
-        "username": "u",
-        "db": 2,
-        "protocol": 2,
-        "ssl_ca_certs": "/ca.pem",
-    }.items() <= pool.connection_kwargs.items()
+    for_master = {"username": "u", "db": 2, "socket_timeout": 2.0, "ssl_ca_certs": "/ca.pem"}
+    assert for_master.items() <= pool.connection_kwargs.items()
 
 
 @pytest.mark.parametrize(
