@@ -18,7 +18,7 @@ from redis.crc import key_slot
 
 from sessioncore._errors import StorageError
 from sessioncore._watchers import Changed
-from sessioncore.storage.redis._errors import CLIENT_ERRORS, ConnectionLost, ErrorReply
+from sessioncore.storage.redis._errors import CLIENT_ERRORS, ConnectionLost, ErrorReply, Explained, error_of
 from sessioncore.storage.redis._first_answer import first_answer
 from sessioncore.storage.redis._format import bytes_of, text_of
 from sessioncore.storage.redis._reconnecting import ReconnectingConnection
@@ -223,9 +223,11 @@ class ClusterTransport:
         async def answers(node: Any) -> str:
             probe = self._new_connection(node)
             try:
-                await probe.read(b"", (b"PING",))
+                [pong] = await probe.read(b"", (b"PING",))
             finally:
                 await probe.aclose()
+            if isinstance(pong, ErrorReply) and pong.code == "LOADING":  # redis-py would take it for no cluster
+                raise Explained(str(error_of(pong)))
             return str(node.name)
 
         nodes: dict[str, Any] = self._client.nodes_manager.startup_nodes
