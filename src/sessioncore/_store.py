@@ -217,6 +217,7 @@ class SessionStore:
 
     async def revoke(self, handle: str, *, owner: str | None = None) -> bool:
         """End the session with this handle; with `owner`, only if it is theirs. Return whether it was ended."""
+        _check_no_session("handle", handle)
         return await self._persistence.owners.revoke(handle, owner)
 
     async def revoke_all(self, owner: str, *, keep: "Session | str | None" = None) -> int:
@@ -296,4 +297,10 @@ class SessionStore:
 
 def _is_well_formed(sid: object) -> bool:
     """Return whether `sid` is well-formed as an ID; it may also be None, as returned by `cookies.get()`."""
+    _check_no_session("id", sid)
     return isinstance(sid, str) and is_id(sid)
+
+
+def _check_no_session(name: str, value: object) -> None:
+    if isinstance(value, Session):  # it would be looked up in vain, and go on
+        raise ConfigError(f"pass session.{name} instead of the session")

@@ -122,6 +122,10 @@ async def test_an_id_that_nobody_has_is_not_found() -> None:
     assert "s" * 43 not in str(caught.value)
     assert await lab.store.delete("s" * 43) is False
     assert lab.calls == ["load", "delete"]
+    session = await lab.store.create({"n": 1})
+    for call in (lab.store.get_by_id, lab.store.delete, lab.store.revoke):
+        with pytest.raises(ConfigError, match=r"pass session\.(id|handle) instead"):
+            await call(session)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
 
 
 async def test_open_saves_on_a_clean_exit_and_releases_always() -> None:
