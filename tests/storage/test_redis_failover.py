@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from redis.asyncio import RedisCluster, Sentinel
 from redis.crc import key_slot
-from servers.redis_server import Server, cluster, one_server, until, watched_pair
+from servers.redis_server import Server, cluster, free_port, one_server, until, watched_pair
 from tests.storage.redis_rig import SECOND, answered, client_of, rig_of, storage_at, storage_on
 from tests.storage.rigs import made, record_at, version_of
 from tests.tcp_proxy import proxy_to
@@ -85,7 +85,7 @@ async def test_a_master_that_was_demoted_is_left_for_the_new_one() -> None:
 @pytest.mark.parametrize("endpoints", ["ip", "unknown-endpoint"])
 async def test_a_slot_that_moves_is_followed_under_load(nodes: list[Server], endpoints: str) -> None:
     with endpoints_of(nodes, endpoints):
-        url = f"redis+cluster://127.0.0.2:{nodes[0].port}"
+        url = f"redis+cluster://127.0.0.2:{free_port()},127.0.0.2:{nodes[0].port}"  # the first node is down
         async with aclosing(RedisStorage.from_url(url, client_name="follower")) as storage:
             key = next(keys_on(0))
             await storage.delete(key)

@@ -47,6 +47,7 @@ REDIS = (
     "redis+sentinel://127.0.0.1:26379,127.0.0.1:26380/mymaster",
     "redis+sentinel://user:pass@127.0.0.1/mymaster/2",
     "redis+cluster://127.0.0.1:7000",
+    "redis+cluster://user:p%40ss@one:7000,two/0?socket_timeout=2",
 )
 POSTGRES = (
     "postgresql://",

@@ -31,7 +31,7 @@ def storage_from_url(url: str, **options: Any) -> Storage:
     | `sqlite:///relative.db`, `sqlite:////absolute.db` | SQLiteStorage |
     | `redis://`, `rediss://`, `unix://` | RedisStorage |
     | `redis+sentinel://host:port,host:port/service/db` | RedisStorage, through Sentinel |
-    | `redis+cluster://host:port` | RedisStorage, on a cluster |
+    | `redis+cluster://host:port,host:port` | RedisStorage, on a cluster |
     | `postgresql://`, `postgres://` | PostgresStorage |
     | `keyvalue+redis://`, `keyvalue+mongodb://` and others | KeyValueStorage, over a store of py-key-value |
 

@@ -4,6 +4,7 @@ from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
 from redis.asyncio import Redis, RedisCluster, Sentinel
+from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -13,7 +14,7 @@ from sessioncore.storage.redis._errors import CLIENT_ERRORS
 
 __all__ = ["client_from", "close"]
 
-_SENTINEL_PORT = 26379
+_PORT, _SENTINEL_PORT = 6379, 26379
 
 
 def client_from(url: str, options: dict[str, Any]) -> Any:
@@ -50,7 +51,7 @@ async def close(client: Any) -> None:
 
 _HINT = (
     "not a Redis URL or option: write redis://user:password@host:6379/0 (rediss:// for TLS), unix:///path?db=0, "
-    "redis+cluster://host:port or redis+sentinel://host:port,host:port/service/0; "
+    "redis+cluster://host:port,host:port or redis+sentinel://host:port,host:port/service/0; "
     "percent-encode special letters in the password; options are those of the redis-py client"
 )
 
@@ -62,13 +63,20 @@ def _tried(client: Any) -> Any:
 
 
 def _cluster_of(url: str, options: dict[str, Any]) -> Any:
-    host = urlsplit(url).hostname
+    parts = urlsplit(url)
+    login, at, places = parts.netloc.rpartition("@")
+    first, *others = places.split(",")
+    url = parts._replace(netloc=f"{login}{at}{first}").geturl()
+    host, _ = _place(first)
 
     def with_host(address: tuple[str | None, int]) -> tuple[str | None, int]:
         # Nodes may not know by which name clients reach them: then it is the host of the URL, with another port.
         return (address[0] if address[0] not in {None, "", "?"} else host), address[1]
 
-    return cast("Any", RedisCluster).from_url(url, **{"address_remap": with_host} | options)
+    wanted: dict[str, Any] = {"startup_nodes": [ClusterNode(*_place(place, _PORT)) for place in others]}
+    if {_place(place)[0] for place in others} <= {host}:
+        wanted["address_remap"] = with_host
+    return cast("Any", RedisCluster).from_url(url, **wanted | options)
 
 
 def _through_sentinel(url: str, options: dict[str, Any]) -> Any:
@@ -96,8 +104,8 @@ def _through_sentinel(url: str, options: dict[str, Any]) -> Any:
     return sentinel.master_for(service, **wanted)
 
 
-def _place(text: str) -> tuple[str, int]:
+def _place(text: str, port: int = _SENTINEL_PORT) -> tuple[str, int]:
     parts = urlsplit(f"//{text}")  # which knows what a port may be
     if not parts.hostname:
-        raise ValueError("no sentinel")
-    return parts.hostname, parts.port or _SENTINEL_PORT
+        raise ValueError("no host")
+    return parts.hostname, parts.port or port
