@@ -99,7 +99,7 @@ async def test_a_row_locked_for_too_long_costs_only_the_requests_of_its_session(
 @pytest.mark.parametrize("setting", ["statement_timeout", "lock_timeout"])
 async def test_a_timeout_of_the_server_is_unavailable(postgres: PostgresServer, setting: str) -> None:
     async with (
-        driver.create_pool(postgres.dsn(), min_size=1, server_settings={setting: "50"}) as pool,
+        driver.create_pool(postgres.dsn(), min_size=1, server_settings={setting: "300"}) as pool,
         opened(pool) as storage,
         connection(postgres.dsn()) as plain,
         plain.transaction(),

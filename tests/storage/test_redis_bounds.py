@@ -74,7 +74,7 @@ async def test_a_server_that_stands_still_holds_no_load_beyond_the_limit(
 
 @pytest.mark.proves("AT-104")
 async def test_reads_that_meet_a_half_open_connection_are_repeated_on_a_fresh_one(server: Server) -> None:
-    limit = timedelta(seconds=4)
+    limit = timedelta(seconds=6)
     async with through_proxy(server, limit) as (store, proxy, sid):
         session, storage = await store.get_by_id(sid), store.storage
         session["n"] = 2
