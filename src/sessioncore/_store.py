@@ -23,7 +23,7 @@ from sessioncore.persistence._purging import purging
 from sessioncore.persistence._starting import check_storage, start_storage
 from sessioncore.session._initial_states import fresh_state
 from sessioncore.session._keys import KeyedValues, SessionKey
-from sessioncore.session._session import Session, check_owner, state_of
+from sessioncore.session._session import Session, check_no_session, check_owner, state_of
 from sessioncore.session._unusable import not_loaded
 from sessioncore.storage.memory._workers import warn_in_workers
 
@@ -114,8 +114,7 @@ class SessionStore:
         for key in keys:
             if not isinstance(key, SessionKey):  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise ConfigError(
-                    f"register_key() takes SessionKey objects, not a {type(key).__name__}: write register_key(CART, "
-                    "NOTES), or register_type(Item) for a class"
+                    f"no SessionKey: a {type(key).__name__}; write register_key(CART, NOTES), or register_type(Item)"
                 )
         for key in keys:
             self._persistence.codec.registry.register_annotation(key.type)
@@ -217,7 +216,7 @@ class SessionStore:
 
     async def revoke(self, handle: str, *, owner: str | None = None) -> bool:
         """End the session with this handle; with `owner`, only if it is theirs. Return whether it was ended."""
-        _check_no_session("handle", handle)
+        check_no_session("handle", handle)
         return await self._persistence.owners.revoke(handle, owner)
 
     async def revoke_all(self, owner: str, *, keep: "Session | str | None" = None) -> int:
@@ -297,10 +296,5 @@ class SessionStore:
 
 def _is_well_formed(sid: object) -> bool:
     """Return whether `sid` is well-formed as an ID; it may also be None, as returned by `cookies.get()`."""
-    _check_no_session("id", sid)
+    check_no_session("id", sid)
     return isinstance(sid, str) and is_id(sid)
-
-
-def _check_no_session(name: str, value: object) -> None:
-    if isinstance(value, Session):  # it would be looked up in vain, and go on
-        raise ConfigError(f"pass session.{name} instead of the session")

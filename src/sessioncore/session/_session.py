@@ -22,7 +22,7 @@ from sessioncore.session._unusable import error_factory
 if TYPE_CHECKING:  # the store creates sessions, so it cannot be imported here at run time
     from sessioncore._store import SessionStore
 
-__all__ = ["Session", "check_owner", "state_of"]
+__all__ = ["Session", "check_no_session", "check_owner", "is_valid_text", "state_of"]
 
 MAX_OWNER = 1024  # characters
 
@@ -277,3 +277,9 @@ def check_owner(owner: object) -> None:
     """Raise ConfigError for what cannot be an owner, such as an int."""
     if type(owner) is not str or not 0 < len(owner) <= MAX_OWNER or not is_valid_text(owner):
         raise ConfigError(f"an owner is a str of 1 to {MAX_OWNER} Unicode characters without NUL: pass str(user.id)")
+
+
+def check_no_session(name: str, value: object) -> None:
+    """Raise ConfigError for a session in place of its `id` or `handle`: it would be looked up in vain, silently."""
+    if isinstance(value, Session):
+        raise ConfigError(f"pass session.{name} instead of the session")
