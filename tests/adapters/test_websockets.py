@@ -81,12 +81,14 @@ def test_save_stores_at_once(site: Site) -> None:
 @pytest.mark.parametrize("how", ["closes", "vanishes"])
 def test_what_was_not_saved_is_stored_when_the_client_leaves(site: Site, how: str) -> None:
     sid = site.make({"n": 1})
+    site.storage.done.clear()
     with socket(site, sid, "how=none") as connection:
         assert say(connection, "set k v") == "ok"
         if how == "vanishes":
             connection.socket.shutdown(SHUT_RDWR)  # without a word
-    until(lambda: site.data(sid) == {"n": 1, "k": "v"})
+    until(lambda: "replace" in site.storage.done)
     assert _writes(site) == ["replace"]
+    assert site.data(sid) == {"n": 1, "k": "v"}
 
 
 def test_what_was_not_saved_is_dropped_when_the_application_fails(site: Site) -> None:
