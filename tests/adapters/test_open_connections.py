@@ -142,11 +142,9 @@ def test_an_unanswered_end_is_401_or_1008_without_traceback(open_place: Site, ca
     assert [record for record in caplog.records if record.exc_info] == []
 
 
-OUTAGE = {"watch_interval": timedelta(seconds=0.1), "storage_timeout": timedelta(seconds=0.1)}
-
-
 def test_an_outage_longer_than_the_window_closes_with_1013_and_a_shorter_one_nobody(open_site: OpenSite) -> None:
-    site = open_site(plain=True, stale_id_window=timedelta(seconds=1), **OUTAGE)
+    times = {"watch_interval": 0.1, "storage_timeout": 0.5, "stale_id_window": 1}
+    site = open_site(plain=True, **{name: timedelta(seconds=seconds) for name, seconds in times.items()})
     sid = site.make({"n": 1})
     with socket(site, sid) as talking, feed(site, sid) as events:
         assert events.part() == b"data: begun\n\n"
