@@ -35,8 +35,7 @@ C = TypeVar("C", bound=type)
 class SessionStore:
     """Loads, stores and ends sessions; `SessionStore()` has the production defaults, with sessions in memory.
 
-    Every method that calls the storage may raise StorageUnavailable. An argument that cannot work
-    is a ConfigError, such as an owner that is not a str of 1 to 1024 characters.
+    Methods that call the storage may raise StorageUnavailable; an argument that cannot work is a ConfigError.
     """
 
     __slots__ = ("_capabilities", "_persistence")
@@ -114,7 +113,8 @@ class SessionStore:
         for key in keys:
             if not isinstance(key, SessionKey):  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise ConfigError(
-                    f"no SessionKey: a {type(key).__name__}; write register_key(CART, NOTES), or register_type(Item)"
+                    f"register_key() takes SessionKey objects, not a {type(key).__name__}: write register_key(CART, "
+                    "NOTES), or register_type(Item) for a class"
                 )
         for key in keys:
             self._persistence.codec.registry.register_annotation(key.type)
