@@ -48,6 +48,12 @@ _FIXED: Final = frozenset({"content-length", "cache-control"})
 _BODILESS: Final = frozenset({204, 304})  # they have neither a body nor its length (RFC 9110, section 8.6)
 # Not a bug in the application, so a 500 would be wrong.
 _REFUSALS: Final = (StorageError, OwnerLimitReached, CrossSiteRequest, SessionGone)
+# How a WebSocket is closed for which of them; any other is left to the framework.
+_CLOSINGS: Final[Mapping[type[SessionError], tuple[int, str]]] = {
+    StorageUnavailable: (1013, "try again later"),
+    CrossSiteRequest: (1008, "cross-site request"),
+    SessionGone: (1008, "session ended"),
+}
 
 
 class ErrorResponse(Struct, frozen=True):
@@ -85,17 +91,17 @@ def close_code(error: BaseException) -> int | None:
     1008 means that the endpoint's policy was violated (RFC 6455, section 7.4.1), 1013 that the client
     should try again later (the registry of that section).
     """
-    refusal = find_refusal(error)
-    if isinstance(refusal, StorageUnavailable):
-        return 1013
-    return 1008 if isinstance(refusal, (CrossSiteRequest, SessionGone)) else None
+    return _closing(error)[0]
 
 
 def close_reason(error: BaseException) -> str:
     """Return the text that goes with `close_code`."""
-    if isinstance(find_refusal(error), CrossSiteRequest):
-        return "cross-site request"
-    return {1008: "session ended", 1013: "try again later"}.get(close_code(error) or 0, "")
+    return _closing(error)[1]
+
+
+def _closing(error: BaseException) -> tuple[int | None, str]:
+    refusal = find_refusal(error)
+    return next((closing for kind, closing in _CLOSINGS.items() if isinstance(refusal, kind)), (None, ""))
 
 
 def log_closing(error: BaseException, context: StoreContext) -> None:
