@@ -203,10 +203,10 @@ class Exchange(Struct, eq=False):
 
     def revise(self, headers: Pairs, added: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
         """Return the response's headers with `added`, and with `Vary` and `Cache-Control` as the session needs them."""
-        context = self._persistence.context
-        if self.session.accessed:
-            return revise(headers, added, context.vary, context.cookie_names, context.warnings)
-        return revise(headers, added, b"", context.cookie_names, context.warnings) if added else list(headers)
+        context, accessed = self._persistence.context, self.session.accessed
+        if not accessed and not added:
+            return list(headers)
+        return revise(headers, added, context.vary if accessed else b"", context.cookie_names, context.warnings)
 
     # -- after the handler
 

@@ -64,7 +64,7 @@ class RequestContext(Struct, eq=False):
 
     def open_connection(self, request: web.Request, response: web.StreamResponse) -> None:
         """Note the response whose headers are about to be sent; watch the session of a WebSocket or an event stream."""
-        if self.ended:  # an outer middleware has made this response, and nobody would stop the watch
+        if self.ended:  # an outer middleware has made this response, and nothing would stop the watch
             return
         self.sent = response
         self.open = open_connection(self.exchange, request, response)

@@ -242,8 +242,8 @@ class Database:
             if isinstance(exc, FAILURES) and is_about_the_connection(exc):
                 with suppress(*FAILURES):  # if the server has ended it, the pool has dropped it already
                     connection.terminate()  # so that the pool does not lend it again
-            # asyncpg waits until a cancelled statement has ended, and closes the connection otherwise. In a task, since
-            # a caller that is cancelled once more would leave that, and its error, to nobody.
+            # asyncpg waits until a cancelled statement has ended, and closes the connection otherwise. In a task with
+            # a callback: if the caller is cancelled once more, the release still ends, and its error counts as seen.
             release = asyncio.ensure_future(pool.release(connection, timeout=_RELEASE_TIMEOUT))
             release.add_done_callback(lambda done: done.cancelled() or done.exception())
             with suppress(*FAILURES):

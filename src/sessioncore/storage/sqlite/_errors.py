@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sessioncore._errors import StorageError, StorageUnavailable, WritesRefused
 
-__all__ = ["as_storage_error", "is_busy", "may_write", "result_code"]
+__all__ = ["as_storage_error", "files_beside", "is_busy", "may_write", "result_code"]
 
 _NO_RIGHT = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 _LEAST_ROOM = 64 * 1024  # the -shm file alone takes 32 KiB
@@ -83,8 +83,13 @@ def _is_disk_full(path: str) -> bool:
 
 
 def _is_writable(path: str) -> bool:
-    beside = [each for each in (Path(f"{path}-wal"), Path(f"{path}-shm")) if each.exists()]
+    beside = [each for each in files_beside(path) if each.exists()]
     return all(may_write(each) for each in (Path(path), Path(path).parent, *beside))
+
+
+def files_beside(path: str) -> tuple[Path, Path]:
+    """Return the paths of the files that SQLite keeps beside an open one, its -wal and its -shm file."""
+    return Path(f"{path}-wal"), Path(f"{path}-shm")
 
 
 def may_write(path: str | Path) -> bool:

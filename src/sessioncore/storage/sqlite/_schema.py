@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sessioncore._errors import StorageError
 from sessioncore.storage.sqlite._batching import when_free
-from sessioncore.storage.sqlite._errors import may_write
+from sessioncore.storage.sqlite._errors import files_beside, may_write
 
 __all__ = ["connect", "prepare", "schema_sql"]
 
@@ -94,7 +94,7 @@ def _create_private(path: str) -> None:
     # SQLite would follow the umask; its -wal and -shm files get the mode of the main file.
     if not Path(path).exists():
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-    elif not may_write(path) and not all(Path(f"{path}{end}").exists() for end in ("-wal", "-shm")):
+    elif not may_write(path) and not all(each.exists() for each in files_beside(path)):
         # A user who may only read would create them, and then the user who may write could not any more.
         raise PermissionError(errno.EACCES, "")
 
