@@ -97,6 +97,8 @@ def test_options_go_to_the_storage() -> None:
         ("redis://u:hunter2@host:port", "redis://user:password@host"),
         ("redis://u:hunter2@host/0?hunter2=1&socket_timeout=x", "redis://user:password@host"),
         ("redis://u:hunter2/word@host:6379/0", "redis://user:password@host"),
+        ("redis://u:hunter2@host/production", "host:6379/0"),
+        ("rediss://u:hunter2@host/0/1", "host:6379/0"),
         ("redis+sentinel://u:hunter2@host:1", "service"),
         ("redis+sentinel://u:hunter2@host:x/main/0", "sentinel"),
         ("redis+sentinel://u:hunter2@host:99999/main", "sentinel"),

@@ -133,7 +133,7 @@ def parse_trusted_origins(origins: Collection[str]) -> Origins:
         origin = parse_origin(text) if isinstance(text, str) else None  # pyright: ignore[reportUnnecessaryIsInstance]
         if origin is None or origin.scheme == "file":
             raise ConfigError(
-                f"{text!r} cannot be a trusted origin: write scheme://host or scheme://host:port, such as "
+                f"trusted_origins: {text!r} is not an origin: write scheme://host or scheme://host:port, such as "
                 "'https://pay.example', without a path or a wildcard"
             )
         parsed.add(origin)

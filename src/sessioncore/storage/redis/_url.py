@@ -1,5 +1,6 @@
 """Creates redis-py clients from URLs, such as those in environment variables."""
 
+import re
 from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
@@ -15,6 +16,7 @@ from sessioncore.storage.redis._errors import CLIENT_ERRORS
 __all__ = ["client_from", "close"]
 
 _PORT, _SENTINEL_PORT = 6379, 26379
+_DATABASE = re.compile("/?[0-9]*")
 
 
 def client_from(url: str, options: dict[str, Any]) -> Any:
@@ -30,6 +32,8 @@ def client_from(url: str, options: dict[str, Any]) -> Any:
     scheme = url.partition("://")[0]
     try:
         if scheme in {"redis", "rediss", "unix"}:
+            if scheme != "unix" and not _DATABASE.fullmatch(urlsplit(url).path):
+                raise ValueError("no number, for which redis-py takes database 0")
             return _tried(redis.from_url(url, **options))
         if scheme in {"redis+cluster", "rediss+cluster"}:
             return _cluster_of(url.replace("+cluster", "", 1), options)
