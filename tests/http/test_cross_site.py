@@ -74,7 +74,7 @@ def go_allows(headers: dict[str, str]) -> bool:
     ],
 )  # fmt: skip
 def test_what_is_no_single_origin_cannot_be_trusted(origin: str) -> None:
-    with pytest.raises(ConfigError, match="trusted_origins: .*scheme://host"):
+    with pytest.raises(ConfigError, match=r"trusted_origins: .*scheme://host"):
         SessionConfig(trusted_origins=[origin])
 
 
