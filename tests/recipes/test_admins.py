@@ -1,6 +1,8 @@
 """docs/libraries/sqladmin.md and starlette-admin.md, visited as an administrator's browser does."""
 
 import re
+from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pytest
@@ -17,8 +19,14 @@ from sessioncore_asgi import SessionMiddleware
 pytestmark = pytest.mark.anyio
 
 
-async def test_sqladmin_logs_in_flashes_and_logs_out_by_its_own_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def shop(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     shop = program("libraries/sqladmin.md", monkeypatch)
+    yield shop
+    shop.engine.dispose()
+
+
+async def test_sqladmin_logs_in_flashes_and_logs_out_by_its_own_pages(shop: Any) -> None:
     async with Client(shop.app, follow_redirects=True) as ada:
         assert (await ada.get("/admin/tea/list")).url.path == "/admin/login"
         form = {"username": "ada", "password": "wrong"}
@@ -41,16 +49,15 @@ async def test_sqladmin_logs_in_flashes_and_logs_out_by_its_own_pages(monkeypatc
 
 
 async def test_sqladmin_works_lazily_and_has_another_session_without_the_line(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    shop: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    shop = program("libraries/sqladmin.md", monkeypatch)
     async with Client(SessionMiddleware(shop.app.router, shop.store, lazy=True)) as ada:
         assert (await ada.get("/admin/login")).status_code == 200
         form = {"username": "ada", "password": "enchantress"}
         assert (await ada.post("/admin/login", data=form)).status_code == 302
         assert (await ada.get("/admin/tea/list")).status_code == 200
 
-    class Unchanged(shop.AdminLogin):  # type: ignore[name-defined, misc]
+    class Unchanged(shop.AdminLogin):  # type: ignore[misc]
         def __init__(self) -> None:
             AuthenticationBackend.__init__(self, secret_key="a secret")
 
@@ -61,8 +68,7 @@ async def test_sqladmin_works_lazily_and_has_another_session_without_the_line(
     assert "the session 'session' of a request was replaced by another library's" in caplog.text
 
 
-async def test_sqladmin_can_have_a_session_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    shop = program("libraries/sqladmin.md", monkeypatch)
+async def test_sqladmin_can_have_a_session_of_its_own(shop: Any) -> None:
     app = Starlette()
     Admin(
         app,
@@ -96,3 +102,4 @@ async def test_starlette_admin_logs_in_creates_and_logs_out_by_its_own_pages(mon
         token = {"X-CSRFToken": ada.cookies["starlette_admin_csrftoken"]}
         assert (await ada.post("/admin/logout", headers=token)).url.path == "/admin/login"
         assert await shop.store.sessions_of("ada") == []
+    shop.engine.dispose()

@@ -266,5 +266,7 @@ async def test_a_missing_table_or_column_stops_the_start(tmp_path: Path, change:
         other.execute(change)
     with pytest.raises(StorageError, match=r"no such (table|column)|has no column"):
         await store_on(SQLiteStorage(path)).start()
+    storage = SQLiteStorage(path)
     with pytest.raises(StorageError, match=r"no such (table|column)"):
-        await SQLiteStorage(path).migrate()
+        await storage.migrate()
+    await storage.aclose()
