@@ -165,10 +165,7 @@ def postgres_server(
 @contextmanager
 def pgbouncer(server: PostgresServer, *, mode: str = "transaction", pool_size: int = 2) -> Generator[str]:
     """Run a pgbouncer before `server`, and yield the DSN that leads through it."""
-    program = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
-    if program is None:
-        raise RuntimeError("no pgbouncer here; on Debian: apt-get install pgbouncer")
-    port = free_port()
+    program, port = _pgbouncer(), free_port()
     with tempfile.TemporaryDirectory(prefix="sessioncore-bouncer-", dir=_folders()) as name:
         folder = Path(name)
         _own(folder)
@@ -190,6 +187,20 @@ def pgbouncer(server: PostgresServer, *, mode: str = "transaction", pool_size: i
         finally:
             process.terminate()
             process.wait(10)
+
+
+def pgbouncer_prepares() -> bool:
+    """Return whether this pgbouncer prepares a client's statements on each connection that it gives it."""
+    said = subprocess.run([_pgbouncer(), "-V"], capture_output=True, text=True, check=True).stdout
+    major, minor = said.split()[1].split(".")[:2]
+    return (int(major), int(minor)) >= (1, 24)  # from 1.21 on it can, and from 1.24 on it does by default
+
+
+def _pgbouncer() -> str:
+    program = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    if program is None:
+        raise RuntimeError("no pgbouncer here; on Debian: apt-get install pgbouncer")
+    return program
 
 
 def _wait_for_port(port: int, process: subprocess.Popen[bytes], log: Path) -> None:

@@ -140,10 +140,17 @@ def namespace(
     if "POSTGRES_DSN" in TEXTS[page]:
         monkeypatch.setenv("POSTGRES_DSN", request.getfixturevalue("postgres_dsn"))
     monkeypatch.chdir(tmp_path)
-    module = ModuleType("page_" + re.sub(r"\W", "_", name_of(page)))
+    module = empty_module("page_" + re.sub(r"\W", "_", name_of(page)))
     vars(module).update(browser=browser, Client=Client, aiohttp_browser=aiohttp_browser)
     monkeypatch.setitem(sys.modules, module.__name__, module)
     return vars(module)
+
+
+def empty_module(name: str) -> ModuleType:
+    """Return a module for code of a page; it has no spec, because Python 3.15 warns of a spec without a loader."""
+    module = ModuleType(name)
+    del module.__spec__
+    return module
 
 
 @pytest.mark.anyio

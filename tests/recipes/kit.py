@@ -8,14 +8,13 @@ import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import httpx
 import pytest
 import trustme
 from msgspec import Struct
-from tests.test_docs import DOCS, ROOT, Client, blocks
+from tests.test_docs import DOCS, ROOT, Client, blocks, empty_module
 
 __all__ = ["Client", "Server", "program", "run_alone", "serve_alone"]
 
@@ -25,7 +24,7 @@ def program(page: str, monkeypatch: pytest.MonkeyPatch, **environment: str) -> A
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     path = DOCS / page
-    module = ModuleType("recipe_" + path.stem.replace("-", "_"))
+    module = empty_module("recipe_" + path.stem.replace("-", "_"))
     monkeypatch.setitem(sys.modules, module.__name__, module)
     exec(compile(_source(page), str(path), "exec"), vars(module))
     return module
