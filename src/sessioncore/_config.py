@@ -6,16 +6,16 @@ The defaults are for production. For plain http on a developer's machine, use
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from inspect import iscoroutinefunction
-from typing import Any, Literal, TypeAlias, TypeGuard
+from typing import Any, Literal, TypeAlias, TypeGuard, get_args, get_origin
 
 from sessioncore._errors import ConfigError, SessionError
 from sessioncore._events import SessionEvent, StorageListener
 from sessioncore._storage_protocol import CALLS, Storage, capabilities_of
 from sessioncore.codec._record import YEAR_9999
-from sessioncore.http._cookies import CookieSettings, check_cookie, check_former_cookies, is_token
+from sessioncore.http._cookies import CookieSettings, check_cookie, check_cookie_place, check_former_cookies, is_token
 from sessioncore.http._cross_site import parse_trusted_origins
 from sessioncore.http._extractors import Extractor, RequestView, Source, check_header_name, flatten, from_cookie
 from sessioncore.http._ids import is_id, new_id
@@ -24,11 +24,6 @@ from sessioncore.storage.memory import MemoryStorage
 __all__ = ["SessionConfig", "cookie_settings", "id_generator", "is_duration", "listeners", "stale_id_window"]
 
 _MAX_DURATION = timedelta(days=36500)
-_FLAGS = (
-    "cookie_secure", "cookie_http_only", "cookie_session_only", "cookie_partitioned", "end_connections",
-    "save_on_server_error",
-)  # fmt: skip
-
 
 Listener: TypeAlias = Callable[[SessionEvent], None]
 ErrorAnswer: TypeAlias = tuple[int, str | bytes] | tuple[int, str | bytes, Mapping[str, str]]
@@ -87,7 +82,11 @@ class SessionConfig:
             )
         _check_touch(self.touch_interval, self.idle_timeout)
         _check_choices(self)
-        _check_flags(self)
+        _check_count("max_size", self.max_size)
+        if self.max_sessions_per_owner is not None:
+            _check_count("max_sessions_per_owner", self.max_sessions_per_owner)
+        _check_prefix(self.key_prefix)
+        parse_trusted_origins(self.trusted_origins)
         _check_callables(self)
         _check_storage(self.storage)
         _check_extractor(self)
@@ -185,17 +184,15 @@ def _check_touch(interval: object, idle: timedelta) -> None:
 
 
 def _check_choices(config: SessionConfig) -> None:
-    if config.on_owner_limit not in ("evict_oldest", "refuse"):
-        raise ConfigError(f"on_owner_limit must be 'evict_oldest' or 'refuse', not {config.on_owner_limit!r}")
-    if config.cross_site not in ("refuse", "report", "allow"):
-        raise ConfigError(f"cross_site must be 'refuse', 'report' or 'allow', not {config.cross_site!r}")
-    parse_trusted_origins(config.trusted_origins)
-    if config.builtin_subclasses not in ("refuse", "flatten"):
-        raise ConfigError(f"builtin_subclasses must be 'refuse' or 'flatten', not {config.builtin_subclasses!r}")
-    _check_count("max_size", config.max_size)
-    if config.max_sessions_per_owner is not None:
-        _check_count("max_sessions_per_owner", config.max_sessions_per_owner)
-    _check_prefix(config.key_prefix)
+    """Check the fields whose annotations list their values."""
+    for one in fields(config):
+        value: object = getattr(config, one.name)
+        if one.type is bool and type(value) is not bool:
+            raise ConfigError(f"{one.name} must be True or False")
+        choices = get_args(one.type) if get_origin(one.type) is Literal else ()
+        if choices and value not in choices:
+            *others, last = map(repr, choices)
+            raise ConfigError(f"{one.name} must be {', '.join(others)} or {last}, not {value!r}")
 
 
 def _check_prefix(prefix: object) -> None:
@@ -208,12 +205,6 @@ def _check_prefix(prefix: object) -> None:
 def _check_count(name: str, value: object) -> None:
     if type(value) is not int or value < 1:
         raise ConfigError(f"{name} must be a whole number of at least 1")
-
-
-def _check_flags(config: SessionConfig) -> None:
-    for name in _FLAGS:
-        if type(getattr(config, name)) is not bool:
-            raise ConfigError(f"{name} must be True or False")
 
 
 def _check_callables(config: SessionConfig) -> None:
@@ -250,14 +241,15 @@ def _check_storage(storage: object) -> None:
 
 
 def _check_extractor(config: SessionConfig) -> None:
-    parts = _flat_extractors(config.extractor)
+    parts, settings = _flat_extractors(config.extractor), cookie_settings(config)
+    check_cookie_place(settings)
     for part in parts:
         if part.source is Source.COOKIE:
-            check_cookie(part.key, cookie_settings(config))
+            check_cookie(part.key, settings)
         elif part.source is Source.HEADER:
             check_header_name(part.key)
     names = [part.key for part in parts if part.source is Source.COOKIE]
-    former = check_former_cookies(names, config.former_cookies, cookie_settings(config))
+    former = check_former_cookies(names, config.former_cookies, settings)
     object.__setattr__(config, "former_cookies", former)
 
 

@@ -111,7 +111,7 @@ BAD: list[tuple[str, list[Any], str]] = [
     ("extractor", [EXTRACTOR(print, Source.COOKIE, "a;b")], "cookie name"),
     ("extractor", [chain(from_auth_header(), EXTRACTOR(print, Source.COOKIE, ""))], "cookie name"),
     ("former_cookies", [[("/app", None)]], "__Host-"),
-    ("cookie_same_site", ["Lax"], "'lax', 'strict' or 'none'"),
+    ("cookie_same_site", ["Lax", None, [], True], "'lax', 'strict' or 'none'"),
     ("cookie_path", ["shop", None, f"/{'x' * 1024}"], "cookie_path must begin with '/', be no longer than 1024"),
     ("cookie_path", ["/x"], "__Host-"),
     ("cookie_domain", ["a b"], "cookie_domain must be"),
@@ -126,6 +126,9 @@ def test_a_bad_value_of_any_field_is_refused_and_the_error_says_how_to_mend_it()
     for field, value, advice in cases:
         with pytest.raises(ConfigError, match=advice.format(field)):
             SessionConfig(**{field: value})
+    for field in ("cookie_path", "cookie_domain", "cookie_same_site"):  # also without a cookie
+        with pytest.raises(ConfigError, match=field):
+            SessionConfig(extractor=from_header("X-Sid"), **dict[str, Any]({field: 5}))
     assert {field for field, _, _ in cases} == {field.name for field in dataclasses.fields(SessionConfig) if field.repr}
 
 

@@ -16,8 +16,8 @@ from msgspec.structs import replace
 from sessioncore._errors import ConfigError
 
 __all__ = [
-    "AmbiguousID", "CookieSettings", "CookieWriter", "check_cookie", "check_former_cookies", "clear_former_cookies",
-    "cookie_pair", "has_host_prefix", "is_token", "read_cookie",
+    "AmbiguousID", "CookieSettings", "CookieWriter", "check_cookie", "check_cookie_place", "check_former_cookies",
+    "clear_former_cookies", "cookie_pair", "has_host_prefix", "is_token", "read_cookie",
 ]  # fmt: skip
 
 MAX_AGE_CAP = 400 * 24 * 3600  # seconds; browsers cut longer ones (RFC 6265bis, section 5.5)
@@ -83,7 +83,7 @@ class CookieSettings(Struct, frozen=True):
 
 
 class CookieWriter(Struct, frozen=True):
-    """Writes the Set-Cookie lines of one cookie; `check_cookie` has checked the name and the settings."""
+    """Writes the Set-Cookie lines of one cookie; `check_cookie` and `check_cookie_place` have checked the values."""
 
     name: str
     attributes: str
@@ -123,24 +123,29 @@ def _max_age_suffix(seconds: int, attributes: str) -> str:
 
 
 def check_cookie(name: str, settings: CookieSettings) -> None:
-    """Refuse settings with which a browser would reject the cookie or an attacker could inject attributes.
+    """Refuse a name and settings with which a browser would reject the cookie, or that could inject attributes.
 
     Raises:
-        ConfigError: a name, path or domain has forbidden characters, a name prefix lacks its
-            required attributes (RFC 6265bis, section 4.1.3), or SameSite=None or Partitioned
-            lacks Secure.
+        ConfigError: the name has forbidden characters, a name prefix lacks its required attributes
+            (RFC 6265bis, section 4.1.3), or SameSite=None or Partitioned lacks Secure.
     """
     if not is_token(name) or len(name) > 256:
         raise ConfigError(f"{name!r} cannot be a cookie name: use up to 256 letters, digits, '-' and '_'")
-    _check_path("cookie_path", settings.path)
-    _check_domain("cookie_domain", settings.domain)
-    if settings.same_site not in ("lax", "strict", "none"):
-        raise ConfigError(f"cookie_same_site must be 'lax', 'strict' or 'none', not {settings.same_site!r}")
     _check_prefix(name.lower(), settings)
     if settings.same_site == "none" and not settings.secure:
         raise ConfigError("cookie_same_site='none' needs cookie_secure=True, or browsers reject the cookie")
     if settings.partitioned and not settings.secure:
         raise ConfigError("cookie_partitioned=True needs cookie_secure=True, or browsers reject the cookie")
+
+
+def check_cookie_place(settings: CookieSettings) -> None:
+    """Refuse a path or a domain that could inject attributes.
+
+    Raises:
+        ConfigError: it has forbidden characters, or is too long.
+    """
+    _check_path("cookie_path", settings.path)
+    _check_domain("cookie_domain", settings.domain)
 
 
 def _check_path(field: str, path: object) -> None:
