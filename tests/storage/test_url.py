@@ -88,6 +88,7 @@ def test_options_go_to_the_storage() -> None:
         ("://hunter2", "begins with one of"),
         ("mysql://root:hunter2@host/db", "'mysql'; known are memory, sqlite, redis"),
         ("postgresql+asyncpg://root:hunter2@host/db", "'postgresql.asyncpg'; known are .*postgresql"),
+        ("keyvalue+mysql://root:hunter2@host/db", "not the URL of a key-value store"),
         ("memory://hunter2", "nothing after"),
         ("sqlite://", "three or four slashes"),
         ("sqlite:///", "three or four slashes"),

@@ -17,7 +17,6 @@ from sessioncore.storage.sqlite._storage import SQLiteStorage
 
 __all__ = ["storage_from_url"]
 
-_KEYVALUE = ("redis", "rediss", "postgresql", "mongodb", "mongodb+srv", "memcached", "dynamodb", "s3")
 _BEGINNING = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[^\[\]:/@]*)(:\d+)?")
 
@@ -43,10 +42,11 @@ def storage_from_url(url: str, **options: Any) -> Storage:
     if found is None:
         raise ConfigError(f"a storage URL begins with one of {', '.join(f'{name}://' for name in _MAKERS)}")
     scheme = found[1].lower()
-    if scheme not in _MAKERS:
+    make = _MAKERS.get("keyvalue+..." if scheme.startswith("keyvalue+") else scheme)
+    if make is None:
         known = ", ".join(_MAKERS)
         raise ConfigError(f"there is no storage for the URL scheme {scheme!r}; known are {known}")
-    return _MAKERS[scheme](f"{scheme}{url[len(scheme) :]}", options)
+    return make(f"{scheme}{url[len(scheme) :]}", options)
 
 
 def _memory(url: str, options: dict[str, Any]) -> Storage:
@@ -116,5 +116,5 @@ _MAKERS: dict[str, Callable[[str, dict[str, Any]], Storage]] = {
     "rediss+cluster": _redis,
     "postgresql": _postgres,
     "postgres": _postgres,
-    **{f"keyvalue+{kind}": _keyvalue for kind in _KEYVALUE},
+    "keyvalue+...": _keyvalue,  # which knows the stores
 }

@@ -8,7 +8,7 @@ from sessioncore._errors import ConfigError
 from sessioncore.storage.keyvalue._protocol import KeyValueStore
 from sessioncore.storage.keyvalue._storage import KeyValueStorage
 
-__all__ = ["MAKERS", "storage_over"]
+__all__ = ["storage_over"]
 
 _T = TypeVar("_T")
 
@@ -35,7 +35,7 @@ def storage_over(url: str, options: dict[str, Any]) -> KeyValueStorage:
     """
     scheme = url.partition("://")[0]
     try:
-        return OwningKeyValueStorage(lambda: MAKERS[scheme](url), **options)
+        return OwningKeyValueStorage(lambda: _MAKERS[scheme](url), **options)
     except ConfigError:
         raise
     except ImportError as exc:
@@ -128,7 +128,7 @@ def _place(url: str) -> dict[str, Any]:
     return {names[name]: value for name, value in parse_qsl(urlsplit(url).query, strict_parsing=False)}
 
 
-MAKERS: dict[str, Callable[[str], KeyValueStore]] = {
+_MAKERS: dict[str, Callable[[str], KeyValueStore]] = {
     "redis": _redis,
     "rediss": _redis,
     "postgresql": _postgresql,
@@ -138,4 +138,4 @@ MAKERS: dict[str, Callable[[str], KeyValueStore]] = {
     "dynamodb": _dynamodb,
     "s3": _s3,
 }
-_EXTRAS = {scheme: scheme.partition("+")[0].replace("rediss", "redis") for scheme in MAKERS}
+_EXTRAS = {scheme: scheme.partition("+")[0].replace("rediss", "redis") for scheme in _MAKERS}
