@@ -7,7 +7,7 @@ from typing import Any
 from msgspec import Struct
 
 from sessioncore import Exchange, Session, SessionError, SessionStore
-from sessioncore._exchange import ErrorResponse
+from sessioncore._error_responses import ErrorResponse
 
 __all__ = ["PlainView", "Visitor", "logged_in", "obtain", "response_to"]
 

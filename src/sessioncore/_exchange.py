@@ -28,7 +28,7 @@ from sessioncore.session._session import Session
 from sessioncore.session._state import SessionState
 from sessioncore.session._unusable import not_loaded, skipped
 
-__all__ = ["UNCHANGED", "ErrorResponse", "Exchange"]
+__all__ = ["UNCHANGED", "Exchange"]
 
 Headers = list[tuple[str, str]]
 _NO_HEADERS: Final[Done[Headers]] = Done([])

@@ -17,7 +17,7 @@ from sessioncore._errors import ConfigError
 
 __all__ = [
     "AmbiguousID", "CookieSettings", "CookieWriter", "check_cookie", "check_cookie_place", "check_former_cookies",
-    "clear_former_cookies", "cookie_pair", "has_host_prefix", "is_token", "read_cookie",
+    "clear_former_cookies", "cookie_pair", "is_token", "read_cookie",
 ]  # fmt: skip
 
 MAX_AGE_CAP = 400 * 24 * 3600  # seconds; browsers cut longer ones (RFC 6265bis, section 5.5)
@@ -168,13 +168,13 @@ def _check_prefix(lowered: str, settings: CookieSettings) -> None:
             "a cookie named __Host-, __Secure- or __Http- needs cookie_secure=True; for plain http on your own "
             "machine use SessionConfig.development(), with its default cookie name or another name without a prefix"
         )
-    if has_host_prefix(lowered) and (settings.path != "/" or settings.domain is not None):
+    if _has_host_prefix(lowered) and (settings.path != "/" or settings.domain is not None):
         raise ConfigError("a cookie named __Host- needs cookie_path='/' and no cookie_domain")
     if lowered.startswith(("__http-", "__host-http-")) and not settings.http_only:
         raise ConfigError("a cookie named __Http- or __Host-Http- needs cookie_http_only=True")
 
 
-def has_host_prefix(name: str) -> bool:
+def _has_host_prefix(name: str) -> bool:
     """Return whether browsers keep the cookie `name` at the path "/" of one host only."""
     return name.lower().startswith("__host-")
 
@@ -205,7 +205,7 @@ def check_former_cookies(
             "an entry of former_cookies is the present cookie_path and cookie_domain, so that a login would delete its "
             "own cookie; list only the places where the cookie is no more"
         )
-    if places and all(map(has_host_prefix, names)):
+    if places and all(map(_has_host_prefix, names)):
         raise ConfigError(
             "former_cookies needs a cookie whose name does not begin with __Host-: one with that name was never at "
             "another path or domain, so leave former_cookies out"
@@ -225,6 +225,6 @@ def clear_former_cookies(
     return [
         ("set-cookie", CookieWriter.build(name, replace(settings, path=path, domain=domain)).clear())
         for name in names
-        if not has_host_prefix(name)
+        if not _has_host_prefix(name)
         for path, domain in former
     ]

@@ -25,10 +25,10 @@ from sessioncore.session._persistence import Live
 from sessioncore.session._state import SessionState
 from sessioncore.session._unusable import ErrorFactory, error_factory
 
-__all__ = ["StorePersistence", "wait_for_turn"]
+__all__ = ["StorePersistence"]
 
 
-async def wait_for_turn(state: SessionState) -> ErrorFactory | None:
+async def _wait_for_turn(state: SessionState) -> ErrorFactory | None:
     """Wait until no other task of the request commits or ends this session; return what the last one failed with."""
     failure: ErrorFactory | None = None
     while state.waiters is not None:
@@ -102,7 +102,7 @@ class StorePersistence:
 
     async def _commit_in_turn(self, state: SessionState, drop: bool, explicit: bool) -> None:
         unsaved = state.pending is not None or state.in_flight is not None
-        failure = await wait_for_turn(state)
+        failure = await _wait_for_turn(state)
         if failure is not None and unsaved and not drop and not state.dirty():
             raise failure()  # the other task's commit included the changes of this one, and they were dropped with it
         await self.commit(state, drop, explicit)
@@ -171,10 +171,10 @@ class StorePersistence:
             SessionGone: the record is gone, or another request has moved it.
             StorageUnavailable: it could not be loaded; the session is unchanged.
         """
-        await wait_for_turn(state)
+        await _wait_for_turn(state)
         while state.in_flight is not None:
             await self.commit(state, explicit=True)
-            await wait_for_turn(state)
+            await _wait_for_turn(state)
         steps = ReloadSteps(self.context, state, explicit=True)
         await self._exclusively(state, self.driver.drive(steps, steps.start()))
 
@@ -184,7 +184,7 @@ class StorePersistence:
         Raises:
             StorageUnavailable: it is unknown whether the record was deleted; the session is unchanged.
         """
-        await wait_for_turn(state)
+        await _wait_for_turn(state)
         await self._exclusively(state, self._end(state))
 
     async def _end(self, state: SessionState) -> None:

@@ -22,7 +22,7 @@ from sessioncore.session._unusable import error_factory
 if TYPE_CHECKING:  # the store creates sessions, so it cannot be imported here at run time
     from sessioncore._store import SessionStore
 
-__all__ = ["Session", "check_no_session", "check_owner", "is_valid_text", "state_of"]
+__all__ = ["Session", "check_no_session", "check_owner", "state_of"]
 
 MAX_OWNER = 1024  # characters
 
@@ -264,7 +264,7 @@ def state_of(session: Session) -> SessionState:
     return session._get_state()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # for the store alone
 
 
-def is_valid_text(text: str) -> bool:
+def _is_valid_text(text: str) -> bool:
     """Return whether every database can hold this text: valid Unicode without NUL."""
     try:
         text.encode()
@@ -275,7 +275,7 @@ def is_valid_text(text: str) -> bool:
 
 def check_owner(owner: object) -> None:
     """Raise ConfigError for what cannot be an owner, such as an int."""
-    if type(owner) is not str or not 0 < len(owner) <= MAX_OWNER or not is_valid_text(owner):
+    if type(owner) is not str or not 0 < len(owner) <= MAX_OWNER or not _is_valid_text(owner):
         raise ConfigError(f"an owner is a str of 1 to {MAX_OWNER} Unicode characters without NUL: pass str(user.id)")
 
 
