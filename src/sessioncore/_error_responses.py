@@ -39,11 +39,14 @@ def _content(status: HTTPStatus, *headers: tuple[str, str]) -> Content:
     return status.value, status.phrase.encode(), list(headers)
 
 
+# The default responses; any other error gets the last one.
+_RESPONSES: Final[Mapping[type[SessionError], Content]] = {
+    StorageUnavailable: _content(HTTPStatus.SERVICE_UNAVAILABLE, ("retry-after", "1")),  # seconds
+    SessionGone: _content(HTTPStatus.UNAUTHORIZED),
+    CrossSiteRequest: _content(HTTPStatus.FORBIDDEN),
+    OwnerLimitReached: _content(HTTPStatus.CONFLICT),
+}
 _HTTP_500: Final = _content(HTTPStatus.INTERNAL_SERVER_ERROR)
-_HTTP_401: Final = _content(HTTPStatus.UNAUTHORIZED)
-_HTTP_403: Final = _content(HTTPStatus.FORBIDDEN)
-_HTTP_409: Final = _content(HTTPStatus.CONFLICT)
-_HTTP_503: Final = _content(HTTPStatus.SERVICE_UNAVAILABLE, ("retry-after", "1"))  # seconds
 _FIXED: Final = frozenset({"content-length", "cache-control"})
 _BODILESS: Final = frozenset({204, 304})  # they have neither a body nor its length (RFC 9110, section 8.6)
 # Not a bug in the application, so a 500 would be wrong.
@@ -150,8 +153,8 @@ def response_to(
 ) -> ErrorResponse:
     """Return the response to an error, with the session's headers; caches must not store it.
 
-    `on_error` may choose it. The default is 401, 403, 409, 503 or 500 with the standard phrase. None is for
-    an error of the application.
+    `on_error` may choose it; the default says the standard phrase of its status. `error` is None for an error of
+    the application.
     """
     status, body, headers = _HTTP_500 if error is None else _content_for(error, view, context.config)
     if status >= 500 and error is not None:
@@ -171,13 +174,7 @@ def _content_for(error: SessionError, view: RequestView | None, config: SessionC
     custom = _custom_response(error, view, config)
     if custom is not None:
         return custom
-    if isinstance(error, StorageUnavailable):
-        return _HTTP_503
-    if isinstance(error, SessionGone):
-        return _HTTP_401
-    if isinstance(error, CrossSiteRequest):
-        return _HTTP_403
-    return _HTTP_409 if isinstance(error, OwnerLimitReached) else _HTTP_500
+    return next((content for kind, content in _RESPONSES.items() if isinstance(error, kind)), _HTTP_500)
 
 
 def _custom_response(error: SessionError, view: RequestView | None, config: SessionConfig) -> Content | None:
