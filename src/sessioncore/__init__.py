@@ -25,7 +25,7 @@ from sessioncore._errors import (
     StorageUnavailable,
     UnregisteredType,
 )
-from sessioncore._events import EventKind, SessionEvent, SessionInfo, StorageListener
+from sessioncore._events import EventKind, SessionEvent, StorageListener
 from sessioncore._exchange import Exchange
 from sessioncore._store import SessionStore
 from sessioncore.http._extractors import (
@@ -42,6 +42,7 @@ from sessioncore.http._extractors import (
     from_query,
 )
 from sessioncore.persistence._drive import Done
+from sessioncore.persistence._owners import SessionInfo
 from sessioncore.session._keys import SessionKey
 from sessioncore.session._session import Session
 from sessioncore.storage import MemoryStorage, Moved, SQLiteStorage, Storage, Stored, Unreadable, storage_from_url

@@ -8,11 +8,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from enum import Enum
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
-__all__ = ["EventKind", "Events", "SessionEvent", "SessionInfo", "StorageListener", "StorageOutcome"]
+__all__ = ["EventKind", "Events", "SessionEvent", "StorageListener", "StorageOutcome"]
 
 _logger = logging.getLogger("sessioncore")
 
@@ -68,16 +68,6 @@ class StorageListener(ABC):
     def attached(self, storage: object) -> None:
         """Called once for each store that has this listener, with its storage; by default do nothing."""
         return
-
-
-class SessionInfo(Struct, frozen=True):
-    """One session of an owner, as returned by `sessions_of`. Times are aware UTC datetimes."""
-
-    handle: str
-    created_at: datetime
-    last_seen_at: datetime
-    expires_at: datetime
-    details: dict[str, Any]
 
 
 class Events:

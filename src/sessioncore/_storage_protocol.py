@@ -6,8 +6,9 @@ are required (`Storage`); what else a storage can do is declared in `capabilitie
 `sessioncore.testing.STORAGE_CHECKS` tests this contract.
 """
 
+from collections.abc import Callable
 from collections.abc import Set as AbstractSet
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar, cast
 
 from sessioncore._errors import ConfigError
 from sessioncore._storage_calls import Moved, Stored, Unreadable, Written
@@ -27,8 +28,10 @@ from sessioncore._storage_capabilities import (
 __all__ = [
     "CALLS", "PROBE_SUFFIX", "AnswersNow", "BoundsCalls", "Clears", "KeepsTombstones", "LoadsMany", "Moved", "Opens",
     "Purges", "Scans", "SpreadsKeys", "Storage", "Stored", "Unreadable", "Watches", "Written", "capabilities_of",
+    "capability",
 ]  # fmt: skip
 
+C = TypeVar("C")
 
 PROBE_SUFFIX: Final = ":sessioncore-check"
 """The end of every key and owner that `SessionStore.check` uses: such a record is no session.
@@ -132,3 +135,11 @@ def capabilities_of(storage: object) -> frozenset[type]:
             return declared - _ABOUT_CALLS if overridden else declared
         overridden = overridden or not CALLS.isdisjoint(vars(kind))
     return frozenset()
+
+
+def capability(storage: object, kind: Callable[..., C]) -> C | None:
+    """Return `storage` as one with the capability `kind`, for type checkers; None if it does not declare that.
+
+    The annotation is not `type[C]`, because mypy accepts no protocol there.
+    """
+    return cast("C", storage) if kind in capabilities_of(storage) else None

@@ -7,18 +7,19 @@ request from it, and background work loads sessions with it.
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
-from typing import Any, Self, TypeVar, cast, overload
+from typing import Any, Self, TypeVar, overload
 
 from anyio import CancelScope
 
 from sessioncore._config import SessionConfig, is_duration
 from sessioncore._errors import ConfigError, SessionNotFound
-from sessioncore._events import EventKind, SessionInfo
+from sessioncore._events import EventKind
 from sessioncore._exchange import Exchange
-from sessioncore._storage_protocol import Clears, Opens, Purges, Storage, capabilities_of
+from sessioncore._storage_protocol import Clears, Opens, Purges, Storage, capability
 from sessioncore.http._extractors import RequestView
 from sessioncore.http._ids import handle_of, is_handle, is_id
 from sessioncore.live._live_sessions import persistence_for
+from sessioncore.persistence._owners import SessionInfo
 from sessioncore.persistence._purging import purging
 from sessioncore.persistence._starting import check_storage, start_storage
 from sessioncore.session._initial_states import fresh_state
@@ -38,13 +39,12 @@ class SessionStore:
     Methods that call the storage may raise StorageUnavailable; an argument that cannot work is a ConfigError.
     """
 
-    __slots__ = ("_capabilities", "_persistence")
+    __slots__ = ("_persistence",)
 
     def __init__(self, config: SessionConfig | None = None) -> None:
         if config is not None and not isinstance(config, SessionConfig):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ConfigError("SessionStore takes a SessionConfig: write SessionStore(SessionConfig(storage=...))")
         self._persistence = persistence_for(SessionConfig() if config is None else config)
-        self._capabilities = capabilities_of(self.storage)
 
     @property
     def config(self) -> SessionConfig:
@@ -196,11 +196,11 @@ class SessionStore:
         Raises:
             ConfigError: the storage cannot find records by prefix (`Clears`).
         """
-        if Clears not in self._capabilities:
+        storage = capability(self.storage, Clears)
+        if storage is None:
             raise ConfigError(
                 f"{type(self.storage).__name__} cannot find records by prefix, which reset() needs; use another storage"
             )
-        storage = cast("Clears", self.storage)
         return await self._persistence.driver.unbounded("clear", lambda: storage.clear(self.config.key_prefix))
 
     # -- owners
@@ -231,9 +231,9 @@ class SessionStore:
 
     async def purge_expired(self) -> int:
         """Remove expired records from storages that do not remove them themselves; return how many."""
-        if Purges not in self._capabilities:
+        storage = capability(self.storage, Purges)
+        if storage is None:
             return 0
-        storage = cast("Purges", self.storage)
         return await self._persistence.driver.unbounded("purge_expired", storage.purge_expired)
 
     def purge_every(self, interval: timedelta) -> AbstractAsyncContextManager[None]:
@@ -281,8 +281,8 @@ class SessionStore:
     async def aclose(self) -> None:
         """Close the storage, and stop watching open connections in this event loop."""
         self._persistence.live.close()
-        if Opens in self._capabilities:
-            await cast("Opens", self.storage).aclose()
+        if (storage := capability(self.storage, Opens)) is not None:
+            await storage.aclose()
 
     async def __aenter__(self) -> Self:
         """Start the store."""

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import click
 
-from sessioncore._storage_protocol import Clears, capabilities_of
+from sessioncore._storage_protocol import Clears, capability
 from sessioncore._store import SessionStore
 from sessioncore.cli._choice import chosen_output, chosen_store
 from sessioncore.cli._failures import FAILED, USAGE, Failure
@@ -46,7 +46,7 @@ def revoke(handle: str | None, owner: str | None, keep: str | None, everyone: bo
 
 def _revoke_all(store: SessionStore, yes: bool) -> int:
     scans(store)
-    if Clears not in capabilities_of(store.storage):
+    if capability(store.storage, Clears) is None:
         raise Failure(USAGE, f"{type(store.storage).__name__} cannot delete by prefix")
     total = count_sessions(store)
     if not yes and not confirmed(f"End all sessions under the prefix {store.config.key_prefix!r}, {total} at present?"):

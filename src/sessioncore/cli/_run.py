@@ -2,12 +2,12 @@
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import anyio
 from anyio import CancelScope
 
-from sessioncore._storage_protocol import Opens, Scans, capabilities_of
+from sessioncore._storage_protocol import Opens, Scans, capability
 from sessioncore._store import SessionStore
 from sessioncore.cli._failures import UNREACHABLE, USAGE, Failure
 from sessioncore.persistence._persistence import StorePersistence
@@ -40,8 +40,8 @@ def run(store: SessionStore, work: Callable[[], Awaitable[T]], *, opened: bool =
 
 async def open_storage(store: SessionStore) -> None:
     """Open the storage, if it has anything to open."""
-    if Opens in capabilities_of(store.storage):
-        await cast("Opens", store.storage).open()
+    if (storage := capability(store.storage, Opens)) is not None:
+        await storage.open()
 
 
 def _check_place(store: SessionStore) -> None:
@@ -73,9 +73,10 @@ def scans(store: SessionStore) -> Scans:
     Raises:
         Failure: it cannot.
     """
-    if Scans not in capabilities_of(store.storage):
+    storage = capability(store.storage, Scans)
+    if storage is None:
         raise Failure(USAGE, "this storage cannot list its sessions: they can be neither counted nor ended all at once")
-    return cast("Scans", store.storage)
+    return storage
 
 
 def persistence_of(store: SessionStore) -> StorePersistence:

@@ -1,12 +1,10 @@
 """The sessions of one store that are watched, in every event loop."""
 
-from typing import cast
-
 from anyio.lowlevel import RunVar
 
 from sessioncore._config import SessionConfig
 from sessioncore._errors import SessionGone
-from sessioncore._storage_protocol import Watches, capabilities_of
+from sessioncore._storage_protocol import Watches, capability
 from sessioncore.live._polling import Polling
 from sessioncore.live._watch import Watch
 from sessioncore.live._watcher import Watcher
@@ -35,7 +33,8 @@ class LiveSessions:
         storage = context.config.storage
         self._context = context
         self._driver = driver
-        self._watching = cast("Watches", storage) if Watches in capabilities_of(storage) else Polling(storage)
+        watches = capability(storage, Watches)
+        self._watching = Polling(storage) if watches is None else watches
         self._watcher: RunVar[Watcher] = RunVar("watcher")  # a store may serve several event loops
 
     def watch(self, state: SessionState, on_end: OnEnd) -> Watch:

@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from functools import partial
 from math import inf
-from typing import cast
 
 from sessioncore._storage_calls import Moved, Stored, Unreadable
-from sessioncore._storage_protocol import LoadsMany, Storage, capabilities_of
+from sessioncore._storage_protocol import LoadsMany, Storage, capability
 from sessioncore._watchers import Changed, Watchers
 from sessioncore.persistence._gather import MAX_CONCURRENT_LOADS, gather
 
@@ -20,14 +19,14 @@ class Polling:
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
-        self._load_many = cast("LoadsMany", storage).load_many if LoadsMany in capabilities_of(storage) else None
+        self._loads_many = capability(storage, LoadsMany)
         self._watchers = Watchers()
 
     async def watch(self, keys: Sequence[str], changed: Changed) -> list[Stored | Moved | Unreadable | None]:
         """Load the keys, and remember them."""
         self._watchers.add(keys, changed)
-        if self._load_many is not None:
-            return await self._load_many(keys)
+        if self._loads_many is not None:
+            return await self._loads_many.load_many(keys)
         answers: list[Stored | Moved | Unreadable | None] = []
         for start in range(0, len(keys), MAX_CONCURRENT_LOADS):
             some = keys[start : start + MAX_CONCURRENT_LOADS]

@@ -17,7 +17,7 @@ from sessioncore._config import SessionConfig, listeners
 from sessioncore._errors import KeyTaken, SessionError, StorageError, StorageUnavailable
 from sessioncore._events import EventKind, Events, StorageListener
 from sessioncore._storage_calls import LATER, Call, Later, Reply
-from sessioncore._storage_protocol import AnswersNow, BoundsCalls, capabilities_of
+from sessioncore._storage_protocol import AnswersNow, BoundsCalls, capability
 from sessioncore.http._cookies import AmbiguousID
 from sessioncore.persistence._call_timer import CallTimer
 from sessioncore.persistence._health import Health
@@ -82,10 +82,8 @@ class Driver:
 
     def __init__(self, config: SessionConfig, events: Events, health: Health) -> None:
         storage, seconds = config.storage, config.storage_timeout.total_seconds()
-        capabilities = capabilities_of(storage)
-        answer_now: Callable[[Call], Reply | Later] | None = None
-        if AnswersNow in capabilities:
-            answer_now = cast("AnswersNow", storage).answer_now
+        answers, bounds = capability(storage, AnswersNow), capability(storage, BoundsCalls)
+        answer_now: Callable[[Call], Reply | Later] | None = None if answers is None else answers.answer_now
         told = [listener for listener in listeners(config) if isinstance(listener, StorageListener)]
         self._timer = CallTimer(told) if told else None  # None: no listener asks how long calls take
         if self._timer is not None and answer_now is not None:
@@ -94,8 +92,9 @@ class Driver:
             listener.attached(storage)
         self._answer_now = answer_now
         # Cancel scopes are slow; calls that enforce the timeout themselves need none (see BoundsCalls).
-        bounds = BoundsCalls in capabilities and cast("BoundsCalls", storage).bound_calls(seconds)
-        self._bounded = frozenset({"load", "create", "replace", "move"}) if bounds else frozenset[str]()
+        self._bounded = frozenset[str]()
+        if bounds is not None and bounds.bound_calls(seconds):
+            self._bounded = frozenset({"load", "create", "replace", "move"})
         self._seconds = seconds
         self._storage = storage
         self._events = events

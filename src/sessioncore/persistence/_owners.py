@@ -15,9 +15,9 @@ import anyio
 from msgspec import Struct
 
 from sessioncore._errors import CodecError, CorruptRecord, OwnerLimitReached
-from sessioncore._events import EventKind, SessionInfo
+from sessioncore._events import EventKind
 from sessioncore._storage_calls import Delete, Load, Moved, Reply, Stored, Unreadable
-from sessioncore._storage_protocol import LoadsMany, capabilities_of
+from sessioncore._storage_protocol import LoadsMany, capability
 from sessioncore.codec._record import Record, decode_record
 from sessioncore.http._ids import is_handle
 from sessioncore.persistence._drive import Driver
@@ -27,15 +27,25 @@ from sessioncore.persistence._store_context import StoreContext
 from sessioncore.session._loaded import Loaded
 from sessioncore.session._state import SessionState
 
-__all__ = ["OwnedSession", "Owners"]
+__all__ = ["OwnedSession", "Owners", "SessionInfo"]
 
 BATCH = 1000  # sessions that one call of a storage loads or deletes
 
 FIRST_POLL, LONGEST_POLL = 0.01, 0.2  # seconds between checks whether newer logins have withdrawn
 
 
+class SessionInfo(Struct, frozen=True):
+    """One session of an owner, as `SessionStore.sessions_of` returns it. Times are aware UTC datetimes."""
+
+    handle: str
+    created_at: datetime
+    last_seen_at: datetime
+    expires_at: datetime
+    details: dict[str, Any]
+
+
 class OwnedSession(Struct, frozen=True):
-    """One live session of an owner."""
+    """One live session of an owner, with its record; times are in seconds since the epoch."""
 
     handle: str
     record: Record
@@ -51,14 +61,13 @@ class OwnedSession(Struct, frozen=True):
 class Owners:
     """Finds, ends and limits the sessions of owners in one store."""
 
-    __slots__ = ("_config", "_context", "_driver", "_events", "_load_many")
+    __slots__ = ("_config", "_context", "_driver", "_events", "_loads_many")
 
     def __init__(self, context: StoreContext, driver: Driver) -> None:
         self._config = context.config
         self._context = context
         self._driver = driver
-        storage = context.config.storage
-        self._load_many = cast("LoadsMany", storage).load_many if LoadsMany in capabilities_of(storage) else None
+        self._loads_many = capability(context.config.storage, LoadsMany)
         self._events = context.events
 
     async def sessions(self, owner: str) -> list[OwnedSession]:
@@ -234,7 +243,7 @@ class Owners:
     async def _load_all(self, handles: Iterable[str]) -> dict[str, OwnedSession | None]:
         """Load many sessions in batches; None for a record that cannot be read."""
         found: dict[str, OwnedSession | None] = {}
-        for batch in batched(handles, BATCH if self._load_many is not None else MAX_CONCURRENT_LOADS):
+        for batch in batched(handles, BATCH if self._loads_many is not None else MAX_CONCURRENT_LOADS):
             for handle, stored in zip(batch, await self._load_batch(batch), strict=True):
                 if isinstance(stored, (Stored, Unreadable)):
                     found[handle] = self._to_owned_session(handle, stored)
@@ -242,8 +251,8 @@ class Owners:
 
     async def _load_batch(self, handles: list[str]) -> list[Reply]:
         keys = [self._config.key_prefix + handle for handle in handles]
-        if (load_many := self._load_many) is not None:
-            return cast("list[Reply]", await self._driver.bounded("load_many", lambda: load_many(keys)))
+        if (storage := self._loads_many) is not None:
+            return cast("list[Reply]", await self._driver.bounded("load_many", lambda: storage.load_many(keys)))
         return await gather([partial(self._driver.call, Load(key)) for key in keys])
 
     def _to_owned_session(self, handle: str, stored: Stored | Unreadable) -> OwnedSession | None:

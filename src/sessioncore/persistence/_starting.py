@@ -6,12 +6,12 @@ A missing right, a replica or a missing table is noticed only when something is 
 import logging
 from collections.abc import Mapping
 from secrets import token_hex
-from typing import Final, cast
+from typing import Final
 
 from sessioncore._config import SessionConfig
 from sessioncore._errors import StorageError, WritesRefused
 from sessioncore._storage_calls import Create, Delete, Load, Move, Replace, Stored, Touch
-from sessioncore._storage_protocol import PROBE_SUFFIX, Opens, SpreadsKeys, Storage, capabilities_of
+from sessioncore._storage_protocol import PROBE_SUFFIX, Opens, SpreadsKeys, Storage, capability
 from sessioncore.persistence._drive import Driver
 from sessioncore.persistence._gather import gather
 
@@ -28,10 +28,11 @@ async def start_storage(config: SessionConfig, driver: Driver) -> None:
     Raises:
         StorageError: it cannot be used.
     """
-    if Opens not in capabilities_of(config.storage):
+    storage = capability(config.storage, Opens)
+    if storage is None:
         return
     try:
-        await cast("Opens", config.storage).open()
+        await storage.open()
         await check_storage(config, driver)
     except WritesRefused as exc:
         _logger.error(  # noqa: TRY400 - the text says it all
@@ -46,17 +47,16 @@ async def check_storage(config: SessionConfig, driver: Driver) -> None:
         WritesRefused: a server takes no writes at the moment, and no other is set up wrong.
         StorageError: it cannot be used.
     """
-    capabilities = capabilities_of(config.storage)
-    if Opens not in capabilities:
+    storage = capability(config.storage, Opens)
+    if storage is None:
         return
-    await driver.bounded("check", cast("Opens", config.storage).check)
+    await driver.bounded("check", storage.check)
 
     def new_name() -> str:
         return f"{config.key_prefix}{token_hex(16)}{PROBE_SUFFIX}"
 
     servers: Mapping[str, tuple[str, str, str]] = {"": (new_name(), new_name(), new_name())}
-    if SpreadsKeys in capabilities:
-        spread = cast("SpreadsKeys", config.storage)
+    if (spread := capability(config.storage, SpreadsKeys)) is not None:
         servers = await driver.bounded("names_on_servers", lambda: spread.names_on_servers(new_name))
     refused: WritesRefused | None = None
     for server, names in servers.items():

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Final, TypeVar, cast
 import anyio
 
 from sessioncore._errors import ConfigError, StorageUnavailable
+from sessioncore._storage_protocol import capability
 from sessioncore.storage import (
     Clears,
     KeepsTombstones,
@@ -106,7 +107,8 @@ class FailingStorage:
             self.__class__ = cast("Any", type(type(self).__name__, (type(self),), {"capabilities": kept}))
         self.calls: list[str] = []
         self._storage = storage
-        self._opens = cast("Opens", storage) if Opens in capabilities_of(storage) else _NothingToOpen()
+        opens = capability(storage, Opens)
+        self._opens = _NothingToOpen() if opens is None else opens
         self._faults: list[Fault] = []
 
     def __repr__(self) -> str:
