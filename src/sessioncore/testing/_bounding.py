@@ -6,15 +6,15 @@ import anyio
 
 from sessioncore._errors import StorageUnavailable
 from sessioncore.storage import BoundsCalls
-from sessioncore.testing._rig import LONG, NotApplicable, Rig, bounds, checks, holds, put, version
+from sessioncore.testing._rig import LONG, NotApplicable, Rig, checks, holds, put, storage_as, version
 
 SECONDS = 0.2
 IN_TIME = 2.0  # seconds: well above SECONDS, for slow machines, and well below the usual timeouts of drivers
 
 
 async def bounded_calls_work_as_before(rig: Rig) -> None:
-    assert type(bounds(rig).bound_calls(60)) is bool
-    assert type(bounds(rig).bound_calls(30)) is bool
+    assert type(storage_as(rig, BoundsCalls).bound_calls(60)) is bool
+    assert type(storage_as(rig, BoundsCalls).bound_calls(30)) is bool
     first = await put(rig, "a", b"first")
     second = version(await rig.storage.replace("a", b"second", LONG, version=first))
     third = version(await rig.storage.move("a", "b", b"third", LONG, version=second))
@@ -24,9 +24,9 @@ async def bounded_calls_work_as_before(rig: Rig) -> None:
 async def a_call_without_an_answer_ends_in_time(rig: Rig) -> None:
     if rig.silence is None:
         raise NotApplicable("this rig has no `silence`, in which the server behind the storage answers nothing")
-    if not bounds(rig).bound_calls(SECONDS):
+    if not storage_as(rig, BoundsCalls).bound_calls(SECONDS):
         raise NotApplicable("this storage cannot bound its calls: bound_calls() returned False")
-    bounds(rig).bound_calls(60)  # the smallest bound holds
+    storage_as(rig, BoundsCalls).bound_calls(60)  # the smallest bound holds
     at = await put(rig, "a")
     calls: dict[str, Callable[[], Awaitable[object]]] = {
         "load": lambda: rig.storage.load("a"),

@@ -1,18 +1,7 @@
 """The contract of `LoadsMany`: it returns what `load` returns, for many keys."""
 
 from sessioncore.storage import KeepsTombstones, LoadsMany, Moved, Unreadable
-from sessioncore.testing._rig import (
-    LONG,
-    Rig,
-    about,
-    checks,
-    keeps_tombstones,
-    loads_many,
-    make_unreadable,
-    put,
-    record,
-    wait_out,
-)
+from sessioncore.testing._rig import LONG, Rig, about, checks, make_unreadable, put, record, storage_as, wait_out
 
 
 async def loading_many_returns_for_each_key_what_load_returns(rig: Rig) -> None:
@@ -20,7 +9,7 @@ async def loading_many_returns_for_each_key_what_load_returns(rig: Rig) -> None:
     await put(rig, "ended", ttl=rig.tick)
     await wait_out(rig)
     keys = ["c", "missing", "a", "ended", "b"]
-    loaded = await loads_many(rig).load_many(keys)
+    loaded = await storage_as(rig, LoadsMany).load_many(keys)
     assert len(loaded) == len(keys)
     for key, stored in zip(keys, loaded, strict=True):
         if key in versions:
@@ -28,14 +17,14 @@ async def loading_many_returns_for_each_key_what_load_returns(rig: Rig) -> None:
             assert about(record(stored).ttl, LONG)
         else:
             assert stored is None, key
-    assert await loads_many(rig).load_many([]) == []
+    assert await storage_as(rig, LoadsMany).load_many([]) == []
 
 
 async def many_means_a_thousand(rig: Rig) -> None:
     keys = [f"k{number}" for number in range(1000)]
     for key in keys[::10]:
         await put(rig, key, key.encode())
-    loaded = await loads_many(rig).load_many(keys)
+    loaded = await storage_as(rig, LoadsMany).load_many(keys)
     assert [None if stored is None else record(stored).data for stored in loaded] == [
         key.encode() if key in keys[::10] else None for key in keys
     ]
@@ -45,15 +34,15 @@ async def loading_many_tells_what_is_unreadable(rig: Rig) -> None:
     for key in ("a", "b"):
         await put(rig, key)
     await make_unreadable(rig, "b")
-    stored, foreign = await loads_many(rig).load_many(["a", "b"])
+    stored, foreign = await storage_as(rig, LoadsMany).load_many(["a", "b"])
     assert record(stored).data == b"data"
     assert foreign == Unreadable()
 
 
 async def loading_many_follows_no_tombstone(rig: Rig) -> None:
     at = await put(rig, "a")
-    await keeps_tombstones(rig).move("a", "b", b"moved", LONG, version=at, tombstone=LONG)
-    tombstone, stored = await loads_many(rig).load_many(["a", "b"])
+    await storage_as(rig, KeepsTombstones).move("a", "b", b"moved", LONG, version=at, tombstone=LONG)
+    tombstone, stored = await storage_as(rig, LoadsMany).load_many(["a", "b"])
     assert tombstone == Moved("b")
     assert record(stored).data == b"moved"
 

@@ -1,27 +1,27 @@
 """The contract of `Opens` and `SpreadsKeys`: opening may be repeated, and every server of a storage can be probed."""
 
 from sessioncore.storage import Opens, SpreadsKeys
-from sessioncore.testing._rig import Rig, checks, holds, opens, put, spreads
+from sessioncore.testing._rig import Rig, checks, holds, put, storage_as
 
 
 async def opening_again_has_no_effect(rig: Rig) -> None:
-    await opens(rig).open()
+    await storage_as(rig, Opens).open()
     created = await put(rig, "a", b"data")
-    await opens(rig).open()
+    await storage_as(rig, Opens).open()
     assert await holds(rig, "a", b"data", created)
 
 
 async def a_working_storage_passes_its_own_check(rig: Rig) -> None:
-    await opens(rig).check()
+    await storage_as(rig, Opens).check()
     created = await put(rig, "a", b"data")
-    await opens(rig).check()
+    await storage_as(rig, Opens).check()
     assert await holds(rig, "a", b"data", created), "checking changes no record"
 
 
 async def closing_again_has_no_effect(rig: Rig) -> None:
-    await opens(rig).open()
-    await opens(rig).aclose()
-    await opens(rig).aclose()
+    await storage_as(rig, Opens).open()
+    await storage_as(rig, Opens).aclose()
+    await storage_as(rig, Opens).aclose()
 
 
 async def each_server_gets_two_keys_and_an_owner(rig: Rig) -> None:
@@ -31,7 +31,7 @@ async def each_server_gets_two_keys_and_an_owner(rig: Rig) -> None:
         offered.append(f"name:{len(offered)}")
         return offered[-1]
 
-    servers = await spreads(rig).names_on_servers(new_name)
+    servers = await storage_as(rig, SpreadsKeys).names_on_servers(new_name)
     assert servers
     names = [name for of_one in servers.values() for name in of_one]
     assert len(names) == len(set(names)) == 3 * len(servers)

@@ -5,7 +5,7 @@ from functools import partial
 import anyio
 
 from sessioncore.storage import Purges
-from sessioncore.testing._rig import Rig, checks, holds, purges, put, record, wait_out
+from sessioncore.testing._rig import Rig, checks, holds, put, record, storage_as, wait_out
 
 MANY = 20
 
@@ -17,8 +17,8 @@ async def purging_spares_the_living(rig: Rig) -> None:
     reborn = await put(rig, "reborn", ttl=rig.tick)
     await wait_out(rig)
     reborn = await put(rig, "reborn", b"again")
-    assert 0 <= await purges(rig).purge_expired() <= 6
-    assert 0 <= await purges(rig).purge_expired() <= 6
+    assert 0 <= await storage_as(rig, Purges).purge_expired() <= 6
+    assert 0 <= await storage_as(rig, Purges).purge_expired() <= 6
     assert await holds(rig, "kept", b"data", kept)
     assert await holds(rig, "reborn", b"again", reborn)
     assert await rig.storage.load("dead-0") is None
@@ -31,10 +31,10 @@ async def a_purge_spares_what_is_made_anew_meanwhile(rig: Rig) -> None:
             await put(rig, key, ttl=rig.tick, owner="old")
         await wait_out(rig)
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(purges(rig).purge_expired)
+            tasks.start_soon(storage_as(rig, Purges).purge_expired)
             for key in keys:
                 tasks.start_soon(partial(put, rig, key, b"new", owner=f"new{turn}"))
-            tasks.start_soon(purges(rig).purge_expired)
+            tasks.start_soon(storage_as(rig, Purges).purge_expired)
         for key in keys:
             assert record(await rig.storage.load(key)).data == b"new"
         assert await rig.storage.owned_keys("old") == []

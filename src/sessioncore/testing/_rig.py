@@ -6,29 +6,23 @@ talks to a server, on whose clock a check can only wait.
 
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 from unittest import SkipTest
 
 from msgspec import Struct
 
 from sessioncore.storage import (
     AnswersNow,
-    BoundsCalls,
-    Clears,
-    KeepsTombstones,
     KeyTaken,
-    LoadsMany,
     Move,
-    Opens,
     Purges,
-    Scans,
-    SpreadsKeys,
     Storage,
     Stored,
-    Watches,
     Written,
     capabilities_of,
 )
+
+C = TypeVar("C")
 
 LONG = 1000.0  # seconds; far beyond the life of any check
 
@@ -159,7 +153,7 @@ async def make_unreadable(rig: Rig, key: str) -> None:
 async def purge(rig: Rig) -> None:
     """Purge, if this storage can: it must make no difference to a check."""
     if Purges in capabilities_of(rig.storage):
-        await purges(rig).purge_expired()
+        await storage_as(rig, Purges).purge_expired()
 
 
 async def wait_out(rig: Rig) -> None:
@@ -167,42 +161,9 @@ async def wait_out(rig: Rig) -> None:
     await rig.advance(rig.tick * 2)
 
 
-# The storage in a check that needs a capability; `Check` has made sure that it is declared.
-
-
-def opens(rig: Rig) -> Opens:
-    """The storage as one that opens."""
-    return cast("Opens", rig.storage)
-
-
-def spreads(rig: Rig) -> SpreadsKeys:
-    """The storage as one that may spread its keys."""
-    return cast("SpreadsKeys", rig.storage)
-
-
-def clears(rig: Rig) -> Clears:
-    """The storage as one that clears."""
-    return cast("Clears", rig.storage)
-
-
-def purges(rig: Rig) -> Purges:
-    """The storage as one that purges."""
-    return cast("Purges", rig.storage)
-
-
-def scans(rig: Rig) -> Scans:
-    """The storage as one that scans."""
-    return cast("Scans", rig.storage)
-
-
-def loads_many(rig: Rig) -> LoadsMany:
-    """The storage as one that loads many records at once."""
-    return cast("LoadsMany", rig.storage)
-
-
-def keeps_tombstones(rig: Rig) -> KeepsTombstones:
-    """The storage as one that keeps tombstones."""
-    return cast("KeepsTombstones", rig.storage)
+def storage_as(rig: Rig, capability: Callable[..., C]) -> C:
+    """Return the storage as one with this capability; `Check` has made sure that it is declared."""
+    return cast("C", rig.storage)
 
 
 def answers(rig: Rig) -> AnswersNow:
@@ -211,13 +172,3 @@ def answers(rig: Rig) -> AnswersNow:
     if storage.answer_now is None:
         raise NotApplicable("this storage does not answer at once as it is configured")
     return cast("AnswersNow", storage)
-
-
-def bounds(rig: Rig) -> BoundsCalls:
-    """The storage as one that bounds its calls."""
-    return cast("BoundsCalls", rig.storage)
-
-
-def watches(rig: Rig) -> Watches:
-    """The storage as one that watches."""
-    return cast("Watches", rig.storage)

@@ -3,7 +3,7 @@
 import anyio
 
 from sessioncore.storage import PROBE_SUFFIX, KeepsTombstones, Scans
-from sessioncore.testing._rig import LONG, Rig, checks, keeps_tombstones, put, scans, wait_out
+from sessioncore.testing._rig import LONG, Rig, checks, put, storage_as, wait_out
 
 MANY = 900  # more than one batch
 AT_ONCE = 100
@@ -11,7 +11,7 @@ AT_ONCE = 100
 
 async def _scanned(rig: Rig, prefix: str) -> list[str]:
     found: list[str] = []
-    async for batch in scans(rig).scan(prefix):
+    async for batch in storage_as(rig, Scans).scan(prefix):
         assert type(batch) is list, f"scan must yield lists of keys, not {type(batch).__name__}"
         found += batch
     return sorted(found)
@@ -53,7 +53,7 @@ async def scanning_lists_many_records_a_batch_at_a_time(rig: Rig) -> None:
             for key in keys[start : start + AT_ONCE]:
                 tasks.start_soon(put, rig, key)
     found: list[str] = []
-    async for batch in scans(rig).scan("app:"):
+    async for batch in storage_as(rig, Scans).scan("app:"):
         assert len(batch) <= 500
         found += batch
         await rig.storage.delete(*batch)
@@ -63,7 +63,7 @@ async def scanning_lists_many_records_a_batch_at_a_time(rig: Rig) -> None:
 
 async def scanning_lists_no_tombstone(rig: Rig) -> None:
     at = await put(rig, "app:a")
-    await keeps_tombstones(rig).move("app:a", "app:b", b"moved", LONG, version=at, tombstone=LONG)
+    await storage_as(rig, KeepsTombstones).move("app:a", "app:b", b"moved", LONG, version=at, tombstone=LONG)
     assert await _scanned(rig, "app:") == ["app:b"]
 
 

@@ -9,12 +9,10 @@ from sessioncore.testing._rig import (
     Rig,
     about,
     checks,
-    clears,
     holds,
-    keeps_tombstones,
     move_is_refused,
-    purges,
     put,
+    storage_as,
     version,
     wait_out,
 )
@@ -22,7 +20,7 @@ from sessioncore.testing._rig import (
 
 async def _move(rig: Rig, key: str, new_key: str, at: int, *, tombstone: float = LONG, owner: str | None = None) -> int:
     """Move a record that must be there, and leave a tombstone."""
-    storage = keeps_tombstones(rig)
+    storage = storage_as(rig, KeepsTombstones)
     return version(await storage.move(key, new_key, b"moved", LONG, version=at, owner=owner, tombstone=tombstone))
 
 
@@ -66,19 +64,19 @@ async def a_tombstone_is_no_record(rig: Rig) -> None:
 async def a_conflicting_or_refused_move_leaves_no_tombstone(rig: Rig) -> None:
     first = await put(rig, "a", b"first")
     second = version(await rig.storage.replace("a", b"second", LONG, version=first))
-    current = await keeps_tombstones(rig).move("a", "b", b"late", LONG, version=first, tombstone=LONG)
+    current = await storage_as(rig, KeepsTombstones).move("a", "b", b"late", LONG, version=first, tombstone=LONG)
     assert isinstance(current, Stored)
     await put(rig, "taken")
     assert await move_is_refused(rig, "a", "taken", second, tombstone=LONG), "a move onto a taken key raises KeyTaken"
     assert await holds(rig, "a", b"second", second)
     assert await rig.storage.load("b") is None
-    assert await keeps_tombstones(rig).move("missing", "b", b"new", LONG, version=1, tombstone=LONG) is None
+    assert await storage_as(rig, KeepsTombstones).move("missing", "b", b"new", LONG, version=1, tombstone=LONG) is None
     assert await rig.storage.load("missing") is None
 
 
 async def loading_a_tombstone_renews_nothing(rig: Rig) -> None:
     at = await put(rig, "a")
-    await keeps_tombstones(rig).move("a", "b", b"moved", 200, version=at, tombstone=rig.tick * 20)
+    await storage_as(rig, KeepsTombstones).move("a", "b", b"moved", 200, version=at, tombstone=rig.tick * 20)
     assert await rig.storage.load("a", renew=LONG) == Moved("b")
     assert await rig.storage.touch("a", LONG) is False
     assert about(await rig.remaining("b"), 200)
@@ -103,7 +101,7 @@ async def a_tombstone_expires(rig: Rig) -> None:
 
 async def a_tombstone_outlives_its_record(rig: Rig) -> None:
     at = await put(rig, "a")
-    await keeps_tombstones(rig).move("a", "b", b"moved", rig.tick, version=at, tombstone=LONG)
+    await storage_as(rig, KeepsTombstones).move("a", "b", b"moved", rig.tick, version=at, tombstone=LONG)
     await wait_out(rig)
     assert await rig.storage.load("a") == Moved("b")
     assert await rig.storage.load("b") is None
@@ -139,7 +137,7 @@ async def clearing_removes_tombstones_and_counts_records(rig: Rig) -> None:
     await _move(rig, "app:a", "app:b", await put(rig, "app:a"))
     await _move(rig, "other:a", "other:b", await put(rig, "other:a"))
     await put(rig, "app:c")
-    assert await clears(rig).clear("app:") == 2
+    assert await storage_as(rig, Clears).clear("app:") == 2
     assert await rig.storage.load("app:a") is None
     assert await rig.storage.load("other:a") == Moved("other:b")
     await put(rig, "app:a")
@@ -149,7 +147,7 @@ async def purging_does_not_count_tombstones(rig: Rig) -> None:
     at = await _move(rig, "a", "b", await put(rig, "a"), tombstone=rig.tick)
     await _move(rig, "b", "c", at)
     await wait_out(rig)
-    assert await purges(rig).purge_expired() == 0
+    assert await storage_as(rig, Purges).purge_expired() == 0
     assert await rig.storage.load("a") is None
     assert await rig.storage.load("b") == Moved("c")
 
@@ -178,7 +176,9 @@ async def _move_until_gone(
     while True:
         key, new_key = moved_to[-1], f"{first}-{len(moved_to)}"
         moved_to.append(new_key)
-        result = await keeps_tombstones(rig).move(key, new_key, b"moved", LONG, version=at, owner="u", tombstone=LONG)
+        result = await storage_as(rig, KeepsTombstones).move(
+            key, new_key, b"moved", LONG, version=at, owner="u", tombstone=LONG
+        )
         if not isinstance(result, int):
             return
         assert not late, "a move that began after delete had returned found a record"

@@ -4,7 +4,7 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from sessioncore.storage import Clears, Delete, KeepsTombstones, Moved, Stored, Watches
-from sessioncore.testing._rig import LONG, Rig, checks, clears, keeps_tombstones, put, version, watches
+from sessioncore.testing._rig import LONG, Rig, checks, put, storage_as, version
 
 _CHANGES = 50  # of one record, each of which must be told before `confirm` returns
 _TURNS = 20  # each ends a record at another moment of the call that begins to watch it
@@ -12,18 +12,18 @@ _TURNS = 20  # each ends a record at another moment of the call that begins to w
 
 async def _told(rig: Rig, told: list[str]) -> list[str]:
     """Return what was told since the last time, and forget it."""
-    await watches(rig).confirm()
+    await storage_as(rig, Watches).confirm()
     now, told[:] = sorted(told), []
     return now
 
 
 async def watching_returns_what_load_returns(rig: Rig) -> None:
     at = await put(rig, "a", b"data")
-    found, missing = await watches(rig).watch(["a", "b"], lambda _: None)
+    found, missing = await storage_as(rig, Watches).watch(["a", "b"], lambda _: None)
     assert isinstance(found, Stored)
     assert (found.data, found.version, missing) == (b"data", at, None)
-    assert await watches(rig).watch([], lambda _: None) == []
-    within: object = watches(rig).notices_within
+    assert await storage_as(rig, Watches).watch([], lambda _: None) == []
+    within: object = storage_as(rig, Watches).notices_within
     assert within is None or (isinstance(within, int | float) and within > 0), "notices_within: seconds, or None"
 
 
@@ -32,12 +32,12 @@ async def every_change_of_a_watched_key_is_told_once(rig: Rig) -> None:
     at = await put(rig, "a", owner="u")
     await put(rig, "b", owner="u")
     await put(rig, "other")
-    await watches(rig).watch(["a", "b", "c"], told.append)
+    await storage_as(rig, Watches).watch(["a", "b", "c"], told.append)
     assert await _told(rig, told) == []
     at = version(await rig.storage.replace("a", b"new", LONG, version=at, owner="u"))
     at = version(await rig.storage.replace("a", b"newer", LONG, version=at, owner="u"))
     assert await _told(rig, told) == ["a"], "the first change ends the watch"
-    await watches(rig).watch(["a"], told.append)
+    await storage_as(rig, Watches).watch(["a"], told.append)
     await rig.storage.move("a", "d", b"moved", LONG, version=at, owner="u")
     assert await _told(rig, told) == ["a"]
     await rig.storage.delete("b", "other")
@@ -48,8 +48,8 @@ async def a_change_is_told_to_everybody_who_watches(rig: Rig) -> None:
     one: list[str] = []
     two: list[str] = []
     await put(rig, "a")
-    await watches(rig).watch(["a"], one.append)
-    await watches(rig).watch(["a"], two.append)
+    await storage_as(rig, Watches).watch(["a"], one.append)
+    await storage_as(rig, Watches).watch(["a"], two.append)
     await rig.storage.delete("a")
     assert await _told(rig, one) == await _told(rig, two) == ["a"]
 
@@ -58,10 +58,10 @@ async def what_is_not_watched_any_more_is_not_told(rig: Rig) -> None:
     told: list[str] = []
     still: list[str] = []
     await put(rig, "a")
-    await watches(rig).watch(["a"], told.append)
-    await watches(rig).watch(["a"], still.append)
-    watches(rig).unwatch("a", told.append)
-    watches(rig).unwatch("missing", told.append)
+    await storage_as(rig, Watches).watch(["a"], told.append)
+    await storage_as(rig, Watches).watch(["a"], still.append)
+    storage_as(rig, Watches).unwatch("a", told.append)
+    storage_as(rig, Watches).unwatch("missing", told.append)
     await rig.storage.delete("a")
     assert await _told(rig, told) == []
     assert await _told(rig, still) == ["a"], "another one that watches the key must be told"
@@ -71,7 +71,7 @@ async def no_change_is_missed_between_two_watches(rig: Rig) -> None:
     told: list[str] = []
     at = await put(rig, "a")
     for number in range(_CHANGES):
-        [found] = await watches(rig).watch(["a"], told.append)
+        [found] = await storage_as(rig, Watches).watch(["a"], told.append)
         assert isinstance(found, Stored)
         assert found.version == at
         at = version(await rig.storage.replace("a", b"%d" % number, LONG, version=at))
@@ -91,23 +91,23 @@ async def an_end_while_a_watch_begins_is_seen_or_told(rig: Rig) -> None:
 
 
 async def _watch(rig: Rig, key: str, told: list[str], seen: list[object]) -> None:
-    seen += await watches(rig).watch([key], told.append)
+    seen += await storage_as(rig, Watches).watch([key], told.append)
 
 
 async def an_end_that_clears_a_prefix_is_told(rig: Rig) -> None:
     told: list[str] = []
     await put(rig, "p:a")
     await put(rig, "q:a")
-    await watches(rig).watch(["p:a", "q:a"], told.append)
-    await clears(rig).clear("p:")
+    await storage_as(rig, Watches).watch(["p:a", "q:a"], told.append)
+    await storage_as(rig, Clears).clear("p:")
     assert await _told(rig, told) == ["p:a"]
 
 
 async def an_end_through_a_former_key_is_told(rig: Rig) -> None:
     told: list[str] = []
     at = await put(rig, "a")
-    await keeps_tombstones(rig).move("a", "b", b"data", LONG, version=at, tombstone=LONG)
-    moved, _ = await watches(rig).watch(["a", "b"], told.append)
+    await storage_as(rig, KeepsTombstones).move("a", "b", b"data", LONG, version=at, tombstone=LONG)
+    moved, _ = await storage_as(rig, Watches).watch(["a", "b"], told.append)
     assert moved == Moved("b")
     assert await _told(rig, told) == []
     assert await Delete(("a",)).invoke(rig.storage) == 1
@@ -117,9 +117,9 @@ async def an_end_through_a_former_key_is_told(rig: Rig) -> None:
 async def a_move_that_leaves_a_tombstone_is_told(rig: Rig) -> None:
     told: list[str] = []
     at = await put(rig, "a")
-    await watches(rig).watch(["a", "b"], told.append)
+    await storage_as(rig, Watches).watch(["a", "b"], told.append)
     assert await _told(rig, told) == []
-    await keeps_tombstones(rig).move("a", "b", b"data", LONG, version=at, tombstone=LONG)
+    await storage_as(rig, KeepsTombstones).move("a", "b", b"data", LONG, version=at, tombstone=LONG)
     assert await _told(rig, told) == ["a", "b"]
 
 
