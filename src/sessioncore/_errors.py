@@ -80,6 +80,9 @@ class KeyTaken(StorageError):
     only, for authors of storages.
     """
 
+    def __init__(self, text: str = "the new key is in use; nothing was changed") -> None:
+        super().__init__(text)
+
 
 class CodecError(SessionError, ValueError):
     """Raised when a value cannot be encoded or decoded."""

@@ -115,7 +115,7 @@ class KeyValueStorage:
             if old is None or not old.has(version):
                 return None if old is None else old.stored(self._clock())
             if await self._read(new_key) is not None:
-                raise KeyTaken("the new key is taken; nothing was changed")
+                raise KeyTaken
             new = self._new(data, ttl, owner)
             # The new record counts only once `moved_to` of the old one names it: the move happens in that one
             # write. If the call ends early, by a crash for example, exactly one of the two records is live.

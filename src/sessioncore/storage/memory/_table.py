@@ -118,7 +118,7 @@ class Table:
         if entry.version != call.version:
             return Stored(entry.data, entry.version, entry.ends - now)
         if self._is_taken(call.new_key, now):
-            raise KeyTaken("cannot move a record onto a key that is taken: choose a new key and try again")
+            raise KeyTaken
         self._drop(key, entry)
         if call.tombstone > 0:
             self._leave_tombstone(key, _Tombstone(call.new_key, now + call.tombstone), now)

@@ -163,7 +163,7 @@ class PostgresStorage:
             KeyTaken: `new_key` is taken; nothing is changed.
         """
         if new_key == key:
-            raise KeyTaken("a record cannot be moved onto its own key; use replace")
+            raise KeyTaken
         new, target = new_version(), key_bytes(new_key)
         args: tuple[Any, ...] = (key_bytes(key), data, float(ttl), owner_bytes(owner), version, new, target)
         sql = self._sql.move
@@ -176,7 +176,7 @@ class PostgresStorage:
                 raise
             # What is at the new key may have expired, and merely not be purged yet.
             if not await self._run(self._sql.delete_expired, target):
-                raise KeyTaken("the new key is taken; nothing was changed") from exc
+                raise KeyTaken from exc
         return written(await self._run(sql, *args, turns=(args[0], target)), new)
 
     async def touch(self, key: str, ttl: float) -> bool:

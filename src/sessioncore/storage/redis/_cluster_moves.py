@@ -119,7 +119,7 @@ class Moves:
         if isinstance(written, BaseException):
             raise written
         if not written:
-            raise KeyTaken("the new key is taken; nothing was changed: move to a key that was never used")
+            raise KeyTaken
 
     async def on_record(self, script: Script, keys: tuple[bytes, ...], args: tuple[bytes | int, ...]) -> Reply:
         """Run a script that compares versions; what it finds arriving it finds settled when it runs again."""

@@ -166,7 +166,7 @@ def outcome_of(reply: Reply, version: int) -> Written:
         case 0:
             return stored_of(reply[1], reply[2])
         case _:
-            raise KeyTaken("the new key is taken; nothing was changed: move to a key that was never used")
+            raise KeyTaken
 
 
 class ReplicaAcks(Struct, frozen=True):

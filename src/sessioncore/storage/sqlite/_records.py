@@ -108,7 +108,7 @@ class Records:
         connection.execute(_MAKE_ROOM, (new_key, now))
         values = (new_key, data, new, now + ttl, owner, key)
         if new_key == key or not connection.execute(_MOVE, values).rowcount:
-            return KeyTaken("cannot move a record onto a key that is taken: choose a new key and try again")
+            return KeyTaken()
         if tombstone > 0:
             connection.execute(_BURY, (key, _new_version(63), now + tombstone, new_key))
         return new
