@@ -49,7 +49,7 @@ class Exchange(Struct, eq=False):
     _lookup: LoadSteps | None = None  # None: the request has nothing that can be an ID
     _crossing: Crossing | None = None  # None: no other site made the request, or that is no matter
     _load_waiters: list[Callable[[], object]] | None = None  # called when the running load ends; None: none runs
-    _failed: bool = False  # later changes are not stored
+    _drops_changes: bool = False  # what is changed from now on is not stored
     _response: ErrorResponse | None = None  # sent instead of the handler's; None: the handler's is sent
 
     def __repr__(self) -> str:
@@ -133,7 +133,7 @@ class Exchange(Struct, eq=False):
         session._start_response()
         state = session._state
         if status == 500 and (hidden := self._hidden_error(sys.exception())) is not None:
-            self._failed = True  # a framework turned our error into this 500: send our error response instead
+            self._drops_changes = True  # a framework turned our error into this 500: send our error response instead
             raise hidden
         if state is None:
             return UNCHANGED
@@ -169,13 +169,13 @@ class Exchange(Struct, eq=False):
         return self._session_headers(state).value
 
     def _fail(self, state: SessionState) -> None:
-        self._failed = True
+        self._drops_changes = True
         state.discard()
         state.start_response()
 
     def _drop_late_changes(self) -> None:
         """Store nothing more: the session was ended. For `integration.watch_connection`."""
-        self._failed = True
+        self._drops_changes = True
 
     def _session_headers(self, state: SessionState, new_id_only: bool = False) -> Done[Headers]:
         """Return the Set-Cookie and ID headers that the client needs."""
@@ -216,9 +216,10 @@ class Exchange(Struct, eq=False):
         Raises:
             SessionError: they could not be stored.
         """
-        session = self.session
-        state = session._state
-        if state is None or not state.dirty() or state.loaded is None or not session._response_started or self._failed:
+        state = self.session._state
+        if state is None or not state.dirty() or state.loaded is None:
+            return DONE
+        if self._drops_changes or not self.session._response_started:
             return DONE
         return self._persistence.commit(state)
 
@@ -236,14 +237,14 @@ class Exchange(Struct, eq=False):
         if state is not None and state.dirty():
             work: Done[object] | Awaitable[object] = DONE
             try:
-                if self._failed or (failed and not self._persistence.config.save_on_server_error):
+                if self._drops_changes or (failed and not self._persistence.config.save_on_server_error):
                     pass  # drop the changes
                 elif session._response_started:
                     work = self._persistence.commit(state)
                 elif failed:  # no response passed through this exchange
                     work = self.commit(None)
             except BaseException:
-                self._failed = True
+                self._drops_changes = True
                 self.finish()
                 raise
             if not isinstance(work, Done):
@@ -264,7 +265,7 @@ class Exchange(Struct, eq=False):
         try:
             await work
         finally:
-            self._failed = True  # do not try again
+            self._drops_changes = True  # do not try again
             await self.finish()
 
     def error_response(self, error: BaseException) -> ErrorResponse | None:
@@ -283,7 +284,7 @@ class Exchange(Struct, eq=False):
         if session_error is None and not headers.value:
             return None
         session._start_response()
-        self._failed = True
+        self._drops_changes = True
         if state is not None:
             state.discard()
         self._response = response_to(
