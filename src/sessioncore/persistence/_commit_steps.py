@@ -30,7 +30,7 @@ from sessioncore.session._changes import changes_of
 from sessioncore.session._delta import NO_CHANGES, Delta
 from sessioncore.session._lifecycle import CREATE, FIND, GONE, NOTHING, REPLACE, STALE, TOUCH, Action, decide
 from sessioncore.session._merge import Rewrite
-from sessioncore.session._pending import UNCHANGED, Pending
+from sessioncore.session._pending import NO_METADATA, Pending
 
 __all__ = ["CommitSteps"]
 
@@ -66,7 +66,7 @@ class CommitSteps(SessionSteps, eq=False):
             self.action = FIND
             return Load(context.config.key_prefix + state.in_flight.handle, uncached=True)
         delta, loaded = changes_of(state), state.loaded
-        changed, metadata = False, UNCHANGED
+        changed, metadata = False, NO_METADATA
         if delta is not None:
             changed, metadata = delta.has_changes(loaded is not None), delta.metadata
         elif state.pending is not None:

@@ -4,7 +4,7 @@ from msgspec import Raw
 
 from sessioncore.codec._codec import IMMUTABLE
 from sessioncore.session._delta import Delta
-from sessioncore.session._pending import DROP, NOTHING_PENDING, SET, UNCHANGED, Update
+from sessioncore.session._pending import DROP, NO_METADATA, NOTHING_PENDING, SET, Update
 from sessioncore.session._state import SessionState
 from sessioncore.session._unusable import released
 
@@ -52,6 +52,6 @@ def changes_of(state: SessionState) -> Delta | None:  # noqa: C901, PLR0912 - on
             changed = None if name in changes or name not in items else values.changed_in_place(name)
             if changed is not None:
                 puts[name] = changed
-    if not (puts or drops) and metadata is UNCHANGED:
+    if not (puts or drops) and metadata is NO_METADATA:
         return None
     return Delta(puts, drops, metadata, changes, list(items) if pending.order_changed else None)

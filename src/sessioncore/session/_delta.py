@@ -6,7 +6,7 @@ from msgspec import UNSET, Raw, Struct
 
 from sessioncore.codec._codec import Codec
 from sessioncore.codec._record import Record, with_settings
-from sessioncore.session._pending import EMPTY_DICT, UNCHANGED, Change, Metadata, Update
+from sessioncore.session._pending import EMPTY_DICT, NO_METADATA, Change, Metadata, Update
 
 __all__ = ["NO_CHANGES", "Delta"]
 
@@ -39,7 +39,7 @@ class Delta(Struct, frozen=True):
         else:
             created_at, owner, details, data = record.created_at, record.owner, record.details, record.data.copy()
             idle, absolute, persistent = record.idle, record.absolute, record.persistent
-        if metadata is not UNCHANGED:
+        if metadata is not NO_METADATA:
             if metadata.cleared or (metadata.login and owner is not None and owner != metadata.owner):
                 data = {}
             if metadata.owner is not UNSET:
@@ -71,4 +71,4 @@ class Delta(Struct, frozen=True):
             # else the other request deleted the key: act as if it had done so after this update
 
 
-NO_CHANGES: Final = Delta({}, [], UNCHANGED, {})  # never changed
+NO_CHANGES: Final = Delta({}, [], NO_METADATA, {})  # never changed

@@ -10,7 +10,7 @@ from typing import Any, Final
 from msgspec import UNSET, Raw, Struct, UnsetType
 from msgspec.structs import replace
 
-__all__ = ["DROP", "EMPTY_DICT", "NOTHING_PENDING", "SET", "UNCHANGED", "Change", "Metadata", "Pending", "Update"]
+__all__ = ["DROP", "EMPTY_DICT", "NOTHING_PENDING", "NO_METADATA", "SET", "Change", "Metadata", "Pending", "Update"]
 
 SET: Final = "set"
 DROP: Final = "drop"
@@ -69,7 +69,7 @@ class Metadata(Struct, frozen=True):
         )
 
 
-UNCHANGED: Final = Metadata()
+NO_METADATA: Final = Metadata()
 
 
 class Pending(Struct):
@@ -82,7 +82,7 @@ class Pending(Struct):
 
     changes: dict[str, Change] = {}
     order_changed: bool = False
-    metadata: Metadata = UNCHANGED
+    metadata: Metadata = NO_METADATA
 
     def __repr__(self) -> str:
         return f"<Pending changes={len(self.changes)} {self.metadata!r}>"

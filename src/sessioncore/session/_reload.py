@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from sessioncore.session._changes import changes_of
 from sessioncore.session._delta import NO_CHANGES
 from sessioncore.session._loaded import Loaded
-from sessioncore.session._pending import DROP, SET, UNCHANGED, Change, Metadata, Pending, Update
+from sessioncore.session._pending import DROP, NO_METADATA, SET, Change, Metadata, Pending, Update
 from sessioncore.session._state import SessionState
 
 __all__ = ["take_over"]
@@ -47,7 +47,7 @@ def take_over(state: SessionState, found: Loaded) -> None:
     changes |= dict.fromkeys(delta.drops, DROP)
     metadata = _judged_anew(delta.metadata, theirs.owner)
     values.rebase(items, snapshots or None)
-    state.apply_reloaded(found, Pending(changes, metadata=metadata) if changes or metadata is not UNCHANGED else None)
+    state.apply_reloaded(found, Pending(changes, metadata=metadata) if changes or metadata is not NO_METADATA else None)
 
 
 def _judged_anew(metadata: Metadata, owner: str | None) -> Metadata:

@@ -14,7 +14,7 @@ from sessioncore._errors import ConfigError, OwnerLimitReached, SessionError, St
 from sessioncore.http._ids import handle_of
 from sessioncore.session._effective import details_of, owner_of
 from sessioncore.session._lifecycle import LIVE
-from sessioncore.session._pending import EMPTY_DICT, UNCHANGED
+from sessioncore.session._pending import EMPTY_DICT, NO_METADATA
 from sessioncore.session._state import SessionState
 from sessioncore.session._times import SessionTimes
 from sessioncore.session._unusable import error_factory
@@ -75,7 +75,7 @@ class Session(SessionTimes):
         if values.issued_defaults is not None:
             state.adopt_defaults()
         pending = state.pending
-        if pending is not None and (pending.changes or pending.metadata is not UNCHANGED):
+        if pending is not None and (pending.changes or pending.metadata is not NO_METADATA):
             return True
         if state.in_flight is not None:
             return True
