@@ -16,8 +16,8 @@ from tests.storage.rigs import made, version_of
 
 from sessioncore._errors import StorageError
 from sessioncore.storage import Stored, Written
+from sessioncore.storage._versions import random_version  # pyright: ignore[reportPrivateUsage]
 from sessioncore.storage.postgres import PostgresStorage
-from sessioncore.storage.postgres._rows import new_version  # pyright: ignore[reportPrivateUsage]
 from sessioncore.storage.postgres._sql import quoted, statements
 
 pytestmark = [pytest.mark.anyio, pytest.mark.postgres]
@@ -189,6 +189,6 @@ async def test_an_expired_record_is_taken_over_by_one_creator_only(postgres: Pos
 
 
 def test_versions_are_drawn_from_a_wide_range() -> None:
-    drawn = {new_version() for _ in range(10_000)}
+    drawn = {random_version() for _ in range(10_000)}
     assert len(drawn) == 10_000
     assert 0 <= min(drawn) < max(drawn) < 2**62

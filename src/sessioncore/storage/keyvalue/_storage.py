@@ -18,13 +18,13 @@ import logging
 import math
 import time
 from collections.abc import Awaitable, Callable
-from secrets import randbits
 from typing import Any, ClassVar, TypeVar, cast
 
 from msgspec import structs
 
 from sessioncore._errors import ConfigError, KeyTaken, StorageError, StorageUnavailable
 from sessioncore._storage_protocol import Clears, Opens, Purges, Stored, Unreadable, Written
+from sessioncore.storage._versions import random_version
 from sessioncore.storage.keyvalue._protocol import KeyValueStore, SupportsCull, SupportsKeys
 from sessioncore.storage.keyvalue._record import Index, KeyLocks, Record, key_of, name_of, owner_name
 from sessioncore.storage.keyvalue._scanning import LISTING, scanning, session_keys
@@ -206,7 +206,7 @@ class KeyValueStorage:
         """Do nothing: the store belongs to the application, which closes it."""
 
     def _new(self, data: bytes, ttl: float, owner: str | None) -> Record:
-        return Record(data, randbits(62), self._clock() + ttl, owner_name(owner))
+        return Record(data, random_version(), self._clock() + ttl, owner_name(owner))
 
     async def _find(self, name: str) -> Record | None:
         value = await self._call(self._get(name, self._collection))

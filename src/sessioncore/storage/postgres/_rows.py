@@ -1,17 +1,10 @@
 """What the rows of a statement's result mean to a storage call."""
 
-from secrets import randbits
-
 from sessioncore._storage_protocol import Moved, Stored, Unreadable, Written
 from sessioncore.storage.postgres._sql import key_text
 from sessioncore.storage.postgres._statements import Rows
 
-__all__ = ["found", "new_version", "written"]
-
-
-def new_version() -> int:
-    """Return a version that no record has had."""
-    return randbits(62)  # not from a sequence, which may go back after a failover or a restore
+__all__ = ["found", "written"]
 
 
 def written(rows: Rows, new: int) -> Written:

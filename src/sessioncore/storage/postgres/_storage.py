@@ -1,8 +1,7 @@
 """Sessions in PostgreSQL, through asyncpg: each storage call is one statement.
 
-The database decides everything that two processes could disagree on: the time, the
-version, and which write came first. The table is created on demand, or by a migration
-that runs `schema_sql()`. Its keys are hashes; it never holds a raw ID.
+The database decides what two processes could disagree on: the time, and which write came
+first. The table is created on demand, or by a migration that runs `schema_sql()`.
 """
 
 import logging
@@ -29,6 +28,7 @@ from sessioncore._storage_protocol import (
 )
 from sessioncore._watchers import Changed, ComparedWatchers
 from sessioncore.storage._extras import needs_extra
+from sessioncore.storage._versions import random_version
 from sessioncore.storage.postgres._sql import (
     key_bytes,
     key_text,
@@ -43,7 +43,7 @@ with needs_extra("postgres"):
     from sessioncore.storage.postgres._batches import clear, purge, scan
     from sessioncore.storage.postgres._driver import Database, Pool, Rows, require_asyncio
     from sessioncore.storage.postgres._errors import MISSING_PARTS, UNIQUE_VIOLATION, sqlstate
-    from sessioncore.storage.postgres._rows import found, new_version, written
+    from sessioncore.storage.postgres._rows import found, written
     from sessioncore.storage.postgres._watching import notice_changes
 
 __all__ = ["PostgresStorage"]
@@ -136,13 +136,13 @@ class PostgresStorage:
 
     async def create(self, key: str, data: bytes, ttl: float, *, owner: str | None = None) -> int | None:
         """Store a new record for `ttl` seconds and return its version, or None if the key is taken."""
-        new = new_version()
+        new = random_version()
         rows = await self._run(self._sql.create, key_bytes(key), data, float(ttl), owner_bytes(owner), new)
         return new if rows else None
 
     async def replace(self, key: str, data: bytes, ttl: float, *, version: int, owner: str | None = None) -> Written:
         """Write if the record still has `version`; otherwise return the current record, or None."""
-        new = new_version()
+        new = random_version()
         args = (data, float(ttl), owner_bytes(owner), version, new)
         return written(await self._write(self._sql.replace, key_bytes(key), *args), new)
 
@@ -164,7 +164,7 @@ class PostgresStorage:
         """
         if new_key == key:
             raise KeyTaken
-        new, target = new_version(), key_bytes(new_key)
+        new, target = random_version(), key_bytes(new_key)
         args: tuple[Any, ...] = (key_bytes(key), data, float(ttl), owner_bytes(owner), version, new, target)
         sql = self._sql.move
         if tombstone > 0:

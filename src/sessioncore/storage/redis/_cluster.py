@@ -18,11 +18,12 @@ from redis.crc import key_slot
 
 from sessioncore._shield import run_shielded
 from sessioncore._storage_protocol import Written
+from sessioncore.storage._versions import random_version
 from sessioncore.storage.redis._cluster_moves import Moves, Plan
 from sessioncore.storage.redis._cluster_steps import Steps, all_of
 from sessioncore.storage.redis._commands import KEYS_PER_COMMAND, ReplicaAcks, outcome_of, run_command, run_script
 from sessioncore.storage.redis._errors import ForeignValue
-from sessioncore.storage.redis._format import MARK, TOMBSTONE, fresh_version, head_of, index_of, millis, pack, unpack
+from sessioncore.storage.redis._format import MARK, TOMBSTONE, head_of, index_of, millis, pack, unpack
 from sessioncore.storage.redis._scripts import ON_A_CLUSTER
 from sessioncore.storage.redis._transport import Reply, Transport
 
@@ -62,7 +63,7 @@ class Cluster:
         tombstone: float,
     ) -> Written:
         """Write under a new key and end the old one."""
-        new = fresh_version()
+        new = random_version()
         plan = Plan(key, new_key, pack(new, owner, data), ttl, owner, head_of(version), tombstone)
         steps = self._moves.within_a_slot if key_slot(key) == key_slot(new_key) else self._moves.across
         under_way = asyncio.get_running_loop().create_future()
@@ -146,13 +147,13 @@ class Cluster:
                 await run_shielded(asyncio.wait([task], timeout=self._silence_timeout))
 
     async def _create(self, key: bytes, data: bytes, ttl: float, owner: bytes | None) -> int | None:
-        version = fresh_version()
+        version = random_version()
         await self._steps.enlist(owner, key, ttl)
         made = await self._steps.set_new(key, pack(version, owner, data), ttl)
         return version if made else None
 
     async def _replace(self, key: bytes, data: bytes, ttl: float, version: int, owner: bytes | None) -> Written:
-        new = fresh_version()
+        new = random_version()
         # Index first: an unindexed record would survive its owner's logout.
         await self._steps.enlist(owner, key, ttl)
         args = pack(new, owner, data), millis(ttl), head_of(version)

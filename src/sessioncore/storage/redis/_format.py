@@ -10,7 +10,6 @@ between two servers has a mark of its own and the old key behind its data; and w
 tombstone is wanted, the old key leads to the new one until the move has ended, no longer.
 """
 
-import os
 import re
 from math import ceil
 from struct import Struct as Layout
@@ -26,7 +25,6 @@ __all__ = [
     "arriving",
     "arriving_from",
     "bytes_of",
-    "fresh_version",
     "glob_of",
     "head_of",
     "index_of",
@@ -55,11 +53,6 @@ def bytes_of(text: str) -> bytes:
 def text_of(raw: bytes) -> str:
     """Return the key or the owner that was sent as `raw`."""
     return raw.decode("utf-8", "surrogatepass")
-
-
-def fresh_version() -> int:
-    """Return 63 random bits: there is no counter to keep, and no version repeats when a key is created again."""
-    return int.from_bytes(os.urandom(8), "big") >> 1
 
 
 def millis(ttl: float) -> int:

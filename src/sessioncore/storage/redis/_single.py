@@ -5,9 +5,10 @@ same calls for records and indexes that are on different servers.
 """
 
 from sessioncore._storage_protocol import Written
+from sessioncore.storage._versions import random_version
 from sessioncore.storage.redis._commands import KEYS_PER_COMMAND, ReplicaAcks, checked, outcome_of, run_script
 from sessioncore.storage.redis._errors import ConnectionLost, unavailable
-from sessioncore.storage.redis._format import TOMBSTONE, fresh_version, head_of, index_of, millis, pack
+from sessioncore.storage.redis._format import TOMBSTONE, head_of, index_of, millis, pack
 from sessioncore.storage.redis._scripts import CREATE, DELETE, ON_ONE_SERVER, OWNED, VERIFY
 from sessioncore.storage.redis._transport import CallLimit, Reply, Transport
 
@@ -24,7 +25,7 @@ class SingleServer:
 
     async def create(self, key: bytes, data: bytes, ttl: float, owner: bytes | None) -> int | None:
         """Store a new record: by `SET NX PX`, or by a script if there is an index to update."""
-        version, deadline = fresh_version(), self._limit.deadline()
+        version, deadline = random_version(), self._limit.deadline()
         value, lasts = pack(version, owner, data), millis(ttl)
         if owner is not None:
             made = await run_script(self._write, CREATE, (key, index_of(owner)), (value, lasts), deadline)
@@ -37,7 +38,7 @@ class SingleServer:
 
     async def replace(self, key: bytes, data: bytes, ttl: float, version: int, owner: bytes | None) -> Written:
         """Write if the record still has this version."""
-        new, deadline = fresh_version(), self._limit.deadline()
+        new, deadline = random_version(), self._limit.deadline()
         keys = (key,) if owner is None else (key, index_of(owner))
         args = pack(new, owner, data), millis(ttl), head_of(version)
         return outcome_of(await run_script(self._write, ON_ONE_SERVER.replace, keys, args, deadline), new)
@@ -54,7 +55,7 @@ class SingleServer:
         tombstone: float,
     ) -> Written:
         """Write under a new key and end the old one, in one step."""
-        new, deadline = fresh_version(), self._limit.deadline()
+        new, deadline = random_version(), self._limit.deadline()
         keys = (key, new_key) if owner is None else (key, new_key, index_of(owner))
         marker = TOMBSTONE + new_key, millis(tombstone) if tombstone else 0
         args = pack(new, owner, data), millis(ttl), *marker, head_of(version)

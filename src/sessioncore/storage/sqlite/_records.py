@@ -2,16 +2,15 @@
 
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
-from random import SystemRandom
 
 from sessioncore._errors import KeyTaken
 from sessioncore._storage_protocol import PROBE_SUFFIX, Moved, Stored, Unreadable, Written
 from sessioncore._watchers import Held
+from sessioncore.storage._versions import random_version
 
 __all__ = ["BATCH", "Records"]
 
 BATCH = 500  # rows removed in one transaction, or read in one query: between two of them others get their turn
-_new_version = SystemRandom().getrandbits  # from the system: forked processes must not draw alike
 
 # SQLite lets other programs store any type in any column, and an infinite end: such a row is Unreadable and stays.
 # A row with `moved_to` is a tombstone: the key that the record has now, and no data.
@@ -73,7 +72,7 @@ class Records:
         self, connection: sqlite3.Connection, key: str, data: bytes, ttl: float, owner: str | None
     ) -> int | None:
         """Store a new record and return its version, or None if the key is taken."""
-        now, version = self._clock(), _new_version(63)
+        now, version = self._clock(), random_version()
         made = connection.execute(_CREATE, (key, data, version, now + ttl, owner, now)).rowcount
         return version if made else None
 
@@ -81,7 +80,7 @@ class Records:
         self, connection: sqlite3.Connection, key: str, data: bytes, ttl: float, *, version: int, owner: str | None
     ) -> Written:
         """Write if the record still has `version`; else return it as it is, or None if it is gone."""
-        now, new = self._clock(), _new_version(63)
+        now, new = self._clock(), random_version()
         values = (data, new, now + ttl, owner, key, version, now)
         return new if connection.execute(_REPLACE, values).rowcount else self.load(connection, key)
 
@@ -104,13 +103,13 @@ class Records:
         current = self.load(connection, key)
         if not isinstance(current, Stored) or current.version != version:
             return current
-        now, new = self._clock(), _new_version(63)
+        now, new = self._clock(), random_version()
         connection.execute(_MAKE_ROOM, (new_key, now))
         values = (new_key, data, new, now + ttl, owner, key)
         if new_key == key or not connection.execute(_MOVE, values).rowcount:
             return KeyTaken()
         if tombstone > 0:
-            connection.execute(_BURY, (key, _new_version(63), now + tombstone, new_key))
+            connection.execute(_BURY, (key, random_version(), now + tombstone, new_key))
         return new
 
     def touch(self, connection: sqlite3.Connection, key: str, ttl: float) -> bool:

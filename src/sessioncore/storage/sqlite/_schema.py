@@ -17,8 +17,7 @@ __all__ = ["connect", "prepare", "schema_sql"]
 _APPLICATION_ID = 0x73657373  # "sess": tells our file from other SQLite files
 _SCHEMA = 2
 
-# `version` is random: a counter would be one more row that every write has to lock. `ends` is
-# wall-clock time: the only clock that several processes share, and that goes on after a restart.
+# `ends` is wall-clock time: the only clock that several processes share, and that goes on after a restart.
 _CREATE = (
     """CREATE TABLE records (
         key TEXT NOT NULL PRIMARY KEY,
