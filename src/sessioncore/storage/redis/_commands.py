@@ -96,10 +96,10 @@ def checked(reply: Reply, script: Script | None = None) -> Reply:
     return reply
 
 
-async def run_command(send: Send, key: bytes, *command: bytes | int) -> Reply:
+async def run_command(send: Send, key: bytes, *command: bytes | int, deadline: float = inf) -> Reply:
     """Send one command to the server of `key`, and return its reply."""
     try:
-        [reply] = await send(key, command)
+        [reply] = await send(key, command, deadline=deadline)
     except ConnectionLost as exc:
         raise unavailable(exc) from exc
     return checked(reply)

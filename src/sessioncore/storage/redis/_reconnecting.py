@@ -152,7 +152,7 @@ class ReconnectingConnection:
     async def log_in(self, user: bytes, password: bytes) -> None:
         """Log in again, between two requests; if it is refused, the connection lasts as long as its old password."""
         command = _pack((b"AUTH", user, password) if user else (b"AUTH", password))
-        for connection in [*self._retired, *([self._connection] if self._connection is not None else [])]:
+        for connection in self._open_connections():
             try:
                 [reply] = await connection.send(command, 1, inf)
             except ConnectionLost:
@@ -166,7 +166,7 @@ class ReconnectingConnection:
         if self._connecting is not None:
             self._connecting.cancel()
             await asyncio.wait([self._connecting])
-        connections = [*self._retired, *([self._connection] if self._connection is not None else [])]
+        connections = self._open_connections()
         if in_flight := [future for connection in connections for future in connection.in_flight()]:
             most = min(self._silence_timeout, self._limit.seconds, self._limit.elsewhere)
             silence = min(connection.silence() for connection in connections)
@@ -176,6 +176,9 @@ class ReconnectingConnection:
         if connections:
             await asyncio.wait([connection.ended for connection in connections], timeout=self._silence_timeout)
         self._invalidated(None)
+
+    def _open_connections(self) -> list[PipelinedConnection]:
+        return [*self._retired, *([] if self._connection is None else [self._connection])]
 
     async def _read(self, payload: bytes, replies: int, deadline: float, *, tracked: bool = False) -> list[Reply]:
         was_sent, give_up = False, inf

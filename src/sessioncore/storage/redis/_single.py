@@ -6,8 +6,7 @@ same calls for records and indexes that are on different servers.
 
 from sessioncore._storage_protocol import Written
 from sessioncore.storage._versions import random_version
-from sessioncore.storage.redis._commands import KEYS_PER_COMMAND, ReplicaAcks, checked, outcome_of, run_script
-from sessioncore.storage.redis._errors import ConnectionLost, unavailable
+from sessioncore.storage.redis._commands import KEYS_PER_COMMAND, ReplicaAcks, outcome_of, run_command, run_script
 from sessioncore.storage.redis._format import TOMBSTONE, head_of, index_of, millis, pack
 from sessioncore.storage.redis._scripts import CREATE, DELETE, ON_ONE_SERVER, OWNED, VERIFY
 from sessioncore.storage.redis._transport import CallLimit, Reply, Transport
@@ -30,11 +29,9 @@ class SingleServer:
         if owner is not None:
             made = await run_script(self._write, CREATE, (key, index_of(owner)), (value, lasts), deadline)
             return version if made else None
-        try:
-            [reply] = await self._write(key, (b"SET", key, value, b"NX", b"PX", lasts), deadline=deadline)
-        except ConnectionLost as exc:
-            raise unavailable(exc) from exc
-        return version if checked(reply) is not None else None
+        set_new = (b"SET", key, value, b"NX", b"PX", lasts)
+        made = await run_command(self._write, key, *set_new, deadline=deadline)
+        return None if made is None else version
 
     async def replace(self, key: bytes, data: bytes, ttl: float, version: int, owner: bytes | None) -> Written:
         """Write if the record still has this version."""
