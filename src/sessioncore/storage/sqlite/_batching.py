@@ -19,7 +19,7 @@ from sessioncore._shield import run_shielded
 from sessioncore.storage.sqlite._errors import is_busy
 from sessioncore.storage.sqlite._place import FilePlace
 
-__all__ = ["BatchExecutor", "patience", "run_reads", "run_writes", "when_free"]
+__all__ = ["BatchExecutor", "longest_wait", "run_reads", "run_writes", "when_free"]
 
 T = TypeVar("T")
 _MAX_BATCH = 256  # calls in one batch: bounds the wait of the calls in the next one
@@ -28,11 +28,11 @@ _MAX_BATCH = 256  # calls in one batch: bounds the wait of the calls in the next
 class _Call(Generic[T]):
     """One call: the function to run, its result or error, and until when it waits for other processes."""
 
-    __slots__ = ("done", "error", "function", "patient_until", "result", "wanted")
+    __slots__ = ("done", "error", "function", "result", "wait_until", "wanted")
 
-    def __init__(self, function: Callable[[sqlite3.Connection], T], patience: float) -> None:
+    def __init__(self, function: Callable[[sqlite3.Connection], T], wait: float) -> None:
         self.function = function
-        self.patient_until = time.monotonic() + patience
+        self.wait_until = time.monotonic() + wait
         self.wanted = True
         self.done = False
         self.result: T | None = None
@@ -76,7 +76,7 @@ class BatchExecutor:
         A call that is cancelled while it waits is not run. One that is running is run to
         its end, since a thread cannot be stopped; its caller does not wait for it.
         """
-        call = _Call(function, patience(self._busy_timeout))
+        call = _Call(function, longest_wait(self._busy_timeout))
         self._waiting.append(call)
         try:
             async with self._lock:
@@ -175,7 +175,7 @@ def run_writes(connection: sqlite3.Connection, batch: list[_Call[Any]]) -> None:
             call.finish(result)
 
 
-def patience(busy_timeout: float) -> float:
+def longest_wait(busy_timeout: float) -> float:
     """Return for how many seconds the running task may wait for another process."""
     return max(0.0, min(busy_timeout, current_effective_deadline() - current_time()))
 
@@ -194,14 +194,14 @@ def when_free(function: Callable[[], T], until: float) -> T:
 
 
 def _earliest(batch: list[_Call[Any]]) -> float:
-    return min(call.patient_until for call in batch if not call.done)
+    return min(call.wait_until for call in batch if not call.done)
 
 
 def _give_up(batch: list[_Call[Any]], error: Exception) -> None:
     """Fail the calls whose time is up."""
     now = time.monotonic()
     for call in batch:
-        if not call.done and call.patient_until <= now:
+        if not call.done and call.wait_until <= now:
             call.fail(error)
 
 

@@ -33,7 +33,7 @@ from sessioncore._storage_protocol import (
 )
 from sessioncore._watchers import Changed
 from sessioncore.storage.sqlite import _schema as schema
-from sessioncore.storage.sqlite._batching import BatchExecutor, patience, run_reads, run_writes
+from sessioncore.storage.sqlite._batching import BatchExecutor, longest_wait, run_reads, run_writes
 from sessioncore.storage.sqlite._errors import as_storage_error
 from sessioncore.storage.sqlite._place import FilePlace
 from sessioncore.storage.sqlite._records import BATCH, Records
@@ -254,17 +254,17 @@ class SQLiteStorage:
         if self._opening is None:  # made here, not in __init__: a lock belongs to one event loop
             self._opening = Lock()
         try:
-            await run_shielded(self._open_once(self._opening, patience(self._busy_timeout)))
+            await run_shielded(self._open_once(self._opening, longest_wait(self._busy_timeout)))
         except (sqlite3.Error, OSError) as exc:
             raise await self._to_storage_error(exc) from exc
 
-    async def _open_once(self, opening: Lock, patience: float) -> None:
+    async def _open_once(self, opening: Lock, wait: float) -> None:
         async with opening:  # the first calls may come in parallel
             if self._executors is None:
-                self._executors = await to_thread.run_sync(self._open_blocking, patience, limiter=CapacityLimiter(1))
+                self._executors = await to_thread.run_sync(self._open_blocking, wait, limiter=CapacityLimiter(1))
 
-    def _open_blocking(self, patience: float) -> _Executors:
-        until = time.monotonic() + patience
+    def _open_blocking(self, wait: float) -> _Executors:
+        until = time.monotonic() + wait
         writer = schema.prepare(self._path, until)
         try:
             place = FilePlace(self._path)
@@ -272,8 +272,8 @@ class SQLiteStorage:
         except BaseException:
             writer.close()
             raise
-        wait = self._busy_timeout
-        return _Executors(BatchExecutor(reader, run_reads, wait, place), BatchExecutor(writer, run_writes, wait, place))
+        busy = self._busy_timeout
+        return _Executors(BatchExecutor(reader, run_reads, busy, place), BatchExecutor(writer, run_writes, busy, place))
 
     async def _close(self) -> None:
         if (opening := self._opening) is None:
