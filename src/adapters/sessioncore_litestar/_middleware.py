@@ -62,17 +62,17 @@ class SessionMiddleware(LitestarSessionMiddleware[BaseSessionBackend[Any]]):
         if is_mount(scope):
             await self.app(scope, receive, send)
             return
-        watcher = _Watcher(scope, self._scope_key, send)
+        sender = _Sender(scope, self._scope_key, send)
         try:
-            await self.app(scope, receive, watcher.send)
-            await watcher.apply_assignment()
+            await self.app(scope, receive, sender.send)
+            await sender.apply_assignment()
         except LitestarException as exc:
             raise _unwrap(exc)  # noqa: B904 - the exception has its own cause
-        if watcher.failure is not None:
-            raise watcher.failure
+        if sender.failure is not None:
+            raise sender.failure
 
 
-class _Watcher(Struct, eq=False):
+class _Sender(Struct, eq=False):
     """Handles the messages of the application before the ASGI middleware gets them."""
 
     _scope: Scope
@@ -81,7 +81,7 @@ class _Watcher(Struct, eq=False):
     failure: Exception | None = None  # raised by a WebSocket handler; Litestar turned it into a close code
 
     def __repr__(self) -> str:
-        return "<_Watcher>"  # the scope contains the ID
+        return "<_Sender>"  # the scope contains the ID
 
     async def send(self, message: Message) -> None:
         kind = message["type"]
