@@ -15,7 +15,6 @@ from sessioncore.cli._run import persistence_of, run, scans
 from sessioncore.cli._values import json_value
 from sessioncore.codec._record import Record, decode_record
 from sessioncore.http._ids import is_handle
-from sessioncore.session._deadlines import Lifetimes
 from sessioncore.session._session import check_owner
 
 __all__ = ["NO_HANDLE", "count", "count_sessions", "list_", "show"]
@@ -86,7 +85,7 @@ def show(handle: str, values: bool) -> None:
     stored = run(store, lambda: _load(store, handle))
     record = decode_record(stored.data, store.config.max_size)
     now = store.config.clock()
-    left = min(stored.ttl, Lifetimes.of(store.config).time_left(record.created_at, stored.ttl, record.absolute, now))
+    left = persistence_of(store).lifetimes.remaining(record, stored.ttl, now)
     if left <= 0:
         raise Failure(FAILED, NO_HANDLE)
     data = _described(handle, record, len(stored.data), now + left)

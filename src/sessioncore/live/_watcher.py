@@ -174,7 +174,7 @@ class Watcher:
         elif found is None:
             self._end(watch, SessionGone("the session was ended, or has another owner now"))
         else:
-            left = self._context.seconds_left(found)
+            left = self._context.lifetimes.remaining(found.record, found.ttl, found.as_of)
             self._agenda.set_end(watch, monotonic() + max(left, _SHORTEST_WAIT))
 
     def _move(self, watch: Watch, key: str, since: float) -> None:

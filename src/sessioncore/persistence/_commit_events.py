@@ -31,7 +31,7 @@ def events_of_write(attempt: Attempt, before: Loaded | None, tries: int, lifetim
         kind = EventKind.LOGIN if metadata.login else EventKind.REGENERATED
         events.append((kind, handle, owner, f"was {before.handle}"))
     if metadata.has_settings():
-        idle = lifetimes.idle if record.idle is None else record.idle
+        idle = lifetimes.idle_of(record)
         if ttl == ENDED_TTL:
             events.append((EventKind.EXPIRED, handle, owner, "it is older than its new absolute timeout"))
         elif ttl < idle - _ROUNDING and (metadata.idle, metadata.absolute) != (UNSET, UNSET):

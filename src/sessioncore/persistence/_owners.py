@@ -264,12 +264,10 @@ class Owners:
         except CorruptRecord as exc:
             self._events.send(EventKind.CORRUPT, handle, None, str(exc))
             return None
-        now = self._config.clock()
-        seconds_left = self._context.lifetimes.time_left(record.created_at, stored.ttl, record.absolute, now)
-        idle = self._context.lifetimes.idle if record.idle is None else record.idle
+        now, lifetimes = self._config.clock(), self._context.lifetimes
         # The ttl tells the time of the last use, unless the absolute deadline cut it; the last write is a use, too.
-        last_seen = min(now, max(record.written_at, now - (idle - stored.ttl)))
-        return OwnedSession(handle, record, last_seen, now + seconds_left)
+        last_seen = min(now, max(record.written_at, now - (lifetimes.idle_of(record) - stored.ttl)))
+        return OwnedSession(handle, record, last_seen, now + lifetimes.remaining(record, stored.ttl, now))
 
 
 def batched(items: Iterable[str], size: int) -> Iterator[list[str]]:

@@ -68,11 +68,6 @@ class StoreContext:
         record = loaded.record
         return self.lifetimes.time_left(record.created_at, record.idle, record.absolute, now)
 
-    def seconds_left(self, loaded: Loaded) -> float:
-        """Return the seconds until a session that was just loaded ends, unless it is renewed."""
-        record = loaded.record
-        return min(loaded.ttl, self.lifetimes.time_left(record.created_at, record.idle, record.absolute, loaded.as_of))
-
     def is_renewal_due(self, loaded: Loaded) -> bool:
         """Return whether the idle clock of a session that was loaded some time ago must be renewed."""
         now = self.config.clock()

@@ -38,12 +38,20 @@ class Lifetimes(Struct, frozen=True):
             return until
         return timeout
 
+    def remaining(self, record: Record, ttl: float, now: float) -> float:
+        """Return the seconds until a session ends whose record has `ttl` seconds left, unless it is renewed."""
+        return self.time_left(record.created_at, ttl, record.absolute, now)
+
+    def idle_of(self, record: Record) -> float:
+        """Return the idle timeout of a session: its own, or the configured one."""
+        return self.idle if record.idle is None else record.idle
+
     def cookie_seconds(self, record: Record, now: float) -> float:
         """Return the seconds until the absolute deadline; without one, the idle timeout."""
         absolute = self.absolute if record.absolute is None else record.absolute
         if absolute is not None:
             return record.created_at + absolute - now
-        return self.idle if record.idle is None else record.idle
+        return self.idle_of(record)
 
     def is_due(self, renewed_ttl: float, idle: float | None, ttl: float) -> bool:
         """Return whether the idle clock must be renewed: it has `ttl` seconds left, and would have `renewed_ttl`.
