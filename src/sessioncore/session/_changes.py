@@ -20,7 +20,7 @@ def changes_of(state: SessionState) -> Delta | None:  # noqa: C901, PLR0912 - on
         CodecError: a value cannot be encoded; the text names its key.
     """
     values = state.values
-    if state.unusable is released:
+    if state.no_writes is released:
         return None
     if values.issued_defaults is not None:
         state.adopt_defaults()

@@ -157,7 +157,7 @@ class Session(SessionTimes):
         await self._carry_out(self._persistence.end(state))
         state.choose_id(self._persistence.new_id())
         if state.settings is not None:
-            state.set_own(**state.settings)
+            state.change_settings(**state.settings)
 
     async def destroy(self) -> None:
         """End the session now, on every process, and clear its data; later changes are stored under a new ID.
@@ -166,7 +166,7 @@ class Session(SessionTimes):
             StorageUnavailable: it is unknown whether the session was ended; nothing else changed.
         """
         state = self._get_state()
-        state.check_usable()
+        state.check_writable()
         await self._carry_out(self._persistence.end(state))
 
     async def save(self) -> None:
@@ -209,7 +209,7 @@ class Session(SessionTimes):
             StorageUnavailable: for `stale_id_window`, it was unknown whether the session still exists.
         """
         state = self._get_state()
-        state.check_usable()
+        state.check_writable()
         ended: SessionError | None = None
         with CancelScope() as scope:
 

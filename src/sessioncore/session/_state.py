@@ -38,7 +38,7 @@ class SessionState(Struct, eq=False):
     pending: Pending | None = None  # None: nothing was written since the last commit
     in_flight: Attempt | None = None  # sent, and its outcome is not known; None: no such write
     waiters: list[Waiter] | None = None  # called when the running commit ends; None: none is running
-    unusable: ErrorFactory | None = None  # makes the error that a write raises; None: writes are allowed
+    no_writes: ErrorFactory | None = None  # makes the error that a write raises; None: writes are allowed
     former_id: str | None = None  # the ID before the session ended; `Session.id` still returns it
     next_id: str | None = None  # the ID of the next record, or after the next rotation; None: not chosen yet
     no_new_id: ErrorFactory | None = None  # makes the error of a change that needs a new ID; None: none was refused
@@ -91,8 +91,8 @@ class SessionState(Struct, eq=False):
             ResponseStarted: the ID of a new session could not reach the client any more.
             CrossSiteRequest: another site made the request.
         """
-        if self.unusable is not None:
-            raise self.unusable()
+        if self.no_writes is not None:
+            raise self.no_writes()
         if self.phase is not LIVE:  # a write changes no phase: see TRANSITIONS
             if self.no_new_id is not None:
                 raise self.no_new_id()
@@ -102,7 +102,7 @@ class SessionState(Struct, eq=False):
             self.pending = Pending()
         return self.pending
 
-    def set_own(self, **settings: float | bool | None) -> None:
+    def change_settings(self, **settings: float | bool | None) -> None:
         """Set timeouts or the persistence of this session; login and reset keep what this request has set."""
         self.begin_write().change_metadata(**settings)
         self.settings = {**(self.settings or {}), **settings}
@@ -110,26 +110,26 @@ class SessionState(Struct, eq=False):
     def rotate(self, new_id: str, **changes: Any) -> None:
         """Request a new ID, together with other metadata changes."""
         if self.no_new_id is not None:
-            self.check_usable()
+            self.check_writable()
             raise self.no_new_id()
         pending = self.begin_write()
         pending.change_metadata(rotate=True, **changes)
         self.next_id = new_id
 
-    def check_usable(self) -> None:
+    def check_writable(self) -> None:
         """Raise if the session cannot be written to."""
-        if self.unusable is not None:
-            raise self.unusable()
+        if self.no_writes is not None:
+            raise self.no_writes()
 
     def check_not_started(self) -> None:
         """Raise if a new ID could not reach the client."""
-        self.check_usable()
+        self.check_writable()
         if self.no_new_id is response_started:
             raise response_started()
 
     def check_not_released(self) -> None:
         """Raise if the session was released."""
-        if self.unusable is released:
+        if self.no_writes is released:
             raise released()
 
     def drop_values(self) -> None:
@@ -140,7 +140,7 @@ class SessionState(Struct, eq=False):
 
     def adopt_defaults(self) -> None:
         """Turn typed defaults that were changed in place into values, unless the session was released."""
-        if self.unusable is released:
+        if self.no_writes is released:
             return
         for name, value in self.values.changed_defaults().items():
             self.begin_write().changes[name] = SET
@@ -162,7 +162,7 @@ class SessionState(Struct, eq=False):
     def roll_back(self) -> None:
         """After a commit that stored nothing, put its journal back, below changes made meanwhile."""
         attempt, self.in_flight = self.in_flight, None
-        if attempt is not None and attempt.pending is not None and self.unusable is None:
+        if attempt is not None and attempt.pending is not None and self.no_writes is None:
             self.pending = attempt.pending.then(self.pending)
 
     def undo_roll_back(self, attempt: Attempt, later: Pending | None) -> None:
@@ -188,7 +188,7 @@ class SessionState(Struct, eq=False):
         elif self.next_id == session_id:  # else another task has requested the next rotation meanwhile
             self.next_id = None
         self.loaded = attempt.to_loaded(session_id, version, self.loaded)
-        if self.unusable is not None:
+        if self.no_writes is not None:
             self._restore_values()
             return attempt
         delta = attempt.delta
@@ -256,8 +256,8 @@ class SessionState(Struct, eq=False):
             self._restore_values()
         if self.next_id is not None and self.loaded is not None:
             self.next_id = None
-        if self.unusable is None:
-            self.unusable = released
+        if self.no_writes is None:
+            self.no_writes = released
 
     def refuse_new_id(self, refusal: ErrorFactory) -> None:
         """Let every change that needs a new ID raise this error."""

@@ -57,7 +57,7 @@ class SessionTimes(SessionMapping):
         Raises:
             ConfigError: `timeout` is not a timedelta above zero.
         """
-        self._get_state().set_own(idle=_seconds("set_idle_timeout", timeout))
+        self._get_state().change_settings(idle=_seconds("set_idle_timeout", timeout))
 
     def set_absolute_timeout(self, timeout: timedelta | None) -> None:
         """Set how long after its last login this session ends, however much it is used; None: as configured.
@@ -67,7 +67,7 @@ class SessionTimes(SessionMapping):
         Raises:
             ConfigError: `timeout` is not a timedelta above zero.
         """
-        self._get_state().set_own(absolute=_seconds("set_absolute_timeout", timeout))
+        self._get_state().change_settings(absolute=_seconds("set_absolute_timeout", timeout))
 
     def set_persistent(self, persistent: bool | None) -> None:
         """Let the browser keep this session's cookie when it closes (True) or drop it (False); None: as configured.
@@ -77,7 +77,7 @@ class SessionTimes(SessionMapping):
         """
         if persistent is not None and type(persistent) is not bool:
             raise ConfigError("set_persistent() takes True, False, or None for what cookie_session_only says")
-        self._get_state().set_own(persistent=persistent)
+        self._get_state().change_settings(persistent=persistent)
 
 
 def _seconds(method: str, timeout: object) -> float | None:
