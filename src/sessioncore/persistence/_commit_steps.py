@@ -22,7 +22,7 @@ from sessioncore.http._ids import handle_of
 from sessioncore.persistence import _commit_errors as errors
 from sessioncore.persistence._commit_events import ENDED_TTL, events_of_write
 from sessioncore.persistence._drive import Answer, Step
-from sessioncore.persistence._load_steps import UNREADABLE_DETAIL
+from sessioncore.persistence._load_steps import DEADLINE_DETAIL, UNREADABLE_DETAIL
 from sessioncore.persistence._session_steps import SessionSteps
 from sessioncore.persistence._verdicts import STORED, Verdict, verdict_of
 from sessioncore.session._attempt import Attempt
@@ -122,7 +122,7 @@ class CommitSteps(SessionSteps, eq=False):
         ttl = context.lifetimes.time_left(record.created_at, record.idle, record.absolute, now)
         if ttl <= 0.0:
             if not self.undo and delta.metadata.absolute is UNSET:
-                self._gone(EventKind.EXPIRED, "the absolute deadline has passed")
+                self._gone(EventKind.EXPIRED, DEADLINE_DETAIL)
                 return None
             ttl = ENDED_TTL  # store what ends it, because the stored record says that it goes on
         data, prefix, owner = encode_record(record, config.max_size), config.key_prefix, record.owner

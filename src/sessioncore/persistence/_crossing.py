@@ -47,8 +47,8 @@ class Crossing(Struct, eq=False):
     context: StoreContext
     request: CrossSite
     cookie_came: bool
-    exempt: bool = False  # the session was found by something that no other site can send
-    named_id: str | None = None  # what a query, form or path has led to a session by
+    exempt: bool = False  # the ID came in a header, which no other site can send
+    named_id: str | None = None  # the ID from a query, form or path that led to a session
     reported: bool = False
 
     def __repr__(self) -> str:
@@ -83,7 +83,7 @@ class Crossing(Struct, eq=False):
     def extractors(self) -> tuple[Extractor, ...]:
         """The extractors that may look for an ID."""
         context = self.context
-        return context.extractors if self.cookies_allowed else context.extractors_beside_cookies
+        return context.extractors if self.cookies_allowed else context.extractors_without_cookies
 
     def without_session(self) -> tuple[SessionState | None, ErrorFactory | None]:
         """Return the state of a request in which no ID leads to a session, and the error of its uses."""

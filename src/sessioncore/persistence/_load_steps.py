@@ -41,8 +41,9 @@ from sessioncore.session._loaded import Loaded
 from sessioncore.session._state import SessionState
 from sessioncore.session._unusable import ErrorFactory, error_factory
 
-__all__ = ["UNREADABLE_DETAIL", "LoadSteps", "interpret_load", "next_candidate"]
+__all__ = ["DEADLINE_DETAIL", "UNREADABLE_DETAIL", "LoadSteps", "interpret_load", "next_candidate"]
 
+DEADLINE_DETAIL: Final = "the absolute deadline has passed"
 UNREADABLE_DETAIL: Final = "the storage has something under this key that it did not write"
 _TWO_COOKIES: Final = (
     "a request has two different session cookies %s, so it has no session, and what it writes is dropped. If "
@@ -78,7 +79,7 @@ def interpret_load(
     lifetimes, idle, ttl = context.lifetimes, record.idle, answer.ttl
     renewed_ttl = lifetimes.time_left(record.created_at, idle, record.absolute, now)
     if renewed_ttl <= 0.0:
-        return EventKind.EXPIRED, handle, record.owner, "the absolute deadline has passed"
+        return EventKind.EXPIRED, handle, record.owner, DEADLINE_DETAIL
     due = counts_as_use and lifetimes.is_due(renewed_ttl, idle, ttl)
     renewed = counts_as_use and context.renew_on_load is not None
     return Loaded(session_id, handle, record, answer.version, ttl, now, due, renewed)
@@ -134,7 +135,7 @@ class LoadSteps(Struct, eq=False):
             raise ConfigError(f"the extractor of {key!r} must return str or None, not {type(found).__name__}")
         if ID_PATTERN.fullmatch(found) is None:
             self._queue_event(EventKind.MALFORMED, None, f"{len(found)} characters")
-            return self._pass_over()
+            return self._reject_id()
         context = self.context
         self.session_id = found
         self.handle = handle = handle_of(found)
@@ -143,11 +144,11 @@ class LoadSteps(Struct, eq=False):
     def answered(self, answer: Answer) -> Step | None:
         """Handle the text of an extractor, or the reply of the storage."""
         if not self.session_id:
-            return self._look_on() if answer is None else self.start(answer)
+            return self._try_next() if answer is None else self.start(answer)
         context, touched = self.context, self.touching
         if touched is not None:
             found = self._touched(touched, answer)
-        elif isinstance(answer, Stored) or not isinstance(answer, StorageError):
+        elif isinstance(answer, Stored) or not isinstance(answer, StorageError):  # the first test is the quick one
             found = interpret_load(context, self.session_id, self.handle, answer, True)
         else:
             return self._fail(answer)
@@ -155,7 +156,7 @@ class LoadSteps(Struct, eq=False):
             if isinstance(answer, Moved):
                 self.state = stale_state(self.session_id, context.codec)
             self._queue(found)
-            return self._pass_over()
+            return self._reject_id()
         if found.renewal_due and found.renewed and touched is None:  # the load set the configured timeout, not its own
             self.touching = found
             return Touch(context.config.key_prefix + found.handle, self._own_ttl(found))
@@ -188,13 +189,13 @@ class LoadSteps(Struct, eq=False):
         ambiguous = state is not None and state.phase is STALE and state.former_id is None
         return ambiguous and self.extractors[self.index].source is COOKIE
 
-    def _pass_over(self) -> Step | None:
+    def _reject_id(self) -> Step | None:
         """Go on to the next extractor, because the ID that this one gave belongs to no session."""
         if self.extractors[self.index].source is not OTHER:
             self.dead_id = True
-        return self._look_on()
+        return self._try_next()
 
-    def _look_on(self) -> Step | None:
+    def _try_next(self) -> Step | None:
         """Go on to the next extractor."""
         self.session_id = ""
         found = None

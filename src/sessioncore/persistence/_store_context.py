@@ -21,7 +21,7 @@ class StoreContext:
 
     __slots__ = (
         "codec", "config", "cookie_names", "cookies", "cross_site", "events", "extractors",
-        "extractors_beside_cookies", "former_cookies", "headers", "health", "lifetimes", "new_id", "plain_http",
+        "extractors_without_cookies", "former_cookies", "headers", "health", "lifetimes", "new_id", "plain_http",
         "refused_origins", "renew_on_load", "skip", "tombstone", "vary", "warnings",
     )  # fmt: skip
 
@@ -39,7 +39,7 @@ class StoreContext:
         # For so many seconds a replaced ID still leads to the end of its session; 0: it is unknown at once.
         self.tombstone = stale_id_window(config) if KeepsTombstones in capabilities_of(config.storage) else 0.0
         self.extractors = tuple(flatten(config.extractor))
-        self.extractors_beside_cookies = tuple(
+        self.extractors_without_cookies = tuple(
             part for part in self.extractors if carrier_of(part) is not Carrier.COOKIE
         )
         self.vary = ", ".join(
