@@ -101,12 +101,11 @@ class LoopConnections:
         self._current: LoopConnection | None = None
         self._others: dict[asyncio.AbstractEventLoop, LoopConnection] = {}
         self._closed = False
-        self.limit = CallLimit()
         self._renewals = Renewals(client, self._log_in)
         self._renewals.listen()
         self.can_track = _has_plain_connections(client)
         self.at_once = sys.maxsize if self.can_track else _POOL
-        self.is_single = self.can_track and not isinstance(client, RedisCluster)
+        self.limit = CallLimit(enforced=self.can_track and not isinstance(client, RedisCluster))
         if wait_replicas and not self.can_track:
             raise ConfigError("wait_replicas needs redis-py's own connections; this client brings others")
         self.near_cache = self._usable(near_cache)
@@ -145,10 +144,8 @@ class LoopConnections:
 
     def bound_calls(self, seconds: float) -> bool:
         """Note a store's `storage_timeout`; tell if it is enforced here."""
-        self.limit.elsewhere = min(self.limit.elsewhere, seconds)
-        if self.is_single:
-            self.limit.seconds = min(self.limit.seconds, seconds)
-        return self.is_single
+        self.limit.seconds = min(self.limit.seconds, seconds)
+        return self.limit.enforced
 
     def answer_now(self, call: Call) -> Stored | Later:
         """Answer a load from the near cache of the running loop; LATER if it must be awaited."""

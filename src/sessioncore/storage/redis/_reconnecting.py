@@ -168,7 +168,7 @@ class ReconnectingConnection:
             await asyncio.wait([self._connecting])
         connections = self._open_connections()
         if in_flight := [future for connection in connections for future in connection.in_flight()]:
-            most = min(self._silence_timeout, self._limit.seconds, self._limit.elsewhere)
+            most = min(self._silence_timeout, self._limit.seconds)
             silence = min(connection.silence() for connection in connections)
             await asyncio.wait(in_flight, timeout=max(0.0, most - silence))
         for connection in connections:

@@ -41,21 +41,21 @@ _T = TypeVar("_T")
 
 
 class CallLimit(Struct):
-    """How long calls may take: the shortest `storage_timeout` of the stores, as far as a storage knows it."""
+    """How long calls may take: the shortest `storage_timeout` of the stores that use this storage."""
 
-    seconds: float = inf  # enforced here: for a load, a create, a replace or a move
-    elsewhere: float = inf  # enforced by the store
+    enforced: bool  # here, for a load, a create, a replace or a move; otherwise the stores do it
+    seconds: float = inf
 
     def deadline(self) -> float:
-        """Return the deadline of a call that begins now, by the monotonic clock."""
-        return monotonic() + self.seconds
+        """Return the deadline of a call that begins now, by the monotonic clock; infinite if the stores enforce it."""
+        return monotonic() + self.seconds if self.enforced else inf
 
     def doubt_after(self, silence_timeout: float) -> float:
         """Return the seconds of silence after which a connection is doubted.
 
         A quarter of the time that a call has: then most of it is left for a fresh connection.
         """
-        return min(self.seconds, self.elsewhere, silence_timeout) / 4
+        return min(self.seconds, silence_timeout) / 4
 
 
 class Transport(Protocol):
