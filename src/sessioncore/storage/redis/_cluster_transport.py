@@ -26,10 +26,10 @@ from sessioncore.storage.redis._transport import CallLimit, Command, Reply, Tran
 
 __all__ = ["ClusterTransport"]
 
-_HOPS = 5  # redirections of one command; while a slot moves there may be two or three
-_ELSEWHERE = frozenset({"MOVED", "ASK"})
-_UNKNOWN = {"", "?"}  # hosts in a redirection, where nodes do not know by which name clients reach them
-_REST = 0.1  # seconds between two fetches of the map
+_MAX_REDIRECTIONS = 5  # redirections of one command; while a slot moves there may be two or three
+_REDIRECTIONS = frozenset({"MOVED", "ASK"})
+_NO_HOST = {"", "?"}  # hosts in a redirection, where nodes do not know by which name clients reach them
+_PAUSE = 0.1  # seconds between two fetches of the map
 _Send: TypeAlias = Callable[..., Awaitable[list[Reply]]]  # ReconnectingConnection.read or .write
 
 
@@ -69,7 +69,7 @@ class ClusterTransport:
                 master.watched.answered(key, replies[1], pushed=False)
                 return replies
             replies = await master.get_watched(key, changed, inf)
-            if isinstance(replies[0], ErrorReply) and replies[0].code in _ELSEWHERE:
+            if isinstance(replies[0], ErrorReply) and replies[0].code in _REDIRECTIONS:
                 master.unwatch(text_of(key), changed)
             return replies
 
@@ -130,13 +130,13 @@ class ClusterTransport:
         if not self._known:
             await self._refresh()
         node = self._node_of(key)
-        for _ in range(_HOPS):
+        for _ in range(_MAX_REDIRECTIONS):
             try:
                 replies = await send(self._connection_to(node), key, *commands)
             except ConnectionLost:
                 self._known = False  # its master may be another node by now
                 raise
-            moved = next((r for r in replies if isinstance(r, ErrorReply) and r.code in _ELSEWHERE), None)
+            moved = next((r for r in replies if isinstance(r, ErrorReply) and r.code in _REDIRECTIONS), None)
             if moved is None:
                 return replies
             target = self._target_of(moved, node)
@@ -164,7 +164,7 @@ class ClusterTransport:
         unknown-endpoint`). The map lacks a node that has no slot yet, to which the first one is being moved.
         """
         told, _, port = moved.text.split(" ")[2].rpartition(":")
-        if told in _UNKNOWN:
+        if told in _NO_HOST:
             host, number = answered.host, int(port)
         else:
             host, number = self._client.nodes_manager.remap_host_port(told, int(port))
@@ -186,7 +186,7 @@ class ClusterTransport:
     async def _refresh(self) -> None:
         """Fetch the map of the cluster; all callers that wait share one fetch."""
         if self._refreshing is None:
-            if self._refreshed_at and self._loop.time() - self._refreshed_at < _REST and self._client.get_primaries():
+            if self._refreshed_at and self._loop.time() - self._refreshed_at < _PAUSE and self._client.get_primaries():
                 self._known = False  # a later call fetches it
                 return
             self._refreshing = self._loop.create_task(self._fetch())
@@ -206,7 +206,7 @@ class ClusterTransport:
             self._known = True
             self._on_new_map()
             self._tell_of_new_map()
-            await self._drop_the_gone()
+            await self._close_removed()
             return None
         finally:
             self._refreshed_at = self._loop.time()
@@ -214,10 +214,10 @@ class ClusterTransport:
 
     @asynccontextmanager
     async def _only_a_node_that_answers(self) -> AsyncGenerator[None]:
-        """Have redis-py ask such a node for the map: it asks one after the other, and waits for each.
+        """Let redis-py fetch the map from a node that answers: by itself it waits for each that does not.
 
         Raises:
-            ConnectionLost: there is none.
+            ConnectionLost: no node answers.
         """
 
         async def answers(node: Any) -> str:
@@ -243,7 +243,7 @@ class ClusterTransport:
                 else:
                     await node.disconnect()
 
-    async def _drop_the_gone(self) -> None:
+    async def _close_removed(self) -> None:
         present = {cast("str", node.name) for node in self._client.get_nodes()}
         for name in [name for name in self._masters if name not in present]:
             await self._masters.pop(name).aclose()

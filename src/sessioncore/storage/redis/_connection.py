@@ -60,7 +60,7 @@ class PipelinedConnection(asyncio.Protocol):
         self.ended: asyncio.Future[None] = self._loop.create_future()
         self._silence_timeout = silence_timeout
         self._doubt_after = doubt_after
-        self._patience = doubt_after()  # read again when the timer goes off: this is on the way of each request
+        self._patience = doubt_after()  # kept until the timer goes off, because each request needs it
         self._on_doubt = on_doubt
         self._on_demotion = on_demotion
         self._on_end = on_end

@@ -1,4 +1,4 @@
-"""Reads through the near cache of one event loop, and the writes that empty it.
+"""Reads through the near cache of one event loop, and writes, which drop from it what they change.
 
 `answer_now` answers at once, with what was true at most `max_stale` ago. `load`, which must be
 awaited in any case, returns what the server has: a PING that is sent after the load began tells
@@ -20,7 +20,7 @@ from sessioncore.storage.redis._near_cache import NearCache, NearCacheStats, Rec
 from sessioncore.storage.redis._reconnecting import ReconnectingConnection
 from sessioncore.storage.redis._transport import within
 
-__all__ = ["NearReads", "NoticedWrites"]
+__all__ = ["InvalidatingWrites", "NearReads"]
 
 _LOG = logging.getLogger("sessioncore")
 
@@ -87,10 +87,10 @@ class NearReads:
             self.cache.drop(map(text_of, keys))
 
 
-class NoticedWrites:
-    """The calls that change a record, which leave nothing in the cache that they may have changed.
+class InvalidatingWrites:
+    """The calls that change a record; before and after each, what it may change is dropped from the cache.
 
-    The server tells of these changes, too, but after its reply.
+    The server reports these changes, too, but only after its reply.
     """
 
     def __init__(self, records: RecordCommands, cache: RecordCache) -> None:

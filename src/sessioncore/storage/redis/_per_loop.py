@@ -24,7 +24,7 @@ from sessioncore.storage.redis._commands import RecordCommands, ReplicaAcks, ans
 from sessioncore.storage.redis._errors import ConnectionLost, unavailable
 from sessioncore.storage.redis._format import bytes_of
 from sessioncore.storage.redis._near_cache import NearCache, NearCacheStats
-from sessioncore.storage.redis._near_reads import NearReads, NoticedWrites
+from sessioncore.storage.redis._near_reads import InvalidatingWrites, NearReads
 from sessioncore.storage.redis._reconnecting import ReconnectingConnection
 from sessioncore.storage.redis._renewals import Renewals
 from sessioncore.storage.redis._single import SingleServer
@@ -211,7 +211,7 @@ class LoopConnections:
         near = None
         if self.near_cache is not None and isinstance(transport, ReconnectingConnection):
             near = NearReads(self.near_cache, self._near_stats, transport)
-            records = NoticedWrites(records, near.cache)
+            records = InvalidatingWrites(records, near.cache)
         return LoopConnection(loop, transport, records, acks, near)
 
     def _transport(self, silence_timeout: float) -> Transport:
