@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, Final
 
 from sessioncore._events import EventKind, SessionEvent, StorageListener, StorageOutcome
-from sessioncore.storage._extras import needs_extra
+from sessioncore._extras import needs_extra
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation

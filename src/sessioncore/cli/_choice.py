@@ -16,7 +16,7 @@ from sessioncore._errors import SessionError
 from sessioncore._store import SessionStore
 from sessioncore.cli._failures import USAGE, Failure
 from sessioncore.cli._output import Output
-from sessioncore.storage._url import storage_from_url
+from sessioncore.storage import storage_from_url
 
 __all__ = ["STORE_KEY", "chosen_config", "chosen_output", "chosen_store", "json_option", "store_options"]
 

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, cast
 from anyio import Lock, sleep
 
 from sessioncore._errors import ConfigError, KeyTaken, StorageError, StorageUnavailable
+from sessioncore._extras import needs_extra
 from sessioncore._storage_protocol import (
     Clears,
     KeepsTombstones,
@@ -27,7 +28,6 @@ from sessioncore._storage_protocol import (
     Written,
 )
 from sessioncore._watchers import Changed, ComparedWatchers
-from sessioncore.storage._extras import needs_extra
 from sessioncore.storage._versions import random_version
 from sessioncore.storage.postgres._sql import (
     key_bytes,

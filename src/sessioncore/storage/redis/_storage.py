@@ -11,6 +11,7 @@ from functools import partial
 from math import inf
 from typing import Any, ClassVar, Self
 
+from sessioncore._extras import needs_extra
 from sessioncore._storage_calls import Call, Later
 from sessioncore._storage_protocol import (
     AnswersNow,
@@ -29,7 +30,6 @@ from sessioncore._storage_protocol import (
     Written,
 )
 from sessioncore._watchers import Changed
-from sessioncore.storage._extras import needs_extra
 
 with needs_extra("redis"):
     from redis.asyncio import Redis, RedisCluster

@@ -1,7 +1,4 @@
-"""The error for an optional package that is not installed, such as a storage's driver.
-
-It names the extra that installs the package.
-"""
+"""The error for an optional package that is not installed, such as a storage's driver: it names the extra."""
 
 from collections.abc import Generator
 from contextlib import contextmanager
