@@ -12,9 +12,9 @@ __all__ = ["Agenda"]
 class Agenda:
     """The watches of one event loop.
 
-    Invariant: a key in `asked` has a watch. Each watch has one alarm that counts, the one of which
-    it knows the time; alarms that do not count any more are dropped when they are reached, or when
-    they are the majority.
+    Invariants: a key in `asked` has a watch. Of a watch's entries in `alarms`, the one whose time is
+    `watch.alarm` counts; the others are outdated. These are dropped when their time comes, or all
+    together when they are more than half of the heap.
     """
 
     __slots__ = ("_numbers", "alarms", "asked", "by_key")
@@ -75,7 +75,7 @@ class Agenda:
         while self.alarms and self.alarms[0][0] <= now:
             alarm, _, watch = heappop(self.alarms)
             if alarm != watch.alarm:
-                continue  # it does not count any more
+                continue  # outdated
             watch.set_alarm(inf)
             if watch.ends > now:
                 self._set_alarm(watch, watch.ends)

@@ -6,6 +6,8 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from sessioncore._storage_calls import Moved, Reply
+from sessioncore.persistence._load_steps import interpret_load
 from sessioncore.persistence._store_context import StoreContext
 from sessioncore.session._loaded import Loaded
 from sessioncore.session._persistence import OnEnd
@@ -54,6 +56,22 @@ class Watch(Struct, eq=False):
             self.base = loaded
             if loaded.handle != before.handle:
                 move(self, self.context.config.key_prefix + loaded.handle, since)
+
+    def judge(self, answer: Reply) -> Loaded | Moved | None:
+        """Return the record if it is still that of the session, where the session has moved, or None if it was ended.
+
+        With another owner than the one that the request knows, it is another session: who has logged
+        in since did not open this connection.
+        """
+        if isinstance(answer, Moved):
+            return answer
+        prefix, owner, unknown = self.context.config.key_prefix, self.base.record.owner, self.state.in_flight
+        found = interpret_load(self.context, "", self.key.removeprefix(prefix), answer, counts_as_use=False)
+        if unknown is not None and unknown.new_id is not None:  # the request's own move, whose reply was lost
+            if self.key != prefix + unknown.handle:
+                return found if isinstance(found, Loaded) else Moved(prefix + unknown.handle)
+            owner = unknown.record.owner
+        return found if isinstance(found, Loaded) and found.record.owner == owner else None
 
     def follow(self, key: str) -> None:
         """Watch another key, to which the session has moved."""

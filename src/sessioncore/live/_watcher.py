@@ -22,7 +22,6 @@ from sessioncore._storage_calls import Moved, Reply, Touch
 from sessioncore._storage_protocol import Watches
 from sessioncore.live._agenda import Agenda
 from sessioncore.live._background import caller_from_any_thread, run_in_background
-from sessioncore.live._judgement import judge
 from sessioncore.live._watch import Watch
 from sessioncore.persistence._drive import Driver
 from sessioncore.persistence._store_context import StoreContext
@@ -169,7 +168,7 @@ class Watcher:
             state.wait_turn(lambda _: self._ask(watch.key))
         elif state.phase is ENDED or (state.loaded is not None and state.loaded is not watch.base):
             self._agenda.ask(watch.key, since)  # it wrote while the answer was on its way
-        elif isinstance(found := judge(watch, answer), Moved):
+        elif isinstance(found := watch.judge(answer), Moved):
             self._move(watch, found.key, since)
         elif found is None:
             self._end(watch, SessionGone("the session was ended, or has another owner now"))
