@@ -89,9 +89,9 @@ class BatchExecutor:
         return cast("T", call.result)
 
     async def aclose(self) -> None:
-        """Close the connection when the running batch is done."""
-        with CancelScope(shield=True):
-            await run_shielded(self._close())
+        """Close the connection when the running batch is done; the caller must shield this."""
+        async with self._lock:
+            await to_thread.run_sync(self._close_in_thread, limiter=self._limiter)
 
     async def _run_batch(self) -> None:
         wanted = [call for call in self._waiting if call.wanted]
@@ -108,10 +108,6 @@ class BatchExecutor:
             else:
                 for call in left:
                     call.fail(StorageUnavailable("SQLite got no worker thread, or the event loop is ending: try again"))
-
-    async def _close(self) -> None:
-        async with self._lock:
-            await to_thread.run_sync(self._close_in_thread, limiter=self._limiter)
 
     def _run_in_thread(self, batch: list[_Call[Any]], ran: threading.Event) -> None:
         with self._in_use:
