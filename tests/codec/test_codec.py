@@ -28,7 +28,8 @@ from tests.numbers import scaled
 from tests.values import portrait, values
 
 from sessioncore import CodecError, CorruptRecord, UnregisteredType
-from sessioncore.codec._codec import MAX_DEPTH, Codec
+from sessioncore.codec._codec import Codec
+from sessioncore.codec._encoder import MAX_DEPTH
 
 CANARY = "CaNaRyVaLuE"
 

@@ -15,11 +15,11 @@ from msgspec.msgpack import Encoder as MessagePack
 from sessioncore._errors import CodecError, CorruptRecord, UnregisteredType
 from sessioncore.codec._builtin_values import IMMUTABLE
 from sessioncore.codec._decoder import decoders
-from sessioncore.codec._encoder import MAX_DEPTH, Encoder, ReadBack
+from sessioncore.codec._encoder import Encoder, ReadBack
 from sessioncore.codec._refusals import Refused
 from sessioncore.codec._registry import Registry
 
-__all__ = ["IMMUTABLE", "MAX_DEPTH", "Codec"]
+__all__ = ["IMMUTABLE", "Codec"]
 
 # Types that msgspec encodes natively and decodes to the same type. int and str are among them for
 # speed: MessagePack cannot hold very large integers and lone surrogates. Encoding one of those

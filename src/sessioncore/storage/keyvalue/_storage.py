@@ -29,7 +29,7 @@ from sessioncore.storage.keyvalue._protocol import KeyValueStore, SupportsCull, 
 from sessioncore.storage.keyvalue._record import Index, KeyLocks, Record, key_of, name_of, owner_name
 from sessioncore.storage.keyvalue._scanning import LISTING, scanning, session_keys
 
-__all__ = ["KeyValueStorage", "KeyValueStore"]
+__all__ = ["KeyValueStorage"]
 
 _log = logging.getLogger("sessioncore.storage.keyvalue")
 _T = TypeVar("_T")
