@@ -47,7 +47,7 @@ class Exchange(Struct, eq=False):
     _persistence: StorePersistence
     _view: RequestView | None  # None after the request
     _lookup: LoadSteps | None = None  # None: the request has nothing that can be an ID
-    _crossing: Crossing | None = None  # None: no other site made the request, or that is no matter
+    _crossing: Crossing | None = None  # None: no other site made the request, or it may use the session
     _load_waiters: list[Callable[[], object]] | None = None  # called when the running load ends; None: none runs
     _drops_changes: bool = False  # what is changed from now on is not stored
     _response: ErrorResponse | None = None  # sent instead of the handler's; None: the handler's is sent

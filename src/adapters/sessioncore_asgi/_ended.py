@@ -1,4 +1,4 @@
-"""What an application hears when this adapter has ended its connection, and which errors say that."""
+"""The error that an application gets when this adapter has ended its connection, and the errors that mean the same."""
 
 from typing import Final
 
@@ -9,9 +9,9 @@ _DISCONNECTS: Final = frozenset({"ClientDisconnect", "WebSocketDisconnect"})  # 
 
 
 class ConnectionEnded(ConnectionError):
-    """The session of this connection was ended, and so was the connection."""
+    """Raised by `send` when the connection was ended because its session was."""
 
 
 def is_disconnect(error: BaseException) -> bool:
-    """Return whether an error is the framework's, or ours, for a connection that has ended."""
+    """Return whether an error, the framework's or ours, only says that the connection has ended."""
     return isinstance(error, ConnectionEnded) or type(error).__name__ in _DISCONNECTS

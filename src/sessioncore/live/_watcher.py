@@ -155,7 +155,7 @@ class Watcher:
                 self._answered(watch, answer, since)
 
     def _prepare(self, key: str, since: float) -> None:
-        """Take notice of what the requests themselves have done with their sessions before a key is looked up."""
+        """Before a key is looked up, handle what the requests themselves have done with their sessions."""
         for watch in list(self._agenda.by_key.get(key, ())):
             if watch.state.phase is ENDED:
                 self._end(watch, SessionGone("this request has ended its session"))

@@ -36,7 +36,7 @@ class Health:
         self._suppressed = 0
 
     def refuses(self) -> bool:
-        """Return whether a call must fail at once; if not, and there were timeouts, it is the one that tries again."""
+        """Return whether a call must fail at once; after timeouts, one call in each `storage_timeout` may try again."""
         if self._time_outs < _TIME_OUTS:
             return False
         now = self._clock()

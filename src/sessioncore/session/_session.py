@@ -198,7 +198,7 @@ class Session(SessionTimes):
 
     @asynccontextmanager
     async def alive(self) -> AsyncGenerator[None]:
-        """Cancel the block and raise SessionGone when the session is ended, in any process: by whatever, or by time.
+        """Cancel the block and raise SessionGone when the session ends: by a call in any process, or by a timeout.
 
         A new ID does not end it, as long as the owner stays the same; nor does this request's own
         login. Do not `yield` inside the block: the code that a generator yields to would be cancelled.
@@ -280,6 +280,6 @@ def check_owner(owner: object) -> None:
 
 
 def check_no_session(name: str, value: object) -> None:
-    """Raise ConfigError for a session in place of its `id` or `handle`: it would be looked up in vain, silently."""
+    """Raise ConfigError if a session was passed instead of its `id` or `handle`, which would silently find nothing."""
     if isinstance(value, Session):
         raise ConfigError(f"pass session.{name} instead of the session")

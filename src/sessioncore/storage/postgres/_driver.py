@@ -269,7 +269,7 @@ def require_asyncio() -> None:
 
 
 def _target_of(dsn: str) -> dict[str, str]:
-    # Of several hosts asyncpg would take the first one that answers, be it a standby.
+    # Of several hosts asyncpg would take the first one that answers, even if it is a standby.
     hosts = dsn.partition("://")[2].partition("/")[0].rpartition("@")[2]
     if "," in hosts and "target_session_attrs" not in dsn and "PGTARGETSESSIONATTRS" not in os.environ:
         return {"target_session_attrs": "read-write"}

@@ -127,7 +127,7 @@ class ForeignValue(StorageError):
 
 
 class AclDenied(StorageError):
-    """The ACL user may not access a key, by whatever command."""
+    """The ACL user may not access a key, by any command."""
 
 
 def error_of(reply: ErrorReply, script: bytes = b"") -> StorageError:
