@@ -42,9 +42,7 @@ class StoreContext:
         self.extractors_without_cookies = tuple(
             part for part in self.extractors if carrier_of(part) is not Carrier.COOKIE
         )
-        self.vary = ", ".join(
-            dict.fromkeys(name for extractor in self.extractors for name in vary_names(extractor))
-        ).encode()
+        self.vary = ", ".join(vary_names(config.extractor)).encode()
         settings = cookie_settings(config)
         keys_by_source = {
             source: dict.fromkeys(p.key for p in self.extractors if p.source is source) for source in Source
