@@ -17,7 +17,7 @@ from sessioncore._errors import ConfigError
 
 __all__ = [
     "AmbiguousID", "CookieSettings", "CookieWriter", "check_cookie", "check_cookie_place", "check_former_cookies",
-    "clear_former_cookies", "cookie_pair", "is_token", "read_cookie",
+    "clear_former_cookies", "is_token", "read_cookie",
 ]  # fmt: skip
 
 MAX_AGE_CAP = 400 * 24 * 3600  # seconds; browsers cut longer ones (RFC 6265bis, section 5.5)
@@ -64,11 +64,6 @@ def read_cookie(headers: Sequence[bytes], name: bytes) -> str | None:
 def is_token(text: object) -> TypeGuard[str]:
     """Return whether `text` can be a cookie or header name (a token of RFC 9110)."""
     return isinstance(text, str) and _TOKEN.fullmatch(text) is not None
-
-
-def cookie_pair(name: str, session_id: str) -> str:
-    """Return `name=value` as a client sends it back in its Cookie header."""
-    return f"{name}={session_id}"
 
 
 class CookieSettings(Struct, frozen=True):

@@ -6,7 +6,6 @@ from msgspec import Struct
 
 from sessioncore._errors import ConfigError
 from sessioncore._store import SessionStore
-from sessioncore.http._cookies import cookie_pair
 from sessioncore.http._extractors import Source, flatten
 from sessioncore.session._keys import KeyedValues
 
@@ -47,7 +46,7 @@ async def sign_in(
     if not cookies and not headers:
         raise ConfigError("sign_in() needs a store that reads IDs from a cookie or a header")
     if cookies:
-        headers["cookie"] = "; ".join(cookie_pair(name, value) for name, value in cookies.items())
+        headers["cookie"] = "; ".join(f"{name}={value}" for name, value in cookies.items())
     visitor = SignedIn(session.id, session.handle, cookies, headers)
     session.release()
     return visitor
