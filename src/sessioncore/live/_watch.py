@@ -1,6 +1,5 @@
 """One open connection, or one `alive` block, whose session is watched."""
 
-from collections.abc import Callable
 from math import inf
 from typing import Protocol
 
@@ -49,13 +48,13 @@ class Watch(Struct, eq=False):
     def __repr__(self) -> str:
         return f"<Watch of {self.state!r}>"  # the fields contain the ID
 
-    def rebase(self, move: "Callable[[Watch, str, float], None]", since: float) -> None:
-        """Take over what the request itself has just stored; `move` watches it under its new key."""
+    def rebase(self) -> str | None:
+        """Take over what the request itself has just stored; return the key to watch if that is another one."""
         before, loaded = self.base, self.state.loaded
-        if loaded is not None and loaded is not before:
-            self.base = loaded
-            if loaded.handle != before.handle:
-                move(self, self.context.config.key_prefix + loaded.handle, since)
+        if loaded is None or loaded is before:
+            return None
+        self.base = loaded
+        return None if loaded.handle == before.handle else self.context.config.key_prefix + loaded.handle
 
     def judge(self, answer: Reply) -> Loaded | Moved | None:
         """Return the record if it is still that of the session, where the session has moved, or None if it was ended.

@@ -110,19 +110,19 @@ class Watcher:
             async with anyio.create_task_group() as self._group:
                 self._confirm_at = monotonic() + self._period
                 while self._agenda.by_key:
-                    with anyio.move_on_after(self._next_turn() - monotonic()):
+                    with anyio.move_on_after(self._next_round() - monotonic()):
                         await self._wake.wait()
                     self._wake = anyio.Event()
-                    await self._take_turn(monotonic())
+                    await self._run_round(monotonic())
                 self._running = False  # a connection that opens from here on starts another task
         finally:
             self._running, self._group = False, None
 
-    def _next_turn(self) -> float:
+    def _next_round(self) -> float:
         asked = self._retry_at if self._agenda.asked else inf
         return min(asked, self._confirm_at, self._agenda.next_alarm())
 
-    async def _take_turn(self, now: float) -> None:
+    async def _run_round(self, now: float) -> None:
         self._agenda.ring(now)
         if now >= self._confirm_at:
             self._confirm_at = now + self._period
@@ -159,8 +159,8 @@ class Watcher:
         for watch in list(self._agenda.by_key.get(key, ())):
             if watch.state.phase is ENDED:
                 self._end(watch, SessionGone("this request has ended its session"))
-            else:
-                watch.rebase(self._move, since)
+            elif (moved_to := watch.rebase()) is not None:
+                self._move(watch, moved_to, since)
 
     def _answered(self, watch: Watch, answer: Reply, since: float) -> None:
         state = watch.state
