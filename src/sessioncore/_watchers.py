@@ -76,8 +76,8 @@ class ComparedWatchers:
         if key not in self._watchers.by_key:
             self._held.pop(key, None)
 
-    def read(self, keys: Sequence[str], answers: Sequence[Stored | Moved | Unreadable | None]) -> None:
-        """Note what the keys hold; their watchers have just been given that."""
+    def note_answers(self, keys: Sequence[str], answers: Sequence[Stored | Moved | Unreadable | None]) -> None:
+        """Note what the keys hold, as their watchers have just been told."""
         for key, answer in zip(keys, answers, strict=True):
             held: Held = None
             if isinstance(answer, Stored):
@@ -87,7 +87,7 @@ class ComparedWatchers:
             self.note(key, held)
 
     def note(self, key: str, held: Held) -> None:
-        """Note what a key holds; a watcher has just been given that. Do nothing if it is no longer watched."""
+        """Note what a key holds, as a watcher has just been told. Do nothing if it is no longer watched."""
         if key in self._watchers.by_key and self._held.setdefault(key, held) != held:
             self.tell(key)  # another watcher was told something older
 

@@ -155,7 +155,7 @@ class Driver:
         """
         if call.operation in self._bounded:
             if self._health.is_failing:
-                self._refuse(call.operation)
+                self._check_health(call.operation)
             return cast("Reply", await self.unbounded(call.operation, lambda: call.invoke(self._storage)))
         return cast("Reply", await self.bounded(call.operation, lambda: call.invoke(self._storage)))
 
@@ -174,7 +174,7 @@ class Driver:
             raise StorageUnavailable(f"{text}; check the storage, or raise storage_timeout") from TimeoutError(text)
 
         if self._health.is_failing:
-            self._refuse(operation)
+            self._check_health(operation)
         return await self.unbounded(operation, in_time)
 
     async def unbounded(self, operation: str, call: Callable[[], Awaitable[T]]) -> T:
@@ -194,8 +194,8 @@ class Driver:
             self._health.worked()
         return reply
 
-    def _refuse(self, operation: str) -> None:
-        """Raise an error at once if the storage has not replied in time lately."""
+    def _check_health(self, operation: str) -> None:
+        """Raise StorageUnavailable without a call if the storage has not replied in time lately."""
         if self._health.refuses():
             self._events.send(EventKind.STORAGE_ERROR, None, None, f"{operation}: not tried")
             raise self._health.error()

@@ -218,7 +218,7 @@ class PostgresStorage:
         """Return what the keys hold, and watch them; see `Watches`."""
         self._watchers.add(keys, changed)
         answers = await self.load_many(keys)
-        self._watchers.read(keys, answers)
+        self._watchers.note_answers(keys, answers)
         return answers
 
     def unwatch(self, key: str, changed: Changed) -> None:

@@ -182,7 +182,7 @@ class SQLiteStorage:
         """Return what the keys hold, and watch them; see `Watches`."""
         self._watching.watchers.add(keys, changed)
         answers = await self.load_many(keys)
-        self._watching.read(keys, answers)
+        self._watching.note_answers(keys, answers)
         return answers
 
     def unwatch(self, key: str, changed: Changed) -> None:

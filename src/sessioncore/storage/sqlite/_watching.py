@@ -23,10 +23,10 @@ class Watching:
         self._watches = 0  # how many have begun
         self._told: tuple[object, ...] = ()  # the state of the file and the watches when all changes had been told
 
-    def read(self, keys: Sequence[str], answers: Sequence[Stored | Moved | Unreadable | None]) -> None:
-        """Note what the keys hold, which their watchers have just been told."""
+    def note_answers(self, keys: Sequence[str], answers: Sequence[Stored | Moved | Unreadable | None]) -> None:
+        """Note what the keys hold, as their watchers have just been told."""
         self._watches += 1  # the file may have changed since it was read, and a `confirm` have seen that already
-        self.watchers.read(keys, answers)
+        self.watchers.note_answers(keys, answers)
 
     async def confirm(self, read: Callable[[Callable[[sqlite3.Connection], Any]], Awaitable[Any]]) -> None:
         """Tell what has changed; `read` runs a function with the connection that reads.
