@@ -1,4 +1,4 @@
-"""Sessions in Redis or Valkey: one server, Sentinel, or a cluster.
+"""Records in Redis or Valkey: one server, Sentinel, or a cluster.
 
 All requests of an event loop share one connection, and their commands share round
 trips. A record is one string value under the key it was given, with a time to live
@@ -55,10 +55,11 @@ class RedisStorage:
     """A `Storage` over redis-py's asyncio clients: `Redis`, a Sentinel master, `RedisCluster`.
 
     The caller closes the client. The storage does not use its pool, but opens one more
-    connection per event loop with its settings (one per master of a cluster). `timeout`
-    limits the wait for a silent server and for a new connection; the default is the
-    client's `socket_timeout`, or 5 seconds. In any case a call ends within the store's
-    `storage_timeout`; if several stores use one storage, the shortest applies to all.
+    connection per event loop with its settings (one per master of a cluster, and a second
+    one for deletions with `wait_replicas`). `timeout` limits the wait for a silent server
+    and for a new connection; the default is the client's `socket_timeout`, or 5 seconds.
+    In any case a call ends within the store's `storage_timeout`; if several stores use one
+    storage, the shortest applies to all.
 
     Set `maxmemory-policy noeviction` or `volatile-ttl` on the server: an eviction ends a
     session early, and one of an index hides sessions from their owner until their next use.
