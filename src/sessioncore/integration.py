@@ -17,6 +17,7 @@ from sessioncore import _error_responses
 from sessioncore._error_responses import ErrorResponse, close_code, close_reason, log_closing, says_ended
 from sessioncore._errors import ConfigError, SessionError, SessionGone
 from sessioncore._exchange import UNCHANGED, Exchange
+from sessioncore._extras import needs_extra
 from sessioncore._store import SessionStore
 from sessioncore.http._cross_site import asks_for_websocket
 from sessioncore.persistence._drive import DONE
@@ -25,8 +26,8 @@ from sessioncore.session._session import Session
 
 __all__ = [
     "DONE", "UNCHANGED", "ErrorResponse", "Watch", "asks_for_websocket", "check_beside", "check_scope_key",
-    "check_store", "check_vacant", "close_code", "close_for_error", "close_reason", "log_late_failure", "says_ended",
-    "warn_if_replaced", "watch_connection",
+    "check_store", "check_vacant", "close_code", "close_for_error", "close_reason", "log_late_failure", "needs_extra",
+    "says_ended", "warn_if_replaced", "watch_connection",
 ]  # fmt: skip
 
 _REPLACED: Final = (

@@ -72,9 +72,8 @@ for module in ("sessioncore_aiohttp", "sessioncore_litestar", "sessioncore_asgi.
 """
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert said.splitlines() == [
-        "aiohttp sessioncore_aiohttp needs aiohttp: pip install 'sessioncore[aiohttp]'",
-        "litestar sessioncore_litestar needs Litestar: pip install 'sessioncore[litestar]'",
-        "fastapi sessioncore_asgi.fastapi needs FastAPI: pip install 'sessioncore[fastapi]'",
+        f"{name} this needs {name}, which is not installed; pip install 'sessioncore[{name}]'"
+        for name in ("aiohttp", "litestar", "fastapi")
     ]
 
 

@@ -9,18 +9,13 @@ import functools
 from collections.abc import Awaitable, Callable
 from typing import Annotated, TypeAlias
 
-try:
-    from fastapi import Depends
-    from fastapi.requests import HTTPConnection
-except ModuleNotFoundError as _exc:
-    if _exc.name != "fastapi":
-        raise
-    raise ModuleNotFoundError(
-        "sessioncore_asgi.fastapi needs FastAPI: pip install 'sessioncore[fastapi]'", name=_exc.name
-    ) from _exc
-
 import sessioncore_asgi
 from sessioncore import Session
+from sessioncore.integration import needs_extra
+
+with needs_extra("fastapi"):
+    from fastapi import Depends
+    from fastapi.requests import HTTPConnection
 
 __all__ = ["SessionDep", "get_session", "session_dependency"]
 
