@@ -71,6 +71,11 @@ class Encoder:
         }
 
     def to_wire(self, value: object, depth: int) -> Any:
+        """Return a value that msgspec can encode in place of this one, which is nested `depth` levels deep.
+
+        Raises:
+            Refused: there is none that could be decoded to the same value.
+        """
         kind = type(value)
         if kind in self._plain:
             return value
@@ -153,6 +158,11 @@ class ReadBack:
         self._read = read
 
     def check(self, known: Entry, value: object, packed: bytes, depth: int) -> None:
+        """Decode what was encoded, and compare it with the value.
+
+        Raises:
+            Refused: it cannot be decoded, or is not the same.
+        """
         assert known.same is not None
         try:
             again = self._read(packed)

@@ -121,7 +121,8 @@ class StorePersistence:
 
     async def _commit_within_limit(self, state: SessionState, steps: CommitSteps, step: Step | None) -> None:
         """Run a commit that may set an owner; it makes several calls, so the caller must shield it."""
-        before, owner, checked = state.loaded, None, None
+        before, owner = state.loaded, None  # the record before the login, and who has logged in
+        checked = None  # the owner whose limit was checked last
         while step is not None:
             bound = UNSET if state.in_flight is None else state.in_flight.delta.metadata.owner
             if bound is not UNSET and bound != owner:
