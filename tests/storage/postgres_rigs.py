@@ -18,8 +18,9 @@ from tests.turns import comes_true
 
 from sessioncore._errors import StorageUnavailable
 from sessioncore.storage import Stored
+from sessioncore.storage._text import bytes_of
 from sessioncore.storage.postgres import PostgresStorage
-from sessioncore.storage.postgres._sql import key_bytes, quoted
+from sessioncore.storage.postgres._sql import quoted
 from sessioncore.testing import Rig
 
 # Untyped, so that the strict checkers leave a library alone that has no types to offer.
@@ -73,11 +74,11 @@ async def postgres_rig(server: PostgresServer, dsn: Any, **options: Any) -> Asyn
         )
 
         async def remaining(key: str) -> float | None:
-            seconds: float | None = await plain.fetchval(sql, key_bytes(key))
+            seconds: float | None = await plain.fetchval(sql, bytes_of(key))
             return seconds
 
         async def make_unreadable(key: str) -> None:
-            await plain.execute(f"UPDATE {quoted(table)} SET expires_at = 'infinity' WHERE key = $1", key_bytes(key))
+            await plain.execute(f"UPDATE {quoted(table)} SET expires_at = 'infinity' WHERE key = $1", bytes_of(key))
 
         yield Rig(storage, 0.05, anyio.sleep, remaining, make_unreadable)
 

@@ -17,6 +17,7 @@ from anyio import Lock
 from msgspec import Struct
 
 from sessioncore._storage_protocol import Stored, Unreadable
+from sessioncore.storage._text import bytes_of
 
 __all__ = ["Index", "KeyLocks", "Record", "key_of", "name_of", "owner_name"]
 
@@ -33,7 +34,7 @@ def key_of(name: str) -> str:
 
 def owner_name(owner: str | None) -> str | None:
     """Return the name of an owner in the store: a digest, since an owner may be text of any length."""
-    return None if owner is None else sha256(owner.encode("utf-8", "surrogatepass")).hexdigest()
+    return None if owner is None else sha256(bytes_of(owner)).hexdigest()
 
 
 class Record(Struct, frozen=True):

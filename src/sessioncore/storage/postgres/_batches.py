@@ -5,7 +5,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Final
 
 from sessioncore._storage_protocol import PROBE_SUFFIX
-from sessioncore.storage.postgres._sql import Statements, key_text, prefix_range
+from sessioncore.storage._text import text_of
+from sessioncore.storage.postgres._sql import Statements, prefix_range
 from sessioncore.storage.postgres._statements import Rows
 
 __all__ = ["clear", "purge", "scan"]
@@ -41,7 +42,7 @@ async def scan(table: str, prefix: str, run: Callable[..., Awaitable[Rows]]) -> 
     low, high = prefix_range(prefix)
     while True:
         rows = await run(_SCAN % (table, _SCANNED), low, high)
-        keys = [key_text(row["key"]) for row in rows if row["live"]]
+        keys = [text_of(row["key"]) for row in rows if row["live"]]
         yield [key for key in keys if not key.endswith(PROBE_SUFFIX)]
         if len(rows) < _SCANNED:
             return

@@ -13,9 +13,10 @@ from msgspec import Struct, convert
 
 from sessioncore._errors import ConfigError
 from sessioncore._storage_protocol import PROBE_SUFFIX
+from sessioncore.storage._text import bytes_of
 
 __all__ = [
-    "Statements", "key_bytes", "key_text", "locked_schema_sql", "owner_bytes", "prefix_range", "quoted", "schema_sql",
+    "Statements", "locked_schema_sql", "owner_bytes", "prefix_range", "quoted", "schema_sql",
     "statements",
 ]  # fmt: skip
 
@@ -27,21 +28,11 @@ _OWNER_MAX = 1024
 _DIGEST_MARK = b"\x00sha256:"
 
 
-def key_bytes(text: str) -> bytes:
-    """Return `text` as it is stored in the table."""
-    return text.encode("utf-8", "surrogatepass")
-
-
-def key_text(raw: bytes) -> str:
-    """Return what `key_bytes` was given."""
-    return raw.decode("utf-8", "surrogatepass")
-
-
 def owner_bytes(owner: str | None) -> bytes | None:
     """Return `owner` as it is stored: as it is, or as its digest if it is too long for an index."""
     if owner is None:
         return None
-    raw = key_bytes(owner)
+    raw = bytes_of(owner)
     # An owner that looks like a digest is digested too, so that it cannot pass for a long owner.
     if len(raw) > _OWNER_MAX or raw.startswith(_DIGEST_MARK):
         return _DIGEST_MARK + sha256(raw).hexdigest().encode()
@@ -50,7 +41,7 @@ def owner_bytes(owner: str | None) -> bytes | None:
 
 def prefix_range(prefix: str) -> tuple[bytes, bytes]:
     """Return the bounds, low inclusive and high exclusive, of all keys that begin with `prefix`."""
-    low = key_bytes(prefix)
+    low = bytes_of(prefix)
     # No encoded key contains 0xFF: it sorts after all keys, and every last byte can be increased by one.
     return low, low[:-1] + bytes([low[-1] + 1]) if low else b"\xff"
 

@@ -28,16 +28,9 @@ from sessioncore._storage_protocol import (
     Written,
 )
 from sessioncore._watchers import Changed, ComparedWatchers
+from sessioncore.storage._text import bytes_of, text_of
 from sessioncore.storage._versions import random_version
-from sessioncore.storage.postgres._sql import (
-    key_bytes,
-    key_text,
-    locked_schema_sql,
-    owner_bytes,
-    quoted,
-    schema_sql,
-    statements,
-)
+from sessioncore.storage.postgres._sql import locked_schema_sql, owner_bytes, quoted, schema_sql, statements
 
 with needs_extra("postgres"):
     from sessioncore.storage.postgres._batches import clear, purge, scan
@@ -125,26 +118,26 @@ class PostgresStorage:
     async def load(self, key: str, *, renew: float | None = None) -> Stored | Moved | Unreadable | None:
         """Return the live record at `key`, or None; with `renew`, set its ttl to that many seconds."""
         if renew is None:
-            return found(await self._run(self._sql.load, key_bytes(key)))
-        return found(await self._write(self._sql.renew, key_bytes(key), float(renew)))
+            return found(await self._run(self._sql.load, bytes_of(key)))
+        return found(await self._write(self._sql.renew, bytes_of(key), float(renew)))
 
     async def load_many(self, keys: Sequence[str]) -> list[Stored | Moved | Unreadable | None]:
         """Return for each key what `load` would return, with one statement."""
-        rows = await self._run(self._sql.load_many, [key_bytes(key) for key in keys])
+        rows = await self._run(self._sql.load_many, [bytes_of(key) for key in keys])
         by_key = {row["key"]: found([row]) for row in rows}
-        return [by_key.get(key_bytes(key)) for key in keys]
+        return [by_key.get(bytes_of(key)) for key in keys]
 
     async def create(self, key: str, data: bytes, ttl: float, *, owner: str | None = None) -> int | None:
         """Store a new record for `ttl` seconds and return its version, or None if the key is taken."""
         new = random_version()
-        rows = await self._run(self._sql.create, key_bytes(key), data, float(ttl), owner_bytes(owner), new)
+        rows = await self._run(self._sql.create, bytes_of(key), data, float(ttl), owner_bytes(owner), new)
         return new if rows else None
 
     async def replace(self, key: str, data: bytes, ttl: float, *, version: int, owner: str | None = None) -> Written:
         """Write if the record still has `version`; otherwise return the current record, or None."""
         new = random_version()
         args = (data, float(ttl), owner_bytes(owner), version, new)
-        return written(await self._write(self._sql.replace, key_bytes(key), *args), new)
+        return written(await self._write(self._sql.replace, bytes_of(key), *args), new)
 
     async def move(
         self,
@@ -164,8 +157,8 @@ class PostgresStorage:
         """
         if new_key == key:
             raise KeyTaken
-        new, target = random_version(), key_bytes(new_key)
-        args: tuple[Any, ...] = (key_bytes(key), data, float(ttl), owner_bytes(owner), version, new, target)
+        new, target = random_version(), bytes_of(new_key)
+        args: tuple[Any, ...] = (bytes_of(key), data, float(ttl), owner_bytes(owner), version, new, target)
         sql = self._sql.move
         if tombstone > 0:
             sql, args = self._sql.move_with_tombstone, (*args, float(tombstone))
@@ -181,13 +174,13 @@ class PostgresStorage:
 
     async def touch(self, key: str, ttl: float) -> bool:
         """Set the ttl of a live record, in seconds; False if there is none."""
-        return bool(await self._write(self._sql.touch, key_bytes(key), float(ttl)))
+        return bool(await self._write(self._sql.touch, bytes_of(key), float(ttl)))
 
     async def delete(self, *keys: str) -> int:
         """Delete these records, and those to which tombstones at these keys lead; return how many were live."""
         if not keys:
             return 0
-        ends = named = [key_bytes(key) for key in keys]
+        ends = named = [bytes_of(key) for key in keys]
         live = 0
         while True:
             (row,) = await self._run(self._sql.delete, ends, turns=ends)
@@ -210,7 +203,7 @@ class PostgresStorage:
 
     async def owned_keys(self, owner: str) -> list[str]:
         """Return the keys of live records whose last create, replace or move named `owner`."""
-        return [key_text(row["key"]) for row in await self._run(self._sql.owned_keys, owner_bytes(owner))]
+        return [text_of(row["key"]) for row in await self._run(self._sql.owned_keys, owner_bytes(owner))]
 
     notices_within: float | None = 1.0  # seconds
 

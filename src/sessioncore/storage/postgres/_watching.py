@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from sessioncore._watchers import ComparedWatchers, Held
-from sessioncore.storage.postgres._sql import key_bytes, key_text
+from sessioncore.storage._text import bytes_of, text_of
 from sessioncore.storage.postgres._statements import Rows
 
 __all__ = ["notice_changes"]
@@ -25,9 +25,9 @@ async def notice_changes(watchers: ComparedWatchers, table: str, run: Callable[.
     keys = watchers.keys
     for start in range(0, len(keys), _BATCH):
         some = keys[start : start + _BATCH]
-        rows = await run(_HELD.format(table=table), [key_bytes(key) for key in some])
+        rows = await run(_HELD.format(table=table), [bytes_of(key) for key in some])
         held: dict[str, Held] = {}
         for row in rows:
             moved_to = row["moved_to"]
-            held[key_text(row["key"])] = row["version"] if moved_to is None else key_text(moved_to)
+            held[text_of(row["key"])] = row["version"] if moved_to is None else text_of(moved_to)
         watchers.compare(some, held)

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterable
 
-from sessioncore.storage.redis._format import bytes_of, index_of
+from sessioncore.storage._text import bytes_of
+from sessioncore.storage.redis._format import index_of
 
 __all__ = ["names_on_masters"]
 

@@ -18,9 +18,9 @@ from redis.crc import key_slot
 
 from sessioncore._errors import StorageError
 from sessioncore._watchers import Changed
+from sessioncore.storage._text import bytes_of, text_of
 from sessioncore.storage.redis._errors import CLIENT_ERRORS, ConnectionLost, ErrorReply, Explained, error_of
 from sessioncore.storage.redis._first_answer import first_answer
-from sessioncore.storage.redis._format import bytes_of, text_of
 from sessioncore.storage.redis._reconnecting import ReconnectingConnection
 from sessioncore.storage.redis._transport import CallLimit, Command, Reply, Transport, within
 

@@ -13,8 +13,9 @@ from msgspec import Struct
 
 from sessioncore._errors import KeyTaken, StorageUnavailable
 from sessioncore._storage_protocol import Moved, Stored, Unreadable, Written
+from sessioncore.storage._text import text_of
 from sessioncore.storage.redis._errors import ConnectionLost, ErrorReply, ForeignValue, error_of, unavailable
-from sessioncore.storage.redis._format import TOMBSTONE, text_of, unpack
+from sessioncore.storage.redis._format import TOMBSTONE, unpack
 from sessioncore.storage.redis._scripts import Script
 from sessioncore.storage.redis._transport import Command, Reply, Transport
 

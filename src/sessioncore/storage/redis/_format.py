@@ -24,13 +24,11 @@ __all__ = [
     "TOMBSTONE",
     "arriving",
     "arriving_from",
-    "bytes_of",
     "glob_of",
     "head_of",
     "index_of",
     "millis",
     "pack",
-    "text_of",
     "unpack",
 ]
 
@@ -43,16 +41,6 @@ INDEX_SUFFIX = b":sessioncore-index"
 _HEAD = Layout(">2sQI")  # mark, version, 0 or 1 + length of the owner
 _GLOB = re.compile(rb"([\\*?\[\]^-])")
 _MAX_MILLIS = 1 << 48  # some 8 900 years: exact in Lua's doubles, far below where Redis overflows
-
-
-def bytes_of(text: str) -> bytes:
-    """Return a key or an owner as it is sent: any str can be one, also one that is not valid Unicode."""
-    return text.encode("utf-8", "surrogatepass")
-
-
-def text_of(raw: bytes) -> str:
-    """Return the key or the owner that was sent as `raw`."""
-    return raw.decode("utf-8", "surrogatepass")
 
 
 def millis(ttl: float) -> int:

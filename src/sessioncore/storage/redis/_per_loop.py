@@ -18,11 +18,11 @@ from redis.asyncio import Redis, RedisCluster
 
 from sessioncore._errors import ConfigError, StorageUnavailable
 from sessioncore._storage_calls import LATER, Call, Later, Moved, Stored, Unreadable
+from sessioncore.storage._text import bytes_of
 from sessioncore.storage.redis._cluster import Cluster
 from sessioncore.storage.redis._cluster_transport import ClusterTransport
 from sessioncore.storage.redis._commands import RecordCommands, ReplicaAcks, answer_of
 from sessioncore.storage.redis._errors import ConnectionLost, unavailable
-from sessioncore.storage.redis._format import bytes_of
 from sessioncore.storage.redis._near_cache import NearCache, NearCacheStats
 from sessioncore.storage.redis._near_reads import InvalidatingWrites, NearReads
 from sessioncore.storage.redis._reconnecting import ReconnectingConnection

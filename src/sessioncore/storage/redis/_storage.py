@@ -30,6 +30,7 @@ from sessioncore._storage_protocol import (
     Written,
 )
 from sessioncore._watchers import Changed
+from sessioncore.storage._text import bytes_of, text_of
 
 with needs_extra("redis"):
     from redis.asyncio import Redis, RedisCluster
@@ -40,7 +41,6 @@ with needs_extra("redis"):
     from sessioncore.storage.redis._cluster_transport import ClusterTransport
     from sessioncore.storage.redis._commands import stored_of
     from sessioncore.storage.redis._errors import ConnectionLost, ForeignValue, unavailable
-    from sessioncore.storage.redis._format import bytes_of, text_of
     from sessioncore.storage.redis._near_cache import NearCache, NearCacheStats
     from sessioncore.storage.redis._per_loop import LoopConnections
     from sessioncore.storage.redis._settings import check_servers

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from sessioncore._watchers import Changed, ComparedWatchers
-from sessioncore.storage.redis._format import bytes_of, text_of
+from sessioncore.storage._text import bytes_of, text_of
 
 __all__ = ["WatchedKeys"]
 
