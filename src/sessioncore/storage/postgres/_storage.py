@@ -5,7 +5,7 @@ first. The table is created on demand, or by a migration that runs `schema_sql()
 """
 
 import logging
-from collections.abc import AsyncGenerator, Collection, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
 from datetime import timedelta
 from random import uniform
 from typing import Any, ClassVar, cast
@@ -112,8 +112,7 @@ class PostgresStorage:
 
     async def migrate(self) -> None:
         """Create the table, or upgrade that of an earlier version, whatever `create_table` says."""
-        if not await self._run(self._sql.is_current):  # if it is, no right to create one is needed
-            await self._run(locked_schema_sql(self._table))
+        await self._make_table(self._run)
 
     async def load(self, key: str, *, renew: float | None = None) -> Stored | Moved | Unreadable | None:
         """Return the live record at `key`, or None; with `renew`, set its ttl to that many seconds."""
@@ -264,14 +263,15 @@ class PostgresStorage:
                 return
             await self._database.connect()
             if self._create_table:
-                await self._make_table()
+                await self._make_table(self._database.run)
             self._ready = True
 
-    async def _make_table(self) -> bool:
+    async def _make_table(self, run: Callable[[str], Awaitable[Rows]]) -> bool:
+        """Create the table, or what it lacks; return False if it lacks nothing."""
         # Look first: CREATE TABLE IF NOT EXISTS fails for a role that may only read and write rows.
-        if await self._database.run(self._sql.is_current):
+        if await run(self._sql.is_current):
             return False
-        await self._database.run(locked_schema_sql(self._table))
+        await run(locked_schema_sql(self._table))
         return True
 
     async def _write(self, sql: str, key: bytes, *args: object) -> Rows:
@@ -288,6 +288,7 @@ class PostgresStorage:
             if not self._create_table or sqlstate(exc.__cause__) not in MISSING_PARTS:
                 raise
         async with self._opening:
-            if await self._make_table():  # it was dropped, or one that an earlier version made was restored
+            # It was dropped, or one that an earlier version made was restored.
+            if await self._make_table(self._database.run):
                 _log.warning("the table was missing or incomplete; it was made anew or completed")
         return await self._database.run(sql, *args, turns=turns)
