@@ -80,7 +80,7 @@ class KeyTaken(StorageError):
     only, for authors of storages.
     """
 
-    def __init__(self, text: str = "the new key is in use; nothing was changed") -> None:
+    def __init__(self, text: str = "the new key is taken; nothing was changed") -> None:
         super().__init__(text)
 
 
