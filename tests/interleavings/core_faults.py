@@ -29,7 +29,7 @@ __all__ = ["CORE_FAULTS", "Plant"]
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 
-answered, look_on, mark_ended = CommitSteps.answered, LoadSteps._look_on, SessionState.mark_ended
+answered, try_next, mark_ended = CommitSteps.answered, LoadSteps._try_next, SessionState.mark_ended
 
 
 def means(action: Action, answer: type, verdict: Verdict) -> Plant:
@@ -94,7 +94,7 @@ def copied(phase: Phase, **what: bool) -> Action:
 
 def adopted(self: LoadSteps) -> Step | None:
     """Give the next session the ID that the client came with, though nothing is stored under it."""
-    known, step = self.session_id, look_on(self)
+    known, step = self.session_id, try_next(self)
     if known and step is None and self.state is None:
         self.state = SessionState(Values(self.context.codec, {}), next_id=known)
     return step
@@ -141,7 +141,7 @@ CORE_FAULTS: dict[str, tuple[Plant, str]] = {
     "dropped changes are not told": (instead(CommitSteps, "answered", kept_to_itself), "meetings"),
     "a login leaves the old ID valid": (instead(_commit_steps, "decide", copied), "meetings"),
     "an ID that is taken is given out": (means(CREATE, NoneType, Verdict.STORED), "strangers"),
-    "an unknown ID is adopted": (instead(LoadSteps, "_look_on", adopted), "meetings"),
+    "an unknown ID is adopted": (instead(LoadSteps, "_try_next", adopted), "meetings"),
     "an ID is used again after its destroy": (instead(SessionState, "mark_ended", used_again), "meetings"),
     "a destroy leaves what is pending": (instead(SessionState, "mark_ended", still_pending), "meetings"),
     "two tasks commit at the same time": (instead(SessionState, "begin_turn", nobody_waits), "tasks"),
