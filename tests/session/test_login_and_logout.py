@@ -30,6 +30,22 @@ async def test_login_as_another_user_drops_the_first_users_data(lab: Lab) -> Non
     assert await lab.store.sessions_of("ada") == []
 
 
+async def test_data_stays_if_bind_owner_names_another_owner_beside_a_login(lab: Lab) -> None:
+    await lab.begin()
+    async with lab.visitor.request() as session:
+        session.bind_owner("ada")
+        await session.login("ada")
+    async with lab.visitor.request() as session:
+        await session.login("ada")
+        session.bind_owner("bob")
+        async with lab.store.open(lab.visitor.sid or "") as other:
+            other["written meanwhile"] = True
+    async with lab.visitor.request() as session:
+        session.bind_owner("eve")
+        await session.login("eve")
+    assert await lab.data() == {"n": 1, "written meanwhile": True}
+
+
 @pytest.mark.proves("AT-30")
 async def test_destroy_leaves_the_id_as_it_is_until_something_is_written_and_reset_shows_the_next_one(lab: Lab) -> None:
     stored, moving = [await lab.store.create({"n": 1}, owner="ada") for _ in range(2)]

@@ -28,7 +28,7 @@ def events_of_write(attempt: Attempt, before: Loaded | None, tries: int, lifetim
     if action is CREATE:
         events.append((EventKind.CREATED, handle, owner, ""))
     elif action is MOVE and before is not None:
-        kind = EventKind.LOGIN if metadata.login else EventKind.REGENERATED
+        kind = EventKind.LOGIN if metadata.login is not None else EventKind.REGENERATED
         events.append((kind, handle, owner, f"was {before.handle}"))
     if metadata.has_settings():
         idle = lifetimes.idle_of(record)

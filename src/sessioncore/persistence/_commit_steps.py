@@ -72,7 +72,8 @@ class CommitSteps(SessionSteps, eq=False):
         elif state.pending is not None:
             state.drop_pending()
         due = loaded is not None and (loaded.renewal_due or (self.explicit and context.is_renewal_due(loaded)))
-        action = decide(state.phase, changed=changed, rotated=metadata.rotate, login=metadata.login, renewal_due=due)
+        login = metadata.login is not None
+        action = decide(state.phase, changed=changed, rotated=metadata.rotate, login=login, renewal_due=due)
         if action is TOUCH:
             self.action = TOUCH
             if (step := self._renewal()) is not None:

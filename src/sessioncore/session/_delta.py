@@ -40,11 +40,11 @@ class Delta(Struct, frozen=True):
             created_at, owner, details, data = record.created_at, record.owner, record.details, record.data.copy()
             idle, absolute, persistent = record.idle, record.absolute, record.persistent
         if metadata is not NO_METADATA:
-            if metadata.cleared or (metadata.login and owner is not None and owner != metadata.owner):
+            if metadata.cleared or (merge_codec is not None and metadata.removes_data_of(owner)):
                 data = {}
             if metadata.owner is not UNSET:
                 owner, details = metadata.owner, metadata.details
-            if metadata.login:
+            if metadata.login is not None:
                 created_at, idle, absolute, persistent = now, None, None, None
             idle = idle if metadata.idle is UNSET else metadata.idle
             absolute = absolute if metadata.absolute is UNSET else metadata.absolute

@@ -51,7 +51,7 @@ def _own_timeout(state: SessionState, name: Literal["idle", "absolute"]) -> floa
         timeout: float | None | UnsetType = getattr(metadata, name)
         if timeout is not UNSET:
             return timeout
-        if metadata.login:  # a login goes back to the configured timeouts
+        if metadata.login is not None:  # a login goes back to the configured timeouts
             return None
     own: float | None = None if state.loaded is None else getattr(state.loaded.record, name)
     return own
@@ -60,11 +60,11 @@ def _own_timeout(state: SessionState, name: Literal["idle", "absolute"]) -> floa
 def times_changed(state: SessionState) -> bool:
     """Return whether a timeout was changed, also by a login, and the change is not stored yet."""
     return any(
-        metadata.idle is not UNSET or metadata.absolute is not UNSET or metadata.login
+        metadata.idle is not UNSET or metadata.absolute is not UNSET or metadata.login is not None
         for metadata in _unstored_metadata(state)
     )
 
 
 def restarted(state: SessionState) -> bool:
     """Return whether a login restarts both clocks and is not stored yet."""
-    return any(metadata.login for metadata in _unstored_metadata(state))
+    return any(metadata.login is not None for metadata in _unstored_metadata(state))

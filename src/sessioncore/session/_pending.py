@@ -38,7 +38,7 @@ class Metadata(Struct, frozen=True):
     """Changes to the session itself, not to its values."""
 
     rotate: bool = False
-    login: bool = False
+    login: str | None = None  # the owner who logged in; bind_owner may name another one afterwards
     cleared: bool = False  # remove the former owner's data first
     owner: str | UnsetType = UNSET
     details: Raw = EMPTY_DICT
@@ -48,18 +48,22 @@ class Metadata(Struct, frozen=True):
     persistent: bool | None | UnsetType = UNSET
 
     def __repr__(self) -> str:
-        return f"<Metadata rotate={self.rotate} login={self.login}>"
+        return f"<Metadata rotate={self.rotate} login={self.login is not None}>"
 
     def has_settings(self) -> bool:
         """Whether the session's own timeouts or persistence were set."""
         return self.idle is not UNSET or self.absolute is not UNSET or self.persistent is not UNSET
+
+    def removes_data_of(self, owner: str | None) -> bool:
+        """Whether a login removes what is stored, because another request has made `owner` the owner meanwhile."""
+        return self.login is not None and owner is not None and owner != self.login
 
     def then(self, later: "Metadata") -> "Metadata":
         """Return both changes as one; where both set the same thing, the later one wins."""
         bound = self if later.owner is UNSET else later
         return Metadata(
             rotate=self.rotate or later.rotate,
-            login=self.login or later.login,
+            login=self.login if later.login is None else later.login,
             cleared=self.cleared or later.cleared,
             owner=bound.owner,
             details=bound.details,

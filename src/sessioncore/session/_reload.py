@@ -52,6 +52,6 @@ def take_over(state: SessionState, found: Loaded) -> None:
 
 def _judged_anew(metadata: Metadata, owner: str | None) -> Metadata:
     """Return the pending changes to the session itself, now that another owner may have logged in."""
-    if metadata.login and owner is not None and owner != metadata.owner:
+    if metadata.removes_data_of(owner):
         return replace(metadata, cleared=True)
     return metadata

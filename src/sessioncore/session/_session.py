@@ -131,7 +131,7 @@ class Session(SessionTimes):
         others = (known := owner_of(state)) is not None and known != owner
         cleared = {"cleared": True} if others else {}
         new_id = self._persistence.new_id()
-        state.rotate(new_id, login=True, owner=owner, details=encoded, **cleared, **(state.settings or {}))
+        state.rotate(new_id, login=owner, owner=owner, details=encoded, **cleared, **(state.settings or {}))
         if others:
             state.drop_values()
 

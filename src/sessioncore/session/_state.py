@@ -216,7 +216,7 @@ class SessionState(Struct, eq=False):
         """Note that another request has moved the record; drop the changes, unless a login keeps them (True)."""
         former_id = self.known_id if self.loaded is None else self.loaded.session_id
         self._advance(MOVED)
-        if self.pending is None or not self.pending.metadata.login:
+        if self.pending is None or self.pending.metadata.login is None:
             self._clear(former_id)
             return False
         self.loaded = self.in_flight = None
