@@ -259,6 +259,12 @@ def _flat_extractors(extractor: object) -> list[Extractor]:
     found = list(flatten(extractor))
     for part in found:
         source: object = part.source
-        if not callable(part.extract) or source not in (*Source,) or not all(map(is_token, part.vary)):
-            raise ConfigError("an Extractor needs a function, a Source, and in `vary` only names of request headers")
+        vary: Any = part.vary  # a str would be taken for its letters
+        if (
+            not callable(part.extract)
+            or source not in (*Source,)
+            or isinstance(vary, str)
+            or not all(map(is_token, vary))
+        ):
+            raise ConfigError("an Extractor needs a function, a Source, and as `vary` a tuple of header names")
     return found
