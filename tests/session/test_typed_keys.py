@@ -122,6 +122,8 @@ async def test_a_value_of_another_type_is_corrupt_for_its_typed_key_and_readable
                 session[COUNT]
         with pytest.raises(CorruptRecord):
             session.get(COUNT)
+        with pytest.raises(CorruptRecord):
+            session.mutate(COUNT, lambda count: count * 2)
         assert session["count"] == "canary"
         told = lab.told(EventKind.CORRUPT)
         assert told

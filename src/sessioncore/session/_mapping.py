@@ -223,18 +223,17 @@ class SessionMapping(SessionBase, MutableMapping[str, Any]):
 
         Raises:
             KeyError: the key is missing and there is no `default`.
+            CodecError: its value cannot be read, or is not of the type of a typed key.
         """
         state = self._get_state()
         items = self._current_items()
         if isinstance(key, SessionKey):
-            self._register_type_of(key)
             if default is UNSET:
                 default = key.default_factory() if key.default_factory is not None else key.default
             state.values.drop_default(key.name)
         name = key if type(key) is str else self._key_name(key)
-        value = items.get(name)
-        if type(value) is Raw:
-            self._decode(state, name, value)
+        if name in items:
+            self.get(key)  # decodes the value, and compares its type with a typed key's
         return mutate(state, name, fn, default)
 
     def _take(self, key: AnyKey) -> Any:
