@@ -23,8 +23,10 @@ async def test_a_released_session_shows_what_is_stored_and_takes_no_change(lab: 
     assert (dict(session), session.id, session.fresh) == ({"cart": ["tea"]}, lab.visitor.sid, False)
     assert (session.owner, session.details, session.modified, session.accessed) == (None, {}, False, True)
     assert repr(session) == f"<Session handle={session.handle} fresh=False keys=1>"
+    empty = await lab.store.create()
+    empty.release()
     changes: list[Callable[[], object]] = [
-        lambda: session.update(n=2),
+        *(empty.popitem, lambda: empty.__delitem__("x"), lambda: session.update(n=2)),
         lambda: session.pop("cart"),
         *(session.update, lambda: session.delete("x"), lambda: session.pop("x", 1), session.clear),
         lambda: session.setdefault("cart"),

@@ -58,6 +58,7 @@ class SessionMapping(SessionBase, MutableMapping[str, Any]):
         pending.changes[name] = SET
 
     def __delitem__(self, key: AnyKey) -> None:
+        self._check_not_released()
         name = key if type(key) is str else self._key_name(key)
         items = self._current_items()
         if name not in items:
@@ -199,6 +200,7 @@ class SessionMapping(SessionBase, MutableMapping[str, Any]):
             KeyError: the session is empty.
             CodecError: the value cannot be read; the key was removed.
         """
+        self._check_not_released()
         visible = self._current_items()
         if not visible:
             raise KeyError("popitem(): the session is empty")
