@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from inspect import iscoroutinefunction
-from typing import Any, Literal, TypeAlias, TypeGuard, get_args, get_origin
+from typing import Any, Literal, Self, TypeAlias, TypeGuard, get_args, get_origin
 
 from sessioncore._errors import ConfigError, SessionError
 from sessioncore._events import SessionEvent, StorageListener
@@ -92,7 +92,7 @@ class SessionConfig:
         _check_extractor(self)
 
     @classmethod
-    def development(cls, **changes: Any) -> "SessionConfig":
+    def development(cls, **changes: Any) -> Self:
         """Return a configuration for plain http: cookie `session_id`, not Secure. Never deploy it."""
         settings: dict[str, Any] = {"extractor": from_cookie("session_id"), "cookie_secure": False, **changes}
         return cls(**settings)
