@@ -160,7 +160,8 @@ class SessionStore:
         session = await self.get_by_id(sid)
         try:
             yield session
-            await session.save()
+            if state_of(session).unusable is None:  # else the block has released it, and its changes are dropped
+                await session.save()
         finally:
             session.release()
 
@@ -208,8 +209,7 @@ class SessionStore:
     async def sessions_of(self, owner: str) -> list[SessionInfo]:
         """Return the owner's live sessions, newest first.
 
-        `last_seen_at` is exact to `touch_interval`; if the idle timeout reaches beyond the absolute
-        deadline, it is the time of the last write.
+        `last_seen_at` is exact to `touch_interval`, or the last write if the idle timeout passes the absolute deadline.
         """
         check_owner(owner)
         return await self._persistence.owners.list_infos(owner)

@@ -142,6 +142,10 @@ async def test_open_saves_on_a_clean_exit_and_releases_always() -> None:
     assert await lab.data() == dict(session) == {"n": 2}
     with pytest.raises(SessionReleased):
         session["n"] = 3
+    async with lab.store.open(sid) as session:
+        session["n"] = 3
+        session.release()
+    assert await lab.data() == dict(session) == {"n": 2}
     with pytest.raises(SessionGone):
         async with lab.store.open(sid) as session:
             session["n"] = 4
