@@ -142,6 +142,8 @@ async def test_regenerate_keeps_the_deadline_and_login_begins_both_clocks_anew(l
     async with lab.visitor.request() as session:
         assert session.created_at == began
         await session.login("ada")
+        assert (session.created_at - began).total_seconds() == 1700
+        assert (session.expires_at - session.created_at).total_seconds() == 1800
     assert max_age(lab.visitor.headers) == 86400
     lab.clock.advance(1799)
     async with lab.visitor.request() as session:

@@ -6,6 +6,7 @@ from sessioncore._config import is_duration
 from sessioncore._errors import ConfigError
 from sessioncore.session._effective import absolute_of, idle_of, restarted, times_changed
 from sessioncore.session._mapping import SessionMapping
+from sessioncore.session._state import SessionState
 
 __all__ = ["SessionTimes"]
 
@@ -22,25 +23,27 @@ class SessionTimes(SessionMapping):
 
     @property
     def created_at(self) -> datetime:
-        """When the session began, or now if it is not stored; an aware UTC datetime."""
-        loaded = self._get_state().loaded
-        seconds = self._persistence.config.clock() if loaded is None else loaded.record.created_at
-        return datetime.fromtimestamp(seconds, UTC)
+        """When the session began, by its last login; now if that is not stored yet. An aware UTC datetime."""
+        return datetime.fromtimestamp(self._begin_and_now(self._get_state())[0], UTC)
 
     @property
     def expires_at(self) -> datetime:
         """When the session ends if it is not used again; an aware UTC datetime."""
         state = self._get_state()
         loaded, idle = state.loaded, idle_of(state)
-        if loaded is None:
-            now = created_at = self._persistence.config.clock()
-        else:
-            now = loaded.as_of
-            created_at = now if restarted(state) else loaded.record.created_at
-            if not loaded.renewal_due and not times_changed(state):
-                idle = loaded.ttl
+        created_at, now = self._begin_and_now(state)
+        if loaded is not None and not loaded.renewal_due and not times_changed(state):
+            idle = loaded.ttl
         seconds = self._persistence.lifetimes.time_left(created_at, idle, absolute_of(state), now)
         return datetime.fromtimestamp(now + seconds, UTC)
+
+    def _begin_and_now(self, state: SessionState) -> tuple[float, float]:
+        """Return when the session began, and the time for which what is known of it holds."""
+        loaded = state.loaded
+        if loaded is None or restarted(state):
+            now = self._persistence.config.clock()
+            return now, now
+        return loaded.record.created_at, loaded.as_of
 
     @property
     def idle_timeout(self) -> timedelta:
