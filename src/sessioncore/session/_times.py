@@ -24,20 +24,20 @@ class SessionTimes(SessionMapping):
     @property
     def created_at(self) -> datetime:
         """When the session began, by its last login; now if that is not stored yet. An aware UTC datetime."""
-        return datetime.fromtimestamp(self._begin_and_now(self._get_state())[0], UTC)
+        return datetime.fromtimestamp(self._begin_and_as_of(self._get_state())[0], UTC)
 
     @property
     def expires_at(self) -> datetime:
         """When the session ends if it is not used again; an aware UTC datetime."""
         state = self._get_state()
         loaded, idle = state.loaded, idle_of(state)
-        created_at, now = self._begin_and_now(state)
+        created_at, now = self._begin_and_as_of(state)
         if loaded is not None and not loaded.renewal_due and not times_changed(state):
             idle = loaded.ttl
         seconds = self._persistence.lifetimes.time_left(created_at, idle, absolute_of(state), now)
         return datetime.fromtimestamp(now + seconds, UTC)
 
-    def _begin_and_now(self, state: SessionState) -> tuple[float, float]:
+    def _begin_and_as_of(self, state: SessionState) -> tuple[float, float]:
         """Return when the session began, and the time for which what is known of it holds."""
         loaded = state.loaded
         if loaded is None or restarted(state):
