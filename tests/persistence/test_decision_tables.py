@@ -7,10 +7,30 @@ from typing import Any
 
 import pytest
 
-from sessioncore import Moved, StorageError, StorageUnavailable, Stored, Unreadable
+from sessioncore import (
+    MemoryStorage,
+    Moved,
+    SessionConfig,
+    SessionStore,
+    StorageError,
+    StorageUnavailable,
+    Stored,
+    Unreadable,
+)
 from sessioncore.persistence._verdicts import VERDICTS, Verdict, verdict_of
 from sessioncore.session._lifecycle import Action
 from sessioncore.storage import KeyTaken
+
+
+class Wrong(MemoryStorage):
+    async def load(self, key: str, *, renew: float | None = None) -> Any:
+        return {"data": b"", "version": 1, "ttl": 60.0}
+
+
+@pytest.mark.anyio
+async def test_a_load_that_the_contract_does_not_allow_is_an_error_and_no_stranger() -> None:
+    with pytest.raises(StorageError, match=r"answered LOAD with a dict; see the contract in sessioncore\.Storage"):
+        await SessionStore(SessionConfig(storage=Wrong())).get_by_id("A" * 43)
 
 
 @pytest.mark.parametrize("action", VERDICTS, ids=lambda action: action.name)

@@ -8,8 +8,8 @@ import anyio
 from anyio.lowlevel import checkpoint
 from msgspec import Struct
 
-from sessioncore import StorageUnavailable
-from sessioncore.storage import BoundsCalls, KeyTaken, Stored, Unreadable, Written
+from sessioncore import StorageError, StorageUnavailable
+from sessioncore.storage import BoundsCalls, Stored, Unreadable, Written
 from sessioncore.testing import ManualClock, Rig
 
 __all__ = ["Row", "ServerStorage", "SevenCallStorage", "seven_call_rig"]
@@ -59,7 +59,7 @@ class SevenCallStorage:
             if not isinstance(row, Row) or row.version != version:
                 return self.shown(row)
             if await self.find(new_key) is not None:
-                raise KeyTaken("the new key is taken; nothing was changed")
+                raise StorageError("the new key is taken; nothing was changed")  # KeyTaken would be better
             del self.rows[key]
             return self.put(new_key, data, ttl, owner)
 

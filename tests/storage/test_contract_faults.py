@@ -8,7 +8,7 @@ from tests.storage.fault_rig import breaks, broken_by, caught, check_named
 from tests.storage.rigs import ONE_LOOP
 from tests.storage.seven_calls import Row, SevenCallStorage, seven_call_rig
 
-from sessioncore import StorageError
+from sessioncore import StorageError, StorageUnavailable
 from sessioncore.storage import KeyTaken, Stored, Unreadable
 from sessioncore.testing import ManualClock
 
@@ -131,11 +131,11 @@ class Faults(SevenCallStorage):
         return await super().move(key, new_key, *args, **more)
 
     @breaks("move", "a_move_onto_a_taken_key_is_refused")
-    async def names_no_collision(self, *args: Any, **more: Any) -> Any:
+    async def leaves_a_collision_open(self, *args: Any, **more: Any) -> Any:
         try:
             return await super().move(*args, **more)
-        except KeyTaken as exc:
-            raise StorageError("something went wrong") from exc
+        except StorageError as exc:
+            raise StorageUnavailable("something went wrong") from exc
 
     @breaks("move", "create_replace_and_move_name_the_owner")
     async def forgets_the_owner_of_a_move(self, *args: Any, version: int, **_: str | None) -> Any:

@@ -8,6 +8,7 @@ call has a timeout.
 
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from itertools import count
+from types import NoneType
 from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar, cast, final
 
 import anyio
@@ -16,13 +17,13 @@ from msgspec import Struct
 from sessioncore._config import SessionConfig, listeners
 from sessioncore._errors import KeyTaken, SessionError, StorageError, StorageUnavailable
 from sessioncore._events import EventKind, Events, StorageListener
-from sessioncore._storage_calls import LATER, Call, Later, Reply
+from sessioncore._storage_calls import LATER, Call, Later, Load, Moved, Reply, Stored, Unreadable
 from sessioncore._storage_protocol import AnswersNow, BoundsCalls, capability
 from sessioncore.http._cookies import AmbiguousID
 from sessioncore.persistence._call_timer import CallTimer
 from sessioncore.persistence._health import Health
 
-__all__ = ["DONE", "Answer", "AwaitText", "Done", "Driver", "Machine", "QueuedEvent", "Step"]
+__all__ = ["DONE", "SEE_CONTRACT", "Answer", "AwaitText", "Done", "Driver", "Machine", "QueuedEvent", "Step"]
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -40,6 +41,8 @@ class Done(Struct, Generic[T_co], frozen=True):
 
 
 DONE: Final = Done(None)
+SEE_CONTRACT: Final = "see the contract in sessioncore.Storage"
+_LOADED: Final = (Stored, Moved, Unreadable, NoneType)  # anything else must not pass for "no session"
 
 
 @final
@@ -156,8 +159,12 @@ class Driver:
         if call.operation in self._bounded:
             if self._health.is_failing:
                 self._check_health(call.operation)
-            return cast("Reply", await self.unbounded(call.operation, lambda: call.invoke(self._storage)))
-        return cast("Reply", await self.bounded(call.operation, lambda: call.invoke(self._storage)))
+            reply = await self.unbounded(call.operation, lambda: call.invoke(self._storage))
+        else:
+            reply = await self.bounded(call.operation, lambda: call.invoke(self._storage))
+        if type(reply) is not Stored and type(call) is Load and not isinstance(reply, _LOADED):
+            raise StorageError(f"the storage answered LOAD with a {type(reply).__name__}; {SEE_CONTRACT}")
+        return cast("Reply", reply)
 
     async def bounded(self, operation: str, call: Callable[[], Awaitable[T]]) -> T:
         """Await `call()` for at most `storage_timeout`.

@@ -21,7 +21,7 @@ from typing import Final
 
 from sessioncore._errors import KeyTaken, StorageError, StorageUnavailable
 from sessioncore._storage_calls import Moved, Stored, Unreadable
-from sessioncore.persistence._drive import Answer
+from sessioncore.persistence._drive import SEE_CONTRACT, Answer
 from sessioncore.session._lifecycle import CREATE, FIND, MOVE, REPLACE, TOUCH, Action
 
 __all__ = ["STORED", "VERDICTS", "Verdict", "verdict_of"]
@@ -83,6 +83,4 @@ def verdict_of(action: Action, answer: Answer) -> Verdict:
     for kind in (KeyTaken, StorageUnavailable, StorageError):  # storages may raise subclasses
         if isinstance(answer, kind):
             return verdicts[kind]
-    raise StorageError(
-        f"the storage answered {action.name} with a {type(answer).__name__}; see the contract in sessioncore.Storage"
-    )
+    raise StorageError(f"the storage answered {action.name} with a {type(answer).__name__}; {SEE_CONTRACT}")

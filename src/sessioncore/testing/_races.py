@@ -6,7 +6,8 @@ from functools import partial
 import anyio
 from anyio.lowlevel import checkpoint
 
-from sessioncore.storage import KeyTaken, Stored, Written
+from sessioncore._errors import StorageError
+from sessioncore.storage import Stored, Written
 from sessioncore.testing._rig import LONG, Rig, checks, holds, put, record, version
 
 MANY = 20
@@ -72,7 +73,7 @@ async def of_parallel_moves_onto_one_key_one_wins(rig: Rig) -> None:
     async def move(n: int) -> None:
         try:
             winners.append(version(await rig.storage.move(f"a{n}", "b", b"%d" % n, LONG, version=versions[n])))
-        except KeyTaken:
+        except StorageError:
             assert await holds(rig, f"a{n}", b"%d" % n, versions[n])
 
     async with anyio.create_task_group() as tasks:
