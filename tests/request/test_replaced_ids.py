@@ -106,6 +106,9 @@ async def test_a_request_that_began_before_the_login_takes_nothing_away(site: Si
             await late.session.save()
         late.session["again"] = True
     assert await late.commit(200) == []
+    late.session["streamed"] = True  # needs no new ID: it is dropped, too
+    with pytest.raises(SessionGone):
+        await late.session.save()
     await late.finish()
     assert site.kinds() == [EventKind.STALE_ID]
     assert await site.data(new) == {"cart": ["tea"]}

@@ -94,7 +94,7 @@ class SessionState(Struct, eq=False):
         if self.no_writes is not None:
             raise self.no_writes()
         if self.phase is not LIVE:  # a write changes no phase: see TRANSITIONS
-            if self.no_new_id is not None:
+            if self.no_new_id is not None and (self.phase is FRESH or self.phase is ENDED):  # else it needs no new ID
                 raise self.no_new_id()
             if self.phase is ENDED:
                 self.former_id = None  # this write begins another session
