@@ -171,8 +171,15 @@ async def stream_while_alive(session: Session, receive: Any, send: Any) -> None:
         await anyio.sleep_forever()
 
 
+async def stream_until_left(session: Session, receive: Any, send: Any) -> None:
+    session.get("n")
+    await send(EVENTS)
+    await send(PART)
+    assert await receive() == {"type": "http.disconnect"}  # whether or not the server says so by itself
+
+
 @BOTH_LOOPS
-@pytest.mark.parametrize("handler", [stream, stream_on, stream_while_alive])
+@pytest.mark.parametrize("handler", [stream, stream_on, stream_while_alive, stream_until_left])
 async def test_an_event_stream_is_completed_once(handler: Handler) -> None:
     async with line(handler, "http") as (one, store):
         await one.opened.wait()

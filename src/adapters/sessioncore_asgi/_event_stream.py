@@ -1,6 +1,6 @@
 """An event stream, which ends when its session does."""
 
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
 from anyio import move_on_after
@@ -29,6 +29,7 @@ class EventStream(Struct, eq=False):
 
     _exchange: Exchange
     _send: Send
+    _hang_up: Callable[[Message], None]
     _watch: Watch | None = None
     _complete: bool = False  # the last part was sent
     _ended: bool = False  # by this adapter
@@ -52,7 +53,10 @@ class EventStream(Struct, eq=False):
             self._watch = watch_connection(self._exchange, self._end)
 
     def _end(self, _: SessionError) -> Awaitable[None] | None:
-        return None if self._complete else self.finish()
+        if self._complete:
+            return None
+        self._hang_up({"type": "http.disconnect"})
+        return self.finish()
 
     def finish(self) -> Awaitable[None]:
         """Complete the response in the application's place; what it sends from here on raises ConnectionEnded."""

@@ -72,7 +72,7 @@ class SessionMiddleware:
             responder = Responder(exchange, send, receive, scope)
             failed = True
             try:
-                await self._app(scope, receive, responder.send)
+                await self._app(scope, responder, responder.send)
                 failed = False
             except Exception as error:
                 if not await responder.respond_to_error(error):

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Iterable, Sequence
 
+from anyio import CancelScope
 from msgspec import Struct
 
 from sessioncore import Done, Exchange, SessionError
@@ -23,10 +24,41 @@ class Responder(Struct, eq=False):
     _response_type: str | None = "http.response"  # None: the server cannot send a response to a WebSocket handshake
     _start: Message | None = None  # the message that started the response, until it is known what `events` is
     _replaced: bool = False  # an error response was sent instead of the application's response
+    _body_read: bool = False  # the application has received the request; what follows is that the client leaves
+    _farewell: Message | None = None  # what the application hears since this adapter has ended the connection
+    _waiting: tuple[CancelScope, ...] = ()  # around each wait for the client
     events: EventStream | None = None  # the response is an event stream
 
     def __repr__(self) -> str:
         return "<Responder>"  # the repr of `send` may contain the scope, which contains the ID
+
+    async def __call__(self) -> Message:
+        """Receive for the application: a message of the client, or that it has left, since an event stream was ended.
+
+        The responder itself is the application's `receive`, because each request pays for making a bound method.
+        """
+        if self._body_read or self.events is not None:
+            return await self._next_message()
+        message = await self._receive()
+        self._body_read = not message.get("more_body", False)
+        return message
+
+    async def _next_message(self) -> Message:
+        message: Message = {}
+        if self._farewell is None:
+            with CancelScope() as scope:
+                self._waiting += (scope,)
+                try:
+                    message = await self._receive()
+                finally:
+                    self._waiting = tuple(waiting for waiting in self._waiting if waiting is not scope)
+        return message if self._farewell is None else self._farewell
+
+    def hang_up(self, farewell: Message) -> None:
+        """Let the application hear this from now on, instead of the client; it need not wait for the server."""
+        self._farewell = farewell
+        for scope in self._waiting:
+            scope.cancel()
 
     def send(self, message: Message) -> Awaitable[None]:
         """Forward a message; commit before the one that has the headers.
@@ -106,7 +138,7 @@ class Responder(Struct, eq=False):
         This costs time, so it is left out for responses in one part that do not use the session.
         """
         if is_event_stream(headers):
-            self.events = EventStream(self._exchange, self._send)
+            self.events = EventStream(self._exchange, self._send, self.hang_up)
             self._send = self.events.send
         self._start = {}
 

@@ -3,8 +3,7 @@
 from collections.abc import Awaitable
 from typing import Final
 
-from anyio import CancelScope, Event, move_on_after
-from msgspec import field
+from anyio import Event, move_on_after
 
 from sessioncore import SessionError
 from sessioncore.integration import Watch, close_code, close_for_error, close_reason, says_ended, watch_connection
@@ -24,8 +23,6 @@ class SocketResponder(Responder):
     _accepted: bool = False
     _closed: bool = False  # the application has closed the connection
     _watch: Watch | None = None
-    _end_error: SessionError | None = None  # why this adapter has closed the connection
-    _waiting: list[CancelScope] = field(default_factory=list[CancelScope])  # around each wait for the client
     _sent: Event | None = None  # set when the adapter's close message is sent
 
     async def receive(self) -> Message:
@@ -43,26 +40,13 @@ class SocketResponder(Responder):
             self._begin_watch()
         return message
 
-    async def _next_message(self) -> Message:
-        message: Message = {}
-        if self._end_error is None:
-            with CancelScope() as scope:
-                self._waiting.append(scope)
-                try:
-                    message = await self._receive()
-                finally:
-                    self._waiting.remove(scope)
-        if self._end_error is not None:
-            return self._closing("websocket.disconnect", self._end_error)
-        return message
-
     async def send_socket(self, message: Message) -> None:
         """Forward a message; store late changes before the connection is closed.
 
         Raises:
             ConnectionEnded: this adapter has closed the connection, because the session was ended.
         """
-        if self._end_error is not None:
+        if self._farewell is not None:
             raise ConnectionEnded("the session of this WebSocket was ended")
         kind = message["type"]
         if kind == "websocket.close":
@@ -102,7 +86,7 @@ class SocketResponder(Responder):
 
     async def close_for_error(self, error: Exception) -> bool:
         """Close the connection if it is too late for a response; return False if the error must be raised again."""
-        if self._end_error is not None:
+        if self._farewell is not None:
             return says_ended(error, is_disconnect)
         code = None if self.client_disconnected or self._closed else close_for_error(self._exchange, error)
         if code is None:
@@ -121,13 +105,11 @@ class SocketResponder(Responder):
         if self._closed or self.client_disconnected:
             return None
         self.client_disconnected = True
-        self._end_error = error
         self._sent = Event()
+        self.hang_up(self._closing("websocket.disconnect", error))
         return self._close(error)
 
     async def _close(self, error: SessionError) -> None:
-        for scope in self._waiting:  # the application runs on while the server waits for the client
-            scope.cancel()
         try:
             with move_on_after(SEND_TIMEOUT):
                 await self._send(self._closing("websocket.close", error))
