@@ -252,7 +252,7 @@ class SessionStore:
         """Prove that logins will work, with a record that is not a session and expires within a minute.
 
         It makes each storage call once, on a cluster once per master, so do not use it for liveness
-        probes. Storages without `Opens` are in this process, and are not checked.
+        probes. MemoryStorage is not checked: it depends on nothing outside of this process.
 
         Raises:
             StorageUnavailable: the storage does not reply, or takes no writes at the moment.

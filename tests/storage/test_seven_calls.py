@@ -77,12 +77,19 @@ def make_store(**settings: Any) -> tuple[SessionStore, list[str], ManualClock]:
     return SessionStore(config), events, clock
 
 
+async def no_keys(owner: str) -> list[str]:
+    return []
+
+
 async def test_what_needs_a_capability_says_so_and_the_rest_needs_none() -> None:
     store, _, _ = make_store()
     async with store:
         await store.create({"n": 1})
         await store.check()
         assert await store.purge_expired() == 0
+        cast("SevenCallStorage", store.storage).owned_keys = no_keys  # type: ignore[method-assign]
+        with pytest.raises(StorageError, match=r"owned_keys\(\) did not find"):
+            await store.check()
         with pytest.raises(ConfigError, match=r"SevenCallStorage cannot find .* reset"):
             await store.reset()
 
