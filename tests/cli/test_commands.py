@@ -89,7 +89,7 @@ def test_exit_codes_of_what_is_not_there(urls: dict[str, str], tmp_path: Path) -
         (1, ("--storage", urls["redis"], "revoke", "0" * 64)),
         (1, ("--storage", urls["redis"], "show", secret)),
         (2, ("count",)),
-        (2, ("--storage", "memory://", "count")),
+        *((2, ("--storage", "memory://", *words)) for words in (["count"], ["migrate"], ["migrate", "--print"])),
         (2, ("--storage", f"nosuch://:{secret}@host", "count")),
         (2, ("--storage", urls["keyvalue-unlisted"], "count")),
         (2, ("--storage", urls["keyvalue-unlisted"], "revoke", "--all", "--yes")),

@@ -13,7 +13,7 @@ from sessioncore._store import SessionStore
 from sessioncore.cli._choice import chosen_config, chosen_output, chosen_store
 from sessioncore.cli._failures import FAILED
 from sessioncore.cli._output import Output, json_text, note, progress
-from sessioncore.cli._run import open_storage, run
+from sessioncore.cli._run import check_place, open_storage, run
 from sessioncore.persistence._purging import pause_between
 
 __all__ = ["audit", "check", "migrate", "purge"]
@@ -126,6 +126,7 @@ def migrate(show: bool) -> None:
     store, output = chosen_store(), chosen_output()
     storage: object = store.storage
     if not isinstance(storage, _Migrates):
+        check_place(store)
         output.show({"migrated": False}, [["nothing to migrate"]], ["This storage has no table: nothing to migrate."])
     elif show:
         sql = storage.migration_sql

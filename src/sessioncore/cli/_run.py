@@ -14,7 +14,7 @@ from sessioncore.persistence._persistence import StorePersistence
 from sessioncore.storage.memory import MemoryStorage
 from sessioncore.storage.sqlite import SQLiteStorage
 
-__all__ = ["open_storage", "persistence_of", "run", "scans"]
+__all__ = ["check_place", "open_storage", "persistence_of", "run", "scans"]
 
 T = TypeVar("T")
 
@@ -24,7 +24,7 @@ def run(store: SessionStore, work: Callable[[], Awaitable[T]], *, opened: bool =
 
     Unlike `SessionStore.start`, this does not check the storage: looking at sessions must not need the right to write.
     """
-    _check_place(store)
+    check_place(store)
 
     async def main() -> T:
         try:
@@ -44,7 +44,7 @@ async def open_storage(store: SessionStore) -> None:
         await storage.open()
 
 
-def _check_place(store: SessionStore) -> None:
+def check_place(store: SessionStore) -> None:
     """Refuse sessions that cannot be seen from here, and a file that opening would create.
 
     Raises:
