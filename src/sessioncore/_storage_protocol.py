@@ -8,6 +8,7 @@ are required (`Storage`); what else a storage can do is declared in `capabilitie
 
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
+from inspect import signature
 from typing import Final, Protocol, TypeVar, cast
 
 from sessioncore._errors import ConfigError
@@ -110,7 +111,7 @@ class Storage(Protocol):
 
 
 CALLS: Final = frozenset(name for name in vars(Storage) if not name.startswith("_"))
-_ABOUT_CALLS: Final = frozenset({AnswersNow, BoundsCalls, KeepsTombstones, LoadsMany, Watches})
+_ABOUT_CALLS: Final = frozenset({AnswersNow, BoundsCalls, LoadsMany, Watches})  # made in place of calls, or about them
 
 
 def capabilities_of(storage: object) -> frozenset[type]:
@@ -118,12 +119,13 @@ def capabilities_of(storage: object) -> frozenset[type]:
 
     The attribute is read from the class, so a wrapper whose `__getattr__` forwards everything
     does not inherit capabilities. A subclass that overrides a call and declares nothing itself
-    loses the capabilities that concern calls.
+    loses those that would pass its call by (`AnswersNow`, `LoadsMany`, `Watches`) or promise
+    something about it (`BoundsCalls`); and `KeepsTombstones` if its `move` takes no `tombstone`.
 
     Raises:
         ConfigError: `capabilities` is not a set of classes.
     """
-    overridden = False
+    lost = frozenset[type]()
     for kind in type(storage).__mro__:
         declared: frozenset[type] | None = vars(kind).get("capabilities")
         if declared is not None:
@@ -132,9 +134,17 @@ def capabilities_of(storage: object) -> frozenset[type]:
                     f"{kind.__name__}.capabilities must be a frozenset of classes of sessioncore.storage, "
                     "such as frozenset({Clears})"
                 )
-            return declared - _ABOUT_CALLS if overridden else declared
-        overridden = overridden or not CALLS.isdisjoint(vars(kind))
+            return declared - lost
+        if not CALLS.isdisjoint(vars(kind)):
+            lost |= _ABOUT_CALLS
+        if "move" in vars(kind) and not _takes_tombstone(vars(kind)["move"]):
+            lost |= {KeepsTombstones}
     return frozenset()
+
+
+def _takes_tombstone(move: Callable[..., object]) -> bool:
+    parameters = signature(move).parameters
+    return "tombstone" in parameters or any(one.kind is one.VAR_KEYWORD for one in parameters.values())
 
 
 def capability(storage: object, kind: Callable[..., C]) -> C | None:

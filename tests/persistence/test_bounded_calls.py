@@ -132,6 +132,11 @@ class OwnDelete(Plain):
         return await super().delete(*keys)
 
 
+class OwnMove(MemoryStorage):
+    async def move(self, *args: Any, version: int, owner: str | None = None) -> Any:  # type: ignore[override]
+        return await super().move(*args, version=version, owner=owner)
+
+
 class Declares(OwnTouch):
     capabilities = frozenset({AnswersNow, Clears})
 
@@ -149,7 +154,8 @@ def test_a_storage_can_do_what_its_class_declares_and_an_overridden_call_does_no
     for storage in (MemoryStorage(), Plain(), OwnPurge()):
         assert capabilities_of(storage) == ALL
     for storage in (OwnTouch(), OwnDelete()):
-        assert capabilities_of(storage) == ABOUT_ALL
+        assert capabilities_of(storage) == ABOUT_ALL | {KeepsTombstones}
+    assert capabilities_of(OwnMove()) == ABOUT_ALL  # the replaced ID would be lost
     assert capabilities_of(Declares()) == {AnswersNow, Clears}
     assert capabilities_of(Wrapper(Bounded())) == set()
     for wrong in ([Clears], frozenset({"Clears"})):
@@ -162,7 +168,6 @@ async def test_without_a_capability_the_store_makes_none_of_its_calls() -> None:
     store = store_on(Wrapper(inner))
     async with store:
         await store.start()
-        await store.check()
         assert await store.purge_expired() == 0
         with pytest.raises(ConfigError, match="Wrapper cannot find records by prefix"):
             await store.reset()
