@@ -45,6 +45,9 @@ def test_an_answer_that_the_contract_does_not_allow_is_refused(action: Action) -
         else:
             with pytest.raises(StorageError, match=r"see the contract in sessioncore\.Storage"):
                 verdict_of(action, answer)
+    own: Any = type("Own", (Stored,), {}, frozen=True)(b"", 1, 1.0)
+    if action in (Action.REPLACE, Action.MOVE, Action.FIND):
+        assert verdict_of(action, own) is VERDICTS[action][Stored]  # as a load takes it
     for base in (KeyTaken, StorageUnavailable, StorageError):  # an error of the storage's own means what its base means
-        own: Any = type("Own", (base,), {})("mine")
+        own = type("Own", (base,), {})("mine")
         assert verdict_of(action, own) is verdict_of(action, base("ours")) is VERDICTS[action][base]

@@ -64,6 +64,8 @@ VERDICTS: Final[dict[Action, dict[type, Verdict]]] = {
     },
 }  # fmt: skip
 
+_SUBCLASSED: Final = (Stored, Moved, Unreadable, KeyTaken, StorageUnavailable, StorageError)  # by storages
+
 # VERDICTS as a tuple: a dict lookup would call the enum members' slow Python __hash__.
 _BY_ACTION: Final = tuple(VERDICTS.get(action, {}) for action in Action)
 
@@ -80,7 +82,7 @@ def verdict_of(action: Action, answer: Answer) -> Verdict:
         return verdict
     if action is TOUCH and isinstance(answer, bool):
         return Verdict.RENEWED if answer else Verdict.GONE
-    for kind in (KeyTaken, StorageUnavailable, StorageError):  # storages may raise subclasses
-        if isinstance(answer, kind):
+    for kind in _SUBCLASSED:
+        if isinstance(answer, kind) and kind in verdicts:
             return verdicts[kind]
     raise StorageError(f"the storage answered {action.name} with a {type(answer).__name__}; {SEE_CONTRACT}")
