@@ -26,6 +26,7 @@ from sessioncore.session._initial_states import fresh_state
 from sessioncore.session._keys import KeyedValues, SessionKey
 from sessioncore.session._session import Session, check_no_session, check_owner, state_of
 from sessioncore.session._unusable import not_loaded
+from sessioncore.storage.memory import MemoryStorage
 from sessioncore.storage.memory._workers import warn_in_workers
 
 __all__ = ["SessionStore"]
@@ -258,7 +259,8 @@ class SessionStore:
             StorageUnavailable: the storage does not reply, or takes no writes at the moment.
             StorageError: a right, a table or a column is missing; the text says what to do.
         """
-        await check_storage(self.config, self._persistence.driver)
+        if not isinstance(self.storage, MemoryStorage):  # there, a probe might evict a session
+            await check_storage(self.config, self._persistence.driver)
 
     async def start(self) -> None:
         """Open the storage, and check it as `check` does; adapters do this before the first request.

@@ -154,8 +154,9 @@ def test_a_storage_can_do_what_its_class_declares_and_an_overridden_call_does_no
     for storage in (MemoryStorage(), Plain(), OwnPurge()):
         assert capabilities_of(storage) == ALL
     for storage in (OwnTouch(), OwnDelete()):
-        assert capabilities_of(storage) == ABOUT_ALL | {KeepsTombstones}
-    assert capabilities_of(OwnMove()) == ABOUT_ALL  # the replaced ID would be lost
+        assert capabilities_of(storage) == ALL - {AnswersNow, BoundsCalls}
+    assert capabilities_of(OwnMove()) == ABOUT_ALL | {LoadsMany, Watches}  # the replaced ID would be lost
+    assert capabilities_of(OwnLoad()) == SpyStorage.capabilities - {AnswersNow}
     assert capabilities_of(Declares()) == {AnswersNow, Clears}
     assert capabilities_of(Wrapper(Bounded())) == set()
     for wrong in ([Clears], frozenset({"Clears"})):

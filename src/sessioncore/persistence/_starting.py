@@ -11,7 +11,7 @@ from typing import Final
 from sessioncore._config import SessionConfig
 from sessioncore._errors import StorageError, WritesRefused
 from sessioncore._storage_calls import Create, Delete, Load, Move, Replace, Stored, Touch
-from sessioncore._storage_protocol import PROBE_SUFFIX, AnswersNow, Opens, SpreadsKeys, Storage, capability
+from sessioncore._storage_protocol import PROBE_SUFFIX, Opens, SpreadsKeys, Storage, capability
 from sessioncore.persistence._drive import Driver
 from sessioncore.persistence._gather import gather
 
@@ -43,16 +43,12 @@ async def start_storage(config: SessionConfig, driver: Driver) -> None:
 async def check_storage(config: SessionConfig, driver: Driver) -> None:
     """Let the storage check itself, if it can, and probe each of its servers.
 
-    A storage in this process, such as MemoryStorage, is left alone: a probe might evict a session.
-
     Raises:
         WritesRefused: a server takes no writes at the moment, and no other is set up wrong.
         StorageError: it cannot be used.
     """
     if (storage := capability(config.storage, Opens)) is not None:
         await driver.bounded("check", storage.check)
-    elif capability(config.storage, AnswersNow) is not None:
-        return
 
     def new_name() -> str:
         return f"{config.key_prefix}{token_hex(16)}{PROBE_SUFFIX}"
