@@ -252,8 +252,7 @@ class SessionStore:
     async def check(self) -> None:
         """Prove that logins will work, with a record that is not a session and expires within a minute.
 
-        It makes each storage call once, on a cluster once per master, so do not use it for liveness
-        probes. MemoryStorage is not checked: it depends on nothing outside of this process.
+        It makes each storage call once per master, so do not use it for liveness probes; on MemoryStorage, none.
 
         Raises:
             StorageUnavailable: the storage does not reply, or takes no writes at the moment.
@@ -265,8 +264,7 @@ class SessionStore:
     async def start(self) -> None:
         """Open the storage, and check it as `check` does; adapters do this before the first request.
 
-        If the storage takes no writes at the moment, because it is read-only or full or lacks replicas,
-        that is logged as an error and does not stop the start, because it usually passes by itself.
+        That the storage takes no writes at the moment (it is read-only, full, lacks replicas) is only logged as an error.
 
         Raises:
             StorageUnavailable: the storage cannot be reached.
