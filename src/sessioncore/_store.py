@@ -264,7 +264,7 @@ class SessionStore:
     async def start(self) -> None:
         """Open the storage, and check it as `check` does; adapters do this before the first request.
 
-        That the storage takes no writes at the moment (it is read-only, full, lacks replicas) is only logged as an error.
+        That it takes no writes at the moment (it is read-only or full, or lacks replicas) is only logged as an error.
 
         Raises:
             StorageUnavailable: the storage cannot be reached.
