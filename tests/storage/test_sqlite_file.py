@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager, closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -112,6 +113,26 @@ async def test_a_write_during_which_the_file_is_removed_is_not_confirmed(path: P
     with pytest.raises(StorageUnavailable, match="removed or replaced"):
         await storage._write(remove_while_it_runs)  # pyright: ignore[reportPrivateUsage] - no caller can time it so
     await storage.aclose()
+
+
+async def test_a_file_is_created_once_by_a_process(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever closed it once more would drop the locks of those who use it already, and so their -wal file."""
+    created: list[object] = []
+
+    def slow(*arguments: Any) -> int:
+        created.append(arguments)
+        time.sleep(0.1)
+        return real(*arguments)
+
+    real = os.open
+    monkeypatch.setattr(os, "open", slow)
+    storages = [SQLiteStorage(path) for _ in range(2)]
+    async with anyio.create_task_group() as tasks:
+        for storage in storages:
+            tasks.start_soon(storage.open)
+    assert len(created) == 1
+    for storage in storages:
+        await storage.aclose()
 
 
 # -- a file that another process holds

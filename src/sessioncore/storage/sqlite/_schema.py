@@ -6,6 +6,7 @@ Everything here blocks, and so runs in a worker thread.
 import errno
 import os
 import sqlite3
+import threading
 from pathlib import Path
 
 from sessioncore._errors import StorageError
@@ -14,6 +15,7 @@ from sessioncore.storage.sqlite._errors import files_beside, may_write
 
 __all__ = ["connect", "prepare", "schema_sql"]
 
+_creating = threading.Lock()
 _APPLICATION_ID = 0x73657373  # "sess": tells our file from other SQLite files
 _SCHEMA = 2
 
@@ -90,10 +92,14 @@ def _prepared(path: str) -> sqlite3.Connection:
 
 
 def _create_private(path: str) -> None:
-    # SQLite would follow the umask; its -wal and -shm files get the mode of the main file.
-    if not Path(path).exists():
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-    elif not may_write(path) and not all(each.exists() for each in files_beside(path)):
+    # One at a time: when a process closes a file, it loses its locks there, also those of its open connections, and
+    # the next process that closes the file removes the -wal file that they write to.
+    with _creating:
+        if not Path(path).exists():
+            # SQLite would follow the umask; its -wal and -shm files get the mode of the main file.
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+            return
+    if not may_write(path) and not all(each.exists() for each in files_beside(path)):
         # A user who may only read would create them, and then the user who may write could not any more.
         raise PermissionError(errno.EACCES, "")
 
