@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager, closing, contextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +56,8 @@ def renamed(path: Path, name: str) -> Path:
     return path.rename(path.with_name(name))
 
 
-def removed(path: Path) -> None:
-    path.unlink()
+def removed(path: Path, beside: str = "") -> None:
+    Path(f"{path}{beside}").unlink()
 
 
 def replaced(path: Path) -> None:
@@ -66,7 +67,7 @@ def replaced(path: Path) -> None:
     os.replace(other, path)  # noqa: PTH105 - as a backup is put back
 
 
-@pytest.mark.parametrize("change", [removed, replaced])
+@pytest.mark.parametrize("change", [removed, replaced, *(partial(removed, beside=end) for end in ("-wal", "-shm"))])
 @pytest.mark.parametrize("call", CALLS)
 async def test_a_file_that_is_gone_is_an_error_that_says_what_to_do(
     path: Path, call: str, change: Callable[[Path], None]

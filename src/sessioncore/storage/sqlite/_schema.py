@@ -85,6 +85,7 @@ def _prepared(path: str) -> sqlite3.Connection:
         connection.execute("PRAGMA journal_mode = WAL")  # every time: a file restored from a backup may lack it
         if not ready:
             _create_or_migrate(connection, path)
+        _marks(connection)  # this opens the -wal and -shm files, also where the journal was another one until now
     except BaseException:
         connection.close()
         raise

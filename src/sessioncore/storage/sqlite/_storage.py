@@ -57,8 +57,8 @@ class SQLiteStorage:
     the file, a call waits for `busy_timeout`, but not longer than the store's
     `storage_timeout`. `clock` returns seconds since the epoch.
 
-    If the file is removed or replaced while it is open, every call raises StorageUnavailable until
-    it is back, because further writes would be lost.
+    If the file, or the -wal or -shm file beside it, is removed or replaced while it is open, every
+    call raises StorageUnavailable until it is back, because further writes would be lost.
 
     Raises:
         ConfigError: `path` names no file (`:memory:`), or `busy_timeout` is no timedelta of zero or more.
