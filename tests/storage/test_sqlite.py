@@ -196,13 +196,21 @@ async def test_one_bad_call_does_not_spoil_those_that_travel_along(path: Path) -
             with pytest.raises(StorageError):
                 await storage.create("bad", b"", 1000, owner="\ud800")
 
+        def rolled_back(connection: sqlite3.Connection) -> None:
+            connection.execute("ROLLBACK")  # as SQLite does by itself when the disk is full
+            raise sqlite3.OperationalError("disk I/O error")
+
+        async def very_bad() -> None:
+            with pytest.raises(StorageUnavailable, match="disk I/O error"):
+                await storage._write(rolled_back)  # pyright: ignore[reportPrivateUsage] - no disk is full on demand
+
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")  # so that they travel together
             async with anyio.create_task_group() as tasks:
                 for number in range(30):
                     tasks.start_soon(good, number)
                     if number % 5 == 0:
-                        tasks.start_soon(bad)
+                        tasks.start_soon(bad if number % 2 else very_bad)
                 await anyio.wait_all_tasks_blocked()
                 other.execute("ROLLBACK")
         assert len(made) == 30

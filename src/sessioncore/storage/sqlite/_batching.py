@@ -156,7 +156,7 @@ def run_writes(connection: sqlite3.Connection, batch: list[_Call[Any]]) -> None:
         except Exception:
             if len(batch) == 1:
                 raise
-            connection.execute("ROLLBACK")
+            _roll_back(connection)
             for call in batch:
                 run_writes(connection, [call])
             return
@@ -204,5 +204,5 @@ def _give_up(batch: list[_Call[Any]], error: Exception) -> None:
 def _roll_back(connection: sqlite3.Connection) -> None:
     # If this fails as well, the calls have the first error already, and the next batch tries it again.
     with suppress(sqlite3.Error):
-        if connection.in_transaction:
+        if connection.in_transaction:  # SQLite itself ends it where the disk is full
             connection.execute("ROLLBACK")
