@@ -26,7 +26,7 @@ from sessioncore import (
     Stored,
     Unreadable,
 )
-from sessioncore.storage import SQLiteStorage
+from sessioncore.storage import SQLiteStorage, WritesRefused
 from sessioncore.testing import ManualClock
 
 pytestmark = pytest.mark.anyio
@@ -136,6 +136,24 @@ async def test_a_file_that_cannot_be_written_is_reported_and_still_read(path: Pa
         assert await storage.load("a") is not None
         assert await storage.load("b") is None
         assert await storage.create("b", b"x" * 100_000, 1000) is not None, "it heals by itself"
+
+
+async def test_a_full_disk_is_tried_again_with_an_empty_wal_file(path: Path) -> None:
+    def end_all(connection: sqlite3.Connection) -> int:
+        if times_full.pop():
+            full = sqlite3.OperationalError("database or disk is full")
+            full.sqlite_errorcode = sqlite3.SQLITE_FULL
+            raise full
+        return connection.execute("DELETE FROM records").rowcount
+
+    async with aclosing(SQLiteStorage(path)) as storage:
+        await storage.create("a", b"x" * 100_000, 1000)
+        times_full = [True, True]
+        with pytest.raises(WritesRefused, match="make room"):
+            await storage._write(end_all)  # pyright: ignore[reportPrivateUsage] - no disk is full on demand
+        assert path.stat().st_size > 100_000, "the record has left the -wal file"
+        times_full = [False, True]
+        assert await storage._write(end_all) == 1  # pyright: ignore[reportPrivateUsage]
 
 
 async def test_a_folder_that_cannot_be_written_is_reported(tmp_path: Path) -> None:

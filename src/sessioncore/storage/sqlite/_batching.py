@@ -16,7 +16,7 @@ from anyio import CancelScope, CapacityLimiter, Lock, current_effective_deadline
 
 from sessioncore._errors import StorageUnavailable
 from sessioncore._shield import run_shielded
-from sessioncore.storage.sqlite._errors import is_busy
+from sessioncore.storage.sqlite._errors import is_busy, result_code
 from sessioncore.storage.sqlite._place import FilePlace
 
 __all__ = ["BatchExecutor", "longest_wait", "run_reads", "run_writes", "when_free"]
@@ -135,10 +135,10 @@ def run_reads(connection: sqlite3.Connection, batch: list[_Call[Any]]) -> None:
             call.fail(exc)
 
 
-def run_writes(connection: sqlite3.Connection, batch: list[_Call[Any]]) -> None:
+def run_writes(connection: sqlite3.Connection, batch: list[_Call[Any]], *, again: bool = False) -> None:
     """Run all calls in one transaction; if one of them fails, run each in a transaction of its own.
 
-    While another process writes, calls whose time is not up are left undone.
+    While another process writes, calls whose time is not up are left undone. If the disk is full, try once `again`.
     """
     _roll_back(connection)
     try:
@@ -146,9 +146,8 @@ def run_writes(connection: sqlite3.Connection, batch: list[_Call[Any]]) -> None:
     except sqlite3.Error as exc:
         if is_busy(exc):
             _give_up(batch, exc)
-            return
-        for call in batch:
-            call.fail(exc)
+        else:
+            _fail(batch, exc)
         return
     try:
         try:
@@ -162,10 +161,13 @@ def run_writes(connection: sqlite3.Connection, batch: list[_Call[Any]]) -> None:
             return
         connection.execute("COMMIT")
     except Exception as exc:  # noqa: BLE001 -- it is raised again, in the tasks that wait for it
-        for call in batch:
-            if not call.done:
-                call.fail(exc)
         _roll_back(connection)
+        if result_code(exc) == sqlite3.SQLITE_FULL and not again:
+            _empty_wal(connection)
+            for call in batch:  # each by itself: a logout needs less room than a login
+                run_writes(connection, [call], again=True)
+        else:
+            _fail(batch, exc)
     else:
         for call, result in zip(batch, results, strict=True):
             call.finish(result)
@@ -193,12 +195,24 @@ def _earliest(batch: list[_Call[Any]]) -> float:
     return min(call.wait_until for call in batch if not call.done)
 
 
+def _fail(batch: list[_Call[Any]], error: Exception) -> None:
+    for call in batch:
+        if not call.done:
+            call.fail(error)
+
+
 def _give_up(batch: list[_Call[Any]], error: Exception) -> None:
     """Fail the calls whose time is up."""
     now = time.monotonic()
     for call in batch:
         if not call.done and call.wait_until <= now:
             call.fail(error)
+
+
+def _empty_wal(connection: sqlite3.Connection) -> None:
+    # With the room that this makes, most logouts and renewals succeed on a full disk.
+    with suppress(sqlite3.Error):  # it is full for this, too, if the file itself has to grow
+        connection.execute("PRAGMA wal_checkpoint").fetchall()
 
 
 def _roll_back(connection: sqlite3.Connection) -> None:
