@@ -68,12 +68,15 @@ def test_a_missing_right_is_known_in_every_version_of_its_words(words: str) -> N
             "ERR unknown command EVALSHA, with args beginning with: ..."
         ),
         "ERR a quote 'that does not end": "ERR a quote ...",
+        "NOPROTO unsupported protocol version": "NOPROTO unsupported protocol version",
+        "ERR unsupported command 'hello'": "ERR unsupported command hello",  # as Envoy says it
     }.items(),
 )
 def test_a_servers_own_words_are_kept_and_what_it_quotes_is_not(words: str, kept: str) -> None:
     refusal = ErrorReply(words)
     assert str(refusal) == kept
     assert ("lacks the right +zadd;" in str(error_of(refusal))) is ("zadd" in words)
+    assert ("protocol=2 into the URL" in str(error_of(refusal))) is ("unsupported" in words)
     assert "secret" not in f"{refusal!r} {error_of(refusal)!r}"
 
 

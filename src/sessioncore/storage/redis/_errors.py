@@ -146,7 +146,7 @@ def error_of(reply: ErrorReply, script: bytes = b"") -> StorageError:
 
 def _advice(words: str) -> str:
     lower = words.lower()
-    if "unknown" in lower and "HELLO" in words:
+    if "hello" in lower or "noproto" in lower:
         return "write ?protocol=2 into the URL, or protocol=2 into the client's arguments"
     if "cluster support disabled" in lower:
         return "this server is no cluster: use redis.asyncio.Redis or a redis:// URL"
