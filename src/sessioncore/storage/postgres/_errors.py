@@ -59,8 +59,8 @@ _HINTS = {
     "PostgresStorage.schema_sql() as its owner, or pass create_table=True; if another program made it, give "
     "PostgresStorage a table= of its own",
     "42704": "the driver passes parameters of the URL that it does not know to the server: correct or remove them",
-    "42P01": "the table is missing, or its schema is not in the role's search_path; run `sessioncore migrate` or the SQL "
-    "of PostgresStorage.schema_sql(), or pass create_table=True",
+    "42P01": "the table is missing, or its schema is not in the role's search_path; run `sessioncore migrate` or the "
+    "SQL of PostgresStorage.schema_sql(), or pass create_table=True",
     "42P10": "the table lacks its primary key, so it was not made by the SQL of PostgresStorage.schema_sql()",
     "53100": "its disk is full: make room",
     "53300": "lower max_connections of PostgresStorage, or raise the limit of the server or the role",
