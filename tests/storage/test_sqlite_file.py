@@ -127,13 +127,11 @@ async def test_a_file_is_created_once_by_a_process(path: Path, monkeypatch: pyte
 
     real = os.open
     monkeypatch.setattr(os, "open", slow)
-    storages = [SQLiteStorage(path) for _ in range(2)]
-    async with anyio.create_task_group() as tasks:
-        for storage in storages:
-            tasks.start_soon(storage.open)
+    one, other = SQLiteStorage(path), SQLiteStorage(path)
+    async with aclosing(one), aclosing(other), anyio.create_task_group() as tasks:
+        tasks.start_soon(one.open)
+        tasks.start_soon(other.open)
     assert len(created) == 1
-    for storage in storages:
-        await storage.aclose()
 
 
 # -- a file that another process holds
