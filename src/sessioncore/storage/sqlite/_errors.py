@@ -8,21 +8,21 @@ from pathlib import Path
 
 from sessioncore._errors import StorageError, StorageUnavailable, WritesRefused
 
-__all__ = ["as_storage_error", "files_beside", "is_busy", "may_write"]
+__all__ = ["as_storage_error", "files_beside", "is_busy", "may_write", "result_code"]
 
 _NO_RIGHT = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 _LEAST_ROOM = 64 * 1024  # the -shm file alone takes 32 KiB
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
-def _result_code(exc: BaseException) -> int:
+def result_code(exc: BaseException) -> int:
     """Return SQLite's primary result code, or 0 for an error that has none."""
     return getattr(exc, "sqlite_errorcode", 0) & 0xFF
 
 
 def is_busy(exc: BaseException) -> bool:
     """Return whether another connection holds the file."""
-    return _result_code(exc) == sqlite3.SQLITE_BUSY
+    return result_code(exc) == sqlite3.SQLITE_BUSY
 
 
 def as_storage_error(exc: Exception, path: str) -> Exception:
@@ -47,7 +47,7 @@ def _of_the_file_system(exc: OSError, path: str) -> StorageError:
 
 
 def _of_sqlite(exc: sqlite3.Error, path: str) -> StorageError:
-    code, reason = _result_code(exc), str(exc)  # the text contains no bound values
+    code, reason = result_code(exc), str(exc)  # the text contains no bound values
     if code in {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM} or (
         code == sqlite3.SQLITE_CANTOPEN and Path(path).exists() and not _is_writable(path)
     ):
