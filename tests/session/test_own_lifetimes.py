@@ -75,6 +75,24 @@ async def ask(lab: Lab, work: Callable[[Session], object] | None = None) -> list
     return [value for name, value in lab.visitor.headers if name == "set-cookie"]
 
 
+async def test_what_is_stored_already_is_not_written_again() -> None:
+    lab = Lab()
+    async with lab.visitor.request() as session:
+        await session.login("ada", device="laptop")
+        remember(session)
+
+    def repeat(session: Session) -> None:
+        remember(session)
+        session.bind_owner("ada", device="laptop")
+
+    lab.forget()
+    assert await ask(lab, repeat) == []
+    assert (lab.calls, lab.kinds()) == (["load"], [])
+    await ask(lab, lambda session: session.bind_owner("ada"))
+    await ask(lab, lambda session: session.set_persistent(None))
+    assert lab.calls == ["load", "load", "replace", "load", "replace"]
+
+
 # -- the absolute timeout
 
 

@@ -68,7 +68,7 @@ class CommitSteps(SessionSteps, eq=False):
         delta, loaded = changes_of(state), state.loaded
         changed, metadata = False, NO_METADATA
         if delta is not None:
-            changed, metadata = delta.has_changes(loaded is not None), delta.metadata
+            changed, metadata = delta.has_changes(None if loaded is None else loaded.record), delta.metadata
         elif state.pending is not None:
             state.drop_pending()
         due = loaded is not None and (loaded.renewal_due or (self.explicit and context.is_renewal_due(loaded)))

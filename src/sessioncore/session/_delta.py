@@ -23,12 +23,14 @@ class Delta(Struct, frozen=True):
     def __repr__(self) -> str:
         return f"<Delta puts={len(self.puts)} drops={len(self.drops)}>"
 
-    def has_changes(self, stored: bool) -> bool:
-        """Whether the changes need a write; `stored`: there is a record, so removing something is also a change."""
+    def has_changes(self, record: Record | None) -> bool:
+        """Whether the changes need a write to `record`; if there is none, timeouts alone do not begin one."""
         metadata = self.metadata
-        if self.puts or metadata.owner is not UNSET:
+        if self.puts:
             return True
-        return stored and (bool(self.drops) or metadata.cleared or metadata.has_settings())
+        if record is None:
+            return metadata.owner is not UNSET
+        return bool(self.drops) or metadata.cleared or metadata.differs_from(record)
 
     def apply_to(self, record: Record | None, now: float, merge_codec: Codec | None) -> Record:
         """Return `record` with the changes applied; see `Rewrite`."""

@@ -10,6 +10,8 @@ from typing import Any, Final
 from msgspec import UNSET, Raw, Struct, UnsetType
 from msgspec.structs import replace
 
+from sessioncore.codec._record import Record
+
 __all__ = ["DROP", "EMPTY_DICT", "NOTHING_PENDING", "NO_METADATA", "SET", "Change", "Metadata", "Pending", "Update"]
 
 SET: Final = "set"
@@ -53,6 +55,13 @@ class Metadata(Struct, frozen=True):
     def has_settings(self) -> bool:
         """Whether the session's own timeouts or persistence were set."""
         return self.idle is not UNSET or self.absolute is not UNSET or self.persistent is not UNSET
+
+    def differs_from(self, record: Record) -> bool:
+        """Whether the owner, the details or a setting is not what `record` has already."""
+        if self.owner is not UNSET and (self.owner, self.details) != (record.owner, record.details):
+            return True
+        settings = (self.idle, record.idle), (self.absolute, record.absolute), (self.persistent, record.persistent)
+        return any(wanted is not UNSET and wanted != stored for wanted, stored in settings)
 
     def removes_data_of(self, owner: str | None) -> bool:
         """Whether a login removes what is stored, because another request has made `owner` the owner meanwhile."""
