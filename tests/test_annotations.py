@@ -10,12 +10,16 @@ from typing import Annotated, Any, ClassVar, Literal, NewType, NotRequired, Type
 import msgspec
 import pytest
 from tests.models import Account, Box, Colour, Item, Level, Line, Mode, Pair, Point
+from typing_extensions import TypeAliasType
 
 from sessioncore import ConfigError, SessionKey
 from sessioncore.session._annotations import matches
 
 T: Any = TypeVar("T")  # type: ignore[misc]  # used as a value here
 UserID = NewType("UserID", int)
+Numbers = TypeAliasType("Numbers", list[int])  # what the statement `type Numbers = list[int]` makes
+U = TypeVar("U")
+Twice = TypeAliasType("Twice", tuple[U, U], type_params=(U,))
 Positive = Annotated[int, msgspec.Meta(gt=0), "a note of somebody else's"]
 
 
@@ -48,7 +52,8 @@ FITS: list[tuple[Any, Any]] = [
     (7, UserID), (Item("a"), Item), ([Item("a")], list[Item]), (Box(1), Box[int]), (Box("a"), Box[int]),
     ((1, 2), tuple), (Pair(1, 2), Pair), (Pair(1, 2), tuple), (Colour.RED, Colour), (Level.LOW, Level),
     ({"items": [Item("a")]}, Cart), ({"items": [], "note": None}, Cart), ({"a": 5}, Unresolved), (1, T),
-    ([1], list[T]), (1, "Forward"), (Colour.RED, enum.Enum), (Point(1), Point | None),
+    ([1], list[T]), (1, "Forward"),
+    ([1], Numbers), ([1], Numbers | None), ((1, 2), Twice[int]), (Colour.RED, enum.Enum), (Point(1), Point | None),
     ([1, 2], Annotated[list[int], msgspec.Meta(max_length=2)]), (int, type[int]),
     ({Colour.RED}, Annotated[set[Colour], msgspec.Meta(min_length=1)]),
     ({Colour.RED: Account(name="a")}, Annotated[dict[Colour, Account] | None, msgspec.Meta(max_length=1)]),
@@ -56,6 +61,7 @@ FITS: list[tuple[Any, Any]] = [
 ]  # fmt: skip
 
 MISFITS: list[tuple[Any, Any]] = [
+    (["a"], Numbers), ([["a"]], list[Numbers]), ((1, 2, 3), Twice[int]),
     (True, int), (1.0, int), ("1", int), (True, float), (1, bool), (b"a", str), (None, int), (0, None),
     (deque(["a"]), deque[int]), (Counter("a"), Counter[int]), (defaultdict(int, a=1), defaultdict[str, str]),
     (Level.LOW, int), (["a"], list[int]), ([True], list[int]), ((1,), list[int]), ([1], tuple[int, ...]),

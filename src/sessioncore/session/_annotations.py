@@ -24,6 +24,9 @@ def matches(value: object, annotation: Any) -> bool:
     if annotation is None:
         return value is None
     origin = typing.get_origin(annotation)
+    aliased = getattr(origin or annotation, "__value__", None)  # of a `type` statement
+    if aliased is not None:
+        return matches(value, aliased)  # the type arguments of a generic alias are not compared
     if origin is None:
         return _matches_plain(value, annotation)
     arguments = typing.get_args(annotation)
