@@ -3,8 +3,6 @@
 from datetime import timedelta
 from typing import Final
 
-from msgspec import UNSET
-
 from sessioncore._events import EventKind
 from sessioncore.persistence._drive import QueuedEvent
 from sessioncore.session._attempt import Attempt
@@ -30,11 +28,11 @@ def events_of_write(attempt: Attempt, before: Loaded | None, tries: int, lifetim
     elif action is MOVE and before is not None:
         kind = EventKind.LOGIN if metadata.login is not None else EventKind.REGENERATED
         events.append((kind, handle, owner, f"was {before.handle}"))
-    if metadata.has_settings():
+    if metadata.settings.has_timeouts():
         idle = lifetimes.idle_of(record)
         if ttl == ENDED_TTL:
             events.append((EventKind.EXPIRED, handle, owner, "it is older than its new absolute timeout"))
-        elif ttl < idle - _ROUNDING and (metadata.idle, metadata.absolute) != (UNSET, UNSET):
+        elif ttl < idle - _ROUNDING:
             full, cut = timedelta(seconds=round(idle)), timedelta(seconds=round(ttl))
             detail = f"the absolute deadline cuts the idle timeout of {full} to {cut}"
             events.append((EventKind.CAPPED, handle, owner, detail))

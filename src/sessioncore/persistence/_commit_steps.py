@@ -122,7 +122,7 @@ class CommitSteps(SessionSteps, eq=False):
         record = rewrite.apply_to(base, now, context.codec if merged else None)
         ttl = context.lifetimes.time_left(record.created_at, record.idle, record.absolute, now)
         if ttl <= 0.0:
-            if not self.undo and delta.metadata.absolute is UNSET:
+            if not self.undo and delta.metadata.settings.absolute is UNSET:
                 self._gone(EventKind.EXPIRED, DEADLINE_DETAIL)
                 return None
             ttl = ENDED_TTL  # store what ends it, because the stored record says that it goes on

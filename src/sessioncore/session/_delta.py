@@ -48,9 +48,7 @@ class Delta(Struct, frozen=True):
                 owner, details = metadata.owner, metadata.details
             if metadata.login is not None:
                 created_at, idle, absolute, persistent = now, None, None, None
-            idle = idle if metadata.idle is UNSET else metadata.idle
-            absolute = absolute if metadata.absolute is UNSET else metadata.absolute
-            persistent = persistent if metadata.persistent is UNSET else metadata.persistent
+            idle, absolute, persistent = metadata.settings.applied_to((idle, absolute, persistent))
         for name in self.drops:
             data.pop(name, None)
         if merge_codec is None:

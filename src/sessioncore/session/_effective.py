@@ -48,7 +48,7 @@ def absolute_of(state: SessionState) -> float | None:
 
 def _own_timeout(state: SessionState, name: Literal["idle", "absolute"]) -> float | None:
     for metadata in _unstored_metadata(state):
-        timeout: float | None | UnsetType = getattr(metadata, name)
+        timeout: float | None | UnsetType = getattr(metadata.settings, name)
         if timeout is not UNSET:
             return timeout
         if metadata.login is not None:  # a login goes back to the configured timeouts
@@ -59,10 +59,7 @@ def _own_timeout(state: SessionState, name: Literal["idle", "absolute"]) -> floa
 
 def times_changed(state: SessionState) -> bool:
     """Return whether a timeout was changed, also by a login, and the change is not stored yet."""
-    return any(
-        metadata.idle is not UNSET or metadata.absolute is not UNSET or metadata.login is not None
-        for metadata in _unstored_metadata(state)
-    )
+    return any(each.settings.has_timeouts() or each.login is not None for each in _unstored_metadata(state))
 
 
 def restarted(state: SessionState) -> bool:

@@ -11,6 +11,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from msgspec.structs import replace
 
 from sessioncore.codec._record import Record
+from sessioncore.session._settings import NO_SETTINGS, Settings
 
 __all__ = ["DROP", "EMPTY_DICT", "NOTHING_PENDING", "NO_METADATA", "SET", "Change", "Metadata", "Pending", "Update"]
 
@@ -44,24 +45,16 @@ class Metadata(Struct, frozen=True):
     cleared: bool = False  # remove the former owner's data first
     owner: str | UnsetType = UNSET
     details: Raw = EMPTY_DICT
-    # The session's own timeouts, in seconds, and persistence; None: as configured.
-    idle: float | None | UnsetType = UNSET
-    absolute: float | None | UnsetType = UNSET
-    persistent: bool | None | UnsetType = UNSET
+    settings: Settings = NO_SETTINGS
 
     def __repr__(self) -> str:
         return f"<Metadata rotate={self.rotate} login={self.login is not None}>"
-
-    def has_settings(self) -> bool:
-        """Whether the session's own timeouts or persistence were set."""
-        return self.idle is not UNSET or self.absolute is not UNSET or self.persistent is not UNSET
 
     def differs_from(self, record: Record) -> bool:
         """Whether the owner, the details or a setting is not what `record` has already."""
         if self.owner is not UNSET and (self.owner, self.details) != (record.owner, record.details):
             return True
-        settings = (self.idle, record.idle), (self.absolute, record.absolute), (self.persistent, record.persistent)
-        return any(wanted is not UNSET and wanted != stored for wanted, stored in settings)
+        return self.settings.differ_from(record)
 
     def removes_data_of(self, owner: str | None) -> bool:
         """Whether a login removes what is stored, because another request has made `owner` the owner meanwhile."""
@@ -76,9 +69,7 @@ class Metadata(Struct, frozen=True):
             cleared=self.cleared or later.cleared,
             owner=bound.owner,
             details=bound.details,
-            idle=self.idle if later.idle is UNSET else later.idle,
-            absolute=self.absolute if later.absolute is UNSET else later.absolute,
-            persistent=self.persistent if later.persistent is UNSET else later.persistent,
+            settings=self.settings.then(later.settings),
         )
 
 

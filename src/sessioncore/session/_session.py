@@ -15,6 +15,7 @@ from sessioncore.http._ids import handle_of
 from sessioncore.session._effective import details_of, owner_of
 from sessioncore.session._lifecycle import LIVE
 from sessioncore.session._pending import EMPTY_DICT, NO_METADATA
+from sessioncore.session._settings import NO_SETTINGS
 from sessioncore.session._state import SessionState
 from sessioncore.session._times import SessionTimes
 from sessioncore.session._unusable import error_factory
@@ -131,7 +132,7 @@ class Session(SessionTimes):
         others = (known := owner_of(state)) is not None and known != owner
         cleared = {"cleared": True} if others else {}
         new_id = self._persistence.new_id()
-        state.rotate(new_id, login=owner, owner=owner, details=encoded, **cleared, **(state.settings or {}))
+        state.rotate(new_id, login=owner, owner=owner, details=encoded, settings=state.settings, **cleared)
         if others:
             state.drop_values()
 
@@ -156,8 +157,8 @@ class Session(SessionTimes):
         state.check_not_started()
         await self._carry_out(self._persistence.end(state))
         state.choose_id(self._persistence.new_id())
-        if state.settings is not None:
-            state.change_settings(**state.settings)
+        if state.settings != NO_SETTINGS:
+            state.change_settings(state.settings)
 
     async def destroy(self) -> None:
         """End the session now, on every process, and clear its data; later changes are stored under a new ID.

@@ -16,6 +16,7 @@ from sessioncore.session._lifecycle import END, ENDED, FRESH, LIVE, LOST, MOVED,
 from sessioncore.session._loaded import Loaded
 from sessioncore.session._merge import take_merged
 from sessioncore.session._pending import SET, Pending
+from sessioncore.session._settings import NO_SETTINGS, Settings
 from sessioncore.session._unusable import ErrorFactory, released, response_started
 from sessioncore.session._values import Values
 
@@ -42,7 +43,7 @@ class SessionState(Struct, eq=False):
     former_id: str | None = None  # the ID before the session ended; `Session.id` still returns it
     next_id: str | None = None  # the ID of the next record, or after the next rotation; None: not chosen yet
     no_new_id: ErrorFactory | None = None  # makes the error of a change that needs a new ID; None: none was refused
-    settings: dict[str, float | bool | None] | None = None  # own timeouts and persistence, set by this request
+    settings: Settings = NO_SETTINGS  # all that this request has set, also what is stored by now
 
     def __repr__(self) -> str:
         return f"<SessionState {self.phase.name.lower()}>"  # the fields contain the ID and values
@@ -102,10 +103,11 @@ class SessionState(Struct, eq=False):
             self.pending = Pending()
         return self.pending
 
-    def change_settings(self, **settings: float | bool | None) -> None:
+    def change_settings(self, settings: Settings) -> None:
         """Set timeouts or the persistence of this session; login and reset keep what this request has set."""
-        self.begin_write().change_metadata(**settings)
-        self.settings = {**(self.settings or {}), **settings}
+        pending = self.begin_write()
+        pending.change_metadata(settings=pending.metadata.settings.then(settings))
+        self.settings = self.settings.then(settings)
 
     def rotate(self, new_id: str, **changes: Any) -> None:
         """Request a new ID, together with other metadata changes."""

@@ -6,6 +6,7 @@ from sessioncore._config import is_duration
 from sessioncore._errors import ConfigError
 from sessioncore.session._effective import absolute_of, idle_of, restarted, times_changed
 from sessioncore.session._mapping import SessionMapping
+from sessioncore.session._settings import Settings
 from sessioncore.session._state import SessionState
 
 __all__ = ["SessionTimes"]
@@ -60,7 +61,7 @@ class SessionTimes(SessionMapping):
         Raises:
             ConfigError: `timeout` is not a timedelta above zero.
         """
-        self._get_state().change_settings(idle=_seconds("set_idle_timeout", timeout))
+        self._get_state().change_settings(Settings(idle=_seconds("set_idle_timeout", timeout)))
 
     def set_absolute_timeout(self, timeout: timedelta | None) -> None:
         """Set how long after its last login this session ends, however much it is used; None: as configured.
@@ -70,7 +71,7 @@ class SessionTimes(SessionMapping):
         Raises:
             ConfigError: `timeout` is not a timedelta above zero.
         """
-        self._get_state().change_settings(absolute=_seconds("set_absolute_timeout", timeout))
+        self._get_state().change_settings(Settings(absolute=_seconds("set_absolute_timeout", timeout)))
 
     def set_persistent(self, persistent: bool | None) -> None:
         """Let the browser keep this session's cookie when it closes (True) or drop it (False); None: as configured.
@@ -80,7 +81,7 @@ class SessionTimes(SessionMapping):
         """
         if persistent is not None and type(persistent) is not bool:
             raise ConfigError("set_persistent() takes True, False, or None for what cookie_session_only says")
-        self._get_state().change_settings(persistent=persistent)
+        self._get_state().change_settings(Settings(persistent=persistent))
 
 
 def _seconds(method: str, timeout: object) -> float | None:
