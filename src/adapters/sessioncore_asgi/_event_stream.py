@@ -29,7 +29,7 @@ class EventStream(Struct, eq=False):
 
     _exchange: Exchange
     _send: Send
-    _hang_up: Callable[[Message], None]
+    _end_receiving: Callable[[Message], None]
     _watch: Watch | None = None
     _complete: bool = False  # the last part was sent
     _ended: bool = False  # by this adapter
@@ -55,7 +55,7 @@ class EventStream(Struct, eq=False):
     def _end(self, _: SessionError) -> Awaitable[None] | None:
         if self._complete:
             return None
-        self._hang_up({"type": "http.disconnect"})
+        self._end_receiving({"type": "http.disconnect"})
         return self.finish()
 
     def finish(self) -> Awaitable[None]:

@@ -25,7 +25,7 @@ class Responder(Struct, eq=False):
     _start: Message | None = None  # the message that started the response, until it is known what `events` is
     _replaced: bool = False  # an error response was sent instead of the application's response
     _body_read: bool = False  # the application has received the request; what follows is that the client leaves
-    _farewell: Message | None = None  # what the application hears since this adapter has ended the connection
+    _disconnect: Message | None = None  # all that the application receives since this adapter ended the connection
     _waiting: tuple[CancelScope, ...] = ()  # around each wait for the client
     events: EventStream | None = None  # the response is an event stream
 
@@ -45,18 +45,18 @@ class Responder(Struct, eq=False):
 
     async def _next_message(self) -> Message:
         message: Message = {}
-        if self._farewell is None:
+        if self._disconnect is None:
             with CancelScope() as scope:
                 self._waiting += (scope,)
                 try:
                     message = await self._receive()
                 finally:
                     self._waiting = tuple(waiting for waiting in self._waiting if waiting is not scope)
-        return message if self._farewell is None else self._farewell
+        return message if self._disconnect is None else self._disconnect
 
-    def hang_up(self, farewell: Message) -> None:
-        """Let the application hear this from now on, instead of the client; it need not wait for the server."""
-        self._farewell = farewell
+    def end_receiving(self, disconnect: Message) -> None:
+        """Let the application receive this message from now on, without waiting for the server."""
+        self._disconnect = disconnect
         for scope in self._waiting:
             scope.cancel()
 
@@ -138,7 +138,7 @@ class Responder(Struct, eq=False):
         This costs time, so it is left out for responses in one part that do not use the session.
         """
         if is_event_stream(headers):
-            self.events = EventStream(self._exchange, self._send, self.hang_up)
+            self.events = EventStream(self._exchange, self._send, self.end_receiving)
             self._send = self.events.send
         self._start = {}
 

@@ -46,7 +46,7 @@ class SocketResponder(Responder):
         Raises:
             ConnectionEnded: this adapter has closed the connection, because the session was ended.
         """
-        if self._farewell is not None:
+        if self._disconnect is not None:
             raise ConnectionEnded("the session of this WebSocket was ended")
         kind = message["type"]
         if kind == "websocket.close":
@@ -86,7 +86,7 @@ class SocketResponder(Responder):
 
     async def close_for_error(self, error: Exception) -> bool:
         """Close the connection if it is too late for a response; return False if the error must be raised again."""
-        if self._farewell is not None:
+        if self._disconnect is not None:
             return says_ended(error, is_disconnect)
         code = None if self.client_disconnected or self._closed else close_for_error(self._exchange, error)
         if code is None:
@@ -106,7 +106,7 @@ class SocketResponder(Responder):
             return None
         self.client_disconnected = True
         self._sent = Event()
-        self.hang_up(self._closing("websocket.disconnect", error))
+        self.end_receiving(self._closing("websocket.disconnect", error))
         return self._close(error)
 
     async def _close(self, error: SessionError) -> None:
