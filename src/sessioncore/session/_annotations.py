@@ -24,9 +24,6 @@ def matches(value: object, annotation: Any) -> bool:
     if annotation is None:
         return value is None
     origin = typing.get_origin(annotation)
-    aliased = getattr(origin or annotation, "__value__", None)  # of a `type` statement
-    if aliased is not None:
-        return matches(value, aliased)  # the type arguments of a generic alias are not compared
     if origin is None:
         return _matches_plain(value, annotation)
     arguments = typing.get_args(annotation)
@@ -34,7 +31,7 @@ def matches(value: object, annotation: Any) -> bool:
     if matcher is not None:
         return matcher(value, arguments)
     if not isinstance(origin, type):
-        return True
+        return _matches_alias(value, origin)  # the type arguments of a generic alias are not compared
     return isinstance(value, origin) and _matches_parts(value, origin, arguments)
 
 
@@ -63,12 +60,18 @@ def _matches_plain(value: object, annotation: Any) -> bool:
     if typing.is_typeddict(annotation):
         return _matches_typed_dict(value, annotation)
     if not isinstance(annotation, type):
-        return True  # a TypeVar, a forward reference
+        return _matches_alias(value, annotation)
     if annotation is float:
         return type(value) in {float, int}  # PEP 484: int is acceptable for float
     if annotation is int:
         return type(value) is int  # a bool does not match int
     return isinstance(value, annotation)
+
+
+def _matches_alias(value: object, annotation: Any) -> bool:
+    """Compare with the type that a `type` statement names; a TypeVar or a forward reference matches every value."""
+    named = getattr(annotation, "__value__", None)
+    return named is None or matches(value, named)
 
 
 def _matches_typed_dict(value: Any, annotation: Any) -> bool:
