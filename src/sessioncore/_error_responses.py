@@ -8,7 +8,7 @@ import logging
 import operator
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from typing import Final, TypeAlias, cast
+from typing import Final, TypeAlias, TypeVar, cast
 
 from msgspec import Struct
 
@@ -29,6 +29,9 @@ __all__ = [
     "ErrorResponse", "close_code", "close_reason", "find_refusal", "is_session_error", "log_closing",
     "log_late_failure", "response_to", "says_ended",
 ]  # fmt: skip
+
+T = TypeVar("T")
+D = TypeVar("D")
 
 _logger = logging.getLogger("sessioncore")
 Headers: TypeAlias = list[tuple[str, str]]
@@ -103,8 +106,11 @@ def close_reason(error: BaseException) -> str:
 
 
 def _closing(error: BaseException) -> tuple[int | None, str]:
-    refusal = find_refusal(error)
-    return next((closing for kind, closing in _CLOSINGS.items() if isinstance(refusal, kind)), (None, ""))
+    return _by_kind(_CLOSINGS, find_refusal(error), (None, ""))
+
+
+def _by_kind(table: Mapping[type[SessionError], T], error: SessionError | None, default: D) -> T | D:
+    return next((entry for kind, entry in table.items() if isinstance(error, kind)), default)
 
 
 def log_closing(error: BaseException, context: StoreContext) -> None:
@@ -174,7 +180,7 @@ def _content_for(error: SessionError, view: RequestView | None, config: SessionC
     custom = _custom_response(error, view, config)
     if custom is not None:
         return custom
-    return next((content for kind, content in _RESPONSES.items() if isinstance(error, kind)), _HTTP_500)
+    return _by_kind(_RESPONSES, error, _HTTP_500)
 
 
 def _custom_response(error: SessionError, view: RequestView | None, config: SessionConfig) -> Content | None:

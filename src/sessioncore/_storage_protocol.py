@@ -111,8 +111,8 @@ class Storage(Protocol):
 
 
 CALLS: Final = frozenset(name for name in vars(Storage) if not name.startswith("_"))
-_PASSES_BY: Final = {AnswersNow: CALLS, BoundsCalls: CALLS, LoadsMany: {"load"}, Watches: {"load"}}
-"""By capability: the calls that it is used in place of, or makes a promise about. Overriding one of them loses it."""
+_LOST_BY_OVERRIDING: Final = {AnswersNow: CALLS, BoundsCalls: CALLS, LoadsMany: {"load"}, Watches: {"load"}}
+"""By capability: the calls that it is used in place of, or makes a promise about."""
 
 
 def capabilities_of(storage: object) -> frozenset[type]:
@@ -120,9 +120,9 @@ def capabilities_of(storage: object) -> frozenset[type]:
 
     The attribute is read from the class, so a wrapper whose `__getattr__` forwards everything
     does not inherit capabilities. A subclass that overrides a call and declares nothing itself
-    loses those that would pass its call by (`AnswersNow`; for a `load` also `LoadsMany` and
-    `Watches`) or promise something about it (`BoundsCalls`); and `KeepsTombstones` if its `move`
-    takes no `tombstone`.
+    loses those that are used in place of its call (`AnswersNow`; for a `load` also `LoadsMany`
+    and `Watches`) or promise something about it (`BoundsCalls`); and `KeepsTombstones` if its
+    `move` takes no `tombstone`.
 
     Raises:
         ConfigError: `capabilities` is not a set of classes.
@@ -137,7 +137,7 @@ def capabilities_of(storage: object) -> frozenset[type]:
                     "such as frozenset({Clears})"
                 )
             return declared - lost
-        lost |= {one for one, calls in _PASSES_BY.items() if not calls.isdisjoint(vars(kind))}
+        lost |= {one for one, calls in _LOST_BY_OVERRIDING.items() if not calls.isdisjoint(vars(kind))}
         if "move" in vars(kind) and not _takes_tombstone(vars(kind)["move"]):
             lost |= {KeepsTombstones}
     return frozenset()

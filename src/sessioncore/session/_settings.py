@@ -12,7 +12,7 @@ Own: TypeAlias = tuple[float | None, float | None, bool | None]
 
 
 class Settings(Struct, frozen=True):
-    """What a request has set of them; UNSET: it has not, None: as configured. Timeouts are in seconds."""
+    """What a request has changed. UNSET: nothing; None: back to what is configured. Timeouts are in seconds."""
 
     idle: float | None | UnsetType = UNSET
     absolute: float | None | UnsetType = UNSET
