@@ -2,6 +2,7 @@
 
 import http.client
 import logging
+import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -81,7 +82,7 @@ def test_an_outage_of_redis_writes_one_traceback_whatever_uses_the_sessions(adap
             socket.recv(QUICK.total_seconds() * 3)  # meanwhile its session is looked up, in vain
         traced = [record for record in log.records if record.exc_info is not None]
         assert len(traced) == 1, [record.getMessage() for record in traced]
-        assert len(log.lines()) < 150
+        assert len(log.lines()) < (150 if sys.version_info >= (3, 14) else 130)  # 3.14 underlines more of a traceback
 
         redis.start()
         until(lambda: ask(server.address, compose("GET", "/read", [cookie])).status == 200)

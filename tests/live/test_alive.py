@@ -166,11 +166,13 @@ async def test_a_session_of_which_little_is_left_ends_then() -> None:
 @on_storages
 async def test_a_renewal_by_another_request_puts_the_end_off(storage: str) -> None:
     async with watched(STORAGES[storage](), nearly_over) as one:
-        one.other.set_idle_timeout(timedelta(minutes=1))
+        one.other.set_idle_timeout(timedelta(seconds=2 * LEFT))
         await one.other.save()
-        await anyio.sleep(LEFT)
+        await anyio.sleep(LEFT)  # its first end is over
         await one.looked_up()
         assert not one.ended.is_set()
+        await one.ended.wait()
+        assert isinstance(one.error, SessionGone)
 
 
 async def test_an_outage_ends_it_after_the_window_and_not_before() -> None:

@@ -122,7 +122,7 @@ async def test_a_file_is_created_once_by_a_process(path: Path, monkeypatch: pyte
 
     def slow(*arguments: Any) -> int:
         created.append(arguments)
-        time.sleep(0.1)
+        time.sleep(0.1)  # long enough for the other storage to look, too, if nothing keeps it from that
         return real(*arguments)
 
     real = os.open
