@@ -6,6 +6,7 @@ from typing import Literal
 from msgspec import Struct
 
 from sessioncore._config import SessionConfig, listeners
+from sessioncore._errors import ConfigError
 from sessioncore.http._extractors import Source, flatten
 from sessioncore.http._ids import new_id
 
@@ -22,7 +23,13 @@ class Finding(Struct, frozen=True):
 
 
 def audit(config: SessionConfig) -> list[Finding]:
-    """Return the findings for `config`, most severe first; the defaults have none above `info`."""
+    """Return the findings for `config`, most severe first; the defaults have none above `info`.
+
+    Raises:
+        ConfigError: `config` is not a SessionConfig.
+    """
+    if not isinstance(config, SessionConfig):  # pyright: ignore[reportUnnecessaryIsInstance]  # not every caller is type-checked
+        raise ConfigError("audit() takes a SessionConfig, such as store.config")
     findings = [*_cookie(config), *_timeouts(config), *_tokens(config), *_operations(config)]
     order = ("high", "medium", "low", "info")
     return sorted(findings, key=lambda finding: order.index(finding.severity))

@@ -148,11 +148,12 @@ async def test_a_custom_extractor_may_wait_and_may_be_anywhere_in_a_chain() -> N
         await anyio.lowlevel.checkpoint()
         return view.query("sid")
 
-    place = Place(chain(Extractor(extract, Source.HEADER, "X-Own", vary=("X-Own",)), from_cookie("sid")))
+    own = Extractor(extract, Source.HEADER, "X-Own", vary=("X-Own",))
+    place = Place(chain(own, from_cookie("sid"), from_header("x-own")))
     sid = await place.make()
     await serve(place.store, PlainView(queries={"sid": sid}), write)
     reply = await serve(place.store, cookie(sid), write)
-    assert reply.headers == [("vary", "X-Own, Cookie")]
+    assert reply.headers == [("vary", "x-own, Cookie")]
     assert await place.data(sid) == {"n": 3}
     reply = await serve(place.store, PlainView([f"sid={sid}".encode()], queries={"sid": UNKNOWN}), login)
     assert reply.all("x-own") == [reply.cookies["sid"]]

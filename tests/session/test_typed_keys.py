@@ -82,6 +82,10 @@ async def test_pop_and_setdefault_treat_a_typed_default_as_no_value() -> None:
         assert session.pop(COUNT) == 5
         session[CART].append(Item("tea"))
         assert session.setdefault(CART, []) == [Item("tea")]
+        del session[CART]
+        assert session.setdefault(CART) == session["cart"] == []
+        with pytest.raises(KeyError):
+            session.setdefault(NAME)
 
 
 async def test_typed_keys_are_written_changed_and_deleted(lab: Lab) -> None:

@@ -6,7 +6,17 @@ from typing import Any
 
 import pytest
 
-from sessioncore import SessionConfig, audit, chain, from_auth_header, from_cookie, from_header, from_query
+from sessioncore import (
+    ConfigError,
+    SessionConfig,
+    SessionStore,
+    audit,
+    chain,
+    from_auth_header,
+    from_cookie,
+    from_header,
+    from_query,
+)
 
 DAY = timedelta(days=1)
 QUIET: dict[str, Any] = {"max_sessions_per_owner": 5, "on_event": print}
@@ -16,6 +26,9 @@ QUIET: dict[str, Any] = {"max_sessions_per_owner": 5, "on_event": print}
 def test_the_defaults_give_nothing_above_info() -> None:
     assert {finding.severity for finding in audit(SessionConfig())} == {"info"}
     assert audit(SessionConfig(**QUIET)) == []
+    store: Any = SessionStore()
+    with pytest.raises(ConfigError, match=r"store\.config"):
+        audit(store)
 
 
 def _named(part: Any) -> str:

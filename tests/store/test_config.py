@@ -108,6 +108,7 @@ BAD: list[tuple[str, list[Any], str]] = [
     ("extractor", [EXTRACTOR("sid", Source.COOKIE, "sid"), EXTRACTOR(print, "cookie", "sid")], "an Extractor needs"),
     ("extractor", [EXTRACTOR(print, Source.OTHER, "x", vary=vary) for vary in (["a\r\n"], "X")], "an Extractor needs"),
     ("extractor", [EXTRACTOR(print, Source.HEADER, name) for name in ("X Sid", 5)], "header name"),
+    ("extractor", [EXTRACTOR(print, Source.HEADER, "Set-Cookie")], "a meaning of its own.*'X-Session-ID'"),
     ("extractor", [EXTRACTOR(print, Source.COOKIE, "a;b")], "cookie name"),
     ("extractor", [chain(from_auth_header(), EXTRACTOR(print, Source.COOKIE, ""))], "cookie name"),
     ("former_cookies", [[("/app", None)]], "__Host-"),

@@ -23,6 +23,10 @@ __all__ = [
     "from_param", "from_query", "vary_names",
 ]  # fmt: skip
 
+_RESERVED_HEADERS = frozenset({  # an ID in the response's header of this name would break the response
+    "cache-control", "connection", "content-length", "content-type", "cookie", "date", "host", "location", "set-cookie",
+    "transfer-encoding", "upgrade", "vary",
+})  # fmt: skip
 _TOKEN68 = (string.ascii_letters + string.digits + "-._~+/").encode()  # RFC 9110, section 11.2, with "=" at the end
 
 
@@ -227,7 +231,7 @@ def chain(*extractors: Extractor) -> Extractor:
                 return text
         return None
 
-    vary = tuple(dict.fromkeys(name for part in parts for name in vary_names(part)))
+    vary = tuple({name.lower(): name for part in parts for name in vary_names(part)}.values())
     return Extractor(extract, Source.OTHER, "", parts, vary)
 
 
@@ -279,9 +283,11 @@ def carrier_of(extractor: Extractor) -> Carrier:
 
 
 def check_header_name(key: object) -> None:
-    """Raise ConfigError for what cannot be the name of a header (a token of RFC 9110)."""
+    """Raise ConfigError for what cannot be the name of a header (a token of RFC 9110) that is the session's own."""
     if not is_token(key):
         raise ConfigError(f"{key!r} cannot be a header name: use letters, digits and '-'")
+    if str(key).lower() in _RESERVED_HEADERS:
+        raise ConfigError(f"the header {key} has a meaning of its own: use another name, such as 'X-Session-ID'")
 
 
 def _check_key(key: object) -> None:

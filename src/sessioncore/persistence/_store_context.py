@@ -52,7 +52,7 @@ class StoreContext:
         self.former_cookies = clear_former_cookies(
             [cookie.name for cookie in self.cookies], config.former_cookies, settings
         )
-        self.headers = tuple(name.lower() for name in keys_by_source[Source.HEADER])
+        self.headers = tuple(dict.fromkeys(name.lower() for name in keys_by_source[Source.HEADER]))
         # None: nothing has to be judged, because no other site can send an ID, or because that is allowed.
         self.cross_site: CrossSiteRule | None = None
         if config.cross_site != "allow" and any(carrier_of(part) is not Carrier.HEADER for part in self.extractors):

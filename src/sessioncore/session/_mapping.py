@@ -183,14 +183,16 @@ class SessionMapping(SessionBase, MutableMapping[str, Any]):
             return default
 
     @overload
-    def setdefault(self, key: KeyFor[T, R], default: T) -> R: ...
+    def setdefault(self, key: KeyFor[T, R], default: T = ...) -> R: ...
     @overload
     def setdefault(self, key: str, default: Any = None) -> Any: ...
-    def setdefault(self, key: Any, default: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]  # wider: typed keys
-        """Return the value under `key`; if it is missing, store `default` first."""
+    def setdefault(self, key: Any, default: Any = _MISSING) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]  # wider: typed keys
+        """Return the value under `key`; if it is missing, store `default` first, or else a typed key's own default."""
         self._check_not_released()
+        name: AnyKey = key
         if key not in self:
-            self[key] = default
+            own = self._get_default(name) if default is _MISSING and isinstance(name, SessionKey) else None
+            self[key] = own if default is _MISSING else default
         return self[key]
 
     def popitem(self) -> tuple[str, Any]:
