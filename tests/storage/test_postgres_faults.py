@@ -137,6 +137,28 @@ async def test_a_black_hole_ends_in_time_and_costs_no_connection_for_good(
         assert None not in results
 
 
+@pytest.mark.parametrize("prepared", [True, False])
+async def test_calls_cancelled_on_new_connections_leave_no_trace(
+    postgres: PostgresServer, caplog: pytest.LogCaptureFixture, *, prepared: bool
+) -> None:
+    caplog.set_level("INFO", "sessioncore")  # "prepared statements are missing", though there is no pooler
+    seed = random.Random(7)
+
+    async def call() -> None:
+        with anyio.move_on_after(seed.random() * 0.03):
+            await storage.load("a")
+
+    for _ in range(4):
+        async with opened(
+            f"postgresql://tester@127.0.0.1:{postgres.port}/postgres", max_connections=20, prepared_statements=prepared
+        ) as storage:
+            await asyncio.gather(*(call() for _ in range(60)))
+            assert await storage.create("a", b"x", 100)
+    gc.collect()
+    await asyncio.sleep(0.1)
+    assert caplog.records == []  # nor "exception was never retrieved" or "an active transaction"
+
+
 async def test_connections_broken_off_under_load_are_replaced(postgres: PostgresServer) -> None:
     async with (
         proxy_to(postgres.port) as proxy,

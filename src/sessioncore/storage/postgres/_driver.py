@@ -16,6 +16,7 @@ from weakref import WeakValueDictionary
 import asyncpg  # type: ignore[import-untyped]  # asyncpg ships no py.typed # pyright: ignore[reportMissingTypeStubs]
 
 from sessioncore._errors import ConfigError, StorageError, StorageUnavailable
+from sessioncore.storage.postgres._connecting import connect
 from sessioncore.storage.postgres._errors import (
     FAILURES,
     READ_ONLY,
@@ -122,6 +123,8 @@ class Database:
                     # whenever a client gets another server connection; now and then the client waits for seconds.
                     server_settings={"client_encoding": "UTF8"},
                     reset=_no_reset,
+                    connect=connect,
+                    timeout=self._timeout,
                     **_target_of(dsn),
                 )
                 await pool.release(await pool.acquire())  # an address that cannot work fails here
@@ -244,7 +247,7 @@ class Database:
                     connection.terminate()  # so that the pool does not lend it again
             # asyncpg waits until a cancelled statement has ended, and closes the connection otherwise. In a task with
             # a callback: if the caller is cancelled once more, the release still ends, and its error counts as seen.
-            release = asyncio.ensure_future(pool.release(connection, timeout=_RELEASE_TIMEOUT))
+            release = asyncio.ensure_future(_give_back(pool, connection))
             release.add_done_callback(lambda done: done.cancelled() or done.exception())
             with suppress(*FAILURES):
                 await asyncio.shield(release)
@@ -252,6 +255,15 @@ class Database:
         with suppress(*FAILURES):  # the outcome is known already; an error of the release must not replace it
             await pool.release(connection, timeout=_RELEASE_TIMEOUT)
         return rows
+
+
+async def _give_back(pool: Pool, connection: Any) -> None:
+    """Return a connection to the pool after a statement that was interrupted or failed."""
+    with suppress(*FAILURES):
+        # A cancelled transaction rolls itself back, unless it is cancelled again; asyncpg would log that as an error.
+        if connection.is_in_transaction():
+            await connection.execute("ROLLBACK", timeout=_RELEASE_TIMEOUT)
+    await pool.release(connection, timeout=_RELEASE_TIMEOUT)
 
 
 def require_asyncio() -> None:

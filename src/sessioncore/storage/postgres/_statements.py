@@ -6,6 +6,7 @@ This module knows neither sessions nor the pool.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from hashlib import sha256
 from typing import Any, TypeAlias, cast
@@ -38,6 +39,7 @@ class PreparedStatements:
     def __init__(self, *, named: bool) -> None:
         self.named = named
         # Not `asyncpg.PreparedStatement`: it is invalid once its connection is released, and keeps it alive.
+        # None instead of a state: the statement is being prepared, or that was interrupted.
         self._states: WeakKeyDictionary[Any, dict[str, Any]] = WeakKeyDictionary()
 
     async def fetch(self, connection: Any, sql: str, args: tuple[object, ...]) -> Rows:
@@ -49,7 +51,9 @@ class PreparedStatements:
             states = self._states[raw] = {}
         state = states.get(sql)
         if state is None or state.closed:
-            state = states[sql] = await (_prepare_named(raw, sql) if self.named else _describe(raw, sql))
+            interrupted = sql in states and state is None
+            states[sql] = None
+            state = states[sql] = await (_prepare_named(raw, sql, interrupted) if self.named else _describe(raw, sql))
         return cast("Rows", await _PreparedStatement(raw, sql, state).fetch(*args))
 
 
@@ -59,7 +63,10 @@ def _name(sql: str) -> str:
     return f"sessioncore_{sha256(sql.encode()).hexdigest()[:32]}"
 
 
-async def _prepare_named(raw: Any, sql: str) -> Any:
+async def _prepare_named(raw: Any, sql: str, interrupted: bool) -> Any:
+    if interrupted:  # the server may have the name, and would refuse it
+        with suppress(asyncpg.InvalidSQLStatementNameError):
+            await raw.execute(f"DEALLOCATE {_name(sql)}")
     return _kept(await raw.prepare(sql, name=_name(sql)))
 
 

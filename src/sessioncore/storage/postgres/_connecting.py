@@ -1,0 +1,31 @@
+"""Makes the new connections of a pool, for requests that may be cancelled meanwhile."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import asyncpg  # type: ignore[import-untyped]  # asyncpg ships no py.typed # pyright: ignore[reportMissingTypeStubs]
+
+__all__ = ["connect"]
+
+
+async def connect(*args: Any, **options: Any) -> Any:
+    """Connect; if the caller is cancelled, the attempt goes on, and its connection is closed.
+
+    A cancelled `asyncpg.connect` may leave a future behind whose exception is logged. Nobody takes the attempt over:
+    it may have begun before the server came back.
+    """
+    attempt = asyncio.ensure_future(_connect(*args, **options))
+    try:
+        return await asyncio.shield(attempt)
+    except asyncio.CancelledError:
+        attempt.add_done_callback(_close)
+        raise
+
+
+def _close(attempt: asyncio.Future[Any]) -> None:
+    if not attempt.cancelled() and attempt.exception() is None:
+        attempt.result().terminate()
+
+
+_connect: Callable[..., Awaitable[Any]] = getattr(asyncpg, "connect")  # noqa: B009 - asyncpg ships no types
