@@ -15,6 +15,7 @@ from servers.redis_server import Server, cluster, free_port, one_server, until, 
 from tests.storage.redis_rig import SECOND, answered, client_of, rig_of, storage_at, storage_on
 from tests.storage.rigs import made, record_at, version_of
 from tests.tcp_proxy import proxy_to
+from tests.turns import comes_true
 
 from sessioncore import SessionConfig, SessionStore
 from sessioncore._errors import StorageUnavailable, WritesRefused
@@ -90,26 +91,31 @@ async def test_a_slot_that_moves_is_followed_under_load(nodes: list[Server], end
             key = next(keys_on(0))
             await storage.delete(key)
             at = await made(storage, key, b"0", owner="u")
-            done = False
+            done, turns = False, 0
 
-            async def count() -> int:
-                version, turns = at, 0
+            async def count() -> None:
+                nonlocal turns
+                version = at
                 while not done:
                     assert (await record_at(storage, key, renew=100)).data == b"%d" % turns
                     turns += 1
                     version = version_of(await storage.replace(key, b"%d" % turns, 100, version=version, owner="u"))
-                return turns
+
+            async def some_turns() -> None:
+                goal = turns + 4
+                await comes_true(lambda: turns >= goal or task.done())
 
             task = asyncio.create_task(count())
             for source, target in ((0, 1), (1, 2), (2, 0)):
                 begin_moving(key, nodes[source], nodes[target])
-                await asyncio.sleep(0.05)  # some rounds while the key is still at its source
+                await some_turns()  # while the key is still at its source
                 nodes[source].do("MIGRATE", "127.0.0.1", nodes[target].port, key, 0, 1000)
-                await asyncio.sleep(0.05)  # some rounds by ASK
+                await some_turns()  # by ASK
                 for node in (nodes[target], nodes[source], *nodes):
                     node.do("CLUSTER", "SETSLOT", key_slot(key.encode()), "NODE", id_of(nodes[target]))
             done = True
-            assert await task > 20
+            await task
+            assert turns > 20
             if endpoints == "unknown-endpoint":  # the host is that of the URL, with each node's port
                 lines = [line for node in nodes for line in node.do("CLIENT LIST")]
                 ours = [line["laddr"].partition(":")[0] for line in lines if line["name"] == "follower"]
