@@ -17,7 +17,7 @@ from tests.numbers import scaled
 
 from sessioncore import SQLiteStorage
 from sessioncore.storage import PROBE_SUFFIX
-from sessioncore.storage.redis._format import pack
+from sessioncore.storage.redis.records._format import pack
 
 pytestmark = [pytest.mark.redis, pytest.mark.postgres]
 

@@ -18,7 +18,7 @@ from typing import Any
 from sessioncore import StorageUnavailable
 from sessioncore.storage import LATER, Load, Stored
 from sessioncore.storage.redis import NearCache, RedisStorage
-from sessioncore.storage.redis._near_cache import RecordCache
+from sessioncore.storage.redis.near._cache import RecordCache
 
 KEYS = [f"counter:{number}" for number in range(120)]
 ENTRY = struct.Struct("<BBddQQ")  # what, which key, began, returned, the life, the count

@@ -13,7 +13,7 @@ from servers.redis_server import Server
 
 from sessioncore._errors import StorageUnavailable
 from sessioncore.storage.redis import RedisStorage
-from sessioncore.storage.redis._format import MARK
+from sessioncore.storage.redis.records._format import MARK
 from sessioncore.testing import Rig
 
 T = TypeVar("T")

@@ -13,7 +13,7 @@ from tests.numbers import scaled
 from sessioncore import ConfigError
 from sessioncore.storage import Stored
 from sessioncore.storage.redis import NearCache, NearCacheStats
-from sessioncore.storage.redis._near_cache import RecordCache
+from sessioncore.storage.redis.near._cache import RecordCache
 
 KEYS = ["a", "b"]
 TICK = 0.001  # seconds from one step to the next

@@ -17,7 +17,7 @@ from tests.tcp_proxy import Proxy, proxy_to
 from sessioncore import SessionConfig, SessionStore, StorageError, StorageUnavailable
 from sessioncore.storage import WritesRefused
 from sessioncore.storage.redis import RedisStorage
-from sessioncore.storage.redis._format import MARK
+from sessioncore.storage.redis.records._format import MARK
 
 pytestmark = [pytest.mark.anyio, pytest.mark.redis]
 ON_CLUSTERS = "+cluster|slots", "+command", "+asking"

@@ -24,7 +24,7 @@ from tests.tcp_proxy import proxy_to
 from sessioncore import Stored
 from sessioncore._errors import ConfigError, StorageUnavailable
 from sessioncore.storage.redis import RedisStorage
-from sessioncore.storage.redis._url import client_from
+from sessioncore.storage.redis.client._url import client_from
 
 pytestmark = [pytest.mark.anyio, pytest.mark.redis, pytest.mark.usefixtures("emptied")]
 

@@ -20,7 +20,7 @@ from tests.turns import comes_true
 from sessioncore import SessionConfig, SessionStore
 from sessioncore._errors import StorageUnavailable, WritesRefused
 from sessioncore.storage.redis import RedisStorage
-from sessioncore.storage.redis._connection import YOUNG
+from sessioncore.storage.redis.connection._pipelined import YOUNG
 from sessioncore.testing import STORAGE_CHECKS, NotApplicable
 
 pytestmark = [pytest.mark.anyio, pytest.mark.redis]

@@ -13,7 +13,7 @@ from tests.storage.rigs import made, record_at
 from tests.tcp_proxy import proxy_to
 
 from sessioncore.storage import Stored
-from sessioncore.storage.redis._format import MARK, unpack
+from sessioncore.storage.redis.records._format import MARK, unpack
 
 pytestmark = [pytest.mark.anyio, pytest.mark.redis, pytest.mark.usefixtures("emptied")]
 

@@ -18,10 +18,10 @@ from tests.storage.test_redis_acl import COMMANDS, rules
 from sessioncore._errors import StorageError
 from sessioncore.storage import Stored
 from sessioncore.storage.redis import RedisStorage
-from sessioncore.storage.redis import _scripts as scripts
 from sessioncore.storage.redis._errors import RIGHTS as RIGHTS_TOLD
 from sessioncore.storage.redis._errors import ForeignValue
-from sessioncore.storage.redis._format import TOMBSTONE, unpack
+from sessioncore.storage.redis.records import _scripts as scripts
+from sessioncore.storage.redis.records._format import TOMBSTONE, unpack
 
 pytestmark = [pytest.mark.anyio, pytest.mark.redis]
 

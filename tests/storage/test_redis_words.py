@@ -14,8 +14,8 @@ from tests.storage.rigs import made
 
 from sessioncore._errors import StorageError, StorageUnavailable
 from sessioncore.storage.redis import RedisStorage
-from sessioncore.storage.redis import _format as fmt
 from sessioncore.storage.redis._errors import AclDenied, ErrorReply, error_of
+from sessioncore.storage.redis.records import _format as fmt
 
 # What 6.2 and 7 say of the same thing.
 OOM = [

@@ -13,7 +13,7 @@ from sessioncore.storage import MemoryStorage, SQLiteStorage
 from sessioncore.storage._url import storage_from_url
 from sessioncore.storage.postgres import PostgresStorage
 from sessioncore.storage.redis import RedisStorage
-from sessioncore.storage.redis._url import client_from
+from sessioncore.storage.redis.client._url import client_from
 
 
 def test_memory() -> None:

@@ -1,40 +1,36 @@
 """The transport to the server and the commands that use it, made for each event loop.
 
 A connection belongs to the loop on which it was opened, so a storage that is used from a
-second loop gets a second connection. The class of the client decides which transport it is.
+second loop gets a second connection.
 """
 
 import asyncio
-import inspect
 import logging
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from datetime import timedelta
-from typing import Any, cast
+from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
-from redis.asyncio import Redis, RedisCluster
 
 from sessioncore._errors import ConfigError, StorageUnavailable
 from sessioncore._storage_calls import LATER, Call, Later, Moved, Stored, Unreadable
 from sessioncore.storage._text import bytes_of
-from sessioncore.storage.redis._cluster import Cluster
-from sessioncore.storage.redis._cluster_transport import ClusterTransport
-from sessioncore.storage.redis._commands import RecordCommands, ReplicaAcks, answer_of
 from sessioncore.storage.redis._errors import ConnectionLost, unavailable
-from sessioncore.storage.redis._near_cache import NearCache, NearCacheStats
-from sessioncore.storage.redis._near_reads import InvalidatingWrites, NearReads
-from sessioncore.storage.redis._reconnecting import ReconnectingConnection
-from sessioncore.storage.redis._renewals import Renewals
-from sessioncore.storage.redis._single import SingleServer
-from sessioncore.storage.redis._transport import CallLimit, ClientTransport, Reply, Transport
+from sessioncore.storage.redis.client._client import Client
+from sessioncore.storage.redis.connection._reconnecting import ReconnectingConnection
+from sessioncore.storage.redis.connection._transport import CallLimit, Reply, Transport
+from sessioncore.storage.redis.near._cache import NearCache, NearCacheStats
+from sessioncore.storage.redis.near._reads import InvalidatingWrites, NearReads
+from sessioncore.storage.redis.records._cluster import Cluster
+from sessioncore.storage.redis.records._commands import RecordCommands, ReplicaAcks, answer_of
+from sessioncore.storage.redis.records._single import SingleServer
 
 __all__ = ["LoopConnection", "LoopConnections"]
 
 _LOG = logging.getLogger("sessioncore")
 _POOL = 64  # calls at a time where each takes a connection of the client's pool
-_SILENCE_TIMEOUT = 5.0  # seconds, where the client has no socket_timeout
 
 
 class LoopConnection(Struct, frozen=True):
@@ -87,27 +83,31 @@ class LoopConnections:
 
     def __init__(
         self,
-        client: Any,
+        client: Client,
         timeout: timedelta | None,
         wait_replicas: int,
         wait_timeout: timedelta,
         near_cache: NearCache | None,
     ) -> None:
-        _check(client, timeout, wait_replicas, wait_timeout)
+        if timeout is not None and not _is_above(timeout, timedelta(0)):
+            raise ConfigError("timeout must be a timedelta above zero, or None")
+        if type(wait_replicas) is not int or wait_replicas < 0:
+            raise ConfigError("wait_replicas is a number of replicas, 0 for none")
+        if not _is_above(wait_timeout, timedelta(microseconds=999)):
+            raise ConfigError("wait_timeout must be a timedelta of a millisecond or more")
+        if wait_replicas and not client.has_plain_connections:
+            raise ConfigError("wait_replicas needs redis-py's own connections; this client brings others")
         self._client = client
-        self._silence_timeout = _silence_timeout_of(client) if timeout is None else timeout.total_seconds()
+        self._silence_timeout = client.silence_timeout() if timeout is None else timeout.total_seconds()
         self._replicas = wait_replicas
         self._wait = wait_timeout.total_seconds()
         self._current: LoopConnection | None = None
         self._others: dict[asyncio.AbstractEventLoop, LoopConnection] = {}
         self._closed = False
-        self._renewals = Renewals(client, self._log_in)
-        self._renewals.listen()
-        self.can_track = _has_plain_connections(client)
+        client.on_new_credentials(self._log_in)
+        self.can_track = client.has_plain_connections
         self.at_once = sys.maxsize if self.can_track else _POOL
-        self.limit = CallLimit(enforced=self.can_track and not isinstance(client, RedisCluster))
-        if wait_replicas and not self.can_track:
-            raise ConfigError("wait_replicas needs redis-py's own connections; this client brings others")
+        self.limit = CallLimit(enforced=self.can_track and not client.is_cluster)
         self.near_cache = self._usable(near_cache)
         self._near_stats = NearCacheStats()
 
@@ -117,7 +117,7 @@ class LoopConnections:
             return None
         if not isinstance(near_cache, NearCache):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ConfigError("near_cache takes a NearCache(max_stale=..., max_bytes=...), or None for no cache")
-        if isinstance(self._client, RedisCluster):
+        if self._client.is_cluster:
             raise ConfigError("near_cache does not work on a cluster yet: leave it out")
         if not self.can_track:
             _LOG.warning("near_cache does nothing: it needs redis-py's own connections, and this client brings others")
@@ -198,13 +198,13 @@ class LoopConnections:
         return connection
 
     def _make(self, loop: asyncio.AbstractEventLoop) -> LoopConnection:
-        transport = self._transport(self._silence_timeout)
+        transport = self._client.transport(self._silence_timeout, self.limit)
         acks = None
         if self._replicas:
-            patient = self._transport(self._silence_timeout + self._wait)
+            patient = self._client.transport(self._silence_timeout + self._wait, self.limit)
             acks = ReplicaAcks(patient, self._replicas, round(self._wait * 1000))
         records: RecordCommands
-        if isinstance(self._client, RedisCluster):
+        if self._client.is_cluster:
             records = Cluster(transport, acks, self._silence_timeout)
         else:
             records = SingleServer(transport, acks, self.limit)
@@ -214,56 +214,6 @@ class LoopConnections:
             records = InvalidatingWrites(records, near.cache)
         return LoopConnection(loop, transport, records, acks, near)
 
-    def _transport(self, silence_timeout: float) -> Transport:
-        if not self.can_track:
-            return ClientTransport(self._client)
-        if isinstance(self._client, RedisCluster):
-            return ClusterTransport(self._client, silence_timeout, self.limit, self._renewals.listen)
-        make: Callable[[], Any] = self._client.connection_pool.make_connection
-        return ReconnectingConnection(make, silence_timeout, self.limit)
-
-
-def _check(client: Any, timeout: timedelta | None, wait_replicas: int, wait_timeout: timedelta) -> None:
-    if (
-        isinstance(client, type)
-        or not hasattr(client, "get_encoder")
-        or not inspect.iscoroutinefunction(getattr(client, "execute_command", None))  # a pool has none
-    ):
-        raise ConfigError("RedisStorage takes a client of redis.asyncio (Redis, master_for(...), RedisCluster)")
-    if client.get_encoder().decode_responses:
-        raise ConfigError(
-            "RedisStorage needs bytes: build the client without decode_responses=True "
-            "(a second client for the rest of the application may keep it)"
-        )
-    if timeout is not None and not _is_above(timeout, timedelta(0)):
-        raise ConfigError("timeout must be a timedelta above zero, or None")
-    if type(wait_replicas) is not int or wait_replicas < 0:
-        raise ConfigError("wait_replicas is a number of replicas, 0 for none")
-    if not _is_above(wait_timeout, timedelta(microseconds=999)):
-        raise ConfigError("wait_timeout must be a timedelta of a millisecond or more")
-
 
 def _is_above(value: object, bound: timedelta) -> bool:
     return isinstance(value, timedelta) and value > bound
-
-
-def _silence_timeout_of(client: Any) -> float:
-    kwargs = client.connection_kwargs if isinstance(client, RedisCluster) else client.connection_pool.connection_kwargs
-    silence_timeout: Any = kwargs.get("socket_timeout") or _SILENCE_TIMEOUT
-    if not isinstance(silence_timeout, (int, float)) or silence_timeout <= 0:
-        raise ConfigError("the client's socket_timeout must be a number of seconds above zero, or None")
-    return float(silence_timeout)
-
-
-def _has_plain_connections(client: object) -> bool:
-    """Return whether client and connections are redis-py's own classes.
-
-    Only then a `ReconnectingConnection` can take a socket over; other classes may do more than redis-py's.
-    """
-    if isinstance(client, RedisCluster):
-        return True
-    plain: Any = Redis
-    if not isinstance(client, Redis) or cast("Any", type(client)).execute_command is not plain.execute_command:
-        return False
-    made_by: type[Any] = cast("Any", client).connection_pool.connection_class
-    return made_by.__module__.startswith("redis.")

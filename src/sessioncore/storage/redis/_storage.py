@@ -35,16 +35,16 @@ from sessioncore.storage._text import bytes_of, text_of
 with needs_extra("redis"):
     from redis.asyncio import Redis, RedisCluster
 
-    from sessioncore.storage.redis import _upkeep as upkeep
-    from sessioncore.storage.redis._cluster_probe import names_on_masters
-    from sessioncore.storage.redis._cluster_steps import for_each
-    from sessioncore.storage.redis._cluster_transport import ClusterTransport
-    from sessioncore.storage.redis._commands import stored_of
+    from sessioncore.storage.redis._check import check_servers, names_on_masters
     from sessioncore.storage.redis._errors import ConnectionLost, ForeignValue, unavailable
-    from sessioncore.storage.redis._near_cache import NearCache, NearCacheStats
     from sessioncore.storage.redis._per_loop import LoopConnections
-    from sessioncore.storage.redis._settings import check_servers
-    from sessioncore.storage.redis._url import client_from, close
+    from sessioncore.storage.redis.client._client import Client
+    from sessioncore.storage.redis.client._cluster import ClusterTransport
+    from sessioncore.storage.redis.client._url import client_from
+    from sessioncore.storage.redis.connection._waiting import for_each
+    from sessioncore.storage.redis.near._cache import NearCache, NearCacheStats
+    from sessioncore.storage.redis.records import _scans as scans
+    from sessioncore.storage.redis.records._commands import stored_of
 
 __all__ = ["RedisStorage"]
 
@@ -95,10 +95,10 @@ class RedisStorage:
         wait_timeout: timedelta = _SECOND,
         near_cache: NearCache | None = None,
     ) -> None:
-        self._client: Any = client
+        self._client = Client(client)
         self._owns_client = False
         self._inspected = False
-        self._connections = LoopConnections(client, timeout, wait_replicas, wait_timeout, near_cache)
+        self._connections = LoopConnections(self._client, timeout, wait_replicas, wait_timeout, near_cache)
 
     @classmethod
     def from_url(
@@ -218,11 +218,11 @@ class RedisStorage:
         It uses SCAN, in batches of some hundred keys; other requests are served in between.
         """
         connection = self._connections.here()
-        return await upkeep.clear(await connection.servers(), bytes_of(prefix), connection.records.delete)
+        return await scans.clear(await connection.servers(), bytes_of(prefix), connection.records.delete)
 
     async def scan(self, prefix: str) -> AsyncGenerator[list[str]]:
         """Yield the keys of live records that begin with `prefix`, by SCAN on each master."""
-        async for batch in upkeep.records(await self._connections.here().servers(), bytes_of(prefix)):
+        async for batch in scans.records(await self._connections.here().servers(), bytes_of(prefix)):
             yield [text_of(key) for key in batch]
 
     async def owned_keys(self, owner: str) -> list[str]:
@@ -231,7 +231,7 @@ class RedisStorage:
 
     async def purge_expired(self) -> int:
         """Remove the index entries of expired records; Redis removes the records themselves."""
-        return await upkeep.purge(await self._connections.here().servers())
+        return await scans.purge(await self._connections.here().servers())
 
     @property
     def notices_within(self) -> float | None:
@@ -293,4 +293,4 @@ class RedisStorage:
         """Wait for the calls under way, and close the connection, and the client if `from_url` created it."""
         await self._connections.aclose()
         if self._owns_client:
-            await close(self._client)
+            await self._client.aclose()

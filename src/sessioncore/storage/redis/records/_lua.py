@@ -13,7 +13,7 @@ Both kinds of server use the same bodies. On one server a script derives the ind
 same prefix but undeclared; on a cluster it is in another slot, so the caller gets the owner and updates it.
 """
 
-from sessioncore.storage.redis._format import INDEX_SUFFIX
+from sessioncore.storage.redis.records._format import INDEX_SUFFIX
 
 __all__ = [
     "AS_IT_IS",

@@ -4,7 +4,7 @@ from hashlib import sha1
 
 from msgspec import Struct
 
-from sessioncore.storage.redis import _lua as lua
+from sessioncore.storage.redis.records import _lua as lua
 
 __all__ = [
     "CREATE",

@@ -6,10 +6,16 @@ same calls for records and indexes that are on different servers.
 
 from sessioncore._storage_protocol import Written
 from sessioncore.storage._versions import random_version
-from sessioncore.storage.redis._commands import KEYS_PER_COMMAND, ReplicaAcks, outcome_of, run_command, run_script
-from sessioncore.storage.redis._format import TOMBSTONE, head_of, index_of, millis, pack
-from sessioncore.storage.redis._scripts import CREATE, DELETE, ON_ONE_SERVER, OWNED, VERIFY
-from sessioncore.storage.redis._transport import CallLimit, Reply, Transport
+from sessioncore.storage.redis.connection._transport import CallLimit, Reply, Transport
+from sessioncore.storage.redis.records._commands import (
+    KEYS_PER_COMMAND,
+    ReplicaAcks,
+    outcome_of,
+    run_command,
+    run_script,
+)
+from sessioncore.storage.redis.records._format import TOMBSTONE, head_of, index_of, millis, pack
+from sessioncore.storage.redis.records._scripts import CREATE, DELETE, ON_ONE_SERVER, OWNED, VERIFY
 
 __all__ = ["SingleServer"]
 

@@ -20,9 +20,10 @@ from sessioncore._errors import StorageError
 from sessioncore._watchers import Changed
 from sessioncore.storage._text import bytes_of, text_of
 from sessioncore.storage.redis._errors import CLIENT_ERRORS, ConnectionLost, ErrorReply, Explained, error_of
-from sessioncore.storage.redis._first_answer import first_answer
-from sessioncore.storage.redis._reconnecting import ReconnectingConnection
-from sessioncore.storage.redis._transport import CallLimit, Command, Reply, Transport, within
+from sessioncore.storage.redis.client._opening import open_transport
+from sessioncore.storage.redis.connection._reconnecting import ReconnectingConnection
+from sessioncore.storage.redis.connection._transport import CallLimit, Command, Reply, Transport
+from sessioncore.storage.redis.connection._waiting import first_answer, within
 
 __all__ = ["ClusterTransport"]
 
@@ -181,7 +182,8 @@ class ClusterTransport:
     def _new_connection(self, node: Any) -> ReconnectingConnection:
         # Never send READONLY, as redis-py would here: a demoted master would serve sessions that have ended.
         kwargs = node.connection_kwargs | {"redis_connect_func": None}
-        return ReconnectingConnection(lambda: node.connection_class(**kwargs), self._silence_timeout, self._limit)
+        opener = partial(open_transport, partial(node.connection_class, **kwargs))
+        return ReconnectingConnection(opener, self._silence_timeout, self._limit)
 
     async def _refresh(self) -> None:
         """Fetch the map of the cluster; all callers that wait share one fetch."""

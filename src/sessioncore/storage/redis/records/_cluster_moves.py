@@ -13,12 +13,12 @@ from msgspec import Struct
 
 from sessioncore._errors import KeyTaken, StorageError, StorageUnavailable
 from sessioncore._storage_protocol import Written
-from sessioncore.storage.redis._cluster_steps import Steps
-from sessioncore.storage.redis._commands import outcome_of, run_command, run_script
 from sessioncore.storage.redis._errors import ForeignValue
-from sessioncore.storage.redis._format import ARRIVING, LEAVING, TOMBSTONE, arriving, arriving_from, millis
-from sessioncore.storage.redis._scripts import ON_A_CLUSTER, RETIRE, SHORTEN, Script
-from sessioncore.storage.redis._transport import Reply, Transport
+from sessioncore.storage.redis.connection._transport import Reply, Transport
+from sessioncore.storage.redis.records._cluster_steps import Steps
+from sessioncore.storage.redis.records._commands import outcome_of, run_command, run_script
+from sessioncore.storage.redis.records._format import ARRIVING, LEAVING, TOMBSTONE, arriving, arriving_from, millis
+from sessioncore.storage.redis.records._scripts import ON_A_CLUSTER, RETIRE, SHORTEN, Script
 
 __all__ = ["Moves", "Plan"]
 

@@ -5,7 +5,7 @@ script or one command and turn the reply into an answer of the storage, or into 
 """
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from math import inf
 from typing import Protocol, TypeAlias
 
@@ -15,9 +15,9 @@ from sessioncore._errors import KeyTaken, StorageUnavailable
 from sessioncore._storage_protocol import Moved, Stored, Unreadable, Written
 from sessioncore.storage._text import text_of
 from sessioncore.storage.redis._errors import ConnectionLost, ErrorReply, ForeignValue, error_of, unavailable
-from sessioncore.storage.redis._format import TOMBSTONE, unpack
-from sessioncore.storage.redis._scripts import Script
-from sessioncore.storage.redis._transport import Command, Reply, Transport
+from sessioncore.storage.redis.connection._transport import Command, Reply, Transport
+from sessioncore.storage.redis.records._format import TOMBSTONE, unpack
+from sessioncore.storage.redis.records._scripts import Script
 
 __all__ = [
     "KEYS_PER_COMMAND",
@@ -28,7 +28,6 @@ __all__ = [
     "outcome_of",
     "run_command",
     "run_script",
-    "scan",
     "stored_of",
 ]
 
@@ -120,18 +119,6 @@ async def run_script(
     except ConnectionLost as exc:
         raise unavailable(exc) from exc
     return checked(reply, script)
-
-
-async def scan(server: Transport, pattern: bytes, kind: bytes) -> AsyncIterator[list[bytes]]:
-    """Yield the keys of one server that match `pattern` and are of this type, in batches."""
-    cursor: bytes | int = b"0"
-    while True:
-        command = (b"SCAN", cursor, b"MATCH", pattern, b"COUNT", KEYS_PER_COMMAND, b"TYPE", kind)
-        cursor, batch = await run_command(server.read, b"", *command)
-        if batch:
-            yield batch
-        if int(cursor) == 0:
-            return
 
 
 def stored_of(value: Reply, left: int) -> Stored | Moved | Unreadable:

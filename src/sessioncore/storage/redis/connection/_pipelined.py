@@ -14,7 +14,7 @@ When that order ends with this connection, or with its time as the one in use, a
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from math import inf
 from time import monotonic
 from typing import Any, TypeAlias, cast
@@ -22,12 +22,15 @@ from typing import Any, TypeAlias, cast
 from hiredis import ProtocolError, PushNotification, Reader
 
 from sessioncore.storage.redis._errors import ConnectionLost, ErrorReply, ReplyTimeout
-from sessioncore.storage.redis._transport import LATE
+from sessioncore.storage.redis.connection._waiting import LATE
 
-__all__ = ["YOUNG", "Invalidated", "OpenedTransport", "PipelinedConnection"]
+__all__ = ["YOUNG", "Invalidated", "OpenedTransport", "Opener", "PipelinedConnection"]
 
 OpenedTransport: TypeAlias = tuple[asyncio.Transport, object]
 """A transport whose handshake is done, and what must live as long as it does."""
+
+Opener: TypeAlias = Callable[[asyncio.Protocol, float], Awaitable[OpenedTransport]]
+"""Connects within so many seconds, and has the transport call that protocol."""
 
 Invalidated: TypeAlias = Callable[[list[bytes] | None], object]
 """Called with the keys of tracked reads that have changed, or with None if any may have."""

@@ -1,21 +1,18 @@
 """The single steps of which the calls on a cluster consist: each is one command or one script on one server."""
 
-import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, TypeVar
 
 from sessioncore._errors import StorageError, StorageUnavailable
-from sessioncore.storage.redis._commands import ReplicaAcks, run_command, run_script
 from sessioncore.storage.redis._errors import ForeignValue
-from sessioncore.storage.redis._format import ARRIVING, MARK, index_of, millis, pack
-from sessioncore.storage.redis._scripts import END, ENLIST, ON_A_CLUSTER
-from sessioncore.storage.redis._transport import Reply, Transport
+from sessioncore.storage.redis.connection._transport import Reply, Transport
+from sessioncore.storage.redis.connection._waiting import all_of
+from sessioncore.storage.redis.records._commands import ReplicaAcks, run_command, run_script
+from sessioncore.storage.redis.records._format import ARRIVING, MARK, index_of, millis, pack
+from sessioncore.storage.redis.records._scripts import END, ENLIST, ON_A_CLUSTER
 
-__all__ = ["Steps", "all_of", "for_each"]
+__all__ = ["Steps"]
 
 _LOG = logging.getLogger("sessioncore.storage.redis")
-_T = TypeVar("_T")
 
 
 class Steps:
@@ -90,22 +87,3 @@ class Steps:
             await run_command(self._write, index, b"ZREM", index, key)
         except StorageError as exc:
             _LOG.debug("an index entry could not be removed: %s", exc)
-
-
-async def all_of(steps: list[Coroutine[Any, Any, _T]]) -> list[_T]:
-    """Wait for all, then return their results or raise the first error."""
-    results = await asyncio.gather(*steps, return_exceptions=True)
-    done: list[_T] = []
-    for result in results:
-        if isinstance(result, BaseException):
-            raise result
-        done.append(result)
-    return done
-
-
-async def for_each(keys: Sequence[str], call: Callable[[str], Coroutine[Any, Any, _T]], at_once: int) -> list[_T]:
-    """Make a call for each key, so many at the same time; return their results in this order."""
-    results: list[_T] = []
-    for start in range(0, len(keys), at_once):
-        results += await all_of([call(key) for key in keys[start : start + at_once]])
-    return results

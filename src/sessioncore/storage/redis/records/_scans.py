@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
 
 from sessioncore._storage_protocol import PROBE_SUFFIX
-from sessioncore.storage.redis._commands import KEYS_PER_COMMAND, checked, run_script, scan
 from sessioncore.storage.redis._errors import AclDenied, ConnectionLost, unavailable
-from sessioncore.storage.redis._format import INDEX_SUFFIX, MARK, glob_of
-from sessioncore.storage.redis._scripts import PRUNE
-from sessioncore.storage.redis._transport import Command, Transport
+from sessioncore.storage.redis.connection._transport import Command, Transport
+from sessioncore.storage.redis.records._commands import KEYS_PER_COMMAND, checked, run_command, run_script
+from sessioncore.storage.redis.records._format import INDEX_SUFFIX, MARK, glob_of
+from sessioncore.storage.redis.records._scripts import PRUNE
 
 __all__ = ["clear", "purge", "records"]
 
@@ -23,7 +23,7 @@ async def clear(
     """End the records whose keys begin with `prefix`; return how many."""
     ended = 0
     for server in servers.values():
-        async for batch in _scan(server, prefix):
+        async for batch in _values(server, prefix):
             ended += await delete(batch)
             _LOG.debug("cleared %d records so far", ended)
     return ended
@@ -32,7 +32,7 @@ async def clear(
 async def records(servers: Mapping[str, Transport], prefix: bytes) -> AsyncIterator[list[bytes]]:
     """Yield the keys of records that begin with `prefix`, which their first bytes tell from tombstones."""
     for server in servers.values():
-        async for batch in _scan(server, prefix):
+        async for batch in _values(server, prefix):
             for start in range(0, len(batch), KEYS_PER_COMMAND):
                 some = batch[start : start + KEYS_PER_COMMAND]
                 commands: list[Command] = [(b"GETRANGE", key, 0, len(MARK) - 1) for key in some]
@@ -43,17 +43,11 @@ async def records(servers: Mapping[str, Transport], prefix: bytes) -> AsyncItera
                 yield [key for key, head in zip(some, heads, strict=True) if checked(head) == MARK]
 
 
-async def _scan(server: Transport, prefix: bytes) -> AsyncIterator[list[bytes]]:
-    """Yield the keys of records and tombstones of one server that begin with `prefix`."""
-    async for batch in scan(server, glob_of(prefix), b"string"):
-        yield [key for key in batch if key.startswith(prefix) and not key.endswith(_PROBE)]
-
-
 async def purge(servers: Mapping[str, Transport]) -> int:
     """Drop the index entries of expired records; return how many."""
     dropped = 0
     for server in servers.values():
-        async for batch in scan(server, b"*" + INDEX_SUFFIX, b"zset"):
+        async for batch in _scan(server, b"*" + INDEX_SUFFIX, b"zset"):
             for index in batch:
                 # SCAN also returns keys that the ACL denies, such as an index of a store with another prefix.
                 with suppress(AclDenied):
@@ -61,3 +55,21 @@ async def purge(servers: Mapping[str, Transport]) -> int:
                         dropped += some
                         _LOG.debug("dropped %d index entries so far", dropped)
     return dropped
+
+
+async def _values(server: Transport, prefix: bytes) -> AsyncIterator[list[bytes]]:
+    """Yield the keys of records and tombstones of one server that begin with `prefix`."""
+    async for batch in _scan(server, glob_of(prefix), b"string"):
+        yield [key for key in batch if key.startswith(prefix) and not key.endswith(_PROBE)]
+
+
+async def _scan(server: Transport, pattern: bytes, kind: bytes) -> AsyncIterator[list[bytes]]:
+    """Yield the keys of one server that match `pattern` and are of this type, in batches."""
+    cursor: bytes | int = b"0"
+    while True:
+        command = (b"SCAN", cursor, b"MATCH", pattern, b"COUNT", KEYS_PER_COMMAND, b"TYPE", kind)
+        cursor, batch = await run_command(server.read, b"", *command)
+        if batch:
+            yield batch
+        if int(cursor) == 0:
+            return

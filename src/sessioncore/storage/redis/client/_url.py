@@ -13,7 +13,7 @@ from redis.backoff import NoBackoff
 from sessioncore._errors import ConfigError
 from sessioncore.storage.redis._errors import CLIENT_ERRORS
 
-__all__ = ["client_from", "close"]
+__all__ = ["client_from"]
 
 _PORT, _SENTINEL_PORT = 6379, 26379
 _DATABASE = re.compile("/?[0-9]*")
@@ -43,14 +43,6 @@ def client_from(url: str, options: dict[str, Any]) -> Any:
         # Their texts may quote parts of the URL, and with them the password.
         raise ConfigError(_HINT) from None
     raise ConfigError(_HINT)
-
-
-async def close(client: Any) -> None:
-    """Close a client that `client_from` created, and its connections to sentinels."""
-    await client.aclose()
-    manager = getattr(getattr(client, "connection_pool", None), "sentinel_manager", None)
-    for sentinel in manager.sentinels if manager is not None else ():
-        await sentinel.aclose()
 
 
 _HINT = (

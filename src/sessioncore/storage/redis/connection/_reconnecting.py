@@ -1,7 +1,6 @@
 """One connection to one server, shared by all requests of an event loop; opened again after it was lost.
 
-redis-py opens the connection, because it knows about addresses, TLS, passwords, Sentinel and
-protocol versions. Then a `PipelinedConnection` takes the socket over.
+An `Opener`, from redis-py, connects; a `PipelinedConnection` is what reads and writes.
 """
 
 import asyncio
@@ -9,16 +8,15 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from math import inf
 from time import monotonic
-from typing import Any, cast
+from typing import cast
 
 import hiredis
 
 from sessioncore._watchers import Changed
-from sessioncore.storage.redis._connection import YOUNG, Invalidated, PipelinedConnection
 from sessioncore.storage.redis._errors import ConnectionLost, ErrorReply, ReplyTimeout, error_of, was_refused
-from sessioncore.storage.redis._opening import open_transport
-from sessioncore.storage.redis._transport import CallLimit, Command, Reply, Transport, within
-from sessioncore.storage.redis._watched_keys import WatchedKeys
+from sessioncore.storage.redis.connection._pipelined import YOUNG, Invalidated, Opener, PipelinedConnection
+from sessioncore.storage.redis.connection._transport import CallLimit, Command, Reply, Transport, WatchedKeys
+from sessioncore.storage.redis.connection._waiting import within
 
 __all__ = ["ReconnectingConnection"]
 
@@ -33,8 +31,8 @@ _pack = cast("Callable[[Command], bytes]", hiredis.pack_command)  # pyright: ign
 class ReconnectingConnection:
     """A `Transport` to one server: connects when it is first needed, and again after the connection was lost."""
 
-    def __init__(self, make_connection: Callable[[], Any], silence_timeout: float, limit: CallLimit) -> None:
-        self._make_connection = make_connection
+    def __init__(self, opener: Opener, silence_timeout: float, limit: CallLimit) -> None:
+        self._opener = opener
         self._silence_timeout = silence_timeout
         self._limit = limit
         self._loop = asyncio.get_running_loop()
@@ -239,7 +237,7 @@ class ReconnectingConnection:
             on_demotion=self._leave,
         )
         try:
-            connection.start(await open_transport(self._make_connection(), connection, self._silence_timeout))
+            connection.start(await self._opener(connection, self._silence_timeout))
             if self._connection is not None:  # opening may take no word of the server, which may stand still
                 await connection.send(_pack(_PING), 1, inf)
         except Exception as exc:  # noqa: BLE001 - a credential provider may raise anything; the callers get it

@@ -14,11 +14,11 @@ from sessioncore._errors import StorageError
 from sessioncore._storage_calls import LATER, Call, Later, Load, Moved, Stored, Unreadable
 from sessioncore._storage_protocol import Written
 from sessioncore.storage._text import bytes_of, text_of
-from sessioncore.storage.redis._commands import RecordCommands, answer_of
 from sessioncore.storage.redis._errors import ConnectionLost, unavailable
-from sessioncore.storage.redis._near_cache import NearCache, NearCacheStats, RecordCache
-from sessioncore.storage.redis._reconnecting import ReconnectingConnection
-from sessioncore.storage.redis._transport import within
+from sessioncore.storage.redis.connection._reconnecting import ReconnectingConnection
+from sessioncore.storage.redis.connection._waiting import within
+from sessioncore.storage.redis.near._cache import NearCache, NearCacheStats, RecordCache
+from sessioncore.storage.redis.records._commands import RecordCommands, answer_of
 
 __all__ = ["InvalidatingWrites", "NearReads"]
 

@@ -1,16 +1,23 @@
-"""Checks the settings of the server, and warns once about those that weaken a promise."""
+"""What `check` needs of the servers: an answer, settings that weaken no promise, and a key on each master."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
-from sessioncore.storage.redis._commands import checked
+from sessioncore.storage._text import bytes_of
 from sessioncore.storage.redis._errors import ConnectionLost, ErrorReply, unavailable
-from sessioncore.storage.redis._transport import ClientTransport, Command, Reply, Transport
+from sessioncore.storage.redis.client._client import ClientTransport
+from sessioncore.storage.redis.connection._transport import Command, Reply, Transport
+from sessioncore.storage.redis.records._commands import checked
+from sessioncore.storage.redis.records._format import index_of
 
-__all__ = ["check_servers"]
+__all__ = ["check_servers", "names_on_masters"]
 
 _HARMLESS = {"noeviction", "volatile-ttl"}  # an owner's index lives longer than what it lists, so it would go last
+
+# So many names in a row that are of no use mean that a hash tag in the key_prefix keeps all keys in one slot. A master
+# with fewer than some ten of the 16,384 slots may be missed, too: not worth more of the event loop's time.
+_ENOUGH = 10_000
 
 # What only a server that can track refuses in these words: it changes nothing, but it needs the rights.
 _TRACKING: tuple[Command, ...] = (
@@ -81,3 +88,22 @@ def _parsed(info: Reply) -> dict[str, str]:
         return {name: str(value) for name, value in cast("dict[str, object]", info).items()}
     lines = info.decode("utf-8", "replace").splitlines()
     return dict(line.split(":", 1) for line in lines if ":" in line)
+
+
+def names_on_masters(
+    new_name: Callable[[], str], masters: Iterable[str], master_of: Callable[[bytes], str]
+) -> dict[str, tuple[str, str, str]]:
+    """Return for each master two keys and an owner whose index is there; see `SpreadsKeys`."""
+    found: dict[str, list[str]] = {master: [] for master in masters}  # two keys, then an owner
+    useless = 0
+    while useless < _ENOUGH and any(len(names) < 3 for names in found.values()):
+        name = new_name()
+        of_key, of_index = (found.setdefault(master_of(key), []) for key in (bytes_of(name), index_of(bytes_of(name))))
+        useless += 1
+        if len(of_key) < 2:
+            of_key.append(name)
+            useless = 0
+        elif len(of_index) == 2:
+            of_index.append(name)
+            useless = 0
+    return {master: (names[0], names[1], names[2]) for master, names in found.items() if len(names) == 3}

@@ -19,13 +19,20 @@ from redis.crc import key_slot
 from sessioncore._shield import run_shielded
 from sessioncore._storage_protocol import Written
 from sessioncore.storage._versions import random_version
-from sessioncore.storage.redis._cluster_moves import Moves, Plan
-from sessioncore.storage.redis._cluster_steps import Steps, all_of
-from sessioncore.storage.redis._commands import KEYS_PER_COMMAND, ReplicaAcks, outcome_of, run_command, run_script
 from sessioncore.storage.redis._errors import ForeignValue
-from sessioncore.storage.redis._format import MARK, TOMBSTONE, head_of, index_of, millis, pack, unpack
-from sessioncore.storage.redis._scripts import ON_A_CLUSTER
-from sessioncore.storage.redis._transport import Reply, Transport
+from sessioncore.storage.redis.connection._transport import Reply, Transport
+from sessioncore.storage.redis.connection._waiting import all_of
+from sessioncore.storage.redis.records._cluster_moves import Moves, Plan
+from sessioncore.storage.redis.records._cluster_steps import Steps
+from sessioncore.storage.redis.records._commands import (
+    KEYS_PER_COMMAND,
+    ReplicaAcks,
+    outcome_of,
+    run_command,
+    run_script,
+)
+from sessioncore.storage.redis.records._format import MARK, TOMBSTONE, head_of, index_of, millis, pack, unpack
+from sessioncore.storage.redis.records._scripts import ON_A_CLUSTER
 
 __all__ = ["Cluster"]
 

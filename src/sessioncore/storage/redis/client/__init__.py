@@ -1,0 +1,1 @@
+"""All that knows redis-py: clients and their settings, opening connections, Sentinel, the map of a cluster."""

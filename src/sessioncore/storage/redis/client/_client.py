@@ -1,0 +1,185 @@
+"""A client of redis-py: which transport it gets, and what else the storage takes from it."""
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from math import inf
+from typing import Any, cast
+
+from redis.asyncio import Redis, RedisCluster
+from redis.credentials import StreamingCredentialProvider
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    ClusterDownError,
+    MasterDownError,
+    ResponseError,
+)
+from redis.exceptions import (
+    ConnectionError as RedisConnectionError,
+)
+from redis.exceptions import (
+    TimeoutError as RedisTimeoutError,
+)
+
+from sessioncore._errors import ConfigError
+from sessioncore._watchers import Changed
+from sessioncore.storage.redis._errors import ConnectionLost, error_reply_of
+from sessioncore.storage.redis.client._cluster import ClusterTransport
+from sessioncore.storage.redis.client._opening import open_transport
+from sessioncore.storage.redis.connection._reconnecting import ReconnectingConnection
+from sessioncore.storage.redis.connection._transport import CallLimit, Command, Reply, Transport, WatchedKeys
+from sessioncore.storage.redis.connection._waiting import within
+
+__all__ = ["Client", "ClientTransport"]
+
+_SILENCE_TIMEOUT = 5.0  # seconds, where the client has no socket_timeout
+
+
+class Client:
+    """A client that was checked.
+
+    `has_plain_connections` tells whether client and connections are redis-py's own classes. Only then
+    a `ReconnectingConnection` can take a socket over; other classes may do more than redis-py's.
+
+    Raises:
+        ConfigError: it is no asyncio client, or decodes replies.
+    """
+
+    def __init__(self, client: Any) -> None:
+        if (
+            isinstance(client, type)
+            or not hasattr(client, "get_encoder")
+            or not inspect.iscoroutinefunction(getattr(client, "execute_command", None))  # a pool has none
+        ):
+            raise ConfigError("RedisStorage takes a client of redis.asyncio (Redis, master_for(...), RedisCluster)")
+        if client.get_encoder().decode_responses:
+            raise ConfigError(
+                "RedisStorage needs bytes: build the client without decode_responses=True "
+                "(a second client for the rest of the application may keep it)"
+            )
+        self._client = client
+        self.is_cluster = isinstance(client, RedisCluster)
+        self.has_plain_connections = self.is_cluster or _is_plain(client)
+        self._options: dict[str, Any] = (client if self.is_cluster else client.connection_pool).connection_kwargs
+        self._authenticate: Callable[[bytes, bytes], Awaitable[None]] | None = None
+
+    def silence_timeout(self) -> float:
+        """Return for how long a server may be silent.
+
+        Raises:
+            ConfigError: the client's `socket_timeout` is no such time.
+        """
+        seconds: Any = self._options.get("socket_timeout") or _SILENCE_TIMEOUT
+        if not isinstance(seconds, (int, float)) or seconds <= 0:
+            raise ConfigError("the client's socket_timeout must be a number of seconds above zero, or None")
+        return float(seconds)
+
+    def transport(self, silence_timeout: float, limit: CallLimit) -> Transport:
+        """Return a new transport for the running event loop."""
+        if not self.has_plain_connections:
+            return ClientTransport(self._client)
+        if self.is_cluster:
+            return ClusterTransport(self._client, silence_timeout, limit, self._listen)
+        opener = partial(open_transport, self._client.connection_pool.make_connection)
+        return ReconnectingConnection(opener, silence_timeout, limit)
+
+    def on_new_credentials(self, authenticate: Callable[[bytes, bytes], Awaitable[None]]) -> None:
+        """Call `authenticate` with each new token of a streaming provider, for example of cloud tokens.
+
+        A connection that is not authenticated anew is closed when the old token expires.
+        """
+        self._authenticate = authenticate
+        self._listen()
+
+    def _listen(self) -> None:
+        """Register the callback; do so again after redis-py has registered its own."""
+        provider = self._options.get("credential_provider")
+        if isinstance(provider, StreamingCredentialProvider):
+            callback: Any = self._pass_on  # redis-py awaits it, though its annotation does not say so
+            provider.on_next(callback)
+
+    async def _pass_on(self, token: Any) -> None:
+        # A provider may keep only one callback, and ours has replaced that of redis-py's client.
+        parts: list[Any] = self._client.get_nodes() if self.is_cluster else [self._client.connection_pool]
+        user, password = token.try_get("oid") or "", token.get_value()
+        assert self._authenticate is not None
+        await asyncio.gather(
+            self._authenticate(user.encode(), password.encode()), *(part.re_auth_callback(token) for part in parts)
+        )
+
+    async def aclose(self) -> None:
+        """Close the client, and its connections to sentinels."""
+        await self._client.aclose()
+        manager = getattr(getattr(self._client, "connection_pool", None), "sentinel_manager", None)
+        for sentinel in manager.sentinels if manager is not None else ():
+            await sentinel.aclose()
+
+
+def _is_plain(client: object) -> bool:
+    plain: Any = Redis
+    if not isinstance(client, Redis) or cast("Any", type(client)).execute_command is not plain.execute_command:
+        return False
+    made_by: type[Any] = cast("Any", client).connection_pool.connection_class
+    return made_by.__module__.startswith("redis.")
+
+
+class ClientTransport:
+    """A client's own commands, one round trip each: for one whose connections are not redis-py's (a fake, a wrapper).
+
+    Such a client may repeat a write whose reply was lost, by its own settings.
+    """
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self._watched = WatchedKeys()
+
+    async def read(self, key: bytes, *commands: Command, deadline: float = inf) -> list[Reply]:
+        """Send commands that change nothing."""
+        return await within(deadline, self._each(commands))
+
+    async def write(self, key: bytes, *commands: Command, deadline: float = inf) -> list[Reply]:
+        """Send commands in order."""
+        return await within(deadline, self._each(commands))
+
+    async def get_with_ttl(self, key: bytes, deadline: float) -> list[Reply]:
+        """Read the value and its milliseconds left."""
+        return await self.read(key, (b"GET", key), (b"PTTL", key), deadline=deadline)
+
+    async def get_watched(self, key: bytes, changed: Changed, deadline: float) -> list[Reply]:
+        """Read it, and again at each `confirm`: such a client passes no pushes on."""
+        self._watched.add(key, changed)
+        value, left = await self.get_with_ttl(key, deadline)
+        self._watched.answered(key, value, pushed=False)
+        return [value, left]
+
+    def unwatch(self, key: str, changed: Changed) -> None:
+        """Do not call `changed` for this key any more."""
+        self._watched.remove(key, changed)
+
+    async def confirm(self) -> None:
+        """Read again what is watched."""
+        await self._watched.poll(lambda key: self.get_with_ttl(key, inf))
+
+    async def servers(self) -> Mapping[str, Transport]:
+        """Return this one."""
+        return {"": self}
+
+    async def log_in(self, user: bytes, password: bytes) -> None:
+        """Do nothing: the client does it."""
+
+    async def aclose(self) -> None:
+        """Do nothing: the client belongs to the application."""
+
+    async def _each(self, commands: tuple[Command, ...]) -> list[Reply]:
+        return [await self._one(command) for command in commands]
+
+    async def _one(self, command: Command) -> Reply:
+        name = cast("bytes", command[0]).decode()
+        try:
+            return await self._client.execute_command(name, *command[1:])
+        except (AuthenticationError, BusyLoadingError, ResponseError, ClusterDownError, MasterDownError) as exc:
+            return error_reply_of(exc)
+        except (RedisConnectionError, RedisTimeoutError, OSError) as exc:
+            raise ConnectionLost("the client lost its connection") from exc

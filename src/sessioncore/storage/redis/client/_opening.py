@@ -1,0 +1,160 @@
+"""Opening a connection by redis-py, taking its socket over, and saying why that failed.
+
+redis-py knows about addresses, TLS, passwords and protocol versions. The master behind its sentinels is
+looked up here: redis-py asks one sentinel after the other, and waits for each, so if the first one is on
+the machine that has died, no connection is ever opened.
+"""
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from functools import partial
+from typing import Any, cast
+
+from redis.asyncio import SSLConnection
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import SentinelManagedConnection
+from redis.backoff import NoBackoff
+from redis.exceptions import AuthenticationError, ResponseError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from sessioncore.storage.redis._errors import CLIENT_ERRORS, ErrorReply, Explained, causes, error_reply_of, words_of
+from sessioncore.storage.redis.connection._pipelined import OpenedTransport
+from sessioncore.storage.redis.connection._waiting import first_answer
+
+__all__ = ["open_transport"]
+
+_NO_SENTINEL = "no sentinel answered ({}); look at the sentinels, their addresses and the network"
+_IF_NO_TLS = "; a server that does not speak TLS keeps silent: then write redis, not rediss, in the URL"
+
+# By what is in the text of an SSLError.
+_TLS_ADVICE = {
+    "CERTIFICATE_VERIFY_FAILED": "its certificate is not trusted: name the file of its CA with ?ssl_ca_certs=PATH",
+    "CERTIFICATE_REQUIRED": "it wants a certificate of the client: ?ssl_certfile=PATH&ssl_keyfile=PATH",
+    "WRONG_VERSION_NUMBER": "it does not speak TLS on this port: write redis, not rediss, in the URL",
+}
+
+
+async def open_transport(
+    make_connection: Callable[[], Any], protocol: asyncio.Protocol, seconds: float
+) -> OpenedTransport:
+    """Open a connection and give its socket to `protocol`; one attempt, since the caller tries again.
+
+    Raises:
+        Explained: it is known why that was not possible, and what to do.
+    """
+    connection = make_connection()
+    connection.retry = Retry(NoBackoff(), 0)
+    has_address, by_tls = not isinstance(connection, SentinelManagedConnection), isinstance(connection, SSLConnection)
+    try:
+        async with asyncio.timeout(seconds):
+            if has_address:
+                await connection.connect()
+            else:
+                address = await _find_master(connection.connection_pool)
+                has_address = True
+                await connection.connect_to(address)
+        return _take_over(connection, protocol)
+    except BaseException as exc:
+        why = ""
+        if not has_address and isinstance(exc, TimeoutError):
+            why = _NO_SENTINEL.format(f"within {seconds:g} s") + (_IF_NO_TLS if by_tls else "")
+        elif isinstance(exc, Exception) and not isinstance(exc, Explained):
+            # There is no other sign of the end of the TLS handshake.
+            why = _reason_of(exc, by_tls=by_tls, shaking_hands=connection._reader is None)  # noqa: SLF001
+        await connection.disconnect(nowait=True)
+        if why:
+            raise Explained(why) from exc
+        raise
+
+
+def _take_over(connection: Any, protocol: asyncio.Protocol) -> OpenedTransport:
+    """Take the socket out of a connection whose handshake is done: TLS, HELLO, AUTH and SELECT.
+
+    redis-py's connection has no public way to hand it over.
+    """
+    reader, writer = connection._reader, connection._writer  # noqa: SLF001 - see above
+    if reader.at_eof() or reader._buffer:  # noqa: SLF001 - see above; unexpected bytes
+        raise RedisConnectionError("the connection is not clean after its handshake")
+    transport = writer.transport
+    transport.set_protocol(protocol)
+    connection._reader = connection._writer = None  # noqa: SLF001 - redis-py must not close the socket any more
+    return transport, writer
+
+
+async def _find_master(pool: Any) -> tuple[str, int]:
+    """Return the address of the master that a Sentinel pool of redis-py leads to.
+
+    Raises:
+        Explained: no sentinel names it.
+    """
+    try:
+        return await first_answer(
+            [partial(_ask_sentinel, pool, sentinel) for sentinel in pool.sentinel_manager.sentinels]
+        )
+    except (*CLIENT_ERRORS, OSError) as exc:
+        by_tls = issubclass(pool.sentinel_manager.sentinels[0].connection_pool.connection_class, SSLConnection)
+        why = _reason_of(exc, by_tls=by_tls, shaking_hands=True)
+        raise Explained(why or _NO_SENTINEL.format(words_of(exc))) from exc
+
+
+async def _ask_sentinel(pool: Any, sentinel: Any) -> tuple[str, int]:
+    manager = pool.sentinel_manager
+    try:
+        masters = await sentinel.sentinel_masters()
+    except (AuthenticationError, ResponseError) as exc:
+        raise Explained(_sentinel_refusal(error_reply_of(exc))) from exc
+    state = masters.get(pool.service_name)
+    if state is None:
+        raise Explained(
+            "the sentinels know no master of this name; correct the service in the URL: "
+            "SENTINEL MASTERS lists the names"
+        )
+    if not manager.check_master_state(state, pool.service_name):
+        raise Explained("the sentinels say that the master is down; look at it, or wait for the end of the failover")
+    forced = cast("str | None", getattr(manager, "_force_master_ip", None))
+    return state["ip"] if forced is None else forced, state["port"]
+
+
+def _sentinel_refusal(reply: ErrorReply) -> str:
+    if reply.code in {"NOAUTH", "WRONGPASS"}:
+        return (
+            f"a sentinel refused ({reply.code}): it has a user and a password of its own; give them as "
+            "?sentinel_username= and sentinel_password= in the URL (those before the @ are for the master)"
+        )
+    if reply.code == "NOPERM":
+        return "a sentinel refused (NOPERM): its user lacks the right +sentinel|masters"
+    if "unknown command" in reply.text.lower():
+        return (
+            "what listens there is no sentinel; sentinels usually have port 26379, and for a server without sentinels "
+            "write redis://"
+        )
+    return f"a sentinel refused ({reply}); look at it"
+
+
+def _reason_of(exc: BaseException, *, by_tls: bool, shaking_hands: bool) -> str:
+    """Return why no connection could be opened, and what to do; nothing if the error itself says enough."""
+    for cause in causes(exc):
+        said = words_of(cause)
+        if isinstance(cause, ssl.SSLError):
+            advice = next((advice for word, advice in _TLS_ADVICE.items() if word in said), "look at its TLS settings")
+            return f"no TLS connection could be opened ({said}); {advice}"
+        if "Protocol error" in said:
+            # The first byte that a server sends by TLS, of an alert, is 0x15.
+            return (
+                "the server speaks TLS: write rediss, not redis, in the URL"
+                if r"\x15" in str(cause) or "\x15" in str(cause)
+                else "what listens there is no Redis server; correct the host and the port"
+            )
+        if by_tls and isinstance(cause, FileNotFoundError | PermissionError):
+            return f"a file of ssl_ca_certs, ssl_certfile or ssl_keyfile cannot be read ({said}); correct its path"
+        if by_tls and shaking_hands and isinstance(cause, TimeoutError | RedisTimeoutError):
+            said = "no TLS connection could be opened in time; look at the server, its address and the network"
+            return said + _IF_NO_TLS
+        if not by_tls and (isinstance(cause, ConnectionResetError) or "closed by server" in said):
+            return (
+                "the server closed the connection at its first command; look at its log; if it speaks TLS, write "
+                "rediss, not redis, in the URL"
+            )
+    return ""

@@ -1,0 +1,133 @@
+"""What every transport to one server or a cluster can do, and what each of them uses.
+
+`ReconnectingConnection` is the one to a single server, `ClusterTransport` that to a cluster; both open
+connections of their own. `ClientTransport` is for clients whose connections are not redis-py's.
+All return error replies as `ErrorReply` values.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from math import inf
+from time import monotonic
+from typing import Any, Protocol, TypeAlias
+
+from msgspec import Struct
+
+from sessioncore._watchers import Changed, ComparedWatchers
+from sessioncore.storage._text import bytes_of, text_of
+
+__all__ = ["CallLimit", "Command", "Reply", "Transport", "WatchedKeys"]
+
+Command: TypeAlias = tuple[bytes | int, ...]
+Reply: TypeAlias = Any
+"""bytes, int, None, a list of these, or an ErrorReply."""
+
+_AT_ONCE = 64  # reads; a client with a pool of its own takes a connection for each
+
+
+class CallLimit(Struct):
+    """How long calls may take: the shortest `storage_timeout` of the stores that use this storage."""
+
+    enforced: bool  # here, for a load, a create, a replace or a move; otherwise the stores do it
+    seconds: float = inf
+
+    def deadline(self) -> float:
+        """Return the deadline of a call that begins now, by the monotonic clock; infinite if the stores enforce it."""
+        return monotonic() + self.seconds if self.enforced else inf
+
+    def doubt_after(self, silence_timeout: float) -> float:
+        """Return the seconds of silence after which a connection is doubted.
+
+        A quarter of the time that a call has: then most of it is left for a fresh connection.
+        """
+        return min(self.seconds, silence_timeout) / 4
+
+
+class Transport(Protocol):
+    """Sends commands to the server that holds a key.
+
+    `deadline` is by the monotonic clock; without a reply by then, a call raises `ReplyTimeout`.
+    """
+
+    def read(self, key: bytes, *commands: Command, deadline: float = inf) -> Awaitable[list[Reply]]:
+        """Send commands that change nothing; after a lost connection they may be sent once more."""
+        ...
+
+    def write(self, key: bytes, *commands: Command, deadline: float = inf) -> Awaitable[list[Reply]]:
+        """Send commands exactly once; if their replies are lost, `ConnectionLost` says so."""
+        ...
+
+    def get_with_ttl(self, key: bytes, deadline: float) -> Awaitable[list[Reply]]:
+        """Read the value of `key` and its milliseconds left."""
+        ...
+
+    def get_watched(self, key: bytes, changed: Changed, deadline: float) -> Awaitable[list[Reply]]:
+        """Do what `get_with_ttl` does, and have `changed` called at its next change, before a `confirm` returns."""
+        ...
+
+    def unwatch(self, key: str, changed: Changed) -> None:
+        """Do not call `changed` for this key any more."""
+        ...
+
+    async def confirm(self) -> None:
+        """Return when every change of a watched key that was complete before has been told."""
+        ...
+
+    async def servers(self) -> "Mapping[str, Transport]":
+        """Return a transport to each server that holds keys, by its name; one server alone has an empty name."""
+        ...
+
+    async def log_in(self, user: bytes, password: bytes) -> None:
+        """Log in again on the connections that are open; with no user, as the default one."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close the connections that this transport opened itself."""
+        ...
+
+
+class WatchedKeys:
+    """The keys that are watched on one server, and who is told when they change.
+
+    A server that pushes says itself which keys have changed. Where it does not, by its rights, its
+    protocol or a proxy, the values are read again whenever a watcher asks for a confirmation; what
+    they were is remembered by its hash.
+    """
+
+    def __init__(self) -> None:
+        self._watchers = ComparedWatchers()  # it compares the keys whose changes are not pushed
+
+    def add(self, key: bytes, changed: Changed) -> None:
+        """Watch a key. Do so before it is read: the push may come in one packet with the reply."""
+        self._watchers.add((text_of(key),), changed)
+
+    def remove(self, key: str, changed: Changed) -> None:
+        """Do not call `changed` for this key any more."""
+        self._watchers.remove(key, changed)
+
+    def answered(self, key: bytes, value: Any, *, pushed: bool) -> None:
+        """Note what a watched key holds if its next change will not be pushed."""
+        if pushed:
+            self._watchers.stop_comparing(text_of(key))
+        else:
+            self._watchers.note(text_of(key), hash(value))
+
+    def invalidated(self, keys: list[bytes] | None) -> None:
+        """Tell that these keys have changed; None: that any may have."""
+        if keys is None:
+            self._watchers.tell_all()
+        else:
+            for key in keys:
+                self._watchers.tell(text_of(key))
+
+    def names(self) -> list[str]:
+        """Return the keys."""
+        return self._watchers.keys
+
+    async def poll(self, get: Callable[[bytes], Awaitable[list[Any]]]) -> None:
+        """Read what is not pushed, and tell of each key that does not hold what it held."""
+        polled = self._watchers.compared
+        for start in range(0, len(polled), _AT_ONCE):
+            some = polled[start : start + _AT_ONCE]
+            replies = await asyncio.gather(*(get(bytes_of(key)) for key in some))
+            self._watchers.compare(some, {key: hash(value) for key, (value, _) in zip(some, replies, strict=True)})

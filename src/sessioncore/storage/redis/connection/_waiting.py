@@ -1,0 +1,77 @@
+"""Waiting until a deadline, for all of several calls, or for the first that succeeds."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from math import inf
+from time import monotonic
+from typing import Any, TypeVar
+
+from sessioncore.storage.redis._errors import ReplyTimeout, is_explained
+
+__all__ = ["LATE", "all_of", "first_answer", "for_each", "within"]
+
+LATE = "no answer in time (see storage_timeout)"
+_MOMENT = 0.25  # seconds
+_T = TypeVar("_T")
+
+
+async def within(deadline: float, call: Coroutine[Any, Any, _T]) -> _T:
+    """Await `call` until `deadline`, by the monotonic clock.
+
+    Raises:
+        ReplyTimeout: time is up.
+    """
+    if deadline == inf:
+        return await call
+    try:
+        async with asyncio.timeout(deadline - monotonic()):
+            return await call
+    except TimeoutError as exc:
+        raise ReplyTimeout(LATE) from exc
+
+
+async def all_of(calls: list[Coroutine[Any, Any, _T]]) -> list[_T]:
+    """Wait for all, then return their results or raise the first error."""
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    done: list[_T] = []
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+        done.append(result)
+    return done
+
+
+async def for_each(keys: Sequence[str], call: Callable[[str], Coroutine[Any, Any, _T]], at_once: int) -> list[_T]:
+    """Make a call for each key, so many at the same time; return their results in this order."""
+    results: list[_T] = []
+    for start in range(0, len(keys), at_once):
+        results += await all_of([call(key) for key in keys[start : start + at_once]])
+    return results
+
+
+async def first_answer(calls: Sequence[Callable[[], Coroutine[Any, Any, _T]]]) -> _T:
+    """Return the first answer of several servers that know the same, such as sentinels.
+
+    A call begins when the one before it has failed, or has taken a moment, so a silent server costs that moment only.
+
+    Raises:
+        Exception: all have failed; of their errors, one that explains itself, if there is any.
+    """
+    failures: list[BaseException] = []
+    waiting, running = list(calls), set[asyncio.Task[_T]]()
+    try:
+        while waiting or running:
+            if waiting:
+                running.add(asyncio.ensure_future(waiting.pop(0)()))
+            moment = _MOMENT if waiting else None
+            done, running = await asyncio.wait(running, timeout=moment, return_when=asyncio.FIRST_COMPLETED)
+            failures += [failure for task in done if (failure := task.exception()) is not None]
+            for task in done:
+                if task.exception() is None:
+                    return task.result()
+    finally:
+        for task in running:
+            task.cancel()
+        if running:
+            await asyncio.wait(running)
+    raise next((failure for failure in failures if is_explained(failure)), failures[0])
