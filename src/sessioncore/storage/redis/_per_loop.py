@@ -1,4 +1,4 @@
-"""The transport to the server and the commands that use it, made for each event loop.
+"""What each event loop needs of its own: a transport to the server, and the calls on records over it.
 
 A connection belongs to the loop on which it was opened, so a storage that is used from a
 second loop gets a second connection.
@@ -16,29 +16,28 @@ from msgspec.structs import replace
 
 from sessioncore._errors import ConfigError, StorageUnavailable
 from sessioncore._storage_calls import LATER, Call, Later, Moved, Stored, Unreadable
-from sessioncore.storage._text import bytes_of
 from sessioncore.storage.redis._errors import ConnectionLost, unavailable
 from sessioncore.storage.redis.client._client import Client
 from sessioncore.storage.redis.connection._reconnecting import ReconnectingConnection
 from sessioncore.storage.redis.connection._transport import CallLimit, Reply, Transport
 from sessioncore.storage.redis.near._cache import NearCache, NearCacheStats
-from sessioncore.storage.redis.near._reads import InvalidatingWrites, NearReads
-from sessioncore.storage.redis.records._cluster import Cluster
-from sessioncore.storage.redis.records._commands import RecordCommands, ReplicaAcks, answer_of
-from sessioncore.storage.redis.records._single import SingleServer
+from sessioncore.storage.redis.near._reads import NearReads, NearRecords
+from sessioncore.storage.redis.records._cluster import ClusterRecords
+from sessioncore.storage.redis.records._commands import ReplicaAcks, answer_of
+from sessioncore.storage.redis.records._single import SingleServerRecords
 
-__all__ = ["LoopConnection", "LoopConnections"]
+__all__ = ["LoopState", "LoopStates"]
 
 _LOG = logging.getLogger("sessioncore")
 _POOL = 64  # calls at a time where each takes a connection of the client's pool
 
 
-class LoopConnection(Struct, frozen=True):
-    """The transport and the commands of one event loop."""
+class LoopState(Struct, frozen=True):
+    """What the storage uses on one event loop: its connection to the servers, and the calls on records over it."""
 
     loop: asyncio.AbstractEventLoop
     transport: Transport
-    records: RecordCommands
+    records: SingleServerRecords | ClusterRecords | NearRecords
     acks: ReplicaAcks | None
     near: NearReads | None  # None: there is no near cache
 
@@ -54,32 +53,34 @@ class LoopConnection(Struct, frozen=True):
             raise unavailable(exc) from exc
 
     async def answer(
-        self, get: Callable[[bytes], Awaitable[list[Reply]]], key: str
+        self, key: bytes, get: Callable[..., Awaitable[list[Reply]]], *arguments: Any
     ) -> Stored | Moved | Unreadable | None:
-        """Return what `get`, a GET and a PTTL of this transport, finds."""
-        name = bytes_of(key)
+        """Return what `get`, a method of the transport that sends GET and PTTL, finds."""
         try:
-            value, left = await get(name)
+            value, left = await get(key, *arguments)
         except ConnectionLost as exc:
             raise unavailable(exc) from exc
-        return answer_of(None if value is None else await self.records.settled(name, value), left)
+        if value is not None and isinstance(self.records, ClusterRecords):
+            value = await self.records.resolve(key, value)
+        return answer_of(value, left)
 
-    async def log_in(self, user: bytes, password: bytes) -> None:
-        """Log in again on the connections that are open."""
-        await self.transport.log_in(user, password)
+    async def authenticate(self, user: bytes, password: bytes) -> None:
+        """Authenticate again on the connections that are open."""
+        await self.transport.authenticate(user, password)
         if self.acks is not None:
-            await self.acks.transport.log_in(user, password)
+            await self.acks.transport.authenticate(user, password)
 
     async def aclose(self) -> None:
         """Wait for the replies in flight, and close."""
-        await self.records.aclose()
+        if isinstance(self.records, ClusterRecords):
+            await self.records.finish()
         if self.acks is not None:
             await self.acks.transport.aclose()
         await self.transport.aclose()
 
 
-class LoopConnections:
-    """The connections of all loops; made when first needed."""
+class LoopStates:
+    """The states of all loops; made when first needed."""
 
     def __init__(
         self,
@@ -101,10 +102,10 @@ class LoopConnections:
         self._silence_timeout = client.silence_timeout() if timeout is None else timeout.total_seconds()
         self._replicas = wait_replicas
         self._wait = wait_timeout.total_seconds()
-        self._current: LoopConnection | None = None
-        self._others: dict[asyncio.AbstractEventLoop, LoopConnection] = {}
+        self._current: LoopState | None = None
+        self._others: dict[asyncio.AbstractEventLoop, LoopState] = {}
         self._closed = False
-        client.on_new_credentials(self._log_in)
+        client.on_new_credentials(self._authenticate)
         self.can_track = client.has_plain_connections
         self.at_once = sys.maxsize if self.can_track else _POOL
         self.limit = CallLimit(enforced=self.can_track and not client.is_cluster)
@@ -124,7 +125,7 @@ class LoopConnections:
             return None
         return near_cache
 
-    def here(self) -> LoopConnection:
+    def here(self) -> LoopState:
         """Return what the running loop needs.
 
         Raises:
@@ -137,9 +138,9 @@ class LoopConnections:
             raise ConfigError(
                 "RedisStorage runs on asyncio only, as redis-py does; under trio use MemoryStorage or SQLiteStorage"
             ) from None
-        connection = self._current
-        if connection is not None and connection.loop is loop:
-            return connection
+        state = self._current
+        if state is not None and state.loop is loop:
+            return state
         return self._switch_to(loop)
 
     def bound_calls(self, seconds: float) -> bool:
@@ -154,7 +155,7 @@ class LoopConnections:
 
     def near_cache_stats(self) -> NearCacheStats:
         """Return what the near caches have done."""
-        caches = [connection.near.cache for connection in self.of_all_loops() if connection.near is not None]
+        caches = [state.near.cache for state in self.states() if state.near is not None]
         return replace(self._near_stats, bytes=sum(cache.bytes for cache in caches))
 
     def reopen(self) -> None:
@@ -164,55 +165,51 @@ class LoopConnections:
     async def aclose(self) -> None:
         """Close this loop's connection, and have other loops close theirs."""
         self._closed = True
-        connections = self.of_all_loops()
+        states = self.states()
         self._current = None
         self._others.clear()
-        await self._in_each_loop(connections, LoopConnection.aclose)
+        await self._in_each_loop(states, LoopState.aclose)
 
-    async def _log_in(self, user: bytes, password: bytes) -> None:
-        await self._in_each_loop(self.of_all_loops(), lambda connection: connection.log_in(user, password))
+    async def _authenticate(self, user: bytes, password: bytes) -> None:
+        await self._in_each_loop(self.states(), lambda state: state.authenticate(user, password))
 
-    def of_all_loops(self) -> list[LoopConnection]:
-        """Return the connections that there are."""
+    def states(self) -> list[LoopState]:
+        """Return those that there are."""
         return [*self._others.values(), *([self._current] if self._current else [])]
 
     async def _in_each_loop(
-        self, connections: list[LoopConnection], do: Callable[[LoopConnection], Coroutine[Any, Any, None]]
+        self, states: list[LoopState], do: Callable[[LoopState], Coroutine[Any, Any, None]]
     ) -> None:
         here = asyncio.get_running_loop()
-        for connection in connections:
-            if connection.loop is here:
-                await do(connection)
-            elif connection.loop.is_running():
-                there = asyncio.run_coroutine_threadsafe(do(connection), connection.loop)
+        for state in states:
+            if state.loop is here:
+                await do(state)
+            elif state.loop.is_running():
+                there = asyncio.run_coroutine_threadsafe(do(state), state.loop)
                 await asyncio.wait([asyncio.wrap_future(there)], timeout=self._silence_timeout)
 
-    def _switch_to(self, loop: asyncio.AbstractEventLoop) -> LoopConnection:
+    def _switch_to(self, loop: asyncio.AbstractEventLoop) -> LoopState:
         if self._closed:
             raise StorageUnavailable("this RedisStorage is closed: open() opens it again")
         if self._current is not None and not self._current.loop.is_closed():
             self._others[self._current.loop] = self._current
-        self._others = {at: connection for at, connection in self._others.items() if not at.is_closed()}
-        connection = self._others.pop(loop, None) or self._make(loop)
-        self._current = connection
-        return connection
+        self._others = {at: state for at, state in self._others.items() if not at.is_closed()}
+        self._current = state = self._others.pop(loop, None) or self._make(loop)
+        return state
 
-    def _make(self, loop: asyncio.AbstractEventLoop) -> LoopConnection:
+    def _make(self, loop: asyncio.AbstractEventLoop) -> LoopState:
         transport = self._client.transport(self._silence_timeout, self.limit)
         acks = None
         if self._replicas:
             patient = self._client.transport(self._silence_timeout + self._wait, self.limit)
             acks = ReplicaAcks(patient, self._replicas, round(self._wait * 1000))
-        records: RecordCommands
         if self._client.is_cluster:
-            records = Cluster(transport, acks, self._silence_timeout)
-        else:
-            records = SingleServer(transport, acks, self.limit)
-        near = None
-        if self.near_cache is not None and isinstance(transport, ReconnectingConnection):
-            near = NearReads(self.near_cache, self._near_stats, transport)
-            records = InvalidatingWrites(records, near.cache)
-        return LoopConnection(loop, transport, records, acks, near)
+            return LoopState(loop, transport, ClusterRecords(transport, acks, self._silence_timeout), acks, None)
+        records = SingleServerRecords(transport, acks, self.limit)
+        if self.near_cache is None or not isinstance(transport, ReconnectingConnection):
+            return LoopState(loop, transport, records, acks, None)
+        near = NearReads(self.near_cache, self._near_stats, transport)
+        return LoopState(loop, transport, NearRecords(records, near.cache), acks, near)
 
 
 def _is_above(value: object, bound: timedelta) -> bool:

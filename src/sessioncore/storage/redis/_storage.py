@@ -7,7 +7,6 @@ from its first moment; for each owner there is a sorted set, `<owner>:sessioncor
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from datetime import timedelta
-from functools import partial
 from math import inf
 from typing import Any, ClassVar, Self
 
@@ -37,14 +36,14 @@ with needs_extra("redis"):
 
     from sessioncore.storage.redis._check import check_servers, names_on_masters
     from sessioncore.storage.redis._errors import ConnectionLost, ForeignValue, unavailable
-    from sessioncore.storage.redis._per_loop import LoopConnections
+    from sessioncore.storage.redis._per_loop import LoopStates
     from sessioncore.storage.redis.client._client import Client
     from sessioncore.storage.redis.client._cluster import ClusterTransport
     from sessioncore.storage.redis.client._url import client_from
     from sessioncore.storage.redis.connection._waiting import for_each
     from sessioncore.storage.redis.near._cache import NearCache, NearCacheStats
     from sessioncore.storage.redis.records import _scans as scans
-    from sessioncore.storage.redis.records._commands import stored_of
+    from sessioncore.storage.redis.records._commands import Move, stored_of
 
 __all__ = ["RedisStorage"]
 
@@ -98,7 +97,7 @@ class RedisStorage:
         self._client = Client(client)
         self._owns_client = False
         self._inspected = False
-        self._connections = LoopConnections(self._client, timeout, wait_replicas, wait_timeout, near_cache)
+        self._loops = LoopStates(self._client, timeout, wait_replicas, wait_timeout, near_cache)
 
     @classmethod
     def from_url(
@@ -133,16 +132,16 @@ class RedisStorage:
         Return False for a cluster, where a call may take several round trips, and for a client
         whose connections are not redis-py's own.
         """
-        return self._connections.bound_calls(seconds)
+        return self._loops.bound_calls(seconds)
 
     @property
     def answer_now(self) -> Callable[[Call], Stored | Later] | None:
         """Load from the near cache, or return LATER if the load must be awaited; None without a near cache."""
-        return None if self._connections.near_cache is None else self._connections.answer_now
+        return None if self._loops.near_cache is None else self._loops.answer_now
 
     def near_cache_stats(self) -> NearCacheStats:
         """Return the counters of the near cache; all are zero without one."""
-        return self._connections.near_cache_stats()
+        return self._loops.near_cache_stats()
 
     async def load(self, key: str, *, renew: float | None = None) -> Stored | Moved | Unreadable | None:
         """Return the live record at `key`, or None; with `renew`, set its ttl in the same round trip.
@@ -152,32 +151,33 @@ class RedisStorage:
         the result is None because the record is gone. The version always belongs to the data, and the
         next write is compared with it.
         """
-        connection, deadline = self._connections.here(), self._connections.limit.deadline()
+        here, deadline = self._loops.here(), self._loops.limit.deadline()
         if renew is not None:
             try:
-                value = await connection.records.renew(bytes_of(key), renew)
+                value = await here.records.renew(bytes_of(key), renew)
             except ForeignValue:
                 pass  # the record, or merely its owner's index: a plain GET tells them apart
             else:
                 return None if value is None else stored_of(value, max(1, round(renew * 1000)))
-        elif connection.near is not None:
-            return await connection.near.load(key, deadline)
-        return await connection.answer(partial(connection.transport.get_with_ttl, deadline=deadline), key)
+        elif here.near is not None:
+            return await here.near.load(key, deadline)
+        name = bytes_of(key)
+        return await here.answer(name, here.transport.get_with_ttl, deadline)
 
     async def load_many(self, keys: Sequence[str]) -> list[Stored | Moved | Unreadable | None]:
         """Return for each key what `load` would return; the commands share round trips."""
-        connection, deadline = self._connections.here(), self._connections.limit.deadline()
-        get = partial(connection.transport.get_with_ttl, deadline=deadline)
-        return await for_each(keys, partial(connection.answer, get), self._connections.at_once)
+        here, deadline = self._loops.here(), self._loops.limit.deadline()
+        get = here.transport.get_with_ttl
+        return await for_each(keys, lambda key: here.answer(key, get, deadline), self._loops.at_once)
 
     async def create(self, key: str, data: bytes, ttl: float, *, owner: str | None = None) -> int | None:
         """Store a new record and return its version, or None if the key is taken."""
-        records = self._connections.here().records
+        records = self._loops.here().records
         return await records.create(bytes_of(key), data, ttl, None if owner is None else bytes_of(owner))
 
     async def replace(self, key: str, data: bytes, ttl: float, *, version: int, owner: str | None = None) -> Written:
         """Write if the record still has `version`; see `Storage.replace`."""
-        records, named = self._connections.here().records, None if owner is None else bytes_of(owner)
+        records, named = self._loops.here().records, None if owner is None else bytes_of(owner)
         return await records.replace(bytes_of(key), data, ttl, version, named)
 
     async def move(
@@ -196,13 +196,13 @@ class RedisStorage:
         Raises:
             KeyTaken: `new_key` is taken; nothing is changed.
         """
-        records, named = self._connections.here().records, None if owner is None else bytes_of(owner)
-        old, new = bytes_of(key), bytes_of(new_key)
-        return await records.move(old, new, data, ttl, version=version, owner=named, tombstone=tombstone)
+        named = None if owner is None else bytes_of(owner)
+        arguments = Move(bytes_of(key), bytes_of(new_key), data, ttl, version, named, tombstone)
+        return await self._loops.here().records.move(arguments)
 
     async def touch(self, key: str, ttl: float) -> bool:
         """Set the ttl of a live record; False if there is none."""
-        return await self._connections.here().records.touch(bytes_of(key), ttl)
+        return await self._loops.here().records.touch(bytes_of(key), ttl)
 
     async def delete(self, *keys: str) -> int:
         """Delete these records; return how many were live.
@@ -210,33 +210,33 @@ class RedisStorage:
         Raises:
             StorageUnavailable: also if fewer than `wait_replicas` replicas have confirmed it.
         """
-        return await self._connections.here().records.delete([bytes_of(key) for key in dict.fromkeys(keys)])
+        return await self._loops.here().records.delete([bytes_of(key) for key in dict.fromkeys(keys)])
 
     async def clear(self, prefix: str) -> int:
         """Delete every record whose key begins with `prefix`; return how many.
 
         It uses SCAN, in batches of some hundred keys; other requests are served in between.
         """
-        connection = self._connections.here()
-        return await scans.clear(await connection.servers(), bytes_of(prefix), connection.records.delete)
+        here = self._loops.here()
+        return await scans.clear(await here.servers(), bytes_of(prefix), here.records.delete)
 
     async def scan(self, prefix: str) -> AsyncGenerator[list[str]]:
         """Yield the keys of live records that begin with `prefix`, by SCAN on each master."""
-        async for batch in scans.records(await self._connections.here().servers(), bytes_of(prefix)):
+        async for batch in scans.records(await self._loops.here().servers(), bytes_of(prefix)):
             yield [text_of(key) for key in batch]
 
     async def owned_keys(self, owner: str) -> list[str]:
         """Return the keys of live records that name `owner`."""
-        return [text_of(key) for key in await self._connections.here().records.owned(bytes_of(owner))]
+        return [text_of(key) for key in await self._loops.here().records.owned(bytes_of(owner))]
 
     async def purge_expired(self) -> int:
         """Remove the index entries of expired records; Redis removes the records themselves."""
-        return await scans.purge(await self._connections.here().servers())
+        return await scans.purge(await self._loops.here().servers())
 
     @property
     def notices_within(self) -> float | None:
         """None: the server reports changes, or `confirm` loads each key; see `Watches`."""
-        return None if self._connections.can_track else inf
+        return None if self._loops.can_track else inf
 
     async def watch(self, keys: Sequence[str], changed: Changed) -> list[Stored | Moved | Unreadable | None]:
         """Return what the keys hold, and watch them; see `Watches`.
@@ -244,14 +244,14 @@ class RedisStorage:
         The server pushes changes (CLIENT TRACKING), in order with its replies, to the connection that
         read the key. If it cannot, `confirm` reads the watched keys.
         """
-        connection, deadline = self._connections.here(), self._connections.limit.deadline()
-        get = partial(connection.transport.get_watched, changed=changed, deadline=deadline)
-        return await for_each(keys, partial(connection.answer, get), self._connections.at_once)
+        here, deadline = self._loops.here(), self._loops.limit.deadline()
+        get = here.transport.get_watched
+        return await for_each(keys, lambda key: here.answer(key, get, changed, deadline), self._loops.at_once)
 
     def unwatch(self, key: str, changed: Changed) -> None:
         """Do not call `changed` for this key any more."""
-        for connection in self._connections.of_all_loops():
-            connection.transport.unwatch(key, changed)
+        for state in self._loops.states():
+            state.transport.unwatch(key, changed)
 
     async def confirm(self) -> None:
         """Return when every change that was complete before this call was reported: one PING, shared by all callers.
@@ -260,7 +260,7 @@ class RedisStorage:
             StorageUnavailable: the connection was lost; then `changed` was called for every key.
         """
         try:
-            await self._connections.here().transport.confirm()
+            await self._loops.here().transport.confirm()
         except ConnectionLost as exc:
             raise unavailable(exc) from exc
 
@@ -270,7 +270,7 @@ class RedisStorage:
         Raises:
             StorageUnavailable: the server cannot be reached.
         """
-        self._connections.reopen()
+        self._loops.reopen()
         await self.check()
 
     async def check(self) -> None:
@@ -280,17 +280,17 @@ class RedisStorage:
             StorageUnavailable: a server does not reply.
         """
         first, self._inspected = not self._inspected, True
-        await check_servers(await self._connections.here().servers(), first=first)
+        await check_servers(await self._loops.here().servers(), first=first)
 
     async def names_on_servers(self, new_name: Callable[[], str]) -> Mapping[str, tuple[str, str, str]]:
         """Return two keys and an owner for each master of a cluster; see `SpreadsKeys`."""
-        connection = self._connections.here()
-        if not isinstance(connection.transport, ClusterTransport):
+        here = self._loops.here()
+        if not isinstance(here.transport, ClusterTransport):
             return {"": (new_name(), new_name(), new_name())}
-        return names_on_masters(new_name, await connection.servers(), connection.transport.server_of)
+        return names_on_masters(new_name, await here.servers(), here.transport.server_of)
 
     async def aclose(self) -> None:
         """Wait for the calls under way, and close the connection, and the client if `from_url` created it."""
-        await self._connections.aclose()
+        await self._loops.aclose()
         if self._owns_client:
             await self._client.aclose()

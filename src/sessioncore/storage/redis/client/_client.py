@@ -166,7 +166,7 @@ class ClientTransport:
         """Return this one."""
         return {"": self}
 
-    async def log_in(self, user: bytes, password: bytes) -> None:
+    async def authenticate(self, user: bytes, password: bytes) -> None:
         """Do nothing: the client does it."""
 
     async def aclose(self) -> None:

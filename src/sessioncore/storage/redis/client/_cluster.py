@@ -86,7 +86,7 @@ class ClusterTransport:
         await asyncio.gather(*(self._confirm(master) for master in self._masters.values()))
 
     async def _confirm(self, master: ReconnectingConnection) -> None:
-        if not (names := master.watched.names()):
+        if not (names := master.watched.keys()):
             return
         try:
             # A PING would be answered by a node that has lost its slots, too.
@@ -96,11 +96,11 @@ class ClusterTransport:
 
     def _tell_of_slot(self, slot: int, master: ReconnectingConnection) -> None:
         """Tell that watched keys may have changed, because another node has their slot now."""
-        master.watched.invalidated([key for key in map(bytes_of, master.watched.names()) if key_slot(key) == slot])
+        master.watched.invalidated([key for key in map(bytes_of, master.watched.keys()) if key_slot(key) == slot])
 
     def _tell_of_new_map(self) -> None:
         for name, master in self._masters.items():
-            for slot in {key_slot(bytes_of(key)) for key in master.watched.names()}:
+            for slot in {key_slot(key) for key in map(bytes_of, master.watched.keys())}:
                 nodes = self._client.nodes_manager.slots_cache.get(slot)
                 if not nodes or nodes[0].name != name:
                     self._tell_of_slot(slot, master)
@@ -115,9 +115,9 @@ class ClusterTransport:
         """Return the name of the master that holds `key`, by the map as it is."""
         return str(self._node_of(key).name)
 
-    async def log_in(self, user: bytes, password: bytes) -> None:
-        """Log in again on each connection."""
-        await asyncio.gather(*(master.log_in(user, password) for master in self._masters.values()))
+    async def authenticate(self, user: bytes, password: bytes) -> None:
+        """Authenticate again on each connection."""
+        await asyncio.gather(*(master.authenticate(user, password) for master in self._masters.values()))
 
     async def aclose(self) -> None:
         """Let what is in flight end, and close the connections."""

@@ -147,8 +147,8 @@ class ReconnectingConnection:
         """Return this one."""
         return {"": self}
 
-    async def log_in(self, user: bytes, password: bytes) -> None:
-        """Log in again, between two requests; if it is refused, the connection lasts as long as its old password."""
+    async def authenticate(self, user: bytes, password: bytes) -> None:
+        """Authenticate again, between two requests; if refused, the connection lasts as long as its old password."""
         command = _pack((b"AUTH", user, password) if user else (b"AUTH", password))
         for connection in self._open_connections():
             try:

@@ -77,8 +77,8 @@ class Transport(Protocol):
         """Return a transport to each server that holds keys, by its name; one server alone has an empty name."""
         ...
 
-    async def log_in(self, user: bytes, password: bytes) -> None:
-        """Log in again on the connections that are open; with no user, as the default one."""
+    async def authenticate(self, user: bytes, password: bytes) -> None:
+        """Authenticate again on the connections that are open; with no user, as the default one."""
         ...
 
     async def aclose(self) -> None:
@@ -120,7 +120,7 @@ class WatchedKeys:
             for key in keys:
                 self._watchers.tell(text_of(key))
 
-    def names(self) -> list[str]:
+    def keys(self) -> list[str]:
         """Return the keys."""
         return self._watchers.keys
 

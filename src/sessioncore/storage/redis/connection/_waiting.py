@@ -6,6 +6,7 @@ from math import inf
 from time import monotonic
 from typing import Any, TypeVar
 
+from sessioncore.storage._text import bytes_of
 from sessioncore.storage.redis._errors import ReplyTimeout, is_explained
 
 __all__ = ["LATE", "all_of", "first_answer", "for_each", "within"]
@@ -41,11 +42,11 @@ async def all_of(calls: list[Coroutine[Any, Any, _T]]) -> list[_T]:
     return done
 
 
-async def for_each(keys: Sequence[str], call: Callable[[str], Coroutine[Any, Any, _T]], at_once: int) -> list[_T]:
+async def for_each(keys: Sequence[str], call: Callable[[bytes], Coroutine[Any, Any, _T]], at_once: int) -> list[_T]:
     """Make a call for each key, so many at the same time; return their results in this order."""
     results: list[_T] = []
     for start in range(0, len(keys), at_once):
-        results += await all_of([call(key) for key in keys[start : start + at_once]])
+        results += await all_of([call(bytes_of(key)) for key in keys[start : start + at_once]])
     return results
 
 

@@ -18,9 +18,10 @@ from sessioncore.storage.redis._errors import ConnectionLost, unavailable
 from sessioncore.storage.redis.connection._reconnecting import ReconnectingConnection
 from sessioncore.storage.redis.connection._waiting import within
 from sessioncore.storage.redis.near._cache import NearCache, NearCacheStats, RecordCache
-from sessioncore.storage.redis.records._commands import RecordCommands, answer_of
+from sessioncore.storage.redis.records._commands import Move, answer_of
+from sessioncore.storage.redis.records._single import SingleServerRecords
 
-__all__ = ["InvalidatingWrites", "NearReads"]
+__all__ = ["NearReads", "NearRecords"]
 
 _LOG = logging.getLogger("sessioncore")
 
@@ -87,16 +88,16 @@ class NearReads:
             self.cache.drop(map(text_of, keys))
 
 
-class InvalidatingWrites:
+class NearRecords:
     """The calls that change a record; before and after each, what it may change is dropped from the cache.
 
     The server reports these changes, too, but only after its reply.
     """
 
-    def __init__(self, records: RecordCommands, cache: RecordCache) -> None:
+    def __init__(self, records: SingleServerRecords, cache: RecordCache) -> None:
         self._records = records
         self._cache = cache
-        self.settled, self.owned, self.aclose = records.settled, records.owned, records.aclose
+        self.owned = records.owned
 
     @contextmanager
     def _changing(self, *keys: bytes) -> Generator[None]:
@@ -118,20 +119,10 @@ class InvalidatingWrites:
         with self._changing(key):
             return await self._records.replace(key, data, ttl, version, owner)
 
-    async def move(
-        self,
-        key: bytes,
-        new_key: bytes,
-        data: bytes,
-        ttl: float,
-        *,
-        version: int,
-        owner: bytes | None,
-        tombstone: float,
-    ) -> Written:
+    async def move(self, move: Move) -> Written:
         """Write under a new key and end the old one."""
-        with self._changing(key, new_key):
-            return await self._records.move(key, new_key, data, ttl, version=version, owner=owner, tombstone=tombstone)
+        with self._changing(move.key, move.new_key):
+            return await self._records.move(move)
 
     async def renew(self, key: bytes, ttl: float) -> bytes | None:
         """Return the value, and set its ttl."""

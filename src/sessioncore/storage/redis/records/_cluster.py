@@ -22,10 +22,11 @@ from sessioncore.storage._versions import random_version
 from sessioncore.storage.redis._errors import ForeignValue
 from sessioncore.storage.redis.connection._transport import Reply, Transport
 from sessioncore.storage.redis.connection._waiting import all_of
-from sessioncore.storage.redis.records._cluster_moves import Moves, Plan
+from sessioncore.storage.redis.records._cluster_moves import Moves
 from sessioncore.storage.redis.records._cluster_steps import Steps
 from sessioncore.storage.redis.records._commands import (
     KEYS_PER_COMMAND,
+    Move,
     ReplicaAcks,
     outcome_of,
     run_command,
@@ -34,12 +35,12 @@ from sessioncore.storage.redis.records._commands import (
 from sessioncore.storage.redis.records._format import MARK, TOMBSTONE, head_of, index_of, millis, pack, unpack
 from sessioncore.storage.redis.records._scripts import ON_A_CLUSTER
 
-__all__ = ["Cluster"]
+__all__ = ["ClusterRecords"]
 
 _T = TypeVar("_T")
 
 
-class Cluster:
+class ClusterRecords:
     """The calls on a cluster."""
 
     def __init__(self, transport: Transport, acks: ReplicaAcks | None, silence_timeout: float) -> None:
@@ -58,40 +59,28 @@ class Cluster:
         """Write if the record still has this version."""
         return await self._to_its_end(self._replace(key, data, ttl, version, owner))
 
-    async def move(
-        self,
-        key: bytes,
-        new_key: bytes,
-        data: bytes,
-        ttl: float,
-        *,
-        version: int,
-        owner: bytes | None,
-        tombstone: float,
-    ) -> Written:
+    async def move(self, move: Move) -> Written:
         """Write under a new key and end the old one."""
-        new = random_version()
-        plan = Plan(key, new_key, pack(new, owner, data), ttl, owner, head_of(version), tombstone)
-        steps = self._moves.within_a_slot if key_slot(key) == key_slot(new_key) else self._moves.across
+        steps = self._moves.within_a_slot if key_slot(move.key) == key_slot(move.new_key) else self._moves.across
         under_way = asyncio.get_running_loop().create_future()
-        self._under_way[new_key] = under_way
+        self._under_way[move.new_key] = under_way
         try:
-            return await self._to_its_end(steps(plan, new))
+            return await self._to_its_end(steps(move))
         finally:
             under_way.set_result(None)
-            if self._under_way.get(new_key) is under_way:
-                del self._under_way[new_key]
+            if self._under_way.get(move.new_key) is under_way:
+                del self._under_way[move.new_key]
 
-    async def settled(self, key: bytes, value: Reply) -> Reply:
+    async def resolve(self, key: bytes, value: Reply) -> Reply:
         """Return a value as it is once the move that is under way, if any, has ended."""
-        return await self._moves.settled(key, value)
+        return await self._moves.resolve(key, value)
 
     async def renew(self, key: bytes, ttl: float) -> bytes | None:
         """Return the value and set its ttl; then that of the index, if it has an owner."""
         found = await run_script(self._read, ON_A_CLUSTER.renew, (key,), (millis(ttl),))
         if found is None:
             return None
-        value: bytes | None = await self._moves.settled(key, found[0])
+        value: bytes | None = await self._moves.resolve(key, found[0])
         if value is None or value[:2] == TOMBSTONE:
             return value
         if value != found[0] and not await self._moves.settle(key, value, ttl):
@@ -137,7 +126,7 @@ class Cluster:
             members = missing
         return live
 
-    async def aclose(self) -> None:
+    async def finish(self) -> None:
         """Wait for the sequences that have begun."""
         if self._running:
             await asyncio.wait(set(self._running), timeout=self._silence_timeout)

@@ -9,33 +9,29 @@ old record, and the move fails, or the way to the new one.
 import asyncio
 import logging
 
-from msgspec import Struct
-
 from sessioncore._errors import KeyTaken, StorageError, StorageUnavailable
 from sessioncore._storage_protocol import Written
+from sessioncore.storage._versions import random_version
 from sessioncore.storage.redis._errors import ForeignValue
 from sessioncore.storage.redis.connection._transport import Reply, Transport
 from sessioncore.storage.redis.records._cluster_steps import Steps
-from sessioncore.storage.redis.records._commands import outcome_of, run_command, run_script
-from sessioncore.storage.redis.records._format import ARRIVING, LEAVING, TOMBSTONE, arriving, arriving_from, millis
+from sessioncore.storage.redis.records._commands import Move, outcome_of, run_command, run_script
+from sessioncore.storage.redis.records._format import (
+    ARRIVING,
+    LEAVING,
+    TOMBSTONE,
+    arriving,
+    arriving_from,
+    head_of,
+    millis,
+    pack,
+)
 from sessioncore.storage.redis.records._scripts import ON_A_CLUSTER, RETIRE, SHORTEN, Script
 
-__all__ = ["Moves", "Plan"]
+__all__ = ["Moves"]
 
 _LOG = logging.getLogger("sessioncore.storage.redis")
 _UNSETTLED = 60.0  # seconds that an arriving record lives until its move is done
-
-
-class Plan(Struct, frozen=True):
-    """What a move writes, and where."""
-
-    key: bytes
-    new_key: bytes
-    value: bytes
-    ttl: float
-    owner: bytes | None
-    head: bytes
-    tombstone: float
 
 
 class Moves:
@@ -46,7 +42,7 @@ class Moves:
         self._steps = steps
         self._silence_timeout = silence_timeout
 
-    async def settled(self, key: bytes, value: Reply) -> Reply:
+    async def resolve(self, key: bytes, value: Reply) -> Reply:
         """Return the record of an arriving one if its old key leads here, so that the move is decided; else None."""
         mark = value[:2] if isinstance(value, bytes) else b""
         if mark == LEAVING:
@@ -60,61 +56,64 @@ class Moves:
             return None
         return record if there in {TOMBSTONE + key, LEAVING + key} else None
 
-    async def within_a_slot(self, plan: Plan, new: int) -> Written:
+    async def within_a_slot(self, move: Move) -> Written:
         """Move in one step, between two keys of one slot."""
-        await self._steps.enlist(plan.owner, plan.new_key, plan.ttl)
-        marker = TOMBSTONE + plan.new_key, millis(plan.tombstone) if plan.tombstone else 0
-        args = plan.value, millis(plan.ttl), *marker, plan.head
-        reply = await self.on_record(ON_A_CLUSTER.move, (plan.key, plan.new_key), args)
-        await self._steps.delist_former(reply, plan.key, None)
+        new = random_version()
+        await self._steps.enlist(move.owner, move.new_key, move.ttl)
+        marker = TOMBSTONE + move.new_key, millis(move.tombstone) if move.tombstone else 0
+        args = pack(new, move.owner, move.data), millis(move.ttl), *marker, head_of(move.version)
+        reply = await self.on_record(ON_A_CLUSTER.move, (move.key, move.new_key), args)
+        await self._steps.delist_former(reply, move.key, None)
         return outcome_of(reply, new)
 
-    async def across(self, plan: Plan, new: int) -> Written:
+    async def across(self, move: Move) -> Written:
         """Move between two servers.
 
         A refusal before the old record has ended leaves an index entry without a record,
         and nothing else. A reply that is lost may leave an arriving record for a minute.
         """
-        await self._arrive(plan)
+        new = random_version()
+        value = pack(new, move.owner, move.data)
+        await self._arrive(move, value)
         # The deciding step: of several callers only the one that finds its version still there goes on.
         # Until the new record is settled, its old key must lead to it.
-        marker = (TOMBSTONE if plan.tombstone else LEAVING) + plan.new_key
-        args = marker, millis(max(plan.tombstone, self._silence_timeout)), plan.head
+        marker = (TOMBSTONE if move.tombstone else LEAVING) + move.new_key
+        args = marker, millis(max(move.tombstone, self._silence_timeout)), head_of(move.version)
         try:
-            reply = await self.on_record(RETIRE, (plan.key,), args)
+            reply = await self.on_record(RETIRE, (move.key,), args)
         except StorageUnavailable:
             raise
         except StorageError:
-            await self._drop(plan.new_key)
+            await self._drop(move.new_key)
             raise
         outcome = outcome_of(reply, new)
         if not isinstance(outcome, int):
-            await self._drop(plan.new_key)
+            await self._drop(move.new_key)
             return outcome
         # Not settled: another call has ended the new record, which it found by the old key or by its owner's index.
         settled, delisted = await asyncio.gather(
-            self.settle(plan.new_key, plan.value, plan.ttl),
-            self._steps.delist_former(reply, plan.key, None),
+            self.settle(move.new_key, value, move.ttl),
+            self._steps.delist_former(reply, move.key, None),
             return_exceptions=True,
         )
         if isinstance(failure := settled if isinstance(settled, BaseException) else delisted, BaseException):
             raise failure
-        if plan.tombstone < self._silence_timeout:
-            await self._shorten(plan.key, marker, plan.tombstone)
+        if move.tombstone < self._silence_timeout:
+            await self._shorten(move.key, marker, move.tombstone)
         return outcome if settled else None
 
-    async def _arrive(self, plan: Plan) -> None:
+    async def _arrive(self, move: Move, value: bytes) -> None:
         """Write the new record and its index entry, in either order: it is no session yet."""
         # Long enough for the last step, which sets `ttl`.
-        unsettled = max(min(plan.ttl, _UNSETTLED), self._silence_timeout)
+        unsettled = max(min(move.ttl, _UNSETTLED), self._silence_timeout)
         listed, written = await asyncio.gather(
-            self._steps.enlist(plan.owner, plan.new_key, plan.ttl),
-            self._steps.set_new(plan.new_key, arriving(plan.value, plan.key), unsettled),
+            self._steps.enlist(move.owner, move.new_key, move.ttl),
+            self._steps.set_new(move.new_key, arriving(value, move.key), unsettled),
             return_exceptions=True,
         )
         if isinstance(listed, BaseException):
             if written is True and not isinstance(listed, StorageUnavailable):
-                await self._drop(plan.new_key)
+                await self._drop(move.new_key)
             raise listed
         if isinstance(written, BaseException):
             raise written
@@ -124,7 +123,7 @@ class Moves:
     async def on_record(self, script: Script, keys: tuple[bytes, ...], args: tuple[bytes | int, ...]) -> Reply:
         """Run a script that compares versions; what it finds arriving it finds settled when it runs again."""
         reply = await run_script(self._transport.write, script, keys, args)
-        if reply is None or reply[0] != 0 or (record := await self.settled(keys[0], reply[1])) == reply[1]:
+        if reply is None or reply[0] != 0 or (record := await self.resolve(keys[0], reply[1])) == reply[1]:
             return reply
         if record is None or not await self.settle(keys[0], record, reply[2] / 1000):
             return None

@@ -1,13 +1,13 @@
-"""What the commands of a single server and of a cluster have in common.
+"""What the calls on a single server and on a cluster have in common.
 
-`RecordCommands` is what each of them offers to `RedisStorage`. The functions send one
-script or one command and turn the reply into an answer of the storage, or into an error.
+The functions send one script or one command, and turn the reply into an answer of the
+storage, or into an error.
 """
 
 import logging
 from collections.abc import Awaitable, Callable
 from math import inf
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 from msgspec import Struct
 
@@ -21,7 +21,7 @@ from sessioncore.storage.redis.records._scripts import Script
 
 __all__ = [
     "KEYS_PER_COMMAND",
-    "RecordCommands",
+    "Move",
     "ReplicaAcks",
     "answer_of",
     "checked",
@@ -39,54 +39,16 @@ Send: TypeAlias = Callable[..., Awaitable[list[Reply]]]
 """The `write` of a transport, or its `read` for what may be carried out twice."""
 
 
-class RecordCommands(Protocol):
-    """The calls that change a record or depend on its owner."""
+class Move(Struct, frozen=True):
+    """What `Storage.move` was asked for."""
 
-    async def create(self, key: bytes, data: bytes, ttl: float, owner: bytes | None) -> int | None:
-        """Store a new record."""
-        ...
-
-    async def replace(self, key: bytes, data: bytes, ttl: float, version: int, owner: bytes | None) -> Written:
-        """Write if the record still has this version."""
-        ...
-
-    async def move(
-        self,
-        key: bytes,
-        new_key: bytes,
-        data: bytes,
-        ttl: float,
-        *,
-        version: int,
-        owner: bytes | None,
-        tombstone: float,
-    ) -> Written:
-        """Write under a new key and end the old one."""
-        ...
-
-    async def settled(self, key: bytes, value: Reply) -> Reply:
-        """Return a value that was read as it is once moves that are under way have ended."""
-        ...
-
-    async def renew(self, key: bytes, ttl: float) -> bytes | None:
-        """Return the value, and set its ttl."""
-        ...
-
-    async def touch(self, key: bytes, ttl: float) -> bool:
-        """Set the ttl."""
-        ...
-
-    async def delete(self, keys: list[bytes]) -> int:
-        """End records."""
-        ...
-
-    async def owned(self, owner: bytes) -> list[bytes]:
-        """Return the live keys of an owner."""
-        ...
-
-    async def aclose(self) -> None:
-        """Wait for calls of several steps to end."""
-        ...
+    key: bytes
+    new_key: bytes
+    data: bytes
+    ttl: float
+    version: int
+    owner: bytes | None
+    tombstone: float
 
 
 def checked(reply: Reply, script: Script | None = None) -> Reply:

@@ -6,9 +6,10 @@ same calls for records and indexes that are on different servers.
 
 from sessioncore._storage_protocol import Written
 from sessioncore.storage._versions import random_version
-from sessioncore.storage.redis.connection._transport import CallLimit, Reply, Transport
+from sessioncore.storage.redis.connection._transport import CallLimit, Transport
 from sessioncore.storage.redis.records._commands import (
     KEYS_PER_COMMAND,
+    Move,
     ReplicaAcks,
     outcome_of,
     run_command,
@@ -17,10 +18,10 @@ from sessioncore.storage.redis.records._commands import (
 from sessioncore.storage.redis.records._format import TOMBSTONE, head_of, index_of, millis, pack
 from sessioncore.storage.redis.records._scripts import CREATE, DELETE, ON_ONE_SERVER, OWNED, VERIFY
 
-__all__ = ["SingleServer"]
+__all__ = ["SingleServerRecords"]
 
 
-class SingleServer:
+class SingleServerRecords:
     """The calls on a single server, or a master and its replicas."""
 
     def __init__(self, transport: Transport, acks: ReplicaAcks | None, limit: CallLimit) -> None:
@@ -46,27 +47,13 @@ class SingleServer:
         args = pack(new, owner, data), millis(ttl), head_of(version)
         return outcome_of(await run_script(self._write, ON_ONE_SERVER.replace, keys, args, deadline), new)
 
-    async def move(
-        self,
-        key: bytes,
-        new_key: bytes,
-        data: bytes,
-        ttl: float,
-        *,
-        version: int,
-        owner: bytes | None,
-        tombstone: float,
-    ) -> Written:
+    async def move(self, move: Move) -> Written:
         """Write under a new key and end the old one, in one step."""
         new, deadline = random_version(), self._limit.deadline()
-        keys = (key, new_key) if owner is None else (key, new_key, index_of(owner))
-        marker = TOMBSTONE + new_key, millis(tombstone) if tombstone else 0
-        args = pack(new, owner, data), millis(ttl), *marker, head_of(version)
+        keys = (move.key, move.new_key) if move.owner is None else (move.key, move.new_key, index_of(move.owner))
+        marker = TOMBSTONE + move.new_key, millis(move.tombstone) if move.tombstone else 0
+        args = pack(new, move.owner, move.data), millis(move.ttl), *marker, head_of(move.version)
         return outcome_of(await run_script(self._write, ON_ONE_SERVER.move, keys, args, deadline), new)
-
-    async def settled(self, key: bytes, value: Reply) -> Reply:
-        """Return the value: a move is one step here."""
-        return value
 
     async def renew(self, key: bytes, ttl: float) -> bytes | None:
         """Return the value, and set its ttl and that of the index."""
@@ -100,6 +87,3 @@ class SingleServer:
             some = members[start : start + KEYS_PER_COMMAND]
             live += await run_script(self._read, VERIFY, (index, *some), (owner,))
         return live
-
-    async def aclose(self) -> None:
-        """Do nothing: no call here has several steps."""
