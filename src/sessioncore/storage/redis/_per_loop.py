@@ -21,7 +21,7 @@ from sessioncore.storage.redis.client._client import Client
 from sessioncore.storage.redis.connection._reconnecting import ReconnectingConnection
 from sessioncore.storage.redis.connection._transport import CallLimit, Reply, Transport
 from sessioncore.storage.redis.near._cache import NearCache, NearCacheStats
-from sessioncore.storage.redis.near._reads import NearReads, NearRecords
+from sessioncore.storage.redis.near._records import NearRecords
 from sessioncore.storage.redis.records._cluster import ClusterRecords
 from sessioncore.storage.redis.records._commands import ReplicaAcks, answer_of
 from sessioncore.storage.redis.records._single import SingleServerRecords
@@ -39,7 +39,7 @@ class LoopState(Struct, frozen=True):
     transport: Transport
     records: SingleServerRecords | ClusterRecords | NearRecords
     acks: ReplicaAcks | None
-    near: NearReads | None  # None: there is no near cache
+    near: NearRecords | None  # the same as `records`; None without a near cache
 
     async def servers(self) -> Mapping[str, Transport]:
         """Return a transport to each server.
@@ -208,8 +208,8 @@ class LoopStates:
         records = SingleServerRecords(transport, acks, self.limit)
         if self.near_cache is None or not isinstance(transport, ReconnectingConnection):
             return LoopState(loop, transport, records, acks, None)
-        near = NearReads(self.near_cache, self._near_stats, transport)
-        return LoopState(loop, transport, NearRecords(records, near.cache), acks, near)
+        near = NearRecords(self.near_cache, self._near_stats, transport, records)
+        return LoopState(loop, transport, near, acks, near)
 
 
 def _is_above(value: object, bound: timedelta) -> bool:

@@ -222,7 +222,7 @@ class RedisStorage:
 
     async def scan(self, prefix: str) -> AsyncGenerator[list[str]]:
         """Yield the keys of live records that begin with `prefix`, by SCAN on each master."""
-        async for batch in scans.records(await self._loops.here().servers(), bytes_of(prefix)):
+        async for batch in scans.live_keys(await self._loops.here().servers(), bytes_of(prefix)):
             yield [text_of(key) for key in batch]
 
     async def owned_keys(self, owner: str) -> list[str]:

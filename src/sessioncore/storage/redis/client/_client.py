@@ -7,27 +7,15 @@ from functools import partial
 from math import inf
 from typing import Any, cast
 
+from redis import exceptions as redis_errors
 from redis.asyncio import Redis, RedisCluster
 from redis.credentials import StreamingCredentialProvider
-from redis.exceptions import (
-    AuthenticationError,
-    BusyLoadingError,
-    ClusterDownError,
-    MasterDownError,
-    ResponseError,
-)
-from redis.exceptions import (
-    ConnectionError as RedisConnectionError,
-)
-from redis.exceptions import (
-    TimeoutError as RedisTimeoutError,
-)
 
 from sessioncore._errors import ConfigError
 from sessioncore._watchers import Changed
 from sessioncore.storage.redis._errors import ConnectionLost, error_reply_of
 from sessioncore.storage.redis.client._cluster import ClusterTransport
-from sessioncore.storage.redis.client._opening import open_transport
+from sessioncore.storage.redis.client._opening import open_socket
 from sessioncore.storage.redis.connection._reconnecting import ReconnectingConnection
 from sessioncore.storage.redis.connection._transport import CallLimit, Command, Reply, Transport, WatchedKeys
 from sessioncore.storage.redis.connection._waiting import within
@@ -35,6 +23,13 @@ from sessioncore.storage.redis.connection._waiting import within
 __all__ = ["Client", "ClientTransport"]
 
 _SILENCE_TIMEOUT = 5.0  # seconds, where the client has no socket_timeout
+_ERROR_REPLIES = (
+    redis_errors.AuthenticationError,
+    redis_errors.BusyLoadingError,
+    redis_errors.ResponseError,
+    redis_errors.ClusterDownError,
+    redis_errors.MasterDownError,
+)
 
 
 class Client:
@@ -82,7 +77,7 @@ class Client:
             return ClientTransport(self._client)
         if self.is_cluster:
             return ClusterTransport(self._client, silence_timeout, limit, self._listen)
-        opener = partial(open_transport, self._client.connection_pool.make_connection)
+        opener = partial(open_socket, self._client.connection_pool.make_connection)
         return ReconnectingConnection(opener, silence_timeout, limit)
 
     def on_new_credentials(self, authenticate: Callable[[bytes, bytes], Awaitable[None]]) -> None:
@@ -179,7 +174,7 @@ class ClientTransport:
         name = cast("bytes", command[0]).decode()
         try:
             return await self._client.execute_command(name, *command[1:])
-        except (AuthenticationError, BusyLoadingError, ResponseError, ClusterDownError, MasterDownError) as exc:
+        except _ERROR_REPLIES as exc:
             return error_reply_of(exc)
-        except (RedisConnectionError, RedisTimeoutError, OSError) as exc:
+        except (redis_errors.ConnectionError, redis_errors.TimeoutError, OSError) as exc:
             raise ConnectionLost("the client lost its connection") from exc

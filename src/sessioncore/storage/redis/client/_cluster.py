@@ -20,7 +20,7 @@ from sessioncore._errors import StorageError
 from sessioncore._watchers import Changed
 from sessioncore.storage._text import bytes_of, text_of
 from sessioncore.storage.redis._errors import CLIENT_ERRORS, ConnectionLost, ErrorReply, Explained, error_of
-from sessioncore.storage.redis.client._opening import open_transport
+from sessioncore.storage.redis.client._opening import open_socket
 from sessioncore.storage.redis.connection._reconnecting import ReconnectingConnection
 from sessioncore.storage.redis.connection._transport import CallLimit, Command, Reply, Transport
 from sessioncore.storage.redis.connection._waiting import first_answer, within
@@ -182,7 +182,7 @@ class ClusterTransport:
     def _new_connection(self, node: Any) -> ReconnectingConnection:
         # Never send READONLY, as redis-py would here: a demoted master would serve sessions that have ended.
         kwargs = node.connection_kwargs | {"redis_connect_func": None}
-        opener = partial(open_transport, partial(node.connection_class, **kwargs))
+        opener = partial(open_socket, partial(node.connection_class, **kwargs))
         return ReconnectingConnection(opener, self._silence_timeout, self._limit)
 
     async def _refresh(self) -> None:

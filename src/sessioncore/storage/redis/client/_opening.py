@@ -20,10 +20,10 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from sessioncore.storage.redis._errors import CLIENT_ERRORS, ErrorReply, Explained, causes, error_reply_of, words_of
-from sessioncore.storage.redis.connection._pipelined import OpenedTransport
+from sessioncore.storage.redis.connection._pipelined import OpenedSocket
 from sessioncore.storage.redis.connection._waiting import first_answer
 
-__all__ = ["open_transport"]
+__all__ = ["open_socket"]
 
 _NO_SENTINEL = "no sentinel answered ({}); look at the sentinels, their addresses and the network"
 _IF_NO_TLS = "; a server that does not speak TLS keeps silent: then write redis, not rediss, in the URL"
@@ -36,9 +36,7 @@ _TLS_ADVICE = {
 }
 
 
-async def open_transport(
-    make_connection: Callable[[], Any], protocol: asyncio.Protocol, seconds: float
-) -> OpenedTransport:
+async def open_socket(make_connection: Callable[[], Any], protocol: asyncio.Protocol, seconds: float) -> OpenedSocket:
     """Open a connection and give its socket to `protocol`; one attempt, since the caller tries again.
 
     Raises:
@@ -69,7 +67,7 @@ async def open_transport(
         raise
 
 
-def _take_over(connection: Any, protocol: asyncio.Protocol) -> OpenedTransport:
+def _take_over(connection: Any, protocol: asyncio.Protocol) -> OpenedSocket:
     """Take the socket out of a connection whose handshake is done: TLS, HELLO, AUTH and SELECT.
 
     redis-py's connection has no public way to hand it over.

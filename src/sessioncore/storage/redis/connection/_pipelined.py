@@ -22,14 +22,15 @@ from typing import Any, TypeAlias, cast
 from hiredis import ProtocolError, PushNotification, Reader
 
 from sessioncore.storage.redis._errors import ConnectionLost, ErrorReply, ReplyTimeout
+from sessioncore.storage.redis.connection._transport import CallLimit
 from sessioncore.storage.redis.connection._waiting import LATE
 
-__all__ = ["YOUNG", "Invalidated", "OpenedTransport", "Opener", "PipelinedConnection"]
+__all__ = ["YOUNG", "Invalidated", "OpenedSocket", "Opener", "PipelinedConnection"]
 
-OpenedTransport: TypeAlias = tuple[asyncio.Transport, object]
+OpenedSocket: TypeAlias = tuple[asyncio.Transport, object]
 """A transport whose handshake is done, and what must live as long as it does."""
 
-Opener: TypeAlias = Callable[[asyncio.Protocol, float], Awaitable[OpenedTransport]]
+Opener: TypeAlias = Callable[[asyncio.Protocol, float], Awaitable[OpenedSocket]]
 """Connects within so many seconds, and has the transport call that protocol."""
 
 Invalidated: TypeAlias = Callable[[list[bytes] | None], object]
@@ -50,7 +51,7 @@ class PipelinedConnection(asyncio.Protocol):
     def __init__(
         self,
         silence_timeout: float,
-        doubt_after: Callable[[], float],
+        limit: CallLimit,
         on_doubt: "Callable[[PipelinedConnection], None]",
         on_end: "Callable[[PipelinedConnection], None]",
         invalidated: Invalidated,
@@ -62,8 +63,8 @@ class PipelinedConnection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self.ended: asyncio.Future[None] = self._loop.create_future()
         self._silence_timeout = silence_timeout
-        self._doubt_after = doubt_after
-        self._patience = doubt_after()  # kept until the timer goes off, because each request needs it
+        self._limit = limit
+        self._patience = limit.doubt_after(silence_timeout)  # kept until the timer goes off: each request needs it
         self._on_doubt = on_doubt
         self._on_demotion = on_demotion
         self._on_end = on_end
@@ -84,7 +85,7 @@ class PipelinedConnection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = inf
 
-    def start(self, opened: OpenedTransport) -> None:
+    def start(self, opened: OpenedSocket) -> None:
         # The companion is redis-py's StreamWriter: it would close the transport when collected.
         self._transport, self._companion = opened
 
@@ -246,7 +247,7 @@ class PipelinedConnection(asyncio.Protocol):
             return
         upcoming = self._last_data_at + self._silence_timeout
         if not self._retired:
-            self._patience = self._doubt_after()
+            self._patience = self._limit.doubt_after(self._silence_timeout)
             if quiet >= self._patience:
                 self._on_doubt(self)
             upcoming = min(upcoming, max(self._last_data_at, now - self._patience / 2) + self._patience)

@@ -230,7 +230,7 @@ class ReconnectingConnection:
     async def _attempt(self) -> None:
         connection = PipelinedConnection(
             self._silence_timeout,
-            lambda: self._limit.doubt_after(self._silence_timeout),
+            self._limit,
             self._doubt,
             self._forget,
             self._invalidated,

@@ -11,7 +11,7 @@ from sessioncore.storage.redis.records._commands import KEYS_PER_COMMAND, checke
 from sessioncore.storage.redis.records._format import INDEX_SUFFIX, MARK, glob_of
 from sessioncore.storage.redis.records._scripts import PRUNE
 
-__all__ = ["clear", "purge", "records"]
+__all__ = ["clear", "live_keys", "purge"]
 
 _LOG = logging.getLogger("sessioncore.storage.redis")
 _PROBE = PROBE_SUFFIX.encode()
@@ -29,7 +29,7 @@ async def clear(
     return ended
 
 
-async def records(servers: Mapping[str, Transport], prefix: bytes) -> AsyncIterator[list[bytes]]:
+async def live_keys(servers: Mapping[str, Transport], prefix: bytes) -> AsyncIterator[list[bytes]]:
     """Yield the keys of records that begin with `prefix`, which their first bytes tell from tombstones."""
     for server in servers.values():
         async for batch in _values(server, prefix):

@@ -1,4 +1,4 @@
-"""Reads through the near cache of one event loop, and writes, which drop from it what they change.
+"""The calls on records through a near cache: reads are answered from it, writes drop from it what they change.
 
 `answer_now` answers at once, with what was true at most `max_stale` ago. `load`, which must be
 awaited in any case, returns what the server has: a PING that is sent after the load began tells
@@ -21,16 +21,28 @@ from sessioncore.storage.redis.near._cache import NearCache, NearCacheStats, Rec
 from sessioncore.storage.redis.records._commands import Move, answer_of
 from sessioncore.storage.redis.records._single import SingleServerRecords
 
-__all__ = ["NearReads", "NearRecords"]
+__all__ = ["NearRecords"]
 
 _LOG = logging.getLogger("sessioncore")
 
 
-class NearReads:
-    """The near cache of one event loop, over the one connection that its records are read on."""
+class NearRecords:
+    """The calls on one event loop; the cache is over the one connection that its records are read on.
 
-    def __init__(self, settings: NearCache, stats: NearCacheStats, connection: ReconnectingConnection) -> None:
+    Before and after each call that changes a record, what it may change is dropped from the cache:
+    the server reports these changes, too, but only after its reply.
+    """
+
+    def __init__(
+        self,
+        settings: NearCache,
+        stats: NearCacheStats,
+        connection: ReconnectingConnection,
+        records: SingleServerRecords,
+    ) -> None:
         self.cache = RecordCache(settings.max_bytes, stats)
+        self.owned = records.owned
+        self._records = records
         self._max_stale = settings.max_stale.total_seconds()
         self._stats = stats
         self._connection = connection
@@ -50,6 +62,39 @@ class NearReads:
         if key in self.cache and (found := await self._proven(key, deadline)) is not None:
             return found
         return await self._fill(key, deadline)
+
+    async def create(self, key: bytes, data: bytes, ttl: float, owner: bytes | None) -> int | None:
+        """Store a new record."""
+        with self._changing(key):
+            return await self._records.create(key, data, ttl, owner)
+
+    async def replace(self, key: bytes, data: bytes, ttl: float, version: int, owner: bytes | None) -> Written:
+        """Write if the record still has this version."""
+        with self._changing(key):
+            return await self._records.replace(key, data, ttl, version, owner)
+
+    async def move(self, move: Move) -> Written:
+        """Write under a new key and end the old one."""
+        with self._changing(move.key, move.new_key):
+            return await self._records.move(move)
+
+    async def renew(self, key: bytes, ttl: float) -> bytes | None:
+        """Return the value, and set its ttl."""
+        with self._changing(key):
+            return await self._records.renew(key, ttl)
+
+    async def touch(self, key: bytes, ttl: float) -> bool:
+        """Set the ttl."""
+        with self._changing(key):
+            return await self._records.touch(key, ttl)
+
+    async def delete(self, keys: list[bytes]) -> int:
+        """End records, also under keys that are not named: where tombstones lead."""
+        try:
+            with self._changing(*keys):
+                return await self._records.delete(keys)
+        finally:
+            self.cache.require_new_proof(monotonic())
 
     async def _proven(self, key: str, deadline: float) -> Stored | None:
         """Return the record from the cache, if it is what the server had after this call began."""
@@ -87,57 +132,12 @@ class NearReads:
         else:
             self.cache.drop(map(text_of, keys))
 
-
-class NearRecords:
-    """The calls that change a record; before and after each, what it may change is dropped from the cache.
-
-    The server reports these changes, too, but only after its reply.
-    """
-
-    def __init__(self, records: SingleServerRecords, cache: RecordCache) -> None:
-        self._records = records
-        self._cache = cache
-        self.owned = records.owned
-
     @contextmanager
     def _changing(self, *keys: bytes) -> Generator[None]:
         names, sent = [text_of(key) for key in keys], monotonic()
-        self._cache.drop(names)
+        self.cache.drop(names)
         try:
             yield
-            self._cache.proved(sent)
+            self.cache.proved(sent)
         finally:  # also if the outcome is unknown
-            self._cache.drop(names)
-
-    async def create(self, key: bytes, data: bytes, ttl: float, owner: bytes | None) -> int | None:
-        """Store a new record."""
-        with self._changing(key):
-            return await self._records.create(key, data, ttl, owner)
-
-    async def replace(self, key: bytes, data: bytes, ttl: float, version: int, owner: bytes | None) -> Written:
-        """Write if the record still has this version."""
-        with self._changing(key):
-            return await self._records.replace(key, data, ttl, version, owner)
-
-    async def move(self, move: Move) -> Written:
-        """Write under a new key and end the old one."""
-        with self._changing(move.key, move.new_key):
-            return await self._records.move(move)
-
-    async def renew(self, key: bytes, ttl: float) -> bytes | None:
-        """Return the value, and set its ttl."""
-        with self._changing(key):
-            return await self._records.renew(key, ttl)
-
-    async def touch(self, key: bytes, ttl: float) -> bool:
-        """Set the ttl."""
-        with self._changing(key):
-            return await self._records.touch(key, ttl)
-
-    async def delete(self, keys: list[bytes]) -> int:
-        """End records, also under keys that are not named: where tombstones lead."""
-        try:
-            with self._changing(*keys):
-                return await self._records.delete(keys)
-        finally:
-            self._cache.require_new_proof(monotonic())
+            self.cache.drop(names)
