@@ -190,8 +190,9 @@ def test_the_glossary_is_sorted_and_gives_each_word_one_meaning() -> None:
 def test_the_architecture_page_lists_the_layers_that_the_linter_checks() -> None:
     text = (DOCS / "architecture.md").read_text("utf-8")
     contracts = PROJECT["tool"]["importlinter"]["contracts"]
-    [layers] = [contract["layers"] for contract in contracts if contract.get("containers") == ["sessioncore"]]
-    assert "\n".join(layers) in re.findall(r"^```text\n(.*?)\n```$", text, re.DOTALL | re.MULTILINE)
+    lists = ["\n".join(contract["layers"]) for contract in contracts if "containers" in contract]
+    assert len(lists) == 2
+    assert set(lists) <= set(re.findall(r"^```text\n(.*?)\n```$", text, re.DOTALL | re.MULTILINE))
 
 
 def test_no_folder_hides_a_make_command() -> None:

@@ -3,6 +3,10 @@
 All requests of an event loop share one connection, and their commands share round
 trips. A record is one string value under the key it was given, with a time to live
 from its first moment; for each owner there is a sorted set, `<owner>:sessioncore-index`.
+
+This is where to begin reading. `_per_loop` makes what each event loop needs: a transport to the
+servers (`connection/`, opened by redis-py in `client/`), and the calls on records over it
+(`records/`; `near/` with a near cache). docs/architecture.md follows one load and one write.
 """
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
