@@ -48,6 +48,8 @@ class ClusterTransport:
         self._refreshing: asyncio.Task[Exception | None] | None = None
         self._refreshed_at = 0.0
 
+    # -- commands
+
     async def read(self, key: bytes, *commands: Command, deadline: float = inf) -> list[Reply]:
         """Send commands that change nothing to the master of `key`."""
         return await within(deadline, self._follow(ReconnectingConnection.read, key, commands))
@@ -59,6 +61,31 @@ class ClusterTransport:
     async def get_with_ttl(self, key: bytes, deadline: float) -> list[Reply]:
         """Read the value of `key` and its milliseconds left from its master."""
         return await self.read(key, (b"GET", key), (b"PTTL", key), deadline=deadline)
+
+    async def _follow(self, send: _Send, key: bytes, commands: tuple[Command, ...]) -> list[Reply]:
+        if not self._known:
+            await self._refresh()
+        node = self._node_of(key)
+        for _ in range(_MAX_REDIRECTIONS):
+            try:
+                replies = await send(self._connection_to(node), key, *commands)
+            except ConnectionLost:
+                self._known = False  # its master may be another node by now
+                raise
+            moved = next((r for r in replies if isinstance(r, ErrorReply) and r.code in _REDIRECTIONS), None)
+            if moved is None:
+                return replies
+            target = self._target_of(moved, node)
+            if moved.code == "ASK":
+                # The slot is being moved: its next master serves a command for this key if ASKING comes before it.
+                asking = [part for command in commands for part in ((b"ASKING",), command)]
+                return (await send(self._connection_to(target), key, *asking))[1::2]
+            self._tell_of_slot(key_slot(key), self._connection_to(node))
+            await self._refresh()
+            node = target
+        raise ConnectionLost("the cluster redirected a command too often")
+
+    # -- changes of keys
 
     async def get_watched(self, key: bytes, changed: Changed, deadline: float) -> list[Reply]:
         """Read it from its master, which will tell of its next change."""
@@ -105,6 +132,8 @@ class ClusterTransport:
                 if not nodes or nodes[0].name != name:
                     self._tell_of_slot(slot, master)
 
+    # -- nodes and connections
+
     async def servers(self) -> Mapping[str, Transport]:
         """Return a connection to each master."""
         if not self._known:
@@ -126,29 +155,6 @@ class ClusterTransport:
             await asyncio.wait([self._refreshing])
         masters, self._masters = list(self._masters.values()), {}
         await asyncio.gather(*(master.aclose() for master in masters))
-
-    async def _follow(self, send: _Send, key: bytes, commands: tuple[Command, ...]) -> list[Reply]:
-        if not self._known:
-            await self._refresh()
-        node = self._node_of(key)
-        for _ in range(_MAX_REDIRECTIONS):
-            try:
-                replies = await send(self._connection_to(node), key, *commands)
-            except ConnectionLost:
-                self._known = False  # its master may be another node by now
-                raise
-            moved = next((r for r in replies if isinstance(r, ErrorReply) and r.code in _REDIRECTIONS), None)
-            if moved is None:
-                return replies
-            target = self._target_of(moved, node)
-            if moved.code == "ASK":
-                # The slot is being moved: its next master serves a command for this key if ASKING comes before it.
-                asking = [part for command in commands for part in ((b"ASKING",), command)]
-                return (await send(self._connection_to(target), key, *asking))[1::2]
-            self._tell_of_slot(key_slot(key), self._connection_to(node))
-            await self._refresh()
-            node = target
-        raise ConnectionLost("the cluster redirected a command too often")
 
     def _node_of(self, key: bytes) -> Any:
         # redis-py's public call encodes the key, and may choose a replica, which learns of a logout late.
@@ -184,6 +190,8 @@ class ClusterTransport:
         kwargs = node.connection_kwargs | {"redis_connect_func": None}
         opener = partial(open_socket, partial(node.connection_class, **kwargs))
         return ReconnectingConnection(opener, self._silence_timeout, self._limit)
+
+    # -- the map
 
     async def _refresh(self) -> None:
         """Fetch the map of the cluster; all callers that wait share one fetch."""

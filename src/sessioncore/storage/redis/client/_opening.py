@@ -20,7 +20,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from sessioncore.storage.redis._errors import CLIENT_ERRORS, ErrorReply, Explained, causes, error_reply_of, words_of
-from sessioncore.storage.redis.connection._pipelined import OpenedSocket
+from sessioncore.storage.redis.connection._transport import OpenedSocket
 from sessioncore.storage.redis.connection._waiting import first_answer
 
 __all__ = ["open_socket"]

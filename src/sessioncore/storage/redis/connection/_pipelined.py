@@ -14,7 +14,7 @@ When that order ends with this connection, or with its time as the one in use, a
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from math import inf
 from time import monotonic
 from typing import Any, TypeAlias, cast
@@ -22,16 +22,10 @@ from typing import Any, TypeAlias, cast
 from hiredis import ProtocolError, PushNotification, Reader
 
 from sessioncore.storage.redis._errors import ConnectionLost, ErrorReply, ReplyTimeout
-from sessioncore.storage.redis.connection._transport import CallLimit
+from sessioncore.storage.redis.connection._transport import CallLimit, OpenedSocket
 from sessioncore.storage.redis.connection._waiting import LATE
 
-__all__ = ["YOUNG", "Invalidated", "OpenedSocket", "Opener", "PipelinedConnection"]
-
-OpenedSocket: TypeAlias = tuple[asyncio.Transport, object]
-"""A transport whose handshake is done, and what must live as long as it does."""
-
-Opener: TypeAlias = Callable[[asyncio.Protocol, float], Awaitable[OpenedSocket]]
-"""Connects within so many seconds, and has the transport call that protocol."""
+__all__ = ["YOUNG", "Invalidated", "PipelinedConnection"]
 
 Invalidated: TypeAlias = Callable[[list[bytes] | None], object]
 """Called with the keys of tracked reads that have changed, or with None if any may have."""
@@ -46,17 +40,17 @@ _TRACK = b"*1\r\n$5\r\nHELLO\r\n*4\r\n$6\r\nCLIENT\r\n$8\r\nTRACKING\r\n$2\r\nON
 
 
 class PipelinedConnection(asyncio.Protocol):
-    """One connection."""
+    """One connection; its owner is told when it is doubted, has turned out to be a replica's, or has ended."""
 
     def __init__(
         self,
         silence_timeout: float,
         limit: CallLimit,
-        on_doubt: "Callable[[PipelinedConnection], None]",
-        on_end: "Callable[[PipelinedConnection], None]",
-        invalidated: Invalidated,
         *,
+        on_doubt: "Callable[[PipelinedConnection], None]",
         on_demotion: "Callable[[PipelinedConnection], None]",
+        on_end: "Callable[[PipelinedConnection], None]",
+        on_invalidation: Invalidated,
     ) -> None:
         self.full = False
         self.demoted = False  # the server has refused a write, because it is a replica
@@ -68,7 +62,7 @@ class PipelinedConnection(asyncio.Protocol):
         self._on_doubt = on_doubt
         self._on_demotion = on_demotion
         self._on_end = on_end
-        self._invalidated = invalidated
+        self._on_invalidation = on_invalidation
         self._tracking: asyncio.Future[list[Any]] | None = None  # from the first tracked read on
         self._pushes = True  # until the server says that it does not
         self._retired = False
@@ -89,6 +83,10 @@ class PipelinedConnection(asyncio.Protocol):
         # The companion is redis-py's StreamWriter: it would close the transport when collected.
         self._transport, self._companion = opened
 
+    def age(self) -> float:
+        """Return the seconds since it was opened."""
+        return monotonic() - self._opened_at
+
     def in_flight(self) -> "list[asyncio.Future[list[Any]]]":
         return [request[0] for request in self._in_flight if not request[0].done()]
 
@@ -100,16 +98,7 @@ class PipelinedConnection(asyncio.Protocol):
         """Return whether a reply is overdue, so that the connection is doubted."""
         return bool(self._in_flight) and self.silence() >= self._patience
 
-    def retire(self) -> None:
-        """Another connection takes over: move what may be repeated, and end when the rest has been answered."""
-        self._stop_tracking()
-        self._retired = True
-        for future, _, _, repeatable in self._in_flight:
-            if repeatable and not future.done():
-                future.set_exception(ConnectionLost("another connection takes over"))
-        self._wake_all()
-        if not self.in_flight():
-            self.end(ConnectionLost("another connection has taken over"))
+    # -- requests and replies
 
     def send(
         self, payload: bytes, replies: int, deadline: float, *, repeatable: bool = False
@@ -137,6 +126,12 @@ class PipelinedConnection(asyncio.Protocol):
         self.full = self._write_paused or len(self._in_flight) >= _MAX_IN_FLIGHT
         return future
 
+    def _flush(self) -> None:
+        payload = b"".join(self._unsent)
+        self._unsent.clear()
+        if self._transport is not None:
+            self._transport.write(payload)
+
     async def read_tracked(self, payload: bytes, replies: int, deadline: float) -> list[Any]:
         """Send a read, and return first whether the server will push the next change of its key."""
         if self._tracking is None:
@@ -151,26 +146,6 @@ class PipelinedConnection(asyncio.Protocol):
         if not answered.cancelled() and answered.exception() is None:
             hello, *accepted = answered.result()
             self._pushes = isinstance(hello, dict) and accepted == [b"OK", b"OK"]  # a list by RESP2
-
-    def _stop_tracking(self) -> None:
-        if self._tracking is not None and not self._retired:
-            self._invalidated(None)
-
-    def age(self) -> float:
-        """Return the seconds since it was opened."""
-        return monotonic() - self._opened_at
-
-    async def wait_for_room(self) -> None:
-        """Wait until there is room for a request, or until the connection has ended."""
-        turn = self._loop.create_future()
-        self._waiting.append(turn)
-        await turn
-
-    def _flush(self) -> None:
-        payload = b"".join(self._unsent)
-        self._unsent.clear()
-        if self._transport is not None:
-            self._transport.write(payload)
 
     def data_received(self, data: bytes) -> None:
         self._last_data_at = monotonic()
@@ -188,15 +163,6 @@ class PipelinedConnection(asyncio.Protocol):
         elif self.full or self._waiting:
             self._make_room()
 
-    def _note_demotion(self) -> None:
-        self._invalidated(None)
-        # Where no better server is found, a new connection is not left at once: reads go on meanwhile.
-        if self.age() > YOUNG:
-            self._on_demotion(self)
-        elif not self.demoted:
-            self._loop.call_later(YOUNG - self.age(), self._on_demotion, self)
-        self.demoted = True
-
     def _match_replies(self) -> bool:
         flight, got, demoted = self._in_flight, self._partial, False
         gets: Callable[[], Any] = self._reader.gets
@@ -204,7 +170,7 @@ class PipelinedConnection(asyncio.Protocol):
             if isinstance(reply, PushNotification):
                 push = cast("list[Any]", reply)
                 if push[0] == b"invalidate":
-                    self._invalidated(push[1])
+                    self._on_invalidation(push[1])
                 continue
             if isinstance(reply, ErrorReply) and reply.code == "READONLY":
                 demoted = True
@@ -217,6 +183,23 @@ class PipelinedConnection(asyncio.Protocol):
                 got = self._partial = []
         return demoted
 
+    def _note_demotion(self) -> None:
+        self._on_invalidation(None)
+        # Where no better server is found, a new connection is not left at once: reads go on meanwhile.
+        if self.age() > YOUNG:
+            self._on_demotion(self)
+        elif not self.demoted:
+            self._loop.call_later(YOUNG - self.age(), self._on_demotion, self)
+        self.demoted = True
+
+    # -- room for requests
+
+    async def wait_for_room(self) -> None:
+        """Wait until there is room for a request, or until the connection has ended."""
+        turn = self._loop.create_future()
+        self._waiting.append(turn)
+        await turn
+
     def _make_room(self) -> None:
         self.full = self._write_paused or len(self._in_flight) >= _MAX_IN_FLIGHT
         places = 0 if self.full else _MAX_IN_FLIGHT - len(self._in_flight)
@@ -228,6 +211,15 @@ class PipelinedConnection(asyncio.Protocol):
         if self._waiting and not self.full:
             # A request that was woken may have been cancelled meanwhile: then the next one is woken.
             self._loop.call_soon(self._make_room)
+
+    def pause_writing(self) -> None:
+        self._write_paused = self.full = True
+
+    def resume_writing(self) -> None:
+        self._write_paused = False
+        self._make_room()
+
+    # -- silence, and the end
 
     def _set_timer(self, moment: float) -> None:
         # One timer for the whole connection, however many requests are in flight.
@@ -263,12 +255,20 @@ class PipelinedConnection(asyncio.Protocol):
             return
         self._set_timer(upcoming)
 
-    def pause_writing(self) -> None:
-        self._write_paused = self.full = True
+    def retire(self) -> None:
+        """Another connection takes over: move what may be repeated, and end when the rest has been answered."""
+        self._stop_tracking()
+        self._retired = True
+        for future, _, _, repeatable in self._in_flight:
+            if repeatable and not future.done():
+                future.set_exception(ConnectionLost("another connection takes over"))
+        self._wake_all()
+        if not self.in_flight():
+            self.end(ConnectionLost("another connection has taken over"))
 
-    def resume_writing(self) -> None:
-        self._write_paused = False
-        self._make_room()
+    def _stop_tracking(self) -> None:
+        if self._tracking is not None and not self._retired:
+            self._on_invalidation(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.end(ConnectionLost("the server closed the connection" if exc is None else "the connection broke"))

@@ -14,8 +14,8 @@ import hiredis
 
 from sessioncore._watchers import Changed
 from sessioncore.storage.redis._errors import ConnectionLost, ErrorReply, ReplyTimeout, error_of, was_refused
-from sessioncore.storage.redis.connection._pipelined import YOUNG, Invalidated, Opener, PipelinedConnection
-from sessioncore.storage.redis.connection._transport import CallLimit, Command, Reply, Transport, WatchedKeys
+from sessioncore.storage.redis.connection._pipelined import YOUNG, Invalidated, PipelinedConnection
+from sessioncore.storage.redis.connection._transport import CallLimit, Command, Opener, Reply, Transport, WatchedKeys
 from sessioncore.storage.redis.connection._waiting import within
 
 __all__ = ["ReconnectingConnection"]
@@ -48,6 +48,8 @@ class ReconnectingConnection:
         self.watched = WatchedKeys()
         self.listeners: list[Invalidated] = [self.watched.invalidated]
 
+    # -- commands
+
     def read(self, key: bytes, *commands: Command, deadline: float = inf) -> Awaitable[list[Reply]]:
         """Send commands that may be carried out twice; on a fresh connection again if one breaks or goes silent.
 
@@ -60,6 +62,57 @@ class ReconnectingConnection:
     def get_with_ttl(self, key: bytes, deadline: float) -> Awaitable[list[Reply]]:
         """Send GET and PTTL, packed here: nearly every request sends them, and hiredis takes four times as long."""
         return self._read(_get_with_ttl(key), 2, deadline)
+
+    async def write(self, key: bytes, *commands: Command, deadline: float = inf) -> list[Reply]:
+        """Send commands exactly once; a single one that a replica refused once more, on a connection of its own.
+
+        Raises:
+            ConnectionLost: no connection could be opened, or it ended before the replies came;
+                `ReplyTimeout` after the deadline.
+        """
+        connection, payload = self._connection, b"".join(map(_pack, commands))
+        if connection is None or connection.full:
+            connection = await within(deadline, self._usable())
+        # An open connection watches the deadlines of its requests: a timer for each would double their cost.
+        replies = await connection.send(payload, len(commands), deadline)
+        if connection.demoted and self._has_left(connection, replies):
+            try:
+                connection = await within(deadline, self._usable())
+            except ConnectionLost:
+                return replies  # which say that nothing was changed
+            replies = await connection.send(payload, len(commands), deadline)
+        return replies
+
+    async def _read(self, payload: bytes, replies: int, deadline: float, *, tracked: bool = False) -> list[Reply]:
+        was_sent, give_up = False, inf
+        while True:
+            try:
+                connection = self._connection
+                if connection is None or connection.full:
+                    connection = await within(deadline, self._usable())
+                was_sent = True
+                if tracked:  # on each connection anew: what a former one was told is forgotten
+                    return await connection.read_tracked(payload, replies, deadline)
+                got = await connection.send(payload, replies, deadline, repeatable=True)
+                if not (connection.demoted and self._has_left(connection, got)):
+                    return got
+            except ReplyTimeout:
+                raise  # the caller has waited long enough
+            except ConnectionLost as exc:
+                now = monotonic()
+                give_up = min(give_up, deadline, now + self._silence_timeout)
+                if not was_sent or now >= give_up or was_refused(exc):
+                    raise
+                if self._connection is None:
+                    await within(give_up, asyncio.sleep(max(0.0, self._not_before - self._loop.time())))
+
+    def _has_left(self, connection: PipelinedConnection, replies: list[Reply]) -> bool:
+        """Return whether a replica has refused a single command, and the next connection may lead to its master."""
+        [reply, *more] = replies
+        is_read_only = isinstance(reply, ErrorReply) and reply.code == "READONLY"
+        return is_read_only and not more and self._connection is not connection
+
+    # -- changes of keys
 
     def get_tracked(self, key: bytes, deadline: float) -> Awaitable[list[Reply]]:
         """Do what `get_with_ttl` does, and have `listeners` told of the key's next change.
@@ -117,32 +170,6 @@ class ReconnectingConnection:
         for listener in self.listeners:
             listener(keys)
 
-    async def write(self, key: bytes, *commands: Command, deadline: float = inf) -> list[Reply]:
-        """Send commands exactly once; a single one that a replica refused once more, on a connection of its own.
-
-        Raises:
-            ConnectionLost: no connection could be opened, or it ended before the replies came;
-                `ReplyTimeout` after the deadline.
-        """
-        connection, payload = self._connection, b"".join(map(_pack, commands))
-        if connection is None or connection.full:
-            connection = await within(deadline, self._usable())
-        # An open connection watches the deadlines of its requests: a timer for each would double their cost.
-        replies = await connection.send(payload, len(commands), deadline)
-        if connection.demoted and self._has_left(connection, replies):
-            try:
-                connection = await within(deadline, self._usable())
-            except ConnectionLost:
-                return replies  # which say that nothing was changed
-            replies = await connection.send(payload, len(commands), deadline)
-        return replies
-
-    def _has_left(self, connection: PipelinedConnection, replies: list[Reply]) -> bool:
-        """Return whether a replica has refused a single command, and the next connection may lead to its master."""
-        [reply, *more] = replies
-        is_read_only = isinstance(reply, ErrorReply) and reply.code == "READONLY"
-        return is_read_only and not more and self._connection is not connection
-
     async def servers(self) -> Mapping[str, Transport]:
         """Return this one."""
         return {"": self}
@@ -157,6 +184,8 @@ class ReconnectingConnection:
                 continue  # the next one begins with the new password
             if isinstance(reply, ErrorReply):
                 _LOG.warning("Redis refused renewed credentials: %s", error_of(reply))
+
+    # -- opening and closing
 
     async def aclose(self) -> None:
         """Wait for the replies in flight, but not beyond the time that a call may take, and close."""
@@ -177,29 +206,6 @@ class ReconnectingConnection:
 
     def _open_connections(self) -> list[PipelinedConnection]:
         return [*self._retired, *([] if self._connection is None else [self._connection])]
-
-    async def _read(self, payload: bytes, replies: int, deadline: float, *, tracked: bool = False) -> list[Reply]:
-        was_sent, give_up = False, inf
-        while True:
-            try:
-                connection = self._connection
-                if connection is None or connection.full:
-                    connection = await within(deadline, self._usable())
-                was_sent = True
-                if tracked:  # on each connection anew: what a former one was told is forgotten
-                    return await connection.read_tracked(payload, replies, deadline)
-                got = await connection.send(payload, replies, deadline, repeatable=True)
-                if not (connection.demoted and self._has_left(connection, got)):
-                    return got
-            except ReplyTimeout:
-                raise  # the caller has waited long enough
-            except ConnectionLost as exc:
-                now = monotonic()
-                give_up = min(give_up, deadline, now + self._silence_timeout)
-                if not was_sent or now >= give_up or was_refused(exc):
-                    raise
-                if self._connection is None:
-                    await within(give_up, asyncio.sleep(max(0.0, self._not_before - self._loop.time())))
 
     async def _usable(self) -> PipelinedConnection:
         while True:
@@ -231,10 +237,10 @@ class ReconnectingConnection:
         connection = PipelinedConnection(
             self._silence_timeout,
             self._limit,
-            self._doubt,
-            self._forget,
-            self._invalidated,
+            on_doubt=self._doubt,
             on_demotion=self._leave,
+            on_end=self._forget,
+            on_invalidation=self._invalidated,
         )
         try:
             connection.start(await self._opener(connection, self._silence_timeout))
@@ -251,11 +257,6 @@ class ReconnectingConnection:
             if self._connection is not connection:
                 connection.end(ConnectionLost("the server did not answer, or the former connection did"))
 
-    def _doubt(self, connection: PipelinedConnection) -> None:
-        """Open a fresh connection beside one that has gone silent."""
-        if self._connection is connection and self._connecting is None and self._loop.time() >= self._not_before:
-            self._connecting = self._loop.create_task(self._attempt())
-
     def _take(self, connection: PipelinedConnection) -> None:
         former = self._connection
         if former is not None and not former.is_silent():
@@ -266,6 +267,11 @@ class ReconnectingConnection:
         if former is not None:
             self._retired.add(former)
             former.retire()
+
+    def _doubt(self, connection: PipelinedConnection) -> None:
+        """Open a fresh connection beside one that has gone silent."""
+        if self._connection is connection and self._connecting is None and self._loop.time() >= self._not_before:
+            self._connecting = self._loop.create_task(self._attempt())
 
     def _leave(self, connection: PipelinedConnection) -> None:
         """Turn away from a server that has become a replica: only a new connection finds the new master."""

@@ -16,11 +16,17 @@ from msgspec import Struct
 from sessioncore._watchers import Changed, ComparedWatchers
 from sessioncore.storage._text import bytes_of, text_of
 
-__all__ = ["CallLimit", "Command", "Reply", "Transport", "WatchedKeys"]
+__all__ = ["CallLimit", "Command", "OpenedSocket", "Opener", "Reply", "Transport", "WatchedKeys"]
 
 Command: TypeAlias = tuple[bytes | int, ...]
 Reply: TypeAlias = Any
 """bytes, int, None, a list of these, or an ErrorReply."""
+
+OpenedSocket: TypeAlias = tuple[asyncio.Transport, object]
+"""A socket whose handshake is done, as asyncio's transport, and what must live as long as it does."""
+
+Opener: TypeAlias = Callable[[asyncio.Protocol, float], Awaitable[OpenedSocket]]
+"""Connects within so many seconds, and has the socket call that protocol."""
 
 _AT_ONCE = 64  # reads; a client with a pool of its own takes a connection for each
 
