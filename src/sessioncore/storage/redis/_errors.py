@@ -9,41 +9,17 @@ import re
 from collections.abc import Iterator
 from socket import gaierror
 
-from redis.exceptions import (
-    AuthenticationError,
-    BusyLoadingError,
-    ClusterDownError,
-    MasterDownError,
-    NoPermissionError,
-    NoScriptError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    RedisClusterException,
-    RedisError,
-    ResponseError,
-)
+from redis import exceptions as redis_errors
 
 from sessioncore._errors import StorageError, StorageUnavailable, WritesRefused
 
 __all__ = [
-    "CLIENT_ERRORS",
-    "RIGHTS",
-    "AclDenied",
-    "ConnectionLost",
-    "ErrorReply",
-    "Explained",
-    "ForeignValue",
-    "ReplyTimeout",
-    "causes",
-    "error_of",
-    "error_reply_of",
-    "is_explained",
-    "unavailable",
-    "was_refused",
-    "words_of",
-]
+    "CLIENT_ERRORS", "RIGHTS", "AclDenied", "ConnectionLost", "ErrorReply", "Explained", "ForeignValue", "ReplyTimeout",
+    "causes", "error_of", "error_reply_of", "is_explained", "unavailable", "was_refused", "words_of",
+]  # fmt: skip
 
-CLIENT_ERRORS = (RedisError, RedisClusterException)  # of redis-py, which does not derive the second from the first
+# redis-py does not derive the second from the first.
+CLIENT_ERRORS = (redis_errors.RedisError, redis_errors.RedisClusterException)
 # Redis 6.2 wraps what a command inside a script said: "ERR Error running script (...): ... -OOM command ...".
 _INSIDE = re.compile(r"\b(OOM|READONLY|WRONGTYPE|MISCONF|NOREPLICAS|NOPERM|MASTERDOWN|CLUSTERDOWN|LOADING)\b")
 # ACL denials inside scripts have no error code; these are the texts of 6.2 and 7.0, and of 7.2.
@@ -190,9 +166,9 @@ def unavailable(exc: ConnectionLost, server: str = "") -> StorageUnavailable:
     for cause in causes(exc):
         if isinstance(cause, Explained):
             return StorageUnavailable(f"Redis did not answer: {cause}{where}")
-        if isinstance(cause, AuthenticationError | NoPermissionError):
+        if isinstance(cause, redis_errors.AuthenticationError | redis_errors.NoPermissionError):
             return StorageUnavailable(f"{error_of(error_reply_of(cause))}{where}")
-        if isinstance(cause, ResponseError):  # of the handshake, which selects the database
+        if isinstance(cause, redis_errors.ResponseError):  # of the handshake, which selects the database
             said = ErrorReply(f"ERR {cause}")
             return StorageUnavailable(f"Redis refused the connection ({said}); {_advice(str(said))}{where}")
         if isinstance(cause, (OSError, *CLIENT_ERRORS)) and not isinstance(cause, ConnectionLost):
@@ -213,10 +189,9 @@ def words_of(exc: BaseException) -> str:
 
 def was_refused(exc: ConnectionLost) -> bool:
     """Return whether no connection could be opened for a reason that another attempt would meet, too."""
-    return any(
-        isinstance(cause, ConnectionRefusedError | FileNotFoundError | gaierror | ResponseError | AuthenticationError)
-        for cause in causes(exc)
-    )
+    by_system = ConnectionRefusedError | FileNotFoundError | gaierror
+    by_server = redis_errors.ResponseError | redis_errors.AuthenticationError
+    return any(isinstance(cause, by_system | by_server) for cause in causes(exc))
 
 
 def causes(exc: BaseException | None) -> Iterator[BaseException]:
@@ -226,16 +201,16 @@ def causes(exc: BaseException | None) -> Iterator[BaseException]:
         exc = exc.__cause__ or exc.__context__
 
 
-_CODES: tuple[tuple[type[RedisError], str], ...] = (
+_CODES: tuple[tuple[type[redis_errors.RedisError], str], ...] = (
     # redis-py removes the code from errors that it has a class for.
-    (NoScriptError, "NOSCRIPT"),
-    (ReadOnlyError, "READONLY"),
-    (BusyLoadingError, "LOADING"),
-    (OutOfMemoryError, "OOM"),
-    (NoPermissionError, "NOPERM"),
-    (MasterDownError, "MASTERDOWN"),
-    (ClusterDownError, "CLUSTERDOWN"),
-    (AuthenticationError, "WRONGPASS"),
+    (redis_errors.NoScriptError, "NOSCRIPT"),
+    (redis_errors.ReadOnlyError, "READONLY"),
+    (redis_errors.BusyLoadingError, "LOADING"),
+    (redis_errors.OutOfMemoryError, "OOM"),
+    (redis_errors.NoPermissionError, "NOPERM"),
+    (redis_errors.MasterDownError, "MASTERDOWN"),
+    (redis_errors.ClusterDownError, "CLUSTERDOWN"),
+    (redis_errors.AuthenticationError, "WRONGPASS"),
 )
 
 

@@ -11,13 +11,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
 
+from redis import exceptions as redis_errors
 from redis.asyncio import SSLConnection
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import SentinelManagedConnection
 from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, ResponseError
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from sessioncore.storage.redis._errors import CLIENT_ERRORS, ErrorReply, Explained, causes, error_reply_of, words_of
 from sessioncore.storage.redis.connection._transport import OpenedSocket
@@ -74,7 +72,7 @@ def _take_over(connection: Any, protocol: asyncio.Protocol) -> OpenedSocket:
     """
     reader, writer = connection._reader, connection._writer  # noqa: SLF001 - see above
     if reader.at_eof() or reader._buffer:  # noqa: SLF001 - see above; unexpected bytes
-        raise RedisConnectionError("the connection is not clean after its handshake")
+        raise redis_errors.ConnectionError("the connection is not clean after its handshake")
     transport = writer.transport
     transport.set_protocol(protocol)
     connection._reader = connection._writer = None  # noqa: SLF001 - redis-py must not close the socket any more
@@ -101,7 +99,7 @@ async def _ask_sentinel(pool: Any, sentinel: Any) -> tuple[str, int]:
     manager = pool.sentinel_manager
     try:
         masters = await sentinel.sentinel_masters()
-    except (AuthenticationError, ResponseError) as exc:
+    except (redis_errors.AuthenticationError, redis_errors.ResponseError) as exc:
         raise Explained(_sentinel_refusal(error_reply_of(exc))) from exc
     state = masters.get(pool.service_name)
     if state is None:
@@ -147,7 +145,7 @@ def _reason_of(exc: BaseException, *, by_tls: bool, shaking_hands: bool) -> str:
             )
         if by_tls and isinstance(cause, FileNotFoundError | PermissionError):
             return f"a file of ssl_ca_certs, ssl_certfile or ssl_keyfile cannot be read ({said}); correct its path"
-        if by_tls and shaking_hands and isinstance(cause, TimeoutError | RedisTimeoutError):
+        if by_tls and shaking_hands and isinstance(cause, TimeoutError | redis_errors.TimeoutError):
             said = "no TLS connection could be opened in time; look at the server, its address and the network"
             return said + _IF_NO_TLS
         if not by_tls and (isinstance(cause, ConnectionResetError) or "closed by server" in said):

@@ -2,8 +2,13 @@
 
 Each record still changes by one script. Steps on several servers are ordered so that
 stopping between any two of them does no harm: the index is written before the record, so
-no record is missing from it; `_cluster_moves` tells of moves. Such a sequence always runs
-to its end, even if its caller is cancelled.
+no record is missing from it. Such a sequence always runs to its end, even if its caller is
+cancelled.
+
+A move between two servers writes the new record first, as one that is arriving; then it
+replaces the old one by a tombstone, by compare-and-set, which decides; then it settles the
+new one. What is arriving is no session until the old key leads to it. So a deletion of the
+old key finds either the old record, and the move fails, or the way to the new one.
 
 If a server refuses a step, the steps before it are taken back where one call can do that.
 What may remain is an index entry without a record, or one that stays longer than needed;
@@ -16,13 +21,13 @@ from typing import Any, TypeVar
 
 from redis.crc import key_slot
 
+from sessioncore._errors import KeyTaken, StorageError, StorageUnavailable
 from sessioncore._shield import run_shielded
 from sessioncore._storage_protocol import Written
 from sessioncore.storage._versions import random_version
 from sessioncore.storage.redis._errors import ForeignValue
-from sessioncore.storage.redis.connection._transport import Reply, Transport
+from sessioncore.storage.redis.connection._transport import Transport
 from sessioncore.storage.redis.connection._waiting import all_of
-from sessioncore.storage.redis.records._cluster_moves import Moves
 from sessioncore.storage.redis.records._cluster_steps import Steps
 from sessioncore.storage.redis.records._commands import (
     KEYS_PER_COMMAND,
@@ -32,11 +37,22 @@ from sessioncore.storage.redis.records._commands import (
     run_command,
     run_script,
 )
-from sessioncore.storage.redis.records._format import MARK, TOMBSTONE, head_of, index_of, millis, pack, unpack
-from sessioncore.storage.redis.records._scripts import ON_A_CLUSTER
+from sessioncore.storage.redis.records._format import (
+    LEAVING,
+    MARK,
+    TOMBSTONE,
+    arriving,
+    head_of,
+    index_of,
+    millis,
+    pack,
+    unpack,
+)
+from sessioncore.storage.redis.records._scripts import ON_A_CLUSTER, RETIRE
 
 __all__ = ["ClusterRecords"]
 
+_UNSETTLED = 60.0  # seconds that an arriving record lives until its move is done
 _T = TypeVar("_T")
 
 
@@ -46,7 +62,7 @@ class ClusterRecords:
     def __init__(self, transport: Transport, acks: ReplicaAcks | None, silence_timeout: float) -> None:
         self._read = transport.read
         self._steps = Steps(transport, acks)
-        self._moves = Moves(transport, self._steps, silence_timeout)
+        self.resolve = self._steps.resolve
         self._silence_timeout = silence_timeout
         self._running: set[asyncio.Task[Any]] = set()
         self._under_way: dict[bytes, asyncio.Future[None]] = {}  # moves, by their new keys
@@ -61,29 +77,26 @@ class ClusterRecords:
 
     async def move(self, move: Move) -> Written:
         """Write under a new key and end the old one."""
-        steps = self._moves.within_a_slot if key_slot(move.key) == key_slot(move.new_key) else self._moves.across
+        one_slot = key_slot(move.key) == key_slot(move.new_key)
+        steps = self._move_within_a_slot(move) if one_slot else self._move_across(move)
         under_way = asyncio.get_running_loop().create_future()
         self._under_way[move.new_key] = under_way
         try:
-            return await self._to_its_end(steps(move))
+            return await self._to_its_end(steps)
         finally:
             under_way.set_result(None)
             if self._under_way.get(move.new_key) is under_way:
                 del self._under_way[move.new_key]
-
-    async def resolve(self, key: bytes, value: Reply) -> Reply:
-        """Return a value as it is once the move that is under way, if any, has ended."""
-        return await self._moves.resolve(key, value)
 
     async def renew(self, key: bytes, ttl: float) -> bytes | None:
         """Return the value and set its ttl; then that of the index, if it has an owner."""
         found = await run_script(self._read, ON_A_CLUSTER.renew, (key,), (millis(ttl),))
         if found is None:
             return None
-        value: bytes | None = await self._moves.resolve(key, found[0])
+        value: bytes | None = await self._steps.resolve(key, found[0])
         if value is None or value[:2] == TOMBSTONE:
             return value
-        if value != found[0] and not await self._moves.settle(key, value, ttl):
+        if value != found[0] and not await self._steps.settle(key, value, ttl):
             return None
         await self._steps.follow(unpack(value)[1], key, ttl, found[1])
         return value
@@ -153,9 +166,73 @@ class ClusterRecords:
         # Index first: an unindexed record would survive its owner's logout.
         await self._steps.enlist(owner, key, ttl)
         args = pack(new, owner, data), millis(ttl), head_of(version)
-        reply = await self._moves.on_record(ON_A_CLUSTER.replace, (key,), args)
+        reply = await self._steps.run_at_version(ON_A_CLUSTER.replace, (key,), args)
         await self._steps.delist_former(reply, key, owner)
         return outcome_of(reply, new)
+
+    async def _move_within_a_slot(self, move: Move) -> Written:
+        """Move in one step, between two keys of one slot."""
+        new = random_version()
+        await self._steps.enlist(move.owner, move.new_key, move.ttl)
+        marker = TOMBSTONE + move.new_key, millis(move.tombstone) if move.tombstone else 0
+        args = pack(new, move.owner, move.data), millis(move.ttl), *marker, head_of(move.version)
+        reply = await self._steps.run_at_version(ON_A_CLUSTER.move, (move.key, move.new_key), args)
+        await self._steps.delist_former(reply, move.key, None)
+        return outcome_of(reply, new)
+
+    async def _move_across(self, move: Move) -> Written:
+        """Move between two servers.
+
+        A refusal before the old record has ended leaves an index entry without a record,
+        and nothing else. A reply that is lost may leave an arriving record for a minute.
+        """
+        new = random_version()
+        value = pack(new, move.owner, move.data)
+        await self._arrive(move, value)
+        # The deciding step: of several callers only the one that finds its version still there goes on.
+        # Until the new record is settled, its old key must lead to it.
+        marker = (TOMBSTONE if move.tombstone else LEAVING) + move.new_key
+        args = marker, millis(max(move.tombstone, self._silence_timeout)), head_of(move.version)
+        try:
+            reply = await self._steps.run_at_version(RETIRE, (move.key,), args)
+        except StorageUnavailable:
+            raise
+        except StorageError:
+            await self._steps.drop(move.new_key)
+            raise
+        outcome = outcome_of(reply, new)
+        if not isinstance(outcome, int):
+            await self._steps.drop(move.new_key)
+            return outcome
+        # Not settled: another call has ended the new record, which it found by the old key or by its owner's index.
+        settled, delisted = await asyncio.gather(
+            self._steps.settle(move.new_key, value, move.ttl),
+            self._steps.delist_former(reply, move.key, None),
+            return_exceptions=True,
+        )
+        if isinstance(failure := settled if isinstance(settled, BaseException) else delisted, BaseException):
+            raise failure
+        if move.tombstone < self._silence_timeout:
+            await self._steps.shorten(move.key, marker, move.tombstone)
+        return outcome if settled else None
+
+    async def _arrive(self, move: Move, value: bytes) -> None:
+        """Write the new record and its index entry, in either order: it is no session yet."""
+        # Long enough for the last step, which sets `ttl`.
+        unsettled = max(min(move.ttl, _UNSETTLED), self._silence_timeout)
+        listed, written = await asyncio.gather(
+            self._steps.enlist(move.owner, move.new_key, move.ttl),
+            self._steps.set_new(move.new_key, arriving(value, move.key), unsettled),
+            return_exceptions=True,
+        )
+        if isinstance(listed, BaseException):
+            if written is True and not isinstance(listed, StorageUnavailable):
+                await self._steps.drop(move.new_key)
+            raise listed
+        if isinstance(written, BaseException):
+            raise written
+        if not written:
+            raise KeyTaken
 
     async def _delete(self, keys: list[bytes]) -> int:
         # A caller that names a key to which a move is under way means the record that will be there.

@@ -7,8 +7,17 @@ from sessioncore.storage.redis._errors import ForeignValue
 from sessioncore.storage.redis.connection._transport import Reply, Transport
 from sessioncore.storage.redis.connection._waiting import all_of
 from sessioncore.storage.redis.records._commands import ReplicaAcks, run_command, run_script
-from sessioncore.storage.redis.records._format import ARRIVING, MARK, index_of, millis, pack
-from sessioncore.storage.redis.records._scripts import END, ENLIST, ON_A_CLUSTER
+from sessioncore.storage.redis.records._format import (
+    ARRIVING,
+    LEAVING,
+    MARK,
+    TOMBSTONE,
+    arriving_from,
+    index_of,
+    millis,
+    pack,
+)
+from sessioncore.storage.redis.records._scripts import END, ENLIST, ON_A_CLUSTER, SHORTEN, Script
 
 __all__ = ["Steps"]
 
@@ -87,3 +96,44 @@ class Steps:
             await run_command(self._write, index, b"ZREM", index, key)
         except StorageError as exc:
             _LOG.debug("an index entry could not be removed: %s", exc)
+
+    # -- what is arriving, and tombstones
+
+    async def resolve(self, key: bytes, value: Reply) -> Reply:
+        """Return the record of an arriving one if its old key leads here, so that the move is decided; else None."""
+        mark = value[:2] if isinstance(value, bytes) else b""
+        if mark == LEAVING:
+            return None
+        if mark != ARRIVING:
+            return value
+        old, record = arriving_from(value)
+        try:
+            there = await run_command(self._read, old, b"GET", old)
+        except ForeignValue:
+            return None
+        return record if there in {TOMBSTONE + key, LEAVING + key} else None
+
+    async def settle(self, key: bytes, value: bytes, ttl: float) -> bool:
+        """Make an arriving record an ordinary one; False if it was deleted."""
+        # Only a deletion can have come between: nothing replaces what is arriving.
+        return await self.set_existing(key, value, b"PX", millis(ttl))
+
+    async def run_at_version(self, script: Script, keys: tuple[bytes, ...], args: tuple[bytes | int, ...]) -> Reply:
+        """Run a script that compares versions; what it finds arriving it finds settled when it runs again."""
+        reply = await run_script(self._write, script, keys, args)
+        if reply is None or reply[0] != 0 or (record := await self.resolve(keys[0], reply[1])) == reply[1]:
+            return reply
+        if record is None or not await self.settle(keys[0], record, reply[2] / 1000):
+            return None
+        return await run_script(self._write, script, keys, args)
+
+    async def drop(self, key: bytes) -> None:
+        """Remove a value at once, by an expiry in the past: UNLINK may be what was refused."""
+        await self.set_existing(key, b"", b"PXAT", 1)
+
+    async def shorten(self, key: bytes, tombstone: bytes, ttl: float) -> None:
+        """Let a tombstone expire sooner."""
+        try:
+            await run_script(self._write, SHORTEN, (key,), (tombstone, millis(ttl) if ttl else 0))
+        except StorageError as exc:
+            _LOG.debug("a tombstone will expire by itself: %s", exc)

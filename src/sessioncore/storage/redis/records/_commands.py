@@ -20,16 +20,9 @@ from sessioncore.storage.redis.records._format import TOMBSTONE, unpack
 from sessioncore.storage.redis.records._scripts import Script
 
 __all__ = [
-    "KEYS_PER_COMMAND",
-    "Move",
-    "ReplicaAcks",
-    "answer_of",
-    "checked",
-    "outcome_of",
-    "run_command",
-    "run_script",
+    "KEYS_PER_COMMAND", "Move", "ReplicaAcks", "answer_of", "checked", "outcome_of", "run_command", "run_script",
     "stored_of",
-]
+]  # fmt: skip
 
 _LOG = logging.getLogger("sessioncore.storage.redis")
 

@@ -17,20 +17,9 @@ from struct import Struct as Layout
 from sessioncore.storage.redis._errors import ForeignValue
 
 __all__ = [
-    "ARRIVING",
-    "INDEX_SUFFIX",
-    "LEAVING",
-    "MARK",
-    "TOMBSTONE",
-    "arriving",
-    "arriving_from",
-    "glob_of",
-    "head_of",
-    "index_of",
-    "millis",
-    "pack",
-    "unpack",
-]
+    "ARRIVING", "INDEX_SUFFIX", "LEAVING", "MARK", "TOMBSTONE", "arriving", "arriving_from", "glob_of", "head_of",
+    "index_of", "millis", "pack", "unpack",
+]  # fmt: skip
 
 MARK = b"S\x01"
 TOMBSTONE = b"M\x01"
