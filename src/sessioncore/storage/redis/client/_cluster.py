@@ -128,8 +128,8 @@ class ClusterTransport:
     def _tell_of_new_map(self) -> None:
         for name, master in self._masters.items():
             for slot in {key_slot(key) for key in map(bytes_of, master.watched.keys())}:
-                nodes = self._client.nodes_manager.slots_cache.get(slot)
-                if not nodes or nodes[0].name != name:
+                node = self._master_of(slot)
+                if node is None or node.name != name:
                     self._tell_of_slot(slot, master)
 
     # -- nodes and connections
@@ -157,12 +157,17 @@ class ClusterTransport:
         await asyncio.gather(*(master.aclose() for master in masters))
 
     def _node_of(self, key: bytes) -> Any:
-        # redis-py's public call encodes the key, and may choose a replica, which learns of a logout late.
-        nodes = self._client.nodes_manager.slots_cache.get(key_slot(key))
-        if not nodes:
+        node = self._master_of(key_slot(key))
+        if node is None:
             self._known = False
             raise ConnectionLost("no node serves this slot at the moment")
-        return nodes[0]
+        return node
+
+    def _master_of(self, slot: int) -> Any:
+        """Return the master that has a slot by the map, or None."""
+        # redis-py's public call encodes the key, and may choose a replica, which learns of a logout late.
+        nodes = self._client.nodes_manager.slots_cache.get(slot)
+        return nodes[0] if nodes else None
 
     def _target_of(self, moved: ErrorReply, answered: Any) -> Any:
         """Return the node that a redirection by `answered` names.

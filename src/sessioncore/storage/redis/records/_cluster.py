@@ -78,11 +78,11 @@ class ClusterRecords:
     async def move(self, move: Move) -> Written:
         """Write under a new key and end the old one."""
         one_slot = key_slot(move.key) == key_slot(move.new_key)
-        steps = self._move_within_a_slot(move) if one_slot else self._move_across(move)
+        sequence = self._move_within_a_slot(move) if one_slot else self._move_across(move)
         under_way = asyncio.get_running_loop().create_future()
         self._under_way[move.new_key] = under_way
         try:
-            return await self._to_its_end(steps)
+            return await self._to_its_end(sequence)
         finally:
             under_way.set_result(None)
             if self._under_way.get(move.new_key) is under_way:
@@ -144,8 +144,8 @@ class ClusterRecords:
         if self._running:
             await asyncio.wait(set(self._running), timeout=self._silence_timeout)
 
-    async def _to_its_end(self, steps: Coroutine[Any, Any, _T]) -> _T:
-        task = asyncio.get_running_loop().create_task(steps)
+    async def _to_its_end(self, sequence: Coroutine[Any, Any, _T]) -> _T:
+        task = asyncio.get_running_loop().create_task(sequence)
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         try:
