@@ -8,10 +8,9 @@ An adapter drives an exchange and decides nothing itself: see docs/adapters/cust
 # pyright: reportPrivateUsage=false
 
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Coroutine, Iterable
 from typing import Any, Final
 
-import anyio
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -26,6 +25,7 @@ from sessioncore.persistence._persistence import StorePersistence
 from sessioncore.session._lifecycle import ENDED, FRESH
 from sessioncore.session._session import Session
 from sessioncore.session._state import SessionState
+from sessioncore.session._turn import Turn
 from sessioncore.session._unusable import not_loaded, skipped
 
 __all__ = ["UNCHANGED", "Exchange"]
@@ -48,7 +48,7 @@ class Exchange(Struct, eq=False):
     _view: RequestView | None  # None after the request
     _lookup: LoadSteps | None = None  # None: the request has nothing that can be an ID
     _crossing: Crossing | None = None  # None: no other site made the request, or it may use the session
-    _load_waiters: list[Callable[[], object]] | None = None  # called when the running load ends; None: none runs
+    _loading: Turn | None = None  # of the task that loads; None: no task does
     _drops_changes: bool = False  # what is changed from now on is not stored
     _response: ErrorResponse | None = None  # sent instead of the handler's; None: the handler's is sent
 
@@ -66,8 +66,8 @@ class Exchange(Struct, eq=False):
         """
         session, view = self.session, self._view
         if session._unusable is not_loaded and view is not None:
-            if self._load_waiters is not None:
-                return self._wait_for_load(required=required)
+            if self._loading is not None:
+                return self._wait_for_load(self._loading, required=required)
             context = self._persistence.context
             if context.skip is not None and context.skip(view):
                 session._open(None, skipped)
@@ -91,28 +91,24 @@ class Exchange(Struct, eq=False):
         return DONE
 
     async def _load_rest(self, lookup: LoadSteps, work: Coroutine[Any, Any, None], *, required: bool) -> None:
-        if self._load_waiters is not None or self.session._unusable is not not_loaded:  # another load was awaited first
+        if self._loading is not None or self.session._unusable is not not_loaded:  # another load was awaited first
             work.close()
             await self.load(required=required)
             return
-        self._load_waiters = []
+        self._loading = turn = Turn()
         try:
             await work
             if self._view is not None:  # otherwise the request ended meanwhile
                 self._lookup = lookup
                 self.session._open(lookup.state, lookup.unusable)
         finally:
-            waiters, self._load_waiters = self._load_waiters, None
-            for wake in waiters:
-                wake()
+            self._loading = None
+            turn.end()
         await self.load(required=required)
 
-    async def _wait_for_load(self, *, required: bool) -> None:
+    async def _wait_for_load(self, turn: Turn, *, required: bool) -> None:
         """Wait for another task's load; load again if that one was cancelled."""
-        ended = anyio.Event()
-        assert self._load_waiters is not None
-        self._load_waiters.append(ended.set)
-        await ended.wait()
+        await turn.wait()
         await self.load(required=required)
 
     # -- the response

@@ -164,8 +164,8 @@ class Watcher:
 
     def _answered(self, watch: Watch, answer: Reply, since: float) -> None:
         state = watch.state
-        if state.waiters is not None:  # the request is writing: its own move must not be taken for another's
-            state.wait_turn(lambda _: self._ask(watch.key))
+        if state.turn is not None:  # the request is writing: its own move must not be taken for another's
+            state.turn.call_at_end(lambda: self._ask(watch.key))
         elif state.phase is ENDED or (state.loaded is not None and state.loaded is not watch.base):
             self._agenda.ask(watch.key, since)  # it wrote while the answer was on its way
         elif isinstance(found := watch.judge(answer), Moved):

@@ -2,7 +2,6 @@
 
 from collections.abc import Awaitable
 
-import anyio
 from msgspec import UNSET
 
 from sessioncore._errors import OwnerLimitReached, SessionError, StorageError
@@ -31,16 +30,9 @@ __all__ = ["StorePersistence"]
 async def _wait_for_turn(state: SessionState) -> ErrorFactory | None:
     """Wait until no other task of the request commits or ends this session; return what the last one failed with."""
     failure: ErrorFactory | None = None
-    while state.waiters is not None:
-        ended = anyio.Event()
-
-        def wake(failed: ErrorFactory | None, ended: anyio.Event = ended) -> None:
-            nonlocal failure
-            failure = failed
-            ended.set()
-
-        state.wait_turn(wake)
-        await ended.wait()
+    while (turn := state.turn) is not None:
+        await turn.wait()
+        failure = turn.failure
     return failure
 
 
@@ -89,7 +81,7 @@ class StorePersistence:
             OwnerLimitReached: the owner has reached the limit; nothing was written.
             StorageUnavailable: it is unknown whether the changes were stored.
         """
-        if state.waiters is not None:
+        if state.turn is not None:
             return self._commit_in_turn(state, drop, explicit)
         if drop:
             state.discard()

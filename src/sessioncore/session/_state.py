@@ -3,8 +3,7 @@
 `Session` is its interface for handlers; `persistence` loads and stores it.
 """
 
-from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -17,12 +16,11 @@ from sessioncore.session._loaded import Loaded
 from sessioncore.session._merge import take_merged
 from sessioncore.session._pending import SET, Pending
 from sessioncore.session._settings import NO_SETTINGS, Settings
+from sessioncore.session._turn import Turn
 from sessioncore.session._unusable import ErrorFactory, released, response_started
 from sessioncore.session._values import Values
 
 __all__ = ["SessionState"]
-
-Waiter: TypeAlias = Callable[[ErrorFactory | None], object]
 
 
 class SessionState(Struct, eq=False):
@@ -38,7 +36,7 @@ class SessionState(Struct, eq=False):
     loaded: Loaded | None = None  # the stored record; None: there is none that this session may change
     pending: Pending | None = None  # None: nothing was written since the last commit
     in_flight: Attempt | None = None  # sent, and its outcome is not known; None: no such write
-    waiters: list[Waiter] | None = None  # called when the running commit ends; None: none is running
+    turn: Turn | None = None  # of the task that commits, reloads or ends the session; None: no task does
     no_writes: ErrorFactory | None = None  # makes the error that a write raises; None: writes are allowed
     former_id: str | None = None  # the ID before the session ended; `Session.id` still returns it
     next_id: str | None = None  # the ID of the next record, or after the next rotation; None: not chosen yet
@@ -53,7 +51,7 @@ class SessionState(Struct, eq=False):
         values = self.values
         if self.pending is not None or values.snapshots is not None or values.issued_defaults is not None:
             return True
-        return self.in_flight is not None or self.waiters is not None
+        return self.in_flight is not None or self.turn is not None
 
     @property
     def rotating(self) -> bool:
@@ -273,18 +271,13 @@ class SessionState(Struct, eq=False):
 
     def begin_turn(self) -> None:
         """Make other tasks of this request wait until `end_turn`."""
-        self.waiters = []
-
-    def wait_turn(self, wake: Waiter) -> None:
-        """Call `wake` when the current turn ends, with what it failed with."""
-        assert self.waiters is not None
-        self.waiters.append(wake)
+        self.turn = Turn()
 
     def end_turn(self, failure: ErrorFactory | None) -> None:
-        """Wake the waiting tasks."""
-        waiters, self.waiters = self.waiters, None
-        for wake in waiters or ():
-            wake(failure)
+        """Wake the waiting tasks; `failure` makes the error that the work ended with."""
+        turn, self.turn = self.turn, None
+        if turn is not None:
+            turn.end(failure)
 
     def _advance(self, verb: Verb) -> None:
         after = NEXT_PHASE[self.phase][verb]
