@@ -15,7 +15,8 @@ from sessioncore._config import SessionConfig, is_duration
 from sessioncore._errors import ConfigError, SessionNotFound
 from sessioncore._events import EventKind
 from sessioncore._exchange import Exchange
-from sessioncore._storage_protocol import Clears, Opens, Purges, Storage, capability
+from sessioncore._storage_capabilities import Clears, Opens, Purges
+from sessioncore._storage_protocol import Storage, capability
 from sessioncore.http._extractors import RequestView
 from sessioncore.http._ids import handle_of, is_handle, is_id
 from sessioncore.live._live_sessions import persistence_for
@@ -37,7 +38,8 @@ C = TypeVar("C", bound=type)
 class SessionStore:
     """Loads, stores and ends sessions; `SessionStore()` has the production defaults, with sessions in memory.
 
-    Methods that call the storage may raise StorageUnavailable; an argument that cannot work is a ConfigError.
+    `async with store:` calls `start` and `aclose`. Methods that call the storage may raise
+    StorageUnavailable; an argument that cannot work is a ConfigError.
     """
 
     __slots__ = ("_persistence",)
@@ -285,12 +287,10 @@ class SessionStore:
             await storage.aclose()
 
     async def __aenter__(self) -> Self:
-        """Start the store."""
         await self.start()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Close the storage."""
         await self.aclose()
 
 

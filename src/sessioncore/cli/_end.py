@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import click
 
-from sessioncore._storage_protocol import Clears, capability
+from sessioncore._storage_capabilities import Clears
+from sessioncore._storage_protocol import capability
 from sessioncore._store import SessionStore
 from sessioncore.cli._choice import chosen_output, chosen_store
 from sessioncore.cli._failures import FAILED, USAGE, Failure

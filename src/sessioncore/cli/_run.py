@@ -7,7 +7,8 @@ from typing import TypeVar
 import anyio
 from anyio import CancelScope
 
-from sessioncore._storage_protocol import Opens, Scans, capability
+from sessioncore._storage_capabilities import Opens, Scans
+from sessioncore._storage_protocol import capability
 from sessioncore._store import SessionStore
 from sessioncore.cli._failures import UNREACHABLE, USAGE, Failure
 from sessioncore.persistence._persistence import StorePersistence

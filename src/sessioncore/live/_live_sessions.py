@@ -4,7 +4,8 @@ from anyio.lowlevel import RunVar
 
 from sessioncore._config import SessionConfig
 from sessioncore._errors import SessionGone
-from sessioncore._storage_protocol import Watches, capability
+from sessioncore._storage_capabilities import Watches
+from sessioncore._storage_protocol import capability
 from sessioncore.live._polling import Polling
 from sessioncore.live._watch import Watch
 from sessioncore.live._watcher import Watcher

@@ -5,7 +5,8 @@ from functools import partial
 from math import inf
 
 from sessioncore._storage_calls import Moved, Stored, Unreadable
-from sessioncore._storage_protocol import LoadsMany, Storage, capability
+from sessioncore._storage_capabilities import LoadsMany
+from sessioncore._storage_protocol import Storage, capability
 from sessioncore._watchers import Changed, Watchers
 from sessioncore.persistence._gather import MAX_CONCURRENT_LOADS, gather
 

@@ -18,7 +18,8 @@ from sessioncore._config import SessionConfig, listeners
 from sessioncore._errors import KeyTaken, SessionError, StorageError, StorageUnavailable
 from sessioncore._events import EventKind, Events, StorageListener
 from sessioncore._storage_calls import LATER, Call, Later, Load, Moved, Reply, Stored, Unreadable
-from sessioncore._storage_protocol import AnswersNow, BoundsCalls, capability
+from sessioncore._storage_capabilities import AnswersNow, BoundsCalls
+from sessioncore._storage_protocol import capability
 from sessioncore.http._cookies import AmbiguousID
 from sessioncore.persistence._call_timer import CallTimer
 from sessioncore.persistence._health import Health

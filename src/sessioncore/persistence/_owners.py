@@ -17,7 +17,8 @@ from msgspec import Struct
 from sessioncore._errors import CodecError, CorruptRecord, OwnerLimitReached
 from sessioncore._events import EventKind
 from sessioncore._storage_calls import Delete, Load, Moved, Reply, Stored, Unreadable
-from sessioncore._storage_protocol import LoadsMany, capability
+from sessioncore._storage_capabilities import LoadsMany
+from sessioncore._storage_protocol import capability
 from sessioncore.codec._record import Record, decode_record
 from sessioncore.http._ids import is_handle
 from sessioncore.persistence._drive import Driver

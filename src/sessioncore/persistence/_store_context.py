@@ -2,7 +2,8 @@
 
 from sessioncore._config import SessionConfig, cookie_settings, id_generator, listeners, stale_id_window
 from sessioncore._events import Events
-from sessioncore._storage_protocol import KeepsTombstones, capabilities_of
+from sessioncore._storage_capabilities import KeepsTombstones
+from sessioncore._storage_protocol import capabilities_of
 from sessioncore._warnings import Warnings
 from sessioncore.codec._codec import Codec
 from sessioncore.http._cookies import CookieWriter, clear_former_cookies

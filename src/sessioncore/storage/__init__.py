@@ -10,9 +10,23 @@ drivers that are not used are not loaded.
 """
 
 from sessioncore._errors import KeyTaken, WritesRefused
-from sessioncore._storage_calls import LATER, Call, Create, Delete, Later, Load, Move, Moved, Replace, Reply, Touch
-from sessioncore._storage_protocol import (
-    PROBE_SUFFIX,
+from sessioncore._storage_calls import (
+    LATER,
+    Call,
+    Create,
+    Delete,
+    Later,
+    Load,
+    Move,
+    Moved,
+    Replace,
+    Reply,
+    Stored,
+    Touch,
+    Unreadable,
+    Written,
+)
+from sessioncore._storage_capabilities import (
     AnswersNow,
     BoundsCalls,
     Clears,
@@ -22,13 +36,9 @@ from sessioncore._storage_protocol import (
     Purges,
     Scans,
     SpreadsKeys,
-    Storage,
-    Stored,
-    Unreadable,
     Watches,
-    Written,
-    capabilities_of,
 )
+from sessioncore._storage_protocol import PROBE_SUFFIX, Storage, capabilities_of
 from sessioncore.storage._url import storage_from_url
 from sessioncore.storage.memory import MemoryStorage
 from sessioncore.storage.sqlite import SQLiteStorage

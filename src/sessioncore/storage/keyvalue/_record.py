@@ -16,7 +16,7 @@ from urllib.parse import quote, unquote
 from anyio import Lock
 from msgspec import Struct
 
-from sessioncore._storage_protocol import Stored, Unreadable
+from sessioncore._storage_calls import Stored, Unreadable
 from sessioncore.storage._text import bytes_of
 
 __all__ = ["Index", "KeyLocks", "Record", "key_of", "name_of", "owner_name"]

@@ -5,7 +5,9 @@ from functools import cache
 from typing import Any
 
 from sessioncore._errors import StorageError
-from sessioncore._storage_protocol import PROBE_SUFFIX, Scans, Stored
+from sessioncore._storage_calls import Stored
+from sessioncore._storage_capabilities import Scans
+from sessioncore._storage_protocol import PROBE_SUFFIX
 from sessioncore.storage.keyvalue._record import key_of
 
 __all__ = ["LISTING", "scanning", "session_keys"]

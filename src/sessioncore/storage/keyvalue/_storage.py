@@ -23,7 +23,8 @@ from typing import Any, ClassVar, TypeVar, cast
 from msgspec import structs
 
 from sessioncore._errors import ConfigError, KeyTaken, StorageError, StorageUnavailable
-from sessioncore._storage_protocol import Clears, Opens, Purges, Stored, Unreadable, Written
+from sessioncore._storage_calls import Stored, Unreadable, Written
+from sessioncore._storage_capabilities import Clears, Opens, Purges
 from sessioncore.storage._versions import random_version
 from sessioncore.storage.keyvalue._protocol import KeyValueStore, SupportsCull, SupportsKeys
 from sessioncore.storage.keyvalue._record import Index, KeyLocks, Record, key_of, name_of, owner_name
@@ -57,11 +58,7 @@ class KeyValueStorage:
     capabilities: ClassVar[frozenset[type]] = frozenset({Clears, Opens, Purges})
 
     def __init__(
-        self,
-        store: KeyValueStore,
-        *,
-        collection: str = "sessioncore",
-        clock: Callable[[], float] = time.time,
+        self, store: KeyValueStore, *, collection: str = "sessioncore", clock: Callable[[], float] = time.time
     ) -> None:
         if isinstance(store, type) or not all(callable(getattr(store, name, None)) for name in _CALLS):
             raise ConfigError("KeyValueStorage takes a store of py-key-value, such as MemoryStore()")

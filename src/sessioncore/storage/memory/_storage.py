@@ -11,9 +11,20 @@ from typing import Any, ClassVar
 from anyio.lowlevel import checkpoint
 
 from sessioncore._errors import ConfigError
-from sessioncore._storage_calls import Call, Create, Delete, Load, Move, Moved, Replace, Reply, Stored, Touch
-from sessioncore._storage_protocol import (
-    PROBE_SUFFIX,
+from sessioncore._storage_calls import (
+    Call,
+    Create,
+    Delete,
+    Load,
+    Move,
+    Moved,
+    Replace,
+    Reply,
+    Stored,
+    Touch,
+    Unreadable,
+)
+from sessioncore._storage_capabilities import (
     AnswersNow,
     BoundsCalls,
     Clears,
@@ -21,9 +32,9 @@ from sessioncore._storage_protocol import (
     LoadsMany,
     Purges,
     Scans,
-    Unreadable,
     Watches,
 )
+from sessioncore._storage_protocol import PROBE_SUFFIX
 from sessioncore._watchers import Changed
 from sessioncore.storage.memory._table import Table
 

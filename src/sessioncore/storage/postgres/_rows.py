@@ -1,6 +1,6 @@
 """What the rows of a statement's result mean to a storage call."""
 
-from sessioncore._storage_protocol import Moved, Stored, Unreadable, Written
+from sessioncore._storage_calls import Moved, Stored, Unreadable, Written
 from sessioncore.storage._text import text_of
 from sessioncore.storage.postgres._statements import Rows
 

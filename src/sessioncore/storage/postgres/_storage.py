@@ -14,19 +14,8 @@ from anyio import Lock, sleep
 
 from sessioncore._errors import ConfigError, KeyTaken, StorageError, StorageUnavailable
 from sessioncore._extras import needs_extra
-from sessioncore._storage_protocol import (
-    Clears,
-    KeepsTombstones,
-    LoadsMany,
-    Moved,
-    Opens,
-    Purges,
-    Scans,
-    Stored,
-    Unreadable,
-    Watches,
-    Written,
-)
+from sessioncore._storage_calls import Moved, Stored, Unreadable, Written
+from sessioncore._storage_capabilities import Clears, KeepsTombstones, LoadsMany, Opens, Purges, Scans, Watches
 from sessioncore._watchers import Changed, ComparedWatchers
 from sessioncore.storage._text import bytes_of, text_of
 from sessioncore.storage._versions import random_version

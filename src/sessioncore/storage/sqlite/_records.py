@@ -4,7 +4,8 @@ import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 
 from sessioncore._errors import KeyTaken
-from sessioncore._storage_protocol import PROBE_SUFFIX, Moved, Stored, Unreadable, Written
+from sessioncore._storage_calls import Moved, Stored, Unreadable, Written
+from sessioncore._storage_protocol import PROBE_SUFFIX
 from sessioncore._watchers import Held
 from sessioncore.storage._versions import random_version
 

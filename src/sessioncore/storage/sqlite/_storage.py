@@ -18,19 +18,8 @@ from msgspec import Struct
 
 from sessioncore._errors import ConfigError, KeyTaken
 from sessioncore._shield import run_shielded
-from sessioncore._storage_protocol import (
-    Clears,
-    KeepsTombstones,
-    LoadsMany,
-    Moved,
-    Opens,
-    Purges,
-    Scans,
-    Stored,
-    Unreadable,
-    Watches,
-    Written,
-)
+from sessioncore._storage_calls import Moved, Stored, Unreadable, Written
+from sessioncore._storage_capabilities import Clears, KeepsTombstones, LoadsMany, Opens, Purges, Scans, Watches
 from sessioncore._watchers import Changed
 from sessioncore.storage.sqlite import _schema as schema
 from sessioncore.storage.sqlite._batching import BatchExecutor, longest_wait, run_reads, run_writes

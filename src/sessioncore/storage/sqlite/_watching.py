@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
 
-from sessioncore._storage_protocol import Moved, Stored, Unreadable
+from sessioncore._storage_calls import Moved, Stored, Unreadable
 from sessioncore._watchers import ComparedWatchers
 from sessioncore.storage.sqlite._records import BATCH, Records
 
