@@ -14,7 +14,7 @@ from sessioncore.persistence import _commit_steps
 from sessioncore.persistence._commit_steps import CommitSteps
 from sessioncore.persistence._drive import Answer, Step
 from sessioncore.persistence._load_steps import LoadSteps
-from sessioncore.persistence._owners import Owners
+from sessioncore.persistence._owner_limit import OwnerLimit
 from sessioncore.persistence._verdicts import VERDICTS, Verdict, verdict_of
 from sessioncore.session import _state
 from sessioncore.session._attempt import Attempt
@@ -123,10 +123,10 @@ async def not_enforced(*_: object) -> bool:
     return False
 
 
-async def enforced_beforehand(self: Owners, state: SessionState, owner: str) -> None:
+async def enforced_beforehand(self: OwnerLimit, state: SessionState, owner: str) -> None:
     """End the owner's other session before it is known whether the login can be stored."""
-    others = [owned.handle for owned in await self.sessions(owner) if owned.handle != state.handle]
-    await self.end(others, EventKind.OWNER_LIMIT, owner)
+    others = [owned.handle for owned in await self._owners.sessions(owner) if owned.handle != state.handle]
+    await self._owners.end(others, EventKind.OWNER_LIMIT, owner)
 
 
 CORE_FAULTS: dict[str, tuple[Plant, str]] = {
@@ -145,6 +145,6 @@ CORE_FAULTS: dict[str, tuple[Plant, str]] = {
     "an ID is used again after its destroy": (instead(SessionState, "mark_ended", used_again), "meetings"),
     "a destroy leaves what is pending": (instead(SessionState, "mark_ended", still_pending), "meetings"),
     "two tasks commit at the same time": (instead(SessionState, "begin_turn", nobody_waits), "tasks"),
-    "an owner's limit is not enforced": (instead(Owners, "enforce_limit", not_enforced), "refusals"),
-    "an owner's limit is enforced in vain": (instead(Owners, "check_limit", enforced_beforehand), "evictions"),
+    "an owner's limit is not enforced": (instead(OwnerLimit, "enforce", not_enforced), "refusals"),
+    "an owner's limit is enforced in vain": (instead(OwnerLimit, "check", enforced_beforehand), "evictions"),
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""The sessions of an owner: listing, revoking, and the limit on their number.
+"""The sessions of an owner: finding, listing and ending them.
 
 The storage's index only says which records to load; the owner in each record decides. So an
 outdated index can neither list nor revoke the session of another owner.
@@ -11,10 +11,9 @@ from functools import partial
 from itertools import islice
 from typing import Any, cast
 
-import anyio
 from msgspec import Struct
 
-from sessioncore._errors import CodecError, CorruptRecord, OwnerLimitReached
+from sessioncore._errors import CodecError, CorruptRecord
 from sessioncore._events import EventKind
 from sessioncore._storage_calls import Delete, Load, Moved, Reply, Stored, Unreadable
 from sessioncore._storage_capabilities import LoadsMany
@@ -25,14 +24,10 @@ from sessioncore.persistence._drive import Driver
 from sessioncore.persistence._gather import MAX_CONCURRENT_LOADS, gather
 from sessioncore.persistence._load_steps import UNREADABLE_DETAIL
 from sessioncore.persistence._store_context import StoreContext
-from sessioncore.session._loaded import Loaded
-from sessioncore.session._state import SessionState
 
 __all__ = ["OwnedSession", "Owners", "SessionInfo"]
 
 BATCH = 1000  # sessions that one call of a storage loads or deletes
-
-FIRST_POLL, LONGEST_POLL = 0.01, 0.2  # seconds between checks whether newer logins have withdrawn
 
 
 class SessionInfo(Struct, frozen=True):
@@ -60,7 +55,7 @@ class OwnedSession(Struct, frozen=True):
 
 
 class Owners:
-    """Finds, ends and limits the sessions of owners in one store."""
+    """Finds and ends the sessions of owners in one store."""
 
     __slots__ = ("_config", "_context", "_driver", "_events", "_loads_many")
 
@@ -165,65 +160,6 @@ class Owners:
             ended += await self.end(theirs, EventKind.REVOKED, owner)
             ended += await self.end(unreadable, EventKind.REVOKED, owner)
             newest = started  # the first listing ends whatever `created_at` says, as clocks differ; later logins stay
-
-    async def check_limit(self, state: SessionState, owner: str) -> None:
-        """Refuse a login over the limit before anything is written.
-
-        Raises:
-            OwnerLimitReached: `on_owner_limit` is "refuse", and the owner has reached the limit.
-        """
-        limit = self._config.max_sessions_per_owner
-        if limit is None or self._config.on_owner_limit != "refuse":
-            return
-        own = None if state.loaded is None else state.loaded.handle
-        others = [owned for owned in await self.sessions(owner) if owned.handle != own]
-        if len(others) >= limit:
-            raise self.limit_error(state.handle, owner)
-
-    async def enforce_limit(self, login: Loaded, owner: str) -> bool:
-        """After a login, end sessions over the limit; return True if the login itself must be refused.
-
-        Parallel logins can all pass `check_limit`, so each then ranks the owner's sessions by age.
-        Every process computes the same ranking, so exactly the allowed number remains.
-        """
-        limit = self._config.max_sessions_per_owner
-        if limit is None:
-            return False
-        if self._config.on_owner_limit == "refuse":
-            return await self._must_withdraw(login.handle, owner, limit)
-        sessions = await self.sessions(owner)
-        excess = len(sessions) - limit
-        if login.record.created_at < login.record.written_at:
-            # The owner was set long after the session began. It must not be ended as the oldest, because its client
-            # is logging in now. A parallel login may end it for its age while it ends that login: then fewer sessions
-            # than allowed remain, but never more.
-            sessions = [owned for owned in sessions if owned.handle != login.handle]
-        over = [owned.handle for owned in sessions[: max(excess, 0)]]
-        await self.end(over, EventKind.OWNER_LIMIT, owner, "a session over the limit was ended")
-        return False
-
-    async def _must_withdraw(self, handle: str, owner: str, limit: int) -> bool:
-        """Return whether this login, which is already stored, must be undone; the oldest sessions stay.
-
-        Newer logins over the limit withdraw when they see this one. If one does not, it had already
-        been confirmed to its client, so this login withdraws instead. The newest has the shortest wait.
-        """
-        pause = FIRST_POLL
-        started_at = anyio.current_time()
-        while True:
-            ranked = [owned.handle for owned in await self.sessions(owner)]
-            if handle not in ranked[:limit]:
-                return handle in ranked
-            wait = self._config.storage_timeout.total_seconds() * (1 - ranked.index(handle) / limit / 2)
-            if len(ranked) <= limit or anyio.current_time() >= started_at + wait:
-                return len(ranked) > limit
-            await anyio.sleep(pause)
-            pause = min(pause * 2, LONGEST_POLL)
-
-    def limit_error(self, handle: str | None, owner: str) -> OwnerLimitReached:
-        """Send the event for a refused login, and return the error to raise."""
-        self._events.send(EventKind.OWNER_LIMIT, handle, owner, "a login was refused")
-        return OwnerLimitReached("the owner has max_sessions_per_owner sessions already; end one of them first")
 
     async def _load_owned(self, owner: str) -> dict[str, OwnedSession | None]:
         """Return the sessions that the index lists, by handle; None for a record that cannot be read.

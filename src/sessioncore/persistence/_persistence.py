@@ -1,8 +1,6 @@
-"""Loads, commits and ends sessions by the machines, the driver and the owner limits."""
+"""Loads, commits and ends sessions by the machines and the driver, one task of a request at a time."""
 
 from collections.abc import Awaitable
-
-from msgspec import UNSET
 
 from sessioncore._errors import OwnerLimitReached, SessionError, StorageError
 from sessioncore._events import EventKind
@@ -10,16 +8,16 @@ from sessioncore._shield import run_shielded
 from sessioncore._storage_calls import Delete, Load
 from sessioncore.http._ids import handle_of
 from sessioncore.persistence._commit_steps import CommitSteps
-from sessioncore.persistence._drive import DONE, Done, Driver, Step
+from sessioncore.persistence._drive import DONE, Done, Driver
 from sessioncore.persistence._load_steps import interpret_load
+from sessioncore.persistence._owner_limit import OwnerLimit
 from sessioncore.persistence._owners import Owners
 from sessioncore.persistence._reload_steps import ReloadSteps
 from sessioncore.persistence._store_context import StoreContext
 from sessioncore.session._effective import owner_of
 from sessioncore.session._initial_states import live_state
-from sessioncore.session._lifecycle import CREATE, MOVE, REPLACE, STALE
+from sessioncore.session._lifecycle import STALE
 from sessioncore.session._loaded import Loaded
-from sessioncore.session._merge import Undone
 from sessioncore.session._persistence import Live
 from sessioncore.session._state import SessionState
 from sessioncore.session._unusable import ErrorFactory, error_factory
@@ -27,19 +25,10 @@ from sessioncore.session._unusable import ErrorFactory, error_factory
 __all__ = ["StorePersistence"]
 
 
-async def _wait_for_turn(state: SessionState) -> ErrorFactory | None:
-    """Wait until no other task of the request commits or ends this session; return what the last one failed with."""
-    failure: ErrorFactory | None = None
-    while (turn := state.turn) is not None:
-        await turn.wait()
-        failure = turn.failure
-    return failure
-
-
 class StorePersistence:
     """Loads, stores and ends the sessions of one store; it implements `Persistence` of `session`."""
 
-    __slots__ = ("codec", "config", "context", "driver", "lifetimes", "live", "owners")
+    __slots__ = ("codec", "config", "context", "driver", "lifetimes", "limit", "live", "owners")
 
     def __init__(self, context: StoreContext, driver: Driver, live: Live) -> None:
         self.context = context
@@ -49,6 +38,8 @@ class StorePersistence:
         self.driver = driver
         self.live = live
         self.owners = Owners(context, driver)
+        limit = context.config.max_sessions_per_owner
+        self.limit = None if limit is None else OwnerLimit(context, driver, self.owners, limit)
 
     def new_id(self) -> str:
         """Return a new ID from the configured generator."""
@@ -87,8 +78,8 @@ class StorePersistence:
             state.discard()
         steps = CommitSteps(self.context, state, explicit)
         step = steps.start_create() if create else steps.start()
-        if step is not None and self.config.max_sessions_per_owner is not None:
-            return self._exclusively(state, run_shielded(self._commit_within_limit(state, steps, step)))
+        if step is not None and self.limit is not None:
+            return self._exclusively(state, run_shielded(self.limit.commit(state, steps, step)))
         result = self.driver.drive(steps, step)
         return result if result is DONE else self._exclusively(state, result)
 
@@ -110,50 +101,6 @@ class StorePersistence:
             raise
         finally:
             state.end_turn(failure)
-
-    async def _commit_within_limit(self, state: SessionState, steps: CommitSteps, step: Step | None) -> None:
-        """Run a commit that may set an owner; it makes several calls, so the caller must shield it."""
-        before, owner = state.loaded, None  # the record before the login, and who has logged in
-        checked = None  # the owner whose limit was checked last
-        while step is not None:
-            bound = UNSET if state.in_flight is None else state.in_flight.delta.metadata.owner
-            if bound is not UNSET and bound != owner:
-                before, owner = state.loaded, bound
-            if bound is not UNSET and bound != checked and not isinstance(step, Load):  # a Load looks for a lost write
-                checked = bound
-                await self._check_limit(state, bound)
-            step = steps.answered(await self.driver.perform(step))
-        self.driver.finish(steps)
-        if steps.action is CREATE:
-            before = None  # also after a move that found the record moved: there is nothing to restore
-        if owner is not None and state.loaded is not None and await self.owners.enforce_limit(state.loaded, owner):
-            error = self.owners.limit_error(state.loaded.handle, owner)
-            await self._undo_login(state, before)
-            raise error
-
-    async def _check_limit(self, state: SessionState, owner: str) -> None:
-        try:
-            await self.owners.check_limit(state, owner)
-        except SessionError:
-            state.roll_back()
-            raise
-
-    async def _undo_login(self, state: SessionState, before: Loaded | None) -> None:
-        """Undo a login that is over the limit: restore the former record.
-
-        If the login moved it, it gets a third ID: the first one is invalid since the move, and
-        another request may have ended it meanwhile. The client gets that ID with the 409.
-        """
-        login = state.loaded
-        assert login is not None
-        if before is None:
-            await self.driver.call(Delete((self.config.key_prefix + login.handle,)))
-            state.mark_ended()
-            return
-        steps = CommitSteps(self.context, state, undo=True)
-        action = REPLACE if login.session_id == before.session_id else MOVE
-        await self.driver.drive(steps, steps.start_rewrite(action, Undone(before.record, login.record)))
-        state.discard()
 
     async def reload(self, state: SessionState) -> None:
         """Take over what others have stored, and keep unsaved changes on top.
@@ -197,3 +144,12 @@ class StorePersistence:
     def report_corrupt(self, state: SessionState, error: SessionError) -> None:
         """Send the event for a value that cannot be read."""
         self.context.events.send(EventKind.CORRUPT, state.handle, owner_of(state), str(error))
+
+
+async def _wait_for_turn(state: SessionState) -> ErrorFactory | None:
+    """Wait until no other task of the request commits or ends this session; return what the last one failed with."""
+    failure: ErrorFactory | None = None
+    while (turn := state.turn) is not None:
+        await turn.wait()
+        failure = turn.failure
+    return failure

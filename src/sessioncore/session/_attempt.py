@@ -1,6 +1,6 @@
 """One attempt to write a record: what is needed to handle its reply, or to find out later whether it was stored."""
 
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from sessioncore._storage_calls import Create, Move, Replace
 from sessioncore.codec._record import Record
@@ -23,6 +23,12 @@ class Attempt(Struct, frozen=True):
     new_id: str | None  # the ID of a record that is created or moved
     handle: str  # the record's handle once it is stored
     merged: bool  # the record includes changes of other requests
+
+    @property
+    def new_owner(self) -> str | None:
+        """The owner that it sets; None: it sets none."""
+        owner = self.delta.metadata.owner
+        return None if owner is UNSET else owner
 
     def to_loaded(self, session_id: str, version: int, before: Loaded | None) -> Loaded:
         """Return the record as this write has stored it; `before` is the former record, None if it was created."""

@@ -1,0 +1,137 @@
+"""The limit on the sessions of an owner, which a commit that logs in has to keep.
+
+    on_owner_limit   before the write                after the write
+    evict_oldest                                     end the owner's oldest sessions over the limit
+    refuse           refuse a login over the limit   undo it: a parallel one was stored meanwhile
+
+Parallel logins can all pass the first check, so each ranks the owner's sessions by age once it is
+stored. Every process computes the same ranking, so exactly the allowed number remains.
+"""
+
+import anyio
+
+from sessioncore._errors import OwnerLimitReached, SessionError
+from sessioncore._events import EventKind
+from sessioncore._storage_calls import Delete, Load
+from sessioncore.persistence._commit_steps import CommitSteps
+from sessioncore.persistence._drive import Driver, Step
+from sessioncore.persistence._owners import Owners
+from sessioncore.persistence._store_context import StoreContext
+from sessioncore.session._lifecycle import CREATE, MOVE, REPLACE
+from sessioncore.session._loaded import Loaded
+from sessioncore.session._merge import Undone
+from sessioncore.session._state import SessionState
+
+__all__ = ["OwnerLimit"]
+
+FIRST_POLL, LONGEST_POLL = 0.01, 0.2  # seconds between checks whether newer logins have withdrawn
+
+
+class OwnerLimit:
+    """Keeps the limit of one store."""
+
+    __slots__ = ("_context", "_driver", "_limit", "_owners", "_refuses")
+
+    def __init__(self, context: StoreContext, driver: Driver, owners: Owners, limit: int) -> None:
+        self._context = context
+        self._driver = driver
+        self._owners = owners
+        self._limit = limit
+        self._refuses = context.config.on_owner_limit == "refuse"
+
+    async def commit(self, state: SessionState, steps: CommitSteps, step: Step | None) -> None:
+        """Run a commit, which may log in; it makes several calls, so the caller must shield it.
+
+        Raises:
+            OwnerLimitReached: the login is over the limit; it was not stored, or it was undone.
+            SessionError: as the commit itself.
+        """
+        owner, before = None, None  # who logs in, and the record before that
+        checked = None  # the owner for whom there was room
+        while step is not None:
+            new_owner = None if state.in_flight is None else state.in_flight.new_owner
+            if new_owner is not None and new_owner != owner:
+                owner, before = new_owner, state.loaded
+            if new_owner is not None and new_owner != checked and not isinstance(step, Load):
+                await self.check(state, new_owner)  # before a write; a Load looks for a lost one
+                checked = new_owner
+            step = steps.answered(await self._driver.perform(step))
+        self._driver.finish(steps)
+        if steps.action is CREATE:
+            before = None  # also after a move that found the record moved: there is nothing to restore
+        if owner is not None and state.loaded is not None and await self.enforce(state.loaded, owner):
+            error = self._error(state.loaded.handle, owner)
+            await self._undo(state, before)
+            raise error
+
+    async def check(self, state: SessionState, owner: str) -> None:
+        """Refuse a login over the limit before anything is written.
+
+        Raises:
+            OwnerLimitReached: `on_owner_limit` is "refuse", and the owner has reached the limit.
+        """
+        if not self._refuses:
+            return
+        own = None if state.loaded is None else state.loaded.handle
+        try:
+            others = [owned for owned in await self._owners.sessions(owner) if owned.handle != own]
+            if len(others) >= self._limit:
+                raise self._error(state.handle, owner)
+        except SessionError:
+            state.roll_back()
+            raise
+
+    async def enforce(self, login: Loaded, owner: str) -> bool:
+        """After a login, end sessions over the limit; return True if the login itself must be undone."""
+        if self._refuses:
+            return await self._must_withdraw(login.handle, owner)
+        sessions = await self._owners.sessions(owner)
+        excess = len(sessions) - self._limit
+        if login.record.created_at < login.record.written_at:
+            # The owner was set long after the session began. It must not be ended as the oldest, because its client
+            # is logging in now. A parallel login may end it for its age while it ends that login: then fewer sessions
+            # than allowed remain, but never more.
+            sessions = [owned for owned in sessions if owned.handle != login.handle]
+        over = [owned.handle for owned in sessions[: max(excess, 0)]]
+        await self._owners.end(over, EventKind.OWNER_LIMIT, owner, "a session over the limit was ended")
+        return False
+
+    async def _must_withdraw(self, handle: str, owner: str) -> bool:
+        """Return whether this login, which is already stored, must be undone; the oldest sessions stay.
+
+        Newer logins over the limit withdraw when they see this one. If one does not, it had already
+        been confirmed to its client, so this login withdraws instead. The newest has the shortest wait.
+        """
+        pause, limit = FIRST_POLL, self._limit
+        started_at = anyio.current_time()
+        while True:
+            ranked = [owned.handle for owned in await self._owners.sessions(owner)]
+            if handle not in ranked[:limit]:
+                return handle in ranked
+            wait = self._context.config.storage_timeout.total_seconds() * (1 - ranked.index(handle) / limit / 2)
+            if len(ranked) <= limit or anyio.current_time() >= started_at + wait:
+                return len(ranked) > limit
+            await anyio.sleep(pause)
+            pause = min(pause * 2, LONGEST_POLL)
+
+    async def _undo(self, state: SessionState, before: Loaded | None) -> None:
+        """Restore the record before a login; if the login created the session (None), delete it.
+
+        If the login moved the record, it gets a third ID: the first one is invalid since the move, and
+        another request may have ended it meanwhile. The client gets that ID with the 409.
+        """
+        login = state.loaded
+        assert login is not None
+        if before is None:
+            await self._driver.call(Delete((self._context.config.key_prefix + login.handle,)))
+            state.mark_ended()
+            return
+        steps = CommitSteps(self._context, state, undo=True)
+        action = REPLACE if login.session_id == before.session_id else MOVE
+        await self._driver.drive(steps, steps.start_rewrite(action, Undone(before.record, login.record)))
+        state.discard()
+
+    def _error(self, handle: str | None, owner: str) -> OwnerLimitReached:
+        """Send the event for a refused login, and return the error to raise."""
+        self._context.events.send(EventKind.OWNER_LIMIT, handle, owner, "a login was refused")
+        return OwnerLimitReached("the owner has max_sessions_per_owner sessions already; end one of them first")
