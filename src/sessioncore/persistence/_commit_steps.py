@@ -27,9 +27,8 @@ from sessioncore.persistence._session_steps import SessionSteps
 from sessioncore.persistence._verdicts import STORED, Verdict, verdict_of
 from sessioncore.session._attempt import Attempt
 from sessioncore.session._changes import changes_of
-from sessioncore.session._delta import NO_CHANGES, Delta
+from sessioncore.session._delta import NO_CHANGES, Delta, Rewrite
 from sessioncore.session._lifecycle import CREATE, FIND, GONE, NOTHING, REPLACE, STALE, TOUCH, Action, decide
-from sessioncore.session._merge import Rewrite
 from sessioncore.session._pending import NO_METADATA, Pending
 
 __all__ = ["CommitSteps"]

@@ -17,9 +17,9 @@ from sessioncore.persistence._commit_steps import CommitSteps
 from sessioncore.persistence._drive import Driver, Step
 from sessioncore.persistence._owners import Owners
 from sessioncore.persistence._store_context import StoreContext
+from sessioncore.session._delta import Undone
 from sessioncore.session._lifecycle import CREATE, MOVE, REPLACE
 from sessioncore.session._loaded import Loaded
-from sessioncore.session._merge import Undone
 from sessioncore.session._state import SessionState
 
 __all__ = ["OwnerLimit"]

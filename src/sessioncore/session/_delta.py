@@ -1,6 +1,9 @@
-"""The encoded changes of one commit, and how they are applied to a record: the rule for conflicts is here."""
+"""What a commit makes of a record: the session's changes are applied to it, or a login is undone.
 
-from typing import Final
+If another request wrote the record meanwhile, this decides which value wins.
+"""
+
+from typing import Final, Protocol
 
 from msgspec import UNSET, Raw, Struct
 
@@ -8,7 +11,19 @@ from sessioncore.codec._codec import Codec
 from sessioncore.codec._record import Record, with_settings
 from sessioncore.session._pending import EMPTY_DICT, NO_METADATA, Change, Metadata, Update
 
-__all__ = ["NO_CHANGES", "Delta"]
+__all__ = ["NO_CHANGES", "Delta", "Rewrite", "Undone"]
+
+
+class Rewrite(Protocol):
+    """What a commit does to a record: a `Delta`, or `Undone`."""
+
+    def apply_to(self, record: Record | None, now: float, merge_codec: Codec | None) -> Record:
+        """Return the record to store in place of `record`.
+
+        `merge_codec` is None if this request has loaded `record` itself. If another request wrote
+        it meanwhile, `merge_codec` is the codec with which updates are applied to its values.
+        """
+        ...
 
 
 class Delta(Struct, frozen=True):
@@ -72,3 +87,31 @@ class Delta(Struct, frozen=True):
 
 
 NO_CHANGES: Final = Delta({}, [], NO_METADATA, {})  # never changed
+
+
+class Undone(Struct, frozen=True):
+    """Undoes a login: restores the former record, but keeps what other requests changed after the login."""
+
+    before: Record
+    login: Record
+
+    def apply_to(self, record: Record | None, now: float, merge_codec: Codec | None) -> Record:
+        """Return the former record with the changes that others made to the login's record."""
+        before, login = self.before, self.login
+        if merge_codec is None or record is None:
+            return before
+        data = {name: raw for name, raw in before.data.items() if name in record.data or name not in login.data}
+        data |= {name: raw for name, raw in record.data.items() if raw != login.data.get(name)}
+        restored = Record(
+            before.created_at if record.created_at == login.created_at else record.created_at,
+            record.written_at,
+            before.idle if record.idle == login.idle else record.idle,
+            before.owner if record.owner == login.owner else record.owner,
+            before.details if record.details == login.details else record.details,
+            data,
+        )
+        return with_settings(
+            restored,
+            before.absolute if record.absolute == login.absolute else record.absolute,
+            before.persistent if record.persistent is login.persistent else record.persistent,
+        )
