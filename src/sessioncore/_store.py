@@ -23,9 +23,10 @@ from sessioncore.live._live_sessions import persistence_for
 from sessioncore.persistence._owners import SessionInfo
 from sessioncore.persistence._purging import purging
 from sessioncore.persistence._starting import check_storage, start_storage
+from sessioncore.session._arguments import check_owner
 from sessioncore.session._initial_states import fresh_state
 from sessioncore.session._keys import KeyedValues, SessionKey
-from sessioncore.session._session import Session, check_no_session, check_owner, state_of
+from sessioncore.session._session import Session, check_no_session, state_of
 from sessioncore.session._unusable import not_loaded
 from sessioncore.storage.memory import MemoryStorage
 from sessioncore.storage.memory._workers import warn_in_workers
@@ -38,8 +39,7 @@ C = TypeVar("C", bound=type)
 class SessionStore:
     """Loads, stores and ends sessions; `SessionStore()` has the production defaults, with sessions in memory.
 
-    `async with store:` calls `start` and `aclose`. Methods that call the storage may raise
-    StorageUnavailable; an argument that cannot work is a ConfigError.
+    Methods that call the storage may raise StorageUnavailable; an argument that cannot work is a ConfigError.
     """
 
     __slots__ = ("_persistence",)
@@ -264,7 +264,7 @@ class SessionStore:
             await check_storage(self.config, self._persistence.driver)
 
     async def start(self) -> None:
-        """Open the storage, and check it as `check` does; adapters do this before the first request.
+        """Open the storage and check it, as `check` does; adapters and `async with store:` begin with this.
 
         That it takes no writes at the moment (it is read-only or full, or lacks replicas) is only logged as an error.
 

@@ -15,7 +15,7 @@ from sessioncore.cli._run import persistence_of, run, scans
 from sessioncore.cli._values import json_value
 from sessioncore.codec._record import Record, decode_record
 from sessioncore.http._ids import is_handle
-from sessioncore.session._session import check_owner
+from sessioncore.session._arguments import check_owner
 
 __all__ = ["NO_HANDLE", "count", "count_sessions", "list_", "show"]
 

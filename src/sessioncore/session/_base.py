@@ -3,12 +3,14 @@
 `Exchange` drives this part; `_mapping` and `_session` add what handlers use.
 """
 
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Never
 
+from sessioncore._errors import OwnerLimitReached, StorageError
 from sessioncore.session._initial_states import fresh_state
 from sessioncore.session._persistence import Persistence
 from sessioncore.session._state import SessionState
-from sessioncore.session._unusable import ErrorFactory, after_release
+from sessioncore.session._unusable import ErrorFactory, after_release, error_factory
 
 if TYPE_CHECKING:  # the store creates sessions, so it cannot be imported here at run time
     from sessioncore._store import SessionStore
@@ -40,15 +42,24 @@ class SessionBase:
         self.accessed: bool = state is not None
         """Whether the session was used in this request; reading this does not count."""
 
-    # -- for the handler
+    def mark_accessed(self) -> None:
+        """Mark the session as used, without reading or changing it."""
+        if not self.accessed:
+            self._use()
+
+    def release(self) -> None:
+        """Finish using the session: drop unsaved changes; later changes raise SessionReleased."""
+        state = self._state
+        if state is None:
+            self._mark_released()
+        else:
+            state.release(state.dirty())
+
+    # -- for the methods of the session
 
     def _get_state(self) -> SessionState:
         """Return the state; this counts as a use."""
         return (self.accessed and self._state) or self._use()
-
-    def _check_not_released(self) -> None:
-        """Raise SessionReleased for a write after the release, also for one that would change nothing."""
-        self._get_state().check_not_released()
 
     def _use(self) -> SessionState:
         """Return the state for the first use; create it if no record was found.
@@ -65,18 +76,17 @@ class SessionBase:
         self.accessed = True
         return state
 
-    def _refuse(self, unusable: ErrorFactory) -> Never:
-        """Raise the error of a use."""
-        self._failure = unusable
-        raise unusable()
+    def _check_not_released(self) -> None:
+        """Raise SessionReleased for a write after the release, also for one that would change nothing."""
+        self._get_state().check_not_released()
 
-    def _set_failure(self, failure: ErrorFactory) -> None:
-        """Keep an error, which the application may replace by its own."""
-        self._failure = failure
-
-    def _mark_released(self) -> None:
-        """Note that the session was released while it has no state."""
-        self._released = True
+    async def _carry_out(self, work: Awaitable[None]) -> None:
+        """Await what calls the storage, and keep its error: the application may turn it into a plain 500."""
+        try:
+            await work
+        except (StorageError, OwnerLimitReached) as exc:
+            self._failure = error_factory(exc)
+            raise
 
     # -- for the exchange
 
@@ -89,9 +99,18 @@ class SessionBase:
             if self._released:
                 state.release(drop=False)
 
+    def _refuse(self, unusable: ErrorFactory) -> Never:
+        """Raise the error of a use, and keep it, as `_carry_out` does."""
+        self._failure = unusable
+        raise unusable()
+
     def _start_response(self) -> None:
         """Note that the headers of the response are final."""
         self._response_started = True
+
+    def _mark_released(self) -> None:
+        """Note that the session was released while it has no state."""
+        self._released = True
 
     def _forget_tracebacks(self) -> None:
         """Forget the causes of errors, whose tracebacks refer to the session."""

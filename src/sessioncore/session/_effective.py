@@ -1,13 +1,14 @@
-"""The owner, details and timeouts of a session as its request sees them, with changes that are not stored yet."""
+"""The owner, details and times of a session as its request sees them, with changes that are not stored yet."""
 
 from typing import Literal
 
 from msgspec import UNSET, Raw, UnsetType
 
+from sessioncore.session._deadlines import Lifetimes
 from sessioncore.session._pending import EMPTY_DICT, Metadata
 from sessioncore.session._state import SessionState
 
-__all__ = ["absolute_of", "details_of", "idle_of", "owner_of", "restarted", "times_changed"]
+__all__ = ["begun_at", "details_of", "ends_at", "idle_of", "owner_of"]
 
 
 def _unstored_metadata(state: SessionState) -> list[Metadata]:
@@ -41,11 +42,6 @@ def idle_of(state: SessionState) -> float | None:
     return _own_timeout(state, "idle")
 
 
-def absolute_of(state: SessionState) -> float | None:
-    """Return the session's own absolute timeout in seconds, or None if the configured one applies."""
-    return _own_timeout(state, "absolute")
-
-
 def _own_timeout(state: SessionState, name: Literal["idle", "absolute"]) -> float | None:
     for metadata in _unstored_metadata(state):
         timeout: float | None | UnsetType = getattr(metadata.settings, name)
@@ -57,11 +53,27 @@ def _own_timeout(state: SessionState, name: Literal["idle", "absolute"]) -> floa
     return own
 
 
-def times_changed(state: SessionState) -> bool:
+def begun_at(state: SessionState, now: float) -> float:
+    """Return when the session began, by its last login; `now` if that is not stored yet."""
+    return _begin_and_as_of(state, now)[0]
+
+
+def ends_at(state: SessionState, lifetimes: Lifetimes, now: float) -> float:
+    """Return when the session ends if it is not used again."""
+    loaded, idle = state.loaded, idle_of(state)
+    created_at, as_of = _begin_and_as_of(state, now)
+    if loaded is not None and not loaded.renewal_due and not _times_changed(state):
+        idle = loaded.ttl
+    return as_of + lifetimes.time_left(created_at, idle, _own_timeout(state, "absolute"), as_of)
+
+
+def _begin_and_as_of(state: SessionState, now: float) -> tuple[float, float]:
+    """Return when the session began, and the time for which what is known of it holds."""
+    if state.loaded is None or any(metadata.login is not None for metadata in _unstored_metadata(state)):
+        return now, now
+    return state.loaded.record.created_at, state.loaded.as_of
+
+
+def _times_changed(state: SessionState) -> bool:
     """Return whether a timeout was changed, also by a login, and the change is not stored yet."""
     return any(each.settings.has_timeouts() or each.login is not None for each in _unstored_metadata(state))
-
-
-def restarted(state: SessionState) -> bool:
-    """Return whether a login restarts both clocks and is not stored yet."""
-    return any(metadata.login is not None for metadata in _unstored_metadata(state))

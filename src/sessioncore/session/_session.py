@@ -1,34 +1,33 @@
 """The session that handlers use: a mapping, with methods for its lifecycle.
 
 A session reads and writes its `SessionState`, and calls `Persistence` for what needs the
-storage. It does not know the request or the response.
+storage.
 """
 
-from collections.abc import AsyncGenerator, Awaitable
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from anyio import CancelScope
 
-from sessioncore._errors import ConfigError, OwnerLimitReached, SessionError, StorageError
+from sessioncore._errors import ConfigError, SessionError
 from sessioncore.http._ids import handle_of
-from sessioncore.session._effective import details_of, owner_of
+from sessioncore.session._arguments import check_owner, seconds_of
+from sessioncore.session._effective import begun_at, details_of, ends_at, idle_of, owner_of
 from sessioncore.session._lifecycle import LIVE
-from sessioncore.session._pending import EMPTY_DICT, NO_METADATA
-from sessioncore.session._settings import NO_SETTINGS
+from sessioncore.session._mapping import SessionMapping
+from sessioncore.session._pending import EMPTY_DICT
+from sessioncore.session._settings import NO_SETTINGS, Settings
 from sessioncore.session._state import SessionState
-from sessioncore.session._times import SessionTimes
-from sessioncore.session._unusable import error_factory
 
 if TYPE_CHECKING:  # the store creates sessions, so it cannot be imported here at run time
     from sessioncore._store import SessionStore
 
-__all__ = ["Session", "check_no_session", "check_owner", "state_of"]
-
-MAX_OWNER = 1024  # characters
+__all__ = ["Session", "check_no_session", "state_of"]
 
 
-class Session(SessionTimes):
+class Session(SessionMapping):
     """The data of one client, as a mutable mapping from str to values.
 
     After the request it can still be read; writing to it and its methods that change it raise
@@ -70,17 +69,7 @@ class Session(SessionTimes):
     def modified(self) -> bool:
         """Whether there are uncommitted changes, including changes in place; asking does not count as use."""
         state = self._state
-        if state is None:
-            return False
-        values = state.values
-        if values.issued_defaults is not None:
-            state.adopt_defaults()
-        pending = state.pending
-        if pending is not None and (pending.changes or pending.metadata is not NO_METADATA):
-            return True
-        if state.in_flight is not None:
-            return True
-        return any(values.changed_in_place(name) is not None for name in values.snapshots or ())
+        return state is not None and state.modified()
 
     @property
     def owner(self) -> str | None:
@@ -98,6 +87,62 @@ class Session(SessionTimes):
     def store(self) -> "SessionStore":
         """The store that this session belongs to."""
         return self._store
+
+    # -- times, and how long the browser keeps the cookie
+
+    @property
+    def created_at(self) -> datetime:
+        """When the session began, by its last login; now if that is not stored yet. An aware UTC datetime."""
+        return datetime.fromtimestamp(begun_at(self._get_state(), self._persistence.config.clock()), UTC)
+
+    @property
+    def expires_at(self) -> datetime:
+        """When the session ends if it is not used again; an aware UTC datetime."""
+        persistence = self._persistence
+        return datetime.fromtimestamp(
+            ends_at(self._get_state(), persistence.lifetimes, persistence.config.clock()), UTC
+        )
+
+    @property
+    def idle_timeout(self) -> timedelta:
+        """How long the session lives without being used."""
+        own = idle_of(self._get_state())
+        return timedelta(seconds=self._persistence.lifetimes.idle if own is None else own)
+
+    # What these set is stored with the session, and if the response has not started, it sends the
+    # cookie accordingly. `regenerate` keeps it; `login` and `reset` go back to the configuration,
+    # except for what the same request has set, before or after them.
+
+    def set_idle_timeout(self, timeout: timedelta | None) -> None:
+        """Give this session its own idle timeout; None: use the configured one.
+
+        The absolute deadline still ends it. If the timeout reaches beyond that, a `capped` event
+        is sent.
+
+        Raises:
+            ConfigError: `timeout` is not a timedelta above zero.
+        """
+        self._get_state().change_settings(Settings(idle=seconds_of("set_idle_timeout", timeout)))
+
+    def set_absolute_timeout(self, timeout: timedelta | None) -> None:
+        """Set how long after its last login this session ends, however much it is used; None: as configured.
+
+        It may be longer than the configured one. A session that is older ends with this request.
+
+        Raises:
+            ConfigError: `timeout` is not a timedelta above zero.
+        """
+        self._get_state().change_settings(Settings(absolute=seconds_of("set_absolute_timeout", timeout)))
+
+    def set_persistent(self, persistent: bool | None) -> None:
+        """Let the browser keep this session's cookie when it closes (True) or drop it (False); None: as configured.
+
+        Raises:
+            ConfigError: `persistent` is neither a bool nor None.
+        """
+        if persistent is not None and type(persistent) is not bool:
+            raise ConfigError("set_persistent() takes True, False, or None for what cookie_session_only says")
+        self._get_state().change_settings(Settings(persistent=persistent))
 
     # -- lifecycle
 
@@ -227,19 +272,6 @@ class Session(SessionTimes):
         if ended is not None and scope.cancelled_caught:
             raise ended
 
-    def release(self) -> None:
-        """Finish using the session: drop unsaved changes; later changes raise SessionReleased."""
-        state = self._state
-        if state is None:
-            self._mark_released()
-        else:
-            state.release(state.dirty())
-
-    def mark_accessed(self) -> None:
-        """Mark the session as used, without reading or changing it."""
-        if not self.accessed:
-            self._use()
-
     # -- copying and pickling are refused
 
     def __copy__(self) -> "Session":
@@ -251,33 +283,10 @@ class Session(SessionTimes):
     def __reduce_ex__(self, protocol: object) -> str:
         raise TypeError("a Session cannot be pickled; use dict(session) for its data")
 
-    async def _carry_out(self, work: Awaitable[None]) -> None:
-        """Await what calls the storage, and keep its error: the application may turn it into a plain 500."""
-        try:
-            await work
-        except (StorageError, OwnerLimitReached) as exc:
-            self._set_failure(error_factory(exc))
-            raise
-
 
 def state_of(session: Session) -> SessionState:
     """Return the state of a session; this counts as a use."""
     return session._get_state()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # for the store alone
-
-
-def _is_valid_text(text: str) -> bool:
-    """Return whether every database can hold this text: valid Unicode without NUL."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return "\0" not in text
-
-
-def check_owner(owner: object) -> None:
-    """Raise ConfigError for what cannot be an owner, such as an int."""
-    if type(owner) is not str or not 0 < len(owner) <= MAX_OWNER or not _is_valid_text(owner):
-        raise ConfigError(f"an owner is a str of 1 to {MAX_OWNER} Unicode characters without NUL: pass str(user.id)")
 
 
 def check_no_session(name: str, value: object) -> None:

@@ -14,7 +14,7 @@ from sessioncore.session._attempt import Attempt
 from sessioncore.session._lifecycle import END, ENDED, FRESH, LIVE, LOST, MOVED, NEXT_PHASE, STORED, Phase, Verb
 from sessioncore.session._loaded import Loaded
 from sessioncore.session._merge import take_merged
-from sessioncore.session._pending import SET, Pending
+from sessioncore.session._pending import NO_METADATA, SET, Pending
 from sessioncore.session._settings import NO_SETTINGS, Settings
 from sessioncore.session._turn import Turn
 from sessioncore.session._unusable import ErrorFactory, released, response_started
@@ -52,6 +52,16 @@ class SessionState(Struct, eq=False):
         if self.pending is not None or values.snapshots is not None or values.issued_defaults is not None:
             return True
         return self.in_flight is not None or self.turn is not None
+
+    def modified(self) -> bool:
+        """Whether a value, the owner or a setting was changed, and the change is not known to be stored."""
+        self.adopt_defaults()
+        pending, values = self.pending, self.values
+        if pending is not None and (pending.changes or pending.metadata is not NO_METADATA):
+            return True
+        if self.in_flight is not None:
+            return True
+        return any(values.changed_in_place(name) is not None for name in values.snapshots or ())
 
     @property
     def rotating(self) -> bool:
