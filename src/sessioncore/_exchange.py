@@ -22,11 +22,11 @@ from sessioncore.persistence._crossing import Crossing, crossing_of
 from sessioncore.persistence._drive import DONE, Done
 from sessioncore.persistence._load_steps import LoadSteps, next_candidate
 from sessioncore.persistence._persistence import StorePersistence
+from sessioncore.session._error_factories import not_loaded, skipped
 from sessioncore.session._lifecycle import ENDED, FRESH
 from sessioncore.session._session import Session
 from sessioncore.session._state import SessionState
 from sessioncore.session._turn import Turn
-from sessioncore.session._unusable import not_loaded, skipped
 
 __all__ = ["UNCHANGED", "Exchange"]
 
@@ -292,5 +292,5 @@ class Exchange(Struct, eq=False):
         """Return the refusal that `error` was raised from, or else the last one that a use met, if any."""
         failure, crossing = self.session._failure, self._crossing
         if failure is None and crossing is not None and crossing.refused:
-            failure = crossing
+            failure = crossing.refusal
         return find_refusal(error) or (None if failure is None else find_refusal(failure()))

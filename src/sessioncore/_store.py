@@ -24,10 +24,10 @@ from sessioncore.persistence._owners import SessionInfo
 from sessioncore.persistence._purging import purging
 from sessioncore.persistence._starting import check_storage, start_storage
 from sessioncore.session._arguments import check_owner
+from sessioncore.session._error_factories import not_loaded
 from sessioncore.session._initial_states import fresh_state
 from sessioncore.session._keys import KeyedValues, SessionKey
 from sessioncore.session._session import Session, check_no_session, state_of
-from sessioncore.session._unusable import not_loaded
 from sessioncore.storage.memory import MemoryStorage
 from sessioncore.storage.memory._workers import warn_in_workers
 

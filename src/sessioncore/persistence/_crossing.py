@@ -19,10 +19,10 @@ from sessioncore.http._cookies import AmbiguousID, read_cookie
 from sessioncore.http._cross_site import CrossSite, printable
 from sessioncore.http._extractors import Carrier, Extractor, RequestView, carrier_of
 from sessioncore.persistence._store_context import StoreContext
+from sessioncore.session._error_factories import ErrorFactory
 from sessioncore.session._initial_states import refused_state, withheld_state
 from sessioncore.session._lifecycle import FRESH, WITHHELD
 from sessioncore.session._state import SessionState
-from sessioncore.session._unusable import ErrorFactory
 
 __all__ = ["Crossing", "crossing_of"]
 
@@ -42,7 +42,7 @@ def _has_session_cookie(context: StoreContext, view: RequestView) -> bool:
 
 
 class Crossing(Struct, eq=False):
-    """One cross-site request. It makes the error of each refused use, and reports the first of them."""
+    """One cross-site request: what it may read and write. Its first refusal is reported."""
 
     context: StoreContext
     request: CrossSite
@@ -54,8 +54,8 @@ class Crossing(Struct, eq=False):
     def __repr__(self) -> str:
         return "<Crossing>"
 
-    def __call__(self) -> CrossSiteRequest:
-        """Make the error of a refused use."""
+    def refusal(self) -> CrossSiteRequest:
+        """Make the error of a refused use: an `ErrorFactory`."""
         if not self.reported:
             self.context.refused_origins.log(self.request)
         self._report()
@@ -92,7 +92,7 @@ class Crossing(Struct, eq=False):
             return withheld_state(codec), None
         if self.reports_only or not self.context.cookies:
             return None, None
-        return (None, self) if self.cookie_came else (refused_state(self, codec), None)
+        return (None, self.refusal) if self.cookie_came else (refused_state(self.refusal, codec), None)
 
     def found(self, state: SessionState, extractor: Extractor) -> None:
         """Restrict the session that an extractor's ID has led to."""
@@ -101,7 +101,7 @@ class Crossing(Struct, eq=False):
         if carrier is Carrier.URL_OR_FORM:
             self.named_id = state.known_id
             if not self.cookies_allowed:
-                state.refuse_new_id(self)
+                state.refuse_new_id(self.refusal)
 
     def report_dropped(self, state: SessionState | None, accessed: bool) -> None:
         """Send the event if something was dropped, or would have been refused if the store did not only report."""

@@ -35,11 +35,11 @@ from sessioncore.http._ids import ID_PATTERN, handle_of
 from sessioncore.persistence._crossing import Crossing
 from sessioncore.persistence._drive import Answer, AwaitText, QueuedEvent, Step
 from sessioncore.persistence._store_context import StoreContext
+from sessioncore.session._error_factories import ErrorFactory, error_factory
 from sessioncore.session._initial_states import live_state, stale_state
 from sessioncore.session._lifecycle import STALE
 from sessioncore.session._loaded import Loaded
 from sessioncore.session._state import SessionState
-from sessioncore.session._unusable import ErrorFactory, error_factory
 
 __all__ = ["DEADLINE_DETAIL", "UNREADABLE_DETAIL", "LoadSteps", "interpret_load", "next_candidate"]
 

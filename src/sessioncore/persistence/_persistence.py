@@ -15,12 +15,12 @@ from sessioncore.persistence._owners import Owners
 from sessioncore.persistence._reload_steps import ReloadSteps
 from sessioncore.persistence._store_context import StoreContext
 from sessioncore.session._effective import owner_of
+from sessioncore.session._error_factories import ErrorFactory, error_factory
 from sessioncore.session._initial_states import live_state
 from sessioncore.session._lifecycle import STALE
 from sessioncore.session._loaded import Loaded
 from sessioncore.session._persistence import Live
 from sessioncore.session._state import SessionState
-from sessioncore.session._unusable import ErrorFactory, error_factory
 
 __all__ = ["StorePersistence"]
 

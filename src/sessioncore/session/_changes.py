@@ -4,9 +4,9 @@ from msgspec import Raw
 
 from sessioncore.codec._codec import IMMUTABLE
 from sessioncore.session._delta import Delta
+from sessioncore.session._error_factories import released
 from sessioncore.session._pending import DROP, NO_METADATA, NOTHING_PENDING, SET, Update
 from sessioncore.session._state import SessionState
-from sessioncore.session._unusable import released
 
 __all__ = ["changes_of"]
 

@@ -1,10 +1,10 @@
 """The states in which a session can be when a request has loaded it."""
 
 from sessioncore.codec._codec import Codec
+from sessioncore.session._error_factories import ErrorFactory
 from sessioncore.session._lifecycle import LIVE, STALE, WITHHELD
 from sessioncore.session._loaded import Loaded
 from sessioncore.session._state import SessionState
-from sessioncore.session._unusable import ErrorFactory
 from sessioncore.session._values import Values
 
 __all__ = ["fresh_state", "live_state", "refused_state", "stale_state", "withheld_state"]

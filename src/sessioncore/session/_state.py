@@ -11,13 +11,13 @@ from msgspec.structs import replace
 from sessioncore._errors import LifecycleError
 from sessioncore.http._ids import handle_of
 from sessioncore.session._attempt import Attempt
+from sessioncore.session._error_factories import ErrorFactory, released, response_started
 from sessioncore.session._lifecycle import END, ENDED, FRESH, LIVE, LOST, MOVED, NEXT_PHASE, STORED, Phase, Verb
 from sessioncore.session._loaded import Loaded
 from sessioncore.session._merge import take_merged
 from sessioncore.session._pending import NO_METADATA, SET, Pending
 from sessioncore.session._settings import NO_SETTINGS, Settings
 from sessioncore.session._turn import Turn
-from sessioncore.session._unusable import ErrorFactory, released, response_started
 from sessioncore.session._values import Values
 
 __all__ = ["SessionState"]

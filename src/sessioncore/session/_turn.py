@@ -5,7 +5,7 @@ from collections.abc import Callable
 import anyio
 from msgspec import Struct
 
-from sessioncore.session._unusable import ErrorFactory
+from sessioncore.session._error_factories import ErrorFactory
 
 __all__ = ["Turn"]
 
