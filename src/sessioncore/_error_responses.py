@@ -12,6 +12,7 @@ from typing import Final, TypeAlias, TypeVar, cast
 
 from msgspec import Struct
 
+from sessioncore._causes import causes
 from sessioncore._config import SessionConfig
 from sessioncore._errors import (
     CrossSiteRequest,
@@ -80,15 +81,22 @@ def find_refusal(error: BaseException | None) -> SessionError | None:
     return _find(error, _REFUSALS)
 
 
-def _find(error: BaseException | None, kinds: tuple[type[SessionError], ...]) -> SessionError | None:
-    """Return the error of these kinds from which `error` was raised; of a group, the first one, if all are such."""
-    while error is not None and not isinstance(error, kinds):
-        if isinstance(error, BaseExceptionGroup):
-            group = cast("BaseExceptionGroup[BaseException]", error)
-            found = [_find(one, kinds) for one in group.exceptions]
+def _find(
+    error: BaseException | None, kinds: tuple[type[SessionError], ...], within: frozenset[int] = frozenset()
+) -> SessionError | None:
+    """Return the error of these kinds from which `error` was raised; of a group, the first one, if all are such.
+
+    `within`: the groups around it, because `raise group.exceptions[0] from group` closes a circle, too.
+    """
+    for one in causes(error):
+        if isinstance(one, kinds):
+            return one
+        if isinstance(one, BaseExceptionGroup):
+            group = cast("BaseExceptionGroup[BaseException]", one)
+            inside = within | {id(group)}
+            found = [None if id(group) in within else _find(part, kinds, inside) for part in group.exceptions]
             return None if None in found else found[0]
-        error = error.__cause__
-    return error
+    return None
 
 
 def close_code(error: BaseException) -> int | None:
@@ -131,17 +139,21 @@ def log_late_failure(error: BaseException, context: StoreContext) -> bool:
     return refusal is not None
 
 
-def says_ended(error: BaseException, is_disconnect: Callable[[BaseException], bool]) -> bool:
+def says_ended(
+    error: BaseException, is_disconnect: Callable[[BaseException], bool], within: frozenset[int] = frozenset()
+) -> bool:
     """Return whether a handler's error says no more than that its connection, or the session of it, has ended.
 
-    `is_disconnect` knows the framework's own errors for this.
+    `is_disconnect` knows the framework's own errors for this; `within`: see `_find`.
     """
-    if isinstance(error, BaseExceptionGroup):
-        group = cast("BaseExceptionGroup[BaseException]", error)
-        return all(says_ended(one, is_disconnect) for one in group.exceptions)
-    if is_disconnect(error) or close_code(error) is not None:
-        return True
-    return error.__cause__ is not None and says_ended(error.__cause__, is_disconnect)
+    for one in causes(error):
+        if isinstance(one, BaseExceptionGroup):
+            group = cast("BaseExceptionGroup[BaseException]", one)
+            inside = within | {id(group)}
+            return id(group) not in within and all(says_ended(e, is_disconnect, inside) for e in group.exceptions)
+        if is_disconnect(one) or close_code(one) is not None:
+            return True
+    return False
 
 
 def is_session_error(error: BaseException | None) -> bool:

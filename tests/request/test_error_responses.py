@@ -19,6 +19,8 @@ from sessioncore import (
     StorageError,
     StorageUnavailable,
 )
+from sessioncore.integration import says_ended
+from sessioncore.persistence._call_timer import is_timeout
 
 pytestmark = pytest.mark.anyio
 
@@ -137,6 +139,17 @@ async def test_a_group_of_refusals_is_answered_like_one(second: Exception) -> No
     else:
         answer = response_to(exchange, group)
         assert (answer.status, answer.handled) == (503, True)
+    await exchange.finish(failed=True)
+
+
+async def test_errors_that_were_raised_from_each_other_are_looked_at_once() -> None:
+    exchange, first, second = await Lab().visitor.arrive(), KeyError("its own"), ValueError("raised from it")
+    second.__cause__ = first
+    for cause in (second, ExceptionGroup("of a TaskGroup", [first])):
+        first.__cause__ = cause
+        assert exchange.error_response(first) is None
+        assert not says_ended(first, lambda _: False)
+        assert not is_timeout(first)
     await exchange.finish(failed=True)
 
 

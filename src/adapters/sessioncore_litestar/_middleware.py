@@ -114,7 +114,7 @@ class _ServerError(Exception):
 
 def _unwrap(error: BaseException) -> BaseException:
     """Return the exception behind Litestar's "Exception caught after response started"."""
-    while isinstance(error, LitestarException) and error.__cause__ is not None:
+    while type(error) is LitestarException and error.__cause__ is not None:  # not one of the application
         error = error.__cause__
     return error
 

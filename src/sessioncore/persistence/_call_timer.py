@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from time import perf_counter
 from typing import TypeVar
 
+from sessioncore._causes import causes
 from sessioncore._errors import KeyTaken
 from sessioncore._events import StorageListener, StorageOutcome
 from sessioncore._storage_calls import LATER, Call, Later, Reply
@@ -64,9 +65,7 @@ class CallTimer:
 
 def is_timeout(error: BaseException | None) -> bool:
     """Return whether a call failed because the storage did not reply in time."""
-    while error is not None and not isinstance(error, TimeoutError):
-        error = error.__cause__
-    return error is not None
+    return any(isinstance(one, TimeoutError) for one in causes(error))
 
 
 def _outcome_of(error: Exception) -> StorageOutcome:

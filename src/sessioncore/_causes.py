@@ -1,0 +1,14 @@
+"""From which errors an error was raised."""
+
+from collections.abc import Iterator
+
+__all__ = ["causes"]
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and those from which it was raised, each once: `raise first from second` can close a circle."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__
