@@ -317,6 +317,7 @@ NO_VALUES = [
     b"\xdd\xff\xff\xff\xff", b"\xdf\xff\xff\xff\xff", b"\xc6\xff\xff\xff\xff", b"\xdb\xff\xff\xff\xff",
     b"\xc9\xff\xff\xff\xff\x01", b"\xc9\xff\xff\xff\xff\x01" + b"a" * 100, b"\x01\x01", b"\x90" * 3, b"\xa1\xff",
     b"\x91" * 100_000, b"\x81\xa0" * 100_000, b"\x91" * 100_000 + b"\x01", b"\x81\x80\x01", b"\x81\x81\x01\x02\x03",
+    msgspec.msgpack.encode(Ext(15, msgspec.msgpack.encode(["1e9999999"]))),  # a Fraction of ten million digits
 ]  # fmt: skip
 
 

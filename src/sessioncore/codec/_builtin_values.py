@@ -17,6 +17,7 @@ from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from fractions import Fraction
 from functools import partial
+from operator import index
 from types import NoneType
 from typing import Any, TypeVar
 from uuid import UUID
@@ -196,6 +197,11 @@ def _label_deque(number: int) -> str:
     return item(number - 1)
 
 
+def _build_fraction(parts: list[Any]) -> Fraction:
+    numerator, denominator = map(index, parts)  # of the text "1e999999999" it would make a number that fills the memory
+    return Fraction(numerator, denominator)
+
+
 # -- leaves that are stored as text
 
 
@@ -244,7 +250,7 @@ LEAVES: dict[type, Leaf] = {
 }
 
 COMPOSITES: dict[type, Composite] = {
-    Fraction: Composite(15, lambda v: [v.numerator, v.denominator], lambda parts: Fraction(*parts), item),
+    Fraction: Composite(15, lambda v: [v.numerator, v.denominator], _build_fraction, item),
     OrderedDict: Composite(
         16, lambda v: _flat(v.items()), lambda parts: OrderedDict[Any, Any](_pairs(parts)), key_or_value
     ),
