@@ -11,6 +11,7 @@ from tests.views import PlainView, obtain
 from sessioncore import (
     EventKind,
     Exchange,
+    Moved,
     SessionGone,
     SessionNotFound,
     StorageUnavailable,
@@ -205,6 +206,12 @@ async def test_delete_and_revoke_follow_a_session_that_moved(site: Site) -> None
     new = await site.log_in()
     assert await site.store.delete(old) is True
     assert await site.ended(new)
+
+    async def damaged(key: str, *, renew: float | None = None) -> Moved:
+        return Moved(key)  # a tombstone that leads to itself
+
+    site.storage.load = damaged  # type: ignore[method-assign]
+    assert await site.store.revoke(handle, owner="ada") is False
 
 
 async def test_a_stale_cookie_does_not_hide_a_live_header() -> None:

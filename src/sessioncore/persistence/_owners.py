@@ -112,8 +112,9 @@ class Owners:
 
     async def _follow(self, handle: str) -> tuple[str, Reply]:
         """Return the handle that this session has now, and what its key holds."""
-        key = self._config.key_prefix + handle
-        while isinstance(answer := await self._driver.call(Load(key)), Moved):
+        key, passed = self._config.key_prefix + handle, set[str]()
+        while isinstance(answer := await self._driver.call(Load(key)), Moved) and key not in passed:
+            passed.add(key)  # no move makes tombstones that lead in a circle, but somebody may have written such
             key = answer.key
         return key.removeprefix(self._config.key_prefix), answer
 
