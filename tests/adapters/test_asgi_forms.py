@@ -1,10 +1,12 @@
 """Bodies on ASGI: an ID may stand in a form, and the application reads every byte all the same, also before the ID."""
 
+from typing import Any
+
 import pytest
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route, Router
-from tests.adapters.asgi import ask, http_scope, run
+from tests.adapters.asgi import Message, ask, http_scope, run
 
 from sessioncore import SessionConfig, SessionStore, chain, from_cookie, from_form
 from sessioncore.forms import MAX_FORM
@@ -41,9 +43,17 @@ async def test_the_form_is_read_twice_in_whatever_pieces_it_comes_up_to_a_bound(
 
 
 async def test_a_client_that_leaves_while_its_form_is_read_is_told_to_the_application() -> None:
-    app = SessionMiddleware(
-        Route("/", session_first, methods=["POST"]), SessionStore(SessionConfig(extractor=from_form("sid")))
-    )
+    store = SessionStore(SessionConfig(extractor=from_form("sid")))
+    app = SessionMiddleware(Route("/", session_first, methods=["POST"]), store)
     half = {"type": "http.request", "body": b"sid=", "more_body": True}
+    leave = {"type": "http.disconnect"}
     scope = http_scope(method="POST", headers=FORM)
-    assert (await run(app, scope, half, {"type": "http.disconnect"}, raises=ClientDisconnect)).sent == []
+    assert (await run(app, scope, half, leave, raises=ClientDisconnect)).sent == []
+    heard: list[Message] = []
+
+    async def hear(scope: Any, receive: Any, send: Any) -> None:
+        heard.extend([await receive(), await receive()])
+
+    pieces = [{**half, "body": piece} for piece in (b"", b"si", b"", b"d=", b"")]
+    await run(SessionMiddleware(hear, store), http_scope(method="POST", headers=FORM), *pieces, leave)
+    assert heard == [half, leave]  # one message, because a client can make any number of them, also empty ones

@@ -88,13 +88,21 @@ class AsgiView(Struct, eq=False):
         return message
 
     async def _read(self) -> bytes:
-        """Read until the body ends or is larger than `MAX_FORM`."""
+        """Read until the body ends or is larger than `MAX_FORM`; keep one message, however many the client makes."""
         self._replay = deque()
+        start = len(self._body_prefix or b"")
+        message: Message | None = None
         while not self._body_complete and len(self._body_prefix or b"") <= MAX_FORM:
             message = await self._receive()
-            self._replay.append(message)
             self._collect(message)
-        return bytes(self._body_prefix or b"")
+        body = bytes(self._body_prefix or b"")
+        if message is not None:
+            has_left = message["type"] == "http.disconnect"
+            more_body = has_left or not self._body_complete
+            self._replay.append({"type": "http.request", "body": body[start:], "more_body": more_body})
+            if has_left:
+                self._replay.append(message)
+        return body
 
     def _collect(self, message: Message) -> None:
         if self._body_prefix is None:
