@@ -3,12 +3,14 @@
 from datetime import timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from tests.kit import Lab
 from tests.stores import SpyStorage
 from tests.views import Visitor, logged_in
 
 from sessioncore import ConfigError, EventKind, Session
+from sessioncore.codec._record import YEAR_9999
 
 pytestmark = pytest.mark.anyio
 
@@ -76,9 +78,12 @@ async def test_records_and_details_that_cannot_be_read_hide_no_other_session_and
     newer.register_type(Device, name="device", encode=lambda device: None, decode=lambda value: Device())
     session = await newer.create({}, owner="ada", device=Device())
     await lab.storage.inner.create("session:" + "0" * 64, b"\x96\x63 of another version", 60, owner="session:ada")
-    assert [(info.handle, info.details) for info in await lab.store.sessions_of("ada")] == [(session.handle, {})]
+    late = msgspec.msgpack.encode((1, YEAR_9999, 0, None, "ada", {}, {}))  # its idle timeout ends after that year
+    await lab.storage.inner.create("session:" + "1" * 64, late, 1e12, owner="session:ada")
+    infos = await lab.store.sessions_of("ada")
+    assert [(info.handle, info.details) for info in infos] == [("1" * 64, {}), (session.handle, {})]
     assert lab.kinds() == ["corrupt", "corrupt"]
-    assert await lab.store.revoke_all("ada") == 2
+    assert await lab.store.revoke_all("ada") == 3
     assert len(lab.storage.inner) == 0
 
 

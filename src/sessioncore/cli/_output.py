@@ -8,7 +8,6 @@ import os
 import sys
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -16,7 +15,7 @@ from msgspec import Struct
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from sessioncore.codec._record import YEAR_9999
+from sessioncore.codec._record import datetime_of
 
 __all__ = ["Output", "confirmed", "discard_output", "json_text", "note", "printable", "progress", "time_text"]
 
@@ -33,7 +32,7 @@ def json_text(value: Any) -> str:
 
 def time_text(seconds: float) -> str:
     """Return a time as ISO 8601, in UTC."""
-    return datetime.fromtimestamp(min(seconds, YEAR_9999), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return datetime_of(seconds).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def discard_output() -> None:

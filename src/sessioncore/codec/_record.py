@@ -10,6 +10,7 @@ session at the wrong time.
 """
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar
 
 import msgspec
@@ -17,7 +18,9 @@ from msgspec import Meta, Raw, Struct
 
 from sessioncore._errors import CodecError, CorruptRecord, SessionTooLarge
 
-__all__ = ["NEWEST_FORMAT", "YEAR_9999", "Record", "Record2", "decode_record", "encode_record", "with_settings"]
+__all__ = [
+    "NEWEST_FORMAT", "YEAR_9999", "Record", "Record2", "datetime_of", "decode_record", "encode_record", "with_settings",
+]  # fmt: skip
 
 NEWEST_FORMAT = 2
 YEAR_9999 = 253402300799.0  # the last second that a datetime can represent
@@ -59,6 +62,11 @@ class Record2(Record, tag=2, array_like=True, forbid_unknown_fields=True, frozen
 _decode: Callable[[bytes], Record] = msgspec.msgpack.Decoder(Record | Record2).decode
 _decode_version = msgspec.msgpack.Decoder(list[Raw]).decode
 _encode = msgspec.msgpack.Encoder().encode
+
+
+def datetime_of(seconds: float) -> datetime:
+    """Return a time as an aware UTC datetime; each time in a record is possible, but the sum of two may be too late."""
+    return datetime.fromtimestamp(min(seconds, YEAR_9999), UTC)
 
 
 def with_settings(record: Record, absolute: float | None, persistent: bool | None) -> Record:

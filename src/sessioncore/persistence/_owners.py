@@ -6,7 +6,7 @@ outdated index can neither list nor revoke the session of another owner.
 
 import math
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from itertools import islice
 from typing import Any, cast
@@ -18,7 +18,7 @@ from sessioncore._events import EventKind
 from sessioncore._storage_calls import Delete, Load, Moved, Reply, Stored, Unreadable
 from sessioncore._storage_capabilities import LoadsMany
 from sessioncore._storage_protocol import capability
-from sessioncore.codec._record import Record, decode_record
+from sessioncore.codec._record import Record, datetime_of, decode_record
 from sessioncore.http._ids import is_handle
 from sessioncore.persistence._drive import Driver
 from sessioncore.persistence._gather import MAX_CONCURRENT_LOADS, gather
@@ -78,9 +78,9 @@ class Owners:
         return [
             SessionInfo(
                 owned.handle,
-                datetime.fromtimestamp(owned.record.created_at, UTC),
-                datetime.fromtimestamp(owned.last_seen, UTC),
-                datetime.fromtimestamp(owned.expires, UTC),
+                datetime_of(owned.record.created_at),
+                datetime_of(owned.last_seen),
+                datetime_of(owned.expires),
                 self._details_of(owned),
             )
             for owned in reversed(await self.sessions(owner))

@@ -6,12 +6,13 @@ storage.
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from anyio import CancelScope
 
 from sessioncore._errors import ConfigError, SessionError
+from sessioncore.codec._record import datetime_of
 from sessioncore.http._ids import handle_of
 from sessioncore.session._arguments import check_owner, seconds_of
 from sessioncore.session._effective import begun_at, details_of, ends_at, idle_of, owner_of
@@ -93,15 +94,13 @@ class Session(SessionMapping):
     @property
     def created_at(self) -> datetime:
         """When the session began, by its last login; now if that is not stored yet. An aware UTC datetime."""
-        return datetime.fromtimestamp(begun_at(self._get_state(), self._persistence.config.clock()), UTC)
+        return datetime_of(begun_at(self._get_state(), self._persistence.config.clock()))
 
     @property
     def expires_at(self) -> datetime:
         """When the session ends if it is not used again; an aware UTC datetime."""
         persistence = self._persistence
-        return datetime.fromtimestamp(
-            ends_at(self._get_state(), persistence.lifetimes, persistence.config.clock()), UTC
-        )
+        return datetime_of(ends_at(self._get_state(), persistence.lifetimes, persistence.config.clock()))
 
     @property
     def idle_timeout(self) -> timedelta:
