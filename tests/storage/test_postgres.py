@@ -196,6 +196,8 @@ def test_loops_one_after_another_are_served_by_a_storage_that_is_closed_in_each(
     asyncio.run(storage.open())  # and left open
     with pytest.raises(StorageError, match=r"In tests write `with TestClient\(app\) as client:`.*async with store"):
         asyncio.run(storage.check())
+    assert asyncio.run(use())  # opens it for its own loop
+    asyncio.run(storage.open())
     asyncio.run(storage.aclose())
     gc.collect()
     assert asyncio.run(use())

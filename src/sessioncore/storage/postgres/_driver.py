@@ -143,8 +143,12 @@ class Database:
         Raises:
             StorageError: it is in use in another event loop.
         """
-        if self._is_other_loop() and self._loop is not None and not self._loop.is_closed():
+        if self._is_other_loop() and not self.has_outlived_its_loop():
             raise StorageError(_OTHER_LOOP)
+
+    def has_outlived_its_loop(self) -> bool:
+        """Return whether the event loop of the pool is closed, and the connections with it."""
+        return self._loop is not None and self._loop.is_closed()
 
     def _is_other_loop(self) -> bool:
         return self._loop is not None and self._loop is not asyncio.get_running_loop()

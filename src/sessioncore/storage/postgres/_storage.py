@@ -222,6 +222,8 @@ class PostgresStorage:
             StorageUnavailable: the server does not answer.
             StorageError: the role may not create the table, or change one that an earlier version made.
         """
+        if self._database.has_outlived_its_loop():  # nobody can close it there any more
+            await self.aclose()
         self._closed = False
         await self._get_ready()
 
