@@ -14,7 +14,7 @@ Held: TypeAlias = int | str | None
 
 
 class Watchers:
-    """Functions to call when a key changes, each once."""
+    """Functions to call when a key changes, each once for each key."""
 
     __slots__ = ("by_key",)
 
@@ -22,7 +22,7 @@ class Watchers:
         self.by_key: dict[str, list[Changed]] = {}  # empty: nothing is watched
 
     def add(self, keys: Iterable[str], changed: Changed) -> None:
-        """Call `changed` at the next change of each key; a function that is there already is not added again."""
+        """Call `changed` at the next change of each key; add it before the keys are read."""
         for key in keys:
             functions = self.by_key.setdefault(key, [])
             if changed not in functions:
@@ -47,33 +47,29 @@ class Watchers:
             self.tell(key)
 
 
-class ComparedWatchers:
+class ComparedWatchers(Watchers):
     """Watchers for a storage that notices changes by comparing what a watched key holds with what it held before."""
 
-    __slots__ = ("_held", "_watchers")
+    __slots__ = ("_held",)
 
     def __init__(self) -> None:
-        self._watchers = Watchers()
+        super().__init__()
         self._held: dict[str, Held] = {}
 
     @property
     def keys(self) -> list[str]:
         """The keys that are watched."""
-        return list(self._watchers.by_key)
+        return list(self.by_key)
 
     @property
     def compared(self) -> list[str]:
         """The keys whose former contents are known."""
         return list(self._held)
 
-    def add(self, keys: Iterable[str], changed: Changed) -> None:
-        """Call `changed` at the next change of each key; add it before the keys are read."""
-        self._watchers.add(keys, changed)
-
     def remove(self, key: str, changed: Changed) -> None:
         """Do not call `changed` for this key any more."""
-        self._watchers.remove(key, changed)
-        if key not in self._watchers.by_key:
+        super().remove(key, changed)
+        if key not in self.by_key:
             self._held.pop(key, None)
 
     def note_answers(self, keys: Sequence[str], answers: Sequence[Stored | Moved | Unreadable | None]) -> None:
@@ -88,7 +84,7 @@ class ComparedWatchers:
 
     def note(self, key: str, held: Held) -> None:
         """Note what a key holds, as a watcher has just been told. Do nothing if it is no longer watched."""
-        if key in self._watchers.by_key and self._held.setdefault(key, held) != held:
+        if key in self.by_key and self._held.setdefault(key, held) != held:
             self.tell(key)  # another watcher was told something older
 
     def stop_comparing(self, key: str) -> None:
@@ -104,9 +100,4 @@ class ComparedWatchers:
     def tell(self, key: str) -> None:
         """Call the functions for this key, and forget them."""
         self._held.pop(key, None)
-        self._watchers.tell(key)
-
-    def tell_all(self) -> None:
-        """Call all functions, because changes may have been missed."""
-        self._held.clear()
-        self._watchers.tell_all()
+        super().tell(key)

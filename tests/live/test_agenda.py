@@ -9,7 +9,7 @@ from sessioncore.live._watch import Watch
 
 def watch(key: str) -> Watch:
     nothing = cast("Any", None)
-    return Watch(nothing, nothing, nothing, nothing, nothing, key, 0.5)
+    return Watch(nothing, nothing, nothing, nothing, key, 0.5, nothing, nothing)
 
 
 def test_a_key_is_asked_for_once_since_the_first_time() -> None:

@@ -8,7 +8,7 @@ from sessioncore._storage_capabilities import Watches
 from sessioncore._storage_protocol import capability
 from sessioncore.live._polling import Polling
 from sessioncore.live._watch import Watch
-from sessioncore.live._watcher import Watcher
+from sessioncore.live._watch_task import WatchTask
 from sessioncore.persistence._drive import Driver
 from sessioncore.persistence._persistence import StorePersistence
 from sessioncore.persistence._store_context import StoreContext
@@ -21,22 +21,22 @@ __all__ = ["LiveSessions", "persistence_for"]
 def persistence_for(config: SessionConfig) -> StorePersistence:
     """Return what the store with this configuration consists of."""
     context = StoreContext(config)
-    driver = Driver(config, context.events, context.health)
+    driver = Driver(context)
     return StorePersistence(context, driver, LiveSessions(context, driver))
 
 
 class LiveSessions:
     """Notifies open connections and `alive` blocks when their sessions end."""
 
-    __slots__ = ("_context", "_driver", "_watcher", "_watching")
+    __slots__ = ("_context", "_driver", "_task", "_watches")
 
     def __init__(self, context: StoreContext, driver: Driver) -> None:
         storage = context.config.storage
         self._context = context
         self._driver = driver
         watches = capability(storage, Watches)
-        self._watching = Polling(storage) if watches is None else watches
-        self._watcher: RunVar[Watcher] = RunVar("watcher")  # a store may serve several event loops
+        self._watches = Polling(storage) if watches is None else watches
+        self._task: RunVar[WatchTask] = RunVar("task")  # a store may serve several event loops
 
     def watch(self, state: SessionState, on_end: OnEnd) -> Watch:
         """Call `on_end` when the session ends; not when this request, or another, gives it a new ID.
@@ -50,13 +50,13 @@ class LiveSessions:
                 "there is no stored session to watch: it is fresh, or it was ended; log in, or save() first"
             )
         try:
-            watcher = self._watcher.get()
+            task = self._task.get()
         except LookupError:
-            watcher = Watcher(self._context, self._driver, self._watching)
-            self._watcher.set(watcher)
-        return watcher.start(state, base, on_end)
+            task = WatchTask(self._context, self._driver, self._watches)
+            self._task.set(task)
+        return task.start(state, base, on_end)
 
     def close(self) -> None:
         """Stop watching in this event loop, because the store is closed."""
-        if (watcher := self._watcher.get(None)) is not None:
-            watcher.close()
+        if (task := self._task.get(None)) is not None:
+            task.close()

@@ -1,7 +1,7 @@
 """One open connection, or one `alive` block, whose session is watched."""
 
+from collections.abc import Callable
 from math import inf
-from typing import Protocol
 
 from msgspec import Struct
 
@@ -12,19 +12,7 @@ from sessioncore.session._loaded import Loaded
 from sessioncore.session._persistence import OnEnd
 from sessioncore.session._state import SessionState
 
-__all__ = ["Watch", "WatchKeeper"]
-
-
-class WatchKeeper(Protocol):
-    """What a watch asks of the `Watcher` that it belongs to."""
-
-    def stop(self, watch: "Watch") -> None:
-        """Stop watching it."""
-        ...
-
-    def renew(self, watch: "Watch") -> None:
-        """Renew the idle clock of its session."""
-        ...
+__all__ = ["Watch"]
 
 
 class Watch(Struct, eq=False):
@@ -36,13 +24,14 @@ class Watch(Struct, eq=False):
 
     context: StoreContext
     state: SessionState
-    keeper: WatchKeeper
     on_end: OnEnd
     base: Loaded  # the record as this request loaded or stored it last
     key: str  # the storage key that is watched
     spread: float  # from 0 to 1, at random: in an outage not all connections end at one moment
+    stop_watching: Callable[["Watch"], object]  # a method of the task
+    renew: Callable[["Watch"], object]  # a method of the task
     ends: float = inf  # when the session ends unless it is renewed, by the monotonic clock
-    alarm: float = inf  # when the keeper looks at `ends`; infinite: no alarm is set
+    alarm: float = inf  # when the task looks at `ends`; infinite: no alarm is set
     renewing: bool = False
 
     def __repr__(self) -> str:
@@ -81,7 +70,7 @@ class Watch(Struct, eq=False):
         self.ends = ends
 
     def set_alarm(self, alarm: float) -> None:
-        """Note when the keeper looks at `ends`."""
+        """Note when the task looks at `ends`."""
         self.alarm = alarm
 
     def message_received(self) -> None:
@@ -92,7 +81,7 @@ class Watch(Struct, eq=False):
         loaded = self.state.loaded
         if loaded is not None and not self.renewing and self.context.is_renewal_due(loaded):
             self.renewing = True
-            self.keeper.renew(self)
+            self.renew(self)
 
     def set_renewed(self, ttl: float | None) -> None:
         """Note the outcome of a renewal: the new time to live, or None if there was none."""
@@ -102,4 +91,4 @@ class Watch(Struct, eq=False):
 
     def stop(self) -> None:
         """Stop watching the session."""
-        self.keeper.stop(self)
+        self.stop_watching(self)

@@ -14,15 +14,15 @@ from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar, cast, fina
 import anyio
 from msgspec import Struct
 
-from sessioncore._config import SessionConfig, listeners
+from sessioncore._config import listeners
 from sessioncore._errors import KeyTaken, SessionError, StorageError, StorageUnavailable
-from sessioncore._events import EventKind, Events, StorageListener
+from sessioncore._events import EventKind, StorageListener
 from sessioncore._storage_calls import LATER, Call, Later, Load, Moved, Reply, Stored, Unreadable
 from sessioncore._storage_capabilities import AnswersNow, BoundsCalls
 from sessioncore._storage_protocol import capability
 from sessioncore.http._cookies import AmbiguousID
 from sessioncore.persistence._call_timer import CallTimer
-from sessioncore.persistence._health import Health
+from sessioncore.persistence._store_context import StoreContext
 
 __all__ = ["DONE", "SEE_CONTRACT", "Answer", "AwaitText", "Done", "Driver", "Machine", "QueuedEvent", "Step"]
 
@@ -84,7 +84,8 @@ class Driver:
 
     __slots__ = ("_answer_now", "_bounded", "_events", "_health", "_seconds", "_storage", "_timer")
 
-    def __init__(self, config: SessionConfig, events: Events, health: Health) -> None:
+    def __init__(self, context: StoreContext) -> None:
+        config = context.config
         storage, seconds = config.storage, config.storage_timeout.total_seconds()
         answers, bounds = capability(storage, AnswersNow), capability(storage, BoundsCalls)
         answer_now: Callable[[Call], Reply | Later] | None = None if answers is None else answers.answer_now
@@ -101,8 +102,8 @@ class Driver:
             self._bounded = frozenset({"load", "create", "replace", "move"})
         self._seconds = seconds
         self._storage = storage
-        self._events = events
-        self._health = health
+        self._events = context.events
+        self._health = context.health
 
     def drive(self, machine: Machine, step: Step | None) -> Done[None] | Coroutine[Any, Any, None]:
         """Carry out `step` and the steps that follow; return Done if no call had to be awaited.

@@ -1,4 +1,4 @@
-"""Watches the sessions of all open connections of one store in one event loop, in one task.
+"""The task that watches the sessions of all open connections of one store in one event loop.
 
 The storage reports that a record has changed, and the clock that a session's end is due. Both are
 only reasons to load the record, which decides. Once in each `watch_interval` the storage confirms
@@ -30,7 +30,7 @@ from sessioncore.session._loaded import Loaded
 from sessioncore.session._persistence import OnEnd
 from sessioncore.session._state import SessionState
 
-__all__ = ["Watcher"]
+__all__ = ["WatchTask"]
 
 _BATCH = 500  # keys of one look-up
 _LONGEST_RETRY = 0.5  # seconds from a look-up that failed to the next one
@@ -38,22 +38,22 @@ _FAILED = "the sessions of open connections could not be looked up"
 _SHORTEST_WAIT = 0.01  # seconds to the next look-up of a record whose time to live has nearly ended
 
 
-class Watcher:
-    """The watches of one store in one event loop; create it there."""
+class WatchTask:
+    """The watches of one store in one event loop, in which it must be created; the task runs while there are any."""
 
     __slots__ = (
         "_agenda", "_call_soon", "_confirm_at", "_context", "_driver", "_group", "_interval", "_period", "_retry_at",
-        "_running", "_wake", "_watching", "_window",
+        "_running", "_wake", "_watches", "_window",
     )  # fmt: skip
 
-    def __init__(self, context: StoreContext, driver: Driver, watching: Watches) -> None:
+    def __init__(self, context: StoreContext, driver: Driver, watches: Watches) -> None:
         config = context.config
         self._context = context
         self._driver = driver
-        self._watching = watching
+        self._watches = watches
         self._agenda = Agenda()
         self._interval = interval = config.watch_interval.total_seconds()
-        noticed = watching.notices_within
+        noticed = watches.notices_within
         self._period = interval if noticed is None else min(interval, noticed)
         self._window = max(stale_id_window(config), interval + config.storage_timeout.total_seconds())
         self._call_soon = caller_from_any_thread()
@@ -68,7 +68,8 @@ class Watcher:
     def start(self, state: SessionState, base: Loaded, on_end: OnEnd) -> Watch:
         """Watch a stored session."""
         key = self._context.config.key_prefix + base.handle
-        watch = Watch(self._context, state, self, on_end, base, key, random())  # noqa: S311 - it spreads load
+        spread = random()  # noqa: S311 - it spreads load
+        watch = Watch(self._context, state, on_end, base, key, spread, self.stop, self.renew)
         self._agenda.add(watch, monotonic())
         self._wake.set()
         if not self._running:
@@ -79,7 +80,7 @@ class Watcher:
     def stop(self, watch: Watch) -> None:
         """End a watch; nothing happens if it has ended."""
         if self._agenda.discard(watch):
-            self._watching.unwatch(watch.key, self._changed)
+            self._watches.unwatch(watch.key, self._changed)
 
     def renew(self, watch: Watch) -> None:
         """Renew the idle clock of a session in the background."""
@@ -132,7 +133,7 @@ class Watcher:
 
     async def _confirm(self, now: float) -> None:
         try:
-            await self._driver.bounded("watch", self._watching.confirm)
+            await self._driver.bounded("watch", self._watches.confirm)
         except StorageError as exc:
             self._context.health.report(_FAILED, exc)
             self._agenda.ask_all(now)
@@ -145,7 +146,7 @@ class Watcher:
         if not asked:
             return
         try:
-            answers = await self._driver.bounded("watch", lambda: self._watching.watch(list(asked), self._changed))
+            answers = await self._driver.bounded("watch", lambda: self._watches.watch(list(asked), self._changed))
         except StorageError as exc:
             self._context.health.report(_FAILED, exc)
             self._give_up_or_retry(asked, exc)
