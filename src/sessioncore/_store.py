@@ -19,10 +19,12 @@ from sessioncore._storage_capabilities import Clears, Opens, Purges
 from sessioncore._storage_protocol import Storage, capability
 from sessioncore.http._extractors import RequestView
 from sessioncore.http._ids import handle_of, is_handle, is_id
-from sessioncore.live._live_sessions import persistence_for
+from sessioncore.live._live_sessions import LiveSessions
 from sessioncore.persistence._owners import SessionInfo
+from sessioncore.persistence._persistence import StorePersistence
 from sessioncore.persistence._purging import purging
 from sessioncore.persistence._starting import check_storage, start_storage
+from sessioncore.persistence._store_context import StoreContext
 from sessioncore.session._arguments import check_owner
 from sessioncore.session._error_factories import not_loaded
 from sessioncore.session._initial_states import fresh_state
@@ -47,7 +49,8 @@ class SessionStore:
     def __init__(self, config: SessionConfig | None = None) -> None:
         if config is not None and not isinstance(config, SessionConfig):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ConfigError("SessionStore takes a SessionConfig: write SessionStore(SessionConfig(storage=...))")
-        self._persistence = persistence_for(SessionConfig() if config is None else config)
+        context = StoreContext(SessionConfig() if config is None else config)
+        self._persistence = StorePersistence(context, LiveSessions)
 
     @property
     def config(self) -> SessionConfig:
@@ -61,8 +64,6 @@ class SessionStore:
 
     # -- types
 
-    @overload
-    def register_type(self, cls: C, /) -> C: ...
     @overload
     def register_type(
         self,
@@ -178,12 +179,11 @@ class SessionStore:
         """
         if details and owner is None:
             raise ConfigError(f"create() keeps details ({', '.join(details)}) with an owner only: pass owner=, too")
-        state = fresh_state(self._persistence.codec)
-        session = Session(self._persistence, self, state)
+        session = Session(self._persistence, self, fresh_state(self._persistence.codec))
         session.update(data or {})
         if owner is not None:
             session.bind_owner(owner, **details)
-        await self._persistence.commit(state, create=True)
+        await self._persistence.commit(state_of(session), create=True)
         return session
 
     async def delete(self, sid: str) -> bool:

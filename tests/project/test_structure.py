@@ -15,8 +15,8 @@ MOST_ATTRIBUTES = 10
 FOR_ONE_REQUEST = {  # classes whose objects live for one request, or for one commit of it
     "AiohttpView", "AsgiView", "Attempt", "CommitSteps", "Crossing", "EventStream", "Exchange", "LoadSteps",
     "OpenConnection", "Pending", "ReloadSteps", "RequestContext", "Responder", "Session", "SessionBase",
-    "SessionMapping", "SessionState", "SessionSteps", "SocketResponder", "Turn", "Values",
-    "Watch", "_Sender",
+    "SessionMapping", "SessionState", "SessionSteps", "SocketResponder", "Turn", "Values", "Watch",
+    "_Sender",
 }  # fmt: skip
 LONG_LIVED = {"Agenda", "Driver", "Health", "SessionPlugin", "WatchTask", "_Middleware"}  # as long as the application
 

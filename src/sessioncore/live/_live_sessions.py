@@ -2,7 +2,6 @@
 
 from anyio.lowlevel import RunVar
 
-from sessioncore._config import SessionConfig
 from sessioncore._errors import SessionGone
 from sessioncore._storage_capabilities import Watches
 from sessioncore._storage_protocol import capability
@@ -10,19 +9,11 @@ from sessioncore.live._polling import Polling
 from sessioncore.live._watch import Watch
 from sessioncore.live._watch_task import WatchTask
 from sessioncore.persistence._drive import Driver
-from sessioncore.persistence._persistence import StorePersistence
 from sessioncore.persistence._store_context import StoreContext
 from sessioncore.session._persistence import OnEnd
 from sessioncore.session._state import SessionState
 
-__all__ = ["LiveSessions", "persistence_for"]
-
-
-def persistence_for(config: SessionConfig) -> StorePersistence:
-    """Return what the store with this configuration consists of."""
-    context = StoreContext(config)
-    driver = Driver(context)
-    return StorePersistence(context, driver, LiveSessions(context, driver))
+__all__ = ["LiveSessions"]
 
 
 class LiveSessions:

@@ -1,6 +1,6 @@
 """Loads, commits and ends sessions by the machines and the driver, one task of a request at a time."""
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 
 from sessioncore._errors import OwnerLimitReached, SessionError, StorageError
 from sessioncore._events import EventKind
@@ -30,13 +30,13 @@ class StorePersistence:
 
     __slots__ = ("codec", "config", "context", "driver", "lifetimes", "limit", "live", "owners")
 
-    def __init__(self, context: StoreContext, driver: Driver, live: Live) -> None:
+    def __init__(self, context: StoreContext, live: Callable[[StoreContext, Driver], Live]) -> None:
         self.context = context
         self.config = context.config
         self.codec = context.codec
         self.lifetimes = context.lifetimes
-        self.driver = driver
-        self.live = live
+        self.driver = driver = Driver(context)
+        self.live = live(context, driver)
         self.owners = Owners(context, driver)
         limit = context.config.max_sessions_per_owner
         self.limit = None if limit is None else OwnerLimit(context, driver, self.owners, limit)
