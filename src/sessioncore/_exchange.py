@@ -3,7 +3,7 @@
 An adapter drives an exchange and decides nothing itself: see docs/adapters/custom.md.
 """
 
-# An exchange drives the private part of its session, `SessionBase`:
+# An exchange drives its session by what `SessionBase` keeps private:
 # ruff: noqa: SLF001
 # pyright: reportPrivateUsage=false
 
@@ -136,7 +136,8 @@ class Exchange(Struct, eq=False):
         loaded = state.loaded
         if not state.dirty() and (loaded is None or not loaded.renewal_due):
             state.start_response()
-            if state.phase is not FRESH if loaded is None else loaded.renewed:
+            client_must_know = state.phase is not FRESH if loaded is None else loaded.renewed
+            if client_must_know:
                 return self._session_headers(state)
             return _NO_HEADERS if session.accessed else UNCHANGED
         try:

@@ -94,15 +94,6 @@ class CommitSteps(SessionSteps, eq=False):
         self.action, self.rewrite = action, rewrite
         return self._send(NO_CHANGES, None)
 
-    def answered(self, answer: Answer) -> Step | None:
-        """Handle the answer to the current call, and return the next one."""
-        verdict = verdict_of(self.action, answer)
-        try:
-            return self._apply_verdict(verdict, answer)
-        except BaseException:  # a value or a function of the user failed, and the last write has changed nothing
-            self.state.roll_back()
-            raise
-
     def _send(
         self, delta: Delta, pending: Pending | None, new_id: str | None = None, theirs: Theirs | None = None
     ) -> Step | None:
@@ -140,6 +131,15 @@ class CommitSteps(SessionSteps, eq=False):
             call = Move(f"{prefix}{old}", prefix + handle, data, ttl, version, owner, context.tombstone)
         state.begin_attempt(Attempt(action, call, record, delta, pending, new_id, handle, merged))
         return call
+
+    def answered(self, answer: Answer) -> Step | None:
+        """Handle the answer to the current call, and return the next one."""
+        verdict = verdict_of(self.action, answer)
+        try:
+            return self._apply_verdict(verdict, answer)
+        except BaseException:  # a value or a function of the user failed, and the last write has changed nothing
+            self.state.roll_back()
+            raise
 
     def _apply_verdict(self, verdict: Verdict, answer: Answer) -> Step | None:  # noqa: C901, PLR0912 - a case for each verdict
         state = self.state

@@ -31,7 +31,7 @@ class SessionMapping(SessionBase, MutableMapping[str, Any]):
     @overload
     def __getitem__(self, key: str) -> Any: ...
     def __getitem__(self, key: AnyKey) -> Any:
-        state = (self.accessed and self._state) or self._use()
+        state = (self.accessed and self._state) or self._use()  # `_get_state` without a call
         if type(key) is not str:
             return self._get_typed(key)
         values = state.values

@@ -40,7 +40,7 @@ class SessionState(Struct, eq=False):
     no_writes: ErrorFactory | None = None  # makes the error that a write raises; None: writes are allowed
     former_id: str | None = None  # the ID before the session ended; `Session.id` still returns it
     next_id: str | None = None  # the ID of the next record, or after the next rotation; None: not chosen yet
-    no_new_id: ErrorFactory | None = None  # makes the error of a change that needs a new ID; None: none was refused
+    no_new_id: ErrorFactory | None = None  # makes the error that a change raises if it needs a new ID; None: allowed
     settings: Settings = NO_SETTINGS  # all that this request has set, also what is stored by now
 
     def __repr__(self) -> str:
