@@ -72,8 +72,8 @@ def brings_back(action: Action) -> Plant:
         if self.action is not action or verdict_of(action, answer) is not Verdict.GONE:
             return answered(self, answer)
         self.state.roll_back()
-        self.action, self.rewrite = CREATE, changes_of(self.state) or NO_CHANGES
-        return self._send(self.rewrite, self.state.pending)
+        self.action = CREATE
+        return self._send(changes_of(self.state) or NO_CHANGES, self.state.pending)
 
     return instead(CommitSteps, "answered", brought_back)
 

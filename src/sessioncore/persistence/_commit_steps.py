@@ -27,7 +27,7 @@ from sessioncore.persistence._session_steps import SessionSteps
 from sessioncore.persistence._verdicts import STORED, Verdict, verdict_of
 from sessioncore.session._attempt import Attempt
 from sessioncore.session._changes import changes_of
-from sessioncore.session._delta import NO_CHANGES, Delta, Rewrite
+from sessioncore.session._delta import NO_CHANGES, Delta
 from sessioncore.session._lifecycle import CREATE, FIND, GONE, NOTHING, REPLACE, STALE, TOUCH, Action, decide
 from sessioncore.session._pending import NO_METADATA, Pending
 
@@ -47,7 +47,6 @@ class CommitSteps(SessionSteps, eq=False):
     is unknown, even if the driver was cancelled.
     """
 
-    rewrite: Rewrite | None = None  # what is done to the record instead of applying the session's changes
     action: Action = NOTHING  # of the current call
     tries: int = 1
     taken_ids: int = 0  # how many new IDs were in use already
@@ -89,9 +88,9 @@ class CommitSteps(SessionSteps, eq=False):
         self.action = CREATE
         return self._send(changes_of(self.state) or NO_CHANGES, self.state.pending)
 
-    def start_rewrite(self, action: Action, rewrite: Rewrite) -> Step | None:
-        """Store the record as `rewrite` changes it; the pending changes of this request stay pending."""
-        self.action, self.rewrite = action, rewrite
+    def start_undo(self, action: Action) -> Step | None:
+        """Undo the login `undone`; the pending changes of this request stay pending."""
+        self.action = action
         return self._send(NO_CHANGES, None)
 
     def _send(
@@ -100,7 +99,6 @@ class CommitSteps(SessionSteps, eq=False):
         """Write the loaded record, or `theirs`, with the changes applied, unless its absolute deadline has passed."""
         context, state, action = self.context, self.state, self.action
         config, loaded, version = context.config, state.loaded, 0
-        rewrite = delta if self.rewrite is None else self.rewrite
         if new_id is None and action is not REPLACE:
             new_id = state.next_id or state.choose_id(context.new_id())
         base = None
@@ -109,10 +107,10 @@ class CommitSteps(SessionSteps, eq=False):
         elif loaded is not None:
             base, version = loaded.record, loaded.version
         now, merged = config.clock(), theirs is not None or state.phase is STALE
-        record = rewrite.apply_to(base, now, context.codec if merged else None)
+        record = (self.undone or delta).apply_to(base, now, context.codec if merged else None)
         ttl = context.lifetimes.time_left(record.created_at, record.idle, record.absolute, now)
         if ttl <= 0.0:
-            if not self.undo and delta.metadata.settings.absolute is UNSET:
+            if self.undone is None and delta.metadata.settings.absolute is UNSET:
                 self._gone(EventKind.EXPIRED, DEADLINE_DETAIL)
                 return None
             ttl = ENDED_TTL  # store what ends it, because the stored record says that it goes on
@@ -180,7 +178,7 @@ class CommitSteps(SessionSteps, eq=False):
     def _finish_stored(self, version: int) -> Step | None:
         before = self.state.loaded
         attempt = self.state.apply_committed(version)
-        if self.undo or not self.context.events.has_listener:
+        if self.undone is not None or not self.context.events.has_listener:
             return None
         self._queue(events_of_write(attempt, before, self.tries, self.context.lifetimes))
         return None
@@ -193,8 +191,7 @@ class CommitSteps(SessionSteps, eq=False):
         if moved.key == self.context.config.key_prefix + attempt.handle:
             self._gone()  # our own move, whose reply was lost, had arrived; the record has ended since
             return None
-        if not self.undo:
-            self._queue_event(EventKind.STALE_ID, *self._handle_and_owner())
+        self._queue_event(EventKind.STALE_ID, *self._handle_and_owner())
         if self.action is not FIND:  # else the lost write arrived, and moved on with the record
             state.roll_back()
         if state.mark_stale():
@@ -207,8 +204,7 @@ class CommitSteps(SessionSteps, eq=False):
         self.give_up_at = self.give_up_at or now + self.context.config.storage_timeout.total_seconds()
         if now >= self.give_up_at:
             self.state.roll_back()
-            if not self.undo:
-                self._queue_event(EventKind.CONFLICT, *self._handle_and_owner(), str(self.tries))
+            self._queue_event(EventKind.CONFLICT, *self._handle_and_owner(), str(self.tries))
             self._fail(errors.conflict_error())
             return None
         try:

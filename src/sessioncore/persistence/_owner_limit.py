@@ -126,9 +126,9 @@ class OwnerLimit:
             await self._driver.call(Delete((self._context.config.key_prefix + login.handle,)))
             state.mark_ended()
             return
-        steps = CommitSteps(self._context, state, undo=True)
+        steps = CommitSteps(self._context, state, undone=Undone(before.record, login.record))
         action = REPLACE if login.session_id == before.session_id else MOVE
-        await self._driver.drive(steps, steps.start_rewrite(action, Undone(before.record, login.record)))
+        await self._driver.drive(steps, steps.start_undo(action))
         state.discard()
 
     def _error(self, handle: str | None, owner: str) -> OwnerLimitReached:

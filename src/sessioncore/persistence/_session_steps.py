@@ -8,6 +8,7 @@ from sessioncore._storage_calls import Touch
 from sessioncore.persistence import _commit_errors as errors
 from sessioncore.persistence._drive import QueuedEvent, Step
 from sessioncore.persistence._store_context import StoreContext
+from sessioncore.session._delta import Undone
 from sessioncore.session._lifecycle import STALE
 from sessioncore.session._state import SessionState
 
@@ -20,7 +21,7 @@ class SessionSteps(Struct, eq=False):
     context: StoreContext
     state: SessionState
     explicit: bool = False  # the handler called save() or reload(): raise SessionGone, and check the idle clock
-    undo: bool = False  # a commit undoes a login: send no event, and store it even after the absolute deadline
+    undone: Undone | None = None  # the login that a commit undoes: silently, and even after the absolute deadline
     events: list[QueuedEvent] | None = None
     error: SessionError | None = None
 
@@ -38,13 +39,12 @@ class SessionSteps(Struct, eq=False):
             self._queue_event(EventKind.RENEWED, loaded.handle, loaded.record.owner)
 
     def _gone(self, kind: EventKind = EventKind.GONE, detail: str = "") -> None:
-        if not self.undo:
-            self._queue_event(kind, *self._handle_and_owner(), detail)
+        self._queue_event(kind, *self._handle_and_owner(), detail)
         self.state.mark_gone()
         self._set_gone_error()
 
     def _refuse_unreadable(self, why: str) -> None:
-        self._queue_event(EventKind.CORRUPT, self._handle_and_owner()[0], None, why)
+        self._queue([(EventKind.CORRUPT, self._handle_and_owner()[0], None, why)])
         self.state.roll_back()
         self._fail(errors.unreadable_error())
 
@@ -60,7 +60,7 @@ class SessionSteps(Struct, eq=False):
         return (None, None) if loaded is None else (loaded.handle, loaded.record.owner)
 
     def _queue_event(self, kind: EventKind, handle: str | None, owner: str | None, detail: str = "") -> None:
-        if self.context.events.has_listener:
+        if self.context.events.has_listener and self.undone is None:
             self._queue([(kind, handle, owner, detail)])
 
     def _queue(self, events: list[QueuedEvent]) -> None:

@@ -3,7 +3,7 @@
 If another request wrote the record meanwhile, this decides which value wins.
 """
 
-from typing import Final, Protocol
+from typing import Final
 
 from msgspec import UNSET, Raw, Struct
 
@@ -11,19 +11,7 @@ from sessioncore.codec._codec import Codec
 from sessioncore.codec._record import Record, with_settings
 from sessioncore.session._pending import EMPTY_DICT, NO_METADATA, Change, Metadata, Update
 
-__all__ = ["NO_CHANGES", "Delta", "Rewrite", "Undone"]
-
-
-class Rewrite(Protocol):
-    """What a commit does to a record: a `Delta`, or `Undone`."""
-
-    def apply_to(self, record: Record | None, now: float, merge_codec: Codec | None) -> Record:
-        """Return the record to store in place of `record`.
-
-        `merge_codec` is None if this request has loaded `record` itself. If another request wrote
-        it meanwhile, `merge_codec` is the codec with which updates are applied to its values.
-        """
-        ...
+__all__ = ["NO_CHANGES", "Delta", "Undone"]
 
 
 class Delta(Struct, frozen=True):
@@ -48,7 +36,11 @@ class Delta(Struct, frozen=True):
         return bool(self.drops) or metadata.cleared or metadata.differs_from(record)
 
     def apply_to(self, record: Record | None, now: float, merge_codec: Codec | None) -> Record:
-        """Return `record` with the changes applied; see `Rewrite`."""
+        """Return the record to store in place of `record`, or as a new one (None).
+
+        `merge_codec` is None if this request has loaded `record` itself. If another request wrote
+        it meanwhile, `merge_codec` is the codec with which updates are applied to its values.
+        """
         metadata = self.metadata
         if record is None:
             created_at, owner, details, data = now, None, EMPTY_DICT, {}
@@ -96,7 +88,7 @@ class Undone(Struct, frozen=True):
     login: Record
 
     def apply_to(self, record: Record | None, now: float, merge_codec: Codec | None) -> Record:
-        """Return the former record with the changes that others made to the login's record."""
+        """Do what `Delta.apply_to` does: return the former record with what others changed in the login's record."""
         before, login = self.before, self.login
         if merge_codec is None or record is None:
             return before
