@@ -77,7 +77,10 @@ class Exchange(Struct, eq=False):
                     crossing = self._crossing = crossing_of(context, request, view)
                 extractors = context.extractors if crossing is None else crossing.extractors
                 if (found := next_candidate(extractors, view, 0)) is None:
-                    session._open(None, None) if crossing is None else session._open(*crossing.without_session())
+                    if crossing is None:
+                        session._open(None, None)
+                    else:
+                        session._open(*crossing.without_session())
                 else:
                     index, text = found
                     lookup = LoadSteps(context, view, index, crossing)

@@ -43,6 +43,10 @@ class Agenda:
         self.asked.pop(watch.key, None)
         return True
 
+    def watches_of(self, key: str) -> list[Watch]:
+        """Return the watches of a key; the list stays the same if one of them ends."""
+        return list(self.by_key.get(key, ()))
+
     def ask(self, key: str, since: float) -> None:
         """Note that a key must be looked up; if it was asked for already, that time counts."""
         if key in self.by_key:

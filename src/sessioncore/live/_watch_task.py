@@ -54,14 +54,15 @@ class WatchTask:
         self._agenda = Agenda()
         self._interval = interval = config.watch_interval.total_seconds()
         noticed = watches.notices_within
-        self._period = interval if noticed is None else min(interval, noticed)
+        self._period = interval if noticed is None else min(interval, noticed)  # from one `confirm` to the next
+        # How long look-ups may fail until a connection is closed.
         self._window = max(stale_id_window(config), interval + config.storage_timeout.total_seconds())
         self._call_soon = caller_from_any_thread()
         self._running = False
         self._group: TaskGroup | None = None  # of the task, when it runs
         self._wake = anyio.Event()
         self._confirm_at = inf
-        self._retry_at = 0.0
+        self._retry_at = 0.0  # no look-up before this time, because one has failed
 
     # -- for connections
 
@@ -152,12 +153,12 @@ class WatchTask:
             self._give_up_or_retry(asked, exc)
             return
         for (key, since), answer in zip(asked.items(), answers, strict=True):
-            for watch in list(self._agenda.by_key.get(key, ())):
+            for watch in self._agenda.watches_of(key):
                 self._answered(watch, answer, since)
 
     def _prepare(self, key: str, since: float) -> None:
         """Before a key is looked up, handle what the requests themselves have done with their sessions."""
-        for watch in list(self._agenda.by_key.get(key, ())):
+        for watch in self._agenda.watches_of(key):
             if watch.state.phase is ENDED:
                 self._end(watch, SessionGone("this request has ended its session"))
             elif (moved_to := watch.rebase()) is not None:
@@ -189,7 +190,7 @@ class WatchTask:
         self._retry_at = now + min(_LONGEST_RETRY, self._interval / 2)
         for key, since in asked.items():
             self._agenda.ask(key, since)
-            for watch in list(self._agenda.by_key.get(key, ())):
+            for watch in self._agenda.watches_of(key):
                 if now >= min(since + self._window + watch.spread * self._interval, watch.ends):
                     error = StorageUnavailable("it is unknown whether the session still exists: the storage is down")
                     error.__cause__ = cause

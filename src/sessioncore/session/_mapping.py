@@ -132,6 +132,7 @@ class SessionMapping(SessionBase, MutableMapping[str, Any]):
             if type(value) is Raw:
                 return self._decode(state, key, value)
             return default if value is _MISSING else value
+        # Without a `default`, a typed key that is missing has its own.
         if key not in self and (not isinstance(key, SessionKey) or default is not None):
             return default
         try:

@@ -78,7 +78,7 @@ class SessionState(Struct, eq=False):
         return self.former_id if self.loaded is None else self.loaded.session_id
 
     def choose_id(self, session_id: str) -> str:
-        """Set the ID of the next record."""
+        """Set the ID of the next record, and return it."""
         self.next_id = session_id
         return session_id
 
@@ -170,7 +170,7 @@ class SessionState(Struct, eq=False):
         return self.in_flight
 
     def roll_back(self) -> None:
-        """After a commit that stored nothing, put its journal back, below changes made meanwhile."""
+        """After a commit that stored nothing, put its journal back, below later changes; a release has dropped it."""
         attempt, self.in_flight = self.in_flight, None
         if attempt is not None and attempt.pending is not None and self.no_writes is None:
             self.pending = attempt.pending.then(self.pending)
@@ -198,7 +198,7 @@ class SessionState(Struct, eq=False):
         elif self.next_id == session_id:  # else another task has requested the next rotation meanwhile
             self.next_id = None
         self.loaded = attempt.to_loaded(session_id, version, self.loaded)
-        if self.no_writes is not None:
+        if self.no_writes is not None:  # it was released meanwhile, and shows what is stored
             self._restore_values()
             return attempt
         delta = attempt.delta
