@@ -41,7 +41,7 @@ from sessioncore.http._extractors import (
     from_param,
     from_query,
 )
-from sessioncore.persistence._drive import Done
+from sessioncore.persistence._driver import Done
 from sessioncore.persistence._owners import SessionInfo
 from sessioncore.session._keys import SessionKey
 from sessioncore.session._session import Session

@@ -19,9 +19,9 @@ from sessioncore._errors import SessionError
 from sessioncore.http._extractors import COOKIE, RequestView
 from sessioncore.http._response_headers import Pairs, revise
 from sessioncore.persistence._crossing import Crossing, crossing_of
-from sessioncore.persistence._drive import DONE, Done
+from sessioncore.persistence._driver import DONE, Done
 from sessioncore.persistence._load_steps import LoadSteps, next_candidate
-from sessioncore.persistence._persistence import StorePersistence
+from sessioncore.persistence._store_persistence import StorePersistence
 from sessioncore.session._error_factories import not_loaded, skipped
 from sessioncore.session._lifecycle import ENDED, FRESH
 from sessioncore.session._session import Session

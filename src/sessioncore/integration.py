@@ -20,8 +20,8 @@ from sessioncore._exchange import UNCHANGED, Exchange
 from sessioncore._extras import needs_extra
 from sessioncore._store import SessionStore
 from sessioncore.http._cross_site import asks_for_websocket
-from sessioncore.persistence._drive import DONE
-from sessioncore.session._persistence import OnEnd, Watch
+from sessioncore.persistence._driver import DONE
+from sessioncore.session._protocols import OnEnd, Watch
 from sessioncore.session._session import Session
 
 __all__ = [

@@ -11,7 +11,7 @@ from sessioncore._storage_capabilities import Opens, Scans
 from sessioncore._storage_protocol import capability
 from sessioncore._store import SessionStore
 from sessioncore.cli._failures import UNREACHABLE, USAGE, Failure
-from sessioncore.persistence._persistence import StorePersistence
+from sessioncore.persistence._store_persistence import StorePersistence
 from sessioncore.storage.memory import MemoryStorage
 from sessioncore.storage.sqlite import SQLiteStorage
 

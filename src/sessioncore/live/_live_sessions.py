@@ -8,9 +8,9 @@ from sessioncore._storage_protocol import capability
 from sessioncore.live._polling import Polling
 from sessioncore.live._watch import Watch
 from sessioncore.live._watch_task import WatchTask
-from sessioncore.persistence._drive import Driver
+from sessioncore.persistence._driver import Driver
 from sessioncore.persistence._store_context import StoreContext
-from sessioncore.session._persistence import OnEnd
+from sessioncore.session._protocols import OnEnd
 from sessioncore.session._state import SessionState
 
 __all__ = ["LiveSessions"]

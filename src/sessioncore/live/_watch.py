@@ -9,7 +9,7 @@ from sessioncore._storage_calls import Moved, Reply
 from sessioncore.persistence._load_steps import interpret_load
 from sessioncore.persistence._store_context import StoreContext
 from sessioncore.session._loaded import Loaded
-from sessioncore.session._persistence import OnEnd
+from sessioncore.session._protocols import OnEnd
 from sessioncore.session._state import SessionState
 
 __all__ = ["Watch"]

@@ -23,11 +23,11 @@ from sessioncore._storage_capabilities import Watches
 from sessioncore.live._agenda import Agenda
 from sessioncore.live._background import caller_from_any_thread, run_in_background
 from sessioncore.live._watch import Watch
-from sessioncore.persistence._drive import Driver
+from sessioncore.persistence._driver import Driver
 from sessioncore.persistence._store_context import StoreContext
 from sessioncore.session._lifecycle import ENDED
 from sessioncore.session._loaded import Loaded
-from sessioncore.session._persistence import OnEnd
+from sessioncore.session._protocols import OnEnd
 from sessioncore.session._state import SessionState
 
 __all__ = ["WatchTask"]

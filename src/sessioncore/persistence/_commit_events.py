@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Final
 
 from sessioncore._events import EventKind
-from sessioncore.persistence._drive import QueuedEvent
+from sessioncore.persistence._driver import QueuedEvent
 from sessioncore.session._attempt import Attempt
 from sessioncore.session._deadlines import Lifetimes
 from sessioncore.session._lifecycle import CREATE, MOVE

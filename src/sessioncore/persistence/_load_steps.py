@@ -33,7 +33,7 @@ from sessioncore.http._cookies import AmbiguousID
 from sessioncore.http._extractors import COOKIE, HEADER, OTHER, Extractor, RequestView, Source
 from sessioncore.http._ids import ID_PATTERN, handle_of
 from sessioncore.persistence._crossing import Crossing
-from sessioncore.persistence._drive import Answer, AwaitText, QueuedEvent, Step
+from sessioncore.persistence._driver import Answer, AwaitText, QueuedEvent, Step
 from sessioncore.persistence._store_context import StoreContext
 from sessioncore.session._error_factories import ErrorFactory, error_factory
 from sessioncore.session._initial_states import live_state, stale_state

@@ -14,7 +14,7 @@ from sessioncore._errors import OwnerLimitReached, SessionError
 from sessioncore._events import EventKind
 from sessioncore._storage_calls import Delete, Load
 from sessioncore.persistence._commit_steps import CommitSteps
-from sessioncore.persistence._drive import Driver, Step
+from sessioncore.persistence._driver import Driver, Step
 from sessioncore.persistence._owners import Owners
 from sessioncore.persistence._store_context import StoreContext
 from sessioncore.session._delta import Undone

@@ -7,7 +7,7 @@ Only a session that is stored has something to take over.
 from sessioncore._errors import StorageError
 from sessioncore._events import EventKind
 from sessioncore._storage_calls import Load
-from sessioncore.persistence._drive import Answer, Step
+from sessioncore.persistence._driver import Answer, Step
 from sessioncore.persistence._load_steps import interpret_load
 from sessioncore.persistence._session_steps import SessionSteps
 from sessioncore.persistence._verdicts import Verdict, verdict_of

@@ -6,7 +6,7 @@ from sessioncore._errors import SessionError
 from sessioncore._events import EventKind
 from sessioncore._storage_calls import Touch
 from sessioncore.persistence import _commit_errors as errors
-from sessioncore.persistence._drive import QueuedEvent, Step
+from sessioncore.persistence._driver import QueuedEvent, Step
 from sessioncore.persistence._store_context import StoreContext
 from sessioncore.session._delta import Undone
 from sessioncore.session._lifecycle import STALE
@@ -16,7 +16,7 @@ __all__ = ["SessionSteps"]
 
 
 class SessionSteps(Struct, eq=False):
-    """The base of both machines; see `Machine` in `_drive`."""
+    """The base of both machines; see `Machine` in `_driver`."""
 
     context: StoreContext
     state: SessionState

@@ -13,7 +13,7 @@ from sessioncore._errors import StorageError, WritesRefused
 from sessioncore._storage_calls import Create, Delete, Load, Move, Replace, Stored, Touch
 from sessioncore._storage_capabilities import Opens, SpreadsKeys
 from sessioncore._storage_protocol import PROBE_SUFFIX, Storage, capability
-from sessioncore.persistence._drive import Driver
+from sessioncore.persistence._driver import Driver
 from sessioncore.persistence._gather import gather
 
 __all__ = ["check_storage", "start_storage"]

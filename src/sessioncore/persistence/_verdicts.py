@@ -21,7 +21,7 @@ from typing import Final
 
 from sessioncore._errors import KeyTaken, StorageError, StorageUnavailable
 from sessioncore._storage_calls import Moved, Stored, Unreadable
-from sessioncore.persistence._drive import SEE_CONTRACT, Answer
+from sessioncore.persistence._driver import SEE_CONTRACT, Answer
 from sessioncore.session._lifecycle import CREATE, FIND, MOVE, REPLACE, TOUCH, Action
 
 __all__ = ["STORED", "VERDICTS", "Verdict", "verdict_of"]

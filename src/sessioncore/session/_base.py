@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Never
 from sessioncore._errors import OwnerLimitReached, StorageError
 from sessioncore.session._error_factories import ErrorFactory, after_release, error_factory
 from sessioncore.session._initial_states import fresh_state
-from sessioncore.session._persistence import Persistence
+from sessioncore.session._protocols import Persistence
 from sessioncore.session._state import SessionState
 
 if TYPE_CHECKING:  # the store creates sessions, so it cannot be imported here at run time

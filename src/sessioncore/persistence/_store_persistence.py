@@ -8,7 +8,7 @@ from sessioncore._shield import run_shielded
 from sessioncore._storage_calls import Delete, Load
 from sessioncore.http._ids import handle_of
 from sessioncore.persistence._commit_steps import CommitSteps
-from sessioncore.persistence._drive import DONE, Done, Driver
+from sessioncore.persistence._driver import DONE, Done, Driver
 from sessioncore.persistence._load_steps import interpret_load
 from sessioncore.persistence._owner_limit import OwnerLimit
 from sessioncore.persistence._owners import Owners
@@ -19,7 +19,7 @@ from sessioncore.session._error_factories import ErrorFactory, error_factory
 from sessioncore.session._initial_states import live_state
 from sessioncore.session._lifecycle import STALE
 from sessioncore.session._loaded import Loaded
-from sessioncore.session._persistence import Live
+from sessioncore.session._protocols import Live
 from sessioncore.session._state import SessionState
 
 __all__ = ["StorePersistence"]
