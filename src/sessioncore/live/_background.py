@@ -1,4 +1,4 @@
-"""A task that belongs to the event loop, not to the request that starts it."""
+"""Work that belongs to the event loop, not to the request that starts it; and calls into it from other threads."""
 
 import asyncio
 import logging

@@ -16,7 +16,7 @@ __all__ = ["SessionSteps"]
 
 
 class SessionSteps(Struct, eq=False):
-    """The base of both machines; see `Machine` in `_driver`."""
+    """The base of `CommitSteps` and `ReloadSteps`; see `Machine` in `_driver`."""
 
     context: StoreContext
     state: SessionState

@@ -42,6 +42,14 @@ class SessionBase:
         self.accessed: bool = state is not None
         """Whether the session was used in this request; reading this does not count."""
 
+    def __repr__(self) -> str:
+        state = self._state
+        if state is None:
+            return "<Session: not used yet>"
+        loaded = state.loaded
+        name = None if loaded is None else loaded.handle
+        return f"<Session handle={name} fresh={loaded is None} keys={len(state.values.items)}>"
+
     def mark_accessed(self) -> None:
         """Mark the session as used, without reading or changing it."""
         if not self.accessed:

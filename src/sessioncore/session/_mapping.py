@@ -105,14 +105,6 @@ class SessionMapping(SessionBase, MutableMapping[str, Any]):
         self.update(other)
         return self
 
-    def __repr__(self) -> str:
-        state = self._state
-        if state is None:
-            return "<Session: not used yet>"
-        loaded = state.loaded
-        name = None if loaded is None else loaded.handle
-        return f"<Session handle={name} fresh={loaded is None} keys={len(state.values.items)}>"
-
     @overload
     def get(self, key: KeyFor[Any, R]) -> R | None: ...
     @overload

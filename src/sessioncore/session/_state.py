@@ -47,7 +47,7 @@ class SessionState(Struct, eq=False):
         return f"<SessionState {self.phase.name.lower()}>"  # the fields contain the ID and values
 
     def dirty(self) -> bool:
-        """Whether a commit has something to check or store: values, changes, or a write of unknown outcome."""
+        """Whether a commit has anything to do: compare values, store changes, find a lost write, wait for its turn."""
         values = self.values
         if self.pending is not None or values.snapshots is not None or values.issued_defaults is not None:
             return True
