@@ -1,6 +1,7 @@
 """What is looked up, and when; without I/O."""
 
 from math import inf
+from time import process_time
 from typing import Any, cast
 
 from sessioncore.live._agenda import Agenda
@@ -54,3 +55,12 @@ def test_the_alarms_of_connections_that_have_closed_do_not_pile_up() -> None:
     agenda.take_asked(9)
     agenda.ring(1000.0)
     assert agenda.asked == {"stays": 1000.0}
+
+
+def test_a_connection_costs_the_same_however_many_there_are() -> None:
+    agenda, begin = Agenda(), process_time()
+    for number in range(20_000):
+        one = watch(f"{number}")
+        agenda.add(one, 0.0)
+        agenda.set_end(one, 1000.0)
+    assert process_time() - begin < 2.0

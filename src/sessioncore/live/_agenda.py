@@ -17,17 +17,19 @@ class Agenda:
     together when they are more than half of the heap.
     """
 
-    __slots__ = ("_numbers", "alarms", "asked", "by_key")
+    __slots__ = ("_number_of_watches", "_numbers", "alarms", "asked", "by_key")
 
     def __init__(self) -> None:
         self.by_key: dict[str, list[Watch]] = {}
         self.asked: dict[str, float] = {}  # the keys to look up, and since when
         self.alarms: list[tuple[float, int, Watch]] = []  # a heap
+        self._number_of_watches = 0
         self._numbers = count()  # so that two alarms of the same time can be compared
 
     def add(self, watch: Watch, now: float) -> None:
         """Begin a watch with a look-up."""
         self.by_key.setdefault(watch.key, []).append(watch)
+        self._number_of_watches += 1
         self.ask(watch.key, now)
 
     def discard(self, watch: Watch) -> bool:
@@ -37,6 +39,7 @@ class Agenda:
             return False
         watch.set_alarm(inf)
         watches.remove(watch)
+        self._number_of_watches -= 1
         if watches:
             return False
         del self.by_key[watch.key]
@@ -89,6 +92,6 @@ class Agenda:
     def _set_alarm(self, watch: Watch, at: float) -> None:
         watch.set_alarm(at)
         heappush(self.alarms, (at, next(self._numbers), watch))
-        if len(self.alarms) > 2 * sum(map(len, self.by_key.values())) + 64:
+        if len(self.alarms) > 2 * self._number_of_watches + 64:
             self.alarms = [entry for entry in self.alarms if entry[0] == entry[2].alarm]
             heapify(self.alarms)
