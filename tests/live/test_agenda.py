@@ -3,6 +3,7 @@
 from math import inf
 from time import process_time
 from typing import Any, cast
+from weakref import ref
 
 from sessioncore.live._agenda import Agenda
 from sessioncore.live._watch import Watch
@@ -50,6 +51,9 @@ def test_the_alarms_of_connections_that_have_closed_do_not_pile_up() -> None:
         agenda.add(short, 0.0)
         agenda.set_end(short, 1000.0 - number)
         agenda.discard(short)
+        closed = ref(short)
+        del short
+        assert closed() is None
         assert len(agenda.alarms) < 100
     assert agenda.asked.keys() == agenda.by_key.keys() == {"stays"}
     agenda.take_asked(9)

@@ -3,6 +3,7 @@
 from heapq import heapify, heappop, heappush
 from itertools import count, islice
 from math import inf
+from weakref import ref
 
 from sessioncore.live._watch import Watch
 
@@ -14,7 +15,8 @@ class Agenda:
 
     Invariants: a key in `asked` has a watch. Of a watch's entries in `alarms`, the one whose time is
     `watch.alarm` counts; the others are outdated. These are dropped when their time comes, or all
-    together when they are more than half of the heap.
+    together when they are more than half of the heap. None keeps a closed connection in memory,
+    with its session and the ID.
     """
 
     __slots__ = ("_number_of_watches", "_numbers", "alarms", "asked", "by_key")
@@ -22,7 +24,7 @@ class Agenda:
     def __init__(self) -> None:
         self.by_key: dict[str, list[Watch]] = {}
         self.asked: dict[str, float] = {}  # the keys to look up, and since when
-        self.alarms: list[tuple[float, int, Watch]] = []  # a heap
+        self.alarms: list[tuple[float, int, ref[Watch]]] = []  # a heap
         self._number_of_watches = 0
         self._numbers = count()  # so that two alarms of the same time can be compared
 
@@ -80,8 +82,8 @@ class Agenda:
     def ring(self, now: float) -> None:
         """Ask for the sessions whose end is due."""
         while self.alarms and self.alarms[0][0] <= now:
-            alarm, _, watch = heappop(self.alarms)
-            if alarm != watch.alarm:
+            alarm, _, found = heappop(self.alarms)
+            if (watch := found()) is None or alarm != watch.alarm:
                 continue  # outdated
             watch.set_alarm(inf)
             if watch.ends > now:
@@ -91,7 +93,7 @@ class Agenda:
 
     def _set_alarm(self, watch: Watch, at: float) -> None:
         watch.set_alarm(at)
-        heappush(self.alarms, (at, next(self._numbers), watch))
+        heappush(self.alarms, (at, next(self._numbers), ref(watch)))
         if len(self.alarms) > 2 * self._number_of_watches + 64:
-            self.alarms = [entry for entry in self.alarms if entry[0] == entry[2].alarm]
+            self.alarms = [entry for entry in self.alarms if (one := entry[2]()) is not None and entry[0] == one.alarm]
             heapify(self.alarms)

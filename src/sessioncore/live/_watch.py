@@ -15,7 +15,7 @@ from sessioncore.session._state import SessionState
 __all__ = ["Watch"]
 
 
-class Watch(Struct, eq=False):
+class Watch(Struct, eq=False, weakref=True):
     """The session of one open connection.
 
     The session is watched under its current key: the one that the request knows, or, if another
