@@ -75,6 +75,9 @@ class ErrorResponse(Struct, frozen=True):
     body: bytes
     handled: bool = True
 
+    def __repr__(self) -> str:
+        return f"<ErrorResponse {self.status}>"  # `headers` may send an ID
+
 
 def find_refusal(error: BaseException | None) -> SessionError | None:
     """Return the error of `_REFUSALS` from which the application raised `error`; None: there is none."""

@@ -36,6 +36,9 @@ class Done(Struct, Generic[T_co], frozen=True):
 
     value: T_co
 
+    def __repr__(self) -> str:
+        return "<Done>"  # `value` may be the headers that send an ID
+
     def __await__(self) -> Generator[Any, None, T_co]:
         return self.value
         yield  # makes this a generator function

@@ -30,6 +30,9 @@ class _Entry(Struct, eq=False, gc=False):
     bucket: Bucket
     owner: str | None
 
+    def __repr__(self) -> str:
+        return f"<_Entry bytes={len(self.data)}>"  # no values
+
 
 class _Tombstone(Struct, frozen=True, gc=False):
     """Where the record that was at a key is now."""

@@ -43,6 +43,9 @@ class Move(Struct, frozen=True):
     owner: bytes | None
     tombstone: float
 
+    def __repr__(self) -> str:
+        return f"<Move bytes={len(self.data)}>"  # no values
+
 
 def checked(reply: Reply, script: Script | None = None) -> Reply:
     """Return a reply, of `script` or of a command; raise the error that an error reply stands for."""
