@@ -236,7 +236,10 @@ def _is_sync_callable(function: object) -> bool:
 
 def _check_storage(storage: object) -> None:
     if isinstance(storage, type) or not all(callable(getattr(storage, name, None)) for name in CALLS):
-        raise ConfigError("storage must be an object with the methods of sessioncore.Storage, such as MemoryStorage()")
+        raise ConfigError(
+            "storage must be an object with the methods of sessioncore.Storage, such as MemoryStorage() or "
+            "storage_from_url(url)"
+        )
     capabilities_of(storage)
 
 

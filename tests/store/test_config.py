@@ -103,7 +103,7 @@ BAD: list[tuple[str, list[Any], str]] = [
     ("trusted_origins", ["https://pay.example"], "a collection of origins"),
     ("trusted_origins", [["https://pay.example/"]], "scheme://host"),
     ("key_prefix", ["", "a\n", "\x00", "\ud800", "x" * 129, None, b"s:"], "{} must be"),
-    ("storage", [None, "redis://", {}, MemoryStorage, object()], "MemoryStorage"),
+    ("storage", [None, "redis://", {}, MemoryStorage, object()], "storage_from_url"),
     ("extractor", [None, "cookie:sid", from_cookie, Extractor, []], "from_cookie"),
     ("extractor", [EXTRACTOR("sid", Source.COOKIE, "sid"), EXTRACTOR(print, "cookie", "sid")], "an Extractor needs"),
     ("extractor", [EXTRACTOR(print, Source.OTHER, "x", vary=vary) for vary in (["a\r\n"], "X")], "an Extractor needs"),

@@ -48,7 +48,10 @@ class Client:
             or not hasattr(client, "get_encoder")
             or not inspect.iscoroutinefunction(getattr(client, "execute_command", None))  # a pool has none
         ):
-            raise ConfigError("RedisStorage takes a client of redis.asyncio (Redis, master_for(...), RedisCluster)")
+            raise ConfigError(
+                "RedisStorage takes a client of redis.asyncio (Redis, master_for(...), RedisCluster); for a URL write "
+                "RedisStorage.from_url(url)"
+            )
         if client.get_encoder().decode_responses:
             raise ConfigError(
                 "RedisStorage needs bytes: build the client without decode_responses=True "
