@@ -31,6 +31,8 @@ def explained(words: Sequence[str]) -> Generator[None]:
     try:
         yield
     except click.UsageError as exc:
+        if not words:  # click's error for that is the help, which knows how to show itself
+            raise
         raise click.UsageError(printable(_without_values(exc.format_message(), words)), exc.ctx) from None
     except KeyboardInterrupt:
         click.echo("Interrupted.", err=True)
