@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, Final
 
+from sessioncore._errors import ConfigError
 from sessioncore._events import EventKind, SessionEvent, StorageListener, StorageOutcome
 from sessioncore._extras import needs_extra
 
@@ -44,7 +45,12 @@ def log_events(logger: logging.Logger) -> Callable[[SessionEvent], None]:
 
     The line contains the handle, but not the owner, which may be personal; `extra` has both. The level is
     WARNING for events that you should look at, DEBUG for `renewed` and `storage_error`, otherwise INFO.
+
+    Raises:
+        ConfigError: `logger` is not a logger of the standard library, but a name, for example.
     """
+    if not hasattr(logger, "isEnabledFor"):  # it would fail at each event, where nobody looks
+        raise ConfigError('log_events takes a logger, such as logging.getLogger("shop.sessions")')
 
     def log_event(event: SessionEvent) -> None:
         level = _LEVELS.get(event.kind, logging.INFO)

@@ -22,7 +22,15 @@ from servers.redis_server import Server
 from tests.kit import Lab, read, serve
 from tests.views import PlainView
 
-from sessioncore import EventKind, SessionConfig, SessionEvent, SessionGone, SessionStore, StorageUnavailable
+from sessioncore import (
+    ConfigError,
+    EventKind,
+    SessionConfig,
+    SessionEvent,
+    SessionGone,
+    SessionStore,
+    StorageUnavailable,
+)
 from sessioncore.storage.redis import NearCache, RedisStorage
 from sessioncore.telemetry import OpenTelemetry, log_events
 
@@ -137,6 +145,9 @@ LEVELS: list[tuple[EventKind, int]] = [
 
 @pytest.mark.parametrize(("kind", "level"), LEVELS)
 def test_an_event_is_a_line_of_the_log(kind: EventKind, level: int, caplog: pytest.LogCaptureFixture) -> None:
+    name: Any = "shop"
+    with pytest.raises(ConfigError, match=r"logging\.getLogger"):
+        log_events(name)
     listen: Callable[[SessionEvent], None] = log_events(logging.getLogger("shop"))
     event = SessionEvent(kind, "a-handle", "ada", "2 of 3 %s", datetime.now(UTC))
     with caplog.at_level(level + 1, "shop"):
