@@ -44,7 +44,7 @@ class RequestView(Protocol):
 
     @property
     def path(self) -> str:
-        """The path, percent-decoded, without the query string."""
+        """The whole path, percent-decoded, with the prefix of a mounted application, without the query string."""
         ...
 
     @property
@@ -188,8 +188,8 @@ def from_form(key: str) -> Extractor:
 def from_param(key: str, *, path: str | None = None) -> Extractor:
     """Read the ID from the path parameter `key`; read-only.
 
-    If the adapter runs before routing, pass the route as `path`, such as `"/share/{id}"`;
-    each `{name}` matches one segment.
+    If the adapter runs before routing, pass the route as `path`, such as `"/share/{id}"`, with the
+    prefix under which the application is mounted; each `{name}` matches one segment.
 
     Raises:
         ConfigError: `key` is empty, or not a str, or `path` does not contain `{key}`.
