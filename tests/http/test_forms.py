@@ -84,7 +84,18 @@ def test_what_a_real_client_sends_is_read() -> None:
         assert form_field(request.headers["content-type"], request.read(), "sid") == "T-é"
 
 
-def test_a_body_over_the_limit_is_not_searched() -> None:
+def test_of_an_upload_the_fields_before_the_limit_are_searched() -> None:
+    file = part('form-data; name="f"; filename="f"', "x" * MAX_FORM)
+    for body, found in ((multipart(SID, file), "T"), (multipart(file, SID), None)):
+        assert form_field(MULTIPART, body, "sid") == form_field(MULTIPART, body[: MAX_FORM + 1], "sid") == found
+    for more, found in ((0, "T"), (1, None)):  # the delimiter after the field ends at the limit, or one byte behind
+        before = part(
+            'form-data; name="a"', "x" * (MAX_FORM + more - len(part('form-data; name="a"', "") + SID + "--XX"))
+        )
+        assert form_field(MULTIPART, multipart(before, SID, file), "sid") == found
+
+
+def test_an_urlencoded_body_over_the_limit_is_not_searched() -> None:
     fitting = b"sid=T&a=" + b"x" * (MAX_FORM - 8)
     assert form_field(URLENCODED, fitting, "sid") == "T"
     assert form_field(URLENCODED, fitting + b"x", "sid") is None

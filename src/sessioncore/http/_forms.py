@@ -10,7 +10,7 @@ from urllib.parse import unquote_plus
 
 __all__ = ["MAX_FORM", "form_field", "is_form"]
 
-MAX_FORM = 1 << 20  # bytes; larger bodies, such as uploads, are not searched for an ID
+MAX_FORM = 1 << 20  # bytes at the beginning of a body that are searched for an ID
 _MAX_FIELDS = 1000
 _MAX_HEAD = 4096  # bytes of one part's header lines
 _MAX_VALUE = 4096  # bytes before decoding; an ID is shorter
@@ -26,15 +26,17 @@ def is_form(content_type: str) -> bool:
 
 
 def form_field(content_type: str, body: bytes, name: str) -> str | None:
-    """Return the first text field `name` of an urlencoded or multipart body of at most `MAX_FORM` bytes, or None.
+    """Return the first text field `name` of an urlencoded or multipart body, or None.
 
-    Fields of more than 4096 bytes and fields after the 1000th are ignored.
+    Fields of more than 4096 bytes and fields after the 1000th are ignored. Of a multipart body of
+    more than `MAX_FORM` bytes, such as an upload, the fields before that are searched, and an
+    urlencoded one is not searched; the rest of the body may be missing from `body`.
     """
-    if len(body) > MAX_FORM or not is_form(content_type):
+    if not is_form(content_type):
         return None
     if content_type.lower().lstrip().startswith("multipart/"):
         return _multipart(_parameters(content_type).get("boundary", ""), body, name)
-    return _urlencoded(body, name)
+    return _urlencoded(body, name) if len(body) <= MAX_FORM else None
 
 
 def _urlencoded(body: bytes, name: str) -> str | None:
@@ -51,7 +53,10 @@ def _multipart(boundary: str, body: bytes, name: str) -> str | None:
     if not 0 < len(boundary) <= 70 or not boundary.isascii():
         return None
     delimiter = b"\r\n--" + boundary.encode("ascii")
-    for part in (b"\r\n" + body).split(delimiter, _MAX_FIELDS)[1:_MAX_FIELDS]:
+    parts = (b"\r\n" + body[:MAX_FORM]).split(delimiter, _MAX_FIELDS)
+    if len(body) > MAX_FORM:
+        parts.pop()  # it is cut, or not to be searched anyway
+    for part in parts[1:_MAX_FIELDS]:
         if part.startswith(b"--"):  # the last delimiter; the rest is not a part
             return None
         head, separator, payload = part.partition(b"\r\n\r\n")
