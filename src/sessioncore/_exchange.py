@@ -106,7 +106,8 @@ class Exchange(Struct, eq=False):
                 self.session._open(lookup.state, lookup.unusable)
         finally:
             self._loading = None
-            turn.end()
+            if turn.waiters:
+                turn.end()
         await self.load(required=required)
 
     async def _wait_for_load(self, turn: Turn, *, required: bool) -> None:
@@ -276,8 +277,7 @@ class Exchange(Struct, eq=False):
         """
         if self._response is not None:  # the same error again, or one that was raised from it
             return replace(self._response, handled=is_session_error(error))
-        session, headers = self.session, _NO_HEADERS
-        state = session._state
+        session, state, headers = self.session, self.session._state, _NO_HEADERS
         session_error = error if isinstance(error, SessionError) else self._hidden_error(error)
         if state is not None and (session_error is not None or not session._response_started):
             headers = self._session_headers(state, new_id_only=session_error is None)

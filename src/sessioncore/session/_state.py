@@ -286,7 +286,7 @@ class SessionState(Struct, eq=False):
     def end_turn(self, failure: ErrorFactory | None) -> None:
         """Wake the waiting tasks; `failure` makes the error that the work ended with."""
         turn, self.turn = self.turn, None
-        if turn is not None:
+        if turn is not None and turn.waiters:
             turn.end(failure)
 
     def _advance(self, verb: Verb) -> None:
