@@ -13,24 +13,9 @@ from typing import Final, Protocol, TypeVar, cast
 
 from sessioncore._errors import ConfigError
 from sessioncore._storage_calls import Moved, Stored, Unreadable, Written
-from sessioncore._storage_capabilities import (
-    AnswersNow,
-    BoundsCalls,
-    Clears,
-    KeepsTombstones,
-    LoadsMany,
-    Opens,
-    Purges,
-    Scans,
-    SpreadsKeys,
-    Watches,
-)
+from sessioncore._storage_capabilities import AnswersNow, BoundsCalls, KeepsTombstones, LoadsMany, Watches
 
-__all__ = [
-    "CALLS", "PROBE_SUFFIX", "AnswersNow", "BoundsCalls", "Clears", "KeepsTombstones", "LoadsMany", "Moved", "Opens",
-    "Purges", "Scans", "SpreadsKeys", "Storage", "Stored", "Unreadable", "Watches", "Written", "capabilities_of",
-    "capability",
-]  # fmt: skip
+__all__ = ["CALLS", "PROBE_SUFFIX", "Storage", "capabilities_of", "capability"]
 
 C = TypeVar("C")
 

@@ -15,22 +15,18 @@ from math import inf
 from typing import Any, ClassVar, Self
 
 from sessioncore._extras import needs_extra
-from sessioncore._storage_calls import Call, Later
-from sessioncore._storage_protocol import (
+from sessioncore._storage_calls import Call, Later, Moved, Stored, Unreadable, Written
+from sessioncore._storage_capabilities import (
     AnswersNow,
     BoundsCalls,
     Clears,
     KeepsTombstones,
     LoadsMany,
-    Moved,
     Opens,
     Purges,
     Scans,
     SpreadsKeys,
-    Stored,
-    Unreadable,
     Watches,
-    Written,
 )
 from sessioncore._watchers import Changed
 from sessioncore.storage._text import bytes_of, text_of

@@ -15,7 +15,7 @@ from math import inf
 from msgspec import Struct
 
 from sessioncore._errors import ConfigError
-from sessioncore._storage_protocol import Stored
+from sessioncore._storage_calls import Stored
 
 __all__ = ["NearCache", "NearCacheStats", "RecordCache"]
 

@@ -11,8 +11,7 @@ from contextlib import contextmanager
 from time import monotonic
 
 from sessioncore._errors import StorageError
-from sessioncore._storage_calls import LATER, Call, Later, Load, Moved, Stored, Unreadable
-from sessioncore._storage_protocol import Written
+from sessioncore._storage_calls import LATER, Call, Later, Load, Moved, Stored, Unreadable, Written
 from sessioncore.storage._text import bytes_of, text_of
 from sessioncore.storage.redis._errors import ConnectionLost, unavailable
 from sessioncore.storage.redis.connection._reconnecting import ReconnectingConnection

@@ -12,7 +12,7 @@ from typing import TypeAlias
 from msgspec import Struct
 
 from sessioncore._errors import KeyTaken, StorageUnavailable
-from sessioncore._storage_protocol import Moved, Stored, Unreadable, Written
+from sessioncore._storage_calls import Moved, Stored, Unreadable, Written
 from sessioncore.storage._text import text_of
 from sessioncore.storage.redis._errors import ConnectionLost, ErrorReply, ForeignValue, error_of, unavailable
 from sessioncore.storage.redis.connection._transport import Command, Reply, Transport

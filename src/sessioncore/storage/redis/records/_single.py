@@ -4,7 +4,7 @@ A record and its owner's index change in the same atomic step here. `_cluster` h
 same calls for records and indexes that are on different servers.
 """
 
-from sessioncore._storage_protocol import Written
+from sessioncore._storage_calls import Written
 from sessioncore.storage._versions import random_version
 from sessioncore.storage.redis.connection._transport import CallLimit, Transport
 from sessioncore.storage.redis.records._commands import (
