@@ -27,6 +27,17 @@ def test_a_key_is_asked_for_once_since_the_first_time() -> None:
     assert agenda.asked == {"a": 5.0, "b": 5.0}
 
 
+def test_a_new_watch_has_its_key_looked_up_for_itself_alone() -> None:
+    agenda, first, second, third = Agenda(), watch("a"), watch("a"), watch("a")
+    for begun, asks, looked_up_for in [(first, False, [first]), (second, False, [second]), (third, True, 3)]:
+        agenda.add(begun, 1.0)
+        if asks:
+            agenda.ask("a", 2.0)
+        agenda.take_asked(9)
+        found = agenda.take_watches("a")
+        assert looked_up_for in (found, len(found))
+
+
 def test_a_session_that_was_renewed_is_not_looked_up_when_its_former_end_is_due() -> None:
     agenda = Agenda()
     one = watch("a")

@@ -19,33 +19,38 @@ class Agenda:
     with its session and the ID.
     """
 
-    __slots__ = ("_number_of_watches", "_numbers", "alarms", "asked", "by_key")
+    __slots__ = ("_begun", "_number_of_watches", "_numbers", "alarms", "asked", "by_key")
 
     def __init__(self) -> None:
-        self.by_key: dict[str, list[Watch]] = {}
+        self.by_key: dict[str, dict[Watch, None]] = {}  # in the order in which they began
         self.asked: dict[str, float] = {}  # the keys to look up, and since when
+        self._begun: dict[str, int] = {}  # of these, the ones for which only new watches ask, and how many those are
         self.alarms: list[tuple[float, int, ref[Watch]]] = []  # a heap
         self._number_of_watches = 0
         self._numbers = count()  # so that two alarms of the same time can be compared
 
     def add(self, watch: Watch, now: float) -> None:
-        """Begin a watch with a look-up."""
-        self.by_key.setdefault(watch.key, []).append(watch)
+        """Begin a watch with a look-up, which is not for the other watches of the key: they know what it holds."""
+        key = watch.key
+        self.by_key.setdefault(key, {})[watch] = None
         self._number_of_watches += 1
-        self.ask(watch.key, now)
+        if key not in self.asked or key in self._begun:
+            self._begun[key] = self._begun.get(key, 0) + 1
+        self._ask(key, now)
 
     def discard(self, watch: Watch) -> bool:
         """End a watch, if it has not ended; return whether its key is not watched any more."""
-        watches = self.by_key.get(watch.key, [])
+        watches = self.by_key.get(watch.key, {})
         if watch not in watches:
             return False
         watch.set_alarm(inf)
-        watches.remove(watch)
+        del watches[watch]
         self._number_of_watches -= 1
         if watches:
             return False
         del self.by_key[watch.key]
         self.asked.pop(watch.key, None)
+        self._begun.pop(watch.key, None)
         return True
 
     def watches_of(self, key: str) -> list[Watch]:
@@ -53,9 +58,13 @@ class Agenda:
         return list(self.by_key.get(key, ()))
 
     def ask(self, key: str, since: float) -> None:
-        """Note that a key must be looked up; if it was asked for already, that time counts."""
+        """Note that a key must be looked up for all of its watches; if it was asked for already, that time counts."""
         if key in self.by_key:
-            self.asked[key] = min(since, self.asked.get(key, inf))
+            self._begun.pop(key, None)
+            self._ask(key, since)
+
+    def _ask(self, key: str, since: float) -> None:
+        self.asked[key] = min(since, self.asked.get(key, inf))
 
     def ask_all(self, since: float) -> None:
         """Note that every key must be looked up."""
@@ -68,6 +77,14 @@ class Agenda:
         for key in taken:
             del self.asked[key]
         return taken
+
+    def take_watches(self, key: str) -> list[Watch]:
+        """Return the watches for which a key that was taken is looked up."""
+        return list(islice(reversed(self.by_key.get(key, {})), self._begun.pop(key, None)))
+
+    def has(self, watch: Watch, key: str) -> bool:
+        """Return whether the watch has neither ended nor moved to another key."""
+        return watch in self.by_key.get(key, {})
 
     def set_end(self, watch: Watch, ends: float) -> None:
         """Note when the session ends unless it is renewed. An alarm before that stays: it will set the next one."""

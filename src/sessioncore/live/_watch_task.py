@@ -140,8 +140,9 @@ class WatchTask:
             self._agenda.ask_all(now)
 
     async def _look_up(self, asked: dict[str, float]) -> None:
+        watches = {key: self._agenda.take_watches(key) for key in asked}
         for key in list(asked):
-            self._prepare(key, asked[key])
+            self._prepare(watches[key], asked[key])
             if key not in self._agenda.by_key:
                 del asked[key]
         if not asked:
@@ -153,12 +154,13 @@ class WatchTask:
             self._give_up_or_retry(asked, exc)
             return
         for (key, since), answer in zip(asked.items(), answers, strict=True):
-            for watch in self._agenda.watches_of(key):
-                self._answered(watch, answer, since)
+            for watch in watches[key]:
+                if self._agenda.has(watch, key):  # otherwise it has ended or moved meanwhile
+                    self._answered(watch, answer, since)
 
-    def _prepare(self, key: str, since: float) -> None:
+    def _prepare(self, watches: list[Watch], since: float) -> None:
         """Before a key is looked up, handle what the requests themselves have done with their sessions."""
-        for watch in self._agenda.watches_of(key):
+        for watch in watches:
             if watch.state.phase is ENDED:
                 self._end(watch, SessionGone("this request has ended its session"))
             elif (moved_to := watch.rebase()) is not None:
