@@ -311,6 +311,15 @@ async def test_an_own_move_whose_reply_was_lost_ends_nothing(work: Work) -> None
         await one.ended.wait()
 
 
+async def test_tombstones_that_lead_in_a_circle_end_it() -> None:
+    async def damaged(key: str, *, renew: float | None = None) -> Moved:
+        return Moved("s:b" if key == "s:a" else "s:a")
+
+    async with watched(SpyStorage()) as one:
+        one.store.storage.load = damaged  # type: ignore[method-assign]
+        await one.ended.wait()
+
+
 @pytest.mark.parametrize("work", OWN)
 async def test_an_own_write_while_a_look_up_is_on_its_way_ends_nothing(work: Work) -> None:
     storage = SpyStorage()

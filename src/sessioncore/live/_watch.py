@@ -33,6 +33,7 @@ class Watch(Struct, eq=False, weakref=True):
     ends: float = inf  # when the session ends unless it is renewed, by the monotonic clock
     alarm: float = inf  # when the task looks at `ends`; infinite: no alarm is set
     renewing: bool = False
+    passed: frozenset[str] = frozenset()  # the keys that the session had before
 
     def __repr__(self) -> str:
         return f"<Watch of {self.state!r}>"  # the fields contain the ID
@@ -52,7 +53,7 @@ class Watch(Struct, eq=False, weakref=True):
         in since did not open this connection.
         """
         if isinstance(answer, Moved):
-            return answer
+            return None if answer.key in {self.key, *self.passed} else answer  # no move leads back, but damage may
         prefix, owner, unknown = self.context.config.key_prefix, self.base.record.owner, self.state.in_flight
         found = interpret_load(self.context, "", self.key.removeprefix(prefix), answer, counts_as_use=False)
         if unknown is not None and unknown.new_id is not None:  # the request's own move, whose reply was lost
@@ -63,6 +64,7 @@ class Watch(Struct, eq=False, weakref=True):
 
     def follow(self, key: str) -> None:
         """Watch another key, to which the session has moved."""
+        self.passed |= {self.key}
         self.key = key
 
     def set_end(self, ends: float) -> None:
