@@ -15,8 +15,8 @@ class Agenda:
 
     Invariants: a key in `asked` has a watch. Of a watch's entries in `alarms`, the one whose time is
     `watch.alarm` counts; the others are outdated. These are dropped when their time comes, or all
-    together when they are more than half of the heap. None keeps a closed connection in memory,
-    with its session and the ID.
+    together when they are more than half of the heap. No entry keeps a closed connection in
+    memory, with its session and the ID.
     """
 
     __slots__ = ("_begun", "_number_of_watches", "_numbers", "alarms", "asked", "by_key")

@@ -1,7 +1,7 @@
 """The task that watches the sessions of all open connections of one store in one event loop.
 
-The storage reports that a record has changed, and the clock that a session's end is due. Both are
-only reasons to load the record, which decides. Once in each `watch_interval` the storage confirms
+The storage reports that a record has changed, and the clock that a session's end is due. Both only
+make the task load the record, and the record decides. Once in each `watch_interval` the storage confirms
 that no change was missed; if it cannot, all records are loaded. A connection whose session cannot
 be loaded for too long is closed, too, so no end stays unnoticed for ever.
 """
@@ -39,7 +39,7 @@ _SHORTEST_WAIT = 0.01  # seconds to the next look-up of a record whose time to l
 
 
 class WatchTask:
-    """The watches of one store in one event loop, in which it must be created; the task runs while there are any."""
+    """The watches of one store in one event loop: create it there. The task runs while there are watches."""
 
     __slots__ = (
         "_agenda", "_call_soon", "_confirm_at", "_context", "_driver", "_group", "_interval", "_period", "_retry_at",

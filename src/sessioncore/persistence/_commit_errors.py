@@ -1,4 +1,4 @@
-"""The errors by which a commit ends, with what to do next."""
+"""The errors with which a commit can end; their texts say what to do next."""
 
 from sessioncore._errors import SessionGone, StorageError, StorageUnavailable
 

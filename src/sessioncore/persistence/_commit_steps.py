@@ -4,9 +4,9 @@ If another request wrote meanwhile, this request's changes are applied to the cu
 and written again, for at most `storage_timeout`. If the record is gone, the changes are
 dropped. `_verdicts` defines what each answer means.
 
-If the reply to an earlier write was lost, a commit first looks for it (FIND), so that it is
-neither lost nor repeated: a record contains the time at which it was written, so equal bytes
-mean that it was stored. If it was not, it can still arrive before the next write: see `absent`.
+If the reply to an earlier write was lost, a commit first finds out whether that write was stored
+(FIND), so that it is neither lost nor repeated: a record contains the time at which it was written,
+so equal bytes mean yes. If not, it can still arrive before the next write: see `absent`.
 """
 
 from time import monotonic

@@ -1,6 +1,6 @@
-"""What a request that another site made may do with the session; see `http/_cross_site`.
+"""What the session may be used for in a request that another site made; see `http/_cross_site`.
 
-    session found by  refused is
+    found by          what is refused
     a header          nothing
     query, form, path what needs a new ID: login, regenerate, a write after reset or destroy
     nothing           every use, if a session cookie came; else every write and method, and reads find nothing

@@ -1,7 +1,7 @@
 """Tracks the failures of a storage: whether its calls are worth waiting for, and what was logged.
 
 If a storage does not reply, each call takes `storage_timeout`, even for a request that does not
-use its session. So after some timeouts in a row, calls fail at once; one at a time tries again.
+use its session. So after some timeouts in a row, calls fail at once, except one at a time, which tries again.
 Only timeouts count: a storage that replies with a refusal takes no time.
 """
 

@@ -4,8 +4,8 @@
     evict_oldest                                     end the owner's oldest sessions over the limit
     refuse           refuse a login over the limit   undo it: a parallel one was stored meanwhile
 
-Parallel logins can all pass the first check, so each ranks the owner's sessions by age once it is
-stored. Every process computes the same ranking, so exactly the allowed number remains.
+Parallel logins can all pass the first check, so each login ranks the owner's sessions by age once it
+is stored. Every process computes the same ranking, so exactly the allowed number remains.
 """
 
 import anyio

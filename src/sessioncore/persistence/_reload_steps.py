@@ -19,7 +19,7 @@ __all__ = ["ReloadSteps"]
 
 
 class ReloadSteps(SessionSteps, eq=False):
-    """Reloads one session once; no write of it is in flight."""
+    """Reloads one session once, when none of its writes is in flight."""
 
     touching: bool = False  # the current call renews the idle clock; else it loads the record
 

@@ -1,4 +1,4 @@
-"""What committing and reloading share: renewing the idle clock, and a record that is gone or cannot be read."""
+"""What committing and reloading share: a renewal of the idle clock, and a record that is gone or unreadable."""
 
 from msgspec import Struct
 

@@ -1,4 +1,4 @@
-"""The states in which a session can be when a request has loaded it."""
+"""The states that a session can have when the request has just loaded it."""
 
 from sessioncore.codec._codec import Codec
 from sessioncore.session._error_factories import ErrorFactory

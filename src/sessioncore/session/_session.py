@@ -31,8 +31,7 @@ __all__ = ["Session", "check_no_session", "state_of"]
 class Session(SessionMapping):
     """The data of one client, as a mutable mapping from str to values.
 
-    After the request it can still be read; writing to it and its methods that change it raise
-    SessionReleased.
+    After the request it can still be read; every change raises SessionReleased.
 
     Raises:
         SessionReleased: it was changed after the request.

@@ -1,4 +1,4 @@
-"""A turn: one task of a request works on its session, and the others wait for the end of that."""
+"""A turn: one task of a request works on the session, and the other tasks wait until it is done."""
 
 from collections.abc import Callable
 

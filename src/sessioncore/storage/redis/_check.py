@@ -1,4 +1,4 @@
-"""What `check` needs of the servers: an answer, settings that weaken no promise, and a key on each master."""
+"""Checks the servers: whether each replies, and whether a setting weakens a promise; and finds a key on each master."""
 
 import logging
 from collections.abc import Callable, Iterable, Mapping

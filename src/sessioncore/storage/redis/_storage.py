@@ -61,12 +61,12 @@ class RedisStorage:
     storage, the shortest applies to all.
 
     Set `maxmemory-policy noeviction` or `volatile-ttl` on the server: an eviction ends a
-    session early, and one of an index hides sessions from their owner until their next use.
+    session early, and that of an index hides sessions from their owner until their next use.
 
     With `wait_replicas`, a deletion returns only when that many replicas have it, too
     (WAIT, for up to `wait_timeout`). If fewer do, it raises `StorageUnavailable`; the
     record is then deleted on the master, and deleting again waits for the replicas again.
-    That makes it less likely that a failover undoes a logout; it cannot happen only if
+    That makes it less likely that a failover undoes a logout; it is impossible only if
     `wait_replicas` is the number of replicas, because otherwise Sentinel may promote a
     replica that had not confirmed.
 

@@ -36,7 +36,7 @@ class Client:
     """A client that was checked.
 
     `has_plain_connections` tells whether client and connections are redis-py's own classes. Only then
-    a `ReconnectingConnection` can take a socket over; other classes may do more than redis-py's.
+    can a `ReconnectingConnection` take a socket over; other classes may do more than redis-py's.
 
     Raises:
         ConfigError: it is no asyncio client, or decodes replies.
@@ -124,7 +124,7 @@ def _is_plain(client: object) -> bool:
 
 
 class ClientTransport:
-    """A client's own commands, one round trip each: for one whose connections are not redis-py's (a fake, a wrapper).
+    """Sends commands through a client whose connections are not redis-py's own (a fake, a wrapper), one per round trip.
 
     Such a client may repeat a write whose reply was lost, by its own settings.
     """

@@ -2,7 +2,7 @@
 
 redis-py keeps the map of the cluster and fetches a new one; the connections are ours.
 MOVED and ASK mean that a command was not carried out, so it is sent again where they point.
-A command whose reply was lost is not: redis-py would do that.
+A command whose reply was lost is not sent again, as redis-py would do.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Opening a connection by redis-py, taking its socket over, and saying why that failed.
+"""Opens a connection with redis-py, takes its socket over, and says why that failed.
 
 redis-py knows about addresses, TLS, passwords and protocol versions. The master behind its sentinels is
 looked up here: redis-py asks one sentinel after the other, and waits for each, so if the first one is on

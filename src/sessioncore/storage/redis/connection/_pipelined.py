@@ -1,15 +1,15 @@
 """One open connection: commands are written as they come, replies are matched to them in order.
 
-The commands of one turn of the event loop are written together. One timer watches for a
+The commands of one iteration of the event loop are written together. One timer watches for a
 server that has gone silent and for requests that have waited too long.
 
 Silence may mean that the server is slow, or that the connection is half open: a firewall
 has forgotten it, and no packet will ever come. So after some silence it is doubted, and a
-fresh one is opened beside it. Only if that one works, this one retires: requests that may
+fresh one is opened beside it. Only if that one works does this one retire: requests that may
 be carried out twice move over, the others wait here for their replies.
 
 After a tracked read the server pushes a message when the key changes, in order with the replies.
-When that order ends with this connection, or with its time as the one in use, any key may have changed.
+That order ends when this connection ends or is no longer the one in use; then any key may have changed.
 """
 
 import asyncio

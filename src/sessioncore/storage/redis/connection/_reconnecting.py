@@ -1,6 +1,6 @@
 """One connection to one server, shared by all requests of an event loop; opened again after it was lost.
 
-An `Opener`, from redis-py, connects; a `PipelinedConnection` is what reads and writes.
+An `Opener` connects, with redis-py; a `PipelinedConnection` reads and writes.
 """
 
 import asyncio
@@ -138,7 +138,7 @@ class ReconnectingConnection:
         await self.watched.poll(lambda key: self.get_with_ttl(key, self._limit.deadline()))
 
     async def prove(self, command: Command = _PING) -> None:
-        """Wait for the reply to a command that is sent from now on; all callers of one turn of the loop share it.
+        """Wait for the reply to a command that is sent from now on; all callers of one iteration of the loop share it.
 
         `listeners` have then been told of every change to a tracked key that was complete before.
 

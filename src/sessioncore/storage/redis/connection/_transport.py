@@ -95,9 +95,9 @@ class Transport(Protocol):
 class WatchedKeys:
     """The keys that are watched on one server, and who is told when they change.
 
-    A server that pushes says itself which keys have changed. Where it does not, by its rights, its
-    protocol or a proxy, the values are read again whenever a watcher asks for a confirmation; what
-    they were is remembered by its hash.
+    A server that pushes says itself which keys have changed. Where it does not push, because of
+    the user's rights, the protocol or a proxy, each `confirm` reads the values again, and compares
+    their hashes with the former ones.
     """
 
     def __init__(self) -> None:

@@ -1,8 +1,8 @@
 """The calls on records through a near cache: reads are answered from it, writes drop from it what they change.
 
 `answer_now` answers at once, with what was true at most `max_stale` ago. `load`, which must be
-awaited in any case, returns what the server has: a PING that is sent after the load began tells
-whether the record in the cache is still that, since replies and invalidations come in order.
+awaited in any case, returns what the server has: a PING that is sent after the load began shows
+whether the cached record is still up to date, because replies and invalidations come in order.
 """
 
 import logging
@@ -26,7 +26,7 @@ _LOG = logging.getLogger("sessioncore")
 
 
 class NearRecords:
-    """The calls on one event loop; the cache is over the one connection that its records are read on.
+    """The calls on one event loop. All records in the cache were read on its one connection.
 
     Before and after each call that changes a record, what it may change is dropped from the cache:
     the server reports these changes, too, but only after its reply.

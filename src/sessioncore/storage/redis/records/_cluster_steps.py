@@ -1,4 +1,4 @@
-"""The single steps of which the calls on a cluster consist: each is one command or one script on one server."""
+"""The steps that make up the calls on a cluster: each is one command or one script on one server."""
 
 import logging
 

@@ -33,7 +33,7 @@ Send: TypeAlias = Callable[..., Awaitable[list[Reply]]]
 
 
 class Move(Struct, frozen=True):
-    """What `Storage.move` was asked for."""
+    """The arguments of one `Storage.move`."""
 
     key: bytes
     new_key: bytes
