@@ -9,6 +9,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 from tests.kit import BOTH_LOOPS, Lab, Work, doing, write
+from tests.stores import SuspendingStorage
 from tests.views import Visitor
 
 from sessioncore import (
@@ -217,6 +218,21 @@ async def test_parallel_requests_lose_no_key_and_no_mutation(store: SessionStore
     after = dict(await store.get_by_id(sid))
     assert sorted(after.pop("items")) == [*range(30)]
     assert after == {"n": 30, **{f"k{index}": index for index in range(30)}}
+
+
+@pytest.mark.proves("P4")
+@BOTH_LOOPS
+async def test_many_parallel_writes_of_one_session_take_a_few_calls_each() -> None:
+    lab = Lab(kind=SuspendingStorage)
+    sid = (await lab.begin(n=0)).sid
+
+    async def request(_: int) -> None:
+        async with Visitor(lab.store, sid=sid).request() as session:
+            session.mutate("n", lambda n: n + 1)
+
+    await at_once(100, request)
+    assert await lab.data() == {"n": 100}
+    assert lab.calls.count("replace") <= 400  # if each of them tried until it succeeded: 5,050
 
 
 @pytest.mark.proves("P2", "AT-47")

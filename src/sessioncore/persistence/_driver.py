@@ -7,9 +7,10 @@ call has a timeout.
 """
 
 from collections.abc import Awaitable, Callable, Coroutine, Generator
-from itertools import count
+from contextlib import AsyncExitStack
 from types import NoneType
 from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar, cast, final
+from weakref import WeakValueDictionary
 
 import anyio
 from msgspec import Struct
@@ -17,7 +18,7 @@ from msgspec import Struct
 from sessioncore._config import listeners
 from sessioncore._errors import KeyTaken, SessionError, StorageError, StorageUnavailable
 from sessioncore._events import EventKind, StorageListener
-from sessioncore._storage_calls import LATER, Call, Later, Load, Moved, Reply, Stored, Unreadable
+from sessioncore._storage_calls import LATER, Call, Later, Load, Move, Moved, Replace, Reply, Stored, Unreadable
 from sessioncore._storage_capabilities import AnswersNow, BoundsCalls
 from sessioncore._storage_protocol import capability
 from sessioncore.http._cookies import AmbiguousID
@@ -85,7 +86,7 @@ class Machine(Protocol):
 class Driver:
     """Runs machines on the storage of one store, and makes single calls."""
 
-    __slots__ = ("_answer_now", "_bounded", "_events", "_health", "_seconds", "_storage", "_timer")
+    __slots__ = ("_answer_now", "_bounded", "_events", "_health", "_queues", "_seconds", "_storage", "_timer")
 
     def __init__(self, context: StoreContext) -> None:
         config = context.config
@@ -103,6 +104,7 @@ class Driver:
         self._bounded = frozenset[str]()
         if bounds is not None and bounds.bound_calls(seconds):
             self._bounded = frozenset({"load", "create", "replace", "move"})
+        self._queues = WeakValueDictionary[tuple[object, str], anyio.Lock]()  # by event loop and key
         self._seconds = seconds
         self._storage = storage
         self._events = context.events
@@ -131,13 +133,29 @@ class Driver:
         return DONE
 
     async def _drive_rest(self, machine: Machine, step: Step | None) -> None:
-        for number in count():
+        for _ in range(2):
             if step is None:
                 break
-            if number > 1:  # after several conflicts, let other tasks run, also if the storage never suspends
-                await anyio.lowlevel.checkpoint()
             step = machine.answered(await self.perform(step))
+        if step is not None:
+            await self._drive_in_queue(machine, step)
         self.finish(machine)
+
+    async def _drive_in_queue(self, machine: Machine, step: Step | None) -> None:
+        """Carry out further steps; commits that have met two conflicts queue up for their record.
+
+        Each write that succeeds makes all others fail that are under way. So without a queue, many commits of
+        one record would make a number of calls that grows with the square of theirs. It is for the commits
+        of this process; those of others still cause conflicts.
+        """
+        async with AsyncExitStack() as waited:
+            if isinstance(step, (Replace, Move)):
+                queue = self._queues.setdefault((anyio.lowlevel.current_token(), step.key), anyio.Lock())
+                with anyio.move_on_after(self._seconds):  # after that, the machine gives up at the next conflict
+                    await waited.enter_async_context(queue)
+            while step is not None:
+                await anyio.lowlevel.checkpoint()  # let other tasks run, also if the storage never suspends
+                step = machine.answered(await self.perform(step))
 
     def finish(self, machine: Machine) -> None:
         """Send the events of a machine that has ended, and raise its error."""
