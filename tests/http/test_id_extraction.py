@@ -105,6 +105,8 @@ def test_a_path_parameter_is_one_segment_of_the_route() -> None:
         assert read(from_param("id", path=route), PlainView(path=path)) == found, (route, path)
     with pytest.raises(ConfigError, match=r"\{id\} in the path"):
         from_param("id", path="/share/{other}")
+    with pytest.raises(ConfigError, match=r"one \{name\} only"):  # a path of 4,000 characters took 52 seconds
+        from_param("id", path="/{a}-{id}-{b}")
 
 
 def test_a_chain_gives_the_first_id_and_passes_over_emptied_places() -> None:

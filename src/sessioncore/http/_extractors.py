@@ -189,16 +189,18 @@ def from_param(key: str, *, path: str | None = None) -> Extractor:
     """Read the ID from the path parameter `key`; read-only.
 
     If the adapter runs before routing, pass the route as `path`, such as `"/share/{id}"`, with the
-    prefix under which the application is mounted; each `{name}` matches one segment.
+    prefix under which the application is mounted; each `{name}` matches one segment, or a part of one.
 
     Raises:
-        ConfigError: `key` is empty, or not a str, or `path` does not contain `{key}`.
+        ConfigError: `key` is empty, or not a str; or `path` does not contain `{key}`, or has two names in one segment.
     """
     _check_key(key)
     if path is None:
         return Extractor(lambda request: request.path_param(key), Source.OTHER, key)
     if f"{{{key}}}" not in path:
         raise ConfigError(f"from_param({key!r}, path=...) needs {{{key}}} in the path")
+    if re.search(r"\{\w+\}[^/]*\{\w+\}", path):  # trying all ways to divide a long segment takes minutes
+        raise ConfigError(f"from_param({key!r}, path=...): a segment of the path can have one {{name}} only")
     # The odd parts are names. If the name occurs twice, the first segment is read.
     parts = re.split(r"\{(\w+)\}", path)
     segments = ["([^/]+)" if part == key else "[^/]+" for part in parts[1::2]]
