@@ -6,16 +6,16 @@ such as a key or an owner, is in no exception.
 """
 
 import re
-from collections.abc import Iterator
 from socket import gaierror
 
 from redis import exceptions as redis_errors
 
+from sessioncore._causes import causes
 from sessioncore._errors import StorageError, StorageUnavailable, WritesRefused
 
 __all__ = [
     "CLIENT_ERRORS", "RIGHTS", "AclDenied", "ConnectionLost", "ErrorReply", "Explained", "ForeignValue", "ReplyTimeout",
-    "causes", "error_of", "error_reply_of", "is_explained", "unavailable", "was_refused", "words_of",
+    "error_of", "error_reply_of", "is_explained", "unavailable", "was_refused", "words_of",
 ]  # fmt: skip
 
 # redis-py does not derive the second from the first.
@@ -163,7 +163,7 @@ def unavailable(exc: ConnectionLost, server: str = "") -> StorageUnavailable:
     """
     where = f" (at {server})" if server else ""
     reason = str(exc)
-    for cause in causes(exc):
+    for cause in causes(exc, contexts=True):
         if isinstance(cause, Explained):
             return StorageUnavailable(f"Redis did not answer: {cause}{where}")
         if isinstance(cause, redis_errors.AuthenticationError | redis_errors.NoPermissionError):
@@ -178,7 +178,7 @@ def unavailable(exc: ConnectionLost, server: str = "") -> StorageUnavailable:
 
 def is_explained(exc: BaseException) -> bool:
     """Return whether its text, or that of an error that led to it, says what to do."""
-    return any(isinstance(cause, Explained) for cause in causes(exc))
+    return any(isinstance(cause, Explained) for cause in causes(exc, contexts=True))
 
 
 def words_of(exc: BaseException) -> str:
@@ -191,14 +191,7 @@ def was_refused(exc: ConnectionLost) -> bool:
     """Return whether no connection could be opened for a reason that another attempt would meet, too."""
     by_system = ConnectionRefusedError | FileNotFoundError | gaierror
     by_server = redis_errors.ResponseError | redis_errors.AuthenticationError
-    return any(isinstance(cause, by_system | by_server) for cause in causes(exc))
-
-
-def causes(exc: BaseException | None) -> Iterator[BaseException]:
-    """Yield an error, and those that led to it."""
-    while exc is not None:
-        yield exc
-        exc = exc.__cause__ or exc.__context__
+    return any(isinstance(cause, by_system | by_server) for cause in causes(exc, contexts=True))
 
 
 _CODES: tuple[tuple[type[redis_errors.RedisError], str], ...] = (

@@ -17,7 +17,8 @@ from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import SentinelManagedConnection
 from redis.backoff import NoBackoff
 
-from sessioncore.storage.redis._errors import CLIENT_ERRORS, ErrorReply, Explained, causes, error_reply_of, words_of
+from sessioncore._causes import causes
+from sessioncore.storage.redis._errors import CLIENT_ERRORS, ErrorReply, Explained, error_reply_of, words_of
 from sessioncore.storage.redis.connection._transport import OpenedSocket
 from sessioncore.storage.redis.connection._waiting import first_answer
 
@@ -131,7 +132,7 @@ def _sentinel_refusal(reply: ErrorReply) -> str:
 
 def _reason_of(exc: BaseException, *, by_tls: bool, shaking_hands: bool) -> str:
     """Return why no connection could be opened, and what to do; nothing if the error itself says enough."""
-    for cause in causes(exc):
+    for cause in causes(exc, contexts=True):
         said = words_of(cause)
         if isinstance(cause, ssl.SSLError):
             advice = next((advice for word, advice in _TLS_ADVICE.items() if word in said), "look at its TLS settings")
