@@ -221,9 +221,10 @@ async def test_parallel_requests_lose_no_key_and_no_mutation(store: SessionStore
 
 
 @pytest.mark.proves("P4")
+@pytest.mark.parametrize("limit", [None, 5])
 @BOTH_LOOPS
-async def test_many_parallel_writes_of_one_session_take_a_few_calls_each() -> None:
-    lab = Lab(kind=SuspendingStorage)
+async def test_many_parallel_writes_of_one_session_take_a_few_calls_each(limit: int | None) -> None:
+    lab = Lab(kind=SuspendingStorage, max_sessions_per_owner=limit)
     sid = (await lab.begin(n=0)).sid
 
     async def request(_: int) -> None:

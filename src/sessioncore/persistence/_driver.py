@@ -58,6 +58,7 @@ class AwaitText(Struct, frozen=True):
 
 
 Step: TypeAlias = Call | AwaitText
+BeforeStep: TypeAlias = Callable[[Step], Awaitable[None]]
 Answer: TypeAlias = Reply | str | StorageError | AmbiguousID
 """The result of a step: the storage's reply, the extractor's text, or the error that either raised."""
 
@@ -119,29 +120,36 @@ class Driver:
         answer_now = self._answer_now
         while step is not None:
             if answer_now is None or type(step) is AwaitText:
-                return self._drive_rest(machine, step)
+                return self.drive_rest(machine, step)
             answer: Answer | Later
             try:
                 answer = answer_now(step)
             except Exception as exc:  # noqa: BLE001 - _to_storage_error handles it
                 answer = self._to_storage_error(step.operation, exc)
             if answer is LATER:
-                return self._drive_rest(machine, step)
+                return self.drive_rest(machine, step)
             step = machine.answered(answer)
         if machine.events is not None or machine.error is not None:
-            self.finish(machine)
+            self._finish(machine)
         return DONE
 
-    async def _drive_rest(self, machine: Machine, step: Step | None) -> None:
+    async def drive_rest(self, machine: Machine, step: Step | None, before: BeforeStep | None = None) -> None:
+        """Carry out steps without asking for replies at once; await `before` ahead of each.
+
+        Raises:
+            SessionError: the machine's error, or one of `before`.
+        """
         for _ in range(2):
             if step is None:
                 break
-            step = machine.answered(await self.perform(step))
+            if before is not None:
+                await before(step)
+            step = machine.answered(await self._perform(step))
         if step is not None:
-            await self._drive_in_queue(machine, step)
-        self.finish(machine)
+            await self._drive_in_queue(machine, step, before)
+        self._finish(machine)
 
-    async def _drive_in_queue(self, machine: Machine, step: Step | None) -> None:
+    async def _drive_in_queue(self, machine: Machine, step: Step | None, before: BeforeStep | None) -> None:
         """Carry out further steps; commits that have met two conflicts queue up for their record.
 
         Each write that succeeds makes all others fail that are under way. So without a queue, many commits of
@@ -155,16 +163,18 @@ class Driver:
                     await waited.enter_async_context(queue)
             while step is not None:
                 await anyio.lowlevel.checkpoint()  # let other tasks run, also if the storage never suspends
-                step = machine.answered(await self.perform(step))
+                if before is not None:
+                    await before(step)
+                step = machine.answered(await self._perform(step))
 
-    def finish(self, machine: Machine) -> None:
+    def _finish(self, machine: Machine) -> None:
         """Send the events of a machine that has ended, and raise its error."""
         for event in machine.events or ():
             self._events.send(*event)
         if machine.error is not None:
             raise machine.error
 
-    async def perform(self, step: Step) -> Answer:
+    async def _perform(self, step: Step) -> Answer:
         """Carry out one step; return what the storage or an extractor returns or raises."""
         try:
             if isinstance(step, AwaitText):

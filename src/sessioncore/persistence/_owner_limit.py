@@ -46,17 +46,20 @@ class OwnerLimit:
             OwnerLimitReached: the login is over the limit; it was not stored, or it was undone.
             SessionError: as the commit itself.
         """
-        owner, before = None, None  # who logs in, and the record before that
-        checked = None  # the owner for whom there was room
-        while step is not None:
+        owner: str | None = None  # who logs in
+        before: Loaded | None = None  # the record before that
+        checked: str | None = None  # the owner for whom there was room
+
+        async def before_step(step: Step) -> None:
+            nonlocal owner, before, checked
             new_owner = None if state.in_flight is None else state.in_flight.new_owner
             if new_owner is not None and new_owner != owner:
                 owner, before = new_owner, state.loaded
             if new_owner is not None and new_owner != checked and not isinstance(step, Load):
                 await self.check(state, new_owner)  # before a write; a Load looks for a lost one
                 checked = new_owner
-            step = steps.answered(await self._driver.perform(step))
-        self._driver.finish(steps)
+
+        await self._driver.drive_rest(steps, step, before_step)
         if steps.action is CREATE:
             before = None  # also after a move that found the record moved: there is nothing to restore
         if owner is not None and state.loaded is not None and await self.enforce(state.loaded, owner):
