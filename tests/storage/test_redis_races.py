@@ -1,6 +1,7 @@
 """Many callers at once: cancellations, parallel writers from two processes, and any order of calls."""
 
 import asyncio
+import gc
 import json
 import random
 
@@ -73,6 +74,22 @@ async def test_whoever_waits_for_a_place_gets_one_though_others_give_up(server: 
             loaded = [task.result() for task in tasks if not task.cancelled()]
             assert len(loaded) >= 3000
             assert all(stored is not None for stored in loaded)
+
+
+async def test_a_refusal_after_its_caller_has_given_up_is_not_logged(servers: list[Server]) -> None:
+    logged: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: logged.append(context))
+    async with storage_on(servers) as storage:
+        at = await made(storage, "given up")
+        await made(storage, "taken")
+        move = asyncio.create_task(storage.move("given up", "taken", b"", 9, version=at))
+        await asyncio.sleep(0)
+        move.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await move
+    del move
+    gc.collect()
+    assert logged == []
 
 
 @pytest.mark.proves("P2", "AT-39")

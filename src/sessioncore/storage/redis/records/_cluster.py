@@ -147,13 +147,18 @@ class ClusterRecords:
     async def _to_its_end(self, sequence: Coroutine[Any, Any, _T]) -> _T:
         task = asyncio.get_running_loop().create_task(sequence)
         self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        task.add_done_callback(self._ended)
         try:
             return await asyncio.shield(task)
         finally:
             if not task.done():
                 # The caller was cancelled, perhaps not for the last time. It still waits until all steps are done.
                 await run_shielded(asyncio.wait([task], timeout=self._silence_timeout))
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._running.discard(task)
+        if not task.cancelled():
+            task.exception()  # mark it as retrieved, because the caller may have been cancelled
 
     async def _create(self, key: bytes, data: bytes, ttl: float, owner: bytes | None) -> int | None:
         version = random_version()
