@@ -236,6 +236,33 @@ async def test_many_parallel_writes_of_one_session_take_a_few_calls_each(limit: 
     assert lab.calls.count("replace") <= 400  # if each of them tried until it succeeded: 5,050
 
 
+@BOTH_LOOPS
+async def test_a_save_that_is_cancelled_in_the_queue_has_sent_nothing_and_can_be_repeated(lab: Lab) -> None:
+    await lab.begin(n=0)
+    one, two = await lab.visitor.arrive(), await lab.visitor.arrive()
+    one.session["one"] = two.session["two"] = True
+    released = anyio.Event()
+
+    async def interfere() -> None:
+        lab.storage.before["replace"] = interfere
+        if lab.calls.count("replace") == 3:  # it has the queue
+            await released.wait()
+        else:
+            async with lab.beside().open(lab.visitor.sid or "") as other:
+                other["n"] += 1
+
+    lab.storage.before["replace"] = interfere
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(one.session.save)
+        await anyio.wait_all_tasks_blocked()
+        with anyio.move_on_after(0.1):
+            await two.session.save()
+        lab.storage.before.clear()
+        released.set()
+    await two.session.save()
+    assert await lab.data() == {"n": 4, "one": True, "two": True}
+
+
 @pytest.mark.proves("P2", "AT-47")
 @BOTH_LOOPS
 async def test_of_parallel_rotations_one_wins_and_a_logout_beats_them_all(store: SessionStore) -> None:

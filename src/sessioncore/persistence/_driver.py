@@ -159,8 +159,12 @@ class Driver:
         async with AsyncExitStack() as waited:
             if isinstance(step, (Replace, Move)):
                 queue = self._queues.setdefault((anyio.lowlevel.current_token(), step.key), anyio.Lock())
-                with anyio.move_on_after(self._seconds):  # after that, the machine gives up at the next conflict
-                    await waited.enter_async_context(queue)
+                try:
+                    with anyio.move_on_after(self._seconds):  # after that, the machine gives up at the next conflict
+                        await waited.enter_async_context(queue)
+                except anyio.get_cancelled_exc_class():
+                    machine.answered(StorageError("the write was not sent"))  # so its outcome is known
+                    raise
             while step is not None:
                 await anyio.lowlevel.checkpoint()  # let other tasks run, also if the storage never suspends
                 if before is not None:
