@@ -58,9 +58,10 @@ class AwaitText(Struct, frozen=True):
 
 
 Step: TypeAlias = Call | AwaitText
-BeforeStep: TypeAlias = Callable[[Step], Awaitable[None]]
 Answer: TypeAlias = Reply | str | StorageError | AmbiguousID
 """The result of a step: the storage's reply, the extractor's text, or the error that either raised."""
+
+Perform: TypeAlias = Callable[[Step], Awaitable[Answer]]
 
 QueuedEvent: TypeAlias = tuple[EventKind, str | None, str | None, str]
 """An event to send: its kind, the session's handle, the owner, the detail."""
@@ -120,36 +121,34 @@ class Driver:
         answer_now = self._answer_now
         while step is not None:
             if answer_now is None or type(step) is AwaitText:
-                return self.drive_rest(machine, step)
+                return self.drive_rest(machine, step, self.perform)
             answer: Answer | Later
             try:
                 answer = answer_now(step)
             except Exception as exc:  # noqa: BLE001 - _to_storage_error handles it
                 answer = self._to_storage_error(step.operation, exc)
             if answer is LATER:
-                return self.drive_rest(machine, step)
+                return self.drive_rest(machine, step, self.perform)
             step = machine.answered(answer)
         if machine.events is not None or machine.error is not None:
             self._finish(machine)
         return DONE
 
-    async def drive_rest(self, machine: Machine, step: Step | None, before: BeforeStep | None = None) -> None:
-        """Carry out steps without asking for replies at once; await `before` ahead of each.
+    async def drive_rest(self, machine: Machine, step: Step | None, perform: Perform) -> None:
+        """Carry out steps, awaiting each; `perform` is what carries out one.
 
         Raises:
-            SessionError: the machine's error, or one of `before`.
+            SessionError: the machine's error, or one of `perform`.
         """
         for _ in range(2):
             if step is None:
                 break
-            if before is not None:
-                await before(step)
-            step = machine.answered(await self._perform(step))
+            step = machine.answered(await perform(step))
         if step is not None:
-            await self._drive_in_queue(machine, step, before)
+            await self._drive_in_queue(machine, step, perform)
         self._finish(machine)
 
-    async def _drive_in_queue(self, machine: Machine, step: Step | None, before: BeforeStep | None) -> None:
+    async def _drive_in_queue(self, machine: Machine, step: Step | None, perform: Perform) -> None:
         """Carry out further steps; commits that have met two conflicts queue up for their record.
 
         Each write that succeeds makes all others fail that are under way. So without a queue, many commits of
@@ -167,9 +166,7 @@ class Driver:
                     raise
             while step is not None:
                 await anyio.lowlevel.checkpoint()  # let other tasks run, also if the storage never suspends
-                if before is not None:
-                    await before(step)
-                step = machine.answered(await self._perform(step))
+                step = machine.answered(await perform(step))
 
     def _finish(self, machine: Machine) -> None:
         """Send the events of a machine that has ended, and raise its error."""
@@ -178,7 +175,7 @@ class Driver:
         if machine.error is not None:
             raise machine.error
 
-    async def _perform(self, step: Step) -> Answer:
+    async def perform(self, step: Step) -> Answer:
         """Carry out one step; return what the storage or an extractor returns or raises."""
         try:
             if isinstance(step, AwaitText):

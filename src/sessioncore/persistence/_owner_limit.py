@@ -14,7 +14,7 @@ from sessioncore._errors import OwnerLimitReached, SessionError
 from sessioncore._events import EventKind
 from sessioncore._storage_calls import Delete, Load
 from sessioncore.persistence._commit_steps import CommitSteps
-from sessioncore.persistence._driver import Driver, Step
+from sessioncore.persistence._driver import Answer, Driver, Step
 from sessioncore.persistence._owners import Owners
 from sessioncore.persistence._store_context import StoreContext
 from sessioncore.session._delta import Undone
@@ -50,7 +50,7 @@ class OwnerLimit:
         before: Loaded | None = None  # the record before that
         checked: str | None = None  # the owner for whom there was room
 
-        async def before_step(step: Step) -> None:
+        async def perform(step: Step) -> Answer:
             nonlocal owner, before, checked
             new_owner = None if state.in_flight is None else state.in_flight.new_owner
             if new_owner is not None and new_owner != owner:
@@ -58,8 +58,9 @@ class OwnerLimit:
             if new_owner is not None and new_owner != checked and not isinstance(step, Load):
                 await self.check(state, new_owner)  # before a write; a Load looks for a lost one
                 checked = new_owner
+            return await self._driver.perform(step)
 
-        await self._driver.drive_rest(steps, step, before_step)
+        await self._driver.drive_rest(steps, step, perform)
         if steps.action is CREATE:
             before = None  # also after a move that found the record moved: there is nothing to restore
         if owner is not None and state.loaded is not None and await self.enforce(state.loaded, owner):
