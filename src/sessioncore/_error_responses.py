@@ -81,23 +81,23 @@ class ErrorResponse(Struct, frozen=True):
 
 def find_refusal(error: BaseException | None) -> SessionError | None:
     """Return the error of `_REFUSALS` from which the application raised `error`; None: there is none."""
-    return _find(error, _REFUSALS)
+    return cast("SessionError | None", _find(error, lambda one: isinstance(one, _REFUSALS)))
 
 
 def _find(
-    error: BaseException | None, kinds: tuple[type[SessionError], ...], within: frozenset[int] = frozenset()
-) -> SessionError | None:
-    """Return the error of these kinds from which `error` was raised; of a group, the first one, if all are such.
+    error: BaseException | None, matches: Callable[[BaseException], bool], within: frozenset[int] = frozenset()
+) -> BaseException | None:
+    """Return the matching error from which `error` was raised; of a group, the first one, if all have one.
 
     `within`: the groups around it, because `raise group.exceptions[0] from group` closes a circle, too.
     """
     for one in causes(error):
-        if isinstance(one, kinds):
+        if matches(one):
             return one
         if isinstance(one, BaseExceptionGroup):
             group = cast("BaseExceptionGroup[BaseException]", one)
             inside = within | {id(group)}
-            found = [None if id(group) in within else _find(part, kinds, inside) for part in group.exceptions]
+            found = [None if id(group) in within else _find(part, matches, inside) for part in group.exceptions]
             return None if None in found else found[0]
     return None
 
@@ -142,26 +142,17 @@ def log_late_failure(error: BaseException, context: StoreContext) -> bool:
     return refusal is not None
 
 
-def says_ended(
-    error: BaseException, is_disconnect: Callable[[BaseException], bool], within: frozenset[int] = frozenset()
-) -> bool:
+def says_ended(error: BaseException, is_disconnect: Callable[[BaseException], bool]) -> bool:
     """Return whether a handler's error says no more than that its connection, or the session of it, has ended.
 
-    `is_disconnect` knows the framework's own errors for this; `within`: see `_find`.
+    `is_disconnect` knows the framework's own errors for this.
     """
-    for one in causes(error):
-        if isinstance(one, BaseExceptionGroup):
-            group = cast("BaseExceptionGroup[BaseException]", one)
-            inside = within | {id(group)}
-            return id(group) not in within and all(says_ended(e, is_disconnect, inside) for e in group.exceptions)
-        if is_disconnect(one) or close_code(one) is not None:
-            return True
-    return False
+    return _find(error, lambda one: is_disconnect(one) or close_code(one) is not None) is not None
 
 
 def is_session_error(error: BaseException | None) -> bool:
     """Return whether `error` is, or was raised from, an error of sessioncore."""
-    return _find(error, (SessionError,)) is not None
+    return _find(error, lambda one: isinstance(one, SessionError)) is not None
 
 
 def response_to(
