@@ -114,7 +114,7 @@ class Owners:
         """Return the handle that this session has now, and what its key holds."""
         key, passed = self._config.key_prefix + handle, set[str]()
         while isinstance(answer := await self._driver.call(Load(key)), Moved) and key not in passed:
-            passed.add(key)  # no move makes tombstones that lead in a circle, but somebody may have written such
+            passed.add(key)  # no move makes tombstones that lead in a circle, but damage may
             key = answer.key
         return key.removeprefix(self._config.key_prefix), answer
 
