@@ -5,7 +5,7 @@ import typing
 from collections import Counter, defaultdict, deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import date, datetime
-from typing import Annotated, Any, ClassVar, Literal, NewType, NotRequired, TypedDict, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, NewType, NotRequired, TypedDict, TypeVar, TypeVarTuple
 
 import msgspec
 import pytest
@@ -19,7 +19,12 @@ T: Any = TypeVar("T")  # type: ignore[misc]  # used as a value here
 UserID = NewType("UserID", int)
 Numbers = TypeAliasType("Numbers", list[int])  # what the statement `type Numbers = list[int]` makes
 U = TypeVar("U")
+V = TypeVar("V")
+Ts = TypeVarTuple("Ts")
 Twice = TypeAliasType("Twice", tuple[U, U], type_params=(U,))
+Swapped = TypeAliasType("Swapped", tuple[V, U], type_params=(U, V))
+Same = TypeAliasType("Same", U, type_params=(U,))
+Several = TypeAliasType("Several", tuple[*Ts], type_params=(Ts,))
 Positive = Annotated[int, msgspec.Meta(gt=0), "a note of somebody else's"]
 
 
@@ -53,7 +58,9 @@ FITS: list[tuple[Any, Any]] = [
     ((1, 2), tuple), (Pair(1, 2), Pair), (Pair(1, 2), tuple), (Colour.RED, Colour), (Level.LOW, Level),
     ({"items": [Item("a")]}, Cart), ({"items": [], "note": None}, Cart), ({"a": 5}, Unresolved), (1, T),
     ([1], list[T]), (1, "Forward"),
-    ([1], Numbers), ([1], Numbers | None), ((1, 2), Twice[int]), (Colour.RED, enum.Enum), (Point(1), Point | None),
+    ([1], Numbers), ([1], Numbers | None), ((1, 2), Twice[int]),
+    ((1, "a"), Swapped[str, int]), (1, Same[int]), ((1, "a"), Several[int, str]), (("a", 1), Twice),
+    (Colour.RED, enum.Enum), (Point(1), Point | None),
     ([1, 2], Annotated[list[int], msgspec.Meta(max_length=2)]), (int, type[int]),
     ({Colour.RED}, Annotated[set[Colour], msgspec.Meta(min_length=1)]),
     ({Colour.RED: Account(name="a")}, Annotated[dict[Colour, Account] | None, msgspec.Meta(max_length=1)]),
@@ -61,7 +68,8 @@ FITS: list[tuple[Any, Any]] = [
 ]  # fmt: skip
 
 MISFITS: list[tuple[Any, Any]] = [
-    (["a"], Numbers), ([["a"]], list[Numbers]), ((1, 2, 3), Twice[int]),
+    (["a"], Numbers), ([["a"]], list[Numbers]), ((1, 2, 3), Twice[int]), ((1, "a"), Twice[int]),
+    (("a", 1), Swapped[str, int]), ("a", Same[int]), ([(1, "a")], list[Twice[int]]),
     (True, int), (1.0, int), ("1", int), (True, float), (1, bool), (b"a", str), (None, int), (0, None),
     (deque(["a"]), deque[int]), (Counter("a"), Counter[int]), (defaultdict(int, a=1), defaultdict[str, str]),
     (Level.LOW, int), (["a"], list[int]), ([True], list[int]), ((1,), list[int]), ([1], tuple[int, ...]),

@@ -1,13 +1,23 @@
 """Typed keys: their defaults, and what they find where another type was stored."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
+from msgspec import Meta
 from tests.kit import Lab
 from tests.models import Item, Point
 
-from sessioncore import ConfigError, CorruptRecord, EventKind, ResponseStarted, Session, SessionKey, UnregisteredType
+from sessioncore import (
+    CodecError,
+    ConfigError,
+    CorruptRecord,
+    EventKind,
+    ResponseStarted,
+    Session,
+    SessionKey,
+    UnregisteredType,
+)
 from sessioncore.testing import sign_in
 
 pytestmark = pytest.mark.anyio
@@ -135,6 +145,59 @@ async def test_a_value_of_another_type_is_corrupt_for_its_typed_key_and_readable
         assert "canary" not in repr(told)
         session.delete(COUNT)
         assert session[COUNT] == 0
+
+
+async def test_a_value_that_a_typed_key_could_not_read_back_is_refused_and_changes_nothing(lab: Lab) -> None:
+    age: SessionKey[int] = SessionKey("age", Annotated[int, Meta(ge=0)])
+    cart: Any = CART  # type checkers refuse what follows
+    count: Any = COUNT
+    name: Any = NAME
+    visitor = await lab.begin(count=1)
+    writes: list[Callable[[Session], object]] = [
+        lambda session: session.__setitem__(count, "canary"),
+        lambda session: session.set(count, True),
+        lambda session: session.setdefault(name, 5),
+        lambda session: session.update({name: None}),
+        lambda session: session.mutate(count, lambda count: f"canary {count}"),
+        lambda session: session.mutate(name, lambda name: 5, "ada"),
+        lambda session: session.set(age, -1),
+        lambda session: session.set(cart, [Item("tea"), "canary"]),
+    ]
+    async with visitor.request() as session:
+        for write in writes:
+            with pytest.raises(CodecError, match=r"session key '\w+': a \w+ does not match SessionKey\(") as refused:
+                write(session)
+            assert "canary" not in str(refused.value)
+        assert not session.modified
+        assert dict(session) == {"count": 1}
+        session["count"] = "by its plain name"
+    with pytest.raises(CodecError, match="a str does not match"):
+        await lab.store.create({count: "canary"})
+    with pytest.raises(CodecError, match="a str does not match"):
+        await sign_in(lab.store, "ada", {count: "canary"})
+
+
+async def test_a_value_is_judged_by_what_is_read_back() -> None:
+    class Price(float):
+        """As numpy.float64 is one."""
+
+    price = SessionKey("price", float)
+    async with Lab(builtin_subclasses="flatten").visitor.request() as session:
+        session[price] = Price(1.5)
+    async with Lab().visitor.request() as session:
+        with pytest.raises(CodecError, match="a Price does not match"):
+            session[price] = Price(1.5)
+
+
+async def test_a_repeated_mutate_is_held_to_the_type_too(lab: Lab) -> None:
+    await lab.begin(count=1)
+    rival = lab.beside()
+    with pytest.raises(CodecError, match="a str does not match"):
+        async with lab.visitor.request() as session:
+            session.mutate(COUNT, lambda count: 10 if count == 1 else str(count))  # type: ignore[arg-type,return-value]  # pyright: ignore[reportArgumentType]
+            async with rival.open(session.id) as other:
+                other[COUNT] = 2
+    assert await lab.data() == {"count": 2}
 
 
 def test_a_typed_key_equals_another_of_its_name_and_type() -> None:

@@ -1,4 +1,4 @@
-"""Tells whether a decoded value matches the annotation of a typed key.
+"""Tells whether a value matches the annotation of a typed key.
 
 Values are decoded with their exact types, so this only compares. It converts nothing and
 copies nothing, so that changes in place are still detected.
@@ -31,7 +31,7 @@ def matches(value: object, annotation: Any) -> bool:
     if matcher is not None:
         return matcher(value, arguments)
     if not isinstance(origin, type):
-        return _matches_alias(value, origin)  # the type arguments of a generic alias are not compared
+        return matches(value, _named_by(origin, arguments))
     return isinstance(value, origin) and _matches_parts(value, origin, arguments)
 
 
@@ -60,7 +60,7 @@ def _matches_plain(value: object, annotation: Any) -> bool:
     if typing.is_typeddict(annotation):
         return _matches_typed_dict(value, annotation)
     if not isinstance(annotation, type):
-        return _matches_alias(value, annotation)
+        return matches(value, _named_by(annotation, ()))
     if annotation is float:
         return type(value) in {float, int}  # PEP 484: int is acceptable for float
     if annotation is int:
@@ -68,10 +68,19 @@ def _matches_plain(value: object, annotation: Any) -> bool:
     return isinstance(value, annotation)
 
 
-def _matches_alias(value: object, annotation: Any) -> bool:
-    """Compare with the type that a `type` statement names; a TypeVar or a forward reference matches every value."""
-    named = getattr(annotation, "__value__", None)
-    return named is None or matches(value, named)
+def _named_by(alias: Any, arguments: tuple[Any, ...]) -> Any:
+    """Return the type that a `type` statement names, with its arguments; Any for a TypeVar or a forward reference."""
+    named: Any = getattr(alias, "__value__", Any)
+    declared = getattr(alias, "__type_params__", ())
+    if not all(isinstance(parameter, typing.TypeVar) for parameter in declared):
+        return Any  # how a TypeVarTuple takes its arguments is not looked at
+    if len(declared) != len(arguments):  # no arguments, or fewer because of defaults
+        return named
+    given = dict(zip(declared, arguments, strict=True))
+    if named in declared:
+        return given[named]
+    parameters = getattr(named, "__parameters__", ())
+    return named[tuple(given[parameter] for parameter in parameters)] if parameters else named
 
 
 def _matches_typed_dict(value: Any, annotation: Any) -> bool:

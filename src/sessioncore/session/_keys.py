@@ -28,7 +28,7 @@ class KeyFor(Generic[T, T_co]):
 class SessionKey(KeyFor[T, T]):
     """A session key that knows the type of its value: `CART = SessionKey("cart", list[Item], default_factory=list)`.
 
-    Reading with it returns a value of that type, which is also checked at run time. A missing
+    Reading with it returns a value of that type. Reads and writes check the type at run time. A missing
     key returns the default; a default from `default_factory` is stored once it is changed, also
     in place. Using a key registers the types in its annotation with the store.
 

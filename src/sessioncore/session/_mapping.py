@@ -8,6 +8,7 @@ from msgspec import UNSET, Raw
 from sessioncore._errors import CodecError, ConfigError, CorruptRecord
 from sessioncore.session._annotations import matches
 from sessioncore.session._base import SessionBase
+from sessioncore.session._key_checks import check_value, checked
 from sessioncore.session._keys import AnyKey, KeyedValues, KeyFor, SessionKey
 from sessioncore.session._mutate import mutate
 from sessioncore.session._pending import DROP, SET
@@ -49,7 +50,7 @@ class SessionMapping(SessionBase, MutableMapping[str, Any]):
     @overload
     def __setitem__(self, key: str, value: Any) -> None: ...
     def __setitem__(self, key: "str | SessionKey[Any]", value: Any) -> None:
-        name = key if type(key) is str else self._key_name(key)
+        name = key if type(key) is str else self._key_name_for(key, value)
         state = (self.accessed and self._state) or self._use()
         pending = state.pending or state.begin_write()
         if type(value) is Raw:  # it would be mistaken for a value that is stored already
@@ -220,7 +221,7 @@ class SessionMapping(SessionBase, MutableMapping[str, Any]):
 
         Raises:
             KeyError: the key is missing and there is no `default`.
-            CodecError: its value cannot be read, or is not of the type of a typed key.
+            CodecError: its value cannot be read, or is not of the type of a typed key, before `fn` or after it.
         """
         state = self._get_state()
         items = self._current_items()
@@ -228,6 +229,7 @@ class SessionMapping(SessionBase, MutableMapping[str, Any]):
             if default is UNSET:
                 default = key.default_factory() if key.default_factory is not None else key.default
             state.values.drop_default(key.name)
+            fn = checked(key, fn, state.values.codec)
         name = key if type(key) is str else self._key_name(key)
         if name in items:
             self.get(key)  # decodes the value, and compares its type with a typed key's
@@ -252,14 +254,18 @@ class SessionMapping(SessionBase, MutableMapping[str, Any]):
 
     def _key_name(self, key: AnyKey) -> str:
         if isinstance(key, SessionKey):
-            self._register_type_of(key)
+            self._persistence.codec.registry.register_annotation(key.type)
             return key.name
         if isinstance(key, str):  # pyright: ignore[reportUnnecessaryIsInstance]  # not every caller is type-checked
             return str.__str__(key)  # a StrEnum member, for example, becomes plain text
         raise TypeError(f"session keys are str or SessionKey, not {type(key).__name__}")
 
-    def _register_type_of(self, key: SessionKey[Any]) -> None:
-        self._persistence.codec.registry.register_annotation(key.type)
+    def _key_name_for(self, key: AnyKey, value: Any) -> str:
+        """Return the name under which to store `value`, which must be of the type of a typed key."""
+        name = self._key_name(key)
+        if isinstance(key, SessionKey):
+            check_value(key, value, self._persistence.codec)
+        return name
 
     def _decode(self, state: SessionState, name: str, raw: Raw) -> Any:
         try:
@@ -269,10 +275,9 @@ class SessionMapping(SessionBase, MutableMapping[str, Any]):
             raise
 
     def _get_typed(self, key: AnyKey) -> Any:
+        name = self._key_name(key)
         if not isinstance(key, SessionKey):
-            return self[self._key_name(key)]
-        self._register_type_of(key)
-        name: str = key.name
+            return self[name]
         if name not in self._current_items():
             return self._get_default(key)
         value = self[name]
