@@ -59,6 +59,8 @@ class Proxy:
             for task in rest:
                 task.cancel()
             await asyncio.wait([*done, *rest])
+        except ConnectionRefusedError:
+            writer.close()  # the server is down
         finally:
             self.open_now -= 1
             self._open.discard(writer)
