@@ -7,7 +7,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from enum import Enum
+from enum import StrEnum
 from typing import Literal, TypeAlias
 
 from msgspec import Struct
@@ -17,8 +17,8 @@ __all__ = ["EventKind", "Events", "SessionEvent", "StorageListener", "StorageOut
 _logger = logging.getLogger("sessioncore")
 
 
-class EventKind(str, Enum):
-    """The kinds of events; see docs/lifecycle.md for when each is sent."""
+class EventKind(StrEnum):
+    """The kinds of events, which are also text: "created"; see docs/lifecycle.md for when each is sent."""
 
     CREATED = "created"  # a record was stored for the first time
     RENEWED = "renewed"  # the idle clock was renewed

@@ -332,7 +332,7 @@ class Place(NamedTuple):
     zone: Any
 
 
-class Kind(str, enum.Enum):
+class Kind(str, enum.Enum):  # noqa: UP042 - the older spelling, which applications have
     A = "a"
 
 

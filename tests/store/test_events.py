@@ -24,6 +24,12 @@ def test_each_listener_hears_all_of_it_with_the_time_of_the_store_also_when_one_
     assert "a fault of the listener" in caplog.text
 
 
+def test_a_kind_is_text_in_a_log_line_a_label_and_a_comparison() -> None:
+    kind = EventKind.CREATED
+    assert (str(kind), f"{kind}", "%s" % kind, kind.value) == ("created",) * 4  # noqa: UP031 - as logging does it
+    assert {str(kind): 1}[kind] == 1
+
+
 def test_without_a_listener_not_even_the_clock_is_asked() -> None:
     def broken() -> float:
         raise AssertionError
