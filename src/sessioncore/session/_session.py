@@ -52,7 +52,11 @@ class Session(SessionMapping):
 
     @property
     def handle(self) -> str:
-        """The hash of the ID, as a public name: safe in logs and URLs, useless as a credential."""
+        """The hash of the ID, as a public name: safe in logs and URLs, useless as a credential.
+
+        Of a stored session it is the name under which that is stored. So after `login` or `regenerate` it is the former
+        one, until the response starts or `save` returns.
+        """
         return self._get_state().handle or handle_of(self.id)
 
     @property
