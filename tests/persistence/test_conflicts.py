@@ -80,6 +80,45 @@ async def test_a_mutation_is_applied_to_what_others_stored() -> None:
     assert await merged({"n": 1}, after_a_write, theirs) == {"n": 101}  # it counts as that write
 
 
+def add_tea(number: int) -> Work:
+    def added(basket: dict[str, int]) -> dict[str, int]:
+        return {"tea": basket["tea"] + number}
+
+    return doing(lambda session: session.mutate("basket", added))
+
+
+@pytest.mark.proves("P4")
+async def test_a_mutation_is_applied_once_also_when_that_gives_what_was_loaded() -> None:
+    assert await merged({"basket": {"tea": 1}}, add_tea(1), add_tea(-1)) == {"basket": {"tea": 1}}
+
+
+def mutate_then_append(session: Session) -> None:
+    session.mutate("items", lambda items: [*items, "mutated"])
+    session["items"].append("appended")
+
+
+def append_between_mutations(session: Session) -> None:
+    mutate_then_append(session)
+    session.mutate("items", lambda items: [*items, "again"])
+
+
+@pytest.mark.proves("P3", "P4")
+@pytest.mark.parametrize("default", [None, ["first"]])
+async def test_a_change_in_place_of_what_mutate_returned_counts_as_a_write(default: list[str] | None) -> None:
+    before: dict[str, object] = {"n": 1} if default else {"items": ["first"]}
+    theirs = doing(lambda session: session.set("items", ["theirs"]))
+
+    def mine(session: Session) -> None:
+        if default:
+            session.mutate("items", lambda items: items, default)
+        mutate_then_append(session)
+
+    assert (await merged(before, doing(mine), theirs))["items"] == ["first", "mutated", "appended"]
+    if not default:
+        stored = await merged(before, doing(append_between_mutations), theirs)
+        assert stored["items"] == ["first", "mutated", "appended", "again"]
+
+
 async def test_a_default_for_mutate_is_never_shared_between_tries() -> None:
     default: list[int] = []
 
@@ -205,7 +244,7 @@ async def at_once(count: int, work: Callable[[int], Coroutine[Any, Any, object]]
 @pytest.mark.proves("P4", "AT-43", "AT-44")
 @BOTH_LOOPS
 async def test_parallel_requests_lose_no_key_and_no_mutation(store: SessionStore) -> None:
-    sid = (await store.create({"items": []})).id
+    sid = (await store.create({"items": [], "basket": {"tea": 0}})).id
 
     async def request(index: int) -> None:
         async with Visitor(store, sid=sid).request() as session:
@@ -213,10 +252,12 @@ async def test_parallel_requests_lose_no_key_and_no_mutation(store: SessionStore
             session[f"k{index}"] = index
             session.mutate("n", lambda n: n + 1, default=0)
             session.mutate("items", lambda items: [*items, index])
+            await add_tea(1 if index % 3 else -1)(session)  # so that many give what another one has loaded
 
     await at_once(30, request)
     after = dict(await store.get_by_id(sid))
     assert sorted(after.pop("items")) == [*range(30)]
+    assert after.pop("basket") == {"tea": 10}
     assert after == {"n": 30, **{f"k{index}": index for index in range(30)}}
 
 

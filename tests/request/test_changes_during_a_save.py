@@ -146,3 +146,70 @@ async def test_what_is_saved_for_one_owner_is_not_shown_to_the_next_that_another
     await lab.visitor.leave(exchange)
     found = await lab.kept()
     assert (dict(found), found.owner) == ({"bobs": 1, "n": 1}, "bob")
+
+
+def added(item: str) -> Work:
+    return doing(lambda session: session.mutate("items", lambda items: [*items, item]))
+
+
+@pytest.mark.proves("P4")
+async def test_a_value_that_two_tasks_and_another_request_mutate_loses_no_update() -> None:
+    lab = Lab()
+    held = await lab.held(items=["start"])
+
+    async def theirs(item: str) -> None:
+        async with lab.store.open(held.id) as other:
+            await added(item)(other)
+
+    async def meanwhile() -> None:
+        await added("second task")(held)
+        await theirs("other request")
+
+    await added("first task")(held)
+    lab.storage.before["replace"] = meanwhile
+    await held.save()
+    await theirs("again")
+    await held.save()
+    stored = ["start", "other request", "first task", "again", "second task"]
+    assert await lab.data() == dict(held) == {"items": stored}
+
+
+@pytest.mark.proves("P3")
+@pytest.mark.parametrize("mutated", [False, True])
+async def test_a_change_in_place_during_a_save_that_meets_a_conflict_is_stored_by_the_next(mutated: bool) -> None:
+    lab = Lab()
+    held = await lab.held(items=["start"])
+
+    async def meanwhile() -> None:
+        held["items"].append("in place")
+        async with lab.store.open(held.id) as other:
+            other["items"] = ["theirs"]
+
+    assert held["items"] == ["start"]
+    await (added("mutated") if mutated else put)(held)
+    lab.storage.before["replace"] = meanwhile
+    await held.save()
+    await held.save()
+    own = {"items": ["start", "mutated", "in place"]} if mutated else {"items": ["start", "in place"], "k": 1}
+    assert await lab.data() == dict(held) == own
+
+
+async def test_a_mutation_during_a_save_of_a_change_in_place_that_fails_keeps_both() -> None:
+    lab = Lab()
+    held = await lab.held(items=["start"])
+    held["items"].append("in place")
+
+    async def meanwhile() -> None:
+        await added("mutated")(held)
+        raise StorageError("nothing was stored")
+
+    async def theirs() -> None:
+        async with lab.store.open(held.id) as other:
+            other["items"] = ["theirs"]
+
+    lab.storage.before["replace"] = meanwhile
+    with pytest.raises(StorageError):
+        await held.save()
+    lab.storage.before["replace"] = theirs
+    await held.save()
+    assert await lab.data() == dict(held) == {"items": ["start", "in place", "mutated"]}

@@ -60,6 +60,9 @@ CASES: dict[str, tuple[Change, Change, dict[str, object], bool]] = {
     "ours inside a value that they deleted": (
         lambda s: s["items"].append(3), lambda s: s.delete("items"), {"items": [1, 3]}, True),
     "both mutated": (add, lambda s: s.mutate("n", lambda n: n + 2), {"n": 4}, True),
+    "ours mutated, and the result changed in place": (
+        lambda s: (s.mutate("items", lambda items: [*items, 2]), s["items"].append(3)),
+        lambda s: s["items"].append(9), {"items": [1, 2, 3]}, True),
     "ours mutated without a default, theirs deleted": (
         lambda s: s.mutate("n", lambda n: n + 1), lambda s: s.delete("n"), {"n": None}, False),
     "ours mutated with a default, theirs deleted": (add, lambda s: s.delete("n"), {"n": 1}, True),

@@ -217,7 +217,7 @@ class SessionMapping(SessionBase, MutableMapping[str, Any]):
         """Replace the value under `key` by `fn(value)` and return that; no parallel update is lost.
 
         `fn` is applied again if the commit meets a conflict, so its result must depend on its
-        argument only.
+        argument only. Change the result in place, and the whole value is written instead.
 
         Raises:
             KeyError: the key is missing and there is no `default`.

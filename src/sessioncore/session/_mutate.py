@@ -5,7 +5,7 @@ from typing import Any
 
 from msgspec import UNSET
 
-from sessioncore.session._pending import SET, Update
+from sessioncore.session._pending import SET, Change, Update
 from sessioncore.session._state import SessionState
 
 __all__ = ["mutate"]
@@ -22,8 +22,8 @@ def mutate(state: SessionState, name: str, function: Callable[[Any], Any], defau
     before = pending.changes.get(name)
     if isinstance(before, Update) and not before.applied:
         values.apply_late(name, before)
-    if before is None and values.has_snapshot(name) and values.changed_in_place(name) is not None:
-        before = SET  # the function saw a change in place, which would be lost if it were applied alone
+    if _was_changed_in_place(state, name, before):
+        before = SET  # the function sees that change, which would be lost if it were applied alone
     existed = name in values.items
     if existed:
         value = values.read(name)
@@ -37,6 +37,19 @@ def mutate(state: SessionState, name: str, function: Callable[[Any], Any], defau
     values.items[name] = value
     if isinstance(before, Update):
         before.functions.append(function)
+        before.result = values.result(name)
     else:
-        pending.changes[name] = Update([function], encoded) if before is None else SET
+        pending.changes[name] = Update([function], encoded, True, values.result(name)) if before is None else SET
     return value
+
+
+def _was_changed_in_place(state: SessionState, name: str, before: Change | None) -> bool:
+    """Return whether a value was changed in place since this request mutated, sent, stored or read it."""
+    values, in_flight = state.values, state.in_flight
+    if isinstance(before, Update):
+        return values.differs_from(name, before.result)
+    if before is not None:
+        return False
+    if in_flight is not None and name in in_flight.delta.puts and name in in_flight.delta.changes:
+        return values.differs_from(name, in_flight.delta.puts[name])
+    return values.differs_from_snapshot(name)  # also if the change is in flight: no journal would restore it

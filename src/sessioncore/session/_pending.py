@@ -26,6 +26,7 @@ class Update(Struct):
     functions: list[Callable[[Any], Any]]
     default: Raw | None  # encoded, because a function may change it in place; None: there is no default
     applied: bool = True  # False: they failed on the value that the session shows since a merge
+    result: Raw | None = None  # what they made of it; None: that cannot change in place, or cannot be encoded
 
     def apply_to(self, value: Any) -> Any:
         """Return the result of the functions for `value`."""
@@ -108,7 +109,8 @@ class Pending(Struct):
             before = changes.get(name)
             if isinstance(change, Update) and isinstance(before, Update):
                 applied = before.applied and change.applied
-                changes[name] = Update([*before.functions, *change.functions], before.default, applied)
+                functions = [*before.functions, *change.functions]
+                changes[name] = Update(functions, before.default, applied, change.result)
             elif isinstance(change, Update) and before is not None:
                 changes[name] = SET  # the function saw a value of this request, which would be lost if applied alone
             else:

@@ -5,6 +5,7 @@ from typing import Any
 from msgspec import Raw
 from msgspec.structs import replace
 
+from sessioncore.codec._codec import IMMUTABLE
 from sessioncore.session._changes import changes_of
 from sessioncore.session._delta import NO_CHANGES
 from sessioncore.session._loaded import Loaded
@@ -37,7 +38,8 @@ def take_over(state: SessionState, found: Loaded) -> None:
     for name, raw in data.items():
         change = changes.get(name)
         if isinstance(change, Update):
-            items[name] = values.codec.decode(name, raw)
+            items[name] = value = values.codec.decode(name, raw)
+            changes[name] = replace(change, result=None if type(value) in IMMUTABLE else raw)
         elif change is SET:
             items[name] = values.items[name]
         elif known.get(name) == raw:

@@ -86,9 +86,14 @@ class Values(Struct, eq=False):
             return None
         return self.codec.encode(name, self.items[name]) if self.codec.registry.checked else encoded
 
-    def has_snapshot(self, name: str) -> bool:
-        """Return whether the stored bytes of `name` are known."""
-        return self.snapshots is not None and name in self.snapshots
+    def differs_from_snapshot(self, name: str) -> bool:
+        """Return whether a value was changed in place since this request read or stored it."""
+        if self.snapshots is None or name not in self.snapshots or name not in self.items:
+            return False
+        try:
+            return self.changed_in_place(name) is not None
+        except CodecError:
+            return True  # the commit reports it
 
     def apply(self, name: str, function: Callable[[Any], Any], value: Any, *, unchanged: bool) -> Any:
         """Return `function(value)`; if it changes the value in place and then raises, restore the value.
@@ -118,7 +123,15 @@ class Values(Struct, eq=False):
             assert change.default is not None, "without a default, the merge drops the update of a missing key"
             value = self.codec.decode(name, change.default)
         self.items[name] = self.apply(name, change.apply_to, value, unchanged=False)
-        change.applied = True
+        change.applied, change.result = True, self.result(name)
+
+    def result(self, name: str) -> Raw | None:
+        """Return what `Update.result` is to be, after the function was applied to the value under `name`."""
+        return None if type(self.items[name]) in IMMUTABLE else self._try_encode(name)
+
+    def differs_from(self, name: str, raw: Raw | None) -> bool:
+        """Return whether the value was changed in place since its bytes were `raw`; None: it cannot change in place."""
+        return raw is not None and name in self.items and self._try_encode(name) != raw
 
     def _try_encode(self, name: str) -> Raw | None:
         """Encode the current value; return None if it cannot be encoded, which the commit reports."""
