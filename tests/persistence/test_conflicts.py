@@ -165,6 +165,27 @@ async def test_login_drops_what_another_owner_wrote_meanwhile() -> None:
     assert await merged({"cart": 1}, mine, doing(theirs), "move") == {"hello": "ada"}
 
 
+@pytest.mark.parametrize(("theirs", "kept"), [("guest", {"cart": 1, "tab": 2}), ("mallory", {})])
+async def test_data_that_bind_owner_gave_to_the_one_who_logs_in_is_kept_unless_a_third_owner_appears(
+    theirs: str, kept: dict[str, object]
+) -> None:
+    lab = Lab()
+    session = await lab.held(cart=1)
+    session.bind_owner("guest")
+    await session.save()
+    session.bind_owner("ada")
+    await session.login("ada")
+
+    async def meanwhile() -> None:
+        async with lab.store.open(lab.visitor.sid or "") as other:
+            other.bind_owner(theirs)
+            other["tab"] = 2
+
+    lab.storage.before["move"] = meanwhile
+    await session.save()
+    assert dict(await lab.store.get_by_id(session.id)) == dict(session) == kept
+
+
 @BOTH_LOOPS
 async def test_endless_conflicts_end_in_an_error_and_leave_the_loop_to_others() -> None:
     lab = Lab(storage_timeout=timedelta(seconds=0.1))

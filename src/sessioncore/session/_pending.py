@@ -43,6 +43,7 @@ class Metadata(Struct, frozen=True):
 
     rotate: bool = False
     login: str | None = None  # the owner who logged in; bind_owner may name another one afterwards
+    login_after: str | None = None  # the stored owner at that time, whose data the login keeps: bind_owner gave it
     cleared: bool = False  # remove the former owner's data first
     owner: str | UnsetType = UNSET
     details: Raw = EMPTY_DICT
@@ -59,7 +60,7 @@ class Metadata(Struct, frozen=True):
 
     def removes_data_of(self, owner: str | None) -> bool:
         """Whether a login removes what is stored, because another request has made `owner` the owner meanwhile."""
-        return self.login is not None and owner is not None and owner != self.login
+        return self.login is not None and owner not in (None, self.login, self.login_after)
 
     def then(self, later: "Metadata") -> "Metadata":
         """Return both changes as one; where both set the same thing, the later one wins."""
@@ -67,6 +68,7 @@ class Metadata(Struct, frozen=True):
         return Metadata(
             rotate=self.rotate or later.rotate,
             login=self.login if later.login is None else later.login,
+            login_after=self.login_after if later.login is None else later.login_after,
             cleared=self.cleared or later.cleared,
             owner=bound.owner,
             details=bound.details,

@@ -177,9 +177,10 @@ class Session(SessionMapping):
         state = self._get_state()
         encoded = self._persistence.codec.encode("details", details) if details else EMPTY_DICT
         others = (known := owner_of(state)) is not None and known != owner
-        cleared = {"cleared": True} if others else {}
+        changes: dict[str, Any] = {"cleared": True} if others else {}
+        changes["login_after"] = None if state.loaded is None else state.loaded.record.owner
         new_id = self._persistence.new_id()
-        state.rotate(new_id, login=owner, owner=owner, details=encoded, settings=state.settings, **cleared)
+        state.rotate(new_id, login=owner, owner=owner, details=encoded, settings=state.settings, **changes)
         if others:
             state.drop_values()
 
