@@ -1,6 +1,7 @@
 """The functions to call when a storage key changes; for storages with the capability `Watches`."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from threading import RLock
 from typing import TypeAlias
 
 from sessioncore._storage_calls import Moved, Stored, Unreadable
@@ -14,37 +15,43 @@ Held: TypeAlias = int | str | None
 
 
 class Watchers:
-    """Functions to call when a key changes, each once for each key."""
+    """Functions to call when a key changes, each once for each key. Any thread may use them."""
 
-    __slots__ = ("by_key",)
+    __slots__ = ("_mutex", "by_key")
 
     def __init__(self) -> None:
         self.by_key: dict[str, list[Changed]] = {}  # empty: nothing is watched
+        self._mutex = RLock()
 
     def add(self, keys: Iterable[str], changed: Changed) -> None:
         """Call `changed` at the next change of each key; add it before the keys are read."""
-        for key in keys:
-            functions = self.by_key.setdefault(key, [])
-            if changed not in functions:
-                functions.append(changed)
+        with self._mutex:
+            for key in keys:
+                functions = self.by_key.setdefault(key, [])
+                if changed not in functions:
+                    functions.append(changed)
 
     def remove(self, key: str, changed: Changed) -> None:
         """Do not call `changed` for this key any more."""
-        functions = self.by_key.get(key, [])
-        if changed in functions:
-            functions.remove(changed)
-            if not functions:
-                del self.by_key[key]
+        with self._mutex:
+            functions = self.by_key.get(key, [])
+            if changed in functions:
+                functions.remove(changed)
+                if not functions:
+                    del self.by_key[key]
 
     def tell(self, key: str) -> None:
         """Call the functions for this key, and forget them."""
-        for changed in self.by_key.pop(key, ()):
+        with self._mutex:
+            functions = self.by_key.pop(key, ())
+        for changed in functions:
             changed(key)
 
     def tell_all(self) -> None:
         """Call all functions, because changes may have been missed."""
-        for key in list(self.by_key):
-            self.tell(key)
+        with self._mutex:
+            for key in list(self.by_key):
+                self.tell(key)
 
 
 class ComparedWatchers(Watchers):
@@ -59,18 +66,21 @@ class ComparedWatchers(Watchers):
     @property
     def keys(self) -> list[str]:
         """The keys that are watched."""
-        return list(self.by_key)
+        with self._mutex:
+            return list(self.by_key)
 
     @property
     def compared(self) -> list[str]:
         """The keys whose former contents are known."""
-        return list(self._held)
+        with self._mutex:
+            return list(self._held)
 
     def remove(self, key: str, changed: Changed) -> None:
         """Do not call `changed` for this key any more."""
-        super().remove(key, changed)
-        if key not in self.by_key:
-            self._held.pop(key, None)
+        with self._mutex:
+            super().remove(key, changed)
+            if key not in self.by_key:
+                self._held.pop(key, None)
 
     def note_answers(self, keys: Sequence[str], answers: Sequence[Stored | Moved | Unreadable | None]) -> None:
         """Note what the keys hold, as their watchers have just been told."""
@@ -84,8 +94,9 @@ class ComparedWatchers(Watchers):
 
     def note(self, key: str, held: Held) -> None:
         """Note what a key holds, as a watcher has just been told. Do nothing if it is no longer watched."""
-        if key in self.by_key and self._held.setdefault(key, held) != held:
-            self.tell(key)  # another watcher was told something older
+        with self._mutex:
+            if key in self.by_key and self._held.setdefault(key, held) != held:
+                self.tell(key)  # another watcher was told something older
 
     def stop_comparing(self, key: str) -> None:
         """Forget what a key holds, because its next change will be reported with `tell`."""
@@ -93,11 +104,13 @@ class ComparedWatchers(Watchers):
 
     def compare(self, keys: Iterable[str], now: Mapping[str, Held]) -> None:
         """Call the functions for each key that no longer holds what it held when it was read."""
-        for key in keys:
-            if key in self._held and self._held[key] != now.get(key):
-                self.tell(key)
+        with self._mutex:
+            for key in keys:
+                if key in self._held and self._held[key] != now.get(key):
+                    self.tell(key)
 
     def tell(self, key: str) -> None:
         """Call the functions for this key, and forget them."""
-        self._held.pop(key, None)
-        super().tell(key)
+        with self._mutex:
+            self._held.pop(key, None)
+            super().tell(key)

@@ -22,7 +22,7 @@ from sessioncore import Unreadable, storage_from_url
 from sessioncore._errors import ConfigError, StorageError, StorageUnavailable
 from sessioncore.storage import Clears, Scans, Storage, Stored, capabilities_of
 from sessioncore.storage.keyvalue import KeyValueStorage, KeyValueStore
-from sessioncore.storage.keyvalue._record import KeyLocks, Record, key_of, name_of
+from sessioncore.storage.keyvalue._record import Record, key_of, name_of
 from sessioncore.testing import STORAGE_CHECKS, Check, ManualClock, Rig
 
 pytestmark = pytest.mark.anyio
@@ -245,25 +245,6 @@ async def test_a_store_gets_nothing_but_text_in_plain_ascii() -> None:
         assert name.isprintable()
         assert {type(part) for part in value.values()} <= {str, list}
         assert all("".join(part).isascii() for part in value.values())
-
-
-async def test_locks_are_dropped_when_nobody_holds_or_awaits_them() -> None:
-    locks = KeyLocks()
-    order: list[str] = []
-
-    async def take(name: str, *keys: str) -> None:
-        async with locks.held(*keys):
-            order.append(name)
-            await anyio.lowlevel.checkpoint()
-            order.append(name)
-
-    async with anyio.create_task_group() as tasks:
-        for number in range(5):
-            tasks.start_soon(take, f"{number}", *(("a", "b") if number % 2 else ("b", "a")))
-    assert order[::2] == order[1::2]
-    with anyio.move_on_after(0):
-        await take("cancelled", "a")
-    assert not locks._entries  # pyright: ignore[reportPrivateUsage]
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])

@@ -1,13 +1,12 @@
-"""Work that belongs to the event loop, not to the request that starts it; and calls into it from other threads."""
+"""Work that belongs to the event loop, not to the request that starts it."""
 
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from contextvars import Context
 from typing import Any, Final
 
-__all__ = ["caller_from_any_thread", "run_in_background"]
+__all__ = ["run_in_background"]
 
 _logger = logging.getLogger("sessioncore")
 _TASKS: Final[set[asyncio.Task[None]]] = set()  # asyncio itself keeps weak references only
@@ -35,19 +34,3 @@ def run_in_background(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
     task = loop.create_task(run(), context=Context())
     _TASKS.add(task)
     task.add_done_callback(_TASKS.discard)
-
-
-def caller_from_any_thread() -> Callable[..., None]:
-    """Return a function that calls its arguments soon in this event loop; after the loop has ended it does nothing."""
-    try:
-        call_soon: Callable[..., object] = asyncio.get_running_loop().call_soon_threadsafe
-    except RuntimeError:
-        import trio  # noqa: PLC0415 - as above
-
-        call_soon = trio.lowlevel.current_trio_token().run_sync_soon
-
-    def call(function: Callable[..., object], *args: object) -> None:
-        with suppress(RuntimeError):  # the loop has ended
-            call_soon(function, *args)
-
-    return call

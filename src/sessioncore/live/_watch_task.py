@@ -16,12 +16,13 @@ import anyio
 from anyio.abc import TaskGroup
 
 from sessioncore._config import stale_id_window
+from sessioncore._cross_loop import caller_from_any_thread
 from sessioncore._errors import SessionError, SessionGone, StorageError, StorageUnavailable
 from sessioncore._events import EventKind
 from sessioncore._storage_calls import Moved, Reply, Touch
 from sessioncore._storage_capabilities import Watches
 from sessioncore.live._agenda import Agenda
-from sessioncore.live._background import caller_from_any_thread, run_in_background
+from sessioncore.live._background import run_in_background
 from sessioncore.live._watch import Watch
 from sessioncore.persistence._driver import Driver
 from sessioncore.persistence._store_context import StoreContext

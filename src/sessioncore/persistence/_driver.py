@@ -10,12 +10,12 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextlib import AsyncExitStack
 from types import NoneType
 from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar, cast, final
-from weakref import WeakValueDictionary
 
 import anyio
 from msgspec import Struct
 
 from sessioncore._config import listeners
+from sessioncore._cross_loop import NamedLocks
 from sessioncore._errors import KeyTaken, SessionError, StorageError, StorageUnavailable
 from sessioncore._events import EventKind, StorageListener
 from sessioncore._storage_calls import LATER, Call, Later, Load, Move, Moved, Replace, Reply, Stored, Unreadable
@@ -106,7 +106,7 @@ class Driver:
         self._bounded = frozenset[str]()
         if bounds is not None and bounds.bound_calls(seconds):
             self._bounded = frozenset({"load", "create", "replace", "move"})
-        self._queues = WeakValueDictionary[tuple[object, str], anyio.Lock]()  # by event loop and key
+        self._queues = NamedLocks()  # by key
         self._seconds = seconds
         self._storage = storage
         self._events = context.events
@@ -157,10 +157,9 @@ class Driver:
         """
         async with AsyncExitStack() as waited:
             if isinstance(step, (Replace, Move)):
-                queue = self._queues.setdefault((anyio.lowlevel.current_token(), step.key), anyio.Lock())
                 try:
                     with anyio.move_on_after(self._seconds):  # after that, the machine gives up at the next conflict
-                        await waited.enter_async_context(queue)
+                        await waited.enter_async_context(self._queues.held(step.key))
                 except anyio.get_cancelled_exc_class():
                     machine.answered(StorageError("the write was not sent"))  # so its outcome is known
                     raise

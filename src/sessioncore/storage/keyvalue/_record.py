@@ -1,4 +1,4 @@
-"""The form of a record in a plain key-value store, and locks between the callers of one process.
+"""The form of a record in a plain key-value store.
 
 Such a store keeps small dictionaries under text keys and knows no versions. So each
 record holds its own version, end and owner, all as text: not every backend keeps numbers
@@ -6,20 +6,18 @@ and bytes. Nothing here talks to a store.
 """
 
 from base64 import b64decode, b64encode
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Mapping
 from hashlib import sha256
 from math import isfinite
 from typing import Any
 from urllib.parse import quote, unquote
 
-from anyio import Lock
 from msgspec import Struct
 
 from sessioncore._storage_calls import Stored, Unreadable
 from sessioncore.storage._text import bytes_of
 
-__all__ = ["Index", "KeyLocks", "Record", "key_of", "name_of", "owner_name"]
+__all__ = ["Index", "Record", "key_of", "name_of", "owner_name"]
 
 
 def name_of(key: str) -> str:
@@ -112,36 +110,3 @@ class Index(Struct, frozen=True):
         except (KeyError, TypeError, ValueError, OverflowError):
             return cls()
         return index if isfinite(index.expires_at) else cls()
-
-
-class _Entry:
-    def __init__(self) -> None:
-        self.lock = Lock()
-        self.users = 0
-
-
-class KeyLocks:
-    """One lock per name, kept only while a caller holds it or waits for it."""
-
-    def __init__(self) -> None:
-        self._entries: dict[str, _Entry] = {}
-
-    @asynccontextmanager
-    async def held(self, *names: str) -> AsyncGenerator[None, None]:
-        """Hold the locks of these names; every caller takes them in the same order, so there is no deadlock."""
-        async with AsyncExitStack() as stack:
-            for name in sorted(set(names)):
-                await stack.enter_async_context(self._one(name))
-            yield
-
-    @asynccontextmanager
-    async def _one(self, name: str) -> AsyncGenerator[None, None]:
-        entry = self._entries.setdefault(name, _Entry())
-        entry.users += 1
-        try:
-            async with entry.lock:
-                yield
-        finally:
-            entry.users -= 1
-            if not entry.users:
-                del self._entries[name]

@@ -22,12 +22,13 @@ from typing import Any, ClassVar, TypeVar, cast
 
 from msgspec import structs
 
+from sessioncore._cross_loop import NamedLocks
 from sessioncore._errors import ConfigError, KeyTaken, StorageError, StorageUnavailable
 from sessioncore._storage_calls import Stored, Unreadable, Written
 from sessioncore._storage_capabilities import Clears, Opens, Purges
 from sessioncore.storage._versions import random_version
 from sessioncore.storage.keyvalue._protocol import KeyValueStore, SupportsCull, SupportsKeys
-from sessioncore.storage.keyvalue._record import Index, KeyLocks, Record, key_of, name_of, owner_name
+from sessioncore.storage.keyvalue._record import Index, Record, key_of, name_of, owner_name
 from sessioncore.storage.keyvalue._scanning import LISTING, scanning, session_keys
 
 __all__ = ["KeyValueStorage"]
@@ -66,8 +67,8 @@ class KeyValueStorage:
         self._collection = collection
         self._owners = f"{collection}-owners"
         self._clock = clock
-        self._locks = KeyLocks()
-        self._owner_locks = KeyLocks()
+        self._locks = NamedLocks()
+        self._owner_locks = NamedLocks()
         if isinstance(store, SupportsKeys):
             self.__class__ = scanning(cast("Any", type(self)))
 

@@ -7,22 +7,28 @@ finds the connection free runs all calls that are waiting, not only its own.
 import sqlite3
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import Any, Generic, Protocol, TypeVar, cast
 
-from anyio import CancelScope, CapacityLimiter, Lock, current_effective_deadline, current_time, to_thread
+from anyio import CancelScope, CapacityLimiter, current_effective_deadline, current_time, to_thread
 
+from sessioncore._cross_loop import CrossLoopLock
 from sessioncore._errors import StorageUnavailable
 from sessioncore._shield import run_shielded
 from sessioncore.storage.sqlite._errors import is_busy, result_code
 from sessioncore.storage.sqlite._place import FilePlace
 
-__all__ = ["BatchExecutor", "longest_wait", "run_reads", "run_writes", "when_free"]
+__all__ = ["BatchExecutor", "Closed", "longest_wait", "run_reads", "run_writes", "when_free"]
 
 T = TypeVar("T")
 _MAX_BATCH = 256  # calls in one batch: bounds the wait of the calls in the next one
+
+
+class Closed(Exception):
+    """The call was not run, because the connection was closed before."""
 
 
 class _Call(Generic[T]):
@@ -63,18 +69,20 @@ class BatchExecutor:
         self._run = run
         self._busy_timeout = busy_timeout
         self._place = place
-        self._waiting: list[_Call[Any]] = []
-        self._lock = Lock(fast_acquire=True)
+        self._waiting: deque[_Call[Any]] = deque()
+        self._lock = CrossLoopLock()
         # An event loop that cancels all its tasks releases the lock above while the thread still works.
         self._in_use = threading.Lock()
-        # Not the default limiter: sync handlers that wait for their session may have used it up.
-        self._limiter = CapacityLimiter(1)
+        self._closed = False
 
     async def call(self, function: Callable[[sqlite3.Connection], T]) -> T:
         """Run `function` with the connection in a worker thread and return its result.
 
         A call that is cancelled while it waits is not run. One that is running is run to
         its end, since a thread cannot be stopped; its caller does not wait for it.
+
+        Raises:
+            Closed: `aclose` came first.
         """
         call = _Call(function, longest_wait(self._busy_timeout))
         self._waiting.append(call)
@@ -91,36 +99,50 @@ class BatchExecutor:
     async def aclose(self) -> None:
         """Close the connection when the running batch is done; the caller must shield this."""
         async with self._lock:
-            await to_thread.run_sync(self._close_in_thread, limiter=self._limiter)
+            await _in_a_thread(self._close_in_thread)
 
     async def _run_batch(self) -> None:
-        wanted = [call for call in self._waiting if call.wanted]
-        batch, self._waiting = wanted[:_MAX_BATCH], wanted[_MAX_BATCH:]
+        batch: list[_Call[Any]] = []
+        while self._waiting and len(batch) < _MAX_BATCH:  # other threads append meanwhile
+            if (call := self._waiting.popleft()).wanted:
+                batch.append(call)
         ran = threading.Event()
         try:
             # The batch holds other callers' work, so one caller's cancellation must not abort it.
             with CancelScope(shield=True):
-                await run_shielded(to_thread.run_sync(self._run_in_thread, batch, ran, limiter=self._limiter))
+                await run_shielded(_in_a_thread(self._run_in_thread, batch, ran))
         finally:
             left = [call for call in batch if not call.done]
             if ran.is_set():  # another process held the file, and the time of one of the calls was up
-                self._waiting = left + self._waiting
+                self._waiting.extendleft(reversed(left))
             else:
                 for call in left:
                     call.fail(StorageUnavailable("SQLite got no worker thread, or the event loop is ending: try again"))
 
     def _run_in_thread(self, batch: list[_Call[Any]], ran: threading.Event) -> None:
         with self._in_use:
-            if self._place.is_kept():
-                self._run(self._connection, batch)
-            if not self._place.is_kept():  # also afterwards: what was written meanwhile would be lost
-                for call in batch:
-                    call.fail(self._place.error())
+            if self._closed:
+                _fail(batch, Closed())
+            else:
+                self._run_on_connection(batch)
             ran.set()
+
+    def _run_on_connection(self, batch: list[_Call[Any]]) -> None:
+        if self._place.is_kept():
+            self._run(self._connection, batch)
+        if not self._place.is_kept():  # also afterwards: what was written meanwhile would be lost
+            for call in batch:
+                call.fail(self._place.error())
 
     def _close_in_thread(self) -> None:
         with self._in_use:
+            self._closed = True
             self._connection.close()
+
+
+async def _in_a_thread(function: Callable[..., None], *args: object) -> None:
+    # Not the default limiter: sync handlers that wait for their session may have used it up.
+    await to_thread.run_sync(function, *args, limiter=CapacityLimiter(1))
 
 
 def run_reads(connection: sqlite3.Connection, batch: list[_Call[Any]]) -> None:

@@ -13,16 +13,17 @@ from datetime import timedelta
 from functools import partial
 from typing import ClassVar, TypeVar, cast
 
-from anyio import CancelScope, CapacityLimiter, Lock, to_thread
+from anyio import CancelScope, CapacityLimiter, to_thread
 from msgspec import Struct
 
+from sessioncore._cross_loop import CrossLoopLock
 from sessioncore._errors import ConfigError, KeyTaken
 from sessioncore._shield import run_shielded
 from sessioncore._storage_calls import Moved, Stored, Unreadable, Written
 from sessioncore._storage_capabilities import Clears, KeepsTombstones, LoadsMany, Opens, Purges, Scans, Watches
 from sessioncore._watchers import Changed
 from sessioncore.storage.sqlite import _schema as schema
-from sessioncore.storage.sqlite._batching import BatchExecutor, longest_wait, run_reads, run_writes
+from sessioncore.storage.sqlite._batching import BatchExecutor, Closed, longest_wait, run_reads, run_writes
 from sessioncore.storage.sqlite._errors import as_storage_error
 from sessioncore.storage.sqlite._place import FilePlace
 from sessioncore.storage.sqlite._records import BATCH, Records
@@ -75,7 +76,7 @@ class SQLiteStorage:
         self._watching = Watching(self._records)
         self._busy_timeout = busy_timeout.total_seconds()
         self._executors: _Executors | None = None
-        self._opening: Lock | None = None
+        self._opening = CrossLoopLock()
 
     def __repr__(self) -> str:
         return f"<SQLiteStorage {self._path}>"
@@ -221,39 +222,39 @@ class SQLiteStorage:
             await run_shielded(self._close())
 
     async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        while (executors := self._executors) is None:
-            await self._open()
-        try:
-            return await executors.reader.call(work)
-        except (sqlite3.Error, UnicodeEncodeError) as exc:
-            raise await self._to_storage_error(exc) from exc
+        return await self._run(work, lambda executors: executors.reader)
 
     async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        while (executors := self._executors) is None:
-            await self._open()
-        try:
-            return await executors.writer.call(work)
-        except (sqlite3.Error, UnicodeEncodeError) as exc:
-            raise await self._to_storage_error(exc) from exc
+        return await self._run(work, lambda executors: executors.writer)
+
+    async def _run(self, work: Callable[[sqlite3.Connection], T], which: Callable[[_Executors], BatchExecutor]) -> T:
+        while True:
+            if (executors := self._executors) is None:
+                await self._open()
+                continue
+            try:
+                return await which(executors).call(work)
+            except Closed:  # by another event loop, just before this call
+                continue
+            except (sqlite3.Error, UnicodeEncodeError) as exc:
+                raise await self._to_storage_error(exc) from exc
 
     async def _to_storage_error(self, exc: Exception) -> Exception:
         return await to_thread.run_sync(as_storage_error, exc, self._path)  # in a thread: it looks at the disk
 
     async def _open(self) -> None:
-        if self._opening is None:  # made here, not in __init__: a lock belongs to one event loop
-            self._opening = Lock()
+        until = time.monotonic() + longest_wait(self._busy_timeout)
         try:
-            await run_shielded(self._open_once(self._opening, longest_wait(self._busy_timeout)))
+            await run_shielded(self._open_once(until))
         except (sqlite3.Error, OSError) as exc:
             raise await self._to_storage_error(exc) from exc
 
-    async def _open_once(self, opening: Lock, wait: float) -> None:
-        async with opening:  # the first calls may come in parallel
+    async def _open_once(self, until: float) -> None:
+        async with self._opening:  # the first calls may come in parallel
             if self._executors is None:
-                self._executors = await to_thread.run_sync(self._open_blocking, wait, limiter=CapacityLimiter(1))
+                self._executors = await to_thread.run_sync(self._open_blocking, until, limiter=CapacityLimiter(1))
 
-    def _open_blocking(self, wait: float) -> _Executors:
-        until = time.monotonic() + wait
+    def _open_blocking(self, until: float) -> _Executors:
         writer = schema.prepare(self._path, until)
         try:
             place = FilePlace(self._path)
@@ -265,12 +266,8 @@ class SQLiteStorage:
         return _Executors(BatchExecutor(reader, run_reads, busy, place), BatchExecutor(writer, run_writes, busy, place))
 
     async def _close(self) -> None:
-        if (opening := self._opening) is None:
-            return
-        async with opening:  # a call that is opening the file must not leave it open
+        async with self._opening:  # a call that is opening the file must not leave it open
             executors, self._executors = self._executors, None
-            if not opening.statistics().tasks_waiting:
-                self._opening = None
         if executors is not None:
             try:
                 await executors.reader.aclose()

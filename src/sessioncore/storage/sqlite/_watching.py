@@ -15,18 +15,18 @@ __all__ = ["Watching"]
 class Watching:
     """What is watched in one file, by all connections and processes that may change it."""
 
-    __slots__ = ("_records", "_told", "_watches", "watchers")
+    __slots__ = ("_newest", "_records", "_told", "watchers")
 
     def __init__(self, records: Records) -> None:
         self.watchers = ComparedWatchers()
         self._records = records
-        self._watches = 0  # how many have begun
+        self._newest = object()  # another one after each watch that begins
         self._told: tuple[object, ...] = ()  # the state of the file and the watches when all changes had been told
 
     def note_answers(self, keys: Sequence[str], answers: Sequence[Stored | Moved | Unreadable | None]) -> None:
         """Note what the keys hold, as their watchers have just been told."""
-        self._watches += 1  # the file may have changed since it was read, and a `confirm` have seen that already
         self.watchers.note_answers(keys, answers)
+        self._newest = object()  # the file may have changed since it was read, and a `confirm` have seen that already
 
     async def confirm(self, read: Callable[[Callable[[sqlite3.Connection], Any]], Awaitable[Any]]) -> None:
         """Tell what has changed; `read` runs a function with the connection that reads.
@@ -36,8 +36,8 @@ class Watching:
         keys = self.watchers.keys
         if not keys:
             return
-        watches = self._watches
-        state = (*await read(_state_of), watches)
+        newest = self._newest
+        state = (*await read(_state_of), newest)
         if state == self._told:
             return
         for start in range(0, len(keys), BATCH):

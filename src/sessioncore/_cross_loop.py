@@ -1,0 +1,130 @@
+"""What tasks of several event loops need to work together: locks, and calls into another loop.
+
+One process can have several loops, each in a thread of its own: a server with a loop per worker
+thread, `asyncio.run` in synchronous views. The locks of asyncio, trio and anyio belong to one loop.
+"""
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Self
+from weakref import WeakValueDictionary
+
+from anyio import Event
+from anyio.lowlevel import checkpoint_if_cancelled
+
+__all__ = ["CrossLoopLock", "NamedLocks", "caller_from_any_thread"]
+
+
+def caller_from_any_thread() -> Callable[..., bool]:
+    """Return a function that has this event loop call its arguments soon.
+
+    After the loop has ended, it returns False and does nothing.
+    """
+    try:
+        call_soon: Callable[..., object] = asyncio.get_running_loop().call_soon_threadsafe
+    except RuntimeError:
+        import trio  # noqa: PLC0415 - optional, and it is running
+
+        call_soon = trio.lowlevel.current_trio_token().run_sync_soon
+
+    def call(function: Callable[..., object], *args: object) -> bool:
+        try:
+            call_soon(function, *args)
+        except RuntimeError:  # the loop has ended
+            return False
+        return True
+
+    return call
+
+
+class _Waiter:
+    """A task that waits for the lock."""
+
+    __slots__ = ("_call_soon", "_thread", "has_lock")
+
+    def __init__(self) -> None:
+        self.has_lock = Event()
+        self._call_soon = caller_from_any_thread()
+        self._thread = threading.get_ident()
+
+    def give(self) -> bool:
+        """Wake the task; return False if its event loop has ended."""
+        if self._thread != threading.get_ident():
+            return self._call_soon(self.has_lock.set)
+        try:
+            self.has_lock.set()  # at once: a call into another loop takes some more turns of it
+        except RuntimeError:
+            return False
+        return True
+
+
+class CrossLoopLock:
+    """A lock for tasks, which may be in different event loops; the tasks get it in the order in which they came."""
+
+    __slots__ = ("__weakref__", "_held", "_mutex", "_waiters")
+
+    def __init__(self) -> None:
+        self._held = False
+        self._waiters: deque[_Waiter] = deque()  # empty while the lock is not held
+        # Reentrant, because a task of an event loop that has ended releases its lock when it is collected as garbage.
+        self._mutex = threading.RLock()
+
+    async def __aenter__(self) -> Self:
+        """Wait for the lock."""
+        await checkpoint_if_cancelled()
+        with self._mutex:
+            if not self._held:
+                self._held = True
+                return self
+        waiter = _Waiter()
+        with self._mutex:
+            self._waiters.append(waiter)
+            if not self._held:  # it was released meanwhile
+                self._held = True
+                self._waiters.pop()
+                return self
+        try:
+            await waiter.has_lock.wait()
+        except BaseException:
+            with self._mutex:
+                if waiter in self._waiters:
+                    self._waiters.remove(waiter)
+                else:  # it was given the lock, and does not know it yet
+                    self._release()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Give the lock to the task that waits longest."""
+        self._release()
+
+    def _release(self) -> None:
+        with self._mutex:
+            while self._waiters:
+                waiter = self._waiters.popleft()
+                if waiter.give():
+                    return
+            self._held = False
+
+
+class NamedLocks:
+    """One lock for each name, kept only while a task holds it or waits for it."""
+
+    __slots__ = ("_locks", "_mutex")
+
+    def __init__(self) -> None:
+        self._locks: WeakValueDictionary[str, CrossLoopLock] = WeakValueDictionary()
+        self._mutex = threading.Lock()
+
+    @asynccontextmanager
+    async def held(self, *names: str) -> AsyncGenerator[None]:
+        """Hold the locks of these names; every caller takes them in the same order, so there is no deadlock."""
+        async with AsyncExitStack() as stack:
+            for name in sorted(set(names)):
+                with self._mutex:
+                    lock = self._locks.setdefault(name, CrossLoopLock())
+                await stack.enter_async_context(lock)
+            yield

@@ -1,0 +1,177 @@
+"""What event loops in several threads share: locks that wake a task in another loop, and who watches which keys."""
+
+import asyncio
+import gc
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import anyio
+import pytest
+import trio
+from tests.kit import BOTH_LOOPS
+
+from sessioncore._cross_loop import CrossLoopLock, NamedLocks
+from sessioncore._watchers import ComparedWatchers, Watchers
+
+pytestmark = pytest.mark.anyio
+
+RUNNERS: list[Callable[[Callable[[], Awaitable[None]]], Any]] = [lambda main: asyncio.run(main()), trio.run]  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+
+
+def in_threads(mains: list[Callable[[], Awaitable[None]]]) -> None:
+    """Run each in an event loop of its own, on asyncio and on trio in turn."""
+    threads = [
+        threading.Thread(target=RUNNERS[number % 2], args=(main,), daemon=True) for number, main in enumerate(mains)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+        assert not thread.is_alive(), "a task waits for ever"
+
+
+def test_loops_of_several_threads_hold_a_lock_in_turn() -> None:
+    lock, inside, met = CrossLoopLock(), [0], list[int]()
+
+    async def hold() -> None:
+        async with lock:
+            inside[0] += 1
+            met.append(inside[0])
+            await anyio.lowlevel.checkpoint()
+            inside[0] -= 1
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            for _ in range(50):
+                tasks.start_soon(hold)
+
+    in_threads([main] * 4)
+    assert met == [1] * 200
+
+
+@BOTH_LOOPS
+async def test_tasks_get_the_lock_in_the_order_in_which_they_came() -> None:
+    lock, order = CrossLoopLock(), list[int]()
+
+    async def hold(number: int) -> None:
+        async with lock:
+            order.append(number)
+
+    async with anyio.create_task_group() as tasks, lock:
+        for number in range(5):
+            await tasks.start(started, hold, number)
+    assert order == [0, 1, 2, 3, 4]
+
+
+async def started(
+    call: Callable[[int], Awaitable[None]], number: int, *, task_status: anyio.abc.TaskStatus[None]
+) -> None:
+    task_status.started()
+    await call(number)
+
+
+@BOTH_LOOPS
+async def test_a_cancelled_task_leaves_the_lock_to_the_next() -> None:
+    lock, order = CrossLoopLock(), list[str]()
+
+    async def hold(name: str, scope: anyio.CancelScope) -> None:
+        with scope:
+            async with lock:
+                order.append(name)
+
+    waiting, given, last = anyio.CancelScope(), anyio.CancelScope(), anyio.CancelScope()
+    async with anyio.create_task_group() as tasks:
+        async with lock:
+            for name, scope in (("waiting", waiting), ("given", given), ("last", last)):
+                tasks.start_soon(hold, name, scope)
+                await anyio.wait_all_tasks_blocked()
+            waiting.cancel()
+            await anyio.wait_all_tasks_blocked()
+        given.cancel()  # it has the lock by now, and has not run since
+    assert order in (["last"], ["given", "last"])
+    with anyio.fail_after(5):
+        await hold("free", anyio.CancelScope())
+
+
+def test_a_loop_that_ends_leaves_the_lock_to_others() -> None:
+    lock = CrossLoopLock()
+
+    async def hold_for_ever() -> None:
+        async with lock:
+            await asyncio.Event().wait()
+
+    async def wait_for_ever() -> None:
+        async with lock:
+            raise AssertionError("nobody can give it the lock")
+
+    async def free() -> None:
+        with anyio.fail_after(5):
+            async with lock:
+                pass
+
+    holding, waiting = asyncio.new_event_loop(), asyncio.new_event_loop()
+    held = holding.create_task(hold_for_ever())
+    holding.run_until_complete(asyncio.sleep(0.01))
+    waits = waiting.create_task(wait_for_ever())
+    waiting.run_until_complete(asyncio.sleep(0.01))
+    for loop in (holding, waiting):
+        loop.set_exception_handler(lambda _, __: None)  # asyncio logs tasks that are destroyed
+    waiting.close()  # without cancelling its tasks, as asyncio.run would
+    holding.close()
+    del held
+    gc.collect()  # this ends the holder
+    asyncio.run(free())
+    del waits
+    gc.collect()
+    asyncio.run(free())
+
+
+@BOTH_LOOPS
+async def test_locks_are_dropped_when_nobody_holds_or_awaits_them() -> None:
+    locks = NamedLocks()
+    order: list[str] = []
+
+    async def take(name: str, *keys: str) -> None:
+        async with locks.held(*keys):
+            order.append(name)
+            await anyio.lowlevel.checkpoint()
+            order.append(name)
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(5):
+            tasks.start_soon(take, f"{number}", *(("a", "b") if number % 2 else ("b", "a")))
+    assert order[::2] == order[1::2]
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(take, "cancelled", "a")
+        tasks.cancel_scope.cancel()
+    gc.collect()  # an exception keeps its frames alive
+    assert not list(locks._locks)  # pyright: ignore[reportPrivateUsage]
+
+
+# -- who watches which keys
+
+
+@pytest.mark.parametrize("kind", [Watchers, ComparedWatchers])
+def test_who_begins_to_watch_a_key_while_another_thread_tells_of_it_is_told(kind: type[Watchers]) -> None:
+    watchers, told = kind(), list[str]()
+
+    class Slow:
+        """A watcher; who compares another one with it lets a thread tell of the key, if that does not have to wait."""
+
+        __hash__ = None  # type: ignore[assignment]
+
+        def __eq__(self, other: object) -> bool:
+            teller.start()
+            teller.join(0.2)
+            return self is other
+
+        def __call__(self, key: str) -> None:
+            told.append("first")
+
+    teller = threading.Thread(target=watchers.tell, args=("k",))
+    watchers.add(["k"], Slow())
+    watchers.add(["k"], lambda _: told.append("second"))
+    teller.join()
+    watchers.tell("k")
+    assert sorted(told) == ["first", "second"]
