@@ -49,7 +49,7 @@ class MemoryStorage:
 
     With `max_sessions`, a new record beyond that number evicts the one that would expire
     first (to within a sixteenth of its ttl); a create is never refused. `clock` returns
-    seconds. A storage belongs to one event loop and must not be shared between threads.
+    seconds.
 
     Raises:
         ConfigError: `max_sessions` is not a whole number of at least 1.
@@ -160,9 +160,9 @@ class MemoryStorage:
 
     async def watch(self, keys: Sequence[str], changed: Changed) -> list[Stored | Moved | Unreadable | None]:
         """Return what the keys hold, and watch them; see `Watches`."""
-        answers = await self.load_many(keys)
-        self._table.watchers.add(keys, changed)
-        return answers
+        with self._table.lock:  # otherwise a thread could change what was read before it is watched
+            self._table.watchers.add(keys, changed)
+            return [self._table.load(Load(key)) for key in keys]
 
     def unwatch(self, key: str, changed: Changed) -> None:
         """Do not call `changed` for this key any more."""

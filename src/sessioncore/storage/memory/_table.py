@@ -1,11 +1,12 @@
 """The records of a MemoryStorage: every call runs from start to end at once.
 
-Nothing here awaits, so no other task can run in the middle of a call. That is the
-atomicity that the storage contract demands, without a lock, and it lets the core call
-the table without a coroutine (see `AnswersNow`).
+Nothing here awaits, so no other task of the event loop can run in the middle of a call, and
+the core calls the table without a coroutine (see `AnswersNow`). A lock keeps out the event
+loops of other threads. Most loads do without it: the data and version of an entry never change.
 """
 
 import itertools
+import threading
 from collections.abc import Callable, Iterator
 
 from msgspec import Struct
@@ -15,6 +16,7 @@ from sessioncore._storage_calls import Create, Delete, Load, Move, Moved, Replac
 from sessioncore._storage_protocol import PROBE_SUFFIX
 from sessioncore._watchers import Watchers
 from sessioncore.storage.memory._expiry import Bucket, Buckets
+from sessioncore.storage.memory._owned import OwnedKeys
 
 __all__ = ["Table"]
 
@@ -22,7 +24,7 @@ _SWEEP = 32  # keys looked at per write while a bucket is due: more than a write
 
 
 class _Entry(Struct, eq=False, gc=False):
-    """One record. It is part of no reference cycle, so the garbage collector need not track it."""
+    """One record; a write makes a new one. It is in no reference cycle, so the garbage collector need not track it."""
 
     data: bytes
     version: int
@@ -44,19 +46,19 @@ class _Tombstone(Struct, frozen=True, gc=False):
 class Table:
     """Records by key, when they expire, and the keys of each owner. `Storage` says what the calls promise."""
 
-    __slots__ = ("_buckets", "_clock", "_entries", "_limit", "_owned", "_tombstones", "_versions", "watchers")
+    __slots__ = ("_buckets", "_clock", "_entries", "_limit", "_owned", "_tombstones", "_versions", "lock", "watchers")
 
     def __init__(self, limit: int | None, clock: Callable[[], float]) -> None:
         self._limit = limit
         self._clock = clock
         self._entries: dict[str, _Entry] = {}
         self._buckets = Buckets()
-        # Most owners have one session, and a set for one key takes more memory than the rest of its entry.
-        self._owned: dict[str, str | set[str]] = {}
+        self._owned = OwnedKeys()
         # In the order in which they were left, which is nearly that of their ends: all of a store last equally long.
         self._tombstones: dict[str, _Tombstone] = {}
         self._versions = itertools.count(1)  # one counter for all keys, so that no version is used twice
         self.watchers = Watchers()
+        self.lock = threading.RLock()  # reentrant, because `watchers` call functions that are not known here
 
     def __len__(self) -> int:
         """Return the number of records in memory, including expired ones that are not removed yet."""
@@ -64,49 +66,51 @@ class Table:
 
     def load(self, call: Load) -> Stored | Moved | None:
         """Return the live record, or None; with `renew`, set its ttl first."""
-        key = call.key
-        entry = self._entries.get(key)
-        if entry is None:
-            return self._moved(key)
-        now = self._clock()
-        left = entry.ends - now
-        if left <= 0:
-            self._drop(key, entry)
-            return None
         renew = call.renew
-        if renew is not None:
-            self._set_end(key, entry, now, renew)
-            left = renew
-        return Stored(entry.data, entry.version, left)
+        entry = self._entries.get(call.key)
+        if entry is not None and renew is None:
+            left = entry.ends - self._clock()
+            if left > 0:
+                return Stored(entry.data, entry.version, left)
+        with self.lock:
+            key, now = call.key, self._clock()
+            entry = self._live(key, now)
+            if entry is None:
+                return self._moved(key, now)
+            if renew is not None:
+                self._set_end(key, entry, now, renew)
+            return Stored(entry.data, entry.version, entry.ends - now)
 
     def create(self, call: Create) -> int | None:
         """Store a new record and return its version, or None if the key is taken."""
-        now, key = self._now(), call.key
-        if self._is_taken(key, now):
-            return None
-        if self._limit is not None and len(self._entries) >= self._limit:
-            self._evict(now)
-        return self._insert(key, call.data, now, call.ttl, call.owner)
+        with self.lock:
+            now, key = self._now(), call.key
+            if self._is_taken(key, now):
+                return None
+            if self._limit is not None and len(self._entries) >= self._limit:
+                self._evict(now)
+            return self._insert(key, call.data, now, call.ttl, call.owner)
 
     def replace(self, call: Replace) -> int | Stored | Moved | None:
         """Write if the record still has its version; otherwise return the current record, or None."""
-        now, key, owner = self._clock(), call.key, call.owner
-        entry = self._live(key, now)
-        if entry is None:
-            return self._moved(key)
-        if entry.version != call.version:
-            return Stored(entry.data, entry.version, entry.ends - now)
-        entry.data = call.data
-        entry.version = version = next(self._versions)
-        if entry.owner != owner:
-            self._disown(key, entry.owner)
-            entry.owner = owner
-            if owner is not None:
-                self._own(key, owner)
-        self._set_end(key, entry, now, call.ttl)
-        if self.watchers.by_key:
-            self.watchers.tell(key)
-        return version
+        with self.lock:
+            now, key, owner = self._clock(), call.key, call.owner
+            old = self._live(key, now)
+            if old is None:
+                return self._moved(key, now)
+            if old.version != call.version:
+                return Stored(old.data, old.version, old.ends - now)
+            version = next(self._versions)
+            self._entries[key] = entry = _Entry(call.data, version, old.ends, old.bucket, owner)
+            if old.owner != owner:
+                if old.owner is not None:
+                    self._owned.discard(old.owner, key)
+                if owner is not None:
+                    self._owned.add(owner, key)
+            self._set_end(key, entry, now, call.ttl)
+            if self.watchers.by_key:
+                self.watchers.tell(key)
+            return version
 
     def move(self, call: Move) -> int | Stored | Moved | None:
         """Do what `replace` does, and give the record a new key in the same step.
@@ -114,69 +118,77 @@ class Table:
         Raises:
             KeyTaken: `new_key` is taken; nothing is changed.
         """
-        now, key = self._now(), call.key
-        entry = self._live(key, now)
-        if entry is None:
-            return self._moved(key)
-        if entry.version != call.version:
-            return Stored(entry.data, entry.version, entry.ends - now)
-        if self._is_taken(call.new_key, now):
-            raise KeyTaken
-        self._drop(key, entry)
-        if call.tombstone > 0:
-            self._leave_tombstone(key, _Tombstone(call.new_key, now + call.tombstone), now)
-        return self._insert(call.new_key, call.data, now, call.ttl, call.owner)
+        with self.lock:
+            now, key = self._now(), call.key
+            entry = self._live(key, now)
+            if entry is None:
+                return self._moved(key, now)
+            if entry.version != call.version:
+                return Stored(entry.data, entry.version, entry.ends - now)
+            if self._is_taken(call.new_key, now):
+                raise KeyTaken
+            self._drop(key, entry)
+            if call.tombstone > 0:
+                self._leave_tombstone(key, _Tombstone(call.new_key, now + call.tombstone), now)
+            return self._insert(call.new_key, call.data, now, call.ttl, call.owner)
 
     def touch(self, call: Touch) -> bool:
         """Set the ttl of a live record; False if there is none."""
-        now = self._clock()
-        entry = self._live(call.key, now)
-        if entry is None:
-            return False
-        self._set_end(call.key, entry, now, call.ttl)
-        return True
+        with self.lock:
+            now = self._clock()
+            entry = self._live(call.key, now)
+            if entry is None:
+                return False
+            self._set_end(call.key, entry, now, call.ttl)
+            return True
 
     def delete(self, call: Delete) -> int:
         """End these records, also where they have moved; return how many were live."""
-        now = self._clock()
-        ended = 0
-        for named in call.keys:
-            key = self._follow(named, now) if self._tombstones else named
-            entry = self._live(key, now)
-            if entry is not None:
-                self._drop(key, entry)
-                ended += 1
-        return ended
+        with self.lock:
+            now = self._clock()
+            ended = 0
+            for named in call.keys:
+                key = self._follow(named, now) if self._tombstones else named
+                entry = self._live(key, now)
+                if entry is not None:
+                    self._drop(key, entry)
+                    ended += 1
+            return ended
 
     def owned_keys(self, owner: str) -> list[str]:
         """Return the keys of the owner's live records."""
-        owned = self._owned.get(owner)
-        if owned is None:
-            return []
-        now = self._clock()
-        keys = [owned] if isinstance(owned, str) else owned
-        return [key for key in keys if self._entries[key].ends > now]
+        with self.lock:
+            now = self._clock()
+            return [key for key in self._owned.of(owner) if self._entries[key].ends > now]
 
     def keys(self, prefix: str) -> list[str]:
         """Return the keys of records and tombstones that begin with `prefix`; iterates over all keys."""
-        return [key for key in (*self._entries, *self._tombstones) if key.startswith(prefix)]
+        with self.lock:
+            keys = [*self._entries, *self._tombstones]
+        return [key for key in keys if key.startswith(prefix)]
 
     def scan(self, prefix: str, size: int) -> Iterator[list[str]]:
         """Yield the keys of live records that begin with `prefix`, of `size` keys at a time."""
-        keys = list(self._entries)  # references to what is there anyway: a dict must not change while it is iterated
+        with self.lock:
+            keys = list(self._entries)  # references to what is there: a dict must not change while it is iterated
         for start in range(0, len(keys), size):
+            yield self._scan_some(prefix, keys[start : start + size])
+
+    def _scan_some(self, prefix: str, keys: list[str]) -> list[str]:
+        with self.lock:
             now = self._clock()
-            yield [
+            return [
                 key
-                for key in keys[start : start + size]
+                for key in keys
                 if key.startswith(prefix) and not key.endswith(PROBE_SUFFIX) and self._live(key, now) is not None
             ]
 
     def sweep(self, most: int) -> bool:
         """Look at up to `most` keys that are due, and drop those that have expired; True if there may be more."""
-        now = self._clock()
-        self._sweep_tombstones(now, most)
-        return self._sweep(now, most)
+        with self.lock:
+            now = self._clock()
+            self._sweep_tombstones(now, most)
+            return self._sweep(now, most)
 
     def _now(self) -> float:
         now = self._clock()
@@ -198,9 +210,9 @@ class Table:
         tombstone = self._tombstones.get(key)
         return tombstone is not None and tombstone.ends > now
 
-    def _moved(self, key: str) -> Moved | None:
+    def _moved(self, key: str, now: float) -> Moved | None:
         tombstone = self._tombstones.get(key)
-        return Moved(tombstone.new_key) if tombstone is not None and tombstone.ends > self._clock() else None
+        return Moved(tombstone.new_key) if tombstone is not None and tombstone.ends > now else None
 
     def _follow(self, key: str, now: float) -> str:
         """Return the key that the record has now, and remove the tombstones that lead to it."""
@@ -228,7 +240,7 @@ class Table:
         version = next(self._versions)
         self._entries[key] = _Entry(data, version, ends, bucket, owner)
         if owner is not None:
-            self._own(key, owner)
+            self._owned.add(owner, key)
         if self.watchers.by_key:
             self.watchers.tell(key)
         return version
@@ -236,7 +248,8 @@ class Table:
     def _drop(self, key: str, entry: _Entry) -> None:
         del self._entries[key]
         entry.bucket.keys.discard(key)
-        self._disown(key, entry.owner)
+        if entry.owner is not None:
+            self._owned.discard(entry.owner, key)
         if self.watchers.by_key:
             self.watchers.tell(key)
 
@@ -278,22 +291,3 @@ class Table:
         while (bucket := self._buckets.first()) is not None:
             if self._take(bucket, now):
                 return
-
-    def _own(self, key: str, owner: str) -> None:
-        owned = self._owned.get(owner)
-        if owned is None:
-            self._owned[owner] = key
-        elif isinstance(owned, str):
-            self._owned[owner] = {owned, key}
-        else:
-            owned.add(key)
-
-    def _disown(self, key: str, owner: str | None) -> None:
-        if owner is None:
-            return
-        owned = self._owned[owner]
-        if isinstance(owned, set):
-            owned.discard(key)
-            if owned:
-                return
-        del self._owned[owner]
