@@ -2,6 +2,7 @@
 
 import dataclasses
 import enum
+import threading
 from decimal import Decimal
 from itertools import permutations
 from typing import Annotated, Any, Generic, Literal, NamedTuple, NewType, TypedDict, TypeVar
@@ -375,3 +376,27 @@ def test_annotations_that_cannot_be_resolved_or_need_encode_and_decode_teach_not
     assert through(codec, vague(1)) == vague(1)
     with pytest.raises(UnregisteredType):
         codec.encode("k", Secretive("a", 1))
+
+
+began, may_end = threading.Event(), threading.Event()
+
+
+def slowly(kind: type) -> type:
+    """As an annotation of a module that takes long to import."""
+    began.set()
+    may_end.wait(10)
+    return kind
+
+
+def test_who_uses_a_key_while_another_thread_registers_its_type_finds_all_of_its_classes() -> None:
+    codec = Codec()
+    slow: Any = dataclasses.make_dataclass(
+        "Slow", [("part", "slowly(models.Item)")], namespace={"__module__": __name__}
+    )
+    first = threading.Thread(target=codec.registry.register_annotation, args=(slow,))
+    first.start()
+    assert began.wait(10)
+    threading.Timer(0.1, may_end.set).start()
+    codec.registry.register_annotation(slow)
+    assert through(codec, slow(models.Item("a"))) == slow(models.Item("a"))
+    first.join()

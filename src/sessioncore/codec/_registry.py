@@ -5,8 +5,10 @@ stored name here and never imports anything.
 """
 
 import enum
+import threading
 import typing
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any, Literal
 
 import msgspec
@@ -44,12 +46,17 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 class Registry:
-    """Maps classes to names and names to classes; a class can have aliases besides its name."""
+    """Maps classes to names and names to classes; a class can have aliases besides its name.
 
-    __slots__ = ("_seen_annotations", "by_class", "by_name", "checked")
+    Handlers in several threads may register the annotation of one key at the same time, by its first use.
+    """
+
+    __slots__ = ("_begun", "_mutex", "_registered", "by_class", "by_name", "checked")
 
     def __init__(self) -> None:
-        self._seen_annotations: set[Any] = set()
+        self._begun: set[Any] = set()  # annotations; one may lead to itself
+        self._registered: set[Any] = set()  # of these, those whose classes are all known
+        self._mutex = threading.RLock()
         self.by_class: dict[type, Entry] = {}
         self.by_name: dict[str, Entry] = {}
         self.checked: set[type] = set()  # the classes whose instances are read back before they are stored
@@ -80,29 +87,39 @@ class Registry:
             if taken is not None and taken.cls is not cls:
                 raise ConfigError(f"the type name {one!r} is already taken by another class; pass another name=")
         entry = self._entry_to_use(_make_entry(cls, name, encode, decode))
-        self._add(entry, names)
-        if entry.origin == "class":
-            self._register_field_types(cls)
+        with self._mutex:
+            self._add(entry, names)
+            if entry.origin == "class":
+                self._register_field_types(cls)
 
     def register_annotation(self, annotation: Any) -> None:
         """Add the classes in an annotation that need no `encode` and `decode` of their own."""
         try:
-            if annotation in self._seen_annotations:
+            if annotation in self._registered:
                 return
-            self._seen_annotations.add(annotation)
         except TypeError:  # unhashable, such as Annotated[int, []], so it cannot be remembered
             pass
+        with self._mutex:
+            self._register_parts(annotation)
+            with suppress(TypeError):
+                self._registered.add(annotation)
+
+    def _register_parts(self, annotation: Any) -> None:
+        with suppress(TypeError):
+            if annotation in self._begun:
+                return
+            self._begun.add(annotation)
         for part in typing.get_args(annotation):
-            self.register_annotation(part)
+            self._register_parts(part)
         cls = typing.get_origin(annotation) or annotation
         if isinstance(cls, enum.Enum):  # an argument of Literal
-            self.register_annotation(type(cls))
+            self._register_parts(type(cls))
         elif typing.is_typeddict(cls):
             self._register_field_types(cls)
         elif isinstance(cls, type):
             self._register_class(cls)
         elif (target := getattr(cls, "__supertype__", None) or getattr(cls, "__value__", None)) is not None:
-            self.register_annotation(target)  # a NewType, or a `type` statement
+            self._register_parts(target)  # a NewType, or a `type` statement
 
     def _register_class(self, cls: type) -> None:
         name = name_of(cls)
@@ -116,11 +133,11 @@ class Registry:
         self._register_field_types(cls)
 
     def _add(self, entry: Entry, names: Iterable[str]) -> None:
-        self.by_class[entry.cls] = entry
-        for name in names:
-            self.by_name[name] = entry
         if entry.same is not None:
             self.checked.add(entry.cls)
+        for name in names:
+            self.by_name[name] = entry
+        self.by_class[entry.cls] = entry  # last: from here on, other threads store instances
 
     def _register_field_types(self, cls: Any) -> None:
         try:
@@ -128,7 +145,7 @@ class Registry:
         except Exception:  # noqa: BLE001 - a user's annotations can raise anything; then register field types by hand
             return
         for hint in hints.values():
-            self.register_annotation(hint)
+            self._register_parts(hint)
 
     def _entry_to_use(self, entry: Entry) -> Entry:
         """Return `entry`, or the entry that the class already has if both mean the same.
