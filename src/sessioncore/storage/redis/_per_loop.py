@@ -7,6 +7,7 @@ second loop gets a second connection.
 import asyncio
 import logging
 import sys
+import threading
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from datetime import timedelta
 from typing import Any
@@ -102,8 +103,9 @@ class LoopStates:
         self._silence_timeout = client.silence_timeout() if timeout is None else timeout.total_seconds()
         self._replicas = wait_replicas
         self._wait = wait_timeout.total_seconds()
-        self._current: LoopState | None = None
-        self._others: dict[asyncio.AbstractEventLoop, LoopState] = {}
+        self._states: dict[asyncio.AbstractEventLoop, LoopState] = {}
+        self._current: LoopState | None = None  # of these, the one that was used last
+        self._mutex = threading.Lock()
         self._closed = False
         client.on_new_credentials(self._authenticate)
         self.can_track = client.has_plain_connections
@@ -164,10 +166,11 @@ class LoopStates:
 
     async def aclose(self) -> None:
         """Close this loop's connection, and have other loops close theirs."""
-        self._closed = True
-        states = self.states()
-        self._current = None
-        self._others.clear()
+        with self._mutex:
+            self._closed = True
+            states = list(self._states.values())
+            self._current = None
+            self._states.clear()
         await self._in_each_loop(states, LoopState.aclose)
 
     async def _authenticate(self, user: bytes, password: bytes) -> None:
@@ -175,7 +178,8 @@ class LoopStates:
 
     def states(self) -> list[LoopState]:
         """Return those that there are."""
-        return [*self._others.values(), *([self._current] if self._current else [])]
+        with self._mutex:
+            return list(self._states.values())
 
     async def _in_each_loop(
         self, states: list[LoopState], do: Callable[[LoopState], Coroutine[Any, Any, None]]
@@ -189,12 +193,13 @@ class LoopStates:
                 await asyncio.wait([asyncio.wrap_future(there)], timeout=self._silence_timeout)
 
     def _switch_to(self, loop: asyncio.AbstractEventLoop) -> LoopState:
-        if self._closed:
-            raise StorageUnavailable("this RedisStorage is closed: open() opens it again")
-        if self._current is not None and not self._current.loop.is_closed():
-            self._others[self._current.loop] = self._current
-        self._others = {at: state for at, state in self._others.items() if not at.is_closed()}
-        self._current = state = self._others.pop(loop, None) or self._make(loop)
+        with self._mutex:
+            if self._closed:
+                raise StorageUnavailable("this RedisStorage is closed: open() opens it again")
+            if (state := self._states.get(loop)) is None:
+                self._states = {at: state for at, state in self._states.items() if not at.is_closed()}
+                self._states[loop] = state = self._make(loop)
+            self._current = state
         return state
 
     def _make(self, loop: asyncio.AbstractEventLoop) -> LoopState:

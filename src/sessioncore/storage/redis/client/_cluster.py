@@ -105,7 +105,7 @@ class ClusterTransport:
 
     def unwatch(self, key: str, changed: Changed) -> None:
         """Do not call `changed` for this key any more."""
-        for master in self._masters.values():
+        for master in list(self._masters.values()):  # perhaps those of another event loop, which goes on
             master.unwatch(key, changed)
 
     async def confirm(self) -> None:

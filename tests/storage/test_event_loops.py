@@ -1,0 +1,237 @@
+"""One store in several event loops, each in a thread of its own: servers with worker threads, synchronous views."""
+
+import asyncio
+import sys
+import threading
+from collections.abc import Callable, Coroutine, Generator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+import trio
+from servers.redis_server import Server
+from tests.numbers import scaled
+
+from sessioncore import MemoryStorage, SessionConfig, SessionGone, SessionNotFound, SessionStore, SQLiteStorage, Storage
+from sessioncore.storage import Stored
+from sessioncore.storage.redis import NearCache, RedisStorage
+
+Work = Callable[[], Coroutine[Any, Any, None]]
+THREADS = 4
+EMBEDDED = pytest.mark.parametrize("storage", ["memory", "sqlite"], indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def impatient_threads() -> Generator[None]:
+    former = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(former)
+
+
+@pytest.fixture(
+    params=[
+        "memory",
+        "sqlite",
+        pytest.param("redis", marks=pytest.mark.redis),
+        pytest.param("near", marks=pytest.mark.redis),
+    ]
+)
+def storage(request: pytest.FixtureRequest, path: Path) -> Storage:
+    if request.param == "memory":
+        return MemoryStorage()
+    if request.param == "sqlite":
+        return SQLiteStorage(path)
+    server: Server = request.getfixturevalue("server")
+    request.getfixturevalue("emptied")
+    return RedisStorage.from_url(server.url, near_cache=NearCache() if request.param == "near" else None)
+
+
+def on_asyncio(work: Work) -> None:
+    asyncio.run(work())
+
+
+def in_threads(works: Sequence[Work], runs: Sequence[Callable[[Work], Any]] = (on_asyncio,)) -> None:
+    """Run each in an event loop of its own, with each of `runs` in turn; raise the first error."""
+    errors: list[BaseException] = []
+    barrier = threading.Barrier(len(works))
+
+    def main(number: int) -> None:
+        try:
+            barrier.wait(20)
+            runs[number % len(runs)](works[number])
+        except BaseException as exc:  # noqa: BLE001 - it is raised below
+            errors.append(exc)
+
+    threads = [threading.Thread(target=main, args=(number,), daemon=True) for number in range(len(works))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive(), "a task waits for ever"
+    for error in errors:
+        raise error
+
+
+async def all_live(store: SessionStore, ids: list[str]) -> list[str]:
+    """Those of the IDs that have a session."""
+    live: list[str] = []
+    for sid in ids:
+        with suppress(SessionNotFound):
+            live.append((await store.get_by_id(sid)).id)
+    return live
+
+
+@pytest.mark.proves("P2", "P4")
+def test_threads_lose_no_update_no_end_and_no_owner(storage: Storage) -> None:
+    store = SessionStore(SessionConfig(storage=storage))
+    rounds = scaled(300)
+    counter: list[str] = []
+    victims: list[str] = []
+    own: list[str] = []
+    together = threading.Barrier(THREADS)
+
+    async def begin() -> None:
+        counter.append((await store.create({"n": 0})).id)
+        victims.extend([(await store.create({"n": 0}, owner="victim")).id for _ in range(rounds)])
+
+    def worker(number: int) -> Work:
+        async def main() -> None:
+            if number == 0:
+                await begin()
+            await asyncio.to_thread(together.wait, 60)
+            for turn in range(rounds):
+                async with store.open(counter[0]) as session:
+                    session.mutate("n", lambda n: n + 1)
+                    session[f"of {number}"] = turn
+                with suppress(SessionNotFound, SessionGone):  # another thread ends it
+                    async with store.open(victims[turn]) as session:
+                        session[f"of {number}"] = turn
+                if turn % THREADS == number:
+                    assert await store.delete(victims[turn])
+                    assert not await all_live(store, [victims[turn]])
+                session = await store.create({"of": number}, owner="before")
+                former = session.id
+                await session.login("after")
+                session["turn"] = turn
+                await session.save()
+                assert not await all_live(store, [former])
+                own.append(session.id)
+                assert len(await store.sessions_of("after")) <= rounds * THREADS
+            await asyncio.to_thread(together.wait, 60)
+            if number == 0:
+                await store.aclose()  # also what the other loops have open
+            await asyncio.to_thread(together.wait, 60)
+
+        return main
+
+    async def end() -> None:
+        await store.start()
+        session = await store.get_by_id(counter[0])
+        assert dict(session) == {"n": rounds * THREADS, **{f"of {number}": rounds - 1 for number in range(THREADS)}}
+        assert not await all_live(store, victims)
+        assert not await store.sessions_of("victim")
+        assert not await store.sessions_of("before")
+        assert len(await store.sessions_of("after")) == len(await all_live(store, own)) == rounds * THREADS
+        await store.aclose()
+
+    in_threads([worker(number) for number in range(THREADS)])
+    asyncio.run(end())
+
+
+@EMBEDDED
+def test_each_call_may_have_an_event_loop_of_its_own(storage: Storage) -> None:
+    """As synchronous views do that call `asyncio.run`."""
+    store = SessionStore(SessionConfig(storage=storage))
+    sid: list[str] = []
+
+    async def begin() -> None:
+        sid.append((await store.create({"n": 0})).id)
+
+    async def count() -> None:
+        async with store.open(sid[0]) as session:
+            session.mutate("n", lambda n: n + 1)
+
+    def run(work: Work) -> None:
+        for _ in range(10):
+            asyncio.run(work())
+
+    async def end() -> None:
+        assert (await store.get_by_id(sid[0]))["n"] == 10 * THREADS
+        await store.aclose()
+
+    asyncio.run(begin())
+    in_threads([count] * THREADS, [run])
+    asyncio.run(end())
+
+
+@EMBEDDED
+def test_loops_of_asyncio_and_of_trio_share_a_storage(storage: Storage) -> None:
+    store = SessionStore(SessionConfig(storage=storage))
+    sid: list[str] = []
+
+    async def begin() -> None:
+        sid.append((await store.create({"n": 0})).id)
+
+    async def count() -> None:
+        async with anyio.create_task_group() as tasks:
+            for _ in range(20):
+                tasks.start_soon(one)
+
+    async def one() -> None:
+        async with store.open(sid[0]) as session:
+            session.mutate("n", lambda n: n + 1)
+
+    async def end() -> None:
+        assert (await store.get_by_id(sid[0]))["n"] == 20 * THREADS
+        await store.aclose()
+
+    asyncio.run(begin())
+    in_threads([count] * THREADS, [on_asyncio, trio.run])
+    asyncio.run(end())
+
+
+def test_a_sqlite_storage_may_be_closed_while_other_loops_use_it(path: Path) -> None:
+    storage = SQLiteStorage(path)
+
+    def use(name: str) -> Work:
+        async def main() -> None:
+            for number in range(30):
+                assert await storage.create(f"{name}-{number}", b"data", 1000) is not None
+                assert isinstance(await storage.load(f"{name}-{number}"), Stored)
+
+        return main
+
+    async def close() -> None:
+        for _ in range(30):
+            await storage.aclose()
+            await asyncio.sleep(0.002)
+
+    in_threads([use("a"), use("b"), close])
+    asyncio.run(storage.aclose())
+    assert not list(path.parent.glob("sessions.db-*"))
+
+
+@pytest.mark.redis
+def test_each_loop_has_one_connection_to_redis(server: Server) -> None:
+    storage = RedisStorage.from_url(server.url)
+    before = server.do("CLIENT", "LIST").count(b"\n")
+    counted: list[int] = []
+    together = threading.Barrier(8)
+
+    def worker(number: int) -> Work:
+        async def main() -> None:
+            for _ in range(50):
+                await storage.load("k")
+            await asyncio.to_thread(together.wait, 20)
+            if number == 0:
+                counted.append(server.do("CLIENT", "LIST").count(b"\n"))
+                await storage.aclose()
+            await asyncio.to_thread(together.wait, 20)
+
+        return main
+
+    in_threads([worker(number) for number in range(8)])
+    assert counted == [before + 8]
