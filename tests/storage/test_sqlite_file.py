@@ -15,6 +15,7 @@ import anyio
 import pytest
 
 from sessioncore import SessionConfig, SessionNotFound, SessionStore, SQLiteStorage, StorageUnavailable
+from sessioncore.storage import WritesRefused
 from sessioncore.storage.sqlite import _schema as schema
 
 pytestmark = pytest.mark.anyio
@@ -160,6 +161,24 @@ async def test_a_held_file_costs_storage_timeout_and_not_busy_timeout(path: Path
                 await CALLS[call](store, sid)
             assert LIMIT * 0.9 < time.monotonic() - begin < LIMIT + 2
         await store.create({"n": 2})
+
+
+@pytest.mark.parametrize("for_reading_too", [False, True])
+async def test_a_held_file_does_not_stop_the_start(
+    path: Path, for_reading_too: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Ten workers that start at once on a slow disk hold it one after the other, for longer than a request waits."""
+    async with store_at(path) as store:
+        sid = (await store.create({"n": 1})).id
+    storage = SQLiteStorage(path, busy_timeout=timedelta(seconds=0.1))
+    with held(path, for_reading_too=for_reading_too):
+        store = SessionStore(SessionConfig(storage=storage))
+        await store.start()
+        assert "another process holds" in caplog.text
+        with pytest.raises(WritesRefused):
+            await store.check()
+    async with store:
+        assert (await store.get_by_id(sid))["n"] == 1
 
 
 async def test_calls_that_wait_together_end_together(path: Path) -> None:

@@ -197,8 +197,8 @@ class SQLiteStorage:
 
         Raises:
             StorageError: the file has a newer schema, is another program's, or is read-only; it is left unchanged.
-            WritesRefused: the disk is full.
-            StorageUnavailable: the folder is missing, or another process holds the file.
+            WritesRefused: the disk is full, or another process holds the file.
+            StorageUnavailable: the folder is missing.
         """
         await self._open()
 
@@ -212,7 +212,8 @@ class SQLiteStorage:
 
         Raises:
             StorageError: the table is missing.
-            StorageUnavailable: another process holds the file, or it cannot be read.
+            WritesRefused: another process holds the file.
+            StorageUnavailable: it cannot be read.
         """
         await self._read(self._records.check)
 
