@@ -211,8 +211,10 @@ async def test_endless_conflicts_end_in_an_error_and_leave_the_loop_to_others() 
         with pytest.raises(StorageUnavailable, match="other requests kept writing"):
             await exchange.commit(200)
         over = True
-    assert turns > 10
-    assert [int(event.detail) > 1 for event in lab.told(EventKind.CONFLICT)] == [True]
+    [conflict] = lab.told(EventKind.CONFLICT)
+    assert int(conflict.detail) > 1
+    # From the third try on, others have a turn before each. How many tries there are depends on the machine.
+    assert turns >= int(conflict.detail) - 3
     await exchange.finish(failed=True)
 
 
