@@ -120,9 +120,8 @@ class Exchange(Struct, eq=False):
     def commit(self, status: int | None) -> Done[Headers] | Awaitable[Headers]:
         """Store the changes and return the headers to append; call this once, before the response starts.
 
-        A status of 500 or more drops uncommitted changes, unless `save_on_server_error` is set. None
-        is for a response without headers, such as the refusal of a WebSocket: changes that need a
-        header are dropped.
+        A status of 500 or more drops what is not committed, and later changes, unless `save_on_server_error`
+        is set. None is for a response without headers, as for a refused WebSocket: what needs one is dropped.
 
         Raises:
             SessionError: the changes were not stored; send `error_response(error)` instead of the response.
@@ -132,9 +131,11 @@ class Exchange(Struct, eq=False):
             return _NO_HEADERS
         session._start_response()
         state = session._state
-        if status == 500 and (hidden := self._hidden_error(sys.exception())) is not None:
-            self._drops_changes = True  # a framework turned our error into this 500: send our error response instead
-            raise hidden
+        if status is not None and status >= 500:
+            hidden = self._hidden_error(sys.exception()) if status == 500 else None
+            self._drops_changes = hidden is not None or not self._persistence.config.save_on_server_error
+            if hidden is not None:
+                raise hidden  # a framework turned our error into this 500: send our error response instead
         if state is None:
             return UNCHANGED
         loaded = state.loaded
@@ -147,8 +148,7 @@ class Exchange(Struct, eq=False):
         try:
             if status is None and (loaded is None or state.rotating):
                 state.discard()
-            drop = status is not None and status >= 500 and not self._persistence.config.save_on_server_error
-            result = self._persistence.commit(state, drop)
+            result = self._persistence.commit(state, self._drops_changes)
         except BaseException:
             self._fail(state)
             raise
@@ -162,7 +162,7 @@ class Exchange(Struct, eq=False):
             await work
             while state.loaded is not None and state.rotating:
                 # Another task rotated the ID during the commit; this is the last response that can send it.
-                await self._persistence.commit(state)
+                await self._persistence.commit(state, self._drops_changes)
         except BaseException:
             self._fail(state)
             raise

@@ -68,6 +68,27 @@ async def test_a_server_error_drops_changes_and_rotation_unless_they_are_to_be_s
     assert (stranger.sid is not None) is saves
 
 
+@pytest.mark.proves("AT-99")
+@pytest.mark.parametrize("saves", [False, True])
+async def test_what_the_stream_of_a_server_error_changes_is_dropped_too_unless_it_is_saved(saves: bool) -> None:
+    lab = Lab(save_on_server_error=saves)
+    exchange = await lab.begin_request()
+    await exchange.commit(500)
+    exchange.session["n"] = 2
+    await exchange.save_late()
+    assert await lab.data() == {"n": 2 if saves else 1}
+    exchange.session["n"] = 3  # as a background task does
+    await exchange.finish()
+    assert (await lab.data(), exchange.session["n"]) == (({"n": 3}, 3) if saves else ({"n": 1}, 1))
+    exchange = await lab.visitor.arrive()
+    await exchange.commit(503)
+    exchange.session["n"] = 4
+    await exchange.session.save()
+    exchange.session["n"] = 5
+    await exchange.finish()
+    assert await lab.data() == {"n": 5 if saves else 4}
+
+
 @pytest.mark.parametrize("end", ["server error", "an error of ours", "an error of the application"])
 async def test_after_an_error_the_client_is_told_what_was_saved_and_nothing_that_was_not(end: str, lab: Lab) -> None:
     exchange = await lab.begin_request()
