@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from litestar import Controller, asgi, get, post
+import pytest
+from litestar import Controller, Request, asgi, get, post
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.sessions import SessionMiddleware as StarletteSessions
@@ -12,7 +13,7 @@ from starlette.routing import Route
 from tests.adapters.litestar_kit import COOKIE, AnyRequest, Open, SessionDep, read, write
 from tests.stores import SpyStorage
 
-from sessioncore import SessionConfig, SessionStore, from_param
+from sessioncore import SessionConfig, SessionNotLoaded, SessionStore, from_param
 from sessioncore_litestar import SessionBackendConfig, SessionPlugin, get_session
 
 
@@ -25,7 +26,14 @@ async def count_up(request: AnyRequest) -> int:
 # -- layers
 
 
-def test_excluded_routes_have_no_session(enter: Open, store: SessionStore, storage: SpyStorage) -> None:
+class OwnRequest(Request[Any, Any, Any]):
+    pass
+
+
+@pytest.mark.parametrize("request_class", [None, OwnRequest])
+def test_excluded_routes_have_no_session(
+    request_class: Any, enter: Open, store: SessionStore, storage: SpyStorage
+) -> None:
     @get(["/static/logo", "/elsewhere"])
     async def by_path(request: AnyRequest) -> bool:
         return "session" in request.scope
@@ -37,6 +45,12 @@ def test_excluded_routes_have_no_session(enter: Open, store: SessionStore, stora
     @get("/asks", no_session=True)
     async def asks(session: SessionDep) -> None: ...
 
+    @get("/uses", no_session=True)
+    async def uses(request: AnyRequest) -> str:
+        with pytest.raises(SessionNotLoaded) as told:
+            request.session["n"] = 1
+        return str(told.value)
+
     class Quiet(Controller):
         path = "/quiet"
         opt = {"no_session": True}
@@ -46,12 +60,13 @@ def test_excluded_routes_have_no_session(enter: Open, store: SessionStore, stora
             return "session" in request.scope
 
     plugin = SessionPlugin(store, exclude=["^/static/"], exclude_opt_key="no_session")
-    client = enter(by_path, by_opt, asks, Quiet, write, plugin=plugin)
+    client = enter(by_path, by_opt, asks, uses, Quiet, write, plugin=plugin, request_class=request_class)
     client.post("/write")
     storage.calls.clear()
     for path in ("/static/logo", "/health", "/quiet/one"):
         assert client.get(path).json() is False
     assert client.get("/asks").status_code == 500
+    assert "excluded" in client.get("/uses").text
     assert storage.calls == []
     assert client.get("/elsewhere").json() is True
 

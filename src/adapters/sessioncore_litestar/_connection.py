@@ -19,7 +19,7 @@ from sessioncore_asgi._shared import exchange_of
 
 __all__ = [
     "AnyConnection", "SessionRequest", "SessionWebSocket", "apply_assignment", "get_session", "is_mount",
-    "replace_data", "session_id_of", "with_session_id",
+    "replace_data", "session_id_of", "with_session",
 ]  # fmt: skip
 
 AnyConnection: TypeAlias = ASGIConnection[Any, Any, Any, Any]
@@ -40,10 +40,7 @@ async def apply_assignment(scope: Scope, scope_key: str) -> Session:
     scope_dict = cast("dict[str, Any]", scope)
     exchange = exchange_of(scope_dict, scope_key)
     if exchange is None:
-        raise SessionNotLoaded(
-            f"this request has no session {scope_key!r}: pass plugins=[SessionPlugin(store)] to Litestar, "
-            "and check whether this route is excluded"
-        )
+        raise _no_session(scope_key)
     await exchange.load(required=True)
     session = exchange.session
     value: object = scope_dict.get(scope_key)
@@ -52,6 +49,13 @@ async def apply_assignment(scope: Scope, scope_key: str) -> Session:
     scope_dict[scope_key] = session
     await replace_data(session, value)
     return session
+
+
+def _no_session(scope_key: str) -> SessionNotLoaded:
+    return SessionNotLoaded(
+        f"this request has no session {scope_key!r}: pass plugins=[SessionPlugin(store)] to Litestar, "
+        "and check whether this route is excluded"
+    )
 
 
 async def replace_data(session: Session, value: object) -> None:
@@ -90,7 +94,12 @@ def _to_dict(value: object) -> dict[str, Any]:
 
 
 class SessionRequest(Request[UserT, AuthT, StateT]):
-    """Litestar's Request with another `get_session_id`."""
+    """Litestar's Request with another `session` and `get_session_id`."""
+
+    @property
+    def session(self) -> dict[str, Any]:
+        """Return the session, or what `set_session` was given."""
+        return _session_in(cast("Any", self.scope))
 
     def get_session_id(self) -> str | None:
         """Return the current ID; None without a session, and after `clear_session()`."""
@@ -98,21 +107,39 @@ class SessionRequest(Request[UserT, AuthT, StateT]):
 
 
 class SessionWebSocket(WebSocket[UserT, AuthT, StateT]):
-    """Litestar's WebSocket with another `get_session_id`."""
+    """Litestar's WebSocket with another `session` and `get_session_id`."""
+
+    @property
+    def session(self) -> dict[str, Any]:
+        """Return the session, or what `set_session` was given."""
+        return _session_in(cast("Any", self.scope))
 
     def get_session_id(self) -> str | None:
         """Return the current ID; None without a session, and after `clear_session()`."""
         return session_id_of(cast("Any", self.scope))
 
 
-def with_session_id(given: type[Any] | None, ours: type[Any]) -> type[Any]:
-    """Return `ours`, or the application's class with our `get_session_id`, unless it has a method of its own."""
+def with_session(given: type[Any] | None, ours: type[Any]) -> type[Any]:
+    """Return `ours`, or the application's class with our `session` and `get_session_id`, unless it has its own."""
     if given is None:
         return ours
-    if given.get_session_id is not ASGIConnection.get_session_id:  # pyright: ignore[reportUnknownMemberType]  # theirs
+    names = ("session", "get_session_id")
+    added = {name: getattr(ours, name) for name in names if getattr(given, name) is getattr(ASGIConnection, name)}
+    if not added:
         return given
-    names = {name: getattr(given, name) for name in ("__module__", "__qualname__", "__doc__")}
-    return type(given.__name__, (given,), {**names, "__slots__": (), "get_session_id": ours.get_session_id})
+    kept = {name: getattr(given, name) for name in ("__module__", "__qualname__", "__doc__")}
+    return type(given.__name__, (given,), {**kept, "__slots__": (), **added})
+
+
+def _session_in(scope: dict[str, Any]) -> dict[str, Any]:
+    """Return what Litestar's own property returns.
+
+    Raises:
+        SessionNotLoaded: there is none; Litestar would advise to install a middleware.
+    """
+    if "session" not in scope:
+        raise _no_session("session")
+    return cast("dict[str, Any]", scope["session"])
 
 
 def session_id_of(scope: dict[str, Any]) -> str | None:

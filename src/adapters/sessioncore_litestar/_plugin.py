@@ -16,7 +16,7 @@ from litestar.types import Scope
 from sessioncore import ConfigError, Session, SessionStore
 from sessioncore.integration import check_beside, check_store
 from sessioncore_litestar._backend import SessionBackend, SessionBackendConfig
-from sessioncore_litestar._connection import SessionRequest, SessionWebSocket, get_session, with_session_id
+from sessioncore_litestar._connection import SessionRequest, SessionWebSocket, get_session, with_session
 from sessioncore_litestar._middleware import SessionMiddleware
 
 __all__ = ["SessionPlugin"]
@@ -84,8 +84,8 @@ class SessionPlugin(InitPlugin, CLIPlugin):
         # Litestar exits every lifespan before it calls on_shutdown, where the storage may still be needed.
         untyped.lifespan = [self._open_storage, *untyped.lifespan]
         untyped.on_shutdown = [*untyped.on_shutdown, self.config.store.aclose]
-        untyped.request_class = with_session_id(untyped.request_class, SessionRequest)
-        untyped.websocket_class = with_session_id(untyped.websocket_class, SessionWebSocket)
+        untyped.request_class = with_session(untyped.request_class, SessionRequest)
+        untyped.websocket_class = with_session(untyped.websocket_class, SessionWebSocket)
         return app_config
 
     @asynccontextmanager
