@@ -3,6 +3,7 @@
 from dataclasses import make_dataclass
 from typing import Any
 
+import anyio
 import attrs
 import pytest
 from litestar import Request, get, post
@@ -104,6 +105,39 @@ def test_clear_session_ends_the_session(enter: Open, storage: SpyStorage) -> Non
     storage.calls.clear()
     assert "set-cookie" not in client.post("/end").headers  # of a visitor without a session
     assert storage.calls == []
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_is_set_after_clear_session_begins_another_session(
+    fails: bool, enter: Open, store: SessionStore, storage: SpyStorage
+) -> None:
+    @post("/login")
+    async def login(request: AnyRequest) -> None:
+        await (await get_session(request)).login("ada", device="laptop")
+
+    @post("/guest")
+    async def guest(request: AnyRequest) -> str | None:
+        request.clear_session()
+        put(request, {"guest": True})
+        assert request.get_session_id() is None  # the new session has none yet
+        if fails:
+            raise RuntimeError
+        session = await get_session(request)
+        assert (session.owner, dict(session.details), session.id) == (None, {}, request.get_session_id())
+        put(request, {"guest": 2})
+        return request.get_session_id()
+
+    client = enter(login, guest, read)
+    client.post("/login")
+    old = client.cookies[COOKIE]
+    reply = client.post("/guest")
+    assert anyio.run(store.sessions_of, "ada") == []
+    if fails:
+        assert (reply.status_code, len(storage.inner), COOKIE in client.cookies) == (500, 0, False)
+    else:
+        assert old != client.cookies[COOKIE] == reply.text
+        assert client.get("/read").json() == {"guest": 2}
+        assert len(storage.inner) == 1
 
 
 def test_clear_session_holds_when_the_handler_fails_afterwards(enter: Open, storage: SpyStorage) -> None:

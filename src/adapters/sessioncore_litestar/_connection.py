@@ -12,6 +12,7 @@ from litestar import Request, WebSocket
 from litestar.connection import ASGIConnection
 from litestar.connection.base import AuthT, StateT, UserT
 from litestar.types import Empty, Scope
+from litestar.utils.scope.state import ScopeState
 from msgspec import Struct, structs
 
 from sessioncore import ConfigError, Session, SessionNotLoaded
@@ -19,7 +20,7 @@ from sessioncore_asgi._shared import exchange_of
 
 __all__ = [
     "AnyConnection", "SessionRequest", "SessionWebSocket", "apply_assignment", "get_session", "is_mount",
-    "replace_data", "session_id_of", "with_session",
+    "note_clearing", "replace_data", "session_id_of", "with_session",
 ]  # fmt: skip
 
 AnyConnection: TypeAlias = ASGIConnection[Any, Any, Any, Any]
@@ -47,8 +48,25 @@ async def apply_assignment(scope: Scope, scope_key: str) -> Session:
     if value is session or is_mount(scope):
         return session
     scope_dict[scope_key] = session
+    if scope_key == "session" and _was_cleared(scope_dict):
+        note_clearing(scope_dict)
+        if value is not Empty:  # `set_session` was called as well, so the value begins another session
+            await session.destroy()
     await replace_data(session, value)
     return session
+
+
+def note_clearing(scope: dict[str, Any]) -> None:
+    """Make a call of `clear_session` recognisable, even if `set_session` follows."""
+    _state_of(scope).session_id = None  # Empty, which `clear_session` puts there, is Litestar's default
+
+
+def _was_cleared(scope: dict[str, Any]) -> bool:
+    return _state_of(scope).session_id is Empty
+
+
+def _state_of(scope: dict[str, Any]) -> Any:
+    return ScopeState.from_scope(cast("Any", scope))
 
 
 def _no_session(scope_key: str) -> SessionNotLoaded:
@@ -146,5 +164,7 @@ def session_id_of(scope: dict[str, Any]) -> str | None:
     """Return the current ID; None without a session, and after `clear_session()`."""
     # Computed on demand, because reading the ID of a fresh session generates one.
     exchange, value = exchange_of(scope, "session"), scope.get("session")
-    ended = value is None or value is Empty  # by set_session(None) or clear_session()
-    return None if exchange is None or ended else exchange.session.id
+    if exchange is None or value is None or value is Empty:  # by set_session(None) or clear_session()
+        return None
+    session = exchange.session
+    return None if value is not session and _was_cleared(scope) else session.id

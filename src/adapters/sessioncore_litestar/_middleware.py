@@ -21,7 +21,7 @@ from msgspec import Struct
 import sessioncore_asgi
 from sessioncore import Session, SessionError, SessionStore
 from sessioncore_asgi._shared import check_inside
-from sessioncore_litestar._connection import apply_assignment, is_mount
+from sessioncore_litestar._connection import apply_assignment, is_mount, note_clearing
 
 __all__ = ["SessionMiddleware"]
 
@@ -49,6 +49,8 @@ class SessionMiddleware(LitestarSessionMiddleware[BaseSessionBackend[Any]]):
         # This dict belongs to the request. A handler that the application has for these errors takes precedence.
         state = cast("Any", ScopeState.from_scope(scope))
         state.exception_handlers.setdefault(SessionError, _reraise)
+        if self._scope_key == "session":
+            note_clearing(cast("Any", scope))
         try:
             await self._asgi_middleware(scope, receive, send)
         except _ServerError as error:
