@@ -80,6 +80,13 @@ async def refused(socket: AnySocket, session: SessionDep) -> None:
     await session.login("")
 
 
+@websocket("/saves")
+async def saves_and_fails(socket: AnySocket, session: SessionDep) -> None:
+    await session.login("ada")
+    await session.save()
+    raise RuntimeError
+
+
 @websocket("/revokes")
 async def revokes(socket: AnySocket, session: SessionDep) -> None:
     await session.store.revoke_all("ada")
@@ -114,6 +121,21 @@ def test_our_error_before_the_handshake_is_answered_as_elsewhere(store: SessionS
                 connect(url, open_timeout=PATIENCE, additional_headers=headers)
             assert (caught.value.response.status_code, caught.value.response.body) == (status, body)
             storage.restore()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("can_answer", [True, False])
+async def test_a_handshake_that_fails_after_a_new_id_was_stored_is_answered_once(can_answer: bool) -> None:
+    app = Litestar([saves_and_fails], plugins=[SessionPlugin(SessionStore())])
+    line = Line(socket_scope("/saves", extensions={"websocket.http.response": {}} if can_answer else {}))
+    await line.serve(app)
+    kinds = [message["type"] for message in line.sent]
+    if can_answer:
+        assert kinds == ["websocket.http.response.start", "websocket.http.response.body"]
+        assert line.sent[0]["status"] == 500
+        assert dict(line.sent[0]["headers"])[b"set-cookie"].startswith(COOKIE.encode())
+    else:
+        assert (kinds, line.sent[0]["code"]) == (["websocket.close"], 4500)
 
 
 # -- errors that Litestar turns into a close code

@@ -51,13 +51,26 @@ class SessionMiddleware(LitestarSessionMiddleware[BaseSessionBackend[Any]]):
         state.exception_handlers.setdefault(SessionError, _reraise)
         if self._scope_key == "session":
             note_clearing(cast("Any", scope))
-        try:
+        if scope["type"] == ScopeType.WEBSOCKET:
+            await self._serve_websocket(scope, receive, send)
+        else:
             await self._asgi_middleware(scope, receive, send)
+
+    async def _serve_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        answered = False
+
+        async def note_answer(message: Message) -> None:
+            nonlocal answered
+            answered = answered or message["type"] == "websocket.http.response.start"
+            await send(message)
+
+        try:
+            await self._asgi_middleware(scope, receive, note_answer)
         except _ServerError as error:
-            await send(error.close)
-        except SessionError as error:
-            if scope["type"] == ScopeType.WEBSOCKET:  # Litestar closes with 4500, and logs nothing
-                _logger.exception("a WebSocket was closed, because its handler raised: %s", error)  # noqa: TRY401
+            if not answered:  # the ASGI middleware refuses the handshake if it must tell the client a new ID
+                await send(error.close)
+        except SessionError as error:  # Litestar closes with 4500, and logs nothing
+            _logger.exception("a WebSocket was closed, because its handler raised: %s", error)  # noqa: TRY401
             raise
 
     async def _call_app(self, scope: Scope, receive: Receive, send: Send) -> None:
