@@ -5,6 +5,7 @@ import pkgutil
 import re
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -134,7 +135,8 @@ def _imported(target: str) -> object:
     if folder not in sys.path:
         sys.path.append(folder)
     try:
-        return pkgutil.resolve_name(target)
+        with redirect_stdout(sys.stderr):  # what an application prints at start is no part of our output
+            return pkgutil.resolve_name(target)
     except KeyboardInterrupt:
         raise
     except BaseException as exc:
