@@ -19,15 +19,9 @@ FOR_ONE_REQUEST = {  # classes whose objects live for one request, or for one co
     "_Sender",
 }  # fmt: skip
 OF_A_FRAMEWORK = {"_state_of(scope).session_id"}  # Litestar's attribute, of the name of one of ours
-LONG_LIVED = {
-    "Agenda",
-    "CrossLoopLock",
-    "Driver",
-    "Health",
-    "SessionPlugin",
-    "WatchTask",
-    "_Middleware",
-}  # as long as the application
+LONG_LIVED = {  # as long as the application
+    "Agenda", "CrossLoopLock", "Driver", "Health", "SessionPlugin", "WatchTask", "_Middleware",
+}  # fmt: skip
 
 
 def test_a_file_has_300_lines_at_most_and_a_function_50() -> None:
