@@ -9,7 +9,11 @@ from typing import Any
 import pytest
 from aiohttp import web
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
 from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Mount, Route
 from tests.adapters.asgi import START, Message, Wire, ask, http_scope, run
 from tests.stores import SpyStorage, without_checks
 
@@ -22,6 +26,7 @@ from sessioncore import (
     SessionNotLoaded,
     SessionStore,
     StorageUnavailable,
+    from_cookie,
 )
 from sessioncore_aiohttp import session_middleware, setup
 from sessioncore_asgi import SessionMiddleware, get_session
@@ -130,6 +135,30 @@ async def test_lazy_loads_when_asked_and_refuses_to_be_used_before(kind: str) ->
         assert storage.calls == calls
         storage.calls.clear()
     assert dict(await store.get_by_id(sid)) == {"n": 2}
+
+
+async def test_a_middleware_around_a_mounted_application_keeps_its_own_session() -> None:
+    async def count(request: Request) -> JSONResponse:
+        return JSONResponse((await get_session(request)).mutate("n", lambda n: n + 1, 0))
+
+    async def after(request: Request, call_next: RequestResponseEndpoint) -> Response:
+        response = await call_next(request)
+        request.session["after"] = request.session.get("after", 0) + 1
+        assert await get_session(request) is request.session
+        return response
+
+    outer, inner = (SessionStore(SessionConfig(extractor=from_cookie(name))) for name in ("outer", "inner"))
+    mounted = Starlette(routes=[Route("/count", count)], middleware=[Middleware(SessionMiddleware, store=inner)])
+    around = [Middleware(SessionMiddleware, store=outer), Middleware(BaseHTTPMiddleware, dispatch=after)]
+    app = Starlette(routes=[Mount("/inner", mounted)], middleware=around)
+    headers: list[tuple[bytes, bytes]] = []
+    for n in (1, 2):
+        wire = await ask(app, "/inner/count", headers=headers)
+        assert wire.body == str(n).encode()
+        headers = headers or [(b"cookie", line.partition(";")[0].encode()) for line in wire.all("set-cookie")]
+    sids = dict(pair.decode().split("=") for _, pair in headers)
+    found = [dict(await store.get_by_id(sids[name])) for name, store in (("outer", outer), ("inner", inner))]
+    assert found == [{"after": 2}, {"n": 2}]
 
 
 async def test_without_a_middleware_the_error_says_how_to_add_one() -> None:

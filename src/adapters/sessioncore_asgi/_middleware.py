@@ -48,9 +48,12 @@ class SessionMiddleware:
             await self._serve_other(scope, receive, send)
             return
         outer: Exchanges = scope[EXCHANGES] if EXCHANGES in scope else None  # noqa: SIM401 - each request
-        if outer is not None and has_store(outer, self._store, self._scope_key):
-            await self._app(scope, receive, send)  # installed twice: the outer one handles the session
-            return
+        if outer is not None:
+            if has_store(outer, self._store, self._scope_key):
+                await self._app(scope, receive, send)  # installed twice: the outer one handles the session
+                return
+            if exchange_of(scope, self._scope_key) is not None:
+                scope = {**scope}  # what is between the two middlewares keeps the session of the outer one
         if self._first:
             await self._serve_first(scope, receive, send)
             return
