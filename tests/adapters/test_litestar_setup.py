@@ -36,13 +36,18 @@ def test_beside_litestars_own_sessions_the_plugin_needs_another_name(store: Sess
         ours["n"] = ours.get("n", 10) + 1
         return {"theirs": request.session["n"], "ours": ours["n"]}
 
+    @get("/id")
+    async def tell(request: AnyRequest) -> str | None:
+        return request.get_session_id()
+
     theirs = ServerSideSessionConfig(secure=True).middleware
     with pytest.raises(ConfigError, match="remove that from middleware="):
         Litestar([both], plugins=[SessionPlugin(store)], middleware=[theirs])
-    app = Litestar([both], plugins=[SessionPlugin(store, scope_key="account")], middleware=[theirs])
+    app = Litestar([both, tell], plugins=[SessionPlugin(store, scope_key="account")], middleware=[theirs])
     with TestClient(app, base_url="https://testserver.local") as client:
         assert client.get("/both").json() == {"theirs": 1, "ours": 11}
         assert client.get("/both").json() == {"theirs": 2, "ours": 12}
+        assert client.get("/id").text == client.cookies["session"]
 
 
 # -- a handler whose module imports Session for type checkers only

@@ -28,7 +28,7 @@ class SessionBackend(BaseSessionBackend["SessionBackendConfig"]):
 
     def get_session_id(self, connection: AnyConnection) -> str | None:
         """Return the ID of the session, or None; an ID that the client sent does not count."""
-        return session_id_of(cast("Any", connection.scope))
+        return session_id_of(connection)
 
     async def load_from_connection(self, connection: AnyConnection) -> dict[str, Any]:
         """Return a copy of the session's data."""

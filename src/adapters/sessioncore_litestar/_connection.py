@@ -121,7 +121,7 @@ class SessionRequest(Request[UserT, AuthT, StateT]):
 
     def get_session_id(self) -> str | None:
         """Return the current ID; None without a session, and after `clear_session()`."""
-        return session_id_of(cast("Any", self.scope))
+        return session_id_of(self)
 
 
 class SessionWebSocket(WebSocket[UserT, AuthT, StateT]):
@@ -134,7 +134,7 @@ class SessionWebSocket(WebSocket[UserT, AuthT, StateT]):
 
     def get_session_id(self) -> str | None:
         """Return the current ID; None without a session, and after `clear_session()`."""
-        return session_id_of(cast("Any", self.scope))
+        return session_id_of(self)
 
 
 def with_session(given: type[Any] | None, ours: type[Any]) -> type[Any]:
@@ -160,11 +160,15 @@ def _session_in(scope: dict[str, Any]) -> dict[str, Any]:
     return cast("dict[str, Any]", scope["session"])
 
 
-def session_id_of(scope: dict[str, Any]) -> str | None:
+def session_id_of(connection: AnyConnection) -> str | None:
     """Return the current ID; None without a session, and after `clear_session()`."""
     # Computed on demand, because reading the ID of a fresh session generates one.
+    scope = cast("dict[str, Any]", connection.scope)
     exchange, value = exchange_of(scope, "session"), scope.get("session")
-    if exchange is None or value is None or value is Empty:  # by set_session(None) or clear_session()
+    if exchange is None:  # the session is one of Litestar's own, if there is one
+        theirs: str | None = cast("Any", ASGIConnection).get_session_id(connection)
+        return theirs
+    if value is None or value is Empty:  # by set_session(None) or clear_session()
         return None
     session = exchange.session
     return None if value is not session and _was_cleared(scope) else session.id
