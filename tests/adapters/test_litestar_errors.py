@@ -3,14 +3,15 @@
 from typing import Any
 
 import pytest
-from litestar import Response, post
+from litestar import Response, get, post
 from litestar.di import NamedDependency, Provide
-from litestar.exceptions import NotAuthorizedException
+from litestar.exceptions import NotAuthorizedException, NotFoundException
 from litestar.handlers import BaseRouteHandler
+from litestar.types import Scope
 from tests.adapters.litestar_kit import AnyConnection, AnyRequest, Open, SessionDep, Watch, read, write
 from tests.stores import SpyStorage
 
-from sessioncore import Session, SessionError
+from sessioncore import Session, SessionError, SessionNotLoaded
 from sessioncore_litestar import get_session
 
 
@@ -138,3 +139,28 @@ def test_a_handler_for_every_exception_does_not_hide_that_storage_is_down(enter:
     reply = client.get("/read")
     storage.restore()
     assert (reply.status_code, reply.text) == (503, "Service Unavailable")
+
+
+def test_a_page_for_a_404_has_a_session_if_a_route_raises_it(enter: Open) -> None:
+    hints: list[str] = []
+
+    def nothing(request: AnyRequest, error: Exception) -> Response[Any]:
+        return Response(request.session["n"] if "session" in request.scope else None, status_code=404)
+
+    async def note(error: Exception, scope: Scope) -> None:
+        try:
+            await get_session(scope)
+        except SessionNotLoaded as exc:
+            hints.append(str(exc))
+
+    @get("/{rest:path}")
+    async def any_other() -> None:
+        raise NotFoundException
+
+    for routes, n in ((), None), ((any_other,), 1):
+        client = enter(*routes, read, write, exception_handlers={404: nothing}, after_exception=[note])
+        client.post("/write")
+        reply = client.get("/of/nothing")
+        assert (reply.status_code, reply.json()) == (404, n)
+    [hint] = hints
+    assert "without a route (404, 405), Litestar runs no middleware" in hint

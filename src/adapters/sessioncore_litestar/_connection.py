@@ -71,8 +71,8 @@ def _state_of(scope: dict[str, Any]) -> Any:
 
 def _no_session(scope_key: str) -> SessionNotLoaded:
     return SessionNotLoaded(
-        f"this request has no session {scope_key!r}: pass plugins=[SessionPlugin(store)] to Litestar, "
-        "and check whether this route is excluded"
+        f"this request has no session {scope_key!r}: pass plugins=[SessionPlugin(store)] to Litestar, and check "
+        "whether this route is excluded; without a route (404, 405), Litestar runs no middleware"
     )
 
 
