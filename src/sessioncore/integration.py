@@ -25,9 +25,9 @@ from sessioncore.session._protocols import OnEnd, Watch
 from sessioncore.session._session import Session
 
 __all__ = [
-    "DONE", "UNCHANGED", "ErrorResponse", "Watch", "asks_for_websocket", "check_beside", "check_scope_key",
-    "check_store", "check_vacant", "close_code", "close_for_error", "close_reason", "log_late_failure", "needs_extra",
-    "says_ended", "warn_if_replaced", "watch_connection",
+    "DONE", "UNCHANGED", "ErrorResponse", "Watch", "asks_for_websocket", "check_beside", "check_cookie",
+    "check_scope_key", "check_store", "check_vacant", "close_code", "close_for_error", "close_reason",
+    "log_late_failure", "needs_extra", "says_ended", "warn_if_replaced", "watch_connection",
 ]  # fmt: skip
 
 _REPLACED: Final = (
@@ -93,6 +93,19 @@ def _check_names(known: SessionStore, store: SessionStore) -> None:
         raise ConfigError(
             f"two stores use the header {name!r}, and a client would send one ID for both; give one of them another: "
             f"SessionConfig(extractor=from_header({name + '-2'!r}), key_prefix=...)"
+        )
+
+
+def check_cookie(store: SessionStore, cookie: object, theirs: str) -> None:
+    """Check that `store` does not write the cookie of another library's sessions; `theirs` is for the error text.
+
+    Raises:
+        ConfigError: it does. The other library would take an ID of ours for its own, and keep its record under it.
+    """
+    if cookie in store._persistence.context.cookie_names:
+        raise ConfigError(
+            f"{theirs} has the cookie {cookie!r}, too, and one would overwrite the other; give one of them another: "
+            "SessionConfig(extractor=from_cookie(...))"
         )
 
 

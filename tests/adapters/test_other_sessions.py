@@ -187,6 +187,9 @@ async def test_under_a_name_of_its_own_a_store_stands_beside_starlettes_sessions
         wire = await ask(Starlette(routes=[Route("/", both)], middleware=middleware))
         names = sorted(line.partition("=")[0] for line in wire.all("set-cookie"))
         assert names == ["__Host-session_id", "session"]
+    same = Middleware(StarletteSessions, secret_key="a secret", session_cookie="__Host-session_id")
+    with pytest.raises(ConfigError, match=r"starlette\..* has the cookie '__Host-session_id', too"):
+        await ask(Starlette(middleware=[ours, same]))
 
 
 Make = Callable[[SessionStore], Any]
@@ -282,6 +285,9 @@ def test_litestars_own_sessions_are_refused_in_layers_and_in_session_auth(enter:
     same = ServerSideSessionConfig(key="__Host-session_id", secure=True)
     with pytest.raises(ConfigError, match="cookie '__Host-session_id', too"):
         Litestar([], middleware=[same.middleware], plugins=[SessionPlugin(store, scope_key="account")])
+    both = SessionStore(SessionConfig(extractor=chain(from_cookie("__Host-session_id"), from_cookie("session"))))
+    with pytest.raises(ConfigError, match="cookie 'session', too"):
+        Litestar([layer], plugins=[SessionPlugin(both, scope_key="account")])
     with TestClient(Litestar([layer], plugins=[SessionPlugin(store, scope_key="account")]), HTTPS) as client:
         assert client.get("/layer").status_code == 200
 

@@ -25,14 +25,15 @@ class SessionMiddleware:
     its own `scope_key`. The storage is opened and closed with the lifespan.
 
     Raises:
-        ConfigError: `store` is not a SessionStore, or another library's session middleware stands inside of this one.
+        ConfigError: `store` is not a SessionStore, or another library's session middleware stands inside of this one
+            and has the same scope key or cookie.
     """
 
     __slots__ = ("_app", "_first", "_lazy", "_scope_key", "_store")
 
     def __init__(self, app: ASGIApp, store: SessionStore, *, scope_key: str = "session", lazy: bool = False) -> None:
         check_store(store, "SessionMiddleware")
-        check_inside(app, scope_key)
+        check_inside(app, scope_key, store)
         self._app = app
         self._first = True  # no request was served yet
         self._store = store

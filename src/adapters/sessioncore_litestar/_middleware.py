@@ -36,8 +36,8 @@ class SessionMiddleware(LitestarSessionMiddleware[BaseSessionBackend[Any]]):
         self, app: ASGIApp, backend: BaseSessionBackend[Any], scope_key: str = "session", lazy: bool = False
     ) -> None:
         super().__init__(app, backend)
-        check_inside(app, scope_key)
         store: SessionStore = backend.config.store
+        check_inside(app, scope_key, store)
         self._scope_key = scope_key
         self._asgi_middleware = cast(
             "ASGIApp",

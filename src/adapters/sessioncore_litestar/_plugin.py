@@ -14,7 +14,7 @@ from litestar.plugins import CLIPlugin, InitPlugin
 from litestar.types import Scope
 
 from sessioncore import ConfigError, Session, SessionStore
-from sessioncore.integration import check_beside, check_store
+from sessioncore.integration import check_beside, check_cookie, check_store
 from sessioncore_litestar._backend import SessionBackend, SessionBackendConfig
 from sessioncore_litestar._connection import SessionRequest, SessionWebSocket, get_session, with_session
 from sessioncore_litestar._middleware import SessionMiddleware
@@ -59,7 +59,7 @@ class SessionPlugin(InitPlugin, CLIPlugin):
                 of that name or Litestar's own session middleware.
         """
         scope_key = self._scope_key
-        _check_middleware(app_config.middleware, scope_key, self.config.key)
+        _check_middleware(app_config.middleware, scope_key, self.config.store)
         given = app_config.dependencies.get(scope_key)
         for other in app_config.plugins:
             if isinstance(other, SessionPlugin):
@@ -100,7 +100,7 @@ class SessionPlugin(InitPlugin, CLIPlugin):
         cli.add_command(command_group(f"{self._scope_key.replace('_', '-')}s", self.config.store))
 
 
-def _check_middleware(entries: Iterable[object], scope_key: str, cookie: str) -> None:
+def _check_middleware(entries: Iterable[object], scope_key: str, store: SessionStore) -> None:
     """Refuse Litestar's own sessions, also those of SessionAuth, under the same name or with the same cookie."""
     for config in filter(None, map(_other_config, entries)):
         if scope_key == "session":
@@ -109,11 +109,7 @@ def _check_middleware(entries: Iterable[object], scope_key: str, cookie: str) ->
                 "that from middleware=, or use another name: SessionPlugin(store, scope_key=...). SessionAuth takes "
                 "session_backend_config=SessionBackendConfig(store)"
             )
-        if config.key == cookie:
-            raise ConfigError(
-                f"Litestar's own session middleware has the cookie {cookie!r}, too, and one would overwrite the other; "
-                "give one of them another: SessionConfig(extractor=from_cookie(...))"
-            )
+        check_cookie(store, config.key, "Litestar's own session middleware")
 
 
 def _other_config(entry: object) -> BaseBackendConfig[Any] | None:
