@@ -1,7 +1,7 @@
 """Litestar: what the plugin refuses, the names of stores, the lifespan, and streams."""
 
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from litestar import Litestar, get
@@ -12,11 +12,9 @@ from litestar.testing import TestClient
 from tests.adapters.litestar_kit import AnyRequest, Open, put, read, write
 from tests.stores import SpyStorage, without_checks
 
+import sessioncore
 from sessioncore import ConfigError, SessionStore
 from sessioncore_litestar import SessionPlugin, get_session
-
-if TYPE_CHECKING:
-    from sessioncore import Session
 
 
 @pytest.mark.parametrize("exclude", ["", ["^/static/", ""]])
@@ -50,17 +48,24 @@ def test_beside_litestars_own_sessions_the_plugin_needs_another_name(store: Sess
         assert client.get("/id").text == client.cookies["session"]
 
 
-# -- a handler whose module imports Session for type checkers only
+# -- an application with a class of the same name
 
 
-@get("/annotated")
-async def annotated(session: "NamedDependency[Session]") -> int:
-    session["n"] = 1
-    return int(session["n"])
+class Session:
+    """Such as SQLAlchemy's."""
 
 
-def test_the_annotation_needs_no_import_at_run_time(enter: Open) -> None:
-    assert enter(annotated).get("/annotated").json() == 1
+async def own_session() -> Session:
+    return Session()
+
+
+@get("/named", dependencies={"own": Provide(own_session)})
+async def named(own: "NamedDependency[Session]", session: "NamedDependency[sessioncore.Session]") -> list[str]:
+    return [type(one).__module__ for one in (own, session)]
+
+
+def test_an_annotation_that_is_text_means_the_class_of_its_own_module(enter: Open) -> None:
+    assert enter(named).get("/named").json() == [__name__, sessioncore.Session.__module__]
 
 
 # -- a dependency of the same name

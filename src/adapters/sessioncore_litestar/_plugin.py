@@ -79,7 +79,6 @@ class SessionPlugin(InitPlugin, CLIPlugin):
         middleware = DefineMiddleware(SessionMiddleware, backend=backend, scope_key=scope_key, lazy=self._lazy)
         app_config.middleware.insert(0, middleware)  # outside of SessionAuth, which inserts itself first, too
         app_config.dependencies[scope_key] = self._provided = Provide(provide)
-        app_config.signature_namespace.setdefault("Session", Session)
         untyped = cast("Any", app_config)
         # Litestar exits every lifespan before it calls on_shutdown, where the storage may still be needed.
         untyped.lifespan = [self._open_storage, *untyped.lifespan]
