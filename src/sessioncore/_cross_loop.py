@@ -9,13 +9,26 @@ import threading
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Self
+from typing import Any, Self
 from weakref import WeakValueDictionary
 
 from anyio import Event
 from anyio.lowlevel import checkpoint_if_cancelled
 
-__all__ = ["CrossLoopLock", "NamedLocks", "caller_from_any_thread"]
+__all__ = ["CrossLoopLock", "NamedLocks", "caller_from_any_thread", "event_loop"]
+
+
+def event_loop() -> Any:
+    """Return asyncio's event loop or trio's token, also in a callback of asyncio's loop.
+
+    If sniffio is installed, anyio finds a loop only in a task, unless `anyio.run` has started the loop.
+    """
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        import trio  # noqa: PLC0415 - optional, and it is running
+
+        return trio.lowlevel.current_trio_token()
 
 
 def caller_from_any_thread() -> Callable[..., bool]:
@@ -23,12 +36,8 @@ def caller_from_any_thread() -> Callable[..., bool]:
 
     After the loop has ended, it returns False and does nothing.
     """
-    try:
-        call_soon: Callable[..., object] = asyncio.get_running_loop().call_soon_threadsafe
-    except RuntimeError:
-        import trio  # noqa: PLC0415 - optional, and it is running
-
-        call_soon = trio.lowlevel.current_trio_token().run_sync_soon
+    loop = event_loop()
+    call_soon = loop.call_soon_threadsafe if isinstance(loop, asyncio.AbstractEventLoop) else loop.run_sync_soon
 
     def call(function: Callable[..., object], *args: object) -> bool:
         try:

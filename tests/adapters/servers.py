@@ -11,6 +11,7 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
+from contextvars import Context
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -159,6 +160,12 @@ def serve(run: Serve, app: Any, tls: tuple[ssl.SSLContext, ssl.SSLContext] | Non
             )
         over = anyio.Event()
         task_status.started(over)
+        if backend == "asyncio":  # without what `anyio.run` puts into the context, because servers do not call it
+            await asyncio.create_task(run_server(over), context=Context())
+        else:
+            await run_server(over)
+
+    async def run_server(over: anyio.Event) -> None:
         await run(app, sock, tls[0] if tls else None, over)
 
     address = Address(sock.getsockname()[1], tls[1] if tls else None, [])

@@ -1,7 +1,8 @@
 """The sessions of one store that are watched, in every event loop."""
 
-from anyio.lowlevel import RunVar
+from weakref import WeakKeyDictionary
 
+from sessioncore._cross_loop import event_loop
 from sessioncore._errors import SessionGone
 from sessioncore._storage_capabilities import Watches
 from sessioncore._storage_protocol import capability
@@ -19,7 +20,7 @@ __all__ = ["LiveSessions"]
 class LiveSessions:
     """Notifies open connections and `alive` blocks when their sessions end."""
 
-    __slots__ = ("_context", "_driver", "_task", "_watches")
+    __slots__ = ("_context", "_driver", "_tasks", "_watches")
 
     def __init__(self, context: StoreContext, driver: Driver) -> None:
         storage = context.config.storage
@@ -27,7 +28,7 @@ class LiveSessions:
         self._driver = driver
         watches = capability(storage, Watches)
         self._watches = Polling(storage) if watches is None else watches
-        self._task: RunVar[WatchTask] = RunVar("task")  # a store may serve several event loops
+        self._tasks = WeakKeyDictionary[object, WatchTask]()  # a store may serve several event loops
 
     def watch(self, state: SessionState, on_end: OnEnd) -> Watch:
         """Call `on_end` when the session ends; not when this request, or another, gives it a new ID.
@@ -40,14 +41,13 @@ class LiveSessions:
             raise SessionGone(
                 "there is no stored session to watch: it is fresh, or it was ended; log in, or save() first"
             )
-        try:
-            task = self._task.get()
-        except LookupError:
-            task = WatchTask(self._context, self._driver, self._watches)
-            self._task.set(task)
+        loop = event_loop()
+        task = self._tasks.get(loop)
+        if task is None:
+            task = self._tasks[loop] = WatchTask(self._context, self._driver, self._watches)
         return task.start(state, base, on_end)
 
     def close(self) -> None:
         """Stop watching in this event loop, because the store is closed."""
-        if (task := self._task.get(None)) is not None:
+        if (task := self._tasks.get(event_loop())) is not None:
             task.close()
