@@ -9,20 +9,18 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
 from typing import Any, Self, TypeVar, overload
 
-from anyio import CancelScope
-
 from sessioncore._config import SessionConfig, is_duration
 from sessioncore._errors import ConfigError, SessionNotFound
 from sessioncore._events import EventKind
 from sessioncore._exchange import Exchange
-from sessioncore._storage_capabilities import Clears, Opens, Purges
+from sessioncore._storage_capabilities import Clears, Purges
 from sessioncore._storage_protocol import Storage, capability
 from sessioncore.http._extractors import RequestView
 from sessioncore.http._ids import handle_of, is_handle, is_id
 from sessioncore.live._live_sessions import LiveSessions
 from sessioncore.persistence._owners import SessionInfo
 from sessioncore.persistence._purging import purging
-from sessioncore.persistence._starting import check_storage, start_storage
+from sessioncore.persistence._starting import check_storage
 from sessioncore.persistence._store_context import StoreContext
 from sessioncore.persistence._store_persistence import StorePersistence
 from sessioncore.session._arguments import check_owner
@@ -273,18 +271,14 @@ class SessionStore:
             StorageError: it is set up wrong; the text says what to do.
         """
         warn_in_workers(self.storage, self._persistence.context.warnings)
-        try:
-            await start_storage(self.config, self._persistence.driver)
-        except BaseException:
-            with CancelScope(shield=True):
-                await self.aclose()
-            raise
+        await self._persistence.starts.start()
 
     async def aclose(self) -> None:
-        """Close the storage, and stop watching open connections in this event loop."""
-        self._persistence.live.close()
-        if (storage := capability(self.storage, Opens)) is not None:
-            await storage.aclose()
+        """Close the storage, and stop watching open connections in this event loop.
+
+        If the store was started several times, as by an adapter and by a job, the last `aclose` does this.
+        """
+        await self._persistence.starts.close()
 
     async def __aenter__(self) -> Self:
         await self.start()

@@ -166,6 +166,28 @@ async def test_any_other_error_stops_the_start_and_closes_the_storage(call: str,
 
 
 @ANYIO
+async def test_the_last_of_those_that_started_a_store_closes_its_storage() -> None:
+    storage = SpyStorage()
+    store = store_on(storage)
+
+    def closings() -> int:
+        return storage.calls.count("aclose")
+
+    async with store:  # as an adapter does
+        async with store:  # a job in the same process
+            await store.purge_expired()
+        assert closings() == 0
+        storage.fail("open", times=1)
+        with pytest.raises(StorageUnavailable):
+            await store.start()
+        assert closings() == 0
+    assert closings() == 1
+    await store.create()  # it was opened by its first call
+    await store.aclose()
+    assert closings() == 2
+
+
+@ANYIO
 async def test_a_failing_storage_around_memory_stands_for_one_that_opens() -> None:
     storage = FailingStorage(MemoryStorage())
     with storage.fail("open"), pytest.raises(StorageUnavailable):

@@ -5,22 +5,25 @@ from sessioncore_asgi._types import ASGIApp, Message, Receive, Scope, Send
 
 __all__ = ["run_lifespan"]
 
+_LAST = frozenset({"lifespan.shutdown.complete", "lifespan.shutdown.failed", "lifespan.startup.failed"})
+
 
 async def run_lifespan(app: ASGIApp, store: SessionStore, scope: Scope, receive: Receive, send: Send) -> None:
     """Open and close the storage around the application's lifespan, or on its own if the application has none."""
     started = closed = False
 
     async def receive_and_open() -> Message:
-        nonlocal started
+        nonlocal started, closed
         message = await receive()
         if message["type"] == "lifespan.startup":
-            started = True
+            started = closed = True  # if the start fails, the store closes itself
             await _open_storage(store, send)
+            closed = False
         return message
 
     async def close_and_send(message: Message) -> None:
         nonlocal closed
-        if message["type"] in {"lifespan.shutdown.complete", "lifespan.shutdown.failed", "lifespan.startup.failed"}:
+        if message["type"] in _LAST and not closed:
             closed = True
             await store.aclose()
         await send(message)

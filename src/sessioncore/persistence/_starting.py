@@ -4,11 +4,15 @@ A missing right, a replica or a missing table is noticed only when something is 
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from secrets import token_hex
 from typing import Final
+from weakref import WeakKeyDictionary
+
+from anyio import CancelScope
 
 from sessioncore._config import SessionConfig
+from sessioncore._cross_loop import event_loop
 from sessioncore._errors import StorageError, WritesRefused
 from sessioncore._storage_calls import Create, Delete, Load, Move, Replace, Stored, Touch
 from sessioncore._storage_capabilities import Opens, SpreadsKeys
@@ -16,29 +20,63 @@ from sessioncore._storage_protocol import PROBE_SUFFIX, Storage, capability
 from sessioncore.persistence._driver import Driver
 from sessioncore.persistence._gather import gather
 
-__all__ = ["check_storage", "start_storage"]
+__all__ = ["Starts", "check_storage"]
 
 _logger = logging.getLogger("sessioncore")
 
 _TTL: Final = 45.0  # seconds; a storage may keep an owner's entry for some seconds more, and both end within a minute
 
 
-async def start_storage(config: SessionConfig, driver: Driver) -> None:
-    """Open and check the storage; if it takes no writes at the moment, log that.
+class Starts:
+    """Opens the storage for each that starts the store, and closes it for the last one in an event loop."""
 
-    Raises:
-        StorageError: it cannot be used.
-    """
-    storage = capability(config.storage, Opens)
-    if storage is None:
-        return
-    try:
-        await storage.open()
-        await check_storage(config, driver)
-    except WritesRefused as exc:
-        _logger.error(  # noqa: TRY400 - the text says it all
-            "the storage takes no writes: until it does, they are answered with status 503: %s", exc
-        )
+    __slots__ = ("_config", "_counts", "_driver", "_stop_watching")
+
+    def __init__(self, config: SessionConfig, driver: Driver, stop_watching: Callable[[], None]) -> None:
+        self._config = config
+        self._driver = driver
+        self._stop_watching = stop_watching  # open connections, in this event loop
+        self._counts = WeakKeyDictionary[object, int]()  # how many have started the store, and not closed it
+
+    async def start(self) -> None:
+        """Open and check the storage; if it takes no writes at the moment, log that.
+
+        Raises:
+            StorageError: it cannot be used.
+        """
+        loop = event_loop()
+        self._counts[loop] = self._counts.get(loop, 0) + 1
+        try:
+            await self._open()
+        except BaseException:
+            with CancelScope(shield=True):
+                await self.close()
+            raise
+
+    async def close(self) -> None:
+        """Close the storage, unless somebody else has started the store, too."""
+        loop = event_loop()
+        others = self._counts.pop(loop, 0) - 1
+        if others > 0:
+            self._counts[loop] = others
+        else:
+            await self._close()
+
+    async def _open(self) -> None:
+        if (storage := capability(self._config.storage, Opens)) is None:
+            return
+        try:
+            await storage.open()
+            await check_storage(self._config, self._driver)
+        except WritesRefused as exc:
+            _logger.error(  # noqa: TRY400 - the text says it all
+                "the storage takes no writes: until it does, they are answered with status 503: %s", exc
+            )
+
+    async def _close(self) -> None:
+        self._stop_watching()
+        if (storage := capability(self._config.storage, Opens)) is not None:
+            await storage.aclose()
 
 
 async def check_storage(config: SessionConfig, driver: Driver) -> None:
