@@ -8,7 +8,7 @@ SessionError
 │       └── WritesRefused             it replies, but takes no writes at the moment
 ├── CodecError (ValueError)           a value cannot be encoded or decoded
 │   ├── UnregisteredType (TypeError)  its type is not registered
-│   ├── CorruptRecord                 the stored bytes are damaged
+│   ├── CorruptRecord                 the stored bytes are damaged, or do not fit their type
 │   └── SessionTooLarge               the encoded record is larger than `max_size`
 ├── LifecycleError (RuntimeError)     the call is not possible at this moment
 │   ├── SessionGone                   the session was ended meanwhile
