@@ -210,7 +210,7 @@ class SessionStore:
     async def sessions_of(self, owner: str) -> list[SessionInfo]:
         """Return the owner's live sessions, newest first.
 
-        `last_seen_at` is exact to `touch_interval`, or the last write if the idle timeout passes the absolute deadline.
+        `last_seen_at` may be `touch_interval` early; if the absolute deadline cuts the idle time, it is the last write.
         """
         check_owner(owner)
         return await self._persistence.owners.list_infos(owner)
@@ -264,7 +264,7 @@ class SessionStore:
     async def start(self) -> None:
         """Open the storage and check it, as `check` does; adapters and `async with store:` begin with this.
 
-        That it takes no writes at the moment (it is read-only or full, or lacks replicas) is only logged as an error.
+        If the storage takes no writes at the moment (read-only, full, or without replicas), only an error is logged.
 
         Raises:
             StorageUnavailable: the storage cannot be reached.

@@ -47,7 +47,7 @@ def log_events(logger: logging.Logger) -> Callable[[SessionEvent], None]:
     WARNING for events that you should look at, DEBUG for `renewed` and `storage_error`, otherwise INFO.
 
     Raises:
-        ConfigError: `logger` is not a logger of the standard library, but a name, for example.
+        ConfigError: `logger` is not a logger of the standard library; a logger's name is not enough.
     """
     if not hasattr(logger, "isEnabledFor"):  # it would fail at each event, where nobody looks
         raise ConfigError('log_events takes a logger, such as logging.getLogger("shop.sessions")')

@@ -214,7 +214,7 @@ class SessionMapping(SessionBase, MutableMapping[str, Any]):
     @overload
     def mutate(self, key: str, fn: Callable[[Any], Any], default: Any = ...) -> Any: ...
     def mutate(self, key: AnyKey, fn: Callable[[Any], Any], default: Any = UNSET) -> Any:
-        """Replace the value under `key` by `fn(value)` and return that; no parallel update is lost.
+        """Replace the value under `key` with `fn(value)`, and return the result; no parallel update is lost.
 
         `fn` is applied again if the commit meets a conflict, so its result must depend on its
         argument only. Change the result in place, and the whole value is written instead.

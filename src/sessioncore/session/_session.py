@@ -162,8 +162,8 @@ class Session(SessionMapping):
     async def login(self, owner: str, **details: Any) -> None:
         """Change the ID, set the owner and restart both timeouts; another owner's data is removed first.
 
-        Timeouts and persistence of the session's own end with the login, except those that this
-        request has set, before or after it.
+        Timeouts and persistence that the session has set for itself end with the login, except
+        those that this request sets, before or after it.
 
         No I/O: the commit moves the record (ASVS 7.2.4), and the old ID is invalid when the
         response starts.
@@ -195,7 +195,7 @@ class Session(SessionMapping):
     async def reset(self) -> None:
         """End the session now, on every process, and start an empty one with a new ID.
 
-        Of the old one's timeouts and persistence, it keeps what this request has set.
+        The new one has the configured timeouts and persistence, except for what this request sets.
 
         Raises:
             ResponseStarted: the new ID cannot reach the client any more.
