@@ -163,7 +163,7 @@ def setup(app: web.Application, store: SessionStore, *, scope_key: str = "sessio
     A second store needs its own `scope_key`.
 
     Raises:
-        ConfigError: another store has this `scope_key`, `store` has another one, or it is not a SessionStore.
+        ConfigError: another store has this `scope_key`, `store` has a different one, or `store` is not a SessionStore.
     """
     check_store(store, "setup")
     stores = app.setdefault(_STORES, {})

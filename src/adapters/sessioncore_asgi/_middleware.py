@@ -25,7 +25,7 @@ class SessionMiddleware:
     its own `scope_key`. The storage is opened and closed with the lifespan.
 
     Raises:
-        ConfigError: `store` is not a SessionStore, or another library's session middleware stands inside of this one
+        ConfigError: `store` is not a SessionStore, or another library's session middleware is directly inside this one
             and has the same scope key or cookie.
     """
 

@@ -31,7 +31,7 @@ async def get_session(connection: AnyConnection | Scope, *, scope_key: str = "se
 
     Raises:
         SessionNotLoaded: there is no SessionPlugin with this `scope_key`, or this request is excluded or skipped.
-        StorageUnavailable: the session could not be loaded, or not be ended after `clear_session()`.
+        StorageUnavailable: the session could not be loaded, or could not be ended after `clear_session()`.
     """
     return await apply_assignment(connection.scope if isinstance(connection, ASGIConnection) else connection, scope_key)
 

@@ -112,9 +112,9 @@ class RedisStorage:
     ) -> Self:
         """Return a storage that creates its own client, and closes it.
 
-        `redis://`, `rediss://` and `unix://` as redis-py reads them; `redis+cluster://`;
-        `redis+sentinel://host:port,host:port/service/db`; with TLS, `rediss+...`. Other
-        options go to the client.
+        The URL begins with `redis://`, `rediss://` or `unix://`, as for redis-py, or is
+        `redis+cluster://host:port,...` or `redis+sentinel://host:port,.../service/db`, with
+        TLS `rediss+...`. Other options are passed to the client.
 
         Raises:
             ConfigError: the URL or an option cannot work; the password is not shown.
