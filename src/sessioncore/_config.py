@@ -162,8 +162,8 @@ def _check_times(config: SessionConfig) -> None:
         if config.end_connections and config.stale_id_window < shortest:
             raise ConfigError(
                 f"stale_id_window must be at least watch_interval + storage_timeout, which is {shortest}: an open "
-                "connection may look that late where its session has moved; set a longer one, or None, or shorten "
-                "these two, or set end_connections=False"
+                "connection may need that long to notice that its session has moved; set a longer one, or None, or "
+                "shorten these two, or set end_connections=False"
             )
 
 

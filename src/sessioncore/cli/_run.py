@@ -57,7 +57,7 @@ def check_place(store: SessionStore) -> None:
     if isinstance(storage, SQLiteStorage) and not _exists(Path(storage.path)):
         raise Failure(
             UNREACHABLE,
-            f"there is no file {storage.path}, or you may not see it; the application creates it when it starts",
+            f"there is no file {storage.path}, or you have no access to it; the application creates it when it starts",
         )
 
 

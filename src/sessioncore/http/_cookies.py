@@ -198,7 +198,7 @@ def check_former_cookies(
     if _place(settings.path, settings.domain) in places:
         raise ConfigError(
             "an entry of former_cookies is the present cookie_path and cookie_domain, so that a login would delete its "
-            "own cookie; list only the places where the cookie is no more"
+            "own cookie; list only places where the cookie no longer is"
         )
     if places and all(map(_has_host_prefix, names)):
         raise ConfigError(
