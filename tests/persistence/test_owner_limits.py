@@ -124,6 +124,35 @@ async def test_a_login_that_loses_the_race_gets_its_anonymous_session_back_under
     assert await lab.found(before) is None  # what was ended stays ended
 
 
+@pytest.mark.proves("P4")
+@pytest.mark.parametrize(("work", "operation"), [("login", "move"), ("bind_owner", "replace")])
+async def test_a_login_that_loses_the_race_takes_back_nothing_that_another_request_wrote_before_it(
+    work: str, operation: str
+) -> None:
+    lab = refusing()
+    session = await lab.held(cart=["tea"], note="old")
+
+    async def lose_the_race() -> None:
+        await another_login(lab)
+        async with lab.store.open(former) as other:
+            other["cart"].append("theirs")
+            other["more"] = 1
+
+    former = session.id
+    session["note"] = "new"
+    session.mutate("cart", lambda cart: [*cart, "mine"])
+    if work == "login":
+        await session.login("ada")
+    else:
+        session.bind_owner("ada")
+    lab.storage.before[operation] = lose_the_race
+    with pytest.raises(OwnerLimitReached):
+        await session.save()
+    found = await lab.kept(session.id)
+    assert dict(found) == dict(session) == {"cart": ["tea", "theirs"], "note": "old", "more": 1}
+    assert found.owner is None
+
+
 async def test_a_fresh_login_that_loses_the_race_leaves_nothing() -> None:
     lab = refusing()
     lab.storage.before["create"] = lambda: another_login(lab)

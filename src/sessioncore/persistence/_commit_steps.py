@@ -127,7 +127,7 @@ class CommitSteps(SessionSteps, eq=False):
             call = Replace(prefix + handle, data, ttl, version, owner)
         else:
             call = Move(f"{prefix}{old}", prefix + handle, data, ttl, version, owner, context.tombstone)
-        state.begin_attempt(Attempt(action, call, record, delta, pending, new_id, handle, merged))
+        state.begin_attempt(Attempt(action, call, record, delta, pending, new_id, handle, merged, base))
         return call
 
     def answered(self, answer: Answer) -> Step | None:

@@ -13,6 +13,7 @@ import anyio
 from sessioncore._errors import OwnerLimitReached, SessionError
 from sessioncore._events import EventKind
 from sessioncore._storage_calls import Delete, Load
+from sessioncore.codec._record import Record
 from sessioncore.persistence._commit_steps import CommitSteps
 from sessioncore.persistence._driver import Answer, Driver, Step
 from sessioncore.persistence._owners import Owners
@@ -47,14 +48,17 @@ class OwnerLimit:
             SessionError: as the commit itself.
         """
         owner: str | None = None  # who logs in
-        before: Loaded | None = None  # the record before that
+        before: Loaded | None = None  # the session before that
+        base: Record | None = None  # the record before that, with what others wrote until then
         checked: str | None = None  # the owner for whom there was room
 
         async def perform(step: Step) -> Answer:
-            nonlocal owner, before, checked
+            nonlocal owner, before, base, checked
             new_owner = None if state.in_flight is None else state.in_flight.new_owner
             if new_owner is not None and new_owner != owner:
                 owner, before = new_owner, state.loaded
+            if new_owner is not None and state.in_flight is not None:
+                base = state.in_flight.base
             if new_owner is not None and new_owner != checked and not isinstance(step, Load):
                 await self.check(state, new_owner)  # before a write; a Load looks for a lost one
                 checked = new_owner
@@ -65,7 +69,7 @@ class OwnerLimit:
             before = None  # also after a move that found the record moved: there is nothing to restore
         if owner is not None and state.loaded is not None and await self.enforce(state.loaded, owner):
             error = self._error(state.loaded.handle, owner)
-            await self._undo(state, before)
+            await self._undo(state, before, base)
             raise error
 
     async def check(self, state: SessionState, owner: str) -> None:
@@ -118,8 +122,8 @@ class OwnerLimit:
             await anyio.sleep(pause)
             pause = min(pause * 2, LONGEST_POLL)
 
-    async def _undo(self, state: SessionState, before: Loaded | None) -> None:
-        """Restore the record before a login; if the login created the session (None), delete it.
+    async def _undo(self, state: SessionState, before: Loaded | None, base: Record | None) -> None:
+        """Restore `base`, the record before a login; if the login created the session (None), delete it.
 
         If the login moved the record, it gets a third ID: the first one is invalid since the move, and
         another request may have ended it meanwhile. The client gets that ID with the 409.
@@ -130,7 +134,8 @@ class OwnerLimit:
             await self._driver.call(Delete((self._context.config.key_prefix + login.handle,)))
             state.mark_ended()
             return
-        steps = CommitSteps(self._context, state, undone=Undone(before.record, login.record))
+        assert base is not None, "what was not created was made of a stored record"
+        steps = CommitSteps(self._context, state, undone=Undone(base, login.record))
         action = REPLACE if login.session_id == before.session_id else MOVE
         await self._driver.drive(steps, steps.start_undo(action))
         state.discard()

@@ -23,6 +23,7 @@ class Attempt(Struct, frozen=True):
     new_id: str | None  # the ID of a record that is created or moved
     handle: str  # the record's handle once it is stored
     merged: bool  # the record includes changes of other requests
+    base: Record | None = None  # the stored record to which the changes were applied; None: there was none
 
     @property
     def new_owner(self) -> str | None:
