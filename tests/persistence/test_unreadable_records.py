@@ -7,7 +7,7 @@ import pytest
 from tests.kit import Lab
 from tests.views import Visitor, response_to
 
-from sessioncore import EventKind, SessionNotFound, SessionTooLarge, StorageError, Stored
+from sessioncore import EventKind, SessionEvent, SessionNotFound, SessionTooLarge, StorageError, Stored
 
 pytestmark = pytest.mark.anyio
 
@@ -39,6 +39,25 @@ async def test_a_record_that_cannot_be_opened_is_no_session_and_stays_for_inspec
         assert [event.handle for event in told] == [KEY[8:]] * 2
         assert ("has format 99 of a newer sessioncore" in told[0].detail) is (data is FUTURE)
         assert await lab.store.delete(SID)
+
+
+@pytest.mark.proves("P2")
+@pytest.mark.parametrize("verb", ["destroy", "reset"])
+async def test_a_logout_ends_a_record_that_only_other_processes_can_read(verb: str) -> None:
+    """As while a newer release is deployed, or with another `max_size`."""
+    lab = Lab()
+    await lab.begin(n="x" * 2000)
+    told: list[SessionEvent] = []
+    visitor = Visitor(lab.beside(max_size=1000, on_event=told.append), sid=lab.visitor.sid)
+    async with visitor.request() as session:
+        session["other"] = 1
+        await getattr(session, verb)()
+        await session.destroy()  # again: there is nothing left to end
+    assert visitor.sid is None
+    handle = sha256((lab.visitor.sid or "").encode()).hexdigest()
+    assert [(one.kind, one.handle) for one in told] == [(EventKind.CORRUPT, handle), (EventKind.DESTROYED, handle)]
+    with pytest.raises(SessionNotFound):
+        await lab.store.get_by_id(lab.visitor.sid or "")
 
 
 async def test_a_record_that_became_unreadable_while_a_request_worked_is_not_overwritten(lab: Lab) -> None:

@@ -36,7 +36,7 @@ from sessioncore.persistence._crossing import Crossing
 from sessioncore.persistence._driver import Answer, AwaitText, QueuedEvent, Step
 from sessioncore.persistence._store_context import StoreContext
 from sessioncore.session._error_factories import ErrorFactory, error_factory
-from sessioncore.session._initial_states import live_state, stale_state
+from sessioncore.session._initial_states import fresh_state, live_state, stale_state
 from sessioncore.session._lifecycle import STALE
 from sessioncore.session._loaded import Loaded
 from sessioncore.session._state import SessionState
@@ -153,8 +153,11 @@ class LoadSteps(Struct, eq=False):
         else:
             return self._fail(answer)
         if not isinstance(found, Loaded):
+            nothing_yet = self.state is None and self.crossing is None
             if isinstance(answer, Moved):
                 self.state = stale_state(self.session_id, context.codec)
+            elif nothing_yet and found[0] is EventKind.CORRUPT and isinstance(answer, Stored):
+                self.state = fresh_state(context.codec, self.handle)
             self._queue(found)
             return self._reject_id()
         if found.renewal_due and found.renewed and touched is None:  # the load set the configured timeout, not its own

@@ -18,7 +18,7 @@ from sessioncore.persistence._store_context import StoreContext
 from sessioncore.session._effective import owner_of
 from sessioncore.session._error_factories import ErrorFactory, error_factory
 from sessioncore.session._initial_states import live_state
-from sessioncore.session._lifecycle import STALE
+from sessioncore.session._lifecycle import FRESH, STALE
 from sessioncore.session._loaded import Loaded
 from sessioncore.session._protocols import Live
 from sessioncore.session._state import SessionState
@@ -134,6 +134,8 @@ class StorePersistence:
         handle = None if loaded is None else loaded.handle
         if state.phase is STALE and state.former_id is not None:
             handle = handle_of(state.former_id)  # deleting a replaced ID ends the session where it is now
+        elif state.phase is FRESH:
+            handle = state.unreadable  # other processes may be able to read it, such as those of a newer release
         keys = [] if handle is None else [prefix + handle]
         if unresolved is not None and unresolved.new_id is not None:  # it may have created this record
             keys.append(prefix + unresolved.handle)

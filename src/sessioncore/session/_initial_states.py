@@ -10,9 +10,9 @@ from sessioncore.session._values import Values
 __all__ = ["fresh_state", "live_state", "refused_state", "stale_state", "withheld_state"]
 
 
-def fresh_state(codec: Codec) -> SessionState:
-    """Return the state of a session that is not stored yet."""
-    return SessionState(Values(codec, {}))
+def fresh_state(codec: Codec, unreadable: str | None = None) -> SessionState:
+    """Return the state of a session that is not stored yet; the client's ID may have a record that cannot be read."""
+    return SessionState(Values(codec, {}), unreadable=unreadable)
 
 
 def live_state(loaded: Loaded, codec: Codec) -> SessionState:

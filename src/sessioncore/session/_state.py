@@ -39,6 +39,7 @@ class SessionState(Struct, eq=False):
     turn: Turn | None = None  # of the task that commits, reloads or ends the session; None: no task does
     no_writes: ErrorFactory | None = None  # makes the error that a write raises; None: writes are allowed
     former_id: str | None = None  # the ID before the session ended; `Session.id` still returns it
+    unreadable: str | None = None  # the handle of a record that cannot be read here; `destroy` ends it all the same
     next_id: str | None = None  # the ID of the next record, or after the next rotation; None: not chosen yet
     no_new_id: ErrorFactory | None = None  # makes the error that a change raises if it needs a new ID; None: allowed
     settings: Settings = NO_SETTINGS  # all that this request has set, also what is stored by now
