@@ -11,11 +11,23 @@ from typing import Any
 import anyio
 import pytest
 import trio
+from servers.postgres_server import PostgresServer
 from servers.redis_server import Server
 from tests.numbers import scaled
+from tests.storage.postgres_rigs import new_table
 
-from sessioncore import MemoryStorage, SessionConfig, SessionGone, SessionNotFound, SessionStore, SQLiteStorage, Storage
+from sessioncore import (
+    MemoryStorage,
+    SessionConfig,
+    SessionGone,
+    SessionNotFound,
+    SessionStore,
+    SQLiteStorage,
+    Storage,
+    StorageError,
+)
 from sessioncore.storage import Stored
+from sessioncore.storage.postgres import PostgresStorage
 from sessioncore.storage.redis import NearCache, RedisStorage
 
 Work = Callable[[], Coroutine[Any, Any, None]]
@@ -235,3 +247,26 @@ def test_each_loop_has_one_connection_to_redis(server: Server) -> None:
 
     in_threads([worker(number) for number in range(8)])
     assert counted == [before + 8]
+
+
+@pytest.mark.postgres
+def test_of_loops_that_open_postgres_at_once_one_is_served_and_the_others_are_told(postgres: PostgresServer) -> None:
+    storage = PostgresStorage(postgres.dsn(), table=new_table())
+    outcomes: list[object] = []
+    together = threading.Barrier(THREADS)
+
+    async def main() -> None:
+        mine = None
+        try:
+            await storage.open()
+            mine = await storage.create("k", b"x", 100)
+            outcomes.append("served")
+        except StorageError as error:
+            outcomes.append(str(error))
+        await asyncio.to_thread(together.wait, 20)
+        if mine is not None:
+            await storage.aclose()
+
+    in_threads([main] * THREADS)
+    assert outcomes.count("served") == 1
+    assert sum("opened in another event loop" in str(outcome) for outcome in outcomes) == THREADS - 1

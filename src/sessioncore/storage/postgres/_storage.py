@@ -10,8 +10,9 @@ from datetime import timedelta
 from random import uniform
 from typing import Any, ClassVar, cast
 
-from anyio import Lock, sleep
+from anyio import sleep
 
+from sessioncore._cross_loop import CrossLoopLock
 from sessioncore._errors import ConfigError, KeyTaken, StorageError, StorageUnavailable
 from sessioncore._extras import needs_extra
 from sessioncore._storage_calls import Moved, Stored, Unreadable, Written
@@ -75,7 +76,7 @@ class PostgresStorage:
         self._sql = statements(quoted(table))
         self._create_table = create_table
         self._closed = self._ready = False
-        self._opening = Lock()
+        self._opening = CrossLoopLock()
         self._watchers = ComparedWatchers()
         seconds = timeout.total_seconds()
         self._database = Database(
