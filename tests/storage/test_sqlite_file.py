@@ -163,16 +163,16 @@ async def test_a_held_file_costs_storage_timeout_and_not_busy_timeout(path: Path
         await store.create({"n": 2})
 
 
-@pytest.mark.parametrize("for_reading_too", [False, True])
+@pytest.mark.parametrize(("busy", "limit", "for_reading_too"), [(0.1, 5, False), (0.1, 5, True), (4, LIMIT, False)])
 async def test_a_held_file_does_not_stop_the_start(
-    path: Path, for_reading_too: bool, caplog: pytest.LogCaptureFixture
+    path: Path, busy: float, limit: float, for_reading_too: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Ten workers that start at once on a slow disk hold it one after the other, for longer than a request waits."""
     async with store_at(path) as store:
         sid = (await store.create({"n": 1})).id
-    storage = SQLiteStorage(path, busy_timeout=timedelta(seconds=0.1))
+    storage = SQLiteStorage(path, busy_timeout=timedelta(seconds=busy))
     with held(path, for_reading_too=for_reading_too):
-        store = SessionStore(SessionConfig(storage=storage))
+        store = SessionStore(SessionConfig(storage=storage, storage_timeout=timedelta(seconds=limit)))
         await store.start()
         assert "another process holds" in caplog.text
         with pytest.raises(WritesRefused):
