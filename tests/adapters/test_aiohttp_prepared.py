@@ -226,6 +226,32 @@ async def test_a_connection_that_was_open_leaves_nothing_behind(store: SessionSt
     assert [each() for each in seen] == [None, None]
 
 
+@pytest.mark.anyio
+@pytest.mark.parametrize("how", ["send_str", "send_bytes", "send_json"])
+async def test_a_socket_that_only_sends_and_uses_its_session_late_ends_with_it(how: str) -> None:
+    used = asyncio.Event()
+
+    async def socket(request: web.Request) -> web.WebSocketResponse:
+        session, response = await get_session(request), web.WebSocketResponse()
+        await response.prepare(request)
+        await asyncio.sleep(0)  # such as for a database
+        assert session.owner == "ada"
+        while True:
+            await getattr(response, how)(b"x" if how == "send_bytes" else "x")
+            used.set()
+            await asyncio.sleep(0.01)
+
+    store = SessionStore(SessionConfig.development(storage=ToldStorage()))
+    async with TestClient(TestServer(application(store, socket))) as client:
+        cookie = {"Cookie": f"session_id={(await store.create(owner='ada')).id}"}
+        async with client.ws_connect("/socket", headers=cookie) as connection:
+            await used.wait()
+            await store.revoke_all("ada")
+            while (message := await connection.receive(timeout=10)).type is not web.WSMsgType.CLOSE:
+                pass
+            assert (message.data, message.extra) == (1008, "session ended")
+
+
 def test_an_event_stream_of_an_ended_session_is_closed_under_its_handler_also_when_nobody_reads(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

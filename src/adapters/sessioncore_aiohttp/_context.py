@@ -1,6 +1,6 @@
 """What the adapter knows about one request and one store: the exchange and the session's headers."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, cast
 
 from aiohttp import web
@@ -12,6 +12,8 @@ from sessioncore.integration import ErrorResponse, log_late_failure
 from sessioncore_aiohttp._open import OpenConnection, open_connection
 
 __all__ = ["RequestContext", "abort_with", "observe", "to_web_response"]
+
+_SENDING = ("write", "send_str", "send_bytes", "send_frame")  # aiohttp's other methods call one of these
 
 
 class RequestContext(Struct, eq=False):
@@ -95,7 +97,7 @@ class RequestContext(Struct, eq=False):
         self.ended = True
         if self.open is not None:
             self.open.stop()
-            for name in ("receive", "write"):
+            for name in ("receive", *_SENDING):
                 vars(self.open.response).pop(name, None)
             self.open = None  # like the response, see `forget_response`
         if self.added is None:
@@ -104,6 +106,7 @@ class RequestContext(Struct, eq=False):
 
 def observe(response: web.StreamResponse, contexts: Sequence[RequestContext]) -> None:
     """Notify the contexts of each message that a handler receives or writes, by wrapping methods of this response."""
+    kind = cast("Any", type(cast("object", response)))
 
     def opened() -> list[OpenConnection]:
         return [context.open for context in contexts if context.open is not None]
@@ -111,20 +114,24 @@ def observe(response: web.StreamResponse, contexts: Sequence[RequestContext]) ->
     async def receive(*args: float | None, **options: float | None) -> object:
         for connection in opened():
             connection.begin()
-        message = await cast("Any", type(response)).receive(response, *args, **options)
+        message = await kind.receive(response, *args, **options)
         for connection in opened():
             connection.message_received(message)
         return message
 
-    async def write(data: bytes | bytearray | memoryview) -> None:
-        await type(response).write(response, data)
-        for connection in opened():
-            connection.begin()
+    def observed(name: str) -> Callable[..., Awaitable[None]]:
+        async def send(*args: object, **options: object) -> None:
+            await getattr(kind, name)(response, *args, **options)
+            for connection in opened():
+                connection.begin()
+
+        return send
 
     if isinstance(response, web.WebSocketResponse):
         vars(response)["receive"] = receive
-    else:
-        vars(response)["write"] = write
+    for name in _SENDING:
+        if hasattr(kind, name):
+            vars(response)[name] = observed(name)
 
 
 def to_web_response(given: ErrorResponse, contexts: Iterable[RequestContext]) -> web.Response:
