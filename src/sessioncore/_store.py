@@ -89,9 +89,9 @@ class SessionStore:
 
         `name` identifies the class in stored records. The default is `module.qualname`, so pass
         the old one when you move the class; `aliases` are further names to accept. `encode(obj)`
-        returns any supported value and `decode(value)` turns it back; dataclasses, Structs, attrs
-        classes, NamedTuples, Enums, pydantic models and subclasses of built-in types whose
-        constructor takes a value of that type need neither.
+        returns any supported value, the same each time, as a commit tells by it whether the object
+        has changed; `decode(value)` turns it back. Dataclasses, Structs, attrs classes, NamedTuples,
+        Enums, pydantic models and subclasses of built-in types whose constructor takes one need neither.
 
         Raises:
             ConfigError: the name or class is registered differently, `cls` needs `encode` and `decode`,
