@@ -15,7 +15,7 @@ from weakref import WeakValueDictionary
 from anyio import Event
 from anyio.lowlevel import checkpoint_if_cancelled
 
-__all__ = ["CrossLoopLock", "NamedLocks", "caller_from_any_thread", "event_loop"]
+__all__ = ["CrossLoopLock", "NamedLocks", "caller_from_any_thread", "event_loop", "has_ended"]
 
 
 def event_loop() -> Any:
@@ -29,6 +29,21 @@ def event_loop() -> Any:
         import trio  # noqa: PLC0415 - optional, and it is running
 
         return trio.lowlevel.current_trio_token()
+
+
+def has_ended(loop: Any) -> bool:
+    """Return whether an `event_loop` will run no more."""
+    if isinstance(loop, asyncio.AbstractEventLoop):
+        return loop.is_closed()
+    try:
+        loop.run_sync_soon(_nothing)
+    except RuntimeError:
+        return True
+    return False
+
+
+def _nothing() -> None:
+    """Do nothing, in another event loop."""
 
 
 def caller_from_any_thread() -> Callable[..., bool]:

@@ -262,7 +262,7 @@ class SessionStore:
             await check_storage(self.config, self._persistence.driver)
 
     async def start(self) -> None:
-        """Open the storage and check it, as `check` does; adapters and `async with store:` begin with this.
+        """Open the storage and check it, as `check` does; `async with store:` begins with this.
 
         If the storage takes no writes at the moment (read-only, full, or without replicas), only an error is logged.
 
@@ -271,21 +271,19 @@ class SessionStore:
             StorageError: it is set up wrong; the text says what to do.
         """
         warn_in_workers(self.storage, self._persistence.context.warnings)
-        await self._persistence.starts.start()
+        await self._persistence.opening.start()
 
     async def aclose(self) -> None:
-        """Close the storage, and stop watching open connections in this event loop.
-
-        If the store was started several times, as by an adapter and by a job, the last `aclose` does this.
-        """
-        await self._persistence.starts.close()
+        """Close the storage, and stop watching open connections in this event loop."""
+        await self._persistence.opening.close()
 
     async def __aenter__(self) -> Self:
-        await self.start()
+        warn_in_workers(self.storage, self._persistence.context.warnings)
+        await self._persistence.opening.enter()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self.aclose()
+        await self._persistence.opening.leave()
 
 
 def _is_well_formed(sid: object) -> bool:

@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Generator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -165,26 +166,59 @@ async def test_any_other_error_stops_the_start_and_closes_the_storage(call: str,
     assert storage.calls[-1] == "aclose"
 
 
+def closings(storage: SpyStorage) -> int:
+    return storage.calls.count("aclose")
+
+
 @ANYIO
-async def test_the_last_of_those_that_started_a_store_closes_its_storage() -> None:
+async def test_of_blocks_that_overlap_the_last_one_closes_the_storage() -> None:
     storage = SpyStorage()
     store = store_on(storage)
-
-    def closings() -> int:
-        return storage.calls.count("aclose")
-
+    await store.start()
     async with store:  # as an adapter does
         async with store:  # a job in the same process
             await store.purge_expired()
-        assert closings() == 0
-        storage.fail("open", times=1)
-        with pytest.raises(StorageUnavailable):
-            await store.start()
-        assert closings() == 0
-    assert closings() == 1
+        for start in (store.start, store.__aenter__):
+            with storage.fail("open"), pytest.raises(StorageUnavailable):
+                await start()
+        assert closings(storage) == 0
+    assert closings(storage) == 1
     await store.create()  # it was opened by its first call
     await store.aclose()
-    assert closings() == 2
+    assert closings(storage) == 2
+    async with store:
+        await store.aclose()  # at once
+        assert closings(storage) == 3
+
+
+@ANYIO
+async def test_a_job_with_an_event_loop_of_its_own_does_not_close_the_storage_of_the_application() -> None:
+    storage = SpyStorage()
+    store = store_on(storage)
+
+    async def job() -> None:
+        async with store:
+            await store.purge_expired()
+
+    async with store:
+        for backend in ("asyncio", "trio"):
+            await anyio.to_thread.run_sync(partial(anyio.run, job, backend=backend))
+        assert closings(storage) == 0
+    assert closings(storage) == 1
+
+
+def test_an_event_loop_that_ended_inside_of_its_block_keeps_nobody_from_closing_the_storage() -> None:
+    storage = SpyStorage()
+    store = store_on(storage)
+
+    async def whole() -> None:
+        async with store:
+            pass
+
+    for number, backend in enumerate(("asyncio", "trio"), 1):
+        anyio.run(store.__aenter__, backend=backend)
+        anyio.run(whole, backend=backend)
+        assert closings(storage) == number
 
 
 @ANYIO

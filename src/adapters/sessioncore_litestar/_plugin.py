@@ -82,15 +82,18 @@ class SessionPlugin(InitPlugin, CLIPlugin):
         untyped = cast("Any", app_config)
         # Litestar exits every lifespan before it calls on_shutdown, where the storage may still be needed.
         untyped.lifespan = [self._open_storage, *untyped.lifespan]
-        untyped.on_shutdown = [*untyped.on_shutdown, self.config.store.aclose]
+        untyped.on_shutdown = [*untyped.on_shutdown, self._close_storage]
         untyped.request_class = with_session(untyped.request_class, SessionRequest)
         untyped.websocket_class = with_session(untyped.websocket_class, SessionWebSocket)
         return app_config
 
     @asynccontextmanager
     async def _open_storage(self, _: Litestar) -> AsyncGenerator[None]:
-        await self.config.store.start()
+        await self.config.store.__aenter__()
         yield
+
+    async def _close_storage(self) -> None:
+        await self.config.store.__aexit__()
 
     def on_cli_init(self, cli: Group) -> None:
         """Add the command `litestar sessions`; for another `scope_key`, its name with an "s"."""

@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 from anyio import CancelScope
 
 from sessioncore._config import SessionConfig
-from sessioncore._cross_loop import event_loop
+from sessioncore._cross_loop import event_loop, has_ended
 from sessioncore._errors import StorageError, WritesRefused
 from sessioncore._storage_calls import Create, Delete, Load, Move, Replace, Stored, Touch
 from sessioncore._storage_capabilities import Opens, SpreadsKeys
@@ -20,23 +20,23 @@ from sessioncore._storage_protocol import PROBE_SUFFIX, Storage, capability
 from sessioncore.persistence._driver import Driver
 from sessioncore.persistence._gather import gather
 
-__all__ = ["Starts", "check_storage"]
+__all__ = ["Opening", "check_storage"]
 
 _logger = logging.getLogger("sessioncore")
 
 _TTL: Final = 45.0  # seconds; a storage may keep an owner's entry for some seconds more, and both end within a minute
 
 
-class Starts:
-    """Opens the storage for each that starts the store, and closes it for the last one in an event loop."""
+class Opening:
+    """Opens and closes the storage. Of `async with store` blocks that are open at a time, the last one closes it."""
 
-    __slots__ = ("_config", "_counts", "_driver", "_stop_watching")
+    __slots__ = ("_blocks", "_config", "_driver", "_stop_watching")
 
     def __init__(self, config: SessionConfig, driver: Driver, stop_watching: Callable[[], None]) -> None:
         self._config = config
         self._driver = driver
         self._stop_watching = stop_watching  # open connections, in this event loop
-        self._counts = WeakKeyDictionary[object, int]()  # how many have started the store, and not closed it
+        self._blocks = WeakKeyDictionary[object, int]()  # how many are open, by event loop
 
     async def start(self) -> None:
         """Open and check the storage; if it takes no writes at the moment, log that.
@@ -44,23 +44,43 @@ class Starts:
         Raises:
             StorageError: it cannot be used.
         """
-        loop = event_loop()
-        self._counts[loop] = self._counts.get(loop, 0) + 1
         try:
             await self._open()
         except BaseException:
             with CancelScope(shield=True):
-                await self.close()
+                await self._close_unless_used()
             raise
 
-    async def close(self) -> None:
-        """Close the storage, unless somebody else has started the store, too."""
+    async def enter(self) -> None:
+        """Begin a block: do what `start` does, and keep other blocks from closing the storage."""
         loop = event_loop()
-        others = self._counts.pop(loop, 0) - 1
+        self._blocks[loop] = self._blocks.get(loop, 0) + 1
+        try:
+            await self._open()
+        except BaseException:
+            with CancelScope(shield=True):
+                await self.leave()
+            raise
+
+    async def leave(self) -> None:
+        """End a block."""
+        loop = event_loop()
+        others = self._blocks.pop(loop, 0) - 1
         if others > 0:
-            self._counts[loop] = others
+            self._blocks[loop] = others
         else:
-            await self._close()
+            self._stop_watching()
+            await self._close_unless_used()
+
+    async def close(self) -> None:
+        """Close the storage, whoever uses it."""
+        self._stop_watching()
+        if (storage := capability(self._config.storage, Opens)) is not None:
+            await storage.aclose()
+
+    async def _close_unless_used(self) -> None:
+        if all(map(has_ended, list(self._blocks))):
+            await self.close()
 
     async def _open(self) -> None:
         if (storage := capability(self._config.storage, Opens)) is None:
@@ -72,11 +92,6 @@ class Starts:
             _logger.error(  # noqa: TRY400 - the text says it all
                 "the storage takes no writes: until it does, they are answered with status 503: %s", exc
             )
-
-    async def _close(self) -> None:
-        self._stop_watching()
-        if (storage := capability(self._config.storage, Opens)) is not None:
-            await storage.aclose()
 
 
 async def check_storage(config: SessionConfig, driver: Driver) -> None:

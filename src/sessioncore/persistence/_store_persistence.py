@@ -13,7 +13,7 @@ from sessioncore.persistence._load_steps import interpret_load
 from sessioncore.persistence._owner_limit import OwnerLimit
 from sessioncore.persistence._owners import Owners
 from sessioncore.persistence._reload_steps import ReloadSteps
-from sessioncore.persistence._starting import Starts
+from sessioncore.persistence._starting import Opening
 from sessioncore.persistence._store_context import StoreContext
 from sessioncore.session._effective import owner_of
 from sessioncore.session._error_factories import ErrorFactory, error_factory
@@ -29,7 +29,7 @@ __all__ = ["StorePersistence"]
 class StorePersistence:
     """Loads, stores and ends the sessions of one store; it implements `Persistence` of `session`."""
 
-    __slots__ = ("codec", "config", "context", "driver", "lifetimes", "limit", "live", "owners", "starts")
+    __slots__ = ("codec", "config", "context", "driver", "lifetimes", "limit", "live", "opening", "owners")
 
     def __init__(self, context: StoreContext, live: Callable[[StoreContext, Driver], Live]) -> None:
         self.context = context
@@ -38,7 +38,7 @@ class StorePersistence:
         self.lifetimes = context.lifetimes
         self.driver = driver = Driver(context)
         self.live = live(context, driver)
-        self.starts = Starts(context.config, driver, self.live.close)
+        self.opening = Opening(context.config, driver, self.live.close)
         self.owners = Owners(context, driver)
         limit = context.config.max_sessions_per_owner
         self.limit = None if limit is None else OwnerLimit(context, driver, self.owners, limit)
