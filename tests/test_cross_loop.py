@@ -127,6 +127,34 @@ def test_a_loop_that_ends_leaves_the_lock_to_others() -> None:
     asyncio.run(free())
 
 
+def test_a_waiter_whose_loop_has_ended_does_not_release_the_lock_of_another_task() -> None:
+    lock, ended, order = CrossLoopLock(), asyncio.new_event_loop(), list[str]()
+    ended.set_exception_handler(lambda _, __: None)
+
+    async def hold(name: str) -> None:
+        async with lock:
+            order.append(name)
+            gc.collect()
+            await anyio.sleep(0.01)
+            order.append(name)
+
+    def wait_and_end() -> None:
+        waits = ended.create_task(hold("ended"))
+        ended.run_until_complete(asyncio.sleep(0))
+        ended.close()
+        del waits
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks, lock:
+            await anyio.to_thread.run_sync(wait_and_end)
+            for name in ("first", "second"):
+                tasks.start_soon(hold, name)
+            await anyio.wait_all_tasks_blocked()
+
+    asyncio.run(main())
+    assert order == ["first", "first", "second", "second"]
+
+
 @BOTH_LOOPS
 async def test_locks_are_dropped_when_nobody_holds_or_awaits_them() -> None:
     locks = NamedLocks()

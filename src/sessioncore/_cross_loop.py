@@ -67,19 +67,20 @@ def caller_from_any_thread() -> Callable[..., bool]:
 class _Waiter:
     """A task that waits for the lock."""
 
-    __slots__ = ("_call_soon", "_thread", "has_lock")
+    __slots__ = ("_call_soon", "_thread", "has_lock", "woken")
 
     def __init__(self) -> None:
-        self.has_lock = Event()
+        self.has_lock = False
+        self.woken = Event()
         self._call_soon = caller_from_any_thread()
         self._thread = threading.get_ident()
 
-    def give(self) -> bool:
+    def wake(self) -> bool:
         """Wake the task; return False if its event loop has ended."""
         if self._thread != threading.get_ident():
-            return self._call_soon(self.has_lock.set)
+            return self._call_soon(self.woken.set)
         try:
-            self.has_lock.set()  # at once: a call into another loop takes some more turns of it
+            self.woken.set()  # at once: a call into another loop takes some more turns of it
         except RuntimeError:
             return False
         return True
@@ -111,13 +112,13 @@ class CrossLoopLock:
                 self._waiters.pop()
                 return self
         try:
-            await waiter.has_lock.wait()
+            await waiter.woken.wait()
         except BaseException:
             with self._mutex:
-                if waiter in self._waiters:
-                    self._waiters.remove(waiter)
-                else:  # it was given the lock, and does not know it yet
+                if waiter.has_lock:
                     self._release()
+                elif waiter in self._waiters:  # else it was passed over, because its event loop has ended
+                    self._waiters.remove(waiter)
             raise
         return self
 
@@ -129,7 +130,8 @@ class CrossLoopLock:
         with self._mutex:
             while self._waiters:
                 waiter = self._waiters.popleft()
-                if waiter.give():
+                waiter.has_lock = waiter.wake()
+                if waiter.has_lock:
                     return
             self._held = False
 
