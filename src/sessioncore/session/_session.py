@@ -177,10 +177,12 @@ class Session(SessionMapping):
         state = self._get_state()
         encoded = self._persistence.codec.encode("details", details) if details else EMPTY_DICT
         others = (known := owner_of(state)) is not None and known != owner
-        changes: dict[str, Any] = {"cleared": True} if others else {}
-        changes["login_after"] = None if state.loaded is None else state.loaded.record.owner
-        new_id = self._persistence.new_id()
-        state.rotate(new_id, login=owner, owner=owner, details=encoded, settings=state.settings, **changes)
+        cleared = {"cleared": True} if others else {}
+        after = None if state.loaded is None else state.loaded.record.owner
+        pending, settings = state.begin_rotation(self._persistence.new_id()), state.settings
+        pending.change_metadata(
+            rotate=True, login=owner, login_after=after, owner=owner, details=encoded, settings=settings, **cleared
+        )
         if others:
             state.drop_values()
 
@@ -190,7 +192,7 @@ class Session(SessionMapping):
         Raises:
             ResponseStarted: the new ID cannot reach the client any more.
         """
-        self._get_state().rotate(self._persistence.new_id())
+        self._get_state().begin_rotation(self._persistence.new_id()).change_metadata(rotate=True)
 
     async def reset(self) -> None:
         """End the session now, on every process, and start an empty one with a new ID.

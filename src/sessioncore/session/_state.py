@@ -3,8 +3,6 @@
 `Session` is its interface for handlers; `persistence` loads and stores it.
 """
 
-from typing import Any
-
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -118,14 +116,14 @@ class SessionState(Struct, eq=False):
         pending.change_metadata(settings=pending.metadata.settings.then(settings))
         self.settings = self.settings.then(settings)
 
-    def rotate(self, new_id: str, **changes: Any) -> None:
-        """Request a new ID, together with other metadata changes."""
+    def begin_rotation(self, new_id: str) -> Pending:
+        """Choose a new ID, and return the journal, which is to note `rotate`."""
         if self.no_new_id is not None:
             self.check_writable()
             raise self.no_new_id()
         pending = self.begin_write()
-        pending.change_metadata(rotate=True, **changes)
         self.next_id = new_id
+        return pending
 
     def check_writable(self) -> None:
         """Raise if the session cannot be written to."""
