@@ -84,8 +84,8 @@ class Table:
     def create(self, call: Create) -> int | None:
         """Store a new record and return its version, or None if the key is taken."""
         with self.lock:
-            now, key = self._now(), call.key
-            if self._is_taken(key, now):
+            now, key = self._clock(), call.key
+            if (key in self._entries or key in self._tombstones) and self._is_taken(key, now):
                 return None
             if self._limit is not None and len(self._entries) >= self._limit:
                 self._evict(now)
@@ -100,14 +100,15 @@ class Table:
                 return self._moved(key, now)
             if old.version != call.version:
                 return Stored(old.data, old.version, old.ends - now)
-            version = next(self._versions)
-            self._entries[key] = entry = _Entry(call.data, version, old.ends, old.bucket, owner)
+            version, ends = next(self._versions), now + call.ttl
+            self._entries[key] = entry = _Entry(call.data, version, ends, old.bucket, owner)
+            if ends < old.ends:
+                self._rebucket(key, entry, ends, call.ttl)
             if old.owner != owner:
                 if old.owner is not None:
                     self._owned.discard(old.owner, key)
                 if owner is not None:
                     self._owned.add(owner, key)
-            self._set_end(key, entry, now, call.ttl)
             if self.watchers.by_key:
                 self.watchers.tell(key)
             return version
@@ -119,7 +120,7 @@ class Table:
             KeyTaken: `new_key` is taken; nothing is changed.
         """
         with self.lock:
-            now, key = self._now(), call.key
+            now, key = self._clock(), call.key
             entry = self._live(key, now)
             if entry is None:
                 return self._moved(key, now)
@@ -190,12 +191,6 @@ class Table:
             self._sweep_tombstones(now, most)
             return self._sweep(now, most)
 
-    def _now(self) -> float:
-        now = self._clock()
-        if now >= self._buckets.next_due:
-            self._sweep(now, _SWEEP)
-        return now
-
     def _live(self, key: str, now: float) -> _Entry | None:
         entry = self._entries.get(key)
         if entry is None or entry.ends > now:
@@ -234,8 +229,10 @@ class Table:
             del self._tombstones[key]
 
     def _insert(self, key: str, data: bytes, now: float, ttl: float, owner: str | None) -> int:
-        ends = now + ttl
-        bucket = self._buckets.fit(ends, ttl)
+        ends, buckets = now + ttl, self._buckets
+        if now >= buckets.next_due:
+            self._sweep(now, _SWEEP)
+        bucket = buckets.fit(ends, ttl)
         bucket.keys.add(key)
         version = next(self._versions)
         self._entries[key] = _Entry(data, version, ends, bucket, owner)
