@@ -1,12 +1,14 @@
 """`Session.alive` on storages that cannot be reached for a while, that are polled, and that nobody asks."""
 
 import asyncio
+import gc
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import anyio
 import pytest
@@ -126,3 +128,17 @@ async def test_a_task_runs_only_while_something_is_watched(tmp_path: Path) -> No
         async with session.alive():
             [_] = asyncio.all_tasks() - before
         await comes_true(lambda: asyncio.all_tasks() == before)
+
+
+def test_an_event_loop_in_which_a_store_was_closed_does_not_stay_in_memory() -> None:
+    store, loops = SessionStore(SessionConfig()), WeakSet[asyncio.AbstractEventLoop]()
+
+    async def watch() -> None:
+        loops.add(asyncio.get_running_loop())
+        async with store, (await store.create({"n": 1})).alive():
+            pass
+
+    for _ in range(3):
+        asyncio.run(watch())
+    gc.collect()
+    assert len(loops) == 0

@@ -49,5 +49,6 @@ class LiveSessions:
 
     def close(self) -> None:
         """Stop watching in this event loop, because the store is closed."""
-        if (task := self._tasks.get(event_loop())) is not None:
+        task = self._tasks.pop(event_loop(), None)  # it refers to the loop, which would stay in memory
+        if task is not None:
             task.close()
