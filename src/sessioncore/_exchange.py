@@ -133,7 +133,7 @@ class Exchange(Struct, eq=False):
         state = session._state
         if status is not None and status >= 500:
             hidden = self._hidden_error(sys.exception()) if status == 500 else None
-            self._drops_changes = hidden is not None or not self._persistence.config.save_on_server_error
+            self._drops_changes |= hidden is not None or not self._persistence.config.save_on_server_error
             if hidden is not None:
                 raise hidden  # a framework turned our error into this 500: send our error response instead
         if state is None:

@@ -89,6 +89,16 @@ async def test_what_the_stream_of_a_server_error_changes_is_dropped_too_unless_i
     assert await lab.data() == {"n": 5 if saves else 4}
 
 
+async def test_a_server_error_does_not_let_a_connection_store_more_whose_session_was_ended() -> None:
+    lab = Lab(save_on_server_error=True)
+    exchange = await lab.begin_request()
+    exchange._drop_late_changes()  # pyright: ignore[reportPrivateUsage]  # as `watch_connection` does
+    await exchange.commit(500)
+    exchange.session["n"] = 2
+    await exchange.finish()
+    assert await lab.data() == {"n": 1}
+
+
 @pytest.mark.parametrize("end", ["server error", "an error of ours", "an error of the application"])
 async def test_after_an_error_the_client_is_told_what_was_saved_and_nothing_that_was_not(end: str, lab: Lab) -> None:
     exchange = await lab.begin_request()
