@@ -16,7 +16,7 @@ from sessioncore.persistence._driver import Answer, Step
 from sessioncore.persistence._load_steps import LoadSteps
 from sessioncore.persistence._owner_limit import OwnerLimit
 from sessioncore.persistence._verdicts import VERDICTS, Verdict, verdict_of
-from sessioncore.session import _state
+from sessioncore.session import _mutate, _state
 from sessioncore.session._attempt import Attempt
 from sessioncore.session._changes import changes_of
 from sessioncore.session._delta import NO_CHANGES, Delta
@@ -118,6 +118,16 @@ def nobody_waits(self: SessionState) -> None:
     """Let the tasks of a request commit at the same time."""
 
 
+def unchanged(*_: object) -> bool:
+    """Take the result of a mutation for unchanged, whatever was changed in it."""
+    return False
+
+
+def as_written(state: SessionState, name: str, before: object) -> bool:
+    """Take a value whose write is under way for one that was changed in place since."""
+    return before is None and state.values.differs_from_snapshot(name)
+
+
 async def not_enforced(*_: object) -> bool:
     """Let every login pass that is stored already."""
     return False
@@ -145,6 +155,8 @@ CORE_FAULTS: dict[str, tuple[Plant, str]] = {
     "an ID is used again after its destroy": (instead(SessionState, "mark_ended", used_again), "meetings"),
     "a destroy leaves what is pending": (instead(SessionState, "mark_ended", still_pending), "meetings"),
     "two tasks commit at the same time": (instead(SessionState, "begin_turn", nobody_waits), "tasks"),
+    "a change of a mutation's result is lost": (instead(Values, "differs_from", unchanged), "lists"),
+    "a mutation during a save is a write": (instead(_mutate, "_was_changed_in_place", as_written), "list of tasks"),
     "an owner's limit is not enforced": (instead(OwnerLimit, "enforce", not_enforced), "refusals"),
     "an owner's limit is enforced in vain": (instead(OwnerLimit, "check", enforced_beforehand), "evictions"),
 }  # fmt: skip

@@ -49,7 +49,7 @@ class Request(Struct):
     owner: str | None = None
     view: dict[str, Any] = {}
     sets: dict[str, Any] = {}
-    adds: dict[str, int] = {}
+    adds: dict[str, Any] = {}  # numbers to add, and lists to append
     drops: set[str] = set()
     base: set[str] = set()  # the keys that it saw when nothing was pending
     login: bool = False
@@ -69,12 +69,13 @@ class Request(Struct):
         self.drops.discard(key)
         self.adds.pop(key, None)
 
-    def add(self, key: str) -> None:
+    def add(self, key: str, amount: Any) -> None:
+        added = self.view.get(key, type(amount)()) + amount
         if key in self.sets or key in self.drops:
-            self.put(key, self.view.get(key, 0) + 1)
+            self.put(key, added)
         else:
-            self.view[key] = self.view.get(key, 0) + 1
-            self.adds[key] = self.adds.get(key, 0) + 1
+            self.view[key] = added
+            self.adds[key] = self.adds.get(key, type(amount)()) + amount
 
     def drop(self, key: str) -> None:
         if key in self.view:
@@ -143,8 +144,14 @@ class World(Struct):
                 for key in action.value:
                     request.drop(key)
             case "mutate":
-                request.add("count")
+                request.add("count", 1)
                 return request.unsure or bool(action.result == request.view["count"])
+            case "append":
+                request.add("items", action.value)
+                return request.unsure or bool(action.result == request.view["items"])
+            case "amend":  # counts as a write of the whole value
+                if "items" in request.view:
+                    request.put("items", request.view["items"] + action.value)
             case "regenerate":
                 request.rotate = True
             case "login":
@@ -201,7 +208,9 @@ class World(Struct):
         """Whether a verb would need a new ID that the client can no longer learn."""
         if not request.started:
             return False
-        return verb in ("regenerate", "login") or (verb in ("set", "mutate") and request.state in ("fresh", "ended"))
+        return verb in ("regenerate", "login") or (
+            verb in ("set", "mutate", "append") and request.state in ("fresh", "ended")
+        )
 
     def load(self, request: Request) -> None:
         kept = self.live.get(request.cookie or "")
@@ -239,9 +248,11 @@ class World(Struct):
         state = request.state
         if state in ("fresh", "ended"):
             return not request.writes or (not gone and self.create(request, told))
-        if state == "live" and (kept := self.live.get(request.sid or "")) is not None:
-            return not gone and self.change(request, kept, told)
         changes = request.writes or request.rotate or bool(request.drops & request.base)
+        if state == "live" and (kept := self.live.get(request.sid or "")) is not None:
+            if not changes:  # so it does not learn what others have written
+                request.settle()
+            return not gone and (not changes or self.change(request, kept, told))
         if state == "stale":  # that was reported when it was loaded; what it wrote waits for a login, or is dropped
             return not request.login or self.create(request, told, loose=True)
         if state == "gone" or (state == "live" and not changes):
@@ -286,8 +297,8 @@ class World(Struct):
         for key in request.drops & request.base:
             kept.data.pop(key, None)
         kept.data.update(request.sets)
-        for key, number in request.adds.items():
-            kept.data[key] = kept.data.get(key, 0) + number
+        for key, amount in request.adds.items():
+            kept.data[key] = kept.data.get(key, type(amount)()) + amount
         if request.login:
             kept.owner = request.owner
         request.view, request.owner = dict(kept.data), kept.owner

@@ -175,6 +175,13 @@ class Site:
             case "mutate":
                 with self.action(actor, request, verb) as action, too_late(action):
                     action.result = session.mutate("count", lambda count: count + 1, 0)
+            case "append":
+                added = [f"{actor}{number}"]
+                with self.action(actor, request, verb, added) as action, too_late(action):
+                    action.result = list(session.mutate("items", lambda items: items + added, []))
+            case "amend":
+                with self.action(actor, request, verb, [f"{actor}{number}"]) as action:
+                    session.get("items", []).extend(action.value)
             case "delete" | "clear":
                 with self.action(actor, request, "delete", ["count"] if verb == "delete" else list(session)):
                     session.delete("count") if verb == "delete" else session.clear()

@@ -14,6 +14,8 @@ from tests.interleavings.test_owner_limits import Devices, Mode
 from tests.interleavings.test_pairs import PLAYED, PLAYED_WITH_A_STRANGER
 from tests.interleavings.test_tasks_of_one_request import PLAYED as TASKS
 from tests.interleavings.test_tasks_of_one_request import OneRequest
+from tests.interleavings.test_values_in_place import PLAYED as PLAYED_ON_A_LIST
+from tests.interleavings.test_values_in_place import PLAYED_BY_TASKS, Lists, ListsOfTasks
 
 
 def found_by(scenarios: Iterable[Scenario]) -> str:
@@ -47,6 +49,10 @@ SEARCHES: dict[str, Callable[[], Iterable[Scenario]]] = {
         Meeting(site, one, two) for site in [Site(taken=True)] for one, two in PLAYED_WITH_A_STRANGER
     ),
     "tasks": lambda: (OneRequest(site, one, two) for site in [Site(replies=True)] for one, two in TASKS),
+    "lists": lambda: (Lists(site, one, two) for site in [Site()] for one, two in PLAYED_ON_A_LIST),
+    "list of tasks": lambda: (
+        ListsOfTasks(site, one, two) for site in [Site(replies=True)] for one, two in PLAYED_BY_TASKS
+    ),
     "doubts": lambda: (
         Doubtful(Site(make=partial(LosesOne, plan=plan)), plan, one, two, fresh=False)
         for plan in [Plan(number, arrives=True) for number in (1, 2, 3)]

@@ -13,8 +13,8 @@ from tests.views import PlainView
 from sessioncore import Exchange
 
 VERBS = (
-    "set", "mutate", "delete", "clear", "login", "login bob", "regenerate", "reset", "destroy", "save", "reload",
-    "leave", "leave", "fail", "revoke", "revoke all", "come back",
+    "set", "mutate", "append", "amend", "delete", "clear", "login", "login bob", "regenerate", "reset", "destroy",
+    "save", "reload", "leave", "leave", "fail", "revoke", "revoke all", "come back",
 )  # fmt: skip
 STEPS = st.lists(st.tuples(st.sampled_from("ABC"), st.sampled_from(VERBS)), min_size=5, max_size=40)
 

@@ -194,6 +194,23 @@ async def test_a_change_in_place_during_a_save_that_meets_a_conflict_is_stored_b
     assert await lab.data() == dict(held) == own
 
 
+@pytest.mark.proves("P4")
+async def test_a_mutation_during_a_save_of_a_change_in_place_loses_no_update() -> None:
+    lab = Lab()
+    held = await lab.held(items=["start"])
+    held["items"].append("in place")
+
+    async def meanwhile() -> None:
+        await added("mutated")(held)
+
+    lab.storage.before["replace"] = meanwhile
+    await held.save()
+    async with lab.store.open(held.id) as other:
+        await added("other request")(other)
+    await held.save()
+    assert await lab.data() == dict(held) == {"items": ["start", "in place", "other request", "mutated"]}
+
+
 async def test_a_mutation_during_a_save_of_a_change_in_place_that_fails_keeps_both() -> None:
     lab = Lab()
     held = await lab.held(items=["start"])

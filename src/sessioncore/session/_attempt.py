@@ -19,7 +19,7 @@ class Attempt(Struct, frozen=True):
     call: Create | Replace | Move
     record: Record
     delta: Delta
-    pending: Pending | None  # the journal that it stores; None: only values changed in place
+    pending: Pending | None  # the journal that it stores; None: it stores nothing of one, as when a login is undone
     new_id: str | None  # the ID of a record that is created or moved
     handle: str  # the record's handle once it is stored
     merged: bool  # the record includes changes of other requests

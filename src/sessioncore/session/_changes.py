@@ -5,8 +5,9 @@ from msgspec import Raw
 from sessioncore.codec._codec import IMMUTABLE
 from sessioncore.session._delta import Delta
 from sessioncore.session._error_factories import released
-from sessioncore.session._pending import DROP, NO_METADATA, NOTHING_PENDING, SET, Update
+from sessioncore.session._pending import DROP, NO_METADATA, NOTHING_PENDING, SET, Change, Update
 from sessioncore.session._state import SessionState
+from sessioncore.session._values import Values
 
 __all__ = ["changes_of"]
 
@@ -14,7 +15,8 @@ __all__ = ["changes_of"]
 def changes_of(state: SessionState) -> Delta | None:  # noqa: C901, PLR0912 - one walk over the journal
     """Return the difference between the session and the loaded record; None if there is none.
 
-    Changes inside values after the release are ignored.
+    The journal notes what was changed in place, so that it is put back if the commit fails. Changes inside
+    values after the release are ignored.
 
     Raises:
         CodecError: a value cannot be encoded; the text names its key.
@@ -49,11 +51,20 @@ def changes_of(state: SessionState) -> Delta | None:  # noqa: C901, PLR0912 - on
                 values.keep_snapshot(name, encoded)
             continue  # set to an equal value, in the same position
         puts[name] = encoded
-    if snapshots is not None:
-        for name in snapshots:
-            changed = None if name in changes or name not in items else values.changed_in_place(name)
-            if changed is not None:
-                puts[name] = changed
+    if snapshots is not None and (in_place := _changed_in_place(values, snapshots, changes)):
+        puts |= in_place
+        changes = state.begin_write().changes
+        changes |= dict.fromkeys(in_place, SET)
     if not (puts or drops) and metadata is NO_METADATA:
         return None
     return Delta(puts, drops, metadata, changes, list(items) if pending.order_changed else None)
+
+
+def _changed_in_place(values: Values, snapshots: dict[str, Raw], changes: dict[str, Change]) -> dict[str, Raw]:
+    """Return the new bytes of each value that was changed in place and has no entry in the journal."""
+    found: dict[str, Raw] = {}
+    for name in snapshots:
+        changed = None if name in changes or name not in values.items else values.changed_in_place(name)
+        if changed is not None:
+            found[name] = changed
+    return found

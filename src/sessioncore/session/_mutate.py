@@ -50,6 +50,6 @@ def _was_changed_in_place(state: SessionState, name: str, before: Change | None)
         return values.differs_from(name, before.result)
     if before is not None:
         return False
-    if in_flight is not None and name in in_flight.delta.puts and name in in_flight.delta.changes:
+    if in_flight is not None and name in in_flight.delta.puts:
         return values.differs_from(name, in_flight.delta.puts[name])
-    return values.differs_from_snapshot(name)  # also if the change is in flight: no journal would restore it
+    return values.differs_from_snapshot(name)

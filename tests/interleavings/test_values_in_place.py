@@ -1,0 +1,96 @@
+"""Values that change in place: two requests that update one list, and two tasks of one request beside another request.
+
+A `mutate` is applied to what the others have stored; what is changed in place after it counts as a write of the whole
+list, and none of it is lost. `make test` plays some programs; `make test-full` all of them.
+"""
+
+from collections.abc import Coroutine
+from itertools import combinations_with_replacement, product
+from typing import Any
+
+import pytest
+from tests.interleavings.explore import explore
+from tests.interleavings.full import FULL, PATIENT, some
+from tests.interleavings.model import Kept, Request, World
+from tests.interleavings.programs import Meeting, Program, Site
+from tests.views import PlainView
+
+from sessioncore import Exchange
+
+pytestmark = PATIENT
+
+VERBS = ("append", "amend", "save", "reload")
+PROGRAMS: list[Program] = [program for length in (1, 2, 3) for program in product(VERBS, repeat=length)]
+PAIRS = list(combinations_with_replacement(PROGRAMS, 2))
+SHORT = [(one, two) for one, two in PAIRS if len(one + two) < 5]
+PARTS = 6 if FULL else 1
+
+
+class Lists(Meeting):
+    """Two requests with one list."""
+
+    requests = "AB"
+
+    async def store_one(self, owner: str | None = None) -> None:
+        session = await self.site.store.create({"items": ["first"]})
+        self.sid, self.handle = session.id, session.handle
+
+    def check(self) -> None:
+        live = {self.sid: Kept({"items": ["first"]})}
+        requests = {name: Request(self.sid) for name in self.requests}
+        self.explain(World(False, live, requests, {self.handle: self.sid}), self.site.found())
+
+
+class ListsOfTasks(Lists):
+    """Two tasks of one request, and another request that appends to the same list."""
+
+    requests = "RC"
+
+    def begin(self) -> dict[str, Coroutine[Any, Any, None]]:
+        self.busy = len(self.programs)
+        return {**super().begin(), "C": self.visit()}
+
+    async def prepare(self) -> None:
+        await super().prepare()
+        self.exchange = await self.arrive("A", "R")
+
+    async def arrive(self, actor: str, request: str) -> Exchange:
+        exchange = self.site.store.exchange(PlainView([f"__Host-session_id={self.sid}".encode()]))
+        with self.site.action(actor, request, "load"):
+            await exchange.load()
+        return exchange
+
+    async def play(self, name: str, program: Program) -> None:
+        for verb in program:
+            await self.site.steps.pause()
+            await self.site.act(name, "R", self.exchange, verb, "", self.handle)
+        self.busy -= 1
+        if not self.busy:
+            await self.site.commit(name, "R", self.exchange)
+            await self.exchange.finish()
+
+    async def visit(self) -> None:
+        exchange = await self.arrive("C", "C")
+        await self.site.act("C", "C", exchange, "append", "", self.handle)
+        await self.site.commit("C", "C", exchange)
+        await exchange.finish()
+
+
+PLAYED = some(PAIRS, 37)
+PLAYED_BY_TASKS = some(SHORT, 11)
+
+
+@pytest.mark.proves("P4")
+@pytest.mark.parametrize("part", range(PARTS))
+def test_two_requests_that_change_one_list_agree_with_the_model(part: int) -> None:
+    site = Site()
+    for one, two in PLAYED[part::PARTS]:
+        explore(Lists(site, one, two), mirrored=one == two)
+
+
+@pytest.mark.proves("P4")
+@pytest.mark.parametrize("part", range(PARTS))
+def test_two_tasks_that_change_one_list_beside_another_request_agree_with_the_model(part: int) -> None:
+    site = Site(replies=True)
+    for one, two in PLAYED_BY_TASKS[part::PARTS]:
+        explore(ListsOfTasks(site, one, two), mirrored=one == two, switches=3)
