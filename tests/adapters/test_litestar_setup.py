@@ -110,6 +110,17 @@ def test_the_storage_lives_as_long_as_the_application(store: SessionStore, stora
     assert without_checks(storage.calls) == ["open", "aclose"]
 
 
+@pytest.mark.anyio
+async def test_an_application_that_does_not_start_leaves_the_storage_to_others(storage: SpyStorage) -> None:
+    async with SessionStore(sessioncore.SessionConfig(storage=storage)) as store:
+        storage.fail("open", times=1)
+        with pytest.raises(ExceptionGroup):
+            async with Litestar([], plugins=[SessionPlugin(store)]).lifespan():
+                raise AssertionError("it started")
+        assert "aclose" not in storage.calls
+    assert storage.calls[-1] == "aclose"
+
+
 def test_a_storage_that_does_not_open_stops_the_application(store: SessionStore, storage: SpyStorage) -> None:
     storage.fail("open")
     with pytest.raises(ExceptionGroup), TestClient(Litestar([], plugins=[SessionPlugin(store)])):

@@ -50,6 +50,7 @@ class SessionPlugin(InitPlugin, CLIPlugin):
         self._scope_key = scope_key
         self._lazy = lazy
         self._provided: object = None
+        self._opened = 0  # how many applications have opened the storage, and not closed it
 
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
         """Install the middleware, the parameter, the lifespan and the request classes.
@@ -90,10 +91,13 @@ class SessionPlugin(InitPlugin, CLIPlugin):
     @asynccontextmanager
     async def _open_storage(self, _: Litestar) -> AsyncGenerator[None]:
         await self.config.store.__aenter__()
+        self._opened += 1
         yield
 
     async def _close_storage(self) -> None:
-        await self.config.store.__aexit__()
+        if self._opened:  # Litestar calls this even if the storage, or what comes before it, did not open
+            self._opened -= 1
+            await self.config.store.__aexit__()
 
     def on_cli_init(self, cli: Group) -> None:
         """Add the command `litestar sessions`; for another `scope_key`, its name with an "s"."""
