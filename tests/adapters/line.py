@@ -1,5 +1,6 @@
 """One open connection to an ASGI application, by hand."""
 
+from collections.abc import Callable
 from typing import Any
 
 import anyio
@@ -9,13 +10,17 @@ __all__ = ["Line"]
 
 
 class Line:
-    """One open connection to a server whose client says nothing but `incoming`; `stuck` sends never end."""
+    """One open connection to a server whose client says nothing but `incoming`.
+
+    `stuck` sends never end, and those that it `refuses` raise.
+    """
 
     def __init__(self, scope: dict[str, Any], *incoming: Message) -> None:
         self.scope = scope
         self._incoming = [CONNECT, *incoming] if scope["type"] == "websocket" else []
         self.sent: list[Message] = []
         self.stuck: set[str] = set()
+        self.refuses: Callable[[Message], bool] = lambda _: False
         self.opened = anyio.Event()
         self.over = anyio.Event()
         self.error: Exception | None = None
@@ -30,6 +35,8 @@ class Line:
     async def send(self, message: Message) -> None:
         if message["type"] in self.stuck:
             await anyio.sleep_forever()
+        if self.refuses(message):
+            raise RuntimeError("the server cannot send this")
         self.sent.append(message)
         if message.get("more_body"):
             self.opened.set()

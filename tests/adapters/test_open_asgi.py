@@ -30,9 +30,11 @@ CLOSE: Message = {"type": "websocket.close", "code": 1008, "reason": "session en
 
 
 @asynccontextmanager
-async def line(handler: Handler, kind: str = "websocket", **config: Any) -> AsyncGenerator[tuple[Line, SessionStore]]:
-    store = SessionStore(SessionConfig(**config))
-    sid = (await store.create({"n": 1}, owner="ada")).id
+async def line(
+    handler: Handler, kind: str = "websocket", store: SessionStore | None = None, owner: str = "ada", **config: Any
+) -> AsyncGenerator[tuple[Line, SessionStore]]:
+    store = store or SessionStore(SessionConfig(**config))
+    sid = (await store.create({"n": 1}, owner=owner)).id
     one = Line(socket_scope(sid=sid) if kind == "websocket" else http_scope(sid=sid))
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -133,6 +135,41 @@ async def test_a_server_whose_send_blocks_holds_no_other_end_up(stuck: list[str]
         assert other.sent[-1] == CLOSE
         await one.over.wait()  # within a second, though the close frame is not sent
         assert one.error is None
+
+
+@BOTH_LOOPS
+@pytest.mark.parametrize("kind", ["websocket", "http"])
+@pytest.mark.proves("P2")
+async def test_a_connection_that_the_server_fails_to_close_leaves_the_others_watched(
+    kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    handler = leave if kind == "websocket" else stream
+    async with line(handler, kind) as (one, store), line(leave, store=store, owner="eve") as (other, _):
+        one.refuses = lambda message: message["type"] == "websocket.close" or message == LAST
+        await one.opened.wait()
+        await other.opened.wait()
+        await store.revoke_all("ada")
+        await comes_true(lambda: caplog.messages == ["a connection whose session was ended could not be closed"])
+        await store.revoke_all("eve")
+        await other.over.wait()
+        assert other.sent[-1] == CLOSE
+
+
+@BOTH_LOOPS
+@pytest.mark.parametrize("end_connections", [True, False])
+async def test_a_server_that_admits_no_code_of_the_protocol_closes_with_1000(end_connections: bool) -> None:
+    async def save_too_late(session: Session, receive: Any, send: Any) -> None:
+        await accept(session, receive, send)
+        await session.store.revoke_all("ada")
+        if end_connections:
+            await receive()
+        session["late"] = True
+        await session.save()
+
+    async with line(save_too_late, end_connections=end_connections) as (one, _):
+        one.refuses = lambda message: message.get("code", 1000) not in {1000, *range(3000, 5000)}  # as Daphne
+        await one.over.wait()
+        assert (one.error, one.sent[-1]) == (None, {**CLOSE, "code": 1000})
 
 
 @BOTH_LOOPS

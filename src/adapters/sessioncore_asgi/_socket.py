@@ -92,7 +92,7 @@ class SocketResponder(Responder):
         if code is None:
             return False
         self._closed = True
-        await self._send(self._closing("websocket.close", error))
+        await self._send_close(error)
         return True
 
     # -- the end of the session
@@ -112,10 +112,19 @@ class SocketResponder(Responder):
     async def _close(self, error: SessionError) -> None:
         try:
             with move_on_after(SEND_TIMEOUT):
-                await self._send(self._closing("websocket.close", error))
+                await self._send_close(error)
         finally:
             assert self._sent is not None
             self._sent.set()
+
+    async def _send_close(self, error: Exception) -> None:
+        message = self._closing("websocket.close", error)
+        try:
+            await self._send(message)
+        except OSError:
+            raise
+        except Exception:  # noqa: BLE001 - Daphne raises nothing more specific for each code below 3000 except 1000
+            await self._send({**message, "code": 1000})
 
     def _closing(self, kind: str, error: Exception) -> Message:
         return {"type": kind, "code": close_code(error) or 1008, "reason": close_reason(error)}

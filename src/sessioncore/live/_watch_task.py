@@ -6,8 +6,8 @@ that no change was missed; if it cannot, all records are loaded. A connection wh
 be loaded for too long is closed, too, so no end stays unnoticed for ever.
 """
 
+import logging
 from collections.abc import Awaitable
-from contextlib import suppress
 from math import inf
 from random import random
 from time import monotonic
@@ -33,6 +33,7 @@ from sessioncore.session._state import SessionState
 
 __all__ = ["WatchTask"]
 
+_logger = logging.getLogger("sessioncore")
 _BATCH = 500  # keys of one look-up
 _LONGEST_RETRY = 0.5  # seconds from a look-up that failed to the next one
 _FAILED = "the sessions of open connections could not be looked up"
@@ -205,8 +206,12 @@ class WatchTask:
             self._group.start_soon(self._close, work)
 
     async def _close(self, work: Awaitable[None]) -> None:
-        with suppress(OSError):  # the client has left meanwhile
+        try:
             await work
+        except OSError:  # the client has left meanwhile
+            pass
+        except Exception:  # of the server, or of what stands before it; it must not end the other watches
+            _logger.exception("a connection whose session was ended could not be closed")
 
     async def _renew(self, watch: Watch) -> None:
         loaded, ttl = watch.state.loaded, None
