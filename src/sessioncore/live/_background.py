@@ -31,6 +31,6 @@ def run_in_background(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
 
         trio.lowlevel.spawn_system_task(run, context=Context())
         return
-    task = loop.create_task(run(), context=Context())
+    task = Context().run(loop.create_task, run())  # factories of older libraries take no `context`
     _TASKS.add(task)
     task.add_done_callback(_TASKS.discard)
