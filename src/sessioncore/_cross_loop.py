@@ -5,17 +5,33 @@ thread, `asyncio.run` in synchronous views. The locks of asyncio, trio and anyio
 """
 
 import asyncio
+import sys
 import threading
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any, Self
 from weakref import WeakValueDictionary
 
 from anyio import Event
 from anyio.lowlevel import checkpoint_if_cancelled
 
-__all__ = ["CrossLoopLock", "NamedLocks", "caller_from_any_thread", "event_loop", "has_ended"]
+__all__ = ["CrossLoopLock", "NamedLocks", "asyncio_loop", "caller_from_any_thread", "event_loop", "has_ended"]
+
+
+def asyncio_loop() -> asyncio.AbstractEventLoop | None:
+    """Return asyncio's event loop, also in a callback; None in a task of trio.
+
+    There asyncio may have a running loop, too: trio-asyncio runs one inside trio, and trio's guest mode is run by one.
+    """
+    if "trio" in sys.modules:
+        with suppress(AttributeError, RuntimeError):  # trio is not imported completely, or does not run
+            sys.modules["trio"].lowlevel.current_task()
+            return None
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 def event_loop() -> Any:
@@ -23,12 +39,12 @@ def event_loop() -> Any:
 
     If sniffio is installed, anyio finds a loop only in a task, unless `anyio.run` has started the loop.
     """
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        import trio  # noqa: PLC0415 - optional, and it is running
+    loop = asyncio_loop()
+    if loop is not None:
+        return loop
+    import trio  # noqa: PLC0415 - optional, and it is running
 
-        return trio.lowlevel.current_trio_token()
+    return trio.lowlevel.current_trio_token()
 
 
 def has_ended(loop: Any) -> bool:

@@ -6,6 +6,8 @@ from typing import Any, TypeVar
 
 import anyio
 
+from sessioncore._cross_loop import asyncio_loop
+
 __all__ = ["run_shielded"]
 
 T = TypeVar("T")
@@ -16,9 +18,8 @@ async def run_shielded(work: Coroutine[Any, Any, T]) -> T:
 
     So all steps of `work` are done, or none. `work` needs timeouts of its own.
     """
-    try:
-        loop = asyncio.get_running_loop()
-    except RuntimeError:  # on trio only scopes cancel, and they respect shields
+    loop = asyncio_loop()
+    if loop is None:  # on trio only scopes cancel, and they respect shields
         with anyio.CancelScope(shield=True):
             return await work
         raise AssertionError("this scope is never cancelled") from None

@@ -6,6 +6,8 @@ from collections.abc import Callable, Coroutine
 from contextvars import Context
 from typing import Any, Final
 
+from sessioncore._cross_loop import asyncio_loop
+
 __all__ = ["run_in_background"]
 
 _logger = logging.getLogger("sessioncore")
@@ -24,9 +26,8 @@ def run_in_background(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         except Exception:
             _logger.exception("watching the sessions of open connections failed: this is a bug in sessioncore")
 
-    try:
-        loop = asyncio.get_running_loop()
-    except RuntimeError:
+    loop = asyncio_loop()
+    if loop is None:
         import trio  # noqa: PLC0415 - optional, and it is running
 
         trio.lowlevel.spawn_system_task(run, context=Context())

@@ -15,6 +15,7 @@ from weakref import WeakValueDictionary
 
 import asyncpg  # type: ignore[import-untyped]  # asyncpg ships no py.typed # pyright: ignore[reportMissingTypeStubs]
 
+from sessioncore._cross_loop import asyncio_loop
 from sessioncore._errors import ConfigError, StorageError, StorageUnavailable
 from sessioncore.storage.postgres._connecting import connect
 from sessioncore.storage.postgres._errors import (
@@ -276,12 +277,8 @@ def require_asyncio() -> None:
     Raises:
         ConfigError: it is not; asyncpg supports no other.
     """
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        raise ConfigError(
-            "PostgresStorage needs asyncio, as asyncpg does; on trio use SQLiteStorage or MemoryStorage"
-        ) from None
+    if asyncio_loop() is None:
+        raise ConfigError("PostgresStorage needs asyncio, as asyncpg does; on trio use SQLiteStorage or MemoryStorage")
 
 
 def _target_of(dsn: str) -> dict[str, str]:

@@ -15,6 +15,7 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
+from sessioncore._cross_loop import asyncio_loop
 from sessioncore._errors import ConfigError, StorageUnavailable
 from sessioncore._storage_calls import LATER, Call, Later, Moved, Stored, Unreadable
 from sessioncore.storage.redis._errors import ConnectionLost, unavailable
@@ -137,13 +138,11 @@ class LoopStates:
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
-            raise ConfigError(
-                "RedisStorage runs on asyncio only, as redis-py does; under trio use MemoryStorage or SQLiteStorage"
-            ) from None
+            loop = None
         state = self._current
         if state is not None and state.loop is loop:
             return state
-        return self._switch_to(loop)
+        return self._switch_to(asyncio_loop())
 
     def bound_calls(self, seconds: float) -> bool:
         """Note a store's `storage_timeout`; tell if it is enforced here."""
@@ -192,7 +191,11 @@ class LoopStates:
                 there = asyncio.run_coroutine_threadsafe(do(state), state.loop)
                 await asyncio.wait([asyncio.wrap_future(there)], timeout=self._silence_timeout)
 
-    def _switch_to(self, loop: asyncio.AbstractEventLoop) -> LoopState:
+    def _switch_to(self, loop: asyncio.AbstractEventLoop | None) -> LoopState:
+        if loop is None:
+            raise ConfigError(
+                "RedisStorage runs on asyncio only, as redis-py does; under trio use MemoryStorage or SQLiteStorage"
+            )
         with self._mutex:
             if self._closed:
                 raise StorageUnavailable("this RedisStorage is closed: open() opens it again")
