@@ -1,4 +1,4 @@
-"""The error for an optional package that is not installed, such as a storage's driver: it names the extra."""
+"""The error for an optional package that is not installed or too old: it names the extra."""
 
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -8,16 +8,20 @@ __all__ = ["needs_extra"]
 
 @contextmanager
 def needs_extra(extra: str) -> Generator[None]:
-    """Import packages in this block; the error for a missing one names the extra that installs it.
+    """Import packages in this block; the error for one that fails names the extra that installs it.
 
     Raises:
         ModuleNotFoundError: a package is missing.
+        ImportError: a package lacks something: it is too old, or is another one of the same name.
     """
     try:
         yield
-    except ModuleNotFoundError as exc:
-        if (exc.name or "").startswith("sessioncore"):
+    except ImportError as exc:
+        name = exc.name
+        if name is None or name.startswith("sessioncore"):
             raise
-        raise ModuleNotFoundError(
-            f"this needs {exc.name}, which is not installed; pip install 'sessioncore[{extra}]'", name=exc.name
-        ) from exc
+        advice = f"pip install 'sessioncore[{extra}]'"
+        if isinstance(exc, ModuleNotFoundError):
+            raise ModuleNotFoundError(f"this needs {name}, which is not installed; {advice}", name=name) from exc
+        package = name.partition(".")[0]
+        raise ImportError(f"this version of {package} is not supported ({exc}); {advice}", name=name) from exc

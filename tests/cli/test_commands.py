@@ -5,6 +5,7 @@ import pty
 import re
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -136,9 +137,14 @@ def test_the_store_of_an_application_and_its_configuration(tmp_path: Path) -> No
 
 def test_it_says_which_extra_is_missing(tmp_path: Path) -> None:
     (tmp_path / "click.py").write_text("raise ModuleNotFoundError('x', name='click')")
-    run = command("count", PYTHONPATH=f"{tmp_path}{os.pathsep}{ENVIRONMENT['PYTHONPATH']}")
+    path = f"{tmp_path}{os.pathsep}{ENVIRONMENT['PYTHONPATH']}"
+    run = command("count", PYTHONPATH=path)
     assert run.code == 2
     assert "sessioncore[cli]" in run.err
+    importing = [sys.executable, "-c", "import sessioncore.cli"]  # as another program does for `command_group`
+    env = ENVIRONMENT | {"PYTHONPATH": path}
+    error = subprocess.run(importing, env=env, capture_output=True, text=True, check=False).stderr
+    assert error.splitlines()[-1].endswith("which is not installed; pip install 'sessioncore[cli]'")
 
 
 def test_purging_again_and_again_survives_an_outage_and_ends_at_sigterm(tmp_path: Path) -> None:

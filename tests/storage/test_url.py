@@ -170,6 +170,26 @@ def test_a_storage_without_its_driver_says_what_to_install(extra: str, driver: s
     assert f"pip install 'sessioncore[{extra}]'" in words
 
 
+OLD_DRIVER = """
+import redis.asyncio, redis.credentials
+del redis.credentials.StreamingCredentialProvider
+from sessioncore.storage._url import storage_from_url
+try: storage_from_url('redis://u:hunter2@host')
+except Exception as exc: print(type(exc).__name__, exc, end='|')
+try: import sessioncore.storage.redis
+except ImportError as exc: print(type(exc).__name__, exc, end='')
+"""
+
+
+def test_a_storage_whose_driver_is_too_old_says_so() -> None:
+    by_url, error = run(OLD_DRIVER)
+    kind, _, words = error.partition(" ")
+    assert by_url == f"ConfigError the driver for this URL cannot be used: {words}"
+    assert kind == "ImportError"
+    assert words.startswith("this version of redis is not supported (cannot import name 'StreamingCredentialProvider' ")
+    assert words.endswith("); pip install 'sessioncore[redis]'")
+
+
 OF_NO_DRIVER = """
 from sessioncore.storage._url import storage_from_url
 storage_from_url('memory://'); storage_from_url('sqlite:///x')

@@ -102,6 +102,8 @@ def _config_errors() -> Generator[None]:
         yield
     except ModuleNotFoundError as exc:  # of `needs_extra`, which says what to install
         raise ConfigError(f"the driver for this URL is missing: {exc}") from exc
+    except ImportError as exc:  # likewise
+        raise ConfigError(f"the driver for this URL cannot be used: {exc}") from exc
 
 
 _MAKERS: dict[str, Callable[[str, dict[str, Any]], Storage]] = {
