@@ -1,11 +1,14 @@
 """Every embedded storage keeps the whole contract."""
 
 import inspect
+import subprocess
+import sys
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
 
 import pytest
+from tests.processes import ENVIRONMENT
 from tests.storage.rigs import RIGS
 
 from sessioncore import testing
@@ -37,6 +40,18 @@ GROUPS = [
 async def test_the_contract_holds(rig_name: str, check: Check, tmp_path: Path) -> None:
     async with RIGS[rig_name](tmp_path) as rig:
         await check(rig)
+
+
+def test_without_assertions_no_check_passes() -> None:
+    program = """
+import asyncio
+from sessioncore import MemoryStorage
+from sessioncore.testing import STORAGE_CHECKS, Rig
+try: asyncio.run(STORAGE_CHECKS[0](Rig(MemoryStorage(), 0.05, asyncio.sleep, MemoryStorage.load)))
+except RuntimeError as exc: print(exc)
+"""
+    run = subprocess.run([sys.executable, "-O", "-c", program], env=ENVIRONMENT, capture_output=True, check=True)
+    assert b"which `python -O` drops" in run.stdout
 
 
 def test_no_check_was_left_out_of_the_tuples() -> None:

@@ -1,9 +1,9 @@
 """Tools for tests: executable checks of the storage contract, and a clock that is moved by hand.
 
 `STORAGE_CHECKS` test the contract `sessioncore.storage.Storage`; each is a small async function
-that takes a `Rig` with an empty storage, and asserts. They need no test framework, but do not
-work with `python -O`, which drops assertions. A check of a capability that the storage does not
-declare raises `NotApplicable`, which pytest and unittest report as skipped.
+that takes a `Rig` with an empty storage, and asserts. They need no test framework. With
+`python -O`, which drops assertions, they raise RuntimeError. A check of a capability that the
+storage does not declare raises `NotApplicable`, which pytest and unittest report as skipped.
 
 `sign_in` and `FailingStorage` are for tests of applications. The first stores a session and
 returns the cookie that its client sends; the second is a storage that fails, waits or loses

@@ -75,7 +75,10 @@ class Check:
         Raises:
             AssertionError: the storage breaks the promise.
             NotApplicable: the storage does not make it.
+            RuntimeError: Python runs without assertions, so nothing would be checked.
         """
+        if not __debug__:
+            raise RuntimeError("the checks are made of assertions, which `python -O` drops; run Python without it")
         if missing := self.needs - capabilities_of(rig.storage):
             names = ", ".join(sorted(capability.__name__ for capability in missing))
             raise NotApplicable(f"{type(rig.storage).__name__} does not declare {names} in its capabilities")
