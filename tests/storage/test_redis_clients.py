@@ -6,6 +6,7 @@ import threading
 from collections.abc import AsyncGenerator
 from contextlib import ExitStack, aclosing, asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,24 @@ async def walk(storage: RedisStorage) -> None:
 def test_a_url_means_resp3_unless_it_says_otherwise(url: str, protocol: int) -> None:
     """Whatever the default of redis-py is: 2 in version 6, in which a server cannot push."""
     assert int(client_from(url, {}).connection_pool.connection_kwargs["protocol"]) == protocol  # "2" in version 6
+
+
+class Traced:
+    """A method as OpenTelemetry and Datadog wrap it: each access makes another object."""
+
+    def __init__(self, method: Any) -> None:
+        self._method = method
+
+    def __get__(self, client: object, kind: type) -> Any:
+        return partial(self._method, *(() if client is None else (client,)))
+
+
+async def test_an_instrumented_client_is_one_of_redis_pys_own(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    redis: Any = Redis
+    monkeypatch.setattr(redis, "execute_command", Traced(redis.execute_command))
+    async with storage_at(server.port) as storage:
+        await walk(storage)
+        assert storage.notices_within is None  # the server reports changes on the storage's own connection
 
 
 @pytest.mark.parametrize("protocol", [2, 3])

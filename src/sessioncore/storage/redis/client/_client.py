@@ -116,8 +116,10 @@ class Client:
 
 
 def _is_plain(client: object) -> bool:
-    plain: Any = Redis
-    if not isinstance(client, Redis) or cast("Any", type(client)).execute_command is not plain.execute_command:
+    if not isinstance(client, Redis):
+        return False
+    # As the classes hold it: a method that OpenTelemetry or Datadog has wrapped is another object at each access.
+    if inspect.getattr_static(type(client), "execute_command") is not inspect.getattr_static(Redis, "execute_command"):
         return False
     made_by: type[Any] = cast("Any", client).connection_pool.connection_class
     return made_by.__module__.startswith("redis.")
