@@ -48,7 +48,7 @@ def test_a_url_means_resp3_unless_it_says_otherwise(url: str, protocol: int) -> 
     assert int(client_from(url, {}).connection_pool.connection_kwargs["protocol"]) == protocol  # "2" in version 6
 
 
-class Traced:
+class Wrapper:
     """A method as OpenTelemetry and Datadog wrap it: each access makes another object."""
 
     def __init__(self, method: Any) -> None:
@@ -58,9 +58,21 @@ class Traced:
         return partial(self._method, *(() if client is None else (client,)))
 
 
-async def test_an_instrumented_client_is_one_of_redis_pys_own(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def timed(method: Any) -> Any:
+    """A method as a decorator wraps it that knows nothing of coroutines."""
+
+    def call(*args: Any, **options: Any) -> Any:
+        return method(*args, **options)
+
+    return call
+
+
+@pytest.mark.parametrize("wrap", [Wrapper, timed])
+async def test_an_instrumented_client_is_one_of_redis_pys_own(
+    server: Server, monkeypatch: pytest.MonkeyPatch, wrap: Any
+) -> None:
     redis: Any = Redis
-    monkeypatch.setattr(redis, "execute_command", Traced(redis.execute_command))
+    monkeypatch.setattr(redis, "execute_command", wrap(redis.execute_command))
     async with storage_at(server.port) as storage:
         await walk(storage)
         assert storage.notices_within is None  # the server reports changes on the storage's own connection

@@ -43,11 +43,7 @@ class Client:
     """
 
     def __init__(self, client: Any) -> None:
-        if (
-            isinstance(client, type)
-            or not hasattr(client, "get_encoder")
-            or not inspect.iscoroutinefunction(getattr(client, "execute_command", None))  # a pool has none
-        ):
+        if isinstance(client, type) or not hasattr(client, "get_encoder") or not _is_asynchronous(client):
             raise ConfigError(
                 "RedisStorage takes a client of redis.asyncio (Redis, master_for(...), RedisCluster); for a URL write "
                 "RedisStorage.from_url(url)"
@@ -113,6 +109,12 @@ class Client:
         manager = getattr(getattr(self._client, "connection_pool", None), "sentinel_manager", None)
         for sentinel in manager.sentinels if manager is not None else ():
             await sentinel.aclose()
+
+
+def _is_asynchronous(client: object) -> bool:
+    if isinstance(client, (Redis, RedisCluster)):  # whatever has wrapped the method
+        return True
+    return inspect.iscoroutinefunction(getattr(client, "execute_command", None))  # a pool has none
 
 
 def _is_plain(client: object) -> bool:
