@@ -2,7 +2,7 @@
 
 import asyncio
 import gc
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
 from functools import partial
@@ -21,6 +21,7 @@ from tests.turns import comes_true
 
 from sessioncore import (
     EventKind,
+    MemoryStorage,
     SessionConfig,
     SessionEvent,
     SessionGone,
@@ -29,6 +30,8 @@ from sessioncore import (
     Storage,
     StorageUnavailable,
 )
+from sessioncore._watchers import Changed
+from sessioncore.storage import Moved, Stored, Unreadable
 from sessioncore.storage.keyvalue import KeyValueStorage
 from sessioncore.storage.postgres import PostgresStorage
 
@@ -142,3 +145,28 @@ def test_an_event_loop_in_which_a_store_was_closed_does_not_stay_in_memory() -> 
         asyncio.run(watch())
     gc.collect()
     assert len(loops) == 0
+
+
+class Forgetful(MemoryStorage):
+    """One that leaves an answer out, once."""
+
+    capabilities = MemoryStorage.capabilities
+    has_forgotten = False
+
+    async def watch(self, keys: Sequence[str], changed: Changed) -> list[Stored | Moved | Unreadable | None]:
+        answers = await super().watch(keys, changed)
+        if not self.has_forgotten:
+            self.has_forgotten = True
+            answers.pop()
+        return answers
+
+
+async def test_a_storage_that_breaks_its_contract_once_leaves_nothing_unwatched(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with watched(Forgetful()) as one:
+        await one.store.revoke_all("u")
+        await one.ended.wait()
+        assert isinstance(one.error, SessionGone)
+    [message] = caplog.messages
+    assert message.endswith("this is a bug in sessioncore or in the storage")

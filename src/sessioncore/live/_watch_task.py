@@ -117,7 +117,12 @@ class WatchTask:
                     with anyio.move_on_after(self._next_round() - monotonic()):
                         await self._wake.wait()
                     self._wake = anyio.Event()
-                    await self._run_round(monotonic())
+                    try:
+                        await self._run_round(monotonic())
+                    except Exception:  # one fault must not leave every connection unwatched
+                        _logger.exception("%s: this is a bug in sessioncore or in the storage", _FAILED)
+                        self._agenda.ask_all(monotonic())
+                        self._retry_at = monotonic() + _LONGEST_RETRY
                 self._running = False  # a connection that opens from here on starts another task
         finally:
             self._running, self._group = False, None
