@@ -27,7 +27,7 @@ from sessioncore import (
     StorageError,
     StorageUnavailable,
 )
-from sessioncore.storage import PROBE_SUFFIX, WritesRefused
+from sessioncore.storage import PROBE_SUFFIX, Opens, WritesRefused
 from sessioncore.testing import FailingStorage
 
 ANYIO = pytest.mark.anyio
@@ -205,6 +205,35 @@ async def test_a_job_with_an_event_loop_of_its_own_does_not_close_the_storage_of
             await anyio.to_thread.run_sync(partial(anyio.run, job, backend=backend))
         assert closings(storage) == 0
     assert closings(storage) == 1
+
+
+@ANYIO
+async def test_a_block_that_begins_while_another_one_closes_the_storage_finds_it_open() -> None:
+    class Slow(MemoryStorage):
+        capabilities = MemoryStorage.capabilities | {Opens}
+        is_open = False
+
+        async def open(self) -> None:
+            self.is_open = True
+
+        async def aclose(self) -> None:
+            closing.set()
+            await anyio.sleep(0.05)
+            self.is_open = False
+
+    async def first() -> None:
+        async with store:
+            pass
+
+    storage, closing = Slow(), anyio.Event()
+    store = store_on(storage)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(first)
+        await closing.wait()
+        async with store:
+            await anyio.sleep(0.1)
+            assert storage.is_open
+    assert not storage.is_open
 
 
 def test_an_event_loop_that_ended_inside_of_its_block_keeps_nobody_from_closing_the_storage() -> None:

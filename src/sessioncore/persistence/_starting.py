@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 from anyio import CancelScope
 
 from sessioncore._config import SessionConfig
-from sessioncore._cross_loop import event_loop, has_ended
+from sessioncore._cross_loop import CrossLoopLock, event_loop, has_ended
 from sessioncore._errors import StorageError, WritesRefused
 from sessioncore._storage_calls import Create, Delete, Load, Move, Replace, Stored, Touch
 from sessioncore._storage_capabilities import Opens, SpreadsKeys
@@ -30,13 +30,14 @@ _TTL: Final = 45.0  # seconds; a storage may keep an owner's entry for some seco
 class Opening:
     """Opens and closes the storage. Of `async with store` blocks that are open at a time, the last one closes it."""
 
-    __slots__ = ("_blocks", "_config", "_driver", "_stop_watching")
+    __slots__ = ("_blocks", "_config", "_driver", "_stop_watching", "_turns")
 
     def __init__(self, config: SessionConfig, driver: Driver, stop_watching: Callable[[], None]) -> None:
         self._config = config
         self._driver = driver
         self._stop_watching = stop_watching  # open connections, in this event loop
         self._blocks = WeakKeyDictionary[object, int]()  # how many are open, by event loop
+        self._turns = CrossLoopLock()
 
     async def start(self) -> None:
         """Open and check the storage; if it takes no writes at the moment, log that.
@@ -47,8 +48,7 @@ class Opening:
         try:
             await self._open()
         except BaseException:
-            with CancelScope(shield=True):
-                await self._close_unless_used()
+            await self._close_unless_used()
             raise
 
     async def enter(self) -> None:
@@ -56,10 +56,10 @@ class Opening:
         loop = event_loop()
         self._blocks[loop] = self._blocks.get(loop, 0) + 1
         try:
-            await self._open()
+            async with self._turns:  # else a block that ends in another thread could close what this one has opened
+                await self._open()
         except BaseException:
-            with CancelScope(shield=True):
-                await self.leave()
+            await self.leave()
             raise
 
     async def leave(self) -> None:
@@ -79,8 +79,11 @@ class Opening:
             await storage.aclose()
 
     async def _close_unless_used(self) -> None:
-        if all(map(has_ended, list(self._blocks))):
-            await self.close()
+        with CancelScope(shield=True):
+            async with self._turns:
+                loops = [loop() for loop in self._blocks.keyrefs()]  # in one step: other threads begin and end blocks
+                if all(loop is None or has_ended(loop) for loop in loops):
+                    await self.close()
 
     async def _open(self) -> None:
         if (storage := capability(self._config.storage, Opens)) is None:
