@@ -3,32 +3,17 @@
 import asyncio
 import gc
 import threading
-from collections.abc import Awaitable, Callable
-from typing import Any
 
 import anyio
 import pytest
 import trio
 from tests.kit import BOTH_LOOPS
+from tests.threads import in_threads, on_asyncio
 
 from sessioncore._cross_loop import CrossLoopLock, NamedLocks
 from sessioncore._watchers import ComparedWatchers, Watchers
 
 pytestmark = pytest.mark.anyio
-
-RUNNERS: list[Callable[[Callable[[], Awaitable[None]]], Any]] = [lambda main: asyncio.run(main()), trio.run]  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
-
-
-def in_threads(mains: list[Callable[[], Awaitable[None]]]) -> None:
-    """Run each in an event loop of its own, on asyncio and on trio in turn."""
-    threads = [
-        threading.Thread(target=RUNNERS[number % 2], args=(main,), daemon=True) for number, main in enumerate(mains)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30)
-        assert not thread.is_alive(), "a task waits for ever"
 
 
 def test_loops_of_several_threads_hold_a_lock_in_turn() -> None:
@@ -46,7 +31,7 @@ def test_loops_of_several_threads_hold_a_lock_in_turn() -> None:
             for _ in range(50):
                 tasks.start_soon(hold)
 
-    in_threads([main] * 4)
+    in_threads([main] * 4, [on_asyncio, trio.run])
     assert met == [1] * 200
 
 
@@ -60,15 +45,9 @@ async def test_tasks_get_the_lock_in_the_order_in_which_they_came() -> None:
 
     async with anyio.create_task_group() as tasks, lock:
         for number in range(5):
-            await tasks.start(started, hold, number)
+            tasks.start_soon(hold, number)
+            await anyio.wait_all_tasks_blocked()
     assert order == [0, 1, 2, 3, 4]
-
-
-async def started(
-    call: Callable[[int], Awaitable[None]], number: int, *, task_status: anyio.abc.TaskStatus[None]
-) -> None:
-    task_status.started()
-    await call(number)
 
 
 @BOTH_LOOPS

@@ -3,7 +3,7 @@
 import asyncio
 import sys
 import threading
-from collections.abc import Callable, Coroutine, Generator, Sequence
+from collections.abc import Generator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from servers.postgres_server import PostgresServer
 from servers.redis_server import Server
 from tests.numbers import scaled
 from tests.storage.postgres_rigs import new_table
+from tests.threads import Work, in_threads, on_asyncio
 
 from sessioncore import (
     MemoryStorage,
@@ -30,9 +31,7 @@ from sessioncore.storage import Stored
 from sessioncore.storage.postgres import PostgresStorage
 from sessioncore.storage.redis import NearCache, RedisStorage
 
-Work = Callable[[], Coroutine[Any, Any, None]]
 THREADS = 4
-EMBEDDED = pytest.mark.parametrize("storage", ["memory", "sqlite"], indirect=True)
 
 
 @pytest.fixture(autouse=True)
@@ -44,12 +43,7 @@ def impatient_threads() -> Generator[None]:
 
 
 @pytest.fixture(
-    params=[
-        "memory",
-        "sqlite",
-        pytest.param("redis", marks=pytest.mark.redis),
-        pytest.param("near", marks=pytest.mark.redis),
-    ]
+    params=["memory", "sqlite", *(pytest.param(name, marks=pytest.mark.redis) for name in ("redis", "near"))]
 )
 def storage(request: pytest.FixtureRequest, path: Path) -> Storage:
     if request.param == "memory":
@@ -59,32 +53,6 @@ def storage(request: pytest.FixtureRequest, path: Path) -> Storage:
     server: Server = request.getfixturevalue("server")
     request.getfixturevalue("emptied")
     return RedisStorage.from_url(server.url, near_cache=NearCache() if request.param == "near" else None)
-
-
-def on_asyncio(work: Work) -> None:
-    asyncio.run(work())
-
-
-def in_threads(works: Sequence[Work], runs: Sequence[Callable[[Work], Any]] = (on_asyncio,)) -> None:
-    """Run each in an event loop of its own, with each of `runs` in turn; raise the first error."""
-    errors: list[BaseException] = []
-    barrier = threading.Barrier(len(works))
-
-    def main(number: int) -> None:
-        try:
-            barrier.wait(20)
-            runs[number % len(runs)](works[number])
-        except BaseException as exc:  # noqa: BLE001 - it is raised below
-            errors.append(exc)
-
-    threads = [threading.Thread(target=main, args=(number,), daemon=True) for number in range(len(works))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-        assert not thread.is_alive(), "a task waits for ever"
-    for error in errors:
-        raise error
 
 
 async def all_live(store: SessionStore, ids: list[str]) -> list[str]:
@@ -153,56 +121,31 @@ def test_threads_lose_no_update_no_end_and_no_owner(storage: Storage) -> None:
     asyncio.run(end())
 
 
-@EMBEDDED
-def test_each_call_may_have_an_event_loop_of_its_own(storage: Storage) -> None:
+def on_asyncio_again_and_again(work: Work) -> None:
     """As synchronous views do that call `asyncio.run`."""
+    for _ in range(10):
+        asyncio.run(work())
+
+
+@pytest.mark.parametrize("storage", ["memory", "sqlite"], indirect=True)
+@pytest.mark.parametrize("runs", [[on_asyncio_again_and_again], [on_asyncio, trio.run]], ids=["short", "mixed"])
+def test_a_storage_serves_loops_that_soon_end_and_loops_of_trio(storage: Storage, runs: list[Any]) -> None:
     store = SessionStore(SessionConfig(storage=storage))
-    sid: list[str] = []
+    sid = asyncio.run(store.create({"n": 0})).id
 
-    async def begin() -> None:
-        sid.append((await store.create({"n": 0})).id)
-
-    async def count() -> None:
-        async with store.open(sid[0]) as session:
+    async def one() -> None:
+        async with store.open(sid) as session:
             session.mutate("n", lambda n: n + 1)
-
-    def run(work: Work) -> None:
-        for _ in range(10):
-            asyncio.run(work())
-
-    async def end() -> None:
-        assert (await store.get_by_id(sid[0]))["n"] == 10 * THREADS
-        await store.aclose()
-
-    asyncio.run(begin())
-    in_threads([count] * THREADS, [run])
-    asyncio.run(end())
-
-
-@EMBEDDED
-def test_loops_of_asyncio_and_of_trio_share_a_storage(storage: Storage) -> None:
-    store = SessionStore(SessionConfig(storage=storage))
-    sid: list[str] = []
-
-    async def begin() -> None:
-        sid.append((await store.create({"n": 0})).id)
 
     async def count() -> None:
         async with anyio.create_task_group() as tasks:
-            for _ in range(20):
+            for _ in range(10):
                 tasks.start_soon(one)
 
-    async def one() -> None:
-        async with store.open(sid[0]) as session:
-            session.mutate("n", lambda n: n + 1)
-
-    async def end() -> None:
-        assert (await store.get_by_id(sid[0]))["n"] == 20 * THREADS
-        await store.aclose()
-
-    asyncio.run(begin())
-    in_threads([count] * THREADS, [on_asyncio, trio.run])
-    asyncio.run(end())
+    in_threads([count] * THREADS, runs)
+    loops = 10 * THREADS if len(runs) == 1 else THREADS
+    assert asyncio.run(store.get_by_id(sid))["n"] == 10 * loops
+    asyncio.run(store.aclose())
 
 
 def test_a_sqlite_storage_may_be_closed_while_other_loops_use_it(path: Path) -> None:
