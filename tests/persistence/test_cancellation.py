@@ -230,7 +230,8 @@ async def cut_after(turns: int, work: Callable[[], Awaitable[Any]], *, natively:
         group.start_soon(run)
         for _ in range(turns + 1):
             await anyio.lowlevel.checkpoint()
-        if natively and not ended.is_set():
+        reached = not ended.is_set()
+        if natively and reached:
             assert tasks[0] is not None
             tasks[0].cancel()
         scope.cancel()
