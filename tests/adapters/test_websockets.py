@@ -78,29 +78,26 @@ def test_save_stores_at_once(site: Site) -> None:
     assert _writes(site) == ["replace"]
 
 
-@pytest.mark.parametrize("how", ["closes", "vanishes"])
-def test_what_was_not_saved_is_stored_when_the_client_leaves(site: Site, how: str) -> None:
+@pytest.mark.parametrize("how", ["closes", "vanishes", "fails"])
+def test_what_was_not_saved_is_stored_when_the_client_leaves_and_dropped_when_the_application_fails(
+    site: Site, how: str
+) -> None:
     sid = site.make({"n": 1})
     site.storage.done.clear()
     with socket(site, sid, "how=none") as connection:
         assert say(connection, "set k v") == "ok"
         if how == "vanishes":
             connection.socket.shutdown(SHUT_RDWR)  # without a word
-    until(lambda: "replace" in site.storage.done)
-    assert _writes(site) == ["replace"]
-    assert site.data(sid) == {"n": 1, "k": "v"}
-
-
-def test_what_was_not_saved_is_dropped_when_the_application_fails(site: Site) -> None:
-    sid = site.make({"n": 1})
-    with socket(site, sid, "how=none") as connection:
-        assert say(connection, "set k v") == "ok"
-        connection.send("boom")
-        with pytest.raises(ConnectionClosed):
-            connection.recv(PATIENCE)
-    assert site.data(sid) == {"n": 1}
-    assert site.raw("/peek").status == 200
-    assert _writes(site) == []
+        elif how == "fails":
+            connection.send("boom")
+            with pytest.raises(ConnectionClosed):
+                connection.recv(PATIENCE)
+    if how == "fails":
+        assert site.raw("/peek").status == 200
+    else:
+        until(lambda: "replace" in site.storage.done)
+    assert _writes(site) == ([] if how == "fails" else ["replace"])
+    assert site.data(sid) == ({"n": 1} if how == "fails" else {"n": 1, "k": "v"})
 
 
 def test_destroy_ends_the_session_at_once(site: Site) -> None:

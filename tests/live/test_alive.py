@@ -77,21 +77,15 @@ async def end_absolutely(one: Watched) -> None:
 
 
 ENDS: dict[str, Callable[[Watched], Awaitable[object]]] = {
-    "another's destroy": lambda one: one.other.destroy(),
-    "another's reset": lambda one: one.other.reset(),
-    "its own destroy": lambda one: one.mine.destroy(),
-    "its own reset": lambda one: one.mine.reset(),
-    "revoke": lambda one: one.store.revoke(one.mine.handle),
-    "revoke_all": lambda one: one.store.revoke_all("u"),
-    "delete": lambda one: one.store.delete(one.mine.id),
-    "the store's reset": lambda one: one.store.reset(),
-    "the owner's limit": evict,
-    "another owner without a new ID": lambda one: bind_owner(one.other),
+    "another's destroy": lambda one: one.other.destroy(), "another's reset": lambda one: one.other.reset(),
+    "its own destroy": lambda one: one.mine.destroy(), "its own reset": lambda one: one.mine.reset(),
+    "revoke": lambda one: one.store.revoke(one.mine.handle), "revoke_all": lambda one: one.store.revoke_all("u"),
+    "delete": lambda one: one.store.delete(one.mine.id), "the store's reset": lambda one: one.store.reset(),
+    "the owner's limit": evict, "another owner without a new ID": lambda one: bind_owner(one.other),
     "another owner's login": lambda one: log_in_as_another(one.other),
-    "a revocation after another's regenerate": move_and_revoke,
-    "time: idle": shorten,
+    "a revocation after another's regenerate": move_and_revoke, "time: idle": shorten,
     "time: absolute": end_absolutely,
-}
+}  # fmt: skip
 
 
 @pytest.mark.proves("P2", "AT-132")
@@ -157,12 +151,6 @@ async def nearly_over(store: SessionStore) -> Session:
     return session
 
 
-async def test_a_session_of_which_little_is_left_ends_then() -> None:
-    async with watched(MemoryStorage(), nearly_over) as one:
-        await one.ended.wait()
-        assert isinstance(one.error, SessionGone)
-
-
 @on_storages
 async def test_a_renewal_by_another_request_puts_the_end_off(storage: str) -> None:
     async with watched(STORAGES[storage](), nearly_over) as one:
@@ -221,31 +209,14 @@ async def test_a_block_that_ends_first_hears_nothing_and_an_error_of_its_own_pas
         await store.revoke(session.handle)  # the end is not noticed before the block is over
 
 
-class CountingStorage(MemoryStorage):
-    """One that tells what is watched."""
-
-    capabilities = MemoryStorage.capabilities
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.watched: set[str] = set()
-
-    async def watch(self, keys: Sequence[str], changed: Changed) -> list[Stored | Moved | Unreadable | None]:
-        self.watched.update(keys)
-        return await super().watch(keys, changed)
-
-    def unwatch(self, key: str, changed: Changed) -> None:
-        self.watched.remove(key)
-        super().unwatch(key, changed)
-
-
 async def test_after_the_last_block_a_session_is_watched_no_longer() -> None:
-    storage = CountingStorage()
+    storage = MemoryStorage()
+    watching = storage._table.watchers.by_key  # pyright: ignore[reportPrivateUsage]
     async with watched(storage) as one:
         async with one.other.alive():
             await one.looked_up()
-        assert storage.watched
-    assert storage.watched == set()
+        assert watching
+    assert watching == {}
 
 
 class DeafStorage(MemoryStorage):
@@ -268,16 +239,12 @@ class DeafStorage(MemoryStorage):
             raise StorageUnavailable("the channel is lost")
 
 
-async def test_a_channel_that_cannot_be_confirmed_is_not_believed() -> None:
-    async with watched(DeafStorage(knows=True)) as one:
+@pytest.mark.parametrize("knows", [True, False])  # where it does not, the session's time ends it
+async def test_an_end_that_no_channel_tells_is_noticed(knows: bool) -> None:
+    async with watched(DeafStorage(knows=knows), None if knows else nearly_over) as one:
         await one.store.revoke(one.mine.handle)
         await one.ended.wait()
-
-
-async def test_the_clock_alone_notices_an_end_that_no_channel_tells() -> None:
-    async with watched(DeafStorage(knows=False), nearly_over) as one:
-        await one.store.revoke(one.mine.handle)
-        await one.ended.wait()
+        assert isinstance(one.error, SessionGone)
 
 
 # -- the request's own writes, whose replies are slow or lost, on a storage that keeps no tombstones

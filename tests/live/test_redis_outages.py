@@ -39,15 +39,6 @@ def beside(server: Server) -> SessionStore:
     return SessionStore(SessionConfig.development(storage=RedisStorage.from_url(server.url)))
 
 
-async def test_an_end_behind_a_half_open_connection_is_noticed_within_the_bound(server: Server) -> None:
-    async with proxied(server) as (proxy, one), beside(server) as other:
-        proxy.half_open = proxy.connections
-        assert await other.revoke(one.mine.handle)
-        with anyio.fail_after(BOUND + SLACK):
-            await one.ended.wait()
-        assert isinstance(one.error, SessionGone)
-
-
 async def test_a_server_that_stands_still_ends_nothing_and_an_end_after_it_is_noticed(server: Server) -> None:
     async with proxied(server) as (_, one), beside(server) as other:
         server.signal(signal.SIGSTOP)
@@ -62,14 +53,21 @@ async def test_a_server_that_stands_still_ends_nothing_and_an_end_after_it_is_no
             await one.ended.wait()
 
 
-async def test_an_end_while_the_server_is_out_of_reach_is_noticed_when_it_is_back(server: Server) -> None:
+@pytest.mark.parametrize("reachable", [True, False])
+async def test_an_end_that_is_not_told_is_noticed_within_the_bound_once_the_server_answers(
+    server: Server, reachable: bool
+) -> None:
     async with proxied(server) as (proxy, one), beside(server) as other:
-        proxy.swallow = True
-        proxy.drop()
+        if reachable:
+            proxy.half_open = proxy.connections
+        else:
+            proxy.swallow = True
+            proxy.drop()
         assert await other.revoke(one.mine.handle)
-        await anyio.sleep(OUTAGE)
-        assert not one.ended.is_set()
-        proxy.swallow = False
+        if not reachable:
+            await anyio.sleep(OUTAGE)
+            assert not one.ended.is_set()
+            proxy.swallow = False
         with anyio.fail_after(BOUND + SLACK):
             await one.ended.wait()
         assert isinstance(one.error, SessionGone)

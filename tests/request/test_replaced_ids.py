@@ -163,11 +163,20 @@ async def test_a_visitor_who_never_saw_the_login_is_anonymous_until_the_next_one
     assert (await site.kept(second.session.id)).owner == "ada"
 
 
-async def test_a_login_on_an_ended_session_is_dropped(site: Site) -> None:
+@pytest.mark.parametrize("stored", [False, True])
+async def test_a_login_on_an_ended_session_is_dropped(site: Site, stored: bool) -> None:
+    """P2: also where the move arrived, its reply was lost, and the session was ended under its new ID."""
     old = await site.start()
     late = await site.late(old)
-    await site.store.delete(old)
     await late.session.login("ada")
+    if stored:
+        with site.storage.lose_reply("move", times=1), pytest.raises(StorageUnavailable):
+            await late.session.save()
+        assert await site.store.revoke_all("ada") == 1
+        with pytest.raises(SessionGone):
+            await late.session.save()
+    else:
+        await site.store.delete(old)
     assert await late.commit(200) == []
     assert await site.store.sessions_of("ada") == []
 
@@ -237,21 +246,6 @@ async def test_after_the_window_the_id_is_unknown_like_any_other_and_a_window_of
         assert site.kinds() == [kind]
         late.session["seen"] = True
         assert len(await late.commit(200)) == (kind == "unknown")
-
-
-async def test_a_login_whose_reply_was_lost_and_that_was_ended_since_stays_ended() -> None:
-    """P2: the move arrived, the session was ended under its new ID, and the request saves again."""
-    site = Site()
-    await site.start()
-    exchange = await site.visitor.arrive()
-    await exchange.session.login("ada")
-    with site.storage.lose_reply("move", times=1), pytest.raises(StorageUnavailable):
-        await exchange.session.save()
-    assert await site.store.revoke_all("ada") == 1
-    with pytest.raises(SessionGone):
-        await exchange.session.save()
-    assert await exchange.commit(200) == []
-    assert await site.store.sessions_of("ada") == []
 
 
 @pytest.mark.parametrize("logs_in", [True, False])

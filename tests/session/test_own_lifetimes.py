@@ -9,7 +9,6 @@ from tests.kit import Lab, destroy, doing, login, lose, max_age, regenerate, res
 from tests.views import PlainView, Visitor
 
 from sessioncore import (
-    ConfigError,
     EventKind,
     OwnerLimitReached,
     Session,
@@ -75,11 +74,14 @@ async def ask(lab: Lab, work: Callable[[Session], object] | None = None) -> list
     return [value for name, value in lab.visitor.headers if name == "set-cookie"]
 
 
-async def test_what_is_stored_already_is_not_written_again() -> None:
-    lab = Lab()
+async def test_settings_that_change_send_one_cookie_and_what_is_stored_already_is_not_written_again(lab: Lab) -> None:
     async with lab.visitor.request() as session:
         await session.login("ada", device="laptop")
+    async with lab.visitor.request() as session:
         remember(session)
+        await session.save()
+        session["n"] = 2
+    assert max_age(lab.visitor.headers) == 30 * DAY
 
     def repeat(session: Session) -> None:
         remember(session)
@@ -90,7 +92,8 @@ async def test_what_is_stored_already_is_not_written_again() -> None:
     assert (lab.calls, lab.kinds()) == (["load"], [])
     await ask(lab, lambda session: session.bind_owner("ada"))
     await ask(lab, lambda session: session.set_persistent(None))
-    assert lab.calls == ["load", "load", "replace", "load", "replace"]
+    assert await ask(lab, lambda session: session.set_idle_timeout(timedelta(hours=2))) == []
+    assert lab.calls == ["load", *["load", "replace"] * 3]
 
 
 # -- the absolute timeout
@@ -234,17 +237,6 @@ async def test_without_a_deadline_a_touch_interval_of_zero_sends_the_cookie_each
     assert max_age(lab.visitor.headers) == 1800
 
 
-async def test_settings_that_do_not_change_send_no_cookie_and_saved_ones_send_one(lab: Lab) -> None:
-    await lab.begin()
-    async with lab.visitor.request() as session:
-        remember(session)
-        await session.save()
-        session["n"] = 2
-    assert max_age(lab.visitor.headers) == 30 * DAY
-    assert await ask(lab, remember) == []
-    assert await ask(lab, lambda session: session.set_idle_timeout(timedelta(hours=2))) == []
-
-
 @pytest.mark.parametrize("late", [False, True])
 async def test_no_cookie_goes_to_a_client_that_has_none_or_after_the_start_of_the_response(late: bool) -> None:
     lab = Lab(extractor=chain(from_cookie("__Host-session_id"), from_header("X-Sid")))
@@ -306,25 +298,21 @@ async def test_a_login_keeps_each_setting_of_its_request_and_no_other(lab: Lab) 
 # -- the event
 
 CAPPED: list[tuple[dict[str, Any], Own, str | None]] = [
-    # configured, own, and the detail of the event; None: there is none
-    ({}, Own(idle=2 * DAY), "the absolute deadline cuts the idle timeout of 2 days, 0:00:00 to 1 day, 0:00:00"),
+    # configured, own, and how the absolute deadline cuts the idle timeout; None: not at all
+    ({}, Own(idle=2 * DAY), "2 days, 0:00:00 to 1 day, 0:00:00"),
     ({}, Own(idle=DAY), None),
-    ({}, Own(absolute=600), "the absolute deadline cuts the idle timeout of 0:30:00 to 0:10:00"),
+    ({}, Own(absolute=600), "0:30:00 to 0:10:00"),
     ({}, Own(idle=30 * DAY, absolute=30 * DAY), None),
     ({}, Own(idle=3600.1, absolute=3600.1), None),  # a sum of floats, less one of them, may be less than the other
-    (
-        {},
-        Own(idle=31 * DAY, absolute=30 * DAY),
-        "the absolute deadline cuts the idle timeout of 31 days, 0:00:00 to 30 days, 0:00:00",
-    ),
+    ({}, Own(idle=31 * DAY, absolute=30 * DAY), "31 days, 0:00:00 to 30 days, 0:00:00"),
     (ENDLESS, Own(idle=365 * DAY), None),
     ({}, Own(persistent=True), None),
 ]
 
 
-@pytest.mark.parametrize(("config", "own", "detail"), CAPPED)
+@pytest.mark.parametrize(("config", "own", "cut"), CAPPED)
 async def test_an_idle_timeout_beyond_the_absolute_end_is_told_once(
-    config: dict[str, Any], own: Own, detail: str | None
+    config: dict[str, Any], own: Own, cut: str | None
 ) -> None:
     lab = Lab(**config)
     for setters in ("idle absolute persistent", "persistent absolute idle"):
@@ -335,7 +323,7 @@ async def test_an_idle_timeout_beyond_the_absolute_end_is_told_once(
                 remember(session, Own(**{name: getattr(own, name)}))
         handle = (await lab.kept()).handle
         told = [(event.handle, event.owner, event.detail) for event in lab.told(EventKind.CAPPED)]
-        assert told == ([] if detail is None else [(handle, "ada", detail)])
+        assert told == [(handle, "ada", f"the absolute deadline cuts the idle timeout of {cut}")] * (cut is not None)
     lab.forget()
     await ask(lab, write)
     async with lab.visitor.request() as session:
@@ -391,17 +379,6 @@ async def test_a_login_over_the_limit_leaves_the_settings_as_they_were(when: str
             session.set_absolute_timeout(timedelta(hours=1))
     assert max_age(lab.visitor.headers) == (None if when == "before the login" else 30 * DAY)
     assert await settings(lab) == REMEMBERED
-
-
-async def test_settings_that_make_no_sense_are_refused_with_the_ones_that_do(lab: Lab) -> None:
-    async with lab.visitor.request() as session:
-        for bad in (timedelta(0), timedelta(seconds=-1), timedelta(days=36501), 3600, "1 h", True):
-            with pytest.raises(ConfigError, match=r"set_absolute_timeout\(\) takes a timedelta above zero"):
-                session.set_absolute_timeout(bad)  # type: ignore[arg-type]
-        for bad in (1, 0, "yes", timedelta(1)):
-            with pytest.raises(ConfigError, match=r"set_persistent\(\) takes True, False, or None"):
-                session.set_persistent(bad)  # type: ignore[arg-type]
-        assert not session.modified
 
 
 async def test_another_process_with_other_settings_keeps_them(lab: Lab) -> None:

@@ -202,7 +202,7 @@ async def test_bind_owner_keeps_the_id_and_its_details_keep_their_types(lab: Lab
     assert [info.details for info in await lab.store.sessions_of("bob")] == [{}]
 
 
-async def test_owners_details_and_idle_timeouts_that_could_not_be_kept_are_refused() -> None:
+async def test_owners_details_and_lifetimes_that_could_not_be_kept_are_refused() -> None:
     async with Lab().visitor.request() as session:
         owners: list[Any] = ["", 5, None, b"ada", "a\0b", "\ud800", "o" * 1025, Name.ADA]
         for owner in owners:
@@ -214,10 +214,16 @@ async def test_owners_details_and_idle_timeouts_that_could_not_be_kept_are_refus
             session.bind_owner("ada", socket=object())
         with pytest.raises(UnregisteredType, match="details"):
             await session.login("ada", socket=object())
-        idles: list[Any] = [timedelta(), timedelta(seconds=-1), timedelta.max, 60, "1h", True]
-        for idle in idles:
-            with pytest.raises(ConfigError, match="set_idle_timeout"):
-                session.set_idle_timeout(idle)
+        timeouts: list[Any] = [timedelta(), timedelta(seconds=-1), timedelta(days=36501), timedelta.max, 60, "1h", True]
+        settings: list[tuple[Any, str, list[Any]]] = [
+            (session.set_idle_timeout, "a timedelta above zero", timeouts),
+            (session.set_absolute_timeout, "a timedelta above zero", timeouts),
+            (session.set_persistent, "True, False, or None", [1, 0, "yes", timedelta(1)]),
+        ]
+        for setter, takes, values in settings:
+            for value in values:
+                with pytest.raises(ConfigError, match=rf"{setter.__name__}\(\) takes {takes}"):
+                    setter(value)
         assert session.owner is None
         assert not session.modified
 
