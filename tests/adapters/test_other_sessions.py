@@ -38,24 +38,16 @@ def make(**config: Any) -> SessionStore:
 
 # -- two stores with one cookie or header, and one store with two names
 
+SID = from_cookie("sid")
+CHAINS = [{"extractor": chain(first, SID)} for first in (from_header("X-Sid"), from_cookie("other"))]
+HEADERS = [{"extractor": from_header(name)} for name in ("X-Sid", "x-sid")]
+ELSEWHERE = {"extractor": SID, "cookie_path": "/admin", "cookie_domain": "example.com"}
 CLASHES = [
     pytest.param({}, {}, "cookie '__Host-session_id'.*from_cookie", id="both by default"),
     pytest.param({}, None, r"scope_key='second'.*its own cookie name and key_prefix", id="one store"),
-    pytest.param(
-        {"extractor": from_cookie("sid")},
-        {"extractor": from_cookie("sid"), "cookie_path": "/admin", "cookie_domain": "example.com"},
-        "cookie 'sid'",
-        id="another path and domain",
-    ),
-    pytest.param(
-        {"extractor": chain(from_header("X-Sid"), from_cookie("sid"))},
-        {"extractor": chain(from_cookie("other"), from_cookie("sid"))},
-        "cookie 'sid'",
-        id="in a chain",
-    ),
-    pytest.param(
-        {"extractor": from_header("X-Sid")}, {"extractor": from_header("x-sid")}, "header 'x-sid'", id="a header"
-    ),
+    pytest.param({"extractor": SID}, ELSEWHERE, "cookie 'sid'", id="another path and domain"),
+    pytest.param(*CHAINS, "cookie 'sid'", id="in a chain"),
+    pytest.param(*HEADERS, "header 'x-sid'", id="a header"),
 ]
 
 

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 from redis.asyncio import Redis, RedisCluster
 from servers.redis_server import Server
+from tests.live.test_alive import regenerate, write
 from tests.storage.redis_rig import client_of, storage_at
 from tests.storage.rigs import made
 from tests.tcp_proxy import proxy_to
@@ -18,16 +19,6 @@ pytestmark = [pytest.mark.anyio, pytest.mark.redis, pytest.mark.usefixtures("emp
 
 async def read(session: Session) -> None:
     """A use that writes nothing: the idle clock is due, and is renewed."""
-    await session.save()
-
-
-async def write(session: Session) -> None:
-    session["n"] = 2
-    await session.save()
-
-
-async def regenerate(session: Session) -> None:
-    await session.regenerate()
     await session.save()
 
 
