@@ -59,19 +59,14 @@ async def test_a_store_that_no_client_can_reach_is_refused() -> None:
 # -- a storage that fails when it is told to
 
 CALLS: dict[str, Callable[[FailingStorage], Awaitable[object]]] = {
-    "load": lambda storage: storage.load("a"),
-    "create": lambda storage: storage.create("b", b"data", 60),
+    "load": lambda storage: storage.load("a"), "create": lambda storage: storage.create("b", b"data", 60),
     "replace": lambda storage: storage.replace("a", b"data", 60, version=0),
     "move": lambda storage: storage.move("a", "b", b"data", 60, version=0),
-    "touch": lambda storage: storage.touch("a", 60),
-    "delete": lambda storage: storage.delete("a"),
-    "clear": lambda storage: storage.clear("a"),
-    "owned_keys": lambda storage: storage.owned_keys("ada"),
-    "purge_expired": lambda storage: storage.purge_expired(),
-    "open": lambda storage: storage.open(),
-    "check": lambda storage: storage.check(),
-    "aclose": lambda storage: storage.aclose(),
-}
+    "touch": lambda storage: storage.touch("a", 60), "delete": lambda storage: storage.delete("a"),
+    "clear": lambda storage: storage.clear("a"), "owned_keys": lambda storage: storage.owned_keys("ada"),
+    "purge_expired": lambda storage: storage.purge_expired(), "open": lambda storage: storage.open(),
+    "check": lambda storage: storage.check(), "aclose": lambda storage: storage.aclose(),
+}  # fmt: skip
 
 
 async def is_down(storage: FailingStorage, call: str) -> bool:

@@ -101,15 +101,11 @@ def test_deletion_really_deletes(page: Page, adapter: str, sites: Sites, place: 
 # Whether the cookie comes along when somebody follows a link, and when a page sends a form. What counts is what the
 # browser does, so each row is tried on one adapter.
 SAME_SITE: Final = [
-    ("asgi", "strict", OTHER, "get", False),
-    ("aiohttp", "strict", SIBLING, "get", True),
-    ("litestar", "lax", OTHER, "get", True),
-    ("asgi", "lax", OTHER, "post", False),
-    ("aiohttp", "lax", SIBLING, "post", True),
-    ("litestar", "lax", HOME, "post", True),
-    ("aiohttp", "none", OTHER, "get", True),
-    ("asgi", "none", OTHER, "post", True),
-]
+    ("asgi", "strict", OTHER, "get", False), ("aiohttp", "strict", SIBLING, "get", True),
+    ("litestar", "lax", OTHER, "get", True), ("asgi", "lax", OTHER, "post", False),
+    ("aiohttp", "lax", SIBLING, "post", True), ("litestar", "lax", HOME, "post", True),
+    ("aiohttp", "none", OTHER, "get", True), ("asgi", "none", OTHER, "post", True),
+]  # fmt: skip
 
 
 @pytest.mark.proves("ASVS 3.3.2")

@@ -79,14 +79,9 @@ class Place(Struct):
 
 
 VALUES = {
-    "cart": [Item("tea", 2)],
-    "when": datetime(2026, 1, 2, tzinfo=UTC),
-    "nan": float("nan"),
-    "raw": b"\x00x",
-    "by number": {1: (2, {3})},
-    "like a type": {"type": 1, "value": 2},
-    "esc \x1b[31m": "[red]\u202e",
-}
+    "cart": [Item("tea", 2)], "when": datetime(2026, 1, 2, tzinfo=UTC), "nan": float("nan"), "raw": b"\x00x",
+    "by number": {1: (2, {3})}, "like a type": {"type": 1, "value": 2}, "esc \x1b[31m": "[red]\u202e",
+}  # fmt: skip
 
 
 async def _fill(place: Place) -> None:

@@ -27,33 +27,26 @@ ZERO = UUID("00000000-0000-0000-0000-000000000000")
 NOON, BERLIN = datetime(2027, 1, 1, 12, 0), ZoneInfo("Europe/Berlin")
 
 CASES: list[tuple[object, object]] = [
-    ({"a": [None, True, 1, 1.5, "ä"]}, {"a": [None, True, 1, 1.5, "ä"]}),
-    (2**70, 2**70),
-    (2**20_000, {"type": "int", "value": hex(2**20_000)}),
-    (float("-inf"), {"type": "float", "value": "-inf"}),
+    ({"a": [None, True, 1, 1.5, "ä"]}, {"a": [None, True, 1, 1.5, "ä"]}), (2**70, 2**70),
+    (2**20_000, {"type": "int", "value": hex(2**20_000)}), (float("-inf"), {"type": "float", "value": "-inf"}),
     (b"\x00\xff", {"type": "bytes", "value": "AP8="}),
     ((1, {2}), {"type": "tuple", "value": [1, {"type": "set", "value": [2]}]}),
-    (frozenset({1}), {"type": "frozenset", "value": [1]}),
-    ({1: "x"}, {"type": "dict", "value": [[1, "x"]]}),
+    (frozenset({1}), {"type": "frozenset", "value": [1]}), ({1: "x"}, {"type": "dict", "value": [[1, "x"]]}),
     ({"type": "int", "value": 1}, {"type": "dict", "value": [["type", "int"], ["value", 1]]}),
     (OrderedDict(a=1), {"type": "OrderedDict", "value": [["a", 1]]}),
     (Counter("aa"), {"type": "Counter", "value": [["a", 2]]}),
     (defaultdict(int, a=1), {"type": "defaultdict", "value": {"default_factory": "int", "items": [["a", 1]]}}),
     (deque([1], 3), {"type": "deque", "value": {"maxlen": 3, "items": [1]}}),
-    (Decimal("1.10"), {"type": "Decimal", "value": "1.10"}),
-    (Fraction(1, 3), {"type": "Fraction", "value": "1/3"}),
-    (1j, {"type": "complex", "value": "1j"}),
-    (NOON, {"type": "datetime", "value": "2027-01-01T12:00:00"}),
+    (Decimal("1.10"), {"type": "Decimal", "value": "1.10"}), (Fraction(1, 3), {"type": "Fraction", "value": "1/3"}),
+    (1j, {"type": "complex", "value": "1j"}), (NOON, {"type": "datetime", "value": "2027-01-01T12:00:00"}),
     (NOON.replace(tzinfo=UTC), {"type": "datetime", "value": "2027-01-01T12:00:00+00:00"}),
     (NOON.replace(tzinfo=BERLIN), {"type": "datetime", "value": "2027-01-01T12:00:00+01:00[Europe/Berlin]"}),
-    (time(12), {"type": "time", "value": "12:00:00"}),
-    (date(2027, 1, 1), {"type": "date", "value": "2027-01-01"}),
-    (timedelta(seconds=1.5), {"type": "timedelta", "value": 1.5}),
-    (ZERO, {"type": "UUID", "value": str(ZERO)}),
+    (time(12), {"type": "time", "value": "12:00:00"}), (date(2027, 1, 1), {"type": "date", "value": "2027-01-01"}),
+    (timedelta(seconds=1.5), {"type": "timedelta", "value": 1.5}), (ZERO, {"type": "UUID", "value": str(ZERO)}),
     (ip_address("::1"), {"type": "IPv6Address", "value": "::1"}),
     (PurePosixPath("/a"), {"type": "PurePosixPath", "value": "/a"}),
     (models.Item("tea", 2), {"type": "tests.models.Item", "value": {"sku": "tea", "count": 2, "note": None}}),
-]
+]  # fmt: skip
 
 
 def test_values_as_json() -> None:

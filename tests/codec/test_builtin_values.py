@@ -154,17 +154,14 @@ def test_a_path_that_reads_differently_as_text_is_refused() -> None:
 
 
 CHANGES: list[tuple[Any, Callable[[Any], object]]] = [
-    (collections.Counter(a=1), lambda v: v.update("b")),
-    (collections.Counter(a=1), lambda v: v.__setitem__("z", 0)),
+    (collections.Counter(a=1), lambda v: v.update("b")), (collections.Counter(a=1), lambda v: v.__setitem__("z", 0)),
     (collections.OrderedDict(a=1, b=2), lambda v: v.move_to_end("a")),
     (collections.defaultdict(list), lambda v: v["new"]),
     (collections.defaultdict(list, a=[1]), lambda v: v["a"].append(2)),
     (collections.defaultdict(int), lambda v: setattr(v, "default_factory", list)),
-    (collections.deque([1, 2], 2), lambda v: v.append(3)),
-    (collections.deque([1, 2]), lambda v: v.rotate()),
-    (models.Claims(a=1), lambda v: v.update(b=2)),
-    ((collections.deque(),), lambda v: v[0].append(1)),
-]
+    (collections.deque([1, 2], 2), lambda v: v.append(3)), (collections.deque([1, 2]), lambda v: v.rotate()),
+    (models.Claims(a=1), lambda v: v.update(b=2)), ((collections.deque(),), lambda v: v[0].append(1)),
+]  # fmt: skip
 
 
 @pytest.mark.anyio

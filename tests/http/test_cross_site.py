@@ -89,19 +89,14 @@ def test_trusted_origins_are_a_collection_of_text() -> None:
 @pytest.mark.parametrize(
     ("origin", "site", "expected"),
     [
-        ("https://pay.example", "cross-site", "withheld"),
-        ("https://pay.example", "same-site", "own"),
-        ("https://PAY.example:443", "cross-site", "withheld"),
-        ("https://pay.example:8443", "cross-site", "other"),
-        ("http://pay.example", "cross-site", "other"),
-        ("https://pay.example", None, "withheld"),
-        ("https://shop.example", None, "own"),
-        ("https://api.shop.example", None, "own"),
-        ("https://example", None, "own"),
-        ("https://notshop.example", None, "withheld"),
+        ("https://pay.example", "cross-site", "withheld"), ("https://pay.example", "same-site", "own"),
+        ("https://PAY.example:443", "cross-site", "withheld"), ("https://pay.example:8443", "cross-site", "other"),
+        ("http://pay.example", "cross-site", "other"), ("https://pay.example", None, "withheld"),
+        ("https://shop.example", None, "own"), ("https://api.shop.example", None, "own"),
+        ("https://example", None, "own"), ("https://notshop.example", None, "withheld"),
         ("capacitor://localhost", "cross-site", "withheld"),
     ],
-)
+)  # fmt: skip
 def test_a_trusted_site_of_another_name_does_not_get_the_cookie_and_one_of_the_same_does(
     origin: str, site: str | None, expected: str
 ) -> None:

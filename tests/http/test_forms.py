@@ -39,29 +39,22 @@ BODIES: list[tuple[bytes, str | None]] = [
     (b"a=1;sid=T", None), (b"sid=%FF", "\ufffd"), (b"sid=\xff", "\xff"), (b"a&" * 2000 + b"sid=T", None),
 ]  # fmt: skip
 PARTS: list[tuple[bytes, str | None]] = [
-    (multipart(SID), "T"),
-    (multipart(part('form-data; name="a"', "1"), SID), "T"),
-    (multipart(SID, part('form-data; name="sid"', "U")), "T"),
-    (multipart(part("form-data; name=sid", "T")), "T"),
+    (multipart(SID), "T"), (multipart(part('form-data; name="a"', "1"), SID), "T"),
+    (multipart(SID, part('form-data; name="sid"', "U")), "T"), (multipart(part("form-data; name=sid", "T")), "T"),
     (multipart(part('form-data; NAME="sid"', "T")), "T"),
     (multipart(part('form-data; name="sid"', "T", "Content-Type: text/plain\r\n")), "T"),
     (multipart(part('form-data; name="sid"', "")), ""),
-    (multipart(part('form-data; name="sid"', "a\r\n\r\nb")), "a\r\n\r\nb"),
-    (b"preamble\r\n" + multipart(SID), "T"),
-    (multipart(SID, end=""), "T\r\n"),
-    (multipart(part('form-data; name="sid"; filename="x.txt"', "T")), None),
+    (multipart(part('form-data; name="sid"', "a\r\n\r\nb")), "a\r\n\r\nb"), (b"preamble\r\n" + multipart(SID), "T"),
+    (multipart(SID, end=""), "T\r\n"), (multipart(part('form-data; name="sid"; filename="x.txt"', "T")), None),
     (multipart(part("form-data; name=\"sid\"; filename*=UTF-8''x", "T")), None),
     (multipart(part('form-data; name="other"; x="; name=sid"', "T")), None),
     (multipart(part('form-data; filename="; name=sid"', "T")), None),
     (multipart(part('form-data; name="a\\"; name=sid"', "T")), None),
-    (multipart(part('form-data; name="SID"', "T")), None),
-    (multipart(part("form-data", "T")), None),
-    (b"--XX--\r\n" + multipart(SID), None),
-    (b"--XX\r\nContent-Type: text/plain\r\n\r\nT\r\n--XX--", None),
-    (b'--XX\r\nContent-Disposition: form-data; name="sid"\r\n--XX--', None),
-    (b"", None),
+    (multipart(part('form-data; name="SID"', "T")), None), (multipart(part("form-data", "T")), None),
+    (b"--XX--\r\n" + multipart(SID), None), (b"--XX\r\nContent-Type: text/plain\r\n\r\nT\r\n--XX--", None),
+    (b'--XX\r\nContent-Disposition: form-data; name="sid"\r\n--XX--', None), (b"", None),
     (multipart(part('form-data; name="sid"', "T", "x: " + "y" * 5000 + "\r\n")), None),
-]
+]  # fmt: skip
 
 
 def test_a_field_of_an_urlencoded_or_multipart_body() -> None:

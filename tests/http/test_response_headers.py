@@ -27,19 +27,15 @@ def values(headers: Pairs, name: bytes) -> list[bytes]:
 
 
 VARY: list[tuple[list[bytes], tuple[str, ...], list[bytes]]] = [
-    ([], ("Cookie",), [b"Cookie"]),
-    ([], ("Cookie", "X-Sid"), [b"Cookie, X-Sid"]),
+    ([], ("Cookie",), [b"Cookie"]), ([], ("Cookie", "X-Sid"), [b"Cookie, X-Sid"]),
     ([b"Accept"], ("Cookie",), [b"Accept, Cookie"]),
     ([b"accept-encoding, COOKIE"], ("Cookie",), [b"accept-encoding, COOKIE"]),
     ([b"Accept", b"Origin"], ("Cookie",), [b"Accept, Origin, Cookie"]),
-    ([b"Accept", b"cookie"], ("Cookie",), [b"Accept", b"cookie"]),
-    ([b"*"], ("Cookie",), [b"*"]),
-    ([b"Accept, *"], ("Cookie",), [b"Accept, *"]),
-    ([b""], ("Cookie",), [b"Cookie"]),
-    ([b"Cookie"], ("Cookie", "X-Sid"), [b"Cookie, X-Sid"]),
-    ([b"Cookies"], ("Cookie",), [b"Cookies, Cookie"]),
+    ([b"Accept", b"cookie"], ("Cookie",), [b"Accept", b"cookie"]), ([b"*"], ("Cookie",), [b"*"]),
+    ([b"Accept, *"], ("Cookie",), [b"Accept, *"]), ([b""], ("Cookie",), [b"Cookie"]),
+    ([b"Cookie"], ("Cookie", "X-Sid"), [b"Cookie, X-Sid"]), ([b"Cookies"], ("Cookie",), [b"Cookies, Cookie"]),
     ([b"Accept"], (), [b"Accept"]),
-]
+]  # fmt: skip
 
 
 @pytest.mark.proves("AT-89")

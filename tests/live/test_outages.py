@@ -2,7 +2,7 @@
 
 import asyncio
 import gc
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
 from functools import partial
@@ -170,3 +170,20 @@ async def test_a_storage_that_breaks_its_contract_once_leaves_nothing_unwatched(
         assert isinstance(one.error, SessionGone)
     [message] = caplog.messages
     assert message.endswith("this is a bug in sessioncore or in the storage")
+
+
+def plain_task(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any], *, name: str | None = None) -> Any:
+    """Make a task as the factories of older libraries do, which take no `context`."""
+    return asyncio.Task(work, loop=loop, name=name)
+
+
+@pytest.mark.parametrize("factory", [plain_task, *filter(None, [getattr(asyncio, "eager_task_factory", None)])])
+async def test_an_end_is_noticed_whatever_makes_the_tasks(factory: Any) -> None:
+    asyncio.get_running_loop().set_task_factory(factory)
+    try:
+        async with watched(MemoryStorage()) as one:
+            await one.store.revoke_all("u")
+            await one.ended.wait()
+    finally:
+        asyncio.get_running_loop().set_task_factory(None)
+    assert isinstance(one.error, SessionGone)

@@ -41,25 +41,16 @@ def view(lab: Lab) -> PlainView:
 
 
 CALLS: list[tuple[str, Call]] = [
-    ("load", lambda lab: lab.store.get(view(lab))),
-    ("load", lambda lab: lab.store.get_by_id(lab.visitor.sid or "")),
-    ("load", lambda lab: lab.store.sessions_of("ada")),
-    ("load", lambda lab: lab.store.revoke_all("ada")),
-    ("load", lambda lab: lab.store.revoke("0" * 64, owner="ada")),
-    ("create", lambda lab: lab.store.create()),
-    ("create", request(write, first=True)),
-    ("replace", request(write)),
-    ("move", request(login)),
-    ("delete", request(destroy)),
-    ("delete", lambda lab: lab.store.delete(lab.visitor.sid or "")),
-    ("delete", lambda lab: lab.store.revoke("0" * 64)),
-    ("delete", lambda lab: lab.store.revoke_all("ada")),
-    ("owned_keys", lambda lab: lab.store.sessions_of("ada")),
-    ("owned_keys", lambda lab: lab.store.revoke_all("ada")),
-    ("clear", lambda lab: lab.store.reset()),
-    ("purge_expired", lambda lab: lab.store.purge_expired()),
+    ("load", lambda lab: lab.store.get(view(lab))), ("load", lambda lab: lab.store.get_by_id(lab.visitor.sid or "")),
+    ("load", lambda lab: lab.store.sessions_of("ada")), ("load", lambda lab: lab.store.revoke_all("ada")),
+    ("load", lambda lab: lab.store.revoke("0" * 64, owner="ada")), ("create", lambda lab: lab.store.create()),
+    ("create", request(write, first=True)), ("replace", request(write)), ("move", request(login)),
+    ("delete", request(destroy)), ("delete", lambda lab: lab.store.delete(lab.visitor.sid or "")),
+    ("delete", lambda lab: lab.store.revoke("0" * 64)), ("delete", lambda lab: lab.store.revoke_all("ada")),
+    ("owned_keys", lambda lab: lab.store.sessions_of("ada")), ("owned_keys", lambda lab: lab.store.revoke_all("ada")),
+    ("clear", lambda lab: lab.store.reset()), ("purge_expired", lambda lab: lab.store.purge_expired()),
     ("check", lambda lab: lab.store.check()),
-]
+]  # fmt: skip
 BOUNDED = [(operation, call) for operation, call in CALLS if operation not in {"clear", "purge_expired"}]
 
 

@@ -52,12 +52,10 @@ async def test_an_outage_is_503_too_many_sessions_409_and_every_other_error_500(
 @pytest.mark.parametrize(
     ("given", "status", "body"),
     [
-        (None, 503, b"Service Unavailable"),
-        ((418, "tea: ä"), 418, "tea: ä".encode()),
-        ((599, b"raw"), 599, b"raw"),
-        ((204, ""), 204, b""),
+        (None, 503, b"Service Unavailable"), ((418, "tea: ä"), 418, "tea: ä".encode()),
+        ((599, b"raw"), 599, b"raw"), ((204, ""), 204, b""),
     ],
-)
+)  # fmt: skip
 async def test_on_error_may_choose_the_response(given: Any, status: int, body: bytes) -> None:
     asked: list[tuple[RequestView, SessionError]] = []
 

@@ -143,13 +143,10 @@ async def test_a_list_that_replaced_an_equal_one_is_watched_and_one_that_was_rep
 
 async def test_modified_is_true_from_each_kind_of_change_until_it_is_saved() -> None:
     changes: list[Callable[[Session], Any]] = [
-        lambda session: session.set("n", 2),
-        lambda session: session.delete("n"),
-        lambda session: session["items"].append(1),
-        lambda session: session.mutate("n", lambda n: n + 1),
-        lambda session: session.bind_owner("ada"),
-        lambda session: session.set_idle_timeout(timedelta(hours=1)),
-    ]
+        lambda session: session.set("n", 2), lambda session: session.delete("n"),
+        lambda session: session["items"].append(1), lambda session: session.mutate("n", lambda n: n + 1),
+        lambda session: session.bind_owner("ada"), lambda session: session.set_idle_timeout(timedelta(hours=1)),
+    ]  # fmt: skip
     for change in changes:
         session = await Lab().store.create({"n": 1, "items": [0]})
         assert session["items"] == [0]

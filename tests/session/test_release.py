@@ -26,14 +26,11 @@ async def test_a_released_session_shows_what_is_stored_and_takes_no_change(lab: 
     empty = await lab.store.create()
     empty.release()
     changes: list[Callable[[], object]] = [
-        *(empty.popitem, lambda: empty.__delitem__("x"), lambda: session.update(n=2)),
-        lambda: session.pop("cart"),
-        *(session.update, lambda: session.delete("x"), lambda: session.pop("x", 1), session.clear),
-        lambda: session.setdefault("cart"),
-        lambda: session.mutate("n", lambda n: n, default=1),
-        lambda: session.bind_owner("ada"),
-        lambda: session.set_idle_timeout(None),
-    ]
+        empty.popitem, lambda: empty.__delitem__("x"), lambda: session.update(n=2), lambda: session.pop("cart"),
+        session.update, lambda: session.delete("x"), lambda: session.pop("x", 1), session.clear,
+        lambda: session.setdefault("cart"), lambda: session.mutate("n", lambda n: n, default=1),
+        lambda: session.bind_owner("ada"), lambda: session.set_idle_timeout(None),
+    ]  # fmt: skip
     for change in changes:
         with pytest.raises(SessionReleased, match=r"store\.open"):
             change()

@@ -42,14 +42,11 @@ async def name(order: str, dsn: str, table: str) -> None:
         storage = PostgresStorage(pool, table=table)
         await storage.open()
         calls = [
-            lambda: storage.create("a", b"x", 1000, owner="u"),
-            lambda: storage.load("a"),
-            lambda: storage.load("a", renew=1000),
-            lambda: storage.owned_keys("u"),
-            lambda: storage.touch("a", 1000),
+            lambda: storage.create("a", b"x", 1000, owner="u"), lambda: storage.load("a"),
+            lambda: storage.load("a", renew=1000), lambda: storage.owned_keys("u"), lambda: storage.touch("a", 1000),
             lambda: storage.replace("a", b"x", 1000, version=1),
             lambda: storage.move("a", "b", b"x", 1000, version=1),
-        ]
+        ]  # fmt: skip
         for call in calls if order == "forwards" else reversed(calls):
             await call()
         sql = "SELECT name, md5(statement) FROM pg_prepared_statements WHERE strpos(statement, $1) > 0"

@@ -67,11 +67,8 @@ async def all_live(store: SessionStore, ids: list[str]) -> list[str]:
 @pytest.mark.proves("P2", "P4")
 def test_threads_lose_no_update_no_end_and_no_owner(storage: Storage) -> None:
     store = SessionStore(SessionConfig(storage=storage))
-    rounds = scaled(300)
-    counter: list[str] = []
-    victims: list[str] = []
-    own: list[str] = []
-    together = threading.Barrier(THREADS)
+    counter, victims, own = list[str](), list[str](), list[str]()
+    rounds, together = scaled(300), threading.Barrier(THREADS)
 
     async def begin() -> None:
         counter.append((await store.create({"n": 0})).id)
@@ -173,8 +170,7 @@ def test_a_sqlite_storage_may_be_closed_while_other_loops_use_it(path: Path) -> 
 def test_each_loop_has_one_connection_to_redis(server: Server) -> None:
     storage = RedisStorage.from_url(server.url)
     before = server.do("CLIENT", "LIST").count(b"\n")
-    counted: list[int] = []
-    together = threading.Barrier(8)
+    counted, together = list[int](), threading.Barrier(8)
 
     def worker(number: int) -> Work:
         async def main() -> None:
@@ -195,8 +191,7 @@ def test_each_loop_has_one_connection_to_redis(server: Server) -> None:
 @pytest.mark.postgres
 def test_of_loops_that_open_postgres_at_once_one_is_served_and_the_others_are_told(postgres: PostgresServer) -> None:
     storage = PostgresStorage(postgres.dsn(), table=new_table())
-    outcomes: list[object] = []
-    together = threading.Barrier(THREADS)
+    outcomes, together = list[object](), threading.Barrier(THREADS)
 
     async def main() -> None:
         mine = None

@@ -190,19 +190,13 @@ async def test_an_index_heals_itself() -> None:
 @pytest.mark.parametrize(
     "foreign",
     [
-        {},
-        {"data": 7},
-        {"data": "?", "version": "x"},
-        {"data": "eA==", "version": None, "expires_at": "0"},
+        {}, {"data": 7}, {"data": "?", "version": "x"}, {"data": "eA==", "version": None, "expires_at": "0"},
         {**Record(b"x", 1, 0.0, None).pack(), "expires_at": "inf"},
         {**Record(b"x", 1, 0.0, None).pack(), "expires_at": "nan"},
-        {**Record(b"x", 1, 0.0, None).pack(), "expires_at": 10**400},
-        ["a list"],
-        "a text",
-        7,
+        {**Record(b"x", 1, 0.0, None).pack(), "expires_at": 10**400}, ["a list"], "a text", 7,
     ],
     ids=lambda foreign: repr(foreign)[:40],
-)
+)  # fmt: skip
 async def test_something_foreign_at_our_key_is_unreadable_and_stays(foreign: Any) -> None:
     store = Plain()
     storage = KeyValueStorage(store)

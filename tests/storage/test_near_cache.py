@@ -208,13 +208,10 @@ def test_many_records_take_no_more_memory_than_they_say() -> None:
 @pytest.mark.parametrize(
     "settings",
     [
-        {"max_stale": timedelta(seconds=-1)},
-        {"max_stale": 1.0},
-        {"max_bytes": 0},
-        {"max_bytes": 1.5},
+        {"max_stale": timedelta(seconds=-1)}, {"max_stale": 1.0}, {"max_bytes": 0}, {"max_bytes": 1.5},
         {"max_bytes": True},
     ],
-)
+)  # fmt: skip
 def test_settings_that_cannot_work_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="must be"):
         NearCache(**settings)

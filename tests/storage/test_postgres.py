@@ -264,13 +264,11 @@ async def test_trio_is_refused_with_a_way_out() -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"timeout": timedelta()}, "above zero"),
-        ({"timeout": 5.0}, "timedelta"),
-        ({"max_connections": 0}, "at least 1"),
-        ({"max_connections": 5.0}, "whole number"),
+        ({"timeout": timedelta()}, "above zero"), ({"timeout": 5.0}, "timedelta"),
+        ({"max_connections": 0}, "at least 1"), ({"max_connections": 5.0}, "whole number"),
     ],
     ids=str,
-)
+)  # fmt: skip
 def test_a_setting_that_cannot_work_is_refused(options: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         PostgresStorage("postgresql://localhost", **options)

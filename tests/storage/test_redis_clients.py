@@ -237,17 +237,13 @@ def test_what_is_no_client_is_refused(client: Any) -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        {"timeout": timedelta(0)},
-        {"timeout": 5},
-        {"wait_replicas": -1},
-        {"wait_replicas": "1"},
-        {"wait_timeout": timedelta(0), "wait_replicas": 1},
-        {"wait_timeout": 1.5},
+        {"timeout": timedelta(0)}, {"timeout": 5}, {"wait_replicas": -1}, {"wait_replicas": "1"},
+        {"wait_timeout": timedelta(0), "wait_replicas": 1}, {"wait_timeout": 1.5},
         {"url": "redis+sentinel://127.0.0.1/main", "socket_timeout": "soon", "no_such_option": 1},
-        *({"url": url} for url in ("127.0.0.1:6379", "http://127.0.0.1")),
+        {"url": "127.0.0.1:6379"}, {"url": "http://127.0.0.1"},
     ],
     ids=str,
-)
+)  # fmt: skip
 def test_a_setting_that_cannot_work_is_refused(options: dict[str, Any]) -> None:
     given: dict[str, Any] = {"url": "redis://127.0.0.1", **options}
     with pytest.raises(ConfigError):

@@ -39,12 +39,9 @@ ENDING = {"evalsha", "getrange", "unlink"}  # the rights without which nothing c
 ADA, BOB = "session:owner:ada", "session:owner:bob"
 INDEX = f"{ADA}:sessioncore-index"
 OTHER_TYPES: dict[str, tuple[str, ...]] = {
-    "string": ("SET", INDEX, "x"),
-    "list": ("RPUSH", INDEX, "x"),
-    "hash": ("HSET", INDEX, "x", "y"),
-    "set": ("SADD", INDEX, "x"),
-    "stream": ("XADD", INDEX, "1-1", "x", "y"),
-}
+    "string": ("SET", INDEX, "x"), "list": ("RPUSH", INDEX, "x"), "hash": ("HSET", INDEX, "x", "y"),
+    "set": ("SADD", INDEX, "x"), "stream": ("XADD", INDEX, "1-1", "x", "y"),
+}  # fmt: skip
 
 Versions: TypeAlias = dict[str, int]
 Call: TypeAlias = Callable[[RedisStorage, Versions], Coroutine[Any, Any, Any]]

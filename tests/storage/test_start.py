@@ -27,6 +27,7 @@ from sessioncore import (
     StorageError,
     StorageUnavailable,
 )
+from sessioncore._cross_loop import event_loop
 from sessioncore.storage import PROBE_SUFFIX, Opens, WritesRefused
 from sessioncore.testing import FailingStorage
 
@@ -192,17 +193,22 @@ async def test_of_blocks_that_overlap_the_last_one_closes_the_storage() -> None:
 
 
 @ANYIO
-async def test_a_job_with_an_event_loop_of_its_own_does_not_close_the_storage_of_the_application() -> None:
-    storage = SpyStorage()
+async def test_blocks_in_other_event_loops_count_until_they_or_their_loops_have_ended() -> None:
+    storage, loops = SpyStorage(), list[object]()  # kept, or weak references to them would go
     store = store_on(storage)
 
     async def job() -> None:
         async with store:
             await store.purge_expired()
 
+    async def end_inside() -> None:
+        loops.append(event_loop())
+        await store.__aenter__()
+
     async with store:
         for backend in ("asyncio", "trio"):
-            await anyio.to_thread.run_sync(partial(anyio.run, job, backend=backend))
+            for work in (job, end_inside):
+                await anyio.to_thread.run_sync(partial(anyio.run, work, backend=backend))
         assert closings(storage) == 0
     assert closings(storage) == 1
 
@@ -234,20 +240,6 @@ async def test_a_block_that_begins_while_another_one_closes_the_storage_finds_it
             await anyio.sleep(0.1)
             assert storage.is_open
     assert not storage.is_open
-
-
-def test_an_event_loop_that_ended_inside_of_its_block_keeps_nobody_from_closing_the_storage() -> None:
-    storage = SpyStorage()
-    store = store_on(storage)
-
-    async def whole() -> None:
-        async with store:
-            pass
-
-    for number, backend in enumerate(("asyncio", "trio"), 1):
-        anyio.run(store.__aenter__, backend=backend)
-        anyio.run(whole, backend=backend)
-        assert closings(storage) == number
 
 
 @ANYIO

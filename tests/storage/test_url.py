@@ -39,24 +39,16 @@ async def test_sqlite_with_a_relative_and_an_absolute_path(
 
 
 REDIS = (
-    "redis://",
-    "redis://127.0.0.1:6379/1",
-    "REDIS://user:p%40ss@127.0.0.1",
-    "rediss://127.0.0.1",
-    "unix:///run/redis.sock?db=1",
-    "redis+sentinel://127.0.0.1:26379,127.0.0.1:26380/mymaster",
-    "redis+sentinel://user:pass@127.0.0.1/mymaster/2",
-    "redis+cluster://127.0.0.1:7000",
+    "redis://", "redis://127.0.0.1:6379/1", "REDIS://user:p%40ss@127.0.0.1", "rediss://127.0.0.1",
+    "unix:///run/redis.sock?db=1", "redis+sentinel://127.0.0.1:26379,127.0.0.1:26380/mymaster",
+    "redis+sentinel://user:pass@127.0.0.1/mymaster/2", "redis+cluster://127.0.0.1:7000",
     "redis+cluster://user:p%40ss@one:7000,two/0?socket_timeout=2",
-)
+)  # fmt: skip
 POSTGRES = (
-    "postgresql://",
-    "postgres://127.0.0.1",
-    "postgresql://user:p%40ss%3A%2F@127.0.0.1:5432/db?sslmode=require",
-    "PostgreSQL://user@[::1]:5432/db",
-    "postgresql://user@one:5432,two:5433/db",
+    "postgresql://", "postgres://127.0.0.1", "postgresql://user:p%40ss%3A%2F@127.0.0.1:5432/db?sslmode=require",
+    "PostgreSQL://user@[::1]:5432/db", "postgresql://user@one:5432,two:5433/db",
     "postgresql:///db?host=/run/postgresql",
-)
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("url", [*REDIS, *POSTGRES])
