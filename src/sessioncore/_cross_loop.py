@@ -10,6 +10,7 @@ import threading
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 from typing import Any, Self
 from weakref import WeakValueDictionary
 
@@ -51,15 +52,20 @@ def has_ended(loop: Any) -> bool:
     """Return whether an `event_loop` will run no more."""
     if isinstance(loop, asyncio.AbstractEventLoop):
         return loop.is_closed()
-    try:
-        loop.run_sync_soon(_nothing)
-    except RuntimeError:
-        return True
-    return False
+    return not _reaches_loop(loop.run_sync_soon, _nothing)
 
 
 def _nothing() -> None:
     """Do nothing, in another event loop."""
+
+
+def _reaches_loop(call: Callable[..., object], *args: object) -> bool:
+    """Call a function that needs its event loop; return False if the loop has ended."""
+    try:
+        call(*args)
+    except RuntimeError:
+        return False
+    return True
 
 
 def caller_from_any_thread() -> Callable[..., bool]:
@@ -69,15 +75,7 @@ def caller_from_any_thread() -> Callable[..., bool]:
     """
     loop = event_loop()
     call_soon = loop.call_soon_threadsafe if isinstance(loop, asyncio.AbstractEventLoop) else loop.run_sync_soon
-
-    def call(function: Callable[..., object], *args: object) -> bool:
-        try:
-            call_soon(function, *args)
-        except RuntimeError:  # the loop has ended
-            return False
-        return True
-
-    return call
+    return partial(_reaches_loop, call_soon)
 
 
 class _Waiter:
@@ -93,13 +91,9 @@ class _Waiter:
 
     def wake(self) -> bool:
         """Wake the task; return False if its event loop has ended."""
-        if self._thread != threading.get_ident():
-            return self._call_soon(self.woken.set)
-        try:
-            self.woken.set()  # at once: a call into another loop takes some more turns of it
-        except RuntimeError:
-            return False
-        return True
+        if self._thread == threading.get_ident():  # at once: a call into another loop takes some more turns of it
+            return _reaches_loop(self.woken.set)
+        return self._call_soon(self.woken.set)
 
 
 class CrossLoopLock:

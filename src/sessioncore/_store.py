@@ -270,20 +270,22 @@ class SessionStore:
             StorageUnavailable: the storage cannot be reached.
             StorageError: it is set up wrong; the text says what to do.
         """
-        warn_in_workers(self.storage, self._persistence.context.warnings)
-        await self._persistence.opening.start()
+        await self._open(block=False)
 
     async def aclose(self) -> None:
         """Close the storage, and stop watching open connections in this event loop."""
         await self._persistence.opening.close()
 
     async def __aenter__(self) -> Self:
-        warn_in_workers(self.storage, self._persistence.context.warnings)
-        await self._persistence.opening.enter()
+        await self._open(block=True)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._persistence.opening.leave()
+
+    async def _open(self, *, block: bool) -> None:
+        warn_in_workers(self.storage, self._persistence.context.warnings)
+        await self._persistence.opening.open(block=block)
 
 
 def _is_well_formed(sid: object) -> bool:

@@ -54,14 +54,14 @@ class OwnerLimit:
 
         async def perform(step: Step) -> Answer:
             nonlocal owner, before, base, checked
-            new_owner = None if state.in_flight is None else state.in_flight.new_owner
-            if new_owner is not None and new_owner != owner:
-                owner, before = new_owner, state.loaded
-            if new_owner is not None and state.in_flight is not None:
-                base = state.in_flight.base
-            if new_owner is not None and new_owner != checked and not isinstance(step, Load):
-                await self.check(state, new_owner)  # before a write; a Load looks for a lost one
-                checked = new_owner
+            attempt = state.in_flight
+            if attempt is not None and (new_owner := attempt.new_owner) is not None:
+                base = attempt.base
+                if new_owner != owner:
+                    owner, before = new_owner, state.loaded
+                if new_owner != checked and not isinstance(step, Load):
+                    await self.check(state, new_owner)  # before a write; a Load looks for a lost one
+                    checked = new_owner
             return await self._driver.perform(step)
 
         await self._driver.drive_rest(steps, step, perform)

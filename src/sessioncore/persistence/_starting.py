@@ -39,27 +39,22 @@ class Opening:
         self._blocks = WeakKeyDictionary[object, int]()  # how many are open, by event loop
         self._turns = CrossLoopLock()
 
-    async def start(self) -> None:
+    async def open(self, *, block: bool) -> None:
         """Open and check the storage; if it takes no writes at the moment, log that.
+
+        `block`: begin a block, which keeps those that end from closing the storage, until `leave`.
 
         Raises:
             StorageError: it cannot be used.
         """
         try:
-            await self._open()
+            async with self._turns:  # a block that ends in another thread must not close what this one has opened
+                await self._open_and_check()
+                if block:
+                    loop = event_loop()
+                    self._blocks[loop] = self._blocks.get(loop, 0) + 1
         except BaseException:
             await self._close_unless_used()
-            raise
-
-    async def enter(self) -> None:
-        """Begin a block: do what `start` does, and keep other blocks from closing the storage."""
-        loop = event_loop()
-        self._blocks[loop] = self._blocks.get(loop, 0) + 1
-        try:
-            async with self._turns:  # else a block that ends in another thread could close what this one has opened
-                await self._open()
-        except BaseException:
-            await self.leave()
             raise
 
     async def leave(self) -> None:
@@ -73,7 +68,7 @@ class Opening:
             await self._close_unless_used()
 
     async def close(self) -> None:
-        """Close the storage, whoever uses it."""
+        """Close the storage at once, also if a block is open."""
         self._stop_watching()
         if (storage := capability(self._config.storage, Opens)) is not None:
             await storage.aclose()
@@ -85,7 +80,7 @@ class Opening:
                 if all(loop is None or has_ended(loop) for loop in loops):
                     await self.close()
 
-    async def _open(self) -> None:
+    async def _open_and_check(self) -> None:
         if (storage := capability(self._config.storage, Opens)) is None:
             return
         try:
