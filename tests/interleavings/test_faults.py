@@ -25,7 +25,7 @@ def found_by(scenarios: Iterable[Scenario]) -> str:
     """
     for scenario in scenarios:
         try:
-            explore(scenario, switches=1 if isinstance(scenario, Devices) else None)
+            explore(scenario, switches=1 if isinstance(scenario, Devices | ListsOfTasks) else None)
         except AssertionError as error:
             if isinstance(error.__cause__, AssertionError):
                 return str(error)

@@ -24,6 +24,7 @@ PROGRAMS: list[Program] = [program for length in (1, 2, 3) for program in produc
 PAIRS = list(combinations_with_replacement(PROGRAMS, 2))
 SHORT = [(one, two) for one, two in PAIRS if len(one + two) < 5]
 PARTS = 6 if FULL else 1
+SWITCHES = 3 if FULL else 1
 
 
 class Lists(Meeting):
@@ -93,4 +94,4 @@ def test_two_requests_that_change_one_list_agree_with_the_model(part: int) -> No
 def test_two_tasks_that_change_one_list_beside_another_request_agree_with_the_model(part: int) -> None:
     site = Site(replies=True)
     for one, two in PLAYED_BY_TASKS[part::PARTS]:
-        explore(ListsOfTasks(site, one, two), mirrored=one == two, switches=3)
+        explore(ListsOfTasks(site, one, two), mirrored=one == two, switches=SWITCHES)
