@@ -42,7 +42,8 @@ class Storage(Protocol):
 
     Something that the storage did not write, or a record without a ttl, is never overwritten:
     `load`, `replace` and `move` return `Unreadable()`, `touch` returns False, and for `create`
-    and the target of a `move` the key is in use. `delete` removes it.
+    and the target of a `move` the key is in use. `delete` removes it, unless other programs share
+    the keys: a value of theirs, such as a list in Redis, stays and is not counted.
 
     A class declares what else it can do in an attribute `capabilities`, a frozenset of the
     protocols in `_storage_capabilities.py` (`Opens`, `Clears`, `Purges`, `Scans`, `SpreadsKeys`,

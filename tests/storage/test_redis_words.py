@@ -133,9 +133,9 @@ async def test_a_client_with_its_own_commands_tells_the_same(anyio_backend: str)
         client = client_of(server.port, Own, retry=Retry(NoBackoff(), 0))
         storage = RedisStorage(client)
         at = await made(storage, "k", owner="u")
-        await client.hset("hash", "field", "value")
+        await client.hset("o:sessioncore-index", "field", "value")
         with pytest.raises(StorageError, match="WRONGTYPE"):
-            await storage.touch("hash", 5)
+            await storage.create("other", b"", 5, owner="o")
         server.do("CONFIG", "SET", "maxmemory", 1)
         with pytest.raises(StorageUnavailable, match="OOM"):
             await storage.replace("k", b"", 10, version=at, owner="u")

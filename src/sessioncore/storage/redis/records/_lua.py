@@ -28,9 +28,14 @@ local function try_call(name, ...)
 end
 """
 
-# The head and the owner nearly always fit into 256 bytes, so one GETRANGE is enough.
+# The head and the owner nearly always fit into 256 bytes, so one GETRANGE is enough. A value of another type is not
+# ours, like a text that does not begin as ours do; the second GETRANGE raises any other error.
 HEAD = """
-local function start_of(key) return redis.call('GETRANGE', key, 0, 255) end
+local function start_of(key)
+  local start = redis.pcall('GETRANGE', key, 0, 255)
+  if type(start) ~= 'table' then return start end
+  return string.sub(start.err, 1, 9) == 'WRONGTYPE' and '' or redis.call('GETRANGE', key, 0, 255)
+end
 local function is_ours(start) return string.sub(start, 1, 2) == 'S\\001' and #start >= 14 end
 local function is_tombstone(start) return string.find(start, '^M[\\001\\002]') ~= nil end
 local function owner_in(start, key)
