@@ -66,8 +66,7 @@ class Faults(MemoryStorage):
 
     @breaks("names_on_servers", "each_server_gets_two_keys_and_an_owner")
     async def names_one_owner_for_all(self, new_name: Callable[[], str]) -> dict[str, tuple[str, str, str]]:
-        owner = new_name()
-        return {server: (new_name(), new_name(), owner) for server in ("first", "second")}
+        return {server: (new_name(), new_name(), owner) for owner in [new_name()] for server in ("first", "second")}
 
     @breaks("clear", "clear_spares_the_neighbours")
     async def clears_the_neighbours(self, prefix: str) -> int:
@@ -79,8 +78,7 @@ class Faults(MemoryStorage):
 
     @breaks("clear", "clear_ends_what_begins_with_the_prefix")
     async def counts_nothing(self, prefix: str) -> int:
-        await super().clear(prefix)
-        return 0
+        return 0 * await super().clear(prefix)
 
     @breaks("clear", "clear_leaves_what_a_check_uses_and_does_not_count_it")
     async def clears_what_a_check_uses(self, prefix: str) -> int:
@@ -89,6 +87,10 @@ class Faults(MemoryStorage):
     @breaks("purge_expired", "purging_spares_the_living")
     async def purges_the_living(self) -> int:
         return await self.clear("")
+
+    @breaks("purge_expired", "purging_spares_the_living")
+    async def purges_nothing_and_counts_it(self) -> int:
+        return 6
 
     @breaks("purge_expired", "a_purge_spares_what_is_made_anew_meanwhile")
     async def purges_by_an_old_list(self) -> int:
@@ -120,10 +122,8 @@ class Faults(MemoryStorage):
 
     @breaks("scan", "scanning_lists_many_records_a_batch_at_a_time")
     async def goes_on_by_number(self, prefix: str) -> AsyncGenerator[list[str]]:
-        start = 0
-        while batch := self._table.keys(prefix)[start : start + 500]:
-            yield batch
-            start += 500
+        for start in range(0, 2000, 500):
+            yield self._table.keys(prefix)[start : start + 500]
 
     # -- AnswersNow
 

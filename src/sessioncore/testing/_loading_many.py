@@ -8,7 +8,7 @@ async def loading_many_returns_for_each_key_what_load_returns(rig: Rig) -> None:
     versions = {key: await put(rig, key, key.encode(), owner="u") for key in ("a", "b", "c")}
     await put(rig, "ended", ttl=rig.tick)
     await wait_out(rig)
-    keys = ["c", "missing", "a", "ended", "b"]
+    keys = ["c", "missing", "a", "ended", "b", "a"]
     loaded = await storage_as(rig, LoadsMany).load_many(keys)
     assert len(loaded) == len(keys)
     for key, stored in zip(keys, loaded, strict=True):

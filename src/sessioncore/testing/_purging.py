@@ -17,8 +17,9 @@ async def purging_spares_the_living(rig: Rig) -> None:
     reborn = await put(rig, "reborn", ttl=rig.tick)
     await wait_out(rig)
     reborn = await put(rig, "reborn", b"again")
-    assert 0 <= await storage_as(rig, Purges).purge_expired() <= 6
-    assert 0 <= await storage_as(rig, Purges).purge_expired() <= 6
+    removed = [await storage_as(rig, Purges).purge_expired() for _ in range(2)]
+    assert min(removed) >= 0
+    assert sum(removed) <= 6, "a second purge counted what the first had removed"
     assert await holds(rig, "kept", b"data", kept)
     assert await holds(rig, "reborn", b"again", reborn)
     assert await rig.storage.load("dead-0") is None
