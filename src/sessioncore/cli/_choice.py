@@ -150,6 +150,8 @@ def _reason(exc: BaseException) -> str:
     if isinstance(exc, SessionError):
         return str(exc)
     place = _place(exc)
+    if isinstance(exc, AttributeError) and place and place[0] == pkgutil.__file__:
+        return f"the module has no {exc.name!r}"
     return type(exc).__name__ + (f" at {place[0]}:{place[1]}" if place else "")
 
 
