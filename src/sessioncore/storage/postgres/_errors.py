@@ -69,11 +69,19 @@ _HINTS = {
     "57014": "raise statement_timeout for this role if the server is merely slow, and look for locks",
 }
 
+_NOT_OUR_TABLE = (
+    "compare the table with the SQL of PostgresStorage.schema_sql(); if another program made it, give PostgresStorage "
+    "a table= of its own"
+)
+
 # By the first two letters of the SQLSTATE.
 _HINTS_BY_CLASS = {
     "08": "look at the server or the pooler in between, and at the URL",
+    "22": _NOT_OUR_TABLE,  # a value does not fit the type of its column
+    "23": _NOT_OUR_TABLE,  # a constraint
     "28": "it does not accept this user and password; check them in the URL, and the server's pg_hba.conf",
     "3D": "there is no such database; check the database of the URL",
+    "42": _NOT_OUR_TABLE,  # an operator for other types, a view in the place of the table
     "57": "it starts, stops or was told to end the connection; if that does not pass, look at its log",
 }
 
