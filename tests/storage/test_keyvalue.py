@@ -174,17 +174,21 @@ async def test_a_move_that_breaks_off_anywhere_leaves_one_of_the_two_records(sur
     assert await storage.delete("old", "new") == 1
 
 
-async def test_an_index_heals_itself() -> None:
-    store = Plain()
-    storage, second = KeyValueStorage(store), KeyValueStorage(store)
+async def test_an_index_heals_itself_and_does_not_grow_for_ever() -> None:
+    store, clock = Plain(), ManualClock()
+    storage, second = (KeyValueStorage(store, clock=clock) for _ in range(2))
     await storage.create("a", b"x", 100, owner="u")
     await made(second, "b", b"x", 100, owner="u")
     lost = next(name for name in store.values if name[0] == "sessioncore-owners")
     store.values[lost]["keys"] = ["a", "never-was"]
+    del store.values[lost]["ends"]  # earlier versions kept one end for all
     assert await storage.owned_keys("u") == ["a"]
     assert store.values[lost]["keys"] == ["a"]
-    assert await second.touch("b", 100)
+    assert await second.touch("b", 200)
     assert sorted(await storage.owned_keys("u")) == ["a", "b"]
+    clock.advance(101)
+    await storage.create("c", b"x", 100, owner="u")
+    assert store.values[lost]["keys"] == ["b", "c"]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ and bytes. Nothing here talks to a store.
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from hashlib import sha256
-from math import isfinite
+from math import ceil, isfinite
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -92,21 +92,50 @@ class Record(Struct, frozen=True):
         return cls(b"", 0, now + 1.0, None, not_ours=True)
 
 
-class Index(Struct, frozen=True):
-    """The names of the keys that one owner may have; some of them may be gone."""
+def _moment(time: float) -> str:
+    return f"{ceil(time):012d}"  # of one width, so that texts compare as numbers do
 
-    names: tuple[str, ...] = ()
-    expires_at: float = 0.0
+
+class Index(Struct, frozen=True):
+    """When the records end that one owner may have, by the names of their keys; some of them may be gone.
+
+    The ends are text of one form, which nobody parses: an owner may have thousands.
+    """
+
+    ends: Mapping[str, str] = {}
+
+    @property
+    def expires_at(self) -> float:
+        """When the last of them ends."""
+        return float(max(self.ends.values(), default="0"))
+
+    def has(self, name: str, until: float) -> bool:
+        """Return whether it has `name`, and for as long as that."""
+        return self.ends.get(name, "") >= _moment(until)
+
+    def listing(self, name: str, end: float, now: float) -> "Index":
+        """Return an index that also has `name`, and none whose end has passed: otherwise it would grow for ever."""
+        past = _moment(now)
+        return Index({other: its for other, its in self.ends.items() if its >= past} | {name: _moment(end)})
+
+    def without(self, name: str) -> "Index":
+        """Return an index that lacks `name`."""
+        return Index({other: end for other, end in self.ends.items() if other != name})
 
     def pack(self) -> dict[str, Any]:
         """Return the dictionary for the store."""
-        return {"keys": list(self.names), "expires_at": repr(self.expires_at)}
+        return {"keys": [*self.ends], "ends": " ".join(self.ends.values()), "expires_at": repr(self.expires_at)}
 
     @classmethod
     def unpack(cls, value: Mapping[str, Any] | None) -> "Index":
         """Read what `pack` made; anything else becomes an empty index."""
+        if not value:
+            return cls()
         try:
-            index = cls(tuple(map(str, value["keys"])), float(value["expires_at"])) if value else cls()
+            names = [*map(str, value["keys"])]
+            # Earlier versions kept one end for all.
+            ends = str(value["ends"]).split() if "ends" in value else [_moment(float(value["expires_at"]))] * len(names)
+            index = cls(dict(zip(names, ends, strict=True)))
+            return index if isfinite(index.expires_at) else cls()
         except (KeyError, TypeError, ValueError, OverflowError):
             return cls()
-        return index if isfinite(index.expires_at) else cls()

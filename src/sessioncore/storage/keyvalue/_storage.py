@@ -163,7 +163,7 @@ class KeyValueStorage:
         """Return the keys of live records whose last create, replace or move named `owner`."""
         name = owner_name(owner)
         found: list[str] = []
-        for key in map(key_of, (await self._index(name)).names):
+        for key in map(key_of, (await self._index(name)).ends):
             record = await self._read(key)
             if record is not None and record.owner == name:
                 found.append(key)
@@ -253,21 +253,19 @@ class KeyValueStorage:
             return
         async with self._owner_locks.held(owner):
             index = await self._index(owner)
-            if (name := name_of(key)) not in index.names or index.expires_at < expires_at:
-                names = tuple(dict.fromkeys((*index.names, name)))
-                expires_at = max(expires_at, index.expires_at)
-                await self._put(owner, Index(names, expires_at).pack(), self._owners, expires_at)
+            if not index.has(name := name_of(key), expires_at):
+                await self._put_index(owner, index.listing(name, expires_at, self._clock()))
 
     async def _unlist(self, owner: str | None, key: str) -> None:
         if owner is None:
             return
         async with self._owner_locks.held(owner):
             index = await self._index(owner)
-            names = tuple(name for name in index.names if name != name_of(key))
-            if not names:
+            rest = index.without(name_of(key))
+            if not rest.ends:
                 await self._call(self._store.delete(owner, collection=self._owners))
-            elif names != index.names:
-                await self._put(owner, Index(names, index.expires_at).pack(), self._owners, index.expires_at)
+            elif rest != index:
+                await self._put_index(owner, rest)
 
     async def _repair_index(self, owner: str | None, key: str) -> None:
         # Under the key's lock: a task that is creating the record has added the entry already.
@@ -275,6 +273,9 @@ class KeyValueStorage:
             record = await self._read(key)
             if record is None or record.owner != owner:
                 await self._unlist(owner, key)
+
+    async def _put_index(self, owner: str, index: Index) -> None:
+        await self._put(owner, index.pack(), self._owners, index.expires_at)
 
     async def _put(self, name: str, value: dict[str, Any], collection: str, expires_at: float) -> None:
         # Some stores round down to whole seconds. The record holds its exact end; the store's ttl only frees room.
