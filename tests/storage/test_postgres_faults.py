@@ -12,10 +12,10 @@ import anyio
 import asyncpg  # type: ignore[import-untyped]  # asyncpg ships no py.typed # pyright: ignore[reportMissingTypeStubs]
 import pytest
 from servers.postgres_server import PostgresServer, postgres_server
-from tests.storage.postgres_rigs import connection, driver, opened, table_of, writing
+from tests.storage.postgres_rigs import connection, driver, new_table, opened, table_of, writing
 from tests.storage.rigs import record_at
 from tests.tcp_proxy import proxy_to
-from tests.turns import comes_true
+from tests.turns import comes_true, watched
 
 from sessioncore._errors import StorageUnavailable
 from sessioncore.storage import Stored
@@ -157,6 +157,30 @@ async def test_calls_cancelled_on_new_connections_leave_no_trace(
     gc.collect()
     await asyncio.sleep(0.1)
     assert caplog.records == []  # nor "exception was never retrieved" or "an active transaction"
+
+
+@pytest.mark.parametrize("closed", [False, True])
+async def test_an_opening_that_is_cut_off_anywhere_leaves_no_connection(
+    postgres: PostgresServer, *, closed: bool
+) -> None:
+    for suspension in range(8):
+        storage = PostgresStorage(f"{postgres.dsn()}?application_name=cut", table=new_table())
+        looks, closings = iter(range(8)), list[asyncio.Task[None]]()
+
+        def look() -> None:
+            if next(looks, None) == suspension:  # noqa: B023 - called before the next turn
+                closings.append(asyncio.create_task(storage.aclose())) if closed else opening.cancel()  # noqa: B023
+
+        opening = asyncio.ensure_future(watched(storage.open, look))
+        await asyncio.gather(opening, return_exceptions=True)
+        await asyncio.gather(*closings)
+        await storage.open()
+        assert await storage.create("a", b"x", 100)
+        await storage.aclose()
+    async with connection(postgres.dsn()) as plain:
+        with anyio.fail_after(5):  # a backend ends some time after its connection
+            while await plain.fetchval("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'cut'"):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
 
 
 async def test_connections_broken_off_under_load_are_replaced(postgres: PostgresServer) -> None:

@@ -128,7 +128,11 @@ class Database:
                     timeout=self._timeout,
                     **_target_of(dsn),
                 )
-                await pool.release(await pool.acquire())  # an address that cannot work fails here
+                try:
+                    await pool.release(await pool.acquire())  # an address that cannot work fails here
+                except BaseException:
+                    pool.terminate()  # it may have connected already
+                    raise
         except ValueError:
             # asyncpg's message quotes the DSN with its password.
             raise ConfigError(

@@ -35,6 +35,8 @@ _log = logging.getLogger("sessioncore.storage.postgres")
 
 _PAUSE = 0.01  # at most, in seconds
 
+_CLOSED = "this PostgreSQL storage is closed; call open() to use it again"
+
 
 class PostgresStorage:
     """Keep records in one table of a PostgreSQL database (11 or newer).
@@ -254,9 +256,12 @@ class PostgresStorage:
             if self._ready:
                 return
             await self._database.connect()
+            if self._closed:  # meanwhile
+                await self._database.aclose()
+                raise StorageUnavailable(_CLOSED)
             if self._create_table:
                 await self._make_table(self._database.run)
-            self._ready = True
+            self._ready = not self._closed
 
     async def _make_table(self, run: Callable[[str], Awaitable[Rows]]) -> bool:
         """Create the table, or what it lacks; return False if it lacks nothing."""
@@ -272,7 +277,7 @@ class PostgresStorage:
     async def _run(self, sql: str, *args: object, turns: Collection[bytes] = ()) -> Rows:
         if not self._ready:
             if self._closed:
-                raise StorageUnavailable("this PostgreSQL storage is closed; call open() to use it again")
+                raise StorageUnavailable(_CLOSED)
             await self._get_ready()
         try:
             return await self._database.run(sql, *args, turns=turns)
