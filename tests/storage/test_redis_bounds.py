@@ -277,6 +277,10 @@ async def test_closing_does_not_wait_for_a_server_that_is_silent_for_longer_than
         proxy.swallow = True
         storage = cast("RedisStorage", store.storage)
         await expect_in_time(lambda: storage.watch([sid], print))  # the first one asks for pushes, which nobody awaits
+        under_way = asyncio.create_task(storage.owned_keys("u"))
+        await asyncio.sleep(0)
         start = time.monotonic()
         await storage.aclose()
+        with pytest.raises(StorageUnavailable, match="closed"):
+            await under_way
         assert time.monotonic() - start < SOON

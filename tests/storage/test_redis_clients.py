@@ -327,6 +327,16 @@ async def test_closing_while_connecting_leaves_nothing_behind(server: Server) ->
     gc.collect()
 
 
+async def test_a_call_of_several_steps_on_a_cluster_opens_no_connection_after_the_close(nodes: list[Server]) -> None:
+    storage = RedisStorage.from_url(f"redis+cluster://127.0.0.1:{nodes[0].port}")
+    await asyncio.gather(*(storage.create(f"{number}", b"x", 100, owner="u") for number in range(20)))
+    listing = asyncio.create_task(storage.owned_keys("u"))
+    await asyncio.sleep(0)
+    await storage.aclose()
+    with pytest.raises(StorageUnavailable, match="closed"):
+        await listing
+
+
 async def test_keys_and_owners_that_utf_8_cannot_express_come_back(server: Server) -> None:
     async with storage_at(server.port) as storage:
         for text in ("a b\r\nc\x00", "\ud800 alone"):

@@ -44,7 +44,7 @@ class ClusterTransport:
         self._on_new_map = on_new_map
         self._loop = asyncio.get_running_loop()
         self._masters: dict[str, ReconnectingConnection] = {}
-        self._known = False
+        self._known = self._closed = False
         self._refreshing: asyncio.Task[Exception | None] | None = None
         self._refreshed_at = 0.0
 
@@ -150,11 +150,16 @@ class ClusterTransport:
 
     async def aclose(self) -> None:
         """Let what is in flight end, and close the connections."""
+        self._closed = True
         if self._refreshing is not None:
             self._refreshing.cancel()
             await asyncio.wait([self._refreshing])
         masters, self._masters = list(self._masters.values()), {}
         await asyncio.gather(*(master.aclose() for master in masters))
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ConnectionLost("the storage was closed")
 
     def _node_of(self, key: bytes) -> Any:
         node = self._master_of(key_slot(key))
@@ -187,6 +192,7 @@ class ClusterTransport:
     def _connection_to(self, node: Any) -> ReconnectingConnection:
         master = self._masters.get(node.name)
         if master is None:
+            self._check_open()  # a connection that is made later would stay
             master = self._masters[node.name] = self._new_connection(node)
         return master
 
@@ -200,6 +206,7 @@ class ClusterTransport:
 
     async def _refresh(self) -> None:
         """Fetch the map of the cluster; all callers that wait share one fetch."""
+        self._check_open()
         if self._refreshing is None:
             if self._refreshed_at and self._loop.time() - self._refreshed_at < _PAUSE and self._client.get_primaries():
                 self._known = False  # a later call fetches it

@@ -101,7 +101,7 @@ class ReconnectingConnection:
             except ConnectionLost as exc:
                 now = monotonic()
                 give_up = min(give_up, deadline, now + self._silence_timeout)
-                if not was_sent or now >= give_up or was_refused(exc):
+                if not was_sent or self._closed or now >= give_up or was_refused(exc):
                     raise
                 if self._connection is None:
                     await within(give_up, asyncio.sleep(max(0.0, self._not_before - self._loop.time())))
