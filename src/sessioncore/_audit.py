@@ -101,6 +101,10 @@ def _operations(config: SessionConfig) -> list[Finding]:
         text = "an owner may have any number of sessions"
         fix = "set max_sessions_per_owner, or document that there is no limit"
         found.append(Finding("ASVS 7.1.2", "info", text, fix))
+    if not getattr(config.storage, "compare_and_set", True):  # as KeyValueStorage declares
+        text = "a write in another process may bring back a session that ends at that moment"
+        fix = "use Redis, PostgreSQL or SQLite, unless there is one process only"
+        found.append(Finding("ASVS 7.4.1", "medium", text, fix))
     if not listeners(config):
         text = "unknown, ambiguous and malformed IDs are not logged"
         found.append(Finding("ASVS 16.3.3", "info", text, "pass on_event= and log the events"))

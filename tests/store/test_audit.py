@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from key_value.aio.stores.memory import MemoryStore
 
 from sessioncore import (
     ConfigError,
@@ -17,6 +18,7 @@ from sessioncore import (
     from_header,
     from_query,
 )
+from sessioncore.storage.keyvalue import KeyValueStorage
 
 DAY = timedelta(days=1)
 QUIET: dict[str, Any] = {"max_sessions_per_owner": 5, "on_event": print}
@@ -57,6 +59,7 @@ WEAK: list[tuple[dict[str, Any], list[tuple[str, str]]]] = [
     ({"extractor": from_auth_header()}, []),
     ({"extractor": from_header("X-Sid"), "cookie_secure": False, "cookie_http_only": False}, []),
     ({"max_sessions_per_owner": None}, [("ASVS 7.1.2", "info")]),
+    ({"storage": KeyValueStorage(MemoryStore())}, [("ASVS 7.4.1", "medium")]),
     ({"on_event": None}, [("ASVS 16.3.3", "info")]),
 ]
 
