@@ -12,6 +12,7 @@ from typing import Any
 import anyio
 import pytest
 from key_value.aio.errors import DeserializationError, ValueTooLargeError
+from key_value.aio.errors.wrappers import CorruptedDataError, DecryptionError, EntryTooLargeError, ReadOnlyError
 from key_value.aio.stores.memory import MemoryStore
 from key_value.aio.stores.redis import RedisStore
 from msgspec import structs
@@ -20,7 +21,7 @@ from tests.storage.rigs import made, manual_rig, record_at
 
 from sessioncore import Unreadable, storage_from_url
 from sessioncore._errors import ConfigError, StorageError, StorageUnavailable
-from sessioncore.storage import Clears, Scans, Storage, Stored, capabilities_of
+from sessioncore.storage import Clears, Scans, Stored, capabilities_of
 from sessioncore.storage.keyvalue import KeyValueStorage, KeyValueStore
 from sessioncore.storage.keyvalue._record import Record, key_of, name_of
 from sessioncore.testing import STORAGE_CHECKS, Check, ManualClock, Rig
@@ -93,12 +94,6 @@ async def test_in_one_process_the_whole_contract_holds_on_a_real_server(server: 
         await check(Rig(storage, 0.05, anyio.sleep, remaining, foreign_value_in(store)))
 
 
-def test_it_declares_that_it_cannot_compare_and_set() -> None:
-    assert KeyValueStorage.compare_and_set is False
-    storage: Storage = KeyValueStorage(MemoryStore())
-    assert getattr(storage, "compare_and_set", True) is False
-
-
 async def test_a_store_that_cannot_list_its_keys_refuses_to_clear() -> None:
     storage = KeyValueStorage(Plain())
     await storage.create("a", b"x", 100)
@@ -142,10 +137,11 @@ async def test_any_error_of_the_store_is_unavailable_with_its_cause(failing: str
     assert "secret" not in str(caught.value)
 
 
-async def test_a_value_that_the_store_finds_too_large_is_refused() -> None:
+@pytest.mark.parametrize("error", [ValueTooLargeError(2, 1), EntryTooLargeError(2, 1), ReadOnlyError("put")])
+async def test_what_the_store_or_a_wrapper_refuses_is_no_outage(error: Exception) -> None:
     store = Plain()
-    store.failing["put"] = ValueTooLargeError(2, 1)
-    with pytest.raises(StorageError, match="ValueTooLargeError") as caught:
+    store.failing["put"] = error
+    with pytest.raises(StorageError, match=type(error).__name__) as caught:
         await KeyValueStorage(store).create("a", b"x", 100)
     assert not isinstance(caught.value, StorageUnavailable)
 
@@ -212,12 +208,13 @@ async def test_something_foreign_at_our_key_is_unreadable_and_stays(foreign: Any
     assert await storage.delete("a") == 1
 
 
-async def test_what_the_store_cannot_deserialize_is_unreadable_and_stays() -> None:
+@pytest.mark.parametrize("error", [DeserializationError(), DecryptionError(), CorruptedDataError()])
+async def test_what_the_store_cannot_read_is_unreadable_and_stays(error: Exception) -> None:
     store = Plain()
     storage = KeyValueStorage(store)
     at = await made(storage, "a", b"x", 100)
     before = dict(store.values)
-    store.failing["get"] = DeserializationError()
+    store.failing["get"] = error
     assert await storage.load("a", renew=100) == Unreadable()
     assert await storage.replace("a", b"new", 100, version=at) == Unreadable()
     assert store.values == before

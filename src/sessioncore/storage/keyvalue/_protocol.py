@@ -1,12 +1,20 @@
-"""The calls to a key-value store: three that every store of py-key-value has, and two that some have.
+"""The calls to a key-value store, three that every store of py-key-value has, and two that some have; and its errors.
 
-Declared here, so that the storage need not import py-key-value.
+Declared here, so that the storage need not import py-key-value: errors are known by the names of their classes.
 """
 
 from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
-__all__ = ["KeyValueStore", "SupportsCull", "SupportsKeys"]
+__all__ = ["NOT_OURS", "REFUSALS", "KeyValueStore", "SupportsCull", "SupportsKeys"]
+
+REFUSALS = frozenset({
+    "EntryTooLargeError", "EntryTooSmallError", "InvalidKeyError", "InvalidTTLError", "ReadOnlyError",
+    "SerializationError", "ValueTooLargeError",
+})  # fmt: skip
+
+NOT_OURS = frozenset({"CorruptedDataError", "DecryptionError", "DeserializationError", "EncryptionVersionError"})
+"""Something is at the key, but the store cannot read it: another program wrote it, or with another encryption key."""
 
 
 class KeyValueStore(Protocol):

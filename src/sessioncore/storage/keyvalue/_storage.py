@@ -27,7 +27,7 @@ from sessioncore._errors import ConfigError, KeyTaken, StorageError, StorageUnav
 from sessioncore._storage_calls import Stored, Unreadable, Written
 from sessioncore._storage_capabilities import Clears, Opens, Purges
 from sessioncore.storage._versions import random_version
-from sessioncore.storage.keyvalue._protocol import KeyValueStore, SupportsCull, SupportsKeys
+from sessioncore.storage.keyvalue._protocol import NOT_OURS, REFUSALS, KeyValueStore, SupportsCull, SupportsKeys
 from sessioncore.storage.keyvalue._record import Index, Record, key_of, name_of, owner_name
 from sessioncore.storage.keyvalue._scanning import LISTING, scanning, session_keys
 
@@ -36,9 +36,7 @@ __all__ = ["KeyValueStorage"]
 _log = logging.getLogger("sessioncore.storage.keyvalue")
 _T = TypeVar("_T")
 
-# Errors are known by name: the store need not come from py-key-value itself.
 _CALLS = ("get", "put", "delete")
-_REFUSALS = frozenset({"InvalidKeyError", "InvalidTTLError", "SerializationError", "ValueTooLargeError"})
 
 
 class KeyValueStorage:
@@ -216,7 +214,7 @@ class KeyValueStorage:
         try:
             return await self._store.get(name, collection=collection)
         except Exception as exc:
-            if type(exc).__name__ != "DeserializationError":
+            if type(exc).__name__ not in NOT_OURS:
                 raise
             return {}  # something is there, but it is not a record
 
@@ -292,8 +290,8 @@ class KeyValueStorage:
             return await call
         except Exception as exc:  # each driver that py-key-value uses has its own errors
             kind = type(exc).__name__
-            if kind in _REFUSALS:
-                raise StorageError(f"the key-value store refused ({kind}); its limits are in its manual") from exc
+            if kind in REFUSALS:
+                raise StorageError(f"the key-value store refused ({kind}); see its limits and its wrappers") from exc
             raise StorageUnavailable(
                 f"the key-value store does not answer ({kind}); look at its server, and at the cause"
             ) from exc
