@@ -12,7 +12,7 @@ __all__ = ["Line"]
 class Line:
     """One open connection to a server whose client says nothing but `incoming`.
 
-    `stuck` sends never end, and those that it `refuses` raise.
+    `stuck` sends wait until they are `unstuck`, and those that it `refuses` raise.
     """
 
     def __init__(self, scope: dict[str, Any], *incoming: Message) -> None:
@@ -20,6 +20,7 @@ class Line:
         self._incoming = [CONNECT, *incoming] if scope["type"] == "websocket" else []
         self.sent: list[Message] = []
         self.stuck: set[str] = set()
+        self.unstuck = anyio.Event()
         self.refuses: Callable[[Message], bool] = lambda _: False
         self.opened = anyio.Event()
         self.over = anyio.Event()
@@ -34,7 +35,7 @@ class Line:
 
     async def send(self, message: Message) -> None:
         if message["type"] in self.stuck:
-            await anyio.sleep_forever()
+            await self.unstuck.wait()
         if self.refuses(message):
             raise RuntimeError("the server cannot send this")
         self.sent.append(message)

@@ -118,6 +118,7 @@ async def test_a_socket_hears_a_disconnect_and_what_it_raises_then_is_no_failure
 
 @BOTH_LOOPS
 @pytest.mark.parametrize("stuck", [[], ["websocket.close"], ["websocket.send", "websocket.close"]])
+@pytest.mark.proves("P2")
 async def test_a_server_whose_send_blocks_holds_no_other_end_up(stuck: list[str]) -> None:
     async def talk(session: Session, receive: Any, send: Any) -> None:
         await accept(session, receive, send)
@@ -135,6 +136,13 @@ async def test_a_server_whose_send_blocks_holds_no_other_end_up(stuck: list[str]
         assert other.sent[-1] == CLOSE
         await one.over.wait()  # within a second, though the close frame is not sent
         assert one.error is None
+        async with line(leave, store=store, owner="eve") as (later, _):
+            await later.opened.wait()
+            one.unstuck.set()  # so what was still closing ends, while another connection is watched
+            await anyio.wait_all_tasks_blocked()
+            await store.revoke_all("eve")
+            await later.over.wait()
+            assert later.sent[-1] == CLOSE
 
 
 @BOTH_LOOPS

@@ -23,6 +23,7 @@ from sessioncore import (
     EventKind,
     MemoryStorage,
     SessionConfig,
+    SessionError,
     SessionEvent,
     SessionGone,
     SessionStore,
@@ -148,28 +149,29 @@ def test_an_event_loop_in_which_a_store_was_closed_does_not_stay_in_memory() -> 
 
 
 class Forgetful(MemoryStorage):
-    """One that leaves an answer out, once."""
+    """One that leaves answers out."""
 
     capabilities = MemoryStorage.capabilities
-    has_forgotten = False
+    left = 1
 
     async def watch(self, keys: Sequence[str], changed: Changed) -> list[Stored | Moved | Unreadable | None]:
-        answers = await super().watch(keys, changed)
-        if not self.has_forgotten:
-            self.has_forgotten = True
-            answers.pop()
-        return answers
+        self.left -= 1
+        return (await super().watch(keys, changed))[self.left >= 0 :]
 
 
-async def test_a_storage_that_breaks_its_contract_once_leaves_nothing_unwatched(
-    caplog: pytest.LogCaptureFixture,
+@pytest.mark.parametrize(("times", "error"), [(1, SessionGone), (1000, StorageUnavailable)])
+async def test_a_storage_that_breaks_its_contract_leaves_nothing_unwatched(
+    times: int, error: type[SessionError], caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with watched(Forgetful()) as one:
-        await one.store.revoke_all("u")
+    storage = Forgetful()
+    storage.left = times
+    async with watched(storage, storage_timeout=TIMEOUT, stale_id_window=TIMEOUT + FAST) as one:
+        if times == 1:
+            await one.store.revoke_all("u")
         await one.ended.wait()
-        assert isinstance(one.error, SessionGone)
-    [message] = caplog.messages
-    assert message.endswith("this is a bug in sessioncore or in the storage")
+        assert isinstance(one.error, error)
+    assert "this is a bug in sessioncore or in the storage" in caplog.messages[0]
+    assert len(caplog.messages) <= min(times, 5)  # not one for each look-up
 
 
 def plain_task(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any], *, name: str | None = None) -> Any:

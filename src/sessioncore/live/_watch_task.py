@@ -7,7 +7,6 @@ be loaded for too long is closed, too, so no end stays unnoticed for ever.
 """
 
 import logging
-from collections.abc import Awaitable
 from math import inf
 from random import random
 from time import monotonic
@@ -110,22 +109,16 @@ class WatchTask:
     # -- the task
 
     async def _run(self) -> None:
-        try:
-            async with anyio.create_task_group() as self._group:
-                self._confirm_at = monotonic() + self._period
+        async with anyio.create_task_group() as group:
+            self._group, self._confirm_at = group, monotonic() + self._period
+            try:
                 while self._agenda.by_key:
                     with anyio.move_on_after(self._next_round() - monotonic()):
                         await self._wake.wait()
                     self._wake = anyio.Event()
-                    try:
-                        await self._run_round(monotonic())
-                    except Exception:  # one fault must not leave every connection unwatched
-                        _logger.exception("%s: this is a bug in sessioncore or in the storage", _FAILED)
-                        self._agenda.ask_all(monotonic())
-                        self._retry_at = monotonic() + _LONGEST_RETRY
-                self._running = False  # a connection that opens from here on starts another task
-        finally:
-            self._running, self._group = False, None
+                    await self._run_round(monotonic())
+            finally:  # what opens from here on starts another task; this one may wait for connections that it closes
+                self._running, self._group = False, None
 
     def _next_round(self) -> float:
         asked = self._retry_at if self._agenda.asked else inf
@@ -135,18 +128,25 @@ class WatchTask:
         self._agenda.ring(now)
         if now >= self._confirm_at:
             self._confirm_at = now + self._period
-            await self._confirm(now)
+            try:
+                await self._driver.bounded("watch", self._watches.confirm)
+            except Exception as exc:  # noqa: BLE001 - whatever it is, no connection may stay unwatched
+                self._report(exc)
+                self._agenda.ask_all(now)
         if self._agenda.asked and now >= self._retry_at:
-            await self._look_up(self._agenda.take_asked(_BATCH))
+            asked = self._agenda.take_asked(_BATCH)
+            try:
+                await self._look_up(asked)
+            except Exception as exc:  # noqa: BLE001 - as above
+                self._report(exc)
+                self._give_up_or_retry(asked, exc)
 
-    async def _confirm(self, now: float) -> None:
-        try:
-            await self._driver.bounded("watch", self._watches.confirm)
-        except StorageError as exc:
-            self._context.health.report(_FAILED, exc)
-            self._agenda.ask_all(now)
+    def _report(self, exc: Exception) -> None:
+        bug = "" if isinstance(exc, StorageError) else "; this is a bug in sessioncore or in the storage"
+        self._context.health.report(_FAILED + bug, exc)
 
     async def _look_up(self, asked: dict[str, float]) -> None:
+        """Look keys up, and remove from `asked` those that are done."""
         watches = {key: self._agenda.take_watches(key) for key in asked}
         for key in list(asked):
             self._prepare(watches[key], asked[key])
@@ -154,16 +154,13 @@ class WatchTask:
                 del asked[key]
         if not asked:
             return
-        try:
-            answers = await self._driver.bounded("watch", lambda: self._watches.watch(list(asked), self._changed))
-        except StorageError as exc:
-            self._context.health.report(_FAILED, exc)
-            self._give_up_or_retry(asked, exc)
-            return
-        for (key, since), answer in zip(asked.items(), answers, strict=True):
+        keys = list(asked)
+        answers = await self._driver.bounded("watch", lambda: self._watches.watch(keys, self._changed))
+        for key, answer in zip(keys, answers, strict=True):
             for watch in watches[key]:
                 if self._agenda.has(watch, key):  # otherwise it has ended or moved meanwhile
-                    self._answered(watch, answer, since)
+                    self._answered(watch, answer, asked[key])
+            del asked[key]
 
     def _prepare(self, watches: list[Watch], since: float) -> None:
         """Before a key is looked up, handle what the requests themselves have done with their sessions."""
@@ -194,7 +191,7 @@ class WatchTask:
         self._agenda.add(watch, since)
         self._agenda.set_end(watch, watch.ends)
 
-    def _give_up_or_retry(self, asked: dict[str, float], cause: StorageError) -> None:
+    def _give_up_or_retry(self, asked: dict[str, float], cause: Exception) -> None:
         now = monotonic()
         self._retry_at = now + min(_LONGEST_RETRY, self._interval / 2)
         for key, since in asked.items():
@@ -207,12 +204,13 @@ class WatchTask:
 
     def _end(self, watch: Watch, error: SessionError) -> None:
         self.stop(watch)
-        if (work := watch.on_end(error)) is not None and self._group is not None:
-            self._group.start_soon(self._close, work)
+        assert self._group is not None
+        self._group.start_soon(self._close, watch, error)
 
-    async def _close(self, work: Awaitable[None]) -> None:
+    async def _close(self, watch: Watch, error: SessionError) -> None:
         try:
-            await work
+            if (work := watch.on_end(error)) is not None:
+                await work
         except OSError:  # the client has left meanwhile
             pass
         except Exception:  # of the server, or of what stands before it; it must not end the other watches
@@ -228,7 +226,7 @@ class WatchTask:
                     self._context.events.send(EventKind.RENEWED, loaded.handle, loaded.record.owner)
                 else:
                     self._ask(watch.key)
-        except StorageError as exc:
-            self._context.health.report(_FAILED, exc)  # the next message tries again
+        except Exception as exc:  # noqa: BLE001 - as above; the next message tries again
+            self._report(exc)
         finally:
             watch.set_renewed(ttl)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Final
 
-from sessioncore._errors import SessionError, StorageUnavailable
+from sessioncore._errors import StorageUnavailable
 from sessioncore.persistence._call_timer import is_timeout
 
 __all__ = ["Health"]
@@ -32,7 +32,7 @@ class Health:
         self._time_outs = 0
         self._next_try = 0.0
         self._failed_at = 0.0
-        self._logged: set[type[SessionError]] = set()
+        self._logged: set[type[Exception]] = set()
         self._suppressed = 0
 
     def refuses(self) -> bool:
@@ -69,7 +69,7 @@ class Health:
         self._logged.clear()
         self._suppressed = 0
 
-    def report(self, what: str, error: SessionError) -> None:
+    def report(self, what: str, error: Exception) -> None:
         """Log the first error of its kind since the storage last worked, with its traceback; count the others.
 
         Each request fails while the storage does, and one traceback says as much as a thousand.
