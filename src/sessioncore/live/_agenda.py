@@ -53,6 +53,10 @@ class Agenda:
         self._begun.pop(watch.key, None)
         return True
 
+    def watches(self) -> list[Watch]:
+        """Return all watches."""
+        return [watch for watches in self.by_key.values() for watch in watches]
+
     def watches_of(self, key: str) -> list[Watch]:
         """Return the watches of a key; the list stays the same if one of them ends."""
         return list(self.by_key.get(key, ()))

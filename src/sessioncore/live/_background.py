@@ -1,21 +1,19 @@
 """Work that belongs to the event loop, not to the request that starts it."""
 
-import asyncio
 import logging
 from collections.abc import Callable, Coroutine
 from contextvars import Context
-from typing import Any, Final
+from typing import Any
 
 from sessioncore._cross_loop import asyncio_loop
 
 __all__ = ["run_in_background"]
 
 _logger = logging.getLogger("sessioncore")
-_TASKS: Final[set[asyncio.Task[None]]] = set()  # asyncio itself keeps weak references only
 
 
-def run_in_background(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Run `work` until it ends or the event loop does; an exception is logged.
+def run_in_background(work: Callable[[], Coroutine[Any, Any, None]]) -> object:
+    """Run `work` until it ends or the event loop does, and return its task; an exception is logged.
 
     It runs in an empty context, so that it does not keep the request alive that has started it.
     """
@@ -30,8 +28,5 @@ def run_in_background(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
     if loop is None:
         import trio  # noqa: PLC0415 - optional, and it is running
 
-        trio.lowlevel.spawn_system_task(run, context=Context())
-        return
-    task = Context().run(loop.create_task, run())  # factories of older libraries take no `context`
-    _TASKS.add(task)
-    task.add_done_callback(_TASKS.discard)
+        return trio.lowlevel.spawn_system_task(run, context=Context())
+    return Context().run(loop.create_task, run())  # factories of older libraries take no `context`

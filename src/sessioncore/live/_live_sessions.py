@@ -1,8 +1,8 @@
 """The sessions of one store that are watched, in every event loop."""
 
-from weakref import WeakKeyDictionary
+from typing import Any
 
-from sessioncore._cross_loop import event_loop
+from sessioncore._cross_loop import event_loop, has_ended
 from sessioncore._errors import SessionGone
 from sessioncore._storage_capabilities import Watches
 from sessioncore._storage_protocol import capability
@@ -28,7 +28,7 @@ class LiveSessions:
         self._driver = driver
         watches = capability(storage, Watches)
         self._watches = Polling(storage) if watches is None else watches
-        self._tasks = WeakKeyDictionary[object, WatchTask]()  # a store may serve several event loops
+        self._tasks: dict[Any, WatchTask] = {}  # by event loop
 
     def watch(self, state: SessionState, on_end: OnEnd) -> Watch:
         """Call `on_end` when the session ends; not when this request, or another, gives it a new ID.
@@ -44,11 +44,16 @@ class LiveSessions:
         loop = event_loop()
         task = self._tasks.get(loop)
         if task is None:
+            for ended in filter(has_ended, list(self._tasks)):  # without closing the store
+                self._close(ended)
             task = self._tasks[loop] = WatchTask(self._context, self._driver, self._watches)
         return task.start(state, base, on_end)
 
     def close(self) -> None:
         """Stop watching in this event loop, because the store is closed."""
-        task = self._tasks.pop(event_loop(), None)  # it refers to the loop, which would stay in memory
+        self._close(event_loop())
+
+    def _close(self, loop: object) -> None:
+        task = self._tasks.pop(loop, None)  # it refers to the loop, which would stay in memory
         if task is not None:
             task.close()

@@ -7,6 +7,7 @@ be loaded for too long is closed, too, so no end stays unnoticed for ever.
 """
 
 import logging
+from contextlib import suppress
 from math import inf
 from random import random
 from time import monotonic
@@ -44,7 +45,7 @@ class WatchTask:
 
     __slots__ = (
         "_agenda", "_call_soon", "_confirm_at", "_context", "_driver", "_group", "_interval", "_period", "_retry_at",
-        "_running", "_wake", "_watches", "_window",
+        "_running", "_task", "_wake", "_watches", "_window",
     )  # fmt: skip
 
     def __init__(self, context: StoreContext, driver: Driver, watches: Watches) -> None:
@@ -60,6 +61,7 @@ class WatchTask:
         self._window = max(stale_id_window(config), interval + config.storage_timeout.total_seconds())
         self._call_soon = caller_from_any_thread()
         self._running = False
+        self._task: object = None  # a reference: asyncio itself keeps weak ones only
         self._group: TaskGroup | None = None  # of the task, when it runs
         self._wake = anyio.Event()
         self._confirm_at = inf
@@ -76,7 +78,7 @@ class WatchTask:
         self._wake.set()
         if not self._running:
             self._running = True
-            run_in_background(self._run)
+            self._task = run_in_background(self._run)
         return watch
 
     def stop(self, watch: Watch) -> None:
@@ -92,9 +94,12 @@ class WatchTask:
             self._group.start_soon(self._renew, watch)
 
     def close(self) -> None:
-        """Stop the task, because the store is closed."""
+        """End all watches and the task, because the store is closed, or the event loop has ended."""
+        for watch in self._agenda.watches():
+            self.stop(watch)
         if self._group is not None:
-            self._group.cancel_scope.cancel()
+            with suppress(RuntimeError):  # of a loop that has ended
+                self._group.cancel_scope.cancel()
 
     # -- for the storage
 
