@@ -8,9 +8,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, TypeAlias, cast
 
-from litestar import Request, WebSocket
 from litestar.connection import ASGIConnection
-from litestar.connection.base import AuthT, StateT, UserT
 from litestar.types import Empty, Scope
 from litestar.utils.scope.state import ScopeState
 from msgspec import Struct, structs
@@ -19,8 +17,8 @@ from sessioncore import ConfigError, Session, SessionNotLoaded
 from sessioncore_asgi._shared import exchange_of
 
 __all__ = [
-    "AnyConnection", "SessionRequest", "SessionWebSocket", "apply_assignment", "get_session", "is_mount",
-    "note_clearing", "replace_data", "session_id_of", "with_session",
+    "AnyConnection", "apply_assignment", "get_session", "is_mount", "note_clearing", "replace_data", "session_id_of",
+    "with_session",
 ]  # fmt: skip
 
 AnyConnection: TypeAlias = ASGIConnection[Any, Any, Any, Any]
@@ -111,50 +109,23 @@ def _to_dict(value: object) -> dict[str, Any]:
     return data
 
 
-class SessionRequest(Request[UserT, AuthT, StateT]):
-    """Litestar's Request with another `session` and `get_session_id`."""
-
-    @property
-    def session(self) -> dict[str, Any]:
-        """Return the session, or what `set_session` was given."""
-        return _session_in(cast("Any", self.scope))
-
-    def get_session_id(self) -> str | None:
-        """Return the current ID; None without a session, and after `clear_session()`."""
-        return session_id_of(self)
-
-
-class SessionWebSocket(WebSocket[UserT, AuthT, StateT]):
-    """Litestar's WebSocket with another `session` and `get_session_id`."""
-
-    @property
-    def session(self) -> dict[str, Any]:
-        """Return the session, or what `set_session` was given."""
-        return _session_in(cast("Any", self.scope))
-
-    def get_session_id(self) -> str | None:
-        """Return the current ID; None without a session, and after `clear_session()`."""
-        return session_id_of(self)
-
-
-def with_session(given: type[Any] | None, ours: type[Any]) -> type[Any]:
-    """Return `ours`, or the application's class with our `session` and `get_session_id`, unless it has its own."""
-    if given is None:
-        return ours
-    names = ("session", "get_session_id")
-    added = {name: getattr(ours, name) for name in names if getattr(given, name) is getattr(ASGIConnection, name)}
+def with_session(given: type[Any]) -> type[Any]:
+    """Return the class of a connection with our `session` and `get_session_id`, unless it has its own."""
+    ours: dict[str, Any] = {"session": property(_session_in), "get_session_id": session_id_of}
+    added = {name: one for name, one in ours.items() if getattr(given, name) is getattr(ASGIConnection, name)}
     if not added:
         return given
     kept = {name: getattr(given, name) for name in ("__module__", "__qualname__", "__doc__")}
     return type(given.__name__, (given,), {**kept, "__slots__": (), **added})
 
 
-def _session_in(scope: dict[str, Any]) -> dict[str, Any]:
-    """Return what Litestar's own property returns.
+def _session_in(connection: AnyConnection) -> dict[str, Any]:
+    """Return what Litestar's own property returns: the session, or what `set_session` was given.
 
     Raises:
         SessionNotLoaded: there is none; Litestar would advise to install a middleware.
     """
+    scope = cast("dict[str, Any]", connection.scope)
     if "session" not in scope:
         raise _no_session("session")
     return cast("dict[str, Any]", scope["session"])

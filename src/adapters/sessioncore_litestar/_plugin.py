@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from typing import Any, cast
 
 from click import Group
-from litestar import Litestar
+from litestar import Litestar, Request, WebSocket
 from litestar.config.app import AppConfig
 from litestar.di import Provide
 from litestar.middleware.base import DefineMiddleware
@@ -16,7 +16,7 @@ from litestar.types import Scope
 from sessioncore import ConfigError, Session, SessionStore
 from sessioncore.integration import check_beside, check_cookie, check_store
 from sessioncore_litestar._backend import SessionBackend, SessionBackendConfig
-from sessioncore_litestar._connection import SessionRequest, SessionWebSocket, get_session, with_session
+from sessioncore_litestar._connection import get_session, with_session
 from sessioncore_litestar._middleware import SessionMiddleware
 
 __all__ = ["SessionPlugin"]
@@ -84,8 +84,8 @@ class SessionPlugin(InitPlugin, CLIPlugin):
         # Litestar exits every lifespan before it calls on_shutdown, where the storage may still be needed.
         untyped.lifespan = [self._open_storage, *untyped.lifespan]
         untyped.on_shutdown = [*untyped.on_shutdown, self._close_storage]
-        untyped.request_class = with_session(untyped.request_class, SessionRequest)
-        untyped.websocket_class = with_session(untyped.websocket_class, SessionWebSocket)
+        untyped.request_class = with_session(untyped.request_class or Request)
+        untyped.websocket_class = with_session(untyped.websocket_class or WebSocket)
         return app_config
 
     @asynccontextmanager

@@ -200,10 +200,7 @@ class Table:
 
     def _is_taken(self, key: str, now: float) -> bool:
         """Return whether the key has a live record or a tombstone."""
-        if key in self._entries and self._live(key, now) is not None:
-            return True
-        tombstone = self._tombstones.get(key)
-        return tombstone is not None and tombstone.ends > now
+        return self._live(key, now) is not None or self._moved(key, now) is not None
 
     def _moved(self, key: str, now: float) -> Moved | None:
         tombstone = self._tombstones.get(key)
