@@ -45,10 +45,11 @@ def test_a_session_is_stored_and_its_end_noticed(kind: str, tmp_path: Path) -> N
     run_as_guest(work)
 
 
+@pytest.mark.parametrize("run", [run_as_guest, trio.run])
 @pytest.mark.parametrize("url", ["redis://127.0.0.1:1", "postgresql://127.0.0.1:1/sessions"])
-def test_a_storage_that_needs_asyncio_says_so(url: str) -> None:
+def test_a_storage_that_needs_asyncio_says_so(url: str, run: Callable[[Callable[[], Awaitable[None]]], None]) -> None:
     async def work() -> None:
         with pytest.raises(ConfigError, match="asyncio"):
             await SessionStore(SessionConfig(storage=storage_from_url(url))).start()
 
-    run_as_guest(work)
+    run(work)

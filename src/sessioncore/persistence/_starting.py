@@ -5,6 +5,7 @@ A missing right, a replica or a missing table is noticed only when something is 
 
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from secrets import token_hex
 from typing import Final
 from weakref import WeakKeyDictionary
@@ -54,7 +55,8 @@ class Opening:
                     loop = event_loop()
                     self._blocks[loop] = self._blocks.get(loop, 0) + 1
         except BaseException:
-            await self._close_unless_used()
+            with suppress(Exception):  # what has stopped the start says more
+                await self._close_unless_used()
             raise
 
     async def leave(self) -> None:
