@@ -17,6 +17,7 @@ from servers.redis_server import Server, one_server
 from tests.storage.redis_rig import answered, storage_at
 from tests.storage.rigs import record_at
 from tests.tcp_proxy import Proxy, proxy_to
+from tests.turns import comes_true
 
 from sessioncore import EventKind, Moved, SessionConfig, SessionEvent, SessionStore, StorageUnavailable, Unreadable
 from sessioncore.storage import Storage, Stored
@@ -272,15 +273,21 @@ async def test_a_load_that_is_not_ours_is_bounded_by_the_store(server: Server) -
         await expect_in_time(lambda: store_on(slow).get_by_id("x" * 43))
 
 
-async def test_closing_does_not_wait_for_a_server_that_is_silent_for_longer_than_the_limit(server: Server) -> None:
+async def test_closing_waits_for_a_silent_server_no_longer_than_the_limit_and_ends_all_though_cancelled(
+    server: Server,
+) -> None:
     async with through_proxy(server, silence=timedelta(seconds=30)) as (store, proxy, sid):
         proxy.swallow = True
         storage = cast("RedisStorage", store.storage)
         await expect_in_time(lambda: storage.watch([sid], print))  # the first one asks for pushes, which nobody awaits
-        under_way = asyncio.create_task(storage.owned_keys("u"))
+        start, patient = time.monotonic(), asyncio.create_task(storage.owned_keys("u"))
         await asyncio.sleep(0)
-        start = time.monotonic()
-        await storage.aclose()
+        closing = asyncio.create_task(storage.aclose())
+        await asyncio.sleep(0)
+        closing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
         with pytest.raises(StorageUnavailable, match="closed"):
-            await under_way
+            await patient
         assert time.monotonic() - start < SOON
+        await comes_true(lambda: proxy.open_now == 0)

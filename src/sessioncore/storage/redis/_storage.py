@@ -15,6 +15,7 @@ from math import inf
 from typing import Any, ClassVar, Self
 
 from sessioncore._extras import needs_extra
+from sessioncore._shield import run_shielded
 from sessioncore._storage_calls import Call, Later, Moved, Stored, Unreadable, Written
 from sessioncore._storage_capabilities import (
     AnswersNow,
@@ -291,6 +292,9 @@ class RedisStorage:
 
     async def aclose(self) -> None:
         """Wait for the calls under way, and close the connection, and the client if `from_url` created it."""
+        await run_shielded(self._close())  # nothing else refers to the connections after that
+
+    async def _close(self) -> None:
         await self._loops.aclose()
         if self._owns_client:
             await self._client.aclose()

@@ -17,13 +17,14 @@ from redis.asyncio.cluster import ClusterNode
 from redis.crc import key_slot
 
 from sessioncore._errors import StorageError
+from sessioncore._shield import run_shielded
 from sessioncore._watchers import Changed
 from sessioncore.storage._text import bytes_of, text_of
 from sessioncore.storage.redis._errors import CLIENT_ERRORS, ConnectionLost, ErrorReply, Explained, error_of
 from sessioncore.storage.redis.client._opening import open_socket
 from sessioncore.storage.redis.connection._reconnecting import ReconnectingConnection
 from sessioncore.storage.redis.connection._transport import CallLimit, Command, Reply, Transport
-from sessioncore.storage.redis.connection._waiting import first_answer, within
+from sessioncore.storage.redis.connection._waiting import end, first_answer, within
 
 __all__ = ["ClusterTransport"]
 
@@ -152,8 +153,7 @@ class ClusterTransport:
         """Let what is in flight end, and close the connections."""
         self._closed = True
         if self._refreshing is not None:
-            self._refreshing.cancel()
-            await asyncio.wait([self._refreshing])
+            await end(self._refreshing)
         masters, self._masters = list(self._masters.values()), {}
         await asyncio.gather(*(master.aclose() for master in masters))
 
@@ -268,4 +268,4 @@ class ClusterTransport:
     async def _close_removed(self) -> None:
         present = {cast("str", node.name) for node in self._client.get_nodes()}
         for name in [name for name in self._masters if name not in present]:
-            await self._masters.pop(name).aclose()
+            await run_shielded(self._masters.pop(name).aclose())  # nothing else refers to it after that

@@ -16,7 +16,7 @@ from sessioncore._watchers import Changed
 from sessioncore.storage.redis._errors import ConnectionLost, ErrorReply, ReplyTimeout, error_of, was_refused
 from sessioncore.storage.redis.connection._pipelined import YOUNG, Invalidated, PipelinedConnection
 from sessioncore.storage.redis.connection._transport import CallLimit, Command, Opener, Reply, Transport, WatchedKeys
-from sessioncore.storage.redis.connection._waiting import within
+from sessioncore.storage.redis.connection._waiting import end, within
 
 __all__ = ["ReconnectingConnection"]
 
@@ -191,8 +191,7 @@ class ReconnectingConnection:
         """Wait for the replies in flight, but not beyond the time that a call may take, and close."""
         self._closed = True
         if self._connecting is not None:
-            self._connecting.cancel()
-            await asyncio.wait([self._connecting])
+            await end(self._connecting)
         connections = self._open_connections()
         if in_flight := [future for connection in connections for future in connection.in_flight()]:
             most = min(self._silence_timeout, self._limit.seconds)

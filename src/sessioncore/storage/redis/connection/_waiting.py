@@ -9,10 +9,11 @@ from typing import Any, TypeVar
 from sessioncore.storage._text import bytes_of
 from sessioncore.storage.redis._errors import ReplyTimeout, is_explained
 
-__all__ = ["LATE", "all_of", "first_answer", "for_each", "within"]
+__all__ = ["LATE", "all_of", "end", "first_answer", "for_each", "within"]
 
 LATE = "no answer in time (see storage_timeout)"
 _MOMENT = 0.25  # seconds
+_AGAIN = 0.1  # seconds until a task that has not ended is cancelled once more
 _T = TypeVar("_T")
 
 
@@ -29,6 +30,17 @@ async def within(deadline: float, call: Coroutine[Any, Any, _T]) -> _T:
             return await call
     except TimeoutError as exc:
         raise ReplyTimeout(LATE) from exc
+
+
+async def end(*tasks: asyncio.Task[Any]) -> None:
+    """Cancel tasks, and return when they have ended.
+
+    Before Python 3.12, `asyncio.wait_for`, which redis-py calls to send a command, may swallow a cancellation.
+    """
+    while running := [task for task in tasks if not task.done()]:
+        for task in running:
+            task.cancel()
+        await asyncio.wait(running, timeout=_AGAIN)
 
 
 async def all_of(calls: list[Coroutine[Any, Any, _T]]) -> list[_T]:
@@ -71,8 +83,5 @@ async def first_answer(calls: Sequence[Callable[[], Coroutine[Any, Any, _T]]]) -
                 if task.exception() is None:
                     return task.result()
     finally:
-        for task in running:
-            task.cancel()
-        if running:
-            await asyncio.wait(running)
+        await end(*running)
     raise next((failure for failure in failures if is_explained(failure)), failures[0])
