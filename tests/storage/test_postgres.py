@@ -158,6 +158,17 @@ async def test_a_given_pool_stays_open_and_an_own_one_is_closed(postgres: Postgr
         sql = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'own'"
         async with opened(f"{postgres.dsn()}?application_name=own") as storage:
             assert await pool.fetchval(sql) == 1
+        for turns in range(6):  # until the first call, which opens it, is cut off or finds it closed
+            for cut_off in (False, True):
+                storage = PostgresStorage(f"{postgres.dsn()}?application_name=own", create_table=False)
+                first = asyncio.create_task(storage.load("a"))
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                if cut_off:
+                    first.cancel()
+                await storage.aclose()
+                await asyncio.wait([first])
+                assert first.cancelled() or isinstance(first.exception(), StorageError)
         while await pool.fetchval(sql):  # noqa: ASYNC110 - the server has no event for it
             await asyncio.sleep(0.01)
 

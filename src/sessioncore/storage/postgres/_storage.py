@@ -15,6 +15,7 @@ from anyio import sleep
 from sessioncore._cross_loop import CrossLoopLock
 from sessioncore._errors import ConfigError, KeyTaken, StorageError, StorageUnavailable
 from sessioncore._extras import needs_extra
+from sessioncore._shield import run_shielded
 from sessioncore._storage_calls import Moved, Stored, Unreadable, Written
 from sessioncore._storage_capabilities import Clears, KeepsTombstones, LoadsMany, Opens, Purges, Scans, Watches
 from sessioncore._watchers import Changed, ComparedWatchers
@@ -34,8 +35,6 @@ __all__ = ["PostgresStorage"]
 _log = logging.getLogger("sessioncore.storage.postgres")
 
 _PAUSE = 0.01  # at most, in seconds
-
-_CLOSED = "this PostgreSQL storage is closed; call open() to use it again"
 
 
 class PostgresStorage:
@@ -225,10 +224,7 @@ class PostgresStorage:
             StorageUnavailable: the server does not answer.
             StorageError: the role may not create the table, or change one that an earlier version made.
         """
-        if self._database.has_outlived_its_loop():  # nobody can close it there any more
-            await self.aclose()
-        self._closed = False
-        await self._get_ready()
+        await self._get_ready(reopens=True)
 
     async def check(self) -> None:
         """Check that the server takes writes to this table; log which indexes are missing.
@@ -246,22 +242,30 @@ class PostgresStorage:
         Raises:
             StorageError: it was opened in another event loop, which still runs.
         """
-        self._database.check_loop()
-        self._closed, self._ready = True, False
-        await self._database.aclose()
+        await run_shielded(self._close())
 
-    async def _get_ready(self) -> None:
+    async def _close(self) -> None:
+        async with self._opening:  # a call that is opening it must not leave it open
+            self._database.check_loop()
+            self._closed, self._ready = True, False
+            await self._database.aclose()
+
+    async def _get_ready(self, *, reopens: bool = False) -> None:
         require_asyncio()
         async with self._opening:
+            if reopens:
+                self._closed = False
+                if self._database.has_outlived_its_loop():  # nobody can close it there any more
+                    self._ready = False
+                    await self._database.aclose()
+            if self._closed:
+                raise StorageUnavailable("this PostgreSQL storage is closed; call open() to use it again")
             if self._ready:
                 return
             await self._database.connect()
-            if self._closed:  # meanwhile
-                await self._database.aclose()
-                raise StorageUnavailable(_CLOSED)
             if self._create_table:
                 await self._make_table(self._database.run)
-            self._ready = not self._closed
+            self._ready = True
 
     async def _make_table(self, run: Callable[[str], Awaitable[Rows]]) -> bool:
         """Create the table, or what it lacks; return False if it lacks nothing."""
@@ -276,8 +280,6 @@ class PostgresStorage:
 
     async def _run(self, sql: str, *args: object, turns: Collection[bytes] = ()) -> Rows:
         if not self._ready:
-            if self._closed:
-                raise StorageUnavailable(_CLOSED)
             await self._get_ready()
         try:
             return await self._database.run(sql, *args, turns=turns)
