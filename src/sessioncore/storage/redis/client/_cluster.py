@@ -1,6 +1,6 @@
 """The transport to a cluster: a connection to each master, and the choice of the one that holds a key.
 
-redis-py keeps the map of the cluster and fetches a new one; the connections are ours.
+redis-py keeps the map of the cluster and fetches a new one, for each event loop apart; the connections are ours.
 MOVED and ASK mean that a command was not carried out, so it is sent again where they point.
 A command whose reply was lost is not sent again, as redis-py would do.
 """
@@ -11,9 +11,10 @@ from contextlib import asynccontextmanager
 from functools import partial
 from math import inf
 from random import sample
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 from redis.asyncio.cluster import ClusterNode
+from redis.cluster import PRIMARY
 from redis.crc import key_slot
 
 from sessioncore._errors import StorageError
@@ -39,13 +40,14 @@ class ClusterTransport:
     """All masters of one cluster, each with a connection of its own."""
 
     def __init__(self, client: Any, silence_timeout: float, limit: CallLimit, on_new_map: Callable[[], None]) -> None:
-        self._client = client
+        self._map = _map_of(client)
         self._silence_timeout = silence_timeout
         self._limit = limit
         self._on_new_map = on_new_map
         self._loop = asyncio.get_running_loop()
         self._masters: dict[str, ReconnectingConnection] = {}
-        self._known = self._closed = False
+        self._known = False
+        self._closed = False
         self._refreshing: asyncio.Task[Exception | None] | None = None
         self._refreshed_at = 0.0
 
@@ -139,7 +141,7 @@ class ClusterTransport:
         """Return a connection to each master."""
         if not self._known:
             await self._refresh()
-        return {node.name: self._connection_to(node) for node in self._client.get_primaries()}
+        return {node.name: self._connection_to(node) for node in self._map.get_nodes_by_server_type(PRIMARY)}
 
     def server_of(self, key: bytes) -> str:
         """Return the name of the master that holds `key`, by the map as it is."""
@@ -150,16 +152,12 @@ class ClusterTransport:
         await asyncio.gather(*(master.authenticate(user, password) for master in self._masters.values()))
 
     async def aclose(self) -> None:
-        """Let what is in flight end, and close the connections."""
+        """Let what is in flight end, and close the connections; calls that go on open no other ones."""
         self._closed = True
         if self._refreshing is not None:
             await end(self._refreshing)
         masters, self._masters = list(self._masters.values()), {}
         await asyncio.gather(*(master.aclose() for master in masters))
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise ConnectionLost("the storage was closed")
 
     def _node_of(self, key: bytes) -> Any:
         node = self._master_of(key_slot(key))
@@ -171,7 +169,7 @@ class ClusterTransport:
     def _master_of(self, slot: int) -> Any:
         """Return the master that has a slot by the map, or None."""
         # redis-py's public call encodes the key, and may choose a replica, which learns of a logout late.
-        nodes = self._client.nodes_manager.slots_cache.get(slot)
+        nodes = self._map.slots_cache.get(slot)
         return nodes[0] if nodes else None
 
     def _target_of(self, moved: ErrorReply, answered: Any) -> Any:
@@ -184,15 +182,15 @@ class ClusterTransport:
         if told in _NO_HOST:
             host, number = answered.host, int(port)
         else:
-            host, number = self._client.nodes_manager.remap_host_port(told, int(port))
-        known = self._client.get_node(node_name=f"{host}:{number}")
+            host, number = self._map.remap_host_port(told, int(port))
+        known = self._map.get_node(node_name=f"{host}:{number}")
         kwargs = {name: value for name, value in answered.connection_kwargs.items() if name not in {"host", "port"}}
         return known or ClusterNode(host, number, connection_class=answered.connection_class, **kwargs)
 
     def _connection_to(self, node: Any) -> ReconnectingConnection:
         master = self._masters.get(node.name)
         if master is None:
-            self._check_open()  # a connection that is made later would stay
+            self._check_open()
             master = self._masters[node.name] = self._new_connection(node)
         return master
 
@@ -204,11 +202,15 @@ class ClusterTransport:
 
     # -- the map
 
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ConnectionLost("the storage was closed")
+
     async def _refresh(self) -> None:
         """Fetch the map of the cluster; all callers that wait share one fetch."""
         self._check_open()
         if self._refreshing is None:
-            if self._refreshed_at and self._loop.time() - self._refreshed_at < _PAUSE and self._client.get_primaries():
+            if self._refreshed_at and self._loop.time() - self._refreshed_at < _PAUSE and self._map.slots_cache:
                 self._known = False  # a later call fetches it
                 return
             self._refreshing = self._loop.create_task(self._fetch())
@@ -220,8 +222,7 @@ class ClusterTransport:
     async def _fetch(self) -> Exception | None:
         try:
             async with self._only_a_node_that_answers(), asyncio.timeout(self._silence_timeout):
-                await self._client.initialize()
-                await self._client.nodes_manager.initialize()
+                await self._map.initialize()
         except (ConnectionLost, *CLIENT_ERRORS, OSError) as exc:
             return exc
         else:
@@ -252,20 +253,32 @@ class ClusterTransport:
                 raise Explained(str(error_of(pong)))
             return str(node.name)
 
-        nodes: dict[str, Any] = self._client.nodes_manager.startup_nodes
+        nodes: dict[str, Any] = self._map.startup_nodes
         answered = await first_answer([partial(answers, node) for node in sample(list(nodes.values()), len(nodes))])
         others = {name: nodes.pop(name) for name in list(nodes) if name != answered}
         try:
             yield
         finally:
-            has_map = not nodes.keys() <= {answered}  # redis-py has put its nodes there
-            for name, node in others.items():
-                if name in nodes or not has_map:
-                    nodes[name] = node
-                else:
-                    await node.disconnect()
+            if nodes.keys() <= {answered}:  # otherwise redis-py has put those of the map there
+                nodes |= others
+            await run_shielded(self._map.aclose("startup_nodes"))
 
     async def _close_removed(self) -> None:
-        present = {cast("str", node.name) for node in self._client.get_nodes()}
-        for name in [name for name in self._masters if name not in present]:
+        for name in self._masters.keys() - self._map.nodes_cache.keys():
             await run_shielded(self._masters.pop(name).aclose())  # nothing else refers to it after that
+
+
+def _map_of(client: Any) -> Any:
+    """Return a map of a client's cluster for this event loop, to which redis-py's locks and connections would belong.
+
+    Between two fetches it has no connection.
+    """
+    theirs = client.nodes_manager
+    places = [(node.host, node.port) for node in list(theirs.startup_nodes.values())]
+    return type(theirs)(
+        [ClusterNode(host, port, **theirs.connection_kwargs) for host, port in places],
+        theirs.require_full_coverage,
+        theirs.connection_kwargs,
+        dynamic_startup_nodes=theirs._dynamic_startup_nodes,  # noqa: SLF001 - an argument of the client, kept there only
+        address_remap=theirs.address_remap,
+    )
