@@ -7,6 +7,7 @@ from litestar import Response, get, post
 from litestar.di import NamedDependency, Provide
 from litestar.exceptions import NotAuthorizedException, NotFoundException
 from litestar.handlers import BaseRouteHandler
+from litestar.middleware import AbstractAuthenticationMiddleware, AuthenticationResult
 from litestar.types import Scope
 from tests.adapters.litestar_kit import AnyConnection, AnyRequest, Open, SessionDep, Watch, read, write
 from tests.stores import SpyStorage
@@ -164,3 +165,46 @@ def test_a_page_for_a_404_has_a_session_if_a_route_raises_it(enter: Open) -> Non
         assert (reply.status_code, reply.json()) == (404, n)
     [hint] = hints
     assert "without a route (404, 405), Litestar runs no middleware" in hint
+
+
+class Guard(AbstractAuthenticationMiddleware):
+    async def authenticate_request(self, connection: AnyConnection) -> AuthenticationResult:
+        count(await get_session(connection))
+        if connection.scope["path"] == "/out":
+            connection.clear_session()
+        if connection.scope["path"] == "/spilled":
+            raise Teapot
+        raise NotAuthorizedException
+
+
+def test_what_a_middleware_raises_is_answered_with_the_sessions_headers(enter: Open, storage: SpyStorage) -> None:
+    """Litestar's way to authenticate: its response is made outside of all middlewares."""
+    reported: list[Exception] = []
+
+    async def report(error: Exception, scope: Scope) -> None:
+        reported.append(error)
+
+    @get(["/in", "/spilled", "/out"], middleware=[Guard])
+    async def locked() -> None: ...
+
+    client = enter(locked, read, after_exception=[report])
+    replies = [client.get(path) for path in ("/in", "/in", "/spilled", "/read", "/out")]
+    assert [reply.status_code for reply in replies] == [401, 401, 500, 200, 401]
+    assert ["set-cookie" in reply.headers for reply in replies] == [True, False, False, False, True]
+    assert {reply.headers["vary"] for reply in replies} == {"Cookie"}
+    assert (replies[3].json(), client.cookies.get("__Host-session_id"), len(reported)) == ({"n": 2}, None, 4)
+
+
+def test_a_logout_by_clear_session_holds_when_the_page_for_an_error_fails(enter: Open) -> None:
+    def broken(request: AnyRequest, error: Teapot) -> Response[None]:
+        raise ZeroDivisionError
+
+    @post("/leave")
+    async def leave(request: AnyRequest) -> None:
+        request.clear_session()
+        raise Teapot if "spill" in request.query_params else SessionError("refused")
+
+    client = enter(write, read, leave, exception_handlers={Teapot: broken})
+    for path in ("/leave", "/leave?spill=1"):
+        client.post("/write")
+        assert (client.post(path).status_code, client.get("/read").json()) == (500, {})

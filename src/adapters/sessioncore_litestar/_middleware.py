@@ -12,6 +12,7 @@ from typing import Any, NoReturn, cast
 from litestar.connection import Request
 from litestar.enums import ScopeType
 from litestar.exceptions import LitestarException
+from litestar.middleware._internal.exceptions import ExceptionHandlerMiddleware
 from litestar.middleware.session.base import BaseSessionBackend
 from litestar.middleware.session.base import SessionMiddleware as LitestarSessionMiddleware
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
@@ -75,16 +76,32 @@ class SessionMiddleware(LitestarSessionMiddleware[BaseSessionBackend[Any]]):
 
     async def _call_app(self, scope: Scope, receive: Receive, send: Send) -> None:
         if is_mount(scope):
-            await self.app(scope, receive, send)
+            await self._call_and_answer(scope, receive, send)
             return
         sender = _Sender(scope, self._scope_key, send)
         try:
-            await self.app(scope, receive, sender.send)
-            await sender.apply_assignment()
-        except LitestarException as exc:
-            raise _unwrap(exc)  # noqa: B904 - the exception has its own cause
+            await self._call_and_answer(scope, receive, sender.send)
+        except Exception:
+            if not ScopeState.from_scope(cast("Any", scope)).response_started:
+                await sender.apply_assignment()  # a logout by `clear_session` holds
+            raise
+        await sender.apply_assignment()
         if sender.failure is not None:
             raise sender.failure
+
+    async def _call_and_answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Call the application; answer what a middleware raises, because Litestar would answer it outside of `send`."""
+        try:
+            await self.app(scope, receive, send)
+        except Exception as exc:  # noqa: BLE001 - Litestar's own answers each
+            error = _unwrap(exc)
+            if isinstance(error, SessionError) or ScopeState.from_scope(cast("Any", scope)).response_started:
+                raise error  # noqa: B904 - the exception has its own cause
+
+            async def fail(*_: object) -> NoReturn:
+                raise error
+
+            await ExceptionHandlerMiddleware(fail, debug=None)(scope, receive, send)
 
 
 class _Sender(Struct, eq=False):
