@@ -192,13 +192,14 @@ def from_param(key: str, *, path: str | None = None) -> Extractor:
     prefix under which the application is mounted; each `{name}` matches one segment, or a part of one.
 
     Raises:
-        ConfigError: `key` is empty, or not a str; or `path` does not contain `{key}`, or has two names in one segment.
+        ConfigError: `key` is empty, or not a str; or `path` does not begin with `/`, does not contain
+            `{key}`, or has two names in one segment.
     """
     _check_key(key)
     if path is None:
         return Extractor(lambda request: request.path_param(key), Source.OTHER, key)
-    if f"{{{key}}}" not in path:
-        raise ConfigError(f"from_param({key!r}, path=...) needs {{{key}}} in the path")
+    if not path.startswith("/") or f"{{{key}}}" not in path:
+        raise ConfigError(f"from_param({key!r}, path=...) needs a path that begins with / and contains {{{key}}}")
     if re.search(r"\{\w+\}[^/]*\{\w+\}", path):  # trying all ways to divide a long segment takes minutes
         raise ConfigError(f"from_param({key!r}, path=...): a segment of the path can have one {{name}} only")
     # The odd parts are names. If the name occurs twice, the first segment is read.
