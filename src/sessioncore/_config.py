@@ -55,7 +55,7 @@ class SessionConfig:
     cookie_domain: str | None = None
     cookie_session_only: bool = False
     cookie_partitioned: bool = False
-    former_cookies: Collection[tuple[str, str | None]] = ()  # (path, domain): where a deploy moved the cookie from
+    former_cookies: Collection[tuple[str, str | None]] = field(default=(), hash=False)  # where a deploy moved it from
     key_prefix: str = "session:"
     max_size: int = 65536  # bytes of one encoded record
     storage_timeout: timedelta = timedelta(seconds=5)
@@ -64,12 +64,12 @@ class SessionConfig:
     skip: Callable[[RequestView], bool] | None = None
     on_error: Callable[[RequestView, SessionError], ErrorAnswer | None] | None = None
     cross_site: Literal["refuse", "report", "allow"] = "refuse"
-    trusted_origins: Collection[str] = ()
+    trusted_origins: Collection[str] = field(default=(), hash=False)
     stale_id_window: timedelta | None = None  # None: 20 s, or twice the time in which an end is noticed if that is more
     end_connections: bool = True  # close WebSockets and event streams whose session was ended
     watch_interval: timedelta = timedelta(seconds=5)  # the longest that an end stays unnoticed by open connections
     builtin_subclasses: Literal["refuse", "flatten"] = "refuse"  # what becomes of one that is not registered
-    on_event: Listener | Sequence[Listener] | None = None
+    on_event: Listener | Sequence[Listener] | None = field(default=None, hash=False)
     save_on_server_error: bool = False
     clock: Callable[[], float] = time.time  # seconds since the epoch; for the absolute deadline
 

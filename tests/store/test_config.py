@@ -66,6 +66,7 @@ def test_a_config_cannot_be_changed_and_takes_keywords_only() -> None:
         SessionConfig(MemoryStorage())  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]  # as above
     with pytest.raises(TypeError, match="idle_timeuot"):
         SessionConfig.development(idle_timeuot=MINUTE)
+    assert hash(SessionConfig(trusted_origins=["https://pay.example"], on_event=[print]))  # lists have no hash
 
 
 def test_the_touch_interval_is_a_tenth_of_the_idle_timeout_and_at_most_a_minute_unless_it_is_given() -> None:
