@@ -308,7 +308,8 @@ ADVICE: list[tuple[Any, str]] = [
     (models.Level.LOW, r"register_type\(tests\.models\.Level\), or store a plain int in its place, or set builtin_"),
     (type("MyCount", (collections.Counter,), {})(), "or store a plain Counter in its place"),
     (models.Money(1, "EUR"), r"Money, encode=\.\.\., decode=\.\.\.\), or store a plain value"),
-    (print, "no session can hold one"),
+    (print, "no session can hold one; store a value that can"), (bytearray(), r"can hold one; store bytes\(value\)$"),
+    ({}.keys(), r"store list\(value\)$"), (type.__dict__, r"store dict\(value\)$"),
     (Hero(name=CANARY), r"Hero, encode=.*'id' of .*hidden by a descriptor \(InstrumentedAttribute\), as in rows of an"),
 ]  # fmt: skip
 

@@ -5,8 +5,8 @@ keys of dicts are data of visitors, so an entry is named by its position, counte
 """
 
 import inspect
-from collections.abc import Callable
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, TypeAlias
 
 from sessioncore._errors import CodecError, ConfigError
 
@@ -34,6 +34,10 @@ class Refused(Exception):
         steps = [] if self.too_deep else self.path[::-1]
         place = "".join(f", {step if isinstance(step, str) else step[0](step[1])}" for step in steps)
         return self.error(f"session key {key!r}{place}: {self.text}")
+
+
+# What holds the same in a session as the built-in values that it cannot hold, such as a range.
+_COPIES: Final = ((bytearray | memoryview, "bytes"), (Mapping, "dict"), (Iterable, "list"))
 
 
 def item(number: int) -> str:
@@ -71,7 +75,9 @@ def advice(value: object, base: type | None, flattened: bool, access: Callable[[
     if inspect.isawaitable(value):
         return "it looks as if an `await` were missing"
     if cls.__module__ == "builtins":  # a function, a generator, a module
-        return "no session can hold one; store a value that can be stored, such as a str or a list"
+        copy = next((name for kind, name in _COPIES if isinstance(value, kind)), None)
+        held = "a value that can be stored, such as a str or a list" if copy is None else f"{copy}(value)"
+        return f"no session can hold one; store {held}"
     register = f"call store.register_type({name_of(cls)}"
     if hasattr(cls, "tolist"):  # scalars and arrays of numpy and its like
         return f"store what its tolist() returns, or {register}, encode=..., decode=...)"
