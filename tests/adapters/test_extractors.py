@@ -115,7 +115,7 @@ def test_the_handler_gets_every_byte_of_an_upload(formed: Site, size: int) -> No
 
 def test_a_form_is_read_only_up_to_a_bound_and_only_where_it_is_needed(formed: Site) -> None:
     first, second = formed.make({"n": 1}), formed.make({"n": 2})
-    large = f"sid={first}&name=".encode() + b"x" * (1 << 20)
+    large = b"name=" + b"x" * (1 << 20) + f"&sid={first}".encode()
     form = ("Content-Type", URLENCODED)
     assert formed.raw("/upload", form, method="POST", body=large).text == f"None {len(large)}"
     body = f"sid={second}&name=ada".encode()

@@ -28,20 +28,27 @@ def is_form(content_type: str) -> bool:
 def form_field(content_type: str, body: bytes, name: str) -> str | None:
     """Return the first text field `name` of an urlencoded or multipart body, or None.
 
-    Fields of more than 4096 bytes and fields after the 1000th are ignored. Of a multipart body of
-    more than `MAX_FORM` bytes, such as an upload, the fields before that are searched, and an
-    urlencoded one is not searched; the rest of the body may be missing from `body`.
+    Fields of more than 4096 bytes and fields after the 1000th are ignored. Of a body of more than
+    `MAX_FORM` bytes, such as an upload, the fields before that are searched; the rest may be missing.
     """
     if not is_form(content_type):
         return None
     if content_type.lower().lstrip().startswith("multipart/"):
         return _multipart(_parameters(content_type).get("boundary", ""), body, name)
-    return _urlencoded(body, name) if len(body) <= MAX_FORM else None
+    return _urlencoded(body, name)
+
+
+def _parts(body: bytes, start: bytes, delimiter: bytes) -> list[bytes]:
+    """Return the whole parts of a body that may be cut."""
+    parts = (start + body[:MAX_FORM]).split(delimiter, _MAX_FIELDS)
+    if len(body) > MAX_FORM:
+        parts.pop()  # it is cut, or not to be searched anyway
+    return parts[:_MAX_FIELDS]
 
 
 def _urlencoded(body: bytes, name: str) -> str | None:
     max_length = 12 * len(name)  # a character takes at most four bytes of UTF-8, and each of those is %XX
-    for pair in body.split(b"&", _MAX_FIELDS)[:_MAX_FIELDS]:
+    for pair in _parts(body, b"", b"&"):
         key, _, value = pair.partition(b"=")
         if len(key) <= max_length and unquote_plus(key.decode("latin-1"), errors="replace") == name:
             return unquote_plus(value.decode("latin-1")) if len(value) <= _MAX_VALUE else None
@@ -53,10 +60,7 @@ def _multipart(boundary: str, body: bytes, name: str) -> str | None:
     if not 0 < len(boundary) <= 70 or not boundary.isascii():
         return None
     delimiter = b"\r\n--" + boundary.encode("ascii")
-    parts = (b"\r\n" + body[:MAX_FORM]).split(delimiter, _MAX_FIELDS)
-    if len(body) > MAX_FORM:
-        parts.pop()  # it is cut, or not to be searched anyway
-    for part in parts[1:_MAX_FIELDS]:
+    for part in _parts(body, b"\r\n", delimiter)[1:]:
         if part.startswith(b"--"):  # the last delimiter; the rest is not a part
             return None
         head, separator, payload = part.partition(b"\r\n\r\n")
