@@ -100,13 +100,15 @@ def test_a_default_that_all_sessions_would_share_is_refused(default: object) -> 
             SessionKey("n", kind, default=default)
 
 
-def test_a_key_with_two_defaults_or_no_name_is_refused() -> None:
+def test_a_key_with_two_defaults_or_no_name_or_type_is_refused() -> None:
     with pytest.raises(ConfigError, match="not both"):
         SessionKey("n", int, default=0, default_factory=int)
     instance: Any = []
     with pytest.raises(ConfigError, match="function or class"):
         SessionKey("n", list[int], default_factory=instance)
     assert SessionKey("n", Any, default=None).default is None
+    with pytest.raises(ConfigError, match="the type itself"):  # every value would fit
+        SessionKey("n", "list[int]")
     for name in ("", None, 5):
         bad: Any = name
         with pytest.raises(ConfigError, match="needs a name"):
