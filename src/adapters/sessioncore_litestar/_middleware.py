@@ -75,33 +75,38 @@ class SessionMiddleware(LitestarSessionMiddleware[BaseSessionBackend[Any]]):
             raise
 
     async def _call_app(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if is_mount(scope):
-            await self._call_and_answer(scope, receive, send)
-            return
-        sender = _Sender(scope, self._scope_key, send)
-        try:
-            await self._call_and_answer(scope, receive, sender.send)
-        except Exception:
-            if not ScopeState.from_scope(cast("Any", scope)).response_started:
-                await sender.apply_assignment()  # a logout by `clear_session` holds
-            raise
-        await sender.apply_assignment()
-        if sender.failure is not None:
-            raise sender.failure
-
-    async def _call_and_answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Call the application; answer what a middleware raises, because Litestar would answer it outside of `send`."""
+        sender = None if is_mount(scope) else _Sender(scope, self._scope_key, send)
+        if sender is not None:
+            send = sender.send
         try:
             await self.app(scope, receive, send)
         except Exception as exc:  # noqa: BLE001 - Litestar's own answers each
-            error = _unwrap(exc)
-            if isinstance(error, SessionError) or ScopeState.from_scope(cast("Any", scope)).response_started:
-                raise error  # noqa: B904 - the exception has its own cause
+            await _answer(_unwrap(exc), scope, receive, send, sender)
+        if sender is not None:
+            await sender.apply_assignment()
+            if sender.failure is not None:
+                raise sender.failure
 
-            async def fail(*_: object) -> NoReturn:
-                raise error
 
-            await ExceptionHandlerMiddleware(fail, debug=None)(scope, receive, send)
+async def _answer(error: Exception, scope: Scope, receive: Receive, send: Send, sender: "_Sender | None") -> None:
+    """Answer what a middleware of the application raised; Litestar would answer it outside of `send`.
+
+    Errors of sessioncore are raised again, and so is what Litestar's exception handlers raise.
+    """
+    if ScopeState.from_scope(cast("Any", scope)).response_started:
+        raise error
+
+    async def fail(*_: object) -> NoReturn:
+        raise error
+
+    try:
+        if isinstance(error, SessionError):
+            raise error
+        await ExceptionHandlerMiddleware(fail, debug=None)(scope, receive, send)
+    except Exception:
+        if sender is not None:
+            await sender.apply_assignment()  # a logout by `clear_session` holds
+        raise
 
 
 class _Sender(Struct, eq=False):
@@ -144,9 +149,9 @@ class _ServerError(Exception):
         self.close = close  # sent after the ASGI middleware has seen the failure
 
 
-def _unwrap(error: BaseException) -> BaseException:
+def _unwrap(error: Exception) -> Exception:
     """Return the exception behind Litestar's "Exception caught after response started"."""
-    while type(error) is LitestarException and error.__cause__ is not None:  # not one of the application
+    while type(error) is LitestarException and isinstance(error.__cause__, Exception):  # not one of the application
         error = error.__cause__
     return error
 
