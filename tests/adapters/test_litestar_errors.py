@@ -172,9 +172,7 @@ class Guard(AbstractAuthenticationMiddleware):
         count(await get_session(connection))
         if connection.scope["path"] == "/out":
             connection.clear_session()
-        if connection.scope["path"] == "/spilled":
-            raise Teapot
-        raise NotAuthorizedException
+        raise Teapot if connection.scope["path"] == "/spilled" else NotAuthorizedException
 
 
 def test_what_a_middleware_raises_is_answered_with_the_sessions_headers(enter: Open, storage: SpyStorage) -> None:
