@@ -212,18 +212,22 @@ async def test_a_connection_that_was_open_leaves_nothing_behind(store: SessionSt
 
     async def stream(request: web.Request) -> web.StreamResponse:
         seen.append(ref(request))
-        (await get_session(request))["n"] = 1
+        session = await get_session(request)
+        if "late" not in request.query:
+            session["n"] = 1
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
         await response.write(b"data: 1\n\n")
+        session["n"] = 2  # without waiting for anything, so that the watch would begin after the handler
         return response
 
+    known = {"Cookie": f"__Host-session_id={(await store.create()).id}"}
     async with TestClient(TestServer(application(store, socket, stream))) as client:
-        async with client.ws_connect("/socket"):
-            pass
+        await (await client.ws_connect("/socket")).close()
         await (await client.get("/stream")).read()
+        await (await client.get("/stream?late", headers=known)).read()
     gc.collect()
-    assert [each() for each in seen] == [None, None]
+    assert [each() for each in seen] == [None] * 3
 
 
 @pytest.mark.anyio

@@ -36,6 +36,7 @@ class OpenConnection(Struct, eq=False):
     response: web.StreamResponse
     _watch: Watch | None = None
     _ended: bool = False  # by this adapter
+    _stopped: bool = False  # the handler has ended
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}>"  # the request's path may contain the ID
@@ -46,7 +47,7 @@ class OpenConnection(Struct, eq=False):
 
     def begin(self) -> None:
         """Watch the session, unless that has begun or there is nothing to watch yet."""
-        if self._watch is None and self.response.prepared:
+        if self._watch is None and self.response.prepared and not self._stopped:  # `begin_soon` may be late
             self._watch = watch_connection(self._exchange, self._end)
 
     def message_received(self, message: Any) -> None:
@@ -57,7 +58,8 @@ class OpenConnection(Struct, eq=False):
             self._watch.message_received()
 
     def stop(self) -> None:
-        """Stop watching the session."""
+        """Watch the session no longer."""
+        self._stopped = True
         if self._watch is not None:
             self._watch.stop()
 
