@@ -31,7 +31,7 @@ from sessioncore.codec._fields import (
 from sessioncore.codec._models import model_access
 from sessioncore.codec._refusals import Refused, name_of
 
-__all__ = ["class_access", "is_supported_class", "plain_base"]
+__all__ = ["class_access", "plain_base"]
 
 
 _BASES = {msgspec.Struct, enum.Enum, enum.Flag, enum.IntEnum, enum.IntFlag, enum.StrEnum}  # without instances
@@ -42,41 +42,29 @@ def plain_base(cls: type) -> type | None:
     return next((base for base in cls.__mro__[1:] if base in PLAIN_COPIES), None)
 
 
-def is_supported_class(cls: Any) -> bool:
-    """Return whether `cls` needs no `encode` and `decode` functions."""
-    if cls in _BASES or typing.is_typeddict(cls):
-        return False
-    return (
-        issubclass(cls, (msgspec.Struct, enum.Enum))
-        or dataclasses.is_dataclass(cls)
-        or hasattr(cls, "__attrs_attrs__")
-        or hasattr(cls, "__pydantic_fields_set__")
-        or plain_base(cls) is not None
-    )
-
-
 def class_access(cls: Any) -> ClassAccess:
     """Return how an instance is taken apart, and how one is built.
 
     Raises:
-        ConfigError: what could be stored of an instance is not enough to build it.
+        ConfigError: the class is of no known kind, or what could be stored of an instance is not enough to build it.
     """
-    if not is_supported_class(cls):
-        raise ConfigError(
-            f"{cls.__qualname__} is not a Struct, dataclass, attrs class, NamedTuple, Enum, pydantic model or "
-            "subclass of a built-in value; pass encode= and decode="
-        )
-    if issubclass(cls, enum.Enum):
-        return _flag_access(cls) if issubclass(cls, enum.Flag) else _enum_access(cls)
-    if issubclass(cls, msgspec.Struct):
-        return _struct_access(cls)
-    if hasattr(cls, "__pydantic_fields_set__"):
-        return model_access(cls)
-    if hasattr(cls, "__attrs_attrs__"):
-        return attrs_access(cls)
-    if dataclasses.is_dataclass(cls):
-        return dataclass_access(cls)
-    return _named_tuple_access(cls) if hasattr(cls, "_field_defaults") else _subclass_access(cls)
+    if cls not in _BASES and not typing.is_typeddict(cls):
+        if issubclass(cls, enum.Enum):
+            return _flag_access(cls) if issubclass(cls, enum.Flag) else _enum_access(cls)
+        if issubclass(cls, msgspec.Struct):
+            return _struct_access(cls)
+        if hasattr(cls, "__pydantic_fields_set__"):
+            return model_access(cls)
+        if hasattr(cls, "__attrs_attrs__"):
+            return attrs_access(cls)
+        if dataclasses.is_dataclass(cls):
+            return dataclass_access(cls)
+        if plain_base(cls) is not None:
+            return _named_tuple_access(cls) if hasattr(cls, "_field_defaults") else _subclass_access(cls)
+    raise ConfigError(
+        f"{cls.__qualname__} is not a Struct, dataclass, attrs class, NamedTuple, Enum, pydantic model or "
+        "subclass of a built-in value; pass encode= and decode="
+    )
 
 
 # -- enums

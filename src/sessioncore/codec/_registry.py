@@ -15,7 +15,7 @@ import msgspec
 
 from sessioncore._errors import ConfigError
 from sessioncore.codec._builtin_values import BUILTIN
-from sessioncore.codec._classes import class_access, is_supported_class
+from sessioncore.codec._classes import class_access
 from sessioncore.codec._refusals import Path, name_of
 
 __all__ = ["MAX_NAME", "Entry", "Registry"]
@@ -124,7 +124,7 @@ class Registry:
     def _register_class(self, cls: type) -> None:
         name = name_of(cls)
         # If the name belongs to another class, this one stays unregistered, and storing an instance raises.
-        if cls in BUILTIN or cls in self.by_class or name in self.by_name or not is_supported_class(cls):
+        if cls in BUILTIN or cls in self.by_class or name in self.by_name:
             return
         try:
             self._add(Entry.of_class(name, cls, "annotation"), [name])
