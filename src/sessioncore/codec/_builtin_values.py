@@ -147,8 +147,8 @@ def _zone(key: str) -> ZoneInfo:
 # -- collections
 
 
-def _flat(pairs: Any) -> list[Any]:
-    return [part for pair in pairs for part in pair]
+def _flat(value: dict[Any, Any]) -> list[Any]:
+    return [part for pair in value.items() for part in pair]
 
 
 def _pairs(flat: list[Any]) -> Any:
@@ -173,7 +173,7 @@ def _take_apart_defaultdict(value: "defaultdict[Any, Any]") -> list[Any]:
             "int, or store dict(value)",
             UnregisteredType,
         )
-    return [name, None, *_flat(value.items())]  # None: keys and values stay at even and odd positions
+    return [name, None, *_flat(value)]  # None: keys and values stay at even and odd positions
 
 
 def _build_defaultdict(parts: list[Any]) -> "defaultdict[Any, Any]":
@@ -251,11 +251,9 @@ LEAVES: dict[type, Leaf] = {
 
 COMPOSITES: dict[type, Composite] = {
     Fraction: Composite(15, lambda v: [v.numerator, v.denominator], _build_fraction, item),
-    OrderedDict: Composite(
-        16, lambda v: _flat(v.items()), lambda parts: OrderedDict[Any, Any](_pairs(parts)), key_or_value
-    ),
+    OrderedDict: Composite(16, _flat, lambda parts: OrderedDict[Any, Any](_pairs(parts)), key_or_value),
     defaultdict: Composite(17, _take_apart_defaultdict, _build_defaultdict, _label_defaultdict),
-    Counter: Composite(18, lambda v: _flat(v.items()), lambda parts: Counter[Any](dict(_pairs(parts))), key_or_value),
+    Counter: Composite(18, _flat, lambda parts: Counter[Any](dict(_pairs(parts))), key_or_value),
     deque: Composite(19, _take_apart_deque, _build_deque, _label_deque),
 }
 
