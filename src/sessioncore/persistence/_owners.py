@@ -48,11 +48,6 @@ class OwnedSession(Struct, frozen=True):
     last_seen: float
     expires: float
 
-    @property
-    def age_rank(self) -> tuple[float, str]:
-        """The sort key: older sessions first; handles break ties, so that every process ranks the same."""
-        return (self.record.created_at, self.handle)
-
 
 class Owners:
     """Finds and ends the sessions of owners in one store."""
@@ -67,11 +62,11 @@ class Owners:
         self._events = context.events
 
     async def sessions(self, owner: str) -> list[OwnedSession]:
-        """Return the owner's live sessions, oldest first."""
+        """Return the owner's live sessions, oldest first; handles break ties, so that every process ranks the same."""
         found = await self._load_owned(owner)
         now = self._config.clock()
         theirs = [one for one in found.values() if one is not None and one.record.owner == owner and one.expires > now]
-        return sorted(theirs, key=lambda owned: owned.age_rank)
+        return sorted(theirs, key=lambda owned: (owned.record.created_at, owned.handle))
 
     async def list_infos(self, owner: str) -> list[SessionInfo]:
         """Return what an application sees of the owner's sessions, newest first."""
@@ -100,18 +95,14 @@ class Owners:
         if not is_handle(handle):
             return False
         if owner is not None:
-            owned = await self._load_moved(handle)
+            _, answer = await self._follow(handle)
+            owned = self._to_owned_session(handle, answer) if isinstance(answer, (Stored, Unreadable)) else None
             if owned is None or owned.record.owner != owner:
                 return False
         return bool(await self.end([handle], EventKind.REVOKED, owner))
 
-    async def _load_moved(self, handle: str) -> OwnedSession | None:
-        """Load the session with this handle, which may be a former one."""
-        _, answer = await self._follow(handle)
-        return self._to_owned_session(handle, answer) if isinstance(answer, (Stored, Unreadable)) else None
-
     async def _follow(self, handle: str) -> tuple[str, Reply]:
-        """Return the handle that this session has now, and what its key holds."""
+        """Return the handle that this session has now, perhaps after moves, and what its key holds."""
         key, passed = self._config.key_prefix + handle, set[str]()
         while isinstance(answer := await self._driver.call(Load(key)), Moved) and key not in passed:
             passed.add(key)  # no move makes tombstones that lead in a circle, but damage may
