@@ -34,4 +34,4 @@ async def gather(calls: Iterable[Callable[[], Awaitable[T]]]) -> list[T]:
             group.start_soon(make, number, call)
     if failed:
         raise failed[0]
-    return [result for _, result in sorted(results.items(), key=lambda item: item[0])]
+    return [results[number] for number in sorted(results)]
