@@ -27,8 +27,7 @@ from sessioncore.http._extractors import RequestView
 from sessioncore.persistence._store_context import StoreContext
 
 __all__ = [
-    "ErrorResponse", "close_code", "close_reason", "find_refusal", "is_session_error", "log_closing",
-    "log_late_failure", "response_to", "says_ended",
+    "ErrorResponse", "close_code", "close_reason", "find_refusal", "is_session_error", "response_to", "says_ended",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -122,24 +121,6 @@ def _closing(error: BaseException) -> tuple[int | None, str]:
 
 def _by_kind(table: Mapping[type[SessionError], T], error: SessionError | None, default: D) -> T | D:
     return next((entry for kind, entry in table.items() if isinstance(error, kind)), default)
-
-
-def log_closing(error: BaseException, context: StoreContext) -> None:
-    """Log that a WebSocket is closed because the storage is down; the other reasons are no failures."""
-    refusal = find_refusal(error)
-    if isinstance(refusal, StorageUnavailable):
-        context.health.report("a WebSocket was closed with code 1013", refusal)
-
-
-def log_late_failure(error: BaseException, context: StoreContext) -> bool:
-    """Log a refusal that came after the response began, if the storage failed; return False for any other error.
-
-    That a session was ended, or that another site made the request, is no failure.
-    """
-    refusal = find_refusal(error)
-    if isinstance(refusal, StorageError):
-        context.health.report("a request failed after its response began", refusal)
-    return refusal is not None
 
 
 def says_ended(error: BaseException, is_disconnect: Callable[[BaseException], bool]) -> bool:

@@ -13,9 +13,8 @@ comparing with them is faster.
 from collections.abc import Awaitable
 from typing import Final
 
-from sessioncore import _error_responses
-from sessioncore._error_responses import ErrorResponse, close_code, close_reason, log_closing, says_ended
-from sessioncore._errors import ConfigError, SessionError, SessionGone
+from sessioncore._error_responses import ErrorResponse, close_code, close_reason, find_refusal, says_ended
+from sessioncore._errors import ConfigError, SessionError, SessionGone, StorageError, StorageUnavailable
 from sessioncore._exchange import UNCHANGED, Exchange
 from sessioncore._extras import needs_extra
 from sessioncore._store import SessionStore
@@ -135,8 +134,15 @@ def _type_name(value: object) -> str:
 
 def close_for_error(exchange: Exchange, error: BaseException) -> int | None:
     """Return `close_code` for an error that a handler has raised after its handshake; an outage is logged."""
-    log_closing(error, exchange._persistence.context)
+    _log_closing(exchange, error)
     return close_code(error)
+
+
+def _log_closing(exchange: Exchange, error: BaseException) -> None:
+    """Log that a WebSocket is closed because the storage is down; the other reasons are no failures."""
+    refusal = find_refusal(error)
+    if isinstance(refusal, StorageUnavailable):
+        exchange._persistence.context.health.report("a WebSocket was closed with code 1013", refusal)
 
 
 def log_late_failure(exchange: Exchange, error: BaseException) -> bool:
@@ -146,7 +152,10 @@ def log_late_failure(exchange: Exchange, error: BaseException) -> bool:
     failed, the session was ended, or another site made the request. During an outage the log has
     one traceback for all of these errors, where a server would write one for each.
     """
-    return _error_responses.log_late_failure(error, exchange._persistence.context)
+    refusal = find_refusal(error)
+    if isinstance(refusal, StorageError):
+        exchange._persistence.context.health.report("a request failed after its response began", refusal)
+    return refusal is not None
 
 
 def watch_connection(exchange: Exchange, on_end: OnEnd) -> Watch | None:
@@ -167,7 +176,7 @@ def watch_connection(exchange: Exchange, on_end: OnEnd) -> Watch | None:
     def end(error: SessionError) -> Awaitable[None] | None:
         if isinstance(error, SessionGone):
             exchange._drop_late_changes()
-        log_closing(error, exchange._persistence.context)
+        _log_closing(exchange, error)
         return on_end(error)
 
     return exchange._persistence.live.watch(state, end)
