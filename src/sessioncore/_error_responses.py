@@ -31,7 +31,6 @@ __all__ = [
 ]  # fmt: skip
 
 T = TypeVar("T")
-D = TypeVar("D")
 
 _logger = logging.getLogger("sessioncore")
 Headers: TypeAlias = list[tuple[str, str]]
@@ -55,7 +54,7 @@ _BODILESS: Final = frozenset({204, 304})  # they have neither a body nor its len
 # Not a bug in the application, so a 500 would be wrong.
 _REFUSALS: Final = (StorageError, OwnerLimitReached, CrossSiteRequest, SessionGone)
 # How a WebSocket is closed for which of them; any other is left to the framework.
-_CLOSINGS: Final[Mapping[type[SessionError], tuple[int, str]]] = {
+_CLOSINGS: Final[Mapping[type[SessionError], tuple[int | None, str]]] = {
     StorageUnavailable: (1013, "try again later"),
     CrossSiteRequest: (1008, "cross-site request"),
     SessionGone: (1008, "session ended"),
@@ -119,7 +118,7 @@ def _closing(error: BaseException) -> tuple[int | None, str]:
     return _by_kind(_CLOSINGS, find_refusal(error), (None, ""))
 
 
-def _by_kind(table: Mapping[type[SessionError], T], error: SessionError | None, default: D) -> T | D:
+def _by_kind(table: Mapping[type[SessionError], T], error: SessionError | None, default: T) -> T:
     return next((entry for kind, entry in table.items() if isinstance(error, kind)), default)
 
 
@@ -149,7 +148,8 @@ def response_to(
     `on_error` may choose it; the default says the standard phrase of its status. `error` is None for an error of
     the application.
     """
-    status, body, headers = _HTTP_500 if error is None else _content_for(error, view, context.config)
+    custom = None if error is None else _custom_response(error, view, context.config)
+    status, body, headers = custom or _by_kind(_RESPONSES, error, _HTTP_500)
     if status >= 500 and error is not None:
         what = f"a request failed with status {status}"
         if isinstance(error, StorageError):
@@ -161,13 +161,6 @@ def response_to(
             headers = [("content-type", "text/plain; charset=utf-8"), *headers]
         headers = [*headers, ("content-length", str(len(body)))]
     return ErrorResponse(status, [*headers, ("cache-control", "no-store"), *session_headers], body, handled)
-
-
-def _content_for(error: SessionError, view: RequestView | None, config: SessionConfig) -> Content:
-    custom = _custom_response(error, view, config)
-    if custom is not None:
-        return custom
-    return _by_kind(_RESPONSES, error, _HTTP_500)
 
 
 def _custom_response(error: SessionError, view: RequestView | None, config: SessionConfig) -> Content | None:
