@@ -54,8 +54,8 @@ class Delta(Struct, frozen=True):
             if metadata.owner is not UNSET:
                 owner, details = metadata.owner, metadata.details
             if metadata.login is not None:
-                created_at, idle, absolute, persistent = now, None, None, None
-            idle, absolute, persistent = metadata.settings.applied_to((idle, absolute, persistent))
+                created_at = now
+            idle, absolute, persistent = metadata.settings_after((idle, absolute, persistent))
         for name in self.drops:
             data.pop(name, None)
         if merge_codec is None:

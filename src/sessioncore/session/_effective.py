@@ -1,11 +1,10 @@
 """The owner, details and times of a session as its request sees them, with changes that are not stored yet."""
 
-from typing import Literal
-
-from msgspec import UNSET, Raw, UnsetType
+from msgspec import UNSET, Raw
 
 from sessioncore.session._deadlines import Lifetimes
 from sessioncore.session._pending import EMPTY_DICT, Metadata
+from sessioncore.session._settings import CONFIGURED, Own
 from sessioncore.session._state import SessionState
 
 __all__ = ["begun_at", "details_of", "ends_at", "idle_of", "owner_of"]
@@ -39,17 +38,14 @@ def details_of(state: SessionState) -> Raw:
 
 def idle_of(state: SessionState) -> float | None:
     """Return the session's own idle timeout in seconds, or None if the configured one applies."""
-    return _own_timeout(state, "idle")
+    return _own_settings(state)[0]
 
 
-def _own_timeout(state: SessionState, name: Literal["idle", "absolute"]) -> float | None:
-    for metadata in _unstored_metadata(state):
-        timeout: float | None | UnsetType = getattr(metadata.settings, name)
-        if timeout is not UNSET:
-            return timeout
-        if metadata.login is not None:  # a login goes back to the configured timeouts
-            return None
-    own: float | None = None if state.loaded is None else getattr(state.loaded.record, name)
+def _own_settings(state: SessionState) -> Own:
+    record = None if state.loaded is None else state.loaded.record
+    own = CONFIGURED if record is None else (record.idle, record.absolute, record.persistent)
+    for metadata in reversed(_unstored_metadata(state)):
+        own = metadata.settings_after(own)
     return own
 
 
@@ -60,11 +56,11 @@ def begun_at(state: SessionState, now: float) -> float:
 
 def ends_at(state: SessionState, lifetimes: Lifetimes, now: float) -> float:
     """Return when the session ends if it is not used again."""
-    loaded, idle = state.loaded, idle_of(state)
+    loaded, (idle, absolute, _) = state.loaded, _own_settings(state)
     created_at, as_of = _begin_and_as_of(state, now)
     if loaded is not None and not loaded.renewal_due and not _times_changed(state):
         idle = loaded.ttl
-    return as_of + lifetimes.time_left(created_at, idle, _own_timeout(state, "absolute"), as_of)
+    return as_of + lifetimes.time_left(created_at, idle, absolute, as_of)
 
 
 def _begin_and_as_of(state: SessionState, now: float) -> tuple[float, float]:

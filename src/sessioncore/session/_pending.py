@@ -11,7 +11,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from msgspec.structs import replace
 
 from sessioncore.codec._record import Record
-from sessioncore.session._settings import NO_SETTINGS, Settings
+from sessioncore.session._settings import CONFIGURED, NO_SETTINGS, Own, Settings
 
 __all__ = ["DROP", "EMPTY_DICT", "NOTHING_PENDING", "NO_METADATA", "SET", "Change", "Metadata", "Pending", "Update"]
 
@@ -57,6 +57,10 @@ class Metadata(Struct, frozen=True):
         if self.owner is not UNSET and (self.owner, self.details) != (record.owner, record.details):
             return True
         return self.settings.differ_from(record)
+
+    def settings_after(self, own: Own) -> Own:
+        """Return the settings that a session has after this; a login goes back to the configured ones."""
+        return self.settings.applied_to(own if self.login is None else CONFIGURED)
 
     def removes_data_of(self, owner: str | None) -> bool:
         """Whether a login removes what is stored, because another request has made `owner` the owner meanwhile."""

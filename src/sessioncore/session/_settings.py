@@ -6,9 +6,12 @@ from msgspec import UNSET, Struct, UnsetType
 
 from sessioncore.codec._record import Record
 
-__all__ = ["NO_SETTINGS", "Settings"]
+__all__ = ["CONFIGURED", "NO_SETTINGS", "Own", "Settings"]
 
 Own: TypeAlias = tuple[float | None, float | None, bool | None]
+"""The idle timeout, absolute timeout and persistence of one session; None: as configured."""
+
+CONFIGURED: Final[Own] = (None, None, None)
 
 
 class Settings(Struct, frozen=True):
@@ -27,7 +30,7 @@ class Settings(Struct, frozen=True):
         )
 
     def applied_to(self, own: Own) -> Own:
-        """Return the idle timeout, absolute timeout and persistence that a session has after this."""
+        """Return the settings that a session has after this."""
         idle, absolute, persistent = own
         return (
             idle if self.idle is UNSET else self.idle,
