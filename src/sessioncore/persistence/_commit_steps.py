@@ -144,7 +144,8 @@ class CommitSteps(SessionSteps, eq=False):
         if self.absent is not None and verdict in _MAY_BE_LATE:
             return self._find_again()
         if verdict is STORED:  # in most requests; looking up the other members is slow
-            return self._finish_stored(answer)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # a version
+            self._finish_stored(answer)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # a version
+            return None
         match verdict:
             case Verdict.CONFLICT:
                 return self._conflict(cast("Stored", answer))
@@ -175,13 +176,11 @@ class CommitSteps(SessionSteps, eq=False):
                 assert_never(verdict)
         return None
 
-    def _finish_stored(self, version: int) -> Step | None:
+    def _finish_stored(self, version: int) -> None:
         before = self.state.loaded
         attempt = self.state.apply_committed(version)
-        if self.undone is not None or not self.context.events.has_listener:
-            return None
-        self._queue(events_of_write(attempt, before, self.tries, self.context.lifetimes))
-        return None
+        if self.undone is None and self.context.events.has_listener:
+            self._queue(events_of_write(attempt, before, self.tries, self.context.lifetimes))
 
     def _moved(self, moved: Moved) -> Step | None:
         """Drop the changes, because the client has another ID now; a login starts another session with them."""
@@ -191,7 +190,7 @@ class CommitSteps(SessionSteps, eq=False):
         if moved.key == self.context.config.key_prefix + attempt.handle:
             self._gone()  # our own move, whose reply was lost, had arrived; the record has ended since
             return None
-        self._queue_event(EventKind.STALE_ID, *self._handle_and_owner())
+        self._queue_event(EventKind.STALE_ID)
         if self.action is not FIND:  # else the lost write arrived, and moved on with the record
             state.roll_back()
         if state.mark_stale():
@@ -204,7 +203,7 @@ class CommitSteps(SessionSteps, eq=False):
         self.give_up_at = self.give_up_at or now + self.context.config.storage_timeout.total_seconds()
         if now >= self.give_up_at:
             self.state.roll_back()
-            self._queue_event(EventKind.CONFLICT, *self._handle_and_owner(), str(self.tries))
+            self._queue_event(EventKind.CONFLICT, str(self.tries))
             self._fail(errors.conflict_error())
             return None
         try:

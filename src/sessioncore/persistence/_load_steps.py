@@ -134,7 +134,7 @@ class LoadSteps(Struct, eq=False):
             key = self.extractors[self.index].key
             raise ConfigError(f"the extractor of {key!r} must return str or None, not {type(found).__name__}")
         if ID_PATTERN.fullmatch(found) is None:
-            self._queue_event(EventKind.MALFORMED, None, f"{len(found)} characters")
+            self._queue((EventKind.MALFORMED, None, None, f"{len(found)} characters"))
             return self._reject_id()
         context = self.context
         self.session_id = found
@@ -216,7 +216,7 @@ class LoadSteps(Struct, eq=False):
         # An attacker may have injected one of the two IDs, so use no ID of this request at all; destroy clears them.
         self.dead_id = True
         place = self.extractors[self.index]
-        self._queue_event(EventKind.AMBIGUOUS, None, f"two different values in {place.key}")
+        self._queue((EventKind.AMBIGUOUS, None, None, f"two different values in {place.key}"))
         self.context.warnings.warn(_TWO_HEADERS if place.source is HEADER else _TWO_COOKIES, place.key)
         self.state = stale_state(None, self.context.codec)
         return self._end_without_session()
@@ -246,9 +246,6 @@ class LoadSteps(Struct, eq=False):
         self.session_id = ""
         self.unusable = unusable
         return None
-
-    def _queue_event(self, kind: EventKind, handle: str | None, detail: str = "") -> None:
-        self._queue((kind, handle, None, detail))
 
     def _queue(self, event: QueuedEvent) -> None:
         if self.events is None:

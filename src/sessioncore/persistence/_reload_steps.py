@@ -65,7 +65,7 @@ class ReloadSteps(SessionSteps, eq=False):
         if kind is EventKind.CORRUPT:
             self._refuse_unreadable(detail)
         elif kind is EventKind.STALE_ID:
-            self._queue_event(kind, *self._handle_and_owner())
+            self._queue_event(kind)
             state.mark_stale()
             self._set_gone_error()
         else:

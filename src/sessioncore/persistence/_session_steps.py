@@ -36,15 +36,16 @@ class SessionSteps(Struct, eq=False):
         loaded, now = self.state.loaded, self.context.config.clock()
         if loaded is not None:
             self.state.apply_renewed(self.context.renewed_ttl(loaded, now), now)
-            self._queue_event(EventKind.RENEWED, loaded.handle, loaded.record.owner)
+            self._queue_event(EventKind.RENEWED)
 
     def _gone(self, kind: EventKind = EventKind.GONE, detail: str = "") -> None:
-        self._queue_event(kind, *self._handle_and_owner(), detail)
+        self._queue_event(kind, detail)
         self.state.mark_gone()
         self._set_gone_error()
 
     def _refuse_unreadable(self, why: str) -> None:
-        self._queue([(EventKind.CORRUPT, self._handle_and_owner()[0], None, why)])
+        loaded = self.state.loaded
+        self._queue([(EventKind.CORRUPT, None if loaded is None else loaded.handle, None, why)])
         self.state.roll_back()
         self._fail(errors.unreadable_error())
 
@@ -55,12 +56,11 @@ class SessionSteps(Struct, eq=False):
     def _fail(self, error: SessionError) -> None:
         self.error = error
 
-    def _handle_and_owner(self) -> tuple[str | None, str | None]:
-        loaded = self.state.loaded
-        return (None, None) if loaded is None else (loaded.handle, loaded.record.owner)
-
-    def _queue_event(self, kind: EventKind, handle: str | None, owner: str | None, detail: str = "") -> None:
+    def _queue_event(self, kind: EventKind, detail: str = "") -> None:
+        """Queue an event about the stored session, if anybody listens."""
         if self.context.events.has_listener and self.undone is None:
+            loaded = self.state.loaded
+            handle, owner = (None, None) if loaded is None else (loaded.handle, loaded.record.owner)
             self._queue([(kind, handle, owner, detail)])
 
     def _queue(self, events: list[QueuedEvent]) -> None:
