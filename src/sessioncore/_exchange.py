@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from sessioncore._error_responses import ErrorResponse, find_refusal, is_session_error, response_to
 from sessioncore._errors import SessionError
 from sessioncore.http._extractors import COOKIE, RequestView
+from sessioncore.http._plain_http import warn_over_plain_http
 from sessioncore.http._response_headers import Pairs, revise
 from sessioncore.persistence._crossing import Crossing, crossing_of
 from sessioncore.persistence._driver import DONE, Done
@@ -106,8 +107,7 @@ class Exchange(Struct, eq=False):
                 self.session._open(lookup.state, lookup.unusable)
         finally:
             self._loading = None
-            if turn.waiters:
-                turn.end()
+            turn.end()
         await self.load(required=required)
 
     async def _wait_for_load(self, turn: Turn, *, required: bool) -> None:
@@ -198,8 +198,8 @@ class Exchange(Struct, eq=False):
             if not context.must_resend_cookie(loaded) or new_id_only or lookup.source is not COOKIE:
                 return _NO_HEADERS
             unsent = False
-        if self._view is not None and cookies:
-            context.plain_http.check(self._view)
+        if self._view is not None and cookies and context.secure_cookies:
+            warn_over_plain_http(self._view, context.warnings)
         return Done(context.id_headers(loaded, new=unsent, cookies=cookies))
 
     def revise(self, headers: Pairs, added: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:

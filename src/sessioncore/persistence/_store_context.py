@@ -9,7 +9,6 @@ from sessioncore.codec._codec import Codec
 from sessioncore.http._cookies import CookieWriter, clear_former_cookies
 from sessioncore.http._cross_site import CrossSiteRule, RefusedOrigins, parse_trusted_origins
 from sessioncore.http._extractors import Carrier, Source, carrier_of, flatten, vary_names
-from sessioncore.http._plain_http import PlainHttpWarning
 from sessioncore.persistence._health import Health
 from sessioncore.session._deadlines import Lifetimes
 from sessioncore.session._loaded import Loaded
@@ -22,8 +21,8 @@ class StoreContext:
 
     __slots__ = (
         "codec", "config", "cookie_names", "cookies", "cross_site", "events", "extractors",
-        "extractors_without_cookies", "former_cookies", "headers", "health", "lifetimes", "new_id", "plain_http",
-        "refused_origins", "renew_on_load", "skip", "tombstone", "vary", "warnings",
+        "extractors_without_cookies", "former_cookies", "headers", "health", "lifetimes", "new_id", "refused_origins",
+        "renew_on_load", "secure_cookies", "skip", "tombstone", "vary", "warnings",
     )  # fmt: skip
 
     def __init__(self, config: SessionConfig) -> None:
@@ -60,7 +59,7 @@ class StoreContext:
             trusted = parse_trusted_origins(config.trusted_origins)
             self.cross_site = CrossSiteRule(trusted, lax=config.cookie_same_site != "none")
         self.refused_origins = RefusedOrigins()
-        self.plain_http = PlainHttpWarning(self.warnings, secure=config.cookie_secure and bool(self.cookies))
+        self.secure_cookies = config.cookie_secure and bool(self.cookies)
 
     def renewed_ttl(self, loaded: Loaded, now: float) -> float:
         """Return the seconds that a session has left when its idle clock is renewed."""
