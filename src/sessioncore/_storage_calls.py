@@ -43,7 +43,16 @@ Written: TypeAlias = int | Stored | Moved | Unreadable | None
 """The result of a conditional write: the new version, or what the key holds instead; None if it holds nothing."""
 
 
-class Load(Struct, frozen=True, gc=False):
+class _Call(Struct, frozen=True, gc=False):
+    """A call of a storage; its `operation` is the name of the method."""
+
+    operation: ClassVar[str]
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}>"  # keys contain handles, and `data` the values
+
+
+class Load(_Call, frozen=True, gc=False):
     """`Storage.load` as a value."""
 
     key: str
@@ -51,15 +60,12 @@ class Load(Struct, frozen=True, gc=False):
     uncached: bool = False  # `answer_now` must not answer from a cache: the caller asks what the storage has now
     operation: ClassVar[str] = "load"
 
-    def __repr__(self) -> str:
-        return "<Load>"
-
     def invoke(self, target: Any) -> Any:
         """Make this call on `target`: a Storage returns a coroutine, a synchronous object returns the reply."""
         return target.load(self.key, renew=self.renew)
 
 
-class Create(Struct, frozen=True, gc=False):
+class Create(_Call, frozen=True, gc=False):
     """`Storage.create` as a value."""
 
     key: str
@@ -68,15 +74,12 @@ class Create(Struct, frozen=True, gc=False):
     owner: str | None
     operation: ClassVar[str] = "create"
 
-    def __repr__(self) -> str:
-        return "<Create>"  # `data` contains the values
-
     def invoke(self, target: Any) -> Any:
         """Make this call on `target`."""
         return target.create(self.key, self.data, self.ttl, owner=self.owner)
 
 
-class Replace(Struct, frozen=True, gc=False):
+class Replace(_Call, frozen=True, gc=False):
     """`Storage.replace` as a value."""
 
     key: str
@@ -86,15 +89,12 @@ class Replace(Struct, frozen=True, gc=False):
     owner: str | None
     operation: ClassVar[str] = "replace"
 
-    def __repr__(self) -> str:
-        return "<Replace>"
-
     def invoke(self, target: Any) -> Any:
         """Make this call on `target`."""
         return target.replace(self.key, self.data, self.ttl, version=self.version, owner=self.owner)
 
 
-class Move(Struct, frozen=True, gc=False):
+class Move(_Call, frozen=True, gc=False):
     """`Storage.move` as a value."""
 
     key: str
@@ -106,38 +106,29 @@ class Move(Struct, frozen=True, gc=False):
     tombstone: float = 0.0  # for so many seconds the old key says where the record is; 0 for a storage that cannot
     operation: ClassVar[str] = "move"
 
-    def __repr__(self) -> str:
-        return "<Move>"
-
     def invoke(self, target: Any) -> Any:
         """Make this call on `target`."""
         kept = {"tombstone": self.tombstone} if self.tombstone else {}
         return target.move(self.key, self.new_key, self.data, self.ttl, version=self.version, owner=self.owner, **kept)
 
 
-class Touch(Struct, frozen=True, gc=False):
+class Touch(_Call, frozen=True, gc=False):
     """`Storage.touch` as a value."""
 
     key: str
     ttl: float
     operation: ClassVar[str] = "touch"
 
-    def __repr__(self) -> str:
-        return "<Touch>"
-
     def invoke(self, target: Any) -> Any:
         """Make this call on `target`."""
         return target.touch(self.key, self.ttl)
 
 
-class Delete(Struct, frozen=True, gc=False):
+class Delete(_Call, frozen=True, gc=False):
     """`Storage.delete` as a value."""
 
     keys: tuple[str, ...]
     operation: ClassVar[str] = "delete"
-
-    def __repr__(self) -> str:
-        return "<Delete>"
 
     def invoke(self, target: Any) -> Any:
         """Make this call on `target`."""
