@@ -85,7 +85,7 @@ class Table:
         """Store a new record and return its version, or None if the key is taken."""
         with self.lock:
             now, key = self._clock(), call.key
-            if (key in self._entries or key in self._tombstones) and self._is_taken(key, now):
+            if (key in self._entries or key in self._tombstones) and self._is_taken(key, now):  # most keys are new
                 return None
             if self._limit is not None and len(self._entries) >= self._limit:
                 self._evict(now)
