@@ -9,7 +9,7 @@ from sessioncore.codec._codec import IMMUTABLE
 from sessioncore.session._changes import changes_of
 from sessioncore.session._delta import NO_CHANGES
 from sessioncore.session._loaded import Loaded
-from sessioncore.session._pending import DROP, NO_METADATA, SET, Change, Metadata, Pending, Update
+from sessioncore.session._pending import DROP, NO_METADATA, SET, Change, Pending, Update
 from sessioncore.session._state import SessionState
 
 __all__ = ["take_over"]
@@ -47,13 +47,8 @@ def take_over(state: SessionState, found: Loaded) -> None:
         else:
             items[name] = raw
     changes |= dict.fromkeys(delta.drops, DROP)
-    metadata = _judged_anew(delta.metadata, theirs.owner)
+    metadata = delta.metadata
+    if metadata.removes_data_of(theirs.owner):  # who has logged in since this request changed the session
+        metadata = replace(metadata, cleared=True)
     values.rebase(items, snapshots or None)
     state.apply_reloaded(found, Pending(changes, metadata=metadata) if changes or metadata is not NO_METADATA else None)
-
-
-def _judged_anew(metadata: Metadata, owner: str | None) -> Metadata:
-    """Return the pending changes to the session itself, now that another owner may have logged in."""
-    if metadata.removes_data_of(owner):
-        return replace(metadata, cleared=True)
-    return metadata
