@@ -6,7 +6,7 @@ from sessioncore._errors import StorageError, StorageUnavailable
 from sessioncore.storage.redis._errors import ForeignValue
 from sessioncore.storage.redis.connection._transport import Reply, Transport
 from sessioncore.storage.redis.connection._waiting import all_of
-from sessioncore.storage.redis.records._commands import ReplicaAcks, run_command, run_script
+from sessioncore.storage.redis.records._commands import ReplicaAcks, run_command, run_ending, run_script
 from sessioncore.storage.redis.records._format import (
     ARRIVING,
     LEAVING,
@@ -36,7 +36,7 @@ class Steps:
         way: list[bytes] = []
         ended: tuple[bytes, bytes] | None = None
         while key not in way:
-            reply = await self._end_one(key)
+            reply = await run_ending(self._write, self._acks, END, (key,))
             if reply is None:
                 break
             if reply[0] == 1:
@@ -46,11 +46,6 @@ class Steps:
             key = reply[1][2:]
         await all_of([run_command(self._write, passed, b"UNLINK", passed) for passed in way])
         return ended
-
-    async def _end_one(self, key: bytes) -> Reply:
-        if self._acks is not None:
-            return await self._acks.end(END, (key,))
-        return await run_script(self._write, END, (key,))
 
     async def is_owned(self, key: bytes, owner: bytes) -> bool:
         """Return whether the record at `key`, also one that is arriving, names `owner`."""

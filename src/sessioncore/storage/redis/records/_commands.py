@@ -20,8 +20,8 @@ from sessioncore.storage.redis.records._format import TOMBSTONE, unpack
 from sessioncore.storage.redis.records._scripts import Script
 
 __all__ = [
-    "KEYS_PER_COMMAND", "Move", "ReplicaAcks", "answer_of", "checked", "outcome_of", "run_command", "run_script",
-    "stored_of",
+    "KEYS_PER_COMMAND", "Move", "ReplicaAcks", "answer_of", "checked", "outcome_of", "run_command", "run_ending",
+    "run_script", "stored_of",
 ]  # fmt: skip
 
 _LOG = logging.getLogger("sessioncore.storage.redis")
@@ -146,3 +146,8 @@ class ReplicaAcks(Struct, frozen=True):
                 "a failover now may undo it; delete again to ask again"
             )
         return reply
+
+
+async def run_ending(send: Send, acks: ReplicaAcks | None, script: Script, keys: tuple[bytes, ...]) -> Reply:
+    """Run a script that ends records; with `acks`, return when the replicas have it, too."""
+    return await run_script(send, script, keys) if acks is None else await acks.end(script, keys)

@@ -13,6 +13,7 @@ from sessioncore.storage.redis.records._commands import (
     ReplicaAcks,
     outcome_of,
     run_command,
+    run_ending,
     run_script,
 )
 from sessioncore.storage.redis.records._format import TOMBSTONE, head_of, index_of, millis, pack
@@ -70,10 +71,7 @@ class SingleServerRecords:
         ended = 0
         for start in range(0, len(keys), KEYS_PER_COMMAND):
             some = tuple(keys[start : start + KEYS_PER_COMMAND])
-            if self._acks is not None:
-                ended += len(await self._acks.end(DELETE, some))
-            else:
-                ended += len(await run_script(self._write, DELETE, some))
+            ended += len(await run_ending(self._write, self._acks, DELETE, some))
         return ended
 
     async def owned(self, owner: bytes) -> list[bytes]:
