@@ -201,9 +201,8 @@ class LoadSteps(Struct, eq=False):
     def _try_next(self) -> Step | None:
         """Go on to the next extractor."""
         self.session_id = ""
-        found = None
-        if self.view is not None:
-            found = next_candidate(self.extractors, self.view, self.index + 1)
+        assert self.view is not None, "the load has ended"
+        found = next_candidate(self.extractors, self.view, self.index + 1)
         if found is None:
             return self._end_without_session()
         self.index, text = found

@@ -28,15 +28,15 @@ class SessionSteps(Struct, eq=False):
     def _renewal(self) -> Step | None:
         """Return the call that renews the idle clock; None if the absolute deadline has passed."""
         context, loaded = self.context, self.state.loaded
-        if loaded is None or (ttl := context.renewed_ttl(loaded, context.config.clock())) <= 0:
-            return None
-        return Touch(context.config.key_prefix + loaded.handle, ttl)
+        assert loaded is not None, "only a stored session has an idle clock"
+        ttl = context.renewed_ttl(loaded, context.config.clock())
+        return Touch(context.config.key_prefix + loaded.handle, ttl) if ttl > 0 else None
 
     def _finish_renewed(self) -> None:
         loaded, now = self.state.loaded, self.context.config.clock()
-        if loaded is not None:
-            self.state.apply_renewed(self.context.renewed_ttl(loaded, now), now)
-            self._queue_event(EventKind.RENEWED)
+        assert loaded is not None, "only a stored session has an idle clock"
+        self.state.apply_renewed(self.context.renewed_ttl(loaded, now), now)
+        self._queue_event(EventKind.RENEWED)
 
     def _gone(self, kind: EventKind = EventKind.GONE, detail: str = "") -> None:
         self._queue_event(kind, detail)

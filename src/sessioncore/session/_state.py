@@ -144,8 +144,7 @@ class SessionState(Struct, eq=False):
     def drop_values(self) -> None:
         """Forget every value, including those set by this request: they belong to another owner."""
         self.values.replace_all({})
-        if self.pending is not None:
-            self.pending.changes.clear()
+        self.begin_write().changes.clear()
 
     def adopt_defaults(self) -> None:
         """Turn typed defaults that were changed in place into values, unless the session was released."""
