@@ -17,7 +17,7 @@ from tests.storage.redis_rig import Own, client_of, storage_at
 from tests.storage.rigs import made, record_at
 
 from sessioncore._errors import StorageError, StorageUnavailable
-from sessioncore.storage import Unreadable, WritesRefused
+from sessioncore.storage import WritesRefused
 from sessioncore.storage.redis import RedisStorage
 
 pytestmark = [pytest.mark.anyio, pytest.mark.redis, pytest.mark.usefixtures("emptied")]
@@ -88,17 +88,13 @@ async def test_a_server_that_is_loading_is_unavailable_and_then_serves() -> None
             await made(storage, "k")
 
 
-async def test_another_type_at_our_key_is_an_error_that_says_what_to_do(server: Server) -> None:
+async def test_another_type_at_the_key_of_an_index_is_an_error_that_says_what_to_do(server: Server) -> None:
     async with storage_at(server.port) as storage, client_of(server.port) as raw:
-        await raw.hset("session:secret", "field", "value")
-        assert await storage.replace("session:secret", b"", 5, version=1) == Unreadable()
-        for call in (storage.touch("session:secret", 5), storage.delete("session:secret")):
-            with pytest.raises(StorageError, match="holds something else") as caught:
-                await call
-            assert not isinstance(caught.value, StorageUnavailable)
-            assert "secret" not in f"{caught.value!r} {caught.value.__cause__!r}"
-        assert await raw.hget("session:secret", "field") == b"value"
-        assert await raw.ttl("session:secret") == -1
+        await raw.hset("secret:sessioncore-index", "field", "value")
+        with pytest.raises(StorageError, match="holds something else") as caught:
+            await storage.create("session:k", b"", 5, owner="secret")
+        assert not isinstance(caught.value, StorageUnavailable)
+        assert "secret" not in f"{caught.value!r} {caught.value.__cause__!r}"
 
 
 async def test_a_database_that_the_server_does_not_have_is_called_that(server: Server) -> None:
