@@ -26,10 +26,11 @@ async def look(lab: Lab, visitor: Visitor | None = None) -> bool:
         return not session.fresh and session["n"] == 1
 
 
-async def set_idle(lab: Lab, idle: timedelta | None) -> None:
+async def set_idle(lab: Lab, idle: timedelta | None) -> float:
     async with lab.visitor.request() as session:
         session.set_idle_timeout(idle)
         assert session.idle_timeout == (idle or timedelta(minutes=30))
+        return session.expires_at.timestamp()
 
 
 # -- the idle clock
@@ -166,7 +167,7 @@ async def test_save_renews_the_idle_clock_whether_or_not_it_changes_anything(val
 async def test_an_own_idle_timeout_is_kept_and_renewed_by_use(touch: int | None) -> None:
     lab = Lab(touch_interval=None if touch is None else timedelta(seconds=touch))
     await lab.begin()
-    await set_idle(lab, timedelta(seconds=40))
+    assert await set_idle(lab, timedelta(seconds=40)) == lab.clock() + 40
     for _ in range(5):
         lab.clock.advance(30)
         assert await look(lab)

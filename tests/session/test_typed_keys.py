@@ -96,6 +96,7 @@ async def test_pop_and_setdefault_treat_a_typed_default_as_no_value() -> None:
         assert session.setdefault(CART) == session["cart"] == []
         with pytest.raises(KeyError):
             session.setdefault(NAME)
+        assert session.setdefault("name") is session["name"] is None
 
 
 async def test_typed_keys_are_written_changed_and_deleted(lab: Lab) -> None:
