@@ -187,6 +187,25 @@ async def test_an_index_heals_itself_and_does_not_grow_for_ever() -> None:
     assert store.values[lost]["keys"] == ["b", "c"]
 
 
+async def test_the_sessions_of_an_owner_are_read_and_ended_many_at_a_time() -> None:
+    class Busy(Plain):
+        running = most = puts = 0
+
+        async def _pause(self, name: str) -> None:
+            self.running += 1
+            self.most, self.puts = max(self.most, self.running), self.puts + (name == "put")
+            await super()._pause(name)
+            self.running -= 1
+
+    storage = KeyValueStorage(store := Busy())
+    for number in range(100):
+        await storage.create(f"{number}", b"x", 100, owner="u")
+    store.puts = 0
+    assert len(keys := await storage.owned_keys("u")) == 100
+    assert (store.most, await storage.delete(*keys), store.puts, store.values) == (64, 100, 1, {})
+    assert await storage.owned_keys("u") == []
+
+
 @pytest.mark.parametrize(
     "foreign",
     [

@@ -6,7 +6,7 @@ and bytes. Nothing here talks to a store.
 """
 
 from base64 import b64decode, b64encode
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from hashlib import sha256
 from math import ceil, isfinite
 from typing import Any
@@ -118,9 +118,9 @@ class Index(Struct, frozen=True):
         past = _moment(now)
         return Index({other: its for other, its in self.ends.items() if its >= past} | {name: _moment(end)})
 
-    def without(self, name: str) -> "Index":
-        """Return an index that lacks `name`."""
-        return Index({other: end for other, end in self.ends.items() if other != name})
+    def without(self, names: Collection[str]) -> "Index":
+        """Return an index that lacks `names`."""
+        return Index({other: end for other, end in self.ends.items() if other not in names})
 
     def pack(self) -> dict[str, Any]:
         """Return the dictionary for the store."""

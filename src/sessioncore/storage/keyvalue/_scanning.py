@@ -9,6 +9,7 @@ from sessioncore._storage_calls import Stored
 from sessioncore._storage_capabilities import Scans
 from sessioncore._storage_protocol import PROBE_SUFFIX
 from sessioncore.storage.keyvalue._record import key_of
+from sessioncore.storage.keyvalue._together import for_each
 
 __all__ = ["LISTING", "scanning", "session_keys"]
 
@@ -39,4 +40,5 @@ async def _scan(self: Any, prefix: str) -> AsyncGenerator[list[str]]:
         raise StorageError(f"the key-value store lists {LISTING} keys at most, and there may be more")
     keys = session_keys(names, prefix)
     for start in range(0, len(keys), _BATCH):
-        yield [key for key in keys[start : start + _BATCH] if isinstance(await self.load(key), Stored)]
+        loaded = await for_each(keys[start : start + _BATCH], self.load)
+        yield [key for key in keys[start : start + _BATCH] if isinstance(loaded[key], Stored)]

@@ -1,17 +1,7 @@
 """Records in any store of py-key-value: DynamoDB, MongoDB, S3, Memcached and others.
 
 A plain key-value store has no compare-and-set. Within one process, locks make up for
-that; between processes the promises below are weaker, and `compare_and_set` is False.
-
-| promise | one process | several processes |
-|---|---|---|
-| durable when the client sees the response | depends on the store | depends on the store |
-| parallel writes on one session are all kept | yes | the last one may win |
-| an ended session stays ended | yes | a write that is under way at that moment may bring it back |
-| a regenerated ID replaces the old one, even in a crash | yes | yes |
-| all sessions of an owner are listed | yes | a listing may miss one until its next write or renewal |
-| ending a key that has just moved ends the session (`KeepsTombstones`) | no | no |
-| `reset()` of the store ends all sessions, they can be counted (`Scans`) | if the store can list its keys | the same |
+that; between processes some promises are weaker (docs/storage.md), and `compare_and_set` is False.
 """
 
 import logging
@@ -30,6 +20,7 @@ from sessioncore.storage._versions import random_version
 from sessioncore.storage.keyvalue._protocol import NOT_OURS, REFUSALS, KeyValueStore, SupportsCull, SupportsKeys
 from sessioncore.storage.keyvalue._record import Index, Record, key_of, name_of, owner_name
 from sessioncore.storage.keyvalue._scanning import LISTING, scanning, session_keys
+from sessioncore.storage.keyvalue._together import TOGETHER, for_each
 
 __all__ = ["KeyValueStorage"]
 
@@ -131,14 +122,19 @@ class KeyValueStorage:
     async def delete(self, *keys: str) -> int:
         """Delete these records and return how many were live."""
         live = 0
-        for key in keys:
-            async with self._locks.held(key):
-                record = await self._read(key)
-                await self._drop(key)
-                if record is not None:
-                    await self._unlist(record.owner, key)
-                    live += 1
+        for start in range(0, len(keys), TOGETHER):
+            some = {*keys[start : start + TOGETHER]}
+            async with self._locks.held(*some):
+                ended = {key: record for key, record in (await for_each(some, self._end)).items() if record is not None}
+                for owner in {record.owner for record in ended.values()}:
+                    await self._unlist(owner, *(key for key in ended if ended[key].owner == owner))
+            live += len(ended)
         return live
+
+    async def _end(self, key: str) -> Record | None:
+        record = await self._read(key)
+        await self._drop(key)
+        return record
 
     async def clear(self, prefix: str) -> int:
         """Delete every record whose key begins with `prefix`, and return how many.
@@ -160,13 +156,10 @@ class KeyValueStorage:
     async def owned_keys(self, owner: str) -> list[str]:
         """Return the keys of live records whose last create, replace or move named `owner`."""
         name = owner_name(owner)
-        found: list[str] = []
-        for key in map(key_of, (await self._index(name)).ends):
-            record = await self._read(key)
-            if record is not None and record.owner == name:
-                found.append(key)
-            else:
-                await self._repair_index(name, key)
+        keys = [*map(key_of, (await self._index(name)).ends)]
+        records = await for_each(keys, self._read)
+        found = [key for key in keys if (record := records[key]) is not None and record.owner == name]
+        await for_each([*{*keys}.difference(found)], lambda key: self._repair_index(name, key))
         return found
 
     async def purge_expired(self) -> int:
@@ -254,12 +247,12 @@ class KeyValueStorage:
             if not index.has(name := name_of(key), expires_at):
                 await self._put_index(owner, index.listing(name, expires_at, self._clock()))
 
-    async def _unlist(self, owner: str | None, key: str) -> None:
+    async def _unlist(self, owner: str | None, *keys: str) -> None:
         if owner is None:
             return
         async with self._owner_locks.held(owner):
             index = await self._index(owner)
-            rest = index.without(name_of(key))
+            rest = index.without({*map(name_of, keys)})
             if not rest.ends:
                 await self._call(self._store.delete(owner, collection=self._owners))
             elif rest != index:
