@@ -173,9 +173,14 @@ async def test_a_given_pool_stays_open_and_an_own_one_is_closed(postgres: Postgr
             await asyncio.sleep(0.01)
 
 
-async def test_a_pool_that_nobody_awaited_is_called_that(postgres: PostgresServer) -> None:
-    storage = PostgresStorage(driver.create_pool(postgres.dsn(), min_size=1, max_size=1))
+async def test_a_pool_that_nobody_awaited_or_that_is_closed_is_called_that(postgres: PostgresServer) -> None:
+    pool = driver.create_pool(postgres.dsn(), min_size=1, max_size=1)
+    storage = PostgresStorage(pool)
     with pytest.raises(StorageUnavailable, match=r"await asyncpg\.create_pool"):
+        await storage.open()
+    await pool
+    await pool.close()
+    with pytest.raises(StorageUnavailable, match="close the store first"):
         await storage.open()
 
 

@@ -120,6 +120,8 @@ def storage_error(exc: Exception) -> StorageError:
             return StorageUnavailable(
                 "the pool is not open: write `await asyncpg.create_pool(...)`, in the running loop"
             )
+        if isinstance(exc, asyncpg.InterfaceError) and words.startswith("pool is clos"):
+            return StorageUnavailable("the pool is closed: close the store first, and its pool after it")
         return StorageUnavailable(
             f"PostgreSQL is unavailable at the moment ({type(exc).__name__}): {words}; look at the server, its address "
             "and the network"
