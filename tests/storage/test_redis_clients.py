@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import sys
 import threading
 from collections.abc import AsyncGenerator
 from contextlib import ExitStack, aclosing, asynccontextmanager
@@ -296,6 +297,20 @@ def test_loops_one_after_another_are_served(server: Server) -> None:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(once())
     gc.collect()  # filterwarnings turns whatever was left open into an error
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="Python has no eager tasks")
+async def test_an_attempt_to_connect_that_fails_at_once_is_followed_by_others(tmp_path: Path) -> None:
+    loop: Any = asyncio.get_running_loop()
+    loop.set_task_factory(getattr(asyncio, "eager_task_factory"))  # noqa: B009 - see above
+    async with aclosing(RedisStorage.from_url(f"unix://{tmp_path / 'socket'}")) as storage:
+        with pytest.raises(StorageUnavailable, match="No such file"):
+            await storage.load("k")
+        async with await asyncio.start_unix_server(lambda _, writer: writer.close(), tmp_path / "socket"):
+            await asyncio.sleep(0.1)
+            with pytest.raises(StorageUnavailable, match="closed the connection"):
+                await storage.load("k")
+    loop.set_task_factory(None)
 
 
 @pytest.mark.proves("AT-111")

@@ -242,6 +242,7 @@ class ReconnectingConnection:
             on_invalidation=self._invalidated,
         )
         try:
+            await asyncio.sleep(0)  # with eager tasks, it must not end before `_connecting` refers to it
             connection.start(await self._opener(connection, self._silence_timeout))
             if self._connection is not None:  # opening may take no word of the server, which may stand still
                 await connection.send(_pack(_PING), 1, inf)
