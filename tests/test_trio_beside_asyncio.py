@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +46,14 @@ def test_a_session_is_stored_and_its_end_noticed(kind: str, tmp_path: Path) -> N
     run_as_guest(work)
 
 
+@pytest.mark.proves("AT-112")
 @pytest.mark.parametrize("run", [run_as_guest, trio.run])
 @pytest.mark.parametrize("url", ["redis://127.0.0.1:1", "postgresql://127.0.0.1:1/sessions"])
 def test_a_storage_that_needs_asyncio_says_so(url: str, run: Callable[[Callable[[], Awaitable[None]]], None]) -> None:
     async def work() -> None:
-        with pytest.raises(ConfigError, match="asyncio"):
-            await SessionStore(SessionConfig(storage=storage_from_url(url))).start()
+        storage: Any = storage_from_url(url)
+        for call in (SessionStore(SessionConfig(storage=storage)).start, storage.check, partial(storage.load, "k")):
+            with pytest.raises(ConfigError, match=r"asyncio.*SQLiteStorage"):
+                await call()
 
     run(work)

@@ -12,7 +12,7 @@ import anyio
 import pytest
 import trio
 from servers.postgres_server import PostgresServer
-from servers.redis_server import Server
+from servers.redis_server import Server, until
 from tests.numbers import scaled
 from tests.storage.postgres_rigs import new_table
 from tests.threads import Work, in_threads, on_asyncio
@@ -30,6 +30,7 @@ from sessioncore import (
 from sessioncore.storage import Stored
 from sessioncore.storage.postgres import PostgresStorage
 from sessioncore.storage.redis import NearCache, RedisStorage
+from sessioncore.storage.redis._errors import ConnectionLost
 
 THREADS = 4
 
@@ -167,25 +168,33 @@ def test_a_sqlite_storage_may_be_closed_while_other_loops_use_it(path: Path) -> 
 
 
 @pytest.mark.redis
-def test_each_loop_has_one_connection_to_redis(server: Server) -> None:
-    storage = RedisStorage.from_url(server.url)
-    before = server.do("CLIENT", "LIST").count(b"\n")
+def test_each_loop_has_one_connection_to_each_server_of_redis(servers: list[Server]) -> None:
+    scheme = "redis" if len(servers) == 1 else "redis+cluster"
+    storage = RedisStorage.from_url(f"{scheme}://127.0.0.1:{servers[0].port}")
     counted, together = list[int](), threading.Barrier(8)
+
+    def open_now() -> int:
+        return sum(len(server.do("CLIENT LIST")) for server in servers)
 
     def worker(number: int) -> Work:
         async def main() -> None:
-            for _ in range(50):
-                await storage.load("k")
+            for turn in range(50):
+                await storage.load(f"{turn}")
+            transport = storage._loops.here().transport  # pyright: ignore[reportPrivateUsage]
             await asyncio.to_thread(together.wait, 20)
             if number == 0:
-                counted.append(server.do("CLIENT", "LIST").count(b"\n"))
-                await storage.aclose()
+                counted.append(open_now())
+                await storage.aclose()  # what the other loops have open is closed over there
             await asyncio.to_thread(together.wait, 20)
+            with pytest.raises(ConnectionLost, match="closed"):  # a call that is under way opens no other connection
+                await transport.read(b"k", (b"GET", b"k"))
 
         return main
 
+    before = open_now()
     in_threads([worker(number) for number in range(8)])
-    assert counted == [before + 8]
+    assert counted == [before + 8 * len(servers)]
+    until(lambda: open_now() == before)
 
 
 @pytest.mark.postgres

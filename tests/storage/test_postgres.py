@@ -8,7 +8,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-import trio
 from servers.postgres_server import PostgresServer
 from tests.storage.postgres_rigs import connection, driver, new_table, opened, table_of
 from tests.storage.rigs import made
@@ -268,13 +267,6 @@ async def test_purge_and_clear_work_in_batches_and_say_how_far_they_are(
         assert [record.args for record in caplog.records] == [(1000,), (2000,), (2500,), (2500,)][: len(caplog.records)]
         assert len(caplog.records) >= 3
         assert await storage.load("b") is not None
-
-
-async def test_trio_is_refused_with_a_way_out() -> None:
-    storage = PostgresStorage("postgresql://127.0.0.1:1/x")
-    for call in (storage.open, storage.check):
-        with pytest.raises(ConfigError, match="SQLiteStorage"):
-            await asyncio.to_thread(trio.run, call)
 
 
 @pytest.mark.parametrize(

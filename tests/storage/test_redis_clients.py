@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import sys
-import threading
 from collections.abc import AsyncGenerator
 from contextlib import ExitStack, aclosing, asynccontextmanager
 from datetime import timedelta
@@ -11,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import anyio
 import pytest
 import redis as blocking
 import trustme
@@ -21,7 +19,6 @@ from redis.credentials import StreamingCredentialProvider
 from servers.redis_server import Server, ServerExited, free_port, one_server
 from tests.storage.redis_rig import SECOND, client_of, storage_at
 from tests.storage.rigs import made, version_of
-from tests.tcp_proxy import proxy_to
 
 from sessioncore import Stored
 from sessioncore._errors import ConfigError, StorageUnavailable
@@ -251,39 +248,6 @@ def test_a_setting_that_cannot_work_is_refused(options: dict[str, Any]) -> None:
         RedisStorage.from_url(**given)
 
 
-@pytest.mark.proves("AT-112")
-def test_under_trio_it_says_what_to_use_instead(server: Server) -> None:
-    storage = RedisStorage.from_url(server.url)
-
-    async def main() -> None:
-        with pytest.raises(ConfigError, match="MemoryStorage"):
-            await storage.load("k")
-
-    anyio.run(main, backend="trio")
-
-
-async def test_a_second_loop_has_a_connection_of_its_own(server: Server) -> None:
-    async with storage_at(server.port) as storage:
-        await made(storage, "k")
-        used, over = threading.Event(), asyncio.Event()
-
-        async def elsewhere(loops: list[asyncio.AbstractEventLoop]) -> None:
-            loops.append(asyncio.get_running_loop())
-            assert await storage.load("k") is not None
-            used.set()
-            await over.wait()
-
-        loops: list[asyncio.AbstractEventLoop] = []
-        thread = threading.Thread(target=asyncio.run, args=(elsewhere(loops),))
-        thread.start()
-        await asyncio.to_thread(used.wait, 5)
-        assert await storage.load("k") is not None
-        await storage.aclose()  # closes both: what the other loop holds is closed over there
-        loops[0].call_soon_threadsafe(over.set)
-        await asyncio.to_thread(thread.join, 5)
-    gc.collect()
-
-
 def test_loops_one_after_another_are_served(server: Server) -> None:
     storage = RedisStorage.from_url(server.url)
 
@@ -328,28 +292,6 @@ async def test_closing_lets_what_is_in_flight_end_and_refuses_the_rest(server: S
     assert await storage.load("k1") is not None
     await storage.aclose()
     gc.collect()
-
-
-async def test_closing_while_connecting_leaves_nothing_behind(server: Server) -> None:
-    async with proxy_to(server.port) as proxy:
-        proxy.swallow = True
-        storage = RedisStorage.from_url(f"redis://127.0.0.1:{proxy.port}")
-        task = asyncio.create_task(storage.load("k"))
-        await asyncio.sleep(0.05)
-        await storage.aclose()
-        with pytest.raises(StorageUnavailable):
-            await task
-    gc.collect()
-
-
-async def test_a_call_of_several_steps_on_a_cluster_opens_no_connection_after_the_close(nodes: list[Server]) -> None:
-    storage = RedisStorage.from_url(f"redis+cluster://127.0.0.1:{nodes[0].port}")
-    await asyncio.gather(*(storage.create(f"{number}", b"x", 100, owner="u") for number in range(20)))
-    listing = asyncio.create_task(storage.owned_keys("u"))
-    await asyncio.sleep(0)
-    await storage.aclose()
-    with pytest.raises(StorageUnavailable, match="closed"):
-        await listing
 
 
 async def test_keys_and_owners_that_utf_8_cannot_express_come_back(server: Server) -> None:

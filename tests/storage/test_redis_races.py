@@ -4,7 +4,6 @@ import asyncio
 import gc
 import json
 import random
-import threading
 
 import pytest
 from servers.redis_server import Server
@@ -13,34 +12,11 @@ from tests.storage.history import KEYS, Model
 from tests.storage.redis_rig import storage_at, storage_on
 from tests.storage.rigs import made, record_at
 from tests.tcp_proxy import proxy_to
-from tests.threads import Work, in_threads
 
 from sessioncore.storage import Stored
-from sessioncore.storage.redis import RedisStorage
-from sessioncore.storage.redis._errors import ConnectionLost
 from sessioncore.storage.redis.records._format import MARK, unpack
 
 pytestmark = [pytest.mark.anyio, pytest.mark.redis, pytest.mark.usefixtures("emptied")]
-
-
-def test_loops_that_fetch_the_map_of_a_cluster_at_once_are_served_until_it_is_closed(nodes: list[Server]) -> None:
-    storage, together = RedisStorage.from_url(f"redis+cluster://127.0.0.1:{nodes[0].port}"), threading.Barrier(4)
-
-    def worker(number: int) -> Work:
-        async def main() -> None:
-            for turn in range(10):
-                assert await storage.create(f"{number}-{turn}", b"x", 100) is not None
-            transport = storage._loops.here().transport  # pyright: ignore[reportPrivateUsage]
-            await asyncio.to_thread(together.wait, 20)
-            if number == 0:
-                await storage.aclose()
-            await asyncio.to_thread(together.wait, 20)
-            with pytest.raises(ConnectionLost, match="closed"):  # a call that is under way opens no connection
-                await transport.read(b"k", (b"GET", b"k"))
-
-        return main
-
-    in_threads([worker(number) for number in range(4)])
 
 
 @pytest.mark.proves("AT-103")
