@@ -161,28 +161,6 @@ async def test_a_commit_that_fails_replaces_the_answer_whatever_the_application_
     assert len(wire.sent) == 2
 
 
-async def test_a_late_change_that_cannot_be_stored_is_an_error_for_the_server() -> None:
-    async def handler(session: Session, channel: Channel) -> None:
-        session["n"] = 1
-        await channel.send(START, BODY)
-        session["n"] = object()
-
-    site = AsgiSite(handler)
-    wire = await site.ask(raises=UnregisteredType)
-    assert wire.status == 200
-    assert await site.data(wire.sid) == {"n": 1}
-
-
-async def test_an_answer_that_never_comes_stores_nothing() -> None:
-    async def handler(session: Session, channel: Channel) -> None:
-        session["n"] = 2
-
-    site = AsgiSite(handler)
-    sid = await site.make(n=1)
-    assert (await site.ask(sid)).sent == []
-    assert await site.data(sid) == {"n": 1}
-
-
 # -- garbage
 
 

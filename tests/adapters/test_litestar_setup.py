@@ -121,12 +121,6 @@ async def test_an_application_that_does_not_start_leaves_the_storage_to_others(s
     assert storage.calls[-1] == "aclose"
 
 
-def test_a_storage_that_does_not_open_stops_the_application(store: SessionStore, storage: SpyStorage) -> None:
-    storage.fail("open")
-    with pytest.raises(ExceptionGroup), TestClient(Litestar([], plugins=[SessionPlugin(store)])):
-        raise AssertionError("it started")
-
-
 # -- streams
 
 

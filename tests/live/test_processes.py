@@ -8,7 +8,6 @@ from pathlib import Path
 import anyio
 import pytest
 from anyio.streams.buffered import BufferedByteReceiveStream
-from tests.live.ended_elsewhere import wait
 from tests.numbers import scaled
 from tests.processes import ENVIRONMENT
 
@@ -62,13 +61,3 @@ async def test_the_sessions_of_a_revoked_owner_end_in_another_process(url: str) 
 
             await revoke_in_turn(store, next_line)
             assert await process.wait() == 0
-
-
-async def test_the_sessions_of_a_revoked_owner_end_in_the_one_process_of_a_memory() -> None:
-    store = SessionStore(SessionConfig.development())
-    said, heard = anyio.create_memory_object_stream[str](SESSIONS)
-    with said, heard:
-        async with anyio.create_task_group() as tasks:
-            for sid in await begin(store):
-                tasks.start_soon(wait, store, sid, said.send_nowait)
-            await revoke_in_turn(store, heard.receive)

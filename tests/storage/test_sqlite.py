@@ -156,17 +156,6 @@ async def test_a_full_disk_is_tried_again_with_an_empty_wal_file(path: Path) -> 
         assert await storage._write(end_all) == 1  # pyright: ignore[reportPrivateUsage]
 
 
-async def test_a_folder_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
-    if os.geteuid() == 0:
-        folder = Path("/proc/sys/kernel")  # not even root can create a file there
-    else:
-        folder = tmp_path / "sealed"
-        folder.mkdir(mode=0o500)
-    storage = SQLiteStorage(folder / "sessions.db")
-    with pytest.raises(StorageError, match="folder"):
-        await storage.create("a", b"", 1000)
-
-
 @pytest.mark.parametrize(
     ("statements", "said"),
     [
