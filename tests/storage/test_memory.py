@@ -69,20 +69,6 @@ async def test_a_new_record_pushes_out_the_one_nearest_its_end() -> None:
     assert sorted(await storage.owned_keys("u")) == ["long", "middle", "new"]
 
 
-async def test_a_renewed_record_is_not_pushed_out() -> None:
-    clock = ManualClock()
-    storage = MemoryStorage(max_sessions=3, clock=clock)
-    for key in ("a", "b", "c"):
-        await storage.create(key, b"", 1800)
-    clock.advance(900)
-    await storage.touch("a", 1800)
-    assert await storage.load("c", renew=1800) is not None
-    await storage.create("new", b"", 1800)
-    assert await storage.load("b") is None
-    assert await storage.load("a") is not None
-    assert await storage.load("c") is not None
-
-
 @pytest.mark.proves("AT-113", "AT-115")
 @ONE_LOOP
 async def test_a_bounded_storage_keeps_its_bound_under_a_flood() -> None:

@@ -178,20 +178,6 @@ async def test_a_file_of_another_schema_is_refused_untouched(path: Path, stateme
     assert list(path.parent.glob("sessions.db-*")) == []
 
 
-async def test_a_busy_file_is_reported_in_time(path: Path) -> None:
-    storage = SQLiteStorage(path, busy_timeout=timedelta(milliseconds=50))
-    await storage.create("a", b"data", 1000)
-    with closing(sqlite3.connect(path, isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
-        with anyio.fail_after(3), pytest.raises(StorageUnavailable, match="locked"):
-            await storage.touch("a", 1000)
-        assert await storage.load("a") is not None, "readers do not wait for writers"
-        await storage.check()
-        other.execute("ROLLBACK")
-    assert await storage.touch("a", 1000) is True
-    await storage.aclose()
-
-
 async def test_one_bad_call_does_not_spoil_those_that_travel_along(path: Path) -> None:
     async with aclosing(SQLiteStorage(path)) as storage:
         made: list[int | None] = []

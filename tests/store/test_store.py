@@ -1,7 +1,6 @@
 """The store: registered types, sessions by their ID, and work in the background."""
 
 from collections.abc import Callable
-from hashlib import sha256
 from typing import Any
 
 import msgspec
@@ -153,13 +152,6 @@ async def test_open_saves_on_a_clean_exit_and_releases_always() -> None:
     assert dict(session) == {}
     assert await lab.store.delete(sid) is False
     assert len(lab.told(EventKind.DESTROYED)) == 1
-
-
-async def test_the_storage_knows_the_hash_of_an_id_under_the_prefix() -> None:
-    lab = Lab(key_prefix="app:")
-    session = await lab.store.create({"n": 1})
-    assert session.handle == sha256(session.id.encode()).hexdigest()
-    assert await lab.storage.inner.load(f"app:{session.handle}") is not None
 
 
 async def test_purge_tells_how_many_expired_records_it_removed() -> None:
