@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import date, datetime
 from typing import Annotated, Any, ClassVar, Literal, NewType, NotRequired, TypedDict, TypeVar, TypeVarTuple
 
+import anyio
 import msgspec
 import pytest
 from tests.models import Account, Box, Colour, Item, Level, Line, Mode, Pair, Point
@@ -103,9 +104,10 @@ def test_a_default_that_all_sessions_would_share_is_refused(default: object) -> 
 def test_a_key_with_two_defaults_or_no_name_or_type_is_refused() -> None:
     with pytest.raises(ConfigError, match="not both"):
         SessionKey("n", int, default=0, default_factory=int)
-    instance: Any = []
-    with pytest.raises(ConfigError, match="function or class"):
-        SessionKey("n", list[int], default_factory=instance)
+    unfit: list[Any] = [[], anyio.sleep_forever]
+    for default_factory in unfit:
+        with pytest.raises(ConfigError, match="a class or a function that is not async"):
+            SessionKey("n", list[int], default_factory=default_factory)
     assert SessionKey("n", Any, default=None).default is None
     with pytest.raises(ConfigError, match="the type itself"):  # every value would fit
         SessionKey("n", "list[int]")

@@ -1,5 +1,6 @@
 """Registration: one name, one meaning; what a class of each kind keeps; what annotations teach."""
 
+import asyncio
 import dataclasses
 import enum
 import threading
@@ -182,6 +183,7 @@ def test_a_name_that_another_class_has_is_refused_and_changes_nothing() -> None:
 BAD_OPTIONS: list[dict[str, Any]] = [
     {"name": ""}, {"name": 5}, {"name": "a\nb"}, {"aliases": "old"}, {"aliases": [""]}, {"aliases": [None]},
     {"name": "x" * 1001}, {"encode": encode}, {"decode": decode}, {"encode": 1, "decode": 2},
+    {"encode": encode, "decode": asyncio.sleep}, {"encode": asyncio.sleep, "decode": decode},
 ]  # fmt: skip
 NO_CLASSES: list[Any] = [models.Item("a"), list[int], "models.Item", None, models.Box[int]]
 BUILT_IN: list[Any] = [int, str, dict, tuple, type(None), msgspec.UnsetType]

@@ -9,6 +9,7 @@ import threading
 import typing
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from inspect import iscoroutinefunction
 from typing import Any, Literal
 
 import msgspec
@@ -74,7 +75,7 @@ class Registry:
 
         Raises:
             ConfigError: the name or the class is registered differently, the class is built
-                in, or it needs `encode` and `decode`.
+                in, or it needs `encode` and `decode`, which must not be async.
         """
         if not isinstance(cls, type):  # pyright: ignore[reportUnnecessaryIsInstance]  # not every caller is type-checked
             raise ConfigError("register_type() takes a class, not an instance or an annotation")
@@ -183,8 +184,8 @@ def _make_entry(
 ) -> Entry:
     if encode is None and decode is None:
         return Entry.of_class(name, cls, "class")
-    if not callable(encode) or not callable(decode):
-        raise ConfigError(f"pass both encode= and decode= for {cls.__qualname__}, or neither")
+    if not callable(encode) or not callable(decode) or iscoroutinefunction(encode) or iscoroutinefunction(decode):
+        raise ConfigError(f"pass both encode= and decode= for {cls.__qualname__}, functions not async, or neither")
     return Entry(name, cls, encode, decode, "functions", _name_result, lambda _value, _again: True)
 
 

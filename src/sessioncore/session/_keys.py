@@ -2,6 +2,7 @@
 
 import builtins
 from collections.abc import Callable, Iterable
+from inspect import iscoroutinefunction
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar, overload
 
 from msgspec import UNSET
@@ -64,8 +65,10 @@ class SessionKey(KeyFor[T, T]):
             )
         if default is not UNSET and default_factory is not None:
             raise ConfigError(f"SessionKey {name!r}: pass default= or default_factory=, not both")
-        if default_factory is not None and not callable(default_factory):
-            raise ConfigError(f"SessionKey {name!r}: default_factory= takes a function or class, such as list")
+        if default_factory is not None and (not callable(default_factory) or iscoroutinefunction(default_factory)):
+            raise ConfigError(
+                f"SessionKey {name!r}: default_factory= takes a class or a function that is not async, such as list"
+            )
         if not _is_hashable(default):
             raise ConfigError(f"SessionKey {name!r}: all sessions would share a mutable default; use default_factory=")
         self.name: str = name
