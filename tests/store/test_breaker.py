@@ -159,9 +159,13 @@ def test_failures_among_replies_are_one_outage_and_another_kind_is_logged_too(ca
         assert health.is_failing
     health.report("request 10", StorageError("a right is missing"))
     assert caplog.messages == ["request 0: one node is away", "request 10: a right is missing"]
-    clock.advance(5)
-    health.worked()
-    assert not health.is_failing
+    for _ in range(2):
+        clock.advance(5)
+        assert health.is_failing
+        health.worked()
+        assert not health.is_failing
+        health.report("request 11", StorageError("a conflict"))  # which no call has raised
+    assert caplog.messages.count("request 11: a conflict") == 2
 
 
 def test_a_reply_between_time_outs_keeps_calls_going() -> None:
