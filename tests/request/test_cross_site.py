@@ -96,6 +96,10 @@ async def test_a_route_that_uses_no_session_answers_as_usual(lab: Lab) -> None:
     visitor = await lab.begin()
     for view in (forged(visitor.sid), forged()):
         assert await serve(lab.store, view, nothing) == Reply([])
+        exchange = lab.store.exchange(view)
+        await exchange.load()
+        assert not await exchange.commit(500)  # the application's own error
+        await exchange.finish()
     assert (lab.calls, lab.events) == ([], [])
 
 
