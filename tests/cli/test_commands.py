@@ -26,6 +26,7 @@ APP = """
 import sys
 from sessioncore import MemoryStorage, SessionConfig, SessionStore, SQLiteStorage
 from sessioncore.telemetry import StorageListener
+from sessioncore.testing import FailingStorage
 
 class Listener(StorageListener):
     def attached(self, storage):
@@ -40,6 +41,8 @@ store = SessionStore(SessionConfig(storage=SQLiteStorage("app.db"), key_prefix="
 memory = SessionStore()
 config = SessionConfig.development(absolute_timeout=None)
 good = SessionConfig(max_sessions_per_owner=3, on_event=print)
+odd = SessionStore(SessionConfig(storage=FailingStorage(MemoryStorage())))
+odd.storage.fail("scan", error=ValueError("s3cr3t-p4ssword"))
 print("the shop starts")
 """
 
@@ -106,6 +109,7 @@ def test_exit_codes_of_what_is_not_there(urls: dict[str, str], tmp_path: Path) -
         (3, ("--storage", "sqlite:///no.db", "migrate")),
         (3, ("--storage", urls["postgres"] + "?search_path=nowhere", "purge", "--every", "60")),  # there is no table
         (3, ("--app", "app:store", "count")),
+        (3, ("--app", "app:odd", "count")),
     ]:
         (tmp_path / "app.py").write_text(APP)
         run = command(*words, cwd=tmp_path) if "app" in " ".join(words) else in_this_process(*words)

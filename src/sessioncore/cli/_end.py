@@ -1,6 +1,7 @@
 """The command that ends sessions."""
 
 from collections.abc import Callable
+from functools import partial
 
 import click
 
@@ -11,7 +12,7 @@ from sessioncore.cli._choice import chosen_output, chosen_store
 from sessioncore.cli._failures import FAILED, USAGE, Failure
 from sessioncore.cli._look import NO_HANDLE, count_sessions
 from sessioncore.cli._output import confirmed, note, progress
-from sessioncore.cli._run import run, scans
+from sessioncore.cli._run import persistence_of, run, scan
 from sessioncore.http._ids import is_handle
 
 __all__ = ["revoke"]
@@ -46,7 +47,6 @@ def revoke(handle: str | None, owner: str | None, keep: str | None, everyone: bo
 
 
 def _revoke_all(store: SessionStore, yes: bool) -> int:
-    scans(store)
     if capability(store.storage, Clears) is None:
         raise Failure(USAGE, f"{type(store.storage).__name__} cannot delete by prefix")
     total = count_sessions(store)
@@ -72,9 +72,9 @@ async def _end_all(store: SessionStore, ended: Callable[[int], None]) -> int:
 
     These are tombstones, sessions that began or moved meanwhile, and what cannot be read.
     """
-    total = 0
-    async for batch in scans(store).scan(store.config.key_prefix):
-        number = await store.storage.delete(*batch)
+    total, unbounded = 0, persistence_of(store).driver.unbounded
+    async for batch in scan(store):
+        number = await unbounded("delete", partial(store.storage.delete, *batch))
         total += number
         ended(number)
     return total + await store.reset()

@@ -11,7 +11,7 @@ from sessioncore._store import SessionStore
 from sessioncore.cli._choice import chosen_output, chosen_store
 from sessioncore.cli._failures import FAILED, Failure
 from sessioncore.cli._output import json_text, progress, time_text
-from sessioncore.cli._run import persistence_of, run, scans
+from sessioncore.cli._run import persistence_of, run, scan
 from sessioncore.cli._values import json_value
 from sessioncore.codec._record import Record, decode_record
 from sessioncore.http._ids import is_handle
@@ -33,11 +33,11 @@ def count() -> None:
 
 def count_sessions(store: SessionStore) -> int:
     """Count the live sessions of a store, with visible progress."""
-    storage = scans(store)
+    batches = scan(store)
 
     async def work() -> int:
         total = 0
-        async for batch in storage.scan(store.config.key_prefix):
+        async for batch in batches:
             total += len(batch)
             advance(len(batch))
         return total

@@ -1,6 +1,6 @@
 """Running the work of a command against its storage."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,7 +15,7 @@ from sessioncore.persistence._store_persistence import StorePersistence
 from sessioncore.storage.memory import MemoryStorage
 from sessioncore.storage.sqlite import SQLiteStorage
 
-__all__ = ["check_place", "open_storage", "persistence_of", "run", "scans"]
+__all__ = ["check_place", "open_storage", "persistence_of", "run", "scan"]
 
 T = TypeVar("T")
 
@@ -42,7 +42,7 @@ def run(store: SessionStore, work: Callable[[], Awaitable[T]], *, opened: bool =
 async def open_storage(store: SessionStore) -> None:
     """Open the storage, if it has anything to open."""
     if (storage := capability(store.storage, Opens)) is not None:
-        await storage.open()
+        await persistence_of(store).driver.unbounded("open", storage.open)
 
 
 def check_place(store: SessionStore) -> None:
@@ -68,16 +68,22 @@ def _exists(path: Path) -> bool:
         return False
 
 
-def scans(store: SessionStore) -> Scans:
-    """Return the storage as one that lists its records.
+def scan(store: SessionStore) -> AsyncIterator[list[str]]:
+    """Return the keys of the store's sessions, some hundred at a time.
 
     Raises:
-        Failure: it cannot.
+        Failure: the storage cannot list its records.
     """
     storage = capability(store.storage, Scans)
     if storage is None:
         raise Failure(USAGE, "this storage cannot list its sessions: they can be neither counted nor ended all at once")
-    return storage
+    return _batches(store, storage)
+
+
+async def _batches(store: SessionStore, storage: Scans) -> AsyncIterator[list[str]]:
+    unbounded, batches = persistence_of(store).driver.unbounded, storage.scan(store.config.key_prefix)
+    while (batch := await unbounded("scan", lambda: anext(batches, None))) is not None:
+        yield batch
 
 
 def persistence_of(store: SessionStore) -> StorePersistence:
