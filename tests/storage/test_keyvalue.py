@@ -115,14 +115,17 @@ async def test_keys_beyond_those_that_the_store_lists_are_an_error_and_no_smalle
 
 
 async def test_purge_drops_what_the_store_would_keep_longer() -> None:
-    clock = ManualClock()
-    storage = KeyValueStorage(MemoryStore(), clock=clock)
+    clock, store = ManualClock(), MemoryStore()
+    storage = KeyValueStorage(store, clock=clock)
     await storage.create("dead", b"x", 100)
     await storage.create("live", b"x", 300)
+    half_moved = Record(b"x", 1, clock() + 300, None, replaces="live")  # in another process
+    await store.put("moving", half_moved.pack(), collection="sessioncore")
     clock.advance(200)
     assert await storage.purge_expired() == 1
     assert await storage.purge_expired() == 0
     assert await storage.load("live") is not None
+    assert await store.get("moving", collection="sessioncore")
 
 
 @pytest.mark.parametrize("failing", ["get", "put", "delete"])

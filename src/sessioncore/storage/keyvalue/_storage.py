@@ -168,7 +168,7 @@ class KeyValueStorage:
         if isinstance(self._store, SupportsKeys):
             for key in map(key_of, await self._names()):
                 async with self._locks.held(key):
-                    if await self._read(key) is None:
+                    if await self._find(name_of(key)) is None:
                         purged += await self._drop(key)
         if isinstance(self._store, SupportsCull):
             await self._call(self._store.cull())
