@@ -75,6 +75,7 @@ def test_sessions_are_counted_listed_shown_and_ended(kind: str, urls: dict[str, 
         assert "moved" in moved.err
         assert place.handle not in moved.err
     [kept, *_] = [row.split("\t")[0] for row in place("list", "--owner", "bob").out.splitlines()]
+    assert place("revoke", "--owner", "bob", "--keep", place.handle).code == 1
     assert place("revoke", "--owner", "bob", "--keep", kept).out == "4\n"
     assert place("revoke", place.handle).out == "1\n"
     assert place("revoke", place.handle, "--json").json == {"revoked": 0}

@@ -37,13 +37,21 @@ def revoke(handle: str | None, owner: str | None, keep: str | None, everyone: bo
         ended = int(run(store, lambda: store.revoke(handle)))
         missing = NO_HANDLE
     elif owner is not None:
-        ended = run(store, lambda: store.revoke_all(owner, keep=keep))
+        ended = run(store, lambda: _revoke_owned(store, owner, keep))
         missing = "this owner has no session to end"
     else:
         ended, missing = _revoke_all(store, yes), ""
     chosen_output().show({"revoked": ended}, [[str(ended)]], [f"Sessions ended: {ended}"])
     if not ended and missing:
         raise Failure(FAILED, missing)
+
+
+async def _revoke_owned(store: SessionStore, owner: str, keep: str | None) -> int:
+    if keep is not None:
+        kept = await persistence_of(store).owners.load_moved(keep)
+        if kept is None or kept.record.owner != owner:
+            raise Failure(FAILED, "this owner has no live session with the handle of --keep: nothing was ended")
+    return await store.revoke_all(owner, keep=keep)
 
 
 def _revoke_all(store: SessionStore, yes: bool) -> int:

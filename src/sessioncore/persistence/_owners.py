@@ -95,11 +95,15 @@ class Owners:
         if not is_handle(handle):
             return False
         if owner is not None:
-            _, answer = await self._follow(handle)
-            owned = self._to_owned_session(handle, answer) if isinstance(answer, (Stored, Unreadable)) else None
+            owned = await self.load_moved(handle)
             if owned is None or owned.record.owner != owner:
                 return False
         return bool(await self.end([handle], EventKind.REVOKED, owner))
+
+    async def load_moved(self, handle: str) -> OwnedSession | None:
+        """Load the session with this handle, which may be a former one."""
+        _, answer = await self._follow(handle)
+        return self._to_owned_session(handle, answer) if isinstance(answer, (Stored, Unreadable)) else None
 
     async def _follow(self, handle: str) -> tuple[str, Reply]:
         """Return the handle that this session has now, perhaps after moves, and what its key holds."""
