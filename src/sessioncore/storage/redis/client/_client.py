@@ -104,11 +104,8 @@ class Client:
         )
 
     async def aclose(self) -> None:
-        """Close the client, and its connections to sentinels."""
+        """Close the client."""
         await self._client.aclose()
-        manager = getattr(getattr(self._client, "connection_pool", None), "sentinel_manager", None)
-        for sentinel in manager.sentinels if manager is not None else ():
-            await sentinel.aclose()
 
 
 def _is_asynchronous(client: object) -> bool:

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, cast
 
 from redis import exceptions as redis_errors
-from redis.asyncio import SSLConnection
+from redis.asyncio import ConnectionPool, Redis, SSLConnection
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import SentinelManagedConnection
 from redis.backoff import NoBackoff
@@ -97,11 +97,15 @@ async def _find_master(pool: Any) -> tuple[str, int]:
 
 
 async def _ask_sentinel(pool: Any, sentinel: Any) -> tuple[str, int]:
-    manager = pool.sentinel_manager
+    manager, theirs = pool.sentinel_manager, sentinel.connection_pool
+    # A connection of its own: those of the pool, and its lock, belong to the event loop that has used it first.
+    own = Redis.from_pool(ConnectionPool(connection_class=theirs.connection_class, **theirs.connection_kwargs))
     try:
-        masters = await sentinel.sentinel_masters()
+        masters: Any = await own.sentinel_masters()
     except (redis_errors.AuthenticationError, redis_errors.ResponseError) as exc:
         raise Explained(_sentinel_refusal(error_reply_of(exc))) from exc
+    finally:
+        await own.aclose()
     state = masters.get(pool.service_name)
     if state is None:
         raise Explained(
