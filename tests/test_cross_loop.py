@@ -3,6 +3,10 @@
 import asyncio
 import gc
 import threading
+import time
+from collections.abc import Coroutine
+from selectors import SelectorKey, SelectSelector
+from typing import Any
 
 import anyio
 import pytest
@@ -73,37 +77,68 @@ async def test_a_cancelled_task_leaves_the_lock_to_the_next() -> None:
         await hold("free", anyio.CancelScope())
 
 
-def test_a_loop_that_ends_leaves_the_lock_to_others() -> None:
-    lock = CrossLoopLock()
+def left_behind(*works: Coroutine[Any, Any, None]) -> list[asyncio.Task[None]]:
+    """Tasks of a loop that was closed without cancelling them, as asyncio.run would."""
+    loop = asyncio.new_event_loop()
+    loop.set_exception_handler(lambda _, __: None)  # asyncio logs tasks that are destroyed
+    tasks = [loop.create_task(work) for work in works]
+    loop.run_until_complete(asyncio.sleep(0.01))
+    loop.close()
+    return tasks
 
-    async def hold_for_ever() -> None:
-        async with lock:
+
+def test_a_loop_that_ends_leaves_its_locks_to_others() -> None:
+    locks = NamedLocks()
+
+    async def hold_for_ever(names: str) -> None:
+        async with locks.held(*names):
             await asyncio.Event().wait()
 
-    async def wait_for_ever() -> None:
-        async with lock:
-            raise AssertionError("nobody can give it the lock")
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            for names in ("c", "b", "a"):
+                tasks.start_soon(free, names)
+            await anyio.wait_all_tasks_blocked()
+            left.clear()
+            gc.collect()  # this ends the holders
+            gc.collect()  # and this the one that was in a queue
 
-    async def free() -> None:
+    async def free(names: str) -> None:
         with anyio.fail_after(5):
-            async with lock:
+            async with locks.held(*names):
                 pass
 
-    holding, waiting = asyncio.new_event_loop(), asyncio.new_event_loop()
-    held = holding.create_task(hold_for_ever())
-    holding.run_until_complete(asyncio.sleep(0.01))
-    waits = waiting.create_task(wait_for_ever())
-    waiting.run_until_complete(asyncio.sleep(0.01))
-    for loop in (holding, waiting):
-        loop.set_exception_handler(lambda _, __: None)  # asyncio logs tasks that are destroyed
-    waiting.close()  # without cancelling its tasks, as asyncio.run would
-    holding.close()
-    del held
-    gc.collect()  # this ends the holder
-    asyncio.run(free())
-    del waits
+    left = left_behind(hold_for_ever("b"), hold_for_ever("ab"), hold_for_ever("c"))
+    passed_over = left_behind(hold_for_ever("c"))
+    asyncio.run(main())
+    del passed_over
     gc.collect()
-    asyncio.run(free())
+    asyncio.run(free("abc"))
+
+
+def test_a_holder_that_is_collected_as_garbage_wakes_a_loop_that_is_about_to_sleep() -> None:
+    lock, garbage = CrossLoopLock(), list[Coroutine[Any, Any, None]]()
+
+    class Collecting(SelectSelector):
+        def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
+            if timeout != 0:
+                garbage.clear()
+            return super().select(timeout)
+
+    async def hold() -> None:
+        async with lock:
+            await asyncio.sleep(0)
+
+    async def main() -> float:
+        began = time.monotonic()
+        garbage.append(hold())
+        garbage[0].send(None)
+        with anyio.fail_after(5):
+            async with lock:
+                return time.monotonic() - began
+
+    with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(Collecting())) as runner:
+        assert runner.run(main()) < 4
 
 
 def test_a_waiter_whose_loop_has_ended_does_not_release_the_lock_of_another_task() -> None:

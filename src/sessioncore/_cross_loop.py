@@ -8,8 +8,8 @@ import asyncio
 import sys
 import threading
 from collections import deque
-from collections.abc import AsyncGenerator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import Callable
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from typing import Any, Self
 from weakref import WeakValueDictionary
@@ -89,9 +89,11 @@ class _Waiter:
         self._call_soon = caller_from_any_thread()
         self._thread = threading.get_ident()
 
-    def wake(self) -> bool:
-        """Wake the task; return False if its event loop has ended."""
-        if self._thread == threading.get_ident():  # at once: a call into another loop takes some more turns of it
+    def wake(self, ended: type[BaseException] | None) -> bool:
+        """Wake the task; return False if its event loop has ended. `ended`: what ends the task that had the lock."""
+        # At once, because a call into another loop takes some more turns of it. But a task that is collected as garbage
+        # may be so when this loop is about to sleep.
+        if ended is not GeneratorExit and self._thread == threading.get_ident():
             return _reaches_loop(self.woken.set)
         return self._call_soon(self.woken.set)
 
@@ -123,26 +125,28 @@ class CrossLoopLock:
                 return self
         try:
             await waiter.woken.wait()
-        except BaseException:
+        except BaseException as exc:
             with self._mutex:
                 if waiter.has_lock:
-                    self._release()
+                    waiter.has_lock = False
+                    self._release(type(exc))
                 elif waiter in self._waiters:  # else it was passed over, because its event loop has ended
                     self._waiters.remove(waiter)
             raise
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(self, ended: type[BaseException] | None, *_: object) -> None:
         """Give the lock to the task that waits longest."""
-        self._release()
+        self._release(ended)
 
-    def _release(self) -> None:
+    def _release(self, ended: type[BaseException] | None) -> None:
         with self._mutex:
             while self._waiters:
                 waiter = self._waiters.popleft()
-                waiter.has_lock = waiter.wake()
-                if waiter.has_lock:
+                waiter.has_lock = True
+                if waiter.wake(ended) or not waiter.has_lock:  # not: it was collected as garbage, and gave it on
                     return
+                waiter.has_lock = False
             self._held = False
 
 
@@ -155,12 +159,24 @@ class NamedLocks:
         self._locks: WeakValueDictionary[str, CrossLoopLock] = WeakValueDictionary()
         self._mutex = threading.Lock()
 
-    @asynccontextmanager
-    async def held(self, *names: str) -> AsyncGenerator[None]:
+    def held(self, *names: str) -> "_Held":
         """Hold the locks of these names; every caller takes them in the same order, so there is no deadlock."""
-        async with AsyncExitStack() as stack:
-            for name in sorted(set(names)):
-                with self._mutex:
-                    lock = self._locks.setdefault(name, CrossLoopLock())
-                await stack.enter_async_context(lock)
-            yield
+        with self._mutex:
+            return _Held([self._locks.setdefault(name, CrossLoopLock()) for name in sorted(set(names))])
+
+
+class _Held(AsyncExitStack):
+    """Several locks. No generator, which would keep them if it is collected as garbage while it waits for one."""
+
+    def __init__(self, locks: list[CrossLoopLock]) -> None:
+        super().__init__()
+        self._locks = locks
+
+    async def __aenter__(self) -> Self:
+        try:
+            for lock in self._locks:
+                await self.enter_async_context(lock)
+        except BaseException as exc:
+            await self.__aexit__(type(exc), exc, exc.__traceback__)
+            raise
+        return self
