@@ -112,7 +112,7 @@ def _to_json(value: Any) -> Any:
         case float():
             return value if isfinite(value) else {"type": "float", "value": str(value)}
         case list():
-            return _list_to_json(value)  # pyright: ignore[reportUnknownArgumentType]
+            return list(map(_to_json, value))  # pyright: ignore[reportUnknownArgumentType]
         case _Tagged():
             return {"type": value.type, "value": _to_json(value.value)}
         case bytes():
@@ -121,10 +121,6 @@ def _to_json(value: Any) -> Any:
             return _dict_to_json(value)  # pyright: ignore[reportUnknownArgumentType]
         case _:  # a time in MessagePack's own form, which this library does not write
             return {"type": type(value).__name__, "value": str(value)}
-
-
-def _list_to_json(value: list[Any]) -> list[Any]:
-    return [_to_json(part) for part in value]
 
 
 def _dict_to_json(value: dict[Any, Any]) -> Any:
