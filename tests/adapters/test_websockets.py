@@ -67,17 +67,6 @@ def test_after_the_handshake_no_session_begins_and_none_changes_its_id(site: Sit
     until(lambda: site.data(sid) == {"n": "2"})
 
 
-def test_save_stores_at_once(site: Site) -> None:
-    sid = site.make({"n": 1})
-    with socket(site, sid, "how=none") as connection:
-        assert say(connection, "set k v") == "ok"
-        assert site.data(sid) == {"n": 1}
-        assert say(connection, "save") == "ok"
-        assert site.data(sid) == {"n": 1, "k": "v"}
-        assert say(connection, "save") == "ok"
-    assert _writes(site) == ["replace"]
-
-
 @pytest.mark.parametrize("how", ["closes", "vanishes", "fails"])
 def test_what_was_not_saved_is_stored_when_the_client_leaves_and_dropped_when_the_application_fails(
     site: Site, how: str
