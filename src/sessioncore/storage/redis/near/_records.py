@@ -5,13 +5,13 @@ awaited in any case, returns what the server has: a PING that is sent after the 
 whether the cached record is still up to date, because replies and invalidations come in order.
 """
 
-import logging
 from collections.abc import Generator
 from contextlib import contextmanager
 from time import monotonic
 
 from sessioncore._errors import StorageError
 from sessioncore._storage_calls import LATER, Call, Later, Load, Moved, Stored, Unreadable, Written
+from sessioncore._warnings import Warnings
 from sessioncore.storage._text import bytes_of, text_of
 from sessioncore.storage.redis._errors import ConnectionLost, unavailable
 from sessioncore.storage.redis.connection._reconnecting import ReconnectingConnection
@@ -21,8 +21,6 @@ from sessioncore.storage.redis.records._commands import Move, answer_of
 from sessioncore.storage.redis.records._single import SingleServerRecords
 
 __all__ = ["NearRecords"]
-
-_LOG = logging.getLogger("sessioncore")
 
 
 class NearRecords:
@@ -45,7 +43,7 @@ class NearRecords:
         self._max_stale = settings.max_stale.total_seconds()
         self._stats = stats
         self._connection = connection
-        self._warned = False
+        self._warnings = Warnings()
         connection.listeners.append(self._invalidated)
 
     def answer_now(self, call: Call) -> Stored | Later:
@@ -119,9 +117,10 @@ class NearRecords:
             raise unavailable(exc) from exc
         finally:
             self.cache.end_fill(key, mark, kept, sent)
-        if not tracked and not self._warned:
-            self._warned = True
-            _LOG.warning("near_cache does nothing, because Redis does not tell of changes (docs/server-settings.md)")
+        if not tracked:
+            self._warnings.warn(
+                "near_cache does nothing, because Redis does not tell of changes (docs/server-settings.md)"
+            )
         return answer
 
     def _invalidated(self, keys: list[bytes] | None) -> None:
