@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 from tests.kit import Lab, Work, login, regenerate, reset
-from tests.views import Visitor, response_to
+from tests.views import PlainView, Visitor, response_to
 
 from sessioncore import Exchange, ResponseStarted, Session, SessionError, SessionReleased, StorageUnavailable
 
@@ -26,6 +26,20 @@ async def test_requests_that_store_nothing_make_no_storage_call(lab: Lab) -> Non
         session.set_idle_timeout(timedelta(hours=1))
     assert lab.visitor.headers == []
     assert lab.calls == []
+
+
+async def test_a_session_that_is_loaded_during_or_after_the_response_cannot_begin(lab: Lab) -> None:
+    exchange = lab.store.exchange(PlainView())
+    await exchange.commit(200)
+    await exchange.load()
+    with pytest.raises(ResponseStarted):
+        exchange.session["n"] = 1
+    await exchange.finish()
+    exchange = lab.store.exchange(PlainView())
+    await exchange.finish()
+    await exchange.load()
+    with pytest.raises(SessionReleased):
+        exchange.session["n"] = 1
 
 
 async def test_a_session_whose_last_key_was_deleted_is_kept_empty(lab: Lab) -> None:
