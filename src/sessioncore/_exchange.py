@@ -107,7 +107,8 @@ class Exchange(Struct, eq=False):
                 self.session._open(lookup.state, lookup.unusable)
         finally:
             self._loading = None
-            turn.end()
+            if turn.waiters:
+                turn.end()
         await self.load(required=required)
 
     async def _wait_for_load(self, turn: Turn, *, required: bool) -> None:
@@ -218,11 +219,9 @@ class Exchange(Struct, eq=False):
             SessionError: they could not be stored.
         """
         state = self.session._state
-        if state is None or not state.dirty() or state.loaded is None:
+        if state is None or not state.dirty() or state.loaded is None or self._drops_changes:
             return DONE
-        if self._drops_changes or not self.session._response_started:
-            return DONE
-        return self._persistence.commit(state)
+        return self._persistence.commit(state) if self.session._response_started else DONE
 
     def finish(self, failed: bool = False) -> Done[None] | Awaitable[None]:
         """Store late changes of streams and background tasks, and release the session.
