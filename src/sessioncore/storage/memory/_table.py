@@ -85,7 +85,7 @@ class Table:
         """Store a new record and return its version, or None if the key is taken."""
         with self.lock:
             now, key = self._clock(), call.key
-            if (key in self._entries or key in self._tombstones) and self._is_taken(key, now):  # most keys are new
+            if self._is_taken(key, now):
                 return None
             if self._limit is not None and len(self._entries) >= self._limit:
                 self._evict(now)
@@ -200,6 +200,8 @@ class Table:
 
     def _is_taken(self, key: str, now: float) -> bool:
         """Return whether the key has a live record or a tombstone."""
+        if key not in self._entries and key not in self._tombstones:  # most keys are new
+            return False
         return self._live(key, now) is not None or self._moved(key, now) is not None
 
     def _moved(self, key: str, now: float) -> Moved | None:
