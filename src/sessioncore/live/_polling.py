@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from functools import partial
 from math import inf
 
+from sessioncore._gather import gather
 from sessioncore._storage_calls import Moved, Stored, Unreadable
 from sessioncore._storage_capabilities import LoadsMany
 from sessioncore._storage_protocol import Storage, capability
 from sessioncore._watchers import Changed, Watchers
-from sessioncore.persistence._gather import MAX_CONCURRENT_LOADS, gather
 
 __all__ = ["Polling"]
 
@@ -28,11 +28,7 @@ class Polling:
         self._watchers.add(keys, changed)
         if self._loads_many is not None:
             return await self._loads_many.load_many(keys)
-        answers: list[Stored | Moved | Unreadable | None] = []
-        for start in range(0, len(keys), MAX_CONCURRENT_LOADS):
-            some = keys[start : start + MAX_CONCURRENT_LOADS]
-            answers += await gather([partial(self._storage.load, key) for key in some])
-        return answers
+        return await gather([partial(self._storage.load, key) for key in keys])
 
     def unwatch(self, key: str, changed: Changed) -> None:
         """Forget a key."""

@@ -15,13 +15,13 @@ from msgspec import Struct
 
 from sessioncore._errors import CodecError, CorruptRecord
 from sessioncore._events import EventKind
+from sessioncore._gather import gather
 from sessioncore._storage_calls import Delete, Load, Moved, Reply, Stored, Unreadable
 from sessioncore._storage_capabilities import LoadsMany
 from sessioncore._storage_protocol import capability
 from sessioncore.codec._record import Record, datetime_of, decode_record
 from sessioncore.http._ids import is_handle
 from sessioncore.persistence._driver import Driver
-from sessioncore.persistence._gather import MAX_CONCURRENT_LOADS, gather
 from sessioncore.persistence._load_steps import UNREADABLE_DETAIL
 from sessioncore.persistence._store_context import StoreContext
 
@@ -176,7 +176,7 @@ class Owners:
     async def _load_all(self, handles: Iterable[str]) -> dict[str, OwnedSession | None]:
         """Load many sessions in batches; None for a record that cannot be read."""
         found: dict[str, OwnedSession | None] = {}
-        for batch in batched(handles, BATCH if self._loads_many is not None else MAX_CONCURRENT_LOADS):
+        for batch in batched(handles, BATCH):
             for handle, stored in zip(batch, await self._load_batch(batch), strict=True):
                 if isinstance(stored, (Stored, Unreadable)):
                     found[handle] = self._to_owned_session(handle, stored)

@@ -15,11 +15,11 @@ from anyio import CancelScope
 from sessioncore._config import SessionConfig
 from sessioncore._cross_loop import CrossLoopLock, event_loop, has_ended
 from sessioncore._errors import StorageError, WritesRefused
+from sessioncore._gather import gather
 from sessioncore._storage_calls import Create, Delete, Load, Move, Replace, Stored, Touch
 from sessioncore._storage_capabilities import Opens, SpreadsKeys
 from sessioncore._storage_protocol import PROBE_SUFFIX, Storage, capability
 from sessioncore.persistence._driver import Driver
-from sessioncore.persistence._gather import gather
 
 __all__ = ["Opening", "check_storage"]
 

@@ -1,15 +1,15 @@
 """Lists the records of a key-value store. Only some stores list their keys; only over these `Scans` is declared."""
 
 from collections.abc import AsyncGenerator, Iterable
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from sessioncore._errors import StorageError
+from sessioncore._gather import gather
 from sessioncore._storage_calls import Stored
 from sessioncore._storage_capabilities import Scans
 from sessioncore._storage_protocol import PROBE_SUFFIX
 from sessioncore.storage.keyvalue._record import key_of
-from sessioncore.storage.keyvalue._together import for_each
 
 __all__ = ["LISTING", "scanning", "session_keys"]
 
@@ -40,5 +40,6 @@ async def _scan(self: Any, prefix: str) -> AsyncGenerator[list[str]]:
         raise StorageError(f"the key-value store lists {LISTING} keys at most, and there may be more")
     keys = session_keys(names, prefix)
     for start in range(0, len(keys), _BATCH):
-        loaded = await for_each(keys[start : start + _BATCH], self.load)
-        yield [key for key in keys[start : start + _BATCH] if isinstance(loaded[key], Stored)]
+        some = keys[start : start + _BATCH]
+        loaded = await gather([partial(self.load, key) for key in some])
+        yield [key for key, answer in zip(some, loaded, strict=True) if isinstance(answer, Stored)]

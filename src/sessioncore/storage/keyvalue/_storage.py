@@ -8,19 +8,20 @@ import logging
 import math
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, ClassVar, TypeVar, cast
 
 from msgspec import structs
 
 from sessioncore._cross_loop import NamedLocks
 from sessioncore._errors import ConfigError, KeyTaken, StorageError, StorageUnavailable
+from sessioncore._gather import MAX_CONCURRENT_CALLS, gather
 from sessioncore._storage_calls import Stored, Unreadable, Written
 from sessioncore._storage_capabilities import Clears, Opens, Purges
 from sessioncore.storage._versions import random_version
 from sessioncore.storage.keyvalue._protocol import NOT_OURS, REFUSALS, KeyValueStore, SupportsCull, SupportsKeys
 from sessioncore.storage.keyvalue._record import Index, Record, key_of, name_of, owner_name
 from sessioncore.storage.keyvalue._scanning import LISTING, scanning, session_keys
-from sessioncore.storage.keyvalue._together import TOGETHER, for_each
 
 __all__ = ["KeyValueStorage"]
 
@@ -122,10 +123,11 @@ class KeyValueStorage:
     async def delete(self, *keys: str) -> int:
         """Delete these records and return how many were live."""
         live = 0
-        for start in range(0, len(keys), TOGETHER):
-            some = {*keys[start : start + TOGETHER]}
+        for start in range(0, len(keys), MAX_CONCURRENT_CALLS):
+            some = {*keys[start : start + MAX_CONCURRENT_CALLS]}
             async with self._locks.held(*some):
-                ended = {key: record for key, record in (await for_each(some, self._end)).items() if record is not None}
+                records = await gather([partial(self._end, key) for key in some])
+                ended = {key: record for key, record in zip(some, records, strict=True) if record is not None}
                 for owner in {record.owner for record in ended.values()}:
                     await self._unlist(owner, *(key for key in ended if ended[key].owner == owner))
             live += len(ended)
@@ -157,10 +159,10 @@ class KeyValueStorage:
         """Return the keys of live records whose last create, replace or move named `owner`."""
         name = owner_name(owner)
         keys = [*map(key_of, (await self._index(name)).ends)]
-        records = await for_each(keys, self._read)
-        found = [key for key in keys if (record := records[key]) is not None and record.owner == name]
-        await for_each([*{*keys}.difference(found)], lambda key: self._repair_index(name, key))
-        return found
+        records = await gather([partial(self._read, key) for key in keys])
+        theirs = {key: record is not None and record.owner == name for key, record in zip(keys, records, strict=True)}
+        await gather([partial(self._repair_index, name, key) for key in keys if not theirs[key]])
+        return [key for key in keys if theirs[key]]
 
     async def purge_expired(self) -> int:
         """Remove expired records if the store can list its keys; otherwise the store must do so by itself."""
