@@ -11,6 +11,7 @@ from datetime import timedelta
 from inspect import iscoroutinefunction
 from typing import Any, Literal, Self, TypeAlias, TypeGuard, get_args, get_origin
 
+from sessioncore._callables import is_sync_callable
 from sessioncore._errors import ConfigError, SessionError
 from sessioncore._events import SessionEvent, StorageListener
 from sessioncore._storage_protocol import CALLS, Storage, capabilities_of
@@ -209,14 +210,14 @@ def _check_count(name: str, value: object) -> None:
 
 def _check_callables(config: SessionConfig) -> None:
     for name in ("id_generator", "clock"):
-        if not _is_sync_callable(getattr(config, name)):
+        if not is_sync_callable(getattr(config, name)):
             raise ConfigError(f"{name} must be a function that is not async; leave it out for the default")
     now: Any = config.clock()  # with milliseconds, say, no session would be found again
     if not isinstance(now, (int, float)) or isinstance(now, bool) or not 0 <= now <= YEAR_9999:
         raise ConfigError("clock must return seconds since the epoch, as time.time does")
     for name in ("skip", "on_error"):
         value: object = getattr(config, name)
-        if value is not None and not _is_sync_callable(value):
+        if value is not None and not is_sync_callable(value):
             raise ConfigError(f"{name} must be a function that is not async, or None")
     given: object = config.on_event
     several = callable(given) or isinstance(given, (list, tuple))
@@ -225,13 +226,9 @@ def _check_callables(config: SessionConfig) -> None:
 
 
 def _is_listener(listener: object) -> bool:
-    return _is_sync_callable(listener) and not (
+    return is_sync_callable(listener) and not (
         isinstance(listener, StorageListener) and iscoroutinefunction(listener.storage_call)
     )
-
-
-def _is_sync_callable(function: object) -> bool:
-    return callable(function) and not iscoroutinefunction(function) and not iscoroutinefunction(type(function).__call__)
 
 
 def _check_storage(storage: object) -> None:

@@ -49,7 +49,7 @@ def log_events(logger: logging.Logger) -> Callable[[SessionEvent], None]:
     Raises:
         ConfigError: `logger` is not a logger of the standard library; a logger's name is not enough.
     """
-    if not hasattr(logger, "isEnabledFor"):  # it would fail at each event, where nobody looks
+    if not hasattr(logger, "isEnabledFor"):  # it would fail at each event, unnoticed
         raise ConfigError('log_events takes a logger, such as logging.getLogger("shop.sessions")')
 
     def log_event(event: SessionEvent) -> None:

@@ -9,11 +9,11 @@ import threading
 import typing
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from inspect import iscoroutinefunction
 from typing import Any, Literal
 
 import msgspec
 
+from sessioncore._callables import is_sync_callable
 from sessioncore._errors import ConfigError
 from sessioncore.codec._builtin_values import BUILTIN
 from sessioncore.codec._classes import class_access
@@ -184,7 +184,7 @@ def _make_entry(
 ) -> Entry:
     if encode is None and decode is None:
         return Entry.of_class(name, cls, "class")
-    if not callable(encode) or not callable(decode) or iscoroutinefunction(encode) or iscoroutinefunction(decode):
+    if encode is None or decode is None or not (is_sync_callable(encode) and is_sync_callable(decode)):
         raise ConfigError(f"pass both encode= and decode= for {cls.__qualname__}, functions not async, or neither")
     return Entry(name, cls, encode, decode, "functions", _name_result, lambda _value, _again: True)
 

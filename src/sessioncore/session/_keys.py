@@ -2,11 +2,11 @@
 
 import builtins
 from collections.abc import Callable, Iterable
-from inspect import iscoroutinefunction
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar, overload
 
 from msgspec import UNSET
 
+from sessioncore._callables import is_sync_callable
 from sessioncore._errors import ConfigError
 
 __all__ = ["AnyKey", "KeyFor", "KeyedValues", "SessionKey"]
@@ -65,7 +65,7 @@ class SessionKey(KeyFor[T, T]):
             )
         if default is not UNSET and default_factory is not None:
             raise ConfigError(f"SessionKey {name!r}: pass default= or default_factory=, not both")
-        if default_factory is not None and (not callable(default_factory) or iscoroutinefunction(default_factory)):
+        if default_factory is not None and not is_sync_callable(default_factory):
             raise ConfigError(
                 f"SessionKey {name!r}: default_factory= takes a class or a function that is not async, such as list"
             )

@@ -99,7 +99,7 @@ def _moment(time: float) -> str:
 class Index(Struct, frozen=True):
     """When the records end that one owner may have, by the names of their keys; some of them may be gone.
 
-    The ends are text of one form, which nobody parses: an owner may have thousands.
+    The ends are text of one form, which is compared and not parsed: an owner may have thousands.
     """
 
     ends: Mapping[str, str] = {}

@@ -255,7 +255,7 @@ class PostgresStorage:
         async with self._opening:
             if reopens:
                 self._closed = False
-                if self._database.has_outlived_its_loop():  # nobody can close it there any more
+                if self._database.has_outlived_its_loop():  # it cannot be closed there any more
                     self._ready = False
                     await self._database.aclose()
             if self._closed:

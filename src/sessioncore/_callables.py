@@ -1,0 +1,10 @@
+"""Judges the functions that an application passes in, before they are kept for later."""
+
+from inspect import iscoroutinefunction
+
+__all__ = ["is_sync_callable"]
+
+
+def is_sync_callable(function: object) -> bool:
+    """Return whether calling `function` returns its result, and not a coroutine."""
+    return callable(function) and not iscoroutinefunction(function) and not iscoroutinefunction(type(function).__call__)
