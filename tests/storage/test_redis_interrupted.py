@@ -158,7 +158,7 @@ async def test_loads_end_in_time_while_connections_are_killed_all_the_time(serve
                 start = time.monotonic()
                 with contextlib.suppress(StorageUnavailable):
                     assert await storage.load(KEY) is not None
-                assert time.monotonic() - start < LIMIT + 1
+                assert time.monotonic() - start < 2 * LIMIT
         finally:
             over.set()
             killer.join()
