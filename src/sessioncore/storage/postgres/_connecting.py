@@ -17,10 +17,11 @@ async def connect(*args: Any, **options: Any) -> Any:
     """
     attempt = asyncio.ensure_future(_connect(*args, **options))
     try:
-        return await asyncio.shield(attempt)
+        await asyncio.wait([attempt])  # `shield` would log what fails after the caller was cancelled, on Python 3.14.5
     except asyncio.CancelledError:
         attempt.add_done_callback(_close)
         raise
+    return attempt.result()
 
 
 def _close(attempt: asyncio.Future[Any]) -> None:

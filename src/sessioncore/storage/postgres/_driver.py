@@ -258,8 +258,7 @@ class Database:
             # a callback: if the caller is cancelled once more, the release still ends, and its error counts as seen.
             release = asyncio.ensure_future(_give_back(pool, connection))
             release.add_done_callback(lambda done: done.cancelled() or done.exception())
-            with suppress(*FAILURES):
-                await asyncio.shield(release)
+            await asyncio.wait([release])
             raise
         with suppress(*FAILURES):  # the outcome is known already; an error of the release must not replace it
             await pool.release(connection, timeout=_RELEASE_TIMEOUT)

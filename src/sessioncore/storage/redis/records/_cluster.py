@@ -149,11 +149,12 @@ class ClusterRecords:
         self._running.add(task)
         task.add_done_callback(self._ended)
         try:
-            return await asyncio.shield(task)
+            await asyncio.wait([task])  # `shield` would log what fails after that, on Python 3.14.5
         finally:
             if not task.done():
                 # The caller was cancelled, perhaps not for the last time. It still waits until all steps are done.
                 await run_shielded(asyncio.wait([task], timeout=self._silence_timeout))
+        return task.result()
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)
