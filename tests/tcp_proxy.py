@@ -4,7 +4,7 @@ import asyncio
 import socket
 import struct
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 
 class Proxy:
@@ -66,6 +66,8 @@ class Proxy:
             self._open.discard(writer)
             if back is not None:
                 back.close()
+                with suppress(OSError):  # without this, asyncio logs it where objects are freed late
+                    await back.wait_closed()
 
     async def _requests(self, reader: asyncio.StreamReader, back: asyncio.StreamWriter, number: int) -> None:
         while data := await _some(reader):

@@ -5,11 +5,13 @@ import os
 import signal
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+import pytest
 from msgspec import Struct
 from servers.redis_server import free_port
 from tests.adapters.browser import Address, ask, compose, until
@@ -57,6 +59,8 @@ class Deployment(Struct):
 @contextmanager
 def deployed(server: str, folder: Path, storage: str, workers: int = 2) -> Generator[Deployment]:
     """Run a server on the site of its kind; at the end it is gone, with its workers."""
+    if server == "granian" and sysconfig.get_config_var("Py_GIL_DISABLED"):
+        pytest.skip("without the GIL its workers are threads, and the site hears of no signal")
     port = free_port()
     environment = {
         **os.environ, "PYTHONPATH": "src:src/adapters:.", "SITE_FOLDER": str(folder), "SESSIONCORE_STORAGE": storage,

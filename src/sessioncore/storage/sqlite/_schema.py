@@ -6,6 +6,7 @@ Everything here blocks, and so runs in a worker thread.
 import errno
 import os
 import sqlite3
+import sysconfig
 import threading
 from pathlib import Path
 
@@ -18,6 +19,9 @@ __all__ = ["connect", "prepare", "schema_sql"]
 _creating = threading.Lock()
 _APPLICATION_ID = 0x73657373  # "sess": tells our file from other SQLite files
 _SCHEMA = 2
+# On a Python without the GIL, a statement that one thread has prepared and another one frees outlives `close`, and
+# keeps the file open and locked: prepare each anew there.
+_CACHED_STATEMENTS = 0 if sysconfig.get_config_var("Py_GIL_DISABLED") else 128
 
 # `ends` is wall-clock time: the only clock that several processes share, and that goes on after a restart.
 _CREATE = (
@@ -54,7 +58,9 @@ def connect(path: str, until: float) -> sqlite3.Connection:
 
 
 def _connect(path: str) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+    connection = sqlite3.connect(
+        path, timeout=0, isolation_level=None, check_same_thread=False, cached_statements=_CACHED_STATEMENTS
+    )
     # In WAL mode NORMAL survives kill -9, but a power cut loses the last commits, perhaps a logout that
     # was already confirmed. FULL waits for the disk once per commit, and concurrent requests share commits.
     try:
