@@ -256,7 +256,7 @@ def test_a_file_in_a_folder_that_may_not_be_entered_is_not_there(monkeypatch: py
 
 @pytest.mark.parametrize(
     ("redirection", "code", "says"),
-    [("> /dev/full", 2, "No space left"), (">&-", 0, ""), ("2>&-", 0, ""), ("<&- >&- 2>&-", 0, "")],
+    [("> /dev/full", 2, "No space left"), (">&-", 2, "Bad file"), ("2>&-", 0, ""), ("<&- >&- 2>&-", 2, "")],
 )
 def test_an_output_that_cannot_be_written_has_no_traceback(
     redirection: str, code: int, says: str, tmp_path: Path

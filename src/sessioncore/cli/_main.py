@@ -70,11 +70,16 @@ def _null_device(mode: str) -> TextIO:
     return cast("TextIO", Path(os.devnull).open(mode))
 
 
+def _unwritable() -> TextIO:
+    """Return a stream that refuses what is written to it, as a closed descriptor does: the results would be lost."""
+    return cast("TextIO", os.fdopen(os.open(os.devnull, os.O_RDONLY), "w"))
+
+
 def run_command_line(arguments: Sequence[str]) -> int:
     """Run a command as a program of its own, and return its exit code."""
     # Python sets a stream to None if the program was started with it closed.
     sys.stdin = sys.stdin or _null_device("r")
-    sys.stdout = sys.stdout or _null_device("w")
+    sys.stdout = sys.stdout or _unwritable()
     sys.stderr = sys.stderr or _null_device("w")
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
