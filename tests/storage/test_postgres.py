@@ -226,8 +226,10 @@ def test_what_is_neither_a_dsn_nor_a_pool_is_refused_at_once(source: Any) -> Non
 
 
 @pytest.mark.parametrize(
-    "dsn", ["mysql://u:hunter2@h/d", "postgresql://u:hunter2@h:port/d", "u:hunter2", "postgresql://u:hunter2@[::1/d"]
-)
+    "dsn",
+    ["mysql://u:hunter2@h/d", "postgresql://u:hunter2@h:port/d", "u:hunter2", "postgresql://u:hunter2@[::1/d",
+     "postgresql://u:hunter2@127.0.0.1:99999/d"],
+)  # fmt: skip
 async def test_a_dsn_that_cannot_be_read_is_refused_without_its_password(dsn: str) -> None:
     storage = PostgresStorage(dsn)
     with pytest.raises(ConfigError) as caught:

@@ -125,7 +125,7 @@ def test_what_is_no_text_is_no_url(url: Any) -> None:
         assert "hunter2" not in str(caught.value)
 
 
-@pytest.mark.parametrize("path", [None, 5, b"sessions.db", "", ":memory:", "file:x?mode=memory"], ids=repr)
+@pytest.mark.parametrize("path", [None, 5, b"x.db", "", ":memory:", "file:x?mode=memory", "a\0b", "\ud800"], ids=ascii)
 def test_what_is_no_path_is_no_sqlite_file(path: Any) -> None:
     with pytest.raises(ConfigError, match="path of a file"):
         SQLiteStorage(path)

@@ -133,7 +133,7 @@ class Database:
                 except BaseException:
                     pool.terminate()  # it may have connected already
                     raise
-        except ValueError:
+        except (ValueError, OverflowError):  # the latter for a port beyond 65535
             # asyncpg's message quotes the DSN with its password.
             raise ConfigError(
                 "the PostgreSQL DSN cannot be understood; expected postgresql://user:password@host:port/database"

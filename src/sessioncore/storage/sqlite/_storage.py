@@ -66,8 +66,7 @@ class SQLiteStorage:
         busy_timeout: timedelta = timedelta(seconds=4),
     ) -> None:
         given: object = os.fspath(path) if isinstance(cast("object", path), str | os.PathLike) else None
-        # None and an empty text come from an environment variable that is not set.
-        if not isinstance(given, str) or not given or given.startswith((":memory:", "file:")):
+        if not isinstance(given, str) or not _can_be_a_file(given):
             raise ConfigError("SQLiteStorage needs the path of a file; use MemoryStorage to keep records in memory")
         self._path = os.path.abspath(given)  # noqa: PTH100 - links stay; a later chdir() makes no difference
         if not isinstance(cast("object", busy_timeout), timedelta) or busy_timeout < timedelta():
@@ -274,3 +273,13 @@ class SQLiteStorage:
                 await executors.reader.aclose()
             finally:
                 await executors.writer.aclose()
+
+
+def _can_be_a_file(path: str) -> bool:
+    if not path or "\0" in path or path.startswith((":memory:", "file:")):  # empty: from an unset variable, like None
+        return False
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError:
+        return False
+    return True
