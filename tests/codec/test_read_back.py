@@ -437,7 +437,7 @@ async def test_a_value_that_became_unreadable_in_place_is_refused_and_the_record
         (lambda s: without(s["sku"], "code"), "'sku': the field 'code'"),
         (lambda s: s["tag"].append(changed(Tagged("b"), tag=CANARY)), "'tag', item 1: .*Tagged would"),
         (lambda s: s.mutate("sku", functools.partial(without, name="note")), "'sku': the field 'note'"),
-        (lambda s: s.bind_owner("ada", sku=Sku.model_construct()), "'details', entry 0: the field 'code'"),
+        (lambda s: s.bind_owner("ada", n=1, sku=Sku.model_construct()), "'details.sku': the field 'code'"),
     ]  # fmt: skip
     for spoil, reason in spoils:
         with pytest.raises(CodecError, match=reason):

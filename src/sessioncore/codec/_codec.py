@@ -68,6 +68,16 @@ class Codec:
         except Exception as exc:  # for example, a user's tzinfo raised
             raise CodecError(f"session key {key!r} cannot be encoded ({type(exc).__name__})") from exc
 
+    def encode_named(self, key: str, values: dict[str, Any]) -> Raw:
+        """Do what `encode` does with a dict whose keys the program has chosen, so error texts name those, too."""
+        try:
+            return self.encode(key, values)
+        except CodecError as exc:
+            refused = exc
+        for name, value in values.items():
+            self.encode(f"{key}.{name}", value)
+        raise refused
+
     def decode(self, key: str, raw: Raw) -> Any:
         """Return the value that `raw` holds.
 

@@ -156,7 +156,7 @@ class Session(SessionMapping):
             UnregisteredType: a detail cannot be stored.
         """
         check_owner(owner)
-        encoded = self._persistence.codec.encode("details", details) if details else EMPTY_DICT
+        encoded = self._persistence.codec.encode_named("details", details) if details else EMPTY_DICT
         self._get_state().begin_write().change_metadata(owner=owner, details=encoded)
 
     async def login(self, owner: str, **details: Any) -> None:
@@ -175,7 +175,7 @@ class Session(SessionMapping):
         """
         check_owner(owner)
         state = self._get_state()
-        encoded = self._persistence.codec.encode("details", details) if details else EMPTY_DICT
+        encoded = self._persistence.codec.encode_named("details", details) if details else EMPTY_DICT
         others = (known := owner_of(state)) is not None and known != owner
         cleared = {"cleared": True} if others else {}
         after = None if state.loaded is None else state.loaded.record.owner
