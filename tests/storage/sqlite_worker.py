@@ -1,10 +1,11 @@
-"""A process of its own for the SQLite tests: `open PATH`, or `write PATH` or `move PATH` until it is killed."""
+"""A process of its own for the SQLite tests: `open PATH`, `fork PATH`, or until it is killed `write` or `move PATH`."""
 
 import os
 import sys
 
 import anyio
 
+from sessioncore import StorageError, Stored
 from sessioncore.storage import SQLiteStorage
 
 
@@ -37,8 +38,28 @@ async def move(path: str) -> None:
         sys.stdout.flush()
 
 
+def fork(path: str) -> None:
+    """Use a file before and after a fork, and print what the child meets and what the parent still has."""
+    storage = SQLiteStorage(path)
+    anyio.run(storage.create, "k", b"kept", 1000)
+    if (child := os.fork()) == 0:
+        for _ in range(2):  # closing it does not make it another one
+            try:
+                anyio.run(storage.load, "k")
+            except StorageError as exc:
+                sys.stdout.write(f"{type(exc).__name__}\n")
+            anyio.run(storage.aclose)
+        sys.stdout.flush()
+        os._exit(0)
+    code = os.waitpid(child, 0)[1]
+    stored = anyio.run(storage.load, "k")
+    sys.stdout.write(f"{stored.data.decode() if isinstance(stored, Stored) else stored} {code}\n")
+
+
 if __name__ == "__main__":
     if sys.argv[1] == "open":
         anyio.run(SQLiteStorage(sys.argv[2]).open)
+    elif sys.argv[1] == "fork":
+        fork(sys.argv[2])
     else:
         anyio.run({"write": write, "move": move}[sys.argv[1]], sys.argv[2])

@@ -17,7 +17,7 @@ from anyio import CancelScope, CapacityLimiter, to_thread
 from msgspec import Struct
 
 from sessioncore._cross_loop import CrossLoopLock
-from sessioncore._errors import ConfigError, KeyTaken
+from sessioncore._errors import ConfigError, KeyTaken, StorageError
 from sessioncore._shield import run_shielded
 from sessioncore._storage_calls import Moved, Stored, Unreadable, Written
 from sessioncore._storage_capabilities import Clears, KeepsTombstones, LoadsMany, Opens, Purges, Scans, Watches
@@ -37,6 +37,7 @@ T = TypeVar("T")
 class _Executors(Struct):
     reader: BatchExecutor
     writer: BatchExecutor
+    pid: int  # of the process that opened the file
 
 
 class SQLiteStorage:
@@ -232,6 +233,11 @@ class SQLiteStorage:
             if (executors := self._executors) is None:
                 await self._open()
                 continue
+            if executors.pid != os.getpid():
+                raise StorageError(
+                    f"this process was forked while {self._path} was open, and SQLite's locks do not pass to a child: "
+                    "open the storage after the fork, in each process (docs/storage.md)"
+                )
             try:
                 return await which(executors).call(work)
             except Closed:  # by another event loop, just before this call
@@ -263,11 +269,15 @@ class SQLiteStorage:
             writer.close()
             raise
         busy = self._busy_timeout
-        return _Executors(BatchExecutor(reader, run_reads, busy, place), BatchExecutor(writer, run_writes, busy, place))
+        executors = BatchExecutor(reader, run_reads, busy, place), BatchExecutor(writer, run_writes, busy, place)
+        return _Executors(*executors, os.getpid())
 
     async def _close(self) -> None:
         async with self._opening:  # a call that is opening the file must not leave it open
-            executors, self._executors = self._executors, None
+            executors = self._executors
+            if executors is not None and executors.pid != os.getpid():
+                return  # a child must not even close what its parent has open
+            self._executors = None
         if executors is not None:
             try:
                 await executors.reader.aclose()
