@@ -116,7 +116,7 @@ class Run:
             proxy.swallow, proxy.half_open = False, proxy.connections
 
     async def freeze_the_server(self) -> None:
-        await frozen(self.server.pid, random.choice([0.2, 0.6]))
+        await frozen(self.server.pid, random.choice([0.2, 0.6, 1.2]))
 
     async def freeze_a_process(self) -> None:
         await frozen(random.choice(self.processes).pid, 0.3)
