@@ -71,6 +71,7 @@ class RequestContext(Struct, eq=False):
         self.sent = response
         self.open = open_connection(self.exchange, request, response)
         if self.open is not None:
+            self.open.begin()  # at once: the handler may end the session before it waits for anything
             self.open.begin_soon()
 
     async def end_for_error(self, error: Exception) -> web.StreamResponse | None:

@@ -14,6 +14,7 @@ from sessioncore.integration import Watch, close_code, close_for_error, close_re
 __all__ = ["OpenConnection", "open_connection"]
 
 _TIMEOUT: Final = 10.0  # seconds for the last bytes to a client that reads nothing any more
+_PAUSE: Final = 0.01  # seconds until it is asked again whether the headers are sent
 _USES: Final = frozenset({web.WSMsgType.TEXT, web.WSMsgType.BINARY})
 
 
@@ -47,7 +48,7 @@ class OpenConnection(Struct, eq=False):
 
     def begin(self) -> None:
         """Watch the session, unless that has begun or there is nothing to watch yet."""
-        if self._watch is None and self.response.prepared and not self._stopped:  # `begin_soon` may be late
+        if self._watch is None and not self._stopped:  # `begin_soon` may be late
             self._watch = watch_connection(self._exchange, self._end)
 
     def message_received(self, message: Any) -> None:
@@ -67,12 +68,19 @@ class OpenConnection(Struct, eq=False):
         if self._is_closed():
             return None
         self._ended = True
-        return self.close(error)
+        return self._close_when_prepared(error)
+
+    async def _close_when_prepared(self, error: SessionError) -> None:
+        while not self.response.prepared:  # its headers have not left yet
+            if self._stopped:
+                return
+            await asyncio.sleep(_PAUSE)
+        await self.close(error)
 
     async def end_for_error(self, error: Exception) -> web.StreamResponse | None:
         """Return the response if an error of the handler only says that the connection, or its session, has ended."""
         if not self._ended:
-            if self._is_closed() or close_for_error(self._exchange, error) is None:
+            if not self.response.prepared or self._is_closed() or close_for_error(self._exchange, error) is None:
                 return None
             await self.close(error)
         return self.response if says_ended(error, _is_disconnect) else None

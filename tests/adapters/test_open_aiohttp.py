@@ -1,0 +1,138 @@
+"""WebSockets and event streams of aiohttp: closed when their session ends, and forgotten when they do."""
+
+import asyncio
+import contextlib
+import gc
+from weakref import ref
+
+import pytest
+from aiohttp import ClientConnectionResetError, web
+from aiohttp.test_utils import TestClient, TestServer
+from tests.adapters.aiohttp_kit import application, count
+from tests.adapters.browser import Browser, compose, until
+from tests.adapters.open_kit import ToldStorage
+from tests.adapters.servers import serve, serve_aiohttp
+
+from sessioncore import SessionConfig, SessionStore
+from sessioncore_aiohttp import _open, get_session
+
+
+@pytest.mark.anyio
+async def test_a_connection_that_was_open_leaves_nothing_behind(store: SessionStore) -> None:
+    seen: list[ref[web.Request]] = []
+
+    async def socket(request: web.Request) -> web.WebSocketResponse:
+        seen.append(ref(request))
+        (await get_session(request))["n"] = 1
+        response = web.WebSocketResponse()
+        await response.prepare(request)
+        async for _ in response:
+            pass
+        return response
+
+    async def stream(request: web.Request) -> web.StreamResponse:
+        seen.append(ref(request))
+        session = await get_session(request)
+        if "late" not in request.query:
+            session["n"] = 1
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        await response.write(b"data: 1\n\n")
+        session["n"] = 2  # without waiting for anything, so that the watch would begin after the handler
+        return response
+
+    known = {"Cookie": f"__Host-session_id={(await store.create()).id}"}
+    async with TestClient(TestServer(application(store, socket, stream))) as client:
+        await (await client.ws_connect("/socket")).close()
+        await (await client.get("/stream")).read()
+        await (await client.get("/stream?late", headers=known)).read()
+    gc.collect()
+    assert [each() for each in seen] == [None] * 3
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("how", ["send_str", "send_bytes", "send_json"])
+async def test_a_socket_that_only_sends_and_uses_its_session_late_ends_with_it(how: str) -> None:
+    used = asyncio.Event()
+
+    async def socket(request: web.Request) -> web.WebSocketResponse:
+        session, response = await get_session(request), web.WebSocketResponse()
+        await response.prepare(request)
+        await asyncio.sleep(0)  # such as for a database
+        assert session.owner == "ada"
+        while True:
+            await getattr(response, how)(b"x" if how == "send_bytes" else "x")
+            used.set()
+            await asyncio.sleep(0.01)
+
+    store = SessionStore(SessionConfig.development(storage=ToldStorage()))
+    async with TestClient(TestServer(application(store, socket))) as client:
+        cookie = {"Cookie": f"session_id={(await store.create(owner='ada')).id}"}
+        async with client.ws_connect("/socket", headers=cookie) as connection:
+            await used.wait()
+            await store.revoke_all("ada")
+            while (message := await connection.receive(timeout=10)).type is not web.WSMsgType.CLOSE:
+                pass
+            assert (message.data, message.extra) == (1008, "session ended")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("when", ["while its headers are prepared", "before its handler waits"])
+async def test_a_socket_whose_session_ends_at_its_handshake_is_closed(when: str) -> None:
+    async def socket(request: web.Request) -> web.WebSocketResponse:
+        session, response = await get_session(request), web.WebSocketResponse()
+        assert session.owner == "ada"
+        await response.prepare(request)
+        await session.destroy()
+        async for _ in response:
+            pass
+        return response
+
+    async def revoke(*_: object) -> None:
+        if when == "while its headers are prepared":
+            await store.revoke_all("ada")
+            await asyncio.sleep(0.05)  # so that the end is noticed before they are sent
+
+    store = SessionStore(SessionConfig.development())
+    app = application(store, socket)
+    app.on_response_prepare.append(revoke)
+    async with TestClient(TestServer(app)) as client:
+        cookie = {"Cookie": f"session_id={(await store.create(owner='ada')).id}"}
+        async with client.ws_connect("/socket", headers=cookie) as connection:
+            message = await connection.receive(timeout=10)
+            assert (message.data, message.extra) == (1008, "session ended")
+
+
+def test_an_event_stream_of_an_ended_session_is_closed_under_its_handler_also_when_nobody_reads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    raised: list[type[BaseException]] = []
+
+    async def stream(request: web.Request) -> web.StreamResponse:
+        (await get_session(request)).get("n")
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        try:
+            while True:
+                await response.write(b"x" * int(request.query["size"]))
+                await asyncio.sleep(0.01)
+        except BaseException as error:
+            raised.append(type(error))
+            raise
+
+    monkeypatch.setattr(_open, "_TIMEOUT", 0.2)  # seconds for the last bytes to a client that reads nothing
+    store, large = SessionStore(SessionConfig.development(storage=ToldStorage())), 40_000_000
+    with serve(serve_aiohttp, application(store, stream, count)) as server:
+        for number, size in enumerate((1, large), start=1):
+            browser = Browser(server.address)
+            browser.get("/count")
+            with browser.address.connect() as sock:
+                sock.sendall(compose("GET", f"/stream?size={size}", [("Cookie", browser.cookie_header())]))
+                received = len(sock.recv(10))
+                server.run(store.reset)
+                until(lambda: len(raised) == number)  # noqa: B023 - called at once
+                with contextlib.suppress(ConnectionResetError):
+                    while part := sock.recv(1_000_000):
+                        received += len(part)
+                assert received < large
+    assert raised == [ClientConnectionResetError, asyncio.CancelledError]  # of a write, and of waiting for the client
