@@ -89,12 +89,16 @@ async def test_a_numbered_database_needs_select_too(server: Server) -> None:
 
 
 @pytest.mark.parametrize("command", [name for name in COMMANDS if name not in NOT_NEEDED])
-async def test_with_one_command_fewer_it_says_which(server: Server, command: str) -> None:
+async def test_with_one_command_fewer_it_says_which(
+    server: Server, command: str, caplog: pytest.LogCaptureFixture
+) -> None:
     async with as_user(server, f"-{command}") as storage:
         server.do("ACL", "LOG", "RESET")
         with pytest.raises(StorageError, match=rf"ACL user lacks the right \+{command};.* ACL SETUSER"):
             await every_call(storage, server.do)
         assert command.encode() in [entry[entry.index(b"object") + 1] for entry in server.do("ACL", "LOG")]
+    # What a start does not need: EVAL only while the server remembers no script, SCAN for maintenance.
+    assert (f"lacks the right +{command};" in caplog.text) is (command in {"eval", "scan"})
 
 
 async def test_without_wait_no_deletion_is_called_confirmed(server: Server) -> None:

@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
 from sessioncore.storage._text import bytes_of
-from sessioncore.storage.redis._errors import ConnectionLost, ErrorReply, unavailable
+from sessioncore.storage.redis._errors import ConnectionLost, ErrorReply, error_of, unavailable
 from sessioncore.storage.redis.client._client import ClientTransport
 from sessioncore.storage.redis.connection._transport import Command, Reply, Transport
 from sessioncore.storage.redis.records._commands import checked
-from sessioncore.storage.redis.records._format import index_of
+from sessioncore.storage.redis.records._format import INDEX_SUFFIX, index_of
 
 __all__ = ["check_servers", "names_on_masters"]
 
@@ -26,6 +26,12 @@ _TRACKING: tuple[Command, ...] = (
     (b"CLIENT", b"CACHING", b"YES"),
 )
 
+# What needs rights that no call needs yet, and what fails without them.
+_LATER: tuple[tuple[Command, str], ...] = (
+    ((b"EVAL", b"return 1", 0), "after a restart of the server, when it has forgotten its scripts, writes will fail"),
+    ((b"SCAN", 0, b"MATCH", b"*" + INDEX_SUFFIX, b"COUNT", 1), "reset(), purge_expired() and counting will fail"),
+)
+
 
 async def check_servers(servers: Mapping[str, Transport], *, first: bool) -> None:
     """Send every server a PING; the first time, warn about settings that weaken a promise.
@@ -37,16 +43,27 @@ async def check_servers(servers: Mapping[str, Transport], *, first: bool) -> Non
     for name, server in servers.items():
         commands: tuple[Command, ...] = ((b"PING",),)
         if first:
-            commands += ((b"INFO",), *(() if isinstance(server, ClientTransport) else _TRACKING))
+            own = not isinstance(server, ClientTransport)
+            commands += ((b"INFO",), *((*(command for command, _ in _LATER), *_TRACKING) if own else ()))
         try:
             pong, *found = await server.read(b"", *commands)
         except ConnectionLost as exc:
             raise unavailable(exc, name) from exc
         checked(pong)
         if first:
-            told |= dict.fromkeys([*_warnings_of(found[0]), *_warnings_about_tracking(*found[1:])])
+            info, later, tracking = found[0], found[1 : 1 + len(_LATER)], found[1 + len(_LATER) :]
+            told |= dict.fromkeys([*_warnings_of(info), *_warnings_about_rights(later)])
+            told |= dict.fromkeys(_warnings_about_tracking(*tracking))
     for text in told:
         logging.getLogger("sessioncore").warning(text)
+
+
+def _warnings_about_rights(replies: list[Reply]) -> list[str]:
+    return [
+        f"{without}: {error_of(reply)}"
+        for (_, without), reply in zip(_LATER, replies, strict=False)  # a client of its own is not asked
+        if isinstance(reply, ErrorReply) and reply.code == "NOPERM"
+    ]
 
 
 def _warnings_about_tracking(hello: Any = None, *replies: Reply) -> list[str]:
