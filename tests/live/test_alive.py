@@ -1,6 +1,7 @@
 """`Session.alive` ends when the session does, whoever ends it, and lives on for as long as it does."""
 
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -207,6 +208,15 @@ async def test_a_block_that_ends_first_hears_nothing_and_an_error_of_its_own_pas
             raise ZeroDivisionError
     async with session.alive():
         await store.revoke(session.handle)  # the end is not noticed before the block is over
+
+
+async def test_a_block_that_swallows_its_cancellation_still_raises() -> None:
+    async with watched(MemoryStorage()) as one:
+        with pytest.raises(SessionGone):
+            async with one.other.alive():
+                await one.store.revoke(one.other.handle)
+                with suppress(anyio.get_cancelled_exc_class()):  # like an anyio portal's context manager
+                    await anyio.sleep_forever()
 
 
 async def test_after_the_last_block_a_session_is_watched_no_longer() -> None:

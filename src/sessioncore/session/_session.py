@@ -274,7 +274,7 @@ class Session(SessionMapping):
                 yield
             finally:
                 watch.stop()
-        if ended is not None and scope.cancelled_caught:
+        if ended is not None:  # also where the cancellation was swallowed in the block, as by an anyio portal's
             raise ended
 
     # -- copying and pickling are refused
