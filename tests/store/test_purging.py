@@ -8,6 +8,7 @@ from typing import Any
 
 import anyio
 import pytest
+from tests.kit import BOTH_LOOPS
 from tests.stores import SpyStorage
 from tests.turns import comes_true
 
@@ -60,6 +61,21 @@ async def test_what_the_block_raises_comes_out_as_it_is_and_cancelling_it_ends_i
         async with SessionStore().purge_every(SHORT):
             await anyio.sleep_forever()
     assert scope.cancelled_caught
+
+
+@BOTH_LOOPS
+async def test_one_task_may_enter_the_block_and_another_leave_it() -> None:
+    """As fixtures of pytest-asyncio do, and aiohttp's cleanup contexts in its test client."""
+    storage = SpyStorage()
+    purging = SessionStore(SessionConfig(storage=storage)).purge_every(SHORT)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(purging.__aenter__)
+    await comes_true(lambda: len(storage.calls) >= 3)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(purging.__aexit__, None, None, None)
+    before = len(storage.calls)
+    await anyio.sleep(0.02)
+    assert len(storage.calls) == before
 
 
 async def test_an_interval_that_cannot_be_is_refused() -> None:

@@ -15,6 +15,7 @@ from time import monotonic
 import anyio
 from anyio.abc import TaskGroup
 
+from sessioncore._background import run_in_background
 from sessioncore._config import stale_id_window
 from sessioncore._cross_loop import caller_from_any_thread
 from sessioncore._errors import SessionError, SessionGone, StorageError, StorageUnavailable
@@ -22,7 +23,6 @@ from sessioncore._events import EventKind
 from sessioncore._storage_calls import Moved, Reply, Touch
 from sessioncore._storage_capabilities import Watches
 from sessioncore.live._agenda import Agenda
-from sessioncore.live._background import run_in_background
 from sessioncore.live._watch import Watch
 from sessioncore.persistence._driver import Driver
 from sessioncore.persistence._store_context import StoreContext
@@ -78,7 +78,7 @@ class WatchTask:
         self._wake.set()
         if not self._running:
             self._running = True
-            self._task = run_in_background(self._run)
+            self._task = run_in_background("watching the sessions of open connections", self._run)
         return watch
 
     def stop(self, watch: Watch) -> None:

@@ -6,6 +6,7 @@ from random import SystemRandom
 
 import anyio
 
+from sessioncore._background import run_in_background
 from sessioncore._errors import SessionError
 from sessioncore.persistence._health import Health
 
@@ -26,23 +27,23 @@ async def purging(purge: Callable[[], Awaitable[object]], seconds: float, health
     The first one begins after a random part of that time, so that processes that start together, and
     stores on one server, do not purge together.
     """
+    stop, stopped = anyio.CancelScope(), anyio.Event()
 
     async def purge_forever() -> None:
-        await anyio.sleep(_uniform(0, seconds))
-        while True:
-            try:
-                await purge()
-            except SessionError as exc:
-                health.report("expired records could not be removed", exc)
-            await anyio.sleep(pause_between(seconds))
+        with stop:
+            await anyio.sleep(_uniform(0, seconds))
+            while True:
+                try:
+                    await purge()
+                except SessionError as exc:
+                    health.report("expired records could not be removed", exc)
+                await anyio.sleep(pause_between(seconds))
 
-    error: Exception | None = None
-    async with anyio.create_task_group() as group:
-        group.start_soon(purge_forever)
-        try:
-            yield
-        except Exception as exc:  # noqa: BLE001 - raised below, because the task group would wrap it
-            error = exc
-        group.cancel_scope.cancel()
-    if error is not None:
-        raise error
+    # No task group: fixtures, and frameworks under test, may leave the block in another task than they entered it.
+    _task = run_in_background("purging expired records", purge_forever, stopped.set)
+    try:
+        yield
+    finally:
+        stop.cancel()
+        with anyio.CancelScope(shield=True):  # the storage may be closed next
+            await stopped.wait()
