@@ -14,24 +14,23 @@ __all__ = ["breaks", "broken_by", "caught", "check_named"]
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
-def breaks(call: str, check: str) -> Callable[[Method], Method]:
-    """Let a storage make `call` as this method does; that check of the kit must notice it."""
+def breaks(call: str, *checks: str) -> Callable[[Method], Method]:
+    """Let a storage make `call` as this method does; each of these checks of the kit must notice it."""
 
     def mark(method: Method) -> Method:
-        vars(method)["breaks"] = call, check
+        vars(method)["breaks"] = call, checks
         return method
 
     return mark
 
 
 def broken_by(faults: type[Any]) -> list[Any]:
-    """For each method of `faults` that is marked: a subclass with that method as a call, and the check."""
+    """For each method of `faults` that is marked: a subclass that makes a call like this, and each check."""
     found: list[Any] = []
     for name, method in vars(faults).items():
-        if marked := getattr(method, "breaks", None):
-            call, check = marked
-            given: dict[str, Any] = {call: method, "capabilities": faults.capabilities}
-            found.append(pytest.param(type(name, (faults,), given), check, id=name))
+        call, checks = getattr(method, "breaks", ("", ()))
+        members: dict[str, Any] = {call: method, "capabilities": faults.capabilities}
+        found += [pytest.param(type(name, (faults,), members), check, id=f"{name}-{check}") for check in checks]
     return found
 
 

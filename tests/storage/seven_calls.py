@@ -79,8 +79,8 @@ class SevenCallStorage:
             return [key for key, row in rows if isinstance(row, Row) and row.owner == owner]
 
     async def find(self, key: str) -> Row | Unreadable | None:
-        await checkpoint()
         row = self.rows.get(key)
+        await checkpoint()
         if isinstance(row, Row):
             return row if row.ends > self.clock() else None
         return None if row is None else Unreadable()
@@ -118,12 +118,15 @@ class ServerStorage(SevenCallStorage):
             self.speaks.set()
 
     async def find(self, key: str) -> Row | Unreadable | None:
+        await self.hear()
+        return await super().find(key)
+
+    async def hear(self) -> None:
         try:
             with anyio.fail_after(self.bound):
                 await self.speaks.wait()
         except TimeoutError as exc:
             raise StorageUnavailable("the server does not answer") from exc
-        return await super().find(key)
 
 
 def seven_call_rig(storage: SevenCallStorage, clock: ManualClock) -> Rig:

@@ -1,16 +1,16 @@
 """The kit at work on capabilities: storages that break one promise each, and the check by which each is caught."""
 
 import fnmatch
+import itertools
 from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any
 
-import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 from msgspec import structs
 from tests.storage.fault_rig import breaks, broken_by, caught, check_named
 from tests.storage.rigs import ONE_LOOP, manual_rig
-from tests.storage.seven_calls import Row, ServerStorage, seven_call_rig
+from tests.storage.seven_calls import ServerStorage, seven_call_rig
 
 from sessioncore import MemoryStorage, StorageError, StorageUnavailable
 from sessioncore.storage import (
@@ -76,6 +76,12 @@ class Faults(MemoryStorage):
     async def clears_by_pattern(self, prefix: str) -> int:
         return await self.delete(*fnmatch.filter(self._table.keys(""), f"{prefix}*"))
 
+    @breaks("clear", "a_key_may_be_made_anew_after_clear")
+    async def counts_versions_from_the_beginning(self, prefix: str) -> int:
+        number = await super().clear(prefix)
+        self._table._versions = itertools.count(1)  # pyright: ignore[reportPrivateUsage]
+        return number
+
     @breaks("clear", "clear_ends_what_begins_with_the_prefix")
     async def counts_nothing(self, prefix: str) -> int:
         return 0 * await super().clear(prefix)
@@ -88,7 +94,7 @@ class Faults(MemoryStorage):
     async def purges_the_living(self) -> int:
         return await self.clear("")
 
-    @breaks("purge_expired", "purging_spares_the_living")
+    @breaks("purge_expired", "purging_spares_the_living", "purging_does_not_count_tombstones")
     async def purges_nothing_and_counts_it(self) -> int:
         return 6
 
@@ -182,6 +188,22 @@ class Faults(MemoryStorage):
     async def keeps_tombstones_for_too_long(self, *args: Any, tombstone: float = 0.0, **more: Any) -> Any:
         return await super().move(*args, tombstone=tombstone * 100, **more)
 
+    @breaks("move", "without_a_tombstone_the_old_key_is_free")
+    async def always_leaves_a_tombstone(self, *args: Any, tombstone: float = 0.0, **more: Any) -> Any:
+        return await super().move(*args, tombstone=tombstone or 60, **more)
+
+    @breaks("move", "a_tombstone_outlives_its_record")
+    async def lets_a_tombstone_end_with_the_record(self, *args: Any, tombstone: float = 0.0, **more: Any) -> Any:
+        return await super().move(*args, tombstone=min(tombstone, args[3]), **more)
+
+    @breaks("move", "a_conflicting_or_refused_move_leaves_no_tombstone")
+    async def moves_elsewhere_when_refused(self, key: str, new_key: str, *args: Any, **more: Any) -> Any:
+        try:
+            return await super().move(key, new_key, *args, **more)
+        except KeyTaken:
+            await super().move(key, f"{new_key}2", *args, **more)
+            raise
+
     @breaks("load", "a_tombstone_says_where_the_record_is")
     async def gives_the_data_to_the_old_key(self, key: str, *, renew: float | None = None) -> Any:
         return await super().load(await self.moved_to(key), renew=renew)
@@ -203,6 +225,12 @@ class Faults(MemoryStorage):
     @breaks("delete", "deleting_a_tombstone_ends_the_record")
     async def deletes_the_tombstone_alone(self, *keys: str) -> int:
         return await super().delete(*await self.records(keys))
+
+    @breaks("delete", "deleting_counts_a_moved_record_once")
+    async def counts_every_former_key(self, *keys: str) -> int:
+        found = [await self.load(key) for key in keys]
+        await super().delete(*keys)
+        return len(found) - found.count(None)
 
     @breaks("delete", "deleting_a_tombstone_ends_the_record")
     async def follows_one_move_only(self, *keys: str) -> int:
@@ -246,37 +274,6 @@ async def test_the_kit_catches_a_capability_that(broken: Callable[..., MemorySto
     clock = ManualClock()
     async with caught():
         await check_named(by)(manual_rig(broken(clock=clock), clock))
-
-
-class FaultsOfBounds(ServerStorage):
-    @breaks("bound_calls", "a_call_without_an_answer_ends_in_time")
-    def promises_and_waits(self, seconds: float) -> bool:
-        return True
-
-    @breaks("bound_calls", "a_call_without_an_answer_ends_in_time")
-    def takes_the_last_bound(self, seconds: float) -> bool:
-        self.bound = seconds
-        return True
-
-    @breaks("find", "a_call_without_an_answer_ends_in_time")
-    async def ends_with_an_error_of_its_driver(self, key: str) -> Row | Unreadable | None:
-        try:
-            return await super().find(key)
-        except StorageUnavailable as exc:
-            raise TimeoutError from exc
-
-    @breaks("bound_calls", "bounded_calls_work_as_before")
-    def takes_the_bound_for_a_fault(self, seconds: float) -> bool:
-        self.speaks = anyio.Event()
-        self.bound = 0.01
-        return True
-
-
-@pytest.mark.parametrize(("broken", "by"), broken_by(FaultsOfBounds))
-async def test_the_kit_catches_a_bound_that(broken: type[ServerStorage], by: str) -> None:
-    clock = ManualClock()
-    async with caught():
-        await check_named(by)(seven_call_rig(broken(clock), clock))
 
 
 @pytest.mark.parametrize(

@@ -65,3 +65,8 @@ def test_no_check_was_left_out_of_the_tuples() -> None:
     assert sorted(check.__name__ for check in STORAGE_CHECKS) == written
     assert [check for check in STORAGE_CHECKS if check not in among_many] == [*BEST_EFFORT_CHECKS]
     assert set(testing.__all__) <= set(vars(testing))
+
+
+def test_each_check_of_the_kit_is_shown_a_fault_that_it_must_notice() -> None:
+    named = "".join(file.read_text() for file in Path(__file__).parent.glob("test_*_faults.py"))
+    assert [check for check in STORAGE_CHECKS if f'"{check.__name__}"' not in named] == []

@@ -1,4 +1,4 @@
-"""Faults in the watching of SQLite and PostgreSQL, each planted in the real storage and caught by the kit."""
+"""Faults in the watching of memory, SQLite and PostgreSQL, each planted in the real storage and caught by the kit."""
 
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -8,20 +8,20 @@ from typing import Any
 import anyio
 import pytest
 from servers.postgres_server import PostgresServer
-from tests.storage.fault_rig import caught, check_named
+from tests.storage.fault_rig import breaks, broken_by, caught, check_named
 from tests.storage.postgres_rigs import postgres_rig
-from tests.storage.rigs import RIGS
+from tests.storage.rigs import ONE_LOOP, RIGS, manual_rig
 
-from sessioncore import SQLiteStorage
+from sessioncore import MemoryStorage, SQLiteStorage, Unreadable
 from sessioncore._watchers import Changed, ComparedWatchers, Held
 from sessioncore.storage.sqlite import _watching
 from sessioncore.storage.sqlite._records import Records
-from sessioncore.testing import Rig
+from sessioncore.testing import ManualClock, Rig
 
-pytestmark = [pytest.mark.anyio, pytest.mark.postgres]
+pytestmark = [pytest.mark.anyio, ONE_LOOP]
 
 
-watch = SQLiteStorage.watch
+watch, load_many = SQLiteStorage.watch, SQLiteStorage.load_many
 compare, state_of, held = ComparedWatchers.compare, _watching._state_of, Records.held  # pyright: ignore[reportPrivateUsage]
 
 
@@ -61,6 +61,10 @@ async def watches_after_it_has_looked(self: SQLiteStorage, keys: Sequence[str], 
     return found
 
 
+async def leaves_out_what_cannot_be_read(self: SQLiteStorage, keys: Sequence[str]) -> list[object]:
+    return [None if found == Unreadable() else found for found in await load_many(self, keys)]
+
+
 TOLD_ONCE = "every_change_of_a_watched_key_is_told_once"
 TOMBSTONE = "a_move_that_leaves_a_tombstone_is_told"
 COMPARING: dict[str, tuple[object, str, object, str]] = {
@@ -73,6 +77,12 @@ FAULTS = {
     **{f"postgres: {name}": fault for name, fault in COMPARING.items()},
     "looks at the file once": (_watching, "_state_of", remembers_the_state_for_ever(), TOLD_ONCE),
     "overlooks its own writes": (SQLiteStorage, "confirm", asks_the_connection_that_writes, TOLD_ONCE),
+    "hides what it cannot read": (
+        SQLiteStorage,
+        "load_many",
+        leaves_out_what_cannot_be_read,
+        "loading_many_tells_what_is_unreadable",
+    ),
     "looks first": (SQLiteStorage, "watch", watches_after_it_has_looked, "an_end_while_a_watch_begins_is_seen_or_told"),
 }
 
@@ -88,6 +98,7 @@ async def rig_for(fault: str, request: pytest.FixtureRequest, folder: Path) -> A
             yield rig
 
 
+@pytest.mark.postgres
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_the_kit_catches_a_storage_that(
     fault: str, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
@@ -97,3 +108,54 @@ async def test_the_kit_catches_a_storage_that(
         monkeypatch.setattr(target, name, planted)
         async with caught():
             await check_named(check)(rig)
+
+
+class Faults(MemoryStorage):
+    capabilities = MemoryStorage.capabilities
+
+    def __init__(self, clock: ManualClock) -> None:
+        super().__init__(clock=clock)
+        self.watched: set[str] = set()
+
+    @breaks("watch", "watching_returns_what_load_returns")
+    async def shows_what_it_watches_in_any_order(self, keys: Sequence[str], changed: Changed) -> list[Any]:
+        return [*reversed(await super().watch(keys, changed))]
+
+    @breaks("watch", "a_change_is_told_to_everybody_who_watches")
+    async def tells_the_last_one_only(self, keys: Sequence[str], changed: Changed) -> list[Any]:
+        for key in keys:
+            self._table.watchers.by_key.pop(key, None)
+        return await super().watch(keys, changed)
+
+    @breaks("watch", "no_change_is_missed_between_two_watches")
+    async def watches_each_key_once(self, keys: Sequence[str], changed: Changed) -> list[Any]:
+        new = [key for key in keys if key not in self.watched]
+        self.watched.update(new)
+        await super().watch(new, changed)
+        return await self.load_many(keys)
+
+    @breaks("unwatch", "what_is_not_watched_any_more_is_not_told")
+    def goes_on_watching(self, key: str, changed: Changed) -> None:
+        pass
+
+    @breaks("unwatch", "what_is_not_watched_any_more_is_not_told")
+    def unwatches_for_all(self, key: str, changed: Changed) -> None:
+        self._table.watchers.by_key.pop(key, None)
+
+    @breaks("clear", "an_end_that_clears_a_prefix_is_told")
+    async def clears_without_a_word(self, prefix: str) -> int:
+        self._table.watchers.by_key.clear()
+        return await super().clear(prefix)
+
+    @breaks("delete", "an_end_through_a_former_key_is_told")
+    async def tells_the_former_key_only(self, *keys: str) -> int:
+        for key in {*self._table.watchers.by_key} - {*keys}:
+            del self._table.watchers.by_key[key]
+        return await super().delete(*keys)
+
+
+@pytest.mark.parametrize(("broken", "by"), broken_by(Faults))
+async def test_the_kit_catches_a_memory_that(broken: type[Faults], by: str) -> None:
+    clock = ManualClock()
+    async with caught():
+        await check_named(by)(manual_rig(broken(clock), clock))
