@@ -180,6 +180,21 @@ async def test_a_held_file_does_not_stop_the_start(
         assert (await store.get_by_id(sid))["n"] == 1
 
 
+async def test_a_call_waits_as_long_as_it_may_and_not_as_long_as_another(path: Path) -> None:
+    async def in_vain(seconds: float) -> None:
+        with pytest.raises(StorageUnavailable), anyio.fail_after(seconds):
+            await storage.delete("a")
+
+    async with aclosing(SQLiteStorage(path)) as storage, anyio.create_task_group() as tasks:
+        await storage.open()
+        with held(path, for_reading_too=False):
+            async with anyio.create_task_group() as short:
+                short.start_soon(in_vain, 0.1)
+                await anyio.wait_all_tasks_blocked()
+                short.start_soon(in_vain, 0.3)  # it waits for the first one, and is in one batch with the next
+                tasks.start_soon(storage.delete, "a")
+
+
 async def test_calls_that_wait_together_end_together(path: Path) -> None:
     async with store_at(path) as store:
         failed: list[float] = []

@@ -13,7 +13,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Generic, Protocol, TypeVar, cast
 
-from anyio import CancelScope, CapacityLimiter, current_effective_deadline, current_time, to_thread
+from anyio import CapacityLimiter, current_effective_deadline, current_time, to_thread
 
 from sessioncore._cross_loop import CrossLoopLock
 from sessioncore._errors import StorageUnavailable
@@ -87,9 +87,10 @@ class BatchExecutor:
         call = _Call(function, longest_wait(self._busy_timeout))
         self._waiting.append(call)
         try:
-            async with self._lock:
-                while not call.done:
-                    await self._run_batch()
+            while not call.done:
+                async with self._lock:  # each time anew: those whose time was up in the batch leave first
+                    if not call.done:
+                        await self._run_batch()
         finally:
             call.wanted = False
         if call.error is not None:
@@ -109,8 +110,7 @@ class BatchExecutor:
         ran = threading.Event()
         try:
             # The batch holds other callers' work, so one caller's cancellation must not abort it.
-            with CancelScope(shield=True):
-                await run_shielded(_in_a_thread(self._run_in_thread, batch, ran))
+            await run_shielded(_in_a_thread(self._run_in_thread, batch, ran))
         finally:
             left = [call for call in batch if not call.done]
             if ran.is_set():  # another process held the file, and the time of one of the calls was up

@@ -13,7 +13,7 @@ from datetime import timedelta
 from functools import partial
 from typing import ClassVar, TypeVar, cast
 
-from anyio import CancelScope, CapacityLimiter, to_thread
+from anyio import CapacityLimiter, to_thread
 from msgspec import Struct
 
 from sessioncore._cross_loop import CrossLoopLock
@@ -219,8 +219,7 @@ class SQLiteStorage:
 
     async def aclose(self) -> None:
         """Close the file when the running calls are done. A later call opens it again."""
-        with CancelScope(shield=True):
-            await run_shielded(self._close())
+        await run_shielded(self._close())
 
     async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         return await self._run(work, lambda executors: executors.reader)
