@@ -65,7 +65,8 @@ CALLS: dict[str, Callable[[FailingStorage], Awaitable[object]]] = {
     "touch": lambda storage: storage.touch("a", 60), "delete": lambda storage: storage.delete("a"),
     "clear": lambda storage: storage.clear("a"), "owned_keys": lambda storage: storage.owned_keys("ada"),
     "purge_expired": lambda storage: storage.purge_expired(), "open": lambda storage: storage.open(),
-    "check": lambda storage: storage.check(), "aclose": lambda storage: storage.aclose(),
+    "scan": lambda storage: anext(storage.scan(""), None), "check": lambda storage: storage.check(),
+    "aclose": lambda storage: storage.aclose(),
 }  # fmt: skip
 
 

@@ -130,7 +130,7 @@ def test_what_an_extractor_reads_is_what_a_cache_must_know() -> None:
     assert vary_names(Extractor(lambda _: None, Source.COOKIE, "sid")) == ("Cookie",)
     assert vary_names(Extractor(lambda _: None, Source.HEADER, "X-Sid")) == ("X-Sid",)
     assert vary_names(Extractor(lambda _: None, Source.OTHER, "x")) == ()
-    assert vary_names(Extractor(lambda _: None, Source.OTHER, "x", vary=("X-Token",))) == ("X-Token",)
+    assert vary_names(Extractor(lambda _: None, Source.HEADER, "X-Sid", vary=("X-Token",))) == ("X-Token",)
 
 
 def test_names_and_lookups_that_say_nothing_or_cannot_stand_there_are_refused() -> None:
