@@ -294,6 +294,16 @@ async def test_a_demoted_single_server_costs_no_write_once_the_way_leads_to_the_
             assert proxy.connections == before + 1
 
 
+async def test_a_write_that_was_done_just_before_the_demotion_is_not_sent_again(server: Server, emptied: None) -> None:
+    async with storage_at(server.port) as storage:
+        await storage.load("a")
+        await asyncio.sleep(YOUNG)
+        write = storage._loops.here().transport.write  # pyright: ignore[reportPrivateUsage] - both go out together
+        refused = (b"EVAL", b"return redis.error_reply('READONLY says a replica')", 0)
+        await asyncio.gather(write(b"n", (b"INCR", b"n")), write(b"n", refused))
+    assert server.do("GET", "n") == b"1"
+
+
 async def test_a_server_that_stays_a_replica_is_asked_for_few_new_connections() -> None:
     with one_server() as master, one_server() as replica:
         replica.do("REPLICAOF", "127.0.0.1", master.port)
