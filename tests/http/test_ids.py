@@ -62,5 +62,5 @@ def test_a_handle_is_the_sha256_of_the_id_in_64_lower_hex_digits() -> None:
     assert handle_of(text) == hashlib.sha256(text.encode()).hexdigest()
     assert is_handle(handle_of(text))
     assert text not in handle_of(text)
-    for wrong in ("", "a" * 63, "a" * 65, "A" * 64, "g" * 64, "a" * 63 + "\n", "١" * 64):
+    for wrong in ("", "a" * 63, "a" * 65, "A" * 64, "g" * 64, "a" * 63 + "\n", "١" * 64, b"a" * 64, None, 5):
         assert not is_handle(wrong)

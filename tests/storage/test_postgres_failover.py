@@ -13,6 +13,7 @@ from tests.tcp_proxy import Proxy, proxy_to
 
 from sessioncore._errors import StorageUnavailable
 from sessioncore.storage.postgres import PostgresStorage
+from sessioncore.storage.postgres._driver import _target_of  # pyright: ignore[reportPrivateUsage]
 
 pytestmark = [pytest.mark.anyio, pytest.mark.postgres]
 
@@ -43,6 +44,16 @@ OTHERS = (
     "SELECT count(*) FROM pg_stat_activity WHERE usename = 'tester' AND backend_type = 'client backend'"
     " AND pid <> pg_backend_pid()"
 )
+
+
+def test_of_several_hosts_one_that_takes_writes_is_wanted_unless_another_was_chosen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert _target_of("postgresql://ada:a,b@one/shop") == {}
+    assert _target_of("postgresql://ada@one,two:5433/shop") == {"target_session_attrs": "read-write"}
+    assert _target_of("postgresql://one,two/shop?target_session_attrs=any") == {}
+    monkeypatch.setenv("PGTARGETSESSIONATTRS", "any")
+    assert _target_of("postgresql://one,two/shop") == {}
 
 
 async def test_after_a_switch_over_no_write_fails_once_a_new_connection_could_write(postgres: PostgresServer) -> None:
