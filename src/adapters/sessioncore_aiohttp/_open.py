@@ -53,9 +53,7 @@ class OpenConnection(Struct, eq=False):
 
     def message_received(self, message: Any) -> None:
         """Count a message of a WebSocket as a use of the session."""
-        if self._watch is None:
-            self.begin()
-        elif message.type in _USES:
+        if self._watch is not None and message.type in _USES:
             self._watch.message_received()
 
     def stop(self) -> None:
