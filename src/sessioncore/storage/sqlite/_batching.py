@@ -177,7 +177,6 @@ def run_writes(connection: sqlite3.Connection, batch: list[_Call[Any]], *, again
         except Exception:
             if len(batch) == 1:
                 raise
-            _roll_back(connection)
             for call in batch:
                 run_writes(connection, [call])
             return
