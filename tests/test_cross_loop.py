@@ -14,7 +14,8 @@ import trio
 from tests.kit import BOTH_LOOPS
 from tests.threads import in_threads, on_asyncio
 
-from sessioncore._cross_loop import CrossLoopLock, NamedLocks
+from sessioncore import _cross_loop
+from sessioncore._cross_loop import CrossLoopLock, NamedLocks, caller_from_any_thread
 from sessioncore._watchers import ComparedWatchers, Watchers
 
 pytestmark = pytest.mark.anyio
@@ -75,6 +76,23 @@ async def test_a_cancelled_task_leaves_the_lock_to_the_next() -> None:
     assert order in (["last"], ["given", "last"])
     with anyio.fail_after(5):
         await hold("free", anyio.CancelScope())
+
+
+@BOTH_LOOPS
+async def test_a_lock_that_another_thread_releases_just_now_is_taken_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = CrossLoopLock()
+
+    def release_and_make() -> Any:
+        lock._release(None)  # pyright: ignore[reportPrivateUsage]
+        return caller_from_any_thread()
+
+    monkeypatch.setattr(_cross_loop, "caller_from_any_thread", release_and_make)
+    with anyio.fail_after(5):
+        await lock.__aenter__()
+        async with lock:
+            monkeypatch.undo()
+        async with lock:
+            pass
 
 
 def left_behind(*works: Coroutine[Any, Any, None]) -> list[asyncio.Task[None]]:
