@@ -97,10 +97,10 @@ def chosen_config(target: str | None) -> SessionConfig:
     """
     found: object = click.get_current_context().meta[STORE_KEY]
     target = target or _options().get("app")
-    if found is None or target is not None:
-        if target is None:
-            raise click.UsageError("give the configuration to audit: module:attribute, a SessionStore or SessionConfig")
+    if target is not None:
         found = _imported(target)
+    elif found is None:
+        raise click.UsageError("give the configuration to audit: module:attribute, a SessionStore or SessionConfig")
     if isinstance(found, SessionStore):
         return found.config
     if not isinstance(found, SessionConfig):
