@@ -17,6 +17,7 @@ from tests.numbers import scaled
 from tests.turns import comes_true
 
 from sessioncore import Session, SessionConfig, SessionStore
+from sessioncore.http._ids import handle_of
 from sessioncore_asgi import SessionMiddleware, get_session
 
 pytestmark = pytest.mark.anyio
@@ -45,6 +46,9 @@ async def line(
             tasks.start_soon(one.serve, SessionMiddleware(app, store))
             yield one, store
             tasks.cancel_scope.cancel()
+        await anyio.wait_all_tasks_blocked()
+    memory: Any = getattr(store.storage, "inner", store.storage)
+    assert f"session:{handle_of(sid)}" not in memory._table.watchers.by_key, "it is watched no longer"
 
 
 class WebSocketDisconnect(Exception):
@@ -248,6 +252,8 @@ async def test_an_error_in_an_event_stream_is_the_servers_to_report() -> None:
         await one.over.wait()
         assert isinstance(one.error, ZeroDivisionError)
         assert LAST not in one.sent
+    async with line(accept) as (one, _):  # whose socket is then no longer watched
+        await one.over.wait()
 
 
 MANY = scaled(1000)

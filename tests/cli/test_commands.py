@@ -143,16 +143,6 @@ def test_the_store_of_an_application_and_its_configuration(tmp_path: Path) -> No
     assert (good.code, good.out, "the shop starts" in good.err) == (0, "", True)
 
 
-@pytest.mark.parametrize(("code", "place"), [("x = (", "SyntaxError at {}:1"), ("\n{}.x", "AttributeError at {}:2")])
-def test_where_an_application_fails_is_said(
-    code: str, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (file := tmp_path / "broken.py").write_text(code)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    assert place.format(file) in in_this_process("audit", "broken:x").err
-
-
 def test_it_says_which_extra_is_missing(tmp_path: Path) -> None:
     (tmp_path / "click.py").write_text("raise ModuleNotFoundError('x', name='click')")
     path = f"{tmp_path}{os.pathsep}{ENVIRONMENT['PYTHONPATH']}"

@@ -32,6 +32,7 @@ Change = Callable[[RedisStorage, int], Coroutine[Any, Any, object]]
 def at_once(storage: RedisStorage, key: str) -> bytes | None:
     """The data that a load gets without waiting; None: it has to wait."""
     assert storage.answer_now is not None
+    assert storage.answer_now(Load(key, uncached=True)) is LATER
     reply = storage.answer_now(Load(key))
     return reply.data if isinstance(reply, Stored) else None
 
@@ -164,7 +165,7 @@ async def test_what_is_no_live_record_is_not_kept(server: Server) -> None:
 
 
 @pytest.mark.proves("AT-125")
-async def test_what_decides_asks_the_server(server: Server) -> None:
+async def test_what_decides_asks_the_server(server: Server, emptied: None) -> None:
     async with storage_at(server.port, near_cache=PATIENT) as storage, storage_at(server.port) as elsewhere:
         store, other = SessionStore(SessionConfig(storage=storage)), SessionStore(SessionConfig(storage=elsewhere))
         visitor = Visitor(store)
