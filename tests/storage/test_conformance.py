@@ -11,7 +11,10 @@ import pytest
 from tests.processes import ENVIRONMENT
 from tests.storage.rigs import RIGS
 
-from sessioncore import testing
+from sessioncore import MemoryStorage, SQLiteStorage, testing
+from sessioncore.storage import AnswersNow, BoundsCalls, Opens, SpreadsKeys
+from sessioncore.storage.postgres import PostgresStorage
+from sessioncore.storage.redis import RedisStorage
 from sessioncore.testing import (  # pyright: ignore[reportPrivateUsage] -- the kit itself is under test
     BEST_EFFORT_CHECKS,
     STORAGE_CHECKS,
@@ -70,3 +73,12 @@ def test_no_check_was_left_out_of_the_tuples() -> None:
 def test_each_check_of_the_kit_is_shown_a_fault_that_it_must_notice() -> None:
     named = "".join(file.read_text() for file in Path(__file__).parent.glob("test_*_faults.py"))
     assert [check for check in STORAGE_CHECKS if f'"{check.__name__}"' not in named] == []
+
+
+def test_each_storage_lacks_these_capabilities_only() -> None:
+    """A check of what a storage does not declare is skipped, so a capability that got lost would not be noticed."""
+    kept = set[type]().union(*(check.needs for check in STORAGE_CHECKS))
+    assert kept - MemoryStorage.capabilities == {Opens, SpreadsKeys}
+    assert kept - RedisStorage.capabilities == set()
+    for storage in (SQLiteStorage, PostgresStorage):
+        assert kept - storage.capabilities == {AnswersNow, BoundsCalls, SpreadsKeys}
