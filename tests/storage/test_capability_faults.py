@@ -222,7 +222,7 @@ class Faults(MemoryStorage):
         self._table._tombstones.pop(key, None)  # pyright: ignore[reportPrivateUsage]
         return await super().create(key, *args, **more)
 
-    @breaks("delete", "deleting_a_tombstone_ends_the_record")
+    @breaks("delete", "deleting_a_tombstone_ends_the_record", "an_end_through_a_former_key_is_told")
     async def deletes_the_tombstone_alone(self, *keys: str) -> int:
         return await super().delete(*await self.records(keys))
 

@@ -29,16 +29,15 @@ FAULTS: dict[str, tuple[str, dict[str, str], list[str]]] = {
     "loses the days": ("put", {"+ ttl": "+ ttl % 86400"}, ["a_ttl_is_kept_exactly"]),
     "rounds to seconds": ("put", {"+ ttl": "+ max(1, int(ttl))"}, [
         "a_ttl_is_not_rounded_to_seconds", "a_tiny_ttl_is_neither_an_error_nor_endless"]),
-    "keeps the first end": ("replace", {"data, ttl,": "data, row.ends - self.clock(),"}, [
-        "replace_and_move_set_the_ttl"]),
+    "keeps its end": ("replace", {"data, ttl,": "data, row.ends - self.clock(),"}, ["replace_and_move_set_the_ttl"]),
     "keeps the expired": ("find", {" if row.ends > self.clock() else None": ""}, [
         "a_record_ends_with_its_ttl", "an_expired_key_is_free_again", "nothing_works_on_an_expired_record",
         "a_move_onto_an_expired_key_works", "an_expired_key_is_not_listed", "a_key_made_anew_has_its_new_owner_only"]),
-    "renews by every load": ("load", {"renew is not None": "(renew := renew or 1000)"}, [
+    "always renews": ("load", {"renew is not None": "(renew := renew or 1000)"}, [
         "plain_loading_leaves_the_ttl_alone"]),
     "renews the version": ("load", {"row.version": "next(self._versions)"}, [
         "loading_with_renew_sets_the_ttl_and_only_that"]),
-    "shows the ttl before the renewal": ("load", {"row = self.rows[key] =": "self.rows[key] ="}, [
+    "shows the old ttl": ("load", {"row = self.rows[key] =": "self.rows[key] ="}, [
         "loading_with_renew_sets_the_ttl_and_only_that"]),
     "revives by renewal": ("load", {"isinstance(row, Row)": "(row := row or Row(b'', 0, 0, None))"}, [
         "loading_with_renew_revives_nothing", "a_missing_key_loads_nothing"]),
@@ -47,7 +46,7 @@ FAULTS: dict[str, tuple[str, dict[str, str], list[str]]] = {
         "a_lengthened_record_stays_listed"]),
     "revives by touch": ("touch", {"return": "return await self.create(key, b'', ttl) is not None or"}, [
         "touching_a_missing_key_makes_nothing"]),
-    "drops the owner by renewal": ("load", {"row.owner": "None"}, ["touching_and_loading_leave_the_owner_alone"]),
+    "drops the owner": ("load", {"row.owner": "None"}, ["touching_and_loading_leave_the_owner_alone"]),
     # writes
     "ignores the version": ("replace", {" or row.version != version": ""}, [
         "a_conflict_returns_the_current_record_and_changes_nothing"]),
@@ -57,8 +56,7 @@ FAULTS: dict[str, tuple[str, dict[str, str], list[str]]] = {
         "replace_creates_nothing", "after_delete_returned_no_writer_brings_it_back"]),
     "writes what is new only": ("replace", {"return self.put": "return version if row.data == data else self.put"}, [
         "replace_writes_data_under_a_new_version"]),
-    "keeps the owner that is not named": ("replace", {"owner)\n": "owner or row.owner)\n"}, [
-        "no_owner_named_means_no_owner_any_more"]),
+    "keeps the owner": ("replace", {"owner)\n": "owner or row.owner)\n"}, ["no_owner_named_means_no_owner_any_more"]),
     "counts versions per key": ("put", {"next(self._versions)": "getattr(self.rows.get(key), 'version', 0) + 1"}, [
         "an_old_version_never_matches_a_new_record", "versions_do_not_return_by_expiry_or_move",
         "after_a_move_the_old_key_is_free"]),
@@ -67,14 +65,13 @@ FAULTS: dict[str, tuple[str, dict[str, str], list[str]]] = {
         "odd_keys_may_be_replaced_and_moved"]),
     "creates by move": ("move", {"self.shown(row)": "self.shown(row) or self.put(new_key, data, ttl, owner)"}, [
         "moving_a_missing_record_makes_nothing"]),
-    "moves whatever the version": ("move", {" or row.version != version": ""}, ["a_conflicting_move_changes_nothing"]),
+    "moves any version": ("move", {" or row.version != version": ""}, ["a_conflicting_move_changes_nothing"]),
     "moves onto a taken key": ("move", {"await self.find(new_key) is not None": "False"}, [
         "a_move_onto_a_taken_key_is_refused", "of_parallel_moves_onto_one_key_one_wins"]),
     "moves onto itself": ("move", {"if await self.find(new_key)": "if key != new_key and await self.find(new_key)"}, [
         "a_move_onto_itself_is_refused"]),
-    "leaves a collision open": ("move", {"StorageError(": "StorageUnavailable("}, [
-        "a_move_onto_a_taken_key_is_refused"]),
-    "forgets the owner of a move": ("move", {"ttl, owner)": "ttl, None)"}, [
+    "leaves it open": ("move", {"StorageError(": "StorageUnavailable("}, ["a_move_onto_a_taken_key_is_refused"]),
+    "forgets the owner": ("move", {"ttl, owner)": "ttl, None)"}, [
         "create_replace_and_move_name_the_owner", "a_record_changes_hands"]),
     # ends and owners
     "counts every key named": ("delete", {"len(live)": "len(keys)"}, [
@@ -92,7 +89,7 @@ FAULTS: dict[str, tuple[str, dict[str, str], list[str]]] = {
     "lists twice": ("owned_keys", {"return": "return 2 *"}, ["an_owner_named_again_is_listed_once"]),
     "lists a hundred": ("owned_keys", {"== owner]": "== owner][:100]"}, ["an_owner_may_have_many_keys"]),
     "lists the expired": ("owned_keys", {"await self.find(key)": "self.rows[key]"}, ["an_expired_key_is_not_listed"]),
-    "lists by the beginning of a name": ("owned_keys", {"row.owner == owner": "(row.owner or '').startswith(owner)"}, [
+    "lists what begins alike": ("owned_keys", {"row.owner == owner": "(row.owner or '').startswith(owner)"}, [
         "odd_owners_are_kept_apart"]),
     # among parallel and cancelled callers
     "replaces in two steps": ("replace", WITHOUT_LOCK, [
@@ -111,20 +108,17 @@ FAULTS: dict[str, tuple[str, dict[str, str], list[str]]] = {
         "return self.put": "self.put(key, row.data, ttl, owner); await anyio.sleep(0.001); return self.put"
     }, ["a_cancelled_replace_leaves_before_or_after"]),
     # what cannot be read
-    "overwrites what is not its own": ("replace", {"not isinstance(row, Row) or": "isinstance(row, Row) and"}, [
+    "overwrites it": ("replace", {"not isinstance(row, Row) or": "isinstance(row, Row) and"}, [
         "what_is_unreadable_is_never_overwritten"]),
-    "takes an unreadable key for a free one": ("find", {"else Unreadable()": "else None"}, [
-        "what_is_unreadable_is_never_overwritten"]),
-    "never deletes what is not its own": ("delete", {"pop(key, None)": "get(key) in live"}, [
-        "what_is_unreadable_may_be_deleted"]),
+    "takes it for nothing": ("find", {"else Unreadable()": "else None"}, ["what_is_unreadable_is_never_overwritten"]),
+    "deletes its own only": ("delete", {"pop(key, None)": "get(key) in live"}, ["what_is_unreadable_may_be_deleted"]),
     # bounds
-    "promises and waits": ("bound_calls", {"min(self.bound, seconds)": "60.0"}, [
+    "waits": ("bound_calls", {"min(self.bound, seconds)": "60.0"}, ["a_call_without_an_answer_ends_in_time"]),
+    "takes the last": ("bound_calls", {"min(self.bound, seconds)": "seconds"}, [
         "a_call_without_an_answer_ends_in_time"]),
-    "takes the last bound": ("bound_calls", {"min(self.bound, seconds)": "seconds"}, [
-        "a_call_without_an_answer_ends_in_time"]),
-    "takes the bound for a fault": ("bound_calls", {"min(self.bound, seconds)": "0; self.speaks = anyio.Event()"}, [
+    "is always late": ("bound_calls", {"min(self.bound, seconds)": "0; self.speaks = anyio.Event()"}, [
         "bounded_calls_work_as_before"]),
-    "ends with an error of its driver": ("hear", {"raise StorageUnavailable": "raise TimeoutError"}, [
+    "lets its driver fail": ("hear", {"raise StorageUnavailable": "raise TimeoutError"}, [
         "a_call_without_an_answer_ends_in_time"]),
 }  # fmt: skip
 

@@ -46,9 +46,7 @@ OTHERS = (
 )
 
 
-def test_of_several_hosts_one_that_takes_writes_is_wanted_unless_another_was_chosen(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_of_several_hosts_one_that_takes_writes_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
     assert _target_of("postgresql://ada:a,b@one/shop") == {}
     assert _target_of("postgresql://ada@one,two:5433/shop") == {"target_session_attrs": "read-write"}
     assert _target_of("postgresql://one,two/shop?target_session_attrs=any") == {}
