@@ -18,6 +18,7 @@ from tests.storage.postgres_rigs import new_table
 from tests.threads import Work, in_threads, on_asyncio
 
 from sessioncore import (
+    ConfigError,
     MemoryStorage,
     SessionConfig,
     SessionGone,
@@ -217,3 +218,9 @@ def test_of_loops_that_open_postgres_at_once_one_is_served_and_the_others_are_to
     in_threads([main] * THREADS)
     assert outcomes.count("served") == 1
     assert sum("opened in another event loop" in str(outcome) for outcome in outcomes) == THREADS - 1
+
+
+def test_a_driver_that_knows_asyncio_only_says_so_on_trio() -> None:
+    for storage in (RedisStorage.from_url("redis://127.0.0.1:1"), PostgresStorage("postgresql://127.0.0.1:1/shop")):
+        with pytest.raises(ConfigError, match="asyncio"):
+            trio.run(storage.load, "a")

@@ -102,7 +102,8 @@ async def test_a_migration_may_make_the_table_and_the_role_need_not(postgres: Po
 async def test_a_table_may_stand_in_a_schema(postgres: PostgresServer) -> None:
     async with connection(postgres.dsn()) as plain:
         await plain.execute('CREATE SCHEMA IF NOT EXISTS "Web"')
-    async with opened(postgres.dsn(), table="Web.Sessions") as storage:
+    async with opened(postgres.dsn(), table="Web.Sessions", create_table=False) as storage:
+        await storage.migrate()
         await storage.create("a", b"x", 100, owner="u")
         assert await storage.owned_keys("u") == ["a"]
 

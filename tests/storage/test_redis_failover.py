@@ -206,6 +206,8 @@ async def test_on_a_cluster_a_cancelled_move_is_whole(nodes: list[Server]) -> No
             assert sorted(await storage.owned_keys("u")) == left
             assert (await record_at(storage, left[0])).ttl > 900
             await storage.delete(*left)
+        records: Any = storage._loops.here().records  # pyright: ignore[reportPrivateUsage]
+        assert not records._under_way
 
 
 async def test_on_a_cluster_a_deletion_waits_for_replicas_too(nodes: list[Server]) -> None:
