@@ -227,7 +227,7 @@ async def test_an_address_that_swallows_packets_takes_no_longer() -> None:
 async def test_a_second_attempt_has_only_the_time_that_is_left(server: Server) -> None:
     limit = timedelta(seconds=1.5)
     async with through_proxy(server, limit) as (store, proxy, sid):
-        load = asyncio.create_task(expect_in_time(lambda: store.get_by_id(sid), limit))
+        load = asyncio.create_task(expect_in_time(lambda: store.storage.load(sid), limit))
         proxy.swallow = True
         await asyncio.sleep(1)  # with all its time anew the second attempt would end after 2.5 seconds
         proxy.drop()  # the repeated load finds a proxy that takes it and says nothing
