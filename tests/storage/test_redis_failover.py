@@ -208,8 +208,8 @@ async def test_on_a_cluster_a_cancelled_move_is_whole(nodes: list[Server]) -> No
             await storage.delete(*left)
         records: Any = storage._loops.here().records  # pyright: ignore[reportPrivateUsage]
         assert not records._under_way
-        at = await made(storage, old)
-        moving = asyncio.create_task(storage.move(old, new, b"after", 1000, version=at))
+        at = await made(storage, last := f"{next(olds)}:o")
+        moving = asyncio.create_task(storage.move(last, f"{next(news)}:n", b"after", 1000, version=at))
         await asyncio.sleep(0)
     assert isinstance(await moving, int), "closing waits for what has begun"
 
