@@ -43,7 +43,7 @@ class Agenda:
         watches = self.by_key.get(watch.key, {})
         if watch not in watches:
             return False
-        watch.set_alarm(inf)
+        watch.alarm = inf
         del watches[watch]
         self._number_of_watches -= 1
         if watches:
@@ -92,7 +92,7 @@ class Agenda:
 
     def set_end(self, watch: Watch, ends: float) -> None:
         """Note when the session ends unless it is renewed. An alarm before that stays: it will set the next one."""
-        watch.set_end(ends)
+        watch.ends = ends
         if ends < watch.alarm:
             self._set_alarm(watch, ends)
 
@@ -106,14 +106,14 @@ class Agenda:
             alarm, _, found = heappop(self.alarms)
             if (watch := found()) is None or alarm != watch.alarm:
                 continue  # outdated
-            watch.set_alarm(inf)
+            watch.alarm = inf
             if watch.ends > now:
                 self._set_alarm(watch, watch.ends)
             else:
                 self.ask(watch.key, now)
 
     def _set_alarm(self, watch: Watch, at: float) -> None:
-        watch.set_alarm(at)
+        watch.alarm = at
         heappush(self.alarms, (at, next(self._numbers), ref(watch)))
         if len(self.alarms) > 2 * self._number_of_watches + 64:
             self.alarms = [entry for entry in self.alarms if (one := entry[2]()) is not None and entry[0] == one.alarm]

@@ -67,14 +67,6 @@ class Watch(Struct, eq=False, weakref=True):
         self.passed |= {self.key}
         self.key = key
 
-    def set_end(self, ends: float) -> None:
-        """Note when the session ends unless it is renewed."""
-        self.ends = ends
-
-    def set_alarm(self, alarm: float) -> None:
-        """Note when the task looks at `ends`."""
-        self.alarm = alarm
-
     def message_received(self) -> None:
         """Count a message from the client as a use: the idle clock is renewed if that is due.
 
