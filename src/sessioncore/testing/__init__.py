@@ -53,14 +53,11 @@ BEST_EFFORT_CHECKS: tuple[Check, ...] = (
     *_owners.CHECKS,
     *_unreadable.CHECKS,
     *_opening.CHECKS,
-    *_opening.SPREADING,
     *_tombstones.CHECKS,
     *_loading_many.CHECKS,
-    *_loading_many.WITH_TOMBSTONES,
     *_clearing.CHECKS,
     *_purging.CHECKS,
     *_scanning.CHECKS,
-    *_scanning.WITH_TOMBSTONES,
     *_answering.CHECKS,
     *_bounding.CHECKS,
     *_watching.CHECKS,
@@ -69,7 +66,7 @@ BEST_EFFORT_CHECKS: tuple[Check, ...] = (
 
 STORAGE_CHECKS: tuple[Check, ...] = (
     *BEST_EFFORT_CHECKS,
-    *_races.CHECKS,
+    *_races.RACES,
     *_tombstones.RACES,
     *_purging.RACES,
     *_watching.RACES,

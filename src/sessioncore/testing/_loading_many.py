@@ -47,11 +47,12 @@ async def loading_many_follows_no_tombstone(rig: Rig) -> None:
     assert record(stored).data == b"moved"
 
 
-CHECKS = checks(
-    loading_many_returns_for_each_key_what_load_returns,
-    many_means_a_thousand,
-    loading_many_tells_what_is_unreadable,
-    needs=[LoadsMany],
+CHECKS = (
+    *checks(
+        loading_many_returns_for_each_key_what_load_returns,
+        many_means_a_thousand,
+        loading_many_tells_what_is_unreadable,
+        needs=[LoadsMany],
+    ),
+    *checks(loading_many_follows_no_tombstone, needs=[KeepsTombstones, LoadsMany]),
 )
-
-WITH_TOMBSTONES = checks(loading_many_follows_no_tombstone, needs=[KeepsTombstones, LoadsMany])

@@ -38,10 +38,12 @@ async def each_server_gets_two_keys_and_an_owner(rig: Rig) -> None:
     assert set(names) <= set(offered)
 
 
-CHECKS = checks(
-    opening_again_has_no_effect,
-    a_working_storage_passes_its_own_check,
-    closing_again_has_no_effect,
-    needs=[Opens],
+CHECKS = (
+    *checks(
+        opening_again_has_no_effect,
+        a_working_storage_passes_its_own_check,
+        closing_again_has_no_effect,
+        needs=[Opens],
+    ),
+    *checks(each_server_gets_two_keys_and_an_owner, needs=[SpreadsKeys]),
 )
-SPREADING = checks(each_server_gets_two_keys_and_an_owner, needs=[SpreadsKeys])

@@ -218,7 +218,7 @@ async def a_cancelled_replace_leaves_before_or_after(rig: Rig) -> None:
         assert await holds(rig, "a", last, at)
 
 
-CHECKS = checks(
+RACES = checks(
     of_parallel_creates_one_wins,
     of_parallel_replaces_one_wins,
     of_parallel_moves_one_wins,

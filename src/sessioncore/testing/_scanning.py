@@ -67,11 +67,12 @@ async def scanning_lists_no_tombstone(rig: Rig) -> None:
     assert await _scanned(rig, "app:") == ["app:b"]
 
 
-CHECKS = checks(
-    scanning_lists_what_begins_with_the_prefix,
-    scanning_lists_no_expired_record,
-    scanning_lists_many_records_a_batch_at_a_time,
-    needs=[Scans],
+CHECKS = (
+    *checks(
+        scanning_lists_what_begins_with_the_prefix,
+        scanning_lists_no_expired_record,
+        scanning_lists_many_records_a_batch_at_a_time,
+        needs=[Scans],
+    ),
+    *checks(scanning_lists_no_tombstone, needs=[KeepsTombstones, Scans]),
 )
-
-WITH_TOMBSTONES = checks(scanning_lists_no_tombstone, needs=[KeepsTombstones, Scans])

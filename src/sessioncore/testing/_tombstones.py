@@ -192,22 +192,21 @@ async def _assert_nowhere(rig: Rig, keys: list[str]) -> None:
         assert not isinstance(await rig.storage.load(key), Stored), "an ended record is still there"
 
 
-_ALWAYS = checks(
-    a_tombstone_says_where_the_record_is,
-    without_a_tombstone_the_old_key_is_free,
-    a_tombstone_is_no_record,
-    a_conflicting_or_refused_move_leaves_no_tombstone,
-    loading_a_tombstone_renews_nothing,
-    a_tombstone_expires,
-    a_tombstone_outlives_its_record,
-    deleting_a_tombstone_ends_the_record,
-    deleting_counts_a_moved_record_once,
-    needs=[KeepsTombstones],
+CHECKS = (
+    *checks(
+        a_tombstone_says_where_the_record_is,
+        without_a_tombstone_the_old_key_is_free,
+        a_tombstone_is_no_record,
+        a_conflicting_or_refused_move_leaves_no_tombstone,
+        loading_a_tombstone_renews_nothing,
+        a_tombstone_expires,
+        a_tombstone_outlives_its_record,
+        deleting_a_tombstone_ends_the_record,
+        deleting_counts_a_moved_record_once,
+        needs=[KeepsTombstones],
+    ),
+    *checks(clearing_removes_tombstones_and_counts_records, needs=[Clears, KeepsTombstones]),
+    *checks(purging_does_not_count_tombstones, needs=[KeepsTombstones, Purges]),
 )
-
-_CLEARED = checks(clearing_removes_tombstones_and_counts_records, needs=[KeepsTombstones, Clears])
-_PURGED = checks(purging_does_not_count_tombstones, needs=[KeepsTombstones, Purges])
-
-CHECKS = (*_ALWAYS, *_CLEARED, *_PURGED)
 
 RACES = checks(a_delete_that_races_moves_ends_the_record, needs=[KeepsTombstones])
