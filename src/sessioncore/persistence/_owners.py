@@ -5,14 +5,14 @@ outdated index can neither list nor revoke the session of another owner.
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from functools import partial
-from itertools import islice
 from typing import Any, cast
 
 from msgspec import Struct
 
+from sessioncore._batched import batched
 from sessioncore._errors import CodecError, CorruptRecord
 from sessioncore._events import EventKind
 from sessioncore._gather import gather
@@ -182,7 +182,7 @@ class Owners:
                     found[handle] = self._to_owned_session(handle, stored)
         return found
 
-    async def _load_batch(self, handles: list[str]) -> list[Reply]:
+    async def _load_batch(self, handles: Sequence[str]) -> list[Reply]:
         keys = [self._config.key_prefix + handle for handle in handles]
         if (storage := self._loads_many) is not None:
             return cast("list[Reply]", await self._driver.bounded("load_many", lambda: storage.load_many(keys)))
@@ -201,10 +201,3 @@ class Owners:
         # The ttl tells the time of the last use, unless the absolute deadline cut it; the last write is a use, too.
         last_seen = min(now, max(record.written_at, now - (lifetimes.idle_of(record) - stored.ttl)))
         return OwnedSession(handle, record, last_seen, now + lifetimes.remaining(record, stored.ttl, now))
-
-
-def batched(items: Iterable[str], size: int) -> Iterator[list[str]]:
-    """Yield the items in lists of at most `size`."""
-    rest = iter(items)
-    while batch := list(islice(rest, size)):
-        yield batch

@@ -2,6 +2,7 @@
 
 import anyio
 
+from sessioncore._batched import batched
 from sessioncore.storage import PROBE_SUFFIX, KeepsTombstones, Scans
 from sessioncore.testing._rig import LONG, Rig, checks, put, storage_as, wait_out
 
@@ -48,9 +49,9 @@ async def scanning_lists_no_expired_record(rig: Rig) -> None:
 async def scanning_lists_many_records_a_batch_at_a_time(rig: Rig) -> None:
     """And they may be deleted between two batches."""
     keys = [f"app:{number:03}" for number in range(MANY)]
-    for start in range(0, MANY, AT_ONCE):
+    for some in batched(keys, AT_ONCE):
         async with anyio.create_task_group() as tasks:
-            for key in keys[start : start + AT_ONCE]:
+            for key in some:
                 tasks.start_soon(put, rig, key)
     found: list[str] = []
     async for batch in storage_as(rig, Scans).scan("app:"):

@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator, Iterable
 from functools import cache, partial
 from typing import Any
 
+from sessioncore._batched import batched
 from sessioncore._errors import StorageError
 from sessioncore._gather import gather
 from sessioncore._storage_calls import Stored
@@ -39,7 +40,6 @@ async def _scan(self: Any, prefix: str) -> AsyncGenerator[list[str]]:
     if len(names) >= LISTING:
         raise StorageError(f"the key-value store lists {LISTING} keys at most, and there may be more")
     keys = session_keys(names, prefix)
-    for start in range(0, len(keys), _BATCH):
-        some = keys[start : start + _BATCH]
+    for some in batched(keys, _BATCH):
         loaded = await gather([partial(self.load, key) for key in some])
         yield [key for key, answer in zip(some, loaded, strict=True) if isinstance(answer, Stored)]

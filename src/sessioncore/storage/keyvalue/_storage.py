@@ -13,6 +13,7 @@ from typing import Any, ClassVar, TypeVar, cast
 
 from msgspec import structs
 
+from sessioncore._batched import batched
 from sessioncore._cross_loop import NamedLocks
 from sessioncore._errors import ConfigError, KeyTaken, StorageError, StorageUnavailable
 from sessioncore._gather import MAX_CONCURRENT_CALLS, gather
@@ -123,8 +124,7 @@ class KeyValueStorage:
     async def delete(self, *keys: str) -> int:
         """Delete these records and return how many were live."""
         live = 0
-        for start in range(0, len(keys), MAX_CONCURRENT_CALLS):
-            some = {*keys[start : start + MAX_CONCURRENT_CALLS]}
+        for some in batched(dict.fromkeys(keys), MAX_CONCURRENT_CALLS):
             async with self._locks.held(*some):
                 records = await gather([partial(self._end, key) for key in some])
                 ended = {key: record for key, record in zip(some, records, strict=True) if record is not None}

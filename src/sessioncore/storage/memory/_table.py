@@ -7,10 +7,11 @@ loops of other threads. Most loads do without it: the data and version of an ent
 
 import itertools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from msgspec import Struct
 
+from sessioncore._batched import batched
 from sessioncore._errors import KeyTaken
 from sessioncore._storage_calls import Create, Delete, Load, Move, Moved, Replace, Stored, Touch
 from sessioncore._storage_protocol import PROBE_SUFFIX
@@ -172,10 +173,10 @@ class Table:
         """Yield the keys of live records that begin with `prefix`, of `size` keys at a time."""
         with self.lock:
             keys = list(self._entries)  # references to what is there: a dict must not change while it is iterated
-        for start in range(0, len(keys), size):
-            yield self._scan_some(prefix, keys[start : start + size])
+        for some in batched(keys, size):
+            yield self._scan_some(prefix, some)
 
-    def _scan_some(self, prefix: str, keys: list[str]) -> list[str]:
+    def _scan_some(self, prefix: str, keys: Iterable[str]) -> list[str]:
         with self.lock:
             now = self._clock()
             return [

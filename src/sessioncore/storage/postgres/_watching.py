@@ -6,6 +6,7 @@ LISTEN would need a connection for each process, a lock at each commit, and a po
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from sessioncore._batched import batched
 from sessioncore._watchers import ComparedWatchers, Held
 from sessioncore.storage._text import bytes_of, text_of
 from sessioncore.storage.postgres._statements import Rows
@@ -22,9 +23,7 @@ WHERE key = ANY($1::bytea[]) AND expires_at > now() AND isfinite(expires_at)
 
 async def notice_changes(watchers: ComparedWatchers, table: str, run: Callable[..., Awaitable[Rows]]) -> None:
     """Tell what has changed; `table` is quoted, `run` executes a statement."""
-    keys = watchers.keys
-    for start in range(0, len(keys), _BATCH):
-        some = keys[start : start + _BATCH]
+    for some in batched(watchers.keys, _BATCH):
         rows = await run(_HELD.format(table=table), [bytes_of(key) for key in some])
         held: dict[str, Held] = {}
         for row in rows:

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -18,10 +18,12 @@ from msgspec.structs import replace
 from sessioncore._cross_loop import asyncio_loop
 from sessioncore._errors import ConfigError, StorageUnavailable
 from sessioncore._storage_calls import LATER, Call, Later, Moved, Stored, Unreadable
+from sessioncore.storage._text import bytes_of
 from sessioncore.storage.redis._errors import ConnectionLost, unavailable
-from sessioncore.storage.redis.client._client import Client
+from sessioncore.storage.redis.client._client import Client, ClientTransport
 from sessioncore.storage.redis.connection._reconnecting import ReconnectingConnection
-from sessioncore.storage.redis.connection._transport import CallLimit, Reply, Transport
+from sessioncore.storage.redis.connection._transport import CALLS_AT_ONCE, CallLimit, Reply, Transport
+from sessioncore.storage.redis.connection._waiting import for_each
 from sessioncore.storage.redis.near._cache import NearCache, NearCacheStats
 from sessioncore.storage.redis.near._records import NearRecords
 from sessioncore.storage.redis.records._cluster import ClusterRecords
@@ -31,7 +33,6 @@ from sessioncore.storage.redis.records._single import SingleServerRecords
 __all__ = ["LoopState", "LoopStates"]
 
 _LOG = logging.getLogger("sessioncore")
-_POOL = 64  # calls at a time where each takes a connection of the client's pool
 
 
 class LoopState(Struct, frozen=True):
@@ -65,6 +66,13 @@ class LoopState(Struct, frozen=True):
         if value is not None and isinstance(self.records, ClusterRecords):
             value = await self.records.resolve(key, value)
         return answer_of(value, left)
+
+    async def answers(
+        self, keys: Iterable[str], get: Callable[..., Awaitable[list[Reply]]], *arguments: Any
+    ) -> list[Stored | Moved | Unreadable | None]:
+        """Return what `get` finds for each key; the commands share round trips."""
+        at_once = CALLS_AT_ONCE if isinstance(self.transport, ClientTransport) else sys.maxsize
+        return await for_each(keys, lambda key: self.answer(bytes_of(key), get, *arguments), at_once)
 
     async def authenticate(self, user: bytes, password: bytes) -> None:
         """Authenticate again on the connections that are open."""
@@ -110,7 +118,6 @@ class LoopStates:
         self._closed = False
         client.on_new_credentials(self._authenticate)
         self.can_track = client.has_plain_connections
-        self.at_once = sys.maxsize if self.can_track else _POOL
         self.limit = CallLimit(enforced=self.can_track and not client.is_cluster)
         self.near_cache = self._usable(near_cache)
         self._near_stats = NearCacheStats()

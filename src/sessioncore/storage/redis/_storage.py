@@ -41,7 +41,6 @@ with needs_extra("redis"):
     from sessioncore.storage.redis.client._client import Client
     from sessioncore.storage.redis.client._cluster import ClusterTransport
     from sessioncore.storage.redis.client._url import client_from
-    from sessioncore.storage.redis.connection._waiting import for_each
     from sessioncore.storage.redis.near._cache import NearCache, NearCacheStats
     from sessioncore.storage.redis.records import _scans as scans
     from sessioncore.storage.redis.records._commands import Move, stored_of
@@ -168,8 +167,7 @@ class RedisStorage:
     async def load_many(self, keys: Sequence[str]) -> list[Stored | Moved | Unreadable | None]:
         """Return for each key what `load` would return; the commands share round trips."""
         here, deadline = self._loops.here(), self._loops.limit.deadline()
-        get = here.transport.get_with_ttl
-        return await for_each(keys, lambda key: here.answer(key, get, deadline), self._loops.at_once)
+        return await here.answers(keys, here.transport.get_with_ttl, deadline)
 
     async def create(self, key: str, data: bytes, ttl: float, *, owner: str | None = None) -> int | None:
         """Store a new record and return its version, or None if the key is taken."""
@@ -246,8 +244,7 @@ class RedisStorage:
         read the key. If it cannot, `confirm` reads the watched keys.
         """
         here, deadline = self._loops.here(), self._loops.limit.deadline()
-        get = here.transport.get_watched
-        return await for_each(keys, lambda key: here.answer(key, get, changed, deadline), self._loops.at_once)
+        return await here.answers(keys, here.transport.get_watched, changed, deadline)
 
     def unwatch(self, key: str, changed: Changed) -> None:
         """Do not call `changed` for this key any more."""

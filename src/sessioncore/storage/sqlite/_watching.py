@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
 
+from sessioncore._batched import batched
 from sessioncore._storage_calls import Moved, Stored, Unreadable
 from sessioncore._watchers import ComparedWatchers
 from sessioncore.storage.sqlite._records import BATCH, Records
@@ -40,8 +41,7 @@ class Watching:
         state = (*await read(_state_of), newest)
         if state == self._told:
             return
-        for start in range(0, len(keys), BATCH):
-            some = keys[start : start + BATCH]
+        for some in batched(keys, BATCH):
             self.watchers.compare(some, await read(partial(self._records.held, keys=some)))
         self._told = state  # only now: a call that fails or is cancelled has told a part at most
 

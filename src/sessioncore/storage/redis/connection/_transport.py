@@ -15,8 +15,9 @@ from msgspec import Struct
 
 from sessioncore._watchers import Changed, ComparedWatchers
 from sessioncore.storage._text import bytes_of, text_of
+from sessioncore.storage.redis.connection._waiting import for_each
 
-__all__ = ["CallLimit", "Command", "OpenedSocket", "Opener", "Reply", "Transport", "WatchedKeys"]
+__all__ = ["CALLS_AT_ONCE", "CallLimit", "Command", "OpenedSocket", "Opener", "Reply", "Transport", "WatchedKeys"]
 
 Command: TypeAlias = tuple[bytes | int, ...]
 Reply: TypeAlias = Any
@@ -28,7 +29,7 @@ OpenedSocket: TypeAlias = tuple[asyncio.Transport, object]
 Opener: TypeAlias = Callable[[asyncio.Protocol, float], Awaitable[OpenedSocket]]
 """Connects within so many seconds, and has the socket call that protocol."""
 
-_AT_ONCE = 64  # reads; a client with a pool of its own takes a connection for each
+CALLS_AT_ONCE = 64  # where each takes a connection, of a client with a pool of its own
 
 
 class CallLimit(Struct):
@@ -132,8 +133,6 @@ class WatchedKeys:
 
     async def poll(self, get: Callable[[bytes], Awaitable[list[Any]]]) -> None:
         """Read what is not pushed, and tell of each key that does not hold what it held."""
-        polled = self._watchers.compared
-        for start in range(0, len(polled), _AT_ONCE):
-            some = polled[start : start + _AT_ONCE]
-            replies = await asyncio.gather(*(get(bytes_of(key)) for key in some))
-            self._watchers.compare(some, {key: hash(value) for key, (value, _) in zip(some, replies, strict=True)})
+        keys = self._watchers.compared
+        replies = await for_each(keys, lambda key: get(bytes_of(key)), CALLS_AT_ONCE)
+        self._watchers.compare(keys, {key: hash(value) for key, (value, _) in zip(keys, replies, strict=True)})

@@ -1,12 +1,12 @@
 """Waiting until a deadline, for all of several calls, or for the first that succeeds."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from math import inf
 from time import monotonic
 from typing import Any, TypeVar
 
-from sessioncore.storage._text import bytes_of
+from sessioncore._batched import batched
 from sessioncore.storage.redis._errors import ReplyTimeout, is_explained
 
 __all__ = ["LATE", "all_of", "end", "first_answer", "for_each", "within"]
@@ -14,6 +14,7 @@ __all__ = ["LATE", "all_of", "end", "first_answer", "for_each", "within"]
 LATE = "no answer in time (see storage_timeout)"
 _MOMENT = 0.25  # seconds
 _AGAIN = 0.1  # seconds until a task that has not ended is cancelled once more
+_K = TypeVar("_K")
 _T = TypeVar("_T")
 
 
@@ -43,7 +44,7 @@ async def end(*tasks: asyncio.Task[Any]) -> None:
         await asyncio.wait(running, timeout=_AGAIN)
 
 
-async def all_of(calls: list[Coroutine[Any, Any, _T]]) -> list[_T]:
+async def all_of(calls: Iterable[Awaitable[_T]]) -> list[_T]:
     """Wait for all, then return their results or raise the first error."""
     results = await asyncio.gather(*calls, return_exceptions=True)
     done: list[_T] = []
@@ -54,11 +55,11 @@ async def all_of(calls: list[Coroutine[Any, Any, _T]]) -> list[_T]:
     return done
 
 
-async def for_each(keys: Sequence[str], call: Callable[[bytes], Coroutine[Any, Any, _T]], at_once: int) -> list[_T]:
+async def for_each(keys: Iterable[_K], call: Callable[[_K], Awaitable[_T]], at_once: int) -> list[_T]:
     """Make a call for each key, so many at the same time; return their results in this order."""
     results: list[_T] = []
-    for start in range(0, len(keys), at_once):
-        results += await all_of([call(bytes_of(key)) for key in keys[start : start + at_once]])
+    for some in batched(keys, at_once):
+        results += await all_of(map(call, some))
     return results
 
 

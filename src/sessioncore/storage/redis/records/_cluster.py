@@ -16,18 +16,19 @@ and when several records are ended at once, some may have ended.
 """
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any, TypeVar
 
 from redis.crc import key_slot
 
+from sessioncore._batched import batched
 from sessioncore._errors import KeyTaken, StorageError, StorageUnavailable
 from sessioncore._shield import run_shielded
 from sessioncore._storage_calls import Written
 from sessioncore.storage._versions import random_version
 from sessioncore.storage.redis._errors import ForeignValue
 from sessioncore.storage.redis.connection._transport import Transport
-from sessioncore.storage.redis.connection._waiting import all_of
+from sessioncore.storage.redis.connection._waiting import all_of, for_each
 from sessioncore.storage.redis.records._cluster_steps import Steps
 from sessioncore.storage.redis.records._commands import (
     KEYS_PER_COMMAND,
@@ -116,8 +117,8 @@ class ClusterRecords:
     async def delete(self, keys: list[bytes]) -> int:
         """End records, a bounded number at a time; if one fails, others may have ended."""
         ended = 0
-        for start in range(0, len(keys), KEYS_PER_COMMAND):
-            ended += await self._to_its_end(self._delete(keys[start : start + KEYS_PER_COMMAND]))
+        for some in batched(keys, KEYS_PER_COMMAND):
+            ended += await self._to_its_end(self._delete(some))
         return ended
 
     async def owned(self, owner: bytes) -> list[bytes]:
@@ -127,17 +128,13 @@ class ClusterRecords:
         ends the old one, so one of two look-ups finds one of them.
         """
         index = index_of(owner)
-        members: list[bytes] = await run_command(self._read, index, b"ZRANGE", index, 0, -1)
-        live: list[bytes] = []
+        listed: list[bytes] = await run_command(self._read, index, b"ZRANGE", index, 0, -1)
+        live: dict[bytes, None] = {}
         for _ in range(2):
-            missing: list[bytes] = []
-            for start in range(0, len(members), KEYS_PER_COMMAND):
-                some = members[start : start + KEYS_PER_COMMAND]
-                named = await all_of([self._steps.is_owned(key, owner) for key in some])
-                for member, is_owned in zip(some, named, strict=True):
-                    (live if is_owned else missing).append(member)
-            members = missing
-        return live
+            unsure = [key for key in listed if key not in live]
+            named = await for_each(unsure, lambda key: self._steps.is_owned(key, owner), KEYS_PER_COMMAND)
+            live |= {key: None for key, is_owned in zip(unsure, named, strict=True) if is_owned}
+        return [*live]
 
     async def finish(self) -> None:
         """Wait for the sequences that have begun."""
@@ -240,7 +237,7 @@ class ClusterRecords:
         if not written:
             raise KeyTaken
 
-    async def _delete(self, keys: list[bytes]) -> int:
+    async def _delete(self, keys: Sequence[bytes]) -> int:
         # A caller that names a key to which a move is under way means the record that will be there.
         if moves := [self._under_way[key] for key in keys if key in self._under_way]:
             await asyncio.wait(moves)

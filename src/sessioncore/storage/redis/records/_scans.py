@@ -4,6 +4,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
 
+from sessioncore._batched import batched
 from sessioncore._storage_protocol import PROBE_SUFFIX
 from sessioncore.storage.redis._errors import AclDenied, ConnectionLost, unavailable
 from sessioncore.storage.redis.connection._transport import Command, Transport
@@ -33,8 +34,7 @@ async def live_keys(servers: Mapping[str, Transport], prefix: bytes) -> AsyncIte
     """Yield the keys of records that begin with `prefix`, which their first bytes tell from tombstones."""
     for server in servers.values():
         async for batch in _values(server, prefix):
-            for start in range(0, len(batch), KEYS_PER_COMMAND):
-                some = batch[start : start + KEYS_PER_COMMAND]
+            for some in batched(batch, KEYS_PER_COMMAND):
                 commands: list[Command] = [(b"GETRANGE", key, 0, len(MARK) - 1) for key in some]
                 try:
                     heads = await server.read(some[0], *commands)

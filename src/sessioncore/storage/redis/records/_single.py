@@ -4,6 +4,7 @@ A record and its owner's index change in the same atomic step here. `_cluster` h
 same calls for records and indexes that are on different servers.
 """
 
+from sessioncore._batched import batched
 from sessioncore._storage_calls import Written
 from sessioncore.storage._versions import random_version
 from sessioncore.storage.redis.connection._transport import CallLimit, Transport
@@ -69,8 +70,7 @@ class SingleServerRecords:
     async def delete(self, keys: list[bytes]) -> int:
         """End records, a bounded number in each step; if a step fails, the steps before it are done."""
         ended = 0
-        for start in range(0, len(keys), KEYS_PER_COMMAND):
-            some = tuple(keys[start : start + KEYS_PER_COMMAND])
+        for some in batched(keys, KEYS_PER_COMMAND):
             ended += len(await run_ending(self._write, self._acks, DELETE, some))
         return ended
 
@@ -81,7 +81,6 @@ class SingleServerRecords:
         if verified:
             return list(members)
         live: list[bytes] = []
-        for start in range(0, len(members), KEYS_PER_COMMAND):
-            some = members[start : start + KEYS_PER_COMMAND]
+        for some in batched(members, KEYS_PER_COMMAND):
             live += await run_script(self._read, VERIFY, (index, *some), (owner,))
         return live
