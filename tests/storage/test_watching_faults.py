@@ -48,8 +48,8 @@ def remembers_the_state_for_ever() -> Callable[[Any], tuple[object, ...]]:
 
 
 async def asks_the_connection_that_writes(self: SQLiteStorage) -> None:
-    async def read(work: Any) -> Any:
-        return await (self._write(work) if work is state_of else self._read(work))  # pyright: ignore[reportPrivateUsage]
+    async def read(work: Any, *args: Any) -> Any:
+        return await (self._write if work is state_of else self._read)(work, *args)  # pyright: ignore[reportPrivateUsage]
 
     await self._watching.confirm(read)  # pyright: ignore[reportPrivateUsage]
 

@@ -136,7 +136,7 @@ class Records:
         moved = [moved_to for live, moved_to in rows if live and moved_to is not None]
         return len(rows), sum(live for live, moved_to in rows if moved_to is None) + self.delete(connection, moved)
 
-    def scan_batch(self, connection: sqlite3.Connection, *, prefix: str, start: str) -> tuple[list[str], str | None]:
+    def scan_batch(self, connection: sqlite3.Connection, prefix: str, start: str) -> tuple[list[str], str | None]:
         """Look at up to BATCH rows from the key `start` on; return the keys of live records, and where to go on."""
         values = (self._clock(), -len(PROBE_SUFFIX), PROBE_SUFFIX, start, _after(prefix), BATCH)
         rows = connection.execute(_SCAN, values).fetchall()

@@ -10,8 +10,7 @@ import sqlite3
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from datetime import timedelta
-from functools import partial
-from typing import ClassVar, TypeVar, cast
+from typing import ClassVar, Concatenate, ParamSpec, TypeVar, cast
 
 from anyio import CapacityLimiter, to_thread
 from msgspec import Struct
@@ -31,6 +30,7 @@ from sessioncore.storage.sqlite._watching import Watching
 
 __all__ = ["SQLiteStorage"]
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -94,8 +94,8 @@ class SQLiteStorage:
     async def load(self, key: str, *, renew: float | None = None) -> Stored | Moved | Unreadable | None:
         """Return the live record at `key`, or None; with `renew`, set its ttl first."""
         if renew is not None:
-            return await self._write(lambda connection: self._records.renew(connection, key, renew))
-        return await self._read(lambda connection: self._records.load(connection, key))
+            return await self._write(self._records.renew, key, renew)
+        return await self._read(self._records.load, key)
 
     async def load_many(self, keys: Sequence[str]) -> list[Stored | Moved | Unreadable | None]:
         """Return for each key what `load` would return, with one call to the worker thread."""
@@ -103,13 +103,11 @@ class SQLiteStorage:
 
     async def create(self, key: str, data: bytes, ttl: float, *, owner: str | None = None) -> int | None:
         """Store a new record and return its version, or None if the key is taken."""
-        return await self._write(lambda connection: self._records.create(connection, key, data, ttl, owner))
+        return await self._write(self._records.create, key, data, ttl, owner)
 
     async def replace(self, key: str, data: bytes, ttl: float, *, version: int, owner: str | None = None) -> Written:
         """Write if the record still has `version`; otherwise return the current record, or None if it is gone."""
-        return await self._write(
-            lambda connection: self._records.replace(connection, key, data, ttl, version=version, owner=owner)
-        )
+        return await self._write(self._records.replace, key, data, ttl, version=version, owner=owner)
 
     async def move(
         self,
@@ -128,9 +126,7 @@ class SQLiteStorage:
             KeyTaken: `new_key` is taken; nothing is changed.
         """
         result = await self._write(
-            lambda connection: self._records.move(
-                connection, key, new_key, data, ttl, version=version, owner=owner, tombstone=tombstone
-            )
+            self._records.move, key, new_key, data, ttl, version=version, owner=owner, tombstone=tombstone
         )
         if isinstance(result, KeyTaken):
             raise result
@@ -138,17 +134,17 @@ class SQLiteStorage:
 
     async def touch(self, key: str, ttl: float) -> bool:
         """Set the ttl of a live record; False if there is none."""
-        return await self._write(lambda connection: self._records.touch(connection, key, ttl))
+        return await self._write(self._records.touch, key, ttl)
 
     async def delete(self, *keys: str) -> int:
         """Delete these records in one transaction, following tombstones; return how many were live."""
-        return await self._write(lambda connection: self._records.delete(connection, keys)) if keys else 0
+        return await self._write(self._records.delete, keys) if keys else 0
 
     async def clear(self, prefix: str) -> int:
         """Delete every record whose key begins with `prefix`, in bounded batches; return how many were live."""
         ended = 0
         while True:
-            rows, live = await self._write(lambda connection: self._records.clear_batch(connection, prefix))
+            rows, live = await self._write(self._records.clear_batch, prefix)
             ended += live
             # A short batch has seen the whole range in one transaction: no record that was moved
             # between two batches was missed.
@@ -159,12 +155,12 @@ class SQLiteStorage:
         """Yield the keys of live records that begin with `prefix`, some hundred per query."""
         start: str | None = prefix
         while start is not None:
-            keys, start = await self._read(partial(self._records.scan_batch, prefix=prefix, start=start))
+            keys, start = await self._read(self._records.scan_batch, prefix, start)
             yield keys
 
     async def owned_keys(self, owner: str) -> list[str]:
         """Return the keys of the owner's live records."""
-        return await self._read(lambda connection: self._records.owned_keys(connection, owner))
+        return await self._read(self._records.owned_keys, owner)
 
     notices_within: float | None = 1.0  # seconds
 
@@ -221,13 +217,17 @@ class SQLiteStorage:
         """Close the file when the running calls are done. A later call opens it again."""
         await run_shielded(self._close())
 
-    async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        return await self._run(work, lambda executors: executors.reader)
+    async def _read(
+        self, work: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        return await self._run(lambda executors: executors.reader, lambda connection: work(connection, *args, **kwargs))
 
-    async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        return await self._run(work, lambda executors: executors.writer)
+    async def _write(
+        self, work: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        return await self._run(lambda executors: executors.writer, lambda connection: work(connection, *args, **kwargs))
 
-    async def _run(self, work: Callable[[sqlite3.Connection], T], which: Callable[[_Executors], BatchExecutor]) -> T:
+    async def _run(self, which: Callable[[_Executors], BatchExecutor], work: Callable[[sqlite3.Connection], T]) -> T:
         while True:
             if (executors := self._executors) is None:
                 await self._open()

@@ -2,7 +2,6 @@
 
 import sqlite3
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
 from typing import Any
 
 from sessioncore._batched import batched
@@ -29,8 +28,8 @@ class Watching:
         self.watchers.note_answers(keys, answers)
         self._newest = object()  # the file may have changed since it was read, and a `confirm` have seen that already
 
-    async def confirm(self, read: Callable[[Callable[[sqlite3.Connection], Any]], Awaitable[Any]]) -> None:
-        """Tell what has changed; `read` runs a function with the connection that reads.
+    async def confirm(self, read: Callable[..., Awaitable[Any]]) -> None:
+        """Tell what has changed; `read` runs a function with the connection that reads, and with further arguments.
 
         The state of the file is read before the records, so what is committed in between is noticed the next time.
         """
@@ -42,7 +41,7 @@ class Watching:
         if state == self._told:
             return
         for some in batched(keys, BATCH):
-            self.watchers.compare(some, await read(partial(self._records.held, keys=some)))
+            self.watchers.compare(some, await read(self._records.held, some))
         self._told = state  # only now: a call that fails or is cancelled has told a part at most
 
 
