@@ -20,7 +20,7 @@ from sessioncore._errors import StorageUnavailable
 from sessioncore.storage import Stored
 from sessioncore.storage._text import bytes_of
 from sessioncore.storage.postgres import PostgresStorage
-from sessioncore.storage.postgres._sql import quoted
+from sessioncore.storage.postgres._schema import quoted
 from sessioncore.testing import Rig
 
 # Untyped, so that the strict checkers leave a library alone that has no types to offer.

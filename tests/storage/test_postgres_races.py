@@ -18,7 +18,7 @@ from sessioncore._errors import StorageError
 from sessioncore.storage import Stored, Written
 from sessioncore.storage._versions import random_version  # pyright: ignore[reportPrivateUsage]
 from sessioncore.storage.postgres import PostgresStorage
-from sessioncore.storage.postgres._sql import quoted, statements
+from sessioncore.storage.postgres._sql import statements
 
 pytestmark = [pytest.mark.anyio, pytest.mark.postgres]
 
@@ -128,7 +128,7 @@ async def test_a_delete_that_waits_for_a_move_ends_what_was_moved(postgres: Post
         connection(postgres.dsn()) as plain,
     ):
         at = await made(storage, "a", b"x", 100)
-        move = statements(quoted(table_of(storage))).move_with_tombstone
+        move = statements(table_of(storage)).move_with_tombstone
         async with mover.transaction():
             await mover.fetch(move, b"a", b"x", 100.0, None, at, at + 1, b"b", 100.0)
             deleting = asyncio.create_task(storage.delete("a"))

@@ -9,7 +9,7 @@ from tests.storage.rigs import made, record_at
 
 from sessioncore._errors import ConfigError, StorageError, StorageUnavailable
 from sessioncore.storage.postgres import PostgresStorage
-from sessioncore.storage.postgres._sql import quoted, statements
+from sessioncore.storage.postgres._sql import statements
 
 pytestmark = [pytest.mark.anyio, pytest.mark.postgres]
 
@@ -159,7 +159,7 @@ async def test_the_planner_uses_the_indexes(postgres: PostgresServer) -> None:
             f"INSERT INTO {table} SELECT ('a:' || n)::bytea, ('u' || n / 5)::bytea, n,"
             f" now() + interval '1 h' * (n % 100), 'x' FROM generate_series(1, 20000) AS n; ANALYZE {table}"
         )
-        sql = statements(quoted(table))
+        sql = statements(table)
         for name, values in {
             "load": "'a:1'",
             "renew": "'a:1', 100",

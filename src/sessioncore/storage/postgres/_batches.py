@@ -15,10 +15,6 @@ _log = logging.getLogger("sessioncore.storage.postgres")
 
 _BATCH: Final = 1000
 _SCANNED: Final = 500  # rows that one statement of `scan` reads
-_SCAN: Final = """
-SELECT key, moved_to IS NULL AND isfinite(expires_at) AND expires_at > now() AS live
-FROM %s WHERE key >= $1 AND key < $2 ORDER BY key LIMIT %d
-"""
 
 
 async def clear(sql: Statements, prefix: str, run: Callable[..., Awaitable[Rows]]) -> int:
@@ -37,11 +33,11 @@ async def clear(sql: Statements, prefix: str, run: Callable[..., Awaitable[Rows]
     return live
 
 
-async def scan(table: str, prefix: str, run: Callable[..., Awaitable[Rows]]) -> AsyncGenerator[list[str]]:
+async def scan(sql: Statements, prefix: str, run: Callable[..., Awaitable[Rows]]) -> AsyncGenerator[list[str]]:
     """Yield the keys of live records that begin with `prefix`; each statement begins where the one before it ended."""
     low, high = prefix_range(prefix)
     while True:
-        rows = await run(_SCAN % (table, _SCANNED), low, high)
+        rows = await run(sql.scan, low, high, _SCANNED)
         keys = [text_of(row["key"]) for row in rows if row["live"]]
         yield [key for key in keys if not key.endswith(PROBE_SUFFIX)]
         if len(rows) < _SCANNED:

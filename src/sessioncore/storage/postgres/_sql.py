@@ -1,9 +1,6 @@
-"""The SQL of the PostgreSQL storage: its table, and one statement per storage call.
+"""The statements of the PostgreSQL storage: one for each storage call; `_schema` has the table.
 
-Keys and owners are `bytea`, not `text`: any string fits whatever the encoding
-of the database (NUL included), and bytes compare bytewise, so a prefix is a
-range of the primary key. Only the database's clock is used. Nothing here talks
-to a server.
+Only the database's clock is used. Nothing here talks to a server.
 """
 
 import re
@@ -11,17 +8,11 @@ from hashlib import sha256
 
 from msgspec import Struct, convert
 
-from sessioncore._errors import ConfigError
 from sessioncore._storage_protocol import PROBE_SUFFIX
 from sessioncore.storage._text import bytes_of
+from sessioncore.storage.postgres._schema import index_name, quoted
 
-__all__ = [
-    "Statements", "locked_schema_sql", "owner_bytes", "prefix_range", "quoted", "schema_sql",
-    "statements",
-]  # fmt: skip
-
-# An index is named after its table, and PostgreSQL silently cuts names at 63 bytes.
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,49}")
+__all__ = ["Statements", "owner_bytes", "prefix_range", "statements"]
 
 # A B-tree entry has 2704 bytes at most; a longer owner than this is stored as its digest.
 _OWNER_MAX = 1024
@@ -46,68 +37,6 @@ def prefix_range(prefix: str) -> tuple[bytes, bytes]:
     return low, low[:-1] + bytes([low[-1] + 1]) if low else b"\xff"
 
 
-def quoted(table: str) -> str:
-    """Return the table's name, with its schema if it has one, quoted for SQL.
-
-    Raises:
-        ConfigError: the name is not a plain identifier.
-    """
-    parts = table.split(".")
-    if len(parts) > 2 or not all(_NAME.fullmatch(part) for part in parts):
-        raise ConfigError(
-            "table must be `name` or `schema.name`, each of up to 50 letters, digits and underscores, "
-            f"not beginning with a digit; got {table!r}"
-        )
-    return ".".join(f'"{part}"' for part in parts)
-
-
-def _index(table: str, column: str) -> str:
-    """Return the quoted name of an index of a quoted table."""
-    return f'{table.removesuffix(chr(34))}_{column}"'
-
-
-def schema_sql(table: str = "sessioncore_sessions") -> str:
-    """Return the SQL that creates `table` and its indexes, and brings those of an earlier version up to date.
-
-    Run again, it changes nothing.
-
-    Raises:
-        ConfigError: the name is not a plain identifier.
-    """
-    name = quoted(table)
-    short = table.rpartition(".")[2]
-    return f"""\
-CREATE TABLE IF NOT EXISTS {name} (
-    key bytea PRIMARY KEY,
-    owner bytea,
-    version bigint NOT NULL,
-    expires_at timestamptz NOT NULL,
-    data bytea NOT NULL
-);
--- A renewal changes no indexed column, and finds room for the row on its page: then it touches no index.
-ALTER TABLE {name} ADD COLUMN IF NOT EXISTS purge_after timestamptz NOT NULL DEFAULT '-infinity';
--- The row is a tombstone: its record has moved to that key.
-ALTER TABLE {name} ADD COLUMN IF NOT EXISTS moved_to bytea;
-ALTER TABLE {name} SET (fillfactor = 80);
-CREATE INDEX IF NOT EXISTS "{short}_owner" ON {name} (owner) WHERE owner IS NOT NULL;
-CREATE INDEX IF NOT EXISTS "{short}_purge_after" ON {name} (purge_after);
-DROP INDEX IF EXISTS {_index(name, "expires_at")};
-"""
-
-
-# Any number that other programs are unlikely to lock: the letters "sessions".
-_SCHEMA_LOCK = int.from_bytes(b"sessions")
-
-
-def locked_schema_sql(table: str) -> str:
-    """Return `schema_sql` as one statement, for several processes that start at once.
-
-    IF NOT EXISTS does not make two connections wait for each other: one of them would fail
-    with a duplicate in the system catalogue.
-    """
-    return f"DO $$ BEGIN PERFORM pg_advisory_xact_lock({_SCHEMA_LOCK});\n{schema_sql(table)}END $$"
-
-
 class Statements(Struct, frozen=True):
     """The statements for one table, each complete in itself: one storage call, one statement."""
 
@@ -122,6 +51,8 @@ class Statements(Struct, frozen=True):
     delete: str
     clear_batch: str
     clear_rest: str
+    scan: str
+    held: str
     owned_keys: str
     purge_batch: str
     delete_expired: str
@@ -130,11 +61,16 @@ class Statements(Struct, frozen=True):
 
 
 def statements(table: str) -> Statements:
-    """Build the statements for `table`, which must be quoted already."""
+    """Build the statements for `table`.
+
+    Raises:
+        ConfigError: the name is not a plain identifier.
+    """
+    name = quoted(table)
     parts = {
-        "table": table,
-        "owner_index": _index(table, "owner"),
-        "purge_index": _index(table, "purge_after"),
+        "table": name,
+        "owner_index": index_name(name, "owner"),
+        "purge_index": index_name(name, "purge_after"),
         "may_write": _MAY_WRITE,
         "session": _IS_SESSION,
         "ttl": _TTL,
@@ -260,6 +196,15 @@ WITH gone AS (
     DELETE FROM %table% WHERE key >= $1 AND key < $2 AND %session% RETURNING moved_to, expires_at > now() AS live
 )
 SELECT count(moved_to) AS tombstones, count(*) FILTER (WHERE moved_to IS NULL AND live) AS live FROM gone
+""",
+    "scan": """
+SELECT key, moved_to IS NULL AND isfinite(expires_at) AND expires_at > now() AS live
+FROM %table% WHERE key >= $1 AND key < $2 ORDER BY key LIMIT $3
+""",
+    # A row that never ends is not ours, and holds nothing.
+    "held": """
+SELECT key, version, moved_to
+FROM %table% WHERE key = ANY($1::bytea[]) AND expires_at > now() AND isfinite(expires_at)
 """,
     "owned_keys": "SELECT key FROM %table% WHERE owner = $1 AND expires_at > now()",
     # A renewal leaves `purge_after` behind; what is due but alive is put off here, until its present end.

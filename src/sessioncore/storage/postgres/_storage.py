@@ -21,7 +21,8 @@ from sessioncore._storage_capabilities import Clears, KeepsTombstones, LoadsMany
 from sessioncore._watchers import Changed, ComparedWatchers
 from sessioncore.storage._text import bytes_of, text_of
 from sessioncore.storage._versions import random_version
-from sessioncore.storage.postgres._sql import locked_schema_sql, owner_bytes, quoted, schema_sql, statements
+from sessioncore.storage.postgres._schema import locked_schema_sql, schema_sql
+from sessioncore.storage.postgres._sql import owner_bytes, statements
 
 with needs_extra("postgres"):
     from sessioncore.storage.postgres._batches import clear, purge, scan
@@ -74,7 +75,7 @@ class PostgresStorage:
         if type(cast("object", max_connections)) is not int or max_connections < 1:
             raise ConfigError("max_connections must be a whole number of at least 1")
         self._table = table
-        self._sql = statements(quoted(table))
+        self._sql = statements(table)
         self._create_table = create_table
         self._closed = self._ready = False
         self._opening = CrossLoopLock()
@@ -189,7 +190,7 @@ class PostgresStorage:
 
     def scan(self, prefix: str) -> AsyncGenerator[list[str]]:
         """Return an iterator over the keys of live records that begin with `prefix`, in batches."""
-        return scan(quoted(self._table), prefix, self._run)
+        return scan(self._sql, prefix, self._run)
 
     async def owned_keys(self, owner: str) -> list[str]:
         """Return the keys of live records whose last create, replace or move named `owner`."""
@@ -210,7 +211,7 @@ class PostgresStorage:
 
     async def confirm(self) -> None:
         """Call `changed` for what has changed, after one statement about the watched keys, if there are any."""
-        await notice_changes(self._watchers, quoted(self._table), self._run)
+        await notice_changes(self._watchers, self._sql, self._run)
 
     async def purge_expired(self) -> int:
         """Remove expired records, in batches that skip locked rows; return how many."""

@@ -9,22 +9,18 @@ from typing import Final
 from sessioncore._batched import batched
 from sessioncore._watchers import ComparedWatchers, Held
 from sessioncore.storage._text import bytes_of, text_of
+from sessioncore.storage.postgres._sql import Statements
 from sessioncore.storage.postgres._statements import Rows
 
 __all__ = ["notice_changes"]
 
 _BATCH: Final = 10_000  # keys in one statement
-# A row that never ends is not ours, and holds nothing.
-_HELD: Final = """
-SELECT key, version, moved_to FROM {table}
-WHERE key = ANY($1::bytea[]) AND expires_at > now() AND isfinite(expires_at)
-"""
 
 
-async def notice_changes(watchers: ComparedWatchers, table: str, run: Callable[..., Awaitable[Rows]]) -> None:
-    """Tell what has changed; `table` is quoted, `run` executes a statement."""
+async def notice_changes(watchers: ComparedWatchers, sql: Statements, run: Callable[..., Awaitable[Rows]]) -> None:
+    """Tell what has changed; `run` executes a statement."""
     for some in batched(watchers.keys, _BATCH):
-        rows = await run(_HELD.format(table=table), [bytes_of(key) for key in some])
+        rows = await run(sql.held, [bytes_of(key) for key in some])
         held: dict[str, Held] = {}
         for row in rows:
             moved_to = row["moved_to"]
