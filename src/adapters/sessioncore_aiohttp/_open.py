@@ -96,7 +96,8 @@ class OpenSocket(OpenConnection):
 
     async def close(self, error: BaseException) -> None:
         """Close it, which ends the handler's waiting for messages, too."""
-        code = close_code(error) or 1008
+        code = close_code(error)
+        assert code is not None, "other errors are left to aiohttp"
         with move_on_after(_TIMEOUT):
             await self._socket.close(code=code, message=close_reason(error).encode(), drain=False)
 

@@ -127,7 +127,7 @@ class SocketResponder(Responder):
             await self._send({**message, "code": 1000})
 
     def _closing(self, kind: str, error: Exception) -> Message:
-        return {"type": kind, "code": close_code(error) or 1008, "reason": close_reason(error)}
+        return {"type": kind, "code": close_code(error), "reason": close_reason(error)}
 
     def stop(self) -> None:
         """Watch the session no longer."""
