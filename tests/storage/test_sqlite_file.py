@@ -15,7 +15,7 @@ import pytest
 
 from sessioncore import SessionConfig, SessionNotFound, SessionStore, SQLiteStorage, StorageUnavailable
 from sessioncore.storage import WritesRefused
-from sessioncore.storage.sqlite import _schema as schema
+from sessioncore.storage.sqlite._opening import connect, prepare
 
 pytestmark = pytest.mark.anyio
 
@@ -259,8 +259,8 @@ async def test_readers_and_openers_of_an_exclusively_locked_file_are_bounded_too
 
 def test_each_connection_waits_for_the_lock_that_another_one_holds_while_it_closes(path: Path) -> None:
     """The last connection to a file holds it alone while it closes; each of our two may be opened just then."""
-    schema.prepare(str(path), time.monotonic()).close()
+    prepare(str(path), time.monotonic()).close()
     until = time.monotonic() + 0.2
     with held(path, for_reading_too=True), pytest.raises(sqlite3.OperationalError, match="locked"):
-        schema.connect(str(path), until)
+        connect(str(path), until)
     assert time.monotonic() >= until

@@ -21,11 +21,12 @@ from sessioncore._shield import run_shielded
 from sessioncore._storage_calls import Moved, Stored, Unreadable, Written
 from sessioncore._storage_capabilities import Clears, KeepsTombstones, LoadsMany, Opens, Purges, Scans, Watches
 from sessioncore._watchers import Changed
-from sessioncore.storage.sqlite import _schema as schema
 from sessioncore.storage.sqlite._batching import BatchExecutor, Closed, longest_wait, run_reads, run_writes
 from sessioncore.storage.sqlite._errors import as_storage_error
+from sessioncore.storage.sqlite._opening import connect, prepare
 from sessioncore.storage.sqlite._place import FilePlace
 from sessioncore.storage.sqlite._records import BATCH, Records
+from sessioncore.storage.sqlite._schema import schema_sql
 from sessioncore.storage.sqlite._watching import Watching
 
 __all__ = ["SQLiteStorage"]
@@ -89,7 +90,7 @@ class SQLiteStorage:
     @property
     def migration_sql(self) -> str:
         """The SQL that creates the table in a new file."""
-        return schema.schema_sql()
+        return schema_sql()
 
     async def load(self, key: str, *, renew: float | None = None) -> Stored | Moved | Unreadable | None:
         """Return the live record at `key`, or None; with `renew`, set its ttl first."""
@@ -260,10 +261,10 @@ class SQLiteStorage:
                 self._executors = await to_thread.run_sync(self._open_blocking, until, limiter=CapacityLimiter(1))
 
     def _open_blocking(self, until: float) -> _Executors:
-        writer = schema.prepare(self._path, until)
+        writer = prepare(self._path, until)
         try:
             place = FilePlace(self._path)
-            reader = schema.connect(self._path, until)
+            reader = connect(self._path, until)
         except BaseException:
             writer.close()
             raise

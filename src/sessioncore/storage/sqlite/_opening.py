@@ -1,0 +1,85 @@
+"""Opens a SQLite file: sees that it is ours, creates it if it is missing, and sets how it is used.
+
+Everything here blocks, and so runs in a worker thread.
+"""
+
+import errno
+import os
+import sqlite3
+import sysconfig
+import threading
+from pathlib import Path
+
+from sessioncore.storage.sqlite._batching import when_free
+from sessioncore.storage.sqlite._errors import files_beside, may_write
+from sessioncore.storage.sqlite._schema import SCHEMA, create_or_migrate, schema_of
+
+__all__ = ["connect", "prepare"]
+
+_creating = threading.Lock()
+# On a Python without the GIL, a statement that one thread has prepared and another one frees outlives `close`, and
+# keeps the file open and locked: prepare each anew there.
+_CACHED_STATEMENTS = 0 if sysconfig.get_config_var("Py_GIL_DISABLED") else 128
+
+
+def connect(path: str, until: float) -> sqlite3.Connection:
+    """Return a connection that starts no transaction and waits for no lock; any thread may use it, one at a time.
+
+    While the file is locked, try again until the monotonic clock shows `until`: the setting below reads the
+    file, and that fails at once while the last connection of another pool is being closed.
+    """
+    return when_free(lambda: _connect(path), until)
+
+
+def _connect(path: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        path, timeout=0, isolation_level=None, check_same_thread=False, cached_statements=_CACHED_STATEMENTS
+    )
+    # In WAL mode NORMAL survives kill -9, but a power cut loses the last commits, perhaps a logout that
+    # was already confirmed. FULL waits for the disk once per commit, and concurrent requests share commits.
+    try:
+        connection.execute("PRAGMA synchronous = FULL")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def prepare(path: str, until: float) -> sqlite3.Connection:
+    """Return a connection to a file of our schema, created or migrated where needed; other files are not changed.
+
+    While the file is locked, try again until the monotonic clock shows `until`.
+
+    Raises:
+        StorageError: the file is of a newer schema, or is another program's.
+    """
+    _create_private(path)
+    # SQLite waits for no lock here: some fail at once in any case, such as that for a change of the journal mode.
+    return when_free(lambda: _prepared(path), until)
+
+
+def _prepared(path: str) -> sqlite3.Connection:
+    connection = _connect(path)
+    try:
+        ready = schema_of(connection, path) == SCHEMA
+        connection.execute("PRAGMA journal_mode = WAL")  # every time: a file restored from a backup may lack it
+        if not ready:
+            create_or_migrate(connection, path)
+        schema_of(connection, path)  # opens the -wal and -shm files, also where the journal was another one until now
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _create_private(path: str) -> None:
+    # One at a time: when a process closes a file, it loses its locks there, also those of its open connections, and
+    # the next process that closes the file removes the -wal file that they write to.
+    with _creating:
+        if not Path(path).exists():
+            # SQLite would follow the umask; its -wal and -shm files get the mode of the main file.
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+            return
+    if not may_write(path) and not all(each.exists() for each in files_beside(path)):
+        # A user who may only read would create them, and then the user who may write could not any more.
+        raise PermissionError(errno.EACCES, "")
