@@ -1,8 +1,9 @@
 """WebSockets and event streams, which this adapter closes when their session ends."""
 
 import asyncio
-from collections.abc import Awaitable
-from typing import Any, Final, cast
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, Final
 
 from aiohttp import web
 from anyio import move_on_after
@@ -18,29 +19,29 @@ _PAUSE: Final = 0.01  # seconds until it is asked again whether the headers are 
 _USES: Final = frozenset({web.WSMsgType.TEXT, web.WSMsgType.BINARY})
 
 
-def open_connection(
-    exchange: Exchange, request: web.Request, response: web.StreamResponse
-) -> "OpenSocket | OpenEventStream | None":
+def open_connection(exchange: Exchange, request: web.Request, response: web.StreamResponse) -> "OpenConnection | None":
     """Return an object that closes the connection when the session ends; None: the response runs to its end."""
     if isinstance(response, web.WebSocketResponse):
-        return OpenSocket(exchange, request, response)  # pyright: ignore[reportUnknownArgumentType]  # of its messages
+        socket: Any = response  # pyright: ignore[reportUnknownVariableType]  # of its messages
+        return OpenConnection(exchange, socket, partial(_close_socket, socket), lambda: bool(socket.closed))
     if isinstance(response, web.Response) or response.content_type != "text/event-stream":
         return None
-    return OpenEventStream(exchange, request, response)
+    return OpenConnection(exchange, response, partial(_end_stream, request), partial(_is_closing, request))
 
 
 class OpenConnection(Struct, eq=False):
-    """What both kinds have in common: a watch that begins as soon as the session is stored and used."""
+    """A WebSocket or an event stream, from its headers on: it is watched as soon as the session is stored and used."""
 
     _exchange: Exchange
-    _request: web.Request
     response: web.StreamResponse
+    _close: Callable[[BaseException], Awaitable[None]]
+    _is_closed: Callable[[], bool]
     _watch: Watch | None = None
     _ended: bool = False  # by this adapter
     _stopped: bool = False  # the handler has ended
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__}>"  # the request's path may contain the ID
+        return "<OpenConnection>"  # the request's path may contain the ID
 
     def begin_soon(self) -> None:
         """Begin to watch when the handler next waits, because it is about to use the session or to send the headers."""
@@ -73,55 +74,36 @@ class OpenConnection(Struct, eq=False):
             if self._stopped:
                 return
             await asyncio.sleep(_PAUSE)
-        await self.close(error)
+        await self._close(error)
 
     async def end_for_error(self, error: Exception) -> web.StreamResponse | None:
         """Return the response if an error of the handler only says that the connection, or its session, has ended."""
         if not self._ended:
             if not self.response.prepared or self._is_closed() or close_for_error(self._exchange, error) is None:
                 return None
-            await self.close(error)
+            await self._close(error)
         return self.response if says_ended(error, _is_disconnect) else None
 
-    async def close(self, error: BaseException) -> None:
-        """End the connection."""
-        raise NotImplementedError
 
-    def _is_closed(self) -> bool:
-        raise NotImplementedError
-
-
-class OpenSocket(OpenConnection):
-    """A WebSocket after its handshake."""
-
-    async def close(self, error: BaseException) -> None:
-        """Close it, which ends the handler's waiting for messages, too."""
-        code = close_code(error)
-        assert code is not None, "other errors are left to aiohttp"
-        with move_on_after(_TIMEOUT):
-            await self._socket.close(code=code, message=close_reason(error).encode(), drain=False)
-
-    def _is_closed(self) -> bool:
-        return self._socket.closed
-
-    @property
-    def _socket(self) -> "web.WebSocketResponse[Any]":
-        return cast("web.WebSocketResponse[Any]", self.response)
+async def _close_socket(socket: "web.WebSocketResponse[Any]", error: BaseException) -> None:
+    """Close a WebSocket, which ends the handler's waiting for messages, too."""
+    code = close_code(error)
+    assert code is not None, "other errors are left to aiohttp"
+    with move_on_after(_TIMEOUT):
+        await socket.close(code=code, message=close_reason(error).encode(), drain=False)
 
 
-class OpenEventStream(OpenConnection):
-    """An event stream whose headers are sent."""
+async def _end_stream(request: web.Request, _: BaseException) -> None:
+    """Send the last chunk, and close the connection, so that the handler's writes raise ConnectionResetError."""
+    transport = request.transport
+    with move_on_after(_TIMEOUT) as scope:
+        await request.writer.write_eof()
+    if transport is not None:
+        transport.abort() if scope.cancelled_caught else transport.close()
 
-    async def close(self, error: BaseException) -> None:
-        """Send the last chunk, and close the connection, so that the handler's writes raise ConnectionResetError."""
-        transport = self._request.transport
-        with move_on_after(_TIMEOUT) as scope:
-            await self._request.writer.write_eof()
-        if transport is not None:
-            transport.abort() if scope.cancelled_caught else transport.close()
 
-    def _is_closed(self) -> bool:
-        return self._request.transport is None or self._request.transport.is_closing()
+def _is_closing(request: web.Request) -> bool:
+    return request.transport is None or request.transport.is_closing()
 
 
 def _is_disconnect(error: BaseException) -> bool:
