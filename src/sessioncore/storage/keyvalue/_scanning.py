@@ -1,6 +1,6 @@
 """Lists the records of a key-value store. Only some stores list their keys; only over these `Scans` is declared."""
 
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from functools import cache, partial
 from typing import Any
 
@@ -12,7 +12,7 @@ from sessioncore._storage_capabilities import Scans
 from sessioncore._storage_protocol import PROBE_SUFFIX
 from sessioncore.storage.keyvalue._record import key_of
 
-__all__ = ["LISTING", "scanning", "session_keys"]
+__all__ = ["LISTING", "scan", "scanning", "session_keys"]
 
 LISTING = 10_000  # keys: no store of py-key-value lists more, and it does not say if there are more
 _BATCH = 500
@@ -27,19 +27,17 @@ def session_keys(names: Iterable[str], prefix: str) -> list[str]:
 def scanning(kind: type) -> Any:
     """Return a class that is `kind` and declares `Scans`: capabilities belong to a class, not to an object."""
     declared: Any = kind
-    return type(kind.__name__, (kind,), {"capabilities": declared.capabilities | {Scans}, "scan": _scan})
+    return type(kind.__name__, (kind,), {"capabilities": declared.capabilities | {Scans}})
 
 
-async def _scan(self: Any, prefix: str) -> AsyncGenerator[list[str]]:
-    """Yield the keys of live records that begin with `prefix`.
-
-    Raises:
-        StorageError: there may be more keys than the store lists.
-    """
-    names = await self._names()
+async def scan(
+    prefix: str, list_names: Callable[[], Awaitable[list[str]]], load: Callable[[str], Awaitable[object]]
+) -> AsyncGenerator[list[str]]:
+    """Yield the keys of live records that begin with `prefix`."""
+    names = await list_names()
     if len(names) >= LISTING:
         raise StorageError(f"the key-value store lists {LISTING} keys at most, and there may be more")
     keys = session_keys(names, prefix)
     for some in batched(keys, _BATCH):
-        loaded = await gather([partial(self.load, key) for key in some])
+        loaded = await gather([partial(load, key) for key in some])
         yield [key for key, answer in zip(some, loaded, strict=True) if isinstance(answer, Stored)]

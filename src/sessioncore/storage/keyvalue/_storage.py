@@ -7,7 +7,7 @@ that; between processes some promises are weaker (docs/storage.md), and `compare
 import logging
 import math
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from functools import partial
 from typing import Any, ClassVar, TypeVar, cast
 
@@ -22,7 +22,7 @@ from sessioncore._storage_capabilities import Clears, Opens, Purges
 from sessioncore.storage._versions import random_version
 from sessioncore.storage.keyvalue._protocol import NOT_OURS, REFUSALS, KeyValueStore, SupportsCull, SupportsKeys
 from sessioncore.storage.keyvalue._record import Index, Record, key_of, name_of, owner_name
-from sessioncore.storage.keyvalue._scanning import LISTING, scanning, session_keys
+from sessioncore.storage.keyvalue._scanning import LISTING, scan, scanning, session_keys
 
 __all__ = ["KeyValueStorage"]
 
@@ -154,6 +154,14 @@ class KeyValueStorage:
                 return ended
             if not keys:
                 raise StorageError("the store does not list all of its keys; use a collection of its own")
+
+    def scan(self, prefix: str) -> AsyncGenerator[list[str]]:
+        """Return an iterator over the keys of live records that begin with `prefix`, in batches.
+
+        Raises:
+            StorageError: this store cannot list its keys, or there may be more than it lists.
+        """
+        return scan(prefix, self._names, self.load)
 
     async def owned_keys(self, owner: str) -> list[str]:
         """Return the keys of live records whose last create, replace or move named `owner`."""
