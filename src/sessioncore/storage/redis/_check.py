@@ -19,7 +19,8 @@ _HARMLESS = {"noeviction", "volatile-ttl"}  # an owner's index lives longer than
 # with fewer than some ten of the 16,384 slots may be missed, too: not worth more of the event loop's time.
 _ENOUGH = 10_000
 
-# What only a server that can track refuses in these words: it changes nothing, but it needs the rights.
+# OPTIN and OPTOUT exclude each other: a server that can track, for a user who may, names them in its error, and changes
+# nothing. Any other error says that it cannot, or may not.
 _TRACKING: tuple[Command, ...] = (
     (b"HELLO",),
     (b"CLIENT", b"TRACKING", b"ON", b"OPTIN", b"OPTOUT"),

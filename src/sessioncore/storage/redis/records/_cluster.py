@@ -99,7 +99,7 @@ class ClusterRecords:
             return value
         if value != found[0] and not await self._steps.settle(key, value, ttl):
             return None
-        await self._steps.follow(unpack(value)[1], key, ttl, found[1])
+        await self._steps.prolong_index(unpack(value)[1], key, ttl, found[1])
         return value
 
     async def touch(self, key: bytes, ttl: float) -> bool:
@@ -111,7 +111,7 @@ class ClusterRecords:
             except ForeignValue:
                 return False
             return value is not None and value[:2] == MARK
-        await self._steps.follow(found[0][1:] if found[0] else None, key, ttl, found[1])
+        await self._steps.prolong_index(found[0][1:] if found[0] else None, key, ttl, found[1])
         return True
 
     async def delete(self, keys: list[bytes]) -> int:

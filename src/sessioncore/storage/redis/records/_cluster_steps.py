@@ -68,7 +68,7 @@ class Steps:
         if owner is not None:
             await run_script(self._read, ENLIST, (index_of(owner),), (key, millis(ttl)))
 
-    async def follow(self, owner: bytes | None, key: bytes, ttl: float, left: int) -> None:
+    async def prolong_index(self, owner: bytes | None, key: bytes, ttl: float, left: int) -> None:
         """Prolong the index of a record that was prolonged; if that is refused, undo the latter."""
         try:
             await self.enlist(owner, key, ttl)
