@@ -16,7 +16,7 @@ from tests.threads import in_threads, on_asyncio
 
 from sessioncore import _cross_loop
 from sessioncore._cross_loop import CrossLoopLock, NamedLocks, caller_from_any_thread
-from sessioncore._watchers import ComparedWatchers, Watchers
+from sessioncore._watchers import Watchers
 
 pytestmark = pytest.mark.anyio
 
@@ -212,9 +212,8 @@ async def test_locks_are_dropped_when_nobody_holds_or_awaits_them() -> None:
 # -- who watches which keys
 
 
-@pytest.mark.parametrize("kind", [Watchers, ComparedWatchers])
-def test_who_begins_to_watch_a_key_while_another_thread_tells_of_it_is_told(kind: type[Watchers]) -> None:
-    watchers, told = kind(), list[str]()
+def test_who_begins_to_watch_a_key_while_another_thread_tells_of_it_is_told() -> None:
+    watchers, told = Watchers(), list[str]()
 
     class Slow:
         """A watcher; who compares another one with it lets a thread tell of the key, if that does not have to wait."""

@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 from sessioncore._storage_calls import Moved, Stored, Unreadable
 
-__all__ = ["Changed", "ComparedWatchers", "Held", "Watchers"]
+__all__ = ["Changed", "Held", "Watchers"]
 
 Changed: TypeAlias = Callable[[str], object]
 
@@ -15,12 +15,16 @@ Held: TypeAlias = int | str | None
 
 
 class Watchers:
-    """Functions to call when a key changes, each once for each key. Any thread may use them."""
+    """Functions to call when a key changes, each once for each key. Any thread may use them.
 
-    __slots__ = ("_mutex", "by_key")
+    A storage that is not told of changes notes what a watched key holds, and compares.
+    """
+
+    __slots__ = ("_held", "_mutex", "by_key")
 
     def __init__(self) -> None:
         self.by_key: dict[str, list[Changed]] = {}  # empty: nothing is watched
+        self._held: dict[str, Held] = {}
         self._mutex = RLock()
 
     def add(self, keys: Iterable[str], changed: Changed) -> None:
@@ -39,10 +43,12 @@ class Watchers:
                 functions.remove(changed)
                 if not functions:
                     del self.by_key[key]
+                    self._held.pop(key, None)
 
     def tell(self, key: str) -> None:
         """Call the functions for this key, and forget them."""
         with self._mutex:
+            self._held.pop(key, None)
             functions = self.by_key.pop(key, ())
         for changed in functions:
             changed(key)
@@ -53,15 +59,7 @@ class Watchers:
             for key in list(self.by_key):
                 self.tell(key)
 
-
-class ComparedWatchers(Watchers):
-    """Watchers for a storage that notices changes by comparing what a watched key holds with what it held before."""
-
-    __slots__ = ("_held",)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._held: dict[str, Held] = {}
+    # -- what the keys hold
 
     @property
     def keys(self) -> list[str]:
@@ -74,13 +72,6 @@ class ComparedWatchers(Watchers):
         """The keys whose former contents are known."""
         with self._mutex:
             return list(self._held)
-
-    def remove(self, key: str, changed: Changed) -> None:
-        """Do not call `changed` for this key any more."""
-        with self._mutex:
-            super().remove(key, changed)
-            if key not in self.by_key:
-                self._held.pop(key, None)
 
     def note_answers(self, keys: Sequence[str], answers: Sequence[Stored | Moved | Unreadable | None]) -> None:
         """Note what the keys hold, as their watchers have just been told."""
@@ -108,9 +99,3 @@ class ComparedWatchers(Watchers):
             for key in keys:
                 if key in self._held and self._held[key] != now.get(key):
                     self.tell(key)
-
-    def tell(self, key: str) -> None:
-        """Call the functions for this key, and forget them."""
-        with self._mutex:
-            self._held.pop(key, None)
-            super().tell(key)

@@ -13,7 +13,7 @@ from tests.storage.postgres_rigs import postgres_rig
 from tests.storage.rigs import ONE_LOOP, RIGS, manual_rig
 
 from sessioncore import MemoryStorage, SQLiteStorage, Unreadable
-from sessioncore._watchers import Changed, ComparedWatchers, Held
+from sessioncore._watchers import Changed, Held, Watchers
 from sessioncore.storage.sqlite import _watching
 from sessioncore.storage.sqlite._records import Records
 from sessioncore.testing import ManualClock, Rig
@@ -22,18 +22,18 @@ pytestmark = [pytest.mark.anyio, ONE_LOOP]
 
 
 watch, load_many = SQLiteStorage.watch, SQLiteStorage.load_many
-compare, state_of, held = ComparedWatchers.compare, _watching._state_of, Records.held  # pyright: ignore[reportPrivateUsage]
+compare, state_of, held = Watchers.compare, _watching._state_of, Records.held  # pyright: ignore[reportPrivateUsage]
 
 
-def compares_no_version(self: ComparedWatchers, keys: Iterable[str], now: Mapping[str, Held]) -> None:
+def compares_no_version(self: Watchers, keys: Iterable[str], now: Mapping[str, Held]) -> None:
     compare(self, [key for key in keys if key not in now], now)
 
 
-def overlooks_the_deleted(self: ComparedWatchers, keys: Iterable[str], now: Mapping[str, Held]) -> None:
+def overlooks_the_deleted(self: Watchers, keys: Iterable[str], now: Mapping[str, Held]) -> None:
     compare(self, [key for key in keys if key in now], now)
 
 
-def overlooks_tombstones(self: ComparedWatchers, keys: Iterable[str], now: Mapping[str, Held]) -> None:
+def overlooks_tombstones(self: Watchers, keys: Iterable[str], now: Mapping[str, Held]) -> None:
     compare(self, [key for key in keys if not isinstance(now.get(key), str)], now)
 
 
@@ -68,9 +68,9 @@ async def leaves_out_what_cannot_be_read(self: SQLiteStorage, keys: Sequence[str
 TOLD_ONCE = "every_change_of_a_watched_key_is_told_once"
 TOMBSTONE = "a_move_that_leaves_a_tombstone_is_told"
 COMPARING: dict[str, tuple[object, str, object, str]] = {
-    "compares no version": (ComparedWatchers, "compare", compares_no_version, TOLD_ONCE),
-    "overlooks the deleted": (ComparedWatchers, "compare", overlooks_the_deleted, TOLD_ONCE),
-    "overlooks tombstones": (ComparedWatchers, "compare", overlooks_tombstones, TOMBSTONE),
+    "compares no version": (Watchers, "compare", compares_no_version, TOLD_ONCE),
+    "overlooks the deleted": (Watchers, "compare", overlooks_the_deleted, TOLD_ONCE),
+    "overlooks tombstones": (Watchers, "compare", overlooks_tombstones, TOMBSTONE),
 }
 FAULTS = {
     **COMPARING,

@@ -18,7 +18,7 @@ from sessioncore._extras import needs_extra
 from sessioncore._shield import run_shielded
 from sessioncore._storage_calls import Moved, Stored, Unreadable, Written
 from sessioncore._storage_capabilities import Clears, KeepsTombstones, LoadsMany, Opens, Purges, Scans, Watches
-from sessioncore._watchers import Changed, ComparedWatchers
+from sessioncore._watchers import Changed, Watchers
 from sessioncore.storage._text import bytes_of, text_of
 from sessioncore.storage._versions import random_version
 from sessioncore.storage.postgres._schema import locked_schema_sql, schema_sql
@@ -79,7 +79,7 @@ class PostgresStorage:
         self._create_table = create_table
         self._closed = self._ready = False
         self._opening = CrossLoopLock()
-        self._watchers = ComparedWatchers()
+        self._watchers = Watchers()
         seconds = timeout.total_seconds()
         self._database = Database(
             pool_or_dsn, prepared_statements=prepared_statements, max_connections=max_connections, timeout=seconds

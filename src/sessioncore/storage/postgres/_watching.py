@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from sessioncore._batched import batched
-from sessioncore._watchers import ComparedWatchers, Held
+from sessioncore._watchers import Held, Watchers
 from sessioncore.storage._text import bytes_of, text_of
 from sessioncore.storage.postgres._sql import Statements
 from sessioncore.storage.postgres._statements import Rows
@@ -17,7 +17,7 @@ __all__ = ["notice_changes"]
 _BATCH: Final = 10_000  # keys in one statement
 
 
-async def notice_changes(watchers: ComparedWatchers, sql: Statements, run: Callable[..., Awaitable[Rows]]) -> None:
+async def notice_changes(watchers: Watchers, sql: Statements, run: Callable[..., Awaitable[Rows]]) -> None:
     """Tell what has changed; `run` executes a statement."""
     for some in batched(watchers.keys, _BATCH):
         rows = await run(sql.held, [bytes_of(key) for key in some])

@@ -6,7 +6,7 @@ from typing import Any
 
 from sessioncore._batched import batched
 from sessioncore._storage_calls import Moved, Stored, Unreadable
-from sessioncore._watchers import ComparedWatchers
+from sessioncore._watchers import Watchers
 from sessioncore.storage.sqlite._records import BATCH, Records
 
 __all__ = ["Watching"]
@@ -18,7 +18,7 @@ class Watching:
     __slots__ = ("_newest", "_records", "_told", "watchers")
 
     def __init__(self, records: Records) -> None:
-        self.watchers = ComparedWatchers()
+        self.watchers = Watchers()
         self._records = records
         self._newest = object()  # another one after each watch that begins
         self._told: tuple[object, ...] = ()  # the state of the file and the watches when all changes had been told

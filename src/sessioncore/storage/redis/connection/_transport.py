@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeAlias
 
 from msgspec import Struct
 
-from sessioncore._watchers import Changed, ComparedWatchers
+from sessioncore._watchers import Changed, Watchers
 from sessioncore.storage._text import bytes_of, text_of
 from sessioncore.storage.redis.connection._waiting import for_each
 
@@ -102,7 +102,7 @@ class WatchedKeys:
     """
 
     def __init__(self) -> None:
-        self._watchers = ComparedWatchers()  # it compares the keys whose changes are not pushed
+        self._watchers = Watchers()  # it compares the keys whose changes are not pushed
 
     def add(self, key: bytes, changed: Changed) -> None:
         """Watch a key. Do so before it is read: the push may come in one packet with the reply."""
