@@ -162,6 +162,7 @@ async def test_the_planner_uses_the_indexes(postgres: PostgresServer) -> None:
         sql = statements(table)
         for name, values in {
             "load": "'a:1'",
+            "load_many": "ARRAY['a:1', 'a:2']::bytea[]",
             "renew": "'a:1', 100",
             "replace": "'a:1', 'x', 100, NULL, 1, 2",
             "move": "'a:1', 'x', 100, NULL, 1, 2, 'b:1'",
@@ -169,6 +170,8 @@ async def test_the_planner_uses_the_indexes(postgres: PostgresServer) -> None:
             "move_with_tombstone": "'a:1', 'x', 100, NULL, 1, 2, 'b:1', 20",
             "delete": "ARRAY['a:1', 'a:2']::bytea[]",
             "owned_keys": "'u7'",
+            "scan": "'a:1', 'a:2', 500",
+            "held": "ARRAY['a:1', 'a:2']::bytea[]",
             "purge_batch": "10",
             "clear_batch": "'a:1', 'a:2', 10",
         }.items():
