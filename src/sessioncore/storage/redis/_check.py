@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from sessioncore.storage._text import bytes_of
 from sessioncore.storage.redis._errors import ConnectionLost, ErrorReply, error_of, unavailable
-from sessioncore.storage.redis.client._client import ClientTransport
+from sessioncore.storage.redis.client._client_transport import ClientTransport
 from sessioncore.storage.redis.connection._transport import Command, Reply, Transport
 from sessioncore.storage.redis.records._commands import checked
 from sessioncore.storage.redis.records._format import INDEX_SUFFIX, index_of

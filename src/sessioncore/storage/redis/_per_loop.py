@@ -20,10 +20,11 @@ from sessioncore._errors import ConfigError, StorageUnavailable
 from sessioncore._storage_calls import LATER, Call, Later, Moved, Stored, Unreadable
 from sessioncore.storage._text import bytes_of
 from sessioncore.storage.redis._errors import ConnectionLost, unavailable
-from sessioncore.storage.redis.client._client import Client, ClientTransport
+from sessioncore.storage.redis.client._client import Client
+from sessioncore.storage.redis.client._client_transport import ClientTransport
 from sessioncore.storage.redis.connection._reconnecting import ReconnectingConnection
-from sessioncore.storage.redis.connection._transport import CALLS_AT_ONCE, CallLimit, Reply, Transport
-from sessioncore.storage.redis.connection._waiting import for_each
+from sessioncore.storage.redis.connection._transport import CallLimit, Reply, Transport
+from sessioncore.storage.redis.connection._waiting import CALLS_AT_ONCE, for_each
 from sessioncore.storage.redis.near._cache import NearCache, NearCacheStats
 from sessioncore.storage.redis.near._records import NearRecords
 from sessioncore.storage.redis.records._cluster import ClusterRecords

@@ -15,8 +15,9 @@ import hiredis
 from sessioncore._watchers import Changed
 from sessioncore.storage.redis._errors import ConnectionLost, ErrorReply, ReplyTimeout, error_of, was_refused
 from sessioncore.storage.redis.connection._pipelined import YOUNG, Invalidated, PipelinedConnection
-from sessioncore.storage.redis.connection._transport import CallLimit, Command, Opener, Reply, Transport, WatchedKeys
+from sessioncore.storage.redis.connection._transport import CallLimit, Command, Opener, Reply, Transport
 from sessioncore.storage.redis.connection._waiting import end, within
+from sessioncore.storage.redis.connection._watched_keys import WatchedKeys
 
 __all__ = ["ReconnectingConnection"]
 

@@ -9,9 +9,10 @@ from typing import Any, TypeVar
 from sessioncore._batched import batched
 from sessioncore.storage.redis._errors import ReplyTimeout, is_explained
 
-__all__ = ["LATE", "all_of", "end", "first_answer", "for_each", "within"]
+__all__ = ["CALLS_AT_ONCE", "LATE", "all_of", "end", "first_answer", "for_each", "within"]
 
 LATE = "no answer in time (see storage_timeout)"
+CALLS_AT_ONCE = 64  # where each takes a connection, of a client with a pool of its own
 _MOMENT = 0.25  # seconds
 _AGAIN = 0.1  # seconds until a task that has not ended is cancelled once more
 _K = TypeVar("_K")
