@@ -158,8 +158,7 @@ class PipelinedConnection(asyncio.Protocol):
         if demoted:
             self._note_demotion()
         if self._retired:
-            if not self.in_flight():
-                self.end(ConnectionLost("another connection has taken over"))
+            self._end_if_answered()
         elif self.full or self._waiting:
             self._make_room()
 
@@ -250,10 +249,9 @@ class PipelinedConnection(asyncio.Protocol):
                     future.set_exception(ReplyTimeout(LATE))
                 else:
                     upcoming = min(upcoming, deadline)
-        if self._retired and not self.in_flight():
-            self.end(ConnectionLost("another connection has taken over"))
-            return
         self._set_timer(upcoming)
+        if self._retired:
+            self._end_if_answered()
 
     def retire(self) -> None:
         """Another connection takes over: move what may be repeated, and end when the rest has been answered."""
@@ -263,6 +261,10 @@ class PipelinedConnection(asyncio.Protocol):
             if repeatable and not future.done():
                 future.set_exception(ConnectionLost("another connection takes over"))
         self._wake_all()
+        self._end_if_answered()
+
+    def _end_if_answered(self) -> None:
+        """End, since another connection has taken over, unless a reply is still missing here."""
         if not self.in_flight():
             self.end(ConnectionLost("another connection has taken over"))
 
@@ -285,9 +287,8 @@ class PipelinedConnection(asyncio.Protocol):
             self._timer.cancel()
         self._on_end(self)
         self._stop_tracking()
-        for future, _, _, _ in self._in_flight:
-            if not future.done():
-                future.set_exception(type(error)(*error.args))
+        for future in self.in_flight():
+            future.set_exception(type(error)(*error.args))
         self._in_flight.clear()
         self._unsent.clear()
         self._wake_all()
