@@ -34,7 +34,7 @@ def index_name(table: str, column: str) -> str:
     return f'{table.removesuffix(chr(34))}_{column}"'
 
 
-def schema_sql(table: str = "sessioncore_sessions") -> str:
+def schema_sql(table: str) -> str:
     """Return the SQL that creates `table` and its indexes, and brings those of an earlier version up to date.
 
     Run again, it changes nothing.
