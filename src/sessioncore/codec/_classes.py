@@ -23,6 +23,7 @@ from sessioncore.codec._fields import (
     field_reader,
     missing_field,
     name_field,
+    once_built,
     refuse_hidden_fields,
     restore_containers,
     stored_fields,
@@ -135,7 +136,7 @@ def _struct_access(cls: Any) -> ClassAccess:
             put(value, name, part)
         return value
 
-    return ClassAccess(field_reader(cls, names), build, name_field, (lambda _value, _again: True) if hooked else None)
+    return ClassAccess(field_reader(cls, names), build, name_field, once_built if hooked else None)
 
 
 def _rejected_instance(cls: Any, error: Exception) -> Any:

@@ -20,8 +20,7 @@ from sessioncore.codec._refusals import Path, Refused, name_of
 
 __all__ = [
     "ClassAccess", "attrs_access", "check_new", "copy_containers", "dataclass_access", "field_reader", "missing_field",
-    "name_field", "refuse_hidden_fields", "restore_containers", "stored_fields", "type_of",
-    "unset_field",
+    "name_field", "once_built", "refuse_hidden_fields", "restore_containers", "stored_fields", "type_of", "unset_field",
 ]  # fmt: skip
 
 Default: TypeAlias = Callable[[Any], Any] | None  # called with the instance; None: the field may stay unset
@@ -45,6 +44,11 @@ class ClassAccess(Struct, frozen=True):
     build: Callable[[Any], Any]
     name_part: Callable[[Path, Any], None] | None = None
     same: Callable[[Any, Any], bool] | None = None
+
+
+def once_built(_value: object, _again: object) -> bool:
+    """Return True: a `same` for classes of which only building may fail."""
+    return True
 
 
 def name_field(path: Path, parts: Any) -> None:

@@ -17,6 +17,7 @@ from sessioncore._callables import is_sync_callable
 from sessioncore._errors import ConfigError
 from sessioncore.codec._builtin_values import BUILTIN
 from sessioncore.codec._classes import class_access
+from sessioncore.codec._fields import once_built
 from sessioncore.codec._refusals import Path, name_of
 
 __all__ = ["MAX_NAME", "Entry", "Registry"]
@@ -186,7 +187,7 @@ def _make_entry(
         return Entry.of_class(name, cls, "class")
     if encode is None or decode is None or not (is_sync_callable(encode) and is_sync_callable(decode)):
         raise ConfigError(f"pass both encode= and decode= for {cls.__qualname__}, functions not async, or neither")
-    return Entry(name, cls, encode, decode, "functions", _name_result, lambda _value, _again: True)
+    return Entry(name, cls, encode, decode, "functions", _name_result, once_built)
 
 
 def _name_result(path: Path, _: Any) -> None:
