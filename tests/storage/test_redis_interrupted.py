@@ -116,6 +116,7 @@ def carried_out(servers: list[Server]) -> int:
 @pytest.mark.parametrize("name", [name for name in CALLS if name != "load"])
 async def test_a_connection_that_is_killed_in_the_middle_of_a_call(servers: list[Server], name: str) -> None:
     async with bounded_on(servers) as storage:
+        await storage.check()  # only the first one sends a script
         at = await made(storage, KEY, owner=OWNER)
         await storage.load(KEY, renew=1000)
         for server in servers:
