@@ -206,7 +206,7 @@ async def stream(session: Session, receive: Any, send: Any) -> None:
 
 
 async def stream_on(session: Session, receive: Any, send: Any) -> None:
-    await send(EVENTS)
+    await send({**START, "headers": [(b"Content-Type", b"text/event-stream")]})  # as Django spells it
     session.get("n")
     while True:
         await send(PART)

@@ -19,7 +19,7 @@ _LAST_PART: Final = {"type": "http.response.body", "body": b"", "more_body": Fal
 def is_event_stream(headers: Iterable[tuple[bytes, bytes]]) -> bool:
     """Return whether a response with these headers is an event stream."""
     for name, value in headers:
-        if name == b"content-type":
+        if name.lower() == b"content-type":  # Django capitalises it
             return value.lower().startswith(b"text/event-stream")
     return False
 
