@@ -1,14 +1,19 @@
 """aiohttp: sub-applications, the framework's own responses, forms, clones of a request."""
 
+import asyncio
+import gc
 import gzip
 from collections.abc import AsyncIterator
 from pathlib import Path
+from weakref import ref
 
 import pytest
 from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
 from aiohttp.typedefs import Handler
 from tests.adapters.aiohttp_kit import application, count, proxied, route, touch, with_middleware_alone
 from tests.adapters.conftest import Visit
+from tests.adapters.open_kit import ToldStorage
 from tests.stores import SpyStorage, without_checks
 
 from sessioncore import SessionConfig, SessionReleased, SessionStore, from_form, from_header
@@ -170,6 +175,41 @@ def test_a_body_generated_after_the_handler_finds_the_session_released(store: Se
 
     reply = visit(application(store, generated)).get("/generated")
     assert (reply.body, len(reply.set_cookies)) == (b"done", 1)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("kind", "revoked"), [("text/event-stream", True), ("text/event-stream", False), ("", True)])
+async def test_only_an_event_stream_ends_with_its_session_if_a_generator_makes_the_body(
+    kind: str, revoked: bool
+) -> None:
+    seen: list[ref[web.Request]] = []
+    go_on = asyncio.Event()
+
+    async def generated(request: web.Request) -> web.Response:
+        seen.append(ref(request))
+        (await get_session(request)).get("n")
+
+        async def body() -> AsyncIterator[bytes]:
+            yield b"one\n"
+            await go_on.wait()
+            yield b"two\n"
+
+        return web.Response(body=body(), content_type=kind or "text/plain")
+
+    store = SessionStore(SessionConfig.development(storage=ToldStorage()))
+    ends = bool(kind) and revoked
+    async with TestClient(TestServer(application(store, generated))) as client:
+        known = {"Cookie": f"session_id={(await store.create(owner='ada')).id}"}
+        async with client.get("/generated", headers=known) as reply:
+            assert await reply.content.readline() == b"one\n"
+            if revoked:
+                await store.revoke_all("ada")
+            if not ends:
+                go_on.set()
+            assert await reply.content.read() == (b"" if ends else b"two\n")
+        go_on.set()
+    gc.collect()
+    assert seen[0]() is None
 
 
 # -- forms

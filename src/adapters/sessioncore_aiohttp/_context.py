@@ -9,7 +9,7 @@ from multidict import CIMultiDict
 
 from sessioncore import Exchange, SessionError
 from sessioncore.integration import ErrorResponse, log_late_failure
-from sessioncore_aiohttp._open import OpenConnection, open_connection
+from sessioncore_aiohttp._open import OpenConnection, open_connection, watch_body
 
 __all__ = ["RequestContext", "abort_with", "observe", "to_web_response"]
 
@@ -66,7 +66,8 @@ class RequestContext(Struct, eq=False):
 
     def open_connection(self, request: web.Request, response: web.StreamResponse) -> None:
         """Note the response whose headers are about to be sent; watch the session of a WebSocket or an event stream."""
-        if self.ended:  # an outer middleware has made this response, and nothing would stop the watch
+        watch_body(self.exchange, request, response)
+        if self.ended:  # an outer middleware may have made this response, and nothing would stop the watch
             return
         self.sent = response
         self.open = open_connection(self.exchange, request, response)

@@ -6,13 +6,14 @@ from functools import partial
 from typing import Any, Final
 
 from aiohttp import web
+from aiohttp.payload import Payload
 from anyio import move_on_after
 from msgspec import Struct
 
 from sessioncore import Exchange, SessionError
 from sessioncore.integration import Watch, close_code, close_for_error, close_reason, says_ended, watch_connection
 
-__all__ = ["OpenConnection", "open_connection"]
+__all__ = ["OpenConnection", "open_connection", "watch_body"]
 
 _TIMEOUT: Final = 10.0  # seconds for the last bytes to a client that reads nothing any more
 _PAUSE: Final = 0.01  # seconds until it is asked again whether the headers are sent
@@ -27,6 +28,25 @@ def open_connection(exchange: Exchange, request: web.Request, response: web.Stre
     if isinstance(response, web.Response) or response.content_type != "text/event-stream":
         return None
     return OpenConnection(exchange, response, partial(_end_stream, request), partial(_is_closing, request))
+
+
+def watch_body(exchange: Exchange, request: web.Request, response: web.StreamResponse) -> None:
+    """Close an event stream whose body is a generator when the session ends; aiohttp sends it after the middleware."""
+    if not isinstance(response, web.Response) or not isinstance(response.body, Payload):
+        return
+    if response.content_type != "text/event-stream":
+        return
+    stream, send_body = OpenEventStream(exchange, request, response), response.write_eof
+
+    async def write_eof(data: bytes = b"") -> None:
+        vars(response).pop("write_eof", None)
+        stream.begin()
+        try:
+            await send_body(data)
+        finally:
+            stream.stop()
+
+    vars(response)["write_eof"] = write_eof
 
 
 class OpenConnection(Struct, eq=False):
