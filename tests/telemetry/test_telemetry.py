@@ -64,7 +64,7 @@ class Metrics:
         return counts
 
 
-async def test_what_an_operator_must_see_is_in_the_metrics() -> None:
+async def test_what_an_operator_must_see_is_in_the_metrics(caplog: pytest.LogCaptureFixture) -> None:
     metrics = Metrics()
     lab = Lab(on_event=metrics.listener)
     visitor = await lab.begin()
@@ -96,6 +96,7 @@ async def test_what_an_operator_must_see_is_in_the_metrics() -> None:
     }  # fmt: skip
     assert expected - counts.keys() == set()
     assert (counts["conflict"], counts["load error"], counts["storage_error"]) == (1, 1, 1)
+    assert [record for record in caplog.records if record.name.startswith("opentelemetry")] == []
 
 
 async def test_no_attribute_tells_whose_session_it_was() -> None:
