@@ -39,7 +39,7 @@ class Line:
         if self.refuses(message):
             raise RuntimeError("the server cannot send this")
         self.sent.append(message)
-        if message.get("more_body"):
+        if message.get("more_body") or message["type"] == "websocket.send":
             self.opened.set()
 
     async def serve(self, app: Any) -> None:

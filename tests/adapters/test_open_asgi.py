@@ -89,6 +89,12 @@ async def raise_group(session: Session, receive: Any, send: Any) -> None:
         tasks.start_soon(write)
 
 
+async def push(session: Session, receive: Any, send: Any) -> None:
+    await accept(session, receive, send)
+    await send(SEND)
+    await anyio.sleep_forever()
+
+
 async def stay_alive(session: Session, receive: Any, send: Any) -> None:
     await accept(session, receive, send)
     async with session.alive():
@@ -155,7 +161,7 @@ async def test_a_server_whose_send_blocks_holds_no_other_end_up(stuck: list[str]
 async def test_a_connection_that_the_server_fails_to_close_leaves_the_others_watched(
     kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    handler = leave if kind == "websocket" else stream
+    handler = push if kind == "websocket" else stream
     async with line(handler, kind) as (one, store), line(leave, store=store, owner="eve") as (other, _):
         one.refuses = lambda message: message["type"] == "websocket.close" or message == LAST
         await one.opened.wait()

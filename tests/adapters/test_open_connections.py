@@ -113,6 +113,16 @@ def test_they_stay_while_the_session_lives(open_place: Site, act: str) -> None:
         assert events.rest() == b""
 
 
+def test_a_socket_whose_client_has_left_is_watched_no_longer(open_place: Site) -> None:
+    watched = open_place.storage.inner._table.watchers.by_key  # pyright: ignore[reportPrivateUsage]
+    with socket(open_place, open_place.make({"n": 1})) as talking:
+        for _ in range(2):
+            talking.send("get n")
+            assert talking.recv() == "1"
+        until(lambda: bool(watched))
+    until(lambda: not watched)
+
+
 def test_a_handler_that_sleeps_and_a_client_that_never_answers_hold_nothing_up(open_place: Site) -> None:
     site = open_place
     sid = site.make({"n": 1}, owner="ada")
