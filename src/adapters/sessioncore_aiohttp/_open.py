@@ -25,18 +25,16 @@ def open_connection(exchange: Exchange, request: web.Request, response: web.Stre
     if isinstance(response, web.WebSocketResponse):
         socket: Any = response  # pyright: ignore[reportUnknownVariableType]  # of its messages
         return OpenConnection(exchange, socket, partial(_close_socket, socket), lambda: bool(socket.closed))
-    if isinstance(response, web.Response) or response.content_type != "text/event-stream":
-        return None
-    return OpenConnection(exchange, response, partial(_end_stream, request), partial(_is_closing, request))
+    return None if isinstance(response, web.Response) else _event_stream(exchange, request, response)
 
 
 def watch_body(exchange: Exchange, request: web.Request, response: web.StreamResponse) -> None:
     """Close an event stream whose body is a generator when the session ends; aiohttp sends it after the middleware."""
     if not isinstance(response, web.Response) or not isinstance(response.body, Payload):
         return
-    if response.content_type != "text/event-stream":
+    stream, send_body = _event_stream(exchange, request, response), response.write_eof
+    if stream is None:
         return
-    stream, send_body = OpenEventStream(exchange, request, response), response.write_eof
 
     async def write_eof(data: bytes = b"") -> None:
         vars(response).pop("write_eof", None)
@@ -47,6 +45,12 @@ def watch_body(exchange: Exchange, request: web.Request, response: web.StreamRes
             stream.stop()
 
     vars(response)["write_eof"] = write_eof
+
+
+def _event_stream(exchange: Exchange, request: web.Request, response: web.StreamResponse) -> "OpenConnection | None":
+    if response.content_type != "text/event-stream":
+        return None
+    return OpenConnection(exchange, response, partial(_end_stream, request), partial(_is_closing, request))
 
 
 class OpenConnection(Struct, eq=False):
