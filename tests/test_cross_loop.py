@@ -80,13 +80,8 @@ async def test_a_cancelled_task_leaves_the_lock_to_the_next() -> None:
 
 @BOTH_LOOPS
 async def test_a_lock_that_another_thread_releases_just_now_is_taken_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    lock = CrossLoopLock()
-
-    def release_and_make() -> Any:
-        lock._release(None)  # pyright: ignore[reportPrivateUsage]
-        return caller_from_any_thread()
-
-    monkeypatch.setattr(_cross_loop, "caller_from_any_thread", release_and_make)
+    lock: Any = CrossLoopLock()
+    monkeypatch.setattr(_cross_loop, "caller_from_any_thread", lambda: lock._release(None) or caller_from_any_thread())
     with anyio.fail_after(5):
         await lock.__aenter__()
         async with lock:

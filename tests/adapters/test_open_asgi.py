@@ -258,8 +258,6 @@ async def test_an_error_in_an_event_stream_is_the_servers_to_report() -> None:
         await one.over.wait()
         assert isinstance(one.error, ZeroDivisionError)
         assert LAST not in one.sent
-    async with line(accept) as (one, _):  # whose socket is then no longer watched
-        await one.over.wait()
 
 
 MANY = scaled(1000)

@@ -33,10 +33,8 @@ FAULTS: dict[str, tuple[str, dict[str, str], list[str]]] = {
     "keeps the expired": ("find", {" if row.ends > self.clock() else None": ""}, [
         "a_record_ends_with_its_ttl", "an_expired_key_is_free_again", "nothing_works_on_an_expired_record",
         "a_move_onto_an_expired_key_works", "an_expired_key_is_not_listed", "a_key_made_anew_has_its_new_owner_only"]),
-    "always renews": ("load", {"renew is not None": "(renew := renew or 1000)"}, [
-        "plain_loading_leaves_the_ttl_alone"]),
-    "renews the version": ("load", {"row.version": "next(self._versions)"}, [
-        "loading_with_renew_sets_the_ttl_and_only_that"]),
+    "renews": ("load", {"renew is not None": "(renew := renew or 1000)"}, ["plain_loading_leaves_the_ttl_alone"]),
+    "numbers": ("load", {"row.version": "next(self._versions)"}, ["loading_with_renew_sets_the_ttl_and_only_that"]),
     "shows the old ttl": ("load", {"row = self.rows[key] =": "self.rows[key] ="}, [
         "loading_with_renew_sets_the_ttl_and_only_that"]),
     "revives by renewal": ("load", {"isinstance(row, Row)": "(row := row or Row(b'', 0, 0, None))"}, [
@@ -114,12 +112,10 @@ FAULTS: dict[str, tuple[str, dict[str, str], list[str]]] = {
     "deletes its own only": ("delete", {"pop(key, None)": "get(key) in live"}, ["what_is_unreadable_may_be_deleted"]),
     # bounds
     "waits": ("bound_calls", {"min(self.bound, seconds)": "60.0"}, ["a_call_without_an_answer_ends_in_time"]),
-    "takes the last": ("bound_calls", {"min(self.bound, seconds)": "seconds"}, [
-        "a_call_without_an_answer_ends_in_time"]),
+    "is lax": ("bound_calls", {"min(self.bound, seconds)": "seconds"}, ["a_call_without_an_answer_ends_in_time"]),
     "is always late": ("bound_calls", {"min(self.bound, seconds)": "0; self.speaks = anyio.Event()"}, [
         "bounded_calls_work_as_before"]),
-    "lets its driver fail": ("hear", {"raise StorageUnavailable": "raise TimeoutError"}, [
-        "a_call_without_an_answer_ends_in_time"]),
+    "raises": ("hear", {"raise StorageUnavailable": "raise TimeoutError"}, ["a_call_without_an_answer_ends_in_time"]),
 }  # fmt: skip
 
 

@@ -135,10 +135,6 @@ class Faults(MemoryStorage):
     def goes_on_watching(self, key: str, changed: Changed) -> None:
         pass
 
-    @breaks("unwatch", "what_is_not_watched_any_more_is_not_told")
-    def unwatches_for_all(self, key: str, changed: Changed) -> None:
-        self._table.watchers.by_key.pop(key, None)
-
     @breaks("clear", "an_end_that_clears_a_prefix_is_told")
     async def clears_without_a_word(self, prefix: str) -> int:
         self._table.watchers.by_key.clear()
