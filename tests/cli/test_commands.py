@@ -86,8 +86,7 @@ def test_sessions_are_counted_listed_shown_and_ended(kind: str, urls: dict[str, 
     assert place("revoke", "--all", answer="y\n").out == "1\n"
     assert place("count").out == "0\n"
     assert (place("purge").code, place("check").out) == (0, "ok\n")
-    assert place("migrate").out in {"migrated\n", "nothing to migrate\n"}
-    assert place("migrate", "--print").code == 0
+    assert (place("migrate").out[-8:], place("migrate", "--print").code) in {("igrated\n", 0), ("migrate\n", 0)}
 
 
 def test_exit_codes_of_what_is_not_there(urls: dict[str, str], tmp_path: Path) -> None:
