@@ -13,7 +13,7 @@ from tests.tcp_proxy import Proxy, proxy_to
 
 from sessioncore._errors import StorageUnavailable
 from sessioncore.storage.postgres import PostgresStorage
-from sessioncore.storage.postgres._driver import _target_of  # pyright: ignore[reportPrivateUsage]
+from sessioncore.storage.postgres._connecting import target_of
 
 pytestmark = [pytest.mark.anyio, pytest.mark.postgres]
 
@@ -47,11 +47,17 @@ OTHERS = (
 
 
 def test_of_several_hosts_one_that_takes_writes_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert _target_of("postgresql://ada:a,b@one/shop") == {}
-    assert _target_of("postgresql://ada@one,two:5433/shop") == {"target_session_attrs": "read-write"}
-    assert _target_of("postgresql://one,two/shop?target_session_attrs=any") == {}
+    monkeypatch.setenv("PGHOST", "one,two")
+    for dsn in ("postgresql://ada@one,two:5433/shop", "postgresql:///shop?host=one,two", "postgresql://ada@/shop"):
+        assert target_of(dsn) == {"target_session_attrs": "read-write"}
+    for dsn in (
+        "postgresql://ada:a,b@one/shop",
+        "postgresql:///?host=one",
+        "postgresql://a,b/?target_session_attrs=any",
+    ):
+        assert target_of(dsn) == {}
     monkeypatch.setenv("PGTARGETSESSIONATTRS", "any")
-    assert _target_of("postgresql://one,two/shop") == {}
+    assert target_of("postgresql://one,two/shop") == {}
 
 
 async def test_after_a_switch_over_no_write_fails_once_a_new_connection_could_write(postgres: PostgresServer) -> None:

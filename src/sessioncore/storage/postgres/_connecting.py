@@ -1,12 +1,14 @@
 """Makes the new connections of a pool, for requests that may be cancelled meanwhile."""
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import asyncpg  # type: ignore[import-untyped]  # asyncpg ships no py.typed # pyright: ignore[reportMissingTypeStubs]
 
-__all__ = ["connect"]
+__all__ = ["connect", "target_of"]
 
 
 async def connect(*args: Any, **options: Any) -> Any:
@@ -22,6 +24,19 @@ async def connect(*args: Any, **options: Any) -> Any:
         attempt.add_done_callback(_close)
         raise
     return attempt.result()
+
+
+def target_of(dsn: str) -> dict[str, str]:
+    """Return what lets a connection to several hosts find the one that takes writes; the DSN may say otherwise.
+
+    Without it asyncpg would take the first one that answers, even if it is a standby.
+    """
+    parts = urlsplit(dsn)
+    options = parse_qs(parts.query)
+    hosts = parts.netloc.rpartition("@")[2] or options.get("host", [os.environ.get("PGHOST", "")])[-1]
+    if "," in hosts and "target_session_attrs" not in options and "PGTARGETSESSIONATTRS" not in os.environ:
+        return {"target_session_attrs": "read-write"}
+    return {}
 
 
 def _close(attempt: asyncio.Future[Any]) -> None:

@@ -7,7 +7,6 @@ neither the SQL of the storage nor sessions.
 import asyncio
 import logging
 import math
-import os
 from collections.abc import Awaitable, Callable, Collection
 from contextlib import AsyncExitStack, suppress
 from typing import Any, Protocol, cast, runtime_checkable
@@ -17,7 +16,7 @@ import asyncpg  # type: ignore[import-untyped]  # asyncpg ships no py.typed # py
 
 from sessioncore._cross_loop import asyncio_loop
 from sessioncore._errors import ConfigError, StorageError, StorageUnavailable
-from sessioncore.storage.postgres._connecting import connect
+from sessioncore.storage.postgres._connecting import connect, target_of
 from sessioncore.storage.postgres._errors import (
     FAILURES,
     READ_ONLY,
@@ -126,7 +125,7 @@ class Database:
                     reset=_no_reset,
                     connect=connect,
                     timeout=self._timeout,
-                    **_target_of(dsn),
+                    **target_of(dsn),
                 )
                 try:
                     await pool.release(await pool.acquire())  # an address that cannot work fails here
@@ -282,14 +281,6 @@ def require_asyncio() -> None:
     """
     if asyncio_loop() is None:
         raise ConfigError("PostgresStorage needs asyncio, as asyncpg does; on trio use SQLiteStorage or MemoryStorage")
-
-
-def _target_of(dsn: str) -> dict[str, str]:
-    # Of several hosts asyncpg would take the first one that answers, even if it is a standby.
-    hosts = dsn.partition("://")[2].partition("/")[0].rpartition("@")[2]
-    if "," in hosts and "target_session_attrs" not in dsn and "PGTARGETSESSIONATTRS" not in os.environ:
-        return {"target_session_attrs": "read-write"}
-    return {}
 
 
 async def _no_reset(connection: object) -> None:
