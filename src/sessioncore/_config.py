@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
-from inspect import iscoroutinefunction
 from typing import Any, Literal, Self, TypeAlias, TypeGuard, get_args, get_origin
 
 from sessioncore._callables import is_sync_callable
@@ -226,9 +225,8 @@ def _check_callables(config: SessionConfig) -> None:
 
 
 def _is_listener(listener: object) -> bool:
-    return is_sync_callable(listener) and not (
-        isinstance(listener, StorageListener) and iscoroutinefunction(listener.storage_call)
-    )
+    functions = (listener, listener.storage_call) if isinstance(listener, StorageListener) else (listener,)
+    return all(map(is_sync_callable, functions))
 
 
 def _check_storage(storage: object) -> None:

@@ -28,10 +28,10 @@ _TRACKING: tuple[Command, ...] = (
 )
 
 # What needs rights that no call needs yet, and what fails without them.
-_LATER: tuple[tuple[Command, str], ...] = (
-    ((b"EVAL", b"return 1", 0), "after a restart of the server, when it has forgotten its scripts, writes will fail"),
-    ((b"SCAN", 0, b"MATCH", b"*" + INDEX_SUFFIX, b"COUNT", 1), "reset(), purge_expired() and counting will fail"),
-)
+_LATER: dict[Command, str] = {
+    (b"EVAL", b"return 1", 0): "after a restart of the server, when it has forgotten its scripts, writes will fail",
+    (b"SCAN", 0, b"MATCH", b"*" + INDEX_SUFFIX, b"COUNT", 1): "reset(), purge_expired() and counting will fail",
+}
 
 
 async def check_servers(servers: Mapping[str, Transport], *, first: bool) -> None:
@@ -44,25 +44,23 @@ async def check_servers(servers: Mapping[str, Transport], *, first: bool) -> Non
     for name, server in servers.items():
         commands: tuple[Command, ...] = ((b"PING",),)
         if first:
-            own = not isinstance(server, ClientTransport)
-            commands += ((b"INFO",), *((*(command for command, _ in _LATER), *_TRACKING) if own else ()))
+            commands += ((b"INFO",), *(() if isinstance(server, ClientTransport) else (*_LATER, *_TRACKING)))
         try:
             pong, *found = await server.read(b"", *commands)
         except ConnectionLost as exc:
             raise unavailable(exc, name) from exc
         checked(pong)
         if first:
-            info, later, tracking = found[0], found[1 : 1 + len(_LATER)], found[1 + len(_LATER) :]
-            told |= dict.fromkeys([*_warnings_of(info), *_warnings_about_rights(later)])
-            told |= dict.fromkeys(_warnings_about_tracking(*tracking))
+            told |= dict.fromkeys([*_warnings_of(found[0]), *_warnings_about_rights(*found[1 : 1 + len(_LATER)])])
+            told |= dict.fromkeys(_warnings_about_tracking(*found[1 + len(_LATER) :]))
     for text in told:
         logging.getLogger("sessioncore").warning(text)
 
 
-def _warnings_about_rights(replies: list[Reply]) -> list[str]:
+def _warnings_about_rights(*replies: Reply) -> list[str]:
     return [
         f"{without}: {error_of(reply)}"
-        for (_, without), reply in zip(_LATER, replies, strict=False)  # a client of its own is not asked
+        for without, reply in zip(_LATER.values(), replies, strict=False)  # a client of its own is not asked
         if isinstance(reply, ErrorReply) and reply.code == "NOPERM"
     ]
 
