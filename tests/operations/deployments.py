@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import sysconfig
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,6 +14,8 @@ import pytest
 from msgspec import Struct
 from servers.redis_server import free_port
 from tests.adapters.browser import Address, ask, compose, until
+
+from sessioncore.storage._free_threading import FREE_THREADED
 
 __all__ = ["AIOHTTP", "ASGI", "COMMANDS", "ROOT", "Deployment", "deployed"]
 
@@ -59,7 +60,7 @@ class Deployment(Struct):
 @contextmanager
 def deployed(server: str, folder: Path, storage: str, workers: int = 2) -> Generator[Deployment]:
     """Run a server on the site of its kind; at the end it is gone, with its workers."""
-    if server == "granian" and sysconfig.get_config_var("Py_GIL_DISABLED"):
+    if server == "granian" and FREE_THREADED:
         pytest.skip("without the GIL its workers are threads, and the site hears of no signal")
     port = free_port()
     environment = {

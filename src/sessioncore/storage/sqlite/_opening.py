@@ -6,10 +6,10 @@ Everything here blocks, and so runs in a worker thread.
 import errno
 import os
 import sqlite3
-import sysconfig
 import threading
 from pathlib import Path
 
+from sessioncore.storage._free_threading import FREE_THREADED
 from sessioncore.storage.sqlite._batching import when_free
 from sessioncore.storage.sqlite._errors import files_beside, may_write
 from sessioncore.storage.sqlite._schema import SCHEMA, create_or_migrate, schema_of
@@ -19,7 +19,7 @@ __all__ = ["connect", "prepare"]
 _creating = threading.Lock()
 # On a Python without the GIL, a statement that one thread has prepared and another one frees outlives `close`, and
 # keeps the file open and locked: prepare each anew there.
-_CACHED_STATEMENTS = 0 if sysconfig.get_config_var("Py_GIL_DISABLED") else 128
+_CACHED_STATEMENTS = 0 if FREE_THREADED else 128
 
 
 def connect(path: str, until: float) -> sqlite3.Connection:

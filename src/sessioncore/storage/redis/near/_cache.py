@@ -7,7 +7,6 @@ the records that are still here were up to date at that moment. That is the proo
 A `RecordCache` belongs to one event loop, and its records were read on one connection.
 """
 
-import sysconfig
 from collections import OrderedDict
 from collections.abc import Iterable
 from datetime import timedelta
@@ -17,11 +16,12 @@ from msgspec import Struct
 
 from sessioncore._errors import ConfigError
 from sessioncore._storage_calls import Stored
+from sessioncore.storage._free_threading import FREE_THREADED
 
 __all__ = ["NearCache", "NearCacheStats", "RecordCache"]
 
 # Bytes that a record takes beside its data and the text of its key, measured; objects are larger without the GIL.
-_OVERHEAD = 440 if sysconfig.get_config_var("Py_GIL_DISABLED") else 320
+_OVERHEAD = 440 if FREE_THREADED else 320
 
 
 class NearCache(Struct, frozen=True, kw_only=True):
