@@ -55,6 +55,14 @@ async def connection(dsn: str) -> AsyncGenerator[Any, None]:
         await opened.close()
 
 
+async def backends(server: PostgresServer, application: str) -> int:
+    """How many connections the server has whose DSN names this application."""
+    async with connection(server.dsn()) as plain:
+        sql = "SELECT count(*) FROM pg_stat_activity WHERE application_name = $1"
+        number: int = await plain.fetchval(sql, application)
+        return number
+
+
 @asynccontextmanager
 async def opened(dsn: Any, **options: Any) -> AsyncGenerator[PostgresStorage, None]:
     """A storage on a fresh table."""

@@ -14,7 +14,7 @@ import trio
 from servers.postgres_server import PostgresServer
 from servers.redis_server import Server, until
 from tests.numbers import scaled
-from tests.storage.postgres_rigs import new_table
+from tests.storage.postgres_rigs import backends, new_table
 from tests.threads import Work, in_threads, on_asyncio
 
 from sessioncore import (
@@ -26,7 +26,7 @@ from sessioncore import (
     SessionStore,
     SQLiteStorage,
     Storage,
-    StorageError,
+    StorageUnavailable,
 )
 from sessioncore.storage import Stored
 from sessioncore.storage.postgres import PostgresStorage
@@ -45,13 +45,20 @@ def impatient_threads() -> Generator[None]:
 
 
 @pytest.fixture(
-    params=["memory", "sqlite", *(pytest.param(name, marks=pytest.mark.redis) for name in ("redis", "near"))]
+    params=[
+        "memory",
+        "sqlite",
+        *(pytest.param(name, marks=pytest.mark.redis) for name in ("redis", "near")),
+        pytest.param("postgres", marks=pytest.mark.postgres),
+    ]
 )
 def storage(request: pytest.FixtureRequest, path: Path) -> Storage:
     if request.param == "memory":
         return MemoryStorage()
     if request.param == "sqlite":
         return SQLiteStorage(path)
+    if request.param == "postgres":
+        return PostgresStorage(request.getfixturevalue("postgres").dsn(), table=new_table(), max_connections=3)
     server: Server = request.getfixturevalue("server")
     request.getfixturevalue("emptied")
     return RedisStorage.from_url(server.url, near_cache=NearCache() if request.param == "near" else None)
@@ -199,25 +206,27 @@ def test_each_loop_has_one_connection_to_each_server_of_redis(servers: list[Serv
 
 
 @pytest.mark.postgres
-def test_of_loops_that_open_postgres_at_once_one_is_served_and_the_others_are_told(postgres: PostgresServer) -> None:
-    storage = PostgresStorage(postgres.dsn(), table=new_table())
-    outcomes, together = list[object](), threading.Barrier(THREADS)
+def test_each_loop_has_a_pool_of_its_own_and_the_first_to_come_make_the_table(postgres: PostgresServer) -> None:
+    storage = PostgresStorage(f"{postgres.dsn()}?application_name=loops", table=new_table(), max_connections=2)
+    counted, together = list[int](), threading.Barrier(THREADS)
 
-    async def main() -> None:
-        mine = None
-        try:
-            await storage.open()
-            mine = await storage.create("k", b"x", 100)
-            outcomes.append("served")
-        except StorageError as error:
-            outcomes.append(str(error))
-        await asyncio.to_thread(together.wait, 20)
-        if mine is not None:
-            await storage.aclose()
+    def worker(number: int) -> Work:
+        async def main() -> None:
+            await asyncio.gather(*(storage.create(f"{number}-{n}", b"x", 100) for n in range(8)))
+            await asyncio.to_thread(together.wait, 20)
+            if number == 0:
+                counted.append(await backends(postgres, "loops"))
+                await storage.aclose()  # the pools of the other loops, too, each in its loop
+            await asyncio.to_thread(together.wait, 20)
+            with pytest.raises(StorageUnavailable, match=r"closed: open\(\) opens it again"):
+                await storage.load("0-0")
 
-    in_threads([main] * THREADS)
-    assert outcomes.count("served") == 1
-    assert sum("opened in another event loop" in str(outcome) for outcome in outcomes) == THREADS - 1
+        return main
+
+    in_threads([worker(number) for number in range(THREADS)])
+    assert counted == [THREADS * 2]
+    while asyncio.run(backends(postgres, "loops")):  # a backend ends some time after its connection
+        pass
 
 
 def test_a_driver_that_knows_asyncio_only_says_so_on_trio() -> None:

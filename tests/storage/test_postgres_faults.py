@@ -12,7 +12,7 @@ import anyio
 import asyncpg  # type: ignore[import-untyped]  # asyncpg ships no py.typed # pyright: ignore[reportMissingTypeStubs]
 import pytest
 from servers.postgres_server import PostgresServer, postgres_server
-from tests.storage.postgres_rigs import connection, driver, new_table, opened, table_of, writing
+from tests.storage.postgres_rigs import backends, connection, driver, new_table, opened, table_of, writing
 from tests.storage.rigs import record_at
 from tests.tcp_proxy import proxy_to
 from tests.turns import comes_true, watched
@@ -177,10 +177,9 @@ async def test_an_opening_that_is_cut_off_anywhere_leaves_no_connection(
         await storage.open()
         assert await storage.create("a", b"x", 100)
         await storage.aclose()
-    async with connection(postgres.dsn()) as plain:
-        with anyio.fail_after(5):  # a backend ends some time after its connection
-            while await plain.fetchval("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'cut'"):  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
+    with anyio.fail_after(5):  # a backend ends some time after its connection
+        while await backends(postgres, "cut"):
+            pass
 
 
 async def test_connections_broken_off_under_load_are_replaced(postgres: PostgresServer) -> None:

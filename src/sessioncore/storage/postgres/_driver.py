@@ -1,22 +1,17 @@
-"""Running statements through asyncpg: the pool, timeouts, retries, and connections to the wrong server.
+"""Running statements through asyncpg: timeouts, retries, and connections to the wrong server.
 
-asyncpg ships no types, so the few calls in use are declared here. This module knows
-neither the SQL of the storage nor sessions.
+This module knows neither the SQL of the storage nor sessions.
 """
 
 import asyncio
 import logging
 import math
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Collection
 from contextlib import AsyncExitStack, suppress
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any
 from weakref import WeakValueDictionary
 
-import asyncpg  # type: ignore[import-untyped]  # asyncpg ships no py.typed # pyright: ignore[reportMissingTypeStubs]
-
-from sessioncore._cross_loop import asyncio_loop
-from sessioncore._errors import ConfigError, StorageError, StorageUnavailable
-from sessioncore.storage.postgres._connecting import connect, target_of
+from sessioncore._errors import StorageError, StorageUnavailable
 from sessioncore.storage.postgres._errors import (
     FAILURES,
     READ_ONLY,
@@ -25,9 +20,10 @@ from sessioncore.storage.postgres._errors import (
     sqlstate,
     storage_error,
 )
+from sessioncore.storage.postgres._pool import Pool, make_pool
 from sessioncore.storage.postgres._statements import PreparedStatements, Rows, is_about_the_name
 
-__all__ = ["Database", "Pool", "Rows", "require_asyncio"]
+__all__ = ["Database", "Rows"]
 
 _log = logging.getLogger("sessioncore.storage.postgres")
 
@@ -37,132 +33,66 @@ _TRIES = 100
 _READ_ONLY_PAUSE = 1.0
 
 _OTHER_LOOP = (
-    "this PostgresStorage was opened in another event loop, and connections belong to one loop. In tests write "
-    "`with TestClient(app) as client:`, since outside `with` each request runs in a loop of its own; elsewhere close "
-    "it there first (async with store), and in a handler that runs in a thread write anyio.from_thread.run instead of "
-    "asyncio.run"
+    "the asyncpg.Pool of this PostgresStorage belongs to another event loop, and so do its connections. Pass the DSN "
+    "instead of a pool, and each loop gets a pool of its own. Or create the pool in the loop that uses it, and in a "
+    "handler that runs in a thread write anyio.from_thread.run instead of asyncio.run"
 )
+_CLOSED = "this PostgresStorage was closed meanwhile"
 
 # Seconds that a connection may take to become idle when it is returned to the pool, for instance after a
 # cancelled statement. After that it is closed, so that it does not keep its place in the pool.
 _RELEASE_TIMEOUT = 2.0
 
 
-@runtime_checkable
-class Pool(Protocol):
-    """The part of `asyncpg.Pool` that is used here."""
-
-    def acquire(self) -> Awaitable[Any]:
-        """Return a free connection."""
-        ...
-
-    async def release(self, connection: Any, *, timeout: float | None = None) -> None:  # noqa: ASYNC109 - asyncpg's own name
-        """Take a connection back."""
-        ...
-
-    async def expire_connections(self) -> None:
-        """Replace each connection before it is used again."""
-        ...
-
-    async def close(self) -> None:
-        """Close all connections when they have been released."""
-        ...
-
-    def terminate(self) -> None:
-        """Close all connections at once."""
-        ...
-
-
-def _source_of(given: object) -> Pool | str:
-    # None and an empty text come from environment variables that are not set.
-    if (isinstance(given, str) and given.strip()) or (isinstance(given, Pool) and not isinstance(given, type)):
-        return given
-    raise ConfigError("PostgresStorage takes postgresql://user:password@host:port/database, or an asyncpg.Pool")
-
-
 class Database:
-    """One pool, given or made from a DSN; each statement has `timeout` seconds."""
+    """One pool, passed or made from a DSN; each statement has `timeout` seconds. It belongs to one event loop."""
 
     def __init__(
         self,
-        pool_or_dsn: Pool | str,
+        source: Pool | str,
         *,
         prepared_statements: bool,
         max_connections: int,
         timeout: float,
     ) -> None:
-        self._source = _source_of(pool_or_dsn)
+        self._source = source
         self._max_connections = max_connections
         self._statements = PreparedStatements(named=prepared_statements)
         self._timeout = timeout
-        self._pool: Pool | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._pool: Pool | None = None  # until it is needed, and after `aclose`
+        self._connecting = asyncio.Lock()
+        self._closed = False
         self._turns: WeakValueDictionary[bytes, asyncio.Lock] = WeakValueDictionary()
         self._expired_at = self._read_only_at = self._wrote_at = -math.inf
 
     async def connect(self) -> None:
-        """Make the pool, or use the given one. Called again, it has no effect.
+        """Make the pool, or use the one that was passed. Called again, it has no effect.
 
         Raises:
             ConfigError: the DSN cannot be understood.
-            StorageUnavailable: the server does not answer.
+            StorageError: the pool that was passed belongs to another event loop.
+            StorageUnavailable: the server does not answer, or this was closed.
         """
-        if self._pool is None:
-            self._pool = await self._make(self._source) if isinstance(self._source, str) else self._source
-            self._loop = asyncio.get_running_loop()
+        async with self._connecting:
+            if self._closed:
+                raise StorageUnavailable(_CLOSED)
+            if self._pool is None:
+                self._pool = await self._usable_pool()
 
-    async def _make(self, dsn: str) -> Pool:
-        try:
-            async with asyncio.timeout(self._timeout):
-                pool = await _create_pool(
-                    dsn,
-                    min_size=0,  # otherwise asyncpg keeps connecting, and logs a traceback each time, while it cannot
-                    max_size=self._max_connections,
-                    statement_cache_size=0,  # asyncpg numbers its names: the same name means other SQL in each process
-                    # As the server spells it. pgbouncer takes asyncpg's 'utf-8' for a difference, and sends a SET
-                    # whenever a client gets another server connection; now and then the client waits for seconds.
-                    server_settings={"client_encoding": "UTF8"},
-                    reset=_no_reset,
-                    connect=connect,
-                    timeout=self._timeout,
-                    **target_of(dsn),
-                )
-                try:
-                    await pool.release(await pool.acquire())  # an address that cannot work fails here
-                except BaseException:
-                    pool.terminate()  # it may have connected already
-                    raise
-        except (ValueError, OverflowError):  # the latter for a port beyond 65535
-            # asyncpg's message quotes the DSN with its password.
-            raise ConfigError(
-                "the PostgreSQL DSN cannot be understood; expected postgresql://user:password@host:port/database"
-            ) from None
-        except FAILURES as exc:
-            raise storage_error(exc) from exc
-        return cast("Pool", pool)
-
-    def check_loop(self) -> None:
-        """Return if the pool may be closed in this event loop.
-
-        Raises:
-            StorageError: it is in use in another event loop.
-        """
-        if self._is_other_loop() and not self.has_outlived_its_loop():
-            raise StorageError(_OTHER_LOOP)
-
-    def has_outlived_its_loop(self) -> bool:
-        """Return whether the event loop of the pool is closed, and the connections with it."""
-        return self._loop is not None and self._loop.is_closed()
-
-    def _is_other_loop(self) -> bool:
-        return self._loop is not None and self._loop is not asyncio.get_running_loop()
+    async def _usable_pool(self) -> Pool:
+        if isinstance(self._source, str):
+            return await make_pool(self._source, max_connections=self._max_connections, seconds=self._timeout)
+        if getattr(self._source, "_loop", None) not in {None, asyncio.get_running_loop()}:
+            raise StorageError(_OTHER_LOOP)  # asyncpg would fail half-way and leave a connection in an unknown state
+        return self._source
 
     async def aclose(self) -> None:
-        """Close the pool if it was made from a DSN; a given one stays open."""
-        pool, other_loop = self._pool, self._is_other_loop()
-        self._pool = self._loop = None
-        if pool is None or other_loop or not isinstance(self._source, str):
-            return  # the connections of a loop that has ended are closed already
+        """Close the pool if it was made from a DSN; one that was passed stays open."""
+        self._closed = True
+        async with self._connecting:  # a call that is connecting must not leave a pool open
+            pool, self._pool = self._pool, None
+        if pool is None or not isinstance(self._source, str):
+            return
         try:
             async with asyncio.timeout(self._timeout):
                 await pool.close()
@@ -179,8 +109,8 @@ class Database:
             StorageUnavailable: the server did not answer, or not in time.
             StorageError: the server refused.
         """
-        if self._is_other_loop():
-            raise StorageError(_OTHER_LOOP)  # asyncpg would fail half-way and leave the connection in an unknown state
+        if self._pool is None:
+            await self.connect()
         locks = {self._turns.setdefault(turn, asyncio.Lock()) for turn in turns}
         try:
             async with asyncio.timeout(self._timeout), AsyncExitStack() as stack:
@@ -244,7 +174,7 @@ class Database:
 
     async def _run_once(self, sql: str, args: tuple[object, ...]) -> Rows:
         if self._pool is None:
-            raise StorageUnavailable("this PostgreSQL storage was closed meanwhile")
+            raise StorageUnavailable(_CLOSED)
         pool = self._pool
         connection = await pool.acquire()
         try:
@@ -271,20 +201,3 @@ async def _give_back(pool: Pool, connection: Any) -> None:
         if connection.is_in_transaction():
             await connection.execute("ROLLBACK", timeout=_RELEASE_TIMEOUT)
     await pool.release(connection, timeout=_RELEASE_TIMEOUT)
-
-
-def require_asyncio() -> None:
-    """Return if the running event loop is asyncio's.
-
-    Raises:
-        ConfigError: it is not; asyncpg supports no other.
-    """
-    if asyncio_loop() is None:
-        raise ConfigError("PostgresStorage needs asyncio, as asyncpg does; on trio use SQLiteStorage or MemoryStorage")
-
-
-async def _no_reset(connection: object) -> None:
-    """Send no RESET on release: no statement here changes a connection, and it would double the round trips."""
-
-
-_create_pool: Callable[..., Awaitable[Any]] = getattr(asyncpg, "create_pool")  # noqa: B009 - see the module's text

@@ -5,20 +5,22 @@ first. The table is created on demand, or by a migration that runs `schema_sql()
 """
 
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from datetime import timedelta
+from functools import partial
 from random import uniform
 from typing import Any, ClassVar, cast
 
 from anyio import sleep
 
 from sessioncore._cross_loop import CrossLoopLock
-from sessioncore._errors import ConfigError, KeyTaken, StorageError, StorageUnavailable
+from sessioncore._errors import ConfigError, KeyTaken, StorageError
 from sessioncore._extras import needs_extra
 from sessioncore._shield import run_shielded
 from sessioncore._storage_calls import Moved, Stored, Unreadable, Written
 from sessioncore._storage_capabilities import Clears, KeepsTombstones, LoadsMany, Opens, Purges, Scans, Watches
 from sessioncore._watchers import Changed, Watchers
+from sessioncore.storage._per_loop import PerLoop
 from sessioncore.storage._text import bytes_of, text_of
 from sessioncore.storage._versions import random_version
 from sessioncore.storage.postgres._schema import locked_schema_sql, schema_sql
@@ -26,8 +28,9 @@ from sessioncore.storage.postgres._sql import owner_bytes, statements
 
 with needs_extra("postgres"):
     from sessioncore.storage.postgres._batches import clear, purge, scan
-    from sessioncore.storage.postgres._driver import Database, Pool, Rows, require_asyncio
+    from sessioncore.storage.postgres._driver import Database, Rows
     from sessioncore.storage.postgres._errors import MISSING_PARTS, UNIQUE_VIOLATION, sqlstate
+    from sessioncore.storage.postgres._pool import Pool, source_of
     from sessioncore.storage.postgres._rows import found, written
     from sessioncore.storage.postgres._watching import notice_changes
 
@@ -42,13 +45,13 @@ class PostgresStorage:
     """Keep records in one table of a PostgreSQL database (11 or newer).
 
     Args:
-        pool_or_dsn: an `asyncpg.Pool`, which you close yourself; or a DSN, for which
-            `open` creates a pool and `aclose` closes it.
+        pool_or_dsn: a DSN, from which the storage creates a pool for each event loop, and which
+            `aclose` closes; or an `asyncpg.Pool`, which you close yourself.
         table: `name` or `schema.name`.
         create_table: create the table in `open` if it is missing; False if a migration does.
         prepared_statements: False sends the SQL text with each call, and prepares no statement
             on the server; True switches to that by itself behind a pooler that needs it.
-        max_connections: size of the pool that is created for a DSN; a given pool keeps its own size.
+        max_connections: size of each pool that is created; a given pool keeps its own size.
         timeout: how long a call may take, including the wait for a free connection.
 
     Raises:
@@ -77,13 +80,18 @@ class PostgresStorage:
         self._table = table
         self._sql = statements(table)
         self._create_table = create_table
-        self._closed = self._ready = False
-        self._opening = CrossLoopLock()
+        self._looked_for_table = not create_table
+        self._making_table = CrossLoopLock()
         self._watchers = Watchers()
-        seconds = timeout.total_seconds()
-        self._database = Database(
-            pool_or_dsn, prepared_statements=prepared_statements, max_connections=max_connections, timeout=seconds
+        self._timeout = timeout.total_seconds()
+        new_database = partial(
+            Database,
+            source_of(pool_or_dsn),
+            prepared_statements=prepared_statements,
+            max_connections=max_connections,
+            timeout=self._timeout,
         )
+        self._databases = PerLoop(new_database, storage="PostgresStorage", driver="asyncpg")
 
     def __repr__(self) -> str:
         return f"<PostgresStorage {self._table}>"
@@ -104,7 +112,7 @@ class PostgresStorage:
 
     async def migrate(self) -> None:
         """Create the table, or upgrade that of an earlier version, whatever `create_table` says."""
-        await self._make_table(self._run)
+        await self._make_table()
 
     async def load(self, key: str, *, renew: float | None = None) -> Stored | Moved | Unreadable | None:
         """Return the live record at `key`, or None; with `renew`, set its ttl to that many seconds."""
@@ -225,7 +233,10 @@ class PostgresStorage:
             StorageUnavailable: the server does not answer.
             StorageError: the role may not create the table, or change one that an earlier version made.
         """
-        await self._get_ready(reopens=True)
+        self._databases.reopen()
+        await self._databases.here().connect()
+        self._looked_for_table = not self._create_table
+        await self._look_for_table()
 
     async def check(self) -> None:
         """Check that the server takes writes to this table; log which indexes are missing.
@@ -238,38 +249,18 @@ class PostgresStorage:
             _log.warning("the index %s is missing; run the SQL of PostgresStorage.schema_sql()", row["name"])
 
     async def aclose(self) -> None:
-        """Close the pool if it was created for a DSN; a given pool stays open.
+        """Close the pools that were created for a DSN, in each event loop; a given pool stays open."""
+        await run_shielded(self._databases.close(Database.aclose, seconds=self._timeout))
 
-        Raises:
-            StorageError: it was opened in another event loop, which still runs.
-        """
-        await run_shielded(self._close())
+    async def _look_for_table(self) -> None:
+        async with self._making_table:
+            if not self._looked_for_table:
+                await self._make_table()
+                self._looked_for_table = True
 
-    async def _close(self) -> None:
-        async with self._opening:  # a call that is opening it must not leave it open
-            self._database.check_loop()
-            self._closed, self._ready = True, False
-            await self._database.aclose()
-
-    async def _get_ready(self, *, reopens: bool = False) -> None:
-        require_asyncio()
-        async with self._opening:
-            if reopens:
-                self._closed = False
-                if self._database.has_outlived_its_loop():  # it cannot be closed there any more
-                    self._ready = False
-                    await self._database.aclose()
-            if self._closed:
-                raise StorageUnavailable("this PostgreSQL storage is closed; call open() to use it again")
-            if self._ready:
-                return
-            await self._database.connect()
-            if self._create_table:
-                await self._make_table(self._database.run)
-            self._ready = True
-
-    async def _make_table(self, run: Callable[[str], Awaitable[Rows]]) -> bool:
+    async def _make_table(self) -> bool:
         """Create the table, or what it lacks; return False if it lacks nothing."""
+        run = self._databases.here().run
         # Look first: CREATE TABLE IF NOT EXISTS fails for a role that may only read and write rows.
         if await run(self._sql.is_current):
             return False
@@ -280,15 +271,16 @@ class PostgresStorage:
         return await self._run(sql, key, *args, turns=(key,))
 
     async def _run(self, sql: str, *args: object, turns: Collection[bytes] = ()) -> Rows:
-        if not self._ready:
-            await self._get_ready()
+        if not self._looked_for_table:
+            await self._look_for_table()
+        database = self._databases.here()
         try:
-            return await self._database.run(sql, *args, turns=turns)
+            return await database.run(sql, *args, turns=turns)
         except StorageError as exc:
             if not self._create_table or sqlstate(exc.__cause__) not in MISSING_PARTS:
                 raise
-        async with self._opening:
+        async with self._making_table:
             # It was dropped, or one that an earlier version made was restored.
-            if await self._make_table(self._database.run):
+            if await self._make_table():
                 _log.warning("the table was missing or incomplete; it was made anew or completed")
-        return await self._database.run(sql, *args, turns=turns)
+        return await database.run(sql, *args, turns=turns)

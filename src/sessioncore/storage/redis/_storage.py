@@ -4,7 +4,7 @@ All requests of an event loop share one connection, and their commands share rou
 trips. A record is one string value under the key it was given, with a time to live
 from its first moment; for each owner there is a sorted set, `<owner>:sessioncore-index`.
 
-This is where to begin reading. `_per_loop` makes what each event loop needs: a transport to the
+This is where to begin reading. `_loop_states` makes what each event loop needs: a transport to the
 servers (`connection/`, opened by redis-py in `client/`), and the calls on records over it
 (`records/`; `near/` with a near cache). docs/architecture.md follows one load and one write.
 """
@@ -37,7 +37,7 @@ with needs_extra("redis"):
 
     from sessioncore.storage.redis._check import check_servers, names_on_masters
     from sessioncore.storage.redis._errors import ConnectionLost, ForeignValue, unavailable
-    from sessioncore.storage.redis._per_loop import LoopStates
+    from sessioncore.storage.redis._loop_states import LoopStates
     from sessioncore.storage.redis.client._client import Client
     from sessioncore.storage.redis.client._cluster import ClusterTransport
     from sessioncore.storage.redis.client._url import client_from
@@ -248,7 +248,7 @@ class RedisStorage:
 
     def unwatch(self, key: str, changed: Changed) -> None:
         """Do not call `changed` for this key any more."""
-        for state in self._loops.states():
+        for state in self._loops.all():
             state.transport.unwatch(key, changed)
 
     async def confirm(self) -> None:

@@ -1,23 +1,17 @@
-"""What each event loop needs of its own: a transport to the server, and the calls on records over it.
+"""What the storage has in each event loop: a transport to the server, and the calls on records over it."""
 
-A connection belongs to the loop on which it was opened, so a storage that is used from a
-second loop gets a second connection.
-"""
-
-import asyncio
 import logging
 import sys
-import threading
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import timedelta
 from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from sessioncore._cross_loop import asyncio_loop
-from sessioncore._errors import ConfigError, StorageUnavailable
+from sessioncore._errors import ConfigError
 from sessioncore._storage_calls import LATER, Call, Later, Moved, Stored, Unreadable
+from sessioncore.storage._per_loop import PerLoop
 from sessioncore.storage._text import bytes_of
 from sessioncore.storage.redis._errors import ConnectionLost, unavailable
 from sessioncore.storage.redis.client._client import Client
@@ -39,7 +33,6 @@ _LOG = logging.getLogger("sessioncore")
 class LoopState(Struct, frozen=True):
     """What the storage uses on one event loop: its connection to the servers, and the calls on records over it."""
 
-    loop: asyncio.AbstractEventLoop
     transport: Transport
     records: SingleServerRecords | ClusterRecords | NearRecords
     acks: ReplicaAcks | None
@@ -91,7 +84,7 @@ class LoopState(Struct, frozen=True):
 
 
 class LoopStates:
-    """The states of all loops; made when first needed."""
+    """The states of all loops."""
 
     def __init__(
         self,
@@ -113,10 +106,10 @@ class LoopStates:
         self._silence_timeout = client.silence_timeout() if timeout is None else timeout.total_seconds()
         self._replicas = wait_replicas
         self._wait = wait_timeout.total_seconds()
-        self._states: dict[asyncio.AbstractEventLoop, LoopState] = {}
-        self._current: LoopState | None = None  # of these, the one that was used last
-        self._mutex = threading.Lock()
-        self._closed = False
+        self._states = PerLoop(self._make, storage="RedisStorage", driver="redis-py")
+        self.here = self._states.here  # the attribute, since each call of the storage asks
+        self.reopen = self._states.reopen
+        self.all = self._states.all
         client.on_new_credentials(self._authenticate)
         self.can_track = client.has_plain_connections
         self.limit = CallLimit(enforced=self.can_track and not client.is_cluster)
@@ -136,22 +129,6 @@ class LoopStates:
             return None
         return near_cache
 
-    def here(self) -> LoopState:
-        """Return what the running loop needs.
-
-        Raises:
-            ConfigError: the loop is not asyncio's.
-            StorageUnavailable: the storage was closed.
-        """
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            loop = None
-        state = self._current
-        if state is not None and state.loop is loop:
-            return state
-        return self._switch_to(asyncio_loop())
-
     def bound_calls(self, seconds: float) -> bool:
         """Note a store's `storage_timeout`; tell if it is enforced here."""
         self.limit.seconds = min(self.limit.seconds, seconds)
@@ -164,68 +141,29 @@ class LoopStates:
 
     def near_cache_stats(self) -> NearCacheStats:
         """Return what the near caches have done."""
-        caches = [state.near.cache for state in self.states() if state.near is not None]
+        caches = [state.near.cache for state in self.all() if state.near is not None]
         return replace(self._near_stats, bytes=sum(cache.bytes for cache in caches))
 
-    def reopen(self) -> None:
-        """Let a closed storage be used again."""
-        self._closed = False
-
     async def aclose(self) -> None:
-        """Close this loop's connection, and have other loops close theirs."""
-        with self._mutex:
-            self._closed = True
-            states = list(self._states.values())
-            self._current = None
-            self._states.clear()
-        await self._in_each_loop(states, LoopState.aclose)
+        """Close the connections of all loops."""
+        await self._states.close(LoopState.aclose, seconds=self._silence_timeout)
 
     async def _authenticate(self, user: bytes, password: bytes) -> None:
-        await self._in_each_loop(self.states(), lambda state: state.authenticate(user, password))
+        await self._states.run_in_each(lambda state: state.authenticate(user, password), seconds=self._silence_timeout)
 
-    def states(self) -> list[LoopState]:
-        """Return those that there are."""
-        with self._mutex:
-            return list(self._states.values())
-
-    async def _in_each_loop(
-        self, states: list[LoopState], do: Callable[[LoopState], Coroutine[Any, Any, None]]
-    ) -> None:
-        here = asyncio.get_running_loop()
-        for state in states:
-            if state.loop is here:
-                await do(state)
-            elif state.loop.is_running():
-                there = asyncio.run_coroutine_threadsafe(do(state), state.loop)
-                await asyncio.wait([asyncio.wrap_future(there)], timeout=self._silence_timeout)
-
-    def _switch_to(self, loop: asyncio.AbstractEventLoop | None) -> LoopState:
-        if loop is None:
-            raise ConfigError(
-                "RedisStorage runs on asyncio only, as redis-py does; under trio use MemoryStorage or SQLiteStorage"
-            )
-        with self._mutex:
-            if self._closed:
-                raise StorageUnavailable("this RedisStorage is closed: open() opens it again")
-            if (state := self._states.get(loop)) is None:
-                self._states = {at: state for at, state in self._states.items() if not at.is_closed()}
-                self._states[loop] = state = self._make(loop)
-            self._current = state
-        return state
-
-    def _make(self, loop: asyncio.AbstractEventLoop) -> LoopState:
+    def _make(self) -> LoopState:
         transport = self._client.transport(self._silence_timeout, self.limit)
         acks = None
         if self._replicas:
             patient = self._client.transport(self._silence_timeout + self._wait, self.limit)
             acks = ReplicaAcks(patient, self._replicas, round(self._wait * 1000))
         if self._client.is_cluster:
-            return LoopState(loop, transport, ClusterRecords(transport, acks, self._silence_timeout), acks, None)
+            return LoopState(transport, ClusterRecords(transport, acks, self._silence_timeout), acks, None)
         records = SingleServerRecords(transport, acks, self.limit)
         if self.near_cache is None or not isinstance(transport, ReconnectingConnection):
-            return LoopState(loop, transport, records, acks, None)
+            return LoopState(transport, records, acks, None)
         near = NearRecords(self.near_cache, self._near_stats, transport, records)
-        return LoopState(loop, transport, near, acks, near)
+        return LoopState(transport, near, acks, near)
 
 
 def _is_above(value: object, bound: timedelta) -> bool:

@@ -1,0 +1,109 @@
+"""What a storage needs once in each event loop: a connection belongs to the loop in which it was opened."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any, Generic, TypeVar
+
+from sessioncore._cross_loop import asyncio_loop
+from sessioncore._errors import ConfigError, StorageUnavailable
+
+__all__ = ["PerLoop"]
+
+T = TypeVar("T")
+
+
+class PerLoop(Generic[T]):
+    """One `T` for each event loop of asyncio, made when the loop first needs it.
+
+    Args:
+        make: makes it; called in the loop.
+        storage: the class of the storage, for errors.
+        driver: its driver, which runs on asyncio only.
+    """
+
+    def __init__(self, make: Callable[[], T], *, storage: str, driver: str) -> None:
+        self._make = make
+        self._storage = storage
+        self._driver = driver
+        self._by_loop: dict[asyncio.AbstractEventLoop, T] = {}
+        self._current: tuple[asyncio.AbstractEventLoop, T] | None = None  # of these, the one that was used last
+        self._mutex = threading.Lock()
+        self._closed = False
+
+    def here(self) -> T:
+        """Return that of the running loop.
+
+        Raises:
+            ConfigError: the loop is not asyncio's.
+            StorageUnavailable: the storage was closed.
+        """
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            loop = None
+        current = self._current
+        if current is not None and current[0] is loop:
+            return current[1]
+        return self._switch_to(self._require_asyncio())
+
+    def all(self) -> list[T]:
+        """Return those of all loops."""
+        with self._mutex:
+            return list(self._by_loop.values())
+
+    def reopen(self) -> None:
+        """Let a closed storage be used again."""
+        self._closed = False
+
+    async def close(self, aclose: Callable[[T], Coroutine[Any, Any, None]], *, seconds: float) -> None:
+        """Close each in its own loop, as `run_in_each` does, and forget it; until `reopen`, the storage is closed."""
+        with self._mutex:
+            self._closed = True
+            forgotten = dict(self._by_loop)
+            self._current = None
+            self._by_loop.clear()
+        await self._run_in_each(forgotten, aclose, seconds)
+
+    async def run_in_each(self, do: Callable[[T], Coroutine[Any, Any, None]], *, seconds: float) -> None:
+        """Run `do` in each loop that still runs; wait for each of the other loops no longer than so many seconds.
+
+        Raises:
+            ConfigError: there are some, and this loop is not asyncio's.
+        """
+        with self._mutex:
+            by_loop = dict(self._by_loop)
+        await self._run_in_each(by_loop, do, seconds)
+
+    async def _run_in_each(
+        self, by_loop: dict[asyncio.AbstractEventLoop, T], do: Callable[[T], Coroutine[Any, Any, None]], seconds: float
+    ) -> None:
+        for loop, one in by_loop.items():
+            if loop is self._require_asyncio():
+                await do(one)
+            elif loop.is_running():
+                work = do(one)
+                try:
+                    there = asyncio.run_coroutine_threadsafe(work, loop)
+                except RuntimeError:
+                    work.close()  # the loop has just ended
+                else:
+                    await asyncio.wait([asyncio.wrap_future(there)], timeout=seconds)
+
+    def _require_asyncio(self) -> asyncio.AbstractEventLoop:
+        if (loop := asyncio_loop()) is None:
+            raise ConfigError(
+                f"{self._storage} runs on asyncio only, as {self._driver} does; on trio use SQLiteStorage or "
+                "MemoryStorage"
+            )
+        return loop
+
+    def _switch_to(self, loop: asyncio.AbstractEventLoop) -> T:
+        with self._mutex:
+            if self._closed:
+                raise StorageUnavailable(f"this {self._storage} is closed: open() opens it again")
+            if loop not in self._by_loop:
+                self._by_loop = {at: one for at, one in self._by_loop.items() if not at.is_closed()}
+                self._by_loop[loop] = self._make()
+            self._current = (loop, self._by_loop[loop])
+            return self._by_loop[loop]

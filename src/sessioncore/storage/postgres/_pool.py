@@ -1,0 +1,97 @@
+"""The pool of connections: one that the application passes, or one that is made from a DSN.
+
+asyncpg ships no types, so the few calls in use are declared here.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol, cast, runtime_checkable
+
+import asyncpg  # type: ignore[import-untyped]  # asyncpg ships no py.typed # pyright: ignore[reportMissingTypeStubs]
+
+from sessioncore._errors import ConfigError
+from sessioncore.storage.postgres._connecting import connect, target_of
+from sessioncore.storage.postgres._errors import FAILURES, storage_error
+
+__all__ = ["Pool", "make_pool", "source_of"]
+
+
+@runtime_checkable
+class Pool(Protocol):
+    """The part of `asyncpg.Pool` that is used here."""
+
+    def acquire(self) -> Awaitable[Any]:
+        """Return a free connection."""
+        ...
+
+    async def release(self, connection: Any, *, timeout: float | None = None) -> None:  # noqa: ASYNC109 - asyncpg's own name
+        """Take a connection back."""
+        ...
+
+    async def expire_connections(self) -> None:
+        """Replace each connection before it is used again."""
+        ...
+
+    async def close(self) -> None:
+        """Close all connections when they have been released."""
+        ...
+
+    def terminate(self) -> None:
+        """Close all connections at once."""
+        ...
+
+
+def source_of(given: object) -> Pool | str:
+    """Return the pool or the DSN that was passed.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    # None and an empty text come from environment variables that are not set.
+    if (isinstance(given, str) and given.strip()) or (isinstance(given, Pool) and not isinstance(given, type)):
+        return given
+    raise ConfigError("PostgresStorage takes postgresql://user:password@host:port/database, or an asyncpg.Pool")
+
+
+async def make_pool(dsn: str, *, max_connections: int, seconds: float) -> Pool:
+    """Return a pool that has connected once, and gives up an attempt after so many seconds.
+
+    Raises:
+        ConfigError: the DSN cannot be understood.
+        StorageUnavailable: the server does not answer.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            pool = await _create_pool(
+                dsn,
+                min_size=0,  # otherwise asyncpg keeps connecting, and logs a traceback each time, while it cannot
+                max_size=max_connections,
+                statement_cache_size=0,  # asyncpg numbers its names: the same name means other SQL in each process
+                # As the server spells it. pgbouncer takes asyncpg's 'utf-8' for a difference, and sends a SET
+                # whenever a client gets another server connection; now and then the client waits for seconds.
+                server_settings={"client_encoding": "UTF8"},
+                reset=_no_reset,
+                connect=connect,
+                timeout=seconds,
+                **target_of(dsn),
+            )
+            try:
+                await pool.release(await pool.acquire())  # an address that cannot work fails here
+            except BaseException:
+                pool.terminate()  # it may have connected already
+                raise
+    except (ValueError, OverflowError):  # the latter for a port beyond 65535
+        # asyncpg's message quotes the DSN with its password.
+        raise ConfigError(
+            "the PostgreSQL DSN cannot be understood; expected postgresql://user:password@host:port/database"
+        ) from None
+    except FAILURES as exc:
+        raise storage_error(exc) from exc
+    return cast("Pool", pool)
+
+
+async def _no_reset(connection: object) -> None:
+    """Send no RESET on release: no statement here changes a connection, and it would double the round trips."""
+
+
+_create_pool: Callable[..., Awaitable[Any]] = getattr(asyncpg, "create_pool")  # noqa: B009 - see the module's text
