@@ -109,11 +109,11 @@ class Database:
             StorageUnavailable: the server did not answer, or not in time.
             StorageError: the server refused.
         """
-        if self._pool is None:
-            await self.connect()
         locks = {self._turns.setdefault(turn, asyncio.Lock()) for turn in turns}
         try:
             async with asyncio.timeout(self._timeout), AsyncExitStack() as stack:
+                if self._pool is None:
+                    await self.connect()
                 for lock in sorted(locks, key=id):  # in one order, so that two calls do not wait for each other
                     await stack.enter_async_context(lock)
                 return await self._run(sql, args)
