@@ -16,14 +16,14 @@ help:           ## list the commands
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
 .venv/ready: pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv
+	./scripts/venv $(PYTHON) .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch .venv/ready
 
 # An environment of its own, since the shop needs little of what development needs.
 .venv-demo/ready: constraints.txt
 	@echo "1. Making a virtual environment in .venv-demo"
-	@$(PYTHON) -m venv .venv-demo
+	@./scripts/venv $(PYTHON) .venv-demo
 	@echo "2. Installing what the shop needs: $(SHOP_NEEDS)"
 	@.venv-demo/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt $(SHOP_NEEDS)
 	@touch .venv-demo/ready
@@ -48,7 +48,7 @@ test-browser: .venv/ready     ## drive a real browser: cookies, rotation, attack
 
 # An environment of its own: NiceGUI and Gradio bring much along, and Gradio wants older versions of some of it.
 .venv-recipes/ready: pyproject.toml constraints-recipes.txt
-	$(PYTHON) -m venv .venv-recipes
+	./scripts/venv $(PYTHON) .venv-recipes
 	.venv-recipes/bin/pip install --quiet --disable-pip-version-check --constraint constraints-recipes.txt --editable '.[recipes,test]' gradio nicegui playwright
 	@touch .venv-recipes/ready
 
