@@ -12,8 +12,8 @@ from msgspec import Raw
 from sessioncore import EventKind, StorageUnavailable, Stored
 from sessioncore.persistence import _commit_steps
 from sessioncore.persistence._commit_steps import CommitSteps
-from sessioncore.persistence._driver import Answer, Step
 from sessioncore.persistence._load_steps import LoadSteps
+from sessioncore.persistence._machine import Answer, Step
 from sessioncore.persistence._owner_limit import OwnerLimit
 from sessioncore.persistence._verdicts import VERDICTS, Verdict, verdict_of
 from sessioncore.session import _mutate, _state

@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Final
 
 from sessioncore._events import EventKind
-from sessioncore.persistence._driver import QueuedEvent
+from sessioncore.persistence._machine import QueuedEvent
 from sessioncore.session._attempt import Attempt
 from sessioncore.session._deadlines import Lifetimes
 from sessioncore.session._lifecycle import CREATE, MOVE
@@ -22,18 +22,19 @@ def events_of_write(attempt: Attempt, before: Loaded | None, tries: int, lifetim
     owner, ttl = record.owner, attempt.call.ttl
     events: list[QueuedEvent] = []
     if tries > 1:
-        events.append((EventKind.CONFLICT, None if before is None else before.handle, owner, str(tries)))
+        events.append(QueuedEvent(EventKind.CONFLICT, None if before is None else before.handle, owner, str(tries)))
     if action is CREATE:
-        events.append((EventKind.CREATED, handle, owner, ""))
+        events.append(QueuedEvent(EventKind.CREATED, handle, owner))
     elif action is MOVE and before is not None:
         kind = EventKind.LOGIN if metadata.login is not None else EventKind.REGENERATED
-        events.append((kind, handle, owner, f"was {before.handle}"))
+        events.append(QueuedEvent(kind, handle, owner, f"was {before.handle}"))
     if metadata.settings.has_timeouts():
         idle = lifetimes.idle_of(record)
         if ttl == ENDED_TTL:
-            events.append((EventKind.EXPIRED, handle, owner, "it is older than its new absolute timeout"))
+            detail = "it is older than its new absolute timeout"
+            events.append(QueuedEvent(EventKind.EXPIRED, handle, owner, detail))
         elif ttl < idle - _ROUNDING:
             full, cut = timedelta(seconds=round(idle)), timedelta(seconds=round(ttl))
             detail = f"the absolute deadline cuts the idle timeout of {full} to {cut}"
-            events.append((EventKind.CAPPED, handle, owner, detail))
+            events.append(QueuedEvent(EventKind.CAPPED, handle, owner, detail))
     return events

@@ -1,15 +1,14 @@
-"""The driver: makes the calls that the machines for loading and committing ask for.
+"""The driver: makes the calls that machines ask for (see `_machine`).
 
-A machine decides without I/O: it returns one step after the other and takes the answer to
-each. If the storage has the capability AnswersNow, the driver offers it each call first. From
-the first call that must be awaited, the remaining steps run in a coroutine, in which every
-call has a timeout.
+If the storage has the capability AnswersNow, the driver offers it each call first. From the
+first call that must be awaited, the remaining steps run in a coroutine, in which every call
+has a timeout.
 """
 
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextlib import AsyncExitStack
 from types import NoneType
-from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar, cast, final
+from typing import Any, Final, Generic, TypeAlias, TypeVar, cast, final
 
 import anyio
 from msgspec import Struct
@@ -23,9 +22,10 @@ from sessioncore._storage_capabilities import AnswersNow, BoundsCalls
 from sessioncore._storage_protocol import capability
 from sessioncore.http._cookies import AmbiguousID
 from sessioncore.persistence._call_timer import CallTimer
+from sessioncore.persistence._machine import Answer, AwaitText, Machine, Step, unexpected_answer
 from sessioncore.persistence._store_context import StoreContext
 
-__all__ = ["DONE", "SEE_CONTRACT", "Answer", "AwaitText", "Done", "Driver", "Machine", "QueuedEvent", "Step"]
+__all__ = ["DONE", "Done", "Driver"]
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -46,43 +46,8 @@ class Done(Struct, Generic[T_co], frozen=True):
 
 
 DONE: Final = Done(None)
-SEE_CONTRACT: Final = "see the contract in sessioncore.Storage"
 _LOADED: Final = (Stored, Moved, Unreadable, NoneType)  # anything else must not pass for "no session"
-
-
-@final
-class AwaitText(Struct, frozen=True):
-    """A step of loading: await the text of an extractor."""
-
-    text: Awaitable[str | None]
-
-
-Step: TypeAlias = Call | AwaitText
-Answer: TypeAlias = Reply | str | StorageError | AmbiguousID
-"""The result of a step: the storage's reply, the extractor's text, or the error that either raised."""
-
 Perform: TypeAlias = Callable[[Step], Awaitable[Answer]]
-
-QueuedEvent: TypeAlias = tuple[EventKind, str | None, str | None, str]
-"""An event to send: its kind, the session's handle, the owner, the detail."""
-
-
-class Machine(Protocol):
-    """What the driver runs: it takes the answer to each step and returns the next step, or None at the end."""
-
-    @property
-    def events(self) -> list[QueuedEvent] | None:
-        """The events to send at the end."""
-        ...
-
-    @property
-    def error(self) -> SessionError | None:
-        """The error to raise at the end, after the events are sent."""
-        ...
-
-    def answered(self, answer: Answer) -> Step | None:
-        """Handle the answer to the last step, and return the next one; None at the end."""
-        ...
 
 
 class Driver:
@@ -196,7 +161,7 @@ class Driver:
         else:
             reply = await self.bounded(call.operation, lambda: call.invoke(self._storage))
         if type(reply) is not Stored and type(call) is Load and not isinstance(reply, _LOADED):
-            raise StorageError(f"the storage answered LOAD with a {type(reply).__name__}; {SEE_CONTRACT}")
+            raise unexpected_answer("LOAD", reply)
         return cast("Reply", reply)
 
     async def bounded(self, operation: str, call: Callable[[], Awaitable[T]]) -> T:

@@ -33,7 +33,7 @@ from sessioncore.http._cookies import AmbiguousID
 from sessioncore.http._extractors import COOKIE, HEADER, OTHER, Extractor, RequestView, Source
 from sessioncore.http._ids import ID_PATTERN, handle_of
 from sessioncore.persistence._crossing import Crossing
-from sessioncore.persistence._driver import Answer, AwaitText, QueuedEvent, Step
+from sessioncore.persistence._machine import Answer, AwaitText, QueuedEvent, Step
 from sessioncore.persistence._store_context import StoreContext
 from sessioncore.session._error_factories import ErrorFactory, error_factory
 from sessioncore.session._initial_states import fresh_state, live_state, stale_state
@@ -67,19 +67,18 @@ def interpret_load(
     """
     if not isinstance(answer, Stored):
         if isinstance(answer, Unreadable):
-            return EventKind.CORRUPT, handle, None, UNREADABLE_DETAIL
-        if isinstance(answer, Moved):
-            return EventKind.STALE_ID, handle, None, ""
-        return EventKind.UNKNOWN, handle, None, ""
+            return QueuedEvent(EventKind.CORRUPT, handle, detail=UNREADABLE_DETAIL)
+        return QueuedEvent(EventKind.STALE_ID if isinstance(answer, Moved) else EventKind.UNKNOWN, handle)
     try:
         record = decode_record(answer.data, context.config.max_size)
     except CorruptRecord as exc:
-        return EventKind.CORRUPT, handle, None, str(exc)  # the record is kept for inspection until it expires
+        # The record is kept for inspection until it expires.
+        return QueuedEvent(EventKind.CORRUPT, handle, detail=str(exc))
     now = context.config.clock()
     lifetimes, idle, ttl = context.lifetimes, record.idle, answer.ttl
     renewed_ttl = lifetimes.time_left(record.created_at, idle, record.absolute, now)
     if renewed_ttl <= 0.0:
-        return EventKind.EXPIRED, handle, record.owner, DEADLINE_DETAIL
+        return QueuedEvent(EventKind.EXPIRED, handle, record.owner, DEADLINE_DETAIL)
     due = counts_as_use and lifetimes.is_due(renewed_ttl, idle, ttl)
     renewed = counts_as_use and context.renew_on_load is not None
     return Loaded(session_id, handle, record, answer.version, ttl, now, due, renewed)
@@ -134,7 +133,7 @@ class LoadSteps(Struct, eq=False):
             key = self.extractors[self.index].key
             raise ConfigError(f"the extractor of {key!r} must return str or None, not {type(found).__name__}")
         if ID_PATTERN.fullmatch(found) is None:
-            self._queue((EventKind.MALFORMED, None, None, f"{len(found)} characters"))
+            self._queue(QueuedEvent(EventKind.MALFORMED, detail=f"{len(found)} characters"))
             return self._reject_id()
         context = self.context
         self.session_id = found
@@ -156,7 +155,7 @@ class LoadSteps(Struct, eq=False):
             nothing_yet = self.state is None and self.crossing is None
             if isinstance(answer, Moved):
                 self.state = stale_state(self.session_id, context.codec)
-            elif nothing_yet and found[0] is EventKind.CORRUPT and isinstance(answer, Stored):
+            elif nothing_yet and found.kind is EventKind.CORRUPT and isinstance(answer, Stored):
                 self.state = fresh_state(context.codec, self.handle)
             self._queue(found)
             return self._reject_id()
@@ -215,7 +214,7 @@ class LoadSteps(Struct, eq=False):
         # An attacker may have injected one of the two IDs, so use no ID of this request at all; destroy clears them.
         self.dead_id = True
         place = self.extractors[self.index]
-        self._queue((EventKind.AMBIGUOUS, None, None, f"two different values in {place.key}"))
+        self._queue(QueuedEvent(EventKind.AMBIGUOUS, detail=f"two different values in {place.key}"))
         self.context.warnings.warn(_TWO_HEADERS if place.source is HEADER else _TWO_COOKIES, place.key)
         self.state = stale_state(None, self.context.codec)
         return self._end_without_session()
@@ -224,9 +223,9 @@ class LoadSteps(Struct, eq=False):
         """Return the session after the touch that sets its own idle timeout, or the event that it ended meanwhile."""
         self.touching = None
         if answer is False:
-            return EventKind.UNKNOWN, found.handle, None, ""
+            return QueuedEvent(EventKind.UNKNOWN, found.handle)
         if answer is True:
-            self._queue((EventKind.RENEWED, found.handle, found.record.owner, ""))
+            self._queue(QueuedEvent(EventKind.RENEWED, found.handle, found.record.owner))
             return replace(found, ttl=self._own_ttl(found), renewal_due=False)
         return found
 

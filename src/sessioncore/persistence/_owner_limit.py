@@ -15,7 +15,8 @@ from sessioncore._events import EventKind
 from sessioncore._storage_calls import Delete, Load
 from sessioncore.codec._record import Record
 from sessioncore.persistence._commit_steps import CommitSteps
-from sessioncore.persistence._driver import Answer, Driver, Step
+from sessioncore.persistence._driver import Driver
+from sessioncore.persistence._machine import Answer, Step
 from sessioncore.persistence._owners import Owners
 from sessioncore.persistence._store_context import StoreContext
 from sessioncore.session._delta import Undone

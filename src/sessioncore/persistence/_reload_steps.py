@@ -7,8 +7,8 @@ Only a session that is stored has something to take over.
 from sessioncore._errors import StorageError
 from sessioncore._events import EventKind
 from sessioncore._storage_calls import Load
-from sessioncore.persistence._driver import Answer, Step
 from sessioncore.persistence._load_steps import interpret_load
+from sessioncore.persistence._machine import Answer, Step
 from sessioncore.persistence._session_steps import SessionSteps
 from sessioncore.persistence._verdicts import Verdict, verdict_of
 from sessioncore.session._lifecycle import GONE, STALE, TOUCH
@@ -61,13 +61,12 @@ class ReloadSteps(SessionSteps, eq=False):
                 self.touching = True
                 return self._renewal()
             return None
-        kind, _, _, detail = found
-        if kind is EventKind.CORRUPT:
-            self._refuse_unreadable(detail)
-        elif kind is EventKind.STALE_ID:
-            self._queue_event(kind)
+        if found.kind is EventKind.CORRUPT:
+            self._refuse_unreadable(found.detail)
+        elif found.kind is EventKind.STALE_ID:
+            self._queue_event(EventKind.STALE_ID)
             state.mark_stale()
             self._set_gone_error()
         else:
-            self._gone(kind if kind is EventKind.EXPIRED else EventKind.GONE, detail)
+            self._gone(EventKind.EXPIRED if found.kind is EventKind.EXPIRED else EventKind.GONE, found.detail)
         return None

@@ -6,7 +6,7 @@ from sessioncore._errors import SessionError
 from sessioncore._events import EventKind
 from sessioncore._storage_calls import Touch
 from sessioncore.persistence import _commit_errors as errors
-from sessioncore.persistence._driver import QueuedEvent, Step
+from sessioncore.persistence._machine import QueuedEvent, Step
 from sessioncore.persistence._store_context import StoreContext
 from sessioncore.session._delta import Undone
 from sessioncore.session._lifecycle import STALE
@@ -16,7 +16,7 @@ __all__ = ["SessionSteps"]
 
 
 class SessionSteps(Struct, eq=False):
-    """The base of `CommitSteps` and `ReloadSteps`; see `Machine` in `_driver`."""
+    """The base of `CommitSteps` and `ReloadSteps`; see `_machine`."""
 
     context: StoreContext
     state: SessionState
@@ -45,7 +45,7 @@ class SessionSteps(Struct, eq=False):
 
     def _refuse_unreadable(self, why: str) -> None:
         loaded = self.state.loaded
-        self._queue([(EventKind.CORRUPT, None if loaded is None else loaded.handle, None, why)])
+        self._queue([QueuedEvent(EventKind.CORRUPT, None if loaded is None else loaded.handle, detail=why)])
         self.state.roll_back()
         self._fail(errors.unreadable_error())
 
@@ -61,7 +61,7 @@ class SessionSteps(Struct, eq=False):
         if self.context.events.has_listener and self.undone is None:
             loaded = self.state.loaded
             handle, owner = (None, None) if loaded is None else (loaded.handle, loaded.record.owner)
-            self._queue([(kind, handle, owner, detail)])
+            self._queue([QueuedEvent(kind, handle, owner, detail)])
 
     def _queue(self, events: list[QueuedEvent]) -> None:
         if events:

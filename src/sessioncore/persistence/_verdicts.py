@@ -21,7 +21,7 @@ from typing import Final
 
 from sessioncore._errors import KeyTaken, StorageError, StorageUnavailable
 from sessioncore._storage_calls import Moved, Stored, Unreadable
-from sessioncore.persistence._driver import SEE_CONTRACT, Answer
+from sessioncore.persistence._machine import Answer, unexpected_answer
 from sessioncore.session._lifecycle import CREATE, FIND, MOVE, REPLACE, TOUCH, Action
 
 __all__ = ["STORED", "VERDICTS", "Verdict", "verdict_of"]
@@ -85,4 +85,4 @@ def verdict_of(action: Action, answer: Answer) -> Verdict:
     for kind in _SUBCLASSED:
         if isinstance(answer, kind) and kind in verdicts:
             return verdicts[kind]
-    raise StorageError(f"the storage answered {action.name} with a {type(answer).__name__}; {SEE_CONTRACT}")
+    raise unexpected_answer(action.name, answer)

@@ -1,0 +1,63 @@
+"""What machines and the driver say to each other: steps, answers, and the events to send at the end.
+
+A machine decides without I/O: it returns one step after the other, and takes the answer to each.
+`LoadSteps`, `CommitSteps` and `ReloadSteps` are machines; `Driver` makes the calls that they ask for.
+"""
+
+from collections.abc import Awaitable
+from typing import NamedTuple, Protocol, TypeAlias, final
+
+from msgspec import Struct
+
+from sessioncore._errors import SessionError, StorageError
+from sessioncore._events import EventKind
+from sessioncore._storage_calls import Call, Reply
+from sessioncore.http._cookies import AmbiguousID
+
+__all__ = ["Answer", "AwaitText", "Machine", "QueuedEvent", "Step", "unexpected_answer"]
+
+
+@final
+class AwaitText(Struct, frozen=True):
+    """A step of loading: await the text of an extractor."""
+
+    text: Awaitable[str | None]
+
+
+Step: TypeAlias = Call | AwaitText
+Answer: TypeAlias = Reply | str | StorageError | AmbiguousID
+"""The result of a step: the storage's reply, the extractor's text, or the error that either raised."""
+
+
+class QueuedEvent(NamedTuple):
+    """An event that the driver sends when the machine has ended; the fields are the arguments of `Events.send`."""
+
+    kind: EventKind
+    handle: str | None = None
+    owner: str | None = None
+    detail: str = ""
+
+
+class Machine(Protocol):
+    """What the driver runs."""
+
+    @property
+    def events(self) -> list[QueuedEvent] | None:
+        """The events to send at the end."""
+        ...
+
+    @property
+    def error(self) -> SessionError | None:
+        """The error to raise at the end, after the events are sent."""
+        ...
+
+    def answered(self, answer: Answer) -> Step | None:
+        """Handle the answer to the last step, and return the next one; None at the end."""
+        ...
+
+
+def unexpected_answer(call: str, answer: object) -> StorageError:
+    """Return the error for an answer that the storage contract does not allow for this call."""
+    return StorageError(
+        f"the storage answered {call} with a {type(answer).__name__}; see the contract in sessioncore.Storage"
+    )
