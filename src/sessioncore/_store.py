@@ -19,8 +19,8 @@ from sessioncore.http._extractors import RequestView
 from sessioncore.http._ids import handle_of, is_handle, is_id
 from sessioncore.live._live_sessions import LiveSessions
 from sessioncore.persistence._owners import SessionInfo
+from sessioncore.persistence._probe import check_storage
 from sessioncore.persistence._purging import purging
-from sessioncore.persistence._starting import check_storage
 from sessioncore.persistence._store_context import StoreContext
 from sessioncore.persistence._store_persistence import StorePersistence
 from sessioncore.session._arguments import check_owner

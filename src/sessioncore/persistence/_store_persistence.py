@@ -10,10 +10,10 @@ from sessioncore.http._ids import handle_of
 from sessioncore.persistence._commit_steps import CommitSteps
 from sessioncore.persistence._driver import DONE, Done, Driver
 from sessioncore.persistence._load_steps import interpret_load
+from sessioncore.persistence._opening import Opening
 from sessioncore.persistence._owner_limit import OwnerLimit
 from sessioncore.persistence._owners import Owners
 from sessioncore.persistence._reload_steps import ReloadSteps
-from sessioncore.persistence._starting import Opening
 from sessioncore.persistence._store_context import StoreContext
 from sessioncore.session._effective import owner_of
 from sessioncore.session._error_factories import ErrorFactory, error_factory

@@ -1,19 +1,13 @@
-"""Opens a storage, and checks with a record of its own that logins will work.
+"""Checks that logins will work, by making each call of the storage with a record that is not a session.
 
 A missing right, a replica or a missing table is noticed only when something is written.
 """
 
-import logging
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from secrets import token_hex
 from typing import Final
-from weakref import WeakKeyDictionary
-
-from anyio import CancelScope
 
 from sessioncore._config import SessionConfig
-from sessioncore._cross_loop import CrossLoopLock, event_loop, has_ended
 from sessioncore._errors import StorageError, WritesRefused
 from sessioncore._gather import gather
 from sessioncore._storage_calls import Create, Delete, Load, Move, Replace, Stored, Touch
@@ -21,77 +15,9 @@ from sessioncore._storage_capabilities import Opens, SpreadsKeys
 from sessioncore._storage_protocol import PROBE_SUFFIX, Storage, capability
 from sessioncore.persistence._driver import Driver
 
-__all__ = ["Opening", "check_storage"]
-
-_logger = logging.getLogger("sessioncore")
+__all__ = ["check_storage"]
 
 _TTL: Final = 45.0  # seconds; a storage may keep an owner's entry for some seconds more, and both end within a minute
-
-
-class Opening:
-    """Opens and closes the storage. Of `async with store` blocks that are open at a time, the last one closes it."""
-
-    __slots__ = ("_blocks", "_config", "_driver", "_stop_watching", "_turns")
-
-    def __init__(self, config: SessionConfig, driver: Driver, stop_watching: Callable[[], None]) -> None:
-        self._config = config
-        self._driver = driver
-        self._stop_watching = stop_watching  # open connections, in this event loop
-        self._blocks = WeakKeyDictionary[object, int]()  # how many are open, by event loop
-        self._turns = CrossLoopLock()
-
-    async def open(self, *, block: bool) -> None:
-        """Open and check the storage; if it takes no writes at the moment, log that.
-
-        `block`: begin a block, which keeps those that end from closing the storage, until `leave`.
-
-        Raises:
-            StorageError: it cannot be used.
-        """
-        try:
-            async with self._turns:  # a block that ends in another thread must not close what this one has opened
-                await self._open_and_check()
-                if block:
-                    loop = event_loop()
-                    self._blocks[loop] = self._blocks.get(loop, 0) + 1
-        except BaseException:
-            with suppress(Exception):  # what has stopped the start says more
-                await self._close_unless_used()
-            raise
-
-    async def leave(self) -> None:
-        """End a block."""
-        loop = event_loop()
-        others = self._blocks.pop(loop, 0) - 1
-        if others > 0:
-            self._blocks[loop] = others
-        else:
-            self._stop_watching()
-            await self._close_unless_used()
-
-    async def close(self) -> None:
-        """Close the storage at once, also if a block is open."""
-        self._stop_watching()
-        if (storage := capability(self._config.storage, Opens)) is not None:
-            await storage.aclose()
-
-    async def _close_unless_used(self) -> None:
-        with CancelScope(shield=True):
-            async with self._turns:
-                loops = [loop() for loop in self._blocks.keyrefs()]  # in one step: other threads begin and end blocks
-                if all(loop is None or has_ended(loop) for loop in loops):
-                    await self.close()
-
-    async def _open_and_check(self) -> None:
-        if (storage := capability(self._config.storage, Opens)) is None:
-            return
-        try:
-            await storage.open()
-            await check_storage(self._config, self._driver)
-        except WritesRefused as exc:
-            _logger.error(  # noqa: TRY400 - the text says it all
-                "the storage takes no writes: until it does, they are answered with status 503: %s", exc
-            )
 
 
 async def check_storage(config: SessionConfig, driver: Driver) -> None:
