@@ -6,7 +6,7 @@ from math import inf
 from msgspec import Struct
 
 from sessioncore._storage_calls import Moved, Reply
-from sessioncore.persistence._load_steps import interpret_load
+from sessioncore.persistence._load_answers import interpret_load
 from sessioncore.persistence._store_context import StoreContext
 from sessioncore.session._loaded import Loaded
 from sessioncore.session._protocols import OnEnd

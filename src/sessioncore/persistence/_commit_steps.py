@@ -21,7 +21,7 @@ from sessioncore.codec._record import Record, decode_record, encode_record
 from sessioncore.http._ids import handle_of
 from sessioncore.persistence import _commit_errors as errors
 from sessioncore.persistence._commit_events import ENDED_TTL, events_of_write
-from sessioncore.persistence._load_steps import DEADLINE_DETAIL, UNREADABLE_DETAIL
+from sessioncore.persistence._load_answers import DEADLINE_DETAIL, UNREADABLE_DETAIL
 from sessioncore.persistence._machine import Answer, Step
 from sessioncore.persistence._session_steps import SessionSteps
 from sessioncore.persistence._verdicts import STORED, Verdict, verdict_of

@@ -1,8 +1,8 @@
 """Loads the session of a request, as a machine without I/O.
 
 The extractors are tried in order until an ID belongs to a live session. Only this module
-decides what a chain, two different IDs in one place, a malformed ID and each answer of the
-storage mean.
+decides what a chain, two different IDs in one place and a malformed ID mean; `_load_answers`
+decides whether the storage's answer is a live session.
 
     step            answer                       next
     await a text    text                         check the text
@@ -25,14 +25,14 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from sessioncore._errors import ConfigError, CorruptRecord, StorageError
+from sessioncore._errors import ConfigError, StorageError
 from sessioncore._events import EventKind
-from sessioncore._storage_calls import Load, Moved, Stored, Touch, Unreadable
-from sessioncore.codec._record import decode_record
+from sessioncore._storage_calls import Load, Moved, Stored, Touch
 from sessioncore.http._cookies import AmbiguousID
 from sessioncore.http._extractors import COOKIE, HEADER, OTHER, Extractor, RequestView, Source
 from sessioncore.http._ids import ID_PATTERN, handle_of
 from sessioncore.persistence._crossing import Crossing
+from sessioncore.persistence._load_answers import interpret_load
 from sessioncore.persistence._machine import Answer, AwaitText, QueuedEvent, Step
 from sessioncore.persistence._store_context import StoreContext
 from sessioncore.session._error_factories import ErrorFactory, error_factory
@@ -41,10 +41,8 @@ from sessioncore.session._lifecycle import STALE
 from sessioncore.session._loaded import Loaded
 from sessioncore.session._state import SessionState
 
-__all__ = ["DEADLINE_DETAIL", "UNREADABLE_DETAIL", "LoadSteps", "interpret_load", "next_candidate"]
+__all__ = ["LoadSteps", "next_candidate"]
 
-DEADLINE_DETAIL: Final = "the absolute deadline has passed"
-UNREADABLE_DETAIL: Final = "the storage has something under this key that it did not write"
 _TWO_COOKIES: Final = (
     "a request has two different session cookies %s, so it has no session, and what it writes is dropped. If "
     "cookie_path or cookie_domain was changed, name the former place in "
@@ -55,33 +53,6 @@ _TWO_HEADERS: Final = (
     "a request has two different session headers %s, so it has no session, and what it writes is dropped: find the "
     "client or proxy that adds the second one"
 )
-
-
-def interpret_load(
-    context: StoreContext, session_id: str, handle: str, answer: Answer, counts_as_use: bool
-) -> Loaded | QueuedEvent:
-    """Return the live session in the storage's answer to a load, or the event that says why there is none.
-
-    `counts_as_use`: a client's request uses the session, so either the load has renewed its idle
-    clock, or check whether that must be done.
-    """
-    if not isinstance(answer, Stored):
-        if isinstance(answer, Unreadable):
-            return QueuedEvent(EventKind.CORRUPT, handle, detail=UNREADABLE_DETAIL)
-        return QueuedEvent(EventKind.STALE_ID if isinstance(answer, Moved) else EventKind.UNKNOWN, handle)
-    try:
-        record = decode_record(answer.data, context.config.max_size)
-    except CorruptRecord as exc:
-        # The record is kept for inspection until it expires.
-        return QueuedEvent(EventKind.CORRUPT, handle, detail=str(exc))
-    now = context.config.clock()
-    lifetimes, idle, ttl = context.lifetimes, record.idle, answer.ttl
-    renewed_ttl = lifetimes.time_left(record.created_at, idle, record.absolute, now)
-    if renewed_ttl <= 0.0:
-        return QueuedEvent(EventKind.EXPIRED, handle, record.owner, DEADLINE_DETAIL)
-    due = counts_as_use and lifetimes.is_due(renewed_ttl, idle, ttl)
-    renewed = counts_as_use and context.renew_on_load is not None
-    return Loaded(session_id, handle, record, answer.version, ttl, now, due, renewed)
 
 
 def next_candidate(extractors: Sequence[Extractor], view: RequestView, index: int) -> tuple[int, object] | None:

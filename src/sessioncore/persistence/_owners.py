@@ -22,7 +22,7 @@ from sessioncore._storage_protocol import capability
 from sessioncore.codec._record import Record, datetime_of, decode_record
 from sessioncore.http._ids import is_handle
 from sessioncore.persistence._driver import Driver
-from sessioncore.persistence._load_steps import UNREADABLE_DETAIL
+from sessioncore.persistence._load_answers import UNREADABLE_DETAIL
 from sessioncore.persistence._store_context import StoreContext
 
 __all__ = ["OwnedSession", "Owners", "SessionInfo"]

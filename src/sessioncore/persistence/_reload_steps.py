@@ -1,13 +1,13 @@
 """Reloads a session: takes over what other requests have stored meanwhile, as a machine without I/O.
 
-`_load_steps` says what the answer of the storage means, `session._reload` what the session then shows.
+`_load_answers` says what the answer of the storage means, `session._reload` what the session then shows.
 Only a session that is stored has something to take over.
 """
 
 from sessioncore._errors import StorageError
 from sessioncore._events import EventKind
 from sessioncore._storage_calls import Load
-from sessioncore.persistence._load_steps import interpret_load
+from sessioncore.persistence._load_answers import interpret_load
 from sessioncore.persistence._machine import Answer, Step
 from sessioncore.persistence._session_steps import SessionSteps
 from sessioncore.persistence._verdicts import Verdict, verdict_of

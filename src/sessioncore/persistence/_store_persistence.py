@@ -9,7 +9,7 @@ from sessioncore._storage_calls import Delete, Load
 from sessioncore.http._ids import handle_of
 from sessioncore.persistence._commit_steps import CommitSteps
 from sessioncore.persistence._driver import DONE, Done, Driver
-from sessioncore.persistence._load_steps import interpret_load
+from sessioncore.persistence._load_answers import interpret_load
 from sessioncore.persistence._opening import Opening
 from sessioncore.persistence._owner_limit import OwnerLimit
 from sessioncore.persistence._owners import Owners
