@@ -30,7 +30,6 @@ from sessioncore._exchange import Exchange
 from sessioncore._store import SessionStore
 from sessioncore.http._extractors import (
     Extractor,
-    RequestView,
     Source,
     chain,
     from_auth_header,
@@ -41,6 +40,7 @@ from sessioncore.http._extractors import (
     from_param,
     from_query,
 )
+from sessioncore.http._request_view import RequestView
 from sessioncore.persistence._driver import Done
 from sessioncore.persistence._owners import SessionInfo
 from sessioncore.session._keys import SessionKey

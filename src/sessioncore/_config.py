@@ -15,10 +15,13 @@ from sessioncore._errors import ConfigError, SessionError
 from sessioncore._events import SessionEvent, StorageListener
 from sessioncore._storage_protocol import CALLS, Storage, capabilities_of
 from sessioncore.codec._record import YEAR_9999
-from sessioncore.http._cookies import CookieSettings, check_cookie, check_cookie_place, check_former_cookies, is_token
+from sessioncore.http._cookie_checks import check_cookie, check_cookie_place, check_former_cookies
+from sessioncore.http._cookies import CookieSettings
 from sessioncore.http._cross_site import parse_trusted_origins
-from sessioncore.http._extractors import Extractor, RequestView, Source, check_header_name, flatten, from_cookie
+from sessioncore.http._extractors import Extractor, Source, flatten, from_cookie
 from sessioncore.http._ids import is_id, new_id
+from sessioncore.http._names import check_header_name, is_token
+from sessioncore.http._request_view import RequestView
 from sessioncore.storage.memory import MemoryStorage
 
 __all__ = ["SessionConfig", "cookie_settings", "id_generator", "is_duration", "listeners", "stale_id_window"]

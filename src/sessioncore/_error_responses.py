@@ -22,8 +22,8 @@ from sessioncore._errors import (
     StorageError,
     StorageUnavailable,
 )
-from sessioncore.http._cookies import is_token
-from sessioncore.http._extractors import RequestView
+from sessioncore.http._names import is_token
+from sessioncore.http._request_view import RequestView
 from sessioncore.persistence._store_context import StoreContext
 
 __all__ = [

@@ -16,8 +16,9 @@ from msgspec.structs import replace
 
 from sessioncore._error_responses import ErrorResponse, find_refusal, is_session_error, response_to
 from sessioncore._errors import SessionError
-from sessioncore.http._extractors import COOKIE, RequestView
+from sessioncore.http._extractors import COOKIE
 from sessioncore.http._plain_http import warn_over_plain_http
+from sessioncore.http._request_view import RequestView
 from sessioncore.http._response_headers import Pairs, revise
 from sessioncore.persistence._crossing import Crossing, crossing_of
 from sessioncore.persistence._driver import DONE, Done

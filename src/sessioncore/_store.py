@@ -15,8 +15,8 @@ from sessioncore._events import EventKind
 from sessioncore._exchange import Exchange
 from sessioncore._storage_capabilities import Clears, Purges
 from sessioncore._storage_protocol import Storage, capability
-from sessioncore.http._extractors import RequestView
 from sessioncore.http._ids import handle_of, is_handle, is_id
+from sessioncore.http._request_view import RequestView
 from sessioncore.live._live_sessions import LiveSessions
 from sessioncore.persistence._owners import SessionInfo
 from sessioncore.persistence._probe import check_storage

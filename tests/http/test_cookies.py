@@ -10,15 +10,10 @@ from tests.http.cookie_headers import AMBIGUOUS, FOUND, MALFORMED, RESEMBLING, f
 from tests.numbers import scaled
 
 from sessioncore import ConfigError
-from sessioncore.http._cookies import (
-    AmbiguousID,
-    CookieSettings,
-    CookieWriter,
-    check_cookie,
-    check_cookie_place,
-    is_token,
-    read_cookie,
-)
+from sessioncore.http._cookie_checks import check_cookie, check_cookie_place
+from sessioncore.http._cookies import CookieSettings, CookieWriter, read_cookie
+from sessioncore.http._ids import AmbiguousID
+from sessioncore.http._names import is_token
 
 NAME = b"__Host-session_id"
 T = "T" * 43

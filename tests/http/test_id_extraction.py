@@ -20,8 +20,8 @@ from sessioncore import (
     from_param,
     from_query,
 )
-from sessioncore.http._cookies import AmbiguousID
 from sessioncore.http._extractors import flatten, vary_names
+from sessioncore.http._ids import AmbiguousID
 
 T = "T" * 43
 U = "U" * 43

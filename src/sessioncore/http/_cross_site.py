@@ -24,7 +24,7 @@ from typing import Final, NamedTuple, TypeAlias
 from msgspec import Struct
 
 from sessioncore._errors import ConfigError
-from sessioncore.http._extractors import RequestView
+from sessioncore.http._request_view import RequestView
 
 __all__ = ["CrossSite", "CrossSiteRule", "RefusedOrigins", "asks_for_websocket", "parse_trusted_origins", "printable"]
 

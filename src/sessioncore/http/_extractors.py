@@ -1,76 +1,29 @@
 """Extractors read session IDs from requests, and say where the response writes them.
 
 An extractor is a frozen value for one place in a request; a chain is an extractor with
-parts. This module knows no framework: an adapter implements `RequestView` for its requests.
-Extractors do not check what they read; `LoadSteps` checks the form of every ID.
+parts. Extractors do not check what they read; `LoadSteps` checks the form of every ID.
 """
 
 import re
 import string
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator
 from enum import Enum
-from typing import Protocol
 
 from msgspec import Struct
 
 from sessioncore._errors import ConfigError
-from sessioncore.http._cookies import AmbiguousID, is_token, read_cookie
-from sessioncore.http._ids import consists_of
+from sessioncore.http._cookies import read_cookie
+from sessioncore.http._ids import AmbiguousID, consists_of
+from sessioncore.http._names import check_cookie_name, check_header_name, is_token
+from sessioncore.http._request_view import RequestView
 
 __all__ = [
-    "COOKIE", "HEADER", "OTHER", "Carrier", "Extractor", "RequestView", "Source", "carrier_of", "chain",
-    "check_header_name", "flatten", "from_auth_header", "from_cookie", "from_form", "from_header", "from_lookup",
-    "from_param", "from_query", "vary_names",
+    "COOKIE", "HEADER", "OTHER", "Carrier", "Extractor", "Source", "carrier_of", "chain", "flatten",
+    "from_auth_header", "from_cookie", "from_form", "from_header", "from_lookup", "from_param", "from_query",
+    "vary_names",
 ]  # fmt: skip
 
-_RESERVED_HEADERS = frozenset({  # an ID in the response's header of this name would break the response
-    "cache-control", "connection", "content-length", "content-type", "cookie", "date", "host", "location", "set-cookie",
-    "transfer-encoding", "upgrade", "vary",
-})  # fmt: skip
 _TOKEN68 = (string.ascii_letters + string.digits + "-._~+/").encode()  # RFC 9110, section 11.2, with "=" at the end
-
-
-class RequestView(Protocol):
-    """The parts of a request that the core reads; adapters implement this.
-
-    A view may also have an attribute `handshake`, which tells whether the request opens a
-    WebSocket; without it, the core looks at `scheme` and at the header Upgrade.
-    """
-
-    @property
-    def method(self) -> str:
-        """The request method, in capitals; `GET` for a WebSocket handshake."""
-        ...
-
-    @property
-    def path(self) -> str:
-        """The whole path, percent-decoded, with the prefix of a mounted application, without the query string."""
-        ...
-
-    @property
-    def scheme(self) -> str:
-        """`http`, `https`, `ws` or `wss`, as the server received the request; forwarded headers are not trusted."""
-        ...
-
-    def cookie_headers(self) -> Sequence[bytes]:
-        """Return every Cookie header as raw bytes, in order."""
-        ...
-
-    def header(self, name: str) -> Sequence[str]:
-        """Return the values of every header `name`, in order; names are compared without case."""
-        ...
-
-    def query(self, name: str) -> str | None:
-        """Return the first query parameter `name`, decoded."""
-        ...
-
-    def path_param(self, name: str) -> str | None:
-        """Return the path parameter `name` of the matched route."""
-        ...
-
-    async def form(self, name: str) -> str | None:
-        """Return the field `name` of an urlencoded or multipart body; the handler must still be able to read it."""
-        ...
 
 
 class Source(Enum):
@@ -113,8 +66,7 @@ def from_cookie(key: str = "__Host-session_id") -> Extractor:
     Raises:
         ConfigError: `key` cannot be a cookie name.
     """
-    if not is_token(key):
-        raise ConfigError(f"{key!r} cannot be a cookie name: use letters, digits, '-' and '_'")
+    check_cookie_name(key)
     name = key.encode("ascii")
 
     def extract(request: RequestView) -> str | None:
@@ -283,14 +235,6 @@ def carrier_of(extractor: Extractor) -> Carrier:
     if "cookie" in read:
         return Carrier.COOKIE
     return Carrier.HEADER if read else Carrier.URL_OR_FORM
-
-
-def check_header_name(key: object) -> None:
-    """Raise ConfigError for what cannot be the name of a header (a token of RFC 9110) that is the session's own."""
-    if not is_token(key):
-        raise ConfigError(f"{key!r} cannot be a header name: use letters, digits and '-'")
-    if str(key).lower() in _RESERVED_HEADERS:
-        raise ConfigError(f"the header {key} has a meaning of its own: use another name, such as 'X-Session-ID'")
 
 
 def _check_key(key: object) -> None:

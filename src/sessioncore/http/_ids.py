@@ -10,11 +10,15 @@ from binascii import b2a_base64
 from hashlib import sha256
 from typing import Final, TypeGuard
 
-__all__ = ["ID_PATTERN", "consists_of", "handle_of", "is_handle", "is_id", "new_id"]
+__all__ = ["ID_PATTERN", "AmbiguousID", "consists_of", "handle_of", "is_handle", "is_id", "new_id"]
 
 ID_PATTERN: Final = re.compile(r"[A-Za-z0-9_-]{22,256}")  # 22 characters of base64url hold the 128 bits of ASVS 7.2.3
 _TO_BASE64URL = bytes.maketrans(b"+/", b"-_")
 _HEX = b"0123456789abcdef"
+
+
+class AmbiguousID(Exception):
+    """One place of the request holds two different IDs, and nothing tells which one is right."""
 
 
 def new_id() -> str:

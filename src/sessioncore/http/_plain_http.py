@@ -3,7 +3,7 @@
 from typing import Final
 
 from sessioncore._warnings import Warnings
-from sessioncore.http._extractors import RequestView
+from sessioncore.http._request_view import RequestView
 
 __all__ = ["warn_over_plain_http"]
 

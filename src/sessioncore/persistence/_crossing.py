@@ -15,9 +15,11 @@ from msgspec import Struct
 
 from sessioncore._errors import CrossSiteRequest
 from sessioncore._events import EventKind
-from sessioncore.http._cookies import AmbiguousID, read_cookie
+from sessioncore.http._cookies import read_cookie
 from sessioncore.http._cross_site import CrossSite, printable
-from sessioncore.http._extractors import Carrier, Extractor, RequestView, carrier_of
+from sessioncore.http._extractors import Carrier, Extractor, carrier_of
+from sessioncore.http._ids import AmbiguousID
+from sessioncore.http._request_view import RequestView
 from sessioncore.persistence._store_context import StoreContext
 from sessioncore.session._error_factories import ErrorFactory
 from sessioncore.session._initial_states import refused_state, withheld_state

@@ -20,7 +20,7 @@ from sessioncore._events import EventKind, StorageListener
 from sessioncore._storage_calls import LATER, Call, Later, Load, Move, Moved, Replace, Reply, Stored, Unreadable
 from sessioncore._storage_capabilities import AnswersNow, BoundsCalls
 from sessioncore._storage_protocol import capability
-from sessioncore.http._cookies import AmbiguousID
+from sessioncore.http._ids import AmbiguousID
 from sessioncore.persistence._call_timer import CallTimer
 from sessioncore.persistence._machine import Answer, AwaitText, Machine, Step, unexpected_answer
 from sessioncore.persistence._store_context import StoreContext

@@ -28,9 +28,9 @@ from msgspec.structs import replace
 from sessioncore._errors import ConfigError, StorageError
 from sessioncore._events import EventKind
 from sessioncore._storage_calls import Load, Moved, Stored, Touch
-from sessioncore.http._cookies import AmbiguousID
-from sessioncore.http._extractors import COOKIE, HEADER, OTHER, Extractor, RequestView, Source
-from sessioncore.http._ids import ID_PATTERN, handle_of
+from sessioncore.http._extractors import COOKIE, HEADER, OTHER, Extractor, Source
+from sessioncore.http._ids import ID_PATTERN, AmbiguousID, handle_of
+from sessioncore.http._request_view import RequestView
 from sessioncore.persistence._crossing import Crossing
 from sessioncore.persistence._load_answers import interpret_load
 from sessioncore.persistence._machine import Answer, AwaitText, QueuedEvent, Step

@@ -12,7 +12,7 @@ from msgspec import Struct
 from sessioncore._errors import SessionError, StorageError
 from sessioncore._events import EventKind
 from sessioncore._storage_calls import Call, Reply
-from sessioncore.http._cookies import AmbiguousID
+from sessioncore.http._ids import AmbiguousID
 
 __all__ = ["Answer", "AwaitText", "Machine", "QueuedEvent", "Step", "unexpected_answer"]
 
