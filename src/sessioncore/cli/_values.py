@@ -17,7 +17,18 @@ from zoneinfo import ZoneInfo
 from msgspec import Raw, Struct, UnsetType
 from msgspec.msgpack import Decoder
 
-from sessioncore.codec._builtin_values import COMPOSITES, DICT, FROZENSET, INT, LEAVES, REGISTERED, SET, STR, TUPLE
+from sessioncore.codec._builtin_values import (
+    COMPOSITES,
+    DICT,
+    FROZENSET,
+    INT,
+    LEAVES,
+    REGISTERED,
+    SET,
+    STR,
+    TUPLE,
+    pairs,
+)
 
 __all__ = ["json_value"]
 
@@ -44,7 +55,7 @@ def _text(data: memoryview) -> str:
 
 
 def _pairs(parts: list[Any]) -> list[list[Any]]:
-    return [list(pair) for pair in zip(parts[::2], parts[1::2], strict=True)]
+    return [list(pair) for pair in pairs(parts)]
 
 
 def _moment(kind: type) -> Callable[[memoryview], str]:

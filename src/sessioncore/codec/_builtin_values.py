@@ -2,42 +2,43 @@
 
 A leaf becomes bytes, a composite a list of values; both are MessagePack extensions, told apart
 by their code. A code is never used for anything else again, because records outlive releases.
-
-Libraries such as freezegun replace `datetime` and `date` in modules while a test runs. The
-functions here keep the real classes in tuples and bound methods, which such libraries do not reach.
 """
 
 import ipaddress
 import pathlib
-import re
 import struct
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
-from datetime import date, datetime, time, timedelta, timezone, tzinfo
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from fractions import Fraction
-from functools import partial
 from operator import index
 from types import NoneType
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from msgspec import UNSET, Struct, UnsetType
 
 from sessioncore._errors import UnregisteredType
-from sessioncore.codec._refusals import Label, Refused, item, key_or_value, name_of
+from sessioncore.codec._refusals import Label, Refused, item, key_or_value
+from sessioncore.codec._times import (
+    date_from_bytes,
+    datetime_from_bytes,
+    time_from_bytes,
+    time_to_bytes,
+    zone_from_key,
+    zone_key,
+)
 
 __all__ = [
     "BUILTIN", "COMPOSITES", "DICT", "FLATTENED", "FROZENSET", "IMMUTABLE", "INT", "LEAVES", "PLAIN_COPIES",
-    "REGISTERED", "SET", "STR", "TUPLE", "Composite", "Leaf", "real_date",
+    "REGISTERED", "SET", "STR", "TUPLE", "Composite", "Leaf", "keys_and_values", "pairs",
 ]  # fmt: skip
 
 # The codes that are not in the tables below.
 TUPLE, SET, FROZENSET, DICT, INT, STR = range(1, 7)  # STR, INT: what MessagePack's own cannot hold
 REGISTERED = 32
-
-_TimeT = TypeVar("_TimeT", datetime, time)
 
 
 class Leaf(Struct, frozen=True):
@@ -57,102 +58,21 @@ class Composite(Struct, frozen=True):
     label: Label
 
 
-_MICROSECOND = timedelta(microseconds=1)
-_REAL = (datetime, date)
-_ZONE_KEY = re.compile(r"[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*")  # decoding looks for a file of this name
 _COMPLEX = struct.Struct(">dd")
 _TIMEDELTA = struct.Struct(">iii")
-
-
-def real_date(value: Any) -> "datetime | date | None":
-    """Return the datetime or date for which a test double stands, such as freezegun's; None if it is no double.
-
-    A class that claims plain values as its instances takes the place of their class.
-    """
-    moment_type, date_type = _REAL
-    if isinstance(value, moment_type) and isinstance(moment_type.min, type(value)):
-        v = value
-        return moment_type(v.year, v.month, v.day, v.hour, v.minute, v.second, v.microsecond, v.tzinfo, fold=v.fold)
-    if isinstance(value, date_type) and isinstance(date_type.min, type(value)):
-        return date_type(value.year, value.month, value.day)
-    return None
-
-
-# -- times
-
-
-def _time_to_bytes(value: "datetime | time") -> bytes:
-    """Return the ISO text of the local time, "*" if fold is 1, and the zone.
-
-    A ZoneInfo is "[" key "]"; another offset is "@" and microseconds, because `fromisoformat`
-    reads an offset of less than a second as UTC.
-    """
-    zone = value.tzinfo
-    if zone is None:
-        suffix = ""
-    elif type(zone) is ZoneInfo:
-        suffix = f"[{_zone_key(zone)}]"
-    else:
-        suffix = f"@{_fixed_offset(zone) // _MICROSECOND}"
-    return f"{value.replace(tzinfo=None).isoformat()}{'*' * value.fold}{suffix}".encode()
-
-
-def _fixed_offset(zone: tzinfo) -> timedelta:
-    """Return the offset of a zone that is the same at all times; the rules of others would be lost."""
-    try:
-        offset = zone.utcoffset(None)
-    except Exception:  # noqa: BLE001 - a user's class can raise anything, for example because it expects a datetime
-        offset = None
-    if offset is None:
-        raise Refused(
-            f"a time in a zone of type {name_of(type(zone))}, which has no fixed offset; use zoneinfo.ZoneInfo, or "
-            "convert it to UTC"
-        )
-    return offset
-
-
-def _time_from_bytes(parse: Callable[[str], _TimeT], data: memoryview) -> _TimeT:
-    text = bytes(data).decode("ascii")
-    zone: timezone | ZoneInfo | None = None
-    if text.endswith("]"):
-        text, _, key = text[:-1].partition("[")
-        zone = _zone(key)
-    else:
-        text, at, offset = text.partition("@")
-        zone = timezone(timedelta(microseconds=int(offset))) if at else None
-    return parse(text.removesuffix("*")).replace(tzinfo=zone, fold=int(text.endswith("*")))
-
-
-def _date_from_bytes(parse: Callable[[str], date], data: memoryview) -> date:
-    return parse(bytes(data).decode("ascii"))
-
-
-def _zone_key(zone: ZoneInfo) -> str:
-    key = zone.key
-    if not isinstance(key, str):  # pyright: ignore[reportUnnecessaryIsInstance]  # None if it was read from a file
-        raise Refused("a ZoneInfo without a key, which could not be found again; make it with ZoneInfo(key)")
-    try:
-        _zone(key)
-    except (ValueError, LookupError, OSError):
-        raise Refused("a ZoneInfo whose key is unknown on this system, so it could not be found again") from None
-    return key
-
-
-def _zone(key: str) -> ZoneInfo:
-    if not _ZONE_KEY.fullmatch(key):
-        raise ValueError("not the key of a time zone")
-    return ZoneInfo(key)
 
 
 # -- collections
 
 
-def _flat(value: dict[Any, Any]) -> list[Any]:
+def keys_and_values(value: dict[Any, Any]) -> list[Any]:
+    """Return the keys and values of a dict in turn."""
     return [part for pair in value.items() for part in pair]
 
 
-def _pairs(flat: list[Any]) -> Any:
-    return zip(flat[::2], flat[1::2], strict=True)
+def pairs(parts: list[Any]) -> "zip[tuple[Any, Any]]":
+    """Return the pairs of keys and values in what `keys_and_values` has returned."""
+    return zip(parts[::2], parts[1::2], strict=True)
 
 
 _FACTORIES: dict[str, Callable[[], Any]] = {
@@ -173,12 +93,12 @@ def _take_apart_defaultdict(value: "defaultdict[Any, Any]") -> list[Any]:
             "int, or store dict(value)",
             UnregisteredType,
         )
-    return [name, None, *_flat(value)]  # None: keys and values stay at even and odd positions
+    return [name, None, *keys_and_values(value)]  # None: keys and values stay at even and odd positions
 
 
 def _build_defaultdict(parts: list[Any]) -> "defaultdict[Any, Any]":
     factory = None if parts[0] is None else _FACTORIES[parts[0]]
-    return defaultdict(factory, _pairs(parts[2:]))
+    return defaultdict(factory, pairs(parts[2:]))
 
 
 def _label_defaultdict(number: int) -> str:
@@ -225,9 +145,9 @@ def _windows_path_to_bytes(value: pathlib.PureWindowsPath) -> bytes:
 
 LEAVES: dict[type, Leaf] = {
     complex: Leaf(7, lambda v: _COMPLEX.pack(v.real, v.imag), lambda data: complex(*_COMPLEX.unpack(data))),
-    datetime: Leaf(8, _time_to_bytes, partial(_time_from_bytes, datetime.fromisoformat)),
-    date: Leaf(9, lambda v: v.isoformat().encode(), partial(_date_from_bytes, date.fromisoformat)),
-    time: Leaf(10, _time_to_bytes, partial(_time_from_bytes, time.fromisoformat)),
+    datetime: Leaf(8, time_to_bytes, datetime_from_bytes),
+    date: Leaf(9, lambda v: v.isoformat().encode(), date_from_bytes),
+    time: Leaf(10, time_to_bytes, time_from_bytes),
     timedelta: Leaf(
         11,
         lambda v: _TIMEDELTA.pack(v.days, v.seconds, v.microseconds),
@@ -236,7 +156,7 @@ LEAVES: dict[type, Leaf] = {
     UUID: Leaf(12, lambda v: v.bytes, lambda data: UUID(bytes=bytes(data))),
     Decimal: Leaf(13, lambda v: str(v).encode(), lambda data: Decimal(bytes(data).decode("ascii"))),
     UnsetType: Leaf(14, lambda _: b"", lambda _: UNSET),
-    ZoneInfo: Leaf(20, lambda v: _zone_key(v).encode(), lambda data: _zone(bytes(data).decode("ascii"))),
+    ZoneInfo: Leaf(20, lambda v: zone_key(v).encode(), lambda data: zone_from_key(bytes(data).decode("ascii"))),
     pathlib.PurePosixPath: _text_leaf(21, pathlib.PurePosixPath),
     pathlib.PosixPath: _text_leaf(22, pathlib.PosixPath),
     pathlib.PureWindowsPath: Leaf(23, _windows_path_to_bytes, _text_leaf(23, pathlib.PureWindowsPath).from_bytes),
@@ -251,9 +171,9 @@ LEAVES: dict[type, Leaf] = {
 
 COMPOSITES: dict[type, Composite] = {
     Fraction: Composite(15, lambda v: [v.numerator, v.denominator], _build_fraction, item),
-    OrderedDict: Composite(16, _flat, lambda parts: OrderedDict[Any, Any](_pairs(parts)), key_or_value),
+    OrderedDict: Composite(16, keys_and_values, lambda parts: OrderedDict[Any, Any](pairs(parts)), key_or_value),
     defaultdict: Composite(17, _take_apart_defaultdict, _build_defaultdict, _label_defaultdict),
-    Counter: Composite(18, _flat, lambda parts: Counter[Any](dict(_pairs(parts))), key_or_value),
+    Counter: Composite(18, keys_and_values, lambda parts: Counter[Any](dict(pairs(parts))), key_or_value),
     deque: Composite(19, _take_apart_deque, _build_deque, _label_deque),
 }
 

@@ -7,15 +7,22 @@ from msgspec import Raw
 from msgspec.msgpack import Decoder
 
 from sessioncore._errors import UnregisteredType
-from sessioncore.codec._builtin_values import COMPOSITES, DICT, FROZENSET, INT, LEAVES, REGISTERED, SET, STR, TUPLE
+from sessioncore.codec._builtin_values import (
+    COMPOSITES,
+    DICT,
+    FROZENSET,
+    INT,
+    LEAVES,
+    REGISTERED,
+    SET,
+    STR,
+    TUPLE,
+    pairs,
+)
 from sessioncore.codec._refusals import Refused
 from sessioncore.codec._registry import MAX_NAME, Registry
 
 __all__ = ["decoders"]
-
-
-def _build_dict(flat: list[Any]) -> dict[Any, Any]:
-    return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
 _LEAVES: dict[int, Callable[[memoryview], Any]] = {
@@ -28,7 +35,7 @@ _COMPOSITES: dict[int, Callable[[list[Any]], Any]] = {
     TUPLE: tuple,
     SET: set,
     FROZENSET: frozenset,
-    DICT: _build_dict,
+    DICT: lambda parts: dict(pairs(parts)),
     **{kind.code: kind.build for kind in COMPOSITES.values()},
 }
 

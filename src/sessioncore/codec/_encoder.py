@@ -24,11 +24,12 @@ from sessioncore.codec._builtin_values import (
     TUPLE,
     Composite,
     Leaf,
-    real_date,
+    keys_and_values,
 )
 from sessioncore.codec._classes import class_access, plain_base
 from sessioncore.codec._refusals import Label, Refused, advice, entry, item, key_or_value, member, name_of
 from sessioncore.codec._registry import Entry, Registry
+from sessioncore.codec._times import real_date
 
 __all__ = ["MAX_DEPTH", "Encoder", "ReadBack"]
 
@@ -102,8 +103,7 @@ class Encoder:
             if self._plain.issuperset(map(type, value.values())):
                 return value
             return dict(zip(value, self._encode_items(value.values(), depth, entry), strict=True))
-        flat = (part for pair in value.items() for part in pair)
-        return Ext(DICT, _pack(self._encode_items(flat, depth, key_or_value)))
+        return Ext(DICT, _pack(self._encode_items(keys_and_values(value), depth, key_or_value)))
 
     def _encode_set(self, value: Iterable[Any], depth: int) -> bytes:
         """Sort the members by their bytes: set order differs between processes, and the encoding must not."""
