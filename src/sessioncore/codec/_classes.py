@@ -16,11 +16,10 @@ import msgspec
 
 from sessioncore._errors import ConfigError
 from sessioncore.codec._builtin_values import PLAIN_COPIES
+from sessioncore.codec._dataclasses import attrs_access, dataclass_access
 from sessioncore.codec._fields import (
     ClassAccess,
-    attrs_access,
     copy_containers,
-    dataclass_access,
     field_reader,
     missing_field,
     name_field,

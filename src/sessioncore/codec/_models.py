@@ -80,7 +80,7 @@ def _name_part(path: Path, parts: Any) -> None:
 
 def _private_attributes(cls: Any, fields: dict[str, Any], stored: dict[str, Any] | None) -> dict[str, Any] | None:
     """Return the stored private attributes that the class still has, and defaults for those that it gained."""
-    from pydantic_core import PydanticUndefined  # noqa: PLC0415 - already imported, like attr in `_fields`
+    from pydantic_core import PydanticUndefined  # noqa: PLC0415 - already imported, like attr in `_dataclasses`
 
     found: dict[str, Any] = {}
     for name, attribute in cls.__private_attributes__.items():
