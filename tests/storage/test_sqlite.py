@@ -150,10 +150,10 @@ async def test_a_full_disk_is_tried_again_with_an_empty_wal_file(path: Path) -> 
         await storage.create("a", b"x" * 100_000, 1000)
         times_full = [True, True]
         with pytest.raises(WritesRefused, match="make room"):
-            await storage._write(end_all)  # pyright: ignore[reportPrivateUsage] - no disk is full on demand
+            await storage._file.write(end_all)  # pyright: ignore[reportPrivateUsage] - no disk is full on demand
         assert path.stat().st_size > 100_000, "the record has left the -wal file"
         times_full = [False, True]
-        assert await storage._write(end_all) == 1  # pyright: ignore[reportPrivateUsage]
+        assert await storage._file.write(end_all) == 1  # pyright: ignore[reportPrivateUsage]
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ async def test_one_bad_call_does_not_spoil_those_that_travel_along(path: Path) -
 
         async def very_bad() -> None:
             with pytest.raises(StorageUnavailable, match="disk I/O error"):
-                await storage._write(rolled_back)  # pyright: ignore[reportPrivateUsage] - no disk is full on demand
+                await storage._file.write(rolled_back)  # pyright: ignore[reportPrivateUsage] - no disk is full on demand
 
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")  # so that they travel together

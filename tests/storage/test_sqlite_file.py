@@ -112,7 +112,7 @@ async def test_a_write_during_which_the_file_is_removed_is_not_confirmed(path: P
         path.unlink()
 
     with pytest.raises(StorageUnavailable, match="removed or replaced"):
-        await storage._write(remove_while_it_runs)  # pyright: ignore[reportPrivateUsage] - no caller can time it so
+        await storage._file.write(remove_while_it_runs)  # pyright: ignore[reportPrivateUsage] - no caller can time it so
     await storage.aclose()
 
 

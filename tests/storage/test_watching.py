@@ -108,7 +108,7 @@ async def test_sqlite_asks_an_unchanged_file_once_and_compares_after_any_change(
     asked: list[str] = []
     told: list[str] = []
     await storage.create("a", b"data", 1000)
-    await storage._read(lambda connection: connection.set_trace_callback(asked.append))  # pyright: ignore[reportPrivateUsage]
+    await storage._file.read(lambda connection: connection.set_trace_callback(asked.append))  # pyright: ignore[reportPrivateUsage]
 
     async def confirmed() -> list[str]:
         asked.clear()

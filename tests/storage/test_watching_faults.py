@@ -49,7 +49,7 @@ def remembers_the_state_for_ever() -> Callable[[Any], tuple[object, ...]]:
 
 async def asks_the_connection_that_writes(self: SQLiteStorage) -> None:
     async def read(work: Any, *args: Any) -> Any:
-        return await (self._write if work is state_of else self._read)(work, *args)  # pyright: ignore[reportPrivateUsage]
+        return await (self._file.write if work is state_of else self._file.read)(work, *args)  # pyright: ignore[reportPrivateUsage]
 
     await self._watching.confirm(read)  # pyright: ignore[reportPrivateUsage]
 

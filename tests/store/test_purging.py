@@ -123,4 +123,4 @@ async def test_several_processes_purge_one_file(tmp_path: Path) -> None:
 async def purged_rows(storage: SQLiteStorage) -> int:
     """How many of the expired rows are not in the file any more: nothing here has removed one."""
     count = "SELECT 20 - count(*) FROM records WHERE key LIKE 'dead-%'"
-    return int(await storage._read(lambda connection: connection.execute(count).fetchone()[0]))  # pyright: ignore[reportPrivateUsage]
+    return int(await storage._file.read(lambda connection: connection.execute(count).fetchone()[0]))  # pyright: ignore[reportPrivateUsage]

@@ -1,44 +1,25 @@
 """Records in a SQLite file: durable, without a server, shared by the processes of one machine.
 
-The standard library's driver runs in worker threads: one connection reads, another one writes,
-and readers do not wait. It does not work on network file systems, because the shared memory of
-WAL needs one machine.
+`_records` has what each call does to the table, and `_file` runs it in a worker thread. It does not work on
+network file systems, because the shared memory of WAL needs one machine.
 """
 
 import os
-import sqlite3
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from datetime import timedelta
-from typing import ClassVar, Concatenate, ParamSpec, TypeVar, cast
+from typing import ClassVar, cast
 
-from anyio import CapacityLimiter, to_thread
-from msgspec import Struct
-
-from sessioncore._cross_loop import CrossLoopLock
-from sessioncore._errors import ConfigError, KeyTaken, StorageError
-from sessioncore._shield import run_shielded
+from sessioncore._errors import ConfigError, KeyTaken
 from sessioncore._storage_calls import Moved, Stored, Unreadable, Written
 from sessioncore._storage_capabilities import Clears, KeepsTombstones, LoadsMany, Opens, Purges, Scans, Watches
 from sessioncore._watchers import Changed
-from sessioncore.storage.sqlite._batching import BatchExecutor, Closed, longest_wait, run_reads, run_writes
-from sessioncore.storage.sqlite._errors import as_storage_error
-from sessioncore.storage.sqlite._opening import connect, prepare
-from sessioncore.storage.sqlite._place import FilePlace
+from sessioncore.storage.sqlite._file import SQLiteFile
 from sessioncore.storage.sqlite._records import BATCH, Records
 from sessioncore.storage.sqlite._schema import schema_sql
 from sessioncore.storage.sqlite._watching import Watching
 
 __all__ = ["SQLiteStorage"]
-
-P = ParamSpec("P")
-T = TypeVar("T")
-
-
-class _Executors(Struct):
-    reader: BatchExecutor
-    writer: BatchExecutor
-    pid: int  # of the process that opened the file
 
 
 class SQLiteStorage:
@@ -70,22 +51,20 @@ class SQLiteStorage:
         given: object = os.fspath(path) if isinstance(cast("object", path), str | os.PathLike) else None
         if not isinstance(given, str) or not _can_be_a_file(given):
             raise ConfigError("SQLiteStorage needs the path of a file; use MemoryStorage to keep records in memory")
-        self._path = os.path.abspath(given)  # noqa: PTH100 - links stay; a later chdir() makes no difference
         if not isinstance(cast("object", busy_timeout), timedelta) or busy_timeout < timedelta():
             raise ConfigError("busy_timeout must be a timedelta of zero or more")
         self._records = Records(clock)
         self._watching = Watching(self._records)
-        self._busy_timeout = busy_timeout.total_seconds()
-        self._executors: _Executors | None = None
-        self._opening = CrossLoopLock()
+        path = os.path.abspath(given)  # noqa: PTH100 - links stay; a later chdir() makes no difference
+        self._file = SQLiteFile(path, busy_timeout.total_seconds())
 
     def __repr__(self) -> str:
-        return f"<SQLiteStorage {self._path}>"
+        return f"<SQLiteStorage {self._file.path}>"
 
     @property
     def path(self) -> str:
         """The absolute path of the file."""
-        return self._path
+        return self._file.path
 
     @property
     def migration_sql(self) -> str:
@@ -95,20 +74,20 @@ class SQLiteStorage:
     async def load(self, key: str, *, renew: float | None = None) -> Stored | Moved | Unreadable | None:
         """Return the live record at `key`, or None; with `renew`, set its ttl first."""
         if renew is not None:
-            return await self._write(self._records.renew, key, renew)
-        return await self._read(self._records.load, key)
+            return await self._file.write(self._records.renew, key, renew)
+        return await self._file.read(self._records.load, key)
 
     async def load_many(self, keys: Sequence[str]) -> list[Stored | Moved | Unreadable | None]:
         """Return for each key what `load` would return, with one call to the worker thread."""
-        return await self._read(lambda connection: [self._records.load(connection, key) for key in keys])
+        return await self._file.read(lambda connection: [self._records.load(connection, key) for key in keys])
 
     async def create(self, key: str, data: bytes, ttl: float, *, owner: str | None = None) -> int | None:
         """Store a new record and return its version, or None if the key is taken."""
-        return await self._write(self._records.create, key, data, ttl, owner)
+        return await self._file.write(self._records.create, key, data, ttl, owner)
 
     async def replace(self, key: str, data: bytes, ttl: float, *, version: int, owner: str | None = None) -> Written:
         """Write if the record still has `version`; otherwise return the current record, or None if it is gone."""
-        return await self._write(self._records.replace, key, data, ttl, version=version, owner=owner)
+        return await self._file.write(self._records.replace, key, data, ttl, version=version, owner=owner)
 
     async def move(
         self,
@@ -126,7 +105,7 @@ class SQLiteStorage:
         Raises:
             KeyTaken: `new_key` is taken; nothing is changed.
         """
-        result = await self._write(
+        result = await self._file.write(
             self._records.move, key, new_key, data, ttl, version=version, owner=owner, tombstone=tombstone
         )
         if isinstance(result, KeyTaken):
@@ -135,17 +114,17 @@ class SQLiteStorage:
 
     async def touch(self, key: str, ttl: float) -> bool:
         """Set the ttl of a live record; False if there is none."""
-        return await self._write(self._records.touch, key, ttl)
+        return await self._file.write(self._records.touch, key, ttl)
 
     async def delete(self, *keys: str) -> int:
         """Delete these records in one transaction, following tombstones; return how many were live."""
-        return await self._write(self._records.delete, keys) if keys else 0
+        return await self._file.write(self._records.delete, keys) if keys else 0
 
     async def clear(self, prefix: str) -> int:
         """Delete every record whose key begins with `prefix`, in bounded batches; return how many were live."""
         ended = 0
         while True:
-            rows, live = await self._write(self._records.clear_batch, prefix)
+            rows, live = await self._file.write(self._records.clear_batch, prefix)
             ended += live
             # A short batch has seen the whole range in one transaction: no record that was moved
             # between two batches was missed.
@@ -156,12 +135,12 @@ class SQLiteStorage:
         """Yield the keys of live records that begin with `prefix`, some hundred per query."""
         start: str | None = prefix
         while start is not None:
-            keys, start = await self._read(self._records.scan_batch, prefix, start)
+            keys, start = await self._file.read(self._records.scan_batch, prefix, start)
             yield keys
 
     async def owned_keys(self, owner: str) -> list[str]:
         """Return the keys of the owner's live records."""
-        return await self._read(self._records.owned_keys, owner)
+        return await self._file.read(self._records.owned_keys, owner)
 
     notices_within: float | None = 1.0  # seconds
 
@@ -178,13 +157,13 @@ class SQLiteStorage:
 
     async def confirm(self) -> None:
         """Call `changed` for what has changed; if the file has not been written to, this costs one PRAGMA."""
-        await self._watching.confirm(self._read)
+        await self._watching.confirm(self._file.read)
 
     async def purge_expired(self) -> int:
         """Remove expired records, in bounded batches; return how many."""
         removed = 0
         while True:
-            rows, records = await self._write(self._records.purge_batch)
+            rows, records = await self._file.write(self._records.purge_batch)
             removed += records
             if rows < BATCH:
                 return removed
@@ -197,11 +176,11 @@ class SQLiteStorage:
             WritesRefused: the disk is full, or another process holds the file.
             StorageUnavailable: the folder is missing.
         """
-        await self._open()
+        await self._file.open()
 
     async def migrate(self) -> None:
         """Do what `open` does, which upgrades the table of an earlier version, and see that it is there."""
-        await self._open()
+        await self._file.open()
         await self.check()
 
     async def check(self) -> None:
@@ -212,77 +191,11 @@ class SQLiteStorage:
             WritesRefused: another process holds the file.
             StorageUnavailable: it cannot be read.
         """
-        await self._read(self._records.check)
+        await self._file.read(self._records.check)
 
     async def aclose(self) -> None:
         """Close the file when the running calls are done. A later call opens it again."""
-        await run_shielded(self._close())
-
-    async def _read(
-        self, work: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
-    ) -> T:
-        return await self._run(lambda executors: executors.reader, lambda connection: work(connection, *args, **kwargs))
-
-    async def _write(
-        self, work: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
-    ) -> T:
-        return await self._run(lambda executors: executors.writer, lambda connection: work(connection, *args, **kwargs))
-
-    async def _run(self, which: Callable[[_Executors], BatchExecutor], work: Callable[[sqlite3.Connection], T]) -> T:
-        while True:
-            if (executors := self._executors) is None:
-                await self._open()
-                continue
-            if executors.pid != os.getpid():
-                raise StorageError(
-                    f"this process was forked while {self._path} was open, and SQLite's locks do not pass to a child: "
-                    "open the storage after the fork, in each process (docs/storage.md)"
-                )
-            try:
-                return await which(executors).call(work)
-            except Closed:  # by another event loop, just before this call
-                continue
-            except (sqlite3.Error, UnicodeEncodeError) as exc:
-                raise await self._to_storage_error(exc) from exc
-
-    async def _to_storage_error(self, exc: Exception) -> Exception:
-        return await to_thread.run_sync(as_storage_error, exc, self._path)  # in a thread: it looks at the disk
-
-    async def _open(self) -> None:
-        until = time.monotonic() + longest_wait(self._busy_timeout)
-        try:
-            await run_shielded(self._open_once(until))
-        except (sqlite3.Error, OSError) as exc:
-            raise await self._to_storage_error(exc) from exc
-
-    async def _open_once(self, until: float) -> None:
-        async with self._opening:  # the first calls may come in parallel
-            if self._executors is None:
-                self._executors = await to_thread.run_sync(self._open_blocking, until, limiter=CapacityLimiter(1))
-
-    def _open_blocking(self, until: float) -> _Executors:
-        writer = prepare(self._path, until)
-        try:
-            place = FilePlace(self._path)
-            reader = connect(self._path, until)
-        except BaseException:
-            writer.close()
-            raise
-        busy = self._busy_timeout
-        executors = BatchExecutor(reader, run_reads, busy, place), BatchExecutor(writer, run_writes, busy, place)
-        return _Executors(*executors, os.getpid())
-
-    async def _close(self) -> None:
-        async with self._opening:  # a call that is opening the file must not leave it open
-            executors = self._executors
-            if executors is not None and executors.pid != os.getpid():
-                return  # a child must not even close what its parent has open
-            self._executors = None
-        if executors is not None:
-            try:
-                await executors.reader.aclose()
-            finally:
-                await executors.writer.aclose()
+        await self._file.aclose()
 
 
 def _can_be_a_file(path: str) -> bool:

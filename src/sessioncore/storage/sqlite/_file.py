@@ -1,0 +1,119 @@
+"""An open SQLite file: what is done with it runs in worker threads, and fails with the errors of the contract.
+
+The standard library's driver is used: one connection reads, another one writes, and readers do not wait.
+"""
+
+import os
+import sqlite3
+import time
+from collections.abc import Callable
+from typing import Concatenate, ParamSpec, TypeVar
+
+from anyio import CapacityLimiter, to_thread
+from msgspec import Struct
+
+from sessioncore._cross_loop import CrossLoopLock
+from sessioncore._errors import StorageError
+from sessioncore._shield import run_shielded
+from sessioncore.storage.sqlite._batching import BatchExecutor, Closed, longest_wait, run_reads, run_writes
+from sessioncore.storage.sqlite._errors import as_storage_error
+from sessioncore.storage.sqlite._opening import connect, prepare
+from sessioncore.storage.sqlite._place import FilePlace
+
+__all__ = ["SQLiteFile"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class _Executors(Struct, frozen=True):
+    """The two connections of an open file."""
+
+    reader: BatchExecutor
+    writer: BatchExecutor
+    pid: int  # of the process that opened the file
+
+
+class SQLiteFile:
+    """The file at `path`, for all tasks and event loops; the first call opens it."""
+
+    def __init__(self, path: str, busy_timeout: float) -> None:
+        self.path = path
+        self._busy_timeout = busy_timeout  # seconds
+        self._executors: _Executors | None = None  # None: the file is not open
+        self._opening = CrossLoopLock()
+
+    async def read(self, work: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Return what `work` returns for the connection that reads, and these arguments."""
+        return await self._run(lambda executors: executors.reader, lambda connection: work(connection, *args, **kwargs))
+
+    async def write(
+        self, work: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Return what `work` returns for the connection that writes, in a transaction that is committed."""
+        return await self._run(lambda executors: executors.writer, lambda connection: work(connection, *args, **kwargs))
+
+    async def open(self) -> None:
+        """Open the file, and create or migrate its table; if it is open, do nothing.
+
+        Raises:
+            StorageError: that is not possible; the text says why.
+        """
+        until = time.monotonic() + longest_wait(self._busy_timeout)
+        try:
+            await run_shielded(self._open_once(until))
+        except (sqlite3.Error, OSError) as exc:
+            raise await self._to_storage_error(exc) from exc
+
+    async def aclose(self) -> None:
+        """Close the file when the running calls are done. A later call opens it again."""
+        await run_shielded(self._close())
+
+    async def _run(self, which: Callable[[_Executors], BatchExecutor], work: Callable[[sqlite3.Connection], T]) -> T:
+        while True:
+            if (executors := self._executors) is None:
+                await self.open()
+                continue
+            if executors.pid != os.getpid():
+                raise StorageError(
+                    f"this process was forked while {self.path} was open, and SQLite's locks do not pass to a child: "
+                    "open the storage after the fork, in each process (docs/storage.md)"
+                )
+            try:
+                return await which(executors).call(work)
+            except Closed:  # by another event loop, just before this call
+                continue
+            except (sqlite3.Error, UnicodeEncodeError) as exc:
+                raise await self._to_storage_error(exc) from exc
+
+    async def _to_storage_error(self, exc: Exception) -> Exception:
+        return await to_thread.run_sync(as_storage_error, exc, self.path)  # in a thread: it looks at the disk
+
+    async def _open_once(self, until: float) -> None:
+        async with self._opening:  # the first calls may come in parallel
+            if self._executors is None:
+                self._executors = await to_thread.run_sync(self._open_blocking, until, limiter=CapacityLimiter(1))
+
+    def _open_blocking(self, until: float) -> _Executors:
+        writer = prepare(self.path, until)
+        try:
+            place = FilePlace(self.path)
+            reader = connect(self.path, until)
+        except BaseException:
+            writer.close()
+            raise
+        busy = self._busy_timeout
+        executors = BatchExecutor(reader, run_reads, busy, place), BatchExecutor(writer, run_writes, busy, place)
+        return _Executors(*executors, os.getpid())
+
+    async def _close(self) -> None:
+        async with self._opening:  # a call that is opening the file must not leave it open
+            executors = self._executors
+            if executors is not None and executors.pid != os.getpid():
+                return  # a child must not even close what its parent has open
+            self._executors = None
+        if executors is not None:
+            try:
+                await executors.reader.aclose()
+            finally:
+                await executors.writer.aclose()
