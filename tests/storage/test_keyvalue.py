@@ -308,13 +308,13 @@ def accepts(port: int) -> bool:
 async def test_in_one_process_memcached_keeps_what_it_can(memcached: str, check: Check) -> None:
     storage: Any = storage_from_url(memcached)
     await storage.create("old", b"", 100)
-    await storage._store._client.flush_all()
+    await storage._calls.store._client.flush_all()
 
     async def remaining(key: str) -> float | None:
         stored = await storage.load(key)
         return stored.ttl if isinstance(stored, Stored) else None
 
     try:
-        await check(Rig(storage, 0.05, anyio.sleep, remaining, foreign_value_in(storage._store)))
+        await check(Rig(storage, 0.05, anyio.sleep, remaining, foreign_value_in(storage._calls.store)))
     finally:
         await storage.aclose()

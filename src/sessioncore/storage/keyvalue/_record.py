@@ -6,18 +6,16 @@ and bytes. Nothing here talks to a store.
 """
 
 from base64 import b64decode, b64encode
-from collections.abc import Collection, Mapping
-from hashlib import sha256
-from math import ceil, isfinite
+from collections.abc import Mapping
+from math import isfinite
 from typing import Any
 from urllib.parse import quote, unquote
 
 from msgspec import Struct
 
 from sessioncore._storage_calls import Stored, Unreadable
-from sessioncore.storage._text import bytes_of
 
-__all__ = ["Index", "Record", "key_of", "name_of", "owner_name"]
+__all__ = ["Record", "key_of", "name_of"]
 
 
 def name_of(key: str) -> str:
@@ -28,11 +26,6 @@ def name_of(key: str) -> str:
 def key_of(name: str) -> str:
     """Return the key that `name_of` was given."""
     return unquote(name, errors="surrogatepass")
-
-
-def owner_name(owner: str | None) -> str | None:
-    """Return the name of an owner in the store: a digest, since an owner may be text of any length."""
-    return None if owner is None else sha256(bytes_of(owner)).hexdigest()
 
 
 class Record(Struct, frozen=True):
@@ -90,52 +83,3 @@ class Record(Struct, frozen=True):
             if isfinite(record.expires_at):  # every record of ours has an end
                 return record
         return cls(b"", 0, now + 1.0, None, not_ours=True)
-
-
-def _moment(time: float) -> str:
-    return f"{ceil(time):012d}"  # of one width, so that texts compare as numbers do
-
-
-class Index(Struct, frozen=True):
-    """When the records end that one owner may have, by the names of their keys; some of them may be gone.
-
-    The ends are text of one form, which is compared and not parsed: an owner may have thousands.
-    """
-
-    ends: Mapping[str, str] = {}
-
-    @property
-    def expires_at(self) -> float:
-        """When the last of them ends."""
-        return float(max(self.ends.values(), default="0"))
-
-    def has(self, name: str, until: float) -> bool:
-        """Return whether it has `name`, and for as long as that."""
-        return self.ends.get(name, "") >= _moment(until)
-
-    def listing(self, name: str, end: float, now: float) -> "Index":
-        """Return an index that also has `name`, and none whose end has passed: otherwise it would grow for ever."""
-        past = _moment(now)
-        return Index({other: its for other, its in self.ends.items() if its >= past} | {name: _moment(end)})
-
-    def without(self, names: Collection[str]) -> "Index":
-        """Return an index that lacks `names`."""
-        return Index({other: end for other, end in self.ends.items() if other not in names})
-
-    def pack(self) -> dict[str, Any]:
-        """Return the dictionary for the store."""
-        return {"keys": [*self.ends], "ends": " ".join(self.ends.values()), "expires_at": repr(self.expires_at)}
-
-    @classmethod
-    def unpack(cls, value: Mapping[str, Any] | None) -> "Index":
-        """Read what `pack` made; anything else becomes an empty index."""
-        if not value:
-            return cls()
-        try:
-            names = [*map(str, value["keys"])]
-            # Earlier versions kept one end for all.
-            ends = str(value["ends"]).split() if "ends" in value else [_moment(float(value["expires_at"]))] * len(names)
-            index = cls(dict(zip(names, ends, strict=True)))
-            return index if isfinite(index.expires_at) else cls()
-        except (KeyError, TypeError, ValueError, OverflowError):
-            return cls()

@@ -10,11 +10,11 @@ from sessioncore._gather import gather
 from sessioncore._storage_calls import Stored
 from sessioncore._storage_capabilities import Scans
 from sessioncore._storage_protocol import PROBE_SUFFIX
+from sessioncore.storage.keyvalue._calls import LISTING
 from sessioncore.storage.keyvalue._record import key_of
 
-__all__ = ["LISTING", "scan", "scanning", "session_keys"]
+__all__ = ["scan", "scanning", "session_keys"]
 
-LISTING = 10_000  # keys: no store of py-key-value lists more, and it does not say if there are more
 _BATCH = 500
 
 

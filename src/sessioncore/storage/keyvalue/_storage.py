@@ -5,30 +5,29 @@ that; between processes some promises are weaker (docs/storage.md), and `compare
 """
 
 import logging
-import math
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Callable
 from functools import partial
-from typing import Any, ClassVar, TypeVar, cast
+from typing import Any, ClassVar, cast
 
 from msgspec import structs
 
 from sessioncore._batched import batched
 from sessioncore._cross_loop import NamedLocks
-from sessioncore._errors import ConfigError, KeyTaken, StorageError, StorageUnavailable
+from sessioncore._errors import ConfigError, KeyTaken, StorageError
 from sessioncore._gather import MAX_CONCURRENT_CALLS, gather
 from sessioncore._storage_calls import Stored, Unreadable, Written
 from sessioncore._storage_capabilities import Clears, Opens, Purges
 from sessioncore.storage._versions import random_version
-from sessioncore.storage.keyvalue._protocol import NOT_OURS, REFUSALS, KeyValueStore, SupportsCull, SupportsKeys
-from sessioncore.storage.keyvalue._record import Index, Record, key_of, name_of, owner_name
-from sessioncore.storage.keyvalue._scanning import LISTING, scan, scanning, session_keys
+from sessioncore.storage.keyvalue._calls import LISTING, StoreCalls
+from sessioncore.storage.keyvalue._owner_index import OwnerIndex, owner_name
+from sessioncore.storage.keyvalue._protocol import KeyValueStore
+from sessioncore.storage.keyvalue._record import Record, key_of, name_of
+from sessioncore.storage.keyvalue._scanning import scan, scanning, session_keys
 
 __all__ = ["KeyValueStorage"]
 
 _log = logging.getLogger("sessioncore.storage.keyvalue")
-_T = TypeVar("_T")
-
 _CALLS = ("get", "put", "delete")
 
 
@@ -54,13 +53,12 @@ class KeyValueStorage:
     ) -> None:
         if isinstance(store, type) or not all(callable(getattr(store, name, None)) for name in _CALLS):
             raise ConfigError("KeyValueStorage takes a store of py-key-value, such as MemoryStore()")
-        self._store = store
+        self._calls = StoreCalls(store, clock)
         self._collection = collection
-        self._owners = f"{collection}-owners"
+        self._owners = OwnerIndex(self._calls, f"{collection}-owners", clock)
         self._clock = clock
         self._locks = NamedLocks()
-        self._owner_locks = NamedLocks()
-        if isinstance(store, SupportsKeys):
+        if self._calls.lists_names:
             self.__class__ = scanning(cast("Any", type(self)))
 
     async def load(self, key: str, *, renew: float | None = None) -> Stored | Unreadable | None:
@@ -88,7 +86,7 @@ class KeyValueStorage:
             new = self._new(data, ttl, owner)
             await self._write(key, new)
             if old.owner != new.owner:
-                await self._unlist(old.owner, key)
+                await self._owners.remove(old.owner, key)
             return new.version
 
     async def move(
@@ -112,7 +110,7 @@ class KeyValueStorage:
             await self._write(key, structs.replace(new, data=b"", owner=None, moved_to=name_of(new_key)))
             await self._write(new_key, new)
             await self._drop(key)
-            await self._unlist(old.owner, key)
+            await self._owners.remove(old.owner, key)
             return new.version
 
     async def touch(self, key: str, ttl: float) -> bool:
@@ -129,7 +127,7 @@ class KeyValueStorage:
                 records = await gather([partial(self._end, key) for key in some])
                 ended = {key: record for key, record in zip(some, records, strict=True) if record is not None}
                 for owner in {record.owner for record in ended.values()}:
-                    await self._unlist(owner, *(key for key in ended if ended[key].owner == owner))
+                    await self._owners.remove(owner, *(key for key in ended if ended[key].owner == owner))
             live += len(ended)
         return live
 
@@ -166,7 +164,7 @@ class KeyValueStorage:
     async def owned_keys(self, owner: str) -> list[str]:
         """Return the keys of live records whose last create, replace or move named `owner`."""
         name = owner_name(owner)
-        keys = [*map(key_of, (await self._index(name)).ends)]
+        keys = await self._owners.keys(name)
         records = await gather([partial(self._read, key) for key in keys])
         theirs = {key: record is not None and record.owner == name for key, record in zip(keys, records, strict=True)}
         await gather([partial(self._repair_index, name, key) for key in keys if not theirs[key]])
@@ -175,13 +173,12 @@ class KeyValueStorage:
     async def purge_expired(self) -> int:
         """Remove expired records if the store can list its keys; otherwise the store must do so by itself."""
         purged = 0
-        if isinstance(self._store, SupportsKeys):
+        if self._calls.lists_names:
             for key in map(key_of, await self._names()):
                 async with self._locks.held(key):
                     if await self._find(name_of(key)) is None:
                         purged += await self._drop(key)
-        if isinstance(self._store, SupportsCull):
-            await self._call(self._store.cull())
+        await self._calls.cull()
         return purged
 
     async def open(self) -> None:
@@ -191,7 +188,7 @@ class KeyValueStorage:
             StorageUnavailable: it does not answer.
         """
         await self.check()
-        await self._index("-")
+        await self._owners.check()
 
     async def check(self) -> None:
         """Check that the store replies.
@@ -199,27 +196,20 @@ class KeyValueStorage:
         Raises:
             StorageUnavailable: it does not.
         """
-        await self._call(self._store.get("-", collection=self._collection))
+        await self._calls.get("-", self._collection)
 
     async def aclose(self) -> None:
         """Do nothing: the store belongs to the application, which closes it."""
 
     def _new(self, data: bytes, ttl: float, owner: str | None) -> Record:
-        return Record(data, random_version(), self._clock() + ttl, owner_name(owner))
+        name = None if owner is None else owner_name(owner)
+        return Record(data, random_version(), self._clock() + ttl, name)
 
     async def _find(self, name: str) -> Record | None:
-        value = await self._call(self._get(name, self._collection))
+        value = await self._calls.get(name, self._collection)
         now = self._clock()
         record = None if value is None else Record.unpack(value, now)
         return None if record is None or record.expires_at <= now else record
-
-    async def _get(self, name: str, collection: str) -> dict[str, Any] | None:
-        try:
-            return await self._store.get(name, collection=collection)
-        except Exception as exc:
-            if type(exc).__name__ not in NOT_OURS:
-                raise
-            return {}  # something is there, but it is not a record
 
     async def _read(self, key: str) -> Record | None:
         record = await self._find(name_of(key))
@@ -231,9 +221,8 @@ class KeyValueStorage:
         return record
 
     async def _write(self, key: str, record: Record) -> int:
-        # Index first: an index entry without a record is harmless, a session that no listing shows is not.
-        await self._list(record.owner, key, record.expires_at)
-        await self._put(name_of(key), record.pack(), self._collection, record.expires_at)
+        await self._owners.add(record.owner, key, record.expires_at)  # first: see `_owner_index`
+        await self._calls.put(name_of(key), record.pack(), self._collection, record.expires_at)
         return record.version
 
     async def _renewed(self, key: str, ttl: float) -> Record | None:
@@ -244,57 +233,14 @@ class KeyValueStorage:
         return record
 
     async def _drop(self, key: str) -> bool:
-        return await self._call(self._store.delete(name_of(key), collection=self._collection))
+        return await self._calls.delete(name_of(key), self._collection)
 
-    async def _index(self, owner: str | None) -> Index:
-        return Index.unpack(await self._call(self._get(owner or "-", self._owners)))
-
-    async def _list(self, owner: str | None, key: str, expires_at: float) -> None:
-        if owner is None:
-            return
-        async with self._owner_locks.held(owner):
-            index = await self._index(owner)
-            if not index.has(name := name_of(key), expires_at):
-                await self._put_index(owner, index.listing(name, expires_at, self._clock()))
-
-    async def _unlist(self, owner: str | None, *keys: str) -> None:
-        if owner is None:
-            return
-        async with self._owner_locks.held(owner):
-            index = await self._index(owner)
-            rest = index.without({*map(name_of, keys)})
-            if not rest.ends:
-                await self._call(self._store.delete(owner, collection=self._owners))
-            elif rest != index:
-                await self._put_index(owner, rest)
-
-    async def _repair_index(self, owner: str | None, key: str) -> None:
+    async def _repair_index(self, owner: str, key: str) -> None:
         # Under the key's lock: a task that is creating the record has added the entry already.
         async with self._locks.held(key):
             record = await self._read(key)
             if record is None or record.owner != owner:
-                await self._unlist(owner, key)
-
-    async def _put_index(self, owner: str, index: Index) -> None:
-        await self._put(owner, index.pack(), self._owners, index.expires_at)
-
-    async def _put(self, name: str, value: dict[str, Any], collection: str, expires_at: float) -> None:
-        # Some stores round down to whole seconds. The record holds its exact end; the store's ttl only frees room.
-        ttl = math.ceil(max(expires_at - self._clock(), 0.0)) + 1
-        await self._call(self._store.put(name, value, collection=collection, ttl=ttl))
+                await self._owners.remove(owner, key)
 
     async def _names(self) -> list[str]:
-        if not isinstance(self._store, SupportsKeys):
-            raise StorageError("this key-value store cannot list its keys; use a separate collection, and delete it")
-        return await self._call(self._store.keys(self._collection, limit=LISTING))
-
-    async def _call(self, call: Awaitable[_T]) -> _T:
-        try:
-            return await call
-        except Exception as exc:  # each driver that py-key-value uses has its own errors
-            kind = type(exc).__name__
-            if kind in REFUSALS:
-                raise StorageError(f"the key-value store refused ({kind}); see its limits and its wrappers") from exc
-            raise StorageUnavailable(
-                f"the key-value store does not answer ({kind}); look at its server, and at the cause"
-            ) from exc
+        return await self._calls.names(self._collection)

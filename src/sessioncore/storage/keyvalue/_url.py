@@ -22,8 +22,7 @@ class OwningKeyValueStorage(KeyValueStorage):
 
     async def aclose(self) -> None:
         """Close the store."""
-        used: Any = self._store
-        self._store = self._make()
+        used: Any = self._calls.replace_store(self._make())
         await used.close()
 
 
