@@ -222,7 +222,7 @@ class Faults(MemoryStorage):
 
     @breaks("create", "a_tombstone_is_no_record")
     async def creates_over_a_tombstone(self, key: str, *args: Any, **more: Any) -> int | None:
-        self._table._tombstones.pop(key, None)  # pyright: ignore[reportPrivateUsage]
+        self._table._tombstones.by_key.pop(key, None)  # pyright: ignore[reportPrivateUsage]
         return await super().create(key, *args, **more)
 
     @breaks("delete", "deleting_a_tombstone_ends_the_record", "an_end_through_a_former_key_is_told")

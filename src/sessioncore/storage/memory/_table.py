@@ -18,6 +18,7 @@ from sessioncore._storage_protocol import PROBE_SUFFIX
 from sessioncore._watchers import Watchers
 from sessioncore.storage.memory._expiry import Bucket, Buckets
 from sessioncore.storage.memory._owned import OwnedKeys
+from sessioncore.storage.memory._tombstones import Tombstones
 
 __all__ = ["Table"]
 
@@ -37,13 +38,6 @@ class _Entry(Struct, eq=False, gc=False):
         return f"<_Entry bytes={len(self.data)}>"  # no values
 
 
-class _Tombstone(Struct, frozen=True, gc=False):
-    """Where the record that was at a key is now."""
-
-    new_key: str
-    ends: float
-
-
 class Table:
     """Records by key, when they expire, and the keys of each owner. `Storage` says what the calls promise."""
 
@@ -55,8 +49,7 @@ class Table:
         self._entries: dict[str, _Entry] = {}
         self._buckets = Buckets()
         self._owned = OwnedKeys()
-        # In the order in which they were left, which is nearly that of their ends: all of a store last equally long.
-        self._tombstones: dict[str, _Tombstone] = {}
+        self._tombstones = Tombstones(limit)
         self._versions = itertools.count(1)  # one counter for all keys, so that no version is used twice
         self.watchers = Watchers()
         self.lock = threading.RLock()  # reentrant, because `watchers` call functions that are not known here
@@ -131,7 +124,7 @@ class Table:
                 raise KeyTaken
             self._drop(key, entry)
             if call.tombstone > 0:
-                self._leave_tombstone(key, _Tombstone(call.new_key, now + call.tombstone), now)
+                self._tombstones.leave(key, call.new_key, call.tombstone, now)
             return self._insert(call.new_key, call.data, now, call.ttl, call.owner)
 
     def touch(self, call: Touch) -> bool:
@@ -150,7 +143,7 @@ class Table:
             now = self._clock()
             ended = 0
             for named in call.keys:
-                key = self._follow(named, now) if self._tombstones else named
+                key = self._tombstones.follow(named, now) if self._tombstones.by_key else named
                 entry = self._live(key, now)
                 if entry is not None:
                     self._drop(key, entry)
@@ -166,7 +159,7 @@ class Table:
     def keys(self, prefix: str) -> list[str]:
         """Return the keys of records and tombstones that begin with `prefix`; iterates over all keys."""
         with self.lock:
-            keys = [*self._entries, *self._tombstones]
+            keys = [*self._entries, *self._tombstones.by_key]
         return [key for key in keys if key.startswith(prefix)]
 
     def scan(self, prefix: str, size: int) -> Iterator[list[str]]:
@@ -189,7 +182,7 @@ class Table:
         """Look at up to `most` keys that are due, and drop those that have expired; True if there may be more."""
         with self.lock:
             now = self._clock()
-            self._sweep_tombstones(now, most)
+            self._tombstones.sweep(now, most)
             return self._sweep(now, most)
 
     def _live(self, key: str, now: float) -> _Entry | None:
@@ -201,32 +194,13 @@ class Table:
 
     def _is_taken(self, key: str, now: float) -> bool:
         """Return whether the key has a live record or a tombstone."""
-        if key not in self._entries and key not in self._tombstones:  # most keys are new
+        if key not in self._entries and key not in self._tombstones.by_key:  # most keys are new
             return False
-        return self._live(key, now) is not None or self._moved(key, now) is not None
+        return self._live(key, now) is not None or self._tombstones.target(key, now) is not None
 
     def _moved(self, key: str, now: float) -> Moved | None:
-        tombstone = self._tombstones.get(key)
-        return Moved(tombstone.new_key) if tombstone is not None and tombstone.ends > now else None
-
-    def _follow(self, key: str, now: float) -> str:
-        """Return the key that the record has now, and remove the tombstones that lead to it."""
-        while (tombstone := self._tombstones.pop(key, None)) is not None and tombstone.ends > now:
-            key = tombstone.new_key
-        return key
-
-    def _leave_tombstone(self, key: str, tombstone: _Tombstone, now: float) -> None:
-        self._sweep_tombstones(now, _SWEEP)
-        self._tombstones.pop(key, None)  # an expired one: the new one goes to the end of the order
-        if self._limit is not None and len(self._tombstones) >= self._limit:
-            del self._tombstones[next(iter(self._tombstones))]
-        self._tombstones[key] = tombstone
-
-    def _sweep_tombstones(self, now: float, most: int) -> None:
-        for key in list(itertools.islice(self._tombstones, most)):
-            if self._tombstones[key].ends > now:
-                return
-            del self._tombstones[key]
+        target = self._tombstones.target(key, now)
+        return None if target is None else Moved(target)
 
     def _insert(self, key: str, data: bytes, now: float, ttl: float, owner: str | None) -> int:
         ends, buckets = now + ttl, self._buckets
