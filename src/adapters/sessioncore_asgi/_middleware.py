@@ -8,9 +8,10 @@ from collections.abc import MutableMapping
 
 from sessioncore import Exchange, Session, SessionNotLoaded, SessionStore
 from sessioncore.integration import DONE, check_store, check_vacant, log_late_failure, warn_if_replaced
+from sessioncore_asgi._exchanges import EXCHANGES, SENT, Exchanges, exchange_of, has_store
 from sessioncore_asgi._lifespan import run_lifespan
+from sessioncore_asgi._other_sessions import check_inside
 from sessioncore_asgi._responder import Responder
-from sessioncore_asgi._shared import EXCHANGES, Exchanges, check_inside, exchange_of, has_store
 from sessioncore_asgi._socket import SocketResponder
 from sessioncore_asgi._types import ASGIApp, Connection, Receive, Scope, Send
 from sessioncore_asgi._view import AsgiView
@@ -68,7 +69,7 @@ class SessionMiddleware:
                 receive = view.receive
         scope_key = self._scope_key
         scope[scope_key] = exchange.session
-        scope[EXCHANGES] = (scope_key, exchange, [] if outer is None else outer[2], outer)
+        scope[EXCHANGES] = (scope_key, exchange, [] if outer is None else outer[SENT], outer)
         try:
             if kind == "websocket":
                 await self._serve_websocket(exchange, scope, receive, send)

@@ -8,7 +8,8 @@ from msgspec import Struct
 from sessioncore import Done, Exchange, SessionError
 from sessioncore.integration import DONE, UNCHANGED
 from sessioncore_asgi._event_stream import EventStream, is_event_stream
-from sessioncore_asgi._shared import EXCHANGES, warn_of_other_sessions
+from sessioncore_asgi._exchanges import EXCHANGES, SCOPE_KEY, SENT
+from sessioncore_asgi._other_sessions import warn_of_other_sessions
 from sessioncore_asgi._types import Message, Receive, Scope, Send
 
 __all__ = ["Responder"]
@@ -120,8 +121,8 @@ class Responder(Struct, eq=False):
         scope, exchange = self._scope, self._exchange
         exchanges = scope[EXCHANGES]
         if added:
-            exchanges[2].extend(added)
-        if scope.get(exchanges[0]) is not exchange.session:  # two stores, or another library's session
+            exchanges[SENT].extend(added)
+        if scope.get(exchanges[SCOPE_KEY]) is not exchange.session:  # two stores, or another library's session
             warn_of_other_sessions(scope, exchange)
         revised = {**message}
         revised["headers"] = headers = exchange.revise(message.get("headers", ()), added)
@@ -159,7 +160,7 @@ class Responder(Struct, eq=False):
         if response is None:
             return False
         if not self._replaced:
-            pairs = (*response.headers, *self._scope[EXCHANGES][2])
+            pairs = (*response.headers, *self._scope[EXCHANGES][SENT])
             headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in pairs]
             self._start, self._replaced = {}, True
             await self._send({"type": f"{response_type}.start", "status": response.status, "headers": headers})

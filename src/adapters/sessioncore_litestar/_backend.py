@@ -13,7 +13,7 @@ from litestar.types import Message
 
 from sessioncore import ConfigError, Exchange, Extractor, SessionStore, Source
 from sessioncore.integration import check_store
-from sessioncore_asgi._shared import AsgiView
+from sessioncore_asgi._view import AsgiView
 from sessioncore_litestar._connection import AnyConnection, replace_data, session_id_of
 from sessioncore_litestar._middleware import SessionMiddleware
 

@@ -14,7 +14,7 @@ from litestar.utils.scope.state import ScopeState
 from msgspec import Struct, structs
 
 from sessioncore import ConfigError, Session, SessionNotLoaded
-from sessioncore_asgi._shared import exchange_of
+from sessioncore_asgi._exchanges import exchange_of
 
 __all__ = [
     "AnyConnection", "apply_assignment", "get_session", "is_mount", "note_clearing", "replace_data", "session_id_of",

@@ -21,7 +21,7 @@ from msgspec import Struct
 
 import sessioncore_asgi
 from sessioncore import Session, SessionError, SessionStore
-from sessioncore_asgi._shared import check_inside
+from sessioncore_asgi._other_sessions import check_inside
 from sessioncore_litestar._connection import apply_assignment, is_mount, note_clearing
 
 __all__ = ["SessionMiddleware"]

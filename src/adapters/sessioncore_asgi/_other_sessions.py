@@ -1,48 +1,18 @@
-"""The exchanges of a request in its scope.
-
-sessioncore_litestar is built on this adapter and imports nothing else that is private here.
-This module is not part of the public API: names may change at any time.
-"""
+"""Sessions of other libraries in the same application: refused where they would take the place of ours."""
 
 from contextlib import suppress
 from operator import attrgetter
-from typing import Final, TypeAlias
+from typing import Final
 
 from sessioncore import ConfigError, Exchange, SessionStore
-from sessioncore.integration import check_cookie, check_scope_key, warn_if_replaced
+from sessioncore.integration import check_cookie, warn_if_replaced
+from sessioncore_asgi._exchanges import EXCHANGES, Exchanges
 from sessioncore_asgi._types import Scope
-from sessioncore_asgi._view import AsgiView
 
-__all__ = ["EXCHANGES", "AsgiView", "Exchanges", "check_inside", "exchange_of", "has_store", "warn_of_other_sessions"]
+__all__ = ["check_inside", "warn_of_other_sessions"]
 
 _LIBRARIES: Final = frozenset({"litestar", "starlette", "starsessions"})  # their SessionMiddleware sets "session"
 _COOKIES: Final = ("backend.config.key", "session_cookie", "cookie_name")  # where these three name their cookie
-EXCHANGES: Final = "sessioncore"  # a scope key of its own, because applications may replace scope["session"]
-# scope_key, the innermost exchange, the headers that all of them have sent, the outer exchanges
-Exchanges: TypeAlias = "tuple[str, Exchange, list[tuple[str, str]], Exchanges] | None"
-
-
-def exchange_of(scope: Scope, scope_key: str) -> Exchange | None:
-    """Return the exchange for `scope_key`, or None."""
-    rest: Exchanges = scope.get(EXCHANGES)
-    while rest is not None:
-        name, exchange, _, rest = rest
-        if name == scope_key:
-            return exchange
-    return None
-
-
-def has_store(rest: Exchanges, store: SessionStore, scope_key: str) -> bool:
-    """Return whether one of these exchanges belongs to `store`.
-
-    Raises:
-        ConfigError: one does, with another scope key.
-    """
-    while rest is not None:
-        name, exchange, _, rest = rest
-        if check_scope_key(exchange.session.store, name, store, scope_key):
-            return True
-    return False
 
 
 def check_inside(app: object, scope_key: str, store: SessionStore) -> None:
