@@ -22,6 +22,7 @@ from typing import Any, TypeAlias, cast
 from hiredis import ProtocolError, PushNotification, Reader
 
 from sessioncore.storage.redis._errors import ConnectionLost, ErrorReply, ReplyTimeout
+from sessioncore.storage.redis.connection._room import MAX_IN_FLIGHT, Room
 from sessioncore.storage.redis.connection._transport import CallLimit, OpenedSocket
 from sessioncore.storage.redis.connection._waiting import LATE
 
@@ -32,7 +33,6 @@ Invalidated: TypeAlias = Callable[[list[bytes] | None], object]
 
 YOUNG = 0.5  # seconds: a connection that ends so soon may have met the server's start or stop
 _PENDING = object()  # for "no reply yet"; hiredis' default for that is False, which is a value in RESP3
-_MAX_IN_FLIGHT = 2000  # requests; more of them wait for room instead of failing
 _TIMER_GRAIN = 0.002  # seconds between two checks for overdue requests, at least
 _TRACK_NEXT = b"*3\r\n$6\r\nCLIENT\r\n$7\r\nCACHING\r\n$3\r\nYES\r\n"  # concerns the next command only
 # HELLO shows whether the connection has pushes: by RESP2 the server accepts tracking, and is silent.
@@ -52,7 +52,6 @@ class PipelinedConnection(asyncio.Protocol):
         on_end: "Callable[[PipelinedConnection], None]",
         on_invalidation: Invalidated,
     ) -> None:
-        self.full = False
         self.demoted = False  # the server has refused a write, because it is a replica
         self._loop = asyncio.get_running_loop()
         self.ended: asyncio.Future[None] = self._loop.create_future()
@@ -71,10 +70,9 @@ class PipelinedConnection(asyncio.Protocol):
         self._reader = Reader(replyError=ErrorReply, notEnoughData=_PENDING)
         # A request's future, how many replies it waits for, when it has waited long enough, and if it may be repeated.
         self._in_flight: deque[tuple[asyncio.Future[list[Any]], int, float, bool]] = deque()
+        self.room = Room(self._in_flight)
         self._partial: list[Any] = []  # replies to the first in flight: only that one can be answered in part
         self._unsent: list[bytes] = []
-        self._waiting: deque[asyncio.Future[None]] = deque()
-        self._write_paused = False
         self._opened_at = self._last_data_at = monotonic()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = inf
@@ -123,7 +121,8 @@ class PipelinedConnection(asyncio.Protocol):
         if not self._unsent:
             self._loop.call_soon(self._flush)
         self._unsent.append(payload)
-        self.full = self._write_paused or len(self._in_flight) >= _MAX_IN_FLIGHT
+        if len(self._in_flight) >= MAX_IN_FLIGHT:
+            self.room.update()
         return future
 
     def _flush(self) -> None:
@@ -159,8 +158,8 @@ class PipelinedConnection(asyncio.Protocol):
             self._note_demotion()
         if self._retired:
             self._end_if_answered()
-        elif self.full or self._waiting:
-            self._make_room()
+        elif self.room.full or self.room.waiting:
+            self.room.update()
 
     def _match_replies(self) -> bool:
         flight, got, demoted = self._in_flight, self._partial, False
@@ -191,32 +190,11 @@ class PipelinedConnection(asyncio.Protocol):
             self._loop.call_later(YOUNG - self.age(), self._on_demotion, self)
         self.demoted = True
 
-    # -- room for requests
-
-    async def wait_for_room(self) -> None:
-        """Wait until there is room for a request, or until the connection has ended."""
-        turn = self._loop.create_future()
-        self._waiting.append(turn)
-        await turn
-
-    def _make_room(self) -> None:
-        self.full = self._write_paused or len(self._in_flight) >= _MAX_IN_FLIGHT
-        places = 0 if self.full else _MAX_IN_FLIGHT - len(self._in_flight)
-        while places > 0 and self._waiting:
-            turn = self._waiting.popleft()
-            if not turn.done():
-                turn.set_result(None)
-                places -= 1
-        if self._waiting and not self.full:
-            # A request that was woken may have been cancelled meanwhile: then the next one is woken.
-            self._loop.call_soon(self._make_room)
-
     def pause_writing(self) -> None:
-        self._write_paused = self.full = True
+        self.room.pause()
 
     def resume_writing(self) -> None:
-        self._write_paused = False
-        self._make_room()
+        self.room.resume()
 
     # -- silence, and the end
 
@@ -260,7 +238,7 @@ class PipelinedConnection(asyncio.Protocol):
         for future, _, _, repeatable in self._in_flight:
             if repeatable and not future.done():
                 future.set_exception(ConnectionLost("another connection takes over"))
-        self._wake_all()
+        self.room.wake_all()
         self._end_if_answered()
 
     def _end_if_answered(self) -> None:
@@ -291,10 +269,4 @@ class PipelinedConnection(asyncio.Protocol):
             future.set_exception(type(error)(*error.args))
         self._in_flight.clear()
         self._unsent.clear()
-        self._wake_all()
-
-    def _wake_all(self) -> None:
-        while self._waiting:
-            turn = self._waiting.popleft()
-            if not turn.done():
-                turn.set_result(None)
+        self.room.wake_all()

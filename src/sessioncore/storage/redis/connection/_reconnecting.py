@@ -14,6 +14,7 @@ import hiredis
 
 from sessioncore._watchers import Changed
 from sessioncore.storage.redis._errors import ConnectionLost, ErrorReply, ReplyTimeout, error_of, was_refused
+from sessioncore.storage.redis.connection._backoff import Backoff
 from sessioncore.storage.redis.connection._pipelined import YOUNG, Invalidated, PipelinedConnection
 from sessioncore.storage.redis.connection._transport import CallLimit, Command, Opener, Reply, Transport
 from sessioncore.storage.redis.connection._waiting import end, within
@@ -22,9 +23,7 @@ from sessioncore.storage.redis.connection._watched_keys import WatchedKeys
 __all__ = ["ReconnectingConnection"]
 
 _LOG = logging.getLogger("sessioncore.storage.redis")
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.5  # seconds between two attempts to connect
 _PING: Command = (b"PING",)
-_MAX_EARLY_ENDS = 3  # connections in a row that may end at once before the next attempt has to wait
 
 _pack = cast("Callable[[Command], bytes]", hiredis.pack_command)  # pyright: ignore[reportUnknownMemberType] -- its stub is wrong
 
@@ -41,9 +40,7 @@ class ReconnectingConnection:
         self._retired: set[PipelinedConnection] = set()
         self._connecting: asyncio.Task[None] | None = None
         self._failure: Exception | None = None
-        self._pause = 0.0
-        self._not_before = 0.0
-        self._early_ends = 0
+        self._backoff = Backoff(self._loop.time)
         self._closed = False
         self._next_proof: asyncio.Task[Reply] | None = None
         self.watched = WatchedKeys()
@@ -72,7 +69,7 @@ class ReconnectingConnection:
                 `ReplyTimeout` after the deadline.
         """
         connection, payload = self._connection, b"".join(map(_pack, commands))
-        if connection is None or connection.full:
+        if connection is None or connection.room.full:
             connection = await within(deadline, self._usable())
         # An open connection watches the deadlines of its requests: a timer for each would double their cost.
         replies = await connection.send(payload, len(commands), deadline)
@@ -89,7 +86,7 @@ class ReconnectingConnection:
         while True:
             try:
                 connection = self._connection
-                if connection is None or connection.full:
+                if connection is None or connection.room.full:
                     connection = await within(deadline, self._usable())
                 was_sent = True
                 if tracked:  # on each connection anew: what a former one was told is forgotten
@@ -105,7 +102,7 @@ class ReconnectingConnection:
                 if not was_sent or self._closed or now >= give_up or was_refused(exc):
                     raise
                 if self._connection is None:
-                    await within(give_up, asyncio.sleep(max(0.0, self._not_before - self._loop.time())))
+                    await within(give_up, asyncio.sleep(self._backoff.time_left()))
 
     def _has_left(self, connection: PipelinedConnection, replies: list[Reply]) -> bool:
         """Return whether a replica has refused a single command, and the next connection may lead to its master."""
@@ -214,8 +211,8 @@ class ReconnectingConnection:
             connection = self._connection
             if connection is None:
                 await self._connect()
-            elif connection.full:
-                await connection.wait_for_room()
+            elif connection.room.full:
+                await connection.room.wait()
                 # A request that waited goes first; those that came meanwhile may exceed the bound a little.
                 if self._connection is connection:
                     return connection
@@ -225,7 +222,7 @@ class ReconnectingConnection:
     async def _connect(self) -> None:
         """Wait for the attempt that all callers share; a caller that is cancelled does not cancel it."""
         if self._connecting is None:
-            if self._loop.time() < self._not_before:
+            if self._backoff.time_left():
                 raise ConnectionLost("there is no connection") from self._failure
             self._connecting = self._loop.create_task(self._attempt())
         attempt = self._connecting
@@ -249,7 +246,7 @@ class ReconnectingConnection:
                 await connection.send(_pack(_PING), 1, inf)
         except Exception as exc:  # noqa: BLE001 - a credential provider may raise anything; the callers get it
             self._failure = exc
-            self._back_off()
+            self._backoff.failed()
         else:
             self._failure = None
             self._take(connection)
@@ -263,15 +260,14 @@ class ReconnectingConnection:
         if former is not None and not former.is_silent():
             return
         self._connection = connection
-        if not self._early_ends:
-            self._pause = 0.0
+        self._backoff.succeeded()
         if former is not None:
             self._retired.add(former)
             former.retire()
 
     def _doubt(self, connection: PipelinedConnection) -> None:
         """Open a fresh connection beside one that has gone silent."""
-        if self._connection is connection and self._connecting is None and self._loop.time() >= self._not_before:
+        if self._connection is connection and self._connecting is None and not self._backoff.time_left():
             self._connecting = self._loop.create_task(self._attempt())
 
     def _leave(self, connection: PipelinedConnection) -> None:
@@ -285,14 +281,7 @@ class ReconnectingConnection:
         self._retired.discard(connection)
         if self._connection is connection:
             self._connection = None
-            # A few early ends may be accidents; after more of them the next attempt waits for a while.
-            self._early_ends = self._early_ends + 1 if connection.age() < YOUNG else 0
-            if self._early_ends > _MAX_EARLY_ENDS:
-                self._back_off()
-
-    def _back_off(self) -> None:
-        self._pause = min(max(self._pause * 2, _FIRST_PAUSE), _LONGEST_PAUSE)
-        self._not_before = self._loop.time() + self._pause
+            self._backoff.ended(early=connection.age() < YOUNG)
 
 
 def _get_with_ttl(key: bytes) -> bytes:
