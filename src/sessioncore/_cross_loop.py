@@ -91,8 +91,8 @@ class _Waiter:
 
     def wake(self, ended: type[BaseException] | None) -> bool:
         """Wake the task; return False if its event loop has ended. `ended`: what ends the task that had the lock."""
-        # At once, because a call into another loop takes some more turns of it. But a task that is collected as garbage
-        # may be so when this loop is about to sleep.
+        # A task of this thread is woken at once, because a call through the loop takes some more of its iterations. Not
+        # if garbage collection ends the task that had the lock: this loop may be about to sleep, and would not notice.
         if ended is not GeneratorExit and self._thread == threading.get_ident():
             return _reaches_loop(self.woken.set)
         return self._call_soon(self.woken.set)
@@ -159,13 +159,13 @@ class NamedLocks:
         self._locks: WeakValueDictionary[str, CrossLoopLock] = WeakValueDictionary()
         self._mutex = threading.Lock()
 
-    def held(self, *names: str) -> "_Held":
+    def held(self, *names: str) -> "_HeldLocks":
         """Hold the locks of these names; every caller takes them in the same order, so there is no deadlock."""
         with self._mutex:
-            return _Held([self._locks.setdefault(name, CrossLoopLock()) for name in sorted(set(names))])
+            return _HeldLocks([self._locks.setdefault(name, CrossLoopLock()) for name in sorted(set(names))])
 
 
-class _Held(AsyncExitStack):
+class _HeldLocks(AsyncExitStack):
     """Several locks. No generator, which would keep them if it is collected as garbage while it waits for one."""
 
     def __init__(self, locks: list[CrossLoopLock]) -> None:

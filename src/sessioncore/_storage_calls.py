@@ -103,7 +103,7 @@ class Move(_Call, frozen=True, gc=False):
     ttl: float
     version: int
     owner: str | None
-    tombstone: float = 0.0  # for so many seconds the old key says where the record is; 0 for a storage that cannot
+    tombstone: float = 0.0  # seconds for which the old key says where the record is; 0: the storage cannot
     operation: ClassVar[str] = "move"
 
     def invoke(self, target: Any) -> Any:

@@ -74,7 +74,7 @@ class Watchers:
             return list(self._held)
 
     def note_answers(self, keys: Sequence[str], answers: Sequence[Stored | Moved | Unreadable | None]) -> None:
-        """Note what the keys hold, as their watchers have just been told."""
+        """Note what the keys hold, which their watchers have just been told."""
         for key, answer in zip(keys, answers, strict=True):
             held: Held = None
             if isinstance(answer, Stored):
@@ -84,7 +84,7 @@ class Watchers:
             self.note(key, held)
 
     def note(self, key: str, held: Held) -> None:
-        """Note what a key holds, as a watcher has just been told. Do nothing if it is no longer watched."""
+        """Note what a key holds, which a watcher has just been told. Do nothing if the key is no longer watched."""
         with self._mutex:
             if key in self.by_key and self._held.setdefault(key, held) != held:
                 self.tell(key)  # another watcher was told something older

@@ -34,7 +34,7 @@ class Responder(Struct, eq=False):
         return "<Responder>"  # the repr of `send` may contain the scope, which contains the ID
 
     async def __call__(self) -> Message:
-        """Receive for the application: a message of the client, or that it has left, since an event stream was ended.
+        """Receive for the application: a message of the client, or a disconnect if an event stream was ended.
 
         The responder itself is the application's `receive`, because each request pays for making a bound method.
         """

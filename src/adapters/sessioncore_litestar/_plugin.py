@@ -107,7 +107,7 @@ class SessionPlugin(InitPlugin, CLIPlugin):
 
 
 def _check_middleware(entries: Iterable[object], scope_key: str, store: SessionStore) -> None:
-    """Refuse Litestar's own sessions, also those of SessionAuth, under the same name or with the same cookie."""
+    """Refuse Litestar's own sessions, also in SessionAuth, under the same name or with the same cookie."""
     for config in filter(None, map(_other_config, entries)):
         if scope_key == "session":
             raise ConfigError(

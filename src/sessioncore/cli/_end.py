@@ -25,7 +25,7 @@ __all__ = ["revoke"]
 @click.option("--all", "everyone", is_flag=True, help="End all sessions under the key prefix.")
 @click.option("--yes", is_flag=True, help="With --all: do not ask.")
 def revoke(handle: str | None, owner: str | None, keep: str | None, everyone: bool, yes: bool) -> None:
-    """End one session, those of an owner, or all."""
+    """End one session, the sessions of an owner, or all."""
     if [handle is not None, owner is not None, everyone].count(True) != 1:
         raise click.UsageError("give a HANDLE, or --owner OWNER, or --all")
     if (keep is not None and owner is None) or (yes and not everyone):

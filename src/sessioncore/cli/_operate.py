@@ -122,7 +122,7 @@ class _Migrates(Protocol):
 @click.command()
 @click.option("--print", "show", is_flag=True, help="Print the SQL, and change nothing.")
 def migrate(show: bool) -> None:
-    """Create the table of the storage, or upgrade that of an earlier version; a second run changes nothing."""
+    """Create the table of the storage, or upgrade an earlier version's; a second run changes nothing."""
     store, output = chosen_store(), chosen_output()
     storage: object = store.storage
     if not isinstance(storage, _Migrates):

@@ -154,7 +154,7 @@ class ReadBack:
     __slots__ = ("_encoder", "_read")
 
     def __init__(self, encoder: Encoder, read: Callable[[bytes], Any]) -> None:
-        self._encoder = encoder  # without checks, because those of the parts were made already
+        self._encoder = encoder  # without checks, because the parts were checked already
         self._read = read
 
     def check(self, known: Entry, value: object, packed: bytes, depth: int) -> None:

@@ -38,7 +38,7 @@ class ClassAccess(Struct, frozen=True):
 
 
 def once_built(_value: object, _again: object) -> bool:
-    """Return True: a `same` for classes of which only building may fail."""
+    """Return True: the `same` of classes for which only building an instance can fail."""
     return True
 
 

@@ -36,7 +36,7 @@ class Refused(Exception):
         return self.error(f"session key {key!r}{place}: {self.text}")
 
 
-# What holds the same in a session as the built-in values that it cannot hold, such as a range.
+# What to store in place of built-in values that a session cannot hold, such as a range.
 _COPIES: Final = ((bytearray | memoryview, "bytes"), (Mapping, "dict"), (Iterable, "list"))
 
 
@@ -61,7 +61,7 @@ def member(_: int) -> str:
 
 
 def name_of(cls: type) -> str:
-    """Return the full name of a class, which cannot be taken for that of another, such as `bool` and `numpy.bool`."""
+    """Return the full name of a class: the short one may mean another class, such as `bool` and `numpy.bool`."""
     return f"{cls.__module__}.{cls.__qualname__}"
 
 

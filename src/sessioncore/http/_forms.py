@@ -39,7 +39,7 @@ def form_field(content_type: str, body: bytes, name: str) -> str | None:
 
 
 def _parts(body: bytes, start: bytes, delimiter: bytes) -> list[bytes]:
-    """Return the whole parts of a body that may be cut."""
+    """Split a body into its parts; leave out one that is cut off at `MAX_FORM`."""
     parts = (start + body[:MAX_FORM]).split(delimiter, _MAX_FIELDS)
     if len(body) > MAX_FORM:
         parts.pop()  # it is cut, or not to be searched anyway

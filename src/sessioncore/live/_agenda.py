@@ -24,13 +24,13 @@ class Agenda:
     def __init__(self) -> None:
         self.by_key: dict[str, dict[Watch, None]] = {}  # in the order in which they began
         self.asked: dict[str, float] = {}  # the keys to look up, and since when
-        self._begun: dict[str, int] = {}  # of these, the ones for which only new watches ask, and how many those are
+        self._begun: dict[str, int] = {}  # of these, the keys for which only new watches ask, and how many watches
         self.alarms: list[tuple[float, int, ref[Watch]]] = []  # a heap
         self._number_of_watches = 0
         self._numbers = count()  # so that two alarms of the same time can be compared
 
     def add(self, watch: Watch, now: float) -> None:
-        """Begin a watch with a look-up, which is not for the other watches of the key: they know what it holds."""
+        """Begin a watch by looking up its key, but not for the other watches of that key: they know what it holds."""
         key = watch.key
         self.by_key.setdefault(key, {})[watch] = None
         self._number_of_watches += 1

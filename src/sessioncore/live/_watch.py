@@ -47,10 +47,10 @@ class Watch(Struct, eq=False, weakref=True):
         return None if loaded.handle == before.handle else self.context.config.key_prefix + loaded.handle
 
     def judge(self, answer: Reply) -> Loaded | Moved | None:
-        """Return the record if it is still that of the session, where the session has moved, or None if it was ended.
+        """Return the record of the session, or where the session has moved, or None if it was ended.
 
-        With another owner than the one that the request knows, it is another session: who has logged
-        in since did not open this connection.
+        If its owner is not the one that the request knows, it is another session: somebody else, who
+        did not open this connection, has logged in since.
         """
         if isinstance(answer, Moved):
             return None if answer.key in {self.key, *self.passed} else answer  # no move leads back, but damage may

@@ -117,8 +117,8 @@ class Driver:
         """Carry out further steps; commits that have met two conflicts queue up for their record.
 
         Each write that succeeds makes all others fail that are under way. So without a queue, many commits of
-        one record would make a number of calls that grows with the square of theirs. It is for the commits
-        of this process; those of others still cause conflicts.
+        one record would make a number of calls that grows with the square of theirs. The queue is for this
+        process; commits of others still cause conflicts.
         """
         async with AsyncExitStack() as waited:
             if isinstance(step, (Replace, Move)):

@@ -135,7 +135,7 @@ class StorePersistence:
         if state.phase is STALE and state.former_id is not None:
             handle = handle_of(state.former_id)  # deleting a replaced ID ends the session where it is now
         elif state.phase is FRESH:
-            handle = state.unreadable  # other processes may be able to read it, such as those of a newer release
+            handle = state.unreadable  # a process with a newer release, say, may be able to read it
         keys = [] if handle is None else [prefix + handle]
         if unresolved is not None and unresolved.new_id is not None:  # it may have created this record
             keys.append(prefix + unresolved.handle)

@@ -64,7 +64,7 @@ def ends_at(state: SessionState, lifetimes: Lifetimes, now: float) -> float:
 
 
 def _begin_and_as_of(state: SessionState, now: float) -> tuple[float, float]:
-    """Return when the session began, and the time for which what is known of it holds."""
+    """Return when the session began, and the time from which the seconds that it has left are counted."""
     if state.loaded is None or any(metadata.login is not None for metadata in _unstored_metadata(state)):
         return now, now
     return state.loaded.record.created_at, state.loaded.as_of

@@ -54,8 +54,8 @@ class Session(SessionMapping):
     def handle(self) -> str:
         """The hash of the ID, as a public name: safe in logs and URLs, useless as a credential.
 
-        Of a stored session it is the name under which that is stored. So after `login` or `regenerate` it is the former
-        one, until the response starts or `save` returns.
+        A stored session keeps the handle under which it is stored: after `login` or `regenerate` that is the former one
+        until the response starts or `save` returns.
         """
         return self._get_state().handle or handle_of(self.id)
 

@@ -23,7 +23,7 @@ class Tombstones:
 
     def __init__(self, limit: int | None) -> None:
         self._limit = limit
-        # In the order in which they were left, which is nearly that of their ends: all of a store last equally long.
+        # In the order in which they were left. They end nearly in this order, too: all of a store last equally long.
         self.by_key: dict[str, _Tombstone] = {}
 
     def target(self, key: str, now: float) -> str | None:

@@ -1,4 +1,4 @@
-"""asyncpg's errors, and which of a storage's errors each becomes: the server's own words, and what to do.
+"""Turns asyncpg's errors into errors of the storage contract, with the server's own words and what to do.
 
 PostgreSQL puts values into the detail and the context of an error, such as the key that exists already. Both are
 removed here, so that neither the text of an error nor its causes hold a key or an owner.

@@ -35,7 +35,7 @@ def index_name(table: str, column: str) -> str:
 
 
 def schema_sql(table: str) -> str:
-    """Return the SQL that creates `table` and its indexes, and brings those of an earlier version up to date.
+    """Return the SQL that creates `table` and its indexes, or upgrades those that an earlier version made.
 
     Run again, it changes nothing.
 

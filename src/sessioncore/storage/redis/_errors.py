@@ -1,4 +1,4 @@
-"""Error replies and lost connections, and which of a storage's errors each becomes.
+"""Turns error replies and lost connections into errors of the storage contract.
 
 An error reply is passed on as a value, an `ErrorReply`, to the code that knows what the
 command was for. It keeps the code and the server's own words only: what a server quotes,
@@ -177,7 +177,7 @@ def unavailable(exc: ConnectionLost, server: str = "") -> StorageUnavailable:
 
 
 def is_explained(exc: BaseException) -> bool:
-    """Return whether its text, or that of an error that led to it, says what to do."""
+    """Return whether the error, or one that led to it, says what to do."""
     return any(isinstance(cause, Explained) for cause in causes(exc, contexts=True))
 
 

@@ -196,7 +196,7 @@ def run_writes(connection: sqlite3.Connection, batch: list[_Call[Any]], *, again
 
 def longest_wait(busy_timeout: float) -> float:
     """Return for how many seconds the running task may wait for another process."""
-    # Not until its deadline: then it could not be told why it has waited.
+    # A little less than until its deadline, so that it can still be told why it has waited.
     return max(0.0, min(busy_timeout, (current_effective_deadline() - current_time()) * 0.9))
 
 

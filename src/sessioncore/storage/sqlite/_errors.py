@@ -1,4 +1,4 @@
-"""Which error of a storage an error of SQLite or of the file system becomes, and what to do about it."""
+"""Turns errors of SQLite and of the file system into errors of the storage contract, which say what to do."""
 
 import errno
 import os

@@ -73,7 +73,7 @@ def _prepared(path: str) -> sqlite3.Connection:
 
 
 def _create_private(path: str) -> None:
-    # One at a time: when a process closes a file, it loses its locks there, also those of its open connections, and
+    # One at a time: when a process closes a file, all its connections lose the locks that they hold there, and
     # the next process that closes the file removes the -wal file that they write to.
     with _creating:
         if not Path(path).exists():

@@ -29,7 +29,7 @@ class FilePlace:
         return all(found is not None and _identity(each) == found for each, found in self._files.items())
 
     def error(self) -> StorageUnavailable:
-        """Return the error for a file that is not."""
+        """Return the error for files that were removed or replaced."""
         # Not repaired here: other processes still use the -wal and -shm files, which a new file would take for its own.
         return StorageUnavailable(
             f"the file {self._path}, or the -wal or -shm file beside it, was removed or replaced while it was in use, "

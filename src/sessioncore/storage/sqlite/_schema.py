@@ -61,7 +61,7 @@ def schema_of(connection: sqlite3.Connection, path: str) -> int:
 
 
 def create_or_migrate(connection: sqlite3.Connection, path: str) -> None:
-    """Create the table in an empty file, or upgrade that of an earlier version."""
+    """Create the table in an empty file, or upgrade one that an earlier version made."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         schema = schema_of(connection, path)  # another process may have created or migrated it meanwhile

@@ -24,7 +24,7 @@ class Watching:
         self._told: tuple[object, ...] = ()  # the state of the file and the watches when all changes had been told
 
     def note_answers(self, keys: Sequence[str], answers: Sequence[Stored | Moved | Unreadable | None]) -> None:
-        """Note what the keys hold, as their watchers have just been told."""
+        """Note what the keys hold, which their watchers have just been told."""
         self.watchers.note_answers(keys, answers)
         self._newest = object()  # the file may have changed since it was read, and a `confirm` have seen that already
 

@@ -84,7 +84,7 @@ class Client:
             provider.on_next(callback)
 
     async def _pass_on(self, token: Any) -> None:
-        # A provider may keep only one callback, and ours has replaced that of redis-py's client: so call it, too.
+        # A provider may keep only one callback, and ours has replaced the one of redis-py's client: so call it, too.
         parts: list[Any] = self._client.get_nodes() if self.is_cluster else [self._client.connection_pool]
         user, password = token.try_get("oid") or "", token.get_value()
         assert self._authenticate is not None

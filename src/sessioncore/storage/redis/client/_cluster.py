@@ -1,6 +1,6 @@
 """The transport to a cluster: a connection to each master, and the choice of the one that holds a key.
 
-redis-py keeps the map of the cluster and fetches a new one, for each event loop apart; the connections are ours.
+redis-py keeps a map of the cluster for each event loop, and fetches new ones; the connections are ours.
 MOVED and ASK mean that a command was not carried out, so it is sent again where they point.
 A command whose reply was lost is not sent again, as redis-py would do.
 """
@@ -108,7 +108,7 @@ class ClusterTransport:
 
     def unwatch(self, key: str, changed: Changed) -> None:
         """Do not call `changed` for this key any more."""
-        for master in list(self._masters.values()):  # perhaps those of another event loop, which goes on
+        for master in list(self._masters.values()):  # they may belong to another event loop, which goes on
             master.unwatch(key, changed)
 
     async def confirm(self) -> None:
@@ -259,7 +259,7 @@ class ClusterTransport:
         try:
             yield
         finally:
-            if nodes.keys() <= {answered}:  # otherwise redis-py has put those of the map there
+            if nodes.keys() <= {answered}:  # otherwise redis-py has put the nodes of the map there
                 nodes |= others
             await run_shielded(self._map.aclose("startup_nodes"))
 
@@ -269,7 +269,7 @@ class ClusterTransport:
 
 
 def _map_of(client: Any) -> Any:
-    """Return a map of a client's cluster for this event loop, to which redis-py's locks and connections would belong.
+    """Return a map of the client's cluster for this event loop: redis-py's locks and connections belong to one loop.
 
     Between two fetches it has no connection.
     """

@@ -98,7 +98,7 @@ async def _find_master(pool: Any) -> tuple[str, int]:
 
 async def _ask_sentinel(pool: Any, sentinel: Any) -> tuple[str, int]:
     manager, theirs = pool.sentinel_manager, sentinel.connection_pool
-    # A connection of its own: those of the pool, and its lock, belong to the event loop that has used it first.
+    # A connection of its own: the pool's connections and its lock belong to the event loop that has used it first.
     own = Redis.from_pool(ConnectionPool(connection_class=theirs.connection_class, **theirs.connection_kwargs))
     try:
         masters: Any = await own.sentinel_masters()

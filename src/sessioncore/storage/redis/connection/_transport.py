@@ -1,7 +1,7 @@
 """What every transport to one server or a cluster can do.
 
-`ReconnectingConnection` is the one to a single server, `ClusterTransport` that to a cluster; both open
-connections of their own. `ClientTransport` is for clients whose connections are not redis-py's.
+`ReconnectingConnection` leads to a single server and `ClusterTransport` to a cluster, both over connections of
+their own. `ClientTransport` sends commands through a client whose connections are not redis-py's own.
 All return error replies as `ErrorReply` values.
 """
 

@@ -7,8 +7,8 @@ cancelled.
 
 A move between two servers writes the new record first, as one that is arriving; then it
 replaces the old one by a tombstone, by compare-and-set, which decides; then it settles the
-new one. What is arriving is no session until the old key leads to it. So a deletion of the
-old key finds either the old record, and the move fails, or the way to the new one.
+new one. An arriving record counts as a session only when the old key leads to it. So a deletion
+of the old key finds either the old record, and the move fails, or the way to the new one.
 
 If a server refuses a step, the steps before it are taken back where one call can do that.
 What may remain is an index entry without a record, or one that stays longer than needed;
@@ -90,7 +90,7 @@ class ClusterRecords:
                 del self._under_way[move.new_key]
 
     async def renew(self, key: bytes, ttl: float) -> bytes | None:
-        """Return the value and set its ttl; then that of the index, if it has an owner."""
+        """Return the value and set its ttl; then prolong the index, if the record has an owner."""
         found = await run_script(self._read, ON_A_CLUSTER.renew, (key,), (millis(ttl),))
         if found is None:
             return None
@@ -103,7 +103,7 @@ class ClusterRecords:
         return value
 
     async def touch(self, key: bytes, ttl: float) -> bool:
-        """Set the ttl; then that of the index, if it has an owner."""
+        """Set the ttl; then prolong the index, if the record has an owner."""
         found = await run_script(self._read, ON_A_CLUSTER.touch, (key,), (millis(ttl),))
         if found is None:  # unless it is a record whose move lost its last step, which a renewal settles
             try:

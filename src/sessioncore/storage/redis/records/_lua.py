@@ -49,7 +49,7 @@ end
 # `read_index` reads, `add_entry` writes and `undo_entry` undoes that write; without an index they do nothing. An
 # entry's score is the record's expiry plus ten seconds: an entry expires by the clock of the index's server, a record
 # by that of its own, and on a cluster these are two machines. `had` is the time to live in milliseconds that an undone
-# entry gets back: where it is nil, that of the record as it is now; where it is -1, the score stays.
+# entry gets back: nil means what the record has now, and -1 that the score stays.
 INDEX = """
 local now, stays, left, added, prolonged
 local function whole(number) return string.format('%.0f', number) end

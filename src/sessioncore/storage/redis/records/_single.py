@@ -58,13 +58,13 @@ class SingleServerRecords:
         return outcome_of(await run_script(self._write, ON_ONE_SERVER.move, keys, args, deadline), new)
 
     async def renew(self, key: bytes, ttl: float) -> bytes | None:
-        """Return the value, and set its ttl and that of the index."""
+        """Return the value, and set its ttl; prolong the index."""
         deadline = self._limit.deadline()
         found = await run_script(self._read, ON_ONE_SERVER.renew, (key,), (millis(ttl),), deadline)
         return None if found is None else found[0]
 
     async def touch(self, key: bytes, ttl: float) -> bool:
-        """Set the ttl, and that of the index."""
+        """Set the ttl, and prolong the index."""
         return await run_script(self._read, ON_ONE_SERVER.touch, (key,), (millis(ttl),)) is not None
 
     async def delete(self, keys: list[bytes]) -> int:
