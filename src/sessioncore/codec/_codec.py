@@ -7,7 +7,7 @@ decoding fail, but never run code.
 """
 
 from types import NoneType
-from typing import Any
+from typing import Any, Final
 
 from msgspec import Raw
 from msgspec.msgpack import Encoder as MessagePack
@@ -19,7 +19,9 @@ from sessioncore.codec._encoder import Encoder, ReadBack
 from sessioncore.codec._refusals import Refused
 from sessioncore.codec._registry import Registry
 
-__all__ = ["IMMUTABLE", "Codec"]
+__all__ = ["IMMUTABLE", "NO_DETAILS", "Codec"]
+
+NO_DETAILS: Final = Raw(b"\x80")  # an empty dict
 
 # Types that msgspec encodes natively and decodes to the same type. int and str are among them for
 # speed: MessagePack cannot hold very large integers and lone surrogates. Encoding one of those
@@ -68,15 +70,30 @@ class Codec:
         except Exception as exc:  # for example, a user's tzinfo raised
             raise CodecError(f"session key {key!r} cannot be encoded ({type(exc).__name__})") from exc
 
-    def encode_named(self, key: str, values: dict[str, Any]) -> Raw:
-        """Do what `encode` does with a dict whose keys the program has chosen, so error texts name those, too."""
+    def encode_details(self, details: dict[str, Any]) -> Raw:
+        """Return the bytes of an owner's details; error texts name the detail.
+
+        Raises:
+            CodecError: as `encode` does.
+        """
+        if not details:
+            return NO_DETAILS
         try:
-            return self.encode(key, values)
+            return self.encode("details", details)
         except CodecError as exc:
             refused = exc
-        for name, value in values.items():
-            self.encode(f"{key}.{name}", value)
+        for name, value in details.items():
+            self.encode(f"details.{name}", value)
         raise refused
+
+    def decode_details(self, raw: Raw) -> dict[str, Any]:
+        """Return the details that `raw` holds.
+
+        Raises:
+            CodecError: as `decode` does.
+        """
+        details: dict[str, Any] = self.decode("details", raw)
+        return details
 
     def decode(self, key: str, raw: Raw) -> Any:
         """Return the value that `raw` holds.

@@ -84,11 +84,10 @@ class Owners:
     def _details_of(self, owned: OwnedSession) -> dict[str, Any]:
         """Return the details, or an empty dict if they cannot be read: the session must be listed all the same."""
         try:
-            details: dict[str, Any] = self._context.codec.decode("details", owned.record.details)
+            return self._context.codec.decode_details(owned.record.details)
         except CodecError as exc:
             self._events.send(EventKind.CORRUPT, owned.handle, owned.record.owner, str(exc))
             return {}
-        return details
 
     async def revoke(self, handle: str, owner: str | None) -> bool:
         """End one session; with `owner`, only if it belongs to that owner."""

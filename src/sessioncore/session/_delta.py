@@ -7,9 +7,9 @@ from typing import Final
 
 from msgspec import UNSET, Raw, Struct
 
-from sessioncore.codec._codec import Codec
+from sessioncore.codec._codec import NO_DETAILS, Codec
 from sessioncore.codec._record import Record, with_settings
-from sessioncore.session._pending import EMPTY_DICT, NO_METADATA, Change, Metadata, Update
+from sessioncore.session._pending import NO_METADATA, Change, Metadata, Update
 
 __all__ = ["NO_CHANGES", "Delta", "Undone"]
 
@@ -43,7 +43,7 @@ class Delta(Struct, frozen=True):
         """
         metadata = self.metadata
         if record is None:
-            created_at, owner, details, data = now, None, EMPTY_DICT, {}
+            created_at, owner, details, data = now, None, NO_DETAILS, {}
             idle = absolute = persistent = None
         else:
             created_at, owner, details, data = record.created_at, record.owner, record.details, record.data.copy()

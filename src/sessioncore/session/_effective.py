@@ -2,8 +2,9 @@
 
 from msgspec import UNSET, Raw
 
+from sessioncore.codec._codec import NO_DETAILS
 from sessioncore.session._deadlines import Lifetimes
-from sessioncore.session._pending import EMPTY_DICT, Metadata
+from sessioncore.session._pending import Metadata
 from sessioncore.session._settings import CONFIGURED, Own
 from sessioncore.session._state import SessionState
 
@@ -23,7 +24,7 @@ def _owner_and_details(state: SessionState) -> tuple[str | None, Raw]:
     for metadata in _unstored_metadata(state):
         if metadata.owner is not UNSET:
             return metadata.owner, metadata.details
-    return (None, EMPTY_DICT) if state.loaded is None else (state.loaded.record.owner, state.loaded.record.details)
+    return (None, NO_DETAILS) if state.loaded is None else (state.loaded.record.owner, state.loaded.record.details)
 
 
 def owner_of(state: SessionState) -> str | None:

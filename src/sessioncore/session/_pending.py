@@ -10,14 +10,14 @@ from typing import Any, Final
 from msgspec import UNSET, Raw, Struct, UnsetType
 from msgspec.structs import replace
 
+from sessioncore.codec._codec import NO_DETAILS
 from sessioncore.codec._record import Record
 from sessioncore.session._settings import CONFIGURED, NO_SETTINGS, Own, Settings
 
-__all__ = ["DROP", "EMPTY_DICT", "NOTHING_PENDING", "NO_METADATA", "SET", "Change", "Metadata", "Pending", "Update"]
+__all__ = ["DROP", "NOTHING_PENDING", "NO_METADATA", "SET", "Change", "Metadata", "Pending", "Update"]
 
 SET: Final = "set"
 DROP: Final = "drop"
-EMPTY_DICT: Final = Raw(b"\x80")
 
 
 class Update(Struct):
@@ -46,7 +46,7 @@ class Metadata(Struct, frozen=True):
     login_after: str | None = None  # the stored owner at that time, whose data the login keeps: bind_owner gave it
     cleared: bool = False  # remove the former owner's data first
     owner: str | UnsetType = UNSET
-    details: Raw = EMPTY_DICT
+    details: Raw = NO_DETAILS
     settings: Settings = NO_SETTINGS
 
     def __repr__(self) -> str:

@@ -18,7 +18,6 @@ from sessioncore.session._arguments import check_owner, seconds_of
 from sessioncore.session._effective import begun_at, details_of, ends_at, idle_of, owner_of
 from sessioncore.session._lifecycle import LIVE
 from sessioncore.session._mapping import SessionMapping
-from sessioncore.session._pending import EMPTY_DICT
 from sessioncore.session._settings import NO_SETTINGS, Settings
 from sessioncore.session._state import SessionState
 
@@ -84,8 +83,7 @@ class Session(SessionMapping):
     def details(self) -> dict[str, Any]:
         """A copy of the details passed to `login` or `bind_owner`, such as the name of a device."""
         state = self._get_state()
-        details: dict[str, Any] = state.values.codec.decode("details", details_of(state))
-        return details
+        return state.values.codec.decode_details(details_of(state))
 
     @property
     def store(self) -> "SessionStore":
@@ -156,7 +154,7 @@ class Session(SessionMapping):
             UnregisteredType: a detail cannot be stored.
         """
         check_owner(owner)
-        encoded = self._persistence.codec.encode_named("details", details) if details else EMPTY_DICT
+        encoded = self._persistence.codec.encode_details(details)
         self._get_state().begin_write().change_metadata(owner=owner, details=encoded)
 
     async def login(self, owner: str, **details: Any) -> None:
@@ -175,7 +173,7 @@ class Session(SessionMapping):
         """
         check_owner(owner)
         state = self._get_state()
-        encoded = self._persistence.codec.encode_named("details", details) if details else EMPTY_DICT
+        encoded = self._persistence.codec.encode_details(details)
         others = (known := owner_of(state)) is not None and known != owner
         cleared = {"cleared": True} if others else {}
         after = None if state.loaded is None else state.loaded.record.owner
