@@ -17,6 +17,7 @@ from sessioncore.http._ids import handle_of
 from sessioncore.session._arguments import check_owner, seconds_of
 from sessioncore.session._effective import begun_at, details_of, ends_at, idle_of, owner_of
 from sessioncore.session._lifecycle import LIVE
+from sessioncore.session._login import log_in
 from sessioncore.session._mapping import SessionMapping
 from sessioncore.session._settings import NO_SETTINGS, Settings
 from sessioncore.session._state import SessionState
@@ -174,15 +175,7 @@ class Session(SessionMapping):
         check_owner(owner)
         state = self._get_state()
         encoded = self._persistence.codec.encode_details(details)
-        others = (known := owner_of(state)) is not None and known != owner
-        cleared = {"cleared": True} if others else {}
-        after = None if state.loaded is None else state.loaded.record.owner
-        pending, settings = state.begin_rotation(self._persistence.new_id()), state.settings
-        pending.change_metadata(
-            rotate=True, login=owner, login_after=after, owner=owner, details=encoded, settings=settings, **cleared
-        )
-        if others:
-            state.drop_values()
+        log_in(state, self._persistence.new_id(), owner, encoded)
 
     async def regenerate(self) -> None:
         """Give the session a new ID; data, deadline and settings stay. No I/O: the commit moves the record.
@@ -190,7 +183,7 @@ class Session(SessionMapping):
         Raises:
             ResponseStarted: the new ID cannot reach the client any more.
         """
-        self._get_state().begin_rotation(self._persistence.new_id()).change_metadata(rotate=True)
+        self._get_state().begin_rotation(self._persistence.new_id())
 
     async def reset(self) -> None:
         """End the session now, on every process, and start an empty one with a new ID.

@@ -117,11 +117,17 @@ class SessionState(Struct, eq=False):
         self.settings = self.settings.then(settings)
 
     def begin_rotation(self, new_id: str) -> Pending:
-        """Choose a new ID, and return the journal, which is to note `rotate`."""
+        """Note in the journal, which is returned, that the session gets this new ID.
+
+        Raises:
+            ResponseStarted: the ID could not reach the client any more.
+            SessionReleased, CrossSiteRequest: as in `begin_write`.
+        """
         if self.no_new_id is not None:
             self.check_writable()
             raise self.no_new_id()
         pending = self.begin_write()
+        pending.change_metadata(rotate=True)
         self.next_id = new_id
         return pending
 
@@ -140,11 +146,6 @@ class SessionState(Struct, eq=False):
         """Raise if the session was released."""
         if self.no_writes is released:
             raise released()
-
-    def drop_values(self) -> None:
-        """Forget every value, including those set by this request: they belong to another owner."""
-        self.values.replace_all({})
-        self.begin_write().changes.clear()
 
     def adopt_defaults(self) -> None:
         """Turn typed defaults that were changed in place into values, unless the session was released."""
