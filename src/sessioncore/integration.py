@@ -19,9 +19,12 @@ from sessioncore._exchange import UNCHANGED, Exchange
 from sessioncore._extras import needs_extra
 from sessioncore._store import SessionStore
 from sessioncore.http._cross_site import asks_for_websocket
+from sessioncore.live._late_watch import LateWatch
 from sessioncore.persistence._driver import DONE
+from sessioncore.session._loaded import Loaded
 from sessioncore.session._protocols import OnEnd, Watch
 from sessioncore.session._session import Session
+from sessioncore.session._state import SessionState
 
 __all__ = [
     "DONE", "UNCHANGED", "ErrorResponse", "Watch", "asks_for_websocket", "check_beside", "check_cookie",
@@ -159,18 +162,16 @@ def log_late_failure(exchange: Exchange, error: BaseException) -> bool:
 
 
 def watch_connection(exchange: Exchange, on_end: OnEnd) -> Watch | None:
-    """Call `on_end` when the session of an open connection ends; return None if there is nothing to watch yet.
+    """Call `on_end` when the session of an open connection ends; return None if there is none that could end.
 
-    For WebSockets after their handshake, and for event streams. A session can be watched once it is
-    stored and the handler has used it, so after None, call this again with the next message. Call
-    `stop()` of the result when the connection ends, and `message_received()` for each message from
-    the client. If `on_end` returns an awaitable, it is awaited in the background; `close_code`
-    returns the code with which to close a WebSocket for the error that `on_end` gets. Changes that
-    are not stored when the session ends are dropped.
+    For WebSockets after their handshake, and for event streams after their headers. If the handler has not used the
+    session yet, the watch begins when it does. Call `stop()` of the result when the connection ends, and
+    `message_received()` for each message from the client. If `on_end` returns an awaitable, it is
+    awaited in the background; `close_code` returns the code with which to close a WebSocket for
+    the error that `on_end` gets. Changes that are not stored when the session ends are dropped.
     """
-    session = exchange.session
-    state = session._state
-    if state is None or state.loaded is None or not session.accessed or not session.store.config.end_connections:
+    session, live = exchange.session, exchange._persistence.live
+    if not session.store.config.end_connections:
         return None
 
     def end(error: SessionError) -> Awaitable[None] | None:
@@ -179,4 +180,13 @@ def watch_connection(exchange: Exchange, on_end: OnEnd) -> Watch | None:
         _log_closing(exchange, error)
         return on_end(error)
 
-    return exchange._persistence.live.watch(state, end)
+    def begin(state: SessionState, known: Loaded) -> Watch:
+        return live.watch(state, end, known)
+
+    if not session.accessed:
+        late = LateWatch(begin)
+        session._call_at_late_use(late.on_use())
+        return late
+    state = session._get_state()
+    known = state.loaded or state.former
+    return begin(state, known) if isinstance(known, Loaded) else None

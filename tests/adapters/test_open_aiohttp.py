@@ -6,7 +6,7 @@ import gc
 from weakref import ref
 
 import pytest
-from aiohttp import ClientConnectionResetError, web
+from aiohttp import ClientConnectionResetError, ClientTimeout, web
 from aiohttp.test_utils import TestClient, TestServer
 from tests.adapters.aiohttp_kit import application, count
 from tests.adapters.browser import Browser, compose, until
@@ -77,30 +77,43 @@ async def test_a_socket_that_only_sends_and_uses_its_session_late_ends_with_it(h
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("when", ["while its headers are prepared", "before its handler waits"])
-async def test_a_socket_whose_session_ends_at_its_handshake_is_closed(when: str) -> None:
-    async def socket(request: web.Request) -> web.WebSocketResponse:
-        session, response = await get_session(request), web.WebSocketResponse()
-        assert session.owner == "ada"
+@pytest.mark.parametrize("when", ["while its headers are prepared", "before its handler waits", "by its first use"])
+async def test_a_connection_whose_session_ends_at_its_handshake_is_closed(when: str) -> None:
+    async def begin(request: web.Request, response: web.StreamResponse) -> None:
+        session = await get_session(request)
+        assert when == "by its first use" or session.owner == "ada"
         await response.prepare(request)
         await session.destroy()
+
+    async def socket(request: web.Request) -> web.WebSocketResponse:
+        response = web.WebSocketResponse()
+        await begin(request, response)
         async for _ in response:
             pass
+        return response
+
+    async def stream(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await begin(request, response)
+        await asyncio.sleep(60)
         return response
 
     async def revoke(*_: object) -> None:
         if when == "while its headers are prepared":
             await store.revoke_all("ada")
-            await asyncio.sleep(0.05)  # so that the end is noticed before they are sent
+            await asyncio.sleep(0.05)  # so that the end would be noticed before they are sent
 
     store = SessionStore(SessionConfig.development())
-    app = application(store, socket)
+    app = application(store, socket, stream)
     app.on_response_prepare.append(revoke)
     async with TestClient(TestServer(app)) as client:
         cookie = {"Cookie": f"session_id={(await store.create(owner='ada')).id}"}
         async with client.ws_connect("/socket", headers=cookie) as connection:
             message = await connection.receive(timeout=10)
             assert (message.data, message.extra) == (1008, "session ended")
+        cookie = {"Cookie": f"session_id={(await store.create(owner='ada')).id}"}
+        async with client.get("/stream", headers=cookie, timeout=ClientTimeout(10)) as answer:
+            assert (answer.status, await answer.read()) == (200, b"")
 
 
 def test_an_event_stream_of_an_ended_session_is_closed_under_its_handler_also_when_nobody_reads(

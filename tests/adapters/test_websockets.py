@@ -89,7 +89,8 @@ def test_what_was_not_saved_is_stored_when_the_client_leaves_and_dropped_when_th
     assert site.data(sid) == ({"n": 1} if how == "fails" else {"n": 1, "k": "v"})
 
 
-def test_destroy_ends_the_session_at_once(site: Site) -> None:
+def test_destroy_ends_the_session_at_once(adapter: str, sites: Sites) -> None:
+    site = sites(adapter, SpyStorage, plain=True, end_connections=False).reset()  # so that the socket stays open
     sid = site.make({"n": 1})
     with socket(site, sid, "how=none") as connection:
         assert say(connection, "destroy") == "ok"

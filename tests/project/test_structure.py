@@ -13,8 +13,8 @@ MOST_LINES_OF_A_FILE = 300
 MOST_LINES_OF_A_FUNCTION = 50
 MOST_ATTRIBUTES = 10
 FOR_ONE_REQUEST = {  # classes whose objects live for one request, or for one commit of it
-    "AiohttpView", "AsgiView", "Attempt", "CommitSteps", "Crossing", "EventStream", "Exchange", "LoadSteps",
-    "OpenConnection", "Pending", "ReloadSteps", "RequestContext", "Responder", "Session", "SessionBase",
+    "AiohttpView", "AsgiView", "Attempt", "CommitSteps", "Crossing", "EventStream", "Exchange", "LateWatch",
+    "LoadSteps", "OpenConnection", "Pending", "ReloadSteps", "RequestContext", "Responder", "Session", "SessionBase",
     "SessionMapping", "SessionState", "SessionSteps", "SocketResponder", "Turn", "Values", "Watch",
     "_Sender",
 }  # fmt: skip

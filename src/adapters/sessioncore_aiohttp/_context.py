@@ -1,6 +1,6 @@
 """What the adapter knows about one request and one store: the exchange and the session's headers."""
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 from aiohttp import web
@@ -12,8 +12,6 @@ from sessioncore.integration import ErrorResponse, log_late_failure
 from sessioncore_aiohttp._open import OpenConnection, open_connection, watch_body
 
 __all__ = ["RequestContext", "abort_with", "observe", "to_web_response"]
-
-_SENDING = ("write", "send_str", "send_bytes", "send_frame")  # aiohttp's other methods call one of these
 
 
 class RequestContext(Struct, eq=False):
@@ -72,8 +70,7 @@ class RequestContext(Struct, eq=False):
         self.sent = response
         self.open = open_connection(self.exchange, request, response)
         if self.open is not None:
-            self.open.begin()  # at once: the handler may end the session before it waits for anything
-            self.open.begin_soon()
+            self.open.begin_with_headers(request.writer)
 
     async def end_for_error(self, error: Exception) -> web.StreamResponse | None:
         """Close the WebSocket or event stream because of an error, and return it; None: raise the error again."""
@@ -99,41 +96,29 @@ class RequestContext(Struct, eq=False):
         self.ended = True
         if self.open is not None:
             self.open.stop()
-            for name in ("receive", *_SENDING):
-                vars(self.open.response).pop(name, None)
+            vars(self.open.response).pop("receive", None)
             self.open = None  # like the response, see `forget_response`
         if self.added is None:
             self.headers_final = True
 
 
 def observe(response: web.StreamResponse, contexts: Sequence[RequestContext]) -> None:
-    """Notify the contexts of each message that a handler receives or writes, by wrapping methods of this response."""
+    """Notify the contexts of each message that a WebSocket's handler receives, by wrapping a method of this response.
+
+    aiohttp's other ways to receive call this one.
+    """
+    if not isinstance(response, web.WebSocketResponse):
+        return
     kind = cast("Any", type(cast("object", response)))
 
-    def opened() -> list[OpenConnection]:
-        return [context.open for context in contexts if context.open is not None]
-
     async def receive(*args: float | None, **options: float | None) -> object:
-        for connection in opened():
-            connection.begin()
         message = await kind.receive(response, *args, **options)
-        for connection in opened():
-            connection.message_received(message)
+        for context in contexts:
+            if context.open is not None:
+                context.open.message_received(message)
         return message
 
-    def observed(name: str) -> Callable[..., Awaitable[None]]:
-        async def send(*args: object, **options: object) -> None:
-            await getattr(kind, name)(response, *args, **options)
-            for connection in opened():
-                connection.begin()
-
-        return send
-
-    if isinstance(response, web.WebSocketResponse):
-        vars(response)["receive"] = receive
-    for name in _SENDING:
-        if hasattr(kind, name):
-            vars(response)[name] = observed(name)
+    vars(response)["receive"] = receive
 
 
 def to_web_response(given: ErrorResponse, contexts: Iterable[RequestContext]) -> web.Response:

@@ -153,8 +153,7 @@ class _Middleware:
                         abort_with(request, answer)
                     raise  # also in the handler, so that it does not send its response
                 context.open_connection(request, response)
-                if context.open is not None:
-                    observe(response, contexts)
+                observe(response, contexts)
 
 
 def setup(app: web.Application, store: SessionStore, *, scope_key: str = "session") -> None:
@@ -214,6 +213,4 @@ async def get_session(request: web.Request, *, scope_key: str = "session") -> Se
             "append middlewares that use the session"
         )
     await found.exchange.load(required=True)
-    if found.open is not None:
-        found.open.begin_soon()
     return found.exchange.session

@@ -1,14 +1,15 @@
 """WebSockets and event streams, which this adapter closes when their session ends."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Final
 
 from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
 from aiohttp.payload import Payload
 from anyio import move_on_after
 from msgspec import Struct
+from multidict import CIMultiDict
 
 from sessioncore import Exchange, SessionError
 from sessioncore.integration import Watch, close_code, close_for_error, close_reason, says_ended, watch_connection
@@ -16,7 +17,6 @@ from sessioncore.integration import Watch, close_code, close_for_error, close_re
 __all__ = ["OpenConnection", "open_connection", "watch_body"]
 
 _TIMEOUT: Final = 10.0  # seconds for the last bytes to a client that reads nothing any more
-_PAUSE: Final = 0.01  # seconds until it is asked again whether the headers are sent
 _USES: Final = frozenset({web.WSMsgType.TEXT, web.WSMsgType.BINARY})
 
 
@@ -54,26 +54,35 @@ def _event_stream(exchange: Exchange, request: web.Request, response: web.Stream
 
 
 class OpenConnection(Struct, eq=False):
-    """A WebSocket or an event stream, from its headers on: it is watched as soon as the session is stored and used."""
+    """A WebSocket or an event stream, whose session is watched from its headers on."""
 
     _exchange: Exchange
     response: web.StreamResponse
     _close: Callable[[BaseException], Awaitable[None]]
     _is_closed: Callable[[], bool]
     _watch: Watch | None = None
+    _begun: bool = False  # its headers are written
     _ended: bool = False  # by this adapter
     _stopped: bool = False  # the handler has ended
 
     def __repr__(self) -> str:
         return "<OpenConnection>"  # the request's path may contain the ID
 
-    def begin_soon(self) -> None:
-        """Begin to watch when the handler next waits, because it is about to use the session or to send the headers."""
-        asyncio.get_running_loop().call_soon(self.begin)
+    def begin_with_headers(self, writer: AbstractStreamWriter) -> None:
+        """Begin when this writer writes the headers: others may still wait in `on_response_prepare`."""
+        write = writer.write_headers
+
+        async def write_headers(status_line: str, headers: CIMultiDict[str]) -> None:
+            vars(writer).pop("write_headers", None)
+            await write(status_line, headers)
+            self.begin()  # at once: the handler may end the session before it waits for anything
+
+        vars(writer)["write_headers"] = write_headers
 
     def begin(self) -> None:
-        """Watch the session, unless that has begun or there is nothing to watch yet."""
-        if self._watch is None and not self._stopped:  # `begin_soon` may be late
+        """Watch the session: the headers are written."""
+        if not self._stopped:
+            self._begun = True
             self._watch = watch_connection(self._exchange, self._end)
 
     def message_received(self, message: Any) -> None:
@@ -91,19 +100,12 @@ class OpenConnection(Struct, eq=False):
         if self._is_closed():
             return None
         self._ended = True
-        return self._close_when_prepared(error)
-
-    async def _close_when_prepared(self, error: SessionError) -> None:
-        while not self.response.prepared:  # its headers have not left yet
-            if self._stopped:
-                return
-            await asyncio.sleep(_PAUSE)
-        await self._close(error)
+        return self._close(error)
 
     async def end_for_error(self, error: Exception) -> web.StreamResponse | None:
         """Return the response if an error of the handler only says that the connection, or its session, has ended."""
         if not self._ended:
-            if not self.response.prepared or self._is_closed() or close_for_error(self._exchange, error) is None:
+            if not self._begun or self._is_closed() or close_for_error(self._exchange, error) is None:
                 return None
             await self._close(error)
         return self.response if says_ended(error, _is_disconnect) else None

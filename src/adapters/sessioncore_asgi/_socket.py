@@ -20,7 +20,6 @@ class SocketResponder(Responder):
     """The messages of one WebSocket."""
 
     client_disconnected: bool = False  # or this adapter has closed the connection
-    _accepted: bool = False
     _closed: bool = False  # the application has closed the connection
     _watch: Watch | None = None
     _sent: Event | None = None  # set when the adapter's close message is sent
@@ -30,14 +29,11 @@ class SocketResponder(Responder):
 
         The client's disconnecting is noted: an exception of the application is then not a failure.
         """
-        self._begin_watch()
         message = await self._next_message()
         if message["type"] == "websocket.disconnect":
             self.client_disconnected = True
         elif self._watch is not None:
             self._watch.message_received()
-        else:
-            self._begin_watch()
         return message
 
     async def send_socket(self, message: Message) -> None:
@@ -59,7 +55,6 @@ class SocketResponder(Responder):
         except OSError:  # the client has disconnected; frameworks replace this by errors of their own
             self.client_disconnected = True
             raise
-        self._begin_watch()
 
     async def _accept(self, message: Message) -> None:
         self._note_start(message)
@@ -70,7 +65,7 @@ class SocketResponder(Responder):
         else:
             revised = added or self._exchange.session.accessed
             await self._send(self._revised(message, added) if revised else message)
-            self._accepted = True
+            self._watch = watch_connection(self._exchange, self._end)
 
     async def _prepare_close(self, message: Message) -> None:
         """Store late changes, or those of a handshake that is refused."""
@@ -96,10 +91,6 @@ class SocketResponder(Responder):
         return True
 
     # -- the end of the session
-
-    def _begin_watch(self) -> None:
-        if self._watch is None and self._accepted and not self._closed and not self.client_disconnected:
-            self._watch = watch_connection(self._exchange, self._end)
 
     def _end(self, error: SessionError) -> Awaitable[None] | None:
         if self._closed or self.client_disconnected:

@@ -11,6 +11,7 @@ from sessioncore.live._watch import Watch
 from sessioncore.live._watch_task import WatchTask
 from sessioncore.persistence._driver import Driver
 from sessioncore.persistence._store_context import StoreContext
+from sessioncore.session._loaded import Loaded
 from sessioncore.session._protocols import OnEnd
 from sessioncore.session._state import SessionState
 
@@ -30,13 +31,15 @@ class LiveSessions:
         self._watches = Polling(storage) if watches is None else watches
         self._tasks: dict[Any, WatchTask] = {}  # by event loop
 
-    def watch(self, state: SessionState, on_end: OnEnd) -> Watch:
+    def watch(self, state: SessionState, on_end: OnEnd, known: Loaded | None = None) -> Watch:
         """Call `on_end` when the session ends; not when this request, or another, gives it a new ID.
+
+        `known` is the record as the request knew it before it lost it.
 
         Raises:
             SessionGone: nothing is stored.
         """
-        base = state.loaded
+        base = state.loaded or known
         if base is None:
             raise SessionGone(
                 "there is no stored session to watch: it is fresh, or it was ended; log in, or save() first"

@@ -3,7 +3,7 @@
 `Exchange` drives this part; `_mapping` and `_session` add what handlers use.
 """
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Never
 
 from sessioncore._errors import OwnerLimitReached, StorageError
@@ -22,7 +22,8 @@ class SessionBase:
     """The part of a `Session` that knows its request. Invariant: a session that was used has a state."""
 
     __slots__ = (
-        "_failure", "_persistence", "_released", "_response_started", "_state", "_store", "_unusable", "accessed",
+        "_failure", "_on_late_use", "_persistence", "_released", "_response_started", "_state", "_store", "_unusable",
+        "accessed",
     )  # fmt: skip
 
     def __init__(
@@ -82,6 +83,8 @@ class SessionBase:
             state = fresh_state(self._persistence.codec)
             self._open(state, None)
         self.accessed = True
+        if self._response_started and (on_use := getattr(self, "_on_late_use", None)) is not None:
+            on_use(state)
         return state
 
     def _check_not_released(self) -> None:
@@ -115,6 +118,10 @@ class SessionBase:
     def _start_response(self) -> None:
         """Note that the headers of the response are final."""
         self._response_started = True
+
+    def _call_at_late_use(self, on_use: Callable[[SessionState], object]) -> None:
+        """Let the first use call this, in its own thread; the response has started without one."""
+        self._on_late_use = on_use  # not set before, because each request would pay for it
 
     def _mark_released(self) -> None:
         """Note that the session was released while it has no state."""

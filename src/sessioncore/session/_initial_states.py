@@ -22,7 +22,7 @@ def live_state(loaded: Loaded, codec: Codec) -> SessionState:
 
 def stale_state(former_id: str | None, codec: Codec) -> SessionState:
     """Return the state of a request with an ID that was replaced, or with two different ones (None)."""
-    return SessionState(Values(codec, {}), STALE, former_id=former_id)
+    return SessionState(Values(codec, {}), STALE, former=former_id)
 
 
 def withheld_state(codec: Codec) -> SessionState:

@@ -10,6 +10,7 @@ from sessioncore._config import SessionConfig
 from sessioncore._errors import SessionError
 from sessioncore.codec._codec import Codec
 from sessioncore.session._deadlines import Lifetimes
+from sessioncore.session._loaded import Loaded
 from sessioncore.session._state import SessionState
 
 __all__ = ["Live", "OnEnd", "Persistence", "Watch"]
@@ -33,8 +34,8 @@ class Watch(Protocol):
 class Live(Protocol):
     """Notifies watchers when sessions end."""
 
-    def watch(self, state: SessionState, on_end: OnEnd) -> Watch:
-        """Call `on_end` when the session ends; raise SessionGone if nothing is stored."""
+    def watch(self, state: SessionState, on_end: OnEnd, known: Loaded | None = None) -> Watch:
+        """Call `on_end` when the session ends; raise SessionGone if nothing is stored, and nothing `known` was."""
         ...
 
     def close(self) -> None:

@@ -24,7 +24,7 @@ __all__ = ["SessionState"]
 class SessionState(Struct, eq=False):
     """Everything that a request knows about a session and has changed in it.
 
-    Invariants: `loaded` is set if and only if the phase is LIVE. `former_id` is set only in the
+    Invariants: `loaded` is set if and only if the phase is LIVE. `former` is set only in the
     phases ENDED, GONE, STALE and WITHHELD. A write whose outcome is not known is `in_flight`, and its changes
     are not in `pending`. If `dirty` returns False, a commit has nothing to store.
     """
@@ -36,7 +36,7 @@ class SessionState(Struct, eq=False):
     in_flight: Attempt | None = None  # sent, and its outcome is not known; None: no such write
     turn: Turn | None = None  # of the task that commits, reloads or ends the session; None: no task does
     no_writes: ErrorFactory | None = None  # makes the error that a write raises; None: writes are allowed
-    former_id: str | None = None  # the ID before the session ended; `Session.id` still returns it
+    former: Loaded | str | None = None  # the record that another request has ended or moved, else the ID that ended
     unreadable: str | None = None  # the handle of a record that cannot be read here; `destroy` ends it all the same
     next_id: str | None = None  # the ID of the next record, or after the next rotation; None: not chosen yet
     no_new_id: ErrorFactory | None = None  # makes the error that a change raises if it needs a new ID; None: allowed
@@ -76,6 +76,11 @@ class SessionState(Struct, eq=False):
             return self.next_id
         return self.former_id if self.loaded is None else self.loaded.session_id
 
+    @property
+    def former_id(self) -> str | None:
+        """The ID before the session ended; `Session.id` still returns it."""
+        return self.former.session_id if isinstance(self.former, Loaded) else self.former
+
     def choose_id(self, session_id: str) -> str:
         """Set the ID of the next record, and return it."""
         self.next_id = session_id
@@ -105,7 +110,7 @@ class SessionState(Struct, eq=False):
             if self.no_new_id is not None and (self.phase is FRESH or self.phase is ENDED):  # else it needs no new ID
                 raise self.no_new_id()
             if self.phase is ENDED:
-                self.former_id = None  # this write begins another session
+                self.former = None  # this write begins another session
         if self.pending is None:
             self.pending = Pending()
         return self.pending
@@ -189,7 +194,7 @@ class SessionState(Struct, eq=False):
         assert attempt is not None, "there is a reply, but no write is in flight"
         if self.phase is not LIVE:
             self._advance(STORED)
-            self.former_id = None
+            self.former = None
         session_id, record = attempt.new_id, attempt.record
         if session_id is None:
             assert self.loaded is not None
@@ -219,29 +224,28 @@ class SessionState(Struct, eq=False):
     def mark_gone(self) -> None:
         """Note that the record is gone: drop the changes, and store nothing more."""
         self._advance(LOST)
-        self._clear(None if self.loaded is None else self.loaded.session_id)
+        self._clear(self.loaded)
 
     def mark_stale(self) -> bool:
         """Note that another request has moved the record; drop the changes, unless a login keeps them (True)."""
-        former_id = self.known_id if self.loaded is None else self.loaded.session_id
+        former = self.loaded or self.known_id
         self._advance(MOVED)
         if self.pending is None or self.pending.metadata.login is None:
-            self._clear(former_id)
+            self._clear(former)
             return False
         self.loaded = self.in_flight = None
-        self.former_id = former_id
+        self.former = former
         return True
 
     def mark_ended(self) -> None:
         """Note that this request has ended the record: later changes belong to a new one."""
-        shown = self.known_id
         self._advance(END)
-        self._clear(shown)
+        self._clear(self.known_id)
 
-    def _clear(self, former_id: str | None) -> None:
+    def _clear(self, former: Loaded | str | None) -> None:
         self.values.replace_all({})
         self.loaded = self.pending = self.in_flight = self.next_id = None
-        self.former_id = former_id
+        self.former = former
 
     # -- the end of the request
 
