@@ -17,7 +17,7 @@ class Line:
 
     def __init__(self, scope: dict[str, Any], *incoming: Message) -> None:
         self.scope = scope
-        self._incoming = [CONNECT, *incoming] if scope["type"] == "websocket" else []
+        self.incoming = [CONNECT, *incoming] if scope["type"] == "websocket" else []
         self.sent: list[Message] = []
         self.stuck: set[str] = set()
         self.unstuck = anyio.Event()
@@ -27,8 +27,8 @@ class Line:
         self.error: Exception | None = None
 
     async def receive(self) -> Message:
-        if self._incoming:
-            return self._incoming.pop(0)
+        if self.incoming:
+            return self.incoming.pop(0)
         self.opened.set()
         await anyio.sleep_forever()
         raise AssertionError

@@ -5,15 +5,18 @@ from typing import Any
 
 import anyio
 import pytest
-from tests.adapters.asgi import ACCEPT
+from tests.adapters.asgi import ACCEPT, Message
+from tests.adapters.open_kit import ToldStorage
 from tests.adapters.test_open_asgi import CLOSE, EVENTS, LAST, PART, Handler, line
 from tests.kit import BOTH_LOOPS, destroy
 from tests.turns import comes_true
 
 from sessioncore import Session, SessionGone
+from sessioncore._watchers import Changed
 
 pytestmark = pytest.mark.anyio
 
+LEFT: Message = {"type": "websocket.disconnect", "code": 1001}
 Act = Callable[[Session], Awaitable[object]]
 
 
@@ -78,3 +81,36 @@ async def test_it_stays_if_its_session_ended_before_it_or_has_moved(before: Act)
         await store.create({})
         await anyio.wait_all_tasks_blocked()  # what was told is looked up by now
         assert [message["type"] for message in one.sent] == ["websocket.accept"]
+
+
+class Noticing(ToldStorage):
+    """Sets `noticed` when an end is noticed, one turn of the loop before the connection is told."""
+
+    noticed: anyio.Event
+
+    def unwatch(self, key: str, changed: Changed) -> None:
+        super().unwatch(key, changed)
+        self.noticed.set()
+
+
+@pytest.mark.parametrize("last", [{"type": "websocket.close", "code": 4000}, LEFT, LAST])
+async def test_a_connection_that_is_at_its_end_already_is_left_alone(last: Message) -> None:
+    async def finish(session: Session, receive: Any, send: Any) -> None:
+        session.get("n")
+        for message in [EVENTS, PART] if last is LAST else [ACCEPT]:
+            await send(message)
+        await revoke(session)
+        await storage.noticed.wait()
+        if last is LEFT:
+            one.incoming = [LEFT]
+            assert await receive() == LEFT
+        else:
+            await send(last)
+        await anyio.wait_all_tasks_blocked()
+
+    storage = Noticing()
+    storage.noticed = anyio.Event()
+    async with line(finish, "http" if last is LAST else "websocket", storage=storage) as (one, _):
+        await one.over.wait()
+        ends = [message for message in one.sent if message["type"] == "websocket.close" or message == LAST]
+        assert (one.error, ends) == (None, [] if last is LEFT else [last])
