@@ -154,7 +154,8 @@ def test_a_holder_that_is_collected_as_garbage_wakes_a_loop_that_is_about_to_sle
         assert runner.run(main()) < 4
 
 
-def test_a_waiter_whose_loop_has_ended_does_not_release_the_lock_of_another_task() -> None:
+@pytest.mark.parametrize("same_thread", [True, False])
+def test_a_waiter_whose_loop_has_ended_does_not_release_the_lock_of_another_task(same_thread: bool) -> None:
     lock, ended, order = CrossLoopLock(), asyncio.new_event_loop(), list[str]()
     ended.set_exception_handler(lambda _, __: None)
 
@@ -172,13 +173,16 @@ def test_a_waiter_whose_loop_has_ended_does_not_release_the_lock_of_another_task
         del waits
 
     async def main() -> None:
-        async with anyio.create_task_group() as tasks, lock:
-            await anyio.to_thread.run_sync(wait_and_end)
+        async with anyio.create_task_group() as tasks:
             for name in ("first", "second"):
                 tasks.start_soon(hold, name)
             await anyio.wait_all_tasks_blocked()
+            await lock.__aexit__(None)
 
-    asyncio.run(main())
+    with asyncio.Runner() as runner:
+        runner.run(lock.__aenter__())
+        wait_and_end() if same_thread else runner.run(anyio.to_thread.run_sync(wait_and_end))
+        runner.run(main())
     assert order == ["first", "first", "second", "second"]
 
 
