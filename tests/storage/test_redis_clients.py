@@ -14,7 +14,7 @@ import pytest
 import redis as blocking
 import trustme
 import uvloop
-from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
+from redis.asyncio import BlockingConnectionPool, Connection, ConnectionPool, Redis, RedisCluster
 from redis.credentials import StreamingCredentialProvider
 from servers.redis_server import Server, ServerExited, free_port, one_server
 from tests.storage.redis_rig import SECOND, client_of, storage_at
@@ -74,6 +74,18 @@ async def test_an_instrumented_client_is_one_of_redis_pys_own(
     async with storage_at(server.port) as storage:
         await walk(storage)
         assert storage.notices_within is None  # the server reports changes on the storage's own connection
+
+
+async def test_a_client_whose_connections_are_not_redis_pys_own_says_that_it_serves_one_loop(server: Server) -> None:
+    class Own(Connection):
+        pass
+
+    pool = ConnectionPool(Own, port=server.port)
+    storage = RedisStorage(Redis(connection_pool=pool))
+    await walk(storage)
+    with pytest.raises(StorageUnavailable, match="use a client and a storage for each loop"):
+        await asyncio.to_thread(asyncio.run, walk(storage))
+    await pool.aclose()
 
 
 @pytest.mark.parametrize("protocol", [2, 3])
