@@ -1,8 +1,12 @@
-"""From which errors an error was raised."""
+"""From which errors an error was raised, and what that says."""
 
+import errno
 from collections.abc import Iterator
+from typing import Final
 
-__all__ = ["causes"]
+__all__ = ["RAISE_FILE_LIMIT", "causes", "is_file_limit_reached"]
+
+RAISE_FILE_LIMIT: Final = "this process may open no more files and connections: raise its limit (ulimit -n)"
 
 
 def causes(error: BaseException | None, *, contexts: bool = False) -> Iterator[BaseException]:
@@ -15,3 +19,9 @@ def causes(error: BaseException | None, *, contexts: bool = False) -> Iterator[B
         seen.add(id(error))
         yield error
         error = error.__cause__ or (error.__context__ if contexts else None)
+
+
+def is_file_limit_reached(error: BaseException) -> bool:
+    """Return whether an error came from the limit on open files, which no server and no path is to blame for."""
+    errnos = {cause.errno for cause in causes(error, contexts=True) if isinstance(cause, OSError)}
+    return not errnos.isdisjoint({errno.EMFILE, errno.ENFILE})

@@ -67,6 +67,17 @@ async def test_a_table_that_was_dropped_or_restored_from_long_ago_is_made_anew(
     assert ["made anew" in record.message for record in caplog.records] == [True]
 
 
+async def test_row_level_security_without_a_policy_is_called_that(postgres: PostgresServer) -> None:
+    table = new_table()
+    async with connection(postgres.dsn()) as plain:
+        await plain.execute(f"{PostgresStorage.schema_sql(table)}; ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
+        await plain.execute(f"CREATE ROLE r_{table} LOGIN; GRANT ALL ON {table} TO r_{table}")
+    dsn = f"postgresql://r_{table}@127.0.0.1:{postgres.port}/postgres"
+    async with opened(dsn, table=table, create_table=False) as storage:
+        with pytest.raises(StorageError, match=r"42501.*give the role a policy"):
+            await storage.create("k", b"data", 10)
+
+
 async def test_a_role_that_may_not_change_the_table_is_told_what_to_do(postgres: PostgresServer) -> None:
     table = new_table()
     async with connection(postgres.dsn()) as plain:

@@ -1,13 +1,15 @@
 """`store.start()` and `check()`: a storage that is set up wrong is named before the first visitor, with what to do."""
 
 import logging
+import os
+import resource
 import shutil
 import sqlite3
 import subprocess
 import sys
 import tempfile
 from collections.abc import Generator
-from contextlib import closing
+from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ from sessioncore import (
     Storage,
     StorageError,
     StorageUnavailable,
+    storage_from_url,
 )
 from sessioncore._cross_loop import event_loop
 from sessioncore.storage import PROBE_SUFFIX, Opens, WritesRefused
@@ -249,6 +252,30 @@ async def test_a_failing_storage_around_memory_stands_for_one_that_opens() -> No
         await store_on(storage).start()
     async with store_on(storage):
         assert {*CHECK, "open"} == {*storage.calls} - {"aclose"}
+
+
+@contextmanager
+def no_more_files() -> Generator[None]:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (512, limits[1]))
+    with ExitStack() as rest:
+        rest.callback(resource.setrlimit, resource.RLIMIT_NOFILE, limits)
+        with suppress(OSError):
+            while True:
+                rest.enter_context(Path(os.devnull).open("rb"))
+        yield
+
+
+@ANYIO
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("url", ["sqlite:///{}/s.db", "redis://127.0.0.1:1", "postgresql://u@127.0.0.1:1/db"])
+async def test_a_process_that_may_open_no_more_files_is_called_that(url: str, tmp_path: Path) -> None:
+    store = store_on(storage_from_url(url.format(tmp_path)))
+    for _ in range(2):  # SQLite meets its file in the second round
+        with no_more_files(), pytest.raises(StorageUnavailable, match="raise its limit"):
+            await store.create()
+        (tmp_path / "s.db").touch()
+    await store.aclose()
 
 
 # -- SQLite

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import asyncpg  # type: ignore[import-untyped]  # asyncpg ships no py.typed # pyright: ignore[reportMissingTypeStubs]
 
+from sessioncore._causes import RAISE_FILE_LIMIT, is_file_limit_reached
 from sessioncore._errors import StorageError, StorageUnavailable, WritesRefused
 
 __all__ = [
@@ -49,6 +50,10 @@ _ABOUT_THE_CONNECTION = ("08", "57P")
 _ONLY_READS = (
     "the server takes no writes: it is a standby, or default_transaction_read_only is set. Lead the URL to the "
     "primary; one with several hosts finds it by ?target_session_attrs=read-write"
+)
+_ROW_SECURITY = (
+    "the table's row-level security refuses the role: disable it for this table, or give the role a policy for all "
+    "commands, USING (true)"
 )
 _HINTS = {
     READ_ONLY: _ONLY_READS,
@@ -122,11 +127,13 @@ def storage_error(exc: Exception) -> StorageError:
             )
         if isinstance(exc, asyncpg.InterfaceError) and words.startswith("pool is clos"):
             return StorageUnavailable("the pool is closed: close the store first, and its pool after it")
-        return StorageUnavailable(
-            f"PostgreSQL is unavailable at the moment ({type(exc).__name__}): {words}; look at the server, its address "
-            "and the network"
-        )
-    hint = _HINTS.get(state) or _HINTS_BY_CLASS.get(state[:2]) or "look at the log of the server"
+        advice = RAISE_FILE_LIMIT if is_file_limit_reached(exc) else "look at the server, its address and the network"
+        return StorageUnavailable(f"PostgreSQL is unavailable at the moment ({type(exc).__name__}): {words}; {advice}")
+    hint = (
+        _ROW_SECURITY
+        if "row-level security" in words
+        else _HINTS.get(state) or _HINTS_BY_CLASS.get(state[:2]) or "look at the log of the server"
+    )
     text = f"PostgreSQL refused (SQLSTATE {state}): {words}; {hint}"
     if state in _TAKES_NO_WRITES:
         return WritesRefused(text)

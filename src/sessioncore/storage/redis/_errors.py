@@ -10,7 +10,7 @@ from socket import gaierror
 
 from redis import exceptions as redis_errors
 
-from sessioncore._causes import causes
+from sessioncore._causes import RAISE_FILE_LIMIT, causes, is_file_limit_reached
 from sessioncore._errors import StorageError, StorageUnavailable, WritesRefused
 
 __all__ = [
@@ -173,7 +173,8 @@ def unavailable(exc: ConnectionLost, server: str = "") -> StorageUnavailable:
             return StorageUnavailable(f"Redis refused the connection ({said}); {_advice(str(said))}{where}")
         if isinstance(cause, (OSError, *CLIENT_ERRORS)) and not isinstance(cause, ConnectionLost):
             reason = f"{exc} ({words_of(cause)})"
-    return StorageUnavailable(f"Redis did not answer: {reason}; look at the server, its address and the network{where}")
+    advice = RAISE_FILE_LIMIT if is_file_limit_reached(exc) else "look at the server, its address and the network"
+    return StorageUnavailable(f"Redis did not answer: {reason}; {advice}{where}")
 
 
 def is_explained(exc: BaseException) -> bool:

@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 from pathlib import Path
 
+from sessioncore._causes import RAISE_FILE_LIMIT, is_file_limit_reached
 from sessioncore._errors import StorageError, StorageUnavailable, WritesRefused
 
 __all__ = ["as_storage_error", "files_beside", "is_busy", "may_write", "result_code"]
@@ -43,7 +44,8 @@ def _of_the_file_system(exc: OSError, path: str) -> StorageError:
         return _no_room(path)
     if isinstance(exc, FileNotFoundError):
         return StorageUnavailable(f"the folder of {path} does not exist: create it, or correct the path")
-    return StorageUnavailable(f"SQLite could not use {path}: {exc.strerror}; see that its folder can be written")
+    advice = RAISE_FILE_LIMIT if is_file_limit_reached(exc) else "see that its folder can be written"
+    return StorageUnavailable(f"SQLite could not use {path}: {exc.strerror}; {advice}")
 
 
 def _of_sqlite(exc: sqlite3.Error, path: str) -> StorageError:
@@ -61,10 +63,10 @@ def _of_sqlite(exc: sqlite3.Error, path: str) -> StorageError:
         return StorageError(f"the file {path} is not a SQLite database: give SQLiteStorage a file of its own")
     if code == sqlite3.SQLITE_ERROR:
         return StorageError(f"the file {path} lacks what sessioncore has created there ({reason}): give it a new file")
-    return StorageUnavailable(
-        f"SQLite could not use {path}: {reason}; see that the file is intact, that its folder "
-        "can be written and that the disk has room"
-    )
+    advice = "see that the file is intact, that its folder can be written and that the disk has room"
+    if code == sqlite3.SQLITE_CANTOPEN and _may_open_no_file():
+        advice = RAISE_FILE_LIMIT
+    return StorageUnavailable(f"SQLite could not use {path}: {reason}; {advice}")
 
 
 def _no_right(path: str) -> StorageError:
@@ -77,6 +79,14 @@ def _no_right(path: str) -> StorageError:
 
 def _no_room(path: str) -> WritesRefused:
     return WritesRefused(f"the disk of {path} is full: make room, or give SQLiteStorage a file on another disk")
+
+
+def _may_open_no_file() -> bool:
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY))
+    except OSError as exc:
+        return is_file_limit_reached(exc)
+    return False
 
 
 def _is_disk_full(path: str) -> bool:
