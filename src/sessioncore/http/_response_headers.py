@@ -127,8 +127,8 @@ def _drop_session_cookies(
         name = header[1].partition(b"=")[0].strip().decode("latin-1") if header[0].lower() == b"set-cookie" else None
         if name in names:
             warnings.warn(
-                "the application sets the cookie %s, which is the session's, so its header is dropped: rename one of "
-                "the two",
+                "the application sets or deletes the cookie %s, which is the session's, so its header is dropped: to "
+                "log a visitor out, await session.destroy(); a cookie of your own needs another name",
                 name,
             )
         else:
