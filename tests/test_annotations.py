@@ -5,7 +5,7 @@ import typing
 from collections import Counter, defaultdict, deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import date, datetime
-from typing import Annotated, Any, ClassVar, Literal, NewType, NotRequired, TypedDict, TypeVar, TypeVarTuple
+from typing import Annotated, Any, ClassVar, Literal, NewType, NotRequired, Protocol, TypedDict, TypeVar, TypeVarTuple
 
 import anyio
 import msgspec
@@ -37,6 +37,14 @@ class Cart(TypedDict):
 Unresolved = TypedDict("Unresolved", {"a": "NoSuchName"})  # type: ignore[name-defined]  # noqa: F821, UP013  # pyright: ignore[reportUndefinedVariable]  # that is the point
 
 
+class HasSku(Protocol):
+    sku: str
+
+
+class Holds(Protocol[U]):
+    sku: U
+
+
 class Named(enum.Enum):
     A = 1
 
@@ -66,6 +74,7 @@ FITS: list[tuple[Any, Any]] = [
     ({Colour.RED}, Annotated[set[Colour], msgspec.Meta(min_length=1)]),
     ({Colour.RED: Account(name="a")}, Annotated[dict[Colour, Account] | None, msgspec.Meta(max_length=1)]),
     ((Colour.RED, 1), Annotated[tuple[Colour, int], "a note"]),
+    (Item("a"), HasSku), ([Item("a")], list[HasSku]), (Item("a"), Holds[str]),
 ]  # fmt: skip
 
 MISFITS: list[tuple[Any, Any]] = [

@@ -32,7 +32,7 @@ def matches(value: object, annotation: Any) -> bool:
         return matcher(value, arguments)
     if not isinstance(origin, type):
         return matches(value, _named_by(origin, arguments))
-    return isinstance(value, origin) and _matches_parts(value, origin, arguments)
+    return _is_instance(value, origin) and _matches_parts(value, origin, arguments)
 
 
 def _matches_parts(value: Any, origin: Any, arguments: tuple[Any, ...]) -> bool:
@@ -65,7 +65,14 @@ def _matches_plain(value: object, annotation: Any) -> bool:
         return type(value) in {float, int}  # PEP 484: int is acceptable for float
     if annotation is int:
         return type(value) is int  # a bool does not match int
-    return isinstance(value, annotation)
+    return _is_instance(value, annotation)
+
+
+def _is_instance(value: object, kind: type) -> bool:
+    try:
+        return isinstance(value, kind)
+    except TypeError:  # a Protocol without @runtime_checkable
+        return True
 
 
 def _named_by(alias: Any, arguments: tuple[Any, ...]) -> Any:
