@@ -19,6 +19,7 @@ from sessioncore_asgi import SessionMiddleware, get_session
 pytestmark = pytest.mark.anyio
 
 MORE: Message = {"type": "http.response.body", "body": b"x", "more_body": True}
+FILE: Message = {"type": "http.response.pathsend", "path": "/a"}  # what servers may offer to send as a body
 DEFAULT = SessionKey("cart", list[int], default_factory=list)
 Handler = Callable[[Session, Channel], Awaitable[None]]
 
@@ -29,7 +30,7 @@ async def watch(app: Any, store: SessionStore, sid: str) -> list[dict[str, Any]]
     wire = Wire([{"type": "http.request"}])
 
     async def send(message: Message) -> None:
-        if message["type"] == "http.response.body" and not message.get("more_body"):
+        if message["type"] in {"http.response.body", FILE["type"]} and not message.get("more_body"):
             seen.append(dict(await store.get_by_id(sid)))
         await wire.send(message)
 
@@ -52,6 +53,12 @@ async def set_before_the_only_body(session: Session, channel: Channel) -> None:
     await channel.send({"type": "http.response.body"})
 
 
+async def set_before_a_file(session: Session, channel: Channel) -> None:
+    await channel.send(START)
+    session["late"] = 2
+    await channel.send(FILE)
+
+
 async def change_in_place(session: Session, channel: Channel) -> None:
     items = session["items"]
     await channel.send(START)
@@ -72,6 +79,7 @@ async def change_a_default(session: Session, channel: Channel) -> None:
     [
         (set_between, {"items": [], "late": 2}),
         (set_before_the_only_body, {"items": [], "late": 2}),
+        (set_before_a_file, {"items": [], "late": 2}),
         (change_in_place, {"items": ["tea"]}),
         (change_a_default, {"items": [], "cart": [1]}),
     ],

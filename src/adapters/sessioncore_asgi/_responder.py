@@ -1,6 +1,7 @@
 """Stands between application and server: commits before the headers are sent, and sends error responses."""
 
 from collections.abc import Awaitable, Iterable, Sequence
+from typing import Final
 
 from anyio import CancelScope
 from msgspec import Struct
@@ -13,6 +14,8 @@ from sessioncore_asgi._other_sessions import warn_of_other_sessions
 from sessioncore_asgi._types import Message, Receive, Scope, Send
 
 __all__ = ["Responder"]
+
+_OTHER_ENDS: Final = frozenset({"http.response.pathsend", "http.response.zerocopysend"})  # ASGI's extensions for files
 
 
 class Responder(Struct, eq=False):
@@ -86,7 +89,7 @@ class Responder(Struct, eq=False):
             return self._send(message)  # not `send`: this may be an event stream by now
         if self._replaced:
             return _ignore_message()
-        if kind == "http.response.body":
+        if kind == "http.response.body" or kind in _OTHER_ENDS:
             if "more_body" not in message or not message["more_body"]:
                 # When the client has read the whole response, late changes must be stored.
                 saving = self._exchange.save_late()
