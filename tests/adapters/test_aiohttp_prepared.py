@@ -86,6 +86,23 @@ def _everything(browser: Browser, method: str, path: str) -> bytes:
         return b"".join(iter(lambda: sock.recv(65536), b""))
 
 
+def test_a_response_that_is_returned_twice_is_called_that(
+    store: SessionStore, visit: Visit, caplog: pytest.LogCaptureFixture
+) -> None:
+    made: list[web.Response] = []
+
+    async def shared(request: web.Request) -> web.Response:
+        made.append(await count(request))
+        return made[0]
+
+    address = visit(application(store, shared)).address
+    for cut_off in (False, True):
+        with address.connect() as sock:  # a second client would wait for ever
+            sock.sendall(compose("GET", "/shared"))
+            assert cut_off or b"set-cookie" in sock.recv(65536).lower()
+            until(lambda: "make a new one for each request" in caplog.text or not cut_off)  # noqa: B023
+
+
 def test_a_stream_is_stored_when_its_client_leaves(store: SessionStore, visit: Visit) -> None:
     async def shown(request: web.Request) -> web.Response:
         return web.Response(text=f"{(await get_session(request))['n']}")

@@ -100,7 +100,7 @@ class _Middleware:
         return response
 
     async def _commit(self, context: RequestContext, response: web.StreamResponse) -> None:
-        if response.prepared and not context.headers_final:  # without the signal, its headers were sent already
+        if response.prepared and not context.headers_final:  # it was sent already: without the signal, or long ago
             self._warn(context)
             await context.commit(None)
             return
@@ -115,7 +115,10 @@ class _Middleware:
         if context.exchange.session.accessed and not self._warned:
             self._warned = True
             _logger.warning(
-                "a handler prepared its response itself, so it was sent without the session's cookie and Vary; "
+                "a handler returned a response that was sent for another request, and aiohttp sends none twice; "
+                "make a new one for each request"
+                if self._uses_signal
+                else "a handler prepared its response itself, so it was sent without the session's cookie and Vary; "
                 "use setup(app, store) instead of session_middleware(store)"
             )
 
