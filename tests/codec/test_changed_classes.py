@@ -134,6 +134,15 @@ def moved() -> None:
         refuses(cls(sku=1), cls, "'shop.Line'", error=UnregisteredType, name="basket.Line")
 
 
+def started_as_a_program() -> None:
+    old, new = make("dataclass", sku=NO), make("dataclass", sku=NO)
+    stored = codec_with(old, name="__main__.Line").encode("k", old(sku=1))
+    with pytest.raises(UnregisteredType, match=r"'__main__\.Line' is not .* run as a program: pass name= .*aliases="):
+        codec_with(new).decode("k", stored)
+    refuses(old(sku=1), new, "run as a program", error=UnregisteredType, name="__main__.Line")
+    assert codec_with(new, aliases=["__main__.Line"]).decode("k", stored) == new(sku=1)
+
+
 def class_renamed() -> None:
     new = make("Struct", "Position", sku=NO)
     old = make("Struct", sku=NO)(sku=1)
@@ -230,6 +239,7 @@ CHANGES: list[tuple[str, Callable[[], None]]] = [
     ("fields are reordered", reordered),
     ("methods, validators, `frozen` or `slots` are changed", decorated),
     ("the class is moved to another module", moved),
+    ("its file is started as a program: `python shop.py` instead of `uvicorn shop:app`", started_as_a_program),
     ("the class is renamed", class_renamed),
     ("the class is deleted, or no longer registered", deleted),
     ("the class is replaced by one of another kind", of_another_kind),

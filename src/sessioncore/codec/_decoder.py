@@ -1,6 +1,6 @@
 """Decodes values with their types."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any
 
 from msgspec import Raw
@@ -40,6 +40,15 @@ _COMPOSITES: dict[int, Callable[[list[Any]], Any]] = {
 }
 
 
+def _how_to_register(name: str, known: Container[str]) -> str:
+    if name.startswith("__main__.") or f"__main__.{name.rpartition('.')[2]}" in known:
+        return (
+            "a class has another module when its file is run as a program: pass name= to store.register_type(), and "
+            "the stored name in aliases="
+        )
+    return "call store.register_type()"
+
+
 def decoders(registry: Registry) -> tuple[Callable[[Raw], Any], Callable[[bytes], Any]]:
     """Return the functions that decode a value, and a registered value without its extension.
 
@@ -63,7 +72,8 @@ def decoders(registry: Registry) -> tuple[Callable[[Raw], Any], Callable[[bytes]
         if known is None:
             if len(name) > MAX_NAME or not name.isprintable():
                 raise Refused("the name of a type is damaged")
-            raise UnregisteredType(f"the type {name!r} is not registered in this process; call store.register_type()")
+            advice = _how_to_register(name, by_name)
+            raise UnregisteredType(f"the type {name!r} is not registered in this process; {advice}")
         try:
             return known.decode(parts)
         except Refused:
