@@ -295,7 +295,5 @@ class SessionState(Struct, eq=False):
     def _advance(self, verb: Verb) -> None:
         after = NEXT_PHASE[self.phase][verb]
         if after is None:
-            raise LifecycleError(
-                f"the verb {verb.name} is not possible in phase {self.phase.name}: a bug in sessioncore"
-            )
+            raise LifecycleError(f"{verb.name} is not possible in phase {self.phase.name}: a bug in sessioncore")
         self.phase = after
