@@ -14,14 +14,14 @@ import pytest
 import redis as blocking
 import trustme
 import uvloop
-from redis.asyncio import BlockingConnectionPool, Connection, ConnectionPool, Redis, RedisCluster
+from redis.asyncio import BlockingConnectionPool, Connection, Redis, RedisCluster
 from redis.credentials import StreamingCredentialProvider
 from servers.redis_server import Server, ServerExited, free_port, one_server
 from tests.storage.redis_rig import SECOND, client_of, storage_at
 from tests.storage.rigs import made, version_of
 
 from sessioncore import Stored
-from sessioncore._errors import ConfigError, StorageUnavailable
+from sessioncore._errors import ConfigError, StorageError, StorageUnavailable
 from sessioncore.storage.redis import RedisStorage
 from sessioncore.storage.redis.client._url import client_from
 
@@ -76,16 +76,25 @@ async def test_an_instrumented_client_is_one_of_redis_pys_own(
         assert storage.notices_within is None  # the server reports changes on the storage's own connection
 
 
+async def once(storage: RedisStorage) -> None:
+    await storage.open()
+    await walk(storage)
+    await storage.aclose()
+
+
 async def test_a_client_whose_connections_are_not_redis_pys_own_says_that_it_serves_one_loop(server: Server) -> None:
     class Own(Connection):
         pass
 
-    pool = ConnectionPool(Own, port=server.port)
-    storage = RedisStorage(Redis(connection_pool=pool))
+    storage = RedisStorage.from_url(server.url, connection_class=Own)
     await walk(storage)
-    with pytest.raises(StorageUnavailable, match="use a client and a storage for each loop"):
+    with pytest.raises(StorageError, match="use a client and a storage for each loop"):
         await asyncio.to_thread(asyncio.run, walk(storage))
-    await pool.aclose()
+    await storage.aclose()
+    await asyncio.to_thread(asyncio.run, once(storage))
+    await storage.open()
+    await walk(storage)
+    await storage.aclose()
 
 
 @pytest.mark.parametrize("protocol", [2, 3])
@@ -262,16 +271,10 @@ def test_a_setting_that_cannot_work_is_refused(options: dict[str, Any]) -> None:
 
 def test_loops_one_after_another_are_served(server: Server) -> None:
     storage = RedisStorage.from_url(server.url)
-
-    async def once() -> None:
-        await storage.open()
-        await walk(storage)
-        await storage.aclose()
-
     for _ in range(3):
-        asyncio.run(once())
+        asyncio.run(once(storage))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(once())
+        runner.run(once(storage))
     gc.collect()  # filterwarnings turns whatever was left open into an error
 
 

@@ -95,7 +95,7 @@ class ReplyTimeout(ConnectionLost, TimeoutError):  # as the cause of an error, a
 
 
 class Explained(ConnectionLost):
-    """No connection could be opened, or used; the text says why, and what to do."""
+    """No connection could be opened; the text says why, and what to do."""
 
 
 class ForeignValue(StorageError):

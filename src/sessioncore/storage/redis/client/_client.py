@@ -9,7 +9,7 @@ from typing import Any, cast
 from redis.asyncio import Redis, RedisCluster
 from redis.credentials import StreamingCredentialProvider
 
-from sessioncore._errors import ConfigError
+from sessioncore._errors import ConfigError, StorageError
 from sessioncore.storage.redis.client._client_transport import ClientTransport
 from sessioncore.storage.redis.client._cluster import ClusterTransport
 from sessioncore.storage.redis.client._opening import open_socket
@@ -47,6 +47,7 @@ class Client:
         self.has_plain_connections = self.is_cluster or _is_plain(client)
         self._options: dict[str, Any] = (client if self.is_cluster else client.connection_pool).connection_kwargs
         self._authenticate: Callable[[bytes, bytes], Awaitable[None]] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None  # that of connections of its own; None: there are none
 
     def silence_timeout(self) -> float:
         """Return for how long a server may be silent.
@@ -60,8 +61,18 @@ class Client:
         return float(seconds)
 
     def transport(self, silence_timeout: float, limit: CallLimit) -> Transport:
-        """Return a new transport for the running event loop."""
+        """Return a new transport for the running event loop.
+
+        Raises:
+            StorageError: the client has connections of its own, and they belong to another loop.
+        """
         if not self.has_plain_connections:
+            self._loop = self._loop or asyncio.get_running_loop()
+            if self._loop is not asyncio.get_running_loop():
+                raise StorageError(
+                    "a client whose connections are not redis-py's own serves one event loop, and this one has served "
+                    "another: use a client and a storage for each loop"
+                )
             return ClientTransport(self._client)
         if self.is_cluster:
             return ClusterTransport(self._client, silence_timeout, limit, self._listen)
@@ -95,6 +106,7 @@ class Client:
     async def aclose(self) -> None:
         """Close the client."""
         await self._client.aclose()
+        self._loop = None
 
 
 def _is_asynchronous(client: object) -> bool:

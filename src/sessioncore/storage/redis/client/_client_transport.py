@@ -7,7 +7,7 @@ from typing import Any, cast
 from redis import exceptions as redis_errors
 
 from sessioncore._watchers import Changed
-from sessioncore.storage.redis._errors import ConnectionLost, Explained, error_reply_of
+from sessioncore.storage.redis._errors import ConnectionLost, error_reply_of
 from sessioncore.storage.redis.connection._transport import Command, Reply, Transport
 from sessioncore.storage.redis.connection._waiting import within
 from sessioncore.storage.redis.connection._watched_keys import WatchedKeys
@@ -81,10 +81,3 @@ class ClientTransport:
             return error_reply_of(exc)
         except (redis_errors.ConnectionError, redis_errors.TimeoutError, OSError) as exc:
             raise ConnectionLost("the client lost its connection") from exc
-        except RuntimeError as exc:
-            if "loop" not in str(exc):  # as asyncio says it, which has no class for this
-                raise
-            raise Explained(
-                "a client whose connections are not redis-py's own serves one event loop, and this one has served "
-                "another; use a client and a storage for each loop"
-            ) from exc
