@@ -27,7 +27,8 @@ from sessioncore.http._request_view import RequestView
 from sessioncore.persistence._store_context import StoreContext
 
 __all__ = [
-    "ErrorResponse", "close_code", "close_reason", "find_refusal", "is_session_error", "response_to", "says_ended",
+    "ErrorResponse", "Headers", "close_code", "close_reason", "find_refusal", "is_session_error", "response_to",
+    "says_ended",
 ]  # fmt: skip
 
 T = TypeVar("T")

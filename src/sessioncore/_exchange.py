@@ -14,7 +14,7 @@ from typing import Any, Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from sessioncore._error_responses import ErrorResponse, find_refusal, is_session_error, response_to
+from sessioncore._error_responses import ErrorResponse, Headers, find_refusal, is_session_error, response_to
 from sessioncore._errors import SessionError
 from sessioncore.http._extractors import COOKIE
 from sessioncore.http._plain_http import warn_over_plain_http
@@ -32,7 +32,6 @@ from sessioncore.session._turn import Turn
 
 __all__ = ["UNCHANGED", "Exchange"]
 
-Headers = list[tuple[str, str]]
 _NO_HEADERS: Final[Done[Headers]] = Done([])
 UNCHANGED: Final[Done[Headers]] = Done([])  # the response needs no `revise`
 
@@ -183,7 +182,7 @@ class Exchange(Struct, eq=False):
     def _session_headers(self, state: SessionState, new_id_only: bool = False) -> Done[Headers]:
         """Return the Set-Cookie and ID headers that the client needs."""
         lookup, context, crossing = self._lookup, self._persistence.context, self._crossing
-        loaded, cookies = state.loaded, True
+        headers, loaded, cookies = context.id_headers, state.loaded, True
         if crossing is not None:
             crossing.report_dropped(state, self.session.accessed)
             cookies = crossing.cookies_allowed
@@ -191,25 +190,26 @@ class Exchange(Struct, eq=False):
             if new_id_only or lookup is None:
                 return _NO_HEADERS
             if state.phase is ENDED and lookup.has_clearable_id():
-                return Done(context.clearing_headers(cookies=cookies))
+                return Done(headers.clearing(cookies=cookies))
             if cookies and self.session.accessed and lookup.has_two_cookies():
-                return Done([*context.former_cookies])
+                return Done([*headers.former_cookies])
             return _NO_HEADERS
         unsent = True
         if lookup is not None and loaded.session_id == lookup.session_id:  # the client has the ID
-            if not context.must_resend_cookie(loaded) or new_id_only or lookup.source is not COOKIE:
+            if not headers.must_resend_cookie(loaded) or new_id_only or lookup.source is not COOKIE:
                 return _NO_HEADERS
             unsent = False
-        if self._view is not None and cookies and context.secure_cookies:
+        if self._view is not None and cookies and headers.secure:
             warn_over_plain_http(self._view, context.warnings)
-        return Done(context.id_headers(loaded, new=unsent, cookies=cookies))
+        return Done(headers.sending(loaded, new=unsent, cookies=cookies))
 
     def revise(self, headers: Pairs, added: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
         """Return the response's headers with `added`, and with `Vary` and `Cache-Control` as the session needs them."""
         context, accessed = self._persistence.context, self.session.accessed
         if not accessed and not added:
             return list(headers)
-        return revise(headers, added, context.vary if accessed else b"", context.cookie_names, context.warnings)
+        vary, cookies = context.vary if accessed else b"", context.id_headers.cookie_names
+        return revise(headers, added, vary, cookies, context.warnings)
 
     # -- after the handler
 

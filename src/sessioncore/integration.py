@@ -82,7 +82,7 @@ def check_beside(known: SessionStore, known_key: str, store: SessionStore, scope
 
 def _check_names(known: SessionStore, store: SessionStore) -> None:
     """Check that two stores write no cookie and no header of the same name, whatever paths and domains they have."""
-    one, other = known._persistence.context, store._persistence.context
+    one, other = known._persistence.context.id_headers, store._persistence.context.id_headers
     if cookies := one.cookie_names & other.cookie_names:
         name = min(cookies)
         raise ConfigError(
@@ -90,7 +90,7 @@ def _check_names(known: SessionStore, store: SessionStore) -> None:
             f"on the next request; give one of them another: SessionConfig(extractor=from_cookie({name + '_2'!r}), "
             "key_prefix=...)"
         )
-    if one.headers and (headers := set(one.headers).intersection(other.headers)):
+    if headers := set(one.names).intersection(other.names):
         name = min(headers)
         raise ConfigError(
             f"two stores use the header {name!r}, and a client would send one ID for both; give one of them another: "
@@ -104,7 +104,7 @@ def check_cookie(store: SessionStore, cookie: object, theirs: str) -> None:
     Raises:
         ConfigError: it does. The other library would take an ID of ours for its own, and keep its record under it.
     """
-    if cookie in store._persistence.context.cookie_names:
+    if cookie in store._persistence.context.id_headers.cookie_names:
         raise ConfigError(
             f"{theirs} has the cookie {cookie!r}, too, and one would overwrite the other; give one of them another: "
             "SessionConfig(extractor=from_cookie(...))"

@@ -2,7 +2,7 @@
 
 A response that depends on the session must say so in `Vary`. A response that carries an ID
 must not be stored by a shared cache, which would send the ID to other clients. Which
-headers send an ID is decided in `persistence/_store_context`.
+headers send an ID is decided in `persistence/_id_headers`.
 """
 
 import re

@@ -72,8 +72,8 @@ class Watch(Struct, eq=False, weakref=True):
 
         A session that another request has moved is not renewed: the connection has a former ID.
         """
-        loaded = self.state.loaded
-        if loaded is not None and not self.renewing and self.context.is_renewal_due(loaded):
+        loaded, now = self.state.loaded, self.context.config.clock()
+        if loaded is not None and not self.renewing and self.context.lifetimes.is_renewal_due(loaded, now):
             self.renewing = True
             self.renew(self)
 

@@ -225,7 +225,7 @@ class WatchTask:
         loaded, ttl = watch.state.loaded, None
         try:
             if loaded is not None and watch.key == self._context.config.key_prefix + loaded.handle:
-                wanted = self._context.renewed_ttl(loaded, self._context.config.clock())
+                wanted = self._context.lifetimes.renewed_ttl(loaded.record, self._context.config.clock())
                 if wanted > 0 and await self._driver.call(Touch(watch.key, wanted)):
                     ttl = wanted
                     self._context.events.send(EventKind.RENEWED, loaded.handle, loaded.record.owner)

@@ -69,7 +69,9 @@ class CommitSteps(SessionSteps, eq=False):
             changed, metadata = delta.has_changes(None if loaded is None else loaded.record), delta.metadata
         elif state.pending is not None:
             state.drop_pending()
-        due = loaded is not None and (loaded.renewal_due or (self.explicit and context.is_renewal_due(loaded)))
+        due = loaded is not None and (
+            loaded.renewal_due or (self.explicit and context.lifetimes.is_renewal_due(loaded, context.config.clock()))
+        )
         login = metadata.login is not None
         action = decide(state.phase, changed=changed, rotated=metadata.rotate, login=login, renewal_due=due)
         if action is TOUCH:

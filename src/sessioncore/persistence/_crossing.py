@@ -38,7 +38,7 @@ def crossing_of(context: StoreContext, request: CrossSite, view: RequestView) ->
 def _has_session_cookie(context: StoreContext, view: RequestView) -> bool:
     headers = view.cookie_headers()
     try:
-        return any(read_cookie(headers, name.encode("latin-1")) is not None for name in context.cookie_names)
+        return any(read_cookie(headers, name.encode("latin-1")) is not None for name in context.id_headers.cookie_names)
     except AmbiguousID:
         return True
 
@@ -92,7 +92,7 @@ class Crossing(Struct, eq=False):
         codec = self.context.codec
         if self.request.withheld:
             return withheld_state(codec), None
-        if self.reports_only or not self.context.cookies:
+        if self.reports_only or not self.context.id_headers.cookies:
             return None, None
         return (None, self.refusal) if self.cookie_came else (refused_state(self.refusal, codec), None)
 

@@ -201,7 +201,7 @@ class LoadSteps(Struct, eq=False):
         return found
 
     def _own_ttl(self, found: Loaded) -> float:
-        return self.context.renewed_ttl(found, found.as_of)
+        return self.context.lifetimes.renewed_ttl(found.record, found.as_of)
 
     def _end_without_session(self) -> Step | None:
         crossing = self.crossing

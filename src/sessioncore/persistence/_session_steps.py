@@ -29,13 +29,13 @@ class SessionSteps(Struct, eq=False):
         """Return the call that renews the idle clock; None if the absolute deadline has passed."""
         context, loaded = self.context, self.state.loaded
         assert loaded is not None, "only a stored session has an idle clock"
-        ttl = context.renewed_ttl(loaded, context.config.clock())
+        ttl = context.lifetimes.renewed_ttl(loaded.record, context.config.clock())
         return Touch(context.config.key_prefix + loaded.handle, ttl) if ttl > 0 else None
 
     def _finish_renewed(self) -> None:
         loaded, now = self.state.loaded, self.context.config.clock()
         assert loaded is not None, "only a stored session has an idle clock"
-        self.state.apply_renewed(self.context.renewed_ttl(loaded, now), now)
+        self.state.apply_renewed(self.context.lifetimes.renewed_ttl(loaded.record, now), now)
         self._queue_event(EventKind.RENEWED)
 
     def _gone(self, kind: EventKind = EventKind.GONE, detail: str = "") -> None:

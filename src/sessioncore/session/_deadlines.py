@@ -4,6 +4,7 @@ from msgspec import Struct
 
 from sessioncore._config import SessionConfig
 from sessioncore.codec._record import Record
+from sessioncore.session._loaded import Loaded
 
 __all__ = ["Lifetimes"]
 
@@ -38,6 +39,10 @@ class Lifetimes(Struct, frozen=True):
             return until
         return timeout
 
+    def renewed_ttl(self, record: Record, now: float) -> float:
+        """Return the seconds that a session has left when its idle clock is renewed."""
+        return self.time_left(record.created_at, record.idle, record.absolute, now)
+
     def remaining(self, record: Record, ttl: float, now: float) -> float:
         """Return the seconds until a session ends whose record has `ttl` seconds left, unless it is renewed."""
         return self.time_left(record.created_at, ttl, record.absolute, now)
@@ -63,3 +68,8 @@ class Lifetimes(Struct, frozen=True):
         if idle is not None and idle * 0.1 < limit:  # a short own timeout must not expire between two renewals
             limit = idle * 0.1
         return not -limit < renewed_ttl - ttl < limit
+
+    def is_renewal_due(self, loaded: Loaded, now: float) -> bool:
+        """Return whether the idle clock of a session that was loaded some time ago must be renewed."""
+        ttl = loaded.ttl - (now - loaded.as_of)
+        return self.is_due(self.renewed_ttl(loaded.record, now), loaded.record.idle, ttl)
