@@ -322,7 +322,7 @@ async def test_a_slot_that_moved_is_watched_on_its_new_master(
     one, two, three = nodes
     some = keys_on(0)
     key, other = next(some), next(some)
-    monkeypatch.setattr("sessioncore.storage.redis.client._cluster._PAUSE", 0)
+    monkeypatch.setattr("sessioncore.storage.redis.client._cluster_map._PAUSE", 0)
     async with client_of(one.port, RedisCluster) as client, client_of(one.port, RedisCluster) as raw:
         storage = RedisStorage(client)
         await made(storage, key)
@@ -352,7 +352,7 @@ async def test_a_slot_that_moved_is_watched_on_its_new_master(
         assert sorted(told.keys) == sorted([key, other])
 
         await told.watch(key, other)
-        monkeypatch.setattr("sessioncore.storage.redis.client._cluster._PAUSE", 1000)  # no new map so soon
+        monkeypatch.setattr("sessioncore.storage.redis.client._cluster_map._PAUSE", 1000)  # no new map so soon
         give([other], two, one, nodes)
         await storage.load(other)
         assert told.keys == [other]
