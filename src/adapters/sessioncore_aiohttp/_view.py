@@ -16,7 +16,7 @@ class AiohttpView(Struct, eq=False):
     """Shows a request to the core; only `form` reads the body, and the handler can read it again."""
 
     _request: web.Request
-    _body: bytes | None = None
+    _body: bytes | None = None  # the body, up to the limit of `form`; None: `form` has not read it
 
     def __repr__(self) -> str:
         return "<AiohttpView>"  # the request's path may contain the ID

@@ -30,7 +30,7 @@ class EventStream(Struct, eq=False):
     _exchange: Exchange
     _send: Send
     _end_receiving: Callable[[Message], None]
-    _watch: Watch | None = None
+    _watch: Watch | None = None  # None: there was nothing to watch yet
     _complete: bool = False  # the last part was sent
     _ended: bool = False  # by this adapter
 

@@ -21,8 +21,8 @@ class SocketResponder(Responder):
 
     client_disconnected: bool = False  # or this adapter has closed the connection
     _closed: bool = False  # the application has closed the connection
-    _watch: Watch | None = None
-    _sent: Event | None = None  # set when the adapter's close message is sent
+    _watch: Watch | None = None  # None: there was nothing to watch yet
+    _sent: Event | None = None  # set when the adapter's close message is sent; None: it has not ended the connection
 
     async def receive(self) -> Message:
         """Pass on a message of the client; one that arrives is a use of the session.

@@ -22,9 +22,9 @@ class AsgiView(Struct, eq=False):
     _receive: Receive
     method: str
     handshake: bool = False
-    _body: bytes | None = None
-    _replay: deque[Message] | None = None
-    _body_prefix: bytearray | None = None  # the part of the body that was received, up to the limit of `form`
+    _body: bytes | None = None  # the body, up to the limit of `form`; None: `form` has not read it
+    _replay: deque[Message] | None = None  # what the application is still to receive; None: `form` has read nothing
+    _body_prefix: bytearray | None = None  # the part of it that was received so far; None: nothing yet
     _body_complete: bool = False
 
     def __repr__(self) -> str:

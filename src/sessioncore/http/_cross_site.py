@@ -45,7 +45,7 @@ class Origin(NamedTuple):
 
     scheme: str
     host: str
-    port: int | None
+    port: int | None  # None: the scheme has no default port
 
 
 class CrossSite(Struct, frozen=True):

@@ -47,6 +47,7 @@ class Done(Struct, Generic[T_co], frozen=True):
 
 DONE: Final = Done(None)
 _LOADED: Final = (Stored, Moved, Unreadable, NoneType)  # anything else must not pass for "no session"
+_UNQUEUED: Final = 2  # steps of a commit before it queues for its record: a write, and another one after a conflict
 Perform: TypeAlias = Callable[[Step], Awaitable[Answer]]
 
 
@@ -105,7 +106,7 @@ class Driver:
         Raises:
             SessionError: the machine's error, or one of `perform`.
         """
-        for _ in range(2):
+        for _ in range(_UNQUEUED):
             if step is None:
                 break
             step = machine.answered(await perform(step))

@@ -22,8 +22,8 @@ class SessionSteps(Struct, eq=False):
     state: SessionState
     explicit: bool = False  # the handler called save() or reload(): raise SessionGone, and check the idle clock
     undone: Undone | None = None  # the login that a commit undoes: silently, and even after the absolute deadline
-    events: list[QueuedEvent] | None = None
-    error: SessionError | None = None
+    events: list[QueuedEvent] | None = None  # None: there are none
+    error: SessionError | None = None  # raised at the end; None: it did what it was asked for
 
     def _renewal(self) -> Step | None:
         """Return the call that renews the idle clock; None if the absolute deadline has passed."""

@@ -29,18 +29,15 @@ def key_of(name: str) -> str:
 
 
 class Record(Struct, frozen=True):
-    """A record with what the store does not keep for us; `expires_at` is in seconds since the epoch.
-
-    A move is under way while `replaces` names the record under the old key: this record
-    counts only if `moved_to` of that one names this key.
-    """
+    """A record with what the store does not keep for us; `expires_at` is in seconds since the epoch."""
 
     data: bytes
     version: int
     expires_at: float
     owner: str | None
-    replaces: str | None = None
-    moved_to: str | None = None
+    # While a move is under way, the new record names the old key, and counts only if the old record names the new key.
+    replaces: str | None = None  # the old key
+    moved_to: str | None = None  # the new key
     not_ours: bool = False  # something else is at the key: it is Unreadable, and never overwritten
 
     def __repr__(self) -> str:

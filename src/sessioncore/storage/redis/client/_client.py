@@ -46,7 +46,7 @@ class Client:
         self.is_cluster = isinstance(client, RedisCluster)
         self.has_plain_connections = self.is_cluster or _is_plain(client)
         self._options: dict[str, Any] = (client if self.is_cluster else client.connection_pool).connection_kwargs
-        self._authenticate: Callable[[bytes, bytes], Awaitable[None]] | None = None
+        self._authenticate: Callable[[bytes, bytes], Awaitable[None]] | None = None  # set by `on_new_credentials`
         self._loop: asyncio.AbstractEventLoop | None = None  # that of connections of its own; None: there are none
 
     def silence_timeout(self) -> float:

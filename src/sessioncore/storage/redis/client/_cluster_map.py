@@ -42,7 +42,7 @@ class ClusterMap:
         self._loop = asyncio.get_running_loop()
         self._trusted = False  # a map was fetched, and nothing has contradicted it since
         self._closed = False
-        self._fetching: asyncio.Task[Exception | None] | None = None
+        self._fetching: asyncio.Task[Exception | None] | None = None  # the fetch that all callers share
         self._fetched_at = 0.0
 
     async def master_of(self, key: bytes) -> Any:

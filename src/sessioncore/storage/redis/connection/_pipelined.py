@@ -65,7 +65,7 @@ class PipelinedConnection(asyncio.Protocol):
         self._tracking: asyncio.Future[list[Any]] | None = None  # from the first tracked read on
         self._pushes = True  # until the server says that it does not
         self._retired = False
-        self._transport: asyncio.Transport | None = None
+        self._transport: asyncio.Transport | None = None  # None: it is not open yet, or has ended
         self._companion: object = None
         self._reader = Reader(replyError=ErrorReply, notEnoughData=_PENDING)
         # A request's future, how many replies it waits for, when it has waited long enough, and if it may be repeated.

@@ -36,13 +36,13 @@ class ReconnectingConnection:
         self._silence_timeout = silence_timeout
         self._limit = limit
         self._loop = asyncio.get_running_loop()
-        self._connection: PipelinedConnection | None = None
-        self._retired: set[PipelinedConnection] = set()
-        self._connecting: asyncio.Task[None] | None = None
-        self._failure: Exception | None = None
+        self._connection: PipelinedConnection | None = None  # None: none is open
+        self._retired: set[PipelinedConnection] = set()  # replaced, but some replies are still missing there
+        self._connecting: asyncio.Task[None] | None = None  # the attempt that all callers share
+        self._failure: Exception | None = None  # of the last attempt; None: it has succeeded
         self._backoff = Backoff(self._loop.time)
         self._closed = False
-        self._next_proof: asyncio.Task[Reply] | None = None
+        self._next_proof: asyncio.Task[Reply] | None = None  # the command that is about to be sent
         self.watched = WatchedKeys()
         self.listeners: list[Invalidated] = [self.watched.invalidated]
 
