@@ -54,7 +54,16 @@ Perform: TypeAlias = Callable[[Step], Awaitable[Answer]]
 class Driver:
     """Runs machines on the storage of one store, and makes single calls."""
 
-    __slots__ = ("_answer_now", "_bounded", "_events", "_health", "_queues", "_seconds", "_storage", "_timer")
+    __slots__ = (
+        "_answer_now",
+        "_bounded_by_storage",
+        "_events",
+        "_health",
+        "_queues",
+        "_seconds",
+        "_storage",
+        "_timer",
+    )
 
     def __init__(self, context: StoreContext) -> None:
         config = context.config
@@ -69,9 +78,9 @@ class Driver:
             listener.attached(storage)
         self._answer_now = answer_now
         # Cancel scopes are slow; calls that enforce the timeout themselves need none (see BoundsCalls).
-        self._bounded = frozenset[str]()
+        self._bounded_by_storage = frozenset[str]()
         if bounds is not None and bounds.bound_calls(seconds):
-            self._bounded = frozenset({"load", "create", "replace", "move"})
+            self._bounded_by_storage = frozenset({"load", "create", "replace", "move"})
         self._queues = NamedLocks()  # by key
         self._seconds = seconds
         self._storage = storage
@@ -155,7 +164,7 @@ class Driver:
         Raises:
             StorageError: the storage refused, or did not reply in time (StorageUnavailable).
         """
-        if call.operation in self._bounded:
+        if call.operation in self._bounded_by_storage:
             if self._health.is_failing:
                 self._check_health(call.operation)
             reply = await self.unbounded(call.operation, lambda: call.invoke(self._storage))
