@@ -15,10 +15,12 @@ from msgspec import Struct
 from sessioncore._cross_loop import CrossLoopLock
 from sessioncore._errors import StorageError
 from sessioncore._shield import run_shielded
-from sessioncore.storage.sqlite._batching import BatchExecutor, Closed, longest_wait, run_reads, run_writes
+from sessioncore.storage.sqlite._batch_runs import run_reads, run_writes
+from sessioncore.storage.sqlite._batching import BatchExecutor, Closed
 from sessioncore.storage.sqlite._errors import as_storage_error
 from sessioncore.storage.sqlite._opening import connect, prepare
 from sessioncore.storage.sqlite._place import FilePlace
+from sessioncore.storage.sqlite._waiting import longest_wait
 
 __all__ = ["SQLiteFile"]
 

@@ -10,9 +10,9 @@ import threading
 from pathlib import Path
 
 from sessioncore.storage._free_threading import FREE_THREADED
-from sessioncore.storage.sqlite._batching import when_free
 from sessioncore.storage.sqlite._errors import files_beside, may_write
 from sessioncore.storage.sqlite._schema import SCHEMA, create_or_migrate, schema_of
+from sessioncore.storage.sqlite._waiting import when_free
 
 __all__ = ["connect", "prepare"]
 

@@ -1,0 +1,33 @@
+"""Waiting for other processes that lock the file."""
+
+import sqlite3
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from anyio import current_effective_deadline, current_time
+
+from sessioncore.storage.sqlite._errors import is_busy
+
+__all__ = ["longest_wait", "when_free"]
+
+T = TypeVar("T")
+
+
+def longest_wait(busy_timeout: float) -> float:
+    """Return for how many seconds the running task may wait for another process."""
+    # A little less than until its deadline, so that it can still be told why it has waited.
+    return max(0.0, min(busy_timeout, (current_effective_deadline() - current_time()) * 0.9))
+
+
+def when_free(function: Callable[[], T], until: float) -> T:
+    """Call `function` until another process does not lock the file any more, or the monotonic clock shows `until`."""
+    # SQLite's own busy handler sleeps up to 100 ms between two tries, and a busy process overtakes one that
+    # sleeps: of two processes that wrote without a pause, one waited 700 ms. One try per millisecond is fair.
+    while True:
+        try:
+            return function()
+        except sqlite3.OperationalError as exc:
+            if not is_busy(exc) or time.monotonic() >= until:
+                raise
+        time.sleep(0.001)
