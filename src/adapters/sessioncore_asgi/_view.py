@@ -79,7 +79,7 @@ class AsgiView(Struct, eq=False):
         return self._replay is not None
 
     async def receive(self) -> Message:
-        """Return the messages that `form` has read once more, then the others."""
+        """Return the messages that `form` has read, so that the application gets them, too; then the others."""
         if self._replay:
             return self._replay.popleft()
         message = await self._receive()

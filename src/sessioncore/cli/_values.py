@@ -36,7 +36,7 @@ _LARGEST_INT = 14_000  # bits; Python writes no larger ones in decimal, since th
 
 
 class _Tagged(Struct, frozen=True):
-    """A value that JSON has no word for."""
+    """A value that JSON cannot express."""
 
     type: str
     value: Any
