@@ -1,18 +1,7 @@
 """What each answer of the storage means to a commit: a table from the call and the type of the answer to a verdict.
 
-    answer / call        CREATE       REPLACE      MOVE         TOUCH     FIND
-    a version            stored       stored       stored       -         -
-    a record             -            conflict     conflict     -         found
-    Moved                -            moved        moved        -         moved
-    Unreadable           -            foreign      foreign      -         overtaken
-    None                 taken        gone         gone         -         missing
-    True                 -            -            -            renewed   -
-    False                -            -            -            gone      -
-    KeyTaken             refused      refused      taken        ignored   unknown
-    other StorageError   refused      refused      refused      ignored   unknown
-    StorageUnavailable   unknown      unknown      unknown      ignored   unknown
-
-A dash marks an answer that the storage contract does not allow.
+docs/architecture.md shows the same table with a row for each answer, and a test compares the two. An
+answer that the table lacks is one that the storage contract does not allow.
 """
 
 from enum import Enum
