@@ -32,7 +32,7 @@ class PerLoop(Generic[T]):
         self._closed = False
 
     def here(self) -> T:
-        """Return that of the running loop.
+        """Return the one of the running loop.
 
         Raises:
             ConfigError: the loop is not asyncio's.
@@ -48,7 +48,7 @@ class PerLoop(Generic[T]):
         return self._switch_to(self._require_asyncio())
 
     def all(self) -> list[T]:
-        """Return those of all loops."""
+        """Return the ones of all loops."""
         with self._mutex:
             return list(self._by_loop.values())
 

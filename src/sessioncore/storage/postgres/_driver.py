@@ -62,7 +62,7 @@ class Database:
         self._pool: Pool | None = None  # until it is needed, and after `aclose`
         self._connecting = asyncio.Lock()
         self._closed = False
-        self._turns: WeakValueDictionary[bytes, asyncio.Lock] = WeakValueDictionary()
+        self._row_locks: WeakValueDictionary[bytes, asyncio.Lock] = WeakValueDictionary()
         self._expired_at = self._read_only_at = self._wrote_at = -math.inf
 
     async def connect(self) -> None:
@@ -99,17 +99,17 @@ class Database:
         except TimeoutError:
             pool.terminate()
 
-    async def run(self, sql: str, *args: object, turns: Collection[bytes] = ()) -> Rows:
+    async def run(self, sql: str, *args: object, locking: Collection[bytes] = ()) -> Rows:
         """Run one statement and return its rows.
 
-        Calls that have one of their `turns` in common run one after the other. They would wait for the lock of the
-        same row, each with a connection that others need.
+        `locking`: the keys whose rows the statement locks. Calls that lock the same row run one after the other, since
+        each would wait for the lock with a connection that others need.
 
         Raises:
             StorageUnavailable: the server did not answer, or not in time.
             StorageError: the server refused.
         """
-        locks = {self._turns.setdefault(turn, asyncio.Lock()) for turn in turns}
+        locks = {self._row_locks.setdefault(key, asyncio.Lock()) for key in locking}
         try:
             async with asyncio.timeout(self._timeout), AsyncExitStack() as stack:
                 if self._pool is None:

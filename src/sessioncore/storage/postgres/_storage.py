@@ -111,7 +111,7 @@ class PostgresStorage:
         return schema_sql(self._table)
 
     async def migrate(self) -> None:
-        """Create the table, or upgrade that of an earlier version, whatever `create_table` says."""
+        """Create the table, or upgrade one that an earlier version made, whatever `create_table` says."""
         await self._make_table()
 
     async def load(self, key: str, *, renew: float | None = None) -> Stored | Moved | Unreadable | None:
@@ -162,14 +162,14 @@ class PostgresStorage:
         if tombstone > 0:
             sql, args = self._sql.move_with_tombstone, (*args, float(tombstone))
         try:
-            return written(await self._run(sql, *args, turns=(args[0], target)), new)
+            return written(await self._run(sql, *args, locking=(args[0], target)), new)
         except StorageError as exc:
             if sqlstate(exc.__cause__) != UNIQUE_VIOLATION:
                 raise
             # What is at the new key may have expired, and merely not be purged yet.
             if not await self._run(self._sql.delete_expired, target):
                 raise KeyTaken from exc
-        return written(await self._run(sql, *args, turns=(args[0], target)), new)
+        return written(await self._run(sql, *args, locking=(args[0], target)), new)
 
     async def touch(self, key: str, ttl: float) -> bool:
         """Set the ttl of a live record, in seconds; False if there is none."""
@@ -182,7 +182,7 @@ class PostgresStorage:
         ends = named = [bytes_of(key) for key in keys]
         live = 0
         while True:
-            (row,) = await self._run(self._sql.delete, ends, turns=ends)
+            (row,) = await self._run(self._sql.delete, ends, locking=ends)
             live += int(row["live"])
             if row["moved"]:  # by another call, at this moment: end what has moved first, and then what leads to it
                 ends = list(row["moved"])
@@ -268,14 +268,14 @@ class PostgresStorage:
         return True
 
     async def _write(self, sql: str, key: bytes, *args: object) -> Rows:
-        return await self._run(sql, key, *args, turns=(key,))
+        return await self._run(sql, key, *args, locking=(key,))
 
-    async def _run(self, sql: str, *args: object, turns: Collection[bytes] = ()) -> Rows:
+    async def _run(self, sql: str, *args: object, locking: Collection[bytes] = ()) -> Rows:
         if not self._looked_for_table:
             await self._look_for_table()
         database = self._databases.here()
         try:
-            return await database.run(sql, *args, turns=turns)
+            return await database.run(sql, *args, locking=locking)
         except StorageError as exc:
             if not self._create_table or sqlstate(exc.__cause__) not in MISSING_PARTS:
                 raise
@@ -283,4 +283,4 @@ class PostgresStorage:
             # It was dropped, or one that an earlier version made was restored.
             if await self._make_table():
                 _log.warning("the table was missing or incomplete; it was made anew or completed")
-        return await database.run(sql, *args, turns=turns)
+        return await database.run(sql, *args, locking=locking)

@@ -60,8 +60,8 @@ class RedisStorage:
     In any case a call ends within the store's `storage_timeout`; if several stores use one
     storage, the shortest applies to all.
 
-    Set `maxmemory-policy noeviction` or `volatile-ttl` on the server: an eviction ends a
-    session early, and that of an index hides sessions from their owner until their next use.
+    Set `maxmemory-policy noeviction` or `volatile-ttl` on the server: an evicted record
+    ends its session early, and an evicted index hides sessions from their owner until their next use.
 
     With `wait_replicas`, a deletion returns only when that many replicas have it, too
     (WAIT, for up to `wait_timeout`). If fewer do, it raises `StorageUnavailable`; the
