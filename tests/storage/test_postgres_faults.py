@@ -206,11 +206,20 @@ async def test_no_server_at_all_is_unavailable_and_may_come_later(own_server: Po
     await storage.aclose()
 
 
-async def test_a_wrong_database_is_called_that_and_the_password_is_not_quoted(postgres: PostgresServer) -> None:
-    storage = PostgresStorage(f"postgresql://tester:hunter2@127.0.0.1:{postgres.port}/nowhere")
-    with pytest.raises(StorageUnavailable, match="database of the URL") as caught:
+@pytest.mark.parametrize(
+    ("wrong", "said", "cause"),
+    [
+        ("nowhere", "database of the URL", asyncpg.InvalidCatalogNameError),
+        ("postgres?sslmode=verify-ca&sslrootcert=/none", "certificates.*sslrootcert=", FileNotFoundError),
+    ],
+)
+async def test_what_is_wrong_in_the_url_is_called_that_and_the_password_is_not_quoted(
+    postgres: PostgresServer, wrong: str, said: str, cause: type[Exception]
+) -> None:
+    storage = PostgresStorage(f"postgresql://tester:hunter2@127.0.0.1:{postgres.port}/{wrong}")
+    with pytest.raises(StorageUnavailable, match=said) as caught:
         await storage.check()
-    assert isinstance(caught.value.__cause__, asyncpg.InvalidCatalogNameError)
+    assert isinstance(caught.value.__cause__, cause)
     assert "hunter2" not in f"{caught.value} {caught.value.__cause__}"
 
 

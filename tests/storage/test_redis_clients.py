@@ -165,6 +165,12 @@ async def test_what_is_wrong_with_tls_is_told(tmp_path: Path, server: Server) ->
             async with storage_at(at, scheme, **options) as storage:
                 with pytest.raises(StorageUnavailable, match=said):
                     await storage.check()
+        elsewhere = RedisStorage.from_url(f"rediss://localhost:{port}", ssl_ca_certs=str(tmp_path / "ca.pem"))
+        with pytest.raises(
+            StorageUnavailable, match=r"not valid for 'localhost'.*by a name that is in its certificate"
+        ):
+            await elsewhere.check()
+        await elsewhere.aclose()
 
 
 class Token:

@@ -4,6 +4,7 @@ PostgreSQL puts values into the detail and the context of an error, such as the 
 removed here, so that neither the text of an error nor its causes hold a key or an owner.
 """
 
+import ssl
 from typing import Any, cast
 
 import asyncpg  # type: ignore[import-untyped]  # asyncpg ships no py.typed # pyright: ignore[reportMissingTypeStubs]
@@ -127,7 +128,12 @@ def storage_error(exc: Exception) -> StorageError:
             )
         if isinstance(exc, asyncpg.InterfaceError) and words.startswith("pool is clos"):
             return StorageUnavailable("the pool is closed: close the store first, and its pool after it")
-        advice = RAISE_FILE_LIMIT if is_file_limit_reached(exc) else "look at the server, its address and the network"
+        if is_file_limit_reached(exc):
+            advice = RAISE_FILE_LIMIT
+        elif isinstance(exc, ssl.SSLError | FileNotFoundError):
+            advice = "look at the certificates, keys or socket that the URL names (sslrootcert=, sslcert=, host=)"
+        else:
+            advice = "look at the server, its address and the network"
         return StorageUnavailable(f"PostgreSQL is unavailable at the moment ({type(exc).__name__}): {words}; {advice}")
     hint = (
         _ROW_SECURITY
