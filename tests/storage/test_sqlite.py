@@ -111,7 +111,9 @@ async def test_a_row_that_others_wrote_is_unreadable_and_stays(path: Path, damag
     assert events.count("corrupt") == 1
 
 
-async def test_a_folder_that_is_missing_is_reported(tmp_path: Path) -> None:
+async def test_a_folder_that_is_missing_or_in_the_place_of_the_file_is_reported(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="is a folder: remove it"):
+        await SQLiteStorage(tmp_path).open()
     storage = SQLiteStorage(tmp_path / "missing" / "sessions.db")
     with pytest.raises(StorageUnavailable, match="does not exist: create it") as caught:
         await storage.open()

@@ -54,6 +54,9 @@ def _of_sqlite(exc: sqlite3.Error, path: str) -> StorageError:
         code == sqlite3.SQLITE_CANTOPEN and Path(path).exists() and not _is_writable(path)
     ):
         return _no_right(path)
+    if code == sqlite3.SQLITE_CANTOPEN and Path(path).is_dir():
+        # Docker makes one where a file that it is to mount does not exist.
+        return StorageError(f"{path} is a folder: remove it, or give SQLiteStorage the path of a file")
     if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and _is_disk_full(path)):
         return _no_room(path)
     if code == sqlite3.SQLITE_BUSY:
