@@ -109,6 +109,24 @@ async def test_stores_that_share_nothing_stand_side_by_side() -> None:
     assert (await ask(asgi_app(names[0], make(extractor=from_header("X-Sid"))), "/inner")).status == 200
 
 
+async def test_stores_of_two_mounted_applications_that_share_a_cookie_are_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def told(*stores: SessionStore) -> int:
+        """How often it is logged when a browser visits the first store, the second one, and the first one again."""
+        mounts = [Mount(f"/{i}", SessionMiddleware(Starlette(routes=ROUTES), s)) for i, s in enumerate(stores)]
+        jar: dict[str, str] = {}
+        caplog.clear()
+        for path in ("/0/", "/1/", "/0/"):
+            cookie = "; ".join(f"{name}={value}" for name, value in jar.items())
+            wire = await ask(Starlette(routes=mounts), path, headers=[(b"cookie", cookie.encode())])
+            jar |= dict(line.partition(";")[0].split("=", 1) for line in wire.all("set-cookie"))
+        return caplog.text.count("another SessionStore of this process")
+
+    assert await told(make(), make()) == 2  # once for each store
+    assert await told(*[make()] * 2) == await told(make(), make(extractor=from_cookie("other"))) == 0
+
+
 # -- another library's session middleware inside of ours
 
 

@@ -3,8 +3,10 @@
 from collections.abc import Iterable
 
 from sessioncore._config import SessionConfig, cookie_settings
+from sessioncore._warnings import Warnings
 from sessioncore.http._cookies import CookieWriter, clear_former_cookies
 from sessioncore.http._extractors import Extractor, Source
+from sessioncore.http._shared_cookies import SHARED, note_issued, note_written
 from sessioncore.session._deadlines import Lifetimes
 from sessioncore.session._loaded import Loaded
 
@@ -15,24 +17,22 @@ class IDHeaders:
     """The cookies and headers of one store in which IDs are sent. `Exchange` decides when."""
 
     __slots__ = (
-        "_clock",
-        "_lifetimes",
-        "_session_only",
-        "cookie_names",
-        "cookies",
-        "former_cookies",
-        "names",
+        "_clock", "_lifetimes", "_session_only", "_warnings", "cookie_names", "cookies", "former_cookies", "names",
         "secure",
-    )
+    )  # fmt: skip
 
-    def __init__(self, config: SessionConfig, extractors: Iterable[Extractor], lifetimes: Lifetimes) -> None:
+    def __init__(
+        self, config: SessionConfig, extractors: Iterable[Extractor], lifetimes: Lifetimes, warnings: Warnings
+    ) -> None:
         settings = cookie_settings(config)
         keys_by_source = {source: dict.fromkeys(p.key for p in extractors if p.source is source) for source in Source}
         self._clock = config.clock
         self._lifetimes = lifetimes
+        self._warnings = warnings
         self._session_only = config.cookie_session_only
         self.cookies = tuple(CookieWriter.build(name, settings) for name in keys_by_source[Source.COOKIE])
         self.cookie_names = frozenset(cookie.name for cookie in self.cookies)
+        note_written(self.cookie_names)
         self.former_cookies = clear_former_cookies(
             [cookie.name for cookie in self.cookies], config.former_cookies, settings
         )
@@ -66,6 +66,8 @@ class IDHeaders:
         seconds = None
         if self._is_persistent(loaded):
             seconds = self._lifetimes.cookie_seconds(loaded.record, self._clock())
+        if SHARED and new and cookies and self.cookies:
+            note_issued(loaded.handle, self._warnings)
         headers = [*self.former_cookies] if cookies else []
         for cookie in self.cookies if cookies else ():
             headers.append(("set-cookie", cookie.set(loaded.session_id, seconds)))  # noqa: PERF401 - slower

@@ -31,6 +31,7 @@ from sessioncore._storage_calls import Load, Moved, Stored, Touch
 from sessioncore.http._extractors import COOKIE, HEADER, OTHER, Extractor, Source
 from sessioncore.http._ids import ID_PATTERN, AmbiguousID, handle_of
 from sessioncore.http._request_view import RequestView
+from sessioncore.http._shared_cookies import warn_if_anothers
 from sessioncore.persistence._crossing import Crossing
 from sessioncore.persistence._load_answers import interpret_load
 from sessioncore.persistence._machine import Answer, AwaitText, QueuedEvent, Step
@@ -128,6 +129,8 @@ class LoadSteps(Struct, eq=False):
                 self.state = stale_state(self.session_id, context.codec)
             elif nothing_yet and found.kind is EventKind.CORRUPT and isinstance(answer, Stored):
                 self.state = fresh_state(context.codec, self.handle)
+            elif found.kind is EventKind.UNKNOWN and self.source is COOKIE:
+                warn_if_anothers(self.handle, self.extractors[self.index].key, context.warnings)
             self._queue(found)
             return self._reject_id()
         if found.renewal_due and found.renewed and touched is None:  # the load set the configured timeout, not its own
