@@ -34,6 +34,10 @@ async def test_a_secure_cookie_over_plain_http_is_warned_of_once_and_forwarded_h
     assert re.search(r"TLS .*development\(\)", text)
     for host in (None, "localhost.evil.example", "10.0.0.1:80", "127.0.0.1:8000", "[::1]"):
         assert len(await warnings(caplog, plain(host))) == 1
+    safari = "Mozilla/5.0 (Macintosh; ...) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.5 Safari/605.1.15"
+    chrome = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/138.0.0.0 Safari/537.36"
+    for agent, times in ((safari, 1), (chrome, 0), ("curl/8", 0)):
+        assert len(await warnings(caplog, plain("localhost:8000", "http", ("user-agent", agent)))) == times
     forwarded = [("X-Forwarded-Proto", "https"), ("Forwarded", "proto=https")]
     assert len(await warnings(caplog, plain("shop.example", "http", *forwarded))) == 1
 

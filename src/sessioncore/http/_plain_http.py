@@ -17,6 +17,7 @@ def warn_over_plain_http(view: RequestView, warnings: Warnings) -> None:
     """Warn about a request whose response sets a Secure cookie; forwarded headers are not trusted."""
     if view.scheme not in {"http", "ws"}:
         return
-    host = next(iter(view.header("host")), "").lower()
-    if host.partition(":")[0] != "localhost":  # where browsers accept it; not all do for 127.0.0.1
+    host, agent = (next(iter(view.header(name)), "") for name in ("host", "user-agent"))
+    is_safari = "AppleWebKit" in agent and "Chrome/" not in agent
+    if host.lower().partition(":")[0] != "localhost" or is_safari:  # others accept it there; not all do for 127.0.0.1
         warnings.warn(_MESSAGE)
