@@ -170,7 +170,8 @@ async def test_mutate_adds_to_a_plain_write_and_to_a_change_inside_the_value(lab
         assert session.mutate("n", lambda n: n + 1) == 11
         with pytest.raises(KeyError):
             session.mutate("other", lambda value: value)
-    assert await lab.data() == {"items": [1, 2, 3], "n": 11}
+        session.mutate("none", lambda _: None, default=[])
+    assert await lab.data() == {"items": [1, 2, 3], "n": 11, "none": None}
 
 
 async def test_mutate_that_raises_takes_back_what_it_did_and_nothing_else(lab: Lab) -> None:
@@ -182,6 +183,9 @@ async def test_mutate_that_raises_takes_back_what_it_did_and_nothing_else(lab: L
                 session.mutate(key, function)
         with pytest.raises(Mistake):
             session.mutate("other", spoil, default=[])
+        for key in ("items", "other"):
+            with pytest.raises(ConfigError, match=f"'{key}': .* changed the list in place .*: return the list"):
+                session.mutate(key, lambda items: items.append(2), default=[])
         assert not session.modified
         assert dict(session) == {"items": [1], "own": [2]}
         own.append(3)  # it is still the session's own list

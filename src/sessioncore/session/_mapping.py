@@ -221,6 +221,7 @@ class SessionMapping(SessionBase, MutableMapping[str, Any]):
 
         Raises:
             KeyError: the key is missing and there is no `default`.
+            ConfigError: `fn` changed the value in place and returned None.
             CodecError: its value cannot be read, or is not of the type of a typed key, before `fn` or after it.
         """
         state = self._get_state()

@@ -31,7 +31,7 @@ def mutate(state: SessionState, name: str, function: Callable[[Any], Any], defau
         value = values.codec.decode(name, encoded)
     else:
         raise KeyError(name)
-    value = values.apply(name, function, value, unchanged=before is None)
+    value = values.apply(name, function, value, encoded, unchanged=before is None)
     if not existed:
         pending.change_order()
     values.items[name] = value

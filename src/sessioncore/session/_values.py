@@ -95,19 +95,33 @@ class Values(Struct, eq=False):
         except CodecError:
             return True  # the commit reports it
 
-    def apply(self, name: str, function: Callable[[Any], Any], value: Any, *, unchanged: bool) -> Any:
+    def apply(
+        self, name: str, function: Callable[[Any], Any], value: Any, default: Raw | None, *, unchanged: bool
+    ) -> Any:
         """Return `function(value)`; if it changes the value in place and then raises, restore the value.
 
-        `unchanged`: this request has not written the key, so its snapshot still equals its value.
+        `default`: what `value` was made of if the key is missing. `unchanged`: this request has not written the key,
+        so its snapshot still equals its value.
+
+        Raises:
+            ConfigError: the function cannot have meant what it returned.
         """
-        kept = None
-        if name in self.items and type(value) not in IMMUTABLE:
-            kept = self.snapshots.get(name) if unchanged and self.snapshots is not None else None
-            kept = kept or self._try_encode(name)
+        exists, kept = name in self.items, default
+        if exists:
+            kept = None
+            if type(value) not in IMMUTABLE:
+                kept = self.snapshots.get(name) if unchanged and self.snapshots is not None else None
+                kept = kept or self._try_encode(name, value)
         try:
             result = function(value)
+            if result is None and value is not None and kept is not None and self._try_encode(name, value) != kept:
+                kind = type(value).__name__
+                raise ConfigError(
+                    f"session key {name!r}: the function given to mutate() changed the {kind} in place and returned "
+                    f"None, which would be stored instead: return the {kind}"
+                )
         except BaseException:
-            if kept is not None and self._try_encode(name) != kept:
+            if exists and kept is not None and self._try_encode(name, value) != kept:
                 # Replace the half-changed value. An unchanged one is kept: the handler may still change it in place.
                 self.items[name] = self.codec.decode(name, kept)
             raise
@@ -122,21 +136,21 @@ class Values(Struct, eq=False):
         else:
             assert change.default is not None, "without a default, the merge drops the update of a missing key"
             value = self.codec.decode(name, change.default)
-        self.items[name] = self.apply(name, change.apply_to, value, unchanged=False)
+        self.items[name] = self.apply(name, change.apply_to, value, change.default, unchanged=False)
         change.applied, change.result = True, self.result(name)
 
     def result(self, name: str) -> Raw | None:
         """Return what `Update.result` is to be, after the function was applied to the value under `name`."""
-        return None if type(self.items[name]) in IMMUTABLE else self._try_encode(name)
+        return None if type(self.items[name]) in IMMUTABLE else self._try_encode(name, self.items[name])
 
     def differs_from(self, name: str, raw: Raw | None) -> bool:
         """Return whether the value was changed in place since its bytes were `raw`; None: it cannot change in place."""
-        return raw is not None and name in self.items and self._try_encode(name) != raw
+        return raw is not None and name in self.items and self._try_encode(name, self.items[name]) != raw
 
-    def _try_encode(self, name: str) -> Raw | None:
-        """Encode the current value; return None if it cannot be encoded, which the commit reports."""
+    def _try_encode(self, name: str, value: Any) -> Raw | None:
+        """Encode a value; return None if it cannot be encoded, which the commit reports."""
         try:
-            return self.codec.encode(name, self.items[name], checked=False)
+            return self.codec.encode(name, value, checked=False)
         except CodecError:
             return None
 
