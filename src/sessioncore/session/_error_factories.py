@@ -15,7 +15,10 @@ ErrorFactory = Callable[[], SessionError]
 
 def released() -> SessionReleased:
     """Make the error for a write after the session was released."""
-    return SessionReleased("this session was released with its request; in background work, use store.open(session.id)")
+    return SessionReleased(
+        "this session was released, by release() or at the end of its request; in background work, use "
+        "store.open(session.id)"
+    )
 
 
 def not_loaded() -> SessionNotLoaded:
