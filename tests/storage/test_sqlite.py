@@ -158,6 +158,18 @@ async def test_a_full_disk_is_tried_again_with_an_empty_wal_file(path: Path) -> 
         assert await storage._file.write(end_all) == 1  # pyright: ignore[reportPrivateUsage]
 
 
+@pytest.mark.parametrize("code", [sqlite3.SQLITE_IOERR_LOCK, sqlite3.SQLITE_IOERR_SHMMAP, sqlite3.SQLITE_PROTOCOL])
+async def test_a_file_system_without_locks_is_called_that(path: Path, code: int) -> None:
+    def fail(_: sqlite3.Connection) -> None:
+        error = sqlite3.OperationalError("disk I/O error")
+        error.sqlite_errorcode = code
+        raise error
+
+    async with aclosing(SQLiteStorage(path)) as storage:
+        with pytest.raises(StorageUnavailable, match="put it on a local disk"):
+            await storage._read(fail)  # pyright: ignore[reportPrivateUsage] - this disk has locks
+
+
 @pytest.mark.parametrize(
     ("statements", "said"),
     [

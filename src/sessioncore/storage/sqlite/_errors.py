@@ -14,6 +14,11 @@ __all__ = ["as_storage_error", "files_beside", "is_busy", "may_write", "result_c
 _NO_RIGHT = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 _LEAST_ROOM = 64 * 1024  # the -shm file alone takes 32 KiB
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+# What SQLite cannot do on network file systems, and on some that containers share with their host.
+_NO_LOCKS = frozenset({
+    sqlite3.SQLITE_IOERR_LOCK, sqlite3.SQLITE_IOERR_RDLOCK, sqlite3.SQLITE_IOERR_SHMLOCK,
+    sqlite3.SQLITE_IOERR_SHMMAP, sqlite3.SQLITE_IOERR_SHMOPEN, sqlite3.SQLITE_PROTOCOL,
+})  # fmt: skip
 
 
 def result_code(exc: BaseException) -> int:
@@ -69,6 +74,8 @@ def _of_sqlite(exc: sqlite3.Error, path: str) -> StorageError:
     advice = "see that the file is intact, that its folder can be written and that the disk has room"
     if code == sqlite3.SQLITE_CANTOPEN and _may_open_no_file():
         advice = RAISE_FILE_LIMIT
+    elif getattr(exc, "sqlite_errorcode", 0) in _NO_LOCKS:
+        advice = "its file system lacks locks or shared memory, as network file systems do: put it on a local disk"
     return StorageUnavailable(f"SQLite could not use {path}: {reason}; {advice}")
 
 
