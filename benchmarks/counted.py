@@ -16,6 +16,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from functools import partial, reduce
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,15 @@ from starlette.middleware import Middleware
 from starlette.middleware.sessions import SessionMiddleware as SignedCookie
 
 import sessioncore
-from sessioncore import MemoryStorage, SessionConfig, SessionStore
+from sessioncore import MemoryStorage, SessionConfig, SessionStore, from_cookie
 from sessioncore_asgi import SessionMiddleware
 
 MAY_WAIT = {"login", "regenerate", "redis"}
 WARM_UP = 100  # requests until the interpreter has specialized its code and every cache is filled
 
 App = Callable[[Any, Any, Any], Any]
+
+_number = count()
 
 
 def paths(login: Handler | None = None, regenerate: Handler | None = None) -> dict[str, Handler]:
@@ -65,7 +68,8 @@ def ours(storage: Any) -> App:
     async def regenerate(request: Any) -> None:
         await request.session.regenerate()
 
-    store = SessionStore(SessionConfig(storage=storage))
+    # Each store has a cookie of its own, as long as the default one: stores that share one note whose IDs are whose.
+    store = SessionStore(SessionConfig(storage=storage, extractor=from_cookie(f"session_{next(_number):02}")))
     app: App = starlette_app(paths(login, regenerate), [Middleware(SessionMiddleware, store=store)])
     return app
 

@@ -167,7 +167,7 @@ async def test_a_file_system_without_locks_is_called_that(path: Path, code: int)
 
     async with aclosing(SQLiteStorage(path)) as storage:
         with pytest.raises(StorageUnavailable, match="put it on a local disk"):
-            await storage._read(fail)  # pyright: ignore[reportPrivateUsage] - this disk has locks
+            await storage._file.read(fail)  # pyright: ignore[reportPrivateUsage] - this disk has locks
 
 
 @pytest.mark.parametrize(
