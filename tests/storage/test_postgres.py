@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import getpass
 import hashlib
 import logging
 from datetime import timedelta
@@ -220,13 +221,28 @@ def test_what_is_neither_a_dsn_nor_a_pool_is_refused_at_once(source: Any) -> Non
 
 
 @pytest.mark.parametrize(
-    "dsn",
-    ["mysql://u:hunter2@h/d", "postgresql://u:hunter2@h:port/d", "u:hunter2", "postgresql://u:hunter2@[::1/d",
-     "postgresql://u:hunter2@127.0.0.1:99999/d"],
-)  # fmt: skip
-async def test_a_dsn_that_cannot_be_read_is_refused_without_its_password(dsn: str) -> None:
+    ("dsn", "said"),
+    [
+        ("mysql://u:hunter2@h/d", "expected postgresql://"),
+        ("postgresql://u:hunter2@h:port/d", "expected postgresql://"),
+        ("u:hunter2", "expected postgresql://"),
+        ("postgresql://u:hunter2@[::1/d", "expected postgresql://"),
+        ("postgresql://u:hunter2@127.0.0.1:99999/d", "expected postgresql://"),
+        ("postgresql://u:hunter2@h/d?sslmode=verify", "`sslmode` parameter must be one of: disable, allow"),
+        ("postgresql://u:hunter2@h/d?sslmode=verify-full", '/.postgresql/root.crt" does not exist'),
+        ("postgresql://:hunter2@h/d", "names no user"),
+    ],
+)
+async def test_a_dsn_that_cannot_be_used_is_refused_without_its_password(
+    dsn: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_name() -> str:
+        raise KeyError("getpwuid(): uid not found: 54321")
+
+    monkeypatch.setattr(getpass, "getuser", no_name)
+    monkeypatch.delenv("PGUSER", raising=False)
     storage = PostgresStorage(dsn)
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(ConfigError, match=said) as caught:
         await storage.open()
     assert "hunter2" not in f"{caught.value} {storage!r}"
     assert caught.value.__cause__ is None

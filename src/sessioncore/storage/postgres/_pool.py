@@ -15,6 +15,9 @@ from sessioncore.storage.postgres._errors import FAILURES, storage_error
 
 __all__ = ["Pool", "make_pool", "source_of"]
 
+# The beginnings of asyncpg's messages that say what to change; others quote the DSN with its password.
+_QUOTES_NOTHING = ("`", "root certificate file", "cannot determine", "could not determine", "direct TLS")
+
 
 @runtime_checkable
 class Pool(Protocol):
@@ -80,14 +83,22 @@ async def make_pool(dsn: str, *, max_connections: int, seconds: float) -> Pool:
             except BaseException:
                 pool.terminate()  # it may have connected already
                 raise
-    except (ValueError, OverflowError):  # the latter for a port beyond 65535
-        # asyncpg's message quotes the DSN with its password.
-        raise ConfigError(
-            "the PostgreSQL DSN cannot be understood; expected postgresql://user:password@host:port/database"
-        ) from None
+    except (ValueError, OverflowError, KeyError) as exc:  # OverflowError for a port beyond 65535
+        raise ConfigError(_what_is_wrong(exc)) from None
     except FAILURES as exc:
         raise storage_error(exc) from exc
     return cast("Pool", pool)
+
+
+def _what_is_wrong(error: Exception) -> str:
+    if isinstance(error, KeyError):  # of pwd.getpwuid
+        return (
+            "the PostgreSQL DSN names no user, and the one of this process has no name: write postgresql://user@host/db"
+        )
+    words = str(error).partition("\n")[0]
+    if words.startswith(_QUOTES_NOTHING):
+        return f"the PostgreSQL DSN cannot be used: {words}"
+    return "the PostgreSQL DSN cannot be understood; expected postgresql://user:password@host:port/database"
 
 
 async def _no_reset(connection: object) -> None:
