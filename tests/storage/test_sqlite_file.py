@@ -23,8 +23,8 @@ LIMIT = 0.3
 
 
 @asynccontextmanager
-async def store_at(path: Path | str) -> AsyncGenerator[SessionStore]:
-    config = SessionConfig(storage=SQLiteStorage(path), storage_timeout=timedelta(seconds=LIMIT))
+async def store_at(path: Path | str, seconds: float = 5) -> AsyncGenerator[SessionStore]:
+    config = SessionConfig(storage=SQLiteStorage(path), storage_timeout=timedelta(seconds=seconds))
     async with SessionStore(config) as store:
         yield store
 
@@ -151,7 +151,7 @@ def held(path: Path, *, for_reading_too: bool) -> Generator[None]:
 
 @pytest.mark.parametrize("call", ["create", "delete", "check"])
 async def test_a_held_file_costs_storage_timeout_and_not_busy_timeout(path: Path, call: str) -> None:
-    async with store_at(path) as store:
+    async with store_at(path, LIMIT) as store:
         sid = (await store.create({"n": 1})).id
         with held(path, for_reading_too=False):
             assert (await store.get_by_id(sid))["n"] == 1, "readers do not wait for a writer"
@@ -196,7 +196,7 @@ async def test_a_call_waits_as_long_as_it_may_and_not_as_long_as_another(path: P
 
 
 async def test_calls_that_wait_together_end_together(path: Path) -> None:
-    async with store_at(path) as store:
+    async with store_at(path, LIMIT) as store:
         failed: list[float] = []
 
         async def write() -> None:
