@@ -1,4 +1,4 @@
-"""The error for an optional package that is not installed or too old: it names the extra."""
+"""The error for an optional package that is not installed or has another version: it names the extra."""
 
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ def needs_extra(extra: str) -> Generator[None]:
 
     Raises:
         ModuleNotFoundError: a package is missing.
-        ImportError: a package lacks something: it is too old, or is another one of the same name.
+        ImportError: a package lacks a name or a module: it is too old or too new, or another one of the same name.
     """
     try:
         yield
@@ -21,7 +21,7 @@ def needs_extra(extra: str) -> Generator[None]:
         if name is None or name.startswith("sessioncore"):
             raise
         advice = f"pip install 'sessioncore[{extra}]'"
-        if isinstance(exc, ModuleNotFoundError):
-            raise ModuleNotFoundError(f"this needs {name}, which is not installed; {advice}", name=name) from exc
         package = name.partition(".")[0]
+        if isinstance(exc, ModuleNotFoundError) and name == package:
+            raise ModuleNotFoundError(f"this needs {name}, which is not installed; {advice}", name=name) from exc
         raise ImportError(f"this version of {package} is not supported ({exc}); {advice}", name=name) from exc

@@ -164,7 +164,7 @@ def test_a_storage_without_its_driver_says_what_to_install(extra: str, driver: s
 
 OLD_DRIVER = """
 import redis.asyncio, redis.credentials
-del redis.credentials.StreamingCredentialProvider
+{lacks}
 from sessioncore.storage._url import storage_from_url
 try: storage_from_url('redis://u:hunter2@host')
 except Exception as exc: print(type(exc).__name__, exc, end='|')
@@ -173,12 +173,16 @@ except ImportError as exc: print(type(exc).__name__, exc, end='')
 """
 
 
-def test_a_storage_whose_driver_is_too_old_says_so() -> None:
-    by_url, error = run(OLD_DRIVER)
+@pytest.mark.parametrize(("lacks", "words_of_python"), [
+    ("del redis.credentials.StreamingCredentialProvider", "cannot import name 'StreamingCredentialProvider' "),
+    ("sys.modules['redis.credentials'] = None", "import of redis.credentials halted"),
+])  # fmt: skip
+def test_a_storage_whose_driver_is_too_old_says_so(lacks: str, words_of_python: str) -> None:
+    by_url, error = run(OLD_DRIVER.format(lacks=lacks))
     kind, _, words = error.partition(" ")
     assert by_url == f"ConfigError the driver for this URL cannot be used: {words}"
     assert kind == "ImportError"
-    assert words.startswith("this version of redis is not supported (cannot import name 'StreamingCredentialProvider' ")
+    assert words.startswith(f"this version of redis is not supported ({words_of_python}")
     assert words.endswith("); pip install 'sessioncore[redis]'")
 
 
