@@ -53,8 +53,7 @@ async def read_in_a_thread(session: Session) -> None:
 def connection(kind: str, before: Act, after: Act) -> Handler:
     async def handle(session: Session, receive: Any, send: Any) -> None:
         await before(session)
-        for message in [ACCEPT] if kind == "websocket" else [EVENTS, PART]:
-            await send(message)
+        await send(ACCEPT if kind == "websocket" else EVENTS)
         await after(session)
         await anyio.sleep_forever()
 

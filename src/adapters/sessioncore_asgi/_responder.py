@@ -26,7 +26,7 @@ class Responder(Struct, eq=False):
     _receive: Receive
     _scope: Scope
     _response_type: str | None = "http.response"  # None: the server cannot send a response to a WebSocket handshake
-    _start: Message | None = None  # the message that started the response, until it is known what `events` is
+    _started: bool = False
     _replaced: bool = False  # an error response was sent instead of the application's response
     _body_read: bool = False  # the application has received the request; what follows is that the client leaves
     _disconnect: Message | None = None  # all that the application receives since this adapter ended the connection
@@ -70,34 +70,37 @@ class Responder(Struct, eq=False):
         This is a plain function, so that it can return the server's own awaitable if nothing must be awaited first.
         """
         kind, send = message["type"], self._send  # calling a field directly is slower
-        if self._start is None:
+        if not self._started:
             if kind != "http.response.start" and kind != "websocket.http.response.start":  # noqa: PLR1714 - each request
                 return send(message)
             status = message["status"]
             if status < 200:  # an interim response (RFC 9110, section 15.2)
                 return send(message)
-            self._start = message
+            self._started = True
             try:
                 added = self._exchange.commit(status)
             except SessionError as error:
                 return self._replace_response(error, status)
             if added is UNCHANGED:
-                return send(message)
+                try:
+                    first = message["headers"][0][0]
+                except (LookupError, TypeError):  # there are no headers, or they are an iterator
+                    first = b""
+                if first == b"content-length":  # as frameworks begin a response in one part
+                    return send(message)
+                return self._send_unchanged(message)
             if not isinstance(added, Done):
                 return self._commit(message, status, added)
             message = self._revised(message, added.value)
             return self._send(message)  # not `send`: this may be an event stream by now
         if self._replaced:
             return _ignore_message()
-        if kind == "http.response.body" or kind in _OTHER_ENDS:
-            if "more_body" not in message or not message["more_body"]:
-                # When the client has read the whole response, late changes must be stored.
-                saving = self._exchange.save_late()
-                if saving is not DONE:
-                    return self._send_after(saving, message)
-            elif self._start:  # the first part of several
-                self._look_for_events(self._start.get("headers", ()))
-                send = self._send  # as above
+        is_end = "more_body" not in message or not message["more_body"]
+        if is_end and (kind == "http.response.body" or kind in _OTHER_ENDS):
+            # When the client has read the whole response, late changes must be stored.
+            exchange = self._exchange
+            if exchange.session.accessed and (saving := exchange.save_late()) is not DONE:
+                return self._send_after(saving, message)
         return send(message)
 
     async def _commit(self, message: Message, status: int, added: Awaitable[Sequence[tuple[str, str]]]) -> None:
@@ -129,28 +132,33 @@ class Responder(Struct, eq=False):
             warn_of_other_sessions(scope, exchange)
         revised = {**message}
         revised["headers"] = headers = exchange.revise(message.get("headers", ()), added)
-        if headers and headers[0][0] != b"content-length":  # as frameworks begin a response in one part
+        if headers and headers[0][0] != b"content-length":
             self._look_for_events(headers)
         return revised
 
-    def _note_start(self, message: Message) -> None:
-        self._start = message
+    def _send_unchanged(self, message: Message) -> Awaitable[None]:
+        """Send the headers of a response that has not used the session yet, and may do so in its stream."""
+        headers: Iterable[tuple[bytes, bytes]] = message.get("headers", ())
+        if not isinstance(headers, Sequence):  # it can be read once
+            headers = [*headers]
+            message = {**message, "headers": headers}
+        self._look_for_events(headers)
+        return self._send(message)
+
+    def _note_start(self) -> None:
+        self._started = True
 
     def _look_for_events(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        """Put an `EventStream` before the server if the response is one.
-
-        This costs time, so it is left out for responses in one part that do not use the session.
-        """
+        """Put an `EventStream` before the server if the response is one."""
         if is_event_stream(headers):
             self.events = EventStream(self._exchange, self._send, self.end_receiving)
             self._send = self.events.send
-        self._start = {}
 
     async def respond_to_error(self, error: Exception) -> bool:
         """Send the response for an error of the application; return False if the error must be raised again."""
         if self.events is not None:
             return await self.events.end_for_error(error)
-        if self._response_type is None or (self._start is not None and not self._replaced):
+        if self._response_type is None or (self._started and not self._replaced):
             return False
         return await self._send_error_response(error, self._response_type)
 
@@ -165,7 +173,7 @@ class Responder(Struct, eq=False):
         if not self._replaced:
             pairs = (*response.headers, *self._scope[EXCHANGES][SENT])
             headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in pairs]
-            self._start, self._replaced = {}, True
+            self._started = self._replaced = True
             await self._send({"type": f"{response_type}.start", "status": response.status, "headers": headers})
             await self._send({"type": f"{response_type}.body", "body": response.body})
         return response.handled

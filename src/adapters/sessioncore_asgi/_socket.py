@@ -48,7 +48,7 @@ class SocketResponder(Responder):
         if kind == "websocket.close":
             await self._prepare_close(message)
         try:
-            if kind == "websocket.accept" and self._start is None:
+            if kind == "websocket.accept" and not self._started:
                 await self._accept(message)
             else:
                 await self.send(message)
@@ -57,7 +57,7 @@ class SocketResponder(Responder):
             raise
 
     async def _accept(self, message: Message) -> None:
-        self._note_start(message)
+        self._note_start()
         try:
             added = await self._exchange.commit(101)
         except SessionError as error:
@@ -70,7 +70,7 @@ class SocketResponder(Responder):
     async def _prepare_close(self, message: Message) -> None:
         """Store late changes, or those of a handshake that is refused."""
         self._closed = True
-        if self._start is None:
+        if not self._started:
             await self._exchange.commit(None)
         elif message.get("code", 1000) != 1011:  # otherwise the application itself reports a failure (RFC 6455, 7.4.1)
             try:
