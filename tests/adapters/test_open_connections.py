@@ -188,7 +188,7 @@ def test_a_message_from_the_client_is_a_use_once_in_each_touch_interval(
         plain=True, storage=storage(), idle_timeout=timedelta(seconds=2.4), touch_interval=timedelta(seconds=0.8)
     )
     sid = site.make({"n": 1})
-    with socket(site, sid) as talking:
+    with socket(site, sid, "how=none") as talking:
         began = said = time.monotonic()
         while said < began + 3.5:  # longer than a session that nobody uses lives
             said = time.monotonic()

@@ -5,14 +5,16 @@ from typing import Any
 
 import anyio
 import pytest
-from tests.adapters.asgi import ACCEPT, Message
+from tests.adapters.asgi import ACCEPT, Message, http_scope
+from tests.adapters.line import Line
 from tests.adapters.open_kit import ToldStorage
 from tests.adapters.test_open_asgi import CLOSE, EVENTS, LAST, PART, Handler, line
 from tests.kit import BOTH_LOOPS, destroy
 from tests.turns import comes_true
 
-from sessioncore import Session, SessionGone
+from sessioncore import Session, SessionGone, SessionStore
 from sessioncore._watchers import Changed
+from sessioncore_asgi import SessionMiddleware, get_session
 
 pytestmark = pytest.mark.anyio
 
@@ -80,6 +82,17 @@ async def test_it_stays_if_its_session_ended_before_it_or_has_moved(before: Act)
         await store.create({})
         await anyio.wait_all_tasks_blocked()  # what was told is looked up by now
         assert [message["type"] for message in one.sent] == ["websocket.accept"]
+
+
+async def test_nothing_is_watched_for_a_visitor_without_a_session(caplog: pytest.LogCaptureFixture) -> None:
+    async def use(scope: Any, receive: Any, send: Any) -> None:
+        await send(EVENTS)
+        (await get_session(scope)).get("n")
+        await anyio.wait_all_tasks_blocked()
+
+    one = Line(http_scope())
+    await one.serve(SessionMiddleware(use, SessionStore()))
+    assert (one.error, caplog.records) == (None, [])
 
 
 class Noticing(ToldStorage):

@@ -73,7 +73,6 @@ class OpenConnection(Struct, eq=False):
         write = writer.write_headers
 
         async def write_headers(status_line: str, headers: CIMultiDict[str]) -> None:
-            vars(writer).pop("write_headers", None)
             await write(status_line, headers)
             self.begin()  # at once: the handler may end the session before it waits for anything
 
