@@ -12,7 +12,7 @@ from tests.adapters.test_open_asgi import CLOSE, EVENTS, LAST, PART, Handler, li
 from tests.kit import BOTH_LOOPS, destroy
 from tests.turns import comes_true
 
-from sessioncore import Session, SessionGone, SessionStore
+from sessioncore import MemoryStorage, Session, SessionGone, SessionStore
 from sessioncore._watchers import Changed
 from sessioncore_asgi import SessionMiddleware, get_session
 
@@ -63,14 +63,16 @@ def connection(kind: str, before: Act, after: Act) -> Handler:
 
 
 @BOTH_LOOPS
-@pytest.mark.parametrize("kind", ["websocket", "http"])
+@pytest.mark.parametrize(
+    ("kind", "storage"), [("websocket", MemoryStorage), ("http", MemoryStorage), ("http", ToldStorage)]
+)
 @pytest.mark.parametrize(("before", "after"), [
     (nothing, destroy), (nothing, reload_late), (nothing, read_in_a_thread), (write_as_it_ends, nothing),
     (write_as_it_moves, revoke),
 ])  # fmt: skip
 @pytest.mark.proves("P2")
-async def test_it_ends_with_its_session(kind: str, before: Act, after: Act) -> None:
-    async with line(connection(kind, before, after), kind) as (one, _):
+async def test_it_ends_with_its_session(kind: str, storage: Any, before: Act, after: Act) -> None:
+    async with line(connection(kind, before, after), kind, storage=storage()) as (one, _):
         await comes_true(lambda: one.sent and one.sent[-1] == (CLOSE if kind == "websocket" else LAST))
 
 

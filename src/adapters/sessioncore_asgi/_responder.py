@@ -109,7 +109,8 @@ class Responder(Struct, eq=False):
         except SessionError as error:
             await self._replace_response(error, status)
         else:
-            await self._send(self._revised(message, headers))
+            message = self._revised(message, headers)
+            await self._send(message)  # not before: this may be an event stream by now
 
     async def _replace_response(self, error: SessionError, status: int) -> None:
         """Send an error response instead of a response whose changes could not be committed."""
