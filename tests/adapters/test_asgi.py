@@ -170,13 +170,10 @@ async def test_a_commit_that_fails_replaces_the_answer_whatever_the_application_
 
 @pytest.fixture
 async def without_collector() -> AsyncIterator[None]:
-    """What is there already is never looked at again, which makes a collection quick."""
     gc.collect()
-    gc.freeze()
     gc.disable()
     yield
     gc.enable()
-    gc.unfreeze()
 
 
 @pytest.mark.usefixtures("without_collector")
