@@ -165,7 +165,6 @@ class Counter:
         else:  # a scope dies with its request, and the session with its scope
             reduce(partial(by_hand, app), iter(requests.pop, None), None)
         gc.enable()
-        gc.unfreeze()
 
     def _written(self) -> set[str]:
         return {path.name for path in self._folder.iterdir() if path.suffix[1:].isdecimal()}
