@@ -66,19 +66,22 @@ class Run:
     async def spawn(self, number: int) -> asyncio.subprocess.Process:
         proxy = self.proxies[number]
         port = self.server.port if proxy is None else proxy.port
-        stale = str(MAX_STALE[number % len(MAX_STALE)])
-        log = str(self.folder / f"{number}-{stale}")
-        arguments = [f"redis://127.0.0.1:{port}/0", log, stale, str(number), str(self.number), self.fault]
+        log = self.log_of(number)
+        stale = log.name.partition("-")[2]
+        arguments = [f"redis://127.0.0.1:{port}/0", str(log), stale, str(number), str(self.number), self.fault]
         process = await asyncio.create_subprocess_exec(
             sys.executable, str(WORKER), *arguments, stdin=asyncio.subprocess.PIPE
         )
         self.stack.push_async_callback(end, process)
         return process
 
+    def log_of(self, number: int) -> Path:
+        return self.folder / f"{number}-{MAX_STALE[number % len(MAX_STALE)]}"
+
     def entries(self) -> list[int]:
         """How many entries each process has logged."""
-        return [sum(path.stat().st_size for path in self.folder.glob(f"{number}-*")) // ENTRY.size
-                for number in range(self.number)]  # fmt: skip
+        logs = map(self.log_of, range(self.number))
+        return [log.stat().st_size // ENTRY.size if log.exists() else 0 for log in logs]
 
     async def progress(self, most: int = 1000) -> None:
         """Wait until each process has done something more."""
@@ -86,7 +89,7 @@ class Run:
         async with asyncio.timeout(60):
             while any(count < goal for count, goal in zip(self.entries(), goals, strict=True)):
                 assert all(process.returncode is None for process in self.processes)
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(0.05)
 
     async def finish(self) -> Verdict:
         for process in self.processes:
