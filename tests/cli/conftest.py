@@ -51,13 +51,16 @@ def command(*words: str, answer: str = "", cwd: Path | None = None, **environmen
     return Run(done.returncode, done.stdout, done.stderr)
 
 
-def in_this_process(*words: str, answer: str = "") -> Run:
+def in_this_process(*words: str, answer: str = "", cwd: Path = ROOT) -> Run:
     """Run the program's main function here: a process for each would cost a second of this machine."""
     out, err = io.StringIO(), io.StringIO()
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings(), redirect_stdout(out), redirect_stderr(err):
+        patch.chdir(cwd)
+        patch.setattr(sys, "path", [*sys.path])
         patch.setattr(sys, "argv", ["sessioncore", *words])
         patch.setattr(sys, "stdin", io.StringIO(answer))
         code = main()
+    sys.modules.pop("app", None)  # another one may lie in the next folder
     return Run(code, out.getvalue(), err.getvalue())
 
 
