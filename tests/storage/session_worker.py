@@ -1,6 +1,6 @@
-"""A process that works on sessions: `python session_worker.py JOB URL NAME`, IDs on standard input.
+"""A process that works on sessions: `python session_worker.py NAME`, and `JOB URL ID...` on standard input.
 
-It says `ready`, begins when a line arrives, and says `done`.
+It says `ready`, begins when another line arrives, says `done`, and waits for the next job.
 """
 
 import asyncio
@@ -54,16 +54,16 @@ async def log_out(store: SessionStore, ids: list[str], _: str) -> None:
         raise AssertionError("an ended session was found")
 
 
-async def main(job: str, url: str, name: str) -> None:
-    ids = sys.stdin.readline().split()
+async def work(name: str, job: str, url: str, *ids: str) -> None:
     # 25 requests at once on one session: on a busy machine they do not all get through in the default 5 s.
     config = SessionConfig(storage=storage_from_url(url), storage_timeout=timedelta(minutes=1))
     async with SessionStore(config) as store:
         print("ready", flush=True)
         sys.stdin.readline()
-        await {"write": write, "use": use, "log_out": log_out}[job](store, ids, name)
+        await {"write": write, "use": use, "log_out": log_out}[job](store, [*ids], name)
     print("done", flush=True)
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:]))
+    for line in sys.stdin:
+        asyncio.run(work(sys.argv[1], *line.split()))

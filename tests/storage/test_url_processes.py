@@ -26,26 +26,47 @@ def url(request: pytest.FixtureRequest, path: Path, server: Server, postgres: Po
     return {"sqlite": f"sqlite:///{path}", "redis": server.url, "postgresql": postgres.dsn()}[request.param]
 
 
-async def worker(job: str, url: str, name: str, ids: list[str]) -> asyncio.subprocess.Process:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, str(WORKER), job, url, name, env=ENVIRONMENT, limit=2**20,
-        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    """One event loop for all that use the processes."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+async def processes() -> AsyncGenerator[list[asyncio.subprocess.Process]]:
+    """Two processes, who do one job after another."""
+    pipe = asyncio.subprocess.PIPE
+    started = [
+        await asyncio.create_subprocess_exec(
+            sys.executable, str(WORKER), f"process-{number}", env=ENVIRONMENT, stdin=pipe, stdout=pipe, stderr=pipe
+        )
+        for number in range(2)
+    ]
+    yield started
+    for process in started:
+        await process.communicate(b"")
+
+
+async def say(process: asyncio.subprocess.Process, line: str) -> None:
     assert process.stdin is not None
-    assert process.stdout is not None
-    process.stdin.write(f"{' '.join(ids)}\n".encode())
+    process.stdin.write(f"{line}\n".encode())
     await process.stdin.drain()
-    if await process.stdout.readline() != b"ready\n":
-        _, error = await process.communicate()
+
+
+async def hear(process: asyncio.subprocess.Process, line: str) -> None:
+    assert process.stdout is not None
+    if await process.stdout.readline() != f"{line}\n".encode():
+        _, error = await process.communicate(b"")
         raise AssertionError(error.decode())
-    return process
 
 
-async def run_together(url: str, ids: list[str], *jobs: str) -> None:
-    processes = [await worker(job, url, f"process-{number}", ids) for number, job in enumerate(jobs)]
-    answers = await asyncio.gather(*(process.communicate(b"\n") for process in processes))
-    for out, error in answers:
-        assert out == b"done\n", error.decode()
+async def run_together(processes: list[asyncio.subprocess.Process], url: str, ids: list[str], *jobs: str) -> None:
+    for process, job in zip(processes, jobs, strict=True):
+        await say(process, f"{job} {url} {' '.join(ids)}")
+        await hear(process, "ready")
+    for process in processes:
+        await say(process, "")
+    await asyncio.gather(*(hear(process, "done") for process in processes))
 
 
 @asynccontextmanager
@@ -56,10 +77,12 @@ async def store_at(url: str) -> AsyncGenerator[SessionStore, None]:
 
 
 @pytest.mark.proves("P4", "AT-43", "AT-44")
-async def test_fifty_of_fifty_parallel_writes_and_increments_are_kept(url: str) -> None:
+async def test_fifty_of_fifty_parallel_writes_and_increments_are_kept(
+    url: str, processes: list[asyncio.subprocess.Process]
+) -> None:
     async with store_at(url) as store:
         session = await store.create({"count": 0})
-        await run_together(url, [session.id], "write", "write")
+        await run_together(processes, url, [session.id], "write", "write")
         kept = dict(await store.get_by_id(session.id))
         assert kept.pop("count") == 50
         assert set(kept) == {f"process-{name}-{number}" for name in range(2) for number in range(25)}
@@ -67,12 +90,14 @@ async def test_fifty_of_fifty_parallel_writes_and_increments_are_kept(url: str) 
 
 @pytest.mark.proves("P2", "AT-39", "AT-118", "ASVS 7.4.1")
 @pytest.mark.slow
-async def test_of_a_thousand_logouts_under_fire_none_is_undone(url: str) -> None:
+async def test_of_a_thousand_logouts_under_fire_none_is_undone(
+    url: str, processes: list[asyncio.subprocess.Process]
+) -> None:
     async with store_at(url) as store:
         ids: list[str] = []
         for _ in range(scaled(1000)):
             ids.append((await store.create({"first": 1}, owner="u")).id)
-        await run_together(url, ids, "use", "log_out")
+        await run_together(processes, url, ids, "use", "log_out")
         assert await store.sessions_of("u") == []
         for sid in ids:
             with pytest.raises(SessionNotFound):
