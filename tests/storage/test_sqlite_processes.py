@@ -9,7 +9,7 @@ from pathlib import Path
 
 import anyio
 import pytest
-from tests.storage.rigs import record_at
+from tests.storage.rigs import ONE_LOOP, record_at
 
 from sessioncore import Stored
 from sessioncore.storage import SQLiteStorage
@@ -47,6 +47,10 @@ async def test_many_processes_may_create_the_file_at_once(path: Path) -> None:
         await storage.aclose()
 
 
+# A worker is always on asyncio: it takes no second one to look on trio at what it left.
+
+
+@ONE_LOOP
 @pytest.mark.proves("P3")
 async def test_acknowledged_writes_survive_a_kill(path: Path) -> None:
     _, keys = killed_after(200, "write", str(path))
@@ -59,6 +63,7 @@ async def test_acknowledged_writes_survive_a_kill(path: Path) -> None:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
+@ONE_LOOP
 @pytest.mark.proves("AT-109", "ASVS 15.4.2")
 async def test_a_process_that_is_killed_while_it_moves_a_record_leaves_one_key(path: Path) -> None:
     """As the last login before a crash: the old ID or the new one is valid, never none and never both."""
@@ -72,6 +77,7 @@ async def test_a_process_that_is_killed_while_it_moves_a_record_leaves_one_key(p
             assert await storage.delete(live) == 1
 
 
+@ONE_LOOP
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="only where processes fork")
 async def test_a_file_that_was_open_at_a_fork_is_refused_to_the_child_and_kept_by_the_parent(path: Path) -> None:
     done = await anyio.run_process([sys.executable, WORKER, "fork", str(path)], check=False)
