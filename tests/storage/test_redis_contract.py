@@ -36,10 +36,11 @@ async def client(request: pytest.FixtureRequest, server: Server, running_nodes: 
 
 
 @pytest.mark.proves("P2", "P3", "P4", "AT-64", "ASVS 15.4.2")
-@pytest.mark.usefixtures("emptied", "nodes")
 @pytest.mark.parametrize("check", STORAGE_CHECKS)
 async def test_the_contract_holds(client: Any, check: Check, request: pytest.FixtureRequest) -> None:
-    stale = STALE.get(request.node.callspec.params["client"])
+    kind = request.node.callspec.params["client"]
+    request.getfixturevalue("nodes" if kind == "cluster" else "emptied")
+    stale = STALE.get(kind)
     cache = None if stale is None else NearCache(max_stale=stale)
     async with aclosing(RedisStorage(client, near_cache=cache)) as storage:  # of its own: nobody else watches
         await storage.open()
