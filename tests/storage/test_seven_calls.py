@@ -61,7 +61,8 @@ class Case(unittest.TestCase):
 def test_a_check_that_does_not_apply_is_reported_as_skipped(tmp_path: Path, runner: str, says: str) -> None:
     (tmp_path / "test_suite.py").write_text(SUITE, "utf-8")
     command = [sys.executable, "-m", runner, "test_suite.py"]
-    run = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=True)
+    environment = {**ENVIRONMENT, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     assert says in run.stdout + run.stderr
 
 
