@@ -1,5 +1,6 @@
 """The error for an optional package that is not installed or has another version: it names the extra."""
 
+import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 
@@ -22,6 +23,6 @@ def needs_extra(extra: str) -> Generator[None]:
             raise
         advice = f"pip install 'sessioncore[{extra}]'"
         package = name.partition(".")[0]
-        if isinstance(exc, ModuleNotFoundError) and name == package:
-            raise ModuleNotFoundError(f"this needs {name}, which is not installed; {advice}", name=name) from exc
+        if sys.modules.get(package) is None:
+            raise ModuleNotFoundError(f"this needs {package}, which is not installed; {advice}", name=package) from exc
         raise ImportError(f"this version of {package} is not supported ({exc}); {advice}", name=name) from exc

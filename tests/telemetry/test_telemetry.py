@@ -171,4 +171,4 @@ def test_without_the_extra_the_error_says_what_to_install() -> None:
     )
     command, environment = [sys.executable, "-c", script], {**os.environ, "PYTHONPATH": "src"}
     said = json.loads(subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout)
-    assert said == "this needs opentelemetry.metrics, which is not installed; pip install 'sessioncore[otel]'"
+    assert said == "this needs opentelemetry, which is not installed; pip install 'sessioncore[otel]'"
