@@ -15,7 +15,9 @@ from sessioncore_asgi._types import Message, Receive, Scope, Send
 
 __all__ = ["Responder"]
 
-_OTHER_ENDS: Final = frozenset({"http.response.pathsend", "http.response.zerocopysend"})  # ASGI's extensions for files
+_BODIES: Final = frozenset({
+    "http.response.body", "http.response.pathsend", "http.response.zerocopysend",  # the last two: extensions for files
+})  # fmt: skip
 
 
 class Responder(Struct, eq=False):
@@ -95,11 +97,10 @@ class Responder(Struct, eq=False):
             return self._send(message)  # not `send`: this may be an event stream by now
         if self._replaced:
             return _ignore_message()
-        is_end = "more_body" not in message or not message["more_body"]
-        if is_end and (kind == "http.response.body" or kind in _OTHER_ENDS):
+        if self._exchange.session.accessed and kind in _BODIES and not message.get("more_body", False):
             # When the client has read the whole response, late changes must be stored.
-            exchange = self._exchange
-            if exchange.session.accessed and (saving := exchange.save_late()) is not DONE:
+            saving = self._exchange.save_late()
+            if saving is not DONE:
                 return self._send_after(saving, message)
         return send(message)
 
