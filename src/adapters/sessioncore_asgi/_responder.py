@@ -97,9 +97,10 @@ class Responder(Struct, eq=False):
             return self._send(message)  # not `send`: this may be an event stream by now
         if self._replaced:
             return _ignore_message()
-        if self._exchange.session.accessed and kind in _BODIES and not message.get("more_body", False):
+        exchange = self._exchange
+        if exchange.session.accessed and kind in _BODIES and ("more_body" not in message or not message["more_body"]):
             # When the client has read the whole response, late changes must be stored.
-            saving = self._exchange.save_late()
+            saving = exchange.save_late()
             if saving is not DONE:
                 return self._send_after(saving, message)
         return send(message)
