@@ -95,6 +95,7 @@ class PostgresServer:
             "unix_socket_directories": str(self._folder),
             "max_connections": "200",
             "shared_buffers": "128MB",
+            "dynamic_shared_memory_type": "mmap",  # in its folder: a server that is killed leaves nothing elsewhere
             **settings,
         }
         arguments = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
