@@ -27,7 +27,9 @@ from sessioncore.codec._builtin_values import (
     SET,
     STR,
     TUPLE,
+    int_from_bytes,
     pairs,
+    text_from_bytes,
 )
 
 __all__ = ["json_value"]
@@ -48,10 +50,6 @@ def json_value(raw: Raw) -> Any:
         return _to_json(_decode(raw))
     except Exception:  # noqa: BLE001 - damaged bytes can raise anything
         return {"type": "unreadable", "value": None}
-
-
-def _text(data: memoryview) -> str:
-    return bytes(data).decode("utf-8", "surrogatepass")
 
 
 def _pairs(parts: list[Any]) -> list[list[Any]]:
@@ -94,16 +92,16 @@ _COMPOSITE_TYPES: dict[int, type] = {
 
 def _read(code: int, data: memoryview) -> Any:
     if code == INT:
-        return int.from_bytes(data, "big", signed=True)
+        return int_from_bytes(data)
     if code == STR:
-        return _text(data)
+        return text_from_bytes(data)
     if code == REGISTERED:
         return _Tagged(*_decode_registered(data))
     if (kind := _COMPOSITE_TYPES.get(code)) is not None:
         parts = _decode_list(data)
         return _Tagged(kind.__name__, _COMPOSITES.get(kind, list)(parts))
     if (kind := _LEAF_TYPES.get(code)) is not None:
-        return _Tagged(kind.__name__, _LEAVES.get(kind, _text)(data))
+        return _Tagged(kind.__name__, _LEAVES.get(kind, text_from_bytes)(data))
     return _Tagged(f"unknown ({code})", bytes(data))
 
 

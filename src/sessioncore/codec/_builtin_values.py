@@ -33,7 +33,8 @@ from sessioncore.codec._times import (
 
 __all__ = [
     "BUILTIN", "COMPOSITES", "DICT", "FLATTENED", "FROZENSET", "IMMUTABLE", "INT", "LEAVES", "PLAIN_COPIES",
-    "REGISTERED", "SET", "STR", "TUPLE", "Composite", "Leaf", "keys_and_values", "pairs",
+    "REGISTERED", "SET", "STR", "TUPLE", "Composite", "Leaf", "int_from_bytes", "keys_and_values", "pairs",
+    "text_from_bytes", "text_to_bytes",
 ]  # fmt: skip
 
 # The codes that are not in the tables below.
@@ -122,23 +123,34 @@ def _build_fraction(parts: list[Any]) -> Fraction:
     return Fraction(numerator, denominator)
 
 
-# -- leaves that are stored as text
+# -- integers and text
+
+
+def int_from_bytes(data: memoryview) -> int:
+    """Read an integer that MessagePack's own cannot hold."""
+    return int.from_bytes(data, "big", signed=True)
+
+
+def text_to_bytes(text: str) -> bytes:
+    """Encode text that may hold lone surrogates, which Python allows and UTF-8 does not."""
+    return text.encode("utf-8", "surrogatepass")
+
+
+def text_from_bytes(data: memoryview) -> str:
+    """Read what `text_to_bytes` made."""
+    return bytes(data).decode("utf-8", "surrogatepass")
 
 
 def _text_leaf(code: int, cls: Callable[[str], Any]) -> Leaf:
-    """Paths and IPv6 scopes may hold lone surrogates, which Python allows and UTF-8 does not."""
-    return Leaf(
-        code,
-        lambda value: str(value).encode("utf-8", "surrogatepass"),
-        lambda data: cls(bytes(data).decode("utf-8", "surrogatepass")),
-    )
+    """Paths and IPv6 scopes may hold lone surrogates, too."""
+    return Leaf(code, lambda value: text_to_bytes(str(value)), lambda data: cls(text_from_bytes(data)))
 
 
 def _windows_path_to_bytes(value: pathlib.PureWindowsPath) -> bytes:
     text = str(value)
     if type(value)(text) != value:  # ".\\c:x" before Python 3.12
         raise Refused("a Windows path that reads differently as text; make it without a leading '.'")
-    return text.encode("utf-8", "surrogatepass")
+    return text_to_bytes(text)
 
 
 # -- the tables

@@ -17,7 +17,9 @@ from sessioncore.codec._builtin_values import (
     SET,
     STR,
     TUPLE,
+    int_from_bytes,
     pairs,
+    text_from_bytes,
 )
 from sessioncore.codec._refusals import Refused
 from sessioncore.codec._registry import MAX_NAME, Registry
@@ -26,8 +28,8 @@ __all__ = ["decoders"]
 
 
 _LEAVES: dict[int, Callable[[memoryview], Any]] = {
-    INT: lambda data: int.from_bytes(data, "big", signed=True),
-    STR: lambda data: bytes(data).decode("utf-8", "surrogatepass"),
+    INT: int_from_bytes,
+    STR: text_from_bytes,
     **{leaf.code: leaf.from_bytes for leaf in LEAVES.values()},
 }
 

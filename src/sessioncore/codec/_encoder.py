@@ -25,6 +25,7 @@ from sessioncore.codec._builtin_values import (
     Composite,
     Leaf,
     keys_and_values,
+    text_to_bytes,
 )
 from sessioncore.codec._classes import class_access, plain_base
 from sessioncore.codec._refusals import Label, Refused, advice, entry, item, key_or_value, member, name_of
@@ -200,7 +201,7 @@ def _encode_str(text: str, _: int) -> "str | Ext":
     try:
         text.encode()
     except UnicodeEncodeError:
-        return Ext(STR, text.encode("utf-8", "surrogatepass"))
+        return Ext(STR, text_to_bytes(text))
     return text
 
 
