@@ -60,7 +60,7 @@ class OpenConnection(Struct, eq=False):
     response: web.StreamResponse
     _close: Callable[[BaseException], Awaitable[None]]
     _is_closed: Callable[[], bool]
-    _watch: Watch | None = None  # None: its headers are not written, or there is nothing to watch
+    _watch: Watch | None = None  # None: its headers are not written, or there is no session that could end
     _begun: bool = False  # its headers are written
     _ended: bool = False  # by this adapter
     _stopped: bool = False  # the handler has ended

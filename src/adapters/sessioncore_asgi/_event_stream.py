@@ -25,12 +25,12 @@ def is_event_stream(headers: Iterable[tuple[bytes, bytes]]) -> bool:
 
 
 class EventStream(Struct, eq=False):
-    """Stands before the server's `send`; watches the session as soon as it is stored and used."""
+    """Stands before the server's `send`; watches the session from the headers on."""
 
     _exchange: Exchange
     _send: Send
     _end_receiving: Callable[[Message], None]
-    _watch: Watch | None = None  # None: there was nothing to watch yet
+    _watch: Watch | None = None  # None: the headers are not sent, or there is no session that could end
     _complete: bool = False  # the last part was sent
     _ended: bool = False  # by this adapter
 
@@ -49,7 +49,7 @@ class EventStream(Struct, eq=False):
             self._complete = True
             self.stop()
         await self._send(message)
-        if self._watch is None and not self._complete:
+        if message["type"].endswith("http.response.start") and not self._complete:
             self._watch = watch_connection(self._exchange, self._end)
 
     def _end(self, _: SessionError) -> Awaitable[None] | None:

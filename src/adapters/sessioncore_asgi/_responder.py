@@ -15,6 +15,7 @@ from sessioncore_asgi._types import Message, Receive, Scope, Send
 
 __all__ = ["Responder"]
 
+_ONE_PART: Final = b"content-length"  # with this header, frameworks begin a response in one part
 _BODIES: Final = frozenset({
     "http.response.body", "http.response.pathsend", "http.response.zerocopysend",  # the last two: extensions for files
 })  # fmt: skip
@@ -88,7 +89,7 @@ class Responder(Struct, eq=False):
                     first = message["headers"][0][0]
                 except (LookupError, TypeError):  # there are no headers, or they are an iterator
                     first = b""
-                if first == b"content-length":  # as frameworks begin a response in one part
+                if first == _ONE_PART:
                     return send(message)
                 return self._send_unchanged(message)
             if not isinstance(added, Done):
@@ -135,7 +136,7 @@ class Responder(Struct, eq=False):
             warn_of_other_sessions(scope, exchange)
         revised = {**message}
         revised["headers"] = headers = exchange.revise(message.get("headers", ()), added)
-        if headers and headers[0][0] != b"content-length":
+        if headers and headers[0][0] != _ONE_PART:
             self._look_for_events(headers)
         return revised
 

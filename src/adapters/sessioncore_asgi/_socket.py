@@ -21,7 +21,7 @@ class SocketResponder(Responder):
 
     client_disconnected: bool = False  # or this adapter has closed the connection
     _closed: bool = False  # the application has closed the connection
-    _watch: Watch | None = None  # None: there was nothing to watch yet
+    _watch: Watch | None = None  # None: it is not accepted, or there is no session that could end
     _sent: Event | None = None  # set when the adapter's close message is sent; None: it has not ended the connection
 
     async def receive(self) -> Message:

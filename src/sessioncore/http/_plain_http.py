@@ -17,7 +17,12 @@ def warn_over_plain_http(view: RequestView, warnings: Warnings) -> None:
     """Warn about a request whose response sets a Secure cookie; forwarded headers are not trusted."""
     if view.scheme not in {"http", "ws"}:
         return
-    host, agent = (next(iter(view.header(name)), "") for name in ("host", "user-agent"))
-    is_safari = "AppleWebKit" in agent and "Chrome/" not in agent
-    if host.lower().partition(":")[0] != "localhost" or is_safari:  # others accept it there; not all do for 127.0.0.1
+    host = next(iter(view.header("host")), "").lower()
+    # Browsers accept it on localhost, except Safari; not all do for 127.0.0.1.
+    if host.partition(":")[0] != "localhost" or _is_safari(view):
         warnings.warn(_MESSAGE)
+
+
+def _is_safari(view: RequestView) -> bool:
+    agent = next(iter(view.header("user-agent")), "")
+    return "AppleWebKit" in agent and "Chrome/" not in agent

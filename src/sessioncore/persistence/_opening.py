@@ -1,4 +1,4 @@
-"""Opens the storage of a store, checks it, and closes it when nobody uses it any more."""
+"""Opens the storage of a store, checks it, and closes it after its last use."""
 
 import logging
 from collections.abc import Callable
