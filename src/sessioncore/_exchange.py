@@ -16,16 +16,16 @@ from msgspec.structs import replace
 
 from sessioncore._error_responses import ErrorResponse, Headers, find_refusal, is_session_error, response_to
 from sessioncore._errors import SessionError
-from sessioncore.http._extractors import COOKIE
-from sessioncore.http._plain_http import warn_over_plain_http
 from sessioncore.http._request_view import RequestView
 from sessioncore.http._response_headers import Pairs, revise
+from sessioncore.persistence._client_id import is_new, tell_id, tell_no_id
 from sessioncore.persistence._crossing import Crossing, crossing_of
 from sessioncore.persistence._driver import DONE, Done
 from sessioncore.persistence._load_steps import LoadSteps, next_candidate
 from sessioncore.persistence._store_persistence import StorePersistence
 from sessioncore.session._error_factories import not_loaded, skipped
-from sessioncore.session._lifecycle import ENDED, FRESH
+from sessioncore.session._lifecycle import FRESH
+from sessioncore.session._limits import RESPONSE_STARTED
 from sessioncore.session._session import Session
 from sessioncore.session._state import SessionState
 from sessioncore.session._turn import Turn
@@ -128,7 +128,7 @@ class Exchange(Struct, eq=False):
             SessionError: the changes were not stored; send `error_response(error)` instead of the response.
         """
         session = self.session
-        if session._response_started:
+        if session._limits is RESPONSE_STARTED:
             return _NO_HEADERS
         session._start_response()
         state = session._state
@@ -179,29 +179,18 @@ class Exchange(Struct, eq=False):
         """Store nothing more: the session was ended. For `integration.watch_connection`."""
         self._drops_changes = True
 
-    def _session_headers(self, state: SessionState, new_id_only: bool = False) -> Done[Headers]:
+    def _session_headers(self, state: SessionState) -> Done[Headers]:
         """Return the Set-Cookie and ID headers that the client needs."""
-        lookup, context, crossing = self._lookup, self._persistence.context, self._crossing
-        headers, loaded, cookies = context.id_headers, state.loaded, True
+        context, lookup, accessed = self._persistence.context, self._lookup, self.session.accessed
+        crossing, cookies = self._crossing, True
         if crossing is not None:
-            crossing.report_dropped(state, self.session.accessed)
+            crossing.report_dropped(state, accessed)
             cookies = crossing.cookies_allowed
-        if loaded is None:
-            if new_id_only or lookup is None:
-                return _NO_HEADERS
-            if state.phase is ENDED and lookup.has_clearable_id():
-                return Done(headers.clearing(cookies=cookies))
-            if cookies and self.session.accessed and lookup.has_two_cookies():
-                return Done([*headers.former_cookies])
-            return _NO_HEADERS
-        unsent = True
-        if lookup is not None and loaded.session_id == lookup.session_id:  # the client has the ID
-            if not headers.must_resend_cookie(loaded) or new_id_only or lookup.source is not COOKIE:
-                return _NO_HEADERS
-            unsent = False
-        if self._view is not None and cookies and headers.secure:
-            warn_over_plain_http(self._view, context.warnings)
-        return Done(headers.sending(loaded, new=unsent, cookies=cookies))
+        if state.loaded is None:
+            headers = tell_no_id(context, lookup, state, accessed, cookies)
+        else:
+            headers = tell_id(context, lookup, state.loaded, self._view, cookies)
+        return Done(headers) if headers else _NO_HEADERS
 
     def revise(self, headers: Pairs, added: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
         """Return the response's headers with `added`, and with `Vary` and `Cache-Control` as the session needs them."""
@@ -222,7 +211,7 @@ class Exchange(Struct, eq=False):
         state = self.session._state
         if state is None or not state.dirty() or state.loaded is None or self._drops_changes:
             return DONE
-        return self._persistence.commit(state) if self.session._response_started else DONE
+        return self._persistence.commit(state) if self.session._limits is RESPONSE_STARTED else DONE
 
     def finish(self, failed: bool = False) -> Done[None] | Awaitable[None]:
         """Store late changes of streams and background tasks, and release the session.
@@ -240,7 +229,7 @@ class Exchange(Struct, eq=False):
             try:
                 if self._drops_changes or (failed and not self._persistence.config.save_on_server_error):
                     pass  # drop the changes
-                elif session._response_started:
+                elif session._limits is RESPONSE_STARTED:
                     work = self._persistence.commit(state)
                 elif failed:  # no response passed through this exchange
                     work = self.commit(None)
@@ -279,8 +268,8 @@ class Exchange(Struct, eq=False):
             return replace(self._response, handled=is_session_error(error))
         session, state, headers = self.session, self.session._state, _NO_HEADERS
         session_error = error if isinstance(error, SessionError) else self._hidden_error(error)
-        if state is not None and (session_error is not None or not session._response_started):
-            headers = self._session_headers(state, new_id_only=session_error is None)
+        if state is not None and (session_error is not None or self._owes_new_id(state)):
+            headers = self._session_headers(state)
         if session_error is None and not headers.value:
             return None
         session._start_response()
@@ -291,6 +280,11 @@ class Exchange(Struct, eq=False):
             session_error, self._view, self._persistence.context, headers.value, handled=is_session_error(error)
         )
         return self._response
+
+    def _owes_new_id(self, state: SessionState) -> bool:
+        """Return whether an ID was stored that no response has sent to the client."""
+        started = self.session._limits is RESPONSE_STARTED
+        return not started and state.loaded is not None and is_new(state.loaded, self._lookup)
 
     def _hidden_error(self, error: BaseException | None) -> SessionError | None:
         """Return the refusal that `error` was raised from, or else the last one that a use met, if any."""

@@ -162,7 +162,7 @@ class SessionStore:
         session = await self.get_by_id(sid)
         try:
             yield session
-            if state_of(session).no_writes is None:  # else the block has released it, and its changes are dropped
+            if state_of(session).limits.write is None:  # else the block has released it, and its changes are dropped
                 await session.save()
         finally:
             session.release()

@@ -62,7 +62,7 @@ def check_values(state: SessionState) -> None:
         assert not settled or raw == stored[name], name
         if settled and name not in changed:
             assert type(values.items[name]) not in IMMUTABLE
-    settled = settled or state.no_writes is not None  # a released session shows what is stored, whatever is under way
+    settled = settled or state.limits.write is not None  # a released session shows what is stored
     cleared = state.pending is not None and state.pending.metadata.cleared
     if settled and not cleared:  # what differs from what is stored shows as changed: else no commit would see it
         for name in values.items.keys() | stored.keys():
@@ -105,7 +105,7 @@ class OneRequest(Lab):
     async def settle(self) -> None:
         """End the request, and compare what it shows with what is stored."""
         shown: dict[str, Any] | None = None
-        released = self.state.no_writes is not None  # then what changed inside a value shows, and is stored nowhere
+        released = self.state.limits.write is not None  # then what changed inside a value shows, and is stored nowhere
         with suppress(SessionError):
             await watched(partial(self.exchange.commit, 200), self.check)
             shown = None if released else dict(self.session)

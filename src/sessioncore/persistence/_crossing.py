@@ -24,6 +24,7 @@ from sessioncore.persistence._store_context import StoreContext
 from sessioncore.session._error_factories import ErrorFactory
 from sessioncore.session._initial_states import refused_state, withheld_state
 from sessioncore.session._lifecycle import FRESH, WITHHELD
+from sessioncore.session._limits import Limits
 from sessioncore.session._state import SessionState
 
 __all__ = ["Crossing", "crossing_of"]
@@ -103,7 +104,7 @@ class Crossing(Struct, eq=False):
         if carrier is Carrier.URL_OR_FORM:
             self.named_id = state.known_id
             if not self.cookies_allowed:
-                state.refuse_new_id(self.refusal)
+                state.limit(Limits(new_id=self.refusal))
 
     def report_dropped(self, state: SessionState | None, accessed: bool) -> None:
         """Send the event if something was dropped, or would have been refused if the store did not only report."""

@@ -14,7 +14,7 @@ __all__ = ["IDHeaders"]
 
 
 class IDHeaders:
-    """The cookies and headers of one store in which IDs are sent. `Exchange` decides when."""
+    """The cookies and headers of one store in which IDs are sent. `_client_id` decides when."""
 
     __slots__ = (
         "_clock", "_lifetimes", "_session_only", "_warnings", "cookie_names", "cookies", "former_cookies", "names",

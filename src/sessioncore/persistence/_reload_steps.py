@@ -37,8 +37,8 @@ class ReloadSteps(SessionSteps, eq=False):
 
     def answered(self, answer: Answer) -> Step | None:
         """Handle the record, or the renewal of its idle clock."""
-        if self.state.no_writes is not None:  # another task has released the session meanwhile
-            self._fail(self.state.no_writes())
+        if (released := self.state.limits.write) is not None:  # another task has released the session meanwhile
+            self._fail(released())
         elif self.touching:
             verdict = verdict_of(TOUCH, answer)
             if verdict is Verdict.RENEWED:

@@ -132,10 +132,10 @@ class StorePersistence:
     async def _end(self, state: SessionState) -> None:
         loaded, unresolved, prefix = state.loaded, state.in_flight, self.config.key_prefix
         handle = None if loaded is None else loaded.handle
-        if state.phase is STALE and state.former_id is not None:
-            handle = handle_of(state.former_id)  # deleting a replaced ID ends the session where it is now
-        elif state.phase is FRESH:
-            handle = state.unreadable  # a process with a newer release, say, may be able to read it
+        if state.former_id is not None and (state.phase is STALE or state.phase is FRESH):
+            # Deleting a replaced ID ends the session where it is now. Another process, with a newer release, say,
+            # may be able to read the record that this one cannot read.
+            handle = handle_of(state.former_id)
         keys = [] if handle is None else [prefix + handle]
         if unresolved is not None and unresolved.new_id is not None:  # it may have created this record
             keys.append(prefix + unresolved.handle)

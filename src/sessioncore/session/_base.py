@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Never
 from sessioncore._errors import OwnerLimitReached, StorageError
 from sessioncore.session._error_factories import ErrorFactory, after_release, error_factory
 from sessioncore.session._initial_states import fresh_state
+from sessioncore.session._limits import NO_LIMITS, RELEASED, RESPONSE_STARTED
 from sessioncore.session._protocols import Persistence
 from sessioncore.session._state import SessionState
 
@@ -22,8 +23,7 @@ class SessionBase:
     """The part of a `Session` that knows its request. Invariant: a session that was used has a state."""
 
     __slots__ = (
-        "_failure", "_on_late_use", "_persistence", "_released", "_response_started", "_state", "_store", "_unusable",
-        "accessed",
+        "_failure", "_limits", "_on_late_use", "_persistence", "_state", "_store", "_unusable", "accessed",
     )  # fmt: skip
 
     def __init__(
@@ -38,8 +38,8 @@ class SessionBase:
         self._state = state  # None: no record was found, and the session was not used
         self._unusable = unusable  # makes the error that a use raises; None: the session can be used
         self._failure: ErrorFactory | None = None  # makes the last error of a use or a method; None: no error
-        self._response_started = False  # the headers of the response are final
-        self._released = False  # before there was a state
+        self._limits = NO_LIMITS  # what a state that begins from now on may not do
+        self._on_late_use: Callable[[SessionState], object] | None = None  # called at a first use after the headers
         self.accessed: bool = state is not None
         """Whether the session was used in this request; reading this does not count."""
 
@@ -80,11 +80,10 @@ class SessionBase:
             self._refuse(self._unusable)
         state = self._state
         if state is None:
-            state = fresh_state(self._persistence.codec)
-            self._open(state, None)
+            state = self._state = fresh_state(self._persistence.codec, self._limits)
         self.accessed = True
-        if self._response_started and (on_use := getattr(self, "_on_late_use", None)) is not None:
-            on_use(state)
+        if self._on_late_use is not None:
+            self._on_late_use(state)
         return state
 
     def _check_not_released(self) -> None:
@@ -104,28 +103,26 @@ class SessionBase:
     def _open(self, state: SessionState | None, unusable: ErrorFactory | None) -> None:
         """Take the result of the load: the state of the stored session, if there is one, or the error of a use."""
         self._state, self._unusable = state, unusable
-        if state is not None:
-            if self._response_started:
-                state.start_response()
-            if self._released:
-                state.release(drop=False)
+        if state is not None and self._limits is not NO_LIMITS:
+            state.limit(self._limits)
+
+    def _start_response(self) -> None:
+        """Note that the headers of the response are final; a state learns it when its commit is over."""
+        if self._limits is NO_LIMITS:
+            self._limits = RESPONSE_STARTED
+
+    def _mark_released(self) -> None:
+        """Note that the session was released while it has no state."""
+        self._limits = RELEASED
 
     def _refuse(self, unusable: ErrorFactory) -> Never:
         """Raise the error of a use, and keep it, as `_carry_out` does."""
         self._failure = unusable
         raise unusable()
 
-    def _start_response(self) -> None:
-        """Note that the headers of the response are final."""
-        self._response_started = True
-
     def _call_at_late_use(self, on_use: Callable[[SessionState], object]) -> None:
         """Let the first use call this, in its own thread; the response has started without one."""
-        self._on_late_use = on_use  # not set before, because each request would pay for it
-
-    def _mark_released(self) -> None:
-        """Note that the session was released while it has no state."""
-        self._released = True
+        self._on_late_use = on_use
 
     def _forget_tracebacks(self) -> None:
         """Forget the causes of errors, whose tracebacks refer to the session."""

@@ -4,7 +4,7 @@ from msgspec import Raw
 
 from sessioncore.codec._codec import IMMUTABLE
 from sessioncore.session._delta import Delta
-from sessioncore.session._error_factories import released
+from sessioncore.session._limits import RELEASED
 from sessioncore.session._pending import DROP, NO_METADATA, NOTHING_PENDING, SET, Change, Update
 from sessioncore.session._state import SessionState
 from sessioncore.session._values import Values
@@ -22,7 +22,7 @@ def changes_of(state: SessionState) -> Delta | None:  # noqa: C901, PLR0912 - on
         CodecError: a value cannot be encoded; the text names its key.
     """
     values = state.values
-    if state.no_writes is released:
+    if state.limits is RELEASED:
         return None
     if values.issued_defaults is not None:
         state.adopt_defaults()

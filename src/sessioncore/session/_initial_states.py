@@ -3,16 +3,22 @@
 from sessioncore.codec._codec import Codec
 from sessioncore.session._error_factories import ErrorFactory
 from sessioncore.session._lifecycle import LIVE, STALE, WITHHELD
+from sessioncore.session._limits import NO_LIMITS, Limits
 from sessioncore.session._loaded import Loaded
 from sessioncore.session._state import SessionState
 from sessioncore.session._values import Values
 
-__all__ = ["fresh_state", "live_state", "refused_state", "stale_state", "withheld_state"]
+__all__ = ["fresh_state", "live_state", "refused_state", "stale_state", "unreadable_state", "withheld_state"]
 
 
-def fresh_state(codec: Codec, unreadable: str | None = None) -> SessionState:
-    """Return the state of a session that is not stored yet; the client's ID may have a record that cannot be read."""
-    return SessionState(Values(codec, {}), unreadable=unreadable)
+def fresh_state(codec: Codec, limits: Limits = NO_LIMITS) -> SessionState:
+    """Return the state of a session that is not stored yet."""
+    return SessionState(Values(codec, {}), limits=limits)
+
+
+def unreadable_state(session_id: str, codec: Codec) -> SessionState:
+    """Return the state of a request with an ID whose record cannot be read: the session is fresh."""
+    return SessionState(Values(codec, {}), former=session_id)
 
 
 def live_state(loaded: Loaded, codec: Codec) -> SessionState:
@@ -32,4 +38,4 @@ def withheld_state(codec: Codec) -> SessionState:
 
 def refused_state(refusal: ErrorFactory, codec: Codec) -> SessionState:
     """Return the state of a request that may read that it has no session, and may do nothing else."""
-    return SessionState(Values(codec, {}), no_writes=refusal)
+    return SessionState(Values(codec, {}), limits=Limits(write=refusal, new_id=refusal))

@@ -11,6 +11,7 @@ from sessioncore.http._ids import handle_of
 from sessioncore.session._attempt import Attempt
 from sessioncore.session._error_factories import ErrorFactory, released, response_started
 from sessioncore.session._lifecycle import END, ENDED, FRESH, LIVE, LOST, MOVED, NEXT_PHASE, STORED, Phase, Verb
+from sessioncore.session._limits import NO_LIMITS, RELEASED, RESPONSE_STARTED, Limits
 from sessioncore.session._loaded import Loaded
 from sessioncore.session._merge import take_merged
 from sessioncore.session._pending import NO_METADATA, SET, Pending
@@ -24,9 +25,9 @@ __all__ = ["SessionState"]
 class SessionState(Struct, eq=False):
     """Everything that a request knows about a session and has changed in it.
 
-    Invariants: `loaded` is set if and only if the phase is LIVE. `former` is set only in the
-    phases ENDED, GONE, STALE and WITHHELD. A write whose outcome is not known is `in_flight`, and its changes
-    are not in `pending`. If `dirty` returns False, a commit has nothing to store.
+    Invariants: `loaded` is set if and only if the phase is LIVE; `former` is not set then. A write whose outcome
+    is not known is `in_flight`, and its changes are not in `pending`. If `dirty` returns False, a commit has
+    nothing to store.
     """
 
     values: Values
@@ -35,11 +36,9 @@ class SessionState(Struct, eq=False):
     pending: Pending | None = None  # None: nothing was written since the last commit
     in_flight: Attempt | None = None  # sent, and its outcome is not known; None: no such write
     turn: Turn | None = None  # of the task that commits, reloads or ends the session; None: no task does
-    no_writes: ErrorFactory | None = None  # makes the error that a write raises; None: writes are allowed
-    former: Loaded | str | None = None  # the record that another request has ended or moved, else the ID that ended
-    unreadable: str | None = None  # the handle of a record that cannot be read here; `destroy` ends it all the same
+    limits: Limits = NO_LIMITS  # what the request may not do
+    former: Loaded | str | None = None  # the record that another request has ended or moved, else see `former_id`
     next_id: str | None = None  # the ID of the next record, or after the next rotation; None: not chosen yet
-    no_new_id: ErrorFactory | None = None  # makes the error that a change raises if it needs a new ID; None: allowed
     settings: Settings = NO_SETTINGS  # all that this request has set, also what is stored by now
 
     def __repr__(self) -> str:
@@ -74,11 +73,13 @@ class SessionState(Struct, eq=False):
         """The current ID: the next one, else the record's, else the former one; None if none was chosen yet."""
         if self.next_id is not None:
             return self.next_id
-        return self.former_id if self.loaded is None else self.loaded.session_id
+        if self.loaded is not None:
+            return self.loaded.session_id
+        return None if self.phase is FRESH else self.former_id
 
     @property
     def former_id(self) -> str | None:
-        """The ID before the session ended; `Session.id` still returns it."""
+        """The client's ID that has ended, was replaced, or has a record that cannot be read (FRESH); else None."""
         return self.former.session_id if isinstance(self.former, Loaded) else self.former
 
     def choose_id(self, session_id: str) -> str:
@@ -104,11 +105,12 @@ class SessionState(Struct, eq=False):
             ResponseStarted: the ID of a new session could not reach the client any more.
             CrossSiteRequest: another site made the request.
         """
-        if self.no_writes is not None:
-            raise self.no_writes()
+        limits = self.limits
+        if limits.write is not None:
+            raise limits.write()
         if self.phase is not LIVE:  # a write changes no phase: see TRANSITIONS
-            if self.no_new_id is not None and (self.phase is FRESH or self.phase is ENDED):  # else it needs no new ID
-                raise self.no_new_id()
+            if limits.new_id is not None and (self.phase is FRESH or self.phase is ENDED):  # else it needs no new ID
+                raise limits.new_id()
             if self.phase is ENDED:
                 self.former = None  # this write begins another session
         if self.pending is None:
@@ -125,12 +127,10 @@ class SessionState(Struct, eq=False):
         """Note in the journal, which is returned, that the session gets this new ID.
 
         Raises:
-            ResponseStarted: the ID could not reach the client any more.
-            SessionReleased, CrossSiteRequest: as in `begin_write`.
+            ResponseStarted, SessionReleased, CrossSiteRequest: as in `begin_write`.
         """
-        if self.no_new_id is not None:
-            self.check_writable()
-            raise self.no_new_id()
+        if self.limits.new_id is not None:
+            raise self.limits.new_id()
         pending = self.begin_write()
         pending.change_metadata(rotate=True)
         self.next_id = new_id
@@ -138,23 +138,23 @@ class SessionState(Struct, eq=False):
 
     def check_writable(self) -> None:
         """Raise if the session cannot be written to."""
-        if self.no_writes is not None:
-            raise self.no_writes()
+        if self.limits.write is not None:
+            raise self.limits.write()
 
     def check_not_started(self) -> None:
-        """Raise if a new ID could not reach the client."""
+        """Raise if the session cannot be written to, or a new ID could not reach the client."""
         self.check_writable()
-        if self.no_new_id is response_started:
+        if self.limits is RESPONSE_STARTED:
             raise response_started()
 
     def check_not_released(self) -> None:
         """Raise if the session was released."""
-        if self.no_writes is released:
+        if self.limits is RELEASED:
             raise released()
 
     def adopt_defaults(self) -> None:
-        """Turn typed defaults that were changed in place into values, unless the session was released."""
-        if self.no_writes is released:
+        """Turn typed defaults that were changed in place into values, unless it was released."""
+        if self.limits is RELEASED:
             return
         for name, value in self.values.changed_defaults().items():
             self.begin_write().changes[name] = SET
@@ -176,7 +176,7 @@ class SessionState(Struct, eq=False):
     def roll_back(self) -> None:
         """After a commit that stored nothing, put its journal back, below later changes; a release has dropped it."""
         attempt, self.in_flight = self.in_flight, None
-        if attempt is not None and attempt.pending is not None and self.no_writes is None:
+        if attempt is not None and attempt.pending is not None and self.limits.write is None:
             self.pending = attempt.pending.then(self.pending)
 
     def undo_roll_back(self, attempt: Attempt, later: Pending | None) -> None:
@@ -190,8 +190,8 @@ class SessionState(Struct, eq=False):
 
     def apply_committed(self, version: int) -> Attempt:
         """Make the record that was just stored the loaded one; return the attempt that stored it."""
-        attempt, self.in_flight = self.in_flight, None
-        assert attempt is not None, "there is a reply, but no write is in flight"
+        attempt = self.current_attempt()
+        self.in_flight = None
         if self.phase is not LIVE:
             self._advance(STORED)
             self.former = None
@@ -202,7 +202,7 @@ class SessionState(Struct, eq=False):
         elif self.next_id == session_id:  # else another task has requested the next rotation meanwhile
             self.next_id = None
         self.loaded = attempt.to_loaded(session_id, version, self.loaded)
-        if self.no_writes is not None:  # it was released meanwhile, and shows what is stored
+        if self.limits.write is not None:  # it was released meanwhile, and shows what is stored
             self._restore_values()
             return attempt
         delta = attempt.delta
@@ -251,7 +251,7 @@ class SessionState(Struct, eq=False):
 
     def start_response(self) -> None:
         """Note that no new ID can reach the client any more, and drop changes that would need one."""
-        self.no_new_id = response_started
+        self.limit(RESPONSE_STARTED)
         if self.pending is not None and (self.phase is FRESH or self.phase is ENDED):
             self.pending = None
 
@@ -269,12 +269,12 @@ class SessionState(Struct, eq=False):
             self._restore_values()
         if self.next_id is not None and self.loaded is not None:
             self.next_id = None
-        if self.no_writes is None:
-            self.no_writes = released
+        self.limit(RELEASED)
 
-    def refuse_new_id(self, refusal: ErrorFactory) -> None:
-        """Let every change that needs a new ID raise this error."""
-        self.no_new_id = refusal
+    def limit(self, limits: Limits) -> None:
+        """Refuse what `limits` refuse from now on, unless writes are refused already."""
+        if self.limits.write is None:
+            self.limits = limits
 
     def _restore_values(self) -> None:
         """Show the values that are stored; none without a record."""

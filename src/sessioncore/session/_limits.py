@@ -1,0 +1,22 @@
+"""What a request may not do with its session any more, or was never allowed to do."""
+
+from msgspec import Struct
+
+from sessioncore.session._error_factories import ErrorFactory, released, response_started
+
+__all__ = ["NO_LIMITS", "RELEASED", "RESPONSE_STARTED", "Limits"]
+
+
+class Limits(Struct, frozen=True):
+    """Each field makes the error that an attempt raises; None: it is allowed.
+
+    Invariant: if writes are refused, changes that need a new ID are refused, too.
+    """
+
+    write: ErrorFactory | None = None
+    new_id: ErrorFactory | None = None  # what needs a new ID: login, regenerate, the first write of a fresh session
+
+
+NO_LIMITS = Limits()
+RESPONSE_STARTED = Limits(new_id=response_started)
+RELEASED = Limits(write=released, new_id=released)
