@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from sessioncore._cross_loop import event_loop, has_ended
 from sessioncore._errors import SessionGone
+from sessioncore._event_loops import event_loop, has_ended
 from sessioncore._storage_capabilities import Watches
 from sessioncore._storage_protocol import capability
 from sessioncore.live._polling import Polling

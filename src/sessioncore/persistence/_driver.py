@@ -14,9 +14,9 @@ import anyio
 from msgspec import Struct
 
 from sessioncore._config import listeners
-from sessioncore._cross_loop import NamedLocks
 from sessioncore._errors import KeyTaken, SessionError, StorageError, StorageUnavailable
 from sessioncore._events import EventKind, StorageListener
+from sessioncore._locks import NamedLocks
 from sessioncore._storage_calls import LATER, Call, Later, Load, Move, Moved, Replace, Reply, Stored, Unreadable
 from sessioncore._storage_capabilities import AnswersNow, BoundsCalls
 from sessioncore._storage_protocol import capability

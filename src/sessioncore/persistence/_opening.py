@@ -8,8 +8,9 @@ from weakref import WeakKeyDictionary
 from anyio import CancelScope
 
 from sessioncore._config import SessionConfig
-from sessioncore._cross_loop import CrossLoopLock, event_loop, has_ended
 from sessioncore._errors import WritesRefused
+from sessioncore._event_loops import event_loop, has_ended
+from sessioncore._locks import CrossLoopLock
 from sessioncore._storage_capabilities import Opens
 from sessioncore._storage_protocol import capability
 from sessioncore.persistence._driver import Driver

@@ -5,8 +5,8 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
-from sessioncore._cross_loop import asyncio_loop
 from sessioncore._errors import ConfigError, StorageUnavailable
+from sessioncore._event_loops import asyncio_loop
 
 __all__ = ["PerLoop"]
 

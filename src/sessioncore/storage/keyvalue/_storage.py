@@ -13,9 +13,9 @@ from typing import Any, ClassVar, cast
 from msgspec import structs
 
 from sessioncore._batched import batched
-from sessioncore._cross_loop import NamedLocks
 from sessioncore._errors import ConfigError, KeyTaken, StorageError
 from sessioncore._gather import MAX_CONCURRENT_CALLS, gather
+from sessioncore._locks import NamedLocks
 from sessioncore._storage_calls import Stored, Unreadable, Written
 from sessioncore._storage_capabilities import Clears, Opens, Purges
 from sessioncore.storage._versions import random_version

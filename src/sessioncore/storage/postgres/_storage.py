@@ -13,9 +13,9 @@ from typing import Any, ClassVar, cast
 
 from anyio import sleep
 
-from sessioncore._cross_loop import CrossLoopLock
 from sessioncore._errors import ConfigError, KeyTaken, StorageError
 from sessioncore._extras import needs_extra
+from sessioncore._locks import CrossLoopLock
 from sessioncore._shield import run_shielded
 from sessioncore._storage_calls import Moved, Stored, Unreadable, Written
 from sessioncore._storage_capabilities import Clears, KeepsTombstones, LoadsMany, Opens, Purges, Scans, Watches

@@ -12,8 +12,8 @@ from typing import Concatenate, ParamSpec, TypeVar
 from anyio import CapacityLimiter, to_thread
 from msgspec import Struct
 
-from sessioncore._cross_loop import CrossLoopLock
 from sessioncore._errors import StorageError
+from sessioncore._locks import CrossLoopLock
 from sessioncore._shield import run_shielded
 from sessioncore.storage.sqlite._batch_runs import run_reads, run_writes
 from sessioncore.storage.sqlite._batching import BatchExecutor, Closed

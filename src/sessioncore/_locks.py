@@ -1,81 +1,17 @@
-"""What tasks of several event loops need to work together: locks, and calls into another loop.
+"""Locks for tasks of several event loops; those of asyncio, trio and anyio belong to one loop."""
 
-One process can have several loops, each in a thread of its own: a server with a loop per worker
-thread, `asyncio.run` in synchronous views. The locks of asyncio, trio and anyio belong to one loop.
-"""
-
-import asyncio
-import sys
 import threading
 from collections import deque
-from collections.abc import Callable
-from contextlib import AsyncExitStack, suppress
-from functools import partial
-from typing import Any, Self
+from contextlib import AsyncExitStack
+from typing import Self
 from weakref import WeakValueDictionary
 
 from anyio import Event
 from anyio.lowlevel import checkpoint_if_cancelled
 
-__all__ = ["CrossLoopLock", "NamedLocks", "asyncio_loop", "caller_from_any_thread", "event_loop", "has_ended"]
+from sessioncore._event_loops import caller_from_any_thread, reaches_loop
 
-
-def asyncio_loop() -> asyncio.AbstractEventLoop | None:
-    """Return asyncio's event loop, also in a callback; None in a task of trio.
-
-    There asyncio may have a running loop, too: trio-asyncio runs one inside trio, and trio's guest mode is run by one.
-    """
-    if "trio" in sys.modules:
-        with suppress(AttributeError, RuntimeError):  # trio is not imported completely, or does not run
-            sys.modules["trio"].lowlevel.current_task()
-            return None
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
-
-
-def event_loop() -> Any:
-    """Return asyncio's event loop or trio's token, also in a callback of asyncio's loop.
-
-    If sniffio is installed, anyio finds a loop only in a task, unless `anyio.run` has started the loop.
-    """
-    loop = asyncio_loop()
-    if loop is not None:
-        return loop
-    import trio  # noqa: PLC0415 - optional, and it is running
-
-    return trio.lowlevel.current_trio_token()
-
-
-def has_ended(loop: Any) -> bool:
-    """Return whether an `event_loop` will run no more."""
-    if isinstance(loop, asyncio.AbstractEventLoop):
-        return loop.is_closed()
-    return not _reaches_loop(loop.run_sync_soon, _nothing)
-
-
-def _nothing() -> None:
-    """Do nothing, in another event loop."""
-
-
-def _reaches_loop(call: Callable[..., object], *args: object) -> bool:
-    """Call a function that needs its event loop; return False if the loop has ended."""
-    try:
-        call(*args)
-    except RuntimeError:
-        return False
-    return True
-
-
-def caller_from_any_thread() -> Callable[..., bool]:
-    """Return a function that has this event loop call its arguments soon.
-
-    After the loop has ended, it returns False and does nothing.
-    """
-    loop = event_loop()
-    call_soon = loop.call_soon_threadsafe if isinstance(loop, asyncio.AbstractEventLoop) else loop.run_sync_soon
-    return partial(_reaches_loop, call_soon)
+__all__ = ["CrossLoopLock", "NamedLocks"]
 
 
 class _Waiter:
@@ -94,7 +30,7 @@ class _Waiter:
         # A task of this thread is woken at once, because a call through the loop takes some more of its iterations. Not
         # if garbage collection ends the task that had the lock: this loop may be about to sleep, and would not notice.
         if ended is not GeneratorExit and self._thread == threading.get_ident():
-            return _reaches_loop(self.woken.set)
+            return reaches_loop(self.woken.set)
         return self._call_soon(self.woken.set)
 
 

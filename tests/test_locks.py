@@ -14,8 +14,9 @@ import trio
 from tests.kit import BOTH_LOOPS
 from tests.threads import in_threads, on_asyncio
 
-from sessioncore import _cross_loop
-from sessioncore._cross_loop import CrossLoopLock, NamedLocks, caller_from_any_thread
+from sessioncore import _locks
+from sessioncore._event_loops import caller_from_any_thread
+from sessioncore._locks import CrossLoopLock, NamedLocks
 from sessioncore._watchers import Watchers
 
 pytestmark = pytest.mark.anyio
@@ -81,7 +82,7 @@ async def test_a_cancelled_task_leaves_the_lock_to_the_next() -> None:
 @BOTH_LOOPS
 async def test_a_lock_that_another_thread_releases_just_now_is_taken_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     lock: Any = CrossLoopLock()
-    monkeypatch.setattr(_cross_loop, "caller_from_any_thread", lambda: lock._release(None) or caller_from_any_thread())
+    monkeypatch.setattr(_locks, "caller_from_any_thread", lambda: lock._release(None) or caller_from_any_thread())
     with anyio.fail_after(5):
         await lock.__aenter__()
         async with lock:

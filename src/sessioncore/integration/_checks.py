@@ -1,35 +1,16 @@
-"""For authors of adapters: what to check at setup and per request, and what the methods of an exchange return.
-
-`DONE` is what `load`, `save_late` and `finish` return if nothing must be awaited, and `UNCHANGED` what
-`commit` returns if the response needs no `revise` either. Awaiting them is correct as well;
-comparing with them is faster.
-
-`docs/adapters/custom.md` lists what an adapter must do.
-"""
+"""What an adapter checks at setup and in each request: the store, its names, and other libraries' sessions."""
 
 # ruff: noqa: SLF001
 # pyright: reportPrivateUsage=false
 
-from collections.abc import Awaitable
 from typing import Final
 
-from sessioncore._error_responses import ErrorResponse, close_code, close_reason, find_refusal, says_ended
-from sessioncore._errors import ConfigError, SessionError, SessionGone, StorageError, StorageUnavailable
-from sessioncore._exchange import UNCHANGED, Exchange
-from sessioncore._extras import needs_extra
+from sessioncore._errors import ConfigError
 from sessioncore._store import SessionStore
-from sessioncore.http._cross_site import asks_for_websocket
-from sessioncore.live._late_watch import LateWatch
-from sessioncore.persistence._driver import DONE
-from sessioncore.session._loaded import Loaded
-from sessioncore.session._protocols import OnEnd, Watch
 from sessioncore.session._session import Session
-from sessioncore.session._state import SessionState
 
 __all__ = [
-    "DONE", "UNCHANGED", "ErrorResponse", "Watch", "asks_for_websocket", "check_beside", "check_cookie",
-    "check_scope_key", "check_store", "check_vacant", "close_code", "close_for_error", "close_reason",
-    "log_late_failure", "needs_extra", "says_ended", "warn_if_replaced", "watch_connection",
+    "check_beside", "check_cookie", "check_scope_key", "check_store", "check_vacant", "warn_if_replaced",
 ]  # fmt: skip
 
 _REPLACED: Final = (
@@ -133,60 +114,3 @@ def warn_if_replaced(store: SessionStore, scope_key: str, value: object) -> None
 
 def _type_name(value: object) -> str:
     return f"{type(value).__module__}.{type(value).__qualname__}"
-
-
-def close_for_error(exchange: Exchange, error: BaseException) -> int | None:
-    """Return `close_code` for an error that a handler has raised after its handshake; an outage is logged."""
-    _log_closing(exchange, error)
-    return close_code(error)
-
-
-def _log_closing(exchange: Exchange, error: BaseException) -> None:
-    """Log that a WebSocket is closed because the storage is down; the other reasons are no failures."""
-    refusal = find_refusal(error)
-    if isinstance(refusal, StorageUnavailable):
-        exchange._persistence.context.health.report("a WebSocket was closed with code 1013", refusal)
-
-
-def log_late_failure(exchange: Exchange, error: BaseException) -> bool:
-    """Log an error that came after the response began; return False if it must be raised again.
-
-    After True, raise nothing and break the response off, unless it is complete: the storage has
-    failed, the session was ended, or another site made the request. During an outage the log has
-    one traceback for all of these errors, where a server would write one for each.
-    """
-    refusal = find_refusal(error)
-    if isinstance(refusal, StorageError):
-        exchange._persistence.context.health.report("a request failed after its response began", refusal)
-    return refusal is not None
-
-
-def watch_connection(exchange: Exchange, on_end: OnEnd) -> Watch | None:
-    """Call `on_end` when the session of an open connection ends; return None if there is none that could end.
-
-    For WebSockets after their handshake, and for event streams after their headers. If the handler has not used the
-    session yet, the watch begins when it does. Call `stop()` of the result when the connection ends, and
-    `message_received()` for each message from the client. If `on_end` returns an awaitable, it is
-    awaited in the background; `close_code` returns the code with which to close a WebSocket for
-    the error that `on_end` gets. Changes that are not stored when the session ends are dropped.
-    """
-    session, live = exchange.session, exchange._persistence.live
-    if not session.store.config.end_connections:
-        return None
-
-    def end(error: SessionError) -> Awaitable[None] | None:
-        if isinstance(error, SessionGone):
-            exchange._drop_late_changes()
-        _log_closing(exchange, error)
-        return on_end(error)
-
-    def begin(state: SessionState, known: Loaded) -> Watch:
-        return live.watch(state, end, known)
-
-    if not session.accessed:
-        late = LateWatch(begin)
-        session._call_at_late_use(late.on_use())
-        return late
-    state = session._get_state()
-    known = state.loaded or state.former
-    return begin(state, known) if isinstance(known, Loaded) else None
