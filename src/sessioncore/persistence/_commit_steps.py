@@ -27,7 +27,7 @@ from sessioncore.persistence._session_steps import SessionSteps
 from sessioncore.persistence._verdicts import STORED, Verdict, verdict_of
 from sessioncore.session._attempt import Attempt
 from sessioncore.session._changes import changes_of
-from sessioncore.session._delta import NO_CHANGES, Delta
+from sessioncore.session._delta import NO_CHANGES, Delta, Undone
 from sessioncore.session._lifecycle import CREATE, FIND, GONE, NOTHING, REPLACE, STALE, TOUCH, Action, decide
 from sessioncore.session._pending import NO_METADATA, Pending
 
@@ -48,6 +48,7 @@ class CommitSteps(SessionSteps, eq=False):
     """
 
     action: Action = NOTHING  # of the current call
+    undone: Undone | None = None  # the login that this commit undoes: silently, and even after the absolute deadline
     tries: int = 1
     taken_ids: int = 0  # how many new IDs were in use already
     absent: tuple[Attempt, Pending | None] | None = None  # a lost write that FIND did not see, and the journal after it
@@ -183,6 +184,10 @@ class CommitSteps(SessionSteps, eq=False):
         attempt = self.state.apply_committed(version)
         if self.undone is None and self.context.events.has_listener:
             self._queue(events_of_write(attempt, before, self.tries, self.context.lifetimes))
+
+    def _queue_event(self, kind: EventKind, detail: str = "") -> None:
+        if self.undone is None:
+            super()._queue_event(kind, detail)
 
     def _moved(self, moved: Moved) -> Step | None:
         """Drop the changes, because the client has another ID now; a login starts another session with them."""

@@ -8,7 +8,6 @@ from sessioncore._storage_calls import Touch
 from sessioncore.persistence import _commit_errors as errors
 from sessioncore.persistence._machine import QueuedEvent, Step
 from sessioncore.persistence._store_context import StoreContext
-from sessioncore.session._delta import Undone
 from sessioncore.session._lifecycle import STALE
 from sessioncore.session._state import SessionState
 
@@ -21,7 +20,6 @@ class SessionSteps(Struct, eq=False):
     context: StoreContext
     state: SessionState
     explicit: bool = False  # the handler called save() or reload(): raise SessionGone, and check the idle clock
-    undone: Undone | None = None  # the login that a commit undoes: silently, and even after the absolute deadline
     events: list[QueuedEvent] | None = None  # None: there are none
     error: SessionError | None = None  # raised at the end; None: it did what it was asked for
 
@@ -58,7 +56,7 @@ class SessionSteps(Struct, eq=False):
 
     def _queue_event(self, kind: EventKind, detail: str = "") -> None:
         """Queue an event about the stored session, if anybody listens."""
-        if self.context.events.has_listener and self.undone is None:
+        if self.context.events.has_listener:
             loaded = self.state.loaded
             handle, owner = (None, None) if loaded is None else (loaded.handle, loaded.record.owner)
             self._queue([QueuedEvent(kind, handle, owner, detail)])
