@@ -14,10 +14,10 @@ import trio
 from tests.kit import BOTH_LOOPS
 from tests.threads import in_threads, on_asyncio
 
-from sessioncore import _locks
-from sessioncore._event_loops import caller_from_any_thread
-from sessioncore._locks import CrossLoopLock, NamedLocks
 from sessioncore._watchers import Watchers
+from sessioncore.concurrency import _locks
+from sessioncore.concurrency._event_loops import caller_from_any_thread
+from sessioncore.concurrency._locks import CrossLoopLock, NamedLocks
 
 pytestmark = pytest.mark.anyio
 

@@ -30,7 +30,7 @@ from sessioncore import (
     StorageUnavailable,
     storage_from_url,
 )
-from sessioncore._event_loops import event_loop
+from sessioncore.concurrency._event_loops import event_loop
 from sessioncore.storage import PROBE_SUFFIX, Opens, WritesRefused
 from sessioncore.testing import FailingStorage
 

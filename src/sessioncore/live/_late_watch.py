@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
-from sessioncore._event_loops import caller_from_any_thread
+from sessioncore.concurrency._event_loops import caller_from_any_thread
 from sessioncore.session._loaded import Loaded
 from sessioncore.session._protocols import Watch
 from sessioncore.session._state import SessionState

@@ -3,9 +3,9 @@
 from typing import Any
 
 from sessioncore._errors import SessionGone
-from sessioncore._event_loops import event_loop, has_ended
 from sessioncore._storage_capabilities import Watches
 from sessioncore._storage_protocol import capability
+from sessioncore.concurrency._event_loops import event_loop, has_ended
 from sessioncore.live._polling import Polling
 from sessioncore.live._watch import Watch
 from sessioncore.live._watch_task import WatchTask

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from functools import partial
 from math import inf
 
-from sessioncore._gather import gather
 from sessioncore._storage_calls import Moved, Stored, Unreadable
 from sessioncore._storage_capabilities import LoadsMany
 from sessioncore._storage_protocol import Storage, capability
 from sessioncore._watchers import Changed, Watchers
+from sessioncore.concurrency._gather import gather
 
 __all__ = ["Polling"]
 

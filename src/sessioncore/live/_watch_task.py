@@ -15,13 +15,13 @@ from time import monotonic
 import anyio
 from anyio.abc import TaskGroup
 
-from sessioncore._background import run_in_background
 from sessioncore._config import stale_id_window
 from sessioncore._errors import SessionError, SessionGone, StorageError, StorageUnavailable
-from sessioncore._event_loops import caller_from_any_thread
 from sessioncore._events import EventKind
 from sessioncore._storage_calls import Moved, Reply, Touch
 from sessioncore._storage_capabilities import Watches
+from sessioncore.concurrency._background import run_in_background
+from sessioncore.concurrency._event_loops import caller_from_any_thread
 from sessioncore.live._agenda import Agenda
 from sessioncore.live._watch import Watch
 from sessioncore.persistence._driver import Driver

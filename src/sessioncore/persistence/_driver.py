@@ -16,10 +16,10 @@ from msgspec import Struct
 from sessioncore._config import listeners
 from sessioncore._errors import KeyTaken, SessionError, StorageError, StorageUnavailable
 from sessioncore._events import EventKind, StorageListener
-from sessioncore._locks import NamedLocks
 from sessioncore._storage_calls import LATER, Call, Later, Load, Move, Moved, Replace, Reply, Stored, Unreadable
 from sessioncore._storage_capabilities import AnswersNow, BoundsCalls
 from sessioncore._storage_protocol import capability
+from sessioncore.concurrency._locks import NamedLocks
 from sessioncore.http._ids import AmbiguousID
 from sessioncore.persistence._call_timer import CallTimer
 from sessioncore.persistence._machine import Answer, AwaitText, Machine, Step, unexpected_answer

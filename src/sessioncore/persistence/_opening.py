@@ -9,10 +9,10 @@ from anyio import CancelScope
 
 from sessioncore._config import SessionConfig
 from sessioncore._errors import WritesRefused
-from sessioncore._event_loops import event_loop, has_ended
-from sessioncore._locks import CrossLoopLock
 from sessioncore._storage_capabilities import Opens
 from sessioncore._storage_protocol import capability
+from sessioncore.concurrency._event_loops import event_loop, has_ended
+from sessioncore.concurrency._locks import CrossLoopLock
 from sessioncore.persistence._driver import Driver
 from sessioncore.persistence._probe import check_storage
 

@@ -15,11 +15,11 @@ from msgspec import Struct
 from sessioncore._batched import batched
 from sessioncore._errors import CodecError, CorruptRecord
 from sessioncore._events import EventKind
-from sessioncore._gather import gather
 from sessioncore._storage_calls import Delete, Load, Moved, Reply, Stored, Unreadable
 from sessioncore._storage_capabilities import LoadsMany
 from sessioncore._storage_protocol import capability
 from sessioncore.codec._record import Record, datetime_of, decode_record
+from sessioncore.concurrency._gather import gather
 from sessioncore.http._ids import is_handle
 from sessioncore.persistence._driver import Driver
 from sessioncore.persistence._load_answers import UNREADABLE_DETAIL

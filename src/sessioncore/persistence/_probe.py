@@ -9,10 +9,10 @@ from typing import Final
 
 from sessioncore._config import SessionConfig
 from sessioncore._errors import StorageError, WritesRefused
-from sessioncore._gather import gather
 from sessioncore._storage_calls import Create, Delete, Load, Move, Replace, Stored, Touch
 from sessioncore._storage_capabilities import Opens, SpreadsKeys
 from sessioncore._storage_protocol import PROBE_SUFFIX, Storage, capability
+from sessioncore.concurrency._gather import gather
 from sessioncore.persistence._driver import Driver
 
 __all__ = ["check_storage"]

@@ -6,8 +6,8 @@ from random import SystemRandom
 
 import anyio
 
-from sessioncore._background import run_in_background
 from sessioncore._errors import SessionError
+from sessioncore.concurrency._background import run_in_background
 from sessioncore.persistence._health import Health
 
 __all__ = ["pause_between", "purging"]

@@ -4,8 +4,8 @@ from collections.abc import Awaitable, Callable
 
 from sessioncore._errors import OwnerLimitReached, SessionError, StorageError
 from sessioncore._events import EventKind
-from sessioncore._shield import run_shielded
 from sessioncore._storage_calls import Delete, Load
+from sessioncore.concurrency._shield import run_shielded
 from sessioncore.http._ids import handle_of
 from sessioncore.persistence._commit_steps import CommitSteps
 from sessioncore.persistence._driver import DONE, Done, Driver

@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
 from sessioncore._errors import ConfigError, StorageUnavailable
-from sessioncore._event_loops import asyncio_loop
+from sessioncore.concurrency._event_loops import asyncio_loop
 
 __all__ = ["PerLoop"]
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from sessioncore._locks import NamedLocks
+from sessioncore.concurrency._locks import NamedLocks
 from sessioncore.storage._text import bytes_of
 from sessioncore.storage.keyvalue._calls import StoreCalls
 from sessioncore.storage.keyvalue._record import key_of, name_of

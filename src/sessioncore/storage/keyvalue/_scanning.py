@@ -6,10 +6,10 @@ from typing import Any
 
 from sessioncore._batched import batched
 from sessioncore._errors import StorageError
-from sessioncore._gather import gather
 from sessioncore._storage_calls import Stored
 from sessioncore._storage_capabilities import Scans
 from sessioncore._storage_protocol import PROBE_SUFFIX
+from sessioncore.concurrency._gather import gather
 from sessioncore.storage.keyvalue._calls import LISTING
 from sessioncore.storage.keyvalue._record import key_of
 

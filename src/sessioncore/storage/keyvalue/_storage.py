@@ -14,10 +14,10 @@ from msgspec import structs
 
 from sessioncore._batched import batched
 from sessioncore._errors import ConfigError, KeyTaken, StorageError
-from sessioncore._gather import MAX_CONCURRENT_CALLS, gather
-from sessioncore._locks import NamedLocks
 from sessioncore._storage_calls import Stored, Unreadable, Written
 from sessioncore._storage_capabilities import Clears, Opens, Purges
+from sessioncore.concurrency._gather import MAX_CONCURRENT_CALLS, gather
+from sessioncore.concurrency._locks import NamedLocks
 from sessioncore.storage._versions import random_version
 from sessioncore.storage.keyvalue._calls import LISTING, StoreCalls
 from sessioncore.storage.keyvalue._owner_index import OwnerIndex, owner_name

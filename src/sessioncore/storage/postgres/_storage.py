@@ -15,11 +15,11 @@ from anyio import sleep
 
 from sessioncore._errors import ConfigError, KeyTaken, StorageError
 from sessioncore._extras import needs_extra
-from sessioncore._locks import CrossLoopLock
-from sessioncore._shield import run_shielded
 from sessioncore._storage_calls import Moved, Stored, Unreadable, Written
 from sessioncore._storage_capabilities import Clears, KeepsTombstones, LoadsMany, Opens, Purges, Scans, Watches
 from sessioncore._watchers import Changed, Watchers
+from sessioncore.concurrency._locks import CrossLoopLock
+from sessioncore.concurrency._shield import run_shielded
 from sessioncore.storage._per_loop import PerLoop
 from sessioncore.storage._text import bytes_of, text_of
 from sessioncore.storage._versions import random_version

@@ -15,7 +15,6 @@ from math import inf
 from typing import Any, ClassVar, Self
 
 from sessioncore._extras import needs_extra
-from sessioncore._shield import run_shielded
 from sessioncore._storage_calls import Call, Later, Moved, Stored, Unreadable, Written
 from sessioncore._storage_capabilities import (
     AnswersNow,
@@ -30,6 +29,7 @@ from sessioncore._storage_capabilities import (
     Watches,
 )
 from sessioncore._watchers import Changed
+from sessioncore.concurrency._shield import run_shielded
 from sessioncore.storage._text import bytes_of, text_of
 
 with needs_extra("redis"):

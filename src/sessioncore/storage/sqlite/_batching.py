@@ -14,8 +14,8 @@ from typing import Any, Generic, TypeAlias, TypeVar, cast
 from anyio import CapacityLimiter, to_thread
 
 from sessioncore._errors import StorageUnavailable
-from sessioncore._locks import CrossLoopLock
-from sessioncore._shield import run_shielded
+from sessioncore.concurrency._locks import CrossLoopLock
+from sessioncore.concurrency._shield import run_shielded
 from sessioncore.storage.sqlite._place import FilePlace
 from sessioncore.storage.sqlite._waiting import longest_wait
 

@@ -13,8 +13,8 @@ from anyio import CapacityLimiter, to_thread
 from msgspec import Struct
 
 from sessioncore._errors import StorageError
-from sessioncore._locks import CrossLoopLock
-from sessioncore._shield import run_shielded
+from sessioncore.concurrency._locks import CrossLoopLock
+from sessioncore.concurrency._shield import run_shielded
 from sessioncore.storage.sqlite._batch_runs import run_reads, run_writes
 from sessioncore.storage.sqlite._batching import BatchExecutor, Closed
 from sessioncore.storage.sqlite._errors import as_storage_error

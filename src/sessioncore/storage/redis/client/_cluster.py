@@ -13,8 +13,8 @@ from typing import Any, TypeAlias
 from redis.crc import key_slot
 
 from sessioncore._errors import StorageError
-from sessioncore._shield import run_shielded
 from sessioncore._watchers import Changed
+from sessioncore.concurrency._shield import run_shielded
 from sessioncore.storage._text import bytes_of, text_of
 from sessioncore.storage.redis._errors import ConnectionLost, ErrorReply
 from sessioncore.storage.redis.client._cluster_map import ClusterMap

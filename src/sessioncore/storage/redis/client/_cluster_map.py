@@ -11,7 +11,7 @@ from redis.asyncio.cluster import ClusterNode
 from redis.cluster import PRIMARY
 from redis.crc import key_slot
 
-from sessioncore._shield import run_shielded
+from sessioncore.concurrency._shield import run_shielded
 from sessioncore.storage.redis._errors import CLIENT_ERRORS, ConnectionLost, ErrorReply, Explained, error_of
 from sessioncore.storage.redis.connection._transport import Reply
 from sessioncore.storage.redis.connection._waiting import end, first_answer

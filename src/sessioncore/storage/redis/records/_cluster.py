@@ -23,8 +23,8 @@ from redis.crc import key_slot
 
 from sessioncore._batched import batched
 from sessioncore._errors import KeyTaken, StorageError, StorageUnavailable
-from sessioncore._shield import run_shielded
 from sessioncore._storage_calls import Written
+from sessioncore.concurrency._shield import run_shielded
 from sessioncore.storage._versions import random_version
 from sessioncore.storage.redis._errors import ForeignValue
 from sessioncore.storage.redis.connection._transport import Transport

@@ -5,7 +5,7 @@ from collections.abc import Callable, Coroutine
 from contextvars import Context
 from typing import Any
 
-from sessioncore._event_loops import asyncio_loop
+from sessioncore.concurrency._event_loops import asyncio_loop
 
 __all__ = ["run_in_background"]
 

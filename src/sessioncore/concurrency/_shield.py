@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import anyio
 
-from sessioncore._event_loops import asyncio_loop
+from sessioncore.concurrency._event_loops import asyncio_loop
 
 __all__ = ["run_shielded"]
 

@@ -9,7 +9,7 @@ from weakref import WeakValueDictionary
 from anyio import Event
 from anyio.lowlevel import checkpoint_if_cancelled
 
-from sessioncore._event_loops import caller_from_any_thread, reaches_loop
+from sessioncore.concurrency._event_loops import caller_from_any_thread, reaches_loop
 
 __all__ = ["CrossLoopLock", "NamedLocks"]
 
