@@ -6,10 +6,11 @@ from functools import partial
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 from tests.kit import BOTH_LOOPS, Lab, lose
 
-from sessioncore import OwnerLimitReached, Session, SessionError, StorageUnavailable
+from sessioncore import OwnerLimitReached, Session, SessionError, StorageError, StorageUnavailable
 
 pytestmark = pytest.mark.anyio
 
@@ -98,39 +99,54 @@ async def test_a_function_that_failed_is_applied_once_the_value_allows_it() -> N
 # -- what one task has changed is committed by another
 
 
+FAILURES: dict[str, tuple[type[Exception] | None, type[Exception]]] = {  # of the two tasks
+    "refused by a rival": (OwnerLimitReached, OwnerLimitReached),
+    "no reply to a response": (StorageUnavailable, StorageUnavailable),
+    "a function failed": (TypeError, StorageError),
+    "cancelled": (None, StorageUnavailable),
+}
+
+
 @BOTH_LOOPS
-@pytest.mark.parametrize("how", ["refused by a rival", "no reply to a response"])
+@pytest.mark.parametrize("how", FAILURES)
 async def test_a_save_fails_if_another_tasks_commit_dropped_what_it_would_have_stored(how: str) -> None:
-    lab = Lab(max_sessions_per_owner=1, on_owner_limit="refuse", storage_timeout=timedelta(seconds=0.2))
+    limit: Any = {} if how == "cancelled" else {"max_sessions_per_owner": 1, "on_owner_limit": "refuse"}
+    lab = Lab(storage_timeout=timedelta(seconds=0.2), **limit)
     exchange = await lab.begin_request()
     session, told = exchange.session, dict[str, type[Exception] | None]()
 
     async def run(name: str, work: Callable[[], Awaitable[object]]) -> None:
+        told[name] = None
         try:
             await work()
-            told[name] = None
-        except SessionError as error:
+        except (SessionError, TypeError) as error:
             told[name] = type(error)
 
     async def meanwhile() -> None:
         if how == "refused by a rival":
             lab.storage.before.pop("owned_keys", None)
             await lab.beside().create(owner="ada")
+        async with lab.beside().open(lab.visitor.sid or "") as other:
+            other["n"] = "text" if how == "a function failed" else 1
         session["late"] = 1
         group.start_soon(run, "B", session.save)
         await anyio.wait_all_tasks_blocked()
-        if how != "refused by a rival":
+        if how == "cancelled":
+            scope.cancel()
+            await anyio.lowlevel.checkpoint()
+        elif how == "no reply to a response":
             await lose()
 
+    session.mutate("n", add)
     await session.login("ada")
     lab.storage.before["move"] = meanwhile
     commit = session.save if how == "refused by a rival" else partial(exchange.commit, 200)
     async with anyio.create_task_group() as group:
-        group.start_soon(run, "A", commit)
-    error = OwnerLimitReached if how == "refused by a rival" else StorageUnavailable
-    assert told == {"A": error, "B": error}
+        with anyio.CancelScope() as scope:
+            await run("A", commit)
+    assert tuple(told[name] for name in "AB") == FAILURES[how]
     await exchange.finish()
-    assert await lab.data(session.id) == {"n": 1}
+    assert await lab.data(session.id) == {"n": "text" if how == "a function failed" else 1}
 
 
 @BOTH_LOOPS

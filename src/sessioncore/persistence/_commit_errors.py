@@ -2,12 +2,25 @@
 
 from sessioncore._errors import SessionGone, StorageError, StorageUnavailable
 
-__all__ = ["conflict_error", "gone_error", "id_error", "overtaken_error", "unreadable_error"]
+__all__ = ["conflict_error", "dropped_error", "gone_error", "id_error", "overtaken_error", "unreadable_error"]
 
 
 def conflict_error() -> StorageUnavailable:
     """Return the error for conflicts that did not end within `storage_timeout`."""
     return StorageUnavailable("other requests kept writing this session until storage_timeout; try again")
+
+
+def dropped_error(cause: BaseException) -> StorageError:
+    """Return the error of a save whose changes another task committed: its mutate() failed, or it was cancelled."""
+    if isinstance(cause, Exception):
+        error = StorageError("another task committed these changes, and its mutate() failed, so nothing was stored")
+    else:
+        error = StorageUnavailable(
+            "another task that committed these changes was cancelled, so it is unknown whether they were stored; look "
+            "in a new request"
+        )
+    error.__cause__ = cause
+    return error
 
 
 def overtaken_error() -> StorageUnavailable:

@@ -2,11 +2,12 @@
 
 from collections.abc import Awaitable, Callable
 
-from sessioncore._errors import OwnerLimitReached, SessionError, StorageError
+from sessioncore._errors import SessionError, SessionGone
 from sessioncore._events import EventKind
 from sessioncore._storage_calls import Delete, Load
 from sessioncore.concurrency._shield import run_shielded
 from sessioncore.http._ids import handle_of
+from sessioncore.persistence import _commit_errors as errors
 from sessioncore.persistence._commit_steps import CommitSteps
 from sessioncore.persistence._driver import DONE, Done, Driver
 from sessioncore.persistence._load_answers import interpret_load
@@ -98,8 +99,10 @@ class StorePersistence:
         state.begin_turn()
         try:
             await work
-        except (StorageError, OwnerLimitReached) as exc:
-            failure = error_factory(exc)
+        except SessionGone:
+            raise  # a commit that waits finds out itself, and raises it only for `save`
+        except BaseException as exc:
+            failure = error_factory(exc if isinstance(exc, SessionError) else errors.dropped_error(exc))
             raise
         finally:
             state.end_turn(failure)
