@@ -63,7 +63,7 @@ class StorageListener(ABC):
 
     @abstractmethod
     def storage_call(self, operation: str, seconds: float, outcome: StorageOutcome) -> None:
-        """Handle a finished storage call: the name of its method, and how long the caller waited, in seconds."""
+        """Handle a finished storage call: its method, the seconds that the caller waited, and how it ended."""
 
     def attached(self, storage: object) -> None:
         """Called once for each store that has this listener, with its storage; by default do nothing."""

@@ -219,6 +219,7 @@ class Session(SessionMapping):
             CodecError: a value cannot be stored; the text names its key.
             OwnerLimitReached: it would log in one session more than the owner may have; nothing was stored.
             StorageUnavailable: it is unknown whether the changes were stored.
+            StorageError: nothing was stored, and the text says why.
         """
         state = self._get_state()
         state.check_not_released()
