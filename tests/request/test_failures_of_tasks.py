@@ -9,6 +9,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 from tests.kit import BOTH_LOOPS, Lab, lose
+from tests.stores import SuspendingStorage
 
 from sessioncore import OwnerLimitReached, Session, SessionError, StorageError, StorageUnavailable
 
@@ -111,7 +112,7 @@ FAILURES: dict[str, tuple[type[Exception] | None, type[Exception]]] = {  # of th
 @pytest.mark.parametrize("how", FAILURES)
 async def test_a_save_fails_if_another_tasks_commit_dropped_what_it_would_have_stored(how: str) -> None:
     limit: Any = {} if how == "cancelled" else {"max_sessions_per_owner": 1, "on_owner_limit": "refuse"}
-    lab = Lab(storage_timeout=timedelta(seconds=0.2), **limit)
+    lab = Lab(kind=SuspendingStorage, storage_timeout=timedelta(seconds=0.2), **limit)
     exchange = await lab.begin_request()
     session, told = exchange.session, dict[str, type[Exception] | None]()
 
@@ -129,6 +130,8 @@ async def test_a_save_fails_if_another_tasks_commit_dropped_what_it_would_have_s
         async with lab.beside().open(lab.visitor.sid or "") as other:
             other["n"] = "text" if how == "a function failed" else 1
         session["late"] = 1
+        group.start_soon(session.reload)  # this one's turn comes between the two
+        await anyio.wait_all_tasks_blocked()
         group.start_soon(run, "B", session.save)
         await anyio.wait_all_tasks_blocked()
         if how == "cancelled":

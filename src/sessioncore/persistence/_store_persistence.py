@@ -87,10 +87,11 @@ class StorePersistence:
         return result if result is DONE else self._exclusively(state, result)
 
     async def _commit_in_turn(self, state: SessionState, drop: bool, explicit: bool) -> None:
-        unsaved = state.pending is not None or state.in_flight is not None
-        failure = await _wait_for_turn(state)
-        if failure is not None and unsaved and not drop and not state.dirty():
-            raise failure()  # the other task's commit included the changes of this one, and they were dropped with it
+        unsaved = not drop and _is_unsaved(state)
+        while (turn := state.turn) is not None:
+            await turn.wait()
+            if turn.failure is not None and unsaved and not _is_unsaved(state):
+                raise turn.failure()  # the other task's commit included this one's changes, which were dropped with it
         await self.commit(state, drop, explicit)
 
     async def _exclusively(self, state: SessionState, work: Awaitable[None]) -> None:
@@ -153,10 +154,11 @@ class StorePersistence:
         self.context.events.send(EventKind.CORRUPT, state.handle, owner_of(state), str(error))
 
 
-async def _wait_for_turn(state: SessionState) -> ErrorFactory | None:
-    """Wait until no other task of the request commits or ends this session; return what the last one failed with."""
-    failure: ErrorFactory | None = None
+def _is_unsaved(state: SessionState) -> bool:
+    return state.pending is not None or state.in_flight is not None
+
+
+async def _wait_for_turn(state: SessionState) -> None:
+    """Wait until no other task of the request commits or ends this session."""
     while (turn := state.turn) is not None:
         await turn.wait()
-        failure = turn.failure
-    return failure
