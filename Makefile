@@ -42,7 +42,7 @@ servers:
 test: .venv/ready servers     ## run every test
 	$(BIN)/pytest --numprocesses auto --dist loadfile $(ARGS)
 
-test-browser: .venv/ready     ## drive a real browser: cookies, rotation, attacks by other sites; a minute or two
+test-browser: .venv/ready     ## drive a real browser: cookies, rotation, attacks by other sites; three minutes
 	@./scripts/chromium
 	$(BIN)/pytest tests/browser $(ARGS)
 
