@@ -6,12 +6,12 @@ from typing import Any, cast
 from weakref import ref
 
 from sessioncore.live._agenda import Agenda
-from sessioncore.live._watch import Watch
+from sessioncore.live._session_watch import SessionWatch
 
 
-def watch(key: str) -> Watch:
+def watch(key: str) -> SessionWatch:
     nothing = cast("Any", None)
-    return Watch(nothing, nothing, nothing, nothing, key, 0.5, nothing, nothing)
+    return SessionWatch(nothing, nothing, nothing, nothing, key, 0.5, nothing, nothing)
 
 
 def test_a_key_is_asked_for_once_since_the_first_time() -> None:

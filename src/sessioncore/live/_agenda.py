@@ -5,7 +5,7 @@ from itertools import count, islice
 from math import inf
 from weakref import ref
 
-from sessioncore.live._watch import Watch
+from sessioncore.live._session_watch import SessionWatch
 
 __all__ = ["Agenda"]
 
@@ -22,14 +22,14 @@ class Agenda:
     __slots__ = ("_begun", "_number_of_watches", "_numbers", "alarms", "asked", "by_key")
 
     def __init__(self) -> None:
-        self.by_key: dict[str, dict[Watch, None]] = {}  # in the order in which they began
+        self.by_key: dict[str, dict[SessionWatch, None]] = {}  # in the order in which they began
         self.asked: dict[str, float] = {}  # the keys to look up, and since when
         self._begun: dict[str, int] = {}  # of these, the keys for which only new watches ask, and how many watches
-        self.alarms: list[tuple[float, int, ref[Watch]]] = []  # a heap
+        self.alarms: list[tuple[float, int, ref[SessionWatch]]] = []  # a heap
         self._number_of_watches = 0
         self._numbers = count()  # so that two alarms of the same time can be compared
 
-    def add(self, watch: Watch, now: float) -> None:
+    def add(self, watch: SessionWatch, now: float) -> None:
         """Begin a watch by looking up its key, but not for the other watches of that key: they know what it holds."""
         key = watch.key
         self.by_key.setdefault(key, {})[watch] = None
@@ -38,12 +38,12 @@ class Agenda:
             self._begun[key] = self._begun.get(key, 0) + 1
         self._ask(key, now)
 
-    def discard(self, watch: Watch) -> bool:
+    def discard(self, watch: SessionWatch) -> bool:
         """End a watch, if it has not ended; return whether its key is not watched any more."""
         watches = self.by_key.get(watch.key, {})
         if watch not in watches:
             return False
-        watch.alarm = inf
+        watch.set_alarm(inf)
         del watches[watch]
         self._number_of_watches -= 1
         if watches:
@@ -53,11 +53,11 @@ class Agenda:
         self._begun.pop(watch.key, None)
         return True
 
-    def watches(self) -> list[Watch]:
+    def watches(self) -> list[SessionWatch]:
         """Return all watches."""
         return [watch for watches in self.by_key.values() for watch in watches]
 
-    def watches_of(self, key: str) -> list[Watch]:
+    def watches_of(self, key: str) -> list[SessionWatch]:
         """Return the watches of a key; the list stays the same if one of them ends."""
         return list(self.by_key.get(key, ()))
 
@@ -82,17 +82,17 @@ class Agenda:
             del self.asked[key]
         return taken
 
-    def take_watches(self, key: str) -> list[Watch]:
+    def take_watches(self, key: str) -> list[SessionWatch]:
         """Return the watches for which a key that was taken is looked up."""
         return list(islice(reversed(self.by_key.get(key, {})), self._begun.pop(key, None)))
 
-    def has(self, watch: Watch, key: str) -> bool:
+    def has(self, watch: SessionWatch, key: str) -> bool:
         """Return whether the watch has neither ended nor moved to another key."""
         return watch in self.by_key.get(key, {})
 
-    def set_end(self, watch: Watch, ends: float) -> None:
+    def set_end(self, watch: SessionWatch, ends: float) -> None:
         """Note when the session ends unless it is renewed. An alarm before that stays: it will set the next one."""
-        watch.ends = ends
+        watch.set_end(ends)
         if ends < watch.alarm:
             self._set_alarm(watch, ends)
 
@@ -106,14 +106,14 @@ class Agenda:
             alarm, _, found = heappop(self.alarms)
             if (watch := found()) is None or alarm != watch.alarm:
                 continue  # outdated
-            watch.alarm = inf
-            if watch.ends > now:
-                self._set_alarm(watch, watch.ends)
+            watch.set_alarm(inf)
+            if watch.ends_at > now:
+                self._set_alarm(watch, watch.ends_at)
             else:
                 self.ask(watch.key, now)
 
-    def _set_alarm(self, watch: Watch, at: float) -> None:
-        watch.alarm = at
+    def _set_alarm(self, watch: SessionWatch, at: float) -> None:
+        watch.set_alarm(at)
         heappush(self.alarms, (at, next(self._numbers), ref(watch)))
         if len(self.alarms) > 2 * self._number_of_watches + 64:
             self.alarms = [entry for entry in self.alarms if (one := entry[2]()) is not None and entry[0] == one.alarm]

@@ -7,12 +7,11 @@ from sessioncore._storage_capabilities import Watches
 from sessioncore._storage_protocol import capability
 from sessioncore.concurrency._event_loops import event_loop, has_ended
 from sessioncore.live._polling import Polling
-from sessioncore.live._watch import Watch
 from sessioncore.live._watch_task import WatchTask
 from sessioncore.persistence._driver import Driver
 from sessioncore.persistence._store_context import StoreContext
 from sessioncore.session._loaded import Loaded
-from sessioncore.session._protocols import OnEnd
+from sessioncore.session._protocols import OnEnd, Watch
 from sessioncore.session._state import SessionState
 
 __all__ = ["LiveSessions"]

@@ -23,7 +23,7 @@ from sessioncore._storage_capabilities import Watches
 from sessioncore.concurrency._background import run_in_background
 from sessioncore.concurrency._event_loops import caller_from_any_thread
 from sessioncore.live._agenda import Agenda
-from sessioncore.live._watch import Watch
+from sessioncore.live._session_watch import SessionWatch
 from sessioncore.persistence._driver import Driver
 from sessioncore.persistence._store_context import StoreContext
 from sessioncore.session._lifecycle import ENDED
@@ -69,11 +69,11 @@ class WatchTask:
 
     # -- for connections
 
-    def start(self, state: SessionState, base: Loaded, on_end: OnEnd) -> Watch:
+    def start(self, state: SessionState, base: Loaded, on_end: OnEnd) -> SessionWatch:
         """Watch a stored session."""
         key = self._context.config.key_prefix + base.handle
         spread = random()  # noqa: S311 - it spreads load
-        watch = Watch(self._context, state, on_end, base, key, spread, self.stop, self.renew)
+        watch = SessionWatch(self._context, state, on_end, base, key, spread, self.stop, self.renew)
         self._agenda.add(watch, monotonic())
         self._wake.set()
         if not self._running:
@@ -81,12 +81,12 @@ class WatchTask:
             self._task = run_in_background("watching the sessions of open connections", self._run)
         return watch
 
-    def stop(self, watch: Watch) -> None:
+    def stop(self, watch: SessionWatch) -> None:
         """End a watch; nothing happens if it has ended."""
         if self._agenda.discard(watch):
             self._watches.unwatch(watch.key, self._changed)
 
-    def renew(self, watch: Watch) -> None:
+    def renew(self, watch: SessionWatch) -> None:
         """Renew the idle clock of a session in the background."""
         if self._group is None:
             watch.set_renewed(None)
@@ -167,7 +167,7 @@ class WatchTask:
                     self._answered(watch, answer, asked[key])
             del asked[key]
 
-    def _prepare(self, watches: list[Watch], since: float) -> None:
+    def _prepare(self, watches: list[SessionWatch], since: float) -> None:
         """Before a key is looked up, handle what the requests themselves have done with their sessions."""
         for watch in watches:
             if watch.state.phase is ENDED:
@@ -175,7 +175,7 @@ class WatchTask:
             elif (moved_to := watch.rebase()) is not None:
                 self._move(watch, moved_to, since)
 
-    def _answered(self, watch: Watch, answer: Reply, since: float) -> None:
+    def _answered(self, watch: SessionWatch, answer: Reply, since: float) -> None:
         state = watch.state
         if state.turn is not None:  # the request is writing: its own move must not be taken for another's
             state.turn.call_at_end(lambda: self._ask(watch.key))
@@ -189,12 +189,12 @@ class WatchTask:
             left = self._context.lifetimes.remaining(found.record, found.ttl, found.as_of)
             self._agenda.set_end(watch, monotonic() + max(left, _SHORTEST_WAIT))
 
-    def _move(self, watch: Watch, key: str, since: float) -> None:
+    def _move(self, watch: SessionWatch, key: str, since: float) -> None:
         """Watch the session under another key."""
         self.stop(watch)
         watch.follow(key)
         self._agenda.add(watch, since)
-        self._agenda.set_end(watch, watch.ends)
+        self._agenda.set_end(watch, watch.ends_at)
 
     def _give_up_or_retry(self, asked: dict[str, float], cause: Exception) -> None:
         now = monotonic()
@@ -202,17 +202,17 @@ class WatchTask:
         for key, since in asked.items():
             self._agenda.ask(key, since)
             for watch in self._agenda.watches_of(key):
-                if now >= min(since + self._window + watch.spread * self._interval, watch.ends):
+                if now >= min(since + self._window + watch.spread * self._interval, watch.ends_at):
                     error = StorageUnavailable("it is unknown whether the session still exists: the storage is down")
                     error.__cause__ = cause
                     self._end(watch, error)
 
-    def _end(self, watch: Watch, error: SessionError) -> None:
+    def _end(self, watch: SessionWatch, error: SessionError) -> None:
         self.stop(watch)
         assert self._group is not None
         self._group.start_soon(self._close, watch, error)
 
-    async def _close(self, watch: Watch, error: SessionError) -> None:
+    async def _close(self, watch: SessionWatch, error: SessionError) -> None:
         try:
             if (work := watch.on_end(error)) is not None:
                 await work
@@ -221,7 +221,7 @@ class WatchTask:
         except Exception:  # of the server, or of what stands before it; it must not end the other watches
             _logger.exception("a connection whose session was ended could not be closed")
 
-    async def _renew(self, watch: Watch) -> None:
+    async def _renew(self, watch: SessionWatch) -> None:
         loaded, ttl = watch.state.loaded, None
         try:
             if loaded is not None and watch.key == self._context.config.key_prefix + loaded.handle:

@@ -12,10 +12,10 @@ from sessioncore.session._loaded import Loaded
 from sessioncore.session._protocols import OnEnd
 from sessioncore.session._state import SessionState
 
-__all__ = ["Watch"]
+__all__ = ["SessionWatch"]
 
 
-class Watch(Struct, eq=False, weakref=True):
+class SessionWatch(Struct, eq=False, weakref=True):
     """The session of one open connection.
 
     The session is watched under its current key: the one that the request knows, or, if another
@@ -28,15 +28,15 @@ class Watch(Struct, eq=False, weakref=True):
     base: Loaded  # the record as this request loaded or stored it last
     key: str  # the storage key that is watched
     spread: float  # from 0 to 1, at random: in an outage not all connections end at one moment
-    stop_watching: Callable[["Watch"], object]  # a method of the task
-    renew: Callable[["Watch"], object]  # a method of the task
-    ends: float = inf  # when the session ends unless it is renewed, by the monotonic clock
-    alarm: float = inf  # when the task looks at `ends`; infinite: no alarm is set
+    stop_watching: Callable[["SessionWatch"], object]  # a method of the task
+    renew: Callable[["SessionWatch"], object]  # a method of the task
+    ends_at: float = inf  # when the session ends unless it is renewed, by the monotonic clock
+    alarm: float = inf  # when the task looks at `ends_at`; infinite: no alarm is set
     renewing: bool = False
     passed: frozenset[str] = frozenset()  # the keys that the session had before
 
     def __repr__(self) -> str:
-        return f"<Watch of {self.state!r}>"  # the fields contain the ID
+        return f"<SessionWatch of {self.state!r}>"  # the fields contain the ID
 
     def rebase(self) -> str | None:
         """Take over what the request itself has just stored; return the key to watch if that is another one."""
@@ -66,6 +66,14 @@ class Watch(Struct, eq=False, weakref=True):
         """Watch another key, to which the session has moved."""
         self.passed |= {self.key}
         self.key = key
+
+    def set_end(self, ends: float) -> None:
+        """Note when the session ends unless it is renewed."""
+        self.ends_at = ends
+
+    def set_alarm(self, at: float) -> None:
+        """Note when the task looks at `ends_at`."""
+        self.alarm = at
 
     def message_received(self) -> None:
         """Count a message from the client as a use: the idle clock is renewed if that is due.
