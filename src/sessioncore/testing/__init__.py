@@ -33,42 +33,18 @@ from sessioncore.testing._rig import Check, ManualClock, NotApplicable, Rig
 from sessioncore.testing._visitor import SignedIn, sign_in
 
 __all__ = [
-    "BEST_EFFORT_CHECKS",
-    "STORAGE_CHECKS",
-    "Check",
-    "FailingStorage",
-    "Fault",
-    "ManualClock",
-    "NotApplicable",
-    "Rig",
-    "SignedIn",
-    "sign_in",
-]
+    "BEST_EFFORT_CHECKS", "STORAGE_CHECKS", "Check", "FailingStorage", "Fault", "ManualClock", "NotApplicable", "Rig",
+    "SignedIn", "sign_in",
+]  # fmt: skip
 
-BEST_EFFORT_CHECKS: tuple[Check, ...] = (
-    *_reads.CHECKS,
-    *_times.CHECKS,
-    *_writes.CHECKS,
-    *_ends.CHECKS,
-    *_owners.CHECKS,
-    *_unreadable.CHECKS,
-    *_opening.CHECKS,
-    *_tombstones.CHECKS,
-    *_loading_many.CHECKS,
-    *_clearing.CHECKS,
-    *_purging.CHECKS,
-    *_scanning.CHECKS,
-    *_answering.CHECKS,
-    *_bounding.CHECKS,
-    *_watching.CHECKS,
-)
+_MODULES = (
+    _reads, _times, _writes, _ends, _owners, _unreadable, _opening, _races, _tombstones, _loading_many, _clearing,
+    _purging, _scanning, _answering, _bounding, _watching,
+)  # fmt: skip
+_CHECKS = [check for module in _MODULES for check in vars(module).values() if isinstance(check, Check)]
+
+BEST_EFFORT_CHECKS: tuple[Check, ...] = tuple(check for check in _CHECKS if not check.race)
 """The checks that hold without compare-and-set as well: all that a single caller can see."""
 
-STORAGE_CHECKS: tuple[Check, ...] = (
-    *BEST_EFFORT_CHECKS,
-    *_races.RACES,
-    *_tombstones.RACES,
-    *_purging.RACES,
-    *_watching.RACES,
-)
+STORAGE_CHECKS: tuple[Check, ...] = (*BEST_EFFORT_CHECKS, *(check for check in _CHECKS if check.race))
 """The whole contract: also what holds for parallel and for cancelled callers."""

@@ -4,7 +4,7 @@ from typing import Any
 
 from sessioncore._errors import StorageError
 from sessioncore.storage import LATER, AnswersNow, Call, Create, Delete, Load, Move, Replace, Touch
-from sessioncore.testing._rig import LONG, Rig, about, answers, checks, holds, put, record, version
+from sessioncore.testing._rig import LONG, Rig, about, answers, check, holds, put, record, version
 
 
 async def _reply(rig: Rig, call: Call) -> Any:
@@ -13,6 +13,7 @@ async def _reply(rig: Rig, call: Call) -> Any:
     return await call.invoke(rig.storage) if reply is LATER else reply
 
 
+@check(AnswersNow)
 async def a_call_answered_at_once_is_done(rig: Rig) -> None:
     created = version(await _reply(rig, Create("a", b"first", LONG, "u")))
     assert await holds(rig, "a", b"first", created)
@@ -33,6 +34,7 @@ async def a_call_answered_at_once_is_done(rig: Rig) -> None:
     assert await rig.storage.load("b") is None
 
 
+@check(AnswersNow)
 async def an_answer_at_once_is_what_the_call_returns(rig: Rig) -> None:
     assert await _reply(rig, Load("a")) is None
     assert await _reply(rig, Touch("a", LONG)) is False
@@ -54,6 +56,7 @@ async def an_answer_at_once_is_what_the_call_returns(rig: Rig) -> None:
     assert await holds(rig, "a", b"second", second)
 
 
+@check(AnswersNow)
 async def a_move_onto_a_taken_key_is_refused_at_once_too(rig: Rig) -> None:
     mine, theirs = await put(rig, "a", b"mine"), await put(rig, "b", b"theirs")
     try:
@@ -65,6 +68,7 @@ async def a_move_onto_a_taken_key_is_refused_at_once_too(rig: Rig) -> None:
         raise AssertionError("a move onto a taken key must raise KeyTaken")
 
 
+@check(AnswersNow)
 async def later_means_that_nothing_was_done(rig: Rig) -> None:
     for turn in range(5):  # a storage may answer at once this time and LATER the next time
         if answers(rig).answer_now(Create(f"new{turn}", b"data", LONG, None)) is LATER:
@@ -83,12 +87,3 @@ async def later_means_that_nothing_was_done(rig: Rig) -> None:
                 assert await holds(rig, key, b"data", at), calls[number].operation
                 assert about(await rig.remaining(key), 200), calls[number].operation
                 assert await rig.storage.load(moved_key) is None
-
-
-CHECKS = checks(
-    a_call_answered_at_once_is_done,
-    an_answer_at_once_is_what_the_call_returns,
-    a_move_onto_a_taken_key_is_refused_at_once_too,
-    later_means_that_nothing_was_done,
-    needs=[AnswersNow],
-)

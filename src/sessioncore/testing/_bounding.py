@@ -6,12 +6,13 @@ import anyio
 
 from sessioncore._errors import StorageUnavailable
 from sessioncore.storage import BoundsCalls
-from sessioncore.testing._rig import LONG, NotApplicable, Rig, checks, holds, put, storage_as, version
+from sessioncore.testing._rig import LONG, NotApplicable, Rig, check, holds, put, storage_as, version
 
 SECONDS = 0.2
 IN_TIME = 2.0  # seconds: well above SECONDS, for slow machines, and well below the usual timeouts of drivers
 
 
+@check(BoundsCalls)
 async def bounded_calls_work_as_before(rig: Rig) -> None:
     assert type(storage_as(rig, BoundsCalls).bound_calls(60)) is bool
     assert type(storage_as(rig, BoundsCalls).bound_calls(30)) is bool
@@ -21,6 +22,7 @@ async def bounded_calls_work_as_before(rig: Rig) -> None:
     assert await holds(rig, "b", b"third", third)
 
 
+@check(BoundsCalls)
 async def a_call_without_an_answer_ends_in_time(rig: Rig) -> None:
     if rig.silence is None:
         raise NotApplicable("this rig has no `silence`, in which the server behind the storage answers nothing")
@@ -46,6 +48,3 @@ async def _ends_unavailable(call: Callable[[], Awaitable[object]]) -> bool:
         except StorageUnavailable:
             return True
     return False
-
-
-CHECKS = checks(bounded_calls_work_as_before, a_call_without_an_answer_ends_in_time, needs=[BoundsCalls])

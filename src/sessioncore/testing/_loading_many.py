@@ -1,9 +1,10 @@
 """The contract of `LoadsMany`: it returns what `load` returns, for many keys."""
 
 from sessioncore.storage import KeepsTombstones, LoadsMany, Moved, Unreadable
-from sessioncore.testing._rig import LONG, Rig, about, checks, make_unreadable, put, record, storage_as, wait_out
+from sessioncore.testing._rig import LONG, Rig, about, check, make_unreadable, put, record, storage_as, wait_out
 
 
+@check(LoadsMany)
 async def loading_many_returns_for_each_key_what_load_returns(rig: Rig) -> None:
     versions = {key: await put(rig, key, key.encode(), owner="u") for key in ("a", "b", "c")}
     await put(rig, "ended", ttl=rig.tick)
@@ -20,6 +21,7 @@ async def loading_many_returns_for_each_key_what_load_returns(rig: Rig) -> None:
     assert await storage_as(rig, LoadsMany).load_many([]) == []
 
 
+@check(LoadsMany)
 async def many_means_a_thousand(rig: Rig) -> None:
     keys = [f"k{number}" for number in range(1000)]
     for key in keys[::10]:
@@ -30,6 +32,7 @@ async def many_means_a_thousand(rig: Rig) -> None:
     ]
 
 
+@check(LoadsMany)
 async def loading_many_tells_what_is_unreadable(rig: Rig) -> None:
     for key in ("a", "b"):
         await put(rig, key)
@@ -39,20 +42,10 @@ async def loading_many_tells_what_is_unreadable(rig: Rig) -> None:
     assert foreign == Unreadable()
 
 
+@check(KeepsTombstones, LoadsMany)
 async def loading_many_follows_no_tombstone(rig: Rig) -> None:
     at = await put(rig, "a")
     await storage_as(rig, KeepsTombstones).move("a", "b", b"moved", LONG, version=at, tombstone=LONG)
     tombstone, stored = await storage_as(rig, LoadsMany).load_many(["a", "b"])
     assert tombstone == Moved("b")
     assert record(stored).data == b"moved"
-
-
-CHECKS = (
-    *checks(
-        loading_many_returns_for_each_key_what_load_returns,
-        many_means_a_thousand,
-        loading_many_tells_what_is_unreadable,
-        needs=[LoadsMany],
-    ),
-    *checks(loading_many_follows_no_tombstone, needs=[KeepsTombstones, LoadsMany]),
-)

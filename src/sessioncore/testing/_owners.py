@@ -2,7 +2,7 @@
 
 import hashlib
 
-from sessioncore.testing._rig import LONG, Rig, checks, purge, put, version, wait_out
+from sessioncore.testing._rig import LONG, Rig, check, purge, put, version, wait_out
 
 ODD_OWNERS = (
     "a", "a:b", "a:", ":a", "ab", "A", "*", "a*", "?", "[a]", "{a}", "\\", "%", "_", "'", " ", "a ", "\n",
@@ -15,6 +15,7 @@ async def _owned(rig: Rig, owner: str) -> list[str]:
     return sorted(await rig.storage.owned_keys(owner))
 
 
+@check()
 async def an_unknown_owner_has_no_keys(rig: Rig) -> None:
     await put(rig, "a")
     assert await rig.storage.owned_keys("u") == []
@@ -22,6 +23,7 @@ async def an_unknown_owner_has_no_keys(rig: Rig) -> None:
     assert await rig.storage.owned_keys("a") == []
 
 
+@check()
 async def create_replace_and_move_name_the_owner(rig: Rig) -> None:
     await put(rig, "created", owner="u")
     at = await put(rig, "replaced")
@@ -31,6 +33,7 @@ async def create_replace_and_move_name_the_owner(rig: Rig) -> None:
     assert await _owned(rig, "u") == ["created", "moved", "replaced"]
 
 
+@check()
 async def an_owner_named_again_is_listed_once(rig: Rig) -> None:
     at = await put(rig, "a", owner="u")
     at = version(await rig.storage.replace("a", b"new", LONG, version=at, owner="u"))
@@ -38,6 +41,7 @@ async def an_owner_named_again_is_listed_once(rig: Rig) -> None:
     assert await rig.storage.owned_keys("u") == ["a"]
 
 
+@check()
 async def no_owner_named_means_no_owner_any_more(rig: Rig) -> None:
     at = await put(rig, "a", owner="u")
     version(await rig.storage.replace("a", b"new", LONG, version=at))
@@ -47,6 +51,7 @@ async def no_owner_named_means_no_owner_any_more(rig: Rig) -> None:
     assert await rig.storage.owned_keys("u") == []
 
 
+@check()
 async def a_record_changes_hands(rig: Rig) -> None:
     at = await put(rig, "a", owner="u")
     at = version(await rig.storage.replace("a", b"new", LONG, version=at, owner="w"))
@@ -57,6 +62,7 @@ async def a_record_changes_hands(rig: Rig) -> None:
     assert await rig.storage.owned_keys("x") == ["b"]
 
 
+@check()
 async def a_move_lists_the_new_key_and_not_the_old(rig: Rig) -> None:
     await put(rig, "other", owner="u")
     at = await put(rig, "old", owner="u")
@@ -64,6 +70,7 @@ async def a_move_lists_the_new_key_and_not_the_old(rig: Rig) -> None:
     assert await _owned(rig, "u") == ["new", "other"]
 
 
+@check()
 async def touching_and_loading_leave_the_owner_alone(rig: Rig) -> None:
     await put(rig, "a", owner="u")
     await rig.storage.touch("a", LONG)
@@ -71,6 +78,7 @@ async def touching_and_loading_leave_the_owner_alone(rig: Rig) -> None:
     assert await rig.storage.owned_keys("u") == ["a"]
 
 
+@check()
 async def a_deleted_key_is_not_listed(rig: Rig) -> None:
     await put(rig, "a", owner="u")
     await put(rig, "b", owner="u")
@@ -80,6 +88,7 @@ async def a_deleted_key_is_not_listed(rig: Rig) -> None:
     assert await rig.storage.owned_keys("u") == []
 
 
+@check()
 async def an_expired_key_is_not_listed(rig: Rig) -> None:
     await put(rig, "short", ttl=rig.tick, owner="u")
     await put(rig, "long", owner="u")
@@ -91,6 +100,7 @@ async def an_expired_key_is_not_listed(rig: Rig) -> None:
     assert await rig.storage.owned_keys("u") == ["long"]
 
 
+@check()
 async def a_lengthened_record_stays_listed(rig: Rig) -> None:
     await put(rig, "a", ttl=rig.tick * 20, owner="u")
     await rig.storage.touch("a", LONG)
@@ -101,6 +111,7 @@ async def a_lengthened_record_stays_listed(rig: Rig) -> None:
     assert await _owned(rig, "u") == ["a", "b"]
 
 
+@check()
 async def a_key_made_anew_has_its_new_owner_only(rig: Rig) -> None:
     await put(rig, "deleted", owner="u")
     await put(rig, "expired", ttl=rig.tick, owner="u")
@@ -117,6 +128,7 @@ async def a_key_made_anew_has_its_new_owner_only(rig: Rig) -> None:
     assert await _owned(rig, "w") == ["deleted", "moved", "purged"]
 
 
+@check()
 async def owners_and_keys_of_the_same_text_do_not_collide(rig: Rig) -> None:
     await put(rig, "u", b"data", owner="u")
     await put(rig, "w", owner="u")
@@ -130,6 +142,7 @@ async def owners_and_keys_of_the_same_text_do_not_collide(rig: Rig) -> None:
     assert await rig.storage.owned_keys("u") == []
 
 
+@check()
 async def odd_owners_are_kept_apart(rig: Rig) -> None:
     for number, owner in enumerate(ODD_OWNERS):
         await put(rig, f"first-{number}", owner=owner)
@@ -141,27 +154,10 @@ async def odd_owners_are_kept_apart(rig: Rig) -> None:
         assert await rig.storage.owned_keys(owner) == [f"second-{number}"], owner[:20]
 
 
+@check()
 async def an_owner_may_have_many_keys(rig: Rig) -> None:
     for number in range(300):
         await put(rig, f"key-{number}", owner="u")
     keys = await rig.storage.owned_keys("u")
     assert len(keys) == 300
     assert set(keys) == {f"key-{number}" for number in range(300)}
-
-
-CHECKS = checks(
-    an_unknown_owner_has_no_keys,
-    create_replace_and_move_name_the_owner,
-    an_owner_named_again_is_listed_once,
-    no_owner_named_means_no_owner_any_more,
-    a_record_changes_hands,
-    a_move_lists_the_new_key_and_not_the_old,
-    touching_and_loading_leave_the_owner_alone,
-    a_deleted_key_is_not_listed,
-    an_expired_key_is_not_listed,
-    a_lengthened_record_stays_listed,
-    a_key_made_anew_has_its_new_owner_only,
-    owners_and_keys_of_the_same_text_do_not_collide,
-    odd_owners_are_kept_apart,
-    an_owner_may_have_many_keys,
-)

@@ -2,14 +2,14 @@
 
 from functools import partial
 
-import anyio
-
+from sessioncore.concurrency._gather import gather
 from sessioncore.storage import Purges
-from sessioncore.testing._rig import Rig, checks, holds, put, record, storage_as, wait_out
+from sessioncore.testing._rig import Rig, check, holds, put, record, storage_as, wait_out
 
 MANY = 20
 
 
+@check(Purges)
 async def purging_spares_the_living(rig: Rig) -> None:
     kept = await put(rig, "kept", b"data")
     for number in range(5):
@@ -25,23 +25,17 @@ async def purging_spares_the_living(rig: Rig) -> None:
     assert await rig.storage.load("dead-0") is None
 
 
+@check(Purges, race=True)
 async def a_purge_spares_what_is_made_anew_meanwhile(rig: Rig) -> None:
     for turn in range(3):
         keys = [f"{turn}-{number}" for number in range(MANY)]
         for key in keys:
             await put(rig, key, ttl=rig.tick, owner="old")
         await wait_out(rig)
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(storage_as(rig, Purges).purge_expired)
-            for key in keys:
-                tasks.start_soon(partial(put, rig, key, b"new", owner=f"new{turn}"))
-            tasks.start_soon(storage_as(rig, Purges).purge_expired)
+        creates = [partial(put, rig, key, b"new", owner=f"new{turn}") for key in keys]
+        purge = partial(storage_as(rig, Purges).purge_expired)
+        await gather([purge, *creates, purge])
         for key in keys:
             assert record(await rig.storage.load(key)).data == b"new"
         assert await rig.storage.owned_keys("old") == []
         assert len(await rig.storage.owned_keys(f"new{turn}")) == MANY
-
-
-CHECKS = checks(purging_spares_the_living, needs=[Purges])
-
-RACES = checks(a_purge_spares_what_is_made_anew_meanwhile, needs=[Purges])

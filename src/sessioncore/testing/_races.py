@@ -1,32 +1,21 @@
 """The contract of parallel and cancelled callers: a call has happened or it has not, and nothing between."""
 
-from collections.abc import Awaitable, Callable
 from functools import partial
 
 import anyio
 from anyio.lowlevel import checkpoint
 
 from sessioncore._errors import StorageError
-from sessioncore.storage import Stored, Written
-from sessioncore.testing._rig import LONG, Rig, checks, holds, put, record, version
+from sessioncore.concurrency._gather import gather
+from sessioncore.storage import Stored
+from sessioncore.testing._rig import LONG, Rig, check, holds, put, record, version
 
 MANY = 20
 
 
-async def _together(calls: list[Callable[[], Awaitable[Written]]]) -> list[Written]:
-    results: list[Written] = []
-
-    async def note(call: Callable[[], Awaitable[Written]]) -> None:
-        results.append(await call())
-
-    async with anyio.create_task_group() as tasks:
-        for call in calls:
-            tasks.start_soon(note, call)
-    return results
-
-
+@check(race=True)
 async def of_parallel_creates_one_wins(rig: Rig) -> None:
-    results = await _together([partial(rig.storage.create, "a", b"%d" % n, LONG, owner=f"u{n}") for n in range(MANY)])
+    results = await gather([partial(rig.storage.create, "a", b"%d" % n, LONG, owner=f"u{n}") for n in range(MANY)])
     winners = [result for result in results if result is not None]
     assert len(winners) == 1
     stored = record(await rig.storage.load("a"))
@@ -39,9 +28,10 @@ async def _owners_of_a(rig: Rig) -> list[str]:
     return [owner for owner in owners if await rig.storage.owned_keys(owner)]
 
 
+@check(race=True)
 async def of_parallel_replaces_one_wins(rig: Rig) -> None:
     first = await put(rig, "a", b"first")
-    results = await _together(
+    results = await gather(
         [partial(rig.storage.replace, "a", b"%d" % n, LONG, version=first, owner=f"u{n}") for n in range(MANY)]
     )
     winners = [result for result in results if isinstance(result, int)]
@@ -53,9 +43,10 @@ async def of_parallel_replaces_one_wins(rig: Rig) -> None:
     assert await _owners_of_a(rig) == [f"u{stored.data.decode()}"]
 
 
+@check(race=True)
 async def of_parallel_moves_one_wins(rig: Rig) -> None:
     first = await put(rig, "a", b"first", owner="u")
-    results = await _together(
+    results = await gather(
         [partial(rig.storage.move, "a", f"b{n}", b"%d" % n, LONG, version=first, owner="u") for n in range(MANY)]
     )
     assert len([result for result in results if isinstance(result, int)]) == 1
@@ -66,6 +57,7 @@ async def of_parallel_moves_one_wins(rig: Rig) -> None:
     assert await rig.storage.owned_keys("u") == [f"b{there[0]}"]
 
 
+@check(race=True)
 async def of_parallel_moves_onto_one_key_one_wins(rig: Rig) -> None:
     versions = [await put(rig, f"a{n}", b"%d" % n) for n in range(5)]
     winners: list[int] = []
@@ -76,18 +68,17 @@ async def of_parallel_moves_onto_one_key_one_wins(rig: Rig) -> None:
         except StorageError:
             assert await holds(rig, f"a{n}", b"%d" % n, versions[n])
 
-    async with anyio.create_task_group() as tasks:
-        for n in range(5):
-            tasks.start_soon(move, n)
+    await gather([partial(move, n) for n in range(5)])
     assert len(winners) == 1
     assert record(await rig.storage.load("b")).version == winners[0]
 
 
+@check(race=True)
 async def a_move_and_a_replace_do_not_both_win(rig: Rig) -> None:
     for number in range(5):
         key, new_key = f"a{number}", f"b{number}"
         first = await put(rig, key, b"first")
-        results = await _together(
+        results = await gather(
             [
                 partial(rig.storage.replace, key, b"replaced", LONG, version=first),
                 partial(rig.storage.move, key, new_key, b"moved", LONG, version=first),
@@ -98,6 +89,7 @@ async def a_move_and_a_replace_do_not_both_win(rig: Rig) -> None:
         assert (old is None) != (new is None)
 
 
+@check(race=True)
 async def parallel_increments_lose_nothing(rig: Rig) -> None:
     await put(rig, "a", b"0")
 
@@ -111,12 +103,11 @@ async def parallel_increments_lose_nothing(rig: Rig) -> None:
             current = record(result)
         raise AssertionError("replace reported more conflicts than there were writes")
 
-    async with anyio.create_task_group() as tasks:
-        for _ in range(MANY):
-            tasks.start_soon(increment)
+    await gather([increment] * MANY)
     assert record(await rig.storage.load("a")).data == b"%d" % MANY
 
 
+@check(race=True)
 async def after_delete_returned_no_writer_brings_it_back(rig: Rig) -> None:
     for number in range(10):
         key = f"a{number}"
@@ -145,6 +136,7 @@ async def _write_until_gone(rig: Rig, key: str, at: int, under_way: anyio.Event,
         await checkpoint()  # a storage that never waits would not let other tasks run
 
 
+@check(race=True)
 async def a_renewal_never_undoes_a_write_or_a_delete(rig: Rig) -> None:
     for number in range(5):
         key = f"a{number}"
@@ -152,23 +144,20 @@ async def a_renewal_never_undoes_a_write_or_a_delete(rig: Rig) -> None:
         async with anyio.create_task_group() as tasks:
             for _ in range(5):
                 tasks.start_soon(rig.storage.touch, key, LONG)
-                tasks.start_soon(_renew, rig, key)
+                tasks.start_soon(partial(rig.storage.load, key, renew=LONG))
             await checkpoint()  # let them begin
             at = version(await rig.storage.replace(key, b"second", LONG, version=at))
         assert await holds(rig, key, b"second", at)
         async with anyio.create_task_group() as tasks:
             for _ in range(5):
                 tasks.start_soon(rig.storage.touch, key, LONG)
-                tasks.start_soon(_renew, rig, key)
+                tasks.start_soon(partial(rig.storage.load, key, renew=LONG))
             await checkpoint()
             await rig.storage.delete(key)
         assert await rig.storage.load(key) is None
 
 
-async def _renew(rig: Rig, key: str) -> None:
-    await rig.storage.load(key, renew=LONG)
-
-
+@check(race=True)
 async def an_owner_gains_and_loses_keys_in_parallel(rig: Rig) -> None:
     leaving = [f"old{number}" for number in range(MANY)]
     for key in leaving:
@@ -180,6 +169,7 @@ async def an_owner_gains_and_loses_keys_in_parallel(rig: Rig) -> None:
     assert sorted(await rig.storage.owned_keys("u")) == sorted(f"new{number}" for number in range(MANY))
 
 
+@check(race=True)
 async def a_cancelled_move_leaves_before_or_after(rig: Rig) -> None:
     at = await put(rig, "a0", b"0", owner="u")
     key, data = "a0", b"0"
@@ -202,6 +192,7 @@ async def a_cancelled_move_leaves_before_or_after(rig: Rig) -> None:
         assert await rig.storage.owned_keys("u") == [key]
 
 
+@check(race=True)
 async def a_cancelled_replace_leaves_before_or_after(rig: Rig) -> None:
     at = await put(rig, "a", b"0")
     last = b"0"
@@ -216,18 +207,3 @@ async def a_cancelled_replace_leaves_before_or_after(rig: Rig) -> None:
         else:
             at = version(settled)
         assert await holds(rig, "a", last, at)
-
-
-RACES = checks(
-    of_parallel_creates_one_wins,
-    of_parallel_replaces_one_wins,
-    of_parallel_moves_one_wins,
-    of_parallel_moves_onto_one_key_one_wins,
-    a_move_and_a_replace_do_not_both_win,
-    parallel_increments_lose_nothing,
-    after_delete_returned_no_writer_brings_it_back,
-    a_renewal_never_undoes_a_write_or_a_delete,
-    an_owner_gains_and_loses_keys_in_parallel,
-    a_cancelled_move_leaves_before_or_after,
-    a_cancelled_replace_leaves_before_or_after,
-)

@@ -2,7 +2,7 @@
 
 import hashlib
 
-from sessioncore.testing._rig import LONG, Rig, checks, holds, put, record, version
+from sessioncore.testing._rig import LONG, Rig, check, holds, put, record, version
 
 ODD_KEYS = (
     "k", "kk", "kkk", "k:", "k:k", "K", "\u212a", " k", "k ", "k k", "*", "k*", "?", "[k]", "[^k]", "\\",
@@ -11,12 +11,14 @@ ODD_KEYS = (
 )  # fmt: skip
 
 
+@check()
 async def a_missing_key_loads_nothing(rig: Rig) -> None:
     assert await rig.storage.load("missing") is None
     assert await rig.storage.load("missing", renew=LONG) is None
     assert await rig.storage.load("missing") is None
 
 
+@check()
 async def what_was_created_is_loaded(rig: Rig) -> None:
     created = await put(rig, "a", b"data")
     stored = record(await rig.storage.load("a"))
@@ -24,6 +26,7 @@ async def what_was_created_is_loaded(rig: Rig) -> None:
     assert stored.version == created
 
 
+@check()
 async def data_comes_back_byte_for_byte(rig: Rig) -> None:
     samples = {
         "empty": b"",
@@ -39,6 +42,7 @@ async def data_comes_back_byte_for_byte(rig: Rig) -> None:
         assert record(await rig.storage.load(key)).data == data, key
 
 
+@check()
 async def a_mebibyte_comes_back_whole(rig: Rig) -> None:
     big = hashlib.shake_256(b"big").digest(1 << 20)
     created = await put(rig, "big", big)
@@ -47,12 +51,14 @@ async def a_mebibyte_comes_back_whole(rig: Rig) -> None:
     assert await holds(rig, "big", big[::-1], bigger)
 
 
+@check()
 async def odd_keys_are_kept_apart(rig: Rig) -> None:
     versions = {key: await put(rig, key, b"data of " + key.encode()) for key in ODD_KEYS}
     for key, created in versions.items():
         assert await holds(rig, key, b"data of " + key.encode(), created), key
 
 
+@check()
 async def deleting_one_odd_key_spares_the_others(rig: Rig) -> None:
     for key in ODD_KEYS:
         await put(rig, key)
@@ -63,19 +69,9 @@ async def deleting_one_odd_key_spares_the_others(rig: Rig) -> None:
             assert await rig.storage.load(ODD_KEYS[position + 1]) is not None, key
 
 
+@check()
 async def loading_changes_nothing(rig: Rig) -> None:
     created = await put(rig, "a", b"data")
     for _ in range(5):
         assert await holds(rig, "a", b"data", created)
     version(await rig.storage.replace("a", b"new", LONG, version=created))
-
-
-CHECKS = checks(
-    a_missing_key_loads_nothing,
-    what_was_created_is_loaded,
-    data_comes_back_byte_for_byte,
-    a_mebibyte_comes_back_whole,
-    odd_keys_are_kept_apart,
-    deleting_one_odd_key_spares_the_others,
-    loading_changes_nothing,
-)

@@ -4,7 +4,7 @@ A rig hides the clock: one storage takes a clock that is moved by hand, another 
 talks to a server, on whose clock a check can only wait.
 """
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeVar, cast
 from unittest import SkipTest
@@ -12,15 +12,7 @@ from unittest import SkipTest
 from msgspec import Struct
 
 from sessioncore._errors import StorageError, StorageUnavailable
-from sessioncore.storage import (
-    AnswersNow,
-    Move,
-    Purges,
-    Storage,
-    Stored,
-    Written,
-    capabilities_of,
-)
+from sessioncore.storage import AnswersNow, Move, Purges, Storage, Stored, Written, capabilities_of
 
 C = TypeVar("C")
 
@@ -58,12 +50,15 @@ class Check:
     """A check of one promise of the contract: `await check(rig)` raises if the storage breaks it.
 
     `needs` names the capabilities that the promise is about; for a storage that does not
-    declare them, the check raises `NotApplicable`.
+    declare them, the check raises `NotApplicable`. `race`: it is about parallel or cancelled callers.
     """
 
-    def __init__(self, function: Callable[[Rig], Awaitable[None]], needs: frozenset[type] = frozenset()) -> None:
+    def __init__(
+        self, function: Callable[[Rig], Awaitable[None]], needs: frozenset[type] = frozenset(), *, race: bool = False
+    ) -> None:
         self.__name__: str = function.__name__  # the promise in words: test runners report the check under this name
         self.needs = needs
+        self.race = race
         self._function = function
 
     def __repr__(self) -> str:
@@ -85,9 +80,9 @@ class Check:
         await self._function(rig)
 
 
-def checks(*functions: Callable[[Rig], Awaitable[None]], needs: Iterable[type] = ()) -> tuple[Check, ...]:
-    """Make these functions checks, which need these capabilities."""
-    return tuple(Check(function, frozenset(needs)) for function in functions)
+def check(*needs: type, race: bool = False) -> Callable[[Callable[[Rig], Awaitable[None]]], Check]:
+    """Make a function a `Check`."""
+    return lambda function: Check(function, frozenset(needs), race=race)
 
 
 class ManualClock:

@@ -1,13 +1,12 @@
 """The contract of `Scans`: the live records of a prefix, in batches, and nothing else."""
 
-import anyio
+from functools import partial
 
-from sessioncore._batched import batched
+from sessioncore.concurrency._gather import gather
 from sessioncore.storage import PROBE_SUFFIX, KeepsTombstones, Scans
-from sessioncore.testing._rig import LONG, Rig, checks, put, storage_as, wait_out
+from sessioncore.testing._rig import LONG, Rig, check, put, storage_as, wait_out
 
 MANY = 900  # more than one batch
-AT_ONCE = 100
 
 
 async def _scanned(rig: Rig, prefix: str) -> list[str]:
@@ -18,27 +17,19 @@ async def _scanned(rig: Rig, prefix: str) -> list[str]:
     return sorted(found)
 
 
+@check(Scans)
 async def scanning_lists_what_begins_with_the_prefix(rig: Rig) -> None:
     assert await _scanned(rig, "app:") == []
     listed = sorted(["app:1", "app:", "app::", "app:\U0010ffff", "app:app:", "app:\x00", "app:*"])
-    for key in (
-        *listed,
-        "app",
-        "app2:1",
-        "ap:1",
-        "APP:1",
-        " app:1",
-        "xapp:1",
-        "app;",
-        "x:app:1",
-        f"app:2{PROBE_SUFFIX}",
-    ):
+    others = ("app", "app2:1", "ap:1", "APP:1", " app:1", "xapp:1", "app;", "x:app:1", f"app:2{PROBE_SUFFIX}")
+    for key in (*listed, *others):
         await put(rig, key, owner="app:u")
     assert await _scanned(rig, "app:") == listed
     for prefix in ("a?p:", "a*", "%", "_pp:", "[a]", "app:\\"):
         assert await _scanned(rig, prefix) == [], prefix
 
 
+@check(Scans)
 async def scanning_lists_no_expired_record(rig: Rig) -> None:
     await put(rig, "app:dead", ttl=rig.tick)
     await put(rig, "app:live")
@@ -46,13 +37,11 @@ async def scanning_lists_no_expired_record(rig: Rig) -> None:
     assert await _scanned(rig, "app:") == ["app:live"]
 
 
+@check(Scans)
 async def scanning_lists_many_records_a_batch_at_a_time(rig: Rig) -> None:
     """And they may be deleted between two batches."""
     keys = [f"app:{number:03}" for number in range(MANY)]
-    for some in batched(keys, AT_ONCE):
-        async with anyio.create_task_group() as tasks:
-            for key in some:
-                tasks.start_soon(put, rig, key)
+    await gather([partial(put, rig, key) for key in keys])
     found: list[str] = []
     async for batch in storage_as(rig, Scans).scan("app:"):
         assert len(batch) <= 500
@@ -62,18 +51,8 @@ async def scanning_lists_many_records_a_batch_at_a_time(rig: Rig) -> None:
     assert await _scanned(rig, "app:") == []
 
 
+@check(KeepsTombstones, Scans)
 async def scanning_lists_no_tombstone(rig: Rig) -> None:
     at = await put(rig, "app:a")
     await storage_as(rig, KeepsTombstones).move("app:a", "app:b", b"moved", LONG, version=at, tombstone=LONG)
     assert await _scanned(rig, "app:") == ["app:b"]
-
-
-CHECKS = (
-    *checks(
-        scanning_lists_what_begins_with_the_prefix,
-        scanning_lists_no_expired_record,
-        scanning_lists_many_records_a_batch_at_a_time,
-        needs=[Scans],
-    ),
-    *checks(scanning_lists_no_tombstone, needs=[KeepsTombstones, Scans]),
-)

@@ -1,10 +1,11 @@
 """The contract of time: every record ends with its ttl, and nothing revives it."""
 
-from sessioncore.testing._rig import LONG, Rig, about, checks, holds, purge, put, record, version, wait_out
+from sessioncore.testing._rig import LONG, Rig, about, check, holds, purge, put, record, version, wait_out
 
 DAY = 86400.0
 
 
+@check()
 async def a_ttl_is_kept_exactly(rig: Rig) -> None:
     # `.seconds` of a timedelta drops its days; 2**31 ms and 2**31 s overflow in some drivers.
     for key, ttl in {"month": 30 * DAY, "quarter": 90 * DAY, "century": 36525 * DAY}.items():
@@ -13,6 +14,7 @@ async def a_ttl_is_kept_exactly(rig: Rig) -> None:
         assert about(await rig.remaining(key), ttl), key
 
 
+@check()
 async def a_ttl_is_not_rounded_to_seconds(rig: Rig) -> None:
     await put(rig, "a", ttl=2.6)
     assert 2.0 < record(await rig.storage.load("a")).ttl <= 2.601
@@ -22,6 +24,7 @@ async def a_ttl_is_not_rounded_to_seconds(rig: Rig) -> None:
     assert 3.0 < left <= 3.401
 
 
+@check()
 async def a_tiny_ttl_is_neither_an_error_nor_endless(rig: Rig) -> None:
     created = await put(rig, "created", ttl=0.0001)
     assert created is not None
@@ -36,6 +39,7 @@ async def a_tiny_ttl_is_neither_an_error_nor_endless(rig: Rig) -> None:
         assert await rig.storage.load(key) is None, key
 
 
+@check()
 async def a_record_ends_with_its_ttl(rig: Rig) -> None:
     await put(rig, "short", ttl=rig.tick)
     kept = await put(rig, "long", b"data")
@@ -45,6 +49,7 @@ async def a_record_ends_with_its_ttl(rig: Rig) -> None:
     assert await holds(rig, "long", b"data", kept)
 
 
+@check()
 async def an_expired_key_is_free_again(rig: Rig) -> None:
     old = await put(rig, "a", b"old", ttl=rig.tick)
     await wait_out(rig)
@@ -54,6 +59,7 @@ async def an_expired_key_is_free_again(rig: Rig) -> None:
     assert about(await rig.remaining("a"), LONG), "the new record must not inherit the old end"
 
 
+@check()
 async def nothing_works_on_an_expired_record(rig: Rig) -> None:
     old = await put(rig, "a", ttl=rig.tick)
     await wait_out(rig)
@@ -66,6 +72,7 @@ async def nothing_works_on_an_expired_record(rig: Rig) -> None:
     assert await rig.storage.load("b") is None
 
 
+@check()
 async def replace_and_move_set_the_ttl(rig: Rig) -> None:
     first = await put(rig, "a", ttl=rig.tick * 20)
     second = version(await rig.storage.replace("a", b"data", 500, version=first))
@@ -77,6 +84,7 @@ async def replace_and_move_set_the_ttl(rig: Rig) -> None:
     assert about(record(await rig.storage.load("b")).ttl, 700)
 
 
+@check()
 async def touch_lengthens_and_shortens(rig: Rig) -> None:
     created = await put(rig, "a", b"data", ttl=200)
     assert await rig.storage.touch("a", 800) is True
@@ -87,6 +95,7 @@ async def touch_lengthens_and_shortens(rig: Rig) -> None:
     assert await holds(rig, "a", b"data", created)
 
 
+@check()
 async def a_lengthened_record_outlives_its_first_end(rig: Rig) -> None:
     touched = await put(rig, "touched", b"data", ttl=rig.tick * 20)
     renewed = await put(rig, "renewed", b"data", ttl=rig.tick * 20)
@@ -98,6 +107,7 @@ async def a_lengthened_record_outlives_its_first_end(rig: Rig) -> None:
     assert await holds(rig, "renewed", b"data", renewed)
 
 
+@check()
 async def a_shortened_record_ends_early(rig: Rig) -> None:
     await put(rig, "touched")
     await put(rig, "renewed")
@@ -108,6 +118,7 @@ async def a_shortened_record_ends_early(rig: Rig) -> None:
     assert await rig.storage.load("renewed") is None
 
 
+@check()
 async def touching_a_missing_key_makes_nothing(rig: Rig) -> None:
     assert await rig.storage.touch("a", LONG) is False
     assert await rig.storage.load("a") is None
@@ -117,6 +128,7 @@ async def touching_a_missing_key_makes_nothing(rig: Rig) -> None:
     assert await rig.storage.load("a") is None
 
 
+@check()
 async def loading_with_renew_sets_the_ttl_and_only_that(rig: Rig) -> None:
     created = await put(rig, "a", b"data", ttl=200)
     for ttl in (900.0, 100.0):
@@ -127,6 +139,7 @@ async def loading_with_renew_sets_the_ttl_and_only_that(rig: Rig) -> None:
     version(await rig.storage.replace("a", b"new", LONG, version=created))
 
 
+@check()
 async def loading_with_renew_revives_nothing(rig: Rig) -> None:
     await put(rig, "a")
     await rig.storage.delete("a")
@@ -134,25 +147,8 @@ async def loading_with_renew_revives_nothing(rig: Rig) -> None:
     assert await rig.storage.load("a") is None
 
 
+@check()
 async def plain_loading_leaves_the_ttl_alone(rig: Rig) -> None:
     await put(rig, "a", ttl=200)
     await rig.storage.load("a")
     assert about(await rig.remaining("a"), 200)
-
-
-CHECKS = checks(
-    a_ttl_is_kept_exactly,
-    a_ttl_is_not_rounded_to_seconds,
-    a_tiny_ttl_is_neither_an_error_nor_endless,
-    a_record_ends_with_its_ttl,
-    an_expired_key_is_free_again,
-    nothing_works_on_an_expired_record,
-    replace_and_move_set_the_ttl,
-    touch_lengthens_and_shortens,
-    a_lengthened_record_outlives_its_first_end,
-    a_shortened_record_ends_early,
-    touching_a_missing_key_makes_nothing,
-    loading_with_renew_sets_the_ttl_and_only_that,
-    loading_with_renew_revives_nothing,
-    plain_loading_leaves_the_ttl_alone,
-)

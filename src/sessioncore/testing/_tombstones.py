@@ -8,7 +8,7 @@ from sessioncore.testing._rig import (
     LONG,
     Rig,
     about,
-    checks,
+    check,
     holds,
     move_is_refused,
     put,
@@ -24,6 +24,7 @@ async def _move(rig: Rig, key: str, new_key: str, at: int, *, tombstone: float =
     return version(await storage.move(key, new_key, b"moved", LONG, version=at, owner=owner, tombstone=tombstone))
 
 
+@check(KeepsTombstones)
 async def a_tombstone_says_where_the_record_is(rig: Rig) -> None:
     at = await _move(rig, "a", "b", await put(rig, "a"))
     assert await rig.storage.load("a") == Moved("b")
@@ -34,6 +35,7 @@ async def a_tombstone_says_where_the_record_is(rig: Rig) -> None:
     assert await holds(rig, "c", b"moved", at)
 
 
+@check(KeepsTombstones)
 async def without_a_tombstone_the_old_key_is_free(rig: Rig) -> None:
     await _move(rig, "a", "b", await put(rig, "a"), tombstone=0.0)
     assert await rig.storage.load("a") is None
@@ -42,6 +44,7 @@ async def without_a_tombstone_the_old_key_is_free(rig: Rig) -> None:
     await put(rig, "a")
 
 
+@check(KeepsTombstones)
 async def a_tombstone_is_no_record(rig: Rig) -> None:
     first = await put(rig, "a", owner="u")
     at = await _move(rig, "a", "b", first, owner="u")
@@ -61,6 +64,7 @@ async def a_tombstone_is_no_record(rig: Rig) -> None:
     assert await rig.remaining("a") is None
 
 
+@check(KeepsTombstones)
 async def a_conflicting_or_refused_move_leaves_no_tombstone(rig: Rig) -> None:
     first = await put(rig, "a", b"first")
     second = version(await rig.storage.replace("a", b"second", LONG, version=first))
@@ -74,6 +78,7 @@ async def a_conflicting_or_refused_move_leaves_no_tombstone(rig: Rig) -> None:
     assert await rig.storage.load("missing") is None
 
 
+@check(KeepsTombstones)
 async def loading_a_tombstone_renews_nothing(rig: Rig) -> None:
     at = await put(rig, "a")
     await storage_as(rig, KeepsTombstones).move("a", "b", b"moved", 200, version=at, tombstone=rig.tick * 20)
@@ -84,6 +89,7 @@ async def loading_a_tombstone_renews_nothing(rig: Rig) -> None:
     assert await rig.storage.load("a") is None
 
 
+@check(KeepsTombstones)
 async def a_tombstone_expires(rig: Rig) -> None:
     at = await _move(rig, "a", "b", await put(rig, "a"), tombstone=rig.tick)
     await wait_out(rig)
@@ -99,6 +105,7 @@ async def a_tombstone_expires(rig: Rig) -> None:
     assert await holds(rig, "c", b"moved", at)
 
 
+@check(KeepsTombstones)
 async def a_tombstone_outlives_its_record(rig: Rig) -> None:
     at = await put(rig, "a")
     await storage_as(rig, KeepsTombstones).move("a", "b", b"moved", rig.tick, version=at, tombstone=LONG)
@@ -112,6 +119,7 @@ async def a_tombstone_outlives_its_record(rig: Rig) -> None:
     assert await rig.storage.delete("c") == 0
 
 
+@check(KeepsTombstones)
 async def deleting_a_tombstone_ends_the_record(rig: Rig) -> None:
     at = await _move(rig, "a", "b", await put(rig, "a", owner="u"), owner="u")
     at = await _move(rig, "b", "c", at, owner="u")
@@ -124,6 +132,7 @@ async def deleting_a_tombstone_ends_the_record(rig: Rig) -> None:
     assert await holds(rig, "other", b"data", other)
 
 
+@check(KeepsTombstones)
 async def deleting_counts_a_moved_record_once(rig: Rig) -> None:
     for order in (("a", "b", "c"), ("c", "b", "a"), ("b", "a")):
         at = await _move(rig, "a", "b", await put(rig, "a"))
@@ -133,6 +142,7 @@ async def deleting_counts_a_moved_record_once(rig: Rig) -> None:
         await rig.storage.delete("a", "b", "c")
 
 
+@check(Clears, KeepsTombstones)
 async def clearing_removes_tombstones_and_counts_records(rig: Rig) -> None:
     await _move(rig, "app:a", "app:b", await put(rig, "app:a"))
     await _move(rig, "other:a", "other:b", await put(rig, "other:a"))
@@ -143,6 +153,7 @@ async def clearing_removes_tombstones_and_counts_records(rig: Rig) -> None:
     await put(rig, "app:a")
 
 
+@check(KeepsTombstones, Purges)
 async def purging_does_not_count_tombstones(rig: Rig) -> None:
     at = await _move(rig, "a", "b", await put(rig, "a"), tombstone=rig.tick)
     await _move(rig, "b", "c", at)
@@ -152,6 +163,7 @@ async def purging_does_not_count_tombstones(rig: Rig) -> None:
     assert await rig.storage.load("b") == Moved("c")
 
 
+@check(KeepsTombstones, race=True)
 async def a_delete_that_races_moves_ends_the_record(rig: Rig) -> None:
     for turn in range(10):
         at = await put(rig, f"{turn}-0", owner="u")
@@ -190,23 +202,3 @@ async def _move_until_gone(
 async def _assert_nowhere(rig: Rig, keys: list[str]) -> None:
     for key in list(keys):
         assert not isinstance(await rig.storage.load(key), Stored), "an ended record is still there"
-
-
-CHECKS = (
-    *checks(
-        a_tombstone_says_where_the_record_is,
-        without_a_tombstone_the_old_key_is_free,
-        a_tombstone_is_no_record,
-        a_conflicting_or_refused_move_leaves_no_tombstone,
-        loading_a_tombstone_renews_nothing,
-        a_tombstone_expires,
-        a_tombstone_outlives_its_record,
-        deleting_a_tombstone_ends_the_record,
-        deleting_counts_a_moved_record_once,
-        needs=[KeepsTombstones],
-    ),
-    *checks(clearing_removes_tombstones_and_counts_records, needs=[Clears, KeepsTombstones]),
-    *checks(purging_does_not_count_tombstones, needs=[KeepsTombstones, Purges]),
-)
-
-RACES = checks(a_delete_that_races_moves_ends_the_record, needs=[KeepsTombstones])

@@ -1,9 +1,10 @@
 """The contract of `Unreadable`: what the storage did not write is reported, kept, and removed on request only."""
 
 from sessioncore.storage import Unreadable
-from sessioncore.testing._rig import LONG, Rig, checks, holds, make_unreadable, move_is_refused, put
+from sessioncore.testing._rig import LONG, Rig, check, holds, make_unreadable, move_is_refused, put
 
 
+@check()
 async def what_is_unreadable_is_never_overwritten(rig: Rig) -> None:
     at, other = await put(rig, "a"), await put(rig, "b", b"other")
     await make_unreadable(rig, "a")
@@ -20,6 +21,7 @@ async def what_is_unreadable_is_never_overwritten(rig: Rig) -> None:
     assert await rig.storage.load("c") is None
 
 
+@check()
 async def what_is_unreadable_may_be_deleted(rig: Rig) -> None:
     await put(rig, "a")
     await make_unreadable(rig, "a")
@@ -27,6 +29,3 @@ async def what_is_unreadable_may_be_deleted(rig: Rig) -> None:
     assert await rig.storage.load("a") is None
     new = await put(rig, "a", b"new")
     assert await holds(rig, "a", b"new", new)
-
-
-CHECKS = checks(what_is_unreadable_is_never_overwritten, what_is_unreadable_may_be_deleted)

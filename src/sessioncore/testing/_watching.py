@@ -4,7 +4,7 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from sessioncore.storage import Clears, Delete, KeepsTombstones, Moved, Stored, Watches
-from sessioncore.testing._rig import LONG, Rig, checks, put, storage_as, version
+from sessioncore.testing._rig import LONG, Rig, check, put, storage_as, version
 
 _CHANGES = 50  # of one record, each of which must be told before `confirm` returns
 _TURNS = 20  # each ends a record at another moment of the call that begins to watch it
@@ -17,6 +17,7 @@ async def _told(rig: Rig, told: list[str]) -> list[str]:
     return now
 
 
+@check(Watches)
 async def watching_returns_what_load_returns(rig: Rig) -> None:
     at = await put(rig, "a", b"data")
     found, missing = await storage_as(rig, Watches).watch(["a", "b"], lambda _: None)
@@ -27,6 +28,7 @@ async def watching_returns_what_load_returns(rig: Rig) -> None:
     assert within is None or (isinstance(within, int | float) and within > 0), "notices_within: seconds, or None"
 
 
+@check(Watches)
 async def every_change_of_a_watched_key_is_told_once(rig: Rig) -> None:
     told: list[str] = []
     at = await put(rig, "a", owner="u")
@@ -44,6 +46,7 @@ async def every_change_of_a_watched_key_is_told_once(rig: Rig) -> None:
     assert await _told(rig, told) == ["b"]
 
 
+@check(Watches)
 async def a_change_is_told_to_everybody_who_watches(rig: Rig) -> None:
     one: list[str] = []
     two: list[str] = []
@@ -54,6 +57,7 @@ async def a_change_is_told_to_everybody_who_watches(rig: Rig) -> None:
     assert await _told(rig, one) == await _told(rig, two) == ["a"]
 
 
+@check(Watches)
 async def what_is_not_watched_any_more_is_not_told(rig: Rig) -> None:
     told: list[str] = []
     still: list[str] = []
@@ -67,6 +71,7 @@ async def what_is_not_watched_any_more_is_not_told(rig: Rig) -> None:
     assert await _told(rig, still) == ["a"], "another one that watches the key must be told"
 
 
+@check(Watches)
 async def no_change_is_missed_between_two_watches(rig: Rig) -> None:
     told: list[str] = []
     at = await put(rig, "a")
@@ -78,6 +83,7 @@ async def no_change_is_missed_between_two_watches(rig: Rig) -> None:
         assert await _told(rig, told) == ["a"]
 
 
+@check(Watches, race=True)
 async def an_end_while_a_watch_begins_is_seen_or_told(rig: Rig) -> None:
     for turn in range(_TURNS):
         key, told, seen = f"a{turn}", list[str](), list[object]()
@@ -94,6 +100,7 @@ async def _watch(rig: Rig, key: str, told: list[str], seen: list[object]) -> Non
     seen += await storage_as(rig, Watches).watch([key], told.append)
 
 
+@check(Clears, Watches)
 async def an_end_that_clears_a_prefix_is_told(rig: Rig) -> None:
     told: list[str] = []
     await put(rig, "p:a")
@@ -103,6 +110,7 @@ async def an_end_that_clears_a_prefix_is_told(rig: Rig) -> None:
     assert await _told(rig, told) == ["p:a"]
 
 
+@check(KeepsTombstones, Watches)
 async def an_end_through_a_former_key_is_told(rig: Rig) -> None:
     told: list[str] = []
     at = await put(rig, "a")
@@ -114,6 +122,7 @@ async def an_end_through_a_former_key_is_told(rig: Rig) -> None:
     assert "b" in await _told(rig, told)
 
 
+@check(KeepsTombstones, Watches)
 async def a_move_that_leaves_a_tombstone_is_told(rig: Rig) -> None:
     told: list[str] = []
     at = await put(rig, "a")
@@ -121,23 +130,3 @@ async def a_move_that_leaves_a_tombstone_is_told(rig: Rig) -> None:
     assert await _told(rig, told) == []
     await storage_as(rig, KeepsTombstones).move("a", "b", b"data", LONG, version=at, tombstone=LONG)
     assert await _told(rig, told) == ["a", "b"]
-
-
-CHECKS = (
-    *checks(
-        watching_returns_what_load_returns,
-        every_change_of_a_watched_key_is_told_once,
-        a_change_is_told_to_everybody_who_watches,
-        what_is_not_watched_any_more_is_not_told,
-        no_change_is_missed_between_two_watches,
-        needs=[Watches],
-    ),
-    *checks(an_end_that_clears_a_prefix_is_told, needs=[Clears, Watches]),
-    *checks(
-        an_end_through_a_former_key_is_told,
-        a_move_that_leaves_a_tombstone_is_told,
-        needs=[KeepsTombstones, Watches],
-    ),
-)
-
-RACES = checks(an_end_while_a_watch_begins_is_seen_or_told, needs=[Watches])

@@ -4,7 +4,7 @@ from sessioncore.testing._rig import (
     LONG,
     Rig,
     about,
-    checks,
+    check,
     holds,
     move_is_refused,
     purge,
@@ -15,6 +15,7 @@ from sessioncore.testing._rig import (
 )
 
 
+@check()
 async def create_refuses_a_taken_key(rig: Rig) -> None:
     first = await put(rig, "a", b"first", ttl=200)
     assert await rig.storage.create("a", b"second", LONG, owner="u") is None
@@ -23,6 +24,7 @@ async def create_refuses_a_taken_key(rig: Rig) -> None:
     assert await rig.storage.owned_keys("u") == []
 
 
+@check()
 async def replace_writes_data_under_a_new_version(rig: Rig) -> None:
     first = await put(rig, "a", b"first")
     second = version(await rig.storage.replace("a", b"second", LONG, version=first))
@@ -32,6 +34,7 @@ async def replace_writes_data_under_a_new_version(rig: Rig) -> None:
     assert third not in (first, second), "the same data is a new version, too"
 
 
+@check()
 async def a_conflict_returns_the_current_record_and_changes_nothing(rig: Rig) -> None:
     first = await put(rig, "a", b"first")
     second = version(await rig.storage.replace("a", b"second", 200, version=first, owner="u"))
@@ -46,6 +49,7 @@ async def a_conflict_returns_the_current_record_and_changes_nothing(rig: Rig) ->
     assert await holds(rig, "a", b"third", third)
 
 
+@check()
 async def replace_creates_nothing(rig: Rig) -> None:
     assert await rig.storage.replace("a", b"new", LONG, version=1, owner="u") is None
     old = await put(rig, "a")
@@ -55,6 +59,7 @@ async def replace_creates_nothing(rig: Rig) -> None:
     assert await rig.storage.owned_keys("u") == []
 
 
+@check()
 async def an_old_version_never_matches_a_new_record(rig: Rig) -> None:
     seen: set[int] = set()
     for _ in range(5):
@@ -69,6 +74,7 @@ async def an_old_version_never_matches_a_new_record(rig: Rig) -> None:
         await rig.storage.delete("a")
 
 
+@check()
 async def versions_do_not_return_by_expiry_or_move(rig: Rig) -> None:
     seen = {await put(rig, "a", ttl=rig.tick)}
     await wait_out(rig)
@@ -83,6 +89,7 @@ async def versions_do_not_return_by_expiry_or_move(rig: Rig) -> None:
     assert await put(rig, "a") not in seen | {back}
 
 
+@check()
 async def move_gives_the_record_a_new_key(rig: Rig) -> None:
     first = await put(rig, "a", b"first")
     second = version(await rig.storage.move("a", "b", b"second", 300, version=first))
@@ -94,6 +101,7 @@ async def move_gives_the_record_a_new_key(rig: Rig) -> None:
     assert await holds(rig, "b", b"third", third)
 
 
+@check()
 async def after_a_move_the_old_key_is_free(rig: Rig) -> None:
     first = await put(rig, "a", b"first")
     second = version(await rig.storage.move("a", "b", b"second", LONG, version=first))
@@ -106,6 +114,7 @@ async def after_a_move_the_old_key_is_free(rig: Rig) -> None:
     assert await holds(rig, "b", b"second", second)
 
 
+@check()
 async def a_conflicting_move_changes_nothing(rig: Rig) -> None:
     first = await put(rig, "a", b"first")
     second = version(await rig.storage.replace("a", b"second", 200, version=first, owner="u"))
@@ -118,6 +127,7 @@ async def a_conflicting_move_changes_nothing(rig: Rig) -> None:
     assert await rig.storage.owned_keys("w") == []
 
 
+@check()
 async def moving_a_missing_record_makes_nothing(rig: Rig) -> None:
     assert await rig.storage.move("a", "b", b"new", LONG, version=1, owner="u") is None
     old = await put(rig, "a")
@@ -128,6 +138,7 @@ async def moving_a_missing_record_makes_nothing(rig: Rig) -> None:
     assert await rig.storage.owned_keys("u") == []
 
 
+@check()
 async def a_move_onto_a_taken_key_is_refused(rig: Rig) -> None:
     mine = await put(rig, "a", b"mine", owner="u")
     theirs = await put(rig, "b", b"theirs", owner="w")
@@ -138,6 +149,7 @@ async def a_move_onto_a_taken_key_is_refused(rig: Rig) -> None:
     assert await rig.storage.owned_keys("w") == ["b"]
 
 
+@check()
 async def a_move_onto_itself_is_refused(rig: Rig) -> None:
     mine = await put(rig, "a", b"mine", owner="u")
     assert await move_is_refused(rig, "a", "a", mine)
@@ -145,6 +157,7 @@ async def a_move_onto_itself_is_refused(rig: Rig) -> None:
     assert await rig.storage.owned_keys("u") == ["a"]
 
 
+@check()
 async def a_move_onto_an_expired_key_works(rig: Rig) -> None:
     await put(rig, "b", b"dead", ttl=rig.tick, owner="w")
     mine = await put(rig, "a", b"mine")
@@ -156,6 +169,7 @@ async def a_move_onto_an_expired_key_works(rig: Rig) -> None:
     assert await rig.storage.owned_keys("u") == ["b"]
 
 
+@check()
 async def odd_keys_may_be_replaced_and_moved(rig: Rig) -> None:
     for key in ("*", "{a}b", "a b\r\n", "\U0001f36a", "k" * 300, "a\\", "%'\""):
         first = await put(rig, key, b"first")
@@ -163,21 +177,3 @@ async def odd_keys_may_be_replaced_and_moved(rig: Rig) -> None:
         third = version(await rig.storage.move(key, f"{key}>", b"third", LONG, version=second))
         assert await rig.storage.load(key) is None, key
         assert await holds(rig, f"{key}>", b"third", third), key
-
-
-CHECKS = checks(
-    create_refuses_a_taken_key,
-    replace_writes_data_under_a_new_version,
-    a_conflict_returns_the_current_record_and_changes_nothing,
-    replace_creates_nothing,
-    an_old_version_never_matches_a_new_record,
-    versions_do_not_return_by_expiry_or_move,
-    move_gives_the_record_a_new_key,
-    after_a_move_the_old_key_is_free,
-    a_conflicting_move_changes_nothing,
-    moving_a_missing_record_makes_nothing,
-    a_move_onto_a_taken_key_is_refused,
-    a_move_onto_itself_is_refused,
-    a_move_onto_an_expired_key_works,
-    odd_keys_may_be_replaced_and_moved,
-)
