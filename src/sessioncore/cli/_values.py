@@ -17,20 +17,7 @@ from zoneinfo import ZoneInfo
 from msgspec import Raw, Struct, UnsetType
 from msgspec.msgpack import Decoder
 
-from sessioncore.codec._builtin_values import (
-    COMPOSITES,
-    DICT,
-    FROZENSET,
-    INT,
-    LEAVES,
-    REGISTERED,
-    SET,
-    STR,
-    TUPLE,
-    int_from_bytes,
-    pairs,
-    text_from_bytes,
-)
+from sessioncore.codec._builtin_values import COMPOSITES, LEAVES, REGISTERED, pairs, text_from_bytes
 
 __all__ = ["json_value"]
 
@@ -84,23 +71,18 @@ _COMPOSITES: dict[type, Callable[[list[Any]], Any]] = {
     deque: lambda parts: {"maxlen": parts[0], "items": parts[1:]},
 }
 _LEAF_TYPES: dict[int, type] = {leaf.code: kind for kind, leaf in LEAVES.items()}
-_COMPOSITE_TYPES: dict[int, type] = {
-    TUPLE: tuple, SET: set, FROZENSET: frozenset, DICT: dict,
-    **{composite.code: kind for kind, composite in COMPOSITES.items()},
-}  # fmt: skip
+_COMPOSITE_TYPES: dict[int, type] = {composite.code: kind for kind, composite in COMPOSITES.items()}
 
 
 def _read(code: int, data: memoryview) -> Any:
-    if code == INT:
-        return int_from_bytes(data)
-    if code == STR:
-        return text_from_bytes(data)
     if code == REGISTERED:
         return _Tagged(*_decode_registered(data))
     if (kind := _COMPOSITE_TYPES.get(code)) is not None:
         parts = _decode_list(data)
         return _Tagged(kind.__name__, _COMPOSITES.get(kind, list)(parts))
-    if (kind := _LEAF_TYPES.get(code)) is not None:
+    if (kind := _LEAF_TYPES.get(code)) in {int, str}:
+        return LEAVES[kind].from_bytes(data)
+    if kind is not None:
         return _Tagged(kind.__name__, _LEAVES.get(kind, text_from_bytes)(data))
     return _Tagged(f"unknown ({code})", bytes(data))
 

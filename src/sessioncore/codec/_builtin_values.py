@@ -21,7 +21,7 @@ from zoneinfo import ZoneInfo
 from msgspec import UNSET, Struct, UnsetType
 
 from sessioncore._errors import UnregisteredType
-from sessioncore.codec._refusals import Label, Refused, item, key_or_value
+from sessioncore.codec._refusals import Label, Refused, item, key_or_value, member
 from sessioncore.codec._times import (
     date_from_bytes,
     datetime_from_bytes,
@@ -32,14 +32,11 @@ from sessioncore.codec._times import (
 )
 
 __all__ = [
-    "BUILTIN", "COMPOSITES", "DICT", "FLATTENED", "FROZENSET", "IMMUTABLE", "INT", "LEAVES", "PLAIN_COPIES",
-    "REGISTERED", "SET", "STR", "TUPLE", "Composite", "Leaf", "int_from_bytes", "keys_and_values", "pairs",
-    "text_from_bytes", "text_to_bytes",
+    "BUILTIN", "COMPOSITES", "FLATTENED", "IMMUTABLE", "LEAVES", "PLAIN_COPIES", "REGISTERED", "Composite", "Leaf",
+    "keys_and_values", "pairs", "text_from_bytes",
 ]  # fmt: skip
 
-# The codes that are not in the tables below.
-TUPLE, SET, FROZENSET, DICT, INT, STR = range(1, 7)  # STR, INT: what MessagePack's own cannot hold
-REGISTERED = 32
+REGISTERED = 32  # the code of registered types; those of built-in types are in the tables below
 
 
 class Leaf(Struct, frozen=True):
@@ -102,22 +99,6 @@ def _build_defaultdict(parts: list[Any]) -> "defaultdict[Any, Any]":
     return defaultdict(factory, pairs(parts[2:]))
 
 
-def _label_defaultdict(number: int) -> str:
-    return key_or_value(number - 2)
-
-
-def _take_apart_deque(value: "deque[Any]") -> list[Any]:
-    return [value.maxlen, *value]
-
-
-def _build_deque(parts: list[Any]) -> "deque[Any]":
-    return deque(parts[1:], parts[0])
-
-
-def _label_deque(number: int) -> str:
-    return item(number - 1)
-
-
 def _build_fraction(parts: list[Any]) -> Fraction:
     numerator, denominator = map(index, parts)  # of the text "1e999999999" it would make a number that fills the memory
     return Fraction(numerator, denominator)
@@ -126,36 +107,37 @@ def _build_fraction(parts: list[Any]) -> Fraction:
 # -- integers and text
 
 
-def int_from_bytes(data: memoryview) -> int:
-    """Read an integer that MessagePack's own cannot hold."""
-    return int.from_bytes(data, "big", signed=True)
+def _int_to_bytes(value: int) -> bytes:
+    return value.to_bytes(value.bit_length() // 8 + 1, "big", signed=True)
 
 
-def text_to_bytes(text: str) -> bytes:
-    """Encode text that may hold lone surrogates, which Python allows and UTF-8 does not."""
+def _text_to_bytes(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 
 def text_from_bytes(data: memoryview) -> str:
-    """Read what `text_to_bytes` made."""
+    """Read text that may hold lone surrogates, which Python allows and UTF-8 does not."""
     return bytes(data).decode("utf-8", "surrogatepass")
 
 
 def _text_leaf(code: int, cls: Callable[[str], Any]) -> Leaf:
     """Paths and IPv6 scopes may hold lone surrogates, too."""
-    return Leaf(code, lambda value: text_to_bytes(str(value)), lambda data: cls(text_from_bytes(data)))
+    return Leaf(code, lambda value: _text_to_bytes(str(value)), lambda data: cls(text_from_bytes(data)))
 
 
 def _windows_path_to_bytes(value: pathlib.PureWindowsPath) -> bytes:
     text = str(value)
     if type(value)(text) != value:  # ".\\c:x" before Python 3.12
         raise Refused("a Windows path that reads differently as text; make it without a leading '.'")
-    return text_to_bytes(text)
+    return _text_to_bytes(text)
 
 
 # -- the tables
 
 LEAVES: dict[type, Leaf] = {
+    # Integers and text are stored like this only if MessagePack's own cannot hold them.
+    int: Leaf(5, _int_to_bytes, lambda data: int.from_bytes(data, "big", signed=True)),
+    str: Leaf(6, _text_to_bytes, text_from_bytes),
     complex: Leaf(7, lambda v: _COMPLEX.pack(v.real, v.imag), lambda data: complex(*_COMPLEX.unpack(data))),
     datetime: Leaf(8, time_to_bytes, datetime_from_bytes),
     date: Leaf(9, lambda v: v.isoformat().encode(), date_from_bytes),
@@ -182,18 +164,22 @@ LEAVES: dict[type, Leaf] = {
 }
 
 COMPOSITES: dict[type, Composite] = {
+    tuple: Composite(1, list, tuple, item),
+    set: Composite(2, list, set, member),
+    frozenset: Composite(3, list, frozenset, member),
+    dict: Composite(4, keys_and_values, lambda parts: dict(pairs(parts)), key_or_value),  # if a key is not plain text
     Fraction: Composite(15, lambda v: [v.numerator, v.denominator], _build_fraction, item),
     OrderedDict: Composite(16, keys_and_values, lambda parts: OrderedDict[Any, Any](pairs(parts)), key_or_value),
-    defaultdict: Composite(17, _take_apart_defaultdict, _build_defaultdict, _label_defaultdict),
+    defaultdict: Composite(17, _take_apart_defaultdict, _build_defaultdict, lambda number: key_or_value(number - 2)),
     Counter: Composite(18, keys_and_values, lambda parts: Counter[Any](dict(pairs(parts))), key_or_value),
-    deque: Composite(19, _take_apart_deque, _build_deque, _label_deque),
+    deque: Composite(
+        19, lambda v: [v.maxlen, *v], lambda parts: deque(parts[1:], parts[0]), lambda number: item(number - 1)
+    ),
 }
 
 # Values of these types cannot change in place, so the commit need not compare the ones that were read.
-IMMUTABLE: frozenset[type] = frozenset({NoneType, bool, int, float, str, bytes, Fraction, *LEAVES})
-BUILTIN: frozenset[type] = frozenset(
-    {*IMMUTABLE, *COMPOSITES, list, dict, tuple, set, frozenset, pathlib.Path, pathlib.PurePath}
-)
+IMMUTABLE: frozenset[type] = frozenset({NoneType, bool, float, bytes, Fraction, *LEAVES})
+BUILTIN: frozenset[type] = frozenset({*IMMUTABLE, *COMPOSITES, list, pathlib.Path, pathlib.PurePath})
 
 
 def _items_of(base: Any) -> Callable[[Any], Any]:

@@ -7,39 +7,16 @@ from msgspec import Raw
 from msgspec.msgpack import Decoder
 
 from sessioncore._errors import UnregisteredType
-from sessioncore.codec._builtin_values import (
-    COMPOSITES,
-    DICT,
-    FROZENSET,
-    INT,
-    LEAVES,
-    REGISTERED,
-    SET,
-    STR,
-    TUPLE,
-    int_from_bytes,
-    pairs,
-    text_from_bytes,
-)
+from sessioncore.codec._builtin_values import COMPOSITES, LEAVES, REGISTERED
 from sessioncore.codec._refusals import Refused
 from sessioncore.codec._registry import MAX_NAME, Registry
 
 __all__ = ["decoders"]
 
 
-_LEAVES: dict[int, Callable[[memoryview], Any]] = {
-    INT: int_from_bytes,
-    STR: text_from_bytes,
-    **{leaf.code: leaf.from_bytes for leaf in LEAVES.values()},
-}
-
-_COMPOSITES: dict[int, Callable[[list[Any]], Any]] = {
-    TUPLE: tuple,
-    SET: set,
-    FROZENSET: frozenset,
-    DICT: lambda parts: dict(pairs(parts)),
-    **{kind.code: kind.build for kind in COMPOSITES.values()},
-}
+# By the codes.
+_LEAVES = {leaf.code: leaf.from_bytes for leaf in LEAVES.values()}
+_COMPOSITES = {kind.code: kind.build for kind in COMPOSITES.values()}
 
 
 def _how_to_register(name: str, known: Container[str]) -> str:

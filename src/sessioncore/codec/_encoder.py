@@ -12,20 +12,13 @@ from sessioncore._errors import UnregisteredType
 from sessioncore.codec._builtin_values import (
     BUILTIN,
     COMPOSITES,
-    DICT,
     FLATTENED,
-    FROZENSET,
-    INT,
     LEAVES,
     PLAIN_COPIES,
     REGISTERED,
-    SET,
-    STR,
-    TUPLE,
     Composite,
     Leaf,
     keys_and_values,
-    text_to_bytes,
 )
 from sessioncore.codec._classes import class_access, plain_base
 from sessioncore.codec._refusals import Label, Refused, advice, entry, item, key_or_value, member, name_of
@@ -38,6 +31,7 @@ __all__ = ["MAX_DEPTH", "Encoder", "ReadBack"]
 # default recursion limit; the other half is for the handler.
 MAX_DEPTH = 128
 
+_TUPLE, _SET, _FROZENSET, _DICT = (COMPOSITES[cls].code for cls in (tuple, set, frozenset, dict))
 _ONLY_STR = frozenset({str})
 
 _pack = MessagePack().encode
@@ -61,15 +55,15 @@ class Encoder:
         self._flatten = flatten
         self._read_back = read_back
         self._table: dict[type, Callable[[Any, int], Any]] = {
+            **_LEAVES,
+            **{cls: self._composite_encoder(kind) for cls, kind in COMPOSITES.items()},
             int: _encode_int,
             str: _encode_str,
             list: self._encode_list,
             dict: self._encode_dict,
-            tuple: lambda v, d: Ext(TUPLE, _pack(self._encode_list(v, d))),
-            set: lambda v, d: Ext(SET, self._encode_set(v, d)),
-            frozenset: lambda v, d: Ext(FROZENSET, self._encode_set(v, d)),
-            **{cls: _leaf_encoder(leaf) for cls, leaf in LEAVES.items()},
-            **{cls: self._composite_encoder(kind) for cls, kind in COMPOSITES.items()},
+            tuple: lambda v, d: Ext(_TUPLE, _pack(self._encode_list(v, d))),
+            set: lambda v, d: Ext(_SET, self._encode_set(v, d)),
+            frozenset: lambda v, d: Ext(_FROZENSET, self._encode_set(v, d)),
         }
 
     def to_wire(self, value: object, depth: int) -> Any:
@@ -104,7 +98,7 @@ class Encoder:
             if self._plain.issuperset(map(type, value.values())):
                 return value
             return dict(zip(value, self._encode_items(value.values(), depth, entry), strict=True))
-        return Ext(DICT, _pack(self._encode_items(keys_and_values(value), depth, key_or_value)))
+        return Ext(_DICT, _pack(self._encode_items(keys_and_values(value), depth, key_or_value)))
 
     def _encode_set(self, value: Iterable[Any], depth: int) -> bytes:
         """Sort the members by their bytes: set order differs between processes, and the encoding must not."""
@@ -201,11 +195,14 @@ def _encode_str(text: str, _: int) -> "str | Ext":
     try:
         text.encode()
     except UnicodeEncodeError:
-        return Ext(STR, text_to_bytes(text))
+        return _LEAVES[str](text, 0)
     return text
 
 
 def _encode_int(value: int, _: int) -> "int | Ext":
     if -(1 << 63) <= value < 1 << 64:
         return value
-    return Ext(INT, value.to_bytes(value.bit_length() // 8 + 1, "big", signed=True))
+    return _LEAVES[int](value, 0)
+
+
+_LEAVES = {cls: _leaf_encoder(leaf) for cls, leaf in LEAVES.items()}
