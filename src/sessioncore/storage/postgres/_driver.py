@@ -47,14 +47,7 @@ _RELEASE_TIMEOUT = 2.0
 class Database:
     """One pool, passed or made from a DSN; each statement has `timeout` seconds. It belongs to one event loop."""
 
-    def __init__(
-        self,
-        source: Pool | str,
-        *,
-        prepared_statements: bool,
-        max_connections: int,
-        timeout: float,
-    ) -> None:
+    def __init__(self, source: Pool | str, *, prepared_statements: bool, max_connections: int, timeout: float) -> None:
         self._source = source
         self._max_connections = max_connections
         self._statements = PreparedStatements(named=prepared_statements)

@@ -13,15 +13,9 @@ from sessioncore._causes import RAISE_FILE_LIMIT, is_file_limit_reached
 from sessioncore._errors import StorageError, StorageUnavailable, WritesRefused
 
 __all__ = [
-    "FAILURES",
-    "MISSING_PARTS",
-    "READ_ONLY",
-    "UNIQUE_VIOLATION",
-    "changed_nothing",
-    "is_about_the_connection",
-    "sqlstate",
-    "storage_error",
-]
+    "FAILURES", "MISSING_PARTS", "READ_ONLY", "UNIQUE_VIOLATION", "changed_nothing", "is_about_the_connection",
+    "sqlstate", "storage_error",
+]  # fmt: skip
 
 UNIQUE_VIOLATION = "23505"
 READ_ONLY = "25006"

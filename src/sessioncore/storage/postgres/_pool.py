@@ -23,25 +23,11 @@ _QUOTES_NOTHING = ("`", "root certificate file", "cannot determine", "could not 
 class Pool(Protocol):
     """The part of `asyncpg.Pool` that is used here."""
 
-    def acquire(self) -> Awaitable[Any]:
-        """Return a free connection."""
-        ...
-
-    async def release(self, connection: Any, *, timeout: float | None = None) -> None:  # noqa: ASYNC109 - asyncpg's own name
-        """Take a connection back."""
-        ...
-
-    async def expire_connections(self) -> None:
-        """Replace each connection before it is used again."""
-        ...
-
-    async def close(self) -> None:
-        """Close all connections when they have been released."""
-        ...
-
-    def terminate(self) -> None:
-        """Close all connections at once."""
-        ...
+    def acquire(self) -> Awaitable[Any]: ...
+    async def release(self, connection: Any, *, timeout: float | None = None) -> None: ...  # noqa: ASYNC109 - asyncpg's own name
+    async def expire_connections(self) -> None: ...  # each is replaced before it is used again
+    async def close(self) -> None: ...
+    def terminate(self) -> None: ...
 
 
 def source_of(given: object) -> Pool | str:

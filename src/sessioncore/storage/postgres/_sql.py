@@ -6,7 +6,7 @@ Only the database's clock is used. Nothing here talks to a server.
 import re
 from hashlib import sha256
 
-from msgspec import Struct, convert
+from msgspec import Struct, structs
 
 from sessioncore._storage_protocol import PROBE_SUFFIX
 from sessioncore.storage._text import bytes_of
@@ -35,50 +35,6 @@ def prefix_range(prefix: str) -> tuple[bytes, bytes]:
     low = bytes_of(prefix)
     # No encoded key contains 0xFF: it sorts after all keys, and every last byte can be increased by one.
     return low, low[:-1] + bytes([low[-1] + 1]) if low else b"\xff"
-
-
-class Statements(Struct, frozen=True):
-    """The statements for one table, each complete in itself: one storage call, one statement."""
-
-    load: str
-    load_many: str
-    renew: str
-    create: str
-    replace: str
-    move: str
-    move_with_tombstone: str
-    touch: str
-    delete: str
-    clear_batch: str
-    clear_rest: str
-    scan: str
-    held: str
-    owned_keys: str
-    purge_batch: str
-    delete_expired: str
-    check: str
-    is_current: str
-
-
-def statements(table: str) -> Statements:
-    """Build the statements for `table`.
-
-    Raises:
-        ConfigError: the name is not a plain identifier.
-    """
-    name = quoted(table)
-    parts = {
-        "table": name,
-        "owner_index": index_name(name, "owner"),
-        "purge_index": index_name(name, "purge_after"),
-        "may_write": _MAY_WRITE,
-        "session": _IS_SESSION,
-        "ttl": _TTL,
-    }
-    return convert(
-        {name: re.sub("%([a-z_]+)%", lambda found: parts[found[1]], sql) for name, sql in _TEMPLATES.items()},
-        Statements,
-    )
 
 
 # Seconds left; NULL for a row that ends at infinity, which is not ours (and the server cannot subtract from it).
@@ -125,46 +81,52 @@ WITH old AS (
 SELECT version, data, moved_to, ttl FROM old
 """
 
-_TEMPLATES = {
-    "load": """
+
+class Statements(Struct, frozen=True):
+    """The statements for one table, each complete in itself: one storage call, one statement.
+
+    The defaults are templates, which `statements` fills in.
+    """
+
+    load: str = """
 SELECT data, version, moved_to, %ttl% AS ttl
 FROM %table% WHERE key = $1 AND expires_at > now()
-""",
-    "load_many": """
+"""
+    load_many: str = """
 SELECT key, data, version, moved_to, %ttl% AS ttl
 FROM %table% WHERE key = ANY($1::bytea[]) AND expires_at > now()
-""",
-    "renew": """
+"""
+    renew: str = """
 UPDATE %table% SET
     expires_at = CASE WHEN moved_to IS NULL AND isfinite(expires_at) THEN now() + $2::float8 * interval '1 s'
         ELSE expires_at END,
     purge_after = least(purge_after, now() + $2::float8 * interval '1 s')
 WHERE key = $1 AND expires_at > now()
 RETURNING data, version, moved_to, %ttl% AS ttl
-""",
+"""
     # An expired row that was not purged yet is overwritten; DO UPDATE evaluates the newest row, under its lock.
-    "create": """
+    create: str = """
 INSERT INTO %table% AS old (key, data, expires_at, purge_after, owner, version)
 VALUES ($1, $2, now() + $3::float8 * interval '1 s', now() + $3::float8 * interval '1 s', $4, $5)
 ON CONFLICT (key) DO UPDATE SET data = excluded.data, expires_at = excluded.expires_at,
     purge_after = excluded.purge_after, owner = excluded.owner, version = excluded.version, moved_to = NULL
 WHERE old.expires_at <= now()
 RETURNING version
-""",
-    "replace": _COMPARE_AND_SET.replace("%key%", ""),
-    "move": _COMPARE_AND_SET.replace("%key%", "key = CASE WHEN %may_write% THEN $7::bytea ELSE key END,"),
-    "move_with_tombstone": _MOVE_WITH_TOMBSTONE,
-    "touch": """
+"""
+    replace: str = _COMPARE_AND_SET.replace("%key%", "")
+    move: str = _COMPARE_AND_SET.replace("%key%", "key = CASE WHEN %may_write% THEN $7::bytea ELSE key END,")
+    move_with_tombstone: str = _MOVE_WITH_TOMBSTONE
+    touch: str = """
 UPDATE %table% SET expires_at = now() + $2::float8 * interval '1 s',
     purge_after = least(purge_after, now() + $2::float8 * interval '1 s')
 WHERE key = $1 AND expires_at > now() AND moved_to IS NULL AND isfinite(expires_at) RETURNING version
-""",
+"""
     # `chain` is what the statement's snapshot shows: the rows, and those that their tombstones lead to. `locked` is
     # what they have become, once no writer is at them any more. If some were moved in between, nothing is deleted, and
     # `moved` says where to: rows that this snapshot does not show. Rows are locked in the order of their keys, so two
     # such calls cannot deadlock. LIMIT keeps the planner from reading the whole table for a join, and ARRAY(SELECT)
     # from expecting so many rows that it compiles the statement first (JIT), which takes two seconds.
-    "delete": """
+    delete: str = """
 WITH RECURSIVE chain AS (
     SELECT key, CASE WHEN expires_at > now() THEN moved_to END AS next FROM %table%
     WHERE key = ANY(ARRAY(SELECT unnest($1::bytea[])))
@@ -182,33 +144,33 @@ WITH RECURSIVE chain AS (
     RETURNING moved_to IS NULL AND expires_at > now() AS live
 )
 SELECT count(*) FILTER (WHERE live) AS live, ARRAY(SELECT key FROM moved) AS moved FROM gone
-""",
-    "clear_batch": """
+"""
+    clear_batch: str = """
 WITH gone AS (DELETE FROM %table% WHERE key = ANY(ARRAY(
     SELECT key FROM %table% WHERE key >= $1 AND key < $2 AND %session% ORDER BY key LIMIT $3 FOR UPDATE
 )) RETURNING moved_to IS NULL AND expires_at > now() AS live)
 SELECT count(*) AS ended, count(*) FILTER (WHERE live) AS live FROM gone
-""",
+"""
     # One DELETE over the whole range also ends a record that is being moved within it; batches could miss it. If the
     # move leaves a tombstone, the DELETE meets that, and is run again.
-    "clear_rest": """
+    clear_rest: str = """
 WITH gone AS (
     DELETE FROM %table% WHERE key >= $1 AND key < $2 AND %session% RETURNING moved_to, expires_at > now() AS live
 )
 SELECT count(moved_to) AS tombstones, count(*) FILTER (WHERE moved_to IS NULL AND live) AS live FROM gone
-""",
-    "scan": """
+"""
+    scan: str = """
 SELECT key, moved_to IS NULL AND isfinite(expires_at) AND expires_at > now() AS live
 FROM %table% WHERE key >= $1 AND key < $2 ORDER BY key LIMIT $3
-""",
+"""
     # A row that never ends is not ours, and holds nothing.
-    "held": """
+    held: str = """
 SELECT key, version, moved_to
 FROM %table% WHERE key = ANY($1::bytea[]) AND expires_at > now() AND isfinite(expires_at)
-""",
-    "owned_keys": "SELECT key FROM %table% WHERE owner = $1 AND expires_at > now()",
+"""
+    owned_keys: str = "SELECT key FROM %table% WHERE owner = $1 AND expires_at > now()"
     # A renewal leaves `purge_after` behind; what is due but alive is put off here, until its present end.
-    "purge_batch": """
+    purge_batch: str = """
 WITH due AS (
     SELECT key, expires_at <= now() AS expired FROM %table%
     WHERE purge_after <= now() ORDER BY purge_after LIMIT $1 FOR UPDATE SKIP LOCKED
@@ -216,20 +178,38 @@ WITH due AS (
     UPDATE %table% SET purge_after = expires_at WHERE key = ANY(ARRAY(SELECT key FROM due WHERE NOT expired))
 ), gone AS (DELETE FROM %table% WHERE key = ANY(ARRAY(SELECT key FROM due WHERE expired)) RETURNING moved_to)
 SELECT (SELECT count(*) FROM due) AS seen, (SELECT count(*) FROM gone WHERE moved_to IS NULL) AS ended
-""",
-    "delete_expired": "DELETE FROM %table% WHERE key = $1 AND expires_at <= now() RETURNING key",
+"""
+    delete_expired: str = "DELETE FROM %table% WHERE key = $1 AND expires_at <= now() RETURNING key"
     # Writes nothing, and fails where a write would: for a missing right, table, column or primary key, and on a
     # standby. Returns the indexes that are missing.
-    "check": """
+    check: str = """
 WITH creates AS (
     INSERT INTO %table% (key, owner, version, expires_at, purge_after, data, moved_to)
     SELECT '', NULL, 0, now(), now(), '', NULL WHERE false ON CONFLICT (key) DO NOTHING
 ), renews AS (UPDATE %table% SET expires_at = now() WHERE false), ends AS (DELETE FROM %table% WHERE false)
 SELECT name FROM unnest(ARRAY['%owner_index%', '%purge_index%']) AS name
 WHERE to_regclass(name) IS NULL OR EXISTS (SELECT FROM %table% WHERE false)
-""",
-    "is_current": """
+"""
+    is_current: str = """
 SELECT FROM pg_attribute WHERE attrelid = to_regclass('%table%') AND attname IN ('purge_after', 'moved_to')
 HAVING count(*) = 2 AND to_regclass('%owner_index%') IS NOT NULL AND to_regclass('%purge_index%') IS NOT NULL
-""",
-}
+"""
+
+
+def statements(table: str) -> Statements:
+    """Build the statements for `table`.
+
+    Raises:
+        ConfigError: the name is not a plain identifier.
+    """
+    name = quoted(table)
+    parts = {
+        "table": name,
+        "owner_index": index_name(name, "owner"),
+        "purge_index": index_name(name, "purge_after"),
+        "may_write": _MAY_WRITE,
+        "session": _IS_SESSION,
+        "ttl": _TTL,
+    }
+    templates = structs.astuple(Statements())
+    return Statements(*(re.sub("%([a-z_]+)%", lambda found: parts[found[1]], sql) for sql in templates))
