@@ -72,11 +72,7 @@ class SessionBackendConfig(BaseBackendConfig[SessionBackend]):
     _backend_class = SessionBackend
 
     def __init__(
-        self,
-        store: SessionStore,
-        *,
-        exclude: str | list[str] | None = None,
-        exclude_opt_key: str = "skip_session",
+        self, store: SessionStore, *, exclude: str | list[str] | None = None, exclude_opt_key: str = "skip_session"
     ) -> None:
         check_store(store, type(self).__name__)
         if "" in ([exclude] if isinstance(exclude, str) else exclude or ()):
