@@ -1,10 +1,11 @@
 """Which store a command works on, and how it prints, as its options and the environment say."""
 
+import json
 import os
 import pkgutil
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import redirect_stdout
 from datetime import timedelta
 from pathlib import Path
@@ -16,10 +17,10 @@ from sessioncore._config import SessionConfig
 from sessioncore._errors import SessionError
 from sessioncore._store import SessionStore
 from sessioncore.cli._failures import USAGE, Failure
-from sessioncore.cli._output import Output
+from sessioncore.cli._output import printable
 from sessioncore.storage import storage_from_url
 
-__all__ = ["STORE_KEY", "chosen_config", "chosen_output", "chosen_store", "json_option", "store_options"]
+__all__ = ["STORE_KEY", "chosen_config", "chosen_store", "json_option", "print_result", "store_options", "wants_json"]
 
 STORE_KEY: Final = "sessioncore.store"
 _OPTIONS: Final = "sessioncore.options"
@@ -56,9 +57,22 @@ def _options() -> dict[str, Any]:
     return given
 
 
-def chosen_output() -> Output:
-    """Return how to print."""
-    return Output(bool(_options().get("json")))
+def wants_json() -> bool:
+    """Return whether the result is to be JSON."""
+    return bool(_options().get("json"))
+
+
+def print_result(data: Any, rows: Iterable[Sequence[str]], lines: Iterable[str]) -> None:
+    """Print the result: as JSON if that was chosen, as sentences on a terminal, as tab-separated rows in a pipe."""
+    if wants_json():
+        click.echo(json.dumps(data, allow_nan=False))
+    elif sys.stdout.isatty():
+        for line in lines:
+            click.echo(printable(line))
+    else:
+        for row in rows:
+            click.echo("\t".join(map(printable, row)))
+    sys.stdout.flush()
 
 
 def chosen_store() -> SessionStore:

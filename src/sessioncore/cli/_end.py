@@ -8,7 +8,7 @@ import click
 from sessioncore._storage_capabilities import Clears
 from sessioncore._storage_protocol import capability
 from sessioncore._store import SessionStore
-from sessioncore.cli._choice import chosen_output, chosen_store
+from sessioncore.cli._choice import chosen_store, print_result
 from sessioncore.cli._failures import FAILED, USAGE, Failure
 from sessioncore.cli._look import NO_HANDLE, count_sessions
 from sessioncore.cli._output import confirmed, note, progress
@@ -41,7 +41,7 @@ def revoke(handle: str | None, owner: str | None, keep: str | None, everyone: bo
         missing = "this owner has no session to end"
     else:
         ended, missing = _revoke_all(store, yes), ""
-    chosen_output().show({"revoked": ended}, [[str(ended)]], [f"Sessions ended: {ended}"])
+    print_result({"revoked": ended}, [[str(ended)]], [f"Sessions ended: {ended}"])
     if not ended and missing:
         raise Failure(FAILED, missing)
 

@@ -8,7 +8,7 @@ import click
 from sessioncore._errors import CorruptRecord
 from sessioncore._storage_calls import Load, Moved, Stored
 from sessioncore._store import SessionStore
-from sessioncore.cli._choice import chosen_output, chosen_store
+from sessioncore.cli._choice import chosen_store, print_result
 from sessioncore.cli._failures import FAILED, Failure
 from sessioncore.cli._output import json_text, progress, time_text
 from sessioncore.cli._run import persistence_of, run, scan
@@ -28,7 +28,7 @@ def count() -> None:
     store = chosen_store()
     number = count_sessions(store)
     where = f"Sessions under the prefix {store.config.key_prefix!r}: {number}"
-    chosen_output().show({"count": number}, [[str(number)]], [where])
+    print_result({"count": number}, [[str(number)]], [where])
 
 
 def count_sessions(store: SessionStore) -> int:
@@ -71,7 +71,7 @@ def list_(owner: str) -> None:
         f"{handle}\n  created {created}, last seen {seen}, expires {expires}\n  {details}"
         for handle, created, seen, expires, details in rows
     ]
-    chosen_output().show(sessions, rows, [line for block in lines for line in block.split("\n")])
+    print_result(sessions, rows, [line for block in lines for line in block.split("\n")])
     if not sessions:
         raise Failure(FAILED, "this owner has no live session")
 
@@ -92,7 +92,7 @@ def show(handle: str, values: bool) -> None:
     if values:
         data["values"] = {key: json_value(raw) for key, raw in record.data.items()}
     rows = list(_rows(data))
-    chosen_output().show(data, rows, [": ".join(row) for row in rows])
+    print_result(data, rows, [": ".join(row) for row in rows])
 
 
 async def _load(store: SessionStore, handle: str) -> Stored:

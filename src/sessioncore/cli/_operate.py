@@ -10,9 +10,9 @@ import click
 from sessioncore._audit import audit as findings_of
 from sessioncore._errors import SessionError, StorageError, StorageUnavailable
 from sessioncore._store import SessionStore
-from sessioncore.cli._choice import chosen_config, chosen_output, chosen_store
+from sessioncore.cli._choice import chosen_config, chosen_store, print_result, wants_json
 from sessioncore.cli._failures import FAILED
-from sessioncore.cli._output import Output, json_text, note, progress
+from sessioncore.cli._output import json_text, note, progress
 from sessioncore.cli._run import check_place, open_storage, run
 from sessioncore.persistence._purging import pause_between
 
@@ -28,21 +28,21 @@ def purge(every: int | None) -> None:
 
     For SQLite, PostgreSQL and key-value stores. Redis removes records by itself; here it removes entries of indexes.
     """
-    store, output = chosen_store(), chosen_output()
+    store = chosen_store()
     note("Expired records are removed from the whole table, whatever their key prefix.")
     if every is not None:
-        run(store, lambda: _purge_until_stopped(store, output, every), opened=False)
+        run(store, lambda: _purge_until_stopped(store, every), opened=False)
         return
     with progress("Removing expired records"):
         number = run(store, store.purge_expired)
-    _show_purged(output, number)
+    _print_purged(number)
 
 
-def _show_purged(output: Output, number: int) -> None:
-    output.show({"purged": number}, [[str(number)]], [f"Expired records removed: {number}"])
+def _print_purged(number: int) -> None:
+    print_result({"purged": number}, [[str(number)]], [f"Expired records removed: {number}"])
 
 
-async def _purge_until_stopped(store: SessionStore, output: Output, seconds: int) -> None:
+async def _purge_until_stopped(store: SessionStore, seconds: int) -> None:
     """Purge about every `seconds` until SIGTERM; an outage is reported, and the next purge comes.
 
     Raises:
@@ -58,7 +58,7 @@ async def _purge_until_stopped(store: SessionStore, output: Output, seconds: int
 
             tasks.start_soon(stop)
             try:
-                await _purge_forever(store, output, seconds)
+                await _purge_forever(store, seconds)
             except (SessionError, OSError) as exc:
                 failure = exc
                 tasks.cancel_scope.cancel()
@@ -66,14 +66,14 @@ async def _purge_until_stopped(store: SessionStore, output: Output, seconds: int
         raise failure
 
 
-async def _purge_forever(store: SessionStore, output: Output, seconds: int) -> None:
+async def _purge_forever(store: SessionStore, seconds: int) -> None:
     opened = purged = False
     while True:
         try:
             if not opened:
                 await open_storage(store)
                 opened = True
-            _show_purged(output, await store.purge_expired())
+            _print_purged(await store.purge_expired())
             purged = True
         except StorageError as exc:
             if not purged and not isinstance(exc, StorageUnavailable):
@@ -88,7 +88,7 @@ def check() -> None:
     store = chosen_store()
     logging.getLogger("sessioncore").setLevel(logging.WARNING)  # what weakens a promise is logged
     run(store, store.check)
-    chosen_output().show({"ok": True}, [["ok"]], ["The storage works: logins are possible."])
+    print_result({"ok": True}, [["ok"]], ["The storage works: logins are possible."])
 
 
 @click.command()
@@ -96,7 +96,7 @@ def check() -> None:
 def audit(target: str | None) -> None:
     """Check a SessionStore or SessionConfig against OWASP ASVS 5; exit with 1 if there are findings."""
     findings = findings_of(chosen_config(target))
-    chosen_output().show(
+    print_result(
         [{"severity": one.severity, "id": one.id, "text": one.text, "fix": one.fix} for one in findings],
         [[one.severity, one.id, one.text, one.fix] for one in findings],
         [f"{one.severity}: {one.id}: {one.text}. To fix it: {one.fix}" for one in findings] or ["No findings."],
@@ -123,14 +123,14 @@ class _Migrates(Protocol):
 @click.option("--print", "show", is_flag=True, help="Print the SQL, and change nothing.")
 def migrate(show: bool) -> None:
     """Create the table of the storage, or upgrade an earlier version's; a second run changes nothing."""
-    store, output = chosen_store(), chosen_output()
+    store = chosen_store()
     storage: object = store.storage
     if not isinstance(storage, _Migrates):
         check_place(store)
-        output.show({"migrated": False}, [["nothing to migrate"]], ["This storage has no table: nothing to migrate."])
+        print_result({"migrated": False}, [["nothing to migrate"]], ["This storage has no table: nothing to migrate."])
     elif show:
         sql = storage.migration_sql
-        click.echo(json_text({"sql": sql}) if output.as_json else sql.rstrip("\n"))
+        click.echo(json_text({"sql": sql}) if wants_json() else sql.rstrip("\n"))
     else:
         run(store, storage.migrate, opened=False)
-        output.show({"migrated": True}, [["migrated"]], ["The table is up to date."])
+        print_result({"migrated": True}, [["migrated"]], ["The table is up to date."])

@@ -1,4 +1,4 @@
-"""What a command prints: sentences on a terminal, tab-separated lines in a pipe, or JSON.
+"""What a command prints besides its result, and how text is shown.
 
 Owners, details and key names come from visitors: whatever is in them is shown as text.
 """
@@ -6,18 +6,17 @@ Owners, details and key names come from visitors: whatever is in them is shown a
 import json
 import os
 import sys
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
 import click
-from msgspec import Struct
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from sessioncore.codec._record import datetime_of
 
-__all__ = ["Output", "confirmed", "discard_output", "json_text", "note", "printable", "progress", "time_text"]
+__all__ = ["confirmed", "discard_output", "json_text", "note", "printable", "progress", "time_text"]
 
 
 def printable(text: str) -> str:
@@ -43,24 +42,6 @@ def discard_output() -> None:
 def note(text: str) -> None:
     """Print a line to stderr that is not a result."""
     click.echo(printable(text), err=True)
-
-
-class Output(Struct, frozen=True):
-    """How results are printed."""
-
-    as_json: bool
-
-    def show(self, data: Any, rows: Iterable[Sequence[str]], lines: Iterable[str]) -> None:
-        """Print a result in one of its three forms: JSON, rows of a table, or sentences."""
-        if self.as_json:
-            click.echo(json.dumps(data, allow_nan=False))
-        elif sys.stdout.isatty():
-            for line in lines:
-                click.echo(printable(line))
-        else:
-            for row in rows:
-                click.echo("\t".join(map(printable, row)))
-        sys.stdout.flush()
 
 
 @contextmanager
