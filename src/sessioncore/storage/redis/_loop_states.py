@@ -22,7 +22,7 @@ from sessioncore.storage.redis.connection._waiting import CALLS_AT_ONCE, for_eac
 from sessioncore.storage.redis.near._cache import NearCache, NearCacheStats
 from sessioncore.storage.redis.near._records import NearRecords
 from sessioncore.storage.redis.records._cluster import ClusterRecords
-from sessioncore.storage.redis.records._commands import ReplicaAcks, answer_of
+from sessioncore.storage.redis.records._commands import Records, ReplicaAcks, answer_of
 from sessioncore.storage.redis.records._single import SingleServerRecords
 
 __all__ = ["LoopState", "LoopStates"]
@@ -34,9 +34,10 @@ class LoopState(Struct, frozen=True):
     """What the storage uses on one event loop: its connection to the servers, and the calls on records over it."""
 
     transport: Transport
-    records: SingleServerRecords | ClusterRecords | NearRecords
-    acks: ReplicaAcks | None
-    near: NearRecords | None  # the same as `records`; None without a near cache
+    records: Records
+    acks: ReplicaAcks | None = None
+    cluster: ClusterRecords | None = None  # the same as `records`, if there is a cluster
+    near: NearRecords | None = None  # the same as `records`, if there is a near cache
 
     async def servers(self) -> Mapping[str, Transport]:
         """Return a transport to each server.
@@ -57,8 +58,8 @@ class LoopState(Struct, frozen=True):
             value, left = await get(key, *arguments)
         except ConnectionLost as exc:
             raise unavailable(exc) from exc
-        if value is not None and isinstance(self.records, ClusterRecords):
-            value = await self.records.resolve(key, value)
+        if value is not None and self.cluster is not None:
+            value = await self.cluster.resolve(key, value)
         return answer_of(value, left)
 
     async def answers(
@@ -76,15 +77,15 @@ class LoopState(Struct, frozen=True):
 
     async def aclose(self) -> None:
         """Wait for the replies in flight, and close."""
-        if isinstance(self.records, ClusterRecords):
-            await self.records.finish()
+        if self.cluster is not None:
+            await self.cluster.finish()
         if self.acks is not None:
             await self.acks.transport.aclose()
         await self.transport.aclose()
 
 
-class LoopStates:
-    """The states of all loops."""
+class LoopStates(PerLoop[LoopState]):
+    """The states of all loops, and what they are made by."""
 
     def __init__(
         self,
@@ -106,10 +107,7 @@ class LoopStates:
         self._silence_timeout = client.silence_timeout() if timeout is None else timeout.total_seconds()
         self._replicas = wait_replicas
         self._wait = wait_timeout.total_seconds()
-        self._states = PerLoop(self._make, storage="RedisStorage", driver="redis-py")
-        self.here = self._states.here  # the attribute, since each call of the storage asks
-        self.reopen = self._states.reopen
-        self.all = self._states.all
+        super().__init__(self._make_state, storage="RedisStorage", driver="redis-py")
         client.on_new_credentials(self._authenticate)
         self.can_track = client.has_plain_connections
         self.limit = CallLimit(enforced=self.can_track and not client.is_cluster)
@@ -146,24 +144,25 @@ class LoopStates:
 
     async def aclose(self) -> None:
         """Close the connections of all loops."""
-        await self._states.close(LoopState.aclose, seconds=self._silence_timeout)
+        await self.close(LoopState.aclose, seconds=self._silence_timeout)
 
     async def _authenticate(self, user: bytes, password: bytes) -> None:
-        await self._states.run_in_each(lambda state: state.authenticate(user, password), seconds=self._silence_timeout)
+        await self.run_in_each(lambda state: state.authenticate(user, password), seconds=self._silence_timeout)
 
-    def _make(self) -> LoopState:
+    def _make_state(self) -> LoopState:
         transport = self._client.transport(self._silence_timeout, self.limit)
         acks = None
         if self._replicas:
             patient = self._client.transport(self._silence_timeout + self._wait, self.limit)
             acks = ReplicaAcks(patient, self._replicas, round(self._wait * 1000))
         if self._client.is_cluster:
-            return LoopState(transport, ClusterRecords(transport, acks, self._silence_timeout), acks, None)
+            cluster = ClusterRecords(transport, acks, self._silence_timeout)
+            return LoopState(transport, cluster, acks, cluster)
         records = SingleServerRecords(transport, acks, self.limit)
         if self.near_cache is None or not isinstance(transport, ReconnectingConnection):
-            return LoopState(transport, records, acks, None)
+            return LoopState(transport, records, acks)
         near = NearRecords(self.near_cache, self._near_stats, transport, records)
-        return LoopState(transport, near, acks, near)
+        return LoopState(transport, near, acks, near=near)
 
 
 def _is_above(value: object, bound: timedelta) -> bool:

@@ -43,7 +43,7 @@ with needs_extra("redis"):
     from sessioncore.storage.redis.client._url import client_from
     from sessioncore.storage.redis.near._cache import NearCache, NearCacheStats
     from sessioncore.storage.redis.records import _scans as scans
-    from sessioncore.storage.redis.records._commands import Move, stored_of
+    from sessioncore.storage.redis.records._commands import MoveArguments, stored_of
 
 __all__ = ["RedisStorage"]
 
@@ -196,7 +196,7 @@ class RedisStorage:
             KeyTaken: `new_key` is taken; nothing is changed.
         """
         named = None if owner is None else bytes_of(owner)
-        arguments = Move(bytes_of(key), bytes_of(new_key), data, ttl, version, named, tombstone)
+        arguments = MoveArguments(bytes_of(key), bytes_of(new_key), data, ttl, version, named, tombstone)
         return await self._loops.here().records.move(arguments)
 
     async def touch(self, key: str, ttl: float) -> bool:

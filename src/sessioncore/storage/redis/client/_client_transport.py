@@ -24,9 +24,10 @@ _ERROR_REPLIES = (
 
 
 class ClientTransport:
-    """Sends commands through a client whose connections are not redis-py's own (a fake, a wrapper), one per round trip.
+    """A `Transport` through a client whose connections are not redis-py's own.
 
-    Such a client may repeat a write whose reply was lost, by its own settings.
+    It sends one command per round trip. Such a client (a fake, a wrapper) may repeat a write whose reply was lost, by
+    its own settings.
     """
 
     def __init__(self, client: Any) -> None:
@@ -34,15 +35,11 @@ class ClientTransport:
         self._watched = WatchedKeys()
 
     async def read(self, key: bytes, *commands: Command, deadline: float = inf) -> list[Reply]:
-        """Send commands that change nothing."""
         return await within(deadline, self._each(commands))
 
-    async def write(self, key: bytes, *commands: Command, deadline: float = inf) -> list[Reply]:
-        """Send commands in order."""
-        return await within(deadline, self._each(commands))
+    write = read
 
     async def get_with_ttl(self, key: bytes, deadline: float) -> list[Reply]:
-        """Read the value and its milliseconds left."""
         return await self.read(key, (b"GET", key), (b"PTTL", key), deadline=deadline)
 
     async def get_watched(self, key: bytes, changed: Changed, deadline: float) -> list[Reply]:
@@ -53,7 +50,6 @@ class ClientTransport:
         return [value, left]
 
     def unwatch(self, key: str, changed: Changed) -> None:
-        """Do not call `changed` for this key any more."""
         self._watched.remove(key, changed)
 
     async def confirm(self) -> None:
@@ -61,7 +57,6 @@ class ClientTransport:
         await self._watched.poll(lambda key: self.get_with_ttl(key, inf))
 
     async def servers(self) -> Mapping[str, Transport]:
-        """Return this one."""
         return {"": self}
 
     async def authenticate(self, user: bytes, password: bytes) -> None:

@@ -31,7 +31,7 @@ _Send: TypeAlias = Callable[..., Awaitable[list[Reply]]]  # ReconnectingConnecti
 
 
 class ClusterTransport:
-    """All masters of one cluster, each with a connection of its own."""
+    """A `Transport` to all masters of one cluster, each with a connection of its own."""
 
     def __init__(self, client: Any, silence_timeout: float, limit: CallLimit, on_new_map: Callable[[], None]) -> None:
         self._map = ClusterMap(client, silence_timeout, self._ping, self._adopt_map)
@@ -43,15 +43,12 @@ class ClusterTransport:
     # -- commands
 
     async def read(self, key: bytes, *commands: Command, deadline: float = inf) -> list[Reply]:
-        """Send commands that change nothing to the master of `key`."""
         return await within(deadline, self._follow(ReconnectingConnection.read, key, commands))
 
     async def write(self, key: bytes, *commands: Command, deadline: float = inf) -> list[Reply]:
-        """Send commands exactly once to the master of `key`."""
         return await within(deadline, self._follow(ReconnectingConnection.write, key, commands))
 
     async def get_with_ttl(self, key: bytes, deadline: float) -> list[Reply]:
-        """Read the value of `key` and its milliseconds left from its master."""
         return await self.read(key, (b"GET", key), (b"PTTL", key), deadline=deadline)
 
     async def _follow(self, send: _Send, key: bytes, commands: tuple[Command, ...]) -> list[Reply]:
@@ -78,8 +75,6 @@ class ClusterTransport:
     # -- changes of keys
 
     async def get_watched(self, key: bytes, changed: Changed, deadline: float) -> list[Reply]:
-        """Read it from its master, which will tell of its next change."""
-
         async def watch(master: ReconnectingConnection, key: bytes, *commands: Command) -> list[Reply]:
             if commands[0] == (b"ASKING",):  # it cannot go together with CLIENT CACHING: ask again at each `confirm`
                 master.watched.add(key, changed)
@@ -94,12 +89,10 @@ class ClusterTransport:
         return await within(deadline, self._follow(watch, key, ((b"GET", key), (b"PTTL", key))))
 
     def unwatch(self, key: str, changed: Changed) -> None:
-        """Do not call `changed` for this key any more."""
         for master in list(self._masters.values()):  # they may belong to another event loop, which goes on
             master.unwatch(key, changed)
 
     async def confirm(self) -> None:
-        """Ask each master that has watched keys."""
         await asyncio.gather(*(self._confirm(master) for master in self._masters.values()))
 
     async def _confirm(self, master: ReconnectingConnection) -> None:
@@ -125,7 +118,6 @@ class ClusterTransport:
     # -- nodes and connections
 
     async def servers(self) -> Mapping[str, Transport]:
-        """Return a connection to each master."""
         return {node.name: self._connection_to(node) for node in await self._map.masters()}
 
     def server_of(self, key: bytes) -> str:
@@ -133,7 +125,6 @@ class ClusterTransport:
         return str(self._map.known_master_of(key).name)
 
     async def authenticate(self, user: bytes, password: bytes) -> None:
-        """Authenticate again on each connection."""
         await asyncio.gather(*(master.authenticate(user, password) for master in self._masters.values()))
 
     async def aclose(self) -> None:

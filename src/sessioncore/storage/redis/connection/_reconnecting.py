@@ -120,18 +120,15 @@ class ReconnectingConnection:
         return self._read(_get_with_ttl(key), 2, deadline, tracked=True)
 
     async def get_watched(self, key: bytes, changed: Changed, deadline: float) -> list[Reply]:
-        """Do what `get_with_ttl` does, and call `changed` at the key's next change."""
         self.watched.add(key, changed)
         pushed, value, left = await self.get_tracked(key, deadline)
         self.watched.answered(key, value, pushed=pushed)
         return [value, left]
 
     def unwatch(self, key: str, changed: Changed) -> None:
-        """Do not call `changed` for this key any more."""
         self.watched.remove(key, changed)
 
     async def confirm(self, command: Command = _PING) -> None:
-        """Return when every change of a watched key that was complete before has been told."""
         await self.prove(command)
         await self.watched.poll(lambda key: self.get_with_ttl(key, self._limit.deadline()))
 
@@ -169,7 +166,6 @@ class ReconnectingConnection:
             listener(keys)
 
     async def servers(self) -> Mapping[str, Transport]:
-        """Return this one."""
         return {"": self}
 
     async def authenticate(self, user: bytes, password: bytes) -> None:

@@ -17,14 +17,13 @@ from sessioncore.storage.redis._errors import ConnectionLost, unavailable
 from sessioncore.storage.redis.connection._reconnecting import ReconnectingConnection
 from sessioncore.storage.redis.connection._waiting import within
 from sessioncore.storage.redis.near._cache import NearCache, NearCacheStats, RecordCache
-from sessioncore.storage.redis.records._commands import Move, answer_of
-from sessioncore.storage.redis.records._single import SingleServerRecords
+from sessioncore.storage.redis.records._commands import MoveArguments, Records, answer_of
 
 __all__ = ["NearRecords"]
 
 
 class NearRecords:
-    """The calls on one event loop. All records in the cache were read on its one connection.
+    """The calls on one event loop; see `Records`. All records in the cache were read on its one connection.
 
     Before and after each call that changes a record, what it may change is dropped from the cache:
     the server reports these changes, too, but only after its reply.
@@ -35,7 +34,7 @@ class NearRecords:
         settings: NearCache,
         stats: NearCacheStats,
         connection: ReconnectingConnection,
-        records: SingleServerRecords,
+        records: Records,
     ) -> None:
         self.cache = RecordCache(settings.max_bytes, stats)
         self.owned = records.owned
@@ -61,27 +60,22 @@ class NearRecords:
         return await self._fill(key, deadline)
 
     async def create(self, key: bytes, data: bytes, ttl: float, owner: bytes | None) -> int | None:
-        """Store a new record."""
         with self._changing(key):
             return await self._records.create(key, data, ttl, owner)
 
     async def replace(self, key: bytes, data: bytes, ttl: float, version: int, owner: bytes | None) -> Written:
-        """Write if the record still has this version."""
         with self._changing(key):
             return await self._records.replace(key, data, ttl, version, owner)
 
-    async def move(self, move: Move) -> Written:
-        """Write under a new key and end the old one."""
+    async def move(self, move: MoveArguments) -> Written:
         with self._changing(move.key, move.new_key):
             return await self._records.move(move)
 
     async def renew(self, key: bytes, ttl: float) -> bytes | None:
-        """Return the value, and set its ttl."""
         with self._changing(key):
             return await self._records.renew(key, ttl)
 
     async def touch(self, key: bytes, ttl: float) -> bool:
-        """Set the ttl."""
         with self._changing(key):
             return await self._records.touch(key, ttl)
 

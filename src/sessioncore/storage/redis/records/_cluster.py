@@ -32,7 +32,7 @@ from sessioncore.storage.redis.connection._waiting import all_of, for_each
 from sessioncore.storage.redis.records._cluster_steps import Steps
 from sessioncore.storage.redis.records._commands import (
     KEYS_PER_COMMAND,
-    Move,
+    MoveArguments,
     ReplicaAcks,
     outcome_of,
     run_command,
@@ -58,7 +58,7 @@ _T = TypeVar("_T")
 
 
 class ClusterRecords:
-    """The calls on a cluster."""
+    """The calls on a cluster; see `Records`."""
 
     def __init__(self, transport: Transport, acks: ReplicaAcks | None, silence_timeout: float) -> None:
         self._read = transport.read
@@ -69,15 +69,12 @@ class ClusterRecords:
         self._under_way: dict[bytes, asyncio.Future[None]] = {}  # moves, by their new keys
 
     async def create(self, key: bytes, data: bytes, ttl: float, owner: bytes | None) -> int | None:
-        """Store a new record."""
         return await self._to_its_end(self._create(key, data, ttl, owner))
 
     async def replace(self, key: bytes, data: bytes, ttl: float, version: int, owner: bytes | None) -> Written:
-        """Write if the record still has this version."""
         return await self._to_its_end(self._replace(key, data, ttl, version, owner))
 
-    async def move(self, move: Move) -> Written:
-        """Write under a new key and end the old one."""
+    async def move(self, move: MoveArguments) -> Written:
         one_slot = key_slot(move.key) == key_slot(move.new_key)
         sequence = self._move_within_a_slot(move) if one_slot else self._move_across(move)
         under_way = asyncio.get_running_loop().create_future()
@@ -173,17 +170,16 @@ class ClusterRecords:
         await self._steps.delist_former(reply, key, owner)
         return outcome_of(reply, new)
 
-    async def _move_within_a_slot(self, move: Move) -> Written:
+    async def _move_within_a_slot(self, move: MoveArguments) -> Written:
         """Move in one step, between two keys of one slot."""
         new = random_version()
         await self._steps.enlist(move.owner, move.new_key, move.ttl)
-        marker = TOMBSTONE + move.new_key, millis(move.tombstone) if move.tombstone else 0
-        args = pack(new, move.owner, move.data), millis(move.ttl), *marker, head_of(move.version)
-        reply = await self._steps.run_at_version(ON_A_CLUSTER.move, (move.key, move.new_key), args)
+        keys = move.key, move.new_key
+        reply = await self._steps.run_at_version(ON_A_CLUSTER.move, keys, move.for_script(new))
         await self._steps.delist_former(reply, move.key, None)
         return outcome_of(reply, new)
 
-    async def _move_across(self, move: Move) -> Written:
+    async def _move_across(self, move: MoveArguments) -> Written:
         """Move between two servers.
 
         A refusal before the old record has ended leaves an index entry without a record,
@@ -219,7 +215,7 @@ class ClusterRecords:
             await self._steps.shorten(move.key, marker, move.tombstone)
         return outcome if settled else None
 
-    async def _arrive(self, move: Move, value: bytes) -> None:
+    async def _arrive(self, move: MoveArguments, value: bytes) -> None:
         """Write the new record and its index entry, in either order: it is no session yet."""
         # Long enough for the last step, which sets `ttl`.
         unsettled = max(min(move.ttl, _UNSETTLED), self._silence_timeout)

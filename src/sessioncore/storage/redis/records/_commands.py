@@ -7,7 +7,7 @@ storage, or into an error.
 import logging
 from collections.abc import Awaitable, Callable
 from math import inf
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from msgspec import Struct
 
@@ -16,12 +16,12 @@ from sessioncore._storage_calls import Moved, Stored, Unreadable, Written
 from sessioncore.storage._text import text_of
 from sessioncore.storage.redis._errors import ConnectionLost, ErrorReply, ForeignValue, error_of, unavailable
 from sessioncore.storage.redis.connection._transport import Command, Reply, Transport
-from sessioncore.storage.redis.records._format import TOMBSTONE, unpack
+from sessioncore.storage.redis.records._format import TOMBSTONE, head_of, millis, pack, unpack
 from sessioncore.storage.redis.records._scripts import Script
 
 __all__ = [
-    "KEYS_PER_COMMAND", "Move", "ReplicaAcks", "answer_of", "checked", "outcome_of", "run_command", "run_ending",
-    "run_script", "stored_of",
+    "KEYS_PER_COMMAND", "MoveArguments", "Records", "ReplicaAcks", "answer_of", "checked", "outcome_of", "run_command",
+    "run_ending", "run_script", "stored_of",
 ]  # fmt: skip
 
 _LOG = logging.getLogger("sessioncore.storage.redis")
@@ -32,8 +32,8 @@ Send: TypeAlias = Callable[..., Awaitable[list[Reply]]]
 """The `write` of a transport, or its `read` for what may be carried out twice."""
 
 
-class Move(Struct, frozen=True):
-    """The arguments of one `Storage.move`."""
+class MoveArguments(Struct, frozen=True):
+    """The arguments of one `Storage.move`, with keys and owner as bytes."""
 
     key: bytes
     new_key: bytes
@@ -44,7 +44,27 @@ class Move(Struct, frozen=True):
     tombstone: float
 
     def __repr__(self) -> str:
-        return f"<Move bytes={len(self.data)}>"  # no values
+        return f"<MoveArguments bytes={len(self.data)}>"  # no values
+
+    def for_script(self, new_version: int) -> tuple[bytes | int, ...]:
+        """Return the arguments of the script that moves the record in one step."""
+        value, lasts = pack(new_version, self.owner, self.data), millis(self.tombstone) if self.tombstone else 0
+        return value, millis(self.ttl), TOMBSTONE + self.new_key, lasts, head_of(self.version)
+
+
+class Records(Protocol):
+    """The calls of `Storage` on records: on a single server, on a cluster, or through a near cache.
+
+    Keys and owners are bytes. `renew` returns the value, and `owned` the live keys.
+    """
+
+    async def create(self, key: bytes, data: bytes, ttl: float, owner: bytes | None) -> int | None: ...
+    async def replace(self, key: bytes, data: bytes, ttl: float, version: int, owner: bytes | None) -> Written: ...
+    async def move(self, move: MoveArguments) -> Written: ...
+    async def renew(self, key: bytes, ttl: float) -> bytes | None: ...
+    async def touch(self, key: bytes, ttl: float) -> bool: ...
+    async def delete(self, keys: list[bytes]) -> int: ...
+    async def owned(self, owner: bytes) -> list[bytes]: ...
 
 
 def checked(reply: Reply, script: Script | None = None) -> Reply:

@@ -10,21 +10,21 @@ from sessioncore.storage._versions import random_version
 from sessioncore.storage.redis.connection._transport import CallLimit, Transport
 from sessioncore.storage.redis.records._commands import (
     KEYS_PER_COMMAND,
-    Move,
+    MoveArguments,
     ReplicaAcks,
     outcome_of,
     run_command,
     run_ending,
     run_script,
 )
-from sessioncore.storage.redis.records._format import TOMBSTONE, head_of, index_of, millis, pack
+from sessioncore.storage.redis.records._format import head_of, index_of, millis, pack
 from sessioncore.storage.redis.records._scripts import CREATE, DELETE, ON_ONE_SERVER, OWNED, VERIFY
 
 __all__ = ["SingleServerRecords"]
 
 
 class SingleServerRecords:
-    """The calls on a single server, or a master and its replicas."""
+    """The calls on a single server, or a master and its replicas; see `Records`."""
 
     def __init__(self, transport: Transport, acks: ReplicaAcks | None, limit: CallLimit) -> None:
         self._read, self._write = transport.read, transport.write
@@ -43,28 +43,22 @@ class SingleServerRecords:
         return None if made is None else version
 
     async def replace(self, key: bytes, data: bytes, ttl: float, version: int, owner: bytes | None) -> Written:
-        """Write if the record still has this version."""
         new, deadline = random_version(), self._limit.deadline()
         keys = (key,) if owner is None else (key, index_of(owner))
         args = pack(new, owner, data), millis(ttl), head_of(version)
         return outcome_of(await run_script(self._write, ON_ONE_SERVER.replace, keys, args, deadline), new)
 
-    async def move(self, move: Move) -> Written:
-        """Write under a new key and end the old one, in one step."""
+    async def move(self, move: MoveArguments) -> Written:
         new, deadline = random_version(), self._limit.deadline()
         keys = (move.key, move.new_key) if move.owner is None else (move.key, move.new_key, index_of(move.owner))
-        marker = TOMBSTONE + move.new_key, millis(move.tombstone) if move.tombstone else 0
-        args = pack(new, move.owner, move.data), millis(move.ttl), *marker, head_of(move.version)
-        return outcome_of(await run_script(self._write, ON_ONE_SERVER.move, keys, args, deadline), new)
+        return outcome_of(await run_script(self._write, ON_ONE_SERVER.move, keys, move.for_script(new), deadline), new)
 
     async def renew(self, key: bytes, ttl: float) -> bytes | None:
-        """Return the value, and set its ttl; prolong the index."""
         deadline = self._limit.deadline()
         found = await run_script(self._read, ON_ONE_SERVER.renew, (key,), (millis(ttl),), deadline)
         return None if found is None else found[0]
 
     async def touch(self, key: bytes, ttl: float) -> bool:
-        """Set the ttl, and prolong the index."""
         return await run_script(self._read, ON_ONE_SERVER.touch, (key,), (millis(ttl),)) is not None
 
     async def delete(self, keys: list[bytes]) -> int:
