@@ -54,7 +54,7 @@ def decoders(registry: Registry) -> tuple[Callable[[Raw], Any], Callable[[bytes]
             advice = _how_to_register(name, by_name)
             raise UnregisteredType(f"the type {name!r} is not registered in this process; {advice}")
         try:
-            return known.decode(parts)
+            return known.access.build(parts)
         except Refused:
             raise
         except Exception as exc:

@@ -114,7 +114,7 @@ class Encoder:
             return self._encode_unregistered(value, depth)
         _check_depth(depth)
         try:
-            parts = known.encode(value)
+            parts = known.access.take_apart(value)
         except Refused:
             raise
         except Exception as exc:
@@ -122,11 +122,11 @@ class Encoder:
         try:
             packed = _pack([known.name, self.to_wire(parts, depth + 1)])
         except Refused as exc:
-            if known.name_part is not None and exc.path:
-                known.name_part(exc.path, parts)
+            if known.access.name_part is not None and exc.path:
+                known.access.name_part(exc.path, parts)
                 exc.path[-1] = f"{exc.path[-1]} of {known.name}"
             raise
-        if known.same is not None and self._read_back is not None:
+        if known.access.same is not None and self._read_back is not None:
             self._read_back.check(known, value, packed, depth)
         return Ext(REGISTERED, packed)
 
@@ -158,12 +158,13 @@ class ReadBack:
         Raises:
             Refused: it cannot be decoded, or is not the same.
         """
-        assert known.same is not None
+        access = known.access
+        assert access.same is not None
         try:
             again = self._read(packed)
-            same = type(again) is known.cls and known.same(value, again)
+            same = type(again) is known.cls and access.same(value, again)
             if same and known.origin != "functions":  # `encode=` may encrypt, for example
-                same = _pack([known.name, self._encoder.to_wire(known.encode(again), depth + 1)]) == packed
+                same = _pack([known.name, self._encoder.to_wire(access.take_apart(again), depth + 1)]) == packed
         except RecursionError:
             raise
         except Exception as exc:

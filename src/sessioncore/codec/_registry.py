@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, Literal
 
-import msgspec
+from msgspec import Struct
 
 from sessioncore._callables import is_sync_callable
 from sessioncore._errors import ConfigError
 from sessioncore.codec._builtin_values import BUILTIN
 from sessioncore.codec._classes import class_access
-from sessioncore.codec._fields import once_built
+from sessioncore.codec._fields import ClassAccess, once_built
 from sessioncore.codec._refusals import Path, name_of
 
 __all__ = ["MAX_NAME", "Entry", "Registry"]
@@ -25,26 +25,13 @@ __all__ = ["MAX_NAME", "Entry", "Registry"]
 MAX_NAME = 1000  # characters
 
 
-class Entry(msgspec.Struct, frozen=True):
-    """One known type: `encode` turns an instance into a supported value, `decode` turns that back into an instance."""
+class Entry(Struct, frozen=True):
+    """One known type."""
 
     name: str
     cls: type
-    encode: Callable[[Any], Any]
-    decode: Callable[[Any], Any]
+    access: ClassAccess
     origin: Literal["functions", "class", "annotation"]  # encode= and decode= passed, class registered, or typed key
-    name_part: Callable[[Path, Any], None] | None  # see ClassAccess
-    same: Callable[[Any, Any], bool] | None  # see ClassAccess
-
-    @classmethod
-    def of_class(cls, name: str, kind: type, origin: Literal["class", "annotation"]) -> "Entry":
-        """Return the entry of a class that needs no functions.
-
-        Raises:
-            ConfigError: it needs them.
-        """
-        access = class_access(kind)
-        return cls(name, kind, access.take_apart, access.build, origin, access.name_part, access.same)
 
 
 class Registry:
@@ -129,13 +116,13 @@ class Registry:
         if cls in BUILTIN or cls in self.by_class or name in self.by_name:
             return
         try:
-            self._add(Entry.of_class(name, cls, "annotation"), [name])
+            self._add(Entry(name, cls, class_access(cls), "annotation"), [name])
         except ConfigError:  # it needs encode= and decode=; storing an instance raises
             return
         self._register_field_types(cls)
 
     def _add(self, entry: Entry, names: Iterable[str]) -> None:
-        if entry.same is not None:
+        if entry.access.same is not None:
             self.checked.add(entry.cls)
         for name in names:
             self.by_name[name] = entry
@@ -160,7 +147,7 @@ class Registry:
             return entry
         same = known.name == entry.name and known.origin == entry.origin
         if entry.origin == "functions":
-            same = same and known.encode == entry.encode and known.decode == entry.decode
+            same = same and known.access == entry.access
         if not same:
             raise ConfigError(
                 f"{known.cls.__qualname__} is already registered as {known.name!r}, with other options; "
@@ -184,10 +171,10 @@ def _make_entry(
     cls: type, name: str, encode: Callable[[Any], Any] | None, decode: Callable[[Any], Any] | None
 ) -> Entry:
     if encode is None and decode is None:
-        return Entry.of_class(name, cls, "class")
+        return Entry(name, cls, class_access(cls), "class")
     if encode is None or decode is None or not (is_sync_callable(encode) and is_sync_callable(decode)):
         raise ConfigError(f"pass both encode= and decode= for {cls.__qualname__}, functions not async, or neither")
-    return Entry(name, cls, encode, decode, "functions", _name_result, once_built)
+    return Entry(name, cls, ClassAccess(encode, decode, _name_result, once_built), "functions")
 
 
 def _name_result(path: Path, _: Any) -> None:
