@@ -13,7 +13,7 @@ __all__ = ["AiohttpView"]
 
 
 class AiohttpView(Struct, eq=False):
-    """Shows a request to the core; only `form` reads the body, and the handler can read it again."""
+    """Shows a request to the core, as `RequestView`; only `form` reads the body, and the handler can read it again."""
 
     _request: web.Request
     _body: bytes | None = None  # the body, up to the limit of `form`; None: `form` has not read it
@@ -23,12 +23,10 @@ class AiohttpView(Struct, eq=False):
 
     @property
     def method(self) -> str:
-        """The request method."""
         return self._request.method
 
     @property
     def path(self) -> str:
-        """The decoded path."""
         return self._request.path
 
     @property
@@ -38,15 +36,12 @@ class AiohttpView(Struct, eq=False):
 
     @property
     def handshake(self) -> bool:
-        """Whether the request asks for a WebSocket."""
         return asks_for_websocket(self._request.headers.getall(hdrs.UPGRADE, ()))
 
     def cookie_headers(self) -> Sequence[bytes]:
-        """Every Cookie header."""
         return self._raw(hdrs.COOKIE)
 
     def header(self, name: str) -> Sequence[str]:
-        """The values of a header."""
         return [value.decode("latin-1") for value in self._raw(name)]
 
     def _raw(self, name: str) -> list[bytes]:
@@ -54,11 +49,9 @@ class AiohttpView(Struct, eq=False):
         return [value.encode("utf-8", "surrogateescape") for value in self._request.headers.getall(name, ())]
 
     def query(self, name: str) -> str | None:
-        """The first query parameter of that name."""
         return self._request.query.get(name)
 
     def path_param(self, name: str) -> str | None:
-        """A parameter of the matched route."""
         return self._request.match_info.get(name)
 
     async def form(self, name: str) -> str | None:

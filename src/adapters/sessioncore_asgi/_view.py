@@ -13,7 +13,7 @@ __all__ = ["AsgiView"]
 
 
 class AsgiView(Struct, eq=False):
-    """Shows a scope to the core; only `form` reads the body, and the application can read it again.
+    """Shows a scope to the core, as `RequestView`; only `form` reads the body, and the application can read it again.
 
     `method` and `handshake` are fields, because every request is asked for them, and a property is slow.
     """
@@ -32,17 +32,13 @@ class AsgiView(Struct, eq=False):
 
     @property
     def path(self) -> str:
-        """The decoded path."""
         return str(self._scope["path"])
 
     @property
     def scheme(self) -> str:
-        """The scheme that the server saw."""
-        scheme: str = self._scope.get("scheme", "http")
-        return scheme
+        return str(self._scope.get("scheme", "http"))
 
     def cookie_headers(self) -> Sequence[bytes]:
-        """Every Cookie header."""
         found: tuple[bytes, ...] = ()
         for name, value in self._scope["headers"]:
             if name == b"cookie":
@@ -55,7 +51,6 @@ class AsgiView(Struct, eq=False):
         return [value.decode("latin-1") for key, value in self._scope["headers"] if key == wanted]
 
     def query(self, name: str) -> str | None:
-        """The first query parameter of that name."""
         pairs = parse_qsl(self._scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True)
         return next((value for key, value in pairs if key == name), None)
 
@@ -65,7 +60,6 @@ class AsgiView(Struct, eq=False):
         return None if value is None else str(value)
 
     async def form(self, name: str) -> str | None:
-        """A field of a form body, which the application can still read."""
         content_type = self._content_type()
         if self._scope["type"] != "http" or not is_form(content_type):
             return None
