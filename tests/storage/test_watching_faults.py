@@ -14,7 +14,7 @@ from tests.storage.rigs import ONE_LOOP, RIGS, manual_rig
 
 from sessioncore import MemoryStorage, SQLiteStorage, Unreadable
 from sessioncore._watchers import Changed, Held, Watchers
-from sessioncore.storage.sqlite import _watching
+from sessioncore.storage.sqlite import _file_changes
 from sessioncore.storage.sqlite._records import Records
 from sessioncore.testing import ManualClock, Rig
 
@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.anyio, ONE_LOOP]
 
 
 watch, load_many = SQLiteStorage.watch, SQLiteStorage.load_many
-compare, state_of, held = Watchers.compare, _watching._state_of, Records.held  # pyright: ignore[reportPrivateUsage]
+compare, state_of, held = Watchers.compare, _file_changes._state_of, Records.held  # pyright: ignore[reportPrivateUsage]
 
 
 def compares_no_version(self: Watchers, keys: Iterable[str], now: Mapping[str, Held]) -> None:
@@ -51,7 +51,7 @@ async def asks_the_connection_that_writes(self: SQLiteStorage) -> None:
     async def read(work: Any, *args: Any) -> Any:
         return await (self._file.write if work is state_of else self._file.read)(work, *args)  # pyright: ignore[reportPrivateUsage]
 
-    await self._watching.confirm(read)  # pyright: ignore[reportPrivateUsage]
+    await self._changes.confirm(read)  # pyright: ignore[reportPrivateUsage]
 
 
 async def watches_after_it_has_looked(self: SQLiteStorage, keys: Sequence[str], changed: Changed) -> Any:
@@ -75,7 +75,7 @@ COMPARING: dict[str, tuple[object, str, object, str]] = {
 FAULTS = {
     **COMPARING,
     **{f"postgres: {name}": fault for name, fault in COMPARING.items()},
-    "looks at the file once": (_watching, "_state_of", remembers_the_state_for_ever(), TOLD_ONCE),
+    "looks at the file once": (_file_changes, "_state_of", remembers_the_state_for_ever(), TOLD_ONCE),
     "overlooks its own writes": (SQLiteStorage, "confirm", asks_the_connection_that_writes, TOLD_ONCE),
     "hides what it cannot read": (
         SQLiteStorage,

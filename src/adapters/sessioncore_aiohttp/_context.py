@@ -9,7 +9,7 @@ from multidict import CIMultiDict
 
 from sessioncore import Exchange, SessionError
 from sessioncore.integration import ErrorResponse, log_late_failure
-from sessioncore_aiohttp._open import OpenConnection, open_connection, watch_body
+from sessioncore_aiohttp._open import OpenConnection, end_body_with_session, open_connection
 
 __all__ = ["RequestContext", "abort_with", "observe", "to_web_response"]
 
@@ -62,9 +62,9 @@ class RequestContext(Struct, eq=False):
         """Keep the error response that is sent instead of the one that was being prepared."""
         self.refusal, self.sent = error, response
 
-    def open_connection(self, request: web.Request, response: web.StreamResponse) -> None:
+    def note_response(self, request: web.Request, response: web.StreamResponse) -> None:
         """Note the response whose headers are about to be sent; watch the session of a WebSocket or an event stream."""
-        watch_body(self.exchange, request, response)
+        end_body_with_session(self.exchange, request, response)
         if self.ended:  # an outer middleware may have made this response, and nothing would stop the watch
             return
         self.sent = response

@@ -155,7 +155,7 @@ class _Middleware:
                         context.keep_refusal(error, answer)
                         abort_with(request, answer)
                     raise  # also in the handler, so that it does not send its response
-                context.open_connection(request, response)
+                context.note_response(request, response)
                 observe(response, contexts)
 
 

@@ -14,7 +14,7 @@ from multidict import CIMultiDict
 from sessioncore import Exchange, SessionError
 from sessioncore.integration import Watch, close_code, close_for_error, close_reason, says_ended, watch_connection
 
-__all__ = ["OpenConnection", "open_connection", "watch_body"]
+__all__ = ["OpenConnection", "end_body_with_session", "open_connection"]
 
 _TIMEOUT: Final = 10.0  # seconds for the last bytes to a client that reads nothing any more
 _USES: Final = frozenset({web.WSMsgType.TEXT, web.WSMsgType.BINARY})
@@ -28,7 +28,7 @@ def open_connection(exchange: Exchange, request: web.Request, response: web.Stre
     return None if isinstance(response, web.Response) else _event_stream(exchange, request, response)
 
 
-def watch_body(exchange: Exchange, request: web.Request, response: web.StreamResponse) -> None:
+def end_body_with_session(exchange: Exchange, request: web.Request, response: web.StreamResponse) -> None:
     """Close an event stream whose body is a generator when the session ends; aiohttp sends it after the middleware."""
     if not isinstance(response, web.Response) or not isinstance(response.body, Payload):
         return

@@ -6,14 +6,14 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from sessioncore.storage.sqlite._batching import Call, fail_all
+from sessioncore.storage.sqlite._batching import QueuedCall, fail_all
 from sessioncore.storage.sqlite._errors import is_busy, result_code
 from sessioncore.storage.sqlite._waiting import when_free
 
 __all__ = ["run_reads", "run_writes"]
 
 
-def run_reads(connection: sqlite3.Connection, batch: list[Call[Any]]) -> None:
+def run_reads(connection: sqlite3.Connection, batch: list[QueuedCall[Any]]) -> None:
     """Run each call by itself. While another process locks the file, calls whose time is not up are left undone."""
     for call in batch:
         try:
@@ -25,7 +25,7 @@ def run_reads(connection: sqlite3.Connection, batch: list[Call[Any]]) -> None:
             call.fail(exc)
 
 
-def run_writes(connection: sqlite3.Connection, batch: list[Call[Any]], *, again: bool = False) -> None:
+def run_writes(connection: sqlite3.Connection, batch: list[QueuedCall[Any]], *, again: bool = False) -> None:
     """Run all calls in one transaction; if one of them fails, run each in a transaction of its own.
 
     While another process writes, calls whose time is not up are left undone. If the disk is full, try once `again`.
@@ -62,11 +62,11 @@ def run_writes(connection: sqlite3.Connection, batch: list[Call[Any]], *, again:
             call.finish(result)
 
 
-def _earliest(batch: list[Call[Any]]) -> float:
+def _earliest(batch: list[QueuedCall[Any]]) -> float:
     return min(call.wait_until for call in batch if not call.done)
 
 
-def _give_up(batch: list[Call[Any]], error: Exception) -> None:
+def _give_up(batch: list[QueuedCall[Any]], error: Exception) -> None:
     """Fail the calls whose time is up."""
     now = time.monotonic()
     for call in batch:

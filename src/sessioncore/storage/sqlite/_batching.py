@@ -19,7 +19,7 @@ from sessioncore.concurrency._shield import run_shielded
 from sessioncore.storage.sqlite._place import FilePlace
 from sessioncore.storage.sqlite._waiting import longest_wait
 
-__all__ = ["BatchExecutor", "Call", "Closed", "Run", "fail_all"]
+__all__ = ["BatchExecutor", "Closed", "QueuedCall", "Run", "fail_all"]
 
 T = TypeVar("T")
 _MAX_BATCH = 256  # calls in one batch: bounds the wait of the calls in the next one
@@ -29,7 +29,7 @@ class Closed(Exception):
     """The call was not run, because the connection was closed before."""
 
 
-class Call(Generic[T]):
+class QueuedCall(Generic[T]):
     """One call: the function to run, until when it waits for other processes, and what came of it."""
 
     __slots__ = ("done", "error", "function", "result", "wait_until", "wanted")
@@ -53,14 +53,14 @@ class Call(Generic[T]):
         self.done = True
 
 
-def fail_all(batch: list[Call[Any]], error: Exception) -> None:
+def fail_all(batch: list[QueuedCall[Any]], error: Exception) -> None:
     """Fail the calls that are not done."""
     for call in batch:
         if not call.done:
             call.fail(error)
 
 
-Run: TypeAlias = Callable[[sqlite3.Connection, list[Call[Any]]], None]
+Run: TypeAlias = Callable[[sqlite3.Connection, list[QueuedCall[Any]]], None]
 """Runs the calls of a batch, in a worker thread; those whose time is not up may be left undone."""
 
 
@@ -76,7 +76,7 @@ class BatchExecutor:
         self._run = run
         self._busy_timeout = busy_timeout
         self._place = place
-        self._waiting: deque[Call[Any]] = deque()
+        self._waiting: deque[QueuedCall[Any]] = deque()
         self._lock = CrossLoopLock()
         # An event loop that cancels all its tasks releases the lock above while the thread still works.
         self._in_use = threading.Lock()
@@ -91,7 +91,7 @@ class BatchExecutor:
         Raises:
             Closed: `aclose` came first.
         """
-        call = Call(function, longest_wait(self._busy_timeout))
+        call = QueuedCall(function, longest_wait(self._busy_timeout))
         self._waiting.append(call)
         try:
             while not call.done:
@@ -110,7 +110,7 @@ class BatchExecutor:
             await _in_a_thread(self._close_in_thread)
 
     async def _run_batch(self) -> None:
-        batch: list[Call[Any]] = []
+        batch: list[QueuedCall[Any]] = []
         while self._waiting and len(batch) < _MAX_BATCH:  # other threads append meanwhile
             if (call := self._waiting.popleft()).wanted:
                 batch.append(call)
@@ -126,7 +126,7 @@ class BatchExecutor:
                 for call in left:
                     call.fail(StorageUnavailable("SQLite got no worker thread, or the event loop is ending: try again"))
 
-    def _run_in_thread(self, batch: list[Call[Any]], ran: threading.Event) -> None:
+    def _run_in_thread(self, batch: list[QueuedCall[Any]], ran: threading.Event) -> None:
         with self._in_use:
             if self._closed:
                 fail_all(batch, Closed())
@@ -134,7 +134,7 @@ class BatchExecutor:
                 self._run_on_connection(batch)
             ran.set()
 
-    def _run_on_connection(self, batch: list[Call[Any]]) -> None:
+    def _run_on_connection(self, batch: list[QueuedCall[Any]]) -> None:
         if self._place.is_kept():
             self._run(self._connection, batch)
         if not self._place.is_kept():  # also afterwards: what was written meanwhile would be lost

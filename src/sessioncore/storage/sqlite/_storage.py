@@ -15,9 +15,9 @@ from sessioncore._storage_calls import Moved, Stored, Unreadable, Written
 from sessioncore._storage_capabilities import Clears, KeepsTombstones, LoadsMany, Opens, Purges, Scans, Watches
 from sessioncore._watchers import Changed
 from sessioncore.storage.sqlite._file import SQLiteFile
+from sessioncore.storage.sqlite._file_changes import FileChanges
 from sessioncore.storage.sqlite._records import BATCH, Records
 from sessioncore.storage.sqlite._schema import schema_sql
-from sessioncore.storage.sqlite._watching import Watching
 
 __all__ = ["SQLiteStorage"]
 
@@ -54,7 +54,7 @@ class SQLiteStorage:
         if not isinstance(cast("object", busy_timeout), timedelta) or busy_timeout < timedelta():
             raise ConfigError("busy_timeout must be a timedelta of zero or more")
         self._records = Records(clock)
-        self._watching = Watching(self._records)
+        self._changes = FileChanges(self._records)
         path = os.path.abspath(given)  # noqa: PTH100 - links stay; a later chdir() makes no difference
         self._file = SQLiteFile(path, busy_timeout.total_seconds())
 
@@ -146,18 +146,18 @@ class SQLiteStorage:
 
     async def watch(self, keys: Sequence[str], changed: Changed) -> list[Stored | Moved | Unreadable | None]:
         """Return what the keys hold, and watch them; see `Watches`."""
-        self._watching.watchers.add(keys, changed)
+        self._changes.watchers.add(keys, changed)
         answers = await self.load_many(keys)
-        self._watching.note_answers(keys, answers)
+        self._changes.note_answers(keys, answers)
         return answers
 
     def unwatch(self, key: str, changed: Changed) -> None:
         """Do not call `changed` for this key any more."""
-        self._watching.watchers.remove(key, changed)
+        self._changes.watchers.remove(key, changed)
 
     async def confirm(self) -> None:
         """Call `changed` for what has changed; if the file has not been written to, this costs one PRAGMA."""
-        await self._watching.confirm(self._file.read)
+        await self._changes.confirm(self._file.read)
 
     async def purge_expired(self) -> int:
         """Remove expired records, in bounded batches; return how many."""

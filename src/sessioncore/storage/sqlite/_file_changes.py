@@ -9,11 +9,11 @@ from sessioncore._storage_calls import Moved, Stored, Unreadable
 from sessioncore._watchers import Watchers
 from sessioncore.storage.sqlite._records import BATCH, Records
 
-__all__ = ["Watching"]
+__all__ = ["FileChanges"]
 
 
-class Watching:
-    """What is watched in one file, by all connections and processes that may change it."""
+class FileChanges:
+    """Tells who watches a record of one file that it has changed, by whatever connection and process."""
 
     __slots__ = ("_newest", "_records", "_told", "watchers")
 
