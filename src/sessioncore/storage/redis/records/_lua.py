@@ -16,7 +16,7 @@ same prefix but undeclared; on a cluster it is in another slot, so the caller ge
 from sessioncore.storage.redis.records._format import INDEX_SUFFIX
 
 __all__ = [
-    "AT_VERSION", "BURY", "HEAD", "INDEX", "INDEX_ELSEWHERE", "INDEX_HERE", "KEEP_LIVE", "PROLONG", "TRY_CALL",
+    "AT_VERSION", "BURY", "HEAD", "INDEX", "INDEX_ELSEWHERE", "INDEX_HERE", "KEEP_LIVE", "PROLONG", "STORE", "TRY_CALL",
 ]  # fmt: skip
 
 # Only newer servers say which command was refused, so the error says it.
@@ -81,6 +81,19 @@ local function add_entry(index, member, had)
   if type(reply) ~= 'table' then reply = try_call('ZREMRANGEBYSCORE', index, '-inf', whole(now)) end
   if type(reply) ~= 'table' then return nil end
   undo_entry(index, member, had)
+  return reply
+end
+"""
+
+# Writes a record whose entry in the index is there before it; returns the error if one of the two was refused.
+STORE = """
+local function store(record, index, value, ttl)
+  read_index(index, ttl)
+  local refused = add_entry(index, record)
+  if refused then return refused end
+  local reply = try_call('SET', record, value, 'PX', ttl)
+  if not reply.err then return nil end
+  undo_entry(index, record)
   return reply
 end
 """

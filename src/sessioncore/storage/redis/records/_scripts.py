@@ -27,11 +27,8 @@ def _script(*parts: str) -> Script:
 # It does no harm if the entry stays in a former owner's index: the record names another owner, or is gone.
 # KEYS record, index; ARGV value, ttl, version. Reply: nil gone, {0, value, pttl} conflict, {1, old owner} done.
 _REPLACE = """
-read_index(KEYS[2], ARGV[2])
-local refused = add_entry(KEYS[2], KEYS[1])
+local refused = store(KEYS[1], KEYS[2], ARGV[1], ARGV[2])
 if refused then return refused end
-local reply = try_call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-if reply.err then undo_entry(KEYS[2], KEYS[1]) return reply end
 local former = index_of(was)
 if former and former ~= KEYS[2] then redis.pcall('ZREM', former, KEYS[1]) end
 return {1, was}
@@ -41,12 +38,9 @@ return {1, was}
 # If the old record cannot be ended, a SET with an expiry in the past removes the new one: SET has just worked.
 _MOVE = """
 if redis.call('PTTL', KEYS[2]) ~= -2 then return {2} end
-read_index(KEYS[3], ARGV[2])
-local refused = add_entry(KEYS[3], KEYS[2])
+local refused = store(KEYS[2], KEYS[3], ARGV[1], ARGV[2])
 if refused then return refused end
-local reply = try_call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])
-if reply.err then undo_entry(KEYS[3], KEYS[2]) return reply end
-reply = bury(KEYS[1], ARGV[3], ARGV[4])
+local reply = bury(KEYS[1], ARGV[3], ARGV[4])
 if type(reply) == 'table' and reply.err then
   redis.pcall('SET', KEYS[2], '', 'PXAT', 1)
   undo_entry(KEYS[3], KEYS[2])
@@ -90,8 +84,8 @@ class _RecordScripts(Struct, frozen=True):
 def _record_scripts(index_of: str) -> _RecordScripts:
     shared = lua.HEAD + lua.INDEX + index_of
     return _RecordScripts(
-        replace=_script(shared, lua.AT_VERSION, _REPLACE),
-        move=_script(shared, lua.BURY, lua.AT_VERSION, _MOVE),
+        replace=_script(shared, lua.STORE, lua.AT_VERSION, _REPLACE),
+        move=_script(shared, lua.STORE, lua.BURY, lua.AT_VERSION, _MOVE),
         touch=_script(shared, lua.PROLONG, _TOUCH),
         renew=_script(shared, lua.PROLONG, _RENEW),
     )
@@ -103,14 +97,10 @@ ON_A_CLUSTER = _record_scripts(lua.INDEX_ELSEWHERE)
 # KEYS record, index; ARGV value, ttl. Reply: 1 stored, 0 taken.
 CREATE = _script(
     lua.INDEX,
+    lua.STORE,
     """
 if redis.call('PTTL', KEYS[1]) ~= -2 then return 0 end
-read_index(KEYS[2], ARGV[2])
-local refused = add_entry(KEYS[2], KEYS[1])
-if refused then return refused end
-local reply = try_call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-if reply.err then undo_entry(KEYS[2], KEYS[1]) return reply end
-return 1
+return store(KEYS[1], KEYS[2], ARGV[1], ARGV[2]) or 1
 """,
 )
 
