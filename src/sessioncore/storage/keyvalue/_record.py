@@ -6,7 +6,7 @@ and bytes. Nothing here talks to a store.
 """
 
 from base64 import b64decode, b64encode
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from math import isfinite
 from typing import Any
 from urllib.parse import quote, unquote
@@ -14,8 +14,9 @@ from urllib.parse import quote, unquote
 from msgspec import Struct
 
 from sessioncore._storage_calls import Stored, Unreadable
+from sessioncore._storage_protocol import PROBE_SUFFIX
 
-__all__ = ["Record", "key_of", "name_of"]
+__all__ = ["Record", "key_of", "name_of", "session_keys"]
 
 
 def name_of(key: str) -> str:
@@ -26,6 +27,11 @@ def name_of(key: str) -> str:
 def key_of(name: str) -> str:
     """Return the key that `name_of` was given."""
     return unquote(name, errors="surrogatepass")
+
+
+def session_keys(names: Iterable[str], prefix: str) -> list[str]:
+    """Return the keys with these names that begin with `prefix`, without those of a `check`."""
+    return [key for key in map(key_of, names) if key.startswith(prefix) and not key.endswith(PROBE_SUFFIX)]
 
 
 class Record(Struct, frozen=True):

@@ -7,7 +7,7 @@ that; between processes some promises are weaker (docs/storage.md), and `compare
 import logging
 import time
 from collections.abc import AsyncGenerator, Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any, ClassVar, cast
 
 from msgspec import structs
@@ -15,20 +15,20 @@ from msgspec import structs
 from sessioncore._batched import batched
 from sessioncore._errors import ConfigError, KeyTaken, StorageError
 from sessioncore._storage_calls import Stored, Unreadable, Written
-from sessioncore._storage_capabilities import Clears, Opens, Purges
+from sessioncore._storage_capabilities import Clears, Opens, Purges, Scans
 from sessioncore.concurrency._gather import MAX_CONCURRENT_CALLS, gather
 from sessioncore.concurrency._locks import NamedLocks
 from sessioncore.storage._versions import random_version
 from sessioncore.storage.keyvalue._calls import LISTING, StoreCalls
 from sessioncore.storage.keyvalue._owner_index import OwnerIndex, owner_name
 from sessioncore.storage.keyvalue._protocol import KeyValueStore
-from sessioncore.storage.keyvalue._record import Record, key_of, name_of
-from sessioncore.storage.keyvalue._scanning import scan, scanning, session_keys
+from sessioncore.storage.keyvalue._record import Record, key_of, name_of, session_keys
 
 __all__ = ["KeyValueStorage"]
 
 _log = logging.getLogger("sessioncore.storage.keyvalue")
 _CALLS = ("get", "put", "delete")
+_SCANNED = 500  # keys that `scan` yields at once
 
 
 class KeyValueStorage:
@@ -59,7 +59,7 @@ class KeyValueStorage:
         self._clock = clock
         self._locks = NamedLocks()
         if self._calls.lists_names:
-            self.__class__ = scanning(cast("Any", type(self)))
+            self.__class__ = _scanning(cast("Any", type(self)))
 
     async def load(self, key: str, *, renew: float | None = None) -> Stored | Unreadable | None:
         """Return the live record at `key`, or None; with `renew`, set its ttl to that many seconds."""
@@ -153,13 +153,18 @@ class KeyValueStorage:
             if not keys:
                 raise StorageError("the store does not list all of its keys; use a collection of its own")
 
-    def scan(self, prefix: str) -> AsyncGenerator[list[str]]:
-        """Return an iterator over the keys of live records that begin with `prefix`, in batches.
+    async def scan(self, prefix: str) -> AsyncGenerator[list[str]]:
+        """Yield the keys of live records that begin with `prefix`, in batches.
 
         Raises:
             StorageError: this store cannot list its keys, or there may be more than it lists.
         """
-        return scan(prefix, self._names, self.load)
+        names = await self._names()
+        if len(names) >= LISTING:
+            raise StorageError(f"the key-value store lists {LISTING} keys at most, and there may be more")
+        for some in batched(session_keys(names, prefix), _SCANNED):
+            loaded = await gather([partial(self.load, key) for key in some])
+            yield [key for key, answer in zip(some, loaded, strict=True) if isinstance(answer, Stored)]
 
     async def owned_keys(self, owner: str) -> list[str]:
         """Return the keys of live records whose last create, replace or move named `owner`."""
@@ -244,3 +249,9 @@ class KeyValueStorage:
 
     async def _names(self) -> list[str]:
         return await self._calls.names(self._collection)
+
+
+@cache
+def _scanning(kind: type[KeyValueStorage]) -> Any:
+    """Return a class that is `kind` and declares `Scans`: capabilities belong to a class, not to an object."""
+    return type(kind.__name__, (kind,), {"capabilities": kind.capabilities | {Scans}})
