@@ -110,13 +110,8 @@ class _Migrates(Protocol):
     """A storage with a table."""
 
     @property
-    def migration_sql(self) -> str:
-        """What `migrate` runs."""
-        ...
-
-    async def migrate(self) -> None:
-        """Create the table, or what it lacks."""
-        ...
+    def migration_sql(self) -> str: ...
+    async def migrate(self) -> None: ...
 
 
 @click.command()

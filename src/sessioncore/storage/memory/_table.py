@@ -59,7 +59,6 @@ class Table:
         return len(self._entries)
 
     def load(self, call: Load) -> Stored | Moved | None:
-        """Return the live record, or None; with `renew`, set its ttl first."""
         renew = call.renew
         entry = self._entries.get(call.key)
         if entry is not None and renew is None:
@@ -76,7 +75,6 @@ class Table:
             return Stored(entry.data, entry.version, entry.ends - now)
 
     def create(self, call: Create) -> int | None:
-        """Store a new record and return its version, or None if the key is taken."""
         with self.lock:
             now, key = self._clock(), call.key
             if self._is_taken(key, now):
@@ -86,7 +84,6 @@ class Table:
             return self._insert(key, call.data, now, call.ttl, call.owner)
 
     def replace(self, call: Replace) -> int | Stored | Moved | None:
-        """Write if the record still has its version; otherwise return the current record, or None."""
         with self.lock:
             now, key, owner = self._clock(), call.key, call.owner
             old = self._live(key, now)
@@ -108,11 +105,6 @@ class Table:
             return version
 
     def move(self, call: Move) -> int | Stored | Moved | None:
-        """Do what `replace` does, and give the record a new key in the same step.
-
-        Raises:
-            KeyTaken: `new_key` is taken; nothing is changed.
-        """
         with self.lock:
             now, key = self._clock(), call.key
             entry = self._live(key, now)
@@ -128,7 +120,6 @@ class Table:
             return self._insert(call.new_key, call.data, now, call.ttl, call.owner)
 
     def touch(self, call: Touch) -> bool:
-        """Set the ttl of a live record; False if there is none."""
         with self.lock:
             now = self._clock()
             entry = self._live(call.key, now)
@@ -138,7 +129,6 @@ class Table:
             return True
 
     def delete(self, call: Delete) -> int:
-        """End these records, also where they have moved; return how many were live."""
         with self.lock:
             now = self._clock()
             ended = 0
@@ -151,7 +141,6 @@ class Table:
             return ended
 
     def owned_keys(self, owner: str) -> list[str]:
-        """Return the keys of the owner's live records."""
         with self.lock:
             now = self._clock()
             return [key for key in self._owned.of(owner) if self._entries[key].ends > now]

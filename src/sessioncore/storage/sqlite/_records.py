@@ -47,13 +47,12 @@ _CHECK = "SELECT key, data, version, ends, owner, moved_to FROM records LIMIT 1"
 
 
 class Records:
-    """The calls of `SQLiteStorage`, without waiting and without transactions."""
+    """The calls of `SQLiteStorage`, without waiting and without transactions; `Storage` says what they promise."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
 
     def load(self, connection: sqlite3.Connection, key: str) -> Stored | Moved | Unreadable | None:
-        """Return the live record at `key`, or where it has moved, or None."""
         now = self._clock()
         row = connection.execute(_LOAD, (key, now)).fetchone()
         if row is None:
@@ -72,7 +71,6 @@ class Records:
     def create(
         self, connection: sqlite3.Connection, key: str, data: bytes, ttl: float, owner: str | None
     ) -> int | None:
-        """Store a new record and return its version, or None if the key is taken."""
         now, version = self._clock(), random_version()
         made = connection.execute(_CREATE, (key, data, version, now + ttl, owner, now)).rowcount
         return version if made else None
@@ -80,7 +78,6 @@ class Records:
     def replace(
         self, connection: sqlite3.Connection, key: str, data: bytes, ttl: float, *, version: int, owner: str | None
     ) -> Written:
-        """Write if the record still has `version`; else return it as it is, or None if it is gone."""
         now, new = self._clock(), random_version()
         values = (data, new, now + ttl, owner, key, version, now)
         return new if connection.execute(_REPLACE, values).rowcount else self.load(connection, key)
@@ -97,10 +94,7 @@ class Records:
         owner: str | None,
         tombstone: float,
     ) -> Written | KeyTaken:
-        """Do what `replace` does, and give the record a new key; leave a tombstone for so many seconds.
-
-        KeyTaken is returned, not raised: an exception would roll back the other calls of the transaction.
-        """
+        """Return KeyTaken instead of raising it: an exception would roll back the other calls of the transaction."""
         current = self.load(connection, key)
         if not isinstance(current, Stored) or current.version != version:
             return current
@@ -114,12 +108,10 @@ class Records:
         return new
 
     def touch(self, connection: sqlite3.Connection, key: str, ttl: float) -> bool:
-        """Set the ttl of a live record; False if there is none."""
         now = self._clock()
         return connection.execute(_TOUCH, (now + ttl, key, now)).rowcount > 0
 
     def delete(self, connection: sqlite3.Connection, keys: Iterable[str]) -> int:
-        """End these records, also where they have moved; return how many were live."""
         now, ended, left = self._clock(), 0, list(keys)
         while left:
             for live, moved_to in connection.execute(_DELETE, (left.pop(), now)).fetchall():
@@ -144,7 +136,6 @@ class Records:
         return [key for key, live in rows if live], following
 
     def owned_keys(self, connection: sqlite3.Connection, owner: str) -> list[str]:
-        """Return the keys of the owner's live records."""
         return [key for (key,) in connection.execute(_OWNED, (owner, self._clock()))]
 
     def purge_batch(self, connection: sqlite3.Connection) -> tuple[int, int]:
