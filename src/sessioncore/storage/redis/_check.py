@@ -7,7 +7,7 @@ from typing import Any, cast
 from sessioncore.storage._text import bytes_of
 from sessioncore.storage.redis._errors import ConnectionLost, ErrorReply, error_of, unavailable
 from sessioncore.storage.redis.client._client_transport import ClientTransport
-from sessioncore.storage.redis.connection._transport import Command, Reply, Transport
+from sessioncore.storage.redis.connection._transport import Command, RedisReply, Transport
 from sessioncore.storage.redis.records._commands import checked
 from sessioncore.storage.redis.records._format import INDEX_SUFFIX, index_of
 
@@ -57,7 +57,7 @@ async def check_servers(servers: Mapping[str, Transport], *, first: bool) -> Non
         logging.getLogger("sessioncore").warning(text)
 
 
-def _warnings_about_rights(*replies: Reply) -> list[str]:
+def _warnings_about_rights(*replies: RedisReply) -> list[str]:
     return [
         f"{without}: {error_of(reply)}"
         for without, reply in zip(_LATER.values(), replies, strict=False)  # a client of its own is not asked
@@ -65,7 +65,7 @@ def _warnings_about_rights(*replies: Reply) -> list[str]:
     ]
 
 
-def _warnings_about_tracking(hello: Any = None, *replies: Reply) -> list[str]:
+def _warnings_about_tracking(hello: Any = None, *replies: RedisReply) -> list[str]:
     if hello is None:
         why = "this client's connections are not redis-py's own"
     elif not isinstance(hello, dict):  # it is a list by RESP2
@@ -78,7 +78,7 @@ def _warnings_about_tracking(hello: Any = None, *replies: Reply) -> list[str]:
     return [f"{weakened}: {why} (docs/server-settings.md)"]
 
 
-def _warnings_of(info: Reply) -> list[str]:
+def _warnings_of(info: RedisReply) -> list[str]:
     """Return the warnings that follow from the reply to INFO; none if the server does not answer it."""
     settings = _parsed(info)
     told: list[str] = []
@@ -97,7 +97,7 @@ def _warnings_of(info: Reply) -> list[str]:
     return told
 
 
-def _parsed(info: Reply) -> dict[str, str]:
+def _parsed(info: RedisReply) -> dict[str, str]:
     if isinstance(info, ErrorReply):
         return {}  # the right to INFO is not required
     if isinstance(info, dict):  # redis-py's own commands parse it

@@ -17,7 +17,7 @@ from sessioncore.storage.redis._errors import ConnectionLost, unavailable
 from sessioncore.storage.redis.client._client import Client
 from sessioncore.storage.redis.client._client_transport import ClientTransport
 from sessioncore.storage.redis.connection._reconnecting import ReconnectingConnection
-from sessioncore.storage.redis.connection._transport import CallLimit, Reply, Transport
+from sessioncore.storage.redis.connection._transport import CallLimit, RedisReply, Transport
 from sessioncore.storage.redis.connection._waiting import CALLS_AT_ONCE, for_each
 from sessioncore.storage.redis.near._cache import NearCache, NearCacheStats
 from sessioncore.storage.redis.near._records import NearRecords
@@ -51,7 +51,7 @@ class LoopState(Struct, frozen=True):
             raise unavailable(exc) from exc
 
     async def answer(
-        self, key: bytes, get: Callable[..., Awaitable[list[Reply]]], *arguments: Any
+        self, key: bytes, get: Callable[..., Awaitable[list[RedisReply]]], *arguments: Any
     ) -> Stored | Moved | Unreadable | None:
         """Return what `get`, a method of the transport that sends GET and PTTL, finds."""
         try:
@@ -63,7 +63,7 @@ class LoopState(Struct, frozen=True):
         return answer_of(value, left)
 
     async def answers(
-        self, keys: Iterable[str], get: Callable[..., Awaitable[list[Reply]]], *arguments: Any
+        self, keys: Iterable[str], get: Callable[..., Awaitable[list[RedisReply]]], *arguments: Any
     ) -> list[Stored | Moved | Unreadable | None]:
         """Return what `get` finds for each key; the commands share round trips."""
         at_once = CALLS_AT_ONCE if isinstance(self.transport, ClientTransport) else sys.maxsize

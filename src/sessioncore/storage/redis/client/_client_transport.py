@@ -8,7 +8,7 @@ from redis import exceptions as redis_errors
 
 from sessioncore._watchers import Changed
 from sessioncore.storage.redis._errors import ConnectionLost, error_reply_of
-from sessioncore.storage.redis.connection._transport import Command, Reply, Transport
+from sessioncore.storage.redis.connection._transport import Command, RedisReply, Transport
 from sessioncore.storage.redis.connection._waiting import within
 from sessioncore.storage.redis.connection._watched_keys import WatchedKeys
 
@@ -34,15 +34,15 @@ class ClientTransport:
         self._client = client
         self._watched = WatchedKeys()
 
-    async def read(self, key: bytes, *commands: Command, deadline: float = inf) -> list[Reply]:
+    async def read(self, key: bytes, *commands: Command, deadline: float = inf) -> list[RedisReply]:
         return await within(deadline, self._each(commands))
 
     write = read
 
-    async def get_with_ttl(self, key: bytes, deadline: float) -> list[Reply]:
+    async def get_with_ttl(self, key: bytes, deadline: float) -> list[RedisReply]:
         return await self.read(key, (b"GET", key), (b"PTTL", key), deadline=deadline)
 
-    async def get_watched(self, key: bytes, changed: Changed, deadline: float) -> list[Reply]:
+    async def get_watched(self, key: bytes, changed: Changed, deadline: float) -> list[RedisReply]:
         """Read it, and again at each `confirm`: such a client passes no pushes on."""
         self._watched.add(key, changed)
         value, left = await self.get_with_ttl(key, deadline)
@@ -65,10 +65,10 @@ class ClientTransport:
     async def aclose(self) -> None:
         """Do nothing: the client belongs to the application."""
 
-    async def _each(self, commands: tuple[Command, ...]) -> list[Reply]:
+    async def _each(self, commands: tuple[Command, ...]) -> list[RedisReply]:
         return [await self._one(command) for command in commands]
 
-    async def _one(self, command: Command) -> Reply:
+    async def _one(self, command: Command) -> RedisReply:
         name = cast("bytes", command[0]).decode()
         try:
             return await self._client.execute_command(name, *command[1:])

@@ -20,14 +20,14 @@ from sessioncore.storage.redis._errors import ConnectionLost, ErrorReply
 from sessioncore.storage.redis.client._cluster_map import ClusterMap
 from sessioncore.storage.redis.client._opening import open_socket
 from sessioncore.storage.redis.connection._reconnecting import ReconnectingConnection
-from sessioncore.storage.redis.connection._transport import CallLimit, Command, Reply, Transport
+from sessioncore.storage.redis.connection._transport import CallLimit, Command, RedisReply, Transport
 from sessioncore.storage.redis.connection._waiting import within
 
 __all__ = ["ClusterTransport"]
 
 _MAX_REDIRECTIONS = 5  # redirections of one command; while a slot moves there may be two or three
 _REDIRECTIONS = frozenset({"MOVED", "ASK"})
-_Send: TypeAlias = Callable[..., Awaitable[list[Reply]]]  # ReconnectingConnection.read or .write
+_Send: TypeAlias = Callable[..., Awaitable[list[RedisReply]]]  # ReconnectingConnection.read or .write
 
 
 class ClusterTransport:
@@ -42,16 +42,16 @@ class ClusterTransport:
 
     # -- commands
 
-    async def read(self, key: bytes, *commands: Command, deadline: float = inf) -> list[Reply]:
+    async def read(self, key: bytes, *commands: Command, deadline: float = inf) -> list[RedisReply]:
         return await within(deadline, self._follow(ReconnectingConnection.read, key, commands))
 
-    async def write(self, key: bytes, *commands: Command, deadline: float = inf) -> list[Reply]:
+    async def write(self, key: bytes, *commands: Command, deadline: float = inf) -> list[RedisReply]:
         return await within(deadline, self._follow(ReconnectingConnection.write, key, commands))
 
-    async def get_with_ttl(self, key: bytes, deadline: float) -> list[Reply]:
+    async def get_with_ttl(self, key: bytes, deadline: float) -> list[RedisReply]:
         return await self.read(key, (b"GET", key), (b"PTTL", key), deadline=deadline)
 
-    async def _follow(self, send: _Send, key: bytes, commands: tuple[Command, ...]) -> list[Reply]:
+    async def _follow(self, send: _Send, key: bytes, commands: tuple[Command, ...]) -> list[RedisReply]:
         node = await self._map.master_of(key)
         for _ in range(_MAX_REDIRECTIONS):
             try:
@@ -74,8 +74,8 @@ class ClusterTransport:
 
     # -- changes of keys
 
-    async def get_watched(self, key: bytes, changed: Changed, deadline: float) -> list[Reply]:
-        async def watch(master: ReconnectingConnection, key: bytes, *commands: Command) -> list[Reply]:
+    async def get_watched(self, key: bytes, changed: Changed, deadline: float) -> list[RedisReply]:
+        async def watch(master: ReconnectingConnection, key: bytes, *commands: Command) -> list[RedisReply]:
             if commands[0] == (b"ASKING",):  # it cannot go together with CLIENT CACHING: ask again at each `confirm`
                 master.watched.add(key, changed)
                 replies = await master.read(key, *commands)
@@ -146,7 +146,7 @@ class ClusterTransport:
         opener = partial(open_socket, partial(node.connection_class, **kwargs))
         return ReconnectingConnection(opener, self._silence_timeout, self._limit)
 
-    async def _ping(self, node: Any) -> Reply:
+    async def _ping(self, node: Any) -> RedisReply:
         """Ask a node for a PONG, on a connection of its own."""
         probe = self._new_connection(node)
         try:

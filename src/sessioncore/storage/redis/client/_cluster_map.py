@@ -13,7 +13,7 @@ from redis.crc import key_slot
 
 from sessioncore.concurrency._shield import run_shielded
 from sessioncore.storage.redis._errors import CLIENT_ERRORS, ConnectionLost, ErrorReply, Explained, error_of
-from sessioncore.storage.redis.connection._transport import Reply
+from sessioncore.storage.redis.connection._transport import RedisReply
 from sessioncore.storage.redis.connection._waiting import end, first_answer
 
 __all__ = ["ClusterMap"]
@@ -32,7 +32,7 @@ class ClusterMap:
         self,
         client: Any,
         silence_timeout: float,
-        ping: Callable[[Any], Awaitable[Reply]],
+        ping: Callable[[Any], Awaitable[RedisReply]],
         on_new_map: Callable[[], Awaitable[None]],
     ) -> None:
         self._map = _map_of(client)

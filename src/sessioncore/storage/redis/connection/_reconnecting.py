@@ -16,7 +16,7 @@ from sessioncore._watchers import Changed
 from sessioncore.storage.redis._errors import ConnectionLost, ErrorReply, ReplyTimeout, error_of, was_refused
 from sessioncore.storage.redis.connection._backoff import Backoff
 from sessioncore.storage.redis.connection._pipelined import YOUNG, Invalidated, PipelinedConnection
-from sessioncore.storage.redis.connection._transport import CallLimit, Command, Opener, Reply, Transport
+from sessioncore.storage.redis.connection._transport import CallLimit, Command, Opener, RedisReply, Transport
 from sessioncore.storage.redis.connection._waiting import end, within
 from sessioncore.storage.redis.connection._watched_keys import WatchedKeys
 
@@ -42,13 +42,13 @@ class ReconnectingConnection:
         self._failure: Exception | None = None  # of the last attempt; None: it has succeeded
         self._backoff = Backoff(self._loop.time)
         self._closed = False
-        self._next_proof: asyncio.Task[Reply] | None = None  # the command that is about to be sent
+        self._next_proof: asyncio.Task[RedisReply] | None = None  # the command that is about to be sent
         self.watched = WatchedKeys()
         self.listeners: list[Invalidated] = [self.watched.invalidated]
 
     # -- commands
 
-    def read(self, key: bytes, *commands: Command, deadline: float = inf) -> Awaitable[list[Reply]]:
+    def read(self, key: bytes, *commands: Command, deadline: float = inf) -> Awaitable[list[RedisReply]]:
         """Send commands that may be carried out twice; on a fresh connection again if one breaks or goes silent.
 
         Raises:
@@ -57,11 +57,11 @@ class ReconnectingConnection:
         """
         return self._read(b"".join(map(_pack, commands)), len(commands), deadline)
 
-    def get_with_ttl(self, key: bytes, deadline: float) -> Awaitable[list[Reply]]:
+    def get_with_ttl(self, key: bytes, deadline: float) -> Awaitable[list[RedisReply]]:
         """Send GET and PTTL, packed here: nearly every request sends them, and hiredis takes four times as long."""
         return self._read(_get_with_ttl(key), 2, deadline)
 
-    async def write(self, key: bytes, *commands: Command, deadline: float = inf) -> list[Reply]:
+    async def write(self, key: bytes, *commands: Command, deadline: float = inf) -> list[RedisReply]:
         """Send commands exactly once; a single one that a replica refused once more, on a connection of its own.
 
         Raises:
@@ -81,7 +81,7 @@ class ReconnectingConnection:
             replies = await connection.send(payload, len(commands), deadline)
         return replies
 
-    async def _read(self, payload: bytes, replies: int, deadline: float, *, tracked: bool = False) -> list[Reply]:
+    async def _read(self, payload: bytes, replies: int, deadline: float, *, tracked: bool = False) -> list[RedisReply]:
         was_sent, give_up = False, inf
         while True:
             try:
@@ -104,7 +104,7 @@ class ReconnectingConnection:
                 if self._connection is None:
                     await within(give_up, asyncio.sleep(self._backoff.time_left()))
 
-    def _has_left(self, connection: PipelinedConnection, replies: list[Reply]) -> bool:
+    def _has_left(self, connection: PipelinedConnection, replies: list[RedisReply]) -> bool:
         """Return whether a replica has refused a single command, and the next connection may lead to its master."""
         [reply, *more] = replies
         is_read_only = isinstance(reply, ErrorReply) and reply.code == "READONLY"
@@ -112,14 +112,14 @@ class ReconnectingConnection:
 
     # -- changes of keys
 
-    def get_tracked(self, key: bytes, deadline: float) -> Awaitable[list[Reply]]:
+    def get_tracked(self, key: bytes, deadline: float) -> Awaitable[list[RedisReply]]:
         """Do what `get_with_ttl` does, and have `listeners` told of the key's next change.
 
         The first reply is False if the server will not push that change.
         """
         return self._read(_get_with_ttl(key), 2, deadline, tracked=True)
 
-    async def get_watched(self, key: bytes, changed: Changed, deadline: float) -> list[Reply]:
+    async def get_watched(self, key: bytes, changed: Changed, deadline: float) -> list[RedisReply]:
         self.watched.add(key, changed)
         pushed, value, left = await self.get_tracked(key, deadline)
         self.watched.answered(key, value, pushed=pushed)
@@ -151,7 +151,7 @@ class ReconnectingConnection:
             self._invalidated(None)
             raise error_of(reply)
 
-    async def _prove(self, payload: bytes) -> Reply:
+    async def _prove(self, payload: bytes) -> RedisReply:
         await asyncio.sleep(0)
         self._next_proof = None  # it is sent now: who asks later may know of a later change
         try:

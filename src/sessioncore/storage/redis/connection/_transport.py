@@ -15,10 +15,10 @@ from msgspec import Struct
 
 from sessioncore._watchers import Changed
 
-__all__ = ["CallLimit", "Command", "OpenedSocket", "Opener", "Reply", "Transport"]
+__all__ = ["CallLimit", "Command", "OpenedSocket", "Opener", "RedisReply", "Transport"]
 
 Command: TypeAlias = tuple[bytes | int, ...]
-Reply: TypeAlias = Any
+RedisReply: TypeAlias = Any
 """bytes, int, None, a list of these, or an ErrorReply."""
 
 OpenedSocket: TypeAlias = tuple[asyncio.Transport, object]
@@ -52,19 +52,19 @@ class Transport(Protocol):
     `deadline` is by the monotonic clock; without a reply by then, a call raises `ReplyTimeout`.
     """
 
-    def read(self, key: bytes, *commands: Command, deadline: float = inf) -> Awaitable[list[Reply]]:
+    def read(self, key: bytes, *commands: Command, deadline: float = inf) -> Awaitable[list[RedisReply]]:
         """Send commands that change nothing; after a lost connection they may be sent once more."""
         ...
 
-    def write(self, key: bytes, *commands: Command, deadline: float = inf) -> Awaitable[list[Reply]]:
+    def write(self, key: bytes, *commands: Command, deadline: float = inf) -> Awaitable[list[RedisReply]]:
         """Send commands exactly once; if their replies are lost, `ConnectionLost` says so."""
         ...
 
-    def get_with_ttl(self, key: bytes, deadline: float) -> Awaitable[list[Reply]]:
+    def get_with_ttl(self, key: bytes, deadline: float) -> Awaitable[list[RedisReply]]:
         """Read the value of `key` and its milliseconds left."""
         ...
 
-    def get_watched(self, key: bytes, changed: Changed, deadline: float) -> Awaitable[list[Reply]]:
+    def get_watched(self, key: bytes, changed: Changed, deadline: float) -> Awaitable[list[RedisReply]]:
         """Do what `get_with_ttl` does, and have `changed` called at its next change, before a `confirm` returns."""
         ...
 

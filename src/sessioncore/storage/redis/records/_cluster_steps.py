@@ -4,7 +4,7 @@ import logging
 
 from sessioncore._errors import StorageError, StorageUnavailable
 from sessioncore.storage.redis._errors import ForeignValue
-from sessioncore.storage.redis.connection._transport import Reply, Transport
+from sessioncore.storage.redis.connection._transport import RedisReply, Transport
 from sessioncore.storage.redis.connection._waiting import all_of
 from sessioncore.storage.redis.records._commands import ReplicaAcks, run_command, run_ending, run_script
 from sessioncore.storage.redis.records._format import (
@@ -78,7 +78,7 @@ class Steps:
             await run_script(self._read, ON_A_CLUSTER.touch, (key,), (max(left, 1),))
             raise
 
-    async def delist_former(self, reply: Reply, key: bytes, owner: bytes | None) -> None:
+    async def delist_former(self, reply: RedisReply, key: bytes, owner: bytes | None) -> None:
         """Remove the entry of an owner whom a script has found in the record that it changed."""
         if reply is not None and reply[0] == 1 and reply[1] and (former := reply[1][1:]) != owner:
             await self.delist(former, key)
@@ -94,7 +94,7 @@ class Steps:
 
     # -- what is arriving, and tombstones
 
-    async def resolve(self, key: bytes, value: Reply) -> Reply:
+    async def resolve(self, key: bytes, value: RedisReply) -> RedisReply:
         """Return the record of an arriving one if its old key leads here, so that the move is decided; else None."""
         mark = value[:2] if isinstance(value, bytes) else b""
         if mark == LEAVING:
@@ -113,7 +113,9 @@ class Steps:
         # Only a deletion can have come between: nothing replaces what is arriving.
         return await self.set_existing(key, value, b"PX", millis(ttl))
 
-    async def run_at_version(self, script: Script, keys: tuple[bytes, ...], args: tuple[bytes | int, ...]) -> Reply:
+    async def run_at_version(
+        self, script: Script, keys: tuple[bytes, ...], args: tuple[bytes | int, ...]
+    ) -> RedisReply:
         """Run a script that compares versions; what it finds arriving it finds settled when it runs again."""
         reply = await run_script(self._write, script, keys, args)
         if reply is None or reply[0] != 0 or (record := await self.resolve(keys[0], reply[1])) == reply[1]:

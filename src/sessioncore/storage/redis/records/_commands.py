@@ -15,7 +15,7 @@ from sessioncore._errors import KeyTaken, StorageUnavailable
 from sessioncore._storage_calls import Moved, Stored, Unreadable, Written
 from sessioncore.storage._text import text_of
 from sessioncore.storage.redis._errors import ConnectionLost, ErrorReply, ForeignValue, error_of, unavailable
-from sessioncore.storage.redis.connection._transport import Command, Reply, Transport
+from sessioncore.storage.redis.connection._transport import Command, RedisReply, Transport
 from sessioncore.storage.redis.records._format import TOMBSTONE, head_of, millis, pack, unpack
 from sessioncore.storage.redis.records._scripts import Script
 
@@ -28,7 +28,7 @@ _LOG = logging.getLogger("sessioncore.storage.redis")
 
 KEYS_PER_COMMAND = 500  # a command with that many keys takes the server some milliseconds at most
 
-Send: TypeAlias = Callable[..., Awaitable[list[Reply]]]
+Send: TypeAlias = Callable[..., Awaitable[list[RedisReply]]]
 """The `write` of a transport, or its `read` for what may be carried out twice."""
 
 
@@ -67,14 +67,14 @@ class Records(Protocol):
     async def owned(self, owner: bytes) -> list[bytes]: ...
 
 
-def checked(reply: Reply, script: Script | None = None) -> Reply:
+def checked(reply: RedisReply, script: Script | None = None) -> RedisReply:
     """Return a reply, of `script` or of a command; raise the error that an error reply stands for."""
     if isinstance(reply, ErrorReply):
         raise error_of(reply, b"" if script is None else script.text) from reply
     return reply
 
 
-async def run_command(send: Send, key: bytes, *command: bytes | int, deadline: float = inf) -> Reply:
+async def run_command(send: Send, key: bytes, *command: bytes | int, deadline: float = inf) -> RedisReply:
     """Send one command to the server of `key`, and return its reply."""
     try:
         [reply] = await send(key, command, deadline=deadline)
@@ -85,7 +85,7 @@ async def run_command(send: Send, key: bytes, *command: bytes | int, deadline: f
 
 async def run_script(
     send: Send, script: Script, keys: tuple[bytes, ...], args: tuple[bytes | int, ...] = (), deadline: float = inf
-) -> Reply:
+) -> RedisReply:
     """Run a script on the server of its first key, and return its reply."""
     try:
         [reply] = await send(keys[0], (b"EVALSHA", script.sha, len(keys), *keys, *args), deadline=deadline)
@@ -99,7 +99,7 @@ async def run_script(
     return checked(reply, script)
 
 
-def stored_of(value: Reply, left: int) -> Stored | Moved | Unreadable:
+def stored_of(value: RedisReply, left: int) -> Stored | Moved | Unreadable:
     """Return the record or the tombstone in a value that has `left` milliseconds to live.
 
     A value that would live for ever was not written by this storage either.
@@ -117,12 +117,12 @@ def stored_of(value: Reply, left: int) -> Stored | Moved | Unreadable:
     return Stored(data=data, version=version, ttl=left / 1000)
 
 
-def answer_of(value: Reply, left: Reply) -> Stored | Moved | Unreadable | None:
+def answer_of(value: RedisReply, left: RedisReply) -> Stored | Moved | Unreadable | None:
     """Return what a GET and a PTTL have found."""
     return None if value is None or left == -2 else stored_of(value, checked(left))
 
 
-def outcome_of(reply: Reply, version: int) -> Written:
+def outcome_of(reply: RedisReply, version: int) -> Written:
     """Return what a conditional write came to."""
     if reply is None:
         return None
@@ -145,7 +145,7 @@ class ReplicaAcks(Struct, frozen=True):
     replicas: int
     millis: int
 
-    async def end(self, script: Script, keys: tuple[bytes, ...]) -> Reply:
+    async def end(self, script: Script, keys: tuple[bytes, ...]) -> RedisReply:
         """Run a deleting script and wait for the replicas, in one packet on one connection.
 
         Raises:
@@ -168,6 +168,6 @@ class ReplicaAcks(Struct, frozen=True):
         return reply
 
 
-async def run_ending(send: Send, acks: ReplicaAcks | None, script: Script, keys: tuple[bytes, ...]) -> Reply:
+async def run_ending(send: Send, acks: ReplicaAcks | None, script: Script, keys: tuple[bytes, ...]) -> RedisReply:
     """Run a script that ends records; with `acks`, return when the replicas have it, too."""
     return await run_script(send, script, keys) if acks is None else await acks.end(script, keys)
