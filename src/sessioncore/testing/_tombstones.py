@@ -4,18 +4,7 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from sessioncore.storage import Clears, KeepsTombstones, Moved, Purges, Stored
-from sessioncore.testing._rig import (
-    LONG,
-    Rig,
-    about,
-    check,
-    holds,
-    move_is_refused,
-    put,
-    storage_as,
-    version,
-    wait_out,
-)
+from sessioncore.testing._rig import LONG, Rig, about, check, holds, move_is_refused, put, storage_as, version, wait_out
 
 
 async def _move(rig: Rig, key: str, new_key: str, at: int, *, tombstone: float = LONG, owner: str | None = None) -> int:

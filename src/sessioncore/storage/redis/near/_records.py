@@ -30,11 +30,7 @@ class NearRecords:
     """
 
     def __init__(
-        self,
-        settings: NearCache,
-        stats: NearCacheStats,
-        connection: ReconnectingConnection,
-        records: Records,
+        self, settings: NearCache, stats: NearCacheStats, connection: ReconnectingConnection, records: Records
     ) -> None:
         self.cache = RecordCache(settings.max_bytes, stats)
         self.owned = records.owned
