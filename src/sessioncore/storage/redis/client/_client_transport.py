@@ -44,7 +44,7 @@ class ClientTransport:
 
     async def get_watched(self, key: bytes, changed: Changed, deadline: float) -> list[RedisReply]:
         """Read it, and again at each `confirm`: such a client passes no pushes on."""
-        self._watched.add(key, changed)
+        self._watched.watch(key, changed)
         value, left = await self.get_with_ttl(key, deadline)
         self._watched.answered(key, value, pushed=False)
         return [value, left]

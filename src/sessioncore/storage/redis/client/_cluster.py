@@ -77,7 +77,7 @@ class ClusterTransport:
     async def get_watched(self, key: bytes, changed: Changed, deadline: float) -> list[RedisReply]:
         async def watch(master: ReconnectingConnection, key: bytes, *commands: Command) -> list[RedisReply]:
             if commands[0] == (b"ASKING",):  # it cannot go together with CLIENT CACHING: ask again at each `confirm`
-                master.watched.add(key, changed)
+                master.watched.watch(key, changed)
                 replies = await master.read(key, *commands)
                 master.watched.answered(key, replies[1], pushed=False)
                 return replies
@@ -96,7 +96,7 @@ class ClusterTransport:
         await asyncio.gather(*(self._confirm(master) for master in self._masters.values()))
 
     async def _confirm(self, master: ReconnectingConnection) -> None:
-        if not (names := master.watched.keys()):
+        if not (names := master.watched.keys):
             return
         try:
             # A PING would be answered by a node that has lost its slots, too.
@@ -106,14 +106,16 @@ class ClusterTransport:
 
     def _tell_of_slot(self, slot: int, master: ReconnectingConnection) -> None:
         """Tell that watched keys may have changed, because another node has their slot now."""
-        master.watched.invalidated([key for key in map(bytes_of, master.watched.keys()) if key_slot(key) == slot])
+        for key in master.watched.keys:
+            if key_slot(bytes_of(key)) == slot:
+                master.watched.tell(key)
 
     def _tell_of_new_map(self) -> None:
         for name, master in self._masters.items():
-            for slot in {key_slot(key) for key in map(bytes_of, master.watched.keys())}:
-                node = self._map.master_of_slot(slot)
+            for key in master.watched.keys:
+                node = self._map.master_of_slot(key_slot(bytes_of(key)))
                 if node is None or node.name != name:
-                    self._tell_of_slot(slot, master)
+                    master.watched.tell(key)
 
     # -- nodes and connections
 

@@ -10,7 +10,7 @@ from sessioncore.storage.redis.connection._waiting import CALLS_AT_ONCE, for_eac
 __all__ = ["WatchedKeys"]
 
 
-class WatchedKeys:
+class WatchedKeys(Watchers):
     """The keys that are watched on one server, and who is told when they change.
 
     A server that pushes says itself which keys have changed. Where it does not push, because of
@@ -18,38 +18,27 @@ class WatchedKeys:
     their hashes with the former ones.
     """
 
-    def __init__(self) -> None:
-        self._watchers = Watchers()  # it compares the keys whose changes are not pushed
-
-    def add(self, key: bytes, changed: Changed) -> None:
+    def watch(self, key: bytes, changed: Changed) -> None:
         """Watch a key. Do so before it is read: the push may come in one packet with the reply."""
-        self._watchers.add((text_of(key),), changed)
-
-    def remove(self, key: str, changed: Changed) -> None:
-        """Do not call `changed` for this key any more."""
-        self._watchers.remove(key, changed)
+        self.add((text_of(key),), changed)
 
     def answered(self, key: bytes, value: Any, *, pushed: bool) -> None:
         """Note what a watched key holds if its next change will not be pushed."""
         if pushed:
-            self._watchers.stop_comparing(text_of(key))
+            self.stop_comparing(text_of(key))
         else:
-            self._watchers.note(text_of(key), hash(value))
+            self.note(text_of(key), hash(value))
 
     def invalidated(self, keys: list[bytes] | None) -> None:
         """Tell that these keys have changed; None: that any may have."""
         if keys is None:
-            self._watchers.tell_all()
+            self.tell_all()
         else:
             for key in keys:
-                self._watchers.tell(text_of(key))
-
-    def keys(self) -> list[str]:
-        """Return the keys."""
-        return self._watchers.keys
+                self.tell(text_of(key))
 
     async def poll(self, get: Callable[[bytes], Awaitable[list[Any]]]) -> None:
         """Read what is not pushed, and tell of each key that does not hold what it held."""
-        keys = self._watchers.compared
+        keys = self.compared
         replies = await for_each(keys, lambda key: get(bytes_of(key)), CALLS_AT_ONCE)
-        self._watchers.compare(keys, {key: hash(value) for key, (value, _) in zip(keys, replies, strict=True)})
+        self.compare(keys, {key: hash(value) for key, (value, _) in zip(keys, replies, strict=True)})
