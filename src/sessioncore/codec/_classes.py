@@ -19,13 +19,12 @@ from sessioncore.codec._builtin_values import PLAIN_COPIES
 from sessioncore.codec._dataclasses import attrs_access, dataclass_access
 from sessioncore.codec._fields import (
     ClassAccess,
-    copy_containers,
+    contents_kept,
     field_reader,
     missing_field,
     name_field,
     once_built,
     refuse_hidden_fields,
-    restore_containers,
     stored_fields,
     type_of,
 )
@@ -125,14 +124,13 @@ def _struct_access(cls: Any) -> ClassAccess:
                     raise missing_field(cls, name)
         if not hooked:
             return cls(**known)
-        copies = copy_containers(known.values())
-        try:
-            value = cls(**known)
-        except Exception as exc:
-            value = _rejected_instance(cls, exc)
-            if value is None:
-                raise
-        restore_containers(copies)  # __post_init__ may have changed stored values in place
+        with contents_kept(known.values()):
+            try:
+                value = cls(**known)
+            except Exception as exc:
+                value = _rejected_instance(cls, exc)
+                if value is None:
+                    raise
         for name, part in known.items():
             put(value, name, part)
         return value

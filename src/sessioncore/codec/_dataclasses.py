@@ -14,12 +14,11 @@ from sessioncore._errors import ConfigError
 from sessioncore.codec._fields import (
     ClassAccess,
     check_new,
-    copy_containers,
+    contents_kept,
     field_reader,
     missing_field,
     name_field,
     refuse_hidden_fields,
-    restore_containers,
     stored_fields,
 )
 
@@ -97,10 +96,8 @@ def _access(cls: Any, defaults: Mapping[str, Default], hook: str) -> ClassAccess
             object.__setattr__(value, _CACHED_HASH, None)
         if post_init is not None:
             # It sets attributes that are not fields. It may also reject stored fields, or convert them a second time.
-            copies = copy_containers(parts.values())
-            with contextlib.suppress(Exception):
+            with contents_kept(parts.values()), contextlib.suppress(Exception):
                 post_init(value)
-            restore_containers(copies)
             for name in defaults:
                 if name in parts:
                     object.__setattr__(value, name, parts[name])

@@ -3,7 +3,8 @@
 import copy
 import inspect
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager
 from types import MemberDescriptorType
 from typing import Any
 
@@ -13,8 +14,8 @@ from sessioncore._errors import ConfigError
 from sessioncore.codec._refusals import Path, Refused, name_of
 
 __all__ = [
-    "ClassAccess", "check_new", "copy_containers", "field_reader", "missing_field", "name_field", "once_built",
-    "refuse_hidden_fields", "restore_containers", "stored_fields", "type_of", "unset_field",
+    "ClassAccess", "check_new", "contents_kept", "field_reader", "missing_field", "name_field", "once_built",
+    "refuse_hidden_fields", "stored_fields", "type_of", "unset_field",
 ]  # fmt: skip
 
 type_of: Callable[[Any], Any] = type  # for type checkers, which would take the type of Any for partly unknown
@@ -104,8 +105,9 @@ def refuse_hidden_fields(cls: Any, names: Iterable[str]) -> None:
             raise ConfigError(f"the field {name!r} of {name_of(cls)} has no slot; pass encode= and decode=")
 
 
-def copy_containers(parts: Iterable[Any]) -> list[tuple[Any, Any]]:
-    """Return each container in `parts` that `__post_init__` could change in place, with a copy of its contents."""
+@contextmanager
+def contents_kept(parts: Iterable[Any]) -> Generator[None]:
+    """Undo what is changed in place, in any container in `parts`: `__post_init__` may do so."""
     found: list[tuple[Any, Any]] = []
     queue = [*parts]
     while queue:
@@ -117,12 +119,8 @@ def copy_containers(parts: Iterable[Any]) -> list[tuple[Any, Any]]:
             queue += part.values()
         elif kind in _SEQUENCES or kind is tuple:
             queue += part
-    return found
-
-
-def restore_containers(copies: list[tuple[Any, Any]]) -> None:
-    """Undo what was changed in place since `copy_containers`."""
-    for part, before in copies:
+    yield
+    for part, before in found:
         part.clear()
         if type(part) in _SEQUENCES:
             part.extend(before)
