@@ -15,7 +15,7 @@ from tests.adapters.litestar_kit import COOKIE, AnyRequest, Open, SessionDep, pu
 from tests.stores import SpyStorage, without_checks
 
 from sessioncore import SessionConfig, SessionStore, from_cookie
-from sessioncore_litestar import SessionPlugin, get_session
+from sessioncore_litestar import SessionBackendConfig, SessionPlugin, get_session
 
 # -- the request's own methods
 
@@ -90,7 +90,7 @@ def test_clear_session_ends_the_session(enter: Open, storage: SpyStorage) -> Non
             request.clear_session()
         else:
             put(request, value)
-        return request.get_session_id() if value is not None else None
+        return request.get_session_id() if value == "clear_session" else None
 
     client = enter(write, end, read)
     for each in ("clear_session", Empty, None):
@@ -190,25 +190,28 @@ class NamedRequest(Request[Any, Any, Any]):
         return "by its own rules"
 
 
+@pytest.mark.parametrize("with_plugin", [True, False])
 @pytest.mark.parametrize("request_class", [None, OwnRequest, NamedRequest])
-def test_the_id_is_told_after_set_session_whatever_the_request_class_is(enter: Open, request_class: Any) -> None:
-    told: list[object] = []
+def test_the_id_is_told_whoever_sets_the_request_class(enter: Open, request_class: Any, with_plugin: bool) -> None:
+    config = SessionBackendConfig(SessionStore())
+    installed: dict[str, Any] = {"middleware": [config.middleware], "plugins": []}
+    if with_plugin:
+        installed = {"plugin": SessionPlugin(config.store)}
+    for of_the_layer in (True, False):
+        told: list[object] = []
 
-    @post("/begin")
-    async def begin(request: AnyRequest) -> None:
-        backend = plugin.config._backend_class(plugin.config)  # pyright: ignore[reportPrivateUsage]
-        for value in ({"n": 1}, None):
-            put(request, value)
-            told.extend([request.get_session_id(), backend.get_session_id(request)])
-        put(request, {"n": 2})
-        told.append(isinstance(request, request_class or Request))
+        @post("/begin", request_class=request_class if of_the_layer else None)
+        async def begin(request: AnyRequest) -> None:
+            backend = config._backend_class(config)  # pyright: ignore[reportPrivateUsage]
+            told.extend([request.get_session_id(), backend.get_session_id(request)])  # noqa: B023
+            put(request, {"n": 1})
+            told.extend([request.get_session_id(), isinstance(request, request_class or Request)])  # noqa: B023
 
-    plugin = SessionPlugin(SessionStore())
-    client = enter(begin, plugin=plugin, request_class=request_class)
-    assert client.post("/begin").status_code == 201
-    sid = client.cookies[COOKIE]
-    own = request_class is NamedRequest
-    assert told == ["by its own rules" if own else sid, sid, "by its own rules" if own else None, None, True]
+        client = enter(begin, **installed, request_class=None if of_the_layer else request_class)
+        assert client.post("/begin").status_code == 201
+        sid = client.cookies[COOKIE]
+        own = "by its own rules" if request_class is NamedRequest else sid
+        assert told == [own, sid, own, True]
 
 
 # -- by dependency injection

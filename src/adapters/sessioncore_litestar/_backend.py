@@ -6,6 +6,7 @@ the store did not issue, and it writes only what has changed.
 
 from typing import Any, Literal, cast
 
+from litestar.connection import ASGIConnection
 from litestar.datastructures import MutableScopeHeaders
 from litestar.middleware.base import DefineMiddleware
 from litestar.middleware.session.base import BaseBackendConfig, BaseSessionBackend
@@ -14,7 +15,7 @@ from litestar.types import Message
 from sessioncore import ConfigError, Exchange, Extractor, SessionStore, Source
 from sessioncore.integration import check_store
 from sessioncore_asgi._view import AsgiView
-from sessioncore_litestar._connection import AnyConnection, replace_data, session_id_of
+from sessioncore_litestar._connection import AnyConnection, replace_data
 from sessioncore_litestar._middleware import SessionMiddleware
 
 __all__ = ["SessionBackend", "SessionBackendConfig"]
@@ -28,7 +29,8 @@ class SessionBackend(BaseSessionBackend["SessionBackendConfig"]):
 
     def get_session_id(self, connection: AnyConnection) -> str | None:
         """Return the ID of the session, or None; an ID that the client sent does not count."""
-        return session_id_of(connection)
+        sid: str | None = cast("Any", ASGIConnection).get_session_id(connection)  # by no rules of a request class
+        return sid
 
     async def load_from_connection(self, connection: AnyConnection) -> dict[str, Any]:
         """Return a copy of the session's data."""

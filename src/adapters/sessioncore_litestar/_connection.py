@@ -13,12 +13,11 @@ from litestar.types import Empty, Scope
 from litestar.utils.scope.state import ScopeState
 from msgspec import Struct, structs
 
-from sessioncore import ConfigError, Session, SessionNotLoaded
+from sessioncore import ConfigError, Exchange, Session, SessionNotLoaded
 from sessioncore_asgi._exchanges import exchange_of
 
 __all__ = [
-    "AnyConnection", "apply_assignment", "get_session", "is_mount", "note_clearing", "replace_data", "session_id_of",
-    "with_session",
+    "AnyConnection", "apply_assignment", "get_session", "is_mount", "provide_id", "replace_data", "with_session",
 ]  # fmt: skip
 
 AnyConnection: TypeAlias = ASGIConnection[Any, Any, Any, Any]
@@ -46,25 +45,48 @@ async def apply_assignment(scope: Scope, scope_key: str) -> Session:
     if value is session or is_mount(scope):
         return session
     scope_dict[scope_key] = session
-    if scope_key == "session" and _was_cleared(scope_dict):
-        note_clearing(scope_dict)
-        if value is not Empty:  # `set_session` was called as well, so the value begins another session
+    if scope_key == "session":
+        state = ScopeState.from_scope(scope)
+        # If `set_session` was called after `clear_session`, its value begins another session.
+        if isinstance(state, _IdState) and state.forget_clearing() and value is not Empty:
             await session.destroy()
     await replace_data(session, value)
     return session
 
 
-def note_clearing(scope: dict[str, Any]) -> None:
-    """Make a call of `clear_session` recognisable, even if `set_session` follows."""
-    _state_of(scope).session_id = None  # Empty, which `clear_session` puts there, is Litestar's default
+class _IdState(ScopeState):
+    """Litestar's state of a connection, whose `session_id` is what `get_session_id` returns.
+
+    The state and not the connection, because a request class can be set where this package does not see it. The
+    ID is asked for on demand, because reading the ID of a fresh session generates one.
+    """
+
+    __slots__ = ()  # as many as the base class has: a state that exists becomes one of these
+
+    def begin(self, exchange: Exchange | None) -> None:
+        self._compat_ns.update(sessioncore_exchange=exchange, sessioncore_was_cleared=False)
+
+    @property
+    def session_id(self) -> str | None:
+        exchange: Exchange = self._compat_ns["sessioncore_exchange"]
+        return None if self._compat_ns["sessioncore_was_cleared"] else exchange.session.id
+
+    @session_id.setter
+    def session_id(self, value: object) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        self._compat_ns["sessioncore_was_cleared"] = value is Empty  # `clear_session` sets it to Empty
+
+    def forget_clearing(self) -> bool:
+        """Return whether `clear_session` was called since the last time."""
+        was_cleared = self._compat_ns["sessioncore_was_cleared"] is True
+        self._compat_ns["sessioncore_was_cleared"] = False
+        return was_cleared
 
 
-def _was_cleared(scope: dict[str, Any]) -> bool:
-    return _state_of(scope).session_id is Empty
-
-
-def _state_of(scope: dict[str, Any]) -> Any:
-    return ScopeState.from_scope(cast("Any", scope))
+def provide_id(scope: Scope) -> None:
+    """Let `get_session_id` return the ID of the session, and None after `clear_session`, whatever the request class."""
+    state: Any = ScopeState.from_scope(scope)
+    state.__class__ = _IdState
+    state.begin(exchange_of(cast("dict[str, Any]", scope), "session"))
 
 
 def _no_session(scope_key: str) -> SessionNotLoaded:
@@ -110,13 +132,11 @@ def _to_dict(value: object) -> dict[str, Any]:
 
 
 def with_session(given: type[Any]) -> type[Any]:
-    """Return the class of a connection with our `session` and `get_session_id`, unless it has its own."""
-    ours: dict[str, Any] = {"session": property(_session_in), "get_session_id": session_id_of}
-    added = {name: one for name, one in ours.items() if getattr(given, name) is getattr(ASGIConnection, name)}
-    if not added:
+    """Return the class of a connection with our `session`, unless it has its own."""
+    if given.session is not ASGIConnection.session:
         return given
     kept = {name: getattr(given, name) for name in ("__module__", "__qualname__", "__doc__")}
-    return type(given.__name__, (given,), {**kept, "__slots__": (), **added})
+    return type(given.__name__, (given,), {**kept, "__slots__": (), "session": property(_session_in)})
 
 
 def _session_in(connection: AnyConnection) -> dict[str, Any]:
@@ -129,17 +149,3 @@ def _session_in(connection: AnyConnection) -> dict[str, Any]:
     if "session" not in scope:
         raise _no_session("session")
     return cast("dict[str, Any]", scope["session"])
-
-
-def session_id_of(connection: AnyConnection) -> str | None:
-    """Return the current ID; None without a session, and after `clear_session()`."""
-    # Computed on demand, because reading the ID of a fresh session generates one.
-    scope = cast("dict[str, Any]", connection.scope)
-    exchange, value = exchange_of(scope, "session"), scope.get("session")
-    if exchange is None:  # the session is one of Litestar's own, if there is one
-        theirs: str | None = cast("Any", ASGIConnection).get_session_id(connection)
-        return theirs
-    if value is None or value is Empty:  # by set_session(None) or clear_session()
-        return None
-    session = exchange.session
-    return None if value is not session and _was_cleared(scope) else session.id

@@ -22,7 +22,7 @@ from msgspec import Struct
 import sessioncore_asgi
 from sessioncore import Session, SessionError, SessionStore
 from sessioncore_asgi._other_sessions import check_inside
-from sessioncore_litestar._connection import apply_assignment, is_mount, note_clearing
+from sessioncore_litestar._connection import apply_assignment, is_mount, provide_id
 
 __all__ = ["SessionMiddleware"]
 
@@ -50,8 +50,6 @@ class SessionMiddleware(LitestarSessionMiddleware[BaseSessionBackend[Any]]):
         # This dict belongs to the request. A handler that the application has for these errors takes precedence.
         state = cast("Any", ScopeState.from_scope(scope))
         state.exception_handlers.setdefault(SessionError, _reraise)
-        if self._scope_key == "session":
-            note_clearing(cast("Any", scope))
         if scope["type"] == ScopeType.WEBSOCKET:
             await self._serve_websocket(scope, receive, send)
         else:
@@ -75,6 +73,8 @@ class SessionMiddleware(LitestarSessionMiddleware[BaseSessionBackend[Any]]):
             raise
 
     async def _call_app(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._scope_key == "session":
+            provide_id(scope)
         sender = None if is_mount(scope) else _Sender(scope, self._scope_key, send)
         if sender is not None:
             send = sender.send
