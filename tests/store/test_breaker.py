@@ -135,13 +135,10 @@ async def test_an_outage_is_logged_once_with_its_traceback_and_once_when_it_is_o
     assert record.exc_info is not None
     assert "no route" in caplog.text
     caplog.clear()
-    await anyio.sleep(LIMIT)  # until then another failure would belong to this outage
     with caplog.at_level(logging.INFO, "sessioncore"):
         await store.get_by_id(sid)
         await store.get_by_id(sid)
-    assert [record.getMessage() for record in caplog.records] == [
-        "the storage works again; 7 more failures were not logged"
-    ]
+    assert [record.getMessage() for record in caplog.records] == ["the storage works again; failures until now: 8"]
     with storage.fail():
         await use(store, sid)
     assert len(caplog.records) == 2, "the next outage is logged again"
@@ -166,6 +163,23 @@ def test_failures_among_replies_are_one_outage_and_another_kind_is_logged_too(ca
         assert not health.is_failing
         health.report("request 11", StorageError("a conflict"))  # which no call has raised
     assert caplog.messages.count("request 11: a conflict") == 2
+
+
+def test_a_reply_after_failures_in_a_row_ends_an_outage_at_once_but_not_twice(caplog: pytest.LogCaptureFixture) -> None:
+    clock = ManualClock()
+    health = Health(5.0, clock)
+    for still_fails in (False, True, True):
+        for _ in range(2):
+            health.failed(StorageUnavailable("one node is away"))
+            health.report("a request", StorageUnavailable("one node is away"))
+        health.worked()
+        assert health.is_failing is still_fails
+        if not still_fails:
+            health.report("a request that failed before", StorageUnavailable("one node is away"))
+    clock.advance(5)
+    health.worked()
+    says = ["a request: one node is away", "the storage works again; failures until now: "]
+    assert caplog.messages == [says[0], f"{says[1]}2", says[0], f"{says[1]}5"]
 
 
 def test_a_reply_between_time_outs_keeps_calls_going() -> None:

@@ -29,7 +29,7 @@ async def test_it_purges_again_and_again_and_stops_with_its_block() -> None:
     assert set(storage.calls) == {"purge_expired"}
 
 
-async def test_an_outage_is_an_event_and_logged_once_and_it_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_outage_is_an_event_and_logged_once_like_its_end(caplog: pytest.LogCaptureFixture) -> None:
     storage = SpyStorage()
     events: list[SessionEvent] = []
     store = SessionStore(SessionConfig(storage=storage, on_event=events.append))
@@ -40,9 +40,10 @@ async def test_an_outage_is_an_event_and_logged_once_and_it_goes_on(caplog: pyte
     assert [(event.kind, event.detail) for event in events] == [
         (EventKind.STORAGE_ERROR, "purge_expired: StorageUnavailable")
     ] * 3
-    [record] = caplog.records
+    [record, recovery] = caplog.records
     assert record.getMessage().startswith("expired records could not be removed: ")
     assert record.exc_info is not None
+    assert recovery.getMessage() == "the storage works again; failures until now: 3"
 
 
 async def test_the_first_purge_does_not_come_at_once() -> None:

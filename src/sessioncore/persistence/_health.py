@@ -18,12 +18,16 @@ __all__ = ["Health"]
 _logger = logging.getLogger("sessioncore")
 
 _TIME_OUTS: Final = 3  # in a row, until calls fail at once
+_IN_A_ROW: Final = 2  # failures without a reply between them, after which the first reply ends an outage
 
 
 class Health:
     """The failures of one store's storage since it last worked."""
 
-    __slots__ = ("_clock", "_failed_at", "_logged", "_next_try", "_seconds", "_suppressed", "_time_outs", "is_failing")
+    __slots__ = (
+        "_clock", "_ended_early", "_failed_at", "_in_a_row", "_logged", "_next_try", "_reports", "_seconds",
+        "_time_outs", "is_failing",
+    )  # fmt: skip
 
     def __init__(self, seconds: float, clock: Callable[[], float] = monotonic) -> None:
         self._seconds = seconds  # storage_timeout
@@ -32,8 +36,12 @@ class Health:
         self._time_outs = 0
         self._next_try = 0.0
         self._failed_at = 0.0
+        self._in_a_row = 0
+        self._ended_early = (
+            False  # a reply ended the last outage, and no time without failures has shown it to be right
+        )
         self._logged: set[type[Exception]] = set()
-        self._suppressed = 0
+        self._reports = 0
 
     def refuses(self) -> bool:
         """Return whether a call must fail at once; after timeouts, one call in each `storage_timeout` may try again."""
@@ -54,30 +62,42 @@ class Health:
 
     def failed(self, error: BaseException) -> None:
         """Count what a call raised."""
+        self._ended_early &= self._is_recent()
         self.is_failing = True
         self._failed_at = self._clock()
+        self._in_a_row += 1
         self._time_outs = self._time_outs + 1 if is_timeout(error) else 0
 
     def worked(self) -> None:
-        """Note a reply. The outage is over when no call has failed for `storage_timeout`."""
-        self._time_outs = 0
-        if self._clock() - self._failed_at < self._seconds:
+        """Note a reply. An outage is over when every call has failed until now, or none for `storage_timeout`.
+
+        If one of several servers fails, there are replies all the time. The first of them may end the outage, once.
+        """
+        in_a_row, self._in_a_row, self._time_outs = self._in_a_row, 0, 0
+        early = self._is_recent()
+        if early and (in_a_row < _IN_A_ROW or self._ended_early):
             return
+        self._ended_early = early
         self.is_failing = False
         if self._logged:
-            _logger.warning("the storage works again; %d more failures were not logged", self._suppressed)
+            _logger.warning("the storage works again; failures until now: %d", self._reports)
         self._logged.clear()
-        self._suppressed = 0
+        self._reports = 0
 
     def report(self, what: str, error: Exception) -> None:
         """Log the first error of its kind since the storage last worked, with its traceback; count the others.
 
         Each request fails while the storage does, and one traceback says as much as a thousand.
         """
+        self._reports += 1
         if type(error) in self._logged:
-            self._suppressed += 1
             return
         if not self.is_failing:
+            if self._ended_early and self._is_recent():
+                return  # it failed before the reply that ended the outage
             self.failed(error)
         self._logged.add(type(error))
         _logger.error("%s: %s", what, error, exc_info=error)
+
+    def _is_recent(self) -> bool:
+        return self._clock() - self._failed_at < self._seconds
