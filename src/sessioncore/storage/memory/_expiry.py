@@ -14,9 +14,10 @@ __all__ = ["Bucket", "Buckets"]
 
 
 class Bucket(Struct, eq=False):
-    """Keys that are to be looked at from the time `due` on."""
+    """Keys that are to be looked at from the time `due` on; none of them ends before `begins`."""
 
     due: int
+    begins: int
     keys: set[str]
 
 
@@ -38,10 +39,16 @@ class Buckets:
         due = (int(ends) // step + 1) * step
         bucket = self._by_due.get(due)
         if bucket is None:
-            bucket = self._by_due[due] = Bucket(due, set())
+            bucket = self._by_due[due] = Bucket(due, due - step, set())
             heapq.heappush(self._queue, due)
             self.next_due = self._queue[0]
+        elif bucket.begins > due - step:
+            bucket.begins = due - step
         return bucket
+
+    def begun(self, now: float) -> list[Bucket]:
+        """Return the buckets that may have a key whose end has come."""
+        return [bucket for bucket in self._by_due.values() if bucket.begins <= now]
 
     def first(self) -> Bucket | None:
         """Return the next bucket with keys, or None if there are no keys."""

@@ -172,17 +172,13 @@ class MemoryStorage:
         """Do nothing: each change is reported before the call that makes it returns."""
 
     async def purge_expired(self) -> int:
-        """Remove expired records, and return how many; other tasks run between batches.
-
-        A record may be missed until a sixteenth of its ttl, or one second, has passed since it expired.
-        """
-        before = len(self._table)
-        removed = 0
-        while self._table.sweep(_BATCH):
+        """Remove expired records, and return how many; other tasks run between batches."""
+        removed, before = 0, len(self._table)
+        for _ in self._table.purge(_BATCH):
             removed += before - len(self._table)
             await checkpoint()
             before = len(self._table)
-        return removed + before - len(self._table)
+        return removed
 
     # `Opens` is not declared, because there is nothing to open or to check. The methods are there for code that opens
     # whatever storage it is given.

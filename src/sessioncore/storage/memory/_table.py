@@ -167,12 +167,23 @@ class Table:
                 if key.startswith(prefix) and not key.endswith(PROBE_SUFFIX) and self._live(key, now) is not None
             ]
 
-    def sweep(self, most: int) -> bool:
-        """Look at up to `most` keys that are due, and drop those that have expired; True if there may be more."""
+    def purge(self, size: int) -> Iterator[None]:
+        """Drop what has expired; after each `size` keys that were looked at, the caller gets its turn."""
+        more = True
+        while more:
+            with self.lock:
+                now = self._clock()
+                self._tombstones.sweep(now, size)
+                more = self._sweep(now, size)
+            yield
         with self.lock:
-            now = self._clock()
-            self._tombstones.sweep(now, most)
-            return self._sweep(now, most)
+            keys = [key for bucket in self._buckets.begun(self._clock()) for key in bucket.keys]
+        for some in batched(keys, size):
+            with self.lock:
+                now = self._clock()
+                for key in some:
+                    self._live(key, now)
+            yield
 
     def _live(self, key: str, now: float) -> _Entry | None:
         entry = self._entries.get(key)
