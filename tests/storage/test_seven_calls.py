@@ -12,7 +12,7 @@ from tests.views import Visitor
 
 from sessioncore import ConfigError, MemoryStorage, SessionConfig, SessionStore, StorageError
 from sessioncore.storage import Clears, KeepsTombstones, Opens, Purges, Scans, capabilities_of
-from sessioncore.testing import STORAGE_CHECKS, Check, FailingStorage, ManualClock, NotApplicable
+from sessioncore.testing import STORAGE_CHECKS, Check, FailingStorage, ManualClock, NotApplicable, Rig
 
 pytestmark = pytest.mark.anyio
 
@@ -40,6 +40,14 @@ async def test_one_that_bounds_its_calls_is_checked_for_that_too(check: Check) -
     await check(seven_call_rig(ServerStorage(clock), clock))
 
 
+async def test_a_rig_of_a_storage_alone_waits_and_asks_by_load() -> None:
+    timed = {"a_record_ends_with_its_ttl", "a_ttl_is_kept_exactly"}
+    for check in (check for check in STORAGE_CHECKS if check.__name__ in timed):
+        await check(Rig(MemoryStorage()))
+        timed.remove(check.__name__)
+    assert not timed
+
+
 SUITE = """
 import asyncio, unittest
 from sessioncore.testing import STORAGE_CHECKS, Rig
@@ -49,7 +57,7 @@ class Nothing:
 
 def test_a_check():
     check = next(check for check in STORAGE_CHECKS if check.needs)
-    asyncio.run(check(Rig(Nothing(), 0.05, None, None)))
+    asyncio.run(check(Rig(Nothing())))
 
 class Case(unittest.TestCase):
     def test_a_check(self):

@@ -20,12 +20,12 @@ async def a_call_answered_at_once_is_done(rig: Rig) -> None:
     assert await rig.storage.owned_keys("u") == ["a"]
     replaced = version(await _reply(rig, Replace("a", b"second", 200, created, None)))
     assert await holds(rig, "a", b"second", replaced)
-    assert about(await rig.remaining("a"), 200)
+    assert about(await rig.seconds_left("a"), 200)
     assert await rig.storage.owned_keys("u") == []
     assert await _reply(rig, Touch("a", 500)) is True
-    assert about(await rig.remaining("a"), 500)
+    assert about(await rig.seconds_left("a"), 500)
     await _reply(rig, Load("a", 100))
-    assert about(await rig.remaining("a"), 100)
+    assert about(await rig.seconds_left("a"), 100)
     moved = version(await _reply(rig, Move("a", "b", b"third", LONG, replaced, "u")))
     assert await rig.storage.load("a") is None
     assert await holds(rig, "b", b"third", moved)
@@ -85,5 +85,5 @@ async def later_means_that_nothing_was_done(rig: Rig) -> None:
             ]
             if answers(rig).answer_now(calls[number]) is LATER:
                 assert await holds(rig, key, b"data", at), calls[number].operation
-                assert about(await rig.remaining(key), 200), calls[number].operation
+                assert about(await rig.seconds_left(key), 200), calls[number].operation
                 assert await rig.storage.load(moved_key) is None

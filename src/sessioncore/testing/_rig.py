@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeVar, cast
 from unittest import SkipTest
 
+from anyio import sleep
 from msgspec import Struct
 
 from sessioncore._errors import StorageError, StorageUnavailable
@@ -23,8 +24,9 @@ class Rig(Struct, frozen=True):
     """One empty, opened storage, with a function that lets time pass for it.
 
     `tick` is the smallest ttl in seconds that the checks may use: 0.05 suits a real
-    clock. `advance` lets that many seconds pass. `remaining` returns the seconds that a
-    key has left, or None if there is no such record; if possible, it does not use `load`.
+    clock. `advance` lets that many seconds pass; left out, it waits. `remaining` returns
+    the seconds that a key has left, or None if there is no such record; if possible, it
+    does not use `load`, as it does when left out.
 
     Two more are for storages to which other programs can write, or which talk to a server:
     `make_unreadable` writes something to a key that the storage would not write, and within
@@ -32,11 +34,18 @@ class Rig(Struct, frozen=True):
     """
 
     storage: Storage
-    tick: float
-    advance: Callable[[float], Awaitable[None]]
-    remaining: Callable[[str], Awaitable[float | None]]
+    tick: float = 0.05
+    advance: Callable[[float], Awaitable[None]] = sleep
+    remaining: Callable[[str], Awaitable[float | None]] | None = None
     make_unreadable: Callable[[str], Awaitable[None]] | None = None
     silence: Callable[[], AbstractAsyncContextManager[None]] | None = None
+
+    async def seconds_left(self, key: str) -> float | None:
+        """Return what `remaining` returns, if there is one."""
+        if self.remaining is not None:
+            return await self.remaining(key)
+        found = await self.storage.load(key)
+        return found.ttl if isinstance(found, Stored) else None
 
 
 class NotApplicable(SkipTest):

@@ -11,7 +11,7 @@ async def a_ttl_is_kept_exactly(rig: Rig) -> None:
     for key, ttl in {"month": 30 * DAY, "quarter": 90 * DAY, "century": 36525 * DAY}.items():
         await put(rig, key, ttl=ttl)
         assert about(record(await rig.storage.load(key)).ttl, ttl), key
-        assert about(await rig.remaining(key), ttl), key
+        assert about(await rig.seconds_left(key), ttl), key
 
 
 @check()
@@ -19,7 +19,7 @@ async def a_ttl_is_not_rounded_to_seconds(rig: Rig) -> None:
     await put(rig, "a", ttl=2.6)
     assert 2.0 < record(await rig.storage.load("a")).ttl <= 2.601
     await put(rig, "b", ttl=3.4)
-    left = await rig.remaining("b")
+    left = await rig.seconds_left("b")
     assert left is not None
     assert 3.0 < left <= 3.401
 
@@ -45,7 +45,7 @@ async def a_record_ends_with_its_ttl(rig: Rig) -> None:
     kept = await put(rig, "long", b"data")
     await wait_out(rig)
     assert await rig.storage.load("short") is None
-    assert await rig.remaining("short") is None
+    assert await rig.seconds_left("short") is None
     assert await holds(rig, "long", b"data", kept)
 
 
@@ -56,7 +56,7 @@ async def an_expired_key_is_free_again(rig: Rig) -> None:
     new = await put(rig, "a", b"new")
     assert new != old
     assert await holds(rig, "a", b"new", new)
-    assert about(await rig.remaining("a"), LONG), "the new record must not inherit the old end"
+    assert about(await rig.seconds_left("a"), LONG), "the new record must not inherit the old end"
 
 
 @check()
@@ -76,11 +76,11 @@ async def nothing_works_on_an_expired_record(rig: Rig) -> None:
 async def replace_and_move_set_the_ttl(rig: Rig) -> None:
     first = await put(rig, "a", ttl=rig.tick * 20)
     second = version(await rig.storage.replace("a", b"data", 500, version=first))
-    assert about(await rig.remaining("a"), 500), "longer"
+    assert about(await rig.seconds_left("a"), 500), "longer"
     third = version(await rig.storage.replace("a", b"data", 100, version=second))
-    assert about(await rig.remaining("a"), 100), "shorter"
+    assert about(await rig.seconds_left("a"), 100), "shorter"
     version(await rig.storage.move("a", "b", b"data", 700, version=third))
-    assert about(await rig.remaining("b"), 700)
+    assert about(await rig.seconds_left("b"), 700)
     assert about(record(await rig.storage.load("b")).ttl, 700)
 
 
@@ -88,9 +88,9 @@ async def replace_and_move_set_the_ttl(rig: Rig) -> None:
 async def touch_lengthens_and_shortens(rig: Rig) -> None:
     created = await put(rig, "a", b"data", ttl=200)
     assert await rig.storage.touch("a", 800) is True
-    assert about(await rig.remaining("a"), 800)
+    assert about(await rig.seconds_left("a"), 800)
     assert await rig.storage.touch("a", 100) is True
-    assert about(await rig.remaining("a"), 100)
+    assert about(await rig.seconds_left("a"), 100)
     assert about(record(await rig.storage.load("a")).ttl, 100)
     assert await holds(rig, "a", b"data", created)
 
@@ -135,7 +135,7 @@ async def loading_with_renew_sets_the_ttl_and_only_that(rig: Rig) -> None:
         stored = record(await rig.storage.load("a", renew=ttl))
         assert about(stored.ttl, ttl), "the ttl returned is the one after the renewal"
         assert (stored.data, stored.version) == (b"data", created)
-        assert about(await rig.remaining("a"), ttl)
+        assert about(await rig.seconds_left("a"), ttl)
     version(await rig.storage.replace("a", b"new", LONG, version=created))
 
 
@@ -151,4 +151,4 @@ async def loading_with_renew_revives_nothing(rig: Rig) -> None:
 async def plain_loading_leaves_the_ttl_alone(rig: Rig) -> None:
     await put(rig, "a", ttl=200)
     await rig.storage.load("a")
-    assert about(await rig.remaining("a"), 200)
+    assert about(await rig.seconds_left("a"), 200)

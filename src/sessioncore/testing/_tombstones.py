@@ -50,7 +50,7 @@ async def a_tombstone_is_no_record(rig: Rig) -> None:
     assert await holds(rig, "b", b"moved", at)
     assert await rig.storage.owned_keys("u") == ["b"]
     assert await rig.storage.owned_keys("w") == []
-    assert await rig.remaining("a") is None
+    assert await rig.seconds_left("a") is None
 
 
 @check(KeepsTombstones)
@@ -73,7 +73,7 @@ async def loading_a_tombstone_renews_nothing(rig: Rig) -> None:
     await storage_as(rig, KeepsTombstones).move("a", "b", b"moved", 200, version=at, tombstone=rig.tick * 20)
     assert await rig.storage.load("a", renew=LONG) == Moved("b")
     assert await rig.storage.touch("a", LONG) is False
-    assert about(await rig.remaining("b"), 200)
+    assert about(await rig.seconds_left("b"), 200)
     await rig.advance(rig.tick * 21)
     assert await rig.storage.load("a") is None
 

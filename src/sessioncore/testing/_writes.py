@@ -20,7 +20,7 @@ async def create_refuses_a_taken_key(rig: Rig) -> None:
     first = await put(rig, "a", b"first", ttl=200)
     assert await rig.storage.create("a", b"second", LONG, owner="u") is None
     assert await holds(rig, "a", b"first", first)
-    assert about(await rig.remaining("a"), 200)
+    assert about(await rig.seconds_left("a"), 200)
     assert await rig.storage.owned_keys("u") == []
 
 
@@ -42,7 +42,7 @@ async def a_conflict_returns_the_current_record_and_changes_nothing(rig: Rig) ->
     assert (current.data, current.version) == (b"second", second)
     assert about(current.ttl, 200)
     assert await holds(rig, "a", b"second", second)
-    assert about(await rig.remaining("a"), 200)
+    assert about(await rig.seconds_left("a"), 200)
     assert await rig.storage.owned_keys("u") == ["a"]
     assert await rig.storage.owned_keys("w") == []
     third = version(await rig.storage.replace("a", b"third", LONG, version=current.version))
@@ -94,9 +94,9 @@ async def move_gives_the_record_a_new_key(rig: Rig) -> None:
     first = await put(rig, "a", b"first")
     second = version(await rig.storage.move("a", "b", b"second", 300, version=first))
     assert await rig.storage.load("a") is None
-    assert await rig.remaining("a") is None
+    assert await rig.seconds_left("a") is None
     assert await holds(rig, "b", b"second", second)
-    assert about(await rig.remaining("b"), 300)
+    assert about(await rig.seconds_left("b"), 300)
     third = version(await rig.storage.replace("b", b"third", LONG, version=second))
     assert await holds(rig, "b", b"third", third)
 
@@ -164,7 +164,7 @@ async def a_move_onto_an_expired_key_works(rig: Rig) -> None:
     await wait_out(rig)
     moved = version(await rig.storage.move("a", "b", b"moved", LONG, version=mine, owner="u"))
     assert await holds(rig, "b", b"moved", moved)
-    assert about(await rig.remaining("b"), LONG)
+    assert about(await rig.seconds_left("b"), LONG)
     assert await rig.storage.owned_keys("w") == []
     assert await rig.storage.owned_keys("u") == ["b"]
 
