@@ -23,6 +23,10 @@ def run(
     return revise(headers, added, ", ".join(vary).encode(), {"sid"}, warnings or Warnings())
 
 
+def as_text(headers: Pairs) -> list[tuple[str, str]]:
+    return [(name.decode(), value.decode()) for name, value in headers]
+
+
 def values(headers: Pairs, name: bytes) -> list[bytes]:
     return [value for key, value in headers if key.lower() == name]
 
@@ -45,9 +49,12 @@ def test_vary_is_merged_without_case_and_without_duplicates(
     present: list[bytes], names: tuple[str, ...], expected: list[bytes]
 ) -> None:
     for name in (b"vary", b"Vary", b"VARY"):
-        result = run([*PLAIN, *((name, value) for value in present)], vary=names)
+        given = [*PLAIN, *((name, value) for value in present)]
+        result = run(given, vary=names)
         assert values(result, b"vary") == expected
         assert result[: len(PLAIN)] == PLAIN
+        text: Any = run(as_text(given), SET, vary=names)
+        assert text == as_text(run(given, SET, vary=names))
 
 
 def test_a_merged_vary_stands_where_the_first_one_stood() -> None:

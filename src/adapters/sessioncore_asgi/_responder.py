@@ -135,7 +135,8 @@ class Responder(Struct, eq=False):
         if scope.get(exchanges[SCOPE_KEY]) is not exchange.session:  # two stores, or another library's session
             warn_of_other_sessions(scope, exchange)
         revised = {**message}
-        revised["headers"] = headers = exchange.revise(message.get("headers", ()), added)
+        present: Iterable[tuple[bytes, bytes]] = message.get("headers", ())
+        revised["headers"] = headers = exchange.revise(present, added)
         if headers and headers[0][0] != _ONE_PART:
             self._look_for_events(headers)
         return revised

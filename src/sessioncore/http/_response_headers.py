@@ -7,13 +7,13 @@ headers send an ID is decided in `persistence/_id_headers`.
 
 import re
 from collections.abc import Collection, Iterable
-from typing import TypeAlias
+from typing import Any, TypeVar
 
 from sessioncore._warnings import Warnings
 
-__all__ = ["Pairs", "revise"]
+__all__ = ["Raw", "revise"]
 
-Pairs: TypeAlias = Iterable[tuple[bytes, bytes]]
+Raw = TypeVar("Raw", bytes, str)  # frameworks have headers of either
 
 # Headers that a session never changes, as frameworks spell them. Most responses have only these, so a fast path
 # handles them.
@@ -37,16 +37,25 @@ _QUOTED = re.compile(rb'"(?:[^"\\]|\\.)*"?')
 
 
 def revise(
-    headers: Pairs, added: Iterable[tuple[str, str]], vary: bytes, cookies: Collection[str], warnings: Warnings
-) -> list[tuple[bytes, bytes]]:
+    headers: Iterable[tuple[Any, Any]],
+    added: Iterable[tuple[str, str]],
+    vary: bytes,
+    cookies: Collection[str],
+    warnings: Warnings,
+) -> list[tuple[Any, Any]]:
     """Return `headers` in their order, then `added`; merge Vary, and forbid caching if an ID is sent.
 
-    `vary` holds the header names for Vary, or is empty. `cookies` are the names of cookies that
-    only the core may set: if the application set one, its header is dropped with a warning.
+    `headers` are pairs of bytes or of str, and so is what it returns. `vary` holds the header
+    names for Vary, or is empty. `cookies` are the names of cookies that only the core may set: if
+    the application set one, its header is dropped with a warning.
     """
-    result = [*headers]
+    result: list[Any] = [*headers]
     for name, _ in result:
         if name not in _UNRELATED_HEADERS:
+            if isinstance(name, str):
+                pairs = [(_encode(name), _encode(value)) for name, value in result]
+                revised = _revise_fully(pairs, added, vary, cookies, warnings)
+                return [(_decode(name), _decode(value)) for name, value in revised]
             return _revise_fully(result, added, vary, cookies, warnings)
     extra: tuple[tuple[bytes, bytes], ...] = ()
     if added:
@@ -134,3 +143,11 @@ def _drop_session_cookies(
         else:
             kept.append(header)
     return kept
+
+
+def _encode(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _decode(data: bytes) -> str:
+    return data.decode("utf-8", "surrogateescape")

@@ -37,9 +37,7 @@ class Health:
         self._next_try = 0.0
         self._failed_at = 0.0
         self._in_a_row = 0
-        self._ended_early = (
-            False  # a reply ended the last outage, and no time without failures has shown it to be right
-        )
+        self._ended_early = False  # a reply ended the last outage, and no quiet time has confirmed that it was over
         self._logged: set[type[Exception]] = set()
         self._reports = 0
 
