@@ -109,8 +109,15 @@ async def fail(session: Session, receive: Any, send: Any) -> None:
         raise ZeroDivisionError
 
 
+async def ignore(session: Session, receive: Any, send: Any) -> None:
+    await accept(session, receive, send)
+    for _ in range(99):  # Sanic's WebSockets would do so for ever, and nothing else would run
+        await receive()
+    raise AssertionError
+
+
 @BOTH_LOOPS
-@pytest.mark.parametrize("handler", [leave, raise_disconnect, raise_group, stay_alive, fail])
+@pytest.mark.parametrize("handler", [leave, raise_disconnect, raise_group, stay_alive, fail, ignore])
 async def test_a_socket_hears_a_disconnect_and_what_it_raises_then_is_no_failure(
     handler: Handler, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Awaitable
 from typing import Final
 
 from anyio import Event, move_on_after
+from anyio.lowlevel import checkpoint
 
 from sessioncore import SessionError
 from sessioncore.integration import Watch, close_code, close_for_error, close_reason, says_ended, watch_connection
@@ -13,6 +14,7 @@ from sessioncore_asgi._types import Message
 
 __all__ = ["SocketResponder"]
 
+_TELLINGS: Final = 5  # each task of an application may ask; one that goes on asking, as Sanic's do, would never wait
 _CLOSE_TIMEOUT: Final = 1.0  # seconds that an application which has ended waits for the close frame to be sent
 
 
@@ -21,6 +23,7 @@ class SocketResponder(Responder):
 
     client_disconnected: bool = False  # or this adapter has closed the connection
     _closed: bool = False  # the application has closed the connection
+    _told: int = 0  # how often the application has received the disconnect that this adapter has made
     _watch: Watch | None = None  # None: it is not accepted, or there is no session that could end
     _sent: Event | None = None  # set when the adapter's close message is sent; None: it has not ended the connection
 
@@ -28,8 +31,16 @@ class SocketResponder(Responder):
         """Pass on a message of the client; one that arrives is a use of the session.
 
         The client's disconnecting is noted: an exception of the application is then not a failure.
+
+        Raises:
+            ConnectionEnded: this adapter has closed the connection, and the application has received that already.
         """
+        if self._told == _TELLINGS:
+            await checkpoint()
+            raise ConnectionEnded("the session of this WebSocket was ended")
         message = await self._next_message()
+        if message is self._disconnect:
+            self._told += 1
         if message["type"] == "websocket.disconnect":
             self.client_disconnected = True
         elif self._watch is not None:
