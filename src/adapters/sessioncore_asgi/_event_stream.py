@@ -14,6 +14,7 @@ from sessioncore_asgi._types import Message, Send
 __all__ = ["EventStream", "is_event_stream"]
 
 _LAST_PART: Final = {"type": "http.response.body", "body": b"", "more_body": False}
+_NO_TRAILERS: Final[Message] = {"type": "http.response.trailers", "headers": [], "more_trailers": False}
 
 
 def is_event_stream(headers: Iterable[tuple[bytes, bytes]]) -> bool:
@@ -33,6 +34,7 @@ class EventStream(Struct, eq=False):
     _watch: Watch | None = None  # None: the headers are not sent, or there is no session that could end
     _complete: bool = False  # the last part was sent
     _ended: bool = False  # by this adapter
+    _trailers: bool = False  # announced by the headers: the server waits for them after the last part
 
     def __repr__(self) -> str:
         return "<EventStream>"  # the repr of `send` may contain the scope, which contains the ID
@@ -48,6 +50,7 @@ class EventStream(Struct, eq=False):
         if message["type"] == "http.response.body" and not message.get("more_body", False):
             self._complete = True
             self.stop()
+        self._trailers |= message.get("trailers", False)
         await self._send(message)
         if message["type"].endswith("http.response.start") and not self._complete:
             self._watch = watch_connection(self._exchange, self._end)
@@ -66,6 +69,8 @@ class EventStream(Struct, eq=False):
     async def _send_last_part(self) -> None:
         with move_on_after(SEND_TIMEOUT):
             await self._send(_LAST_PART)
+            if self._trailers:
+                await self._send(_NO_TRAILERS)
 
     def stop(self) -> None:
         """Watch the session no longer."""
