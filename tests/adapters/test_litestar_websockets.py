@@ -177,13 +177,22 @@ async def streams(session: SessionDep) -> AsyncGenerator[str]:
     await anyio.sleep_forever()
 
 
+@websocket("/receives")
+async def receives(socket: AnySocket, session: SessionDep) -> None:
+    await socket.accept()
+    await socket.send_text(str(session.owner))
+    await socket.receive_text()
+
+
 @pytest.mark.anyio
-@pytest.mark.parametrize(("path", "said", "heard"), [("/listens", ["hello"], "hello ada"), ("/streams", [], "ada")])
-async def test_listeners_and_streams_end_with_their_session(
+@pytest.mark.parametrize(
+    ("path", "said", "heard"), [("/listens", ["hello"], "hello ada"), ("/streams", [], "ada"), ("/receives", [], "ada")]
+)
+async def test_handlers_listeners_and_streams_end_with_their_session(
     path: str, said: list[str], heard: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = SessionStore(SessionConfig())
-    app = Litestar([listens, streams], plugins=[SessionPlugin(store)], logging_config=None)
+    app = Litestar([listens, streams, receives], plugins=[SessionPlugin(store)], logging_config=None)
     sid = (await store.create({}, owner="ada")).id
     line = Line(socket_scope(path, sid), *({"type": "websocket.receive", "text": text} for text in said))
     with anyio.fail_after(5):

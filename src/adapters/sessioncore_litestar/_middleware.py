@@ -21,6 +21,7 @@ from msgspec import Struct
 
 import sessioncore_asgi
 from sessioncore import Session, SessionError, SessionStore
+from sessioncore_asgi._ended import ConnectionEnded
 from sessioncore_asgi._other_sessions import check_inside
 from sessioncore_litestar._connection import apply_assignment, is_mount, provide_id
 
@@ -130,7 +131,7 @@ class _Sender(Struct, eq=False):
             await self.apply_assignment()
             if 4500 <= cast("Any", message).get("code", 1000) < 4600:  # Litestar's 500, see WebSocketException
                 error = sys.exception()
-                self.failure = error if isinstance(error, SessionError) else _ServerError(message)
+                self.failure = error if isinstance(error, SessionError | ConnectionEnded) else _ServerError(message)
                 return
         await self._send(message)
 
