@@ -12,7 +12,7 @@ from tests.numbers import scaled
 
 from sessioncore import CodecError, CorruptRecord, SessionTooLarge, Stored
 from sessioncore.codec._codec import Codec
-from sessioncore.codec._record import NEWEST_FORMAT, Record, Record2, decode_record, encode_record, with_settings
+from sessioncore.codec._record import NEWEST_FORMAT, Record, Record2, decode_record, encode_record, extended
 from sessioncore.session._attempt import Attempt
 from sessioncore.session._delta import Delta
 from sessioncore.session._lifecycle import Action
@@ -42,7 +42,7 @@ def pack(*parts: Any) -> bytes:
 
 
 SEALED = encode_record(make(), LIMIT)
-SEALED2 = encode_record(with_settings(make(), 2592000.0, True), LIMIT)
+SEALED2 = encode_record(extended(make(), 2592000.0, True, 1e9 + 3), LIMIT)
 
 
 @given(
@@ -76,15 +76,20 @@ def test_a_lone_surrogate_in_a_key_or_owner_is_a_codec_error(changes: dict[str, 
 
 @pytest.mark.parametrize("absolute", [None, 600.0])
 @pytest.mark.parametrize("persistent", [None, False, True])
-def test_only_a_record_with_settings_of_its_own_has_format_2(absolute: float | None, persistent: bool | None) -> None:
-    record = with_settings(make(), absolute, persistent)
-    sealed, own = encode_record(record, LIMIT), absolute is not None or persistent is not None
-    parts = ("session:ada", {"ip": "::1"}, {"cart": make().data["cart"], "n": make().data["n"]})
-    assert sealed == pack(2 if own else 1, 1e9, 1e9 + 5, None, *parts, *((absolute, persistent) if own else ()))
+@pytest.mark.parametrize("bound_at", [None, 1e9 + 3])
+def test_only_a_record_that_needs_it_has_format_2(
+    absolute: float | None, persistent: bool | None, bound_at: float | None
+) -> None:
+    record, more = extended(make(), absolute, persistent, bound_at), (absolute, persistent, bound_at)
+    sealed, own = encode_record(record, LIMIT), more != (None, None, None)
+    parts = (1e9, 1e9 + 5, None, "session:ada", {"ip": "::1"}, {"cart": make().data["cart"], "n": make().data["n"]})
+    assert sealed == pack(2 if own else 1, *parts, *(more if own else ()))
     found = decode_record(sealed, LIMIT)
     assert (found, type(found) is Record2) == (record, own)
     assert type(found.data["cart"]) is Raw  # still encoded
-    assert (found.absolute, found.persistent) == (absolute, persistent)
+    assert (found.absolute, found.persistent, found.bound_at) == more
+    shorter = decode_record(pack(2, *parts, absolute, persistent), LIMIT)  # stored before there was `bound_at`
+    assert (shorter.absolute, shorter.persistent, shorter.bound_at) == (absolute, persistent, None)
     if own:  # who knows format 1 alone refuses it
         with pytest.raises(msgspec.ValidationError):
             msgspec.msgpack.decode(sealed, type=Record)
@@ -162,7 +167,7 @@ def test_times_that_would_make_a_session_immortal_are_corrupt() -> None:
             decode_record(encode_record(make(**times), LIMIT), LIMIT)
     for absolute in (0.0, -5.0, inf, nan, 1e300):
         with pytest.raises(CorruptRecord, match="cannot be read"):
-            decode_record(encode_record(with_settings(make(), absolute, None), LIMIT), LIMIT)
+            decode_record(encode_record(extended(make(), absolute, None, None), LIMIT), LIMIT)
 
 
 @pytest.mark.proves("AT-70")
@@ -193,7 +198,7 @@ def test_no_repr_shows_a_value_or_an_id() -> None:
     secret, sid = "s3cret", "i" * 43
     raw = msgspec.Raw(msgspec.msgpack.encode(secret))
     record = Record(0.0, 0.0, None, secret, raw, {secret: raw})
-    own = with_settings(record, 1.0, None)
+    own = extended(record, 1.0, None, None)
     delta = Delta({secret: raw}, [secret], Metadata(owner=secret, details=raw), {secret: SET})
     create = Create(sid, secret.encode(), 1.0, secret)
     replace = Replace(sid, secret.encode(), 1.0, 1, secret)

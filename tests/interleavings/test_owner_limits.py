@@ -26,9 +26,9 @@ DRAWN = 100 if FULL else 2
 PARTS = 3 if FULL else 1
 PROGRAMS: list[Program] = [
     ("login",), ("set", "login"), ("login", "set"), ("destroy",), ("destroy", "login"), ("regenerate",), ("set",),
-    ("revoke",), ("login", "revoke"),
+    ("revoke",), ("login", "revoke"), ("bind",), ("bind", "set"),
 ]  # fmt: skip
-PAIRS = [(one, two) for one, two in combinations_with_replacement(PROGRAMS, 2) if "login" in one + two]
+PAIRS = [(one, two) for one, two in combinations_with_replacement(PROGRAMS, 2) if {"login", "bind"} & {*one, *two}]
 PLAYED = some(PAIRS, 3)
 
 
@@ -64,28 +64,33 @@ class Devices(Race):
         exchange = site.store.exchange(PlainView([f"__Host-session_id={self.sids[name]}".encode()]))
         await exchange.load()
         for verb in program:
-            await site.act(name, name, exchange, verb, "ada", self.handle)
+            if verb == "bind":
+                exchange.session.bind_owner("ada")
+            else:
+                await site.act(name, name, exchange, verb, "ada", self.handle)
         site.gone.discard(name)
         try:
             told = cookie_of(await exchange.commit(200))
         except OwnerLimitReached:
             self.outcomes[name] = "refused"
         else:
-            self.outcomes[name] = "gone" if name in site.gone else told or ""
+            kept = self.sids[name] if "bind" in program else ""
+            self.outcomes[name] = "gone" if name in site.gone else told or kept
         await exchange.finish(failed=self.outcomes[name] == "refused")
 
     def check(self) -> None:
         found = self.site.found()
         hers = [sid for sid, (_, owner) in found.items() if owner == "ada"]
         assert len(hers) <= 1, f"{len(hers)} sessions of one owner"
-        logins = [name for name, program in self.programs.items() if "login" in program]
+        logins = [name for name, program in self.programs.items() if {"login", "bind"} & {*program}]
         confirmed = [self.outcomes[name] for name in logins if self.outcomes[name] not in ("refused", "gone")]
         revoked = any("revoke" in program for program in self.programs.values())
         told = f"{self.outcomes} leaves {found}"
         if self.mode == "refuse":
             self.refuses(hers, confirmed, revoked=revoked, told=told)
         elif confirmed:
-            assert hers, f"too few are left: {told}"
+            bound = self.shared and any("bind" in program for program in self.programs.values())
+            assert hers or bound, f"too few are left: {told}"  # `bound`: the other request may end that very session
         elif self.known and not revoked:
             assert hers == [self.third], f"a session was ended for a login that came to nothing: {told}"
         for name, outcome in self.outcomes.items():

@@ -1,11 +1,13 @@
 """The limit of an owner's sessions: the oldest ones end, or the login is refused and leaves everything as it was."""
 
 from datetime import timedelta
+from itertools import product
 
 import anyio
 import anyio.lowlevel
 import pytest
 from tests.kit import BOTH_LOOPS, Lab
+from tests.stores import SpyStorage, SuspendingStorage
 from tests.views import Visitor, logged_in, response_to
 
 from sessioncore import EventKind, OwnerLimitReached
@@ -74,17 +76,20 @@ async def test_a_refused_login_is_tried_again_when_the_handler_has_made_room() -
 @BOTH_LOOPS
 @pytest.mark.parametrize("policy", ["evict_oldest", "refuse"])
 async def test_of_parallel_logins_exactly_the_allowed_number_survives(policy: str) -> None:
-    for limit in (1, 3):
-        lab = Lab(max_sessions_per_owner=limit, on_owner_limit=policy, storage_timeout=SHORT)
+    for limit, verb, kind in product((1, 3), ("login", "bind_owner"), (SpyStorage, SuspendingStorage)):
+        lab = Lab(kind=kind, max_sessions_per_owner=limit, on_owner_limit=policy, storage_timeout=SHORT)
         refused = 0
         visitors = [Visitor(lab.store, sid=(await lab.store.create({"cart": 1})).id) for _ in range(8)]
 
-        async def log_in(visitor: Visitor, lab: Lab = lab) -> None:
+        async def log_in(visitor: Visitor, lab: Lab = lab, verb: str = verb) -> None:
             nonlocal refused
             try:
                 async with visitor.request() as session:
                     lab.clock.advance(0.001)
-                    await session.login("ada")
+                    if verb == "login":
+                        await session.login("ada")
+                    else:
+                        session.bind_owner("ada")
                     await anyio.lowlevel.checkpoint()
             except OwnerLimitReached:
                 refused += 1

@@ -4,9 +4,9 @@ A record is a MessagePack array whose first element is the format version. Each 
 the session is encoded separately and decoded only when its key is read. Keys that a request
 does not touch are written back unchanged, even by a process that does not know their types.
 
-Only a session with an absolute timeout or persistence of its own is stored in format 2. A
-process that knows format 1 alone refuses such a record and leaves it as it is: it would end the
-session at the wrong time.
+Only a session with an absolute timeout or persistence of its own, or one that `bind_owner` gave its
+owner, is stored in format 2. A process that knows format 1 alone refuses such a record and leaves it
+as it is: it would end the session at the wrong time.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from msgspec import Meta, Raw, Struct
 from sessioncore._errors import CodecError, CorruptRecord, SessionTooLarge
 
 __all__ = [
-    "NEWEST_FORMAT", "YEAR_9999", "Record", "Record2", "datetime_of", "decode_record", "encode_record", "with_settings",
+    "NEWEST_FORMAT", "YEAR_9999", "Record", "Record2", "datetime_of", "decode_record", "encode_record", "extended",
 ]  # fmt: skip
 
 NEWEST_FORMAT = 2
@@ -47,16 +47,23 @@ class Record(Struct, array_like=True, tag=1, forbid_unknown_fields=True, frozen=
     # Class variables, so that format 1 neither stores nor reads them; they are fields of `Record2`.
     absolute: ClassVar[float | None] = None  # set_absolute_timeout, in seconds
     persistent: ClassVar[bool | None] = None  # set_persistent
+    bound_at: ClassVar[float | None] = None  # when bind_owner set the owner; None: the session began with it
+
+    @property
+    def owned_since(self) -> float:
+        """When the session became one of its owner's."""
+        return self.created_at if self.bound_at is None else self.bound_at
 
     def __repr__(self) -> str:
         return f"<Record keys={len(self.data)}>"  # no values: the repr appears in tracebacks
 
 
 class Record2(Record, tag=2, array_like=True, forbid_unknown_fields=True, frozen=True, gc=False):
-    """A session that has an absolute timeout or persistence of its own."""
+    """A session that has an absolute timeout or persistence of its own, or was bound to its owner."""
 
     absolute: Duration | None  # type: ignore[misc]  # pyright: ignore[reportIncompatibleVariableOverride]  # see Record
     persistent: bool | None  # type: ignore[misc]  # pyright: ignore[reportIncompatibleVariableOverride]
+    bound_at: Seconds | None = None  # type: ignore[misc]  # pyright: ignore[reportIncompatibleVariableOverride]
 
 
 _decode: Callable[[bytes], Record] = msgspec.msgpack.Decoder(Record | Record2).decode
@@ -69,12 +76,12 @@ def datetime_of(seconds: float) -> datetime:
     return datetime.fromtimestamp(min(seconds, YEAR_9999), UTC)
 
 
-def with_settings(record: Record, absolute: float | None, persistent: bool | None) -> Record:
-    """Return the record with an absolute timeout and persistence of its own, in the oldest format that holds them."""
-    if absolute is None and persistent is None:
+def extended(record: Record, absolute: float | None, persistent: bool | None, bound_at: float | None) -> Record:
+    """Return a record of format 1 with these fields of format 2, in the oldest format that holds them."""
+    if absolute is None and persistent is None and bound_at is None:
         return record
     fields = (record.created_at, record.written_at, record.idle, record.owner, record.details, record.data)
-    return Record2(*fields, absolute, persistent)
+    return Record2(*fields, absolute, persistent, bound_at)
 
 
 def decode_record(data: bytes, max_size: int) -> Record:

@@ -4,8 +4,9 @@
     evict_oldest                                     end the owner's oldest sessions over the limit
     refuse           refuse a login over the limit   undo it: a parallel one was stored meanwhile
 
-Parallel logins can all pass the first check, so each login ranks the owner's sessions by age once it
-is stored. Every process computes the same ranking, so exactly the allowed number remains.
+Parallel logins can all pass the first check, so each login ranks the owner's sessions, by how long they
+have been the owner's, once it is stored. Every process computes the same ranking, so exactly the allowed
+number remains.
 """
 
 import anyio
@@ -68,7 +69,7 @@ class OwnerLimit:
         await self._driver.drive_rest(steps, step, perform)
         if steps.action is CREATE:
             before = None  # also after a move that found the record moved: there is nothing to restore
-        if owner is not None and state.loaded is not None and await self.enforce(state.loaded, owner):
+        if owner is not None and state.loaded is not None and await self.enforce(state.loaded.handle, owner):
             error = self._error(state.loaded.handle, owner)
             await self._undo(state, before, base)
             raise error
@@ -90,20 +91,21 @@ class OwnerLimit:
             state.roll_back()
             raise
 
-    async def enforce(self, login: Loaded, owner: str) -> bool:
+    async def enforce(self, handle: str, owner: str) -> bool:
         """After a login, end sessions over the limit; return True if the login itself must be undone."""
         if self._refuses:
-            return await self._must_withdraw(login.handle, owner)
-        sessions = await self._owners.sessions(owner)
-        excess = len(sessions) - self._limit
-        if login.record.created_at < login.record.written_at:
-            # The owner was set long after the session began. It must not be ended as the oldest, because its client
-            # is logging in now. A parallel login may end it for its age while it ends that login: then fewer sessions
-            # than allowed remain, but never more.
-            sessions = [owned for owned in sessions if owned.handle != login.handle]
-        over = [owned.handle for owned in sessions[: max(excess, 0)]]
+            return await self._must_withdraw(handle, owner)
+        over = (await self._ranked(owner))[: -self._limit]
         await self._owners.end(over, EventKind.OWNER_LIMIT, owner, "a session over the limit was ended")
         return False
+
+    async def _ranked(self, owner: str) -> list[str]:
+        """Return the handles of the owner's sessions; the session that has been the owner's for the longest is first.
+
+        Handles break ties, so that every process ranks the same.
+        """
+        sessions = await self._owners.sessions(owner)
+        return [owned.handle for owned in sorted(sessions, key=lambda owned: (owned.record.owned_since, owned.handle))]
 
     async def _must_withdraw(self, handle: str, owner: str) -> bool:
         """Return whether this login, which is already stored, must be undone; the oldest sessions stay.
@@ -114,7 +116,7 @@ class OwnerLimit:
         pause, limit = FIRST_POLL, self._limit
         started_at = anyio.current_time()
         while True:
-            ranked = [owned.handle for owned in await self._owners.sessions(owner)]
+            ranked = await self._ranked(owner)
             if handle not in ranked[:limit]:
                 return handle in ranked
             wait = self._context.config.storage_timeout.total_seconds() * (1 - ranked.index(handle) / limit / 2)

@@ -62,7 +62,7 @@ class Owners:
         self._events = context.events
 
     async def sessions(self, owner: str) -> list[OwnedSession]:
-        """Return the owner's live sessions, oldest first; handles break ties, so that every process ranks the same."""
+        """Return the owner's live sessions, oldest first."""
         found = await self._load_owned(owner)
         now = self._config.clock()
         theirs = [one for one in found.values() if one is not None and one.record.owner == owner and one.expires > now]

@@ -8,7 +8,7 @@ from typing import Final
 from msgspec import UNSET, Raw, Struct
 
 from sessioncore.codec._codec import NO_DETAILS, Codec
-from sessioncore.codec._record import Record, with_settings
+from sessioncore.codec._record import Record, extended
 from sessioncore.session._pending import NO_METADATA, Change, Metadata, Update
 
 __all__ = ["NO_CHANGES", "Delta", "Undone"]
@@ -44,17 +44,19 @@ class Delta(Struct, frozen=True):
         metadata = self.metadata
         if record is None:
             created_at, owner, details, data = now, None, NO_DETAILS, {}
-            idle = absolute = persistent = None
+            idle = absolute = persistent = bound_at = None
         else:
             created_at, owner, details, data = record.created_at, record.owner, record.details, record.data.copy()
-            idle, absolute, persistent = record.idle, record.absolute, record.persistent
+            idle, absolute, persistent, bound_at = record.idle, record.absolute, record.persistent, record.bound_at
         if metadata is not NO_METADATA:
             if metadata.cleared or (merge_codec is not None and metadata.removes_data_of(owner)):
                 data = {}
             if metadata.owner is not UNSET:
+                if metadata.owner != owner and record is not None:
+                    bound_at = now
                 owner, details = metadata.owner, metadata.details
             if metadata.login is not None:
-                created_at = now
+                created_at, bound_at = now, None
             idle, absolute, persistent = metadata.settings_after((idle, absolute, persistent))
         for name in self.drops:
             data.pop(name, None)
@@ -65,7 +67,9 @@ class Delta(Struct, frozen=True):
         if self.order is not None and merge_codec is None:
             data = {name: data[name] for name in (*self.order, *data) if name in data}
         changed = Record(created_at, now, idle, owner, details, data)
-        return changed if absolute is None and persistent is None else with_settings(changed, absolute, persistent)
+        if absolute is None and persistent is None and bound_at is None:
+            return changed
+        return extended(changed, absolute, persistent, bound_at)
 
     def _put_anew(self, data: dict[str, Raw], codec: Codec) -> None:
         """Put the values that were set, and apply the updates to the values that another request has stored."""
@@ -102,8 +106,9 @@ class Undone(Struct, frozen=True):
             before.details if record.details == login.details else record.details,
             data,
         )
-        return with_settings(
+        return extended(
             restored,
             before.absolute if record.absolute == login.absolute else record.absolute,
             before.persistent if record.persistent is login.persistent else record.persistent,
+            before.bound_at if record.bound_at == login.bound_at else record.bound_at,
         )
