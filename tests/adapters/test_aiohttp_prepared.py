@@ -2,17 +2,18 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 import pytest
 from aiohttp import web
 from aiohttp.typedefs import Handler
-from tests.adapters.aiohttp_kit import application, count, proxied, with_middleware_alone
+from tests.adapters.aiohttp_kit import application, count, proxied, route, with_middleware_alone
 from tests.adapters.browser import Browser, compose, until
 from tests.adapters.conftest import Visit
 from tests.stores import SpyStorage
 
-from sessioncore import SessionConfig, SessionStore, from_cookie
+from sessioncore import SessionConfig, SessionError, SessionStore, StorageUnavailable, from_cookie
 from sessioncore_aiohttp import get_session, setup
 
 
@@ -84,6 +85,49 @@ def _everything(browser: Browser, method: str, path: str) -> bytes:
     with browser.address.connect() as sock:
         sock.sendall(compose(method, path))
         return b"".join(iter(lambda: sock.recv(65536), b""))
+
+
+@pytest.mark.proves("P7")
+@pytest.mark.parametrize("first", [False, True], ids=["after setup", "before setup"])
+def test_an_error_of_another_signal_handler_is_answered_like_one_of_a_handler(
+    first: bool, store: SessionStore, storage: SpyStorage, visit: Visit
+) -> None:
+    async def show_visits(request: web.Request, response: web.StreamResponse) -> None:
+        if "down" in request.query:
+            raise StorageUnavailable
+        if not isinstance(request.match_info.http_exception, web.HTTPNotFound):  # is the server up?
+            response.headers["X-Visits"] = str((await get_session(request)).get("n"))
+
+    async def streamed(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        return response
+
+    async def raised(request: web.Request) -> web.Response:
+        with suppress(SessionError):
+            await get_session(request)
+        raise web.HTTPNotFound
+
+    async def returned(request: web.Request) -> web.Response:
+        with suppress(SessionError):
+            await get_session(request)
+        return web.Response(text="all is well")
+
+    app = web.Application()
+    if first:
+        app.on_response_prepare.append(show_visits)
+    setup(app, store)
+    if not first:
+        app.on_response_prepare.append(show_visits)
+    browser = visit(route(app, count, streamed, raised, returned))
+    reply = browser.get("/count?down")  # the session is stored already, so the client needs its ID
+    assert (reply.status, len(reply.set_cookies)) == (503, 1)
+    storage.fail("load")
+    for path in ("/count", "/streamed", "/raised", "/returned"):
+        reply = browser.get(path)
+        assert (reply.status, reply.one("retry-after"), reply.set_cookies) == (503, "1", []), path
+    storage.restore()
+    assert browser.get("/returned").one("x-visits") == "1"
 
 
 def test_a_response_that_is_returned_twice_is_called_that(

@@ -7,7 +7,7 @@ from aiohttp import web
 from msgspec import Struct
 from multidict import CIMultiDict
 
-from sessioncore import Exchange, SessionError
+from sessioncore import Exchange
 from sessioncore.integration import ErrorResponse, log_late_failure
 from sessioncore_aiohttp._open import OpenConnection, end_body_with_session, open_connection
 
@@ -23,7 +23,7 @@ class RequestContext(Struct, eq=False):
     headers_final: bool = False  # the response has these headers, or must not be changed any more
     ended: bool = False  # the middleware has finished
     sent: web.StreamResponse | None = None  # the response whose headers were sent
-    refusal: SessionError | None = None  # why an error response was sent instead of the one that was being prepared
+    refusal: Exception | None = None  # why an error response was sent instead of the one that was being prepared
     open: OpenConnection | None = None  # a WebSocket or an event stream, from its headers on
 
     def __repr__(self) -> str:
@@ -58,7 +58,7 @@ class RequestContext(Struct, eq=False):
             headers.clear()
         headers.extend([(name.decode(), value.decode("utf-8", "surrogateescape")) for name, value in revised])
 
-    def keep_refusal(self, error: SessionError, response: web.StreamResponse) -> None:
+    def keep_refusal(self, error: Exception, response: web.StreamResponse) -> None:
         """Keep the error response that is sent instead of the one that was being prepared."""
         self.refusal, self.sent = error, response
 

@@ -46,10 +46,15 @@ class _Middleware:
         if context is None:  # installed twice: the outer one handles the session
             return await handler(request)
         try:
-            return await self._serve(context, request, handler)
-        except web.HTTPException:
+            response = await self._serve(context, request, handler)
+            _answer_signals(context, request, response)
+            return response
+        except web.HTTPException as exc:
+            _answer_signals(context, request, exc)
             raise
         except Exception as error:
+            if context.sent is not None:
+                _answer(context, request, error)
             broken = context.break_off(request, error)
             if broken is None:
                 raise
@@ -150,13 +155,44 @@ class _Middleware:
                 try:
                     await context.write_headers(response)
                 except SessionError as error:
-                    if (replacement := context.exchange.error_response(error)) is not None:
-                        answer = to_web_response(replacement, contexts)
-                        context.keep_refusal(error, answer)
-                        abort_with(request, answer)
+                    _answer(context, request, error)
                     raise  # also in the handler, so that it does not send its response
                 context.note_response(request, response)
                 observe(response, contexts)
+
+
+def _answer_signals(context: RequestContext, request: web.Request, response: web.StreamResponse) -> None:
+    """Answer errors of the application's own handlers of `on_response_prepare`.
+
+    aiohttp prepares a response when no middleware can handle an exception any more, and closes the connection.
+    """
+    called = (receiver for app in request.match_info.apps for receiver in app.on_response_prepare)
+    if all(getattr(receiver, "__func__", None) is _Middleware.on_prepare for receiver in called):
+        return
+    if not isinstance(response, web.StreamResponse):  # pyright: ignore[reportUnnecessaryIsInstance]  # see `_call_handler`
+        return
+    prepare = response.prepare
+
+    async def prepare_or_answer(prepared: web.BaseRequest) -> AbstractStreamWriter | None:
+        vars(response).pop("prepare", None)
+        try:
+            return await prepare(prepared)
+        except Exception as error:
+            _answer(context, request, error)
+            raise
+
+    vars(response)["prepare"] = prepare_or_answer
+
+
+def _answer(context: RequestContext, request: web.Request, error: Exception) -> None:
+    """Send the core's response for an error instead of the one that is being prepared, of which nothing was sent."""
+    if request.writer.output_size > 0 or request.transport is None or request.transport.is_closing():
+        return
+    if (replacement := context.exchange.error_response(error)) is not None:
+        others = [other for other in _CONTEXTS[request.writer] if other is not context]
+        answer = to_web_response(replacement, others)
+        context.keep_refusal(error, answer)
+        abort_with(request, answer)
 
 
 def setup(app: web.Application, store: SessionStore, *, scope_key: str = "session") -> None:
