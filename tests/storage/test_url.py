@@ -42,7 +42,8 @@ REDIS = (
     "redis://", "redis://127.0.0.1:6379/1", "REDIS://user:p%40ss@127.0.0.1", "rediss://127.0.0.1",
     "unix:///run/redis.sock?db=1", "redis+sentinel://127.0.0.1:26379,127.0.0.1:26380/mymaster",
     "redis+sentinel://user:pass@127.0.0.1/mymaster/2", "redis+cluster://127.0.0.1:7000",
-    "redis+cluster://user:p%40ss@one:7000,two/0?socket_timeout=2",
+    "redis+cluster://user:p%40ss@one:7000,two/0?socket_timeout=2", "redis://:p%40ss@127.0.0.1/?db=2",
+    "redis+sentinel://127.0.0.1/mymaster?db=2", "unix://user:pass@/run/redis.sock",
 )  # fmt: skip
 POSTGRES = (
     "postgresql://", "postgres://127.0.0.1", "postgresql://user:p%40ss%3A%2F@127.0.0.1:5432/db?sslmode=require",
@@ -70,6 +71,19 @@ def test_options_go_to_the_storage() -> None:
     assert for_master.items() <= pool.connection_kwargs.items()
 
 
+REPLACED_BY_REDIS_PY = (
+    "host:0", "host:", "u:1#hunter2@host", "u:1?hunter2@host", "host/1?db=2", "host?db=1_0", "host?db=-1",
+    "host?db=1&db=2", "host:1?port=2", "host?host=other", "host?socket_timeout=", "u:hunter2@host?username=v",
+)  # fmt: skip
+
+
+IGNORED_BY_STORES = (
+    "redis://host:0", "redis://host:", "redis://host?db=3", "redis://u:1#hunter2@host", "memcached://host:0",
+    "memcached://u:hunter2@host", "memcached://host/0", "s3://bucket/hunter2", "s3://key:hunter2@bucket",
+    "s3://bucket?region=", "dynamodb://table?region", "dynamodb://table?what=1",
+)  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("url", "hint"),
     [
@@ -81,6 +95,7 @@ def test_options_go_to_the_storage() -> None:
         ("mysql://root:hunter2@host/db", "'mysql'; known are memory, sqlite, redis"),
         ("postgresql+asyncpg://root:hunter2@host/db", "'postgresql.asyncpg'; known are .*postgresql"),
         ("keyvalue+mysql://root:hunter2@host/db", "not the URL of a key-value store"),
+        *((f"keyvalue+{url}", "not the URL of a key-value store") for url in IGNORED_BY_STORES),
         ("memory://hunter2", "nothing after"),
         ("sqlite://", "three or four slashes"),
         ("sqlite:///", "three or four slashes"),
@@ -92,6 +107,13 @@ def test_options_go_to_the_storage() -> None:
         ("redis://u:hunter2/word@host:6379/0", "redis://user:password@host"),
         ("redis://u:hunter2@host/production", "host:6379/0"),
         ("rediss://u:hunter2@host/0/1", "host:6379/0"),
+        *((f"redis://{url}", "host:6379/0") for url in REPLACED_BY_REDIS_PY),
+        *((f"redis+cluster://one:1,{url}", "host:6379/0") for url in REPLACED_BY_REDIS_PY[:4]),
+        ("unix://hunter2/redis.sock", "unix:///path"),
+        ("unix://", "unix:///path"),
+        ("redis+sentinel://u:hunter2@host:0/main", "sentinel"),
+        ("redis+sentinel://u:hunter2@host/main/1_0", "sentinel"),
+        ("redis+sentinel://u:hunter2@host/main/1?db=2", "sentinel"),
         ("redis+sentinel://u:hunter2@host:1", "service"),
         ("redis+sentinel://u:hunter2@host:x/main/0", "sentinel"),
         ("redis+sentinel://u:hunter2@host:99999/main", "sentinel"),
@@ -102,6 +124,8 @@ def test_options_go_to_the_storage() -> None:
         ("redis+cluster://u:hunter2@host:port", r"redis\+cluster://host:port"),
         ("redis+cluster://u:hunter2@host:7000/3", r"redis\+cluster://host:port"),
         ("postgresql://u:hunter2@host:port/db", "percent-encoded"),
+        ("postgresql://u:hunter2@host:0/db", "percent-encoded"),
+        ("postgresql://u:hunter2@host/db?sslmode=", "no value"),
         ("postgresql://u:hunter2#x@host/db", "percent-encoded"),
         ("postgresql://u:hunter2/x@host/db", "percent-encoded"),
         ("postgresql://u:hunter2@[::1/db", "percent-encoded"),

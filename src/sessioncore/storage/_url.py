@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any, cast
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from sessioncore._errors import ConfigError
 from sessioncore._storage_protocol import Storage
@@ -18,7 +18,7 @@ from sessioncore.storage.sqlite._storage import SQLiteStorage
 __all__ = ["storage_from_url"]
 
 _BEGINNING = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
-_HOST = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[^\[\]:/@]*)(:\d+)?")
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[^\[\]:/@]*)(:0*[1-9]\d*)?")
 
 
 def storage_from_url(url: str, **options: Any) -> Storage:
@@ -79,6 +79,10 @@ def _postgres(url: str, options: dict[str, Any]) -> Storage:
     hosts = parts.netloc.rpartition("@")[2].split(",")
     if parts.fragment or "/" in parts.path[1:] or not all(_HOST.fullmatch(host) for host in hosts):
         raise ConfigError(_POSTGRES_FORM)
+    if not all(value for _, value in parse_qsl(parts.query, keep_blank_values=True)):
+        raise ConfigError(
+            "an option of the PostgreSQL URL has no value, so its default would be used; write name=value"
+        )
     with _config_errors():
         from sessioncore.storage.postgres._storage import PostgresStorage  # noqa: PLC0415 - imports the driver
     return PostgresStorage(url, **options)

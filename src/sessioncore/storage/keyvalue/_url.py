@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar, cast
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from sessioncore._errors import ConfigError
 from sessioncore.storage.keyvalue._protocol import KeyValueStore
@@ -52,7 +52,23 @@ _FORM = (
 )
 
 
+def _split(url: str, *used: str) -> SplitResult:
+    """Split a URL, and refuse what its store would ignore or replace.
+
+    Raises:
+        ValueError: it has another part than those in `used`.
+    """
+    parts = urlsplit(url)
+    present = {"login": "@" in parts.netloc, "path": parts.path not in {"", "/"}, "query": bool(parts.query)}
+    if parts.fragment or parts.netloc.endswith(":") or any(present[name] for name in present if name not in used):
+        raise ValueError("a part that the store ignores")
+    if parts.port == 0:
+        raise ValueError("a port that the store replaces")
+    return parts
+
+
 def _redis(url: str) -> KeyValueStore:
+    _split(url, "login", "path")
     from key_value.aio.stores.redis import RedisStore  # noqa: PLC0415 - each store needs another driver
 
     return RedisStore(url=url)
@@ -71,9 +87,9 @@ def _mongodb(url: str) -> KeyValueStore:
 
 
 def _memcached(url: str) -> KeyValueStore:
+    parts = _split(url)
     from key_value.aio.stores.memcached import store as memcached  # noqa: PLC0415
 
-    parts = urlsplit(url)
     client = cast("Any", memcached).Client(parts.hostname or "127.0.0.1", parts.port or 11211)
     long_keys = memcached.MemcachedV1KeySanitizationStrategy()
     return _Memcached(memcached.MemcachedStore(client=client, key_sanitization_strategy=long_keys), client)
@@ -110,21 +126,28 @@ class _Memcached:
 
 
 def _dynamodb(url: str) -> KeyValueStore:
+    parts = _split(url, "query")
+    place = _place(parts)
     from key_value.aio.stores.dynamodb import DynamoDBStore  # noqa: PLC0415
 
-    return DynamoDBStore(table_name=urlsplit(url).netloc, **_place(url))
+    return DynamoDBStore(table_name=parts.netloc, **place)
 
 
 def _s3(url: str) -> KeyValueStore:
+    parts = _split(url, "query")
+    place = _place(parts)
     from key_value.aio.stores.s3 import S3Store  # noqa: PLC0415
 
-    return S3Store(bucket_name=urlsplit(url).netloc, **_place(url))
+    return S3Store(bucket_name=parts.netloc, **place)
 
 
-def _place(url: str) -> dict[str, Any]:
+def _place(parts: SplitResult) -> dict[str, Any]:
     """Return where at AWS, or at a service with the same interface; who asks, AWS' own variables say."""
     names = {"region": "region_name", "endpoint": "endpoint_url"}
-    return {names[name]: value for name, value in parse_qsl(urlsplit(url).query, strict_parsing=False)}
+    given = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=True) if parts.query else []
+    if not all(value for _, value in given):
+        raise ValueError("an option without a value, which AWS' own variables would replace")
+    return {names[name]: value for name, value in given}
 
 
 _MAKERS: dict[str, Callable[[str], KeyValueStore]] = {

@@ -2,7 +2,7 @@
 
 import re
 from typing import Any, cast
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from redis.asyncio import Redis, RedisCluster, Sentinel
 from redis.asyncio.cluster import ClusterNode
@@ -16,7 +16,7 @@ from sessioncore.storage.redis._errors import CLIENT_ERRORS
 __all__ = ["client_from"]
 
 _PORT, _SENTINEL_PORT = 6379, 26379
-_DATABASE = re.compile("/?[0-9]*")
+_DATABASE = re.compile("[0-9]*")
 
 
 def client_from(url: str, options: dict[str, Any]) -> Any:
@@ -31,9 +31,8 @@ def client_from(url: str, options: dict[str, Any]) -> Any:
     options = {"protocol": 3} | options  # the default of redis-py 6 is 2, which has no pushes; the URL comes first
     scheme = url.partition("://")[0]
     try:
+        _check(url)
         if scheme in {"redis", "rediss", "unix"}:
-            if scheme != "unix" and not _DATABASE.fullmatch(urlsplit(url).path):
-                raise ValueError("no number, for which redis-py takes database 0")
             return _tried(redis.from_url(url, **options))
         if scheme in {"redis+cluster", "rediss+cluster"}:
             return _cluster_of(url.replace("+cluster", "", 1), options)
@@ -50,6 +49,36 @@ _HINT = (
     "redis+cluster://host:port,host:port or redis+sentinel://host:port,host:port/service/0; "
     "percent-encode special letters in the password; options are those of the redis-py client"
 )
+
+
+def _check(url: str) -> None:
+    """Refuse what redis-py would ignore, or take for something else.
+
+    Raises:
+        ValueError: what that is.
+    """
+    parts = urlsplit(url)
+    if parts.fragment:
+        raise ValueError("a # in the password or the path")
+    options = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=True) if parts.query else []
+    named = dict(options)
+    if len(named) < len(options) or not all(named.values()):
+        raise ValueError("an option that is given twice, or has no value")
+    login, _, places = parts.netloc.rpartition("@")
+    if parts.scheme == "unix":
+        if places or not parts.path:
+            raise ValueError("no path with three slashes")
+        return
+    db = parts.path[1:]
+    if parts.scheme.endswith("+sentinel"):
+        _, _, db = db.partition("/")  # behind the service
+    if not (_DATABASE.fullmatch(db) and _DATABASE.fullmatch(named.get("db", ""))):
+        raise ValueError("no number, for which redis-py takes database 0")
+    for place in places.split(",") if places else ():
+        _port(place, _PORT)
+    said = {"host": places, "port": places, "db": db, "username": login, "password": login}
+    if any(said.get(name) for name in named):
+        raise ValueError("an option that the URL has twice")
 
 
 def _tried(client: Any) -> Any:
@@ -80,8 +109,8 @@ def _through_sentinel(url: str, options: dict[str, Any]) -> Any:
     login, _, places = parts.netloc.rpartition("@")
     user, _, password = login.partition(":")
     service, _, db = parts.path[1:].partition("/")
-    if not service or parts.fragment:
-        raise ValueError("no service, or a # in the password")
+    if not service:
+        raise ValueError("no service")
     wanted = options | parse_url(f"redis://?{parts.query}")
     if db:
         wanted["db"] = int(db)
@@ -101,7 +130,14 @@ def _through_sentinel(url: str, options: dict[str, Any]) -> Any:
 
 
 def _place(text: str, port: int = _SENTINEL_PORT) -> tuple[str, int]:
-    parts = urlsplit(f"//{text}")  # which knows what a port may be
-    if not parts.hostname:
+    host = urlsplit(f"//{text}").hostname
+    if not host:
         raise ValueError("no host")
-    return parts.hostname, parts.port or port
+    return host, _port(text, port)
+
+
+def _port(place: str, default: int) -> int:
+    port = urlsplit(f"//{place}").port  # which knows what a port may be
+    if port == 0 or place.endswith(":"):
+        raise ValueError("a port that redis-py would replace")
+    return default if port is None else port
