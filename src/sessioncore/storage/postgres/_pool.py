@@ -72,6 +72,8 @@ async def make_pool(dsn: str, *, max_connections: int, seconds: float) -> Pool:
     except (ValueError, OverflowError, KeyError) as exc:  # OverflowError for a port beyond 65535
         raise ConfigError(_what_is_wrong(exc)) from None
     except FAILURES as exc:
+        if isinstance(exc, OSError) and isinstance(exc.__cause__, KeyError):  # so getpass raises it since Python 3.13
+            raise ConfigError(_what_is_wrong(exc.__cause__)) from None
         raise storage_error(exc) from exc
     return cast("Pool", pool)
 
