@@ -78,6 +78,45 @@ async def test_row_level_security_without_a_policy_is_called_that(postgres: Post
             await storage.create("k", b"data", 10)
 
 
+OPEN = "CREATE POLICY everything ON {table} FOR ALL USING (true)"
+HIDING = {
+    OPEN: False,
+    "; ".join(f"CREATE POLICY for_{verb} ON {{table}} FOR {verb} {how} (true)" for verb, how in (
+        ("SELECT", "USING"), ("UPDATE", "USING"), ("DELETE", "USING"), ("INSERT", "WITH CHECK"),
+    )): False,
+    "CREATE POLICY old ON {table} FOR ALL USING (expires_at < '2020-01-01') WITH CHECK (true)": True,
+    "CREATE POLICY reads ON {table} FOR SELECT USING (true)": True,  # nothing is ended
+    OPEN.replace("USING", "TO pg_monitor USING"): True,
+    f"{OPEN}; CREATE POLICY few ON {{table}} AS RESTRICTIVE FOR ALL USING (owner IS NULL)": True,
+    f"{OPEN}; CREATE POLICY few ON {{table}} AS RESTRICTIVE FOR ALL TO pg_monitor USING (owner IS NULL)": False,
+    f"{OPEN}; CREATE POLICY few ON {{table}} AS RESTRICTIVE FOR INSERT WITH CHECK (owner IS NULL)": False,  # an error
+}  # fmt: skip
+
+
+@pytest.mark.proves("P7")
+@pytest.mark.parametrize(("policies", "hides"), HIDING.items(), ids=[*HIDING])
+async def test_check_logs_that_a_policy_can_hide_sessions(
+    postgres: PostgresServer, policies: str, hides: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    table = new_table()
+    role = f"r_{table}"
+    async with connection(postgres.dsn()) as plain:
+        await plain.execute(
+            f"{PostgresStorage.schema_sql(table)}; CREATE ROLE {role} LOGIN; GRANT ALL ON {table} TO {role}"
+        )
+        await plain.execute(policies.format(table=table))
+        dsn = f"postgresql://{role}@127.0.0.1:{postgres.port}/postgres"
+        async with opened(dsn, table=table, create_table=False) as storage:
+            await storage.check()
+            assert not caplog.records  # its policies are not in force
+            await storage.create("k", b"data", 10)
+            await plain.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
+            await storage.check()
+            assert ["policy can hide" in record.getMessage() for record in caplog.records] == [True] * hides
+            held = await storage.load("k"), await storage.touch("k", 10), await storage.delete("k")
+            assert hides or all(held)
+
+
 async def test_a_role_that_may_not_change_the_table_is_told_what_to_do(postgres: PostgresServer) -> None:
     table = new_table()
     async with connection(postgres.dsn()) as plain:

@@ -13,8 +13,8 @@ from sessioncore._causes import RAISE_FILE_LIMIT, is_file_limit_reached
 from sessioncore._errors import StorageError, StorageUnavailable, WritesRefused
 
 __all__ = [
-    "FAILURES", "MISSING_PARTS", "READ_ONLY", "UNIQUE_VIOLATION", "changed_nothing", "is_about_the_connection",
-    "sqlstate", "storage_error",
+    "FAILURES", "MISSING_PARTS", "READ_ONLY", "ROWS_CAN_BE_HIDDEN", "UNIQUE_VIOLATION", "changed_nothing",
+    "is_about_the_connection", "sqlstate", "storage_error",
 ]  # fmt: skip
 
 UNIQUE_VIOLATION = "23505"
@@ -46,9 +46,11 @@ _ONLY_READS = (
     "the server takes no writes: it is a standby, or default_transaction_read_only is set. Lead the URL to the "
     "primary; one with several hosts finds it by ?target_session_attrs=read-write"
 )
-_ROW_SECURITY = (
-    "the table's row-level security refuses the role: disable it for this table, or give the role a policy for all "
-    "commands, USING (true)"
+_OPEN_TO_THE_ROLE = "disable it for this table, or give the role a policy for all commands, USING (true)"
+_ROW_SECURITY = f"the table's row-level security refuses the role: {_OPEN_TO_THE_ROLE}"
+ROWS_CAN_BE_HIDDEN = (
+    "the table's row-level security applies to the role, and a policy can hide sessions from it: such a visitor is "
+    f"anonymous, and such a session cannot be ended; {_OPEN_TO_THE_ROLE}"
 )
 _HINTS = {
     READ_ONLY: _ONLY_READS,

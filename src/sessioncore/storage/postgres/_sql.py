@@ -181,7 +181,8 @@ SELECT (SELECT count(*) FROM due) AS seen, (SELECT count(*) FROM gone WHERE move
 """
     delete_expired: str = "DELETE FROM %table% WHERE key = $1 AND expires_at <= now() RETURNING key"
     # Writes nothing, and fails where a write would: for a missing right, table, column or primary key, and on a
-    # standby. Returns the indexes that are missing.
+    # standby. Returns the indexes that are missing, and NULL if a policy can hide rows: one that is not `true` decides
+    # for the role about SELECT, UPDATE or DELETE.
     check: str = """
 WITH creates AS (
     INSERT INTO %table% (key, owner, version, expires_at, purge_after, data, moved_to)
@@ -189,6 +190,14 @@ WITH creates AS (
 ), renews AS (UPDATE %table% SET expires_at = now() WHERE false), ends AS (DELETE FROM %table% WHERE false)
 SELECT name FROM unnest(ARRAY['%owner_index%', '%purge_index%']) AS name
 WHERE to_regclass(name) IS NULL OR EXISTS (SELECT FROM %table% WHERE false)
+UNION ALL SELECT NULL WHERE row_security_active('%table%') AND EXISTS (
+    SELECT FROM unnest('{r,w,d}'::"char"[]) AS command LEFT JOIN pg_policy AS policy
+        ON polrelid = to_regclass('%table%') AND polcmd IN (command, '*')
+        AND EXISTS (SELECT FROM unnest(polroles) AS role WHERE role = 0 OR pg_has_role(role, 'USAGE'))
+    GROUP BY command
+    HAVING NOT coalesce(bool_or(polpermissive AND pg_get_expr(polqual, polrelid) = 'true'), false)
+        OR bool_or(NOT polpermissive AND pg_get_expr(polqual, polrelid) <> 'true')
+)
 """
     is_current: str = """
 SELECT FROM pg_attribute WHERE attrelid = to_regclass('%table%') AND attname IN ('purge_after', 'moved_to')
