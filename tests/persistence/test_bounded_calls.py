@@ -1,12 +1,15 @@
 """Which calls to a storage get a timer from the store, and which see to it themselves."""
 
+import select
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from datetime import timedelta
 from math import inf
 from typing import Any, TypeVar
 
 import anyio
 import pytest
+from tests.kit import Lab
 from tests.stores import SpyStorage, without_checks
 
 from sessioncore import (
@@ -100,6 +103,20 @@ async def test_a_storage_is_told_the_limit_and_gets_a_timer_for_each_call_that_i
         assert (storage.seen["load"] == storage.seen["create"] == inf) is willing
         assert min(storage.seen.values()) < inf  # of the delete it did not speak
         assert willing or max(storage.seen.values()) < inf
+
+
+@pytest.mark.parametrize("reply_in_time", [True, False])
+async def test_a_process_that_was_stopped_takes_a_reply_that_comes_soon_after(reply_in_time: bool) -> None:
+    lab = Lab(storage_timeout=LIMIT)
+    sid = (await lab.begin()).sid or ""
+
+    async def stop() -> None:
+        select.select([], [], [], 0.7)  # nothing runs, as when the process is stopped
+        await anyio.sleep(0.2 if reply_in_time else 30)
+
+    lab.storage.before["load"] = stop
+    with nullcontext() if reply_in_time else pytest.raises(StorageUnavailable, match="did not reply within"):
+        await lab.store.get_by_id(sid)
 
 
 async def test_a_promise_holds_neither_where_a_call_was_replaced_nor_for_a_wrapper() -> None:

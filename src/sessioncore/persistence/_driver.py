@@ -7,6 +7,7 @@ has a timeout.
 
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextlib import AsyncExitStack
+from functools import partial
 from types import NoneType
 from typing import Any, Final, Generic, TypeAlias, TypeVar, cast, final
 
@@ -20,6 +21,7 @@ from sessioncore._storage_calls import LATER, Call, Later, Load, Move, Moved, Re
 from sessioncore._storage_capabilities import AnswersNow, BoundsCalls
 from sessioncore._storage_protocol import capability
 from sessioncore.concurrency._locks import NamedLocks
+from sessioncore.concurrency._standstill import LateDeadline
 from sessioncore.http._ids import AmbiguousID
 from sessioncore.persistence._call_timer import CallTimer
 from sessioncore.persistence._machine import Answer, AwaitText, Machine, Step, unexpected_answer
@@ -182,7 +184,8 @@ class Driver:
         """
 
         async def in_time() -> T:
-            with anyio.CancelScope(deadline=anyio.current_time() + self._seconds):
+            scope = anyio.CancelScope(deadline=anyio.current_time() + self._seconds)
+            with scope, LateDeadline(scope.deadline, partial(setattr, scope, "deadline")):
                 return await call()
             # Only the scope's own deadline cancels it, so the call timed out.
             text = f"the storage did not reply within {self._seconds:g} s during {operation}"

@@ -12,6 +12,7 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from sessioncore._errors import StorageError, StorageUnavailable
+from sessioncore.concurrency._standstill import LateDeadline
 from sessioncore.storage.postgres._errors import (
     FAILURES,
     READ_ONLY,
@@ -104,7 +105,8 @@ class Database:
         """
         locks = {self._row_locks.setdefault(key, asyncio.Lock()) for key in locking}
         try:
-            async with asyncio.timeout(self._timeout), AsyncExitStack() as stack:
+            async with asyncio.timeout(self._timeout) as limit, AsyncExitStack() as stack:
+                stack.enter_context(LateDeadline(limit.when() or math.inf, limit.reschedule))
                 if self._pool is None:
                     await self.connect()
                 for lock in sorted(locks, key=id):  # in one order, so that two calls do not wait for each other
