@@ -8,8 +8,8 @@ An adapter drives an exchange and decides nothing itself: see docs/adapters/cust
 # pyright: reportPrivateUsage=false
 
 import sys
-from collections.abc import Awaitable, Coroutine, Iterable
-from typing import Any, Final
+from collections.abc import Awaitable, Coroutine
+from typing import Any, Final, overload
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from sessioncore._error_responses import ErrorResponse, Headers, find_refusal, is_session_error, response_to
 from sessioncore._errors import SessionError
 from sessioncore.http._request_view import RequestView
-from sessioncore.http._response_headers import Raw, revise
+from sessioncore.http._response_headers import Pairs, revise
 from sessioncore.persistence._client_id import is_new, tell_id, tell_no_id
 from sessioncore.persistence._crossing import Crossing, crossing_of
 from sessioncore.persistence._driver import DONE, Done
@@ -192,7 +192,11 @@ class Exchange(Struct, eq=False):
             headers = tell_id(context, lookup, state.loaded, self._view, cookies)
         return Done(headers) if headers else _NO_HEADERS
 
-    def revise(self, headers: Iterable[tuple[Raw, Raw]], added: Iterable[tuple[str, str]]) -> list[tuple[Raw, Raw]]:
+    @overload
+    def revise(self, headers: Pairs[bytes], added: Pairs[str]) -> list[tuple[bytes, bytes]]: ...
+    @overload
+    def revise(self, headers: Pairs[str], added: Pairs[str]) -> list[tuple[str, str]]: ...
+    def revise(self, headers: Pairs[Any], added: Pairs[str]) -> list[tuple[Any, Any]]:
         """Return the response's headers with `added`, and with `Vary` and `Cache-Control` as the session needs them."""
         context, accessed = self._persistence.context, self.session.accessed
         if not accessed and not added:

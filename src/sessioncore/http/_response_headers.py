@@ -7,13 +7,14 @@ headers send an ID is decided in `persistence/_id_headers`.
 
 import re
 from collections.abc import Collection, Iterable
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from sessioncore._warnings import Warnings
 
-__all__ = ["Raw", "revise"]
+__all__ = ["Pairs", "revise"]
 
-Raw = TypeVar("Raw", bytes, str)  # frameworks have headers of either
+Text = TypeVar("Text", bytes, str)
+Pairs: TypeAlias = Iterable[tuple[Text, Text]]  # the headers of a framework, of bytes or of str
 
 # Headers that a session never changes, as frameworks spell them. Most responses have only these, so a fast path
 # handles them.
@@ -37,11 +38,7 @@ _QUOTED = re.compile(rb'"(?:[^"\\]|\\.)*"?')
 
 
 def revise(
-    headers: Iterable[tuple[Any, Any]],
-    added: Iterable[tuple[str, str]],
-    vary: bytes,
-    cookies: Collection[str],
-    warnings: Warnings,
+    headers: Pairs[Any], added: Pairs[str], vary: bytes, cookies: Collection[str], warnings: Warnings
 ) -> list[tuple[Any, Any]]:
     """Return `headers` in their order, then `added`; merge Vary, and forbid caching if an ID is sent.
 
