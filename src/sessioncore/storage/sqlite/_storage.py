@@ -122,14 +122,7 @@ class SQLiteStorage:
 
     async def clear(self, prefix: str) -> int:
         """Delete every record whose key begins with `prefix`, in bounded batches; return how many were live."""
-        ended = 0
-        while True:
-            rows, live = await self._file.write(self._records.clear_batch, prefix)
-            ended += live
-            # A short batch has seen the whole range in one transaction: no record that was moved
-            # between two batches was missed.
-            if rows < BATCH:
-                return ended
+        return await self._in_batches(self._records.clear_batch, prefix)
 
     async def scan(self, prefix: str) -> AsyncGenerator[list[str]]:
         """Yield the keys of live records that begin with `prefix`, some hundred per query."""
@@ -161,10 +154,16 @@ class SQLiteStorage:
 
     async def purge_expired(self) -> int:
         """Remove expired records, in bounded batches; return how many."""
+        return await self._in_batches(self._records.purge_batch)
+
+    async def _in_batches(self, remove: Callable[..., tuple[int, int]], *args: str) -> int:
+        """Remove up to BATCH rows at a time, until fewer are left; return how many of them were records."""
         removed = 0
         while True:
-            rows, records = await self._file.write(self._records.purge_batch)
+            rows, records = await self._file.write(remove, *args)
             removed += records
+            # A short batch has seen the whole range in one transaction: no record that was moved
+            # between two batches was missed.
             if rows < BATCH:
                 return removed
 
