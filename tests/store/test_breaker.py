@@ -176,10 +176,11 @@ def test_a_reply_after_failures_in_a_row_ends_an_outage_at_once_but_not_twice(ca
         assert health.is_failing is still_fails
         if not still_fails:
             health.report("a request that failed before", StorageUnavailable("one node is away"))
+            health.report("another", StorageError("a conflict"))  # which no call has raised
     clock.advance(5)
     health.worked()
     says = ["a request: one node is away", "the storage works again; failures until now: "]
-    assert caplog.messages == [says[0], f"{says[1]}2", says[0], f"{says[1]}5"]
+    assert caplog.messages == [says[0], f"{says[1]}2", "another: a conflict", says[0], f"{says[1]}6"]
 
 
 def test_a_reply_between_time_outs_keeps_calls_going() -> None:

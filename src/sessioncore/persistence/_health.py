@@ -61,6 +61,8 @@ class Health:
     def failed(self, error: BaseException) -> None:
         """Count what a call raised."""
         self._ended_early &= self._is_recent()
+        if not self.is_failing:
+            self._logged.clear()
         self.is_failing = True
         self._failed_at = self._clock()
         self._in_a_row += 1
@@ -79,7 +81,8 @@ class Health:
         self.is_failing = False
         if self._logged:
             _logger.warning("the storage works again; failures until now: %d", self._reports)
-        self._logged.clear()
+        if not early:  # else requests that failed before are still to be reported
+            self._logged.clear()
         self._reports = 0
 
     def report(self, what: str, error: Exception) -> None:
@@ -88,11 +91,9 @@ class Health:
         Each request fails while the storage does, and one traceback says as much as a thousand.
         """
         self._reports += 1
-        if type(error) in self._logged:
+        if type(error) in self._logged and (self.is_failing or self._is_recent()):
             return
         if not self.is_failing:
-            if self._ended_early and self._is_recent():
-                return  # it failed before the reply that ended the outage
             self.failed(error)
         self._logged.add(type(error))
         _logger.error("%s: %s", what, error, exc_info=error)
