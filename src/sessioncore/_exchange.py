@@ -16,9 +16,9 @@ from msgspec.structs import replace
 
 from sessioncore._error_responses import ErrorResponse, Headers, find_refusal, is_session_error, response_to
 from sessioncore._errors import SessionError
+from sessioncore.http._plain_http import warn_over_plain_http
 from sessioncore.http._request_view import RequestView
 from sessioncore.http._response_headers import Pairs, revise
-from sessioncore.persistence._client_id import is_new, tell_id, tell_no_id
 from sessioncore.persistence._crossing import Crossing, crossing_of
 from sessioncore.persistence._driver import DONE, Done
 from sessioncore.persistence._load_steps import LoadSteps, next_candidate
@@ -179,18 +179,22 @@ class Exchange(Struct, eq=False):
         """Store nothing more: the session was ended. For `integration.watch_connection`."""
         self._drops_changes = True
 
-    def _session_headers(self, state: SessionState) -> Done[Headers]:
-        """Return the Set-Cookie and ID headers that the client needs."""
-        context, lookup, accessed = self._persistence.context, self._lookup, self.session.accessed
-        crossing, cookies = self._crossing, True
+    def _session_headers(self, state: SessionState, only_new: bool = False) -> Done[Headers]:
+        """Return the Set-Cookie and ID headers that the client needs; `only_new`: those of an ID that it lacks."""
+        context, lookup, crossing = self._persistence.context, self._lookup, self._crossing
+        ids, loaded, cookies = context.id_headers, state.loaded, True
         if crossing is not None:
-            crossing.report_dropped(state, accessed)
+            crossing.report_dropped(state, self.session.accessed)
             cookies = crossing.cookies_allowed
-        if state.loaded is None:
-            headers = tell_no_id(context, lookup, state, accessed, cookies)
+        if loaded is None:
+            if only_new or lookup is None:
+                return _NO_HEADERS
+            headers = ids.without_session(state, lookup, self.session.accessed, cookies)
         else:
-            headers = tell_id(context, lookup, state.loaded, self._view, cookies)
-        return Done(headers) if headers else _NO_HEADERS
+            headers = ids.with_session(loaded, lookup, only_new, cookies)
+            if headers is not None and cookies and ids.secure and self._view is not None:
+                warn_over_plain_http(self._view, context.warnings)
+        return _NO_HEADERS if headers is None else Done(headers)
 
     @overload
     def revise(self, headers: Pairs[bytes], added: Pairs[str]) -> list[tuple[bytes, bytes]]: ...
@@ -272,8 +276,8 @@ class Exchange(Struct, eq=False):
             return replace(self._response, handled=is_session_error(error))
         session, state, headers = self.session, self.session._state, _NO_HEADERS
         session_error = error if isinstance(error, SessionError) else self._hidden_error(error)
-        if state is not None and (session_error is not None or self._owes_new_id(state)):
-            headers = self._session_headers(state)
+        if state is not None and (session_error is not None or session._limits is not RESPONSE_STARTED):
+            headers = self._session_headers(state, only_new=session_error is None)
         if session_error is None and not headers.value:
             return None
         session._start_response()
@@ -284,11 +288,6 @@ class Exchange(Struct, eq=False):
             session_error, self._view, self._persistence.context, headers.value, handled=is_session_error(error)
         )
         return self._response
-
-    def _owes_new_id(self, state: SessionState) -> bool:
-        """Return whether an ID was stored that no response has sent to the client."""
-        started = self.session._limits is RESPONSE_STARTED
-        return not started and state.loaded is not None and is_new(state.loaded, self._lookup)
 
     def _hidden_error(self, error: BaseException | None) -> SessionError | None:
         """Return the refusal that `error` was raised from, or else the last one that a use met, if any."""

@@ -1,20 +1,34 @@
 """The headers that tell a client the ID of its session, or that it has none any more."""
 
 from collections.abc import Iterable
+from typing import Protocol
 
 from sessioncore._config import SessionConfig, cookie_settings
 from sessioncore._warnings import Warnings
 from sessioncore.http._cookies import CookieWriter, clear_former_cookies
-from sessioncore.http._extractors import Extractor, Source
+from sessioncore.http._extractors import COOKIE, Extractor, Source
 from sessioncore.http._shared_cookies import SHARED, note_issued, note_written
 from sessioncore.session._deadlines import Lifetimes
+from sessioncore.session._lifecycle import ENDED
 from sessioncore.session._loaded import Loaded
+from sessioncore.session._state import SessionState
 
 __all__ = ["IDHeaders"]
 
 
+class Lookup(Protocol):
+    """What `LoadSteps` knows about the ID that the client has sent."""
+
+    session_id: str  # empty: it leads to no session
+
+    @property
+    def source(self) -> Source | None: ...
+    def has_clearable_id(self) -> bool: ...
+    def has_two_cookies(self) -> bool: ...
+
+
 class IDHeaders:
-    """The cookies and headers of one store in which IDs are sent. `_client_id` decides when."""
+    """The cookies and headers of one store in which IDs are sent, and when they are."""
 
     __slots__ = (
         "_clock", "_lifetimes", "_session_only", "_warnings", "cookie_names", "cookies", "former_cookies", "names",
@@ -39,7 +53,30 @@ class IDHeaders:
         self.names = tuple(dict.fromkeys(name.lower() for name in keys_by_source[Source.HEADER]))
         self.secure = config.cookie_secure and bool(self.cookies)
 
-    def must_resend_cookie(self, loaded: Loaded) -> bool:
+    def with_session(
+        self, loaded: Loaded, lookup: Lookup | None, only_new: bool, cookies: bool
+    ) -> list[tuple[str, str]] | None:
+        """Return the headers that send the ID of a stored session; None: the client knows all that they would say.
+
+        `lookup` is None if the client has sent no ID. `only_new`: do not send a cookie again because it expires at
+        another time. `cookies`: the response may set cookies.
+        """
+        new = True
+        if lookup is not None and loaded.session_id == lookup.session_id:
+            if only_new or not self._must_resend_cookie(loaded) or lookup.source is not COOKIE:
+                return None
+            new = False
+        return self._sending(loaded, new, cookies)
+
+    def without_session(
+        self, state: SessionState, lookup: Lookup, accessed: bool, cookies: bool
+    ) -> list[tuple[str, str]] | None:
+        """Return the headers that delete what the client has sent; None: there is nothing to delete."""
+        if state.phase is ENDED and lookup.has_clearable_id():
+            return self._clearing(cookies)
+        return [*self.former_cookies] if cookies and accessed and lookup.has_two_cookies() else None
+
+    def _must_resend_cookie(self, loaded: Loaded) -> bool:
         """Return whether a client with the ID in a cookie needs the cookie again, because it expires at another time.
 
         Without an absolute deadline, that is the case whenever the idle clock is renewed.
@@ -55,10 +92,8 @@ class IDHeaders:
         own = loaded.record.persistent
         return not self._session_only if own is None else own
 
-    def sending(self, loaded: Loaded, *, new: bool, cookies: bool) -> list[tuple[str, str]]:
+    def _sending(self, loaded: Loaded, new: bool, cookies: bool) -> list[tuple[str, str]]:
         """Return the headers that send the ID to the client; `new`: it does not have the ID, so use ID headers, too.
-
-        `cookies`: the response may set cookies.
 
         A persistent cookie expires at the absolute deadline, so that reads need not send it again.
         Without a deadline it expires after the idle timeout.
@@ -75,7 +110,7 @@ class IDHeaders:
             headers += [(name, loaded.session_id) for name in self.names]
         return headers
 
-    def clearing(self, *, cookies: bool) -> list[tuple[str, str]]:
-        """Return the headers that delete the ID in the client; `cookies`: the response may delete cookies."""
+    def _clearing(self, cookies: bool) -> list[tuple[str, str]]:
+        """Return the headers that delete the ID in the client."""
         cleared = [("set-cookie", cookie.clear()) for cookie in self.cookies]
         return (self.former_cookies + cleared if cookies else []) + [(name, "") for name in self.names]

@@ -47,7 +47,8 @@ class Delta(Struct, frozen=True):
             idle = absolute = persistent = bound_at = None
         else:
             created_at, owner, details, data = record.created_at, record.owner, record.details, record.data.copy()
-            idle, absolute, persistent, bound_at = record.idle, record.absolute, record.persistent, record.bound_at
+            idle, absolute, persistent = record.idle, record.absolute, record.persistent
+            bound_at = record.bound_at
         if metadata is not NO_METADATA:
             if metadata.cleared or (merge_codec is not None and metadata.removes_data_of(owner)):
                 data = {}

@@ -105,12 +105,11 @@ class SessionState(Struct, eq=False):
             ResponseStarted: the ID of a new session could not reach the client any more.
             CrossSiteRequest: another site made the request.
         """
-        limits = self.limits
-        if limits.write is not None:
-            raise limits.write()
+        if self.limits.write is not None:
+            raise self.limits.write()
         if self.phase is not LIVE:  # a write changes no phase: see TRANSITIONS
-            if limits.new_id is not None and (self.phase is FRESH or self.phase is ENDED):  # else it needs no new ID
-                raise limits.new_id()
+            if self.limits.new_id is not None and (self.phase is FRESH or self.phase is ENDED):  # else it needs none
+                raise self.limits.new_id()
             if self.phase is ENDED:
                 self.former = None  # this write begins another session
         if self.pending is None:
@@ -143,9 +142,9 @@ class SessionState(Struct, eq=False):
 
     def check_not_started(self) -> None:
         """Raise if the session cannot be written to, or a new ID could not reach the client."""
-        self.check_writable()
         if self.limits is RESPONSE_STARTED:
             raise response_started()
+        self.check_writable()
 
     def check_not_released(self) -> None:
         """Raise if the session was released."""
@@ -190,8 +189,8 @@ class SessionState(Struct, eq=False):
 
     def apply_committed(self, version: int) -> Attempt:
         """Make the record that was just stored the loaded one; return the attempt that stored it."""
-        attempt = self.current_attempt()
-        self.in_flight = None
+        attempt, self.in_flight = self.in_flight, None
+        assert attempt is not None, "there is a reply, but no write is in flight"
         if self.phase is not LIVE:
             self._advance(STORED)
             self.former = None
@@ -251,7 +250,8 @@ class SessionState(Struct, eq=False):
 
     def start_response(self) -> None:
         """Note that no new ID can reach the client any more, and drop changes that would need one."""
-        self.limit(RESPONSE_STARTED)
+        if self.limits.write is None:
+            self.limits = RESPONSE_STARTED
         if self.pending is not None and (self.phase is FRESH or self.phase is ENDED):
             self.pending = None
 
@@ -269,7 +269,8 @@ class SessionState(Struct, eq=False):
             self._restore_values()
         if self.next_id is not None and self.loaded is not None:
             self.next_id = None
-        self.limit(RELEASED)
+        if self.limits.write is None:
+            self.limits = RELEASED
 
     def limit(self, limits: Limits) -> None:
         """Refuse what `limits` refuse from now on, unless writes are refused already."""
