@@ -220,11 +220,12 @@ async def test_a_binding_that_loses_the_race_is_taken_back_also_where_others_wri
 
 
 @BOTH_LOOPS
-async def test_of_several_late_logins_one_steps_back_and_the_other_finds_room() -> None:
-    lab = Lab(max_sessions_per_owner=2, on_owner_limit="refuse", storage_timeout=SHORT)
+@pytest.mark.parametrize(("limit", "young"), [(2, 1), (5, 2)])
+async def test_of_several_late_logins_some_step_back_and_the_others_find_room(limit: int, young: int) -> None:
+    lab = Lab(kind=SuspendingStorage, max_sessions_per_owner=limit, on_owner_limit="refuse", storage_timeout=2 * SHORT)
     outcomes: dict[str, str] = {}
     began = lab.clock()
-    storages = {"oldest": FailingStorage(lab.storage.inner), "older": FailingStorage(lab.storage.inner)}
+    storages = {f"{n} s old": FailingStorage(lab.storage) for n in range(1, limit + 1)}
     held = [storage.hold("create") for storage in storages.values()]
 
     async def late(name: str, seconds: float) -> None:
@@ -235,13 +236,15 @@ async def test_of_several_late_logins_one_steps_back_and_the_other_finds_room() 
             outcomes[name] = "refused"
 
     async with anyio.create_task_group() as group:
-        group.start_soon(late, "oldest", 2)
-        group.start_soon(late, "older", 1)
+        for seconds, name in enumerate(storages, 1):
+            group.start_soon(late, name, seconds)
         for create in held:
             await create.entered.wait()
-        await logged_in(lab.store, name="young")  # in, before the others come to be seen
+        for _ in range(young):
+            await logged_in(lab.store, name="young")  # in, before the others come to be seen
         for create in held:
             create.release()
-    assert sorted(outcomes.values()) == ["in", "refused"]  # which of them, that depends on who was seen first
+    # Which of them is in, that depends on who was seen first.
+    assert sorted(outcomes.values()) == ["in"] * (limit - young) + ["refused"] * young
     left = {one.details["name"] for one in await lab.store.sessions_of("ada")}
     assert left == {"young", *(name for name, outcome in outcomes.items() if outcome == "in")}

@@ -120,9 +120,10 @@ class OwnerLimit:
             if handle not in ranked[:limit]:
                 return handle in ranked
             wait = self._context.config.storage_timeout.total_seconds() * (1 - ranked.index(handle) / limit / 2)
-            if len(ranked) <= limit or anyio.current_time() >= started_at + wait:
+            left = started_at + wait - anyio.current_time()
+            if len(ranked) <= limit or left <= 0:
                 return len(ranked) > limit
-            await anyio.sleep(pause)
+            await anyio.sleep(min(pause, left))  # not longer, or the next one would decide at the same time
             pause = min(pause * 2, LONGEST_POLL)
 
     async def _undo(self, state: SessionState, before: Loaded | None, base: Record | None) -> None:
