@@ -29,8 +29,13 @@ async def store_at(path: Path | str, seconds: float = 5) -> AsyncGenerator[Sessi
         yield store
 
 
-async def test_a_relative_path_stays_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("is_link", [False, True])
+async def test_a_relative_path_stays_where_it_was(
+    is_link: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
+    if is_link:  # SQLite keeps the -wal file beside the file that the link leads to
+        (tmp_path / "sessions.db").symlink_to("elsewhere.db")
     storage = SQLiteStorage("sessions.db")
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")

@@ -109,8 +109,12 @@ def _is_writable(path: str) -> bool:
 
 
 def files_beside(path: str) -> tuple[Path, Path]:
-    """Return the paths of the files that SQLite keeps beside an open one, its -wal and its -shm file."""
-    return Path(f"{path}-wal"), Path(f"{path}-shm")
+    """Return the paths of the files that SQLite keeps beside an open one, its -wal and its -shm file.
+
+    If `path` is a link, they are beside the file that it leads to.
+    """
+    real = os.path.realpath(path)
+    return Path(f"{real}-wal"), Path(f"{real}-shm")
 
 
 def may_write(path: str | Path) -> bool:
