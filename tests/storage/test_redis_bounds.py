@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import anyio
 import pytest
+import uvloop
 from redis.exceptions import ResponseError
 from servers.redis_server import Server, one_server
 from tests.storage.redis_rig import answered, storage_at
@@ -74,6 +75,25 @@ async def test_a_server_that_stands_still_holds_no_load_beyond_the_limit(
 
 
 @pytest.mark.proves("AT-104")
+@pytest.mark.parametrize("loop_factory", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_process_that_was_stopped_takes_the_replies_that_came_meanwhile(
+    server: Server, loop_factory: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    async def visits() -> None:
+        async with storage_at(server.port) as storage:
+            store = store_on(storage, timedelta(seconds=0.2))
+            sid = (await store.create({"n": 1})).id
+            for turns in range(3):  # stopped before the command is sent, and after it
+                loads = [asyncio.ensure_future(store.get_by_id(sid)) for _ in range(20)]
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                time.sleep(0.75)  # noqa: ASYNC251 - nothing runs, as when the process is stopped
+                assert [session["n"] for session in await asyncio.gather(*loads)] == [1] * 20
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(visits())
+
+
 async def test_reads_that_meet_a_half_open_connection_are_repeated_on_a_fresh_one(server: Server) -> None:
     limit = timedelta(seconds=4)
     async with through_proxy(server, limit) as (store, proxy, sid):

@@ -10,10 +10,10 @@ from typing import Final
 
 from sessioncore.concurrency._event_loops import asyncio_loop
 
-__all__ = ["LateDeadline"]
+__all__ = ["MORE_TIME", "STOOD_STILL", "LateDeadline"]
 
-_LATE: Final = 0.5  # seconds; an event loop that is merely busy is not so late
-_MORE: Final = 1.0  # seconds in which to read what is there, or for a worker thread to finish
+STOOD_STILL: Final = 0.5  # seconds; an event loop that is merely busy is not so late
+MORE_TIME: Final = 1.0  # seconds in which to read what is there, or for a worker thread to finish
 _BEFORE: Final = 0.01  # seconds: more than a timer's resolution, so that this one is called first
 
 
@@ -42,5 +42,5 @@ class LateDeadline:
     def _due(self) -> None:
         assert self._loop is not None
         now = self._loop.time()
-        if now - self._deadline > _LATE:
-            self._move(now + _MORE)
+        if now - self._deadline > STOOD_STILL:
+            self._move(now + MORE_TIME)

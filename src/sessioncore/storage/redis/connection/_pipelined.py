@@ -21,6 +21,7 @@ from typing import Any, TypeAlias, cast
 
 from hiredis import ProtocolError, PushNotification, Reader
 
+from sessioncore.concurrency._standstill import MORE_TIME, STOOD_STILL
 from sessioncore.storage.redis._errors import ConnectionLost, ErrorReply, ReplyTimeout
 from sessioncore.storage.redis.connection._room import MAX_IN_FLIGHT, Room
 from sessioncore.storage.redis.connection._transport import CallLimit, OpenedSocket
@@ -76,6 +77,7 @@ class PipelinedConnection(asyncio.Protocol):
         self._opened_at = self._last_data_at = monotonic()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = inf
+        self._stood_still_at = -inf  # when a timer was late last, because the event loop stood still
 
     def start(self, opened: OpenedSocket) -> None:
         # The companion is redis-py's StreamWriter: it would close the transport when collected.
@@ -206,10 +208,14 @@ class PipelinedConnection(asyncio.Protocol):
         self._timer = self._loop.call_later(max(moment - monotonic(), _TIMER_GRAIN), self._on_timer)
 
     def _on_timer(self) -> None:
-        self._timer, self._timer_at = None, inf
+        now = monotonic()
+        late, self._timer, self._timer_at = now - self._timer_at > STOOD_STILL, None, inf
         if not self._in_flight:
             return
-        now = monotonic()
+        if late and self._stood_still_at < self._last_data_at:  # uvloop calls timers before it reads
+            self._stood_still_at = now
+            self._set_timer(now + MORE_TIME)
+            return
         quiet = now - self._last_data_at
         if quiet >= self._silence_timeout:
             self.end(ReplyTimeout(f"the server has not answered for {quiet:.1f} s"))
