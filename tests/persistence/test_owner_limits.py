@@ -43,6 +43,21 @@ async def test_the_oldest_logins_are_ended() -> None:
     assert [await lab.found(device.sid) is not None for device in devices] == [False, False, False, True]
 
 
+async def test_a_session_that_moves_at_the_moment_when_it_is_to_end_for_its_age_takes_no_place() -> None:
+    lab = Lab(max_sessions_per_owner=1, stale_id_window=timedelta())
+    laptop = await logged_in(lab.store)
+
+    async def move() -> None:
+        async with laptop.request() as session:
+            await session.regenerate()
+
+    lab.storage.before["delete"] = move
+    lab.clock.advance(1)
+    phone = await logged_in(lab.store)
+    assert await lab.found(laptop.sid) is None
+    assert await lab.found(phone.sid) is not None
+
+
 async def test_a_refused_login_is_a_409_and_leaves_everything_as_it_was() -> None:
     lab = refusing()
     laptop = await logged_in(lab.store)

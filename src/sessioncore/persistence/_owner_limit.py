@@ -95,8 +95,12 @@ class OwnerLimit:
         """After a login, end sessions over the limit; return True if the login itself must be undone."""
         if self._refuses:
             return await self._must_withdraw(handle, owner)
-        over = (await self._ranked(owner))[: -self._limit]
-        await self._owners.end(over, EventKind.OWNER_LIMIT, owner, "a session over the limit was ended")
+        before: list[str] = []
+        while (over := (await self._ranked(owner))[: -self._limit]) and over != before:
+            detail = "a session over the limit was ended"
+            if await self._owners.end(over, EventKind.OWNER_LIMIT, owner, detail) == len(over):
+                break
+            before = over  # others have ended or moved some of them meanwhile: look again
         return False
 
     async def _ranked(self, owner: str) -> list[str]:
