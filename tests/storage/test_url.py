@@ -72,8 +72,9 @@ def test_options_go_to_the_storage() -> None:
 
 
 REPLACED_BY_REDIS_PY = (
-    "host:0", "host:", "u:1#hunter2@host", "u:1?hunter2@host", "host/1?db=2", "host?db=1_0", "host?db=-1",
-    "host?db=1&db=2", "host:1?port=2", "host?host=other", "host?socket_timeout=", "u:hunter2@host?username=v",
+    "host:0", "host:", "host..name", "u:1#hunter2@host", "u:1?hunter2@host", "host/1?db=2", "host?db=1_0",
+    "host?db=-1", "host?db=1&db=2", "host:1?port=2", "host?host=other", "host?socket_timeout=",
+    "u:hunter2@host?username=v",
 )  # fmt: skip
 
 
@@ -108,7 +109,7 @@ IGNORED_BY_STORES = (
         ("redis://u:hunter2@host/production", "host:6379/0"),
         ("rediss://u:hunter2@host/0/1", "host:6379/0"),
         *((f"redis://{url}", "host:6379/0") for url in REPLACED_BY_REDIS_PY),
-        *((f"redis+cluster://one:1,{url}", "host:6379/0") for url in REPLACED_BY_REDIS_PY[:4]),
+        *((f"redis+cluster://one:1,{url}", "host:6379/0") for url in REPLACED_BY_REDIS_PY[:5]),
         ("unix://hunter2/redis.sock", "unix:///path"),
         ("unix://", "unix:///path"),
         ("redis+sentinel://u:hunter2@host:0/main", "sentinel"),

@@ -76,6 +76,7 @@ def _check(url: str) -> None:
         raise ValueError("no number, for which redis-py takes database 0")
     for place in places.split(",") if places else ():
         _port(place, _PORT)
+        (urlsplit(f"//{place}").hostname or "").encode("idna")  # as connecting does it; a UnicodeError is a ValueError
     said = {"host": places, "port": places, "db": db, "username": login, "password": login}
     if any(said.get(name) for name in named):
         raise ValueError("an option that the URL has twice")
