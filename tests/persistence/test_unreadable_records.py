@@ -43,19 +43,21 @@ async def test_a_record_that_cannot_be_opened_is_no_session_and_stays_for_inspec
 
 @pytest.mark.proves("P2")
 @pytest.mark.parametrize("verb", ["destroy", "reset"])
-async def test_a_logout_ends_a_record_that_only_other_processes_can_read(verb: str) -> None:
-    """As while a newer release is deployed, or with another `max_size`."""
+@pytest.mark.parametrize("kind", [EventKind.CORRUPT, EventKind.EXPIRED])
+async def test_a_logout_ends_a_record_that_only_other_processes_can_use(verb: str, kind: EventKind) -> None:
+    """As while a newer release is deployed, with another `max_size`, or on a machine whose clock is ahead."""
     lab = Lab()
     await lab.begin(n="x" * 2000)
     told: list[SessionEvent] = []
-    visitor = Visitor(lab.beside(max_size=1000, on_event=told.append), sid=lab.visitor.sid)
+    other = {"max_size": 1000} if kind is EventKind.CORRUPT else {"clock": lambda: lab.clock() + 86_400}
+    visitor = Visitor(lab.beside(**other, on_event=told.append), sid=lab.visitor.sid)
     async with visitor.request() as session:
         session["other"] = 1
         await getattr(session, verb)()
         await session.destroy()  # again: there is nothing left to end
     assert visitor.sid is None
     handle = sha256((lab.visitor.sid or "").encode()).hexdigest()
-    assert [(one.kind, one.handle) for one in told] == [(EventKind.CORRUPT, handle), (EventKind.DESTROYED, handle)]
+    assert [(one.kind, one.handle) for one in told] == [(kind, handle), (EventKind.DESTROYED, handle)]
     with pytest.raises(SessionNotFound):
         await lab.store.get_by_id(lab.visitor.sid or "")
 

@@ -37,7 +37,7 @@ from sessioncore.persistence._load_answers import interpret_load
 from sessioncore.persistence._machine import Answer, AwaitText, QueuedEvent, Step
 from sessioncore.persistence._store_context import StoreContext
 from sessioncore.session._error_factories import ErrorFactory, error_factory
-from sessioncore.session._initial_states import live_state, stale_state, unreadable_state
+from sessioncore.session._initial_states import live_state, rejected_state, stale_state
 from sessioncore.session._lifecycle import STALE
 from sessioncore.session._loaded import Loaded
 from sessioncore.session._state import SessionState
@@ -127,8 +127,8 @@ class LoadSteps(Struct, eq=False):
             nothing_yet = self.state is None and self.crossing is None
             if isinstance(answer, Moved):
                 self.state = stale_state(self.session_id, context.codec)
-            elif nothing_yet and found.kind is EventKind.CORRUPT and isinstance(answer, Stored):
-                self.state = unreadable_state(self.session_id, context.codec)
+            elif nothing_yet and isinstance(answer, Stored):
+                self.state = rejected_state(self.session_id, context.codec)
             elif found.kind is EventKind.UNKNOWN and self.source is COOKIE:
                 warn_if_anothers(self.handle, self.extractors[self.index].key, context.warnings)
             self._queue(found)

@@ -137,8 +137,8 @@ class StorePersistence:
         loaded, unresolved, prefix = state.loaded, state.in_flight, self.config.key_prefix
         handle = None if loaded is None else loaded.handle
         if state.former_id is not None and (state.phase is STALE or state.phase is FRESH):
-            # Deleting a replaced ID ends the session where it is now. Another process, with a newer release, say,
-            # may be able to read the record that this one cannot read.
+            # Deleting a replaced ID ends the session where it is now. A record that was rejected may be a session to
+            # another process, with a newer release, say, or another clock.
             handle = handle_of(state.former_id)
         keys = [] if handle is None else [prefix + handle]
         if unresolved is not None and unresolved.new_id is not None:  # it may have created this record

@@ -8,7 +8,7 @@ from sessioncore.session._loaded import Loaded
 from sessioncore.session._state import SessionState
 from sessioncore.session._values import Values
 
-__all__ = ["fresh_state", "live_state", "refused_state", "stale_state", "unreadable_state", "withheld_state"]
+__all__ = ["fresh_state", "live_state", "refused_state", "rejected_state", "stale_state", "withheld_state"]
 
 
 def fresh_state(codec: Codec, limits: Limits = NO_LIMITS) -> SessionState:
@@ -16,8 +16,8 @@ def fresh_state(codec: Codec, limits: Limits = NO_LIMITS) -> SessionState:
     return SessionState(Values(codec, {}), limits=limits)
 
 
-def unreadable_state(session_id: str, codec: Codec) -> SessionState:
-    """Return the state of a request with an ID whose record cannot be read: the session is fresh."""
+def rejected_state(session_id: str, codec: Codec) -> SessionState:
+    """Return the state of a request with an ID whose record is corrupt or has expired: the session is fresh."""
     return SessionState(Values(codec, {}), former=session_id)
 
 

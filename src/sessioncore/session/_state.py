@@ -79,7 +79,7 @@ class SessionState(Struct, eq=False):
 
     @property
     def former_id(self) -> str | None:
-        """The client's ID that has ended, was replaced, or has a record that cannot be read (FRESH); else None."""
+        """The client's ID that has ended, was replaced, or whose record was rejected (FRESH); else None."""
         return self.former.session_id if isinstance(self.former, Loaded) else self.former
 
     def choose_id(self, session_id: str) -> str:
