@@ -10,6 +10,7 @@ number remains.
 """
 
 import anyio
+from msgspec import Struct
 
 from sessioncore._errors import OwnerLimitReached, SessionError
 from sessioncore._events import EventKind
@@ -49,29 +50,13 @@ class OwnerLimit:
             OwnerLimitReached: the login is over the limit; it was not stored, or it was undone.
             SessionError: as the commit itself.
         """
-        owner: str | None = None  # who logs in
-        before: Loaded | None = None  # the session before that
-        base: Record | None = None  # the record before that, with what others wrote until then
-        checked: str | None = None  # the owner for whom there was room
-
-        async def perform(step: Step) -> Answer:
-            nonlocal owner, before, base, checked
-            attempt = state.in_flight
-            if attempt is not None and (new_owner := attempt.new_owner) is not None:
-                base = attempt.base
-                if new_owner != owner:
-                    owner, before = new_owner, state.loaded
-                if new_owner != checked and not isinstance(step, Load):
-                    await self.check(state, new_owner)  # before a write; a Load looks for a lost one
-                    checked = new_owner
-            return await self._driver.perform(step)
-
-        await self._driver.drive_rest(steps, step, perform)
-        if steps.action is CREATE:
-            before = None  # also after a move that found the record moved: there is nothing to restore
-        if owner is not None and state.loaded is not None and await self.enforce(state.loaded.handle, owner):
-            error = self._error(state.loaded.handle, owner)
-            await self._undo(state, before, base)
+        change = _OwnerChange(self, self._driver, state)
+        await self._driver.drive_rest(steps, step, change.perform)
+        owner, stored = change.owner, state.loaded
+        if owner is not None and stored is not None and await self.enforce(stored.handle, owner):
+            error = self._error(stored.handle, owner)
+            # After a create there is nothing to restore, also if it followed a move that found the record moved.
+            await self._undo(state, None if steps.action is CREATE else change.before, change.base)
             raise error
 
     async def check(self, state: SessionState, owner: str) -> None:
@@ -152,3 +137,30 @@ class OwnerLimit:
         """Send the event for a refused login, and return the error to raise."""
         self._context.events.send(EventKind.OWNER_LIMIT, handle, owner, "a login was refused")
         return OwnerLimitReached("the owner has max_sessions_per_owner sessions already; end one of them first")
+
+
+class _OwnerChange(Struct, eq=False):
+    """What a commit does to the owner of its session, noted before each step."""
+
+    limit: OwnerLimit
+    driver: Driver
+    state: SessionState
+    owner: str | None = None  # who logs in; None: nobody
+    before: Loaded | None = None  # the session before that
+    base: Record | None = None  # the record before that, with what others wrote until then
+    checked: str | None = None  # the owner for whom there was room
+
+    def __repr__(self) -> str:
+        return f"<_OwnerChange of {self.state!r}>"  # the fields contain the ID
+
+    async def perform(self, step: Step) -> Answer:
+        """Carry out one step of the commit; before it writes a new owner, check that there is room."""
+        attempt = self.state.in_flight
+        if attempt is not None and (owner := attempt.new_owner) is not None:
+            self.base = attempt.base
+            if owner != self.owner:
+                self.owner, self.before = owner, self.state.loaded
+            if owner != self.checked and not isinstance(step, Load):
+                await self.limit.check(self.state, owner)  # before a write; a Load looks for a lost one
+                self.checked = owner
+        return await self.driver.perform(step)
