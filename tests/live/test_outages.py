@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import select
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from datetime import timedelta
@@ -16,6 +17,7 @@ from key_value.aio.stores.memory import MemoryStore
 from msgspec import Struct
 from servers.postgres_server import PostgresServer
 from tests.live.live_kit import FAST, watched
+from tests.stores import SpyStorage
 from tests.tcp_proxy import proxy_to
 from tests.turns import comes_true
 
@@ -114,6 +116,21 @@ async def test_an_outage_without_end_is_the_end(
         await one.ended.wait()
         assert isinstance(one.error, StorageUnavailable)
         here.mend()
+
+
+async def test_the_time_for_which_the_process_was_stopped_is_no_outage() -> None:
+    async def stop() -> None:
+        select.select([], [], [], 2.9)  # nothing runs, as when the process is stopped
+        raise StorageUnavailable("its connection did not survive that")
+
+    storage = SpyStorage()
+    async with watched(storage, storage_timeout=FAST, stale_id_window=timedelta(seconds=2.5)) as one:
+        storage.before["load"] = stop
+        await one.looked_up()
+        assert not one.ended.is_set()
+        await one.other.destroy()
+        await one.ended.wait()
+        assert isinstance(one.error, SessionGone)
 
 
 async def test_a_key_value_store_is_polled_within_the_interval() -> None:

@@ -22,6 +22,7 @@ from sessioncore._storage_calls import Moved, Reply, Touch
 from sessioncore._storage_capabilities import Watches
 from sessioncore.concurrency._background import run_in_background
 from sessioncore.concurrency._event_loops import caller_from_any_thread
+from sessioncore.concurrency._standstill import MORE_TIME
 from sessioncore.live._agenda import Agenda
 from sessioncore.live._session_watch import SessionWatch
 from sessioncore.persistence._driver import Driver
@@ -44,8 +45,8 @@ class WatchTask:
     """The watches of one store in one event loop: create it there. The task runs while there are watches."""
 
     __slots__ = (
-        "_agenda", "_call_soon", "_confirm_at", "_context", "_driver", "_group", "_interval", "_period", "_retry_at",
-        "_running", "_task", "_wake", "_watches", "_window",
+        "_agenda", "_call_soon", "_confirm_at", "_context", "_driver", "_group", "_interval", "_longest_round",
+        "_period", "_retry_at", "_running", "_task", "_wake", "_watches", "_window",
     )  # fmt: skip
 
     def __init__(self, context: StoreContext, driver: Driver, watches: Watches) -> None:
@@ -59,6 +60,7 @@ class WatchTask:
         self._period = interval if noticed is None else min(interval, noticed)  # from one `confirm` to the next
         # How long look-ups may fail until a connection is closed.
         self._window = max(stale_id_window(config), interval + config.storage_timeout.total_seconds())
+        self._longest_round = 2 * (config.storage_timeout.total_seconds() + MORE_TIME)  # of two calls
         self._call_soon = caller_from_any_thread()
         self._running = False
         self._task: object = None  # a reference: asyncio itself keeps weak ones only
@@ -144,7 +146,7 @@ class WatchTask:
                 await self._look_up(asked)
             except Exception as exc:  # noqa: BLE001 - as above
                 self._report(exc)
-                self._give_up_or_retry(asked, exc)
+                self._give_up_or_retry(asked, exc, now)
 
     def _report(self, exc: Exception) -> None:
         bug = "" if isinstance(exc, StorageError) else "; this is a bug in sessioncore or in the storage"
@@ -196,10 +198,12 @@ class WatchTask:
         self._agenda.add(watch, since)
         self._agenda.set_end(watch, watch.ends_at)
 
-    def _give_up_or_retry(self, asked: dict[str, float], cause: Exception) -> None:
+    def _give_up_or_retry(self, asked: dict[str, float], cause: Exception, began: float) -> None:
         now = monotonic()
+        stood_still = max(0.0, now - began - self._longest_round)  # the process was stopped: nobody could look
         self._retry_at = now + min(_LONGEST_RETRY, self._interval / 2)
-        for key, since in asked.items():
+        for key, asked_at in asked.items():
+            since = asked_at + stood_still
             self._agenda.ask(key, since)
             for watch in self._agenda.watches_of(key):
                 if now >= min(since + self._window + watch.spread * self._interval, watch.ends_at):
