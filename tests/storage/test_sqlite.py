@@ -10,7 +10,7 @@ import stat
 from contextlib import aclosing, closing
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import pytest
@@ -27,6 +27,8 @@ from sessioncore import (
     Unreadable,
 )
 from sessioncore.storage import SQLiteStorage, WritesRefused
+from sessioncore.storage.sqlite._batch_runs import run_writes
+from sessioncore.storage.sqlite._batching import QueuedCall
 from sessioncore.testing import ManualClock
 
 pytestmark = pytest.mark.anyio
@@ -168,6 +170,18 @@ async def test_a_file_system_without_locks_is_called_that(path: Path, code: int)
     async with aclosing(SQLiteStorage(path)) as storage:
         with pytest.raises(StorageUnavailable, match="put it on a local disk"):
             await storage._file.read(fail)  # pyright: ignore[reportPrivateUsage] - this disk has locks
+
+
+def test_a_batch_that_finds_no_memory_is_not_blamed_on_threads() -> None:
+    class Full:
+        in_transaction = True
+
+        def execute(self, _: str) -> None:
+            raise MemoryError
+
+    call = QueuedCall(lambda _: None, 1)
+    run_writes(cast("sqlite3.Connection", Full()), [call])
+    assert isinstance(call.error, MemoryError)
 
 
 @pytest.mark.parametrize(

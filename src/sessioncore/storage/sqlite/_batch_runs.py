@@ -33,7 +33,7 @@ def run_writes(connection: sqlite3.Connection, batch: list[QueuedCall[Any]], *, 
     _roll_back(connection)
     try:
         when_free(lambda: connection.execute("BEGIN IMMEDIATE"), _earliest(batch))
-    except sqlite3.Error as exc:
+    except Exception as exc:  # noqa: BLE001 -- SQLite out of memory is a MemoryError; raised again in the tasks
         if is_busy(exc):
             _give_up(batch, exc)
         else:
@@ -82,6 +82,6 @@ def _empty_wal(connection: sqlite3.Connection) -> None:
 
 def _roll_back(connection: sqlite3.Connection) -> None:
     # If this fails as well, the calls have the first error already, and the next batch tries it again.
-    with suppress(sqlite3.Error):
+    with suppress(sqlite3.Error, MemoryError):
         if connection.in_transaction:  # SQLite itself ends it where the disk is full
             connection.execute("ROLLBACK")
