@@ -8,10 +8,11 @@ import re
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any, cast
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from sessioncore._errors import ConfigError
 from sessioncore._storage_protocol import Storage
+from sessioncore.storage._url_parts import options_of
 from sessioncore.storage.memory._storage import MemoryStorage
 from sessioncore.storage.sqlite._storage import SQLiteStorage
 
@@ -79,10 +80,12 @@ def _postgres(url: str, options: dict[str, Any]) -> Storage:
     hosts = parts.netloc.rpartition("@")[2].split(",")
     if parts.fragment or "/" in parts.path[1:] or not all(_HOST.fullmatch(host) for host in hosts):
         raise ConfigError(_POSTGRES_FORM)
-    if not all(value for _, value in parse_qsl(parts.query, keep_blank_values=True)):
+    try:
+        options_of(parts.query)
+    except ValueError:
         raise ConfigError(
             "an option of the PostgreSQL URL has no value, so its default would be used; write name=value"
-        )
+        ) from None
     with _config_errors():
         from sessioncore.storage.postgres._storage import PostgresStorage  # noqa: PLC0415 - imports the driver
     return PostgresStorage(url, **options)

@@ -2,9 +2,10 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar, cast
-from urllib.parse import SplitResult, parse_qsl, urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from sessioncore._errors import ConfigError
+from sessioncore.storage._url_parts import options_of, port_of
 from sessioncore.storage.keyvalue._protocol import KeyValueStore
 from sessioncore.storage.keyvalue._storage import KeyValueStorage
 
@@ -60,10 +61,9 @@ def _split(url: str, *used: str) -> SplitResult:
     """
     parts = urlsplit(url)
     present = {"login": "@" in parts.netloc, "path": parts.path not in {"", "/"}, "query": bool(parts.query)}
-    if parts.fragment or parts.netloc.endswith(":") or any(present[name] for name in present if name not in used):
+    if parts.fragment or any(present[name] for name in present if name not in used):
         raise ValueError("a part that the store ignores")
-    if parts.port == 0:
-        raise ValueError("a port that the store replaces")
+    port_of(parts.netloc, 0)
     return parts
 
 
@@ -144,10 +144,7 @@ def _s3(url: str) -> KeyValueStore:
 def _place(parts: SplitResult) -> dict[str, Any]:
     """Return where at AWS, or at a service with the same interface; who asks, AWS' own variables say."""
     names = {"region": "region_name", "endpoint": "endpoint_url"}
-    given = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=True) if parts.query else []
-    if not all(value for _, value in given):
-        raise ValueError("an option without a value, which AWS' own variables would replace")
-    return {names[name]: value for name, value in given}
+    return {names[name]: value for name, value in options_of(parts.query)}  # AWS' variables would replace an empty one
 
 
 _MAKERS: dict[str, Callable[[str], KeyValueStore]] = {

@@ -2,7 +2,7 @@
 
 import re
 from typing import Any, cast
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from redis.asyncio import Redis, RedisCluster, Sentinel
 from redis.asyncio.cluster import ClusterNode
@@ -11,6 +11,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from sessioncore._errors import ConfigError
+from sessioncore.storage._url_parts import options_of, port_of
 from sessioncore.storage.redis._errors import CLIENT_ERRORS
 
 __all__ = ["client_from"]
@@ -60,10 +61,10 @@ def _check(url: str) -> None:
     parts = urlsplit(url)
     if parts.fragment:
         raise ValueError("a # in the password or the path")
-    options = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=True) if parts.query else []
+    options = options_of(parts.query)
     named = dict(options)
-    if len(named) < len(options) or not all(named.values()):
-        raise ValueError("an option that is given twice, or has no value")
+    if len(named) < len(options):
+        raise ValueError("an option that is given twice")
     login, _, places = parts.netloc.rpartition("@")
     if parts.scheme == "unix":
         if places or not parts.path:
@@ -75,7 +76,7 @@ def _check(url: str) -> None:
     if not (_DATABASE.fullmatch(db) and _DATABASE.fullmatch(named.get("db", ""))):
         raise ValueError("no number, for which redis-py takes database 0")
     for place in places.split(",") if places else ():
-        _port(place, _PORT)
+        port_of(place, _PORT)
         (urlsplit(f"//{place}").hostname or "").encode("idna")  # as connecting does it; a UnicodeError is a ValueError
     said = {"host": places, "port": places, "db": db, "username": login, "password": login}
     if any(said.get(name) for name in named):
@@ -134,11 +135,4 @@ def _place(text: str, port: int = _SENTINEL_PORT) -> tuple[str, int]:
     host = urlsplit(f"//{text}").hostname
     if not host:
         raise ValueError("no host")
-    return host, _port(text, port)
-
-
-def _port(place: str, default: int) -> int:
-    port = urlsplit(f"//{place}").port  # which knows what a port may be
-    if port == 0 or place.endswith(":"):
-        raise ValueError("a port that redis-py would replace")
-    return default if port is None else port
+    return host, port_of(text, port)

@@ -1,0 +1,29 @@
+"""The parts of a storage's URL in whose place a driver would use its default without a word."""
+
+from urllib.parse import parse_qsl, urlsplit
+
+__all__ = ["options_of", "port_of"]
+
+
+def options_of(query: str) -> list[tuple[str, str]]:
+    """Return the options in the query of a URL.
+
+    Raises:
+        ValueError: one has no value.
+    """
+    options = parse_qsl(query, keep_blank_values=True, strict_parsing=True) if query else []
+    if not all(value for _, value in options):
+        raise ValueError("an option without a value")
+    return options
+
+
+def port_of(place: str, default: int) -> int:
+    """Return the port of a place, `host:port`, perhaps with a login; `default` if it names none.
+
+    Raises:
+        ValueError: it is empty, 0, or no port.
+    """
+    port = urlsplit(f"//{place}").port  # which knows what a port may be
+    if port == 0 or place.endswith(":"):
+        raise ValueError("a port of 0, or without a number")
+    return default if port is None else port
