@@ -64,7 +64,7 @@ def list_(owner: str) -> None:
             "expires_at": time_text(owned.expires),
             "details": json_value(owned.record.details),
         }
-        for owned in reversed(run(store, lambda: owners.sessions(owner)))
+        for owned in run(store, lambda: owners.newest_first(owner))
     ]
     rows = [[*list(map(str, session.values()))[:4], json_text(session["details"])] for session in sessions]
     lines = [

@@ -62,11 +62,15 @@ class Owners:
         self._events = context.events
 
     async def sessions(self, owner: str) -> list[OwnedSession]:
-        """Return the owner's live sessions, oldest first."""
+        """Return the owner's live sessions."""
         found = await self._load_owned(owner)
         now = self._config.clock()
-        theirs = [one for one in found.values() if one is not None and one.record.owner == owner and one.expires > now]
-        return sorted(theirs, key=lambda owned: (owned.record.created_at, owned.handle))
+        return [one for one in found.values() if one is not None and one.record.owner == owner and one.expires > now]
+
+    async def newest_first(self, owner: str) -> list[OwnedSession]:
+        """Return the owner's live sessions, for a list."""
+        theirs = await self.sessions(owner)
+        return sorted(theirs, key=lambda owned: (owned.record.created_at, owned.handle), reverse=True)
 
     async def list_infos(self, owner: str) -> list[SessionInfo]:
         """Return what an application sees of the owner's sessions, newest first."""
@@ -78,7 +82,7 @@ class Owners:
                 datetime_of(owned.expires),
                 self._details_of(owned),
             )
-            for owned in reversed(await self.sessions(owner))
+            for owned in await self.newest_first(owner)
         ]
 
     def _details_of(self, owned: OwnedSession) -> dict[str, Any]:
