@@ -49,7 +49,7 @@ class SessionWatch(Struct, eq=False, weakref=True):
     def judge(self, answer: Reply) -> Loaded | Moved | None:
         """Return the record of the session, or where the session has moved, or None if it was ended.
 
-        If its owner is not the one that the request knows, it is another session: somebody else, who
+        If its owner is not the one that the request knows, it is another session: another user, who
         did not open this connection, has logged in since.
         """
         if isinstance(answer, Moved):

@@ -200,7 +200,7 @@ class WatchTask:
 
     def _give_up_or_retry(self, asked: dict[str, float], cause: Exception, began: float) -> None:
         now = monotonic()
-        stood_still = max(0.0, now - began - self._longest_round)  # the process was stopped: nobody could look
+        stood_still = max(0.0, now - began - self._longest_round)  # the process was stopped, and could not look
         self._retry_at = now + min(_LONGEST_RETRY, self._interval / 2)
         for key, asked_at in asked.items():
             since = asked_at + stood_still

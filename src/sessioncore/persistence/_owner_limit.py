@@ -145,7 +145,7 @@ class _OwnerChange(Struct, eq=False):
     limit: OwnerLimit
     driver: Driver
     state: SessionState
-    owner: str | None = None  # who logs in; None: nobody
+    owner: str | None = None  # who logs in; None: the commit sets no owner
     before: Loaded | None = None  # the session before that
     base: Record | None = None  # the record before that, with what others wrote until then
     checked: str | None = None  # the owner for whom there was room

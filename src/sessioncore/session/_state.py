@@ -152,7 +152,7 @@ class SessionState(Struct, eq=False):
             raise released()
 
     def adopt_defaults(self) -> None:
-        """Turn typed defaults that were changed in place into values, unless it was released."""
+        """Turn typed defaults that were changed in place into values; not after the release."""
         if self.limits is RELEASED:
             return
         for name, value in self.values.changed_defaults().items():

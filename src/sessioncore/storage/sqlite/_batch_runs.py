@@ -33,7 +33,7 @@ def run_writes(connection: sqlite3.Connection, batch: list[QueuedCall[Any]], *, 
     _roll_back(connection)
     try:
         when_free(lambda: connection.execute("BEGIN IMMEDIATE"), _earliest(batch))
-    except Exception as exc:  # noqa: BLE001 -- SQLite out of memory is a MemoryError; raised again in the tasks
+    except Exception as exc:  # noqa: BLE001 - SQLite out of memory is a MemoryError; raised again in the tasks
         if is_busy(exc):
             _give_up(batch, exc)
         else:
