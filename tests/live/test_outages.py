@@ -16,7 +16,7 @@ import pytest
 from key_value.aio.stores.memory import MemoryStore
 from msgspec import Struct
 from servers.postgres_server import PostgresServer
-from tests.live.live_kit import FAST, watched
+from tests.live.live_kit import FAST, Watched, watched
 from tests.stores import SpyStorage
 from tests.tcp_proxy import proxy_to
 from tests.turns import comes_true
@@ -34,6 +34,7 @@ from sessioncore import (
     StorageUnavailable,
 )
 from sessioncore._watchers import Changed
+from sessioncore.live import _watch_task
 from sessioncore.storage import Moved, Stored, Unreadable
 from sessioncore.storage.keyvalue import KeyValueStorage
 from sessioncore.storage.postgres import PostgresStorage
@@ -116,6 +117,27 @@ async def test_an_outage_without_end_is_the_end(
         await one.ended.wait()
         assert isinstance(one.error, StorageUnavailable)
         here.mend()
+
+
+async def test_in_an_outage_the_end_comes_for_those_whose_look_up_never_had_its_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_watch_task, "_BATCH", 1)  # one key in each look-up, and one look-up in half an interval
+    storage = SpyStorage()
+    async with (
+        watched(storage, storage_timeout=FAST, stale_id_window=2 * FAST) as one,
+        anyio.create_task_group() as tasks,
+    ):
+        many = [Watched(one.store, made, made) for made in [await one.store.create({"n": 1}) for _ in range(40)]]
+        for each in many:
+            tasks.start_soon(each.stay, anyio.Event())
+        await comes_true(lambda: storage.calls.count("load") > 2 * len(many))
+        storage.fail()
+        tried = storage.calls.count("load")
+        for each in (one, *many):
+            await each.ended.wait()
+            assert isinstance(each.error, StorageUnavailable)
+        assert storage.calls.count("load") - tried < len(many) / 2
 
 
 async def test_the_time_for_which_the_process_was_stopped_is_no_outage() -> None:

@@ -57,10 +57,6 @@ class Agenda:
         """Return all watches."""
         return [watch for watches in self.by_key.values() for watch in watches]
 
-    def watches_of(self, key: str) -> list[SessionWatch]:
-        """Return the watches of a key; the list stays the same if one of them ends."""
-        return list(self.by_key.get(key, ()))
-
     def ask(self, key: str, since: float) -> None:
         """Note that a key must be looked up for all of its watches; if it was asked for already, that time counts."""
         if key in self.by_key:
@@ -81,6 +77,17 @@ class Agenda:
         for key in taken:
             del self.asked[key]
         return taken
+
+    def ask_again(self, taken: dict[str, float], later: float) -> None:
+        """Put back keys that could not be looked up; every key counts as asked for so many seconds `later`."""
+        for key, since in taken.items():
+            self.ask(key, since)
+        if later:
+            self.asked = {key: since + later for key, since in self.asked.items()}
+
+    def unanswered(self) -> list[tuple[SessionWatch, float]]:
+        """Return the watches whose keys must be looked up, and since when."""
+        return [(watch, since) for key, since in self.asked.items() for watch in self.by_key[key]]
 
     def take_watches(self, key: str) -> list[SessionWatch]:
         """Return the watches for which a key that was taken is looked up."""

@@ -202,14 +202,12 @@ class WatchTask:
         now = monotonic()
         stood_still = max(0.0, now - began - self._longest_round)  # the process was stopped, and could not look
         self._retry_at = now + min(_LONGEST_RETRY, self._interval / 2)
-        for key, asked_at in asked.items():
-            since = asked_at + stood_still
-            self._agenda.ask(key, since)
-            for watch in self._agenda.watches_of(key):
-                if now >= min(since + self._window + watch.spread * self._interval, watch.ends_at):
-                    error = StorageUnavailable("it is unknown whether the session still exists: the storage is down")
-                    error.__cause__ = cause
-                    self._end(watch, error)
+        self._agenda.ask_again(asked, stood_still)
+        for watch, since in self._agenda.unanswered():  # also those whose turn does not come before the time is up
+            if now >= min(since + self._window + watch.spread * self._interval, watch.ends_at):
+                error = StorageUnavailable("it is unknown whether the session still exists: the storage is down")
+                error.__cause__ = cause
+                self._end(watch, error)
 
     def _end(self, watch: SessionWatch, error: SessionError) -> None:
         self.stop(watch)
