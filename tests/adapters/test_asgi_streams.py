@@ -20,18 +20,19 @@ pytestmark = pytest.mark.anyio
 
 MORE: Message = {"type": "http.response.body", "body": b"x", "more_body": True}
 FILE: Message = {"type": "http.response.pathsend", "path": "/a"}  # what servers may offer to send as a body
+TRAILERS: Message = {"type": "http.response.trailers", "headers": []}
 DEFAULT = SessionKey("cart", list[int], default_factory=list)
 Handler = Callable[[Session, Channel], Awaitable[None]]
 
 
-async def watch(app: Any, store: SessionStore, sid: str) -> list[dict[str, Any]]:
-    """Send a request, and return what is stored when the end of the body is sent."""
-    seen: list[dict[str, Any]] = []
+async def watch(app: Any, store: SessionStore, sid: str) -> dict[str, Any]:
+    """Send a request, and return what is stored when the end of the response is sent."""
+    seen: dict[str, Any] = {}
     wire = Wire([{"type": "http.request"}])
 
     async def send(message: Message) -> None:
-        if message["type"] in {"http.response.body", FILE["type"]} and not message.get("more_body"):
-            seen.append(dict(await store.get_by_id(sid)))
+        seen.clear()
+        seen.update(await store.get_by_id(sid))
         await wire.send(message)
 
     await app(http_scope(sid=sid), wire.receive, send)
@@ -59,6 +60,12 @@ async def set_before_a_file(session: Session, channel: Channel) -> None:
     await channel.send(FILE)
 
 
+async def set_before_trailers(session: Session, channel: Channel) -> None:
+    await channel.send({**START, "trailers": True}, BODY)
+    session["late"] = 2
+    await channel.send(TRAILERS)
+
+
 async def change_in_place(session: Session, channel: Channel) -> None:
     items = session["items"]
     await channel.send(START)
@@ -80,6 +87,7 @@ async def change_a_default(session: Session, channel: Channel) -> None:
         (set_between, {"items": [], "late": 2}),
         (set_before_the_only_body, {"items": [], "late": 2}),
         (set_before_a_file, {"items": [], "late": 2}),
+        (set_before_trailers, {"items": [], "late": 2}),
         (change_in_place, {"items": ["tea"]}),
         (change_a_default, {"items": [], "cart": [1]}),
     ],
@@ -89,7 +97,7 @@ async def test_late_changes_are_stored_before_the_end_of_the_body_is_sent(
 ) -> None:
     site = AsgiSite(handler, lazy=lazy)
     sid = await site.make(items=[])
-    assert await watch(site.app, site.store, sid) == [stored]
+    assert await watch(site.app, site.store, sid) == stored
     assert site.storage.calls[:-1].count("replace") == (2 if handler is set_before_the_only_body else 1)
 
 
@@ -99,7 +107,7 @@ async def test_a_session_that_a_stream_loads_is_stored_before_its_end_too(store:
         (await get_session(scope))["late"] = 1
         await send(BODY)
 
-    assert await watch(SessionMiddleware(serve, store, lazy=True), store, (await store.create()).id) == [{"late": 1}]
+    assert await watch(SessionMiddleware(serve, store, lazy=True), store, (await store.create()).id) == {"late": 1}
 
 
 async def test_a_body_that_ends_without_late_changes_costs_the_storage_nothing() -> None:
@@ -168,7 +176,7 @@ async def test_starlettes_streams_end_with_everything_stored(
     app = Starlette(routes=[Route("/", events)], middleware=[*around, ours, *around])
     first = await ask(app)
     assert first.sid
-    assert await watch(app, store, first.sid) == [{"n": 2, "seen": 2}]
+    assert await watch(app, store, first.sid) == {"n": 2, "seen": 2}
     again = await ask(app, sid=first.sid)
     assert (first.body, again.body, again.sid) == (b"xxx", b"xxx", None)
     storage.fail("create")

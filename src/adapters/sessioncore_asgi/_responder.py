@@ -16,8 +16,8 @@ from sessioncore_asgi._types import Message, Receive, Scope, Send
 __all__ = ["Responder"]
 
 _ONE_PART: Final = b"content-length"  # with this header, frameworks begin a response in one part
-_BODIES: Final = frozenset({
-    "http.response.body", "http.response.pathsend", "http.response.zerocopysend",  # the last two: extensions for files
+_ENDS: Final = frozenset({  # what can be the last message of a response; the second and third are extensions for files
+    "http.response.body", "http.response.pathsend", "http.response.zerocopysend", "http.response.trailers",
 })  # fmt: skip
 
 
@@ -99,7 +99,7 @@ class Responder(Struct, eq=False):
         if self._replaced:
             return _ignore_message()
         exchange = self._exchange
-        if exchange.session.accessed and kind in _BODIES and ("more_body" not in message or not message["more_body"]):
+        if exchange.session.accessed and kind in _ENDS and ("more_body" not in message or not message["more_body"]):
             # When the client has read the whole response, late changes must be stored.
             saving = exchange.save_late()
             if saving is not DONE:
