@@ -19,6 +19,7 @@ from sessioncore import (
     from_cookie,
     from_header,
 )
+from sessioncore.http._ids import handle_of
 from sessioncore.storage import AnswersNow, Clears, KeepsTombstones
 
 pytestmark = pytest.mark.anyio
@@ -78,6 +79,8 @@ async def test_a_late_request_reads_as_fresh_and_its_writes_are_dropped(site: Si
     assert session.fresh
     assert dict(session) == {}
     assert session.owner is None
+    assert session.id not in {old, new}
+    assert session.handle == handle_of(session.id), "of the session that it would be"
     assert site.kinds() == [EventKind.STALE_ID]
     session["seen"] = True
     session.bind_owner("mallory")
@@ -192,6 +195,7 @@ async def test_a_logout_with_the_old_id_ends_the_session_where_it_is(
     middle = await site.log_in()
     new = await site.log_in()
     late = late or await site.late(old)
+    assert (late.session.id == old) is loaded_before
     await getattr(late.session, verb)()
     headers = await late.commit(200)
     assert [name for name, _ in headers] == ["set-cookie"], "the cookie with the old ID is cleared"

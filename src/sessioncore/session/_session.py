@@ -16,7 +16,7 @@ from sessioncore.codec._record import datetime_of
 from sessioncore.http._ids import handle_of
 from sessioncore.session._arguments import check_owner, seconds_of
 from sessioncore.session._effective import begun_at, details_of, ends_at, idle_of, owner_of
-from sessioncore.session._lifecycle import LIVE
+from sessioncore.session._lifecycle import LIVE, STALE
 from sessioncore.session._login import log_in
 from sessioncore.session._mapping import SessionMapping
 from sessioncore.session._settings import NO_SETTINGS, Settings
@@ -48,7 +48,10 @@ class Session(SessionMapping):
     def id(self) -> str:
         """The current ID, which must be kept secret; for a fresh session, the ID that it will be stored under."""
         state = self._get_state()
-        return state.known_id or state.choose_id(self._persistence.new_id())
+        known = state.known_id
+        if known is None or (state.phase is STALE and known is state.former):  # a replaced ID reads as a fresh session
+            return state.choose_id(self._persistence.new_id())
+        return known
 
     @property
     def handle(self) -> str:
@@ -57,7 +60,8 @@ class Session(SessionMapping):
         A stored session keeps the handle under which it is stored: after `login` or `regenerate` that is the former one
         until the response starts or `save` returns.
         """
-        return self._get_state().handle or handle_of(self.id)
+        loaded = self._get_state().loaded
+        return handle_of(self.id) if loaded is None else loaded.handle
 
     @property
     def fresh(self) -> bool:
