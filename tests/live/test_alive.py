@@ -56,6 +56,11 @@ async def bind_owner(session: Session) -> None:
     await session.save()
 
 
+async def end_and_begin_another(session: Session) -> None:
+    await session.destroy()
+    await log_in_again(session)
+
+
 async def evict(one: Watched) -> None:
     config = SessionConfig.development(storage=one.store.storage, key_prefix="s:", max_sessions_per_owner=1)
     await log_in_again(await SessionStore(config).create())
@@ -80,6 +85,7 @@ async def end_absolutely(one: Watched) -> None:
 ENDS: dict[str, Callable[[Watched], Awaitable[object]]] = {
     "another's destroy": lambda one: one.other.destroy(), "another's reset": lambda one: one.other.reset(),
     "its own destroy": lambda one: one.mine.destroy(), "its own reset": lambda one: one.mine.reset(),
+    "its own destroy, and another session at once": lambda one: end_and_begin_another(one.mine),
     "revoke": lambda one: one.store.revoke(one.mine.handle), "revoke_all": lambda one: one.store.revoke_all("u"),
     "delete": lambda one: one.store.delete(one.mine.id), "the store's reset": lambda one: one.store.reset(),
     "the owner's limit": evict, "another owner without a new ID": lambda one: bind_owner(one.other),

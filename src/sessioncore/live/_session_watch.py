@@ -8,6 +8,7 @@ from msgspec import Struct
 from sessioncore._storage_calls import Moved, Reply
 from sessioncore.persistence._load_answers import interpret_load
 from sessioncore.persistence._store_context import StoreContext
+from sessioncore.session._lifecycle import ENDED
 from sessioncore.session._loaded import Loaded
 from sessioncore.session._protocols import OnEnd
 from sessioncore.session._state import SessionState
@@ -37,6 +38,12 @@ class SessionWatch(Struct, eq=False, weakref=True):
 
     def __repr__(self) -> str:
         return f"<SessionWatch of {self.state!r}>"  # the fields contain the ID
+
+    @property
+    def ended_by_itself(self) -> bool:
+        """Whether the request itself has ended the session, even if it has begun another one since."""
+        loaded = self.state.loaded
+        return self.state.phase is ENDED if loaded is None else loaded.anew and not self.base.anew
 
     def rebase(self) -> str | None:
         """Take over what the request itself has just stored; return the key to watch if that is another one."""

@@ -172,7 +172,7 @@ class WatchTask:
     def _prepare(self, watches: list[SessionWatch], since: float) -> None:
         """Before a key is looked up, handle what the requests themselves have done with their sessions."""
         for watch in watches:
-            if watch.state.phase is ENDED:
+            if watch.ended_by_itself:
                 self._end(watch, SessionGone("this request has ended its session"))
             elif (moved_to := watch.rebase()) is not None:
                 self._move(watch, moved_to, since)

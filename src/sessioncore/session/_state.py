@@ -189,8 +189,8 @@ class SessionState(Struct, eq=False):
 
     def apply_committed(self, version: int) -> Attempt:
         """Make the record that was just stored the loaded one; return the attempt that stored it."""
-        attempt, self.in_flight = self.in_flight, None
-        assert attempt is not None, "there is a reply, but no write is in flight"
+        attempt, anew = self.current_attempt(), self.phase is ENDED
+        self.in_flight = None
         if self.phase is not LIVE:
             self._advance(STORED)
             self.former = None
@@ -200,7 +200,7 @@ class SessionState(Struct, eq=False):
             session_id = self.loaded.session_id
         elif self.next_id == session_id:  # else another task has requested the next rotation meanwhile
             self.next_id = None
-        self.loaded = attempt.to_loaded(session_id, version, self.loaded)
+        self.loaded = attempt.to_loaded(session_id, version, self.loaded, anew)
         if self.limits.write is not None:  # it was released meanwhile, and shows what is stored
             self._restore_values()
             return attempt
