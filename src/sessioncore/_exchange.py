@@ -25,7 +25,7 @@ from sessioncore.persistence._load_steps import LoadSteps, next_candidate
 from sessioncore.persistence._store_persistence import StorePersistence
 from sessioncore.session._error_factories import not_loaded, skipped
 from sessioncore.session._lifecycle import FRESH
-from sessioncore.session._limits import RESPONSE_STARTED
+from sessioncore.session._limits import CHANGES_DROPPED, RESPONSE_STARTED
 from sessioncore.session._session import Session
 from sessioncore.session._state import SessionState
 from sessioncore.session._turn import Turn
@@ -149,6 +149,7 @@ class Exchange(Struct, eq=False):
         try:
             if status is None and (loaded is None or state.rotating):
                 state.discard()
+                state.limit(CHANGES_DROPPED)
             result = self._persistence.commit(state, self._drops_changes)
         except BaseException:
             self._fail(state)
@@ -173,7 +174,7 @@ class Exchange(Struct, eq=False):
     def _fail(self, state: SessionState) -> None:
         self._drops_changes = True
         state.discard()
-        state.start_response()
+        state.limit(CHANGES_DROPPED)
 
     def _drop_late_changes(self) -> None:
         """Store nothing more: the session was ended. For `integration.watch_connection`."""
@@ -281,9 +282,10 @@ class Exchange(Struct, eq=False):
         if session_error is None and not headers.value:
             return None
         session._start_response()
-        self._drops_changes = True
-        if state is not None:
-            state.discard()
+        if state is None:
+            self._drops_changes = True
+        else:
+            self._fail(state)
         self._response = response_to(
             session_error, self._view, self._persistence.context, headers.value, handled=is_session_error(error)
         )

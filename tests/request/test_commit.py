@@ -1,14 +1,25 @@
 """What a request stores and when: at the commit, after an error, after the response has started, or never."""
 
+from contextlib import nullcontext
 from datetime import timedelta
 
 import pytest
-from tests.kit import Lab, Work, login, regenerate, reset
+from tests.kit import Lab, Work, login, lose, regenerate, reset
 from tests.views import PlainView, Visitor, response_to
 
-from sessioncore import Exchange, ResponseStarted, Session, SessionError, SessionReleased, StorageUnavailable
+from sessioncore import (
+    Exchange,
+    LifecycleError,
+    ResponseStarted,
+    Session,
+    SessionError,
+    SessionKey,
+    SessionReleased,
+    StorageUnavailable,
+)
 
 pytestmark = pytest.mark.anyio
+KEYS = SessionKey("keys", list[object], default_factory=list)
 
 
 @pytest.mark.proves("P5", "AT-1", "AT-88", "ASVS 7.6.2")
@@ -101,6 +112,45 @@ async def test_what_the_stream_of_a_server_error_changes_is_dropped_too_unless_i
     exchange.session["n"] = 5
     await exchange.finish()
     assert await lab.data() == {"n": 5 if saves else 4}
+
+
+FAILED_RESPONSES: dict[str, tuple[int | None, object]] = {  # the status, and the other value of the session
+    "no reply": (200, 1), "it cannot be stored": (200, object()), "a server error": (500, 1), "no headers": (None, 1),
+    "an error of ours": (200, 1),
+}  # fmt: skip
+
+
+@pytest.mark.proves("P3")
+@pytest.mark.parametrize("written", ["set", "in place", "default"])
+@pytest.mark.parametrize("how", FAILED_RESPONSES)
+async def test_a_save_after_the_changes_were_dropped_with_the_response_is_an_error(
+    how: str, written: str, lab: Lab
+) -> None:
+    """The save of another task, say, which has made its change before."""
+    exchange = await lab.begin_request(a=[1])
+    session, (status, value) = exchange.session, FAILED_RESPONSES[how]
+    if written == "set":
+        session["n"] = value
+    else:
+        (session["a"] if written == "in place" else session[KEYS]).append(value)
+    if how == "no headers":
+        await session.regenerate()
+    elif how == "no reply":
+        lab.storage.before["replace"] = lose
+    if how == "an error of ours":
+        response_to(exchange, StorageUnavailable("later"))
+    else:
+        with nullcontext() if status != 200 else pytest.raises(SessionError):
+            await exchange.commit(status)
+    for _ in range(2):
+        with pytest.raises(LifecycleError, match="new request"):
+            await session.save()
+        session["later"] = 1
+    await session.reload()
+    await exchange.finish()
+    assert await lab.data() == {"a": [1]} | ({"later": 1} if how == "no headers" else {})
+    with pytest.raises(SessionReleased):
+        await session.save()
 
 
 async def test_a_server_error_does_not_let_a_connection_store_more_whose_session_was_ended() -> None:

@@ -20,6 +20,7 @@ from sessioncore.session._effective import owner_of
 from sessioncore.session._error_factories import ErrorFactory, error_factory
 from sessioncore.session._initial_states import live_state
 from sessioncore.session._lifecycle import FRESH, STALE
+from sessioncore.session._limits import CHANGES_DROPPED
 from sessioncore.session._loaded import Loaded
 from sessioncore.session._protocols import Live
 from sessioncore.session._state import SessionState
@@ -78,6 +79,8 @@ class StorePersistence:
         if state.turn is not None:
             return self._commit_in_turn(state, drop, explicit)
         if drop:
+            if state.limits.write is None and state.modified():
+                state.limit(CHANGES_DROPPED)
             state.discard()
         steps = CommitSteps(self.context, state, explicit)
         step = steps.start_create() if create else steps.start()

@@ -5,9 +5,12 @@ from collections.abc import Callable
 from msgspec import Struct
 from msgspec.structs import replace
 
-from sessioncore._errors import ResponseStarted, SessionError, SessionNotLoaded, SessionReleased
+from sessioncore._errors import LifecycleError, ResponseStarted, SessionError, SessionNotLoaded, SessionReleased
 
-__all__ = ["ErrorFactory", "after_release", "error_factory", "not_loaded", "released", "response_started", "skipped"]
+__all__ = [
+    "ErrorFactory", "after_release", "changes_dropped", "error_factory", "not_loaded", "released", "response_started",
+    "skipped",
+]  # fmt: skip
 
 ErrorFactory = Callable[[], SessionError]
 """Makes a new error for each raise: raising the same object again would make its traceback grow."""
@@ -38,6 +41,14 @@ def response_started() -> ResponseStarted:
     return ResponseStarted(
         "the response has started, so a new ID cannot be sent to the client any more; write to a new session, and call "
         "login, regenerate or reset, before the response starts or a WebSocket is accepted"
+    )
+
+
+def changes_dropped() -> LifecycleError:
+    """Make the error for a save after the changes were dropped with the response."""
+    return LifecycleError(
+        "the response of this request is an error, so what was not stored before it was dropped, except perhaps a "
+        "write whose reply was lost; make the changes in a new request, or with store.open(session.id)"
     )
 
 

@@ -2,9 +2,9 @@
 
 from msgspec import Struct
 
-from sessioncore.session._error_factories import ErrorFactory, released, response_started
+from sessioncore.session._error_factories import ErrorFactory, changes_dropped, released, response_started
 
-__all__ = ["NO_LIMITS", "RELEASED", "RESPONSE_STARTED", "Limits"]
+__all__ = ["CHANGES_DROPPED", "NO_LIMITS", "RELEASED", "RESPONSE_STARTED", "Limits"]
 
 
 class Limits(Struct, frozen=True):
@@ -15,8 +15,10 @@ class Limits(Struct, frozen=True):
 
     write: ErrorFactory | None = None
     new_id: ErrorFactory | None = None  # what needs a new ID: login, regenerate, the first write of a fresh session
+    save: ErrorFactory | None = None  # `Session.save`, which must not return as if it had stored what was dropped
 
 
 NO_LIMITS = Limits()
 RESPONSE_STARTED = Limits(new_id=response_started)
-RELEASED = Limits(write=released, new_id=released)
+CHANGES_DROPPED = Limits(new_id=response_started, save=changes_dropped)
+RELEASED = Limits(write=released, new_id=released, save=released)

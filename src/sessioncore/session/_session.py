@@ -220,13 +220,15 @@ class Session(SessionMapping):
 
         Raises:
             SessionGone: the session was ended meanwhile; nothing was stored.
+            LifecycleError: the response is an error, with which unsaved changes were dropped; nothing was stored.
             CodecError: a value cannot be stored; the text names its key.
             OwnerLimitReached: it would log in one session more than the owner may have; nothing was stored.
             StorageUnavailable: it is unknown whether the changes were stored.
             StorageError: nothing was stored, and the text says why.
         """
         state = self._get_state()
-        state.check_not_released()
+        if state.limits.save is not None:
+            raise state.limits.save()
         await self._carry_out(self._persistence.commit(state, explicit=True))
 
     async def reload(self) -> None:

@@ -59,7 +59,7 @@ class SessionState(Struct, eq=False):
             return True
         if self.in_flight is not None:
             return True
-        return any(values.changed_in_place(name) is not None for name in values.snapshots or ())
+        return any(values.differs_from_snapshot(name) for name in values.snapshots or ())
 
     @property
     def rotating(self) -> bool:
@@ -142,7 +142,7 @@ class SessionState(Struct, eq=False):
 
     def check_not_started(self) -> None:
         """Raise if the session cannot be written to, or a new ID could not reach the client."""
-        if self.limits is RESPONSE_STARTED:
+        if self.limits.new_id is response_started:
             raise response_started()
         self.check_writable()
 
@@ -250,7 +250,7 @@ class SessionState(Struct, eq=False):
 
     def start_response(self) -> None:
         """Note that no new ID can reach the client any more, and drop changes that would need one."""
-        if self.limits.write is None:
+        if self.limits is NO_LIMITS or (self.limits.write is None and self.limits.save is None):
             self.limits = RESPONSE_STARTED
         if self.pending is not None and (self.phase is FRESH or self.phase is ENDED):
             self.pending = None

@@ -62,7 +62,7 @@ class Values(Struct, eq=False):
         for name, (value, raw) in (self.issued_defaults or {}).items():
             if name in self.items:
                 continue  # the key was set or loaded after the default was issued
-            if self.codec.encode(name, value, checked=False) == raw:
+            if self._try_encode(name, value) == raw:
                 kept[name] = (value, raw)
             else:
                 changed[name] = value
