@@ -6,7 +6,8 @@ from itertools import product
 import anyio
 import anyio.lowlevel
 import pytest
-from tests.kit import BOTH_LOOPS, Lab
+from tests.kit import BOTH_LOOPS, Lab, Work, login, regenerate, write
+from tests.request.test_replaced_ids import SpyWithTombstones
 from tests.stores import SpyStorage, SuspendingStorage
 from tests.views import Visitor, logged_in, response_to
 
@@ -43,19 +44,25 @@ async def test_the_oldest_logins_are_ended() -> None:
     assert [await lab.found(device.sid) is not None for device in devices] == [False, False, False, True]
 
 
-async def test_a_session_that_moves_at_the_moment_when_it_is_to_end_for_its_age_takes_no_place() -> None:
-    lab = Lab(max_sessions_per_owner=1, stale_id_window=timedelta())
+@pytest.mark.parametrize(("kind", "call"), [(SpyStorage, "delete"), (SpyWithTombstones, "move")])
+@pytest.mark.parametrize("work", [regenerate, write, login])
+async def test_what_is_used_at_the_moment_when_it_is_to_end_for_its_age_takes_no_place_unless_it_logs_in(
+    work: Work, kind: type[SpyStorage], call: str
+) -> None:
+    lab = Lab(kind=kind, max_sessions_per_owner=1)
     laptop = await logged_in(lab.store)
 
-    async def move() -> None:
+    async def use() -> None:
+        lab.clock.advance(1)
         async with laptop.request() as session:
-            await session.regenerate()
+            await work(session)
 
-    lab.storage.before["delete"] = move
+    lab.storage.before[call] = use
     lab.clock.advance(1)
     phone = await logged_in(lab.store)
-    assert await lab.found(laptop.sid) is None
-    assert await lab.found(phone.sid) is not None
+    assert (await lab.found(laptop.sid) is not None) is (work is login)
+    assert (await lab.found(phone.sid) is not None) is (work is not login)
+    assert len(lab.told(EventKind.OWNER_LIMIT)) == 1
 
 
 async def test_a_refused_login_is_a_409_and_leaves_everything_as_it_was() -> None:

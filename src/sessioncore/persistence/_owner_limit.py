@@ -16,10 +16,11 @@ from sessioncore._errors import OwnerLimitReached, SessionError
 from sessioncore._events import EventKind
 from sessioncore._storage_calls import Delete, Load
 from sessioncore.codec._record import Record
+from sessioncore.concurrency._gather import MAX_CONCURRENT_CALLS
 from sessioncore.persistence._commit_steps import CommitSteps
 from sessioncore.persistence._driver import Driver
 from sessioncore.persistence._machine import Answer, Step
-from sessioncore.persistence._owners import Owners
+from sessioncore.persistence._owners import OwnedSession, Owners
 from sessioncore.persistence._store_context import StoreContext
 from sessioncore.session._delta import Undone
 from sessioncore.session._lifecycle import CREATE, MOVE, REPLACE
@@ -28,6 +29,7 @@ from sessioncore.session._state import SessionState
 
 __all__ = ["OwnerLimit"]
 
+MAX_TRIES = 20  # of ending the oldest sessions while others change them
 FIRST_POLL, LONGEST_POLL = 0.01, 0.2  # seconds between checks whether newer logins have withdrawn
 
 
@@ -80,21 +82,24 @@ class OwnerLimit:
         """After a login, end sessions over the limit; return True if the login itself must be undone."""
         if self._refuses:
             return await self._must_withdraw(handle, owner)
-        before: list[str] = []
-        while (over := (await self._ranked(owner))[: -self._limit]) and over != before:
-            detail = "a session over the limit was ended"
-            if await self._owners.end(over, EventKind.OWNER_LIMIT, owner, detail) == len(over):
-                break
-            before = over  # others have ended or moved some of them meanwhile: look again
+        about = EventKind.OWNER_LIMIT, owner, "a session over the limit was ended"
+        for tries_left in reversed(range(MAX_TRIES)):
+            over = (await self._ranked(owner))[: -self._limit]
+            if tries_left and self._context.tombstone and len(over) <= MAX_CONCURRENT_CALLS:  # more: it was lowered
+                ended = await self._owners.end_unchanged(over, *about)
+            else:
+                ended = await self._owners.end([owned.handle for owned in over], *about)
+            if ended == len(over):
+                break  # otherwise others have ended, changed or moved some of them meanwhile: look again
         return False
 
-    async def _ranked(self, owner: str) -> list[str]:
-        """Return the handles of the owner's sessions; the session that has been the owner's for the longest is first.
+    async def _ranked(self, owner: str) -> list[OwnedSession]:
+        """Return the owner's sessions; the one that has been the owner's for the longest is first.
 
         Handles break ties, so that every process ranks the same.
         """
         sessions = await self._owners.sessions(owner)
-        return [owned.handle for owned in sorted(sessions, key=lambda owned: (owned.record.owned_since, owned.handle))]
+        return sorted(sessions, key=lambda owned: (owned.record.owned_since, owned.handle))
 
     async def _must_withdraw(self, handle: str, owner: str) -> bool:
         """Return whether this login, which is already stored, must be undone; the oldest sessions stay.
@@ -105,7 +110,7 @@ class OwnerLimit:
         pause, limit = FIRST_POLL, self._limit
         started_at = anyio.current_time()
         while True:
-            ranked = await self._ranked(owner)
+            ranked = [owned.handle for owned in await self._ranked(owner)]
             if handle not in ranked[:limit]:
                 return handle in ranked
             wait = self._context.config.storage_timeout.total_seconds() * (1 - ranked.index(handle) / limit / 2)

@@ -15,12 +15,13 @@ from msgspec import Struct
 from sessioncore._batched import batched
 from sessioncore._errors import CodecError, CorruptRecord
 from sessioncore._events import EventKind
-from sessioncore._storage_calls import Delete, Load, Moved, Reply, Stored, Unreadable
+from sessioncore._storage_calls import Delete, Load, Move, Moved, Reply, Stored, Unreadable
 from sessioncore._storage_capabilities import LoadsMany
 from sessioncore._storage_protocol import capability
 from sessioncore.codec._record import Record, datetime_of, decode_record
 from sessioncore.concurrency._gather import gather
-from sessioncore.http._ids import is_handle
+from sessioncore.http._ids import handle_of, is_handle, new_id
+from sessioncore.persistence._commit_events import ENDED_TTL
 from sessioncore.persistence._driver import Driver
 from sessioncore.persistence._load_answers import UNREADABLE_DETAIL
 from sessioncore.persistence._store_context import StoreContext
@@ -45,6 +46,7 @@ class OwnedSession(Struct, frozen=True):
 
     handle: str
     record: Record
+    version: int
     last_seen: float
     expires: float
 
@@ -135,6 +137,23 @@ class Owners:
             total += ended
         return total
 
+    async def end_unchanged(self, sessions: Sequence[OwnedSession], kind: EventKind, owner: str, detail: str) -> int:
+        """End the sessions that nobody has changed since they were loaded, send their events, and return how many.
+
+        `delete` would follow the tombstone of a session that has just logged in again, and end it. A move is
+        carried out only if the record still has its version. Nobody knows the key that it gets for a moment.
+        """
+        prefix = self._config.key_prefix
+        moves = [
+            Move(prefix + one.handle, prefix + handle_of(new_id()), b"", ENDED_TTL, one.version, None)
+            for one in sessions
+        ]
+        replies = await gather([partial(self._driver.call, move) for move in moves])
+        ended = [one.handle for one, reply in zip(sessions, replies, strict=True) if isinstance(reply, int)]
+        for handle in ended:
+            self._events.send(kind, handle, owner, detail)
+        return len(ended)
+
     async def revoke_all(self, owner: str, keep: str | None) -> int:
         """End the owner's sessions except `keep`; repeat until no session is left that began before this call.
 
@@ -200,7 +219,7 @@ class Owners:
         except CorruptRecord as exc:
             self._events.send(EventKind.CORRUPT, handle, None, str(exc))
             return None
-        now, lifetimes = self._config.clock(), self._context.lifetimes
+        version, now, lifetimes = stored.version, self._config.clock(), self._context.lifetimes
         # The ttl tells the time of the last use, unless the absolute deadline cut it; the last write is a use, too.
         last_seen = min(now, max(record.written_at, now - (lifetimes.idle_of(record) - stored.ttl)))
-        return OwnedSession(handle, record, last_seen, now + lifetimes.remaining(record, stored.ttl, now))
+        return OwnedSession(handle, record, version, last_seen, now + lifetimes.remaining(record, stored.ttl, now))
