@@ -138,6 +138,21 @@ async def test_without_a_window_another_requests_new_id_ends_it() -> None:
         await one.ended.wait()
 
 
+async def begun_after_another(store: SessionStore) -> Session:
+    session = await store.create(owner="u")
+    await end_and_begin_another(session)
+    return session
+
+
+async def test_its_own_end_counts_where_the_request_had_ended_another_session_before() -> None:
+    async with watched(MemoryStorage(), begun_after_another) as one:
+        await write(one.mine)
+        await one.looked_up()
+        assert not one.ended.is_set()
+        await end_and_begin_another(one.mine)
+        await one.ended.wait()
+
+
 async def anonymous(store: SessionStore) -> Session:
     return await store.create({"n": 1})
 

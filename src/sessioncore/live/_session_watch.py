@@ -43,7 +43,7 @@ class SessionWatch(Struct, eq=False, weakref=True):
     def ended_by_itself(self) -> bool:
         """Whether the request itself has ended the session, even if it has begun another one since."""
         loaded = self.state.loaded
-        return self.state.phase is ENDED if loaded is None else loaded.anew and not self.base.anew
+        return self.state.phase is ENDED if loaded is None else loaded.origin != self.base.origin
 
     def rebase(self) -> str | None:
         """Take over what the request itself has just stored; return the key to watch if that is another one."""

@@ -31,17 +31,20 @@ class Attempt(Struct, frozen=True):
         owner = self.delta.metadata.owner
         return None if owner is UNSET else owner
 
-    def to_loaded(self, session_id: str, version: int, before: Loaded | None, anew: bool) -> Loaded:
-        """Return the record as this write has stored it; `before` is the former record, None if it was created."""
+    def to_loaded(self, session_id: str, version: int, before: Loaded | None, origin: str) -> Loaded:
+        """Return the record as this write has stored it; `before` is the former record, None if it was created.
+
+        `origin` counts in the second case; see `Loaded`.
+        """
         record, cookie_changed = self.record, False
         if before is not None:
-            former, cookie_changed, anew = before.record, before.cookie_changed, before.anew
+            former, cookie_changed, origin = before.record, before.cookie_changed, before.origin
             if type(record) is not Record or type(former) is not Record:  # else neither has what a cookie shows
                 cookie_changed |= record.absolute != former.absolute or record.persistent is not former.persistent
         now, ttl = record.written_at, self.call.ttl
         return Loaded(
             session_id, self.handle, record, version, ttl, now,
-            renewed=True, cookie_changed=cookie_changed, anew=anew,
+            renewed=True, cookie_changed=cookie_changed, origin=origin,
         )  # fmt: skip
 
     def __repr__(self) -> str:

@@ -189,9 +189,10 @@ class SessionState(Struct, eq=False):
 
     def apply_committed(self, version: int) -> Attempt:
         """Make the record that was just stored the loaded one; return the attempt that stored it."""
-        attempt, anew = self.current_attempt(), self.phase is ENDED
-        self.in_flight = None
+        attempt, self.in_flight, origin = self.in_flight, None, ""
+        assert attempt is not None, "there is a reply, but no write is in flight"
         if self.phase is not LIVE:
+            origin = attempt.handle if self.phase is ENDED else ""
             self._advance(STORED)
             self.former = None
         session_id, record = attempt.new_id, attempt.record
@@ -200,13 +201,12 @@ class SessionState(Struct, eq=False):
             session_id = self.loaded.session_id
         elif self.next_id == session_id:  # else another task has requested the next rotation meanwhile
             self.next_id = None
-        self.loaded = attempt.to_loaded(session_id, version, self.loaded, anew)
+        self.loaded = attempt.to_loaded(session_id, version, self.loaded, origin)
         if self.limits.write is not None:  # it was released meanwhile, and shows what is stored
             self._restore_values()
             return attempt
-        delta = attempt.delta
-        stored = take_merged(self.values, self.pending, attempt) if attempt.merged else delta.puts
-        self.values.apply_stored(record.data, stored, delta.drops)
+        stored = take_merged(self.values, self.pending, attempt) if attempt.merged else attempt.delta.puts
+        self.values.apply_stored(record.data, stored, attempt.delta.drops)
         return attempt
 
     # -- changes in the storage
@@ -250,7 +250,7 @@ class SessionState(Struct, eq=False):
 
     def start_response(self) -> None:
         """Note that no new ID can reach the client any more, and drop changes that would need one."""
-        if self.limits is NO_LIMITS or (self.limits.write is None and self.limits.save is None):
+        if self.limits.write is None and self.limits.save is None:
             self.limits = RESPONSE_STARTED
         if self.pending is not None and (self.phase is FRESH or self.phase is ENDED):
             self.pending = None
