@@ -5,6 +5,7 @@ The core decides which call to make and what its reply means, without I/O; the d
 """
 
 from enum import Enum
+from types import NoneType
 from typing import Any, ClassVar, Final, TypeAlias
 
 from msgspec import Struct
@@ -47,6 +48,7 @@ class _Call(Struct, frozen=True, gc=False):
     """A call of a storage; its `operation` is the name of the method."""
 
     operation: ClassVar[str]
+    replies: ClassVar[Any] = object  # the types that the driver passes on; a commit judges the replies to its writes
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}>"  # keys contain handles, and `data` the values
@@ -59,6 +61,7 @@ class Load(_Call, frozen=True, gc=False):
     renew: float | None = None
     uncached: bool = False  # `answer_now` must not answer from a cache: the caller asks what the storage has now
     operation: ClassVar[str] = "load"
+    replies: ClassVar[Any] = (Stored, Moved, Unreadable, NoneType)  # anything else must not pass for "no session"
 
     def invoke(self, target: Any) -> Any:
         """Make this call on `target`: a Storage returns a coroutine, a synchronous object returns the reply."""
@@ -129,6 +132,7 @@ class Delete(_Call, frozen=True, gc=False):
 
     keys: tuple[str, ...]
     operation: ClassVar[str] = "delete"
+    replies: ClassVar[Any] = int
 
     def invoke(self, target: Any) -> Any:
         """Make this call on `target`."""

@@ -161,8 +161,9 @@ def test_the_architecture_page_has_the_verdicts_of_the_code() -> None:
 
     def verdict(action: Action, answer: type | bool) -> str:
         if isinstance(answer, bool):
-            return verdict_of(action, answer).value if action is Action.TOUCH else "-"
-        found = VERDICTS[action].get(answer)
+            found = verdict_of(action, answer) if action is Action.TOUCH else None
+        else:
+            found = VERDICTS[action].get(answer)
         return "-" if found is None else found.value
 
     listed = {row[0]: row[1:] for row in table("architecture.md", "| answer | create |")}

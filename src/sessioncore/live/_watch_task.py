@@ -18,7 +18,7 @@ from anyio.abc import TaskGroup
 from sessioncore._config import stale_id_window
 from sessioncore._errors import SessionError, SessionGone, StorageError, StorageUnavailable
 from sessioncore._events import EventKind
-from sessioncore._storage_calls import Moved, Reply, Touch
+from sessioncore._storage_calls import Load, Moved, Reply, Touch
 from sessioncore._storage_capabilities import Watches
 from sessioncore.concurrency._background import run_in_background
 from sessioncore.concurrency._event_loops import caller_from_any_thread
@@ -162,7 +162,7 @@ class WatchTask:
         if not asked:
             return
         keys = list(asked)
-        answers = await self._driver.bounded("watch", lambda: self._watches.watch(keys, self._changed))
+        answers = await self._driver.listed("watch", lambda: self._watches.watch(keys, self._changed), Load.replies)
         for key, answer in zip(keys, answers, strict=True):
             for watch in watches[key]:
                 if self._agenda.has(watch, key):  # otherwise it has ended or moved meanwhile

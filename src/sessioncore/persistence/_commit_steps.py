@@ -22,7 +22,7 @@ from sessioncore.http._ids import handle_of
 from sessioncore.persistence import _commit_errors as errors
 from sessioncore.persistence._commit_events import ENDED_TTL, events_of_write
 from sessioncore.persistence._load_answers import DEADLINE_DETAIL, UNREADABLE_DETAIL
-from sessioncore.persistence._machine import Answer, Step
+from sessioncore.persistence._machine import Answer, Step, unexpected_answer
 from sessioncore.persistence._session_steps import SessionSteps
 from sessioncore.persistence._verdicts import STORED, Verdict, verdict_of
 from sessioncore.session._attempt import Attempt
@@ -139,10 +139,11 @@ class CommitSteps(SessionSteps, eq=False):
         try:
             return self._apply_verdict(verdict, answer)
         except BaseException:  # a value or a function of the user failed, and the last write has changed nothing
-            self.state.roll_back()
+            if verdict is not None:
+                self.state.roll_back()
             raise
 
-    def _apply_verdict(self, verdict: Verdict, answer: Answer) -> Step | None:  # noqa: C901, PLR0912 - a case for each verdict
+    def _apply_verdict(self, verdict: Verdict | None, answer: Answer) -> Step | None:  # noqa: C901, PLR0912 - a case for each verdict
         state = self.state
         if self.absent is not None and verdict in _MAY_BE_LATE:
             return self._find_again()
@@ -175,6 +176,9 @@ class CommitSteps(SessionSteps, eq=False):
                 self._fail(errors.overtaken_error())
             case Verdict.IGNORED:
                 pass
+            case None:
+                operation = Load.operation if self.action is FIND else self.action.name.lower()
+                raise unexpected_answer(self.context.config.storage, operation, answer)
             case _:
                 assert_never(verdict)
         return None

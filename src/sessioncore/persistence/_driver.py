@@ -5,10 +5,9 @@ first call that must be awaited, the remaining steps run in a coroutine, in whic
 has a timeout.
 """
 
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Generator
 from contextlib import AsyncExitStack
 from functools import partial
-from types import NoneType
 from typing import Any, Final, Generic, TypeAlias, TypeVar, cast, final
 
 import anyio
@@ -17,7 +16,7 @@ from msgspec import Struct
 from sessioncore._config import listeners
 from sessioncore._errors import KeyTaken, SessionError, StorageError, StorageUnavailable
 from sessioncore._events import EventKind, StorageListener
-from sessioncore._storage_calls import LATER, Call, Later, Load, Move, Moved, Replace, Reply, Stored, Unreadable
+from sessioncore._storage_calls import LATER, Call, Later, Move, Replace, Reply, Stored
 from sessioncore._storage_capabilities import AnswersNow, BoundsCalls
 from sessioncore._storage_protocol import capability
 from sessioncore.concurrency._locks import NamedLocks
@@ -48,7 +47,6 @@ class Done(Struct, Generic[T_co], frozen=True):
 
 
 DONE: Final = Done(None)
-_LOADED: Final = (Stored, Moved, Unreadable, NoneType)  # anything else must not pass for "no session"
 _UNQUEUED: Final = 2  # steps of a commit before it queues for its record: a write, and another one after a conflict
 Perform: TypeAlias = Callable[[Step], Awaitable[Answer]]
 
@@ -172,9 +170,24 @@ class Driver:
             reply = await self.unbounded(call.operation, lambda: call.invoke(self._storage))
         else:
             reply = await self.bounded(call.operation, lambda: call.invoke(self._storage))
-        if type(reply) is not Stored and type(call) is Load and not isinstance(reply, _LOADED):
-            raise unexpected_answer("LOAD", reply)
+        if type(reply) is not Stored and not isinstance(reply, call.replies):
+            raise unexpected_answer(self._storage, call.operation, reply)
         return cast("Reply", reply)
+
+    async def listed(self, operation: str, call: Callable[[], Awaitable[object]], kinds: Any) -> Collection[Any]:
+        """Await a call that returns a list of such objects, for at most `storage_timeout`.
+
+        Raises:
+            StorageError: the storage refused, returned something else, or did not reply in time (StorageUnavailable).
+        """
+        reply = await self.bounded(operation, call)
+        if not isinstance(reply, Collection) or isinstance(reply, (str, bytes)):
+            raise unexpected_answer(self._storage, operation, reply)
+        items: Collection[Any] = reply  # pyright: ignore[reportUnknownVariableType]
+        for item in items:
+            if not isinstance(item, kinds):
+                raise unexpected_answer(self._storage, operation, item)
+        return items
 
     async def bounded(self, operation: str, call: Callable[[], Awaitable[T]]) -> T:
         """Await `call()` for at most `storage_timeout`.

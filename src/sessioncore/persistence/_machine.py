@@ -56,8 +56,9 @@ class Machine(Protocol):
         ...
 
 
-def unexpected_answer(call: str, answer: object) -> StorageError:
+def unexpected_answer(storage: object, operation: str, answer: object) -> StorageError:
     """Return the error for an answer that the storage contract does not allow for this call."""
     return StorageError(
-        f"the storage answered {call} with a {type(answer).__name__}; see the contract in sessioncore.Storage"
+        f"{type(storage).__name__}.{operation} returned a {type(answer).__name__}; see the contract in "
+        "sessioncore.Storage"
     )

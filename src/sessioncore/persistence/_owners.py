@@ -5,7 +5,7 @@ outdated index can neither list nor revoke the session of another owner.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any, cast
@@ -187,7 +187,7 @@ class Owners:
         """
         prefix, missing = self._config.key_prefix, set[str]()
         while True:
-            keys = await self._driver.bounded("owned_keys", lambda: self._config.storage.owned_keys(prefix + owner))
+            keys = await self._driver.listed("owned_keys", lambda: self._config.storage.owned_keys(prefix + owner), str)
             # Another store's key_prefix may begin with this one, so the listing may contain its keys.
             handles = {handle for key in keys if is_handle(handle := key.removeprefix(prefix))}
             found = await self._load_all(handles)
@@ -204,10 +204,10 @@ class Owners:
                     found[handle] = self._to_owned_session(handle, stored)
         return found
 
-    async def _load_batch(self, handles: Sequence[str]) -> list[Reply]:
+    async def _load_batch(self, handles: Sequence[str]) -> Collection[Reply]:
         keys = [self._config.key_prefix + handle for handle in handles]
         if (storage := self._loads_many) is not None:
-            return cast("list[Reply]", await self._driver.bounded("load_many", lambda: storage.load_many(keys)))
+            return await self._driver.listed("load_many", lambda: storage.load_many(keys), Load.replies)
         return await gather([partial(self._driver.call, Load(key)) for key in keys])
 
     def _to_owned_session(self, handle: str, stored: Stored | Unreadable) -> OwnedSession | None:

@@ -10,7 +10,7 @@ from typing import Final
 
 from sessioncore._errors import KeyTaken, StorageError, StorageUnavailable
 from sessioncore._storage_calls import Moved, Stored, Unreadable
-from sessioncore.persistence._machine import Answer, unexpected_answer
+from sessioncore.persistence._machine import Answer
 from sessioncore.session._lifecycle import CREATE, FIND, MOVE, REPLACE, TOUCH, Action
 
 __all__ = ["STORED", "VERDICTS", "Verdict", "verdict_of"]
@@ -59,12 +59,8 @@ _SUBCLASSED: Final = (Stored, Moved, Unreadable, KeyTaken, StorageUnavailable, S
 _BY_ACTION: Final = tuple(VERDICTS.get(action, {}) for action in Action)
 
 
-def verdict_of(action: Action, answer: Answer) -> Verdict:
-    """Return what `answer` means to a commit whose call is `action`.
-
-    Raises:
-        StorageError: the storage contract does not allow this answer.
-    """
+def verdict_of(action: Action, answer: Answer) -> Verdict | None:
+    """Return what `answer` means to a commit whose call is `action`; None: the contract does not allow it."""
     verdicts = _BY_ACTION[action]
     verdict = verdicts.get(type(answer))
     if verdict is not None:
@@ -74,4 +70,4 @@ def verdict_of(action: Action, answer: Answer) -> Verdict:
     for kind in _SUBCLASSED:
         if isinstance(answer, kind) and kind in verdicts:
             return verdicts[kind]
-    raise unexpected_answer(action.name, answer)
+    return None
