@@ -102,6 +102,7 @@ def test_exit_codes_of_what_is_not_there(urls: dict[str, str], tmp_path: Path) -
         (2, ("--storage", urls["keyvalue-unlisted"], "revoke", "--all", "--yes")),
         (2, ("--storage", urls["redis"], "revoke", secret, secret)),
         (2, ("--storage", urls["redis"], "revoke", "0" * 64, "--all")),
+        *((2, ("--storage", urls["redis"], "purge", "--every", seconds)) for seconds in ("0", "nan", "inf", "soon")),
         (2, ("--app", "no.such.module:store", "count")),
         (2, ("--app", "app:memory", "count")),
         (3, ("--storage", f"redis://:{secret}@127.0.0.1:1/0", "count")),
@@ -155,7 +156,7 @@ def test_it_says_which_extra_is_missing(tmp_path: Path) -> None:
 
 
 def test_purging_again_and_again_survives_an_outage_and_ends_at_sigterm(tmp_path: Path) -> None:
-    words = [*COMMAND, "--storage", "redis://127.0.0.1:1/0", "purge", "--every", "1"]
+    words = [*COMMAND, "--storage", "redis://127.0.0.1:1/0", "purge", "--every", "0.2"]
     with (tmp_path / "err").open("w") as err, subprocess.Popen(words, env=ENVIRONMENT, stderr=err) as process:
         until(lambda: (tmp_path / "err").read_text().count("Not purged") > 1, 30)
         process.send_signal(signal.SIGTERM)

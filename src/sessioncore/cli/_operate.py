@@ -1,6 +1,7 @@
 """The commands for operators of the storage: purge, check, audit and migrate."""
 
 import logging
+import math
 import signal
 from typing import Protocol, runtime_checkable
 
@@ -21,13 +22,15 @@ __all__ = ["audit", "check", "migrate", "purge"]
 
 @click.command()
 @click.option(
-    "--every", type=click.IntRange(1, 366 * 86400), metavar="SECONDS", help="Repeat after this time, until SIGTERM."
+    "--every", type=click.FloatRange(0.1, 366 * 86400), metavar="SECONDS", help="Repeat after this time, until SIGTERM."
 )
-def purge(every: int | None) -> None:
+def purge(every: float | None) -> None:
     """Remove expired records from the whole table, that is, of all key prefixes.
 
     For SQLite, PostgreSQL and key-value stores. Redis removes records by itself; here it removes entries of indexes.
     """
+    if every is not None and math.isnan(every):  # no range excludes it
+        raise click.BadParameter("nan is not a number of seconds", param_hint="--every")
     store = chosen_store()
     note("Expired records are removed from the whole table, whatever their key prefix.")
     if every is not None:
@@ -42,7 +45,7 @@ def _print_purged(number: int) -> None:
     print_result({"purged": number}, [[str(number)]], [f"Expired records removed: {number}"])
 
 
-async def _purge_until_stopped(store: SessionStore, seconds: int) -> None:
+async def _purge_until_stopped(store: SessionStore, seconds: float) -> None:
     """Purge about every `seconds` until SIGTERM; an outage is reported, and the next purge comes.
 
     Raises:
@@ -66,7 +69,7 @@ async def _purge_until_stopped(store: SessionStore, seconds: int) -> None:
         raise failure
 
 
-async def _purge_forever(store: SessionStore, seconds: int) -> None:
+async def _purge_forever(store: SessionStore, seconds: float) -> None:
     opened = purged = False
     while True:
         try:
