@@ -67,9 +67,9 @@ class StorageUnavailable(StorageError):
 class WritesRefused(StorageUnavailable):
     """Raised when the storage replies but takes no writes at the moment: it is read-only, full, or lacks replicas.
 
-    So is a SQLite file that another process holds. Nothing was changed. Such a state usually passes by
-    itself, as in a failover, so it does not stop the start of an application. It is exported from
-    `sessioncore.storage` only, for authors of storages.
+    So is a SQLite file that another process holds. Nothing was changed; but a deletion that too few replicas
+    have confirmed is done. Such a state usually passes by itself, as in a failover, so it does not stop the
+    start of an application. It is exported from `sessioncore.storage` only, for authors of storages.
     """
 
 

@@ -11,7 +11,7 @@ from typing import Protocol, TypeAlias
 
 from msgspec import Struct
 
-from sessioncore._errors import KeyTaken, StorageUnavailable
+from sessioncore._errors import KeyTaken, StorageUnavailable, WritesRefused
 from sessioncore._storage_calls import Moved, Stored, Unreadable, Written
 from sessioncore.storage._text import text_of
 from sessioncore.storage.redis._errors import ConnectionLost, ErrorReply, ForeignValue, error_of, unavailable
@@ -149,7 +149,7 @@ class ReplicaAcks(Struct, frozen=True):
         """Run a deleting script and wait for the replicas, in one packet on one connection.
 
         Raises:
-            StorageUnavailable: too few replicas confirmed it.
+            WritesRefused: too few replicas confirmed it.
         """
         # EVAL, not EVALSHA: after NOSCRIPT a second attempt might be sent on another connection than the WAIT.
         run: Command = (b"EVAL", script.text, len(keys), *keys)
@@ -161,7 +161,7 @@ class ReplicaAcks(Struct, frozen=True):
         if isinstance(confirmed, ErrorReply):
             raise StorageUnavailable(f"the deletion is done, but not confirmed: {error_of(confirmed)}") from confirmed
         if confirmed < self.replicas:
-            raise StorageUnavailable(
+            raise WritesRefused(
                 f"the deletion is done, but only {confirmed} of {self.replicas} replicas have confirmed it: "
                 "a failover now may undo it; delete again to ask again"
             )
