@@ -59,7 +59,7 @@ class Load(_Call, frozen=True, gc=False):
 
     key: str
     renew: float | None = None
-    uncached: bool = False  # `answer_now` must not answer from a cache: the caller asks what the storage has now
+    uncached: bool = False  # the caller asks what the storage has now: no cache may answer
     operation: ClassVar[str] = "load"
     replies: ClassVar[Any] = (Stored, Moved, Unreadable, NoneType)  # anything else must not pass for "no session"
 

@@ -100,7 +100,7 @@ class LoadsMany(Protocol):
     """
 
     async def load_many(self, keys: Sequence[str]) -> list[Stored | Moved | Unreadable | None]:
-        """Return for each key, in this order, what `load` would return."""
+        """Return for each key, in this order, what `load` would return without a cache."""
         ...
 
 

@@ -74,8 +74,11 @@ async def test_a_hit_sends_nothing_and_makes_no_coroutine(server: Server, emptie
             assert exchange.session["n"] == 1
             assert type(exchange.commit(200)) is Done
             await exchange.finish()
+        sid = visitor.sid or ""
+        assert (await store.get_by_id(sid))["n"] == 1
+        assert isinstance(await storage.load(f"session:{(await store.get_by_id(sid)).handle}"), Stored)
         assert commands(server) == {}
-        assert (storage.near_cache_stats().hits, storage.near_cache_stats().misses) == (10, 1)
+        assert (storage.near_cache_stats().hits, storage.near_cache_stats().misses) == (13, 1)
 
 
 async def test_one_ping_proves_all_that_is_in_the_cache(server: Server) -> None:
@@ -130,7 +133,7 @@ async def test_own_changes_are_seen_at_once(server: Server, change: str) -> None
 @pytest.mark.proves("AT-125")
 @pytest.mark.parametrize("change", CHANGES)
 async def test_changes_by_others_are_seen_by_a_load(server: Server, change: str) -> None:
-    async with caching(server) as (storage, version), storage_at(server.port) as other:
+    async with caching(server, STRICT) as (storage, version), storage_at(server.port) as other:
         await CHANGES[change](other, version)
         assert about(await storage.load("k")) == about(await other.load("k"))
         assert about((await storage.load_many(["k"]))[0]) == about(await other.load("k"))
@@ -183,7 +186,10 @@ async def test_what_decides_asks_the_server(server: Server, emptied: None) -> No
             same.bind_owner("bob")
         assert handle is not None
         assert await store.sessions_of("ada") == []
+        await store.get_by_id(visitor.sid or "")
+        commands(server)
         assert not await store.revoke(handle, owner="ada")
+        assert commands(server) == {"get": 1}
         assert await store.revoke(handle, owner="bob")
 
 
@@ -220,7 +226,7 @@ async def test_a_fresh_connection_beside_a_silent_one_empties_it(server: Server)
     seconds = timedelta(seconds=2)
     async with (
         proxy_to(server.port) as proxy,
-        storage_at(proxy.port, near_cache=PATIENT, timeout=seconds) as storage,
+        storage_at(proxy.port, near_cache=NearCache(max_stale=seconds / 4), timeout=seconds) as storage,
         storage_at(server.port) as other,
     ):
         version = await made(storage, "k")
@@ -228,6 +234,7 @@ async def test_a_fresh_connection_beside_a_silent_one_empties_it(server: Server)
         proxy.half_open = proxy.connections
         version_of(await other.replace("k", b"new", 900, version=version))
         assert at_once(storage, "k") == b"data"
+        await comes_true(lambda: at_once(storage, "k") is None)
         assert await load(storage, "k") == b"new"
         assert at_once(storage, "k") in {None, b"new"}
         assert proxy.connections == 2

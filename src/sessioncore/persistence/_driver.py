@@ -8,7 +8,7 @@ has a timeout.
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Generator
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import Any, Final, Generic, TypeAlias, TypeVar, cast, final
+from typing import Any, Final, Generic, TypeAlias, TypeVar, final
 
 import anyio
 from msgspec import Struct
@@ -16,8 +16,8 @@ from msgspec import Struct
 from sessioncore._config import listeners
 from sessioncore._errors import KeyTaken, SessionError, StorageError, StorageUnavailable
 from sessioncore._events import EventKind, StorageListener
-from sessioncore._storage_calls import LATER, Call, Later, Move, Replace, Reply, Stored
-from sessioncore._storage_capabilities import AnswersNow, BoundsCalls
+from sessioncore._storage_calls import LATER, Call, Later, Load, Move, Replace, Reply, Stored
+from sessioncore._storage_capabilities import AnswersNow, BoundsCalls, LoadsMany
 from sessioncore._storage_protocol import capability
 from sessioncore.concurrency._locks import NamedLocks
 from sessioncore.concurrency._standstill import LateDeadline
@@ -59,6 +59,7 @@ class Driver:
         "_bounded_by_storage",
         "_events",
         "_health",
+        "_past_the_cache",
         "_queues",
         "_seconds",
         "_storage",
@@ -77,6 +78,7 @@ class Driver:
         for listener in told:
             listener.attached(storage)
         self._answer_now = answer_now
+        self._past_the_cache = None if answer_now is None else capability(storage, LoadsMany)
         # Cancel scopes are slow; calls that enforce the timeout themselves need none (see BoundsCalls).
         self._bounded_by_storage = frozenset[str]()
         if bounds is not None and bounds.bound_calls(seconds):
@@ -164,15 +166,26 @@ class Driver:
         Raises:
             StorageError: the storage refused, or did not reply in time (StorageUnavailable).
         """
+        if type(call) is Load and call.uncached:
+            invoke = partial(self._load_uncached, call)
+        else:
+            invoke = partial(call.invoke, self._storage)
         if call.operation in self._bounded_by_storage:
             if self._health.is_failing:
                 self._check_health(call.operation)
-            reply = await self.unbounded(call.operation, lambda: call.invoke(self._storage))
+            reply = await self.unbounded(call.operation, invoke)
         else:
-            reply = await self.bounded(call.operation, lambda: call.invoke(self._storage))
+            reply = await self.bounded(call.operation, invoke)
         if type(reply) is not Stored and not isinstance(reply, call.replies):
             raise unexpected_answer(self._storage, call.operation, reply)
-        return cast("Reply", reply)
+        return reply
+
+    async def _load_uncached(self, call: Load) -> Reply:
+        if call.renew is not None or (storage := self._past_the_cache) is None:
+            reply: Reply = await call.invoke(self._storage)
+            return reply
+        [reply] = await storage.load_many([call.key])
+        return reply
 
     async def listed(self, operation: str, call: Callable[[], Awaitable[object]], kinds: Any) -> Collection[Any]:
         """Await a call that returns a list of such objects, for at most `storage_timeout`.

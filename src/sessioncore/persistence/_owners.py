@@ -113,7 +113,7 @@ class Owners:
     async def _follow(self, handle: str) -> tuple[str, Reply]:
         """Return the handle that this session has now, perhaps after moves, and what its key holds."""
         key, passed = self._config.key_prefix + handle, set[str]()
-        while isinstance(answer := await self._driver.call(Load(key)), Moved) and key not in passed:
+        while isinstance(answer := await self._driver.call(Load(key, uncached=True)), Moved) and key not in passed:
             passed.add(key)  # no move makes tombstones that lead in a circle, but damage may
             key = answer.key
         return key.removeprefix(self._config.key_prefix), answer

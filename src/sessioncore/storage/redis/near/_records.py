@@ -1,8 +1,8 @@
 """The calls on records through a near cache: reads are answered from it, writes drop from it what they change.
 
-`answer_now` answers at once, with what was true at most `max_stale` ago. `load`, which must be
-awaited in any case, returns what the server has: a PING that is sent after the load began shows
-whether the cached record is still up to date, because replies and invalidations come in order.
+`answer_now` and `load` answer at once with what was true at most `max_stale` ago. If that is not
+proven, `load` sends a PING, which shows whether the cached record is still up to date, because
+replies and invalidations come in order. `RedisStorage.load_many` reads past the cache.
 """
 
 from collections.abc import Generator
@@ -45,12 +45,13 @@ class NearRecords:
         """Answer a load from the cache, if the age of the record is proven."""
         if type(call) is not Load or call.uncached or call.renew is not None:
             return LATER
-        now = monotonic()
-        found = self.cache.lookup(call.key, now, now - self._max_stale)
+        found = self._young_enough(call.key)
         return LATER if found is None else found
 
     async def load(self, key: str, deadline: float) -> Stored | Moved | Unreadable | None:
-        """Return what the server has; where a record is in the cache, a PING that loads share tells if it is that."""
+        """Return the record from the cache, if need be after a PING that loads share; or else what the server has."""
+        if (found := self._young_enough(key)) is not None:
+            return found
         if key in self.cache and (found := await self._proven(key, deadline)) is not None:
             return found
         return await self._fill(key, deadline)
@@ -82,6 +83,10 @@ class NearRecords:
                 return await self._records.delete(keys)
         finally:
             self.cache.require_new_proof(monotonic())
+
+    def _young_enough(self, key: str) -> Stored | None:
+        now = monotonic()
+        return self.cache.lookup(key, now, now - self._max_stale)
 
     async def _proven(self, key: str, deadline: float) -> Stored | None:
         """Return the record from the cache, if it is what the server had after this call began."""
