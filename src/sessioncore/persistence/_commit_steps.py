@@ -136,20 +136,22 @@ class CommitSteps(SessionSteps, eq=False):
     def answered(self, answer: Answer) -> Step | None:
         """Handle the answer to the current call, and return the next one."""
         verdict = verdict_of(self.action, answer)
-        try:
-            return self._apply_verdict(verdict, answer)
-        except BaseException:  # a value or a function of the user failed, and the last write has changed nothing
-            if verdict is not None:
-                self.state.roll_back()
-            raise
-
-    def _apply_verdict(self, verdict: Verdict | None, answer: Answer) -> Step | None:  # noqa: C901, PLR0912 - a case for each verdict
-        state = self.state
-        if self.absent is not None and verdict in _MAY_BE_LATE:
-            return self._find_again()
         if verdict is STORED:  # in most requests; looking up the other members is slow
             self._finish_stored(answer)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # a version
             return None
+        if verdict is None:  # the write stays in flight: it may have been stored all the same
+            operation = Load.operation if self.action is FIND else self.action.name.lower()
+            raise unexpected_answer(self.context.config.storage, operation, answer)
+        try:
+            return self._apply_verdict(verdict, answer)
+        except BaseException:  # a value or a function of the user failed, and the last write has changed nothing
+            self.state.roll_back()
+            raise
+
+    def _apply_verdict(self, verdict: Verdict, answer: Answer) -> Step | None:  # noqa: C901, PLR0912 - a case for each verdict
+        state = self.state
+        if self.absent is not None and verdict in _MAY_BE_LATE:
+            return self._find_again()
         match verdict:
             case Verdict.CONFLICT:
                 return self._conflict(cast("Stored", answer))
@@ -174,11 +176,8 @@ class CommitSteps(SessionSteps, eq=False):
                 self._fail(cast("StorageError", answer))
             case Verdict.OVERTAKEN:
                 self._fail(errors.overtaken_error())
-            case Verdict.IGNORED:
+            case Verdict.IGNORED | Verdict.STORED:  # `answered` has handled the second
                 pass
-            case None:
-                operation = Load.operation if self.action is FIND else self.action.name.lower()
-                raise unexpected_answer(self.context.config.storage, operation, answer)
             case _:
                 assert_never(verdict)
         return None

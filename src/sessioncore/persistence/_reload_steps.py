@@ -6,9 +6,9 @@ Only a session that is stored has something to take over.
 
 from sessioncore._errors import StorageError
 from sessioncore._events import EventKind
-from sessioncore._storage_calls import Load
+from sessioncore._storage_calls import Load, Touch
 from sessioncore.persistence._load_answers import interpret_load
-from sessioncore.persistence._machine import Answer, Step
+from sessioncore.persistence._machine import Answer, Step, unexpected_answer
 from sessioncore.persistence._session_steps import SessionSteps
 from sessioncore.persistence._verdicts import Verdict, verdict_of
 from sessioncore.session._lifecycle import GONE, STALE, TOUCH
@@ -45,6 +45,8 @@ class ReloadSteps(SessionSteps, eq=False):
                 self._finish_renewed()
             elif verdict is Verdict.GONE:
                 self._gone()
+            elif verdict is None:
+                self._fail(unexpected_answer(self.context.config.storage, Touch.operation, answer))
         elif isinstance(answer, StorageError):
             self._fail(answer)
         else:
