@@ -23,6 +23,7 @@ async def lifespan(_: Starlette) -> AsyncGenerator[None]:
 
     signal.signal(signal.SIGTERM, stop)
     yield
+    signal.signal(signal.SIGTERM, former)  # a second SIGTERM may come when the loop is closed
 
 
 app = make_app(store, pages=PAGES, talk=talk, lifespan=lifespan)
