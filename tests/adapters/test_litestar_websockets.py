@@ -184,15 +184,24 @@ async def receives(socket: AnySocket, session: SessionDep) -> None:
     await socket.receive_text()
 
 
+@websocket("/fails")
+async def fails(socket: AnySocket, session: SessionDep) -> None:
+    try:
+        await receives.fn(socket, session)
+    except WebSocketDisconnect:
+        raise RuntimeError from None
+
+
 @pytest.mark.anyio
 @pytest.mark.parametrize(
-    ("path", "said", "heard"), [("/listens", ["hello"], "hello ada"), ("/streams", [], "ada"), ("/receives", [], "ada")]
+    ("path", "said", "heard"),
+    [("/listens", ["hello"], "hello ada"), ("/streams", [], "ada"), ("/receives", [], "ada"), ("/fails", [], "ada")],
 )
 async def test_handlers_listeners_and_streams_end_with_their_session(
     path: str, said: list[str], heard: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = SessionStore(SessionConfig())
-    app = Litestar([listens, streams, receives], plugins=[SessionPlugin(store)], logging_config=None)
+    app = Litestar([listens, streams, receives, fails], plugins=[SessionPlugin(store)], logging_config=None)
     sid = (await store.create({}, owner="ada")).id
     line = Line(socket_scope(path, sid), *({"type": "websocket.receive", "text": text} for text in said))
     with anyio.fail_after(5):
@@ -200,5 +209,6 @@ async def test_handlers_listeners_and_streams_end_with_their_session(
             tasks.start_soon(line.serve, app)
             await line.opened.wait()
             await store.revoke_all("ada")
-    assert (line.error, line.sent[-1].get("code"), caplog.records) == (None, 1008, [])
+    assert (line.error, caplog.records) == (None, [])
+    assert [message.get("code") for message in line.sent if message["type"] == "websocket.close"] == [1008]
     assert [message.get("text") for message in line.sent[1:-1]] == [heard]

@@ -28,6 +28,7 @@ from sessioncore_litestar._connection import apply_assignment, is_mount, provide
 __all__ = ["SessionMiddleware"]
 
 _logger = logging.getLogger("sessioncore")
+_LAST_MESSAGES = frozenset({"websocket.close", "websocket.http.response.start"})
 _START_MESSAGES = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
 
 
@@ -61,13 +62,13 @@ class SessionMiddleware(LitestarSessionMiddleware[BaseSessionBackend[Any]]):
 
         async def note_answer(message: Message) -> None:
             nonlocal answered
-            answered = answered or message["type"] == "websocket.http.response.start"
+            answered = answered or message["type"] in _LAST_MESSAGES
             await send(message)
 
         try:
             await self._asgi_middleware(scope, receive, note_answer)
         except _ServerError as error:
-            if not answered:  # the ASGI middleware refuses the handshake if it must tell the client a new ID
+            if not answered:  # the ASGI middleware tells the client a new ID, or has closed what has lost its session
                 await send(error.close)
         except SessionError as error:  # Litestar closes with 4500, and logs nothing
             _logger.exception("a WebSocket was closed, because its handler raised: %s", error)  # noqa: TRY401
