@@ -90,7 +90,7 @@ def _everything(browser: Browser, method: str, path: str) -> bytes:
 @pytest.mark.proves("P7")
 @pytest.mark.parametrize("first", [False, True], ids=["after setup", "before setup"])
 def test_an_error_of_another_signal_handler_is_answered_like_one_of_a_handler(
-    first: bool, store: SessionStore, storage: SpyStorage, visit: Visit
+    first: bool, store: SessionStore, storage: SpyStorage, visit: Visit, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def show_visits(request: web.Request, response: web.StreamResponse) -> None:
         if "down" in request.query:
@@ -128,6 +128,7 @@ def test_an_error_of_another_signal_handler_is_answered_like_one_of_a_handler(
         assert (reply.status, reply.one("retry-after"), reply.set_cookies) == (503, "1", []), path
     storage.restore()
     assert browser.get("/returned").one("x-visits") == "1"
+    assert [record.name for record in caplog.records if record.exc_info] == ["sessioncore"]  # of the outage, once
 
 
 def test_a_response_that_is_returned_twice_is_called_that(

@@ -8,7 +8,7 @@ decides what is stored, which cookie is sent and what response an error gets.
 
 import logging
 from collections.abc import AsyncIterator
-from typing import Final
+from typing import Final, Never
 from weakref import WeakKeyDictionary
 
 from aiohttp import web
@@ -178,21 +178,33 @@ def _answer_signals(context: RequestContext, request: web.Request, response: web
         try:
             return await prepare(prepared)
         except Exception as error:
-            _answer(context, request, error)
+            if _answer(context, request, error):
+                await _end_sent_response(prepared)
             raise
 
     vars(response)["prepare"] = prepare_or_answer
 
 
-def _answer(context: RequestContext, request: web.Request, error: Exception) -> None:
-    """Send the core's response for an error instead of the one that is being prepared, of which nothing was sent."""
+def _answer(context: RequestContext, request: web.Request, error: Exception) -> bool:
+    """Send the core's response for an error instead of the one that is being prepared, of which nothing was sent.
+
+    Return whether nothing else must be done about the error.
+    """
     if request.writer.output_size > 0 or request.transport is None or request.transport.is_closing():
-        return
-    if (replacement := context.exchange.error_response(error)) is not None:
-        others = [other for other in _CONTEXTS[request.writer] if other is not context]
-        answer = to_web_response(replacement, others)
-        context.keep_refusal(error, answer)
-        abort_with(request, answer)
+        return False
+    if (replacement := context.exchange.error_response(error)) is None:
+        return False
+    others = [other for other in _CONTEXTS[request.writer] if other is not context]
+    answer = to_web_response(replacement, others)
+    context.keep_refusal(error, answer)
+    vars(answer)["prepare"] = _end_sent_response  # if the middleware returns it
+    abort_with(request, answer)
+    return replacement.handled
+
+
+async def _end_sent_response(_: web.BaseRequest) -> Never:
+    """End aiohttp's work on a response in whose place another one was sent; it logs no ConnectionError."""
+    raise ConnectionResetError("an error response was sent instead")
 
 
 def setup(app: web.Application, store: SessionStore, *, scope_key: str = "session") -> None:
