@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import anyio
 import pytest
-from tests.kit import Lab
+from tests.kit import BOTH_LOOPS, Lab
 from tests.stores import SpyStorage, without_checks
 
 from sessioncore import (
@@ -105,6 +105,7 @@ async def test_a_storage_is_told_the_limit_and_gets_a_timer_for_each_call_that_i
         assert willing or max(storage.seen.values()) < inf
 
 
+@BOTH_LOOPS
 @pytest.mark.parametrize("reply_in_time", [True, False])
 async def test_a_process_that_was_stopped_takes_a_reply_that_comes_soon_after(reply_in_time: bool) -> None:
     lab = Lab(storage_timeout=LIMIT)

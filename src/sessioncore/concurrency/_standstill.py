@@ -4,11 +4,13 @@ A process can be stopped, and its computer can sleep. When it goes on, each time
 whose replies came meanwhile and could not be read: all of them would fail at once.
 """
 
+import sys
 from collections.abc import Callable
 from types import TracebackType
-from typing import Final
+from typing import Any, Final
+from weakref import WeakKeyDictionary
 
-from sessioncore.concurrency._event_loops import asyncio_loop
+from sessioncore.concurrency._event_loops import asyncio_loop, event_loop
 
 __all__ = ["MORE_TIME", "STOOD_STILL", "LateDeadline"]
 
@@ -18,29 +20,67 @@ _BEFORE: Final = 0.01  # seconds: more than a timer's resolution, so that this o
 
 
 class LateDeadline:
-    """Moves a deadline once, by a second, if the event loop stood still when it came; on trio it does nothing.
+    """Moves a deadline once, by a second, if the event loop stood still when it came.
 
     `deadline` is by the clock of the event loop, and `move` is called with the new one.
     """
 
-    __slots__ = ("_deadline", "_loop", "_move", "_timer")
+    __slots__ = ("_deadline", "_loop", "_move", "_timer", "_trio")
 
     def __init__(self, deadline: float, move: Callable[[float], object]) -> None:
         self._deadline = deadline
         self._move = move
         self._loop = asyncio_loop()
+        self._trio = None if self._loop is not None else _instrument()
         self._timer = None if self._loop is None else self._loop.call_at(deadline - _BEFORE, self._due)
 
     def __enter__(self) -> None:
-        """Do nothing: the timer runs already."""
+        """Look at the time when the deadline comes."""
+        if self._trio is not None:
+            self._trio.deadlines.add(self)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """Cancel the timer."""
+        """Look no longer."""
         if self._timer is not None:
             self._timer.cancel()
+        elif self._trio is not None:
+            self._trio.deadlines.discard(self)
 
     def _due(self) -> None:
         assert self._loop is not None
-        now = self._loop.time()
-        if now - self._deadline > STOOD_STILL:
+        self.look(self._loop.time())
+
+    def look(self, now: float) -> bool:
+        """Move the deadline if it came long before `now`; return whether it did."""
+        late = now - self._deadline > STOOD_STILL
+        if late:
             self._move(now + MORE_TIME)
+        return late
+
+
+class _Instrument:
+    """Is called by trio each time before it cancels what is over its deadline; callbacks at a time it has not."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.deadlines = set[LateDeadline]()
+        self._clock = clock
+        self._before = clock()
+
+    def after_io_wait(self, _: float) -> None:
+        """Look at the deadlines if the event loop may have stood still."""
+        now = self._clock()
+        if now - self._before > STOOD_STILL:
+            self.deadlines.difference_update([one for one in self.deadlines if one.look(now)])
+        self._before = now
+
+
+_instruments: Final = WeakKeyDictionary[Any, _Instrument]()  # by trio's token
+
+
+def _instrument() -> _Instrument:
+    token = event_loop()
+    if (found := _instruments.get(token)) is None:
+        trio: Any = sys.modules["trio"]
+        found = _instruments[token] = _Instrument(trio.current_time)
+        trio.lowlevel.add_instrument(found)
+    return found
