@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import pytest
 from tests.kit import Lab
 from tests.stores import PromptStorage
+from tests.views import Visitor
 
 from sessioncore import (
     MemoryStorage,
@@ -22,7 +23,7 @@ from sessioncore import (
 )
 from sessioncore.persistence._verdicts import VERDICTS, Verdict, verdict_of
 from sessioncore.session._lifecycle import Action
-from sessioncore.storage import AnswersNow, KeyTaken, LoadsMany
+from sessioncore.storage import AnswersNow, Call, KeyTaken, LoadsMany
 
 
 class Wrong(MemoryStorage):
@@ -37,8 +38,21 @@ class Wrong(MemoryStorage):
     load = create = replace = move = touch = delete = owned_keys = load_many = wrong
 
 
+class WrongAtOnce(Wrong):
+    capabilities: ClassVar[frozenset[type]] = frozenset({AnswersNow})
+
+    def answer_now(self, call: Call) -> Any:
+        return self.given
+
+
+async def visit(store: SessionStore) -> None:
+    async with Visitor(store, sid="A" * 43).request() as session:
+        session.get("n")
+
+
 WRONG: list[tuple[str, Any, Callable[[SessionStore], Awaitable[object]]]] = [
     ("load", {"data": b"", "version": 1, "ttl": 60.0}, lambda store: store.get_by_id("A" * 43)),
+    ("load", {"data": b"", "version": 1, "ttl": 60.0}, visit),
     ("load", True, lambda store: store.revoke("a" * 64, owner="ada")),
     ("create", "1", lambda store: store.create({})),
     ("delete", None, lambda store: store.delete("A" * 43)),
@@ -50,13 +64,16 @@ WRONG: list[tuple[str, Any, Callable[[SessionStore], Awaitable[object]]]] = [
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("kind", [Wrong, WrongAtOnce])
 @pytest.mark.parametrize(("call", "given", "ask"), WRONG)
 async def test_a_reply_that_the_contract_does_not_allow_is_an_error_that_names_storage_and_call(
-    call: str, given: Any, ask: Callable[[SessionStore], Awaitable[object]]
+    call: str, given: Any, ask: Callable[[SessionStore], Awaitable[object]], kind: type[Wrong]
 ) -> None:
-    storage = Wrong()
+    storage = kind()
     storage.given = given
-    with pytest.raises(StorageError, match=rf"Wrong\.{call} returned a \w+; see the contract in sessioncore\.Storage"):
+    with pytest.raises(
+        StorageError, match=rf"^{kind.__name__}\.{call} returned a \w+; see the contract in sessioncore"
+    ):
         await ask(SessionStore(SessionConfig(storage=storage)))
 
 

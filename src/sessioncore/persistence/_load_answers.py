@@ -4,9 +4,9 @@ from typing import Final
 
 from sessioncore._errors import CorruptRecord
 from sessioncore._events import EventKind
-from sessioncore._storage_calls import Moved, Stored, Unreadable
+from sessioncore._storage_calls import Load, Moved, Stored, Unreadable
 from sessioncore.codec._record import decode_record
-from sessioncore.persistence._machine import Answer, QueuedEvent
+from sessioncore.persistence._machine import Answer, QueuedEvent, unexpected_answer
 from sessioncore.persistence._store_context import StoreContext
 from sessioncore.session._loaded import Loaded
 
@@ -23,10 +23,15 @@ def interpret_load(
 
     `counts_as_use`: a client's request uses the session, so either the load has renewed its idle
     clock, or check whether that must be done.
+
+    Raises:
+        StorageError: the storage contract does not allow this answer.
     """
     if not isinstance(answer, Stored):
         if isinstance(answer, Unreadable):
             return QueuedEvent(EventKind.CORRUPT, handle, detail=UNREADABLE_DETAIL)
+        if answer is not None and not isinstance(answer, Moved):  # it must not pass for "no session"
+            raise unexpected_answer(context.config.storage, Load.operation, answer)
         return QueuedEvent(EventKind.STALE_ID if isinstance(answer, Moved) else EventKind.UNKNOWN, handle)
     try:
         record = decode_record(answer.data, context.config.max_size)

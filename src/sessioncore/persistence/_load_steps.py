@@ -120,7 +120,10 @@ class LoadSteps(Struct, eq=False):
         if touched is not None:
             found = self._touched(touched, answer)
         elif isinstance(answer, Stored) or not isinstance(answer, StorageError):  # the first test is the quick one
-            found = interpret_load(context, self.session_id, self.handle, answer, True)
+            try:
+                found = interpret_load(context, self.session_id, self.handle, answer, True)
+            except StorageError as exc:
+                return self._fail(exc)
         else:
             return self._fail(answer)
         if not isinstance(found, Loaded):
