@@ -39,10 +39,13 @@ class AsgiView(Struct, eq=False):
         return str(self._scope.get("scheme", "http"))
 
     def cookie_headers(self) -> Sequence[bytes]:
-        found: tuple[bytes, ...] = ()
+        found: list[bytes] | tuple[()] = ()
         for name, value in self._scope["headers"]:
             if name == b"cookie":
-                found += (value,)
+                if not found:
+                    found = [value]
+                else:
+                    found.append(value)
         return found
 
     def header(self, name: str) -> Sequence[str]:
