@@ -1,16 +1,18 @@
 """Bodies on ASGI: an ID may stand in a form, and the application reads every byte all the same, also before the ID."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route, Router
-from tests.adapters.asgi import Message, ask, http_scope, run
+from tests.adapters.asgi import Message, Wire, ask, http_scope, run
 
 from sessioncore import SessionConfig, SessionStore, chain, from_cookie, from_form
 from sessioncore.forms import MAX_FORM
 from sessioncore_asgi import SessionMiddleware, get_session
+from sessioncore_asgi._view import AsgiView
 
 pytestmark = pytest.mark.anyio
 FORM = [(b"content-type", b"application/x-www-form-urlencoded")]
@@ -58,3 +60,21 @@ async def test_a_client_that_leaves_while_its_form_is_read_is_told_to_the_applic
     pieces = [{**half, "body": piece} for piece in (b"", b"si", b"", b"d=", b"")]
     await run(SessionMiddleware(hear, store), http_scope(method="POST", headers=FORM), *pieces, leave)
     assert heard == [half, leave]  # one message, because a client can make any number of them, also empty ones
+
+
+@pytest.mark.parametrize("content_type", [b"application/x-www-form-urlencoded", b"application/octet-stream"])
+async def test_the_headers_are_searched_once_in_however_many_pieces_the_body_comes(content_type: bytes) -> None:
+    searched: list[bytes] = []
+
+    class Headers(list[tuple[bytes, bytes]]):
+        def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
+            searched.append(content_type)
+            return super().__iter__()
+
+    wire = Wire([{"type": "http.request", "body": b"a", "more_body": True}] * 3)
+    view = AsgiView(
+        {**http_scope(method="POST"), "headers": Headers([(b"content-type", content_type)])}, wire.receive, "POST"
+    )
+    for _ in range(3):
+        await view.receive()
+    assert len(searched) == 1

@@ -80,8 +80,12 @@ class AsgiView(Struct, eq=False):
         if self._replay:
             return self._replay.popleft()
         message = await self._receive()
-        if self._body is None and message["type"] == "http.request" and is_form(self._content_type()):
-            self._collect(message)  # a session that is loaded later may call `form` after the application has read
+        if self._body is None and message["type"] == "http.request":
+            # The headers are searched once: a client can send many of them, and many pieces.
+            if self._body_prefix is not None or is_form(self._content_type()):
+                self._collect(message)  # a session that is loaded later may call `form` after the application has read
+            else:
+                self._body = b""  # there is no field in it
         return message
 
     async def _read(self) -> bytes:
