@@ -11,7 +11,7 @@ from sessioncore.live._session_watch import SessionWatch
 
 def watch(key: str) -> SessionWatch:
     nothing = cast("Any", None)
-    return SessionWatch(nothing, nothing, nothing, nothing, key, 0.5, nothing, nothing)
+    return SessionWatch(nothing, nothing, nothing, nothing, key, nothing, nothing)
 
 
 def test_a_key_is_asked_for_once_since_the_first_time() -> None:

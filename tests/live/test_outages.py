@@ -38,6 +38,7 @@ from sessioncore.live import _watch_task
 from sessioncore.storage import Moved, Stored, Unreadable
 from sessioncore.storage.keyvalue import KeyValueStorage
 from sessioncore.storage.postgres import PostgresStorage
+from sessioncore.testing import FailingStorage
 
 pytestmark = pytest.mark.anyio
 
@@ -153,6 +154,27 @@ async def test_the_time_for_which_the_process_was_stopped_is_no_outage() -> None
         await one.other.destroy()
         await one.ended.wait()
         assert isinstance(one.error, SessionGone)
+
+
+async def test_an_outage_closes_the_connections_one_after_the_other() -> None:
+    storage, number = FailingStorage(MemoryStorage()), 40
+    settings: dict[str, Any] = {"watch_interval": TIMEOUT, "storage_timeout": TIMEOUT}
+    store, ended = SessionStore(SessionConfig(storage=storage, stale_id_window=2 * TIMEOUT, **settings)), list[float]()
+
+    async def stay() -> None:
+        with pytest.raises(StorageUnavailable):
+            async with (await store.create({"n": 1})).alive():
+                await anyio.sleep_forever()
+        ended.append(anyio.current_time())
+
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as tasks:
+            for _ in range(number):
+                tasks.start_soon(stay)
+            await anyio.sleep(FAST.total_seconds())
+            storage.hold("load")
+    first, middle, last = ended[0], ended[number // 2], ended[-1]
+    assert (middle - first > 0.1, last - middle > 0.1, last - first < 0.6) == (True, True, True)
 
 
 async def test_a_key_value_store_is_polled_within_the_interval() -> None:

@@ -28,11 +28,11 @@ class SessionWatch(Struct, eq=False, weakref=True):
     on_end: OnEnd
     base: Loaded  # the record as this request loaded or stored it last
     key: str  # the storage key that is watched
-    spread: float  # from 0 to 1, at random: in an outage not all connections end at one moment
     stop_watching: Callable[["SessionWatch"], object]  # a method of the task
     renew: Callable[["SessionWatch"], object]  # a method of the task
     ends_at: float = inf  # when the session ends unless it is renewed, by the monotonic clock
     alarm: float = inf  # when the task looks at `ends_at`; infinite: no alarm is set
+    given_up: bool = False  # look-ups were unanswered for too long; it ends soon, unless one is answered before
     renewing: bool = False
     passed: frozenset[str] = frozenset()  # the keys that the session had before
 
@@ -77,6 +77,10 @@ class SessionWatch(Struct, eq=False, weakref=True):
     def set_end(self, ends: float) -> None:
         """Note when the session ends unless it is renewed."""
         self.ends_at = ends
+
+    def give_up(self, given_up: bool) -> None:
+        """Note whether the connection is about to be closed, because look-ups were unanswered for too long."""
+        self.given_up = given_up
 
     def set_alarm(self, at: float) -> None:
         """Note when the task looks at `ends_at`."""

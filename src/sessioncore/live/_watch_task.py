@@ -74,8 +74,7 @@ class WatchTask:
     def start(self, state: SessionState, base: Loaded, on_end: OnEnd) -> SessionWatch:
         """Watch a stored session."""
         key = self._context.config.key_prefix + base.handle
-        spread = random()  # noqa: S311 - it spreads load
-        watch = SessionWatch(self._context, state, on_end, base, key, spread, self.stop, self.renew)
+        watch = SessionWatch(self._context, state, on_end, base, key, self.stop, self.renew)
         self._agenda.add(watch, monotonic())
         self._wake.set()
         if not self._running:
@@ -179,6 +178,7 @@ class WatchTask:
 
     def _answered(self, watch: SessionWatch, answer: Reply, since: float) -> None:
         state = watch.state
+        watch.give_up(False)
         if state.turn is not None:  # the request is writing: its own move must not be taken for another's
             state.turn.call_at_end(lambda: self._ask(watch.key))
         elif state.phase is ENDED or (state.loaded is not None and state.loaded is not watch.base):
@@ -203,8 +203,22 @@ class WatchTask:
         stood_still = max(0.0, now - began - self._longest_round)  # the process was stopped, and could not look
         self._retry_at = now + min(_LONGEST_RETRY, self._interval / 2)
         self._agenda.ask_again(asked, stood_still)
+        doubtful: list[tuple[float, SessionWatch]] = []
         for watch, since in self._agenda.unanswered():  # also those whose turn does not come before the time is up
-            if now >= min(since + self._window + watch.spread * self._interval, watch.ends_at):
+            if now >= min(since + self._window, watch.ends_at) and not watch.given_up:
+                watch.give_up(True)
+                later = now + random() * self._interval  # noqa: S311 - not all clients come back at one moment
+                doubtful.append((min(later, watch.ends_at), watch))
+        if doubtful:
+            assert self._group is not None
+            doubtful.sort(key=lambda one: one[0])
+            self._group.start_soon(self._end_in_turn, doubtful, cause)
+
+    async def _end_in_turn(self, doubtful: list[tuple[float, SessionWatch]], cause: Exception) -> None:
+        """End each watch at its time, also while a look-up waits; not those that were answered for before."""
+        for at, watch in doubtful:
+            await anyio.sleep(max(0.0, at - monotonic()))
+            if watch.given_up and self._agenda.has(watch, watch.key):
                 error = StorageUnavailable("it is unknown whether the session still exists: the storage is down")
                 error.__cause__ = cause
                 self._end(watch, error)
