@@ -11,7 +11,7 @@ import random
 import signal
 import sys
 from bisect import bisect_right
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import accumulate
 from pathlib import Path
@@ -92,9 +92,8 @@ class Run:
                 await asyncio.sleep(0.05)
 
     async def finish(self) -> Verdict:
-        for process in self.processes:
-            await process.communicate(b"")
-            assert process.returncode == 0
+        await asyncio.gather(*(process.communicate(b"") for process in self.processes))
+        assert [process.returncode for process in self.processes] == [0] * self.number
         return judged(self.folder)
 
     # -- accidents
@@ -158,6 +157,12 @@ ACCIDENTS: list[Callable[[Run], Awaitable[None]]] = [
 ]  # fmt: skip
 
 
+def accidents() -> Iterator[Callable[[Run], Awaitable[None]]]:
+    """All of them in any order, again and again."""
+    while True:
+        yield from random.sample(ACCIDENTS, len(ACCIDENTS))
+
+
 @asynccontextmanager
 async def running(server: Server, folder: Path, number: int, fault: str = "none") -> AsyncGenerator[Run]:
     server.do("FLUSHALL")
@@ -213,10 +218,11 @@ def floors_of(changes: list[Any]) -> tuple[list[float], list[tuple[int, int]]]:
 async def test_no_read_is_stale_and_no_update_lost_whatever_happens(durable: Server, tmp_path: Path) -> None:
     wanted = scaled(1_000_000)
     async with running(durable, tmp_path, 4) as run:
-        while sum(run.entries()) < wanted:
-            for accident in random.sample(ACCIDENTS, len(ACCIDENTS)):
-                await accident(run)
-                await run.progress()
+        for number, accident in enumerate(accidents(), 1):
+            await accident(run)
+            await run.progress()
+            if number >= len(ACCIDENTS) and sum(run.entries()) >= wanted:
+                break
         verdict = await run.finish()
     assert (verdict.stale, verdict.lost_updates) == (0, 0)
     assert verdict.reads > 0.8 * wanted
