@@ -15,6 +15,7 @@ from typing import Any, cast
 import anyio
 import pytest
 from tests.numbers import scaled
+from tests.storage.rigs import ONE_LOOP
 
 from sessioncore import (
     ConfigError,
@@ -261,6 +262,7 @@ async def test_cancellation_storms_break_nothing(path: Path) -> None:
         assert await storage.create("after", b"", 1000) is not None
 
 
+@ONE_LOOP
 async def test_what_expired_is_purged_in_batches(path: Path) -> None:
     clock = ManualClock()
     async with aclosing(SQLiteStorage(path, clock=clock)) as storage:

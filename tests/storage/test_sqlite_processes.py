@@ -33,6 +33,10 @@ def killed_after(lines: int, *arguments: str) -> tuple[int, list[str]]:
     return process.pid, [line.strip() for line in said if line.endswith("\n")]
 
 
+# A worker is always on asyncio: it takes no second one to look on trio at what it left.
+
+
+@ONE_LOOP
 async def test_many_processes_may_create_the_file_at_once(path: Path) -> None:
     workers = [worker("open", str(path)) for _ in range(2)]
     storages = [SQLiteStorage(path) for _ in range(8)]
@@ -45,9 +49,6 @@ async def test_many_processes_may_create_the_file_at_once(path: Path) -> None:
     assert await storages[0].clear("k") == 8
     for storage in storages:
         await storage.aclose()
-
-
-# A worker is always on asyncio: it takes no second one to look on trio at what it left.
 
 
 @ONE_LOOP
