@@ -46,7 +46,8 @@ def clients(store: SessionStore, backend: Any) -> Generator[Open]:
         def open_(
             *handlers: Any, plugin: SessionPlugin | None = None, session_config: Any = None, **app: Any
         ) -> Client:
-            app.setdefault("plugins", [plugin or SessionPlugin(store)])
+            # To describe an application takes longer than all else: those do it that look at the description.
+            app = {"plugins": [plugin or SessionPlugin(store)], "openapi_config": None, **app}
             client: Client = TestClient(
                 Litestar([*handlers], **app), HTTPS, session_config=session_config, backend=backend, timeout=10,
                 raise_server_exceptions=False,

@@ -6,6 +6,7 @@ from typing import Any, cast
 import pytest
 from jinja2 import DictLoader, Environment
 from litestar import Litestar, get, post
+from litestar.app import DEFAULT_OPENAPI_CONFIG
 from litestar.exceptions import ImproperlyConfiguredException, NotAuthorizedException
 from litestar.handlers import BaseRouteHandler
 from litestar.plugins.flash import FlashConfig, FlashPlugin, flash
@@ -73,7 +74,10 @@ def members(request: pytest.FixtureRequest, enter: Open, store: SessionStore) ->
         guards=[only_ada],
     )
     plugins = [SessionPlugin(store)] if request.param == "with the plugin" else []
-    return enter(login, logout, me, public, read, write, on_app_init=[auth.on_app_init], plugins=plugins)
+    return enter(
+        login, logout, me, public, read, write, on_app_init=[auth.on_app_init], plugins=plugins,
+        openapi_config=DEFAULT_OPENAPI_CONFIG,
+    )  # fmt: skip
 
 
 def test_session_auth_lets_in_who_is_logged_in(members: Client, store: SessionStore, storage: SpyStorage) -> None:
