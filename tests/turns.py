@@ -14,7 +14,7 @@ async def comes_true(condition: Callable[[], object]) -> None:
     """Wait until `condition` holds, of which nothing tells; a test fails where it never does."""
     with anyio.fail_after(20):
         while not condition():  # noqa: ASYNC110 - no event tells it
-            await anyio.sleep(0.001)
+            await anyio.sleep(0.005)
 
 
 async def _once(work: Callable[[], Awaitable[Any]]) -> Any:

@@ -197,7 +197,7 @@ def until(condition: Callable[[], bool]) -> None:
     give_up_at = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < give_up_at, "what was waited for never happened"
-        time.sleep(0.002)
+        time.sleep(0.005)
 
 
 def _bytes(text: bytes | str) -> bytes:

@@ -113,7 +113,7 @@ class Writers:
             else:
                 self.outcomes.append(True)
                 mine.append(key)
-                await asyncio.sleep(0.002)  # writes of the others are under way meanwhile
+                await asyncio.sleep(0.01)  # writes of the others are under way meanwhile
 
     async def until(self, outcome: bool, times: int = 30) -> None:
         """Wait until so many writes more have had this outcome."""

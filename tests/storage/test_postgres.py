@@ -5,6 +5,7 @@ import gc
 import getpass
 import hashlib
 import logging
+import time
 from datetime import timedelta
 from typing import Any
 
@@ -204,7 +205,7 @@ def test_loops_that_end_without_closing_it_leave_no_connections(postgres: Postgr
         assert (asyncio.run(storage.create("a", b"x", 100)) is None) == (turn > 0)
     gc.collect()
     while asyncio.run(backends(postgres, "ended")) > 1:  # that of the last loop; a backend ends after its connection
-        pass
+        time.sleep(0.05)
     asyncio.run(storage.aclose())
     gc.collect()
     asyncio.run(storage.open())

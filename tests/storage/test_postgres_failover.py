@@ -22,8 +22,8 @@ async def stop_writes(primary: Any, standby: Any) -> None:
     """Make the primary read-only, and wait until the standby has all that it wrote."""
     await primary.execute("ALTER SYSTEM SET default_transaction_read_only = on")
     await primary.execute("SELECT pg_reload_conf()")
-    while await primary.fetchval("SHOW default_transaction_read_only") != "on":
-        pass
+    while await primary.fetchval("SHOW default_transaction_read_only") != "on":  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
     written = await primary.fetchval("SELECT pg_current_wal_lsn()")
     while await standby.fetchval("SELECT pg_last_wal_replay_lsn()") < written:  # noqa: ASYNC110
         await asyncio.sleep(0.01)

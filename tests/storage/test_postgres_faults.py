@@ -90,6 +90,7 @@ async def test_a_row_locked_for_too_long_costs_only_the_requests_of_its_session(
                 assert isinstance(replaced, int)
                 other, served = replaced, served + 1
                 assert (await record_at(storage, "a")).data == b"before"
+                await asyncio.sleep(0.01)
             assert {type(outcome) for outcome in await stuck} == {StorageUnavailable}
             assert served > 5
             assert time.monotonic() - start < 10  # one after the other they would take twelve seconds
@@ -189,8 +190,8 @@ async def test_an_opening_that_is_cut_off_anywhere_leaves_no_connection(
         assert await storage.create("a", b"x", 100)
         await storage.aclose()
     with anyio.fail_after(5):  # a backend ends some time after its connection
-        while await backends(postgres, "cut"):
-            pass
+        while await backends(postgres, "cut"):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
 
 
 async def test_connections_broken_off_under_load_are_replaced(postgres: PostgresServer) -> None:
@@ -244,8 +245,8 @@ async def test_a_wrong_or_missing_password_is_called_that_and_not_quoted(postgre
         loaded = "SELECT pg_conf_load_time()"
         old = await plain.fetchval(loaded)
         await plain.execute("SELECT pg_reload_conf()")
-        while await plain.fetchval(loaded) == old:
-            pass
+        while await plain.fetchval(loaded) == old:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
         for role in methods:
             await plain.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'right'")
             for login in (f"{role}:hunter2", role, "nobody:hunter2"):

@@ -119,6 +119,7 @@ async def is_waited_for(locker: Any, by: asyncio.Task[Any], plain: Any) -> None:
     waiting = "SELECT count(*) FROM pg_stat_activity WHERE $1 = ANY(pg_blocking_pids(pid))"
     while not await plain.fetchval(waiting, locker.get_server_pid()):
         assert not by.done()
+        await asyncio.sleep(0.005)
 
 
 async def test_a_delete_that_waits_for_a_move_ends_what_was_moved(postgres: PostgresServer) -> None:

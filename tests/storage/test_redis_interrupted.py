@@ -63,7 +63,7 @@ def blocked(servers: list[Server]) -> Generator[None]:
         thread.start()
     for server in servers:
         while not is_busy(server):
-            pass
+            time.sleep(0.005)
     try:
         yield
     finally:
@@ -103,7 +103,7 @@ def kill_others(servers: list[Server]) -> None:
 
 def until_it_waits(call: asyncio.Future[object], servers: list[Server], steps: int) -> None:
     while not call.done() and sum(server.do("INFO", "clients")["blocked_clients"] for server in servers) < steps:
-        pass
+        time.sleep(0.001)
 
 
 def carried_out(servers: list[Server]) -> int:
