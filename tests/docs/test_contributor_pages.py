@@ -10,7 +10,7 @@ from types import NoneType
 
 import pytest
 from tests.docs.tables import table
-from tests.project.source import FILES, tree
+from tests.project.source import FILES, nodes, tree
 
 from sessioncore import EventKind
 from sessioncore._errors import KeyTaken, StorageError, StorageUnavailable
@@ -79,9 +79,8 @@ def names_in_src() -> tuple[set[str], dict[str, set[str]]]:
     classes: dict[str, set[str]] = {}
     bases: dict[str, list[str]] = {}
     for path in FILES:
-        module = tree(path)
-        names |= set(defined(module.body))
-        for node in ast.walk(module):
+        names |= set(defined(tree(path).body))
+        for node in nodes(path):
             if isinstance(node, ast.ClassDef):
                 names.add(node.name)
                 classes.setdefault(node.name, set()).update(attributes(node))

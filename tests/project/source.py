@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-__all__ = ["ADAPTERS", "CORE", "FILES", "SRC", "Function", "functions", "imports", "name_of", "tree"]
+__all__ = ["ADAPTERS", "CORE", "FILES", "SRC", "Function", "functions", "imports", "name_of", "nodes", "tree"]
 
 SRC = Path("src")
 CORE = sorted((SRC / "sessioncore").rglob("*.py"))
@@ -24,15 +24,21 @@ def tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
-def functions(node: ast.AST) -> Iterator[Function]:
-    return (inner for inner in ast.walk(node) if isinstance(inner, Function))
+@cache
+def nodes(path: Path) -> list[ast.AST]:
+    """All that a file holds; to walk through it takes longer than to parse it."""
+    return [*ast.walk(tree(path))]
+
+
+def functions(path: Path) -> Iterator[Function]:
+    return (node for node in nodes(path) if isinstance(node, Function))
 
 
 @cache
 def imports(path: Path) -> frozenset[str]:
     """Every module that a file imports, wherever in the file it does so; other names by their full name."""
     found: set[str] = set()
-    for node in ast.walk(tree(path)):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):

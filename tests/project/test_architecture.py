@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from tests.project.source import ADAPTERS, CORE, FILES, SRC, imports, name_of, tree
+from tests.project.source import ADAPTERS, CORE, FILES, SRC, imports, name_of, nodes
 
 import sessioncore
 
@@ -72,7 +72,7 @@ def test_no_circle_of_imports_and_one_for_type_checkers() -> None:
     }
     finished: set[str] = set()
     for name, path in files.items():
-        blocks = [node for node in ast.walk(tree(path)) if isinstance(node, ast.If)]
+        blocks = [node for node in nodes(path) if isinstance(node, ast.If)]
         checking = [block for block in blocks if ast.unparse(block.test) == "TYPE_CHECKING"]
         lines = [line for block in checking for line in block.body if isinstance(line, ast.ImportFrom)]
         ours = [line for line in lines if str(line.module).startswith("sessioncore")]
@@ -119,7 +119,7 @@ def test_nothing_turns_bytes_or_text_into_code() -> None:
         assert roots(imports(path)).isdisjoint({*never, "typing_extensions"}), path
         # its SkipTest is what test runners understand
         assert "unittest" not in roots(imports(path)) or path.parent.name == "testing"
-        calls = [node.func for node in ast.walk(tree(path)) if isinstance(node, ast.Call)]
+        calls = [node.func for node in nodes(path) if isinstance(node, ast.Call)]
         called = {function.id for function in calls if isinstance(function, ast.Name)}
         assert called.isdisjoint({"eval", "exec", "compile", "__import__"}), path
 

@@ -2,12 +2,12 @@
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
 from msgspec import Struct
-from tests.project.source import FILES, Function, functions, tree
+from tests.project.source import FILES, Function, functions, nodes
 
 MOST_LINES_OF_A_FILE = 300
 MOST_LINES_OF_A_FUNCTION = 50
@@ -27,22 +27,20 @@ LONG_LIVED = {  # as long as the application
 def test_a_file_has_300_lines_at_most_and_a_function_50() -> None:
     for path in FILES:
         assert path.read_text(encoding="utf-8").count("\n") <= MOST_LINES_OF_A_FILE, path
-        sizes = {one.name: (one.end_lineno or 0) - one.lineno + 1 for one in functions(tree(path))}
+        sizes = {one.name: (one.end_lineno or 0) - one.lineno + 1 for one in functions(path)}
         assert {name: size for name, size in sizes.items() if size > MOST_LINES_OF_A_FUNCTION} == {}, path
 
 
 def test_there_is_one_way_through_each_decision() -> None:
     """`do` beside `do_now` is the beginning of a second one; `answer_now` is a storage's capability."""
-    found = {
-        one.name for path in FILES for one in functions(tree(path)) if re.search(r"[a-z]_(now|nowait|sync)$", one.name)
-    }
+    found = {one.name for path in FILES for one in functions(path) if re.search(r"[a-z]_(now|nowait|sync)$", one.name)}
     assert found <= {"answer_now"}
 
 
 def test_a_struct_that_holds_values_or_headers_shows_none_of_them() -> None:
     """Error trackers and `pytest -l` write down the variables of a traceback, and Struct shows all fields."""
     for path in FILES:
-        for one in ast.walk(tree(path)):
+        for one in nodes(path):
             if isinstance(one, ast.ClassDef) and one.bases and ast.unparse(one.bases[0]) == "Struct":
                 fields = {ast.unparse(part.target) for part in one.body if isinstance(part, ast.AnnAssign)}
                 if fields & {"data", "value", "headers"} and one.name != "_Tagged":  # what `show --values` prints
@@ -62,22 +60,22 @@ class Kind(Struct, frozen=True):
     assigned_later: frozenset[str]  # of these, what is assigned after the construction, here or elsewhere
 
 
-def stores(node: ast.AST) -> Iterator[ast.Attribute]:
+def stores(nodes: Iterable[ast.AST]) -> Iterator[ast.Attribute]:
     """What is assigned or deleted, of the form `value.attribute`."""
-    for inner in ast.walk(node):
+    for inner in nodes:
         if isinstance(inner, ast.Attribute) and not isinstance(inner.ctx, ast.Load):
             yield inner
 
 
 def own(method: Function) -> set[str]:
-    return {target.attr for target in stores(method) if ast.unparse(target.value) == "self"}
+    return {target.attr for target in stores(ast.walk(method)) if ast.unparse(target.value) == "self"}
 
 
 @cache
 def kinds() -> dict[str, Kind]:
     paths = [path for path in FILES if not {"storage", "testing"} & set(path.parts)]
-    nodes = [(node, path) for path in paths for node in ast.walk(tree(path)) if isinstance(node, ast.ClassDef)]
-    return {node.name: kind_of(node, path) for node, path in nodes}
+    classes = [(node, path) for path in paths for node in nodes(path) if isinstance(node, ast.ClassDef)]
+    return {node.name: kind_of(node, path) for node, path in classes}
 
 
 def kind_of(node: ast.ClassDef, path: Path) -> Kind:
@@ -111,7 +109,7 @@ def test_an_attribute_is_assigned_in_the_module_of_its_class_only() -> None:
             homes.setdefault(attribute, set()).add(kinds()[name].path)
     strays: list[str] = []
     for path in FILES:
-        for target in stores(tree(path)):
+        for target in stores(nodes(path)):
             allowed = homes.get(target.attr)
             text = ast.unparse(target)
             if allowed is not None and path not in allowed and text not in {f"self.{target.attr}", *OF_A_FRAMEWORK}:
@@ -130,7 +128,7 @@ def test_nothing_is_assigned_by_name_where_no_reader_would_find_it() -> None:
     calls = [
         f"{path}:{node.lineno}"
         for path in FILES
-        for node in ast.walk(tree(path))
+        for node in nodes(path)
         if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("setattr", "__setattr__"))
     ]
     exempt = ("src/sessioncore/_config.py", "src/sessioncore/codec/")  # a frozen class's own, and users' objects
