@@ -257,6 +257,20 @@ async def test_a_node_that_stands_still_does_not_keep_the_others_from_serving() 
                     await storage.create(there, b"", 100)
                 assert await storage.load(here) is not None
             await storage.aclose()
+            own[2].signal(signal.SIGCONT)
+            patient = RedisStorage(client, timeout=4 * SECOND)
+            store = SessionStore(SessionConfig(storage=patient, storage_timeout=SECOND / 2))
+            session = await answered(store.create, 15)
+            for node in own:
+                node.signal(signal.SIGSTOP)
+            for call in (store.create, session.destroy):  # of several steps, which go on when their time is over
+                began = time.monotonic()
+                with pytest.raises(StorageUnavailable):
+                    await call()
+                assert time.monotonic() - began < 2
+            for node in own:
+                node.signal(signal.SIGCONT)
+            await patient.aclose()
 
 
 # -- a single server behind a proxy, or a name, that leads to another one from now on

@@ -156,7 +156,7 @@ class LoopStates(PerLoop[LoopState]):
             patient = self._client.transport(self._silence_timeout + self._wait, self.limit)
             acks = ReplicaAcks(patient, self._replicas, round(self._wait * 1000))
         if self._client.is_cluster:
-            cluster = ClusterRecords(transport, acks, self._silence_timeout)
+            cluster = ClusterRecords(transport, acks, self._silence_timeout, self.limit)
             return LoopState(transport, cluster, acks, cluster)
         records = SingleServerRecords(transport, acks, self.limit)
         if self.near_cache is None or not isinstance(transport, ReconnectingConnection):

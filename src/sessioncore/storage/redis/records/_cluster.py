@@ -3,7 +3,7 @@
 Each record still changes by one script. Steps on several servers are ordered so that
 stopping between any two of them does no harm: the index is written before the record, so
 no record is missing from it. Such a sequence always runs to its end, even if its caller is
-cancelled.
+cancelled. The caller waits for that end as long as a call may take.
 
 A move between two servers writes the new record first, as one that is arriving; then it
 replaces the old one by a tombstone, by compare-and-set, which decides; then it settles the
@@ -17,6 +17,7 @@ and when several records are ended at once, some may have ended.
 
 import asyncio
 from collections.abc import Coroutine, Sequence
+from time import monotonic
 from typing import Any, TypeVar
 
 from redis.crc import key_slot
@@ -27,7 +28,7 @@ from sessioncore._storage_calls import Written
 from sessioncore.concurrency._shield import run_shielded
 from sessioncore.storage._versions import random_version
 from sessioncore.storage.redis._errors import ForeignValue
-from sessioncore.storage.redis.connection._transport import Transport
+from sessioncore.storage.redis.connection._transport import CallLimit, Transport
 from sessioncore.storage.redis.connection._waiting import all_of, for_each
 from sessioncore.storage.redis.records._cluster_steps import Steps
 from sessioncore.storage.redis.records._commands import (
@@ -60,11 +61,14 @@ _T = TypeVar("_T")
 class ClusterRecords:
     """The calls on a cluster; see `Records`."""
 
-    def __init__(self, transport: Transport, acks: ReplicaAcks | None, silence_timeout: float) -> None:
+    def __init__(
+        self, transport: Transport, acks: ReplicaAcks | None, silence_timeout: float, limit: CallLimit
+    ) -> None:
         self._read = transport.read
         self._steps = Steps(transport, acks)
         self.resolve = self._steps.resolve
         self._silence_timeout = silence_timeout
+        self._limit = limit
         self._running: set[asyncio.Task[Any]] = set()
         self._under_way: dict[bytes, asyncio.Future[None]] = {}  # moves, by their new keys
 
@@ -76,15 +80,19 @@ class ClusterRecords:
 
     async def move(self, move: MoveArguments) -> Written:
         one_slot = key_slot(move.key) == key_slot(move.new_key)
-        sequence = self._move_within_a_slot(move) if one_slot else self._move_across(move)
-        under_way = asyncio.get_running_loop().create_future()
-        self._under_way[move.new_key] = under_way
-        try:
-            return await self._to_its_end(sequence)
-        finally:
-            under_way.set_result(None)
-            if self._under_way.get(move.new_key) is under_way:
-                del self._under_way[move.new_key]
+        sequence = self._move_within_a_slot if one_slot else self._move_across
+
+        async def announced() -> Written:
+            under_way = asyncio.get_running_loop().create_future()
+            self._under_way[move.new_key] = under_way
+            try:
+                return await sequence(move)
+            finally:
+                under_way.set_result(None)
+                if self._under_way.get(move.new_key) is under_way:
+                    del self._under_way[move.new_key]
+
+        return await self._to_its_end(announced())
 
     async def renew(self, key: bytes, ttl: float) -> bytes | None:
         """Return the value and set its ttl; then prolong the index, if the record has an owner."""
@@ -113,9 +121,9 @@ class ClusterRecords:
 
     async def delete(self, keys: list[bytes]) -> int:
         """End records, a bounded number at a time; if one fails, others may have ended."""
-        ended = 0
+        ended, began = 0, monotonic()
         for some in batched(keys, KEYS_PER_COMMAND):
-            ended += await self._to_its_end(self._delete(some))
+            ended += await self._to_its_end(self._delete(some), began)
         return ended
 
     async def owned(self, owner: bytes) -> list[bytes]:
@@ -138,7 +146,8 @@ class ClusterRecords:
         if self._running:
             await asyncio.wait(set(self._running), timeout=self._silence_timeout)
 
-    async def _to_its_end(self, sequence: Coroutine[Any, Any, _T]) -> _T:
+    async def _to_its_end(self, sequence: Coroutine[Any, Any, _T], began: float | None = None) -> _T:
+        deadline = (monotonic() if began is None else began) + self._limit.seconds
         task = asyncio.get_running_loop().create_task(sequence)
         self._running.add(task)
         task.add_done_callback(self._ended)
@@ -147,7 +156,8 @@ class ClusterRecords:
         finally:
             if not task.done():
                 # The caller was cancelled, perhaps not for the last time. It still waits until all steps are done.
-                await run_shielded(asyncio.wait([task], timeout=self._silence_timeout))
+                most = min(self._silence_timeout, max(0.0, deadline - monotonic()))
+                await run_shielded(asyncio.wait([task], timeout=most))
         return task.result()
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
