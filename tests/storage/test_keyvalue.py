@@ -19,7 +19,7 @@ from msgspec import structs
 from servers.redis_server import Server, until
 from tests.storage.rigs import made, manual_rig, record_at
 
-from sessioncore import Unreadable, storage_from_url
+from sessioncore import SessionConfig, SessionStore, Unreadable, storage_from_url
 from sessioncore._errors import ConfigError, StorageError, StorageUnavailable
 from sessioncore.storage import Clears, Scans, Stored, capabilities_of
 from sessioncore.storage.keyvalue import KeyValueStorage, KeyValueStore
@@ -138,6 +138,17 @@ async def test_any_error_of_the_store_is_unavailable_with_its_cause(failing: str
         await storage.move("secret-key", "secret-new", b"secret-data", 100, version=at, owner="secret-owner")
     assert isinstance(caught.value.__cause__, LookupError)
     assert "secret" not in str(caught.value)
+
+
+async def test_a_store_that_never_answers_does_not_keep_the_start_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sessioncore.storage.keyvalue._calls._LONGEST_CHECK", 0.01)
+
+    class Silent(Plain):
+        async def _pause(self, name: str) -> None:
+            await anyio.sleep_forever()
+
+    with pytest.raises(StorageUnavailable, match="TimeoutError"):
+        await SessionStore(SessionConfig(storage=KeyValueStorage(Silent()))).start()
 
 
 @pytest.mark.parametrize("error", [ValueTooLargeError(2, 1), EntryTooLargeError(2, 1), ReadOnlyError("put")])

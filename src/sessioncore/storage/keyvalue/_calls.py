@@ -4,12 +4,15 @@ import math
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
+import anyio
+
 from sessioncore._errors import StorageError, StorageUnavailable
 from sessioncore.storage.keyvalue._protocol import NOT_OURS, REFUSALS, KeyValueStore, SupportsCull, SupportsKeys
 
 __all__ = ["LISTING", "StoreCalls"]
 
 LISTING = 10_000  # keys: no store of py-key-value lists more, and it does not say if there are more
+_LONGEST_CHECK = 10.0  # seconds: nothing else limits the time of a start
 _T = TypeVar("_T")
 
 
@@ -65,6 +68,15 @@ class StoreCalls:
         """Let the store remove what has expired, if it does so on request."""
         if isinstance(self.store, SupportsCull):
             await self._call(self.store.cull())
+
+    async def check(self, collection: str) -> None:
+        """Check that the store replies within ten seconds."""
+
+        async def read() -> None:
+            with anyio.fail_after(_LONGEST_CHECK):
+                await self._get("-", collection)
+
+        await self._call(read())
 
     async def _call(self, call: Awaitable[_T]) -> _T:
         try:

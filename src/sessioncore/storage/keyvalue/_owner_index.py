@@ -109,7 +109,7 @@ class OwnerIndex:
 
     async def check(self) -> None:
         """Read from the collection, so that the store creates it."""
-        await self._read("-")
+        await self._calls.check(self._collection)
 
     async def _read(self, owner: str) -> _Index:
         return _Index.unpack(await self._calls.get(owner, self._collection))

@@ -201,7 +201,7 @@ class KeyValueStorage:
         Raises:
             StorageUnavailable: it does not.
         """
-        await self._calls.get("-", self._collection)
+        await self._calls.check(self._collection)
 
     async def aclose(self) -> None:
         """Do nothing: the store belongs to the application, which closes it."""
