@@ -1,19 +1,21 @@
 """An open connection ends whatever its own request does first, and stays where nothing of its own has ended."""
 
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
 import pytest
-from tests.adapters.asgi import ACCEPT, Message, http_scope
+from tests.adapters.asgi import ACCEPT, Message, http_scope, socket_scope
 from tests.adapters.line import Line
 from tests.adapters.open_kit import ToldStorage
 from tests.adapters.test_open_asgi import CLOSE, EVENTS, LAST, PART, Handler, line
 from tests.kit import BOTH_LOOPS, destroy
 from tests.turns import comes_true
 
-from sessioncore import MemoryStorage, Session, SessionGone, SessionStore
+from sessioncore import MemoryStorage, Session, SessionConfig, SessionGone, SessionStore
 from sessioncore._watchers import Changed
+from sessioncore.concurrency._gather import MAX_CONCURRENT_CALLS
 from sessioncore_asgi import SessionMiddleware, get_session
 
 pytestmark = pytest.mark.anyio
@@ -128,3 +130,32 @@ async def test_a_connection_that_is_at_its_end_already_is_left_alone(last: Messa
         await one.over.wait()
         ends = [message for message in one.sent if message["type"] == "websocket.close" or message == LAST]
         assert (one.error, ends) == (None, [] if last is LEFT else [last])
+
+
+async def test_the_messages_of_many_clients_at_once_leave_the_storage_time_for_others() -> None:
+    storage, now, said = ToldStorage(), [time.time()], anyio.Event()
+    store = SessionStore(SessionConfig(storage=storage, clock=lambda: now[0]))
+
+    async def talk(scope: Any, receive: Any, send: Any) -> None:
+        (await get_session(scope)).get("n")
+        await receive()
+        await send(ACCEPT)
+        await said.wait()
+        await receive()
+        await receive()
+
+    app, most = SessionMiddleware(talk, store), MAX_CONCURRENT_CALLS
+    async with anyio.create_task_group() as tasks:
+        for _ in range(most + 6):
+            sid = (await store.create({"n": 1})).id
+            tasks.start_soon(Line(socket_scope(sid=sid), {"type": "websocket.receive", "text": "hi"}).serve, app)
+        await anyio.wait_all_tasks_blocked()
+        now[0] += 120
+        storage.hold("touch")
+        said.set()
+        await comes_true(lambda: storage.calls.count("touch") >= most)
+        await anyio.wait_all_tasks_blocked()
+        assert storage.calls.count("touch") == most
+        storage.restore()
+        await comes_true(lambda: storage.calls.count("touch") == most + 6)
+        tasks.cancel_scope.cancel()

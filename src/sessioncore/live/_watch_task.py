@@ -22,6 +22,7 @@ from sessioncore._storage_calls import Load, Moved, Reply, Touch
 from sessioncore._storage_capabilities import Watches
 from sessioncore.concurrency._background import run_in_background
 from sessioncore.concurrency._event_loops import caller_from_any_thread
+from sessioncore.concurrency._gather import MAX_CONCURRENT_CALLS
 from sessioncore.concurrency._standstill import MORE_TIME
 from sessioncore.live._agenda import Agenda
 from sessioncore.live._session_watch import SessionWatch
@@ -46,7 +47,7 @@ class WatchTask:
 
     __slots__ = (
         "_agenda", "_call_soon", "_confirm_at", "_context", "_driver", "_group", "_interval", "_longest_round",
-        "_period", "_retry_at", "_running", "_task", "_wake", "_watches", "_window",
+        "_period", "_renewals", "_retry_at", "_running", "_task", "_wake", "_watches", "_window",
     )  # fmt: skip
 
     def __init__(self, context: StoreContext, driver: Driver, watches: Watches) -> None:
@@ -67,6 +68,7 @@ class WatchTask:
         self._group: TaskGroup | None = None  # of the task, when it runs
         self._wake = anyio.Event()
         self._confirm_at = inf
+        self._renewals = anyio.Semaphore(MAX_CONCURRENT_CALLS)  # all clients may answer a message to all at once
         self._retry_at = 0.0  # no look-up before this time, because one has failed
 
     # -- for connections
@@ -238,15 +240,17 @@ class WatchTask:
             _logger.exception("a connection whose session was ended could not be closed")
 
     async def _renew(self, watch: SessionWatch) -> None:
-        loaded, ttl = watch.state.loaded, None
+        ttl = None
         try:
-            if loaded is not None and watch.key == self._context.config.key_prefix + loaded.handle:
-                wanted = self._context.lifetimes.renewed_ttl(loaded.record, self._context.config.clock())
-                if wanted > 0 and await self._driver.call(Touch(watch.key, wanted)):
-                    ttl = wanted
-                    self._context.events.send(EventKind.RENEWED, loaded.handle, loaded.record.owner)
-                else:
-                    self._ask(watch.key)
+            async with self._renewals:
+                loaded = watch.state.loaded
+                if loaded is not None and watch.key == self._context.config.key_prefix + loaded.handle:
+                    wanted = self._context.lifetimes.renewed_ttl(loaded.record, self._context.config.clock())
+                    if wanted > 0 and await self._driver.call(Touch(watch.key, wanted)):
+                        ttl = wanted
+                        self._context.events.send(EventKind.RENEWED, loaded.handle, loaded.record.owner)
+                    else:
+                        self._ask(watch.key)
         except Exception as exc:  # noqa: BLE001 - as above; the next message tries again
             self._report(exc)
         finally:
