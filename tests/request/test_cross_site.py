@@ -222,12 +222,15 @@ async def test_an_id_of_no_session_beside_the_cookie_changes_nothing(lab: Lab) -
 
 async def test_a_failing_storage_is_still_an_outage(lab: Lab) -> None:
     lab.storage.fail("load")
-    assert isinstance((await serve(lab.store, forged("u" * 43, place="header"), read)).error, StorageUnavailable)
+    for origin in (EVIL, PAY):
+        reply = await serve(lab.store, forged("u" * 43, place="header", origin=origin), read)
+        assert isinstance(reply.error, StorageUnavailable)
 
 
 async def test_a_store_without_cookies_only_keeps_new_ids_from_urls() -> None:
     lab = Lab(extractor=chain(from_header("X-Sid"), from_query("sid")))
     assert (await serve(lab.store, forged(), login)).all("x-sid") != []
+    assert lab.kinds() == ["created"]
     sid = (await lab.store.create({"n": 1})).id
     assert refused(await serve(lab.store, forged(sid, place="query"), login))
     assert not refused(await serve(lab.store, forged(sid, place="header"), login))

@@ -9,7 +9,16 @@ from tests.kit import Lab, Work, destroy, login, mutate, read, regenerate, reset
 from tests.stores import AlternatingStorage, SpyStorage, SuspendingStorage
 from tests.views import PlainView
 
-from sessioncore import CrossSiteRequest, MemoryStorage, RequestView, Session, SessionConfig, SessionError, SessionStore
+from sessioncore import (
+    CrossSiteRequest,
+    MemoryStorage,
+    OwnerLimitReached,
+    RequestView,
+    Session,
+    SessionConfig,
+    SessionError,
+    SessionStore,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -51,6 +60,11 @@ async def test_a_payment_page_does_not_take_the_login_away(lab: Lab) -> None:
     before = lab.visitor.sid
     reply = await serve(lab.store, forged(origin=PAY), write)
     assert reply.headers == [("vary", "Cookie, X-Sid, Authorization")]
+    exchange = lab.store.exchange(forged(origin=PAY))
+    await exchange.load()
+    await write(exchange.session)
+    await exchange.commit(200)
+    assert exchange.error_response(RuntimeError("of the stream")) is None  # the write was dropped, and nothing refused
     async with lab.visitor.request() as session:
         assert (session.owner, lab.visitor.sid) == ("ada", before)
 
@@ -86,6 +100,7 @@ async def test_a_trusted_site_whose_cookie_came_and_one_of_the_same_site_are_lik
     assert await lab.data() == {"n": 2}
     reply = await serve(lab.store, forged(origin=PAY, site="same-site"), write)
     assert reply.cookies.keys() == {NAME}
+    assert (await serve(lab.store, forged("u" * 43, origin=PAY), write)).cookies.keys() == {NAME}
     header = await serve(lab.store, forged(visitor.sid, origin=PAY, place="header"), login)
     assert header.cookies.keys() == {NAME}
 
@@ -101,11 +116,20 @@ async def test_with_samesite_none_a_trusted_site_begins_a_session() -> None:
 VIEWS: dict[str, Callable[[str], PlainView]] = {
     "cookie": forged, "no cookie": lambda _: forged(), "header": lambda sid: forged(sid, place="header"),
     "trusted": lambda _: forged(origin=PAY), "query": lambda sid: forged(sid, place="query"),
+    "trusted header": lambda sid: forged(sid, place="header", origin=PAY),
 }  # fmt: skip
+
+
+async def change_and_fail(session: Session) -> None:
+    session["n"] = 5
+    raise OwnerLimitReached("a failure that is not logged")
+
+
 REPORTED: list[tuple[str, Work, int]] = [
     ("cookie", read, 1), ("cookie", write, 1), ("cookie", nothing, 0), ("no cookie", read, 0), ("no cookie", write, 1),
     ("no cookie", login, 1), ("no cookie", destroy, 1), ("header", write, 0), ("trusted", login, 0),
-    ("query", read, 0), ("query", write, 0), ("query", login, 1),
+    ("query", read, 0), ("query", write, 0), ("query", login, 1), ("query", destroy, 0), ("no cookie", nothing, 0),
+    ("no cookie", change_and_fail, 1), ("trusted", change_and_fail, 1), ("trusted header", change_and_fail, 0),
 ]  # fmt: skip
 
 
@@ -121,10 +145,10 @@ async def test_report_refuses_nothing_and_sends_the_event_alone(
         sid = (await lab.store.create({"n": 1})).id
         view = VIEWS[name](sid)
         reply = await serve(lab.store, view, work)
-        assert reply.error is None
+        assert (reply.error is None) == (work is not change_and_fail)
         replies.append([name for name, _ in reply.headers])
         n = 2 if "write" in work.__name__ and view != forged() else 1
-        assert await lab.data(sid) == (None if (name, work) == ("query", login) else {"n": n})
+        assert await lab.data(sid) == (None if name == "query" and work in (login, destroy) else {"n": n})
     assert replies[0] == replies[1]
     assert [lab.kinds().count("cross_site") for lab in (reporting, allowing)] == [events, 0]
     assert caplog.records == []
@@ -180,11 +204,15 @@ async def test_a_difference_between_origin_and_host_is_explained(caplog: pytest.
 
 async def test_what_is_logged_and_sent_as_an_event_is_short_and_printable(caplog: pytest.LogCaptureFixture) -> None:
     lab = Lab()
+    nameless = forged("u" * 43)
+    nameless.headers = nameless.headers[:2]
+    assert refused(await serve(lab.store, nameless, read))
+    assert lab.events.pop().detail == "POST without an Origin"
     view = forged("u" * 43, origin="https://x.example/\x1b[31m\n" + "é" * 5000)
     view.method = "PO\x07ST" + "X" * 500
     assert refused(await serve(lab.store, view, read))
     [event] = lab.events
-    for text in (event.detail, caplog.messages[0].split("from ", 1)[1][:100]):
+    for text in (event.detail, caplog.messages[-1].split("from ", 1)[1][:100]):
         assert len(text) <= 100
         assert text.isprintable()
         assert text.isascii()
