@@ -86,8 +86,9 @@ async def test_a_client_whose_connections_are_not_redis_pys_own_says_that_it_ser
     class Own(Connection):
         pass
 
-    storage = RedisStorage.from_url(server.url, connection_class=Own)
+    storage = RedisStorage.from_url(server.url, connection_class=Own, max_connections=2)
     await walk(storage)
+    await asyncio.gather(*(storage.load("k") for _ in range(20)))  # they wait for a connection
     with pytest.raises(StorageError, match="use a client and a storage for each loop"):
         await asyncio.to_thread(asyncio.run, walk(storage))
     await storage.aclose()

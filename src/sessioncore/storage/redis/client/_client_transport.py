@@ -1,5 +1,6 @@
 """The transport through a client whose connections are not redis-py's own."""
 
+import asyncio
 from collections.abc import Mapping
 from math import inf
 from typing import Any, cast
@@ -9,7 +10,7 @@ from redis import exceptions as redis_errors
 from sessioncore._watchers import Changed
 from sessioncore.storage.redis._errors import ConnectionLost, error_reply_of
 from sessioncore.storage.redis.connection._transport import Command, RedisReply, Transport
-from sessioncore.storage.redis.connection._waiting import within
+from sessioncore.storage.redis.connection._waiting import CALLS_AT_ONCE, within
 from sessioncore.storage.redis.connection._watched_keys import WatchedKeys
 
 __all__ = ["ClientTransport"]
@@ -32,6 +33,9 @@ class ClientTransport:
 
     def __init__(self, client: Any) -> None:
         self._client = client
+        # redis-py's usual pool raises an error instead of waiting.
+        connections: int = getattr(getattr(client, "connection_pool", None), "max_connections", CALLS_AT_ONCE)
+        self._room = asyncio.Semaphore(min(connections, CALLS_AT_ONCE))
         self._watched = WatchedKeys()
 
     async def read(self, key: bytes, *commands: Command, deadline: float = inf) -> list[RedisReply]:
@@ -71,7 +75,8 @@ class ClientTransport:
     async def _one(self, command: Command) -> RedisReply:
         name = cast("bytes", command[0]).decode()
         try:
-            return await self._client.execute_command(name, *command[1:])
+            async with self._room:
+                return await self._client.execute_command(name, *command[1:])
         except _ERROR_REPLIES as exc:
             return error_reply_of(exc)
         except (redis_errors.ConnectionError, redis_errors.TimeoutError, OSError) as exc:
