@@ -57,6 +57,29 @@ async def test_tasks_get_the_lock_in_the_order_in_which_they_came() -> None:
 
 
 @BOTH_LOOPS
+async def test_tasks_that_need_the_lock_no_longer_do_not_wait_for_each_other() -> None:
+    lock, needless, woken = CrossLoopLock(), list[bool](), list[int]()
+
+    async def wait(number: int) -> None:
+        async with lock.unless(lambda: bool(needless)):
+            woken.append(number)
+            await anyio.sleep_forever()
+
+    async with anyio.create_task_group() as tasks:
+        async with lock:
+            for number in range(5):
+                tasks.start_soon(wait, number)
+                await anyio.wait_all_tasks_blocked()
+            needless.append(True)
+        await anyio.wait_all_tasks_blocked()
+        assert sorted(woken) == [0, 1, 2, 3, 4]
+        with anyio.fail_after(5):
+            async with lock:
+                pass
+        tasks.cancel_scope.cancel()
+
+
+@BOTH_LOOPS
 async def test_a_cancelled_task_leaves_the_lock_to_the_next() -> None:
     lock, order = CrossLoopLock(), list[str]()
 
@@ -82,7 +105,7 @@ async def test_a_cancelled_task_leaves_the_lock_to_the_next() -> None:
 @BOTH_LOOPS
 async def test_a_lock_that_another_thread_releases_just_now_is_taken_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     lock: Any = CrossLoopLock()
-    monkeypatch.setattr(_locks, "caller_from_any_thread", lambda: lock._release(None) or caller_from_any_thread())
+    monkeypatch.setattr(_locks, "caller_from_any_thread", lambda: lock.release(None) or caller_from_any_thread())
     with anyio.fail_after(5):
         await lock.__aenter__()
         async with lock:

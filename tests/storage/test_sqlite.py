@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 from tests.numbers import scaled
 from tests.storage.rigs import ONE_LOOP
 
@@ -47,6 +48,26 @@ async def test_the_first_call_opens_the_file_also_when_many_come_at_once(path: P
     assert await storage.load("k1") is not None, "a call after aclose opens it again"
     assert await storage.clear("k") == 20
     await storage.aclose()
+
+
+async def test_the_results_of_a_batch_come_together(path: Path) -> None:
+    turns, came = 0, list[int]()
+
+    async def load() -> None:
+        await storage.load("a")
+        came.append(turns)
+        if len(came) == 100:
+            tasks.cancel_scope.cancel()
+
+    async with aclosing(SQLiteStorage(path)) as storage:
+        await storage.open()
+        async with anyio.create_task_group() as tasks:
+            for _ in range(100):
+                tasks.start_soon(load)
+            while True:
+                turns += 1
+                await checkpoint()
+    assert came[-1] - came[1] < 20  # iterations of the event loop; the first call was a batch of its own
 
 
 async def test_the_file_is_readable_for_its_user_only(path: Path) -> None:

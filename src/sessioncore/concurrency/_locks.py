@@ -2,6 +2,7 @@
 
 import threading
 from collections import deque
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Self
 from weakref import WeakValueDictionary
@@ -17,10 +18,11 @@ __all__ = ["CrossLoopLock", "NamedLocks"]
 class _Waiter:
     """A task that waits for the lock."""
 
-    __slots__ = ("_call_soon", "_thread", "has_lock", "woken")
+    __slots__ = ("_call_soon", "_thread", "has_lock", "is_needless", "woken")
 
-    def __init__(self) -> None:
+    def __init__(self, is_needless: Callable[[], bool]) -> None:
         self.has_lock = False
+        self.is_needless = is_needless
         self.woken = Event()
         self._call_soon = caller_from_any_thread()
         self._thread = threading.get_ident()
@@ -47,43 +49,77 @@ class CrossLoopLock:
 
     async def __aenter__(self) -> Self:
         """Wait for the lock."""
+        await self.acquire(_never)
+        return self
+
+    def unless(self, is_needless: Callable[[], bool]) -> "_PerhapsHeld":
+        """Hold the lock, or go on without it: tasks whose `is_needless` returns True are all woken when it is released.
+
+        One after the other, each of them would take another iteration of the event loop.
+        """
+        return _PerhapsHeld(self, is_needless)
+
+    async def acquire(self, is_needless: Callable[[], bool]) -> bool:
+        """Wait for the lock, and return whether the task has it."""
         await checkpoint_if_cancelled()
         with self._mutex:
             if not self._held:
                 self._held = True
-                return self
-        waiter = _Waiter()
+                return True
+        waiter = _Waiter(is_needless)
         with self._mutex:
             self._waiters.append(waiter)
             if not self._held:  # it was released meanwhile
                 self._held = True
                 self._waiters.pop()
-                return self
+                return True
         try:
             await waiter.woken.wait()
         except BaseException as exc:
             with self._mutex:
                 if waiter.has_lock:
                     waiter.has_lock = False
-                    self._release(type(exc))
+                    self.release(type(exc))
                 elif waiter in self._waiters:  # else it was passed over, because its event loop has ended
                     self._waiters.remove(waiter)
             raise
-        return self
+        return waiter.has_lock
 
     async def __aexit__(self, ended: type[BaseException] | None, *_: object) -> None:
         """Give the lock to the task that waits longest."""
-        self._release(ended)
+        self.release(ended)
 
-    def _release(self, ended: type[BaseException] | None) -> None:
+    def release(self, ended: type[BaseException] | None, *_: object) -> None:
+        """Wake the tasks that need the lock no longer, and give it to the task that waits longest."""
         with self._mutex:
             while self._waiters:
                 waiter = self._waiters.popleft()
+                if waiter.is_needless():
+                    waiter.wake(ended)
+                    continue
                 waiter.has_lock = True
                 if waiter.wake(ended) or not waiter.has_lock:  # not: it was collected as garbage, and gave it on
                     return
                 waiter.has_lock = False
             self._held = False
+
+
+class _PerhapsHeld(AsyncExitStack):
+    """See `CrossLoopLock.unless`."""
+
+    def __init__(self, lock: CrossLoopLock, is_needless: Callable[[], bool]) -> None:
+        super().__init__()
+        self._lock = lock
+        self._is_needless = is_needless
+
+    async def __aenter__(self) -> Self:
+        if await self._lock.acquire(self._is_needless):
+            self.push(self._lock.release)
+        return self
+
+
+def _never() -> bool:
+    return False
 
 
 class NamedLocks:

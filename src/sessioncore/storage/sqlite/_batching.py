@@ -42,6 +42,10 @@ class QueuedCall(Generic[T]):
         self.result: T | None = None
         self.error: Exception | None = None
 
+    def is_done(self) -> bool:
+        """Return whether there is a result or an error."""
+        return self.done
+
     def finish(self, result: T) -> None:
         """Note the result."""
         self.result = result
@@ -95,7 +99,8 @@ class BatchExecutor:
         self._waiting.append(call)
         try:
             while not call.done:
-                async with self._lock:  # each time anew: those whose time was up in the batch leave first
+                # Each time anew: those whose time was up in the batch leave first.
+                async with self._lock.unless(call.is_done):
                     if not call.done:
                         await self._run_batch()
         finally:
