@@ -1,15 +1,18 @@
-"""A process that reads through a near cache, and writes: `near_cache_worker.py URL LOG MAX_STALE NUMBER OF FAULT`.
+"""Processes that read through a near cache, and write: each line `URL LOG MAX_STALE NUMBER OF FAULT` begins one.
 
 The records are counters that every process increases by compare-and-set; the first number in a
 record says which life of the key it is. NUMBER OF: the keys that this process ends and creates
-anew. It logs what it read, and each write when it has returned; until standard input ends.
+anew. It logs what it read, and each write when it has returned. `kill PID` kills one; when standard
+input ends, the others end. All are forks: to import takes a process longer than to play its part.
 """
 
 import asyncio
 import os
 import random
+import signal
 import struct
 import sys
+import traceback
 from contextlib import suppress
 from datetime import timedelta
 from time import monotonic, monotonic_ns
@@ -124,8 +127,9 @@ async def main(url: str, log: str, max_stale: str, number: str, of: str, fault: 
     worker = Worker(url, log, float(max_stale), int(number), int(of))
     work = [*map(worker.look, range(len(KEYS))), *(worker.change() for _ in range(WRITERS))]
     tasks = [asyncio.create_task(one) for one in work]
-    ended = asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
-    await asyncio.wait([ended, *tasks], return_when=asyncio.FIRST_COMPLETED)
+    ended = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
+    await asyncio.wait([asyncio.create_task(ended.wait()), *tasks], return_when=asyncio.FIRST_COMPLETED)
     for task in tasks:
         if task.done():
             task.result()
@@ -135,5 +139,43 @@ async def main(url: str, log: str, max_stale: str, number: str, of: str, fault: 
     await worker.storage.aclose()
 
 
+def fork(arguments: list[str]) -> int:
+    """Begin a process, and return its id."""
+    if child := os.fork():
+        return child
+    try:
+        asyncio.run(main(*arguments))
+    except BaseException:  # noqa: BLE001 - it is told, and nothing of the parent's may run here
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)
+
+
+def serve() -> None:
+    """Do what standard input says, and fail as soon as a process ends by itself."""
+    running: set[int] = set()
+
+    def look(*_: object) -> None:
+        if any(os.waitpid(pid, os.WNOHANG)[0] for pid in running):
+            sys.exit("a process has ended")
+
+    signal.signal(signal.SIGCHLD, look)
+    try:
+        for line in sys.stdin:
+            if line.startswith("kill"):
+                running.remove(pid := int(line.split()[1]))
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+            else:
+                running.add(pid := fork(line.split()))
+            print(pid, flush=True)
+    finally:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for pid in running:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+    sys.exit(any(os.waitpid(pid, 0)[1] for pid in running))
+
+
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:]))
+    serve()

@@ -22,6 +22,7 @@ import pytest
 from msgspec import Struct
 from servers.redis_server import Server, free_port, one_server
 from tests.numbers import scaled
+from tests.processes import ENVIRONMENT
 from tests.storage.near_cache_worker import ENDED, ENTRY, HIT, KEYS, READ, WRITTEN
 from tests.tcp_proxy import Proxy, proxy_to
 
@@ -54,26 +55,34 @@ class Run:
         self.server, self.folder, self.number, self.fault = server, folder, number, fault
         self.stack = stack
         self.proxies: list[Proxy | None] = []
-        self.processes: list[asyncio.subprocess.Process] = []
+        self.processes: list[int] = []
         self.own_log = folder / "accidents-0"
 
     async def start(self) -> None:
+        pipe = asyncio.subprocess.PIPE
+        self.parent = await asyncio.create_subprocess_exec(
+            sys.executable, str(WORKER), env=ENVIRONMENT, stdin=pipe, stdout=pipe
+        )
+        self.stack.push_async_callback(self.parent.communicate, b"")
         for number in range(self.number):
             proxied = number < (self.number + 1) // 2
             self.proxies.append(await self.stack.enter_async_context(proxy_to(self.server.port)) if proxied else None)
             self.processes.append(await self.spawn(number))
 
-    async def spawn(self, number: int) -> asyncio.subprocess.Process:
+    async def spawn(self, number: int) -> int:
         proxy = self.proxies[number]
         port = self.server.port if proxy is None else proxy.port
         log = self.log_of(number)
         stale = log.name.partition("-")[2]
-        arguments = [f"redis://127.0.0.1:{port}/0", str(log), stale, str(number), str(self.number), self.fault]
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, str(WORKER), *arguments, stdin=asyncio.subprocess.PIPE
-        )
-        self.stack.push_async_callback(end, process)
-        return process
+        return await self.tell(f"redis://127.0.0.1:{port}/0 {log} {stale} {number} {self.number} {self.fault}")
+
+    async def tell(self, line: str) -> int:
+        """Have a process begun or killed; return its id."""
+        into, out = self.parent.stdin, self.parent.stdout
+        assert into is not None
+        assert out is not None
+        into.write(f"{line}\n".encode())
+        return int(await out.readline())
 
     def log_of(self, number: int) -> Path:
         return self.folder / f"{number}-{MAX_STALE[number % len(MAX_STALE)]}"
@@ -88,20 +97,19 @@ class Run:
         goals = [count + most for count in self.entries()]
         async with asyncio.timeout(60):
             while any(count < goal for count, goal in zip(self.entries(), goals, strict=True)):
-                assert all(process.returncode is None for process in self.processes)
+                assert self.parent.returncode is None
                 await asyncio.sleep(0.05)
 
     async def finish(self) -> Verdict:
-        await asyncio.gather(*(process.communicate(b"") for process in self.processes))
-        assert [process.returncode for process in self.processes] == [0] * self.number
+        await self.parent.communicate(b"")
+        assert self.parent.returncode == 0
         return judged(self.folder)
 
     # -- accidents
 
     async def kill_a_process(self) -> None:
         number = random.randrange(self.number)
-        self.processes[number].kill()
-        await self.processes[number].wait()
+        await self.tell(f"kill {self.processes[number]}")
         self.processes[number] = await self.spawn(number)
 
     async def kill_the_server(self) -> None:
@@ -121,7 +129,7 @@ class Run:
         await frozen(self.server.pid, random.choice([0.2, 0.6, 1.2]))
 
     async def freeze_a_process(self) -> None:
-        await frozen(random.choice(self.processes).pid, 0.3)
+        await frozen(random.choice(self.processes), 0.3)
 
     async def flush(self) -> None:
         began = monotonic()
@@ -141,14 +149,10 @@ class Run:
 
 async def frozen(pid: int, seconds: float) -> None:
     os.kill(pid, signal.SIGSTOP)
-    await asyncio.sleep(seconds)
-    os.kill(pid, signal.SIGCONT)
-
-
-async def end(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is None:
-        process.kill()
-        await process.wait()
+    try:
+        await asyncio.sleep(seconds)
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 ACCIDENTS: list[Callable[[Run], Awaitable[None]]] = [
