@@ -109,7 +109,7 @@ class Writers:
             except StorageUnavailable as exc:
                 self.failures.append(exc)
                 self.outcomes.append(False)
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(0.05)
             else:
                 self.outcomes.append(True)
                 mine.append(key)

@@ -12,6 +12,7 @@ import anyio
 import asyncpg  # type: ignore[import-untyped]  # asyncpg ships no py.typed # pyright: ignore[reportMissingTypeStubs]
 import pytest
 from servers.postgres_server import PostgresServer, postgres_server
+from tests.numbers import scaled
 from tests.storage.postgres_rigs import backends, connection, driver, new_table, opened, table_of, writing
 from tests.storage.rigs import record_at
 from tests.tcp_proxy import proxy_to
@@ -263,7 +264,7 @@ async def test_a_wrong_or_missing_password_is_called_that_and_not_quoted(postgre
 
 
 async def test_cancelled_calls_mix_up_nothing_and_leak_no_connection(postgres: PostgresServer) -> None:
-    """Two thousand calls of fifty users, each cancelled at a random moment: nobody sees another's data."""
+    """In a full run two thousand calls of fifty users, each cancelled at any moment: nobody sees another's data."""
     dsn = f"{postgres.dsn()}?application_name=cancelled"
     async with (
         # Connected beforehand: asyncpg logs an error of its own when it is cancelled while it connects.
@@ -288,7 +289,7 @@ async def test_cancelled_calls_mix_up_nothing_and_leak_no_connection(postgres: P
             except TimeoutError:
                 pass
 
-        for _ in range(40):
+        for _ in range(scaled(40)):
             async with asyncio.TaskGroup() as tasks:
                 for _ in range(50):
                     tasks.create_task(one_call(dice.randrange(50), dice.random() * 0.03))
