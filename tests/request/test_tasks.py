@@ -1,6 +1,8 @@
 """Several tasks of one request that use its session at the same time: they load, commit and release it."""
 
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import anyio
@@ -10,7 +12,7 @@ from tests.request.test_changes_during_a_save import request_about_to
 from tests.stores import SuspendingStorage
 from tests.views import PlainView
 
-from sessioncore import Session, SessionGone, SessionReleased, StorageUnavailable
+from sessioncore import Session, SessionError, SessionGone, SessionReleased, StorageUnavailable
 
 pytestmark = pytest.mark.anyio
 
@@ -26,18 +28,36 @@ async def test_tasks_of_a_request_load_once_and_get_one_session() -> None:
     exchange = lab.store.exchange(PlainView([f"__Host-session_id={lab.visitor.sid}".encode()]))
     first, second = exchange.load(), exchange.load()  # made before either is awaited
 
-    async def task(load: Any) -> None:
-        await load
-        await exchange.load(required=True)
+    async def task(load: Any = None) -> None:
+        await (load or exchange.load())
         exchange.session["n"] += 1
 
     async with anyio.create_task_group() as group:
         for load in (first, second):
             group.start_soon(task, load)
+        group.start_soon(task)
     assert lab.calls == ["load"]
     await exchange.commit(200)
     await exchange.finish()
-    assert await lab.data() == {"n": 2}
+    assert await lab.data() == {"n": 3}
+
+
+@BOTH_LOOPS
+async def test_every_task_that_requires_the_session_is_told_of_an_outage() -> None:
+    lab = Lab(kind=SuspendingStorage)
+    lab.storage.fail("load")
+    exchange = lab.store.exchange(PlainView([f"__Host-session_id={'u' * 43}".encode()]))
+    first, second = exchange.load(required=True), exchange.load(required=True)
+
+    async def task(load: Any = None) -> None:
+        with pytest.raises(StorageUnavailable):
+            await (load or exchange.load(required=True))
+
+    async with anyio.create_task_group() as group:
+        for load in (first, second):
+            group.start_soon(task, load)
+        group.start_soon(task)
+    await exchange.finish()
 
 
 async def test_a_load_that_is_awaited_late_overwrites_nothing() -> None:
@@ -102,6 +122,44 @@ async def test_a_server_error_waits_for_what_another_task_saves_and_makes_no_err
     assert (dict(session), session.owner) == ({}, "bob")
     assert headers[0][1].startswith(f"__Host-session_id={session.id};")
     await exchange.finish()
+
+
+ENDINGS: dict[str, tuple[type[Exception] | None, type[Exception] | None]] = {  # of a save, and of one that waits for it
+    "stored": (None, None),
+    "no reply": (StorageUnavailable, None),
+    "gone": (SessionGone, SessionGone),
+}
+
+
+@pytest.mark.proves("P3")
+@BOTH_LOOPS
+@pytest.mark.parametrize("ending", ENDINGS)
+async def test_what_changes_during_a_save_is_stored_by_the_commit_that_waits_for_it(ending: str, lab: Lab) -> None:
+    exchange = await lab.begin_request()
+    session, errors = exchange.session, dict[str, type[Exception] | None]()
+    session["n"] = 2
+
+    async def run(name: str, work: Callable[[], Awaitable[object]]) -> None:
+        errors[name] = None
+        try:
+            await work()
+        except SessionError as error:
+            errors[name] = type(error)
+
+    async def meanwhile() -> None:
+        session["late"] = 1
+        group.start_soon(run, "B", partial(exchange.commit, 200) if ending == "stored" else session.save)
+        await anyio.wait_all_tasks_blocked()
+        if ending == "gone":
+            await lab.beside().reset()
+        elif ending == "no reply":
+            await lose()
+
+    lab.storage.before["replace"] = meanwhile
+    async with anyio.create_task_group() as group:
+        await run("A", session.save)
+    assert (errors["A"], errors["B"]) == ENDINGS[ending]
+    assert await lab.data() == (None if ending == "gone" else {"n": 2, "late": 1})
 
 
 # -- released while it is saved
