@@ -210,6 +210,24 @@ async def test_a_refused_login_whose_session_is_ended_meanwhile_leaves_nothing()
     assert len(lab.storage.inner) == 0
 
 
+async def test_a_refused_login_is_taken_back_also_if_the_deadline_of_before_passes_meanwhile() -> None:
+    lab = refusing()
+    session = await lab.held()
+    session.set_absolute_timeout(timedelta(minutes=30))
+    await session.save()
+    lab.clock.advance(29 * 60)
+    await session.login("ada")
+    lab.storage.before["move"] = lambda: another_login(lab)
+
+    async def time_passes() -> None:
+        lab.clock.advance(120)
+
+    lab.storage.after["move"] = time_passes
+    with pytest.raises(OwnerLimitReached):
+        await session.save()
+    assert len(await lab.store.sessions_of("ada")) == 1
+
+
 async def test_a_binding_that_loses_the_race_is_taken_back_also_where_others_write_meanwhile() -> None:
     lab = refusing()
     session = await lab.store.create({"cart": 1, "note": "old", "theirs": 0, "dropped": 1})

@@ -11,6 +11,7 @@ from tests.views import PlainView, response_to
 from sessioncore import (
     OwnerLimitReached,
     RequestView,
+    ResponseStarted,
     Session,
     SessionError,
     SessionNotLoaded,
@@ -125,6 +126,30 @@ async def test_a_500_of_an_application_that_caught_another_error_of_ours_stands(
     assert exchange.error_response(RuntimeError("its own")) is None
     assert response_to(exchange, caught.value).status == 500  # one that was not caught
     await exchange.finish()
+
+
+async def test_an_error_of_the_application_is_its_own_after_a_logout_and_once_the_client_has_its_new_id(
+    lab: Lab,
+) -> None:
+    begun = await lab.visitor.arrive()
+    begun.session["n"] = 1
+    await begun.commit(200)
+    ended = await lab.begin_request()
+    await ended.session.destroy()
+    for exchange in (begun, ended):
+        assert exchange.error_response(RuntimeError("its own")) is None
+
+
+async def test_what_is_changed_after_an_error_response_is_dropped_also_if_it_came_before_the_load(lab: Lab) -> None:
+    sid = (await lab.begin()).sid
+    exchange = lab.store.exchange(PlainView([f"__Host-session_id={sid}".encode()]))
+    response_to(exchange, StorageUnavailable("down"))
+    await exchange.load()
+    exchange.session["n"] = 2
+    with pytest.raises(ResponseStarted):
+        await exchange.session.login("ada")
+    await exchange.finish()
+    assert await lab.data() == {"n": 1}
 
 
 @pytest.mark.parametrize("second", [StorageUnavailable("down, too"), ValueError("its own")])
