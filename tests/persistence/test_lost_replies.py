@@ -220,9 +220,11 @@ async def test_a_session_that_is_ended_after_the_search_for_a_lost_write_is_gone
 
 @ARRIVED
 @pytest.mark.parametrize("write", ["create", "move"])
-async def test_a_login_whose_reply_was_lost_keeps_to_the_owners_limit(write: str, arrived: bool) -> None:
-    lab = Lab(max_sessions_per_owner=1)
-    await lab.store.create({}, owner="ada")
+@pytest.mark.parametrize("policy", ["evict_oldest", "refuse"])
+async def test_a_login_whose_reply_was_lost_keeps_to_the_owners_limit(policy: str, write: str, arrived: bool) -> None:
+    lab = Lab(max_sessions_per_owner=1, on_owner_limit=policy)
+    if policy == "evict_oldest":
+        await lab.store.create({}, owner="ada")
     if write == "move":
         await lab.begin()
     lab.clock.advance(1)

@@ -37,7 +37,7 @@ async def test_the_oldest_logins_are_ended() -> None:
         lab.clock.advance(1)
         devices.append(await logged_in(lab.store))
     assert [await lab.found(device.sid) is not None for device in devices] == [False, False, True, True]
-    assert len(lab.told(EventKind.OWNER_LIMIT)) == 2
+    assert [event.detail for event in lab.told(EventKind.OWNER_LIMIT)] == ["a session over the limit was ended"] * 2
     lab.clock.advance(1)
     async with lab.visitor.request() as session:
         session.bind_owner("ada")  # what is bound now is not the one to end
@@ -74,6 +74,7 @@ async def test_a_refused_login_is_a_409_and_leaves_everything_as_it_was() -> Non
     with pytest.raises(OwnerLimitReached) as caught:
         await exchange.commit(200)
     assert response_to(exchange, caught.value).status == 409
+    assert [event.detail for event in lab.events] == ["a login was refused"]
     await exchange.finish(failed=True)
     found = await lab.kept()
     assert (dict(found), found.owner) == ({"cart": ["tea"]}, None)
@@ -147,6 +148,7 @@ async def test_a_login_that_loses_the_race_gets_its_anonymous_session_back_under
     with pytest.raises(OwnerLimitReached):
         await lab.visitor.leave(exchange)
     assert lab.visitor.sid not in {before, None}
+    assert lab.kinds() == ["login", "owner_limit"]  # the undoing is silent
     found = await lab.kept()
     assert (dict(found), found.owner) == ({"cart": 1}, None)
     assert len(await lab.store.sessions_of("ada")) == 1
@@ -185,8 +187,11 @@ async def test_a_login_that_loses_the_race_takes_back_nothing_that_another_reque
 async def test_a_fresh_login_that_loses_the_race_leaves_nothing() -> None:
     lab = refusing()
     lab.storage.before["create"] = lambda: another_login(lab)
+    exchange = await lab.visitor.arrive()
+    await exchange.session.login("ada")
     with pytest.raises(OwnerLimitReached):
-        await logged_in(lab.store)
+        await lab.visitor.leave(exchange)
+    assert lab.visitor.sid is None
     assert len(await lab.store.sessions_of("ada")) == len(lab.storage.inner) == 1
 
 
@@ -286,6 +291,7 @@ async def test_of_several_late_logins_some_step_back_and_the_others_find_room(li
             await logged_in(lab.store, name="young")  # in, before the others come to be seen
         for create in held:
             create.release()
+    assert lab.calls.count("owned_keys") < 500  # they sleep between two looks
     # Which of them is in, that depends on who was seen first.
     assert sorted(outcomes.values()) == ["in"] * (limit - young) + ["refused"] * young
     left = {one.details["name"] for one in await lab.store.sessions_of("ada")}
