@@ -30,6 +30,7 @@ async def test_a_record_that_cannot_be_opened_is_no_session_and_stays_for_inspec
         visitor = Visitor(lab.store, sid=SID)
         async with visitor.request() as session:
             assert session.fresh
+            assert session.id != SID
             session["n"] = 1
         assert visitor.sid not in {None, SID}
         assert await there(lab) == data
@@ -54,6 +55,7 @@ async def test_a_logout_ends_a_record_that_only_other_processes_can_use(verb: st
     async with visitor.request() as session:
         session["other"] = 1
         await getattr(session, verb)()
+        assert len(told) == 2
         await session.destroy()  # again: there is nothing left to end
     assert visitor.sid is None
     handle = sha256((lab.visitor.sid or "").encode()).hexdigest()

@@ -207,6 +207,8 @@ async def test_each_kind_of_event_is_told_once_by_its_cause_and_never_with_an_id
         "created", "renewed", "regenerated", "unknown", "malformed", "ambiguous",
         "destroyed", "created", "created", "revoked", "gone", "expired",
     ]  # fmt: skip
+    adas = [event.kind.value for event in lab.events if event.owner == "ada"]
+    assert adas == ["created", "renewed", "regenerated", "destroyed"]
     assert not any(text in repr(lab.events) for text in (first, second, third, fourth, "canary"))
 
 
