@@ -158,6 +158,11 @@ async def test_save_renews_the_idle_clock_whether_or_not_it_changes_anything(val
     await session.save()
     await session.save()
     assert lab.calls == ["touch"]
+    lab.clock.advance(120)
+    async with lab.visitor.request() as session:
+        await session.save()
+        await session.save()
+    assert lab.calls == ["touch", "load", "touch"]
 
 
 # -- an idle timeout of its own

@@ -180,6 +180,9 @@ async def test_what_decides_asks_the_server(server: Server, emptied: None) -> No
             await same.save()
             await session.reload()
             assert session["n"] == 2
+            commands(server)
+            await session.reload()
+            assert commands(server) == {"get": 1}
         async with visitor.request():
             pass
         async with other.open(visitor.sid or "") as same:
