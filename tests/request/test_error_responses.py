@@ -37,6 +37,7 @@ async def test_an_outage_is_503_too_many_sessions_409_and_every_other_error_500(
         exchange = await lab.visitor.arrive()
         answer = response_to(exchange, error)
         assert answer.status == status
+        assert (answer.handled, response_to(exchange, RuntimeError("of a finally")).handled) == (True, False)
         assert b"secret" not in answer.body
         assert dict(answer.headers) == {
             "content-type": "text/plain; charset=utf-8",

@@ -223,6 +223,19 @@ async def test_a_login_outlives_the_move_that_a_reload_finds() -> None:
     assert (await lab.kept()).owner == "ada"
 
 
+@pytest.mark.proves("P2")
+async def test_a_logout_after_a_login_that_found_its_session_moved_ends_it_where_it_is_now() -> None:
+    lab = Lab(kind=SpyWithTombstones)
+    exchange = await lab.begin_request()
+    await exchange.session.login("ada")
+    async with lab.store.open(lab.visitor.sid or "") as other:
+        await other.regenerate()
+    with pytest.raises(SessionGone):
+        await exchange.session.reload()
+    await exchange.session.destroy()
+    assert await lab.found(other.id) is None
+
+
 async def test_a_session_that_is_not_stored_has_nothing_to_take_over(lab: Lab) -> None:
     async with lab.visitor.request() as session:
         await session.reload()

@@ -73,6 +73,7 @@ async def test_what_was_saved_before_the_release_reaches_the_client_and_the_rest
         session["late"] = 3
         session.release()
     assert lab.visitor.sid not in {None, old}
+    assert lab.visitor.sid == session.id
     assert await lab.data() == {"n": 2}
 
 
@@ -110,6 +111,11 @@ async def test_a_session_that_was_never_loaded_cannot_be_read_or_loaded_afterwar
         exchange.session["n"] = 2
     exchange.session.release()
     assert lab.calls == []
+    unused = lab.store.exchange(PlainView())
+    await unused.load()
+    await unused.finish()
+    with pytest.raises(SessionReleased):
+        unused.session["n"] = 2
 
 
 @BOTH_LOOPS
