@@ -64,6 +64,7 @@ async def test_what_is_used_at_the_moment_when_it_is_to_end_for_its_age_takes_no
     assert (await lab.found(laptop.sid) is not None) is (work is login)
     assert (await lab.found(phone.sid) is not None) is (work is not login)
     assert len(lab.told(EventKind.OWNER_LIMIT)) == 1
+    assert lab.calls.count("owned_keys") < 10  # it looks again only if some were not ended
 
 
 async def test_a_refused_login_is_a_409_and_leaves_everything_as_it_was() -> None:

@@ -34,13 +34,23 @@ async def test_an_owner_sees_their_own_sessions_newest_first(lab: Lab) -> None:
     lab.clock.advance(100)
     phone, laptop = await lab.store.sessions_of("ada")
     assert (phone.details, laptop.details) == ({"device": "phone"}, {"device": "laptop"})
-    assert [laptop.created_at.timestamp(), phone.created_at.timestamp()] == pytest.approx([began, began + 600])
-    assert laptop.last_seen_at.timestamp() == pytest.approx(began + 600)  # it follows the idle clock
+    times = [laptop.created_at, phone.created_at, laptop.last_seen_at, phone.last_seen_at]  # these by the idle clock
+    assert [at.timestamp() - began for at in times] == pytest.approx([0, 600, 600, 600], abs=0.001)
     assert phone.expires_at - phone.created_at == timedelta(minutes=30)
     for visitor, info in ((first, laptop), (second, phone)):
         found = await lab.kept(visitor.sid)
         assert found.handle == info.handle
         assert found.id not in repr(info)
+
+
+async def test_a_session_was_last_seen_when_it_was_written_whatever_cuts_its_time_and_never_in_the_future(
+    lab: Lab,
+) -> None:
+    session = await lab.store.create(owner="ada")
+    session.set_absolute_timeout(timedelta(minutes=10))
+    await session.save()
+    await lab.beside(clock=lambda: lab.clock() + 5).create(owner="ada")
+    assert [info.last_seen_at.timestamp() - lab.clock() for info in await lab.store.sessions_of("ada")] == [0, 0]
 
 
 @pytest.mark.proves("AT-121")
@@ -84,6 +94,9 @@ async def test_records_and_details_that_cannot_be_read_hide_no_other_session_and
     assert [(info.handle, info.details) for info in infos] == [("1" * 64, {}), (session.handle, {})]
     assert lab.kinds() == ["corrupt", "corrupt"]
     assert await lab.store.revoke_all("ada") == 3
+    await lab.storage.inner.create("session:" + "0" * 64, b"unreadable", 60, owner="session:ada")
+    assert await lab.store.revoke_all("ada", keep="0" * 64) == 0
+    assert await lab.store.revoke_all("ada") == 1
     assert len(lab.storage.inner) == 0
 
 
