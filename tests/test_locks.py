@@ -91,11 +91,12 @@ async def test_a_cancelled_task_leaves_the_lock_to_the_next() -> None:
     waiting, given, last = anyio.CancelScope(), anyio.CancelScope(), anyio.CancelScope()
     async with anyio.create_task_group() as tasks:
         async with lock:
-            for name, scope in (("waiting", waiting), ("given", given), ("last", last)):
+            for name, scope in (("given", given), ("waiting", waiting), ("last", last)):
                 tasks.start_soon(hold, name, scope)
                 await anyio.wait_all_tasks_blocked()
             waiting.cancel()
             await anyio.wait_all_tasks_blocked()
+            assert order == []
         given.cancel()  # it has the lock by now, and has not run since
     assert order in (["last"], ["given", "last"])
     with anyio.fail_after(5):
@@ -110,6 +111,9 @@ async def test_a_lock_that_another_thread_releases_just_now_is_taken_at_once(mon
         await lock.__aenter__()
         async with lock:
             monkeypatch.undo()
+            with anyio.move_on_after(0.01) as scope:
+                await lock.__aenter__()
+            assert scope.cancelled_caught
         async with lock:
             pass
 

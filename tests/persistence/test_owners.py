@@ -1,12 +1,14 @@
 """Whose sessions are whose: lists of an owner's sessions, and revocations."""
 
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
+import anyio
 import msgspec
 import pytest
 from tests.kit import Lab
-from tests.stores import SpyStorage
+from tests.stores import SpyStorage, SuspendingStorage
 from tests.views import Visitor, logged_in
 
 from sessioncore import ConfigError, EventKind, Session
@@ -51,6 +53,13 @@ async def test_a_session_was_last_seen_when_it_was_written_whatever_cuts_its_tim
     await session.save()
     await lab.beside(clock=lambda: lab.clock() + 5).create(owner="ada")
     assert [info.last_seen_at.timestamp() - lab.clock() for info in await lab.store.sessions_of("ada")] == [0, 0]
+
+
+async def test_the_replies_to_many_loads_are_told_apart_in_whatever_order_they_come() -> None:
+    lab = Lab(kind=SuspendingStorage)
+    made = {(await lab.store.create(owner="ada", number=number)).handle: number for number in range(70)}
+    lab.storage.after["load"] = partial(anyio.sleep, 0.01)
+    assert {info.handle: info.details["number"] for info in await lab.store.sessions_of("ada")} == made
 
 
 @pytest.mark.proves("AT-121")

@@ -111,11 +111,12 @@ async def test_a_session_that_was_never_loaded_cannot_be_read_or_loaded_afterwar
         exchange.session["n"] = 2
     exchange.session.release()
     assert lab.calls == []
-    unused = lab.store.exchange(PlainView())
-    await unused.load()
-    await unused.finish()
-    with pytest.raises(SessionReleased):
-        unused.session["n"] = 2
+    for early in (False, True):
+        unused = lab.store.exchange(PlainView())
+        await unused.load()
+        unused.session.release() if early else await unused.finish()
+        with pytest.raises(SessionReleased):
+            unused.session["n"] = 2
 
 
 @BOTH_LOOPS

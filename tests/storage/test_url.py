@@ -129,6 +129,8 @@ IGNORED_BY_STORES = (
         ("postgresql://u:hunter2@host/db?sslmode=", "no value"),
         ("postgresql://u:hunter2#x@host/db", "percent-encoded"),
         ("postgresql://u:hunter2/x@host/db", "percent-encoded"),
+        ("postgresql://u:hunter2@host//db", "percent-encoded"),
+        ("postgresql://u:hunter2@host/db#x", "percent-encoded"),
         ("postgresql://u:hunter2@[::1/db", "percent-encoded"),
         ("postgresql://u:hunter2@ho:st:1/db", "percent-encoded"),
     ],
