@@ -96,7 +96,8 @@ class SpreadsKeys(Protocol):
 class LoadsMany(Protocol):
     """A storage that can load many records in one round trip; for owners with many sessions.
 
-    Without this capability, a store makes up to 64 calls of `load` at the same time.
+    Without this capability, a store makes up to 64 calls of `load` at the same time. If the storage has a
+    cache, records that must be up to date are loaded by this call, too.
     """
 
     async def load_many(self, keys: Sequence[str]) -> list[Stored | Moved | Unreadable | None]:

@@ -78,7 +78,7 @@ class SessionWatch(Struct, eq=False, weakref=True):
         """Note when the session ends unless it is renewed."""
         self.ends_at = ends
 
-    def give_up(self, given_up: bool) -> None:
+    def set_given_up(self, given_up: bool) -> None:
         """Note whether the connection is about to be closed, because look-ups were unanswered for too long."""
         self.given_up = given_up
 

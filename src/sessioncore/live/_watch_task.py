@@ -180,7 +180,7 @@ class WatchTask:
 
     def _answered(self, watch: SessionWatch, answer: Reply, since: float) -> None:
         state = watch.state
-        watch.give_up(False)
+        watch.set_given_up(False)
         if state.turn is not None:  # the request is writing: its own move must not be taken for another's
             state.turn.call_at_end(lambda: self._ask(watch.key))
         elif state.phase is ENDED or (state.loaded is not None and state.loaded is not watch.base):
@@ -208,7 +208,7 @@ class WatchTask:
         doubtful: list[tuple[float, SessionWatch]] = []
         for watch, since in self._agenda.unanswered():  # also those whose turn does not come before the time is up
             if now >= min(since + self._window, watch.ends_at) and not watch.given_up:
-                watch.give_up(True)
+                watch.set_given_up(True)
                 later = now + random() * self._interval  # noqa: S311 - not all clients come back at one moment
                 doubtful.append((min(later, watch.ends_at), watch))
         if doubtful:

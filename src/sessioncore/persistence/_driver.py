@@ -78,7 +78,7 @@ class Driver:
         for listener in told:
             listener.attached(storage)
         self._answer_now = answer_now
-        self._past_the_cache = None if answer_now is None else capability(storage, LoadsMany)
+        self._past_the_cache = None if answer_now is None else capability(storage, LoadsMany)  # see _load_uncached
         # Cancel scopes are slow; calls that enforce the timeout themselves need none (see BoundsCalls).
         self._bounded_by_storage = frozenset[str]()
         if bounds is not None and bounds.bound_calls(seconds):
@@ -181,6 +181,7 @@ class Driver:
         return reply
 
     async def _load_uncached(self, call: Load) -> Reply:
+        """Load past a cache that answers at once, if there is one; a load that renews is never answered from it."""
         if call.renew is not None or (storage := self._past_the_cache) is None:
             reply: Reply = await call.invoke(self._storage)
             return reply
