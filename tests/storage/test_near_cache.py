@@ -177,10 +177,18 @@ def test_a_record_has_the_time_that_is_left_and_ends_with_it() -> None:
     assert (len(cache), cache.bytes) == (0, 0)
 
 
+def test_only_a_proof_that_was_sent_after_an_end_counts_and_the_newest_one() -> None:
+    cache, _ = filled(a=3)
+    cache.require_new_proof(12.0)
+    for sent, is_proven in ((11.5, False), (14.0, True), (13.0, True)):
+        cache.proved(sent)
+        assert (cache.lookup("a", 14.5, 11.0 if sent < 12 else 13.5) is not None) is is_proven
+
+
 def test_the_least_recently_used_records_go_when_there_is_no_room() -> None:
     cache, stats = filled(3300, a=600, b=600)
     assert cache.lookup("a", 11.0, 9.0) is not None
-    for key, size in {"c": 600, "a": 500, "d": 600, "large": 3000}.items():
+    for key, size in {"c": 600, "d": 600, "a": 500, "large": 3000}.items():
         cache.end_fill(key, cache.begin_fill(key), Stored(bytes(size), 8, 60.0), 10.0)
     assert [key for key in ("a", "b", "c", "d", "large") if key in cache] == ["a", "c", "d"]
     assert (stats.evictions, stats.invalidations) == (1, 0)

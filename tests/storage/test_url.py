@@ -66,7 +66,8 @@ def test_options_go_to_the_storage() -> None:
     pool = client_from(url, {}).connection_pool
     asked = pool.sentinel_manager.sentinels[0].connection_pool
     assert issubclass(asked.connection_class, SSLConnection)
-    assert {"username": "s", "password": "w", "ssl_ca_certs": "/ca.pem"}.items() <= asked.connection_kwargs.items()
+    to_sentinel = {"port": 26379, "username": "s", "password": "w", "ssl_ca_certs": "/ca.pem"}
+    assert to_sentinel.items() <= asked.connection_kwargs.items()
     for_master = {"username": "u", "db": 2, "socket_timeout": 2.0, "ssl_ca_certs": "/ca.pem"}
     assert for_master.items() <= pool.connection_kwargs.items()
 
