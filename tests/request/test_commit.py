@@ -3,6 +3,7 @@
 from contextlib import nullcontext
 from datetime import timedelta
 
+import anyio
 import pytest
 from tests.kit import Lab, Work, login, lose, regenerate, reset
 from tests.views import PlainView, Visitor, response_to
@@ -17,6 +18,7 @@ from sessioncore import (
     SessionReleased,
     StorageUnavailable,
 )
+from sessioncore.integration import watch_connection
 
 pytestmark = pytest.mark.anyio
 KEYS = SessionKey("keys", list[object], default_factory=list)
@@ -153,14 +155,34 @@ async def test_a_save_after_the_changes_were_dropped_with_the_response_is_an_err
         await session.save()
 
 
-async def test_a_server_error_does_not_let_a_connection_store_more_whose_session_was_ended() -> None:
-    lab = Lab(save_on_server_error=True)
+@pytest.mark.proves("P2")
+@pytest.mark.parametrize("status", [200, 500])
+async def test_a_connection_whose_session_has_another_owner_now_stores_nothing_more(status: int) -> None:
+    lab, ended = Lab(save_on_server_error=True, watch_interval=timedelta(seconds=0.07)), anyio.Event()
     exchange = await lab.begin_request()
-    exchange._drop_late_changes()  # pyright: ignore[reportPrivateUsage]  # as `watch_connection` does
-    await exchange.commit(500)
+    exchange.session.mark_accessed()
+    watch = watch_connection(exchange, lambda _: ended.set())
+    async with lab.store.open(lab.visitor.sid or "") as other:
+        other.bind_owner("bob")
+    with anyio.fail_after(5):
+        await ended.wait()
+    await exchange.commit(status)
     exchange.session["n"] = 2
     await exchange.finish()
+    assert watch is not None
+    watch.stop()
     assert await lab.data() == {"n": 1}
+
+
+async def test_a_connection_whose_session_was_ended_before_it_was_open_ends(lab: Lab) -> None:
+    exchange, ended = await lab.begin_request(), anyio.Event()
+    exchange.session["n"] = 2
+    await lab.beside().reset()
+    await exchange.commit(200)
+    assert watch_connection(exchange, lambda _: ended.set()) is not None
+    with anyio.fail_after(5):
+        await ended.wait()
+    await exchange.finish()
 
 
 @pytest.mark.parametrize("end", ["server error", "an error of ours", "an error of the application"])
