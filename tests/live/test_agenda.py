@@ -50,6 +50,8 @@ def test_a_session_that_was_renewed_is_not_looked_up_when_its_former_end_is_due(
     agenda.ring(20.0)
     assert agenda.asked == {"a": 20.0}
     assert agenda.next_alarm() == inf
+    agenda.set_end(one, 30.0)  # it was renewed meanwhile
+    assert agenda.next_alarm() == 30.0
 
 
 def test_the_alarms_of_connections_that_have_closed_do_not_pile_up() -> None:

@@ -35,6 +35,7 @@ from sessioncore import (
 )
 from sessioncore._watchers import Changed
 from sessioncore.live import _watch_task
+from sessioncore.live._polling import Polling
 from sessioncore.storage import Moved, Stored, Unreadable
 from sessioncore.storage.keyvalue import KeyValueStorage
 from sessioncore.storage.postgres import PostgresStorage
@@ -183,6 +184,15 @@ async def test_a_key_value_store_is_polled_within_the_interval() -> None:
         with anyio.fail_after(SessionConfig().watch_interval.total_seconds()):  # the interval here is much shorter
             await one.ended.wait()
         assert isinstance(one.error, SessionGone)
+
+
+async def test_a_polled_key_that_is_not_watched_is_not_told_of() -> None:
+    polling, told = Polling(SpyStorage()), list[str]()
+    tell = told.append
+    await polling.watch(["a", "b"], tell)
+    polling.unwatch("a", tell)
+    await polling.confirm()
+    assert told == ["b"]
 
 
 async def test_a_task_runs_only_while_something_is_watched(tmp_path: Path) -> None:
