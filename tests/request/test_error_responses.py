@@ -141,9 +141,14 @@ async def test_an_error_of_the_application_is_its_own_after_a_logout_and_once_th
         assert exchange.error_response(RuntimeError("its own")) is None
 
 
-async def test_what_is_changed_after_an_error_response_is_dropped_also_if_it_came_before_the_load(lab: Lab) -> None:
+@pytest.mark.parametrize("loaded", [True, False])
+async def test_what_is_changed_after_an_error_response_is_dropped_also_if_it_came_before_the_load(
+    loaded: bool, lab: Lab
+) -> None:
     sid = (await lab.begin()).sid
     exchange = lab.store.exchange(PlainView([f"__Host-session_id={sid}".encode()]))
+    if loaded:
+        await exchange.load()
     response_to(exchange, StorageUnavailable("down"))
     await exchange.load()
     exchange.session["n"] = 2
