@@ -1,5 +1,6 @@
 """Records that cannot be opened: no session, an event, and never overwritten."""
 
+from functools import partial
 from hashlib import sha256
 
 import msgspec
@@ -74,8 +75,12 @@ async def test_a_record_that_became_unreadable_while_a_request_worked_is_not_ove
         await lab.storage.inner.replace(key, FUTURE, 600, version=stored.version)
 
     lab.storage.before["replace"] = rewrite
-    with pytest.raises(StorageError, match="cannot be read here") as caught:
-        await exchange.commit(200)
+    for store in (exchange.session.save, partial(exchange.commit, 200)):
+        with pytest.raises(StorageError, match="cannot be read here") as caught:
+            await store()
+    told = lab.told(EventKind.CORRUPT)
+    assert [event.handle for event in told] == [key[8:]] * 2
+    assert "has format 99" in told[0].detail
     assert response_to(exchange, caught.value).status == 500
     await exchange.finish(failed=True)
     assert await there(lab, key) == FUTURE

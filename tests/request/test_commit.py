@@ -1,11 +1,13 @@
 """What a request stores and when: at the commit, after an error, after the response has started, or never."""
 
+import asyncio
 from contextlib import nullcontext
 from datetime import timedelta
 
 import anyio
 import pytest
 from tests.kit import Lab, Work, login, lose, regenerate, reset
+from tests.turns import comes_true
 from tests.views import PlainView, Visitor, response_to
 
 from sessioncore import (
@@ -172,6 +174,22 @@ async def test_a_connection_whose_session_has_another_owner_now_stores_nothing_m
     assert watch is not None
     watch.stop()
     assert await lab.data() == {"n": 1}
+
+
+async def test_a_connection_that_uses_its_session_late_renews_it_and_is_watched_until_it_closes() -> None:
+    lab = Lab(watch_interval=timedelta(seconds=0.07))
+    exchange, before = await lab.begin_request(), asyncio.all_tasks()
+    await exchange.commit(200)
+    watch = watch_connection(exchange, lambda _: None)
+    assert watch is not None
+    exchange.session.mark_accessed()
+    await comes_true(lambda: asyncio.all_tasks() != before)
+    lab.clock.advance(120)
+    watch.message_received()
+    await comes_true(lambda: "touch" in lab.calls)
+    watch.stop()
+    await comes_true(lambda: asyncio.all_tasks() == before)
+    await exchange.finish()
 
 
 async def test_a_connection_whose_session_was_ended_before_it_was_open_ends(lab: Lab) -> None:
