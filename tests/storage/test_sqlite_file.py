@@ -194,9 +194,9 @@ async def test_a_call_waits_as_long_as_it_may_and_not_as_long_as_another(path: P
         await storage.open()
         with held(path, for_reading_too=False):
             async with anyio.create_task_group() as short:
-                short.start_soon(in_vain, 0.4)  # it gives up after nine tenths of that: the rest is for a busy machine
+                short.start_soon(in_vain, 1.5)  # it gives up after nine tenths of that: the rest is for a busy machine
                 await anyio.wait_all_tasks_blocked()
-                short.start_soon(in_vain, 0.8)  # it waits for the first one, and is in one batch with the next
+                short.start_soon(in_vain, 2.5)  # it waits for the first one, and is in one batch with the next
                 tasks.start_soon(storage.delete, "a")
 
 
