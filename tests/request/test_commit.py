@@ -118,6 +118,16 @@ async def test_what_the_stream_of_a_server_error_changes_is_dropped_too_unless_i
     assert await lab.data() == {"n": 5 if saves else 4}
 
 
+async def test_a_new_id_that_another_task_requests_during_the_commit_of_a_server_error_is_not_stored(lab: Lab) -> None:
+    await lab.begin()
+    lab.clock.advance(600)
+    exchange = await lab.visitor.arrive()
+    lab.storage.before["touch"] = lambda: regenerate(exchange.session)
+    assert await exchange.commit(500) == []
+    await exchange.finish()
+    assert lab.calls == ["load", "touch"]
+
+
 FAILED_RESPONSES: dict[str, tuple[int | None, object]] = {  # the status, and the other value of the session
     "no reply": (200, 1), "it cannot be stored": (200, object()), "a server error": (500, 1), "no headers": (None, 1),
     "an error of ours": (200, 1),
