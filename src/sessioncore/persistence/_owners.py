@@ -138,7 +138,7 @@ class Owners:
         return total
 
     async def end_unchanged(self, sessions: Sequence[OwnedSession], kind: EventKind, owner: str, detail: str) -> int:
-        """End the sessions that nobody has changed since they were loaded, send their events, and return how many.
+        """End the sessions that have not changed since they were loaded, send their events, and return how many.
 
         `delete` would follow the tombstone of a session that has just logged in again, and end it. A move is
         carried out only if the record still has its version. Nobody knows the key that it gets for a moment.

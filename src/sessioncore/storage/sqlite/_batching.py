@@ -42,10 +42,6 @@ class QueuedCall(Generic[T]):
         self.result: T | None = None
         self.error: Exception | None = None
 
-    def is_done(self) -> bool:
-        """Return whether there is a result or an error."""
-        return self.done
-
     def finish(self, result: T) -> None:
         """Note the result."""
         self.result = result
@@ -100,7 +96,7 @@ class BatchExecutor:
         try:
             while not call.done:
                 # Each time anew: those whose time was up in the batch leave first.
-                async with self._lock.unless(call.is_done):
+                async with self._lock.unless(lambda: call.done):
                     if not call.done:
                         await self._run_batch()
         finally:
