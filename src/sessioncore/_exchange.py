@@ -147,9 +147,10 @@ class Exchange(Struct, eq=False):
                 return self._session_headers(state)
             return _NO_HEADERS if session.accessed else UNCHANGED
         try:
-            if status is None and (loaded is None or state.rotating):
-                state.discard()
-                state.limit(CHANGES_DROPPED)
+            if status is None:
+                if loaded is None or state.rotating:
+                    state.discard()
+                state.start_response()
             result = self._persistence.commit(state, self._drops_changes)
         except BaseException:
             self._fail(state)
@@ -173,8 +174,8 @@ class Exchange(Struct, eq=False):
 
     def _fail(self, state: SessionState) -> None:
         self._drops_changes = True
-        state.discard()
         state.limit(CHANGES_DROPPED)
+        state.discard()
 
     def _drop_late_changes(self) -> None:
         """Store nothing more: the session was ended. For `integration.watch_connection`."""

@@ -3,6 +3,7 @@
 import asyncio
 from contextlib import nullcontext
 from datetime import timedelta
+from functools import partial
 
 import anyio
 import pytest
@@ -268,8 +269,13 @@ async def test_a_response_without_headers_keeps_what_needs_none_and_drops_the_re
         exchange = await visitor.arrive()
         exchange.session["n"] = 2
         await work(exchange.session)
+        lab.storage.before["replace"] = partial(rotate_in_another_task, exchange.session)
         await exchange.commit(None)
         await exchange.finish()
+
+    async def rotate_in_another_task(session: Session) -> None:
+        with pytest.raises(ResponseStarted):
+            await session.regenerate()
 
     async def nothing(_: Session) -> None:
         pass

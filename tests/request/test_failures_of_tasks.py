@@ -11,9 +11,19 @@ import pytest
 from tests.kit import BOTH_LOOPS, Lab, lose
 from tests.stores import SuspendingStorage
 
-from sessioncore import OwnerLimitReached, Session, SessionError, StorageError, StorageUnavailable
+from sessioncore import (
+    LifecycleError,
+    OwnerLimitReached,
+    ResponseStarted,
+    Session,
+    SessionError,
+    StorageError,
+    StorageUnavailable,
+)
 
 pytestmark = pytest.mark.anyio
+
+SHORT = timedelta(seconds=0.2)  # so long a login waits for another one to step back
 
 
 def add(n: int) -> int:
@@ -112,7 +122,7 @@ FAILURES: dict[str, tuple[type[Exception] | None, type[Exception]]] = {  # of th
 @pytest.mark.parametrize("how", FAILURES)
 async def test_a_save_fails_if_another_tasks_commit_dropped_what_it_would_have_stored(how: str) -> None:
     limit: Any = {} if how == "cancelled" else {"max_sessions_per_owner": 1, "on_owner_limit": "refuse"}
-    lab = Lab(kind=SuspendingStorage, storage_timeout=timedelta(seconds=0.2), **limit)
+    lab = Lab(kind=SuspendingStorage, storage_timeout=SHORT, **limit)
     exchange = await lab.begin_request()
     session, told = exchange.session, dict[str, type[Exception] | None]()
 
@@ -169,3 +179,65 @@ async def test_a_save_with_nothing_to_store_does_not_fail_with_another_tasks_des
         await anyio.wait_all_tasks_blocked()
         held.release()
     assert await lab.data() == {"n": 1}
+
+
+@BOTH_LOOPS
+async def test_a_save_of_what_was_changed_in_place_fails_with_a_response_that_is_cancelled_before_it(lab: Lab) -> None:
+    await lab.begin(mine=[])
+    lab.clock.advance(600)
+    exchange = await lab.visitor.arrive()
+    held = lab.storage.hold("touch", times=1)
+
+    async def save() -> None:
+        with pytest.raises(StorageUnavailable, match="cancelled"):
+            await exchange.session.save()
+
+    async def respond() -> None:
+        with scope:
+            await exchange.commit(200)
+
+    scope = anyio.CancelScope()
+    async with anyio.create_task_group() as group:
+        group.start_soon(respond)
+        await held.entered.wait()
+        exchange.session["mine"].append(1)
+        group.start_soon(save)
+        await anyio.wait_all_tasks_blocked()
+        scope.cancel()
+    assert await lab.data() == {"mine": []}
+
+
+@pytest.mark.proves("P3")
+@pytest.mark.parametrize("change", ["set", "in place"])
+@pytest.mark.parametrize("call", ["create", "move", "replace"])
+async def test_a_save_after_another_tasks_login_was_undone_does_not_seem_to_store_what_was_dropped_with_it(
+    call: str, change: str
+) -> None:
+    lab = Lab(max_sessions_per_owner=1, on_owner_limit="refuse", absolute_timeout=None, storage_timeout=SHORT)
+    exchange = await (lab.visitor if call == "create" else await lab.begin(n=1)).arrive()
+    session = exchange.session
+
+    async def meanwhile() -> None:
+        await lab.beside(clock=lambda: 1_000_000.0, max_sessions_per_owner=None).create(owner="ada")
+        if change == "set":
+            session["late"] = 1
+        else:
+            session["mine"].append(1)
+
+    session["mine"] = list[int]()
+    session.bind_owner("ada") if call == "replace" else await session.login("ada")
+    lab.storage.before[call] = meanwhile
+    with pytest.raises(OwnerLimitReached):
+        await session.save()
+    for _ in range(2):
+        with pytest.raises(LifecycleError, match="new request"):
+            await session.save()
+        session["later"] = 1
+    await session.regenerate()  # the response has not started
+    await exchange.commit(200)
+    with pytest.raises(LifecycleError, match="new request"):
+        await session.save()
+    with pytest.raises(ResponseStarted):
+        await session.login("ada")
+    await exchange.finish()
+    assert await lab.data(session.id) == {"later": 1} | ({} if call == "create" else {"n": 1})

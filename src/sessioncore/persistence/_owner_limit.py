@@ -130,6 +130,7 @@ class OwnerLimit:
         assert login is not None
         if before is None:
             await self._driver.call(Delete((self._context.config.key_prefix + login.handle,)))
+            state.discard()
             state.mark_ended()
             return
         assert base is not None, "what was not created was made of a stored record"

@@ -20,7 +20,6 @@ from sessioncore.session._effective import owner_of
 from sessioncore.session._error_factories import ErrorFactory, error_factory
 from sessioncore.session._initial_states import live_state
 from sessioncore.session._lifecycle import FRESH, STALE
-from sessioncore.session._limits import CHANGES_DROPPED
 from sessioncore.session._loaded import Loaded
 from sessioncore.session._protocols import Live
 from sessioncore.session._state import SessionState
@@ -79,8 +78,6 @@ class StorePersistence:
         if state.turn is not None:
             return self._commit_in_turn(state, drop, explicit)
         if drop:
-            if state.limits.write is None and state.modified():
-                state.limit(CHANGES_DROPPED)
             state.discard()
         steps = CommitSteps(self.context, state, explicit)
         step = steps.start_create() if create else steps.start()
@@ -90,10 +87,10 @@ class StorePersistence:
         return result if result is DONE else self._exclusively(state, result)
 
     async def _commit_in_turn(self, state: SessionState, drop: bool, explicit: bool) -> None:
-        unsaved = not drop and _is_unsaved(state)
+        unsaved = not drop and state.modified()
         while (turn := state.turn) is not None:
             await turn.wait()
-            if turn.failure is not None and unsaved and not _is_unsaved(state):
+            if turn.failure is not None and unsaved and not state.modified():
                 raise turn.failure()  # the other task's commit included this one's changes, which were dropped with it
         await self.commit(state, drop, explicit)
 
@@ -155,10 +152,6 @@ class StorePersistence:
     def report_corrupt(self, state: SessionState, error: SessionError) -> None:
         """Send the event for a value that cannot be read."""
         self.context.events.send(EventKind.CORRUPT, state.handle, owner_of(state), str(error))
-
-
-def _is_unsaved(state: SessionState) -> bool:
-    return state.pending is not None or state.in_flight is not None
 
 
 async def _wait_for_turn(state: SessionState) -> None:

@@ -9,9 +9,9 @@ from msgspec.structs import replace
 from sessioncore._errors import LifecycleError
 from sessioncore.http._ids import handle_of
 from sessioncore.session._attempt import Attempt
-from sessioncore.session._error_factories import ErrorFactory, released, response_started
+from sessioncore.session._error_factories import ErrorFactory, changes_dropped, released, response_started
 from sessioncore.session._lifecycle import END, ENDED, FRESH, LIVE, LOST, MOVED, NEXT_PHASE, STORED, Phase, Verb
-from sessioncore.session._limits import NO_LIMITS, RELEASED, RESPONSE_STARTED, Limits
+from sessioncore.session._limits import CHANGES_DROPPED, NO_LIMITS, RELEASED, RESPONSE_STARTED, Limits
 from sessioncore.session._loaded import Loaded
 from sessioncore.session._merge import take_merged
 from sessioncore.session._pending import NO_METADATA, SET, Pending
@@ -55,9 +55,7 @@ class SessionState(Struct, eq=False):
         """Whether a value, the owner or a setting was changed, and the change is not known to be stored."""
         self.adopt_defaults()
         pending, values = self.pending, self.values
-        if pending is not None and (pending.changes or pending.metadata is not NO_METADATA):
-            return True
-        if self.in_flight is not None:
+        if self.in_flight is not None or (pending is not None and (pending.changes or pending.metadata != NO_METADATA)):
             return True
         return any(values.differs_from_snapshot(name) for name in values.snapshots or ())
 
@@ -250,13 +248,15 @@ class SessionState(Struct, eq=False):
 
     def start_response(self) -> None:
         """Note that no new ID can reach the client any more, and drop changes that would need one."""
-        if self.limits.write is None and self.limits.save is None:
-            self.limits = RESPONSE_STARTED
+        if self.limits.write is None:
+            self.limits = RESPONSE_STARTED if self.limits.save is None else CHANGES_DROPPED
         if self.pending is not None and (self.phase is FRESH or self.phase is ENDED):
             self.pending = None
 
     def discard(self) -> None:
-        """Drop all changes that are not committed; the stored session stays unchanged."""
+        """Drop all changes that are not committed; a later `save` must not return as if it had stored them."""
+        if self.limits.write is None and self.limits.save is None and self.modified():
+            self.limits = replace(self.limits, save=changes_dropped)
         self.pending = self.in_flight = None
         self._restore_values()
         if self.loaded is not None:
