@@ -1,6 +1,7 @@
 """Requests that write one session at the same time: how they are merged, and which IDs are given out."""
 
 import asyncio
+import select
 from collections.abc import AsyncIterator, Callable, Coroutine
 from datetime import timedelta
 from itertools import chain, repeat
@@ -305,6 +306,27 @@ async def test_many_parallel_writes_of_one_session_take_a_few_calls_each(limit: 
     await at_once(100, request)
     assert await lab.data() == {"n": 100}
     assert lab.calls.count("replace") <= 400  # if each of them tried until it succeeded: 5,050
+
+
+@BOTH_LOOPS
+async def test_commits_that_met_conflicts_go_on_after_the_process_was_stopped_for_longer_than_their_time() -> None:
+    lab = Lab(kind=SuspendingStorage, storage_timeout=timedelta(seconds=0.2))
+    sid = (await lab.begin(n=0)).sid
+
+    async def request(_: int) -> None:
+        async with Visitor(lab.store, sid=sid).request() as session:
+            session.mutate("n", lambda n: n + 1)
+
+    async def stop_at_the_third_try() -> None:
+        if lab.calls.count("replace") < 30:
+            lab.storage.before["replace"] = stop_at_the_third_try
+        else:
+            select.select([], [], [], 0.8)  # nothing runs, as when the process is stopped
+
+    lab.storage.before["replace"] = stop_at_the_third_try
+    await at_once(12, request)
+    assert await lab.data() == {"n": 12}
+    assert lab.calls.count("replace") < 50  # those in the queue have stayed there
 
 
 @BOTH_LOOPS

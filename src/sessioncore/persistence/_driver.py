@@ -135,7 +135,9 @@ class Driver:
         async with AsyncExitStack() as waited:
             if isinstance(step, (Replace, Move)):
                 try:
-                    with anyio.move_on_after(self._seconds):  # after that, the machine gives up at the next conflict
+                    scope = anyio.CancelScope(deadline=anyio.current_time() + self._seconds)
+                    with scope, LateDeadline(scope.deadline, partial(setattr, scope, "deadline")):
+                        # After that, the machine gives up at the next conflict.
                         await waited.enter_async_context(self._queues.held(step.key))
                 except anyio.get_cancelled_exc_class():
                     machine.answered(StorageError("the write was not sent"))  # so its outcome is known
