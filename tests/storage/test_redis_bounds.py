@@ -15,7 +15,7 @@ import pytest
 import uvloop
 from redis.exceptions import ResponseError
 from servers.redis_server import Server, one_server
-from tests.storage.redis_rig import answered, storage_at
+from tests.storage.redis_rig import answered, storage_at, storage_on
 from tests.storage.rigs import record_at
 from tests.tcp_proxy import Proxy, proxy_to
 from tests.turns import comes_true
@@ -77,13 +77,16 @@ async def test_a_server_that_stands_still_holds_no_load_beyond_the_limit(
 @pytest.mark.proves("AT-104")
 @pytest.mark.parametrize("loop_factory", [asyncio.new_event_loop, uvloop.new_event_loop])
 def test_a_process_that_was_stopped_takes_the_replies_that_came_meanwhile(
-    server: Server, loop_factory: Callable[[], asyncio.AbstractEventLoop]
+    servers: list[Server], loop_factory: Callable[[], asyncio.AbstractEventLoop]
 ) -> None:
     async def visits() -> None:
-        async with storage_at(server.port) as storage:
-            store = store_on(storage, timedelta(seconds=0.2))
-            sid = (await store.create({"n": 1})).id
-            for turns in range(3):  # stopped before the command is sent, and after it
+        async with storage_on(servers) as storage:
+            sid = (await store_on(storage).create({"n": 1})).id
+        for turns, opened in ((0, True), (1, True), (2, True), (2, False)):  # before the command is sent, or after
+            async with storage_on(servers) as storage:
+                store = store_on(storage, timedelta(seconds=0.2))
+                if opened:
+                    await store.get_by_id(sid)
                 loads = [asyncio.ensure_future(store.get_by_id(sid)) for _ in range(20)]
                 for _ in range(turns):
                     await asyncio.sleep(0)
