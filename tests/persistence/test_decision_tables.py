@@ -3,6 +3,7 @@
 The tables of phases and of verdicts stand in docs/architecture.md, against which tests/docs holds the code.
 """
 
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, ClassVar
 
@@ -21,6 +22,8 @@ from sessioncore import (
     Stored,
     Unreadable,
 )
+from sessioncore.codec._codec import NO_DETAILS
+from sessioncore.codec._record import Record, encode_record
 from sessioncore.persistence._verdicts import VERDICTS, Verdict, verdict_of
 from sessioncore.session._lifecycle import Action
 from sessioncore.storage import AnswersNow, Call, KeyTaken, LoadsMany
@@ -50,7 +53,18 @@ async def visit(store: SessionStore) -> None:
         session.get("n")
 
 
+def stored(**wrong: Any) -> Stored:
+    """A record with a field that is wrong."""
+    now = time.time()
+    record = Record(now, now, None, "ada", NO_DETAILS, {})
+    fields: dict[str, Any] = {"data": encode_record(record, 1000), "version": 1, "ttl": 60.0}
+    return Stored(**{**fields, **wrong})
+
+
 WRONG: list[tuple[str, Any, Callable[[SessionStore], Awaitable[object]]]] = [
+    *[("load", stored(**wrong), visit) for wrong in ({"data": "{}"}, {"data": None}, {"ttl": "60"}, {"ttl": None})],
+    ("load", stored(ttl="60"), lambda store: store.get_by_id("A" * 43)),
+    ("load", stored(data={}), lambda store: store.revoke("a" * 64, owner="ada")),
     ("load", {"data": b"", "version": 1, "ttl": 60.0}, lambda store: store.get_by_id("A" * 43)),
     ("load", {"data": b"", "version": 1, "ttl": 60.0}, visit),
     ("load", True, lambda store: store.revoke("a" * 64, owner="ada")),
@@ -72,9 +86,44 @@ async def test_a_reply_that_the_contract_does_not_allow_is_an_error_that_names_s
     storage = kind()
     storage.given = given
     with pytest.raises(
-        StorageError, match=rf"^{kind.__name__}\.{call} returned a \w+; see the contract in sessioncore"
+        StorageError,
+        match=rf"^{kind.__name__}\.{call} returned a \w+( whose \w+ is a \w+)?; see the contract in sessioncore",
     ):
         await ask(SessionStore(SessionConfig(storage=storage)))
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("replies", "told"), [
+    ([], "0 records instead of 1"), ([None, None], "2 records instead of 1"), (None, "a NoneType"),
+    ([stored(data="")], "a Stored whose data is a str"), ([stored(ttl=None)], "a Stored whose ttl is a NoneType"),
+])  # fmt: skip
+async def test_many_loads_with_a_wrong_reply_are_an_error_too(replies: Any, told: str) -> None:
+    class Odd(MemoryStorage):
+        capabilities = frozenset({AnswersNow, LoadsMany})
+
+        async def load_many(self, keys: object) -> Any:
+            return replies
+
+    store = SessionStore(SessionConfig(storage=Odd()))
+    handle = (await store.create({}, owner="ada")).handle
+    asked: list[Callable[[], Awaitable[object]]] = [
+        lambda: store.sessions_of("ada"), lambda: store.revoke(handle, owner="ada")
+    ]  # fmt: skip
+    for ask in asked:
+        with pytest.raises(StorageError, match=rf"^Odd\.load(_many)? returned {told}; see the contract"):
+            await ask()
+
+
+@pytest.mark.anyio
+async def test_a_conflict_with_a_wrong_record_is_an_error_too() -> None:
+    class Odd(PromptStorage):
+        async def replace(self, *_: Any, **__: Any) -> Any:
+            return stored(data="")
+
+    session = await Lab(kind=Odd).held()
+    session["n"] = 2
+    with pytest.raises(StorageError, match=r"^Odd\.replace returned a Stored whose data is a str; see the contract"):
+        await session.save()
 
 
 @pytest.mark.anyio

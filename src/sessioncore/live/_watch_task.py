@@ -8,6 +8,7 @@ be loaded for too long is closed, too, so no end stays unnoticed for ever.
 
 import logging
 from contextlib import suppress
+from functools import partial
 from math import inf
 from random import random
 from time import monotonic
@@ -163,7 +164,8 @@ class WatchTask:
         if not asked:
             return
         keys = list(asked)
-        answers = await self._driver.listed("watch", lambda: self._watches.watch(keys, self._changed), Load.replies)
+        call = partial(self._watches.watch, keys, self._changed)
+        answers = await self._driver.listed("watch", call, Load.replies, len(keys))
         for key, answer in zip(keys, answers, strict=True):
             for watch in watches[key]:
                 if self._agenda.has(watch, key):  # otherwise it has ended or moved meanwhile

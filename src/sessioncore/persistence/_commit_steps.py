@@ -23,7 +23,7 @@ from sessioncore.http._ids import handle_of
 from sessioncore.persistence import _commit_errors as errors
 from sessioncore.persistence._commit_events import ENDED_TTL, events_of_write
 from sessioncore.persistence._load_answers import DEADLINE_DETAIL, UNREADABLE_DETAIL
-from sessioncore.persistence._machine import Answer, Step, unexpected_answer
+from sessioncore.persistence._machine import Answer, Step, check_fields, unexpected_answer
 from sessioncore.persistence._session_steps import SessionSteps
 from sessioncore.persistence._verdicts import STORED, Verdict, verdict_of
 from sessioncore.session._attempt import Attempt
@@ -225,6 +225,9 @@ class CommitSteps(SessionSteps, eq=False):
         except CorruptRecord as exc:  # for example, a newer version of the program wrote it: leave it unchanged
             self._refuse_unreadable(str(exc))
             return None
+        except TypeError:
+            check_fields(self.context.config.storage, self.action.name.lower(), current)
+            raise
         self.tries += 1
         return self._send(attempt.delta, attempt.pending, attempt.new_id, (record, current.version))
 

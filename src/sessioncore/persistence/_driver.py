@@ -187,19 +187,25 @@ class Driver:
         if call.renew is not None or (storage := self._past_the_cache) is None:
             reply: Reply = await call.invoke(self._storage)
             return reply
-        [reply] = await storage.load_many([call.key])
+        [reply] = self._checked("load_many", await storage.load_many([call.key]), Load.replies, 1)
         return reply
 
-    async def listed(self, operation: str, call: Callable[[], Awaitable[object]], kinds: Any) -> Collection[Any]:
-        """Await a call that returns a list of such objects, for at most `storage_timeout`.
+    async def listed(
+        self, operation: str, call: Callable[[], Awaitable[object]], kinds: Any, count: int | None = None
+    ) -> Collection[Any]:
+        """Await a call that returns a list of (`count`) such objects, for at most `storage_timeout`.
 
         Raises:
             StorageError: the storage refused, returned something else, or did not reply in time (StorageUnavailable).
         """
-        reply = await self.bounded(operation, call)
+        return self._checked(operation, await self.bounded(operation, call), kinds, count)
+
+    def _checked(self, operation: str, reply: object, kinds: Any, count: int | None) -> Collection[Any]:
         if not isinstance(reply, Collection) or isinstance(reply, (str, bytes)):
             raise unexpected_answer(self._storage, operation, reply)
         items: Collection[Any] = reply  # pyright: ignore[reportUnknownVariableType]
+        if count is not None and len(items) != count:
+            raise unexpected_answer(self._storage, operation, items, f"{len(items)} records instead of {count}")
         for item in items:
             if not isinstance(item, kinds):
                 raise unexpected_answer(self._storage, operation, item)

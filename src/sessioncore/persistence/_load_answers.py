@@ -6,7 +6,7 @@ from sessioncore._errors import CorruptRecord
 from sessioncore._events import EventKind
 from sessioncore._storage_calls import Load, Moved, Stored, Unreadable
 from sessioncore.codec._record import decode_record
-from sessioncore.persistence._machine import Answer, QueuedEvent, unexpected_answer
+from sessioncore.persistence._machine import Answer, QueuedEvent, check_fields, unexpected_answer
 from sessioncore.persistence._store_context import StoreContext
 from sessioncore.session._loaded import Loaded
 
@@ -35,14 +35,17 @@ def interpret_load(
         return QueuedEvent(EventKind.STALE_ID if isinstance(answer, Moved) else EventKind.UNKNOWN, handle)
     try:
         record = decode_record(answer.data, context.config.max_size)
+        now = context.config.clock()
+        lifetimes, idle, ttl = context.lifetimes, record.idle, answer.ttl
+        renewed_ttl = lifetimes.time_left(record.created_at, idle, record.absolute, now)
+        if renewed_ttl <= 0.0:
+            return QueuedEvent(EventKind.EXPIRED, handle, record.owner, DEADLINE_DETAIL)
+        due = lifetimes.is_due(renewed_ttl, idle, ttl) and counts_as_use
     except CorruptRecord as exc:
         # The record is kept for inspection until it expires.
         return QueuedEvent(EventKind.CORRUPT, handle, detail=str(exc))
-    now = context.config.clock()
-    lifetimes, idle, ttl = context.lifetimes, record.idle, answer.ttl
-    renewed_ttl = lifetimes.time_left(record.created_at, idle, record.absolute, now)
-    if renewed_ttl <= 0.0:
-        return QueuedEvent(EventKind.EXPIRED, handle, record.owner, DEADLINE_DETAIL)
-    due = counts_as_use and lifetimes.is_due(renewed_ttl, idle, ttl)
+    except TypeError:
+        check_fields(context.config.storage, Load.operation, answer)
+        raise
     renewed = counts_as_use and context.renew_on_load is not None
     return Loaded(session_id, handle, record, answer.version, ttl, now, due, renewed)

@@ -11,10 +11,10 @@ from msgspec import Struct
 
 from sessioncore._errors import SessionError, StorageError
 from sessioncore._events import EventKind
-from sessioncore._storage_calls import Call, Reply
+from sessioncore._storage_calls import Call, Reply, Stored
 from sessioncore.http._ids import AmbiguousID
 
-__all__ = ["Answer", "AwaitText", "Machine", "QueuedEvent", "Step", "unexpected_answer"]
+__all__ = ["Answer", "AwaitText", "Machine", "QueuedEvent", "Step", "check_fields", "unexpected_answer"]
 
 
 @final
@@ -56,9 +56,21 @@ class Machine(Protocol):
         ...
 
 
-def unexpected_answer(storage: object, operation: str, answer: object) -> StorageError:
-    """Return the error for an answer that the storage contract does not allow for this call."""
+def unexpected_answer(storage: object, operation: str, answer: object, what: str = "") -> StorageError:
+    """Return the error for an answer that the storage contract does not allow for this call; `what` describes it."""
     return StorageError(
-        f"{type(storage).__name__}.{operation} returned a {type(answer).__name__}; see the contract in "
+        f"{type(storage).__name__}.{operation} returned {what or f'a {type(answer).__name__}'}; see the contract in "
         "sessioncore.Storage"
     )
+
+
+def check_fields(storage: object, operation: str, record: Stored) -> None:
+    """After a TypeError, look whether the reason is a field of the record that the storage has returned.
+
+    Raises:
+        StorageError: a field has a type that the storage contract does not allow.
+    """
+    for name, kinds in (("data", bytes), ("version", int), ("ttl", (int, float))):
+        if not isinstance(value := getattr(record, name), kinds):
+            what = f"a {type(record).__name__} whose {name} is a {type(value).__name__}"
+            raise unexpected_answer(storage, operation, record, what)

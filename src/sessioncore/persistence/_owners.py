@@ -24,6 +24,7 @@ from sessioncore.http._ids import handle_of, is_handle, new_id
 from sessioncore.persistence._commit_events import ENDED_TTL
 from sessioncore.persistence._driver import Driver
 from sessioncore.persistence._load_answers import UNREADABLE_DETAIL
+from sessioncore.persistence._machine import check_fields
 from sessioncore.persistence._store_context import StoreContext
 
 __all__ = ["OwnedSession", "Owners", "SessionInfo"]
@@ -108,7 +109,9 @@ class Owners:
     async def load_moved(self, handle: str) -> OwnedSession | None:
         """Load the session with this handle, which may be a former one."""
         _, answer = await self._follow(handle)
-        return self._to_owned_session(handle, answer) if isinstance(answer, (Stored, Unreadable)) else None
+        if not isinstance(answer, (Stored, Unreadable)):
+            return None
+        return self._to_owned_session(handle, answer, Load.operation)
 
     async def _follow(self, handle: str) -> tuple[str, Reply]:
         """Return the handle that this session has now, perhaps after moves, and what its key holds."""
@@ -198,28 +201,33 @@ class Owners:
     async def _load_all(self, handles: Iterable[str]) -> dict[str, OwnedSession | None]:
         """Load many sessions in batches; None for a record that cannot be read."""
         found: dict[str, OwnedSession | None] = {}
+        operation = Load.operation if self._loads_many is None else "load_many"
         for batch in batched(handles, BATCH):
             for handle, stored in zip(batch, await self._load_batch(batch), strict=True):
                 if isinstance(stored, (Stored, Unreadable)):
-                    found[handle] = self._to_owned_session(handle, stored)
+                    found[handle] = self._to_owned_session(handle, stored, operation)
         return found
 
     async def _load_batch(self, handles: Sequence[str]) -> Collection[Reply]:
         keys = [self._config.key_prefix + handle for handle in handles]
         if (storage := self._loads_many) is not None:
-            return await self._driver.listed("load_many", lambda: storage.load_many(keys), Load.replies)
+            return await self._driver.listed("load_many", lambda: storage.load_many(keys), Load.replies, len(keys))
         return await gather([partial(self._driver.call, Load(key)) for key in keys])
 
-    def _to_owned_session(self, handle: str, stored: Stored | Unreadable) -> OwnedSession | None:
+    def _to_owned_session(self, handle: str, stored: Stored | Unreadable, operation: str) -> OwnedSession | None:
         if isinstance(stored, Unreadable):
             self._events.send(EventKind.CORRUPT, handle, None, UNREADABLE_DETAIL)
             return None
+        now, lifetimes = self._config.clock(), self._context.lifetimes
         try:
             record = decode_record(stored.data, self._config.max_size)
+            # The ttl tells the time of the last use, unless the absolute deadline cut it; the last write is a use, too.
+            last_seen = min(now, max(record.written_at, now - (lifetimes.idle_of(record) - stored.ttl)))
+            expires = now + lifetimes.remaining(record, stored.ttl, now)
         except CorruptRecord as exc:
             self._events.send(EventKind.CORRUPT, handle, None, str(exc))
             return None
-        version, now, lifetimes = stored.version, self._config.clock(), self._context.lifetimes
-        # The ttl tells the time of the last use, unless the absolute deadline cut it; the last write is a use, too.
-        last_seen = min(now, max(record.written_at, now - (lifetimes.idle_of(record) - stored.ttl)))
-        return OwnedSession(handle, record, version, last_seen, now + lifetimes.remaining(record, stored.ttl, now))
+        except TypeError:
+            check_fields(self._config.storage, operation, stored)
+            raise
+        return OwnedSession(handle, record, stored.version, last_seen, expires)
