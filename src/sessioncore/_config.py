@@ -94,6 +94,18 @@ class SessionConfig:
         _check_storage(self.storage)
         _check_extractor(self)
 
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self  # nothing in it changes, and what it refers to belongs to this process
+
+    def __reduce_ex__(self, protocol: object) -> str:
+        raise TypeError(
+            "SessionConfig cannot be pickled, because its storage belongs to this process; build it in each process, "
+            "with the same settings"
+        )
+
     @classmethod
     def development(cls, **changes: Any) -> Self:
         """Return a configuration for plain http: cookie `session_id`, not Secure. Never deploy it."""

@@ -287,6 +287,12 @@ class SessionStore:
         warn_in_workers(self.storage, self._persistence.context.warnings)
         await self._persistence.opening.open(block=block)
 
+    def __reduce_ex__(self, protocol: object) -> str:
+        raise TypeError(
+            "SessionStore cannot be copied or pickled, because its storage belongs to this process; build one in each "
+            "process, and send handles or values"
+        )
+
 
 def _is_well_formed(sid: object) -> bool:
     """Return whether `sid` is well-formed as an ID; it may also be None, as returned by `cookies.get()`."""

@@ -1,5 +1,7 @@
 """The store: registered types, sessions by their ID, and work in the background."""
 
+import copy
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +15,7 @@ from sessioncore import (
     ConfigError,
     EventKind,
     MemoryStorage,
+    SessionConfig,
     SessionGone,
     SessionNotFound,
     SessionReleased,
@@ -54,6 +57,18 @@ def test_the_registry_belongs_to_the_store_and_takes_classes_alone() -> None:
     no_class: Any = "Item"
     with pytest.raises(ConfigError):
         first.register_type(name="other")(no_class)
+
+
+def test_a_store_and_its_configuration_cannot_be_sent_to_another_process_and_say_what_to_do() -> None:
+    config = SessionConfig()
+    assert copy.copy(config) is copy.deepcopy(config) is config
+    for copying in (copy.copy, copy.deepcopy):
+        with pytest.raises(TypeError, match=r"SessionStore cannot .* build one in each process"):
+            copying(SessionStore(config))
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        for one in (config, SessionStore(config)):
+            with pytest.raises(TypeError, match=rf"{type(one).__name__} cannot .* in each process"):
+                pickle.dumps(one, protocol)
 
 
 def test_a_store_takes_a_configuration_and_nothing_else() -> None:
