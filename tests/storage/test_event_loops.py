@@ -1,6 +1,8 @@
 """One store in several event loops, each in a thread of its own: servers with worker threads, synchronous views."""
 
 import asyncio
+import os
+import subprocess
 import sys
 import threading
 import time
@@ -35,6 +37,40 @@ from sessioncore.storage.redis import NearCache, RedisStorage
 from sessioncore.storage.redis._errors import ConnectionLost
 
 THREADS = 4
+FORKS = """
+import asyncio, gc, os, sys, time
+from sessioncore import SessionConfig, SessionStore, StorageError, storage_from_url
+
+store = SessionStore(SessionConfig(storage=storage_from_url(sys.argv[1])))
+
+async def count(sid):
+    async with store, store.open(sid) as session:
+        session.mutate("n", lambda n: n + 1)
+
+async def fork():
+    async with store:
+        sid = (await store.create({"n": 0})).id
+        if not (child := os.fork()):
+            for _ in range(2):
+                asyncio.run(count(sid))
+            gc.collect()  # would warn of a connection that the first one has left open
+            os._exit(0)
+        began = time.monotonic()
+        status = os.waitpid(child, 0)[1]
+        print(status, time.monotonic() - began < 3, (await store.get_by_id(sid))["n"])
+
+asyncio.run(fork())
+loop = asyncio.new_event_loop()
+loop.run_until_complete(store.start())
+if not (child := os.fork()):
+    try:
+        loop.run_until_complete(store.sessions_of("ada"))
+    except StorageError as exc:
+        print(exc, flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+loop.run_until_complete(store.aclose())
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -234,3 +270,17 @@ def test_a_driver_that_knows_asyncio_only_says_so_on_trio() -> None:
     for storage in (RedisStorage.from_url("redis://127.0.0.1:1"), PostgresStorage("postgresql://127.0.0.1:1/shop")):
         with pytest.raises(ConfigError, match="asyncio"):
             trio.run(storage.load, "a")
+
+
+@pytest.mark.parametrize(
+    "storage", [pytest.param(name, marks=getattr(pytest.mark, name)) for name in ("redis", "postgres")]
+)
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="only where processes fork")
+def test_a_child_has_connections_of_its_own(storage: str, request: pytest.FixtureRequest) -> None:
+    url = request.getfixturevalue("postgres").dsn() if storage == "postgres" else request.getfixturevalue("server").url
+    command = [sys.executable, "-W", "always::ResourceWarning", "-c", FORKS, url]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    first, second = done.stdout.splitlines()
+    assert first == "0 True 2"
+    assert "they belong to the parent: run a new loop" in second
+    assert "unclosed transport" not in done.stderr

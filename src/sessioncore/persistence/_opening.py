@@ -12,6 +12,7 @@ from sessioncore._errors import WritesRefused
 from sessioncore._storage_capabilities import Opens
 from sessioncore._storage_protocol import capability
 from sessioncore.concurrency._event_loops import event_loop, has_ended
+from sessioncore.concurrency._forks import in_each_child
 from sessioncore.concurrency._locks import CrossLoopLock
 from sessioncore.persistence._driver import Driver
 from sessioncore.persistence._probe import check_storage
@@ -24,7 +25,7 @@ _logger = logging.getLogger("sessioncore")
 class Opening:
     """Opens and closes the storage; of several `async with store` blocks, the last one to end closes it."""
 
-    __slots__ = ("_blocks", "_config", "_driver", "_lock", "_stop_watching")
+    __slots__ = ("__weakref__", "_blocks", "_config", "_driver", "_lock", "_stop_watching")
 
     def __init__(self, config: SessionConfig, driver: Driver, stop_watching: Callable[[], None]) -> None:
         self._config = config
@@ -32,6 +33,11 @@ class Opening:
         self._stop_watching = stop_watching  # open connections, in this event loop
         self._blocks = WeakKeyDictionary[object, int]()  # how many are open, by event loop
         self._lock = CrossLoopLock()
+        in_each_child(self)
+
+    def after_fork(self) -> None:
+        """In a child process: begin without blocks, as those of the parent keep nothing open here."""
+        self._blocks.clear()
 
     async def open(self, *, block: bool) -> None:
         """Open and check the storage; if it takes no writes at the moment, log that.

@@ -5,8 +5,9 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
-from sessioncore._errors import ConfigError, StorageUnavailable
+from sessioncore._errors import ConfigError, StorageError, StorageUnavailable
 from sessioncore.concurrency._event_loops import asyncio_loop
+from sessioncore.concurrency._forks import in_each_child
 
 __all__ = ["PerLoop"]
 
@@ -15,6 +16,8 @@ T = TypeVar("T")
 
 class PerLoop(Generic[T]):
     """One `T` for each event loop of asyncio, made when the loop first needs it.
+
+    A child process makes its own: two processes on one connection would read each other's replies.
 
     Args:
         make: makes it; called in the loop.
@@ -27,15 +30,25 @@ class PerLoop(Generic[T]):
         self._storage = storage
         self._driver = driver
         self._by_loop: dict[asyncio.AbstractEventLoop, T] = {}
-        self._current: tuple[asyncio.AbstractEventLoop, T] | None = None  # of these, the one that was used last
+        self._of_parent: dict[asyncio.AbstractEventLoop, T] = {}  # kept: to collect them might close the parent's
+        self._current: tuple[asyncio.AbstractEventLoop, T] | None = None  # of `_by_loop`, the one that was used last
         self._mutex = threading.Lock()
         self._closed = False
+        in_each_child(self)
+
+    def after_fork(self) -> None:
+        """In a child process: use nothing of what the parent has open."""
+        self._mutex = threading.Lock()
+        self._of_parent |= self._by_loop
+        self._by_loop = {}
+        self._current = None
 
     def here(self) -> T:
         """Return the one of the running loop.
 
         Raises:
             ConfigError: the loop is not asyncio's.
+            StorageError: the loop is one of the parent process, which has connections in it.
             StorageUnavailable: the storage was closed.
         """
         try:
@@ -102,6 +115,11 @@ class PerLoop(Generic[T]):
         with self._mutex:
             if self._closed:
                 raise StorageUnavailable(f"this {self._storage} is closed: open() opens it again")
+            if loop in self._of_parent:
+                raise StorageError(
+                    f"this process was forked while {self._storage} had connections in this event loop, and they "
+                    "belong to the parent: run a new loop in the child, as asyncio.run does"
+                )
             if loop not in self._by_loop:
                 self._by_loop = {at: one for at, one in self._by_loop.items() if not at.is_closed()}
                 self._by_loop[loop] = self._make()
