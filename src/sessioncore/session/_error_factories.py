@@ -19,8 +19,8 @@ ErrorFactory = Callable[[], SessionError]
 def released() -> SessionReleased:
     """Make the error for a write after the session was released."""
     return SessionReleased(
-        "this session was released, by release() or at the end of its request; in background work, use "
-        "store.open(session.id)"
+        "this session was released, by release() or at the end of its request; let a middleware that uses it run "
+        "inside of the one that loads it, and in background work use store.open(session.id)"
     )
 
 
@@ -55,7 +55,8 @@ def changes_dropped() -> LifecycleError:
 def never_loaded() -> SessionReleased:
     """Make the error for a use after the request, if the session was never loaded."""
     return SessionReleased(
-        "this request has ended, and its session was never loaded; in background work, use store.open(session_id)"
+        "this request has ended, and its session was never loaded; let a middleware that uses it run inside of the one "
+        "that loads it, and in background work use store.open(session_id)"
     )
 
 
