@@ -159,9 +159,10 @@ async def test_a_given_pool_stays_open_and_an_own_one_is_closed(postgres: Postgr
         sql = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'own'"
         async with opened(f"{postgres.dsn()}?application_name=own") as storage:
             assert await pool.fetchval(sql) == 1
+        url, table = f"{postgres.dsn()}?application_name=own", new_table()  # a call that comes through finds no table
         for turns in range(6):  # until the first call, which opens it, is cut off or finds it closed
             for cut_off in (False, True):
-                storage = PostgresStorage(f"{postgres.dsn()}?application_name=own", create_table=False)
+                storage = PostgresStorage(url, table=table, create_table=False)
                 first = asyncio.create_task(storage.load("a"))
                 for _ in range(turns):
                     await asyncio.sleep(0)
