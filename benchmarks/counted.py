@@ -146,7 +146,7 @@ class Counter:
 
     def count(self, workload: str, side: str, app: App, path: str) -> None:
         """Serve some requests, because other applications ran meanwhile, then those that count; keep their dump."""
-        self._serve(app, path, WARM_UP // 4, waits=workload in MAY_WAIT)
+        self._serve(app, path, WARM_UP // 10, waits=workload in MAY_WAIT)
         before = self._written()
         self._serve(app, path, self._requests, waits=workload in MAY_WAIT)
         dumps = self._written() - before
