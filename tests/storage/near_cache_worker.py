@@ -101,16 +101,22 @@ class Worker:
             began = monotonic()
             await self.storage.delete(KEYS[key])
             self.note(ENDED, key, began, (0, 0))
-            began, life = monotonic(), monotonic_ns()
-            if await self.storage.create(KEYS[key], RECORD.pack(life, 0), 60.0) is not None:
-                self.note(WRITTEN, key, began, (life, 0))
+            await self.begin(key)
+
+    async def begin(self, key: int) -> None:
+        """Let a key of this process live, if it does not."""
+        began, life = monotonic(), monotonic_ns()
+        if await self.storage.create(KEYS[key], RECORD.pack(life, 0), 60.0) is not None:
+            self.note(WRITTEN, key, began, (life, 0))
 
     async def look(self, key: int) -> None:
-        """Read one key, a burst at a time."""
+        """Read one key, a burst at a time; what is not there tells nothing, so its process creates it."""
         while True:
             with suppress(StorageUnavailable):
                 for _ in range(random.randrange(20)):
-                    await self.read(key)
+                    if await self.read(key) is None and key % self.of == self.number:
+                        async with self.ending:
+                            await self.begin(key)
             await asyncio.sleep(random.random() * 0.36)
 
     async def change(self) -> None:
