@@ -124,9 +124,9 @@ def _by_kind(table: Mapping[type[SessionError], T], error: SessionError | None, 
 
 
 def says_ended(error: BaseException, is_disconnect: Callable[[BaseException], bool]) -> bool:
-    """Return whether a handler's error says no more than that its connection, or the session of it, has ended.
+    """Return whether a handler's error only says that its connection or its session has ended.
 
-    `is_disconnect` knows the framework's own errors for this.
+    `is_disconnect` recognises the framework's own errors for this.
     """
     return _find(error, lambda one: is_disconnect(one) or close_code(one) is not None) is not None
 

@@ -106,7 +106,7 @@ class Move(_Call, frozen=True, gc=False):
     ttl: float
     version: int
     owner: str | None
-    tombstone: float = 0.0  # seconds for which the old key says where the record is; 0: the storage cannot
+    tombstone: float = 0.0  # seconds that the tombstone lasts; 0: the storage keeps none, or none is wanted
     operation: ClassVar[str] = "move"
 
     def invoke(self, target: Any) -> Any:

@@ -98,7 +98,7 @@ class Storage(Protocol):
 
 CALLS: Final = frozenset(name for name in vars(Storage) if not name.startswith("_"))
 _LOST_BY_OVERRIDING: Final = {AnswersNow: CALLS, BoundsCalls: CALLS, LoadsMany: {"load"}, Watches: {"load"}}
-"""For each capability, the calls that it takes the place of, or makes a promise about."""
+"""For each capability, the calls that it replaces, or makes a promise about."""
 
 
 def capabilities_of(storage: object) -> frozenset[type]:

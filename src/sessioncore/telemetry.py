@@ -115,7 +115,7 @@ class OpenTelemetry(StorageListener):
     def _observing(self, field: str) -> "Callable[[CallbackOptions], Generator[Observation]]":
         def observe(_: "CallbackOptions") -> "Generator[Observation]":
             all_stats = [storage.near_cache_stats() for storage in self._storages]
-            if any(stats.misses for stats in all_stats):  # none is in use otherwise; what is found was missed before
+            if any(stats.misses for stats in all_stats):  # each record is missed first, so no misses mean no cache
                 yield self._observation(sum(getattr(stats, field) for stats in all_stats))
 
         return observe

@@ -11,7 +11,7 @@ def conflict_error() -> StorageUnavailable:
 
 
 def dropped_error(cause: BaseException) -> StorageError:
-    """Return the error of a save whose changes another task committed: its mutate() failed, or it was cancelled."""
+    """Return the error of a save whose changes another task failed to commit: by its mutate(), or a cancellation."""
     if isinstance(cause, Exception):
         error = StorageError("another task committed these changes, and its mutate() failed, so nothing was stored")
     else:

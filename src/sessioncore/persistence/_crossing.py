@@ -45,7 +45,7 @@ def _has_session_cookie(context: StoreContext, view: RequestView) -> bool:
 
 
 class Crossing(Struct, eq=False):
-    """One cross-site request: what it may read and write. Its first refusal is reported."""
+    """One cross-site request: what it may read and write. Its first refusal sends an event."""
 
     context: StoreContext
     request: CrossSite

@@ -47,7 +47,7 @@ class Done(Struct, Generic[T_co], frozen=True):
 
 
 DONE: Final = Done(None)
-_UNQUEUED: Final = 2  # steps of a commit before it queues for its record: a write, and another one after a conflict
+_UNQUEUED: Final = 2  # steps before a commit queues for its record: a write, and a second one after a conflict
 Perform: TypeAlias = Callable[[Step], Awaitable[Answer]]
 
 
@@ -112,7 +112,7 @@ class Driver:
         return DONE
 
     async def drive_rest(self, machine: Machine, step: Step | None, perform: Perform) -> None:
-        """Carry out steps, awaiting each; `perform` is what carries out one.
+        """Carry out `step` and the steps that follow, awaiting each; `perform` carries out one.
 
         Raises:
             SessionError: the machine's error, or one of `perform`.
@@ -183,7 +183,7 @@ class Driver:
         return reply
 
     async def _load_uncached(self, call: Load) -> Reply:
-        """Load past a cache that answers at once, if there is one; a load that renews is never answered from it."""
+        """Load past a cache that answers at once, if there is one; it answers no load that renews."""
         if call.renew is not None or (storage := self._past_the_cache) is None:
             reply: Reply = await call.invoke(self._storage)
             return reply

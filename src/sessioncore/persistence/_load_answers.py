@@ -21,8 +21,8 @@ def interpret_load(
 ) -> Loaded | QueuedEvent:
     """Return the live session in the storage's answer to a load, or the event that says why there is none.
 
-    `counts_as_use`: a client's request uses the session, so either the load has renewed its idle
-    clock, or check whether that must be done.
+    `counts_as_use`: a client's request uses the session. The load may have renewed its idle clock
+    already; otherwise the result says whether a renewal is due.
 
     Raises:
         StorageError: the storage contract does not allow this answer.

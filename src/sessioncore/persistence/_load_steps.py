@@ -81,7 +81,7 @@ class LoadSteps(Struct, eq=False):
 
     context: StoreContext
     view: RequestView | None  # None at the end, because the request refers to this object
-    index: int  # of the current extractor
+    index: int  # of the current extractor in `extractors`
     crossing: Crossing | None = None  # None: no other site made the request
     dead_id: bool = False  # the client sent an ID without a session, in a cookie or header
     session_id: str = ""  # of the session that is being loaded

@@ -54,7 +54,7 @@ class Opening:
                     loop = event_loop()
                     self._blocks[loop] = self._blocks.get(loop, 0) + 1
         except BaseException:
-            with suppress(Exception):  # what has stopped the start says more
+            with suppress(Exception):  # the error that stopped the start says more
                 await self._close_unless_used()
             raise
 
@@ -77,7 +77,9 @@ class Opening:
     async def _close_unless_used(self) -> None:
         with CancelScope(shield=True):
             async with self._lock:
-                loops = [loop() for loop in self._blocks.keyrefs()]  # in one step: other threads begin and end blocks
+                loops = [
+                    loop() for loop in self._blocks.keyrefs()
+                ]  # copied in one step: other threads begin and end blocks
                 if all(loop is None or has_ended(loop) for loop in loops):
                     await self.close()
 

@@ -151,10 +151,10 @@ class _OwnerChange(Struct, eq=False):
     limit: OwnerLimit
     driver: Driver
     state: SessionState
-    owner: str | None = None  # who logs in; None: the commit sets no owner
-    before: Loaded | None = None  # the session before that
-    base: Record | None = None  # the record before that, with what others wrote until then
-    checked: str | None = None  # the owner for whom there was room
+    owner: str | None = None  # the owner that the commit sets; None: it sets none
+    before: Loaded | None = None  # the session as this request knew it before that
+    base: Record | None = None  # the record to which the commit was applied, with what others have written
+    checked: str | None = None  # the owner who was below the limit
 
     def __repr__(self) -> str:
         return f"<_OwnerChange of {self.state!r}>"  # the fields contain the ID
@@ -167,6 +167,6 @@ class _OwnerChange(Struct, eq=False):
             if owner != self.owner:
                 self.owner, self.before = owner, self.state.loaded
             if owner != self.checked and not isinstance(step, Load):
-                await self.limit.check(self.state, owner)  # before a write; a Load looks for a lost one
+                await self.limit.check(self.state, owner)  # not before a Load, which looks for a lost write
                 self.checked = owner
         return await self.driver.perform(step)

@@ -21,7 +21,7 @@ class SessionSteps(Struct, eq=False):
     state: SessionState
     explicit: bool = False  # the handler called save() or reload(): raise SessionGone, and check the idle clock
     events: list[QueuedEvent] | None = None  # None: there are none
-    error: SessionError | None = None  # raised at the end; None: it did what it was asked for
+    error: SessionError | None = None  # raised at the end; None: there is none
 
     def _renewal(self) -> Step | None:
         """Return the call that renews the idle clock; None if the absolute deadline has passed."""

@@ -31,7 +31,7 @@ FRESH, LIVE, ENDED, GONE, STALE, WITHHELD = Phase
 class Verb(IntEnum):
     """What can happen to a session."""
 
-    WRITE = 0  # set, delete, mutate, bind_owner, set_idle_timeout and its like
+    WRITE = 0  # set, delete, mutate, bind_owner, set_idle_timeout and the like
     ROTATE = 1  # regenerate, login
     END = 2  # reset, destroy
     STORED = 3  # the commit created, replaced or moved the record

@@ -23,7 +23,7 @@ def take_merged(values: Values, pending: Pending | None, attempt: Attempt) -> di
         if isinstance(change, Update) and change.applied and values.differs_from(name, change.result):
             later[name] = SET
     if pending is not None and pending.metadata.cleared:
-        data = {}  # another owner has logged in meanwhile, who must not see the former owner's values
+        data = {}  # another owner has logged in meanwhile, and must not see the former owner's values
     items = {
         name: mine[name] if name in own and name not in later else raw
         for name, raw in data.items()

@@ -26,7 +26,7 @@ class Update(Struct):
     functions: list[Callable[[Any], Any]]
     default: Raw | None  # encoded, because a function may change it in place; None: there is no default
     applied: bool = True  # False: they failed on the value that the session shows since a merge
-    result: Raw | None = None  # what they made of it; None: that cannot change in place, or cannot be encoded
+    result: Raw | None = None  # the encoded result; None: it cannot change in place, or cannot be encoded
 
     def apply_to(self, value: Any) -> Any:
         """Return the result of the functions for `value`."""
@@ -43,7 +43,7 @@ class Metadata(Struct, frozen=True):
 
     rotate: bool = False
     login: str | None = None  # the owner who logged in; bind_owner may name another one afterwards
-    login_after: str | None = None  # the stored owner at that time, whose data the login keeps: bind_owner gave it
+    login_after: str | None = None  # the stored owner at that time; another request may have changed it since
     cleared: bool = False  # remove the former owner's data first
     owner: str | UnsetType = UNSET
     details: Raw = NO_DETAILS
@@ -53,7 +53,7 @@ class Metadata(Struct, frozen=True):
         return f"<Metadata rotate={self.rotate} login={self.login is not None}>"
 
     def differs_from(self, record: Record) -> bool:
-        """Whether the owner, the details or a setting is not what `record` has already."""
+        """Whether `record` has another owner, other details or other settings."""
         if self.owner is not UNSET and (self.owner, self.details) != (record.owner, record.details):
             return True
         return self.settings.differ_from(record)

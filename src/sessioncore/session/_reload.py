@@ -48,7 +48,7 @@ def take_over(state: SessionState, found: Loaded) -> None:
             items[name] = raw
     changes |= dict.fromkeys(delta.drops, DROP)
     metadata = delta.metadata
-    if metadata.removes_data_of(theirs.owner):  # who has logged in since this request changed the session
+    if metadata.removes_data_of(theirs.owner):  # another request has changed the owner since this one's login
         metadata = replace(metadata, cleared=True)
     values.rebase(items, snapshots or None)
     state.apply_reloaded(found, Pending(changes, metadata=metadata) if changes or metadata is not NO_METADATA else None)

@@ -114,9 +114,9 @@ class Session(SessionMapping):
         own = idle_of(self._get_state())
         return timedelta(seconds=self._persistence.lifetimes.idle if own is None else own)
 
-    # What these set is stored with the session, and if the response has not started, it sends the
-    # cookie accordingly. `regenerate` keeps it; `login` and `reset` go back to the configuration,
-    # except for what the same request has set, before or after them.
+    # These settings are stored with the session. The cookie follows them if the response has not
+    # started. `regenerate` keeps them; `login` and `reset` go back to the configuration, except for
+    # what the same request has set, before or after them.
 
     def set_idle_timeout(self, timeout: timedelta | None) -> None:
         """Give this session its own idle timeout; None: use the configured one.

@@ -39,7 +39,7 @@ class Settings(Struct, frozen=True):
         )
 
     def differ_from(self, record: Record) -> bool:
-        """Whether `record` does not have them already."""
+        """Whether they change the settings of `record`."""
         own = record.idle, record.absolute, record.persistent
         return self.applied_to(own) != own
 
