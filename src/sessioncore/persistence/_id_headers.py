@@ -60,21 +60,37 @@ class IDHeaders:
 
         `lookup` is None if the client has sent no ID. `only_new`: do not send a cookie again because it expires at
         another time. `cookies`: the response may set cookies.
+
+        A persistent cookie expires at the absolute deadline, so that reads need not send it again.
+        Without a deadline it expires after the idle timeout.
         """
-        new = True
+        new = True  # the client does not have the ID, so ID headers are needed, too
         if lookup is not None and loaded.session_id == lookup.session_id:
             if only_new or not self._must_resend_cookie(loaded) or lookup.source is not COOKIE:
                 return None
             new = False
-        return self._sending(loaded, new, cookies)
+        seconds = None
+        if self._is_persistent(loaded):
+            seconds = self._lifetimes.cookie_seconds(loaded.record, self._clock())
+        if SHARED and new and cookies and self.cookies:
+            note_issued(loaded.handle, self._warnings)
+        headers = [*self.former_cookies] if cookies else []
+        # No comprehensions: they would slow down each call on Python 3.11.
+        for cookie in self.cookies if cookies else ():
+            headers.append(("set-cookie", cookie.set(loaded.session_id, seconds)))  # noqa: PERF401
+        for name in self.names if new else ():
+            headers.append((name, loaded.session_id))  # noqa: PERF401
+        return headers
 
     def without_session(
         self, state: SessionState, lookup: Lookup, accessed: bool, cookies: bool
     ) -> list[tuple[str, str]] | None:
         """Return the headers that delete what the client has sent; None: there is nothing to delete."""
+        former = self.former_cookies if cookies else []
         if state.phase is ENDED and lookup.has_clearable_id():
-            return self._clearing(cookies)
-        return [*self.former_cookies] if cookies and accessed and lookup.has_two_cookies() else None
+            cleared = [("set-cookie", cookie.clear()) for cookie in self.cookies] if cookies else []
+            return [*former, *cleared, *((name, "") for name in self.names)]
+        return [*former] if cookies and accessed and lookup.has_two_cookies() else None
 
     def _must_resend_cookie(self, loaded: Loaded) -> bool:
         """Return whether a client with the ID in a cookie needs the cookie again, because it expires at another time.
@@ -91,26 +107,3 @@ class IDHeaders:
         """Return whether the browser keeps the cookie when it closes."""
         own = loaded.record.persistent
         return not self._session_only if own is None else own
-
-    def _sending(self, loaded: Loaded, new: bool, cookies: bool) -> list[tuple[str, str]]:
-        """Return the headers that send the ID to the client; `new`: it does not have the ID, so use ID headers, too.
-
-        A persistent cookie expires at the absolute deadline, so that reads need not send it again.
-        Without a deadline it expires after the idle timeout.
-        """
-        seconds = None
-        if self._is_persistent(loaded):
-            seconds = self._lifetimes.cookie_seconds(loaded.record, self._clock())
-        if SHARED and new and cookies and self.cookies:
-            note_issued(loaded.handle, self._warnings)
-        headers = [*self.former_cookies] if cookies else []
-        for cookie in self.cookies if cookies else ():
-            headers.append(("set-cookie", cookie.set(loaded.session_id, seconds)))  # noqa: PERF401 - slower
-        if new and self.names:
-            headers += [(name, loaded.session_id) for name in self.names]
-        return headers
-
-    def _clearing(self, cookies: bool) -> list[tuple[str, str]]:
-        """Return the headers that delete the ID in the client."""
-        cleared = [("set-cookie", cookie.clear()) for cookie in self.cookies]
-        return (self.former_cookies + cleared if cookies else []) + [(name, "") for name in self.names]
