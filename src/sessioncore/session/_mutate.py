@@ -25,13 +25,7 @@ def mutate(state: SessionState, name: str, function: Callable[[Any], Any], defau
     if _was_changed_in_place(state, name, before):
         before = SET  # the function sees that change, which would be lost if it were applied alone
     existed = name in values.items
-    if existed:
-        value = values.read(name)
-    elif encoded is not None:
-        value = values.codec.decode(name, encoded)
-    else:
-        raise KeyError(name)
-    value = values.apply(name, function, value, encoded, unchanged=before is None)
+    value = values.apply(name, function, encoded, unchanged=before is None)
     if not existed:
         pending.change_order()
     values.items[name] = value

@@ -95,23 +95,26 @@ class Values(Struct, eq=False):
         except CodecError:
             return True  # the commit reports it
 
-    def apply(
-        self, name: str, function: Callable[[Any], Any], value: Any, default: Raw | None, *, unchanged: bool
-    ) -> Any:
-        """Return `function(value)`; if it changes the value in place and then raises, restore the value.
+    def apply(self, name: str, function: Callable[[Any], Any], default: Raw | None, *, unchanged: bool) -> Any:
+        """Return the result of `function` for a value; if it changes the value in place and then raises, restore it.
 
-        `default`: what `value` was made of if the key is missing. `unchanged`: this request has not written the key,
-        so its snapshot still equals its value.
+        `default` is for a missing key. `unchanged`: this request has not written the key, so its snapshot still
+        equals its value.
 
         Raises:
+            KeyError: there is neither a value nor a default.
             ConfigError: the function cannot have meant what it returned.
         """
         exists, kept = name in self.items, default
         if exists:
-            kept = None
+            value, kept = self.read(name), None
             if type(value) not in IMMUTABLE:
                 kept = self.snapshots.get(name) if unchanged and self.snapshots is not None else None
                 kept = kept or self._try_encode(name, value)
+        elif default is not None:
+            value = self.codec.decode(name, default)
+        else:
+            raise KeyError(name)
         try:
             result = function(value)
             if result is None and value is not None and kept is not None and self._try_encode(name, value) != kept:
@@ -131,12 +134,7 @@ class Values(Struct, eq=False):
 
     def apply_late(self, name: str, change: Update) -> None:
         """Apply an update that failed after a merge to the value that the session shows."""
-        if name in self.items:
-            value = self.read(name)
-        else:
-            assert change.default is not None, "without a default, the merge drops the update of a missing key"
-            value = self.codec.decode(name, change.default)
-        self.items[name] = self.apply(name, change.apply_to, value, change.default, unchanged=False)
+        self.items[name] = self.apply(name, change.apply_to, change.default, unchanged=False)
         change.applied, change.result = True, self.result(name)
 
     def result(self, name: str) -> Raw | None:
