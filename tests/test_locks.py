@@ -61,9 +61,9 @@ async def test_tasks_that_need_the_lock_no_longer_do_not_wait_for_each_other() -
     lock, needless, woken = CrossLoopLock(), list[bool](), list[int]()
 
     async def wait(number: int) -> None:
-        async with lock.unless(lambda: bool(needless)):
-            woken.append(number)
-            await anyio.sleep_forever()
+        await lock.acquire(lambda: bool(needless))
+        woken.append(number)
+        await anyio.sleep_forever()
 
     async with anyio.create_task_group() as tasks:
         async with lock:

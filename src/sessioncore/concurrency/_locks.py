@@ -52,15 +52,12 @@ class CrossLoopLock:
         await self.acquire(_never)
         return self
 
-    def unless(self, is_needless: Callable[[], bool]) -> "_PerhapsHeld":
-        """Hold the lock, or go on without it: tasks whose `is_needless` returns True are all woken when it is released.
-
-        One after the other, each of them would take another iteration of the event loop.
-        """
-        return _PerhapsHeld(self, is_needless)
-
     async def acquire(self, is_needless: Callable[[], bool]) -> bool:
-        """Wait for the lock, and return whether the task has it."""
+        """Wait for the lock, and return True; or return False once it is released and `is_needless` returns True.
+
+        The tasks that do not need it any more are all woken at once: one after the other, each of them would take
+        another iteration of the event loop.
+        """
         await checkpoint_if_cancelled()
         with self._mutex:
             if not self._held:
@@ -90,7 +87,7 @@ class CrossLoopLock:
         self.release(ended)
 
     def release(self, ended: type[BaseException] | None, *_: object) -> None:
-        """Wake the tasks that need the lock no longer, and give it to the task that waits longest."""
+        """Wake the tasks that need the lock no longer, and give it to the one that waits longest."""
         with self._mutex:
             while self._waiters:
                 waiter = self._waiters.popleft()
@@ -98,24 +95,10 @@ class CrossLoopLock:
                     waiter.wake(ended)
                     continue
                 waiter.has_lock = True
-                if waiter.wake(ended) or not waiter.has_lock:  # not: it was collected as garbage, and gave it on
+                if waiter.wake(ended) or not waiter.has_lock:  # its task was collected as garbage, and passed it on
                     return
                 waiter.has_lock = False
             self._held = False
-
-
-class _PerhapsHeld(AsyncExitStack):
-    """See `CrossLoopLock.unless`."""
-
-    def __init__(self, lock: CrossLoopLock, is_needless: Callable[[], bool]) -> None:
-        super().__init__()
-        self._lock = lock
-        self._is_needless = is_needless
-
-    async def __aenter__(self) -> Self:
-        if await self._lock.acquire(self._is_needless):
-            self.push(self._lock.release)
-        return self
 
 
 def _never() -> bool:

@@ -9,6 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 from anyio import CapacityLimiter, to_thread
@@ -96,7 +97,9 @@ class BatchExecutor:
         try:
             while not call.done:
                 # Each time anew: those whose time was up in the batch leave first.
-                async with self._lock.unless(lambda: call.done):
+                with ExitStack() as held:
+                    if await self._lock.acquire(lambda: call.done):
+                        held.push(self._lock.release)
                     if not call.done:
                         await self._run_batch()
         finally:
