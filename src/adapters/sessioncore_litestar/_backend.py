@@ -12,8 +12,8 @@ from litestar.middleware.base import DefineMiddleware
 from litestar.middleware.session.base import BaseBackendConfig, BaseSessionBackend
 from litestar.types import Message
 
-from sessioncore import ConfigError, Exchange, Extractor, SessionStore, Source
-from sessioncore.integration import check_store
+from sessioncore import ConfigError, Exchange, SessionStore, Source
+from sessioncore.integration import check_store, flatten
 from sessioncore_asgi._view import AsgiView
 from sessioncore_litestar._connection import AnyConnection, replace_data
 from sessioncore_litestar._middleware import SessionMiddleware
@@ -29,7 +29,7 @@ class SessionBackend(BaseSessionBackend["SessionBackendConfig"]):
 
     def get_session_id(self, connection: AnyConnection) -> str | None:
         """Return the ID of the session, or None; an ID that the client sent does not count."""
-        sid: str | None = cast("Any", ASGIConnection).get_session_id(connection)  # by no rules of a request class
+        sid: str | None = cast("Any", ASGIConnection).get_session_id(connection)  # a request class may override it
         return sid
 
     async def load_from_connection(self, connection: AnyConnection) -> dict[str, Any]:
@@ -80,11 +80,12 @@ class SessionBackendConfig(BaseBackendConfig[SessionBackend]):
         if "" in ([exclude] if isinstance(exclude, str) else exclude or ()):
             raise ConfigError('exclude="" is a pattern that excludes every path; use None to exclude none')
         config = store.config
+        places = list(flatten(config.extractor))
         self.store = store
         # Litestar joins the patterns, and an empty list becomes a pattern that matches every path.
         self.exclude: str | list[str] | None = exclude or None
         self.exclude_opt_key = exclude_opt_key
-        self.key: str = _cookie_name(config.extractor)
+        self.key: str = next((place.key for place in places if place.source is Source.COOKIE), places[0].key)
         self.max_age: int = round((config.absolute_timeout or config.idle_timeout).total_seconds())
         self.path: str = config.cookie_path
         self.domain: str | None = config.cookie_domain
@@ -99,11 +100,3 @@ class SessionBackendConfig(BaseBackendConfig[SessionBackend]):
     def middleware(self) -> DefineMiddleware:
         """The middleware for a single layer; SessionPlugin installs it for the whole application."""
         return DefineMiddleware(SessionMiddleware, backend=SessionBackend(self))
-
-
-def _cookie_name(extractor: Extractor) -> str:
-    """Return the name of the first cookie that IDs are read from; without a cookie, the key of the first extractor."""
-    flat = [extractor]
-    while any(place.parts for place in flat):
-        flat = [part for place in flat for part in (place.parts or (place,))]
-    return next((place.key for place in flat if place.source is Source.COOKIE), flat[0].key)

@@ -11,6 +11,7 @@ from sessioncore._error_responses import ErrorResponse, close_code, close_reason
 from sessioncore._exchange import UNCHANGED
 from sessioncore._extras import needs_extra
 from sessioncore.http._cross_site import asks_for_websocket
+from sessioncore.http._extractors import flatten
 from sessioncore.integration._checks import (
     check_beside,
     check_cookie,
@@ -25,6 +26,6 @@ from sessioncore.session._protocols import Watch
 
 __all__ = [
     "DONE", "UNCHANGED", "ErrorResponse", "Watch", "asks_for_websocket", "check_beside", "check_cookie",
-    "check_scope_key", "check_store", "check_vacant", "close_code", "close_for_error", "close_reason",
+    "check_scope_key", "check_store", "check_vacant", "close_code", "close_for_error", "close_reason", "flatten",
     "log_late_failure", "needs_extra", "says_ended", "warn_if_replaced", "watch_connection",
 ]  # fmt: skip
