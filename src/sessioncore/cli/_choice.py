@@ -79,7 +79,7 @@ def chosen_store() -> SessionStore:
     """Return the store that was chosen.
 
     Raises:
-        UsageError: none was, or two.
+        UsageError: no store was chosen, or two were.
         ConfigError: the URL or the prefix cannot work.
         Failure: the application cannot be imported, or is no store.
     """
@@ -125,8 +125,8 @@ def chosen_config(target: str | None) -> SessionConfig:
 def _store_at(url: str, prefix: str | None) -> SessionStore:
     """Return a store for a URL.
 
-    The timeouts and the size limit of the application are not known here, and what it holds for a live session
-    must not be taken for an expired one. So this store has none: a record has its end by itself.
+    The application's timeouts and its size limit are not known here, and no session that is live there may seem
+    to have expired. So this store has neither: each record says itself when it ends.
     """
     # Only `migrate` creates a table.
     options = {"create_table": False} if url.strip().lower().startswith("postgres") else {}

@@ -71,7 +71,7 @@ def _null_device(mode: str) -> TextIO:
 
 
 def _unwritable() -> TextIO:
-    """Return a stream that refuses what is written to it, as a closed descriptor does: the results would be lost."""
+    """Return a stream on which writing fails, as on a closed descriptor: results must not be lost silently."""
     return cast("TextIO", os.fdopen(os.open(os.devnull, os.O_RDONLY), "w"))
 
 

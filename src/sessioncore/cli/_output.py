@@ -35,7 +35,7 @@ def time_text(seconds: float) -> str:
 
 
 def discard_output() -> None:
-    """Send what is still in the buffer of stdout nowhere, or Python would fail again when it flushes it at exit."""
+    """Discard what is still in stdout's buffer: Python flushes it at exit, and would fail again."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 

@@ -41,7 +41,7 @@ class Encoder:
     """Turns a value into one that msgspec can encode without losing types.
 
     Types are compared exactly, because a subclass would be decoded as its base class. With
-    `read_back`, which decodes a registered value, those are read back for which that may fail.
+    `read_back`, registered values that might not come back as they are get decoded and compared.
     """
 
     __slots__ = ("_flatten", "_keys_are_utf8", "_plain", "_read_back", "_registry", "_table")
@@ -51,7 +51,7 @@ class Encoder:
     ) -> None:
         self._registry = registry
         self._plain = plain
-        self._keys_are_utf8 = str in plain  # for speed: msgspec raises where they are not
+        self._keys_are_utf8 = str in plain  # assumed, for speed: msgspec raises where they are not
         self._flatten = flatten
         self._read_back = read_back
         self._table: dict[type, Callable[[Any, int], Any]] = {

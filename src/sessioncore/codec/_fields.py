@@ -29,7 +29,7 @@ class ClassAccess(Struct, frozen=True):
     """What the codec does with the instances of one class.
 
     `name_part` puts the names of fields into a path that leads into the result of `take_apart`.
-    `same` compares an instance with one that was read back; None: building one cannot fail, so it is not tried.
+    `same` compares an instance with one that was read back; None: building one cannot fail, so none is read back.
     """
 
     take_apart: Callable[[Any], Any]

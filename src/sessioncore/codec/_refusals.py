@@ -36,7 +36,7 @@ class Refused(Exception):
         return self.error(f"session key {key!r}{place}: {self.text}")
 
 
-# What to store in place of built-in values that a session cannot hold, such as a range.
+# The built-in type to store in place of a value that a session cannot hold, such as a range.
 _COPIES: Final = ((bytearray | memoryview, "bytes"), (Mapping, "dict"), (Iterable, "list"))
 
 

@@ -26,9 +26,9 @@ _ZONE_KEY = re.compile(r"[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*")  # decoding looks 
 
 
 def real_date(value: Any) -> "datetime | date | None":
-    """Return the datetime or date for which a test double stands, such as freezegun's; None if it is no double.
+    """Return the datetime or date that a test double stands for, such as freezegun's; None if it is no double.
 
-    A class that claims plain values as its instances takes the place of their class.
+    Plain values count as instances of a double's class (`isinstance`), but not of an ordinary subclass.
     """
     moment_type, date_type = _REAL
     if isinstance(value, moment_type) and isinstance(moment_type.min, type(value)):

@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 async def gather(calls: Iterable[Callable[[], Awaitable[T]]]) -> list[T]:
-    """Make calls at the same time, so that a storage can share round trips, but no more than `MAX_CONCURRENT_CALLS`.
+    """Make calls at the same time, so that a storage can share round trips; at most `MAX_CONCURRENT_CALLS` of them.
 
     The results are in the order of the calls.
 

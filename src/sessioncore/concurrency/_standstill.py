@@ -35,12 +35,12 @@ class LateDeadline:
         self._timer = None if self._loop is None else self._loop.call_at(deadline - _BEFORE, self._due)
 
     def __enter__(self) -> None:
-        """Look at the time when the deadline comes."""
+        """Begin to watch the deadline."""
         if self._trio is not None:
             self._trio.deadlines.add(self)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """Look no longer."""
+        """Stop watching it."""
         if self._timer is not None:
             self._timer.cancel()
         elif self._trio is not None:
@@ -59,7 +59,7 @@ class LateDeadline:
 
 
 class _Instrument:
-    """Is called by trio each time before it cancels what is over its deadline; callbacks at a time it has not."""
+    """Trio calls this before it cancels what has passed its deadline; it has nothing like asyncio's `call_at`."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.deadlines = set[LateDeadline]()

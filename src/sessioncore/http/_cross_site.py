@@ -69,7 +69,7 @@ class CrossSiteRule(Struct, frozen=True):
     lax: bool
 
     def judge(self, view: RequestView) -> CrossSite | None:
-        """Return what is known of a request that another site made; None: it is not cross-site."""
+        """Return the request as a `CrossSite`; None: it is not one."""
         if view.method in _SAFE_METHODS:
             try:
                 handshake = view.handshake  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]  # optional

@@ -24,13 +24,13 @@ class Agenda:
     def __init__(self) -> None:
         self.by_key: dict[str, dict[SessionWatch, None]] = {}  # in the order in which they began
         self.asked: dict[str, float] = {}  # the keys to look up, and since when
-        self._begun: dict[str, int] = {}  # of these, the keys for which only new watches ask, and how many watches
+        self._begun: dict[str, int] = {}  # of these, the keys to look up for new watches only, and how many these are
         self.alarms: list[tuple[float, int, ref[SessionWatch]]] = []  # a heap
         self._number_of_watches = 0
         self._numbers = count()  # so that two alarms of the same time can be compared
 
     def add(self, watch: SessionWatch, now: float) -> None:
-        """Begin a watch by looking up its key, but not for the other watches of that key: they know what it holds."""
+        """Begin a watch, which has its key looked up; the other watches of that key know already what it holds."""
         key = watch.key
         self.by_key.setdefault(key, {})[watch] = None
         self._number_of_watches += 1
@@ -79,7 +79,7 @@ class Agenda:
         return taken
 
     def ask_again(self, taken: dict[str, float], later: float) -> None:
-        """Put back keys that could not be looked up; every key counts as asked for so many seconds `later`."""
+        """Put back keys that could not be looked up; move the times of all that are asked for by `later` seconds."""
         for key, since in taken.items():
             self.ask(key, since)
         if later:

@@ -32,7 +32,7 @@ class SessionWatch(Struct, eq=False, weakref=True):
     renew: Callable[["SessionWatch"], object]  # a method of the task
     ends_at: float = inf  # when the session ends unless it is renewed, by the monotonic clock
     alarm: float = inf  # when the task looks at `ends_at`; infinite: no alarm is set
-    given_up: bool = False  # look-ups were unanswered for too long; it ends soon, unless one is answered before
+    given_up: bool = False  # look-ups failed for too long: the connection will be closed, unless one succeeds before
     renewing: bool = False
     passed: frozenset[str] = frozenset()  # the keys that the session had before
 

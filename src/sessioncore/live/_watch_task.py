@@ -38,7 +38,7 @@ __all__ = ["WatchTask"]
 
 _logger = logging.getLogger("sessioncore")
 _BATCH = 500  # keys of one look-up
-_LONGEST_RETRY = 0.5  # seconds from a look-up that failed to the next one
+_LONGEST_RETRY = 0.5  # seconds between a failed look-up and the next one, at most
 _FAILED = "the sessions of open connections could not be looked up"
 _SHORTEST_WAIT = 0.01  # seconds to the next look-up of a record whose time to live has nearly ended
 
@@ -126,7 +126,7 @@ class WatchTask:
                         await self._wake.wait()
                     self._wake = anyio.Event()
                     await self._run_round(monotonic())
-            finally:  # what opens from here on starts another task; this one may wait for connections that it closes
+            finally:  # a new watch starts another task: this one may still wait for connections that it closes
                 self._running, self._group = False, None
 
     def _next_round(self) -> float:
@@ -208,7 +208,7 @@ class WatchTask:
         self._retry_at = now + min(_LONGEST_RETRY, self._interval / 2)
         self._agenda.ask_again(asked, stood_still)
         doubtful: list[tuple[float, SessionWatch]] = []
-        for watch, since in self._agenda.unanswered():  # also those whose turn does not come before the time is up
+        for watch, since in self._agenda.unanswered():  # also those that were in no batch yet
             if now >= min(since + self._window, watch.ends_at) and not watch.given_up:
                 watch.set_given_up(True)
                 later = now + random() * self._interval  # noqa: S311 - not all clients come back at one moment
