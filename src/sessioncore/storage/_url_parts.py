@@ -1,4 +1,4 @@
-"""The parts of a storage's URL in whose place a driver would use its default without a word."""
+"""Reads the parts of a storage's URL that a driver would silently replace by its defaults if they are empty."""
 
 from urllib.parse import parse_qsl, urlsplit
 

@@ -121,30 +121,30 @@ class _Memcached:
             return await call
         except BaseException as exc:
             if not isinstance(exc, Exception):
-                await self._client.close()  # the idle connections, and that one is among them by now
+                await self._client.close()  # the idle connections: this call's is among them by now
             raise
 
 
 def _dynamodb(url: str) -> KeyValueStore:
     parts = _split(url, "query")
-    place = _place(parts)
+    options = _aws_options(parts)
     from key_value.aio.stores.dynamodb import DynamoDBStore  # noqa: PLC0415
 
-    return DynamoDBStore(table_name=parts.netloc, **place)
+    return DynamoDBStore(table_name=parts.netloc, **options)
 
 
 def _s3(url: str) -> KeyValueStore:
     parts = _split(url, "query")
-    place = _place(parts)
+    options = _aws_options(parts)
     from key_value.aio.stores.s3 import S3Store  # noqa: PLC0415
 
-    return S3Store(bucket_name=parts.netloc, **place)
+    return S3Store(bucket_name=parts.netloc, **options)
 
 
-def _place(parts: SplitResult) -> dict[str, Any]:
-    """Return where at AWS, or at a service with the same interface; who asks, AWS' own variables say."""
+def _aws_options(parts: SplitResult) -> dict[str, Any]:
+    """Return the region, and the endpoint of a compatible service; the credentials are in AWS's own variables."""
     names = {"region": "region_name", "endpoint": "endpoint_url"}
-    return {names[name]: value for name, value in options_of(parts.query)}  # AWS' variables would replace an empty one
+    return {names[name]: value for name, value in options_of(parts.query)}  # an empty one would come from the variables
 
 
 _MAKERS: dict[str, Callable[[str], KeyValueStore]] = {

@@ -14,8 +14,8 @@ __all__ = ["connect", "target_of"]
 async def connect(*args: Any, **options: Any) -> Any:
     """Connect; if the caller is cancelled, the attempt goes on, and its connection is closed.
 
-    A cancelled `asyncpg.connect` may leave a future behind whose exception is logged. Nobody takes the attempt over:
-    it may have begun before the server came back.
+    A cancelled `asyncpg.connect` may leave a future behind whose exception is logged. No other call uses the
+    connection: the attempt may have begun before the server came back.
     """
     attempt = asyncio.ensure_future(_connect(*args, **options))
     try:
@@ -27,9 +27,9 @@ async def connect(*args: Any, **options: Any) -> Any:
 
 
 def target_of(dsn: str) -> dict[str, str]:
-    """Return what lets a connection to several hosts find the one that takes writes; the DSN may say otherwise.
+    """Return the option by which a DSN of several hosts leads to the one that takes writes, unless it is set already.
 
-    Without it asyncpg would take the first one that answers, even if it is a standby.
+    Without it asyncpg would take the first host that answers, even if it is a standby.
     """
     parts = urlsplit(dsn)
     options = parse_qs(parts.query)

@@ -147,7 +147,7 @@ class Database:
         The server refuses such a statement before it does anything. The other connections of the pool probably lead
         to that server, too, so all are replaced. If a new one is refused as well, there is no better server at the
         moment: for a second, calls fail at the first refusal, so that they do not all keep connecting. A write that
-        succeeds ends that second: from then on no connection to the other server is believed.
+        succeeds ends that second: from then on the refusal of an older connection says nothing.
         """
         now = asyncio.get_running_loop().time()
         if self._wrote_at <= acquired_at:
@@ -162,7 +162,7 @@ class Database:
         return True
 
     def _stop_naming(self) -> None:
-        # There is a pooler that switches server connections, or the type of a column was changed. Names fail again.
+        # A pooler switches server connections, or the type of a column was changed: names would fail again.
         if self._statements.named:
             self._statements = PreparedStatements(named=False)
             _log.info("prepared statements are missing on the server (a pooler?): from now on each is sent in full")

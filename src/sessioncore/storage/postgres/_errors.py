@@ -38,8 +38,8 @@ _UNAVAILABLE = ("08", READ_ONLY, "28", "3D000", "40", "53", "55P03", "57", "58")
 
 _TAKES_NO_WRITES = frozenset({READ_ONLY, "53100"})  # 53100: the disk is full
 
-# What a connection answers that leads to a server that shuts down. (One to a server that only reads stays in use while
-# there is no better one, see Database.)
+# The server is shutting down, so its connection must not be used again. (A connection to a read-only server stays in
+# use while there is no better one, see Database.)
 _ABOUT_THE_CONNECTION = ("08", "57P")
 
 _ONLY_READS = (

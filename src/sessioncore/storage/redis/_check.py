@@ -19,15 +19,15 @@ _HARMLESS = {"noeviction", "volatile-ttl"}  # an owner's index lives longer than
 # with fewer than some ten of the 16,384 slots may be missed, too: not worth more of the event loop's time.
 _ENOUGH = 10_000
 
-# OPTIN and OPTOUT exclude each other: a server that can track, for a user who may, names them in its error, and changes
-# nothing. Any other error says that it cannot, or may not.
+# OPTIN and OPTOUT exclude each other. A server that supports tracking, and allows it to this user, names both in its
+# error and changes nothing; any other error means that it does not.
 _TRACKING: tuple[Command, ...] = (
     (b"HELLO",),
     (b"CLIENT", b"TRACKING", b"ON", b"OPTIN", b"OPTOUT"),
     (b"CLIENT", b"CACHING", b"YES"),
 )
 
-# What needs rights that no call needs yet, and what fails without them.
+# Commands whose rights no call has needed yet, and what fails without them.
 _LATER: dict[Command, str] = {
     (b"EVAL", b"return 1", 0): "after a restart of the server, when it has forgotten its scripts, writes will fail",
     (b"SCAN", 0, b"MATCH", b"*" + INDEX_SUFFIX, b"COUNT", 1): "reset(), purge_expired() and counting will fail",
@@ -40,7 +40,7 @@ async def check_servers(servers: Mapping[str, Transport], *, first: bool) -> Non
     Raises:
         StorageUnavailable: a server does not reply.
     """
-    told: dict[str, None] = {}
+    warnings: dict[str, None] = {}
     for name, server in servers.items():
         commands: tuple[Command, ...] = ((b"PING",),)
         if first:
@@ -51,16 +51,16 @@ async def check_servers(servers: Mapping[str, Transport], *, first: bool) -> Non
             raise unavailable(exc, name) from exc
         checked(pong)
         if first:
-            told |= dict.fromkeys([*_warnings_of(found[0]), *_warnings_about_rights(*found[1 : 1 + len(_LATER)])])
-            told |= dict.fromkeys(_warnings_about_tracking(*found[1 + len(_LATER) :]))
-    for text in told:
+            warnings |= dict.fromkeys([*_warnings_of(found[0]), *_warnings_about_rights(*found[1 : 1 + len(_LATER)])])
+            warnings |= dict.fromkeys(_warnings_about_tracking(*found[1 + len(_LATER) :]))
+    for text in warnings:
         logging.getLogger("sessioncore").warning(text)
 
 
 def _warnings_about_rights(*replies: RedisReply) -> list[str]:
     return [
         f"{without}: {error_of(reply)}"
-        for without, reply in zip(_LATER.values(), replies, strict=False)  # a client of its own is not asked
+        for without, reply in zip(_LATER.values(), replies, strict=False)  # a ClientTransport was not asked
         if isinstance(reply, ErrorReply) and reply.code == "NOPERM"
     ]
 
@@ -81,20 +81,20 @@ def _warnings_about_tracking(hello: Any = None, *replies: RedisReply) -> list[st
 def _warnings_of(info: RedisReply) -> list[str]:
     """Return the warnings that follow from the reply to INFO; none if the server does not answer it."""
     settings = _parsed(info)
-    told: list[str] = []
+    warnings: list[str] = []
     policy = settings.get("maxmemory_policy", "noeviction")
     if policy not in _HARMLESS and settings.get("maxmemory", "0") != "0":
-        told.append(
+        warnings.append(
             f"Redis runs with maxmemory-policy {policy}: when memory is full it may drop the index of an owner, and "
             "revoke_all() then misses that owner's sessions until their next use; set noeviction or volatile-ttl "
             "(docs/server-settings.md)"
         )
     if settings.get("aof_enabled") == "0":
-        told.append(
+        warnings.append(
             "Redis runs without an append-only file: after a restart it has its last snapshot or nothing, so sessions "
             "that ended since then live again, and later logins are lost; set appendonly yes (docs/server-settings.md)"
         )
-    return told
+    return warnings
 
 
 def _parsed(info: RedisReply) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Notices changes of watched records by what the file says of itself, and then by their versions."""
+"""Notices changes of watched records: if the file has changed at all, it compares their versions."""
 
 import sqlite3
 from collections.abc import Awaitable, Callable, Sequence
@@ -15,18 +15,20 @@ __all__ = ["FileChanges"]
 class FileChanges:
     """Tells who watches a record of one file that it has changed, by whatever connection and process."""
 
-    __slots__ = ("_newest", "_records", "_told", "watchers")
+    __slots__ = ("_last_watch", "_records", "_reported", "watchers")
 
     def __init__(self, records: Records) -> None:
         self.watchers = Watchers()
         self._records = records
-        self._newest = object()  # another one after each watch that begins
-        self._told: tuple[object, ...] = ()  # the state of the file and the watches when all changes had been told
+        self._last_watch = object()  # a new one whenever a watch begins
+        self._reported: tuple[
+            object, ...
+        ] = ()  # the state of the file and `_last_watch` when all changes were reported
 
     def note_answers(self, keys: Sequence[str], answers: Sequence[Stored | Moved | Unreadable | None]) -> None:
         """Note what the keys hold, which their watchers have just been told."""
         self.watchers.note_answers(keys, answers)
-        self._newest = object()  # the file may have changed since it was read, and a `confirm` have seen that already
+        self._last_watch = object()  # else a `confirm` that has seen a change since the read would not look again
 
     async def confirm(self, read: Callable[..., Awaitable[Any]]) -> None:
         """Tell what has changed; `read` runs a function with the connection that reads, and with further arguments.
@@ -36,13 +38,13 @@ class FileChanges:
         keys = self.watchers.keys
         if not keys:
             return
-        newest = self._newest
-        state = (*await read(_state_of), newest)
-        if state == self._told:
+        last_watch = self._last_watch
+        state = (*await read(_state_of), last_watch)
+        if state == self._reported:
             return
         for some in batched(keys, BATCH):
             self.watchers.compare(some, await read(self._records.held, some))
-        self._told = state  # only now: a call that fails or is cancelled has told a part at most
+        self._reported = state  # only now: a call that fails or is cancelled has reported a part at most
 
 
 def _state_of(connection: sqlite3.Connection) -> tuple[object, int]:

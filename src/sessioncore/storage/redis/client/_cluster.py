@@ -130,7 +130,7 @@ class ClusterTransport:
         await asyncio.gather(*(master.authenticate(user, password) for master in self._masters.values()))
 
     async def aclose(self) -> None:
-        """Let what is in flight end, and close the connections; calls that go on open no other ones."""
+        """Let what is in flight end, and close the connections; calls under way open no others."""
         await self._map.aclose()
         masters, self._masters = list(self._masters.values()), {}
         await asyncio.gather(*(master.aclose() for master in masters))

@@ -59,7 +59,7 @@ async def open_socket(make_connection: Callable[[], Any], protocol: asyncio.Prot
         if not has_address and isinstance(exc, TimeoutError):
             why = _NO_SENTINEL.format(f"within {seconds:g} s") + (_IF_NO_TLS if by_tls else "")
         elif isinstance(exc, Exception) and not isinstance(exc, Explained):
-            # There is no other sign of the end of the TLS handshake.
+            # Nothing else shows that the TLS handshake has ended.
             why = _reason_of(exc, by_tls=by_tls, shaking_hands=connection._reader is None)  # noqa: SLF001
         await connection.disconnect(nowait=True)
         if why:

@@ -153,7 +153,7 @@ class ReconnectingConnection:
 
     async def _prove(self, payload: bytes) -> RedisReply:
         await asyncio.sleep(0)
-        self._next_proof = None  # it is sent now: who asks later may know of a later change
+        self._next_proof = None  # it is sent now: a later caller may know of a later change, and needs its own
         try:
             connection = self._connection or await self._usable()
             [reply] = await connection.send(payload, 1, self._limit.deadline(), repeatable=True)
@@ -238,7 +238,7 @@ class ReconnectingConnection:
         try:
             await asyncio.sleep(0)  # with eager tasks, it must not end before `_connecting` refers to it
             connection.start(await self._opener(connection, self._silence_timeout))
-            if self._connection is not None:  # opening may take no word of the server, which may stand still
+            if self._connection is not None:  # it is doubted; opening this one may have needed no reply of the server
                 await connection.send(_pack(_PING), 1, inf)
         except Exception as exc:  # noqa: BLE001 - a credential provider may raise anything; the callers get it
             self._failure = exc

@@ -11,11 +11,11 @@ __all__ = ["WatchedKeys"]
 
 
 class WatchedKeys(Watchers):
-    """The keys that are watched on one server, and who is told when they change.
+    """The keys that are watched on one server, and the functions to call when they change.
 
-    A server that pushes says itself which keys have changed. Where it does not push, because of
-    the user's rights, the protocol or a proxy, each `confirm` reads the values again, and compares
-    their hashes with the former ones.
+    A server that pushes reports changes itself. Where it does not push, because of the user's
+    rights, the protocol or a proxy, each `confirm` reads the values again, and compares their
+    hashes with the former ones.
     """
 
     def watch(self, key: bytes, changed: Changed) -> None:
