@@ -5,7 +5,6 @@ parts. Extractors do not check what they read; `LoadSteps` checks the form of ev
 """
 
 import re
-import string
 from collections.abc import Awaitable, Callable, Iterator
 from enum import Enum
 
@@ -13,7 +12,7 @@ from msgspec import Struct
 
 from sessioncore._errors import ConfigError
 from sessioncore.http._cookies import read_cookie
-from sessioncore.http._ids import AmbiguousID, consists_of
+from sessioncore.http._ids import AmbiguousID
 from sessioncore.http._names import check_cookie_name, check_header_name, is_token
 from sessioncore.http._request_view import RequestView
 
@@ -23,7 +22,7 @@ __all__ = [
     "vary_names",
 ]  # fmt: skip
 
-_TOKEN68 = (string.ascii_letters + string.digits + "-._~+/").encode()  # RFC 9110, section 11.2, with "=" at the end
+_TOKEN68 = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # RFC 9110, section 11.2
 
 
 class Source(Enum):
@@ -111,8 +110,7 @@ def from_auth_header(scheme: str = "Bearer") -> Extractor:
         if actual.lower() != expected:
             return None
         token = token.lstrip(" ")  # 1*SP, RFC 9110, section 11.4
-        body = token.rstrip("=")
-        return token if body and consists_of(body, _TOKEN68) else None
+        return token if _TOKEN68.fullmatch(token) else None
 
     return Extractor(extract, Source.OTHER, "Authorization", vary=("Authorization",))
 

@@ -10,11 +10,11 @@ from binascii import b2a_base64
 from hashlib import sha256
 from typing import Final, TypeGuard
 
-__all__ = ["ID_PATTERN", "AmbiguousID", "consists_of", "handle_of", "is_handle", "is_id", "new_id"]
+__all__ = ["ID_PATTERN", "AmbiguousID", "handle_of", "is_handle", "is_id", "new_id"]
 
 ID_PATTERN: Final = re.compile(r"[A-Za-z0-9_-]{22,256}")  # 22 characters of base64url hold the 128 bits of ASVS 7.2.3
+_HANDLE = re.compile(r"[0-9a-f]{64}")
 _TO_BASE64URL = bytes.maketrans(b"+/", b"-_")
-_HEX = b"0123456789abcdef"
 
 
 class AmbiguousID(Exception):
@@ -41,9 +41,4 @@ def handle_of(session_id: str) -> str:
 
 def is_handle(text: object) -> TypeGuard[str]:
     """Return whether `text` is well-formed as a handle; check this before it becomes part of a storage key."""
-    return isinstance(text, str) and len(text) == 64 and consists_of(text, _HEX)
-
-
-def consists_of(text: str, alphabet: bytes) -> bool:
-    """Return whether `text` is ASCII and consists of characters of `alphabet` only."""
-    return text.isascii() and not text.encode("ascii").translate(None, alphabet)
+    return isinstance(text, str) and _HANDLE.fullmatch(text) is not None
