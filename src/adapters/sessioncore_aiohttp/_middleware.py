@@ -18,6 +18,7 @@ from aiohttp.typedefs import Handler, Middleware
 from sessioncore import Session, SessionError, SessionNotLoaded, SessionStore
 from sessioncore.integration import check_beside, check_scope_key, check_store
 from sessioncore_aiohttp._context import RequestContext, abort_with, observe, to_web_response
+from sessioncore_aiohttp._open import is_closing
 from sessioncore_aiohttp._view import AiohttpView
 
 __all__ = ["get_session", "session_middleware", "setup"]
@@ -78,8 +79,7 @@ class _Middleware:
         finally:
             context.end()
             # When a client disconnects from a stream or a WebSocket, the handler gets an exception; that is no failure.
-            client_disconnected = failed and (request.transport is None or request.transport.is_closing())
-            await context.exchange.finish(failed=failed and not client_disconnected)
+            await context.exchange.finish(failed=failed and not is_closing(request))
 
     def _begin(self, request: web.Request) -> RequestContext | None:
         """Create the context of a request; return None if this store has one for it already."""
@@ -190,7 +190,7 @@ def _answer(context: RequestContext, request: web.Request, error: Exception) -> 
 
     Return whether nothing else must be done about the error.
     """
-    if request.writer.output_size > 0 or request.transport is None or request.transport.is_closing():
+    if request.writer.output_size > 0 or is_closing(request):
         return False
     if (replacement := context.exchange.error_response(error)) is None:
         return False

@@ -14,7 +14,7 @@ from multidict import CIMultiDict
 from sessioncore import Exchange, SessionError
 from sessioncore.integration import Watch, close_code, close_for_error, close_reason, says_ended, watch_connection
 
-__all__ = ["OpenConnection", "end_body_with_session", "open_connection"]
+__all__ = ["OpenConnection", "end_body_with_session", "is_closing", "open_connection"]
 
 _TIMEOUT: Final = 10.0  # seconds for the last bytes to a client that reads nothing any more
 _USES: Final = frozenset({web.WSMsgType.TEXT, web.WSMsgType.BINARY})
@@ -50,7 +50,7 @@ def end_body_with_session(exchange: Exchange, request: web.Request, response: we
 def _event_stream(exchange: Exchange, request: web.Request, response: web.StreamResponse) -> "OpenConnection | None":
     if response.content_type != "text/event-stream":
         return None
-    return OpenConnection(exchange, response, partial(_end_stream, request), partial(_is_closing, request))
+    return OpenConnection(exchange, response, partial(_end_stream, request), partial(is_closing, request))
 
 
 class OpenConnection(Struct, eq=False):
@@ -127,7 +127,8 @@ async def _end_stream(request: web.Request, _: BaseException) -> None:
         transport.abort() if scope.cancelled_caught else transport.close()
 
 
-def _is_closing(request: web.Request) -> bool:
+def is_closing(request: web.Request) -> bool:
+    """Return whether the connection is closed, or about to be."""
     return request.transport is None or request.transport.is_closing()
 
 
