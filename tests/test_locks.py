@@ -255,9 +255,9 @@ def test_who_begins_to_watch_a_key_while_another_thread_tells_of_it_is_told() ->
         def __call__(self, key: str) -> None:
             told.append("first")
 
-    teller = threading.Thread(target=watchers.tell, args=("k",))
+    teller = threading.Thread(target=watchers.notify, args=("k",))
     watchers.add(["k"], Slow())
     watchers.add(["k"], lambda _: told.append("second"))
     teller.join()
-    watchers.tell("k")
+    watchers.notify("k")
     assert sorted(told) == ["first", "second"]

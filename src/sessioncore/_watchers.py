@@ -17,7 +17,7 @@ Held: TypeAlias = int | str | None
 class Watchers:
     """Functions to call when a key changes, each once for each key. Any thread may use them.
 
-    A storage that is not told of changes notes what a watched key holds, and compares.
+    A storage to which no changes are reported notes what a watched key holds, and compares.
     """
 
     __slots__ = ("_held", "_mutex", "by_key")
@@ -45,7 +45,7 @@ class Watchers:
                     del self.by_key[key]
                     self._held.pop(key, None)
 
-    def tell(self, key: str) -> None:
+    def notify(self, key: str) -> None:
         """Call the functions for this key, and forget them."""
         with self._mutex:
             self._held.pop(key, None)
@@ -53,11 +53,11 @@ class Watchers:
         for changed in functions:
             changed(key)
 
-    def tell_all(self) -> None:
+    def notify_all(self) -> None:
         """Call all functions, because changes may have been missed."""
         with self._mutex:
             for key in list(self.by_key):
-                self.tell(key)
+                self.notify(key)
 
     # -- what the keys hold
 
@@ -74,7 +74,7 @@ class Watchers:
             return list(self._held)
 
     def note_answers(self, keys: Sequence[str], answers: Sequence[Stored | Moved | Unreadable | None]) -> None:
-        """Note what the keys hold, which their watchers have just been told."""
+        """Note what the keys hold, as it was just returned to their watchers."""
         for key, answer in zip(keys, answers, strict=True):
             held: Held = None
             if isinstance(answer, Stored):
@@ -84,13 +84,13 @@ class Watchers:
             self.note(key, held)
 
     def note(self, key: str, held: Held) -> None:
-        """Note what a key holds, which a watcher has just been told. Do nothing if the key is no longer watched."""
+        """Note what a key holds, as it was just returned to a watcher; nothing if the key is no longer watched."""
         with self._mutex:
             if key in self.by_key and self._held.setdefault(key, held) != held:
-                self.tell(key)  # another watcher was told something older
+                self.notify(key)  # another watcher knows something older
 
     def stop_comparing(self, key: str) -> None:
-        """Forget what a key holds, because its next change will be reported with `tell`."""
+        """Forget what a key holds, because its next change will be reported."""
         self._held.pop(key, None)
 
     def compare(self, keys: Iterable[str], now: Mapping[str, Held]) -> None:
@@ -98,4 +98,4 @@ class Watchers:
         with self._mutex:
             for key in keys:
                 if key in self._held and self._held[key] != now.get(key):
-                    self.tell(key)
+                    self.notify(key)

@@ -44,7 +44,7 @@ def _is_session_middleware(kind: type) -> bool:
 
 
 def warn_of_other_sessions(scope: Scope, exchange: Exchange) -> None:
-    """Log it if the session of `exchange` was replaced by another library's."""
+    """Log a warning if the session of `exchange` was replaced by another library's."""
     rest: Exchanges = scope.get(EXCHANGES)
     while rest is not None:
         name, found, _, rest = rest

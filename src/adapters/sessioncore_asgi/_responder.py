@@ -31,8 +31,8 @@ class Responder(Struct, eq=False):
     _response_type: str | None = "http.response"  # None: the server cannot send a response to a WebSocket handshake
     _started: bool = False
     _replaced: bool = False  # an error response was sent instead of the application's response
-    _body_read: bool = False  # the application has received the request; what follows is that the client leaves
-    _disconnect: Message | None = None  # all that the application receives since this adapter ended the connection
+    _body_read: bool = False  # the application has received the request; nothing but a disconnect can follow
+    _disconnect: Message | None = None  # this adapter has ended the connection: from then on, only this is received
     _waiting: tuple[CancelScope, ...] = ()  # around each wait for the client
     events: EventStream | None = None  # the response is an event stream
 
@@ -142,7 +142,7 @@ class Responder(Struct, eq=False):
         return revised
 
     def _send_unchanged(self, message: Message) -> Awaitable[None]:
-        """Send the headers of a response that has not used the session yet, and may do so in its stream."""
+        """Send the headers of a response whose handler has not used the session, but may do so while it streams."""
         headers: Iterable[tuple[bytes, bytes]] = message.get("headers", ())
         if not isinstance(headers, Sequence):  # it can be read once
             headers = [*headers]

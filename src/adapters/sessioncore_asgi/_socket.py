@@ -14,7 +14,7 @@ from sessioncore_asgi._types import Message
 
 __all__ = ["SocketResponder"]
 
-_TELLINGS: Final = 5  # each task of an application may ask; one that goes on asking, as Sanic's do, would never wait
+_MOST_DISCONNECTS: Final = 5  # one for each task that receives; one that goes on receiving, as Sanic's, never waits
 _CLOSE_TIMEOUT: Final = 1.0  # seconds that an application which has ended waits for the close frame to be sent
 
 
@@ -23,7 +23,7 @@ class SocketResponder(Responder):
 
     client_disconnected: bool = False  # or this adapter has closed the connection
     _closed: bool = False  # the application has closed the connection
-    _told: int = 0  # how often the application has received the disconnect that this adapter has made
+    _disconnects: int = 0  # how often the application has received the disconnect that this adapter has made
     _watch: Watch | None = None  # None: it is not accepted, or there is no session that could end
     _sent: Event | None = None  # set when the adapter's close message is sent; None: it has not ended the connection
 
@@ -35,12 +35,12 @@ class SocketResponder(Responder):
         Raises:
             ConnectionEnded: this adapter has closed the connection, and the application has received that already.
         """
-        if self._told == _TELLINGS:
+        if self._disconnects == _MOST_DISCONNECTS:
             await checkpoint()
             raise ConnectionEnded("the session of this WebSocket was ended")
         message = await self._next_message()
         if message is self._disconnect:
-            self._told += 1
+            self._disconnects += 1
         if message["type"] == "websocket.disconnect":
             self.client_disconnected = True
         elif self._watch is not None:
@@ -87,7 +87,7 @@ class SocketResponder(Responder):
             try:
                 await self._exchange.save_late()
             except SessionError:
-                self._closed = False  # the message is not sent: `close_for_error` sends one that tells of the error
+                self._closed = False  # the message is not sent: `close_for_error` sends one with the error's code
                 raise
 
     async def close_for_error(self, error: Exception) -> bool:

@@ -61,7 +61,7 @@ class _IdState(ScopeState):
     ID is asked for on demand, because reading the ID of a fresh session generates one.
     """
 
-    __slots__ = ()  # as many as the base class has: a state that exists becomes one of these
+    __slots__ = ()  # the layout of the base class, because `provide_id` changes the class of an existing state
 
     def begin(self, exchange: Exchange | None) -> None:
         self._compat_ns.update(sessioncore_exchange=exchange, sessioncore_was_cleared=False)

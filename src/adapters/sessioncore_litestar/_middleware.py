@@ -68,7 +68,7 @@ class SessionMiddleware(LitestarSessionMiddleware[BaseSessionBackend[Any]]):
         try:
             await self._asgi_middleware(scope, receive, note_answer)
         except _ServerError as error:
-            if not answered:  # the ASGI middleware tells the client a new ID, or has closed what has lost its session
+            if not answered:  # otherwise the ASGI middleware has sent a new ID, or has closed it as its session ended
                 await send(error.close)
         except SessionError as error:  # Litestar closes with 4500, and logs nothing
             _logger.exception("a WebSocket was closed, because its handler raised: %s", error)  # noqa: TRY401
@@ -82,7 +82,7 @@ class SessionMiddleware(LitestarSessionMiddleware[BaseSessionBackend[Any]]):
             send = sender.send
         try:
             await self.app(scope, receive, send)
-        except Exception as exc:  # noqa: BLE001 - Litestar's own answers each
+        except Exception as exc:  # noqa: BLE001 - Litestar's own middleware answers each, too
             await _answer(_unwrap(exc), scope, receive, send, sender)
         if sender is not None:
             await sender.apply_assignment()

@@ -36,4 +36,4 @@ class Polling:
 
     async def confirm(self) -> None:
         """Report for each key that it may have changed."""
-        self._watchers.tell_all()
+        self._watchers.notify_all()

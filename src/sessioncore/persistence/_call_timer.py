@@ -32,10 +32,10 @@ class CallTimer:
             try:
                 reply = answer_now(call)
             except Exception as exc:
-                self._tell(call.operation, started, _outcome_of(exc))
+                self._notify(call.operation, started, _outcome_of(exc))
                 raise
             if reply is not LATER:
-                self._tell(call.operation, started, "ok")
+                self._notify(call.operation, started, "ok")
             return reply
 
         return answer
@@ -51,10 +51,10 @@ class CallTimer:
             outcome = _outcome_of(exc)
             raise
         finally:
-            self._tell(operation, started, outcome)
+            self._notify(operation, started, outcome)
         return reply
 
-    def _tell(self, operation: str, started: float, outcome: StorageOutcome) -> None:
+    def _notify(self, operation: str, started: float, outcome: StorageOutcome) -> None:
         seconds = perf_counter() - started
         for listener in self._listeners:
             try:

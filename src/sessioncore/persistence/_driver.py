@@ -71,11 +71,11 @@ class Driver:
         storage, seconds = config.storage, config.storage_timeout.total_seconds()
         answers, bounds = capability(storage, AnswersNow), capability(storage, BoundsCalls)
         answer_now: Callable[[Call], Reply | Later] | None = None if answers is None else answers.answer_now
-        told = [listener for listener in listeners(config) if isinstance(listener, StorageListener)]
-        self._timer = CallTimer(told) if told else None  # None: no listener asks how long calls take
+        timed = [listener for listener in listeners(config) if isinstance(listener, StorageListener)]
+        self._timer = CallTimer(timed) if timed else None  # None: no listener asks how long calls take
         if self._timer is not None and answer_now is not None:
             answer_now = self._timer.answering(answer_now)
-        for listener in told:
+        for listener in timed:
             listener.attached(storage)
         self._answer_now = answer_now
         self._past_the_cache = None if answer_now is None else capability(storage, LoadsMany)  # see _load_uncached

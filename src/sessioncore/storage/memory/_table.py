@@ -101,7 +101,7 @@ class Table:
                 if owner is not None:
                     self._owned.add(owner, key)
             if self.watchers.by_key:
-                self.watchers.tell(key)
+                self.watchers.notify(key)
             return version
 
     def move(self, call: Move) -> int | Stored | Moved | None:
@@ -213,7 +213,7 @@ class Table:
         if owner is not None:
             self._owned.add(owner, key)
         if self.watchers.by_key:
-            self.watchers.tell(key)
+            self.watchers.notify(key)
         return version
 
     def _drop(self, key: str, entry: _Entry) -> None:
@@ -222,7 +222,7 @@ class Table:
         if entry.owner is not None:
             self._owned.discard(entry.owner, key)
         if self.watchers.by_key:
-            self.watchers.tell(key)
+            self.watchers.notify(key)
 
     def _set_end(self, key: str, entry: _Entry, now: float, ttl: float) -> None:
         ends = now + ttl

@@ -18,7 +18,7 @@ _BATCH: Final = 10_000  # keys in one statement
 
 
 async def notice_changes(watchers: Watchers, sql: Statements, run: Callable[..., Awaitable[Rows]]) -> None:
-    """Tell what has changed; `run` executes a statement."""
+    """Report what has changed; `run` executes a statement."""
     for some in batched(watchers.keys, _BATCH):
         rows = await run(sql.held, [bytes_of(key) for key in some])
         held: dict[str, Held] = {}

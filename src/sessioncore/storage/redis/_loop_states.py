@@ -128,7 +128,7 @@ class LoopStates(PerLoop[LoopState]):
         return near_cache
 
     def bound_calls(self, seconds: float) -> bool:
-        """Note a store's `storage_timeout`; tell if it is enforced here."""
+        """Note a store's `storage_timeout`; return whether it is enforced here."""
         self.limit.seconds = min(self.limit.seconds, seconds)
         return self.limit.enforced
 

@@ -13,7 +13,7 @@ __all__ = ["FileChanges"]
 
 
 class FileChanges:
-    """Tells who watches a record of one file that it has changed, by whatever connection and process."""
+    """Reports changes of watched records in one file, by whatever connection and process."""
 
     __slots__ = ("_last_watch", "_records", "_reported", "watchers")
 
@@ -26,12 +26,12 @@ class FileChanges:
         ] = ()  # the state of the file and `_last_watch` when all changes were reported
 
     def note_answers(self, keys: Sequence[str], answers: Sequence[Stored | Moved | Unreadable | None]) -> None:
-        """Note what the keys hold, which their watchers have just been told."""
+        """Note what the keys hold, as it was just returned to their watchers."""
         self.watchers.note_answers(keys, answers)
         self._last_watch = object()  # else a `confirm` that has seen a change since the read would not look again
 
     async def confirm(self, read: Callable[..., Awaitable[Any]]) -> None:
-        """Tell what has changed; `read` runs a function with the connection that reads, and with further arguments.
+        """Report what has changed; `read` runs a function with the connection that reads, and with further arguments.
 
         The state of the file is read before the records, so what is committed in between is noticed the next time.
         """

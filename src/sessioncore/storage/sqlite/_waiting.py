@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 def longest_wait(busy_timeout: float) -> float:
     """Return for how many seconds the running task may wait for another process."""
-    # A little less than until its deadline, so that it can still be told why it has waited.
+    # A little less than until its deadline, so that it still gets the error that says why it has waited.
     return max(0.0, min(busy_timeout, (current_effective_deadline() - current_time()) * 0.9))
 
 

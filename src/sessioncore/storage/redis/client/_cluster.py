@@ -67,7 +67,7 @@ class ClusterTransport:
                 # The slot is being moved: its next master serves a command for this key if ASKING comes before it.
                 asking = [part for command in commands for part in ((b"ASKING",), command)]
                 return (await send(self._connection_to(target), key, *asking))[1::2]
-            self._tell_of_slot(key_slot(key), self._connection_to(node))
+            self._notify_of_slot(key_slot(key), self._connection_to(node))
             await self._map.refresh()
             node = target
         raise ConnectionLost("the cluster redirected a command too often")
@@ -102,20 +102,20 @@ class ClusterTransport:
             # A PING would be answered by a node that has lost its slots, too.
             await master.confirm((b"PTTL", bytes_of(names[0])))
         except StorageError:
-            self._map.distrust()  # it refused, so all that is watched there has been told
+            self._map.distrust()  # it refused, so all that is watched there was reported as changed
 
-    def _tell_of_slot(self, slot: int, master: ReconnectingConnection) -> None:
-        """Tell that watched keys may have changed, because another node has their slot now."""
+    def _notify_of_slot(self, slot: int, master: ReconnectingConnection) -> None:
+        """Report that watched keys may have changed, because another node has their slot now."""
         for key in master.watched.keys:
             if key_slot(bytes_of(key)) == slot:
-                master.watched.tell(key)
+                master.watched.notify(key)
 
-    def _tell_of_new_map(self) -> None:
+    def _notify_of_new_map(self) -> None:
         for name, master in self._masters.items():
             for key in master.watched.keys:
                 node = self._map.master_of_slot(key_slot(bytes_of(key)))
                 if node is None or node.name != name:
-                    master.watched.tell(key)
+                    master.watched.notify(key)
 
     # -- nodes and connections
 
@@ -158,8 +158,8 @@ class ClusterTransport:
         return pong
 
     async def _adopt_map(self) -> None:
-        """After a new map was fetched: tell what has moved, and close the connections to nodes that left."""
+        """After a new map was fetched: report what has moved, and close the connections to nodes that left."""
         self._on_new_map()
-        self._tell_of_new_map()
+        self._notify_of_new_map()
         for name in [name for name in self._masters if not self._map.has(name)]:
             await run_shielded(self._masters.pop(name).aclose())  # nothing else refers to it after that

@@ -89,11 +89,11 @@ class ClusterMap:
         Without a host it means another port of the host that answered (`cluster-preferred-endpoint-type
         unknown-endpoint`). The map lacks a node that has no slot yet, to which the first one is being moved.
         """
-        told, _, port = moved.text.split(" ")[2].rpartition(":")
-        if told in _NO_HOST:
+        named, _, port = moved.text.split(" ")[2].rpartition(":")
+        if named in _NO_HOST:
             host, number = answered.host, int(port)
         else:
-            host, number = self._map.remap_host_port(told, int(port))
+            host, number = self._map.remap_host_port(named, int(port))
         known = self._map.get_node(node_name=f"{host}:{number}")
         kwargs = {name: value for name, value in answered.connection_kwargs.items() if name not in {"host", "port"}}
         return known or ClusterNode(host, number, connection_class=answered.connection_class, **kwargs)

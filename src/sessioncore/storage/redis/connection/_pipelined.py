@@ -41,7 +41,7 @@ _TRACK = b"*1\r\n$5\r\nHELLO\r\n*4\r\n$6\r\nCLIENT\r\n$8\r\nTRACKING\r\n$2\r\nON
 
 
 class PipelinedConnection(asyncio.Protocol):
-    """One connection; its owner is told when it is doubted, has turned out to be a replica's, or has ended."""
+    """One connection; notifies its owner when it is doubted, has turned out to be a replica's, or has ended."""
 
     def __init__(
         self,

@@ -89,7 +89,7 @@ class ReconnectingConnection:
                 if connection is None or connection.room.full:
                     connection = await within(deadline, self._usable())
                 was_sent = True
-                if tracked:  # on each connection anew: what a former one was told is forgotten
+                if tracked:  # on each connection anew: a former one's tracking ended with it
                     return await connection.read_tracked(payload, replies, deadline)
                 got = await connection.send(payload, replies, deadline, repeatable=True)
                 if not (connection.demoted and self._has_left(connection, got)):
@@ -113,7 +113,7 @@ class ReconnectingConnection:
     # -- changes of keys
 
     def get_tracked(self, key: bytes, deadline: float) -> Awaitable[list[RedisReply]]:
-        """Do what `get_with_ttl` does, and have `listeners` told of the key's next change.
+        """Do what `get_with_ttl` does, and have the key's next change reported to `listeners`.
 
         The first reply is False if the server will not push that change.
         """
@@ -135,11 +135,11 @@ class ReconnectingConnection:
     async def prove(self, command: Command = _PING) -> None:
         """Wait for the reply to a command that is sent from now on; all callers of one iteration of the loop share it.
 
-        `listeners` have then been told of every change to a tracked key that was complete before.
+        Every change to a tracked key that was complete before has then been reported to `listeners`.
 
         Raises:
-            ConnectionLost: the connection ended or was replaced, and `listeners` have been told; or it is slow.
-            StorageError: the server refuses the command; `listeners` have been told that any key may have changed.
+            ConnectionLost: the connection ended or was replaced, and `listeners` were notified; or it is slow.
+            StorageError: the server refuses the command; `listeners` were notified that any key may have changed.
         """
         if self._next_proof is None:
             self._next_proof = self._loop.create_task(self._prove(_pack(command)))

@@ -73,7 +73,7 @@ class Transport(Protocol):
         ...
 
     async def confirm(self) -> None:
-        """Return when every change of a watched key that was complete before has been told."""
+        """Return when every change of a watched key that was complete before has been reported."""
         ...
 
     async def servers(self) -> "Mapping[str, Transport]":

@@ -30,15 +30,15 @@ class WatchedKeys(Watchers):
             self.note(text_of(key), hash(value))
 
     def invalidated(self, keys: list[bytes] | None) -> None:
-        """Tell that these keys have changed; None: that any may have."""
+        """Report that these keys have changed; None: that any may have."""
         if keys is None:
-            self.tell_all()
+            self.notify_all()
         else:
             for key in keys:
-                self.tell(text_of(key))
+                self.notify(text_of(key))
 
     async def poll(self, get: Callable[[bytes], Awaitable[list[Any]]]) -> None:
-        """Read what is not pushed, and tell of each key that does not hold what it held."""
+        """Read what is not pushed, and report each key that does not hold what it held."""
         keys = self.compared
         replies = await for_each(keys, lambda key: get(bytes_of(key)), CALLS_AT_ONCE)
         self.compare(keys, {key: hash(value) for key, (value, _) in zip(keys, replies, strict=True)})

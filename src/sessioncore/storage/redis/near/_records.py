@@ -119,7 +119,7 @@ class NearRecords:
         return answer
 
     def _invalidated(self, keys: list[bytes] | None) -> None:
-        """The server has told that these keys have changed; None: that any may have."""
+        """Forget what the server reports as changed; None: anything may have changed."""
         if keys is None:
             self.cache.empty()
         else:
