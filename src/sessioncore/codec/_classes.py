@@ -19,11 +19,11 @@ from sessioncore.codec._builtin_values import PLAIN_COPIES
 from sessioncore.codec._dataclasses import attrs_access, dataclass_access
 from sessioncore.codec._fields import (
     ClassAccess,
+    assume_same,
     contents_kept,
     field_reader,
     missing_field,
     name_field,
-    once_built,
     refuse_hidden_fields,
     stored_fields,
     type_of,
@@ -135,7 +135,7 @@ def _struct_access(cls: Any) -> ClassAccess:
             put(value, name, part)
         return value
 
-    return ClassAccess(field_reader(cls, names), build, name_field, once_built if hooked else None)
+    return ClassAccess(field_reader(cls, names), build, name_field, assume_same if hooked else None)
 
 
 def _rejected_instance(cls: Any, error: Exception) -> Any:

@@ -14,7 +14,7 @@ from sessioncore._errors import ConfigError
 from sessioncore.codec._refusals import Path, Refused, name_of
 
 __all__ = [
-    "ClassAccess", "check_new", "contents_kept", "field_reader", "missing_field", "name_field", "once_built",
+    "ClassAccess", "assume_same", "check_new", "contents_kept", "field_reader", "missing_field", "name_field",
     "refuse_hidden_fields", "stored_fields", "type_of", "unset_field",
 ]  # fmt: skip
 
@@ -38,8 +38,8 @@ class ClassAccess(Struct, frozen=True):
     same: Callable[[Any, Any], bool] | None = None
 
 
-def once_built(_value: object, _again: object) -> bool:
-    """Return True: the `same` of classes for which only building an instance can fail."""
+def assume_same(_value: object, _again: object) -> bool:
+    """Return True: the `same` of classes whose instances are right if they can be built at all."""
     return True
 
 

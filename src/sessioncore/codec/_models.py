@@ -8,9 +8,9 @@ from typing import Any
 
 from sessioncore.codec._fields import (
     ClassAccess,
+    assume_same,
     check_new,
     missing_field,
-    once_built,
     refuse_hidden_fields,
     stored_fields,
     type_of,
@@ -64,7 +64,7 @@ def model_access(cls: Any) -> ClassAccess:
         return value
 
     own_state = cls.__setstate__.__module__ != "pydantic.main"  # then it may fail
-    return ClassAccess(take_apart, build, _name_part, once_built if own_state else None)
+    return ClassAccess(take_apart, build, _name_part, assume_same if own_state else None)
 
 
 def _name_part(path: Path, parts: Any) -> None:

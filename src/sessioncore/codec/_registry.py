@@ -17,7 +17,7 @@ from sessioncore._callables import is_sync_callable
 from sessioncore._errors import ConfigError
 from sessioncore.codec._builtin_values import BUILTIN
 from sessioncore.codec._classes import class_access
-from sessioncore.codec._fields import ClassAccess, once_built
+from sessioncore.codec._fields import ClassAccess, assume_same
 from sessioncore.codec._refusals import Path, name_of
 
 __all__ = ["MAX_NAME", "Entry", "Registry"]
@@ -174,7 +174,7 @@ def _make_entry(
         return Entry(name, cls, class_access(cls), "class")
     if encode is None or decode is None or not (is_sync_callable(encode) and is_sync_callable(decode)):
         raise ConfigError(f"pass both encode= and decode= for {cls.__qualname__}, functions not async, or neither")
-    return Entry(name, cls, ClassAccess(encode, decode, _name_result, once_built), "functions")
+    return Entry(name, cls, ClassAccess(encode, decode, _name_result, assume_same), "functions")
 
 
 def _name_result(path: Path, _: Any) -> None:

@@ -5,7 +5,7 @@ from msgspec import UNSET, Raw
 from sessioncore.codec._codec import NO_DETAILS
 from sessioncore.session._deadlines import Lifetimes
 from sessioncore.session._pending import Metadata
-from sessioncore.session._settings import CONFIGURED, Own
+from sessioncore.session._settings import CONFIGURED, OwnSettings
 from sessioncore.session._state import SessionState
 
 __all__ = ["begun_at", "details_of", "ends_at", "idle_of", "owner_of"]
@@ -42,7 +42,7 @@ def idle_of(state: SessionState) -> float | None:
     return _own_settings(state)[0]
 
 
-def _own_settings(state: SessionState) -> Own:
+def _own_settings(state: SessionState) -> OwnSettings:
     record = None if state.loaded is None else state.loaded.record
     own = CONFIGURED if record is None else (record.idle, record.absolute, record.persistent)
     for metadata in reversed(_unstored_metadata(state)):

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from sessioncore.codec._codec import NO_DETAILS
 from sessioncore.codec._record import Record
-from sessioncore.session._settings import CONFIGURED, NO_SETTINGS, Own, Settings
+from sessioncore.session._settings import CONFIGURED, NO_SETTINGS, OwnSettings, Settings
 
 __all__ = ["DROP", "NOTHING_PENDING", "NO_METADATA", "SET", "Change", "Metadata", "Pending", "Update"]
 
@@ -58,7 +58,7 @@ class Metadata(Struct, frozen=True):
             return True
         return self.settings.differ_from(record)
 
-    def settings_after(self, own: Own) -> Own:
+    def settings_after(self, own: OwnSettings) -> OwnSettings:
         """Return the settings that a session has after this; a login goes back to the configured ones."""
         return self.settings.applied_to(own if self.login is None else CONFIGURED)
 

@@ -6,12 +6,12 @@ from msgspec import UNSET, Struct, UnsetType
 
 from sessioncore.codec._record import Record
 
-__all__ = ["CONFIGURED", "NO_SETTINGS", "Own", "Settings"]
+__all__ = ["CONFIGURED", "NO_SETTINGS", "OwnSettings", "Settings"]
 
-Own: TypeAlias = tuple[float | None, float | None, bool | None]
+OwnSettings: TypeAlias = tuple[float | None, float | None, bool | None]
 """The idle timeout, absolute timeout and persistence of one session; None: as configured."""
 
-CONFIGURED: Final[Own] = (None, None, None)
+CONFIGURED: Final[OwnSettings] = (None, None, None)
 
 
 class Settings(Struct, frozen=True):
@@ -29,7 +29,7 @@ class Settings(Struct, frozen=True):
             self.persistent if later.persistent is UNSET else later.persistent,
         )
 
-    def applied_to(self, own: Own) -> Own:
+    def applied_to(self, own: OwnSettings) -> OwnSettings:
         """Return the settings that a session has after this."""
         idle, absolute, persistent = own
         return (

@@ -139,9 +139,9 @@ class BatchExecutor:
             ran.set()
 
     def _run_on_connection(self, batch: list[QueuedCall[Any]]) -> None:
-        if self._place.is_kept():
+        if self._place.is_intact():
             self._run(self._connection, batch)
-        if not self._place.is_kept():  # also afterwards: what was written meanwhile would be lost
+        if not self._place.is_intact():  # also afterwards: what was written meanwhile would be lost
             for call in batch:
                 call.fail(self._place.error())
 

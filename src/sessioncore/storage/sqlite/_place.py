@@ -24,8 +24,8 @@ class FilePlace:
         self._path = path
         self._files = {each: _identity(each) for each in (Path(path), *files_beside(path))}
 
-    def is_kept(self) -> bool:
-        """Return whether the same files are still there."""
+    def is_intact(self) -> bool:
+        """Return whether the files are still those that were opened."""
         return all(found is not None and _identity(each) == found for each, found in self._files.items())
 
     def error(self) -> StorageUnavailable:

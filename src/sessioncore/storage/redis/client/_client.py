@@ -47,7 +47,7 @@ class Client:
         self.has_plain_connections = self.is_cluster or _is_plain(client)
         self._options: dict[str, Any] = (client if self.is_cluster else client.connection_pool).connection_kwargs
         self._authenticate: Callable[[bytes, bytes], Awaitable[None]] | None = None  # set by `on_new_credentials`
-        self._loop: asyncio.AbstractEventLoop | None = None  # that of connections of its own; None: there are none
+        self._loop: asyncio.AbstractEventLoop | None = None  # in which a client that is not plain is used; None: none
 
     def silence_timeout(self) -> float:
         """Return for how long a server may be silent.
@@ -75,7 +75,7 @@ class Client:
                 )
             return ClientTransport(self._client)
         if self.is_cluster:
-            return ClusterTransport(self._client, silence_timeout, limit, self._listen)
+            return ClusterTransport(self._client, silence_timeout, limit, self._subscribe)
         opener = partial(open_socket, self._client.connection_pool.make_connection)
         return ReconnectingConnection(opener, silence_timeout, limit)
 
@@ -85,10 +85,10 @@ class Client:
         A connection that is not authenticated anew is closed when the old token expires.
         """
         self._authenticate = authenticate
-        self._listen()
+        self._subscribe()
 
-    def _listen(self) -> None:
-        """Register the callback; do so again after redis-py has registered its own."""
+    def _subscribe(self) -> None:
+        """Register the callback with a streaming provider; again after redis-py has registered its own."""
         provider = self._options.get("credential_provider")
         if isinstance(provider, StreamingCredentialProvider):
             callback: Any = self._pass_on  # redis-py awaits it, though its annotation does not say so

@@ -14,7 +14,7 @@ from redis.crc import key_slot
 from sessioncore.concurrency._shield import run_shielded
 from sessioncore.storage.redis._errors import CLIENT_ERRORS, ConnectionLost, ErrorReply, Explained, error_of
 from sessioncore.storage.redis.connection._transport import RedisReply
-from sessioncore.storage.redis.connection._waiting import end, first_answer
+from sessioncore.storage.redis.connection._waiting import cancel_and_wait, first_answer
 
 __all__ = ["ClusterMap"]
 
@@ -113,7 +113,7 @@ class ClusterMap:
         """End a fetch that is under way, and let no other one begin."""
         self._closed = True
         if self._fetching is not None:
-            await end(self._fetching)
+            await cancel_and_wait(self._fetching)
 
     async def refresh(self) -> None:
         """Fetch a new map, unless that was done just before; all callers that wait share one fetch.

@@ -17,7 +17,7 @@ from sessioncore.storage.redis._errors import ConnectionLost, ErrorReply, ReplyT
 from sessioncore.storage.redis.connection._backoff import Backoff
 from sessioncore.storage.redis.connection._pipelined import YOUNG, Invalidated, PipelinedConnection
 from sessioncore.storage.redis.connection._transport import CallLimit, Command, Opener, RedisReply, Transport
-from sessioncore.storage.redis.connection._waiting import end, within
+from sessioncore.storage.redis.connection._waiting import cancel_and_wait, within
 from sessioncore.storage.redis.connection._watched_keys import WatchedKeys
 
 __all__ = ["ReconnectingConnection"]
@@ -185,7 +185,7 @@ class ReconnectingConnection:
         """Wait for the replies in flight, but not beyond the time that a call may take, and close."""
         self._closed = True
         if self._connecting is not None:
-            await end(self._connecting)
+            await cancel_and_wait(self._connecting)
         connections = self._open_connections()
         if in_flight := [future for connection in connections for future in connection.in_flight()]:
             most = min(self._silence_timeout, self._limit.seconds)

@@ -10,7 +10,7 @@ from sessioncore._batched import batched
 from sessioncore.concurrency._standstill import LateDeadline
 from sessioncore.storage.redis._errors import ReplyTimeout, is_explained
 
-__all__ = ["CALLS_AT_ONCE", "LATE", "all_of", "end", "first_answer", "for_each", "within"]
+__all__ = ["CALLS_AT_ONCE", "LATE", "all_of", "cancel_and_wait", "first_answer", "for_each", "within"]
 
 LATE = "no answer in time (see storage_timeout)"
 CALLS_AT_ONCE = 64  # where each takes a connection, of a client with a pool of its own
@@ -36,7 +36,7 @@ async def within(deadline: float, call: Coroutine[Any, Any, _T]) -> _T:
         raise ReplyTimeout(LATE) from exc
 
 
-async def end(*tasks: asyncio.Task[Any]) -> None:
+async def cancel_and_wait(*tasks: asyncio.Task[Any]) -> None:
     """Cancel tasks, and return when they have ended.
 
     Before Python 3.12, `asyncio.wait_for`, which redis-py calls to send a command, may swallow a cancellation.
@@ -87,5 +87,5 @@ async def first_answer(calls: Sequence[Callable[[], Coroutine[Any, Any, _T]]]) -
                 if task.exception() is None:
                     return task.result()
     finally:
-        await end(*running)
+        await cancel_and_wait(*running)
     raise next((failure for failure in failures if is_explained(failure)), failures[0])
