@@ -275,16 +275,8 @@ class Session(SessionMapping):
         if ended is not None:  # also where the cancellation was swallowed in the block, as by an anyio portal's
             raise ended
 
-    # -- copying and pickling are refused
-
-    def __copy__(self) -> "Session":
-        raise TypeError("a Session cannot be copied; use dict(session) for its data")
-
-    def __deepcopy__(self, memo: object) -> "Session":
-        raise TypeError("a Session cannot be copied; use dict(session) for its data")
-
     def __reduce_ex__(self, protocol: object) -> str:
-        raise TypeError("a Session cannot be pickled; use dict(session) for its data")
+        raise TypeError("a Session cannot be copied or pickled; use dict(session) for its data")
 
 
 def state_of(session: Session) -> SessionState:
