@@ -1,4 +1,4 @@
-"""Judges the functions that an application passes in, before they are kept for later."""
+"""Checks functions that an application passes in, where it passes them and not where they are called."""
 
 from inspect import iscoroutinefunction
 

@@ -1,4 +1,4 @@
-"""From which errors an error was raised, and what that says."""
+"""The errors that led to an error, and what they say about its reason."""
 
 import errno
 from collections.abc import Iterator

@@ -33,7 +33,7 @@ class LiveSessions:
     def watch(self, state: SessionState, on_end: OnEnd, known: Loaded | None = None) -> Watch:
         """Call `on_end` when the session ends; not when this request, or another, gives it a new ID.
 
-        `known` is the record as the request knew it before it lost it.
+        `known` is the record as the request knew it last, if it has lost it since.
 
         Raises:
             SessionGone: nothing is stored.

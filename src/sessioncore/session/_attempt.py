@@ -32,9 +32,9 @@ class Attempt(Struct, frozen=True):
         return None if owner is UNSET else owner
 
     def to_loaded(self, session_id: str, version: int, before: Loaded | None, origin: str) -> Loaded:
-        """Return the record as this write has stored it; `before` is the former record, None if it was created.
+        """Return the record as this write has stored it; `before` is the former record.
 
-        `origin` counts in the second case; see `Loaded`.
+        If there was none (None), the write has created the record, and `origin` is what `Loaded.origin` is to be.
         """
         record, cookie_changed = self.record, False
         if before is not None:

@@ -35,7 +35,7 @@ class Live(Protocol):
     """Notifies watchers when sessions end."""
 
     def watch(self, state: SessionState, on_end: OnEnd, known: Loaded | None = None) -> Watch:
-        """Call `on_end` when the session ends; raise SessionGone if nothing is stored, and nothing `known` was."""
+        """Call `on_end` when the session ends; raise SessionGone if nothing is stored and `known` is None."""
         ...
 
     def close(self) -> None:

@@ -44,7 +44,7 @@ class PerLoop(Generic[T]):
         self._current = None
 
     def here(self) -> T:
-        """Return the one of the running loop.
+        """Return the `T` of the running loop.
 
         Raises:
             ConfigError: the loop is not asyncio's.
@@ -61,7 +61,7 @@ class PerLoop(Generic[T]):
         return self._switch_to(self._require_asyncio())
 
     def all(self) -> list[T]:
-        """Return the ones of all loops."""
+        """Return the `T` of every loop."""
         with self._mutex:
             return list(self._by_loop.values())
 

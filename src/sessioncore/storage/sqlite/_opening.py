@@ -1,4 +1,4 @@
-"""Opens a SQLite file: sees that it is ours, creates it if it is missing, and sets how it is used.
+"""Opens a SQLite file: checks that it is ours, creates it if it is missing, and sets how it is used.
 
 Everything here blocks, and so runs in a worker thread.
 """

@@ -1,4 +1,4 @@
-"""Waiting until a deadline, for all of several calls, or for the first that succeeds."""
+"""Waiting: until a deadline, for all of several calls, for the first that succeeds, or for cancelled tasks."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
