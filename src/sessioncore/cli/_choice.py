@@ -163,13 +163,13 @@ def _reason(exc: BaseException) -> str:
         return f"there is no module {exc.name!r}"
     if isinstance(exc, SessionError):
         return str(exc)
-    place = _place(exc)
-    if isinstance(exc, AttributeError) and place and place[0] == pkgutil.__file__:
+    location = _location_of(exc)
+    if isinstance(exc, AttributeError) and location and location[0] == pkgutil.__file__:
         return f"the module has no {exc.name!r}"
-    return type(exc).__name__ + (f" at {place[0]}:{place[1]}" if place else "")
+    return type(exc).__name__ + (f" at {location[0]}:{location[1]}" if location else "")
 
 
-def _place(exc: BaseException) -> Sequence[object] | None:
+def _location_of(exc: BaseException) -> Sequence[object] | None:
     if isinstance(exc, SyntaxError):
         return exc.filename, exc.lineno
     trace = exc.__traceback__

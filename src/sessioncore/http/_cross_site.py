@@ -26,7 +26,7 @@ from msgspec import Struct
 from sessioncore._errors import ConfigError
 from sessioncore.http._request_view import RequestView
 
-__all__ = ["CrossSite", "CrossSiteRule", "RefusedOrigins", "asks_for_websocket", "parse_trusted_origins", "printable"]
+__all__ = ["CrossSite", "CrossSiteRule", "RefusedOrigins", "asks_for_websocket", "for_log", "parse_trusted_origins"]
 
 _logger = logging.getLogger("sessioncore")
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "QUERY"})  # RFC 9110, section 9.2.1
@@ -117,7 +117,7 @@ class RefusedOrigins:
                 text += ". Its Origin and Host differ: if a proxy of yours rewrites Host, make it pass Host on"
         if len(self._logged) == MAX_LOGGED_ORIGINS:
             text += ". Further origins are not logged; the events `cross_site` count them"
-        _logger.warning(text, printable(request.origin) or "another site")
+        _logger.warning(text, for_log(request.origin) or "another site")
 
 
 def parse_trusted_origins(origins: Collection[str]) -> Origins:
@@ -150,7 +150,7 @@ def parse_origin(text: str) -> Origin | None:
     return None if port is not None and port > 65535 else Origin(scheme, host, port)
 
 
-def printable(text: str) -> str:
+def for_log(text: str) -> str:
     """Return text of a client, shortened, without anything that a terminal would act on."""
     return "".join(char if char.isprintable() and char.isascii() else "?" for char in text[:100])
 

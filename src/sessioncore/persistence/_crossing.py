@@ -16,7 +16,7 @@ from msgspec import Struct
 from sessioncore._errors import CrossSiteRequest
 from sessioncore._events import EventKind
 from sessioncore.http._cookies import read_cookie
-from sessioncore.http._cross_site import CrossSite, printable
+from sessioncore.http._cross_site import CrossSite, for_log
 from sessioncore.http._extractors import Carrier, Extractor, carrier_of
 from sessioncore.http._ids import AmbiguousID
 from sessioncore.http._request_view import RequestView
@@ -126,4 +126,4 @@ class Crossing(Struct, eq=False):
         self.reported = True
         request = self.request
         source = f"from {request.origin}" if request.origin else "without an Origin"
-        self.context.events.send(EventKind.CROSS_SITE, detail=printable(f"{request.method} {source}"))
+        self.context.events.send(EventKind.CROSS_SITE, detail=for_log(f"{request.method} {source}"))

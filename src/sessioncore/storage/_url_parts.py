@@ -17,13 +17,13 @@ def options_of(query: str) -> list[tuple[str, str]]:
     return options
 
 
-def port_of(place: str, default: int) -> int:
-    """Return the port of a place, `host:port`, perhaps with a login; `default` if it names none.
+def port_of(address: str, default: int) -> int:
+    """Return the port of an address, `host:port`, perhaps with a login; `default` if it names none.
 
     Raises:
         ValueError: it is empty, 0, or no port.
     """
-    port = urlsplit(f"//{place}").port  # which knows what a port may be
-    if port == 0 or place.endswith(":"):
+    port = urlsplit(f"//{address}").port  # which knows what a port may be
+    if port == 0 or address.endswith(":"):
         raise ValueError("a port of 0, or without a number")
     return default if port is None else port

@@ -177,9 +177,9 @@ def _map_of(client: Any) -> Any:
     Between two fetches it has no connection.
     """
     theirs = client.nodes_manager
-    places = [(node.host, node.port) for node in list(theirs.startup_nodes.values())]
+    addresses = [(node.host, node.port) for node in list(theirs.startup_nodes.values())]
     return type(theirs)(
-        [ClusterNode(host, port, **theirs.connection_kwargs) for host, port in places],
+        [ClusterNode(host, port, **theirs.connection_kwargs) for host, port in addresses],
         theirs.require_full_coverage,
         theirs.connection_kwargs,
         dynamic_startup_nodes=theirs._dynamic_startup_nodes,  # noqa: SLF001 - an argument of the client, kept there only

@@ -65,9 +65,9 @@ def _check(url: str) -> None:
     named = dict(options)
     if len(named) < len(options):
         raise ValueError("an option that is given twice")
-    login, _, places = parts.netloc.rpartition("@")
+    login, _, addresses = parts.netloc.rpartition("@")
     if parts.scheme == "unix":
-        if places or not parts.path:
+        if addresses or not parts.path:
             raise ValueError("no path with three slashes")
         return
     db = parts.path[1:]
@@ -75,10 +75,10 @@ def _check(url: str) -> None:
         _, _, db = db.partition("/")  # behind the service
     if not (_DATABASE.fullmatch(db) and _DATABASE.fullmatch(named.get("db", ""))):
         raise ValueError("no number, for which redis-py takes database 0")
-    for place in places.split(",") if places else ():
-        port_of(place, _PORT)
-        (urlsplit(f"//{place}").hostname or "").encode("idna")  # as connecting does it; a UnicodeError is a ValueError
-    said = {"host": places, "port": places, "db": db, "username": login, "password": login}
+    for address in addresses.split(",") if addresses else ():
+        port_of(address, _PORT)
+        (urlsplit(f"//{address}").hostname or "").encode("idna")  # as connecting does; a UnicodeError is a ValueError
+    said = {"host": addresses, "port": addresses, "db": db, "username": login, "password": login}
     if any(said.get(name) for name in named):
         raise ValueError("an option that the URL has twice")
 
@@ -91,24 +91,24 @@ def _tried(client: Any) -> Any:
 
 def _cluster_of(url: str, options: dict[str, Any]) -> Any:
     parts = urlsplit(url)
-    login, at, places = parts.netloc.rpartition("@")
-    first, *others = places.split(",")
+    login, at, addresses = parts.netloc.rpartition("@")
+    first, *others = addresses.split(",")
     url = parts._replace(netloc=f"{login}{at}{first}").geturl()
-    host, _ = _place(first)
+    host, _ = _address_of(first)
 
     def with_host(address: tuple[str | None, int]) -> tuple[str | None, int]:
         # Nodes may not know by which name clients reach them: then it is the host of the URL, with another port.
         return (address[0] if address[0] not in {None, "", "?"} else host), address[1]
 
-    wanted: dict[str, Any] = {"startup_nodes": [ClusterNode(*_place(place, _PORT)) for place in others]}
-    if {_place(place)[0] for place in others} <= {host}:
+    wanted: dict[str, Any] = {"startup_nodes": [ClusterNode(*_address_of(address, _PORT)) for address in others]}
+    if {_address_of(address)[0] for address in others} <= {host}:
         wanted["address_remap"] = with_host
     return cast("Any", RedisCluster).from_url(url, **wanted | options)
 
 
 def _through_sentinel(url: str, options: dict[str, Any]) -> Any:
     parts = urlsplit(url)
-    login, _, places = parts.netloc.rpartition("@")
+    login, _, addresses = parts.netloc.rpartition("@")
     user, _, password = login.partition(":")
     service, _, db = parts.path[1:].partition("/")
     if not service:
@@ -120,18 +120,17 @@ def _through_sentinel(url: str, options: dict[str, Any]) -> Any:
         wanted |= {"username": unquote(user) or None, "password": unquote(password) or None}
     if parts.scheme.startswith("rediss"):
         wanted["ssl"] = True
-    to_sentinels = {name: value for name, value in wanted.items() if name.startswith(("ssl", "socket_"))}
+    to_sentinels: dict[str, Any] = {"retry": Retry(NoBackoff(), 1)}
+    to_sentinels |= {name: value for name, value in wanted.items() if name.startswith(("ssl", "socket_"))}
     for name in ("username", "password"):
         if f"sentinel_{name}" in wanted:
             to_sentinels[name] = wanted.pop(f"sentinel_{name}")
     sentinel_class: Any = Sentinel
-    sentinel = sentinel_class(
-        [_place(place) for place in places.split(",")], sentinel_kwargs={"retry": Retry(NoBackoff(), 1)} | to_sentinels
-    )
+    sentinel = sentinel_class([*map(_address_of, addresses.split(","))], sentinel_kwargs=to_sentinels)
     return sentinel.master_for(service, **wanted)
 
 
-def _place(text: str, port: int = _SENTINEL_PORT) -> tuple[str, int]:
+def _address_of(text: str, port: int = _SENTINEL_PORT) -> tuple[str, int]:
     host = urlsplit(f"//{text}").hostname
     if not host:
         raise ValueError("no host")

@@ -33,18 +33,18 @@ class Steps:
 
     async def end(self, key: bytes) -> tuple[bytes, bytes] | None:
         """End the record to which `key` leads; return its key and its owner. Then remove the tombstones on the way."""
-        way: list[bytes] = []
+        tombstones: list[bytes] = []
         ended: tuple[bytes, bytes] | None = None
-        while key not in way:
+        while key not in tombstones:
             reply = await run_ending(self._write, self._acks, END, (key,))
             if reply is None:
                 break
             if reply[0] == 1:
                 ended = key, reply[1]
                 break
-            way.append(key)
+            tombstones.append(key)
             key = reply[1][2:]
-        await all_of([run_command(self._write, passed, b"UNLINK", passed) for passed in way])
+        await all_of([run_command(self._write, passed, b"UNLINK", passed) for passed in tombstones])
         return ended
 
     async def is_owned(self, key: bytes, owner: bytes) -> bool:
