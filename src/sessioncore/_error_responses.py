@@ -54,7 +54,7 @@ _FIXED: Final = frozenset({"content-length", "cache-control"})
 _BODILESS: Final = frozenset({204, 304})  # they have neither a body nor its length (RFC 9110, section 8.6)
 # Not a bug in the application, so a 500 would be wrong.
 _REFUSALS: Final = (StorageError, OwnerLimitReached, CrossSiteRequest, SessionGone)
-# How a WebSocket is closed for which of them; any other is left to the framework.
+# The code and the reason with which a WebSocket is closed for them; for any other error the framework decides.
 _CLOSINGS: Final[Mapping[type[SessionError], tuple[int | None, str]]] = {
     StorageUnavailable: (1013, "try again later"),
     CrossSiteRequest: (1008, "cross-site request"),

@@ -181,7 +181,7 @@ def _subclass_access(cls: Any) -> ClassAccess:
         state: Any = object.__getstate__(value)
         if type_of(state) is not dict:
             return state or {}
-        # What a cached_property keeps is made again when it is asked for.
+        # The value of a cached_property is computed again when it is needed.
         return {name: part for name, part in state.items() if not hasattr(getattr_static(cls, name, None), "__get__")}
 
     def same(value: Any, again: Any) -> bool:

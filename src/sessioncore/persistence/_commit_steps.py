@@ -37,7 +37,7 @@ __all__ = ["CommitSteps"]
 Theirs: TypeAlias = tuple[Record, int]  # what other requests have made of the record, and its version
 
 MAX_TAKEN_IDS: Final = 8  # IDs of 256 random bits never collide; eight collisions mean a broken generator
-# What the next write meets if a lost write arrives late.
+# The verdicts on the next write if the lost write has arrived just before it.
 _MAY_BE_LATE: Final = frozenset({Verdict.CONFLICT, Verdict.MOVED, Verdict.TAKEN, Verdict.GONE})
 
 

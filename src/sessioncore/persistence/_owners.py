@@ -177,7 +177,7 @@ class Owners:
             unreadable = [handle for handle, one in found.items() if handle != keep and one is None]
             if not theirs and not unreadable:
                 return ended
-            # Apart, because a storage may remove what it cannot read without counting it.
+            # In separate calls, because a storage may remove what it cannot read without counting it.
             ended += await self.end(theirs, EventKind.REVOKED, owner)
             ended += await self.end(unreadable, EventKind.REVOKED, owner)
             newest = started  # the first listing ends whatever `created_at` says, as clocks differ; later logins stay

@@ -34,7 +34,7 @@ class StoreContext:
         self.lifetimes = lifetimes = Lifetimes.of(config)
         # With a touch_interval of zero, each load renews the idle clock; otherwise a commit does when it is due.
         self.renew_on_load = lifetimes.idle if lifetimes.touch == 0.0 else None
-        # For so many seconds a replaced ID still leads to the end of its session; 0: it is unknown at once.
+        # How long a tombstone lasts, in seconds; 0: the storage keeps none, or none is wanted.
         self.tombstone = stale_id_window(config) if KeepsTombstones in capabilities_of(config.storage) else 0.0
         self.extractors = tuple(flatten(config.extractor))
         self.extractors_without_cookies = tuple(
