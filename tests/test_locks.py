@@ -1,4 +1,4 @@
-"""What event loops in several threads share: locks that wake a task in another loop, and who watches which keys."""
+"""What event loops in several threads share: locks that wake a task in another loop, and the watchers of keys."""
 
 import asyncio
 import gc

@@ -1,4 +1,4 @@
-"""Connections that stay open, to a site whose storage tells of changes."""
+"""Connections that stay open, to a site whose storage reports changes."""
 
 import http.client
 import socket as socket_

@@ -1,4 +1,4 @@
-"""Responses that aiohttp handlers prepare themselves, and errors: the session is stored, or the client hears of it."""
+"""Responses that aiohttp handlers prepare: the session is stored before them, or the client gets an error."""
 
 import asyncio
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Bodies on ASGI: an ID may stand in a form, and the application reads every byte all the same, also before the ID."""
+"""Forms on ASGI: an ID is read from the body, and the application gets every byte of it all the same."""
 
 from collections.abc import Iterator
 from typing import Any

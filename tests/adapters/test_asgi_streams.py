@@ -1,4 +1,4 @@
-"""The end of a response on ASGI: who has read it to there finds in the storage what was changed on the way."""
+"""The end of a stream on ASGI: once a client has read it, what was changed while it was sent is stored."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any

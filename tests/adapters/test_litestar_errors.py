@@ -1,4 +1,4 @@
-"""Litestar: a storage that is down on every kind of handler, and who has the last word about an error."""
+"""Litestar: a storage that is down on every kind of handler, and which handler answers an error."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The envelope: opened in one go, sealed under a limit, and closed to anything that is not a record."""
+"""Records as bytes: decoded at once, encoded up to a limit, and refused if they are anything else."""
 
 import time
 from typing import Any

@@ -1,4 +1,4 @@
-"""The pages for contributors tell of the code that is there: its files, names, tables, import rules and commands."""
+"""The pages for contributors describe the code that is there: its files, names, tables, import rules and commands."""
 
 import ast
 import re

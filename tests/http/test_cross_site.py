@@ -1,4 +1,4 @@
-"""Which requests are cross-site: the table of DESIGN 4.8, beside the cases of Go's net/http CrossOriginProtection."""
+"""Which requests are cross-site: the table of `_cross_site.py`, and the cases of Go's CrossOriginProtection."""
 
 import pytest
 from tests.cross_site_cases import CASES, Case

@@ -1,4 +1,4 @@
-"""Faults of the core itself, each planted in a few lines: whoever explores with one of them has to notice it."""
+"""Faults of the core itself, each planted in a few lines: an exploration has to notice each of them."""
 
 # They are planted into the inside of the machines:
 # pyright: reportPrivateUsage=false

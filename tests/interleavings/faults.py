@@ -1,4 +1,4 @@
-"""Storages that each break one promise of the contract: whoever explores with one of them has to notice."""
+"""Storages that each break one promise of the contract: an exploration has to notice each of them."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any, ClassVar, TypeVar

@@ -1,4 +1,4 @@
-"""How much is played."""
+"""How many interleavings are played."""
 
 from collections.abc import Iterable
 from typing import Final, TypeVar

@@ -2,7 +2,7 @@
 
 A commit, a load, a destroy or a revoke takes some time in truth; the model lets each happen at one
 moment between its begin and its end. `explains` tells whether there is any such order that gives
-everything that was seen: then nothing was lost, nothing came back, and nobody was told a lie.
+everything that was seen: then nothing was lost, nothing came back, and no answer was wrong.
 """
 
 from copy import copy

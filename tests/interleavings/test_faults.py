@@ -1,4 +1,4 @@
-"""Planted faults: whoever explores with one of them has to notice it, within what `make test` plays."""
+"""Planted faults: an exploration has to notice each of them, within what `make test` plays."""
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial

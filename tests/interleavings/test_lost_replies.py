@@ -175,7 +175,7 @@ def test_a_write_that_arrives_late_is_done_once(fresh: bool) -> None:
         explore(Doubtful(site, plan, program, (), fresh=fresh))
 
 
-# -- known deviations from DESIGN.md
+# -- known deviations from the promises
 
 
 @pytest.mark.xfail(

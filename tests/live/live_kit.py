@@ -1,4 +1,4 @@
-"""A store whose sessions are watched, by a storage that tells of changes or by one that is polled."""
+"""A store whose sessions are watched, by a storage that reports changes or by one that is polled."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager

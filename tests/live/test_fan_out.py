@@ -1,4 +1,4 @@
-"""Many sockets of many owners in several processes: whoever is revoked loses theirs, in time, and nobody else.
+"""Many sockets of many owners in several processes: a revoked owner's are closed in time, and no others.
 
 In the same run half of the owners are ended by a Pub/Sub channel that the application listens to itself, the way it is
 done without sessioncore: the delays of both are compared.

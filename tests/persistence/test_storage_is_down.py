@@ -1,4 +1,4 @@
-"""A storage that fails, hangs or refuses: an error for who needs it, and never an anonymous visitor."""
+"""A storage that fails, hangs or refuses: an error where the session is used, and never an anonymous visitor."""
 
 from collections.abc import Awaitable, Callable
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""Listeners that are told of the storage's calls: of each one, once, with what came of it and how long it took."""
+"""Listeners of the storage's calls: notified of each one, once, with its outcome and its duration."""
 
 from datetime import timedelta
 from itertools import product

@@ -1,4 +1,4 @@
-"""How the source is built: sizes, and who may change the objects that live for one request."""
+"""How the source is built: sizes, and which modules may change the objects that live for one request."""
 
 import ast
 import re

@@ -1,4 +1,4 @@
-"""Several tasks of one request, when one of them fails: what is stored is told as stored, and each hears of its own."""
+"""Several tasks of one request, when one of them fails: each gets the outcome of its own work, as it was stored."""
 
 from collections.abc import Awaitable, Callable
 from datetime import timedelta

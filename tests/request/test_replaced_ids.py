@@ -1,4 +1,4 @@
-"""A request that is late, with an ID that a login or regenerate has just replaced (DESIGN 4.9, P2 and P4)."""
+"""A request that is late, with an ID that a login or regenerate has just replaced (promises P2 and P4)."""
 
 from datetime import timedelta
 from typing import Any, ClassVar

@@ -1,4 +1,4 @@
-"""Every change of a watched record is told before a confirmation returns, whatever becomes of the connection.
+"""Every change of a watched record is reported before a confirmation returns, whatever becomes of the connection.
 
 What is lost may be told at any time; so these tests ask only that it is told, and that what is
 watched again afterwards is told again.

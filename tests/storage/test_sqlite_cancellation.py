@@ -1,4 +1,4 @@
-"""Callers of SQLite that leave in the middle: what they take with them is their own call and nothing else.
+"""Callers of SQLite that are cancelled in the middle: their own call ends, and nobody else's.
 
 A thread cannot be stopped, and asyncio's own Task.cancel() knows no shields. So each of
 these holds a thread in the middle of its work, by the clock, and lets somebody go.

@@ -1,4 +1,4 @@
-"""The configuration: every default as documented, every bad value refused with a word on how to mend it."""
+"""The configuration: every default as documented, every bad value refused with an error that says how to fix it."""
 
 import dataclasses
 import time

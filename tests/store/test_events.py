@@ -1,4 +1,4 @@
-"""Events: told to the listener in full, and never able to change what happened."""
+"""Events: the listener gets them all, and cannot change what happened."""
 
 from datetime import UTC, datetime
 
