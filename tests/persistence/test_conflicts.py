@@ -295,7 +295,7 @@ async def test_parallel_requests_lose_no_key_and_no_mutation(store: SessionStore
 @pytest.mark.proves("P4")
 @pytest.mark.parametrize("limit", [None, 5])
 @BOTH_LOOPS
-async def test_many_parallel_writes_of_one_session_take_a_few_calls_each(limit: int | None) -> None:
+async def test_many_parallel_writes_of_one_session_take_two_calls_each(limit: int | None) -> None:
     lab = Lab(kind=SuspendingStorage, max_sessions_per_owner=limit)
     sid = (await lab.begin(n=0)).sid
 
@@ -305,7 +305,7 @@ async def test_many_parallel_writes_of_one_session_take_a_few_calls_each(limit: 
 
     await at_once(100, request)
     assert await lab.data() == {"n": 100}
-    assert lab.calls.count("replace") <= 400  # if each of them tried until it succeeded: 5,050
+    assert lab.calls.count("replace") < 200  # if each of them tried until it succeeded: 5,050
 
 
 @BOTH_LOOPS
@@ -317,16 +317,16 @@ async def test_commits_that_met_conflicts_go_on_after_the_process_was_stopped_fo
         async with Visitor(lab.store, sid=sid).request() as session:
             session.mutate("n", lambda n: n + 1)
 
-    async def stop_at_the_third_try() -> None:
-        if lab.calls.count("replace") < 30:
-            lab.storage.before["replace"] = stop_at_the_third_try
+    async def stop_in_the_queue() -> None:
+        if lab.calls.count("replace") < 15:
+            lab.storage.before["replace"] = stop_in_the_queue
         else:
             select.select([], [], [], 0.8)  # nothing runs, as when the process is stopped
 
-    lab.storage.before["replace"] = stop_at_the_third_try
+    lab.storage.before["replace"] = stop_in_the_queue
     await at_once(12, request)
     assert await lab.data() == {"n": 12}
-    assert lab.calls.count("replace") < 50  # those in the queue have stayed there
+    assert lab.calls.count("replace") < 24  # those in the queue have stayed there
 
 
 @BOTH_LOOPS
@@ -340,7 +340,7 @@ async def test_a_save_that_is_cancelled_in_the_queue_has_sent_nothing_and_can_be
 
     async def interfere() -> None:
         lab.storage.before["replace"] = interfere
-        if lab.calls.count("replace") == 3:  # it has the queue
+        if lab.calls.count("replace") == 2:  # it has the queue
             await released.wait()
         else:
             async with lab.beside().open(lab.visitor.sid or "") as other:
@@ -362,7 +362,7 @@ async def test_a_save_that_is_cancelled_in_the_queue_has_sent_nothing_and_can_be
         lab.storage.before.clear()
         released.set()
     await two.session.save()
-    assert await lab.data() == {"n": 4, "one": True, "two": True}
+    assert await lab.data() == {"n": 2, "one": True, "two": True}
 
 
 @pytest.mark.proves("P2", "AT-47")

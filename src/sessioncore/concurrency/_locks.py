@@ -4,7 +4,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from typing import Self
+from typing import Any, Self
 from weakref import WeakValueDictionary
 
 from anyio import Event
@@ -39,9 +39,10 @@ class _Waiter:
 class CrossLoopLock:
     """A lock for tasks, which may be in different event loops; the tasks get it in the order in which they came."""
 
-    __slots__ = ("__weakref__", "_held", "_mutex", "_waiters")
+    __slots__ = ("__weakref__", "_held", "_mutex", "_waiters", "for_next")
 
     def __init__(self) -> None:
+        self.for_next: Any = None  # what the task that had the lock leaves for the next one
         self._held = False
         self._waiters: deque[_Waiter] = deque()  # empty while the lock is not held
         # Reentrant, because a task of an event loop that has ended releases its lock when it is collected as garbage.
@@ -113,6 +114,11 @@ class NamedLocks:
     def __init__(self) -> None:
         self._locks: WeakValueDictionary[str, CrossLoopLock] = WeakValueDictionary()
         self._mutex = threading.Lock()
+
+    def named(self, name: str) -> CrossLoopLock:
+        """Return the lock of this name."""
+        with self._mutex:
+            return self._locks.setdefault(name, CrossLoopLock())
 
     def held(self, *names: str) -> "_HeldLocks":
         """Hold the locks of these names; every caller takes them in the same order, so there is no deadlock."""

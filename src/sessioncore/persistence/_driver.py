@@ -47,7 +47,6 @@ class Done(Struct, Generic[T_co], frozen=True):
 
 
 DONE: Final = Done(None)
-_UNQUEUED: Final = 2  # steps before a commit queues for its record: a write, and a second one after a conflict
 Perform: TypeAlias = Callable[[Step], Awaitable[Answer]]
 
 
@@ -117,34 +116,41 @@ class Driver:
         Raises:
             SessionError: the machine's error, or one of `perform`.
         """
-        for _ in range(_UNQUEUED):
-            if step is None:
-                break
+        if step is not None:
             step = machine.answered(await perform(step))
         if step is not None:
+            if not isinstance(step, (Replace, Move)):
+                step = machine.answered(await perform(step))
             await self._drive_in_queue(machine, step, perform)
         self._finish(machine)
 
     async def _drive_in_queue(self, machine: Machine, step: Step | None, perform: Perform) -> None:
-        """Carry out further steps; commits that have met two conflicts queue up for their record.
+        """Carry out further steps; commits that have met a conflict queue up for their record.
 
         Each write that succeeds makes all others fail that are under way. So without a queue, many commits of
-        one record would make a number of calls that grows with the square of theirs. The queue is for this
+        one record would make a number of calls that grows with the square of theirs. A commit that has waited
+        begins with what the one before it has stored, as if that were its next conflict. The queue is for this
         process; commits of others still cause conflicts.
         """
         async with AsyncExitStack() as waited:
+            queue, key = None, ""
             if isinstance(step, (Replace, Move)):
                 try:
-                    scope = anyio.CancelScope(deadline=anyio.current_time() + self._seconds)
+                    scope, key = anyio.CancelScope(deadline=anyio.current_time() + self._seconds), step.key
                     with scope, LateDeadline(scope.deadline, partial(setattr, scope, "deadline")):
                         # After that, the machine gives up at the next conflict.
-                        await waited.enter_async_context(self._queues.held(step.key))
+                        queue = await waited.enter_async_context(self._queues.named(key))
                 except anyio.get_cancelled_exc_class():
                     machine.answered(StorageError("the write was not sent"))  # so its outcome is known
                     raise
+                if queue is not None and queue.for_next is not None and queue.for_next.version != step.version:
+                    step = machine.answered(queue.for_next)
             while step is not None:
                 await anyio.lowlevel.checkpoint()  # let other tasks run, also if the storage never suspends
-                step = machine.answered(await perform(step))
+                answer = await perform(step)
+                if queue is not None and isinstance(step, Replace) and isinstance(answer, int) and step.key == key:
+                    queue.for_next = Stored(step.data, answer, step.ttl)
+                step = machine.answered(answer)
 
     def _finish(self, machine: Machine) -> None:
         """Send the events of a machine that has ended, and raise its error."""
