@@ -250,7 +250,12 @@ def _check_storage(storage: object) -> None:
             "storage must be an object with the methods of sessioncore.Storage, such as MemoryStorage() or "
             "storage_from_url(url)"
         )
-    capabilities_of(storage)
+    for kind in capabilities_of(storage):
+        if missing := [name for name in vars(kind) if not name.startswith("_") and not hasattr(storage, name)]:
+            raise ConfigError(
+                f"{type(storage).__name__} declares {kind.__name__} in its capabilities, but has no {missing[0]}; see "
+                f"sessioncore.storage.{kind.__name__}"
+            )
 
 
 def _check_extractor(config: SessionConfig) -> None:

@@ -30,6 +30,7 @@ from sessioncore.storage import (
     LoadsMany,
     Purges,
     Scans,
+    SpreadsKeys,
     Watches,
     capabilities_of,
 )
@@ -103,6 +104,10 @@ async def test_a_storage_is_told_the_limit_and_gets_a_timer_for_each_call_that_i
         assert (storage.seen["load"] == storage.seen["create"] == inf) is willing
         assert min(storage.seen.values()) < inf  # of the delete it did not speak
         assert willing or max(storage.seen.values()) < inf
+    no_bool: Any = "yes"  # or a coroutine, which would count as a promise
+    storage.willing = no_bool
+    with pytest.raises(ConfigError, match=r"^Bounded\.bound_calls must return True or False"):
+        store_on(storage)
 
 
 @BOTH_LOOPS
@@ -180,6 +185,8 @@ def test_a_storage_can_do_what_its_class_declares_and_an_overridden_call_does_no
     for wrong in ([Clears], frozenset({"Clears"})):
         with pytest.raises(ConfigError, match=r"Wrong.capabilities must be a frozenset"):
             SessionConfig(storage=type("Wrong", (MemoryStorage,), {"capabilities": wrong})())
+    with pytest.raises(ConfigError, match=r"Wrong declares SpreadsKeys .* but has no names_on_servers"):
+        SessionConfig(storage=type("Wrong", (MemoryStorage,), {"capabilities": frozenset({SpreadsKeys})})())
 
 
 async def test_without_a_capability_the_store_makes_none_of_its_calls() -> None:

@@ -70,7 +70,10 @@ def from_cookie(key: str = "__Host-session_id") -> Extractor:
 
     def extract(request: RequestView) -> str | None:
         headers = request.cookie_headers()
-        return read_cookie(headers, name) if headers else None
+        try:
+            return read_cookie(headers, name) if headers else None
+        except (AttributeError, TypeError) as exc:
+            raise ConfigError(f"{type(request).__name__}.cookie_headers must return a sequence of bytes") from exc
 
     return Extractor(extract, Source.COOKIE, key, vary=("Cookie",))
 

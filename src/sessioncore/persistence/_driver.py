@@ -14,7 +14,7 @@ import anyio
 from msgspec import Struct
 
 from sessioncore._config import listeners
-from sessioncore._errors import KeyTaken, SessionError, StorageError, StorageUnavailable
+from sessioncore._errors import ConfigError, KeyTaken, SessionError, StorageError, StorageUnavailable
 from sessioncore._events import EventKind, StorageListener
 from sessioncore._storage_calls import LATER, Call, Later, Load, Move, Replace, Reply, Stored
 from sessioncore._storage_capabilities import AnswersNow, BoundsCalls, LoadsMany
@@ -80,7 +80,10 @@ class Driver:
         self._past_the_cache = None if answer_now is None else capability(storage, LoadsMany)  # see _load_uncached
         # Cancel scopes are slow; calls that enforce the timeout themselves need none (see BoundsCalls).
         self._bounded_by_storage = frozenset[str]()
-        if bounds is not None and bounds.bound_calls(seconds):
+        willing: object = bounds is not None and bounds.bound_calls(seconds)
+        if type(willing) is not bool:  # a coroutine, say, would pass for True, and no call would be bounded
+            raise ConfigError(f"{type(storage).__name__}.bound_calls must return True or False, and must not be async")
+        if willing:
             self._bounded_by_storage = frozenset({"load", "create", "replace", "move"})
         self._queues = NamedLocks()  # by key
         self._seconds = seconds
