@@ -43,12 +43,12 @@ def fork(path: str) -> None:
     storage = SQLiteStorage(path)
     anyio.run(storage.create, "k", b"kept", 1000)
     if (child := os.fork()) == 0:
-        for _ in range(2):  # closing it does not make it another one
+        for own in (storage, storage, SQLiteStorage(path)):  # closing it does not make it another one
             try:
-                anyio.run(storage.load, "k")
+                anyio.run(own.load, "k")
             except StorageError as exc:
                 sys.stdout.write(f"{type(exc).__name__}\n")
-            anyio.run(storage.aclose)
+            anyio.run(own.aclose)
         sys.stdout.flush()
         os._exit(0)
     code = os.waitpid(child, 0)[1]

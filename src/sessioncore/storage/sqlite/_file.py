@@ -7,7 +7,8 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Concatenate, Final, ParamSpec, TypeVar
+from weakref import ref
 
 from anyio import CapacityLimiter, to_thread
 from msgspec import Struct
@@ -28,12 +29,16 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class _Executors(Struct, frozen=True):
+class _Executors(Struct, frozen=True, eq=False, weakref=True):
     """The two connections of an open file."""
 
     reader: BatchExecutor
     writer: BatchExecutor
+    place: FilePlace
     pid: int  # of the process that opened the file
+
+
+_open_files: Final = set[ref[_Executors]]()  # what this process has open, and what its parent had open when it forked
 
 
 class SQLiteFile:
@@ -77,16 +82,19 @@ class SQLiteFile:
                 await self.open()
                 continue
             if executors.pid != os.getpid():
-                raise StorageError(
-                    f"this process was forked while {self.path} was open, and SQLite's locks do not pass to a child: "
-                    "open the storage after the fork, in each process (docs/storage.md)"
-                )
+                raise self._is_open_in_parent()
             try:
                 return await which(executors).call(work)
             except Closed:  # by another event loop, just before this call
                 continue
             except (sqlite3.Error, UnicodeEncodeError) as exc:
                 raise await self._to_storage_error(exc) from exc
+
+    def _is_open_in_parent(self) -> StorageError:
+        return StorageError(
+            f"this process was forked while {self.path} was open, and SQLite's locks do not pass to a child: open it "
+            "after the fork, in each process, or start the child by spawn, not by fork (docs/storage.md)"
+        )
 
     async def _to_storage_error(self, exc: Exception) -> Exception:
         return await to_thread.run_sync(as_storage_error, exc, self.path)  # in a thread: it looks at the disk
@@ -97,6 +105,11 @@ class SQLiteFile:
                 self._executors = await to_thread.run_sync(self._open_blocking, until, limiter=CapacityLimiter(1))
 
     def _open_blocking(self, until: float) -> _Executors:
+        known = (each() for each in tuple(_open_files))
+        if any(each is not None and each.pid != os.getpid() and each.place.is_at(self.path) for each in known):
+            # SQLite would believe that this process holds the parent's locks. Then the parent, when it closes the file,
+            # would remove the -wal file that the child writes to.
+            raise self._is_open_in_parent()
         writer = prepare(self.path, until)
         try:
             place = FilePlace(self.path)
@@ -105,8 +118,10 @@ class SQLiteFile:
             writer.close()
             raise
         busy = self._busy_timeout
-        executors = BatchExecutor(reader, run_reads, busy, place), BatchExecutor(writer, run_writes, busy, place)
-        return _Executors(*executors, os.getpid())
+        pair = BatchExecutor(reader, run_reads, busy, place), BatchExecutor(writer, run_writes, busy, place)
+        executors = _Executors(*pair, place, os.getpid())
+        _open_files.add(ref(executors, _open_files.discard))
+        return executors
 
     async def _close(self) -> None:
         async with self._opening:  # a call that is opening the file must not leave it open

@@ -28,6 +28,11 @@ class FilePlace:
         """Return whether the files are still those that were opened."""
         return all(found is not None and _identity(each) == found for each, found in self._files.items())
 
+    def is_at(self, path: str) -> bool:
+        """Return whether the file at `path` is this one."""
+        found = _identity(Path(path))
+        return found is not None and found == self._files[Path(self._path)]
+
     def error(self) -> StorageUnavailable:
         """Return the error for files that were removed or replaced."""
         # Not repaired here: other processes still use the -wal and -shm files, which a new file would take for its own.
