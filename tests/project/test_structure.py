@@ -20,7 +20,8 @@ FOR_ONE_REQUEST = {  # classes whose objects live for one request, or for one co
 }  # fmt: skip
 OF_A_FRAMEWORK = {"_state_of(scope).session_id"}  # Litestar's attribute, of the name of one of ours
 LONG_LIVED = {  # as long as the application
-    "Agenda", "CrossLoopLock", "Driver", "Health", "SessionPlugin", "WatchTask", "_Instrument", "_Middleware",
+    "Agenda", "CrossLoopLock", "Driver", "Health", "NamedLocks", "Opening", "SessionPlugin", "WatchTask", "_Instrument",
+    "_Middleware",
 }  # fmt: skip
 
 

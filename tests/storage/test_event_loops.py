@@ -40,15 +40,17 @@ THREADS = 4
 FORKS = """
 import asyncio, gc, os, sys, time
 from sessioncore import SessionConfig, SessionStore, StorageError, storage_from_url
+from sessioncore.concurrency._locks import NamedLocks
 
+locks = NamedLocks()
 store = SessionStore(SessionConfig(storage=storage_from_url(sys.argv[1])))
 
 async def count(sid):
-    async with store, store.open(sid) as session:
+    async with asyncio.timeout(3), locks.held("a"), store, store.open(sid) as session:
         session.mutate("n", lambda n: n + 1)
 
 async def fork():
-    async with store:
+    async with store, locks.held("a"):
         sid = (await store.create({"n": 0})).id
         if not (child := os.fork()):
             for _ in range(2):
@@ -276,7 +278,7 @@ def test_a_driver_that_knows_asyncio_only_says_so_on_trio() -> None:
     "storage", [pytest.param(name, marks=getattr(pytest.mark, name)) for name in ("redis", "postgres")]
 )
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="only where processes fork")
-def test_a_child_has_connections_of_its_own(storage: str, request: pytest.FixtureRequest) -> None:
+def test_a_child_has_connections_and_locks_of_its_own(storage: str, request: pytest.FixtureRequest) -> None:
     url = request.getfixturevalue("postgres").dsn() if storage == "postgres" else request.getfixturevalue("server").url
     command = [sys.executable, "-W", "always::ResourceWarning", "-c", FORKS, url]
     done = subprocess.run(command, capture_output=True, text=True, check=True)

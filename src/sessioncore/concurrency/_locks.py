@@ -11,6 +11,7 @@ from anyio import Event
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from sessioncore.concurrency._event_loops import caller_from_any_thread, reaches_loop
+from sessioncore.concurrency._forks import in_each_child
 
 __all__ = ["CrossLoopLock", "NamedLocks"]
 
@@ -109,9 +110,14 @@ def _never() -> bool:
 class NamedLocks:
     """One lock for each name, kept only while a task holds it or waits for it."""
 
-    __slots__ = ("_locks", "_mutex")
+    __slots__ = ("__weakref__", "_locks", "_mutex")
 
     def __init__(self) -> None:
+        self.after_fork()
+        in_each_child(self)
+
+    def after_fork(self) -> None:
+        """Begin without locks, also in a child process, where no task of the parent goes on to release its locks."""
         self._locks: WeakValueDictionary[str, CrossLoopLock] = WeakValueDictionary()
         self._mutex = threading.Lock()
 

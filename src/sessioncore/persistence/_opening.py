@@ -31,13 +31,13 @@ class Opening:
         self._config = config
         self._driver = driver
         self._stop_watching = stop_watching  # open connections, in this event loop
-        self._blocks = WeakKeyDictionary[object, int]()  # how many are open, by event loop
-        self._lock = CrossLoopLock()
+        self.after_fork()
         in_each_child(self)
 
     def after_fork(self) -> None:
-        """In a child process: begin without blocks, as those of the parent keep nothing open here."""
-        self._blocks.clear()
+        """Begin without blocks, also in a child process, where those of the parent keep nothing open."""
+        self._blocks = WeakKeyDictionary[object, int]()  # how many are open, by event loop
+        self._lock = CrossLoopLock()
 
     async def open(self, *, block: bool) -> None:
         """Open and check the storage; if it takes no writes at the moment, log that.
