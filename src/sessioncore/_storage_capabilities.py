@@ -4,14 +4,17 @@ A storage declares those that it has in its class attribute `capabilities`; see 
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from sessioncore._storage_calls import Call, Later, Moved, Reply, Stored, Unreadable, Written
 
 __all__ = [
-    "AnswersNow", "BoundsCalls", "Clears", "KeepsTombstones", "LoadsMany", "Opens", "Purges", "Scans", "SpreadsKeys",
-    "Watches",
+    "SCANNED_AT_ONCE", "AnswersNow", "BoundsCalls", "Clears", "KeepsTombstones", "LoadsMany", "Opens", "Purges",
+    "Scans", "SpreadsKeys", "Watches",
 ]  # fmt: skip
+
+SCANNED_AT_ONCE: Final = 500
+"""The most keys that `Scans.scan` yields at once."""
 
 
 class Opens(Protocol):

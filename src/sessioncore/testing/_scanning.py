@@ -2,6 +2,7 @@
 
 from functools import partial
 
+from sessioncore._storage_capabilities import SCANNED_AT_ONCE
 from sessioncore.concurrency._gather import gather
 from sessioncore.storage import PROBE_SUFFIX, KeepsTombstones, Scans
 from sessioncore.testing._rig import LONG, Rig, check, put, storage_as, wait_out
@@ -44,7 +45,7 @@ async def scanning_lists_many_records_a_batch_at_a_time(rig: Rig) -> None:
     await gather([partial(put, rig, key) for key in keys])
     found: list[str] = []
     async for batch in storage_as(rig, Scans).scan("app:"):
-        assert len(batch) <= 500
+        assert len(batch) <= SCANNED_AT_ONCE
         found += batch
         await rig.storage.delete(*batch)
     assert sorted(set(found)) == keys

@@ -15,7 +15,7 @@ from msgspec import structs
 from sessioncore._batched import batched
 from sessioncore._errors import ConfigError, KeyTaken, StorageError
 from sessioncore._storage_calls import Stored, Unreadable, Written
-from sessioncore._storage_capabilities import Clears, Opens, Purges, Scans
+from sessioncore._storage_capabilities import SCANNED_AT_ONCE, Clears, Opens, Purges, Scans
 from sessioncore.concurrency._gather import MAX_CONCURRENT_CALLS, gather
 from sessioncore.concurrency._locks import NamedLocks
 from sessioncore.storage._versions import random_version
@@ -26,9 +26,8 @@ from sessioncore.storage.keyvalue._record import Record, key_of, name_of, sessio
 
 __all__ = ["KeyValueStorage"]
 
-_log = logging.getLogger("sessioncore.storage.keyvalue")
+_logger = logging.getLogger("sessioncore.storage.keyvalue")
 _CALLS = ("get", "put", "delete")
-_SCANNED = 500  # keys that `scan` yields at once
 
 
 class KeyValueStorage:
@@ -147,7 +146,7 @@ class KeyValueStorage:
             names = await self._names()
             keys = session_keys(names, prefix)
             ended += await self.delete(*keys)
-            _log.debug("clear: %d sessions ended so far", ended)
+            _logger.debug("clear: %d sessions ended so far", ended)
             if len(names) < LISTING:
                 return ended
             if not keys:
@@ -162,7 +161,7 @@ class KeyValueStorage:
         names = await self._names()
         if len(names) >= LISTING:
             raise StorageError(f"the key-value store lists {LISTING} keys at most, and there may be more")
-        for some in batched(session_keys(names, prefix), _SCANNED):
+        for some in batched(session_keys(names, prefix), SCANNED_AT_ONCE):
             loaded = await gather([partial(self.load, key) for key in some])
             yield [key for key, answer in zip(some, loaded, strict=True) if isinstance(answer, Stored)]
 

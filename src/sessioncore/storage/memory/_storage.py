@@ -25,6 +25,7 @@ from sessioncore._storage_calls import (
     Unreadable,
 )
 from sessioncore._storage_capabilities import (
+    SCANNED_AT_ONCE,
     AnswersNow,
     BoundsCalls,
     Clears,
@@ -41,7 +42,6 @@ from sessioncore.storage.memory._table import Table
 __all__ = ["MemoryStorage"]
 
 _BATCH = 1000  # keys that `purge_expired` looks at before other tasks get their turn
-_SCANNED = 500  # keys that `scan` looks at before other tasks get their turn
 
 
 class MemoryStorage:
@@ -148,7 +148,7 @@ class MemoryStorage:
 
     async def scan(self, prefix: str) -> AsyncGenerator[list[str]]:
         """Yield the keys of live records that begin with `prefix`; other tasks run between batches."""
-        for batch in self._table.scan(prefix, _SCANNED):
+        for batch in self._table.scan(prefix, SCANNED_AT_ONCE):
             await checkpoint()
             yield batch
 

@@ -4,6 +4,7 @@ import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Final
 
+from sessioncore._storage_capabilities import SCANNED_AT_ONCE
 from sessioncore._storage_protocol import PROBE_SUFFIX
 from sessioncore.storage._text import text_of
 from sessioncore.storage.postgres._sql import Statements, prefix_range
@@ -11,10 +12,9 @@ from sessioncore.storage.postgres._statements import Rows
 
 __all__ = ["clear", "purge", "scan"]
 
-_log = logging.getLogger("sessioncore.storage.postgres")
+_logger = logging.getLogger("sessioncore.storage.postgres")
 
 _BATCH: Final = 1000
-_SCANNED: Final = 500  # rows that one statement of `scan` reads
 
 
 async def clear(sql: Statements, prefix: str, run: Callable[..., Awaitable[Rows]]) -> int:
@@ -25,7 +25,7 @@ async def clear(sql: Statements, prefix: str, run: Callable[..., Awaitable[Rows]
     while ended >= _BATCH // 2:
         (row,) = await run(sql.clear_batch, low, high, _BATCH)
         live, ended = live + int(row["live"]), int(row["ended"])
-        _log.debug("clear: %d sessions ended so far", live)
+        _logger.debug("clear: %d sessions ended so far", live)
     tombstones = 1
     while tombstones:
         (row,) = await run(sql.clear_rest, low, high)
@@ -37,10 +37,10 @@ async def scan(sql: Statements, prefix: str, run: Callable[..., Awaitable[Rows]]
     """Yield the keys of live records that begin with `prefix`; each statement begins where the one before it ended."""
     low, high = prefix_range(prefix)
     while True:
-        rows = await run(sql.scan, low, high, _SCANNED)
+        rows = await run(sql.scan, low, high, SCANNED_AT_ONCE)
         keys = [text_of(row["key"]) for row in rows if row["live"]]
         yield [key for key in keys if not key.endswith(PROBE_SUFFIX)]
-        if len(rows) < _SCANNED:
+        if len(rows) < SCANNED_AT_ONCE:
             return
         low = rows[-1]["key"] + b"\0"  # the key that sorts next
 
@@ -52,5 +52,5 @@ async def purge(sql: Statements, run: Callable[..., Awaitable[Rows]]) -> int:
         (row,) = await run(sql.purge_batch, _BATCH)
         seen = int(row["seen"])
         purged += int(row["ended"])
-        _log.debug("purge: %d expired sessions removed so far", purged)
+        _logger.debug("purge: %d expired sessions removed so far", purged)
     return purged
