@@ -37,9 +37,10 @@ def details_of(state: SessionState) -> Raw:
     return _owner_and_details(state)[1]
 
 
-def idle_of(state: SessionState) -> float | None:
-    """Return the session's own idle timeout in seconds, or None if the configured one applies."""
-    return _own_settings(state)[0]
+def idle_of(state: SessionState, lifetimes: Lifetimes) -> float:
+    """Return the idle timeout in seconds: the session's own, or the configured one."""
+    own = _own_settings(state)[0]
+    return lifetimes.idle if own is None else own
 
 
 def _own_settings(state: SessionState) -> OwnSettings:

@@ -111,8 +111,7 @@ class Session(SessionMapping):
     @property
     def idle_timeout(self) -> timedelta:
         """How long the session lives without being used."""
-        own = idle_of(self._get_state())
-        return timedelta(seconds=self._persistence.lifetimes.idle if own is None else own)
+        return timedelta(seconds=idle_of(self._get_state(), self._persistence.lifetimes))
 
     # These settings are stored with the session. The cookie follows them if the response has not
     # started. `regenerate` keeps them; `login` and `reset` go back to the configuration, except for
