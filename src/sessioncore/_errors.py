@@ -24,25 +24,10 @@ contains an ID or a stored value, because messages end up in logs.
 """
 
 __all__ = [
-    "CodecError",
-    "ConfigError",
-    "CorruptRecord",
-    "CrossSiteRequest",
-    "KeyTaken",
-    "LifecycleError",
-    "OwnerLimitReached",
-    "ResponseStarted",
-    "SessionError",
-    "SessionGone",
-    "SessionNotFound",
-    "SessionNotLoaded",
-    "SessionReleased",
-    "SessionTooLarge",
-    "StorageError",
-    "StorageUnavailable",
-    "UnregisteredType",
-    "WritesRefused",
-]
+    "CodecError", "ConfigError", "CorruptRecord", "CrossSiteRequest", "KeyTaken", "LifecycleError",
+    "OwnerLimitReached", "ResponseStarted", "SessionError", "SessionGone", "SessionNotFound", "SessionNotLoaded",
+    "SessionReleased", "SessionTooLarge", "StorageError", "StorageUnavailable", "UnregisteredType", "WritesRefused",
+]  # fmt: skip
 
 
 class SessionError(Exception):

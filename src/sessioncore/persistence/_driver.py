@@ -54,16 +54,9 @@ class Driver:
     """Runs machines on the storage of one store, and makes single calls."""
 
     __slots__ = (
-        "_answer_now",
-        "_bounded_by_storage",
-        "_events",
-        "_health",
-        "_past_the_cache",
-        "_queues",
-        "_seconds",
-        "_storage",
-        "_timer",
-    )
+        "_answer_now", "_bounded_by_storage", "_events", "_health", "_past_the_cache", "_queues", "_seconds",
+        "_storage", "_timer",
+    )  # fmt: skip
 
     def __init__(self, context: StoreContext) -> None:
         config = context.config

@@ -26,7 +26,7 @@ from sessioncore.storage.postgres._statements import PreparedStatements, Rows, i
 
 __all__ = ["Database", "Rows"]
 
-_log = logging.getLogger("sessioncore.storage.postgres")
+_logger = logging.getLogger("sessioncore.storage.postgres")
 
 _TRIES = 100
 
@@ -165,7 +165,7 @@ class Database:
         # A pooler switches server connections, or the type of a column was changed: names would fail again.
         if self._statements.named:
             self._statements = PreparedStatements(named=False)
-            _log.info("prepared statements are missing on the server (a pooler?): from now on each is sent in full")
+            _logger.info("prepared statements are missing on the server (a pooler?): from now on each is sent in full")
 
     async def _run_once(self, sql: str, args: tuple[object, ...]) -> Rows:
         if self._pool is None:

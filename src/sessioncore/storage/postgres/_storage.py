@@ -36,7 +36,7 @@ with needs_extra("postgres"):
 
 __all__ = ["PostgresStorage"]
 
-_log = logging.getLogger("sessioncore.storage.postgres")
+_logger = logging.getLogger("sessioncore.storage.postgres")
 
 _PAUSE = 0.01  # at most, in seconds
 
@@ -247,9 +247,9 @@ class PostgresStorage:
         """
         for row in await self._run(self._sql.check):
             if row["name"] is None:
-                _log.warning(ROWS_CAN_BE_HIDDEN)
+                _logger.warning(ROWS_CAN_BE_HIDDEN)
             else:
-                _log.warning("the index %s is missing; run the SQL of PostgresStorage.schema_sql()", row["name"])
+                _logger.warning("the index %s is missing; run the SQL of PostgresStorage.schema_sql()", row["name"])
 
     async def aclose(self) -> None:
         """Close the pools that were created for a DSN, in each event loop; a given pool stays open."""
@@ -285,5 +285,5 @@ class PostgresStorage:
         async with self._making_table:
             # It was dropped, or one that an earlier version made was restored.
             if await self._make_table():
-                _log.warning("the table was missing or incomplete; it was made anew or completed")
+                _logger.warning("the table was missing or incomplete; it was made anew or completed")
         return await database.run(sql, *args, locking=locking)

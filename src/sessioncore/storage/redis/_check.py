@@ -13,6 +13,8 @@ from sessioncore.storage.redis.records._format import INDEX_SUFFIX, index_of
 
 __all__ = ["check_servers", "names_on_masters"]
 
+_logger = logging.getLogger("sessioncore")
+
 _HARMLESS = {"noeviction", "volatile-ttl"}  # an owner's index lives longer than what it lists, so it would go last
 
 # So many names in a row that are of no use mean that a hash tag in the key_prefix keeps all keys in one slot. A master
@@ -54,7 +56,7 @@ async def check_servers(servers: Mapping[str, Transport], *, first: bool) -> Non
             warnings |= dict.fromkeys([*_warnings_of(found[0]), *_warnings_about_rights(*found[1 : 1 + len(_LATER)])])
             warnings |= dict.fromkeys(_warnings_about_tracking(*found[1 + len(_LATER) :]))
     for text in warnings:
-        logging.getLogger("sessioncore").warning(text)
+        _logger.warning(text)
 
 
 def _warnings_about_rights(*replies: RedisReply) -> list[str]:

@@ -27,7 +27,7 @@ from sessioncore.storage.redis.records._single import SingleServerRecords
 
 __all__ = ["LoopState", "LoopStates"]
 
-_LOG = logging.getLogger("sessioncore")
+_logger = logging.getLogger("sessioncore")
 
 
 class LoopState(Struct, frozen=True):
@@ -123,7 +123,9 @@ class LoopStates(PerLoop[LoopState]):
         if self._client.is_cluster:
             raise ConfigError("near_cache does not work on a cluster yet: leave it out")
         if not self.can_track:
-            _LOG.warning("near_cache does nothing: it needs redis-py's own connections, and this client brings others")
+            _logger.warning(
+                "near_cache does nothing: it needs redis-py's own connections, and this client brings others"
+            )
             return None
         return near_cache
 

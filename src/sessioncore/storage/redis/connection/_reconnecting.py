@@ -22,7 +22,7 @@ from sessioncore.storage.redis.connection._watched_keys import WatchedKeys
 
 __all__ = ["ReconnectingConnection"]
 
-_LOG = logging.getLogger("sessioncore.storage.redis")
+_logger = logging.getLogger("sessioncore.storage.redis")
 _PING: Command = (b"PING",)
 
 _pack = cast("Callable[[Command], bytes]", hiredis.pack_command)  # pyright: ignore[reportUnknownMemberType] -- its stub is wrong
@@ -177,7 +177,7 @@ class ReconnectingConnection:
             except ConnectionLost:
                 continue  # the next one begins with the new password
             if isinstance(reply, ErrorReply):
-                _LOG.warning("Redis refused renewed credentials: %s", error_of(reply))
+                _logger.warning("Redis refused renewed credentials: %s", error_of(reply))
 
     # -- opening and closing
 

@@ -21,7 +21,7 @@ from sessioncore.storage.redis.records._scripts import END, ENLIST, ON_A_CLUSTER
 
 __all__ = ["Steps"]
 
-_LOG = logging.getLogger("sessioncore.storage.redis")
+_logger = logging.getLogger("sessioncore.storage.redis")
 
 
 class Steps:
@@ -90,7 +90,7 @@ class Steps:
         try:
             await run_command(self._write, index, b"ZREM", index, key)
         except StorageError as exc:
-            _LOG.debug("an index entry could not be removed: %s", exc)
+            _logger.debug("an index entry could not be removed: %s", exc)
 
     # -- what is arriving, and tombstones
 
@@ -133,4 +133,4 @@ class Steps:
         try:
             await run_script(self._write, SHORTEN, (key,), (tombstone, millis(ttl) if ttl else 0))
         except StorageError as exc:
-            _LOG.debug("a tombstone will expire by itself: %s", exc)
+            _logger.debug("a tombstone will expire by itself: %s", exc)

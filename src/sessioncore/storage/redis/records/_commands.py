@@ -24,7 +24,7 @@ __all__ = [
     "run_ending", "run_script", "stored_of",
 ]  # fmt: skip
 
-_LOG = logging.getLogger("sessioncore.storage.redis")
+_logger = logging.getLogger("sessioncore.storage.redis")
 
 KEYS_PER_COMMAND = 500  # a command with that many keys takes the server some milliseconds at most
 
@@ -112,7 +112,7 @@ def stored_of(value: RedisReply, left: int) -> Stored | Moved | Unreadable:
             return Moved(text_of(value[2:]))
         version, _, data = unpack(value)
     except ForeignValue as exc:
-        _LOG.debug("%s", exc)
+        _logger.debug("%s", exc)
         return Unreadable()
     return Stored(data=data, version=version, ttl=left / 1000)
 

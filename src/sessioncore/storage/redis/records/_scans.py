@@ -14,7 +14,7 @@ from sessioncore.storage.redis.records._scripts import PRUNE
 
 __all__ = ["clear", "live_keys", "purge"]
 
-_LOG = logging.getLogger("sessioncore.storage.redis")
+_logger = logging.getLogger("sessioncore.storage.redis")
 _PROBE = PROBE_SUFFIX.encode()
 
 
@@ -25,7 +25,7 @@ async def clear(
     ended = 0
     async for _, batch in _values(servers, prefix):
         ended += await delete(batch)
-        _LOG.debug("cleared %d records so far", ended)
+        _logger.debug("cleared %d records so far", ended)
     return ended
 
 
@@ -50,7 +50,7 @@ async def purge(servers: Mapping[str, Transport]) -> int:
             with suppress(AclDenied):
                 while (some := await run_script(server.read, PRUNE, (index,), (KEYS_PER_COMMAND,))) > 0:
                     dropped += some
-                    _LOG.debug("dropped %d index entries so far", dropped)
+                    _logger.debug("dropped %d index entries so far", dropped)
     return dropped
 
 
