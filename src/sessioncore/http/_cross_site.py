@@ -74,7 +74,7 @@ class CrossSiteRule(Struct, frozen=True):
             try:
                 handshake = view.handshake  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]  # optional
             except AttributeError:
-                handshake = _is_handshake(view)
+                handshake = view.scheme in {"ws", "wss"} or asks_for_websocket(view.header("upgrade"))
             if not handshake:
                 return None
         sites, origins = view.header("sec-fetch-site"), view.header("origin")
@@ -158,10 +158,6 @@ def for_log(text: str) -> str:
 def asks_for_websocket(upgrade: Iterable[str]) -> bool:
     """Return whether the values of the header Upgrade ask for a WebSocket."""
     return any("websocket" in value.lower() for value in upgrade)
-
-
-def _is_handshake(view: RequestView) -> bool:
-    return view.scheme in {"ws", "wss"} or asks_for_websocket(view.header("upgrade"))
 
 
 def _parse_host(values: Sequence[str], origin: Origin | None) -> tuple[str, int | None] | None:
