@@ -185,8 +185,9 @@ class SessionMapping(SessionBase, MutableMapping[str, Any]):
         self._check_not_released()
         name: AnyKey = key
         if key not in self:
-            own = self._get_default(name) if default is _MISSING and isinstance(name, SessionKey) else None
-            self[key] = own if default is _MISSING else default
+            if default is _MISSING:
+                default = self._get_default(name) if isinstance(name, SessionKey) else None
+            self[key] = default
         return self[key]
 
     def popitem(self) -> tuple[str, Any]:
