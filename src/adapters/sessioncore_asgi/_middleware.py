@@ -55,7 +55,7 @@ class SessionMiddleware:
                 await self._app(scope, receive, send)  # installed twice: the outer one handles the session
                 return
             if exchange_of(scope, self._scope_key) is not None:
-                scope = {**scope}  # what is between the two middlewares keeps the session of the outer one
+                scope = {**scope}  # middlewares between the two keep the outer session
         if self._first:
             await self._serve_first(scope, receive, send)
             return

@@ -23,7 +23,7 @@ class AsgiView(Struct, eq=False):
     method: str
     handshake: bool = False
     _body: bytes | None = None  # the body, up to the limit of `form`; None: `form` has not read it
-    _replay: deque[Message] | None = None  # what the application is still to receive; None: `form` has read nothing
+    _replay: deque[Message] | None = None  # messages yet to be received again; None: `form` has read nothing
     _body_prefix: bytearray | None = None  # the part of it that was received so far; None: nothing yet
     _body_complete: bool = False
 

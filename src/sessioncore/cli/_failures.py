@@ -31,7 +31,7 @@ def explained(words: Sequence[str]) -> Generator[None]:
     try:
         yield
     except click.UsageError as exc:
-        if not words:  # click's error for that is the help, which knows how to show itself
+        if not words:  # then click's error is the help text, which shows itself
             raise
         raise click.UsageError(printable(_without_values(exc.format_message(), words)), exc.ctx) from None
     except KeyboardInterrupt:

@@ -208,4 +208,4 @@ PLAIN_COPIES: dict[type, Callable[[Any], Any]] = {
     Counter: lambda v: Counter[Any](PLAIN_COPIES[dict](v)),
     deque: lambda v: deque[Any](_items_of(deque)(v), v.maxlen),
 }
-FLATTENED = (dict, list, tuple, set, str, bytes, int, float)  # what builtin_subclasses="flatten" is about
+FLATTENED = (dict, list, tuple, set, str, bytes, int, float)  # the types to which builtin_subclasses="flatten" applies

@@ -238,7 +238,7 @@ class WatchTask:
                 await work
         except OSError:  # the client has left meanwhile
             pass
-        except Exception:  # of the server, or of what stands before it; it must not end the other watches
+        except Exception:  # the server's, or a middleware's; it must not end the other watches
             _logger.exception("a connection whose session was ended could not be closed")
 
     async def _renew(self, watch: SessionWatch) -> None:

@@ -118,7 +118,7 @@ class CommitSteps(SessionSteps, eq=False):
             if self.undone is None and delta.metadata.settings.absolute is UNSET:
                 self._gone(EventKind.EXPIRED, DEADLINE_DETAIL)
                 return None
-            ttl = ENDED_TTL  # store what ends it, because the stored record says that it goes on
+            ttl = ENDED_TTL  # store the change that ends it: by the stored record it would go on
         data, prefix, owner = encode_record(record, config.max_size), config.key_prefix, record.owner
         if owner is not None:
             owner = prefix + owner
@@ -197,7 +197,7 @@ class CommitSteps(SessionSteps, eq=False):
     def _moved(self, moved: Moved) -> Step | None:
         """Drop the changes, because the client has another ID now; a login starts another session with them."""
         attempt, state = self.state.current_attempt(), self.state
-        if self.action is FIND and attempt.new_id is None:  # a replace; sent again, it learns what became of the record
+        if self.action is FIND and attempt.new_id is None:  # a replace: sent again, it shows what became of the record
             return self._not_found()
         if moved.key == self.context.config.key_prefix + attempt.handle:
             self._gone()  # our own move, whose reply was lost, had arrived; the record has ended since

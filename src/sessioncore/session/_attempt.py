@@ -39,7 +39,7 @@ class Attempt(Struct, frozen=True):
         record, cookie_changed = self.record, False
         if before is not None:
             former, cookie_changed, origin = before.record, before.cookie_changed, before.origin
-            if type(record) is not Record or type(former) is not Record:  # else neither has what a cookie shows
+            if type(record) is not Record or type(former) is not Record:  # else both lack the fields compared here
                 cookie_changed |= record.absolute != former.absolute or record.persistent is not former.persistent
         now, ttl = record.written_at, self.call.ttl
         return Loaded(

@@ -125,5 +125,5 @@ _MAKERS: dict[str, Callable[[str, dict[str, Any]], Storage]] = {
     "rediss+cluster": _redis,
     "postgresql": _postgres,
     "postgres": _postgres,
-    "keyvalue+...": _keyvalue,  # which knows the stores
+    "keyvalue+...": _keyvalue,  # it knows the stores
 }

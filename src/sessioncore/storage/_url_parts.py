@@ -23,7 +23,7 @@ def port_of(address: str, default: int) -> int:
     Raises:
         ValueError: it is empty, 0, or no port.
     """
-    port = urlsplit(f"//{address}").port  # which knows what a port may be
+    port = urlsplit(f"//{address}").port  # it raises for what cannot be a port
     if port == 0 or address.endswith(":"):
         raise ValueError("a port of 0, or without a number")
     return default if port is None else port

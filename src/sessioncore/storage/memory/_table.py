@@ -154,7 +154,7 @@ class Table:
     def scan(self, prefix: str, size: int) -> Iterator[list[str]]:
         """Yield the keys of live records that begin with `prefix`, of `size` keys at a time."""
         with self.lock:
-            keys = list(self._entries)  # references to what is there: a dict must not change while it is iterated
+            keys = list(self._entries)  # a copy: a dict must not change while it is iterated
         for some in batched(keys, size):
             yield self._scan_some(prefix, some)
 

@@ -47,7 +47,7 @@ class Client:
         self.has_plain_connections = self.is_cluster or _is_plain(client)
         self._options: dict[str, Any] = (client if self.is_cluster else client.connection_pool).connection_kwargs
         self._authenticate: Callable[[bytes, bytes], Awaitable[None]] | None = None  # set by `on_new_credentials`
-        self._loop: asyncio.AbstractEventLoop | None = None  # in which a client that is not plain is used; None: none
+        self._loop: asyncio.AbstractEventLoop | None = None  # of a client that is not plain; None: not used yet
 
     def silence_timeout(self) -> float:
         """Return for how long a server may be silent.

@@ -69,7 +69,7 @@ class ClusterMap:
 
     def master_of_slot(self, slot: int) -> Any:
         """Return the master that has a slot by the map, or None."""
-        # redis-py's public call encodes the key, and may choose a replica, which learns of a logout late.
+        # redis-py's public call encodes the key, and may choose a replica, where a logout arrives late.
         nodes = self._map.slots_cache.get(slot)
         return nodes[0] if nodes else None
 

@@ -27,7 +27,7 @@ __all__ = ["open_socket"]
 _NO_SENTINEL = "no sentinel answered ({}); look at the sentinels, their addresses and the network"
 _IF_NO_TLS = "; a server that does not speak TLS keeps silent: then write redis, not rediss, in the URL"
 
-# By what is in the text of an SSLError; the first one counts.
+# By a part of the text of an SSLError; the first match counts.
 _TLS_ADVICE = {
     "certificate is not valid for": "connect by a name that is in its certificate",
     "CERTIFICATE_VERIFY_FAILED": "its certificate is not trusted: name the file of its CA with ?ssl_ca_certs=PATH",

@@ -78,7 +78,7 @@ class RecordCache:
         self._entries: OrderedDict[str, _Entry] = OrderedDict()  # the least recently used one first
         self._fills: dict[str, object] = {}  # the newest read of each key whose reply may still be kept
         self._proven_at = -inf  # when the newest answered command was sent
-        self._not_before = -inf  # what was sent by then proves nothing
+        self._not_before = -inf  # a command sent by then is no proof
 
     def __contains__(self, key: str) -> bool:
         return key in self._entries
