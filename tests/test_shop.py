@@ -17,6 +17,7 @@ from docs.examples.shop.auth import device_of
 from docs.examples.shop.browser import Browser, Server
 from docs.examples.shop.shop import CATALOGUE, Cart
 from starlette.routing import Route
+from tests.forks import forking
 
 pytestmark = pytest.mark.anyio
 
@@ -31,6 +32,12 @@ server = ThreadingHTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler)
 print("open: http://127.0.0.1:%d" % server.server_port, flush=True)
 server.serve_forever()
 """
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forks() -> Iterator[None]:
+    with forking("docs.examples.shop.app"):
+        yield
 
 
 @pytest.fixture(scope="module")

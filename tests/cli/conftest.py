@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import warnings
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import nullcontext, redirect_stderr, redirect_stdout
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import pytest
 from msgspec import Struct
 from servers.postgres_server import PostgresServer
 from servers.redis_server import Server
+from tests.forks import forking
 from tests.models import Item
 
 from sessioncore import SessionConfig, SessionStore, storage_from_url
@@ -41,12 +42,13 @@ class Run(Struct):
         return json.loads(self.out, parse_constant=pytest.fail)
 
 
-def command(*words: str, answer: str = "", cwd: Path | None = None, **environment: str) -> Run:
+def command(*words: str, answer: str = "", cwd: Path | None = None, **changed: str) -> Run:
     """Run the command as a person does."""
-    environment = {**ENVIRONMENT, **environment}
-    done = subprocess.run(
-        [*COMMAND, *words], input=answer, env=environment, cwd=cwd, capture_output=True, text=True, check=False
-    )
+    with nullcontext() if "PYTHONPATH" in changed else forking("sessioncore.cli"):
+        done = subprocess.run(
+            [*COMMAND, *words], input=answer, env=ENVIRONMENT | changed, cwd=cwd,
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
     assert "Traceback" not in done.stderr, done.stderr
     return Run(done.returncode, done.stdout, done.stderr)
 

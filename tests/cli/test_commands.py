@@ -14,6 +14,7 @@ import pytest
 from redis.asyncio import Redis
 from servers.redis_server import until
 from tests.cli.conftest import COMMAND, ENVIRONMENT, ROOT, command, filled, in_this_process
+from tests.forks import forking
 from tests.numbers import scaled
 
 from sessioncore import SQLiteStorage
@@ -157,7 +158,9 @@ def test_it_says_which_extra_is_missing(tmp_path: Path) -> None:
 
 def test_purging_again_and_again_survives_an_outage_and_ends_at_sigterm(tmp_path: Path) -> None:
     words = [*COMMAND, "--storage", "redis://127.0.0.1:1/0", "purge", "--every", "0.2"]
-    with (tmp_path / "err").open("w") as err, subprocess.Popen(words, env=ENVIRONMENT, stderr=err) as process:
+    with (tmp_path / "err").open("w") as err, forking("sessioncore.cli"):
+        started = subprocess.Popen(words, env=ENVIRONMENT, stderr=err)
+    with started as process:
         until(lambda: (tmp_path / "err").read_text().count("Not purged") > 1, 30)
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
@@ -276,7 +279,7 @@ def test_a_closed_pipe_ends_the_command_quietly(words: tuple[str, ...], tmp_path
     filled(url := f"sqlite:///{tmp_path}/sessions.db")
     reader, writer = os.pipe()
     os.close(reader)
-    with os.fdopen(writer, "wb") as pipe:
+    with os.fdopen(writer, "wb") as pipe, forking("sessioncore.cli"):
         done = subprocess.run([*COMMAND, *words], env={**ENVIRONMENT, "SESSIONCORE_STORAGE": url}, stdout=pipe,
                               stderr=subprocess.PIPE, text=True, check=False)  # fmt: skip
     assert (done.returncode, "rror" in done.stderr) == (0, False)

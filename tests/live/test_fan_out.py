@@ -17,6 +17,7 @@ import pytest
 import redis.asyncio
 from msgspec import Struct
 from servers.redis_server import free_port, one_server, watched_pair
+from tests.forks import forking
 from tests.numbers import FULL, scaled
 from tests.processes import ENVIRONMENT
 from tests.storage.redis_rig import answered
@@ -32,6 +33,9 @@ OWNERS = 50 if FULL else 10
 SOCKETS = scaled(1000)
 FAILOVER = 15_000 if FULL else 2_000  # milliseconds that it takes at least
 CHANNEL = "ends"
+NEEDED = [
+    "sessioncore.storage.redis", "sessioncore_asgi", "uvicorn.protocols.http.auto", "uvicorn.protocols.websockets.auto"
+]  # fmt: skip
 
 
 class Socket(Struct, eq=False):
@@ -51,12 +55,13 @@ class Socket(Struct, eq=False):
 @asynccontextmanager
 async def processes(url: str, *channel: str) -> AsyncGenerator[list[int]]:
     ports = [free_port() for _ in range(PROCESSES)]
-    started = [  # blocking, but for a moment only
-        subprocess.Popen(  # noqa: ASYNC220
-            [sys.executable, "-m", "tests.live.fan_out_server", url, str(port), *channel], env=ENVIRONMENT
-        )
-        for port in ports
-    ]
+    with forking(*NEEDED):
+        started = [  # blocking, but for a moment only
+            subprocess.Popen(  # noqa: ASYNC220
+                [sys.executable, "-m", "tests.live.fan_out_server", url, str(port), *channel], env=ENVIRONMENT
+            )
+            for port in ports
+        ]
     try:
         yield ports
     finally:

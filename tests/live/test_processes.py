@@ -8,6 +8,7 @@ from pathlib import Path
 import anyio
 import pytest
 from anyio.streams.buffered import BufferedByteReceiveStream
+from tests.forks import forking
 from tests.numbers import scaled
 from tests.processes import ENVIRONMENT
 
@@ -52,7 +53,9 @@ async def revoke_in_turn(store: SessionStore, next_line: Callable[[], Awaitable[
 async def test_the_sessions_of_a_revoked_owner_end_in_another_process(url: str) -> None:
     async with SessionStore(SessionConfig.development(storage=storage_from_url(url))) as store:
         command = [sys.executable, "-m", "tests.live.ended_elsewhere", url, *await begin(store)]
-        async with await anyio.open_process(command, env=ENVIRONMENT, stderr=None) as process:
+        with forking("sessioncore.storage.postgres", "sessioncore.storage.redis"):
+            started = await anyio.open_process(command, env=ENVIRONMENT, stderr=None)
+        async with started as process:
             assert process.stdout is not None
             lines = BufferedByteReceiveStream(process.stdout)
 

@@ -14,6 +14,7 @@ import pytest
 from msgspec import Struct
 from servers.redis_server import free_port
 from tests.adapters.browser import Address, ask, compose, until
+from tests.forks import forking
 
 from sessioncore.storage._free_threading import FREE_THREADED
 
@@ -32,6 +33,12 @@ COMMANDS: Final = {  # the seconds for requests in flight are less than those th
     "gunicorn, aiohttp's worker": f"{GUNICORN} --worker-class aiohttp.GunicornWebWorker {AIOHTTP}:app",
     "aiohttp": f"{AIOHTTP} {{port}}",
 }
+
+NEEDED = [  # by most
+    "sessioncore.storage.redis", "tests.adapters.apps_asgi", "tests.adapters.apps_aiohttp",
+    "gunicorn.app.wsgiapp", "hypercorn.run", "uvicorn.main", "uvicorn.protocols.http.auto",
+    "uvicorn.protocols.websockets.auto",
+]  # fmt: skip
 
 
 class Deployment(Struct):
@@ -69,7 +76,7 @@ def deployed(server: str, folder: Path, storage: str, workers: int = 2) -> Gener
     }  # fmt: skip
     line = COMMANDS[server].format(port=port).replace("--workers 2", f"--workers {workers}")
     command = [sys.executable, "-m", *line.split()]
-    with (folder / "log").open("wb") as log:
+    with (folder / "log").open("wb") as log, forking(*NEEDED):
         process = subprocess.Popen(command, env=environment, cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
     site = Deployment(Address(port), folder, process)
     try:

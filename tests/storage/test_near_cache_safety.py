@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 from msgspec import Struct
 from servers.redis_server import Server, free_port, one_server
+from tests.forks import forking
 from tests.numbers import scaled
 from tests.processes import ENVIRONMENT
 from tests.storage.near_cache_worker import ENDED, ENTRY, HIT, KEYS, READ, WRITTEN
@@ -60,9 +61,10 @@ class Run:
 
     async def start(self) -> None:
         pipe = asyncio.subprocess.PIPE
-        self.parent = await asyncio.create_subprocess_exec(
-            sys.executable, str(WORKER), env=ENVIRONMENT, stdin=pipe, stdout=pipe
-        )
+        with forking("sessioncore.storage.redis"):
+            self.parent = await asyncio.create_subprocess_exec(
+                sys.executable, str(WORKER), env=ENVIRONMENT, stdin=pipe, stdout=pipe
+            )
         self.stack.push_async_callback(self.parent.communicate, b"")
         for number in range(self.number):
             proxied = number < (self.number + 1) // 2

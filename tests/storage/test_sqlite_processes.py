@@ -9,6 +9,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+from tests.forks import forking
 from tests.storage.rigs import ONE_LOOP, record_at
 
 from sessioncore import Stored
@@ -20,7 +21,8 @@ WORKER = str(Path(__file__).with_name("sqlite_worker.py"))
 
 
 def worker(*arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen([sys.executable, WORKER, *arguments], stdout=subprocess.PIPE, text=True)
+    with forking():
+        return subprocess.Popen([sys.executable, WORKER, *arguments], stdout=subprocess.PIPE, text=True)
 
 
 def killed_after(lines: int, *arguments: str) -> tuple[int, list[str]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+from tests.forks import forking
 from tests.storage.rigs import made
 
 from sessioncore import Moved, SQLiteStorage
@@ -62,7 +63,9 @@ async def test_a_file_of_the_first_release_is_migrated_with_its_records(path: Pa
 
 
 def test_processes_that_start_at_once_migrate_it_once(path: Path) -> None:
-    done = subprocess.run([sys.executable, "-c", SIX, path], capture_output=True, text=True, check=True, timeout=60)
+    command = [sys.executable, "-c", SIX, str(path)]
+    with forking():
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout == "0 0 0 0 0 0\n", done.stderr
     assert schema_of(path) == (2, ["key", "data", "version", "ends", "owner", "moved_to"])
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import anyio
 import pytest
+from tests.forks import forking
 from tests.processes import ENVIRONMENT
 from tests.stores import CHECK, SpyStorage
 
@@ -287,7 +288,8 @@ def start_in_a_process(path: Path, *arguments: str, before: str = "", root: bool
     if before:
         command = ["unshare", "--mount", "--map-root-user", "sh", "-c", f'{before} && exec "$@"', "sh", *command]
     environment = ENVIRONMENT | ({"STAY_ROOT": "1"} if root else {})
-    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    with forking():
+        run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
     assert run.returncode == 0, run.stderr
     return run.stdout.strip()
 

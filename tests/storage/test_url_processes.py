@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from servers.postgres_server import PostgresServer
 from servers.redis_server import Server
+from tests.forks import forking
 from tests.numbers import scaled
 from tests.processes import ENVIRONMENT
 from tests.storage.postgres_rigs import connection
@@ -36,12 +37,13 @@ def anyio_backend() -> str:
 async def processes() -> AsyncGenerator[list[asyncio.subprocess.Process]]:
     """Two processes, who do one job after another."""
     pipe = asyncio.subprocess.PIPE
-    started = [
-        await asyncio.create_subprocess_exec(
-            sys.executable, str(WORKER), f"process-{number}", env=ENVIRONMENT, stdin=pipe, stdout=pipe, stderr=pipe
-        )
-        for number in range(2)
-    ]
+    with forking("sessioncore.storage.postgres", "sessioncore.storage.redis"):
+        started = [
+            await asyncio.create_subprocess_exec(
+                sys.executable, str(WORKER), f"process-{number}", env=ENVIRONMENT, stdin=pipe, stdout=pipe, stderr=pipe
+            )
+            for number in range(2)
+        ]
     yield started
     for process in started:
         await process.communicate(b"")

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from servers.postgres_server import PostgresServer
+from tests.forks import forking
 from tests.numbers import scaled
 from tests.processes import ENVIRONMENT
 from tests.storage.postgres_rigs import opened
@@ -32,10 +33,11 @@ WORKER = Path(__file__).with_name("watching_worker.py")
 @asynccontextmanager
 async def another_process(url: str) -> AsyncGenerator[Callable[[str, str], Awaitable[None]]]:
     """What changes a record in another process, and returns when that is done."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, str(WORKER), url, env=ENVIRONMENT,
-        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-    )  # fmt: skip
+    with forking("sessioncore.storage.postgres", "sessioncore.storage.redis"):
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, str(WORKER), url, env=ENVIRONMENT,
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+        )  # fmt: skip
     into, out = process.stdin, process.stdout
     assert into is not None
     assert out is not None

@@ -8,6 +8,7 @@ from typing import Any
 
 import anyio
 import pytest
+from tests.forks import forking
 from tests.kit import BOTH_LOOPS
 from tests.stores import SpyStorage
 from tests.turns import comes_true
@@ -108,7 +109,8 @@ async def test_several_processes_purge_one_file(tmp_path: Path) -> None:
         await storage.create(f"dead-{number}", b"", 0.001)
         await storage.create(f"live-{number}", b"", 1000)
     command = [sys.executable, "-c", PURGER, str(path)]
-    processes = [subprocess.Popen(command, stdin=subprocess.PIPE) for _ in range(2)]  # noqa: ASYNC220
+    with forking():
+        processes = [subprocess.Popen(command, stdin=subprocess.PIPE) for _ in range(2)]  # noqa: ASYNC220
     try:
         with anyio.fail_after(30):
             while await purged_rows(storage) < 20:  # noqa: ASYNC110 - another process does it

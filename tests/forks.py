@@ -1,0 +1,80 @@
+"""Pythons that a test starts are forks of one process, which has imported what they need.
+
+For most of them that takes longer than what they are for. `with forking(MODULE...)` around whatever starts
+`python -m MODULE`, `python -c CODE` or `python FILE`: the fork is a child of the test's process, has the streams, the
+environment and the folder that it is given, and ends as any Python does. Elsewhere than on Linux nothing changes.
+"""
+
+import atexit
+import ctypes
+import inspect
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+__all__ = ["forking"]
+
+_SET_CHILD_SUBREAPER = 36
+_ALWAYS = ["anyio._backends._asyncio", "sessioncore"]
+_START: Any = subprocess.Popen.__dict__["_execute_child"]
+
+
+@contextmanager
+def forking(*modules: str) -> Generator[None]:
+    """Let the Pythons that are started meanwhile be forks of a process that has imported these modules."""
+
+    def start(process: Any, *arguments: Any) -> None:
+        given = inspect.signature(_START).bind(process, *arguments).arguments
+        command: list[str] = [os.fspath(word) for word in given["args"]]
+        if command[0] != sys.executable or given["pass_fds"] or given["preexec_fn"] or given["shell"]:
+            _START(process, *arguments)
+            return
+        pipes = [given[name] for name in ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")]
+        streams = [own if given == -1 else given for own, given in enumerate((pipes[0], pipes[3], pipes[5]))]
+        environment = os.environ if given["env"] is None else given["env"]
+        process.pid = _fork(streams, {
+            "modules": [*_ALWAYS, *modules], "command": command[1:], "session": given["start_new_session"],
+            "folder": f"{Path(given['cwd'] or '.').absolute()}", "environment": {**environment},
+        })  # fmt: skip
+        process._child_created = True
+        process._close_pipe_fds(*pipes)
+
+    with pytest.MonkeyPatch.context() as patch:
+        if sys.platform == "linux":
+            patch.setattr(subprocess.Popen, "_execute_child", start)
+        yield
+
+
+def _fork(streams: list[int], request: dict[str, Any]) -> int:
+    parent, libc = _parent(), ctypes.CDLL(None)
+    libc.prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # whose parent ends becomes our child
+    try:
+        socket.send_fds(parent, [json.dumps(request).encode()], streams)
+        return int(parent.recv(100))
+    finally:
+        libc.prctl(_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+
+
+@cache
+def _parent() -> socket.socket:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    with theirs:
+        command = [sys.executable, "-m", "tests.fork_parent", f"{theirs.fileno()}"]
+        process = subprocess.Popen(command, env=environment, pass_fds=[theirs.fileno()])
+
+    def end() -> None:
+        ours.close()
+        process.wait()
+
+    atexit.register(end)
+    return ours
