@@ -10,6 +10,7 @@ import sys
 from collections.abc import Generator, Iterator
 
 import pytest
+from _pytest.runner import runtestprotocol
 from blockbuster import BlockBuster
 from hypothesis import HealthCheck, settings
 from servers.postgres_server import PostgresServer, postgres_server
@@ -39,6 +40,21 @@ def pytest_collection() -> Generator[None, object, object]:
         gc.enable()
         gc.freeze()
         gc.set_threshold(3_000)
+
+
+@pytest.hookimpl
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
+    """Let a worker of xdist tell of a test once, and of what surrounds it only if that did not pass.
+
+    Its five messages for each test take as much time as many of the tests. Who wants more than dots gets them all.
+    """
+    asked = item.config.getoption
+    if not hasattr(item.config, "workerinput") or asked("verbose") > 0 or asked("durations") or asked("xmlpath", None):
+        return None
+    for report in runtestprotocol(item, nextitem=nextitem, log=False):
+        if report.when == "call" or not report.passed:
+            item.ihook.pytest_runtest_logreport(report=report)
+    return True
 
 
 @pytest.fixture(scope="session")
