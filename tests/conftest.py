@@ -3,19 +3,29 @@
 No code of ours may block a loop or log an ID.
 """
 
+import functools
 import gc
 import logging
+import os
 import re
 import sys
 from collections.abc import Generator, Iterator
+from importlib.metadata import version
+from typing import Any
 
 import pytest
+import redis.utils
 from _pytest.runner import runtestprotocol
 from blockbuster import BlockBuster
 from hypothesis import HealthCheck, settings
 from servers.postgres_server import PostgresServer, postgres_server
 from servers.redis_server import Server, one_server
 from tests.numbers import FULL
+
+# redis-py reads its own version from a file whenever it makes a connection.
+redis.utils.get_lib_version = functools.partial(str, version("redis"))
+# asyncpg prepares for TLS whenever it makes a connection, unless it is told not to; see test_postgres.py.
+os.environ["PGSSLMODE"] = "disable"
 
 pytest.register_assert_rewrite("sessioncore.testing")
 pytest_plugins = ["tests.kit"]
@@ -48,8 +58,9 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
 
     Its five messages for each test take as much time as many of the tests. Who wants more than dots gets them all.
     """
-    asked = item.config.getoption
-    if not hasattr(item.config, "workerinput") or asked("verbose") > 0 or asked("durations") or asked("xmlpath", None):
+    option: Any = item.config.option
+    more = option.verbose > 0 or option.durations is not None or getattr(option, "xmlpath", None)
+    if more or not hasattr(item.config, "workerinput"):
         return None
     for report in runtestprotocol(item, nextitem=nextitem, log=False):
         if report.when == "call" or not report.passed:
@@ -81,7 +92,6 @@ MAY_BLOCK = (
     ("storage/test_redis_rights.py", ("furnish", "world", "meaning")),
     ("sqlite/_storage.py", ("__init__",)),  # asks for the working directory, and for no file
     ("<frozen importlib._bootstrap>", ("_find_and_load",)),  # an import reads files, once
-    ("redis/utils.py", ("get_lib_version",)),  # redis-py reads its own version when a client is made
     ("jinja2/loaders.py", ("get_source", "uptodate")),  # the example shop's templates, on the shop's side
     ("asyncpg/connect_utils.py", ("_parse_connect_arguments",)),  # asyncpg reads ~/.pgpass and certificates to connect
 )

@@ -34,13 +34,13 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def storage(request: pytest.FixtureRequest, path: Path) -> AsyncGenerator[Storage]:
+async def storage(request: pytest.FixtureRequest) -> AsyncGenerator[Storage]:
     """One of `rigs.KINDS`, with no session in it."""
     given = request.getfixturevalue
     kinds: dict[str, Callable[[], Any]] = {
         "memory": MemoryStorage,
         "spy": SpyStorage,
-        "sqlite": lambda: SQLiteStorage(path),
+        "sqlite": lambda: SQLiteStorage(given("path")),
         "redis": lambda: RedisStorage.from_url(given("server").url),
         "redis-cluster": lambda: RedisStorage.from_url(f"redis+cluster://127.0.0.1:{given('nodes')[0].port}"),
         "postgres": lambda: PostgresStorage(given("postgres").dsn(), table=new_table()),

@@ -24,7 +24,10 @@ pytestmark = [pytest.mark.anyio, pytest.mark.postgres]
 
 
 @pytest.mark.parametrize("options", [{}, {"prepared_statements": False}], ids=["default", "unprepared"])
-async def test_each_call_is_one_statement_and_one_round_trip(postgres: PostgresServer, options: dict[str, Any]) -> None:
+async def test_each_call_is_one_statement_and_one_round_trip(
+    postgres: PostgresServer, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PGSSLMODE")  # as a connection is made for users: it asks for TLS, and does without
     async with (
         proxy_to(postgres.port) as proxy,
         opened(f"postgresql://tester@127.0.0.1:{proxy.port}/postgres", max_connections=1, **options) as storage,
