@@ -83,9 +83,6 @@ class RecordCache:
     def __contains__(self, key: str) -> bool:
         return key in self._entries
 
-    def __len__(self) -> int:
-        return len(self._entries)
-
     def lookup(self, key: str, now: float, proven_since: float) -> Stored | None:
         """Return the record, if it is cached and was up to date at that time or later."""
         entry = self._entries.get(key)
