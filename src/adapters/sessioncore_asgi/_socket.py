@@ -14,7 +14,7 @@ from sessioncore_asgi._types import Message
 
 __all__ = ["SocketResponder"]
 
-_MOST_DISCONNECTS: Final = 5  # one for each task that receives; one that goes on receiving, as Sanic's, never waits
+_MOST_DISCONNECTS: Final = 5  # for several tasks; one that goes on receiving, as Sanic's do, would never wait
 _CLOSE_TIMEOUT: Final = 1.0  # seconds that an application which has ended waits for the close frame to be sent
 
 

@@ -97,7 +97,7 @@ class CrossLoopLock:
                     waiter.wake(ended)
                     continue
                 waiter.has_lock = True
-                if waiter.wake(ended) or not waiter.has_lock:  # its task was collected as garbage, and passed it on
+                if waiter.wake(ended) or not waiter.has_lock:  # or it was collected as garbage, and passed the lock on
                     return
                 waiter.has_lock = False
             self._held = False

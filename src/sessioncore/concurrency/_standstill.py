@@ -59,7 +59,7 @@ class LateDeadline:
 
 
 class _Instrument:
-    """Trio calls this before it cancels what has passed its deadline; it has nothing like asyncio's `call_at`."""
+    """Called by trio before it cancels what has passed its deadline; trio has nothing like asyncio's `call_at`."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.deadlines = set[LateDeadline]()

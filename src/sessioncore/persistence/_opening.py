@@ -77,9 +77,8 @@ class Opening:
     async def _close_unless_used(self) -> None:
         with CancelScope(shield=True):
             async with self._lock:
-                loops = [
-                    loop() for loop in self._blocks.keyrefs()
-                ]  # copied in one step: other threads begin and end blocks
+                # Copied in one step, because other threads begin and end blocks.
+                loops = [loop() for loop in self._blocks.keyrefs()]
                 if all(loop is None or has_ended(loop) for loop in loops):
                     await self.close()
 
