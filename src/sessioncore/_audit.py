@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from sessioncore._config import SessionConfig, listeners
 from sessioncore._errors import ConfigError
-from sessioncore.http._extractors import Carrier, Source, carrier_of, flatten
+from sessioncore.http._extractors import Carrier, Source, carrier_of, flatten, keys_of
 from sessioncore.http._ids import new_id
 
 __all__ = ["Finding", "audit"]
@@ -37,7 +37,7 @@ def audit(config: SessionConfig) -> list[Finding]:
 
 
 def _cookie(config: SessionConfig) -> Iterator[Finding]:
-    names = [extractor.key for extractor in flatten(config.extractor) if extractor.source is Source.COOKIE]
+    names = keys_of(config.extractor, Source.COOKIE)
     if not names:
         return
     if not config.cookie_secure:

@@ -18,7 +18,7 @@ from sessioncore.codec._record import YEAR_9999
 from sessioncore.http._cookie_checks import check_cookie, check_cookie_place, check_former_cookies
 from sessioncore.http._cookies import CookieSettings
 from sessioncore.http._cross_site import parse_trusted_origins
-from sessioncore.http._extractors import Extractor, Source, flatten, from_cookie
+from sessioncore.http._extractors import Extractor, Source, flatten, from_cookie, keys_of
 from sessioncore.http._ids import is_id, new_id
 from sessioncore.http._names import check_header_name, is_token
 from sessioncore.http._request_view import RequestView
@@ -266,7 +266,7 @@ def _check_extractor(config: SessionConfig) -> None:
             check_cookie(part.key, settings)
         elif part.source is Source.HEADER:
             check_header_name(part.key)
-    names = [part.key for part in parts if part.source is Source.COOKIE]
+    names = keys_of(config.extractor, Source.COOKIE)
     former = check_former_cookies(names, config.former_cookies, settings)
     object.__setattr__(config, "former_cookies", former)
 

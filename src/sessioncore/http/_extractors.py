@@ -18,7 +18,7 @@ from sessioncore.http._request_view import RequestView
 
 __all__ = [
     "COOKIE", "HEADER", "OTHER", "Carrier", "Extractor", "Source", "carrier_of", "chain", "flatten",
-    "from_auth_header", "from_cookie", "from_form", "from_header", "from_lookup", "from_param", "from_query",
+    "from_auth_header", "from_cookie", "from_form", "from_header", "from_lookup", "from_param", "from_query", "keys_of",
     "vary_names",
 ]  # fmt: skip
 
@@ -221,6 +221,11 @@ def flatten(extractor: Extractor) -> Iterator[Extractor]:
         yield extractor
     for part in extractor.parts:
         yield from flatten(part)
+
+
+def keys_of(extractor: Extractor, source: Source) -> list[str]:
+    """Return the names of the cookies, or of the headers, in which responses write IDs; each once."""
+    return [*dict.fromkeys(part.key for part in flatten(extractor) if part.source is source)]
 
 
 def vary_names(extractor: Extractor) -> tuple[str, ...]:

@@ -1,12 +1,11 @@
 """The headers that tell a client the ID of its session, or that it has none any more."""
 
-from collections.abc import Iterable
 from typing import Protocol
 
 from sessioncore._config import SessionConfig, cookie_settings
 from sessioncore._warnings import Warnings
 from sessioncore.http._cookies import CookieWriter, clear_former_cookies
-from sessioncore.http._extractors import COOKIE, Extractor, Source
+from sessioncore.http._extractors import COOKIE, HEADER, Source, keys_of
 from sessioncore.http._shared_cookies import SHARED, note_issued, note_written
 from sessioncore.session._deadlines import Lifetimes
 from sessioncore.session._lifecycle import ENDED
@@ -35,22 +34,19 @@ class IDHeaders:
         "secure",
     )  # fmt: skip
 
-    def __init__(
-        self, config: SessionConfig, extractors: Iterable[Extractor], lifetimes: Lifetimes, warnings: Warnings
-    ) -> None:
-        settings = cookie_settings(config)
-        keys_by_source = {source: dict.fromkeys(p.key for p in extractors if p.source is source) for source in Source}
+    def __init__(self, config: SessionConfig, lifetimes: Lifetimes, warnings: Warnings) -> None:
+        settings, extractor = cookie_settings(config), config.extractor
         self._clock = config.clock
         self._lifetimes = lifetimes
         self._warnings = warnings
         self._session_only = config.cookie_session_only
-        self.cookies = tuple(CookieWriter.build(name, settings) for name in keys_by_source[Source.COOKIE])
+        self.cookies = tuple(CookieWriter.build(name, settings) for name in keys_of(extractor, COOKIE))
         self.cookie_names = frozenset(cookie.name for cookie in self.cookies)
         note_written(self.cookie_names)
         self.former_cookies = clear_former_cookies(
             [cookie.name for cookie in self.cookies], config.former_cookies, settings
         )
-        self.names = tuple(dict.fromkeys(name.lower() for name in keys_by_source[Source.HEADER]))
+        self.names = tuple(dict.fromkeys(name.lower() for name in keys_of(extractor, HEADER)))
         self.secure = config.cookie_secure and bool(self.cookies)
 
     def with_session(

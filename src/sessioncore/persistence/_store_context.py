@@ -41,7 +41,7 @@ class StoreContext:
             part for part in self.extractors if carrier_of(part) is not Carrier.COOKIE
         )
         self.vary = ", ".join(vary_names(config.extractor)).encode()
-        self.id_headers = IDHeaders(config, self.extractors, lifetimes, self.warnings)
+        self.id_headers = IDHeaders(config, lifetimes, self.warnings)
         # None: nothing has to be judged, because no other site can send an ID, or because that is allowed.
         self.cross_site: CrossSiteRule | None = None
         if config.cross_site != "allow" and any(carrier_of(part) is not Carrier.HEADER for part in self.extractors):

@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from sessioncore._errors import ConfigError
 from sessioncore._store import SessionStore
-from sessioncore.http._extractors import Source, flatten
+from sessioncore.http._extractors import Source, keys_of
 from sessioncore.session._keys import KeyedValues
 
 __all__ = ["SignedIn", "sign_in"]
@@ -40,9 +40,8 @@ async def sign_in(
         ConfigError: the store's extractor has neither a cookie nor a header.
     """
     session = await store.create(data, owner=owner, **details)
-    found = list(flatten(store.config.extractor))
-    cookies = {place.key: session.id for place in found if place.source is Source.COOKIE}
-    headers = {place.key: session.id for place in found if place.source is Source.HEADER}
+    cookies = dict.fromkeys(keys_of(store.config.extractor, Source.COOKIE), session.id)
+    headers = dict.fromkeys(keys_of(store.config.extractor, Source.HEADER), session.id)
     if not cookies and not headers:
         raise ConfigError("sign_in() needs a store that reads IDs from a cookie or a header")
     if cookies:
