@@ -72,6 +72,7 @@ class PostgresServer:
         self._bin = _binaries()
         self._process: subprocess.Popen[bytes] | None = None
         self._folder = folder
+        self._settings: dict[str, str] = {}
         _own(folder)
         if copy_of is None:
             self._run("initdb", "-D", self.data, "-U", "tester", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
@@ -88,7 +89,8 @@ class PostgresServer:
         return f"postgresql://tester@127.0.0.1:{self.port}/{database}"
 
     def start(self, **settings: str) -> None:
-        """Start the server and wait until it takes connections."""
+        """Start the server, as before if it was killed, and wait until it takes connections."""
+        self._settings |= settings
         options = {
             "listen_addresses": "127.0.0.1",
             "port": str(self.port),
@@ -96,7 +98,7 @@ class PostgresServer:
             "max_connections": "200",
             "shared_buffers": "128MB",
             "dynamic_shared_memory_type": "mmap",  # in its folder: a server that is killed leaves nothing elsewhere
-            **settings,
+            **self._settings,
         }
         arguments = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
         with self.log.open("ab") as log:

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import time
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
@@ -60,13 +61,21 @@ def test_of_several_hosts_one_that_takes_writes_is_wanted(monkeypatch: pytest.Mo
     assert target_of("postgresql://one,two/shop") == {}
 
 
-async def test_after_a_switch_over_no_write_fails_once_a_new_connection_could_write(postgres: PostgresServer) -> None:
+@pytest.fixture
+async def primary(postgres: PostgresServer) -> AsyncGenerator[PostgresServer]:
+    """The server of all tests; afterwards it takes writes, whatever happened."""
+    yield postgres
+    async with connection(postgres.dsn()) as plain:
+        await plain.execute("ALTER SYSTEM RESET default_transaction_read_only")
+        await plain.execute("SELECT pg_reload_conf()")
+        while await plain.fetchval("SHOW default_transaction_read_only") != "off":  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+async def test_after_a_switch_over_no_write_fails_once_a_new_connection_could_write(primary: PostgresServer) -> None:
     """The old primary stays up, but only reads: by several hosts, by a proxy, and by a given pool behind the proxy."""
     table = new_table()
-    with (
-        postgres_server(postgres, fsync="off") as primary,
-        postgres_server(primary, standby=True, fsync="off") as standby,
-    ):
+    with postgres_server(primary, standby=True, fsync="off") as standby:
         several = f"postgresql://tester@127.0.0.1:{primary.port},127.0.0.1:{standby.port}/postgres"
         async with proxy_to(primary.port) as proxy, connection(primary.dsn()) as old, connection(standby.dsn()) as new:
             proxied = f"postgresql://tester@127.0.0.1:{proxy.port}/postgres"

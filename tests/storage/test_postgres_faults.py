@@ -4,14 +4,13 @@ import asyncio
 import gc
 import random
 import time
-from collections.abc import Generator
 from datetime import timedelta
 from typing import Any
 
 import anyio
 import asyncpg  # type: ignore[import-untyped]  # asyncpg ships no py.typed # pyright: ignore[reportMissingTypeStubs]
 import pytest
-from servers.postgres_server import PostgresServer, postgres_server
+from servers.postgres_server import PostgresServer
 from tests.numbers import scaled
 from tests.storage.postgres_rigs import backends, connection, driver, new_table, opened, table_of, writing
 from tests.storage.rigs import record_at
@@ -25,22 +24,17 @@ from sessioncore.storage.postgres import PostgresStorage
 pytestmark = [pytest.mark.anyio, pytest.mark.postgres]
 
 
-@pytest.fixture(scope="module")
-def own_server(postgres: PostgresServer) -> Generator[PostgresServer]:
-    """A server that a test may kill, and starts again."""
-    with postgres_server(postgres, fsync="off") as server:
-        yield server
-
-
 @pytest.mark.proves("P3")
-async def test_a_killed_server_loses_nothing_acknowledged_and_service_resumes(own_server: PostgresServer) -> None:
-    async with opened(own_server.dsn()) as storage, writing(storage) as (writers,):
+async def test_a_killed_server_loses_nothing_acknowledged_and_service_resumes(postgres: PostgresServer) -> None:
+    async with connection(postgres.dsn()) as plain:
+        await plain.execute("CHECKPOINT")  # there is little to recover
+    async with opened(postgres.dsn()) as storage, writing(storage) as (writers,):
         for _ in range(2):
             await writers.progress()
-            await asyncio.to_thread(own_server.kill)
+            await asyncio.to_thread(postgres.kill)
             failures = len(writers.failures)
             await comes_true(lambda: len(writers.failures) >= failures + 8)  # noqa: B023 - awaited at once
-            await asyncio.to_thread(own_server.start)
+            await asyncio.to_thread(postgres.start)
             assert await writers.progress() < 4
         await writers.assert_kept()
     assert all(failure.__cause__ is not None for failure in writers.failures)
@@ -207,14 +201,14 @@ async def test_connections_broken_off_under_load_are_replaced(postgres: Postgres
             assert await writers.progress() < 4
 
 
-async def test_no_server_at_all_is_unavailable_and_may_come_later(own_server: PostgresServer) -> None:
-    own_server.kill()
-    storage = PostgresStorage(own_server.dsn(), timeout=timedelta(seconds=5))
+async def test_no_server_at_all_is_unavailable_and_may_come_later(postgres: PostgresServer) -> None:
+    postgres.kill()
+    storage = PostgresStorage(postgres.dsn(), timeout=timedelta(seconds=5))
     for call in (storage.open, storage.check):
         with pytest.raises(StorageUnavailable, match="look at the server, its address") as caught:
             await call()
         assert isinstance(caught.value.__cause__, OSError)
-    own_server.start()
+    postgres.start()
     await storage.check()
     await storage.aclose()
 
