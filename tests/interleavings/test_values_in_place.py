@@ -77,8 +77,8 @@ class ListsOfTasks(Lists):
         await exchange.finish()
 
 
-PLAYED = some(PAIRS, 37)
-PLAYED_BY_TASKS = some(SHORT, 11)
+PLAYED = some(PAIRS, 61)
+PLAYED_BY_TASKS = some(SHORT, 19)
 
 
 @pytest.mark.proves("P4")
