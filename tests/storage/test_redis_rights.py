@@ -43,6 +43,19 @@ OTHER_TYPES: dict[str, tuple[str, ...]] = {
     "set": ("SADD", INDEX, "x"), "stream": ("XADD", INDEX, "1-1", "x", "y"),
 }  # fmt: skip
 
+# In one trip, since all is looked at some thousand times.
+LOOK = """
+local said = {}
+for _, key in ipairs(redis.call('KEYS', '*')) do
+    local kind, value = redis.call('TYPE', key).ok, nil
+    if kind == 'zset' then value = redis.call('ZRANGE', key, 0, -1, 'WITHSCORES')
+    elseif kind == 'string' then value = redis.call('GET', key)
+    else value = redis.call('DUMP', key) end
+    said[#said + 1] = {key, kind, redis.call('PTTL', key), value}
+end
+return said
+"""
+
 Versions: TypeAlias = dict[str, int]
 Call: TypeAlias = Callable[[RedisStorage, Versions], Coroutine[Any, Any, Any]]
 World: TypeAlias = dict[bytes, tuple[Any, int]]
@@ -103,33 +116,27 @@ class House:
 
     def world(self) -> World:
         """All there is, by key: what stands there and its milliseconds left."""
-        with self.admin.pipeline(transaction=False) as pipe:
-            keys = sorted(self.admin.keys("*"))
-            for key in keys:
-                pipe.type(key).pttl(key).dump(key)
-            found: list[Any] = pipe.execute()
-        world: World = {}
-        for number, key in enumerate(keys):
-            kind, left, dumped = found[number * 3 : number * 3 + 3]
-            world[key] = (dict(self.admin.zrange(key, 0, -1, withscores=True)) if kind == b"zset" else dumped, left)
-        return world
+        return {
+            key: (dict(zip(value[::2], map(float, value[1::2]), strict=True)) if kind == b"zset" else value, left)
+            for key, kind, left, value in self.admin.eval(LOOK, 0)
+        }
 
     def meaning(self) -> dict[bytes, tuple[bytes | None, bytes]]:
         """The records with owner and data; each must be in its owner's index, if that is one, and not outlive it."""
         said: dict[bytes, tuple[bytes | None, bytes]] = {}
-        for key in self.admin.keys("*"):
+        world = self.world()
+        for key, (value, left) in world.items():
             if key.endswith(b":sessioncore-index"):
                 continue
-            if (value := self.admin.get(key))[:2] == TOMBSTONE:
+            if value[:2] == TOMBSTONE:
                 said[key] = (None, value)
                 continue
             _, owner, data = unpack(value)
             said[key] = (owner, data)
-            index = b"%b:sessioncore-index" % owner if owner else b""
-            if owner and self.admin.type(index) == b"zset":
-                left = self.admin.pttl(key)
-                assert self.admin.zscore(index, key) >= time.time() * 1000 + left
-                assert self.admin.pttl(index) >= left
+            index, index_left = world.get(b"%b:sessioncore-index" % owner, (None, 0)) if owner else (None, 0)
+            if isinstance(index, dict):
+                assert index[key] >= time.time() * 1000 + left
+                assert index_left >= left
         return said
 
 
