@@ -61,10 +61,14 @@ def stored(**wrong: Any) -> Stored:
     return Stored(**{**fields, **wrong})
 
 
+no_text: Any = b"session:key"
+moved_to_bytes = Moved(no_text)
+
 WRONG: list[tuple[str, Any, Callable[[SessionStore], Awaitable[object]]]] = [
     *[("load", stored(**wrong), visit) for wrong in ({"data": "{}"}, {"data": None}, {"ttl": "60"}, {"ttl": None})],
     ("load", stored(ttl="60"), lambda store: store.get_by_id("A" * 43)),
     ("load", stored(data={}), lambda store: store.revoke("a" * 64, owner="ada")),
+    ("load", moved_to_bytes, lambda store: store.revoke("a" * 64, owner="ada")),
     ("load", {"data": b"", "version": 1, "ttl": 60.0}, lambda store: store.get_by_id("A" * 43)),
     ("load", {"data": b"", "version": 1, "ttl": 60.0}, visit),
     ("load", True, lambda store: store.revoke("a" * 64, owner="ada")),

@@ -5,13 +5,13 @@ A machine decides without I/O: it returns one step after the other, and takes th
 """
 
 from collections.abc import Awaitable
-from typing import NamedTuple, Protocol, TypeAlias, final
+from typing import Final, NamedTuple, Protocol, TypeAlias, final
 
 from msgspec import Struct
 
 from sessioncore._errors import SessionError, StorageError
 from sessioncore._events import EventKind
-from sessioncore._storage_calls import Call, Reply, Stored
+from sessioncore._storage_calls import Call, Moved, Reply, Stored
 from sessioncore.http._ids import AmbiguousID
 
 __all__ = ["Answer", "AwaitText", "Machine", "QueuedEvent", "Step", "check_fields", "unexpected_answer"]
@@ -24,6 +24,8 @@ class AwaitText(Struct, frozen=True):
     text: Awaitable[str | None]
 
 
+_STORED_FIELDS: Final = (("data", bytes), ("version", int), ("ttl", (int, float)))
+_MOVED_FIELDS: Final = (("key", str),)
 Step: TypeAlias = Call | AwaitText
 Answer: TypeAlias = Reply | str | StorageError | AmbiguousID
 """The result of a step: the storage's reply, the extractor's text, or the error that either raised."""
@@ -64,13 +66,13 @@ def unexpected_answer(storage: object, operation: str, answer: object, what: str
     )
 
 
-def check_fields(storage: object, operation: str, record: Stored) -> None:
-    """After a TypeError, look whether the reason is a field of the record that the storage has returned.
+def check_fields(storage: object, operation: str, record: Stored | Moved) -> None:
+    """Look at the fields of what the storage has returned: not for each request, but after a TypeError, for example.
 
     Raises:
         StorageError: a field has a type that the storage contract does not allow.
     """
-    for name, kinds in (("data", bytes), ("version", int), ("ttl", (int, float))):
+    for name, kinds in _MOVED_FIELDS if isinstance(record, Moved) else _STORED_FIELDS:
         if not isinstance(value := getattr(record, name), kinds):
             what = f"a {type(record).__name__} whose {name} is a {type(value).__name__}"
             raise unexpected_answer(storage, operation, record, what)

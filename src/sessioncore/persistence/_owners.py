@@ -117,6 +117,7 @@ class Owners:
         """Return the handle that this session has now, perhaps after moves, and what its key holds."""
         key, passed = self._config.key_prefix + handle, set[str]()
         while isinstance(answer := await self._driver.call(Load(key, uncached=True)), Moved) and key not in passed:
+            check_fields(self._config.storage, Load.operation, answer)
             passed.add(key)  # no move makes tombstones that lead in a circle, but damage may
             key = answer.key
         return key.removeprefix(self._config.key_prefix), answer
