@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,32 +27,39 @@ __all__ = ["forking"]
 _SET_CHILD_SUBREAPER = 36
 _ALWAYS = ["anyio._backends._asyncio", "sessioncore"]
 _START: Any = subprocess.Popen.__dict__["_execute_child"]
+_needed = ContextVar[tuple[str, ...] | None]("modules that a fork needs", default=None)  # None: no forks are wanted
 
 
 @contextmanager
 def forking(*modules: str) -> Generator[None]:
-    """Let the Pythons that are started meanwhile be forks of a process that has imported these modules."""
-
-    def start(process: Any, *arguments: Any) -> None:
-        given = inspect.signature(_START).bind(process, *arguments).arguments
-        command: list[str] = [os.fspath(word) for word in given["args"]]
-        if command[0] != sys.executable or given["pass_fds"] or given["preexec_fn"] or given["shell"]:
-            _START(process, *arguments)
-            return
-        pipes = [given[name] for name in ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")]
-        streams = [own if given == -1 else given for own, given in enumerate((pipes[0], pipes[3], pipes[5]))]
-        environment = os.environ if given["env"] is None else given["env"]
-        process.pid = _fork(streams, {
-            "modules": [*_ALWAYS, *modules], "command": command[1:], "session": given["start_new_session"],
-            "folder": f"{Path(given['cwd'] or '.').absolute()}", "environment": {**environment},
-        })  # fmt: skip
-        process._child_created = True
-        process._close_pipe_fds(*pipes)
-
-    with pytest.MonkeyPatch.context() as patch:
-        if sys.platform == "linux":
-            patch.setattr(subprocess.Popen, "_execute_child", start)
+    """Let the Pythons that this task starts meanwhile be forks of a process that has imported these modules."""
+    token = _needed.set((*_ALWAYS, *modules))
+    try:
         yield
+    finally:
+        _needed.reset(token)
+
+
+def _start(process: Any, *arguments: Any) -> None:
+    given = inspect.signature(_START).bind(process, *arguments).arguments
+    command: list[str] = [os.fspath(word) for word in given["args"]]
+    needed = None if given["pass_fds"] or given["preexec_fn"] or given["shell"] else _needed.get()
+    if needed is None or command[0] != sys.executable:
+        _START(process, *arguments)
+        return
+    pipes = [given[name] for name in ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")]
+    streams = [own if given == -1 else given for own, given in enumerate((pipes[0], pipes[3], pipes[5]))]
+    environment = os.environ if given["env"] is None else given["env"]
+    process.pid = _fork(streams, {
+        "modules": needed, "command": command[1:], "session": given["start_new_session"],
+        "folder": f"{Path(given['cwd'] or '.').absolute()}", "environment": {**environment},
+    })  # fmt: skip
+    process._child_created = True
+    process._close_pipe_fds(*pipes)
+
+
+if sys.platform == "linux":
+    pytest.MonkeyPatch().setattr(subprocess.Popen, "_execute_child", _start)
 
 
 def _fork(streams: list[int], request: dict[str, Any]) -> int:

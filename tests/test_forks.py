@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import anyio
 import pytest
 from tests.forks import forking
 
@@ -31,3 +32,23 @@ def test_a_fork_that_fails_or_is_killed_says_so() -> None:
         killed = subprocess.run([sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"], check=False)
     assert (failed.returncode, failed.stderr.splitlines()[-1]) == (1, "ZeroDivisionError: division by zero")
     assert killed.returncode == -9
+
+
+@pytest.mark.anyio
+async def test_whoever_does_not_ask_for_a_fork_gets_a_python_of_its_own() -> None:
+    both, first_ended = anyio.Event(), anyio.Event()
+
+    async def first() -> None:
+        with forking():
+            await both.wait()
+        first_ended.set()
+
+    async def second() -> None:
+        with forking():
+            both.set()
+            await first_ended.wait()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(first)
+        tasks.start_soon(second)
+    await anyio.run_process([sys.executable, "-c", "import sys; sys.exit('anyio' in sys.modules)"])  # raises
