@@ -5,10 +5,30 @@ import os
 from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+from weakref import WeakSet
 
 import asyncpg  # type: ignore[import-untyped]  # asyncpg ships no py.typed # pyright: ignore[reportMissingTypeStubs]
 
+from sessioncore.concurrency._forks import in_each_child, part_with_socket
+
 __all__ = ["connect", "target_of"]
+
+
+class _Connections:
+    """Those of this process."""
+
+    def __init__(self) -> None:
+        self.open = WeakSet[Any]()
+
+    def after_fork(self) -> None:
+        """In a child process: leave them to the parent."""
+        for connection in self.open:
+            if (transport := connection._transport) is not None:  # noqa: SLF001 - asyncpg has no public way to it
+                part_with_socket(transport)
+
+
+_connections = _Connections()
+in_each_child(_connections)
 
 
 async def connect(*args: Any, **options: Any) -> Any:
@@ -23,7 +43,9 @@ async def connect(*args: Any, **options: Any) -> Any:
     except asyncio.CancelledError:
         attempt.add_done_callback(_close)
         raise
-    return attempt.result()
+    connection = attempt.result()
+    _connections.open.add(connection)
+    return connection
 
 
 def target_of(dsn: str) -> dict[str, str]:

@@ -21,6 +21,7 @@ from typing import Any, TypeAlias, cast
 
 from hiredis import ProtocolError, PushNotification, Reader
 
+from sessioncore.concurrency._forks import in_each_child, part_with_socket
 from sessioncore.concurrency._standstill import MORE_TIME, STOOD_STILL
 from sessioncore.storage.redis._errors import ConnectionLost, ErrorReply, ReplyTimeout
 from sessioncore.storage.redis.connection._room import MAX_IN_FLIGHT, Room
@@ -82,6 +83,12 @@ class PipelinedConnection(asyncio.Protocol):
     def start(self, opened: OpenedSocket) -> None:
         # The companion is redis-py's StreamWriter: it would close the transport when collected.
         self._transport, self._companion = opened
+        in_each_child(self)
+
+    def after_fork(self) -> None:
+        """In a child process: leave the connection to the parent."""
+        if self._transport is not None:
+            part_with_socket(self._transport)
 
     def age(self) -> float:
         """Return the seconds since it was opened."""
