@@ -23,6 +23,7 @@ from tests.turns import comes_true
 from sessioncore import EventKind, Moved, SessionConfig, SessionEvent, SessionStore, StorageUnavailable, Unreadable
 from sessioncore.storage import Storage, Stored
 from sessioncore.storage.redis import RedisStorage
+from sessioncore.storage.redis.connection._waiting import all_of
 
 pytestmark = [pytest.mark.anyio, pytest.mark.redis, pytest.mark.usefixtures("emptied")]
 
@@ -95,6 +96,12 @@ def test_a_process_that_was_stopped_takes_the_replies_that_came_meanwhile(
 
     with asyncio.Runner(loop_factory=loop_factory) as runner:
         runner.run(visits())
+
+
+async def test_the_time_of_several_calls_is_over_for_them_alone_though_the_last_one_was_answered() -> None:
+    with anyio.move_on_after(0.05) as scope:  # of the two, one node of a cluster is silent
+        await all_of([asyncio.sleep(30), asyncio.sleep(0)])
+    assert scope.cancelled_caught
 
 
 async def test_reads_that_meet_a_half_open_connection_are_repeated_on_a_fresh_one(server: Server) -> None:

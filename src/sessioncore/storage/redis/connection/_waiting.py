@@ -49,7 +49,16 @@ async def cancel_and_wait(*tasks: asyncio.Task[Any]) -> None:
 
 async def all_of(calls: Iterable[Awaitable[_T]]) -> list[_T]:
     """Wait for all, then return their results or raise the first error."""
-    results = await asyncio.gather(*calls, return_exceptions=True)
+    tasks = [asyncio.ensure_future(call) for call in calls]
+    try:
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+    except asyncio.CancelledError:
+        # `gather` raises one without a message if the last call had been answered, and by its message a cancel scope
+        # knows its own: without it, a call that is over its time would cancel the caller.
+        for task in tasks:
+            if task.cancelled():
+                task.result()
+        raise
     done: list[_T] = []
     for result in results:
         if isinstance(result, BaseException):
