@@ -23,7 +23,7 @@ from sessioncore import (
 
 pytestmark = pytest.mark.anyio
 
-SHORT = timedelta(seconds=0.2)  # so long a login waits for another one to step back
+SHORT = timedelta(seconds=1)  # so long a login waits for another one to step back
 
 
 def add(n: int) -> int:
