@@ -3,6 +3,7 @@
 For most of them that takes longer than what they are for. `with forking(MODULE...)` around whatever starts
 `python -m MODULE`, `python -c CODE` or `python FILE`: the fork is a child of the test's process, has the streams, the
 environment and the folder that it is given, and ends as any Python does. Elsewhere than on Linux nothing changes.
+Forks have one hash seed, and the same addresses: what must not depend on them takes Pythons of its own.
 """
 
 import atexit

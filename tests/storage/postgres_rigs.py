@@ -13,7 +13,6 @@ from typing import Any
 import anyio
 import asyncpg  # type: ignore[import-untyped]  # asyncpg ships no py.typed # pyright: ignore[reportMissingTypeStubs]
 from servers.postgres_server import PostgresServer, pgbouncer
-from tests.forks import forking
 from tests.processes import ENVIRONMENT
 from tests.turns import comes_true
 
@@ -148,12 +147,11 @@ async def writing(*storages: PostgresStorage) -> AsyncGenerator[list[Writers], N
 
 async def in_another_process(worker: str, *arguments: str) -> str:
     """Run a worker that stands beside this file, and return what it says."""
-    with forking("tests.storage.history", "tests.storage.postgres_rigs"):
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, str(Path(__file__).with_name(worker)), *arguments,
-            env=ENVIRONMENT,
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-        )  # fmt: skip
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, str(Path(__file__).with_name(worker)), *arguments,
+        env=ENVIRONMENT,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
     out, err = await process.communicate()
     assert process.returncode == 0, err.decode()
     return out.decode()

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from servers.postgres_server import PostgresServer, pgbouncer, pgbouncer_prepares
+from tests.forks import forking
 from tests.storage.postgres_rigs import connection, driver, in_another_process, new_table, opened, table_of
 from tests.storage.rigs import made, record_at, version_of
 
@@ -23,9 +24,10 @@ async def test_two_processes_behind_a_pooler_run_each_its_own_statements(
     table = new_table()
     with pgbouncer(postgres, mode=mode, pool_size=pool_size) as dsn:
         async with opened(postgres.dsn(), table=table), connection(postgres.dsn()) as plain:
-            answers = await asyncio.gather(
-                *(in_another_process("pooler_worker.py", "mix", order, dsn, table) for order in ("one", "two"))
-            )
+            with forking("tests.storage.history", "tests.storage.postgres_rigs"):
+                answers = await asyncio.gather(
+                    *(in_another_process("pooler_worker.py", "mix", order, dsn, table) for order in ("one", "two"))
+                )
             left = f"SELECT convert_from(key, 'UTF8') || '=' || encode(data, 'hex') FROM {table} WHERE moved_to IS NULL"
             rows = await plain.fetch(left)
     assert sorted("".join(answers).splitlines()) == sorted(row[0] for row in rows)
