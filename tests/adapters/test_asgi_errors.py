@@ -174,15 +174,13 @@ async def raw(scope: Any, receive: Any, send: Any) -> None:
     raise ValueError
 
 
-async def test_an_application_without_a_framework_sends_the_id_only_if_one_was_stored(store: SessionStore) -> None:
+async def test_without_a_framework_the_id_is_sent_if_one_was_stored_and_in_a_handshake_where_the_server_can(
+    store: SessionStore,
+) -> None:
     app = SessionMiddleware(raw, store)
     wire = await ask(app, "/saved", raises=ValueError)
     assert dict(await store.get_by_id(wire.sid or "")) == {"n": 1}
     assert (await ask(app, "/other", raises=ValueError)).sent == []
-
-
-async def test_a_handshake_that_fails_sends_it_where_the_server_can(store: SessionStore) -> None:
-    app = SessionMiddleware(raw, store)
     wire = await run(app, socket_scope("/saved"), CONNECT, raises=ValueError)
     assert wire.sent == []
     extensions: dict[str, Any] = {"websocket.http.response": {}}

@@ -34,7 +34,7 @@ def chained(adapter: str, sites: Sites) -> Site:
     return sites(adapter, SpyStorage, extractor=CHAINED).reset()
 
 
-def test_a_new_id_goes_to_every_cookie_and_header_place(chained: Site) -> None:
+def test_a_new_id_goes_to_every_cookie_and_header_place_and_a_logout_clears_both(chained: Site) -> None:
     reply = chained.raw("/counter")
     sid = reply.one("x-session")
     assert sid is not None
@@ -45,6 +45,9 @@ def test_a_new_id_goes_to_every_cookie_and_header_place(chained: Site) -> None:
         again = chained.raw("/counter", found)
         assert again.set_cookies == again.all("x-session") == []
     assert chained.raw(f"/read?sid={sid}").text == '{"n":3}'
+    reply = chained.raw("/logout", ("X-Session", sid))
+    assert "Max-Age=0" in reply.set_cookies[0]
+    assert reply.all("x-session") == [""]
 
 
 def test_both_values_of_a_header_are_seen(chained: Site) -> None:
@@ -66,12 +69,6 @@ def test_an_id_from_the_query_is_sent_nowhere_and_a_new_one_is(chained: Site) ->
         else:
             assert reply.set_cookies == reply.all("x-session") == []
     assert chained.count() == 0
-
-
-def test_a_logout_clears_the_cookie_and_the_header(chained: Site) -> None:
-    reply = chained.raw("/logout", ("X-Session", chained.make({"n": 1})))
-    assert "Max-Age=0" in reply.set_cookies[0]
-    assert reply.all("x-session") == [""]
 
 
 @pytest.mark.proves("AT-20", "ASVS 14.2.1")

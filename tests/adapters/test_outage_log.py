@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import timedelta
+from functools import partial
 from importlib import import_module
 
 import pytest
@@ -63,10 +64,7 @@ def test_an_outage_of_redis_writes_one_traceback_whatever_uses_the_sessions(adap
         app = import_module(f"tests.adapters.apps_{adapter.partition('-')[0]}").make_app(store)
         server = stack.enter_context(serve(SERVERS[adapter], app))
 
-        async def a_session() -> str:
-            return (await store.create({"n": 1}, owner="ada")).id
-
-        cookie = "Cookie", f"session_id={server.run(a_session)}"
+        cookie = "Cookie", f"session_id={server.run(lambda: store.create({'n': 1}, owner='ada')).id}"
         uri = f"ws://localhost:{server.address.port}/ws?how=read"
         socket = stack.enter_context(connect(uri, additional_headers=[cookie], close_timeout=1))
         socket.send("read n")
@@ -131,11 +129,7 @@ def test_a_session_that_was_ended_breaks_a_stream_off_that_saves_and_writes_no_t
     site = open_site(plain=True)
     cookie = "Cookie", f"session_id={site.make({'n': 1})}"
     logging.getLogger().addHandler(log)
-
-    async def end() -> None:
-        await site.storage.inner.clear("")
-
-    site.storage.before["replace"] = end
+    site.storage.before["replace"] = partial(site.storage.inner.clear, "")
     with pytest.raises((http.client.IncompleteRead, ConnectionError)):
         site.raw("/events?how=late", cookie)
     ask(site.address, compose("GET", "/peek"))

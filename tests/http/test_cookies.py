@@ -124,20 +124,13 @@ def writer(name: str = "__Host-sid", **changes: Any) -> CookieWriter:
     return CookieWriter.build(name, settings_with(**changes))
 
 
-@pytest.mark.proves("ASVS 3.3.1", "ASVS 3.3.2", "ASVS 3.3.3", "ASVS 3.3.4")
-def test_the_default_cookie_is_written_exactly_so() -> None:
+@pytest.mark.proves("AT-28", "ASVS 3.3.1", "ASVS 3.3.2", "ASVS 3.3.3", "ASVS 3.3.4")
+def test_the_default_the_fullest_and_the_barest_cookie_are_written_exactly_so() -> None:
     assert writer().set(T, 86400.0) == f"__Host-sid={T}; Max-Age=86400; Path=/; HttpOnly; Secure; SameSite=Lax"
-
-
-@pytest.mark.proves("AT-28")
-def test_a_cookie_with_every_attribute_is_written_exactly_so() -> None:
     full = writer("sid", path="/app", domain="example.com", same_site="none", partitioned=True)
     attributes = "Path=/app; Domain=example.com; HttpOnly; Secure; SameSite=None; Partitioned"
     assert full.set(T, 60) == f"sid={T}; Max-Age=60; {attributes}"
     assert full.clear() == f"sid=; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT; {attributes}"
-
-
-def test_a_bare_cookie_is_written_exactly_so() -> None:
     bare = writer("sid", secure=False, http_only=False, same_site="strict")
     assert bare.set(T, None) == f"sid={T}; Path=/; SameSite=Strict"
     assert bare.clear() == "sid=; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT; Path=/; SameSite=Strict"

@@ -1,6 +1,7 @@
 """Writes whose reply was lost, and that may arrive late: the next commit finds out, and makes none twice."""
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, TypeVar
 
 import pytest
@@ -208,11 +209,7 @@ async def test_a_session_that_is_ended_after_the_search_for_a_lost_write_is_gone
     exchange = await lab.begin_request()
     await change(exchange.session)
     await lose_for_now(lab, exchange.session, write)
-
-    async def end() -> bool:
-        return await lab.store.delete(lab.visitor.sid or "")
-
-    lab.storage.after["load"] = end
+    lab.storage.after["load"] = partial(lab.store.delete, lab.visitor.sid or "")
     await lab.visitor.leave(exchange)
     assert lab.kinds("storage_error") == ["destroyed", "gone"]
     assert len(lab.storage.inner) == 0

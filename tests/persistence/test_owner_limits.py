@@ -202,10 +202,7 @@ async def test_a_refused_login_whose_session_is_ended_meanwhile_leaves_nothing()
 
     async def lose_the_race() -> None:
         await another_login(lab)
-        lab.storage.before["move"] = everything_ends
-
-    async def everything_ends() -> None:
-        await lab.beside().reset()
+        lab.storage.before["move"] = lab.beside().reset  # everything ends
 
     lab.storage.before["move"] = lose_the_race
     exchange = await lab.visitor.arrive()

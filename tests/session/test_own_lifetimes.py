@@ -2,21 +2,14 @@
 
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any, NamedTuple
 
 import pytest
 from tests.kit import Lab, destroy, doing, login, lose, max_age, regenerate, reset
 from tests.views import PlainView, Visitor
 
-from sessioncore import (
-    EventKind,
-    OwnerLimitReached,
-    Session,
-    StorageUnavailable,
-    chain,
-    from_cookie,
-    from_header,
-)
+from sessioncore import EventKind, OwnerLimitReached, Session, StorageUnavailable, chain, from_cookie, from_header
 from sessioncore.session._session import state_of
 
 pytestmark = pytest.mark.anyio
@@ -365,10 +358,7 @@ async def test_a_login_over_the_limit_leaves_the_settings_as_they_were(when: str
     older = lab.beside(clock=lambda: lab.clock() - 5)
     await lab.begin()
     await ask(lab, remember)
-
-    async def elsewhere() -> None:
-        await older.create({}, owner="bob")
-
+    elsewhere = partial(older.create, {}, owner="bob")
     if when == "before the login":
         await elsewhere()
     else:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import anyio
 from redis.asyncio import Redis
 from servers.redis_server import Server
+from tests.storage.rigs import made, version_of
 
 from sessioncore._errors import StorageUnavailable
 from sessioncore.storage.redis import RedisStorage
@@ -49,6 +50,20 @@ def rig_of(storage: RedisStorage, client: Any) -> Rig:
 def client_of(port: int, kind: Any = Redis, **options: Any) -> Any:
     """A client whose types are of no interest here; redis-py's default protocol depends on its version."""
     return kind(host="127.0.0.1", port=port, **{"protocol": 3} | options)
+
+
+async def walk(storage: RedisStorage) -> None:
+    """One life of a record, and every other call once."""
+    at = await made(storage, "walk:a", b"1", 100, owner="walk:u")
+    assert await storage.load("walk:a", renew=50) is not None
+    at = version_of(await storage.replace("walk:a", b"2", 100, version=at, owner="walk:u"))
+    version_of(await storage.move("walk:a", "walk:b", b"3", 100, version=at, owner="walk:w"))
+    assert await storage.touch("walk:b", 100)
+    assert await storage.owned_keys("walk:w") == ["walk:b"]
+    assert await storage.delete("walk:b") == 1
+    assert await storage.clear("walk:") == 0
+    await storage.purge_expired()
+    await storage.check()
 
 
 @asynccontextmanager

@@ -69,15 +69,11 @@ async def every_call(storage: RedisStorage, do: Callable[..., Any]) -> None:
     assert await storage.clear("session:") == 501
 
 
-async def test_the_documented_rules_are_enough_for_every_call(server: Server) -> None:
-    async with as_user(server) as storage:
-        await every_call(storage, server.do)
-
-
-async def test_they_are_enough_where_replicas_confirm() -> None:
+async def test_the_documented_rules_are_enough_for_every_call_also_where_replicas_confirm(server: Server) -> None:
     with pair() as (master, _):
-        async with as_user(master, wait_replicas=1) as storage:
-            await every_call(storage, master.do)
+        for one, replicas in ((server, 0), (master, 1)):
+            async with as_user(one, wait_replicas=replicas) as storage:
+                await every_call(storage, one.do)
 
 
 async def test_a_numbered_database_needs_select_too(server: Server) -> None:

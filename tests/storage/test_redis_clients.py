@@ -17,8 +17,8 @@ import uvloop
 from redis.asyncio import BlockingConnectionPool, Connection, Redis, RedisCluster
 from redis.credentials import StreamingCredentialProvider
 from servers.redis_server import Server, ServerExited, free_port, one_server
-from tests.storage.redis_rig import SECOND, client_of, storage_at
-from tests.storage.rigs import made, version_of
+from tests.storage.redis_rig import SECOND, client_of, storage_at, walk
+from tests.storage.rigs import made
 
 from sessioncore import Stored
 from sessioncore._errors import ConfigError, StorageError, StorageUnavailable
@@ -26,18 +26,6 @@ from sessioncore.storage.redis import RedisStorage
 from sessioncore.storage.redis.client._url import client_from
 
 pytestmark = [pytest.mark.anyio, pytest.mark.redis, pytest.mark.usefixtures("emptied")]
-
-
-async def walk(storage: RedisStorage) -> None:
-    """One life of a record."""
-    at = await made(storage, "session:a", b"1", 100, owner="session:u")
-    assert await storage.load("session:a", renew=50) is not None
-    at = version_of(await storage.replace("session:a", b"2", 100, version=at, owner="session:u"))
-    version_of(await storage.move("session:a", "session:b", b"3", 100, version=at, owner="session:u"))
-    assert await storage.touch("session:b", 100)
-    assert await storage.owned_keys("session:u") == ["session:b"]
-    assert await storage.delete("session:b") == 1
-    assert await storage.clear("session:") == 0
 
 
 @pytest.mark.parametrize(("url", "protocol"), [("redis://h", 3), ("redis://h?protocol=2", 2)])

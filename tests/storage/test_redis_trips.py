@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from servers.redis_server import Server
-from tests.storage.redis_rig import client_of, storage_at
+from tests.storage.redis_rig import client_of, storage_at, walk
 from tests.storage.rigs import made, record_at, version_of
 from tests.tcp_proxy import Proxy, proxy_to
 
@@ -64,19 +64,6 @@ async def test_each_call_is_one_round_trip(server: Server) -> None:
         assert await storage.delete("new", "k") == 1
         assert trips() == 1
         assert proxy.connections == 1
-
-
-async def walk(storage: RedisStorage) -> None:
-    """Call everything once."""
-    at = await made(storage, "walk:a", owner="walk:u")
-    await storage.load("walk:a", renew=10)
-    at = version_of(await storage.replace("walk:a", b"", 10, version=at, owner="walk:u"))
-    version_of(await storage.move("walk:a", "walk:b", b"", 10, version=at, owner="walk:w"))
-    await storage.touch("walk:b", 10)
-    await storage.owned_keys("walk:w")
-    await storage.clear("walk:")
-    await storage.purge_expired()
-    await storage.check()
 
 
 @pytest.mark.proves("AT-108")

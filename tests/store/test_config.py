@@ -46,6 +46,7 @@ def test_the_defaults_are_those_of_production() -> None:
     }  # fmt: skip
     assert (config.extractor.source, config.extractor.key) == (Source.COOKIE, "__Host-session_id")
     assert isinstance(config.storage, MemoryStorage)
+    assert config.storage is not SessionConfig().storage
     assert config.clock is time.time
 
 
@@ -147,10 +148,6 @@ def test_a_storage_that_lacks_one_method_is_refused() -> None:
         lacking = type("Lacking", (MemoryStorage,), {method: None})()
         with pytest.raises(ConfigError, match=r"sessioncore\.Storage"):
             SessionConfig(storage=lacking)
-
-
-def test_each_config_has_a_storage_of_its_own() -> None:
-    assert SessionConfig().storage is not SessionConfig().storage
 
 
 def test_a_lookup_is_a_chain_of_the_places_that_it_names() -> None:
