@@ -120,13 +120,9 @@ def is_module(name: str) -> bool:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_id)
-def test_every_make_command_on_the_page_exists(page: Path) -> None:
+def test_every_make_command_file_and_name_on_the_page_exists(page: Path) -> None:
     targets = re.findall(r"^([a-z-]+):", MAKEFILE, re.MULTILINE)
     assert {span.split()[1] for span in spans(page) if span.startswith("make ")} <= set(targets)
-
-
-@pytest.mark.parametrize("page", PAGES, ids=page_id)
-def test_every_file_and_name_on_the_page_exists(page: Path) -> None:
     looks_like_a_name = re.compile(r"[A-Za-z_][\w./]*(\(\))?")
     named = {span for span in spans(page) if looks_like_a_name.fullmatch(span)} - FOREIGN
     assert sorted(span for span in named if not exists(span)) == []

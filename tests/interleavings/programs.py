@@ -22,6 +22,7 @@ from sessioncore import (
     SessionNotFound,
     SessionStore,
     Storage,
+    StorageUnavailable,
 )
 from sessioncore.testing import ManualClock
 
@@ -47,6 +48,11 @@ def cookie_of(headers: list[tuple[str, str]]) -> str | None:
     if not cookies:
         return None
     return "" if "Max-Age=0" in cookies[0] else cookies[0].partition("=")[2].partition(";")[0]
+
+
+def nobody_loses_any(verb: str) -> bool:
+    """Whether a write without reply was carried out; only test_lost_replies, which loses some, can tell."""
+    raise AssertionError(f"the storage is unavailable to a {verb}, and nobody has made it so")
 
 
 class TickingClock(ManualClock):
@@ -91,6 +97,7 @@ class Site:
             )
         )
         self.gone: set[str] = set()  # whose commits reported that there was no session any more
+        self.has_arrived: Callable[[str], bool] = nobody_loses_any
         self.offers = 0
         self.actions: list[Action] = []
         self.issued: list[str] = []
@@ -209,8 +216,13 @@ class Site:
     async def commit(self, actor: str, request: str, exchange: Exchange, status: int = 200) -> str | None:
         with self.action(actor, request, "commit" if status < 500 else "fail") as action:
             self.gone.discard(actor)
-            told = cookie_of(await exchange.commit(status))
-            action.result = told, actor in self.gone
+            told = None
+            try:
+                told = cookie_of(await exchange.commit(status))
+            except StorageUnavailable:
+                action.result = "unavailable", self.has_arrived(action.verb)
+            else:
+                action.result = told, actor in self.gone
         return told
 
     async def save(self, actor: str, request: str, session: Session) -> None:
@@ -220,6 +232,8 @@ class Site:
                 await session.save()
             except SessionGone:
                 action.result = None, True
+            except StorageUnavailable:
+                action.result = "unavailable", self.has_arrived(action.verb)
             else:
                 action.result = None, actor in self.gone
 
@@ -255,8 +269,12 @@ class Race:
         await self.store_one()
         self.site.clock.advance(120)
 
+    def data(self) -> dict[str, Any]:
+        """What the session holds at first."""
+        return {"count": 0, "last": ""}
+
     async def store_one(self, owner: str | None = None) -> None:
-        session = await self.site.store.create({"count": 0, "last": ""}, owner=owner)
+        session = await self.site.store.create(self.data(), owner=owner)
         self.sid, self.handle = session.id, session.handle
 
     async def play(self, name: str, program: Program) -> None:
@@ -272,6 +290,8 @@ class Race:
 class Meeting(Race):
     """Two requests of one browser, with one cookie: each of them a program, owner by owner."""
 
+    requests = "AB"
+
     def __init__(
         self, site: Site, one: Program, two: Program, *, owner: str | None = None, follows: bool = False
     ) -> None:
@@ -284,20 +304,23 @@ class Meeting(Race):
             await self.site.store.create({"of a stranger": 1})
         await super().store_one(self.owner)
 
-    async def play(self, name: str, program: Program) -> None:
-        site = self.site
-        exchange = site.store.exchange(PlainView([f"__Host-session_id={self.sid}".encode()]))
-        with site.action(name, name, "load"):
+    async def arrive(self, actor: str, request: str) -> Exchange:
+        exchange = self.site.store.exchange(PlainView([f"__Host-session_id={self.sid}".encode()]))
+        with self.site.action(actor, request, "load"):
             await exchange.load()
+        return exchange
+
+    async def play(self, name: str, program: Program) -> None:
+        exchange = await self.arrive(name, name)
         owner = "ada" if name == "A" else "bob"
         for verb in program:
-            await site.act(name, name, exchange, verb, owner, self.handle)
-        await site.commit(name, name, exchange)
+            await self.site.act(name, name, exchange, verb, owner, self.handle)
+        await self.site.commit(name, name, exchange)
         await exchange.finish()
 
     def check(self) -> None:
-        live = {self.sid: Kept({"count": 0, "last": ""}, self.owner)}
+        live = {self.sid: Kept(self.data(), self.owner)}
         if self.site.taken:
             live[self.site.issued[0]] = Kept({"of a stranger": 1})
-        requests = {name: Request(self.sid) for name in self.programs}
+        requests = {name: Request(self.sid) for name in self.requests}
         self.explain(World(self.follows, live, requests, {self.handle: self.sid}), self.site.found())

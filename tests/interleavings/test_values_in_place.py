@@ -11,11 +11,7 @@ from typing import Any
 import pytest
 from tests.interleavings.explore import explore
 from tests.interleavings.full import FULL, PATIENT, some
-from tests.interleavings.model import Kept, Request, World
 from tests.interleavings.programs import Meeting, Program, Site
-from tests.views import PlainView
-
-from sessioncore import Exchange
 
 pytestmark = PATIENT
 
@@ -30,16 +26,8 @@ SWITCHES = 3 if FULL else 1
 class Lists(Meeting):
     """Two requests with one list."""
 
-    requests = "AB"
-
-    async def store_one(self, owner: str | None = None) -> None:
-        session = await self.site.store.create({"items": ["first"]})
-        self.sid, self.handle = session.id, session.handle
-
-    def check(self) -> None:
-        live = {self.sid: Kept({"items": ["first"]})}
-        requests = {name: Request(self.sid) for name in self.requests}
-        self.explain(World(False, live, requests, {self.handle: self.sid}), self.site.found())
+    def data(self) -> dict[str, Any]:
+        return {"items": ["first"]}
 
 
 class ListsOfTasks(Lists):
@@ -54,12 +42,6 @@ class ListsOfTasks(Lists):
     async def prepare(self) -> None:
         await super().prepare()
         self.exchange = await self.arrive("A", "R")
-
-    async def arrive(self, actor: str, request: str) -> Exchange:
-        exchange = self.site.store.exchange(PlainView([f"__Host-session_id={self.sid}".encode()]))
-        with self.site.action(actor, request, "load"):
-            await exchange.load()
-        return exchange
 
     async def play(self, name: str, program: Program) -> None:
         for verb in program:

@@ -91,8 +91,13 @@ ENDS: dict[str, Callable[[Watched], Awaitable[object]]] = {
     "the owner's limit": evict, "another owner without a new ID": lambda one: bind_owner(one.other),
     "another owner's login": lambda one: log_in_as_another(one.other),
     "a revocation after another's regenerate": move_and_revoke, "time: idle": shorten,
-    "time: absolute": end_absolutely,
+    "time: absolute": end_absolutely, "another's new ID, without a window": lambda one: regenerate(one.other),
+    "the login of an anonymous visitor": lambda one: log_in_again(one.other),
 }  # fmt: skip
+SETTINGS: dict[str, dict[str, Any]] = {
+    "another's new ID, without a window": {"stale_id_window": timedelta(0)},
+    "the login of an anonymous visitor": {"begin": lambda store: store.create({"n": 1})},
+}
 
 
 @pytest.mark.proves("P2", "AT-132")
@@ -101,7 +106,7 @@ ENDS: dict[str, Callable[[Watched], Awaitable[object]]] = {
 async def test_it_ends_with_the_session(storage: str, end: str) -> None:
     if (storage, end) == ("polled", "a revocation after another's regenerate"):
         pytest.skip("this storage keeps no tombstones, so the regenerate has ended it")
-    async with watched(STORAGES[storage](), key_prefix="s:") as one:
+    async with watched(STORAGES[storage](), key_prefix="s:", **SETTINGS.get(end, {})) as one:
         await ENDS[end](one)
         await one.ended.wait()
         assert isinstance(one.error, SessionGone)
@@ -132,12 +137,6 @@ async def test_it_follows_another_requests_new_id_while_the_owner_stays(work: Wo
         await one.ended.wait()
 
 
-async def test_without_a_window_another_requests_new_id_ends_it() -> None:
-    async with watched(MemoryStorage(), stale_id_window=timedelta(0)) as one:
-        await regenerate(one.other)
-        await one.ended.wait()
-
-
 async def begun_after_another(store: SessionStore) -> Session:
     session = await store.create(owner="u")
     await end_and_begin_another(session)
@@ -150,17 +149,6 @@ async def test_its_own_end_counts_where_the_request_had_ended_another_session_be
         await one.looked_up()
         assert not one.ended.is_set()
         await end_and_begin_another(one.mine)
-        await one.ended.wait()
-
-
-async def anonymous(store: SessionStore) -> Session:
-    return await store.create({"n": 1})
-
-
-@on_storages
-async def test_a_login_ends_what_the_anonymous_visitor_has_open_elsewhere(storage: str) -> None:
-    async with watched(STORAGES[storage](), anonymous) as one:
-        await log_in_again(one.other)
         await one.ended.wait()
 
 

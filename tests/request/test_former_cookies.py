@@ -115,12 +115,9 @@ async def test_a_login_among_two_values_begins_a_session_and_a_logout_ends_every
     assert ended == [OLD, OLD.replace("/app", "/")]
 
 
-async def test_two_values_of_a_header_end_no_cookie() -> None:
+async def test_two_values_of_a_header_or_without_former_cookies_end_no_cookie() -> None:
     lab = moved(extractor=chain(from_header("X-Sid"), from_cookie("sid")))
     assert (await serve(lab.store, PlainView(headers=[("X-Sid", "a"), ("X-Sid", "b")]), read)).all("set-cookie") == []
-
-
-async def test_without_former_cookies_two_values_set_and_end_nothing() -> None:
     lab = moved(former_cookies=())
     assert (await serve(lab.store, await known(lab, b"sid=" + b"x" * 43), write)).all("set-cookie") == []
 

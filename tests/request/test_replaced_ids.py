@@ -57,9 +57,7 @@ class Site(Lab):
 
     async def late(self, *sids: str) -> Exchange:
         """Begin a request with these IDs in its cookies."""
-        exchange = self.store.exchange(PlainView(["; ".join(f"{COOKIE}={sid}" for sid in sids).encode()]))
-        await exchange.load()
-        return exchange
+        return await self.visitor.arrive(f"; {COOKIE}=".join(sids))
 
     async def ended(self, *sids: str) -> bool:
         return all([await self.found(sid) is None for sid in sids])
