@@ -8,7 +8,7 @@ from aiohttp.typedefs import Handler, Middleware
 from sessioncore import SessionStore
 from sessioncore_aiohttp import get_session, session_middleware, setup
 
-__all__ = ["application", "count", "proxied", "route", "touch", "with_middleware_alone"]
+__all__ = ["application", "count", "prepared", "proxied", "route", "touch", "with_middleware_alone"]
 
 Page = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -17,6 +17,12 @@ async def count(request: web.Request) -> web.Response:
     session = await get_session(request)
     session["n"] = session.get("n", 0) + 1
     return web.Response(text=str(session["n"]))
+
+
+async def prepared(request: web.Request) -> web.StreamResponse:
+    response = await count(request)
+    await response.prepare(request)
+    return response
 
 
 @web.middleware

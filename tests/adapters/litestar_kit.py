@@ -15,8 +15,8 @@ from sessioncore import Session, SessionStore
 from sessioncore_litestar import SessionPlugin, get_session
 
 __all__ = [
-    "COOKIE", "HTTPS", "AnyConnection", "AnyRequest", "AnySocket", "Client", "Open", "SessionDep", "Watch", "clients",
-    "cookie_of", "put", "read", "write",
+    "COOKIE", "HTTPS", "AnyConnection", "AnyRequest", "AnySocket", "Client", "Open", "OwnRequest", "SessionDep",
+    "Watch", "clients", "cookie_of", "put", "read", "write",
 ]  # fmt: skip
 
 AnyRequest: TypeAlias = Request[Any, Any, Any]
@@ -27,6 +27,10 @@ Client: TypeAlias = TestClient[Litestar]
 Open: TypeAlias = Callable[..., Client]
 COOKIE = "__Host-session_id"
 HTTPS = "https://testserver.local"
+
+
+class OwnRequest(Request[Any, Any, Any]):
+    pass
 
 
 class Watch(ASGIMiddleware):

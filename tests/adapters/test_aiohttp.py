@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from aiohttp.typedefs import Handler
-from tests.adapters.aiohttp_kit import application, count, proxied, route, touch, with_middleware_alone
+from tests.adapters.aiohttp_kit import application, count, prepared, proxied, route, touch, with_middleware_alone
 from tests.adapters.conftest import Visit
 from tests.adapters.open_kit import ToldStorage
 from tests.stores import SpyStorage, without_checks
@@ -248,11 +248,6 @@ def test_a_clone_of_a_request_has_its_session_and_cookie(store: SessionStore, vi
 
     async def raised(request: web.Request) -> web.StreamResponse:
         raise web.HTTPNotFound(text=(await count(request)).text)
-
-    async def prepared(request: web.Request) -> web.StreamResponse:
-        response = await count(request)
-        await response.prepare(request)
-        return response
 
     async def file(request: web.Request) -> web.StreamResponse:
         await count(request)

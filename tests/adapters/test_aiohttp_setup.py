@@ -9,7 +9,7 @@ import threading
 import anyio
 import pytest
 from aiohttp import web
-from tests.adapters.aiohttp_kit import application, count, route, with_middleware_alone
+from tests.adapters.aiohttp_kit import application, count, prepared, route, with_middleware_alone
 from tests.adapters.browser import PATIENCE, ask, compose, until
 from tests.adapters.conftest import Tls, Visit
 from tests.adapters.servers import serve, serve_aiohttp
@@ -105,11 +105,6 @@ def test_the_middleware_alone_serves_no_response_that_the_handler_prepares_and_s
 
 
 def test_the_middleware_around_setup_is_one_session_and_one_cookie(store: SessionStore, visit: Visit) -> None:
-    async def prepared(request: web.Request) -> web.StreamResponse:
-        response = await count(request)
-        await response.prepare(request)
-        return response
-
     address = visit(application(store, count, prepared, outside=[session_middleware(store)]))
     for path in ("/count", "/prepared"):
         browser = address.another()
@@ -183,11 +178,9 @@ def test_handlers_that_are_cancelled_with_their_client_leave_nothing_half_done(
         await over.wait()
         await runner.cleanup()
 
-    async def make() -> str:
-        return (await store.create({"a": 1, "b": 1})).id
-
     def request() -> bytes:
-        return compose("GET", "/slow", [("Cookie", f"__Host-session_id={server.run(make)}")])
+        sid = server.run(lambda: store.create({"a": 1, "b": 1})).id
+        return compose("GET", "/slow", [("Cookie", f"__Host-session_id={sid}")])
 
     with serve(run, application(store, slow), tls) as server:
         quiet = server.run(_tasks)

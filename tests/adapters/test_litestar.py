@@ -12,7 +12,7 @@ from litestar.params import FromQuery
 from litestar.types import Empty
 from msgspec import defstruct
 from pydantic import BaseModel
-from tests.adapters.litestar_kit import COOKIE, AnyRequest, Open, SessionDep, put, read, write
+from tests.adapters.litestar_kit import COOKIE, AnyRequest, Open, OwnRequest, SessionDep, put, read, write
 from tests.stores import SpyStorage, without_checks
 
 from sessioncore import SessionConfig, SessionStore, from_cookie
@@ -180,10 +180,6 @@ def test_the_id_is_told_when_asked_for_and_else_nothing_is_touched(enter: Open, 
     client.post("/write")
     assert client.get("/id").text == client.cookies[COOKIE]
     assert client.post("/regenerate").text == client.cookies[COOKIE]
-
-
-class OwnRequest(Request[Any, Any, Any]):
-    pass
 
 
 class NamedRequest(Request[Any, Any, Any]):

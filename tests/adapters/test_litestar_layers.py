@@ -3,14 +3,14 @@
 from typing import Any
 
 import pytest
-from litestar import Controller, Request, asgi, get, post
+from litestar import Controller, asgi, get, post
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.sessions import SessionMiddleware as StarletteSessions
 from starlette.requests import Request as StarletteRequest
 from starlette.responses import JSONResponse
 from starlette.routing import Route
-from tests.adapters.litestar_kit import COOKIE, AnyRequest, Open, SessionDep, read, write
+from tests.adapters.litestar_kit import COOKIE, AnyRequest, Open, OwnRequest, SessionDep, read, write
 from tests.stores import SpyStorage
 
 from sessioncore import SessionConfig, SessionNotLoaded, SessionStore, from_param
@@ -24,10 +24,6 @@ async def count_up(request: AnyRequest) -> int:
 
 
 # -- layers
-
-
-class OwnRequest(Request[Any, Any, Any]):
-    pass
 
 
 @pytest.mark.parametrize("request_class", [None, OwnRequest])

@@ -71,28 +71,20 @@ def test_an_annotation_that_is_text_means_the_class_of_its_own_module(enter: Ope
 # -- a dependency of the same name
 
 
-class Database:
-    pass
-
-
-async def database() -> Database:
-    return Database()
-
-
-@get("/name", dependencies={"session": Provide(database)})
-async def name(session: NamedDependency[Database]) -> str:
-    return type(session).__name__
+@get("/name", dependencies={"session": Provide(own_session)})
+async def name(session: NamedDependency[Session]) -> str:
+    return type(session).__module__
 
 
 @pytest.mark.parametrize("scope_key", ["session", "admin_session"])
 def test_an_applications_dependency_of_that_name_is_refused(store: SessionStore, scope_key: str) -> None:
-    given = {scope_key: Provide(database)}
+    given = {scope_key: Provide(own_session)}
     with pytest.raises(ConfigError, match=rf"'{scope_key}'.*rename the dependency"):
         Litestar([], plugins=[SessionPlugin(store, scope_key=scope_key)], dependencies=given)
 
 
 def test_a_routes_own_dependency_of_that_name_comes_first(enter: Open) -> None:
-    assert enter(name).get("/name").text == "Database"
+    assert enter(name).get("/name").text == __name__
 
 
 # -- the lifespan

@@ -277,6 +277,12 @@ class Race:
         session = await self.site.store.create(self.data(), owner=owner)
         self.sid, self.handle = session.id, session.handle
 
+    async def arrive(self, actor: str, request: str, sid: str | None) -> Exchange:
+        exchange = self.site.store.exchange(PlainView([f"__Host-session_id={sid}".encode()] if sid else []))
+        with self.site.action(actor, request, "load"):
+            await exchange.load()
+        return exchange
+
     async def play(self, name: str, program: Program) -> None:
         """What an actor does."""
         raise NotImplementedError
@@ -304,14 +310,8 @@ class Meeting(Race):
             await self.site.store.create({"of a stranger": 1})
         await super().store_one(self.owner)
 
-    async def arrive(self, actor: str, request: str) -> Exchange:
-        exchange = self.site.store.exchange(PlainView([f"__Host-session_id={self.sid}".encode()]))
-        with self.site.action(actor, request, "load"):
-            await exchange.load()
-        return exchange
-
     async def play(self, name: str, program: Program) -> None:
-        exchange = await self.arrive(name, name)
+        exchange = await self.arrive(name, name, self.sid)
         owner = "ada" if name == "A" else "bob"
         for verb in program:
             await self.site.act(name, name, exchange, verb, owner, self.handle)

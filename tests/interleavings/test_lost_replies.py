@@ -19,7 +19,6 @@ from tests.interleavings.hand_loop import HandLoop
 from tests.interleavings.model import Kept, Request, World
 from tests.interleavings.programs import Program, Race, Site
 from tests.interleavings.stepping import ACTOR
-from tests.views import PlainView
 
 from sessioncore import Storage, StorageUnavailable
 
@@ -115,10 +114,8 @@ class Doubtful(Race):
         return None if self.fresh and name == "A" else self.sid
 
     async def play(self, name: str, program: Program) -> None:
-        site, sid, plan = self.site, self._cookie(name), self.plan
-        exchange = site.store.exchange(PlainView([f"__Host-session_id={sid}".encode()] if sid else []))
-        with site.action(name, name, "load"):
-            await exchange.load()
+        site, plan = self.site, self.plan
+        exchange = await self.arrive(name, name, self._cookie(name))
         for verb in program:
             await site.act(name, name, exchange, verb, "ada" if name == "A" else "bob", self.handle)
         await site.commit(name, name, exchange)
@@ -130,7 +127,7 @@ class Doubtful(Race):
         for action in self.site.actions:
             if self.plan.late and action.verb == "commit" and action.result[0] == "unavailable":
                 action.result = "unavailable", self.plan.arrived  # perhaps after the response
-        live = {self.sid: Kept({"count": 0, "last": ""})}
+        live = {self.sid: Kept(self.data())}
         requests = {name: Request(self._cookie(name)) for name in self.programs}
         self.explain(World(False, live, requests, {self.handle: self.sid}, named=False), self.site.found())
 

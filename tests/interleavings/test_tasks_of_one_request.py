@@ -14,7 +14,6 @@ from tests.interleavings.explore import explore
 from tests.interleavings.full import FULL, PATIENT, some
 from tests.interleavings.model import Action, Kept, Request, World
 from tests.interleavings.programs import Program, Race, Site
-from tests.views import PlainView
 
 pytestmark = PATIENT
 
@@ -40,10 +39,7 @@ class OneRequest(Race):
     async def prepare(self) -> None:
         if not self.fresh:
             await self.store_one()
-        cookies = [] if self.fresh else [f"__Host-session_id={self.sid}".encode()]
-        self.exchange = self.site.store.exchange(PlainView(cookies))
-        with self.site.action("A", "R", "load"):
-            await self.exchange.load()
+        self.exchange = await self.arrive("A", "R", None if self.fresh else self.sid)
 
     def begin(self) -> dict[str, Coroutine[Any, Any, None]]:
         self.busy = len(self.programs)
@@ -76,7 +72,7 @@ class OneRequest(Race):
         if told[0]:
             destroyed = any(action.verb == "destroy" for action in site.actions) or self.revoked
             assert told[0] in found or destroyed, "the client was told an ID that is dead"
-        live = {} if self.fresh else {self.sid: Kept({"count": 0, "last": ""})}
+        live = {} if self.fresh else {self.sid: Kept(self.data())}
         request = Request(None if self.fresh else self.sid)
         world = World(False, live, {"R": request}, {self.handle: self.sid}, named=False)
         # What another task writes while destroy() waits for the storage's reply is dropped, too: two moments.

@@ -41,7 +41,7 @@ class ListsOfTasks(Lists):
 
     async def prepare(self) -> None:
         await super().prepare()
-        self.exchange = await self.arrive("A", "R")
+        self.exchange = await self.arrive("A", "R", self.sid)
 
     async def play(self, name: str, program: Program) -> None:
         for verb in program:
@@ -53,7 +53,7 @@ class ListsOfTasks(Lists):
             await self.exchange.finish()
 
     async def visit(self) -> None:
-        exchange = await self.arrive("C", "C")
+        exchange = await self.arrive("C", "C", self.sid)
         await self.site.act("C", "C", exchange, "append", "", self.handle)
         await self.site.commit("C", "C", exchange)
         await exchange.finish()

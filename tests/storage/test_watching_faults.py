@@ -67,6 +67,7 @@ async def leaves_out_what_cannot_be_read(self: SQLiteStorage, keys: Sequence[str
 
 TOLD_ONCE = "every_change_of_a_watched_key_is_told_once"
 TOMBSTONE = "a_move_that_leaves_a_tombstone_is_told"
+UNREADABLE = "loading_many_tells_what_is_unreadable"
 COMPARING: dict[str, tuple[object, str, object, str]] = {
     "compares no version": (Watchers, "compare", compares_no_version, TOLD_ONCE),
     "overlooks the deleted": (Watchers, "compare", overlooks_the_deleted, TOLD_ONCE),
@@ -77,12 +78,7 @@ FAULTS = {
     **{f"postgres: {name}": fault for name, fault in COMPARING.items()},
     "looks at the file once": (_file_changes, "_state_of", remembers_the_state_for_ever(), TOLD_ONCE),
     "overlooks its own writes": (SQLiteStorage, "confirm", asks_the_connection_that_writes, TOLD_ONCE),
-    "hides what it cannot read": (
-        SQLiteStorage,
-        "load_many",
-        leaves_out_what_cannot_be_read,
-        "loading_many_tells_what_is_unreadable",
-    ),
+    "hides what it cannot read": (SQLiteStorage, "load_many", leaves_out_what_cannot_be_read, UNREADABLE),
     "looks first": (SQLiteStorage, "watch", watches_after_it_has_looked, "an_end_while_a_watch_begins_is_seen_or_told"),
 }
 
