@@ -82,6 +82,10 @@ async def end_absolutely(one: Watched) -> None:
     await one.other.save()
 
 
+async def anonymous(store: SessionStore) -> Session:
+    return await store.create({"n": 1})
+
+
 ENDS: dict[str, Callable[[Watched], Awaitable[object]]] = {
     "another's destroy": lambda one: one.other.destroy(), "another's reset": lambda one: one.other.reset(),
     "its own destroy": lambda one: one.mine.destroy(), "its own reset": lambda one: one.mine.reset(),
@@ -96,7 +100,7 @@ ENDS: dict[str, Callable[[Watched], Awaitable[object]]] = {
 }  # fmt: skip
 SETTINGS: dict[str, dict[str, Any]] = {
     "another's new ID, without a window": {"stale_id_window": timedelta(0)},
-    "the login of an anonymous visitor": {"begin": lambda store: store.create({"n": 1})},
+    "the login of an anonymous visitor": {"begin": anonymous},
 }
 
 
