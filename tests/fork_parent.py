@@ -7,7 +7,6 @@ import os
 import runpy
 import socket
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -26,23 +25,23 @@ def serve(requests: socket.socket) -> dict[str, Any]:
             importlib.import_module(module)
         gc.freeze()
         reply, told = os.pipe()
+        adopted, waiting = os.pipe()
         if not (between := os.fork()):
-            between = os.getpid()
             if child := os.fork():
                 os.write(told, b"%d" % child)
                 os._exit(0)
-            while os.getppid() == between:  # it ends, and this becomes a child of the test's process
-                time.sleep(0.0001)
+            os.close(waiting)
+            os.read(adopted, 1)  # until the process between has ended, so that this is a child of the test's process
             requests.close()
-            os.close(reply)
-            os.close(told)
+            for descriptor in (reply, told, adopted):
+                os.close(descriptor)
             for own, stream in enumerate(streams):
                 os.dup2(stream, own)
                 os.close(stream)
             return request
         os.waitpid(between, 0)
         requests.send(os.read(reply, 100))
-        for descriptor in (reply, told, *streams):
+        for descriptor in (reply, told, adopted, waiting, *streams):
             os.close(descriptor)
 
 

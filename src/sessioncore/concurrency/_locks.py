@@ -128,8 +128,7 @@ class NamedLocks:
 
     def held(self, *names: str) -> "_HeldLocks":
         """Hold the locks of these names; every caller takes them in the same order, so there is no deadlock."""
-        with self._mutex:
-            return _HeldLocks([self._locks.setdefault(name, CrossLoopLock()) for name in sorted(set(names))])
+        return _HeldLocks([self.named(name) for name in sorted(set(names))])
 
 
 class _HeldLocks(AsyncExitStack):

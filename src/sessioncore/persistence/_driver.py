@@ -131,10 +131,9 @@ class Driver:
         async with AsyncExitStack() as waited:
             queue, key = None, ""
             if isinstance(step, (Replace, Move)):
+                (scope, late), key = self._time_limit(), step.key
                 try:
-                    scope, key = anyio.CancelScope(deadline=anyio.current_time() + self._seconds), step.key
-                    with scope, LateDeadline(scope.deadline, partial(setattr, scope, "deadline")):
-                        # After that, the machine gives up at the next conflict.
+                    with scope, late:  # after that, the machine gives up at the next conflict
                         queue = await waited.enter_async_context(self._queues.named(key))
                 except anyio.get_cancelled_exc_class():
                     machine.answered(StorageError("the write was not sent"))  # so its outcome is known
@@ -147,6 +146,11 @@ class Driver:
                 if queue is not None and isinstance(step, Replace) and isinstance(answer, int) and step.key == key:
                     queue.for_next = Stored(step.data, answer, step.ttl)
                 step = machine.answered(answer)
+
+    def _time_limit(self) -> tuple[anyio.CancelScope, LateDeadline]:
+        """Return two contexts for a wait of at most `storage_timeout`, longer if the process stood still meanwhile."""
+        scope = anyio.CancelScope(deadline=anyio.current_time() + self._seconds)
+        return scope, LateDeadline(scope.deadline, partial(setattr, scope, "deadline"))
 
     def _finish(self, machine: Machine) -> None:
         """Send the events of a machine that has ended, and raise its error."""
@@ -221,8 +225,8 @@ class Driver:
         """
 
         async def in_time() -> T:
-            scope = anyio.CancelScope(deadline=anyio.current_time() + self._seconds)
-            with scope, LateDeadline(scope.deadline, partial(setattr, scope, "deadline")):
+            scope, late = self._time_limit()
+            with scope, late:
                 return await call()
             # Only the scope's own deadline cancels it, so the call timed out.
             text = f"the storage did not reply within {self._seconds:g} s during {operation}"

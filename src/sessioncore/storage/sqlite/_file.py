@@ -38,7 +38,9 @@ class _Executors(Struct, frozen=True, eq=False, weakref=True):
     pid: int  # of the process that opened the file
 
 
-_open_files: Final = set[ref[_Executors]]()  # what this process has open, and what its parent had open when it forked
+# What this process has open, and what its parent had open when it forked. No WeakSet, because a thread that looks
+# through one meets changes by others; `tuple()` of a set is one step.
+_open_files: Final = set[ref[_Executors]]()
 
 
 class SQLiteFile:
