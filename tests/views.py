@@ -5,11 +5,12 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from msgspec import Struct
+from rich.pretty import pretty_repr
 
 from sessioncore import Exchange, Session, SessionError, SessionStore
 from sessioncore._error_responses import ErrorResponse
 
-__all__ = ["PlainView", "Visitor", "logged_in", "obtain", "response_to"]
+__all__ = ["PlainView", "Visitor", "as_shown", "logged_in", "obtain", "response_to"]
 
 
 class PlainView(Struct):
@@ -44,6 +45,11 @@ async def obtain(exchange: Exchange) -> Session:
     """Load the session as `get_session` of an adapter does."""
     await exchange.load(required=True)
     return exchange.session
+
+
+def as_shown(value: object) -> str:
+    """What is logged of a variable of a traceback: its repr, or what rich makes of it."""
+    return repr(value) + pretty_repr(value)
 
 
 def response_to(exchange: Exchange, error: BaseException) -> ErrorResponse:

@@ -22,6 +22,7 @@ from sessioncore._errors import (
     StorageError,
     StorageUnavailable,
 )
+from sessioncore._opaque import Opaque
 from sessioncore.http._names import is_token
 from sessioncore.http._request_view import RequestView
 from sessioncore.persistence._store_context import StoreContext
@@ -62,7 +63,7 @@ _CLOSINGS: Final[Mapping[type[SessionError], tuple[int | None, str]]] = {
 }
 
 
-class ErrorResponse(Struct, frozen=True):
+class ErrorResponse(Opaque, Struct, frozen=True):
     """The response to send instead of the handler's.
 
     `handled`: the error was raised by sessioncore, so do not raise it again. Otherwise raise it

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from sessioncore._error_responses import ErrorResponse, Headers, find_refusal, is_session_error, response_to
 from sessioncore._errors import SessionError
+from sessioncore._opaque import Opaque
 from sessioncore.http._plain_http import warn_over_plain_http
 from sessioncore.http._request_view import RequestView
 from sessioncore.http._response_headers import Pairs, revise
@@ -36,7 +37,7 @@ _NO_HEADERS: Final[Done[Headers]] = Done([])
 UNCHANGED: Final[Done[Headers]] = Done([])  # the response needs no `revise`
 
 
-class Exchange(Struct, eq=False):
+class Exchange(Opaque, Struct, eq=False):
     """Loads and commits the session of one request; created by `store.exchange(view)`.
 
     `load`, `commit`, `save_late` and `finish` return `Done` if nothing must be awaited, else
@@ -52,9 +53,6 @@ class Exchange(Struct, eq=False):
     _loading: Turn | None = None  # of the task that loads; None: no task does
     _drops_changes: bool = False  # what is changed from now on is not stored
     _response: ErrorResponse | None = None  # sent instead of the handler's; None: the handler's is sent
-
-    def __repr__(self) -> str:
-        return f"<Exchange of {self.session!r}>"
 
     # -- before the handler
 

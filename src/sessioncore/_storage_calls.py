@@ -10,13 +10,15 @@ from typing import Any, ClassVar, Final, TypeAlias
 
 from msgspec import Struct
 
+from sessioncore._opaque import Opaque
+
 __all__ = [
     "LATER", "Call", "Create", "Delete", "Later", "Load", "Move", "Moved", "Replace", "Reply", "Stored", "Touch",
     "Unreadable", "Written",
 ]  # fmt: skip
 
 
-class Stored(Struct, frozen=True, gc=False):
+class Stored(Opaque, Struct, frozen=True, gc=False):
     """A record in the storage: its bytes, its version, and the seconds until it expires."""
 
     data: bytes
@@ -31,27 +33,21 @@ class Unreadable(Struct, frozen=True, gc=False):
     """The reply if the key holds something that this storage did not write; it is never overwritten."""
 
 
-class Moved(Struct, frozen=True, gc=False):
+class Moved(Opaque, Struct, frozen=True, gc=False):
     """A tombstone: the record that was at this key has moved to `key`, and was not ended."""
 
     key: str
-
-    def __repr__(self) -> str:
-        return "<Moved>"
 
 
 Written: TypeAlias = int | Stored | Moved | Unreadable | None
 """The result of a conditional write: the new version, or what the key holds instead; None if it holds nothing."""
 
 
-class _Call(Struct, frozen=True, gc=False):
+class _Call(Opaque, Struct, frozen=True, gc=False):
     """A call of a storage; its `operation` is the name of the method."""
 
     operation: ClassVar[str]
     replies: ClassVar[Any] = object  # the types that the driver passes on; a commit judges the replies to its writes
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__}>"  # keys contain handles, and `data` the values
 
 
 class Load(_Call, frozen=True, gc=False):

@@ -14,6 +14,7 @@ from tests.adapters.browser import PATIENCE, ask, compose, until
 from tests.adapters.conftest import Tls, Visit
 from tests.adapters.servers import serve, serve_aiohttp
 from tests.stores import SpyStorage
+from tests.views import as_shown
 
 from sessioncore import (
     RequestView,
@@ -47,11 +48,11 @@ def test_a_repr_shows_no_path_and_no_headers(visit: Visit) -> None:
     seen: list[str] = []
 
     def remember(view: RequestView) -> bool:
-        seen.append(repr(view))
+        seen.append(as_shown(view))
         return False
 
     visit(application(SessionStore(SessionConfig.development(skip=remember)), count)).get("/count")
-    assert seen == ["<AiohttpView>"]
+    assert seen == ["<AiohttpView>AiohttpView()"]
 
 
 def test_a_request_that_ends_leaves_no_context_behind(store: SessionStore, visit: Visit) -> None:

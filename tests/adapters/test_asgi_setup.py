@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 from tests.adapters.asgi import START, Message, Wire, ask, http_scope, run
 from tests.stores import SpyStorage, without_checks
+from tests.views import as_shown
 
 from sessioncore import (
     ConfigError,
@@ -87,7 +88,7 @@ async def test_a_repr_shows_neither_headers_nor_the_id() -> None:
 
     def remember(view: RequestView) -> bool:
         assert isinstance(view, AsgiView)
-        seen.append(repr(view))
+        seen.append(as_shown(view))
         return False
 
     store = SessionStore(SessionConfig(skip=remember))
@@ -97,12 +98,12 @@ async def test_a_repr_shows_neither_headers_nor_the_id() -> None:
         exchange, responder = scope["sessioncore"][1], send.__self__
         assert isinstance(exchange, Exchange)
         assert isinstance(responder, Responder)
-        seen.extend(repr(thing) for thing in (exchange, scope["session"], responder, send, receive))
+        seen.extend(as_shown(thing) for thing in (exchange, scope["session"], responder, send, receive))
         await send({"type": "http.response.start", "status": 204, "headers": []})
 
     for lazy in (False, True):
         await ask(SessionMiddleware(app, store, lazy=lazy), sid=sid)
-    seen.append(repr(AsgiView(http_scope(sid=sid), _never, "GET")))
+    seen.append(as_shown(AsgiView(http_scope(sid=sid), _never, "GET")))
     assert len(seen) == 12
     assert not [text for text in seen if sid in text or "shop.example" in text]
 

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 from tests.kit import Lab
-from tests.views import PlainView
+from tests.views import PlainView, as_shown
 
 from sessioncore import (
     ConfigError,
@@ -58,7 +58,8 @@ async def test_repr_shows_the_handle_and_never_the_id_or_a_value(lab: Lab) -> No
             state = inside[0]
             if (attempt := state.in_flight) is not None:
                 inside += [attempt, attempt.call, attempt.record, attempt.delta, attempt.pending]
-            shown.extend(map(repr, [*inside, state.loaded, state.loaded.record]))
+            inside += [state.loaded, state.loaded.record]
+            shown.extend(as_shown(one) for one in inside)
 
         await look()
         session["secret"] = "canary"
@@ -170,7 +171,7 @@ async def test_a_storage_that_fails_leaves_no_id_among_the_variables_of_the_trac
             while error is not None:
                 frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
                 ours = [frame for frame in frames if "/src/" in frame.f_code.co_filename]
-                shown += [repr(value) for frame in ours for value in frame.f_locals.values()]
+                shown += [as_shown(value) for frame in ours for value in frame.f_locals.values()]
                 error = error.__cause__
     assert shown or (operation == "owned_keys" and limit is None)
     assert not [text for text in shown if any(sid in text for sid in known)]

@@ -8,13 +8,13 @@ from msgspec import Struct
 from multidict import CIMultiDict
 
 from sessioncore import Exchange
-from sessioncore.integration import ErrorResponse, log_late_failure
+from sessioncore.integration import ErrorResponse, Opaque, log_late_failure
 from sessioncore_aiohttp._open import OpenConnection, end_body_with_session, open_connection
 
 __all__ = ["RequestContext", "abort_with", "observe", "to_web_response"]
 
 
-class RequestContext(Struct, eq=False):
+class RequestContext(Opaque, Struct, eq=False):
     """The data that the middleware, the signal and `get_session` share."""
 
     scope_key: str
@@ -25,9 +25,6 @@ class RequestContext(Struct, eq=False):
     sent: web.StreamResponse | None = None  # the response whose headers were sent
     refusal: Exception | None = None  # why an error response was sent instead of the one that was being prepared
     open: OpenConnection | None = None  # a WebSocket or an event stream, from its headers on
-
-    def __repr__(self) -> str:
-        return "<RequestContext>"  # the headers contain the ID
 
     async def commit(self, status: int | None) -> None:
         """Commit, once.

@@ -12,7 +12,15 @@ from msgspec import Struct
 from multidict import CIMultiDict
 
 from sessioncore import Exchange, SessionError
-from sessioncore.integration import Watch, close_code, close_for_error, close_reason, says_ended, watch_connection
+from sessioncore.integration import (
+    Opaque,
+    Watch,
+    close_code,
+    close_for_error,
+    close_reason,
+    says_ended,
+    watch_connection,
+)
 
 __all__ = ["OpenConnection", "end_body_with_session", "is_closing", "open_connection"]
 
@@ -53,7 +61,7 @@ def _event_stream(exchange: Exchange, request: web.Request, response: web.Stream
     return OpenConnection(exchange, response, partial(_end_stream, request), partial(is_closing, request))
 
 
-class OpenConnection(Struct, eq=False):
+class OpenConnection(Opaque, Struct, eq=False):
     """A WebSocket or an event stream, whose session is watched from its headers on."""
 
     _exchange: Exchange
@@ -64,9 +72,6 @@ class OpenConnection(Struct, eq=False):
     _begun: bool = False  # its headers are written
     _ended: bool = False  # by this adapter
     _stopped: bool = False  # the handler has ended
-
-    def __repr__(self) -> str:
-        return "<OpenConnection>"  # the request's path may contain the ID
 
     def begin_with_headers(self, writer: AbstractStreamWriter) -> None:
         """Begin when this writer writes the headers: others may still wait in `on_response_prepare`."""

@@ -7,19 +7,16 @@ from aiohttp import hdrs, web
 from msgspec import Struct
 
 from sessioncore.forms import MAX_FORM, form_field, is_form
-from sessioncore.integration import asks_for_websocket
+from sessioncore.integration import Opaque, asks_for_websocket
 
 __all__ = ["AiohttpView"]
 
 
-class AiohttpView(Struct, eq=False):
+class AiohttpView(Opaque, Struct, eq=False):
     """Shows a request to the core, as `RequestView`; only `form` reads the body, and the handler can read it again."""
 
     _request: web.Request
     _body: bytes | None = None  # the body, up to the limit of `form`; None: `form` has not read it
-
-    def __repr__(self) -> str:
-        return "<AiohttpView>"  # the request's path may contain the ID
 
     @property
     def method(self) -> str:

@@ -7,7 +7,7 @@ from anyio import move_on_after
 from msgspec import Struct
 
 from sessioncore import Exchange, SessionError
-from sessioncore.integration import Watch, says_ended, watch_connection
+from sessioncore.integration import Opaque, Watch, says_ended, watch_connection
 from sessioncore_asgi._ended import SEND_TIMEOUT, ConnectionEnded, is_disconnect
 from sessioncore_asgi._types import Message, Send
 
@@ -25,7 +25,7 @@ def is_event_stream(headers: Iterable[tuple[bytes, bytes]]) -> bool:
     return False
 
 
-class EventStream(Struct, eq=False):
+class EventStream(Opaque, Struct, eq=False):
     """Stands before the server's `send`; watches the session from the headers on."""
 
     _exchange: Exchange
@@ -35,9 +35,6 @@ class EventStream(Struct, eq=False):
     _complete: bool = False  # the last part was sent
     _ended: bool = False  # by this adapter
     _trailers: bool = False  # announced by the headers: the server waits for them after the last part
-
-    def __repr__(self) -> str:
-        return "<EventStream>"  # the repr of `send` may contain the scope, which contains the ID
 
     async def send(self, message: Message) -> None:
         """Forward a message.

@@ -7,7 +7,7 @@ from anyio import CancelScope
 from msgspec import Struct
 
 from sessioncore import Done, Exchange, SessionError
-from sessioncore.integration import DONE, UNCHANGED
+from sessioncore.integration import DONE, UNCHANGED, Opaque
 from sessioncore_asgi._event_stream import EventStream, is_event_stream
 from sessioncore_asgi._exchanges import EXCHANGES, SCOPE_KEY, SENT
 from sessioncore_asgi._other_sessions import warn_of_other_sessions
@@ -21,7 +21,7 @@ _ENDS: Final = frozenset({  # what can be the last message of a response; the se
 })  # fmt: skip
 
 
-class Responder(Struct, eq=False):
+class Responder(Opaque, Struct, eq=False):
     """The messages of one connection."""
 
     _exchange: Exchange
@@ -35,9 +35,6 @@ class Responder(Struct, eq=False):
     _disconnect: Message | None = None  # this adapter has ended the connection: from then on, only this is received
     _waiting: tuple[CancelScope, ...] = ()  # around each wait for the client
     events: EventStream | None = None  # the response is an event stream
-
-    def __repr__(self) -> str:
-        return "<Responder>"  # the repr of `send` may contain the scope, which contains the ID
 
     async def __call__(self) -> Message:
         """Receive for the application: a message of the client, or a disconnect if an event stream was ended.

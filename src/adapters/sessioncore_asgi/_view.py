@@ -7,12 +7,13 @@ from urllib.parse import parse_qsl
 from msgspec import Struct
 
 from sessioncore.forms import MAX_FORM, form_field, is_form
+from sessioncore.integration import Opaque
 from sessioncore_asgi._types import Message, Receive, Scope
 
 __all__ = ["AsgiView"]
 
 
-class AsgiView(Struct, eq=False):
+class AsgiView(Opaque, Struct, eq=False):
     """Shows a scope to the core, as `RequestView`; only `form` reads the body, and the application can read it again.
 
     `method` and `handshake` are fields, because every request is asked for them, and a property is slow.
@@ -26,9 +27,6 @@ class AsgiView(Struct, eq=False):
     _replay: deque[Message] | None = None  # messages yet to be received again; None: `form` has read nothing
     _body_prefix: bytearray | None = None  # the part of it that was received so far; None: nothing yet
     _body_complete: bool = False
-
-    def __repr__(self) -> str:
-        return "<AsgiView>"  # the scope contains the ID
 
     @property
     def path(self) -> str:

@@ -21,6 +21,7 @@ from msgspec import Struct
 
 import sessioncore_asgi
 from sessioncore import Session, SessionError, SessionStore
+from sessioncore.integration import Opaque
 from sessioncore_asgi._ended import ConnectionEnded
 from sessioncore_asgi._other_sessions import check_inside
 from sessioncore_litestar._connection import apply_assignment, is_mount, provide_id
@@ -111,16 +112,13 @@ async def _answer(error: Exception, scope: Scope, receive: Receive, send: Send, 
         raise
 
 
-class _Sender(Struct, eq=False):
+class _Sender(Opaque, Struct, eq=False):
     """Handles the messages of the application before the ASGI middleware gets them."""
 
     _scope: Scope
     _scope_key: str
     _send: Send
     failure: Exception | None = None  # raised by a WebSocket handler; Litestar turned it into a close code
-
-    def __repr__(self) -> str:
-        return "<_Sender>"  # the scope contains the ID
 
     async def send(self, message: Message) -> None:
         kind = message["type"]

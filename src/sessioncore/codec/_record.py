@@ -17,6 +17,7 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 
 from sessioncore._errors import CodecError, CorruptRecord, SessionTooLarge
+from sessioncore._opaque import Opaque
 
 __all__ = [
     "NEWEST_FORMAT", "YEAR_9999", "Record", "Record2", "datetime_of", "decode_record", "encode_record", "extended",
@@ -31,7 +32,7 @@ Seconds = Annotated[float, Meta(ge=0.0, le=YEAR_9999)]
 Duration = Annotated[float, Meta(gt=0.0, le=YEAR_9999)]
 
 
-class Record(Struct, array_like=True, tag=1, forbid_unknown_fields=True, frozen=True, gc=False):
+class Record(Opaque, Struct, array_like=True, tag=1, forbid_unknown_fields=True, frozen=True, gc=False):
     """One session as it is stored. Times are seconds since the epoch.
 
     The idle clock is not part of the record: it is the storage's ttl, so it can be renewed without rewriting data.

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
+from sessioncore._opaque import Opaque
 from sessioncore.concurrency._event_loops import caller_from_any_thread
 from sessioncore.session._loaded import Loaded
 from sessioncore.session._protocols import Watch
@@ -12,14 +13,11 @@ from sessioncore.session._state import SessionState
 __all__ = ["LateWatch"]
 
 
-class LateWatch(Struct, eq=False):
+class LateWatch(Opaque, Struct, eq=False):
     """Begins with the first use of the session, and knows the record as it was before: that use may end it."""
 
     _begin: Callable[[SessionState, Loaded], Watch] | None  # None: stopped
     _watch: Watch | None = None
-
-    def __repr__(self) -> str:
-        return f"<LateWatch begun={self._watch is not None}>"
 
     def on_use(self) -> Callable[[SessionState], None]:
         """Return what the first use of the session must call, in whichever thread; call this in the event loop."""

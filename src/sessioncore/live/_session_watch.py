@@ -5,6 +5,7 @@ from math import inf
 
 from msgspec import Struct
 
+from sessioncore._opaque import Opaque
 from sessioncore._storage_calls import Moved, Reply
 from sessioncore.persistence._load_answers import interpret_load
 from sessioncore.persistence._store_context import StoreContext
@@ -16,7 +17,7 @@ from sessioncore.session._state import SessionState
 __all__ = ["SessionWatch"]
 
 
-class SessionWatch(Struct, eq=False, weakref=True):
+class SessionWatch(Opaque, Struct, eq=False, weakref=True):
     """The session of one open connection.
 
     The session is watched under its current key: the one that the request knows, or, if another
@@ -35,9 +36,6 @@ class SessionWatch(Struct, eq=False, weakref=True):
     given_up: bool = False  # look-ups failed for too long: the connection will be closed, unless one succeeds before
     renewing: bool = False
     passed: frozenset[str] = frozenset()  # the keys that the session had before
-
-    def __repr__(self) -> str:
-        return f"<SessionWatch of {self.state!r}>"  # the fields contain the ID
 
     @property
     def ended_by_itself(self) -> bool:

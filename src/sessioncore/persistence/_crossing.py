@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from sessioncore._errors import CrossSiteRequest
 from sessioncore._events import EventKind
+from sessioncore._opaque import Opaque
 from sessioncore.http._cookies import read_cookie
 from sessioncore.http._cross_site import CrossSite, for_log
 from sessioncore.http._extractors import Carrier, Extractor, carrier_of
@@ -44,7 +45,7 @@ def _has_session_cookie(context: StoreContext, view: RequestView) -> bool:
         return True
 
 
-class Crossing(Struct, eq=False):
+class Crossing(Opaque, Struct, eq=False):
     """One cross-site request: what it may read and write. Its first refusal sends an event."""
 
     context: StoreContext
@@ -53,9 +54,6 @@ class Crossing(Struct, eq=False):
     exempt: bool = False  # the ID came in a header, which no other site can send
     named_id: str | None = None  # the ID from a query, form or path that led to a session
     reported: bool = False
-
-    def __repr__(self) -> str:
-        return "<Crossing>"
 
     def refusal(self) -> CrossSiteRequest:
         """Make the error of a refused use: an `ErrorFactory`."""

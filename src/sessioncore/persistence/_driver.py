@@ -16,6 +16,7 @@ from msgspec import Struct
 from sessioncore._config import listeners
 from sessioncore._errors import ConfigError, KeyTaken, SessionError, StorageError, StorageUnavailable
 from sessioncore._events import EventKind, StorageListener
+from sessioncore._opaque import Opaque
 from sessioncore._storage_calls import LATER, Call, Later, Load, Move, Replace, Reply, Stored
 from sessioncore._storage_capabilities import AnswersNow, BoundsCalls, LoadsMany
 from sessioncore._storage_protocol import capability
@@ -33,13 +34,10 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 @final
-class Done(Struct, Generic[T_co], frozen=True):
+class Done(Opaque, Struct, Generic[T_co], frozen=True):
     """A result that is available without waiting; `await` returns it without yielding to the event loop."""
 
     value: T_co
-
-    def __repr__(self) -> str:
-        return "<Done>"  # `value` may be the headers that send an ID
 
     def __await__(self) -> Generator[Any, None, T_co]:
         return self.value

@@ -27,6 +27,7 @@ from msgspec.structs import replace
 
 from sessioncore._errors import ConfigError, StorageError
 from sessioncore._events import EventKind
+from sessioncore._opaque import Opaque
 from sessioncore._storage_calls import Load, Moved, Stored, Touch
 from sessioncore.http._extractors import COOKIE, HEADER, OTHER, Extractor, Source
 from sessioncore.http._ids import ID_PATTERN, AmbiguousID, handle_of
@@ -72,7 +73,7 @@ def next_candidate(extractors: Sequence[Extractor], view: RequestView, index: in
     return None
 
 
-class LoadSteps(Struct, eq=False):
+class LoadSteps(Opaque, Struct, eq=False):
     """Loads the session of a request in which an extractor has found something.
 
     Invariant: `session_id` is set during a load or touch, `touching` during a touch. At the end,
@@ -91,9 +92,6 @@ class LoadSteps(Struct, eq=False):
     unusable: ErrorFactory | None = None  # makes the error that a use raises; None: the session can be used
     events: list[QueuedEvent] | None = None  # None: there are none
     error: None = None  # a failed load is raised by the session's first use
-
-    def __repr__(self) -> str:
-        return "<LoadSteps>"  # the fields contain an ID
 
     def start(self, found: object) -> Step | None:
         """Handle what the current extractor gave: a text, an awaitable, or an error."""

@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from sessioncore._errors import OwnerLimitReached, SessionError
 from sessioncore._events import EventKind
+from sessioncore._opaque import Opaque
 from sessioncore._storage_calls import Delete, Load
 from sessioncore.codec._record import Record
 from sessioncore.concurrency._gather import MAX_CONCURRENT_CALLS
@@ -145,7 +146,7 @@ class OwnerLimit:
         return OwnerLimitReached("the owner has max_sessions_per_owner sessions already; end one of them first")
 
 
-class _OwnerChange(Struct, eq=False):
+class _OwnerChange(Opaque, Struct, eq=False):
     """What a commit does to the owner of its session, noted before each step."""
 
     limit: OwnerLimit
@@ -155,9 +156,6 @@ class _OwnerChange(Struct, eq=False):
     before: Loaded | None = None  # the session as this request knew it before that
     base: Record | None = None  # the record to which the commit was applied, with what others have written
     checked: str | None = None  # the owner who was below the limit
-
-    def __repr__(self) -> str:
-        return f"<_OwnerChange of {self.state!r}>"  # the fields contain the ID
 
     async def perform(self, step: Step) -> Answer:
         """Carry out one step of the commit; before it writes a new owner, check that there is room."""

@@ -23,9 +23,6 @@ class ReloadSteps(SessionSteps, eq=False):
 
     touching: bool = False  # the current call renews the idle clock; else it loads the record
 
-    def __repr__(self) -> str:
-        return "<ReloadSteps>"  # the fields contain an ID
-
     def start(self) -> Step | None:
         """Return the load, if a record is stored."""
         state, context = self.state, self.context

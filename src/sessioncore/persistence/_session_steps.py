@@ -4,6 +4,7 @@ from msgspec import Struct
 
 from sessioncore._errors import SessionError
 from sessioncore._events import EventKind
+from sessioncore._opaque import Opaque
 from sessioncore._storage_calls import Touch
 from sessioncore.persistence import _commit_errors as errors
 from sessioncore.persistence._machine import QueuedEvent, Step
@@ -14,7 +15,7 @@ from sessioncore.session._state import SessionState
 __all__ = ["SessionSteps"]
 
 
-class SessionSteps(Struct, eq=False):
+class SessionSteps(Opaque, Struct, eq=False):
     """The base of `CommitSteps` and `ReloadSteps`; see `_machine`."""
 
     context: StoreContext

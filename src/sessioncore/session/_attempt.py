@@ -2,6 +2,7 @@
 
 from msgspec import UNSET, Struct
 
+from sessioncore._opaque import Opaque
 from sessioncore._storage_calls import Create, Move, Replace
 from sessioncore.codec._record import Record
 from sessioncore.session._delta import Delta
@@ -12,7 +13,7 @@ from sessioncore.session._pending import Pending
 __all__ = ["Attempt"]
 
 
-class Attempt(Struct, frozen=True):
+class Attempt(Opaque, Struct, frozen=True):
     """One write of one commit."""
 
     action: Action  # CREATE, REPLACE or MOVE

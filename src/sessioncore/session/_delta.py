@@ -7,6 +7,7 @@ from typing import Final
 
 from msgspec import UNSET, Raw, Struct
 
+from sessioncore._opaque import Opaque
 from sessioncore.codec._codec import NO_DETAILS, Codec
 from sessioncore.codec._record import Record, extended
 from sessioncore.session._pending import NO_METADATA, Change, Metadata, Update
@@ -14,7 +15,7 @@ from sessioncore.session._pending import NO_METADATA, Change, Metadata, Update
 __all__ = ["NO_CHANGES", "Delta", "Undone"]
 
 
-class Delta(Struct, frozen=True):
+class Delta(Opaque, Struct, frozen=True):
     """The encoded changes of one commit; they can be applied to any record."""
 
     puts: dict[str, Raw]  # for an Update: the result for the value that this request read

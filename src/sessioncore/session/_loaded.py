@@ -2,12 +2,13 @@
 
 from msgspec import Struct
 
+from sessioncore._opaque import Opaque
 from sessioncore.codec._record import Record
 
 __all__ = ["Loaded"]
 
 
-class Loaded(Struct, frozen=True):
+class Loaded(Opaque, Struct, frozen=True):
     """A record as it was loaded or stored last; it is replaced as a whole, never field by field."""
 
     session_id: str

@@ -10,6 +10,7 @@ from typing import Any, Final
 from msgspec import UNSET, Raw, Struct, UnsetType
 from msgspec.structs import replace
 
+from sessioncore._opaque import Opaque
 from sessioncore.codec._codec import NO_DETAILS
 from sessioncore.codec._record import Record
 from sessioncore.session._settings import CONFIGURED, NO_SETTINGS, OwnSettings, Settings
@@ -38,7 +39,7 @@ class Update(Struct):
 Change = str | Update  # SET, DROP or an Update
 
 
-class Metadata(Struct, frozen=True):
+class Metadata(Opaque, Struct, frozen=True):
     """Changes to the session itself, not to its values."""
 
     rotate: bool = False
@@ -83,7 +84,7 @@ class Metadata(Struct, frozen=True):
 NO_METADATA: Final = Metadata()
 
 
-class Pending(Struct):
+class Pending(Opaque, Struct):
     """The journal of what a request has changed and not stored yet.
 
     Invariants: a key has at most one entry in `changes`, the newest; the values themselves are

@@ -7,6 +7,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from sessioncore._errors import LifecycleError
+from sessioncore._opaque import Opaque
 from sessioncore.http._ids import handle_of
 from sessioncore.session._attempt import Attempt
 from sessioncore.session._error_factories import ErrorFactory, changes_dropped, released, response_started
@@ -22,7 +23,7 @@ from sessioncore.session._values import Values
 __all__ = ["SessionState"]
 
 
-class SessionState(Struct, eq=False):
+class SessionState(Opaque, Struct, eq=False):
     """Everything that a request knows about a session and has changed in it.
 
     Invariants: `loaded` is set if and only if the phase is LIVE; `former` is not set then. A write whose outcome
@@ -230,8 +231,7 @@ class SessionState(Struct, eq=False):
         if self.pending is None or self.pending.metadata.login is None:
             self._clear(former)
             return False
-        self.loaded = self.in_flight = None
-        self.former = former
+        self.loaded, self.in_flight, self.former = None, None, former
         return True
 
     def mark_ended(self) -> None:

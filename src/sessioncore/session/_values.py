@@ -6,13 +6,14 @@ from typing import Any
 from msgspec import Raw, Struct
 
 from sessioncore._errors import CodecError, ConfigError
+from sessioncore._opaque import Opaque
 from sessioncore.codec._codec import IMMUTABLE, Codec
 from sessioncore.session._pending import Update
 
 __all__ = ["Values"]
 
 
-class Values(Struct, eq=False):
+class Values(Opaque, Struct, eq=False):
     """The keys and values that a session shows as a mapping.
 
     Invariants: a value in `items` is `Raw` until it is read. `snapshots` has the stored bytes

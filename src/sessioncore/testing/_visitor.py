@@ -5,6 +5,7 @@ from typing import Any
 from msgspec import Struct
 
 from sessioncore._errors import ConfigError
+from sessioncore._opaque import Opaque
 from sessioncore._store import SessionStore
 from sessioncore.http._extractors import Source, keys_of
 from sessioncore.session._keys import KeyedValues
@@ -12,7 +13,7 @@ from sessioncore.session._keys import KeyedValues
 __all__ = ["SignedIn", "sign_in"]
 
 
-class SignedIn(Struct, frozen=True):
+class SignedIn(Opaque, Struct, frozen=True):
     """A stored session as its client knows it.
 
     `cookies` and `headers` are for a test client: `client.cookies.update(visitor.cookies)`

@@ -13,6 +13,7 @@ from urllib.parse import quote, unquote
 
 from msgspec import Struct
 
+from sessioncore._opaque import Opaque
 from sessioncore._storage_calls import Stored, Unreadable
 from sessioncore._storage_protocol import PROBE_SUFFIX
 
@@ -34,7 +35,7 @@ def session_keys(names: Iterable[str], prefix: str) -> list[str]:
     return [key for key in map(key_of, names) if key.startswith(prefix) and not key.endswith(PROBE_SUFFIX)]
 
 
-class Record(Struct, frozen=True):
+class Record(Opaque, Struct, frozen=True):
     """A record with what the store does not keep for us; `expires_at` is in seconds since the epoch."""
 
     data: bytes

@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from sessioncore._batched import batched
 from sessioncore._errors import KeyTaken
+from sessioncore._opaque import Opaque
 from sessioncore._storage_calls import Create, Delete, Load, Move, Moved, Replace, Stored, Touch
 from sessioncore._storage_protocol import PROBE_SUFFIX
 from sessioncore._watchers import Watchers
@@ -25,7 +26,7 @@ __all__ = ["Table"]
 _SWEEP = 32  # keys looked at per write while a bucket is due: more than a write adds
 
 
-class _Entry(Struct, eq=False, gc=False):
+class _Entry(Opaque, Struct, eq=False, gc=False):
     """One record; a write makes a new one. It is in no reference cycle, so the garbage collector need not track it."""
 
     data: bytes

@@ -15,6 +15,7 @@ from math import inf
 from msgspec import Struct
 
 from sessioncore._errors import ConfigError
+from sessioncore._opaque import Opaque
 from sessioncore._storage_calls import Stored
 from sessioncore.storage._free_threading import FREE_THREADED
 
@@ -56,7 +57,7 @@ class NearCacheStats(Struct):
     bytes: int = 0  # that the records take now
 
 
-class _Entry(Struct, frozen=True, gc=False):
+class _Entry(Opaque, Struct, frozen=True, gc=False):
     data: bytes
     version: int
     ends: float

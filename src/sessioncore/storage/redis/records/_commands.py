@@ -12,6 +12,7 @@ from typing import Protocol, TypeAlias
 from msgspec import Struct
 
 from sessioncore._errors import KeyTaken, StorageUnavailable, WritesRefused
+from sessioncore._opaque import Opaque
 from sessioncore._storage_calls import Moved, Stored, Unreadable, Written
 from sessioncore.storage._text import text_of
 from sessioncore.storage.redis._errors import ConnectionLost, ErrorReply, ForeignValue, error_of, unavailable
@@ -32,7 +33,7 @@ Send: TypeAlias = Callable[..., Awaitable[list[RedisReply]]]
 """The `write` of a transport, or its `read` for what may be carried out twice."""
 
 
-class MoveArguments(Struct, frozen=True):
+class MoveArguments(Opaque, Struct, frozen=True):
     """The arguments of one `Storage.move`, with keys and owner as bytes."""
 
     key: bytes
