@@ -157,6 +157,6 @@ CORE_FAULTS: dict[str, tuple[Plant, str]] = {
     "two tasks commit at the same time": (instead(SessionState, "begin_turn", nobody_waits), "tasks"),
     "a change of a mutation's result is lost": (instead(Values, "differs_from", unchanged), "lists"),
     "a mutation during a save is a write": (instead(_mutate, "_was_changed_in_place", as_written), "list of tasks"),
-    "an owner's limit is not enforced": (instead(OwnerLimit, "enforce", not_enforced), "refusals"),
+    "an owner's limit is not enforced": (instead(OwnerLimit, "_must_withdraw", not_enforced), "refusals"),
     "an owner's limit is enforced in vain": (instead(OwnerLimit, "check", enforced_beforehand), "evictions"),
 }  # fmt: skip

@@ -7,12 +7,12 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
-from tests.kit import BOTH_LOOPS, Lab, Work, login, regenerate, write
+from tests.kit import BOTH_LOOPS, Lab, Work, login, lose, regenerate, write
 from tests.request.test_replaced_ids import SpyWithTombstones
 from tests.stores import SpyStorage, SuspendingStorage
 from tests.views import Visitor, logged_in, response_to
 
-from sessioncore import EventKind, OwnerLimitReached
+from sessioncore import EventKind, OwnerLimitReached, StorageUnavailable
 from sessioncore.testing import FailingStorage
 
 pytestmark = pytest.mark.anyio
@@ -132,7 +132,8 @@ async def test_of_parallel_logins_exactly_the_allowed_number_survives(policy: st
 # -- logins that lose a race
 
 
-async def test_a_login_that_loses_the_race_gets_its_anonymous_session_back_under_another_id() -> None:
+@pytest.mark.parametrize("caught", [False, True])
+async def test_a_login_that_loses_the_race_gets_its_anonymous_session_back_under_another_id(caught: bool) -> None:
     lab = refusing()
     before = (await lab.begin(cart=1)).sid or ""
 
@@ -147,9 +148,12 @@ async def test_a_login_that_loses_the_race_gets_its_anonymous_session_back_under
     exchange = await lab.visitor.arrive()
     await exchange.session.login("ada")
     with pytest.raises(OwnerLimitReached):
+        await (exchange.session.save() if caught else lab.visitor.leave(exchange))
+    if caught:  # the handler answers with a page of its own
+        exchange.session.release()
         await lab.visitor.leave(exchange)
     assert lab.visitor.sid not in {before, None}
-    assert lab.kinds() == ["login", "owner_limit"]  # the undoing is silent
+    assert lab.kinds() == ["owner_limit"]  # the login, which was undone, is no event
     found = await lab.kept()
     assert (dict(found), found.owner) == ({"cart": 1}, None)
     assert len(await lab.store.sessions_of("ada")) == 1
@@ -180,9 +184,11 @@ async def test_a_login_that_loses_the_race_takes_back_nothing_that_another_reque
     lab.storage.before[operation] = lose_the_race
     with pytest.raises(OwnerLimitReached):
         await session.save()
+    assert await lab.store.revoke_all("ada") == 1  # this session is not hers any more
+    await session.save()
     found = await lab.kept(session.id)
-    assert dict(found) == dict(session) == {"cart": ["tea", "theirs"], "note": "old", "more": 1}
-    assert found.owner is None
+    assert dict(found) == dict(session) == {"cart": ["tea", "theirs", "mine"], "note": "new", "more": 1}
+    assert found.owner == "ada"
 
 
 async def test_a_fresh_login_that_loses_the_race_leaves_nothing() -> None:
@@ -202,7 +208,7 @@ async def test_a_refused_login_whose_session_is_ended_meanwhile_leaves_nothing()
 
     async def lose_the_race() -> None:
         await another_login(lab)
-        lab.storage.before["move"] = lab.beside().reset  # everything ends
+        lab.storage.before["replace"] = lab.beside().reset  # everything ends
 
     lab.storage.before["move"] = lose_the_race
     exchange = await lab.visitor.arrive()
@@ -231,6 +237,30 @@ async def test_a_refused_login_is_taken_back_also_if_the_deadline_of_before_pass
     assert len(await lab.store.sessions_of("ada")) == 1
 
 
+@pytest.mark.proves("P3")
+@pytest.mark.parametrize("call", ["create", "move", "replace"])
+@pytest.mark.parametrize(("fails", "arrived"), [("look", False), ("undo", False), ("undo", True)])
+async def test_a_login_that_could_not_be_undone_is_an_error_of_the_response_too(
+    call: str, fails: str, arrived: bool
+) -> None:
+    lab = refusing()
+    exchange = await (lab.visitor if call == "create" else await lab.begin()).arrive()
+
+    async def lose_the_race() -> None:
+        await another_login(lab)
+        failing = {"look": "owned_keys", "undo": "delete" if call == "create" else "replace"}[fails]
+        (lab.storage.after if arrived else lab.storage.before)[failing] = lose
+
+    lab.storage.after[call] = lose_the_race
+    exchange.session.bind_owner("ada") if call == "replace" else await exchange.session.login("ada")
+    with pytest.raises(StorageUnavailable):
+        await exchange.session.save()
+    overtaken = arrived and call != "create"  # the undoing looks like another request's write
+    with pytest.raises(StorageUnavailable if overtaken else OwnerLimitReached):
+        await lab.visitor.leave(exchange)
+    assert len(await lab.store.sessions_of("ada")) == 1
+
+
 async def test_a_binding_that_loses_the_race_is_taken_back_also_where_others_write_meanwhile() -> None:
     lab = refusing()
     session = await lab.store.create({"cart": 1, "note": "old", "theirs": 0, "dropped": 1})
@@ -256,11 +286,12 @@ async def test_a_binding_that_loses_the_race_is_taken_back_also_where_others_wri
     with pytest.raises(OwnerLimitReached):
         await session.save()
     found = await lab.kept(session.id)
-    assert dict(found) == dict(session) == {"note": "old", "theirs": 1, "dropped": 1, "more": 1}
-    assert (found.owner, session.owner, session.id) == (None, None, before)
+    assert dict(found) == {"note": "old", "theirs": 1, "dropped": 1, "more": 1}
+    assert (found.owner, session.id) == (None, before)
     assert len(await lab.store.sessions_of("ada")) == 1
     session.bind_owner("bob")
     await session.save()
+    assert await lab.data(before) == dict(session) == {"note": "new", "theirs": 1, "mine": 1, "more": 1}
     assert (session.owner, session.id) == ("bob", before)
 
 

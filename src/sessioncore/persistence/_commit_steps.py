@@ -93,9 +93,9 @@ class CommitSteps(SessionSteps, eq=False):
         self.action = CREATE
         return self._send(changes_of(self.state) or NO_CHANGES, self.state.pending)
 
-    def start_undo(self, action: Action) -> Step | None:
-        """Undo the login `undone`; the pending changes of this request stay pending."""
-        self.action = action
+    def start_undo(self) -> Step | None:
+        """Undo the login `undone`, whose record is the loaded one."""
+        self.action = REPLACE
         return self._send(NO_CHANGES, None)
 
     def _send(

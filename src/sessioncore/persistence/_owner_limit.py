@@ -11,21 +11,21 @@ number remains.
 
 import anyio
 from msgspec import Struct
+from msgspec.structs import replace
 
 from sessioncore._errors import OwnerLimitReached, SessionError
 from sessioncore._events import EventKind
 from sessioncore._opaque import Opaque
-from sessioncore._storage_calls import Delete, Load
-from sessioncore.codec._record import Record
+from sessioncore._storage_calls import Delete, Load, Stored
 from sessioncore.concurrency._gather import MAX_CONCURRENT_CALLS
 from sessioncore.persistence._commit_steps import CommitSteps
 from sessioncore.persistence._driver import Driver
 from sessioncore.persistence._machine import Answer, Step
 from sessioncore.persistence._owners import OwnedSession, Owners
 from sessioncore.persistence._store_context import StoreContext
+from sessioncore.session._attempt import Attempt
 from sessioncore.session._delta import Undone
-from sessioncore.session._lifecycle import CREATE, MOVE, REPLACE
-from sessioncore.session._loaded import Loaded
+from sessioncore.session._initial_states import live_state
 from sessioncore.session._state import SessionState
 
 __all__ = ["OwnerLimit"]
@@ -55,12 +55,8 @@ class OwnerLimit:
         """
         change = _OwnerChange(self, self._driver, state)
         await self._driver.drive_rest(steps, step, change.perform)
-        owner, stored = change.owner, state.loaded
-        if owner is not None and stored is not None and await self.enforce(stored.handle, owner):
-            error = self._error(stored.handle, owner)
-            # After a create there is nothing to restore, also if it followed a move that found the record moved.
-            await self._undo(state, None if steps.action is CREATE else change.before, change.base)
-            raise error
+        if change.owner is not None and state.loaded is not None and not self._refuses:
+            await self.end_oldest(change.owner)
 
     async def check(self, state: SessionState, owner: str) -> None:
         """Refuse a login over the limit before anything is written.
@@ -79,10 +75,8 @@ class OwnerLimit:
             state.roll_back()
             raise
 
-    async def enforce(self, handle: str, owner: str) -> bool:
-        """After a login, end sessions over the limit; return True if the login itself must be undone."""
-        if self._refuses:
-            return await self._must_withdraw(handle, owner)
+    async def end_oldest(self, owner: str) -> None:
+        """After a login, end the owner's oldest sessions over the limit."""
         about = EventKind.OWNER_LIMIT, owner, "a session over the limit was ended"
         for tries_left in reversed(range(MAX_TRIES)):
             over = (await self._ranked(owner))[: -self._limit]
@@ -92,7 +86,19 @@ class OwnerLimit:
                 ended = await self._owners.end([owned.handle for owned in over], *about)
             if ended == len(over):
                 break  # otherwise others have ended, changed or moved some of them meanwhile: look again
-        return False
+
+    async def confirm(self, state: SessionState, attempt: Attempt, owner: str, version: int) -> None:
+        """With "refuse", undo a login that was just stored, with this version, if it is over the limit.
+
+        Until this returns, the login's outcome is unknown to its request: if this fails, the next commit finds out.
+
+        Raises:
+            OwnerLimitReached: the login was undone, and its changes are pending again.
+            StorageError: it is not known whether the login keeps to the limit.
+        """
+        if self._refuses and await self._must_withdraw(attempt.handle, owner):
+            await self._undo(state, attempt, version)
+            raise self._error(attempt.handle, owner)
 
     async def _ranked(self, owner: str) -> list[OwnedSession]:
         """Return the owner's sessions; the one that has been the owner's for the longest is first.
@@ -121,24 +127,30 @@ class OwnerLimit:
             await anyio.sleep(min(pause, left))  # not longer, or the next one would decide at the same time
             pause = min(pause * 2, LONGEST_POLL)
 
-    async def _undo(self, state: SessionState, before: Loaded | None, base: Record | None) -> None:
-        """Restore `base`, the record before a login; if the login created the session (None), delete it.
+    async def _undo(self, state: SessionState, attempt: Attempt, version: int) -> None:
+        """Restore the record as it was before a login; if the login created it, delete it.
 
-        If the login moved the record, it gets a third ID: the first one is invalid since the move, and
-        another request may have ended it meanwhile. The client gets that ID with the 409.
+        If the login moved the record, it stays under its new ID, which the client gets with the 409.
         """
-        login = state.loaded
-        assert login is not None
+        before, known = attempt.base, state.loaded
         if before is None:
-            await self._driver.call(Delete((self._context.config.key_prefix + login.handle,)))
-            state.discard()
-            state.mark_ended()
-            return
-        assert base is not None, "what was not created was made of a stored record"
-        steps = CommitSteps(self._context, state, undone=Undone(base, login.record))
-        action = REPLACE if login.session_id == before.session_id else MOVE
-        await self._driver.drive(steps, steps.start_undo(action))
-        state.discard()
+            await self._driver.call(Delete((self._context.config.key_prefix + attempt.handle,)))
+            state.roll_back()
+        else:
+            assert known is not None, "what was not created was made of a stored record"
+            login = attempt.to_loaded(attempt.new_id or known.session_id, version, known, "")
+            undoing = live_state(login, self._context.codec)
+            steps = CommitSteps(self._context, undoing, undone=Undone(before, login.record))
+            await self._driver.drive(steps, steps.start_undo())
+            state.roll_back()
+            if undoing.loaded is None:
+                state.mark_gone()
+                return
+            # By the old version, the next write is a conflict, and so includes what others have written.
+            restored = replace(undoing.loaded, record=known.record, version=known.version)
+            state.apply_reloaded(restored, state.pending)
+        if attempt.new_id is not None:
+            state.choose_id(self._context.new_id())
 
     def _error(self, handle: str | None, owner: str) -> OwnerLimitReached:
         """Send the event for a refused login, and return the error to raise."""
@@ -153,18 +165,20 @@ class _OwnerChange(Opaque, Struct, eq=False):
     driver: Driver
     state: SessionState
     owner: str | None = None  # the owner that the commit sets; None: it sets none
-    before: Loaded | None = None  # the session as this request knew it before that
-    base: Record | None = None  # the record to which the commit was applied, with what others have written
     checked: str | None = None  # the owner who was below the limit
 
     async def perform(self, step: Step) -> Answer:
-        """Carry out one step of the commit; before it writes a new owner, check that there is room."""
+        """Carry out one step of the commit; see before and after it writes a new owner that there is room."""
         attempt = self.state.in_flight
-        if attempt is not None and (owner := attempt.new_owner) is not None:
-            self.base = attempt.base
-            if owner != self.owner:
-                self.owner, self.before = owner, self.state.loaded
-            if owner != self.checked and not isinstance(step, Load):
-                await self.limit.check(self.state, owner)  # not before a Load, which looks for a lost write
-                self.checked = owner
-        return await self.driver.perform(step)
+        if attempt is None or (owner := attempt.new_owner) is None:
+            return await self.driver.perform(step)
+        self.owner = owner
+        if owner != self.checked and not isinstance(step, Load):
+            await self.limit.check(self.state, owner)  # not before a Load, which looks for a lost write
+            self.checked = owner
+        answer = await self.driver.perform(step)
+        if type(answer) is int:
+            await self.limit.confirm(self.state, attempt, owner, answer)
+        elif isinstance(answer, Stored) and isinstance(step, Load) and answer.data == attempt.call.data:
+            await self.limit.confirm(self.state, attempt, owner, answer.version)
+        return answer

@@ -45,10 +45,10 @@ def response_started() -> ResponseStarted:
 
 
 def changes_dropped() -> LifecycleError:
-    """Make the error for a save after changes were dropped with the response, or with a login that was undone."""
+    """Make the error for a save after changes were dropped with the response."""
     return LifecycleError(
-        "the response of this request is an error, or a login was undone, so what was not stored before was dropped, "
-        "except perhaps a write whose reply was lost; make the changes in a new request, or with store.open(session.id)"
+        "the response of this request is an error, so what was not stored before was dropped, except perhaps a write "
+        "whose reply was lost; make the changes in a new request, or with store.open(session.id)"
     )
 
 
