@@ -1,6 +1,8 @@
 """The limit of an owner's sessions: the oldest ones end, or the login is refused and leaves everything as it was."""
 
+import select
 from datetime import timedelta
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -13,7 +15,7 @@ from tests.stores import SpyStorage, SuspendingStorage
 from tests.views import Visitor, logged_in, response_to
 
 from sessioncore import EventKind, OwnerLimitReached, StorageUnavailable
-from sessioncore.testing import FailingStorage
+from sessioncore.testing import FailingStorage, Fault
 
 pytestmark = pytest.mark.anyio
 
@@ -325,3 +327,27 @@ async def test_of_several_late_logins_some_step_back_and_the_others_find_room(li
     assert sorted(outcomes.values()) == ["in"] * (limit - young) + ["refused"] * young
     left = {one.details["name"] for one in await lab.store.sessions_of("ada")}
     assert left == {"young", *(name for name, outcome in outcomes.items() if outcome == "in")}
+
+
+@BOTH_LOOPS
+async def test_a_login_does_not_step_back_because_the_process_was_stopped_while_it_waited() -> None:
+    lab = refusing()
+
+    async def refused() -> None:
+        with pytest.raises(OwnerLimitReached):
+            await logged_in(lab.beside(storage=lab.storage, clock=lambda: lab.clock() + 1))
+
+    async def lose_the_race() -> None:
+        younger = lab.storage.hold_reply("create", times=1)
+        group.start_soon(refused)
+        await younger.entered.wait()
+        lab.storage.before["owned_keys"] = partial(stop, younger)
+
+    async def stop(younger: Fault) -> None:
+        select.select([], [], [], 1.2)  # nothing runs, as when the process is stopped
+        younger.release()
+
+    async with anyio.create_task_group() as group:
+        lab.storage.before["create"] = lose_the_race
+        await logged_in(lab.store)
+    assert len(await lab.store.sessions_of("ada")) == 1

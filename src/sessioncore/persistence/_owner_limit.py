@@ -18,6 +18,7 @@ from sessioncore._events import EventKind
 from sessioncore._opaque import Opaque
 from sessioncore._storage_calls import Delete, Load, Stored
 from sessioncore.concurrency._gather import MAX_CONCURRENT_CALLS
+from sessioncore.concurrency._standstill import MORE_TIME, STOOD_STILL
 from sessioncore.persistence._commit_steps import CommitSteps
 from sessioncore.persistence._driver import Driver
 from sessioncore.persistence._machine import Answer, Step
@@ -114,7 +115,7 @@ class OwnerLimit:
         Newer logins over the limit withdraw when they see this one. If one does not, it had already
         been confirmed to its client, so this login withdraws instead. The newest has the shortest wait.
         """
-        pause, limit = FIRST_POLL, self._limit
+        pause, limit, has_more_time = FIRST_POLL, self._limit, False
         started_at = anyio.current_time()
         while True:
             ranked = [owned.handle for owned in await self._ranked(owner)]
@@ -122,6 +123,8 @@ class OwnerLimit:
                 return handle in ranked
             wait = self._context.config.storage_timeout.total_seconds() * (1 - ranked.index(handle) / limit / 2)
             left = started_at + wait - anyio.current_time()
+            if left < -STOOD_STILL and not has_more_time:  # the process was stopped, perhaps with the others in it
+                started_at, left, has_more_time = started_at + MORE_TIME - left, MORE_TIME, True
             if len(ranked) <= limit or left <= 0:
                 return len(ranked) > limit
             await anyio.sleep(min(pause, left))  # not longer, or the next one would decide at the same time
