@@ -4,6 +4,7 @@ import asyncio
 import gc
 import random
 import time
+from contextlib import aclosing
 from datetime import timedelta
 from typing import Any
 
@@ -142,6 +143,13 @@ async def test_a_process_that_was_stopped_takes_the_replies_that_came_meanwhile(
                 await asyncio.sleep(0)
             time.sleep(0.75)  # noqa: ASYNC251 - nothing runs, as when the process is stopped
             assert None not in await asyncio.gather(*loads)
+    for turns in range(1, 5):  # stopped while it connects
+        async with aclosing(PostgresStorage(postgres.dsn(), timeout=timedelta(seconds=0.2))) as storage:
+            opening = asyncio.ensure_future(storage.open())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            time.sleep(0.75)  # noqa: ASYNC251
+            await opening
 
 
 @pytest.mark.parametrize("prepared", [True, False])

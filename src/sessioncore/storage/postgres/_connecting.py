@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
+from math import inf
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 from weakref import WeakSet
@@ -10,6 +11,7 @@ from weakref import WeakSet
 import asyncpg  # type: ignore[import-untyped]  # asyncpg ships no py.typed # pyright: ignore[reportMissingTypeStubs]
 
 from sessioncore.concurrency._forks import in_each_child, part_with_socket
+from sessioncore.concurrency._standstill import LateDeadline
 
 __all__ = ["connect", "target_of"]
 
@@ -31,13 +33,13 @@ _connections = _Connections()
 in_each_child(_connections)
 
 
-async def connect(*args: Any, **options: Any) -> Any:
-    """Connect; if the caller is cancelled, the attempt goes on, and its connection is closed.
+async def connect(*args: Any, timeout: float, **options: Any) -> Any:  # noqa: ASYNC109 - asyncpg's own name
+    """Connect within `timeout` seconds; if the caller is cancelled, the attempt goes on, and its connection is closed.
 
     A cancelled `asyncpg.connect` may leave a future behind whose exception is logged. No other call uses the
     connection: the attempt may have begun before the server came back.
     """
-    attempt = asyncio.ensure_future(_connect(*args, **options))
+    attempt = asyncio.ensure_future(_connect_within(timeout, args, options))
     try:
         await asyncio.wait([attempt])  # `shield` would log what fails after the caller was cancelled, on Python 3.14.5
     except asyncio.CancelledError:
@@ -59,6 +61,12 @@ def target_of(dsn: str) -> dict[str, str]:
     if "," in hosts and "target_session_attrs" not in options and "PGTARGETSESSIONATTRS" not in os.environ:
         return {"target_session_attrs": "read-write"}
     return {}
+
+
+async def _connect_within(seconds: float, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    async with asyncio.timeout(seconds) as limit:
+        with LateDeadline(limit.when() or inf, limit.reschedule):
+            return await _connect(*args, timeout=None, **options)
 
 
 def _close(attempt: asyncio.Future[Any]) -> None:

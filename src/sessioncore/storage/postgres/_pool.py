@@ -3,7 +3,6 @@
 asyncpg ships no types, so the few calls in use are declared here.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, cast, runtime_checkable
 
@@ -50,25 +49,24 @@ async def make_pool(dsn: str, *, max_connections: int, seconds: float) -> Pool:
         StorageUnavailable: the server does not answer.
     """
     try:
-        async with asyncio.timeout(seconds):
-            pool = await _create_pool(
-                dsn,
-                min_size=0,  # otherwise asyncpg keeps connecting, and logs a traceback each time, while it cannot
-                max_size=max_connections,
-                statement_cache_size=0,  # asyncpg numbers its names: the same name means other SQL in each process
-                # As the server spells it. pgbouncer takes asyncpg's 'utf-8' for a difference, and sends a SET
-                # whenever a client gets another server connection; now and then the client waits for seconds.
-                server_settings={"client_encoding": "UTF8"},
-                reset=_no_reset,
-                connect=connect,
-                timeout=seconds,
-                **target_of(dsn),
-            )
-            try:
-                await pool.release(await pool.acquire())  # an address that cannot work fails here
-            except BaseException:
-                pool.terminate()  # it may have connected already
-                raise
+        pool = await _create_pool(
+            dsn,
+            min_size=0,  # otherwise asyncpg keeps connecting, and logs a traceback each time, while it cannot
+            max_size=max_connections,
+            statement_cache_size=0,  # asyncpg numbers its names: the same name means other SQL in each process
+            # As the server spells it. pgbouncer takes asyncpg's 'utf-8' for a difference, and sends a SET
+            # whenever a client gets another server connection; now and then the client waits for seconds.
+            server_settings={"client_encoding": "UTF8"},
+            reset=_no_reset,
+            connect=connect,
+            timeout=seconds,
+            **target_of(dsn),
+        )
+        try:
+            await pool.release(await pool.acquire())  # an address that cannot work fails here
+        except BaseException:
+            pool.terminate()  # it may have connected already
+            raise
     except (ValueError, OverflowError, KeyError) as exc:  # OverflowError for a port beyond 65535
         raise ConfigError(_what_is_wrong(exc)) from None
     except FAILURES as exc:
