@@ -98,6 +98,16 @@ def test_a_process_that_was_stopped_takes_the_replies_that_came_meanwhile(
         runner.run(visits())
 
 
+async def test_a_first_connection_outlives_a_process_that_was_stopped(server: Server) -> None:
+    for turns in (2, 3, 4):
+        async with storage_on([server], timeout=timedelta(seconds=0.2)) as storage:
+            load = asyncio.ensure_future(storage.load("k"))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            time.sleep(0.75)  # noqa: ASYNC251 - see above
+            assert await load is None
+
+
 async def test_the_time_of_several_calls_is_over_for_them_alone_though_the_last_one_was_answered() -> None:
     with anyio.move_on_after(0.05) as scope:  # of the two, one node of a cluster is silent
         await all_of([asyncio.sleep(30), asyncio.sleep(0)])

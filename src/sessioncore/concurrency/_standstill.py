@@ -4,19 +4,30 @@ A process can be stopped, and its computer can sleep. When it goes on, each time
 whose replies came meanwhile and could not be read: all of them would fail at once.
 """
 
+import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from math import inf
 from types import TracebackType
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 from sessioncore.concurrency._event_loops import asyncio_loop, event_loop
 
-__all__ = ["MORE_TIME", "STOOD_STILL", "LateDeadline"]
+__all__ = ["MORE_TIME", "STOOD_STILL", "LateDeadline", "time_limit"]
 
 STOOD_STILL: Final = 0.5  # seconds; an event loop that is merely busy is not so late
 MORE_TIME: Final = 1.0  # seconds in which to read what is there, or for a worker thread to finish
 _BEFORE: Final = 0.01  # seconds: more than a timer's resolution, so that this one is called first
+
+
+@asynccontextmanager
+async def time_limit(seconds: float) -> AsyncGenerator[None]:
+    """Do what `asyncio.timeout` does, for what is not done with each request; its deadline is a LateDeadline."""
+    async with asyncio.timeout(seconds) as limit:
+        with LateDeadline(limit.when() or inf, limit.reschedule):
+            yield
 
 
 class LateDeadline:

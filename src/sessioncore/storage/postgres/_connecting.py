@@ -3,7 +3,6 @@
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
-from math import inf
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 from weakref import WeakSet
@@ -11,7 +10,7 @@ from weakref import WeakSet
 import asyncpg  # type: ignore[import-untyped]  # asyncpg ships no py.typed # pyright: ignore[reportMissingTypeStubs]
 
 from sessioncore.concurrency._forks import in_each_child, part_with_socket
-from sessioncore.concurrency._standstill import LateDeadline
+from sessioncore.concurrency._standstill import time_limit
 
 __all__ = ["connect", "target_of"]
 
@@ -64,9 +63,8 @@ def target_of(dsn: str) -> dict[str, str]:
 
 
 async def _connect_within(seconds: float, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
-    async with asyncio.timeout(seconds) as limit:
-        with LateDeadline(limit.when() or inf, limit.reschedule):
-            return await _connect(*args, timeout=None, **options)
+    async with time_limit(seconds):
+        return await _connect(*args, timeout=None, **options)
 
 
 def _close(attempt: asyncio.Future[Any]) -> None:

@@ -18,6 +18,7 @@ from redis.asyncio.sentinel import SentinelManagedConnection
 from redis.backoff import NoBackoff
 
 from sessioncore._causes import causes
+from sessioncore.concurrency._standstill import time_limit
 from sessioncore.storage.redis._errors import CLIENT_ERRORS, ErrorReply, Explained, error_reply_of, words_of
 from sessioncore.storage.redis.connection._transport import OpenedSocket
 from sessioncore.storage.redis.connection._waiting import first_answer
@@ -44,9 +45,10 @@ async def open_socket(make_connection: Callable[[], Any], protocol: asyncio.Prot
     """
     connection = make_connection()
     connection.retry = Retry(NoBackoff(), 0)
+    connection.socket_timeout = connection.socket_connect_timeout = None  # one limit for all of it, see below
     has_address, by_tls = not isinstance(connection, SentinelManagedConnection), isinstance(connection, SSLConnection)
     try:
-        async with asyncio.timeout(seconds):
+        async with time_limit(seconds):
             if has_address:
                 await connection.connect()
             else:
