@@ -203,7 +203,7 @@ class SessionStore:
             raise ConfigError(
                 f"{type(self.storage).__name__} cannot find records by prefix, which reset() needs; use another storage"
             )
-        return await self._persistence.driver.unbounded("clear", lambda: storage.clear(self.config.key_prefix))
+        return await self._persistence.driver.counted("clear", lambda: storage.clear(self.config.key_prefix))
 
     # -- owners
 
@@ -235,7 +235,7 @@ class SessionStore:
         storage = capability(self.storage, Purges)
         if storage is None:
             return 0
-        return await self._persistence.driver.unbounded("purge_expired", storage.purge_expired)
+        return await self._persistence.driver.counted("purge_expired", storage.purge_expired)
 
     def purge_every(self, interval: timedelta) -> AbstractAsyncContextManager[None]:
         """Purge in the background while the block runs; any number of processes may do so.

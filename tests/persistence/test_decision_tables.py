@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import pytest
 from tests.kit import Lab
-from tests.stores import PromptStorage
+from tests.stores import PromptStorage, SpyStorage
 from tests.views import Visitor
 
 from sessioncore import (
@@ -26,23 +26,24 @@ from sessioncore.codec._codec import NO_DETAILS
 from sessioncore.codec._record import Record, encode_record
 from sessioncore.persistence._verdicts import VERDICTS, Verdict, verdict_of
 from sessioncore.session._lifecycle import Action
-from sessioncore.storage import AnswersNow, Call, KeyTaken, LoadsMany
+from sessioncore.storage import AnswersNow, Call, Clears, KeyTaken, LoadsMany, Opens, Purges, SpreadsKeys, Watches
 
 
-class Wrong(MemoryStorage):
+class Wrong(SpyStorage):
     """Each call returns what the contract does not allow; see `given`."""
 
-    capabilities: ClassVar[frozenset[type]] = frozenset({LoadsMany})
+    capabilities: ClassVar[frozenset[type]] = frozenset({Clears, LoadsMany, Purges, SpreadsKeys})
     given: Any = None
 
     async def wrong(self, *_: object, **__: object) -> Any:
         return self.given
 
     load = create = replace = move = touch = delete = owned_keys = load_many = wrong
+    names_on_servers = clear = purge_expired = wrong
 
 
 class WrongAtOnce(Wrong):
-    capabilities: ClassVar[frozenset[type]] = frozenset({AnswersNow})
+    capabilities: ClassVar[frozenset[type]] = Wrong.capabilities - {LoadsMany} | {AnswersNow}
 
     def answer_now(self, call: Call) -> Any:
         return self.given
@@ -75,6 +76,9 @@ WRONG: list[tuple[str, Any, Callable[[SessionStore], Awaitable[object]]]] = [
     ("create", "1", lambda store: store.create({})),
     ("delete", None, lambda store: store.delete("A" * 43)),
     ("delete", "1", lambda store: store.revoke("a" * 64)),
+    *[("names_on_servers", names, SessionStore.check) for names in (None, [""], {"": ("a", "b")})],
+    ("clear", None, SessionStore.reset),
+    ("purge_expired", "1", SessionStore.purge_expired),
     ("owned_keys", None, lambda store: store.sessions_of("ada")),
     ("owned_keys", b"keys", lambda store: store.sessions_of("ada")),
     ("owned_keys", [b"key"], lambda store: store.revoke_all("ada")),
@@ -116,6 +120,23 @@ async def test_many_loads_with_a_wrong_reply_are_an_error_too(replies: Any, told
     for ask in asked:
         with pytest.raises(StorageError, match=rf"^Odd\.load(_many)? returned {told}; see the contract"):
             await ask()
+
+
+@pytest.mark.anyio
+async def test_a_method_that_is_not_async_and_an_attribute_that_is_no_number_are_errors_too() -> None:
+    class Odd(SpyStorage):
+        capabilities = frozenset({Opens, Watches})
+        notices_within = "1 s"
+        open = aclose = watch = unwatch = confirm = lambda *_: None  # type: ignore[assignment]
+
+    store = SessionStore(SessionConfig(storage=Odd()))
+    for call, ask in (("open", store.start), ("aclose", store.aclose)):
+        with pytest.raises(StorageUnavailable, match=rf"storage Odd failed during {call} \(TypeError\)"):
+            await ask()
+    session = await store.create({})
+    with pytest.raises(StorageError, match=r"^Odd\.notices_within returned a str; see the contract"):
+        async with session.alive():
+            pass
 
 
 @pytest.mark.anyio

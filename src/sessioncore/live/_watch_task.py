@@ -12,6 +12,8 @@ from functools import partial
 from math import inf
 from random import random
 from time import monotonic
+from types import NoneType
+from typing import cast
 
 import anyio
 from anyio.abc import TaskGroup
@@ -28,6 +30,7 @@ from sessioncore.concurrency._standstill import MORE_TIME
 from sessioncore.live._agenda import Agenda
 from sessioncore.live._session_watch import SessionWatch
 from sessioncore.persistence._driver import Driver
+from sessioncore.persistence._machine import unexpected_answer
 from sessioncore.persistence._store_context import StoreContext
 from sessioncore.session._lifecycle import ENDED
 from sessioncore.session._loaded import Loaded
@@ -59,6 +62,8 @@ class WatchTask:
         self._agenda = Agenda()
         self._interval = interval = config.watch_interval.total_seconds()
         noticed = watches.notices_within
+        if not isinstance(cast("object", noticed), (float, int, NoneType)):
+            raise unexpected_answer(config.storage, "notices_within", noticed)
         self._period = interval if noticed is None else min(interval, noticed)  # from one `confirm` to the next
         # How long look-ups may fail until a connection is closed.
         self._window = max(stale_id_window(config), interval + config.storage_timeout.total_seconds())

@@ -215,6 +215,16 @@ class Driver:
                 raise unexpected_answer(self._storage, operation, item)
         return items
 
+    async def counted(self, operation: str, call: Callable[[], Awaitable[object]]) -> int:
+        """Await a call that returns a number, without a timeout.
+
+        Raises:
+            StorageError: the storage refused or failed, or returned something else.
+        """
+        if not isinstance(reply := await self.unbounded(operation, call), int):
+            raise unexpected_answer(self._storage, operation, reply)
+        return reply
+
     async def bounded(self, operation: str, call: Callable[[], Awaitable[T]]) -> T:
         """Await `call()` for at most `storage_timeout`.
 
@@ -272,6 +282,7 @@ class Driver:
         self._events.send(EventKind.STORAGE_ERROR, None, None, f"{operation}: {type(cause).__name__}")
         if isinstance(exc, StorageError):
             return exc
-        error = StorageUnavailable(f"the storage failed during {operation} ({type(exc).__name__}); see its cause")
+        name, what = type(self._storage).__name__, type(exc).__name__
+        error = StorageUnavailable(f"the storage {name} failed during {operation} ({what}); see its cause")
         error.__cause__ = exc
         return error

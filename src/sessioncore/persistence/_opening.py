@@ -72,7 +72,7 @@ class Opening:
         """Close the storage at once, also if a block is open."""
         self._stop_watching()
         if (storage := capability(self._config.storage, Opens)) is not None:
-            await storage.aclose()
+            await self._driver.unbounded("aclose", storage.aclose)
 
     async def _close_unless_used(self) -> None:
         with CancelScope(shield=True):
@@ -86,7 +86,7 @@ class Opening:
         if (storage := capability(self._config.storage, Opens)) is None:
             return
         try:
-            await storage.open()
+            await self._driver.unbounded("open", storage.open)
             await check_storage(self._config, self._driver)
         except WritesRefused as exc:
             _logger.error(  # noqa: TRY400 - the text says it all

@@ -14,6 +14,7 @@ from sessioncore._storage_capabilities import Opens, SpreadsKeys
 from sessioncore._storage_protocol import PROBE_SUFFIX, Storage, capability
 from sessioncore.concurrency._gather import gather
 from sessioncore.persistence._driver import Driver
+from sessioncore.persistence._machine import unexpected_answer
 
 __all__ = ["check_storage"]
 
@@ -36,6 +37,10 @@ async def check_storage(config: SessionConfig, driver: Driver) -> None:
     servers: Mapping[str, tuple[str, str, str]] = {"": (new_name(), new_name(), new_name())}
     if (spread := capability(config.storage, SpreadsKeys)) is not None:
         servers = await driver.bounded("names_on_servers", lambda: spread.names_on_servers(new_name))
+        try:
+            servers = {server: (key, new_key, owner) for server, (key, new_key, owner) in servers.items()}
+        except (AttributeError, TypeError, ValueError) as exc:
+            raise unexpected_answer(config.storage, "names_on_servers", servers) from exc
     refused: WritesRefused | None = None
     for server, names in servers.items():
         try:
