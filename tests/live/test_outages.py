@@ -261,3 +261,12 @@ async def test_an_end_is_noticed_whatever_makes_the_tasks(factory: Any) -> None:
     finally:
         asyncio.get_running_loop().set_task_factory(None)
     assert isinstance(one.error, SessionGone)
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # trio has no way to cancel the task of another
+async def test_a_watch_that_is_cancelled_from_elsewhere_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async with watched(MemoryStorage()):
+        [task] = [one for one in asyncio.all_tasks() if "run_in_background" in repr(one.get_coro())]
+        task.cancel()
+        await asyncio.wait([task])
+        assert "watching the sessions of open connections was cancelled" in caplog.text
