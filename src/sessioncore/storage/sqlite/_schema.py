@@ -62,9 +62,10 @@ def schema_of(connection: sqlite3.Connection, path: str) -> int:
 
 def create_or_migrate(connection: sqlite3.Connection, path: str) -> None:
     """Create the table in an empty file, or upgrade one that an earlier version made."""
-    connection.execute("BEGIN IMMEDIATE")
+    connection.execute("BEGIN")
     try:
-        schema = schema_of(connection, path)  # another process may have created or migrated it meanwhile
+        # Another process may have created or migrated it meanwhile; if one does so from now on, the file is busy.
+        schema = schema_of(connection, path)
         steps = _CREATE if schema == 0 else [step for old in range(schema, SCHEMA) for step in _MIGRATE[old]]
         for statement in steps:
             connection.execute(statement)
