@@ -47,6 +47,19 @@ async def test_the_oldest_logins_are_ended() -> None:
     assert [await lab.found(device.sid) is not None for device in devices] == [False, False, False, True]
 
 
+@pytest.mark.proves("AT-81")
+@pytest.mark.parametrize("ahead", [0.5, 3600.0, 1e9])
+async def test_the_newest_login_stays_also_where_a_server_with_a_fast_clock_has_logged_in_before(ahead: float) -> None:
+    lab = Lab(kind=SpyWithTombstones, max_sessions_per_owner=2)
+    fast = lab.beside(clock=lambda: lab.clock() + ahead)
+    devices = [await logged_in(store) for store in (fast, fast, lab.store, lab.store)]
+    assert [await lab.found(device.sid) is not None for device in devices] == [False, False, True, True]
+    assert [info.created_at.timestamp() for info in await lab.store.sessions_of("ada")] == [lab.clock()] * 2
+    lab.clock.advance(0.5)
+    latest = await logged_in(lab.store)
+    assert [await lab.found(device.sid) is not None for device in (*devices[2:], latest)] == [False, True, True]
+
+
 @pytest.mark.parametrize(("kind", "call"), [(SpyStorage, "delete"), (SpyWithTombstones, "move")])
 @pytest.mark.parametrize("work", [regenerate, write, login])
 async def test_what_is_used_at_the_moment_when_it_is_to_end_for_its_age_takes_no_place_unless_it_logs_in(

@@ -28,7 +28,7 @@ from sessioncore.persistence._session_steps import SessionSteps
 from sessioncore.persistence._verdicts import STORED, Verdict, verdict_of
 from sessioncore.session._attempt import Attempt
 from sessioncore.session._changes import changes_of
-from sessioncore.session._delta import NO_CHANGES, Delta, Undone
+from sessioncore.session._delta import NO_CHANGES, Correction, Delta
 from sessioncore.session._lifecycle import CREATE, FIND, GONE, NOTHING, REPLACE, STALE, TOUCH, Action, decide
 from sessioncore.session._pending import NO_METADATA, Pending
 
@@ -49,7 +49,7 @@ class CommitSteps(SessionSteps, eq=False):
     """
 
     action: Action = NOTHING  # of the current call
-    undone: Undone | None = None  # the login that this commit undoes: silently, and even after the absolute deadline
+    correction: Correction | None = None  # of a login: silently, and even after the absolute deadline
     tries: int = 1
     taken_ids: int = 0  # how many new IDs were in use already
     absent: tuple[Attempt, Pending | None] | None = None  # a lost write that FIND did not see, and the journal after it
@@ -93,8 +93,8 @@ class CommitSteps(SessionSteps, eq=False):
         self.action = CREATE
         return self._send(changes_of(self.state) or NO_CHANGES, self.state.pending)
 
-    def start_undo(self) -> Step | None:
-        """Undo the login `undone`, whose record is the loaded one."""
+    def start_correction(self) -> Step | None:
+        """Store the `correction` of a login, whose record is the loaded one; the pending changes stay pending."""
         self.action = REPLACE
         return self._send(NO_CHANGES, None)
 
@@ -112,10 +112,10 @@ class CommitSteps(SessionSteps, eq=False):
         elif loaded is not None:
             base, version = loaded.record, loaded.version
         now, merged = config.clock(), theirs is not None or state.phase is STALE
-        record = (self.undone or delta).apply_to(base, now, context.codec if merged else None)
+        record = (self.correction or delta).apply_to(base, now, context.codec if merged else None)
         ttl = context.lifetimes.time_left(record.created_at, record.idle, record.absolute, now)
         if ttl <= 0.0:
-            if self.undone is None and delta.metadata.settings.absolute is UNSET:
+            if self.correction is None and delta.metadata.settings.absolute is UNSET:
                 self._gone(EventKind.EXPIRED, DEADLINE_DETAIL)
                 return None
             ttl = ENDED_TTL  # store the change that ends it: by the stored record it would go on
@@ -187,11 +187,11 @@ class CommitSteps(SessionSteps, eq=False):
     def _finish_stored(self, version: int) -> None:
         before = self.state.loaded
         attempt = self.state.apply_committed(version)
-        if self.undone is None and self.context.events.has_listener:
+        if self.correction is None and self.context.events.has_listener:
             self._queue(events_of_write(attempt, before, self.tries, self.context.lifetimes))
 
     def _queue_event(self, kind: EventKind, detail: str = "") -> None:
-        if self.undone is None:
+        if self.correction is None:
             super()._queue_event(kind, detail)
 
     def _moved(self, moved: Moved) -> Step | None:

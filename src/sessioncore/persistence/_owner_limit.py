@@ -9,6 +9,8 @@ have been the owner's, once it is stored. Every process computes the same rankin
 number remains.
 """
 
+import math
+
 import anyio
 from msgspec import Struct
 from msgspec.structs import replace
@@ -17,6 +19,7 @@ from sessioncore._errors import OwnerLimitReached, SessionError
 from sessioncore._events import EventKind
 from sessioncore._opaque import Opaque
 from sessioncore._storage_calls import Delete, Load, Stored
+from sessioncore.codec._record import YEAR_9999, extended
 from sessioncore.concurrency._gather import MAX_CONCURRENT_CALLS
 from sessioncore.concurrency._standstill import MORE_TIME, STOOD_STILL
 from sessioncore.persistence._commit_steps import CommitSteps
@@ -25,8 +28,9 @@ from sessioncore.persistence._machine import Answer, Step
 from sessioncore.persistence._owners import OwnedSession, Owners
 from sessioncore.persistence._store_context import StoreContext
 from sessioncore.session._attempt import Attempt
-from sessioncore.session._delta import Undone
+from sessioncore.session._delta import Correction
 from sessioncore.session._initial_states import live_state
+from sessioncore.session._loaded import Loaded
 from sessioncore.session._state import SessionState
 
 __all__ = ["OwnerLimit"]
@@ -57,7 +61,7 @@ class OwnerLimit:
         change = _OwnerChange(self, self._driver, state)
         await self._driver.drive_rest(steps, step, change.perform)
         if change.owner is not None and state.loaded is not None and not self._refuses:
-            await self.end_oldest(change.owner)
+            await self.end_oldest(state, state.loaded, change.owner)
 
     async def check(self, state: SessionState, owner: str) -> None:
         """Refuse a login over the limit before anything is written.
@@ -76,11 +80,18 @@ class OwnerLimit:
             state.roll_back()
             raise
 
-    async def end_oldest(self, owner: str) -> None:
+    async def end_oldest(self, state: SessionState, login: Loaded, owner: str) -> None:
         """After a login, end the owner's oldest sessions over the limit."""
         about = EventKind.OWNER_LIMIT, owner, "a session over the limit was ended"
+        # Without tombstones, a parallel login could end this one although it has a later date by then.
+        may_date = bool(self._context.tombstone)
         for tries_left in reversed(range(MAX_TRIES)):
-            over = (await self._ranked(owner))[: -self._limit]
+            ranked = await self._ranked(owner)
+            over, newest = ranked[: -self._limit], ranked[-1].record.owned_since if ranked else 0.0
+            if may_date and newest > self._context.config.clock() and login.handle in [one.handle for one in over]:
+                may_date = False
+                await self._date(state, login, newest)
+                continue
             if tries_left and self._context.tombstone and len(over) <= MAX_CONCURRENT_CALLS:  # more: it was lowered
                 ended = await self._owners.end_unchanged(over, *about)
             else:
@@ -100,6 +111,17 @@ class OwnerLimit:
         if self._refuses and await self._must_withdraw(attempt.handle, owner):
             await self._undo(state, attempt, version)
             raise self._error(attempt.handle, owner)
+
+    async def _date(self, state: SessionState, login: Loaded, newest: float) -> None:
+        """Date a login after the owner's other sessions.
+
+        A server whose clock is ahead has dated one of them in our future, or our clock was set back. By its own date
+        this login would be among the oldest, and end itself.
+        """
+        later, record = min(math.nextafter(newest, math.inf), YEAR_9999), login.record
+        dated = extended(record, record.absolute, record.persistent, later)
+        steps = CommitSteps(self._context, state, correction=Correction(dated, record))
+        await self._driver.drive(steps, steps.start_correction())
 
     async def _ranked(self, owner: str) -> list[OwnedSession]:
         """Return the owner's sessions; the one that has been the owner's for the longest is first.
@@ -143,8 +165,8 @@ class OwnerLimit:
             assert known is not None, "what was not created was made of a stored record"
             login = attempt.to_loaded(attempt.new_id or known.session_id, version, known, "")
             undoing = live_state(login, self._context.codec)
-            steps = CommitSteps(self._context, undoing, undone=Undone(before, login.record))
-            await self._driver.drive(steps, steps.start_undo())
+            steps = CommitSteps(self._context, undoing, correction=Correction(before, login.record))
+            await self._driver.drive(steps, steps.start_correction())
             state.roll_back()
             if undoing.loaded is None:
                 state.mark_gone()

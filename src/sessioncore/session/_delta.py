@@ -1,4 +1,4 @@
-"""What a commit makes of a record: the session's changes are applied to it, or a login is undone.
+"""What a commit makes of a record: the session's changes are applied to it, or a login is corrected.
 
 If another request wrote the record meanwhile, this decides which value wins.
 """
@@ -12,7 +12,7 @@ from sessioncore.codec._codec import NO_DETAILS, Codec
 from sessioncore.codec._record import Record, extended
 from sessioncore.session._pending import NO_METADATA, Change, Metadata, Update
 
-__all__ = ["NO_CHANGES", "Delta", "Undone"]
+__all__ = ["NO_CHANGES", "Correction", "Delta"]
 
 
 class Delta(Opaque, Struct, frozen=True):
@@ -87,30 +87,30 @@ class Delta(Opaque, Struct, frozen=True):
 NO_CHANGES: Final = Delta({}, [], NO_METADATA, {})  # never changed
 
 
-class Undone(Struct, frozen=True):
-    """Undoes a login: restores the former record, but keeps what other requests changed after the login."""
+class Correction(Struct, frozen=True):
+    """Stores another record in place of a login's, such as the one before it; keeps what others changed after it."""
 
-    before: Record
+    record: Record
     login: Record
 
     def apply_to(self, record: Record | None, now: float, merge_codec: Codec | None) -> Record:
-        """Do what `Delta.apply_to` does: return the former record with what others changed in the login's record."""
-        before, login = self.before, self.login
+        """Do what `Delta.apply_to` does: return the right record with what others changed in the login's record."""
+        right, login = self.record, self.login
         if merge_codec is None or record is None:
-            return before
-        data = {name: raw for name, raw in before.data.items() if name in record.data or name not in login.data}
+            return right
+        data = {name: raw for name, raw in right.data.items() if name in record.data or name not in login.data}
         data |= {name: raw for name, raw in record.data.items() if raw != login.data.get(name)}
-        restored = Record(
-            before.created_at if record.created_at == login.created_at else record.created_at,
+        corrected = Record(
+            right.created_at if record.created_at == login.created_at else record.created_at,
             record.written_at,
-            before.idle if record.idle == login.idle else record.idle,
-            before.owner if record.owner == login.owner else record.owner,
-            before.details if record.details == login.details else record.details,
+            right.idle if record.idle == login.idle else record.idle,
+            right.owner if record.owner == login.owner else record.owner,
+            right.details if record.details == login.details else record.details,
             data,
         )
         return extended(
-            restored,
-            before.absolute if record.absolute == login.absolute else record.absolute,
-            before.persistent if record.persistent is login.persistent else record.persistent,
-            before.bound_at if record.bound_at == login.bound_at else record.bound_at,
+            corrected,
+            right.absolute if record.absolute == login.absolute else record.absolute,
+            right.persistent if record.persistent is login.persistent else record.persistent,
+            right.bound_at if record.bound_at == login.bound_at else record.bound_at,
         )
