@@ -147,7 +147,7 @@ async def test_the_first_calls_open_a_storage_that_nobody_opened(postgres: Postg
     results = await asyncio.gather(*(storage.create(f"{n}", b"x", 100) for n in range(20)))
     assert None not in results
     await storage.aclose()
-    with pytest.raises(StorageUnavailable, match=r"open\(\) opens it again"):
+    with pytest.raises(StorageUnavailable, match="is closed; `async with store:` opens it"):
         await storage.load("1")
     await storage.open()
     assert await storage.load("1") is not None

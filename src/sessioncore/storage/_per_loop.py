@@ -114,7 +114,10 @@ class PerLoop(Generic[T]):
     def _switch_to(self, loop: asyncio.AbstractEventLoop) -> T:
         with self._mutex:
             if self._closed:
-                raise StorageUnavailable(f"this {self._storage} is closed: open() opens it again")
+                raise StorageUnavailable(
+                    f"this {self._storage} is closed; `async with store:` opens it again, as the lifespan of an "
+                    "application does"
+                )
             if loop in self._of_parent:
                 raise StorageError(
                     f"this process was forked while {self._storage} had connections in this event loop, and they "
