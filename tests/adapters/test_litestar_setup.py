@@ -130,3 +130,37 @@ def test_set_session_during_a_stream_is_stored(enter: Open) -> None:
     client.post("/write")
     assert client.get("/replaced").text == "x"
     assert client.get("/read").json() == {"late": 2}
+
+
+# -- Litestar's cache of responses, which gives what it has to everybody
+
+
+def reads(request: AnyRequest) -> object:
+    return request.session.get("n")
+
+
+def sets(request: AnyRequest) -> None:
+    put(request, {"n": 1})
+
+
+def mine(_: AnyRequest) -> str:
+    return "mine"
+
+
+@pytest.mark.parametrize(("use", "runs"), [(reads, 2), (sets, 2), (None, 1)])
+def test_a_response_that_used_the_session_is_cached_for_nobody_else(
+    use: Any, runs: int, enter: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    ran = list[str]()
+
+    async def page(request: AnyRequest) -> None:
+        ran.append(request.url.path)
+        if use is not None:
+            use(request)
+
+    of_mine = get("/mine", cache=60, cache_key_builder=mine)(page)
+    client = enter(get("/all", cache=60)(page), of_mine, logging_config=None)
+    for path in ("/all", "/mine", "/all", "/mine"):
+        assert client.get(path).status_code == 200
+    assert (ran.count("/all"), ran.count("/mine")) == (runs, 1)  # whoever sets a function for the keys decides
+    assert caplog.text.count("cache_key_builder") == (use is not None)

@@ -1,25 +1,31 @@
 """SessionPlugin installs sessions in a Litestar application."""
 
+import logging
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any, cast
 
 from click import Group
 from litestar import Litestar, Request, WebSocket
 from litestar.config.app import AppConfig
+from litestar.config.response_cache import ResponseCacheConfig, default_cache_key_builder
 from litestar.di import Provide
 from litestar.middleware.base import DefineMiddleware
 from litestar.middleware.session.base import BaseBackendConfig
 from litestar.plugins import CLIPlugin, InitPlugin
-from litestar.types import Scope
+from litestar.types import HTTPScope, Scope
 
 from sessioncore import ConfigError, Session, SessionStore
 from sessioncore.integration import check_beside, check_cookie, check_store
+from sessioncore_asgi._exchanges import exchange_of
 from sessioncore_litestar._backend import SessionBackend, SessionBackendConfig
 from sessioncore_litestar._connection import get_session, with_session
 from sessioncore_litestar._middleware import SessionMiddleware
 
 __all__ = ["SessionPlugin"]
+
+_logger = logging.getLogger("sessioncore")
 
 
 class SessionPlugin(InitPlugin, CLIPlugin):
@@ -80,6 +86,7 @@ class SessionPlugin(InitPlugin, CLIPlugin):
         middleware = DefineMiddleware(SessionMiddleware, backend=backend, scope_key=scope_key, lazy=self._lazy)
         app_config.middleware.insert(0, middleware)  # outside of SessionAuth, which inserts itself first, too
         app_config.dependencies[scope_key] = self._provided = Provide(provide)
+        app_config.response_cache_config = _sparing_sessions(app_config.response_cache_config, scope_key)
         untyped = cast("Any", app_config)
         # Litestar exits every lifespan before it calls on_shutdown, where the storage may still be needed.
         untyped.lifespan = [self._open_storage, *untyped.lifespan]
@@ -127,3 +134,33 @@ def _other_config(entry: object) -> BaseBackendConfig[Any] | None:
         found = getattr(entry.kwargs.get("backend"), "config", None)
     known = isinstance(found, BaseBackendConfig) and not isinstance(found, SessionBackendConfig)
     return cast("BaseBackendConfig[Any]", found) if known else None
+
+
+def _sparing_sessions(config: ResponseCacheConfig, scope_key: str) -> ResponseCacheConfig:
+    """Return a configuration with which Litestar caches no response that used the session.
+
+    Litestar would give it to every visitor. Whoever sets a function that makes the keys decides what they depend on.
+    """
+    if cast("Any", config).key_builder is not default_cache_key_builder:
+        return config
+    can_be_cached, told = config.cache_response_filter, set[str]()
+
+    def can_be_shared(scope: HTTPScope, status: int) -> bool:
+        found, route = cast("dict[str, Any]", scope), cast("Any", scope["route_handler"])
+        exchange = exchange_of(found, scope_key)
+        if exchange is None or route.cache_key_builder is not None:
+            return can_be_cached(scope, status)
+        session = exchange.session
+        if not session.accessed and found.get(scope_key) is session:  # else `set_session` has put a value there
+            return can_be_cached(scope, status)
+        if (name := str(route)) not in told:
+            told.add(name)
+            _logger.warning(
+                "the response of %s is not cached, although its route has cache=, because it used the session: "
+                "Litestar would give it to every visitor. If it is the same for all, or your keys tell visitors apart, "
+                "pass cache_key_builder= to the route",
+                name,
+            )
+        return False
+
+    return replace(config, cache_response_filter=can_be_shared)
