@@ -86,7 +86,7 @@ class SessionPlugin(InitPlugin, CLIPlugin):
         middleware = DefineMiddleware(SessionMiddleware, backend=backend, scope_key=scope_key, lazy=self._lazy)
         app_config.middleware.insert(0, middleware)  # outside of SessionAuth, which inserts itself first, too
         app_config.dependencies[scope_key] = self._provided = Provide(provide)
-        app_config.response_cache_config = _sparing_sessions(app_config.response_cache_config, scope_key)
+        app_config.response_cache_config = _without_private_responses(app_config.response_cache_config, scope_key)
         untyped = cast("Any", app_config)
         # Litestar exits every lifespan before it calls on_shutdown, where the storage may still be needed.
         untyped.lifespan = [self._open_storage, *untyped.lifespan]
@@ -136,14 +136,14 @@ def _other_config(entry: object) -> BaseBackendConfig[Any] | None:
     return cast("BaseBackendConfig[Any]", found) if known else None
 
 
-def _sparing_sessions(config: ResponseCacheConfig, scope_key: str) -> ResponseCacheConfig:
+def _without_private_responses(config: ResponseCacheConfig, scope_key: str) -> ResponseCacheConfig:
     """Return a configuration with which Litestar caches no response that used the session.
 
     Litestar would give it to every visitor. Whoever sets a function that makes the keys decides what they depend on.
     """
     if cast("Any", config).key_builder is not default_cache_key_builder:
         return config
-    can_be_cached, told = config.cache_response_filter, set[str]()
+    can_be_cached, warned = config.cache_response_filter, set[str]()
 
     def can_be_shared(scope: HTTPScope, status: int) -> bool:
         found, route = cast("dict[str, Any]", scope), cast("Any", scope["route_handler"])
@@ -153,8 +153,8 @@ def _sparing_sessions(config: ResponseCacheConfig, scope_key: str) -> ResponseCa
         session = exchange.session
         if not session.accessed and found.get(scope_key) is session:  # else `set_session` has put a value there
             return can_be_cached(scope, status)
-        if (name := str(route)) not in told:
-            told.add(name)
+        if (name := str(route)) not in warned:
+            warned.add(name)
             _logger.warning(
                 "the response of %s is not cached, although its route has cache=, because it used the session: "
                 "Litestar would give it to every visitor. If it is the same for all, or your keys tell visitors apart, "
