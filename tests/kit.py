@@ -70,7 +70,7 @@ class Lab:
     def kinds(self, *without: str) -> list[str]:
         return [event.kind.value for event in self.events if event.kind.value not in without]
 
-    def told(self, kind: EventKind) -> list[SessionEvent]:
+    def sent(self, kind: EventKind) -> list[SessionEvent]:
         return [event for event in self.events if event.kind is kind]
 
     def beside(self, **config: Any) -> SessionStore:

@@ -239,7 +239,7 @@ async def test_locks_are_dropped_when_nobody_holds_or_awaits_them() -> None:
 # -- who watches which keys
 
 
-def test_who_begins_to_watch_a_key_while_another_thread_tells_of_it_is_told() -> None:
+def test_a_watch_that_begins_while_another_thread_reports_its_key_gets_the_report() -> None:
     watchers, told = Watchers(), list[str]()
 
     class Slow:

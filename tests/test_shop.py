@@ -89,7 +89,7 @@ def test_the_check_says_what_disappointed_it_or_that_no_server_starts_and_fails(
     assert said in capsys.readouterr().out
 
 
-def test_a_port_that_is_taken_is_said_plainly(server: Server) -> None:
+def test_the_shop_says_that_its_port_is_taken(server: Server) -> None:
     port = server.url.rpartition(":")[2]
     done = subprocess.run(
         [*browser.COMMAND, "--port", port], check=False, cwd=ROOT, capture_output=True, text=True, timeout=60

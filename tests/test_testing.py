@@ -79,7 +79,7 @@ async def is_down(storage: FailingStorage, call: str) -> bool:
 
 
 @pytest.mark.parametrize("check", STORAGE_CHECKS)
-async def test_a_failing_storage_that_was_told_nothing_is_a_storage_like_any_other(check: Check) -> None:
+async def test_a_failing_storage_without_faults_is_a_storage_like_any_other(check: Check) -> None:
     clock = ManualClock()
     await check(manual_rig(FailingStorage(MemoryStorage(clock=clock)), clock))
 
@@ -97,7 +97,7 @@ async def test_a_call_that_is_to_fail_does_nothing_and_the_others_go_on() -> Non
         assert not await is_down(storage, call)
 
 
-async def test_an_outage_is_told_without_names_and_leaves_closing_alone() -> None:
+async def test_a_fault_without_names_breaks_every_call_except_closing() -> None:
     storage = FailingStorage(MemoryStorage())
     with storage.fail():
         assert [call for call in CALLS if not await is_down(storage, call)] == ["aclose"]
@@ -105,7 +105,7 @@ async def test_an_outage_is_told_without_names_and_leaves_closing_alone() -> Non
     assert storage.calls == [*CALLS, *CALLS]
 
 
-async def test_a_fault_lasts_as_many_times_as_was_said_and_has_the_error_that_was_given() -> None:
+async def test_a_fault_breaks_the_given_number_of_calls_with_the_given_error() -> None:
     storage = FailingStorage(MemoryStorage())
     fault = storage.fail("load", "touch", error=OSError("no route"), times=2)
     assert not fault.entered.is_set()
@@ -116,7 +116,7 @@ async def test_a_fault_lasts_as_many_times_as_was_said_and_has_the_error_that_wa
     assert not await is_down(storage, "load")
 
 
-async def test_faults_of_one_call_come_in_the_order_in_which_they_were_told() -> None:
+async def test_faults_of_one_call_apply_in_the_order_in_which_they_were_set() -> None:
     memory = MemoryStorage()
     storage = FailingStorage(memory)
     storage.fail("create", times=1)
@@ -160,7 +160,7 @@ async def test_a_held_call_goes_on_when_it_is_released_and_ends_with_storage_tim
     assert (await store.get_by_id(sid))["n"] == 1
 
 
-def test_a_fault_of_a_call_that_there_is_not_is_refused() -> None:
+def test_a_fault_of_an_unknown_call_is_refused() -> None:
     storage = FailingStorage(MemoryStorage())
     with pytest.raises(ConfigError, match="laod"):
         storage.fail("load", "laod")

@@ -131,7 +131,7 @@ def test_an_error_of_another_signal_handler_is_answered_like_one_of_a_handler(
     assert [record.name for record in caplog.records if record.exc_info] == ["sessioncore"]  # of the outage, once
 
 
-def test_a_response_that_is_returned_twice_is_called_that(
+def test_the_error_names_a_response_that_is_returned_twice(
     store: SessionStore, visit: Visit, caplog: pytest.LogCaptureFixture
 ) -> None:
     made: list[web.Response] = []

@@ -45,7 +45,7 @@ async def test_the_form_is_read_twice_in_whatever_pieces_it_comes_up_to_a_bound(
         assert wire.body == f"{n} {sum(map(len, chunks))}".encode()
 
 
-async def test_a_client_that_leaves_while_its_form_is_read_is_told_to_the_application() -> None:
+async def test_the_application_receives_that_a_client_left_while_its_form_was_read() -> None:
     store = SessionStore(SessionConfig(extractor=from_form("sid")))
     app = SessionMiddleware(Route("/", session_first, methods=["POST"]), store)
     half = {"type": "http.request", "body": b"sid=", "more_body": True}

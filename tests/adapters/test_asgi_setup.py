@@ -59,7 +59,7 @@ async def _never(*_: Any) -> Any:
     raise AssertionError
 
 
-def test_a_missing_framework_is_told_with_its_extra() -> None:
+def test_the_error_of_a_missing_framework_names_its_extra() -> None:
     code = f"""
 import sys
 

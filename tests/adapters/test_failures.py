@@ -52,7 +52,7 @@ def test_a_storage_that_fails_is_no_success_and_no_anonymous_visitor(site: Site)
 
 @pytest.mark.proves("P7")
 @pytest.mark.parametrize("call", ["", "load", "replace", "owned_keys"])
-def test_a_failure_that_the_application_hides_is_told(site: Site, call: str) -> None:
+def test_a_failure_that_the_application_hides_is_a_503_all_the_same(site: Site, call: str) -> None:
     sid = site.make({"n": 1})
     site.storage.fail(*filter(None, [call]))
     kind = "/revoke" if call == "owned_keys" else "/hidden"  # a method of the store, or of the session
@@ -94,7 +94,7 @@ def test_a_late_change_that_fails_breaks_the_stream_and_leaves_the_server_well(s
 
 
 @pytest.mark.proves("P3")
-def test_who_has_read_a_stream_to_its_end_finds_its_changes(site: Site) -> None:
+def test_a_client_that_has_read_a_stream_to_its_end_finds_its_changes(site: Site) -> None:
     sid = site.make({"n": 1})
     stored: list[object] = []
 
@@ -115,7 +115,7 @@ def test_a_stream_that_fails_drops_what_it_wrote(site: Site) -> None:
     assert site.raw("/read", _with(sid)).text == '{"n":1,"early":true}'
 
 
-def test_the_application_can_word_the_error(open_site: OpenSite) -> None:
+def test_the_application_can_choose_the_text_of_an_error(open_site: OpenSite) -> None:
     def on_error(_: RequestView, error: SessionError) -> tuple[int, str]:
         return 418, f"tea time: {type(error).__name__}"
 

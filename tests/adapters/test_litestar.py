@@ -164,7 +164,7 @@ def test_clear_session_holds_when_the_handler_fails_afterwards(enter: Open, stor
     assert len(storage.inner) == 0
 
 
-def test_the_id_is_told_when_asked_for_and_else_nothing_is_touched(enter: Open, storage: SpyStorage) -> None:
+def test_get_session_id_returns_the_id_and_stores_nothing(enter: Open, storage: SpyStorage) -> None:
     @get("/id")
     async def tell(request: AnyRequest) -> str:
         return request.get_session_id() or "none"
@@ -189,7 +189,9 @@ class NamedRequest(Request[Any, Any, Any]):
 
 @pytest.mark.parametrize("with_plugin", [True, False])
 @pytest.mark.parametrize("request_class", [None, OwnRequest, NamedRequest])
-def test_the_id_is_told_whoever_sets_the_request_class(enter: Open, request_class: Any, with_plugin: bool) -> None:
+def test_get_session_id_works_with_a_request_class_of_the_application(
+    enter: Open, request_class: Any, with_plugin: bool
+) -> None:
     config = SessionBackendConfig(SessionStore())
     installed: dict[str, Any] = {"middleware": [config.middleware], "plugins": []}
     if with_plugin:

@@ -51,7 +51,7 @@ def test_the_commands_work_on_the_applications_own_store(tmp_path: Path) -> None
         (["count"], MemoryStorage(), 2, "memory"),  # of the server, which cannot be seen from here
     ],
 )
-def test_what_cannot_work_is_told_in_a_sentence(words: list[str], storage: Storage, code: int, text: str) -> None:
+def test_what_cannot_work_is_explained_in_a_sentence(words: list[str], storage: Storage, code: int, text: str) -> None:
     result = _type(storage, *words)
     assert result.exit_code == code
     assert re.search(text, result.output)

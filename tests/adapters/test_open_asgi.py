@@ -119,7 +119,7 @@ async def ignore(session: Session, receive: Any, send: Any) -> None:
 
 @BOTH_LOOPS
 @pytest.mark.parametrize("handler", [leave, raise_disconnect, raise_group, stay_alive, fail, ignore])
-async def test_a_socket_hears_a_disconnect_and_what_it_raises_then_is_no_failure(
+async def test_a_socket_receives_a_disconnect_and_what_it_raises_then_is_no_failure(
     handler: Handler, caplog: pytest.LogCaptureFixture
 ) -> None:
     storage = ToldStorage()

@@ -109,7 +109,7 @@ async def test_stores_that_share_nothing_stand_side_by_side() -> None:
     assert (await ask(asgi_app(names[0], make(extractor=from_header("X-Sid"))), "/inner")).status == 200
 
 
-async def test_stores_of_two_mounted_applications_that_share_a_cookie_are_told(
+async def test_two_mounted_applications_whose_stores_share_a_cookie_are_warned_of(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def told(*stores: SessionStore) -> int:

@@ -132,7 +132,7 @@ def test_forwarded_headers_do_not_change_the_cookie(site: Site) -> None:
 
 
 @pytest.mark.proves("AT-102")
-def test_two_stores_stand_side_by_side_and_what_one_has_done_is_told_also_when_the_other_fails(
+def test_two_stores_work_side_by_side_and_the_client_gets_the_id_of_one_even_if_the_other_fails(
     open_site: OpenSite,
 ) -> None:
     storage = SpyStorage()

@@ -44,7 +44,7 @@ def test_an_id_that_is_new_or_changes_travels_with_the_handshake(site: Site, how
     assert (site.data(sent), site.count()) == ({"n": 1}, 1)
 
 
-def test_a_handshake_tells_that_it_read_the_session_and_nothing_more(site: Site) -> None:
+def test_a_handshake_that_read_the_session_sends_vary_and_nothing_more(site: Site) -> None:
     sid = site.make({"n": 1})
     for query, vary in (("how=none", []), ("how=read", ["Cookie"])):
         with socket(site, sid, query) as connection:

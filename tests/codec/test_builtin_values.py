@@ -45,7 +45,7 @@ def through(value: Any) -> Any:
 
 @pytest.mark.parametrize("fold", [0, 1])
 @pytest.mark.parametrize("moment", ["2026-10-25T02:30", "2026-03-29T02:30", "2026-10-24T12:00", "9999-12-31"])
-def test_a_moment_in_a_zone_is_in_this_zone_again(moment: str, fold: int) -> None:
+def test_a_datetime_in_a_zone_comes_back_in_this_zone(moment: str, fold: int) -> None:
     value = datetime.fromisoformat(moment).replace(tzinfo=BERLIN, fold=fold)
     again = through(value)
     assert (again == value, again.tzinfo, again.fold) == (True, BERLIN, fold)

@@ -247,7 +247,7 @@ def test_an_instance_comes_back_equal_and_exact(value: Any) -> None:
         assert codec.encode("k", again) == encoded
 
 
-def test_enum_members_are_themselves_again_or_refused() -> None:
+def test_enum_members_come_back_as_themselves_or_are_refused() -> None:
     codec = codec_with(models.Colour, models.Right, Open)
     for member in (models.Colour.GREEN, models.Right.READ, Open.KNOWN):
         assert through(codec, member) is member
@@ -255,7 +255,7 @@ def test_enum_members_are_themselves_again_or_refused() -> None:
         codec.encode("k", Open(5))  # it could not be found again
 
 
-def test_attributes_that_are_no_fields_are_built_again_by_the_class() -> None:
+def test_attributes_that_are_not_fields_are_rebuilt_by_the_class() -> None:
     line = through(codec_with(models.Line, models.Point), models.Line())
     assert line.cache == {"built": True}
     assert line.length == 1.0
@@ -267,7 +267,7 @@ def test_what_a_hook_keeps_of_a_field_stays_the_fields_own_object() -> None:
     assert again.last is again.log
 
 
-def test_a_model_of_today_has_private_made_and_extra_attributes_that_the_stored_one_lacked() -> None:
+def test_a_model_that_gained_private_computed_or_extra_attributes_reads_what_lacks_them() -> None:
     class Doubled(pydantic.BaseModel):
         kept: int
         double: int = pydantic.Field(default_factory=lambda data: data["kept"] * 2)
@@ -339,7 +339,7 @@ TAUGHT: list[tuple[Any, set[type]]] = [
 ]
 
 
-def test_an_annotation_teaches_the_classes_that_it_names() -> None:
+def test_an_annotation_registers_the_classes_that_it_names() -> None:
     for annotation, taught in TAUGHT:
         registry = Codec().registry
         for _ in range(2):
@@ -347,13 +347,13 @@ def test_an_annotation_teaches_the_classes_that_it_names() -> None:
         assert set(registry.by_class) == taught, annotation
 
 
-def test_a_registered_class_teaches_the_classes_of_its_fields() -> None:
+def test_a_registered_class_registers_the_classes_of_its_fields() -> None:
     codec = codec_with(Car)
     car = Car[Any]([Wheel(1)], models.Colour.RED)
     assert through(codec, car) == car
 
 
-def test_what_an_annotation_taught_gives_way_to_the_users_word_and_old_bytes_stay_readable() -> None:
+def test_a_users_registration_replaces_that_of_an_annotation_and_old_bytes_stay_readable() -> None:
     codec = Codec()
     codec.registry.register_annotation(models.Item)
     before = codec.encode("k", models.Item("a"))
@@ -370,7 +370,7 @@ def test_a_name_that_the_user_gave_to_another_class_is_not_taken_by_an_annotatio
         codec.encode("k", models.Item("a"))
 
 
-def test_annotations_that_cannot_be_resolved_or_need_encode_and_decode_teach_nothing_and_break_nothing() -> None:
+def test_annotations_that_cannot_be_resolved_or_need_encode_and_decode_register_nothing_and_break_nothing() -> None:
     vague: Any = dataclasses.make_dataclass("Vague", [("part", "NoSuchName")])
     codec = Codec()
     codec.registry.register_annotation(vague)
@@ -390,7 +390,7 @@ def slowly(kind: type) -> type:
     return kind
 
 
-def test_who_uses_a_key_while_another_thread_registers_its_type_finds_all_of_its_classes() -> None:
+def test_a_key_that_is_used_while_another_thread_registers_its_type_has_all_of_its_classes() -> None:
     codec = Codec()
     slow: Any = dataclasses.make_dataclass(
         "Slow", [("part", "slowly(models.Item)")], namespace={"__module__": __name__}

@@ -125,7 +125,7 @@ def writer(name: str = "__Host-sid", **changes: Any) -> CookieWriter:
 
 
 @pytest.mark.proves("AT-28", "ASVS 3.3.1", "ASVS 3.3.2", "ASVS 3.3.3", "ASVS 3.3.4")
-def test_the_default_the_fullest_and_the_barest_cookie_are_written_exactly_so() -> None:
+def test_the_default_cookie_the_fullest_and_the_barest_are_written_as_expected() -> None:
     assert writer().set(T, 86400.0) == f"__Host-sid={T}; Max-Age=86400; Path=/; HttpOnly; Secure; SameSite=Lax"
     full = writer("sid", path="/app", domain="example.com", same_site="none", partitioned=True)
     attributes = "Path=/app; Domain=example.com; HttpOnly; Secure; SameSite=None; Partitioned"
@@ -182,7 +182,7 @@ def test_a_bad_cookie_setting_is_refused_and_plain_host_names_pass() -> None:
 
 
 @pytest.mark.proves("AT-94", "ASVS 3.3.3")
-def test_prefixes_are_held_to_their_promises_in_any_case() -> None:
+def test_names_with_a_prefix_need_its_settings_in_upper_and_lower_case() -> None:
     promises: list[tuple[list[str], list[dict[str, Any]], str]] = [
         (
             ["__Host-sid", "__HOST-sid", "__host-sid", "__hOsT-sid"],

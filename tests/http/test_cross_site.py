@@ -73,7 +73,7 @@ def go_allows(headers: dict[str, str]) -> bool:
         " https://pay.example", "https://pay.exämple",
     ],
 )  # fmt: skip
-def test_what_is_no_single_origin_cannot_be_trusted(origin: str) -> None:
+def test_only_single_origins_can_be_trusted(origin: str) -> None:
     with pytest.raises(ConfigError, match=r"trusted_origins: .*scheme://host"):
         SessionConfig(trusted_origins=[origin])
 

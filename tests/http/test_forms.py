@@ -99,7 +99,7 @@ def test_a_field_that_is_too_long_to_hold_an_id_is_none() -> None:
 
 @given(st.sampled_from([URLENCODED, MULTIPART, "multipart/form-data; boundary=\xff"]) | st.text(), st.binary())
 @settings(max_examples=scaled(500))
-def test_no_body_raises(content_type: str, body: bytes) -> None:
+def test_no_body_makes_the_parser_raise(content_type: str, body: bytes) -> None:
     form_field(content_type, body, "sid")
     form_field(MULTIPART, b"--XX\r\nContent-Disposition: " + body + b"\r\n\r\nT\r\n--XX--", "sid")
 

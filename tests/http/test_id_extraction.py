@@ -124,7 +124,7 @@ def test_places_come_out_of_any_nesting_in_order() -> None:
     assert list(flatten(a)) == [a]
 
 
-def test_what_an_extractor_reads_is_what_a_cache_must_know() -> None:
+def test_vary_names_the_headers_that_an_extractor_reads() -> None:
     tried = chain(from_cookie("a"), chain(from_header("X-Sid"), from_cookie("b")), from_auth_header(), from_query("q"))
     assert vary_names(tried) == ("Cookie", "X-Sid", "Authorization")
     assert vary_names(Extractor(lambda _: None, Source.COOKIE, "sid")) == ("Cookie",)
@@ -133,7 +133,7 @@ def test_what_an_extractor_reads_is_what_a_cache_must_know() -> None:
     assert vary_names(Extractor(lambda _: None, Source.HEADER, "X-Sid", vary=("X-Token",))) == ("X-Token",)
 
 
-def test_names_and_lookups_that_say_nothing_or_cannot_stand_there_are_refused() -> None:
+def test_names_and_lookups_that_are_empty_or_impossible_are_refused() -> None:
     in_headers: list[Any] = ["", "a b", "a\r\nb", "a:b", "a;b", "é", "a,b", None, 5, b"sid"]
     fields: list[Any] = ["", None, 5]
     lookups: list[Any] = ["", "cookie", "cookie:", ":sid", "cookies:sid", "cookie:a,", "cookie:a b", None, 5]

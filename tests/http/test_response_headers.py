@@ -82,7 +82,7 @@ def test_a_response_that_sends_an_id_is_never_storable_by_a_shared_cache() -> No
 
 
 @pytest.mark.proves("AT-89")
-def test_headers_that_overrule_cache_control_for_some_caches_go_where_an_id_is_sent() -> None:
+def test_headers_that_overrule_cache_control_are_removed_from_responses_with_an_id() -> None:
     for name in (b"CDN-Cache-Control", b"cloudflare-cdn-cache-control", b"Surrogate-Control", b"X-Accel-Expires"):
         headers = [(b"cache-control", b"private"), (name, b"max-age=600")]
         assert values(run(headers, SET), name.lower()) == []

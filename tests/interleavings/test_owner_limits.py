@@ -130,7 +130,7 @@ def test_exactly_the_allowed_number_of_sessions_is_left_in_every_order(
 
 
 @pytest.mark.parametrize("fault", [DeleteDoesNothing, MoveForgetsTheOwner, MoveLeavesTheOldRecord])
-def test_a_storage_by_whose_fault_there_are_too_many_is_found_out(fault: type[Faulty]) -> None:
+def test_a_storage_that_lets_too_many_sessions_in_is_found_out(fault: type[Faulty]) -> None:
     site = Site(max_sessions_per_owner=1, on_owner_limit="evict_oldest", make=fault)
     with pytest.raises(AssertionError, match="schedule"):
         explore(Devices(site, ("login",), ("login",), mode="evict_oldest", known=True, shared=False), switches=1)

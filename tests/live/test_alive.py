@@ -188,7 +188,7 @@ async def test_an_outage_ends_it_after_the_window_and_not_before() -> None:
         assert anyio.current_time() - began >= 1
 
 
-async def test_it_lives_through_an_outage_that_is_shorter_and_hears_of_an_end_after_it() -> None:
+async def test_it_survives_an_outage_that_is_shorter_and_notices_an_end_after_it() -> None:
     storage = SpyStorage()
     async with watched(storage, storage_timeout=FAST) as one:
         with storage.fail() as outage:
@@ -213,7 +213,7 @@ async def test_what_cannot_be_watched_raises_at_once() -> None:
     assert issubclass(SessionReleased, LifecycleError)
 
 
-async def test_a_block_that_ends_first_hears_nothing_and_an_error_of_its_own_passes() -> None:
+async def test_a_block_that_ends_first_is_not_cancelled_and_an_error_of_its_own_passes() -> None:
     store = SessionStore()
     session = await store.create({"n": 1})
     with pytest.raises(ZeroDivisionError):
@@ -263,7 +263,7 @@ class DeafStorage(MemoryStorage):
 
 
 @pytest.mark.parametrize("knows", [True, False])  # where it does not, the session's time ends it
-async def test_an_end_that_no_channel_tells_is_noticed(knows: bool) -> None:
+async def test_an_end_that_no_channel_reports_is_noticed(knows: bool) -> None:
     async with watched(DeafStorage(knows=knows), None if knows else nearly_over) as one:
         await one.store.revoke(one.mine.handle)
         await one.ended.wait()

@@ -110,7 +110,7 @@ async def test_an_end_during_an_outage_is_noticed_after_it(
 
 
 @on_places
-async def test_an_outage_without_end_is_the_end(
+async def test_an_outage_without_end_closes_the_connections(
     place: OpenPlace, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     settings: dict[str, Any] = {"storage_timeout": TIMEOUT, "stale_id_window": timedelta(seconds=1)}
@@ -121,7 +121,7 @@ async def test_an_outage_without_end_is_the_end(
         here.mend()
 
 
-async def test_in_an_outage_the_end_comes_for_those_whose_look_up_never_had_its_turn(
+async def test_in_an_outage_connections_end_whose_look_up_never_had_its_turn(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(_watch_task, "_BATCH", 1)  # one key in each look-up, and one look-up in half an interval
@@ -186,7 +186,7 @@ async def test_a_key_value_store_is_polled_within_the_interval() -> None:
         assert isinstance(one.error, SessionGone)
 
 
-async def test_a_polled_key_that_is_not_watched_is_not_told_of() -> None:
+async def test_a_polled_key_that_is_not_watched_is_not_reported() -> None:
     polling, told = Polling(SpyStorage()), list[str]()
     tell = told.append
     await polling.watch(["a", "b"], tell)

@@ -54,7 +54,7 @@ async def test_a_server_that_stands_still_ends_nothing_and_an_end_after_it_is_no
 
 
 @pytest.mark.parametrize("reachable", [True, False])
-async def test_an_end_that_is_not_told_is_noticed_within_the_bound_once_the_server_answers(
+async def test_an_end_that_is_not_reported_is_noticed_within_the_bound_once_the_server_answers(
     server: Server, reachable: bool
 ) -> None:
     async with proxied(server) as (proxy, one), beside(server) as other:

@@ -200,7 +200,7 @@ async def test_without_a_capability_the_store_makes_none_of_its_calls() -> None:
     assert inner.calls == []
 
 
-async def test_with_them_it_makes_them() -> None:
+async def test_with_a_capability_the_store_makes_its_calls() -> None:
     inner = SpyStorage()
     async with store_on(inner) as store:
         await store.check()

@@ -50,7 +50,7 @@ async def merged(before: dict[str, object], mine: Work, theirs: Work, operation:
 
 
 @pytest.mark.proves("P4", "AT-43")
-async def test_a_conflict_merges_by_key_and_tells_the_number_of_tries(lab: Lab) -> None:
+async def test_a_conflict_merges_by_key_and_reports_the_number_of_tries(lab: Lab) -> None:
     await lab.begin(a=1, b=1, gone=1, list=[1])
     one, two = await lab.visitor.arrive(), await lab.visitor.arrive()
     one.session["a"] = 2
@@ -63,7 +63,7 @@ async def test_a_conflict_merges_by_key_and_tells_the_number_of_tries(lab: Lab) 
     one.session["list"].append(3)  # and goes on noticing changes inside values
     await lab.visitor.leave(one)
     assert await lab.data() == {"a": 2, "b": 2, "list": [1, 2, 3], "new": 3}
-    assert [event.detail for event in lab.told(EventKind.CONFLICT)] == ["2"]
+    assert [event.detail for event in lab.sent(EventKind.CONFLICT)] == ["2"]
 
 
 @pytest.mark.proves("P4", "AT-44")
@@ -214,7 +214,7 @@ async def test_endless_conflicts_end_in_an_error_and_leave_the_loop_to_others() 
         with pytest.raises(StorageUnavailable, match="other requests kept writing"):
             await exchange.session.save()
         over = True
-    [conflict] = lab.told(EventKind.CONFLICT)
+    [conflict] = lab.sent(EventKind.CONFLICT)
     assert int(conflict.detail) > 1
     # From the third try on, others have a turn before each. How many tries there are depends on the machine.
     assert turns >= int(conflict.detail) - 3
@@ -367,7 +367,7 @@ async def test_a_save_that_is_cancelled_in_the_queue_has_sent_nothing_and_can_be
 
 @pytest.mark.proves("P2", "AT-47")
 @BOTH_LOOPS
-async def test_of_parallel_rotations_one_wins_and_a_logout_beats_them_all(store: SessionStore) -> None:
+async def test_one_of_many_parallel_rotations_wins_and_a_logout_beats_them_all(store: SessionStore) -> None:
     sid = (await store.create({"n": 1}, owner="ada")).id
     visitors = [Visitor(store, sid=sid) for _ in range(20)]
 
@@ -396,7 +396,7 @@ async def test_of_parallel_rotations_one_wins_and_a_logout_beats_them_all(store:
 
 @pytest.mark.proves("AT-48")
 @BOTH_LOOPS
-async def test_parallel_first_requests_get_an_id_each_and_who_only_reads_none(store: SessionStore) -> None:
+async def test_parallel_first_requests_get_an_id_each_and_those_that_only_read_get_none(store: SessionStore) -> None:
     visitors = [Visitor(store) for _ in range(100)]
 
     async def visit(index: int) -> None:

@@ -39,7 +39,7 @@ async def test_the_oldest_logins_are_ended() -> None:
         lab.clock.advance(1)
         devices.append(await logged_in(lab.store))
     assert [await lab.found(device.sid) is not None for device in devices] == [False, False, True, True]
-    assert [event.detail for event in lab.told(EventKind.OWNER_LIMIT)] == ["a session over the limit was ended"] * 2
+    assert [event.detail for event in lab.sent(EventKind.OWNER_LIMIT)] == ["a session over the limit was ended"] * 2
     lab.clock.advance(1)
     async with lab.visitor.request() as session:
         session.bind_owner("ada")  # what is bound now is not the one to end
@@ -62,7 +62,7 @@ async def test_the_newest_login_stays_also_where_a_server_with_a_fast_clock_has_
 
 @pytest.mark.parametrize(("kind", "call"), [(SpyStorage, "delete"), (SpyWithTombstones, "move")])
 @pytest.mark.parametrize("work", [regenerate, write, login])
-async def test_what_is_used_at_the_moment_when_it_is_to_end_for_its_age_takes_no_place_unless_it_logs_in(
+async def test_a_session_that_is_used_while_the_limit_ends_it_stays_only_if_it_logs_in(
     work: Work, kind: type[SpyStorage], call: str
 ) -> None:
     lab = Lab(kind=kind, max_sessions_per_owner=1)
@@ -78,7 +78,7 @@ async def test_what_is_used_at_the_moment_when_it_is_to_end_for_its_age_takes_no
     phone = await logged_in(lab.store)
     assert (await lab.found(laptop.sid) is not None) is (work is login)
     assert (await lab.found(phone.sid) is not None) is (work is not login)
-    assert len(lab.told(EventKind.OWNER_LIMIT)) == 1
+    assert len(lab.sent(EventKind.OWNER_LIMIT)) == 1
     assert lab.calls.count("owned_keys") < 10  # it looks again only if some were not ended
 
 
@@ -115,7 +115,7 @@ async def test_a_refused_login_is_tried_again_when_the_handler_has_made_room() -
 @pytest.mark.proves("AT-50", "ASVS 7.1.2")
 @BOTH_LOOPS
 @pytest.mark.parametrize("policy", ["evict_oldest", "refuse"])
-async def test_of_parallel_logins_exactly_the_allowed_number_survives(policy: str) -> None:
+async def test_exactly_the_allowed_number_of_parallel_logins_survives(policy: str) -> None:
     wait: dict[str, Any] = {"storage_timeout": SHORT} if policy == "refuse" else {}  # for those that are refused
     for limit, verb, kind in product((1, 3), ("login", "bind_owner"), (SpyStorage, SuspendingStorage)):
         lab = Lab(kind=kind, max_sessions_per_owner=limit, on_owner_limit=policy, **wait)
@@ -312,7 +312,7 @@ async def test_a_binding_that_loses_the_race_is_taken_back_also_where_others_wri
 
 @BOTH_LOOPS
 @pytest.mark.parametrize(("limit", "young"), [(2, 1), (5, 2)])
-async def test_of_several_late_logins_some_step_back_and_the_others_find_room(limit: int, young: int) -> None:
+async def test_some_of_several_late_logins_step_back_and_the_others_find_room(limit: int, young: int) -> None:
     lab = Lab(kind=SuspendingStorage, max_sessions_per_owner=limit, on_owner_limit="refuse", storage_timeout=2 * SHORT)
     outcomes: dict[str, str] = {}
     began = lab.clock()

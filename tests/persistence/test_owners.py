@@ -161,7 +161,7 @@ async def test_revoking_one_device_takes_effect_at_once_and_drops_what_it_has_in
         assert await lab.store.revoke(session.handle, owner="ada") is True
     assert await alive(lab, laptop, phone) == [True, False]
     assert await lab.store.revoke(session.handle) is False
-    [event] = lab.told(EventKind.REVOKED)
+    [event] = lab.sent(EventKind.REVOKED)
     assert (event.owner, event.at.timestamp()) == ("ada", lab.clock())
 
 
@@ -195,7 +195,7 @@ async def test_all_other_devices_can_be_signed_out(verb: str, lab: Lab) -> None:
         if verb != "none":
             await (session.login("ada") if verb == "login" else session.regenerate())
         assert await lab.store.revoke_all("ada", keep=session) == 3
-        told = lab.told(EventKind.REVOKED)
+        told = lab.sent(EventKind.REVOKED)
         assert [event.owner for event in told] == ["ada"] * 3
         assert session.handle not in {event.handle for event in told}
     assert await alive(lab, *devices, bob) == [False, False, True, False, True]

@@ -85,7 +85,7 @@ async def test_a_call_that_fails_is_an_error_an_event_and_no_change(operation: s
         assert "hunter2" not in str(caught.value)
         if isinstance(error, OSError):
             assert caught.value.__cause__ is error
-        told = [event.detail for event in lab.told(EventKind.STORAGE_ERROR)]
+        told = [event.detail for event in lab.sent(EventKind.STORAGE_ERROR)]
         assert told[:1] == ([] if raised is ConfigError else [f"{operation}: {type(error).__name__}"])
         await unharmed(lab, sid)
 
@@ -100,7 +100,7 @@ async def test_a_call_that_gets_no_answer_fails_after_storage_timeout(operation:
     with anyio.fail_after(5), pytest.raises(StorageUnavailable, match=rf"within 0.02 s .*{operation}; check") as caught:
         await call(lab)
     assert isinstance(caught.value.__cause__, TimeoutError)
-    assert lab.told(EventKind.STORAGE_ERROR)[0].detail == f"{operation}: TimeoutError"
+    assert lab.sent(EventKind.STORAGE_ERROR)[0].detail == f"{operation}: TimeoutError"
     await unharmed(lab, sid)
 
 

@@ -60,7 +60,7 @@ async def lab_that_tells(kind: type[SpyStorage] = SpyStorage) -> tuple[Lab, Told
 
 
 @pytest.mark.parametrize(("operation", "call"), CALLS)
-async def test_each_call_is_told_once(operation: str, call: Call) -> None:
+async def test_each_call_is_reported_once(operation: str, call: Call) -> None:
     for kind, fails in product((SpyStorage, PromptStorage, AlternatingStorage), (False, True)):
         lab, told = await lab_that_tells(kind)
         assert told.storages == [lab.storage]
@@ -95,7 +95,7 @@ async def test_an_id_that_is_taken_is_no_error_of_the_storage() -> None:
     assert [outcome for outcome in told.outcomes if outcome[0] == "move"] == [("move", "ok"), ("move", "ok")]
 
 
-async def test_looking_up_what_open_connections_use_is_told() -> None:
+async def test_look_ups_for_open_connections_are_reported() -> None:
     told = Told()
     session: Session = await SessionStore(SessionConfig(storage=MemoryStorage(), on_event=told)).create({"n": 1})
     async with session.alive():

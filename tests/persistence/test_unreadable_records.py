@@ -37,7 +37,7 @@ async def test_a_record_that_cannot_be_opened_is_no_session_and_stays_for_inspec
         assert await there(lab) == data
         with pytest.raises(SessionNotFound):
             await lab.store.get_by_id(SID)
-        told = lab.told(EventKind.CORRUPT)
+        told = lab.sent(EventKind.CORRUPT)
         assert [event.handle for event in told] == [KEY[8:]] * 2
         assert ("has format 99 of a newer sessioncore" in told[0].detail) is (data is FUTURE)
         assert await lab.store.delete(SID)
@@ -78,7 +78,7 @@ async def test_a_record_that_became_unreadable_while_a_request_worked_is_not_ove
     for store in (exchange.session.save, partial(exchange.commit, 200)):
         with pytest.raises(StorageError, match="cannot be read here") as caught:
             await store()
-    told = lab.told(EventKind.CORRUPT)
+    told = lab.sent(EventKind.CORRUPT)
     assert [event.handle for event in told] == [key[8:]] * 2
     assert "has format 99" in told[0].detail
     assert response_to(exchange, caught.value).status == 500

@@ -66,7 +66,7 @@ async def test_a_session_whose_last_key_was_deleted_is_kept_empty(lab: Lab) -> N
         assert (session.fresh, session.empty) == (False, True)
 
 
-async def test_a_commit_counts_once(lab: Lab) -> None:
+async def test_the_commit_of_a_response_is_made_once(lab: Lab) -> None:
     exchange = await lab.visitor.arrive()
     exchange.session["n"] = 1
     assert len(await exchange.commit(200)) == 1
@@ -215,7 +215,7 @@ async def test_a_connection_whose_session_was_ended_before_it_was_open_ends(lab:
 
 
 @pytest.mark.parametrize("end", ["server error", "an error of ours", "an error of the application"])
-async def test_after_an_error_the_client_is_told_what_was_saved_and_nothing_that_was_not(end: str, lab: Lab) -> None:
+async def test_after_an_error_the_client_gets_the_id_that_was_saved_and_no_later_one(end: str, lab: Lab) -> None:
     exchange = await lab.begin_request()
     assert exchange.error_response(RuntimeError()) is None  # nothing is owed
     session = exchange.session

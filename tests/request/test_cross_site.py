@@ -190,7 +190,7 @@ async def test_a_session_from_a_header_is_used_freely_and_no_cookie_is_written(
 
 @pytest.mark.proves("P8")
 @pytest.mark.parametrize("place", ["query", "form"])
-async def test_what_would_mint_an_id_for_a_session_from_a_url_or_form_is_refused(lab: Lab, place: str) -> None:
+async def test_a_call_that_needs_a_new_id_for_a_session_from_a_url_or_form_is_refused(lab: Lab, place: str) -> None:
     async def write_after(end: Work) -> Work:
         async def both(session: Session) -> None:
             await end(session)

@@ -94,7 +94,7 @@ async def test_a_login_from_a_trusted_site_keeps_all_that_the_request_wrote(lab:
     assert (lab.kinds(), lab.calls) == (["created"], ["create"])
 
 
-async def test_a_trusted_site_whose_cookie_came_and_one_of_the_same_site_are_like_the_own(lab: Lab) -> None:
+async def test_a_trusted_site_with_which_the_cookie_came_and_one_of_the_same_site_may_write(lab: Lab) -> None:
     visitor = await lab.begin(n=1)
     assert (await serve(lab.store, forged(visitor.sid, origin=PAY), write)).error is None
     assert await lab.data() == {"n": 2}
@@ -154,7 +154,7 @@ async def test_report_refuses_nothing_and_sends_the_event_alone(
     assert caplog.records == []
 
 
-async def test_skip_comes_first(lab: Lab) -> None:
+async def test_a_skipped_request_is_not_judged(lab: Lab) -> None:
     def post(view: RequestView) -> bool:
         return view.method == "POST"
 
@@ -186,7 +186,7 @@ async def test_each_refused_origin_is_one_warning_and_eight_at_most(caplog: pyte
     assert "Host" not in texts[0]
 
 
-async def test_nobody_is_told_to_trust_the_origin_null(caplog: pytest.LogCaptureFixture) -> None:
+async def test_no_warning_advises_to_trust_the_origin_null(caplog: pytest.LogCaptureFixture) -> None:
     store = SessionStore(SessionConfig(storage=MemoryStorage()))
     await serve(store, forged("u" * 43, origin="null"), read)
     assert "trusted_origins" not in caplog.text

@@ -104,7 +104,7 @@ async def test_two_values_end_the_former_cookie_where_the_session_was_used(work:
     reply = await serve(lab.store, await known(lab, b"sid=" + b"x" * 43), work)
     assert reply.all("set-cookie") == ([OLD] if ended else [])
     assert reply.all("cache-control") == (["no-store"] if ended else [])
-    assert [event.kind for event in lab.told(EventKind.AMBIGUOUS)] == [EventKind.AMBIGUOUS]
+    assert [event.kind for event in lab.sent(EventKind.AMBIGUOUS)] == [EventKind.AMBIGUOUS]
 
 
 async def test_a_login_among_two_values_begins_a_session_and_a_logout_ends_every_cookie() -> None:
@@ -154,4 +154,4 @@ async def test_two_values_are_logged_once_for_each_store(
         [record] = caplog.records
         assert (record.name, record.levelname) == ("sessioncore", "WARNING")
         assert re.search(advice, record.getMessage())
-        assert len(lab.told(EventKind.AMBIGUOUS)) == 3
+        assert len(lab.sent(EventKind.AMBIGUOUS)) == 3

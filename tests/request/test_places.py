@@ -107,7 +107,7 @@ READ_ONLY: list[tuple[Extractor, Callable[[str], PlainView]]] = [
 
 @pytest.mark.proves("P1", "AT-20")
 @pytest.mark.parametrize(("where", "view"), READ_ONLY)
-async def test_an_id_from_a_read_only_place_is_never_promoted_but_a_minted_one_is(
+async def test_an_id_from_a_read_only_place_is_never_written_to_a_cookie_but_a_new_one_is(
     where: Extractor, view: Callable[[str], PlainView]
 ) -> None:
     place = Place(chain(from_cookie("cookie"), where))

@@ -319,7 +319,7 @@ async def test_a_reload_that_fails_leaves_the_session_as_it_was(failure: str, la
         await ours.reload()
     assert dict(ours) == before
     assert ours.modified
-    assert bool(lab.told(EventKind.CORRUPT)) is (failure == "unreadable")
+    assert bool(lab.sent(EventKind.CORRUPT)) is (failure == "unreadable")
     if failure in {"down", "refused"}:
         lab.storage.restore()
         ours["n"] = 7

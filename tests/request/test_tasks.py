@@ -43,7 +43,7 @@ async def test_tasks_of_a_request_load_once_and_get_one_session() -> None:
 
 
 @BOTH_LOOPS
-async def test_every_task_that_requires_the_session_is_told_of_an_outage() -> None:
+async def test_every_task_that_requires_the_session_gets_the_error_of_an_outage() -> None:
     lab = Lab(kind=SuspendingStorage)
     lab.storage.fail("load")
     exchange = lab.store.exchange(PlainView([f"__Host-session_id={'u' * 43}".encode()]))

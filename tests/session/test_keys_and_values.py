@@ -86,7 +86,7 @@ async def test_bytes_that_would_pass_for_a_stored_value_are_refused(lab: Lab) ->
     assert lab.calls == []
 
 
-async def test_a_value_that_says_it_is_not_set_is_a_value(lab: Lab) -> None:
+async def test_msgspecs_unset_is_a_value_like_any_other(lab: Lab) -> None:
     await lab.begin(nick=msgspec.UNSET)
     async with lab.visitor.request() as session:
         assert dict(session) == {"nick": msgspec.UNSET}
@@ -232,7 +232,7 @@ async def test_one_damaged_value_leaves_the_others_usable_and_can_be_replaced(la
     for use in reads:
         with pytest.raises(CorruptRecord, match="'bad'"):
             use()
-    assert [event.handle for event in lab.told(EventKind.CORRUPT)] == [made.handle] * 3
+    assert [event.handle for event in lab.sent(EventKind.CORRUPT)] == [made.handle] * 3
     session["good"].append(2)
     await session.save()
     session = await lab.store.get_by_id(made.id)

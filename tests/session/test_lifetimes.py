@@ -86,7 +86,7 @@ async def test_a_touch_interval_of_zero_renews_with_each_load_in_the_same_trip()
     assert lab.calls == ["load"] * 5
 
 
-async def test_a_renewal_that_fails_is_told_and_the_request_goes_on(lab: Lab) -> None:
+async def test_a_renewal_that_fails_sends_an_event_and_the_request_goes_on(lab: Lab) -> None:
     await lab.begin()
     lab.clock.advance(120)
     with lab.storage.fail("touch"):
@@ -239,7 +239,7 @@ async def test_constant_use_ends_exactly_at_the_absolute_deadline(last: float, f
 
 
 @pytest.mark.proves("AT-78")
-async def test_the_record_decides_where_a_storage_keeps_too_long() -> None:
+async def test_the_record_decides_if_a_storage_keeps_it_too_long() -> None:
     lab = Lab(SpyStorage(lambda: 0.0), absolute_timeout=timedelta(hours=1))  # its clock stands still
     await lab.begin()
     await lab.store.create({}, owner="ada")
@@ -301,7 +301,7 @@ async def test_a_server_whose_clock_differs_from_the_storages_ends_sessions_earl
     ("before", "after", "away", "found"),
     [(10, 1 / 12, 300 + E, False), (10, 1 / 12, 300 - E, True), (1 / 12, 10, 9 * HOUR, True)],  # hours; seconds
 )
-async def test_another_idle_timeout_holds_from_the_next_use(
+async def test_another_idle_timeout_applies_from_the_next_use(
     before: float, after: float, away: float, found: bool
 ) -> None:
     lab = Lab(idle_timeout=timedelta(hours=before))

@@ -257,7 +257,9 @@ async def login_of_another(session: Session) -> None:
 
 @pytest.mark.parametrize("when", ["earlier", "before", "saved before", "after"])
 @pytest.mark.parametrize("verb", [login, login_of_another, regenerate, bind, reset, destroy])
-async def test_which_settings_outlast_a_verb(verb: Callable[[Session], Any], when: str, lab: Lab) -> None:
+async def test_each_verb_keeps_or_resets_the_settings_of_the_session(
+    verb: Callable[[Session], Any], when: str, lab: Lab
+) -> None:
     async with lab.visitor.request() as session:
         await session.login("ada")
         if when == "earlier":
@@ -304,7 +306,7 @@ CAPPED: list[tuple[dict[str, Any], Own, str | None]] = [
 
 
 @pytest.mark.parametrize(("config", "own", "cut"), CAPPED)
-async def test_an_idle_timeout_beyond_the_absolute_end_is_told_once(
+async def test_an_idle_timeout_beyond_the_absolute_end_is_reported_once(
     config: dict[str, Any], own: Own, cut: str | None
 ) -> None:
     lab = Lab(**config)
@@ -315,7 +317,7 @@ async def test_an_idle_timeout_beyond_the_absolute_end_is_told_once(
             for name in setters.split():
                 remember(session, Own(**{name: getattr(own, name)}))
         handle = (await lab.kept()).handle
-        told = [(event.handle, event.owner, event.detail) for event in lab.told(EventKind.CAPPED)]
+        told = [(event.handle, event.owner, event.detail) for event in lab.sent(EventKind.CAPPED)]
         assert told == [(handle, "ada", f"the absolute deadline cuts the idle timeout of {cut}")] * (cut is not None)
     lab.forget()
     await ask(lab, write)

@@ -140,7 +140,7 @@ async def test_a_value_of_another_type_is_corrupt_for_its_typed_key_and_readable
         with pytest.raises(CorruptRecord):
             session.mutate(COUNT, lambda count: count * 2)
         assert session["count"] == "canary"
-        told = lab.told(EventKind.CORRUPT)
+        told = lab.sent(EventKind.CORRUPT)
         assert told
         assert told[0].handle == session.handle
         assert "canary" not in repr(told)

@@ -116,7 +116,7 @@ async def test_a_session_that_is_not_loaded_says_how_to_load_it() -> None:
     assert repr(session) == "<Session: not used yet>"
 
 
-async def test_a_session_that_could_not_be_had_raises_at_each_use_also_after_its_request() -> None:
+async def test_a_session_that_was_not_loaded_or_was_skipped_raises_at_each_use_also_after_its_request() -> None:
     def skip(view: RequestView) -> bool:
         return view.path == "/health"
 
@@ -229,7 +229,7 @@ async def test_owners_details_and_lifetimes_that_could_not_be_kept_are_refused()
         assert not session.modified
 
 
-async def test_asking_whether_it_was_modified_is_no_use(lab: Lab) -> None:
+async def test_asking_whether_a_session_was_modified_does_not_count_as_use(lab: Lab) -> None:
     sid = (await lab.store.create({"cart": ["tea"]})).id
     for cookie in (None, sid):
         exchange = await lab.visitor.arrive(cookie)

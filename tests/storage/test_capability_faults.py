@@ -67,7 +67,7 @@ class Faults(MemoryStorage):
     async def names_one_owner_for_all(self, new_name: Callable[[], str]) -> dict[str, tuple[str, str, str]]:
         return {server: (new_name(), new_name(), owner) for owner in [new_name()] for server in ("first", "second")}
 
-    @breaks("clear", "clear_spares_the_neighbours")
+    @breaks("clear", "clear_leaves_other_prefixes_alone")
     async def clears_the_neighbours(self, prefix: str) -> int:
         return await super().clear(prefix.rstrip(":"))
 
@@ -93,11 +93,11 @@ class Faults(MemoryStorage):
     async def remembers_the_owner_of_a_key(self, key: str, *args: Any, owner: str | None = None) -> int | None:
         return await super().create(key, *args, owner=vars(self).setdefault(key, owner))
 
-    @breaks("purge_expired", "purging_spares_the_living")
+    @breaks("purge_expired", "purging_leaves_live_records_alone")
     async def purges_the_living(self) -> int:
         return await self.clear("")
 
-    @breaks("purge_expired", "purging_spares_the_living", "purging_does_not_count_tombstones")
+    @breaks("purge_expired", "purging_leaves_live_records_alone", "purging_does_not_count_tombstones")
     async def purges_nothing_and_counts_it(self) -> int:
         return 6
 
@@ -172,7 +172,7 @@ class Faults(MemoryStorage):
     async def leaves_out_what_is_missing(self, keys: Sequence[str]) -> Loaded:
         return [stored for stored in await super().load_many(keys) if stored is not None]
 
-    @breaks("load_many", "many_means_a_thousand")
+    @breaks("load_many", "a_thousand_records_are_loaded_in_one_call")
     async def loads_a_few_at_once(self, keys: Sequence[str]) -> Loaded:
         return await super().load_many(keys[:500])
 
@@ -225,7 +225,7 @@ class Faults(MemoryStorage):
         self._table._tombstones.by_key.pop(key, None)  # pyright: ignore[reportPrivateUsage]
         return await super().create(key, *args, **more)
 
-    @breaks("delete", "deleting_a_tombstone_ends_the_record", "an_end_through_a_former_key_is_told")
+    @breaks("delete", "deleting_a_tombstone_ends_the_record", "an_end_through_a_former_key_is_reported")
     async def deletes_the_tombstone_alone(self, *keys: str) -> int:
         return await super().delete(*await self.records(keys))
 

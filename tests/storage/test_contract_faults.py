@@ -20,7 +20,7 @@ WITHOUT_LOCK = {"async with self._lock:": "if True:"}  # what is found may have 
 FAULTS: dict[str, tuple[str, dict[str, str], list[str]]] = {
     # what is stored, and until when
     "takes a taken key": ("create", {" if await self.find(key) is None else None": ""}, [
-        "create_refuses_a_taken_key", "of_parallel_creates_one_wins"]),
+        "create_refuses_a_taken_key", "one_of_many_parallel_creates_wins"]),
     "shows another version": ("shown", {"row.version": "row.version + 1"}, ["what_was_created_is_loaded"]),
     "cuts at NUL": ("put", {"Row(data,": "Row(data.split(bytes(1))[0],"}, ["data_comes_back_byte_for_byte"]),
     "cuts at 64 KiB": ("put", {"Row(data,": "Row(data[: 1 << 16],"}, ["a_mebibyte_comes_back_whole"]),
@@ -54,7 +54,8 @@ FAULTS: dict[str, tuple[str, dict[str, str], list[str]]] = {
         "replace_creates_nothing", "after_delete_returned_no_writer_brings_it_back"]),
     "writes what is new only": ("replace", {"return self.put": "return version if row.data == data else self.put"}, [
         "replace_writes_data_under_a_new_version"]),
-    "keeps the owner": ("replace", {"owner)\n": "owner or row.owner)\n"}, ["no_owner_named_means_no_owner_any_more"]),
+    "keeps the owner": ("replace", {"owner)\n": "owner or row.owner)\n"}, [
+        "a_write_without_an_owner_removes_the_owner"]),
     "counts versions per key": ("put", {"next(self._versions)": "getattr(self.rows.get(key), 'version', 0) + 1"}, [
         "an_old_version_never_matches_a_new_record", "versions_do_not_return_by_expiry_or_move",
         "after_a_move_the_old_key_is_free"]),
@@ -65,12 +66,12 @@ FAULTS: dict[str, tuple[str, dict[str, str], list[str]]] = {
         "moving_a_missing_record_makes_nothing"]),
     "moves any version": ("move", {" or row.version != version": ""}, ["a_conflicting_move_changes_nothing"]),
     "moves onto a taken key": ("move", {"await self.find(new_key) is not None": "False"}, [
-        "a_move_onto_a_taken_key_is_refused", "of_parallel_moves_onto_one_key_one_wins"]),
+        "a_move_onto_a_taken_key_is_refused", "one_of_many_parallel_moves_onto_one_key_wins"]),
     "moves onto itself": ("move", {"if await self.find(new_key)": "if key != new_key and await self.find(new_key)"}, [
         "a_move_onto_itself_is_refused"]),
     "leaves it open": ("move", {"StorageError(": "StorageUnavailable("}, ["a_move_onto_a_taken_key_is_refused"]),
     "forgets the owner": ("move", {"ttl, owner)": "ttl, None)"}, [
-        "create_replace_and_move_name_the_owner", "a_record_changes_hands"]),
+        "create_replace_and_move_name_the_owner", "a_record_may_get_another_owner"]),
     # ends and owners
     "counts every key named": ("delete", {"len(live)": "len(keys)"}, [
         "deleting_returns_how_many_were_live", "deleting_again_or_nothing_is_no_error",
@@ -91,10 +92,10 @@ FAULTS: dict[str, tuple[str, dict[str, str], list[str]]] = {
         "odd_owners_are_kept_apart"]),
     # among parallel and cancelled callers
     "replaces in two steps": ("replace", WITHOUT_LOCK, [
-        "of_parallel_replaces_one_wins", "parallel_increments_lose_nothing",
+        "one_of_many_parallel_replaces_wins", "parallel_increments_lose_nothing",
         "after_delete_returned_no_writer_brings_it_back"]),
     "moves in two steps": ("move", {**WITHOUT_LOCK, "del self.rows[key]": "self.rows.pop(key, None)"}, [
-        "of_parallel_moves_one_wins", "a_move_and_a_replace_do_not_both_win"]),
+        "one_of_many_parallel_moves_wins", "a_move_and_a_replace_do_not_both_win"]),
     "renews in two steps": ("load", {**WITHOUT_LOCK, "self.find(key)": "self.find(key); await anyio.sleep(0.001)"}, [
         "a_renewal_never_undoes_a_write_or_a_delete"]),
     "writes the others back": ("delete", {

@@ -125,7 +125,7 @@ on_every_storage = pytest.mark.parametrize("storage", KINDS, indirect=True)
 
 @on_every_storage
 @pytest.mark.proves("AT-124")
-async def test_more_than_one_batch_is_ended_and_told_one_by_one(storage: Storage) -> None:
+async def test_more_than_one_batch_is_ended_with_an_event_for_each_session(storage: Storage) -> None:
     events: list[SessionEvent] = []
     store = SessionStore(SessionConfig(storage=storage, on_event=events.append))
     await fill(store, "ada", 1100)
@@ -198,7 +198,7 @@ async def test_keep_follows_a_session_that_moved(tmp_path: Path) -> None:
         assert await is_live(store, visitor.sid)
 
 
-async def test_of_a_batch_that_was_live_in_part_the_number_is_told() -> None:
+async def test_one_event_gives_the_number_for_a_batch_that_was_live_in_part() -> None:
     storage = SpyStorage()
     events: list[SessionEvent] = []
     store = SessionStore(SessionConfig(storage=storage, on_event=events.append))

@@ -82,7 +82,7 @@ GUNICORN = {"SERVER_SOFTWARE": "gunicorn/23.0.0"}
         (GUNICORN, ["-w", "4", "--reload"], 1),
     ],
 )
-def test_gunicorn_is_known_by_what_it_was_told(
+def test_the_workers_of_gunicorn_are_recognised_by_its_settings(
     environment: dict[str, str], arguments: list[str], count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("SERVER_SOFTWARE", "WEB_CONCURRENCY", "GUNICORN_CMD_ARGS"):

@@ -178,7 +178,7 @@ async def test_a_given_pool_stays_open_and_an_own_one_is_closed(postgres: Postgr
             await asyncio.sleep(0.01)
 
 
-async def test_a_pool_that_nobody_awaited_or_that_is_closed_is_called_that(postgres: PostgresServer) -> None:
+async def test_the_error_names_a_pool_that_was_not_awaited_or_is_closed(postgres: PostgresServer) -> None:
     pool = driver.create_pool(postgres.dsn(), min_size=1, max_size=1)
     storage = PostgresStorage(pool)
     with pytest.raises(StorageUnavailable, match=r"await asyncpg\.create_pool"):
@@ -189,7 +189,7 @@ async def test_a_pool_that_nobody_awaited_or_that_is_closed_is_called_that(postg
         await storage.open()
 
 
-async def test_a_given_pool_serves_its_loop_only_and_other_loops_are_told(postgres: PostgresServer) -> None:
+async def test_a_given_pool_serves_its_loop_only_and_other_loops_get_an_error(postgres: PostgresServer) -> None:
     async with driver.create_pool(postgres.dsn(), min_size=1, max_size=1) as pool, opened(pool) as storage:
         await storage.create("a", b"x", 100)
         for call in (storage.delete("a"), storage.check(), storage.open()):  # as a sync handler does

@@ -47,7 +47,7 @@ OTHERS = (
 )
 
 
-def test_of_several_hosts_one_that_takes_writes_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_host_that_takes_writes_is_chosen_among_several(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGHOST", "one,two")
     for dsn in ("postgresql://ada@one,two:5433/shop", "postgresql:///shop?host=one,two", "postgresql://ada@/shop"):
         assert target_of(dsn) == {"target_session_attrs": "read-write"}

@@ -228,7 +228,7 @@ async def test_no_server_at_all_is_unavailable_and_may_come_later(postgres: Post
         ("postgres?sslmode=verify-ca&sslrootcert=/none", "certificates.*sslrootcert=", FileNotFoundError),
     ],
 )
-async def test_what_is_wrong_in_the_url_is_called_that_and_the_password_is_not_quoted(
+async def test_the_error_says_what_is_wrong_in_the_url_and_does_not_quote_the_password(
     postgres: PostgresServer, wrong: str, said: str, cause: type[Exception]
 ) -> None:
     storage = PostgresStorage(f"postgresql://tester:hunter2@127.0.0.1:{postgres.port}/{wrong}")
@@ -238,7 +238,7 @@ async def test_what_is_wrong_in_the_url_is_called_that_and_the_password_is_not_q
     assert "hunter2" not in f"{caught.value} {caught.value.__cause__}"
 
 
-async def test_a_wrong_or_missing_password_is_called_that_and_not_quoted(postgres: PostgresServer) -> None:
+async def test_the_error_names_a_wrong_or_missing_password_and_does_not_quote_it(postgres: PostgresServer) -> None:
     methods = {"by_scram": "scram-sha-256", "by_md5": "md5", "by_password": "password", "barred": "reject"}
     rules = postgres.data / "pg_hba.conf"
     before = rules.read_text()

@@ -34,7 +34,7 @@ async def test_two_processes_behind_a_pooler_run_each_its_own_statements(
     assert rows
 
 
-async def test_what_a_pooler_says_when_it_ends_a_connection_is_told(postgres: PostgresServer) -> None:
+async def test_the_error_has_the_message_of_a_pooler_that_ends_a_connection(postgres: PostgresServer) -> None:
     with pgbouncer(postgres, mode="statement") as dsn:
         storage = PostgresStorage(dsn, prepared_statements=False)
         with pytest.raises(StorageUnavailable, match=r"statement pooling mode; look at the .*pooler"):

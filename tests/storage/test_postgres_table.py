@@ -67,7 +67,7 @@ async def test_a_table_that_was_dropped_or_restored_from_long_ago_is_made_anew(
     assert ["made anew" in record.message for record in caplog.records] == [True]
 
 
-async def test_row_level_security_without_a_policy_is_called_that(postgres: PostgresServer) -> None:
+async def test_the_error_names_row_level_security_without_a_policy(postgres: PostgresServer) -> None:
     table = new_table()
     async with connection(postgres.dsn()) as plain:
         await plain.execute(f"{PostgresStorage.schema_sql(table)}; ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
@@ -117,7 +117,7 @@ async def test_check_logs_that_a_policy_can_hide_sessions(
             assert hides or all(held)
 
 
-async def test_a_role_that_may_not_change_the_table_is_told_what_to_do(postgres: PostgresServer) -> None:
+async def test_the_error_of_a_role_that_may_not_change_the_table_says_what_to_do(postgres: PostgresServer) -> None:
     table = new_table()
     async with connection(postgres.dsn()) as plain:
         await plain.execute(PostgresStorage.schema_sql(table))

@@ -122,7 +122,7 @@ async def test_indexes_of_other_prefixes_are_left_to_their_owners(server: Server
         assert server.do("EXISTS", "a:owner:ada:sessioncore-index", "z:owner:ada:sessioncore-index") == 2
 
 
-async def test_a_user_that_may_not_log_in_is_told_to_check_it(server: Server) -> None:
+async def test_the_error_of_a_user_that_may_not_log_in_says_what_to_check(server: Server) -> None:
     async with as_user(server, "off") as storage:
         with pytest.raises(StorageUnavailable, match=r"user and password.*URL"):
             await storage.load("session:a")

@@ -195,7 +195,7 @@ async def test_a_trickle_of_replies_lets_no_load_wait_beyond_the_limit(server: S
         assert proxy.connections <= 2
 
 
-async def test_writes_and_renewals_are_held_for_the_limit_only_and_told_as_events(server: Server) -> None:
+async def test_writes_and_renewals_wait_for_the_limit_only_and_send_events(server: Server) -> None:
     told: list[SessionEvent] = []
     async with through_proxy(server, on_event=told.append) as (store, proxy, sid):
         changed, moved = await store.get_by_id(sid), await store.get_by_id(sid)
@@ -275,7 +275,7 @@ async def test_a_second_attempt_has_only_the_time_that_is_left(server: Server) -
         assert proxy.connections >= 2
 
 
-async def test_of_two_stores_on_one_storage_the_shorter_limit_holds(server: Server) -> None:
+async def test_the_shorter_limit_of_two_stores_on_one_storage_applies(server: Server) -> None:
     async with through_proxy(server, timedelta(seconds=2)) as (store, proxy, sid):
         proxy.swallow = True
         early = asyncio.create_task(expect_in_time(lambda: store.get_by_id(sid), timedelta(seconds=2)))

@@ -141,7 +141,7 @@ async def test_tls_serves_and_carries_large_records(tmp_path: Path) -> None:
         assert all(isinstance(stored, Stored) and len(stored.data) == 300_000 for stored in loaded)
 
 
-async def test_what_is_wrong_with_tls_is_told(tmp_path: Path, server: Server) -> None:
+async def test_the_error_says_what_is_wrong_with_tls(tmp_path: Path, server: Server) -> None:
     async with with_tls(tmp_path) as (trusted, port):
         await trusted.check()
         for at, scheme, options, said in (

@@ -141,7 +141,7 @@ async def test_a_deletion_waits_for_the_replicas_that_were_asked_for() -> None:
             assert replica.do("EXISTS", "b") == 0
 
 
-async def test_the_patience_follows_the_client(server: Server) -> None:
+async def test_the_time_limit_follows_the_client(server: Server) -> None:
     async with proxy_to(server.port) as proxy:
         client = client_of(proxy.port, socket_timeout=0.2)
         storage = RedisStorage(client)

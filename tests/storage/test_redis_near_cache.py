@@ -260,7 +260,7 @@ async def test_it_is_off_by_default_and_refused_on_a_cluster(server: Server) -> 
 
 
 @pytest.mark.proves("AT-126")
-async def test_where_changes_are_not_told_nothing_is_cached(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+async def test_nothing_is_cached_if_changes_are_not_reported(server: Server, caplog: pytest.LogCaptureFixture) -> None:
     server.do("ACL", "SETUSER", "plain", "on", ">secret", "~*", "+@all", "-client")
     clients: list[Any] = [client_of(server.port, Own), client_of(server.port, username="plain", password="secret")]
     for number, client in enumerate(clients):

@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.redis, pytest.mark.usefixtures("emp
 
 
 @pytest.mark.proves("AT-103")
-async def test_ten_thousand_cancelled_requests_mix_nobody_up(server: Server) -> None:
+async def test_ten_thousand_cancelled_requests_mix_up_no_replies(server: Server) -> None:
     dice = random.Random(42)
     users = 50
     async with proxy_to(server.port) as proxy, storage_at(proxy.port) as storage:
@@ -61,7 +61,7 @@ async def test_ten_thousand_cancelled_requests_mix_nobody_up(server: Server) -> 
         assert proxy.connections == 1
 
 
-async def test_whoever_waits_for_a_place_gets_one_though_others_give_up(server: Server) -> None:
+async def test_a_caller_that_waits_for_a_place_gets_one_though_others_give_up(server: Server) -> None:
     dice = random.Random(7)
     async with storage_at(server.port) as storage:
         await made(storage, "k", b"x" * 2000)

@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.redis, pytest.mark.usefixtures("emp
 
 
 @pytest.mark.proves("AT-53")
-async def test_a_flushed_script_cache_is_no_event(server: Server) -> None:
+async def test_a_flushed_script_cache_is_not_noticed(server: Server) -> None:
     async with storage_at(server.port) as storage:
         at = await made(storage, "k", b"0", owner="u")
         for turn in range(20):
@@ -97,7 +97,7 @@ async def test_another_type_at_the_key_of_an_index_is_an_error_that_says_what_to
         assert "secret" not in f"{caught.value!r} {caught.value.__cause__!r}"
 
 
-async def test_a_database_that_the_server_does_not_have_is_called_that(server: Server) -> None:
+async def test_the_error_names_a_database_that_the_server_does_not_have(server: Server) -> None:
     storage = RedisStorage.from_url(f"redis://127.0.0.1:{server.port}/99")
     for _ in range(2):  # while it rests after the first attempt, too
         with pytest.raises(StorageUnavailable, match=r"DB index is out of range.*URL") as caught:
@@ -108,7 +108,7 @@ async def test_a_database_that_the_server_does_not_have_is_called_that(server: S
 
 @pytest.mark.proves("AT-61")
 @pytest.mark.parametrize("kind", [Redis, Own])
-async def test_a_missing_or_wrong_password_is_called_that_and_never_shown(kind: Any) -> None:
+async def test_the_error_names_a_missing_or_wrong_password_and_never_shows_it(kind: Any) -> None:
     impatient = Retry(NoBackoff(), 0)  # redis-py itself would try for ten seconds
     with one_server("--requirepass", "the-password") as server:
         storage = RedisStorage(client_of(server.port, kind, retry=impatient))
@@ -145,7 +145,7 @@ NO_AOF = "without an append-only file.*live again"
     ],
 )
 @pytest.mark.parametrize("kind", [Redis, Own])
-async def test_settings_that_weaken_a_promise_are_told_once(
+async def test_settings_that_weaken_a_promise_are_logged_once(
     settings: dict[str, str], told: list[str], kind: Any, server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
     for name, value in settings.items():
@@ -165,7 +165,7 @@ async def test_settings_that_weaken_a_promise_are_told_once(
         assert re.search(pattern, text)
 
 
-async def test_a_server_that_does_not_tell_its_settings_is_no_matter(
+async def test_a_server_that_does_not_reveal_its_settings_is_used_without_warnings(
     server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
     server.do("ACL", "SETUSER", "web", "reset", "on", ">word", "~*", "+@all", "-info")
@@ -175,7 +175,7 @@ async def test_a_server_that_does_not_tell_its_settings_is_no_matter(
 
 
 @pytest.mark.parametrize("owner", [None, "u"])
-async def test_a_cluster_by_a_plain_url_is_called_that(nodes: list[Server], owner: str | None) -> None:
+async def test_the_error_names_a_cluster_with_a_plain_url(nodes: list[Server], owner: str | None) -> None:
     async with storage_at(nodes[0].port) as storage:
         with pytest.raises(StorageError, match=r"is a cluster; use .*redis\+cluster://"):
             for key in "abcd":  # some of these are on this node
@@ -195,7 +195,7 @@ async def test_a_cluster_by_a_plain_url_is_called_that(nodes: list[Server], owne
     ids=["HELLO", "EVALSHA", "PTTL", "maxclients"],
 )
 @pytest.mark.parametrize("kind", [Redis, Own])
-async def test_the_servers_own_words_are_told(options: tuple[str, ...], said: str, kind: Any) -> None:
+async def test_the_error_has_the_servers_own_words(options: tuple[str, ...], said: str, kind: Any) -> None:
     first: Any
     with one_server(*options) as server, blocking.Redis(port=server.port, protocol=2) as first:
         until(first.ping)  # it stays connected: where `maxclients` is one, there is no room for another
@@ -216,7 +216,9 @@ async def test_the_servers_own_words_are_told(options: tuple[str, ...], said: st
         ("redis+cluster://127.0.0.1:{}", r"this server is no cluster: use .*a redis:// URL$"),
     ],
 )
-async def test_what_listens_at_an_address_and_that_nobody_does_is_told(server: Server, url: str, said: str) -> None:
+async def test_the_error_says_what_listens_at_an_address_or_that_nothing_does(
+    server: Server, url: str, said: str
+) -> None:
     async with aclosing(RedisStorage.from_url(url.format(server.port))) as storage:
         with pytest.raises(StorageUnavailable, match=said) as caught:
             await storage.check()

@@ -41,7 +41,7 @@ async def test_a_foreign_value_is_unreadable_and_stays(kind: Any, server: Server
 
 
 @pytest.mark.proves("AT-58", "AT-63")
-async def test_a_store_tells_corrupt_and_gives_no_session(server: Server) -> None:
+async def test_a_store_sends_the_event_corrupt_and_gives_no_session(server: Server) -> None:
     events: list[SessionEvent] = []
     storage = RedisStorage.from_url(server.url)
     config = SessionConfig(storage=storage, on_event=events.append)

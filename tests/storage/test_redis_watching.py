@@ -82,7 +82,7 @@ CHANGES: dict[str, Change] = {
 
 
 @pytest.mark.parametrize("kind", [Redis, RedisCluster])
-async def test_what_another_client_changed_is_told_before_a_confirmation_returns(
+async def test_changes_by_another_client_are_reported_before_a_confirmation_returns(
     kind: Any, server: Server, nodes: list[Server]
 ) -> None:
     server.do("FLUSHALL")
@@ -162,7 +162,7 @@ async def replace(_: Server, proxy: Proxy, told: Told) -> None:
 
 
 @pytest.mark.parametrize("loss", [kill, flush, restart, stop, half_open, replace])
-async def test_after_a_loss_all_is_told_and_watched_anew(loss: Loss) -> None:
+async def test_after_a_lost_connection_every_key_is_reported_and_watched_anew(loss: Loss) -> None:
     with one_server() as server:
         async with proxy_to(server.port) as proxy, storage_at(proxy.port, timeout=SHORT) as storage:
             await made(storage, "a")
@@ -188,7 +188,7 @@ async def test_what_a_read_that_was_repeated_found_is_watched_where_it_was_answe
         assert await told.confirmed() == ["a"]
 
 
-async def test_keys_that_the_server_forgets_are_told() -> None:
+async def test_keys_that_the_server_forgets_are_reported() -> None:
     with one_server("--tracking-table-max-keys", "100") as server:
         async with storage_at(server.port) as storage:
             told = Told(storage)
@@ -213,7 +213,7 @@ async def test_a_replica_that_refuses_a_write_is_no_longer_believed() -> None:
             assert told.keys == ["a"]
 
 
-async def test_after_a_failover_all_is_told_and_watched_on_the_new_master() -> None:
+async def test_after_a_failover_every_key_is_reported_and_watched_on_the_new_master() -> None:
     with watched_pair() as (master, replica, sentinels):
         places = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in sentinels)
         storage = RedisStorage.from_url(f"redis+sentinel://{places}/main/0")
@@ -359,7 +359,7 @@ async def test_a_slot_that_moved_is_watched_on_its_new_master(
         await storage.aclose()
 
 
-async def test_a_node_that_is_away_is_told_for_its_keys_only(nodes: list[Server]) -> None:
+async def test_the_loss_of_a_node_is_reported_for_its_keys_only(nodes: list[Server]) -> None:
     here, there = next(keys_on(0)), next(keys_on(2))
     async with client_of(nodes[0].port, RedisCluster, socket_timeout=0.5) as client:
         storage = RedisStorage(client)

@@ -46,7 +46,7 @@ TYPE = [
 
 
 @pytest.mark.parametrize("words", DENIED)
-def test_a_missing_right_is_known_in_every_version_of_its_words(words: str) -> None:
+def test_a_missing_right_is_recognised_in_the_words_of_every_version(words: str) -> None:
     error = error_of(ErrorReply(words))
     assert isinstance(error, StorageError)
     assert not isinstance(error, StorageUnavailable)
@@ -72,7 +72,7 @@ def test_a_missing_right_is_known_in_every_version_of_its_words(words: str) -> N
         "ERR unsupported command 'hello'": "ERR unsupported command hello",  # as Envoy says it
     }.items(),
 )
-def test_a_servers_own_words_are_kept_and_what_it_quotes_is_not(words: str, kept: str) -> None:
+def test_a_servers_own_words_are_kept_without_what_they_quote(words: str, kept: str) -> None:
     refusal = ErrorReply(words)
     assert str(refusal) == kept
     assert ("lacks the right +zadd;" in str(error_of(refusal))) is ("zadd" in words)
@@ -83,7 +83,7 @@ def test_a_servers_own_words_are_kept_and_what_it_quotes_is_not(words: str, kept
 @pytest.mark.parametrize(
     ("words", "code"), [*((words, "OOM") for words in OOM), *((words, "WRONGTYPE") for words in TYPE)]
 )
-def test_the_code_is_known_in_every_version_of_its_words(words: str, code: str) -> None:
+def test_the_code_is_recognised_in_the_words_of_every_version(words: str, code: str) -> None:
     error = error_of(ErrorReply(words))
     assert isinstance(error, StorageUnavailable) is (code == "OOM")
     assert code in str(error)
@@ -127,7 +127,7 @@ def test_a_ttl_becomes_whole_milliseconds_and_never_none(ttl: float) -> None:
 @pytest.mark.anyio
 @pytest.mark.redis
 @pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=False)
-async def test_a_client_with_its_own_commands_tells_the_same(anyio_backend: str) -> None:
+async def test_a_client_with_its_own_commands_raises_the_same_errors(anyio_backend: str) -> None:
     assert anyio_backend == "asyncio"
     with one_server() as server:
         client = client_of(server.port, Own, retry=Retry(NoBackoff(), 0))

@@ -183,7 +183,7 @@ async def test_a_full_disk_is_tried_again_with_an_empty_wal_file(path: Path) -> 
 
 
 @pytest.mark.parametrize("code", [sqlite3.SQLITE_IOERR_LOCK, sqlite3.SQLITE_IOERR_SHMMAP, sqlite3.SQLITE_PROTOCOL])
-async def test_a_file_system_without_locks_is_called_that(path: Path, code: int) -> None:
+async def test_the_error_names_a_file_system_without_locks(path: Path, code: int) -> None:
     def fail(_: sqlite3.Connection) -> None:
         error = sqlite3.OperationalError("disk I/O error")
         error.sqlite_errorcode = code
@@ -194,7 +194,7 @@ async def test_a_file_system_without_locks_is_called_that(path: Path, code: int)
             await storage._file.read(fail)  # pyright: ignore[reportPrivateUsage] - this disk has locks
 
 
-def test_a_batch_that_finds_no_memory_is_not_blamed_on_threads() -> None:
+def test_the_error_of_a_batch_that_finds_no_memory_does_not_blame_threads() -> None:
     class Full:
         in_transaction = True
 
@@ -228,7 +228,7 @@ async def test_a_file_of_another_schema_is_refused_untouched(path: Path, stateme
     assert list(path.parent.glob("sessions.db-*")) == []
 
 
-async def test_one_bad_call_does_not_spoil_those_that_travel_along(path: Path) -> None:
+async def test_one_bad_call_does_not_spoil_the_others_of_its_batch(path: Path) -> None:
     async with aclosing(SQLiteStorage(path)) as storage:
         made: list[int | None] = []
 

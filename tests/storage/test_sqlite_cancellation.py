@@ -124,7 +124,7 @@ async def test_a_driver_that_is_cancelled_takes_the_others_to_the_end(path: Path
 
 
 @CALLS
-async def test_who_is_cancelled_while_waiting_leaves_at_once_and_undone(
+async def test_a_caller_that_is_cancelled_while_waiting_leaves_at_once_and_nothing_is_done(
     path: Path, clock: HeldClock, call: Call
 ) -> None:
     async with opened(path, clock) as storage:
@@ -145,7 +145,7 @@ async def test_who_is_cancelled_while_waiting_leaves_at_once_and_undone(
 
 @CALLS
 @pytest.mark.parametrize("closes", [False, True])
-async def test_who_comes_after_cancelled_callers_waits_for_the_thread(
+async def test_a_caller_after_cancelled_callers_waits_for_the_thread(
     path: Path, clock: HeldClock, call: Call, closes: bool
 ) -> None:
     async with opened(path, clock) as storage:

@@ -175,7 +175,7 @@ def closings(storage: SpyStorage) -> int:
 
 
 @ANYIO
-async def test_of_blocks_that_overlap_the_last_one_closes_the_storage() -> None:
+async def test_the_last_of_several_blocks_that_overlap_closes_the_storage() -> None:
     storage = SpyStorage()
     store = store_on(storage)
     await store.start()
@@ -246,7 +246,7 @@ async def test_a_block_that_begins_while_another_one_closes_the_storage_finds_it
 
 
 @ANYIO
-async def test_a_failing_storage_around_memory_stands_for_one_that_opens() -> None:
+async def test_a_failing_storage_around_memory_is_opened_and_checked() -> None:
     storage = FailingStorage(MemoryStorage())
     with storage.fail("open"), pytest.raises(StorageUnavailable):
         await store_on(storage).start()
@@ -269,7 +269,7 @@ def no_more_files() -> Generator[None]:
 @ANYIO
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize("url", ["sqlite:///{}/s.db", "redis://127.0.0.1:1", "postgresql://u@127.0.0.1:1/db"])
-async def test_a_process_that_may_open_no_more_files_is_called_that(url: str, tmp_path: Path) -> None:
+async def test_the_error_names_a_process_that_may_open_no_more_files(url: str, tmp_path: Path) -> None:
     store = store_on(storage_from_url(url.format(tmp_path)))
     for _ in range(2):  # SQLite meets its file in the second round
         with no_more_files(), pytest.raises(StorageUnavailable, match="raise its limit"):

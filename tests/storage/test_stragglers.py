@@ -30,7 +30,7 @@ async def test_late_requests_take_no_login_away(storage: Storage) -> None:
     )
 
 
-async def test_without_tombstones_they_would() -> None:
+async def test_without_tombstones_late_requests_take_the_login_away() -> None:
     """The test above can fail: here an ID is forgotten at once."""
 
     with pytest.raises(ExceptionGroup) as caught:

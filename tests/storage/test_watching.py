@@ -52,7 +52,7 @@ async def another_process(url: str) -> AsyncGenerator[Callable[[str, str], Await
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-async def test_each_change_by_another_process_is_told_before_confirm_returns(
+async def test_each_change_by_another_process_is_reported_before_confirm_returns(
     kind: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     is_sqlite = kind == "sqlite"
@@ -139,7 +139,7 @@ async def test_sqlite_asks_an_unchanged_file_once_and_compares_after_any_change(
 # -- what goes wrong
 
 
-async def test_a_silent_server_is_unavailable_and_what_happened_meanwhile_is_told_afterwards(
+async def test_a_silent_server_is_unavailable_and_what_happened_meanwhile_is_reported_afterwards(
     postgres: PostgresServer,
 ) -> None:
     told: list[str] = []
@@ -187,7 +187,9 @@ async def test_a_file_that_is_gone_is_unavailable_and_one_that_was_opened_anew_i
         await each.aclose()
 
 
-async def test_a_change_between_the_look_and_the_watch_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_change_between_the_look_and_the_watch_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     storage, told = SQLiteStorage(tmp_path / "sessions.db"), list[str]()
     read, looked, go_on = storage.load_many, asyncio.Event(), asyncio.Event()
 

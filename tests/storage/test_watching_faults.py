@@ -65,9 +65,9 @@ async def leaves_out_what_cannot_be_read(self: SQLiteStorage, keys: Sequence[str
     return [None if found == Unreadable() else found for found in await load_many(self, keys)]
 
 
-TOLD_ONCE = "every_change_of_a_watched_key_is_told_once"
-TOMBSTONE = "a_move_that_leaves_a_tombstone_is_told"
-UNREADABLE = "loading_many_tells_what_is_unreadable"
+TOLD_ONCE = "every_change_of_a_watched_key_is_reported_once"
+TOMBSTONE = "a_move_that_leaves_a_tombstone_is_reported"
+UNREADABLE = "loading_many_returns_what_is_unreadable_as_such"
 COMPARING: dict[str, tuple[object, str, object, str]] = {
     "compares no version": (Watchers, "compare", compares_no_version, TOLD_ONCE),
     "overlooks the deleted": (Watchers, "compare", overlooks_the_deleted, TOLD_ONCE),
@@ -79,7 +79,12 @@ FAULTS = {
     "looks at the file once": (_file_changes, "_state_of", remembers_the_state_for_ever(), TOLD_ONCE),
     "overlooks its own writes": (SQLiteStorage, "confirm", asks_the_connection_that_writes, TOLD_ONCE),
     "hides what it cannot read": (SQLiteStorage, "load_many", leaves_out_what_cannot_be_read, UNREADABLE),
-    "looks first": (SQLiteStorage, "watch", watches_after_it_has_looked, "an_end_while_a_watch_begins_is_seen_or_told"),
+    "looks first": (
+        SQLiteStorage,
+        "watch",
+        watches_after_it_has_looked,
+        "an_end_while_a_watch_begins_is_seen_or_reported",
+    ),
 }
 
 
@@ -114,7 +119,7 @@ class Faults(MemoryStorage):
     async def shows_what_it_watches_in_any_order(self, keys: Sequence[str], changed: Changed) -> list[Any]:
         return [*reversed(await super().watch(keys, changed))]
 
-    @breaks("watch", "a_change_is_told_to_everybody_who_watches")
+    @breaks("watch", "a_change_is_reported_to_everybody_who_watches")
     async def tells_the_last_one_only(self, keys: Sequence[str], changed: Changed) -> list[Any]:
         for key in keys:
             self._table.watchers.by_key.pop(key, None)
@@ -127,11 +132,11 @@ class Faults(MemoryStorage):
         await super().watch(new, changed)
         return await self.load_many(keys)
 
-    @breaks("unwatch", "what_is_not_watched_any_more_is_not_told")
+    @breaks("unwatch", "what_is_not_watched_any_more_is_not_reported")
     def goes_on_watching(self, key: str, changed: Changed) -> None:
         pass
 
-    @breaks("clear", "an_end_that_clears_a_prefix_is_told")
+    @breaks("clear", "an_end_by_clearing_a_prefix_is_reported")
     async def clears_without_a_word(self, prefix: str) -> int:
         self._table.watchers.by_key.clear()
         return await super().clear(prefix)

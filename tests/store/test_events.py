@@ -8,7 +8,7 @@ from sessioncore import EventKind, SessionEvent
 from sessioncore._events import Events
 
 
-def test_each_listener_hears_all_of_it_with_the_time_of_the_store_also_when_one_fails(
+def test_each_listener_gets_each_event_with_the_time_of_the_store_even_if_one_fails(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     first: list[SessionEvent] = []

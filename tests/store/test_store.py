@@ -91,7 +91,7 @@ async def test_a_created_session_is_stored_at_once_also_an_empty_one() -> None:
     assert (dict(found), found.owner, found.details) == ({"n": 1}, "ada", {"device": "laptop"})
     with pytest.raises(ConfigError, match=r"device.*owner="):
         await lab.store.create({"n": 1}, device="laptop")
-    assert len(lab.told(EventKind.CREATED)) == 2
+    assert len(lab.sent(EventKind.CREATED)) == 2
 
 
 async def test_a_session_by_its_id_or_for_a_request_is_the_callers_to_save_and_release() -> None:
@@ -166,10 +166,10 @@ async def test_open_saves_on_a_clean_exit_and_releases_always() -> None:
             assert await lab.store.delete(sid) is True
     assert dict(session) == {}
     assert await lab.store.delete(sid) is False
-    assert len(lab.told(EventKind.DESTROYED)) == 1
+    assert len(lab.sent(EventKind.DESTROYED)) == 1
 
 
-async def test_purge_tells_how_many_expired_records_it_removed() -> None:
+async def test_purge_returns_how_many_expired_records_it_removed() -> None:
     lab = Lab()
     for _ in range(3):
         await lab.store.create()

@@ -15,7 +15,7 @@ async def clear_ends_what_begins_with_the_prefix(rig: Rig) -> None:
 
 
 @check(Clears)
-async def clear_spares_the_neighbours(rig: Rig) -> None:
+async def clear_leaves_other_prefixes_alone(rig: Rig) -> None:
     ended = ("app:1", "app:", "app::", "app:\U0010ffff", "app:app:")
     spared = ("app", "app2:1", "ap:1", "ap", "apq:1", "APP:1", " app:1", "xapp:1", "app;", "app9", "x:app:1")
     for key in (*ended, *spared):

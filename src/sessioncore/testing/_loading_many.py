@@ -22,7 +22,7 @@ async def loading_many_returns_for_each_key_what_load_returns(rig: Rig) -> None:
 
 
 @check(LoadsMany)
-async def many_means_a_thousand(rig: Rig) -> None:
+async def a_thousand_records_are_loaded_in_one_call(rig: Rig) -> None:
     keys = [f"k{number}" for number in range(1000)]
     for key in keys[::10]:
         await put(rig, key, key.encode())
@@ -33,7 +33,7 @@ async def many_means_a_thousand(rig: Rig) -> None:
 
 
 @check(LoadsMany)
-async def loading_many_tells_what_is_unreadable(rig: Rig) -> None:
+async def loading_many_returns_what_is_unreadable_as_such(rig: Rig) -> None:
     for key in ("a", "b"):
         await put(rig, key)
     await make_unreadable(rig, "b")

@@ -42,7 +42,7 @@ async def an_owner_named_again_is_listed_once(rig: Rig) -> None:
 
 
 @check()
-async def no_owner_named_means_no_owner_any_more(rig: Rig) -> None:
+async def a_write_without_an_owner_removes_the_owner(rig: Rig) -> None:
     at = await put(rig, "a", owner="u")
     version(await rig.storage.replace("a", b"new", LONG, version=at))
     assert await rig.storage.owned_keys("u") == []
@@ -52,7 +52,7 @@ async def no_owner_named_means_no_owner_any_more(rig: Rig) -> None:
 
 
 @check()
-async def a_record_changes_hands(rig: Rig) -> None:
+async def a_record_may_get_another_owner(rig: Rig) -> None:
     at = await put(rig, "a", owner="u")
     at = version(await rig.storage.replace("a", b"new", LONG, version=at, owner="w"))
     assert await rig.storage.owned_keys("u") == []

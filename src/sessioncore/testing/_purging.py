@@ -10,7 +10,7 @@ MANY = 20
 
 
 @check(Purges)
-async def purging_spares_the_living(rig: Rig) -> None:
+async def purging_leaves_live_records_alone(rig: Rig) -> None:
     kept = await put(rig, "kept", b"data")
     for number in range(5):
         await put(rig, f"dead-{number}", ttl=rig.tick)

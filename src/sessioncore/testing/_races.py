@@ -14,7 +14,7 @@ MANY = 20
 
 
 @check(race=True)
-async def of_parallel_creates_one_wins(rig: Rig) -> None:
+async def one_of_many_parallel_creates_wins(rig: Rig) -> None:
     results = await gather([partial(rig.storage.create, "a", b"%d" % n, LONG, owner=f"u{n}") for n in range(MANY)])
     winners = [result for result in results if result is not None]
     assert len(winners) == 1
@@ -29,7 +29,7 @@ async def _owners_of_a(rig: Rig) -> list[str]:
 
 
 @check(race=True)
-async def of_parallel_replaces_one_wins(rig: Rig) -> None:
+async def one_of_many_parallel_replaces_wins(rig: Rig) -> None:
     first = await put(rig, "a", b"first")
     results = await gather(
         [partial(rig.storage.replace, "a", b"%d" % n, LONG, version=first, owner=f"u{n}") for n in range(MANY)]
@@ -44,7 +44,7 @@ async def of_parallel_replaces_one_wins(rig: Rig) -> None:
 
 
 @check(race=True)
-async def of_parallel_moves_one_wins(rig: Rig) -> None:
+async def one_of_many_parallel_moves_wins(rig: Rig) -> None:
     first = await put(rig, "a", b"first", owner="u")
     results = await gather(
         [partial(rig.storage.move, "a", f"b{n}", b"%d" % n, LONG, version=first, owner="u") for n in range(MANY)]
@@ -58,7 +58,7 @@ async def of_parallel_moves_one_wins(rig: Rig) -> None:
 
 
 @check(race=True)
-async def of_parallel_moves_onto_one_key_one_wins(rig: Rig) -> None:
+async def one_of_many_parallel_moves_onto_one_key_wins(rig: Rig) -> None:
     versions = [await put(rig, f"a{n}", b"%d" % n) for n in range(5)]
     winners: list[int] = []
 

@@ -29,7 +29,7 @@ async def watching_returns_what_load_returns(rig: Rig) -> None:
 
 
 @check(Watches)
-async def every_change_of_a_watched_key_is_told_once(rig: Rig) -> None:
+async def every_change_of_a_watched_key_is_reported_once(rig: Rig) -> None:
     told: list[str] = []
     at = await put(rig, "a", owner="u")
     await put(rig, "b", owner="u")
@@ -47,7 +47,7 @@ async def every_change_of_a_watched_key_is_told_once(rig: Rig) -> None:
 
 
 @check(Watches)
-async def a_change_is_told_to_everybody_who_watches(rig: Rig) -> None:
+async def a_change_is_reported_to_everybody_who_watches(rig: Rig) -> None:
     one: list[str] = []
     two: list[str] = []
     await put(rig, "a")
@@ -58,7 +58,7 @@ async def a_change_is_told_to_everybody_who_watches(rig: Rig) -> None:
 
 
 @check(Watches)
-async def what_is_not_watched_any_more_is_not_told(rig: Rig) -> None:
+async def what_is_not_watched_any_more_is_not_reported(rig: Rig) -> None:
     told: list[str] = []
     still: list[str] = []
     await put(rig, "a")
@@ -84,7 +84,7 @@ async def no_change_is_missed_between_two_watches(rig: Rig) -> None:
 
 
 @check(Watches, race=True)
-async def an_end_while_a_watch_begins_is_seen_or_told(rig: Rig) -> None:
+async def an_end_while_a_watch_begins_is_seen_or_reported(rig: Rig) -> None:
     for turn in range(_TURNS):
         key, told, seen = f"a{turn}", list[str](), list[object]()
         await put(rig, key)
@@ -101,7 +101,7 @@ async def _watch(rig: Rig, key: str, told: list[str], seen: list[object]) -> Non
 
 
 @check(Clears, Watches)
-async def an_end_that_clears_a_prefix_is_told(rig: Rig) -> None:
+async def an_end_by_clearing_a_prefix_is_reported(rig: Rig) -> None:
     told: list[str] = []
     await put(rig, "p:a")
     await put(rig, "q:a")
@@ -111,7 +111,7 @@ async def an_end_that_clears_a_prefix_is_told(rig: Rig) -> None:
 
 
 @check(KeepsTombstones, Watches)
-async def an_end_through_a_former_key_is_told(rig: Rig) -> None:
+async def an_end_through_a_former_key_is_reported(rig: Rig) -> None:
     told: list[str] = []
     at = await put(rig, "a")
     await storage_as(rig, KeepsTombstones).move("a", "b", b"data", LONG, version=at, tombstone=LONG)
@@ -123,7 +123,7 @@ async def an_end_through_a_former_key_is_told(rig: Rig) -> None:
 
 
 @check(KeepsTombstones, Watches)
-async def a_move_that_leaves_a_tombstone_is_told(rig: Rig) -> None:
+async def a_move_that_leaves_a_tombstone_is_reported(rig: Rig) -> None:
     told: list[str] = []
     at = await put(rig, "a")
     await storage_as(rig, Watches).watch(["a", "b"], told.append)
