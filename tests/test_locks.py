@@ -243,7 +243,7 @@ def test_a_watch_that_begins_while_another_thread_reports_its_key_gets_the_repor
     watchers, told = Watchers(), list[str]()
 
     class Slow:
-        """A watcher; who compares another one with it lets a thread tell of the key, if that does not have to wait."""
+        """A watcher. Comparing another one with it lets a thread report the key, if that does not have to wait."""
 
         __hash__ = None  # type: ignore[assignment]
 

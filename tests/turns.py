@@ -11,9 +11,9 @@ __all__ = ["comes_true", "watched"]
 
 
 async def comes_true(condition: Callable[[], object]) -> None:
-    """Wait until `condition` holds, of which nothing tells; a test fails where it never does."""
+    """Wait until `condition` holds, which no event announces; the test fails if it never does."""
     with anyio.fail_after(20):
-        while not condition():  # noqa: ASYNC110 - no event tells it
+        while not condition():  # noqa: ASYNC110 - no event announces it
             await anyio.sleep(0.005)
 
 

@@ -17,11 +17,11 @@ from websockets.sync.client import ClientConnection, connect
 from sessioncore._watchers import Changed
 from sessioncore.storage import KeepsTombstones, Moved, Stored, Unreadable, Watches
 
-__all__ = ["Feed", "ToldStorage", "feed", "hears_the_end", "raw_socket", "socket"]
+__all__ = ["Feed", "ReportingStorage", "feed", "hears_the_end", "raw_socket", "socket"]
 
 
-class ToldStorage(SpyStorage):
-    """A SpyStorage that tells of changes, as the memory behind it does."""
+class ReportingStorage(SpyStorage):
+    """A SpyStorage that reports changes, as the memory behind it does."""
 
     capabilities: ClassVar[frozenset[type]] = SpyStorage.capabilities | {KeepsTombstones, Watches}
     notices_within: float | None = None

@@ -13,7 +13,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from aiohttp.typedefs import Handler
 from tests.adapters.aiohttp_kit import application, count, prepared, proxied, route, touch, with_middleware_alone
 from tests.adapters.conftest import Visit
-from tests.adapters.open_kit import ToldStorage
+from tests.adapters.open_kit import ReportingStorage
 from tests.stores import SpyStorage, without_checks
 
 from sessioncore import SessionConfig, SessionReleased, SessionStore, from_form, from_header
@@ -196,7 +196,7 @@ async def test_only_an_event_stream_ends_with_its_session_if_a_generator_makes_t
 
         return web.Response(body=body(), content_type=kind or "text/plain")
 
-    store = SessionStore(SessionConfig.development(storage=ToldStorage()))
+    store = SessionStore(SessionConfig.development(storage=ReportingStorage()))
     ends = bool(kind) and revoked
     async with TestClient(TestServer(application(store, generated))) as client:
         known = {"Cookie": f"session_id={(await store.create(owner='ada')).id}"}

@@ -11,7 +11,7 @@ from aiohttp import ClientConnectionResetError, ClientResponseError, ClientTimeo
 from aiohttp.test_utils import TestClient, TestServer
 from tests.adapters.aiohttp_kit import application, count
 from tests.adapters.browser import Browser, compose, until
-from tests.adapters.open_kit import ToldStorage
+from tests.adapters.open_kit import ReportingStorage
 from tests.adapters.servers import serve, serve_aiohttp
 from tests.turns import comes_true
 
@@ -128,7 +128,7 @@ def test_an_event_stream_of_an_ended_session_is_closed_under_its_handler_also_wh
             raise
 
     monkeypatch.setattr(_open, "_TIMEOUT", 0.2)  # seconds for the last bytes to a client that reads nothing
-    store, large = SessionStore(SessionConfig.development(storage=ToldStorage())), 40_000_000
+    store, large = SessionStore(SessionConfig.development(storage=ReportingStorage())), 40_000_000
     with serve(serve_aiohttp, application(store, stream, count)) as server:
         for number, size in enumerate((1, large), start=1):
             browser = Browser(server.address)

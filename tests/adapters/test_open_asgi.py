@@ -11,7 +11,7 @@ import anyio
 import pytest
 from tests.adapters.asgi import ACCEPT, START, Message, http_scope, socket_scope
 from tests.adapters.line import Line
-from tests.adapters.open_kit import ToldStorage
+from tests.adapters.open_kit import ReportingStorage
 from tests.kit import BOTH_LOOPS
 from tests.numbers import scaled
 from tests.turns import comes_true
@@ -122,7 +122,7 @@ async def ignore(session: Session, receive: Any, send: Any) -> None:
 async def test_a_socket_receives_a_disconnect_and_what_it_raises_then_is_no_failure(
     handler: Handler, caplog: pytest.LogCaptureFixture
 ) -> None:
-    storage = ToldStorage()
+    storage = ReportingStorage()
     async with line(handler, storage=storage) as (one, store):
         await one.opened.wait()
         await store.revoke_all("ada")
@@ -206,7 +206,7 @@ async def test_a_handler_that_closes_at_the_same_moment_is_left_alone() -> None:
         storage.after["replace"] = lambda: session.store.revoke_all("ada")  # while the close message waits for it
         await send({"type": "websocket.close", "code": 4000})
 
-    storage = ToldStorage()
+    storage = ReportingStorage()
     async with line(close, storage=storage) as (one, _):
         await one.over.wait()
         assert (one.error, [message.get("code") for message in one.sent]) == (None, [None, 4000])
@@ -281,7 +281,7 @@ async def test_an_idle_socket_costs_neither_task_nor_command_and_little_memory()
 
 async def _measure(*, end_connections: bool) -> int:
     """The memory that many idle sockets take."""
-    storage = ToldStorage()
+    storage = ReportingStorage()
     store = SessionStore(SessionConfig(storage=storage, end_connections=end_connections))
     sids = [(await store.create({"n": 1}, owner="ada")).id for _ in range(MANY)]
     lines = [Line(socket_scope(sid=sid)) for sid in sids]

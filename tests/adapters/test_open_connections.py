@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 from tests.adapters.browser import until
 from tests.adapters.conftest import OpenSite, Site, Tls, start
-from tests.adapters.open_kit import ToldStorage, feed, hears_the_end, raw_socket, socket
+from tests.adapters.open_kit import ReportingStorage, feed, hears_the_end, raw_socket, socket
 from tests.adapters.servers import SERVERS
 from tests.adapters.socket_page import LEFT
 from tests.stores import SpyStorage
@@ -27,7 +27,9 @@ Act = Callable[[Site, str], object]
 @pytest.fixture(scope="module", params=SERVERS)
 def shared(request: pytest.FixtureRequest, tls: Tls) -> Iterator[Site]:
     with ExitStack() as stack:
-        yield start(stack, request.param, tls, plain=True, storage=ToldStorage(), idle_timeout=timedelta(minutes=1))
+        yield start(
+            stack, request.param, tls, plain=True, storage=ReportingStorage(), idle_timeout=timedelta(minutes=1)
+        )
 
 
 @pytest.fixture
@@ -104,7 +106,7 @@ def test_they_stay_while_the_session_lives(open_place: Site, act: str) -> None:
     with socket(site, sid) as talking, feed(site, sid) as events:
         assert events.part() == b"data: begun\n\n"
         STAYS[act](site, sid)
-        site.server.run(lambda: site.store.create({}))  # what was told is looked up by now
+        site.server.run(lambda: site.store.create({}))  # what was reported has been looked up by now
         talking.send("get n")
         assert talking.recv() == "1"
         _revoke_all(site, sid)
@@ -133,7 +135,7 @@ def test_a_handler_that_sleeps_and_a_client_that_never_answers_hold_nothing_up(o
         assert hears_the_end(asleep) < SOON
         assert mute.recv(1000) == b"\x88\x0f\x03\xf0session ended"
         until(lambda: bool(LEFT))
-        assert LEFT == ["how=read"]  # the handler is told at once, whatever the client says
+        assert LEFT == ["how=read"]  # the handler gets the disconnect at once, whatever the client says
     site.raw("/download?go=on")
 
 
@@ -170,7 +172,7 @@ def test_an_outage_longer_than_the_window_closes_with_1013_and_a_shorter_one_nob
 
 
 def test_it_can_be_turned_off(open_site: OpenSite) -> None:
-    site = open_site(plain=True, storage=ToldStorage(), end_connections=False)
+    site = open_site(plain=True, storage=ReportingStorage(), end_connections=False)
     sid = site.make({"n": 1}, owner="ada")
     with socket(site, sid) as talking, feed(site, sid):
         _revoke_all(site, sid)
@@ -180,7 +182,7 @@ def test_it_can_be_turned_off(open_site: OpenSite) -> None:
 
 
 @pytest.mark.proves("AT-133")
-@pytest.mark.parametrize("storage", [ToldStorage, SpyStorage])
+@pytest.mark.parametrize("storage", [ReportingStorage, SpyStorage])
 def test_a_message_from_the_client_is_a_use_once_in_each_touch_interval(
     open_site: OpenSite, storage: type[SpyStorage]
 ) -> None:

@@ -8,7 +8,7 @@ import anyio
 import pytest
 from tests.adapters.asgi import ACCEPT, Message, http_scope, socket_scope
 from tests.adapters.line import Line
-from tests.adapters.open_kit import ToldStorage
+from tests.adapters.open_kit import ReportingStorage
 from tests.adapters.test_open_asgi import CLOSE, EVENTS, LAST, PART, Handler, line
 from tests.kit import BOTH_LOOPS, destroy
 from tests.turns import comes_true
@@ -66,7 +66,7 @@ def connection(kind: str, before: Act, after: Act) -> Handler:
 
 @BOTH_LOOPS
 @pytest.mark.parametrize(
-    ("kind", "storage"), [("websocket", MemoryStorage), ("http", MemoryStorage), ("http", ToldStorage)]
+    ("kind", "storage"), [("websocket", MemoryStorage), ("http", MemoryStorage), ("http", ReportingStorage)]
 )
 @pytest.mark.parametrize(("before", "after"), [
     (nothing, destroy), (nothing, reload_late), (nothing, read_in_a_thread), (write_as_it_ends, nothing),
@@ -84,7 +84,7 @@ async def test_it_stays_if_its_session_ended_before_it_or_has_moved(before: Act)
     async with line(connection("websocket", before, nothing)) as (one, store):
         await comes_true(lambda: one.sent)
         await store.create({})
-        await anyio.wait_all_tasks_blocked()  # what was told is looked up by now
+        await anyio.wait_all_tasks_blocked()  # what was reported has been looked up by now
         assert [message["type"] for message in one.sent] == ["websocket.accept"]
 
 
@@ -99,8 +99,8 @@ async def test_nothing_is_watched_for_a_visitor_without_a_session(caplog: pytest
     assert (one.error, caplog.records) == (None, [])
 
 
-class Noticing(ToldStorage):
-    """Sets `noticed` when an end is noticed, one turn of the loop before the connection is told."""
+class Noticing(ReportingStorage):
+    """Sets `noticed` when an end is noticed, one turn of the loop before the connection hears of it."""
 
     noticed: anyio.Event
 
@@ -133,7 +133,7 @@ async def test_a_connection_that_is_at_its_end_already_is_left_alone(last: Messa
 
 
 async def test_the_messages_of_many_clients_at_once_leave_the_storage_time_for_others() -> None:
-    storage, now, said = ToldStorage(), [time.time()], anyio.Event()
+    storage, now, said = ReportingStorage(), [time.time()], anyio.Event()
     store = SessionStore(SessionConfig(storage=storage, clock=lambda: now[0]))
 
     async def talk(scope: Any, receive: Any, send: Any) -> None:

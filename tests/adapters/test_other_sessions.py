@@ -112,7 +112,7 @@ async def test_stores_that_share_nothing_stand_side_by_side() -> None:
 async def test_two_mounted_applications_whose_stores_share_a_cookie_are_warned_of(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    async def told(*stores: SessionStore) -> int:
+    async def warnings_of(*stores: SessionStore) -> int:
         """How often it is logged when a browser visits the first store, the second one, and the first one again."""
         mounts = [Mount(f"/{i}", SessionMiddleware(Starlette(routes=ROUTES), s)) for i, s in enumerate(stores)]
         jar: dict[str, str] = {}
@@ -123,8 +123,8 @@ async def test_two_mounted_applications_whose_stores_share_a_cookie_are_warned_o
             jar |= dict(line.partition(";")[0].split("=", 1) for line in wire.all("set-cookie"))
         return caplog.text.count("another SessionStore of this process")
 
-    assert await told(make(), make()) == 2  # once for each store
-    assert await told(*[make()] * 2) == await told(make(), make(extractor=from_cookie("other"))) == 0
+    assert await warnings_of(make(), make()) == 2  # once for each store
+    assert await warnings_of(*[make()] * 2) == await warnings_of(make(), make(extractor=from_cookie("other"))) == 0
 
 
 # -- another library's session middleware inside of ours

@@ -22,7 +22,7 @@ def say(connection: ClientConnection, command: str) -> str:
     return str(connection.recv(PATIENCE))
 
 
-def told(connection: ClientConnection, name: str) -> list[str]:
+def headers_of(connection: ClientConnection, name: str) -> list[str]:
     """The values of a header of the handshake."""
     assert connection.response is not None
     return connection.response.headers.get_all(name)
@@ -37,7 +37,7 @@ def _writes(site: Site) -> list[str]:
 def test_an_id_that_is_new_or_changes_travels_with_the_handshake(site: Site, how: str) -> None:
     sid = None if how == "write" else site.make({"n": 1})
     with socket(site, sid, f"how={how}") as connection:
-        (line,) = told(connection, "Set-Cookie")
+        (line,) = headers_of(connection, "Set-Cookie")
         assert say(connection, "get n") == "1"
     sent = line.removeprefix("session_id=").partition(";")[0]
     assert sent != sid
@@ -48,7 +48,7 @@ def test_a_handshake_that_read_the_session_sends_vary_and_nothing_more(site: Sit
     sid = site.make({"n": 1})
     for query, vary in (("how=none", []), ("how=read", ["Cookie"])):
         with socket(site, sid, query) as connection:
-            assert (told(connection, "Set-Cookie"), told(connection, "Vary")) == ([], vary)
+            assert (headers_of(connection, "Set-Cookie"), headers_of(connection, "Vary")) == ([], vary)
             assert say(connection, "get n") == "1"
 
 

@@ -42,7 +42,7 @@ def programs(*lengths: int) -> list[Program]:
 
 
 def cookie_of(headers: list[tuple[str, str]]) -> str | None:
-    """The ID that the client is told, "" if its cookie is cleared, None if nothing is said."""
+    """The ID that the client gets; "" if its cookie is cleared, None if the response says nothing about it."""
     cookies = [value for name, value in headers if name == "set-cookie"]
     assert len(cookies) <= 1, "two cookies of one name"
     if not cookies:

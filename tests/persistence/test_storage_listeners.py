@@ -26,8 +26,8 @@ from sessioncore.storage import KeyTaken
 pytestmark = pytest.mark.anyio
 
 
-class Told(StorageListener):
-    """Keeps what it is told."""
+class Recorder(StorageListener):
+    """Keeps what it is called with."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, float, str]] = []
@@ -49,57 +49,57 @@ class Told(StorageListener):
         return [(operation, outcome) for operation, _, outcome in self.calls]
 
 
-async def lab_that_tells(kind: type[SpyStorage] = SpyStorage) -> tuple[Lab, Told]:
-    told, events = Told(), list[SessionEvent]()
-    lab = Lab(kind=kind, storage_timeout=timedelta(milliseconds=50), on_event=[events.append, told])
+async def lab_with_recorder(kind: type[SpyStorage] = SpyStorage) -> tuple[Lab, Recorder]:
+    recorder, events = Recorder(), list[SessionEvent]()
+    lab = Lab(kind=kind, storage_timeout=timedelta(milliseconds=50), on_event=[events.append, recorder])
     lab.visitor.sid = (await lab.store.create({"n": 1}, owner="ada")).id
-    assert told.events == events != []
+    assert recorder.events == events != []
     lab.forget()
-    told.calls.clear()
-    return lab, told
+    recorder.calls.clear()
+    return lab, recorder
 
 
 @pytest.mark.parametrize(("operation", "call"), CALLS)
 async def test_each_call_is_reported_once(operation: str, call: Call) -> None:
     for kind, fails in product((SpyStorage, PromptStorage, AlternatingStorage), (False, True)):
-        lab, told = await lab_that_tells(kind)
-        assert told.storages == [lab.storage]
+        lab, recorder = await lab_with_recorder(kind)
+        assert recorder.storages == [lab.storage]
         if fails:
             lab.storage.fail(operation)
         try:
             await call(lab)
         except SessionError:
             assert fails or operation == "load", "one call looks for a handle that nobody has"
-        assert [name for name, _ in told.outcomes] == lab.calls
-        assert (operation, "error" if fails else "ok") in told.outcomes
-        assert {outcome for name, outcome in told.outcomes if name != operation} <= {"ok"}
+        assert [name for name, _ in recorder.outcomes] == lab.calls
+        assert (operation, "error" if fails else "ok") in recorder.outcomes
+        assert {outcome for name, outcome in recorder.outcomes if name != operation} <= {"ok"}
 
 
 @BOTH_LOOPS
 async def test_a_call_without_a_reply_and_one_that_is_cut_off_are_told_apart() -> None:
-    lab, told = await lab_that_tells()
+    lab, recorder = await lab_with_recorder()
     with lab.storage.hold("load"):
         with pytest.raises(StorageError):
             await lab.store.get_by_id(lab.visitor.sid or "")
         with anyio.move_on_after(0.01):
             await lab.store.get_by_id(lab.visitor.sid or "")
-    assert told.outcomes == [("load", "timeout"), ("load", "cancelled")]
-    assert 0.04 < told.calls[0][1] < 5
+    assert recorder.outcomes == [("load", "timeout"), ("load", "cancelled")]
+    assert 0.04 < recorder.calls[0][1] < 5
 
 
 async def test_an_id_that_is_taken_is_no_error_of_the_storage() -> None:
-    lab, told = await lab_that_tells()
+    lab, recorder = await lab_with_recorder()
     lab.storage.fail("move", times=1, error=KeyTaken("taken by a test"))
     async with lab.visitor.request() as session:
         await session.login("bob")
-    assert [outcome for outcome in told.outcomes if outcome[0] == "move"] == [("move", "ok"), ("move", "ok")]
+    assert [outcome for outcome in recorder.outcomes if outcome[0] == "move"] == [("move", "ok"), ("move", "ok")]
 
 
 async def test_look_ups_for_open_connections_are_reported() -> None:
-    told = Told()
-    session: Session = await SessionStore(SessionConfig(storage=MemoryStorage(), on_event=told)).create({"n": 1})
+    recorder = Recorder()
+    session: Session = await SessionStore(SessionConfig(storage=MemoryStorage(), on_event=recorder)).create({"n": 1})
     async with session.alive():
-        await comes_true(lambda: ("watch", "ok") in told.outcomes)
+        await comes_true(lambda: ("watch", "ok") in recorder.outcomes)
 
 
 async def test_a_listener_that_fails_changes_nothing_and_is_logged(caplog: pytest.LogCaptureFixture) -> None:
@@ -107,11 +107,11 @@ async def test_a_listener_that_fails_changes_nothing_and_is_logged(caplog: pytes
         def storage_call(self, operation: str, seconds: float, outcome: str) -> None:
             raise ZeroDivisionError("a fault of the listener")
 
-    told = Told()
-    store = SessionStore(SessionConfig(on_event=[Broken(), told]))
+    recorder = Recorder()
+    store = SessionStore(SessionConfig(on_event=[Broken(), recorder]))
     session = await store.create({"n": 1})
     assert (await store.get_by_id(session.id))["n"] == 1
-    assert told.outcomes == [("create", "ok"), ("load", "ok")]
+    assert recorder.outcomes == [("create", "ok"), ("load", "ok")]
     assert "storage_call raised for 'create'" in caplog.text
     assert "a fault of the listener" in caplog.text
 

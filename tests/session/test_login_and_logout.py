@@ -1,4 +1,4 @@
-"""Login, logout and rotation: which IDs are valid, whose data is there, and what the client is told."""
+"""Login, logout and rotation: which IDs are valid, whose data is there, and what the response tells the client."""
 
 import pytest
 from tests.kit import Lab, Work, destroy, login, max_age, read, regenerate, write

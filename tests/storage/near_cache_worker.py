@@ -62,7 +62,7 @@ class Worker:
     def note(self, what: int, key: int, began: float, record: tuple[int, int]) -> None:
         entry = ENTRY.pack(what, key, began, monotonic(), *record)
         if what in {WRITTEN, ENDED}:
-            os.write(self.log, entry)  # at once: a process that is killed has told of its writes
+            os.write(self.log, entry)  # at once: even if the process is killed, its writes are in the log
             return
         self.reads.append(entry)
         if len(self.reads) >= 500:

@@ -1,7 +1,7 @@
 """Every change of a watched record is reported before a confirmation returns, whatever becomes of the connection.
 
-What is lost may be told at any time; so these tests ask only that it is told, and that what is
-watched again afterwards is told again.
+What is lost may be reported at any time; so these tests ask only that it is reported, and that what is
+watched again afterwards is reported again.
 """
 
 import asyncio
@@ -31,8 +31,8 @@ pytestmark = [pytest.mark.anyio, pytest.mark.redis]
 SHORT = timedelta(seconds=2)  # a busy machine is no loss
 
 
-class Told:
-    """What a storage has told."""
+class Reports:
+    """What a storage has reported."""
 
     def __init__(self, storage: RedisStorage) -> None:
         self.storage = storage
@@ -55,8 +55,8 @@ class Told:
     async def one(self) -> None:
         await asyncio.wait_for(self._one.wait(), 10)
 
-    async def assert_told_again(self, change: Callable[[str], Awaitable[object]]) -> None:
-        """After a loss: what is watched on the connection that there is now is told at its next change."""
+    async def assert_reported_again(self, change: Callable[[str], Awaitable[object]]) -> None:
+        """After a loss: what is watched on the connection that there is now is reported at its next change."""
         await answered(self.storage.check)
         await self.storage.delete("again")
         await made(self.storage, "again")
@@ -96,15 +96,15 @@ async def test_changes_by_another_client_are_reported_before_a_confirmation_retu
                 await storage.load("other")
 
         async def change(key: str, change: Change, times: int) -> None:
-            told = Told(storage)
+            reports = Reports(storage)
             for number in range(times):
                 name = f"{key} {number}"
                 at = await made(other, name)
-                [found] = await told.watch(name)
+                [found] = await reports.watch(name)
                 assert isinstance(found, Stored)
                 assert found.version == at
                 await change(other, raw, name, at)
-                assert await told.confirmed() == [name], f"{key}: change {number} was not told"
+                assert await reports.confirmed() == [name], f"{key}: change {number} was not reported"
 
         busy = [asyncio.ensure_future(load_on()) for _ in range(4)]
         times = scaled(8000) // len(CHANGES) // (1 if kind is Redis else 4)
@@ -117,45 +117,45 @@ async def test_changes_by_another_client_are_reported_before_a_confirmation_retu
 
 # -- lost connections
 
-Loss = Callable[[Server, Proxy, Told], Awaitable[object]]
+Loss = Callable[[Server, Proxy, Reports], Awaitable[object]]
 
 
-async def kill(server: Server, _: Proxy, __: Told) -> None:
+async def kill(server: Server, _: Proxy, __: Reports) -> None:
     server.do("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
 
 
-async def flush(server: Server, _: Proxy, __: Told) -> None:
+async def flush(server: Server, _: Proxy, __: Reports) -> None:
     server.do("FLUSHALL")
 
 
-async def restart(server: Server, _: Proxy, __: Told) -> None:
+async def restart(server: Server, _: Proxy, __: Reports) -> None:
     server.kill()
     await asyncio.to_thread(server.start)
 
 
-async def stop(server: Server, _: Proxy, told: Told) -> None:
+async def stop(server: Server, _: Proxy, reports: Reports) -> None:
     server.signal(signal.SIGSTOP)
     try:
         with pytest.raises(StorageUnavailable):
-            await told.storage.confirm()
+            await reports.storage.confirm()
     finally:
         server.signal(signal.SIGCONT)
 
 
-async def half_open(_: Server, proxy: Proxy, told: Told) -> None:
+async def half_open(_: Server, proxy: Proxy, reports: Reports) -> None:
     proxy.half_open = proxy.connections
     with pytest.raises(StorageUnavailable):
-        await told.storage.confirm()
+        await reports.storage.confirm()
 
 
-async def replace(_: Server, proxy: Proxy, told: Told) -> None:
+async def replace(_: Server, proxy: Proxy, reports: Reports) -> None:
     """The connection goes silent while a write waits, so it stays open when a fresh one takes over."""
     proxy.half_open = proxy.connections
-    write = asyncio.ensure_future(told.storage.create("lost", b"", 10))
+    write = asyncio.ensure_future(reports.storage.create("lost", b"", 10))
     try:
-        await told.storage.load("other")
+        await reports.storage.load("other")
         assert not write.done()
-        assert told.keys, "what takes over tells before it serves"
+        assert reports.keys, "what takes over reports before it serves"
     finally:
         await asyncio.wait([write])
         assert isinstance(write.exception(), StorageUnavailable)
@@ -166,64 +166,64 @@ async def test_after_a_lost_connection_every_key_is_reported_and_watched_anew(lo
     with one_server() as server:
         async with proxy_to(server.port) as proxy, storage_at(proxy.port, timeout=SHORT) as storage:
             await made(storage, "a")
-            told = Told(storage)
-            await told.watch("a", "b")
-            await loss(server, proxy, told)
-            await told.one()  # without a confirmation
-            assert sorted(told.keys) == ["a", "b"]
+            reports = Reports(storage)
+            await reports.watch("a", "b")
+            await loss(server, proxy, reports)
+            await reports.one()  # without a confirmation
+            assert sorted(reports.keys) == ["a", "b"]
             async with client_of(server.port) as raw:
-                await told.assert_told_again(raw.unlink)
+                await reports.assert_reported_again(raw.unlink)
 
 
 async def test_what_a_read_that_was_repeated_found_is_watched_where_it_was_answered(server: Server) -> None:
     async with proxy_to(server.port) as proxy, storage_at(proxy.port, timeout=SHORT) as storage:
         await storage.delete("a")
         await made(storage, "a")
-        told = Told(storage)
-        await told.watch("first")
+        reports = Reports(storage)
+        await reports.watch("first")
         proxy.half_open = proxy.connections
-        assert isinstance((await told.watch("a"))[0], Stored)  # by another connection
-        await told.watch("a")
+        assert isinstance((await reports.watch("a"))[0], Stored)  # by another connection
+        await reports.watch("a")
         server.do("UNLINK", "a")
-        assert await told.confirmed() == ["a"]
+        assert await reports.confirmed() == ["a"]
 
 
 async def test_keys_that_the_server_forgets_are_reported() -> None:
     with one_server("--tracking-table-max-keys", "100") as server:
         async with storage_at(server.port) as storage:
-            told = Told(storage)
+            reports = Reports(storage)
             keys = [f"k{number}" for number in range(300)]
             await asyncio.gather(*(made(storage, key) for key in keys))
-            await told.watch(*keys)
-            while len(await told.confirmed()) < 200:  # noqa: ASYNC110 - it forgets some at a time
+            await reports.watch(*keys)
+            while len(await reports.confirmed()) < 200:  # noqa: ASYNC110 - it forgets some at a time
                 await asyncio.sleep(0.01)
-            assert len(set(told.keys)) == len(told.keys)
+            assert len(set(reports.keys)) == len(reports.keys)
             for key in keys:
                 server.do("UNLINK", key)
-            assert await told.confirmed() == sorted(keys)
+            assert await reports.confirmed() == sorted(keys)
 
 
 async def test_a_replica_that_refuses_a_write_is_no_longer_believed() -> None:
     with pair() as (_, replica):
         async with storage_at(replica.port) as storage:
-            told = Told(storage)
-            await told.watch("a")
+            reports = Reports(storage)
+            await reports.watch("a")
             with pytest.raises(WritesRefused):
                 await storage.create("b", b"", 10)
-            assert told.keys == ["a"]
+            assert reports.keys == ["a"]
 
 
 async def test_after_a_failover_every_key_is_reported_and_watched_on_the_new_master() -> None:
     with watched_pair() as (master, replica, sentinels):
         places = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in sentinels)
         storage = RedisStorage.from_url(f"redis+sentinel://{places}/main/0")
-        told = Told(storage)
-        await told.watch("a")
+        reports = Reports(storage)
+        await reports.watch("a")
         master.kill()
-        await told.one()
+        await reports.one()
         await answered(lambda: storage.create("probe", b"", 10), 15)
         async with client_of(replica.port) as raw:
-            await told.assert_told_again(raw.unlink)
+            await reports.assert_reported_again(raw.unlink)
         await storage.aclose()
 
 
@@ -242,8 +242,8 @@ async def test_nothing_is_tracked_before_something_is_watched_and_confirmations_
         await made(storage, "a")
         await storage.load("a")
         assert server.do("INFO", "clients")["tracking_clients"] == 0
-        told = Told(storage)
-        await told.watch("a")
+        reports = Reports(storage)
+        await reports.watch("a")
         assert server.do("INFO", "clients")["tracking_clients"] == 1
         await storage.load("other")
         server.do("SET", "other", "b")
@@ -257,7 +257,7 @@ async def test_nothing_is_tracked_before_something_is_watched_and_confirmations_
         await asyncio.gather(first, storage.confirm())
         assert stats(server, "ping") - before == 3, "who asks later must not share what was sent before"
         server.do("UNLINK", "a")
-        await told.one()  # without a confirmation
+        await reports.one()  # without a confirmation
 
 
 # -- servers that do not push
@@ -290,19 +290,19 @@ async def test_where_changes_are_not_pushed_a_confirmation_finds_them(
         [warned] = [text for record in caplog.records if "alive()" in (text := record.getMessage())]
         assert ("+client|tracking" in warned) is (kind in {"tracking", "caching"})
         assert ("protocol=3" in warned) is (kind == "RESP2")
-        told = Told(storage)
+        reports = Reports(storage)
         for _ in range(2):  # the second time it is known that the server does not push
             await storage.delete("a", "b", "c")
             await made(storage, "a")
             await made(storage, "b")
-            found = await told.watch("a", "b", "c")
+            found = await reports.watch("a", "b", "c")
             assert [type(each) for each in found] == [Stored, Stored, type(None)]
-            assert await told.confirmed() == []
+            assert await reports.confirmed() == []
             server.do("UNLINK", "a")
             server.do("PEXPIRE", "b", 100_000)
             await made(storage, "c")
-            assert await told.confirmed() == ["a", "c"]
-            storage.unwatch("b", told.changed)
+            assert await reports.confirmed() == ["a", "c"]
+            storage.unwatch("b", reports.changed)
 
 
 # -- clusters
@@ -326,36 +326,36 @@ async def test_a_slot_that_moved_is_watched_on_its_new_master(
     async with client_of(one.port, RedisCluster) as client, client_of(one.port, RedisCluster) as raw:
         storage = RedisStorage(client)
         await made(storage, key)
-        told = Told(storage)
-        await told.watch(key)
+        reports = Reports(storage)
+        await reports.watch(key)
         begin_moving(key, one, two)
         one.do("MIGRATE", "127.0.0.1", two.port, key, 0, 1000)
-        assert await told.confirmed() == [key]
-        [found] = await told.watch(key)  # by ASK
+        assert await reports.confirmed() == [key]
+        [found] = await reports.watch(key)  # by ASK
         assert isinstance(found, Stored)
         for node in (two, one, three):
             node.do("CLUSTER", "SETSLOT", key_slot(key.encode()), "NODE", id_of(two))
         two.do("UNLINK", key)
-        assert await told.confirmed() == [key]
-        assert await told.watch(key, other) == [None, None]
-        assert await told.confirmed() == []
+        assert await reports.confirmed() == [key]
+        assert await reports.watch(key, other) == [None, None]
+        assert await reports.confirmed() == []
         await raw.set(key, b"", px=100_000)
-        assert await told.confirmed() == [key]
+        assert await reports.confirmed() == [key]
 
-        await told.watch(key)
+        await reports.watch(key)
         two.do("UNLINK", key)
-        assert await told.confirmed() == [key]
-        await told.watch(key, other)
+        assert await reports.confirmed() == [key]
+        await reports.watch(key, other)
         give([other], one, two, nodes)
         give([key], two, one, nodes)
         await storage.load(key)  # it is redirected, and learns of both
-        assert sorted(told.keys) == sorted([key, other])
+        assert sorted(reports.keys) == sorted([key, other])
 
-        await told.watch(key, other)
+        await reports.watch(key, other)
         monkeypatch.setattr("sessioncore.storage.redis.client._cluster_map._PAUSE", 1000)  # no new map so soon
         give([other], two, one, nodes)
         await storage.load(other)
-        assert told.keys == [other]
+        assert reports.keys == [other]
         await storage.aclose()
 
 
@@ -363,16 +363,16 @@ async def test_the_loss_of_a_node_is_reported_for_its_keys_only(nodes: list[Serv
     here, there = next(keys_on(0)), next(keys_on(2))
     async with client_of(nodes[0].port, RedisCluster, socket_timeout=0.5) as client:
         storage = RedisStorage(client)
-        told = Told(storage)
-        await told.watch(here, there)
+        reports = Reports(storage)
+        await reports.watch(here, there)
         nodes[2].do("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-        await told.one()
-        assert told.keys == [there]
+        await reports.one()
+        assert reports.keys == [there]
         nodes[0].do("SET", here, "x", "PX", 1000)
-        assert await told.confirmed() == sorted([here, there])
+        assert await reports.confirmed() == sorted([here, there])
         os.kill(nodes[2].pid, signal.SIGSTOP)
         try:
-            await told.watch(here)
+            await reports.watch(here)
             await storage.confirm()  # that node has no watched key
         finally:
             os.kill(nodes[2].pid, signal.SIGCONT)

@@ -1,4 +1,4 @@
-"""The contract of `Watches`: after `confirm`, every change that was complete before it has been told, once."""
+"""The contract of `Watches`: after `confirm`, every change that was complete before it has been reported, once."""
 
 import anyio
 from anyio.lowlevel import checkpoint
@@ -6,12 +6,12 @@ from anyio.lowlevel import checkpoint
 from sessioncore.storage import Clears, Delete, KeepsTombstones, Moved, Stored, Watches
 from sessioncore.testing._rig import LONG, Rig, check, put, storage_as, version
 
-_CHANGES = 50  # of one record, each of which must be told before `confirm` returns
+_CHANGES = 50  # of one record, each of which must be reported before `confirm` returns
 _TURNS = 20  # each ends a record at another moment of the call that begins to watch it
 
 
 async def _told(rig: Rig, told: list[str]) -> list[str]:
-    """Return what was told since the last time, and forget it."""
+    """Return what was reported since the last time, and forget it."""
     await storage_as(rig, Watches).confirm()
     now, told[:] = sorted(told), []
     return now
