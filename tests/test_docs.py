@@ -237,10 +237,10 @@ def test_the_tables_of_the_reference_pages_list_all_that_the_code_has() -> None:
     for page, heading, expected in [
         ("lifecycle.md", "## Events", [kind.value for kind in EventKind]),
         ("configuration.md", "## Fields", [field.name for field in dataclasses.fields(SessionConfig) if field.init]),
-        ("errors.md", "## What to do", {cls.__name__ for cls in classes if issubclass(cls, Exception)}),
+        ("errors.md", "## All errors", {cls.__name__ for cls in classes if issubclass(cls, Exception)}),
         (
             "security.md",
-            "## What `audit` looks at",
+            "## Findings of `audit`",
             {one.id for part, _ in WEAK for one in audit(SessionConfig(**part))},
         ),
     ]:
