@@ -18,10 +18,10 @@ import pydantic
 from hypothesis import strategies as st
 from tests import models
 
-__all__ = ["portrait", "values"]
+__all__ = ["exact_text", "values"]
 
 
-def portrait(value: Any) -> str:
+def exact_text(value: Any) -> str:
     """Return a text that is the same for two values if they are equal and all parts are of the same types."""
     return _describe(value, type(value))
 
@@ -44,7 +44,7 @@ def _inside(value: Any, cls: Any) -> str:
 
 
 def _fields(value: Any, names: Iterable[str]) -> str:
-    return ", ".join(f"{name}={portrait(getattr(value, name, ...))}" for name in names)
+    return ", ".join(f"{name}={exact_text(getattr(value, name, ...))}" for name in names)
 
 
 _WRITERS: tuple[tuple[Any, Callable[[Any], str]], ...] = (
@@ -52,14 +52,14 @@ _WRITERS: tuple[tuple[Any, Callable[[Any], str]], ...] = (
     (complex, lambda v: struct.pack(">dd", v.real, v.imag).hex()),
     ((datetime, time), lambda v: f"{v.isoformat()} {v.fold} {v.utcoffset()} {getattr(v.tzinfo, 'key', None)}"),
     (ZoneInfo, lambda v: v.key),
-    (deque, lambda v: f"{v.maxlen} {portrait([*v])}"),
-    (defaultdict, lambda v: f"{v.default_factory} {portrait(dict(v))}"),
+    (deque, lambda v: f"{v.maxlen} {exact_text([*v])}"),
+    (defaultdict, lambda v: f"{v.default_factory} {exact_text(dict(v))}"),
     (Decimal, lambda v: repr(v.as_tuple())),
-    ((list, tuple), lambda v: ", ".join(map(portrait, v))),
-    ((set, frozenset), lambda v: ", ".join(sorted(map(portrait, v)))),
-    (dict, lambda v: ", ".join(f"{portrait(k)}: {portrait(x)}" for k, x in v.items())),
+    ((list, tuple), lambda v: ", ".join(map(exact_text, v))),
+    ((set, frozenset), lambda v: ", ".join(sorted(map(exact_text, v)))),
+    (dict, lambda v: ", ".join(f"{exact_text(k)}: {exact_text(x)}" for k, x in v.items())),
     (msgspec.Struct, lambda v: _fields(v, v.__struct_fields__)),
-    (pydantic.BaseModel, lambda v: f"{_fields(v, v.__dict__)}{sorted(v.model_fields_set)}{portrait(v.model_extra)}"),
+    (pydantic.BaseModel, lambda v: f"{_fields(v, v.__dict__)}{sorted(v.model_fields_set)}{exact_text(v.model_extra)}"),
     ((bool, int, str, bytes, timedelta), repr),
 )
 

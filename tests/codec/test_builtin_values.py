@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from msgspec.msgpack import Ext
 from tests import models
 from tests.numbers import scaled
-from tests.values import portrait, values
+from tests.values import exact_text, values
 
 from sessioncore import (
     CodecError,
@@ -121,11 +121,11 @@ def test_a_stand_in_for_datetime_is_stored_as_the_datetime_that_it_stands_for() 
         kept = CODEC.encode("k", {"now": frozen, frozen[0]: 1})
         inside = CODEC.decode("k", kept)
     again = CODEC.decode("k", kept)
-    assert portrait(again) == portrait(inside)
+    assert exact_text(again) == exact_text(inside)
     assert again["now"] == frozen
     assert {value.__class__.__module__ for value in again["now"]} == {"datetime"}
     value = Standing(2026, 10, 25, 2, 30, fold=1, tzinfo=BERLIN)
-    assert portrait(through(value)) == portrait(datetime(2026, 10, 25, 2, 30, fold=1, tzinfo=BERLIN))
+    assert exact_text(through(value)) == exact_text(datetime(2026, 10, 25, 2, 30, fold=1, tzinfo=BERLIN))
     with pytest.raises(UnregisteredType, match=r"Own is not registered; store a plain datetime in its place"):
         CODEC.encode("k", Own(2026, 1, 1))
 
@@ -176,8 +176,8 @@ async def test_a_change_inside_a_value_is_noticed(value: Any, change: Callable[[
         assert (session["v"] == value, session.modified) == (True, False)
         change(session["v"])
         assert session.modified
-        expected = portrait(session["v"])
-    assert portrait((await store.get_by_id(sid))["v"]) == expected != portrait(value)
+        expected = exact_text(session["v"])
+    assert exact_text((await store.get_by_id(sid))["v"]) == expected != exact_text(value)
 
 
 @pytest.mark.parametrize("kind", ["memory", "sqlite"])
@@ -193,4 +193,4 @@ def test_values_come_back_from_a_storage(tmp_path: Path, kind: str, parts: list[
         async with store, store.open((await store.create(dict(zip("abcdefghij", parts, strict=True)))).id) as session:
             return dict(session)
 
-    assert portrait(list(anyio.run(there_and_back).values())) == portrait(parts)
+    assert exact_text(list(anyio.run(there_and_back).values())) == exact_text(parts)

@@ -20,7 +20,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_co
 from tests import models
 from tests.codec.test_changed_classes import KINDS, NO, make
 from tests.numbers import scaled
-from tests.values import portrait, values
+from tests.values import exact_text, values
 
 from sessioncore import CodecError, ConfigError, SessionConfig, SessionStore, UnregisteredType
 from sessioncore.codec._codec import Codec
@@ -276,7 +276,7 @@ def test_what_would_not_come_back_is_refused_and_the_way_to_it_named_but_no_valu
                 codec.encode("k", wrap(value))
             assert CANARY not in str(caught.value)
         for value in READABLE:
-            assert portrait(through(codec, wrap(value))) == portrait(wrap(value)) or type(wrap(value)) is Wrapped
+            assert exact_text(through(codec, wrap(value))) == exact_text(wrap(value)) or type(wrap(value)) is Wrapped
     keys: list[tuple[Any, str]] = [({object()}, "a member"), ({1: 2, (1, object()): 1}, "the key of entry 1, item 1")]
     for part, place in keys:
         with pytest.raises(UnregisteredType, match=f"^session key 'k', {place}"):
@@ -349,12 +349,12 @@ FLAT: list[tuple[Any, Any]] = [
 def test_flatten_stores_an_unregistered_subclass_as_its_base_and_nothing_else() -> None:
     codec = codec_with(flatten=True)
     for value, flat in FLAT:
-        assert portrait(through(codec, [value, {1: value}])) == portrait([flat, {1: flat}])
+        assert exact_text(through(codec, [value, {1: value}])) == exact_text([flat, {1: flat}])
         with pytest.raises(UnregisteredType):
             Codec().encode("k", value)
     registered = codec_with(models.Claims, Place, Kind, flatten=True)
     for value in (models.Claims(a=1), Place("b", 1), Kind.A):
-        assert portrait(through(registered, value)) == portrait(value)
+        assert exact_text(through(registered, value)) == exact_text(value)
     others: list[Any] = [models.Item("a"), type("F", (frozenset,), {})(), type("D", (models.Money,), {})(1, "")]
     for value in others:
         with pytest.raises(UnregisteredType):
@@ -408,8 +408,8 @@ def test_every_accepted_value_can_be_read_back(value: Any) -> None:
     encoded = codec.encode("k", [value])
     [again] = codec.decode("k", encoded)
     assert type(again) is type(value)
-    assert [portrait(getattr(again, name, ...)) for name in names_of(value)] == [
-        portrait(getattr(value, name, ...)) for name in names_of(value)
+    assert [exact_text(getattr(again, name, ...)) for name in names_of(value)] == [
+        exact_text(getattr(value, name, ...)) for name in names_of(value)
     ]
     assert codec.encode("k", [again]) == encoded
 
@@ -451,5 +451,5 @@ async def test_a_flattening_store_stores_the_base_and_is_not_modified_by_that() 
     store = SessionStore(SessionConfig(builtin_subclasses="flatten"))
     sid = (await store.create({"user": models.Claims({models.Mode.FAST: Kind.A}), "place": Place("b", Markup("x"))})).id
     async with store.open(sid) as session:
-        assert portrait(dict(session)) == portrait({"user": {"fast": "a"}, "place": ("b", "x")})
+        assert exact_text(dict(session)) == exact_text({"user": {"fast": "a"}, "place": ("b", "x")})
         assert not session.modified

@@ -14,7 +14,7 @@ import pydantic
 import pytest
 from tests import models
 from tests.codec.test_read_back import changed, codec_with, through
-from tests.values import portrait
+from tests.values import exact_text
 
 from sessioncore import CodecError, ConfigError, CorruptRecord, UnregisteredType
 from sessioncore.codec._codec import Codec
@@ -242,7 +242,7 @@ def test_an_instance_comes_back_equal_and_exact(value: Any) -> None:
     for _ in range(2):
         again = codec.decode("k", encoded)
         assert again == value
-        assert portrait(again) == portrait(value)
+        assert exact_text(again) == exact_text(value)
         assert hasattr(again, "__dict__") == hasattr(value, "__dict__")
         assert codec.encode("k", again) == encoded
 

@@ -21,7 +21,7 @@ from tests.storage.first_format.sessions import LONG, SESSIONS, START, Vanished,
 from tests.storage.postgres_rigs import connection, new_table
 from tests.storage.redis_rig import client_of
 from tests.storage.rigs import ONE_LOOP
-from tests.values import portrait
+from tests.values import exact_text
 
 from sessioncore import SessionConfig, SessionNotFound, SessionStore, SQLiteStorage, Storage, UnregisteredType
 from sessioncore.http._ids import handle_of
@@ -116,8 +116,8 @@ async def expect(store: SessionStore, sid: str, name: str, **changed: Any) -> No
     """Compare a session with what was stored, the types of all values included."""
     session, stored = await store.get_by_id(sid), SESSIONS[name]
     data = {key: session[key] for key in session if key != "vanished"}
-    assert portrait(data) == portrait({**stored.data, **changed})
-    assert (session.owner, portrait(session.details)) == (stored.owner, portrait(stored.details))
+    assert exact_text(data) == exact_text({**stored.data, **changed})
+    assert (session.owner, exact_text(session.details)) == (stored.owner, exact_text(stored.details))
 
 
 async def expect_none(store: SessionStore, *names: str) -> None:
