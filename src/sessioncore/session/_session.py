@@ -189,7 +189,7 @@ class Session(SessionMapping):
         self._get_state().begin_rotation(self._persistence.new_id())
 
     async def reset(self) -> None:
-        """End the session now, on every process, and start an empty one with a new ID.
+        """End the session now, in every process, and start an empty one with a new ID.
 
         The new one has the configured timeouts and persistence, except for what this request sets.
 
@@ -205,7 +205,7 @@ class Session(SessionMapping):
             state.change_settings(state.settings)
 
     async def destroy(self) -> None:
-        """End the session now, on every process, and clear its data; later changes are stored under a new ID.
+        """End the session now, in every process, and clear its data; later changes are stored under a new ID.
 
         Raises:
             StorageUnavailable: it is unknown whether the session was ended; nothing else changed.
