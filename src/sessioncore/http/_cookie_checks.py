@@ -60,7 +60,10 @@ def _check_prefix(lowered: str, settings: CookieSettings) -> None:
             "machine use SessionConfig.development(), with its default cookie name or another name without a prefix"
         )
     if has_host_prefix(lowered) and (settings.path != "/" or settings.domain is not None):
-        raise ConfigError("a cookie named __Host- needs cookie_path='/' and no cookie_domain")
+        raise ConfigError(
+            "a cookie named __Host- needs cookie_path='/' and no cookie_domain; for another path, or for a domain, "
+            "choose a name without __Host-: extractor=from_cookie('__Secure-session_id')"
+        )
     if lowered.startswith(("__http-", "__host-http-")) and not settings.http_only:
         raise ConfigError("a cookie named __Http- or __Host-Http- needs cookie_http_only=True")
 
