@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis, RedisCluster
@@ -37,6 +39,17 @@ async def test_a_lost_index_is_mended_by_the_sessions_own_next_use(
             await use(await store.get_by_id(session.id))
             assert await store.revoke_all("ada") == 1
             await store.reset()
+
+
+async def test_an_index_keeps_no_entry_of_a_record_that_has_left_it(servers: list[Server]) -> None:
+    async with client_of(servers[0].port, RedisCluster if len(servers) > 1 else Redis) as client:
+        storage, indexes = RedisStorage(client), [f"{owner}:sessioncore-index" for owner in "uv"]
+        version = await made(storage, "a", owner="u")
+        writes: list[Any] = [partial(storage.move, "a"), storage.replace]
+        for index, write in enumerate(writes):
+            version = await write("b", b"", 100, version=version, owner="uv"[index])
+            assert [await client.zrange(each, 0, -1) for each in indexes] == [[b"b"] * (n == index) for n in range(2)]
+        await storage.aclose()
 
 
 async def test_some_hundred_sessions_end_in_one_trip_and_concurrent_calls_share_trips(server: Server) -> None:
