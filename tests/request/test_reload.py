@@ -1,6 +1,6 @@
 """`reload()`: what others have stored meanwhile, below what this request has changed and not saved."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from datetime import timedelta
 from typing import Any
@@ -23,6 +23,7 @@ from sessioncore import (
     StorageError,
     StorageUnavailable,
 )
+from sessioncore.storage import LATER, Call, Later, Load, LoadsMany, Reply
 
 pytestmark = pytest.mark.anyio
 
@@ -258,12 +259,24 @@ async def test_a_session_that_is_not_stored_has_nothing_to_take_over(lab: Lab) -
 # -- the idle clock
 
 
+class Cached(PromptStorage):
+    """One with a cache: what must be up to date is loaded by `load_many`, which renews nothing."""
+
+    capabilities = PromptStorage.capabilities | {LoadsMany}
+
+    def answer_now(self, call: Call) -> Reply | Later:
+        return LATER if isinstance(call, Load) else super().answer_now(call)
+
+    async def load_many(self, keys: Sequence[str]) -> list[Any]:
+        return [await self.load(key) for key in keys]
+
+
 @pytest.mark.parametrize("interval", [None, timedelta(0)])
 @pytest.mark.parametrize(("own", "ttl"), [(None, 1800), (timedelta(hours=2), 7200)])
 async def test_a_reload_renews_the_idle_clock_when_that_is_due(
     interval: timedelta | None, own: timedelta | None, ttl: float
 ) -> None:
-    lab = Lab(touch_interval=interval)
+    lab = Lab(kind=Cached, touch_interval=interval)
     session = await lab.store.create()
     session.set_idle_timeout(own)
     await session.save()
