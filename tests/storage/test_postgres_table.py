@@ -23,7 +23,7 @@ BREAKS = {
     "ALTER TABLE {table} DROP CONSTRAINT {table}_pkey": r"42P10.*no unique.*lacks its primary key.*schema_sql\(\)",
     "ALTER TABLE {table} ALTER version TYPE date USING now()": r"42804.*\(\).*give PostgresStorage a table= of its own",
     "DROP TABLE {table}": r"42P01.*does not exist.*is missing.*schema_sql\(\)",
-    "ALTER ROLE {role} SET search_path = pg_catalog": r"42P01.*does not exist.*is missing, or .*search_path",
+    "ALTER ROLE {role} SET search_path = pg_catalog": r"42P01.*does not exist.*is missing, or .*search_path.*USAGE",
     "ALTER ROLE {role} SET default_transaction_read_only = on": "25006.*cannot execute.*takes no writes.*primary",
 }
 

@@ -54,15 +54,16 @@ ROWS_CAN_BE_HIDDEN = (
 )
 _HINTS = {
     READ_ONLY: _ONLY_READS,
-    "3F000": "create the schema first, or name one that is there in the role's search_path or in table=",
+    "3F000": "create the schema first and GRANT USAGE ON SCHEMA ... TO the role, or name one that it may use in its "
+    "search_path or in table=",
     "42501": "the role needs SELECT, INSERT, UPDATE and DELETE on the table, and CREATE on the schema to create it; "
     "only the table's owner can change its columns and indexes, with the SQL of PostgresStorage.schema_sql()",
     "42703": "the table lacks a column, because an earlier version made it: run the SQL of "
     "PostgresStorage.schema_sql() as its owner, or pass create_table=True; if another program made it, give "
     "PostgresStorage a table= of its own",
     "42704": "the driver passes parameters of the URL that it does not know to the server: correct or remove them",
-    "42P01": "the table is missing, or its schema is not in the role's search_path; run `sessioncore migrate` or the "
-    "SQL of PostgresStorage.schema_sql(), or pass create_table=True",
+    "42P01": "the table is missing, or its schema is not in the role's search_path, or the role lacks USAGE on it; run "
+    "`sessioncore migrate` or the SQL of PostgresStorage.schema_sql(), or pass create_table=True",
     "42P10": "the table lacks its primary key, so it was not made by the SQL of PostgresStorage.schema_sql()",
     "53100": "its disk is full: make room",
     "53300": "lower max_connections of PostgresStorage, or raise the limit of the server or the role",
