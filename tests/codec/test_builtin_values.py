@@ -94,7 +94,7 @@ def test_a_zone_that_this_system_lacks_or_that_nobody_wrote_is_corrupt() -> None
     paths = (b"../../etc/passwd", b"/etc/passwd", b"Europe", b"a.b/c")
     for key in (*paths, b"Nowhere/Nowhere", b"a" * 1000, b"\xff", b""):
         for code, data in [(20, key), (8, b"2026-01-01T00:00:00[" + key + b"]"), (10, b"00:00:00[" + key + b"]")]:
-            with pytest.raises(CorruptRecord, match="'k' cannot be read"):
+            with pytest.raises(CorruptRecord, match="'k' cannot be read" + ".*tzdata" * key.startswith(b"Nowhere")):
                 CODEC.decode("k", msgspec.Raw(msgspec.msgpack.encode(Ext(code, data))))
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from functools import partial
 from typing import Any, TypeVar
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from sessioncore.codec._refusals import Refused, name_of
 
@@ -101,13 +101,20 @@ def zone_key(zone: ZoneInfo) -> str:
         raise Refused("a ZoneInfo without a key, which could not be found again; make it with ZoneInfo(key)")
     try:
         zone_from_key(key)
-    except (ValueError, LookupError, OSError):
+    except (ValueError, OSError, Refused):
         raise Refused("a ZoneInfo whose key is unknown on this system, so it could not be found again") from None
     return key
 
 
 def zone_from_key(key: str) -> ZoneInfo:
-    """Return the zone that `zone_key` was given."""
+    """Return the zone that `zone_key` was given.
+
+    Raises:
+        Refused: this system does not know it.
+    """
     if not _ZONE_KEY.fullmatch(key):
         raise ValueError("not the key of a time zone")
-    return ZoneInfo(key)
+    try:
+        return ZoneInfo(key)
+    except ZoneInfoNotFoundError:
+        raise Refused("this system does not know its time zone (pip install tzdata)") from None
