@@ -96,6 +96,7 @@ BAD: dict[str, tuple[str, ...]] = {  # what is said of them
     "nothing after": ("memory://hunter2",),
     "three or four slashes": ("sqlite://", "sqlite:///", "sqlite://hunter2", "sqlite://hunter2/file"),
     "MemoryStorage": ("sqlite:///:memory:",),
+    "has no options": ("sqlite:///hunter2?mode=ro", "sqlite:////hunter2?check_same_thread=False"),
     "redis://user:password@host": (
         "redis://u:hunter2@host:port", "redis://u:hunter2@host/0?hunter2=1&socket_timeout=x",
         "redis://u:hunter2/word@host:6379/0"),

@@ -63,6 +63,8 @@ def _sqlite(url: str, options: dict[str, Any]) -> Storage:
         raise ConfigError(
             "a SQLite URL is sqlite:///relative/path or sqlite:////absolute/path, with three or four slashes"
         )
+    if "=" in path.partition("?")[2]:  # as in URLs of SQLAlchemy: the file would get a name with them
+        raise ConfigError("a SQLite URL has no options; a question mark in the path is written %3F")
     return SQLiteStorage(unquote(path), **options)
 
 
