@@ -10,7 +10,8 @@ from sessioncore.http._names import check_cookie_name
 
 __all__ = ["check_cookie", "check_cookie_place", "check_former_cookies"]
 
-_PATH = re.compile(r"/[!-+\--:<-~]*")  # av-octets without comma and space, so that a path cannot end the attribute
+# av-octets without comma and space, so that a path cannot end the attribute, and without what ends a path in a URL.
+_PATH = re.compile(r"/[!\"$-+\--:<->@-~]*")
 _DOMAIN = re.compile(r"\.?(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?\.)*[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?")
 
 
@@ -42,8 +43,8 @@ def check_cookie_place(settings: CookieSettings) -> None:
 def _check_path(field: str, path: object) -> None:
     if not isinstance(path, str) or not _PATH.fullmatch(path) or len(path) > 1024:
         raise ConfigError(
-            f"{field} must begin with '/', be no longer than 1024 characters and contain no space, comma, ';', control "
-            "or non-ASCII character"
+            f"{field} must begin with '/', be no longer than 1024 characters and contain no space, comma, ';', '?', "
+            "'#', control or non-ASCII character"
         )
 
 
