@@ -108,14 +108,18 @@ async def test_a_scope_of_another_type_passes_through() -> None:
     assert scope == {"type": "mqtt"}
 
 
-async def test_a_scope_without_optional_keys_is_served() -> None:
-    site = AsgiSite(count, extractor=from_param("id"))
+async def test_a_scope_without_optional_keys_is_served(caplog: pytest.LogCaptureFixture) -> None:
+    site = AsgiSite(count, extractor=from_param("ticket"))
     sid = await site.make(n=1)
     scope: dict[str, Any] = {"type": "http", "path": "/", "headers": []}
-    await run(site.app, {**scope, "path_params": {"id": sid}})
-    assert await site.data(sid) == {"n": 2}
-    await run(site.app, scope)
-    assert len(site.storage.inner) == 2
+    for params in ({"ticket": sid}, {"other": sid}):
+        await run(site.app, {**scope, "path_params": params})
+        assert await site.data(sid) == {"n": 2}
+    assert not caplog.records
+    for stored in (3, 4):
+        await run(site.app, {**scope})
+        assert len(site.storage.inner) == stored
+    assert caplog.text.count("from_param('ticket', path='/.../{ticket}')") == 1  # no router has set any
 
 
 # -- clients that leave, and handlers that are cancelled

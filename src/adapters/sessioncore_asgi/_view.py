@@ -1,7 +1,9 @@
 """Implements `RequestView` for ASGI."""
 
+import logging
 from collections import deque
 from collections.abc import Sequence
+from functools import cache
 from urllib.parse import parse_qsl
 
 from msgspec import Struct
@@ -11,6 +13,8 @@ from sessioncore.integration import Opaque
 from sessioncore_asgi._types import Message, Receive, Scope
 
 __all__ = ["AsgiView"]
+
+_logger = logging.getLogger("sessioncore")
 
 
 class AsgiView(Opaque, Struct, eq=False):
@@ -57,7 +61,11 @@ class AsgiView(Opaque, Struct, eq=False):
 
     def path_param(self, name: str) -> str | None:
         """A parameter of the matched route, if routing runs before the middleware."""
-        value = self._scope.get("path_params", {}).get(name)
+        params = self._scope.get("path_params")
+        if params is None:
+            _warn_before_routing(name)
+            return None
+        value = params.get(name)
         return None if value is None else str(value)
 
     async def form(self, name: str) -> str | None:
@@ -112,3 +120,15 @@ class AsgiView(Opaque, Struct, eq=False):
 
     def _content_type(self) -> str:
         return next(iter(self.header("content-type")), "")
+
+
+@cache
+def _warn_before_routing(name: str) -> None:
+    """Log, once for each parameter, that there can be none."""
+    _logger.warning(
+        "from_param(%r) finds no session, because the middleware runs before routing: pass the route, as in "
+        "from_param(%r, path='/.../{%s}')",
+        name,
+        name,
+        name,
+    )
