@@ -15,7 +15,7 @@ from sessioncore._extras import needs_extra
 if TYPE_CHECKING:
     from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
 
-__all__ = ["OpenTelemetry", "log_events"]
+__all__ = ["OpenTelemetry", "StorageListener", "log_events"]
 
 _LEVELS: Final = {
     EventKind.AMBIGUOUS: logging.WARNING,

@@ -29,7 +29,7 @@ PUBLIC: dict[str, str] = {
     "sessioncore.storage.redis": "NearCache NearCacheStats RedisStorage",
     "sessioncore.storage.postgres": "PostgresStorage",
     "sessioncore.storage.keyvalue": "KeyValueStorage",
-    "sessioncore.telemetry": "OpenTelemetry log_events",
+    "sessioncore.telemetry": "OpenTelemetry StorageListener log_events",
     "sessioncore_asgi": "SessionMiddleware get_session",
     "sessioncore_asgi.fastapi": "SessionDep get_session session_dependency",
     "sessioncore_aiohttp": "setup session_middleware get_session",
