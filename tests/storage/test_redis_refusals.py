@@ -141,7 +141,7 @@ NO_AOF = "without an append-only file.*live again"
             [POLICY.format(policy="allkeys-random"), NO_AOF],
         ),
         ({"maxmemory": "100mb", "maxmemory-policy": "volatile-ttl", "appendonly": "yes"}, []),
-        ({"maxmemory": "0", "maxmemory-policy": "allkeys-lru", "appendonly": "yes"}, []),  # it never evicts
+        ({"maxmemory-policy": "allkeys-lru", "appendonly": "yes"}, [POLICY.format(policy="allkeys-lru")]),
     ],
 )
 @pytest.mark.parametrize("kind", [Redis, Own])

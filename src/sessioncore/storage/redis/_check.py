@@ -85,7 +85,7 @@ def _warnings_of(info: RedisReply) -> list[str]:
     settings = _parsed(info)
     warnings: list[str] = []
     policy = settings.get("maxmemory_policy", "noeviction")
-    if policy not in _HARMLESS and settings.get("maxmemory", "0") != "0":
+    if policy not in _HARMLESS:  # even without a maxmemory: an operator can set one at any time, and this is asked once
         warnings.append(
             f"Redis runs with maxmemory-policy {policy}: when memory is full it may drop the index of an owner, and "
             "revoke_all() then misses that owner's sessions until their next use; set noeviction or volatile-ttl "
