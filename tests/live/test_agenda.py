@@ -27,6 +27,20 @@ def test_a_key_is_asked_for_once_since_the_first_time() -> None:
     assert agenda.asked == {"a": 5.0, "b": 5.0}
 
 
+def test_a_key_is_unanswered_while_it_waits_is_looked_up_or_the_storage_confirms() -> None:
+    agenda, one, two = Agenda(), watch("a"), watch("b")
+    agenda.add(one, 1.0)
+    agenda.add(two, 2.0)
+    taken = agenda.take_asked(1)
+    agenda.ask("a", 3.0)
+    assert agenda.unanswered() == [(one, 1.0), (two, 2.0)]
+    del taken["a"]
+    agenda.take_asked(9).clear()
+    assert agenda.unanswered() == []
+    agenda.confirming_since = 4.0
+    assert agenda.unanswered() == [(one, 4.0), (two, 4.0)]
+
+
 def test_a_new_watch_has_its_key_looked_up_for_itself_alone() -> None:
     agenda, first, second, third = Agenda(), watch("a"), watch("a"), watch("a")
     for begun, asks, looked_up_for in [(first, False, [first]), (second, False, [second]), (third, True, 3)]:

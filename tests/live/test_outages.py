@@ -142,6 +142,25 @@ async def test_in_an_outage_connections_end_whose_look_up_never_had_its_turn(
         assert storage.calls.count("load") - tried < len(many) / 2
 
 
+class SilentStorage(MemoryStorage):
+    """One whose channel goes silent."""
+
+    capabilities = MemoryStorage.capabilities
+
+    async def confirm(self) -> None:
+        await anyio.sleep_forever()
+
+
+@pytest.mark.parametrize("kind", [SpyStorage, SilentStorage])
+async def test_a_call_without_a_reply_keeps_no_connection_beyond_the_end_of_its_session(kind: Any) -> None:
+    storage, short = kind(), timedelta(seconds=1.5)
+    async with watched(storage, idle_timeout=short, storage_timeout=LONG) as one:
+        if isinstance(storage, SpyStorage):
+            storage.hold("load")
+        await one.ended.wait()
+        assert isinstance(one.error, StorageUnavailable)
+
+
 async def test_the_time_for_which_the_process_was_stopped_is_no_outage() -> None:
     async def stop() -> None:
         select.select([], [], [], 2.9)  # nothing runs, as when the process is stopped

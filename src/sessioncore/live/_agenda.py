@@ -19,11 +19,15 @@ class Agenda:
     memory, with its session and the ID.
     """
 
-    __slots__ = ("_begun", "_number_of_watches", "_numbers", "alarms", "asked", "by_key")
+    __slots__ = (
+        "_begun", "_number_of_watches", "_numbers", "_taken", "alarms", "asked", "by_key", "confirming_since",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.by_key: dict[str, dict[SessionWatch, None]] = {}  # in the order in which they began
         self.asked: dict[str, float] = {}  # the keys to look up, and since when
+        self.confirming_since = inf  # when the storage was asked to confirm that it has reported every change
+        self._taken: dict[str, float] = {}  # the keys that are being looked up
         self._begun: dict[str, int] = {}  # of these, the keys to look up for new watches only, and how many these are
         self.alarms: list[tuple[float, int, ref[SessionWatch]]] = []  # a heap
         self._number_of_watches = 0
@@ -72,22 +76,27 @@ class Agenda:
             self.ask(key, since)
 
     def take_asked(self, most: int) -> dict[str, float]:
-        """Return the keys to look up now, and since when each was asked for."""
-        taken = dict(islice(self.asked.items(), most))
+        """Return the keys to look up now, and since when each was asked for. Remove a key when it is answered."""
+        self._taken = taken = dict(islice(self.asked.items(), most))
         for key in taken:
             del self.asked[key]
         return taken
 
     def ask_again(self, taken: dict[str, float], later: float) -> None:
         """Put back keys that could not be looked up; move the times of all that are asked for by `later` seconds."""
+        self._taken = {}
         for key, since in taken.items():
             self.ask(key, since)
         if later:
             self.asked = {key: since + later for key, since in self.asked.items()}
 
     def unanswered(self) -> list[tuple[SessionWatch, float]]:
-        """Return the watches whose keys must be looked up, and since when."""
-        return [(watch, since) for key, since in self.asked.items() for watch in self.by_key[key]]
+        """Return the watches for which the storage must still answer, and since when."""
+        keys = self.by_key if self.confirming_since < inf else {**self._taken, **self.asked}
+        return [(watch, self._since(key)) for key in keys for watch in self.by_key.get(key, {})]
+
+    def _since(self, key: str) -> float:
+        return min(self._taken.get(key, inf), self.asked.get(key, inf), self.confirming_since)
 
     def take_watches(self, key: str) -> list[SessionWatch]:
         """Return the watches for which a key that was taken is looked up."""

@@ -26,7 +26,7 @@ from sessioncore._storage_capabilities import Watches
 from sessioncore.concurrency._background import run_in_background
 from sessioncore.concurrency._event_loops import caller_from_any_thread
 from sessioncore.concurrency._gather import MAX_CONCURRENT_CALLS
-from sessioncore.concurrency._standstill import MORE_TIME
+from sessioncore.concurrency._standstill import MORE_TIME, STOOD_STILL
 from sessioncore.live._agenda import Agenda
 from sessioncore.live._session_watch import SessionWatch
 from sessioncore.persistence._driver import Driver
@@ -43,6 +43,7 @@ _logger = logging.getLogger("sessioncore")
 _BATCH = 500  # keys of one look-up
 _LONGEST_RETRY = 0.5  # seconds between a failed look-up and the next one, at most
 _FAILED = "the sessions of open connections could not be looked up"
+_PATIENCE = 1.0  # seconds without a reply, after which a session whose end is due counts as unanswered for
 _SHORTEST_WAIT = 0.01  # seconds to the next look-up of a record whose time to live has nearly ended
 
 
@@ -140,13 +141,24 @@ class WatchTask:
 
     async def _run_round(self, now: float) -> None:
         self._agenda.ring(now)
+        if now < self._confirm_at and (not self._agenda.asked or now < self._retry_at):
+            return
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._give_up_in_time)
+            await self._call_storage(now)
+            group.cancel_scope.cancel()
+
+    async def _call_storage(self, now: float) -> None:
         if now >= self._confirm_at:
             self._confirm_at = now + self._period
+            self._agenda.confirming_since = now
             try:
                 await self._driver.bounded("watch", self._watches.confirm)
             except Exception as exc:  # noqa: BLE001 - whatever it is, no connection may stay unwatched
                 self._report(exc)
                 self._agenda.ask_all(now)
+            finally:
+                self._agenda.confirming_since = inf
         if self._agenda.asked and now >= self._retry_at:
             asked = self._agenda.take_asked(_BATCH)
             try:
@@ -212,18 +224,39 @@ class WatchTask:
         stood_still = max(0.0, now - began - self._longest_round)  # the process was stopped, and could not look
         self._retry_at = now + min(_LONGEST_RETRY, self._interval / 2)
         self._agenda.ask_again(asked, stood_still)
+        self._give_up(now, 0.0, cause)
+
+    async def _give_up_in_time(self) -> None:
+        """Give connections up while a call of the storage waits: their time may come long before its timeout."""
+        wake_at = monotonic() + _PATIENCE
+        while True:
+            await anyio.sleep(wake_at - monotonic())
+            now = monotonic()
+            if now - wake_at > STOOD_STILL:
+                return  # the process was stopped, and the reply may be there: what becomes of the call decides
+            wake_at = min(now + _PATIENCE, self._give_up(now, _PATIENCE))
+
+    def _give_up(self, now: float, patience: float, cause: Exception | None = None) -> float:
+        """Close those whose look-ups went unanswered for too long, and for `patience`; return when others are due."""
         doubtful: list[tuple[float, SessionWatch]] = []
+        next_due = inf
         for watch, since in self._agenda.unanswered():  # also those that were in no batch yet
-            if now >= min(since + self._window, watch.ends_at) and not watch.given_up:
-                watch.set_given_up(True)
-                later = now + random() * self._interval  # noqa: S311 - not all clients come back at one moment
-                doubtful.append((min(later, watch.ends_at), watch))
+            due = max(min(since + self._window, watch.ends_at), since + patience)
+            if watch.given_up:
+                continue
+            if now < due:
+                next_due = min(next_due, due)
+                continue
+            watch.set_given_up(True)
+            later = now + random() * self._interval  # noqa: S311 - not all clients come back at one moment
+            doubtful.append((min(later, watch.ends_at), watch))
         if doubtful:
             assert self._group is not None
             doubtful.sort(key=lambda one: one[0])
             self._group.start_soon(self._end_in_turn, doubtful, cause)
+        return next_due
 
-    async def _end_in_turn(self, doubtful: list[tuple[float, SessionWatch]], cause: Exception) -> None:
+    async def _end_in_turn(self, doubtful: list[tuple[float, SessionWatch]], cause: Exception | None) -> None:
         """End each watch at its time, also while a look-up waits; not those that were answered for before."""
         for at, watch in doubtful:
             await anyio.sleep(max(0.0, at - monotonic()))
