@@ -177,33 +177,44 @@ async def test_a_login_that_loses_the_race_gets_its_anonymous_session_back_under
 
 @pytest.mark.proves("P4")
 @pytest.mark.parametrize(("work", "operation"), [("login", "move"), ("bind_owner", "replace")])
-async def test_a_login_that_loses_the_race_takes_back_nothing_that_another_request_wrote_before_it(
+async def test_a_login_that_loses_the_race_takes_back_nothing_that_others_wrote_before_it_and_after(
     work: str, operation: str
 ) -> None:
     lab = refusing()
-    session = await lab.held(cart=["tea"], note="old")
+    session = await lab.held(cart=["tea"], note="old", theirs=0, dropped=1)
+    former = session.id
 
     async def lose_the_race() -> None:
         await another_login(lab)
         async with lab.store.open(former) as other:
             other["cart"].append("theirs")
-            other["more"] = 1
+        lab.storage.after["owned_keys"] = before_it_is_taken_back
 
-    former = session.id
-    session["note"] = "new"
+    async def before_it_is_taken_back() -> None:
+        lab.storage.before["replace"] = another_request_writes
+
+    async def another_request_writes() -> None:
+        async with lab.store.open(login) as other:
+            assert other.owner == "ada"
+            other.update(theirs=1, more=1)
+            del other["mine"]
+
+    session.update(note="new", mine=1)
     session.mutate("cart", lambda cart: [*cart, "mine"])
-    if work == "login":
-        await session.login("ada")
-    else:
-        session.bind_owner("ada")
-    lab.storage.before[operation] = lose_the_race
+    del session["dropped"]
+    await session.login("ada") if work == "login" else session.bind_owner("ada")
+    login, lab.storage.before[operation] = session.id, lose_the_race
     with pytest.raises(OwnerLimitReached):
         await session.save()
-    assert await lab.store.revoke_all("ada") == 1  # this session is not hers any more
+    found = await lab.kept(login)
+    assert dict(found) == {"cart": ["tea", "theirs"], "note": "old", "theirs": 1, "dropped": 1, "more": 1}
+    assert found.owner is None
+    assert await lab.store.revoke_all("ada") == 1
     await session.save()
     found = await lab.kept(session.id)
-    assert dict(found) == dict(session) == {"cart": ["tea", "theirs", "mine"], "note": "new", "more": 1}
-    assert found.owner == "ada"
+    kept = {"cart": ["tea", "theirs", "mine"], "note": "new", "theirs": 1, "mine": 1, "more": 1}
+    assert (dict(found), dict(session), found.owner) == (kept, kept, "ada")
+    assert (session.id == former) is (work == "bind_owner")
 
 
 async def test_a_fresh_login_that_loses_the_race_leaves_nothing() -> None:
@@ -274,40 +285,6 @@ async def test_a_login_that_could_not_be_undone_is_an_error_of_the_response_too(
     with pytest.raises(StorageUnavailable if overtaken else OwnerLimitReached):
         await lab.visitor.leave(exchange)
     assert len(await lab.store.sessions_of("ada")) == 1
-
-
-async def test_a_binding_that_loses_the_race_is_taken_back_also_where_others_write_meanwhile() -> None:
-    lab = refusing()
-    session = await lab.store.create({"cart": 1, "note": "old", "theirs": 0, "dropped": 1})
-    before = session.id
-
-    async def lose_the_race() -> None:
-        await another_login(lab)
-        lab.storage.after["replace"] = before_it_is_taken_back
-
-    async def before_it_is_taken_back() -> None:
-        lab.storage.before["replace"] = another_request_writes
-
-    async def another_request_writes() -> None:
-        async with lab.store.open(session.id) as other:
-            assert other.owner == "ada"
-            other.update(theirs=1, more=1)
-            del other["cart"]
-
-    lab.storage.before["replace"] = lose_the_race
-    session.update(note="new", mine=1)
-    del session["dropped"]
-    session.bind_owner("ada", device="laptop")
-    with pytest.raises(OwnerLimitReached):
-        await session.save()
-    found = await lab.kept(session.id)
-    assert dict(found) == {"note": "old", "theirs": 1, "dropped": 1, "more": 1}
-    assert (found.owner, session.id) == (None, before)
-    assert len(await lab.store.sessions_of("ada")) == 1
-    session.bind_owner("bob")
-    await session.save()
-    assert await lab.data(before) == dict(session) == {"note": "new", "theirs": 1, "mine": 1, "more": 1}
-    assert (session.owner, session.id) == ("bob", before)
 
 
 @BOTH_LOOPS
