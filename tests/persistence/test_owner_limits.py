@@ -217,6 +217,20 @@ async def test_a_login_that_loses_the_race_takes_back_nothing_that_others_wrote_
     assert (session.id == former) is (work == "bind_owner")
 
 
+async def test_a_login_whose_rank_is_unknown_at_the_response_gets_its_id_with_the_error() -> None:
+    lab = refusing()
+    exchange = await lab.begin_request()
+    await exchange.session.login("ada")
+
+    async def cut() -> None:
+        lab.storage.before["owned_keys"] = lose
+
+    lab.storage.after["move"] = cut
+    with pytest.raises(StorageUnavailable):
+        await lab.visitor.leave(exchange)
+    assert (await lab.kept()).owner == "ada"  # otherwise it would take the place of the next try, with an ID unknown
+
+
 async def test_a_fresh_login_that_loses_the_race_leaves_nothing() -> None:
     lab = refusing()
     lab.storage.before["create"] = lambda: another_login(lab)

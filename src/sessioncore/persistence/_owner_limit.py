@@ -15,7 +15,7 @@ import anyio
 from msgspec import Struct
 from msgspec.structs import replace
 
-from sessioncore._errors import OwnerLimitReached, SessionError
+from sessioncore._errors import OwnerLimitReached, SessionError, StorageError
 from sessioncore._events import EventKind
 from sessioncore._opaque import Opaque
 from sessioncore._storage_calls import Delete, Load, Stored
@@ -58,7 +58,7 @@ class OwnerLimit:
             OwnerLimitReached: the login is over the limit; it was not stored, or it was undone.
             SessionError: as the commit itself.
         """
-        change = _OwnerChange(self, self._driver, state)
+        change = _OwnerChange(self, self._driver, state, steps)
         await self._driver.drive_rest(steps, step, change.perform)
         if change.owner is not None and state.loaded is not None and not self._refuses:
             await self.end_oldest(state, state.loaded, change.owner)
@@ -189,6 +189,7 @@ class _OwnerChange(Opaque, Struct, eq=False):
     limit: OwnerLimit
     driver: Driver
     state: SessionState
+    steps: CommitSteps
     owner: str | None = None  # the owner that the commit sets; None: it sets none
     checked: str | None = None  # the owner who was below the limit
 
@@ -203,7 +204,15 @@ class _OwnerChange(Opaque, Struct, eq=False):
             self.checked = owner
         answer = await self.driver.perform(step)
         if type(answer) is int:
-            await self.limit.confirm(self.state, attempt, owner, answer)
+            version = answer
         elif isinstance(answer, Stored) and isinstance(step, Load) and answer.data == attempt.call.data:
-            await self.limit.confirm(self.state, attempt, owner, answer.version)
+            version = answer.version
+        else:
+            return answer
+        try:
+            await self.limit.confirm(self.state, attempt, owner, version)
+        except StorageError:
+            if not self.steps.explicit:  # no commit will find out, so the client gets the login's ID with the error
+                self.steps.answered(answer)
+            raise
         return answer
