@@ -72,6 +72,6 @@ async def clear_leaves_what_a_check_uses_and_does_not_count_it(rig: Rig) -> None
     """`SessionStore.check` may run at the same time, and its record is no session."""
     await put(rig, "app:1")
     probe = await put(rig, f"app:2{PROBE_SUFFIX}", owner=f"app:3{PROBE_SUFFIX}")
-    assert await storage_as(rig, Clears).clear("app:") == 1
+    assert await storage_as(rig, Clears).clear("app:") == 1, "keys that end with PROBE_SUFFIX are no sessions"
     assert await holds(rig, f"app:2{PROBE_SUFFIX}", b"data", probe)
     assert await rig.storage.owned_keys(f"app:3{PROBE_SUFFIX}") == [f"app:2{PROBE_SUFFIX}"]
