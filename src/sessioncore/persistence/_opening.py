@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from contextlib import suppress
+from inspect import isawaitable
 from weakref import WeakKeyDictionary
 
 from anyio import CancelScope
@@ -15,6 +16,7 @@ from sessioncore.concurrency._event_loops import event_loop, has_ended
 from sessioncore.concurrency._forks import in_each_child
 from sessioncore.concurrency._locks import CrossLoopLock
 from sessioncore.persistence._driver import Driver
+from sessioncore.persistence._machine import unexpected_answer
 from sessioncore.persistence._probe import check_storage
 
 __all__ = ["Opening"]
@@ -72,7 +74,10 @@ class Opening:
         """Close the storage at once, also if a block is open."""
         self._stop_watching()
         if (storage := capability(self._config.storage, Opens)) is not None:
-            await self._driver.unbounded("aclose", storage.aclose)
+            # Not by the driver: that this returns does not mean that the storage works again.
+            if not isawaitable(closing := storage.aclose()):
+                raise unexpected_answer(storage, "aclose", closing)
+            await closing
 
     async def _close_unless_used(self) -> None:
         with CancelScope(shield=True):
