@@ -238,6 +238,15 @@ async def test_constant_use_ends_exactly_at_the_absolute_deadline(last: float, f
     assert await look(lab) is found
 
 
+async def test_a_use_shortly_before_the_absolute_deadline_is_renewed_until_then_and_only_once() -> None:
+    lab = Lab(absolute_timeout=timedelta(hours=1))
+    await lab.begin()
+    for pause in (1770, 1799, 1, 1, 28):  # the last renewal but one ends half a minute before the deadline
+        lab.clock.advance(pause)
+        assert await look(lab)
+    assert lab.kinds() == ["renewed"] * 2
+
+
 @pytest.mark.proves("AT-78")
 async def test_the_record_decides_if_a_storage_keeps_it_too_long() -> None:
     lab = Lab(SpyStorage(lambda: 0.0), absolute_timeout=timedelta(hours=1))  # its clock stands still

@@ -8,6 +8,8 @@ from sessioncore.session._loaded import Loaded
 
 __all__ = ["Lifetimes"]
 
+_NO_GAIN = 1.0  # seconds by which the clocks of the store and the storage may differ
+
 
 class Lifetimes(Struct, frozen=True):
     """The configured timeouts, in seconds."""
@@ -67,7 +69,11 @@ class Lifetimes(Struct, frozen=True):
         limit = self.touch or renewed_ttl * 0.05
         if idle is not None and idle * 0.1 < limit:  # a short own timeout must not expire between two renewals
             limit = idle * 0.1
-        return not -limit < renewed_ttl - ttl < limit
+        gained = renewed_ttl - ttl
+        if not -limit < gained < limit:
+            return True
+        # Cut at the absolute deadline, the gain is no measure of how old the clock is.
+        return gained > _NO_GAIN and renewed_ttl < (own := self.idle if idle is None else idle) and own - ttl >= limit
 
     def is_renewal_due(self, loaded: Loaded, now: float) -> bool:
         """Return whether the idle clock of a session that was loaded some time ago must be renewed."""
