@@ -7,7 +7,7 @@ from typing import Any
 
 import anyio
 import pytest
-from tests.kit import BOTH_LOOPS
+from tests.kit import BOTH_LOOPS, Lab
 from tests.live.live_kit import FAST, STORAGES, Watched, watched
 from tests.stores import SpyStorage
 
@@ -16,18 +16,20 @@ from sessioncore import (
     MemoryStorage,
     Session,
     SessionConfig,
+    SessionError,
     SessionGone,
     SessionReleased,
     SessionStore,
     StorageUnavailable,
 )
 from sessioncore._watchers import Changed
+from sessioncore.session._session import state_of
 from sessioncore.storage import Moved, Stored, Unreadable
 
 pytestmark = [pytest.mark.anyio, BOTH_LOOPS]
 
 Work = Callable[[Session], Coroutine[Any, Any, None]]
-SHORT = timedelta(seconds=0.3)
+SHORT, LONG = timedelta(seconds=0.3), timedelta(minutes=1)
 on_storages = pytest.mark.parametrize("storage", STORAGES)
 
 
@@ -110,7 +112,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
 async def test_it_ends_with_the_session(storage: str, end: str) -> None:
     if (storage, end) == ("polled", "a revocation after another's regenerate"):
         pytest.skip("this storage keeps no tombstones, so the regenerate has ended it")
-    async with watched(STORAGES[storage](), key_prefix="s:", **SETTINGS.get(end, {})) as one:
+    settings: dict[str, Any] = SETTINGS.get(end, {}) | ({} if storage == "polled" else {"watch_interval": LONG})
+    async with watched(STORAGES[storage](), key_prefix="s:", **settings) as one:
         await ENDS[end](one)
         await one.ended.wait()
         assert isinstance(one.error, SessionGone)
@@ -224,22 +227,52 @@ async def test_a_block_that_ends_first_is_not_cancelled_and_an_error_of_its_own_
 
 
 async def test_a_block_that_swallows_its_cancellation_still_raises() -> None:
-    async with watched(MemoryStorage()) as one:
+    async with watched(MemoryStorage(), watch_interval=LONG) as one:
+        another = await one.store.create({"n": 1})
         with pytest.raises(SessionGone):
-            async with one.other.alive():
-                await one.store.revoke(one.other.handle)
+            async with another.alive():
+                await one.store.revoke(another.handle)
                 with suppress(anyio.get_cancelled_exc_class()):  # like an anyio portal's context manager
                     await anyio.sleep_forever()
 
 
-async def test_after_the_last_block_a_session_is_watched_no_longer() -> None:
+@pytest.mark.parametrize("end", ["of the blocks", "of the session", "of the store"])
+async def test_after_its_end_a_session_is_watched_no_longer(end: str) -> None:
     storage = MemoryStorage()
     watching = storage._table.watchers.by_key  # pyright: ignore[reportPrivateUsage]
     async with watched(storage) as one:
         async with one.other.alive():
             await one.looked_up()
         assert watching
+        if end != "of the blocks":
+            await (one.mine.destroy() if end == "of the session" else one.store.aclose())
+            await one.looked_up()
+            assert watching == {}
     assert watching == {}
+
+
+async def test_a_watch_that_ends_during_its_look_up_hears_nothing_of_it() -> None:
+    storage, heard = SpyStorage(), list[SessionError]()
+    async with watched(storage) as one:
+        watch = one.store._persistence.live.watch(state_of(one.other), heard.append)  # pyright: ignore[reportPrivateUsage]
+        with storage.hold("load") as held:
+            await held.entered.wait()
+            watch.stop()
+            await one.store.revoke(one.mine.handle)
+        await one.ended.wait()
+    assert heard == []
+
+
+async def test_a_message_that_comes_before_the_task_begins_leaves_the_renewal_to_the_next() -> None:
+    lab = Lab()
+    session = await lab.held()
+    lab.clock.advance(600)
+    watch = lab.store._persistence.live.watch(state_of(session), print)  # pyright: ignore[reportPrivateUsage]
+    for _ in range(2):
+        watch.message_received()
+        await anyio.wait_all_tasks_blocked()
+    watch.stop()
+    assert lab.calls.count("touch") == 1
 
 
 class DeafStorage(MemoryStorage):
@@ -263,11 +296,12 @@ class DeafStorage(MemoryStorage):
 
 
 @pytest.mark.parametrize("knows", [True, False])  # where it does not, the session's time ends it
-async def test_an_end_that_no_channel_reports_is_noticed(knows: bool) -> None:
+async def test_an_end_that_no_channel_reports_is_noticed(knows: bool, caplog: pytest.LogCaptureFixture) -> None:
     async with watched(DeafStorage(knows=knows), None if knows else nearly_over) as one:
         await one.store.revoke(one.mine.handle)
         await one.ended.wait()
         assert isinstance(one.error, SessionGone)
+    assert ("the channel is lost" in caplog.text) is knows
 
 
 # -- the request's own writes, whose replies are slow or lost, on a storage that keeps no tombstones
