@@ -191,6 +191,14 @@ async def test_an_outage_ends_it_after_the_window_and_not_before() -> None:
         assert anyio.current_time() - began >= 1
 
 
+async def test_an_outage_ends_it_at_its_own_end_at_the_latest() -> None:
+    storage = SpyStorage()
+    async with watched(storage, nearly_over, storage_timeout=FAST, stale_id_window=LONG) as one:
+        storage.fail()
+        await one.ended.wait()
+        assert isinstance(one.error, StorageUnavailable)
+
+
 async def test_it_survives_an_outage_that_is_shorter_and_notices_an_end_after_it() -> None:
     storage = SpyStorage()
     async with watched(storage, storage_timeout=FAST) as one:

@@ -5,8 +5,6 @@ from collections.abc import Callable, Coroutine
 from contextvars import Context
 from typing import Any
 
-from anyio import get_cancelled_exc_class
-
 from sessioncore.concurrency._event_loops import asyncio_loop
 
 __all__ = ["run_in_background"]
@@ -17,19 +15,15 @@ _logger = logging.getLogger("sessioncore")
 def run_in_background(
     purpose: str, work: Callable[[], Coroutine[Any, Any, None]], on_end: Callable[[], None] = lambda: None
 ) -> object:
-    """Run `work` until it ends or the event loop does, and return its task; an exception or a cancellation is logged.
+    """Run `work` until it ends or the event loop does, and return its task; an exception is logged.
 
     `on_end` is called even if the task is cancelled before it has begun. The task runs in an empty
     context, so that it does not keep the request alive that has started it.
     """
 
     async def run() -> None:
-        cancelled = get_cancelled_exc_class()
         try:
             await work()
-        except cancelled:  # not by `work` itself, which handles that
-            _logger.warning("%s was cancelled, which only the end of the event loop should do", purpose)
-            raise
         except Exception:
             _logger.exception("%s failed: this is a bug in sessioncore or in the storage", purpose)
 

@@ -32,7 +32,6 @@ from sessioncore.live._session_watch import SessionWatch
 from sessioncore.persistence._driver import Driver
 from sessioncore.persistence._machine import unexpected_answer
 from sessioncore.persistence._store_context import StoreContext
-from sessioncore.session._lifecycle import ENDED
 from sessioncore.session._loaded import Loaded
 from sessioncore.session._protocols import OnEnd
 from sessioncore.session._state import SessionState
@@ -42,6 +41,10 @@ __all__ = ["WatchTask"]
 _logger = logging.getLogger("sessioncore")
 _BATCH = 500  # keys of one look-up
 _LONGEST_RETRY = 0.5  # seconds between a failed look-up and the next one, at most
+_CANCELLED = (
+    "the task that watches the sessions of open connections was cancelled: until another connection begins, these do "
+    "not end with their sessions"
+)
 _FAILED = "the sessions of open connections could not be looked up"
 _PATIENCE = 1.0  # seconds without a reply, after which a session whose end is due counts as unanswered for
 _SHORTEST_WAIT = 0.01  # seconds to the next look-up of a record whose time to live has nearly ended
@@ -88,7 +91,7 @@ class WatchTask:
         self._wake.set()
         if not self._running:
             self._running = True
-            self._task = run_in_background("watching the sessions of open connections", self._run)
+            self._task = run_in_background("watching the sessions of open connections", self._run, self._ended)
         return watch
 
     def stop(self, watch: SessionWatch) -> None:
@@ -134,6 +137,10 @@ class WatchTask:
                     await self._run_round(monotonic())
             finally:  # a new watch starts another task: this one may still wait for connections that it closes
                 self._running, self._group = False, None
+
+    def _ended(self) -> None:
+        if self._agenda.by_key and not self._running:
+            _logger.warning(_CANCELLED)
 
     def _next_round(self) -> float:
         asked = self._retry_at if self._agenda.asked else inf
@@ -202,7 +209,7 @@ class WatchTask:
         watch.set_given_up(False)
         if state.turn is not None:  # the request is writing: its own move must not be taken for another's
             state.turn.call_at_end(lambda: self._ask(watch.key))
-        elif state.phase is ENDED or (state.loaded is not None and state.loaded is not watch.base):
+        elif state.loaded is not None and state.loaded is not watch.base:
             self._agenda.ask(watch.key, since)  # it wrote while the answer was on its way
         elif isinstance(found := watch.judge(answer), Moved):
             self._move(watch, found.key, since)
@@ -217,7 +224,6 @@ class WatchTask:
         self.stop(watch)
         watch.follow(key)
         self._agenda.add(watch, since)
-        self._agenda.set_end(watch, watch.ends_at)
 
     def _give_up_or_retry(self, asked: dict[str, float], cause: Exception, began: float) -> None:
         now = monotonic()
