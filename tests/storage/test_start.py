@@ -164,10 +164,12 @@ async def test_start_only_logs_what_check_raises_of_a_storage_that_takes_no_writ
 @pytest.mark.parametrize("error", [StorageUnavailable("away"), StorageError("no right"), OSError("no route")])
 @pytest.mark.parametrize("call", ["open", "check", "replace"])
 async def test_any_other_error_stops_the_start_and_closes_the_storage(call: str, error: Exception) -> None:
-    storage = SpyStorage()
-    with storage.fail(call, error=error), pytest.raises(StorageError):
-        await store_on(storage).start()
+    storage, events = SpyStorage(), list[SessionEvent]()
+    with storage.fail(call, error=error), pytest.raises(StorageError) as caught:
+        await store_on(storage, on_event=events.append).start()
     assert storage.calls[-1] == "aclose"
+    assert error in (caught.value, caught.value.__cause__)
+    assert [event.detail for event in events] == [f"{call}: {type(error).__name__}"]
 
 
 def closings(storage: SpyStorage) -> int:
