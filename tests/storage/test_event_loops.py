@@ -281,13 +281,58 @@ def test_a_driver_that_knows_asyncio_only_says_so_on_trio() -> None:
             trio.run(storage.load, "a")
 
 
-@pytest.mark.parametrize(
+ON_SERVERS = pytest.mark.parametrize(
     "storage", [pytest.param(name, marks=getattr(pytest.mark, name)) for name in ("redis", "postgres")]
 )
+
+
+def url_of(storage: str, request: pytest.FixtureRequest) -> str:
+    url: str = (
+        request.getfixturevalue("postgres").dsn() if storage == "postgres" else request.getfixturevalue("server").url
+    )
+    return url
+
+
+ENDS = """
+import asyncio, gc, sys, threading
+from sessioncore import SessionConfig, SessionStore, storage_from_url
+
+store = SessionStore(SessionConfig(storage=storage_from_url(sys.argv[1])))
+over = threading.Event()
+
+async def outlive(other):
+    async with store:
+        other.start()
+        await asyncio.to_thread(over.wait, 20)
+        await store.create()
+
+async def leave():
+    async with store:
+        await store.create()
+
+def short():
+    asyncio.run(leave())
+    asyncio.run(store.storage.load("a"))
+    gc.collect()  # would warn of a connection that is still open
+    over.set()
+
+asyncio.run(outlive(threading.Thread(target=short)))
+asyncio.run(store.start())
+gc.collect()
+"""
+
+
+@ON_SERVERS
+def test_what_a_loop_has_opened_is_closed_when_it_ends(storage: str, request: pytest.FixtureRequest) -> None:
+    command = [sys.executable, "-W", "always::ResourceWarning", "-c", ENDS, url_of(storage, request)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "ResourceWarning" not in done.stderr
+
+
+@ON_SERVERS
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="only where processes fork")
 def test_a_child_has_connections_and_locks_of_its_own(storage: str, request: pytest.FixtureRequest) -> None:
-    url = request.getfixturevalue("postgres").dsn() if storage == "postgres" else request.getfixturevalue("server").url
-    command = [sys.executable, "-W", "always::ResourceWarning", "-c", FORKS, url]
+    command = [sys.executable, "-W", "always::ResourceWarning", "-c", FORKS, url_of(storage, request)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     first, second, third = done.stdout.splitlines()
     assert (first, third) == ("0 True 2", "True")

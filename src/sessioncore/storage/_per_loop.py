@@ -1,9 +1,11 @@
 """What a storage needs once in each event loop: a connection belongs to the loop in which it was opened."""
 
 import asyncio
+import sys
 import threading
-from collections.abc import Callable, Coroutine
-from typing import Any, Generic, TypeVar
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import suppress
+from typing import Any, Generic, TypeVar, cast
 
 from sessioncore._errors import ConfigError, StorageError, StorageUnavailable
 from sessioncore.concurrency._event_loops import asyncio_loop
@@ -15,22 +17,26 @@ T = TypeVar("T")
 
 
 class PerLoop(Generic[T]):
-    """One `T` for each event loop of asyncio, made when the loop first needs it.
+    """One `T` for each event loop of asyncio: made when the loop first needs it, and closed at the latest when it ends.
 
     A child process makes its own: two processes on one connection would read each other's replies.
 
     Args:
         make: makes it; called in the loop.
+        aclose: closes it, in its loop; called again, it has no effect.
         storage: the class of the storage, for errors.
         driver: its driver, which runs on asyncio only.
     """
 
-    def __init__(self, make: Callable[[], T], *, storage: str, driver: str) -> None:
+    def __init__(
+        self, make: Callable[[], T], aclose: Callable[[T], Coroutine[Any, Any, None]], *, storage: str, driver: str
+    ) -> None:
         self._make = make
+        self._aclose = aclose
         self._storage = storage
         self._driver = driver
-        self._by_loop: dict[asyncio.AbstractEventLoop, T] = {}
-        self._of_parent: dict[asyncio.AbstractEventLoop, T] = {}  # kept: to collect them might close the parent's
+        self._by_loop: dict[asyncio.AbstractEventLoop, tuple[T, AsyncGenerator[None]]] = {}  # with its `_closer`
+        self._of_parent: dict[asyncio.AbstractEventLoop, object] = {}  # kept: to collect them might close the parent's
         self._current: tuple[asyncio.AbstractEventLoop, T] | None = None  # of `_by_loop`, the one that was used last
         self._mutex = threading.Lock()
         self._closed = False
@@ -63,20 +69,25 @@ class PerLoop(Generic[T]):
     def all(self) -> list[T]:
         """Return the `T` of every loop."""
         with self._mutex:
-            return list(self._by_loop.values())
+            return [one for one, _ in self._by_loop.values()]
 
     def reopen(self) -> None:
         """Let a closed storage be used again."""
         self._closed = False
 
-    async def close(self, aclose: Callable[[T], Coroutine[Any, Any, None]], *, seconds: float) -> None:
+    async def close(self, *, seconds: float) -> None:
         """Close each in its own loop, as `run_in_each` does, and forget it; until `reopen`, the storage is closed."""
+
+        async def close(one: T, closer: AsyncGenerator[None]) -> None:
+            await self._aclose(one)
+            if not cast("Any", closer).ag_running:  # else its loop ends
+                await closer.aclose()
+
         with self._mutex:
             self._closed = True
-            forgotten = dict(self._by_loop)
+            forgotten, self._by_loop = self._by_loop, {}
             self._current = None
-            self._by_loop.clear()
-        await self._run_in_each(forgotten, aclose, seconds)
+        await self._run_in_each(forgotten, close, seconds)
 
     async def run_in_each(self, do: Callable[[T], Coroutine[Any, Any, None]], *, seconds: float) -> None:
         """Run `do` in each loop that still runs; wait for each of the other loops no longer than so many seconds.
@@ -86,16 +97,19 @@ class PerLoop(Generic[T]):
         """
         with self._mutex:
             by_loop = dict(self._by_loop)
-        await self._run_in_each(by_loop, do, seconds)
+        await self._run_in_each(by_loop, lambda one, _: do(one), seconds)
 
     async def _run_in_each(
-        self, by_loop: dict[asyncio.AbstractEventLoop, T], do: Callable[[T], Coroutine[Any, Any, None]], seconds: float
+        self,
+        by_loop: dict[asyncio.AbstractEventLoop, tuple[T, AsyncGenerator[None]]],
+        do: Callable[[T, AsyncGenerator[None]], Coroutine[Any, Any, None]],
+        seconds: float,
     ) -> None:
         for loop, one in by_loop.items():
             if loop is self._require_asyncio():
-                await do(one)
+                await do(*one)
             elif loop.is_running():
-                work = do(one)
+                work = do(*one)
                 try:
                     there = asyncio.run_coroutine_threadsafe(work, loop)
                 except RuntimeError:
@@ -125,6 +139,22 @@ class PerLoop(Generic[T]):
                 )
             if loop not in self._by_loop:
                 self._by_loop = {at: one for at, one in self._by_loop.items() if not at.is_closed()}
-                self._by_loop[loop] = self._make()
-            self._current = (loop, self._by_loop[loop])
-            return self._by_loop[loop]
+                one = self._make()
+                self._by_loop[loop] = one, (closer := self._closer(loop, one))
+                if sys.get_asyncgen_hooks().finalizer is not None:  # else this loop closes no generators
+                    with suppress(StopIteration):  # it runs as far as its `yield`
+                        closer.asend(None).send(None)
+            self._current = loop, self._by_loop[loop][0]
+            return self._current[1]
+
+    async def _closer(self, loop: asyncio.AbstractEventLoop, one: T) -> AsyncGenerator[None]:
+        """Close what a loop has, at the latest when it ends: `asyncio.run` and the like then close their generators."""
+        try:
+            yield
+        finally:
+            with self._mutex:
+                if (left := self._by_loop.get(loop)) is not None and left[0] is one:
+                    del self._by_loop[loop]
+                    self._current = None
+            if loop not in self._of_parent:
+                await self._aclose(one)

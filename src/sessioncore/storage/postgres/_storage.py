@@ -91,7 +91,7 @@ class PostgresStorage:
             max_connections=max_connections,
             timeout=self._timeout,
         )
-        self._databases = PerLoop(new_database, storage="PostgresStorage", driver="asyncpg")
+        self._databases = PerLoop(new_database, Database.aclose, storage="PostgresStorage", driver="asyncpg")
 
     def __repr__(self) -> str:
         return f"<PostgresStorage {self._table}>"
@@ -253,7 +253,7 @@ class PostgresStorage:
 
     async def aclose(self) -> None:
         """Close the pools that were created for a DSN, in each event loop; a given pool stays open."""
-        await run_shielded(self._databases.close(Database.aclose, seconds=self._timeout))
+        await run_shielded(self._databases.close(seconds=self._timeout))
 
     async def _look_for_table(self) -> None:
         async with self._making_table:

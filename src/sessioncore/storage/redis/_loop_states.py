@@ -107,7 +107,7 @@ class LoopStates(PerLoop[LoopState]):
         self._silence_timeout = client.silence_timeout() if timeout is None else timeout.total_seconds()
         self._replicas = wait_replicas
         self._wait = wait_timeout.total_seconds()
-        super().__init__(self._make_state, storage="RedisStorage", driver="redis-py")
+        super().__init__(self._make_state, LoopState.aclose, storage="RedisStorage", driver="redis-py")
         client.on_new_credentials(self._authenticate)
         self.can_track = client.has_plain_connections
         self.limit = CallLimit(enforced=self.can_track and not client.is_cluster)
@@ -146,7 +146,7 @@ class LoopStates(PerLoop[LoopState]):
 
     async def aclose(self) -> None:
         """Close the connections of all loops."""
-        await self.close(LoopState.aclose, seconds=self._silence_timeout)
+        await self.close(seconds=self._silence_timeout)
 
     async def _authenticate(self, user: bytes, password: bytes) -> None:
         await self.run_in_each(lambda state: state.authenticate(user, password), seconds=self._silence_timeout)
