@@ -91,12 +91,29 @@ class Agenda:
             self.asked = {key: since + later for key, since in self.asked.items()}
 
     def unanswered(self) -> list[tuple[SessionWatch, float]]:
-        """Return the watches for which the storage must still answer, and since when."""
+        """Return the watches for which the storage must still answer, in a batch or not, and since when."""
         keys = self.by_key if self.confirming_since < inf else {**self._taken, **self.asked}
         return [(watch, self._since(key)) for key in keys for watch in self.by_key.get(key, {})]
 
     def _since(self, key: str) -> float:
         return min(self._taken.get(key, inf), self.asked.get(key, inf), self.confirming_since)
+
+    def give_up(self, now: float, window: float, patience: float) -> tuple[list[SessionWatch], float]:
+        """Return the watches that went unanswered for too long, each once, and the time at which others will have.
+
+        Too long is `window`, or until the session's end, but at least `patience`.
+        """
+        overdue, next_due = list[SessionWatch](), inf
+        for watch, since in self.unanswered():
+            due = max(min(since + window, watch.ends_at), since + patience)
+            if watch.given_up:
+                continue
+            if now < due:
+                next_due = min(next_due, due)
+            else:
+                watch.set_given_up(True)
+                overdue.append(watch)
+        return overdue, next_due
 
     def take_watches(self, key: str) -> list[SessionWatch]:
         """Return the watches for which a key that was taken is looked up."""

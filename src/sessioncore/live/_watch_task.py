@@ -10,6 +10,7 @@ import logging
 from contextlib import suppress
 from functools import partial
 from math import inf
+from operator import itemgetter
 from random import random
 from time import monotonic
 from types import NoneType
@@ -244,27 +245,17 @@ class WatchTask:
 
     def _give_up(self, now: float, patience: float, cause: Exception | None = None) -> float:
         """Close those whose look-ups went unanswered for too long, and for `patience`; return when others are due."""
-        doubtful: list[tuple[float, SessionWatch]] = []
-        next_due = inf
-        for watch, since in self._agenda.unanswered():  # also those that were in no batch yet
-            due = max(min(since + self._window, watch.ends_at), since + patience)
-            if watch.given_up:
-                continue
-            if now < due:
-                next_due = min(next_due, due)
-                continue
-            watch.set_given_up(True)
-            later = now + random() * self._interval  # noqa: S311 - not all clients come back at one moment
-            doubtful.append((min(later, watch.ends_at), watch))
-        if doubtful:
+        overdue, next_due = self._agenda.give_up(now, self._window, patience)
+        if overdue:
             assert self._group is not None
-            doubtful.sort(key=lambda one: one[0])
-            self._group.start_soon(self._end_in_turn, doubtful, cause)
+            # In turn, so that not all clients come back at one moment.
+            times = [(min(now + random() * self._interval, watch.ends_at), watch) for watch in overdue]  # noqa: S311
+            self._group.start_soon(self._end_in_turn, sorted(times, key=itemgetter(0)), cause)
         return next_due
 
-    async def _end_in_turn(self, doubtful: list[tuple[float, SessionWatch]], cause: Exception | None) -> None:
+    async def _end_in_turn(self, times: list[tuple[float, SessionWatch]], cause: Exception | None) -> None:
         """End each watch at its time, also while a look-up waits; not those that were answered for before."""
-        for at, watch in doubtful:
+        for at, watch in times:
             await anyio.sleep(max(0.0, at - monotonic()))
             if watch.given_up and self._agenda.has(watch, watch.key):
                 error = StorageUnavailable("it is unknown whether the session still exists: the storage is down")
