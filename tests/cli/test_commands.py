@@ -17,7 +17,7 @@ from tests.cli.conftest import COMMAND, ENVIRONMENT, ROOT, command, filled, in_t
 from tests.forks import forking
 from tests.numbers import scaled
 
-from sessioncore import SQLiteStorage
+from sessioncore import SQLiteStorage, __version__
 from sessioncore.storage import PROBE_SUFFIX
 from sessioncore.storage.redis.records._format import pack
 
@@ -224,8 +224,9 @@ def test_the_name_alone_prints_the_help() -> None:
     assert "Error" not in said.err
 
 
-def test_the_program_is_installed_under_its_name() -> None:
+def test_the_program_is_installed_under_its_name_and_knows_its_version() -> None:
     assert 'sessioncore = "sessioncore.__main__:main"' in (ROOT / "pyproject.toml").read_text()
+    assert in_this_process("--version").out == f"sessioncore, version {__version__}\n"
 
 
 @pytest.mark.parametrize("option", ["--key-prefix", "--storage"])

@@ -12,6 +12,7 @@ from typing import TextIO, cast
 
 import click
 
+from sessioncore import __version__
 from sessioncore._store import SessionStore
 from sessioncore.cli._choice import STORE_KEY, json_option, store_options
 from sessioncore.cli._end import revoke
@@ -89,8 +90,9 @@ def run_command_line(arguments: Sequence[str]) -> int:
     logging.basicConfig(level=logging.ERROR, handlers=[handler])  # `check` alone shows warnings
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
+    program = click.version_option(__version__)(command_group("sessioncore"))
     try:
-        result = command_group("sessioncore").main([*arguments], prog_name="sessioncore", standalone_mode=False)
+        result = program.main([*arguments], prog_name="sessioncore", standalone_mode=False)
     except click.ClickException as exc:
         exc.show()
         return exc.exit_code
