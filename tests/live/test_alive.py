@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from datetime import timedelta
+from threading import Thread
 from typing import Any
 
 import anyio
@@ -117,6 +118,12 @@ async def test_it_ends_with_the_session(storage: str, end: str) -> None:
         await ENDS[end](one)
         await one.ended.wait()
         assert isinstance(one.error, SessionGone)
+
+
+async def test_an_end_in_another_thread_is_noticed_at_once() -> None:
+    async with watched(MemoryStorage(), watch_interval=LONG) as one:
+        Thread(target=anyio.run, args=(one.store.revoke, one.mine.handle)).start()
+        await one.ended.wait()
 
 
 OWN = [regenerate, write, log_in_again, log_in_as_another, bind_owner]

@@ -36,6 +36,7 @@ from sessioncore import (
 from sessioncore._watchers import Changed
 from sessioncore.live import _watch_task
 from sessioncore.live._polling import Polling
+from sessioncore.session._session import state_of
 from sessioncore.storage import Moved, Stored, Unreadable
 from sessioncore.storage.keyvalue import KeyValueStorage
 from sessioncore.storage.postgres import PostgresStorage
@@ -238,6 +239,19 @@ def test_an_event_loop_that_has_ended_does_not_stay_in_memory(closes: bool, capl
     gc.collect()
     assert len(loops) <= (not closes)  # without closing, until another one watches
     assert caplog.text == ""
+
+
+def test_an_event_loop_that_was_closed_under_its_watches_hinders_no_other() -> None:
+    store = SessionStore(SessionConfig())
+
+    async def watch() -> None:
+        store._persistence.live.watch(state_of(await store.create({"n": 1})), print)  # pyright: ignore[reportPrivateUsage]
+        await anyio.sleep(0)
+
+    for _ in range(2):
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(watch())
+        loop.close()
 
 
 class Forgetful(MemoryStorage):
