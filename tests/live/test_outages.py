@@ -36,6 +36,7 @@ from sessioncore import (
 from sessioncore._watchers import Changed
 from sessioncore.live import _watch_task
 from sessioncore.live._polling import Polling
+from sessioncore.live._watch_task import WatchTask
 from sessioncore.session._session import state_of
 from sessioncore.storage import Moved, Stored, Unreadable
 from sessioncore.storage.keyvalue import KeyValueStorage
@@ -126,7 +127,13 @@ async def test_in_an_outage_connections_end_whose_look_up_never_had_its_turn(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(_watch_task, "_BATCH", 1)  # one key in each look-up, and one look-up in half an interval
-    storage = SpyStorage()
+    storage, run_round, rounds = SpyStorage(), WatchTask._run_round, list[float]()  # pyright: ignore[reportPrivateUsage]
+
+    async def counted(self: WatchTask, now: float) -> None:
+        rounds.append(now)
+        await run_round(self, now)
+
+    monkeypatch.setattr(WatchTask, "_run_round", counted)
     async with (
         watched(storage, storage_timeout=FAST, stale_id_window=2 * FAST) as one,
         anyio.create_task_group() as tasks,
@@ -137,10 +144,12 @@ async def test_in_an_outage_connections_end_whose_look_up_never_had_its_turn(
         await comes_true(lambda: storage.calls.count("load") > 2 * len(many))
         storage.fail()
         tried = storage.calls.count("load")
+        rounds.clear()
         for each in (one, *many):
             await each.ended.wait()
             assert isinstance(each.error, StorageUnavailable)
         assert storage.calls.count("load") - tried < len(many) / 2
+        assert len(rounds) < 200  # between two tries it sleeps
 
 
 class SilentStorage(MemoryStorage):
