@@ -255,7 +255,7 @@ def test_an_event_loop_that_was_closed_under_its_watches_hinders_no_other() -> N
 
     async def watch() -> None:
         store._persistence.live.watch(state_of(await store.create({"n": 1})), print)  # pyright: ignore[reportPrivateUsage]
-        await anyio.sleep(0)
+        await asyncio.sleep(0)
 
     for _ in range(2):
         loop = asyncio.new_event_loop()
