@@ -2,9 +2,11 @@
 
 import asyncio
 import gc
+import os
 import random
+import socket
 import time
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from datetime import timedelta
 from typing import Any
 
@@ -61,6 +63,17 @@ async def test_terminated_connections_are_replaced(postgres: PostgresServer, pos
     gc.collect()
     await asyncio.sleep(0)
     assert logged == []
+
+
+async def test_idle_connections_are_kept_alive(postgres: PostgresServer) -> None:
+    async with opened(f"{postgres.dsn()}?application_name=idle"), connection(postgres.dsn()) as plain:
+        port = await plain.fetchval("SELECT client_port FROM pg_stat_activity WHERE application_name = 'idle'")
+        kept = list[int]()
+        for number in range(3, 1000):
+            with suppress(OSError), socket.socket(fileno=os.dup(number)) as one:
+                if one.family == socket.AF_INET and one.getsockname()[1] == port:
+                    kept.append(one.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
+    assert kept == [1]
 
 
 async def test_a_row_locked_for_too_long_costs_only_the_requests_of_its_session(

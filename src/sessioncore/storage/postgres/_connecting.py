@@ -2,8 +2,10 @@
 
 import asyncio
 import os
+import socket
 from collections.abc import Awaitable, Callable
-from typing import Any
+from contextlib import suppress
+from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 from weakref import WeakSet
 
@@ -13,6 +15,10 @@ from sessioncore.concurrency._forks import in_each_child, part_with_socket
 from sessioncore.concurrency._standstill import time_limit
 
 __all__ = ["connect", "target_of"]
+
+# Seconds, and how often. Some firewalls and load balancers forget a connection that was idle for four minutes, and
+# tell neither side: the next statement would wait for its reply in vain.
+_KEEPALIVE: Final = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
 
 
 class _Connections:
@@ -46,7 +52,20 @@ async def connect(*args: Any, timeout: float, **options: Any) -> Any:  # noqa: A
         raise
     connection = attempt.result()
     _connections.open.add(connection)
+    with suppress(OSError):  # it is broken already, as the first statement will find out
+        _keep_alive(connection)
     return connection
+
+
+def _keep_alive(connection: Any) -> None:
+    """Have the system send something now and then on an idle connection, unless it is within this machine."""
+    transport = connection._transport  # noqa: SLF001 - asyncpg has no public way to it
+    connected = None if transport is None else transport.get_extra_info("socket")
+    if connected is not None and connected.family in {socket.AF_INET, socket.AF_INET6}:
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in _KEEPALIVE.items():
+            if (option := getattr(socket, name, None)) is not None:  # not on every system
+                connected.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def target_of(dsn: str) -> dict[str, str]:
