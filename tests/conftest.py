@@ -29,6 +29,8 @@ from tests.numbers import FULL
 redis.utils.get_lib_version = functools.partial(str, version("redis"))
 # asyncpg prepares for TLS whenever it makes a connection, unless it is told not to; see test_postgres.py.
 os.environ["PGSSLMODE"] = "disable"
+# httpx and aiohttp read all authorities that the machine trusts, httpx for each client: here it trusts none but this.
+os.environ["SSL_CERT_FILE"] = str(Path(__file__).with_name("authority.pem"))
 # What tests write lies in memory where that has room: to make a file on a disk takes the system several times as long.
 if "TMPDIR" not in os.environ and Path("/dev/shm").is_dir() and shutil.disk_usage("/dev/shm").free > 4 << 30:
     os.environ["TMPDIR"] = tempfile.tempdir = "/dev/shm"
