@@ -86,15 +86,15 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
 
 @pytest.fixture(scope="session")
 def server() -> Generator[Server]:
-    """A Redis server for all tests of a process."""
-    with one_server() as server:
+    """A Redis server for all tests of a process, which looks after itself once a second and not ten times."""
+    with one_server("--hz", "1") as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def postgres() -> Generator[PostgresServer]:
     """For all tests of a process, each with a table of its own. What a killed server wrote is kept without fsync."""
-    with postgres_server(fsync="off", full_page_writes="off") as server:
+    with postgres_server(fsync="off", full_page_writes="off", jit="off") as server:
         yield server
 
 

@@ -59,7 +59,7 @@ def emptied(server: Server) -> None:
 
 @pytest.fixture(scope="session")
 def running_nodes() -> Generator[list[Server]]:
-    with cluster() as nodes:
+    with cluster("--hz", "1") as nodes:
         yield nodes
 
 
