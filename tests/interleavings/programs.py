@@ -289,8 +289,8 @@ class Race:
 
     def explain(self, world: World, found: Snapshot, actions: list[Action] | None = None) -> None:
         """Let the check fail unless some order of what was done leaves in this world what was found."""
-        told = f"no order of {self.site.actions} leaves {found}"
-        assert explains(world, self.site.actions if actions is None else actions, found), told
+        explained = explains(world, self.site.actions if actions is None else actions, found)
+        assert explained, f"no order of {self.site.actions} leaves {found}"
 
 
 class Meeting(Race):

@@ -144,6 +144,7 @@ def test_threads_lose_no_update_no_end_and_no_owner(storage: Storage) -> None:
                 if turn % THREADS == number:
                     assert await store.delete(victims[turn])
                     assert not await all_live(store, [victims[turn]])
+                    assert len(await store.sessions_of("after")) <= rounds * THREADS
                 session = await store.create({"of": number}, owner="before")
                 former = session.id
                 await session.login("after")
@@ -151,7 +152,6 @@ def test_threads_lose_no_update_no_end_and_no_owner(storage: Storage) -> None:
                 await session.save()
                 assert not await all_live(store, [former])
                 own.append(session.id)
-                assert len(await store.sessions_of("after")) <= rounds * THREADS
             await asyncio.to_thread(together.wait, 60)
             if number == 0:
                 await store.aclose()  # also what the other loops have open
