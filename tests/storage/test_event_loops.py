@@ -16,6 +16,7 @@ import pytest
 import trio
 from servers.postgres_server import PostgresServer
 from servers.redis_server import Server, until
+from tests.forks import forking
 from tests.numbers import scaled
 from tests.storage.postgres_rigs import backends, new_table
 from tests.threads import Work, in_threads, on_asyncio
@@ -38,10 +39,11 @@ from sessioncore.storage.redis._errors import ConnectionLost
 
 THREADS = 4
 FORKS = """
-import asyncio, gc, os, sys, time
+import asyncio, gc, os, sys, time, warnings
 from sessioncore import SessionConfig, SessionStore, StorageError, storage_from_url
 from sessioncore.concurrency._locks import NamedLocks
 
+warnings.simplefilter("always", ResourceWarning)
 locks = NamedLocks()
 store = SessionStore(SessionConfig(storage=storage_from_url(sys.argv[1])))
 
@@ -294,9 +296,10 @@ def url_of(storage: str, request: pytest.FixtureRequest) -> str:
 
 
 ENDS = """
-import asyncio, gc, sys, threading
+import asyncio, gc, sys, threading, warnings
 from sessioncore import SessionConfig, SessionStore, storage_from_url
 
+warnings.simplefilter("always", ResourceWarning)
 store = SessionStore(SessionConfig(storage=storage_from_url(sys.argv[1])))
 over = threading.Event()
 
@@ -324,16 +327,18 @@ gc.collect()
 
 @ON_SERVERS
 def test_what_a_loop_has_opened_is_closed_when_it_ends(storage: str, request: pytest.FixtureRequest) -> None:
-    command = [sys.executable, "-W", "always::ResourceWarning", "-c", ENDS, url_of(storage, request)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    with forking("sessioncore.storage.postgres", "sessioncore.storage.redis"):
+        command = [sys.executable, "-c", ENDS, url_of(storage, request)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "ResourceWarning" not in done.stderr
 
 
 @ON_SERVERS
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="only where processes fork")
 def test_a_child_has_connections_and_locks_of_its_own(storage: str, request: pytest.FixtureRequest) -> None:
-    command = [sys.executable, "-W", "always::ResourceWarning", "-c", FORKS, url_of(storage, request)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    with forking("sessioncore.storage.postgres", "sessioncore.storage.redis"):
+        command = [sys.executable, "-c", FORKS, url_of(storage, request)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
     first, second, third = done.stdout.splitlines()
     assert (first, third) == ("0 True 2", "True")
     assert "they belong to the parent: run a new loop" in second
