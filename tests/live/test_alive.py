@@ -10,7 +10,9 @@ import anyio
 import pytest
 from tests.kit import BOTH_LOOPS, Lab
 from tests.live.live_kit import FAST, STORAGES, Watched, watched
+from tests.request.test_replaced_ids import SpyWithTombstones
 from tests.stores import SpyStorage
+from tests.turns import comes_true
 
 from sessioncore import (
     LifecycleError,
@@ -187,23 +189,18 @@ async def test_a_renewal_by_another_request_puts_the_end_off(storage: str) -> No
         assert isinstance(one.error, SessionGone)
 
 
-async def test_an_outage_ends_it_after_the_window_and_not_before() -> None:
+@pytest.mark.parametrize(("begin", "window"), [(None, timedelta(seconds=1)), (nearly_over, LONG)])
+async def test_an_outage_ends_it_after_the_window_and_not_before_or_at_its_own_end(
+    begin: Any, window: timedelta
+) -> None:
     storage = SpyStorage()
-    async with watched(storage, storage_timeout=FAST, stale_id_window=timedelta(seconds=1)) as one:
+    async with watched(storage, begin, storage_timeout=FAST, stale_id_window=window) as one:
         began = anyio.current_time()
         with storage.fail():
             await one.ended.wait()
         assert isinstance(one.error, StorageUnavailable)
         assert isinstance(one.error.__cause__, StorageUnavailable)
-        assert anyio.current_time() - began >= 1
-
-
-async def test_an_outage_ends_it_at_its_own_end_at_the_latest() -> None:
-    storage = SpyStorage()
-    async with watched(storage, nearly_over, storage_timeout=FAST, stale_id_window=LONG) as one:
-        storage.fail()
-        await one.ended.wait()
-        assert isinstance(one.error, StorageUnavailable)
+        assert anyio.current_time() - began >= (begin is None)
 
 
 async def test_it_survives_an_outage_that_is_shorter_and_notices_an_end_after_it() -> None:
@@ -278,16 +275,42 @@ async def test_a_watch_that_ends_during_its_look_up_hears_nothing_of_it() -> Non
     assert heard == []
 
 
-async def test_a_message_that_comes_before_the_task_begins_leaves_the_renewal_to_the_next() -> None:
+async def test_a_message_that_renews_nothing_leaves_that_to_the_next() -> None:
     lab = Lab()
     session = await lab.held()
-    lab.clock.advance(600)
+    lab.storage.fail("touch", times=1)
     watch = lab.store._persistence.live.watch(state_of(session), print)  # pyright: ignore[reportPrivateUsage]
-    for _ in range(2):
+    for pause in (600, 0, 0, 10**6):  # before the task begins, in an outage, and after the deadline
+        lab.clock.advance(pause)
         watch.message_received()
         await anyio.wait_all_tasks_blocked()
+    assert lab.calls.count("touch") == 2
+    assert lab.kinds() == ["storage_error", "renewed"]
+
+
+async def test_a_message_renews_no_session_that_another_request_has_moved() -> None:
+    lab = Lab(kind=SpyWithTombstones, watch_interval=FAST)
+    session = await lab.held()
+    watch: Any = lab.store._persistence.live.watch(state_of(session), print)  # pyright: ignore[reportPrivateUsage]
+    async with lab.store.open(session.id) as other:
+        await other.regenerate()
+    await comes_true(lambda: not watch.key.endswith(session.handle))
+    lab.clock.advance(600)
+    watch.message_received()
+    await anyio.wait_all_tasks_blocked()
     watch.stop()
-    assert lab.calls.count("touch") == 1
+    assert "touch" not in lab.calls
+
+
+async def test_a_client_that_has_left_before_the_end_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    def close(_: SessionError) -> None:
+        raise BrokenPipeError
+
+    async with watched(MemoryStorage()) as one:
+        one.store._persistence.live.watch(state_of(one.other), close)  # pyright: ignore[reportPrivateUsage]
+        await one.other.destroy()
+        await one.looked_up()
+    assert caplog.text == ""
 
 
 class DeafStorage(MemoryStorage):
