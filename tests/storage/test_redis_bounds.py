@@ -82,12 +82,13 @@ def test_a_process_that_was_stopped_takes_the_replies_that_came_meanwhile(
 ) -> None:
     async def visits() -> None:
         async with storage_on(servers) as storage:
-            sid = (await store_on(storage).create({"n": 1})).id
+            created = await store_on(storage).create({"n": 1})
+            sid, key = created.id, f"session:{created.handle}"
         for turns, opened in ((0, True), (1, True), (2, True), (2, False)):  # before the command is sent, or after
             async with storage_on(servers) as storage:
-                store = store_on(storage, timedelta(seconds=0.2))
                 if opened:
-                    await store.get_by_id(sid)
+                    await storage.load(key)  # before the store sets its limit, which is short for several connections
+                store = store_on(storage, timedelta(seconds=0.2))
                 loads = [asyncio.ensure_future(store.get_by_id(sid)) for _ in range(20)]
                 for _ in range(turns):
                     await asyncio.sleep(0)
