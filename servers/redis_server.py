@@ -213,13 +213,13 @@ def _sees(sentinel: Server) -> tuple[int, int]:
 
 
 @contextmanager
-def cluster(*options: str) -> Generator[list[Server]]:
+def cluster() -> Generator[list[Server]]:
     """Three masters that share the slots."""
     with _folder() as folder, ExitStack() as stack:
         nodes: list[Server] = []
         for number in range(3):
             (folder / str(number)).mkdir()
-            node = Server(folder / str(number), "--cluster-enabled", "yes", "--cluster-node-timeout", "1000", *options)
+            node = Server(folder / str(number), "--cluster-enabled", "yes", "--cluster-node-timeout", "1000")
             stack.callback(node.kill)
             nodes.append(node)
         bounds = (0, 5461, 10923, 16384)

@@ -59,7 +59,7 @@ def emptied(server: Server) -> None:
 
 @pytest.fixture(scope="session")
 def running_nodes() -> Generator[list[Server]]:
-    with cluster("--hz", "1") as nodes:
+    with cluster() as nodes:
         yield nodes
 
 
