@@ -86,8 +86,8 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
 
 @pytest.fixture(scope="session")
 def server() -> Generator[Server]:
-    """A Redis server for all tests of a process, which looks after itself once a second and not ten times."""
-    with one_server("--hz", "1") as server:
+    """A Redis server for all tests of a process."""
+    with one_server() as server:
         yield server
 
 

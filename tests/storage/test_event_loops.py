@@ -288,11 +288,11 @@ ON_SERVERS = pytest.mark.parametrize(
 )
 
 
-def url_of(storage: str, request: pytest.FixtureRequest) -> str:
-    url: str = (
-        request.getfixturevalue("postgres").dsn() if storage == "postgres" else request.getfixturevalue("server").url
-    )
-    return url
+def run(program: str, storage: str, request: pytest.FixtureRequest) -> subprocess.CompletedProcess[str]:
+    """Run it as a process that is told the URL of the server."""
+    url = request.getfixturevalue("postgres").dsn() if storage == "postgres" else request.getfixturevalue("server").url
+    with forking("sessioncore.storage.postgres", "sessioncore.storage.redis"):
+        return subprocess.run([sys.executable, "-c", program, url], capture_output=True, text=True, check=True)
 
 
 ENDS = """
@@ -327,18 +327,13 @@ gc.collect()
 
 @ON_SERVERS
 def test_what_a_loop_has_opened_is_closed_when_it_ends(storage: str, request: pytest.FixtureRequest) -> None:
-    with forking("sessioncore.storage.postgres", "sessioncore.storage.redis"):
-        command = [sys.executable, "-c", ENDS, url_of(storage, request)]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "ResourceWarning" not in done.stderr
+    assert "ResourceWarning" not in run(ENDS, storage, request).stderr
 
 
 @ON_SERVERS
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="only where processes fork")
 def test_a_child_has_connections_and_locks_of_its_own(storage: str, request: pytest.FixtureRequest) -> None:
-    with forking("sessioncore.storage.postgres", "sessioncore.storage.redis"):
-        command = [sys.executable, "-c", FORKS, url_of(storage, request)]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = run(FORKS, storage, request)
     first, second, third = done.stdout.splitlines()
     assert (first, third) == ("0 True 2", "True")
     assert "they belong to the parent: run a new loop" in second
