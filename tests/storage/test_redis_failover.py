@@ -154,8 +154,9 @@ async def test_a_slot_on_its_way_to_a_node_that_has_none_yet_is_followed(nodes: 
         fresh.do("CLUSTER", "MEET", "127.0.0.1", nodes[1].port)
 
         def met() -> bool:
-            known = [line for line in nodes[1].do("CLUSTER NODES").values() if "handshake" not in line["flags"]]
-            return len(known) == 4 and fresh.do("CLUSTER INFO")["cluster_state"] == "ok"
+            seen = [line for node in nodes for line in node.do("CLUSTER NODES").values()]
+            known = [line for line in seen if "handshake" not in line["flags"]]
+            return len(known) == 4 * len(nodes) and fresh.do("CLUSTER INFO")["cluster_state"] == "ok"
 
         await asyncio.to_thread(until, met)
         async with storage_on(nodes) as storage:
