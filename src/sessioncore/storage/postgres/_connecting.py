@@ -58,7 +58,7 @@ async def connect(*args: Any, timeout: float, **options: Any) -> Any:  # noqa: A
 
 
 def _keep_alive(connection: Any) -> None:
-    """Have the system send something now and then on an idle connection, unless it is within this machine."""
+    """Have the system send something now and then on an idle connection, unless it is a Unix socket."""
     transport = connection._transport  # noqa: SLF001 - asyncpg has no public way to it
     connected = None if transport is None else transport.get_extra_info("socket")
     if connected is not None and connected.family in {socket.AF_INET, socket.AF_INET6}:
