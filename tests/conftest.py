@@ -57,15 +57,7 @@ def pytest_collection() -> Generator[None, object, object]:
     finally:
         gc.enable()
         gc.freeze()
-        gc.set_threshold(20_000)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def no_garbage_is_left() -> Iterator[None]:
-    """Take the garbage of a module at its end, so that what it left open is told there; what remains will stay."""
-    yield
-    gc.collect()
-    gc.freeze()
+        gc.set_threshold(3_000)
 
 
 @pytest.hookimpl
