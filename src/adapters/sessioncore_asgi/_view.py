@@ -1,20 +1,18 @@
 """Implements `RequestView` for ASGI."""
 
-import logging
 from collections import deque
 from collections.abc import Sequence
-from functools import cache
 from urllib.parse import parse_qsl
 
 from msgspec import Struct
 
 from sessioncore.forms import MAX_FORM, form_field, is_form
-from sessioncore.integration import Opaque
+from sessioncore.integration import Opaque, Warnings
 from sessioncore_asgi._types import Message, Receive, Scope
 
 __all__ = ["AsgiView"]
 
-_logger = logging.getLogger("sessioncore")
+_warnings = Warnings()
 
 
 class AsgiView(Opaque, Struct, eq=False):
@@ -63,7 +61,10 @@ class AsgiView(Opaque, Struct, eq=False):
         """A parameter of the matched route, if routing runs before the middleware."""
         params = self._scope.get("path_params")
         if params is None:
-            _warn_before_routing(name)
+            _warnings.warn(
+                f"from_param({name!r}) finds no session, because the middleware runs before routing: pass the route, "
+                f"as in from_param({name!r}, path='/.../{{{name}}}')"
+            )
             return None
         value = params.get(name)
         return None if value is None else str(value)
@@ -120,15 +121,3 @@ class AsgiView(Opaque, Struct, eq=False):
 
     def _content_type(self) -> str:
         return next(iter(self.header("content-type")), "")
-
-
-@cache
-def _warn_before_routing(name: str) -> None:
-    """Log, once for each parameter, that there can be none."""
-    _logger.warning(
-        "from_param(%r) finds no session, because the middleware runs before routing: pass the route, as in "
-        "from_param(%r, path='/.../{%s}')",
-        name,
-        name,
-        name,
-    )

@@ -1,6 +1,5 @@
 """SessionPlugin installs sessions in a Litestar application."""
 
-import logging
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -17,15 +16,13 @@ from litestar.plugins import CLIPlugin, InitPlugin
 from litestar.types import HTTPScope, Scope
 
 from sessioncore import ConfigError, Session, SessionStore
-from sessioncore.integration import check_beside, check_cookie, check_store
+from sessioncore.integration import Warnings, check_beside, check_cookie, check_store
 from sessioncore_asgi._exchanges import exchange_of
 from sessioncore_litestar._backend import SessionBackend, SessionBackendConfig
 from sessioncore_litestar._connection import get_session, with_session
 from sessioncore_litestar._middleware import SessionMiddleware
 
 __all__ = ["SessionPlugin"]
-
-_logger = logging.getLogger("sessioncore")
 
 
 class SessionPlugin(InitPlugin, CLIPlugin):
@@ -143,7 +140,7 @@ def _without_private_responses(config: ResponseCacheConfig, scope_key: str) -> R
     """
     if cast("Any", config).key_builder is not default_cache_key_builder:
         return config
-    can_be_cached, warned = config.cache_response_filter, set[str]()
+    can_be_cached, warnings = config.cache_response_filter, Warnings()
 
     def can_be_shared(scope: HTTPScope, status: int) -> bool:
         found, route = cast("dict[str, Any]", scope), cast("Any", scope["route_handler"])
@@ -153,14 +150,11 @@ def _without_private_responses(config: ResponseCacheConfig, scope_key: str) -> R
         session = exchange.session
         if not session.accessed and found.get(scope_key) is session:  # else `set_session` has put a value there
             return can_be_cached(scope, status)
-        if (name := str(route)) not in warned:
-            warned.add(name)
-            _logger.warning(
-                "the response of %s is not cached, although its route has cache=, because it used the session: "
-                "Litestar would give it to every visitor. If it is the same for all, or your keys tell visitors apart, "
-                "pass cache_key_builder= to the route",
-                name,
-            )
+        warnings.warn(
+            f"the response of {route} is not cached, although its route has cache=, because it used the session: "
+            "Litestar would give it to every visitor. If it is the same for all, or your keys tell visitors apart, "
+            "pass cache_key_builder= to the route"
+        )
         return False
 
     return replace(config, cache_response_filter=can_be_shared)

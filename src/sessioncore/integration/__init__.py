@@ -11,6 +11,7 @@ from sessioncore._error_responses import ErrorResponse, close_code, close_reason
 from sessioncore._exchange import UNCHANGED
 from sessioncore._extras import needs_extra
 from sessioncore._opaque import Opaque
+from sessioncore._warnings import Warnings
 from sessioncore.http._cross_site import asks_for_websocket
 from sessioncore.http._extractors import flatten
 from sessioncore.integration._checks import (
@@ -26,7 +27,7 @@ from sessioncore.persistence._driver import DONE
 from sessioncore.session._protocols import Watch
 
 __all__ = [
-    "DONE", "UNCHANGED", "ErrorResponse", "Opaque", "Watch", "asks_for_websocket", "check_beside", "check_cookie",
-    "check_scope_key", "check_store", "check_vacant", "close_code", "close_for_error", "close_reason", "flatten",
-    "log_late_failure", "needs_extra", "says_ended", "warn_if_replaced", "watch_connection",
+    "DONE", "UNCHANGED", "ErrorResponse", "Opaque", "Warnings", "Watch", "asks_for_websocket", "check_beside",
+    "check_cookie", "check_scope_key", "check_store", "check_vacant", "close_code", "close_for_error", "close_reason",
+    "flatten", "log_late_failure", "needs_extra", "says_ended", "warn_if_replaced", "watch_connection",
 ]  # fmt: skip
