@@ -105,9 +105,9 @@ class Agenda:
         """
         overdue, next_due = list[SessionWatch](), inf
         for watch, since in self.unanswered():
-            due = max(min(since + window, watch.ends_at), since + patience)
             if watch.given_up:
                 continue
+            due = max(min(since + window, watch.ends_at), since + patience)
             if now < due:
                 next_due = min(next_due, due)
             else:

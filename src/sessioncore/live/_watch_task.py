@@ -149,8 +149,6 @@ class WatchTask:
 
     async def _run_round(self, now: float) -> None:
         self._agenda.ring(now)
-        if now < self._confirm_at and (not self._agenda.asked or now < self._retry_at):
-            return
         async with anyio.create_task_group() as group:
             group.start_soon(self._give_up_in_time)
             await self._call_storage(now)

@@ -3,7 +3,7 @@
 from msgspec import UNSET, Struct
 
 from sessioncore._opaque import Opaque
-from sessioncore._storage_calls import Create, Move, Replace
+from sessioncore._storage_calls import Create, Move, Replace, Stored
 from sessioncore.codec._record import Record
 from sessioncore.session._delta import Delta
 from sessioncore.session._lifecycle import Action
@@ -31,6 +31,10 @@ class Attempt(Opaque, Struct, frozen=True):
         """The owner that it sets; None: it sets none."""
         owner = self.delta.metadata.owner
         return None if owner is UNSET else owner
+
+    def is_stored_as(self, current: Stored) -> bool:
+        """Whether a record is the one of this write: it contains the time of writing, so equal bytes mean yes."""
+        return current.data == self.call.data
 
     def to_loaded(self, session_id: str, version: int, before: Loaded | None, origin: str) -> Loaded:
         """Return the record as this write has stored it; `before` is the former record.
