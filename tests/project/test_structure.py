@@ -14,9 +14,9 @@ MOST_LINES_OF_A_FUNCTION = 50
 MOST_ATTRIBUTES = 10
 FOR_ONE_REQUEST = {  # classes whose objects live for one request, or for one commit of it
     "AiohttpView", "AsgiView", "Attempt", "CommitSteps", "Crossing", "EventStream", "Exchange", "LateWatch",
-    "LoadSteps", "OpenConnection", "Pending", "ReloadSteps", "RequestContext", "Responder", "Session", "SessionBase",
-    "SessionMapping", "SessionState", "SessionSteps", "SessionWatch", "SocketResponder", "Turn", "Values",
-    "_OwnerChange", "_Sender",
+    "LoadSteps", "OpenConnection", "Pending", "PolledDeadline", "ReloadSteps", "RequestContext", "Responder",
+    "Session", "SessionBase", "SessionMapping", "SessionState", "SessionSteps", "SessionWatch", "SocketResponder",
+    "Turn", "Values", "_OwnerChange", "_Sender",
 }  # fmt: skip
 OF_A_FRAMEWORK = {"_state_of(scope).session_id"}  # Litestar's attribute, of the name of one of ours
 LONG_LIVED = {  # as long as the application

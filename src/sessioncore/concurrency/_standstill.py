@@ -6,8 +6,7 @@ whose replies came meanwhile and could not be read: all of them would fail at on
 
 import asyncio
 import sys
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from math import inf
 from types import TracebackType
 from typing import Any, Final
@@ -15,19 +14,17 @@ from weakref import WeakKeyDictionary
 
 from sessioncore.concurrency._event_loops import asyncio_loop, event_loop
 
-__all__ = ["MORE_TIME", "STOOD_STILL", "LateDeadline", "time_limit"]
+__all__ = ["MORE_TIME", "STOOD_STILL", "LateDeadline", "PolledDeadline", "time_limit"]
 
 STOOD_STILL: Final = 0.5  # seconds; an event loop that is merely busy is not so late
 MORE_TIME: Final = 1.0  # seconds in which to read what is there, or for a worker thread to finish
 _BEFORE: Final = 0.01  # seconds: more than a timer's resolution, so that this one is called first
 
 
-@asynccontextmanager
-async def time_limit(seconds: float) -> AsyncGenerator[None]:
-    """Do what `asyncio.timeout` does, for what is not done with each request; its deadline is a LateDeadline."""
-    async with asyncio.timeout(seconds) as limit:
-        with LateDeadline(limit.when() or inf, limit.reschedule):
-            yield
+def time_limit(seconds: float) -> tuple[asyncio.Timeout, "LateDeadline"]:
+    """Return two contexts for a wait on asyncio, to be entered in this order: they raise TimeoutError at the end."""
+    limit = asyncio.timeout(seconds)
+    return limit, LateDeadline(limit.when() or inf, limit.reschedule)
 
 
 class LateDeadline:
@@ -67,6 +64,23 @@ class LateDeadline:
         if late:
             self._move(now + MORE_TIME)
         return late
+
+
+class PolledDeadline:
+    """A deadline for those who look at the clock themselves; it moves as a LateDeadline does, but once only."""
+
+    __slots__ = ("_at", "_moved")
+
+    def __init__(self, at: float) -> None:
+        self._at = at
+        self._moved = False
+
+    def left(self, now: float, sooner: float = 0.0) -> float:
+        """Return the seconds that are left at `now`, if the time is over so many seconds `sooner`."""
+        left = self._at - sooner - now
+        if left < -STOOD_STILL and not self._moved:
+            self._at, self._moved, left = now + MORE_TIME + sooner, True, MORE_TIME
+        return left
 
 
 class _Instrument:

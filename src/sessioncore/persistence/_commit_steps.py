@@ -18,7 +18,7 @@ from sessioncore._errors import CorruptRecord, StorageError
 from sessioncore._events import EventKind
 from sessioncore._storage_calls import Create, Load, Move, Moved, Replace, Stored
 from sessioncore.codec._record import Record, decode_record, encode_record
-from sessioncore.concurrency._standstill import MORE_TIME, STOOD_STILL
+from sessioncore.concurrency._standstill import PolledDeadline
 from sessioncore.http._ids import handle_of
 from sessioncore.persistence import _commit_errors as errors
 from sessioncore.persistence._commit_events import ENDED_TTL, events_of_write
@@ -54,8 +54,7 @@ class CommitSteps(SessionSteps, eq=False):
     taken_ids: int = 0  # how many new IDs were in use already
     absent: tuple[Attempt, Pending | None] | None = None  # a lost write that FIND did not see, and the journal after it
     searched_twice: bool = False
-    give_up_at: float = 0.0  # by the monotonic clock; 0: there was no conflict yet
-    has_more_time: bool = False  # the process stood still when the time was up
+    deadline: PolledDeadline | None = None  # by the monotonic clock; None: there was no conflict yet
 
     def __repr__(self) -> str:
         return f"<CommitSteps {self.action.name}>"
@@ -212,10 +211,9 @@ class CommitSteps(SessionSteps, eq=False):
 
     def _conflict(self, current: Stored) -> Step | None:
         attempt, now = self.state.current_attempt(), monotonic()
-        self.give_up_at = self.give_up_at or now + self.context.config.storage_timeout.total_seconds()
-        if now - self.give_up_at > STOOD_STILL and not self.has_more_time:
-            self.give_up_at, self.has_more_time = now + MORE_TIME, True
-        if now >= self.give_up_at:
+        if self.deadline is None:
+            self.deadline = PolledDeadline(now + self.context.config.storage_timeout.total_seconds())
+        if self.deadline.left(now) <= 0:
             self.state.roll_back()
             self._queue_event(EventKind.CONFLICT, str(self.tries))
             self._fail(errors.conflict_error())
@@ -243,7 +241,7 @@ class CommitSteps(SessionSteps, eq=False):
     def _found(self, current: Stored) -> Step | None:
         """Compare the stored record with the write whose reply was lost."""
         attempt = self.state.current_attempt()
-        if current.data == attempt.call.data:
+        if attempt.is_stored_as(current):
             self._finish_stored(current.version)
             return self.start()
         if isinstance(attempt.call, Replace) and current.version == attempt.call.version:

@@ -21,7 +21,7 @@ from sessioncore._opaque import Opaque
 from sessioncore._storage_calls import Delete, Load, Stored
 from sessioncore.codec._record import YEAR_9999, extended
 from sessioncore.concurrency._gather import MAX_CONCURRENT_CALLS
-from sessioncore.concurrency._standstill import MORE_TIME, STOOD_STILL
+from sessioncore.concurrency._standstill import PolledDeadline
 from sessioncore.persistence._commit_steps import CommitSteps
 from sessioncore.persistence._driver import Driver
 from sessioncore.persistence._machine import Answer, Step
@@ -137,16 +137,13 @@ class OwnerLimit:
         Newer logins over the limit withdraw when they see this one. If one does not, it had already
         been confirmed to its client, so this login withdraws instead. The newest has the shortest wait.
         """
-        pause, limit, has_more_time = FIRST_POLL, self._limit, False
-        started_at = anyio.current_time()
+        pause, limit, timeout = FIRST_POLL, self._limit, self._context.config.storage_timeout.total_seconds()
+        deadline = PolledDeadline(anyio.current_time() + timeout)  # moves, because the others may be in this process
         while True:
             ranked = [owned.handle for owned in await self._ranked(owner)]
             if handle not in ranked[:limit]:
                 return handle in ranked
-            wait = self._context.config.storage_timeout.total_seconds() * (1 - ranked.index(handle) / limit / 2)
-            left = started_at + wait - anyio.current_time()
-            if left < -STOOD_STILL and not has_more_time:  # the process was stopped, perhaps with the others in it
-                started_at, left, has_more_time = started_at + MORE_TIME - left, MORE_TIME, True
+            left = deadline.left(anyio.current_time(), sooner=timeout * ranked.index(handle) / limit / 2)
             if len(ranked) <= limit or left <= 0:
                 return len(ranked) > limit
             await anyio.sleep(min(pause, left))  # not longer, or the next one would decide at the same time
@@ -205,7 +202,7 @@ class _OwnerChange(Opaque, Struct, eq=False):
         answer = await self.driver.perform(step)
         if type(answer) is int:
             version = answer
-        elif isinstance(answer, Stored) and isinstance(step, Load) and answer.data == attempt.call.data:
+        elif isinstance(answer, Stored) and isinstance(step, Load) and attempt.is_stored_as(answer):
             version = answer.version
         else:
             return answer

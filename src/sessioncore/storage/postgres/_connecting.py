@@ -82,8 +82,10 @@ def target_of(dsn: str) -> dict[str, str]:
 
 
 async def _connect_within(seconds: float, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
-    async with time_limit(seconds):
-        return await _connect(*args, timeout=None, **options)
+    limit, late = time_limit(seconds)
+    async with limit:
+        with late:
+            return await _connect(*args, timeout=None, **options)
 
 
 def _close(attempt: asyncio.Future[Any]) -> None:

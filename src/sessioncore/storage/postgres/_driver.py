@@ -12,7 +12,7 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from sessioncore._errors import StorageError, StorageUnavailable
-from sessioncore.concurrency._standstill import LateDeadline
+from sessioncore.concurrency._standstill import time_limit
 from sessioncore.storage.postgres._errors import (
     FAILURES,
     READ_ONLY,
@@ -105,8 +105,9 @@ class Database:
         """
         locks = {self._row_locks.setdefault(key, asyncio.Lock()) for key in locking}
         try:
-            async with asyncio.timeout(self._timeout) as limit, AsyncExitStack() as stack:
-                stack.enter_context(LateDeadline(limit.when() or math.inf, limit.reschedule))
+            limit, late = time_limit(self._timeout)
+            async with limit, AsyncExitStack() as stack:
+                stack.enter_context(late)
                 if self._pool is None:
                     await self.connect()
                 for lock in sorted(locks, key=id):  # in one order, so that two calls do not wait for each other

@@ -7,7 +7,7 @@ from time import monotonic
 from typing import Any, TypeVar
 
 from sessioncore._batched import batched
-from sessioncore.concurrency._standstill import LateDeadline
+from sessioncore.concurrency._standstill import time_limit
 from sessioncore.storage.redis._errors import ReplyTimeout, is_explained
 
 __all__ = ["CALLS_AT_ONCE", "LATE", "all_of", "cancel_and_wait", "first_answer", "for_each", "within"]
@@ -29,8 +29,9 @@ async def within(deadline: float, call: Coroutine[Any, Any, _T]) -> _T:
     if deadline == inf:
         return await call
     try:
-        async with asyncio.timeout(deadline - monotonic()) as limit:
-            with LateDeadline(limit.when() or inf, limit.reschedule):
+        limit, late = time_limit(deadline - monotonic())
+        async with limit:
+            with late:
                 return await call
     except TimeoutError as exc:
         raise ReplyTimeout(LATE) from exc
