@@ -38,6 +38,11 @@ def test_there_is_one_way_through_each_decision() -> None:
     assert found <= {"answer_now"}
 
 
+def test_no_task_group_warns_of_tasks_that_a_cancellation_kept_from_beginning() -> None:
+    makers = {path for path in FILES if "create_task_group" in path.read_text(encoding="utf-8")}
+    assert {path.name for path in makers if path.parent.name != "testing"} == {"_task_group.py"}
+
+
 def test_a_struct_that_holds_values_or_headers_shows_none_of_them() -> None:
     """Those that do so are `Opaque`; a `__repr__` alone does not hide the fields from rich."""
     for path in FILES:

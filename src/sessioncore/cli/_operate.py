@@ -15,6 +15,7 @@ from sessioncore.cli._choice import chosen_config, chosen_store, print_result, w
 from sessioncore.cli._failures import FAILED
 from sessioncore.cli._output import json_text, note, progress
 from sessioncore.cli._run import check_place, open_storage, run
+from sessioncore.concurrency._task_group import TaskGroup
 from sessioncore.persistence._purging import pause_between
 
 __all__ = ["audit", "check", "migrate", "purge"]
@@ -53,18 +54,18 @@ async def _purge_until_stopped(store: SessionStore, seconds: float) -> None:
     """
     failure: SessionError | OSError | None = None  # OSError: the output cannot be written
     with anyio.open_signal_receiver(signal.SIGTERM) as signals:
-        async with anyio.create_task_group() as tasks:
+        async with TaskGroup() as tasks:
 
             async def stop() -> None:
                 async for _ in signals:
-                    tasks.cancel_scope.cancel()
+                    tasks.cancel()
 
             tasks.start_soon(stop)
             try:
                 await _purge_forever(store, seconds)
             except (SessionError, OSError) as exc:
                 failure = exc
-                tasks.cancel_scope.cancel()
+                tasks.cancel()
     if failure is not None:  # not raised in the group, which would wrap it
         raise failure
 

@@ -3,9 +3,8 @@
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeVar
 
-import anyio
-
 from sessioncore._errors import SessionError
+from sessioncore.concurrency._task_group import TaskGroup
 
 __all__ = ["MAX_CONCURRENT_CALLS", "gather"]
 
@@ -36,7 +35,7 @@ async def gather(calls: Iterable[Callable[[], Awaitable[T]]]) -> list[T]:
             if failed:
                 return
 
-    async with anyio.create_task_group() as group:
+    async with TaskGroup() as group:
         for _ in waiting[:MAX_CONCURRENT_CALLS]:
             group.start_soon(work)
     if failed:

@@ -17,7 +17,6 @@ from types import NoneType
 from typing import cast
 
 import anyio
-from anyio.abc import TaskGroup
 
 from sessioncore._config import stale_id_window
 from sessioncore._errors import SessionError, SessionGone, StorageError, StorageUnavailable
@@ -28,6 +27,7 @@ from sessioncore.concurrency._background import run_in_background
 from sessioncore.concurrency._event_loops import caller_from_any_thread
 from sessioncore.concurrency._gather import MAX_CONCURRENT_CALLS
 from sessioncore.concurrency._standstill import MORE_TIME, STOOD_STILL
+from sessioncore.concurrency._task_group import TaskGroup
 from sessioncore.live._agenda import Agenda
 from sessioncore.live._session_watch import SessionWatch
 from sessioncore.persistence._driver import Driver
@@ -113,7 +113,7 @@ class WatchTask:
             self.stop(watch)
         if self._group is not None:
             with suppress(RuntimeError):  # of a loop that has ended
-                self._group.cancel_scope.cancel()
+                self._group.cancel()
 
     # -- for the storage
 
@@ -128,7 +128,7 @@ class WatchTask:
     # -- the task
 
     async def _run(self) -> None:
-        async with anyio.create_task_group() as group:
+        async with TaskGroup() as group:
             self._group, self._confirm_at = group, monotonic() + self._period
             try:
                 while self._agenda.by_key:
@@ -149,10 +149,10 @@ class WatchTask:
 
     async def _run_round(self, now: float) -> None:
         self._agenda.ring(now)
-        async with anyio.create_task_group() as group:
+        async with TaskGroup() as group:
             group.start_soon(self._give_up_in_time)
             await self._call_storage(now)
-            group.cancel_scope.cancel()
+            group.cancel()
 
     async def _call_storage(self, now: float) -> None:
         if now >= self._confirm_at:
