@@ -5,6 +5,7 @@ PostgreSQL refuses to run as root: under uid 0 everything is run as the system u
 """
 
 import os
+import select
 import shutil
 import signal
 import socket
@@ -130,13 +131,17 @@ class PostgresServer:
         return self._process.pid
 
     def kill(self) -> None:
-        """End the server as kill -9 does, its backends too."""
+        """End the server as kill -9 does, its backends too, and wait until none of them holds its memory."""
         assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)  # it starts no more backends
         children = subprocess.run(["pgrep", "-P", str(self.pid)], capture_output=True, text=True, check=False)
         self._process.kill()
-        for child in children.stdout.split():
+        for child in map(int, children.stdout.split()):
             with suppress(ProcessLookupError):
-                os.kill(int(child), signal.SIGKILL)
+                ended = os.pidfd_open(child)
+                os.kill(child, signal.SIGKILL)
+                select.select([ended], [], [], 10)
+                os.close(ended)
         self._process.wait()
         # A server that was killed leaves its lock file; its pid may be ours to reuse.
         (self.data / "postmaster.pid").unlink(missing_ok=True)
