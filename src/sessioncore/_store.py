@@ -1,7 +1,6 @@
 """SessionStore: the sessions of one application.
 
-It has the configuration, the registered types and the storage. Adapters get the exchange of a
-request from it, and background work loads sessions with it.
+Adapters get the exchange of a request from it, and background work loads sessions with it.
 """
 
 from collections.abc import AsyncGenerator, Callable, Iterable
@@ -50,6 +49,9 @@ class SessionStore:
         context = StoreContext(SessionConfig() if config is None else config)
         self._persistence = StorePersistence(context, LiveSessions)
 
+    def __repr__(self) -> str:
+        return f"<SessionStore {self.storage!r}>"
+
     @property
     def config(self) -> SessionConfig:
         """The configuration; frozen."""
@@ -87,11 +89,11 @@ class SessionStore:
     def register_type(self, cls: type | None = None, /, **options: Any) -> Any:
         """Allow instances of `cls` as session values; return `cls`, so that this works as a decorator.
 
-        `name` identifies the class in stored records. The default is `module.qualname`, so pass
-        the old one when you move the class; `aliases` are further names to accept. `encode(obj)`
-        returns any supported value, the same each time, as a commit tells by it whether the object
-        has changed; `decode(value)` turns it back. Dataclasses, Structs, attrs classes, NamedTuples,
-        Enums, pydantic models and subclasses of built-in types whose constructor takes one need neither.
+        `name` identifies the class in stored records. The default is `module.qualname`, so pass the old one when
+        you move the class; `aliases` are further names to accept. `encode(obj)` returns any supported value, the
+        same each time, as a commit tells by it whether the object has changed; `decode(value)` turns it back.
+        Dataclasses, Structs, attrs classes, NamedTuples, Enums, pydantic models and subclasses of built-in types
+        whose constructor takes one need neither.
 
         Raises:
             ConfigError: the name or class is registered differently, `cls` needs `encode` and `decode`,
@@ -198,11 +200,9 @@ class SessionStore:
         Raises:
             ConfigError: the storage cannot find records by prefix (`Clears`).
         """
-        storage = capability(self.storage, Clears)
-        if storage is None:
-            raise ConfigError(
-                f"{type(self.storage).__name__} cannot find records by prefix, which reset() needs; use another storage"
-            )
+        if (storage := capability(self.storage, Clears)) is None:
+            name = type(self.storage).__name__
+            raise ConfigError(f"{name} cannot find records by prefix, which reset() needs; use another storage")
         return await self._persistence.driver.counted("clear", lambda: storage.clear(self.config.key_prefix))
 
     # -- owners
