@@ -13,6 +13,7 @@ from typing import Any, cast
 import anyio
 import pytest
 import uvloop
+from redis.asyncio.cluster import ClusterNode
 from redis.exceptions import ResponseError
 from servers.redis_server import Server, one_server
 from tests.storage.redis_rig import answered, storage_at, storage_on
@@ -107,6 +108,18 @@ async def test_a_first_connection_outlives_a_process_that_was_stopped(server: Se
                 await asyncio.sleep(0)
             time.sleep(0.75)  # noqa: ASYNC251 - see above
             assert await load is None
+
+
+async def test_the_map_of_a_cluster_outlives_it_too(nodes: list[Server], monkeypatch: pytest.MonkeyPatch) -> None:
+    ask = ClusterNode.execute_command
+
+    def stopped(*args: Any) -> Any:
+        asyncio.get_running_loop().call_soon(time.sleep, 0.75)
+        return ask(*args)
+
+    monkeypatch.setattr(ClusterNode, "execute_command", stopped)  # which asks for the map
+    async with storage_on(nodes, socket_timeout=0.2) as storage:
+        assert await storage.load("k") is None
 
 
 async def test_the_time_of_several_calls_is_over_for_them_alone_though_the_last_one_was_answered() -> None:

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 from redis.asyncio import RedisCluster, Sentinel
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.crc import key_slot
 from servers.redis_server import Server, cluster, free_port, one_server, until, watched_pair
 from tests.storage.redis_rig import SECOND, answered, client_of, rig_of, storage_at, storage_on
@@ -68,6 +70,15 @@ async def test_a_master_that_was_demoted_is_left_for_the_new_one() -> None:
         client = sentinel_class(places, sentinel_kwargs={"client_name": "asks"}).master_for("main")
         storage = RedisStorage(client)
         await made(storage, "before")
+        once: dict[str, Any] = {"socket_timeout": 0.2, "retry": Retry(NoBackoff(), 0)}
+        stopped = RedisStorage(sentinel_class(places[:1], sentinel_kwargs=once).master_for("main"), timeout=SECOND)
+        sentinels[0].signal(signal.SIGSTOP)
+        load = asyncio.ensure_future(stopped.load("none"))
+        await asyncio.sleep(0.05)
+        time.sleep(0.75)  # noqa: ASYNC251 - nothing runs, as when the process is stopped
+        sentinels[0].signal(signal.SIGCONT)
+        assert await load is None
+        await stopped.aclose()
         sentinels[0].do("SENTINEL", "FAILOVER", "main")
         await asyncio.to_thread(until, lambda: replica.do("ROLE")[0] == b"master", 20)
         # What the old master still takes until it is told is lost with it: nothing of ours can know.

@@ -1,10 +1,11 @@
 """The map of a cluster, which tells the master that holds a key. redis-py keeps it, and fetches new ones."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from functools import partial
 from random import sample
+from time import monotonic
 from typing import Any
 
 from redis.asyncio.cluster import ClusterNode
@@ -13,8 +14,9 @@ from redis.crc import key_slot
 
 from sessioncore.concurrency._shield import run_shielded
 from sessioncore.storage.redis._errors import CLIENT_ERRORS, ConnectionLost, ErrorReply, Explained, error_of
+from sessioncore.storage.redis.client._opening import NO_LIMITS
 from sessioncore.storage.redis.connection._transport import RedisReply
-from sessioncore.storage.redis.connection._waiting import cancel_and_wait, first_answer
+from sessioncore.storage.redis.connection._waiting import cancel_and_wait, first_answer, within
 
 __all__ = ["ClusterMap"]
 
@@ -134,8 +136,8 @@ class ClusterMap:
 
     async def _fetch(self) -> Exception | None:
         try:
-            async with self._only_a_node_that_answers(), asyncio.timeout(self._silence_timeout):
-                await self._map.initialize()
+            async with self._only_a_node_that_answers():
+                await self._within_limit(self._map.initialize())
         except (ConnectionLost, *CLIENT_ERRORS, OSError) as exc:
             return exc
         else:
@@ -168,7 +170,10 @@ class ClusterMap:
         finally:
             if nodes.keys() <= {answered}:  # otherwise redis-py has put the nodes of the map there
                 nodes |= others
-            await run_shielded(self._map.aclose("startup_nodes"))
+            await run_shielded(self._within_limit(self._map.aclose("startup_nodes")))
+
+    async def _within_limit(self, call: Coroutine[Any, Any, None]) -> None:
+        await within(monotonic() + self._silence_timeout, call)
 
 
 def _map_of(client: Any) -> Any:
@@ -178,10 +183,11 @@ def _map_of(client: Any) -> Any:
     """
     theirs = client.nodes_manager
     addresses = [(node.host, node.port) for node in list(theirs.startup_nodes.values())]
+    kwargs = theirs.connection_kwargs | NO_LIMITS
     return type(theirs)(
-        [ClusterNode(host, port, **theirs.connection_kwargs) for host, port in addresses],
+        [ClusterNode(host, port, **kwargs) for host, port in addresses],
         theirs.require_full_coverage,
-        theirs.connection_kwargs,
+        kwargs,
         dynamic_startup_nodes=theirs._dynamic_startup_nodes,  # noqa: SLF001 - an argument of the client, kept there only
         address_remap=theirs.address_remap,
     )

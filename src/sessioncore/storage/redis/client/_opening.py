@@ -9,7 +9,7 @@ import asyncio
 import ssl
 from collections.abc import Callable
 from functools import partial
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from redis import exceptions as redis_errors
 from redis.asyncio import ConnectionPool, Redis, SSLConnection
@@ -23,7 +23,10 @@ from sessioncore.storage.redis._errors import CLIENT_ERRORS, ErrorReply, Explain
 from sessioncore.storage.redis.connection._transport import OpenedSocket
 from sessioncore.storage.redis.connection._waiting import first_answer
 
-__all__ = ["open_socket"]
+__all__ = ["NO_LIMITS", "open_socket"]
+
+# Each `time_limit` is for all that happens within it; redis-py's own would fail after the process was stopped.
+NO_LIMITS: Final = {"socket_timeout": None, "socket_connect_timeout": None}
 
 _NO_SENTINEL = "no sentinel answered ({}); look at the sentinels, their addresses and the network"
 _IF_NO_TLS = "; a server that does not speak TLS keeps silent: then write redis, not rediss, in the URL"
@@ -45,7 +48,7 @@ async def open_socket(make_connection: Callable[[], Any], protocol: asyncio.Prot
     """
     connection = make_connection()
     connection.retry = Retry(NoBackoff(), 0)
-    connection.socket_timeout = connection.socket_connect_timeout = None  # one limit for all of it, see below
+    connection.socket_timeout = connection.socket_connect_timeout = None  # see NO_LIMITS
     has_address, by_tls = not isinstance(connection, SentinelManagedConnection), isinstance(connection, SSLConnection)
     limit, late = time_limit(seconds)
     try:
@@ -104,7 +107,9 @@ async def _find_master(pool: Any) -> tuple[str, int]:
 async def _ask_sentinel(pool: Any, sentinel: Any) -> tuple[str, int]:
     manager, theirs = pool.sentinel_manager, sentinel.connection_pool
     # A connection of its own: the pool's connections and its lock belong to the event loop that has used it first.
-    own = Redis.from_pool(ConnectionPool(connection_class=theirs.connection_class, **theirs.connection_kwargs))
+    own = Redis.from_pool(
+        ConnectionPool(connection_class=theirs.connection_class, **theirs.connection_kwargs | NO_LIMITS)
+    )
     try:
         masters: Any = await own.sentinel_masters()
     except (redis_errors.AuthenticationError, redis_errors.ResponseError) as exc:
