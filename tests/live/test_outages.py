@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcon
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from weakref import WeakSet
 
 import anyio
@@ -287,6 +287,29 @@ async def test_a_storage_that_breaks_its_contract_leaves_nothing_unwatched(
         assert isinstance(one.error, error)
     assert "Forgetful.watch returned 0 records instead of 1; see the contract" in caplog.messages[0]
     assert len(caplog.messages) <= min(times, 5)  # not one for each look-up
+
+
+@pytest.mark.parametrize("reply", ["text", Stored(cast("bytes", ""), 1, 60.0), Moved(cast("str", 5))])
+async def test_a_broken_reply_for_one_key_keeps_no_other_from_being_looked_up(reply: Any) -> None:
+    class Odd(SpyStorage):
+        key = ""
+
+        async def load(self, key: str, *, renew: float | None = None) -> Any:
+            right = await super().load(key, renew=renew)
+            return reply if key == self.key else right
+
+    storage = Odd()
+    async with watched(storage, storage_timeout=TIMEOUT, stale_id_window=TIMEOUT + FAST) as one:
+        second = await one.store.create({"n": 1})
+        storage.key = f"session:{one.mine.handle}"
+        with pytest.raises(SessionGone):
+            async with second.alive():
+                await one.looked_up()
+                await one.store.delete(second.id)
+                await anyio.sleep_forever()
+        assert one.error is None
+        await one.ended.wait()
+        assert isinstance(one.error, StorageUnavailable)
 
 
 def plain_task(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any], *, name: str | None = None) -> Any:

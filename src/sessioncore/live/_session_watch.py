@@ -8,6 +8,7 @@ from msgspec import Struct
 from sessioncore._opaque import Opaque
 from sessioncore._storage_calls import Moved, Reply
 from sessioncore.persistence._load_answers import interpret_load
+from sessioncore.persistence._machine import check_fields
 from sessioncore.persistence._store_context import StoreContext
 from sessioncore.session._lifecycle import ENDED
 from sessioncore.session._loaded import Loaded
@@ -56,8 +57,12 @@ class SessionWatch(Opaque, Struct, eq=False, weakref=True):
 
         If its owner is not the one that the request knows, it is another session: another user, who
         did not open this connection, has logged in since.
+
+        Raises:
+            StorageError: the storage contract does not allow this answer.
         """
         if isinstance(answer, Moved):
+            check_fields(self.context.config.storage, "watch", answer)
             return None if answer.key in {self.key, *self.passed} else answer  # no move leads back, but damage may
         prefix, owner, unknown = self.context.config.key_prefix, self.base.record.owner, self.state.in_flight
         found = interpret_load(self.context, "", self.key.removeprefix(prefix), answer, counts_as_use=False)

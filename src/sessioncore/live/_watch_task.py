@@ -21,7 +21,7 @@ import anyio
 from sessioncore._config import stale_id_window
 from sessioncore._errors import SessionError, SessionGone, StorageError, StorageUnavailable
 from sessioncore._events import EventKind
-from sessioncore._storage_calls import Load, Moved, Reply, Touch
+from sessioncore._storage_calls import Moved, Reply, Touch
 from sessioncore._storage_capabilities import Watches
 from sessioncore.concurrency._background import run_in_background
 from sessioncore.concurrency._event_loops import caller_from_any_thread
@@ -178,7 +178,7 @@ class WatchTask:
         self._context.health.report(_FAILED + bug, exc)
 
     async def _look_up(self, asked: dict[str, float]) -> None:
-        """Look keys up, and remove from `asked` those that are done."""
+        """Look keys up, and remove from `asked` those that are done; raise what has failed, for one key or for all."""
         watches = {key: self._agenda.take_watches(key) for key in asked}
         for key in list(asked):
             self._prepare(watches[key], asked[key])
@@ -186,14 +186,19 @@ class WatchTask:
                 del asked[key]
         if not asked:
             return
-        keys = list(asked)
+        keys, failure = list(asked), None
         call = partial(self._watches.watch, keys, self._changed)
-        answers = await self._driver.listed("watch", call, Load.replies, len(keys))
+        answers = await self._driver.listed("watch", call, object, len(keys))  # `SessionWatch.judge` checks them
         for key, answer in zip(keys, answers, strict=True):
-            for watch in watches[key]:
-                if self._agenda.has(watch, key):  # otherwise it has ended or moved meanwhile
-                    self._answered(watch, answer, asked[key])
-            del asked[key]
+            try:
+                for watch in watches[key]:
+                    if self._agenda.has(watch, key):  # otherwise it has ended or moved meanwhile
+                        self._answered(watch, answer, asked[key])
+                del asked[key]
+            except Exception as exc:  # noqa: BLE001 - as above; it is about this key alone
+                failure = exc
+        if failure is not None:
+            raise failure
 
     def _prepare(self, watches: list[SessionWatch], since: float) -> None:
         """Before a key is looked up, handle what the requests themselves have done with their sessions."""
