@@ -47,6 +47,20 @@ async def test_the_oldest_logins_are_ended() -> None:
     assert [await lab.found(device.sid) is not None for device in devices] == [False, False, False, True]
 
 
+@pytest.mark.parametrize("call", ["owned_keys", "load", "move"])
+async def test_the_next_login_ends_what_the_storage_could_not_end(call: str) -> None:
+    lab = Lab(kind=SpyWithTombstones, max_sessions_per_owner=1)
+    await logged_in(lab.store)
+    visitor = Visitor(lab.store)
+    lab.storage.before[call] = lose
+    with pytest.raises(StorageUnavailable):
+        async with visitor.request() as session:
+            await session.login("ada")
+    assert (len(await lab.store.sessions_of("ada")), await lab.found(visitor.sid) is not None) == (2, True)
+    await logged_in(lab.store)
+    assert len(await lab.store.sessions_of("ada")) == 1
+
+
 @pytest.mark.proves("AT-81")
 @pytest.mark.parametrize("ahead", [0.5, 3600.0, 1e9])
 async def test_the_newest_login_stays_also_where_a_server_with_a_fast_clock_has_logged_in_before(ahead: float) -> None:
