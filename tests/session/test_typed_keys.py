@@ -120,13 +120,16 @@ async def test_mutate_begins_with_the_default_also_with_one_that_was_changed(lab
         session[CART].append(Item("tea"))
         session.mutate(CART, lambda cart: [*cart, Item("milk")])
         handed = session[log]
+        with pytest.raises(ZeroDivisionError):
+            session.mutate(log, lambda log: [1 // len(log)])
+        handed.append(0)  # still the session's, because that mutate() failed
         session.mutate(log, lambda log: [*log, 1])
         handed.append(99)  # not the session's any more
         with pytest.raises(KeyError):
             session.mutate(NAME, lambda name: name)
         assert session.mutate(NAME, lambda name: name + "!", "ada") == "ada!"
     async with lab.visitor.request() as session:
-        assert dict(session) == {"count": 1, "cart": [Item("tea"), Item("milk")], "log": [1], "name": "ada!"}
+        assert dict(session) == {"count": 1, "cart": [Item("tea"), Item("milk")], "log": [0, 1], "name": "ada!"}
 
 
 async def test_a_value_of_another_type_is_corrupt_for_its_typed_key_and_readable_by_name(lab: Lab) -> None:

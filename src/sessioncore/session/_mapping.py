@@ -230,7 +230,6 @@ class SessionMapping(SessionBase, MutableMapping[str, Any]):
         if isinstance(key, SessionKey):
             if default is UNSET:
                 default = key.default_factory() if key.default_factory is not None else key.default
-            state.values.drop_default(key.name)
             fn = checked(key, fn, state.values.codec)
         name = key if type(key) is str else self._key_name(key)
         if name in items:

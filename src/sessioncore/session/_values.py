@@ -70,11 +70,6 @@ class Values(Opaque, Struct, eq=False):
         self.issued_defaults = kept or None
         return changed
 
-    def drop_default(self, name: str) -> None:
-        """Forget an issued default that was not changed."""
-        if self.issued_defaults is not None:
-            self.issued_defaults.pop(name, None)
-
     def changed_in_place(self, name: str) -> Raw | None:
         """Return the new bytes of a value in `snapshots` if it was changed in place, else None."""
         assert self.snapshots is not None
