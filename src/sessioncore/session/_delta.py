@@ -3,7 +3,7 @@
 If another request wrote the record meanwhile, this decides which value wins.
 """
 
-from typing import Final
+from typing import Any, Final
 
 from msgspec import UNSET, Raw, Struct
 
@@ -100,17 +100,10 @@ class Correction(Struct, frozen=True):
             return right
         data = {name: raw for name, raw in right.data.items() if name in record.data or name not in login.data}
         data |= {name: raw for name, raw in record.data.items() if raw != login.data.get(name)}
-        corrected = Record(
-            right.created_at if record.created_at == login.created_at else record.created_at,
-            record.written_at,
-            right.idle if record.idle == login.idle else record.idle,
-            right.owner if record.owner == login.owner else record.owner,
-            right.details if record.details == login.details else record.details,
-            data,
-        )
-        return extended(
-            corrected,
-            right.absolute if record.absolute == login.absolute else record.absolute,
-            right.persistent if record.persistent is login.persistent else record.persistent,
-            right.bound_at if record.bound_at == login.bound_at else record.bound_at,
-        )
+
+        def field(name: str) -> Any:
+            stored = getattr(record, name)
+            return getattr(right, name) if stored == getattr(login, name) else stored
+
+        fields = (field("created_at"), record.written_at, field("idle"), field("owner"), field("details"), data)
+        return extended(Record(*fields), field("absolute"), field("persistent"), field("bound_at"))
