@@ -57,8 +57,7 @@ class Crossing(Opaque, Struct, eq=False):
 
     def refusal(self) -> CrossSiteRequest:
         """Make the error of a refused use: an `ErrorFactory`."""
-        if not self.reported:
-            self.context.refused_origins.log(self.request)
+        self.context.refused_origins.log(self.request)
         self._report()
         return CrossSiteRequest(
             "another site made this request, so it cannot use the session of its visitor; if the site is yours, add "

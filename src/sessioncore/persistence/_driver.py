@@ -104,14 +104,13 @@ class Driver:
             self._finish(machine)
         return DONE
 
-    async def drive_rest(self, machine: Machine, step: Step | None, perform: Perform) -> None:
-        """Carry out `step` and the steps that follow, awaiting each; `perform` carries out one.
+    async def drive_rest(self, machine: Machine, first: Step, perform: Perform) -> None:
+        """Carry out `first` and the steps that follow, awaiting each; `perform` carries out one.
 
         Raises:
             SessionError: the machine's error, or one of `perform`.
         """
-        if step is not None:
-            step = machine.answered(await perform(step))
+        step = machine.answered(await perform(first))
         if step is not None:
             if not isinstance(step, (Replace, Move)):
                 step = machine.answered(await perform(step))

@@ -51,7 +51,7 @@ class OwnerLimit:
         self._limit = limit
         self._refuses = context.config.on_owner_limit == "refuse"
 
-    async def commit(self, state: SessionState, steps: CommitSteps, step: Step | None) -> None:
+    async def commit(self, state: SessionState, steps: CommitSteps, step: Step) -> None:
         """Run a commit, which may log in; it makes several calls, so the caller must shield it.
 
         Raises:

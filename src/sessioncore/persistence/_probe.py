@@ -49,7 +49,7 @@ async def check_storage(config: SessionConfig, driver: Driver) -> None:
             named = type(exc)(f"{exc} (at {server})") if server else exc
             if not isinstance(named, WritesRefused):
                 raise named from exc.__cause__
-            refused = refused or named
+            refused = named
     if refused is not None:
         raise refused
 

@@ -43,8 +43,7 @@ class SessionSteps(Opaque, Struct, eq=False):
         self._set_gone_error()
 
     def _refuse_unreadable(self, why: str) -> None:
-        loaded = self.state.loaded
-        self._queue([QueuedEvent(EventKind.CORRUPT, None if loaded is None else loaded.handle, detail=why)])
+        self._queue([QueuedEvent(EventKind.CORRUPT, self.state.handle, detail=why)])
         self.state.roll_back()
         self._fail(errors.unreadable_error())
 
