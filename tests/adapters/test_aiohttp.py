@@ -179,14 +179,16 @@ def test_a_body_generated_after_the_handler_finds_the_session_released(store: Se
 
 @pytest.mark.anyio
 @pytest.mark.parametrize(("kind", "revoked"), [("text/event-stream", True), ("text/event-stream", False), ("", True)])
-async def test_only_an_event_stream_ends_with_its_session_if_a_generator_makes_the_body(
+async def test_only_an_event_stream_ends_with_its_session_if_a_generator_makes_the_body_and_only_until_its_end(
     kind: str, revoked: bool
 ) -> None:
     seen: list[ref[web.Request]] = []
+    connections: list[object] = []
     go_on = asyncio.Event()
 
     async def generated(request: web.Request) -> web.Response:
         seen.append(ref(request))
+        connections.append(request.transport)
         (await get_session(request)).get("n")
 
         async def body() -> AsyncIterator[bytes]:
@@ -208,6 +210,10 @@ async def test_only_an_event_stream_ends_with_its_session_if_a_generator_makes_t
                 go_on.set()
             assert await reply.content.read() == (b"" if ends else b"two\n")
         go_on.set()
+        if not ends:
+            await store.revoke_all("ada")
+            assert await (await client.get("/generated")).read() == b"one\ntwo\n"
+            assert connections[0] is connections[1]
     gc.collect()
     assert seen[0]() is None
 
