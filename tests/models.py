@@ -102,6 +102,7 @@ class Badge:
     level: int = attrs.field(alias="rank", default=1)
     extra: Any = attrs.field(factory=list[Any])
     twice: int = attrs.field(default=attrs.Factory(lambda self: self.level * 2, takes_self=True))
+    label: str = ""  # the fourth: a pydantic model is stored in four parts, too
 
 
 class Pair(NamedTuple):
