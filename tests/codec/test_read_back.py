@@ -6,6 +6,8 @@ import dataclasses
 import enum
 import functools
 from collections.abc import Callable
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any, ClassVar, NamedTuple
 
 import attrs
@@ -222,11 +224,16 @@ def late(value: Any) -> Any:
     return value
 
 
+BUILTINS: list[tuple[Any, Any]] = [
+    (int, 3), (complex, 1j), (bytes, b"ab"), (tuple, "ab"), (set, "ab"), (frozenset, "ab"), (Decimal, "1.50"),
+    (Fraction, "1/3"), (collections.OrderedDict, {2: 1, 1: 2}), (collections.Counter, "aab"), (collections.deque, "ab"),
+]  # fmt: skip
 READABLE: list[Any] = [
     Sku.model_construct(code=CANARY), Tagged(CANARY), Nested({"a": {"b": {}}}), Strict(1), Markup("<b>"),
     models.Claims(sub=float("nan")), Float64("nan"), models.Line(), changed(Strict(1), a=CANARY),
     changed(Cached(CANARY), length=len(CANARY)),
     Unset(),
+    *(type(f"My{base.__name__}", (base,), {})(value) for base, value in BUILTINS),
 ]  # fmt: skip
 UNREADABLE: list[tuple[Any, str]] = [
     (Sku.model_construct(note=CANARY), r"field 'code' of .*\.Sku is not set"),
@@ -240,6 +247,7 @@ UNREADABLE: list[tuple[Any, str]] = [
     (changed(Tagged("a"), tag=CANARY), r"\.Tagged would come back as another value"),
     (Pages(2), r"could not be read back \(.*\.Pages could not be made"),
     (late(Nested()), r"\.Nested would come back as another value"),
+    (type("Last", (collections.deque,), {})("a", 2), r"\.Last would come back as another value"),  # without its maxlen
 ]  # fmt: skip
 PLACES: list[tuple[Callable[[Any], Any], str]] = [
     (lambda v: v, ": "), (lambda v: [0, v], ", item 1: "), (lambda v: {"a": 0, CANARY: (v,)}, ", entry 1, item 0: "),
