@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from litestar import Controller, asgi, get, post
+from litestar.security.session_auth import SessionAuth
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.sessions import SessionMiddleware as StarletteSessions
@@ -75,6 +76,10 @@ def test_excluded_routes_have_no_session(
     assert client.get("/elsewhere").json() is True
 
 
+async def _anybody(*_: Any) -> str:
+    return "anybody"
+
+
 def test_one_layer_alone_can_have_sessions(enter: Open, store: SessionStore) -> None:
     class Shop(Controller):
         path = "/shop"
@@ -88,10 +93,13 @@ def test_one_layer_alone_can_have_sessions(enter: Open, store: SessionStore) -> 
         async def fail(self, request: AnyRequest) -> None:
             (await get_session(request)).set_idle_timeout("soon")  # type: ignore[arg-type]  # what is refused
 
+    backend = SessionBackendConfig(store)
+    auth = SessionAuth[str, Any](retrieve_user_handler=_anybody, session_backend_config=backend)
+
     class Bakery(Controller):  # its handlers are deep copies, their middleware too
         path = "/bakery"
 
-        @post("/count", middleware=[SessionBackendConfig(store).middleware])
+        @post("/count", middleware=[backend.middleware, auth.middleware])
         async def count(self, request: AnyRequest) -> int:
             return await count_up(request)
 
