@@ -120,10 +120,12 @@ def test_a_form_is_read_only_up_to_a_bound_and_only_where_it_is_needed(formed: S
     assert formed.raw(f"/form?sid={first}", form, method="POST", body=b"name=ada").text == "None ada"
 
 
-def test_the_path_can_hold_the_id(open_site: OpenSite) -> None:
-    site = open_site(extractor=from_param("id", path="/share/{id}"))
-    reply = site.raw(f"/share/{site.make({'n': 1})}")
-    assert (reply.text, reply.set_cookies, reply.one("vary")) == ('{"n":1}', [], None)
-    assert site.raw(f"/share/{UNKNOWN}").text == "{}"
-    assert site.raw("/share/..%2f..%2fetc").status in {200, 404}
-    assert site.raw("/read").text == "{}"
+def test_the_path_can_hold_the_id(open_site: OpenSite, adapter: str) -> None:
+    after_routing = [] if adapter == "asgi" else [from_param("id")]
+    for extractor in (from_param("id", path="/share/{id}"), *after_routing):
+        site = open_site(extractor=extractor)
+        reply = site.raw(f"/share/{site.make({'n': 1})}")
+        assert (reply.text, reply.set_cookies, reply.one("vary")) == ('{"n":1}', [], None)
+        assert site.raw(f"/share/{UNKNOWN}").text == "{}"
+        assert site.raw("/share/..%2f..%2fetc").status in {200, 404}
+        assert site.raw("/read").text == "{}"

@@ -14,7 +14,7 @@ from starlette.routing import Route
 from tests.adapters.litestar_kit import COOKIE, AnyRequest, Open, OwnRequest, SessionDep, read, write
 from tests.stores import SpyStorage
 
-from sessioncore import SessionConfig, SessionNotLoaded, SessionStore, from_param
+from sessioncore import SessionNotLoaded, SessionStore
 from sessioncore_litestar import SessionBackendConfig, SessionPlugin, get_session
 
 
@@ -112,17 +112,6 @@ def test_one_layer_alone_can_have_sessions(enter: Open, store: SessionStore) -> 
     assert client.post("/shop/fail").text == "Internal Server Error"
     assert client.get("/outside").json() is False
     assert client.blocking_portal.call(store.reset) == 1
-
-
-def test_an_id_may_stand_in_the_path(enter: Open) -> None:
-    store = SessionStore(SessionConfig(extractor=from_param("sid")))
-
-    @get("/share/{sid:str}")
-    async def share(session: SessionDep) -> dict[str, Any]:
-        return dict(session)
-
-    client = enter(share, plugin=SessionPlugin(store))
-    assert client.get(f"/share/{client.blocking_portal.call(store.create, {'n': 1}).id}").json() == {"n": 1}
 
 
 # -- mounted applications
