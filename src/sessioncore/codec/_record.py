@@ -55,9 +55,6 @@ class Record(Opaque, Struct, array_like=True, tag=1, forbid_unknown_fields=True,
         """When the session became one of its owner's."""
         return self.created_at if self.bound_at is None else self.bound_at
 
-    def __repr__(self) -> str:
-        return f"<Record keys={len(self.data)}>"  # no values: the repr appears in tracebacks
-
 
 class Record2(Record, tag=2, array_like=True, forbid_unknown_fields=True, frozen=True, gc=False):
     """A session that has an absolute timeout or persistence of its own, or was bound to its owner."""

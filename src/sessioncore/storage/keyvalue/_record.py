@@ -47,9 +47,6 @@ class Record(Opaque, Struct, frozen=True):
     moved_to: str | None = None  # the new key
     not_ours: bool = False  # something else is at the key: it is Unreadable, and never overwritten
 
-    def __repr__(self) -> str:
-        return f"<Record bytes={len(self.data)}>"  # no values
-
     def has(self, version: int) -> bool:
         """Return whether a write that expects this version may overwrite it."""
         return self.version == version and not self.not_ours

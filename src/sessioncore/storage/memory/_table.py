@@ -35,9 +35,6 @@ class _Entry(Opaque, Struct, eq=False, gc=False):
     bucket: Bucket
     owner: str | None
 
-    def __repr__(self) -> str:
-        return f"<_Entry bytes={len(self.data)}>"  # no values
-
 
 class Table:
     """Records by key, when they expire, and the keys of each owner. `Storage` says what the calls promise."""

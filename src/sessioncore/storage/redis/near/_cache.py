@@ -63,9 +63,6 @@ class _Entry(Opaque, Struct, frozen=True, gc=False):
     ends: float
     size: int
 
-    def __repr__(self) -> str:
-        return f"<_Entry bytes={len(self.data)}>"  # no values
-
 
 class RecordCache:
     """Records by their keys. Times are by the monotonic clock."""

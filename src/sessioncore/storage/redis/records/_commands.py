@@ -44,9 +44,6 @@ class MoveArguments(Opaque, Struct, frozen=True):
     owner: bytes | None
     tombstone: float
 
-    def __repr__(self) -> str:
-        return f"<MoveArguments bytes={len(self.data)}>"  # no values
-
     def for_script(self, new_version: int) -> tuple[bytes | int, ...]:
         """Return the arguments of the script that moves the record in one step."""
         value, lasts = pack(new_version, self.owner, self.data), millis(self.tombstone) if self.tombstone else 0
