@@ -108,3 +108,8 @@ def test_a_trusted_site_of_another_name_does_not_get_the_cookie_and_one_of_the_s
     assert judged(view, CrossSiteRule(parse_trusted_origins(names), lax=True)) == expected
     everywhere = "own" if expected == "withheld" else expected  # with SameSite=None the cookie comes
     assert judged(view, CrossSiteRule(parse_trusted_origins(names), lax=False)) == everywhere
+
+
+def test_without_a_host_header_a_trusted_site_is_one_of_another_name() -> None:
+    view = PlainView(headers=[("Origin", "https://pay.example")], method="POST")
+    assert judged(view, CrossSiteRule(parse_trusted_origins(["https://pay.example"]), lax=True)) == "withheld"
