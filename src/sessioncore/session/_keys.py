@@ -8,6 +8,7 @@ from msgspec import UNSET
 
 from sessioncore._callables import is_sync_callable
 from sessioncore._errors import ConfigError
+from sessioncore.codec._builtin_values import BUILTIN
 
 __all__ = ["AnyKey", "KeyFor", "KeyedValues", "SessionKey"]
 
@@ -34,8 +35,8 @@ class SessionKey(KeyFor[T, T]):
     in place. Using a key registers the types in its annotation with the store.
 
     Raises:
-        ConfigError: there is no name, or the type is in a str, or there are both kinds of default, or
-            `default` can change in place, or `default_factory` cannot be called.
+        ConfigError: there is no name, or a value such as `"int"` instead of a type, or there are both
+            kinds of default, or `default` can change in place, or `default_factory` cannot be called.
     """
 
     __slots__ = ("default", "default_factory", "name", "type")
@@ -59,9 +60,10 @@ class SessionKey(KeyFor[T, T]):
     ) -> None:
         if not isinstance(name, str) or not name:  # pyright: ignore[reportUnnecessaryIsInstance]  # not every caller is type-checked
             raise ConfigError("a SessionKey needs a name, a non-empty str")
-        if isinstance(annotation, str):
+        if annotation is not None and type(annotation) in BUILTIN:
             raise ConfigError(
-                f"SessionKey {name!r}: pass the type itself, not its name in a str, which nothing can check"
+                f"SessionKey {name!r}: pass the type itself, such as list[str], not a {type(annotation).__name__}, "
+                "which nothing can check"
             )
         if default is not UNSET and default_factory is not None:
             raise ConfigError(f"SessionKey {name!r}: pass default= or default_factory=, not both")
