@@ -275,12 +275,12 @@ async def test_a_watch_that_ends_during_its_look_up_hears_nothing_of_it() -> Non
     assert heard == []
 
 
-async def test_a_message_that_renews_nothing_leaves_that_to_the_next() -> None:
+async def test_a_message_renews_a_session_once_and_one_that_renews_nothing_leaves_that_to_the_next() -> None:
     lab = Lab()
     session = await lab.held()
     lab.storage.fail("touch", times=1)
     watch = lab.store._persistence.live.watch(state_of(session), print)  # pyright: ignore[reportPrivateUsage]
-    for pause in (600, 0, 0, 10**6):  # before the task begins, in an outage, and after the deadline
+    for pause in (600, 0, 0, 0, 10**6):  # before the task begins, in an outage, when due, not due, after the deadline
         lab.clock.advance(pause)
         watch.message_received()
         await anyio.wait_all_tasks_blocked()

@@ -1,5 +1,6 @@
 """Which calls to a storage get a timer from the store, and which see to it themselves."""
 
+import gc
 import select
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
@@ -22,6 +23,7 @@ from sessioncore import (
     Stored,
     Unreadable,
 )
+from sessioncore.concurrency._standstill import LateDeadline
 from sessioncore.storage import (
     AnswersNow,
     BoundsCalls,
@@ -123,6 +125,19 @@ async def test_a_process_that_was_stopped_takes_a_reply_that_comes_soon_after(re
     lab.storage.before["load"] = stop
     with nullcontext() if reply_in_time else pytest.raises(StorageUnavailable, match="did not reply within"):
         await lab.store.get_by_id(sid)
+
+
+@BOTH_LOOPS
+async def test_a_call_that_has_ended_leaves_no_timer_behind() -> None:
+    def kept() -> int:
+        gc.collect()
+        return sum(type(one) is LateDeadline for one in gc.get_objects())  # pyright: ignore[reportUnknownArgumentType]
+
+    store = Lab().store
+    await visit(store)
+    before = kept()
+    await visit(store)
+    assert kept() == before
 
 
 async def test_a_promise_holds_neither_where_a_call_was_replaced_nor_for_a_wrapper() -> None:

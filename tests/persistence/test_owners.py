@@ -11,7 +11,7 @@ from tests.kit import Lab
 from tests.stores import SpyStorage, SuspendingStorage
 from tests.views import Visitor, logged_in
 
-from sessioncore import ConfigError, EventKind, Session
+from sessioncore import ConfigError, EventKind, Moved, Session, Stored, Unreadable
 from sessioncore.codec._record import YEAR_9999
 
 pytestmark = pytest.mark.anyio
@@ -92,7 +92,12 @@ async def test_records_and_details_that_cannot_be_read_hide_no_other_session_and
     class Device:
         pass
 
-    lab = Lab()
+    class Damaged(SpyStorage):
+        async def load(self, key: str, *, renew: float | None = None) -> Stored | Moved | Unreadable | None:
+            return Unreadable() if key.endswith("2" * 64) else await super().load(key, renew=renew)
+
+    lab = Lab(kind=Damaged)
+    await lab.storage.inner.create("session:" + "2" * 64, b"", 60, owner="session:ada")
     newer = lab.beside()
     newer.register_type(Device, name="device", encode=lambda device: None, decode=lambda value: Device())
     session = await newer.create({}, owner="ada", device=Device())
@@ -101,8 +106,8 @@ async def test_records_and_details_that_cannot_be_read_hide_no_other_session_and
     await lab.storage.inner.create("session:" + "1" * 64, late, 1e12, owner="session:ada")
     infos = await lab.store.sessions_of("ada")
     assert [(info.handle, info.details) for info in infos] == [("1" * 64, {}), (session.handle, {})]
-    assert lab.kinds() == ["corrupt", "corrupt"]
-    assert await lab.store.revoke_all("ada") == 3
+    assert lab.kinds() == ["corrupt"] * 3
+    assert await lab.store.revoke_all("ada") == 4
     await lab.storage.inner.create("session:" + "0" * 64, b"unreadable", 60, owner="session:ada")
     assert await lab.store.revoke_all("ada", keep="0" * 64) == 0
     assert await lab.store.revoke_all("ada") == 1

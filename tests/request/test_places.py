@@ -146,7 +146,8 @@ async def test_without_a_deadline_only_a_cookie_that_brought_the_id_is_sent_agai
 async def test_a_custom_extractor_may_wait_and_may_be_anywhere_in_a_chain() -> None:
     async def extract(view: RequestView) -> str | None:
         await anyio.lowlevel.checkpoint()
-        return view.query("sid")
+        found: Any = from_cookie("own").extract(view)
+        return found or view.query("sid")
 
     own = Extractor(extract, Source.HEADER, "X-Own", vary=("X-Own",))
     place = Place(chain(own, from_cookie("sid"), from_header("x-own")))
@@ -157,6 +158,9 @@ async def test_a_custom_extractor_may_wait_and_may_be_anywhere_in_a_chain() -> N
     assert await place.data(sid) == {"n": 3}
     reply = await serve(place.store, PlainView([f"sid={sid}".encode()], queries={"sid": UNKNOWN}), login)
     assert reply.all("x-own") == [reply.cookies["sid"]]
+    place.forget()
+    assert await place.finds(PlainView([f"own=a; own=b; sid={sid}".encode()])) == {}
+    assert (place.kinds(), place.calls) == (["ambiguous"], [])
 
 
 async def test_an_error_of_a_custom_extractor_is_the_applications_and_a_wrong_value_is_named() -> None:

@@ -192,6 +192,7 @@ async def test_bind_owner_keeps_the_id_and_its_details_keep_their_types(lab: Lab
         session.bind_owner("ada", **details)
         assert (session.owner, session.details) == ("ada", details)
         session.details["seen"].append(2)  # of a copy
+    lab.clock.advance(30)  # not long enough for a renewal
     async with lab.visitor.request() as session:
         assert (session.id, session.owner, session.details) == (before, "ada", details)
         [info] = await lab.store.sessions_of("ada")
