@@ -123,6 +123,10 @@ async def test_an_id_from_a_read_only_place_is_never_written_to_a_cookie_but_a_n
     ending.cookies = [f"cookie={UNKNOWN}".encode()]
     assert (await serve(place.store, ending, reset)).cookies == {}  # the cookie is of another session: not cleared
     assert len(place.storage.inner) == 0
+    for cookies, cleared in ((ending.cookies, {"cookie": ""}), ([], {})):
+        dead = view(UNKNOWN)
+        dead.cookies = cookies
+        assert (await serve(place.store, dead, reset)).cookies == cleared
     alone = Place(where)
     sid = await alone.make()
     for work in (read, write, login):

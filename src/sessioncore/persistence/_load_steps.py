@@ -149,26 +149,26 @@ class LoadSteps(Opaque, Struct, eq=False):
         return self.context.extractors if self.crossing is None else self.crossing.extractors
 
     @property
-    def source(self) -> Source | None:
-        """Where the ID of the live session came from; None: there is no session."""
-        return self.extractors[self.index].source if self.session_id else None
+    def source(self) -> Source:
+        """Where the ID of the session came from, or the last one that was tried."""
+        return self.extractors[self.index].source
 
     def has_clearable_id(self) -> bool:
         """Return whether the client sent an ID in a cookie or header, which the response clears if the session ends.
 
         If the session came from elsewhere, such an ID belongs to another one, and is not cleared.
         """
-        return self.dead_id if self.source is None else self.source is not OTHER
+        return self.source is not OTHER if self.session_id else self.dead_id
 
     def has_two_cookies(self) -> bool:
         """Return whether the client sent two different IDs in one cookie."""
         state = self.state
         ambiguous = state is not None and state.phase is STALE and state.former_id is None
-        return ambiguous and self.extractors[self.index].source is COOKIE
+        return ambiguous and self.source is COOKIE
 
     def _reject_id(self) -> Step | None:
         """Go on to the next extractor, because the ID that this one gave belongs to no session."""
-        if self.extractors[self.index].source is not OTHER:
+        if self.source is not OTHER:
             self.dead_id = True
         return self._try_next()
 
