@@ -26,8 +26,8 @@ class Update(Struct):
 
     functions: list[Callable[[Any], Any]]
     default: Raw | None  # encoded, because a function may change it in place; None: there is no default
-    applied: bool = True  # False: they failed on the value that the session shows since a merge
-    result: Raw | None = None  # the encoded result; None: it cannot change in place, or cannot be encoded
+    applied: bool  # False: they failed on the value that the session shows since a merge
+    result: Raw | None  # the encoded result; None: it cannot change in place, or cannot be encoded
 
     def apply_to(self, value: Any) -> Any:
         """Return the result of the functions for `value`."""
