@@ -23,7 +23,7 @@ from sessioncore import (
     Stored,
     Unreadable,
 )
-from sessioncore.concurrency._standstill import LateDeadline
+from sessioncore.concurrency._standstill import LateDeadline, PolledDeadline
 from sessioncore.storage import (
     AnswersNow,
     BoundsCalls,
@@ -125,6 +125,12 @@ async def test_a_process_that_was_stopped_takes_a_reply_that_comes_soon_after(re
     lab.storage.before["load"] = stop
     with nullcontext() if reply_in_time else pytest.raises(StorageUnavailable, match="did not reply within"):
         await lab.store.get_by_id(sid)
+
+
+def test_a_deadline_that_came_long_ago_moves_once_by_a_second() -> None:
+    for sooner in (0.0, 2.0):
+        deadline = PolledDeadline(10.0 + sooner)
+        assert [deadline.left(now, sooner) for now in (9, 10.25, 11, 11.5, 13)] == [1, -0.25, 1, 0.5, -1]
 
 
 @BOTH_LOOPS

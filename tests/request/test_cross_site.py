@@ -211,14 +211,15 @@ async def test_a_call_that_needs_a_new_id_for_a_session_from_a_url_or_form_is_re
 
 
 async def test_an_id_of_no_session_beside_the_cookie_changes_nothing(lab: Lab) -> None:
-    visitor = await lab.begin()
-    for view in (forged("u" * 43, place="header"), forged("u" * 43, place="query"), forged("?", place="header")):
+    visitor, two = await lab.begin(), forged("u" * 43, place="header")
+    two.headers.append(("X-Sid", "v" * 43))
+    for view in (forged("u" * 43, place="header"), forged("u" * 43, place="query"), forged("?", place="header"), two):
         lab.forget()
         assert (await serve(lab.store, view, read)).error is None
         assert refused(await serve(lab.store, view, write))
         view.cookies = [f"{NAME}={visitor.sid}".encode()]
         assert refused(await serve(lab.store, view, read))
-        assert {"unknown", "malformed", "cross_site"} >= {*lab.kinds()} >= {"cross_site"}
+        assert {"unknown", "malformed", "ambiguous", "cross_site"} >= {*lab.kinds()} >= {"cross_site"}
 
 
 async def test_a_failing_storage_is_still_an_outage(lab: Lab) -> None:
