@@ -131,6 +131,16 @@ async def test_a_late_save_that_failed_is_made_good_at_the_end(lab: Lab) -> None
 
 
 @ARRIVED
+async def test_a_second_write_that_is_lost_is_made_good_too(arrived: bool, lab: Lab) -> None:
+    exchange = await lost(lab, mutate, "replace", arrived=False)
+    (lab.storage.after if arrived else lab.storage.before)["replace"] = lose
+    with pytest.raises(StorageUnavailable):
+        await exchange.session.save()
+    await lab.visitor.leave(exchange)
+    assert await lab.data() == {"n": 2}
+
+
+@ARRIVED
 async def test_a_storage_that_answers_at_once_settles_the_outcome_at_once(arrived: bool) -> None:
     lab = Lab(kind=PromptStorage)
     exchange = await lost(lab, mutate, "replace", arrived=arrived)

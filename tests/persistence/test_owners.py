@@ -142,12 +142,12 @@ class LaggingStorage(SpyStorage):
         return sorted({*await super().owned_keys(owner), *self.behind})
 
 
-async def test_an_index_that_lags_behind_neither_lists_nor_ends_a_strangers_session() -> None:
+async def test_an_index_that_lags_behind_neither_lists_nor_ends_a_strangers_session_or_one_that_is_gone() -> None:
     storage = LaggingStorage()
     lab = Lab(storage, max_sessions_per_owner=1)
     bobs, nobodys = await logged_in(lab.store, "bob"), await lab.store.create({})
     handles = [info.handle for info in await lab.store.sessions_of("bob")]
-    storage.behind = [f"session:{handle}" for handle in (*handles, nobodys.handle)]
+    storage.behind = [f"session:{handle}" for handle in (*handles, nobodys.handle, "0" * 64)]
     adas = await logged_in(lab.store, "ada")  # over the limit, if strangers counted
     assert len(await lab.store.sessions_of("ada")) == 1
     assert await lab.store.revoke_all("ada") == 1
