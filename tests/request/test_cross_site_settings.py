@@ -19,6 +19,7 @@ from sessioncore import (
     SessionError,
     SessionStore,
 )
+from sessioncore.http._ids import handle_of
 
 pytestmark = pytest.mark.anyio
 
@@ -51,6 +52,9 @@ async def test_what_a_trusted_site_writes_without_the_cookie_is_dropped_with_one
     reply = await serve(lab.store, forged(origin=PAY), work)
     assert (reply.error, reply.all("set-cookie"), reply.all("x-sid")) == (None, [], [])
     assert (lab.calls, [event.detail for event in lab.events]) == ([], [f"POST from {PAY}"])
+    await lab.storage.inner.create(f"session:{handle_of('d' * 43)}", b"damaged", 60)
+    reply = await serve(lab.store, forged("d" * 43, origin=PAY, place="query"), work)
+    assert (reply.error, reply.all("set-cookie"), reply.all("x-sid")) == (None, [], [])
 
 
 async def test_a_payment_page_does_not_take_the_login_away(lab: Lab) -> None:

@@ -225,7 +225,7 @@ async def test_delete_and_revoke_follow_a_session_that_moved(site: Site) -> None
     assert await site.store.revoke(handle, owner="ada") is False
 
 
-async def test_a_stale_cookie_does_not_hide_a_live_header() -> None:
+async def test_a_stale_cookie_does_not_hide_a_live_header_and_is_not_hidden_by_one_that_is_damaged() -> None:
     site = Site(extractor=chain(from_cookie(COOKIE), from_header("X-Session")))
     old = await site.start()
     new = await site.log_in()
@@ -236,6 +236,10 @@ async def test_a_stale_cookie_does_not_hide_a_live_header() -> None:
     await exchange.commit(200)
     await exchange.finish()
     assert await site.data(new) == {"cart": ["tea"], "seen": True}
+    await site.storage.inner.create(f"session:{handle_of('d' * 43)}", b"damaged", 60)
+    exchange = site.store.exchange(PlainView([f"{COOKIE}={old}".encode()], [("X-Session", "d" * 43)]))
+    (await obtain(exchange))["seen"] = False
+    assert await exchange.commit(200) == []
 
 
 async def test_after_the_window_the_id_is_unknown_like_any_other_and_a_window_of_zero_remembers_nothing() -> None:

@@ -195,6 +195,11 @@ async def test_the_last_of_several_blocks_that_overlap_closes_the_storage() -> N
     async with store:
         await store.aclose()  # at once
         assert closings(storage) == 3
+    with anyio.CancelScope() as scope:
+        async with store:
+            scope.cancel()
+            await anyio.sleep_forever()
+    assert closings(storage) == 5
 
 
 @ANYIO

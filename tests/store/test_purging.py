@@ -45,14 +45,24 @@ async def test_the_first_purge_does_not_come_at_once() -> None:
     assert storage.calls == []
 
 
-async def test_what_the_block_raises_comes_out_as_it_is_and_cancelling_it_ends_it() -> None:
+async def test_what_the_block_raises_comes_out_as_it_is_and_cancelling_it_ends_it_after_the_purge() -> None:
     with pytest.raises(KeyError):
         async with SessionStore().purge_every(SHORT):
             raise KeyError("k")
-    with anyio.move_on_after(0.01) as scope:
-        async with SessionStore().purge_every(SHORT):
+    storage, ended = SpyStorage(), anyio.Event()
+
+    async def purge_slowly() -> None:
+        with anyio.CancelScope(shield=True):
+            scope.cancel()
+            await anyio.sleep(0.01)
+            ended.set()
+
+    storage.before["purge_expired"] = purge_slowly
+    with anyio.CancelScope() as scope:
+        async with SessionStore(SessionConfig(storage=storage)).purge_every(SHORT):
             await anyio.sleep_forever()
     assert scope.cancelled_caught
+    assert ended.is_set()  # the storage may be closed next
 
 
 @BOTH_LOOPS
