@@ -115,6 +115,7 @@ async def test_a_session_that_was_never_loaded_cannot_be_read_or_loaded_afterwar
         unused = lab.store.exchange(PlainView())
         await unused.load()
         unused.session.release() if early else await unused.finish()
+        await unused.commit(200)
         with pytest.raises(SessionReleased):
             unused.session["n"] = 2
 

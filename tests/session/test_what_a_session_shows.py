@@ -230,6 +230,7 @@ async def test_owners_details_and_lifetimes_that_could_not_be_kept_are_refused()
                 with pytest.raises(ConfigError, match=rf"{setter.__name__}\(\) takes {takes}"):
                     setter(value)
         assert session.owner is None
+        assert session.expires_at - session.created_at == timedelta(minutes=30)
         assert not session.modified
 
 
