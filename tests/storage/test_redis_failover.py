@@ -236,7 +236,7 @@ async def test_on_a_cluster_a_deletion_waits_for_replicas_too(nodes: list[Server
         assert await storage.load(keys[0]) is None
 
 
-async def test_a_cluster_node_that_is_away_costs_its_slots_only_and_check_names_it() -> None:
+async def test_a_cluster_node_that_is_away_costs_its_slots_only_until_another_one_has_them() -> None:
     with cluster() as own:
         for node in own:
             node.do("CONFIG", "SET", "cluster-require-full-coverage", "no")
@@ -251,6 +251,11 @@ async def test_a_cluster_node_that_is_away_costs_its_slots_only_and_check_names_
             with pytest.raises(StorageUnavailable, match=rf"\(at 127\.0\.0\.1:{own[2].port}\)$"):
                 await SessionStore(SessionConfig(storage=storage)).check()
             await asyncio.to_thread(own[2].start)
+            await answered(lambda: storage.create(there, b"", 10), 15)
+            own[2].kill()
+            for node in own[:2]:
+                node.do("CLUSTER", "DELSLOTS", *range(10923, 16384))
+            own[1].do("CLUSTER", "ADDSLOTS", *range(10923, 16384))  # as a replica that takes over
             await answered(lambda: storage.create(there, b"", 10), 15)
             await storage.aclose()
 
