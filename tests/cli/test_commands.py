@@ -138,7 +138,7 @@ def test_the_store_of_an_application_and_its_configuration(tmp_path: Path) -> No
     assert [line for line in told if line in {"attached", "owned_keys"}] == ["attached", "owned_keys"]
     missing = in_this_process("audit", "app:missing", cwd=tmp_path)
     assert (missing.code, "the module has no 'missing'" in missing.err) == (2, True)
-    bad = in_this_process("audit", "app:config", "--json", cwd=tmp_path)
+    bad = in_this_process("audit", "--app", "app:config", "--json", cwd=tmp_path)
     assert (bad.code, "ASVS 7.3.2" in {finding["id"] for finding in bad.json}) == (1, True)
     good = command("audit", "app:good", cwd=tmp_path)
     assert (good.code, good.out, "the shop starts" in good.err) == (0, "", True)

@@ -45,7 +45,7 @@ CASES: list[tuple[object, object]] = [
     (timedelta(seconds=1.5), {"type": "timedelta", "value": 1.5}), (ZERO, {"type": "UUID", "value": str(ZERO)}),
     (ip_address("::1"), {"type": "IPv6Address", "value": "::1"}),
     (PurePosixPath("/a"), {"type": "PurePosixPath", "value": "/a"}),
-    (models.Item("tea", 2), {"type": "tests.models.Item", "value": {"sku": "tea", "count": 2, "note": None}}),
+    (models.Frozen({1}), {"type": "tests.models.Frozen", "value": {"name": {"type": "set", "value": [1]}}}),
 ]  # fmt: skip
 
 
