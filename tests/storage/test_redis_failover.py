@@ -188,6 +188,14 @@ async def test_a_move_that_cannot_end_the_old_record_leaves_it_and_a_short_lived
         storage = RedisStorage(client)
         await storage.delete(old, new)
         at = await made(storage, old, b"before")
+        nodes[0].do("CONFIG", "SET", "maxmemory", 1)
+        try:
+            with pytest.raises(StorageUnavailable, match="OOM"):
+                await storage.move(old, new, b"after", 1000, version=at)
+        finally:
+            nodes[0].do("CONFIG", "SET", "maxmemory", 0)
+        assert ((await record_at(storage, old)).data, await storage.load(new)) == (b"before", None)
+        await storage.delete(new)
         nodes[0].signal(signal.SIGSTOP)
         try:
             with pytest.raises(StorageUnavailable):

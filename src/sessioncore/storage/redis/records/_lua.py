@@ -16,7 +16,7 @@ same prefix but undeclared; on a cluster it is in another slot, so the caller ge
 from sessioncore.storage.redis.records._format import INDEX_SUFFIX
 
 __all__ = [
-    "AT_VERSION", "BURY", "HEAD", "INDEX", "INDEX_ELSEWHERE", "INDEX_HERE", "KEEP_LIVE", "PROLONG", "STORE", "TRY_CALL",
+    "AT_VERSION", "HEAD", "INDEX", "INDEX_ELSEWHERE", "INDEX_HERE", "KEEP_LIVE", "PROLONG", "STORE", "TRY_CALL",
 ]  # fmt: skip
 
 # Only newer servers say which command was refused, so the error says it.
@@ -115,14 +115,6 @@ if string.sub(start, 3, 10) ~= ARGV[#ARGV] or not is_ours(start) then
   return {0, redis.call('GET', KEYS[1]), ends}
 end
 local was = owner_in(start, KEYS[1])
-"""
-
-# A tombstone in the place of a record, or nothing where its ttl is 0.
-BURY = """
-local function bury(key, tombstone, ttl)
-  if ttl == '0' then return try_call('UNLINK', key) end
-  return try_call('SET', key, tombstone, 'PX', ttl)
-end
 """
 
 # A record without an expiry is not prolonged: something else removed its expiry, so it is not ours any more.

@@ -35,12 +35,14 @@ return {1, was}
 """
 
 # KEYS old, new, index; ARGV value, ttl, tombstone, its ttl, version. Reply: as above, or {2}: the new key is taken.
-# If the old record cannot be ended, a SET with an expiry in the past removes the new one: SET has just worked.
+# A tombstone whose ttl is 0 is not written. If the old record cannot be ended, a SET with an expiry in the past removes
+# the new one: SET has just worked.
 _MOVE = """
 if redis.call('PTTL', KEYS[2]) ~= -2 then return {2} end
 local refused = store(KEYS[2], KEYS[3], ARGV[1], ARGV[2])
 if refused then return refused end
-local reply = bury(KEYS[1], ARGV[3], ARGV[4])
+local end_old = ARGV[4] == '0' and {'UNLINK', KEYS[1]} or {'SET', KEYS[1], ARGV[3], 'PX', ARGV[4]}
+local reply = try_call(unpack(end_old))
 if type(reply) == 'table' and reply.err then
   redis.pcall('SET', KEYS[2], '', 'PXAT', 1)
   undo_entry(KEYS[3], KEYS[2])
@@ -85,7 +87,7 @@ def _record_scripts(index_of: str) -> _RecordScripts:
     shared = lua.HEAD + lua.INDEX + index_of
     return _RecordScripts(
         replace=_script(shared, lua.STORE, lua.AT_VERSION, _REPLACE),
-        move=_script(shared, lua.STORE, lua.BURY, lua.AT_VERSION, _MOVE),
+        move=_script(shared, lua.STORE, lua.AT_VERSION, _MOVE),
         touch=_script(shared, lua.PROLONG, _TOUCH),
         renew=_script(shared, lua.PROLONG, _RENEW),
     )
@@ -151,11 +153,10 @@ return {1, owner}
 # KEYS old; ARGV tombstone, its ttl, version. Reply: as for replace. The deciding step of a move between two slots.
 RETIRE = _script(
     lua.HEAD,
-    lua.BURY,
     lua.AT_VERSION,
     """
-local reply = bury(KEYS[1], ARGV[1], ARGV[2])
-return type(reply) == 'table' and reply.err and reply or {1, was}
+local reply = try_call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return reply.err and reply or {1, was}
 """,
 )
 
