@@ -163,6 +163,7 @@ def test_the_same_registration_again_has_no_effect_and_an_alias_may_be_added() -
 def test_a_class_registered_twice_with_another_meaning_is_refused() -> None:
     functions = {"encode": encode, "decode": decode}
     meanings: list[dict[str, Any]] = [{}, {"name": "other"}, functions, {"name": "other", **functions}]
+    meanings.append({**functions, "decode": str})
     for first, again in permutations(meanings, 2):
         registry = Codec().registry
         registry.register(models.Item, **first)
