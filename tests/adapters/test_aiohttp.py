@@ -28,6 +28,7 @@ def test_sub_applications_share_the_session(store: SessionStore, storage: SpySto
         if repeated:  # no effect
             setup(app, store)
             setup(inner, store)
+            assert len(app.middlewares) == 1
         app.add_subapp("/inner", inner)
         browser = visit(app)
         first = browser.get("/inner/count")

@@ -14,7 +14,7 @@ Pairs = list[tuple[bytes, bytes]]
 
 SET = ("set-cookie", "sid=new; Path=/")
 SENT = (b"set-cookie", b"sid=new; Path=/")
-PLAIN = [(b"content-type", b"text/html"), (b"x-app", b"1")]
+PLAIN = [(b"content-type", b"text/html"), (b"x-app", b"\xe9")]
 
 
 def run(
@@ -24,7 +24,7 @@ def run(
 
 
 def as_text(headers: Pairs) -> list[tuple[str, str]]:
-    return [(name.decode(), value.decode()) for name, value in headers]
+    return [(name.decode(), value.decode("utf-8", "surrogateescape")) for name, value in headers]
 
 
 def values(headers: Pairs, name: bytes) -> list[bytes]:
