@@ -140,7 +140,8 @@ async def test_the_near_cache_is_in_the_metrics(server: Server) -> None:
 
 LEVELS: list[tuple[EventKind, int]] = [
     (EventKind.LOGIN, logging.INFO), (EventKind.CORRUPT, logging.WARNING), (EventKind.CROSS_SITE, logging.WARNING),
-    (EventKind.RENEWED, logging.DEBUG), (EventKind.STORAGE_ERROR, logging.DEBUG),
+    (EventKind.AMBIGUOUS, logging.WARNING), (EventKind.CAPPED, logging.WARNING), (EventKind.RENEWED, logging.DEBUG),
+    (EventKind.STORAGE_ERROR, logging.DEBUG),
 ]  # fmt: skip
 
 
