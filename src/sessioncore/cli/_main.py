@@ -84,7 +84,7 @@ def run_command_line(arguments: Sequence[str]) -> int:
     sys.stderr = sys.stderr or _null_device("w")
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="replace" if stream is sys.stdin else "backslashreplace")
+            stream.reconfigure(errors="backslashreplace")
     handler = logging.StreamHandler()
     handler.setFormatter(_WithoutTraceback("%(levelname)s: %(message)s"))
     logging.basicConfig(level=logging.ERROR, handlers=[handler])  # `check` alone shows warnings
