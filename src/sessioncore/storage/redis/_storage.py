@@ -44,6 +44,7 @@ with needs_extra("redis"):
     from sessioncore.storage.redis.near._cache import NearCache, NearCacheStats
     from sessioncore.storage.redis.records import _scans as scans
     from sessioncore.storage.redis.records._commands import MoveArguments, stored_of
+    from sessioncore.storage.redis.records._format import millis
 
 __all__ = ["RedisStorage"]
 
@@ -158,7 +159,7 @@ class RedisStorage:
             except ForeignValue:
                 pass  # the record, or merely its owner's index: a plain GET tells them apart
             else:
-                return None if value is None else stored_of(value, max(1, round(renew * 1000)))
+                return None if value is None else stored_of(value, millis(renew))
         elif here.near is not None:
             return await here.near.load(key, deadline)
         name = bytes_of(key)
