@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 from servers.redis_server import Server
-from tests.storage.redis_rig import client_of, storage_at, walk
+from tests.storage.redis_rig import client_of, storage_at, storage_on, walk
 from tests.storage.rigs import made, record_at, version_of
 from tests.tcp_proxy import Proxy, proxy_to
 
 from sessioncore import SessionConfig, SessionStore
 from sessioncore.storage import Moved, Stored
 from sessioncore.storage.redis import RedisStorage
+from sessioncore.storage.redis.client import _cluster_map
 
 pytestmark = [pytest.mark.anyio, pytest.mark.redis, pytest.mark.usefixtures("emptied")]
 
@@ -160,3 +161,14 @@ async def test_clearing_and_purging_go_in_bounded_batches(server: Server) -> Non
         await raw.zadd("app:u:sessioncore-index", {f"app:{number}": 1 + number for number in range(1200)})
         assert await storage.purge_expired() == 1200
         assert not await raw.exists("app:u:sessioncore-index")
+
+
+async def test_the_map_of_a_cluster_is_fetched_once(nodes: list[Server], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_cluster_map, "_PAUSE", 0.0)
+    for node in nodes:
+        node.do("CONFIG", "RESETSTAT")
+    async with storage_on(nodes) as storage:
+        for number in range(20):
+            await storage.load(f"k{number}")
+    told = [node.do("INFO", "commandstats") for node in nodes]
+    assert sum(each["calls"] for stats in told for name, each in stats.items() if "cluster" in name) == 1
