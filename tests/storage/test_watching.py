@@ -139,6 +139,20 @@ async def test_sqlite_asks_an_unchanged_file_once_and_compares_after_any_change(
 # -- what goes wrong
 
 
+async def test_sqlite_reports_what_happened_while_the_file_was_closed(tmp_path: Path) -> None:
+    storage, other = SQLiteStorage(tmp_path / "sessions.db"), SQLiteStorage(tmp_path / "sessions.db")
+    told: list[str] = []
+    await other.create("a", b"data", 1000)
+    await storage.watch(["a"], told.append)
+    await storage.confirm()
+    await storage.aclose()
+    await other.delete("a")
+    await storage.confirm()  # opens it again
+    assert told == ["a"]
+    for each in (storage, other):
+        await each.aclose()
+
+
 async def test_a_silent_server_is_unavailable_and_what_happened_meanwhile_is_reported_afterwards(
     postgres: PostgresServer,
 ) -> None:
