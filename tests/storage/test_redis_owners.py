@@ -72,6 +72,7 @@ async def test_more_sessions_of_one_owner_than_fit_in_a_batch_are_listed_and_hea
         keys = [f"k{n}" for n in range(1234)]
         await asyncio.gather(*(storage.create(key, b"", 100, owner="u") for key in keys))
         server.do("DEL", *keys[:100])  # as an eviction does: the index is not told
+        server.do("RPUSH", keys[0], "of another program")
         assert sorted(await storage.owned_keys("u")) == sorted(keys[100:])
         assert server.do("ZCARD", "u:sessioncore-index") == 1134
         assert await storage.delete(*keys) == 1134
