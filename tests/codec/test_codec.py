@@ -200,7 +200,7 @@ def test_deep_values_come_back_and_deeper_ones_are_refused(wrap: Callable[[Any],
         again = again.name if isinstance(again, models.Frozen) else next(iter(parts))
         depth += 1
     assert depth == deepest
-    with pytest.raises(CodecError, match="nested deeper than 128"):
+    with pytest.raises(CodecError, match=r"^session key 'k': nested deeper than 128"):
         CODEC.encode("k", nest(wrap, MAX_DEPTH + 2))
     with pytest.raises(CodecError, match="nested"):
         CODEC.encode("k", nest(wrap, 5000))

@@ -187,6 +187,18 @@ class Strict(msgspec.Struct):
             raise ValueError(CANARY)
 
 
+class Sealed(msgspec.Struct):
+    """As `Strict`, but no traceback leads to the instance."""
+
+    a: Any
+
+    def __post_init__(self) -> None:
+        value = self.a
+        del self
+        if value == CANARY:
+            raise ValueError(CANARY)
+
+
 Unset: Any = attrs.make_class("Unset", {"a": attrs.field(init=False)})
 
 
@@ -242,6 +254,7 @@ UNREADABLE: list[tuple[Any, str]] = [
     (without(models.Item(CANARY), "sku"), r"field 'sku' of .*\.Item is not set"),
     (without(models.Point(CANARY), "y"), r"field 'y' of .*\.Point is not set"),
     (without(models.Badge(), "level"), r"field 'level' of .*\.Badge is not set"),
+    (changed(Sealed(1), a=CANARY), r"could not be read back \(.*\.Sealed could not be made"),
     (Odd(), r"could not be read back \(.*\.Odd could not be made .*\(KeyError\)"),
     (Shout(CANARY), r"\.Shout would come back as another value"),
     (changed(Tagged("a"), tag=CANARY), r"\.Tagged would come back as another value"),
