@@ -3,7 +3,7 @@
 import copy
 import inspect
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Collection, Generator, Iterable
 from contextlib import contextmanager
 from types import MemberDescriptorType
 from typing import Any
@@ -54,10 +54,11 @@ def missing_field(cls: type, name: str) -> Refused:
     return Refused(f"{name_of(cls)} has the field {name!r} without a default, which was not stored")
 
 
-def field_reader(cls: type, names: Iterable[str], may_be_unset: Iterable[str] = ()) -> Callable[[Any], dict[str, Any]]:
+def field_reader(
+    cls: type, names: Collection[str], may_be_unset: Collection[str] = ()
+) -> Callable[[Any], dict[str, Any]]:
     """Return the function that reads the fields of an instance, and refuses one that could not be built again."""
-    required = [name for name in names if name not in {*may_be_unset}]
-    names = tuple(names)
+    required = [name for name in names if name not in may_be_unset]
 
     def take_apart(value: Any) -> dict[str, Any]:
         parts = {name: part for name in names if (part := getattr(value, name, _UNSET)) is not _UNSET}
