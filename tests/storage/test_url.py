@@ -70,6 +70,9 @@ def test_options_go_to_the_storage() -> None:
     assert to_sentinel.items() <= asked.connection_kwargs.items()
     for_master = {"username": "u", "db": 2, "socket_timeout": 2.0, "ssl_ca_certs": "/ca.pem"}
     assert for_master.items() <= pool.connection_kwargs.items()
+    for url in ("memory://", "sqlite:///x.db", "redis://host", "postgresql://host", "keyvalue+redis://host"):
+        with pytest.raises((TypeError, ConfigError), match=r"or option|argument 'colour'"):
+            storage_from_url(url, colour="red")
 
 
 REPLACED_BY_REDIS_PY = (

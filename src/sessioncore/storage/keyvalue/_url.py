@@ -1,6 +1,7 @@
 """A key-value storage from a URL: the store of py-key-value that its scheme names, which the storage then closes."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, TypeVar, cast
 from urllib.parse import SplitResult, urlsplit
 
@@ -33,11 +34,13 @@ def storage_over(url: str, options: dict[str, Any]) -> KeyValueStorage:
     Raises:
         ConfigError: the URL cannot work, or what the store needs is not installed.
     """
+    return OwningKeyValueStorage(partial(_store_at, url), **options)
+
+
+def _store_at(url: str) -> KeyValueStore:
     scheme = url.partition("://")[0]
     try:
-        return OwningKeyValueStorage(lambda: _MAKERS[scheme](url), **options)
-    except ConfigError:
-        raise
+        return _MAKERS[scheme](url)
     except ImportError as exc:
         raise ConfigError(
             f"the driver for this URL is missing; pip install 'py-key-value-aio[{_EXTRAS[scheme]}]'"
