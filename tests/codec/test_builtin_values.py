@@ -74,6 +74,16 @@ class Fixed(Local):
         return timedelta(hours=3)
 
 
+@pytest.mark.parametrize("name", ["CEST", "", "Zürich", "a@b [c]", "*", "\udc80", "UTC+02:00"])
+def test_a_fixed_offset_keeps_its_name_such_as_astimezone_gives_it(name: str) -> None:
+    moment = datetime(2026, 7, 1, 12, fold=1, tzinfo=timezone(timedelta(hours=2), name))
+    for value in (moment, moment.timetz()):
+        again = through(value)
+        assert (again, again.tzname(), again.fold) == (value, name, 1)
+    plain = time(1, tzinfo=timezone(timedelta(microseconds=7)))
+    assert through(plain).tzname() == plain.tzname()
+
+
 def test_a_fixed_offset_is_kept_and_a_zone_that_could_not_be_found_again_is_refused() -> None:
     again = through(datetime(2026, 1, 1, tzinfo=Fixed()))
     assert (again, again.tzinfo) == (datetime(2026, 1, 1, tzinfo=Fixed()), timezone(timedelta(hours=3)))

@@ -43,7 +43,8 @@ def time_to_bytes(value: "datetime | time") -> bytes:
     """Return the ISO text of the local time, "*" if fold is 1, and the zone.
 
     A ZoneInfo is "[" key "]"; another offset is "@" and microseconds, because `fromisoformat`
-    reads an offset of less than a second as UTC.
+    reads an offset of less than a second as UTC, and then a space and its name if it has one of
+    its own, as `astimezone()` gives it.
     """
     zone = value.tzinfo
     if zone is None:
@@ -51,8 +52,11 @@ def time_to_bytes(value: "datetime | time") -> bytes:
     elif type(zone) is ZoneInfo:
         suffix = f"[{zone_key(zone)}]"
     else:
-        suffix = f"@{_fixed_offset(zone) // _MICROSECOND}"
-    return f"{value.replace(tzinfo=None).isoformat()}{'*' * value.fold}{suffix}".encode()
+        offset = _fixed_offset(zone)
+        suffix = f"@{offset // _MICROSECOND}"
+        if type(zone) is timezone and (name := zone.tzname(None)) != timezone(offset).tzname(None):
+            suffix += f" {name}"
+    return f"{value.replace(tzinfo=None).isoformat()}{'*' * value.fold}{suffix}".encode(errors="surrogatepass")
 
 
 def _fixed_offset(zone: tzinfo) -> timedelta:
@@ -70,14 +74,14 @@ def _fixed_offset(zone: tzinfo) -> timedelta:
 
 
 def _time_from_bytes(parse: Callable[[str], _TimeT], data: memoryview) -> _TimeT:
-    text = bytes(data).decode("ascii")
+    text, at, offset = bytes(data).decode(errors="surrogatepass").partition("@")
     zone: timezone | ZoneInfo | None = None
-    if text.endswith("]"):
+    if at:
+        offset, named, name = offset.partition(" ")
+        zone = timezone(timedelta(microseconds=int(offset)), *([name] if named else ()))
+    elif text.endswith("]"):
         text, _, key = text[:-1].partition("[")
         zone = zone_from_key(key)
-    else:
-        text, at, offset = text.partition("@")
-        zone = timezone(timedelta(microseconds=int(offset))) if at else None
     return parse(text.removesuffix("*")).replace(tzinfo=zone, fold=int(text.endswith("*")))
 
 
