@@ -1,40 +1,12 @@
-"""Tasks of a block: what becomes of them when the event loop ends before they have begun."""
+"""Tasks of a block; `storage/test_every_turn.py` tells what becomes of them when the event loop ends."""
 
-import asyncio
-import gc
-from collections.abc import Awaitable, Callable
 from functools import partial
 
 import anyio
 import pytest
 from tests.kit import BOTH_LOOPS
 
-from sessioncore import SessionConfig, SessionStore
-from sessioncore.concurrency._gather import gather
 from sessioncore.concurrency._task_group import TaskGroup
-
-
-async def watch() -> None:
-    async with (await SessionStore(SessionConfig.development()).create({"n": 1})).alive():
-        await anyio.sleep_forever()
-
-
-async def call_twice() -> None:
-    await gather([anyio.sleep_forever] * 2)
-
-
-@pytest.mark.parametrize("turns", range(4))
-@pytest.mark.parametrize("work", [watch, call_twice])
-def test_no_coroutine_was_never_awaited_whenever_the_event_loop_ends(
-    work: Callable[[], Awaitable[None]], turns: int
-) -> None:
-    async def main() -> None:
-        _ = asyncio.ensure_future(work())  # `asyncio.run` cancels it, at its end
-        for _ in range(turns):
-            await asyncio.sleep(0)
-
-    asyncio.run(main())
-    gc.collect()  # only now a coroutine that was never awaited makes a warning, which fails this test
 
 
 @pytest.mark.anyio

@@ -335,4 +335,4 @@ async def test_a_watch_that_is_cancelled_from_elsewhere_is_logged(caplog: pytest
         [task] = [one for one in asyncio.all_tasks() if "run_in_background" in repr(one.get_coro())]
         task.cancel()
         await asyncio.wait([task])
-        await comes_true(lambda: "the sessions of open connections was cancelled" in caplog.text)
+        await comes_true(lambda: "the watch task was cancelled" in caplog.text)

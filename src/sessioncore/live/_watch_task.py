@@ -24,7 +24,7 @@ from sessioncore._events import EventKind
 from sessioncore._storage_calls import Moved, Reply, Touch
 from sessioncore._storage_capabilities import Watches
 from sessioncore.concurrency._background import run_in_background
-from sessioncore.concurrency._event_loops import caller_from_any_thread
+from sessioncore.concurrency._event_loops import asyncio_loop, caller_from_any_thread
 from sessioncore.concurrency._gather import MAX_CONCURRENT_CALLS
 from sessioncore.concurrency._standstill import MORE_TIME, STOOD_STILL
 from sessioncore.concurrency._task_group import TaskGroup
@@ -42,10 +42,7 @@ __all__ = ["WatchTask"]
 _logger = logging.getLogger("sessioncore")
 _BATCH = 500  # keys of one look-up
 _LONGEST_RETRY = 0.5  # seconds between a failed look-up and the next one, at most
-_CANCELLED = (
-    "the task that watches the sessions of open connections was cancelled: until another connection begins, these do "
-    "not end with their sessions"
-)
+_CANCELLED = "no open connection ends with its session until another one begins: the watch task was cancelled"
 _FAILED = "the sessions of open connections could not be looked up"
 _PATIENCE = 1.0  # seconds without a reply, after which a session whose end is due counts as unanswered for
 _SHORTEST_WAIT = 0.01  # seconds to the next look-up of a record whose time to live has nearly ended
@@ -74,7 +71,7 @@ class WatchTask:
         self._window = max(stale_id_window(config), interval + config.storage_timeout.total_seconds())
         self._longest_round = 2 * (config.storage_timeout.total_seconds() + MORE_TIME)  # of two calls
         self._call_soon = caller_from_any_thread()
-        self._running = False
+        self._running: object = None  # stands for the task that runs, or is about to; None: there is none
         self._task: object = None  # a reference: asyncio itself keeps weak ones only
         self._group: TaskGroup | None = None  # of the task, when it runs
         self._wake = anyio.Event()
@@ -90,9 +87,9 @@ class WatchTask:
         watch = SessionWatch(self._context, state, on_end, base, key, self.stop, self.renew)
         self._agenda.add(watch, monotonic())
         self._wake.set()
-        if not self._running:
-            self._running = True
-            self._task = run_in_background("watching the sessions of open connections", self._run, self._ended)
+        if self._running is None:
+            self._running = run = object()
+            self._task = run_in_background("watching open connections", self._run, partial(self._ended, run))
         return watch
 
     def stop(self, watch: SessionWatch) -> None:
@@ -137,10 +134,16 @@ class WatchTask:
                     self._wake = anyio.Event()
                     await self._run_round(monotonic())
             finally:  # a new watch starts another task: this one may still wait for connections that it closes
-                self._running, self._group = False, None
+                self._running = self._group = None
 
-    def _ended(self) -> None:
-        if self._agenda.by_key and not self._running:
+    def _ended(self, run: object) -> None:
+        if self._running is run:  # it was cancelled before it began
+            self._running = None
+        if self._agenda.by_key and (loop := asyncio_loop()) is not None:
+            loop.call_later(_PATIENCE, self._warn_if_unwatched)  # not if the loop ends now, and so all connections do
+
+    def _warn_if_unwatched(self) -> None:
+        if self._agenda.by_key and self._running is None:
             _logger.warning(_CANCELLED)
 
     def _next_round(self) -> float:
