@@ -76,6 +76,8 @@ def url(request: pytest.FixtureRequest, path: Path) -> str:
         ("memory", call_twice, interrupt),
         ("memory", watch, interrupt),
         ("memory", watch, cancel_all),
+        ("sqlite", watch, interrupt),
+        ("sqlite", SessionStore.aclose, interrupt),
     ],
     indirect=["url"],
 )

@@ -20,7 +20,7 @@ from sessioncore.concurrency._shield import run_shielded
 from sessioncore.storage.sqlite._place import FilePlace
 from sessioncore.storage.sqlite._waiting import longest_wait
 
-__all__ = ["BatchExecutor", "Closed", "QueuedCall", "Run", "fail_all"]
+__all__ = ["BatchExecutor", "Closed", "QueuedCall", "Run", "fail_all", "in_a_thread"]
 
 T = TypeVar("T")
 _MAX_BATCH = 256  # calls in one batch: bounds the wait of the calls in the next one
@@ -78,7 +78,7 @@ class BatchExecutor:
         self._busy_timeout = busy_timeout
         self._place = place
         self._waiting: deque[QueuedCall[Any]] = deque()
-        self._lock = CrossLoopLock()
+        self.lock = CrossLoopLock()  # held while a batch runs
         # An event loop that cancels all its tasks releases the lock above while the thread still works.
         self._in_use = threading.Lock()
         self._closed = False
@@ -98,8 +98,8 @@ class BatchExecutor:
             while not call.done:
                 # Each time anew: those whose time was up in the batch leave first.
                 with ExitStack() as held:
-                    if await self._lock.acquire(lambda: call.done):
-                        held.push(self._lock.release)
+                    if await self.lock.acquire(lambda: call.done):
+                        held.push(self.lock.release)
                     if not call.done:
                         await self._run_batch()
         finally:
@@ -108,10 +108,11 @@ class BatchExecutor:
             raise call.error
         return cast("T", call.result)
 
-    async def aclose(self) -> None:
-        """Close the connection when the running batch is done; the caller must shield this."""
-        async with self._lock:
-            await _in_a_thread(self._close_in_thread)
+    def close(self) -> None:
+        """Close the connection when the running batch is done; in a worker thread."""
+        with self._in_use:
+            self._closed = True
+            self._connection.close()
 
     async def _run_batch(self) -> None:
         batch: list[QueuedCall[Any]] = []
@@ -121,7 +122,7 @@ class BatchExecutor:
         ran = threading.Event()
         try:
             # The batch holds other callers' work, so one caller's cancellation must not abort it.
-            await run_shielded(_in_a_thread(self._run_in_thread, batch, ran))
+            await run_shielded(in_a_thread(self._run_in_thread, batch, ran))
         finally:
             left = [call for call in batch if not call.done]
             if ran.is_set():  # another process held the file, and the time of one of the calls was up
@@ -145,12 +146,8 @@ class BatchExecutor:
             for call in batch:
                 call.fail(self._place.error())
 
-    def _close_in_thread(self) -> None:
-        with self._in_use:
-            self._closed = True
-            self._connection.close()
 
-
-async def _in_a_thread(function: Callable[..., None], *args: object) -> None:
+async def in_a_thread(function: Callable[..., None], *args: object) -> None:
+    """Run `function` to its end, even if the event loop ends first."""
     # Not the default limiter: sync handlers that wait for their session may have used it up.
     await to_thread.run_sync(function, *args, limiter=CapacityLimiter(1))

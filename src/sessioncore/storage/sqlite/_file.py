@@ -5,19 +5,21 @@ The standard library's driver is used: one connection reads, another one writes,
 
 import os
 import sqlite3
+import threading
 import time
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from typing import Concatenate, Final, ParamSpec, TypeVar
 from weakref import ref
 
-from anyio import CapacityLimiter, to_thread
+from anyio import to_thread
 from msgspec import Struct
 
 from sessioncore._errors import StorageError
 from sessioncore.concurrency._locks import CrossLoopLock
 from sessioncore.concurrency._shield import run_shielded
 from sessioncore.storage.sqlite._batch_runs import run_reads, run_writes
-from sessioncore.storage.sqlite._batching import BatchExecutor, Closed
+from sessioncore.storage.sqlite._batching import BatchExecutor, Closed, in_a_thread
 from sessioncore.storage.sqlite._errors import as_storage_error
 from sessioncore.storage.sqlite._opening import connect, prepare
 from sessioncore.storage.sqlite._place import FilePlace
@@ -51,6 +53,7 @@ class SQLiteFile:
         self._busy_timeout = busy_timeout  # seconds
         self._executors: _Executors | None = None  # None: the file is not open
         self._opening = CrossLoopLock()
+        self._in_thread = threading.Lock()  # an event loop that ends releases the lock above while its thread goes on
 
     async def read(self, work: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Return what `work` returns for the connection that reads, and these arguments."""
@@ -104,9 +107,14 @@ class SQLiteFile:
     async def _open_once(self, until: float) -> None:
         async with self._opening:  # the first calls may come in parallel
             if self._executors is None:
-                self._executors = await to_thread.run_sync(self._open_blocking, until, limiter=CapacityLimiter(1))
+                await in_a_thread(self._open_in_thread, until)
 
-    def _open_blocking(self, until: float) -> _Executors:
+    def _open_in_thread(self, until: float) -> None:
+        with self._in_thread:
+            if self._executors is None:
+                self._executors = self._open_executors(until)
+
+    def _open_executors(self, until: float) -> _Executors:
         known = (each() for each in tuple(_open_files))
         if any(each is not None and each.pid != os.getpid() and each.place.is_at(self.path) for each in known):
             # SQLite would believe that this process holds the parent's locks. Then the parent, when it closes the file,
@@ -126,13 +134,21 @@ class SQLiteFile:
         return executors
 
     async def _close(self) -> None:
-        async with self._opening:  # a call that is opening the file must not leave it open
+        async with AsyncExitStack() as held:
+            await held.enter_async_context(self._opening)  # a call that is opening the file must not leave it open
             executors = self._executors
             if executors is not None and executors.pid != os.getpid():
                 return  # a child must not even close what its parent has open
-            self._executors = None
-        if executors is not None:
-            try:
-                await executors.reader.aclose()
-            finally:
-                await executors.writer.aclose()
+            if executors is not None:
+                await held.enter_async_context(executors.reader.lock)
+                await held.enter_async_context(executors.writer.lock)
+            await in_a_thread(self._close_in_thread)
+
+    def _close_in_thread(self) -> None:
+        with self._in_thread:
+            executors, self._executors = self._executors, None
+            if executors is not None:
+                try:
+                    executors.reader.close()
+                finally:
+                    executors.writer.close()
