@@ -67,7 +67,16 @@ def cancel_all(main: asyncio.Task[Any]) -> None:
 
 @pytest.fixture
 def url(request: pytest.FixtureRequest, path: Path) -> str:
-    return f"sqlite:///{path}" if request.param == "sqlite" else "memory://"
+    match request.param:
+        case "redis":
+            return str(request.getfixturevalue("server").url)
+        case "cluster":
+            return f"redis+cluster://127.0.0.1:{request.getfixturevalue('nodes')[0].port}"
+        case _:
+            return f"sqlite:///{path}" if request.param == "sqlite" else "memory://"
+
+
+ON_REDIS = partial(pytest.param, marks=pytest.mark.redis)
 
 
 @pytest.mark.parametrize(
@@ -78,6 +87,9 @@ def url(request: pytest.FixtureRequest, path: Path) -> str:
         ("memory", watch, cancel_all),
         ("sqlite", watch, interrupt),
         ("sqlite", SessionStore.aclose, interrupt),
+        ON_REDIS("redis", watch, interrupt),
+        ON_REDIS("redis", watch, cancel_all),
+        ON_REDIS("cluster", SessionStore.aclose, interrupt),
     ],
     indirect=["url"],
 )

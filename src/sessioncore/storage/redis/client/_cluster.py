@@ -132,8 +132,8 @@ class ClusterTransport:
     async def aclose(self) -> None:
         """Let what is in flight end, and close the connections; calls under way open no others."""
         await self._map.aclose()
-        masters, self._masters = list(self._masters.values()), {}
-        await asyncio.gather(*(master.aclose() for master in masters))
+        # They stay known: if the event loop ends meanwhile, this is called again.
+        await asyncio.gather(*(master.aclose() for master in self._masters.values()))
 
     def _connection_to(self, node: Any) -> ReconnectingConnection:
         master = self._masters.get(node.name)

@@ -44,7 +44,7 @@ class ClusterMap:
         self._loop = asyncio.get_running_loop()
         self._trusted = False  # a map was fetched, and nothing has contradicted it since
         self._closed = False
-        self._fetching: asyncio.Task[Exception | None] | None = None  # the fetch that all callers share
+        self._fetching: asyncio.Task[Exception | None] | None = None  # the last fetch, which all callers share
         self._fetched_at = 0.0
 
     async def master_of(self, key: bytes) -> Any:
@@ -124,12 +124,12 @@ class ClusterMap:
             ConnectionLost: no node answers, or the storage was closed.
         """
         self.check_open()
-        if self._fetching is None:
+        fetch = self._fetching
+        if fetch is None or fetch.done():
             if self._fetched_at and self._loop.time() - self._fetched_at < _PAUSE and self._map.slots_cache:
                 self.distrust()  # a later call fetches it
                 return
-            self._fetching = self._loop.create_task(self._fetch())
-        fetch = self._fetching
+            fetch = self._fetching = self._loop.create_task(self._fetch())
         await asyncio.wait([fetch])
         if not fetch.cancelled() and (failure := fetch.result()) is not None:
             raise ConnectionLost("the map of the cluster could not be fetched") from failure
@@ -146,7 +146,6 @@ class ClusterMap:
             return None
         finally:
             self._fetched_at = self._loop.time()
-            self._fetching = None
 
     @asynccontextmanager
     async def _only_a_node_that_answers(self) -> AsyncGenerator[None]:

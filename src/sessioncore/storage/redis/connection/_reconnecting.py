@@ -38,7 +38,7 @@ class ReconnectingConnection:
         self._loop = asyncio.get_running_loop()
         self._connection: PipelinedConnection | None = None  # None: none is open
         self._retired: set[PipelinedConnection] = set()  # replaced, but some replies are still missing there
-        self._connecting: asyncio.Task[None] | None = None  # the attempt that all callers share
+        self._connecting: asyncio.Task[None] | None = None  # the last attempt, which all callers share
         self._failure: Exception | None = None  # of the last attempt; None: it has succeeded
         self._backoff = Backoff(self._loop.time)
         self._closed = False
@@ -141,10 +141,12 @@ class ReconnectingConnection:
             ConnectionLost: the connection ended or was replaced, and `listeners` were notified; or it is slow.
             StorageError: the server refuses the command; `listeners` were notified that any key may have changed.
         """
-        if self._next_proof is None:
-            self._next_proof = self._loop.create_task(self._prove(_pack(command)))
         proof = self._next_proof
+        if proof is None or proof.done():  # done: it was cancelled before it began
+            proof = self._next_proof = self._loop.create_task(self._prove(_pack(command)))
         await asyncio.wait([proof])
+        if proof.cancelled():
+            raise ConnectionLost("the command was cancelled")
         if isinstance(reply := proof.result(), ConnectionLost):
             raise type(reply)(*reply.args) from reply.__cause__
         if isinstance(reply, ErrorReply):
@@ -217,11 +219,11 @@ class ReconnectingConnection:
 
     async def _connect(self) -> None:
         """Wait for the attempt that all callers share; a caller that is cancelled does not cancel it."""
-        if self._connecting is None:
+        attempt = self._connecting
+        if attempt is None or attempt.done():
             if self._backoff.time_left():
                 raise ConnectionLost("there is no connection") from self._failure
-            self._connecting = self._loop.create_task(self._attempt())
-        attempt = self._connecting
+            attempt = self._connecting = self._loop.create_task(self._attempt())
         await asyncio.wait([attempt])
         if self._connection is None and self._failure is not None:
             raise ConnectionLost("no connection could be opened") from self._failure
@@ -236,7 +238,6 @@ class ReconnectingConnection:
             on_invalidation=self._invalidated,
         )
         try:
-            await asyncio.sleep(0)  # with eager tasks, it must not end before `_connecting` refers to it
             connection.start(await self._opener(connection, self._silence_timeout))
             if self._connection is not None:  # it is doubted; opening this one may have needed no reply of the server
                 await connection.send(_pack(_PING), 1, inf)
@@ -247,7 +248,6 @@ class ReconnectingConnection:
             self._failure = None
             self._take(connection)
         finally:
-            self._connecting = None
             if self._connection is not connection:
                 connection.end(ConnectionLost("the server did not answer, or the former connection did"))
 
@@ -263,7 +263,8 @@ class ReconnectingConnection:
 
     def _doubt(self, connection: PipelinedConnection) -> None:
         """Open a fresh connection beside one that has gone silent."""
-        if self._connection is connection and self._connecting is None and not self._backoff.time_left():
+        idle = self._connecting is None or self._connecting.done()
+        if self._connection is connection and idle and not self._backoff.time_left():
             self._connecting = self._loop.create_task(self._attempt())
 
     def _leave(self, connection: PipelinedConnection) -> None:
