@@ -7,6 +7,7 @@ from contextlib import suppress
 from functools import partial
 from itertools import count
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import anyio
@@ -72,6 +73,8 @@ def url(request: pytest.FixtureRequest, path: Path) -> str:
             return str(request.getfixturevalue("server").url)
         case "cluster":
             return f"redis+cluster://127.0.0.1:{request.getfixturevalue('nodes')[0].port}"
+        case "postgres":
+            return str(request.getfixturevalue("postgres").new_database())
         case _:
             return f"sqlite:///{path}" if request.param == "sqlite" else "memory://"
 
@@ -90,19 +93,20 @@ ON_REDIS = partial(pytest.param, marks=pytest.mark.redis)
         ON_REDIS("redis", watch, interrupt),
         ON_REDIS("redis", watch, cancel_all),
         ON_REDIS("cluster", SessionStore.aclose, interrupt),
+        pytest.param("postgres", SessionStore.create, interrupt, marks=pytest.mark.postgres),
     ],
     indirect=["url"],
 )
 def test_work_may_be_cut_off_in_any_turn(
     url: str,
-    work: Callable[[SessionStore], Awaitable[None]],
+    work: Callable[[SessionStore], Awaitable[object]],
     cut: Callable[..., None],
     path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def main(store: SessionStore, turns: int) -> bool:
-        if work is SessionStore.aclose:
-            await store.create()
+        if work not in {call_twice, watch}:
+            await store.create()  # it is connected before
         loop: Any = asyncio.get_running_loop()
         task = asyncio.ensure_future(work(store))
         loop.turns, loop.act = turns, partial(cut, asyncio.current_task())
@@ -114,9 +118,10 @@ def test_work_may_be_cut_off_in_any_turn(
 
     over = False
     for turns in count(1):
-        store = SessionStore(SessionConfig(storage=storage_from_url(url)))
+        store, began = SessionStore(SessionConfig(storage=storage_from_url(url))), monotonic()
         with suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=TurnLoop) as runner:
             over = runner.run(main(store, turns))
+        assert monotonic() - began < 9, "the end of the loop waited for what had been cut off, in vain"
         asyncio.run(store.aclose())
         assert not list(path.parent.glob("sessions.db-*")), "a connection is left"
         if over:

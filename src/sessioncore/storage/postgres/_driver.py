@@ -8,6 +8,7 @@ import logging
 import math
 from collections.abc import Collection
 from contextlib import AsyncExitStack, suppress
+from functools import partial
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -56,6 +57,7 @@ class Database:
         self._pool: Pool | None = None  # until it is needed, and after `aclose`
         self._connecting = asyncio.Lock()
         self._closed = False
+        self._releasing: list[Any] = []  # connections whose callers were cancelled while they gave them back
         self._row_locks: WeakValueDictionary[bytes, asyncio.Lock] = WeakValueDictionary()
         self._expired_at = self._read_only_at = self._wrote_at = -math.inf
 
@@ -85,6 +87,8 @@ class Database:
         self._closed = True
         async with self._connecting:  # a call that is connecting must not leave a pool open
             pool, self._pool = self._pool, None
+        for connection in self._releasing:  # the pool would wait for them
+            _terminate(connection)
         if pool is None or not isinstance(self._source, str):
             return
         try:
@@ -177,16 +181,19 @@ class Database:
             rows = await self._statements.fetch(connection, sql, args)
         except BaseException as exc:
             if isinstance(exc, FAILURES) and is_about_the_connection(exc):
-                with suppress(*FAILURES):  # if the server has ended it, the pool has dropped it already
-                    connection.terminate()  # so that the pool does not lend it again
+                _terminate(connection)  # so that the pool does not lend it again
             # asyncpg waits until a cancelled statement has ended, and closes the connection otherwise. In a task with
             # a callback: if the caller is cancelled once more, the release still ends, and its error counts as seen.
             release = asyncio.ensure_future(_give_back(pool, connection))
-            release.add_done_callback(lambda done: done.cancelled() or done.exception())
+            release.add_done_callback(partial(_given_back, connection))
             await asyncio.wait([release])
             raise
-        with suppress(*FAILURES):  # the outcome is known already; an error of the release must not replace it
-            await pool.release(connection, timeout=_RELEASE_TIMEOUT)
+        try:
+            with suppress(*FAILURES):  # the outcome is known already; an error of the release must not replace it
+                await pool.release(connection, timeout=_RELEASE_TIMEOUT)
+        except BaseException:  # asyncpg goes on, in a task; but if the event loop ends, that was cancelled, too
+            self._releasing = [one for one in (*self._releasing, connection) if _is_lent(one)]
+            raise
         return rows
 
 
@@ -197,3 +204,23 @@ async def _give_back(pool: Pool, connection: Any) -> None:
         if connection.is_in_transaction():
             await connection.execute("ROLLBACK", timeout=_RELEASE_TIMEOUT)
     await pool.release(connection, timeout=_RELEASE_TIMEOUT)
+
+
+def _given_back(connection: Any, release: asyncio.Future[None]) -> None:
+    if release.cancelled():  # before it began, by the end of the event loop
+        _terminate(connection)
+    else:
+        release.exception()
+
+
+def _is_lent(connection: Any) -> bool:
+    try:
+        connection.is_closed()
+    except FAILURES:  # the pool has it
+        return False
+    return True
+
+
+def _terminate(connection: Any) -> None:
+    with suppress(*FAILURES):  # the pool has it, or has dropped it
+        connection.terminate()
