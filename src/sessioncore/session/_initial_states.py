@@ -38,4 +38,4 @@ def withheld_state(codec: Codec) -> SessionState:
 
 def refused_state(refusal: ErrorFactory, codec: Codec) -> SessionState:
     """Return the state of a request that may read that it has no session, and may do nothing else."""
-    return SessionState(Values(codec, {}), limits=Limits(write=refusal, new_id=refusal))
+    return SessionState(Values(codec, {}), limits=Limits(write=refusal))

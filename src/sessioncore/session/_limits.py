@@ -8,12 +8,9 @@ __all__ = ["CHANGES_DROPPED", "NO_LIMITS", "RELEASED", "RESPONSE_STARTED", "Limi
 
 
 class Limits(Struct, frozen=True):
-    """Each field makes the error that an attempt raises; None: it is allowed.
+    """Each field makes the error that an attempt raises; None: it is allowed."""
 
-    Invariant: if writes are refused, changes that need a new ID are refused, too.
-    """
-
-    write: ErrorFactory | None = None
+    write: ErrorFactory | None = None  # every change
     new_id: ErrorFactory | None = None  # what needs a new ID: login, regenerate, the first write of a fresh session
     save: ErrorFactory | None = None  # `Session.save`, which must not return as if it had stored what was dropped
 
@@ -21,4 +18,4 @@ class Limits(Struct, frozen=True):
 NO_LIMITS = Limits()
 RESPONSE_STARTED = Limits(new_id=response_started)
 CHANGES_DROPPED = Limits(new_id=response_started, save=changes_dropped)
-RELEASED = Limits(write=released, new_id=released, save=released)
+RELEASED = Limits(write=released, save=released)
