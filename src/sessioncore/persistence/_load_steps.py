@@ -130,7 +130,7 @@ class LoadSteps(Opaque, Struct, eq=False):
                 self.state = stale_state(self.session_id, context.codec)
             elif nothing_yet and isinstance(answer, Stored):
                 self.state = rejected_state(self.session_id, context.codec)
-            elif found.kind is EventKind.UNKNOWN and self.source is COOKIE:
+            elif self.source is COOKIE:
                 warn_if_anothers(self.handle, self.extractors[self.index].key, context.warnings)
             self._queue(found)
             return self._reject_id()
