@@ -1,11 +1,14 @@
 """Tasks of a block; `storage/test_every_turn.py` tells what becomes of them when the event loop ends."""
 
+import inspect
 from functools import partial
 
 import anyio
+import anyio.lowlevel
 import pytest
 from tests.kit import BOTH_LOOPS
 
+from sessioncore.concurrency._background import run_in_background
 from sessioncore.concurrency._task_group import TaskGroup
 
 
@@ -25,3 +28,31 @@ async def test_tasks_end_with_their_block() -> None:
             await anyio.wait_all_tasks_blocked()
             tasks.cancel()
     assert sorted(begun) == [1, 2]
+
+
+@pytest.mark.anyio
+@BOTH_LOOPS
+async def test_a_group_keeps_nothing_of_work_that_has_ended() -> None:
+    def coroutines() -> int:
+        return sum(inspect.iscoroutine(one) for one in gc.get_objects())
+
+    async with TaskGroup() as group:
+        before = coroutines()
+        for _ in range(10):
+            group.start_soon(anyio.lowlevel.checkpoint)
+        await anyio.wait_all_tasks_blocked()
+        assert coroutines() < before + 10
+
+
+@pytest.mark.anyio
+@BOTH_LOOPS
+async def test_work_in_the_background_that_fails_is_logged_and_ends_nothing_else(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def fail() -> None:
+        raise ZeroDivisionError
+
+    ended = anyio.Event()
+    _task = run_in_background("counting", fail, ended.set)
+    await ended.wait()
+    assert "counting failed: this is a bug in sessioncore" in caplog.text

@@ -130,6 +130,17 @@ async def test_a_late_save_that_failed_is_made_good_at_the_end(lab: Lab) -> None
     assert await lab.data() == {"n": 2}
 
 
+@CHANGE
+async def test_what_is_written_on_top_of_a_write_whose_reply_was_lost_leaves_its_outcome_unknown(
+    change: Work, operation: str, lab: Lab
+) -> None:
+    exchange = await lost(lab, change, operation, arrived=True)
+    async with lab.store.open(exchange.session.id) as other:
+        other["other"] = True
+    with pytest.raises(StorageUnavailable, match="another request has written"):
+        await lab.visitor.leave(exchange)
+
+
 @ARRIVED
 async def test_a_second_write_that_is_lost_is_made_good_too(arrived: bool, lab: Lab) -> None:
     exchange = await lost(lab, mutate, "replace", arrived=False)

@@ -29,14 +29,16 @@ async def test_a_released_session_shows_what_is_stored_and_takes_no_change(lab: 
         empty.popitem, lambda: empty.__delitem__("x"), lambda: session.update(n=2), lambda: session.pop("cart"),
         session.update, lambda: session.delete("x"), lambda: session.pop("x", 1), session.clear,
         lambda: session.setdefault("cart"), lambda: session.mutate("n", lambda n: n, default=1),
-        lambda: session.bind_owner("ada"), lambda: session.set_idle_timeout(None),
+        lambda: session.bind_owner("ada"), lambda: session.set_idle_timeout(None), empty.clear,
     ]  # fmt: skip
     for change in changes:
         with pytest.raises(SessionReleased, match=r"by release\(\) or .*store\.open"):
             change()
-    for verb in (session.save, session.regenerate, session.reset, session.destroy, lambda: session.login("ada")):
+    verbs = (session.save, session.reload, session.regenerate, session.reset, session.destroy)
+    for verb in (*verbs, lambda: session.login("ada")):
         with pytest.raises(SessionReleased) as caught:
             await verb()
+    assert lab.calls == ["load", "create"]
     assert isinstance(caught.value, (LifecycleError, SessionError, RuntimeError))
     assert await lab.visitor.leave(exchange) == []
     assert await lab.data() == dict(session) == {"cart": ["tea"]}
