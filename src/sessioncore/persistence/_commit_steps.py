@@ -49,7 +49,7 @@ class CommitSteps(SessionSteps, eq=False):
     """
 
     action: Action = NOTHING  # of the current call
-    correction: Correction | None = None  # of a login: silently, and even after the absolute deadline
+    correction: Correction | None = None  # of a login: no event of its own, and even after the absolute deadline
     tries: int = 1
     taken_ids: int = 0  # how many new IDs were in use already
     absent: tuple[Attempt, Pending | None] | None = None  # a lost write that FIND did not see, and the journal after it
@@ -188,10 +188,6 @@ class CommitSteps(SessionSteps, eq=False):
         attempt = self.state.apply_committed(version)
         if self.correction is None and self.context.events.has_listener:
             self._queue(events_of_write(attempt, before, self.tries, self.context.lifetimes))
-
-    def _queue_event(self, kind: EventKind, detail: str = "") -> None:
-        if self.correction is None:
-            super()._queue_event(kind, detail)
 
     def _moved(self, moved: Moved) -> Step | None:
         """Drop the changes, because the client has another ID now; a login starts another session with them."""
