@@ -1,5 +1,6 @@
-"""Tasks of a block; `storage/test_every_turn.py` tells what becomes of them when the event loop ends."""
+"""Tasks of a block and in the background; for the end of their event loop see `storage/test_every_turn.py`."""
 
+import gc
 import inspect
 from functools import partial
 
@@ -8,12 +9,14 @@ import anyio.lowlevel
 import pytest
 from tests.kit import BOTH_LOOPS
 
+from sessioncore import StorageUnavailable
 from sessioncore.concurrency._background import run_in_background
+from sessioncore.concurrency._gather import MAX_CONCURRENT_CALLS, gather
 from sessioncore.concurrency._task_group import TaskGroup
 
+pytestmark = [pytest.mark.anyio, BOTH_LOOPS]
 
-@pytest.mark.anyio
-@BOTH_LOOPS
+
 async def test_tasks_end_with_their_block() -> None:
     begun = list[int]()
 
@@ -30,8 +33,6 @@ async def test_tasks_end_with_their_block() -> None:
     assert sorted(begun) == [1, 2]
 
 
-@pytest.mark.anyio
-@BOTH_LOOPS
 async def test_a_group_keeps_nothing_of_work_that_has_ended() -> None:
     def coroutines() -> int:
         return sum(inspect.iscoroutine(one) for one in gc.get_objects())
@@ -44,11 +45,7 @@ async def test_a_group_keeps_nothing_of_work_that_has_ended() -> None:
         assert coroutines() < before + 10
 
 
-@pytest.mark.anyio
-@BOTH_LOOPS
-async def test_work_in_the_background_that_fails_is_logged_and_ends_nothing_else(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+async def test_background_work_that_fails_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     async def fail() -> None:
         raise ZeroDivisionError
 
@@ -56,3 +53,16 @@ async def test_work_in_the_background_that_fails_is_logged_and_ends_nothing_else
     _task = run_in_background("counting", fail, ended.set)
     await ended.wait()
     assert "counting failed: this is a bug in sessioncore" in caplog.text
+
+
+async def test_of_many_calls_none_begins_after_one_has_failed() -> None:
+    begun = list[None]()
+
+    async def fail() -> None:
+        begun.append(None)
+        await anyio.lowlevel.checkpoint()
+        raise StorageUnavailable
+
+    with pytest.raises(StorageUnavailable):
+        await gather([fail] * 3 * MAX_CONCURRENT_CALLS)
+    assert len(begun) == MAX_CONCURRENT_CALLS

@@ -44,6 +44,8 @@ async def test_a_released_session_shows_what_is_stored_and_takes_no_change(lab: 
     assert await lab.data() == dict(session) == {"cart": ["tea"]}
     error = response_to(exchange, caught.value)
     assert (error.status, "set-cookie" in dict(error.headers)) == (500, False)
+    with pytest.raises(SessionReleased):
+        session["n"] = 1
 
 
 async def test_what_changes_inside_a_value_of_a_released_session_is_stored_nowhere(lab: Lab) -> None:

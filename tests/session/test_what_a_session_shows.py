@@ -197,8 +197,8 @@ async def test_bind_owner_keeps_the_id_and_its_details_keep_their_types(lab: Lab
         assert (session.id, session.owner, session.details) == (before, "ada", details)
         [info] = await lab.store.sessions_of("ada")
         assert (info.handle, info.details, type(info.details["where"])) == (session.handle, details, tuple)
-        assert (info.created_at, info.expires_at) == (session.created_at, session.expires_at)
         session.bind_owner("ada", **details)  # as it is, so nothing is written
+        assert (info.created_at, info.expires_at) == (session.created_at, session.expires_at)
     assert lab.calls.count("replace") == 1
     async with lab.visitor.request() as session:
         session.bind_owner("bob")
