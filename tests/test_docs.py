@@ -238,11 +238,7 @@ def test_the_tables_of_the_reference_pages_list_all_that_the_code_has() -> None:
         ("lifecycle.md", "## Events", [kind.value for kind in EventKind]),
         ("configuration.md", "## Fields", [field.name for field in dataclasses.fields(SessionConfig) if field.init]),
         ("errors.md", "## All errors", {cls.__name__ for cls in classes if issubclass(cls, Exception)}),
-        (
-            "security.md",
-            "## Findings of `audit`",
-            {one.id for part, _ in WEAK for one in audit(SessionConfig(**part))},
-        ),
+        ("security.md", "## Findings of `audit`", {one.id for part, _ in WEAK for one in audit(SessionConfig(**part))}),
     ]:
         listed = [row[0] for row in table(page, heading)]
         assert (listed if isinstance(expected, list) else {*listed}) == expected, page

@@ -123,9 +123,7 @@ async def test_an_outage_without_end_closes_the_connections(
         here.mend()
 
 
-async def test_in_an_outage_connections_end_whose_look_up_never_had_its_turn(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_in_an_outage_connections_end_whose_look_up_never_had_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_watch_task, "_BATCH", 1)  # one key in each look-up, and one look-up in half an interval
     storage, run_round, rounds = SpyStorage(), WatchTask._run_round, list[float]()  # pyright: ignore[reportPrivateUsage]
 

@@ -143,7 +143,7 @@ async def test_a_call_that_has_ended_leaves_no_timer_behind() -> None:
     await visit(store)
     before = kept()
     await visit(store)
-    assert kept() == before
+    assert kept() <= before
 
 
 async def test_a_promise_holds_neither_where_a_call_was_replaced_nor_for_a_wrapper() -> None:

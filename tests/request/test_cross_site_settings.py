@@ -190,16 +190,14 @@ async def test_each_refused_origin_is_one_warning_and_eight_at_most(caplog: pyte
     assert "Host" not in texts[0]
 
 
-async def test_no_warning_advises_to_trust_the_origin_null(caplog: pytest.LogCaptureFixture) -> None:
-    store = SessionStore(SessionConfig(storage=MemoryStorage()))
-    await serve(store, forged("u" * 43, origin="null"), read)
+async def test_no_warning_advises_to_trust_the_origin_null_and_a_rewritten_host_is_explained(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    await serve(SessionStore(), forged("u" * 43, origin="null"), read)
     assert "trusted_origins" not in caplog.text
     assert "pass Host on" not in caplog.text
     assert "no-referrer" in caplog.text
-
-
-async def test_a_difference_between_origin_and_host_is_explained(caplog: pytest.LogCaptureFixture) -> None:
-    """A proxy that rewrites Host makes the own site look like another one, where there is no Sec-Fetch-Site."""
+    # A proxy that rewrites Host makes the own site look like another one, where there is no Sec-Fetch-Site.
     view = PlainView([f"{NAME}=u".encode()], [("Host", "localhost:8000"), ("Origin", "https://shop.example")], {}, {})
     view.method = "POST"
     assert refused(await serve(SessionStore(), view, read))

@@ -11,13 +11,7 @@ import pytest
 from tests.kit import BOTH_LOOPS, Lab, lose
 from tests.stores import SuspendingStorage
 
-from sessioncore import (
-    OwnerLimitReached,
-    Session,
-    SessionError,
-    StorageError,
-    StorageUnavailable,
-)
+from sessioncore import OwnerLimitReached, Session, SessionError, StorageError, StorageUnavailable
 
 pytestmark = pytest.mark.anyio
 

@@ -186,11 +186,7 @@ async def test_an_error_of_a_custom_extractor_is_the_applications_and_a_wrong_va
             text = f"the extractor of 'mine' must return str or None, not {type(given).__name__}"
             with pytest.raises(ConfigError, match=text):
                 await Place(extractor).store.exchange(PlainView()).load()
-    texts: list[Any] = [
-        ["__Host-session_id=a"],
-        [("cookie", b"a")],
-        "__Host-session_id=a",
-    ]
+    texts: list[Any] = [["__Host-session_id=a"], [("cookie", b"a")], "__Host-session_id=a"]
     for given in texts:
         with pytest.raises(ConfigError, match=r"PlainView\.cookie_headers must return a sequence of bytes"):
             await Lab().store.exchange(PlainView(given)).load()

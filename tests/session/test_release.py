@@ -9,7 +9,7 @@ import pytest
 from tests.kit import BOTH_LOOPS, Lab
 from tests.views import PlainView, response_to
 
-from sessioncore import LifecycleError, SessionError, SessionKey, SessionReleased, StorageUnavailable
+from sessioncore import LifecycleError, SessionError, SessionKey, SessionReleased
 
 pytestmark = pytest.mark.anyio
 
@@ -144,30 +144,6 @@ async def test_a_load_that_ends_after_its_request_gives_no_session_that_could_be
 
 class _View(PlainView, weakref=True):
     pass
-
-
-class _Down(OSError):
-    pass
-
-
-async def test_a_session_that_is_kept_after_its_request_keeps_no_error_of_it(lab: Lab) -> None:
-    """Its traceback would keep the frames of the request, with all that they refer to."""
-
-    async def fail() -> None:
-        raise _Down
-
-    await lab.begin()
-    lab.storage.before["load"] = fail
-    exchange = await lab.visitor.arrive()
-    session = exchange.session
-    with pytest.raises(StorageUnavailable):
-        session.get("n")
-    await exchange.finish()
-    del exchange
-    gc.collect()
-    assert not [one for one in gc.get_objects() if type(one) is _Down]
-    with pytest.raises(StorageUnavailable):
-        session.get("n")
 
 
 async def test_an_exchange_that_never_loaded_keeps_no_reference_to_its_request() -> None:
