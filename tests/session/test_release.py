@@ -3,6 +3,7 @@
 import gc
 import weakref
 from collections.abc import Callable
+from functools import partial
 
 import anyio
 import pytest
@@ -34,8 +35,8 @@ async def test_a_released_session_shows_what_is_stored_and_takes_no_change(lab: 
     for change in changes:
         with pytest.raises(SessionReleased, match=r"by release\(\) or .*store\.open"):
             change()
-    verbs = (session.save, session.reload, session.regenerate, session.reset, session.destroy)
-    for verb in (*verbs, lambda: session.login("ada")):
+    login = partial(session.login, "ada")
+    for verb in (session.save, session.reload, session.regenerate, session.reset, session.destroy, login):
         with pytest.raises(SessionReleased) as caught:
             await verb()
     assert lab.calls == ["load", "create"]
