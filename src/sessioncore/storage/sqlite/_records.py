@@ -125,8 +125,7 @@ class Records:
         """Remove up to BATCH rows whose keys begin with `prefix`; return how many, and how many records were live."""
         values = (prefix, _after(prefix), -len(PROBE_SUFFIX), PROBE_SUFFIX, BATCH, self._clock())
         rows = connection.execute(_CLEAR, values).fetchall()
-        moved = [moved_to for live, moved_to in rows if live and moved_to is not None]
-        return len(rows), sum(live for live, moved_to in rows if moved_to is None) + self.delete(connection, moved)
+        return len(rows), sum(live for live, moved_to in rows if moved_to is None)
 
     def scan_batch(self, connection: sqlite3.Connection, prefix: str, start: str) -> tuple[list[str], str | None]:
         """Look at up to BATCH rows from the key `start` on; return the keys of live records, and where to go on."""
