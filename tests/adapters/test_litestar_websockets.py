@@ -64,6 +64,20 @@ def test_a_websocket_ends_as_a_request_does(enter: Open) -> None:
     until(lambda: client.get("/read").json() == {"parted": True})
 
 
+@websocket("/puts")
+async def puts(socket: AnySocket) -> None:
+    put(socket, {"put": True})
+    await socket.accept()
+    await socket.close()
+
+
+def test_what_is_set_before_the_handshake_begins_a_session_with_it(enter: Open) -> None:
+    client = enter(puts, read)
+    with client.websocket_connect("/puts") as socket:
+        [cookie] = [value for name, value in socket.extra_headers or () if name == b"set-cookie"]
+    assert client.get("/read", headers={"Cookie": cookie.decode().partition(";")[0]}).json() == {"put": True}
+
+
 @websocket("/broken")
 async def broken(socket: AnySocket, session: SessionDep) -> None:
     session["lost"] = True
