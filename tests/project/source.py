@@ -6,7 +6,10 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-__all__ = ["ADAPTERS", "CORE", "FILES", "SRC", "Function", "functions", "imports", "name_of", "nodes", "tree"]
+__all__ = [
+    "ADAPTERS", "CORE", "FILES", "SRC", "Function", "functions", "imports", "imports_for_type_checkers", "name_of",
+    "nodes", "tree",
+]  # fmt: skip
 
 SRC = Path("src")
 CORE = sorted((SRC / "sessioncore").rglob("*.py"))
@@ -54,3 +57,10 @@ def imports(path: Path) -> frozenset[str]:
             assert node.level == 0, f"{path}: a relative import"
             found |= {f"{node.module}.{alias.name}" for alias in node.names}
     return frozenset(found)
+
+
+def imports_for_type_checkers(path: Path) -> frozenset[str]:
+    """The names that a file imports under `if TYPE_CHECKING`."""
+    blocks = [node for node in nodes(path) if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
+    lines = [line for block in blocks for line in block.body if isinstance(line, ast.ImportFrom)]
+    return frozenset(f"{line.module}.{alias.name}" for line in lines for alias in line.names)

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from tests.project.source import ADAPTERS, CORE, FILES, SRC, imports, name_of, nodes
+from tests.project.source import ADAPTERS, CORE, FILES, SRC, imports, imports_for_type_checkers, name_of, nodes
 
 import sessioncore
 
@@ -72,11 +72,7 @@ def test_imports_have_no_circle_except_one_for_type_checkers() -> None:
     }
     finished: set[str] = set()
     for name, path in files.items():
-        blocks = [node for node in nodes(path) if isinstance(node, ast.If)]
-        checking = [block for block in blocks if ast.unparse(block.test) == "TYPE_CHECKING"]
-        lines = [line for block in checking for line in block.body if isinstance(line, ast.ImportFrom)]
-        ours = [line for line in lines if str(line.module).startswith("sessioncore")]
-        named = {f"{line.module}.{alias.name}" for line in ours for alias in line.names}
+        named = {other for other in imports_for_type_checkers(path) if other.startswith("sessioncore")}
         if name in {"sessioncore.session._session", "sessioncore.session._base"}:
             assert named == {"sessioncore._store.SessionStore"}
             arrows[name].remove("sessioncore._store")
@@ -116,7 +112,8 @@ def test_adapters_use_public_names_of_the_core_only() -> None:
 def test_nothing_turns_bytes_or_text_into_code() -> None:
     never = {"pickle", "cPickle", "_pickle", "marshal", "shelve", "dill", "importlib", "runpy", "code"}
     for path in FILES:
-        assert roots(imports(path)).isdisjoint({*never, "typing_extensions"}), path
+        assert roots(imports(path)).isdisjoint(never), path
+        assert "typing_extensions" not in roots(imports(path) - imports_for_type_checkers(path)), path  # no dependency
         # its SkipTest is what test runners understand
         assert "unittest" not in roots(imports(path)) or path.parent.name == "testing"
         calls = [node.func for node in nodes(path) if isinstance(node, ast.Call)]

@@ -19,6 +19,7 @@ async def main(store: SessionStore) -> None:
     by_number = {7: "seven"}
     session.update(by_number)  # type: ignore[arg-type]
     await store.create(by_number)  # type: ignore[arg-type]
+    SessionKey("visits", [int])  # type: ignore[call-overload]
     store.register_key("visits")  # type: ignore[arg-type]
     await session.login(7)  # type: ignore[arg-type]
     session.handle = name  # type: ignore[misc]

@@ -1,8 +1,8 @@
 """Typed keys: a name and a type, written down once, and known to the type checker wherever they are used."""
 
-from typing import Any, assert_type
+from typing import Annotated, Any, Literal, assert_type
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from sessioncore import SessionKey, SessionStore
 
@@ -14,9 +14,17 @@ class Item(Struct):
 
 CART = SessionKey("cart", list[Item], default_factory=list[Item])
 VISITS = SessionKey("visits", int, default=0)
-NICKNAME = SessionKey[str | None]("nickname", str | None, default=None)  # a union is no class: name it in brackets
+NICKNAME = SessionKey("nickname", str | None, default=None)
+SIZE = SessionKey("size", Literal["s", "l"])
+AGE = SessionKey("age", Annotated[int, Meta(ge=0)])
+NOTES = SessionKey("notes", dict[str, list[Item] | None], default_factory=dict[str, list[Item] | None])
+BOXED = SessionKey[str | None]("boxed", str | None)  # as other type checkers need it
 assert_type(CART, SessionKey[list[Item]])
 assert_type(NICKNAME, SessionKey[str | None])
+assert_type(SIZE, SessionKey[Literal["s", "l"]])
+assert_type(AGE, SessionKey[int])
+assert_type(NOTES, SessionKey[dict[str, list[Item] | None]])
+assert_type(BOXED, SessionKey[str | None])
 
 
 async def main() -> None:

@@ -2,13 +2,16 @@
 
 import builtins
 from collections.abc import Callable, Iterable
-from typing import Any, Generic, Protocol, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar, overload
 
 from msgspec import UNSET
 
 from sessioncore._callables import is_sync_callable
 from sessioncore._errors import ConfigError
 from sessioncore.codec._builtin_values import BUILTIN
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeForm  # part of each type checker
 
 __all__ = ["AnyKey", "KeyFor", "KeyedValues", "SessionKey"]
 
@@ -51,9 +54,15 @@ class SessionKey(KeyFor[T, T]):
         default: T = ...,
         default_factory: Callable[[], T] | None = None,
     ) -> None: ...
-    @overload  # for an annotation that is not a class, such as `int | None`, write SessionKey[int | None](...)
+    @overload  # type checkers that know no TypeForm need SessionKey[int | None]("age", int | None)
     def __init__(
-        self, name: str, annotation: Any, /, *, default: T = ..., default_factory: Callable[[], T] | None = None
+        self,
+        name: str,
+        annotation: "TypeForm[T]",
+        /,
+        *,
+        default: T = ...,
+        default_factory: Callable[[], T] | None = None,
     ) -> None: ...
     def __init__(
         self, name: str, annotation: Any, /, *, default: Any = UNSET, default_factory: Callable[[], T] | None = None
