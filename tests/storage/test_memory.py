@@ -9,7 +9,7 @@ from tests.numbers import scaled
 from tests.storage.rigs import ONE_LOOP, made
 
 from sessioncore import ConfigError
-from sessioncore.storage import Create, Delete, Load, MemoryStorage, Replace, Reply
+from sessioncore.storage import Create, Delete, Load, MemoryStorage, Moved, Replace, Reply
 from sessioncore.testing import ManualClock
 
 pytestmark = pytest.mark.anyio
@@ -70,6 +70,16 @@ async def test_a_new_record_pushes_out_the_one_nearest_its_end() -> None:
     assert await storage.create("new", b"", 1000, owner="u") is not None
     assert await storage.load("short") is None
     assert sorted(await storage.owned_keys("u")) == ["long", "middle", "new"]
+
+
+async def test_there_are_no_more_tombstones_than_sessions_may_be() -> None:
+    storage = MemoryStorage(max_sessions=2)
+    version = await made(storage, "0")
+    for number in range(3):
+        moved = await storage.move(f"{number}", f"{number + 1}", b"", 100, version=version, tombstone=100)
+        assert isinstance(moved, int)
+        version = moved
+    assert [await storage.load(f"{number}") for number in range(3)] == [None, Moved("2"), Moved("3")]
 
 
 @pytest.mark.proves("AT-113", "AT-115")
