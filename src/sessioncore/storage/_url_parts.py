@@ -11,7 +11,7 @@ def options_of(query: str) -> list[tuple[str, str]]:
     Raises:
         ValueError: one has no value.
     """
-    options = parse_qsl(query, keep_blank_values=True, strict_parsing=True) if query else []
+    options = parse_qsl(query, keep_blank_values=True)
     if not all(value for _, value in options):
         raise ValueError("an option without a value")
     return options
