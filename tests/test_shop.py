@@ -118,9 +118,7 @@ async def test_another_sites_form_starts_no_session_and_changes_none(visitor: Br
 @pytest.mark.parametrize(
     ("origin", "status"), [("http://evil.example", 403), ("null", 403), (None, 303)], ids=["other", "null", "none"]
 )
-async def test_a_browser_that_sends_only_an_origin_is_judged_by_it(
-    server: Server, origin: str | None, status: int
-) -> None:
+async def test_a_browser_with_only_an_origin_is_judged_by_it(server: Server, origin: str | None, status: int) -> None:
     headers = {} if origin is None else {"origin": origin}
     async with httpx.AsyncClient(base_url=server.url, headers=headers) as client:
         assert (await client.post("/cart/add", data={"sku": "cup"})).status_code == status

@@ -117,9 +117,7 @@ def test_the_middleware_around_setup_is_one_session_and_one_cookie(store: Sessio
 # -- a session that is asked for too late
 
 
-def test_a_session_that_is_first_asked_for_during_a_stream_or_after_the_handler_takes_no_write(
-    store: SessionStore, visit: Visit
-) -> None:
+def test_a_session_loaded_in_a_stream_or_after_the_handler_takes_no_write(store: SessionStore, visit: Visit) -> None:
     kept: list[web.Request] = []
 
     async def later(_: web.Request) -> web.Response:

@@ -174,9 +174,7 @@ async def raw(scope: Any, receive: Any, send: Any) -> None:
     raise ValueError
 
 
-async def test_without_a_framework_the_id_is_sent_if_one_was_stored_and_in_a_handshake_where_the_server_can(
-    store: SessionStore,
-) -> None:
+async def test_without_a_framework_a_stored_id_is_sent_also_in_a_handshake_if_possible(store: SessionStore) -> None:
     app = SessionMiddleware(raw, store)
     wire = await ask(app, "/saved", raises=ValueError)
     assert dict(await store.get_by_id(wire.sid or "")) == {"n": 1}

@@ -208,9 +208,7 @@ async def test_the_storage_opens_before_the_application_starts_and_closes_after_
     assert without_checks(other.calls) == ["open", "aclose"]
 
 
-async def test_a_storage_that_does_not_open_stops_the_start_with_its_reason(
-    store: SessionStore, storage: SpyStorage
-) -> None:
+async def test_an_open_that_fails_stops_the_start_with_its_reason(store: SessionStore, storage: SpyStorage) -> None:
     async def without(scope: Any, receive: Any, send: Any) -> None:
         raise RuntimeError("no lifespan here")
 

@@ -92,9 +92,7 @@ async def change_a_default(session: Session, channel: Channel) -> None:
         (change_a_default, {"items": [], "cart": [1]}),
     ],
 )
-async def test_late_changes_are_stored_before_the_end_of_the_body_is_sent(
-    handler: Handler, stored: object, lazy: bool
-) -> None:
+async def test_late_changes_are_stored_before_the_body_ends(handler: Handler, stored: object, lazy: bool) -> None:
     site = AsgiSite(handler, lazy=lazy)
     sid = await site.make(items=[])
     assert await watch(site.app, site.store, sid) == stored

@@ -189,9 +189,7 @@ class NamedRequest(Request[Any, Any, Any]):
 
 @pytest.mark.parametrize("with_plugin", [True, False])
 @pytest.mark.parametrize("request_class", [None, OwnRequest, NamedRequest])
-def test_get_session_id_works_with_a_request_class_of_the_application(
-    enter: Open, request_class: Any, with_plugin: bool
-) -> None:
+def test_get_session_id_works_with_an_own_request_class(enter: Open, request_class: Any, with_plugin: bool) -> None:
     config = SessionBackendConfig(SessionStore())
     installed: dict[str, Any] = {"middleware": [config.middleware], "plugins": []}
     if with_plugin:

@@ -20,9 +20,7 @@ from sessioncore_aiohttp import _open, get_session
 
 
 @pytest.mark.anyio
-async def test_a_connection_that_was_open_leaves_nothing_behind(
-    store: SessionStore, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_closed_connection_leaves_nothing_behind(store: SessionStore, caplog: pytest.LogCaptureFixture) -> None:
     seen: list[ref[web.Request]] = []
     for logger in ("", "sessioncore"):  # a record of an error would keep the request
         caplog.set_level(logging.CRITICAL, logger)
@@ -110,9 +108,7 @@ async def test_a_connection_whose_session_ends_at_its_handshake_is_closed(when: 
             assert (answer.status, await answer.read()) == (200, b"")
 
 
-def test_an_event_stream_of_an_ended_session_is_closed_under_its_handler_also_when_nobody_reads(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_an_event_stream_of_an_ended_session_is_closed_also_when_nobody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
     raised: list[type[BaseException]] = []
 
     async def stream(request: web.Request) -> web.StreamResponse:

@@ -166,9 +166,7 @@ async def test_a_server_whose_send_blocks_holds_no_other_end_up(stuck: list[str]
 @BOTH_LOOPS
 @pytest.mark.parametrize("kind", ["websocket", "http"])
 @pytest.mark.proves("P2")
-async def test_a_connection_that_the_server_fails_to_close_leaves_the_others_watched(
-    kind: str, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_failure_to_close_one_leaves_the_others_watched(kind: str, caplog: pytest.LogCaptureFixture) -> None:
     handler = push if kind == "websocket" else stream
     async with line(handler, kind) as (one, store), line(leave, store=store, owner="eve") as (other, _):
         one.refuses = lambda message: message["type"] == "websocket.close" or message == LAST

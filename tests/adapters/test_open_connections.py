@@ -73,9 +73,7 @@ STAYS: dict[str, Act] = {
 
 @pytest.mark.proves("P2", "AT-122", "AT-132", "ASVS 7.4.1")
 @pytest.mark.parametrize("end", ENDS)
-def test_they_end_with_the_session_and_other_responses_do_not(
-    open_place: Site, end: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_they_alone_end_with_the_session(open_place: Site, end: str, caplog: pytest.LogCaptureFixture) -> None:
     site = open_place
     sid = site.make({"n": 1}, owner="ada")
     with (
@@ -183,9 +181,7 @@ def test_it_can_be_turned_off(open_site: OpenSite) -> None:
 
 @pytest.mark.proves("AT-133")
 @pytest.mark.parametrize("storage", [ReportingStorage, SpyStorage])
-def test_a_message_from_the_client_is_a_use_once_in_each_touch_interval(
-    open_site: OpenSite, storage: type[SpyStorage]
-) -> None:
+def test_a_clients_message_is_a_use_once_in_each_touch_interval(open_site: OpenSite, storage: type[SpyStorage]) -> None:
     site = open_site(
         plain=True, storage=storage(), idle_timeout=timedelta(seconds=2.4), touch_interval=timedelta(seconds=0.8)
     )

@@ -109,9 +109,7 @@ async def test_stores_that_share_nothing_stand_side_by_side() -> None:
     assert (await ask(asgi_app(names[0], make(extractor=from_header("X-Sid"))), "/inner")).status == 200
 
 
-async def test_two_mounted_applications_whose_stores_share_a_cookie_are_warned_of(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+async def test_two_mounted_applications_with_one_cookie_are_warned_of(caplog: pytest.LogCaptureFixture) -> None:
     async def warnings_of(*stores: SessionStore) -> int:
         """How often it is logged when a browser visits the first store, the second one, and the first one again."""
         mounts = [Mount(f"/{i}", SessionMiddleware(Starlette(routes=ROUTES), s)) for i, s in enumerate(stores)]
@@ -242,9 +240,7 @@ async def test_a_session_that_another_library_replaces_is_logged_once(
     assert "scope_key='account'" in record.getMessage()
 
 
-async def test_a_second_store_of_ours_in_the_same_place_is_no_other_library(
-    store: SessionStore, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_second_store_is_no_other_library(store: SessionStore, caplog: pytest.LogCaptureFixture) -> None:
     second = make(extractor=from_cookie("__Host-second"))
     for scope_key in ("session", "second"):
         inner = SessionMiddleware(Starlette(routes=ROUTES), second, scope_key=scope_key)

@@ -123,9 +123,7 @@ def test_late_changes_that_cannot_be_stored_write_one_traceback_too(open_site: O
     assert len(traced) == 1, traced
 
 
-def test_a_session_that_was_ended_breaks_a_stream_off_that_saves_and_writes_no_traceback(
-    open_site: OpenSite, log: Log
-) -> None:
+def test_an_ended_session_breaks_a_stream_off_that_saves_and_writes_no_traceback(open_site: OpenSite, log: Log) -> None:
     site = open_site(plain=True)
     cookie = "Cookie", f"session_id={site.make({'n': 1})}"
     logging.getLogger().addHandler(log)

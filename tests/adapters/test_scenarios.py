@@ -112,9 +112,7 @@ def test_an_id_that_comes_back_is_sent_in_no_header_and_no_body(site: Site) -> N
         assert all(sid not in value for _, value in reply.headers)
 
 
-def test_plain_http_needs_the_development_settings_and_the_storage_is_open_while_the_site_is(
-    adapter: str, tls: Tls
-) -> None:
+def test_plain_http_needs_development_settings_and_the_storage_is_open_with_the_site(adapter: str, tls: Tls) -> None:
     with ExitStack() as stack:
         site = start(stack, adapter, tls, plain=True)
         browser = site.browser()
@@ -132,9 +130,7 @@ def test_forwarded_headers_do_not_change_the_cookie(site: Site) -> None:
 
 
 @pytest.mark.proves("AT-102")
-def test_two_stores_work_side_by_side_and_the_client_gets_the_id_of_one_even_if_the_other_fails(
-    open_site: OpenSite,
-) -> None:
+def test_two_stores_work_side_by_side_and_the_id_of_one_is_sent_even_if_the_other_fails(open_site: OpenSite) -> None:
     storage = SpyStorage()
     second = SessionStore(SessionConfig(storage=storage, extractor=from_cookie("__Host-other")))
     site = open_site(("second", second))

@@ -68,9 +68,7 @@ def test_after_the_handshake_no_session_begins_and_none_changes_its_id(site: Sit
 
 
 @pytest.mark.parametrize("how", ["closes", "vanishes", "fails"])
-def test_what_was_not_saved_is_stored_when_the_client_leaves_and_dropped_when_the_application_fails(
-    site: Site, how: str
-) -> None:
+def test_what_was_not_saved_is_stored_when_the_client_leaves_and_dropped_after_a_failure(site: Site, how: str) -> None:
     sid = site.make({"n": 1})
     site.storage.done.clear()
     with socket(site, sid, "how=none") as connection:
@@ -140,9 +138,7 @@ def test_a_storage_that_is_down_refuses_the_handshake_that_needs_it(site: Site) 
 
 
 @pytest.mark.proves("P8")
-def test_one_that_another_site_opened_is_closed_when_it_uses_the_session(
-    site: Site, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_one_of_another_site_is_closed_when_it_uses_the_session(site: Site, caplog: pytest.LogCaptureFixture) -> None:
     sid = site.make({"n": 1})
     with (
         pytest.raises(ConnectionClosed) as closed,

@@ -35,9 +35,7 @@ def test_the_cookie_is_kept_as_it_was_meant_and_sent_back(page: Page, adapter: s
 
 @pytest.mark.proves("ASVS 3.3.4")
 @pytest.mark.parametrize("http_only", [True, False])
-def test_scripts_see_the_cookie_only_if_it_is_not_http_only(
-    page: Page, adapter: str, sites: Sites, http_only: bool
-) -> None:
+def test_scripts_see_the_cookie_unless_it_is_http_only(page: Page, adapter: str, sites: Sites, http_only: bool) -> None:
     page.goto(url(sites(adapter, SpyStorage, cookie_http_only=http_only).reset(), "/counter"))
     assert page.evaluate("document.cookie").startswith(f"{NAME}=") is not http_only
     assert NAME in cookies(page)

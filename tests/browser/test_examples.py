@@ -60,9 +60,7 @@ def example(
 
 
 @pytest.mark.proves("P2", "ASVS 7.5.2")
-def test_a_device_that_another_one_signs_out_is_out_at_its_next_click(
-    page: Page, another: People, example: Example
-) -> None:
+def test_a_device_signed_out_by_another_is_out_at_its_next_click(page: Page, another: People, example: Example) -> None:
     phone = another()
     for device in (page, phone):
         example.log_in(device)

@@ -264,9 +264,7 @@ def test_a_file_in_a_folder_that_may_not_be_entered_is_not_there(monkeypatch: py
     ("redirection", "code", "says"),
     [("> /dev/full", 2, "No space left"), (">&-", 2, "Bad file"), ("2>&-", 0, ""), ("<&- >&- 2>&-", 2, "")],
 )
-def test_an_output_that_cannot_be_written_has_no_traceback(
-    redirection: str, code: int, says: str, tmp_path: Path
-) -> None:
+def test_an_unwritable_output_has_no_traceback(redirection: str, code: int, says: str, tmp_path: Path) -> None:
     filled(url := f"sqlite:///{tmp_path}/sessions.db")
     line = f'"$@" {redirection}'
     shell = ["sh", "-c", line, "sh", *COMMAND, "--storage", url, "list", "--owner", "bob"]

@@ -136,9 +136,7 @@ class Doubtful(Race):
 @pytest.mark.parametrize("fresh", [False, True], ids=["of a session that is stored", "of a fresh session"])
 @pytest.mark.parametrize("arrives", [False, True], ids=["the call", "the reply"])
 @pytest.mark.parametrize("number", [1, 2, 3])
-def test_a_write_whose_outcome_is_unknown_is_neither_lost_nor_done_twice(
-    number: int, arrives: bool, fresh: bool
-) -> None:
+def test_a_write_of_unknown_outcome_is_neither_lost_nor_done_twice(number: int, arrives: bool, fresh: bool) -> None:
     plan = Plan(number, arrives=arrives)
     site = Site(make=lambda inner: LosesOne(inner, plan))
     for program, other in played(number):

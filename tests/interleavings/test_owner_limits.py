@@ -119,9 +119,7 @@ class Devices(Race):
 @pytest.mark.parametrize("shared", [False, True], ids=["two devices", "one browser"])
 @pytest.mark.parametrize("known", [False, True], ids=["place is free", "place is taken"])
 @pytest.mark.parametrize("mode", ["evict_oldest", "refuse"])
-def test_exactly_the_allowed_number_of_sessions_is_left_in_every_order(
-    mode: Mode, known: bool, shared: bool, part: int
-) -> None:
+def test_as_many_sessions_as_allowed_are_left_in_every_order(mode: Mode, known: bool, shared: bool, part: int) -> None:
     site = Site(max_sessions_per_owner=1, on_owner_limit=mode)
     for one, two in PLAYED[part::PARTS]:
         devices = Devices(site, one, two, mode=mode, known=known, shared=shared)

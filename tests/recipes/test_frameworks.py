@@ -59,9 +59,7 @@ else:
 
 
 @pytest.mark.anyio
-async def test_quart_skips_what_the_configuration_skips_and_has_no_permanent_sessions(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_quart_skips_as_configured_and_has_no_permanent_sessions(monkeypatch: pytest.MonkeyPatch) -> None:
     shop = program("libraries/quart.md", monkeypatch)
 
     async def permanent() -> str:

@@ -138,9 +138,7 @@ FAILED_RESPONSES: dict[str, tuple[int | None, object]] = {  # the status, and th
 @pytest.mark.proves("P3")
 @pytest.mark.parametrize("written", ["set", "in place", "default"])
 @pytest.mark.parametrize("how", FAILED_RESPONSES)
-async def test_a_save_after_the_changes_were_dropped_with_the_response_is_an_error(
-    how: str, written: str, lab: Lab
-) -> None:
+async def test_a_save_after_changes_were_dropped_with_a_response_is_an_error(how: str, written: str, lab: Lab) -> None:
     """The save of another task, say, which has made its change before."""
     exchange = await lab.begin_request(a=[1])
     session, (status, value) = exchange.session, FAILED_RESPONSES[how]
@@ -248,9 +246,7 @@ async def test_an_error_response_clears_the_cookie_of_a_session_that_was_ended_b
 
 
 @pytest.mark.parametrize("saves", [False, True])
-async def test_without_a_response_nothing_is_stored_unless_errors_are_saved_and_no_header_is_needed(
-    saves: bool,
-) -> None:
+async def test_without_a_response_nothing_is_stored_unless_errors_are_saved_and_no_header_needed(saves: bool) -> None:
     lab = Lab(save_on_server_error=saves)
     await lab.begin()
     for visitor, failed in ((lab.visitor, True), (Visitor(lab.store), True), (lab.visitor, False)):

@@ -159,9 +159,7 @@ async def test_the_answer_is_403_even_if_the_framework_hides_the_error_and_on_er
 
 @pytest.mark.parametrize("place", ["header", "authorization"])
 @pytest.mark.parametrize("cookie_too", [False, True])
-async def test_a_session_from_a_header_is_used_freely_and_no_cookie_is_written(
-    lab: Lab, place: str, cookie_too: bool
-) -> None:
+async def test_a_headers_session_is_used_freely_and_writes_no_cookie(lab: Lab, place: str, cookie_too: bool) -> None:
     other = (await lab.store.create({"n": 5})).id
 
     async def served(work: Work) -> tuple[Reply, str]:

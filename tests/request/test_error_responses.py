@@ -26,9 +26,7 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.mark.proves("AT-100", "ASVS 16.5.1")
-async def test_an_outage_is_503_too_many_sessions_409_and_every_other_error_500(
-    caplog: pytest.LogCaptureFixture, lab: Lab
-) -> None:
+async def test_an_outage_is_503_too_many_sessions_409_the_rest_500(caplog: pytest.LogCaptureFixture, lab: Lab) -> None:
     for error, status in [
         (StorageUnavailable("secret"), 503), (OwnerLimitReached("secret"), 409), (StorageError("secret"), 500),
         (SessionTooLarge("secret"), 500), (SessionNotLoaded("secret"), 500),
@@ -84,9 +82,7 @@ HEADERS = [{"Set-Cookie": "a=b"}, {"a b": "x"}, {"x": "a\r\nb: c"}, {"x": "é"},
     [ZeroDivisionError(), 503, (503,), (503, None), (503, 5.5), ("503", "x"), (99, "x"), (600, "x"), (204, "x")]
     + [(418, "x", headers) for headers in HEADERS],
 )
-async def test_a_mistake_in_on_error_does_not_cost_the_client_its_response(
-    given: Any, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_mistake_in_on_error_costs_no_client_its_response(given: Any, caplog: pytest.LogCaptureFixture) -> None:
     def on_error(_view: RequestView, _error: SessionError) -> Any:
         if isinstance(given, Exception):
             raise given
@@ -129,9 +125,7 @@ async def test_a_500_of_an_application_that_caught_another_error_of_ours_stands(
     await exchange.finish()
 
 
-async def test_an_error_of_the_application_is_its_own_after_a_logout_and_once_the_client_has_its_new_id(
-    lab: Lab,
-) -> None:
+async def test_an_error_of_the_application_is_its_own_after_a_logout_and_once_the_client_has_a_new_id(lab: Lab) -> None:
     begun = await lab.visitor.arrive()
     begun.session["n"] = 1
     await begun.commit(200)
@@ -142,9 +136,7 @@ async def test_an_error_of_the_application_is_its_own_after_a_logout_and_once_th
 
 
 @pytest.mark.parametrize("loaded", [True, False])
-async def test_what_is_changed_after_an_error_response_is_dropped_also_if_it_came_before_the_load(
-    loaded: bool, lab: Lab
-) -> None:
+async def test_changes_after_an_error_response_are_dropped_also_if_it_precedes_the_load(loaded: bool, lab: Lab) -> None:
     sid = (await lab.begin()).sid
     exchange = lab.store.exchange(PlainView([f"__Host-session_id={sid}".encode()]))
     if loaded:

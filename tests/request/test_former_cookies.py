@@ -143,9 +143,7 @@ async def test_another_sites_request_ends_no_cookie_unless_it_is_only_reported(m
         (PlainView(headers=[("X-Sid", "a"), ("X-Sid", "b")]), "headers X-Sid, .*client or proxy"),
     ],
 )
-async def test_two_values_are_logged_once_for_each_store(
-    view: PlainView, advice: str, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_each_store_logs_two_values_once(view: PlainView, advice: str, caplog: pytest.LogCaptureFixture) -> None:
     for _ in range(2):
         lab = Lab(extractor=chain(from_header("X-Sid"), from_cookie("sid")))
         caplog.clear()

@@ -42,9 +42,7 @@ async def test_a_secure_cookie_over_plain_http_is_warned_of_once_and_forwarded_h
     assert len(await warnings(caplog, plain("shop.example", "http", *forwarded))) == 1
 
 
-async def test_over_tls_on_this_machine_and_without_a_secure_cookie_nothing_is_warned_of(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+async def test_no_warning_over_tls_on_this_machine_or_without_a_secure_cookie(caplog: pytest.LogCaptureFixture) -> None:
     local = ["localhost", "localhost:8000", "LOCALHOST:80"]
     assert await warnings(caplog, *map(plain, local), plain(scheme="https"), plain(scheme="wss")) == []
     assert await warnings(caplog, plain(), work=read) == []

@@ -77,9 +77,7 @@ CASES: dict[str, tuple[Change, Change, dict[str, object], bool]] = {
 
 @pytest.mark.parametrize("kind", [SuspendingStorage, PromptStorage])
 @pytest.mark.parametrize("name", CASES)
-async def test_a_reload_shows_what_a_save_would_store_and_the_save_writes_no_more(
-    name: str, kind: type[SpyStorage]
-) -> None:
+async def test_a_reload_shows_what_a_save_would_store_and_it_writes_no_more(name: str, kind: type[SpyStorage]) -> None:
     change_ours, change_theirs, difference, writes = CASES[name]
     lab = Lab(kind=kind)
     ours, theirs = await two(lab)

@@ -185,9 +185,7 @@ async def test_a_login_on_an_ended_session_is_dropped(site: Site, stored: bool) 
 @pytest.mark.proves("P2")
 @pytest.mark.parametrize("loaded_before", [True, False])
 @pytest.mark.parametrize("verb", ["destroy", "reset"])
-async def test_a_logout_with_the_old_id_ends_the_session_where_it_is(
-    site: Site, verb: str, loaded_before: bool
-) -> None:
+async def test_a_logout_with_an_old_id_ends_the_session_where_it_is(site: Site, verb: str, loaded_before: bool) -> None:
     old = await site.start()
     late = await site.late(old) if loaded_before else None
     middle = await site.log_in()
@@ -256,9 +254,7 @@ async def test_after_the_window_the_id_is_unknown_like_any_other_and_a_window_of
 
 @pytest.mark.parametrize("logs_in", [True, False])
 @pytest.mark.parametrize("operation", ["create", "replace", "move"])
-async def test_after_a_lost_reply_a_session_that_moved_on_is_not_made_twice_and_a_login_is_kept(
-    operation: str, logs_in: bool
-) -> None:
+async def test_a_lost_reply_makes_no_moved_session_twice_and_keeps_a_login(operation: str, logs_in: bool) -> None:
     site = Site()
     if operation != "create":
         await site.start()
@@ -299,9 +295,7 @@ async def test_a_login_over_the_limit_by_an_old_id_is_undone_without_a_trace() -
     assert await site.data(site.visitor.sid or "") == {"cart": ["tea"]}
 
 
-async def test_what_a_request_with_two_different_ids_writes_is_dropped_and_a_logout_clears_the_cookie(
-    site: Site,
-) -> None:
+async def test_what_a_request_with_two_ids_writes_is_dropped_and_a_logout_clears_the_cookie(site: Site) -> None:
     first, second = await site.start(), await site.log_in()
     exchange = await site.late(first, second)
     assert site.kinds() == [EventKind.AMBIGUOUS]

@@ -192,9 +192,7 @@ async def test_a_release_at_any_turn_of_a_rotation_leaves_the_client_no_dead_id(
 
 
 @pytest.mark.parametrize("outcome", ["create", "replace", "move", "gone", "failed"])
-async def test_a_session_that_is_released_during_a_save_stays_released_whatever_becomes_of_the_save(
-    outcome: str, lab: Lab
-) -> None:
+async def test_a_session_released_during_a_save_stays_released_whatever_becomes_of_it(outcome: str, lab: Lab) -> None:
     operation = {"gone": "replace", "failed": "replace"}.get(outcome, outcome)
     exchange = await request_about_to(operation, lab)
     session = exchange.session

@@ -257,9 +257,7 @@ async def login_of_another(session: Session) -> None:
 
 @pytest.mark.parametrize("when", ["earlier", "before", "saved before", "after"])
 @pytest.mark.parametrize("verb", [login, login_of_another, regenerate, bind, reset, destroy])
-async def test_each_verb_keeps_or_resets_the_settings_of_the_session(
-    verb: Callable[[Session], Any], when: str, lab: Lab
-) -> None:
+async def test_each_verb_keeps_or_resets_the_settings(verb: Callable[[Session], Any], when: str, lab: Lab) -> None:
     async with lab.visitor.request() as session:
         await session.login("ada")
         if when == "earlier":
@@ -306,9 +304,7 @@ CAPPED: list[tuple[dict[str, Any], Own, str | None]] = [
 
 
 @pytest.mark.parametrize(("config", "own", "cut"), CAPPED)
-async def test_an_idle_timeout_beyond_the_absolute_end_is_reported_once(
-    config: dict[str, Any], own: Own, cut: str | None
-) -> None:
+async def test_an_idle_timeout_that_is_cut_is_reported_once(config: dict[str, Any], own: Own, cut: str | None) -> None:
     lab = Lab(**config)
     for setters in ("idle absolute persistent", "persistent absolute idle"):
         lab.forget()

@@ -148,9 +148,7 @@ async def test_a_session_that_was_not_loaded_or_was_skipped_raises_at_each_use_a
 @pytest.mark.proves("P6", "AT-38", "AT-138")
 @pytest.mark.parametrize("limit", [None, 1])
 @pytest.mark.parametrize("operation", ["load", "create", "replace", "move", "owned_keys", "delete"])
-async def test_a_storage_that_fails_leaves_no_id_among_the_variables_of_the_traceback(
-    operation: str, limit: int | None
-) -> None:
+async def test_a_failing_storage_leaves_no_id_in_variables_of_the_traceback(operation: str, limit: int | None) -> None:
     """Error trackers and `pytest -l` write those down, frame by frame."""
     lab = Lab(max_sessions_per_owner=limit)
     await lab.begin()

@@ -141,9 +141,7 @@ async def test_more_than_one_batch_is_ended_with_an_event_for_each_session(stora
 
 @on_every_storage
 @pytest.mark.proves("AT-49")
-async def test_what_logs_in_and_moves_meanwhile_is_live_or_has_ended_and_never_outside_the_index(
-    storage: Storage,
-) -> None:
+async def test_what_logs_in_or_moves_meanwhile_is_live_or_ended_and_never_outside_the_index(storage: Storage) -> None:
     store = SessionStore(SessionConfig(storage=storage))
     earlier = await fill(store, "ada", 200)
     later: list[str] = []

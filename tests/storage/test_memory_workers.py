@@ -93,9 +93,7 @@ def test_the_workers_of_gunicorn_are_recognised_by_its_settings(
     assert worker_count() == count
 
 
-def test_only_sessions_in_memory_are_warned_of_and_once(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_only_memory_is_warned_of_and_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setenv("SERVER_SOFTWARE", "gunicorn/23.0.0")
     monkeypatch.setenv("WEB_CONCURRENCY", "2")
     monkeypatch.setattr(sys, "argv", ["gunicorn"])

@@ -239,9 +239,7 @@ def test_what_is_neither_a_dsn_nor_a_pool_is_refused_at_once(source: Any) -> Non
         ("postgresql://:hunter2@h/new", "names no user"),
     ],
 )
-async def test_a_dsn_that_cannot_be_used_is_refused_without_its_password(
-    dsn: str, said: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_bad_dsn_is_refused_without_its_password(dsn: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_name() -> str:
         error = KeyError("getpwuid(): uid not found: 54321")
         if "new" not in dsn:
@@ -269,9 +267,7 @@ async def test_a_record_locked_by_others_is_passed_over_by_purge(postgres: Postg
         assert await storage.purge_expired() == 1
 
 
-async def test_purge_and_clear_work_in_batches_and_say_how_far_they_are(
-    postgres: PostgresServer, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_purge_and_clear_log_their_batches(postgres: PostgresServer, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "sessioncore.storage.postgres")
     async with opened(postgres.dsn()) as storage, connection(postgres.dsn()) as plain:
         fill = (

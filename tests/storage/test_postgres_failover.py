@@ -100,9 +100,7 @@ async def test_after_a_switch_over_no_write_fails_once_a_new_connection_could_wr
                     await storage.aclose()
 
 
-async def test_a_connection_that_its_driver_has_aborted_gives_its_place_in_the_pool_back(
-    postgres: PostgresServer,
-) -> None:
+async def test_a_connection_that_its_driver_aborted_gives_its_place_in_the_pool_back(postgres: PostgresServer) -> None:
     """asyncpg before 0.32 lost the place for ever: the reason for the lowest version that is supported."""
     async with driver.create_pool(postgres.dsn(), min_size=0, max_size=1) as pool:
         lent = await pool.acquire()

@@ -76,9 +76,7 @@ async def test_idle_connections_are_kept_alive(postgres: PostgresServer) -> None
     assert kept == [1]
 
 
-async def test_a_row_locked_for_too_long_costs_only_the_requests_of_its_session(
-    postgres: PostgresServer, postgres_dsn: str
-) -> None:
+async def test_a_locked_row_costs_only_the_requests_of_its_session(postgres: PostgresServer, postgres_dsn: str) -> None:
     async with (
         opened(postgres_dsn, timeout=timedelta(seconds=0.6), max_connections=2) as storage,
         connection(postgres.dsn()) as plain,
@@ -188,9 +186,7 @@ async def test_calls_cancelled_on_new_connections_leave_no_trace(
 
 
 @pytest.mark.parametrize("closed", [False, True])
-async def test_an_opening_that_is_cut_off_anywhere_leaves_no_connection(
-    postgres: PostgresServer, *, closed: bool
-) -> None:
+async def test_an_opening_cut_off_anywhere_leaves_no_connection(postgres: PostgresServer, *, closed: bool) -> None:
     for suspension in range(8):
         storage = PostgresStorage(f"{postgres.dsn()}?application_name=cut", table=new_table())
         looks, closings = iter(range(8)), list[asyncio.Task[None]]()

@@ -85,9 +85,7 @@ async def test_a_numbered_database_needs_select_too(server: Server) -> None:
 
 
 @pytest.mark.parametrize("command", [name for name in COMMANDS if name not in NOT_NEEDED])
-async def test_with_one_command_fewer_it_says_which(
-    server: Server, command: str, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_without_a_command_it_says_which(server: Server, command: str, caplog: pytest.LogCaptureFixture) -> None:
     async with as_user(server, f"-{command}") as storage:
         server.do("ACL", "LOG", "RESET")
         with pytest.raises(StorageError, match=rf"ACL user lacks the right \+{command};.* ACL SETUSER"):

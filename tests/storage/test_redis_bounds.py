@@ -327,9 +327,7 @@ async def test_a_load_that_is_not_ours_is_bounded_by_the_store(server: Server) -
         await expect_in_time(lambda: store_on(slow).get_by_id("x" * 43))
 
 
-async def test_closing_waits_for_a_silent_server_no_longer_than_the_limit_and_ends_all_though_cancelled(
-    server: Server,
-) -> None:
+async def test_closing_waits_no_longer_than_the_limit_and_ends_all_though_cancelled(server: Server) -> None:
     async with through_proxy(server, silence=timedelta(seconds=30)) as (store, proxy, sid):
         proxy.swallow = True
         storage = cast("RedisStorage", store.storage)

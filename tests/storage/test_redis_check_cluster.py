@@ -92,9 +92,7 @@ BROKEN: dict[str, tuple[tuple[str | int, ...], type[StorageError], str]] = {
 
 
 @pytest.mark.parametrize("broken", BROKEN)
-async def test_a_master_that_lacks_something_is_named(
-    masters: list[Server], broken: str, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_broken_master_is_named(masters: list[Server], broken: str, caplog: pytest.LogCaptureFixture) -> None:
     command, error, said = BROKEN[broken]
     for node in masters:
         node.do(*command)

@@ -202,9 +202,7 @@ class Streaming(StreamingCredentialProvider):
 
 
 @pytest.mark.parametrize("kind", [Redis, RedisCluster])
-async def test_renewed_credentials_are_used_on_the_open_connection(
-    kind: Any, server: Server, nodes: list[Server]
-) -> None:
+async def test_renewed_credentials_are_used_on_open_connections(kind: Any, server: Server, nodes: list[Server]) -> None:
     servers = nodes if kind is RedisCluster else [server]
     for each in servers:
         for user in ("first", "second"):

@@ -117,9 +117,7 @@ async def test_a_thousand_logout_races_bring_nothing_back(servers: list[Server])
 
 @pytest.mark.proves("AT-57", "AT-120")
 @pytest.mark.parametrize("seed", range(scaled(20)))
-async def test_any_order_of_calls_agrees_with_the_model_and_no_key_is_without_end(
-    seed: int, servers: list[Server]
-) -> None:
+async def test_any_order_of_calls_agrees_with_the_model_and_each_key_ends(seed: int, servers: list[Server]) -> None:
     async with storage_on(servers) as storage:
         model = Model(storage, random.Random(seed))
         for number in range(250):

@@ -216,9 +216,7 @@ async def test_the_error_has_the_servers_own_words(options: tuple[str, ...], sai
         ("redis+cluster://127.0.0.1:{}", r"this server is no cluster: use .*a redis:// URL$"),
     ],
 )
-async def test_the_error_says_what_listens_at_an_address_or_that_nothing_does(
-    server: Server, url: str, said: str
-) -> None:
+async def test_the_error_says_what_listens_at_an_address_if_anything_does(server: Server, url: str, said: str) -> None:
     async with aclosing(RedisStorage.from_url(url.format(server.port))) as storage:
         with pytest.raises(StorageUnavailable, match=said) as caught:
             await storage.check()

@@ -316,9 +316,7 @@ def give(keys: list[str], source: Server, target: Server, nodes: list[Server]) -
             node.do("CLUSTER", "SETSLOT", key_slot(key.encode()), "NODE", id_of(target))
 
 
-async def test_a_slot_that_moved_is_watched_on_its_new_master(
-    nodes: list[Server], monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_moved_slot_is_watched_on_its_new_master(nodes: list[Server], monkeypatch: pytest.MonkeyPatch) -> None:
     one, two, three = nodes
     some = keys_on(0)
     key, other = next(some), next(some)

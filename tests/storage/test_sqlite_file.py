@@ -30,9 +30,7 @@ async def store_at(path: Path | str, seconds: float = 5) -> AsyncGenerator[Sessi
 
 
 @pytest.mark.parametrize("is_link", [False, True])
-async def test_a_relative_path_stays_where_it_was(
-    is_link: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_relative_path_keeps_its_place(is_link: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     if is_link:  # SQLite keeps the -wal file beside the file that the link leads to
         (tmp_path / "sessions.db").symlink_to("elsewhere.db")
@@ -74,9 +72,7 @@ def replaced(path: Path) -> None:
 
 @pytest.mark.parametrize("change", [removed, replaced, *(partial(removed, beside=end) for end in ("-wal", "-shm"))])
 @pytest.mark.parametrize("call", CALLS)
-async def test_a_file_that_is_gone_is_an_error_that_says_what_to_do(
-    path: Path, call: str, change: Callable[[Path], None]
-) -> None:
+async def test_the_error_of_a_lost_file_says_what_to_do(path: Path, call: str, change: Callable[[Path], None]) -> None:
     async with store_at(path) as store:
         sid = (await store.create({"n": 1}, owner="ada")).id
         change(path)

@@ -143,9 +143,7 @@ async def test_the_lists_leave_the_probe_out() -> None:
 
 
 @ANYIO
-async def test_start_only_logs_what_check_raises_of_a_storage_that_takes_no_writes(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+async def test_start_only_logs_what_check_raises_of_a_storage_without_writes(caplog: pytest.LogCaptureFixture) -> None:
     for call in ("open", "create", "move"):
         storage = SpyStorage()
         caplog.clear()

@@ -23,9 +23,7 @@ def test_memory() -> None:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("name", ["sessions.db", "a b#c?d.db", "50%25.db"])
-async def test_sqlite_with_a_relative_and_an_absolute_path(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_sqlite_by_relative_or_absolute_path(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     file = tmp_path / name.replace("%25", "%")
     for url in (f"sqlite:///{name}", f"sqlite:///{tmp_path}/{name}"):

@@ -79,9 +79,7 @@ async def store_at(url: str) -> AsyncGenerator[SessionStore, None]:
 
 
 @pytest.mark.proves("P4", "AT-43", "AT-44")
-async def test_fifty_of_fifty_parallel_writes_and_increments_are_kept(
-    url: str, processes: list[asyncio.subprocess.Process]
-) -> None:
+async def test_parallel_writes_and_increments_are_kept(url: str, processes: list[asyncio.subprocess.Process]) -> None:
     async with store_at(url) as store:
         session = await store.create({"count": 0})
         await run_together(processes, url, [session.id], "write", "write")
@@ -92,9 +90,7 @@ async def test_fifty_of_fifty_parallel_writes_and_increments_are_kept(
 
 @pytest.mark.proves("P2", "AT-39", "AT-118", "ASVS 7.4.1")
 @pytest.mark.slow
-async def test_of_a_thousand_logouts_under_fire_none_is_undone(
-    url: str, processes: list[asyncio.subprocess.Process]
-) -> None:
+async def test_of_a_thousand_logouts_none_is_undone(url: str, processes: list[asyncio.subprocess.Process]) -> None:
     async with store_at(url) as store:
         ids: list[str] = []
         for _ in range(scaled(1000)):

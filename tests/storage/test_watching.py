@@ -81,9 +81,7 @@ async def test_each_change_by_another_process_is_reported_before_confirm_returns
 # -- what it costs
 
 
-async def test_postgres_runs_one_statement_for_each_10_000_watched_keys_and_none_without_any(
-    postgres: PostgresServer,
-) -> None:
+async def test_postgres_runs_one_statement_per_10_000_watched_keys_and_none_for_none(postgres: PostgresServer) -> None:
     async with (
         proxy_to(postgres.port) as proxy,
         opened(f"postgresql://tester@127.0.0.1:{proxy.port}/postgres", max_connections=1) as storage,
@@ -153,9 +151,7 @@ async def test_sqlite_reports_what_happened_while_the_file_was_closed(tmp_path: 
         await each.aclose()
 
 
-async def test_a_silent_server_is_unavailable_and_what_happened_meanwhile_is_reported_afterwards(
-    postgres: PostgresServer,
-) -> None:
+async def test_a_silent_server_is_unavailable_and_what_happened_meanwhile_is_reported(postgres: PostgresServer) -> None:
     told: list[str] = []
     async with proxy_to(postgres.port) as proxy, opened(postgres.dsn()) as other:
         table = other._table  # pyright: ignore[reportPrivateUsage]
@@ -201,9 +197,7 @@ async def test_a_file_that_is_gone_is_unavailable_and_one_that_was_opened_anew_i
         await each.aclose()
 
 
-async def test_a_change_between_the_look_and_the_watch_is_reported(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_change_between_look_and_watch_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     storage, told = SQLiteStorage(tmp_path / "sessions.db"), list[str]()
     read, looked, go_on = storage.load_many, asyncio.Event(), asyncio.Event()
 
