@@ -15,7 +15,6 @@ from tests.stores import PromptStorage, SpyStorage, SuspendingStorage
 from sessioncore import (
     CodecError,
     EventKind,
-    Exchange,
     Session,
     SessionGone,
     SessionKey,
@@ -211,30 +210,22 @@ async def test_a_session_that_was_ended_or_moved_is_gone_and_nothing_is_renewed(
     assert lab.kinds() == [kind]
 
 
-async def login_that_finds_its_session_moved(lab: Lab) -> tuple[Exchange, Session]:
-    """Return the request, which has reloaded, and the session as the request that moved it has it."""
+@pytest.mark.proves("P2")
+@pytest.mark.parametrize("logs_out", [False, True])
+async def test_a_move_that_a_reload_finds_stops_neither_a_login_nor_a_logout(logs_out: bool) -> None:
+    lab = Lab(kind=SpyWithTombstones)
     exchange = await lab.begin_request()
     await exchange.session.login("ada")
     async with lab.store.open(lab.visitor.sid or "") as other:
         await other.regenerate()
     with pytest.raises(SessionGone):
         await exchange.session.reload()
-    return exchange, other
-
-
-async def test_a_login_outlives_the_move_that_a_reload_finds() -> None:
-    lab = Lab(kind=SpyWithTombstones)
-    exchange, _ = await login_that_finds_its_session_moved(lab)
-    await lab.visitor.leave(exchange)
-    assert (await lab.kept()).owner == "ada"
-
-
-@pytest.mark.proves("P2")
-async def test_a_logout_after_a_login_that_found_its_session_moved_ends_it_where_it_is_now() -> None:
-    lab = Lab(kind=SpyWithTombstones)
-    exchange, other = await login_that_finds_its_session_moved(lab)
-    await exchange.session.destroy()
-    assert await lab.found(other.id) is None
+    if logs_out:
+        await exchange.session.destroy()
+        assert await lab.found(other.id) is None
+    else:
+        await lab.visitor.leave(exchange)
+        assert (await lab.kept()).owner == "ada"
 
 
 async def test_a_session_that_is_not_stored_has_nothing_to_take_over(lab: Lab) -> None:

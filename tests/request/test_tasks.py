@@ -1,7 +1,7 @@
 """Several tasks of one request that use its session at the same time: they load, commit and release it."""
 
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 from typing import Any
 
@@ -22,42 +22,28 @@ pytestmark = pytest.mark.anyio
 
 @pytest.mark.proves("AT-51")
 @BOTH_LOOPS
-async def test_tasks_of_a_request_load_once_and_get_one_session() -> None:
+@pytest.mark.parametrize("down", [False, True])
+async def test_tasks_of_a_request_load_once_and_get_one_session_or_each_the_error_of_an_outage(down: bool) -> None:
     lab = Lab(kind=SuspendingStorage)
     await lab.begin(n=0)
     exchange = lab.store.exchange(PlainView([f"__Host-session_id={lab.visitor.sid}".encode()]))
-    first, second = exchange.load(), exchange.load()  # made before either is awaited
+    first, second = exchange.load(required=down), exchange.load(required=down)  # made before either is awaited
 
     async def task(load: Any = None) -> None:
-        await (load or exchange.load())
-        exchange.session["n"] += 1
+        with pytest.raises(StorageUnavailable) if down else nullcontext():
+            await (load or exchange.load(required=down))
+        if not down:
+            exchange.session["n"] += 1
 
-    async with anyio.create_task_group() as group:
-        for load in (first, second):
-            group.start_soon(task, load)
-        group.start_soon(task)
-    assert lab.calls == ["load"]
+    with lab.storage.fail("load") if down else nullcontext():
+        async with anyio.create_task_group() as group:
+            for load in (first, second):
+                group.start_soon(task, load)
+            group.start_soon(task)
+    assert down or lab.calls == ["load"]
     await exchange.commit(200)
     await exchange.finish()
-    assert await lab.data() == {"n": 3}
-
-
-@BOTH_LOOPS
-async def test_every_task_that_requires_the_session_gets_the_error_of_an_outage() -> None:
-    lab = Lab(kind=SuspendingStorage)
-    lab.storage.fail("load")
-    exchange = lab.store.exchange(PlainView([f"__Host-session_id={'u' * 43}".encode()]))
-    first, second = exchange.load(required=True), exchange.load(required=True)
-
-    async def task(load: Any = None) -> None:
-        with pytest.raises(StorageUnavailable):
-            await (load or exchange.load(required=True))
-
-    async with anyio.create_task_group() as group:
-        for load in (first, second):
-            group.start_soon(task, load)
-        group.start_soon(task)
-    await exchange.finish()
+    assert await lab.data() == {"n": 0 if down else 3}
 
 
 async def test_a_load_that_is_awaited_late_overwrites_nothing() -> None:

@@ -223,34 +223,28 @@ async def test_the_sessions_of_an_owner_are_read_and_ended_many_at_a_time() -> N
 
 
 @pytest.mark.parametrize(
-    "foreign",
+    "found",
     [
         {}, {"data": 7}, {"data": "eA==", "version": None, "expires_at": "0"}, ["a list"], "a text", 7,
         {**Record(b"x", 1, 0.0, None).pack(), "data": "?eA=="},
         *({**Record(b"x", 1, 0.0, None).pack(), "expires_at": end} for end in ("inf", "nan", 10**400)),
+        DeserializationError(), DecryptionError(), CorruptedDataError(),
     ],
-    ids=lambda foreign: repr(foreign)[:40],
+    ids=lambda found: repr(found)[:40],
 )  # fmt: skip
-async def test_something_foreign_at_our_key_is_unreadable_and_stays(foreign: Any) -> None:
-    store = Plain()
-    storage = KeyValueStorage(store)
-    store.values["sessioncore", "a"] = foreign
-    for renew in (None, 100):
-        assert await storage.load("a", renew=renew) == Unreadable()
-    assert await storage.replace("a", b"new", 100, version=0) == Unreadable()
-    assert store.values["sessioncore", "a"] is foreign
-    assert await storage.delete("a") == 1
-
-
-@pytest.mark.parametrize("error", [DeserializationError(), DecryptionError(), CorruptedDataError()])
-async def test_what_the_store_cannot_read_is_unreadable_and_stays(error: Exception) -> None:
+async def test_something_foreign_at_our_key_or_what_the_store_cannot_read_is_unreadable_and_stays(found: Any) -> None:
     store = Plain()
     storage = KeyValueStorage(store)
     at = await made(storage, "a", b"x", 100)
+    if isinstance(found, Exception):
+        store.failing["get"] = found
+    else:
+        store.values["sessioncore", "a"] = found
     before = dict(store.values)
-    store.failing["get"] = error
-    assert await storage.load("a", renew=100) == Unreadable()
-    assert await storage.replace("a", b"new", 100, version=at) == Unreadable()
+    for renew in (None, 100):
+        assert await storage.load("a", renew=renew) == Unreadable()
+    for version in (0, at):
+        assert await storage.replace("a", b"new", 100, version=version) == Unreadable()
     assert store.values == before
     assert await storage.delete("a") == 1
 
