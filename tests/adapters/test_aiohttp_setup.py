@@ -1,10 +1,10 @@
 """Setting sessions up in aiohttp: what is refused, the middleware alone, the storage, handlers that are cancelled."""
 
 import asyncio
-import itertools
 import socket
 import ssl
 import threading
+from itertools import product
 
 import anyio
 import pytest
@@ -183,9 +183,7 @@ def test_handlers_that_are_cancelled_with_their_client_leave_nothing_half_done(
 
     with serve(run, application(store, slow), tls) as server:
         quiet = server.run(_tasks)
-        for number, (operation, when) in enumerate(
-            itertools.product(("load", "move"), (storage.before, storage.after))
-        ):
+        for number, (operation, when) in enumerate(product(("load", "move"), (storage.before, storage.after))):
             message = request()
             when[operation] = hang
             reached.clear()

@@ -1,6 +1,6 @@
 """Litestar: what the plugin refuses, the names of stores, the lifespan, and streams."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -135,19 +135,12 @@ def test_set_session_during_a_stream_is_stored(enter: Open) -> None:
 # -- Litestar's cache of responses, which gives what it has to everybody
 
 
-def reads(request: AnyRequest) -> object:
-    return request.session.get("n")
+CACHED: list[tuple[Callable[[AnyRequest], object] | None, int]] = [  # a use, and how often the handler runs
+    (lambda request: request.session.get("n"), 2), (lambda request: put(request, {"n": 1}), 2), (None, 1),
+]  # fmt: skip
 
 
-def sets(request: AnyRequest) -> None:
-    put(request, {"n": 1})
-
-
-def mine(_: AnyRequest) -> str:
-    return "mine"
-
-
-@pytest.mark.parametrize(("use", "runs"), [(reads, 2), (sets, 2), (None, 1)])
+@pytest.mark.parametrize(("use", "runs"), CACHED)
 def test_a_response_that_used_the_session_is_cached_for_nobody_else(
     use: Any, runs: int, enter: Open, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -157,6 +150,9 @@ def test_a_response_that_used_the_session_is_cached_for_nobody_else(
         ran.append(request.url.path)
         if use is not None:
             use(request)
+
+    def mine(_: AnyRequest) -> str:
+        return "mine"
 
     of_mine = get("/mine", cache=60, cache_key_builder=mine)(page)
     client = enter(get("/all", cache=60)(page), of_mine, logging_config=None)

@@ -33,7 +33,7 @@ def shared(request: pytest.FixtureRequest, tls: Tls) -> Iterator[Site]:
 
 
 @pytest.fixture
-def open_place(shared: Site) -> Site:
+def site(shared: Site) -> Site:
     return shared.reset()
 
 
@@ -73,8 +73,7 @@ STAYS: dict[str, Act] = {
 
 @pytest.mark.proves("P2", "AT-122", "AT-132", "ASVS 7.4.1")
 @pytest.mark.parametrize("end", ENDS)
-def test_they_alone_end_with_the_session(open_place: Site, end: str, caplog: pytest.LogCaptureFixture) -> None:
-    site = open_place
+def test_they_alone_end_with_the_session(site: Site, end: str, caplog: pytest.LogCaptureFixture) -> None:
     sid = site.make({"n": 1}, owner="ada")
     with (
         socket(site, sid) as talking, socket(site, sid, "how=none") as late, feed(site, sid) as events,
@@ -98,8 +97,7 @@ def test_they_alone_end_with_the_session(open_place: Site, end: str, caplog: pyt
 
 
 @pytest.mark.parametrize("act", STAYS)
-def test_they_stay_while_the_session_lives(open_place: Site, act: str) -> None:
-    site = open_place
+def test_they_stay_while_the_session_lives(site: Site, act: str) -> None:
     sid = site.make({"n": 1}, owner="ada")
     with socket(site, sid) as talking, feed(site, sid) as events:
         assert events.part() == b"data: begun\n\n"
@@ -112,9 +110,9 @@ def test_they_stay_while_the_session_lives(open_place: Site, act: str) -> None:
         assert events.rest() == b""
 
 
-def test_a_socket_whose_client_has_left_is_watched_no_longer(open_place: Site) -> None:
-    watched = open_place.storage.inner._table.watchers.by_key  # pyright: ignore[reportPrivateUsage]
-    with socket(open_place, open_place.make({"n": 1})) as talking:
+def test_a_socket_whose_client_has_left_is_watched_no_longer(site: Site) -> None:
+    watched = site.storage.inner._table.watchers.by_key  # pyright: ignore[reportPrivateUsage]
+    with socket(site, site.make({"n": 1})) as talking:
         for _ in range(2):
             talking.send("get n")
             assert talking.recv() == "1"
@@ -122,8 +120,7 @@ def test_a_socket_whose_client_has_left_is_watched_no_longer(open_place: Site) -
     until(lambda: not watched)
 
 
-def test_a_handler_that_sleeps_and_a_client_that_never_answers_hold_nothing_up(open_place: Site) -> None:
-    site = open_place
+def test_a_handler_that_sleeps_and_a_client_that_never_answers_hold_nothing_up(site: Site) -> None:
     sid = site.make({"n": 1}, owner="ada")
     with socket(site, sid) as asleep, raw_socket(site, sid) as mute:
         asleep.send("wait")
@@ -137,8 +134,7 @@ def test_a_handler_that_sleeps_and_a_client_that_never_answers_hold_nothing_up(o
     site.raw("/download?go=on")
 
 
-def test_an_unanswered_end_is_401_or_1008_without_traceback(open_place: Site, caplog: pytest.LogCaptureFixture) -> None:
-    site = open_place
+def test_an_unanswered_end_is_401_or_1008_without_traceback(site: Site, caplog: pytest.LogCaptureFixture) -> None:
     sid = site.make({"n": 1})
     assert site.raw("/end-alive", ("Cookie", f"session_id={sid}")).status == 401
     sid = site.make({"n": 1})

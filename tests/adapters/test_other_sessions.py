@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Mount, Route
 from tests.adapters.aiohttp_kit import application, count, route
-from tests.adapters.asgi import BODY, START, Wire, ask, http_scope, run, socket_scope
+from tests.adapters.asgi import ask, http_scope, run, socket_scope
 from tests.adapters.conftest import Visit
 from tests.adapters.litestar_kit import HTTPS, AnyRequest, Open
 from tests.stores import SpyStorage
@@ -253,19 +253,11 @@ async def test_a_second_store_is_no_other_library(store: SessionStore, caplog: p
 # -- and outside of ours
 
 
-async def _socket(scope: Any) -> Wire:
-    return await run(Quiet(SessionMiddleware(_answer, make())), scope)
-
-
-async def _answer(scope: Any, receive: Any, send: Any) -> None:
-    await send(START)
-    await send(BODY)
-
-
 async def test_another_librarys_sessions_outside_of_ours_are_refused_on_each_request(store: SessionStore) -> None:
     app = Starlette(routes=ROUTES, middleware=[STARLETTES, Middleware(SessionMiddleware, store=store)])
+    quiet = Quiet(SessionMiddleware(Starlette(routes=ROUTES), store))
     attempts: list[Callable[[], Awaitable[object]]] = [
-        lambda: ask(app), lambda: ask(app), lambda: run(app, socket_scope()), lambda: _socket(http_scope())
+        lambda: ask(app), lambda: ask(app), lambda: run(app, socket_scope()), lambda: ask(quiet)
     ]  # fmt: skip
     for attempt in attempts:
         with pytest.raises(ConfigError, match=r"outside of this one .*'session'.*scope_key='account'"):

@@ -141,11 +141,9 @@ REPORTED: list[tuple[str, Work, int]] = [
 async def test_report_refuses_nothing_and_sends_the_event_alone(
     name: str, work: Work, events: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    reporting, allowing = (
-        Lab(cross_site=setting, extractor=PLACES, trusted_origins=[PAY]) for setting in ("report", "allow")
-    )
+    labs = [Lab(cross_site=setting, extractor=PLACES, trusted_origins=[PAY]) for setting in ("report", "allow")]
     replies: list[list[str]] = []
-    for lab in (reporting, allowing):
+    for lab in labs:
         sid = (await lab.store.create({"n": 1})).id
         view = VIEWS[name](sid)
         reply = await serve(lab.store, view, work)
@@ -154,7 +152,7 @@ async def test_report_refuses_nothing_and_sends_the_event_alone(
         n = 2 if "write" in work.__name__ and view != forged() else 1
         assert await lab.data(sid) == (None if name == "query" and work in (login, destroy) else {"n": n})
     assert replies[0] == replies[1]
-    assert [lab.kinds().count("cross_site") for lab in (reporting, allowing)] == [events, 0]
+    assert [lab.kinds().count("cross_site") for lab in labs] == [events, 0]
     assert caplog.records == []
 
 

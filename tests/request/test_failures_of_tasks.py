@@ -49,17 +49,17 @@ async def test_a_save_succeeds_though_the_function_of_another_task_fails_on_what
     assert lab.calls.count("replace") == 3  # the save, the other request, the save again
 
 
-REPAIRS: list[tuple[Callable[[Session], object], object]] = [
+Change = Callable[[Session], object]
+REPAIRS: list[tuple[Change, object]] = [
     (lambda session: session.set("n", 5), 5),
     (lambda session: session.delete("n"), None),
     (lambda session: session.set("n", 5) or session.mutate("n", add), 6),
 ]
 
 
-@pytest.mark.parametrize("way", range(len(REPAIRS)))
-async def test_the_owner_of_the_function_that_failed_can_set_or_delete_the_key(way: int, lab: Lab) -> None:
+@pytest.mark.parametrize(("repair", "n"), REPAIRS)
+async def test_the_owner_of_a_failed_function_can_set_or_delete_the_key(repair: Change, n: object, lab: Lab) -> None:
     session = await merged(lab, "text")
-    repair, n = REPAIRS[way]
     repair(session)
     await session.save()
     assert await lab.data() == dict(session) == {"mine": 1} | ({} if n is None else {"n": n})

@@ -4,7 +4,7 @@ import pytest
 from tests.kit import Lab, Work, destroy, login, max_age, read, regenerate, write
 from tests.views import PlainView, Visitor
 
-from sessioncore import Session, SessionConfig, SessionGone, SessionNotFound, SessionStore
+from sessioncore import Session, SessionGone, SessionNotFound, SessionStore
 
 pytestmark = pytest.mark.anyio
 
@@ -179,9 +179,7 @@ async def test_a_request_sees_of_its_session_what_each_verb_says(lab: Lab) -> No
 
 @pytest.mark.proves("P6", "AT-29", "ASVS 16.2.5", "ASVS 16.3.3")
 async def test_each_kind_of_event_is_sent_once_by_its_cause_and_never_with_an_id_or_a_value(lab: Lab) -> None:
-    late = SessionStore(
-        SessionConfig(storage=lab.storage, clock=lambda: lab.clock() + 86401, on_event=lab.events.append)
-    )
+    late = lab.beside(storage=lab.storage, clock=lambda: lab.clock() + 86401, on_event=lab.events.append)
 
     async def visit(cookie: str, work: Work = read, store: SessionStore = lab.store) -> str:
         visitor = Visitor(store, sid=cookie)

@@ -75,9 +75,7 @@ async def test_sixty_four_loads_share_a_few_round_trips(server: Server) -> None:
         trips = Counted(proxy)
         loaded = await asyncio.gather(*(storage.load(f"k{number}") for number in range(64)))
         assert trips() <= 8
-        assert [stored.data for stored in loaded if isinstance(stored, Stored)] == [
-            b"%d" % number for number in range(64)
-        ]
+        assert [stored.data for stored in loaded if isinstance(stored, Stored)] == [b"%d" % n for n in range(64)]
 
 
 @pytest.mark.proves("AT-108")
