@@ -146,20 +146,20 @@ async def test_a_black_hole_ends_in_time_and_costs_no_connection_for_good(
 
 
 async def test_a_process_that_was_stopped_takes_the_replies_that_came_meanwhile(postgres: PostgresServer) -> None:
-    async with opened(postgres.dsn(), timeout=timedelta(seconds=0.2)) as storage:
+    async with opened(postgres.dsn(), timeout=timedelta(seconds=0.4)) as storage:
         await storage.create("k", b"data", 60)
         for turns in range(4):  # stopped before the statement is sent, and after it
             loads = [asyncio.ensure_future(storage.load("k")) for _ in range(20)]  # half of them wait for a connection
             for _ in range(turns):
                 await asyncio.sleep(0)
-            time.sleep(0.75)  # noqa: ASYNC251 - nothing runs, as when the process is stopped
+            time.sleep(0.95)  # noqa: ASYNC251 - nothing runs, as when the process is stopped
             assert None not in await asyncio.gather(*loads)
     for turns in range(1, 5):  # stopped while it connects
-        async with aclosing(PostgresStorage(postgres.dsn(), timeout=timedelta(seconds=0.2))) as storage:
+        async with aclosing(PostgresStorage(postgres.dsn(), timeout=timedelta(seconds=0.4))) as storage:
             opening = asyncio.ensure_future(storage.open())
             for _ in range(turns):
                 await asyncio.sleep(0)
-            time.sleep(0.75)  # noqa: ASYNC251
+            time.sleep(0.95)  # noqa: ASYNC251
             await opening
 
 
