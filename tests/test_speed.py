@@ -7,6 +7,7 @@ one. `python -m benchmarks.instructions --against CHECKOUT` tells what a change 
 import json
 import subprocess
 import sys
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -29,13 +30,20 @@ def test_no_request_costs_more_instructions_than_it_did() -> None:
         pytest.skip("the limits were counted on Python 3.11")
     if f"starlette=={version('starlette')}" not in pinned:
         pytest.skip("the limits are for the Starlette of constraints.txt")
+    too_slow = exceeding(LIMITS)
+    if too_slow:  # what lies where in memory differs from run to run: what was at the limit is counted once more
+        too_slow = exceeding(too_slow)
+    assert not too_slow, f"of Starlette's signed cookie; the limits are {LIMITS}"
+
+
+def exceeding(workloads: Iterable[str]) -> dict[str, float]:
+    """Count these workloads, and return those that cost more than they may."""
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.instructions", "--json", "--requests", "10", "--workloads", *LIMITS],
+        [sys.executable, "-m", "benchmarks.instructions", "--json", "--requests", "10", "--workloads", *workloads],
         cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     if "not run:" in done.stderr:
         pytest.skip(done.stderr.strip())
     assert done.returncode == 0, done.stderr
     found = {workload: counted["of_cookie"] for workload, counted in json.loads(done.stdout).items()}
-    too_slow = {workload: found[workload] for workload, limit in LIMITS.items() if found[workload] > limit * TOLERANCE}
-    assert not too_slow, f"of Starlette's signed cookie; the limits are {LIMITS}"
+    return {workload: ratio for workload, ratio in found.items() if ratio > LIMITS[workload] * TOLERANCE}
