@@ -214,6 +214,31 @@ def test_a_waiter_whose_loop_has_ended_does_not_release_the_lock_of_another_task
     assert order == ["first", "first", "second", "second"]
 
 
+def test_a_lock_of_a_loop_that_was_closed_with_its_tasks_is_free() -> None:
+    lock, closed = CrossLoopLock(), asyncio.new_event_loop()
+    closed.set_exception_handler(lambda _, __: None)
+
+    async def hold() -> None:
+        async with lock:
+            await anyio.sleep_forever()
+
+    async def main() -> None:
+        with anyio.fail_after(5):
+            async with lock:
+                held.close()  # which must not release the lock of this task
+                with anyio.move_on_after(0.01) as waited:
+                    await lock.acquire(lambda: False)
+            assert waited.cancelled_caught
+            async with lock:
+                pass
+
+    held = hold()
+    _kept = closed.create_task(held)  # as anyio keeps a task that is in a cancel scope or waits for a thread
+    closed.run_until_complete(asyncio.sleep(0))
+    closed.close()
+    asyncio.run(main())
+
+
 @BOTH_LOOPS
 async def test_locks_are_dropped_when_nobody_holds_or_awaits_them() -> None:
     locks = NamedLocks()

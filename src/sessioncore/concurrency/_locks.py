@@ -10,7 +10,7 @@ from weakref import WeakValueDictionary
 from anyio import Event
 from anyio.lowlevel import checkpoint_if_cancelled
 
-from sessioncore.concurrency._event_loops import caller_from_any_thread, reaches_loop
+from sessioncore.concurrency._event_loops import caller_from_any_thread, event_loop, has_ended, reaches_loop
 from sessioncore.concurrency._forks import in_each_child
 
 __all__ = ["CrossLoopLock", "NamedLocks"]
@@ -19,10 +19,11 @@ __all__ = ["CrossLoopLock", "NamedLocks"]
 class _Waiter:
     """A task that waits for the lock."""
 
-    __slots__ = ("_call_soon", "_thread", "has_lock", "is_needless", "woken")
+    __slots__ = ("_call_soon", "_thread", "has_lock", "is_needless", "loop", "woken")
 
-    def __init__(self, is_needless: Callable[[], bool]) -> None:
+    def __init__(self, is_needless: Callable[[], bool], loop: object) -> None:
         self.has_lock = False
+        self.loop = loop
         self.is_needless = is_needless
         self.woken = Event()
         self._call_soon = caller_from_any_thread()
@@ -40,12 +41,13 @@ class _Waiter:
 class CrossLoopLock:
     """A lock for tasks, which may be in different event loops; the tasks get it in the order in which they came."""
 
-    __slots__ = ("__weakref__", "_held", "_mutex", "_waiters", "for_next")
+    __slots__ = ("__weakref__", "_holder", "_lost", "_mutex", "_waiters", "for_next")
 
     def __init__(self) -> None:
         self.for_next: Any = None  # what the task that had the lock leaves for the next one
-        self._held = False
-        self._waiters: deque[_Waiter] = deque()  # empty while the lock is not held
+        self._holder: Any = None  # the event loop of the task that has the lock; None: it is free
+        self._lost = 0  # tasks that had the lock when their event loop was closed, and have not released it yet
+        self._waiters: deque[_Waiter] = deque()  # empty while the lock is free
         # Reentrant, because a task of an event loop that has ended releases its lock when it is collected as garbage.
         self._mutex = threading.RLock()
 
@@ -61,15 +63,14 @@ class CrossLoopLock:
         another iteration of the event loop.
         """
         await checkpoint_if_cancelled()
+        loop = event_loop()
         with self._mutex:
-            if not self._held:
-                self._held = True
+            if self._take(loop):
                 return True
-        waiter = _Waiter(is_needless)
+        waiter = _Waiter(is_needless, loop)
         with self._mutex:
             self._waiters.append(waiter)
-            if not self._held:  # it was released meanwhile
-                self._held = True
+            if self._take(loop):  # it was released meanwhile
                 self._waiters.pop()
                 return True
         try:
@@ -84,6 +85,15 @@ class CrossLoopLock:
             raise
         return waiter.has_lock
 
+    def _take(self, loop: object) -> bool:
+        """Take the lock if it is free, or if its task goes on no more, because its event loop was closed before."""
+        if self._holder is not None:
+            if not has_ended(self._holder):
+                return False
+            self._lost += 1
+        self._holder = loop
+        return True
+
     async def __aexit__(self, ended: type[BaseException] | None, *_: object) -> None:
         """Give the lock to the task that waits longest."""
         self.release(ended)
@@ -91,16 +101,19 @@ class CrossLoopLock:
     def release(self, ended: type[BaseException] | None, *_: object) -> None:
         """Wake the tasks that need the lock no longer, and give it to the one that waits longest."""
         with self._mutex:
+            if ended is GeneratorExit and self._lost:  # another task has taken the lock from the one that is collected
+                self._lost -= 1
+                return
             while self._waiters:
                 waiter = self._waiters.popleft()
                 if waiter.is_needless():
                     waiter.wake(ended)
                     continue
-                waiter.has_lock = True
+                waiter.has_lock, self._holder = True, waiter.loop
                 if waiter.wake(ended) or not waiter.has_lock:  # or it was collected as garbage, and passed the lock on
                     return
                 waiter.has_lock = False
-            self._held = False
+            self._holder = None
 
 
 def _never() -> bool:
