@@ -60,6 +60,8 @@ async def test_terminated_connections_are_replaced(postgres: PostgresServer, pos
         await plain.execute(terminate)
         while await plain.fetchval("SELECT count(*) FROM pg_stat_activity WHERE pid = ANY($1)", idle):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
+        async with connection(postgres_dsn):
+            pass  # by now a pooler has told its clients
         assert await storage.load(writers.acknowledged[0][0]) is not None
     gc.collect()
     await asyncio.sleep(0)
