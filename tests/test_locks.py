@@ -106,7 +106,12 @@ async def test_a_cancelled_task_leaves_the_lock_to_the_next() -> None:
 @BOTH_LOOPS
 async def test_a_lock_that_another_thread_releases_just_now_is_taken_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     lock: Any = CrossLoopLock()
-    monkeypatch.setattr(_locks, "caller_from_any_thread", lambda: lock.release(None) or caller_from_any_thread())
+
+    def released_meanwhile(loop: Any) -> Any:
+        lock.release(None)
+        return caller_from_any_thread(loop)
+
+    monkeypatch.setattr(_locks, "caller_from_any_thread", released_meanwhile)
     with anyio.fail_after(5):
         await lock.__aenter__()
         async with lock:

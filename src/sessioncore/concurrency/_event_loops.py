@@ -62,11 +62,10 @@ def reaches_loop(call: Callable[..., object], *args: object) -> bool:
     return True
 
 
-def caller_from_any_thread() -> Callable[..., bool]:
-    """Return a function that has this event loop call its arguments soon.
+def caller_from_any_thread(loop: Any) -> Callable[..., bool]:
+    """Return a function that has an `event_loop` call its arguments soon.
 
     After the loop has ended, it returns False and does nothing.
     """
-    loop = event_loop()
     call_soon = loop.call_soon_threadsafe if isinstance(loop, asyncio.AbstractEventLoop) else loop.run_sync_soon
     return partial(reaches_loop, call_soon)

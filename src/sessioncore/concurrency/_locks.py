@@ -21,12 +21,12 @@ class _Waiter:
 
     __slots__ = ("_call_soon", "_thread", "has_lock", "is_needless", "loop", "woken")
 
-    def __init__(self, is_needless: Callable[[], bool], loop: object) -> None:
+    def __init__(self, is_needless: Callable[[], bool], loop: Any) -> None:
         self.has_lock = False
         self.loop = loop
         self.is_needless = is_needless
         self.woken = Event()
-        self._call_soon = caller_from_any_thread()
+        self._call_soon = caller_from_any_thread(loop)
         self._thread = threading.get_ident()
 
     def wake(self, ended: type[BaseException] | None) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from sessioncore._opaque import Opaque
-from sessioncore.concurrency._event_loops import caller_from_any_thread
+from sessioncore.concurrency._event_loops import caller_from_any_thread, event_loop
 from sessioncore.session._loaded import Loaded
 from sessioncore.session._protocols import Watch
 from sessioncore.session._state import SessionState
@@ -21,7 +21,7 @@ class LateWatch(Opaque, Struct, eq=False):
 
     def on_use(self) -> Callable[[SessionState], None]:
         """Return what the first use of the session must call, in whichever thread; call this in the event loop."""
-        call_soon = caller_from_any_thread()
+        call_soon = caller_from_any_thread(event_loop())
 
         def begin_soon(state: SessionState) -> None:
             if state.loaded is not None:

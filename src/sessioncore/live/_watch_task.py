@@ -24,7 +24,7 @@ from sessioncore._events import EventKind
 from sessioncore._storage_calls import Moved, Reply, Touch
 from sessioncore._storage_capabilities import Watches
 from sessioncore.concurrency._background import run_in_background
-from sessioncore.concurrency._event_loops import asyncio_loop, caller_from_any_thread
+from sessioncore.concurrency._event_loops import asyncio_loop, caller_from_any_thread, event_loop
 from sessioncore.concurrency._gather import MAX_CONCURRENT_CALLS
 from sessioncore.concurrency._standstill import MORE_TIME, STOOD_STILL
 from sessioncore.concurrency._task_group import TaskGroup
@@ -70,7 +70,7 @@ class WatchTask:
         # How long look-ups may fail until a connection is closed.
         self._window = max(stale_id_window(config), interval + config.storage_timeout.total_seconds())
         self._longest_round = 2 * (config.storage_timeout.total_seconds() + MORE_TIME)  # of two calls
-        self._call_soon = caller_from_any_thread()
+        self._call_soon = caller_from_any_thread(event_loop())
         self._running: object = None  # stands for the task that runs, or is about to; None: there is none
         self._task: object = None  # a reference: asyncio itself keeps weak ones only
         self._group: TaskGroup | None = None  # of the task, when it runs
