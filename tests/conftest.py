@@ -23,7 +23,7 @@ from blockbuster import BlockBuster
 from hypothesis import HealthCheck, settings
 from servers.postgres_server import PostgresServer, postgres_server
 from servers.redis_server import Server, one_server
-from tests.numbers import FULL
+from tests.numbers import scaled
 
 # redis-py reads its own version from a file whenever it makes a connection.
 redis.utils.get_lib_version = functools.partial(str, version("redis"))
@@ -40,7 +40,7 @@ pytest_plugins = ["tests.kit"]
 
 # A machine that is busy with other things is no defect of an example.
 settings.register_profile(
-    "patient", max_examples=100 if FULL else 25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    "patient", max_examples=scaled(100), deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("patient")
 

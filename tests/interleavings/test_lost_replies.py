@@ -41,7 +41,7 @@ OTHERS: list[Program] = [("read",), ("set",), ("mutate",), ("login",), ("regener
 def played(number: int) -> list[tuple[Program, Program]]:
     """The pairs with which the write of this number is lost: others for each."""
     pairs = list(product(PROGRAMS, OTHERS))
-    return some(pairs[number:] + pairs[:number], 19)
+    return some(pairs[number:] + pairs[:number], 27)
 
 
 class Plan:
@@ -153,7 +153,7 @@ def keeps_the_id(program: Program) -> bool:
 def test_a_write_that_arrives_late_is_done_once(fresh: bool) -> None:
     plan = Plan(1, arrives=False, late=True)
     site = Site(make=lambda inner: LosesOne(inner, plan))
-    for program in some(filter(keeps_the_id, PROGRAMS) if fresh else PROGRAMS, 3):
+    for program in some(filter(keeps_the_id, PROGRAMS) if fresh else PROGRAMS, 7):
         explore(Doubtful(site, plan, program, (), fresh=fresh))
 
 

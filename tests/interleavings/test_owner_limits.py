@@ -29,7 +29,7 @@ PROGRAMS: list[Program] = [
     ("revoke",), ("login", "revoke"), ("bind",), ("bind", "set"),
 ]  # fmt: skip
 PAIRS = [(one, two) for one, two in combinations_with_replacement(PROGRAMS, 2) if {"login", "bind"} & {*one, *two}]
-PLAYED = some(PAIRS, 3)
+PLAYED = some(PAIRS, 7)
 
 
 class Devices(Race):

@@ -51,7 +51,7 @@ async def test_terminated_connections_are_replaced(postgres: PostgresServer, pos
     terminate = f"SELECT pg_terminate_backend(pid) {victims}"
     async with opened(f"{postgres_dsn}?application_name=victim") as storage, connection(postgres.dsn()) as plain:
         async with writing(storage) as (writers,):
-            for _ in range(5):
+            for _ in range(scaled(20)):
                 await writers.progress()
                 await plain.execute(terminate)
                 assert await writers.progress() < 4
@@ -183,7 +183,7 @@ async def test_calls_cancelled_on_new_connections_leave_no_trace(
         with anyio.move_on_after(seed.random() * 0.03):
             await storage.load("a")
 
-    for _ in range(4):
+    for _ in range(scaled(20)):
         async with opened(
             f"postgresql://tester@127.0.0.1:{postgres.port}/postgres", max_connections=20, prepared_statements=prepared
         ) as storage:
