@@ -22,6 +22,6 @@ def causes(error: BaseException | None, *, contexts: bool = False) -> Iterator[B
 
 
 def is_file_limit_reached(error: BaseException) -> bool:
-    """Return whether an error came from the limit on open files, which no server and no path is to blame for."""
+    """Return whether an error came from the limit on open files; then neither a server nor a path is at fault."""
     errnos = {cause.errno for cause in causes(error, contexts=True) if isinstance(cause, OSError)}
     return not errnos.isdisjoint({errno.EMFILE, errno.ENFILE})

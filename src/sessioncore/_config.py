@@ -34,7 +34,7 @@ ErrorAnswer: TypeAlias = tuple[int, str | bytes] | tuple[int, str | bytes, Mappi
 
 
 class _DerivedInterval(timedelta):
-    """A derived touch_interval, so that `dataclasses.replace(config, idle_timeout=...)` derives it again."""
+    """Marks a derived touch_interval, so that `dataclasses.replace(config, idle_timeout=...)` derives it again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,7 @@ class SessionConfig:
     cookie_domain: str | None = None
     cookie_session_only: bool = False
     cookie_partitioned: bool = False
-    former_cookies: Collection[tuple[str, str | None]] = field(default=(), hash=False)  # where a deploy moved it from
+    former_cookies: Collection[tuple[str, str | None]] = field(default=(), hash=False)  # where the cookie was before
     key_prefix: str = "session:"
     max_size: int = 65536  # bytes of one encoded record
     storage_timeout: timedelta = timedelta(seconds=5)
@@ -71,7 +71,7 @@ class SessionConfig:
     stale_id_window: timedelta | None = None  # None: 20 s, or twice the time in which an end is noticed if that is more
     end_connections: bool = True  # close WebSockets and event streams whose session was ended
     watch_interval: timedelta = timedelta(seconds=5)  # the longest that an end stays unnoticed by open connections
-    builtin_subclasses: Literal["refuse", "flatten"] = "refuse"  # what becomes of one that is not registered
+    builtin_subclasses: Literal["refuse", "flatten"] = "refuse"  # what to do with an unregistered one
     on_event: Listener | Sequence[Listener] | None = field(default=None, hash=False)
     save_on_server_error: bool = False
     clock: Callable[[], float] = time.time  # seconds since the epoch; for the absolute deadline

@@ -43,7 +43,7 @@ def _content(status: HTTPStatus, *headers: tuple[str, str]) -> Content:
     return status.value, status.phrase.encode(), list(headers)
 
 
-# The default responses; any other error gets the last one.
+# The default responses; any other error gets `_HTTP_500`.
 _RESPONSES: Final[Mapping[type[SessionError], Content]] = {
     StorageUnavailable: _content(HTTPStatus.SERVICE_UNAVAILABLE, ("retry-after", "1")),  # seconds
     SessionGone: _content(HTTPStatus.UNAUTHORIZED),
@@ -53,7 +53,7 @@ _RESPONSES: Final[Mapping[type[SessionError], Content]] = {
 _HTTP_500: Final = _content(HTTPStatus.INTERNAL_SERVER_ERROR)
 _FIXED: Final = frozenset({"content-length", "cache-control"})
 _BODILESS: Final = frozenset({204, 304})  # they have neither a body nor its length (RFC 9110, section 8.6)
-# Not a bug in the application, so a 500 would be wrong.
+# None of them is a bug in the application, so it gets its own response even where other errors were raised from it.
 _REFUSALS: Final = (StorageError, OwnerLimitReached, CrossSiteRequest, SessionGone)
 # The code and the reason with which a WebSocket is closed for them; for any other error the framework decides.
 _CLOSINGS: Final[Mapping[type[SessionError], tuple[int | None, str]]] = {

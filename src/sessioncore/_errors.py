@@ -52,9 +52,10 @@ class StorageUnavailable(StorageError):
 class WritesRefused(StorageUnavailable):
     """Raised when the storage replies but takes no writes at the moment: it is read-only, full, or lacks replicas.
 
-    So is a SQLite file that another process holds. Nothing was changed; but a deletion that too few replicas
-    have confirmed is done. Such a state usually passes by itself, as in a failover, so it does not stop the
-    start of an application. It is exported from `sessioncore.storage` only, for authors of storages.
+    A SQLite file that another process has locked counts as such a state, too. Nothing was changed, except that a
+    deletion which too few replicas have confirmed was made. Such a state usually passes by itself, as in a
+    failover, so it does not stop the start of an application. The error is exported from
+    `sessioncore.storage` only, for authors of storages.
     """
 
 

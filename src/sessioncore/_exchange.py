@@ -120,7 +120,7 @@ class Exchange(Opaque, Struct, eq=False):
         """Store the changes and return the headers to append; call this once, before the response starts.
 
         A status of 500 or more drops what is not committed, and later changes, unless `save_on_server_error`
-        is set. None is for a response without headers, as for a refused WebSocket: what needs one is dropped.
+        is set. None: the response has no headers, as for a refused WebSocket; if a change needs one, none is stored.
 
         Raises:
             SessionError: the changes were not stored; send `error_response(error)` instead of the response.
@@ -269,8 +269,8 @@ class Exchange(Opaque, Struct, eq=False):
     def error_response(self, error: BaseException) -> ErrorResponse | None:
         """Return the response for an error of the handler, with generic text; None: leave the error to the framework.
 
-        If a new ID is stored that the client does not have, it gets a response for any error: with
-        its old ID it would lose the session.
+        If the client does not have the ID of the stored session yet, any error gets a response: with
+        its old ID, the client would lose the session.
         """
         if self._response is not None:  # the same error again, or one that was raised from it
             return replace(self._response, handled=is_session_error(error))
@@ -291,7 +291,7 @@ class Exchange(Opaque, Struct, eq=False):
         return self._response
 
     def _hidden_error(self, error: BaseException | None) -> SessionError | None:
-        """Return the refusal that `error` was raised from, or else the last one that a use met, if any."""
+        """Return the refusal that `error` was raised from, or else the last one that a use of the session raised."""
         failure, crossing = self.session._failure, self._crossing
         if failure is None and crossing is not None and crossing.refused:
             failure = crossing.refusal

@@ -20,8 +20,8 @@ SCANNED_AT_ONCE: Final = 500
 class Opens(Protocol):
     """A storage that must be opened and closed, because it uses something outside this process: a server, a file.
 
-    That may be set up wrong. So for storages with this capability, `SessionStore.start` and `check`
-    make the seven calls with a record of their own.
+    That may be set up wrong, so `SessionStore.start` and `check` test storages with this capability: they make
+    the seven calls with a record of their own.
     """
 
     async def open(self) -> None:

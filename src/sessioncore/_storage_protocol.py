@@ -79,7 +79,7 @@ class Storage(Protocol):
         Afterwards the old key does not exist any more, or nothing has changed.
 
         Raises:
-            KeyTaken: `new_key` is in use, and nothing was changed. For this reason only: another error fails the move.
+            KeyTaken: `new_key` is in use, and nothing was changed. Raise it for nothing else: a new key is tried.
         """
         ...
 

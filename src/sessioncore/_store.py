@@ -90,10 +90,10 @@ class SessionStore:
         """Allow instances of `cls` as session values; return `cls`, so that this works as a decorator.
 
         `name` identifies the class in stored records. The default is `module.qualname`, so pass the old one when
-        you move the class; `aliases` are further names to accept. `encode(obj)` returns any supported value, the
-        same each time, as a commit tells by it whether the object has changed; `decode(value)` turns it back.
-        Dataclasses, Structs, attrs classes, NamedTuples, Enums, pydantic models and subclasses of built-in types
-        whose constructor takes one need neither.
+        you move the class; `aliases` are further names to accept. `encode(obj)` returns any supported value; as
+        long as the object does not change, it must return an equal one, because a commit compares the two.
+        `decode(value)` turns it back. Dataclasses, Structs, attrs classes, NamedTuples, Enums, pydantic models, and
+        subclasses of a built-in type whose constructor takes a value of that type, need neither.
 
         Raises:
             ConfigError: the name or class is registered differently, `cls` needs `encode` and `decode`,
@@ -252,7 +252,7 @@ class SessionStore:
     async def check(self) -> None:
         """Prove that logins will work, with a record that is not a session and expires within a minute.
 
-        It makes each storage call once per master, so do not use it for liveness probes; on MemoryStorage, none.
+        It makes each storage call once per master (none on MemoryStorage), so do not use it for liveness probes.
 
         Raises:
             StorageUnavailable: the storage does not reply, or takes no writes at the moment.

@@ -29,7 +29,7 @@ _TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 
 def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
-    """Keep an option that was given; behind the command it is read later, and so wins."""
+    """Keep an option that was given; one after the command is read later, and so wins."""
     if value is not None and value is not False:
         ctx.meta.setdefault(_OPTIONS, {})[param.name] = value
 

@@ -76,7 +76,7 @@ def _revoke_all(store: SessionStore, yes: bool) -> int:
 
 
 async def _end_all(store: SessionStore, ended: Callable[[int], None]) -> int:
-    """End all sessions, some hundred at a time; then what no listing shows.
+    """End all sessions, a few hundred at a time; then what no listing shows.
 
     These are tombstones, sessions that began or moved meanwhile, and what cannot be read.
     """

@@ -51,7 +51,7 @@ def count_sessions(store: SessionStore) -> int:
 def list_(owner: str) -> None:
     """List the live sessions of an owner, newest first: handle, times, details.
 
-    Without --app, the time of the last write stands for the time of the last use.
+    Without --app, the time of the last use is unknown, and the time of the last write is shown instead.
     """
     store = chosen_store()
     check_owner(owner)

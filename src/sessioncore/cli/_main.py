@@ -56,7 +56,7 @@ def command_group(name: str, store: SessionStore | None = None) -> click.Group:
     group = _Group(name, callback=remember, help=_HELP, params=list[click.Parameter](options), no_args_is_help=True)
     for command in _COMMANDS:
         own = copy(command)
-        own.params = [*command.params, *options]  # they may stand behind the command, too
+        own.params = [*command.params, *options]  # they may also come after the command
         group.add_command(own)
     return group
 

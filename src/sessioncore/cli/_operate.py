@@ -47,7 +47,7 @@ def _print_purged(number: int) -> None:
 
 
 async def _purge_until_stopped(store: SessionStore, seconds: float) -> None:
-    """Purge about every `seconds` until SIGTERM; an outage is reported, and the next purge comes.
+    """Purge about every `seconds` until SIGTERM; an outage is reported, and purging goes on.
 
     Raises:
         StorageError: the storage is set up wrong, and no purge has succeeded yet.

@@ -69,7 +69,7 @@ def _exists(path: Path) -> bool:
 
 
 def scan(store: SessionStore) -> AsyncIterator[list[str]]:
-    """Return the keys of the store's sessions, some hundred at a time.
+    """Return the keys of the store's sessions, a few hundred at a time.
 
     Raises:
         Failure: the storage cannot list its records.

@@ -100,7 +100,7 @@ def _build_defaultdict(parts: list[Any]) -> "defaultdict[Any, Any]":
 
 
 def _build_fraction(parts: list[Any]) -> Fraction:
-    numerator, denominator = map(index, parts)  # of the text "1e999999999" it would make a number that fills the memory
+    numerator, denominator = map(index, parts)  # the text "1e999999999" would become a number that fills the memory
     return Fraction(numerator, denominator)
 
 
@@ -121,7 +121,7 @@ def text_from_bytes(data: memoryview) -> str:
 
 
 def _text_leaf(code: int, cls: Callable[[str], Any]) -> Leaf:
-    """Paths and IPv6 scopes may hold lone surrogates, too."""
+    """Return the leaf of a class that is stored as text; paths and IPv6 scopes may hold lone surrogates."""
     return Leaf(code, lambda value: _text_to_bytes(str(value)), lambda data: cls(text_from_bytes(data)))
 
 

@@ -144,7 +144,7 @@ class Encoder:
 
 
 class ReadBack:
-    """Refuses a registered value that would not come back, or not as it is."""
+    """Refuses a registered value that could not be read back, or would be read back as another value."""
 
     __slots__ = ("_encoder", "_read")
 

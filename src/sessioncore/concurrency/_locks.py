@@ -31,8 +31,8 @@ class _Waiter:
 
     def wake(self, ended: type[BaseException] | None) -> bool:
         """Wake the task; return False if its event loop has ended. `ended`: what ends the task that had the lock."""
-        # A task of this thread is woken at once, because a call through the loop takes some more of its iterations. Not
-        # if garbage collection ends the task that had the lock: this loop may be about to sleep, and would not notice.
+        # A task of this thread is woken directly, because a call through the loop takes more of its iterations. But if
+        # garbage collection ends the task that had the lock, this loop may be about to sleep, and would not notice.
         if ended is not GeneratorExit and self._thread == threading.get_ident():
             return reaches_loop(self.woken.set)
         return self._call_soon(self.woken.set)
@@ -59,8 +59,8 @@ class CrossLoopLock:
     async def acquire(self, is_needless: Callable[[], bool]) -> bool:
         """Wait for the lock, and return True; or return False once it is released and `is_needless` returns True.
 
-        The tasks that do not need it any more are all woken at once: one after the other, each of them would take
-        another iteration of the event loop.
+        The tasks that do not need it any more are all woken at the same time: one after the other, each of them
+        would take another iteration of the event loop.
         """
         await checkpoint_if_cancelled()
         loop = event_loop()
@@ -86,7 +86,7 @@ class CrossLoopLock:
         return waiter.has_lock
 
     def _take(self, loop: object) -> bool:
-        """Take the lock if it is free, or if its task goes on no more, because its event loop was closed before."""
+        """Take the lock if it is free, or if the task that has it runs no more, because its event loop was closed."""
         if self._holder is not None:
             if not has_ended(self._holder):
                 return False
@@ -95,11 +95,11 @@ class CrossLoopLock:
         return True
 
     async def __aexit__(self, ended: type[BaseException] | None, *_: object) -> None:
-        """Give the lock to the task that waits longest."""
+        """Give the lock to the task that has waited longest."""
         self.release(ended)
 
     def release(self, ended: type[BaseException] | None, *_: object) -> None:
-        """Wake the tasks that need the lock no longer, and give it to the one that waits longest."""
+        """Wake the tasks that no longer need the lock, and give it to the one that has waited longest."""
         with self._mutex:
             if ended is GeneratorExit and self._lost:  # another task has taken the lock from the one that is collected
                 self._lost -= 1
@@ -145,7 +145,7 @@ class NamedLocks:
 
 
 class _HeldLocks(AsyncExitStack):
-    """Several locks. No generator, which would keep them if it is collected as garbage while it waits for one."""
+    """Several locks. A generator would keep them if it were collected as garbage while it waits for one."""
 
     def __init__(self, locks: list[CrossLoopLock]) -> None:
         super().__init__()

@@ -28,7 +28,7 @@ def time_limit(seconds: float) -> tuple[asyncio.Timeout, "LateDeadline"]:
 
 
 class LateDeadline:
-    """Moves a deadline once, by a second, if the event loop stood still when it came.
+    """Moves a deadline once, to a second from now, if the event loop stood still when it came.
 
     `deadline` is by the clock of the event loop, and `move` is called with the new one.
     """
@@ -67,7 +67,7 @@ class LateDeadline:
 
 
 class PolledDeadline:
-    """A deadline for those who look at the clock themselves; it moves as a LateDeadline does, but once only."""
+    """A deadline for callers that look at the clock themselves; like that of a LateDeadline, it moves once."""
 
     __slots__ = ("_at", "_moved")
 
@@ -76,7 +76,7 @@ class PolledDeadline:
         self._moved = False
 
     def left(self, now: float, sooner: float = 0.0) -> float:
-        """Return the seconds that are left at `now`, if the time is over so many seconds `sooner`."""
+        """Return the seconds that are left at `now`; with `sooner`, for a time that is over that much earlier."""
         left = self._at - sooner - now
         if left < -STOOD_STILL and not self._moved:
             self._at, self._moved, left = now + MORE_TIME + sooner, True, MORE_TIME

@@ -29,7 +29,8 @@ from sessioncore.http._request_view import RequestView
 __all__ = ["CrossSite", "CrossSiteRule", "RefusedOrigins", "asks_for_websocket", "for_log", "parse_trusted_origins"]
 
 _logger = logging.getLogger("sessioncore")
-_SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "QUERY"})  # RFC 9110, section 9.2.1
+# RFC 9110, section 9.2.1; and QUERY, of draft-ietf-httpbis-safe-method-w-body.
+_SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "QUERY"})
 _OWN: Final = frozenset({"same-origin", "none"})
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _HOST: Final = r"(\[[0-9a-f:.]+\]|[^\s/?#@:\[\]\\%*,]+)(?::([0-9]{0,5}))?"

@@ -28,8 +28,8 @@ def is_form(content_type: str) -> bool:
 def form_field(content_type: str, body: bytes, name: str) -> str | None:
     """Return the first text field `name` of an urlencoded or multipart body, or None.
 
-    Fields of more than 4096 bytes and fields after the 1000th are ignored. Of a body of more than
-    `MAX_FORM` bytes, such as an upload, the fields before that are searched; the rest may be missing.
+    Fields of more than 4096 bytes and fields after the 1000th are ignored. In a body of more than
+    `MAX_FORM` bytes, such as an upload, only the fields before that limit are searched; the rest may be missing.
     """
     if not is_form(content_type):
         return None
@@ -42,7 +42,7 @@ def _parts(body: bytes, start: bytes, delimiter: bytes) -> list[bytes]:
     """Split a body into its parts; leave out one that is cut off at `MAX_FORM`."""
     parts = (start + body[:MAX_FORM]).split(delimiter, _MAX_FIELDS)
     if len(body) > MAX_FORM:
-        parts.pop()  # it is cut, or not to be searched anyway
+        parts.pop()  # it is cut off, or it is the rest after the last field to search
     return parts[:_MAX_FIELDS]
 
 

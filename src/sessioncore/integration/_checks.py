@@ -83,7 +83,7 @@ def check_cookie(store: SessionStore, cookie: object, theirs: str) -> None:
     """Check that `store` does not write the cookie of another library's sessions; `theirs` is for the error text.
 
     Raises:
-        ConfigError: it does. The other library would take an ID of ours for its own, and keep its record under it.
+        ConfigError: it does. The other library would take an ID of ours for its own, and store its record under it.
     """
     if cookie in store._persistence.context.id_headers.cookie_names:
         raise ConfigError(

@@ -99,7 +99,7 @@ class Agenda:
         return min(self._taken.get(key, inf), self.asked.get(key, inf), self.confirming_since)
 
     def give_up(self, now: float, window: float, patience: float) -> tuple[list[SessionWatch], float]:
-        """Return the watches that went unanswered for too long, each once, and the time at which others will have.
+        """Return the watches that went unanswered for too long, each once, and when the next ones will have.
 
         Too long is `window`, or until the session's end, but at least `patience`.
         """

@@ -33,7 +33,7 @@ class LiveSessions:
     def watch(self, state: SessionState, on_end: OnEnd, known: Loaded | None = None) -> Watch:
         """Call `on_end` when the session ends; not when this request, or another, gives it a new ID.
 
-        `known` is the record as the request knew it last, if it has lost it since.
+        `known`: the record that the request has used, if that was ended or moved since.
 
         Raises:
             SessionGone: nothing is stored.
@@ -46,7 +46,7 @@ class LiveSessions:
         loop = event_loop()
         task = self._tasks.get(loop)
         if task is None:
-            for ended in filter(has_ended, list(self._tasks)):  # without closing the store
+            for ended in filter(has_ended, list(self._tasks)):  # before the store was closed there
                 self._close(ended)
             task = self._tasks[loop] = WatchTask(self._context, self._driver, self._watches)
         return task.start(state, base, on_end)

@@ -76,7 +76,7 @@ class WatchTask:
         self._group: TaskGroup | None = None  # of the task, when it runs
         self._wake = anyio.Event()
         self._confirm_at = inf
-        self._renewals = anyio.Semaphore(MAX_CONCURRENT_CALLS)  # all clients may answer a message to all at once
+        self._renewals = anyio.Semaphore(MAX_CONCURRENT_CALLS)  # after a broadcast, all clients may answer together
         self._retry_at = 0.0  # no look-up before this time, because one has failed
 
     # -- for connections
@@ -140,7 +140,7 @@ class WatchTask:
         if self._running is run:  # it was cancelled before it began
             self._running = None
         if self._agenda.by_key and (loop := asyncio_loop()) is not None:
-            loop.call_later(_PATIENCE, self._warn_if_unwatched)  # not if the loop ends now, and so all connections do
+            loop.call_later(_PATIENCE, self._warn_if_unwatched)  # not if the loop ends now, and all connections with it
 
     def _warn_if_unwatched(self) -> None:
         if self._agenda.by_key and self._running is None:
@@ -246,7 +246,7 @@ class WatchTask:
             await anyio.sleep(wake_at - monotonic())
             now = monotonic()
             if now - wake_at > STOOD_STILL:
-                return  # the process was stopped, and the reply may be there: what becomes of the call decides
+                return  # the process was stopped, and the reply may be there: the result of the call decides
             wake_at = min(now + _PATIENCE, self._give_up(now, _PATIENCE))
 
     def _give_up(self, now: float, patience: float, cause: Exception | None = None) -> float:
@@ -254,13 +254,13 @@ class WatchTask:
         overdue, next_due = self._agenda.give_up(now, self._window, patience)
         if overdue:
             assert self._group is not None
-            # In turn, so that not all clients come back at one moment.
+            # Spread over time, so that not all clients reconnect at the same moment.
             times = [(min(now + random() * self._interval, watch.ends_at), watch) for watch in overdue]  # noqa: S311
             self._group.start_soon(self._end_in_turn, sorted(times, key=itemgetter(0)), cause)
         return next_due
 
     async def _end_in_turn(self, times: list[tuple[float, SessionWatch]], cause: Exception | None) -> None:
-        """End each watch at its time, also while a look-up waits; not those that were answered for before."""
+        """End each watch at its time, also while a look-up waits, unless its session was found meanwhile."""
         for at, watch in times:
             await anyio.sleep(max(0.0, at - monotonic()))
             if watch.given_up and self._agenda.has(watch, watch.key):

@@ -12,12 +12,12 @@ from sessioncore.session._loaded import Loaded
 
 __all__ = ["ENDED_TTL", "events_of_write"]
 
-ENDED_TTL: Final = 0.001  # seconds; of a record that has ended, and is stored all the same
+ENDED_TTL: Final = 0.001  # seconds; the ttl of a record that is stored although its session has ended
 _ROUNDING: Final = 0.001  # seconds; timeouts that are equal must not seem to differ
 
 
 def events_of_write(attempt: Attempt, before: Loaded | None, tries: int, lifetimes: Lifetimes) -> list[QueuedEvent]:
-    """Return the events for a write that was stored after so many tries; `before` is the former record."""
+    """Return the events for a write that was stored after `tries` tries; `before` is the former record."""
     record, action, metadata, handle = attempt.record, attempt.action, attempt.delta.metadata, attempt.handle
     owner, ttl = record.owner, attempt.call.ttl
     events: list[QueuedEvent] = []

@@ -49,7 +49,7 @@ class CommitSteps(SessionSteps, eq=False):
     """
 
     action: Action = NOTHING  # of the current call
-    correction: Correction | None = None  # of a login: no event of its own, and even after the absolute deadline
+    correction: Correction | None = None  # of a login; sends no event, and is stored even after the absolute deadline
     tries: int = 1
     taken_ids: int = 0  # how many new IDs were in use already
     absent: tuple[Attempt, Pending | None] | None = None  # a lost write that FIND did not see, and the journal after it
@@ -117,7 +117,7 @@ class CommitSteps(SessionSteps, eq=False):
             if self.correction is None and delta.metadata.settings.absolute is UNSET:
                 self._gone(EventKind.EXPIRED, DEADLINE_DETAIL)
                 return None
-            ttl = ENDED_TTL  # store the change that ends it: by the stored record it would go on
+            ttl = ENDED_TTL  # store the change that ends the session: with the stored record it would live on
         data, prefix, owner = encode_record(record, config.max_size), config.key_prefix, record.owner
         if owner is not None:
             owner = prefix + owner

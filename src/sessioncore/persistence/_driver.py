@@ -120,8 +120,8 @@ class Driver:
     async def _drive_in_queue(self, machine: Machine, step: Step | None, perform: Perform) -> None:
         """Carry out further steps; commits that have met a conflict queue up for their record.
 
-        Each write that succeeds makes all others fail that are under way. So without a queue, many commits of
-        one record would make a number of calls that grows with the square of theirs. A commit that has waited
+        Each write that succeeds makes all others that are under way fail. Without a queue, the number of calls
+        would grow with the square of the number of commits of one record. A commit that has waited
         begins with what the one before it has stored, as if that were its next conflict. The queue is for this
         process; commits of others still cause conflicts.
         """

@@ -69,9 +69,10 @@ class Health:
         self._time_outs = self._time_outs + 1 if is_timeout(error) else 0
 
     def worked(self) -> None:
-        """Note a reply. An outage is over when every call has failed until now, or none for `storage_timeout`.
+        """Note a reply, which ends an outage if no call has failed for `storage_timeout`.
 
-        If one of several servers fails, there are replies all the time. The first of them may end the outage, once.
+        The first reply after several failures in a row ends it, too. But this counts only once until a quiet time has
+        confirmed it: if one of several servers fails, there are replies all the time.
         """
         in_a_row, self._in_a_row, self._time_outs = self._in_a_row, 0, 0
         early = self._is_recent()

@@ -52,10 +52,10 @@ class IDHeaders:
     def with_session(
         self, loaded: Loaded, lookup: Lookup | None, only_new: bool, cookies: bool
     ) -> list[tuple[str, str]] | None:
-        """Return the headers that send the ID of a stored session; None: the client knows all that they would say.
+        """Return the headers that send the ID of a stored session; None: the client needs none.
 
-        `lookup` is None if the client has sent no ID. `only_new`: do not send a cookie again because it expires at
-        another time. `cookies`: the response may set cookies.
+        `lookup` is None if the client has sent no ID. `only_new`: do not send a cookie again just
+        because it expires at another time. `cookies`: the response may set cookies.
 
         A persistent cookie expires at the absolute deadline, so that reads need not send it again.
         Without a deadline it expires after the idle timeout.

@@ -74,7 +74,7 @@ class Opening:
         """Close the storage at once, also if a block is open."""
         self._stop_watching()
         if (storage := capability(self._config.storage, Opens)) is not None:
-            # Not by the driver: that this returns does not mean that the storage works again.
+            # Not by the driver, which would take the return of this call to mean that the storage works again.
             if not isawaitable(closing := storage.aclose()):
                 raise unexpected_answer(storage, "aclose", closing)
             await closing

@@ -83,7 +83,7 @@ class OwnerLimit:
     async def end_oldest(self, state: SessionState, login: Loaded, owner: str) -> None:
         """After a login, end the owner's oldest sessions over the limit."""
         about = EventKind.OWNER_LIMIT, owner, "a session over the limit was ended"
-        # Without tombstones, a parallel login could end this one although it has a later date by then.
+        # Without tombstones, others end a session whatever its version: a later date may come too late for this one.
         may_date = bool(self._context.tombstone)
         for tries_left in reversed(range(MAX_TRIES)):
             ranked = await self._ranked(owner)
@@ -92,7 +92,8 @@ class OwnerLimit:
                 may_date = False
                 await self._date(state, login, newest)
                 continue
-            if tries_left and self._context.tombstone and len(over) <= MAX_CONCURRENT_CALLS:  # more: it was lowered
+            # There are more only after the limit was lowered.
+            if tries_left and self._context.tombstone and len(over) <= MAX_CONCURRENT_CALLS:
                 ended = await self._owners.end_unchanged(over, *about)
             else:
                 ended = await self._owners.end([owned.handle for owned in over], *about)
@@ -138,7 +139,8 @@ class OwnerLimit:
         been confirmed to its client, so this login withdraws instead. The newest has the shortest wait.
         """
         pause, limit, timeout = FIRST_POLL, self._limit, self._context.config.storage_timeout.total_seconds()
-        deadline = PolledDeadline(anyio.current_time() + timeout)  # moves, because the others may be in this process
+        # Moved if the process stood still: the other logins may be in this process, and have waited as long.
+        deadline = PolledDeadline(anyio.current_time() + timeout)
         while True:
             ranked = [owned.handle for owned in await self._ranked(owner)]
             if handle not in ranked[:limit]:
@@ -159,7 +161,7 @@ class OwnerLimit:
             await self._driver.call(Delete((self._context.config.key_prefix + attempt.handle,)))
             state.roll_back()
         else:
-            assert known is not None, "what was not created was made of a stored record"
+            assert known is not None, "the login has changed a record that was loaded"
             login = attempt.to_loaded(attempt.new_id or known.session_id, version, known, "")
             undoing = live_state(login, self._context.codec)
             steps = CommitSteps(self._context, undoing, correction=Correction(before, login.record))
@@ -168,7 +170,7 @@ class OwnerLimit:
             if undoing.loaded is None:
                 state.mark_gone()
                 return
-            # By the old version, the next write is a conflict, and so includes what others have written.
+            # With the old version, the next write meets a conflict, and so includes what others have written.
             restored = replace(undoing.loaded, record=known.record, version=known.version)
             state.apply_reloaded(restored, state.pending)
         if attempt.new_id is not None:
@@ -191,7 +193,7 @@ class _OwnerChange(Opaque, Struct, eq=False):
     checked: str | None = None  # the owner who was below the limit
 
     async def perform(self, step: Step) -> Answer:
-        """Carry out one step of the commit; see before and after it writes a new owner that there is room."""
+        """Carry out one step of the commit; before and after it writes a new owner, check that owner's limit."""
         attempt = self.state.in_flight
         if attempt is None or (owner := attempt.new_owner) is None:
             return await self.driver.perform(step)
@@ -209,7 +211,7 @@ class _OwnerChange(Opaque, Struct, eq=False):
         try:
             await self.limit.confirm(self.state, attempt, owner, version)
         except StorageError:
-            if not self.steps.explicit:  # no commit will find out, so the client gets the login's ID with the error
+            if not self.steps.explicit:  # no later commit resolves the login, so the client gets its ID with the error
                 self.steps.answered(answer)
             raise
         return answer

@@ -145,7 +145,8 @@ class Owners:
         """End the sessions that have not changed since they were loaded, send their events, and return how many.
 
         `delete` would follow the tombstone of a session that has just logged in again, and end it. A move is
-        carried out only if the record still has its version. Nobody knows the key that it gets for a moment.
+        carried out only if the record still has its version. It gives the record a key that nobody knows, and lets it
+        expire there immediately.
         """
         prefix = self._config.key_prefix
         moves = [
@@ -168,7 +169,7 @@ class Owners:
         started, newest, ended = self._config.clock(), math.inf, 0
         while True:
             found = await self._load_owned(owner)
-            if keep is not None and keep not in found:  # it may have moved, also after the caller was given it
+            if keep is not None and keep not in found:  # it may have moved, even after the caller got it
                 keep = (await self._follow(keep))[0]
             theirs = [
                 handle
@@ -181,7 +182,8 @@ class Owners:
             # In separate calls, because a storage may remove what it cannot read without counting it.
             ended += await self.end(theirs, EventKind.REVOKED, owner)
             ended += await self.end(unreadable, EventKind.REVOKED, owner)
-            newest = started  # the first listing ends whatever `created_at` says, as clocks differ; later logins stay
+            # Clocks differ, so the first listing ends sessions of any age; the later ones spare new logins.
+            newest = started
 
     async def _load_owned(self, owner: str) -> dict[str, OwnedSession | None]:
         """Return the sessions that the index lists, by handle; None for a record that cannot be read.

@@ -1,6 +1,6 @@
 """Checks that logins will work, by making each call of the storage with a record that is not a session.
 
-A missing right, a replica or a missing table is noticed only when something is written.
+A missing right, a missing table or a server that is a replica is noticed only when something is written.
 """
 
 from collections.abc import Mapping

@@ -12,11 +12,11 @@ from sessioncore.persistence._health import Health
 
 __all__ = ["pause_between", "purging"]
 
-_uniform = SystemRandom().uniform  # from the system: forked processes must not draw alike
+_uniform = SystemRandom().uniform  # from the system: forked processes must not get the same numbers
 
 
 def pause_between(seconds: float) -> float:
-    """Return a time of about so many seconds, so that processes that started together do not purge together."""
+    """Return about `seconds`, at random, so that processes that started together do not purge together."""
     return seconds * _uniform(0.9, 1.1)
 
 

@@ -72,7 +72,7 @@ class StorePersistence:
         Raises:
             SessionGone: the record is gone, and `explicit` is set.
             CodecError: a value cannot be encoded; nothing was written.
-            OwnerLimitReached: the owner has reached the limit; nothing was written.
+            OwnerLimitReached: the owner has reached the limit; a login was not stored, or it was undone.
             StorageUnavailable: it is unknown whether the changes were stored.
         """
         if state.turn is not None:

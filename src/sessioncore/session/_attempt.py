@@ -20,7 +20,7 @@ class Attempt(Opaque, Struct, frozen=True):
     call: Create | Replace | Move
     record: Record
     delta: Delta
-    pending: Pending | None  # the journal that it stores; None: it stores nothing of one, as when a login is undone
+    pending: Pending | None  # the journal that it stores; None: it stores none, as when a login is undone
     new_id: str | None  # the ID of a record that is created or moved
     handle: str  # the record's handle once it is stored
     merged: bool  # the record includes changes of other requests
@@ -39,7 +39,7 @@ class Attempt(Opaque, Struct, frozen=True):
     def to_loaded(self, session_id: str, version: int, before: Loaded | None, origin: str) -> Loaded:
         """Return the record as this write has stored it; `before` is the former record.
 
-        If there was none (None), the write has created the record, and `origin` is what `Loaded.origin` is to be.
+        If there was none (None), the write has created the record, and `origin` becomes `Loaded.origin`.
         """
         record, cookie_changed = self.record, False
         if before is not None:

@@ -38,7 +38,7 @@ class SessionBase:
         self._state = state  # None: no record was found, and the session was not used
         self._unusable = unusable  # makes the error that a use raises; None: the session can be used
         self._failure: ErrorFactory | None = None  # makes the last error of a use or a method; None: no error
-        self._limits = NO_LIMITS  # what a state that begins from now on may not do
+        self._limits = NO_LIMITS  # of a state that is created from now on
         self._on_late_use: Callable[[SessionState], object] | None = None  # called at a first use after the headers
         self.accessed: bool = state is not None
         """Whether the session was used in this request; reading this does not count."""
@@ -107,7 +107,7 @@ class SessionBase:
             state.limit(self._limits)
 
     def _start_response(self) -> None:
-        """Note that the headers of the response are final; a state learns it when its commit is over."""
+        """Note that the headers of the response are final; a state gets this limit when its commit is over."""
         if self._limits is NO_LIMITS:
             self._limits = RESPONSE_STARTED
 
@@ -121,7 +121,7 @@ class SessionBase:
         raise unusable()
 
     def _call_at_late_use(self, on_use: Callable[[SessionState], object]) -> None:
-        """Let the first use call this, in its own thread; the response has started without one."""
+        """Have the first use, which comes after the response has started, call `on_use` in its own thread."""
         self._on_late_use = on_use
 
     def _forget_tracebacks(self) -> None:

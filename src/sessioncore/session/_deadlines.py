@@ -72,7 +72,7 @@ class Lifetimes(Struct, frozen=True):
         gained = renewed_ttl - ttl
         if not -limit < gained < limit:
             return True
-        # Cut at the absolute deadline, the gain is no measure of how old the clock is.
+        # If the absolute deadline cuts `renewed_ttl`, the gain does not show how long ago the clock was renewed.
         return gained > _NO_GAIN and renewed_ttl < (own := self.idle if idle is None else idle) and own - ttl >= limit
 
     def is_renewal_due(self, loaded: Loaded, now: float) -> bool:

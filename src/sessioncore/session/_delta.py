@@ -88,7 +88,7 @@ NO_CHANGES: Final = Delta({}, [], NO_METADATA, {})  # never changed
 
 
 class Correction(Struct, frozen=True):
-    """Stores another record in place of a login's, such as the one before it; keeps what others changed after it."""
+    """Replaces a login's record by another one, such as the one before it, and keeps what others have changed since."""
 
     record: Record
     login: Record

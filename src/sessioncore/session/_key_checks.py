@@ -12,13 +12,13 @@ __all__ = ["check_value", "checked"]
 
 
 def check_value(key: SessionKey[Any], value: Any, codec: Codec) -> None:
-    """Raise if `value` is not of the key's type, as it is or as it is read back.
+    """Raise if neither `value` nor what is read back in its place is of the key's type.
 
-    The second matters with `builtin_subclasses="flatten"`: a numpy.float64 is read back as the float that a
-    SessionKey("price", float) wants.
+    The two can differ with `builtin_subclasses="flatten"`: a numpy.float64 is read back as a float, which
+    SessionKey("price", float) accepts.
 
     Raises:
-        CodecError: it is of another type.
+        CodecError: both are of another type.
     """
     if matches(value, key.type) or matches(_read_back(key.name, value, codec), key.type):
         return

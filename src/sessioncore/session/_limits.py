@@ -8,7 +8,7 @@ __all__ = ["CHANGES_DROPPED", "NO_LIMITS", "RELEASED", "RESPONSE_STARTED", "Limi
 
 
 class Limits(Struct, frozen=True):
-    """Each field makes the error that an attempt raises; None: it is allowed."""
+    """Each field makes the error for what it refuses; None: that is allowed."""
 
     write: ErrorFactory | None = None  # every change
     new_id: ErrorFactory | None = None  # what needs a new ID: login, regenerate, the first write of a fresh session

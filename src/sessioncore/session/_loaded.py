@@ -20,7 +20,7 @@ class Loaded(Opaque, Struct, frozen=True):
     renewal_due: bool = False  # the idle clock is older than `touch_interval`
     renewed: bool = False  # this request renewed the idle clock, so a cookie that follows it must be sent again
     cookie_changed: bool = False  # this request changed when the cookie expires, so it must be sent again
-    origin: str = ""  # the handle with which this request began it, after it had ended another session; else empty
+    origin: str = ""  # the handle under which this request created it after ending another session; else empty
 
     def __repr__(self) -> str:
         return f"<Loaded version={self.version}>"  # the fields contain the ID and the values

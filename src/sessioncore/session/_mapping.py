@@ -125,7 +125,7 @@ class SessionMapping(SessionBase, MutableMapping[str, Any]):
             if type(value) is Raw:
                 return self._decode(state, key, value)
             return default if value is _MISSING else value
-        # Without a `default`, a typed key that is missing has its own.
+        # Without a `default` here, a missing typed key has its own default.
         if key not in self and (not isinstance(key, SessionKey) or default is not None):
             return default
         try:
@@ -218,12 +218,12 @@ class SessionMapping(SessionBase, MutableMapping[str, Any]):
         """Replace the value under `key` with `fn(value)`, and return the result; no parallel update is lost.
 
         `fn` is applied again if the commit meets a conflict, so its result must depend on its
-        argument only. Change the result in place, and the whole value is written instead.
+        argument only. If the result is changed in place later, the whole value is written instead.
 
         Raises:
             KeyError: the key is missing and there is no `default`.
             ConfigError: `fn` changed the value in place and returned None.
-            CodecError: its value cannot be read, or is not of the type of a typed key, before `fn` or after it.
+            CodecError: the value cannot be read; or it does not have the type of a typed key, before `fn` or after it.
         """
         state = self._get_state()
         items = self._current_items()

@@ -248,7 +248,7 @@ class Session(SessionMapping):
     async def alive(self) -> AsyncGenerator[None]:
         """Cancel the block and raise SessionGone when the session ends: by a call in any process, or by a timeout.
 
-        A new ID does not end it, as long as the owner stays the same; nor does this request's own
+        A new ID does not end the block, as long as the owner stays the same; nor does this request's own
         login. Do not `yield` inside the block: the code that a generator yields to would be cancelled.
 
         Raises:
@@ -271,7 +271,7 @@ class Session(SessionMapping):
                 yield
             finally:
                 watch.stop()
-        if ended is not None:  # also where the cancellation was swallowed in the block, as by an anyio portal's
+        if ended is not None:  # also if the block has swallowed the cancellation, as anyio's portals do
             raise ended
 
     def __reduce_ex__(self, protocol: object) -> str:

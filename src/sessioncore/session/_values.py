@@ -99,7 +99,7 @@ class Values(Opaque, Struct, eq=False):
 
         Raises:
             KeyError: there is neither a value nor a default.
-            ConfigError: the function cannot have meant what it returned.
+            ConfigError: it returned None after a change in place, or a msgspec.Raw.
         """
         exists, kept = name in self.items, default
         if exists:

@@ -40,7 +40,7 @@ async def scanning_lists_no_expired_record(rig: Rig) -> None:
 
 @check(Scans)
 async def scanning_lists_many_records_a_batch_at_a_time(rig: Rig) -> None:
-    """And they may be deleted between two batches."""
+    """Keys that were listed may be deleted between two batches."""
     keys = [f"app:{number:03}" for number in range(MANY)]
     await gather([partial(put, rig, key) for key in keys])
     found: list[str] = []
