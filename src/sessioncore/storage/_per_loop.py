@@ -36,7 +36,7 @@ class PerLoop(Generic[T]):
         self._storage = storage
         self._driver = driver
         self._by_loop: dict[asyncio.AbstractEventLoop, tuple[T, AsyncGenerator[None]]] = {}  # with its `_closer`
-        self._of_parent: dict[asyncio.AbstractEventLoop, object] = {}  # kept: to collect them might close the parent's
+        self._of_parent: dict[asyncio.AbstractEventLoop, object] = {}  # kept: collecting them might close the parent's
         self._current: tuple[asyncio.AbstractEventLoop, T] | None = None  # of `_by_loop`, the one that was used last
         self._mutex = threading.Lock()
         self._closed = False
@@ -90,7 +90,7 @@ class PerLoop(Generic[T]):
         await self._run_in_each(forgotten, close, seconds)
 
     async def run_in_each(self, do: Callable[[T], Coroutine[Any, Any, None]], *, seconds: float) -> None:
-        """Run `do` in each loop that still runs; wait for each of the other loops no longer than so many seconds.
+        """Run `do` in each loop that still runs; wait at most `seconds` for each of the other loops.
 
         Raises:
             ConfigError: there are some, and this loop is not asyncio's.

@@ -42,7 +42,7 @@ class _Index(Struct, frozen=True):
         return float(max(self.ends.values(), default="0"))
 
     def has(self, name: str, until: float) -> bool:
-        """Return whether it has `name`, and for as long as that."""
+        """Return whether it has `name`, with an end at `until` or later."""
         return self.ends.get(name, "") >= _moment(until)
 
     def listing(self, name: str, end: float, now: float) -> "_Index":

@@ -14,7 +14,7 @@ REFUSALS = frozenset({
 })  # fmt: skip
 
 NOT_OURS = frozenset({"CorruptedDataError", "DecryptionError", "DeserializationError", "EncryptionVersionError"})
-"""Something is at the key, but the store cannot read it: another program wrote it, or with another encryption key."""
+"""Something is at the key, but the store cannot read it: another program wrote it, or it has another encryption key."""
 
 
 class KeyValueStore(Protocol):

@@ -99,7 +99,7 @@ def _memcached(url: str) -> KeyValueStore:
 
 
 class _Memcached:
-    """A store over aiomcache, which gives a cancelled call's connection to the next one: that would read its reply."""
+    """A store over aiomcache, which gives a cancelled call's connection to the next one, which would read its reply."""
 
     def __init__(self, store: KeyValueStore, client: Any) -> None:
         self._store = store

@@ -1,7 +1,7 @@
 """When keys expire, without sorting them: buckets of keys that are due together.
 
-A bucket spans about a sixteenth of the time to live, and one second at least, so there
-are some dozens of buckets at any number of keys. A key whose end is postponed stays in
+A bucket spans at most a sixteenth of the time to live, but at least one second, so there
+are a few dozen buckets for any number of keys. A key whose end is postponed stays in
 its bucket, and moves to a later one when that bucket is due: so a renewal costs nothing.
 """
 

@@ -1,4 +1,4 @@
-"""The records of a MemoryStorage: every call runs from start to end at once.
+"""The records of a MemoryStorage: every call runs from start to end without a break.
 
 Nothing here awaits, so no other task of the event loop can run in the middle of a call, and
 the core calls the table without a coroutine (see `AnswersNow`). A lock keeps out the event

@@ -38,7 +38,7 @@ class Tombstones:
         return key
 
     def leave(self, key: str, new_key: str, seconds: float, now: float) -> None:
-        """Leave a tombstone for so many seconds; beyond the limit, the oldest one goes."""
+        """Leave a tombstone that lasts for `seconds`; beyond the limit, remove the oldest one."""
         self.sweep(now, _SWEPT)
         self.by_key.pop(key, None)  # an expired one: the new one goes to the end of the order
         if self._limit is not None and len(self.by_key) >= self._limit:

@@ -16,13 +16,13 @@ from sessioncore.concurrency._standstill import time_limit
 
 __all__ = ["connect", "target_of"]
 
-# Seconds, and how often. Some firewalls and load balancers forget a connection that was idle for four minutes, and
-# tell neither side: the next statement would wait for its reply in vain.
+# Seconds, and a number of probes. Some firewalls and load balancers forget a connection that was idle for four
+# minutes, and tell neither side: the next statement would wait for its reply in vain.
 _KEEPALIVE: Final = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
 
 
 class _Connections:
-    """Those of this process."""
+    """The connections of this process."""
 
     def __init__(self) -> None:
         self.open = WeakSet[Any]()

@@ -42,7 +42,7 @@ def source_of(given: object) -> Pool | str:
 
 
 async def make_pool(dsn: str, *, max_connections: int, seconds: float) -> Pool:
-    """Return a pool that has connected once, and gives up an attempt after so many seconds.
+    """Return a pool that has connected once, and gives up an attempt to connect after `seconds`.
 
     Raises:
         ConfigError: the DSN cannot be understood.
@@ -70,7 +70,7 @@ async def make_pool(dsn: str, *, max_connections: int, seconds: float) -> Pool:
     except (ValueError, OverflowError, KeyError) as exc:  # OverflowError for a port beyond 65535
         raise ConfigError(_what_is_wrong(exc)) from None
     except FAILURES as exc:
-        if isinstance(exc, OSError) and isinstance(exc.__cause__, KeyError):  # so getpass raises it since Python 3.13
+        if isinstance(exc, OSError) and isinstance(exc.__cause__, KeyError):  # getpass does this since Python 3.13
             raise ConfigError(_what_is_wrong(exc.__cause__)) from None
         raise storage_error(exc) from exc
     return cast("Pool", pool)

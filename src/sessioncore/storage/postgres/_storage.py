@@ -1,4 +1,4 @@
-"""Records in PostgreSQL, through asyncpg: a storage call is one statement, unless another one meets it.
+"""Records in PostgreSQL, through asyncpg: nearly every storage call is one statement.
 
 The database decides what two processes could disagree on: the time, and which write came
 first. The table is created on demand, or by a migration that runs `schema_sql()`.

@@ -15,10 +15,10 @@ __all__ = ["check_servers", "names_on_masters"]
 
 _logger = logging.getLogger("sessioncore")
 
-_HARMLESS = {"noeviction", "volatile-ttl"}  # an owner's index lives longer than what it lists, so it would go last
+_HARMLESS = {"noeviction", "volatile-ttl"}  # an owner's index outlives what it lists, so it would be evicted last
 
-# So many names in a row that are of no use mean that a hash tag in the key_prefix keeps all keys in one slot. A master
-# with fewer than some ten of the 16,384 slots may be missed, too: not worth more of the event loop's time.
+# If so many names in a row are of no use, a hash tag in the key_prefix keeps all keys in one slot. A master with fewer
+# than about ten of the 16,384 slots may be missed, too: finding it is not worth more of the event loop's time.
 _ENOUGH = 10_000
 
 # OPTIN and OPTOUT exclude each other. A server that supports tracking, and allows it to this user, names both in its

@@ -43,7 +43,7 @@ class LoopState(Struct, frozen=True):
         """Return a transport to each server.
 
         Raises:
-            StorageUnavailable: they cannot be asked which there are.
+            StorageUnavailable: no node of the cluster replies.
         """
         try:
             return await self.transport.servers()

@@ -215,7 +215,7 @@ class RedisStorage:
     async def clear(self, prefix: str) -> int:
         """Delete every record whose key begins with `prefix`; return how many.
 
-        It uses SCAN, in batches of some hundred keys; other requests are served in between.
+        It uses SCAN, in batches of a few hundred keys; other requests are served in between.
         """
         here = self._loops.here()
         return await scans.clear(await here.servers(), bytes_of(prefix), here.records.delete)

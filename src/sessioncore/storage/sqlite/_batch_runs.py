@@ -76,12 +76,12 @@ def _give_up(batch: list[QueuedCall[Any]], error: Exception) -> None:
 
 def _empty_wal(connection: sqlite3.Connection) -> None:
     # With the room that this makes, most logouts and renewals succeed on a full disk.
-    with suppress(sqlite3.Error):  # it is full for this, too, if the file itself has to grow
+    with suppress(sqlite3.Error):  # the disk may be too full even for this, if the file itself has to grow
         connection.execute("PRAGMA wal_checkpoint").fetchall()
 
 
 def _roll_back(connection: sqlite3.Connection) -> None:
     # If this fails as well, the calls have the first error already, and the next batch tries it again.
     with suppress(sqlite3.Error, MemoryError):
-        if connection.in_transaction:  # SQLite itself ends it where the disk is full
+        if connection.in_transaction:  # if the disk is full, SQLite has ended it itself
             connection.execute("ROLLBACK")

@@ -66,7 +66,7 @@ Run: TypeAlias = Callable[[sqlite3.Connection, list[QueuedCall[Any]]], None]
 
 
 class BatchExecutor:
-    """Runs calls on `connection` in the order in which they came, with `run` for as many at a time as are waiting.
+    """Runs calls on `connection` in the order in which they came; `run` gets all that are waiting as one batch.
 
     A call waits for other processes for `busy_timeout` seconds, and not beyond the deadline of its
     task. `place` tells whether the connection's file is still where it was.
@@ -96,7 +96,7 @@ class BatchExecutor:
         self._waiting.append(call)
         try:
             while not call.done:
-                # Each time anew: those whose time was up in the batch leave first.
+                # Take the lock anew each time, so that calls whose time was up in the batch can leave first.
                 with ExitStack() as held:
                     if await self.lock.acquire(lambda: call.done):
                         held.push(self.lock.release)

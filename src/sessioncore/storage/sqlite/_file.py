@@ -40,8 +40,8 @@ class _Executors(Struct, frozen=True, eq=False, weakref=True):
     pid: int  # of the process that opened the file
 
 
-# What this process has open, and what its parent had open when it forked. No WeakSet, because a thread that looks
-# through one meets changes by others; `tuple()` of a set is one step.
+# What this process has open, and what its parent had open when it forked. It is no WeakSet: while one thread
+# iterates over that, others may change it. `tuple()` of a set is one step.
 _open_files: Final = set[ref[_Executors]]()
 
 

@@ -125,7 +125,7 @@ class SQLiteStorage:
         return await self._in_batches(self._records.clear_batch, prefix)
 
     async def scan(self, prefix: str) -> AsyncGenerator[list[str]]:
-        """Yield the keys of live records that begin with `prefix`, some hundred per query."""
+        """Yield the keys of live records that begin with `prefix`, up to 500 per query."""
         start: str | None = prefix
         while start is not None:
             keys, start = await self._file.read(self._records.scan_batch, prefix, start)
@@ -178,7 +178,7 @@ class SQLiteStorage:
         await self._file.open()
 
     async def migrate(self) -> None:
-        """Do what `open` does, which upgrades the table of an earlier version, and see that it is there."""
+        """Do what `open` does, which upgrades the table of an earlier version, and check that the table is there."""
         await self._file.open()
         await self.check()
 

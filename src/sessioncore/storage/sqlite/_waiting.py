@@ -21,7 +21,7 @@ def longest_wait(busy_timeout: float) -> float:
 
 
 def when_free(function: Callable[[], T], until: float) -> T:
-    """Call `function` until another process does not lock the file any more, or the monotonic clock shows `until`."""
+    """Call `function`; while another process locks the file, call it again until the monotonic clock shows `until`."""
     # SQLite's own busy handler sleeps up to 100 ms between two tries, and a busy process overtakes one that
     # sleeps: of two processes that wrote without a pause, one waited 700 ms. One try per millisecond is fair.
     while True:

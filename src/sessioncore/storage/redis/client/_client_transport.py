@@ -47,7 +47,7 @@ class ClientTransport:
         return await self.read(key, (b"GET", key), (b"PTTL", key), deadline=deadline)
 
     async def get_watched(self, key: bytes, changed: Changed, deadline: float) -> list[RedisReply]:
-        """Read it, and again at each `confirm`: such a client passes no pushes on."""
+        """Read the key now, and again at each `confirm`: such a client passes no pushes on."""
         self._watched.watch(key, changed)
         value, left = await self.get_with_ttl(key, deadline)
         self._watched.answered(key, value, pushed=False)

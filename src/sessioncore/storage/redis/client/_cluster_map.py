@@ -89,7 +89,7 @@ class ClusterMap:
         """Return the node that a redirection by `answered` names.
 
         Without a host it means another port of the host that answered (`cluster-preferred-endpoint-type
-        unknown-endpoint`). The map lacks a node that has no slot yet, to which the first one is being moved.
+        unknown-endpoint`). The map lacks a node whose first slot is still being moved to it.
         """
         named, _, port = moved.text.split(" ")[2].rpartition(":")
         if named in _NO_HOST:

@@ -56,7 +56,7 @@ def _check(url: str) -> None:
     """Refuse what redis-py would ignore, or take for something else.
 
     Raises:
-        ValueError: what that is.
+        ValueError: the URL has such a part; the text names it.
     """
     parts = urlsplit(url)
     if parts.fragment:

@@ -37,12 +37,12 @@ YOUNG = 0.5  # seconds: a connection that ends so soon may have met the server's
 _PENDING = object()  # for "no reply yet"; hiredis' default for that is False, which is a value in RESP3
 _TIMER_GRAIN = 0.002  # seconds between two checks for overdue requests, at least
 _TRACK_NEXT = b"*3\r\n$6\r\nCLIENT\r\n$7\r\nCACHING\r\n$3\r\nYES\r\n"  # concerns the next command only
-# HELLO shows whether the connection has pushes: by RESP2 the server accepts tracking, and is silent.
+# HELLO shows whether the connection has pushes: with RESP2 the server accepts tracking, but pushes nothing.
 _TRACK = b"*1\r\n$5\r\nHELLO\r\n*4\r\n$6\r\nCLIENT\r\n$8\r\nTRACKING\r\n$2\r\nON\r\n$5\r\nOPTIN\r\n" + _TRACK_NEXT
 
 
 class PipelinedConnection(asyncio.Protocol):
-    """One connection; notifies its owner when it is doubted, has turned out to be a replica's, or has ended."""
+    """One connection; calls back when it is doubted, has turned out to be a replica's, or has ended."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class PipelinedConnection(asyncio.Protocol):
         self._on_end = on_end
         self._on_invalidation = on_invalidation
         self._tracking: asyncio.Future[list[Any]] | None = None  # from the first tracked read on
-        self._pushes = True  # until the server says that it does not
+        self._pushes = True  # until the server has replied that it does not
         self._retired = False
         self._transport: asyncio.Transport | None = None  # None: it is not open yet, or has ended
         self._companion: object = None
@@ -153,7 +153,7 @@ class PipelinedConnection(asyncio.Protocol):
     def _note_tracking(self, answered: "asyncio.Future[list[Any]]") -> None:
         if not answered.cancelled() and answered.exception() is None:
             hello, *accepted = answered.result()
-            self._pushes = isinstance(hello, dict) and accepted == [b"OK", b"OK"]  # a list by RESP2
+            self._pushes = isinstance(hello, dict) and accepted == [b"OK", b"OK"]  # it is a list with RESP2
 
     def data_received(self, data: bytes) -> None:
         self._last_data_at = monotonic()
@@ -192,7 +192,7 @@ class PipelinedConnection(asyncio.Protocol):
 
     def _note_demotion(self) -> None:
         self._on_invalidation(None)
-        # Where no better server is found, a new connection is not left at once: reads go on meanwhile.
+        # A new connection is kept for a moment: if there is no better server, reads can go on meanwhile.
         if self.age() > YOUNG:
             self._on_demotion(self)
         elif not self.demoted:

@@ -49,7 +49,7 @@ class ReconnectingConnection:
     # -- commands
 
     def read(self, key: bytes, *commands: Command, deadline: float = inf) -> Awaitable[list[RedisReply]]:
-        """Send commands that may be carried out twice; on a fresh connection again if one breaks or goes silent.
+        """Send commands that may be carried out twice; if a connection breaks or goes silent, send them on a fresh one.
 
         Raises:
             ConnectionLost: no connection could be opened, for lack of a server or of the right to use it;
@@ -62,7 +62,7 @@ class ReconnectingConnection:
         return self._read(_get_with_ttl(key), 2, deadline)
 
     async def write(self, key: bytes, *commands: Command, deadline: float = inf) -> list[RedisReply]:
-        """Send commands exactly once; a single one that a replica refused once more, on a connection of its own.
+        """Send commands exactly once; but a single command that a replica has refused again, on the next connection.
 
         Raises:
             ConnectionLost: no connection could be opened, or it ended before the replies came;
@@ -138,7 +138,7 @@ class ReconnectingConnection:
         Every change to a tracked key that was complete before has then been reported to `listeners`.
 
         Raises:
-            ConnectionLost: the connection ended or was replaced, and `listeners` were notified; or it is slow.
+            ConnectionLost: the connection ended or was replaced, and `listeners` were notified; or the reply is late.
             StorageError: the server refuses the command; `listeners` were notified that any key may have changed.
         """
         proof = self._next_proof

@@ -10,7 +10,7 @@ MAX_IN_FLIGHT = 2000  # requests
 
 
 class Room:
-    """Those that wait for room get it in the order in which they came.
+    """Lets requests wait for room, which they get in the order in which they came.
 
     There is none while `MAX_IN_FLIGHT` requests wait for their replies, or the socket takes no more bytes.
     """

@@ -25,7 +25,7 @@ OpenedSocket: TypeAlias = tuple[asyncio.Transport, object]
 """A socket whose handshake is done, as asyncio's transport, and what must live as long as it does."""
 
 Opener: TypeAlias = Callable[[asyncio.Protocol, float], Awaitable[OpenedSocket]]
-"""Connects within so many seconds, and has the socket call that protocol."""
+"""Connects within that many seconds, and has the socket call that protocol."""
 
 
 class CallLimit(Struct):
@@ -53,7 +53,7 @@ class Transport(Protocol):
     """
 
     def read(self, key: bytes, *commands: Command, deadline: float = inf) -> Awaitable[list[RedisReply]]:
-        """Send commands that change nothing; after a lost connection they may be sent once more."""
+        """Send commands that may be carried out twice: after a lost connection they may be sent again."""
         ...
 
     def write(self, key: bytes, *commands: Command, deadline: float = inf) -> Awaitable[list[RedisReply]]:

@@ -54,8 +54,8 @@ async def all_of(calls: Iterable[Awaitable[_T]]) -> list[_T]:
     try:
         results = await asyncio.gather(*tasks, return_exceptions=True)
     except asyncio.CancelledError:
-        # `gather` raises one without a message if the last call had been answered, and by its message a cancel scope
-        # knows its own: without it, a call that is over its time would cancel the caller.
+        # If the last call had been answered, `gather` raises a cancellation without a message. By the message, a cancel
+        # scope recognises its own: without it, a call past its time limit would cancel the caller.
         for task in tasks:
             if task.cancelled():
                 task.result()
@@ -69,7 +69,7 @@ async def all_of(calls: Iterable[Awaitable[_T]]) -> list[_T]:
 
 
 async def for_each(keys: Iterable[_K], call: Callable[[_K], Awaitable[_T]], at_once: int) -> list[_T]:
-    """Make a call for each key, so many at the same time; return their results in this order."""
+    """Make a call for each key, `at_once` of them at the same time; return their results in the order of the keys."""
     results: list[_T] = []
     for some in batched(keys, at_once):
         results += await all_of(map(call, some))

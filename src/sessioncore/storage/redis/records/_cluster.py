@@ -3,7 +3,7 @@
 Each record still changes by one script. Steps on several servers are ordered so that
 stopping between any two of them does no harm: the index is written before the record, so
 no record is missing from it. Such a sequence always runs to its end, even if its caller is
-cancelled. The caller waits for that end as long as a call may take.
+cancelled. The caller waits for that end, but no longer than a call may take.
 
 A move between two servers writes the new record first, as one that is arriving; then it
 replaces the old one by a tombstone, by compare-and-set, which decides; then it settles the
@@ -173,7 +173,7 @@ class ClusterRecords:
 
     async def _replace(self, key: bytes, data: bytes, ttl: float, version: int, owner: bytes | None) -> Written:
         new = random_version()
-        # Index first: an unindexed record would survive its owner's logout.
+        # Index first: `revoke_all` would miss a record without an entry.
         await self._steps.enlist(owner, key, ttl)
         args = pack(new, owner, data), millis(ttl), head_of(version)
         reply = await self._steps.run_at_version(ON_A_CLUSTER.replace, (key,), args)

@@ -121,7 +121,7 @@ def answer_of(value: RedisReply, left: RedisReply) -> Stored | Moved | Unreadabl
 
 
 def outcome_of(reply: RedisReply, version: int) -> Written:
-    """Return what a conditional write came to."""
+    """Return the result of a conditional write."""
     if reply is None:
         return None
     match reply[0]:

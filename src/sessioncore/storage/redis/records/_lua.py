@@ -29,7 +29,7 @@ end
 """
 
 # The head and the owner nearly always fit into 256 bytes, so one GETRANGE is enough. A value of another type is not
-# ours, like a text that does not begin as ours do; the second GETRANGE raises any other error.
+# ours, and neither is text that does not begin as ours does; the second GETRANGE raises any other error.
 HEAD = """
 local function start_of(key)
   local start = redis.pcall('GETRANGE', key, 0, 255)

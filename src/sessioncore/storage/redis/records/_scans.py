@@ -1,4 +1,4 @@
-"""Calls that go through all keys of each server, by SCAN, in batches of some hundred; others are served in between."""
+"""Calls that go through all keys of each server, by SCAN, in batches of a few hundred; other calls run in between."""
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
