@@ -105,7 +105,7 @@ class _Middleware:
         return response
 
     async def _commit(self, context: RequestContext, response: web.StreamResponse) -> None:
-        if response.prepared and not context.headers_final:  # it was sent already: without the signal, or long ago
+        if response.prepared and not context.headers_final:  # sent already: without the signal, or for another request
             self._warn(context)
             await context.commit(None)
             return
@@ -186,7 +186,7 @@ def _answer_signals(context: RequestContext, request: web.Request, response: web
 
 
 def _answer(context: RequestContext, request: web.Request, error: Exception) -> bool:
-    """Send the core's response for an error instead of the one that is being prepared, of which nothing was sent.
+    """Send the core's response for an error instead of the one that is being prepared, if nothing of that was sent.
 
     Return whether nothing else must be done about the error.
     """

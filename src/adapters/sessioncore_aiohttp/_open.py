@@ -95,7 +95,7 @@ class OpenConnection(Opaque, Struct, eq=False):
             self._watch.message_received()
 
     def stop(self) -> None:
-        """Watch the session no longer."""
+        """Stop watching the session."""
         self._stopped = True
         if self._watch is not None:
             self._watch.stop()

@@ -26,7 +26,7 @@ def is_event_stream(headers: Iterable[tuple[bytes, bytes]]) -> bool:
 
 
 class EventStream(Opaque, Struct, eq=False):
-    """Stands before the server's `send`; watches the session from the headers on."""
+    """Wraps the server's `send`, and watches the session from the headers on."""
 
     _exchange: Exchange
     _send: Send
@@ -70,7 +70,7 @@ class EventStream(Opaque, Struct, eq=False):
                 await self._send(_NO_TRAILERS)
 
     def stop(self) -> None:
-        """Watch the session no longer."""
+        """Stop watching the session."""
         if self._watch is not None:
             self._watch.stop()
 

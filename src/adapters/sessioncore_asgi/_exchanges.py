@@ -12,7 +12,7 @@ EXCHANGES: Final = "sessioncore"  # a scope key of its own, because applications
 Exchanges: TypeAlias = "tuple[str, Exchange, list[tuple[str, str]], Exchanges] | None"
 """The scope key and the exchange of one store, the headers that all stores have added, and the outer exchanges.
 
-It is a tuple because every request makes one, and a Struct would cost it two per cent more.
+It is a tuple because every request makes one, and a Struct would cost two per cent of the request.
 """
 
 SCOPE_KEY: Final = 0

@@ -41,7 +41,7 @@ class SessionMiddleware:
         self._scope_key = scope_key
         self._lazy = lazy
 
-    async def __call__(  # noqa: C901, PLR0912 - a call costs each request as much as many a branch
+    async def __call__(  # noqa: C901, PLR0912 - a call costs each request more than the branches do
         self, scope: Scope, receive: Receive, send: Send
     ) -> None:
         """Serve one connection."""
@@ -99,7 +99,7 @@ class SessionMiddleware:
             await self._app(scope, receive, send)
 
     async def _serve_first(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve the first request, and look whether another library uses the session's place in the scope, too.
+        """Serve the first request, and check whether another library uses the session's place in the scope, too.
 
         Raises:
             ConfigError: one does, outside of this middleware.

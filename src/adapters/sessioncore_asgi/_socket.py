@@ -132,7 +132,7 @@ class SocketResponder(Responder):
         return {"type": kind, "code": close_code(error), "reason": close_reason(error)}
 
     def stop(self) -> None:
-        """Watch the session no longer."""
+        """Stop watching the session."""
         if self._watch is not None:
             self._watch.stop()
 

@@ -136,7 +136,7 @@ def _other_config(entry: object) -> BaseBackendConfig[Any] | None:
 def _without_private_responses(config: ResponseCacheConfig, scope_key: str) -> ResponseCacheConfig:
     """Return a configuration with which Litestar caches no response that used the session.
 
-    Litestar would give it to every visitor. Whoever sets a function that makes the keys decides what they depend on.
+    Litestar would give it to every visitor. An application that builds the keys itself decides what is shared.
     """
     if cast("Any", config).key_builder is not default_cache_key_builder:
         return config
