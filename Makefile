@@ -7,7 +7,7 @@ SHOP := PYTHONPATH=src:src/adapters .venv-demo/bin/python -m docs.examples.shop
 # The tests start many Pythons, and without bytecode each of them compiles everything again.
 unexport PYTHONDONTWRITEBYTECODE
 
-# What mkdocs-material prints at each start about the end of its life (May 2027) and its successor.
+# Keeps mkdocs-material from announcing the end of its life (May 2027) and its successor at each start.
 export NO_MKDOCS_2_WARNING := 1
 
 .PHONY: help demo demo-check servers test test-browser screenshots test-recipes coverage test-full test-matrix test-oldest check format bench soak docs build clean
@@ -46,7 +46,7 @@ test-browser: .venv/ready     ## drive a real browser: cookies, rotation, attack
 	@./scripts/chromium
 	$(BIN)/pytest tests/browser $(ARGS)
 
-# An environment of its own: NiceGUI and Gradio bring much along, and Gradio wants older versions of some of it.
+# An environment of its own: NiceGUI and Gradio have many dependencies, and Gradio needs older versions of some.
 .venv-recipes/ready: pyproject.toml constraints-recipes.txt
 	./scripts/venv $(PYTHON) .venv-recipes
 	.venv-recipes/bin/pip install --quiet --disable-pip-version-check --constraint constraints-recipes.txt --editable '.[recipes,test]' gradio nicegui playwright
@@ -56,14 +56,14 @@ test-recipes: .venv-recipes/ready     ## run the recipes for other libraries, Ni
 	@./scripts/chromium .venv-recipes
 	.venv-recipes/bin/pytest tests/recipes $(ARGS)
 
-screenshots: .venv/ready     ## take the shop's pictures for README and docs by a real browser
+screenshots: .venv/ready     ## take the shop's pictures for README and docs with a real browser
 	@./scripts/chromium
 	$(BIN)/pytest tests/browser/test_shop_pages.py -k picture --screenshots docs/images
 
 coverage: .venv/ready servers     ## run every test and measure which branches they reach: twice the time
 	$(BIN)/pytest --numprocesses auto --dist loadfile --cov $(ARGS)
 
-test-full: .venv/ready servers     ## run every test at its full numbers: some hours
+test-full: .venv/ready servers     ## run every test at its full numbers: a few hours
 	SESSIONCORE_TEST_FULL=1 $(BIN)/pytest --numprocesses auto --dist loadfile --timeout 7200 $(ARGS)
 
 test-matrix: .venv/ready servers     ## run the Redis tests on Redis 6.2 and Valkey 9, and every test on Python 3.12 to 3.15 and 3.14t
@@ -96,7 +96,7 @@ docs: .venv/ready     ## build the documentation into site/, and check its links
 	$(BIN)/mkdocs build --strict --quiet
 	$(BIN)/python -m scripts.check_site site
 
-build: .venv/ready     ## build the wheel and compare its packages with the four that are meant
+build: .venv/ready     ## build the wheel and check that it holds the four packages and nothing else
 	rm -rf dist
 	$(BIN)/python -m build --no-isolation --outdir dist
 	$(BIN)/python scripts/check_wheel.py dist

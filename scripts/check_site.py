@@ -44,7 +44,7 @@ def read_site(folder: Path) -> dict[Path, Page]:
 
 
 def broken_links(folder: Path, pages: dict[Path, Page]) -> Iterator[str]:
-    """Yield the links, and the files of the site that it loads, that are not there, and links to missing anchors."""
+    """Yield the links and loaded files of the site that do not exist, and links to missing anchors."""
     for path, page in pages.items():
         for link in sorted(page.links | page.resources):
             parts = urlsplit(link)

@@ -1,4 +1,4 @@
-"""Compares the top-level names in the built wheel with the four packages that are meant."""
+"""Compares the top-level names in the built wheel with those of the four packages."""
 
 import sys
 import zipfile
@@ -8,7 +8,7 @@ MEANT = {"sessioncore", "sessioncore_aiohttp", "sessioncore_asgi", "sessioncore_
 
 
 def main(folder: str) -> int:
-    """Print the verdict; 0 if the wheel holds just what it should."""
+    """Print the result; 0 if the wheel holds these packages and nothing else."""
     wheel = next(Path(folder).glob("*.whl"))
     names = zipfile.ZipFile(wheel).namelist()
     found = {name.split("/")[0] for name in names if ".dist-info" not in name}

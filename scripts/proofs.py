@@ -1,8 +1,8 @@
-"""Writes into docs which tests prove what they say, from the marks `@pytest.mark.proves(...)` of the tests.
+"""Writes into the docs which tests prove their statements, from the marks `@pytest.mark.proves(...)` of the tests.
 
 A line `<!-- proved by P1 -->` is followed by the list of the tests that are marked with it. A row of a table
-whose first cell is such a name gets them into its last cell; a row that no test is marked with keeps what
-stands there, which is the reason why there is none.
+whose first cell is such a name lists them in its last cell; if no test is marked with the name, the row keeps
+its last cell, which gives the reason.
 """
 
 import ast

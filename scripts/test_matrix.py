@@ -56,7 +56,7 @@ def _on_python(version: str, args: list[str]) -> str:
     own = _environment(python, f"python{version}", ROOT / "constraints.txt")
     if own is None:
         return "not run: the dependencies cannot be installed there"
-    # Otherwise the first extension that knows nothing of it, such as hiredis, turns the GIL on again.
+    # Otherwise the first extension that does not support free threading, such as hiredis, turns the GIL on again.
     return _pytest(own, args, PYTHON_GIL="0") if version.endswith("t") else _pytest(own, args)
 
 
@@ -77,7 +77,7 @@ def _on_oldest(args: list[str]) -> str:
 
 
 def _python_of(version: str) -> str | None:
-    """Return a Python of this version that starts: pyenv's shim may stand for one that is not chosen."""
+    """Return a Python of this version that starts: pyenv may have a shim for one that is not selected."""
     places = [shutil.which(f"python{version}"), *Path.home().glob(f".pyenv/versions/{version}.*/bin/python")]
     return next((str(place) for place in places if place and _run(str(place), "-c", "import ssl, sqlite3")), None)
 
