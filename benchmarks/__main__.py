@@ -74,7 +74,7 @@ class Run:
         self.results = Results(left_out=left_out)
 
     def pairs(self, *, floor: bool = True) -> list[tuple[ModuleType, str]]:
-        """Every contender on each of its storages that is to be had here."""
+        """Return every contender with each of its storages that is available here."""
         return [
             (contender, storage)
             for contender in self.contenders

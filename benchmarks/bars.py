@@ -1,4 +1,4 @@
-"""What sessioncore wants to reach, held against one run. Every bar is a ratio within that run."""
+"""The goals of sessioncore, compared with one run. Every bar is a ratio within that run."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ HTTP_REDIS = ("uvicorn", "sessioncore_asgi", "redis")
 
 @dataclass(frozen=True)
 class Bar:
-    """One ratio and its limit; `least` turns the comparison round."""
+    """One ratio and its limit, which is the most; with `least`, the least."""
 
     text: str
     limit: float

@@ -3,7 +3,7 @@
     python -m benchmarks.bench_asgi [--rounds 25]
 
 sessioncore, starsessions, Starlette's signed cookie and the hand-written floor, in one process
-and in turn. The ratios are what to look at.
+and in turn. Look at the ratios.
 """
 
 import argparse

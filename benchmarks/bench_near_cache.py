@@ -3,7 +3,7 @@
     python -m benchmarks.bench_near_cache [--rounds 15]
 
 CPU per request over the bare application; a thousand loads a second on a hundred keys; requests per second over HTTP
-(uvicorn, wrk); the last two again with a millisecond to Redis and back. And how many loads hit, by how visitors come.
+(uvicorn, wrk); the last two again with a millisecond to Redis and back. And the hit rates of several kinds of visits.
 """
 
 import argparse
@@ -106,7 +106,7 @@ def http(places: Places, url: str) -> None:
 
 
 def relay(port: int, target: int) -> None:
-    """Pass bytes on, each a moment later."""
+    """Pass bytes on, `DELAY` seconds later."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, back = await asyncio.open_connection("127.0.0.1", target)
@@ -125,9 +125,9 @@ def relay(port: int, target: int) -> None:
     asyncio.run(main())
 
 
-# -- how visitors come: the pause from one request of a visitor to the next
+# -- the ways in which visitors come: the pause between two requests of one visitor
 
-FASTER = 100  # than in life, the touch_interval of a minute included
+FASTER = 100  # than in reality, the touch_interval of a minute included
 VISITORS = 50
 
 

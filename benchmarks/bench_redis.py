@@ -4,7 +4,7 @@
     python -m benchmarks.bench_redis --many 1000000
 
 Starts a redis-server on a free port and loads one record of 1 KiB, one by one and 64 at a time.
-The ratio is what to look at: both sides share the machine, the server and the interpreter. Rounds
+Look at the ratio: both sides share the machine, the server and the interpreter. Rounds
 alternate between the two, and the best of each is compared, so that a neighbour's noise hits both.
 With `--many`, a server with a thousand sessions stands beside one with that many, a tenth of them with
 an owner, ten to each: a load and a listing must cost much the same on both.
@@ -71,7 +71,7 @@ async def compare(port: int, seconds: float) -> None:
 
 
 async def grow(storage: RedisStorage, first: int, last: int) -> None:
-    """Create sessions of 300 bytes, some thousand at a time."""
+    """Create sessions of 300 bytes, a few thousand at a time."""
 
     async def create(number: int) -> None:
         owner = f"session:user-{number // 100}" if number % 10 == 0 else None

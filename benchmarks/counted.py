@@ -1,9 +1,9 @@
 """The process whose instructions `benchmarks.instructions` counts; of no use without valgrind around it.
 
 Nothing but requests happens inside a `functools.reduce` of ours, and callgrind collects only there and writes a
-dump at its end. It looks at nothing until all is imported and warm, since a program that it looks at is 50 times
-slower. In memory a request is driven by hand, with no event loop in the count. What may have to wait, a
-login or whatever goes to Redis, runs in a burst on a loop, and so does the bare application that it is held against.
+dump at its end. It is switched on only when all is imported and warm, since it makes a program 50 times
+slower. In memory a request is driven by hand, with no event loop in the count. Requests that
+may have to wait (logins, and all that use Redis) run in a burst on a loop, as do those of the bare application.
 """
 
 import argparse
@@ -96,12 +96,12 @@ async def answer(app: App, scope: Any) -> bytes:
 
 
 async def visitor(app: App) -> bytes:
-    """The Cookie header of a new visitor with a full session; of anybody where there are no sessions."""
+    """The Cookie header of a new visitor with a full session; some other one where there are no sessions."""
     return cookie_line(await answer(app, http_scope("/fill")) or b"sid=none")
 
 
 async def scopes(app: App, workload: str, count: int) -> list[Any]:
-    """Requests of strangers, of one known visitor again and again, or each of a new one; to be popped until None."""
+    """Return requests of strangers, of one visitor, or of a new visitor each; pop them until None."""
     if workload in {"untouched", "first"}:
         cookies = [b""] * count
     elif workload in {"login", "regenerate"}:
@@ -130,7 +130,7 @@ def on_loop(loop: asyncio.AbstractEventLoop, _: None, work: Awaitable[None]) -> 
 
 
 class Counter:
-    """Runs requests where callgrind counts them, and tells which dump tells how many instructions they took."""
+    """Runs requests where callgrind counts them, and keeps which dump has their number of instructions."""
 
     def __init__(self, folder: Path, requests: int, loop: asyncio.AbstractEventLoop) -> None:
         self._folder = folder
@@ -141,7 +141,7 @@ class Counter:
     def warm_up(self, workload: str, app: App, path: str) -> None:
         """Serve requests for this path until the interpreter has seen enough of them."""
         [_, scope] = self._loop.run_until_complete(scopes(app, path, 1))
-        self._loop.run_until_complete(answer(app, scope))  # what is counted afterwards nobody looks at
+        self._loop.run_until_complete(answer(app, scope))  # nobody checks the replies that are counted afterwards
         self._serve(app, path, WARM_UP, waits=workload in MAY_WAIT)
 
     def count(self, workload: str, side: str, app: App, path: str) -> None:
@@ -181,7 +181,7 @@ def applications(workload: str, redis: str) -> dict[str, App]:
 
 
 def start_looking() -> None:
-    """Tell callgrind to look at what runs from here on."""
+    """Have callgrind count what runs from here on."""
     command = ["vgdb", f"--pid={os.getpid()}", "--max-invoke-ms=0", "instrumentation", "on"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as message:
         while message.poll() is None:  # valgrind takes messages while its program runs

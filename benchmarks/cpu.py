@@ -1,8 +1,8 @@
 """CPU time per request over the bare application.
 
 All contenders of a group run in one process, a few milliseconds each in turn,
-round after round: a neighbour's noise, a clock that changes its pace, a cache
-gone cold hit all of them. What is reported is the median over the rounds of
+round after round, so that a noisy neighbour, a clock that changes its pace or a
+cold cache affects all of them. What is reported is the median over the rounds of
 (contender - bare application), both of the same round.
 """
 
@@ -66,7 +66,7 @@ def _over(own: list[float], bare: list[float]) -> Figure:
 
 async def _calibrate(driver: Driver, workload: str, seconds: float, width: int) -> int:
     """Warm up; return how many requests take about `seconds`."""
-    # Not counted: the first requests open connections and prepare scripts, and would pass for slow ones.
+    # Not counted: the first requests open connections and prepare scripts, and would be taken for slow ones.
     await _cost(driver, workload, max(width, 50), width)
     count = width
     while True:
@@ -77,7 +77,7 @@ async def _calibrate(driver: Driver, workload: str, seconds: float, width: int) 
 
 
 async def cookies_for(driver: Driver, workload: str, count: int) -> list[bytes]:
-    """The visitors of a round: strangers, one known visitor again and again, or each a new one."""
+    """Return the cookies of a round's requests: none, those of one visitor, or those of a new visitor each."""
     if workload in {"untouched", "first", "look"}:
         return [b""] * count
     if workload == "login":

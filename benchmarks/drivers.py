@@ -1,8 +1,8 @@
 """Drives an application in this process, without sockets between it and the benchmark.
 
 ASGI applications are called; aiohttp's own server protocol is fed bytes and
-watched for its answer. `request` is for visits that matter, `burst` for those
-that are timed and looks at nothing.
+watched for its answer. `request` returns the reply; `burst` is for requests
+that are timed, and ignores their replies.
 """
 
 import asyncio
@@ -199,7 +199,7 @@ class _Wire(asyncio.Transport):
 
 
 class Driver:
-    """One application of one contender in one place, started, with whoever visits it."""
+    """One started application of one contender in one place, and its visitors."""
 
     def __init__(self, label: str, family: str, app: Any, place: Place) -> None:
         self.label = label

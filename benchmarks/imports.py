@@ -35,7 +35,7 @@ def import_times(rounds: int) -> dict[str, float]:
 
 
 def _cpu(statement: str) -> float:
-    # Bytecode is kept, as everywhere: to compile every time would count against whoever has no cache yet.
+    # Bytecode is kept, as it usually is: otherwise a package that has none yet would be charged for compiling.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run([sys.executable, "-c", statement], check=True, cwd=ROOT, env=environment)

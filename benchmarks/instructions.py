@@ -1,4 +1,4 @@
-"""How many instructions does a session cost per request? Counted by callgrind, so a busy machine says the same.
+"""How many instructions does a session cost per request? Counted by callgrind, so a busy machine counts the same.
 
     python -m benchmarks.instructions [--workloads untouched read] [--json]
     python -m benchmarks.instructions --against ../another-checkout
@@ -33,7 +33,7 @@ WORKLOADS = {
 COUNTED = "functools_reduce"
 TOTAL = re.compile(r"^totals: (\d+)", re.MULTILINE)
 # The interpreter's cache of methods has a place for a method by the address of its name. Two that share a place cost a
-# search through the bases at each call: some per cent of a request, won or lost by an import elsewhere. Not counted.
+# search through the bases at each call: some per cent of a request, won or lost by an import elsewhere. Left out.
 SEARCH = re.compile(r"^cfn=find_name_in_mro.*\ncalls=.*\n\S+ (\d+)", re.MULTILINE)
 
 

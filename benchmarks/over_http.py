@@ -79,7 +79,7 @@ def measure_http(places: Places, cases: list[tuple[str, str, str]], rounds: int,
 def _measure_server(
     cases: list[tuple[str, str, str]], places: Places, rounds: int, seconds: float, found: dict[Any, Load]
 ) -> None:
-    """All of one server's cases stand ready at once and are loaded in turn: the idle ones cost nothing."""
+    """Start all of one server's cases, and load them in turn: those that are idle cost nothing."""
     running = [(case, _started(case, places)) for case in cases]
     try:
         ready = [(case, process, port, _ready(case, process, port)) for case, (process, port) in running]

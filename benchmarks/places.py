@@ -41,7 +41,7 @@ class Places:
     redis_port: int
     dsn: str
     folder: Path
-    newer_port: int = 0  # of what speaks for Redis 8; 0: nothing does
+    newer_port: int = 0  # of the stand-in for Redis 8; 0: there is none
     made: int = 0
 
     def place(self, name: str, url: str = "") -> Place:
@@ -62,7 +62,7 @@ class Places:
         return int(self.dsn.rpartition(":")[2].partition("/")[0])
 
     def offers(self, name: str) -> bool:
-        """Whether this kind of place is to be had here."""
+        """Return whether this kind of place is available here."""
         return (name != "redis-8" or self.newer_port > 0) and (name != "postgres" or bool(self.dsn))
 
     def flush_redis(self) -> None:
@@ -80,7 +80,7 @@ def one_cpu() -> Generator[None]:
     """Keep this process, and every server and thread that it starts meanwhile, on one CPU where the system can.
 
     Over a socket, a request to a server on the same CPU costs the client 8 us in the kernel, and one to a server
-    that has to be woken on another CPU 25. Left alone, the scheduler deals out the one or the other by chance.
+    that has to be woken on another CPU 25. Without this, the scheduler chooses one or the other by chance.
     """
     if sys.platform != "linux":
         yield

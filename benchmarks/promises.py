@@ -1,9 +1,9 @@
-"""What a library keeps, beside what it costs.
+"""What a library guarantees, beside what it costs.
 
-Updates that survive when fifty requests write one session at the same time;
-sessions that are alive after their logout because a slow request wrote them
-back; records that visitors leave behind who never write; objects that only the
-garbage collector can free.
+It counts updates that survive when fifty requests write one session at the same
+time; sessions that live on after their logout because a slow request wrote them
+back; records of visitors who never write; and objects that only the garbage
+collector can free.
 """
 
 import asyncio
@@ -58,7 +58,7 @@ async def _parallel_updates(driver: Driver) -> int:
 
 
 async def _logout_race(driver: Driver) -> bool:
-    """A slow request loads before the logout and answers after it; whoever has either cookie comes again."""
+    """A slow request loads before the logout and answers after it; return whether either cookie works afterwards."""
     cookie = await driver.visitor()
     slow = asyncio.create_task(driver.request("/slow-set", cookie))
     await asyncio.sleep(SLOW / 2)

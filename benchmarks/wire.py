@@ -18,7 +18,7 @@ __all__ = ["Tally", "proxy", "traced_sqlite"]
 
 @dataclass
 class Tally:
-    """What has passed."""
+    """What has passed through a proxy, or a trace."""
 
     commands: int = 0
     trips: int = 0

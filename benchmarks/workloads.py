@@ -1,8 +1,8 @@
 """What every contender does with a session, and the data in it.
 
 A workload is one path of the benchmark's applications. The handlers here know a
-session only as a mapping; how to get at it, and what login and logout are, each
-contender says itself.
+session only as a mapping; each contender defines how to get it, and
+what login and logout do.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ SMALL: dict[str, Any] = {
     "recent": [f"/shop/category/{number}/item/{number * 37}" for number in range(1, 11)],
 }
 
-# A hundred keys of 1 KiB each, structured as such things are: what a decoder has to work for.
+# A hundred keys of 1 KiB each, with nested values, which give a decoder work.
 LARGE: dict[str, Any] = {
     f"part-{number:02}": [
         {"id": number * 100 + row, "name": f"Article {row} of part {number}", "price": row * 1.25, "tags": ["a", "bc"]}
@@ -85,7 +85,7 @@ def fill_large(session: Any) -> None:
 
 
 def look(session: Any) -> None:
-    """What a template does to greet whoever it may be: look for a name that strangers do not have."""
+    """Do what a template does to greet a visitor: look for a name, which the session of a stranger does not have."""
     session.get("user")
 
 
@@ -116,7 +116,7 @@ def handlers(
     login: Handler | None = None,
     logout: Handler | None = None,
 ) -> dict[str, Handler]:
-    """Return the handlers by path; `session_of` where a session is simply there, `load` where it is awaited."""
+    """Return the handlers by path; `session_of` if the session is there already, `load` if it must be awaited."""
 
     async def nothing(request: Request) -> None:
         """Do nothing."""

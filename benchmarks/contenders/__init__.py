@@ -1,4 +1,4 @@
-"""Who takes part: each module of this folder that says NAME, FAMILY, STORAGES and `build(place)`."""
+"""The contenders: each module of this folder that defines NAME, FAMILY, STORAGES and `build(place)`."""
 
 import importlib
 import pkgutil

@@ -1,6 +1,6 @@
 """The least that any server-side session must do: split the cookie, look up, decode; no checks, no safety.
 
-Nobody could use it. It shows how much of a library's cost is not the work itself.
+It is of no use in an application. It shows how much of a library's cost is not the work itself.
 """
 
 import asyncio

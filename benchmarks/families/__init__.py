@@ -13,5 +13,5 @@ __all__ = ["bare"]
 
 
 def bare(family: str) -> Any:
-    """Return the application of this family without any session: what all others are measured over."""
+    """Return the application of this family without any session: the base that is subtracted from all others."""
     return importlib.import_module(f"{__name__}.{family}").app(bare_handlers())

@@ -24,12 +24,12 @@ from servers.redis_server import Server, free_port, one_server
 ADAPTERS = ("asgi", "litestar", "aiohttp")
 VISITORS = 40
 PERIOD = 2.0  # seconds between two samples
-# How much more the last quarter may have than the second one: of memory in MiB, of the others in pieces.
+# By how much the mean of the last quarter may exceed that of the second one: memory in MiB, the others in numbers.
 TOLERANCE = {"memory": 8.0, "descriptors": 10.0, "connections": 6.0, "keys": 60.0}
 
 
 class Sample(Struct):
-    """What was there at one moment."""
+    """The figures at one moment."""
 
     seconds: float
     memory: list[float]  # MiB of each server process
@@ -51,10 +51,10 @@ def sample(began: float, processes: list[subprocess.Popen[bytes]], server: Serve
 
 
 async def trouble(server: Server) -> None:
-    """Do something to Redis now and then."""
+    """Cause a fault in Redis every few seconds."""
     while True:
         await anyio.sleep(random.uniform(5, 15))
-        with anyio.CancelScope(shield=True):  # what was begun is ended
+        with anyio.CancelScope(shield=True):  # a fault that has begun is also ended
             match random.choice(["cut", "kill", "stop", "stop", "scripts"]):
                 case "cut":
                     await anyio.to_thread.run_sync(server.do, "CLIENT", "KILL", "TYPE", "normal")
@@ -96,7 +96,7 @@ async def soak(minutes: float) -> tuple[list[Sample], Tally]:
                             samples.append(
                                 await anyio.to_thread.run_sync(sample, began, processes, server, abandon_on_cancel=True)
                             )
-                    except Exception as exc:  # noqa: BLE001 - the connection was cut by our own fault
+                    except Exception as exc:  # noqa: BLE001 - this soak has cut the connection
                         sys.stderr.write(f"no sample: {type(exc).__name__}\n")
                 tasks.cancel_scope.cancel()
         finally:

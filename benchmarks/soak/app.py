@@ -23,7 +23,7 @@ from sessioncore.storage.redis import NearCache, RedisStorage
 from sessioncore_asgi import SessionMiddleware
 from sessioncore_litestar import SessionPlugin
 
-IDLE = timedelta(seconds=40)  # sessions that nobody ends expire, so the number of keys finds its level
+IDLE = timedelta(seconds=40)  # sessions that nobody ends expire, so the number of keys levels off
 
 
 def make_store(url: str) -> SessionStore:
@@ -113,7 +113,7 @@ def aiohttp_app(store: SessionStore) -> web.Application:
 
 
 async def collect() -> None:
-    """Free what the collector would free sooner or later, so that what grows is kept by somebody."""
+    """Free what the collector would free sooner or later, so that only what is still in use can grow."""
     while True:
         gc.collect()
         await anyio.sleep(5)

@@ -1,4 +1,4 @@
-"""One picture of a soak: what must be flat, over time."""
+"""Plots one soak: the figures that must stay flat, over time."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Visitors who remember what they were told: a counter that goes back, or forgets an addition, is a lost update."""
+"""Visitors who remember what the pages showed: a counter that goes back, or lacks an addition, means a lost update."""
 
 import random
 from time import monotonic
@@ -30,8 +30,8 @@ class Tally(Struct):
 class Visitor:
     """One browser.
 
-    Of a request whose answer was lost, it does not know whether it was carried out, or still will be: a server that
-    stands still does later what it was sent. What such a request can have done stays possible as long as the session.
+    If the answer to a request was lost, it does not know whether the request was carried out, or still will be: a
+    server that stands still does its work later. What the request may do stays possible as long as the session lasts.
     A page may show what was true `MAX_STALE` ago, but nothing older than what its process has shown or written.
     """
 
@@ -39,9 +39,9 @@ class Visitor:
         self._ports = ports
         self._tally = tally
         self._cookie: str | None = None
-        self._known: list[tuple[float, int]] = []  # from when on the count was how much or more
+        self._known: list[tuple[float, int]] = []  # since which time the count was at least how much
         self._known_to: dict[int, int] = {}  # what the process at this port knows of it
-        self._most = 0  # what it is if every addition was carried out
+        self._most = 0  # the count if every addition was carried out
         self._doubt = False  # the session may have been ended, or may have a new ID that was lost
 
     async def live(self) -> None:
