@@ -92,7 +92,10 @@ class LifecycleError(SessionError, RuntimeError):
 
 
 class SessionGone(LifecycleError):
-    """Raised by `save()`, `reload()` and `alive()` when the session was ended meanwhile."""
+    """Raised by `save()`, `reload()` and `alive()` when the session has ended.
+
+    `save()` and `reload()` also raise it if another request has replaced the ID.
+    """
 
 
 class SessionReleased(LifecycleError):

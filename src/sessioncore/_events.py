@@ -66,7 +66,7 @@ class StorageListener(ABC):
         """Handle a finished storage call: its method, the seconds that the caller waited, and how it ended."""
 
     def attached(self, storage: object) -> None:
-        """Called once for each store that has this listener, with its storage; by default do nothing."""
+        """Take note of a store's storage: called once for each store that has this listener. By default do nothing."""
         return
 
 

@@ -62,6 +62,7 @@ class Exchange(Opaque, Struct, eq=False):
         Raises:
             SessionNotLoaded: `required` is set, and this request is skipped.
             StorageUnavailable: `required` is set, and the session could not be loaded.
+            CrossSiteRequest: `required` is set, and another site made this request with the session's cookie.
         """
         session, view = self.session, self._view
         if session._unusable is not_loaded and view is not None:

@@ -14,7 +14,7 @@ __all__ = [
 ]  # fmt: skip
 
 SCANNED_AT_ONCE: Final = 500
-"""The most keys that `Scans.scan` yields at once."""
+"""The most keys that `Scans.scan` yields in one batch."""
 
 
 class Opens(Protocol):

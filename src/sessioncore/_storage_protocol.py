@@ -31,9 +31,9 @@ class Storage(Protocol):
 
     Every call may raise `StorageUnavailable`, with the driver's error as its cause, when the
     storage cannot be reached. The outcome of a write is then unknown, and the storage must not
-    send the write again. Two cases are told apart from that, if the storage can: `WritesRefused`,
-    when it replies but takes no writes at the moment; and a `TimeoutError` as the cause, when it
-    did not reply in time. A call that fails in any other way must have changed nothing. A missing
+    send the write again. If it can, it distinguishes two cases: `WritesRefused`, when it
+    replies but takes no writes at the moment; and a `TimeoutError` as the cause, when it did not
+    reply in time. A call that fails in any other way must have changed nothing. A missing
     record is not an error. Cancellation must not be caught. Every record has a `ttl`, in seconds
     and above zero.
 

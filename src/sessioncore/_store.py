@@ -133,7 +133,7 @@ class SessionStore:
         """Return the session of a request, a fresh one if it has none; the caller must call `save()` and `release()`.
 
         Raises:
-            SessionNotLoaded: `skip` excludes this request.
+            SessionNotLoaded, CrossSiteRequest: `skip` excludes this request, or another site made it.
         """
         exchange = self.exchange(request)
         await exchange.load(required=True)

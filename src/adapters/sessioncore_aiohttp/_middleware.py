@@ -251,6 +251,7 @@ async def get_session(request: web.Request, *, scope_key: str = "session") -> Se
     Raises:
         SessionNotLoaded: there was no `setup` with this `scope_key`, or the request is skipped.
         StorageUnavailable: the session could not be loaded.
+        CrossSiteRequest: another site made this request with the session's cookie.
     """
     found = None
     for context in reversed(_CONTEXTS.get(request.writer, ())):

@@ -136,6 +136,7 @@ async def get_session(request: Connection | Scope, *, scope_key: str = "session"
     Raises:
         SessionNotLoaded: there is no middleware with this `scope_key`, or the request is skipped.
         StorageUnavailable: the session could not be loaded.
+        CrossSiteRequest: another site made this request with the session's cookie.
     """
     exchange = exchange_of(request if isinstance(request, MutableMapping) else request.scope, scope_key)
     if exchange is None:

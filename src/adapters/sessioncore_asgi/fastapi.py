@@ -26,6 +26,7 @@ async def get_session(connection: HTTPConnection) -> Session:
     Raises:
         SessionNotLoaded: there is no middleware with the default `scope_key`, or the request is skipped.
         StorageUnavailable: the session could not be loaded.
+        CrossSiteRequest: another site made this request with the session's cookie.
     """
     return await sessioncore_asgi.get_session(connection)
 

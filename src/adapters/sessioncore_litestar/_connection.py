@@ -29,6 +29,7 @@ async def get_session(connection: AnyConnection | Scope, *, scope_key: str = "se
     Raises:
         SessionNotLoaded: there is no SessionPlugin with this `scope_key`, or this request is excluded or skipped.
         StorageUnavailable: the session could not be loaded, or could not be ended after `clear_session()`.
+        CrossSiteRequest: another site made this request with the session's cookie.
     """
     return await apply_assignment(connection.scope if isinstance(connection, ASGIConnection) else connection, scope_key)
 

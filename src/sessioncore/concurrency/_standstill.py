@@ -1,7 +1,7 @@
 """Deadlines that come late because the event loop stood still.
 
 A process can be stopped, and its computer can sleep. When it goes on, each timer is due, also those of calls
-whose replies came meanwhile and could not be read: all of them would fail at once.
+whose replies came meanwhile and could not be read: all of them would fail together.
 """
 
 import asyncio

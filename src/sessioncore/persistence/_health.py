@@ -1,7 +1,7 @@
 """Tracks the failures of a storage: whether its calls are worth waiting for, and what was logged.
 
 If a storage does not reply, each call takes `storage_timeout`, even for a request that does not
-use its session. So after some timeouts in a row, calls fail at once, except one at a time, which tries again.
+use its session. So after some timeouts in a row, calls fail immediately, and one at a time tries again.
 Only timeouts count: a storage that replies with a refusal takes no time.
 """
 
@@ -17,7 +17,7 @@ __all__ = ["Health"]
 
 _logger = logging.getLogger("sessioncore")
 
-_TIME_OUTS: Final = 3  # in a row, until calls fail at once
+_TIME_OUTS: Final = 3  # in a row, until calls fail immediately
 _IN_A_ROW: Final = 2  # failures without a reply between them, after which the first reply ends an outage
 
 
@@ -42,7 +42,7 @@ class Health:
         self._reports = 0
 
     def refuses(self) -> bool:
-        """Return whether a call must fail at once; after timeouts, one call in each `storage_timeout` may try again."""
+        """Return whether a call must not be made; after timeouts, one call in each `storage_timeout` may try again."""
         if self._time_outs < _TIME_OUTS:
             return False
         now = self._clock()

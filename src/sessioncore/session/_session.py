@@ -38,6 +38,7 @@ class Session(SessionMapping):
         SessionNotLoaded: this request has no session, or it is not loaded yet.
         StorageUnavailable: it could not be loaded; raised by its first use, so that routes
             that do not use it still work.
+        CrossSiteRequest: another site made the request; see `SessionConfig.cross_site`.
     """
 
     __slots__ = ()

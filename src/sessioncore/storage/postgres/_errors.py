@@ -25,7 +25,7 @@ FAILURES: tuple[type[Exception], ...] = (
     OSError,
     asyncpg.PostgresError,
     asyncpg.InterfaceError,
-    # Raised when a connection breaks between two exchanges.
+    # Raised when a connection breaks between two round trips.
     asyncpg.InternalClientError,
 )
 

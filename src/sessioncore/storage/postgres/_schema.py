@@ -68,7 +68,7 @@ _SCHEMA_LOCK = int.from_bytes(b"sessions")
 
 
 def locked_schema_sql(table: str) -> str:
-    """Return `schema_sql` as one statement, for several processes that start at once.
+    """Return `schema_sql` as one statement, for several processes that start at the same time.
 
     IF NOT EXISTS does not make two connections wait for each other: one of them would fail
     with a duplicate in the system catalogue.

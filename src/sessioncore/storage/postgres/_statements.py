@@ -33,7 +33,7 @@ class PreparedStatements:
 
     Args:
         named: keep statements on the server, under the hash of their SQL. Otherwise each call sends the
-            text along, in the same exchange as the values: a pooler cannot separate them.
+            text along, in the same round trip as the values: a pooler cannot separate them.
     """
 
     def __init__(self, *, named: bool) -> None:
@@ -75,7 +75,7 @@ async def _describe(raw: Any, sql: str) -> Any:
     # server connection, and ends the settings, so that they do not reach the next user of that connection.
     async with raw.transaction():
         state = _kept(await raw.prepare(sql, name=""))
-    # From now on asyncpg sends the text before the values, in one exchange, whenever the statement is run.
+    # From now on asyncpg sends the text before the values, in one round trip, whenever the statement is run.
     state.mark_unprepared()
     return state
 

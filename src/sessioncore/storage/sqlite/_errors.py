@@ -65,7 +65,7 @@ def _of_sqlite(exc: sqlite3.Error, path: str) -> StorageError:
     if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and _is_disk_full(path)):
         return _no_room(path)
     if code == sqlite3.SQLITE_BUSY:
-        # Nothing was changed, and it passes: ten workers that start at once on a slow disk keep each other waiting.
+        # Nothing was changed, and it passes: ten workers that start together on a slow disk keep each other waiting.
         return WritesRefused(f"another process holds {path} ({reason}); look for one that keeps it locked")
     if code == sqlite3.SQLITE_NOTADB:
         return StorageError(f"the file {path} is not a SQLite database: give SQLiteStorage a file of its own")

@@ -12,7 +12,7 @@ of the old key finds either the old record, and the move fails, or the way to th
 
 If a server refuses a step, the steps before it are taken back where one call can do that.
 What may remain is an index entry without a record, or one that stays longer than needed;
-and when several records are ended at once, some may have ended.
+and when a call ends several records, some may have ended.
 """
 
 import asyncio
