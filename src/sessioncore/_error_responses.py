@@ -53,7 +53,7 @@ _RESPONSES: Final[Mapping[type[SessionError], Content]] = {
 _HTTP_500: Final = _content(HTTPStatus.INTERNAL_SERVER_ERROR)
 _FIXED: Final = frozenset({"content-length", "cache-control"})
 _BODILESS: Final = frozenset({204, 304})  # they have neither a body nor its length (RFC 9110, section 8.6)
-# None of them is a bug in the application, so it gets its own response even where other errors were raised from it.
+# None of them is a bug in the application, so each gets its own response, even if other errors were raised from it.
 _REFUSALS: Final = (StorageError, OwnerLimitReached, CrossSiteRequest, SessionGone)
 # The code and the reason with which a WebSocket is closed for them; for any other error the framework decides.
 _CLOSINGS: Final[Mapping[type[SessionError], tuple[int | None, str]]] = {

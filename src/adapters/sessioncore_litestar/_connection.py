@@ -58,8 +58,8 @@ async def apply_assignment(scope: Scope, scope_key: str) -> Session:
 class _IdState(ScopeState):
     """Litestar's state of a connection, whose `session_id` is what `get_session_id` returns.
 
-    Only the state's class is changed, because a request class can be set where this package does not see it. The ID
-    is read on demand, because reading the ID of a fresh session generates one.
+    The class of the state is changed, not that of the connection, because a request class can be set where this
+    package does not see it. The ID is read on demand, because reading the ID of a fresh session generates one.
     """
 
     __slots__ = ()  # the layout of the base class, because `provide_id` changes the class of an existing state

@@ -76,7 +76,7 @@ class PolledDeadline:
         self._moved = False
 
     def left(self, now: float, sooner: float = 0.0) -> float:
-        """Return the seconds that are left at `now`; with `sooner`, for a time that is over that much earlier."""
+        """Return the seconds that are left at `now`; with `sooner`, until a time so much before the deadline."""
         left = self._at - sooner - now
         if left < -STOOD_STILL and not self._moved:
             self._at, self._moved, left = now + MORE_TIME + sooner, True, MORE_TIME

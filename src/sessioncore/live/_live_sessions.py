@@ -46,7 +46,7 @@ class LiveSessions:
         loop = event_loop()
         task = self._tasks.get(loop)
         if task is None:
-            for ended in filter(has_ended, list(self._tasks)):  # before the store was closed there
+            for ended in filter(has_ended, list(self._tasks)):  # it ended before the store was closed
                 self._close(ended)
             task = self._tasks[loop] = WatchTask(self._context, self._driver, self._watches)
         return task.start(state, base, on_end)

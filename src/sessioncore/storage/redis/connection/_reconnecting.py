@@ -62,7 +62,7 @@ class ReconnectingConnection:
         return self._read(_get_with_ttl(key), 2, deadline)
 
     async def write(self, key: bytes, *commands: Command, deadline: float = inf) -> list[RedisReply]:
-        """Send commands exactly once; but a single command that a replica has refused again, on the next connection.
+        """Send commands exactly once; a single one that a replica refuses is sent once more, on the next connection.
 
         Raises:
             ConnectionLost: no connection could be opened, or it ended before the replies came;
