@@ -1,7 +1,7 @@
 """A real PostgreSQL server, and a real pgbouncer, each in a folder of its own for one test run.
 
-PostgreSQL refuses to run as root: under uid 0 everything is run as the system user
-`postgres`. Nothing is installed; what is missing is named.
+PostgreSQL refuses to run as root: under uid 0 all programs run as the system user
+`postgres`. Nothing is installed; an error names a program that is missing.
 """
 
 import os
@@ -36,9 +36,9 @@ def _binaries() -> Path:
 
 
 def _folders() -> str:
-    """Return where to make the folder of a server: a place that the user who runs it can enter.
+    """Return where to make the folder of a server: a place that the server's user can enter.
 
-    The temporary folder of root may be private, such as pam_tmpdir makes it (mode 0700).
+    The temporary folder of root may be private: pam_tmpdir makes one with mode 0700.
     """
     usual = Path(tempfile.gettempdir())
     for folder in (usual, Path("/var/tmp"), Path("/tmp")):
@@ -46,7 +46,7 @@ def _folders() -> str:
         if entered.returncode == 0:
             return str(folder)
     raise RuntimeError(
-        f"the user 'postgres' can enter neither {usual} nor /var/tmp; set TMPDIR to a folder that it can"
+        f"the user 'postgres' can enter none of {usual}, /var/tmp and /tmp; set TMPDIR to a folder that it can"
     )
 
 
@@ -90,7 +90,7 @@ class PostgresServer:
         return f"postgresql://tester@127.0.0.1:{self.port}/{database}"
 
     def start(self, **settings: str) -> None:
-        """Start the server, as before if it was killed, and wait until it takes connections."""
+        """Start the server, with its former settings if it was killed, and wait until it accepts connections."""
         self._settings |= settings
         options = {
             "listen_addresses": "127.0.0.1",
@@ -98,7 +98,7 @@ class PostgresServer:
             "unix_socket_directories": str(self._folder),
             "max_connections": "200",
             "shared_buffers": "128MB",
-            "dynamic_shared_memory_type": "mmap",  # in its folder: a server that is killed leaves nothing elsewhere
+            "dynamic_shared_memory_type": "mmap",  # a killed server leaves nothing outside of its folder
             **self._settings,
         }
         arguments = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
@@ -115,13 +115,13 @@ class PostgresServer:
             time.sleep(0.05)
 
     def new_database(self) -> str:
-        """Make an empty database; return its address."""
+        """Make an empty database, and return its address."""
         name = f"d{os.getpid()}_{time.monotonic_ns()}"
         self._run("createdb", "-h", "127.0.0.1", "-p", str(self.port), "-U", "tester", name)
         return self.dsn(name)
 
     def promote(self) -> None:
-        """Make a standby take writes, and wait until it does."""
+        """Make a standby accept writes, and wait until it does."""
         self._run("pg_ctl", "promote", "-D", self.data)
 
     @property
@@ -131,9 +131,9 @@ class PostgresServer:
         return self._process.pid
 
     def kill(self) -> None:
-        """End the server as kill -9 does, its backends too, and wait until none of them holds its memory."""
+        """Send SIGKILL to the server and its backends, and wait until none of them holds its shared memory."""
         assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)  # it starts no more backends
+        self._process.send_signal(signal.SIGSTOP)  # so that it starts no more backends
         children = subprocess.run(["pgrep", "-P", str(self.pid)], capture_output=True, text=True, check=False)
         self._process.kill()
         for child in map(int, children.stdout.split()):
@@ -143,7 +143,7 @@ class PostgresServer:
                 select.select([ended], [], [], 10)
                 os.close(ended)
         self._process.wait()
-        # A server that was killed leaves its lock file; its pid may be ours to reuse.
+        # A killed server leaves its lock file. With this it would not start while another process has its old pid.
         (self.data / "postmaster.pid").unlink(missing_ok=True)
 
     def stop(self) -> None:
@@ -172,7 +172,7 @@ def postgres_server(
 
 @contextmanager
 def pgbouncer(server: PostgresServer, *, mode: str = "transaction", pool_size: int = 2) -> Generator[str]:
-    """Run a pgbouncer before `server`, and yield the DSN that leads through it."""
+    """Run a pgbouncer in front of `server`, and yield the DSN that leads through it."""
     program, port = _pgbouncer(), free_port()
     with tempfile.TemporaryDirectory(prefix="sessioncore-bouncer-", dir=_folders()) as name:
         folder = Path(name)
@@ -198,7 +198,7 @@ def pgbouncer(server: PostgresServer, *, mode: str = "transaction", pool_size: i
 
 
 def pgbouncer_prepares() -> bool:
-    """Return whether this pgbouncer prepares a client's statements on each connection that it gives it."""
+    """Return whether this pgbouncer prepares a client's statements on each connection that it assigns to the client."""
     said = subprocess.run([_pgbouncer(), "-V"], capture_output=True, text=True, check=True).stdout
     major, minor = said.split()[1].split(".")[:2]
     return (int(major), int(minor)) >= (1, 24)  # from 1.21 on it can, and from 1.24 on it does by default

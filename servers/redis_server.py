@@ -1,6 +1,6 @@
-"""Real Redis servers for tests: one, a cluster of three, a master with replica and sentinels.
+"""Real Redis servers for tests: one, a cluster of three, a master with a replica, and both with sentinels.
 
-Each runs in a folder of its own on free ports, and is stopped by its process.
+Each runs in a folder of its own on free ports, and is killed at the end of its block.
 """
 
 import os
@@ -21,7 +21,7 @@ from redis.retry import Retry
 
 
 def free_port() -> int:
-    """A port that was free a moment ago; low enough for the cluster bus, whose port is 10 000 higher."""
+    """A port that was free a moment ago, and low enough for the cluster bus, whose port is 10,000 higher."""
     while True:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -31,7 +31,7 @@ def free_port() -> int:
 
 
 def _program() -> str:
-    """The server that `make test-matrix` names, or else the one of this machine."""
+    """The server that `make test-matrix` names, or else the installed one."""
     if named := os.environ.get("SESSIONCORE_TEST_REDIS_SERVER"):
         return named
     if found := shutil.which("redis-server") or shutil.which("valkey-server"):
@@ -40,7 +40,7 @@ def _program() -> str:
 
 
 def until(condition: Callable[[], object], seconds: float = 15.0) -> None:
-    """Wait until `condition` is true; an error of the server or the socket counts as not yet."""
+    """Wait until `condition` is true; while the server or the socket raises an error, it is not."""
     end = time.monotonic() + seconds
     while True:
         try:
@@ -49,23 +49,23 @@ def until(condition: Callable[[], object], seconds: float = 15.0) -> None:
         except (RedisError, OSError):
             pass
         if time.monotonic() > end:
-            raise TimeoutError(f"the servers did not get there in {seconds} s")
+            raise TimeoutError(f"the servers did not reach the awaited state in {seconds} s")
         time.sleep(0.01)
 
 
 class ServerExited(Exception):
-    """A server's process has ended before it served."""
+    """A server's process ended before it served."""
 
 
 class Server:
-    """One redis-server process; `restart` and `kill` as an accident would."""
+    """One redis-server process; `kill` ends it like a crash, and `start` starts it again."""
 
     def __init__(self, folder: Path, *options: str, find_port: Callable[[], int] = free_port) -> None:
         self.port = 0
         self.folder = folder
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
-        self._client: Any = None  # redis-py's clients have no types of use here
+        self._client: Any = None  # redis-py's clients have no useful types
         for attempts_left in reversed(range(5)):
             self.port = find_port()
             try:
@@ -105,7 +105,7 @@ class Server:
             until(self._answers)
 
     def _answers(self) -> bool:
-        """Tell if our process serves; if it found its port taken it exits, and another server may answer there."""
+        """Return whether our process serves: if the port was taken, another server may answer, and ours exits."""
         assert self._process is not None
         if self._process.poll() is not None:
             raise ServerExited(f"{_program()} exited with {self._process.returncode}: see its log, is the port taken?")
@@ -128,13 +128,13 @@ class Server:
         return ["--port", str(self.port)]
 
     def do(self, *command: str | int | bytes) -> Any:
-        """Run one command on a connection that stays open; a thread that finds none free opens another one."""
+        """Run one command on a connection that stays open; a thread that finds it in use opens another one."""
         if self._client is None:
             self._client = Redis(port=self.port, socket_timeout=10, retry=Retry(NoBackoff(), 0), protocol=2)
         return self._client.execute_command(*command)
 
     def kill(self) -> None:
-        """SIGKILL, and wait until it is dead."""
+        """Send SIGKILL, and wait until the process has ended."""
         if self._client is not None:
             self._client.close()
             self._client = None
@@ -191,7 +191,7 @@ def pair(*options: str) -> Generator[tuple[Server, Server]]:
 
 @contextmanager
 def watched_pair() -> Generator[tuple[Server, Server, list[Server]]]:
-    """A master, its replica, and three sentinels that fail over after two seconds: a busy machine is no failure."""
+    """A master, its replica, and three sentinels that fail over after two seconds, to be patient on a busy machine."""
     with pair() as (master, replica), ExitStack() as stack:
         folder = stack.enter_context(_folder())
         sentinels: list[Server] = []

@@ -31,14 +31,14 @@ redis.utils.get_lib_version = functools.partial(str, version("redis"))
 os.environ["PGSSLMODE"] = "disable"
 # httpx and aiohttp read all authorities that the machine trusts, httpx for each client: here it trusts none but this.
 os.environ["SSL_CERT_FILE"] = str(Path(__file__).with_name("authority.pem"))
-# What tests write lies in memory where that has room: to make a file on a disk takes the system several times as long.
+# Temporary files go to memory if it has room: creating a file on a disk takes several times as long.
 if "TMPDIR" not in os.environ and Path("/dev/shm").is_dir() and shutil.disk_usage("/dev/shm").free > 4 << 30:
     os.environ["TMPDIR"] = tempfile.tempdir = "/dev/shm"
 
 pytest.register_assert_rewrite("sessioncore.testing")
 pytest_plugins = ["tests.kit"]
 
-# A machine that is busy with other things is no defect of an example.
+# A slow example is not a failure: the machine may be busy with something else.
 settings.register_profile(
     "patient", max_examples=scaled(100), deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
@@ -47,9 +47,9 @@ settings.load_profile("patient")
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """Keep the garbage collector from what tests import, which stays, and let it look for the rest less often.
+    """Exempt everything that was imported from garbage collection, and let the collector run less often.
 
-    Otherwise it takes a tenth of all time. Tests that need it call it.
+    With Python's defaults it takes a tenth of the suite's time. Tests that depend on it call `gc.collect`.
     """
     gc.disable()
     try:
@@ -62,9 +62,9 @@ def pytest_collection() -> Generator[None, object, object]:
 
 @pytest.hookimpl
 def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
-    """Let a worker of xdist tell of a test once, and of what surrounds it only if that did not pass.
+    """Let a worker of xdist report each test once; setup and teardown only if they do not pass.
 
-    Its five messages for each test take as much time as many of the tests. Who wants more than dots gets them all.
+    xdist's usual five messages for each test take as long as many of the tests. -v, --durations and --junitxml get all.
     """
     option: Any = item.config.option
     more = option.verbose > 0 or option.durations is not None or getattr(option, "xmlpath", None)
@@ -85,7 +85,7 @@ def server() -> Generator[Server]:
 
 @pytest.fixture(scope="session")
 def postgres() -> Generator[PostgresServer]:
-    """For all tests of a process, each with a table of its own. What a killed server wrote is kept without fsync."""
+    """A server for all tests of a process, each with its own table. Without fsync a killed server loses nothing."""
     with postgres_server(fsync="off", full_page_writes="off", jit="off") as server:
         yield server
 
@@ -93,8 +93,8 @@ def postgres() -> Generator[PostgresServer]:
 PACKAGES = ("sessioncore", "sessioncore_asgi", "sessioncore_aiohttp", "sessioncore_litestar")
 # What may block asyncio's loop, and why: the end of a path, and functions in it.
 MAY_BLOCK = (
-    ("storage/rigs.py", ("remaining", "make_unreadable")),  # looks behind the storage's back, called by the kit
-    # Nothing of ours calls these; what blocks below them is found here, and not by a walk up the whole stack.
+    ("storage/rigs.py", ("remaining", "make_unreadable")),  # called by the kit, to look into the storage's file
+    # Our packages call none of these; naming them saves the detector a walk up the whole stack.
     ("servers/redis_server.py", ("do", "_folder")),
     ("servers/postgres_server.py", ("postgres_server",)),
     ("storage/test_redis_rights.py", ("furnish", "world", "meaning")),
@@ -107,9 +107,9 @@ MAY_BLOCK = (
 
 @pytest.fixture(scope="session", autouse=True)
 def no_blocking_calls() -> Iterator[BlockBuster]:
-    """Let our code raise BlockingError where it sleeps, waits for a lock or uses files or sockets in asyncio's loop.
+    """Make our code raise BlockingError if it sleeps, waits for a lock, or uses files or sockets in asyncio's loop.
 
-    What a test does itself is its own matter: some look into files behind the storage's back.
+    A test may block the loop itself: some read a storage's file directly.
     """
     detector = BlockBuster([*PACKAGES])
     if sys.gettrace() is not None:  # coverage takes a lock of its own inside the functions that it measures
@@ -141,7 +141,7 @@ class Log(logging.Handler):
 
 @pytest.fixture(autouse=True)
 def no_id_in_a_log() -> Iterator[Log]:
-    """Let a test fail during which anything that looks like an ID of ours was logged by the library."""
+    """Fail each test during which the library logs anything that looks like one of its IDs."""
     log = Log()
     logging.getLogger("sessioncore").addHandler(log)
     yield log

@@ -1,4 +1,4 @@
-"""Requests of all kinds, and whether each is the site's own or one that another site made."""
+"""Requests of all kinds, and how each is judged: as the site's own, as another site's, or as a trusted site's."""
 
 from msgspec import Struct
 
@@ -48,7 +48,7 @@ CASES = [
     case("POST", "other", "", OURS),
     case("POST", "other", "same-origin, cross-site", OURS),
     case("POST", "other", "new-word", OURS),
-    # without it, Origin and Host are compared
+    # without Sec-Fetch-Site, Origin and Host are compared
     case("POST", "own"),
     case("POST", "own", None, OURS),
     case("POST", "own", None, "http://shop.example"),
@@ -80,7 +80,7 @@ CASES = [
     case("POST", "other", None, "https://shop.example:port"),
     case("POST", "other", None, OURS, "shop.example:port"),
     case("POST", "other", None, OURS, "localhost:8000"),
-    # a trusted origin makes it none, but the browser may have kept the cookie back
+    # a trusted site's request is not refused, but the browser may have withheld the cookie
     case("POST", "withheld", "cross-site", "https://pay.example"),
     case("POST", "withheld", "cross-site", "https://PAY.example:443"),
     case("POST", "withheld", None, "https://pay.example"),
@@ -89,7 +89,7 @@ CASES = [
     case("POST", "other", "cross-site", "http://pay.example"),
     case("POST", "other", "cross-site", "https://pay.example:8443"),
     case("POST", "other", "cross-site", "https://www.pay.example"),
-    # several fields of one name are no browser's
+    # no browser sends two fields of one name
     Case("POST", (("Host", HOST), ("Origin", OURS), ("Origin", OTHERS)), "other"),
     Case("POST", (("Host", HOST), ("Sec-Fetch-Site", "same-origin"), ("Sec-Fetch-Site", "cross-site")), "other"),
     # handshakes are judged, though they are GETs

@@ -12,7 +12,7 @@ from typing import Any
 
 
 def serve(requests: socket.socket) -> dict[str, Any]:
-    """Fork for each request; return it in the child that is to meet it."""
+    """Fork for each request; return it in the child that carries it out."""
     while True:
         try:
             said, streams, _, _ = socket.recv_fds(requests, 1 << 20, 3)
@@ -31,7 +31,7 @@ def serve(requests: socket.socket) -> dict[str, Any]:
                 os.write(told, b"%d" % child)
                 os._exit(0)
             os.close(waiting)
-            os.read(adopted, 1)  # until the process between has ended, so that this is a child of the test's process
+            os.read(adopted, 1)  # ends with the process between; then this one is a child of the test's process
             requests.close()
             for descriptor in (reply, told, adopted):
                 os.close(descriptor)
@@ -46,7 +46,7 @@ def serve(requests: socket.socket) -> dict[str, Any]:
 
 
 def run(request: dict[str, Any], path: list[str]) -> None:
-    """Do what a Python of its own would do."""
+    """Run the command as a newly started Python would."""
     if request["session"]:
         os.setsid()
     os.chdir(request["folder"])
@@ -70,5 +70,5 @@ def run(request: dict[str, Any], path: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    del sys.path[0]  # where it was started
+    del sys.path[0]  # the folder where it was started, which `-m` has added
     run(serve(socket.socket(fileno=int(sys.argv[1]))), [*sys.path])

@@ -1,9 +1,9 @@
-"""Pythons that a test starts are forks of one process, which has imported what they need.
+"""Runs the Python processes of a test as forks of one process, which has already imported what they need.
 
-For most of them that takes longer than what they are for. `with forking(MODULE...)` around whatever starts
-`python -m MODULE`, `python -c CODE` or `python FILE`: the fork is a child of the test's process, has the streams, the
-environment and the folder that it is given, and ends as any Python does. Elsewhere than on Linux nothing changes.
-Forks have one hash seed, and the same addresses: what must not depend on them takes Pythons of its own.
+Most of them would spend more time on imports than on their work. While `with forking(MODULE...)` lasts, whatever the
+test starts as `python -m MODULE`, `python -c CODE` or `python FILE` is such a fork: a child of the test's process, with
+the streams, the environment and the folder that it is given, which ends as any Python does. `forking` has an effect on
+Linux only. All forks have the same hash seed and addresses: a test that needs different ones does without `forking`.
 """
 
 import atexit
@@ -33,7 +33,7 @@ _needed = ContextVar[tuple[str, ...] | None]("modules that a fork needs", defaul
 
 @contextmanager
 def forking(*modules: str) -> Generator[None]:
-    """Let the Pythons that this task starts meanwhile be forks of a process that has imported these modules."""
+    """Until the block ends, run this task's Python processes as forks of one that has imported these modules."""
     token = _needed.set((*_ALWAYS, *modules))
     try:
         yield
@@ -65,7 +65,7 @@ if sys.platform == "linux":
 
 def _fork(streams: list[int], request: dict[str, Any]) -> int:
     parent, libc = _parent(), ctypes.CDLL(None)
-    libc.prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # whose parent ends becomes our child
+    libc.prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # this process adopts the fork when the process between has ended
     try:
         socket.send_fds(parent, [json.dumps(request).encode()], streams)
         return int(parent.recv(100))

@@ -1,4 +1,4 @@
-"""What a test of the core works on: a store with its storage, clock, events and visitor; requests without framework."""
+"""What tests of the core work with: a store with its storage, clock, events and visitor; requests, handlers."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -79,7 +79,7 @@ class Lab:
         return SessionStore(SessionConfig(**given))
 
     async def begin(self, **data: Any) -> Visitor:
-        """Give the visitor a session, by default with `n` of 1; calls and events are counted from here on."""
+        """Give the visitor a session, by default with n=1; calls and events are counted from here on."""
         async with self.visitor.request() as session:
             session.update(data or {"n": 1})
         self.forget()
@@ -90,7 +90,7 @@ class Lab:
         return await (await self.begin(**data)).arrive()
 
     async def held(self, **data: Any) -> Session:
-        """Give the visitor a session, as `begin` does, and take hold of it outside of any request."""
+        """Give the visitor a session, as `begin` does, and load it outside of any request."""
         return await self.store.get_by_id((await self.begin(**data)).sid or "")
 
     async def found(self, sid: str | None = None) -> Session | None:
@@ -111,7 +111,7 @@ class Lab:
         return None if session is None else dict(session)
 
     async def stored(self, session: Session) -> Stored:
-        """The record of a session as it lies in the storage."""
+        """The record of a session as the storage returns it."""
         record = await self.storage.inner.load(f"{self.store.config.key_prefix}{session.handle}")
         assert isinstance(record, Stored)
         return record
@@ -124,7 +124,7 @@ def lab() -> Lab:
 
 
 async def lose(*_: object) -> None:
-    """Step into a call like an outage: before it took effect, or after."""
+    """Fail a call as an outage does: for `before` and `after` of a SpyStorage."""
     raise StorageUnavailable("lost by a test")
 
 
@@ -132,7 +132,7 @@ async def lose(*_: object) -> None:
 
 
 class Reply(Struct):
-    """What came of a request."""
+    """The headers of a response, and the error that led to it."""
 
     headers: list[tuple[str, str]]
     error: SessionError | None = None

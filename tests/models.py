@@ -67,7 +67,7 @@ class Line:
 
 @dataclasses.dataclass
 class Parsed:
-    """Its `__post_init__` does not take what it has made before."""
+    """Its `__post_init__` fails on a value that it has already converted."""
 
     parts: Any
 
@@ -102,7 +102,7 @@ class Badge:
     level: int = attrs.field(alias="rank", default=1)
     extra: Any = attrs.field(factory=list[Any])
     twice: int = attrs.field(default=attrs.Factory(lambda self: self.level * 2, takes_self=True))
-    label: str = ""  # the fourth: a pydantic model is stored in four parts, too
+    label: str = ""  # a fourth field, because a pydantic model is stored in four parts, too
 
 
 class Pair(NamedTuple):
@@ -154,7 +154,7 @@ class Account(pydantic.BaseModel):
 
 
 class Money:
-    """A class that only its owner can take apart."""
+    """A class that the codec cannot take apart: it needs `encode` and `decode`."""
 
     def __init__(self, cents: int, currency: str) -> None:
         self.cents = cents
@@ -168,7 +168,7 @@ class Money:
 
 
 class Claims(dict[str, Any]):
-    """As Authlib's UserInfo: what a token says."""
+    """Like Authlib's UserInfo: the claims of a token."""
 
     def __getattr__(self, name: str) -> Any:
         try:

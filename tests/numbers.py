@@ -1,4 +1,4 @@
-"""How much a test does: a tenth of its full number in `make test`, all of it in `make test-full`."""
+"""How often tests repeat something: a tenth of the full number in `make test`, all of it in `make test-full`."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Storages that tests step into: real ones, with something in front of them."""
+"""Storages whose calls a test can count, delay and fail, or precede with a step: wrappers around real ones."""
 
 from collections.abc import Awaitable, Callable
 from typing import ClassVar, TypeVar, cast
@@ -18,7 +18,7 @@ CHECK = ["check", "create", "delete", "load", "move", "owned_keys", "replace", "
 
 
 def without_checks(calls: list[str]) -> list[str]:
-    """The calls without those of `SessionStore.check`, which come one after the other and include each of `CHECK`."""
+    """The calls without those of `SessionStore.check`: each of `CHECK` once, in any order, and no others between."""
     rest = list(calls)
     while "check" in rest:
         begin = rest.index("check")
@@ -28,7 +28,7 @@ def without_checks(calls: list[str]) -> list[str]:
 
 
 class SpyStorage(FailingStorage):
-    """A FailingStorage with a MemoryStorage of its own, that lets a test step in before or after the next call.
+    """A FailingStorage around its own MemoryStorage; a test can run a step before or after the next call of a name.
 
     `done` lists the calls that returned.
     """
@@ -57,7 +57,7 @@ class SpyStorage(FailingStorage):
 
 
 class PromptStorage(SpyStorage):
-    """One that answers at once, as a MemoryStorage does, where no test steps in and none holds a call."""
+    """One that answers immediately, as a MemoryStorage does, until a test holds a call, or has a step for this one."""
 
     capabilities = SpyStorage.capabilities | {AnswersNow}
 
@@ -80,11 +80,11 @@ class PromptStorage(SpyStorage):
             call.invoke(self).send(None)
         except StopIteration as end:
             return cast("Reply", end.value)
-        raise AssertionError("the memory behind this storage waits for nothing")
+        raise AssertionError("a call of the MemoryStorage has suspended")
 
 
 class AlternatingStorage(PromptStorage):
-    """One that answers at once only now and then: every other call has to be awaited."""
+    """One that answers only every other call immediately; the rest have to be awaited."""
 
     def __init__(self, clock: Callable[[], float] | None = None) -> None:
         super().__init__(clock)
@@ -96,7 +96,7 @@ class AlternatingStorage(PromptStorage):
 
 
 class SuspendingStorage(SpyStorage):
-    """One whose every call lets others run, before and after it, as a network does; `turns` times each."""
+    """One that lets other tasks run `turns` times before and after each call, as one behind a network does."""
 
     def __init__(self, clock: Callable[[], float] | None = None, *, turns: int = 1) -> None:
         super().__init__(clock)

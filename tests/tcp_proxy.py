@@ -1,4 +1,4 @@
-"""A TCP proxy between a client and a server, which counts, which can do harm, and which can lead elsewhere."""
+"""A TCP proxy between a client and a server: it counts requests, and can disturb or redirect connections."""
 
 import asyncio
 import socket
@@ -18,26 +18,26 @@ class Proxy:
         self.open_now = 0
         self.most_open = 0
         self.swallow = False
-        self.half_open = 0  # the connections up to this number are: nothing passes any more, on either side
-        self.drip = 0.0  # seconds between two bits of a reply
+        self.half_open = 0  # connections up to this number are half-open: nothing passes in either direction
+        self.drip = 0.0  # seconds between two pieces of a reply
         self.cut_after: int | None = None
-        self.cuts = 0  # so many connections end at their next request
+        self.cuts = 0  # this many connections are closed at their next request
         self.hides_ends = False  # a connection that the server has closed stays open for its client
         self._target = target
         self._asked = False
         self._open: set[asyncio.StreamWriter] = set()
 
     def switch(self, port: int) -> None:
-        """Lead new connections to another server; those that there are stay where they are."""
+        """Send new connections to another server; open ones stay where they are."""
         self._target = port
 
     def reset(self) -> None:
-        """Break off the connections that there are."""
+        """Abort all open connections."""
         for writer in self._open:
             writer.transport.abort()
 
     def drop(self) -> None:
-        """Close the connections that there are."""
+        """Close all open connections."""
         for writer in self._open:
             writer.close()
 
@@ -55,7 +55,7 @@ class Proxy:
             done, rest = await asyncio.wait([requests, replies], return_when=asyncio.FIRST_COMPLETED)
             if self.hides_ends and requests in rest:
                 back.close()
-                await requests  # until the client says something
+                await requests  # until the client sends something
             for task in rest:
                 task.cancel()
             await asyncio.wait([*done, *rest])
@@ -66,7 +66,7 @@ class Proxy:
             self._open.discard(writer)
             if back is not None:
                 back.close()
-                with suppress(OSError):  # without this, asyncio logs it where objects are freed late
+                with suppress(OSError):  # else asyncio logs it, on a Python that frees objects late
                     await back.wait_closed()
 
     async def _requests(self, reader: asyncio.StreamReader, back: asyncio.StreamWriter, number: int) -> None:

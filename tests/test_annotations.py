@@ -1,4 +1,4 @@
-"""Does a value fit the annotation of a typed key: compared, never converted."""
+"""Whether a value fits the annotation of a typed key: it is compared, never converted."""
 
 import enum
 import typing

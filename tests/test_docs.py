@@ -2,7 +2,7 @@
 
 The blocks of one page share a namespace and run in order, in an empty folder. Two HTML comments are
 understood: `<!-- test: ... -->` holds code that checks what the text says about the block before it, and
-`<!-- not run: reason -->` on the line before a block leaves it out. Such code finds in its namespace the
+`<!-- not run: reason -->` on the line before a block leaves it out. The code in comments can use the
 clients `browser(app)` for ASGI applications and `aiohttp_browser(app)`.
 """
 
@@ -40,7 +40,7 @@ ROOT_PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY
 PAGES = [*ROOT_PAGES, *(page for page in sorted(DOCS.rglob("*.md")) if EXAMPLES not in page.parents)]
 TEXTS = {page: page.read_text("utf-8") for page in PAGES}
 MAY_BE_LEFT_OUT = 4  # blocks in all pages together; each needs a reason
-RECIPES = {"authlib", "quart", "sqladmin", "starlette_admin"}  # of the extra of this name
+RECIPES = {"authlib", "quart", "sqladmin", "starlette_admin"}  # modules of the extra `recipes`
 
 
 class Block(Struct, frozen=True):
@@ -106,7 +106,7 @@ async def running(app: Any) -> AsyncGenerator[None]:
 
 @asynccontextmanager
 async def browser(app: Any, **options: Any) -> AsyncGenerator[httpx.AsyncClient]:
-    """A client with a cookie jar, on https; another one of the same running application is `Client(app)`."""
+    """A client with a cookie jar, on https; `Client(app)` makes another one for the same running application."""
     async with running(app), httpx.AsyncClient(**_where(app, options)) as client:
         yield client
 
@@ -199,7 +199,7 @@ def test_links_between_pages_lead_somewhere() -> None:
 
 
 def anchors(page: Path) -> set[str]:
-    """The headings of a page as mkdocs and GitHub both name them, which holds for plain words."""
+    """The anchors of a page's headings. mkdocs and GitHub make the same ones, if the headings are plain words."""
     headings = re.findall(r"^#+ (.+)$", TEXTS[page], re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
 

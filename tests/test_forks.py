@@ -1,4 +1,4 @@
-"""What a test starts under `forking` behaves as a Python of its own would."""
+"""A Python process that a test starts under `forking` behaves like one that is not a fork."""
 
 import os
 import subprocess
@@ -51,4 +51,4 @@ async def test_whoever_does_not_ask_for_a_fork_gets_a_python_of_its_own() -> Non
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(first)
         tasks.start_soon(second)
-    await anyio.run_process([sys.executable, "-c", "import sys; sys.exit('anyio' in sys.modules)"])  # raises
+    await anyio.run_process([sys.executable, "-c", "import sys; sys.exit('anyio' in sys.modules)"])  # raises for a fork

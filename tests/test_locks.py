@@ -97,7 +97,7 @@ async def test_a_cancelled_task_leaves_the_lock_to_the_next() -> None:
             waiting.cancel()
             await anyio.wait_all_tasks_blocked()
             assert order == []
-        given.cancel()  # it has the lock by now, and has not run since
+        given.cancel()  # it has been given the lock, but has not run yet
     assert order in (["last"], ["given", "last"])
     with anyio.fail_after(5):
         await hold("free", anyio.CancelScope())
@@ -146,8 +146,8 @@ def test_a_loop_that_ends_leaves_its_locks_to_others() -> None:
                 tasks.start_soon(free, names)
             await anyio.wait_all_tasks_blocked()
             left.clear()
-            gc.collect()  # this ends the holders
-            gc.collect()  # and this the one that was in a queue
+            gc.collect()  # the first ends the holders
+            gc.collect()  # and the second the task that was in a queue
 
     async def free(names: str) -> None:
         with anyio.fail_after(5):
@@ -273,7 +273,7 @@ def test_a_watch_that_begins_while_another_thread_reports_its_key_gets_the_repor
     watchers, told = Watchers(), list[str]()
 
     class Slow:
-        """A watcher. Comparing another one with it lets a thread report the key, if that does not have to wait."""
+        """A watcher whose comparison with another one gives a thread time to report the key, if nothing blocks it."""
 
         __hash__ = None  # type: ignore[assignment]
 

@@ -131,7 +131,7 @@ async def test_what_the_shop_does_not_have_is_a_page_that_says_so(visitor: Brows
 
 
 async def test_a_page_that_is_only_looked_at_changes_nothing(visitor: Browser, database: Path) -> None:
-    """So another site may show any address of the shop as an image; `cross_site` judges only what is not a GET."""
+    """Another site may show any address of the shop as an image, and `cross_site` does not judge a GET."""
     assert PATHS["GET"] == {"/", "/cart", "/login", "/goodbye", "/devices", "/devices/changes", "/events", "/staff"}
     await sign_in(visitor)
     page = await visitor.send("/cart/add", sku="cup")

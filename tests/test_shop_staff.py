@@ -1,4 +1,4 @@
-"""Behind the counter of the example shop: who may end whose sessions, and when the password is asked for again."""
+"""The staff page of the example shop: who may end whose sessions, and when the password is asked for again."""
 
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,7 @@ async def test_the_staff_ends_sessions_of_one_owner_after_a_login_that_is_recent
     clock.advance(601)
     page = browser.Page(await staff.get("/staff?owner=ada"))
     (_, second), handles = [*page.devices], [*page.devices, browser.Page(await devices[2].get("/")).handle]
-    assert "Sign out" not in page.text.replace("Sign out</button>", "", 1)  # which is in the bar, and their own
+    assert "Sign out" not in page.text.replace("Sign out</button>", "", 1)  # one in the bar, for their own
     for path in ("/staff/end", "/staff/end-all"):
         await send(staff, path, owner="ada", handle=second)
     assert await ended() == [False] * 3
@@ -57,7 +57,7 @@ async def test_the_staff_ends_sessions_of_one_owner_after_a_login_that_is_recent
     assert "not your password" in page.note
     page = await send(staff, "/staff/confirm", owner="ada", password="spanning-tree")
     assert "; Max-Age=2592000;" in page.set_cookie
-    for handle in (handles[2], "x", second):  # Grace's, none, one of Ada's
+    for handle in (handles[2], "x", second):  # Grace's, nobody's, one of Ada's
         page = await send(staff, "/staff/end", owner="ada", handle=handle)
         assert page.note == f"Sessions of Ada ended: {int(handle == second)}."
     assert sorted(await ended()) == [False, False, True]

@@ -156,7 +156,7 @@ async def test_a_held_call_goes_on_when_it_is_released_and_ends_with_storage_tim
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(storage.load, "a")
             await anyio.wait_all_tasks_blocked()
-            storage.restore()  # lets the others go
+            storage.restore()  # releases the other held calls
     assert (await store.get_by_id(sid))["n"] == 1
 
 

@@ -1,4 +1,4 @@
-"""Tasks of trio where asyncio has a running loop as well, as in trio's guest mode and with trio-asyncio."""
+"""Tasks of trio in a thread where asyncio's loop runs, too, as in trio's guest mode and with trio-asyncio."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

@@ -1,4 +1,4 @@
-"""The programs in `type_examples` run; that they also have the types they claim is checked by mypy and pyright."""
+"""The programs in `type_examples` run. Their types are checked by mypy and pyright."""
 
 import importlib.util
 import inspect
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = sorted(Path(__file__).with_name("type_examples").glob("*.py"))
-MAY_NOT_RUN = {"refused"}  # its lines are errors, and there to be refused
+MAY_NOT_RUN = {"refused"}  # its `main` has the errors that type checkers must find
 
 
 @pytest.mark.anyio

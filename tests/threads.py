@@ -15,7 +15,7 @@ def on_asyncio(work: Work) -> None:
 
 
 def in_threads(works: Sequence[Work], runs: Sequence[Callable[[Work], Any]] = (on_asyncio,)) -> None:
-    """Run each in an event loop of its own, with each of `runs` in turn; raise the first error."""
+    """Run each of `works` in a thread and event loop of its own, started by `runs` in turn; raise the first error."""
     errors: list[BaseException] = []
     barrier = threading.Barrier(len(works))
 

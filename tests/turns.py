@@ -1,4 +1,4 @@
-"""Letting other tasks run: until something comes true, or looking at work whenever it suspends."""
+"""Waiting until a condition holds, and calling a function each time that work suspends."""
 
 from collections.abc import Awaitable, Callable, Generator
 from functools import partial
@@ -11,7 +11,7 @@ __all__ = ["comes_true", "watched"]
 
 
 async def comes_true(condition: Callable[[], object]) -> None:
-    """Wait until `condition` holds, which no event announces; the test fails if it never does."""
+    """Wait for a condition that no event announces; the test fails if it never holds."""
     with anyio.fail_after(20):
         while not condition():  # noqa: ASYNC110 - no event announces it
             await anyio.sleep(0.005)
@@ -23,7 +23,7 @@ async def _once(work: Callable[[], Awaitable[Any]]) -> Any:
 
 @coroutine
 def watched(work: Callable[[], Awaitable[Any]], look: Callable[[], object]) -> Generator[Any, Any, Any]:
-    """Await `work()`, and call `look` each time that it suspends, before it goes to sleep."""
+    """Await `work()`, and call `look` each time that it suspends, before other tasks run."""
     steps = _once(work).__await__()
     send: Callable[[], Any] = partial(next, steps)
     while True:

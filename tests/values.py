@@ -1,4 +1,4 @@
-"""Every kind of value that a session can hold: how to make some, and how to tell two apart exactly."""
+"""Values of every kind that a session can hold: strategies that make them, and an exact comparison."""
 
 import dataclasses
 import enum
@@ -66,7 +66,7 @@ _WRITERS: tuple[tuple[Any, Callable[[Any], str]], ...] = (
 _offsets = st.timedeltas(min_value=timedelta(hours=-23, minutes=-59), max_value=timedelta(hours=23, minutes=59))
 _zones = st.none() | _offsets.map(timezone) | st.sampled_from(["Europe/Berlin", "America/Caracas", "UTC"]).map(ZoneInfo)
 _folds = st.sampled_from([0, 1])
-_texts = st.text(alphabet=st.characters(exclude_categories=()), max_size=12)  # lone surrogates too
+_texts = st.text(alphabet=st.characters(exclude_categories=()), max_size=12)  # lone surrogates included
 
 
 def _placed(moment: Any, zone: tzinfo | None, fold: int) -> Any:

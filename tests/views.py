@@ -1,4 +1,4 @@
-"""A request as small as it gets: a real RequestView that needs no framework."""
+"""The smallest possible request: a real RequestView that needs no framework."""
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
@@ -48,7 +48,7 @@ async def obtain(exchange: Exchange) -> Session:
 
 
 def as_shown(value: object) -> str:
-    """What is logged of a variable of a traceback: its repr, or what rich makes of it."""
+    """How a traceback in a log may show a variable: by its repr, and by rich."""
     return repr(value) + pretty_repr(value)
 
 
@@ -60,7 +60,7 @@ def response_to(exchange: Exchange, error: BaseException) -> ErrorResponse:
 
 
 class Visitor:
-    """A client with a cookie jar of one cookie; keeps what the last response said."""
+    """A client with a cookie jar for one cookie; it keeps the headers of the last response."""
 
     def __init__(self, store: SessionStore, name: str = "__Host-session_id", *, sid: str | None = None) -> None:
         self.store = store
